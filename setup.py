@@ -1,0 +1,59 @@
+"""Packaging of txgearman: the metadata lives here, the tools' settings in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+HERE = Path(__file__).parent
+
+EXTRAS = {
+    "tls": ["twisted[tls]>=24.7"],
+}
+DEVELOPMENT = {
+    "test": ["pytest>=8", "pytest-twisted>=1.14", "hypothesis>=6.100", "build>=1.2"],
+    "check": ["ruff>=0.6", "mypy>=1.11", "mypy-zope>=1.0.5", "import-linter>=2.0"],
+    "docs": ["sphinx>=7.4", "furo>=2024.8"],
+}
+
+setup(
+    name="txgearman",
+    version="0.1.0",
+    description="The Gearman job system for Twisted: a job server, a client and a worker",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11",
+    # find_packages() would take tests along and miss twisted.plugins, which has no __init__.py
+    # (with one it would overwrite Twisted's own), so the packages are listed.
+    packages=[
+        "txgearman",
+        "txgearman.broker",
+        "txgearman.client",
+        "txgearman.server",
+        "txgearman.wire",
+        "txgearman.worker",
+        "twisted.plugins",
+    ],
+    # Without this an editable installation hides the plugin from twistd.
+    package_dir={"": "."},
+    package_data={"txgearman": ["py.typed"]},
+    install_requires=["twisted>=24.7"],
+    extras_require={
+        **EXTRAS,
+        **DEVELOPMENT,
+        "all": sorted({package for extra in EXTRAS.values() for package in extra}),
+    },
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Framework :: Twisted",
+        "Intended Audience :: Developers",
+        "Intended Audience :: System Administrators",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: System :: Distributed Computing",
+        "Typing :: Typed",
+    ],
+)

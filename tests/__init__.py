@@ -1,0 +1,1 @@
+"""The tests: they run under ``pytest`` (with pytest-twisted) and under ``trial tests``."""

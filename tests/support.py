@@ -1,0 +1,36 @@
+"""What the tests share: running on the real reactor under pytest and trial alike, and finding programs."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import unittest
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+block_on: Callable[[Deferred[Any]], Any] | None = None
+"""Set by conftest.py: under pytest-twisted the reactor runs in a greenlet of its own, so trial cannot
+start it and the test switches to it instead. Under trial it stays None."""
+
+
+def on_reactor(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Any]:
+    """Make an ``async def`` test of a `twisted.trial.unittest.TestCase` run on the real reactor.
+
+    Clean up inside the test (``try``/``finally``, ``async with``): a clean-up that returns an unfired
+    Deferred would make trial start the reactor that pytest-twisted already runs.
+    """
+
+    @functools.wraps(test)
+    def run(self: Any) -> Any:
+        deferred = Deferred.fromCoroutine(test(self))
+        return deferred if block_on is None else block_on(deferred)
+
+    return run
+
+
+def needs_program(*names: str) -> Callable[[Any], Any]:
+    """Skip a test, saying why, where one of the programs `names` is not installed."""
+    missing = [name for name in names if shutil.which(name) is None]
+    return unittest.skipIf(missing, f"not installed: {', '.join(missing)}")

@@ -1,0 +1,621 @@
+"""The verbs of the job server: every decision about jobs, clients and workers is made here.
+
+Each verb is O(1) at any depth of the queues, O(log n) where time or turns order things. A verb that
+refuses raises `Refused` and has changed nothing. What must leave goes through `txgearman.broker.ends`.
+
+Behaviour is that of gearmand 2 except where a comment names the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from txgearman.broker.abilities import AbilitySet, levels_of
+from txgearman.broker.deadlines import Deadlines
+from txgearman.broker.ends import Alarm
+from txgearman.broker.function import Function
+from txgearman.broker.job import PRIORITIES, Job, JobState, Priority
+from txgearman.broker.peers import Client, Worker, WorkerState
+from txgearman.broker.policy import UNLIMITED, WAKE_PATIENCE, Policy
+from txgearman.broker.uniques import Uniques
+from txgearman.broker.views import UNKNOWN, FunctionView, JobStatus, JobView
+from txgearman.errors import FunctionInUse, FunctionNotFound, JobNotFound, QueueFull
+
+UNIQUE_IS_DATA: Final = b"-"
+"""The unique that stands for "jobs with the same data are the same job"."""
+
+LONGEST_NAP: Final = 60.0
+"""Seconds after which the clocks are compared again while an EPOCH job waits, so that a step of the
+wall clock is noticed."""
+
+# Names local to the module: an enum's member costs two look-ups each time on the hot path.
+_QUEUED: Final = JobState.QUEUED
+_RUNNING: Final = JobState.RUNNING
+_SCHEDULED: Final = JobState.SCHEDULED
+_GONE: Final = JobState.GONE
+_AWAKE: Final = WorkerState.AWAKE
+_ASLEEP: Final = WorkerState.ASLEEP
+_WOKEN: Final = WorkerState.WOKEN
+_NORMAL: Final = int(Priority.NORMAL)
+
+
+class Broker:
+    """The jobs, and who may have them.
+
+    `policy` are the operator's choices; `clock` gives monotonic seconds, `wall_clock` seconds since the
+    epoch; `alarm` is asked to call `tick`.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+        alarm: Alarm,
+    ) -> None:
+        self._policy = policy
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._alarm = alarm
+        self._rings_at: float | None = None
+        self._levels = levels_of(policy)
+        # The index in _levels of each priority.
+        self._level_of = tuple(
+            next(index for index, level in enumerate(self._levels) if priority in level)
+            for priority in range(PRIORITIES)
+        )
+        self._handle_format = policy.handle_prefix.replace(b"%", b"%%") + b":%d"
+        self._last_handle = 0
+        self._jobs: dict[bytes, Job] = {}
+        self._uniques = Uniques()
+        self._data_uniques = Uniques()
+        self._functions: dict[bytes, Function] = {}
+        self._ability_sets: dict[tuple[Function, ...], AbilitySet] = {}
+        self._timeouts = Deadlines()
+        self._epochs = Deadlines()
+        # Workers that were woken and have not come, with when, the oldest first.
+        self._woken: dict[Worker, float] = {}
+        self._total = 0
+
+    # -- clients --------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        client: Client,
+        function_name: bytes,
+        unique: bytes,
+        data: bytes,
+        priority: int = _NORMAL,
+        background: bool = False,
+        reducer: bytes | None = None,
+        run_at: float | None = None,
+    ) -> None:
+        """Accept a job, or attach `client` to the live job of the same function and unique.
+
+        `run_at` (seconds since the epoch) holds the job until then. The client is told by
+        `ClientEnd.created`. Raises `QueueFull`; a job that is attached to is never refused.
+        """
+        function = self._functions.get(function_name)
+        if function is None:
+            function = self.create_function(function_name)
+        if unique:
+            twin = self._twin(function, unique, data)
+            if twin is not None:
+                self._attach(client, twin, background)
+                return
+        if function.limits is not None and function.full(priority):
+            raise QueueFull
+        self._last_handle += 1
+        handle = self._handle_format % self._last_handle
+        job = Job(handle, function, unique, data, priority, background, reducer, run_at)
+        self._jobs[handle] = job
+        function.total += 1
+        self._total += 1
+        if unique:
+            if unique != UNIQUE_IS_DATA:
+                self._uniques.add(unique, job)
+            elif data:
+                self._data_uniques.add(data, job)
+        if not background:
+            job.watchers = ((client, handle),)
+            client.jobs[handle] = job
+        client.end.created(handle)
+        if run_at is None or not self._hold(job, run_at):
+            self._enqueue(job)
+
+    def status(self, handle: bytes) -> JobStatus:
+        """The status of the job with this handle."""
+        return _status(self._jobs.get(handle))
+
+    def status_by_unique(self, unique: bytes) -> JobStatus:
+        """The status of the newest live job with this unique, whatever its function."""
+        return _status(self._uniques.newest(unique))
+
+    def leave_client(self, client: Client) -> None:
+        """The client's connection is gone.
+
+        A waiting job that nobody else wants goes with it. gearmand keeps such a job until a worker
+        comes by, and gives its handle to new clients of the same unique, who then wait for ever; and
+        it discards background jobs whose last *waiting* client leaves.
+        """
+        for handle, job in client.jobs.items():
+            job.watchers = tuple(watcher for watcher in job.watchers if watcher[0] is not client)
+            if handle != job.handle:
+                del self._jobs[handle]
+            if not job.watchers and not job.background and job.state is not _RUNNING:
+                # Two handles of one job may both be this client's.
+                if job.state is not _GONE:
+                    self._discard(job)
+        client.jobs.clear()
+
+    # -- workers --------------------------------------------------------------------------------
+
+    def can_do(self, worker: Worker, function_name: bytes, timeout: float | None = None) -> None:
+        """Register a function; `timeout` seconds after a worker got a job it is given to another.
+
+        Registering twice changes the timeout and counts once, where gearmand counts, and lists, a
+        worker as often as it registers.
+        """
+        function = self._functions.get(function_name)
+        if function is None:
+            function = self.create_function(function_name)
+        if function not in worker.abilities:
+            function.workers += 1
+            self._look_again(worker)
+        worker.abilities[function] = timeout
+
+    def cant_do(self, worker: Worker, function_name: bytes) -> None:
+        """Unregister a function; the worker's jobs of that function are given to others."""
+        function = self._functions.get(function_name)
+        if function is None or function not in worker.abilities:
+            return
+        self._look_again(worker)
+        del worker.abilities[function]
+        function.workers -= 1
+        for job in [job for job in worker.jobs.values() if job.function is function]:
+            self._take_back(job)
+
+    def reset_abilities(self, worker: Worker) -> None:
+        """Unregister all functions; the worker's jobs are given to others."""
+        self._look_again(worker)
+        self._unregister_all(worker)
+
+    def grab(self, worker: Worker) -> Job | None:
+        """Give the worker the job that is next for it, if there is one."""
+        ability_set = worker.ability_set
+        if ability_set is None:
+            ability_set = self._join_set(worker)
+        job = ability_set.next()
+        if worker.state is not _AWAKE:
+            self._awake(worker, job)
+        if job is None:
+            return None
+        function = job.function
+        function.running += 1
+        job.state = _RUNNING
+        job.worker = worker
+        worker.jobs[job.handle] = job
+        timeout = worker.abilities[function]
+        if timeout is not None:
+            when = self._clock() + timeout
+            job.deadline = self._timeouts.add(when, job)
+            self._ring_at(when)
+        return job
+
+    def sleep(self, worker: Worker) -> None:
+        """The worker sleeps until it is woken, which is at once if there is a job for it."""
+        ability_set = worker.ability_set
+        if ability_set is None:
+            ability_set = self._join_set(worker)
+        if ability_set.has_job():
+            worker.end.wake()
+        elif worker.state is not _ASLEEP:
+            if worker.state is _WOKEN:
+                self._awake(worker, None)
+            worker.state = _ASLEEP
+            ability_set.put_to_sleep(worker)
+
+    def report_data(self, worker: Worker, handle: bytes, data: bytes) -> None:
+        """Part of a result. Raises `JobNotFound`."""
+        for client, name in self._reported(worker, handle, "Job does not exist on server"):
+            client.end.data(name, data)
+
+    def report_warning(self, worker: Worker, handle: bytes, data: bytes) -> None:
+        """A warning. Raises `JobNotFound`."""
+        for client, name in self._reported(worker, handle, "Job does not exist on server"):
+            client.end.warning(name, data)
+
+    def report_status(self, worker: Worker, handle: bytes, numerator: bytes, denominator: bytes) -> None:
+        """Progress, both numbers as decimal text. Raises `JobNotFound`.
+
+        Clients get the text as it is; what is no number counts as 0 in answers to status requests.
+        """
+        watchers = self._reported(worker, handle, "Job given in work result not found")
+        job = worker.jobs.get(handle)
+        if job is not None:
+            job.numerator = _number(numerator)
+            job.denominator = _number(denominator)
+        for client, name in watchers:
+            client.end.status(name, numerator, denominator)
+
+    def complete(self, worker: Worker, handle: bytes, data: bytes) -> None:
+        """The job is done. Raises `JobNotFound`."""
+        job = worker.jobs.pop(handle, None)
+        if job is None:
+            self._not_reported(worker, handle, "Job given in work result not found")
+            return
+        for client, name in self._end(job):
+            client.end.completed(name, data)
+
+    def fail(self, worker: Worker, handle: bytes) -> None:
+        """The job failed and is not tried again. Raises `JobNotFound`."""
+        job = worker.jobs.pop(handle, None)
+        if job is None:
+            self._not_reported(worker, handle, "Job given in work result not found")
+            return
+        for client, name in self._end(job):
+            client.end.failed(name)
+
+    def exception(self, worker: Worker, handle: bytes, data: bytes) -> None:
+        """The job's function raised; the job has ended. Raises `JobNotFound`."""
+        job = worker.jobs.pop(handle, None)
+        if job is None:
+            self._not_reported(worker, handle, "An exception was received for a job that does not exist")
+            return
+        # Perl's worker sends WORK_FAIL behind its WORK_EXCEPTION, and dies of an ERROR.
+        worker.dismiss(handle)
+        for client, name in self._end(job):
+            client.end.exception(name, data)
+
+    def leave_worker(self, worker: Worker) -> None:
+        """The worker's connection is gone: its jobs are given to others."""
+        self._leave_set(worker)
+        self._unregister_all(worker)
+
+    # -- administration -------------------------------------------------------------------------
+
+    def create_function(self, name: bytes) -> Function:
+        """The function with this name, made if there is none."""
+        function = self._functions.get(name)
+        if function is None:
+            function = self._functions[name] = Function(name, self._levels)
+        return function
+
+    def drop_function(self, name: bytes) -> None:
+        """Forget a function. Raises `FunctionNotFound`, and `FunctionInUse` while it has workers or jobs.
+
+        gearmand does not look at queued jobs and leaves them unreachable, with dangling pointers.
+        """
+        function = self._functions.get(name)
+        if function is None:
+            raise FunctionNotFound
+        if function.workers or function.total:
+            raise FunctionInUse
+        del self._functions[name]
+
+    def set_limits(self, name: bytes, limits: tuple[int | None, ...]) -> None:
+        """Limit the function's jobs, by the priority of the job that asks to be let in (high, normal, low).
+
+        A function that does not exist is made, so that a limit can be set ahead of the first job;
+        gearmand says OK and forgets it.
+        """
+        unlimited = all(limit is None for limit in limits)
+        self.create_function(name).limits = None if unlimited else limits
+
+    def cancel(self, handle: bytes) -> None:
+        """End a job; its clients are told that it failed. Raises `JobNotFound`.
+
+        The job is gone at once. gearmand only flags it: it is still counted until a worker comes by.
+        A running job's worker is not told, as the protocol has no way to; what it reports is dropped.
+        """
+        job = self._jobs.get(handle)
+        if job is None:
+            raise JobNotFound
+        if job.worker is not None:
+            job.worker.dismiss(job.handle)
+        self._give_up(job)
+
+    @property
+    def total(self) -> int:
+        """How many jobs there are, scheduled and running ones included."""
+        return self._total
+
+    def functions(self) -> Iterator[FunctionView]:
+        """All functions, in the order they were made."""
+        for function in list(self._functions.values()):
+            waiting = list(function.waiting)
+            waiting[_NORMAL] += function.total - function.running - sum(waiting)
+            yield FunctionView(
+                function.name, function.total, function.running, function.workers, tuple(waiting)
+            )
+
+    def jobs(self) -> Iterator[JobView]:
+        """All jobs, in the order they were submitted."""
+        for handle, job in list(self._jobs.items()):
+            # A job is also found by the handles that it has for repeated submits of one client.
+            if job.state is not _GONE and handle == job.handle:
+                yield JobView(
+                    handle,
+                    job.function.name,
+                    job.unique,
+                    job.attempts,
+                    job.background,
+                    job.state is _RUNNING,
+                )
+
+    # -- time -----------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """Do what is due, and set the alarm for what is next."""
+        self._rings_at = None
+        now = self._clock()
+        while (job := self._epochs.pop_due(self._wall_clock())) is not None:
+            job.deadline = None
+            job.state = _QUEUED
+            self._enqueue(job)
+        while (job := self._timeouts.pop_due(now)) is not None:
+            job.deadline = None
+            self._take_back(job)
+        self._wake_in_place_of_the_late(now)
+        if self._woken:
+            self._ring_at(next(iter(self._woken.values())) + WAKE_PATIENCE)
+        timeout = self._timeouts.next()
+        if timeout is not None:
+            self._ring_at(timeout)
+        epoch = self._epochs.next()
+        if epoch is not None:
+            self._ring_at(now + min(epoch - self._wall_clock(), LONGEST_NAP))
+
+    def _ring_at(self, when: float) -> None:
+        if self._rings_at is None or when < self._rings_at:
+            self._rings_at = when
+            self._alarm.ring_in(max(0.0, when - self._clock()))
+
+    # -- a job's way ----------------------------------------------------------------------------
+
+    def _twin(self, function: Function, unique: bytes, data: bytes) -> Job | None:
+        """The live job that a submit with this unique is the same as.
+
+        With ``-`` the data is the unique; without data such jobs are never the same, as with gearmand.
+        There a job with ``-`` is also the same as one whose unique is spelled like its data, by
+        accident; here the two are kept apart.
+        """
+        if unique == UNIQUE_IS_DATA:
+            return self._data_uniques.find(data, function) if data else None
+        return self._uniques.find(unique, function)
+
+    def _attach(self, client: Client, job: Job, background: bool) -> None:
+        """Let `client` be one more submitter of `job`, whose data and priority stay as they are.
+
+        A client that already waits for the job gets one more handle, and each update once under each.
+        gearmand gives the same handle again and sends each packet twice, which some clients need to
+        finish both of their tasks and others take for a packet about an unknown job.
+        """
+        if background:
+            job.background = True
+            client.end.created(job.handle)
+            return
+        handle = job.handle
+        if handle in client.jobs:
+            self._last_handle += 1
+            handle = self._handle_format % self._last_handle
+            self._jobs[handle] = job
+        job.watchers = (*job.watchers, (client, handle))
+        client.jobs[handle] = job
+        client.end.created(handle)
+
+    def _hold(self, job: Job, run_at: float) -> bool:
+        """Hold a job until its time; false if that has come."""
+        wait = run_at - self._wall_clock()
+        if wait <= 0:
+            return False
+        job.state = _SCHEDULED
+        job.deadline = self._epochs.add(run_at, job)
+        self._ring_at(self._clock() + min(wait, LONGEST_NAP))
+        return True
+
+    def _enqueue(self, job: Job) -> None:
+        function = job.function
+        function.push(job)
+        level = self._level_of[job.priority]
+        unready = function.unready[level]
+        if unready:
+            for ability_set in unready:
+                ability_set.list_ready(level, function)
+            unready.clear()
+        if function.resting:
+            self._wake(function)
+
+    def _take_back(self, job: Job) -> None:
+        """The job's worker is gone or too slow: give the job to another, behind those that wait."""
+        worker = job.worker
+        assert worker is not None, "only a running job can be taken back"
+        if job.attempts + 1 >= max(self._policy.job_retries, 1) and self._policy.job_retries != UNLIMITED:
+            self._give_up(job)
+            return
+        if not job.background and not job.watchers:
+            self._discard(job)
+            return
+        del worker.jobs[job.handle]
+        if job.deadline is not None:
+            self._forget_deadline(job)
+        job.worker = None
+        job.attempts += 1
+        job.numerator = job.denominator = 0
+        job.function.running -= 1
+        job.state = _QUEUED
+        self._enqueue(job)
+
+    def _give_up(self, job: Job) -> None:
+        for client, name in self._discard(job):
+            client.end.failed(name)
+
+    def _discard(self, job: Job) -> tuple[tuple[Client, bytes], ...]:
+        """End a job in whatever state it is; returns who waited for it."""
+        if job.state is _RUNNING:
+            assert job.worker is not None
+            del job.worker.jobs[job.handle]
+            return self._end(job)
+        queued = job.state is _QUEUED
+        job.function.running += 1  # _end() takes one away
+        watchers = self._end(job)
+        if queued:
+            job.function.dropped(job)
+        return watchers
+
+    def _end(self, job: Job) -> tuple[tuple[Client, bytes], ...]:
+        """Forget a running job, which its worker has forgotten already; returns who waited for it."""
+        function = job.function
+        function.running -= 1
+        function.total -= 1
+        self._total -= 1
+        if job.deadline is not None:
+            self._forget_deadline(job)
+        job.state = _GONE
+        job.worker = None
+        unique = job.unique
+        if unique:
+            if unique != UNIQUE_IS_DATA:
+                self._uniques.remove(unique, job)
+            elif job.data:
+                self._data_uniques.remove(job.data, job)
+        del self._jobs[job.handle]
+        watchers = job.watchers
+        for client, name in watchers:
+            del client.jobs[name]
+            if name != job.handle:
+                del self._jobs[name]
+        job.watchers = ()
+        return watchers
+
+    def _forget_deadline(self, job: Job) -> None:
+        assert job.deadline is not None
+        (self._timeouts if job.state is _RUNNING else self._epochs).cancel(job.deadline)
+        job.deadline = None
+
+    def _reported(self, worker: Worker, handle: bytes, text: str) -> tuple[tuple[Client, bytes], ...]:
+        """Who waits for the worker's job. Raises `JobNotFound` with `text` if it is not its job."""
+        job = worker.jobs.get(handle)
+        if job is not None:
+            return job.watchers
+        if worker.dismissed is None or handle not in worker.dismissed:
+            raise JobNotFound(text)
+        return ()
+
+    def _not_reported(self, worker: Worker, handle: bytes, text: str) -> None:
+        """The worker reports the end of a job that is not its own. Raises `JobNotFound` with `text`.
+
+        Unless the job was its own until just now and was ended by the worker itself or by `cancel`:
+        then the report is right and merely late.
+        """
+        if worker.dismissed is None or handle not in worker.dismissed:
+            raise JobNotFound(text)
+        worker.dismissed.remove(handle)
+
+    # -- sleeping and waking --------------------------------------------------------------------
+
+    def _join_set(self, worker: Worker) -> AbilitySet:
+        key = tuple(worker.abilities)
+        ability_set = self._ability_sets.get(key)
+        if ability_set is None:
+            ability_set = self._ability_sets[key] = AbilitySet(key, self._policy)
+        ability_set.members += 1
+        worker.ability_set = ability_set
+        return ability_set
+
+    def _look_again(self, worker: Worker) -> None:
+        """The worker's functions are about to change: if it sleeps, it is woken to look again.
+
+        gearmand leaves a worker asleep that registers a function which has jobs waiting.
+        """
+        asleep = worker.state is _ASLEEP
+        self._leave_set(worker)
+        if asleep:
+            worker.state = _WOKEN
+            worker.end.wake()
+
+    def _unregister_all(self, worker: Worker) -> None:
+        for function in worker.abilities:
+            function.workers -= 1
+        worker.abilities.clear()
+        for job in list(worker.jobs.values()):
+            self._take_back(job)
+
+    def _leave_set(self, worker: Worker) -> None:
+        ability_set = worker.ability_set
+        if ability_set is None:
+            return
+        if worker.state is not _AWAKE:
+            self._awake(worker, None)
+        worker.ability_set = None
+        ability_set.members -= 1
+        if not ability_set.members:
+            ability_set.dissolve()
+            del self._ability_sets[ability_set.functions]
+
+    def _wake(self, function: Function) -> None:
+        """A job of `function` was queued: wake as many sleepers as the policy says.
+
+        Waking one for each job, and not all of them, keeps a thousand sleepers from racing for one
+        job. That is safe because a woken worker that does something else passes the wake-up on
+        (`_awake`), and one that does nothing is replaced (`_wake_in_place_of_the_late`).
+        """
+        wanted = self._policy.wakeup
+        now = self._clock()
+        resting = function.resting
+        while resting:
+            ability_set = next(iter(resting))
+            sleepers = ability_set.sleepers
+            while sleepers:
+                worker, _ = sleepers.popitem(last=False)
+                worker.state = _WOKEN
+                worker.woken_for = function
+                self._woken[worker] = now
+                worker.end.wake()
+                wanted -= 1
+                if not wanted:
+                    self._ring_at(now + WAKE_PATIENCE)
+                    return
+            del resting[ability_set]
+            ability_set.out_of_sleepers(function)
+        if self._woken:
+            self._ring_at(now + WAKE_PATIENCE)
+
+    def _awake(self, worker: Worker, job: Job | None) -> None:
+        """The worker is awake, and has been given `job`.
+
+        If that is not of the function it was woken for, somebody else must see to that one.
+        """
+        if worker.state is _ASLEEP:
+            assert worker.ability_set is not None
+            worker.ability_set.sleepers.pop(worker, None)
+        worker.state = _AWAKE
+        function = worker.woken_for
+        if function is not None:
+            worker.woken_for = None
+            self._woken.pop(worker, None)
+            if (job is None or job.function is not function) and any(function.waiting):
+                self._wake(function)
+
+    def _wake_in_place_of_the_late(self, now: float) -> None:
+        """Wake others for workers that were woken and have not come in time."""
+        while self._woken:
+            worker, when = next(iter(self._woken.items()))
+            if when + WAKE_PATIENCE > now:
+                break
+            del self._woken[worker]
+            function = worker.woken_for
+            worker.woken_for = None
+            if function is not None and any(function.waiting):
+                self._wake(function)
+
+
+def _status(job: Job | None) -> JobStatus:
+    if job is None:
+        return UNKNOWN
+    return JobStatus(True, job.state is _RUNNING, job.numerator, job.denominator, len(job.watchers))
+
+
+def _number(text: bytes) -> int:
+    return int(text) if text.isdigit() else 0

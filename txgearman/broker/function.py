@@ -1,0 +1,107 @@
+"""A function: its queues, its counters, its limits."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from txgearman.broker.job import PRIORITIES, Job, JobState
+
+if TYPE_CHECKING:
+    from txgearman.broker.abilities import AbilitySet
+
+_SLACK: Final = 64
+"""Jobs gone from the middle of a queue that are never worth a clean-up."""
+
+_QUEUED: Final = JobState.QUEUED
+
+
+class Function:
+    """What jobs are submitted to and workers register for.
+
+    `waiting` counts queued jobs by priority, `total` all jobs of the function, scheduled and running
+    ones included, `workers` the workers registered. `limits` holds the largest `total` at which a job
+    of each priority is still refused no entry, None where there is no limit.
+
+    `unready` and `resting` are kept for `AbilitySet`, which explains them.
+    """
+
+    __slots__ = (
+        "_gone",
+        "_levels",
+        "_queues",
+        "limits",
+        "name",
+        "resting",
+        "running",
+        "total",
+        "unready",
+        "waiting",
+        "workers",
+    )
+
+    def __init__(self, name: bytes, levels: tuple[tuple[int, ...], ...]) -> None:
+        self.name = name
+        self.waiting = [0] * PRIORITIES
+        self.total = 0
+        self.running = 0
+        self.workers = 0
+        self.limits: tuple[int | None, ...] | None = None
+        self._queues: tuple[deque[Job], ...] = tuple(deque() for _ in range(PRIORITIES))
+        self._levels = tuple(tuple(self._queues[priority] for priority in level) for level in levels)
+        self._gone = [0] * PRIORITIES
+        self.unready: tuple[dict[AbilitySet, None], ...] = tuple({} for _ in levels)
+        self.resting: dict[AbilitySet, None] = {}
+
+    def full(self, priority: int) -> bool:
+        """Whether a new job of `priority` would exceed the limit.
+
+        As with gearmand, the limit of a priority is compared with the function's jobs of all
+        priorities, the running ones included.
+        """
+        if self.limits is None:
+            return False
+        limit = self.limits[priority]
+        return limit is not None and self.total >= limit
+
+    def push(self, job: Job) -> None:
+        """Put a job behind the others of its priority."""
+        priority = job.priority
+        self._queues[priority].append(job)
+        self.waiting[priority] += 1
+
+    def pop(self, level: int) -> Job | None:
+        """Take the job that is next at `level`."""
+        for queue in self._levels[level]:
+            while queue:
+                job = queue.popleft()
+                if job.state is _QUEUED:
+                    self.waiting[job.priority] -= 1
+                    return job
+                self._gone[job.priority] -= 1
+        return None
+
+    def has_job(self, level: int) -> bool:
+        """Whether `pop` would give a job."""
+        for queue in self._levels[level]:
+            while queue:
+                if queue[0].state is _QUEUED:
+                    return True
+                self._gone[queue.popleft().priority] -= 1
+        return False
+
+    def dropped(self, job: Job) -> None:
+        """A queued job has just become GONE.
+
+        The object stays in its queue until it comes up, or until such objects are the majority: so
+        taking a job out of a deep queue is O(1) over time.
+        """
+        priority = job.priority
+        self.waiting[priority] -= 1
+        self._gone[priority] += 1
+        if self._gone[priority] > _SLACK and self._gone[priority] > self.waiting[priority]:
+            queue = self._queues[priority]
+            kept = [job for job in queue if job.state is _QUEUED]
+            queue.clear()
+            queue.extend(kept)
+            self._gone[priority] = 0

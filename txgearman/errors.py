@@ -1,0 +1,173 @@
+"""Every error txgearman raises, sorted by whose fault it is. Nothing else lives here.
+
+* `ProtocolError`: the peer sent something the protocol does not allow.
+* `Refused`: the server understood a request and says no; an expected event, not a defect.
+* `ClientError`: what a caller of the client meets.
+* `FailJob` and `JobOver`: what a worker's function raises and meets.
+
+Wrong arguments of our own callers are plain `ValueError` and `TypeError`.
+"""
+
+from __future__ import annotations
+
+
+class GearmanError(Exception):
+    """The root of all errors of this package."""
+
+
+# -- the peer's fault ---------------------------------------------------------------------------
+
+
+class ProtocolError(GearmanError):
+    """The peer broke the protocol.
+
+    `code` and `text` are what an ERROR packet says of it.
+    """
+
+    def __init__(self, code: bytes, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+
+
+class BadPacket(ProtocolError):
+    """One packet is wrong, the packets behind it can still be read: answer and go on."""
+
+
+class BrokenStream(ProtocolError):
+    """Where the next packet begins cannot be known, or must not be awaited: close the connection.
+
+    `code` is empty where gearmand closes without an ERROR packet.
+    """
+
+
+# -- expected refusals --------------------------------------------------------------------------
+
+
+class Refused(GearmanError):
+    """The broker says no. `code` and `text` are those of gearmand's ERROR packet, where it has one."""
+
+    code = b"SERVER_ERROR"
+    text = "Refused"
+
+    def __init__(self, text: str | None = None) -> None:
+        if text is not None:
+            self.text = text
+        super().__init__(self.text)
+
+
+class QueueFull(Refused):
+    """The function's limit (``maxqueue``) is reached."""
+
+    code = b"QUEUE_ERROR"
+    text = "Job queue is full"
+
+
+class ArgumentTooLarge(Refused):
+    """A name is longer than its limit."""
+
+    code = b"ARGUMENT_TOO_LARGE"
+    text = "Argument too large"
+
+
+class InvalidArgument(Refused):
+    """A value cannot be understood, a number that is none for example."""
+
+    code = b"INVALID_ARGUMENT"
+    text = "Invalid argument"
+
+
+class JobNotFound(Refused):
+    """The handle is unknown, or the job is not with the worker that reports on it."""
+
+    code = b"JOB_NOT_FOUND"
+    text = "Job does not exist on server"
+
+
+class FunctionNotFound(Refused):
+    """``drop function`` of a function that does not exist."""
+
+    text = "function not found"
+
+
+class FunctionInUse(Refused):
+    """``drop function`` of a function that has workers or jobs."""
+
+    text = "there are still connected workers or executing clients"
+
+
+# -- what users of the client meet --------------------------------------------------------------
+
+
+class ClientError(GearmanError):
+    """A request or a job did not end well."""
+
+
+class ServerError(ClientError):
+    """The server answered a request with an ERROR packet.
+
+    `code` is the server's error code such as ``QUEUE_ERROR``, `text` its words.
+    """
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(f"{code}: {text}")
+        self.code = code
+        self.text = text
+
+
+class ConnectionLost(ClientError):
+    """The connection ended before the answer came; whether the job ran is unknown."""
+
+
+class NotConnected(ConnectionLost):
+    """No connection could be made, or the client was closed before: nothing was sent."""
+
+
+class TimedOut(ClientError):
+    """The answer did not come within the time limit; the job may still run."""
+
+
+class NoResult(ClientError):
+    """The result of an offline (background) job was asked for: it never has one."""
+
+
+class UpdatesLost(ClientError):
+    """More updates of a job came than are kept for a reader; those behind the last one read are gone."""
+
+
+class JobError(ClientError):
+    """The job was run and did not give a result. `handle` says which."""
+
+    def __init__(self, handle: bytes, text: str) -> None:
+        super().__init__(text)
+        self.handle = handle
+
+
+class JobFailed(JobError):
+    """The worker failed the job (WORK_FAIL), or the server gave it up."""
+
+    def __init__(self, handle: bytes) -> None:
+        super().__init__(handle, f"job {handle.decode('utf-8', 'backslashreplace')} failed")
+
+
+class JobRaised(JobError):
+    """The worker's function raised (WORK_EXCEPTION). `data` is what the worker sent of it, bytes."""
+
+    def __init__(self, handle: bytes, data: bytes) -> None:
+        super().__init__(
+            handle,
+            f"job {handle.decode('utf-8', 'backslashreplace')} raised: "
+            f"{data.decode('utf-8', 'backslashreplace')}",
+        )
+        self.data = data
+
+
+# -- what functions of a worker raise and meet --------------------------------------------------
+
+
+class FailJob(GearmanError):
+    """A worker's function raises this to fail its job (WORK_FAIL). Its text is logged, not sent."""
+
+
+class JobOver(GearmanError):
+    """Something was sent for a job that has ended, or whose connection was lost."""

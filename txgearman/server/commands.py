@@ -1,0 +1,294 @@
+"""What each packet type asks of the broker: one table, a few lines each, no decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from struct import Struct
+from typing import TYPE_CHECKING, Any, Final
+
+from txgearman.broker.job import Priority
+from txgearman.broker.views import JobStatus
+from txgearman.errors import ArgumentTooLarge, BadPacket, InvalidArgument
+from txgearman.server.admin import answer_line
+from txgearman.wire.codec import REFUSED
+from txgearman.wire.limits import MAX_CLIENT_ID, MAX_FUNCTION, MAX_HANDLE, MAX_UNIQUE
+from txgearman.wire.packets import (
+    CAN_DO,
+    CAN_DO_TIMEOUT,
+    CANT_DO,
+    ECHO_REQ,
+    ECHO_RES,
+    GET_STATUS,
+    GET_STATUS_UNIQUE,
+    GRAB_JOB,
+    GRAB_JOB_ALL,
+    GRAB_JOB_UNIQ,
+    JOB_ASSIGN,
+    JOB_ASSIGN_ALL,
+    JOB_ASSIGN_UNIQ,
+    NO_JOB,
+    OPTION_REQ,
+    OPTION_RES,
+    PACKETS,
+    PRE_SLEEP,
+    RESET_ABILITIES,
+    RESPONSE,
+    SET_CLIENT_ID,
+    STATUS_RES,
+    STATUS_RES_UNIQUE,
+    SUBMIT_JOB,
+    SUBMIT_JOB_BG,
+    SUBMIT_JOB_EPOCH,
+    SUBMIT_JOB_HIGH,
+    SUBMIT_JOB_HIGH_BG,
+    SUBMIT_JOB_LOW,
+    SUBMIT_JOB_LOW_BG,
+    SUBMIT_JOB_SCHED,
+    SUBMIT_REDUCE_JOB,
+    SUBMIT_REDUCE_JOB_BACKGROUND,
+    TEXT,
+    WORK_COMPLETE,
+    WORK_DATA,
+    WORK_EXCEPTION,
+    WORK_FAIL,
+    WORK_STATUS,
+    WORK_WARNING,
+)
+
+if TYPE_CHECKING:
+    from txgearman.server.protocol import GearmanServerProtocol as Peer
+
+Command = Callable[..., None]
+
+MIN_TIMEOUT: Final = 1.0
+"""Seconds; gearmand raises a shorter CAN_DO_TIMEOUT to this."""
+
+MAX_TIMEOUT: Final = 10 * 365 * 86400.0
+"""Seconds; ten years stand for any longer CAN_DO_TIMEOUT."""
+
+MAX_EPOCH: Final = 253402300799
+"""Seconds since the epoch: the end of the year 9999, the last date Python's datetime has."""
+
+_HIGH, _NORMAL, _LOW = int(Priority.HIGH), int(Priority.NORMAL), int(Priority.LOW)
+_header = Struct(">4sII").pack
+_NO_JOB: Final = _header(RESPONSE, NO_JOB, 0)
+
+
+# -- submitting ---------------------------------------------------------------------------------
+
+
+def _check_names(function: bytes, unique: bytes) -> None:
+    if len(unique) > MAX_UNIQUE:
+        raise ArgumentTooLarge("Unique value too large")
+    if len(function) > MAX_FUNCTION:
+        raise ArgumentTooLarge("Function name too large")
+
+
+def _submit(priority: int, background: bool) -> Command:
+    def submit(peer: Peer, function: bytes, unique: bytes, data: bytes) -> None:
+        if len(unique) > MAX_UNIQUE or len(function) > MAX_FUNCTION:
+            _check_names(function, unique)
+        peer.broker.submit(peer.client, function, unique, data, priority, background)
+
+    return submit
+
+
+def _submit_epoch(peer: Peer, function: bytes, unique: bytes, epoch: bytes, data: bytes) -> None:
+    _check_names(function, unique)
+    # gearmand takes what is no number for 0, which is at once, and answers nothing to one that
+    # overflows.
+    run_at = _integer(epoch, "epoch time")
+    if run_at > MAX_EPOCH:
+        raise InvalidArgument(f"Epoch time must not exceed {MAX_EPOCH}")
+    peer.broker.submit(peer.client, function, unique, data, _NORMAL, True, None, run_at)
+
+
+def _submit_reduce(background: bool) -> Command:
+    def submit(
+        peer: Peer, function: bytes, unique: bytes, reducer: bytes, _aggregator: bytes, data: bytes
+    ) -> None:
+        _check_names(function, unique)
+        if len(reducer) > MAX_FUNCTION:
+            raise ArgumentTooLarge("Reducer name too large")
+        peer.broker.submit(peer.client, function, unique, data, _NORMAL, background, reducer)
+
+    return submit
+
+
+def _submit_sched(peer: Peer, *_fields: bytes) -> None:
+    peer.send_error(b"INVALID_COMMAND", "SUBMIT_JOB_SCHED is not supported; SUBMIT_JOB_EPOCH is")
+
+
+# -- status and connection ----------------------------------------------------------------------
+
+
+def _numbers(status: JobStatus) -> tuple[bytes, bytes, bytes, bytes]:
+    return (
+        b"%d" % status.known,
+        b"%d" % status.running,
+        b"%d" % status.numerator,
+        b"%d" % status.denominator,
+    )
+
+
+def _get_status(peer: Peer, handle: bytes) -> None:
+    if len(handle) > MAX_HANDLE:
+        # gearmand does not answer at all.
+        raise ArgumentTooLarge("Job handle too large")
+    peer.send_packet(STATUS_RES, handle, *_numbers(peer.broker.status(handle)))
+
+
+def _get_status_unique(peer: Peer, unique: bytes) -> None:
+    if len(unique) > MAX_UNIQUE:
+        raise ArgumentTooLarge("Unique value too large")
+    status = peer.broker.status_by_unique(unique)
+    peer.send_packet(STATUS_RES_UNIQUE, unique, *_numbers(status), b"%d" % status.clients)
+
+
+def _echo(peer: Peer, data: bytes) -> None:
+    peer.send_packet(ECHO_RES, data)
+
+
+def _option(peer: Peer, option: bytes) -> None:
+    if option.lower() != b"exceptions":
+        peer.send_error(b"UNKNOWN_OPTION", "Server does not recognize given option")
+        return
+    peer.exceptions = True
+    peer.send_packet(OPTION_RES, option)
+
+
+def _set_client_id(peer: Peer, client_id: bytes) -> None:
+    peer.client_id = client_id[:MAX_CLIENT_ID]
+
+
+# -- working ------------------------------------------------------------------------------------
+
+
+def _can_do(peer: Peer, function: bytes) -> None:
+    _check_names(function, b"")
+    peer.broker.can_do(peer.worker, function)
+
+
+def _can_do_timeout(peer: Peer, function: bytes, milliseconds: bytes) -> None:
+    _check_names(function, b"")
+    seconds = _integer(milliseconds, "timeout") / 1000
+    timeout = min(max(seconds, MIN_TIMEOUT), MAX_TIMEOUT) if seconds > 0 else None
+    peer.broker.can_do(peer.worker, function, timeout)
+
+
+def _cant_do(peer: Peer, function: bytes) -> None:
+    peer.broker.cant_do(peer.worker, function)
+
+
+def _reset_abilities(peer: Peer) -> None:
+    peer.broker.reset_abilities(peer.worker)
+
+
+def _pre_sleep(peer: Peer) -> None:
+    peer.broker.sleep(peer.worker)
+
+
+def _grab(peer: Peer) -> None:
+    job = peer.broker.grab(peer.worker)
+    if job is None:
+        peer.send(_NO_JOB)
+    else:
+        peer.send_packet(JOB_ASSIGN, job.handle, job.function.name, job.data)
+
+
+def _grab_unique(peer: Peer) -> None:
+    job = peer.broker.grab(peer.worker)
+    if job is None:
+        peer.send(_NO_JOB)
+    else:
+        peer.send_packet(JOB_ASSIGN_UNIQ, job.handle, job.function.name, job.unique, job.data)
+
+
+def _grab_all(peer: Peer) -> None:
+    job = peer.broker.grab(peer.worker)
+    if job is None:
+        peer.send(_NO_JOB)
+    elif job.reducer is None:
+        peer.send_packet(JOB_ASSIGN_UNIQ, job.handle, job.function.name, job.unique, job.data)
+    else:
+        peer.send_packet(JOB_ASSIGN_ALL, job.handle, job.function.name, job.unique, job.reducer, job.data)
+
+
+def _work_data(peer: Peer, handle: bytes, data: bytes) -> None:
+    peer.broker.report_data(peer.worker, handle, data)
+
+
+def _work_warning(peer: Peer, handle: bytes, data: bytes) -> None:
+    peer.broker.report_warning(peer.worker, handle, data)
+
+
+def _work_status(peer: Peer, handle: bytes, numerator: bytes, denominator: bytes) -> None:
+    peer.broker.report_status(peer.worker, handle, numerator, denominator)
+
+
+def _work_complete(peer: Peer, handle: bytes, data: bytes) -> None:
+    peer.broker.complete(peer.worker, handle, data)
+
+
+def _work_fail(peer: Peer, handle: bytes) -> None:
+    peer.broker.fail(peer.worker, handle)
+
+
+def _work_exception(peer: Peer, handle: bytes, data: bytes) -> None:
+    peer.broker.exception(peer.worker, handle, data)
+
+
+# -- what is no request -------------------------------------------------------------------------
+
+
+def _refused(peer: Peer, error: BadPacket) -> None:
+    peer.complain(error)
+    peer.send_error(error.code, error.text)
+
+
+def _not_expected(peer: Peer, *_fields: bytes) -> None:
+    _refused(peer, BadPacket(b"INVALID_COMMAND", "Command not expected"))
+
+
+def _integer(text: bytes, what: str) -> int:
+    """The number that `text` is in decimal, of a length that converts fast."""
+    if len(text) > 20 or not text.removeprefix(b"-").isdigit():
+        raise InvalidArgument(f"{what.capitalize()} is not a decimal number of at most 20 digits")
+    return int(text)
+
+
+COMMANDS: Final[dict[int, Callable[..., Any]]] = {
+    **{packet.number: _not_expected for packet in PACKETS},
+    TEXT: answer_line,
+    REFUSED: _refused,
+    SUBMIT_JOB: _submit(_NORMAL, background=False),
+    SUBMIT_JOB_HIGH: _submit(_HIGH, background=False),
+    SUBMIT_JOB_LOW: _submit(_LOW, background=False),
+    SUBMIT_JOB_BG: _submit(_NORMAL, background=True),
+    SUBMIT_JOB_HIGH_BG: _submit(_HIGH, background=True),
+    SUBMIT_JOB_LOW_BG: _submit(_LOW, background=True),
+    SUBMIT_JOB_EPOCH: _submit_epoch,
+    SUBMIT_JOB_SCHED: _submit_sched,
+    SUBMIT_REDUCE_JOB: _submit_reduce(background=False),
+    SUBMIT_REDUCE_JOB_BACKGROUND: _submit_reduce(background=True),
+    GET_STATUS: _get_status,
+    GET_STATUS_UNIQUE: _get_status_unique,
+    ECHO_REQ: _echo,
+    OPTION_REQ: _option,
+    SET_CLIENT_ID: _set_client_id,
+    CAN_DO: _can_do,
+    CAN_DO_TIMEOUT: _can_do_timeout,
+    CANT_DO: _cant_do,
+    RESET_ABILITIES: _reset_abilities,
+    PRE_SLEEP: _pre_sleep,
+    GRAB_JOB: _grab,
+    GRAB_JOB_UNIQ: _grab_unique,
+    GRAB_JOB_ALL: _grab_all,
+    WORK_DATA: _work_data,
+    WORK_WARNING: _work_warning,
+    WORK_STATUS: _work_status,
+    WORK_COMPLETE: _work_complete,
+    WORK_FAIL: _work_fail,
+    WORK_EXCEPTION: _work_exception,
+}
+"""What to call with the connection and the packet's fields, by packet number."""

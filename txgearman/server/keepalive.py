@@ -1,0 +1,36 @@
+"""Finding peers that vanished without a word: TCP keepalive on accepted connections."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from typing import Final
+
+from twisted.internet.interfaces import ITCPTransport
+
+_SYSTEM_DEFAULT: Final = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Keepalive:
+    """TCP keepalive: after `idle` seconds of silence a probe every `interval` seconds, and the
+    connection is given up after `count` without an answer. 0 leaves a value to the system.
+    """
+
+    idle: int = _SYSTEM_DEFAULT
+    interval: int = _SYSTEM_DEFAULT
+    count: int = _SYSTEM_DEFAULT
+
+    def apply(self, transport: ITCPTransport) -> None:
+        """Set this, and no delay of small packets, on a connection. gearmand always sets both."""
+        transport.setTcpNoDelay(True)
+        transport.setTcpKeepAlive(True)
+        for option, value in (
+            ("TCP_KEEPIDLE", self.idle),
+            ("TCP_KEEPINTVL", self.interval),
+            ("TCP_KEEPCNT", self.count),
+        ):
+            number = getattr(socket, option, None)  # not on every system
+            if value != _SYSTEM_DEFAULT and number is not None:
+                handle = transport.getHandle()  # type: ignore[attr-defined]
+                handle.setsockopt(socket.IPPROTO_TCP, number, value)

@@ -1,0 +1,152 @@
+"""``twistd gearmand``: the command line and what it makes. Nothing here but options and signals."""
+
+from __future__ import annotations
+
+import resource
+import signal
+from types import FrameType
+from typing import Any, Final
+
+from twisted.application.service import IService, Service
+from twisted.logger import Logger
+from twisted.python.usage import Options as TwistedOptions
+from twisted.python.usage import UsageError
+
+from txgearman import __version__
+from txgearman.broker.policy import UNLIMITED, FunctionOrder
+from txgearman.server.keepalive import Keepalive
+from txgearman.server.service import GearmanService, make_service
+from txgearman.server.settings import DEFAULT_ENDPOINT, Settings, default_handle_prefix
+from txgearman.wire.limits import MAX_PACKET
+
+_log = Logger()
+
+_UNITS: Final = {"k": 1024, "m": 1024**2, "g": 1024**3}
+
+
+def _size(text: str) -> int:
+    """Bytes, with K, M or G behind the number if wanted. Raises `ValueError`."""
+    unit = _UNITS.get(text[-1:].lower(), 1)
+    return int(text[:-1] if unit > 1 else text) * unit
+
+
+class Options(TwistedOptions):
+    """The options of ``twistd gearmand``. `settings` is what they say."""
+
+    synopsis = "[options]"
+    longdesc = (
+        "A Gearman job server. Binary and admin text protocol on every endpoint. SIGTERM ends it, "
+        "SIGUSR1 ends it when its last job is done. Jobs are kept in memory only."
+    )
+
+    optParameters = [
+        ["job-retries", "j", UNLIMITED, "Workers that may lose a job before it fails; -1: no limit.", int],
+        ["worker-wakeup", "w", 1, "Sleeping workers to wake for a job; 0: all.", int],
+        [
+            "order",
+            None,
+            FunctionOrder.PRIORITY.value,
+            "Which of a worker's functions is served first: 'priority' (the highest priority over all of "
+            "them, taking turns; as gearmand 2) or 'registration' (as gearmand 1.1).",
+        ],
+        ["handle-prefix", None, None, f"What job handles begin with [default: {default_handle_prefix()}]"],
+        ["max-packet", None, str(MAX_PACKET), "Largest packet in bytes; K, M and G may follow the number."],
+        ["keepalive-idle", None, 0, "Seconds of silence before TCP keepalive probes; 0: the system's.", int],
+        ["keepalive-interval", None, 0, "Seconds between TCP keepalive probes; 0: the system's.", int],
+        ["keepalive-count", None, 0, "Lost probes that end a connection; 0: the system's.", int],
+        ["file-descriptors", "f", 0, "Open files to ask the system for; 0: as many as it lets us.", int],
+    ]
+
+    optFlags = [
+        ["round-robin", "R", "With --order=registration, let a worker's functions take turns."],
+        ["exceptions", None, "Send WORK_EXCEPTION also to clients that did not ask for it."],
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self["listen"] = []
+
+    def opt_listen(self, endpoint: str) -> None:
+        """A Twisted server endpoint to listen at, such as tcp:4730 for everybody who can reach this
+        machine or unix:/run/gearmand.sock; may be repeated. [default: tcp:4730:interface=127.0.0.1]"""
+        self["listen"].append(endpoint)
+
+    opt_L = opt_listen
+
+    def opt_version(self) -> None:
+        """Print the version of txgearman and exit."""
+        print(f"txgearman {__version__}")
+        raise SystemExit(0)
+
+    def postOptions(self) -> None:
+        try:
+            self.settings = self._settings()
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+
+    def _settings(self) -> Settings:
+        orders = {order.value: order for order in FunctionOrder}
+        if self["order"] not in orders:
+            raise ValueError(f"the order must be {' or '.join(orders)}, not {self['order']}")
+        try:
+            max_packet = _size(self["max-packet"])
+        except ValueError:
+            raise ValueError(
+                f"the packet limit must be a number of bytes, not {self['max-packet']}"
+            ) from None
+        if self["file-descriptors"] < 0:
+            raise ValueError("the number of file descriptors must be 0 or more")
+        return Settings(
+            listen=tuple(self["listen"]) or (DEFAULT_ENDPOINT,),
+            job_retries=self["job-retries"],
+            wakeup=self["worker-wakeup"],
+            order=orders[self["order"]],
+            round_robin=bool(self["round-robin"]),
+            handle_prefix=default_handle_prefix() if self["handle-prefix"] is None else self["handle-prefix"],
+            max_packet=max_packet,
+            exceptions=bool(self["exceptions"]),
+            keepalive=Keepalive(self["keepalive-idle"], self["keepalive-interval"], self["keepalive-count"]),
+        )
+
+
+class _GracefulSignal(Service):
+    """SIGUSR1 means a graceful shutdown, as for gearmand."""
+
+    def __init__(self, server: GearmanService, reactor: Any) -> None:
+        self._server = server
+        self._reactor = reactor
+
+    def startService(self) -> None:
+        super().startService()
+        signal.signal(signal.SIGUSR1, self._received)
+
+    def _received(self, _number: int, _frame: FrameType | None) -> None:
+        self._reactor.callFromThread(self._server.shut_down, graceful=True)
+
+
+def _raise_file_limit(wanted: int) -> None:
+    """Let this process open `wanted` files, or with 0 as many as it may. A connection needs one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    target = wanted or hard
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (target, max(target, hard)))
+    except (ValueError, OSError) as error:
+        _log.warn(
+            "Cannot open {target} files, the limit stays at {soft}: {error}",
+            target=target,
+            soft=soft,
+            error=error,
+        )
+
+
+def makeService(options: Options) -> IService:
+    """The service that ``twistd gearmand`` runs. Raises `UsageError`."""
+    from twisted.internet import reactor
+
+    try:
+        server = make_service(options.settings, reactor=reactor, on_shutdown=reactor.stop)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    _raise_file_limit(options["file-descriptors"])
+    _GracefulSignal(server, reactor).setServiceParent(server)
+    return server

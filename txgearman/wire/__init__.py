@@ -1,0 +1,1 @@
+"""Bytes to packets and back. No I/O, no clock, no Twisted, no decisions about jobs."""
