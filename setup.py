@@ -29,6 +29,7 @@ setup(
         "txgearman",
         "txgearman.broker",
         "txgearman.client",
+        "txgearman.connection",
         "txgearman.server",
         "txgearman.wire",
         "txgearman.worker",

@@ -74,8 +74,9 @@ class GearmanServerFactory(Factory):
     def flush_soon(self, connection: GearmanServerProtocol) -> None:
         """Flush `connection` after all that this turn of the reactor has read was handled.
 
-        What several reads have to tell one connection leaves in one write, and at once: by the
-        reactor's own buffer it would cost two calls of epoll_ctl and a wait more.
+        So the answers to a read, and what the reads of others have to tell the same connection, leave
+        in one write, and at once: left to the reactor's own buffer it would cost two calls of
+        epoll_ctl and a wait more.
         """
         if not self._unflushed:
             self._reactor.callLater(0, self._flush)

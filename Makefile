@@ -1,0 +1,45 @@
+# Everything is installed into .venv; nothing needs root. PYTHON names another interpreter than python3.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check bench docs format clean
+
+# The runtime alone, for the demonstration.
+$(VENV)/.runtime: setup.py
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.development: setup.py | $(VENV)/.runtime
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,test,check,docs]'
+	@touch $@
+
+# A worker and a client of the mission's text, against a server started by twistd.
+demo: $(VENV)/.runtime
+	@$(BIN)/python examples/delayed_reverse/demo.py
+
+test: $(VENV)/.development
+	$(BIN)/pytest
+	$(BIN)/trial --temp-directory=$(VENV)/_trial_temp tests
+
+check: $(VENV)/.development
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going -b html docs docs/_build/html
+
+format: $(VENV)/.development
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.development
+	$(BIN)/sphinx-build -b html docs docs/_build/html
+
+# txgearman and gearmand in turn, as a table; ARGS are those of benchmarks/run.py.
+bench: $(VENV)/.runtime
+	$(BIN)/python -m benchmarks.run $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info docs/_build

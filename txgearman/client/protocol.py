@@ -1,0 +1,228 @@
+"""The client's end of one connection: matching what the server says with what was asked.
+
+The server answers requests in their order, so the answers are matched with a queue. What it says of
+running jobs carries the job's handle. Nothing is decided here, and nothing connects here.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from txgearman.client.job import Job
+from txgearman.client.status import JobStatus, number_from
+from txgearman.client.submission import Submission
+from txgearman.client.updates import DataUpdate, StatusUpdate, Update, WarningUpdate
+from txgearman.connection.protocol import PacketProtocol
+from txgearman.errors import BrokenStream, ConnectionLost, JobFailed, JobRaised, ServerError
+from txgearman.wire.packets import (
+    ECHO_REQ,
+    ECHO_RES,
+    ERROR,
+    GET_STATUS,
+    GET_STATUS_UNIQUE,
+    JOB_CREATED,
+    OPTION_REQ,
+    OPTION_RES,
+    STATUS_RES,
+    STATUS_RES_UNIQUE,
+    WORK_COMPLETE,
+    WORK_DATA,
+    WORK_EXCEPTION,
+    WORK_FAIL,
+    WORK_STATUS,
+    WORK_WARNING,
+    name_of,
+)
+
+
+class _Request(NamedTuple):
+    """A request without an answer yet: the packet that answers it, and what it is about."""
+
+    answer: int
+    about: Any
+    asker: Deferred[Any]
+
+
+class ClientProtocol(PacketProtocol):
+    """Speaks for a client on one connection. `on_ended` is called when it cannot be used any more."""
+
+    def __init__(
+        self, clock: IReactorTime, max_packet: int, on_ended: Callable[[ClientProtocol], object]
+    ) -> None:
+        super().__init__(clock, max_packet)
+        self._on_ended = on_ended
+        self._requests: deque[_Request] = deque()
+        # Jobs by handle. gearmand gives one handle to all submits of one unique, and sends each packet
+        # about it as often as the job was submitted here.
+        self._jobs: dict[bytes, list[Job]] = {}
+        self._receivers: dict[int, Callable[..., None]] = {
+            JOB_CREATED: self._created,
+            ECHO_RES: partial(self._answered, ECHO_RES),
+            OPTION_RES: partial(self._answered, OPTION_RES),
+            STATUS_RES: partial(self._told, STATUS_RES),
+            STATUS_RES_UNIQUE: partial(self._told, STATUS_RES_UNIQUE),
+            ERROR: self._refused,
+            WORK_COMPLETE: self._completed,
+            WORK_DATA: self._data,
+            WORK_STATUS: self._status,
+            WORK_WARNING: self._warning,
+            WORK_FAIL: self._failed,
+            WORK_EXCEPTION: self._raised,
+        }
+
+    # -- requests -------------------------------------------------------------------------------
+
+    def submit(self, submission: Submission) -> Deferred[Job]:
+        """Submit a job. Returns a Deferred of the `Job`; when it is cancelled, the job is ignored."""
+        job = Job(self.clock, submission.function, submission.unique, submission.background)
+        return self._ask(submission.packet, submission.body, JOB_CREATED, job)
+
+    def status(self, handle: bytes) -> Deferred[JobStatus]:
+        """Ask for the state of the job `handle`."""
+        return self._ask(GET_STATUS, handle, STATUS_RES, handle)
+
+    def status_by_unique(self, unique: bytes) -> Deferred[JobStatus]:
+        """Ask for the state of the job with this unique."""
+        return self._ask(GET_STATUS_UNIQUE, unique, STATUS_RES_UNIQUE, unique)
+
+    def echo(self, data: bytes) -> Deferred[bytes]:
+        """Ask for `data` to be sent back."""
+        return self._ask(ECHO_REQ, data, ECHO_RES, None)
+
+    def _ask(self, packet: int, body: bytes, answer: int, about: Any) -> Deferred[Any]:
+        asker: Deferred[Any] = Deferred()
+        self._requests.append(_Request(answer, about, asker))
+        self.send(packet, body)
+        return asker
+
+    # -- the connection's calls -----------------------------------------------------------------
+
+    def opened(self) -> None:
+        self._ask(OPTION_REQ, b"exceptions", OPTION_RES, None).addErrback(self._without_exceptions)
+
+    def received(self, number: int, fields: list[Any]) -> None:
+        receiver = self._receivers.get(number)
+        if receiver is not None:
+            receiver(*fields)
+        else:
+            self._log.debug("Ignoring {packet}, which is not for clients", packet=name_of(number))
+
+    def ended(self, why: str) -> None:
+        # First, so that whoever asks again because of this gets another connection.
+        self._on_ended(self)
+        requests, self._requests = self._requests, deque()
+        jobs, self._jobs = self._jobs, {}
+        for request in requests:
+            if not request.asker.called:
+                request.asker.errback(ConnectionLost(f"no answer came: {why}"))
+        for same_handle in jobs.values():
+            for job in same_handle:
+                job._fail(partial(ConnectionLost, f"no result came: {why}"))
+
+    # -- answers, to requests in their order ----------------------------------------------------
+
+    def _next_request(self, answer: int) -> _Request:
+        """The request that packet `answer` answers. Raises `BrokenStream` if that is not the next one."""
+        if not self._requests:
+            raise BrokenStream(b"", f"{name_of(answer)} answers nothing that was asked")
+        expected = self._requests[0].answer
+        if answer != expected:
+            raise BrokenStream(b"", f"{name_of(answer)} came where {name_of(expected)} was due")
+        return self._requests.popleft()
+
+    def _created(self, handle: bytes) -> None:
+        request = self._next_request(JOB_CREATED)
+        job: Job = request.about
+        job.handle = handle
+        if not job.background:
+            # A job whose submitter has gone too: its share of the packets for a handle will come.
+            self._jobs.setdefault(handle, []).append(job)
+        if request.asker.called:
+            job._ignore()
+        else:
+            request.asker.callback(job)
+
+    def _answered(self, answer: int, value: bytes) -> None:
+        asker = self._next_request(answer).asker
+        if not asker.called:
+            asker.callback(value)
+
+    def _told(self, answer: int, key: bytes, known: bytes, running: bytes, *numbers: bytes) -> None:
+        request = self._next_request(answer)
+        if key != request.about:
+            self._requests.appendleft(request)
+            raise BrokenStream(b"", f"the state of {request.about!r} was asked for, that of {key!r} came")
+        if not request.asker.called:
+            request.asker.callback(JobStatus(known == b"1", running == b"1", *map(number_from, numbers)))
+
+    def _refused(self, code: bytes, text: bytes) -> None:
+        error = ServerError(*(field.decode("utf-8", "backslashreplace") for field in (code, text)))
+        if not self._requests:
+            self._log.warn("The server sent an ERROR without a request: {error}", error=error)
+            return
+        asker = self._requests.popleft().asker
+        if not asker.called:
+            asker.errback(error)
+
+    def _without_exceptions(self, failure: Failure) -> None:
+        """The server knows no exceptions: jobs that raise will be jobs that failed."""
+        if isinstance(failure.value, ServerError):
+            self._log.warn("The server does not forward exceptions: {error}", error=failure.value)
+
+    # -- news of jobs, by handle ----------------------------------------------------------------
+
+    def _completed(self, handle: bytes, data: bytes) -> None:
+        job = self._take(handle)
+        if job is not None:
+            job._complete(data)
+
+    def _failed(self, handle: bytes) -> None:
+        job = self._take(handle)
+        if job is not None:
+            job._fail(partial(JobFailed, handle))
+
+    def _raised(self, handle: bytes, data: bytes) -> None:
+        job = self._take(handle)
+        if job is not None:
+            job._fail(partial(JobRaised, handle, data))
+
+    def _data(self, handle: bytes, data: bytes) -> None:
+        self._update(handle, DataUpdate(data))
+
+    def _warning(self, handle: bytes, data: bytes) -> None:
+        self._update(handle, WarningUpdate(data))
+
+    def _status(self, handle: bytes, numerator: bytes, denominator: bytes) -> None:
+        self._update(handle, StatusUpdate(number_from(numerator), number_from(denominator)))
+
+    def _update(self, handle: bytes, update: Update) -> None:
+        """Give an update to the job, or to that one of several with the handle whose turn it is."""
+        jobs = self._jobs.get(handle)
+        if jobs is None:
+            self._unknown(handle)
+            return
+        job = jobs[0]
+        if len(jobs) > 1:
+            jobs.append(jobs.pop(0))
+        job._update(update)
+
+    def _take(self, handle: bytes) -> Job | None:
+        """The job with this handle, which has now ended; of several the one whose turn it is."""
+        jobs = self._jobs.get(handle)
+        if jobs is None:
+            self._unknown(handle)
+            return None
+        job = jobs.pop(0)
+        if not jobs:
+            del self._jobs[handle]
+        return job
+
+    def _unknown(self, handle: bytes) -> None:
+        self._log.debug("Ignoring news of the job {handle}, which is not waited for", handle=handle)

@@ -1,0 +1,107 @@
+"""What a caller says of a new job, as the packet that submits it. No I/O; every check of it is here."""
+
+from __future__ import annotations
+
+import math
+from datetime import datetime
+from enum import Enum
+from typing import Final, NamedTuple
+
+from txgearman.connection.arguments import body_of, data_bytes, function_bytes, name_bytes
+from txgearman.wire.limits import MAX_FUNCTION, MAX_UNIQUE
+from txgearman.wire.packets import (
+    SUBMIT_JOB,
+    SUBMIT_JOB_BG,
+    SUBMIT_JOB_EPOCH,
+    SUBMIT_JOB_HIGH,
+    SUBMIT_JOB_HIGH_BG,
+    SUBMIT_JOB_LOW,
+    SUBMIT_JOB_LOW_BG,
+    SUBMIT_REDUCE_JOB,
+    SUBMIT_REDUCE_JOB_BACKGROUND,
+)
+
+
+class Priority(Enum):
+    """Which of the waiting jobs a worker gets first."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
+LATEST_EPOCH: Final = 2**63 - 1
+"""The largest time of a job in seconds since 1970: a signed 64-bit number, past which gearmand does not
+answer at all."""
+
+_PACKETS: Final = {
+    (Priority.HIGH, False): SUBMIT_JOB_HIGH,
+    (Priority.NORMAL, False): SUBMIT_JOB,
+    (Priority.LOW, False): SUBMIT_JOB_LOW,
+    (Priority.HIGH, True): SUBMIT_JOB_HIGH_BG,
+    (Priority.NORMAL, True): SUBMIT_JOB_BG,
+    (Priority.LOW, True): SUBMIT_JOB_LOW_BG,
+}
+
+
+class Submission(NamedTuple):
+    """A new job that was checked: the packet's number and body, and what the job object tells of it."""
+
+    packet: int
+    body: bytes
+    function: bytes
+    unique: bytes
+    background: bool
+
+
+def submission(
+    function: str | bytes,
+    data: bytes,
+    unique: str | bytes | None,
+    priority: Priority,
+    background: bool,
+    run_at: datetime | float | None,
+    reducer: str | bytes | None,
+    max_packet: int,
+) -> Submission:
+    """Check the arguments of `Client.submit`, which see, and make the packet of them.
+
+    Raises `TypeError` and `ValueError` for what no server must see.
+    """
+    name = function_bytes(function)
+    data = data_bytes(data, "the job's data")
+    key = b"" if unique is None else name_bytes(unique, "the unique", MAX_UNIQUE)
+    if not isinstance(priority, Priority):
+        raise TypeError(f"the priority must be a Priority, not {priority!r}")
+    if run_at is None and reducer is None:
+        offline = bool(background)
+        body = body_of((name, key, data), max_packet)
+        return Submission(_PACKETS[priority, offline], body, name, key, offline)
+    if priority is not Priority.NORMAL:
+        raise ValueError("the protocol has only normal priority for a job with run_at or a reducer")
+    if run_at is not None:
+        if reducer is not None:
+            raise ValueError("the protocol has no job with both run_at and a reducer")
+        body = body_of((name, key, b"%d" % _epoch(run_at), data), max_packet)
+        return Submission(SUBMIT_JOB_EPOCH, body, name, key, True)
+    assert reducer is not None
+    # The empty field is the aggregator, which no server reads.
+    fields = (name, key, name_bytes(reducer, "the reducer's name", MAX_FUNCTION), b"", data)
+    packet = SUBMIT_REDUCE_JOB_BACKGROUND if background else SUBMIT_REDUCE_JOB
+    return Submission(packet, body_of(fields, max_packet), name, key, bool(background))
+
+
+def _epoch(when: datetime | float) -> int:
+    """`when` in whole seconds since 1970, rounded up so that no job runs before its time."""
+    if isinstance(when, datetime):
+        if when.tzinfo is None:
+            raise ValueError(f"run_at needs a time zone: {when!r}")
+        when = when.timestamp()
+    elif isinstance(when, bool) or not isinstance(when, int | float):
+        raise TypeError(f"run_at must be a datetime or a number of seconds, not {type(when).__name__}")
+    if isinstance(when, float) and not math.isfinite(when):
+        raise ValueError(f"run_at must be finite: {when!r}")
+    epoch = math.ceil(when)
+    if not 0 <= epoch <= LATEST_EPOCH:
+        raise ValueError(f"run_at must lie between 1970 and {LATEST_EPOCH} seconds later: {when!r}")
+    return epoch

@@ -1,0 +1,134 @@
+"""What a running job tells before it ends, and keeping it until it is taken. No I/O."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+
+from txgearman.errors import ClientError, UpdatesLost
+
+
+@dataclass(frozen=True, slots=True)
+class DataUpdate:
+    """A part of the result, sent ahead of its end (WORK_DATA)."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WarningUpdate:
+    """A warning, in whatever form the worker's function gave it (WORK_WARNING)."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class StatusUpdate:
+    """How far the job is: `numerator` of `denominator` (WORK_STATUS)."""
+
+    numerator: int
+    denominator: int
+
+
+Update = DataUpdate | WarningUpdate | StatusUpdate
+
+_U = TypeVar("_U", DataUpdate, WarningUpdate, StatusUpdate)
+
+KEPT_BYTES: Final = 64 * 1024 * 1024
+"""Bytes of updates that one job keeps for a reader that has not taken them, each counted with
+`UPDATE_OVERHEAD`. As much as the largest packet; past it a job whose updates nobody reads would fill the
+memory."""
+
+UPDATE_OVERHEAD: Final = 128
+"""Bytes that an update counts beside its data: about what its objects take."""
+
+
+class UpdateStream:
+    """The updates of one job: each goes to the callbacks for its kind, or waits here for the reader.
+
+    An asynchronous iterator. It ends with the job, and raises the job's error if there was one.
+    """
+
+    __slots__ = ("_callbacks", "_ended", "_error", "_kept", "_reader", "_room", "_spilled")
+    _log = Logger()
+
+    def __init__(self) -> None:
+        self._callbacks: dict[type[Update], list[Callable[..., object]]] = {}
+        self._kept: deque[Update] = deque()
+        self._room = KEPT_BYTES
+        self._spilled = False
+        self._ended = False
+        self._error: Callable[[], ClientError] | None = None
+        self._reader: Deferred[None] | None = None
+
+    def add(self, update: Update) -> None:
+        """An update came."""
+        callbacks = self._callbacks.get(type(update))
+        if callbacks is not None:
+            for callback in callbacks:
+                self._call(callback, update)
+            return
+        self._room -= _size(update)
+        if self._room < 0 or self._spilled:
+            self._spilled = True
+        else:
+            self._kept.append(update)
+        self._wake()
+
+    def listen(self, kind: type[_U], callback: Callable[[_U], object]) -> None:
+        """Call `callback` with each update of `kind`, those kept so far first."""
+        self._callbacks.setdefault(kind, []).append(callback)
+        kept, self._kept = self._kept, deque()
+        for update in kept:
+            if isinstance(update, kind):
+                self._room += _size(update)
+                self._call(callback, update)
+            else:
+                self._kept.append(update)
+
+    def finish(self, error: Callable[[], ClientError] | None) -> None:
+        """The job has ended; `error` makes the exception if it did not end well."""
+        self._ended = True
+        self._error = error
+        self._wake()
+
+    def __aiter__(self) -> UpdateStream:
+        return self
+
+    async def __anext__(self) -> Update:
+        while not self._kept:
+            if self._spilled:
+                raise UpdatesLost(f"more than {KEPT_BYTES} bytes of updates waited to be read")
+            if self._ended:
+                if self._error is not None:
+                    raise self._error()
+                raise StopAsyncIteration
+            if self._reader is not None:
+                raise RuntimeError("the updates of this job are already being read")
+            self._reader = Deferred()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        update = self._kept.popleft()
+        self._room += _size(update)
+        return update
+
+    def _wake(self) -> None:
+        if self._reader is not None and not self._reader.called:
+            self._reader.callback(None)
+
+    def _call(self, callback: Callable[..., object], update: Update) -> None:
+        try:
+            callback(update)
+        except Exception:
+            self._log.failure("A callback for updates of a job raised")
+
+
+def _size(update: Update) -> int:
+    return UPDATE_OVERHEAD + (0 if isinstance(update, StatusUpdate) else len(update.data))

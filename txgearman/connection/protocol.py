@@ -1,0 +1,147 @@
+"""One connection to a server: whole packets in, whole packets out, and one end.
+
+What the packets mean is the subclasses' business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITCPTransport
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from txgearman.errors import BrokenStream
+from txgearman.wire.codec import REFUSED, Decoder, frame
+from txgearman.wire.packets import REQUEST, RESPONSE
+
+CLOSE_SECONDS: Final = 10.0
+"""Seconds that `PacketProtocol.close` gives the server to take what was written; then the connection is
+cut. Without a limit a server that hangs would hold up the end of its clients."""
+
+
+class PacketProtocol(Protocol):
+    """The end of a connection that sends requests and receives responses.
+
+    Subclasses say what happens by `opened`, `received` and `ended`. `clock` gives the time for
+    `CLOSE_SECONDS`; `max_packet` is the largest body of a packet in bytes, either way.
+    """
+
+    _log = Logger()
+
+    def __init__(self, clock: IReactorTime, max_packet: int) -> None:
+        self.clock = clock
+        self.max_packet = max_packet
+        self.open = False
+        """Whether requests can be sent: from the connection's begin to `close` or its loss."""
+        self._decoder = Decoder(RESPONSE, max_packet, text=False)
+        self._gone = False
+        self._closing: list[Deferred[None]] = []
+        self._cut: IDelayedCall | None = None
+
+    # -- for subclasses -------------------------------------------------------------------------
+
+    def opened(self) -> None:
+        """The connection is made."""
+
+    def received(self, number: int, fields: list[Any]) -> None:
+        """A packet came. To raise `BrokenStream` drops the connection."""
+
+    def ended(self, why: str) -> None:
+        """No packet will be received any more, and none can be sent. Called once, after `opened`."""
+
+    def send(self, number: int, body: bytes = b"") -> None:
+        """Send a packet around a body whose fields are joined and checked already."""
+        self.write(frame(REQUEST, number, body))
+
+    def write(self, data: bytes) -> None:
+        """Send whole packets. What is written in one turn of the reactor leaves in one go."""
+        assert self.transport is not None
+        self.transport.write(data)
+
+    # -- for owners -----------------------------------------------------------------------------
+
+    def close(self, why: str) -> Deferred[None]:
+        """End the connection after what was written has been sent; `why` is told to those who wait.
+
+        Returns a Deferred that fires when the connection is gone, at the latest after
+        `CLOSE_SECONDS`. No packet is received after this call.
+        """
+        if self._gone or self.transport is None:
+            return succeed(None)
+        gone: Deferred[None] = Deferred()
+        self._closing.append(gone)
+        self._end(why)
+        if self._cut is None:
+            self._cut = self.clock.callLater(CLOSE_SECONDS, self._abort)
+            self.transport.loseConnection()
+        return gone
+
+    # -- the transport's calls ------------------------------------------------------------------
+
+    def connectionMade(self) -> None:
+        if ITCPTransport.providedBy(self.transport):
+            # Each write is whole packets, so waiting for more only delays them.
+            self.transport.setTcpNoDelay(True)
+            self.transport.setTcpKeepAlive(True)
+        self.open = True
+        self.opened()
+
+    def dataReceived(self, data: bytes) -> None:
+        if not self.open:
+            return
+        try:
+            self._handle(data)
+        except BrokenStream as error:
+            self._log.error(
+                "Dropping the connection to {server}: {error}", server=self._server(), error=error
+            )
+            self._end(f"the server broke the protocol: {error}")
+            self._abort()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self._gone = True
+        if self._cut is not None and self._cut.active():
+            self._cut.cancel()
+        self._end(reason.getErrorMessage())
+        closing, self._closing = self._closing, []
+        for gone in closing:
+            if not gone.called:
+                gone.callback(None)
+
+    def _handle(self, data: bytes) -> None:
+        for number, fields in self._decoder.feed(data):
+            if not self.open:
+                return
+            if number == REFUSED:
+                # It may have been the answer to a request, so the order of answers is lost too.
+                raise BrokenStream(b"", str(fields[0]))
+            self.received(number, fields)
+
+    def _end(self, why: str) -> None:
+        if self.open:
+            self.open = False
+            self.ended(why)
+
+    def _abort(self) -> None:
+        # Every transport of Twisted's endpoints has it, though only the TCP interface names it.
+        cast(ITCPTransport, self.transport).abortConnection()
+
+    def _server(self) -> object:
+        assert self.transport is not None
+        return self.transport.getPeer()
+
+
+class PacketFactory(Factory):
+    """Makes protocols by calling `build`."""
+
+    noisy = False
+
+    def __init__(self, build: Callable[[], PacketProtocol]) -> None:
+        self._build = build
+
+    def buildProtocol(self, addr: IAddress | None) -> PacketProtocol:  # noqa: ARG002
+        return self._build()
