@@ -12,14 +12,20 @@ from twisted.internet.task import deferLater, react
 from txgearman import Client
 from txgearman.errors import NoResult
 
+# Seconds for which the worker may go ahead: it changes something on full seconds, and a client that
+# asked in the same instant would see the one thing or the other by chance.
+HEAD_START = 0.1
+
 
 async def watch(reactor, client, handle, updates, output):
     """Ask eight times, a second apart, for the status of a job, and print it.
 
     `updates` are the data updates that came since the last line.
     """
+    await deferLater(reactor, HEAD_START)
     started = reactor.seconds()
-    for _ in range(8):
+    for second in range(8):
+        await deferLater(reactor, max(0, started + second - reactor.seconds()))
         status = await client.status(handle)
         output(
             f"Time elapsed = {reactor.seconds() - started:.2f}, "
@@ -27,7 +33,6 @@ async def watch(reactor, client, handle, updates, output):
             f"Status = {status.numerator}/{status.denominator}, data = {updates}"
         )
         updates.clear()
-        await deferLater(reactor, 1)
 
 
 async def online(reactor, endpoint, output):

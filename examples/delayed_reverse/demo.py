@@ -19,7 +19,7 @@ from pathlib import Path
 HERE = Path(__file__).parent
 START_LIMIT = 10.0  # seconds the server may take to accept connections
 STOP_LIMIT = 5.0  # seconds a process may take to end before it is killed
-COLUMN = 88  # characters of the left column
+COLUMN = 100  # characters of the left column
 
 
 def free_port():

@@ -21,6 +21,7 @@ from txgearman.client.submission import Submission
 from txgearman.client.updates import DataUpdate, StatusUpdate, Update, WarningUpdate
 from txgearman.connection.protocol import PacketProtocol
 from txgearman.errors import BrokenStream, ConnectionLost, JobFailed, JobRaised, ServerError
+from txgearman.wire.codec import frame
 from txgearman.wire.packets import (
     ECHO_REQ,
     ECHO_RES,
@@ -30,6 +31,7 @@ from txgearman.wire.packets import (
     JOB_CREATED,
     OPTION_REQ,
     OPTION_RES,
+    REQUEST,
     STATUS_RES,
     STATUS_RES_UNIQUE,
     WORK_COMPLETE,
@@ -99,7 +101,7 @@ class ClientProtocol(PacketProtocol):
     def _ask(self, packet: int, body: bytes, answer: int, about: Any) -> Deferred[Any]:
         asker: Deferred[Any] = Deferred()
         self._requests.append(_Request(answer, about, asker))
-        self.send(packet, body)
+        self.write_soon(frame(REQUEST, packet, body))
         return asker
 
     # -- the connection's calls -----------------------------------------------------------------

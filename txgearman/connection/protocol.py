@@ -14,9 +14,10 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txgearman.connection import direct
 from txgearman.errors import BrokenStream
-from txgearman.wire.codec import REFUSED, Decoder, frame
-from txgearman.wire.packets import REQUEST, RESPONSE
+from txgearman.wire.codec import REFUSED, Decoder
+from txgearman.wire.packets import RESPONSE
 
 CLOSE_SECONDS: Final = 10.0
 """Seconds that `PacketProtocol.close` gives the server to take what was written; then the connection is
@@ -38,6 +39,8 @@ class PacketProtocol(Protocol):
         self.open = False
         """Whether requests can be sent: from the connection's begin to `close` or its loss."""
         self._decoder = Decoder(RESPONSE, max_packet, text=False)
+        self._handling = False
+        self._out: list[bytes] = []
         self._gone = False
         self._closing: list[Deferred[None]] = []
         self._cut: IDelayedCall | None = None
@@ -53,14 +56,19 @@ class PacketProtocol(Protocol):
     def ended(self, why: str) -> None:
         """No packet will be received any more, and none can be sent. Called once, after `opened`."""
 
-    def send(self, number: int, body: bytes = b"") -> None:
-        """Send a packet around a body whose fields are joined and checked already."""
-        self.write(frame(REQUEST, number, body))
-
     def write(self, data: bytes) -> None:
-        """Send whole packets. What is written in one turn of the reactor leaves in one go."""
+        """Send whole packets, at once if nothing is ahead of them."""
         assert self.transport is not None
-        self.transport.write(data)
+        self._flush()
+        direct.write(self.transport, data)
+
+    def write_soon(self, data: bytes) -> None:
+        """Send whole packets together with the others of this turn of the reactor."""
+        assert self.transport is not None
+        if self._handling:
+            self._out.append(data)
+        else:
+            self.transport.write(data)
 
     # -- for owners -----------------------------------------------------------------------------
 
@@ -74,6 +82,7 @@ class PacketProtocol(Protocol):
             return succeed(None)
         gone: Deferred[None] = Deferred()
         self._closing.append(gone)
+        self._flush()
         self._end(why)
         if self._cut is None:
             self._cut = self.clock.callLater(CLOSE_SECONDS, self._abort)
@@ -93,6 +102,7 @@ class PacketProtocol(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if not self.open:
             return
+        self._handling = True
         try:
             self._handle(data)
         except BrokenStream as error:
@@ -101,6 +111,9 @@ class PacketProtocol(Protocol):
             )
             self._end(f"the server broke the protocol: {error}")
             self._abort()
+        finally:
+            self._handling = False
+            self._flush()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._gone = True
@@ -120,6 +133,13 @@ class PacketProtocol(Protocol):
                 # It may have been the answer to a request, so the order of answers is lost too.
                 raise BrokenStream(b"", str(fields[0]))
             self.received(number, fields)
+
+    def _flush(self) -> None:
+        if self._out:
+            data = b"".join(self._out)
+            self._out.clear()
+            if self.open and self.transport is not None:
+                direct.write(self.transport, data)
 
     def _end(self, why: str) -> None:
         if self.open:

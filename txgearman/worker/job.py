@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from txgearman.connection.arguments import body_of, data_bytes
 from txgearman.errors import JobOver
-from txgearman.wire.packets import WORK_DATA, WORK_STATUS, WORK_WARNING
+from txgearman.wire.codec import frame
+from txgearman.wire.packets import REQUEST, WORK_DATA, WORK_STATUS, WORK_WARNING
 
 if TYPE_CHECKING:
     from txgearman.connection.protocol import PacketProtocol
@@ -73,4 +74,5 @@ class Job:
     def _send(self, packet: int, content: bytes) -> None:
         if self._protocol is None:
             raise JobOver(f"the job {self.handle!r} is over")
-        self._protocol.send(packet, body_of((self.handle, content), self._protocol.max_packet))
+        body = body_of((self.handle, content), self._protocol.max_packet)
+        self._protocol.write(frame(REQUEST, packet, body))

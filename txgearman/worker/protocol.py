@@ -43,6 +43,7 @@ from txgearman.worker.functions import Function, call, exception_text, result_by
 from txgearman.worker.job import Job
 
 _GRAB: Final = frame(REQUEST, GRAB_JOB_ALL, b"")
+_SLEEP: Final = frame(REQUEST, PRE_SLEEP, b"")
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +103,7 @@ class WorkerProtocol(PacketProtocol):
 
     def withdraw(self, name: bytes) -> None:
         """Offer a function no more."""
-        self.send(CANT_DO, name)
+        self.write(frame(REQUEST, CANT_DO, name))
 
     # -- the connection's calls -----------------------------------------------------------------
 
@@ -154,7 +155,7 @@ class WorkerProtocol(PacketProtocol):
     def _no_job(self) -> None:
         self._grabbing = False
         self._asleep = True
-        self.send(PRE_SLEEP)
+        self.write(_SLEEP)
 
     def _woken(self) -> None:
         if self._asleep:
