@@ -1,10 +1,19 @@
 """Packaging of txgearman: the metadata lives here, the tools' settings in pyproject.toml."""
 
+import os
+import re
+import sys
 from pathlib import Path
 
 from setuptools import setup
 
 HERE = Path(__file__).parent
+VERSION = re.search(r'^VERSION = "(.+)"$', (HERE / "txgearman/version.py").read_text(), re.M)[1]
+
+# With TXGEARMAN_COMPILE=1 the pure rooms are compiled by mypyc from the same typed source; nothing else
+# changes.
+COMPILED = os.environ.get("TXGEARMAN_COMPILE") == "1"
+PURE_ROOMS = ["txgearman/errors.py", "txgearman/broker", "txgearman/wire"]
 
 EXTRAS = {
     "tls": ["twisted[tls]>=24.7"],
@@ -15,9 +24,25 @@ DEVELOPMENT = {
     "docs": ["sphinx>=7.4", "furo>=2024.8"],
 }
 
+
+def extensions():
+    """The pure rooms as extension modules, if they are asked for."""
+    # While pip asks what the build needs, mypyc is not there yet.
+    if not COMPILED or "egg_info" in sys.argv:
+        return []
+    from mypyc.build import mypycify
+
+    rooms = [HERE / room for room in PURE_ROOMS]
+    modules = [
+        module for room in rooms for module in ([room] if room.is_file() else sorted(room.glob("*.py")))
+    ]
+    names = [str(module.relative_to(HERE)) for module in modules if module.name != "__init__.py"]
+    return mypycify(["--config-file=", "--follow-imports=silent", *names], opt_level="3")
+
+
 setup(
     name="txgearman",
-    version="0.1.0",
+    version=VERSION,
     description="The Gearman job system for Twisted: a job server, a client and a worker",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
@@ -37,6 +62,9 @@ setup(
     ],
     # Without this an editable installation hides the plugin from twistd.
     package_dir={"": "."},
+    ext_modules=extensions(),
+    # Only asked of the index where they are used.
+    setup_requires=["mypy>=1.11"] if COMPILED else [],
     package_data={"txgearman": ["py.typed"]},
     install_requires=["twisted>=24.7"],
     extras_require={

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
 
+from twisted.internet import error
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionRefusedError
 from twisted.internet.interfaces import (
     IAddress,
     IConsumer,
@@ -141,10 +141,10 @@ class _MemoryEndpoint:
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
         if not self._gearman.running:
-            return fail(ConnectionRefusedError())
+            return fail(error.ConnectionRefusedError())
         protocol = protocolFactory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 4730))
         if protocol is None:
-            return fail(ConnectionAborted())
+            return fail(error.ConnectionAborted())
         self._gearman._join(protocol)
         return succeed(protocol)
 
@@ -195,7 +195,7 @@ class MemoryTransport:
 
     def abortConnection(self) -> None:
         self._outgoing.clear()
-        self._end(ConnectionAborted())
+        self._end(error.ConnectionAborted())
 
     def getPeer(self) -> IAddress:
         return self._address
@@ -242,7 +242,7 @@ class MemoryTransport:
             self._producer_paused = False
             self._producer.resumeProducing()
         if self.disconnecting and not self._outgoing:
-            self._end(ConnectionDone())
+            self._end(error.ConnectionDone())
 
     def _end(self, reason: Exception) -> None:
         for end in (self, self._peer):

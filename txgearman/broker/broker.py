@@ -8,6 +8,7 @@ Behaviour is that of gearmand 2 except where a comment names the difference.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterator
 from typing import Final
 
@@ -15,7 +16,7 @@ from txgearman.broker.abilities import AbilitySet, levels_of
 from txgearman.broker.deadlines import Deadlines
 from txgearman.broker.ends import Alarm
 from txgearman.broker.function import Function
-from txgearman.broker.job import PRIORITIES, Job, JobState, Priority
+from txgearman.broker.job import NO_PROGRESS, PRIORITIES, Job, JobState, Priority
 from txgearman.broker.peers import Client, Worker, WorkerState
 from txgearman.broker.policy import UNLIMITED, WAKE_PATIENCE, Policy
 from txgearman.broker.uniques import Uniques
@@ -28,6 +29,9 @@ UNIQUE_IS_DATA: Final = b"-"
 LONGEST_NAP: Final = 60.0
 """Seconds after which the clocks are compared again while an EPOCH job waits, so that a step of the
 wall clock is noticed."""
+
+MAX_DIGITS: Final = 20
+"""Digits of a progress number that are believed: more than 64 bits have."""
 
 # Names local to the module: an enum's member costs two look-ups each time on the hot path.
 _QUEUED: Final = JobState.QUEUED
@@ -108,7 +112,7 @@ class Broker:
             raise QueueFull
         self._last_handle += 1
         handle = self._handle_format % self._last_handle
-        job = Job(handle, function, unique, data, priority, background, reducer, run_at)
+        job = Job(handle, function, unique, data, priority, background, reducer)
         self._jobs[handle] = job
         function.total += 1
         self._total += 1
@@ -143,10 +147,9 @@ class Broker:
             job.watchers = tuple(watcher for watcher in job.watchers if watcher[0] is not client)
             if handle != job.handle:
                 del self._jobs[handle]
-            if not job.watchers and not job.background and job.state is not _RUNNING:
-                # Two handles of one job may both be this client's.
-                if job.state is not _GONE:
-                    self._discard(job)
+            # GONE is a job of which this client has two handles, at the second.
+            if not job.watchers and not job.background and job.state in (_QUEUED, _SCHEDULED):
+                self._discard(job)
         client.jobs.clear()
 
     # -- workers --------------------------------------------------------------------------------
@@ -234,8 +237,7 @@ class Broker:
         watchers = self._reported(worker, handle, "Job given in work result not found")
         job = worker.jobs.get(handle)
         if job is not None:
-            job.numerator = _number(numerator)
-            job.denominator = _number(denominator)
+            job.progress = _number(numerator), _number(denominator)
         for client, name in watchers:
             client.end.status(name, numerator, denominator)
 
@@ -324,8 +326,7 @@ class Broker:
     def functions(self) -> Iterator[FunctionView]:
         """All functions, in the order they were made."""
         for function in list(self._functions.values()):
-            waiting = list(function.waiting)
-            waiting[_NORMAL] += function.total - function.running - sum(waiting)
+            waiting = map(operator.add, function.waiting, function.held)
             yield FunctionView(
                 function.name, function.total, function.running, function.workers, tuple(waiting)
             )
@@ -352,6 +353,7 @@ class Broker:
         now = self._clock()
         while (job := self._epochs.pop_due(self._wall_clock())) is not None:
             job.deadline = None
+            job.function.held[job.priority] -= 1
             job.state = _QUEUED
             self._enqueue(job)
         while (job := self._timeouts.pop_due(now)) is not None:
@@ -411,6 +413,7 @@ class Broker:
         if wait <= 0:
             return False
         job.state = _SCHEDULED
+        job.function.held[job.priority] += 1
         job.deadline = self._epochs.add(run_at, job)
         self._ring_at(self._clock() + min(wait, LONGEST_NAP))
         return True
@@ -442,7 +445,7 @@ class Broker:
             self._forget_deadline(job)
         job.worker = None
         job.attempts += 1
-        job.numerator = job.denominator = 0
+        job.progress = NO_PROGRESS
         job.function.running -= 1
         job.state = _QUEUED
         self._enqueue(job)
@@ -458,9 +461,13 @@ class Broker:
             del job.worker.jobs[job.handle]
             return self._end(job)
         queued = job.state is _QUEUED
+        if job.state is _SCHEDULED:
+            job.function.held[job.priority] -= 1
         job.function.running += 1  # _end() takes one away
         watchers = self._end(job)
         if queued:
+            # The object may stay in its queue for long.
+            job.data = b""
             job.function.dropped(job)
         return watchers
 
@@ -481,6 +488,8 @@ class Broker:
             elif job.data:
                 self._data_uniques.remove(job.data, job)
         del self._jobs[job.handle]
+        if not self._total:
+            self._give_back_memory()
         watchers = job.watchers
         for client, name in watchers:
             del client.jobs[name]
@@ -488,6 +497,17 @@ class Broker:
                 del self._jobs[name]
         job.watchers = ()
         return watchers
+
+    def _give_back_memory(self) -> None:
+        """No job is left: let the tables go that the deepest queue has needed.
+
+        A dictionary never shrinks by deletions alone; after a million jobs it keeps 80 MiB.
+        """
+        self._uniques.clear()
+        self._data_uniques.clear()
+        if not self._jobs:
+            # There may be second handles of the last job, which go with its watchers.
+            self._jobs.clear()
 
     def _forget_deadline(self, job: Job) -> None:
         assert job.deadline is not None
@@ -614,8 +634,8 @@ class Broker:
 def _status(job: Job | None) -> JobStatus:
     if job is None:
         return UNKNOWN
-    return JobStatus(True, job.state is _RUNNING, job.numerator, job.denominator, len(job.watchers))
+    return JobStatus(True, job.state is _RUNNING, *job.progress, len(job.watchers))
 
 
 def _number(text: bytes) -> int:
-    return int(text) if text.isdigit() else 0
+    return int(text) if text.isdigit() and len(text) <= MAX_DIGITS else 0

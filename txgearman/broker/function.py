@@ -19,9 +19,9 @@ _QUEUED: Final = JobState.QUEUED
 class Function:
     """What jobs are submitted to and workers register for.
 
-    `waiting` counts queued jobs by priority, `total` all jobs of the function, scheduled and running
-    ones included, `workers` the workers registered. `limits` holds the largest `total` at which a job
-    of each priority is still refused no entry, None where there is no limit.
+    `waiting` counts queued jobs by priority, `held` those scheduled for later, `total` all jobs of the
+    function, running ones included, `workers` the workers registered. `limits` holds by priority the
+    `total` at which a new job is refused, None for no limit.
 
     `unready` and `resting` are kept for `AbilitySet`, which explains them.
     """
@@ -30,6 +30,7 @@ class Function:
         "_gone",
         "_levels",
         "_queues",
+        "held",
         "limits",
         "name",
         "resting",
@@ -43,6 +44,7 @@ class Function:
     def __init__(self, name: bytes, levels: tuple[tuple[int, ...], ...]) -> None:
         self.name = name
         self.waiting = [0] * PRIORITIES
+        self.held = [0] * PRIORITIES
         self.total = 0
         self.running = 0
         self.workers = 0

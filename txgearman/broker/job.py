@@ -21,6 +21,8 @@ class Priority(IntEnum):
 
 PRIORITIES: Final = len(Priority)
 
+NO_PROGRESS: Final = (0, 0)
+
 
 class JobState(Enum):
     """Where a job is. `Broker` alone moves it."""
@@ -41,8 +43,8 @@ class Job:
     `handle`, `unique` and `data` are bytes; `priority` is one of `Priority` as a plain int;
     `background` is true as soon as one submitter wants the job whether it waits or not;
     `watchers` are the waiting clients with the handle each was told; `attempts` counts the workers
-    that got the job and lost it; `numerator` and `denominator` are the progress last reported;
-    `run_at` is the time in seconds since the epoch before which an EPOCH job is held.
+    that got the job and lost it; `progress` is the numerator and denominator last reported; `deadline`
+    is when a scheduled job is to be queued, or a running one to be taken from its worker.
     """
 
     __slots__ = (
@@ -50,13 +52,11 @@ class Job:
         "background",
         "data",
         "deadline",
-        "denominator",
         "function",
         "handle",
-        "numerator",
         "priority",
+        "progress",
         "reducer",
-        "run_at",
         "state",
         "unique",
         "watchers",
@@ -72,7 +72,6 @@ class Job:
         priority: int,
         background: bool,
         reducer: bytes | None,
-        run_at: float | None,
     ) -> None:
         self.handle = handle
         self.function = function
@@ -81,11 +80,9 @@ class Job:
         self.priority = priority
         self.background = background
         self.reducer = reducer
-        self.run_at = run_at
         self.state = JobState.QUEUED
         self.worker: Worker | None = None
         self.watchers: tuple[tuple[Client, bytes], ...] = ()
         self.attempts = 0
-        self.numerator = 0
-        self.denominator = 0
+        self.progress = NO_PROGRESS
         self.deadline: Deadline | None = None

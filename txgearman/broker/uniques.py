@@ -45,6 +45,10 @@ class Uniques:
             else:
                 self._jobs[key] = {entry.function: entry, job.function: job}
 
+    def clear(self) -> None:
+        """Give back the table's memory; there must be no job left."""
+        self._jobs.clear()
+
     def remove(self, key: bytes, job: Job) -> None:
         """Remove a job that was added."""
         entry = self._jobs[key]

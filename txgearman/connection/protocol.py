@@ -163,5 +163,5 @@ class PacketFactory(Factory):
     def __init__(self, build: Callable[[], PacketProtocol]) -> None:
         self._build = build
 
-    def buildProtocol(self, addr: IAddress | None) -> PacketProtocol:  # noqa: ARG002
+    def buildProtocol(self, addr: IAddress | None) -> PacketProtocol:
         return self._build()

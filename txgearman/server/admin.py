@@ -7,9 +7,9 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
-from txgearman import __version__
 from txgearman.broker.job import PRIORITIES
 from txgearman.errors import GearmanError, Refused
+from txgearman.version import VERSION
 from txgearman.wire.limits import MAX_FUNCTION, MAX_WORDS
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _shown(name: bytes) -> bytes:
 
 
 def _version(_peer: Peer, _words: list[bytes]) -> bytes:
-    return b"OK txgearman-%b\n" % __version__.encode()
+    return b"OK txgearman-%b\n" % VERSION.encode()
 
 
 def _verbose(_peer: Peer, _words: list[bytes]) -> bytes:

@@ -13,11 +13,11 @@ from twisted.logger import Logger
 from twisted.python.usage import Options as TwistedOptions
 from twisted.python.usage import UsageError
 
-from txgearman import __version__
 from txgearman.broker.policy import UNLIMITED, FunctionOrder
 from txgearman.server.keepalive import Keepalive
 from txgearman.server.service import GearmanService, make_service
 from txgearman.server.settings import DEFAULT_ENDPOINT, Settings, default_handle_prefix
+from txgearman.version import VERSION
 from txgearman.wire.limits import MAX_PACKET
 
 _log = Logger()
@@ -80,7 +80,7 @@ class Options(TwistedOptions):
 
     def opt_version(self) -> None:
         """Print the version of txgearman and exit."""
-        print(f"txgearman {__version__}")
+        print(f"txgearman {VERSION}")
         raise SystemExit(0)
 
     def postOptions(self) -> None:

@@ -24,10 +24,21 @@ _unpack_header = _header.unpack_from
 _pack_header = _header.pack
 _LARGEST_BODY: Final = 0xFFFFFFFF
 
-# What the decoder needs of the table, by number: how often to split the body (-1: it has no fields),
-# and whether the last field must be free of NULs.
-_SPLITS: Final = (-1, *(len(packet.fields) - 1 for packet in PACKETS))
-_TEXT_TAIL: Final = (False, *(bool(packet.fields) and not packet.binary for packet in PACKETS))
+_CHECKED: Final = -1
+
+# How often to split the body, by number, for the types whose last field may hold any bytes, and for those
+# without fields; the other types want a closer look.
+_SPLITS: Final = (
+    _CHECKED,
+    *(
+        len(packet.fields) - 1
+        if packet.binary and len(packet.fields) > 1
+        else _CHECKED
+        if packet.fields
+        else 0
+        for packet in PACKETS
+    ),
+)
 _TYPES: Final = len(_SPLITS)
 
 
@@ -73,7 +84,7 @@ class Decoder:
         self._kept = bytearray()
         self._wanted = 0
 
-    def feed(self, data: bytes) -> Iterator[tuple[int, list[Any]]]:  # noqa: PLR0912 - a call per packet costs a tenth
+    def feed(self, data: bytes) -> Iterator[tuple[int, list[Any]]]:
         """What `data` completes: pairs of packet number and list of fields.
 
         Beside the numbers of the table there are `TEXT`, with the line (without its line end) as the
@@ -90,39 +101,33 @@ class Decoder:
         start = 0
         end = len(data)
         wanted = 0
+        expected = self._magic
         while start < end:
-            if data[start]:
-                line = self._line(data, start)
+            body = start + HEADER_SIZE
+            if body > end or data[start]:
+                line = self._line(data, start) if data[start] else None
                 if line is None:
-                    wanted = end - start + 1
+                    wanted = end - start + 1 if data[start] else HEADER_SIZE
                     break
-                yield TEXT, [line.rstrip(b"\n").removesuffix(b"\r")]
+                yield TEXT, [_without_end(line)]
                 start += len(line)
                 continue
-            body = start + HEADER_SIZE
-            if body > end:
-                wanted = HEADER_SIZE
-                break
             magic, number, size = _unpack_header(data, start)
-            if size > self._max_packet or magic != self._magic:
+            if size > self._max_packet or magic != expected:
                 self._check_header(magic, number, size)
             stop = body + size
             if stop > end:
                 wanted = stop - start
                 break
-            if magic != self._magic or number >= _TYPES or not number:
-                yield _refuse_header(magic, number, self._magic)
+            splits = _SPLITS[number] if number < _TYPES and magic == expected else _CHECKED
+            if splits == _CHECKED:
+                yield self._checked(magic, number, data[body:stop])
+            elif splits:
+                fields = data[body:stop].split(b"\0", splits)
+                yield (number, fields) if len(fields) > splits else _short(number, fields)
             else:
-                splits = _SPLITS[number]
-                if splits < 0:
-                    # gearmand too ignores a payload where the type has no fields.
-                    yield number, []
-                else:
-                    fields = data[body:stop].split(b"\0", splits)
-                    if len(fields) <= splits or (_TEXT_TAIL[number] and b"\0" in fields[splits]):
-                        yield _mend(number, fields)
-                    else:
-                        yield number, fields
+                # gearmand too ignores a payload where the type has no fields.
+                yield number, []
             start = stop
         if start < end:
             self._kept += memoryview(data)[start:]
@@ -133,11 +138,10 @@ class Decoder:
         if not self._text:
             raise BrokenStream(b"", "the peer does not speak the Gearman protocol")
         line_end = data.find(b"\n", start, start + MAX_LINE + 2)
-        if line_end >= 0:
-            return data[start : line_end + 1]
-        if len(data) - start > MAX_LINE + 1:
+        line = data[start:] if line_end < 0 else data[start : line_end + 1]
+        if len(_without_end(line)) > MAX_LINE:
             raise BrokenStream(b"", f"a text line has more than {MAX_LINE} bytes")
-        return None
+        return None if line_end < 0 else line
 
     def _check_header(self, magic: bytes, number: int, size: int) -> None:
         """Raise `BrokenStream` where a header forbids to wait for its body."""
@@ -149,23 +153,37 @@ class Decoder:
                 f"{name_of(number)} of {size} bytes exceeds the limit of {self._max_packet}",
             )
 
+    def _checked(self, magic: bytes, number: int, body: bytes) -> tuple[int, list[Any]]:
+        """The packet, or the refusal in its place, where `feed` does not do with one look at the body."""
+        if magic != self._magic:
+            side = "Request" if self._magic == REQUEST else "Response"
+            return _refuse(b"INVALID_MAGIC", f"{side} magic expected")
+        packet = BY_NUMBER.get(number)
+        if packet is None:
+            return _refuse(b"INVALID_COMMAND", f"Unknown packet type {number}")
+        fields = body.split(b"\0", len(packet.fields) - 1) if len(packet.fields) > 1 else [body]
+        if len(fields) < len(packet.fields):
+            return _short(number, fields)
+        if not packet.binary and b"\0" in fields[-1]:
+            # Senders that end the last field with a NUL too mean the name without it.
+            fields[-1] = fields[-1].removesuffix(b"\0")
+            if b"\0" in fields[-1]:
+                return _refuse(b"INVALID_PACKET", f"{packet.name} has a NUL in its last field")
+        return number, fields
 
-def _refuse_header(magic: bytes, number: int, expected: bytes) -> tuple[int, list[Any]]:
-    """What stands in the place of a packet that has a body, but no type that could tell its fields."""
-    if magic != expected:
-        side = "Request" if expected == REQUEST else "Response"
-        return REFUSED, [BadPacket(b"INVALID_MAGIC", f"{side} magic expected")]
-    return REFUSED, [BadPacket(b"INVALID_COMMAND", f"Unknown packet type {number}")]
+
+def _without_end(line: bytes) -> bytes:
+    return line.removesuffix(b"\n").removesuffix(b"\r")
 
 
-def _mend(number: int, fields: list[bytes]) -> tuple[int, list[Any]]:
-    """The packet, if the only fault is a NUL behind its last field; else the refusal in its place."""
-    wanted = _SPLITS[number] + 1
-    if len(fields) < wanted:
-        # gearmand reads on behind the packet for the missing NULs, and so loses its place in the stream.
-        text = f"{name_of(number)} needs {wanted} fields, this has {len(fields)}"
-        return REFUSED, [BadPacket(b"INVALID_PACKET", text)]
-    last = fields[-1].removesuffix(b"\0")
-    if b"\0" in last:
-        return REFUSED, [BadPacket(b"INVALID_PACKET", f"{name_of(number)} has a NUL in its last field")]
-    return number, [*fields[:-1], last]
+def _short(number: int, fields: list[bytes]) -> tuple[int, list[Any]]:
+    """The refusal of a packet with too few fields.
+
+    gearmand reads on behind such a packet for the missing NULs, and so loses its place in the stream.
+    """
+    wanted = len(BY_NUMBER[number].fields)
+    return _refuse(b"INVALID_PACKET", f"{name_of(number)} needs {wanted} fields, this has {len(fields)}")
+
+
+def _refuse(code: bytes, text: str) -> tuple[int, list[Any]]:
+    return REFUSED, [BadPacket(code, text)]
