@@ -10,6 +10,9 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+LONGEST_TEST = 60.0
+"""Seconds after which a test on the real reactor has failed."""
+
 block_on: Callable[[Deferred[Any]], Any] | None = None
 """Set by conftest.py: under pytest-twisted the reactor runs in a greenlet of its own, so trial cannot
 start it and the test switches to it instead. Under trial it stays None."""
@@ -24,7 +27,9 @@ def on_reactor(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., 
 
     @functools.wraps(test)
     def run(self: Any) -> Any:
-        deferred = Deferred.fromCoroutine(test(self))
+        from twisted.internet import reactor
+
+        deferred = Deferred.fromCoroutine(test(self)).addTimeout(LONGEST_TEST, reactor)
         return deferred if block_on is None else block_on(deferred)
 
     return run

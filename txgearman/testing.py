@@ -56,6 +56,7 @@ class MemoryGearman:
         self.running = False
         self._settings = settings
         self._connections: list[MemoryTransport] = []
+        self._joined = 0
         self.start()
 
     # -- the server's life ----------------------------------------------------------------------
@@ -68,8 +69,9 @@ class MemoryGearman:
     def stop(self) -> None:
         """Stop the server: its connections are lost, new ones refused, its jobs forgotten."""
         self.running = False
-        self.server.stop()
         self.cut()
+        # Behind the end of its connections, which may have set its timer.
+        self.server.stop()
 
     def cut(self) -> None:
         """Lose all connections; the server goes on."""
@@ -89,14 +91,26 @@ class MemoryGearman:
         return Worker(self.clock, self.endpoint, **options)
 
     def connect(self, protocol: IProtocol) -> MemoryTransport:
-        """Join any protocol to the server; returns the protocol's transport."""
+        """Join any protocol to the server; returns the protocol's transport.
+
+        Raises Twisted's `ConnectionRefusedError` while the server is stopped.
+        """
+        if not self.running:
+            raise error.ConnectionRefusedError
         return self._join(protocol)
 
     # -- time -----------------------------------------------------------------------------------
 
     def turn(self, seconds: float = 0) -> None:
-        """Let `seconds` pass, and all that is under way arrive."""
-        self.clock.advance(seconds)
+        """Let `seconds` pass, and all that is under way arrive.
+
+        What is due on the way happens at its own time, and not all of it at the end.
+        """
+        end = self.clock.seconds() + seconds
+        self.clock.advance(0)
+        while (call := self._next_call()) is not None and call <= end:
+            self.clock.advance(call - self.clock.seconds())
+        self.clock.advance(end - self.clock.seconds())
 
     def wait(self, awaitable: Deferred[T] | Coroutine[Any, Any, T], limit: float = LONGEST_WAIT) -> T:
         """Turn the clock until `awaitable` has a result, and return that.
@@ -105,28 +119,37 @@ class MemoryGearman:
         """
         deferred = awaitable if isinstance(awaitable, Deferred) else Deferred.fromCoroutine(awaitable)
         results: list[Any] = []
-        deferred.addBoth(results.append)
+
+        def keep(result: Any) -> Any:
+            results.append(result)
+            return None if isinstance(result, Failure) else result
+
+        deferred.addBoth(keep)
         end = self.clock.seconds() + limit
         self.turn()
         while not results:
-            calls = self.clock.getDelayedCalls()
-            if not calls:
+            call = self._next_call()
+            if call is None:
                 raise NotFired(f"nothing is under way that could fire {deferred}")
-            step = min(call.getTime() for call in calls)
-            if step > end:
+            if call > end:
                 raise NotFired(f"{deferred} did not fire within {limit} seconds")
-            self.turn(max(0.0, step - self.clock.seconds()))
+            self.turn(call - self.clock.seconds())
         (result,) = results
         if isinstance(result, Failure):
             result.raiseException()
         return result  # type: ignore[no-any-return]
 
+    def _next_call(self) -> float | None:
+        """When the clock's next call is due."""
+        return min((call.getTime() for call in self.clock.getDelayedCalls()), default=None)
+
     def _join(self, protocol: IProtocol) -> MemoryTransport:
-        near = MemoryTransport(self.clock, len(self._connections) + 1)
-        far = MemoryTransport(self.clock, len(self._connections) + 1)
+        self._joined += 1
+        near = MemoryTransport(self.clock, self._joined)
+        far = MemoryTransport(self.clock, self._joined)
         near.meet(far)
         served = self.server.buildProtocol(near.getHost())
-        self._connections.append(near)
+        self._connections = [*(other for other in self._connections if other.connected), near]
         far.begin(served)
         near.begin(protocol)
         return near
@@ -151,7 +174,12 @@ class _MemoryEndpoint:
 
 @implementer(ITransport, IConsumer, IPushProducer)
 class MemoryTransport:
-    """One end of a connection in memory. What is written arrives in the clock's next call."""
+    """One end of a connection in memory, which does as Twisted's sockets do.
+
+    What is written arrives in the clock's next call. `loseConnection` ends the connection when what was
+    written has arrived, and hears nothing more; `abortConnection` ends it in the clock's next call and
+    drops what is on its way.
+    """
 
     disconnecting = False
 
@@ -163,6 +191,7 @@ class MemoryTransport:
         self._outgoing = bytearray()
         self._delivering = False
         self._reading = True
+        self._aborting = False
         self._producer: IPushProducer | None = None
         self._producer_paused = False
 
@@ -175,10 +204,15 @@ class MemoryTransport:
         self._protocol = protocol
         protocol.makeConnection(self)
 
+    @property
+    def connected(self) -> bool:
+        """Whether the connection has not ended."""
+        return self._protocol is not None
+
     # -- ITransport -----------------------------------------------------------------------------
 
     def write(self, data: bytes) -> None:
-        if self._protocol is None or self.disconnecting:
+        if self._protocol is None or self.disconnecting or self._aborting:
             return
         self._outgoing += data
         if len(self._outgoing) > HIGH_WATER and self._producer is not None and not self._producer_paused:
@@ -194,8 +228,12 @@ class MemoryTransport:
         self._deliver_soon()
 
     def abortConnection(self) -> None:
+        if self._protocol is None or self._aborting:
+            return
+        self._aborting = True
         self._outgoing.clear()
-        self._end(error.ConnectionAborted())
+        # Not now: the protocol may be in the middle of something.
+        self._clock.callLater(0, self._end, error.ConnectionAborted(), error.ConnectionLost())
 
     def getPeer(self) -> IAddress:
         return self._address
@@ -207,10 +245,16 @@ class MemoryTransport:
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
         assert streaming, "only streaming producers"
-        self._producer = producer
+        if self._producer is not None:
+            raise RuntimeError(f"{self._producer!r} is still registered")
+        if self._protocol is None:
+            producer.stopProducing()
+        else:
+            self._producer = producer
 
     def unregisterProducer(self) -> None:
         self._producer = None
+        self._producer_paused = False
 
     def pauseProducing(self) -> None:
         self._reading = False
@@ -231,21 +275,32 @@ class MemoryTransport:
 
     def _deliver(self) -> None:
         self._delivering = False
-        receiver = self._peer
-        if self._outgoing and receiver._protocol is not None:
-            if not receiver._reading:
+        if self._outgoing and self._protocol is not None:
+            if not self._peer._reading:
                 return
             data = bytes(self._outgoing)
             self._outgoing.clear()
-            receiver._protocol.dataReceived(data)
+            self._peer._receive(data)
         if self._producer is not None and self._producer_paused:
             self._producer_paused = False
             self._producer.resumeProducing()
         if self.disconnecting and not self._outgoing:
-            self._end(error.ConnectionDone())
+            self._end(error.ConnectionDone(), error.ConnectionDone())
 
-    def _end(self, reason: Exception) -> None:
-        for end in (self, self._peer):
-            protocol, end._protocol = end._protocol, None
-            if protocol is not None:
-                protocol.connectionLost(Failure(reason))
+    def _receive(self, data: bytes) -> None:
+        # A socket that is being closed reads no more.
+        if self._protocol is not None and not self.disconnecting and not self._aborting:
+            self._protocol.dataReceived(data)
+
+    def _end(self, reason: Exception, reason_of_peer: Exception) -> None:
+        self._lose(reason)
+        self._peer._lose(reason_of_peer)
+
+    def _lose(self, reason: Exception) -> None:
+        protocol, self._protocol = self._protocol, None
+        producer, self._producer = self._producer, None
+        self._outgoing.clear()
+        if producer is not None:
+            producer.stopProducing()
+        if protocol is not None:
+            protocol.connectionLost(Failure(reason))

@@ -1,6 +1,6 @@
 """Submits a job, online and then offline, and asks once a second how far it is.
 
-    python client.py tcp:127.0.0.1:4730
+Run it as ``python client.py tcp:127.0.0.1:4730``.
 """
 
 import sys

@@ -1,6 +1,6 @@
 """A worker that reverses a string, slowly, and says how far it is.
 
-    python worker.py tcp:127.0.0.1:4730
+Run it as ``python worker.py tcp:127.0.0.1:4730``.
 """
 
 import sys

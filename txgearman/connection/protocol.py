@@ -14,7 +14,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txgearman.connection import direct
+from txgearman import direct
 from txgearman.errors import BrokenStream
 from txgearman.wire.codec import REFUSED, Decoder
 from txgearman.wire.packets import RESPONSE

@@ -16,9 +16,9 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from txgearman import direct
 from txgearman.broker.peers import Client, Worker
 from txgearman.errors import BrokenStream, ProtocolError, Refused
-from txgearman.server import direct
 from txgearman.server.commands import COMMANDS
 from txgearman.wire.codec import Decoder
 from txgearman.wire.packets import (
@@ -171,7 +171,7 @@ class GearmanServerProtocol(Protocol):
                 "Connection {number} from {host} ({client_id}): {error}",
                 number=self.number,
                 host=self.host,
-                client_id=self.client_id.decode("utf-8", "backslashreplace"),
+                client_id=ascii(self.client_id),
                 error=error.text,
             )
 

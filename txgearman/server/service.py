@@ -8,6 +8,7 @@ from typing import Any, Final
 from twisted.application.service import MultiService
 from twisted.application.strports import service as listening_service
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -18,6 +19,15 @@ _log = Logger()
 
 GRACE_CHECK: Final = 0.25
 """Seconds between two looks at whether the last job is done, once a graceful shutdown was asked for."""
+
+
+def check_endpoint(reactor: Any, description: str) -> None:
+    """Raises `ValueError` if `description` is not that of a server endpoint."""
+    try:
+        serverFromString(reactor, description)
+    # Each kind of endpoint has its own parser, and they raise what they like.
+    except Exception as error:
+        raise ValueError(f"{description!r} is no server endpoint: {error}") from error
 
 
 class GearmanService(MultiService):
@@ -38,10 +48,8 @@ class GearmanService(MultiService):
         self._reactor = reactor
         self._grace: LoopingCall | None = None
         for description in settings.listen:
-            try:
-                listener = listening_service(description, self.factory, reactor=reactor)
-            except (ValueError, TypeError, KeyError, IndexError) as error:
-                raise ValueError(f"{description!r} is no server endpoint: {error}") from error
+            check_endpoint(reactor, description)
+            listener = listening_service(description, self.factory, reactor=reactor)
             listener.setServiceParent(self)
 
     def startService(self) -> None:

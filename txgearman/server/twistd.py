@@ -15,7 +15,7 @@ from twisted.python.usage import UsageError
 
 from txgearman.broker.policy import UNLIMITED, FunctionOrder
 from txgearman.server.keepalive import Keepalive
-from txgearman.server.service import GearmanService, make_service
+from txgearman.server.service import GearmanService, check_endpoint, make_service
 from txgearman.server.settings import DEFAULT_ENDPOINT, Settings, default_handle_prefix
 from txgearman.version import VERSION
 from txgearman.wire.limits import MAX_PACKET
@@ -84,8 +84,12 @@ class Options(TwistedOptions):
         raise SystemExit(0)
 
     def postOptions(self) -> None:
+        from twisted.internet import reactor
+
         try:
             self.settings = self._settings()
+            for description in self.settings.listen:
+                check_endpoint(reactor, description)
         except ValueError as error:
             raise UsageError(str(error)) from None
 
@@ -156,13 +160,10 @@ def _tune_garbage_collection() -> None:
 
 
 def makeService(options: Options) -> IService:
-    """The service that ``twistd gearmand`` runs. Raises `UsageError`."""
+    """The service that ``twistd gearmand`` runs."""
     from twisted.internet import reactor
 
-    try:
-        server = make_service(options.settings, reactor=reactor, on_shutdown=reactor.stop)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    server = make_service(options.settings, reactor=reactor, on_shutdown=reactor.stop)
     _raise_file_limit(options["file-descriptors"])
     _tune_garbage_collection()
     _GracefulSignal(server, reactor).setServiceParent(server)

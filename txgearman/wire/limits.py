@@ -31,6 +31,3 @@ MAX_HANDLE: Final = 63
 
 MAX_CLIENT_ID: Final = 127
 """Bytes of a client id; like gearmand, what is longer is cut."""
-
-MAX_OPTION: Final = 63
-"""Bytes of an option's name: gearmand's GEARMAN_OPTION_SIZE less its NUL."""

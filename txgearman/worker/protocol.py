@@ -1,7 +1,8 @@
 """The worker's end of one connection: offering functions, asking for jobs, reporting how they ended.
 
 Asks for one job at a time, and only while fewer than `concurrency` run. Where the server has none the
-connection sleeps until the server wakes it.
+connection sleeps until the server wakes it; where the server wakes it in vain again and again, it takes
+its time.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from txgearman.connection.arguments import body_of
@@ -41,6 +42,15 @@ from txgearman.wire.packets import (
 )
 from txgearman.worker.functions import Function, call, exception_text, result_bytes
 from txgearman.worker.job import Job
+
+VAIN_WAKES: Final = 10
+"""How often in a row a connection may be woken at once and yet get no job, before it pauses. gearmand
+1.1.20 wakes a worker without end while an EPOCH job of a function of it is not due. Ten can also come
+of many workers being woken for one job."""
+
+WAKE_PAUSE: Final = 0.05
+"""Seconds of that pause, and of a sleep that was none. Short enough not to matter where the next wake is
+not in vain, long enough for a load that is not noticed."""
 
 _GRAB: Final = frame(REQUEST, GRAB_JOB_ALL, b"")
 _SLEEP: Final = frame(REQUEST, PRE_SLEEP, b"")
@@ -78,6 +88,9 @@ class WorkerProtocol(PacketProtocol):
         self._running: dict[Job, Deferred[Any] | None] = {}
         self._grabbing = False
         self._asleep = False
+        self._vain_wakes = 0
+        self._slept_at = 0.0
+        self._pause: IDelayedCall | None = None
         # None until the server has answered whether it knows exceptions.
         self._exceptions: bool | None = None
         self._receivers: dict[int, Callable[..., None]] = {
@@ -124,6 +137,9 @@ class WorkerProtocol(PacketProtocol):
 
     def ended(self, why: str) -> None:
         self._on_ended(self)
+        if self._pause is not None:
+            self._pause.cancel()
+            self._pause = None
         running, self._running = self._running, {}
         for job, outcome in running.items():
             job._protocol = None
@@ -155,12 +171,24 @@ class WorkerProtocol(PacketProtocol):
     def _no_job(self) -> None:
         self._grabbing = False
         self._asleep = True
+        self._slept_at = self.clock.seconds()
         self.write(_SLEEP)
 
     def _woken(self) -> None:
-        if self._asleep:
-            self._asleep = False
+        if not self._asleep:
+            return
+        self._asleep = False
+        if self.clock.seconds() - self._slept_at > WAKE_PAUSE:
+            self._vain_wakes = 0
+        if self._vain_wakes < VAIN_WAKES:
+            self._vain_wakes += 1
             self._send_and_grab()
+        else:
+            self._pause = self.clock.callLater(WAKE_PAUSE, self._resume)
+
+    def _resume(self) -> None:
+        self._pause = None
+        self._send_and_grab()
 
     def _option_accepted(self, _option: bytes) -> None:
         self._exceptions = True
@@ -179,6 +207,7 @@ class WorkerProtocol(PacketProtocol):
 
     def _run(self, job: Job) -> None:
         self._grabbing = False
+        self._vain_wakes = 0
         function = self._offer.functions.get(job.function)
         if function is None:
             # It crossed with CANT_DO, on which the server takes back the function's jobs.
@@ -194,11 +223,15 @@ class WorkerProtocol(PacketProtocol):
             return
         if not isinstance(outcome, Deferred):
             self._returned(outcome, job)
-        elif job.over:
+            return
+        stopped = job.over
+        if not stopped:
+            self._running[job] = outcome
+        outcome.addCallbacks(self._returned, self._raised, callbackArgs=(job,), errbackArgs=(job,))
+        if stopped:
+            # The function ended the connection before it returned.
             self._cancel(outcome, job)
         else:
-            self._running[job] = outcome
-            outcome.addCallbacks(self._returned, self._raised, callbackArgs=(job,), errbackArgs=(job,))
             self._send_and_grab()
 
     def _returned(self, result: object, job: Job) -> None:
@@ -233,7 +266,8 @@ class WorkerProtocol(PacketProtocol):
 
     def _send_and_grab(self, packets: bytes = b"") -> None:
         """Send `packets`, and ask for a job if one can run and the server may have one."""
-        if not self._grabbing and not self._asleep and len(self._running) < self._offer.concurrency:
+        waiting = self._grabbing or self._asleep or self._pause is not None
+        if not waiting and len(self._running) < self._offer.concurrency:
             self._grabbing = True
             packets += _GRAB
         if packets:

@@ -4,7 +4,8 @@ Twisted's `write` buffers and asks the reactor to tell when the socket is writab
 and one turn of the loop more for each answer. Offering the bytes to the socket first and leaving only
 what it does not take to `write` gave two fifths more answers per second.
 
-This is the one place that looks inside Twisted's TCP transport.
+The ends of connections of all roles write by this. It is the one place that looks inside Twisted's TCP
+transport.
 """
 
 from __future__ import annotations
