@@ -19,7 +19,7 @@ EXTRAS = {
     "tls": ["twisted[tls]>=24.7"],
 }
 DEVELOPMENT = {
-    "test": ["pytest>=8", "pytest-twisted>=1.14", "hypothesis>=6.100", "build>=1.2"],
+    "test": ["pytest>=8", "pytest-twisted>=1.14", "hypothesis>=6.100", "build>=1.2", "setuptools>=77"],
     "check": ["ruff>=0.6", "mypy>=1.11", "mypy-zope>=1.0.5", "import-linter>=2.0"],
     "docs": ["sphinx>=7.4", "furo>=2024.8"],
 }

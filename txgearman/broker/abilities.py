@@ -11,8 +11,10 @@ only, and whoever is misled by a stale entry removes it and leaves a note to be 
 * A function lists a set in `Function.resting` as long as nobody found it without a sleeper. Finding it
   so removes it and notes the function in `AbilitySet._forgotten`; the next sleeper pays.
 
-Every step is paid for by the event that made the entry stale, so both are O(1) over time, but for
-the heap's O(log n) over the functions of one set.
+So both are O(1) over time at any number of functions and workers, but for the heap's O(log n) over the
+functions of one set, and for a factor of the number of *kinds* of workers a function has: an event is
+told to, or found out by, each set once. One walk over a worker's functions is needed when it first grabs
+after it has changed them.
 """
 
 from __future__ import annotations

@@ -1,22 +1,25 @@
 """The verbs of the job server: every decision about jobs, clients and workers is made here.
 
-Each verb is O(1) at any depth of the queues, O(log n) where time or turns order things. A verb that
-refuses raises `Refused` and has changed nothing. What must leave goes through `txgearman.broker.ends`.
+Each verb is O(1) at any depth of the queues and number of workers, O(log n) where time or turns order
+things; `txgearman.broker.abilities` says what many kinds of workers cost. A verb that refuses raises
+`Refused` and has changed nothing. What must leave goes through `txgearman.broker.ends`.
 
-Behaviour is that of gearmand 2 except where a comment names the difference.
+Behaviour is that of gearmand 2. Where it is not, docs/protocol.rst says so and why; the comments here
+name what matters to the code beside them.
 """
 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from txgearman.broker.abilities import AbilitySet, levels_of
 from txgearman.broker.deadlines import Deadlines
 from txgearman.broker.ends import Alarm
 from txgearman.broker.function import Function
-from txgearman.broker.job import NO_PROGRESS, PRIORITIES, Job, JobState, Priority
+from txgearman.broker.job import NO_PROGRESS, NOBODY, PRIORITIES, Job, JobState, Priority
 from txgearman.broker.peers import Client, Worker, WorkerState
 from txgearman.broker.policy import UNLIMITED, WAKE_PATIENCE, Policy
 from txgearman.broker.uniques import Uniques
@@ -29,6 +32,13 @@ UNIQUE_IS_DATA: Final = b"-"
 LONGEST_NAP: Final = 60.0
 """Seconds after which the clocks are compared again while an EPOCH job waits, so that a step of the
 wall clock is noticed."""
+
+SHRINK_STEP: Final = 4096
+"""Each time the number of jobs falls to a multiple of this, the tables are looked at."""
+
+SPARSE: Final = 300
+"""Bytes per entry above which a table is made anew: three times what a dictionary has that has just
+grown."""
 
 MAX_DIGITS: Final = 20
 """Digits of a progress number that are believed: more than 64 bits have."""
@@ -122,7 +132,7 @@ class Broker:
             elif data:
                 self._data_uniques.add(data, job)
         if not background:
-            job.watchers = ((client, handle),)
+            job.watch(client, handle)
             client.jobs[handle] = job
         client.end.created(handle)
         if run_at is None or not self._hold(job, run_at):
@@ -144,11 +154,10 @@ class Broker:
         it discards background jobs whose last *waiting* client leaves.
         """
         for handle, job in client.jobs.items():
-            job.watchers = tuple(watcher for watcher in job.watchers if watcher[0] is not client)
+            del job.watchers[client, handle]
             if handle != job.handle:
                 del self._jobs[handle]
-            # GONE is a job of which this client has two handles, at the second.
-            if not job.watchers and not job.background and job.state in (_QUEUED, _SCHEDULED):
+            if not job.watchers and not job.background and job.state is not _RUNNING:
                 self._discard(job)
         client.jobs.clear()
 
@@ -212,6 +221,8 @@ class Broker:
         if ability_set is None:
             ability_set = self._join_set(worker)
         if ability_set.has_job():
+            if worker.state is _ASLEEP:
+                self._awake(worker, None)
             worker.end.wake()
         elif worker.state is not _ASLEEP:
             if worker.state is _WOKEN:
@@ -403,7 +414,7 @@ class Broker:
             self._last_handle += 1
             handle = self._handle_format % self._last_handle
             self._jobs[handle] = job
-        job.watchers = (*job.watchers, (client, handle))
+        job.watch(client, handle)
         client.jobs[handle] = job
         client.end.created(handle)
 
@@ -454,7 +465,7 @@ class Broker:
         for client, name in self._discard(job):
             client.end.failed(name)
 
-    def _discard(self, job: Job) -> tuple[tuple[Client, bytes], ...]:
+    def _discard(self, job: Job) -> Iterable[tuple[Client, bytes]]:
         """End a job in whatever state it is; returns who waited for it."""
         if job.state is _RUNNING:
             assert job.worker is not None
@@ -471,7 +482,7 @@ class Broker:
             job.function.dropped(job)
         return watchers
 
-    def _end(self, job: Job) -> tuple[tuple[Client, bytes], ...]:
+    def _end(self, job: Job) -> Iterable[tuple[Client, bytes]]:
         """Forget a running job, which its worker has forgotten already; returns who waited for it."""
         function = job.function
         function.running -= 1
@@ -488,33 +499,32 @@ class Broker:
             elif job.data:
                 self._data_uniques.remove(job.data, job)
         del self._jobs[job.handle]
-        if not self._total:
-            self._give_back_memory()
+        if not self._total % SHRINK_STEP:
+            self._shrink()
         watchers = job.watchers
         for client, name in watchers:
             del client.jobs[name]
             if name != job.handle:
                 del self._jobs[name]
-        job.watchers = ()
+        job.watchers = NOBODY
         return watchers
 
-    def _give_back_memory(self) -> None:
-        """No job is left: let the tables go that the deepest queue has needed.
+    def _shrink(self) -> None:
+        """Let the tables go that a deeper queue has needed.
 
-        A dictionary never shrinks by deletions alone; after a million jobs it keeps 80 MiB.
+        A dictionary does not shrink by deletions: after a million jobs it keeps 80 MiB.
         """
-        self._uniques.clear()
-        self._data_uniques.clear()
-        if not self._jobs:
-            # There may be second handles of the last job, which go with its watchers.
-            self._jobs.clear()
+        if sys.getsizeof(self._jobs) > SPARSE * (len(self._jobs) + SHRINK_STEP):
+            self._jobs = dict(self._jobs)
+            self._uniques.shrink()
+            self._data_uniques.shrink()
 
     def _forget_deadline(self, job: Job) -> None:
         assert job.deadline is not None
         (self._timeouts if job.state is _RUNNING else self._epochs).cancel(job.deadline)
         job.deadline = None
 
-    def _reported(self, worker: Worker, handle: bytes, text: str) -> tuple[tuple[Client, bytes], ...]:
+    def _reported(self, worker: Worker, handle: bytes, text: str) -> Iterable[tuple[Client, bytes]]:
         """Who waits for the worker's job. Raises `JobNotFound` with `text` if it is not its job."""
         job = worker.jobs.get(handle)
         if job is not None:
@@ -595,6 +605,9 @@ class Broker:
                 worker.end.wake()
                 wanted -= 1
                 if not wanted:
+                    if len(resting) > 1:
+                        # The next job is for another kind of worker.
+                        resting[ability_set] = resting.pop(ability_set)
                     self._ring_at(now + WAKE_PATIENCE)
                     return
             del resting[ability_set]

@@ -23,6 +23,9 @@ PRIORITIES: Final = len(Priority)
 
 NO_PROGRESS: Final = (0, 0)
 
+NOBODY: Final[dict[tuple[Client, bytes], None]] = {}
+"""The watchers of a job that has none. Never changed: `Job.watch` replaces it."""
+
 
 class JobState(Enum):
     """Where a job is. `Broker` alone moves it."""
@@ -41,10 +44,11 @@ class Job:
     """One job in the server, from its submission to its end.
 
     `handle`, `unique` and `data` are bytes; `priority` is one of `Priority` as a plain int;
-    `background` is true as soon as one submitter wants the job whether it waits or not;
-    `watchers` are the waiting clients with the handle each was told; `attempts` counts the workers
-    that got the job and lost it; `progress` is the numerator and denominator last reported; `deadline`
-    is when a scheduled job is to be queued, or a running one to be taken from its worker.
+    `background` is true as soon as one submitter wants the job whether it waits or not; the keys of
+    `watchers` are the waiting clients with the handle each was told, in the order they came; `attempts`
+    counts the workers that got the job and lost it; `progress` is the numerator and denominator last
+    reported; `deadline` is when a scheduled job is to be queued, or a running one to be taken from its
+    worker.
     """
 
     __slots__ = (
@@ -82,7 +86,14 @@ class Job:
         self.reducer = reducer
         self.state = JobState.QUEUED
         self.worker: Worker | None = None
-        self.watchers: tuple[tuple[Client, bytes], ...] = ()
+        self.watchers = NOBODY
         self.attempts = 0
         self.progress = NO_PROGRESS
         self.deadline: Deadline | None = None
+
+    def watch(self, client: Client, handle: bytes) -> None:
+        """Let `client` wait for this job, by the name of `handle`."""
+        if self.watchers:
+            self.watchers[client, handle] = None
+        else:
+            self.watchers = {(client, handle): None}

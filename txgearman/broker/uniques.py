@@ -45,9 +45,9 @@ class Uniques:
             else:
                 self._jobs[key] = {entry.function: entry, job.function: job}
 
-    def clear(self) -> None:
-        """Give back the table's memory; there must be no job left."""
-        self._jobs.clear()
+    def shrink(self) -> None:
+        """Give back the memory of a table that was larger once."""
+        self._jobs = dict(self._jobs)
 
     def remove(self, key: bytes, job: Job) -> None:
         """Remove a job that was added."""

@@ -5,7 +5,6 @@ Knows nothing of jobs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail, succeed
@@ -69,7 +68,8 @@ class Link:
             protocol.close("the client was closed")
         elif protocol.open:
             self.protocol = protocol
-        for waiter in self._take_waiters():
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
             # Those before it may have closed the client.
             if self.protocol is protocol:
                 waiter.callback(protocol)
@@ -79,15 +79,11 @@ class Link:
     def _failed(self, failure: Failure) -> None:
         self._attempt = None
         why = "the client was closed" if self._closed else failure.getErrorMessage()
-        for waiter in self._take_waiters():
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
             error = NotConnected(f"no connection to the server: {why}")
             error.__cause__ = failure.value
             waiter.errback(error)
-
-    def _take_waiters(self) -> Iterator[Deferred[ClientProtocol]]:
-        """Those who wait for the connection and have not given up, also while the others are told."""
-        waiters, self._waiters = self._waiters, []
-        return (waiter for waiter in waiters if not waiter.called)
 
     def _ended(self, protocol: ClientProtocol) -> None:
         if self.protocol is protocol:

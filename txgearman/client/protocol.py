@@ -45,7 +45,10 @@ from txgearman.wire.packets import (
 
 
 class _Request(NamedTuple):
-    """A request without an answer yet: the packet that answers it, and what it is about."""
+    """A request without an answer yet: the packet that answers it, and what it is about.
+
+    The asker may have cancelled its Deferred; that then ignores the one call that still comes.
+    """
 
     answer: int
     about: Any
@@ -122,8 +125,7 @@ class ClientProtocol(PacketProtocol):
         requests, self._requests = self._requests, deque()
         jobs, self._jobs = self._jobs, {}
         for request in requests:
-            if not request.asker.called:
-                request.asker.errback(ConnectionLost(f"no answer came: {why}"))
+            request.asker.errback(ConnectionLost(f"no answer came: {why}"))
         for same_handle in jobs.values():
             for job in same_handle:
                 job._fail(partial(ConnectionLost, f"no result came: {why}"))
@@ -148,30 +150,24 @@ class ClientProtocol(PacketProtocol):
             self._jobs.setdefault(handle, []).append(job)
         if request.asker.called:
             job._ignore()
-        else:
-            request.asker.callback(job)
+        request.asker.callback(job)
 
     def _answered(self, answer: int, value: bytes) -> None:
-        asker = self._next_request(answer).asker
-        if not asker.called:
-            asker.callback(value)
+        self._next_request(answer).asker.callback(value)
 
     def _told(self, answer: int, key: bytes, known: bytes, running: bytes, *numbers: bytes) -> None:
         request = self._next_request(answer)
         if key != request.about:
             self._requests.appendleft(request)
             raise BrokenStream(b"", f"the state of {request.about!r} was asked for, that of {key!r} came")
-        if not request.asker.called:
-            request.asker.callback(JobStatus(known == b"1", running == b"1", *map(number_from, numbers)))
+        request.asker.callback(JobStatus(known == b"1", running == b"1", *map(number_from, numbers)))
 
     def _refused(self, code: bytes, text: bytes) -> None:
         error = ServerError(*(field.decode("utf-8", "backslashreplace") for field in (code, text)))
         if not self._requests:
             self._log.warn("The server sent an ERROR without a request: {error}", error=error)
             return
-        asker = self._requests.popleft().asker
-        if not asker.called:
-            asker.errback(error)
+        self._requests.popleft().asker.errback(error)
 
     def _without_exceptions(self, failure: Failure) -> None:
         """The server knows no exceptions: jobs that raise will be jobs that failed."""

@@ -120,7 +120,7 @@ class UpdateStream:
         return update
 
     def _wake(self) -> None:
-        if self._reader is not None and not self._reader.called:
+        if self._reader is not None:
             self._reader.callback(None)
 
     def _call(self, callback: Callable[..., object], update: Update) -> None:

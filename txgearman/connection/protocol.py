@@ -122,8 +122,7 @@ class PacketProtocol(Protocol):
         self._end(reason.getErrorMessage())
         closing, self._closing = self._closing, []
         for gone in closing:
-            if not gone.called:
-                gone.callback(None)
+            gone.callback(None)
 
     def _handle(self, data: bytes) -> None:
         for number, fields in self._decoder.feed(data):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
 from txgearman.broker.job import PRIORITIES
@@ -45,10 +44,14 @@ def _find(table: dict[bytes, tuple[int, Answer]], words: list[bytes]) -> Answer:
         # gearmand puts no space ahead of the word either.
         raise _Denied(f"UNKNOWN_COMMAND Unknown+server+command{_text(words[0])}")
     if len(words) < entry[0]:
-        raise _Denied(
-            "INVALID_ARGUMENTS An+incomplete+set+of+arguments+was+sent+to+this+command+" + _text(words[0])
-        )
+        raise _incomplete(words)
     return entry[1]
+
+
+def _incomplete(words: list[bytes]) -> _Denied:
+    return _Denied(
+        "INVALID_ARGUMENTS An+incomplete+set+of+arguments+was+sent+to+this+command+" + _text(words[0])
+    )
 
 
 def _text(word: bytes) -> str:
@@ -81,23 +84,12 @@ def _getpid(_peer: Peer, _words: list[bytes]) -> bytes:
 
 
 def _shutdown(peer: Peer, words: list[bytes]) -> bytes:
-    if not _is_local(peer.host):
+    if not peer.is_local:
         raise _Denied("NOT_ALLOWED shutdown+is+for+connections+from+this+machine")
     if len(words) > 1 and words[1].lower() != b"graceful":
         raise _Denied("INVALID_ARGUMENTS shutdown+or+shutdown+graceful")
     peer.factory.shut_down(graceful=len(words) > 1)
     return OK
-
-
-def _is_local(host: str) -> bool:
-    if host == "unix":
-        return True
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
 
 
 # -- functions ----------------------------------------------------------------------------------
@@ -138,7 +130,7 @@ def _drop(peer: Peer, words: list[bytes]) -> bytes:
 
 def _check_is_function(words: list[bytes]) -> None:
     if words[1].lower() != b"function":
-        raise _Denied("UNKNOWN_ERROR")
+        raise _incomplete(words)
 
 
 def _function_name(word: bytes) -> bytes:

@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import Factory
+from twisted.logger import Logger
 
 from txgearman.broker.broker import Broker
 from txgearman.server.protocol import GearmanServerProtocol
@@ -15,6 +17,8 @@ from txgearman.server.settings import Settings
 
 if TYPE_CHECKING:
     Shutdown = Callable[[bool], None]
+
+_log = Logger()
 
 
 class GearmanServerFactory(Factory):
@@ -38,12 +42,17 @@ class GearmanServerFactory(Factory):
     ) -> None:
         self.settings = Settings() if settings is None else settings
         self.connections: dict[int, GearmanServerProtocol] = {}
-        self.broker = Broker(self.settings.policy, reactor.seconds, wall_clock, self)
-        self._reactor = reactor
+        self.reactor = reactor
+        self._wall_clock = wall_clock
+        self.broker = self._make_broker()
         self._on_shutdown = on_shutdown
         self._connected = 0
         self._timer: IDelayedCall | None = None
         self._unflushed: list[GearmanServerProtocol] = []
+        self._stopping: Deferred[None] | None = None
+
+    def _make_broker(self) -> Broker:
+        return Broker(self.settings.policy, self.reactor.seconds, self._wall_clock, self)
 
     def buildProtocol(self, addr: IAddress | None) -> GearmanServerProtocol:  # type: ignore[override]
         self._connected += 1
@@ -54,11 +63,34 @@ class GearmanServerFactory(Factory):
         if self._on_shutdown is not None:
             self._on_shutdown(graceful)
 
-    def stop(self) -> None:
-        """Let nothing of this server call back any more."""
+    def stop(self) -> Deferred[None]:
+        """Close all connections and forget all jobs; fires when that is done.
+
+        A connection whose peer does not take what is meant for it is cut after a while. New connections
+        are to be kept away before; those made after it find a new, empty server.
+        """
+        if self._stopping is None:
+            self._stopping = Deferred()
+        stopping = self._stopping
+        for connection in list(self.connections.values()):
+            connection.close()
+        self._check_stopped()
+        return stopping
+
+    def disconnected(self, connection: GearmanServerProtocol) -> None:
+        """A connection is gone."""
+        del self.connections[connection.number]
+        self._check_stopped()
+
+    def _check_stopped(self) -> None:
+        if self._stopping is None or self.connections:
+            return
+        stopping, self._stopping = self._stopping, None
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
+        self.broker = self._make_broker()
+        stopping.callback(None)
 
     # -- the broker's timer (Alarm) -------------------------------------------------------------
 
@@ -67,7 +99,7 @@ class GearmanServerFactory(Factory):
         if self._timer is not None and self._timer.active():
             self._timer.reset(delay)
         else:
-            self._timer = self._reactor.callLater(delay, self.broker.tick)
+            self._timer = self.reactor.callLater(delay, self.broker.tick)
 
     # -- writing once a turn --------------------------------------------------------------------
 
@@ -79,10 +111,15 @@ class GearmanServerFactory(Factory):
         epoll_ctl and a wait more.
         """
         if not self._unflushed:
-            self._reactor.callLater(0, self._flush)
+            self.reactor.callLater(0, self._flush)
         self._unflushed.append(connection)
 
     def _flush(self) -> None:
         connections, self._unflushed = self._unflushed, []
         for connection in connections:
-            connection.flush()
+            try:
+                connection.flush()
+            except Exception:
+                # The others' answers must still leave.
+                _log.failure("Connection {number} cannot be written to", number=connection.number)
+                connection.transport.abortConnection()

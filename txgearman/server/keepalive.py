@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from twisted.internet.interfaces import ITCPTransport
 
@@ -32,5 +32,10 @@ class Keepalive:
         ):
             number = getattr(socket, option, None)  # not on every system
             if value != _SYSTEM_DEFAULT and number is not None:
-                handle = transport.getHandle()  # type: ignore[attr-defined]
-                handle.setsockopt(socket.IPPROTO_TCP, number, value)
+                # Below TLS is the transport with the socket.
+                socketed: Any = getattr(transport, "transport", transport)
+                socketed.getHandle().setsockopt(socket.IPPROTO_TCP, number, value)
+
+
+MAX_KEEPALIVE: Final = Keepalive(32767, 32767, 127)
+"""The largest values that Linux takes."""

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from ipaddress import ip_address
 from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
-from twisted.internet.interfaces import IConsumer, IPushProducer, ITCPTransport, ITransport
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import IConsumer, IDelayedCall, IPushProducer, ITCPTransport, ITransport
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -45,6 +47,9 @@ MAX_UNSENT: Final = 64 * 1024 * 1024
 """Bytes that may wait for a peer that does not read, beside one packet, before its connection is
 ended. Redis ends its subscribers at 32 MiB."""
 
+CLOSE_LIMIT: Final = 5.0
+"""Seconds that a peer has to take what is left for it when its connection is closed."""
+
 _header = Struct(">4sII").pack
 _NOOP: Final = _header(RESPONSE, NOOP, 0)
 _log = Logger()
@@ -56,6 +61,15 @@ class ServerTransport(ITransport, IConsumer, IPushProducer):
 
     def abortConnection() -> None:
         """End the connection without sending what waits."""
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return False
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
 
 
 @implementer(IPushProducer)
@@ -82,7 +96,9 @@ class GearmanServerProtocol(Protocol):
         self._handling = False
         self._flush_due = False
         self._paused = False
+        self._closing = False
         self._lost = False
+        self._cut: IDelayedCall | None = None
         self._complained = False
         self._unsent = 0
         # What was read and is not handled yet, because the peer does not take its answers.
@@ -94,17 +110,27 @@ class GearmanServerProtocol(Protocol):
         """The peer's address, ``unix`` for a UNIX socket."""
         return getattr(self.transport.getPeer(), "host", "unix")
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the peer is certainly on this machine."""
+        peer = self.transport.getPeer()
+        if isinstance(peer, UNIXAddress):
+            return True
+        return isinstance(peer, IPv4Address | IPv6Address) and _is_loopback(peer.host)
+
     # -- the transport's calls ------------------------------------------------------------------
 
     def connectionMade(self) -> None:
+        self.factory.connections[self.number] = self
         if ITCPTransport.providedBy(self.transport):
             self.factory.settings.keepalive.apply(self.transport)
         self.transport.registerProducer(self, True)
-        self.factory.connections[self.number] = self
 
     def dataReceived(self, data: bytes) -> None:
-        if self._paused:
+        if self._closing:
             # A transport may still deliver what it had read, TLS does.
+            return
+        if self._paused:
             self._undecoded.append(data)
         else:
             self._handle(self._decoder.feed(data))
@@ -112,9 +138,11 @@ class GearmanServerProtocol(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._lost = True
         self._out.clear()
-        del self.factory.connections[self.number]
+        if self._cut is not None and self._cut.active():
+            self._cut.cancel()
         self.broker.leave_worker(self.worker)
         self.broker.leave_client(self.client)
+        self.factory.disconnected(self)
         # They refer to this connection, and it to them: without these it is freed at once, and the
         # garbage collector need not look for it among millions of jobs.
         del self.worker, self.client
@@ -128,11 +156,13 @@ class GearmanServerProtocol(Protocol):
     def resumeProducing(self) -> None:
         """The peer has taken all its answers."""
         self._paused = False
+        if self._closing or self._lost:
+            return
         self.transport.resumeProducing()
         if self._unhandled is not None:
             packets, self._unhandled = self._unhandled, None
             self._handle(packets)
-        while self._undecoded and not self._paused and not self._lost:
+        while self._undecoded and not self._paused and not self._closing and not self._lost:
             self._handle(self._decoder.feed(self._undecoded.popleft()))
 
     def stopProducing(self) -> None:
@@ -149,7 +179,7 @@ class GearmanServerProtocol(Protocol):
                     COMMANDS[number](self, *fields)
                 except Refused as error:
                     self.send_error(error.code, error.text)
-                if self._paused or self._lost:
+                if self._paused or self._closing or self._lost:
                     self._unhandled = packets
                     break
         except BrokenStream as error:
@@ -222,8 +252,15 @@ class GearmanServerProtocol(Protocol):
         self.transport.abortConnection()
 
     def close(self) -> None:
-        """End the connection once everything was sent."""
+        """Hear nothing more, and end the connection once everything was sent.
+
+        A peer that does not take it has `CLOSE_LIMIT` to do so.
+        """
+        if self._closing or self._lost:
+            return
         self.flush()
+        self._closing = True
+        self._cut = self.factory.reactor.callLater(CLOSE_LIMIT, self.transport.abortConnection)
         # A transport with a paused producer would wait for it before it closes.
         self.transport.unregisterProducer()
         self.transport.loseConnection()

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from twisted.application.service import MultiService
 from twisted.application.strports import service as listening_service
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -46,39 +46,75 @@ class GearmanService(MultiService):
         self.factory = GearmanServerFactory(reactor, settings, on_shutdown=self.shut_down)
         self._on_shutdown = self.stopService if on_shutdown is None else on_shutdown
         self._reactor = reactor
+        self._shutting_down = False
         self._grace: LoopingCall | None = None
+        self._listeners: MultiService | None = None
+        self._stopping: list[Deferred[None]] = []
         for description in settings.listen:
             check_endpoint(reactor, description)
-            listener = listening_service(description, self.factory, reactor=reactor)
-            listener.setServiceParent(self)
+
+    def _add_listeners(self) -> None:
+        """Make what listens, anew for each start: Twisted's listening services start only once."""
+        if self._listeners is None:
+            self._listeners = MultiService()
+            for description in self.settings.listen:
+                listener = listening_service(description, self.factory, reactor=self._reactor)
+                listener.setServiceParent(self._listeners)
+            self._listeners.setServiceParent(self)
+
+    def privilegedStartService(self) -> None:
+        self._add_listeners()
+        super().privilegedStartService()
 
     def startService(self) -> None:
+        self._add_listeners()
         super().startService()
+        self._shutting_down = False
         _log.info("Gearman job server listens at {endpoints}", endpoints=", ".join(self.settings.listen))
+
+    def stopService(self) -> Deferred[None]:
+        """Stop listening and close all connections; fires when they are gone. The jobs are forgotten.
+
+        The service can be started again.
+        """
+        if not self.running and not self._stopping:
+            return succeed(None)
+        stopped: Deferred[None] = Deferred()
+        self._stopping.append(stopped)
+        if self.running:
+            Deferred.fromCoroutine(self._stop()).addBoth(self._stopped)
+        return stopped
+
+    def _stopped(self, result: Any) -> None:
+        waiting, self._stopping = self._stopping, []
+        for stopped in waiting:
+            stopped.callback(result)
 
     async def _stop(self) -> None:
         if self._grace is not None and self._grace.running:
             self._grace.stop()
+        self._grace = None
+        listeners, self._listeners = self._listeners, None
+        if listeners is not None:
+            # Where one could not be started, Twisted's listening services behind it cannot be stopped.
+            listeners.services = [listener for listener in listeners if listener.running]
         await maybeDeferred(super().stopService)
-        self.factory.stop()
-        for connection in list(self.factory.connections.values()):
-            connection.close()
-
-    def stopService(self) -> Deferred[Any]:
-        """Stop listening and close all connections. What is in memory is lost."""
-        return Deferred.fromCoroutine(self._stop())
+        if listeners is not None:
+            await maybeDeferred(listeners.disownServiceParent)
+        await self.factory.stop()
 
     def shut_down(self, graceful: bool) -> None:
         """End the server: at once, or `graceful`, which means that nobody new is let in and the end
         comes when there is no job left, waiting ones and ones scheduled for a later time included."""
         if not graceful:
             # Not before the answer to the administrator is under way.
-            self._reactor.callLater(0, self._on_shutdown)
+            self._reactor.callLater(0, self._shut_down)
             return
         if self._grace is not None:
             return
         _log.info("Graceful shutdown: {total} jobs to be done", total=self.factory.broker.total)
-        gatherResults([maybeDeferred(listener.stopService) for listener in self])
+        if self._listeners is not None:
+            maybeDeferred(self._listeners.stopService)
         self._grace = LoopingCall(self._end_when_done)
         self._grace.clock = self._reactor
         self._grace.start(GRACE_CHECK, now=False)
@@ -87,6 +123,11 @@ class GearmanService(MultiService):
         if not self.factory.broker.total:
             assert self._grace is not None
             self._grace.stop()
+            self._shut_down()
+
+    def _shut_down(self) -> None:
+        if not self._shutting_down:
+            self._shutting_down = True
             self._on_shutdown()
 
 

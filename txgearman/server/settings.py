@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from txgearman.broker.policy import UNLIMITED, FunctionOrder, Policy
-from txgearman.server.keepalive import Keepalive
+from txgearman.server.keepalive import MAX_KEEPALIVE, Keepalive
 from txgearman.wire.limits import MAX_HANDLE, MAX_PACKET
 
 DEFAULT_ENDPOINT: Final = "tcp:4730:interface=127.0.0.1"
@@ -22,7 +22,11 @@ _LARGEST_MAX_PACKET: Final = 0xFFFFFFFF
 
 def default_handle_prefix() -> str:
     """``H:`` and the name of this machine, as gearmand has it."""
-    return f"H:{platform.node() or 'localhost'}".replace(" ", "_")[:MAX_PREFIX]
+    name = "".join(
+        letter if letter.isascii() and letter.isprintable() and letter != " " else "_"
+        for letter in platform.node()
+    )
+    return f"H:{name or 'localhost'}"[:MAX_PREFIX]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +63,10 @@ class Settings:
             raise ValueError(f"the handle prefix must be printable ASCII without spaces, not {prefix!r}")
         if len(prefix) > MAX_PREFIX:
             raise ValueError(f"the handle prefix must have at most {MAX_PREFIX} bytes, not {len(prefix)}")
-        if min(self.keepalive.idle, self.keepalive.interval, self.keepalive.count) < 0:
-            raise ValueError("keepalive values must be 0 (the system's own) or more")
+        for name in ("idle", "interval", "count"):
+            value, largest = getattr(self.keepalive, name), getattr(MAX_KEEPALIVE, name)
+            if not 0 <= value <= largest:
+                raise ValueError(f"keepalive {name} must be 0 (the system's own) to {largest}, not {value}")
 
     @property
     def policy(self) -> Policy:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import gc
-import resource
 import signal
+from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final
 
@@ -45,8 +45,8 @@ class Options(TwistedOptions):
     )
 
     optParameters = [
-        ["job-retries", "j", UNLIMITED, "Workers that may lose a job before it fails; -1: no limit.", int],
-        ["worker-wakeup", "w", 1, "Sleeping workers to wake for a job; 0: all.", int],
+        ["job-retries", "j", str(UNLIMITED), "Workers that may lose a job before it fails; -1: no limit."],
+        ["worker-wakeup", "w", "1", "Sleeping workers to wake for a job; 0: all."],
         [
             "order",
             None,
@@ -56,10 +56,10 @@ class Options(TwistedOptions):
         ],
         ["handle-prefix", None, None, f"What job handles begin with [default: {default_handle_prefix()}]"],
         ["max-packet", None, str(MAX_PACKET), "Largest packet in bytes; K, M and G may follow the number."],
-        ["keepalive-idle", None, 0, "Seconds of silence before TCP keepalive probes; 0: the system's.", int],
-        ["keepalive-interval", None, 0, "Seconds between TCP keepalive probes; 0: the system's.", int],
-        ["keepalive-count", None, 0, "Lost probes that end a connection; 0: the system's.", int],
-        ["file-descriptors", "f", 0, "Open files to ask the system for; 0: as many as it lets us.", int],
+        ["keepalive-idle", None, "0", "Seconds of silence before TCP keepalive probes; 0: the system's."],
+        ["keepalive-interval", None, "0", "Seconds between TCP keepalive probes; 0: the system's."],
+        ["keepalive-count", None, "0", "Lost probes that end a connection; 0: the system's."],
+        ["file-descriptors", "f", "0", "Open files to ask the system for; 0: as many as it lets us."],
     ]
 
     optFlags = [
@@ -97,25 +97,29 @@ class Options(TwistedOptions):
         orders = {order.value: order for order in FunctionOrder}
         if self["order"] not in orders:
             raise ValueError(f"the order must be {' or '.join(orders)}, not {self['order']}")
-        try:
-            max_packet = _size(self["max-packet"])
-        except ValueError:
-            raise ValueError(
-                f"the packet limit must be a number of bytes, not {self['max-packet']}"
-            ) from None
-        if self["file-descriptors"] < 0:
+        if self._number("file-descriptors") < 0:
             raise ValueError("the number of file descriptors must be 0 or more")
         return Settings(
             listen=tuple(self["listen"]) or (DEFAULT_ENDPOINT,),
-            job_retries=self["job-retries"],
-            wakeup=self["worker-wakeup"],
+            job_retries=self._number("job-retries"),
+            wakeup=self._number("worker-wakeup"),
             order=orders[self["order"]],
             round_robin=bool(self["round-robin"]),
             handle_prefix=default_handle_prefix() if self["handle-prefix"] is None else self["handle-prefix"],
-            max_packet=max_packet,
+            max_packet=self._number("max-packet", _size),
             exceptions=bool(self["exceptions"]),
-            keepalive=Keepalive(self["keepalive-idle"], self["keepalive-interval"], self["keepalive-count"]),
+            keepalive=Keepalive(
+                self._number("keepalive-idle"),
+                self._number("keepalive-interval"),
+                self._number("keepalive-count"),
+            ),
         )
+
+    def _number(self, option: str, convert: Callable[[str], int] = int) -> int:
+        try:
+            return convert(self[option])
+        except ValueError:
+            raise ValueError(f"--{option} must be a number, not {self[option]!r}") from None
 
 
 class _GracefulSignal(Service):
@@ -135,6 +139,10 @@ class _GracefulSignal(Service):
 
 def _raise_file_limit(wanted: int) -> None:
     """Let this process open `wanted` files, or with 0 as many as it may. A connection needs one."""
+    try:
+        import resource
+    except ImportError:  # not on Windows, which has no such limit
+        return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     target = wanted or hard
     try:
@@ -164,7 +172,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     server = make_service(options.settings, reactor=reactor, on_shutdown=reactor.stop)
-    _raise_file_limit(options["file-descriptors"])
+    _raise_file_limit(int(options["file-descriptors"]))
     _tune_garbage_collection()
     _GracefulSignal(server, reactor).setServiceParent(server)
     return server

@@ -91,8 +91,7 @@ class WorkerProtocol(PacketProtocol):
         self._vain_wakes = 0
         self._slept_at = 0.0
         self._pause: IDelayedCall | None = None
-        # None until the server has answered whether it knows exceptions.
-        self._exceptions: bool | None = None
+        self._exceptions = False
         self._receivers: dict[int, Callable[..., None]] = {
             JOB_ASSIGN: self._assigned,
             JOB_ASSIGN_UNIQ: self._assigned_unique,
@@ -194,9 +193,6 @@ class WorkerProtocol(PacketProtocol):
         self._exceptions = True
 
     def _refused(self, code: bytes, text: bytes) -> None:
-        if self._exceptions is None:
-            # The option is the first thing said that has an answer.
-            self._exceptions = False
         self._log.warn(
             "The server refused: {code}: {text}",
             code=code.decode("utf-8", "backslashreplace"),
