@@ -1,0 +1,250 @@
+"""The results as tables, for the terminal and as reStructuredText. No measuring, no files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from benchmarks.results import (
+    BUSY,
+    DISTURBED,
+    FLOOR,
+    OURS,
+    THEIRS,
+    Comparison,
+    DepthRate,
+    IdleMemory,
+    JobMemory,
+    Results,
+    Spread,
+)
+
+NONE: Final = "n/a"
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A title, the columns' heads, and rows of as many cells."""
+
+    title: str
+    heads: tuple[str, ...]
+    rows: Sequence[tuple[str, ...]]
+
+
+def tables(results: Results) -> list[Table]:
+    """The tables that have rows."""
+    made = [
+        _comparison(results.comparisons),
+        _cost(results.comparisons),
+        _floor(results.comparisons),
+        _depths(results.depths),
+        _job_memory(results.job_memory),
+        _idle_memory(results.idle_memory),
+    ]
+    return [table for table in made if table.rows]
+
+
+def as_text(results: Results) -> str:
+    """All tables for a terminal."""
+    return "\n".join(
+        [*map(_text, tables(results)), *_warnings(results.comparisons, results.environment["cores"])]
+    )
+
+
+def as_rst(results: Results) -> str:
+    """All tables as reStructuredText ``list-table`` directives."""
+    return "\n".join(_rst(table) for table in tables(results))
+
+
+# -- the tables ---------------------------------------------------------------------------------
+
+
+def _comparison(comparisons: Sequence[Comparison]) -> Table:
+    heads = (
+        "workload",
+        "txgearman/s",
+        "gearmand/s",
+        "ratio",
+        "min..max",
+        "target",
+        "p50 µs, ours / theirs",
+        "p99 µs, ours / theirs",
+    )
+    rows = [
+        (
+            row.workload.name,
+            _count(row.rate(OURS)),
+            _count(row.rate(THEIRS)),
+            *_ratio(row.ratio(THEIRS)),
+            _target(row),
+            _pair(row, "p50"),
+            _pair(row, "p99"),
+        )
+        for row in comparisons
+    ]
+    return Table("Jobs per second", heads, rows)
+
+
+def _cost(comparisons: Sequence[Comparison]) -> Table:
+    heads = (
+        "workload",
+        "jobs, ours / theirs",
+        "server CPU s, ours / theirs",
+        "µs per job, ours / theirs",
+        "cores busy, ours / theirs",
+        "generator, ours / theirs",
+        "peak MiB, ours / theirs",
+    )
+    rows = [
+        (
+            row.workload.name,
+            _pair(row, "jobs"),
+            _pair(row, "server_cpu", digits=2),
+            _pair(row, "server_cpu_per_job", unit=1e-6, digits=1),
+            _pair(row, "server_share", digits=2),
+            _pair(row, "generator_share", digits=2),
+            _pair(row, "peak", unit=1024 * 1024),
+        )
+        for row in comparisons
+    ]
+    return Table("What it cost the server, and the load generator's share of a core", heads, rows)
+
+
+def _floor(comparisons: Sequence[Comparison]) -> Table:
+    heads = ("workload", "bare Twisted/s", "txgearman/s", "ratio", "min..max", "gearmand/s")
+    rows = [
+        (
+            row.workload.name,
+            _count(row.rate(FLOOR)),
+            _count(row.rate(OURS)),
+            *_ratio(row.ratio(FLOOR)),
+            _count(row.rate(THEIRS)),
+        )
+        for row in comparisons
+        if row.rate(FLOOR) is not None
+    ]
+    return Table("Against a bare Twisted protocol", heads, rows)
+
+
+def _depths(depths: Sequence[DepthRate]) -> Table:
+    heads = ("workload", "jobs queued", "txgearman/s", "jobs queued", "txgearman/s", "ratio", "min..max")
+    rows = [
+        (
+            row.workload,
+            _count(row.shallow),
+            _count(row.shallow_rate),
+            _count(row.deep),
+            _count(row.deep_rate),
+            *_ratio(row.ratio),
+        )
+        for row in depths
+    ]
+    return Table("txgearman, shallow and deep", heads, rows)
+
+
+def _job_memory(memory: Sequence[JobMemory]) -> Table:
+    heads = ("server", "jobs", "unique", "fresh MiB", "full MiB", "drained MiB", "bytes per job")
+    rows = [
+        (
+            row.server,
+            _count(row.jobs),
+            "yes" if row.unique else "no",
+            _mebibytes(row.fresh),
+            _mebibytes(row.full),
+            _mebibytes(row.drained),
+            _count(row.per_job),
+        )
+        for row in memory
+    ]
+    return Table("Memory of queued jobs of 64 bytes", heads, rows)
+
+
+def _idle_memory(memory: Sequence[IdleMemory]) -> Table:
+    heads = ("server", "connections", "fresh MiB", "connected MiB", "bytes per connection")
+    rows = [
+        (
+            row.server,
+            _count(row.connections),
+            _mebibytes(row.fresh),
+            _mebibytes(row.full),
+            _count(row.per_connection),
+        )
+        for row in memory
+    ]
+    return Table("Memory of idle connections", heads, rows)
+
+
+def _warnings(comparisons: Sequence[Comparison], cores: int) -> list[str]:
+    """Where something else than the server may have set the rate."""
+    generator: list[str] = []
+    together: list[str] = []
+    foreign: list[str] = []
+    for row in comparisons:
+        for server, samples in row.samples.items():
+            where = f"{row.workload.name} with {server}"
+            own = max(sample.generator_share for sample in samples)
+            both = max(sample.generator_share + sample.server_share for sample in samples)
+            others = max(sample.foreign_share for sample in samples)
+            if own > BUSY:
+                generator.append(f"{where} ({own:.2f})")
+            elif both > BUSY * cores:
+                together.append(f"{where} ({both:.2f})")
+            if others > DISTURBED:
+                foreign.append(f"{where} ({others:.2f})")
+    found = {
+        "The load generator's one thread may have been the limit, cores busy": generator,
+        f"Server and generator filled the {cores} cores, more would give more, cores busy": together,
+        "Other processes were at work, measure again on a quiet machine, cores they took": foreign,
+    }
+    return [f"{text}: {', '.join(places)}." for text, places in found.items() if places]
+
+
+# -- cells --------------------------------------------------------------------------------------
+
+
+def _count(value: float | None) -> str:
+    return NONE if value is None else f"{value:,.0f}"
+
+
+def _mebibytes(value: float) -> str:
+    return f"{value / 1024 / 1024:,.1f}"
+
+
+def _ratio(ratio: Spread | None) -> tuple[str, str]:
+    return (NONE, NONE) if ratio is None else (f"{ratio.median:.2f}", f"{ratio.low:.2f}..{ratio.high:.2f}")
+
+
+def _target(row: Comparison) -> str:
+    target, ratio = row.workload.target, row.ratio(THEIRS)
+    if target is None:
+        return NONE
+    if ratio is None:
+        return f"{target:g}"
+    return f"{target:g} {'met' if ratio.median >= target else 'missed'}"
+
+
+def _pair(row: Comparison, what: str, unit: float = 1, digits: int = 0) -> str:
+    values = [row.middle(server, what) for server in (OURS, THEIRS)]
+    if values == [None, None]:
+        return NONE
+    return " / ".join(NONE if value is None else f"{value / unit:,.{digits}f}" for value in values)
+
+
+# -- layouts ------------------------------------------------------------------------------------
+
+
+def _text(table: Table) -> str:
+    widths = [max(map(len, column)) for column in zip(table.heads, *table.rows, strict=True)]
+    lines = [
+        "  ".join(cell.rjust(width) if index else cell.ljust(width) for index, (cell, width) in row).rstrip()
+        for row in (enumerate(zip(cells, widths, strict=True)) for cells in (table.heads, *table.rows))
+    ]
+    return "\n".join([table.title, "=" * len(table.title), lines[0], "-" * len(lines[0]), *lines[1:], ""])
+
+
+def _rst(table: Table) -> str:
+    lines = [f".. list-table:: {table.title}", "   :header-rows: 1", ""]
+    for row in (table.heads, *table.rows):
+        lines += [f"   {'-' if index else '* -'} {cell}" for index, cell in enumerate(row)]
+    return "\n".join(lines).replace("\n   - ", "\n     - ") + "\n"

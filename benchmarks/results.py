@@ -1,0 +1,181 @@
+"""What the benchmarks found, as plain data, and the arithmetic on it. No processes, no printing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import median
+from typing import Any, Final
+
+from benchmarks.workloads import Workload
+
+OURS: Final = "txgearman"
+THEIRS: Final = "gearmand"
+FLOOR: Final = "floor"
+"""Names of the servers in all results."""
+
+BUSY: Final = 0.9
+"""Share of one core from which the load generator, which has one thread, may be what limits a rate; and
+share of all cores from which the machine may be."""
+
+DISTURBED: Final = 0.25
+"""Share of one core from which other processes make a rate doubtful."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One run of one workload on one fresh server.
+
+    `jobs` were measured, `rate` is in jobs per second, `seconds` the time within the clock, `p50` and
+    `p99` latencies in microseconds (None where a job has none), `noops` the NOOPs that workers got,
+    `generator_cpu`, `server_cpu` and `machine_cpu` CPU seconds within the clock of the load generator,
+    the server and everything on the machine, `peak` the most resident memory in bytes.
+    """
+
+    jobs: int
+    rate: float
+    seconds: float
+    p50: float | None
+    p99: float | None
+    noops: int
+    generator_cpu: float
+    server_cpu: float
+    machine_cpu: float
+    peak: int
+
+    @property
+    def server_cpu_per_job(self) -> float:
+        """CPU seconds that the server spent on one job."""
+        return self.server_cpu / self.jobs
+
+    @property
+    def server_share(self) -> float:
+        """The server's share of one core; more than 1 where several threads are at work."""
+        return self.server_cpu / self.seconds
+
+    @property
+    def generator_share(self) -> float:
+        """The load generator's share of one core; it has one thread."""
+        return self.generator_cpu / self.seconds
+
+    @property
+    def foreign_share(self) -> float:
+        """What all else on the machine took, and its host kept from it, in shares of one core."""
+        return max(0.0, self.machine_cpu - self.server_cpu - self.generator_cpu) / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """The median of several numbers, and the least and the largest of them."""
+
+    median: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """All runs of one workload, by server, in the order of the rounds."""
+
+    workload: Workload
+    samples: dict[str, list[Sample]] = field(default_factory=dict)
+
+    def rate(self, server: str) -> float | None:
+        """The median rate of `server` in jobs per second; None if it was not measured."""
+        return self.middle(server, "rate")
+
+    def middle(self, server: str, what: str) -> float | None:
+        """The median over the rounds of one value of `Sample`; None where there is none."""
+        values = [getattr(sample, what) for sample in self.samples.get(server, ())]
+        return None if not values or None in values else median(values)
+
+    def ratio(self, over: str) -> Spread | None:
+        """txgearman's rate divided by that of `over`, round by round; None if one was not measured.
+
+        Both runs of a round follow each other, so what slows the machine for a while slows both.
+        """
+        rounds = zip(self.samples.get(OURS, ()), self.samples.get(over, ()), strict=True)
+        return spread([ours.rate / theirs.rate for ours, theirs in rounds]) if over in self.samples else None
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, ready for `json.dump`."""
+        ratio = self.ratio(THEIRS)
+        floor = self.ratio(FLOOR)
+        return {
+            "workload": asdict(self.workload),
+            "ratio": asdict(ratio) if ratio else None,
+            "ratio_to_floor": asdict(floor) if floor else None,
+            "samples": {name: [asdict(sample) for sample in runs] for name, runs in self.samples.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class DepthRate:
+    """txgearman's rates with few and with many jobs queued, and the second divided by the first."""
+
+    workload: str
+    shallow: int
+    deep: int
+    shallow_rate: float
+    deep_rate: float
+    ratio: Spread
+
+
+@dataclass(frozen=True, slots=True)
+class JobMemory:
+    """Resident memory of a server, in bytes: fresh, with `jobs` queued, and after they were worked off."""
+
+    server: str
+    unique: bool
+    jobs: int
+    fresh: int
+    full: int
+    drained: int
+
+    @property
+    def per_job(self) -> float:
+        """Bytes that one queued job takes."""
+        return (self.full - self.fresh) / self.jobs
+
+
+@dataclass(frozen=True, slots=True)
+class IdleMemory:
+    """Resident memory of a server, in bytes: fresh, and with `connections` idle ones."""
+
+    server: str
+    connections: int
+    fresh: int
+    full: int
+
+    @property
+    def per_connection(self) -> float:
+        """Bytes that one idle connection takes in the server's own memory, without the kernel's."""
+        return (self.full - self.fresh) / self.connections
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Everything one call of the runner found. `environment` says where and with what."""
+
+    environment: dict[str, Any]
+    comparisons: list[Comparison] = field(default_factory=list)
+    depths: list[DepthRate] = field(default_factory=list)
+    job_memory: list[JobMemory] = field(default_factory=list)
+    idle_memory: list[IdleMemory] = field(default_factory=list)
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, ready for `json.dump`."""
+        return {
+            "environment": self.environment,
+            "comparisons": [comparison.as_json() for comparison in self.comparisons],
+            "depths": [asdict(depth) for depth in self.depths],
+            "job_memory": [{**asdict(row), "per_job": row.per_job} for row in self.job_memory],
+            "idle_memory": [
+                {**asdict(row), "per_connection": row.per_connection} for row in self.idle_memory
+            ],
+        }
+
+
+def spread(values: Sequence[float]) -> Spread:
+    """Median, least and largest of at least one number."""
+    return Spread(median(values), min(values), max(values))

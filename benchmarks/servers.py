@@ -1,0 +1,296 @@
+"""The processes of the benchmarks: servers and load generator, started, measured and ended.
+
+Lives here: command lines, free ports, waiting until a server answers, /proc. Never here: what is run
+and what is made of the numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+HERE: Final = Path(__file__).parent
+
+START_TIMEOUT: Final = 20.0
+"""Seconds a server has until it answers its first echo."""
+
+STOP_TIMEOUT: Final = 5.0
+"""Seconds a server has to end after SIGTERM, before SIGKILL."""
+
+LOAD_TIMEOUT: Final = 200.0
+"""Seconds for one run of load.c, which ends itself well before."""
+
+OPEN_FILES: Final = 32_768
+"""File descriptors wanted by the 10,000 connections and what is beside them."""
+
+ECHO_REQUEST: Final = b"\0REQ\0\0\0\x10\0\0\0\0"
+ECHO_RESPONSE: Final = b"\0RES\0\0\0\x11\0\0\0\0"
+
+
+class BenchmarkFailed(Exception):
+    """A server or the load generator did not do its part; the text says which and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A server that can be measured.
+
+    `command` makes its command line from a port, a folder for its files and further options.
+    """
+
+    name: str
+    command: Callable[[int, Path, Sequence[str]], list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server that answers on `port` of 127.0.0.1."""
+
+    pid: int
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Resident memory of a process in bytes: now, and the most it ever was."""
+
+    resident: int
+    peak: int
+
+
+# -- the three servers --------------------------------------------------------------------------
+
+
+def txgearman() -> Kind:
+    """The server of this checkout, by the ``twistd`` beside the running interpreter."""
+    twistd = Path(sys.executable).with_name("twistd")
+    if not twistd.exists():
+        raise BenchmarkFailed(f"no twistd beside {sys.executable}: run this with the interpreter of the venv")
+
+    def command(port: int, folder: Path, options: Sequence[str]) -> list[str]:
+        log = folder / f"txgearman-{port}.log"
+        listen = f"tcp:{port}:interface=127.0.0.1"
+        return [
+            str(twistd),
+            "-n",
+            "--pidfile=",
+            "--logfile",
+            str(log),
+            "gearmand",
+            "--listen",
+            listen,
+            *options,
+        ]
+
+    return Kind("txgearman", command)
+
+
+def gearmand(path: str | None = None) -> Kind | None:
+    """The C server at `path`, or the one that is installed; None where none is installed.
+
+    Raises `BenchmarkFailed` if `path` is given and is no program.
+    """
+    if path is not None and shutil.which(path) is None:
+        raise BenchmarkFailed(f"{path} is not a program")
+    found = path or shutil.which("gearmand") or shutil.which("gearmand", path="/usr/sbin:/usr/local/sbin")
+    if found is None:
+        return None
+
+    def command(port: int, folder: Path, options: Sequence[str]) -> list[str]:
+        # The pid file only because its default needs root; all else is left as it comes.
+        pid_file = folder / f"gearmand-{port}.pid"
+        where = ["--port", str(port), "--listen", "127.0.0.1"]
+        return [str(found), *where, "--log-file", "stderr", "--pid-file", str(pid_file), *options]
+
+    return Kind("gearmand", command)
+
+
+def floor() -> Kind:
+    """echo.py: the reactor without a job server."""
+    return Kind("floor", lambda port, _folder, _options: [sys.executable, str(HERE / "echo.py"), str(port)])
+
+
+def version_of(kind: Kind) -> str:
+    """The first line that gearmand prints of its version."""
+    program = kind.command(0, Path(), ())[0]
+    shown = subprocess.run([program, "--version"], capture_output=True, text=True, check=False, timeout=10)
+    return (shown.stdout or shown.stderr).strip().split("\n")[0]
+
+
+# -- starting and ending ------------------------------------------------------------------------
+
+
+@contextmanager
+def running(kind: Kind, folder: Path, options: Sequence[str] = ()) -> Iterator[Running]:
+    """A fresh server, for the length of a ``with`` block. Raises `BenchmarkFailed`."""
+    port = _free_port()
+    output = folder / f"{kind.name}-{port}.output"
+    with output.open("wb") as file:
+        process = subprocess.Popen(
+            [*_dies_with_us(), *kind.command(port, folder, options)],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            cwd=folder,
+            start_new_session=True,
+        )
+    try:
+        _await_answer(kind, process, port, folder)
+        yield Running(process.pid, port)
+        if process.poll() is not None:
+            raise BenchmarkFailed(f"{kind.name} ended by itself: {_last_words(kind, port, folder)}")
+    finally:
+        _end(process)
+
+
+def _dies_with_us() -> list[str]:
+    """A prefix that has the kernel end the server should this process be killed outright."""
+    program = shutil.which("setpriv")
+    return [program, "--pdeathsig", "KILL"] if program else []
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _await_answer(kind: Kind, process: subprocess.Popen[bytes], port: int, folder: Path) -> None:
+    give_up = time.monotonic() + START_TIMEOUT
+    while not _answers(port):
+        if process.poll() is not None:
+            raise BenchmarkFailed(f"{kind.name} does not start: {_last_words(kind, port, folder)}")
+        if time.monotonic() > give_up:
+            raise BenchmarkFailed(
+                f"{kind.name} does not answer after {START_TIMEOUT:.0f} s: {_last_words(kind, port, folder)}"
+            )
+        time.sleep(0.02)
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+            connection.sendall(ECHO_REQUEST)
+            return connection.recv(len(ECHO_RESPONSE), socket.MSG_WAITALL) == ECHO_RESPONSE
+    except OSError:
+        return False
+
+
+def _last_words(kind: Kind, port: int, folder: Path) -> str:
+    """The end of what the server wrote to its output and its log."""
+    files = [folder / f"{kind.name}-{port}.{ending}" for ending in ("output", "log")]
+    text = "\n".join(file.read_text(errors="replace") for file in files if file.exists()).strip()
+    return text[-2000:] or "it wrote nothing"
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        pass
+    finally:
+        process.kill()
+        process.wait()
+
+
+# -- measuring ----------------------------------------------------------------------------------
+
+
+def memory_of(pid: int) -> Memory:
+    """Resident memory of process `pid`."""
+    fields = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return Memory(_kibibytes(fields["VmRSS"]), _kibibytes(fields["VmHWM"]))
+
+
+def _kibibytes(text: str) -> int:
+    number, unit = text.split()
+    if unit != "kB":
+        raise BenchmarkFailed(f"/proc gives memory in {unit}, not in kB")
+    return int(number) * 1024
+
+
+def allow_open_files() -> int:
+    """Raise this process's limit of file descriptors, which its children inherit; the new limit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = max(soft, OPEN_FILES)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(wanted, hard)))
+    except (ValueError, OSError):
+        wanted = hard
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return wanted
+
+
+# -- the load generator -------------------------------------------------------------------------
+
+
+def build_load(folder: Path) -> Path:
+    """Compile load.c into `folder`. Raises `BenchmarkFailed`."""
+    program = folder / "load"
+    compiler = os.environ.get("CC", "cc")
+    try:
+        subprocess.run(
+            [compiler, "-O2", "-o", str(program), str(HERE / "load.c")],
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+    except FileNotFoundError:
+        raise BenchmarkFailed(f"no C compiler: {compiler} is not installed") from None
+    except subprocess.CalledProcessError as failure:
+        raise BenchmarkFailed(f"load.c does not compile: {failure.stderr}") from None
+    return program
+
+
+def load_command(program: Path, shape: str, server: Running, options: Mapping[str, int]) -> list[str]:
+    """The command line of one load on `server`."""
+    chosen = {"port": server.port, "server-pid": server.pid, **options}
+    return [str(program), shape, *(part for name in chosen for part in (f"--{name}", str(chosen[name])))]
+
+
+def load(program: Path, shape: str, server: Running, options: Mapping[str, int]) -> dict[str, Any]:
+    """Run one load to its end; what load.c reports. Raises `BenchmarkFailed`."""
+    command = load_command(program, shape, server, options)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LOAD_TIMEOUT)
+    except subprocess.TimeoutExpired:
+        raise BenchmarkFailed(f"{shape}: load.c ran for more than {LOAD_TIMEOUT:.0f} s") from None
+    if done.returncode != 0:
+        raise BenchmarkFailed(f"{shape}: {done.stderr.strip() or f'load.c ended with {done.returncode}'}")
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
+
+
+@contextmanager
+def idle_connections(program: Path, server: Running, count: int) -> Iterator[None]:
+    """`count` idle connections to `server`, for the length of a ``with`` block. Raises `BenchmarkFailed`."""
+    process = subprocess.Popen(
+        load_command(program, "idle", server, {"connections": count}),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        if not process.stdout.readline():
+            raise BenchmarkFailed(f"idle: {process.stderr.read().strip()}")
+        yield
+        process.communicate(timeout=STOP_TIMEOUT)
+    finally:
+        process.kill()
+        process.wait()

@@ -1,0 +1,169 @@
+"""The workloads: how much of which shape of load, why it is fair, and what is aimed at.
+
+Numbers only, no processes. The shapes are in load.c, which says what is measured and what is outside
+the clock. Both servers run with their defaults unless `Workload.server_options` says otherwise; each
+run has a fresh server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+SUBMIT: Final = 1.0
+SUBMIT_UNIQUE: Final = 5.0
+DRAIN: Final = 2.0
+FOREGROUND: Final = 1.7
+ONE_AT_A_TIME: Final = 1.1
+THROUGH: Final = 1.7
+BIG: Final = 1.0
+HERD: Final = 10.0
+HERD_WAKE_ONE: Final = 1.0
+FUNCTIONS: Final = 10.0
+"""The targets: the least median of txgearman's rate divided by gearmand's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """One row of the comparison.
+
+    `jobs` are measured in a short run and `long_jobs` with ``--long``; txgearman gets `ours_times` as
+    many, where so few would be over too soon for a clock and gearmand would take minutes for more. That
+    is right only where a job costs the same however many came before. `options` go to load.c,
+    `server_options` to both servers. `target` is the ratio aimed at, None where there is none. With
+    `floor`, echo.py is measured beside the two servers.
+    """
+
+    name: str
+    shape: str
+    jobs: int
+    long_jobs: int
+    target: float | None = None
+    options: Mapping[str, int] = field(default_factory=dict)
+    server_options: tuple[str, ...] = ()
+    floor: bool = False
+    ours_times: int = 1
+
+
+WORKLOADS: Final = (
+    # One connection with 1,000 unanswered submits: the server's own speed, not the round trip's.
+    # gearmand's chains in its job table grow with the depth, so the depth, 0 to 200,000, is part of it.
+    Workload(
+        "submit",
+        "submit",
+        jobs=200_000,
+        long_jobs=200_000,
+        target=SUBMIT,
+        options={"window": 1000},
+        floor=True,
+    ),
+    # The same with a unique each, all different: every submit searches for its unique and finds none.
+    # The full depth also in short runs: gearmand's rate falls with it, a shallow run would flatter it.
+    Workload(
+        "submit-unique",
+        "submit",
+        jobs=200_000,
+        long_jobs=200_000,
+        target=SUBMIT_UNIQUE,
+        options={"window": 1000, "unique": 1},
+    ),
+    # Eight workers with one job each, as real ones have it. Starts 200,000 deep and ends empty.
+    Workload(
+        "drain",
+        "drain",
+        jobs=200_000,
+        long_jobs=200_000,
+        target=DRAIN,
+        options={"workers": 8, "window": 1000, "result": 0},
+    ),
+    # 128 jobs in flight for 8 workers: the workers rarely sleep, the queue is never deep.
+    Workload(
+        "foreground-8x16",
+        "foreground",
+        jobs=40_000,
+        long_jobs=200_000,
+        target=FOREGROUND,
+        options={"clients": 8, "window": 16, "workers": 8},
+    ),
+    # The round trip: submit, wake, grab, assign, complete, each waiting for the one before.
+    Workload(
+        "one-at-a-time",
+        "foreground",
+        jobs=4_000,
+        long_jobs=20_000,
+        target=ONE_AT_A_TIME,
+        floor=True,
+    ),
+    # Submitting and completing at once. The limit keeps a server from being fast at one of the two
+    # at the other's cost, and keeps the depth the same for both.
+    Workload(
+        "through-1KiB",
+        "through",
+        jobs=40_000,
+        long_jobs=200_000,
+        target=THROUGH,
+        options={"clients": 4, "workers": 8, "window": 16, "limit": 1000, "payload": 1024},
+    ),
+    # Bytes rather than packets: 100 KiB each way.
+    Workload(
+        "big-100KiB",
+        "foreground",
+        jobs=3_000,
+        long_jobs=20_000,
+        target=BIG,
+        options={"clients": 4, "window": 4, "workers": 4, "payload": 102_400},
+    ),
+    # A job for a thousand sleepers. By default gearmand wakes all of them for every job, and 999 are told
+    # NO_JOB; the workers' own part of this is in the generator and the same for both servers.
+    Workload(
+        "herd",
+        "foreground",
+        jobs=50,
+        long_jobs=500,
+        target=HERD,
+        options={"workers": 1000},
+        ours_times=20,
+    ),
+    # The same with both servers told to wake one: what is left when the herd is switched off.
+    Workload(
+        "herd-wake-one",
+        "foreground",
+        jobs=3_000,
+        long_jobs=20_000,
+        target=HERD_WAKE_ONE,
+        options={"workers": 1000},
+        server_options=("--worker-wakeup", "1"),
+    ),
+    # 200 workers able to do each of 2,000 functions, 400,000 registrations: what a grab has to look through.
+    Workload(
+        "functions-2000",
+        "foreground",
+        jobs=200,
+        long_jobs=2_000,
+        target=FUNCTIONS,
+        options={"workers": 200, "functions": 2000},
+        ours_times=10,
+    ),
+    # Framing, reading and writing alone, in the rhythm of `submit` and of a round trip.
+    Workload(
+        "echo-pipelined", "echo", jobs=200_000, long_jobs=1_000_000, options={"window": 1000}, floor=True
+    ),
+    Workload("echo-one-at-a-time", "echo", jobs=8_000, long_jobs=40_000, floor=True),
+)
+"""In the order of the table."""
+
+DEPTHS: Final = (20_000, 2_000_000)
+"""Jobs already queued when txgearman's rates are compared with its own, the shallow queue first."""
+
+DEPTH_JOBS: Final = 50_000
+"""Jobs measured at each depth."""
+
+DEPTH_WORKLOADS: Final = ("submit", "submit-unique", "drain")
+"""Which workloads are run at the depths."""
+
+MEMORY_JOBS: Final = 200_000
+"""Jobs queued, of 64 bytes each, when the memory per job is measured."""
+
+IDLE_CONNECTIONS: Final = 10_000
+"""Connections that have sent one echo and then nothing, when their memory is measured."""

@@ -1,0 +1,195 @@
+"""A broker on a bench: ends that write down what they are told, and a clock turned by hand.
+
+No expectations here, those are in the tests.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from txgearman.broker.broker import Broker
+from txgearman.broker.job import Job
+from txgearman.broker.peers import Client, Worker
+from txgearman.broker.policy import Policy
+
+START: float = 1000.0
+"""What the monotonic clock of a bench shows at first, in seconds."""
+
+WALL_AHEAD: float = 1_700_000_000.0
+"""How far the wall clock of a bench is ahead of its monotonic clock at first, in seconds."""
+
+MAX_RINGS = 10_000
+"""How often the alarm may ring while time passes; a broker that misses what is due rings for ever."""
+
+POLICY = Policy(handle_prefix=b"H:t")
+
+
+class ClientNotes:
+    """A `ClientEnd` that writes down its calls."""
+
+    def __init__(self) -> None:
+        self.notes: list[tuple[Any, ...]] = []
+
+    def take(self) -> list[tuple[Any, ...]]:
+        """The notes made since the last call."""
+        notes, self.notes = self.notes, []
+        return notes
+
+    def created(self, handle: bytes) -> None:
+        self.notes.append(("created", handle))
+
+    def data(self, handle: bytes, data: bytes) -> None:
+        self.notes.append(("data", handle, data))
+
+    def warning(self, handle: bytes, data: bytes) -> None:
+        self.notes.append(("warning", handle, data))
+
+    def status(self, handle: bytes, numerator: bytes, denominator: bytes) -> None:
+        self.notes.append(("status", handle, numerator, denominator))
+
+    def completed(self, handle: bytes, data: bytes) -> None:
+        self.notes.append(("completed", handle, data))
+
+    def failed(self, handle: bytes) -> None:
+        self.notes.append(("failed", handle))
+
+    def exception(self, handle: bytes, data: bytes) -> None:
+        self.notes.append(("exception", handle, data))
+
+
+class WorkerNotes:
+    """A `WorkerEnd` that puts its name on a list each time it is woken."""
+
+    def __init__(self, name: str, woken: list[str]) -> None:
+        self.name = name
+        self._woken = woken
+
+    def wake(self) -> None:
+        self._woken.append(self.name)
+
+
+class Bench:
+    """A broker, and the shell around it that calls `tick` when the broker asked for it.
+
+    `woken` are the names of the workers woken since `take_woken` was called last, in order.
+    """
+
+    def __init__(self, policy: Policy = POLICY) -> None:
+        self.now = START
+        self.wall_ahead = WALL_AHEAD
+        self.rings_at: float | None = None
+        self.woken: list[str] = []
+        self.broker = Broker(policy, lambda: self.now, self.wall, self)
+
+    def wall(self) -> float:
+        """The wall clock, in seconds since the epoch."""
+        return self.now + self.wall_ahead
+
+    def ring_in(self, delay: float) -> None:
+        """The broker's alarm."""
+        assert delay >= 0
+        self.rings_at = self.now + delay
+
+    def advance(self, seconds: float, ticked: Callable[[], None] = lambda: None) -> None:
+        """Let time pass; `tick`, then call `ticked`, whenever the alarm rings."""
+        end = self.now + seconds
+        rings = 0
+        while self.rings_at is not None and self.rings_at <= end:
+            self.now = max(self.now, self.rings_at)
+            self.rings_at = None
+            self.broker.tick()
+            ticked()
+            rings += 1
+            assert rings < MAX_RINGS, "the alarm rings for ever"
+        self.now = end
+
+    def take_woken(self) -> list[str]:
+        woken = self.woken[:]
+        self.woken.clear()
+        return woken
+
+    # -- peers ----------------------------------------------------------------------------------
+
+    def client(self) -> Client:
+        return Client(ClientNotes())
+
+    def worker(self, name: str = "worker", *functions: bytes, timeout: float | None = None) -> Worker:
+        """A worker that registered `functions` in this order."""
+        worker = Worker(WorkerNotes(name, self.woken))
+        for function in functions:
+            self.broker.can_do(worker, function, timeout)
+        return worker
+
+    def sleeper(self, name: str, *functions: bytes, timeout: float | None = None) -> Worker:
+        """A worker that grabbed in vain and sleeps."""
+        worker = self.worker(name, *functions, timeout=timeout)
+        assert self.broker.grab(worker) is None
+        self.broker.sleep(worker)
+        return worker
+
+    def leave(self, client: Client, worker: Worker) -> None:
+        """The connection that both were is gone."""
+        self.broker.leave_worker(worker)
+        self.broker.leave_client(client)
+
+    # -- verbs, shorter -------------------------------------------------------------------------
+
+    def submit(
+        self, client: Client, function: bytes, unique: bytes = b"", data: bytes = b"", **how: Any
+    ) -> bytes:
+        """Submit; returns the handle that the client was told."""
+        self.broker.submit(client, function, unique, data, **how)
+        end = client.end
+        assert isinstance(end, ClientNotes)
+        what, handle = end.notes.pop()
+        assert what == "created"
+        return bytes(handle)
+
+    def queue(self, function: bytes, unique: bytes = b"", data: bytes = b"", **how: Any) -> bytes:
+        """Submit a background job whose client is gone; returns its handle."""
+        return self.submit(self.client(), function, unique, data, background=True, **how)
+
+    def grab(self, worker: Worker) -> Job:
+        """Grab a job that must be there."""
+        job = self.broker.grab(worker)
+        assert job is not None, "there is no job for this worker"
+        return job
+
+    def handles(self, worker: Worker) -> list[bytes]:
+        """Grab and complete all there is; returns the handles in that order."""
+        handles = []
+        while (job := self.broker.grab(worker)) is not None:
+            handles.append(job.handle)
+            self.broker.complete(worker, job.handle, b"")
+        return handles
+
+
+def said(client: Client) -> list[tuple[Any, ...]]:
+    """What a client was told since this was called last."""
+    end = client.end
+    assert isinstance(end, ClientNotes)
+    return end.take()
+
+
+def leftovers(broker: Broker) -> dict[str, Any]:
+    """What a broker still holds in its indexes; empty once every job and every peer is gone."""
+    held: dict[str, Any] = {
+        "jobs": dict(broker._jobs),
+        "uniques": dict(broker._uniques._jobs),
+        "data uniques": dict(broker._data_uniques._jobs),
+        "ability sets": dict(broker._ability_sets),
+        "timeouts": len(broker._timeouts),
+        "epochs": len(broker._epochs),
+        "woken": dict(broker._woken),
+        "total": broker.total,
+    }
+    for name, function in broker._functions.items():
+        held[f"unready of {name!r}"] = [dict(unready) for unready in function.unready if unready]
+        held[f"resting of {name!r}"] = dict(function.resting)
+        held[f"counters of {name!r}"] = [
+            count
+            for count in (function.total, function.running, function.workers, *function.waiting)
+            if count
+        ]
+    return {what: value for what, value in held.items() if value}

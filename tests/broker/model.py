@@ -1,0 +1,390 @@
+"""A second broker to hold the first one to: plain lists and linear scans, slow and easy to believe.
+
+It knows nothing of indexes, heaps or stale entries, and imports of the real broker only its constants.
+What each client is to be told is collected in `Model.told`. Which sleeper is woken is not predicted
+where the rules leave it open; `Model.wake` checks that the choice of the real broker obeys them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from txgearman.broker.peers import MAX_DISMISSED
+from txgearman.broker.policy import WAKE_PATIENCE, FunctionOrder, Policy
+
+Key = tuple[str, bytes]
+
+
+class NotFound(Exception):
+    """The model's JobNotFound."""
+
+
+class Full(Exception):
+    """The model's QueueFull."""
+
+
+@dataclass(eq=False)
+class ModelJob:
+    """A job; `key` is what makes another submit the same job, None where nothing does."""
+
+    handle: bytes
+    function: bytes
+    unique: bytes
+    data: bytes
+    priority: int
+    background: bool
+    key: Key | None
+    run_at: float | None = None
+    state: str = "queued"
+    worker: str | None = None
+    watchers: list[tuple[str, bytes]] = field(default_factory=list)
+    attempts: int = 0
+    progress: tuple[int, int] = (0, 0)
+    due: float | None = None
+
+
+@dataclass(eq=False)
+class ModelWorker:
+    """A worker; `turns` is the order of its kind's functions, None until it grabs or sleeps."""
+
+    name: str
+    abilities: dict[bytes, float | None] = field(default_factory=dict)
+    turns: list[bytes] | None = None
+    state: str = "awake"
+    woken_for: bytes | None = None
+    woken_at: float = 0.0
+    dismissed: list[bytes] = field(default_factory=list)
+
+
+class Model:
+    """The rules of the broker. `woken` is the list on which the real broker's workers are woken."""
+
+    def __init__(self, policy: Policy, woken: list[str]) -> None:
+        self.policy = policy
+        self.woken = woken
+        self.now = 0.0
+        self.wall = 0.0
+        self.last_handle = 0
+        self.given_so_far = 0
+        self.functions: dict[bytes, tuple[int | None, ...]] = {}
+        self.jobs: list[ModelJob] = []  # all, in the order they were submitted
+        self.queue: list[ModelJob] = []  # those that wait, in the order they came
+        self.held: list[ModelJob] = []  # in the order they were submitted
+        self.limited: list[ModelJob] = []  # running with a time limit, in the order they were given
+        self.workers: dict[str, ModelWorker] = {}
+        self.sleepers: list[ModelWorker] = []  # who slept longest first
+        self.awaited: list[ModelWorker] = []  # woken and not come, in the order they were woken
+        self.grabbed: dict[bytes, int] = {}  # how many had been given when a job was, by handle
+        self.told: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
+
+    # -- finding --------------------------------------------------------------------------------
+
+    def by_handle(self, handle: bytes) -> ModelJob | None:
+        for job in self.jobs:
+            if job.handle == handle or any(name == handle for _, name in job.watchers):
+                return job
+        return None
+
+    def by_unique(self, unique: bytes) -> ModelJob | None:
+        for job in reversed(self.jobs):
+            if job.key == ("unique", unique):
+                return job
+        return None
+
+    def running(self, worker: str) -> list[ModelJob]:
+        return [job for job in self.jobs if job.worker == worker]
+
+    def waits(self, function: bytes) -> bool:
+        return any(job.function == function for job in self.queue)
+
+    def able_sleepers(self, function: bytes) -> list[ModelWorker]:
+        return [worker for worker in self.sleepers if function in worker.abilities]
+
+    # -- clients --------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        client: str,
+        function: bytes,
+        unique: bytes,
+        data: bytes,
+        priority: int,
+        background: bool,
+        run_at: float | None,
+    ) -> None:
+        limits = self.functions.setdefault(function, (None, None, None))
+        key: Key | None = ("unique", unique) if unique else None
+        if unique == b"-":
+            key = ("data", data) if data else None
+        for job in self.jobs:
+            if key is not None and job.key == key and job.function == function:
+                self.join(client, job, background)
+                return
+        limit = limits[priority]
+        if limit is not None and sum(job.function == function for job in self.jobs) >= limit:
+            raise Full
+        job = ModelJob(self.new_handle(), function, unique, data, priority, background, key, run_at)
+        self.jobs.append(job)
+        self.told[client].append(("created", job.handle))
+        if not background:
+            job.watchers.append((client, job.handle))
+        if run_at is not None and run_at > self.wall:
+            job.state = "held"
+            self.held.append(job)
+        else:
+            self.enqueue(job)
+
+    def new_handle(self) -> bytes:
+        self.last_handle += 1
+        return self.policy.handle_prefix + b":%d" % self.last_handle
+
+    def join(self, client: str, job: ModelJob, background: bool) -> None:
+        handle = job.handle
+        if background:
+            job.background = True
+        else:
+            if (client, handle) in job.watchers:
+                handle = self.new_handle()
+            job.watchers.append((client, handle))
+        self.told[client].append(("created", handle))
+
+    def leave_client(self, client: str) -> None:
+        for job in list(self.jobs):
+            watched = any(name == client for name, _ in job.watchers)
+            job.watchers = [(name, handle) for name, handle in job.watchers if name != client]
+            if watched and not job.watchers and not job.background and job.state != "running":
+                self.end(job)
+
+    # -- workers --------------------------------------------------------------------------------
+
+    def can_do(self, worker: ModelWorker, function: bytes, timeout: float | None) -> None:
+        self.functions.setdefault(function, (None, None, None))
+        if function not in worker.abilities:
+            self.abilities_change(worker)
+        worker.abilities[function] = timeout
+
+    def cant_do(self, worker: ModelWorker, function: bytes) -> None:
+        if function not in worker.abilities:
+            return
+        self.abilities_change(worker)
+        del worker.abilities[function]
+        for job in self.given(worker):
+            if job.function == function:
+                self.take_back(job)
+
+    def reset_abilities(self, worker: ModelWorker) -> None:
+        self.abilities_change(worker)
+        self.lose_everything(worker)
+
+    def leave_worker(self, worker: ModelWorker) -> None:
+        self.stop_being_of_a_kind(worker)
+        self.lose_everything(worker)
+        del self.workers[worker.name]
+
+    def lose_everything(self, worker: ModelWorker) -> None:
+        worker.abilities.clear()
+        for job in self.given(worker):
+            self.take_back(job)
+
+    def given(self, worker: ModelWorker) -> list[ModelJob]:
+        """The worker's jobs in the order it got them."""
+        return sorted(self.running(worker.name), key=lambda job: self.grabbed[job.handle])
+
+    def abilities_change(self, worker: ModelWorker) -> None:
+        asleep = worker.state == "asleep"
+        self.stop_being_of_a_kind(worker)
+        if asleep:
+            worker.state = "woken"
+            self.expect_woken([worker])
+
+    def stop_being_of_a_kind(self, worker: ModelWorker) -> None:
+        if worker.turns is not None:
+            self.come(worker, None)
+            worker.turns = None
+
+    def be_of_a_kind(self, worker: ModelWorker) -> list[bytes]:
+        """Share the turns of workers with the same functions in the same order."""
+        if worker.turns is None:
+            for other in self.workers.values():
+                if other.turns is not None and list(other.abilities) == list(worker.abilities):
+                    worker.turns = other.turns
+                    break
+            else:
+                worker.turns = list(worker.abilities)
+                if self.policy.order is FunctionOrder.PRIORITY:
+                    worker.turns.reverse()
+        return worker.turns
+
+    def candidates(self, turns: list[bytes]) -> Iterator[ModelJob]:
+        """The jobs for a worker whose functions have these turns, the next one first."""
+        levels = ((0,), (1,), (2,)) if self.policy.order is FunctionOrder.PRIORITY else ((0, 1, 2),)
+        for level in levels:
+            for function in turns:
+                for priority in level:
+                    for job in self.queue:
+                        if (job.function, job.priority) == (function, priority):
+                            yield job
+
+    def grab(self, worker: ModelWorker) -> ModelJob | None:
+        turns = self.be_of_a_kind(worker)
+        job = next(self.candidates(turns), None)
+        if job is not None:
+            self.queue.remove(job)
+            if self.policy.order is FunctionOrder.PRIORITY or self.policy.round_robin:
+                turns.remove(job.function)
+                turns.append(job.function)
+        self.come(worker, job)
+        if job is None:
+            return None
+        job.state, job.worker = "running", worker.name
+        self.given_so_far += 1
+        self.grabbed[job.handle] = self.given_so_far
+        timeout = worker.abilities[job.function]
+        if timeout is not None:
+            job.due = self.now + timeout
+            self.limited.append(job)
+        return job
+
+    def sleep(self, worker: ModelWorker) -> None:
+        turns = self.be_of_a_kind(worker)
+        if next(self.candidates(turns), None) is not None:
+            self.expect_woken([worker])
+        elif worker.state != "asleep":
+            self.come(worker, None)
+            worker.state = "asleep"
+            self.sleepers.append(worker)
+
+    # -- reports --------------------------------------------------------------------------------
+
+    def report(self, worker: ModelWorker, handle: bytes, *what: Any) -> None:
+        """Pass on data, a warning or progress: `what` is its name and its values."""
+        job = self.of_worker(worker, handle)
+        if job is None:
+            if handle not in worker.dismissed:
+                raise NotFound
+            return
+        if what[0] == "status":
+            job.progress = (int(what[1]), int(what[2]))
+        self.tell(job, *what)
+
+    def report_end(self, worker: ModelWorker, handle: bytes, *what: Any) -> None:
+        """Pass on a result, a failure or an exception."""
+        job = self.of_worker(worker, handle)
+        if job is None:
+            if handle not in worker.dismissed:
+                raise NotFound
+            worker.dismissed.remove(handle)
+            return
+        if what[0] == "exception":
+            self.dismiss(worker, handle)
+        self.tell(job, *what)
+        self.end(job)
+
+    def of_worker(self, worker: ModelWorker, handle: bytes) -> ModelJob | None:
+        return next((job for job in self.running(worker.name) if job.handle == handle), None)
+
+    def dismiss(self, worker: ModelWorker, handle: bytes) -> None:
+        worker.dismissed = [*worker.dismissed, handle][-MAX_DISMISSED:]
+
+    def tell(self, job: ModelJob, what: str, *values: Any) -> None:
+        for client, handle in job.watchers:
+            self.told[client].append((what, handle, *values))
+
+    # -- administration and time ----------------------------------------------------------------
+
+    def cancel(self, handle: bytes) -> None:
+        job = self.by_handle(handle)
+        if job is None:
+            raise NotFound
+        if job.worker is not None:
+            self.dismiss(self.workers[job.worker], job.handle)
+        self.tell(job, "failed")
+        self.end(job)
+
+    def in_use(self, function: bytes) -> bool:
+        return any(job.function == function for job in self.jobs) or any(
+            function in worker.abilities for worker in self.workers.values()
+        )
+
+    def tick(self) -> None:
+        for job in sorted(self.held, key=lambda job: job.run_at or 0.0):
+            if job.run_at is not None and job.run_at <= self.wall:
+                self.held.remove(job)
+                self.enqueue(job)
+        for job in sorted(self.limited, key=lambda job: job.due or 0.0):
+            if job.due is not None and job.due <= self.now:
+                self.take_back(job)
+        for worker in list(self.awaited):
+            if worker.woken_at + WAKE_PATIENCE <= self.now:
+                self.awaited.remove(worker)
+                function, worker.woken_for = worker.woken_for, None
+                if function is not None and self.waits(function):
+                    self.wake(function)
+
+    # -- a job's way ----------------------------------------------------------------------------
+
+    def enqueue(self, job: ModelJob) -> None:
+        job.state = "queued"
+        self.queue.append(job)
+        self.wake(job.function)
+
+    def take_back(self, job: ModelJob) -> None:
+        self.forget_place(job)
+        retries = self.policy.job_retries
+        if retries != -1 and job.attempts + 1 >= max(retries, 1):
+            self.tell(job, "failed")
+            self.end(job)
+        elif not job.background and not job.watchers:
+            self.end(job)
+        else:
+            job.attempts += 1
+            job.progress = (0, 0)
+            job.worker = job.due = None
+            self.enqueue(job)
+
+    def forget_place(self, job: ModelJob) -> None:
+        for place in (self.queue, self.held, self.limited):
+            if job in place:
+                place.remove(job)
+
+    def end(self, job: ModelJob) -> None:
+        self.forget_place(job)
+        self.jobs.remove(job)
+        job.state, job.worker = "gone", None
+        job.watchers.clear()
+
+    # -- sleeping and waking --------------------------------------------------------------------
+
+    def wake(self, function: bytes) -> None:
+        """Sleepers that can do `function` are woken, as many as the policy says or as there are."""
+        able = self.able_sleepers(function)
+        count = min(self.policy.wakeup or len(able), len(able))
+        for _ in range(count):
+            worker = self.expect_woken(self.able_sleepers(function))
+            peers = [other for other in self.sleepers if list(other.abilities) == list(worker.abilities)]
+            assert worker is peers[0], f"{worker.name} was woken, {peers[0].name} slept longer"
+            self.sleepers.remove(worker)
+            self.awaited.append(worker)
+            worker.state, worker.woken_for, worker.woken_at = "woken", function, self.now
+
+    def expect_woken(self, able: list[ModelWorker]) -> ModelWorker:
+        assert self.woken, f"one of {[worker.name for worker in able]} should have been woken"
+        name = self.woken.pop(0)
+        for worker in able:
+            if worker.name == name:
+                return worker
+        raise AssertionError(f"{name} was woken, and not one of {[worker.name for worker in able]}")
+
+    def come(self, worker: ModelWorker, job: ModelJob | None) -> None:
+        """The worker is there and was given `job`; somebody else sees to what it was woken for."""
+        if worker in self.sleepers:
+            self.sleepers.remove(worker)
+        if worker in self.awaited:
+            self.awaited.remove(worker)
+        worker.state = "awake"
+        function, worker.woken_for = worker.woken_for, None
+        if function is not None and (job is None or job.function != function) and self.waits(function):
+            self.wake(function)

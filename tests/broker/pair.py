@@ -1,0 +1,397 @@
+"""The broker and the model side by side: each verb goes to both, and both are compared after it.
+
+What is random about a test is chosen elsewhere; here only the comparing is done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+from tests.broker.bench import Bench, leftovers, said
+from tests.broker.model import Full, Model, ModelJob, ModelWorker, NotFound
+from txgearman.broker.broker import LONGEST_NAP
+from txgearman.broker.job import JobState
+from txgearman.broker.peers import Client, Worker
+from txgearman.broker.policy import WAKE_PATIENCE, FunctionOrder, Policy
+from txgearman.broker.views import FunctionView, JobStatus, JobView
+from txgearman.errors import FunctionInUse, FunctionNotFound, JobNotFound, QueueFull
+
+ROUNDING = 1e-6
+"""Seconds that adding up floating-point times may be off."""
+
+
+class Pair:
+    """A broker and its model, with connections in numbered places. Each place always has a peer: one
+    that leaves is followed by a new one."""
+
+    def __init__(self, policy: Policy, clients: int = 4, workers: int = 5) -> None:
+        self.bench = Bench(policy)
+        self.broker = self.bench.broker
+        self.model = Model(policy, self.bench.woken)
+        self.names = count()
+        self.clients: list[tuple[str, Client]] = []
+        self.workers: list[tuple[str, Worker]] = []
+        self.seen: list[bytes] = []  # every handle that a client was ever told, the newest last
+        self.wall_was_set = False
+        for _ in range(clients):
+            self.clients.append(self.new_client())
+        for _ in range(workers):
+            self.workers.append(self.new_worker())
+        self.meet()
+
+    def new_client(self) -> tuple[str, Client]:
+        return f"client{next(self.names)}", self.bench.client()
+
+    def new_worker(self) -> tuple[str, Worker]:
+        name = f"worker{next(self.names)}"
+        self.model.workers[name] = ModelWorker(name)
+        return name, self.bench.worker(name)
+
+    def meet(self) -> None:
+        """Tell the model what time it is."""
+        self.model.now, self.model.wall = self.bench.now, self.bench.wall()
+
+    def both(
+        self,
+        real: Callable[[], Any],
+        refusals: type[Exception],
+        modelled: Callable[[], Any],
+        full: type[Exception],
+    ) -> None:
+        """Do the same on both sides; either both refuse or none does."""
+        self.meet()
+        refused = expected = False
+        try:
+            real()
+        except refusals:
+            refused = True
+        try:
+            modelled()
+        except full:
+            expected = True
+        assert refused == expected, f"refused: {refused}, should be: {expected}"
+        self.compare()
+
+    # -- clients --------------------------------------------------------------------------------
+
+    def submit(
+        self,
+        place: int,
+        function: bytes,
+        unique: bytes,
+        data: bytes,
+        priority: int,
+        background: bool,
+        delay: float | None,
+    ) -> None:
+        name, client = self.clients[place]
+        run_at = None if delay is None else self.bench.wall() + delay
+        self.both(
+            lambda: self.broker.submit(client, function, unique, data, priority, background, None, run_at),
+            QueueFull,
+            lambda: self.model.submit(name, function, unique, data, priority, background, run_at),
+            Full,
+        )
+
+    def leave_client(self, place: int) -> None:
+        name, client = self.clients[place]
+        self.broker.leave_client(client)
+        self.model.leave_client(name)
+        assert not client.jobs
+        self.clients[place] = self.new_client()
+        self.compare()
+
+    # -- workers --------------------------------------------------------------------------------
+
+    def worker(self, place: int) -> tuple[Worker, ModelWorker]:
+        name, worker = self.workers[place]
+        self.meet()
+        return worker, self.model.workers[name]
+
+    def can_do(self, place: int, function: bytes, timeout: float | None) -> None:
+        worker, modelled = self.worker(place)
+        self.broker.can_do(worker, function, timeout)
+        self.model.can_do(modelled, function, timeout)
+        self.compare()
+
+    def cant_do(self, place: int, function: bytes) -> None:
+        worker, modelled = self.worker(place)
+        self.broker.cant_do(worker, function)
+        self.model.cant_do(modelled, function)
+        self.compare()
+
+    def reset_abilities(self, place: int) -> None:
+        worker, modelled = self.worker(place)
+        self.broker.reset_abilities(worker)
+        self.model.reset_abilities(modelled)
+        self.compare()
+
+    def grab(self, place: int) -> bool:
+        worker, modelled = self.worker(place)
+        job = self.broker.grab(worker)
+        expected = self.model.grab(modelled)
+        assert (job and job.handle) == (expected and expected.handle)
+        if job is not None and expected is not None:
+            assert (job.function.name, job.unique, job.data) == (
+                expected.function,
+                expected.unique,
+                expected.data,
+            )
+        self.compare()
+        return job is not None
+
+    def sleep(self, place: int) -> None:
+        worker, modelled = self.worker(place)
+        self.broker.sleep(worker)
+        self.model.sleep(modelled)
+        self.compare()
+
+    def leave_worker(self, place: int) -> None:
+        worker, modelled = self.worker(place)
+        self.broker.leave_worker(worker)
+        self.model.leave_worker(modelled)
+        self.workers[place] = self.new_worker()
+        self.compare()
+
+    def handle(self, number: int, place: int | None = None) -> bytes:
+        """A handle: one of a job of the worker at `place` if it has any, else any that ever was."""
+        handles = [] if place is None else list(self.workers[place][1].jobs)
+        if not handles:
+            handles = self.seen or [b"H:nobody:1"]
+        return handles[-1 - number % len(handles)]
+
+    def report(self, place: int, handle: bytes, what: str) -> None:
+        worker, modelled = self.worker(place)
+        real, values = {
+            "data": (self.broker.report_data, (b"part",)),
+            "warning": (self.broker.report_warning, (b"careful",)),
+            "status": (self.broker.report_status, (b"3", b"14")),
+        }[what]
+        self.both(
+            lambda: real(worker, handle, *values),  # type: ignore[operator]
+            JobNotFound,
+            lambda: self.model.report(modelled, handle, what, *values),
+            NotFound,
+        )
+
+    def end(self, place: int, handle: bytes, what: str) -> None:
+        worker, modelled = self.worker(place)
+        real, values = {
+            "completed": (self.broker.complete, (b"result",)),
+            "failed": (self.broker.fail, ()),
+            "exception": (self.broker.exception, (b"raised",)),
+        }[what]
+        self.both(
+            lambda: real(worker, handle, *values),  # type: ignore[operator]
+            JobNotFound,
+            lambda: self.model.report_end(modelled, handle, what, *values),
+            NotFound,
+        )
+
+    # -- administration and time ----------------------------------------------------------------
+
+    def cancel(self, handle: bytes) -> None:
+        self.both(
+            lambda: self.broker.cancel(handle), JobNotFound, lambda: self.model.cancel(handle), NotFound
+        )
+
+    def create(self, function: bytes) -> None:
+        self.broker.create_function(function)
+        self.model.functions.setdefault(function, (None, None, None))
+        self.compare()
+
+    def drop(self, function: bytes) -> None:
+        error: type[Exception] | None = None
+        try:
+            self.broker.drop_function(function)
+        except (FunctionInUse, FunctionNotFound) as caught:
+            error = type(caught)
+        if function not in self.model.functions:
+            assert error is FunctionNotFound
+        elif self.model.in_use(function):
+            assert error is FunctionInUse
+        else:
+            assert error is None
+            del self.model.functions[function]
+        self.compare()
+
+    def set_limits(self, function: bytes, limits: tuple[int | None, ...]) -> None:
+        self.broker.set_limits(function, limits)
+        self.model.functions[function] = limits
+        self.compare()
+
+    def advance(self, seconds: float) -> None:
+        self.bench.advance(seconds, self.ticked)
+        self.meet()
+        self.compare()
+
+    def ticked(self) -> None:
+        self.wall_was_set = False
+        self.meet()
+        self.model.tick()
+        self.compare()
+
+    def set_wall_clock(self, seconds: float) -> None:
+        self.bench.wall_ahead += seconds
+        self.wall_was_set = True
+
+    def finish(self) -> None:
+        """Let everybody leave and all jobs be done: nothing may be left."""
+        for place in range(len(self.clients)):
+            self.leave_client(place)
+        for place in range(len(self.workers)):
+            self.leave_worker(place)
+        for function in list(self.model.functions):
+            self.can_do(0, function, None)
+        for _ in range(3):
+            while self.grab(0):
+                self.end(0, self.handle(0, 0), "completed")
+            # Longer than any job is held, however the wall clock was set.
+            self.advance(20_000.0)
+        self.leave_worker(0)
+        assert leftovers(self.broker) == {}
+        for function in list(self.model.functions):
+            self.drop(function)
+        assert not self.broker._functions
+
+    # -- comparing ------------------------------------------------------------------------------
+
+    def compare(self) -> None:
+        self.meet()
+        assert not self.bench.woken, f"woken for nothing: {self.bench.woken}"
+        self.compare_news()
+        self.compare_views()
+        self.compare_statuses()
+        self.compare_indexes()
+        self.check_kinds()
+        self.check_queues()
+        self.check_sleepers()
+        self.check_alarm()
+
+    def compare_news(self) -> None:
+        """Every client was told what it should have been, in that order, and nothing else."""
+        for name, client in self.clients:
+            told = said(client)
+            assert told == self.model.told[name], (name, told, self.model.told[name])
+            self.seen.extend(note[1] for note in told if note[0] == "created")
+        self.model.told.clear()
+
+    def compare_views(self) -> None:
+        jobs = self.model.jobs
+        assert self.broker.total == len(jobs)
+        assert list(self.broker.jobs()) == [
+            JobView(
+                job.handle, job.function, job.unique, job.attempts, job.background, job.state == "running"
+            )
+            for job in jobs
+        ]
+        views = {view.name: view for view in self.broker.functions()}
+        assert views.keys() == self.model.functions.keys()
+        for name, view in views.items():
+            mine = [job for job in jobs if job.function == name]
+            idle = [job.priority for job in mine if job.state != "running"]
+            workers = sum(name in worker.abilities for worker in self.model.workers.values())
+            waiting = (idle.count(0), idle.count(1), idle.count(2))
+            assert view == FunctionView(name, len(mine), len(mine) - len(idle), workers, waiting)
+
+    def compare_statuses(self) -> None:
+        handles = {handle for job in self.model.jobs for _, handle in job.watchers}
+        for handle in {*handles, *(job.handle for job in self.model.jobs), *self.seen[-5:]}:
+            assert self.broker.status(handle) == _status(self.model.by_handle(handle)), handle
+        for unique in {b"", b"-", *(job.unique for job in self.model.jobs)}:
+            assert self.broker.status_by_unique(unique) == _status(self.model.by_unique(unique)), unique
+
+    def compare_indexes(self) -> None:
+        """Nothing is missing from the broker's indexes, and nothing is left in them."""
+        model, broker = self.model, self.broker
+        seconds = {handle for job in model.jobs for _, handle in job.watchers}
+        assert broker._jobs.keys() == {job.handle for job in model.jobs} | seconds
+        keys = [job.key for job in model.jobs if job.key is not None]
+        assert broker._uniques._jobs.keys() == {name for kind, name in keys if kind == "unique"}
+        assert broker._data_uniques._jobs.keys() == {name for kind, name in keys if kind == "data"}
+        assert len(broker._timeouts) == len(model.limited)
+        assert len(broker._epochs) == len(model.held)
+        for name, client in self.clients:
+            assert client.jobs.keys() == {
+                handle for job in model.jobs for who, handle in job.watchers if who == name
+            }
+        for name, worker in self.workers:
+            assert worker.jobs.keys() == {job.handle for job in model.running(name)}
+            for job in worker.jobs.values():
+                assert job.worker is worker
+                assert job.state is JobState.RUNNING
+        assert [worker.end.name for worker in broker._woken] == [  # type: ignore[attr-defined]
+            worker.name for worker in model.awaited
+        ]
+
+    def check_kinds(self) -> None:
+        """What `AbilitySet` promises: an entry may be stale in one direction only."""
+        kinds = self.broker._ability_sets
+        joined = [worker.ability_set for _, worker in self.workers if worker.ability_set is not None]
+        assert {id(kind) for kind in kinds.values()} == {id(kind) for kind in joined}
+        for kind in kinds.values():
+            assert kind.members == sum(kind is other for other in joined)
+            for level, heap in enumerate(kind._ready):
+                ready = [function for _, function in heap]
+                assert len(set(ready)) == len(ready)
+                unready = {function for function in kind.functions if kind in function.unready[level]}
+                assert unready.isdisjoint(ready)
+                assert unready | set(ready) == set(kind.functions)
+                assert not any(self.has_job(function.name, level) for function in unready)
+            resting = {function for function in kind.functions if kind in function.resting}
+            assert resting.isdisjoint(kind._forgotten)
+            assert resting | set(kind._forgotten) == set(kind.functions)
+            assert len(resting) == len(kind.functions) or not kind.sleepers
+        for function in self.broker._functions.values():
+            for listed in (*function.unready, function.resting):
+                assert all(kind in kinds.values() for kind in listed)
+
+    def has_job(self, function: bytes, level: int) -> bool:
+        by_priority = self.model.policy.order is FunctionOrder.PRIORITY
+        return any(
+            job.function == function and (job.priority == level or not by_priority)
+            for job in self.model.queue
+        )
+
+    def check_queues(self) -> None:
+        """Each queue holds the waiting jobs in their order, and counts those gone from its middle."""
+        for name, function in self.broker._functions.items():
+            for priority, queue in enumerate(function._queues):
+                waiting = [job.handle for job in queue if job.state is JobState.QUEUED]
+                assert waiting == [
+                    job.handle for job in self.model.queue if (job.function, job.priority) == (name, priority)
+                ]
+                assert function.waiting[priority] == len(waiting)
+                assert function._gone[priority] == len(queue) - len(waiting)
+
+    def check_sleepers(self) -> None:
+        """While somebody sleeps who could do a waiting job, somebody else is on the way to do it."""
+        model = self.model
+        for function in model.functions:
+            if model.able_sleepers(function):
+                waiting = sum(job.function == function for job in model.queue)
+                coming = [worker for worker in model.awaited if worker.woken_for == function]
+                assert len(coming) >= waiting, f"{waiting} jobs of {function!r}, {len(coming)} woken"
+        for worker in model.awaited:
+            assert worker.woken_at + WAKE_PATIENCE >= model.now - ROUNDING
+
+    def check_alarm(self) -> None:
+        """The alarm rings no later than something is due."""
+        model = self.model
+        due = [job.due for job in model.limited if job.due is not None]
+        due += [worker.woken_at + WAKE_PATIENCE for worker in model.awaited]
+        if model.held:
+            due.append(model.now + LONGEST_NAP)
+            if not self.wall_was_set:
+                due += [model.now + job.run_at - model.wall for job in model.held if job.run_at is not None]
+        if due:
+            assert self.bench.rings_at is not None
+            assert self.bench.rings_at <= min(due) + ROUNDING
+
+
+def _status(job: ModelJob | None) -> JobStatus:
+    if job is None:
+        return JobStatus()
+    return JobStatus(True, job.state == "running", *job.progress, len(job.watchers))

@@ -1,0 +1,280 @@
+"""Random operations on the broker and on the model, which must agree after each of them."""
+
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.broker.pair import Pair
+from tests.wire.effort import EFFORT, LONG
+from txgearman.broker.policy import FunctionOrder, Policy
+
+CLIENTS, WORKERS = 4, 7
+FUNCTIONS = (b"X", b"Y", b"Z")
+UNIQUES = (b"", b"", b"-", b"u", b"v", b"d")
+DATA = (b"", b"d", b"u")
+DELAYS = (None, None, None, None, -1.0, 0.0, 0.1, 3.0, 100.0)
+TIMEOUTS = (None, None, 0.15, 1.0, 5.0)
+PAUSES = (0.0, 0.05, 0.1, 0.2, 0.25, 1.0, 7.0, 130.0)
+CLOCK_STEPS = (-3600.0, -1.0, 1.0, 50.0, 3600.0)
+REPORTS = ("data", "warning", "status")
+ENDS = ("completed", "failed", "exception")
+LIMITS = ((1, 1, 1), (3, 2, 1), (None, 4, None), (None, None, None))
+POLICIES = tuple(
+    Policy(b"H:t", job_retries=retries, wakeup=wakeup, order=order, round_robin=round_robin)
+    for order, round_robin in (
+        (FunctionOrder.PRIORITY, False),
+        (FunctionOrder.REGISTRATION, False),
+        (FunctionOrder.REGISTRATION, True),
+    )
+    for wakeup, retries in ((1, -1), (0, 3), (2, 0))
+)
+
+client_places = st.integers(0, CLIENTS - 1)
+worker_places = st.integers(0, WORKERS - 1)
+functions = st.sampled_from(FUNCTIONS)
+numbers = st.integers(0, 40)
+
+
+class BrokerMachine(RuleBasedStateMachine):
+    """Operations chosen by hypothesis, which shrinks those that show a difference."""
+
+    pair: Pair
+
+    @initialize(policy=st.sampled_from(POLICIES))
+    def start(self, policy: Policy) -> None:
+        self.pair = Pair(policy, CLIENTS, WORKERS)
+
+    @rule(
+        place=client_places,
+        function=functions,
+        unique=st.sampled_from(UNIQUES),
+        data=st.sampled_from(DATA),
+        priority=st.integers(0, 2),
+        background=st.booleans(),
+    )
+    def submit(
+        self, place: int, function: bytes, unique: bytes, data: bytes, priority: int, background: bool
+    ) -> None:
+        self.pair.submit(place, function, unique, data, priority, background, None)
+
+    @rule(
+        place=client_places,
+        function=functions,
+        unique=st.sampled_from(UNIQUES),
+        data=st.sampled_from(DATA),
+        priority=st.integers(0, 2),
+        background=st.booleans(),
+        delay=st.sampled_from(DELAYS),
+    )
+    def submit_for_later(
+        self,
+        place: int,
+        function: bytes,
+        unique: bytes,
+        data: bytes,
+        priority: int,
+        background: bool,
+        delay: float | None,
+    ) -> None:
+        self.pair.submit(place, function, unique, data, priority, background, delay)
+
+    @rule(place=client_places)
+    def leave_client(self, place: int) -> None:
+        self.pair.leave_client(place)
+
+    @rule(place=worker_places, function=functions, timeout=st.sampled_from(TIMEOUTS))
+    def can_do(self, place: int, function: bytes, timeout: float | None) -> None:
+        self.pair.can_do(place, function, timeout)
+
+    @rule(place=worker_places, function=functions)
+    def cant_do(self, place: int, function: bytes) -> None:
+        self.pair.cant_do(place, function)
+
+    @rule(place=worker_places)
+    def reset_abilities(self, place: int) -> None:
+        self.pair.reset_abilities(place)
+
+    @rule(place=worker_places)
+    def grab(self, place: int) -> None:
+        self.pair.grab(place)
+
+    @rule(place=worker_places)
+    def sleep(self, place: int) -> None:
+        self.pair.sleep(place)
+
+    @rule(place=worker_places)
+    def leave_worker(self, place: int) -> None:
+        self.pair.leave_worker(place)
+
+    @rule(place=worker_places, number=numbers, what=st.sampled_from(REPORTS), own=st.booleans())
+    def report(self, place: int, number: int, what: str, own: bool) -> None:
+        self.pair.report(place, self.pair.handle(number, place if own else None), what)
+
+    @rule(place=worker_places, number=numbers, what=st.sampled_from(ENDS), own=st.booleans())
+    def end(self, place: int, number: int, what: str, own: bool) -> None:
+        self.pair.end(place, self.pair.handle(number, place if own else None), what)
+
+    @rule(number=numbers)
+    def cancel(self, number: int) -> None:
+        self.pair.cancel(self.pair.handle(number))
+
+    @rule(function=functions)
+    def create(self, function: bytes) -> None:
+        self.pair.create(function)
+
+    @rule(function=functions)
+    def drop(self, function: bytes) -> None:
+        self.pair.drop(function)
+
+    @rule(function=functions, limits=st.sampled_from(LIMITS))
+    def set_limits(self, function: bytes, limits: tuple[int | None, ...]) -> None:
+        self.pair.set_limits(function, limits)
+
+    @rule(seconds=st.sampled_from(PAUSES))
+    def advance(self, seconds: float) -> None:
+        self.pair.advance(seconds)
+
+    @rule(seconds=st.sampled_from(CLOCK_STEPS))
+    def set_wall_clock(self, seconds: float) -> None:
+        self.pair.set_wall_clock(seconds)
+
+    def teardown(self) -> None:
+        if hasattr(self, "pair"):
+            self.pair.finish()
+
+
+class Walk:
+    """A long random walk, always the same for the same seed."""
+
+    def __init__(self, policy: Policy, seed: int) -> None:
+        self.random = Random(seed)
+        self.pair = Pair(policy, CLIENTS, WORKERS)
+        # Mostly shorter than the patience with woken workers.
+        self.pauses = (0.01, 0.03, 0.05, 0.08, *PAUSES)
+        self.steps = (
+            [self.submit] * 12
+            + [self.grab] * 4
+            + [self.come] * 5
+            + [self.sleep] * 3
+            + [self.rest] * 6
+            + [self.end] * 5
+            + [self.report] * 2
+            + [self.register] * 2
+            + [self.leave]
+            + [self.administer]
+            + [self.pass_time] * 4
+        )
+
+    def go(self, steps: int) -> None:
+        for _ in range(steps):
+            self.random.choice(self.steps)()
+        self.pair.finish()
+
+    def client(self) -> int:
+        return self.random.randrange(CLIENTS)
+
+    def worker(self) -> int:
+        return self.random.randrange(WORKERS)
+
+    def function(self) -> bytes:
+        return self.random.choice(FUNCTIONS)
+
+    def submit(self) -> None:
+        choice = self.random.choice
+        self.pair.submit(
+            self.client(),
+            self.function(),
+            choice(UNIQUES),
+            choice(DATA),
+            choice((0, 1, 1, 2)),
+            choice((True, False)),
+            choice(DELAYS),
+        )
+
+    def grab(self) -> None:
+        self.pair.grab(self.worker())
+
+    def come(self) -> None:
+        """A worker that was woken grabs, as it should."""
+        woken = [worker.name for worker in self.pair.model.awaited]
+        places = [place for place, (name, _) in enumerate(self.pair.workers) if name in woken]
+        self.pair.grab(self.random.choice(places) if places else self.worker())
+
+    def sleep(self) -> None:
+        self.pair.sleep(self.worker())
+
+    def rest(self) -> None:
+        """A worker does all there is for it, then sleeps."""
+        place = self.worker()
+        while self.pair.grab(place):
+            self.pair.end(place, self.pair.handle(0, place), "completed")
+        self.pair.sleep(place)
+
+    def end(self) -> None:
+        place = self.worker()
+        # Mostly its own, at times any.
+        handle = self.pair.handle(self.random.randrange(40), self.random.choice((place, place, place, None)))
+        for _ in range(self.random.choice((1, 1, 1, 2))):
+            self.pair.end(place, handle, self.random.choice(ENDS))
+
+    def report(self) -> None:
+        place = self.worker()
+        handle = self.pair.handle(self.random.randrange(40), self.random.choice((place, None)))
+        self.pair.report(place, handle, self.random.choice(REPORTS))
+
+    def register(self) -> None:
+        change = self.random.randrange(16)
+        if change < 14:
+            self.pair.can_do(self.worker(), self.function(), self.random.choice(TIMEOUTS))
+        elif change == 14:
+            self.pair.cant_do(self.worker(), self.function())
+        else:
+            self.pair.reset_abilities(self.worker())
+
+    def leave(self) -> None:
+        if self.random.random() < 0.5:
+            self.pair.leave_client(self.client())
+        else:
+            self.pair.leave_worker(self.worker())
+
+    def administer(self) -> None:
+        what = self.random.randrange(8)
+        if what < 2:
+            self.pair.cancel(self.pair.handle(self.random.randrange(20)))
+        elif what < 4:
+            # A worker's job, and its worker, which does not know, reports on it.
+            place = self.worker()
+            handle = self.pair.handle(0, place)
+            self.pair.cancel(handle)
+            self.pair.report(place, handle, self.random.choice(REPORTS))
+            self.pair.end(place, handle, self.random.choice(ENDS))
+        elif what == 4:
+            self.pair.create(self.function())
+        elif what == 5:
+            self.pair.drop(self.function())
+        elif what == 6:
+            self.pair.set_limits(self.function(), self.random.choice(LIMITS))
+        else:
+            self.pair.set_limits(self.function(), (None, None, None))
+
+    def pass_time(self) -> None:
+        if self.random.random() < 0.03:
+            self.pair.set_wall_clock(self.random.choice(CLOCK_STEPS))
+        self.pair.advance(self.random.choice(self.pauses))
+
+
+class ModelTests(SynchronousTestCase):
+    def test_chosen_operations(self) -> None:
+        # Steps are dear: each compares everything.
+        examples = EFFORT.max_examples if LONG else 30
+        run_state_machine_as_test(BrokerMachine, settings=settings(EFFORT, max_examples=examples))
+
+    def test_long_walks(self) -> None:
+        for number, policy in enumerate(POLICIES):
+            for seed in range(4 if LONG else 1):
+                Walk(policy, 1000 * number + seed).go(10_000 if LONG else 700)

@@ -1,0 +1,127 @@
+"""Arguments of a submission: the packet they make, and what raises at the call."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txgearman.client.submission import LATEST_EPOCH, Priority, Submission, submission
+from txgearman.wire.limits import MAX_FUNCTION, MAX_UNIQUE
+from txgearman.wire.packets import name_of
+
+
+def submit(
+    function: Any = "f",
+    data: Any = b"d",
+    unique: Any = None,
+    priority: Any = Priority.NORMAL,
+    background: bool = False,
+    run_at: Any = None,
+    reducer: Any = None,
+    max_packet: int = 1000,
+) -> Submission:
+    return submission(function, data, unique, priority, background, run_at, reducer, max_packet)
+
+
+class PacketTests(SynchronousTestCase):
+    def test_priority_and_background_choose_the_packet(self) -> None:
+        found = {
+            name_of(submit(priority=priority, background=background).packet)
+            for priority in (Priority.HIGH, Priority.NORMAL, Priority.LOW)
+            for background in (False, True)
+        }
+        self.assertEqual(
+            found,
+            {
+                "SUBMIT_JOB",
+                "SUBMIT_JOB_BG",
+                "SUBMIT_JOB_HIGH",
+                "SUBMIT_JOB_HIGH_BG",
+                "SUBMIT_JOB_LOW",
+                "SUBMIT_JOB_LOW_BG",
+            },
+        )
+        self.assertEqual(name_of(submit(priority=Priority.HIGH).packet), "SUBMIT_JOB_HIGH")
+        self.assertEqual(name_of(submit(priority=Priority.LOW, background=True).packet), "SUBMIT_JOB_LOW_BG")
+
+    def test_the_body_is_function_unique_and_data(self) -> None:
+        new = submit("größe", b"a\0b", unique="k")
+        self.assertEqual(new.body, "größe".encode() + b"\0k\0a\0b")
+        self.assertEqual((new.function, new.unique, new.background), ("größe".encode(), b"k", False))
+
+    def test_without_a_unique_the_field_is_empty(self) -> None:
+        self.assertEqual(submit(b"f", b"").body, b"f\0\0")
+
+    def test_run_at_makes_an_offline_job_of_the_time_in_whole_seconds(self) -> None:
+        for run_at, expected in {
+            1000: b"1000",
+            1000.2: b"1001",
+            0: b"0",
+            LATEST_EPOCH: b"%d" % LATEST_EPOCH,
+            datetime(2001, 9, 9, 1, 46, 40, tzinfo=UTC): b"1000000000",
+            datetime(2001, 9, 9, 3, 46, 40, tzinfo=timezone(timedelta(hours=2))): b"1000000000",
+            datetime(2001, 9, 9, 1, 46, 40, 1, tzinfo=UTC): b"1000000001",
+        }.items():
+            new = submit(unique="k", run_at=run_at)
+            self.assertEqual(name_of(new.packet), "SUBMIT_JOB_EPOCH")
+            self.assertEqual(new.body, b"f\0k\0" + expected + b"\0d")
+            self.assertTrue(new.background)
+
+    def test_a_reducer_has_an_empty_aggregator_behind_it(self) -> None:
+        new = submit(unique="k", reducer="sum")
+        self.assertEqual((name_of(new.packet), new.body), ("SUBMIT_REDUCE_JOB", b"f\0k\0sum\0\0d"))
+        offline = submit(reducer=b"sum", background=True)
+        self.assertEqual(name_of(offline.packet), "SUBMIT_REDUCE_JOB_BACKGROUND")
+        self.assertTrue(offline.background)
+
+
+class RefusalTests(SynchronousTestCase):
+    def test_types(self) -> None:
+        for arguments in (
+            {"function": None},
+            {"data": "text"},
+            {"data": None},
+            {"data": bytearray(b"x")},
+            {"unique": 5},
+            {"priority": "high"},
+            {"run_at": "tomorrow"},
+            {"run_at": True},
+            {"reducer": 5},
+        ):
+            with self.subTest(**arguments), self.assertRaises(TypeError):
+                submit(**arguments)
+
+    def test_values(self) -> None:
+        for arguments in (
+            {"function": ""},
+            {"function": "a\0b"},
+            {"function": "f" * (MAX_FUNCTION + 1)},
+            {"unique": "k" * (MAX_UNIQUE + 1)},
+            {"unique": b"a\0b"},
+            {"reducer": "r" * (MAX_FUNCTION + 1)},
+            {"run_at": datetime(2001, 9, 9)},
+            {"run_at": -1},
+            {"run_at": float("nan")},
+            {"run_at": float("inf")},
+            {"run_at": LATEST_EPOCH + 1},
+            {"run_at": 10**400},
+            {"run_at": 1000, "reducer": "r"},
+            {"run_at": 1000, "priority": Priority.HIGH},
+            {"reducer": "r", "priority": Priority.LOW},
+        ):
+            with self.subTest(**arguments), self.assertRaises(ValueError):
+                submit(**arguments)
+
+    def test_names_at_their_limits(self) -> None:
+        new = submit(
+            "f" * MAX_FUNCTION, unique=b"k" * MAX_UNIQUE, reducer="r" * MAX_FUNCTION, max_packet=2000
+        )
+        self.assertEqual(len(new.body), 2 * MAX_FUNCTION + MAX_UNIQUE + 5)
+
+    def test_a_packet_at_the_limit_and_one_past_it(self) -> None:
+        self.assertEqual(len(submit(data=bytes(997)).body), 1000)
+        for arguments in ({}, {"run_at": 1}, {"reducer": "r"}):
+            with self.assertRaisesRegex(ValueError, "at most 1000 are allowed"):
+                submit(data=bytes(998), **arguments)

@@ -1,0 +1,300 @@
+"""``twistd gearmand`` as an operator meets it: real processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import sysconfig
+import tempfile
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
+from twisted.internet.error import ConnectError, ConnectionDone
+from twisted.trial.unittest import TestCase
+
+from tests.interop.programs import HOST, Program, assert_no_traceback, free_port, run_program, running, until
+from tests.server.lines import Line, close, connect
+from tests.server.peers import req, res
+from tests.support import on_reactor
+
+TWISTD = str(Path(sysconfig.get_path("scripts")) / "twistd")
+STARTED = b"Gearman job server listens"
+
+
+@dataclass(frozen=True)
+class Started:
+    """A server that runs in the foreground, with its log in its output."""
+
+    program: Program
+    port: int
+    folder: Path
+
+    @property
+    def log(self) -> str:
+        return self.program.output.decode() + self.program.errors.decode()
+
+    def signal(self, number: signal.Signals) -> None:
+        os.kill(self.program.pid, number)
+
+
+@contextlib.asynccontextmanager
+async def twistd(*options: str, of_twistd: tuple[str, ...] = ()) -> AsyncIterator[Started]:
+    """``twistd gearmand`` on a free port, once it listens, with further options of either."""
+    with tempfile.TemporaryDirectory(prefix="txgearman-twistd-") as folder:
+        port = free_port()
+        command = [TWISTD, "--nodaemon", "--pidfile=", f"--rundir={folder}", *of_twistd, "gearmand"]
+        listen = f"--listen=tcp:{port}:interface={HOST}"
+        async with running(*command, listen, *options) as program:
+            await program.wrote(STARTED)
+            # The reactor, which handles the signals, is started behind that message.
+            await close(await answering(port))
+            yield Started(program, port, Path(folder))
+
+
+async def answering(port: int) -> Line:
+    """A connection on which the server has answered."""
+    line = await connect(port)
+    await line.say()
+    return line
+
+
+async def refused(*options: str) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a ``twistd gearmand`` that does not start."""
+    with tempfile.TemporaryDirectory(prefix="txgearman-twistd-") as folder:
+        code, output, errors = await run_program(
+            [TWISTD, "--nodaemon", "--pidfile=", f"--rundir={folder}", "gearmand", *options]
+        )
+    return code, output.decode(), errors.decode()
+
+
+class RunningTest(TestCase):
+    """From start to end."""
+
+    async def assert_answers(self, server: Started) -> None:
+        line = await connect(server.port)
+        self.assertEqual(await line.ask(req(16, b"x"), b"x"), res(17, b"x"))
+        self.assertEqual(await line.ask(b"getpid\n", b"\n"), f"OK {server.program.pid}\n".encode())
+        await close(line)
+
+    async def assert_ended_by(self, number: signal.Signals, server: Started) -> None:
+        # When all is shut down, twistd sends itself the signal again, so that its parent learns of it.
+        self.assertEqual(await server.program.ended(), -number)
+        self.assertIn("Server Shut Down.", server.log)
+        assert_no_traceback(server.log)
+
+    @on_reactor
+    async def test_on_two_endpoints(self) -> None:
+        from twisted.internet import reactor
+
+        async with twistd("--listen=unix:here.sock") as server:
+            await self.assert_answers(server)
+            path = str(server.folder / "here.sock")
+            local: Line = await connectProtocol(UNIXClientEndpoint(reactor, path), Line())
+            self.assertEqual(await local.ask(b"workers\n", b"\n.\n"), b"3 unix - :\n.\n")
+            await close(local)
+
+    @on_reactor
+    async def test_sigterm(self) -> None:
+        async with twistd() as server:
+            client, worker = await connect(server.port), await connect(server.port)
+            await client.say(req(7, b"f", b"", b""), req(36, b"f", b"", b"4102444800", b""))
+            await worker.say(req(23, b"f", b"9000"), req(9), req(4))
+            server.signal(signal.SIGTERM)
+            await self.assert_ended_by(signal.SIGTERM, server)
+            await close(client, worker)
+
+    @on_reactor
+    async def test_sigint(self) -> None:
+        async with twistd() as server:
+            server.signal(signal.SIGINT)
+            await self.assert_ended_by(signal.SIGINT, server)
+
+    @on_reactor
+    async def test_sigusr1_waits_for_the_last_job(self) -> None:
+        async with twistd() as server:
+            client, worker = await connect(server.port), await connect(server.port)
+            handle = (await client.say(req(7, b"f", b"", b"x")))[12:]
+            await worker.say(req(1, b"f"), req(9))
+            server.signal(signal.SIGUSR1)
+            await self.until_closed(server.port)
+            self.assertIsNone(server.program.exit_code)
+            self.assertEqual(await worker.say(req(13, handle, b"result")), b"")
+            self.assertEqual(await client.heard(b"result"), res(13, handle, b"result"))
+            self.assertEqual(await server.program.ended(), 0)
+            assert_no_traceback(server.log)
+            await close(client, worker)
+
+    @on_reactor
+    async def test_sigusr1_and_then_sigterm(self) -> None:
+        async with twistd() as server:
+            client = await connect(server.port)
+            await client.say(req(18, b"f", b"", b"x"))
+            server.signal(signal.SIGUSR1)
+            await self.until_closed(server.port)
+            server.signal(signal.SIGTERM)
+            await self.assert_ended_by(signal.SIGTERM, server)
+            await close(client)
+
+    @on_reactor
+    async def test_shutdown(self) -> None:
+        async with twistd() as server:
+            line = await connect(server.port)
+            self.assertEqual(await line.ask(b"shutdown\n", b"\n"), b"OK\r\n")
+            self.assertEqual(await server.program.ended(), 0)
+            assert_no_traceback(server.log)
+            await line.lost
+
+    @on_reactor
+    async def test_shutdown_said_twice(self) -> None:
+        async with twistd() as server:
+            line = await connect(server.port)
+            line.transport.write(b"shutdown\nshutdown\nshutdown graceful\n")
+            self.assertEqual(await server.program.ended(), 0)
+            assert_no_traceback(server.log)
+            await line.lost
+
+    @on_reactor
+    async def test_shutdown_graceful(self) -> None:
+        async with twistd() as server:
+            line = await connect(server.port)
+            self.assertEqual(await line.ask(b"shutdown graceful\n", b"\n"), b"OK\r\n")
+            self.assertEqual(await server.program.ended(), 0)
+            assert_no_traceback(server.log)
+            await line.lost
+
+    @on_reactor
+    async def test_on_other_reactors(self) -> None:
+        for name in ("asyncio", "poll", "select"):
+            with self.subTest(name):
+                async with twistd(of_twistd=(f"--reactor={name}",)) as server:
+                    await self.assert_answers(server)
+                    server.signal(signal.SIGTERM)
+                    await self.assert_ended_by(signal.SIGTERM, server)
+
+    @on_reactor
+    async def test_options_reach_the_server(self) -> None:
+        async with twistd("--handle-prefix=P", "--exceptions", "--max-packet=2k") as server:
+            line = await connect(server.port)
+            self.assertEqual(await line.ask(req(18, b"f", b"", b""), b"1"), res(8, b"P:1"))
+            line.transport.write(req(16, bytes(2049)))
+            await line.lost
+            self.assertIn(b"exceeds the limit of 2048", line.received)
+
+    @on_reactor
+    async def test_more_connections_than_files_may_be_open(self) -> None:
+        async with twistd("--file-descriptors=40") as server:
+            lines = [await connect(server.port) for _ in range(60)]
+            served = []
+            for line in lines:
+                line.transport.write(b"verbose\n")
+                try:
+                    served.append(await line.heard(b"OK INFO\n"))
+                except ConnectionDone:
+                    break
+            self.assertGreater(len(served), 10)
+            self.assertLess(len(served), 40)
+            await close(*lines)
+            await self.assert_answers(server)
+            server.signal(signal.SIGTERM)
+            await self.assert_ended_by(signal.SIGTERM, server)
+
+    @on_reactor
+    async def test_as_a_daemon(self) -> None:
+        with tempfile.TemporaryDirectory(prefix="txgearman-twistd-") as folder:
+            port, pid_file = free_port(), Path(folder) / "pid"
+            command = [TWISTD, f"--pidfile={pid_file}", f"--logfile={folder}/log", f"--rundir={folder}"]
+            code, output, errors = await run_program(
+                [*command, "gearmand", f"--listen=tcp:{port}:interface={HOST}"]
+            )
+            self.assertEqual(code, 0, (output, errors))
+            pid = int(pid_file.read_text())
+            try:
+                line = await connect(port)
+                self.assertEqual(await line.ask(b"getpid\n", b"\n"), f"OK {pid}\n".encode())
+                await close(line)
+            finally:
+                os.kill(pid, signal.SIGTERM)
+
+                async def gone() -> bool:
+                    return not pid_file.exists()
+
+                await until(gone, "the daemon has removed its pid file")
+            assert_no_traceback((Path(folder) / "log").read_text())
+
+    async def until_closed(self, port: int) -> None:
+        """Wait until nobody listens at the port."""
+
+        async def closed() -> bool:
+            try:
+                await close(await connect(port))
+            except ConnectError:
+                return True
+            return False
+
+        await until(closed, "the server lets nobody in")
+
+
+class RefusedTest(TestCase):
+    """What cannot be started says so in one line and fails."""
+
+    def assert_one_clear_line(self, result: tuple[int, str, str], named: str) -> None:
+        code, output, errors = result
+        self.assertEqual(code, 1, result)
+        self.assertNotIn("Traceback", output + errors)
+        self.assertIn(named, (output + errors).strip().splitlines()[-1])
+
+    @on_reactor
+    async def test_an_unknown_option(self) -> None:
+        self.assert_one_clear_line(await refused("--nonsense"), "nonsense")
+
+    @on_reactor
+    async def test_a_wrong_value(self) -> None:
+        self.assert_one_clear_line(await refused("--max-packet=tiny"), "tiny")
+
+    @on_reactor
+    async def test_a_wrong_endpoint(self) -> None:
+        self.assert_one_clear_line(await refused("--listen=nonsense:1"), "nonsense:1")
+
+    @on_reactor
+    async def test_a_port_in_use(self) -> None:
+        with socket.socket() as holder:
+            holder.bind((HOST, 0))
+            holder.listen()
+            port = holder.getsockname()[1]
+            code, output, errors = await refused(f"--listen=tcp:{port}:interface={HOST}")
+        self.assertEqual(code, 1, (output, errors))
+        self.assertIn(f"Couldn't listen on {HOST}:{port}", output + errors)
+        self.assertIn("in use", output + errors)
+        self.assertNotIn(STARTED.decode(), output + errors)
+
+
+class PluginTest(TestCase):
+    """How ``twistd`` knows it."""
+
+    @on_reactor
+    async def test_twistd_lists_it(self) -> None:
+        code, output, errors = await run_program([TWISTD, "--help"])
+        self.assertEqual((code, errors), (0, b""))
+        self.assertRegex(output.decode(), r"(?m)^ +gearmand +A Gearman job server$")
+
+    @on_reactor
+    async def test_help(self) -> None:
+        code, output, errors = await run_program([TWISTD, "gearmand", "--help"])
+        self.assertEqual((code, errors), (0, b""))
+        for option in (b"--listen=", b"--job-retries=", b"--max-packet=", b"SIGUSR1"):
+            self.assertIn(option, output)
+
+    @on_reactor
+    async def test_the_plugin_and_the_package_install_no_reactor(self) -> None:
+        script = (
+            "import sys, twisted.plugins.txgearman_gearmand, txgearman, txgearman.client, txgearman.worker,"
+            " txgearman.server, txgearman.server.twistd, txgearman.testing\n"
+            "print('twisted.internet.reactor' in sys.modules)"
+        )
+        code, output, errors = await run_program([sys.executable, "-c", script])
+        self.assertEqual((code, output, errors), (0, b"False\n", b""))

@@ -1,0 +1,535 @@
+"""The documentation says what is true: its examples run, and its tables agree with the code.
+
+Whether the pages can be built is checked by ``make check``, with Sphinx.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib
+import inspect
+import io
+import os
+import re
+import shlex
+import sys
+import tempfile
+import unittest
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any, cast
+
+from twisted.application.service import IService, IServiceCollection
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectionDone
+from twisted.internet.protocol import Protocol
+from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+import txgearman
+from benchmarks.workloads import WORKLOADS
+from tests.support import on_reactor
+from txgearman import Client, errors
+from txgearman.server import GearmanService, Settings, admin, twistd
+from txgearman.server.service import check_endpoint
+from txgearman.server.twistd import Options
+from txgearman.testing import MemoryGearman
+from txgearman.wire.codec import Decoder, encode
+from txgearman.wire.packets import (
+    BY_NUMBER,
+    CAN_DO,
+    GRAB_JOB,
+    PACKETS,
+    REQUEST,
+    RESPONSE,
+    SET_CLIENT_ID,
+    SUBMIT_JOB,
+    SUBMIT_JOB_BG,
+    SUBMIT_JOB_HIGH_BG,
+    PacketType,
+    Role,
+    name_of,
+)
+
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
+EXAMPLES = DOCS / "examples"
+PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.glob("*.rst")])
+
+
+def load(path: Path) -> ModuleType:
+    """The module in the file `path`, made anew. Its folder can be imported from meanwhile."""
+    spec = spec_from_file_location(f"documented_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+def example(name: str) -> ModuleType:
+    return load(EXAMPLES / name)
+
+
+@contextmanager
+def printed() -> Iterator[list[str]]:
+    """The lines that are printed within the block, there when it is over."""
+    lines: list[str] = []
+    with redirect_stdout(io.StringIO()) as output:
+        yield lines
+    lines += output.getvalue().splitlines()
+
+
+def application_file(name: str, changes: dict[str, str] | None = None) -> dict[str, Any]:
+    """What the example, a file for twistd, defines after `changes` of its text."""
+    text = (EXAMPLES / name).read_text(encoding="utf-8")
+    for old, new in (changes or {}).items():
+        assert old in text
+        text = text.replace(old, new)
+    names: dict[str, Any] = {}
+    exec(compile(text, name, "exec"), names)
+    return names
+
+
+def table(page: str, header: str) -> list[list[str]]:
+    """The rows of the ``csv-table`` of the page whose header row begins with `header`."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    for found in re.finditer(r"^\.\. csv-table::.*\n((?:   :.*\n)+)\n((?:   .*\n|\n)+)", text, re.MULTILINE):
+        options, body = found.groups()
+        if f':header: "{header}"' in options:
+            lines = [line.strip() for line in body.splitlines() if line.strip()]
+            return list(csv.reader(lines, skipinitialspace=True))
+    raise AssertionError(f"{page} has no such table: {header}")
+
+
+def literal(cell: str) -> str:
+    return cell.strip("`")
+
+
+# -- examples -----------------------------------------------------------------------------------
+
+
+class Roles(SynchronousTestCase):
+    """The examples of client, worker and offline jobs, on a server in memory."""
+
+    def setUp(self) -> None:
+        self.gearman = MemoryGearman(Settings(handle_prefix="H:example"))
+
+    def work(self) -> None:
+        """Start the worker of functions.py."""
+        worker = example("functions.py").make_worker(self.gearman.clock, self.gearman.endpoint)
+        self.gearman.wait(worker.start())
+
+    def test_worker_and_clients(self) -> None:
+        clock, endpoint = self.gearman.clock, self.gearman.endpoint
+        with printed() as lines:
+            working = Deferred.fromCoroutine(example("worker.py").main(clock, endpoint))
+            for name in ("client.py", "many.py"):
+                self.gearman.wait(example(name).main(clock, endpoint))
+        self.assertEqual(lines, ["Working", "!dlroW olleH", "eno owt eerht"])
+        self.assertNoResult(working)
+        working.cancel()
+        self.failureResultOf(working, CancelledError)
+
+    def test_updates(self) -> None:
+        self.work()
+        module = example("updates.py")
+        for follow in (module.iterate, module.call_back):
+            with printed() as lines:
+                self.gearman.wait(follow(self.gearman.clock, self.gearman.endpoint))
+            self.assertEqual(
+                lines,
+                [
+                    "data: one",
+                    "status: 1/4",
+                    "data: two",
+                    "status: 2/4",
+                    "warning: line 3 is empty",
+                    "status: 3/4",
+                    "data: four",
+                    "status: 4/4",
+                    "result: 4",
+                ],
+            )
+
+    def test_errors(self) -> None:
+        run = example("errors.py").run
+        client = self.gearman.client()
+        no_worker = self.gearman.wait(run(client, "parse", b"1"))
+        self.assertEqual(no_worker, "the job may still run: no result within 60 seconds")
+        self.work()
+        outcomes = [self.gearman.wait(run(client, "parse", data)) for data in (b"7", b"", b"x")]
+        self.assertEqual(
+            outcomes,
+            ["result: 7", "failed", "raised: ValueError: invalid literal for int() with base 10: b'x'"],
+        )
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        self.gearman.server.broker.set_limits(b"full", (1, 1, 1))
+        self.gearman.wait(client.submit("full", b"", background=True))
+        self.assertEqual(self.gearman.wait(run(client, "full", b"")), "refused: QUEUE_ERROR")
+        waiting = Deferred.fromCoroutine(run(client, "wait", b"5"))
+        self.gearman.turn(1)
+        self.gearman.stop()
+        self.assertIn("the job may run or may have run: no result came", self.gearman.wait(waiting))
+        self.assertIn("nothing was sent", self.gearman.wait(run(client, "parse", b"1")))
+
+    def test_offline(self) -> None:
+        module = example("offline.py")
+        clock, endpoint = self.gearman.clock, self.gearman.endpoint
+        handle = self.gearman.wait(module.hand_over(clock, endpoint))
+        self.assertEqual(handle, b"H:example:1")
+        watching = Deferred.fromCoroutine(module.watch(clock, handle, endpoint))
+        with printed() as lines:
+            self.gearman.turn(0.5)
+            self.work()
+            self.gearman.wait(watching)
+        self.assertEqual(lines, ["waiting 0/0", *["running 0/0"] * 3, "not known any more"])
+        # The clock in memory begins in 1970, so tomorrow is far away for it.
+        tomorrow = self.gearman.wait(module.run_tomorrow(clock, endpoint))
+        self.gearman.turn(86400)
+        self.assertTrue(self.gearman.wait(self.gearman.client().status(tomorrow)).known)
+
+    def test_decorated_function_runs(self) -> None:
+        self.work()
+        job = self.gearman.wait(self.gearman.client().submit("wait", b"2.5"))
+        self.assertEqual(self.gearman.wait(job.result()), b"waited")
+        self.assertEqual(self.gearman.clock.seconds(), 2.5)
+
+    def test_delayed_reverse(self) -> None:
+        folder = ROOT / "examples" / "delayed_reverse"
+        client, worker = load(folder / "client.py"), load(folder / "worker.py")
+        said: dict[str, list[str]] = {"client": [], "worker": []}
+        offered = self.gearman.worker()
+        offered.register(
+            "delayed_reverse",
+            worker.make_delayed_reverse(self.gearman.clock, output=said["worker"].append),
+        )
+        self.gearman.wait(offered.start())
+        self.gearman.wait(
+            client.main(self.gearman.clock, self.gearman.endpoint, output=said["client"].append)
+        )
+        for role, lines in said.items():
+            shown = (EXAMPLES / f"delayed_reverse_{role}.txt").read_text(encoding="utf-8")
+            self.assertEqual(lines, shown.splitlines())
+
+
+class Embedding(TestCase):
+    """The examples that listen, on free ports of 127.0.0.1."""
+
+    async def assertServes(self, reactor: Any, endpoint: str) -> None:
+        async with Client(reactor, endpoint) as client:
+            self.assertEqual(await client.echo(b"there?", timeout=10), b"there?")
+
+    @on_reactor
+    async def test_own_endpoint(self) -> None:
+        from twisted.internet import reactor
+
+        module = example("own_endpoint.py")
+        factory, listening = await module.listen(reactor, 0)
+        try:
+            await self.assertServes(reactor, f"tcp:127.0.0.1:{listening.getHost().port}")
+        finally:
+            await module.stop(factory, listening)
+
+    @on_reactor
+    async def test_application_file_serves(self) -> None:
+        from twisted.internet import reactor
+
+        with tempfile.TemporaryDirectory() as folder:
+            # The file as it is, but for a free port and a folder of the test's own.
+            socket = f"unix:{folder}/gearmand.sock"
+            names = application_file("gearmand.tac", {"tcp:4730:": "tcp:0:", "unix:gearmand.sock": socket})
+            application = IService(names["application"])
+            application.privilegedStartService()
+            application.startService()
+            try:
+                await self.assertServes(reactor, socket)
+            finally:
+                await application.stopService()
+
+
+class Services(SynchronousTestCase):
+    """The examples that are made of services, on a reactor in memory."""
+
+    def test_server_starts_and_stops_with_the_process(self) -> None:
+        reactor = MemoryReactorClock()
+        serving = Deferred.fromCoroutine(example("server.py").main(reactor, "tcp:4730:interface=127.0.0.1"))
+        self.assertNoResult(serving)
+        ((port, factory, _backlog, interface),) = reactor.tcpServers
+        self.assertEqual((port, interface), (4730, "127.0.0.1"))
+        self.assertEqual(_answer(factory, b"version\n", reactor), b"OK txgearman-0.1.0\n")
+        self.assertEqual(list(reactor.triggers["before"]), ["shutdown"])
+
+    def test_two_servers_share_nothing(self) -> None:
+        reactor = MemoryReactorClock()
+        servers = example("two_servers.py").make_servers(reactor, "tcp:4730", "tcp:4731")
+        servers.startService()
+        first, second = (factory for _port, factory, _backlog, _interface in reactor.tcpServers)
+        _answer(first, b"create function resize\n", reactor)
+        self.assertEqual(_answer(first, b"status\n", reactor), b"resize\t0\t0\t0\n.\n")
+        self.assertEqual(_answer(second, b"status\n", reactor), b".\n")
+        self.assertEqual(
+            [service.settings.max_packet for service in servers], [1024 * 1024, Settings().max_packet]
+        )
+
+    def test_worker_application_file(self) -> None:
+        names = application_file("worker.tac")
+        self.assertEqual(list(IServiceCollection(names["application"])), [names["worker"]])
+
+    def test_server_application_file(self) -> None:
+        names = application_file("gearmand.tac")
+        (server,) = IServiceCollection(names["application"])
+        self.assertIsInstance(server, GearmanService)
+        self.assertEqual(server.settings.job_retries, 3)
+
+
+def _answer(factory: Any, request: bytes, reactor: MemoryReactorClock) -> bytes:
+    protocol = factory.buildProtocol(None)
+    transport = StringTransport()
+    protocol.makeConnection(transport)
+    protocol.dataReceived(request)
+    reactor.advance(0)
+    protocol.connectionLost(Failure(ConnectionDone()))
+    answer: bytes = transport.value()
+    return answer
+
+
+class UsersTests(SynchronousTestCase):
+    """The examples of tests pass."""
+
+    def test_trial_example(self) -> None:
+        module = example("test_with_trial.py")
+        suite = unittest.defaultTestLoader.loadTestsFromTestCase(module.ThumbnailTests)
+        result = unittest.TestResult()
+        suite.run(result)
+        self.assertEqual((result.testsRun, result.errors, result.failures), (3, [], []))
+
+    def test_pytest_example(self) -> None:
+        module = example("test_with_pytest.py")
+        tests = [
+            test
+            for name, test in vars(module).items()
+            if name.startswith("test_") and inspect.isfunction(test)
+        ]
+        self.assertEqual(len(tests), 2)
+        for test in tests:
+            test(MemoryGearman())
+        self.flushLoggedErrors()
+
+
+class AdminTranscript(SynchronousTestCase):
+    """examples/admin.txt is what a server answers."""
+
+    def setUp(self) -> None:
+        self.gearman = MemoryGearman(Settings(handle_prefix="H:example"))
+        workers = [
+            self.connect(
+                encode(REQUEST, SET_CLIENT_ID, [client_id]) + encode(REQUEST, CAN_DO, [b"thumbnail"])
+            )
+            for client_id in (b"thumbnailer-1", b"thumbnailer-2")
+        ]
+        client = self.connect(encode(REQUEST, SUBMIT_JOB, [b"thumbnail", b"cat", b""]))
+        workers[0].send(encode(REQUEST, GRAB_JOB))
+        client.send(encode(REQUEST, SUBMIT_JOB_BG, [b"thumbnail", b"", b""]))
+        client.send(encode(REQUEST, SUBMIT_JOB_HIGH_BG, [b"thumbnail", b"dog", b""]))
+        self.shut_down: list[bool] = []
+        self.patch(self.gearman.server, "shut_down", lambda *, graceful: self.shut_down.append(graceful))
+
+    def connect(self, request: bytes) -> Peer:
+        peer = Peer(self.gearman)
+        peer.send(request)
+        return peer
+
+    def test_every_answer(self) -> None:
+        administrator = Peer(self.gearman)
+        text = (EXAMPLES / "admin.txt").read_text(encoding="utf-8")
+        for exchange in text.removeprefix("> ").split("\n> "):
+            command, *shown = exchange.splitlines()
+            if command == "getpid":
+                shown = [f"OK {os.getpid()}"]
+            self.assertEqual(administrator.send(command.encode() + b"\n").splitlines(), shown)
+        self.assertEqual(self.shut_down, [True])
+
+
+class Peer(Protocol):
+    """A connection to the server in memory that says raw bytes and collects the answers."""
+
+    def __init__(self, gearman: MemoryGearman) -> None:
+        self.gearman = gearman
+        self.answer = b""
+        gearman.connect(self)
+
+    def dataReceived(self, data: bytes) -> None:
+        self.answer += data
+
+    def send(self, request: bytes) -> str:
+        """What the server answers to `request`."""
+        self.answer = b""
+        assert self.transport is not None
+        self.transport.write(request)
+        self.gearman.turn()
+        return self.answer.decode("latin-1")
+
+
+# -- tables and texts ---------------------------------------------------------------------------
+
+
+class Tables(SynchronousTestCase):
+    """The tables of the pages say what the code says."""
+
+    def test_packets(self) -> None:
+        shown = [row[:4] for row in table("protocol.rst", "No.")]
+        self.assertEqual(
+            shown,
+            [[str(row.number), row.name, _senders(row), _body(row)] for row in PACKETS],
+        )
+
+    def test_packets_called_refused_are_refused(self) -> None:
+        gearman = MemoryGearman()
+        for number, name, senders, _body_text, meaning in table("protocol.rst", "No."):
+            row = BY_NUMBER[int(number)]
+            answer = Peer(gearman).send(encode(REQUEST, row.number, [b"0"] * len(row.fields)))
+            refused = "INVALID_COMMAND" in answer
+            self.assertEqual(refused, meaning == "Refused." or senders in {"S", ""}, name)
+
+    def test_answers_of_packets(self) -> None:
+        """Each packet whose row names an answer is answered so by a server without jobs."""
+        gearman = MemoryGearman()
+        asked = 0
+        for number, name, _senders_text, _body_text, meaning in table("protocol.rst", "No."):
+            if "Answer: " not in meaning:
+                continue
+            asked += 1
+            fields = [b"exceptions" if field == "option" else b"0" for field in BY_NUMBER[int(number)].fields]
+            answer = Peer(gearman).send(encode(REQUEST, int(number), fields)).encode("latin-1")
+            ((answered, _fields),) = Decoder(RESPONSE).feed(answer)
+            self.assertIn(name_of(answered), meaning.replace(",", " ").replace(".", " ").split(), name)
+        self.assertEqual(asked, 9)
+
+    def test_errors_on_the_wire(self) -> None:
+        shown = {literal(row[0]) for row in table("protocol.rst", "Code")}
+        sources = "".join(
+            path.read_text(encoding="utf-8")
+            for folder in ("server", "wire")
+            for path in (Path(txgearman.__file__).parent / folder).glob("*.py")
+        )
+        codes = set(re.findall(r'b"([A-Z]+_[A-Z_]+)"', sources))
+        codes |= {refusal.code.decode() for refusal in (errors.QueueFull, errors.JobNotFound)}
+        codes |= {refusal.code.decode() for refusal in (errors.ArgumentTooLarge, errors.InvalidArgument)}
+        self.assertEqual(shown, codes)
+
+    def test_options(self) -> None:
+        shown = {literal(row[0])[2:]: row[1:3] for row in table("server.rst", "Option")}
+        options = Options()
+        taken = {name.rstrip("=") for name in options.longOpt}
+        self.assertEqual(set(shown), taken)
+        for name, (short, _default) in shown.items():
+            if short:
+                self.assertEqual(options.synonyms[literal(short)[1:]], name)
+        shorts = {name for name in options.synonyms if len(name) == 1}
+        self.assertEqual(shorts, {literal(short)[1:] for short, _default in shown.values() if short})
+        options.parseOptions([])
+        for name, *_rest in cast(list[list[Any]], options.optParameters):
+            if name != "handle-prefix":  # depends on the machine
+                self.assertEqual(literal(shown[name][1]), str(options[name]))
+        for name, *_rest in cast(list[list[Any]], options.optFlags):
+            self.assertEqual((shown[name][1], options[name]), ("", 0))
+        self.assertEqual((literal(shown["listen"][1]),), options.settings.listen)
+
+    def test_limits(self) -> None:
+        for _what, value, constant in table("server.rst", "What"):
+            module, name = literal(constant).rsplit(".", 1)
+            self.assertEqual(value, str(getattr(importlib.import_module(module), name)), constant)
+
+    def test_admin_commands(self) -> None:
+        """Each documented command is known to the server, and the server knows no other."""
+        gearman = MemoryGearman()
+        known = {name.decode() for name in admin._ANSWERS}
+        shown = [literal(row[0]) for row in table("server.rst", "Command")]
+        self.assertEqual({command.split()[0] for command in shown}, known)
+        for command in shown:
+            answer = Peer(gearman).send(command.encode() + b"\n")
+            self.assertNotIn("UNKNOWN_COMMAND", answer)
+            self.assertNotIn("INVALID_ARGUMENTS", answer)
+
+    def test_errors_of_the_client(self) -> None:
+        shown = {literal(row[0]).removeprefix("~txgearman.errors.") for row in table("client.rst", "Error")}
+        leaves = {
+            name
+            for name, error in vars(errors).items()
+            if isinstance(error, type) and issubclass(error, errors.ClientError)
+        }
+        self.assertEqual(shown, leaves - {"ClientError", "JobError"})
+
+    def test_workloads(self) -> None:
+        shown = [row[0] for row in table("performance.rst", "Workload")]
+        self.assertEqual(shown, [workload.name for workload in WORKLOADS])
+
+
+def _senders(row: PacketType) -> str:
+    letters = {Role.CLIENT: "C", Role.WORKER: "W", Role.SERVER: "S"}
+    return ", ".join(letter for role, letter in letters.items() if role in row.senders)
+
+
+def _body(row: PacketType) -> str:
+    fields = list(row.fields)
+    if row.binary:
+        fields[-1] = f"*{fields[-1]}*"
+    return ", ".join(fields)
+
+
+class Texts(SynchronousTestCase):
+    """What can be checked of the pages themselves."""
+
+    def text(self) -> str:
+        return "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
+
+    def test_readme_shows_the_examples(self) -> None:
+        readme = (ROOT / "README.md").read_text(encoding="utf-8")
+        blocks = re.findall(r"<!-- (\S+) -->\n```python\n(.*?)```", readme, re.DOTALL)
+        self.assertEqual(len(blocks), readme.count("```python"))
+        self.assertEqual(len(blocks), 3)
+        for name, code in blocks:
+            self.assertEqual(code, (ROOT / name).read_text(encoding="utf-8"))
+
+    def test_every_example_is_shown_and_tested(self) -> None:
+        text = self.text()
+        tested = set(
+            re.findall(r'(?:example|application_file)\(\s*"(.+?)"', Path(__file__).read_text("utf-8"))
+        )
+        # Run in a loop; imported by the examples of tests; compared with what was said; replayed.
+        tested |= {"client.py", "many.py", "thumbnails.py", "admin.txt"}
+        tested |= {"delayed_reverse_client.txt", "delayed_reverse_worker.txt"}
+        self.assertEqual({path.name for path in EXAMPLES.iterdir() if path.is_file()}, tested)
+        self.assertEqual([name for name in tested if f"examples/{name}" not in text], [])
+
+    def test_pages_hold_no_python_of_their_own(self) -> None:
+        """Python that is not in a file would not be run by these tests."""
+        self.assertEqual(
+            re.findall(r"(?:code|sourcecode|code-block):: python|^ *>>> .*", self.text(), re.M), []
+        )
+
+    def test_command_lines_of_the_server(self) -> None:
+        lines = re.findall(r"^ +twistd .*?gearmand(?: (.*))?$", self.text(), re.MULTILINE)
+        self.assertGreater(len(lines), 5)
+
+        def check(reactor: Any, endpoint: str) -> None:
+            if not endpoint.startswith("ssl:"):  # needs the files it names
+                check_endpoint(reactor, endpoint)
+
+        self.patch(twistd, "check_endpoint", check)
+        for line in lines:
+            if "--help" not in line:
+                Options().parseOptions(shlex.split(line))
+
+    def test_version(self) -> None:
+        changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+        self.assertIn(f"## {txgearman.__version__} ", changelog)

@@ -1,0 +1,73 @@
+"""Workers and our server joined in memory: jobs that outlive a connection or a time limit."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.logger import LogLevel, capturedLogs
+from twisted.trial.unittest import SynchronousTestCase
+
+from txgearman.testing import MemoryGearman
+from txgearman.worker import Job
+
+RETRY = 30.0
+
+
+class OutlivedTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.gearman = MemoryGearman()
+        self.client = self.gearman.client()
+        self.runs: list[tuple[str, Deferred[bytes]]] = []
+
+    def start_worker(self, name: str, timeout: float | None = None) -> None:
+        """Start a worker whose runs of ``f`` are in `self.runs`, with the worker's name."""
+
+        def function(job: Job) -> Deferred[bytes]:
+            self.runs.append((name, Deferred()))
+            return self.runs[-1][1]
+
+        worker = self.gearman.worker(retry_policy=lambda attempt: RETRY)
+        worker.register("f", function, timeout)
+        self.gearman.wait(worker.start())
+        self.gearman.turn()
+
+    def test_a_worker_that_is_cut_off_loses_its_job_to_another(self) -> None:
+        self.start_worker("first")
+        job = self.gearman.wait(self.client.submit("f", b"", background=True))
+        self.gearman.turn()
+        with capturedLogs():
+            self.gearman.cut()
+        self.start_worker("second")
+        self.assertEqual([name for name, _ in self.runs], ["first", "second"])
+        self.runs[1][1].callback(b"")
+        self.gearman.turn()
+        self.assertFalse(self.gearman.wait(self.client.status(job)).known)
+
+    def test_a_worker_comes_back_with_the_server(self) -> None:
+        self.start_worker("only")
+        self.gearman.stop()
+        self.gearman.turn(RETRY)
+        self.gearman.start()
+        job = self.gearman.wait(self.client.submit("f", b""))
+        self.gearman.turn(RETRY)
+        self.runs[0][1].callback(b"r")
+        self.assertEqual(self.gearman.wait(job.result()), b"r")
+
+    def test_a_result_behind_the_time_limit_is_refused_and_survived(self) -> None:
+        self.start_worker("first", timeout=10)
+        job = self.gearman.wait(self.client.submit("f", b""))
+        self.gearman.turn()
+        self.start_worker("second", timeout=10)
+        self.gearman.turn(10)
+        self.assertEqual([name for name, _ in self.runs], ["first", "second"])
+        with capturedLogs() as logs:
+            self.runs[0][1].callback(b"late")
+            self.gearman.turn()
+        refusals = [event for event in logs if event["log_level"] is LogLevel.warn]
+        self.assertEqual([event["code"] for event in refusals], ["JOB_NOT_FOUND"])
+        self.runs[1][1].callback(b"in time")
+        self.assertEqual(self.gearman.wait(job.result()), b"in time")
+        next_job = self.gearman.wait(self.client.submit("f", b""))
+        self.gearman.turn()
+        self.assertEqual(self.runs[2][0], "first", "the refused worker goes on")
+        self.runs[2][1].callback(b"r")
+        self.assertEqual(self.gearman.wait(next_job.result()), b"r")

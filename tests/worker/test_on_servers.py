@@ -1,0 +1,97 @@
+"""A worker on real servers, gearmand and our own: what the server knows of it and gives it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.trial.unittest import TestCase
+
+from tests.interop.expectations import Expectations, OnGearmand, OnTxgearman
+from tests.interop.programs import RUN_LIMIT, Server
+from tests.support import on_reactor
+from txgearman.client import Client
+from txgearman.worker import Job, Worker
+
+
+class WorkerExpectations(Expectations):
+    """What a worker meets on either server."""
+
+    @asynccontextmanager
+    async def joined(self, server: Server, **options: Any) -> AsyncIterator[tuple[Client, Worker]]:
+        """A connected client and a started worker without functions."""
+        from twisted.internet import reactor
+
+        worker = Worker(reactor, server.endpoint, **options)  # type: ignore[arg-type]
+        async with Client(reactor, server.endpoint) as client:  # type: ignore[arg-type]
+            try:
+                await worker.start()
+                yield client, worker
+            finally:
+                await worker.stop()
+
+    @on_reactor
+    async def test_the_server_shows_its_name_and_functions(self) -> None:
+        async with self.serve_alone() as server, self.joined(server, client_id="a-worker") as (_, worker):
+            worker.register("one", lambda job: None)
+            worker.register("two", lambda job: None, timeout=100)
+            await server.has("two", workers=1)
+            rows = [row for row in (await server.ask("workers")).decode().split("\n") if "a-worker" in row]
+            self.assertEqual(len(rows), 1)
+            self.assertEqual(set(rows[0].split(":", 1)[1].split()), {"one", "two"})
+            worker.unregister("one")
+            await server.has("one", workers=0)
+            await server.has("two", workers=1)
+
+    @on_reactor
+    async def test_jobs_run_side_by_side(self) -> None:
+        all_run: Deferred[None] = Deferred()
+        running: list[Job] = []
+        name = f"{self.prefix}f"
+
+        async def function(job: Job) -> bytes:
+            running.append(job)
+            if len(running) == 3:
+                all_run.callback(None)
+            await finish
+            return job.data
+
+        finish: Deferred[None] = Deferred()
+        async with self.serve() as server, self.joined(server, concurrency=3) as (client, worker):
+            worker.register(name, function)
+            jobs = await gatherResults([client.submit(name, b"%d" % number) for number in range(5)])
+            await all_run
+            self.assertEqual(await server.status(name), (5, 3, 1))
+            finish.callback(None)
+            results = await gatherResults([job.result(RUN_LIMIT) for job in jobs])
+            self.assertEqual(results, [b"0", b"1", b"2", b"3", b"4"])
+
+    @on_reactor
+    async def test_a_function_registered_late_gets_the_jobs_that_wait(self) -> None:
+        async with self.serve() as server, self.joined(server) as (client, worker):
+            name = f"{self.prefix}f"
+            for number in (b"1", b"2"):
+                job = await client.submit(name, number)
+                worker.register(name, lambda job: job.data)
+                self.assertEqual(await job.result(RUN_LIMIT), number)
+                worker.unregister(name)
+                await server.has(name, workers=0)
+
+    @on_reactor
+    async def test_a_sleeping_worker_is_woken(self) -> None:
+        async with self.serve() as server, self.joined(server) as (client, worker):
+            name = f"{self.prefix}f"
+            worker.register(name, lambda job: job.data)
+            for number in range(20):
+                job = await client.submit(name, b"%d" % number)
+                self.assertEqual(await job.result(RUN_LIMIT), b"%d" % number)
+
+
+class WorkerOnGearmandTests(OnGearmand, WorkerExpectations, TestCase):
+    pass
+
+
+class WorkerOnTxgearmanTests(OnTxgearman, WorkerExpectations, TestCase):
+    pass
