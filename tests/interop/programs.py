@@ -258,9 +258,12 @@ async def until(condition: Callable[[], Awaitable[bool]], what: str, timeout: fl
 async def alongside(coroutine: Coroutine[Any, Any, _Result]) -> AsyncIterator[Deferred[_Result]]:
     """Run `coroutine` beside the body of the ``async with``, which awaits what it is given for the result.
 
-    What still runs behind the body, because that failed, is cancelled and its clean-up awaited.
+    What it raises before it waits for anything, a `unittest.SkipTest` for example, is raised ahead of the
+    body. What still runs behind the body, because that failed, is cancelled and its clean-up awaited.
     """
     deferred = Deferred.fromCoroutine(coroutine)
+    if deferred.called:
+        await deferred
     try:
         yield deferred
     finally:
