@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Where .ci/run puts the Node packages that the interoperability tests run.
+export NODE_PATH := $(CURDIR)/$(VENV)/node/node_modules
+
 .PHONY: demo test check bench docs format clean
 
 # The runtime alone, for the demonstration.
@@ -12,7 +15,7 @@ $(VENV)/.runtime: setup.py
 	@touch $@
 
 $(VENV)/.development: setup.py | $(VENV)/.runtime
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,test,check,docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,test,interop,check,docs]'
 	@touch $@
 
 # A worker and a client of the mission's text, against a server started by twistd.

@@ -20,6 +20,8 @@ EXTRAS = {
 }
 DEVELOPMENT = {
     "test": ["pytest>=8", "pytest-twisted>=1.14", "hypothesis>=6.100", "build>=1.2", "setuptools>=77"],
+    # Other people's clients and workers, which the tests run against the server.
+    "interop": ["gear>=0.16", "pygearman"],
     "check": ["ruff>=0.6", "mypy>=1.11", "mypy-zope>=1.0.5", "import-linter>=2.0"],
     "docs": ["sphinx>=7.4", "furo>=2024.8"],
 }

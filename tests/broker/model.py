@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from txgearman.broker.peers import MAX_DISMISSED
+from txgearman.broker.peers import MAX_CANCELLED
 from txgearman.broker.policy import WAKE_PATIENCE, FunctionOrder, Policy
 
 Key = tuple[str, bytes]
@@ -56,7 +56,8 @@ class ModelWorker:
     state: str = "awake"
     woken_for: bytes | None = None
     woken_at: float = 0.0
-    dismissed: list[bytes] = field(default_factory=list)
+    ended: bytes = b""
+    cancelled: list[bytes] = field(default_factory=list)
 
 
 class Model:
@@ -213,9 +214,7 @@ class Model:
                     worker.turns = other.turns
                     break
             else:
-                worker.turns = list(worker.abilities)
-                if self.policy.order is FunctionOrder.PRIORITY:
-                    worker.turns.reverse()
+                worker.turns = list(reversed(worker.abilities))
         return worker.turns
 
     def candidates(self, turns: list[bytes]) -> Iterator[ModelJob]:
@@ -263,7 +262,7 @@ class Model:
         """Pass on data, a warning or progress: `what` is its name and its values."""
         job = self.of_worker(worker, handle)
         if job is None:
-            if handle not in worker.dismissed:
+            if handle != worker.ended and handle not in worker.cancelled:
                 raise NotFound
             return
         if what[0] == "status":
@@ -274,20 +273,15 @@ class Model:
         """Pass on a result, a failure or an exception."""
         job = self.of_worker(worker, handle)
         if job is None:
-            if handle not in worker.dismissed:
+            if handle != worker.ended and handle not in worker.cancelled:
                 raise NotFound
-            worker.dismissed.remove(handle)
             return
-        if what[0] == "exception":
-            self.dismiss(worker, handle)
+        worker.ended = handle
         self.tell(job, *what)
         self.end(job)
 
     def of_worker(self, worker: ModelWorker, handle: bytes) -> ModelJob | None:
         return next((job for job in self.running(worker.name) if job.handle == handle), None)
-
-    def dismiss(self, worker: ModelWorker, handle: bytes) -> None:
-        worker.dismissed = [*worker.dismissed, handle][-MAX_DISMISSED:]
 
     def tell(self, job: ModelJob, what: str, *values: Any) -> None:
         for client, handle in job.watchers:
@@ -300,7 +294,8 @@ class Model:
         if job is None:
             raise NotFound
         if job.worker is not None:
-            self.dismiss(self.workers[job.worker], job.handle)
+            worker = self.workers[job.worker]
+            worker.cancelled = [*worker.cancelled, job.handle][-MAX_CANCELLED:]
         self.tell(job, "failed")
         self.end(job)
 

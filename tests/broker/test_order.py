@@ -158,18 +158,18 @@ class RegistrationOrderTests(SynchronousTestCase):
         worker = bench.worker("w", b"X", b"Y", b"Z")
         return b"".join(bench.grab(worker).function.name for _ in range(count))
 
-    def test_functions_in_the_order_they_were_registered(self) -> None:
+    def test_the_function_registered_last_comes_first(self) -> None:
         bench = self.bench()
         for name in (b"Z", b"Y", b"X", b"Z", b"Y", b"X"):
             bench.queue(name)
-        self.assertEqual(self.grab_names(bench, 6), b"XXYYZZ")
+        self.assertEqual(self.grab_names(bench, 6), b"ZZYYXX")
 
     def test_priority_counts_only_within_a_function(self) -> None:
         bench = self.bench()
         bench.queue(b"Z", priority=HIGH)
         low = bench.queue(b"X", priority=LOW)
         high = bench.queue(b"X", priority=HIGH)
-        worker = bench.worker("w", b"X", b"Z")
+        worker = bench.worker("w", b"Z", b"X")
         self.assertEqual([bench.grab(worker).handle for _ in range(2)], [high, low])
         self.assertEqual(bench.grab(worker).function.name, b"Z")
 
@@ -177,14 +177,14 @@ class RegistrationOrderTests(SynchronousTestCase):
         bench = self.bench(round_robin=True)
         for name in (b"X", b"X", b"X", b"Y", b"Z", b"Z"):
             bench.queue(name)
-        self.assertEqual(self.grab_names(bench, 6), b"XYZXZX")
+        self.assertEqual(self.grab_names(bench, 6), b"ZYXZXX")
 
     def test_round_robin_keeps_priority_within_a_function(self) -> None:
         bench = self.bench(round_robin=True)
         bench.queue(b"X", priority=LOW)
         high = bench.queue(b"X", priority=HIGH)
         bench.queue(b"Y", priority=HIGH)
-        worker = bench.worker("w", b"X", b"Y")
+        worker = bench.worker("w", b"Y", b"X")
         self.assertEqual(bench.grab(worker).handle, high)
         self.assertEqual(bench.grab(worker).function.name, b"Y")
         self.assertEqual(bench.grab(worker).function.name, b"X")

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import Bench, leftovers, said
-from txgearman.broker.broker import MAX_DIGITS
-from txgearman.broker.peers import MAX_DISMISSED, Worker
+from txgearman.broker.numbers import MAX_DIGITS
+from txgearman.broker.peers import MAX_CANCELLED, Worker
 from txgearman.broker.views import UNKNOWN, JobStatus
 from txgearman.errors import JobNotFound
 
@@ -34,10 +34,16 @@ class ReportTests(SynchronousTestCase):
 
     def test_status_that_is_no_number_counts_as_0(self) -> None:
         self.broker.report_status(self.worker, self.handle, b"3", b"4")
-        for text in (b"", b"abc", b"-1", b"1.5", b"\xb2", b" 1"):
+        for text in (b"", b"abc", b"-1", b".5", b"\xb2"):
             self.broker.report_status(self.worker, self.handle, text, text)
             self.assertEqual(said(self.client)[-1], ("status", self.handle, text, text))
             self.assertEqual(self.broker.status(self.handle), JobStatus(True, True, 0, 0, 1))
+
+    def test_status_counts_as_the_number_it_begins_with(self) -> None:
+        for text, number in ((b"1.5", 1), (b" 7", 7), (b"3/4", 3), (b"008", 8)):
+            self.broker.report_status(self.worker, self.handle, text, text)
+            self.assertEqual(said(self.client)[-1], ("status", self.handle, text, text))
+            self.assertEqual(self.broker.status(self.handle), JobStatus(True, True, number, number, 1))
 
     def test_status_with_more_digits_than_python_converts(self) -> None:
         digits = b"9" * 5000
@@ -96,20 +102,30 @@ class ReportTests(SynchronousTestCase):
     def test_a_job_that_waits(self) -> None:
         self.assert_refused(self.worker, self.bench.queue(b"f"))
 
-    def test_a_completed_job(self) -> None:
-        self.broker.complete(self.worker, self.handle, b"")
-        self.assert_refused(self.worker, self.handle)
+    def test_a_job_ended_before_the_last(self) -> None:
+        for end in (self.broker.complete, self.broker.exception):
+            handle = self.bench.submit(self.client, b"f")
+            self.bench.grab(self.worker)
+            another = self.bench.submit(self.client, b"f")
+            self.bench.grab(self.worker)
+            end(self.worker, handle, b"")
+            self.broker.fail(self.worker, another)
+            self.assert_refused(self.worker, handle)
 
-    def test_a_failed_job(self) -> None:
-        self.broker.fail(self.worker, self.handle)
-        self.assert_refused(self.worker, self.handle)
-
-    def test_the_failure_behind_an_exception_is_silent_once(self) -> None:
-        self.broker.exception(self.worker, self.handle, b"x")
-        said(self.client)
-        self.broker.fail(self.worker, self.handle)
-        self.assertEqual(said(self.client), [])
-        self.assert_refused(self.worker, self.handle)
+    def test_the_job_ended_last_is_met_with_silence(self) -> None:
+        for end in (
+            lambda handle: self.broker.complete(self.worker, handle, b""),
+            lambda handle: self.broker.exception(self.worker, handle, b"x"),
+            lambda handle: self.broker.fail(self.worker, handle),
+        ):
+            handle = self.bench.submit(self.client, b"f")
+            self.bench.grab(self.worker)
+            end(handle)
+            said(self.client)
+            self.broker.report_data(self.worker, handle, b"")
+            self.broker.fail(self.worker, handle)
+            self.broker.complete(self.worker, handle, b"")
+            self.assertEqual(said(self.client), [])
 
     def test_another_worker_may_not_report_behind_an_exception(self) -> None:
         other = self.bench.worker("other", b"f")
@@ -153,13 +169,12 @@ class CancelTests(SynchronousTestCase):
         handle = self.bench.submit(self.client, b"f", b"u")
         self.bench.grab(self.worker)
         self.broker.cancel(handle)
-        # Reports that were under way are dropped, up to the one that ends the job.
+        # Reports that were under way are dropped, however often they end the job.
         self.broker.report_data(self.worker, handle, b"")
         self.broker.report_warning(self.worker, handle, b"")
         self.broker.report_status(self.worker, handle, b"1", b"2")
         self.broker.complete(self.worker, handle, b"")
-        with self.assertRaises(JobNotFound):
-            self.broker.complete(self.worker, handle, b"")
+        self.broker.fail(self.worker, handle)
         self.assert_cancelled(handle)
 
     def test_running_with_a_time_limit(self) -> None:
@@ -176,8 +191,8 @@ class CancelTests(SynchronousTestCase):
             self.broker.cancel(handles[index])
         self.assertEqual(self.bench.handles(self.worker), [handles[index] for index in (1, 2, 4, 5)])
 
-    def test_only_the_last_dismissed_handles_are_remembered(self) -> None:
-        handles = [self.bench.queue(b"f") for _ in range(MAX_DISMISSED + 1)]
+    def test_only_the_last_cancelled_handles_are_remembered(self) -> None:
+        handles = [self.bench.queue(b"f") for _ in range(MAX_CANCELLED + 1)]
         for handle in handles:
             self.bench.grab(self.worker)
             self.broker.cancel(handle)
@@ -185,5 +200,3 @@ class CancelTests(SynchronousTestCase):
             self.broker.complete(self.worker, handles[0], b"")
         for handle in handles[1:]:
             self.broker.complete(self.worker, handle, b"")
-        assert self.worker.dismissed is not None
-        self.assertEqual(len(self.worker.dismissed), 0)

@@ -225,13 +225,15 @@ class TimeoutTest(WorkerTestCase):
         self.gearman.turn(10)
         self.assertEqual(self.client.ask(b"status\n"), b"f\t0\t0\t1\n.\n")
 
-    def test_what_is_no_number_is_refused(self) -> None:
+    def test_what_is_no_number_is_no_limit(self) -> None:
         peer = self.peer()
-        refused = error(b"INVALID_ARGUMENT", b"Timeout is not a decimal number of at most 20 digits")
-        for milliseconds in (b"abc", b"", b"1.5", b"9" * 21):
+        connections = self.gearman.server.connections
+        worker = connections[max(connections)].worker
+        for milliseconds in (b"abc", b"", b"\0\0\x03\xe8", b"9" * 21):
             with self.subTest(milliseconds):
-                self.assertEqual(peer.ask(req(23, b"f", milliseconds)), refused)
-        self.assertEqual(peer.ask(b"status\n"), b".\n")
+                self.assertEqual(peer.ask(req(23, b"f", milliseconds)), b"")
+                self.assertEqual(peer.ask(b"status\n"), b"f\t0\t0\t1\n.\n")
+                self.assertEqual(list(worker.abilities.values()), [None])
 
 
 class ReportTest(WorkerTestCase):
@@ -261,11 +263,20 @@ class ReportTest(WorkerTestCase):
         self.assert_refused(other)
         self.assertEqual(self.client.ask(req(15, H1)), res(20, H1, b"1", b"1", b"0", b"0"))
 
-    def test_of_a_job_done_before(self) -> None:
+    def test_of_a_job_done_before_the_last(self) -> None:
+        worker = self.worker(b"f")
+        for _ in range(2):
+            self.submit()
+            worker.ask(req(9))
+        worker.ask(req(13, H1, b""), req(13, b"H:test:2", b""))
+        self.assert_refused(worker)
+
+    def test_of_the_job_done_last_is_forgiven(self) -> None:
         worker = self.worker(b"f")
         self.submit()
         worker.ask(req(9), req(13, H1, b""))
-        self.assert_refused(worker)
+        for report, _text in self.REPORTS.values():
+            self.assertEqual(worker.ask(report), b"")
 
     def test_a_failure_behind_an_exception_is_forgiven(self) -> None:
         worker = self.worker(b"f")

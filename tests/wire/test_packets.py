@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from txgearman.wire import packets
@@ -32,7 +34,7 @@ DOCUMENTED = """
 20 STATUS_RES S handle known running numerator denominator
 21 SUBMIT_JOB_HIGH C function unique data*
 22 SET_CLIENT_ID CW id
-23 CAN_DO_TIMEOUT W function milliseconds
+23 CAN_DO_TIMEOUT W function milliseconds*
 24 ALL_YOURS W
 25 WORK_EXCEPTION WS handle data*
 26 OPTION_REQ CW option
@@ -71,7 +73,20 @@ class TableTests(SynchronousTestCase):
         rows = [documented(line) for line in DOCUMENTED.strip().splitlines()]
         self.assertEqual(len(rows), 42)
         for row, packet in zip(rows, PACKETS, strict=True):
-            self.assertEqual(row, packet)
+            self.assertEqual(row, dataclasses.replace(packet, missing=None))
+
+    def test_what_a_worker_may_leave_out(self) -> None:
+        optional = {packet.name: packet.missing for packet in PACKETS if packet.missing is not None}
+        self.assertEqual(
+            optional,
+            {
+                "WORK_STATUS": b"0",
+                "WORK_COMPLETE": b"",
+                "WORK_EXCEPTION": b"",
+                "WORK_DATA": b"",
+                "WORK_WARNING": b"",
+            },
+        )
 
     def test_numbers_are_consecutive_from_1(self) -> None:
         self.assertEqual([packet.number for packet in PACKETS], list(range(1, 43)))

@@ -53,9 +53,8 @@ class AbilitySet:
         self._forgotten: list[Function] = list(functions)
         by_priority = policy.order is FunctionOrder.PRIORITY
         self._take_turns = by_priority or policy.round_robin
-        # gearmand 2 begins with the function registered last, 1.1 with the first.
-        first_turns = range(0, -len(functions), -1) if by_priority else range(-len(functions), 0)
-        self._turns = dict(zip(functions, first_turns, strict=True))
+        # The function that was registered last comes first.
+        self._turns = dict(zip(functions, range(0, -len(functions), -1), strict=True))
         self._turn = 0
         # Heaps of (turn, function); turns differ, so functions are never compared. A function's turn
         # may have moved on since its entry was made: next() puts that right when the entry comes up.

@@ -20,6 +20,7 @@ from txgearman.broker.deadlines import Deadlines
 from txgearman.broker.ends import Alarm
 from txgearman.broker.function import Function
 from txgearman.broker.job import NO_PROGRESS, NOBODY, PRIORITIES, Job, JobState, Priority
+from txgearman.broker.numbers import leading_number
 from txgearman.broker.peers import Client, Worker, WorkerState
 from txgearman.broker.policy import UNLIMITED, WAKE_PATIENCE, Policy
 from txgearman.broker.uniques import Uniques
@@ -39,9 +40,6 @@ SHRINK_STEP: Final = 4096
 SPARSE: Final = 300
 """Bytes per entry above which a table is made anew: three times what a dictionary has that has just
 grown."""
-
-MAX_DIGITS: Final = 20
-"""Digits of a progress number that are believed: more than 64 bits have."""
 
 # Names local to the module: an enum's member costs two look-ups each time on the hot path.
 _QUEUED: Final = JobState.QUEUED
@@ -243,12 +241,12 @@ class Broker:
     def report_status(self, worker: Worker, handle: bytes, numerator: bytes, denominator: bytes) -> None:
         """Progress, both numbers as decimal text. Raises `JobNotFound`.
 
-        Clients get the text as it is; what is no number counts as 0 in answers to status requests.
+        Clients get the text as it is; answers to status requests have the number it begins with.
         """
         watchers = self._reported(worker, handle, "Job given in work result not found")
         job = worker.jobs.get(handle)
         if job is not None:
-            job.progress = _number(numerator), _number(denominator)
+            job.progress = leading_number(numerator), leading_number(denominator)
         for client, name in watchers:
             client.end.status(name, numerator, denominator)
 
@@ -258,6 +256,7 @@ class Broker:
         if job is None:
             self._not_reported(worker, handle, "Job given in work result not found")
             return
+        worker.ended = handle
         for client, name in self._end(job):
             client.end.completed(name, data)
 
@@ -267,6 +266,7 @@ class Broker:
         if job is None:
             self._not_reported(worker, handle, "Job given in work result not found")
             return
+        worker.ended = handle
         for client, name in self._end(job):
             client.end.failed(name)
 
@@ -276,8 +276,7 @@ class Broker:
         if job is None:
             self._not_reported(worker, handle, "An exception was received for a job that does not exist")
             return
-        # Perl's worker sends WORK_FAIL behind its WORK_EXCEPTION, and dies of an ERROR.
-        worker.dismiss(handle)
+        worker.ended = handle
         for client, name in self._end(job):
             client.end.exception(name, data)
 
@@ -326,7 +325,7 @@ class Broker:
         if job is None:
             raise JobNotFound
         if job.worker is not None:
-            job.worker.dismiss(job.handle)
+            job.worker.note_cancelled(job.handle)
         self._give_up(job)
 
     @property
@@ -529,19 +528,17 @@ class Broker:
         job = worker.jobs.get(handle)
         if job is not None:
             return job.watchers
-        if worker.dismissed is None or handle not in worker.dismissed:
-            raise JobNotFound(text)
+        self._not_reported(worker, handle, text)
         return ()
 
     def _not_reported(self, worker: Worker, handle: bytes, text: str) -> None:
-        """The worker reports the end of a job that is not its own. Raises `JobNotFound` with `text`.
+        """The worker reports on a job that is not its own. Raises `JobNotFound` with `text`.
 
-        Unless the job was its own until just now and was ended by the worker itself or by `cancel`:
-        then the report is right and merely late.
+        Unless it has just ended that job itself, or the job was cancelled under its hands: Perl's worker
+        sends WORK_FAIL behind its WORK_EXCEPTION, others end a job twice too, and an ERROR kills them.
         """
-        if worker.dismissed is None or handle not in worker.dismissed:
+        if handle != worker.ended and (worker.cancelled is None or handle not in worker.cancelled):
             raise JobNotFound(text)
-        worker.dismissed.remove(handle)
 
     # -- sleeping and waking --------------------------------------------------------------------
 
@@ -648,7 +645,3 @@ def _status(job: Job | None) -> JobStatus:
     if job is None:
         return UNKNOWN
     return JobStatus(True, job.state is _RUNNING, *job.progress, len(job.watchers))
-
-
-def _number(text: bytes) -> int:
-    return int(text) if text.isdigit() and len(text) <= MAX_DIGITS else 0

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
     from txgearman.broker.function import Function
     from txgearman.broker.job import Job
 
-MAX_DISMISSED: Final = 16
-"""Handles of jobs taken from a worker that it is remembered to have had. Large enough for the reports
-that can be under way when a job is cancelled, small enough to be nothing."""
+MAX_CANCELLED: Final = 16
+"""Handles of cancelled jobs that a worker is remembered to have had: as many as it is likely to run at
+once."""
 
 
 class Client:
@@ -43,10 +43,11 @@ class Worker:
     `abilities` are the functions it can do in the order it registered them, with the time limit in
     seconds or None; `ability_set` the shared record of workers with the same functions, None after
     a change until it is needed; `jobs` those it has; `woken_for` the function it was last woken for;
-    `dismissed` the last handles whose end it may report once more without being told off.
+    `ended` is the handle of the job it ended last; `cancelled` are those of its jobs that were cancelled
+    under its hands last.
     """
 
-    __slots__ = ("abilities", "ability_set", "dismissed", "end", "jobs", "state", "woken_for")
+    __slots__ = ("abilities", "ability_set", "cancelled", "end", "ended", "jobs", "state", "woken_for")
 
     def __init__(self, end: WorkerEnd) -> None:
         self.end = end
@@ -55,10 +56,11 @@ class Worker:
         self.jobs: dict[bytes, Job] = {}
         self.state = WorkerState.AWAKE
         self.woken_for: Function | None = None
-        self.dismissed: deque[bytes] | None = None
+        self.ended = b""
+        self.cancelled: deque[bytes] | None = None
 
-    def dismiss(self, handle: bytes) -> None:
+    def note_cancelled(self, handle: bytes) -> None:
         """Remember that a later report on `handle` is no fault of this worker."""
-        if self.dismissed is None:
-            self.dismissed = deque(maxlen=MAX_DISMISSED)
-        self.dismissed.append(handle)
+        if self.cancelled is None:
+            self.cancelled = deque(maxlen=MAX_CANCELLED)
+        self.cancelled.append(handle)

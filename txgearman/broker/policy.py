@@ -20,8 +20,9 @@ class FunctionOrder(Enum):
     """The highest priority over all of the worker's functions, which take turns within a priority:
     gearmand since 2.0."""
     REGISTRATION = "registration"
-    """The functions in the order the worker registered them, priority only within a function:
-    gearmand 1.1."""
+    """The function that the worker registered last, then the one before it, and so on; priority only
+    within a function: gearmand 1.1. libgearman registers a worker's functions from last to first, so that
+    its users see them served in the order in which they added them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
 from txgearman.broker.job import Priority
+from txgearman.broker.numbers import leading_number
 from txgearman.broker.views import JobStatus
 from txgearman.errors import ArgumentTooLarge, BadPacket, InvalidArgument
 from txgearman.server.admin import answer_line
@@ -171,7 +172,8 @@ def _can_do(peer: Peer, function: bytes) -> None:
 
 def _can_do_timeout(peer: Peer, function: bytes, milliseconds: bytes) -> None:
     _check_names(function, b"")
-    seconds = _integer(milliseconds, "timeout") / 1000
+    # As gearmand: what is no number is no time limit.
+    seconds = leading_number(milliseconds) / 1000
     timeout = min(max(seconds, MIN_TIMEOUT), MAX_TIMEOUT) if seconds > 0 else None
     peer.broker.can_do(peer.worker, function, timeout)
 

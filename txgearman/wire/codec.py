@@ -177,12 +177,15 @@ def _without_end(line: bytes) -> bytes:
 
 
 def _short(number: int, fields: list[bytes]) -> tuple[int, list[Any]]:
-    """The refusal of a packet with too few fields.
+    """A packet with too few fields: with what its type says for a missing last one, or its refusal.
 
     gearmand reads on behind such a packet for the missing NULs, and so loses its place in the stream.
     """
-    wanted = len(BY_NUMBER[number].fields)
-    return _refuse(b"INVALID_PACKET", f"{name_of(number)} needs {wanted} fields, this has {len(fields)}")
+    packet = BY_NUMBER[number]
+    wanted = len(packet.fields)
+    if packet.missing is not None and len(fields) == wanted - 1:
+        return number, [*fields, packet.missing]
+    return _refuse(b"INVALID_PACKET", f"{packet.name} needs {wanted} fields, this has {len(fields)}")
 
 
 def _refuse(code: bytes, text: str) -> tuple[int, list[Any]]:

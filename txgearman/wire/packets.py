@@ -34,7 +34,8 @@ class PacketType:
     """One row of the table.
 
     `number` is the type on the wire, `fields` the names of what the body holds, in order, and
-    `binary` says that the last of them may hold any bytes.
+    `binary` says that the last of them may hold any bytes. `missing` is what the last field counts as
+    where it is not there, NUL ahead and all; None where it must be.
     """
 
     number: int
@@ -42,6 +43,7 @@ class PacketType:
     senders: Role
     fields: tuple[str, ...] = ()
     binary: bool = False
+    missing: bytes | None = None
 
 
 _C, _W, _S = Role.CLIENT, Role.WORKER, Role.SERVER
@@ -107,8 +109,9 @@ PACKETS: Final[tuple[PacketType, ...]] = (
     PacketType(GRAB_JOB, "GRAB_JOB", _W),
     PacketType(NO_JOB, "NO_JOB", _S),
     PacketType(JOB_ASSIGN, "JOB_ASSIGN", _S, ("handle", "function", "data"), binary=True),
-    PacketType(WORK_STATUS, "WORK_STATUS", _W | _S, ("handle", "numerator", "denominator")),
-    PacketType(WORK_COMPLETE, "WORK_COMPLETE", _W | _S, ("handle", "data"), binary=True),
+    # Perl's Gearman::Worker leaves out an empty result, and always the denominator.
+    PacketType(WORK_STATUS, "WORK_STATUS", _W | _S, ("handle", "numerator", "denominator"), missing=b"0"),
+    PacketType(WORK_COMPLETE, "WORK_COMPLETE", _W | _S, ("handle", "data"), binary=True, missing=b""),
     PacketType(WORK_FAIL, "WORK_FAIL", _W | _S, ("handle",)),
     PacketType(GET_STATUS, "GET_STATUS", _C, ("handle",)),
     PacketType(ECHO_REQ, "ECHO_REQ", _ANY, ("data",), binary=True),
@@ -118,13 +121,14 @@ PACKETS: Final[tuple[PacketType, ...]] = (
     PacketType(STATUS_RES, "STATUS_RES", _S, ("handle", "known", "running", "numerator", "denominator")),
     PacketType(SUBMIT_JOB_HIGH, "SUBMIT_JOB_HIGH", _C, _JOB, binary=True),
     PacketType(SET_CLIENT_ID, "SET_CLIENT_ID", _ANY, ("id",)),
-    PacketType(CAN_DO_TIMEOUT, "CAN_DO_TIMEOUT", _W, ("function", "milliseconds")),
+    # Decimal text; but the package gearman on npm sends four binary bytes, which gearmand takes for none.
+    PacketType(CAN_DO_TIMEOUT, "CAN_DO_TIMEOUT", _W, ("function", "milliseconds"), binary=True),
     PacketType(ALL_YOURS, "ALL_YOURS", _W),
-    PacketType(WORK_EXCEPTION, "WORK_EXCEPTION", _W | _S, ("handle", "data"), binary=True),
+    PacketType(WORK_EXCEPTION, "WORK_EXCEPTION", _W | _S, ("handle", "data"), binary=True, missing=b""),
     PacketType(OPTION_REQ, "OPTION_REQ", _ANY, ("option",)),
     PacketType(OPTION_RES, "OPTION_RES", _S, ("option",)),
-    PacketType(WORK_DATA, "WORK_DATA", _W | _S, ("handle", "data"), binary=True),
-    PacketType(WORK_WARNING, "WORK_WARNING", _W | _S, ("handle", "data"), binary=True),
+    PacketType(WORK_DATA, "WORK_DATA", _W | _S, ("handle", "data"), binary=True, missing=b""),
+    PacketType(WORK_WARNING, "WORK_WARNING", _W | _S, ("handle", "data"), binary=True, missing=b""),
     PacketType(GRAB_JOB_UNIQ, "GRAB_JOB_UNIQ", _W),
     PacketType(JOB_ASSIGN_UNIQ, "JOB_ASSIGN_UNIQ", _S, ("handle", "function", "unique", "data"), binary=True),
     PacketType(SUBMIT_JOB_HIGH_BG, "SUBMIT_JOB_HIGH_BG", _C, _JOB, binary=True),
