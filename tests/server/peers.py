@@ -5,6 +5,7 @@ Packets are put together here by hand and not by the package, so that the two ca
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from struct import pack
 from typing import Any, cast
 
@@ -147,6 +148,9 @@ class SocketlikeTransport(StringTransport):
         if self.unsent > HIGH_WATER and producer is not None and not self._producer_paused:
             self._producer_paused = True
             producer.pauseProducing()
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        self.write(b"".join(data))
 
     def taken(self) -> bytes:
         """The peer takes all that was written, and the socket asks for more if it had paused."""

@@ -36,6 +36,7 @@ from txgearman.wire.packets import (
     RESPONSE,
     SUBMIT_JOB,
     TEXT,
+    WORK_COMPLETE,
     WORK_FAIL,
     WORK_STATUS,
 )
@@ -256,6 +257,44 @@ class PacketLimitTests(SynchronousTestCase):
         pieces = [stream[start : start + 512] for start in range(0, len(stream), 512)]
         self.assertEqual(run(Decoder(), pieces).packets, [(ECHO_REQ, [b"x" * size])])
         self.assertEqual(looked, [512, len(stream)])
+
+
+class LargePacketTests(SynchronousTestCase):
+    """Packets that come in pieces and are taken apart in a way of their own."""
+
+    SIZE = codec.LARGE + 1
+
+    def assert_read(self, packet: bytes, *expected: Any) -> None:
+        stream = packet + encode(REQUEST, PRE_SLEEP) + b"version\n"
+        for cut in (1, 5, HEADER_SIZE, HEADER_SIZE + 3, len(packet) - 1):
+            found = run(Decoder(), [stream[:cut], stream[cut:]])
+            self.assertEqual(found.packets, [*expected, (PRE_SLEEP, []), (TEXT, [b"version"])])
+
+    def test_fields_and_data(self) -> None:
+        data = b"\0x" * self.SIZE
+        self.assert_read(encode(REQUEST, SUBMIT_JOB, [b"f", b"", data]), (SUBMIT_JOB, [b"f", b"", data]))
+        self.assert_read(encode(REQUEST, ECHO_REQ, [data]), (ECHO_REQ, [data]))
+
+    def test_a_long_argument(self) -> None:
+        name = b"f" * self.SIZE
+        self.assert_read(encode(REQUEST, SUBMIT_JOB, [name, b"u", b""]), (SUBMIT_JOB, [name, b"u", b""]))
+        self.assert_read(encode(REQUEST, CAN_DO, [name]), (CAN_DO, [name]))
+
+    def test_a_payload_where_there_are_no_fields(self) -> None:
+        self.assert_read(frame(REQUEST, PRE_SLEEP, bytes(self.SIZE)), (PRE_SLEEP, []))
+
+    def test_data_left_out(self) -> None:
+        handle = b"h" * self.SIZE
+        self.assert_read(frame(REQUEST, WORK_COMPLETE, handle), (WORK_COMPLETE, [handle, b""]))
+
+    def test_bad_ones(self) -> None:
+        for packet, code in (
+            (frame(REQUEST, SUBMIT_JOB, b"f\0" + b"u" * self.SIZE), b"INVALID_PACKET"),
+            (frame(REQUEST, 99, bytes(self.SIZE)), b"INVALID_COMMAND"),
+            (frame(RESPONSE, ECHO_REQ, bytes(self.SIZE)), b"INVALID_MAGIC"),
+        ):
+            ((number, (error,)),) = run(Decoder(), [packet[:100], packet[100:]]).packets
+            self.assertEqual((number, error.code), (REFUSED, code))
 
 
 class LineTests(SynchronousTestCase):

@@ -93,11 +93,14 @@ class GearmanServerProtocol(Protocol):
         self.worker = Worker(self)
         self._decoder = Decoder(max_packet=factory.settings.max_packet)
         self._out: list[bytes] = []
+        self._out_large = False
         self._handling = False
         self._flush_due = False
+        # Any of the three means that nothing more is to be handled; `_halted` says so in one look.
         self._paused = False
         self._closing = False
         self._lost = False
+        self._halted = False
         self._cut: IDelayedCall | None = None
         self._complained = False
         self._unsent = 0
@@ -136,7 +139,7 @@ class GearmanServerProtocol(Protocol):
             self._handle(self._decoder.feed(data))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._lost = True
+        self._lost = self._halted = True
         self._out.clear()
         if self._cut is not None and self._cut.active():
             self._cut.cancel()
@@ -149,7 +152,7 @@ class GearmanServerProtocol(Protocol):
 
     def pauseProducing(self) -> None:
         """The peer does not take its answers: ask it nothing, hear nothing more of it."""
-        self._paused = True
+        self._paused = self._halted = True
         self._unsent = 0
         self.transport.pauseProducing()
 
@@ -158,11 +161,12 @@ class GearmanServerProtocol(Protocol):
         self._paused = False
         if self._closing or self._lost:
             return
+        self._halted = False
         self.transport.resumeProducing()
         if self._unhandled is not None:
             packets, self._unhandled = self._unhandled, None
             self._handle(packets)
-        while self._undecoded and not self._paused and not self._closing and not self._lost:
+        while self._undecoded and not self._halted:
             self._handle(self._decoder.feed(self._undecoded.popleft()))
 
     def stopProducing(self) -> None:
@@ -179,7 +183,7 @@ class GearmanServerProtocol(Protocol):
                     COMMANDS[number](self, *fields)
                 except Refused as error:
                     self.send_error(error.code, error.text)
-                if self._paused or self._closing or self._lost:
+                if self._halted:
                     self._unhandled = packets
                     break
         except BrokenStream as error:
@@ -215,13 +219,21 @@ class GearmanServerProtocol(Protocol):
             self._flush_due = True
             self.factory.flush_soon(self)
         self._out.append(data)
-        if len(data) >= LARGE_ANSWER and self._handling:
-            self.flush()
+        if len(data) >= LARGE_ANSWER:
+            self._out_large = True
+            if self._handling:
+                self.flush()
 
     def send_packet(self, number: int, *fields: bytes) -> None:
         """Send a response packet; no field but the last may hold a NUL."""
-        body = b"\0".join(fields)
-        self.send(_header(RESPONSE, number, len(body)) + body)
+        if len(fields[-1]) >= LARGE_ANSWER:
+            # Apart from the rest, and so never copied.
+            head = b"\0".join([*fields[:-1], b""])
+            self.send(_header(RESPONSE, number, len(head) + len(fields[-1])) + head)
+            self.send(fields[-1])
+        else:
+            body = b"\0".join(fields)
+            self.send(_header(RESPONSE, number, len(body)) + body)
 
     def send_error(self, code: bytes, text: str) -> None:
         """Send an ERROR packet."""
@@ -233,14 +245,17 @@ class GearmanServerProtocol(Protocol):
         out = self._out
         if not out or self._lost:
             return
-        data = b"".join(out) if len(out) > 1 else out[0]
-        out.clear()
+        self._out = []
         if self._paused:
             if self._unsent > MAX_UNSENT:
                 self._drop_slow_reader()
                 return
-            self._unsent += len(data)
-        direct.write(self.transport, data)
+            self._unsent += sum(map(len, out))
+        if self._out_large:
+            self._out_large = False
+            direct.write_pieces(self.transport, out)
+        else:
+            direct.write(self.transport, b"".join(out) if len(out) > 1 else out[0])
 
     def _drop_slow_reader(self) -> None:
         _log.warn(
@@ -259,7 +274,7 @@ class GearmanServerProtocol(Protocol):
         if self._closing or self._lost:
             return
         self.flush()
-        self._closing = True
+        self._closing = self._halted = True
         self._cut = self.factory.reactor.callLater(CLOSE_LIMIT, self.transport.abortConnection)
         # A transport with a paused producer would wait for it before it closes.
         self.transport.unregisterProducer()
