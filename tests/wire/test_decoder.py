@@ -266,8 +266,8 @@ class LargePacketTests(SynchronousTestCase):
 
     def assert_read(self, packet: bytes, *expected: Any) -> None:
         stream = packet + encode(REQUEST, PRE_SLEEP) + b"version\n"
-        for cut in (1, 5, HEADER_SIZE, HEADER_SIZE + 3, len(packet) - 1):
-            found = run(Decoder(), [stream[:cut], stream[cut:]])
+        for at in (1, 5, HEADER_SIZE, HEADER_SIZE + 3, len(packet) - 1):
+            found = run(Decoder(), [stream[:at], stream[at:]])
             self.assertEqual(found.packets, [*expected, (PRE_SLEEP, []), (TEXT, [b"version"])])
 
     def test_fields_and_data(self) -> None:
