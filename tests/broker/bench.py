@@ -12,6 +12,7 @@ from txgearman.broker.broker import Broker
 from txgearman.broker.job import Job
 from txgearman.broker.peers import Client, Worker
 from txgearman.broker.policy import Policy
+from txgearman.broker.uniques import Uniques
 
 START: float = 1000.0
 """What the monotonic clock of a bench shows at first, in seconds."""
@@ -172,12 +173,17 @@ def said(client: Client) -> list[tuple[Any, ...]]:
     return end.take()
 
 
+def uniques_of(uniques: Uniques) -> dict[bytes, Any]:
+    """All that `uniques` holds, by key."""
+    return {key: entry for shard in uniques._shards for key, entry in shard.items()}
+
+
 def leftovers(broker: Broker) -> dict[str, Any]:
     """What a broker still holds in its indexes; empty once every job and every peer is gone."""
     held: dict[str, Any] = {
-        "jobs": dict(broker._jobs),
-        "uniques": dict(broker._uniques._jobs),
-        "data uniques": dict(broker._data_uniques._jobs),
+        "jobs": dict(broker._handles),
+        "uniques": uniques_of(broker._uniques),
+        "data uniques": uniques_of(broker._data_uniques),
         "ability sets": dict(broker._ability_sets),
         "timeouts": len(broker._timeouts),
         "epochs": len(broker._epochs),

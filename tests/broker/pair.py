@@ -9,7 +9,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from tests.broker.bench import Bench, leftovers, said
+from tests.broker.bench import Bench, leftovers, said, uniques_of
 from tests.broker.model import Full, Model, ModelJob, ModelWorker, NotFound
 from txgearman.broker.broker import LONGEST_NAP
 from txgearman.broker.job import JobState
@@ -307,10 +307,10 @@ class Pair:
         """Nothing is missing from the broker's indexes, and nothing is left in them."""
         model, broker = self.model, self.broker
         seconds = {handle for job in model.jobs for _, handle in job.watchers}
-        assert broker._jobs.keys() == {job.handle for job in model.jobs} | seconds
+        assert dict(broker._handles).keys() == {job.handle for job in model.jobs} | seconds
         keys = [job.key for job in model.jobs if job.key is not None]
-        assert broker._uniques._jobs.keys() == {name for kind, name in keys if kind == "unique"}
-        assert broker._data_uniques._jobs.keys() == {name for kind, name in keys if kind == "data"}
+        assert uniques_of(broker._uniques).keys() == {name for kind, name in keys if kind == "unique"}
+        assert uniques_of(broker._data_uniques).keys() == {name for kind, name in keys if kind == "data"}
         assert len(broker._timeouts) == len(model.limited)
         assert len(broker._epochs) == len(model.held)
         for name, client in self.clients:

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.broker.bench import Bench
+from tests.broker.bench import Bench, uniques_of
 from txgearman.broker import deadlines, function
 from txgearman.broker.abilities import levels_of
-from txgearman.broker.broker import SHRINK_STEP
 from txgearman.broker.deadlines import Deadline, Deadlines
 from txgearman.broker.function import Function
+from txgearman.broker.handles import CHUNK_BITS, Handles
 from txgearman.broker.job import Job, JobState
 from txgearman.broker.policy import Policy
 from txgearman.broker.uniques import Uniques
 
 LEVELS = levels_of(Policy())
+SIZE = 1 << CHUNK_BITS
 
 
 def job(name: bytes = b"H:t:1", of: Function | None = None, priority: int = 1) -> Job:
@@ -181,7 +181,7 @@ class UniquesTests(SynchronousTestCase):
         self.assertIsNone(uniques.find(b"u", Function(b"g", LEVELS)))
         self.assertIsNone(uniques.find(b"v", each.function))
         uniques.remove(b"u", each)
-        self.assertEqual(uniques._jobs, {})
+        self.assertEqual(uniques_of(uniques), {})
 
     def test_several_functions(self) -> None:
         uniques = Uniques()
@@ -204,7 +204,7 @@ class UniquesTests(SynchronousTestCase):
         self.assertIs(uniques.newest(b"u"), again)
         uniques.remove(b"u", jobs[1])
         uniques.remove(b"u", again)
-        self.assertEqual(uniques._jobs, {})
+        self.assertEqual(uniques_of(uniques), {})
 
     def test_a_key_of_one_function_costs_one_entry(self) -> None:
         uniques = Uniques()
@@ -212,7 +212,59 @@ class UniquesTests(SynchronousTestCase):
         uniques.add(b"u", first)
         uniques.add(b"u", second)
         uniques.remove(b"u", second)
-        self.assertIs(uniques._jobs[b"u"], first)
+        self.assertIs(uniques_of(uniques)[b"u"], first)
+
+
+class HandlesTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.handles = Handles(b"H:%d")
+
+    def take(self) -> bytes:
+        handle = self.handles.next()
+        self.handles.newest[handle] = job(handle)
+        return handle
+
+    def test_handles_count_from_1(self) -> None:
+        self.assertEqual([self.take() for _ in range(3)], [b"H:%d:1", b"H:%d:2", b"H:%d:3"])
+
+    def test_what_is_no_handle_names_no_job(self) -> None:
+        self.take()
+        for name in (
+            b"",
+            b"1",
+            b"H:%d:",
+            b"H:%d:01",
+            b"H:%d:2",
+            b"H:%d:1 ",
+            b"H:%d:x",
+            b"H:%d:" + b"1" * 5000,
+        ):
+            self.assertIsNone(self.handles.get(name), name)
+
+    def test_over_several_chunks(self) -> None:
+        handles = [self.take() for _ in range(3 * SIZE + 5)]
+        self.assertEqual([name for name, _job in self.handles], handles)
+        for handle in handles:
+            found = self.handles.get(handle)
+            assert found is not None
+            self.assertEqual(found.handle, handle)
+        self.handles.remove(handles[SIZE])
+        self.assertIsNone(self.handles.get(handles[SIZE]))
+
+    def test_a_chunk_goes_with_its_last_job(self) -> None:
+        handles = [self.take() for _ in range(4 * SIZE)]
+        for handle in handles[1:]:
+            self.handles.remove(handle)
+        # That of the first job, and the newest, to which the next will belong.
+        self.assertEqual(len(self.handles._chunks), 2)
+        self.handles.remove(handles[0])
+        self.assertEqual(len(self.handles._chunks), 1)
+        self.assertEqual(dict(self.handles), {})
+
+    def test_a_newest_chunk_that_is_empty_goes_with_the_next(self) -> None:
+        for _ in range(5 * SIZE):
+            self.handles.remove(self.take())
+        self.assertEqual(len(self.handles._chunks), 1)
 
 
 class MemoryTests(SynchronousTestCase):
@@ -220,14 +272,15 @@ class MemoryTests(SynchronousTestCase):
         bench = Bench()
         # One that stays must not keep the tables either.
         bench.queue(b"f", b"later", run_at=1e9)
-        for number in range(3 * SHRINK_STEP):
+        count = 20_000
+        for number in range(count):
             bench.queue(b"f", b"%d" % number)
             bench.queue(b"f", b"-", b"%d" % number)
-        for table in self.tables(bench):
-            self.assertGreater(sys.getsizeof(table), 500_000)
-        self.assertEqual(len(bench.handles(bench.worker("w", b"f"))), 6 * SHRINK_STEP + 1)
-        for table in self.tables(bench):
-            self.assertLess(sys.getsizeof(table), 350_000)
+        self.assertGreater(self.size(bench), 2_500_000)
+        self.assertGreaterEqual(len(bench.handles(bench.worker("w", b"f"))), 2 * count)
+        self.assertLess(self.size(bench), 400_000)
 
-    def tables(self, bench: Bench) -> tuple[Any, ...]:
-        return bench.broker._jobs, bench.broker._uniques._jobs, bench.broker._data_uniques._jobs
+    def size(self, bench: Bench) -> int:
+        broker = bench.broker
+        tables = [*broker._handles._chunks.values(), *broker._uniques._shards, *broker._data_uniques._shards]
+        return sum(map(sys.getsizeof, tables))

@@ -11,7 +11,6 @@ name what matters to the code beside them.
 from __future__ import annotations
 
 import operator
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
@@ -19,6 +18,7 @@ from txgearman.broker.abilities import AbilitySet, levels_of
 from txgearman.broker.deadlines import Deadlines
 from txgearman.broker.ends import Alarm
 from txgearman.broker.function import Function
+from txgearman.broker.handles import Handles
 from txgearman.broker.job import NO_PROGRESS, NOBODY, PRIORITIES, Job, JobState, Priority
 from txgearman.broker.numbers import leading_number
 from txgearman.broker.peers import Client, Worker, WorkerState
@@ -33,13 +33,6 @@ UNIQUE_IS_DATA: Final = b"-"
 LONGEST_NAP: Final = 60.0
 """Seconds after which the clocks are compared again while an EPOCH job waits, so that a step of the
 wall clock is noticed."""
-
-SHRINK_STEP: Final = 4096
-"""Each time the number of jobs falls to a multiple of this, the tables are looked at."""
-
-SPARSE: Final = 300
-"""Bytes per entry above which a table is made anew: three times what a dictionary has that has just
-grown."""
 
 # Names local to the module: an enum's member costs two look-ups each time on the hot path.
 _QUEUED: Final = JobState.QUEUED
@@ -77,9 +70,7 @@ class Broker:
             next(index for index, level in enumerate(self._levels) if priority in level)
             for priority in range(PRIORITIES)
         )
-        self._handle_format = policy.handle_prefix.replace(b"%", b"%%") + b":%d"
-        self._last_handle = 0
-        self._jobs: dict[bytes, Job] = {}
+        self._handles = Handles(policy.handle_prefix)
         self._uniques = Uniques()
         self._data_uniques = Uniques()
         self._functions: dict[bytes, Function] = {}
@@ -118,10 +109,9 @@ class Broker:
                 return
         if function.limits is not None and function.full(priority):
             raise QueueFull
-        self._last_handle += 1
-        handle = self._handle_format % self._last_handle
+        handle = self._handles.next()
         job = Job(handle, function, unique, data, priority, background, reducer)
-        self._jobs[handle] = job
+        self._handles.newest[handle] = job
         function.total += 1
         self._total += 1
         if unique:
@@ -138,7 +128,7 @@ class Broker:
 
     def status(self, handle: bytes) -> JobStatus:
         """The status of the job with this handle."""
-        return _status(self._jobs.get(handle))
+        return _status(self._handles.get(handle))
 
     def status_by_unique(self, unique: bytes) -> JobStatus:
         """The status of the newest live job with this unique, whatever its function."""
@@ -154,7 +144,7 @@ class Broker:
         for handle, job in client.jobs.items():
             del job.watchers[client, handle]
             if handle != job.handle:
-                del self._jobs[handle]
+                self._handles.remove(handle)
             if not job.watchers and not job.background and job.state is not _RUNNING:
                 self._discard(job)
         client.jobs.clear()
@@ -321,7 +311,7 @@ class Broker:
         The job is gone at once. gearmand only flags it: it is still counted until a worker comes by.
         A running job's worker is not told, as the protocol has no way to; what it reports is dropped.
         """
-        job = self._jobs.get(handle)
+        job = self._handles.get(handle)
         if job is None:
             raise JobNotFound
         if job.worker is not None:
@@ -343,7 +333,7 @@ class Broker:
 
     def jobs(self) -> Iterator[JobView]:
         """All jobs, in the order they were submitted."""
-        for handle, job in list(self._jobs.items()):
+        for handle, job in self._handles:
             # A job is also found by the handles that it has for repeated submits of one client.
             if job.state is not _GONE and handle == job.handle:
                 yield JobView(
@@ -410,9 +400,8 @@ class Broker:
             return
         handle = job.handle
         if handle in client.jobs:
-            self._last_handle += 1
-            handle = self._handle_format % self._last_handle
-            self._jobs[handle] = job
+            handle = self._handles.next()
+            self._handles.newest[handle] = job
         job.watch(client, handle)
         client.jobs[handle] = job
         client.end.created(handle)
@@ -497,26 +486,14 @@ class Broker:
                 self._uniques.remove(unique, job)
             elif job.data:
                 self._data_uniques.remove(job.data, job)
-        del self._jobs[job.handle]
-        if not self._total % SHRINK_STEP:
-            self._shrink()
+        self._handles.remove(job.handle)
         watchers = job.watchers
         for client, name in watchers:
             del client.jobs[name]
             if name != job.handle:
-                del self._jobs[name]
+                self._handles.remove(name)
         job.watchers = NOBODY
         return watchers
-
-    def _shrink(self) -> None:
-        """Let the tables go that a deeper queue has needed.
-
-        A dictionary does not shrink by deletions: after a million jobs it keeps 80 MiB.
-        """
-        if sys.getsizeof(self._jobs) > SPARSE * (len(self._jobs) + SHRINK_STEP):
-            self._jobs = dict(self._jobs)
-            self._uniques.shrink()
-            self._data_uniques.shrink()
 
     def _forget_deadline(self, job: Job) -> None:
         assert job.deadline is not None

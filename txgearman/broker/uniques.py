@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from txgearman.broker.function import Function
     from txgearman.broker.job import Job
+
+SHARDS: Final = 256
+"""Tables that the keys are spread over. One table would grow in one go, which at two million jobs holds
+everything up for half a second, and would keep its memory when the queue has drained."""
+
+_SHARD: Final = SHARDS - 1
 
 
 class Uniques:
@@ -15,14 +21,14 @@ class Uniques:
     A key that one function uses, which is nearly every key, costs one dictionary entry.
     """
 
-    __slots__ = ("_jobs",)
+    __slots__ = ("_shards",)
 
     def __init__(self) -> None:
-        self._jobs: dict[bytes, Job | dict[Function, Job]] = {}
+        self._shards: list[dict[bytes, Job | dict[Function, Job]]] = [{} for _ in range(SHARDS)]
 
     def find(self, key: bytes, function: Function) -> Job | None:
         """The live job of `function` with this key."""
-        entry = self._jobs.get(key)
+        entry = self._shards[hash(key) & _SHARD].get(key)
         if entry is None:
             return None
         if isinstance(entry, dict):
@@ -31,30 +37,31 @@ class Uniques:
 
     def newest(self, key: bytes) -> Job | None:
         """The live job with this key that was added last, whatever its function."""
-        entry = self._jobs.get(key)
+        entry = self._shards[hash(key) & _SHARD].get(key)
         if isinstance(entry, dict):
             return entry[next(reversed(entry))]
         return entry
 
     def add(self, key: bytes, job: Job) -> None:
         """Add a job that `find` does not find yet."""
-        entry = self._jobs.setdefault(key, job)
+        shard = self._shards[hash(key) & _SHARD]
+        entry = shard.setdefault(key, job)
         if entry is not job:
             if isinstance(entry, dict):
                 entry[job.function] = job
             else:
-                self._jobs[key] = {entry.function: entry, job.function: job}
-
-    def shrink(self) -> None:
-        """Give back the memory of a table that was larger once."""
-        self._jobs = dict(self._jobs)
+                shard[key] = {entry.function: entry, job.function: job}
 
     def remove(self, key: bytes, job: Job) -> None:
         """Remove a job that was added."""
-        entry = self._jobs[key]
+        shard = self._shards[hash(key) & _SHARD]
+        entry = shard[key]
         if entry is job:
-            del self._jobs[key]
+            del shard[key]
+            if not shard:
+                # A dictionary keeps its table when entries are deleted, and lets it go when cleared.
+                shard.clear()
         elif isinstance(entry, dict):
             del entry[job.function]
             if len(entry) == 1:
-                (self._jobs[key],) = entry.values()
+                (shard[key],) = entry.values()

@@ -22,7 +22,7 @@ from txgearman.wire.limits import MAX_PACKET
 
 _log = Logger()
 
-GC_THRESHOLDS: Final = (10_000, 50, 1_000)
+GC_THRESHOLDS: Final = (10_000, 10, 100_000)
 """For `gc.set_threshold`: objects made and not freed before the youngest are looked through, how often
 that before the middle-aged, how often that before all."""
 

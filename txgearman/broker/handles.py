@@ -1,0 +1,68 @@
+"""Job handles: making them, and finding the live job that one names.
+
+Handles are kept in chunks of consecutive numbers. One dictionary for all would have to grow in one go,
+which at two million jobs holds everything up for a third of a second, and would keep its memory when
+the queue has drained. A chunk is small enough to stay in the processor's cache while it fills, and goes
+when its last job goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from txgearman.broker.job import Job
+
+CHUNK_BITS: Final = 12
+"""Binary digits of a handle's number that stay within a chunk: 4096 handles."""
+
+_LAST_IN_CHUNK: Final = (1 << CHUNK_BITS) - 1
+_MAX_DIGITS: Final = 20
+
+
+class Handles:
+    """The live jobs by handle; `prefix` is what handles begin with, ahead of a colon and a number.
+
+    `newest` is the chunk that the last handle from `next` belongs to. Whoever takes a handle puts its
+    job there; a job may have several.
+    """
+
+    __slots__ = ("_chunks", "_format", "_last", "_prefix", "newest")
+
+    def __init__(self, prefix: bytes) -> None:
+        self._prefix = prefix + b":"
+        self._format = prefix.replace(b"%", b"%%") + b":%d"
+        self._last = 0
+        self.newest: dict[bytes, Job] = {}
+        self._chunks = {0: self.newest}
+
+    def next(self) -> bytes:
+        """A handle that was never given before."""
+        self._last = number = self._last + 1
+        if not number & _LAST_IN_CHUNK:
+            if not self.newest:
+                del self._chunks[(number - 1) >> CHUNK_BITS]
+            self.newest = self._chunks[number >> CHUNK_BITS] = {}
+        return self._format % number
+
+    def get(self, handle: bytes) -> Job | None:
+        """The live job with this handle, which may be anything that a peer sent."""
+        digits = handle.removeprefix(self._prefix)
+        if len(digits) > _MAX_DIGITS or not digits.isdigit():
+            return None
+        chunk = self._chunks.get(int(digits) >> CHUNK_BITS)
+        return None if chunk is None else chunk.get(handle)
+
+    def remove(self, handle: bytes) -> None:
+        """Forget a handle of a live job."""
+        number = int(handle[len(self._prefix) :]) >> CHUNK_BITS
+        chunk = self._chunks[number]
+        del chunk[handle]
+        if not chunk and chunk is not self.newest:
+            del self._chunks[number]
+
+    def __iter__(self) -> Iterator[tuple[bytes, Job]]:
+        """All handles with their jobs, in the order they were made; those made meanwhile may be left out."""
+        for chunk in list(self._chunks.values()):
+            yield from list(chunk.items())
