@@ -242,32 +242,18 @@ class Broker:
 
     def complete(self, worker: Worker, handle: bytes, data: bytes) -> None:
         """The job is done. Raises `JobNotFound`."""
-        job = worker.jobs.pop(handle, None)
-        if job is None:
-            self._not_reported(worker, handle, "Job given in work result not found")
-            return
-        worker.ended = handle
-        for client, name in self._end(job):
+        for client, name in self._ended(worker, handle, "Job given in work result not found"):
             client.end.completed(name, data)
 
     def fail(self, worker: Worker, handle: bytes) -> None:
         """The job failed and is not tried again. Raises `JobNotFound`."""
-        job = worker.jobs.pop(handle, None)
-        if job is None:
-            self._not_reported(worker, handle, "Job given in work result not found")
-            return
-        worker.ended = handle
-        for client, name in self._end(job):
+        for client, name in self._ended(worker, handle, "Job given in work result not found"):
             client.end.failed(name)
 
     def exception(self, worker: Worker, handle: bytes, data: bytes) -> None:
         """The job's function raised; the job has ended. Raises `JobNotFound`."""
-        job = worker.jobs.pop(handle, None)
-        if job is None:
-            self._not_reported(worker, handle, "An exception was received for a job that does not exist")
-            return
-        worker.ended = handle
-        for client, name in self._end(job):
+        text = "An exception was received for a job that does not exist"
+        for client, name in self._ended(worker, handle, text):
             client.end.exception(name, data)
 
     def leave_worker(self, worker: Worker) -> None:
@@ -505,6 +491,15 @@ class Broker:
         job = worker.jobs.get(handle)
         if job is not None:
             return job.watchers
+        self._not_reported(worker, handle, text)
+        return ()
+
+    def _ended(self, worker: Worker, handle: bytes, text: str) -> Iterable[tuple[Client, bytes]]:
+        """End the worker's job; returns and raises as `_reported` does."""
+        job = worker.jobs.pop(handle, None)
+        if job is not None:
+            worker.ended = handle
+            return self._end(job)
         self._not_reported(worker, handle, text)
         return ()
 
