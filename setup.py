@@ -1,8 +1,6 @@
 """Packaging of txgearman: the metadata lives here, the tools' settings in pyproject.toml."""
 
-import os
 import re
-import sys
 from pathlib import Path
 
 from setuptools import setup
@@ -10,12 +8,9 @@ from setuptools import setup
 HERE = Path(__file__).parent
 VERSION = re.search(r'^VERSION = "(.+)"$', (HERE / "txgearman/version.py").read_text(), re.M)[1]
 
-# With TXGEARMAN_COMPILE=1 the pure rooms are compiled by mypyc from the same typed source; nothing else
-# changes.
-COMPILED = os.environ.get("TXGEARMAN_COMPILE") == "1"
-PURE_ROOMS = ["txgearman/errors.py", "txgearman/broker", "txgearman/wire"]
-
 EXTRAS = {
+    "cli": ["click>=8.1", "rich>=13.7"],
+    "processes": ["pebble>=5.0.7"],
     "tls": ["twisted[tls]>=24.7"],
 }
 DEVELOPMENT = {
@@ -25,21 +20,6 @@ DEVELOPMENT = {
     "check": ["ruff>=0.6", "mypy>=1.11", "mypy-zope>=1.0.5", "import-linter>=2.0"],
     "docs": ["sphinx>=7.4", "furo>=2024.8"],
 }
-
-
-def extensions():
-    """The pure rooms as extension modules, if they are asked for."""
-    # While pip asks what the build needs, mypyc is not there yet.
-    if not COMPILED or "egg_info" in sys.argv:
-        return []
-    from mypyc.build import mypycify
-
-    rooms = [HERE / room for room in PURE_ROOMS]
-    modules = [
-        module for room in rooms for module in ([room] if room.is_file() else sorted(room.glob("*.py")))
-    ]
-    names = [str(module.relative_to(HERE)) for module in modules if module.name != "__init__.py"]
-    return mypycify(["--config-file=", "--follow-imports=silent", *names], opt_level="3")
 
 
 setup(
@@ -54,7 +34,9 @@ setup(
     # (with one it would overwrite Twisted's own), so the packages are listed.
     packages=[
         "txgearman",
+        "txgearman.blocking",
         "txgearman.broker",
+        "txgearman.cli",
         "txgearman.client",
         "txgearman.connection",
         "txgearman.server",
@@ -64,10 +46,8 @@ setup(
     ],
     # Without this an editable installation hides the plugin from twistd.
     package_dir={"": "."},
-    ext_modules=extensions(),
-    # Only asked of the index where they are used.
-    setup_requires=["mypy>=1.11"] if COMPILED else [],
     package_data={"txgearman": ["py.typed"]},
+    entry_points={"console_scripts": ["txgearman=txgearman.cli:main"]},
     install_requires=["twisted>=24.7"],
     extras_require={
         **EXTRAS,

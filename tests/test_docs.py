@@ -181,6 +181,34 @@ class Roles(SynchronousTestCase):
         self.assertIn("the job may run or may have run: no result came", self.gearman.wait(waiting))
         self.assertIn("nothing was sent", self.gearman.wait(run(client, "parse", b"1")))
 
+    def test_several_servers(self) -> None:
+        module = example("several_servers.py")
+        second = MemoryGearman(clock=self.gearman.clock)
+        worker = second.worker(codec="json")
+        worker.register("forecast", lambda job: [job.data["city"], ["rain"] * job.data["days"]])
+        self.gearman.wait(worker.start())
+        # Whichever server has the job, only the second is up in the end.
+        with printed() as lines:
+            running = Deferred.fromCoroutine(
+                module.main(self.gearman.clock, [self.gearman.endpoint, second.endpoint])
+            )
+            self.gearman.turn(1)
+            self.gearman.stop()
+            self.gearman.wait(running)
+        self.assertEqual(lines, ["['Köln', ['rain', 'rain', 'rain']]"])
+
+    def test_administer(self) -> None:
+        main = example("administer.py").main
+        client = self.gearman.client()
+        for function in ("resize", "resize", "paint"):
+            self.gearman.wait(client.submit(function, b"", background=True))
+        worker = self.gearman.worker()
+        worker.register("paint", lambda job: Deferred())
+        self.gearman.wait(worker.start())
+        with printed() as lines:
+            self.gearman.wait(main(self.gearman.clock, self.gearman.endpoint))
+        self.assertEqual(lines, ["txgearman-0.1.0", "resize: 2 jobs wait for 0 workers"])
+
     def test_offline(self) -> None:
         module = example("offline.py")
         clock, endpoint = self.gearman.clock, self.gearman.endpoint
@@ -238,6 +266,44 @@ class Embedding(TestCase):
             await self.assertServes(reactor, f"tcp:127.0.0.1:{listening.getHost().port}")
         finally:
             await module.stop(factory, listening)
+
+    @on_reactor
+    async def test_pools(self) -> None:
+        from twisted.internet import reactor
+
+        notes: list[str] = []
+        servers = [await example("own_endpoint.py").listen(reactor, 0) for _ in range(2)]
+        endpoints = [f"tcp:127.0.0.1:{listening.getHost().port}" for _, listening in servers]
+        worker = example("pools.py").make_worker(reactor, endpoints, notes.append)
+        worker.startService()
+        try:
+            for endpoint in endpoints:
+                async with Client(reactor, endpoint) as client:  # type: ignore[arg-type]
+                    for function, data, result in (
+                        ("count_down", b'{"from": 3}', b'{"steps":3}'),
+                        ("write_index", b"null", b"null"),
+                    ):
+                        job = await client.submit(function, data)
+                        self.assertEqual(await job.result(timeout=10), result)
+                    job = await client.submit("count_down", b"{}")
+                    await self.assertFailure(job.result(timeout=10), errors.JobRaised)
+        finally:
+            await worker.stop()
+            for factory, listening in servers:
+                await example("own_endpoint.py").stop(factory, listening)
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 2)
+        self.assertEqual(
+            notes,
+            [
+                "begin count_down",
+                'end count_down: {"steps":3}',
+                "begin write_index",
+                "end write_index: null",
+                "begin count_down",
+                "failed count_down: 'from'",
+            ]
+            * 2,
+        )
 
     @on_reactor
     async def test_application_file_serves(self) -> None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any, Final
 
-from twisted.internet.abstract import FileDescriptor
 from twisted.internet.tcp import Connection
 
 try:
@@ -91,13 +90,10 @@ def unsent(transport: ITransport) -> int:
     Counts what Twisted keeps and, where the system tells it, what the kernel keeps. 0 for transports
     that are no sockets of Twisted's.
     """
-    below: Any = transport
-    # TLS, and wrapped protocols, stand on a transport of their own.
-    while below is not None and not isinstance(below, FileDescriptor):
-        below = getattr(below, "transport", None)
-    if below is None:
+    # Not asked by type: TLS stands in between and passes these names on to the connection below it.
+    socketed: Any = transport
+    if not hasattr(socketed, "_tempDataLen"):
         return 0
-    socketed: Any = below  # Twisted's annotations do not know its methods
     kept = len(socketed.dataBuffer) - socketed.offset + socketed._tempDataLen
     return int(kept) + _unacknowledged(socketed.fileno())
 

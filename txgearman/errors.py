@@ -162,6 +162,25 @@ class JobRaised(JobError):
         self.data = data
 
 
+class BadPayload(JobError):
+    """A payload of the job could not be decoded by the codec. `data` is the payload, bytes."""
+
+    def __init__(self, handle: bytes, data: bytes, why: str) -> None:
+        super().__init__(
+            handle,
+            f"a payload of the job {handle.decode('utf-8', 'backslashreplace')} cannot be decoded: {why}",
+        )
+        self.data = data
+
+
+class AdminError(ClientError):
+    """The server refused an admin command with an ERR line. `text` is what it says behind ``ERR``."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+
 # -- what functions of a worker raise and meet --------------------------------------------------
 
 
@@ -171,3 +190,27 @@ class FailJob(GearmanError):
 
 class JobOver(GearmanError):
     """Something was sent for a job that has ended, or whose connection was lost."""
+
+
+class TimeLimitExceeded(GearmanError):
+    """A worker's function ran longer than its ``time_limit`` of `seconds`; the job failed."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"the function ran longer than its time limit of {seconds:g} seconds")
+        self.seconds = seconds
+
+
+class ProcessDied(GearmanError):
+    """The worker process that ran a job ended in the middle of it."""
+
+
+class RaisedInProcess(GearmanError):
+    """A function raised in a worker process.
+
+    `text` is the exception's type and message, `traceback` its traceback there, both str.
+    """
+
+    def __init__(self, text: str, traceback: str) -> None:
+        super().__init__(text)
+        self.text = text
+        self.traceback = traceback

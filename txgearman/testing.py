@@ -46,12 +46,13 @@ class MemoryGearman:
     """A job server in memory, with a clock that stands still until it is turned.
 
     `settings` are those of the server. `clock` is what server, clients and workers take the time from;
-    it begins at 0, also as the wall clock by which EPOCH jobs run. `server` is the server's
-    `GearmanServerFactory`. `endpoint` is a client endpoint that leads to it.
+    it begins at 0, also as the wall clock by which EPOCH jobs run. To have several servers, give the
+    others the clock of the first. `server` is the server's `GearmanServerFactory`. `endpoint` is a client
+    endpoint that leads to it.
     """
 
-    def __init__(self, settings: Settings | None = None) -> None:
-        self.clock = Clock()
+    def __init__(self, settings: Settings | None = None, clock: Clock | None = None) -> None:
+        self.clock = Clock() if clock is None else clock
         self.endpoint: IStreamClientEndpoint = _MemoryEndpoint(self)
         self.running = False
         self._settings = settings
@@ -82,13 +83,24 @@ class MemoryGearman:
 
     # -- its users ------------------------------------------------------------------------------
 
-    def client(self, **options: Any) -> Client:
-        """A client of this server; `options` are those of `Client`."""
-        return Client(self.clock, self.endpoint, **options)
+    def client(self, *others: MemoryGearman, **options: Any) -> Client:
+        """A client of this server, and of the `others`; `options` are those of `Client`.
 
-    def worker(self, **options: Any) -> Worker:
-        """A worker of this server, not started; `options` are those of `Worker`."""
-        return Worker(self.clock, self.endpoint, **options)
+        Its connections are not checked for life if nothing is said of it: here no connection ends without
+        both sides being told, and `wait` sees better that nothing is under way.
+        """
+        options.setdefault("check_interval", None)
+        return Client(self.clock, [self.endpoint, *(other.endpoint for other in others)], **options)
+
+    def worker(self, *others: MemoryGearman, **options: Any) -> Worker:
+        """A worker of this server, and of the `others`, not started; `options` are those of `Worker`.
+
+        Its connections are not checked for life either.
+        """
+        options.setdefault("check_interval", None)
+        options.setdefault("check_interval", None)
+        endpoints: Any = [self.endpoint, *(other.endpoint for other in others)] if others else self.endpoint
+        return Worker(self.clock, endpoints, **options)
 
     def connect(self, protocol: IProtocol) -> MemoryTransport:
         """Join any protocol to the server; returns the protocol's transport.

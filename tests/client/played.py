@@ -21,7 +21,7 @@ class PlayedClientTestCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
         self.endpoint = PlayedEndpoint()
-        self.client = Client(self.clock, self.endpoint)
+        self.client = Client(self.clock, self.endpoint, check_interval=None)
         self.successResultOf(self.client.connect())
         self.assertEqual(self.server.heard(), [EXCEPTIONS])
         self.server.say(OPTION_RES, b"exceptions")

@@ -229,3 +229,4 @@ class CloseTests(SynchronousTestCase):
                 raise AssertionError("not reached")
 
         self.failureResultOf(Deferred.fromCoroutine(use()), NotConnected)
+        self.assertEqual(self.clock.getDelayedCalls(), [], "and nobody tries any more")

@@ -57,6 +57,7 @@ class MatchingTests(SynchronousTestCase):
         for step, number in steps:
             run.step(step, number)
         run.server.lose()
+        run.client.close()
         for asked in run.all:
             self.assertEqual(len(asked.outcomes), 1, asked)
             (outcome,) = asked.outcomes
@@ -79,7 +80,7 @@ class Run:
     def __init__(self, piece: int, handles: int) -> None:
         self.clock = Clock()
         endpoint = PlayedEndpoint()
-        self.client = Client(self.clock, endpoint)
+        self.client = Client(self.clock, endpoint, check_interval=None)
         self.client.connect()
         self.server = endpoint.server
         self.all: list[Asked] = []

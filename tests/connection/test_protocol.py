@@ -66,7 +66,7 @@ class PacketProtocolTests(SynchronousTestCase):
             "magic": b"\0BAD" + bytes(8),
             "a request": ECHO,
             "a type of no packet": b"\0RES\0\0\0\x63\0\0\0\0",
-            "too few fields": b"\0RES\0\0\0\x0d\0\0\0\x01H",
+            "too few fields": b"\0RES\0\0\0\x14\0\0\0\x01H",
             "too large": b"\0RES\0\0\0\x11" + (MAX + 1).to_bytes(4, "big"),
         }.items():
             with self.subTest(name):

@@ -490,6 +490,22 @@ async def _start(kind: str, options: Sequence[str], folder: Path) -> Server:
     raise AssertionError("unreachable")
 
 
+async def start_again(server: Server) -> Server:
+    """Another server like `server`, which has ended, on the same port and folder.
+
+    Whoever calls this ends it. Raises `AssertionError` with its log if it does not answer.
+    """
+    command = _COMMANDS[server.kind](server.port, server.folder)
+    program = start_program(command, output=server.folder / _OUTPUT)
+    again = Server(server.kind, server.port, program, server.folder)
+    try:
+        await _answers(again)
+    except BaseException:
+        await program.kill()
+        raise
+    return again
+
+
 def _gearmand_command(port: int, folder: Path) -> list[str]:
     return [
         "gearmand",

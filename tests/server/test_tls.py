@@ -19,8 +19,8 @@ from tests.interop.programs import HOST, free_port
 from tests.server.lines import Line, close
 from tests.server.peers import req, res
 from tests.support import on_reactor
+from txgearman.keepalive import Keepalive
 from txgearman.server import GearmanService, Settings, make_service
-from txgearman.server.keepalive import Keepalive
 
 
 def write_certificate(folder: Path) -> tuple[Path, Path]:

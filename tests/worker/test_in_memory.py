@@ -12,6 +12,26 @@ from txgearman.worker import Job
 RETRY = 30.0
 
 
+class BusyElsewhereTests(SynchronousTestCase):
+    def test_a_worker_that_another_server_keeps_busy_does_not_hold_up_a_job(self) -> None:
+        """It sleeps on this server, has slept longest, and is woken; the job is for whoever has time."""
+        first = MemoryGearman()
+        second = MemoryGearman(clock=first.clock)
+        busy = first.worker(second)
+        busy.register("f", lambda job: Deferred())
+        first.wait(busy.start())
+        first.turn()
+        first.wait(first.client().submit("f", b""))
+        first.turn()
+        idle = second.worker()
+        idle.register("f", lambda job: b"r")
+        first.wait(idle.start())
+        job = first.wait(second.client().submit("f", b""))
+        self.assertEqual(first.wait(job.result(), limit=1), b"r")
+        with capturedLogs():
+            first.wait(busy.stop(0))
+
+
 class OutlivedTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.gearman = MemoryGearman()

@@ -69,6 +69,56 @@ class WorkerExpectations(Expectations):
             self.assertEqual(results, [b"0", b"1", b"2", b"3", b"4"])
 
     @on_reactor
+    async def test_a_function_with_a_limit_of_its_own(self) -> None:
+        finish: Deferred[None] = Deferred()
+        full: Deferred[None] = Deferred()
+        running: list[bytes] = []
+        limited, free = f"{self.prefix}limited", f"{self.prefix}free"
+
+        async def function(job: Job) -> bytes:
+            running.append(job.function)
+            if len(running) == 3:
+                full.callback(None)
+            await finish
+            return bytes(job.data)
+
+        async with self.serve() as server, self.joined(server, concurrency=3) as (client, worker):
+            worker.register(limited, function, concurrency=1)
+            worker.register(free, function)
+            jobs = [await client.submit(limited, b"%d" % number) for number in range(3)]
+            jobs += [await client.submit(free, b"%d" % number) for number in range(2)]
+            await full
+            self.assertEqual(await server.status(limited), (3, 1, 1))
+            self.assertEqual(await server.status(free), (2, 2, 1))
+            finish.callback(None)
+            results = await gatherResults([job.result(RUN_LIMIT) for job in jobs])
+            self.assertEqual(results, [b"0", b"1", b"2", b"0", b"1"])
+
+    @on_reactor
+    async def test_a_stop_lets_the_running_job_end_and_leaves_the_next_to_others(self) -> None:
+        finish: Deferred[bytes] = Deferred()
+        begun: Deferred[Job] = Deferred()
+        name = f"{self.prefix}f"
+
+        def hold(job: Job) -> Deferred[bytes]:
+            begun.callback(job)
+            return finish
+
+        async with self.serve() as server, self.joined(server) as (client, worker):
+            worker.register(name, hold)
+            first, second = [await client.submit(name, b"") for _ in range(2)]
+            await begun
+            stopped = worker.stop()
+            finish.callback(b"r")
+            self.assertEqual(await first.result(RUN_LIMIT), b"r")
+            await stopped
+            await server.has(name, jobs=1, active=0, workers=0)
+            worker.unregister(name)
+            worker.register(name, lambda job: b"again")
+            await worker.start()
+            self.assertEqual(await second.result(RUN_LIMIT), b"again")
+
+    @on_reactor
     async def test_a_function_registered_late_gets_the_jobs_that_wait(self) -> None:
         async with self.serve() as server, self.joined(server) as (client, worker):
             name = f"{self.prefix}f"

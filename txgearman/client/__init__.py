@@ -1,17 +1,24 @@
 """The client: submits jobs, follows them and asks for their state."""
 
+from txgearman.client.admin import Admin
 from txgearman.client.client import Client
 from txgearman.client.job import Job
 from txgearman.client.status import JobStatus
 from txgearman.client.submission import Priority
 from txgearman.client.updates import DataUpdate, StatusUpdate, Update, WarningUpdate
+from txgearman.wire.replies import ConnectionStatus, FunctionStatus, JobEntry, PriorityStatus
 
 __all__ = [
+    "Admin",
     "Client",
+    "ConnectionStatus",
     "DataUpdate",
+    "FunctionStatus",
     "Job",
+    "JobEntry",
     "JobStatus",
     "Priority",
+    "PriorityStatus",
     "StatusUpdate",
     "Update",
     "WarningUpdate",

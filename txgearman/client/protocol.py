@@ -19,6 +19,8 @@ from txgearman.client.job import Job
 from txgearman.client.status import JobStatus, number_from
 from txgearman.client.submission import Submission
 from txgearman.client.updates import DataUpdate, StatusUpdate, Update, WarningUpdate
+from txgearman.codecs import BYTES, Codec
+from txgearman.connection.heartbeat import Check
 from txgearman.connection.protocol import PacketProtocol
 from txgearman.errors import BrokenStream, ConnectionLost, JobFailed, JobRaised, ServerError
 from txgearman.wire.codec import frame
@@ -56,13 +58,26 @@ class _Request(NamedTuple):
 
 
 class ClientProtocol(PacketProtocol):
-    """Speaks for a client on one connection. `on_ended` is called when it cannot be used any more."""
+    """Speaks for a client on one connection.
+
+    `server` is what the server is called, `codec` makes values of the payloads of jobs, and `on_ended` is
+    called when the connection cannot be used any more.
+    """
 
     def __init__(
-        self, clock: IReactorTime, max_packet: int, on_ended: Callable[[ClientProtocol], object]
+        self,
+        clock: IReactorTime,
+        max_packet: int,
+        on_ended: Callable[[ClientProtocol], object],
+        *,
+        check: Check | None = None,
+        server: str = "",
+        codec: Codec = BYTES,
     ) -> None:
-        super().__init__(clock, max_packet)
+        super().__init__(clock, max_packet, check)
         self._on_ended = on_ended
+        self._server_name = server
+        self._codec = codec
         self._requests: deque[_Request] = deque()
         # Jobs by handle. gearmand gives one handle to all submits of one unique, and sends each packet
         # about it as often as the job was submitted here.
@@ -84,9 +99,13 @@ class ClientProtocol(PacketProtocol):
 
     # -- requests -------------------------------------------------------------------------------
 
-    def submit(self, submission: Submission) -> Deferred[Job]:
-        """Submit a job. Returns a Deferred of the `Job`; when it is cancelled, the job is ignored."""
-        job = Job(self.clock, submission.function, submission.unique, submission.background)
+    def submit(self, submission: Submission, job: Job | None = None) -> Deferred[Job]:
+        """Submit a job. Returns a Deferred of the `Job`; when it is cancelled, the job is ignored.
+
+        `job` is the job's object if it was submitted before, to a server that was lost.
+        """
+        if job is None:
+            job = Job(self.clock, submission.function, submission.unique, submission.background, self._codec)
         return self._ask(submission.packet, submission.body, JOB_CREATED, job)
 
     def status(self, handle: bytes) -> Deferred[JobStatus]:
@@ -106,6 +125,10 @@ class ClientProtocol(PacketProtocol):
         self._requests.append(_Request(answer, about, asker))
         self.write_soon(frame(REQUEST, packet, body))
         return asker
+
+    def ask_for_life(self) -> None:
+        # One that is lost is told by `ended`.
+        self.echo(b"").addErrback(lambda _failure: None)
 
     # -- the connection's calls -----------------------------------------------------------------
 
@@ -128,7 +151,7 @@ class ClientProtocol(PacketProtocol):
             request.asker.errback(ConnectionLost(f"no answer came: {why}"))
         for same_handle in jobs.values():
             for job in same_handle:
-                job._fail(partial(ConnectionLost, f"no result came: {why}"))
+                job._lose(partial(ConnectionLost, f"no result came: {why}"))
 
     # -- answers, to requests in their order ----------------------------------------------------
 
@@ -145,6 +168,7 @@ class ClientProtocol(PacketProtocol):
         request = self._next_request(JOB_CREATED)
         job: Job = request.about
         job.handle = handle
+        job.server = self._server_name
         if not job.background:
             # A job whose submitter has gone too: its share of the packets for a handle will come.
             self._jobs.setdefault(handle, []).append(job)

@@ -1,10 +1,14 @@
-"""What a server says of a job that was asked about. No I/O."""
+"""What servers say of a job that was asked about. No I/O."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 
 _NUMBER: Final = re.compile(rb"[ \t]*([+-]?[0-9]{1,20})")
 
@@ -32,3 +36,38 @@ def number_from(text: bytes) -> int:
     """
     match = _NUMBER.match(text)
     return int(match[1]) if match else 0
+
+
+def known(answers: Sequence[Deferred[JobStatus]]) -> Deferred[JobStatus]:
+    """The first answer of a server that knows the job.
+
+    If none does, one that says so; and if none answers at all, the failure of one. To cancel this cancels
+    all of them.
+    """
+    if len(answers) == 1:
+        return answers[0]
+
+    def cancel(_result: Deferred[JobStatus]) -> None:
+        for answer in answers:
+            answer.cancel()
+
+    result: Deferred[JobStatus] = Deferred(cancel)
+    unknown: list[JobStatus] = []
+    failures: list[Failure] = []
+
+    def collect(answer: JobStatus | Failure) -> None:
+        if isinstance(answer, Failure):
+            failures.append(answer)
+        elif not answer.known:
+            unknown.append(answer)
+        elif not result.called:
+            result.callback(answer)
+        if len(unknown) + len(failures) == len(answers) and not result.called:
+            if unknown:
+                result.callback(unknown[0])
+            else:
+                result.errback(failures[0])
+
+    for answer in answers:
+        answer.addBoth(collect)
+    return result

@@ -5,26 +5,27 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
-from txgearman.errors import ClientError, UpdatesLost
+from txgearman.errors import BadPayload, ClientError, UpdatesLost
 
 
 @dataclass(frozen=True, slots=True)
 class DataUpdate:
-    """A part of the result, sent ahead of its end (WORK_DATA)."""
+    """A part of the result, sent ahead of its end (WORK_DATA). `data` is what the client's codec makes of
+    it, bytes without one."""
 
-    data: bytes
+    data: Any
 
 
 @dataclass(frozen=True, slots=True)
 class WarningUpdate:
-    """A warning, in whatever form the worker's function gave it (WORK_WARNING)."""
+    """A warning (WORK_WARNING). `data` is what the client's codec makes of it, bytes without one."""
 
-    data: bytes
+    data: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,37 +60,50 @@ class UpdateStream:
 
     def __init__(self) -> None:
         self._callbacks: dict[type[Update], list[Callable[..., object]]] = {}
-        self._kept: deque[Update] = deque()
+        self._kept: deque[tuple[Update | BadPayload, int]] = deque()
         self._room = KEPT_BYTES
         self._spilled = False
         self._ended = False
         self._error: Callable[[], ClientError] | None = None
         self._reader: Deferred[None] | None = None
 
-    def add(self, update: Update) -> None:
-        """An update came."""
+    def add(self, update: Update, size: int | None = None) -> None:
+        """An update came. `size` is the length of its payload in bytes, unless that is its data."""
         callbacks = self._callbacks.get(type(update))
         if callbacks is not None:
             for callback in callbacks:
                 self._call(callback, update)
             return
-        self._room -= _size(update)
+        if size is None:
+            size = 0 if isinstance(update, StatusUpdate) else len(update.data)
+        self._keep(update, size)
+
+    def add_bad(self, kind: type[Update], error: BadPayload) -> None:
+        """An update of `kind` came that cannot be decoded: the reader raises `error` in its place."""
+        if kind in self._callbacks:
+            self._log.error("An update was thrown away: {error}", error=error)
+        else:
+            self._keep(error, len(error.data))
+
+    def _keep(self, item: Update | BadPayload, size: int) -> None:
+        size += UPDATE_OVERHEAD
+        self._room -= size
         if self._room < 0 or self._spilled:
             self._spilled = True
         else:
-            self._kept.append(update)
+            self._kept.append((item, size))
         self._wake()
 
     def listen(self, kind: type[_U], callback: Callable[[_U], object]) -> None:
         """Call `callback` with each update of `kind`, those kept so far first."""
         self._callbacks.setdefault(kind, []).append(callback)
         kept, self._kept = self._kept, deque()
-        for update in kept:
+        for update, size in kept:
             if isinstance(update, kind):
-                self._room += _size(update)
+                self._room += size
                 self._call(callback, update)
             else:
-                self._kept.append(update)
+                self._kept.append((update, size))
 
     def finish(self, error: Callable[[], ClientError] | None) -> None:
         """The job has ended; `error` makes the exception if it did not end well."""
@@ -115,8 +129,10 @@ class UpdateStream:
                 await self._reader
             finally:
                 self._reader = None
-        update = self._kept.popleft()
-        self._room += _size(update)
+        update, size = self._kept.popleft()
+        self._room += size
+        if isinstance(update, BadPayload):
+            raise update
         return update
 
     def _wake(self) -> None:
@@ -128,7 +144,3 @@ class UpdateStream:
             callback(update)
         except Exception:
             self._log.failure("A callback for updates of a job raised")
-
-
-def _size(update: Update) -> int:
-    return UPDATE_OVERHEAD + (0 if isinstance(update, StatusUpdate) else len(update.data))

@@ -15,9 +15,16 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txgearman import direct
+from txgearman.connection.heartbeat import Check, Heartbeat
 from txgearman.errors import BrokenStream
-from txgearman.wire.codec import REFUSED, Decoder
-from txgearman.wire.packets import RESPONSE
+from txgearman.keepalive import Keepalive
+from txgearman.wire.codec import REFUSED, Decoder, frame
+from txgearman.wire.packets import ECHO_REQ, REQUEST, RESPONSE
+
+KEEPALIVE: Final = Keepalive(idle=60, interval=15, count=4)
+"""A server that says nothing for a minute is probed, and given up two minutes after its last sign of life.
+The echo check is faster; this is for where that is switched off. Linux's own default is two hours, and NAT
+devices forget a connection long before."""
 
 CLOSE_SECONDS: Final = 10.0
 """Seconds that `PacketProtocol.close` gives the server to take what was written; then the connection is
@@ -28,12 +35,14 @@ class PacketProtocol(Protocol):
     """The end of a connection that sends requests and receives responses.
 
     Subclasses say what happens by `opened`, `received` and `ended`. `clock` gives the time for
-    `CLOSE_SECONDS`; `max_packet` is the largest body of a packet in bytes, either way.
+    `CLOSE_SECONDS` and `check`; `max_packet` is the largest body of a packet in bytes, either way.
+    `check` says when a silent server is taken for dead; None for never. The server's answers to the
+    check reach `received` as ECHO_RES.
     """
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, max_packet: int) -> None:
+    def __init__(self, clock: IReactorTime, max_packet: int, check: Check | None = None) -> None:
         self.clock = clock
         self.max_packet = max_packet
         self.open = False
@@ -44,6 +53,12 @@ class PacketProtocol(Protocol):
         self._gone = False
         self._closing: list[Deferred[None]] = []
         self._cut: IDelayedCall | None = None
+        self._written = 0
+        self._heartbeat = (
+            None
+            if check is None
+            else Heartbeat(clock, check, self.ask_for_life, self._delivered, self._take_for_dead)
+        )
 
     # -- for subclasses -------------------------------------------------------------------------
 
@@ -56,10 +71,18 @@ class PacketProtocol(Protocol):
     def ended(self, why: str) -> None:
         """No packet will be received any more, and none can be sent. Called once, after `opened`."""
 
+    def ask_for_life(self) -> None:
+        """Ask for an echo, whose answer shows that the server is there.
+
+        A subclass that matches answers with requests puts its own in the place of this.
+        """
+        self.write_soon(frame(REQUEST, ECHO_REQ, b""))
+
     def write(self, data: bytes) -> None:
         """Send whole packets, at once if nothing is ahead of them."""
         assert self.transport is not None
         self._flush()
+        self._written += len(data)
         direct.write(self.transport, data)
 
     def write_soon(self, data: bytes) -> None:
@@ -68,6 +91,7 @@ class PacketProtocol(Protocol):
         if self._handling:
             self._out.append(data)
         else:
+            self._written += len(data)
             self.transport.write(data)
 
     # -- for owners -----------------------------------------------------------------------------
@@ -93,15 +117,17 @@ class PacketProtocol(Protocol):
 
     def connectionMade(self) -> None:
         if ITCPTransport.providedBy(self.transport):
-            # Each write is whole packets, so waiting for more only delays them.
-            self.transport.setTcpNoDelay(True)
-            self.transport.setTcpKeepAlive(True)
+            KEEPALIVE.apply(self.transport)
         self.open = True
+        if self._heartbeat is not None:
+            self._heartbeat.start()
         self.opened()
 
     def dataReceived(self, data: bytes) -> None:
         if not self.open:
             return
+        if self._heartbeat is not None:
+            self._heartbeat.hear()
         self._handling = True
         try:
             self._handle(data)
@@ -138,12 +164,24 @@ class PacketProtocol(Protocol):
             data = b"".join(self._out)
             self._out.clear()
             if self.open and self.transport is not None:
+                self._written += len(data)
                 direct.write(self.transport, data)
 
     def _end(self, why: str) -> None:
         if self.open:
             self.open = False
+            if self._heartbeat is not None:
+                self._heartbeat.stop()
             self.ended(why)
+
+    def _delivered(self) -> int:
+        assert self.transport is not None
+        return self._written - direct.unsent(self.transport)
+
+    def _take_for_dead(self, why: str) -> None:
+        self._log.warn("Dropping the connection to {server}: {why}", server=self._server(), why=why)
+        self._end(why)
+        self._abort()
 
     def _abort(self) -> None:
         # Every transport of Twisted's endpoints has it, though only the TCP interface names it.
@@ -159,8 +197,9 @@ class PacketFactory(Factory):
 
     noisy = False
 
-    def __init__(self, build: Callable[[], PacketProtocol]) -> None:
+    def __init__(self, build: Callable[[], Any]) -> None:
         self._build = build
 
-    def buildProtocol(self, addr: IAddress | None) -> PacketProtocol:
-        return self._build()
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        protocol: Protocol = self._build()
+        return protocol

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from txgearman.broker.policy import UNLIMITED, FunctionOrder, Policy
-from txgearman.server.keepalive import MAX_KEEPALIVE, Keepalive
+from txgearman.keepalive import MAX_KEEPALIVE, Keepalive
 from txgearman.wire.limits import MAX_HANDLE, MAX_PACKET
 
 DEFAULT_ENDPOINT: Final = "tcp:4730:interface=127.0.0.1"

@@ -5,16 +5,18 @@ from __future__ import annotations
 import gc
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from types import FrameType
 from typing import Any, Final
 
 from twisted.application.service import IService, Service
+from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python.usage import Options as TwistedOptions
 from twisted.python.usage import UsageError
 
 from txgearman.broker.policy import UNLIMITED, FunctionOrder
-from txgearman.server.keepalive import Keepalive
+from txgearman.keepalive import Keepalive
 from txgearman.server.service import GearmanService, check_endpoint, make_service
 from txgearman.server.settings import DEFAULT_ENDPOINT, Settings, default_handle_prefix
 from txgearman.version import VERSION
@@ -171,7 +173,12 @@ def makeService(options: Options) -> IService:
     """The service that ``twistd gearmand`` runs."""
     from twisted.internet import reactor
 
-    server = make_service(options.settings, reactor=reactor, on_shutdown=reactor.stop)
+    def stop_reactor() -> None:
+        # A signal may have stopped it meanwhile.
+        with suppress(ReactorNotRunning):
+            reactor.stop()
+
+    server = make_service(options.settings, reactor=reactor, on_shutdown=stop_reactor)
     _raise_file_limit(int(options["file-descriptors"]))
     _tune_garbage_collection()
     _GracefulSignal(server, reactor).setServiceParent(server)

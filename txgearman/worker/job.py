@@ -1,32 +1,48 @@
-"""A job as the function sees it that runs it. Nothing is decided here."""
+"""A job as the function sees it that runs it, in whatever thread or process. Nothing is decided here."""
 
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
-from txgearman.connection.arguments import body_of, data_bytes
+from txgearman.codecs import Codec, encoded
+from txgearman.connection.arguments import body_of
 from txgearman.errors import JobOver
 from txgearman.wire.codec import frame
 from txgearman.wire.packets import REQUEST, WORK_DATA, WORK_STATUS, WORK_WARNING
 
 if TYPE_CHECKING:
-    from txgearman.connection.protocol import PacketProtocol
+    from twisted.internet.defer import Deferred
+
+
+class Outlet(Protocol):
+    """The way from a running job to its server.
+
+    `codec` makes payloads, `max_packet` is the largest body of a packet in bytes.
+    """
+
+    codec: Codec
+    max_packet: int
+
+    def write(self, data: bytes) -> None:
+        """Send a whole packet, behind those sent before."""
+        ...
 
 
 class Job:
     """A job that a worker was given.
 
-    Attributes, all of them bytes as on the wire: `handle` is the server's name for the job, `function`
-    the name of its function, `unique` the key it was submitted with, `data` its input; `reducer` is the
-    name of the reducing function, None for a job without one.
+    Attributes: `handle` is the server's name for the job, `function` the name of its function, `unique`
+    the key it was submitted with, all bytes as on the wire; `reducer` is the name of the reducing
+    function, bytes, None for a job without one. `data` is its input, as the worker's codec gives it:
+    bytes, if no codec was chosen.
     """
 
-    __slots__ = ("_protocol", "data", "function", "handle", "reducer", "unique")
+    __slots__ = ("_lingers", "_outlet", "data", "function", "handle", "reducer", "unique")
 
     def __init__(
         self,
-        protocol: PacketProtocol,
+        outlet: Outlet,
         handle: bytes,
         function: bytes,
         unique: bytes,
@@ -37,23 +53,31 @@ class Job:
         self.function = function
         self.unique = unique
         self.reducer = reducer
-        self.data = data
-        self._protocol: PacketProtocol | None = protocol
+        self.data: Any = data
+        self._outlet: Outlet | None = outlet
+        # Fires when what cannot be ended has ended: the job has an outcome, but its function still runs.
+        self._lingers: Deferred[None] | None = None
 
     def __repr__(self) -> str:
         return f"<Job {self.handle!r} of {self.function!r}>"
 
-    def send_data(self, data: bytes) -> None:
-        """Send a part of the result, as bytes, to the clients that wait for it.
+    def send_data(self, data: Any) -> None:
+        """Send a part of the result to the clients that wait for it: bytes, or what the codec takes.
 
-        Raises `TypeError` if `data` is not bytes, `ValueError` if it is larger than a packet may be,
-        and `JobOver` once the job has ended or its connection is lost.
+        Raises what the codec raises, for the codec of bytes `TypeError` if `data` is not bytes;
+        `ValueError` if it is larger than a packet may be; and `JobOver` once the job has ended or its
+        connection is lost.
         """
-        self._send(WORK_DATA, data_bytes(data, "the data"))
+        outlet = self._open()
+        self._send(outlet, WORK_DATA, encoded(outlet.codec, data))
 
-    def send_warning(self, data: bytes) -> None:
-        """Send a warning, as bytes, to the clients that wait. Raises as `send_data` does."""
-        self._send(WORK_WARNING, data_bytes(data, "the warning"))
+    def send_warning(self, data: Any) -> None:
+        """Send a warning to the clients that wait: bytes, or what the codec takes.
+
+        Raises as `send_data` does.
+        """
+        outlet = self._open()
+        self._send(outlet, WORK_WARNING, encoded(outlet.codec, data))
 
     def send_status(self, numerator: int, denominator: int) -> None:
         """Tell the server, and the clients that wait, that `numerator` of `denominator` is done.
@@ -64,15 +88,23 @@ class Job:
         numbers = operator.index(numerator), operator.index(denominator)
         if min(numbers) < 0:
             raise ValueError(f"a status is made of numbers of 0 or more: {numerator} of {denominator}")
-        self._send(WORK_STATUS, b"%d\0%d" % numbers)
+        self._send(self._open(), WORK_STATUS, b"%d\0%d" % numbers)
 
     @property
     def over(self) -> bool:
-        """Whether the job has ended here, or its connection is lost: nobody waits for it any more."""
-        return self._protocol is None
+        """Whether the job has ended here, or its connection is lost: nobody waits for it any more.
 
-    def _send(self, packet: int, content: bytes) -> None:
-        if self._protocol is None:
+        In a worker process it is False as long as the function runs: the process of a job that is over
+        is ended.
+        """
+        return self._outlet is None
+
+    def _open(self) -> Outlet:
+        outlet = self._outlet
+        if outlet is None:
             raise JobOver(f"the job {self.handle!r} is over")
-        body = body_of((self.handle, content), self._protocol.max_packet)
-        self._protocol.write(frame(REQUEST, packet, body))
+        return outlet
+
+    def _send(self, outlet: Outlet, packet: int, content: bytes) -> None:
+        body = body_of((self.handle, content), outlet.max_packet)
+        outlet.write(frame(REQUEST, packet, body))

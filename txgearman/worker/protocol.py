@@ -1,8 +1,7 @@
 """The worker's end of one connection: offering functions, asking for jobs, reporting how they ended.
 
-Asks for one job at a time, and only while fewer than `concurrency` run. Where the server has none the
-connection sleeps until the server wakes it; where the server wakes it in vain again and again, it takes
-its time.
+Asks for one job at a time, and only when `Turns` says so. Where the server has none the connection sleeps
+until the server wakes it; where the server wakes it in vain again and again, it takes its time.
 """
 
 from __future__ import annotations
@@ -15,14 +14,17 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
+from txgearman.codecs import BYTES, Codec
 from txgearman.connection.arguments import body_of
+from txgearman.connection.heartbeat import Check
 from txgearman.connection.protocol import PacketProtocol
-from txgearman.errors import FailJob
+from txgearman.errors import FailJob, JobOver, RaisedInProcess, TimeLimitExceeded
 from txgearman.wire.codec import frame
 from txgearman.wire.packets import (
     CAN_DO,
     CAN_DO_TIMEOUT,
     CANT_DO,
+    ECHO_RES,
     ERROR,
     GRAB_JOB_ALL,
     JOB_ASSIGN,
@@ -40,8 +42,10 @@ from txgearman.wire.packets import (
     WORK_FAIL,
     name_of,
 )
-from txgearman.worker.functions import Function, call, exception_text, result_bytes
+from txgearman.worker.functions import Function, call, exception_text, exception_traceback
+from txgearman.worker.hooks import NO_HOOKS, Hooks, finished, follow
 from txgearman.worker.job import Job
+from txgearman.worker.turns import ASKING, READY, Limit, State, Turns, occupy, release
 
 VAIN_WAKES: Final = 10
 """How often in a row a connection may be woken at once and yet get no job, before it pauses. gearmand
@@ -58,15 +62,22 @@ _SLEEP: Final = frame(REQUEST, PRE_SLEEP, b"")
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a worker says of itself on each of its connections.
+    """What a worker says of itself on a connection, and how it runs the jobs it gets there.
 
-    `functions` are the functions by name, and may change; `client_id` is the name that the server shows
-    for the connection, None for none; `concurrency` is how many jobs may run at once.
+    `functions` are the functions by name, and may change; `limits` those that its jobs count for; `turns`
+    says when to ask for one. `client_id` is the name that the server shows for the connection, None for
+    none. `codec` makes the data of jobs. `tracebacks` says whether submitters are told the traceback of
+    an exception. `check` says when a silent server is taken for dead, None for never.
     """
 
     functions: Mapping[bytes, Function]
-    client_id: bytes | None
-    concurrency: int
+    limits: tuple[Limit, ...]
+    turns: Turns
+    client_id: bytes | None = None
+    codec: Codec = BYTES
+    hooks: Hooks = NO_HOOKS
+    tracebacks: bool = False
+    check: Check | None = None
 
 
 class WorkerProtocol(PacketProtocol):
@@ -80,14 +91,20 @@ class WorkerProtocol(PacketProtocol):
         on_opened: Callable[[WorkerProtocol], object],
         on_ended: Callable[[WorkerProtocol], object],
     ) -> None:
-        super().__init__(clock, max_packet)
+        super().__init__(clock, max_packet, offer.check)
+        self.codec = offer.codec
+        self.state = READY
+        self.limits = offer.limits
+        self.emptied_at = 0.0
         self._offer = offer
+        self._functions = offer.functions
+        self._hooks = offer.hooks
+        self._turns = offer.turns
         self._on_opened = on_opened
         self._on_ended = on_ended
+        self._on_idle: Callable[[], object] | None = None
         # The jobs that run, each with the Deferred of its outcome, None while a function is in its call.
         self._running: dict[Job, Deferred[Any] | None] = {}
-        self._grabbing = False
-        self._asleep = False
         self._vain_wakes = 0
         self._slept_at = 0.0
         self._pause: IDelayedCall | None = None
@@ -100,16 +117,17 @@ class WorkerProtocol(PacketProtocol):
             NOOP: self._woken,
             OPTION_RES: self._option_accepted,
             ERROR: self._refused,
+            ECHO_RES: self._echoed,
         }
 
     # -- the worker's calls ---------------------------------------------------------------------
 
     def announce(self, function: Function) -> None:
         """Offer a function from now on."""
-        if self._asleep:
+        if self.state in (State.ASLEEP, State.EMPTY):
             # The server does not wake a sleeper for jobs that wait already, so ask.
-            self._asleep = False
-            self._send_and_grab(_can_do(function))
+            self.state = READY
+            self._send_and_ask(_can_do(function))
         else:
             self.write(_can_do(function))
 
@@ -117,14 +135,31 @@ class WorkerProtocol(PacketProtocol):
         """Offer a function no more."""
         self.write(frame(REQUEST, CANT_DO, name))
 
+    def when_idle(self, call: Callable[[], object]) -> None:
+        """Call this when no job runs here: now, or whenever the last has been reported."""
+        self._on_idle = call
+        if not self._running:
+            call()
+
+    # -- the calls of turns ---------------------------------------------------------------------
+
+    def ask(self) -> None:
+        self.write(_GRAB)
+
+    def sleep(self) -> None:
+        self.state = State.ASLEEP
+        self._slept_at = self.clock.seconds()
+        self.write(_SLEEP)
+
     # -- the connection's calls -----------------------------------------------------------------
 
     def opened(self) -> None:
         client_id = self._offer.client_id
         introduction = [] if client_id is None else [frame(REQUEST, SET_CLIENT_ID, client_id)]
         introduction.append(frame(REQUEST, OPTION_REQ, b"exceptions"))
-        introduction += map(_can_do, self._offer.functions.values())
-        self._send_and_grab(b"".join(introduction))
+        introduction += map(_can_do, self._functions.values())
+        self._turns.join(self)
+        self._send_and_ask(b"".join(introduction))
         self._on_opened(self)
 
     def received(self, number: int, fields: list[Any]) -> None:
@@ -135,18 +170,20 @@ class WorkerProtocol(PacketProtocol):
             self._log.debug("Ignoring {packet}, which is not for workers", packet=name_of(number))
 
     def ended(self, why: str) -> None:
+        self._turns.leave(self)
         self._on_ended(self)
         if self._pause is not None:
             self._pause.cancel()
             self._pause = None
         running, self._running = self._running, {}
         for job, outcome in running.items():
-            job._protocol = None
+            job._outlet = None
             self._log.warn(
                 "The connection ended while {job} ran, its outcome is discarded: {why}", job=job, why=why
             )
             if outcome is not None:
                 self._cancel(outcome, job)
+        self._turns.turn()
 
     def _cancel(self, outcome: Deferred[Any], job: Job) -> None:
         try:
@@ -168,29 +205,36 @@ class WorkerProtocol(PacketProtocol):
         self._run(Job(self, handle, function, unique, reducer or None, data))
 
     def _no_job(self) -> None:
-        self._grabbing = False
-        self._asleep = True
-        self._slept_at = self.clock.seconds()
-        self.write(_SLEEP)
+        if self.state is not ASKING:
+            return
+        self.state = State.EMPTY
+        self.emptied_at = self.clock.seconds()
+        release(self)
+        self._send_and_ask()
 
     def _woken(self) -> None:
-        if not self._asleep:
+        if self.state is not State.ASLEEP:
             return
-        self._asleep = False
         if self.clock.seconds() - self._slept_at > WAKE_PAUSE:
             self._vain_wakes = 0
         if self._vain_wakes < VAIN_WAKES:
             self._vain_wakes += 1
-            self._send_and_grab()
+            self.state = READY
+            self._send_and_ask()
         else:
+            self.state = State.PAUSED
             self._pause = self.clock.callLater(WAKE_PAUSE, self._resume)
 
     def _resume(self) -> None:
         self._pause = None
-        self._send_and_grab()
+        self.state = READY
+        self._send_and_ask()
 
     def _option_accepted(self, _option: bytes) -> None:
         self._exceptions = True
+
+    def _echoed(self, _data: bytes) -> None:
+        """The server is there; that bytes came has been noticed already."""
 
     def _refused(self, code: bytes, text: bytes) -> None:
         self._log.warn(
@@ -202,69 +246,127 @@ class WorkerProtocol(PacketProtocol):
     # -- jobs -----------------------------------------------------------------------------------
 
     def _run(self, job: Job) -> None:
-        self._grabbing = False
+        if self.state is ASKING:
+            self.state = READY
+        else:
+            occupy(self)
         self._vain_wakes = 0
-        function = self._offer.functions.get(job.function)
+        function = self._functions.get(job.function)
         if function is None:
             # It crossed with CANT_DO, on which the server takes back the function's jobs.
             self._log.info("Leaving {job} to the server: the function was unregistered", job=job)
-            self._send_and_grab()
+            release(self)
+            self._send_and_ask()
             return
         self._running[job] = None
         try:
-            outcome = call(function, job)
+            if function.decode is not None:
+                job.data = function.decode(job.data)
+            if self._hooks.before_job is None:
+                outcome = call(function, job, self.clock)
+            else:
+                outcome = Deferred.fromCoroutine(self._prepare_and_call(function, job))
         # Even a function that wants to end the process must not end the worker's connection only.
         except BaseException:
             self._raised(Failure(), job)
             return
-        if not isinstance(outcome, Deferred):
-            self._returned(outcome, job)
-            return
+        if isinstance(outcome, Deferred):
+            self._await(outcome, job, function)
+        else:
+            self._returned(outcome, job, function)
+
+    async def _prepare_and_call(self, function: Function, job: Job) -> object:
+        assert self._hooks.before_job is not None
+        await finished(self._hooks.before_job(job))
+        return await finished(call(function, job, self.clock))
+
+    def _await(self, outcome: Deferred[Any], job: Job, function: Function) -> None:
         stopped = job.over
         if not stopped:
             self._running[job] = outcome
-        outcome.addCallbacks(self._returned, self._raised, callbackArgs=(job,), errbackArgs=(job,))
+        outcome.addCallbacks(self._returned, self._raised, callbackArgs=(job, function), errbackArgs=(job,))
         if stopped:
             # The function ended the connection before it returned.
             self._cancel(outcome, job)
         else:
-            self._send_and_grab()
+            self._send_and_ask()
 
-    def _returned(self, result: object, job: Job) -> None:
-        if job.over:
+    def _returned(self, result: object, job: Job, function: Function) -> None:
+        if job._outlet is None:
+            self._raised(Failure(JobOver("the connection was lost, the result is discarded")), job)
             return
         try:
-            body = body_of((job.handle, result_bytes(result, job.function)), self.max_packet)
-        except (TypeError, ValueError):
+            payload = function.encode(result)
+            body = body_of((job.handle, payload), self.max_packet)
+        except Exception:
             self._raised(Failure(), job)
-        else:
+            return
+        after = self._hooks.after_job
+        if after is None:
             self._report(job, WORK_COMPLETE, body)
+        else:
+            follow(after, job, payload, lambda: self._report(job, WORK_COMPLETE, body))
 
     def _raised(self, failure: Failure, job: Job) -> None:
-        if job.over:
-            return
+        packet, body = WORK_FAIL, job.handle
+        if job._outlet is not None:
+            packet, body = self._failure_report(failure, job)
+        on_failure = self._hooks.on_failure
+        if on_failure is None:
+            self._report(job, packet, body)
+        else:
+            follow(on_failure, job, failure, lambda: self._report(job, packet, body))
+
+    def _failure_report(self, failure: Failure, job: Job) -> tuple[int, bytes]:
+        """The packet that tells the server of a failure, and its body. The failure is logged."""
         error = failure.value
         assert error is not None
         if isinstance(error, FailJob):
             self._log.info("{job} failed: {error}", job=job, error=error)
+            return WORK_FAIL, job.handle
+        if isinstance(error, TimeLimitExceeded):
+            self._log.warn("{job} failed: {error}", job=job, error=error)
+        elif isinstance(error, RaisedInProcess):
+            self._log.failure("{job} raised in its process: {trace}", failure, job=job, trace=error.traceback)
         else:
             self._log.failure("{job} raised", failure, job=job)
-            if self._exceptions:
-                self._report(job, WORK_EXCEPTION, job.handle + b"\0" + exception_text(error))
-                return
-        self._report(job, WORK_FAIL, job.handle)
+        if not self._exceptions:
+            return WORK_FAIL, job.handle
+        text = exception_traceback(failure) if self._offer.tracebacks else exception_text(error)
+        return WORK_EXCEPTION, job.handle + b"\0" + text
 
     def _report(self, job: Job, packet: int, body: bytes) -> None:
         """The job has ended: say how, and ask for the next in the same write."""
-        job._protocol = None
+        if job._outlet is None:
+            # The connection is lost.
+            self._when_ended(job)
+            return
+        job._outlet = None
         del self._running[job]
-        self._send_and_grab(frame(REQUEST, packet, body))
+        if job._lingers is None:
+            asks = self._turns.pass_on(self)
+        else:
+            self._when_ended(job)
+            asks = self._turns.turn(self)
+        packets = frame(REQUEST, packet, body)
+        self.write(packets + _GRAB if asks else packets)
+        if self._on_idle is not None and not self._running:
+            self._on_idle()
 
-    def _send_and_grab(self, packets: bytes = b"") -> None:
-        """Send `packets`, and ask for a job if one can run and the server may have one."""
-        waiting = self._grabbing or self._asleep or self._pause is not None
-        if not waiting and len(self._running) < self._offer.concurrency:
-            self._grabbing = True
+    def _when_ended(self, job: Job) -> None:
+        """Free the place of a job with an outcome, if need be when what it left running has ended."""
+        if job._lingers is None:
+            self._ended_at_last()
+        else:
+            job._lingers.addCallback(lambda _: self._ended_at_last())
+
+    def _ended_at_last(self) -> None:
+        release(self)
+        self._turns.turn()
+
+    def _send_and_ask(self, packets: bytes = b"") -> None:
+        """Send `packets`, and ask for a job if it is this connection's turn."""
+        if self._turns.turn(self):
             packets += _GRAB
         if packets:
             self.write(packets)

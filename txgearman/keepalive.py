@@ -1,4 +1,4 @@
-"""Finding peers that vanished without a word: TCP keepalive on accepted connections."""
+"""Finding peers that vanished without a word: TCP keepalive, for the ends of all roles."""
 
 from __future__ import annotations
 
@@ -25,6 +25,14 @@ class Keepalive:
         """Set this, and no delay of small packets, on a connection. gearmand always sets both."""
         transport.setTcpNoDelay(True)
         transport.setTcpKeepAlive(True)
+        # Below TLS is the transport with the socket.
+        socketed: Any = getattr(transport, "transport", transport)
+        if not hasattr(socketed, "getHandle"):
+            return
+        handle = socketed.getHandle()
+        # Twisted's UNIX transports pass for TCP ones, but know no such options.
+        if handle.family not in (socket.AF_INET, socket.AF_INET6):
+            return
         for option, value in (
             ("TCP_KEEPIDLE", self.idle),
             ("TCP_KEEPINTVL", self.interval),
@@ -32,9 +40,7 @@ class Keepalive:
         ):
             number = getattr(socket, option, None)  # not on every system
             if value != _SYSTEM_DEFAULT and number is not None:
-                # Below TLS is the transport with the socket.
-                socketed: Any = getattr(transport, "transport", transport)
-                socketed.getHandle().setsockopt(socket.IPPROTO_TCP, number, value)
+                handle.setsockopt(socket.IPPROTO_TCP, number, value)
 
 
 MAX_KEEPALIVE: Final = Keepalive(32767, 32767, 127)

@@ -1,0 +1,549 @@
+"""The blocking client on a server of ours, which loses connections, stops and starts as the test says."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import threading
+import time
+from collections import deque
+from contextlib import ExitStack
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from tests.blocking.served import LIMIT, Hand, Served, reversing, until, working
+from tests.interop.programs import HOST, free_port
+from txgearman import blocking as gearman
+from txgearman import errors as package_errors
+from txgearman.blocking import errors
+
+
+class _Case(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.stack = ExitStack()
+        self.addCleanup(self.stack.close)
+        self.server = self.stack.enter_context(Served())
+
+    def client(self, *servers: Any, kind: type[gearman.GearmanClient] = gearman.GearmanClient) -> Any:
+        client = kind(list(servers or [self.server.address]))
+        self.stack.callback(client.shutdown)
+        return client
+
+    def reversing(self) -> Hand:
+        return self.stack.enter_context(reversing(self.server.address))
+
+
+class Submitting(_Case):
+    def test_result(self) -> None:
+        self.reversing()
+        request = self.client().submit_job("reverse", "Grüße, 世界", poll_timeout=LIMIT)
+        self.assertEqual(request.result, "界世 ,eßürG")
+        self.assertEqual(request.state, gearman.JOB_COMPLETE)
+        self.assertIs(request.complete, True)
+        self.assertIs(request.timed_out, False)
+        self.assertEqual(request.job.data, "Grüße, 世界")
+        self.assertEqual(len(request.job.unique), 32)
+        self.assertTrue(request.job.handle.startswith("H:"))
+        self.assertEqual(request.job.connection.get_address(), (HOST, self.server.port))
+        self.assertIs(request.job, request.gearman_job)
+
+    def test_bytes_that_are_no_text_come_back_as_they_were(self) -> None:
+        data = bytes(range(256))
+        worker = Hand(self.server.address)
+        worker.register_task("same", lambda _worker, job: job.data)
+        self.stack.enter_context(working(worker))
+        request = self.client().submit_job("same", data, poll_timeout=LIMIT)
+        self.assertEqual(request.result.encode("utf-8", "surrogateescape"), data)
+        again = self.client().submit_job("same", request.result, poll_timeout=LIMIT)
+        self.assertEqual(again.result, request.result)
+
+    def test_bytes_by_choice(self) -> None:
+        class BytesClient(gearman.GearmanClient):
+            data_encoder = gearman.NoopEncoder
+
+        self.reversing()
+        client = self.client(kind=BytesClient)
+        self.assertEqual(client.submit_job("reverse", b"ab", poll_timeout=LIMIT).result, b"ba")
+        with self.assertRaises(TypeError):
+            client.submit_job("reverse", "text")
+
+    def test_other_encoders(self) -> None:
+        class Json(gearman.DataEncoder):
+            @classmethod
+            def encode(cls, encodable_object: Any) -> str:
+                return f"[{encodable_object}]"
+
+            @classmethod
+            def decode(cls, decodable_string: bytes) -> Any:
+                return ["decoded", decodable_string]
+
+        class OtherClient(gearman.GearmanClient):
+            data_encoder = Json
+
+        self.reversing()
+        request = self.client(kind=OtherClient).submit_job("reverse", 12, poll_timeout=LIMIT)
+        self.assertEqual(request.result, ["decoded", b"]21["])
+
+    def test_decoder_that_raises(self) -> None:
+        class Broken(gearman.NoopEncoder):
+            @classmethod
+            def decode(cls, decodable_string: bytes) -> Any:
+                raise LookupError(decodable_string)
+
+        class BrokenClient(gearman.GearmanClient):
+            data_encoder = Broken
+
+        self.reversing()
+        client = self.client(kind=BrokenClient)
+        with self.assertRaises(LookupError):
+            client.submit_job("reverse", b"ab", poll_timeout=LIMIT)
+        request = client.submit_job("reverse", b"ab", wait_until_complete=False, poll_timeout=LIMIT)
+        with self.assertRaises(LookupError):
+            client.wait_until_jobs_completed([request], poll_timeout=LIMIT)
+        self.assertEqual(request.state, gearman.JOB_FAILED)
+
+    def test_failure(self) -> None:
+        self.reversing()
+        request = self.client().submit_job("fail", "", poll_timeout=LIMIT)
+        self.assertEqual(request.state, gearman.JOB_FAILED)
+        self.assertIs(request.complete, True)
+        self.assertIsNone(request.result)
+        self.assertEqual(len(self.flushLoggedErrors()), 0)
+
+    def test_updates(self) -> None:
+        self.reversing()
+        request = self.client().submit_job("updates", "", poll_timeout=LIMIT)
+        self.assertEqual(request.data_updates, deque(["part"]))
+        self.assertEqual(request.warning_updates, deque(["beware"]))
+        self.assertEqual(request.result, "")
+        told = time.time() - request.status.pop("time_received")
+        self.assertTrue(0 <= told < LIMIT, told)
+        self.assertEqual(
+            request.status,
+            {
+                "handle": request.job.handle,
+                "known": True,
+                "running": True,
+                "numerator": 2,
+                "denominator": 2,
+            },
+        )
+        self.assertIs(request.server_status, request.status)
+        self.assertEqual(request.status_updates, deque([(2, 2)]))
+
+    def test_background(self) -> None:
+        client = self.client()
+        request = client.submit_job("reverse", "ab", background=True, poll_timeout=LIMIT)
+        self.assertEqual(request.state, gearman.JOB_CREATED)
+        self.assertIs(request.complete, True)
+        self.assertIs(request.timed_out, False)
+        status = client.get_job_status(request, poll_timeout=LIMIT).status
+        self.assertEqual((status["known"], status["running"]), (True, False))
+        self.reversing()
+        until(
+            lambda: not client.get_job_status(request, poll_timeout=LIMIT).status["known"],
+            "the background job was run",
+        )
+
+    def test_without_waiting(self) -> None:
+        client = self.client()
+        request = client.submit_job("reverse", "ab", wait_until_complete=False, poll_timeout=LIMIT)
+        self.assertEqual(request.state, gearman.JOB_CREATED)
+        self.assertIs(request.complete, False)
+        self.reversing()
+        client.wait_until_jobs_completed([request], poll_timeout=LIMIT)
+        self.assertEqual(request.result, "ba")
+
+    def test_endpoint_description_and_host_name(self) -> None:
+        self.reversing()
+        for server in (f"tcp:{HOST}:{self.server.port}", f"localhost:{self.server.port}"):
+            request = self.client(server).submit_job("reverse", "ab", poll_timeout=LIMIT)
+            self.assertEqual(request.result, "ba")
+
+    def test_many(self) -> None:
+        self.reversing()
+        jobs = [{"task": "reverse", "data": f"{number:04}"} for number in range(300)]
+        requests = self.client().submit_multiple_jobs(jobs, poll_timeout=LIMIT)
+        self.assertEqual([one.result for one in requests], [job["data"][::-1] for job in jobs])
+
+    def test_priorities(self) -> None:
+        client, order = self.client(), []
+        for priority in (gearman.PRIORITY_LOW, gearman.PRIORITY_NONE, gearman.PRIORITY_HIGH):
+            client.submit_job("note", str(priority), priority=priority, background=True, poll_timeout=LIMIT)
+        worker = Hand(self.server.address)
+        worker.register_task("note", lambda _worker, job: order.append(job.data))
+        self.stack.enter_context(working(worker))
+        until(lambda: len(order) == 3, "three jobs ran")
+        self.assertEqual(order, ["HIGH", "None", "LOW"])
+
+    def test_one_unique_is_one_job_with_two_results(self) -> None:
+        client = self.client()
+        requests = client.submit_multiple_jobs(
+            [{"task": "reverse", "data": "ab", "unique": "key"}] * 2,
+            wait_until_complete=False,
+            poll_timeout=LIMIT,
+        )
+        runs: list[str] = []
+        worker = Hand(self.server.address)
+        worker.register_task("reverse", lambda _worker, job: runs.append(job.unique) or job.data[::-1])
+        self.stack.enter_context(working(worker))
+        client.wait_until_jobs_completed(requests, poll_timeout=LIMIT)
+        self.assertEqual([one.result for one in requests], ["ba", "ba"])
+        self.assertEqual(runs, ["key"])
+
+    def test_wrong_arguments(self) -> None:
+        client = self.client()
+        for wrong in ({"unique": "u" * 65}, {"priority": "URGENT"}):
+            with self.assertRaises(ValueError):
+                client.submit_job("reverse", "", **wrong)
+        with self.assertRaises(ValueError):
+            client.submit_job("", "")
+        with self.assertRaises(TypeError):
+            client.submit_multiple_jobs({"task": "reverse", "data": ""})
+        with self.assertRaises(TypeError):
+            client.submit_job("reverse", 12)
+
+    def test_refused_by_the_server(self) -> None:
+        client = self.client()
+        admin = gearman.GearmanAdminClient([self.server.address])
+        self.addCleanup(admin.shutdown)
+        client.submit_job("reverse", "", background=True, poll_timeout=LIMIT)
+        admin.send_maxqueue("reverse", 1)
+        with self.assertLogs("txgearman.blocking.client", "ERROR"):
+            request = client.submit_job("reverse", "", poll_timeout=LIMIT)
+        self.assertEqual(request.state, gearman.JOB_FAILED)
+        self.assertEqual(request.exception, "QUEUE_ERROR: Job queue is full")
+
+
+class TimeLimits(_Case):
+    def test_poll_timeout(self) -> None:
+        client = self.client()
+        request = client.submit_job("reverse", "ab", poll_timeout=0.05)
+        self.assertIs(request.timed_out, True)
+        self.assertEqual(request.state, gearman.JOB_CREATED)
+        self.reversing()
+        client.wait_until_jobs_completed([request], poll_timeout=LIMIT)
+        self.assertIs(request.timed_out, False)
+        self.assertEqual(request.result, "ba")
+
+    def test_some_time_out(self) -> None:
+        self.reversing()
+        requests = self.client().submit_multiple_jobs(
+            [{"task": "reverse", "data": "ab"}, {"task": "nobody", "data": ""}], poll_timeout=0.3
+        )
+        self.assertEqual([one.timed_out for one in requests], [False, True])
+
+    def test_server_that_never_answers(self) -> None:
+        mute = self.stack.enter_context(Served(mute=True))
+        request = self.client(mute.address).submit_job("reverse", "", poll_timeout=0.05)
+        self.assertIs(request.timed_out, True)
+        self.assertEqual(request.state, gearman.JOB_PENDING)
+
+    def test_connection_that_is_never_made(self) -> None:
+        @implementer(IStreamClientEndpoint)
+        class Never:
+            def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
+                return Deferred()
+
+        class NeverConnection(gearman.GearmanConnection):
+            def endpoint(self, reactor: Any) -> Any:
+                return Never()
+
+        class NeverClient(gearman.GearmanClient):
+            connection_class = NeverConnection
+
+        request = self.client(kind=NeverClient).submit_job("reverse", "", poll_timeout=0.05)
+        self.assertEqual((request.timed_out, request.state), (True, gearman.JOB_UNKNOWN))
+
+    def test_status_that_never_comes(self) -> None:
+        mute = self.stack.enter_context(Served(mute=True))
+        client = self.client(mute.address)
+        job = gearman.GearmanJob(client.connection_list[0], "H:x:1", None, None, None)
+        request = gearman.GearmanJobRequest(job)
+        request.state = gearman.JOB_CREATED
+        client.get_job_status(request, poll_timeout=0.05)
+        self.assertIs(request.timed_out, True)
+
+
+class Status(_Case):
+    def test_updates_go_to_the_request_that_asked_last(self) -> None:
+        client, proceed = self.client(), threading.Event()
+
+        def slow(worker: gearman.GearmanWorker, job: gearman.GearmanJob) -> str:
+            worker.send_job_data(job, "first")
+            proceed.wait(LIMIT)
+            worker.send_job_data(job, "second")
+            return "done"
+
+        worker = Hand(self.server.address)
+        worker.register_task("slow", slow)
+        self.stack.enter_context(working(worker))
+        own = client.submit_job("slow", "", wait_until_complete=False, poll_timeout=LIMIT)
+
+        def ask() -> Any:
+            job = gearman.job.GearmanJob(client.connection_list[0], own.job.handle, None, None, None)
+            request = gearman.job.GearmanJobRequest(job)
+            request.state = "CREATED"
+            return client.get_job_status(request, poll_timeout=LIMIT)
+
+        until(lambda: bool(own.data_updates) or bool(ask().data_updates), "the first update came")
+        self.assertEqual(own.data_updates, deque(["first"]))
+        last = ask()
+        self.assertEqual(last.data_updates, deque())
+        self.assertEqual((last.status["known"], last.status["running"]), (True, True))
+        proceed.set()
+        client.wait_until_jobs_completed([own, last], poll_timeout=LIMIT)
+        self.assertEqual(own.data_updates, deque(["first", "second"]))
+        self.assertEqual(last.data_updates, deque(["second"]))
+        self.assertEqual((own.result, last.result, last.state), ("done", "done", gearman.JOB_COMPLETE))
+        self.assertEqual(client._followers, {})
+        self.assertEqual(client._running, {})
+
+    def test_unknown_job(self) -> None:
+        client = self.client()
+        job = gearman.GearmanJob(client.connection_list[0], "H:nowhere:1", None, None, None)
+        request = gearman.GearmanJobRequest(job)
+        request.state = gearman.JOB_CREATED
+        self.assertIs(client.get_job_status(request, poll_timeout=LIMIT), request)
+        self.assertIs(request.timed_out, False)
+        self.assertEqual(
+            {key: value for key, value in request.status.items() if key != "time_received"},
+            {"handle": "H:nowhere:1", "known": False, "running": False, "numerator": 0, "denominator": 0},
+        )
+
+    def test_several(self) -> None:
+        client = self.client()
+        requests = client.submit_multiple_jobs(
+            [{"task": "reverse", "data": str(number)} for number in range(3)],
+            background=True,
+            poll_timeout=LIMIT,
+        )
+        told = client.get_job_statuses(requests, poll_timeout=LIMIT)
+        self.assertEqual([one.status["known"] for one in told], [True] * 3)
+        self.assertEqual([one.status["handle"] for one in told], [one.job.handle for one in requests])
+
+    def test_job_that_was_not_submitted(self) -> None:
+        client = self.client()
+        request = gearman.GearmanJobRequest(gearman.GearmanJob(None, None, "reverse", "u", ""))
+        with self.assertRaises(errors.InvalidClientState):
+            client.get_job_status(request)
+
+
+class Losses(_Case):
+    def test_no_server(self) -> None:
+        client = self.client(f"{HOST}:{free_port()}")
+        with self.assertRaises(errors.ServerUnavailable):
+            client.submit_job("reverse", "")
+        with self.assertRaises(errors.ServerUnavailable):
+            self.client(f"{HOST}:{free_port()}", f"{HOST}:{free_port()}").submit_job("reverse", "")
+        with self.assertRaises(package_errors.GearmanError):
+            client.submit_job("reverse", "")
+
+    def test_no_server_in_the_list(self) -> None:
+        with self.assertRaises(errors.ServerUnavailable):
+            gearman.GearmanClient().submit_job("reverse", "")
+
+    def test_one_connection(self) -> None:
+        client = self.client(f"{HOST}:{free_port()}")
+        (connection,) = client.connection_list
+        with self.assertRaises(errors.ConnectionError) as caught:
+            client.establish_connection(connection)
+        self.assertIsInstance(caught.exception, ConnectionError)
+        with self.assertRaises(ValueError):
+            client.establish_connection(gearman.GearmanConnection(HOST))
+
+    def test_server_that_is_down_is_passed_over(self) -> None:
+        self.reversing()
+        client = self.client(f"{HOST}:{free_port()}", self.server.address)
+        for number in range(10):
+            request = client.submit_job("reverse", f"{number}x", poll_timeout=LIMIT)
+            self.assertEqual(request.result, f"x{number}")
+
+    def test_running_job_of_a_lost_connection(self) -> None:
+        client = self.client()
+        request = client.submit_job("nobody", "", wait_until_complete=False, poll_timeout=LIMIT)
+        self.server.cut()
+        with self.assertRaises(errors.ServerUnavailable):
+            client.wait_until_jobs_completed([request], poll_timeout=LIMIT)
+        self.assertEqual(request.state, gearman.JOB_UNKNOWN)
+        self.assertIs(request.timed_out, False)
+
+    def test_the_next_job_after_a_restart_needs_no_retry(self) -> None:
+        client = self.client()
+        client.submit_job("reverse", "", background=True, poll_timeout=LIMIT)
+        self.server.stop()
+        self.server.start()
+        self.reversing()
+        self.assertEqual(client.submit_job("reverse", "ab", poll_timeout=LIMIT).result, "ba")
+
+    def test_server_that_is_gone_meanwhile(self) -> None:
+        client = self.client()
+        client.submit_job("reverse", "", background=True, poll_timeout=LIMIT)
+        self.server.stop()
+        with self.assertRaises(errors.ServerUnavailable):
+            client.submit_job("reverse", "", poll_timeout=LIMIT)
+
+    def test_retries(self) -> None:
+        """A server that takes the job and is lost before it accepts it."""
+        mute = self.stack.enter_context(Served(mute=True))
+        client = self.client(mute.address)
+
+        def submit(**options: Any) -> Any:
+            cutter = threading.Thread(target=self._cut_when_connected, args=(mute,))
+            cutter.start()
+            try:
+                return client.submit_job("reverse", "ab", **options)
+            finally:
+                cutter.join(LIMIT)
+
+        with self.assertRaises(errors.ExceededConnectionAttempts):
+            submit(poll_timeout=LIMIT)
+        request = submit(max_retries=1, poll_timeout=0.5)
+        self.assertEqual((request.connection_attempts, request.state), (2, gearman.JOB_PENDING))
+
+    def test_retry_goes_to_another_server(self) -> None:
+        self.reversing()
+        mute = self.stack.enter_context(Served(mute=True))
+        client = self.client(mute.address, self.server.address)
+        request = gearman.GearmanJobRequest(gearman.GearmanJob(None, None, "reverse", "key", "ab"))
+        uniques = (f"key{number}" for number in itertools.count())
+        while client._preferred(request)[0] is not client.connection_list[0]:
+            request.job.unique = next(uniques)
+        cutter = threading.Thread(target=self._cut_when_connected, args=(mute,))
+        cutter.start()
+        unique = request.job.unique
+        request = client.submit_job("reverse", "ab", unique, max_retries=1, poll_timeout=LIMIT)
+        cutter.join(LIMIT)
+        self.assertEqual((request.result, request.connection_attempts), ("ba", 2))
+        self.assertIs(request.job.connection, client.connection_list[1])
+
+    def _cut_when_connected(self, mute: Served) -> None:
+        until(lambda: mute.connections > 0, "the client has connected")
+        mute.cut()
+
+    def test_lost_request_can_be_submitted_again(self) -> None:
+        client = self.client()
+        request = client.submit_job("reverse", "ab", wait_until_complete=False, poll_timeout=LIMIT)
+        self.server.cut()
+        with self.assertRaises(errors.ServerUnavailable):
+            client.wait_until_jobs_completed([request], poll_timeout=LIMIT)
+        with self.assertRaises(errors.ExceededConnectionAttempts):
+            client.submit_multiple_requests([request], poll_timeout=LIMIT)
+        request.reset()
+        self.reversing()
+        client.submit_multiple_requests([request], poll_timeout=LIMIT)
+        self.assertEqual(request.result, "ba")
+
+    def test_status_of_a_lost_server(self) -> None:
+        client = self.client()
+        request = client.submit_job("reverse", "", background=True, poll_timeout=LIMIT)
+        self.server.stop()
+        with self.assertRaises(errors.ServerUnavailable):
+            client.get_job_status(request, poll_timeout=LIMIT)
+        self.assertIs(request.timed_out, True)
+
+    def test_shutdown_loses_what_runs(self) -> None:
+        client = self.client()
+        request = client.submit_job("reverse", "ab", wait_until_complete=False, poll_timeout=LIMIT)
+        client.shutdown()
+        self.assertEqual(request.state, gearman.JOB_UNKNOWN)
+        self.reversing()
+        self.assertEqual(client.submit_job("reverse", "ab", poll_timeout=LIMIT).result, "ba")
+
+    def test_forgotten_client_leaves_no_connection(self) -> None:
+        client = gearman.GearmanClient([self.server.address])
+        client.submit_job("reverse", "", background=True, poll_timeout=LIMIT)
+        self.assertEqual(self.server.connections, 1)
+        del client
+        gc.collect()
+        until(lambda: self.server.connections == 0, "the connection is closed")
+
+
+class Choosing(SynchronousTestCase):
+    def preferred(self, servers: list[str], unique: str) -> list[str]:
+        client = gearman.GearmanClient(servers)
+        request = gearman.GearmanJobRequest(gearman.GearmanJob(None, None, "f", unique, "data"))
+        return [one.gearman_host for one in client._preferred(request)]
+
+    def test_unique_goes_to_one_server_whatever_their_order(self) -> None:
+        servers = [f"host{number}" for number in range(5)]
+        for number in range(50):
+            first = self.preferred(servers, f"key{number}")[0]
+            self.assertEqual(first, self.preferred(servers[::-1], f"key{number}")[0])
+            others = [server for server in servers if server != first]
+            without = next(server for server in servers if server != first)
+            kept = [server for server in servers if server != without]
+            self.assertEqual(first, self.preferred(kept, f"key{number}")[0])
+            self.assertNotEqual(first, self.preferred(others, f"key{number}")[0])
+
+    def test_keys_spread(self) -> None:
+        servers = [f"host{number}" for number in range(5)]
+        firsts = {self.preferred(servers, f"key{number}")[0] for number in range(100)}
+        self.assertEqual(firsts, set(servers))
+
+    def test_failed_server_comes_last(self) -> None:
+        client = gearman.GearmanClient(["a", "b", "c"])
+        request = gearman.GearmanJobRequest(gearman.GearmanJob(None, None, "f", "key", ""))
+        first = client._preferred(request)[0]
+        first.failed_at = time.monotonic()
+        self.assertIs(client._preferred(request)[-1], first)
+
+
+class Threads(_Case):
+    def test_threads_share_a_client(self) -> None:
+        self.reversing()
+        client, results = self.client(), {}
+
+        def submit(number: int) -> None:
+            for turn in range(20):
+                data = f"{number}-{turn}"
+                request = client.submit_job("reverse", data, poll_timeout=LIMIT)
+                results[data] = request.result
+
+        threads = [threading.Thread(target=submit, args=(number,)) for number in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(LIMIT)
+        self.assertEqual(len(results), 160)
+        self.assertEqual({data for data, result in results.items() if result != data[::-1]}, set())
+
+    def test_task_that_submits(self) -> None:
+        """A worker's task uses a client: two of them in one process, in different threads."""
+        self.reversing()
+        client = self.client()
+        worker = Hand(self.server.address)
+        worker.register_task(
+            "outer", lambda _worker, job: client.submit_job("reverse", job.data, poll_timeout=LIMIT).result
+        )
+        self.stack.enter_context(working(worker))
+        self.assertEqual(self.client().submit_job("outer", "ab", poll_timeout=LIMIT).result, "ba")
+
+
+class Spilling(_Case):
+    def test_updates_that_nobody_takes_are_an_error(self) -> None:
+        from txgearman.blocking import inbox
+
+        self.patch(inbox, "KEPT_BYTES", 5000)
+        sent = threading.Event()
+
+        def flood(worker: gearman.GearmanWorker, job: gearman.GearmanJob) -> None:
+            for _ in range(20):
+                worker.send_job_data(job, "x" * 1000)
+            sent.set()
+
+        worker = Hand(self.server.address)
+        worker.register_task("flood", flood)
+        self.stack.enter_context(working(worker))
+        client = self.client()
+        request = client.submit_job("flood", "", wait_until_complete=False, poll_timeout=LIMIT)
+        self.assertTrue(sent.wait(LIMIT))
+        until(lambda: client._inbox._room < 1500, "the inbox is full")
+        with self.assertRaises(package_errors.UpdatesLost):
+            client.wait_until_jobs_completed([request], poll_timeout=LIMIT)
+        client.wait_until_jobs_completed([request], poll_timeout=LIMIT)
+        self.assertEqual(request.state, gearman.JOB_COMPLETE)

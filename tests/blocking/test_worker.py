@@ -1,0 +1,333 @@
+"""The blocking worker on a server of ours: hooks, reports, and what is lost and comes back."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.blocking.served import LIMIT, Hand, Served, reverse, until, working
+from tests.interop.programs import HOST, free_port
+from txgearman import blocking as gearman
+from txgearman.blocking import errors
+
+
+class _Case(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.stack = ExitStack()
+        self.addCleanup(self.stack.close)
+        self.server = self.stack.enter_context(Served())
+        self.client = gearman.GearmanClient([self.server.address])
+        self.stack.callback(self.client.shutdown)
+
+    def work(self, worker: Hand, **tasks: Any) -> Hand:
+        for name, task in tasks.items():
+            worker.register_task(name, task)
+        return self.stack.enter_context(working(worker))
+
+    def submit(self, task: str, data: Any = "", **options: Any) -> Any:
+        return self.client.submit_job(task, data, poll_timeout=LIMIT, **options)
+
+    def workers(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Client id and tasks of each worker that the server shows."""
+        admin = gearman.GearmanAdminClient([self.server.address])
+        try:
+            return [(one["client_id"], one["tasks"]) for one in admin.get_workers() if one["tasks"]]
+        finally:
+            admin.shutdown()
+
+
+class Tasks(_Case):
+    def test_job(self) -> None:
+        seen: list[Any] = []
+        worker = self.work(Hand(self.server.address), look=lambda *arguments: seen.append(arguments))
+        request = self.submit("look", "data", unique="key")
+        ((given, job),) = seen
+        self.assertIs(given, worker)
+        self.assertEqual(
+            job.to_dict(),
+            {"task": "look", "job_handle": request.job.handle, "unique": "key", "data": "data"},
+        )
+        self.assertIs(job.connection, worker.connection_list[0])
+        self.assertEqual(request.result, "")
+
+    def test_runs_in_the_thread_that_works(self) -> None:
+        threads: list[threading.Thread] = []
+        self.work(Hand(self.server.address), look=lambda *_: threads.append(threading.current_thread()))
+        self.submit("look")
+        self.submit("look")
+        self.assertEqual(len(set(threads)), 1)
+        self.assertNotIn("txgearman", threads[0].name)
+        self.assertIsNot(threads[0], threading.current_thread())
+
+    def test_one_at_a_time(self) -> None:
+        """A job that waits stays with the server, for another worker."""
+        proceed = threading.Event()
+        self.work(Hand(self.server.address), slow=lambda *_: "slow" * proceed.wait(LIMIT))
+        requests = [self.submit("slow", wait_until_complete=False) for _ in range(2)]
+        admin = gearman.GearmanAdminClient([self.server.address])
+        self.addCleanup(admin.shutdown)
+        until(lambda: admin.get_status()[0]["running"] == 1, "the first runs")
+        self.assertEqual(admin.get_status(), ({"task": "slow", "queued": 2, "running": 1, "workers": 1},))
+        proceed.set()
+        self.client.wait_until_jobs_completed(requests, poll_timeout=LIMIT)
+        self.assertEqual([one.result for one in requests], ["slow", "slow"])
+
+    def test_registering_while_it_works(self) -> None:
+        worker = self.work(Hand(self.server.address))
+        self.assertEqual(worker.register_task("reverse", reverse), "reverse")
+        self.assertEqual(self.submit("reverse", "ab").result, "ba")
+        worker.register_task("reverse", lambda *_: "other")
+        self.assertEqual(self.submit("reverse", "ab").result, "other")
+        self.assertEqual(worker.unregister_task("reverse"), "reverse")
+        self.assertEqual(worker.unregister_task("reverse"), "reverse")
+        until(lambda: self.workers() == [], "the task is withdrawn")
+
+    def test_client_id(self) -> None:
+        worker = Hand(self.server.address)
+        self.assertEqual(worker.set_client_id("name"), "name")
+        self.work(worker, reverse=reverse)
+        until(lambda: self.workers() == [("name", ("reverse",))], "the name is shown")
+        worker.set_client_id("other")
+        until(lambda: self.workers() == [("other", ("reverse",))], "the other name is shown")
+        self.assertEqual(self.submit("reverse", "ab").result, "ba")
+        with self.assertRaises(ValueError):
+            worker.set_client_id("x" * 128)
+
+    def test_bytes_by_choice(self) -> None:
+        class BytesHand(Hand):
+            data_encoder = gearman.NoopEncoder
+
+        self.work(BytesHand(self.server.address), reverse=reverse)
+        self.assertEqual(self.submit("reverse", "ab").result, "ba")
+
+    def test_decoder_that_raises(self) -> None:
+        class Broken(gearman.TextEncoder):
+            @classmethod
+            def decode(cls, decodable_string: bytes) -> Any:
+                raise LookupError(decodable_string)
+
+        class BrokenHand(Hand):
+            data_encoder = Broken
+
+        with self.assertLogs("txgearman.blocking.worker", "ERROR"):
+            self.work(BrokenHand(self.server.address), reverse=reverse)
+            self.assertEqual(self.submit("reverse", "ab").state, gearman.JOB_FAILED)
+
+    def test_result_that_cannot_be_sent(self) -> None:
+        with self.assertLogs("txgearman.blocking.worker", "ERROR") as logged:
+            self.work(Hand(self.server.address), number=lambda *_: 12, reverse=reverse)
+            self.assertEqual(self.submit("number").state, gearman.JOB_FAILED)
+        self.assertIn("must be str or bytes, not int", logged.output[0])
+        self.assertEqual(self.submit("reverse", "ab").result, "ba")
+
+
+class Reports(_Case):
+    def test_exception_text_reaches_the_submitter(self) -> None:
+        def task(worker: gearman.GearmanWorker, job: gearman.GearmanJob) -> None:
+            worker.send_job_exception(job, "no: ö")
+            seen.append(self.raised_by(lambda: worker.send_job_data(job, "late")))
+
+        seen: list[Any] = []
+
+        class Quiet(Hand):
+            def on_job_complete(self, current_job: gearman.GearmanJob, job_result: Any) -> bool:
+                return False
+
+        self.work(Quiet(self.server.address), task=task, reverse=reverse)
+        request = self.submit("task")
+        self.assertEqual((request.state, request.exception), (gearman.JOB_FAILED, "no: ö"))
+        until(lambda: bool(seen), "the task went on")
+        self.assertEqual(seen, [errors.InvalidWorkerState])
+
+    def raised_by(self, call: Any) -> Any:
+        try:
+            call()
+        except Exception as error:
+            return type(error)
+        return None
+
+    def test_wrong_updates(self) -> None:
+        seen: list[Any] = []
+
+        def task(worker: gearman.GearmanWorker, job: gearman.GearmanJob) -> str:
+            seen.append(self.raised_by(lambda: worker.send_job_status(job, -1, 2)))
+            seen.append(self.raised_by(lambda: worker.send_job_data(job, 12)))
+            foreign = gearman.GearmanJob(None, job.handle, None, None, None)
+            seen.append(self.raised_by(lambda: worker.send_job_data(foreign, "")))
+            worker.send_job_status(job, 1.5, 2.0)
+            return "done"
+
+        self.work(Hand(self.server.address), task=task)
+        request = self.submit("task")
+        self.assertEqual(seen, [ValueError, TypeError, errors.InvalidWorkerState])
+        self.assertEqual((request.result, request.status["numerator"]), ("done", 1))
+
+    def test_hooks(self) -> None:
+        calls: list[Any] = []
+
+        class Hooked(Hand):
+            def on_job_execute(self, current_job: gearman.GearmanJob) -> bool:
+                calls.append("execute")
+                return super().on_job_execute(current_job)
+
+            def on_job_exception(self, current_job: gearman.GearmanJob, exc_info: Any) -> bool:
+                calls.append(exc_info[0])
+                self.send_job_exception(current_job, str(exc_info[1]))
+                return False
+
+            def on_job_complete(self, current_job: gearman.GearmanJob, job_result: Any) -> bool:
+                calls.append(job_result)
+                return super().on_job_complete(current_job, job_result)
+
+        def fail(*_: Any) -> None:
+            raise LookupError("gone")
+
+        self.work(Hooked(self.server.address), reverse=reverse, fail=fail)
+        self.assertEqual(self.submit("reverse", "ab").result, "ba")
+        self.assertEqual(self.submit("fail").exception, "gone")
+        self.assertEqual(calls, ["execute", "ba", "execute", LookupError])
+
+    def test_job_left_open_is_ended_later(self) -> None:
+        jobs: list[gearman.GearmanJob] = []
+
+        class Lazy(Hand):
+            def on_job_execute(self, current_job: gearman.GearmanJob) -> bool:
+                if current_job.task != "lazy":
+                    return super().on_job_execute(current_job)
+                jobs.append(current_job)
+                return True
+
+        with self.assertLogs("txgearman.blocking.worker", "WARNING"):
+            worker = self.work(Lazy(self.server.address), lazy=reverse, reverse=reverse)
+            request = self.submit("lazy", wait_until_complete=False)
+            self.assertEqual(self.submit("reverse", "ab").result, "ba")
+        (job,) = jobs
+        worker.send_job_complete(job, "late")
+        self.client.wait_until_jobs_completed([request], poll_timeout=LIMIT)
+        self.assertEqual(request.result, "late")
+        self.assertEqual(worker._parked, [])
+        self.assertEqual(self.submit("reverse", "ab").result, "ba")
+        until(lambda: len(self.workers()) == 1, "the connection of the open job is closed")
+
+
+class Loop(_Case):
+    def test_after_poll_ends_work(self) -> None:
+        polls: list[bool] = []
+
+        class Once(gearman.GearmanWorker):
+            def after_poll(self, any_activity: bool) -> bool:
+                polls.append(any_activity)
+                return not any_activity
+
+        worker = Once([self.server.address])
+        worker.register_task("reverse", reverse)
+        self.submit("reverse", "ab", background=True)
+        worker.work(poll_timeout=LIMIT)
+        self.assertEqual(polls, [False, True])
+        self.assertEqual(self.workers(), [])
+
+    def test_after_poll_without_a_job(self) -> None:
+        polls: list[bool] = []
+
+        class Thrice(gearman.GearmanWorker):
+            def after_poll(self, any_activity: bool) -> bool:
+                polls.append(any_activity)
+                return len(polls) < 3
+
+        Thrice([self.server.address]).work(poll_timeout=0.01)
+        self.assertEqual(polls, [False, False, False])
+
+    def test_shutdown_in_a_task(self) -> None:
+        def last(worker: gearman.GearmanWorker, _job: gearman.GearmanJob) -> str:
+            worker.shutdown()
+            return "bye"
+
+        request = self.submit("last", wait_until_complete=False)
+        worker = gearman.GearmanWorker([self.server.address])
+        worker.register_task("last", last)
+        worker.work(poll_timeout=LIMIT)
+        self.client.wait_until_jobs_completed([request], poll_timeout=LIMIT)
+        self.assertEqual(request.result, "bye")
+        self.client.submit_job("last", "", background=True)
+        worker.work(poll_timeout=LIMIT)
+
+    def test_error_of_a_hook_ends_work(self) -> None:
+        class Breaking(gearman.GearmanWorker):
+            def after_poll(self, any_activity: bool) -> bool:
+                raise LookupError(any_activity)
+
+        with self.assertRaises(LookupError):
+            Breaking([self.server.address]).work()
+        until(lambda: self.server.connections == 0, "the connection is closed")
+
+    def test_interrupted_task_gives_its_job_back(self) -> None:
+        def interrupt(*_: Any) -> None:
+            raise KeyboardInterrupt
+
+        request = self.submit("task", wait_until_complete=False)
+        worker = gearman.GearmanWorker([self.server.address])
+        worker.register_task("task", interrupt)
+        with self.assertRaises(KeyboardInterrupt):
+            worker.work(poll_timeout=LIMIT)
+        self.work(Hand(self.server.address), task=lambda *_: "done")
+        self.client.wait_until_jobs_completed([request], poll_timeout=LIMIT)
+        self.assertEqual(request.result, "done")
+
+    def test_works_once_at_a_time(self) -> None:
+        worker = self.work(Hand(self.server.address))
+        with self.assertRaises(errors.InvalidWorkerState):
+            worker.work()
+
+
+class Losses(_Case):
+    def test_no_server(self) -> None:
+        for servers in ([], [f"{HOST}:{free_port()}"], [f"{HOST}:{free_port()}", f"{HOST}:{free_port()}"]):
+            with self.assertRaises(errors.ServerUnavailable):
+                gearman.GearmanWorker(servers).work()
+
+    def test_comes_back_after_a_restart(self) -> None:
+        self.work(Hand(self.server.address), reverse=reverse)
+        self.assertEqual(self.submit("reverse", "ab").result, "ba")
+        self.server.stop()
+        self.server.start()
+        self.assertEqual(self.submit("reverse", "cd").result, "dc")
+
+    def test_connection_lost_while_a_job_runs(self) -> None:
+        begun, proceed, seen = threading.Event(), threading.Event(), []
+
+        def slow(worker: gearman.GearmanWorker, job: gearman.GearmanJob) -> str:
+            if seen:
+                return "second"
+            begun.set()
+            proceed.wait(LIMIT)
+            try:
+                worker.send_job_data(job, "part")
+            except errors.ServerUnavailable as error:
+                seen.append(error)
+            return "first"
+
+        self.submit("slow", background=True)
+        with self.assertLogs("txgearman.blocking.worker", "WARNING"):
+            self.work(Hand(self.server.address), slow=slow, reverse=reverse)
+            self.assertTrue(begun.wait(LIMIT))
+            self.server.cut()
+            until(lambda: self.server.connections == 0 or bool(self.workers() == []), "it is cut off")
+            proceed.set()
+            self.assertEqual(self.submit("reverse", "ab").result, "ba")
+        self.assertEqual(len(seen), 1)
+
+    def test_one_of_two_servers_is_down(self) -> None:
+        worker = Hand(f"{HOST}:{free_port()}", self.server.address)
+        self.work(worker, reverse=reverse)
+        self.assertEqual(self.submit("reverse", "ab").result, "ba")
+
+    def test_two_servers(self) -> None:
+        other = self.stack.enter_context(Served())
+        self.work(Hand(other.address, self.server.address), reverse=reverse)
+        client = gearman.GearmanClient([other.address])
+        self.stack.callback(client.shutdown)
+        self.assertEqual(client.submit_job("reverse", "ab", poll_timeout=LIMIT).result, "ba")
+        self.assertEqual(self.submit("reverse", "ab").result, "ba")

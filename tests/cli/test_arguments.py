@@ -1,0 +1,178 @@
+"""What the command takes, without servers: help, usage errors, completion, and what it imports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import click
+from click.testing import CliRunner, Result
+from twisted.trial.unittest import SynchronousTestCase
+
+import txgearman.cli
+from txgearman import errors
+from txgearman.cli.app import app
+from txgearman.cli.options import common
+from txgearman.cli.outcome import Exit, exit_of, line_of, printable
+
+LIMIT = 30
+
+
+def invoke(*arguments: str, **environment: str) -> Result:
+    return CliRunner().invoke(app, arguments, env=environment, prog_name="txgearman")
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=LIMIT, check=False
+    )
+
+
+class HelpTest(SynchronousTestCase):
+    def test_help_names_every_command(self) -> None:
+        shown = invoke("--help")
+        self.assertEqual(shown.exit_code, 0)
+        for name in app.commands:
+            self.assertIn(f"\n  {name} ", shown.output)
+
+    def test_every_command_has_help_for_all_it_takes(self) -> None:
+        for name, command in app.commands.items():
+            shown = invoke(name, "--help")
+            self.assertEqual((shown.exit_code, shown.output.count("Usage:")), (0, 1), name)
+            self.assertTrue(command.help, name)
+            self.assertTrue(command.short_help, name)
+            for parameter in command.params:
+                if isinstance(parameter, click.Option):
+                    self.assertTrue(parameter.help, f"{name} {parameter.name}")
+
+    def test_version_of_the_command(self) -> None:
+        self.assertEqual(invoke("--version").output, f"txgearman {txgearman.__version__}\n")
+
+    def test_completion_scripts(self) -> None:
+        for shell in ("zsh", "fish"):  # bash itself is asked for its version
+            shown = invoke("completion", shell)
+            self.assertEqual(shown.exit_code, 0)
+            self.assertIn(f"_TXGEARMAN_COMPLETE={shell}_complete", shown.output)
+
+    def test_the_shell_completes_commands_and_options(self) -> None:
+        found = invoke(
+            _TXGEARMAN_COMPLETE="zsh_complete", COMP_WORDS="txgearman sub", COMP_CWORD="1"
+        ).output.split("\n")
+        self.assertIn("submit", found)
+        self.assertNotIn("status", found)
+        found = invoke(
+            _TXGEARMAN_COMPLETE="zsh_complete", COMP_WORDS="txgearman submit --pr", COMP_CWORD="2"
+        ).output.split("\n")
+        self.assertIn("--priority", found)
+
+
+class UsageTest(SynchronousTestCase):
+    """Wrong arguments end with 2 and one line that says what is wrong, before anything is connected."""
+
+    def test_wrong_arguments(self) -> None:
+        for arguments, said in [
+            (["nothing"], "No such command"),
+            (["submit"], "Missing argument 'FUNCTION'"),
+            (["submit", "f", "x", "--lines"], "not both"),
+            (["submit", "f", "x", "--file", "-"], "not both"),
+            (["submit", "f", "--lines", "-f", "-", "-f", "-"], "one file"),
+            (["submit", "f", "a", "b", "--unique", "u"], "would be one"),
+            (["submit", "f", "x", "--at", "soon"], "no time"),
+            (["submit", "f", "x", "--priority", "urgent"], "urgent"),
+            (["submit", "f", "x", "--timeout", "0"], "no time"),
+            (["submit", "f", "x", "--server", "h:port"], "port number"),
+            (["submit", "f", "--file", "/nowhere"], "does not exist"),
+            (["submit", "f", "x", "--jobs", "0"], "0"),
+            (["worker"], "nothing to run"),
+            (["worker", "-f", "x"], "COMMAND"),
+            (["worker", "cat"], "--function"),
+            (["worker", "-f", "x", "--threads", "2", "cat"], "--python"),
+            (["worker", "--python", "os:getcwd", "--threads", "2", "--processes", "2"], "not both"),
+            (["worker", "--python", "os:getcwd", "--lines"], "COMMAND"),
+            (["cancel"], "HANDLE"),
+            (["maxqueue", "f"], "LIMIT"),
+            (["maxqueue", "f", "1", "2"], "three"),
+            (["maxqueue", "f", "0"], "no limit"),
+            (["maxqueue", "f", "many"], "no limit"),
+            (["top"], "terminal"),
+            (["completion", "cmd"], "cmd"),
+        ]:
+            shown = invoke(*arguments)
+            self.assertEqual(shown.exit_code, Exit.USAGE, arguments)
+            self.assertIn(said, shown.output, arguments)
+
+    def test_what_belongs_to_the_worker_s_command_is_not_ours(self) -> None:
+        shown = invoke("worker", "-f", "x", "--nonsense", "cat")
+        self.assertIn("--nonsense", shown.output)
+        shown = invoke("worker", "tr", "--nonsense")
+        self.assertNotIn("--nonsense", shown.output)
+
+
+class ServersTest(SynchronousTestCase):
+    """Where the servers are taken from."""
+
+    def servers(self, *arguments: str, environment: str | None = None) -> tuple[str, ...]:
+        found: list[tuple[str, ...]] = []
+
+        @click.command()
+        @common
+        def probe(servers: tuple[str, ...], verbose: bool) -> None:
+            found.append(servers)
+
+        ran = CliRunner().invoke(probe, arguments, env={"TXGEARMAN_SERVER": environment})
+        self.assertEqual(ran.exit_code, 0, ran.output)
+        return found[0]
+
+    def test_options_then_environment_then_this_machine(self) -> None:
+        self.assertEqual(self.servers(), ("tcp:127.0.0.1:4730",))
+        self.assertEqual(self.servers(environment="a:1 unix:/x"), ("tcp:a:1", "unix:/x"))
+        self.assertEqual(self.servers("-s", "b", "-s", "c:2", environment="a"), ("tcp:b:4730", "tcp:c:2"))
+
+
+class OutcomeTest(SynchronousTestCase):
+    def test_every_error_of_the_client_has_an_exit_code(self) -> None:
+        made = [
+            errors.ServerError("QUEUE_ERROR", "Job queue is full"),
+            errors.ConnectionLost("gone"),
+            errors.NotConnected("none"),
+            errors.TimedOut("late"),
+            errors.JobFailed(b"H:1"),
+            errors.JobRaised(b"H:1", b"ValueError: no"),
+            errors.UpdatesLost("too many"),
+            errors.AdminError("UNKNOWN_JOB"),
+        ]
+        self.assertEqual([int(exit_of(error)) for error in made], [5, 3, 3, 4, 1, 1, 1, 5])
+        for error in made:
+            self.assertEqual(line_of(error), str(error))
+
+    def test_anything_else_is_a_defect(self) -> None:
+        error = KeyError("x\ny")
+        self.assertEqual(exit_of(error), Exit.DEFECT)
+        self.assertEqual(line_of(error), r"this is a defect of txgearman: KeyError: 'x\ny'")
+
+    def test_nothing_that_a_terminal_obeys_is_printed(self) -> None:
+        self.assertEqual(printable("a\x1b[2J\n\t\x9b\u202eé\udcff"), r"a\x1b[2J\n\t\x9b\u202eé\udcff")
+
+
+class ImportTest(SynchronousTestCase):
+    def test_help_loads_neither_twisted_s_reactor_nor_rich_nor_more_of_twisted_than_the_package(self) -> None:
+        done = python(
+            "import sys, txgearman\nbefore = set(sys.modules)\nimport txgearman.cli.app\n"
+            "print(*set(sys.modules) - before)"
+        )
+        loaded = {name.split(".")[0] for name in done.stdout.split()}
+        self.assertIn("click", loaded)
+        self.assertEqual(loaded & {"twisted", "rich", "zope", "asyncio"}, set())
+        self.assertNotIn("txgearman.cli.run", done.stdout.split())
+
+    def test_one_line_where_the_extra_is_not_installed(self) -> None:
+        done = python(
+            "import importlib.util as u, txgearman.cli\n"
+            "txgearman.cli.find_spec = lambda name: None if name == 'rich' else u.find_spec(name)\n"
+            "txgearman.cli.main()"
+        )
+        self.assertEqual((done.returncode, done.stdout), (2, ""))
+        self.assertEqual(
+            done.stderr,
+            "txgearman: the command needs rich, which is not installed: pip install 'txgearman[cli]'\n",
+        )

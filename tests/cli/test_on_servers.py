@@ -1,0 +1,573 @@
+"""The commands on real servers, ours and gearmand."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.error import ConnectError, ConnectionDone
+from twisted.trial.unittest import TestCase
+
+from tests.cli.running import COMMAND, Ended, at_work, command, process
+from tests.interop.expectations import Expectations, OnGearmand, OnTxgearman
+from tests.interop.programs import HOST, Server, free_port, run_program, running, until
+from tests.support import needs_program, on_reactor
+from txgearman.cli.outcome import Exit
+
+
+def rows(ended: Ended) -> list[dict[str, Any]]:
+    """What a command with --json wrote: one array, or a line for each job."""
+    text = ended.output.decode()
+    return json.loads(text) if text.startswith("[") else [json.loads(line) for line in text.splitlines()]
+
+
+class Submitting(Expectations):
+    """What ``submit`` does with a worker on the other side."""
+
+    @on_reactor
+    async def test_one_job(self) -> None:
+        async with self.serve() as server, at_work(server, self.prefix):
+            by_argument = await command(server, "submit", f"{self.prefix}upper", "grün")
+            by_stdin = await command(server, "submit", f"{self.prefix}upper", stdin=b"a\nb\0\n")
+            empty = await command(server, "submit", f"{self.prefix}upper", "")
+        self.assertEqual(by_argument, Ended(0, "GRüN".encode(), ""))
+        self.assertEqual(by_stdin, Ended(0, b"A\nB\0\n", ""))
+        self.assertEqual(empty, Ended(0, b"", ""))
+
+    @on_reactor
+    async def test_data_and_warnings(self) -> None:
+        async with self.serve() as server, at_work(server, self.prefix):
+            plain = await command(server, "submit", f"{self.prefix}chatty", "x")
+            as_json = await command(server, "submit", f"{self.prefix}chatty", "x", "--json")
+        self.assertEqual(plain, Ended(0, b"one\n\xffend", "warning: care\\x1b[2J!\n"))
+        (row,) = rows(as_json)
+        self.assertRegex(row.pop("handle"), r"^H:.+:\d+$")
+        self.assertEqual(
+            row,
+            {
+                "number": 1,
+                "function": f"{self.prefix}chatty",
+                "server": server.endpoint,
+                "outcome": "done",
+                "result_base64": "b25lCv9lbmQ=",
+                "warnings": ["care\x1b[2J!\n"],
+            },
+        )
+
+    @on_reactor
+    async def test_a_job_that_fails(self) -> None:
+        async with self.serve() as server, at_work(server, self.prefix):
+            failed = await command(server, "submit", f"{self.prefix}upper", "bad")
+            raised = await command(server, "submit", f"{self.prefix}boom", "x")
+            as_json = await command(server, "submit", f"{self.prefix}boom", "x", "--json")
+        self.assertEqual((failed.code, failed.output), (Exit.JOB_FAILED, b""))
+        self.assertRegex(failed.errors, r"^txgearman: job H:\S+ failed\n$")
+        self.assertEqual((raised.code, raised.output), (Exit.JOB_FAILED, b""))
+        self.assertRegex(raised.errors, r"^txgearman: job H:\S+ raised: ValueError: no such thing\n$")
+        self.assertEqual(as_json.code, Exit.JOB_FAILED)
+        (row,) = rows(as_json)
+        self.assertEqual(row["outcome"], "failed")
+        self.assertIn("no such thing", row["error"])
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 2)
+
+    @on_reactor
+    async def test_many_jobs_in_their_order(self) -> None:
+        lines = b"".join(b"line %d\n" % number for number in range(200))
+        async with self.serve() as server, at_work(server, self.prefix):
+            with tempfile.TemporaryDirectory() as folder:
+                path = Path(folder) / "lines"
+                path.write_bytes(lines)
+                by_lines = await command(server, "submit", f"{self.prefix}upper", "-l", "-f", str(path))
+                files = await command(server, "submit", f"{self.prefix}upper", *["-f", str(path)] * 2)
+            arguments = await command(server, "submit", f"{self.prefix}upper", "a", "b", "--jobs", "1")
+        self.assertEqual(by_lines, Ended(0, lines.upper(), ""))
+        self.assertEqual(files, Ended(0, lines.upper() * 2, ""))
+        self.assertEqual(arguments, Ended(0, b"A\nB\n", ""))
+
+    @on_reactor
+    async def test_some_of_many_fail(self) -> None:
+        async with self.serve() as server, at_work(server, self.prefix):
+            plain = await command(server, "submit", f"{self.prefix}upper", "a", "bad", "c")
+            as_json = await command(server, "submit", f"{self.prefix}upper", "a", "bad", "c", "--json")
+        self.assertEqual((plain.code, plain.output), (Exit.JOB_FAILED, b"A\nC\n"))
+        self.assertRegex(
+            plain.errors, r"^txgearman: job 2: job H:\S+ failed\ntxgearman: 1 of 3 jobs gave no result\n$"
+        )
+        self.assertEqual(as_json.code, Exit.JOB_FAILED)
+        self.assertEqual([row["outcome"] for row in rows(as_json)], ["done", "failed", "done"])
+
+    @on_reactor
+    async def test_time_limit(self) -> None:
+        async with self.serve() as server:
+            one = await command(server, "submit", f"{self.prefix}nobody", "x", "--timeout", "50ms")
+            many = await command(
+                server, "submit", f"{self.prefix}nobody", "x", "y", "--timeout", "50ms", "--json"
+            )
+        self.assertEqual((one.code, one.output), (Exit.TIMED_OUT, b""))
+        self.assertEqual(one.errors, "txgearman: no result within 0.05 seconds; the job may still run\n")
+        self.assertEqual(many.code, Exit.JOB_FAILED)
+        self.assertEqual([row["outcome"] for row in rows(many)], ["timed out"] * 2)
+
+    @on_reactor
+    async def test_background(self) -> None:
+        function = f"{self.prefix}later"
+        async with self.serve() as server:
+            one = await command(server, "submit", function, "x", "--background", "--priority", "high")
+            two = await command(server, "submit", function, "x", "y", "-b", "--json")
+            joined = [await command(server, "submit", function, "x", "-b", "-u", function) for _ in range(2)]
+            later = await command(server, "submit", function, "x", "--at", "+1h")
+            waiting = await server.status(function)
+        self.assertRegex(one.output, rb"^H:\S+\n$")
+        self.assertEqual([row["outcome"] for row in rows(two)], ["accepted"] * 2)
+        self.assertEqual(joined[0].output, joined[1].output)
+        self.assertRegex(later.output, rb"^H:\S+\n$")
+        self.assertEqual(waiting, (5, 0, 0))
+
+    @on_reactor
+    async def test_what_only_the_client_sees_is_wrong(self) -> None:
+        async with self.serve() as server:
+            ended = await command(server, "submit", "f", "x", "--at", "+5m", "--priority", "low")
+        self.assertEqual(ended.code, Exit.USAGE)
+        self.assertEqual(len(ended.errors.splitlines()), 1)
+
+    @on_reactor
+    async def test_a_full_queue(self) -> None:
+        function = f"{self.prefix}full"
+        async with self.serve() as server:
+            await command(server, "submit", function, "x", "-b")
+            limited = await command(server, "maxqueue", function, "1")
+            refused = await command(server, "submit", function, "y", "-b")
+            await command(server, "maxqueue", function, "none")
+            taken = await command(server, "submit", function, "y", "-b")
+        self.assertEqual(limited, Ended(0, b"", ""))
+        self.assertEqual(refused.code, Exit.REFUSED)
+        self.assertIn("QUEUE", refused.errors)
+        self.assertEqual(taken.code, 0)
+
+
+class Asking(Expectations):
+    """What the commands say that look at a server."""
+
+    @on_reactor
+    async def test_status(self) -> None:
+        function = f"{self.prefix}waiting"
+        async with self.serve() as server:
+            await command(server, "submit", function, "x", "-b")
+            as_json = await command(server, "status", function, "--json")
+            plain = await command(server, "status", function)
+            everything = await command(server, "status", "--json")
+            unknown = await command(server, "status", f"{self.prefix}unknown")
+        row = {"server": server.endpoint, "function": function, "queued": 1, "running": 0, "workers": 0}
+        self.assertEqual(rows(as_json), [row])
+        self.assertIn(row, rows(everything))
+        shown = [line.split() for line in plain.output.decode().splitlines()]
+        self.assertEqual(shown, [["Function", "Queued", "Running", "Workers"], [function, "1", "0", "0"]])
+        said = f"txgearman: no server knows the function {self.prefix}unknown\n"
+        self.assertEqual(unknown, Ended(Exit.REFUSED, b"", said))
+
+    @on_reactor
+    async def test_workers(self) -> None:
+        async with self.serve() as server, at_work(server, self.prefix):
+            as_json = await command(server, "workers", "--json")
+            plain = await command(server, "workers")
+            everyone = await command(server, "workers", "--all", "--json")
+        (row,) = [row for row in rows(as_json) if f"{self.prefix}upper" in row["functions"]]
+        self.assertEqual(set(row["functions"]), {self.prefix + name for name in ("upper", "chatty", "boom")})
+        self.assertEqual(row["host"], HOST)
+        self.assertIn(f"{self.prefix}upper".encode(), plain.output)
+        self.assertGreater(len(rows(everyone)), len(rows(as_json)))
+
+    @on_reactor
+    async def test_jobs_and_their_end(self) -> None:
+        function = f"{self.prefix}waiting"
+        async with self.serve() as server:
+            handle = (await command(server, "submit", function, "x", "-b")).output.decode().strip()
+            everything = await command(server, "jobs", "--json")
+            one = await command(server, "jobs", handle, "--json")
+            cancelled = await command(server, "cancel", handle)
+            unknown = await command(server, "jobs", "H:none:1")
+            not_there = await command(server, "cancel", "H:none:1")
+            nonsense = await command(server, "cancel", "a b")
+        (row,) = [row for row in rows(everything) if row["handle"] == handle]
+        self.assertTrue(row["background"])
+        (row,) = rows(one)
+        self.assertEqual((row["handle"], row["state"], row["server"]), (handle, "waiting", server.endpoint))
+        self.assertEqual(cancelled, Ended(0, f"{handle} cancelled\n".encode(), ""))
+        said = "txgearman: no server knows the job H:none:1; it has ended, or never was\n"
+        self.assertEqual(unknown, Ended(Exit.REFUSED, b"", said))
+        self.assertEqual(not_there, Ended(Exit.REFUSED, b"", said))
+        self.assertEqual(nonsense.code, Exit.USAGE)
+
+    @on_reactor
+    async def test_version_and_ping(self) -> None:
+        async with self.serve() as server:
+            plain = await command(server, "version")
+            as_json = await command(server, "version", "--json")
+            ping = await command(server, "ping")
+            ping_json = await command(server, "ping", "--json")
+            known = (await server.ask("version")).decode().strip().removeprefix("OK ")
+        self.assertEqual(plain, Ended(0, f"{known}\n".encode(), ""))
+        self.assertEqual(rows(as_json), [{"server": server.endpoint, "version": known}])
+        self.assertRegex(ping.output.decode(), rf"^{re.escape(server.endpoint)} answered in \d+\.\d ms\n$")
+        (row,) = rows(ping_json)
+        self.assertGreater(row["seconds"], 0)
+
+    @on_reactor
+    async def test_one_of_two_servers_is_not_there(self) -> None:
+        nobody = f"tcp:{HOST}:{free_port()}"
+        async with self.serve() as server:
+            both = await command(server, "status", "--server", nobody)
+            version = await command(server, "version", "--server", nobody, "--json")
+            submitted = await command(server, "submit", f"{self.prefix}f", "x", "-b", "--server", nobody)
+        self.assertEqual(both.code, Exit.NOT_CONNECTED)
+        self.assertRegex(both.errors, rf"^txgearman: {nobody}: .*refused.*\n$")
+        self.assertTrue(both.output.startswith(b"Server "), both)
+        self.assertEqual([row["server"] for row in rows(version)], [server.endpoint])
+        self.assertEqual((submitted.code, submitted.errors), (0, ""))
+
+    @on_reactor
+    async def test_a_function_that_is_not_known_cannot_be_limited_at_gearmand(self) -> None:
+        async with self.serve() as server:
+            ended = await command(server, "maxqueue", f"{self.prefix}unknown", "3")
+        if self.kind == "gearmand":
+            self.assertEqual((ended.code, ended.output), (Exit.REFUSED, b""))
+            self.assertIn("does not know the function", ended.errors)
+        else:
+            self.assertEqual(ended, Ended(0, b"", ""))
+
+
+class Working(Expectations):
+    """``worker`` as a process of its own, with commands and Python code."""
+
+    @on_reactor
+    async def test_a_command_for_each_job(self) -> None:
+        upper = f"{self.prefix}upper"
+        async with self.serve() as server, process(server, "worker", "-f", upper, "tr", "a-z", "A-Z"):
+            ended = await command(server, "submit", upper, "a", "b", "")
+        self.assertEqual(ended, Ended(0, b"A\nB\n\n", ""))
+
+    @on_reactor
+    async def test_a_command_that_fails_and_one_that_streams(self) -> None:
+        line = 'echo "$TXGEARMAN_UNIQUE"; cat; exit 3'
+        function = f"{self.prefix}lines"
+        async with (
+            self.serve() as server,
+            process(server, "worker", "--lines", "-j", "2", "-f", function, line) as worker,
+        ):
+            ended = await command(server, "submit", function, "x", "--unique", "key")
+            self.assertTrue(await worker.stop())
+        self.assertEqual((ended.code, ended.output), (Exit.JOB_FAILED, b"key\nx"))
+        said = worker.errors.decode()
+        self.assertRegex(
+            said, rf"job H:\S+ of {re.escape(function)} failed: the command ended with exit code 3"
+        )
+        self.assertNotIn("Traceback", said)
+
+    @on_reactor
+    async def test_graceful_drain(self) -> None:
+        """After SIGTERM the running job ends and gives its result, and no other is taken."""
+        function = f"{self.prefix}slow"
+        with tempfile.TemporaryDirectory() as folder:
+            gate = Path(folder) / "gate"
+            os.mkfifo(gate)
+            async with (
+                self.serve() as server,
+                process(server, "worker", "-f", function, f"cat; cat {gate}") as worker,
+                process(server, "submit", function, "first") as first,
+            ):
+                await server.has(function, active=1)
+                await command(server, "submit", function, "second", "-b")
+                worker.signal(signal.SIGTERM)
+                await self.said(worker, b"ending")
+                gate.write_text(" done")
+                self.assertEqual((await first.ended(), bytes(first.output)), (0, b"first done"))
+                self.assertEqual(await worker.ended(), 0)
+                await server.has(function, jobs=1, active=0, workers=0)
+
+    @on_reactor
+    async def test_drain_has_a_limit(self) -> None:
+        function = f"{self.prefix}endless"
+        async with (
+            self.serve() as server,
+            process(server, "worker", "--drain", "100ms", "-f", function, "sleep 60; true") as worker,
+        ):
+            await command(server, "submit", function, "x", "-b")
+            await server.has(function, active=1)
+            worker.signal(signal.SIGINT)
+            self.assertEqual(await worker.ended(), Exit.TIMED_OUT)
+            await server.has(function, jobs=1, active=0, workers=0)
+        self.assertIn(b"go to other workers: 1", worker.errors)
+
+    @on_reactor
+    async def test_a_second_signal_ends_it_at_once(self) -> None:
+        """The program that ran is killed, and what it started: nobody holds its pipe any more."""
+        function = f"{self.prefix}endless"
+        with tempfile.TemporaryDirectory() as folder:
+            pipe = Path(folder) / "pipe"
+            os.mkfifo(pipe)
+            reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+            try:
+                async with (
+                    self.serve() as server,
+                    process(server, "worker", "-f", function, f"exec 3>{pipe}; sleep 60; true") as worker,
+                ):
+                    await command(server, "submit", function, "x", "-b")
+                    await until(self.held(reading, True), "the program holds the pipe")
+                    worker.signal(signal.SIGINT)
+                    await self.said(worker, b"ending")
+                    worker.signal(signal.SIGINT)
+                    self.assertEqual(await worker.ended(), -signal.SIGINT)
+                    await until(self.held(reading, False), "nobody holds the pipe")
+                    await server.has(function, jobs=1, active=0)
+            finally:
+                os.close(reading)
+
+    def held(self, pipe: int, wanted: bool) -> Callable[[], Awaitable[bool]]:
+        """Whether somebody holds the other end of an empty pipe, or nobody, as is `wanted`."""
+
+        async def so() -> bool:
+            try:
+                return (os.read(pipe, 1) != b"") == wanted
+            except BlockingIOError:
+                return wanted
+
+        return so
+
+    @on_reactor
+    async def test_python_functions(self) -> None:
+        in_reactor, in_threads, in_processes = (f"{self.prefix}{place}" for place in "rtp")
+
+        def named(prefix: str) -> list[str]:
+            places = [("reverse", "tests.cli.functions:reverse"), ("where", "tests.cli.functions:where")]
+            return [f"--python={prefix}{name}={place}" for name, place in places]
+
+        async with (
+            self.serve() as server,
+            process(server, "worker", "--jobs", "2", *named(in_reactor)) as reactor_,
+            process(server, "worker", "--threads", "2", *named(in_threads)) as threads,
+            process(server, "worker", "--processes", "1", *named(in_processes)) as processes,
+        ):
+            where = {}
+            for prefix in (in_reactor, in_threads, in_processes):
+                reversed_ = await command(server, "submit", f"{prefix}reverse", "abc")
+                self.assertEqual(reversed_, Ended(0, b"cba", ""))
+                told = await command(server, "submit", f"{prefix}where", "x")
+                where[prefix] = told.output.decode().split()
+            self.assertEqual(where[in_reactor], [str(reactor_.pid), "MainThread"])
+            self.assertEqual(where[in_threads][0], str(threads.pid))
+            self.assertNotEqual(where[in_threads][1], "MainThread")
+            self.assertNotEqual(where[in_processes][0], str(processes.pid))
+
+    async def said(self, program: Any, text: bytes) -> None:
+        """Wait until a program has written `text` to standard error."""
+        await program._until(lambda: text in program.errors, 10, f"say {text!r}")
+
+
+class SubmittingTest(OnTxgearman, Submitting, TestCase):
+    """On our server."""
+
+
+class SubmittingOnGearmandTest(OnGearmand, Submitting, TestCase):
+    """On gearmand."""
+
+
+class AskingTest(OnTxgearman, Asking, TestCase):
+    """On our server."""
+
+
+class AskingOnGearmandTest(OnGearmand, Asking, TestCase):
+    """On gearmand."""
+
+
+class WorkingTest(OnTxgearman, Working, TestCase):
+    """On our server."""
+
+
+class WorkingOnGearmandTest(OnGearmand, Expectations, TestCase):
+    """On gearmand: one of the above, as the rest is our own."""
+
+    test_a_command_for_each_job = Working.test_a_command_for_each_job
+
+
+class ProcessTest(OnTxgearman, Expectations, TestCase):
+    """What only a process of its own shows: exit codes, standard error, signals, pipes."""
+
+    async def run_command(
+        self, server: Server, *arguments: str, stdin: bytes = b""
+    ) -> tuple[int, bytes, bytes]:
+        return await run_program(
+            [*COMMAND, *arguments], stdin, environment={"TXGEARMAN_SERVER": f"{server.host}:{server.port}"}
+        )
+
+    @on_reactor
+    async def test_no_server(self) -> None:
+        code, output, errors = await run_program(
+            [*COMMAND, "submit", "--server", f"{HOST}:{free_port()}", "f", "x"]
+        )
+        self.assertEqual((code, output), (Exit.NOT_CONNECTED, b""))
+        self.assertEqual(len(errors.splitlines()), 1)
+        self.assertIn(b"refused", errors)
+
+    @on_reactor
+    async def test_an_address_that_is_none(self) -> None:
+        for arguments in (["ping"], ["submit", "f", "x"], ["status"], ["worker", "-f", "f", "cat"]):
+            ended = await command(None, *arguments[:1], "--server", "nonsense:a:b", *arguments[1:])
+            self.assertEqual((ended.code, ended.output), (Exit.USAGE, b""))
+            self.assertEqual(len(ended.errors.splitlines()), 1)
+            self.assertIn("nonsense", ended.errors)
+
+    @on_reactor
+    async def test_a_pipe(self) -> None:
+        async with self.serve() as server, at_work(server, self.prefix):
+            ended = await self.run_command(
+                server, "submit", f"{self.prefix}upper", "--lines", stdin=b"a\nb\nbad\nc"
+            )
+        self.assertEqual(ended[:2], (Exit.JOB_FAILED, b"A\nB\nC\n"))
+
+    @on_reactor
+    async def test_nobody_reads_the_output(self) -> None:
+        async with (
+            self.serve() as server,
+            at_work(server, self.prefix),
+            process(server, "submit", f"{self.prefix}upper", "--lines") as program,
+        ):
+            program.write(b"a\n")
+            await program.wrote(b"A\n")
+            program.transport.closeChildFD(1)
+            program.write(b"b\n")
+            self.assertEqual((await program.ended(), bytes(program.errors)), (Exit.BROKEN_PIPE, b""))
+
+    @on_reactor
+    async def test_interrupted(self) -> None:
+        function = f"{self.prefix}nobody"
+        async with (
+            self.serve() as server,
+            process(server, "submit", function, "x") as first,
+            process(server, "submit", function, "x") as second,
+        ):
+            await server.has(function, jobs=2)
+            first.signal(signal.SIGINT)
+            second.signal(signal.SIGTERM)
+            self.assertEqual((await first.ended(), bytes(first.errors)), (Exit.INTERRUPTED, b""))
+            self.assertEqual((await second.ended(), bytes(second.errors)), (Exit.TERMINATED, b""))
+            await server.has(function, jobs=0)
+
+    @on_reactor
+    async def test_the_server_goes_away(self) -> None:
+        async with self.serve_alone() as server, process(server, "submit", "nobody", "x") as program:
+            await server.has("nobody", jobs=1)
+            server.program.signal(signal.SIGTERM)
+            code = await program.ended()
+        self.assertEqual((code, bytes(program.output)), (Exit.NOT_CONNECTED, b""))
+        self.assertEqual(len(program.errors.splitlines()), 1, program)
+
+    @on_reactor
+    async def test_the_server_goes_away_while_lines_come(self) -> None:
+        """The command ends without waiting for the end of its input."""
+        async with (
+            self.serve_alone() as server,
+            at_work(server, ""),
+            process(server, "submit", "upper", "--lines") as program,
+        ):
+            program.write(b"a\n")
+            await program.wrote(b"A\n")
+            await server.program.stop()
+            program.write(b"b\n")
+            self.assertEqual(await program.ended(), Exit.NOT_CONNECTED)
+        self.assertEqual((bytes(program.output), len(program.errors.splitlines())), (b"A\n", 1))
+
+    @on_reactor
+    async def test_shutdown(self) -> None:
+        async with self.serve_alone() as server:
+            ended = await command(server, "shutdown")
+            self.assertEqual(ended, Ended(0, b"", ""))
+            self.assertEqual(await server.program.ended(), 0)
+
+    @on_reactor
+    async def test_a_worker_waits_for_its_server(self) -> None:
+        port = free_port()
+        arguments = ["worker", "--server", f"{HOST}:{port}", "-f", "f", "cat"]
+        async with self.serve() as server, process(server, *arguments) as program:
+            await program._until(lambda: b"trying again" in program.errors, 10, "say so")
+            self.assertTrue(await program.stop())
+        self.assertEqual(program.exit_code, 0)
+
+    @on_reactor
+    async def test_wrong_python_functions(self) -> None:
+        async with self.serve() as server:
+            for place, said in [
+                ("nowhere_at_all:f", "cannot import nowhere_at_all"),
+                ("os:nothing", "there is no nothing in os"),
+                ("os:sep", "cannot be called"),
+                ("os", "names no Python function"),
+            ]:
+                ended = await command(server, "worker", "--python", place)
+                self.assertEqual((ended.code, ended.output), (Exit.USAGE, b""), place)
+                self.assertIn(said, ended.errors)
+            ended = await command(server, "worker", "-f", "f", "/nowhere/program", "x")
+            self.assertEqual(ended.code, Exit.USAGE)
+
+
+class RestartOnGearmandTest(OnGearmand, Expectations, TestCase):
+    """gearmand is killed and started again."""
+
+    @contextlib.asynccontextmanager
+    async def listening(self, port: int, folder: str) -> AsyncIterator[Server]:
+        """gearmand on this port of 127.0.0.1."""
+        options = [
+            f"--listen={HOST}",
+            f"--port={port}",
+            f"--log-file={folder}/log",
+            f"--pid-file={folder}/pid",
+        ]
+
+        async def answers() -> bool:
+            try:
+                return (await server.ask("version")).startswith(b"OK")
+            except (ConnectError, ConnectionDone):
+                return False
+
+        async with running("gearmand", *options) as program:
+            server = Server("gearmand", port, program, Path(folder))
+            await until(answers, "gearmand answers")
+            yield server
+
+    @needs_program("gearmand")
+    @on_reactor
+    async def test_the_worker_comes_back(self) -> None:
+        port = free_port()
+        with tempfile.TemporaryDirectory() as folder:
+            async with (
+                self.listening(port, folder) as first,
+                process(first, "worker", "-f", "upper", "tr a-z A-Z") as worker,
+            ):
+                before = await command(first, "submit", "upper", "a")
+                await first.program.kill()
+                await worker._until(lambda: b"trying again" in worker.errors, 10, "say so")
+                async with self.listening(port, folder) as second:
+                    await second.has("upper", workers=1)
+                    after = await command(second, "submit", "upper", "b")
+                    self.assertTrue(await worker.stop())
+        self.assertEqual((before, after), (Ended(0, b"A", ""), Ended(0, b"B", "")))
+        said = worker.errors.decode().splitlines()
+        self.assertRegex(said[1], rf"^txgearman: tcp:{HOST}:{port}: .*refused.*; trying again$")
+        self.assertEqual(said[2], f"txgearman: tcp:{HOST}:{port}: connected")
+        self.assertEqual(len(said), 4)
+
+
+class ShutdownOnGearmandTest(OnGearmand, Expectations, TestCase):
+    """gearmand refuses to be shut down."""
+
+    @on_reactor
+    async def test_refused(self) -> None:
+        async with self.serve() as server:
+            ended = await command(server, "shutdown")
+        self.assertEqual((ended.code, ended.output), (Exit.REFUSED, b""))
+        self.assertIn("UNKNOWN_COMMAND", ended.errors)

@@ -1,0 +1,127 @@
+"""A program for each job: real ones, in this thread and others."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from dataclasses import dataclass, field
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txgearman.cli.shell import Commands
+from txgearman.errors import FailJob, JobOver
+
+SOON = 10
+"""Seconds after which what should have happened did not."""
+
+
+@dataclass(eq=False)
+class Work:
+    """A job that records what is sent for it; `over` is after how many parts nobody waits any more."""
+
+    data: bytes = b""
+    handle: bytes = b"H:test:1"
+    function: bytes = b"f"
+    unique: bytes = b"u"
+    over: int | None = None
+    sent: list[bytes] = field(default_factory=list)
+    sending: threading.Event = field(default_factory=threading.Event)
+
+    def send_data(self, data: bytes) -> None:
+        if self.over is not None and len(self.sent) >= self.over:
+            raise JobOver("over")
+        self.sent.append(data)
+        self.sending.set()
+
+
+def commands(*arguments: str, lines: bool = False) -> Commands:
+    return Commands(arguments, lines)
+
+
+class CommandsTest(SynchronousTestCase):
+    def assertFails(self, ran: Commands, said: str, work: Work | None = None) -> None:
+        with self.assertRaises(FailJob) as caught:
+            ran.run(work or Work())
+        self.assertIn(said, str(caught.exception))
+
+    def test_a_program_with_arguments(self) -> None:
+        self.assertEqual(commands("tr", "a-z", "A-Z").run(Work(b"hello")), b"HELLO")
+
+    def test_a_line_for_the_shell(self) -> None:
+        self.assertEqual(commands("tr a-z A-Z | rev").run(Work(b"hello")), b"OLLEH")
+
+    def test_every_byte_and_more_than_a_pipe_holds(self) -> None:
+        data = bytes(range(256)) * 4096
+        self.assertTrue(commands("cat").run(Work(data)) == data)
+        self.assertEqual(commands("wc", "-c").run(Work(data)).strip(), b"%d" % len(data))
+
+    def test_a_program_that_reads_nothing(self) -> None:
+        for lines in (False, True):
+            work = Work(b"x" * 1_000_000)
+            result = commands("true", lines=lines).run(work)
+            self.assertEqual((result, work.sent), (b"", []))
+
+    def test_what_it_is_told_of_the_job(self) -> None:
+        line = 'printf "%s %s %s" "$TXGEARMAN_HANDLE" "$TXGEARMAN_FUNCTION" "$TXGEARMAN_UNIQUE"'
+        work = Work(handle=b"H:x:7", function="größe".encode(), unique=b"\xff")
+        self.assertEqual(commands(line).run(work), b"H:x:7 gr\xc3\xb6\xc3\x9fe \xff")
+
+    def test_failures(self) -> None:
+        self.assertFails(commands("exit 3"), "ended with exit code 3")
+        self.assertFails(commands("kill -TERM $$"), "was ended by SIGTERM")
+        self.assertFails(commands("echo some; false"), "exit code 1")
+        self.assertFails(commands("echo some; false", lines=True), "exit code 1")
+
+    def test_a_program_that_is_not_there(self) -> None:
+        with self.assertRaises(FileNotFoundError):
+            commands("/nowhere/nothing", "x").run(Work())
+
+    def test_lines_are_sent_as_they_come(self) -> None:
+        work = Work(b"a\nb\nc")
+        self.assertEqual(commands("cat", lines=True).run(work), b"")
+        self.assertEqual(work.sent, [b"a\n", b"b\n", b"c"])
+
+    def test_a_line_is_sent_before_the_next_is_there(self) -> None:
+        work = Work()
+        ran = commands("echo one; exec sleep 60", lines=True)
+        thread = threading.Thread(target=self.assertFails, args=(ran, "SIGKILL", work))
+        thread.start()
+        self.assertTrue(work.sending.wait(SOON))
+        ran.kill(work)
+        thread.join(SOON)
+        self.assertFalse(thread.is_alive())
+        self.assertEqual(work.sent, [b"one\n"])
+
+    def test_nobody_waits_any_more(self) -> None:
+        """The program would go on for ever; it is killed, with what it started."""
+        with self.assertRaises(JobOver):
+            commands("yes | cat", lines=True).run(Work(over=1))
+
+    def test_what_the_program_started_is_killed_too(self) -> None:
+        """The pipe is held by a child of the shell, and only its end lets the job end."""
+        work = Work()
+        ran = commands("echo up; sleep 60; true", lines=True)
+        thread = threading.Thread(target=self.assertFails, args=(ran, "SIGKILL", work))
+        thread.start()
+        self.assertTrue(work.sending.wait(SOON))
+        ran.kill(work)
+        thread.join(SOON)
+        self.assertFalse(thread.is_alive())
+
+    def test_killing_another_job_s_program_is_not_ours(self) -> None:
+        ran = commands("cat")
+        ran.kill(Work())
+        self.assertEqual(ran.run(Work(b"x")), b"x")
+
+    def test_the_end_kills_all_and_what_comes_later(self) -> None:
+        ran = commands("echo up; exec sleep 60", lines=True)
+        works = [Work(), Work()]
+        threads = [threading.Thread(target=self.assertFails, args=(ran, "SIGKILL", work)) for work in works]
+        for thread, work in zip(threads, works, strict=True):
+            thread.start()
+            self.assertTrue(work.sending.wait(SOON))
+        ran.end()
+        for thread in threads:
+            thread.join(SOON)
+            self.assertFalse(thread.is_alive())
+        self.assertFails(ran, signal.SIGKILL.name)

@@ -1,0 +1,85 @@
+"""Functions that block, for threads and processes: a process imports them from here."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from txgearman.errors import FailJob
+from txgearman.worker import Job
+
+MAIN = threading.get_ident()
+"""The thread that imported this: in the tests that of the reactor, in a process its only one."""
+
+
+def echo(job: Job) -> Any:
+    return job.data
+
+
+def place(job: Job) -> bytes:
+    """Process, and whether it is the main thread."""
+    return b"%d %d" % (os.getpid(), threading.get_ident() == MAIN)
+
+
+def chatty(job: Job) -> bytes:
+    for number in range(100):
+        job.send_data(b"%d" % number)
+    job.send_warning(b"careful")
+    job.send_status(1, 2)
+    return b"done"
+
+
+def mistaken(job: Job) -> bytes:
+    """Sends what cannot be sent; returns what it met."""
+    met = []
+    for send in (lambda: job.send_data("text"), lambda: job.send_status(-1, 1)):
+        try:
+            send()
+        except (TypeError, ValueError) as error:
+            met.append(type(error).__name__.encode())
+    return b" ".join(met)
+
+
+def raises(job: Job) -> bytes:
+    raise LookupError("größe")
+
+
+def leaves(job: Job) -> bytes:
+    raise SystemExit(3)
+
+
+def fails(job: Job) -> bytes:
+    raise FailJob("not today")
+
+
+def not_bytes(job: Job) -> Any:
+    return 7
+
+
+def dies(job: Job) -> bytes:
+    os._exit(7)
+
+
+def long(job: Job) -> bytes:
+    return bytes(int(job.data))
+
+
+def hold(job: Job) -> bytes:
+    """Says its process, and runs until the file whose name it was given is there."""
+    job.send_data(b"%d" % os.getpid())
+    while not Path(os.fsdecode(job.data)).exists():
+        time.sleep(0.002)
+    return b"released"
+
+
+class Shout:
+    """A codec of our own that a process can import."""
+
+    def encode(self, value: str) -> bytes:
+        return value.upper().encode()
+
+    def decode(self, data: bytes) -> str:
+        return data.decode() + "!"

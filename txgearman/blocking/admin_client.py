@@ -1,0 +1,126 @@
+"""The blocking admin client: asks one server about itself. What replies mean is decided elsewhere."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from txgearman.blocking import errors
+from txgearman.blocking.background import SLACK_SECONDS, Resident
+from txgearman.blocking.connection_manager import GearmanConnectionManager, Server
+from txgearman.blocking.data_encoder import bytes_of
+from txgearman.blocking.errors import InvalidAdminClientState, ProtocolError, ServerUnavailable
+from txgearman.client.admin import Admin
+from txgearman.errors import AdminError, ClientError, TimedOut
+
+DEFAULT_ADMIN_CLIENT_TIMEOUT: Final = 10.0
+"""Seconds that a server may take to answer, if nothing else is said."""
+
+ECHO_STRING: Final = "ping? pong!"
+"""What `ping_server` lets the server send back."""
+
+
+class GearmanAdminClient(GearmanConnectionManager):
+    """Sends admin commands to the server of `host_list`, which has one entry.
+
+    Each command may take `poll_timeout` seconds. Commands raise `ServerUnavailable` if the server cannot
+    be reached, `InvalidAdminClientState` if it does not answer in time, and `ProtocolError` if it refuses.
+    """
+
+    def __init__(
+        self,
+        host_list: Iterable[Server] | None = None,
+        poll_timeout: float = DEFAULT_ADMIN_CLIENT_TIMEOUT,
+    ) -> None:
+        super().__init__(host_list)
+        if len(self.connection_list) > 1:
+            raise ValueError(f"an admin client has one server, not {len(self.connection_list)}")
+        self.poll_timeout = poll_timeout
+        self.current_connection = self.connection_list[0] if self.connection_list else None
+        self._admin = Resident(self, self._new_admin, Admin.close)
+
+    def ping_server(self) -> float:
+        """Seconds that the server took to send a text back."""
+        start = time.monotonic()
+        self.establish_admin_connection()
+        assert self.current_connection is not None
+        try:
+            answer = self.current_connection.echo(ECHO_STRING.encode(), self.poll_timeout)
+        except errors.ConnectionError as error:
+            raise self._explained(error.__cause__) from error
+        if answer != ECHO_STRING.encode():
+            raise InvalidAdminClientState(f"the server sent {answer!r} back for {ECHO_STRING!r}")
+        return time.monotonic() - start
+
+    def get_status(self) -> tuple[dict[str, Any], ...]:
+        """The server's functions: dictionaries with ``task``, ``queued``, ``running`` and ``workers``.
+
+        ``queued`` counts the jobs that run too.
+        """
+        return tuple(
+            {"task": one.function, "queued": one.total, "running": one.running, "workers": one.workers}
+            for one in self._ask(Admin.status)
+        )
+
+    def get_workers(self) -> tuple[dict[str, Any], ...]:
+        """The server's connections: ``file_descriptor``, ``ip``, ``client_id``, all str, and ``tasks``."""
+        return tuple(
+            {
+                "file_descriptor": str(one.number),
+                "ip": one.host,
+                "client_id": one.client_id,
+                "tasks": tuple(one.functions),
+            }
+            for one in self._ask(Admin.workers)
+        )
+
+    def get_version(self) -> str:
+        """The server's version."""
+        version: str = self._ask(Admin.version)
+        return version
+
+    def send_maxqueue(self, task: str | bytes, max_size: int) -> str:
+        """Limit the jobs of a function to `max_size`; 0 or less takes the limit away. Returns ``"OK"``."""
+        limit = max_size if max_size > 0 else None
+        self._ask(lambda admin: admin.set_max_queue(bytes_of(task), limit))
+        return "OK"
+
+    def send_shutdown(self, graceful: bool = True) -> None:
+        """Stop the server: when its jobs have ended, or at once. gearmand since 1.1.15 refuses."""
+        self._ask(lambda admin: admin.shutdown(graceful))
+
+    def establish_admin_connection(self) -> None:
+        """Connect to the server. Raises `ServerUnavailable`."""
+        if self.current_connection is None:
+            raise ServerUnavailable("the admin client has no server")
+        try:
+            self.establish_connection(self.current_connection)
+        except errors.ConnectionError as error:
+            raise ServerUnavailable(str(error)) from error
+
+    def shutdown(self) -> None:
+        """Close the connections. They are made again when they are needed."""
+        self._admin.close()
+        super().shutdown()
+
+    def _ask(self, command: Callable[[Admin], Any]) -> Any:
+        if self.current_connection is None:
+            raise ServerUnavailable("the admin client has no server")
+        try:
+            running, admin = self._admin.get()
+            return running.call(command, admin, timeout=self.poll_timeout + SLACK_SECONDS)
+        except (ClientError, ServerUnavailable) as error:
+            raise self._explained(error) from error
+
+    def _explained(self, error: BaseException | None) -> Exception:
+        """An error of the Twisted clients as one of python-gearman's."""
+        if isinstance(error, TimedOut):
+            return InvalidAdminClientState(f"no answer within {self.poll_timeout} seconds")
+        if isinstance(error, AdminError):
+            return ProtocolError(error.text)
+        return ServerUnavailable(str(error))
+
+    def _new_admin(self, reactor: Any) -> Admin:
+        assert self.current_connection is not None
+        return Admin(reactor, self.current_connection.endpoint(reactor), timeout=self.poll_timeout)

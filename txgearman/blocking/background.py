@@ -1,0 +1,332 @@
+"""A thread of its own with a reactor of its own, and calls into it. Knows nothing of Gearman.
+
+The reactor is an instance that is never installed: `twisted.internet.reactor` stays whatever the program
+has made it, or not imported at all. The thread starts with the first call, and again in the child of a
+fork. It takes no signals, and does not hold up the end of the process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from functools import partial
+from typing import Any, Final, Generic, Protocol, TypeVar, cast
+
+from twisted.internet.defer import Deferred
+from twisted.logger import Logger
+from twisted.python import threadable
+from twisted.python.failure import Failure
+
+from txgearman.blocking.errors import ServerUnavailable
+
+_T = TypeVar("_T")
+
+START_SECONDS: Final = 30.0
+"""Seconds the thread may take to start; only a machine that stands still takes that long."""
+
+CALL_SECONDS: Final = 60.0
+"""Seconds a call may take that has no limit of its own."""
+
+SLACK_SECONDS: Final = 5.0
+"""Seconds that a call is given beyond the limit that the called function itself keeps."""
+
+STOP_SECONDS: Final = 2.0
+"""Seconds the end of the process waits for the thread to close its connections."""
+
+
+class Closable(Protocol):
+    """Something that others wait on, and that must wake them when the thread has ended."""
+
+    def close(self, why: str) -> None:
+        """Let all who wait here, now or later, fail."""
+
+    def forked(self) -> None:
+        """In the child of a fork: forget who waits, and what for."""
+
+
+class Background:
+    """One thread with one reactor. Get the running one with `background`.
+
+    `reactor` is the reactor; only code that runs in the thread may use it.
+    """
+
+    _log = Logger()
+
+    def __init__(self) -> None:
+        self.reactor: Any = _new_reactor()
+        self.pid = os.getpid()
+        self._lock = threading.Lock()
+        self._waiting: set[Future[Any]] = set()
+        self._waited_on: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._posted: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
+        self._told = False
+        self._ended: str | None = None
+        self._thread = threading.Thread(target=self._run, name="txgearman.blocking", daemon=True)
+
+    @property
+    def alive(self) -> bool:
+        """Whether calls can be made from this process."""
+        return self._ended is None and self.pid == os.getpid()
+
+    def start(self) -> None:
+        """Start the thread, and return when its reactor runs."""
+        running = threading.Event()
+        self.reactor.callWhenRunning(running.set)
+        self._thread.start()
+        if not running.wait(START_SECONDS):
+            raise ServerUnavailable(f"the background thread did not start within {START_SECONDS} seconds")
+
+    def post(self, function: Callable[..., object], *arguments: object) -> None:
+        """Run `function` in the thread, soon; not at all if the thread has ended."""
+        if not self.alive:
+            return
+        self._posted.append((function, arguments))
+        # One wake for all that is posted before the thread looks: each costs a system call.
+        if not self._told:
+            self._told = True
+            self.reactor.callFromThread(self._run_posted)
+
+    def call(self, function: Callable[..., Any], *arguments: Any, timeout: float = CALL_SECONDS) -> Any:
+        """Run `function` in the thread; return what it returns, or what its Deferred fires with.
+
+        Raises what it raises, and `ServerUnavailable` after `timeout` seconds or if the thread ends.
+        Raises `RuntimeError` in the thread itself, which would wait for itself.
+        """
+        self.refuse_inside()
+        future: Future[Any] = Future()
+        with self._lock:
+            if not self.alive:
+                raise ServerUnavailable(self._ended or "the process was forked")
+            self._waiting.add(future)
+        try:
+            self.reactor.callFromThread(_fulfil, future, function, arguments)
+            return future.result(timeout)
+        except FutureTimeout:
+            if future.done():
+                raise
+            raise ServerUnavailable(f"no answer within {timeout} seconds") from None
+        finally:
+            self._waiting.discard(future)
+
+    def watch(self, waited_on: Closable) -> None:
+        """Close `waited_on` when the thread ends. Kept only as long as somebody else keeps it."""
+        with self._lock:
+            ended = self._ended
+            self._waited_on.add(waited_on)
+        if ended is not None:
+            waited_on.close(ended)
+
+    def refuse_inside(self) -> None:
+        """Raise `RuntimeError` if this is the thread itself."""
+        if threading.current_thread() is self._thread:
+            raise RuntimeError("txgearman.blocking cannot wait in its own background thread")
+
+    def stop(self) -> None:
+        """End the thread, and let all who wait fail."""
+        self._end("the process ends")
+        if self.pid == os.getpid() and self._thread.is_alive():
+            with contextlib.suppress(Exception):
+                self.reactor.callFromThread(self.reactor.stop)
+            self._thread.join(STOP_SECONDS)
+
+    def forsake(self) -> None:
+        """In the child of a fork: close what was inherited, without a word to the servers."""
+        for one in list(self._waited_on):
+            one.forked()
+        # The thread may have been anywhere at the fork.
+        with contextlib.suppress(Exception):
+            for selectable in {*self.reactor.getReaders(), *self.reactor.getWriters()}:
+                # To close the descriptor without a shutdown leaves the parent's connection as it is.
+                if hasattr(selectable, "socket"):
+                    selectable.socket.close()
+
+    def _run_posted(self) -> None:
+        # First, so that what is posted from now on is not overlooked.
+        self._told = False
+        while self._posted:
+            function, arguments = self._posted.popleft()
+            try:
+                function(*arguments)
+            except Exception:
+                self._log.failure("A posted call raised")
+
+    def _run(self) -> None:
+        if hasattr(signal, "pthread_sigmask"):
+            # A signal that this thread took would not wake the main thread, whose it is.
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        registered = threadable.ioThread
+        self.reactor.callWhenRunning(_restore_io_thread, registered)
+        try:
+            self.reactor.run(installSignalHandlers=False)
+        finally:
+            self._end("the background thread has ended")
+
+    def _end(self, why: str) -> None:
+        with self._lock:
+            if self._ended is not None:
+                return
+            self._ended = why
+            waiting, waited_on = list(self._waiting), list(self._waited_on)
+        for future in waiting:
+            with contextlib.suppress(Exception):
+                future.set_exception(ServerUnavailable(why))
+        for one in waited_on:
+            one.close(why)
+
+
+def background() -> Background:
+    """The running thread of this process, started if there is none."""
+    with _Current.lock:
+        current = _Current.background
+        if current is None or not current.alive:
+            current = Background()
+            current.start()
+            if not _Current.registered:
+                _Current.registered = True
+                atexit.register(stop)
+            _Current.background = current
+        return current
+
+
+def stop() -> None:
+    """End the thread if there is one; the next use starts another."""
+    with _Current.lock:
+        current, _Current.background = _Current.background, None
+    if current is not None:
+        current.stop()
+
+
+class Resident(Generic[_T]):
+    """An object that lives in the background thread, made when it is first needed.
+
+    It is made again where the thread has ended, in the child of a fork for example. `make` is called with
+    the reactor, `close` with the object and returns a Deferred; both in the thread. `owner` is whom the
+    object is for: when that is forgotten, the object is closed.
+    """
+
+    def __init__(
+        self, owner: object, make: Callable[[Any], _T], close: Callable[[_T], Deferred[None]]
+    ) -> None:
+        self._owner = weakref.ref(owner)
+        self._lock = threading.Lock()
+        self._make = make
+        self._close = close
+        self._background: Background | None = None
+        self._object: _T | None = None
+        self._release: weakref.finalize[Any, Any] | None = None
+
+    @property
+    def present(self) -> bool:
+        """Whether the object was made, and its thread has not ended."""
+        return self._background is not None and self._background.alive
+
+    def get(self) -> tuple[Background, _T]:
+        """The thread, and the object in it."""
+        if not self.present:
+            # With a limit, as somebody may have held it at a fork.
+            if not self._lock.acquire(timeout=CALL_SECONDS):
+                raise ServerUnavailable(f"no connection within {CALL_SECONDS} seconds")
+            try:
+                if not self.present:
+                    self._begin()
+            finally:
+                self._lock.release()
+        return cast(Background, self._background), cast(_T, self._object)
+
+    def _begin(self) -> None:
+        running = background()
+        made: _T = running.call(self._make, running.reactor)
+        owner = self._owner()
+        assert owner is not None, "its owner asks"
+        self._release = weakref.finalize(owner, running.post, self._close, made)
+        self._release.atexit = False
+        self._object = made
+        # Last, as it says that all is there.
+        self._background = running
+
+    def close(self, timeout: float = SLACK_SECONDS) -> None:
+        """Close the object, for at most `timeout` seconds; `get` makes another."""
+        running, made, release = self._background, self._object, self._release
+        self._background = self._object = self._release = None
+        if release is not None:
+            release.detach()
+        if running is not None and running.alive:
+            with contextlib.suppress(ServerUnavailable):
+                running.call(self._close, made, timeout=timeout)
+
+
+class _Current:
+    """The thread of this process."""
+
+    lock = threading.Lock()
+    background: Background | None = None
+    registered = False
+
+
+def _forked() -> None:
+    """In the child of a fork: threads do not come along, and a lock may have been held."""
+    _Current.lock = threading.Lock()
+    inherited, _Current.background = _Current.background, None
+    if inherited is not None:
+        inherited.forsake()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
+
+
+def _new_reactor() -> Any:
+    reactor = _reactor_class()()
+    # Threads that look up names must not hold up the end of the process either.
+    reactor.getThreadPool().threadFactory = partial(threading.Thread, daemon=True)
+    return reactor
+
+
+def _reactor_class() -> Any:
+    """The best reactor of this platform, of those that need nothing but a thread."""
+    with contextlib.suppress(ImportError):
+        from twisted.internet.epollreactor import EPollReactor
+
+        return EPollReactor
+    with contextlib.suppress(ImportError):
+        from twisted.internet.pollreactor import PollReactor
+
+        return PollReactor
+    from twisted.internet.selectreactor import SelectReactor
+
+    return SelectReactor
+
+
+def _restore_io_thread(registered: int | None) -> None:
+    """Running a reactor declares its thread the program's I/O thread, which this one is not."""
+    threadable.ioThread = registered  # type: ignore[assignment]
+
+
+def _fulfil(future: Future[Any], function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    try:
+        outcome = function(*arguments)
+    except Exception as error:
+        _set(future.set_exception, error)
+        return
+    if isinstance(outcome, Deferred):
+        outcome.addCallbacks(partial(_set, future.set_result), partial(_set_failure, future))
+    else:
+        _set(future.set_result, outcome)
+
+
+def _set_failure(future: Future[Any], failure: Failure) -> None:
+    _set(future.set_exception, failure.value)
+
+
+def _set(setter: Callable[[Any], None], value: Any) -> None:
+    # Whoever waited was told that the thread ends.
+    with contextlib.suppress(Exception):
+        setter(value)

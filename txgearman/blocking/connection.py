@@ -1,0 +1,223 @@
+"""One server as a blocking client sees it: its address, and a Twisted client for it in the background.
+
+Which request goes to which server is decided elsewhere.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final, Protocol
+
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    clientFromString,
+)
+from twisted.python.failure import Failure
+
+from txgearman.blocking import errors
+from txgearman.blocking.background import SLACK_SECONDS, Resident
+from txgearman.blocking.constants import DEFAULT_GEARMAN_PORT
+from txgearman.blocking.errors import ServerUnavailable
+from txgearman.client import Client, Job, JobStatus, Priority
+from txgearman.errors import ClientError, ConnectionLost, JobRaised, NotConnected, ServerError
+
+CONNECT_SECONDS: Final = 10.0
+"""Seconds that a connection to one server may take to be made, its name looked up included."""
+
+ATTEMPT_DELAY: Final = 0.1
+"""Seconds between the attempts at two addresses of one name, and until the last one's refusal is told. What
+RFC 8305 recommends as the least."""
+
+ANSWER_SECONDS: Final = 60.0
+"""Seconds that a server may take to accept a job or to tell a status; after that the connection counts as
+lost. A server that is alive answers in milliseconds, one that writes its queue to a slow disk in seconds."""
+
+ENDPOINT_KINDS: Final = frozenset({"tcp", "tcp6", "ssl", "tls", "unix"})
+"""What a description of a Twisted client endpoint may begin with, to be told from a host's name."""
+
+
+class Listener(Protocol):
+    """Who hears of one submission. Called in the background thread."""
+
+    def accepted(self, handle: bytes) -> None:
+        """The server has accepted the job."""
+
+    def refused(self, code: str, text: str) -> None:
+        """The server does not want the job."""
+
+    def lost(self, why: str, sent: bool) -> None:
+        """The connection was lost. What became of the job is not known; nothing if it was not `sent`."""
+
+    def data(self, data: bytes) -> None:
+        """The worker sent a part of the result."""
+
+    def warning(self, data: bytes) -> None:
+        """The worker sent a warning."""
+
+    def status(self, numerator: int, denominator: int) -> None:
+        """The worker said how far it is."""
+
+    def completed(self, result: bytes) -> None:
+        """The job has ended with a result."""
+
+    def failed(self, exception: bytes | None) -> None:
+        """The job has failed; `exception` is what the worker sent of one."""
+
+
+class GearmanConnection:
+    """The connection to one server.
+
+    `host` is its name or address, or the description of a Twisted client endpoint such as
+    ``unix:/run/gearman.sock``, which has no `port`. Nothing is connected before it is needed. Raises
+    `ServerUnavailable` without a host.
+    """
+
+    def __init__(self, host: str | None = None, port: int | None = DEFAULT_GEARMAN_PORT) -> None:
+        if not host:
+            raise ServerUnavailable("a server needs a host")
+        self.gearman_host = host
+        self.gearman_port = port
+        self.connected = False
+        """Whether the last that was seen of the connection is that it works."""
+        self.failed_at: float | None = None
+        """When the last attempt to connect failed, in seconds of the monotonic clock."""
+        self._client = Resident(self, self._new_client, Client.close)
+
+    def get_address(self) -> tuple[str, int | None]:
+        """Host and port."""
+        return self.gearman_host, self.gearman_port
+
+    @property
+    def name(self) -> str:
+        """The server as the description of a Twisted client endpoint, by which it is chosen for a unique."""
+        if self.gearman_port is None:
+            return self.gearman_host
+        return f"tcp:{self.gearman_host.replace(':', chr(92) + ':')}:{self.gearman_port}"
+
+    def __repr__(self) -> str:
+        return f"<GearmanConnection {self.name} connected={self.connected}>"
+
+    def connect(self, timeout: float = CONNECT_SECONDS) -> None:
+        """Connect if there is no connection, in `timeout` seconds. Raises `ConnectionError` if that fails."""
+        try:
+            running, client = self._client.get()
+            running.call(client.connect, timeout, timeout=timeout + SLACK_SECONDS)
+        except (ClientError, ServerUnavailable) as error:
+            self.connected = False
+            self.failed_at = time.monotonic()
+            raise errors.ConnectionError(f"no connection to {self.gearman_host}: {error}") from error
+        self.connected = True
+        self.failed_at = None
+
+    def close(self) -> None:
+        """Disconnect; the next use connects again. What still waits for the server is lost."""
+        self._client.close()
+        self.connected = False
+
+    def submit(
+        self,
+        listener: Listener,
+        task: bytes,
+        data: bytes,
+        *,
+        unique: bytes,
+        priority: Priority,
+        background: bool,
+    ) -> None:
+        """Submit a job. Returns at once, unless a value is one that no server must see; that raises."""
+        running, client = self._client.get()
+        running.post(_submit, client, listener, task, data, unique, priority, background)
+
+    def ask_status(self, handle: bytes, told: Any, lost: Any) -> None:
+        """Ask for the status of a job: `told` is called with it, or `lost` with why there is none.
+
+        Both are called in the background thread.
+        """
+        running, client = self._client.get()
+        running.post(_ask_status, client, handle, told, lost)
+
+    def echo(self, data: bytes, timeout: float) -> bytes:
+        """What the server sends back for `data`. Raises `ConnectionError`."""
+        running, client = self._client.get()
+        try:
+            answer: bytes = running.call(client.echo, data, timeout, timeout=timeout + SLACK_SECONDS)
+        except (ClientError, ServerUnavailable) as error:
+            self.connected = False
+            raise errors.ConnectionError(f"no answer from {self.gearman_host}: {error}") from error
+        return answer
+
+    def endpoint(self, reactor: Any) -> Any:
+        """The endpoint of the server for `reactor`."""
+        if self.gearman_port is None:
+            return clientFromString(reactor, self.gearman_host)
+        host, port = self.gearman_host, self.gearman_port
+        # To be told of a refusal at once.
+        if isIPAddress(host):
+            return TCP4ClientEndpoint(reactor, host, port, timeout=CONNECT_SECONDS)
+        if isIPv6Address(host):
+            return TCP6ClientEndpoint(reactor, host, port, timeout=CONNECT_SECONDS)
+        return HostnameEndpoint(reactor, host, port, timeout=CONNECT_SECONDS, attemptDelay=ATTEMPT_DELAY)
+
+    def _new_client(self, reactor: Any) -> Client:
+        self.connected = False
+        return Client(reactor, self.endpoint(reactor))
+
+
+def _submit(
+    client: Client,
+    listener: Listener,
+    task: bytes,
+    data: bytes,
+    unique: bytes,
+    priority: Priority,
+    background: bool,
+) -> None:
+    def accepted(job: Job) -> None:
+        listener.accepted(job.handle)
+        if not background:
+            job.on_data(listener.data)
+            job.on_warning(listener.warning)
+            job.on_status(listener.status)
+            job.result().addCallbacks(listener.completed, ended)
+
+    def ended(failure: Failure) -> None:
+        error = failure.value
+        if isinstance(error, JobRaised):
+            listener.failed(error.data)
+        elif isinstance(error, ConnectionLost):
+            listener.lost(str(error), sent=True)
+        else:
+            listener.failed(None)
+
+    def refused(failure: Failure) -> None:
+        error = failure.value
+        if isinstance(error, ServerError):
+            listener.refused(error.code, error.text)
+        else:
+            listener.lost(str(error), sent=not isinstance(error, NotConnected))
+
+    try:
+        submitted: Deferred[Job] = client.submit(
+            task,
+            data,
+            unique=unique,
+            priority=priority,
+            background=background,
+            timeout=ANSWER_SECONDS,
+        )
+    except (TypeError, ValueError) as error:
+        listener.refused(type(error).__name__, str(error))
+        return
+    submitted.addCallbacks(accepted, refused)
+
+
+def _ask_status(client: Client, handle: bytes, told: Any, lost: Any) -> None:
+    def failed(failure: Failure) -> None:
+        lost(str(failure.value))
+
+    asked: Deferred[JobStatus] = client.status(handle, ANSWER_SECONDS)
+    asked.addCallbacks(told, failed)

@@ -1,0 +1,163 @@
+"""A Twisted worker in the background thread, that hands its jobs to another thread.
+
+Everything here but attributes of `Run` is used in the background thread alone. What a job does is decided
+elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.protocol import Protocol
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from txgearman.blocking.connection import CONNECT_SECONDS, GearmanConnection
+from txgearman.errors import FailJob, NotConnected
+from txgearman.wire.packets import WORK_EXCEPTION
+from txgearman.worker import Job, Worker
+
+
+class Run:
+    """A job that was given to this process.
+
+    `job` is the Twisted worker's, `duty` whose it is, `connection` where it came from, None if that is
+    not known. `lost` says that its connection was lost, `reported` that its end was said.
+    """
+
+    def __init__(self, duty: Duty, job: Job) -> None:
+        self.duty = duty
+        self.job = job
+        self.connection = duty.only_connection
+        self.reported = False
+        self.lost = False
+        self.outcome: Deferred[bytes] = Deferred(self._lose)
+
+    def complete(self, result: bytes) -> None:
+        """The job has a result."""
+        if not self.outcome.called:
+            self.outcome.callback(result)
+
+    def fail(self) -> None:
+        """The job has failed."""
+        if not self.outcome.called:
+            self.outcome.errback(Failure(FailJob("the job failed")))
+
+    def fail_with(self, exception: bytes) -> None:
+        """The job has failed by an exception that `exception` tells of."""
+        if not self.outcome.called:
+            # What is raised would be told with its type and cut; this is told as it is. The failure
+            # behind it is for servers that do not know exceptions.
+            self.job._send(self.job._open(), WORK_EXCEPTION, exception)
+            self.fail()
+
+    def _lose(self, _outcome: Deferred[bytes]) -> None:
+        self.lost = True
+
+
+class Duty:
+    """One Twisted worker for `connections`, offering the functions `names`; jobs go to `arrived`."""
+
+    def __init__(
+        self,
+        reactor: Any,
+        connections: Sequence[GearmanConnection],
+        names: Sequence[bytes],
+        client_id: bytes | None,
+        arrived: Callable[[Run], object],
+    ) -> None:
+        self.only_connection = connections[0] if len(connections) == 1 else None
+        self._reactor = reactor
+        self._connections = list(connections)
+        self._names = list(names)
+        self._client_id = client_id
+        self._arrived = arrived
+        self._worker: Worker | None = None
+        self._untried = len(connections)
+        self._reached: Deferred[None] | None = None
+
+    @property
+    def start_limit(self) -> float:
+        """Seconds `start` may take."""
+        return CONNECT_SECONDS
+
+    def begin(self) -> None:
+        """Connect, and stay connected."""
+        endpoints = [_Watched(one.endpoint(self._reactor), self, one) for one in self._connections]
+        self._worker = Worker(self._reactor, endpoints, client_id=self._client_id)
+        for name in self._names:
+            self._worker.register(name, self._run)
+        self._worker.startService()
+
+    def start(self) -> Deferred[None]:
+        """Connect; fires when one server is reached, and fails with `NotConnected` when none is."""
+        reached = self._reached = Deferred[None]()
+        self.begin()
+        return reached.addTimeout(self.start_limit, self._reactor, _no_server)
+
+    def stop(self) -> Deferred[None]:
+        """Disconnect, for good; what runs is left to the servers."""
+        return succeed(None) if self._worker is None else self._worker.stop(0)
+
+    def offer(self, name: bytes) -> None:
+        """Offer a function more."""
+        assert self._worker is not None
+        self._worker.register(name, self._run)
+
+    def withdraw(self, name: bytes) -> None:
+        """Offer a function no more."""
+        assert self._worker is not None
+        self._worker.unregister(name)
+
+    def tried(self, error: Failure | None) -> None:
+        """An attempt to connect to one of the servers went well, or failed with `error`."""
+        reached = self._reached
+        if reached is None:
+            return
+        if error is None:
+            self._reached = None
+            reached.callback(None)
+            return
+        self._untried -= 1
+        if not self._untried:
+            self._reached = None
+            reached.errback(NotConnected(error.getErrorMessage()))
+
+    def _run(self, job: Job) -> Deferred[bytes]:
+        run = Run(self, job)
+        self._arrived(run)
+        return run.outcome
+
+
+def _no_server(_result: object, seconds: float) -> Any:
+    raise NotConnected(f"no server was reached within {seconds} seconds")
+
+
+@implementer(IStreamClientEndpoint)
+class _Watched:
+    """The endpoint of a server, which tells a duty, and the server's connection, how attempts go."""
+
+    def __init__(self, endpoint: Any, duty: Duty, connection: GearmanConnection) -> None:
+        self._endpoint = endpoint
+        self._duty = duty
+        self._connection = connection
+
+    def __repr__(self) -> str:
+        return repr(self._connection)
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[Any]:
+        attempt: Deferred[Any] = self._endpoint.connect(protocolFactory)
+        return attempt.addCallbacks(self._connected, self._failed)
+
+    def _connected(self, protocol: Protocol) -> Protocol:
+        self._connection.connected = True
+        self._duty.tried(None)
+        return protocol
+
+    def _failed(self, failure: Failure) -> Failure:
+        self._connection.connected = False
+        self._duty.tried(failure)
+        return failure

@@ -1,0 +1,115 @@
+"""What the background thread has to tell, kept until a caller's thread takes it. Knows nothing of Gearman."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from txgearman.blocking.deadline import Deadline
+from txgearman.blocking.errors import ServerUnavailable
+
+KEPT_BYTES: Final = 64 * 1024 * 1024
+"""Bytes of data that wait to be taken. As much as the largest packet; past it a job that sends data while
+its client does something else would fill the memory."""
+
+EVENT_OVERHEAD: Final = 500
+"""Bytes that an event counts beside its data: about what its objects take."""
+
+WAIT_SLICE: Final = 1.0
+"""Seconds of one sleep: on Windows Ctrl-C is only seen between two of them."""
+
+Event = Callable[[], object]
+
+
+class Inbox:
+    """A queue of events, which the background thread puts in and any number of other threads take out."""
+
+    def __init__(self) -> None:
+        self._changes = 0
+        self._closed: str | None = None
+        self.forked()
+
+    def forked(self) -> None:
+        """In the child of a fork: the events are the parent's, and so is who holds a lock."""
+        self._events: deque[tuple[Event, int]] = deque()
+        self._changed = threading.Condition()
+        self._room = KEPT_BYTES
+        self.applying = threading.RLock()
+        """Held while events are applied, so that all threads see them in their order."""
+
+    def post(self, event: Event) -> None:
+        """Put in an event that must not be lost."""
+        self._put(event, 0)
+
+    def offer(self, event: Event, size: int) -> bool:
+        """Put in an event with `size` bytes of data if there is room; returns whether there was."""
+        return self._put(event, size + EVENT_OVERHEAD)
+
+    def take(self) -> Event | None:
+        """The oldest event, None if there is none."""
+        with self._changed:
+            if not self._events:
+                return None
+            event, size = self._events.popleft()
+            self._room += size
+            return event
+
+    def apply_all(self) -> None:
+        """Call all events that are there."""
+        with self.applying:
+            applied = False
+            while (event := self.take()) is not None:
+                applied = True
+                event()
+        if applied:
+            # Another thread may wait for what was applied here.
+            self.wake()
+
+    def close(self, why: str) -> None:
+        """No events will come any more: all who wait get `ServerUnavailable`, saying `why`."""
+        with self._changed:
+            self._closed = why
+        self.wake()
+
+    def reopen(self) -> None:
+        """Events will come again, from another background thread."""
+        with self._changed:
+            self._closed = None
+
+    @property
+    def changes(self) -> int:
+        """How often something happened here; to be given to `wait`."""
+        with self._changed:
+            return self._changes
+
+    def wake(self) -> None:
+        """Let all who wait look again."""
+        with self._changed:
+            self._changes += 1
+            self._changed.notify_all()
+
+    def wait(self, changes: int, deadline: Deadline) -> bool:
+        """Return True once more than `changes` has happened, False when the `deadline` is over before.
+
+        Raises `ServerUnavailable` if the inbox was closed.
+        """
+        with self._changed:
+            while self._changes == changes:
+                if self._closed is not None:
+                    raise ServerUnavailable(self._closed)
+                if deadline.over:
+                    return False
+                self._changed.wait(deadline.within(WAIT_SLICE))
+            return True
+
+    def _put(self, event: Event, size: int) -> bool:
+        with self._changed:
+            if size > self._room and size:
+                return False
+            self._room -= size
+            self._events.append((event, size))
+            self._changes += 1
+            self._changed.notify_all()
+            return True

@@ -1,0 +1,156 @@
+"""The commands that look at servers and tell them what to do, declared: arguments, options and help.
+
+What they do is in `asking` and `top`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+from click.shell_completion import get_completion_class
+
+from txgearman.cli.options import common, finish, json_option, timeout_option
+from txgearman.cli.parameters import Duration, QueueLimit
+
+SHELLS = ("bash", "zsh", "fish")
+
+
+@click.command(short_help="Show the functions with their jobs and workers.")
+@click.argument("functions", metavar="[FUNCTION]...", nargs=-1)
+@common
+@timeout_option
+@json_option
+def status(
+    functions: tuple[str, ...], servers: tuple[str, ...], verbose: bool, timeout: float, as_json: bool
+) -> None:
+    """Show the jobs that wait and run, and the workers, of each FUNCTION, by default of all."""
+    from txgearman.cli import asking
+
+    finish(asking.status(servers, timeout, as_json, functions), verbose)
+
+
+@click.command(short_help="Show the workers and what they can do.")
+@common
+@timeout_option
+@json_option
+@click.option("-a", "--all", "everyone", is_flag=True, help="Show connections without functions, too.")
+def workers(servers: tuple[str, ...], verbose: bool, timeout: float, as_json: bool, everyone: bool) -> None:
+    """Show the connections that offer functions: address, client id and functions."""
+    from txgearman.cli import asking
+
+    finish(asking.workers(servers, timeout, as_json, everyone), verbose)
+
+
+@click.command(short_help="Show all jobs, or the state of some.")
+@click.argument("handles", metavar="[HANDLE]...", nargs=-1)
+@common
+@timeout_option
+@json_option
+def jobs(
+    handles: tuple[str, ...], servers: tuple[str, ...], verbose: bool, timeout: float, as_json: bool
+) -> None:
+    """Show the jobs that a server has, or whether the job of each HANDLE runs and how far it is."""
+    from txgearman.cli import asking
+
+    if handles:
+        finish(asking.job_states(servers, timeout, as_json, handles), verbose)
+    finish(asking.jobs(servers, timeout, as_json), verbose)
+
+
+@click.command(short_help="Cancel jobs that wait.")
+@click.argument("handles", metavar="HANDLE...", nargs=-1, required=True)
+@common
+@timeout_option
+def cancel(handles: tuple[str, ...], servers: tuple[str, ...], verbose: bool, timeout: float) -> None:
+    """Cancel the job of each HANDLE. A job that runs already is not stopped."""
+    from txgearman.cli import asking
+
+    finish(asking.cancel(servers, timeout, handles), verbose)
+
+
+@click.command(short_help="Limit how many jobs a function may have.")
+@click.argument("function")
+@click.argument("limits", metavar="LIMIT...", nargs=-1, required=True, type=QueueLimit())
+@common
+@timeout_option
+def maxqueue(
+    function: str, limits: tuple[int | None, ...], servers: tuple[str, ...], verbose: bool, timeout: float
+) -> None:
+    """Refuse further jobs of FUNCTION while it has LIMIT of them, waiting and running.
+
+    One LIMIT is for all priorities, three are for jobs of high, normal and low priority. A LIMIT is a
+    number above 0, or none.
+    """
+    if len(limits) not in {1, 3}:
+        raise click.UsageError("give one LIMIT, or three: for high, normal and low priority")
+    from txgearman.cli import asking
+
+    finish(asking.maxqueue(servers, timeout, function, limits), verbose)
+
+
+@click.command(short_help="See whether the servers answer, and how fast.")
+@common
+@timeout_option
+@json_option
+def ping(servers: tuple[str, ...], verbose: bool, timeout: float, as_json: bool) -> None:
+    """Send each server a few bytes, and show how long they take to come back."""
+    from txgearman.cli import asking
+
+    finish(asking.ping(servers, timeout, as_json), verbose)
+
+
+@click.command(short_help="Show the versions of the servers.")
+@common
+@timeout_option
+@json_option
+def version(servers: tuple[str, ...], verbose: bool, timeout: float, as_json: bool) -> None:
+    """Show the version of each server. That of this command is shown by txgearman --version."""
+    from txgearman.cli import asking
+
+    finish(asking.version(servers, timeout, as_json), verbose)
+
+
+@click.command(short_help="Stop servers.")
+@common
+@timeout_option
+@click.option("-g", "--graceful", is_flag=True, help="Let the jobs it has end first.")
+def shutdown(servers: tuple[str, ...], verbose: bool, timeout: float, graceful: bool) -> None:
+    """Stop each server. gearmand 1.1.15 and later refuses."""
+    from txgearman.cli import asking
+
+    finish(asking.shutdown(servers, timeout, graceful), verbose)
+
+
+@click.command(short_help="Watch functions, jobs and workers.")
+@common
+@timeout_option
+@click.option(
+    "-i",
+    "--interval",
+    metavar="DURATION",
+    type=Duration(),
+    default="1s",
+    show_default=True,
+    help="How often to look.",
+)
+def top(servers: tuple[str, ...], verbose: bool, timeout: float, interval: float) -> None:
+    """Watch the functions: jobs that wait and run, workers, and how fast the number of jobs changes.
+
+    The figures of several servers are added up. q ends it, s changes the order.
+    """
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.UsageError("top needs a terminal; in a pipe use status")
+    from txgearman.cli.top import watch
+
+    finish(watch(servers, timeout, interval), verbose)
+
+
+@click.command(short_help="Print the script that completes this command in a shell.")
+@click.argument("shell", type=click.Choice(SHELLS))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Print what SHELL needs to complete the arguments of txgearman."""
+    found = get_completion_class(shell)
+    assert found is not None
+    click.echo(found(context.find_root().command, {}, "txgearman", "_TXGEARMAN_COMPLETE").source())

@@ -1,0 +1,207 @@
+"""Which of several servers a request goes to, and to which next when that one is lost.
+
+Knows the links to the servers. What is asked is the business of whoever asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final, TypeVar
+
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from txgearman.client.hashing import score
+from txgearman.client.link import Link
+from txgearman.client.protocol import ClientProtocol
+from txgearman.errors import ConnectionLost, NotConnected
+
+_T = TypeVar("_T")
+
+Server = Link[ClientProtocol]
+Ask = Callable[[ClientProtocol], Deferred[_T]]
+
+CONNECT_PATIENCE: Final = 5.0
+"""Seconds for which a request waits for the first connection to the server it belongs to, before another
+server takes its place. Far more than a connection takes on a network that works."""
+
+
+class Dispatch:
+    """Sends requests to `servers`: by a key always to the same, without one to each in turn.
+
+    Servers that are known to be down are passed over while another is up. Where none is, all are tried
+    at once, whatever pause they are in.
+    """
+
+    def __init__(self, clock: IReactorTime, servers: Sequence[Server]) -> None:
+        self.servers = tuple(servers)
+        self.closed = False
+        self._clock = clock
+        self._alone = len(self.servers) == 1
+        self._begun = False
+        self._turn = 0
+
+    # -- connecting -----------------------------------------------------------------------------
+
+    def connect(self) -> Deferred[Any]:
+        """Connect to all; fires with the first connection. Fails with `NotConnected` if there is none."""
+        if self._alone:
+            return self.servers[0].connect()
+        self._begun = True
+        return Deferred.fromCoroutine(self._first(self.servers))
+
+    async def wait(self) -> None:
+        """Wait until a server is up, however many attempts that takes. Raises once this is closed."""
+        waiting = [server.wait() for server in self.servers]
+        outcome: Any = await DeferredList(waiting, fireOnOneCallback=True, consumeErrors=True)
+        if isinstance(outcome, tuple):
+            for waiter in waiting:
+                waiter.cancel()
+        else:
+            (_succeeded, failure), *_others = outcome
+            raise failure.value
+
+    def close(self) -> Deferred[Any]:
+        """End all connections for good. Fires when they are gone."""
+        # First, so that what waits on the one is not sent to the other.
+        self.closed = True
+        return DeferredList([server.close() for server in self.servers])
+
+    # -- sending --------------------------------------------------------------------------------
+
+    def send(self, ask: Ask[_T], key: bytes | None) -> Deferred[_T]:
+        """What `ask` returns for the connection to the right server.
+
+        If that connection is lost before the answer, or cannot be made, the next server is asked, until
+        each was asked once. Fails with `NotConnected` if nothing was sent to any.
+        """
+        if self._alone:
+            protocol = self.servers[0].protocol
+            if protocol is not None:
+                return ask(protocol)
+            return self.servers[0].connect().addCallback(ask)
+        server = self._ready(key)
+        if server is None or server.protocol is None:
+            return Deferred.fromCoroutine(self._send(ask, key, set(), None))
+        return ask(server.protocol).addErrback(self._elsewhere, ask, key, server)
+
+    def ask_each(self, ask: Ask[_T]) -> dict[str, Deferred[_T]]:
+        """What `ask` returns for the connection to each server by name, those down left out if one is up."""
+        self._begin()
+        servers = [server for server in self.servers if not server.down] or self.servers
+        return {server.name: self._reach(server).addCallback(ask) for server in servers}
+
+    def ask_one(self, name: str, ask: Ask[_T]) -> Deferred[_T] | None:
+        """What `ask` returns for the connection to the server with this name; None if there is none."""
+        for server in self.servers:
+            if server.name == name:
+                return server.connect().addCallback(ask)
+        return None
+
+    def _ready(self, key: bytes | None) -> Server | None:
+        """The server to ask, if it is up and known to be the right one."""
+        if key is None:
+            return self._whose_turn(self.servers)
+        best: Server | None = None
+        best_score = b""
+        for server in self.servers:
+            if not server.down:
+                its_score = score(server.name, key)
+                if its_score > best_score:
+                    best, best_score = server, its_score
+        return best
+
+    def _whose_turn(self, candidates: Sequence[Server]) -> Server | None:
+        """The next of `candidates` that is up; the turn is then with the one behind it."""
+        count = len(self.servers)
+        for turn in range(self._turn, self._turn + count):
+            server = self.servers[turn % count]
+            if server.protocol is not None and server in candidates:
+                self._turn = (turn + 1) % count
+                return server
+        return None
+
+    def _begin(self) -> None:
+        """The first use: have connections made to all, whichever is needed first."""
+        if not self._begun:
+            self._begun = True
+            for server in self.servers:
+                server.connect().addErrback(lambda _failure: None)
+
+    def _elsewhere(self, failure: Failure, ask: Ask[_T], key: bytes | None, lost: Server) -> Any:
+        """A request was lost with its connection: ask the others."""
+        error = failure.value
+        if self.closed or not isinstance(error, ConnectionLost):
+            return failure
+        return Deferred.fromCoroutine(self._send(ask, key, {lost}, error))
+
+    async def _send(
+        self, ask: Ask[_T], key: bytes | None, tried: set[Server], error: ConnectionLost | None
+    ) -> _T:
+        self._begin()
+        while len(tried) < len(self.servers):
+            try:
+                server = await self._next(key, [one for one in self.servers if one not in tried])
+            except NotConnected:
+                if error is None:
+                    raise
+                # That it was sent and lost is more to know than that it could not be sent again.
+                break
+            if server.protocol is None:
+                continue
+            try:
+                return await ask(server.protocol)
+            except ConnectionLost as lost:
+                if self.closed:
+                    raise
+                error = lost
+                tried.add(server)
+        assert error is not None
+        raise error
+
+    async def _next(self, key: bytes | None, untried: list[Server]) -> Server:
+        """The server of `untried` to ask, once it is up. Raises `NotConnected` if there is none."""
+        if key is None:
+            # Whichever is there first: without a key none is better than another.
+            return self._whose_turn(untried) or await self._first(untried)
+        order = sorted(untried, key=lambda server: score(server.name, key), reverse=True)
+        later = [server for server in order if server.down]
+        refusal = NotConnected("no server can be reached")
+        for server in [server for server in order if not server.down]:
+            # Meanwhile it may have refused those who asked before.
+            if not server.down:
+                try:
+                    await self._reach(server)
+                except NotConnected as error:
+                    refusal = error
+                    if server.connecting:
+                        later.append(server)
+                else:
+                    return server
+        if not later:
+            raise refusal
+        return await self._first(later)
+
+    def _reach(self, server: Server) -> Deferred[ClientProtocol]:
+        """The connection to a server, for which nobody waits long. Fails with `NotConnected`."""
+        if server.protocol is not None or self._alone:
+            return server.connect()
+        return server.connect().addTimeout(CONNECT_PATIENCE, self._clock).addErrback(_passed_over, server)
+
+    async def _first(self, servers: Sequence[Server]) -> Server:
+        """The first of `servers` to be connected. Raises `NotConnected` if none can be."""
+        connecting = [server.connect() for server in servers]
+        outcome: Any = await DeferredList(connecting, fireOnOneCallback=True, consumeErrors=True)
+        if isinstance(outcome, tuple):
+            return servers[outcome[1]]
+        (_succeeded, failure), *_others = outcome
+        raise failure.value
+
+
+def _passed_over(failure: Failure, server: Server) -> Failure:
+    if not isinstance(failure.value, DeferredTimeout):
+        return failure
+    server.down = True
+    raise NotConnected(f"no connection to {server.name} within {CONNECT_PATIENCE:g} seconds")

@@ -1,0 +1,86 @@
+"""Submitting a job again when the connection to its server is lost.
+
+Which server it goes to is decided in `dispatch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from txgearman.client.dispatch import Dispatch
+from txgearman.client.hashing import key_of
+from txgearman.client.job import Job
+from txgearman.client.submission import Submission
+from txgearman.errors import ClientError, ConnectionLost, NotConnected, ServerError
+
+RETRY_SECONDS: Final = 60.0
+"""Seconds for which a submission with ``retry`` looks for a server that accepts it, each time anew, if it
+has no time limit of its own. Long enough for a server that restarts, and the pause before the attempt
+that finds it back."""
+
+
+class Retrying:
+    """Submits one job, and up to `times` times again.
+
+    `limit` is how many seconds a server is looked for when the running job was lost with its server.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, dispatch: Dispatch, new: Submission, times: int, limit: float
+    ) -> None:
+        self._clock = clock
+        self._dispatch = dispatch
+        self._new = new
+        self._key = key_of(new)
+        self._left = times
+        self._limit = limit
+
+    async def submit(self) -> Job:
+        """The job, once a server has accepted it, however long it takes until one is up."""
+        job = await self._place(None)
+        if not job.background:
+            job._resubmit = self._lost
+        return job
+
+    async def _place(self, job: Job | None) -> Job:
+        while True:
+            try:
+                return await self._dispatch.send(lambda protocol: protocol.submit(self._new, job), self._key)
+            except NotConnected:
+                # Nothing was sent, so this is none of the times.
+                if self._dispatch.closed:
+                    raise
+            except ConnectionLost:
+                if not self._left or self._dispatch.closed:
+                    raise
+                self._left -= 1
+            await self._dispatch.wait()
+
+    async def _place_again(self, job: Job) -> Job:
+        # If no server is up, not at once: one that is just being killed may still accept a connection
+        # before it closes its port, and one of the times would be gone for nothing.
+        await self._dispatch.wait()
+        return await self._place(job)
+
+    def _lost(self, job: Job, error: Callable[[], ClientError]) -> bool:
+        """The job was lost while it ran. Returns whether it is submitted again."""
+        if not self._left or self._dispatch.closed:
+            return False
+        self._left -= 1
+
+        def give_up(failure: Failure) -> None:
+            refusal = failure.value
+            if isinstance(refusal, ServerError):
+                job._fail(partial(ServerError, refusal.code, refusal.text))
+            else:
+                job._fail(error)
+
+        placed = Deferred.fromCoroutine(self._place_again(job))
+        placed.addTimeout(self._limit, self._clock).addErrback(give_up)
+        return True

@@ -1,0 +1,118 @@
+"""Values to the bytes of a payload and back: what client and worker do with data, results and updates.
+
+No I/O, no Twisted. There is no pickle here on purpose: whoever can send a payload could then run code.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final, Literal, NoReturn, Protocol
+
+from txgearman.errors import BadPayload
+
+
+class Codec(Protocol):
+    """How values become payloads. Any object with these two methods will do."""
+
+    def encode(self, value: Any, /) -> bytes:
+        """`value` as bytes. Raises `ValueError` or `TypeError` for a value that it cannot encode."""
+        ...
+
+    def decode(self, data: bytes, /) -> Any:
+        """The value that `data` stands for. Raises anything for bytes that it cannot decode."""
+        ...
+
+
+class _Bytes:
+    """Bytes as they are."""
+
+    def encode(self, value: Any, /) -> bytes:
+        if not isinstance(value, bytes):
+            # A str has no encoding that could be guessed.
+            raise TypeError(f"the data must be bytes, not {type(value).__name__}")
+        return value
+
+    def decode(self, data: bytes, /) -> bytes:
+        return data
+
+
+class _Text:
+    """A str as UTF-8."""
+
+    def encode(self, value: Any, /) -> bytes:
+        if not isinstance(value, str):
+            raise TypeError(f"the data must be str, not {type(value).__name__}")
+        return value.encode()
+
+    def decode(self, data: bytes, /) -> str:
+        return data.decode()
+
+
+class _Json:
+    """What JSON can hold, as UTF-8 without superfluous spaces. NaN and infinity are not JSON."""
+
+    def encode(self, value: Any, /) -> bytes:
+        try:
+            text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        except RecursionError:
+            raise ValueError("the data is nested too deeply for JSON") from None
+        return text.encode()
+
+    def decode(self, data: bytes, /) -> Any:
+        return json.loads(data.decode(), parse_constant=_refuse_constant)
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+BYTES: Final[Codec] = _Bytes()
+"""Bytes go out and come in as they are."""
+
+TEXT: Final[Codec] = _Text()
+"""A str goes out, and comes in, as UTF-8."""
+
+JSON: Final[Codec] = _Json()
+"""Values of JSON: dicts with str keys, lists, str, int, float, bool and None, as UTF-8."""
+
+CodecChoice = Codec | Literal["bytes", "text", "json"]
+"""What an option ``codec`` takes: one of the words, or an object with encode and decode."""
+
+_WORDS: Final = {"bytes": BYTES, "text": TEXT, "json": JSON}
+
+
+def codec_from(choice: CodecChoice) -> Codec:
+    """The codec that the option `choice` means.
+
+    Raises `ValueError` for a word that is none of the three, and `TypeError` for an object without the
+    two methods.
+    """
+    if isinstance(choice, str):
+        codec = _WORDS.get(choice)
+        if codec is None:
+            raise ValueError(f"the codec must be one of {', '.join(_WORDS)} or an object, not {choice!r}")
+        return codec
+    for name in ("encode", "decode"):
+        if not callable(getattr(choice, name, None)):
+            raise TypeError(f"a codec needs a method {name}, {choice!r} has none")
+    return choice
+
+
+def encoded(codec: Codec, value: Any) -> bytes:
+    """`value` as the bytes of a payload.
+
+    Raises what the codec raises, and `TypeError` if that gives anything but bytes.
+    """
+    data = codec.encode(value)
+    if not isinstance(data, bytes):
+        raise TypeError(f"the codec made {type(data).__name__} of the data, not bytes")
+    return data
+
+
+def decoded(codec: Codec, data: bytes, handle: bytes) -> Any:
+    """The value of a payload `data` of the job `handle`. Raises `BadPayload`, whatever the codec raises."""
+    try:
+        return codec.decode(data)
+    # RecursionError, which deeply nested JSON gives, is no ValueError, and codecs may raise anything.
+    except Exception as error:
+        raise BadPayload(handle, data, f"{type(error).__name__}: {error}") from error

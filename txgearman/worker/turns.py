@@ -1,0 +1,175 @@
+"""Which connection of a worker asks for the next job, and when all of them sleep. No I/O.
+
+A worker has one `Turns` for all its connections. They ask one after the other, each for one job at a time,
+and only while there is room for a job. A connection whose server has none is left out for `ASK_AGAIN`
+seconds; when none is left that may have jobs, all that have none are put to sleep, until their servers wake
+them. To sleep is to promise to come at once, so a worker does not do it while other servers keep it busy.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import Final, Protocol
+
+from twisted.internet.interfaces import IReactorTime
+
+ASK_AGAIN: Final = 0.05
+"""Seconds after which a server that had no job is asked again, while others have some. To ask costs a round
+trip, so not ahead of every job; a job waits at most so long, and for those that run, to get its turn."""
+
+
+class Limit:
+    """How many jobs may run; `free` is how many more."""
+
+    __slots__ = ("free",)
+
+    def __init__(self, most: int) -> None:
+        self.free = most
+
+
+class State(Enum):
+    """What a connection is doing, apart from the jobs that run."""
+
+    READY = auto()
+    """Its server may have jobs."""
+    ASKING = auto()
+    """It has asked for a job; the place of that job is taken."""
+    EMPTY = auto()
+    """Its server had no job, and was not told that the connection sleeps."""
+    ASLEEP = auto()
+    """Its server will wake it."""
+    PAUSED = auto()
+    """It was woken in vain too often, and will be ready after a pause."""
+
+
+READY: Final = State.READY
+"""Looking up a member of an enumeration takes long in Python 3.11, and there are several for each job."""
+
+ASKING: Final = State.ASKING
+"""As `READY`."""
+
+
+class Asker(Protocol):
+    """A connection. `limits` are all limits that its jobs count for, `emptied_at` when it became empty."""
+
+    state: State
+    limits: tuple[Limit, ...]
+    emptied_at: float
+
+    def ask(self) -> None:
+        """Ask for a job; `state` and limits are as they should be."""
+        ...
+
+    def sleep(self) -> None:
+        """Tell the server to wake this connection."""
+        ...
+
+
+class Turns:
+    """The connections of a worker. `closed` says that no more jobs are taken."""
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self.closed = False
+        self._clock = clock
+        self._askers: list[Asker] = []  # whoever asked last is the last
+
+    def join(self, asker: Asker) -> None:
+        """A new connection, which is ready. Its first turn is up to the caller."""
+        self._askers.append(asker)
+
+    def leave(self, asker: Asker) -> None:
+        """A connection has ended; what it asked for does not come."""
+        self._askers.remove(asker)
+        if asker.state is ASKING:
+            release(asker)
+        asker.state = State.PAUSED
+
+    def turn(self, speaker: Asker | None = None) -> bool:
+        """Let connections ask for jobs whose turn it is, as many as there is room for.
+
+        `speaker` is a connection that is about to write and will ask in the same write: returns whether it
+        has to.
+        """
+        if self.closed:
+            return False
+        askers = self._askers
+        # Nearly all workers have one connection, and this is called for each of their jobs.
+        if len(askers) == 1 and askers[0] is speaker:
+            if speaker.state is READY and has_room(speaker):
+                take(speaker)
+                return True
+            if speaker.state is State.EMPTY:
+                speaker.sleep()
+            return False
+        return self._go_round(speaker)
+
+    def pass_on(self, asker: Asker) -> bool:
+        """A job of `asker` has ended, which is about to write: as `turn` with it as the speaker."""
+        askers = self._askers
+        if len(askers) == 1 and askers[0] is asker and asker.state is READY and not self.closed:
+            for limit in asker.limits:
+                if limit.free < 0:
+                    break
+            else:
+                # The place goes from the job that has ended to the next.
+                asker.state = ASKING
+                return True
+        release(asker)
+        return self.turn(asker)
+
+    def _go_round(self, speaker: Asker | None) -> bool:
+        askers = self._askers
+        speak = False
+        # Otherwise, where an answer takes longer than that, two without jobs would be asked for ever.
+        again = any(asker.state is READY and has_room(asker) for asker in askers)
+        for asker in tuple(askers):
+            if not self._may_have_jobs(asker, again) or not has_room(asker):
+                continue
+            take(asker)
+            askers.remove(asker)
+            askers.append(asker)
+            if asker is speaker:
+                speak = True
+            else:
+                asker.ask()
+        if not any(asker.state is ASKING for asker in askers):
+            self._sleep()
+        return speak
+
+    def _may_have_jobs(self, asker: Asker, again: bool) -> bool:
+        """Whether to ask; one that had none may be asked again if `again` is true."""
+        if asker.state is State.EMPTY:
+            return again and self._clock.seconds() - asker.emptied_at >= ASK_AGAIN
+        return asker.state is READY
+
+    def _sleep(self) -> None:
+        """No server has a job that could run. One without room is left out: it is busy, not asleep."""
+        for asker in self._askers:
+            if asker.state is State.EMPTY and has_room(asker):
+                asker.sleep()
+
+
+def has_room(asker: Asker) -> bool:
+    """Whether one more job of this connection may run."""
+    for limit in asker.limits:  # noqa: SIM110 (this is called for each job, and all() is slower)
+        if limit.free <= 0:
+            return False
+    return True
+
+
+def take(asker: Asker) -> None:
+    """The connection asks for a job: keep its place."""
+    asker.state = ASKING
+    occupy(asker)
+
+
+def occupy(asker: Asker) -> None:
+    """One more place is taken."""
+    for limit in asker.limits:
+        limit.free -= 1
+
+
+def release(asker: Asker) -> None:
+    """A job of the connection has ended, or did not come."""
+    for limit in asker.limits:
+        limit.free += 1
