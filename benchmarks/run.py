@@ -16,6 +16,7 @@ import platform
 import signal
 import sys
 import tempfile
+import time
 import types
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -225,6 +226,8 @@ def _job_memory(bench: Bench, kind: servers.Kind, *, unique: bool) -> JobMemory:
         servers.load(bench.program, submit.shape, server, {**submit.options, **jobs})
         full = servers.memory_of(server.pid).resident
         servers.load(bench.program, drain.shape, server, {**drain.options, **jobs, "prefilled": 1})
+        # Both servers have the same time to give memory back.
+        time.sleep(workloads.SETTLE_SECONDS)
         drained = servers.memory_of(server.pid).resident
     row = JobMemory(kind.name, unique, workloads.MEMORY_JOBS, fresh, full, drained)
     _say(f"memory of jobs: {kind.name} {row.per_job:,.0f} bytes per job")

@@ -162,6 +162,9 @@ DEPTH_JOBS: Final = 50_000
 DEPTH_WORKLOADS: Final = ("submit", "submit-unique", "drain")
 """Which workloads are run at the depths."""
 
+SETTLE_SECONDS: Final = 3.0
+"""Seconds between the end of a drained queue's last job and the look at what memory is left."""
+
 MEMORY_JOBS: Final = 200_000
 """Jobs queued, of 64 bytes each, when the memory per job is measured."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,16 +16,13 @@ from twisted.python.usage import UsageError
 
 from txgearman.broker.policy import UNLIMITED, FunctionOrder
 from txgearman.keepalive import Keepalive
+from txgearman.server.memory import MemoryService, tune_collector
 from txgearman.server.service import GearmanService, check_endpoint, make_service
 from txgearman.server.settings import DEFAULT_ENDPOINT, Settings, default_handle_prefix
 from txgearman.version import VERSION
 from txgearman.wire.limits import MAX_PACKET
 
 _log = Logger()
-
-GC_THRESHOLDS: Final = (10_000, 10, 100_000)
-"""For `gc.set_threshold`: objects made and not freed before the youngest are looked through, how often
-that before the middle-aged, how often that before all."""
 
 _UNITS: Final = {"k": 1024, "m": 1024**2, "g": 1024**3}
 
@@ -158,17 +154,6 @@ def _raise_file_limit(wanted: int) -> None:
         )
 
 
-def _tune_garbage_collection() -> None:
-    """Let the garbage collector look rarely: a job is a few objects that live as long as it waits.
-
-    With Python's defaults it walks all of them again and again as a queue grows. Jobs and connections
-    are freed by their reference counts; what is left for the collector is the odd traceback.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
-
-
 def makeService(options: Options) -> IService:
     """The service that ``twistd gearmand`` runs."""
     from twisted.internet import reactor
@@ -180,6 +165,7 @@ def makeService(options: Options) -> IService:
 
     server = make_service(options.settings, reactor=reactor, on_shutdown=stop_reactor)
     _raise_file_limit(int(options["file-descriptors"]))
-    _tune_garbage_collection()
+    tune_collector()
+    MemoryService(lambda: server.factory.broker.total, reactor).setServiceParent(server)
     _GracefulSignal(server, reactor).setServiceParent(server)
     return server
