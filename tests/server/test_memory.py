@@ -39,8 +39,16 @@ class MemoryServiceTest(SynchronousTestCase):
         self.assertEqual(self.look_at(DEEP), 0)
         self.assertEqual(self.look_at(DEEP // SHALLOW + 1), 0)
         self.assertEqual(self.look_at(DEEP // SHALLOW), 1)
-        self.assertEqual(self.look_at(0), 1)
-        self.assertEqual(self.look_at(0), 1)
+        self.assertEqual(self.look_at(1), 1)
+
+    def test_once_more_when_the_last_job_is_gone(self) -> None:
+        self.look_at(DEEP)
+        self.assertEqual(self.look_at(1), 1)
+        self.assertEqual(self.look_at(0), 2)
+        self.assertEqual(self.look_at(0), 2)
+        self.look_at(DEEP)
+        self.assertEqual(self.look_at(0), 3)
+        self.assertEqual(self.look_at(0), 3)
 
     def test_again_behind_the_next(self) -> None:
         for _ in range(2):

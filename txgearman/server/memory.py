@@ -60,6 +60,7 @@ class MemoryService(Service):
         self._total = total
         self._release = release
         self._most = 0
+        self._rest = False
         self._looks = LoopingCall(self._look)
         self._looks.clock = reactor
 
@@ -75,6 +76,9 @@ class MemoryService(Service):
     def _look(self) -> None:
         total = self._total()
         self._most = max(self._most, total)
-        if self._most >= DEEP and total * SHALLOW <= self._most:
+        drained = self._most >= DEEP and total * SHALLOW <= self._most
+        if drained or (self._rest and not total):
             self._most = total
+            # What is left lies between what was freed, so there is more to give back when it has gone.
+            self._rest = total > 0
             self._release()
