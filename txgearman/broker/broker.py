@@ -419,11 +419,10 @@ class Broker:
         """The job's worker is gone or too slow: give the job to another, behind those that wait."""
         worker = job.worker
         assert worker is not None, "only a running job can be taken back"
-        if job.attempts + 1 >= max(self._policy.job_retries, 1) and self._policy.job_retries != UNLIMITED:
+        retries = self._policy.job_retries
+        exhausted = retries != UNLIMITED and job.attempts + 1 >= max(retries, 1)
+        if exhausted or not (job.background or job.watchers):
             self._give_up(job)
-            return
-        if not job.background and not job.watchers:
-            self._discard(job)
             return
         del worker.jobs[job.handle]
         if job.deadline is not None:
@@ -444,11 +443,11 @@ class Broker:
         if job.state is _RUNNING:
             assert job.worker is not None
             del job.worker.jobs[job.handle]
+            job.function.running -= 1
             return self._end(job)
         queued = job.state is _QUEUED
         if job.state is _SCHEDULED:
             job.function.held[job.priority] -= 1
-        job.function.running += 1  # _end() takes one away
         watchers = self._end(job)
         if queued:
             # The object may stay in its queue for long.
@@ -457,10 +456,8 @@ class Broker:
         return watchers
 
     def _end(self, job: Job) -> Iterable[tuple[Client, bytes]]:
-        """Forget a running job, which its worker has forgotten already; returns who waited for it."""
-        function = job.function
-        function.running -= 1
-        function.total -= 1
+        """Forget a job, but for its worker and queue, which the caller sees to; returns who waited for it."""
+        job.function.total -= 1
         self._total -= 1
         if job.deadline is not None:
             self._forget_deadline(job)
@@ -499,6 +496,7 @@ class Broker:
         job = worker.jobs.pop(handle, None)
         if job is not None:
             worker.ended = handle
+            job.function.running -= 1
             return self._end(job)
         self._not_reported(worker, handle, text)
         return ()

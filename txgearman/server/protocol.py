@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from ipaddress import ip_address
-from struct import Struct
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -22,7 +21,7 @@ from txgearman import direct
 from txgearman.broker.peers import Client, Worker
 from txgearman.errors import BrokenStream, ProtocolError, Refused
 from txgearman.server.commands import COMMANDS
-from txgearman.wire.codec import Decoder
+from txgearman.wire.codec import Decoder, frame, pack_header
 from txgearman.wire.packets import (
     ERROR,
     JOB_CREATED,
@@ -50,8 +49,7 @@ ended. Redis ends its subscribers at 32 MiB."""
 CLOSE_LIMIT: Final = 5.0
 """Seconds that a peer has to take what is left for it when its connection is closed."""
 
-_header = Struct(">4sII").pack
-_NOOP: Final = _header(RESPONSE, NOOP, 0)
+_NOOP: Final = frame(RESPONSE, NOOP, b"")
 _log = Logger()
 
 
@@ -229,11 +227,11 @@ class GearmanServerProtocol(Protocol):
         if len(fields[-1]) >= LARGE_ANSWER:
             # Apart from the rest, and so never copied.
             head = b"\0".join([*fields[:-1], b""])
-            self.send(_header(RESPONSE, number, len(head) + len(fields[-1])) + head)
+            self.send(pack_header(RESPONSE, number, len(head) + len(fields[-1])) + head)
             self.send(fields[-1])
         else:
             body = b"\0".join(fields)
-            self.send(_header(RESPONSE, number, len(body)) + body)
+            self.send(pack_header(RESPONSE, number, len(body)) + body)
 
     def send_error(self, code: bytes, text: str) -> None:
         """Send an ERROR packet."""
@@ -285,7 +283,7 @@ class GearmanServerProtocol(Protocol):
     def created(self, handle: bytes) -> None:
         # As send(), written out: a submit is always being handled, and its answer is small. This is
         # once per submit; the call saved bought a twentieth of the submits per second.
-        self._out.append(_header(RESPONSE, JOB_CREATED, len(handle)) + handle)
+        self._out.append(pack_header(RESPONSE, JOB_CREATED, len(handle)) + handle)
 
     def data(self, handle: bytes, data: bytes) -> None:
         self.send_packet(WORK_DATA, handle, data)

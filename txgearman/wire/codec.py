@@ -21,7 +21,9 @@ REFUSED: Final = -1
 
 _header = Struct(">4sII")
 _unpack_header = _header.unpack_from
-_pack_header = _header.pack
+pack_header = _header.pack
+"""A packet's header, of its magic, its number and the size of its body in bytes. `frame` without the call."""
+
 _LARGEST_BODY: Final = 0xFFFFFFFF
 
 LARGE: Final = 16 * 1024
@@ -47,7 +49,7 @@ _TYPES: Final = len(_SPLITS)
 
 def frame(magic: bytes, number: int, body: bytes) -> bytes:
     """A packet around a `body` whose fields are already joined. Checks nothing: for the hot path."""
-    return _pack_header(magic, number, len(body)) + body
+    return pack_header(magic, number, len(body)) + body
 
 
 def encode(magic: bytes, number: int, fields: Sequence[bytes] = ()) -> bytes:
