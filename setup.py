@@ -11,6 +11,8 @@ VERSION = re.search(r'^VERSION = "(.+)"$', (HERE / "txgearman/version.py").read_
 EXTRAS = {
     "cli": ["click>=8.1", "rich>=13.7"],
     "processes": ["pebble>=5.0.7"],
+    "store": ["sqlalchemy>=2.0.30"],
+    "postgresql": ["sqlalchemy>=2.0.30", "psycopg[binary]>=3.2"],
     "tls": ["twisted[tls]>=24.7"],
 }
 DEVELOPMENT = {
@@ -40,6 +42,7 @@ setup(
         "txgearman.client",
         "txgearman.connection",
         "txgearman.server",
+        "txgearman.store",
         "txgearman.wire",
         "txgearman.worker",
         "twisted.plugins",

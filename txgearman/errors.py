@@ -3,6 +3,7 @@
 * `ProtocolError`: the peer sent something the protocol does not allow.
 * `Refused`: the server understood a request and says no; an expected event, not a defect.
 * `ClientError`: what a caller of the client meets.
+* `StoreError`: what the database that keeps jobs cannot do.
 * `FailJob` and `JobOver`: what a worker's function raises and meets.
 
 Wrong arguments of our own callers are plain `ValueError` and `TypeError`.
@@ -63,6 +64,13 @@ class QueueFull(Refused):
     text = "Job queue is full"
 
 
+class NotSaved(Refused):
+    """The job could not be made durable, and was not accepted."""
+
+    code = b"QUEUE_ERROR"
+    text = "Job could not be saved"
+
+
 class ArgumentTooLarge(Refused):
     """A name is longer than its limit."""
 
@@ -94,6 +102,21 @@ class FunctionInUse(Refused):
     """``drop function`` of a function that has workers or jobs."""
 
     text = "there are still connected workers or executing clients"
+
+
+# -- what the store meets -----------------------------------------------------------------------
+
+
+class StoreError(GearmanError):
+    """The store cannot be used as it is; the text says why."""
+
+
+class StoreUnavailable(StoreError):
+    """The store cannot be reached or cannot write for now. It may be able to later."""
+
+
+class LeaseLost(StoreError):
+    """This server did not prolong its lease in time: its jobs belong to others now."""
 
 
 # -- what users of the client meet --------------------------------------------------------------

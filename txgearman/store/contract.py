@@ -1,0 +1,118 @@
+"""What every store does. The suite in tests/store holds each of them to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol
+
+
+class SavedJob(NamedTuple):
+    """A background job as a store keeps it.
+
+    `number` is the one that its handle ends with; no two jobs of a store ever have the same, whatever
+    server made them. `place` orders the jobs of one function and priority on the server that owns them;
+    at first it is the number. `run_at` and `submitted` are seconds since the epoch. `attempts` counts the
+    workers that lost the job.
+    """
+
+    number: int
+    place: int
+    handle: bytes
+    function: bytes
+    unique: bytes
+    data: bytes
+    priority: int
+    run_at: float | None
+    attempts: int
+    submitted: float
+    reducer: bytes | None
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one transaction writes: `saves` in the order they were submitted, the numbers in `removals`,
+    and the new `attempts` by number. Removing or changing what is not there is no error."""
+
+    saves: list[SavedJob] = field(default_factory=list)
+    removals: list[int] = field(default_factory=list)
+    attempts: dict[int, int] = field(default_factory=dict)
+
+
+class Backlog(NamedTuple):
+    """How many jobs of one function and priority are kept that wait for no time of their own."""
+
+    function: bytes
+    priority: int
+    jobs: int
+
+
+class Store(Protocol):
+    """A place that keeps jobs, used by one thread at a time.
+
+    Every method blocks. Each raises `StoreUnavailable` when the database cannot be reached or cannot
+    write now; nothing was changed then as far as can be known, the store stays usable, and the same call
+    may be made again later, which connects anew if need be. On a store that others share every method
+    behind `open` raises `LeaseLost` once this server's lease has ended, and has changed nothing.
+    """
+
+    largest_data: int
+    """Bytes of a job's data that can be kept."""
+
+    shared: bool
+    """Whether several servers may use the database at the same time."""
+
+    def open(self, name: str, lease: float) -> int:
+        """Connect, make or upgrade the tables; returns the number of this start, from 1.
+
+        Every start on one database, by whatever server, has a number of its own, greater than all before.
+        A store that is not shared now owns all jobs; on a shared one this server has a lease for `lease`
+        seconds, known to others by `name`, and owns no job yet.
+        Raises `StoreError`, in words for the operator, for a database that is newer than this program, is
+        not ours, or is in use by another server though it cannot be shared.
+        """
+
+    def write(self, changes: Changes) -> dict[int, bytes]:
+        """Make all changes durable in one transaction.
+
+        A job that is to be saved and has the function and unique of one that is kept is not saved; returns
+        the handle of the kept one by the number of the one not saved. The unique ``-`` stands for the
+        data; with no data, and for an empty unique, jobs are never the same. Of two such jobs within
+        `changes` the first is saved. Only jobs that this server owns are removed or changed.
+        """
+
+    def backlogs(self) -> list[Backlog]:
+        """What this server owns, without what is scheduled."""
+
+    def fetch(self, function: bytes, priority: int, after: int, limit: int) -> list[SavedJob]:
+        """The first `limit` own jobs of a function and priority whose place is greater than `after`, by
+        place, without what is scheduled."""
+
+    def scheduled(self, after: int, limit: int) -> list[SavedJob]:
+        """The first `limit` own jobs that have a `run_at` and a place greater than `after`, by place."""
+
+    def find(self, number: int) -> SavedJob | None:
+        """The job with this number, whoever owns it; its data may be left empty."""
+
+    def find_unique(self, unique: bytes) -> SavedJob | None:
+        """The job with this unique that was submitted last, whatever its function and whoever owns it."""
+
+    def find_twin(self, function: bytes, unique: bytes, data: bytes) -> SavedJob | None:
+        """The whole job that one with this function, unique and data is the same as, whoever owns it."""
+
+    # -- several servers on one database ----------------------------------------------------------
+
+    def renew(self) -> None:
+        """Prolong this server's lease to its full length from now."""
+
+    def adopt(self, limit: int, place: int) -> list[SavedJob]:
+        """Own up to `limit` jobs of servers whose lease has ended, the oldest first.
+
+        They get the places from `place` on. A server all of whose jobs are adopted is forgotten. Two
+        servers that adopt at the same time get different jobs. A store that is not shared has none.
+        """
+
+    def servers(self) -> list[str]:
+        """The names of the servers whose lease runs, this one's included."""
+
+    def close(self) -> None:
+        """Give up the lease, so that others need not wait for its end, and disconnect. Never raises."""
