@@ -83,14 +83,20 @@ class SettingsTest(SynchronousTestCase):
         self.assertEqual(transport.value(), res(8, b"50%d:1"))
 
     def test_keepalive(self) -> None:
-        for values in ({"idle": -1}, {"interval": -1}, {"count": -1}):
-            self.assert_wrong("keepalive", keepalive=Keepalive(**values))
+        for name in ("keepalive_idle", "keepalive_interval", "keepalive_count"):
+            self.assert_wrong(name.replace("_", "-"), "-1", **{name: -1})
+        settings = Settings(keepalive_idle=1, keepalive_interval=2, keepalive_count=3)
+        self.assertEqual(settings.keepalive, Keepalive(1, 2, 3))
 
     def test_keepalive_that_no_system_takes(self) -> None:
         # Linux takes at most 32767 seconds and 127 probes; to find out at the first connection is late.
-        for values in ({"idle": 32768}, {"interval": 32768}, {"count": 128}):
-            self.assert_wrong("keepalive", keepalive=Keepalive(**values))
-        Settings(keepalive=Keepalive(32767, 32767, 127))
+        for name, value in (
+            ("keepalive_idle", 32768),
+            ("keepalive_interval", 32768),
+            ("keepalive_count", 128),
+        ):
+            self.assert_wrong("keepalive", str(value), **{name: value})
+        Settings(keepalive_idle=32767, keepalive_interval=32767, keepalive_count=127)
 
     def test_the_default_prefix_on_any_machine(self) -> None:
         for node in ("", "plain", "with space", "größe", "tab\there", "x" * 300):
@@ -173,7 +179,9 @@ class OptionsTest(SynchronousTestCase):
                 handle_prefix="P",
                 max_packet=2000,
                 exceptions=True,
-                keepalive=Keepalive(10, 11, 12),
+                keepalive_idle=10,
+                keepalive_interval=11,
+                keepalive_count=12,
             ),
         )
 
@@ -205,7 +213,7 @@ class OptionsTest(SynchronousTestCase):
             ("--keepalive-interval=-1", "keepalive"),
             ("--keepalive-count=-1", "keepalive"),
             ("--keepalive-count=x", "x"),
-            ("--file-descriptors=-1", "file descriptors"),
+            ("--file-descriptors=-1", "file-descriptors"),
             ("--file-descriptors=x", "x"),
             ("--unknown", "unknown"),
             ("word", "arguments"),

@@ -8,6 +8,7 @@ import unittest
 from collections.abc import AsyncIterator
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.endpoints import TCP4ClientEndpoint, connectProtocol, wrapClientTLS
@@ -19,7 +20,6 @@ from tests.interop.programs import HOST, free_port
 from tests.server.lines import Line, close
 from tests.server.peers import req, res
 from tests.support import on_reactor
-from txgearman.keepalive import Keepalive
 from txgearman.server import GearmanService, Settings, make_service
 
 
@@ -58,15 +58,13 @@ def write_certificate(folder: Path) -> tuple[Path, Path]:
 
 
 @contextlib.asynccontextmanager
-async def serving(keepalive: Keepalive | None = None) -> AsyncIterator[tuple[int, GearmanService]]:
+async def serving(**settings: Any) -> AsyncIterator[tuple[int, GearmanService]]:
     """A TLS server on a free port."""
     with tempfile.TemporaryDirectory(prefix="txgearman-tls-") as folder:
         key, certificate = write_certificate(Path(folder))
         port = free_port()
         endpoint = f"ssl:{port}:interface={HOST}:privateKey={key}:certKey={certificate}"
-        service = make_service(
-            Settings(listen=(endpoint,), handle_prefix="H:test", keepalive=keepalive or Keepalive())
-        )
+        service = make_service(Settings(listen=(endpoint,), handle_prefix="H:test", **settings))
         service.startService()
         try:
             yield port, service
@@ -104,7 +102,7 @@ class TlsTest(TestCase):
 
     @on_reactor
     async def test_keepalive_values(self) -> None:
-        async with serving(Keepalive(10, 11, 12)) as (port, service):
+        async with serving(keepalive_idle=10, keepalive_interval=11, keepalive_count=12) as (port, service):
             line = await connect(port)
             self.assertEqual(await line.ask(req(16, b"x"), b"x"), res(17, b"x"))
             self.assertEqual(list(service.factory.connections), [1])

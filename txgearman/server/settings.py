@@ -1,13 +1,17 @@
-"""What an operator may choose, checked. Data only."""
+"""What an operator may choose, checked. Data only.
+
+To add an option is to add a field here with `option`; `options` says what follows from it.
+"""
 
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from txgearman.broker.policy import UNLIMITED, FunctionOrder, Policy
 from txgearman.keepalive import MAX_KEEPALIVE, Keepalive
+from txgearman.server.options import SIZE, option, verify
 from txgearman.wire.limits import MAX_HANDLE, MAX_PACKET
 
 DEFAULT_ENDPOINT: Final = "tcp:4730:interface=127.0.0.1"
@@ -29,44 +33,86 @@ def default_handle_prefix() -> str:
     return f"H:{name or 'localhost'}"[:MAX_PREFIX]
 
 
+def _check_prefix(prefix: str) -> None:
+    if not prefix or not prefix.isascii() or not prefix.isprintable() or " " in prefix:
+        raise ValueError(f"must be printable ASCII without spaces, not {prefix!r}")
+    if len(prefix) > MAX_PREFIX:
+        raise ValueError(f"must have at most {MAX_PREFIX} bytes, not {len(prefix)}")
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The settings of a server; raises `ValueError` for a value that cannot be.
 
-    `listen` are Twisted server endpoint descriptions. `job_retries`, `wakeup`, `order`, `round_robin`
-    and `handle_prefix` are those of `Policy`. `max_packet` is the largest body of a packet in bytes.
-    `exceptions` sends WORK_EXCEPTION also to clients that did not ask for it.
+    The attributes are named as the options of ``twistd gearmand``, with underscores, but for `wakeup`
+    (``--worker-wakeup``). `listen` is a tuple.
     """
 
-    listen: tuple[str, ...] = (DEFAULT_ENDPOINT,)
-    job_retries: int = UNLIMITED
-    wakeup: int = 1
-    order: FunctionOrder = FunctionOrder.PRIORITY
-    round_robin: bool = False
-    handle_prefix: str = field(default_factory=default_handle_prefix)
-    max_packet: int = MAX_PACKET
-    exceptions: bool = False
-    keepalive: Keepalive = field(default_factory=Keepalive)
+    listen: tuple[str, ...] = option(
+        (DEFAULT_ENDPOINT,),
+        "A Twisted server endpoint to listen at, such as ``tcp:4730`` for everybody who can reach this "
+        "machine, or ``unix:/run/gearmand.sock``. May be repeated; all lead to the same jobs.",
+        short="L",
+    )
+    job_retries: int = option(
+        UNLIMITED,
+        "How many workers may lose a job before it fails. -1 is no limit. 0 and 1 are the same: the job "
+        "fails with the first worker that loses it. A time limit that expires counts as a loss.",
+        short="j",
+        least=UNLIMITED,
+    )
+    wakeup: int = option(
+        1,
+        "How many sleeping workers are woken for a job. 0 wakes all.",
+        name="worker-wakeup",
+        short="w",
+        least=0,
+    )
+    order: FunctionOrder = option(
+        FunctionOrder.PRIORITY,
+        "Which of a worker's functions is served first. ``priority``: the highest priority over all its "
+        "functions, which take turns within a priority, as gearmand 2. ``registration``: the function it "
+        "registered last, then the one before, and priority only within a function, as gearmand 1.1.",
+    )
+    round_robin: bool = option(
+        False, "With ``--order=registration``, let a worker's functions take turns.", short="R"
+    )
+    handle_prefix: str = option(
+        default_handle_prefix,
+        "What job handles begin with, ahead of a colon and a number. Printable ASCII without spaces, at "
+        f"most {MAX_PREFIX} bytes.",
+        shown="``H:`` and the machine's name",
+        check=_check_prefix,
+    )
+    max_packet: int = option(
+        MAX_PACKET,
+        "The largest body of a packet in bytes, 1024 to 4294967295. K, M and G may follow the number.",
+        kind=SIZE,
+        least=SMALLEST_MAX_PACKET,
+        most=_LARGEST_MAX_PACKET,
+    )
+    exceptions: bool = option(
+        False,
+        "Send WORK_EXCEPTION also to clients that did not ask for it by OPTION_REQ. "
+        "The others get WORK_FAIL.",
+    )
+    keepalive_idle: int = option(
+        0,
+        "Seconds of silence on a connection before TCP keepalive probes. 0 is the system's own value, here "
+        "and below.",
+        least=0,
+        most=MAX_KEEPALIVE.idle,
+    )
+    keepalive_interval: int = option(0, "Seconds between the probes.", least=0, most=MAX_KEEPALIVE.interval)
+    keepalive_count: int = option(0, "Lost probes that end a connection.", least=0, most=MAX_KEEPALIVE.count)
 
     def __post_init__(self) -> None:
-        if self.job_retries < UNLIMITED:
-            raise ValueError(f"job retries must be {UNLIMITED} (no limit) or more, not {self.job_retries}")
-        if self.wakeup < 0:
-            raise ValueError(f"worker wakeup must be 0 (all) or more, not {self.wakeup}")
-        if not SMALLEST_MAX_PACKET <= self.max_packet <= _LARGEST_MAX_PACKET:
-            raise ValueError(
-                f"the packet limit must be {SMALLEST_MAX_PACKET} to {_LARGEST_MAX_PACKET} bytes, "
-                f"not {self.max_packet}"
-            )
-        prefix = self.handle_prefix
-        if not prefix or not prefix.isascii() or not prefix.isprintable() or " " in prefix:
-            raise ValueError(f"the handle prefix must be printable ASCII without spaces, not {prefix!r}")
-        if len(prefix) > MAX_PREFIX:
-            raise ValueError(f"the handle prefix must have at most {MAX_PREFIX} bytes, not {len(prefix)}")
-        for name in ("idle", "interval", "count"):
-            value, largest = getattr(self.keepalive, name), getattr(MAX_KEEPALIVE, name)
-            if not 0 <= value <= largest:
-                raise ValueError(f"keepalive {name} must be 0 (the system's own) to {largest}, not {value}")
+        verify(self)
+
+    @property
+    def keepalive(self) -> Keepalive:
+        """What is set on each connection."""
+        return Keepalive(self.keepalive_idle, self.keepalive_interval, self.keepalive_count)
 
     @property
     def policy(self) -> Policy:
@@ -78,3 +124,20 @@ class Settings:
             order=self.order,
             round_robin=self.round_robin,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSettings:
+    """What concerns the whole process, and so only ``twistd gearmand`` and no server inside another
+    program; raises `ValueError` for a value that cannot be."""
+
+    file_descriptors: int = option(
+        0,
+        "How many open files to ask the system for; a connection needs one. 0 is as many as the system "
+        "allows. If it refuses, that is logged and the server starts with the old limit.",
+        short="f",
+        least=0,
+    )
+
+    def __post_init__(self) -> None:
+        verify(self)

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 from types import FrameType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from twisted.application.service import IService, Service
 from twisted.internet.error import ReactorNotRunning
@@ -14,27 +14,27 @@ from twisted.logger import Logger
 from twisted.python.usage import Options as TwistedOptions
 from twisted.python.usage import UsageError
 
-from txgearman.broker.policy import UNLIMITED, FunctionOrder
-from txgearman.keepalive import Keepalive
 from txgearman.server.memory import MemoryService, tune_collector
+from txgearman.server.options import Option, options_of
 from txgearman.server.service import GearmanService, check_endpoint, make_service
-from txgearman.server.settings import DEFAULT_ENDPOINT, Settings, default_handle_prefix
+from txgearman.server.settings import ProcessSettings, Settings
 from txgearman.version import VERSION
-from txgearman.wire.limits import MAX_PACKET
 
 _log = Logger()
 
-_UNITS: Final = {"k": 1024, "m": 1024**2, "g": 1024**3}
+T = TypeVar("T")
+
+OPTIONS: Final = (*options_of(Settings), *options_of(ProcessSettings))
 
 
-def _size(text: str) -> int:
-    """Bytes, with K, M or G behind the number if wanted. Raises `ValueError`."""
-    unit = _UNITS.get(text[-1:].lower(), 1)
-    return int(text[:-1] if unit > 1 else text) * unit
+def _help(each: Option) -> str:
+    """What ``--help`` says of an option."""
+    text = f"{each.meaning} [default: {each.shown}]" if each.shown else each.meaning
+    return text.replace("``", "")
 
 
 class Options(TwistedOptions):
-    """The options of ``twistd gearmand``. `settings` is what they say."""
+    """The options of ``twistd gearmand``. `settings` and `process` are what they say."""
 
     synopsis = "[options]"
     longdesc = (
@@ -42,39 +42,13 @@ class Options(TwistedOptions):
         "SIGUSR1 ends it when its last job is done. Jobs are kept in memory only."
     )
 
+    # None and not the default tells what was not said.
     optParameters = [
-        ["job-retries", "j", str(UNLIMITED), "Workers that may lose a job before it fails; -1: no limit."],
-        ["worker-wakeup", "w", "1", "Sleeping workers to wake for a job; 0: all."],
-        [
-            "order",
-            None,
-            FunctionOrder.PRIORITY.value,
-            "Which of a worker's functions is served first: 'priority' (the highest priority over all of "
-            "them, taking turns; as gearmand 2) or 'registration' (as gearmand 1.1).",
-        ],
-        ["handle-prefix", None, None, f"What job handles begin with [default: {default_handle_prefix()}]"],
-        ["max-packet", None, str(MAX_PACKET), "Largest packet in bytes; K, M and G may follow the number."],
-        ["keepalive-idle", None, "0", "Seconds of silence before TCP keepalive probes; 0: the system's."],
-        ["keepalive-interval", None, "0", "Seconds between TCP keepalive probes; 0: the system's."],
-        ["keepalive-count", None, "0", "Lost probes that end a connection; 0: the system's."],
-        ["file-descriptors", "f", "0", "Open files to ask the system for; 0: as many as it lets us."],
+        [each.name, each.short, None, _help(each)]
+        for each in OPTIONS
+        if not each.is_flag and not each.kind.repeated
     ]
-
-    optFlags = [
-        ["round-robin", "R", "With --order=registration, let a worker's functions take turns."],
-        ["exceptions", None, "Send WORK_EXCEPTION also to clients that did not ask for it."],
-    ]
-
-    def __init__(self) -> None:
-        super().__init__()
-        self["listen"] = []
-
-    def opt_listen(self, endpoint: str) -> None:
-        """A Twisted server endpoint to listen at, such as tcp:4730 for everybody who can reach this
-        machine or unix:/run/gearmand.sock; may be repeated. [default: tcp:4730:interface=127.0.0.1]"""
-        self["listen"].append(endpoint)
-
-    opt_L = opt_listen
+    optFlags = [[each.name, each.short, _help(each)] for each in OPTIONS if each.is_flag]
 
     def opt_version(self) -> None:
         """Print the version of txgearman and exit."""
@@ -85,39 +59,40 @@ class Options(TwistedOptions):
         from twisted.internet import reactor
 
         try:
-            self.settings = self._settings()
+            said = {each.name: self._said(each) for each in OPTIONS if self.get(each.name) not in (None, 0)}
+            self.settings = _make(Settings, said)
+            self.process = _make(ProcessSettings, said)
             for description in self.settings.listen:
                 check_endpoint(reactor, description)
         except ValueError as error:
             raise UsageError(str(error)) from None
 
-    def _settings(self) -> Settings:
-        orders = {order.value: order for order in FunctionOrder}
-        if self["order"] not in orders:
-            raise ValueError(f"the order must be {' or '.join(orders)}, not {self['order']}")
-        if self._number("file-descriptors") < 0:
-            raise ValueError("the number of file descriptors must be 0 or more")
-        return Settings(
-            listen=tuple(self["listen"]) or (DEFAULT_ENDPOINT,),
-            job_retries=self._number("job-retries"),
-            wakeup=self._number("worker-wakeup"),
-            order=orders[self["order"]],
-            round_robin=bool(self["round-robin"]),
-            handle_prefix=default_handle_prefix() if self["handle-prefix"] is None else self["handle-prefix"],
-            max_packet=self._number("max-packet", _size),
-            exceptions=bool(self["exceptions"]),
-            keepalive=Keepalive(
-                self._number("keepalive-idle"),
-                self._number("keepalive-interval"),
-                self._number("keepalive-count"),
-            ),
-        )
+    def _said(self, each: Option) -> Any:
+        """The value that the command line gives to an option."""
+        if each.kind.repeated:
+            return tuple(value for text in self[each.name] for value in each.of_text(text))
+        return each.of_text(self[each.name])
 
-    def _number(self, option: str, convert: Callable[[str], int] = int) -> int:
-        try:
-            return convert(self[option])
-        except ValueError:
-            raise ValueError(f"--{option} must be a number, not {self[option]!r}") from None
+
+def _repeatable(each: Option) -> Callable[[Options, str], None]:
+    """A method by which `Options` takes an option more than once."""
+
+    def take(options: Options, text: str) -> None:
+        options.setdefault(each.name, []).append(text)
+
+    take.__doc__ = _help(each)
+    return take
+
+
+for _each in OPTIONS:
+    if _each.kind.repeated:
+        for _name in filter(None, (_each.name, _each.short)):
+            setattr(Options, f"opt_{_name.replace('-', '_')}", _repeatable(_each))
+
+
+def _make(settings: type[T], said: dict[str, Any]) -> T:
+    """The settings with what was said of them, and defaults for the rest."""
+    return settings(**{each.attribute: said[each.name] for each in options_of(settings) if each.name in said})
 
 
 class _GracefulSignal(Service):
@@ -164,7 +139,7 @@ def makeService(options: Options) -> IService:
             reactor.stop()
 
     server = make_service(options.settings, reactor=reactor, on_shutdown=stop_reactor)
-    _raise_file_limit(int(options["file-descriptors"]))
+    _raise_file_limit(options.process.file_descriptors)
     tune_collector()
     MemoryService(lambda: server.factory.broker.total, reactor).setServiceParent(server)
     _GracefulSignal(server, reactor).setServiceParent(server)

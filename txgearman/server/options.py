@@ -1,0 +1,198 @@
+"""What an option is: described once, as a field of a dataclass. The command line, the configuration file,
+``--help`` and the table of docs/server.rst follow from that. No option is named here: they are in `settings`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from enum import Enum
+from typing import Any, Final
+
+_SIZES: Final = {"k": 1024, "m": 1024**2, "g": 1024**3}
+_TIMES: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How values of a kind are written.
+
+    `called` is what an error calls them. `of_text` makes a value of the word on the command line, `of_toml`
+    of what the configuration file has; both raise `ValueError` or `TypeError` for what is no such value.
+    `repeated` means that the option may be given more than once, and its values make a tuple.
+    """
+
+    called: str
+    of_text: Callable[[str], Any]
+    of_toml: Callable[[Any], Any]
+    repeated: bool = False
+
+
+def _only(*types: type) -> Callable[[Any], Any]:
+    """Lets through what is of one of the types; True is no number."""
+
+    def check(value: Any) -> Any:
+        if type(value) not in types:
+            raise TypeError
+        return value
+
+    return check
+
+
+def _suffixed(units: Mapping[str, float], number: Callable[[str], Any]) -> Callable[[str], Any]:
+    def convert(text: str) -> Any:
+        unit = units.get(text[-1:].lower())
+        return number(text) if unit is None else number(text[:-1]) * unit
+
+    return convert
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if type(value) is str:
+        return (value,)
+    if type(value) is not list or not all(type(text) is str for text in value):
+        raise TypeError
+    return tuple(value)
+
+
+def _text_or(kind_of_text: Callable[[str], Any], *types: type) -> Callable[[Any], Any]:
+    return lambda value: kind_of_text(value) if type(value) is str else _only(*types)(value)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if number - number != 0:  # infinite, or no number at all
+        raise ValueError
+    return number
+
+
+_size: Final = _suffixed(_SIZES, int)
+_seconds: Final = _suffixed(_TIMES, _finite)
+
+FLAG: Final = Kind("true or false", lambda _text: True, _only(bool))
+INTEGER: Final = Kind("a whole number", int, _only(int))
+SIZE: Final = Kind("a number of bytes, with K, M or G behind it if wanted", _size, _text_or(_size, int))
+SECONDS: Final = Kind(
+    "a number of seconds, with s, m, h or d behind it if wanted", _seconds, _text_or(_seconds, int, float)
+)
+TEXT: Final = Kind("text", str, _only(str))
+TEXTS: Final = Kind("text, or a list of texts", lambda text: (text,), _texts, repeated=True)
+
+
+def choice(values: type[Enum]) -> Kind:
+    """One of the values of an enum, each of which is a text."""
+    return Kind(" or ".join(repr(value.value) for value in values), values, _text_or(values))
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option. `option` tells what the attributes are; `attribute` is the name of the field."""
+
+    attribute: str
+    name: str
+    kind: Kind
+    default: Any
+    meaning: str
+    short: str | None
+    shown: str
+    live: bool
+    least: float | None
+    most: float | None
+    check: Callable[[Any], None] | None
+
+    @property
+    def is_flag(self) -> bool:
+        """Whether it is given without a value."""
+        return self.kind is FLAG
+
+    def of_text(self, text: str) -> Any:
+        """The value that `text` on the command line stands for. Raises `ValueError`, naming the option."""
+        return self._convert(self.kind.of_text, text)
+
+    def of_toml(self, value: Any) -> Any:
+        """The value that `value` in the configuration file stands for. Raises `ValueError` likewise."""
+        return self._convert(self.kind.of_toml, value)
+
+    def _convert(self, convert: Callable[[Any], Any], value: Any) -> Any:
+        try:
+            converted = convert(value)
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(f"{self.name} must be {self.kind.called}, not {value!r}") from None
+        self.verify(converted)
+        return converted
+
+    def verify(self, value: Any) -> None:
+        """Raises `ValueError`, naming the option, if the value is out of its bounds."""
+        if value is None:
+            return
+        if self.least is not None and value < self.least:
+            raise ValueError(f"{self.name} must be {self.least:g} or more, not {value}")
+        if self.most is not None and value > self.most:
+            raise ValueError(f"{self.name} must be {self.most:g} or less, not {value}")
+        if self.check is not None:
+            try:
+                self.check(value)
+            except ValueError as error:
+                raise ValueError(f"{self.name} {error}") from None
+
+
+def option(
+    default: Any,
+    meaning: str,
+    *,
+    kind: Kind | None = None,
+    name: str | None = None,
+    short: str | None = None,
+    shown: str | None = None,
+    live: bool = False,
+    least: float | None = None,
+    most: float | None = None,
+    check: Callable[[Any], None] | None = None,
+) -> Any:
+    """A field of a dataclass that is an option.
+
+    `default` is its value if nothing is said, or what makes it. `meaning` are sentences for operators, with
+    code in double backquotes. `kind` follows from the default, if it is not given. `name` is the field's,
+    with hyphens, if it is not given. `short` is a letter. `shown` is how the default is written, if not as it
+    is. `live` means that a reload of the configuration can change it. `least` and `most` are bounds.
+    `check` raises `ValueError` for what cannot be, with a text that goes on behind the option's name.
+    """
+    if kind is None:
+        kind = _kind_of(default)
+    shown = _shown(default) if shown is None else shown
+    metadata = {Option: (name, kind, default, meaning, short, shown, live, least, most, check)}
+    if callable(default):
+        return field(default_factory=default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def _kind_of(default: Any) -> Kind:
+    if isinstance(default, Enum):
+        return choice(type(default))
+    kinds = {bool: FLAG, int: INTEGER, float: SECONDS, tuple: TEXTS}
+    return kinds.get(type(default), TEXT)
+
+
+def _shown(default: Any) -> str:
+    if default is None or default is False:
+        return ""
+    if isinstance(default, tuple):
+        return " ".join(f"``{value}``" for value in default)
+    value = default.value if isinstance(default, Enum) else default
+    return f"``{value:g}``" if isinstance(value, float) else f"``{value}``"
+
+
+def options_of(settings: type) -> tuple[Option, ...]:
+    """The options that are fields of a dataclass, in its order."""
+    found = []
+    for each in fields(settings):
+        if Option in each.metadata:
+            name, *rest = each.metadata[Option]
+            found.append(Option(each.name, name or each.name.replace("_", "-"), *rest))
+    return tuple(found)
+
+
+def verify(settings: Any) -> None:
+    """Raises `ValueError`, naming the option, if a field of the dataclass is out of its option's bounds."""
+    for each in options_of(type(settings)):
+        each.verify(getattr(settings, each.attribute))
