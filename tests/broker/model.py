@@ -106,6 +106,11 @@ class Model:
 
     # -- clients --------------------------------------------------------------------------------
 
+    def create(self, function: bytes) -> tuple[int | None, ...]:
+        """Make a function if there is none; returns its limits."""
+        limits = self.policy.rules_for(function).limits or (None, None, None)
+        return self.functions.setdefault(function, limits)
+
     def submit(
         self,
         client: str,
@@ -116,7 +121,7 @@ class Model:
         background: bool,
         run_at: float | None,
     ) -> None:
-        limits = self.functions.setdefault(function, (None, None, None))
+        limits = self.create(function)
         key: Key | None = ("unique", unique) if unique else None
         if unique == b"-":
             key = ("data", data) if data else None
@@ -162,7 +167,7 @@ class Model:
     # -- workers --------------------------------------------------------------------------------
 
     def can_do(self, worker: ModelWorker, function: bytes, timeout: float | None) -> None:
-        self.functions.setdefault(function, (None, None, None))
+        self.create(function)
         if function not in worker.abilities:
             self.abilities_change(worker)
         worker.abilities[function] = timeout
@@ -241,7 +246,9 @@ class Model:
         job.state, job.worker = "running", worker.name
         self.given_so_far += 1
         self.grabbed[job.handle] = self.given_so_far
-        timeout = worker.abilities[job.function]
+        own = worker.abilities[job.function]
+        ruled = self.policy.rules_for(job.function).time_limit
+        timeout = min((limit for limit in (own, ruled) if limit is not None), default=None)
         if timeout is not None:
             job.due = self.now + timeout
             self.limited.append(job)
@@ -328,7 +335,8 @@ class Model:
 
     def take_back(self, job: ModelJob) -> None:
         self.forget_place(job)
-        retries = self.policy.job_retries
+        ruled = self.policy.rules_for(job.function).retries
+        retries = self.policy.job_retries if ruled is None else ruled
         if retries != -1 and job.attempts + 1 >= max(retries, 1):
             self.tell(job, "failed")
             self.end(job)

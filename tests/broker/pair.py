@@ -199,7 +199,7 @@ class Pair:
 
     def create(self, function: bytes) -> None:
         self.broker.create_function(function)
-        self.model.functions.setdefault(function, (None, None, None))
+        self.model.create(function)
         self.compare()
 
     def drop(self, function: bytes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 from hypothesis import settings
@@ -11,7 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.pair import Pair
 from tests.wire.effort import EFFORT, LONG
-from txgearman.broker.policy import FunctionOrder, Policy
+from txgearman.broker.policy import FunctionOrder, FunctionRules, Policy
 
 CLIENTS, WORKERS = 4, 7
 FUNCTIONS = (b"X", b"Y", b"Z")
@@ -32,6 +33,17 @@ POLICIES = tuple(
         (FunctionOrder.REGISTRATION, True),
     )
     for wakeup, retries in ((1, -1), (0, 3), (2, 0))
+)
+POLICIES += tuple(
+    replace(
+        policy,
+        functions=(
+            (b"*", FunctionRules(limits=(4, 3, None), time_limit=2.0)),
+            (b"X", FunctionRules(retries=2)),
+            (b"Y", FunctionRules(limits=(None, None, None), time_limit=0.5, retries=-1)),
+        ),
+    )
+    for policy in POLICIES[::2]
 )
 
 client_places = st.integers(0, CLIENTS - 1)

@@ -197,6 +197,9 @@ class Broker:
         job.worker = worker
         worker.jobs[job.handle] = job
         timeout = worker.abilities[function]
+        limit = function.time_limit
+        if limit is not None and (timeout is None or limit < timeout):
+            timeout = limit
         if timeout is not None:
             when = self._clock() + timeout
             job.deadline = self._timeouts.add(when, job)
@@ -267,7 +270,7 @@ class Broker:
         """The function with this name, made if there is none."""
         function = self._functions.get(name)
         if function is None:
-            function = self._functions[name] = Function(name, self._levels)
+            function = self._functions[name] = Function(name, self._levels, self._policy.rules_for(name))
         return function
 
     def drop_function(self, name: bytes) -> None:
@@ -290,6 +293,23 @@ class Broker:
         """
         unlimited = all(limit is None for limit in limits)
         self.create_function(name).limits = None if unlimited else limits
+
+    def change_policy(self, policy: Policy) -> None:
+        """Obey another policy from now on. Its order, turns and prefix of handles must be the same.
+
+        Rules of a function that the two policies have in common are left alone, so that a limit that was
+        set by `set_limits` stays. No job that was let in is touched; a time limit is that of the
+        moment at which the worker got the job. This walks all functions.
+        """
+        before = self._policy
+        kept = before.order, before.round_robin, before.handle_prefix
+        if (policy.order, policy.round_robin, policy.handle_prefix) != kept:
+            raise ValueError("the order of functions and the prefix of handles cannot be changed")
+        self._policy = policy
+        for function in self._functions.values():
+            rules = policy.rules_for(function.name)
+            if rules != before.rules_for(function.name):
+                function.obey(rules)
 
     def cancel(self, handle: bytes) -> None:
         """End a job; its clients are told that it failed. Raises `JobNotFound`.
@@ -419,7 +439,9 @@ class Broker:
         """The job's worker is gone or too slow: give the job to another, behind those that wait."""
         worker = job.worker
         assert worker is not None, "only a running job can be taken back"
-        retries = self._policy.job_retries
+        retries = job.function.retries
+        if retries is None:
+            retries = self._policy.job_retries
         exhausted = retries != UNLIMITED and job.attempts + 1 >= max(retries, 1)
         if exhausted or not (job.background or job.watchers):
             self._give_up(job)

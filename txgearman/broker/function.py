@@ -6,6 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final
 
 from txgearman.broker.job import PRIORITIES, Job, JobState
+from txgearman.broker.policy import NO_RULES, FunctionRules
 
 if TYPE_CHECKING:
     from txgearman.broker.abilities import AbilitySet
@@ -21,7 +22,8 @@ class Function:
 
     `waiting` counts queued jobs by priority, `held` those scheduled for later, `total` all jobs of the
     function, running ones included, `workers` the workers registered. `limits` holds by priority the
-    `total` at which a new job is refused, None for no limit.
+    `total` at which a new job is refused, None for no limit. `time_limit` and `retries` are those of
+    `FunctionRules`.
 
     `unready` and `resting` are kept for `AbilitySet`, which explains them.
     """
@@ -34,26 +36,36 @@ class Function:
         "limits",
         "name",
         "resting",
+        "retries",
         "running",
+        "time_limit",
         "total",
         "unready",
         "waiting",
         "workers",
     )
 
-    def __init__(self, name: bytes, levels: tuple[tuple[int, ...], ...]) -> None:
+    def __init__(
+        self, name: bytes, levels: tuple[tuple[int, ...], ...], rules: FunctionRules = NO_RULES
+    ) -> None:
         self.name = name
         self.waiting = [0] * PRIORITIES
         self.held = [0] * PRIORITIES
         self.total = 0
         self.running = 0
         self.workers = 0
-        self.limits: tuple[int | None, ...] | None = None
+        self.obey(rules)
         self._queues: tuple[deque[Job], ...] = tuple(deque() for _ in range(PRIORITIES))
         self._levels = tuple(tuple(self._queues[priority] for priority in level) for level in levels)
         self._gone = [0] * PRIORITIES
         self.unready: tuple[dict[AbilitySet, None], ...] = tuple({} for _ in levels)
         self.resting: dict[AbilitySet, None] = {}
+
+    def obey(self, rules: FunctionRules) -> None:
+        """Take over the operator's rules for this function."""
+        self.limits = rules.limits
+        self.time_limit = rules.time_limit
+        self.retries = rules.retries
 
     def full(self, priority: int) -> bool:
         """Whether a new job of `priority` would exceed the limit.

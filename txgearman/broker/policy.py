@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Final
+
+from txgearman.patterns import matches
 
 WAKE_PATIENCE: Final = 0.2
 """Seconds after which a woken worker that has not grabbed counts as not coming, and another is woken
@@ -26,6 +28,20 @@ class FunctionOrder(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class FunctionRules:
+    """What holds for the jobs of one function; None where nothing is said.
+
+    `limits` are by priority how many jobs the function may have when one more is to be let in, None for no
+    limit. `time_limit`: seconds after which a running job is given to another worker; a shorter limit that
+    the worker has set itself holds. `retries`: as `Policy.job_retries`.
+    """
+
+    limits: tuple[int | None, ...] | None = None
+    time_limit: float | None = None
+    retries: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """The settings of a `Broker`.
 
@@ -33,7 +49,7 @@ class Policy:
     gearmand, and `UNLIMITED` never gives up. `wakeup`: how many sleeping workers are woken for a job;
     0 wakes all. `round_robin`: with `FunctionOrder.REGISTRATION`, let functions take turns (with
     `FunctionOrder.PRIORITY` they always do). `handle_prefix`: what job handles begin with, ahead of
-    a colon and a number.
+    a colon and a number. `functions`: rules by the name of a function, or a pattern of names.
     """
 
     handle_prefix: bytes = b"H:txgearman"
@@ -41,3 +57,20 @@ class Policy:
     wakeup: int = 1
     order: FunctionOrder = FunctionOrder.PRIORITY
     round_robin: bool = False
+    functions: tuple[tuple[bytes, FunctionRules], ...] = ()
+
+    def rules_for(self, name: bytes) -> FunctionRules:
+        """The rules of one function. Of each, the one that is said for the name itself holds, otherwise
+        the first that is said for a pattern which fits the name."""
+        fitting = [rules for pattern, rules in self.functions if pattern == name]
+        fitting += [rules for pattern, rules in self.functions if pattern != name and matches(pattern, name)]
+        if not fitting:
+            return NO_RULES
+        values = {
+            each.name: next((v for rules in fitting if (v := getattr(rules, each.name)) is not None), None)
+            for each in fields(FunctionRules)
+        }
+        return FunctionRules(**values)
+
+
+NO_RULES: Final = FunctionRules()
