@@ -7,7 +7,7 @@ where the rules leave it open; `Model.wake` checks that the choice of the real b
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,6 +44,7 @@ class ModelJob:
     attempts: int = 0
     progress: tuple[int, int] = (0, 0)
     due: float | None = None
+    since: float = 0.0
 
 
 @dataclass(eq=False)
@@ -63,8 +64,9 @@ class ModelWorker:
 class Model:
     """The rules of the broker. `woken` is the list on which the real broker's workers are woken."""
 
-    def __init__(self, policy: Policy, woken: list[str]) -> None:
+    def __init__(self, policy: Policy, woken: list[str], measured: int) -> None:
         self.policy = policy
+        self.measured = measured
         self.woken = woken
         self.now = 0.0
         self.wall = 0.0
@@ -80,6 +82,9 @@ class Model:
         self.awaited: list[ModelWorker] = []  # woken and not come, in the order they were woken
         self.grabbed: dict[bytes, int] = {}  # how many had been given when a job was, by handle
         self.told: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
+        self.rows: dict[bytes, bytes | None] = {}  # where each function is counted, None with the others
+        self.counted: Counter[tuple[bytes | None, str]] = Counter()
+        self.timed: dict[tuple[bytes | None, str], list[float]] = defaultdict(list)
 
     # -- finding --------------------------------------------------------------------------------
 
@@ -104,12 +109,30 @@ class Model:
     def able_sleepers(self, function: bytes) -> list[ModelWorker]:
         return [worker for worker in self.sleepers if function in worker.abilities]
 
+    # -- counting -------------------------------------------------------------------------------
+
+    def drop(self, function: bytes) -> None:
+        del self.functions[function]
+        if self.rows.pop(function) is not None:
+            for key in [key for key in (*self.counted, *self.timed) if key[0] == function]:
+                self.counted.pop(key, None)
+                self.timed.pop(key, None)
+
+    def count(self, function: bytes, what: str) -> None:
+        self.counted[self.rows[function], what] += 1
+
+    def time(self, job: ModelJob, what: str) -> None:
+        self.timed[self.rows[job.function], what].append(self.now - job.since)
+
     # -- clients --------------------------------------------------------------------------------
 
     def create(self, function: bytes) -> tuple[int | None, ...]:
         """Make a function if there is none; returns its limits."""
-        limits = self.policy.rules_for(function).limits or (None, None, None)
-        return self.functions.setdefault(function, limits)
+        if function not in self.functions:
+            self.functions[function] = self.policy.rules_for(function).limits or (None, None, None)
+            told_apart = [name for name in self.rows.values() if name is not None]
+            self.rows[function] = function if len(told_apart) < self.measured else None
+        return self.functions[function]
 
     def submit(
         self,
@@ -127,11 +150,14 @@ class Model:
             key = ("data", data) if data else None
         for job in self.jobs:
             if key is not None and job.key == key and job.function == function:
+                self.count(function, "joined")
                 self.join(client, job, background)
                 return
         limit = limits[priority]
         if limit is not None and sum(job.function == function for job in self.jobs) >= limit:
+            self.count(function, "refused")
             raise Full
+        self.count(function, "submitted")
         job = ModelJob(self.new_handle(), function, unique, data, priority, background, key, run_at)
         self.jobs.append(job)
         self.told[client].append(("created", job.handle))
@@ -162,7 +188,7 @@ class Model:
             watched = any(name == client for name, _ in job.watchers)
             job.watchers = [(name, handle) for name, handle in job.watchers if name != client]
             if watched and not job.watchers and not job.background and job.state != "running":
-                self.end(job)
+                self.end(job, "abandoned")
 
     # -- workers --------------------------------------------------------------------------------
 
@@ -244,6 +270,8 @@ class Model:
         if job is None:
             return None
         job.state, job.worker = "running", worker.name
+        self.time(job, "waited")
+        job.since = self.now
         self.given_so_far += 1
         self.grabbed[job.handle] = self.given_so_far
         own = worker.abilities[job.function]
@@ -285,7 +313,8 @@ class Model:
             return
         worker.ended = handle
         self.tell(job, *what)
-        self.end(job)
+        self.time(job, "ran")
+        self.end(job, {"exception": "raised"}.get(what[0], what[0]))
 
     def of_worker(self, worker: ModelWorker, handle: bytes) -> ModelJob | None:
         return next((job for job in self.running(worker.name) if job.handle == handle), None)
@@ -304,7 +333,7 @@ class Model:
             worker = self.workers[job.worker]
             worker.cancelled = [*worker.cancelled, job.handle][-MAX_CANCELLED:]
         self.tell(job, "failed")
-        self.end(job)
+        self.end(job, "cancelled")
 
     def in_use(self, function: bytes) -> bool:
         return any(job.function == function for job in self.jobs) or any(
@@ -330,6 +359,7 @@ class Model:
 
     def enqueue(self, job: ModelJob) -> None:
         job.state = "queued"
+        job.since = self.now
         self.queue.append(job)
         self.wake(job.function)
 
@@ -339,10 +369,11 @@ class Model:
         retries = self.policy.job_retries if ruled is None else ruled
         if retries != -1 and job.attempts + 1 >= max(retries, 1):
             self.tell(job, "failed")
-            self.end(job)
+            self.end(job, "lost")
         elif not job.background and not job.watchers:
-            self.end(job)
+            self.end(job, "abandoned")
         else:
+            self.count(job.function, "retried")
             job.attempts += 1
             job.progress = (0, 0)
             job.worker = job.due = None
@@ -353,7 +384,8 @@ class Model:
             if job in place:
                 place.remove(job)
 
-    def end(self, job: ModelJob) -> None:
+    def end(self, job: ModelJob, how: str) -> None:
+        self.count(job.function, how)
         self.forget_place(job)
         self.jobs.remove(job)
         job.state, job.worker = "gone", None

@@ -12,7 +12,8 @@ from typing import Any
 from tests.broker.bench import Bench, leftovers, said, uniques_of
 from tests.broker.model import Full, Model, ModelJob, ModelWorker, NotFound
 from txgearman.broker.broker import LONGEST_NAP
-from txgearman.broker.job import JobState
+from txgearman.broker.job import PRIORITIES, Ending, JobState
+from txgearman.broker.meters import BOUNDS
 from txgearman.broker.peers import Client, Worker
 from txgearman.broker.policy import WAKE_PATIENCE, FunctionOrder, Policy
 from txgearman.broker.views import FunctionView, JobStatus, JobView
@@ -21,15 +22,18 @@ from txgearman.errors import FunctionInUse, FunctionNotFound, JobNotFound, Queue
 ROUNDING = 1e-6
 """Seconds that adding up floating-point times may be off."""
 
+MEASURED = 2
+"""Functions that are told apart in what is measured: fewer than the tests have."""
+
 
 class Pair:
     """A broker and its model, with connections in numbered places. Each place always has a peer: one
     that leaves is followed by a new one."""
 
     def __init__(self, policy: Policy, clients: int = 4, workers: int = 5) -> None:
-        self.bench = Bench(policy)
+        self.bench = Bench(policy, MEASURED)
         self.broker = self.bench.broker
-        self.model = Model(policy, self.bench.woken)
+        self.model = Model(policy, self.bench.woken, MEASURED)
         self.names = count()
         self.clients: list[tuple[str, Client]] = []
         self.workers: list[tuple[str, Worker]] = []
@@ -214,11 +218,12 @@ class Pair:
             assert error is FunctionInUse
         else:
             assert error is None
-            del self.model.functions[function]
+            self.model.drop(function)
         self.compare()
 
     def set_limits(self, function: bytes, limits: tuple[int | None, ...]) -> None:
         self.broker.set_limits(function, limits)
+        self.model.create(function)
         self.model.functions[function] = limits
         self.compare()
 
@@ -263,6 +268,7 @@ class Pair:
         assert not self.bench.woken, f"woken for nothing: {self.bench.woken}"
         self.compare_news()
         self.compare_views()
+        self.compare_measures()
         self.compare_statuses()
         self.compare_indexes()
         self.check_kinds()
@@ -295,6 +301,41 @@ class Pair:
             workers = sum(name in worker.abilities for worker in self.model.workers.values())
             waiting = (idle.count(0), idle.count(1), idle.count(2))
             assert view == FunctionView(name, len(mine), len(mine) - len(idle), workers, waiting)
+
+    def compare_measures(self) -> None:
+        """Each row has what was counted of its functions one by one, and their times in their buckets."""
+        model = self.model
+        rows = {row.name: row for row in self.broker.measures()}
+        assert rows.keys() == {None, *(name for name in model.rows.values() if name is not None)}
+        for name, row in rows.items():
+            counts = row.counts
+            mine = [job for job in model.jobs if model.rows[job.function] == name]
+            counted = {
+                "submitted": counts.submitted,
+                "completed": counts.completed,
+                **{ending.name.lower(): counts.uncompleted[ending] for ending in Ending},
+                "joined": counts.joined,
+                "refused": counts.refused,
+                "retried": counts.retried,
+            }
+            assert counted == {what: model.counted[name, what] for what in counted}, name
+            assert counts.submitted - counts.ended == len(mine)
+            assert counts.running == sum(job.state == "running" for job in mine)
+            assert counts.held == sum(job.state == "held" for job in mine)
+            queued = [job.priority for job in mine if job.state == "queued"]
+            assert counts.waiting == [queued.count(priority) for priority in range(PRIORITIES)]
+            assert counts.workers == sum(
+                model.rows[function] == name
+                for worker in model.workers.values()
+                for function in worker.abilities
+            )
+            for what, durations in (("waited", row.waited), ("ran", row.ran)):
+                times = model.timed[name, what]
+                assert durations.cumulated == (
+                    *(sum(time <= bound for time in times) for bound in BOUNDS),
+                    len(times),
+                )
+                assert abs(durations.sum - sum(times)) < ROUNDING * (1 + len(times))
 
     def compare_statuses(self) -> None:
         handles = {handle for job in self.model.jobs for _, handle in job.watchers}

@@ -19,7 +19,8 @@ from txgearman.broker.deadlines import Deadlines
 from txgearman.broker.ends import Alarm
 from txgearman.broker.function import Function
 from txgearman.broker.handles import Handles
-from txgearman.broker.job import NO_PROGRESS, NOBODY, PRIORITIES, Job, JobState, Priority
+from txgearman.broker.job import NO_PROGRESS, NOBODY, PRIORITIES, Ending, Job, JobState, Priority
+from txgearman.broker.meters import BATCH, FunctionMeasures, Meters
 from txgearman.broker.numbers import leading_number
 from txgearman.broker.peers import Client, Worker, WorkerState
 from txgearman.broker.policy import UNLIMITED, WAKE_PATIENCE, Policy
@@ -43,13 +44,22 @@ _AWAKE: Final = WorkerState.AWAKE
 _ASLEEP: Final = WorkerState.ASLEEP
 _WOKEN: Final = WorkerState.WOKEN
 _NORMAL: Final = int(Priority.NORMAL)
+_FAILED: Final = int(Ending.FAILED)
+_RAISED: Final = int(Ending.RAISED)
+_LOST: Final = int(Ending.LOST)
+_CANCELLED: Final = int(Ending.CANCELLED)
+_ABANDONED: Final = int(Ending.ABANDONED)
 
 
 class Broker:
     """The jobs, and who may have them.
 
     `policy` are the operator's choices; `clock` gives monotonic seconds, `wall_clock` seconds since the
-    epoch; `alarm` is asked to call `tick`.
+    epoch; `alarm` is asked to call `tick`; `measured_functions` is for how many functions at most
+    `measures` tells apart what is counted and timed, with 0 no times are taken.
+
+    `now` may be set to what `clock` gives while several verbs are called in a row, so that they need not
+    ask for it one by one; it must be None when time can pass.
     """
 
     def __init__(
@@ -58,6 +68,7 @@ class Broker:
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
         alarm: Alarm,
+        measured_functions: int = 0,
     ) -> None:
         self._policy = policy
         self._clock = clock
@@ -80,6 +91,8 @@ class Broker:
         # Workers that were woken and have not come, with when, the oldest first.
         self._woken: dict[Worker, float] = {}
         self._total = 0
+        self._meters = Meters(measured_functions)
+        self.now: float | None = None
 
     # -- clients --------------------------------------------------------------------------------
 
@@ -105,14 +118,16 @@ class Broker:
         if unique:
             twin = self._twin(function, unique, data)
             if twin is not None:
+                function.joined += 1
                 self._attach(client, twin, background)
                 return
         if function.limits is not None and function.full(priority):
+            function.refused += 1
             raise QueueFull
         handle = self._handles.next()
         job = Job(handle, function, unique, data, priority, background, reducer)
         self._handles.newest[handle] = job
-        function.total += 1
+        function.submitted += 1
         self._total += 1
         if unique:
             if unique != UNIQUE_IS_DATA:
@@ -146,7 +161,7 @@ class Broker:
             if handle != job.handle:
                 self._handles.remove(handle)
             if not job.watchers and not job.background and job.state is not _RUNNING:
-                self._discard(job)
+                self._discard(job, _ABANDONED)
         client.jobs.clear()
 
     # -- workers --------------------------------------------------------------------------------
@@ -193,6 +208,15 @@ class Broker:
             return None
         function = job.function
         function.running += 1
+        meter = function.meter
+        if meter is not None:
+            now = self.now
+            if now is None:
+                now = self._clock()
+            meter.waits.append(now - job.since)
+            job.since = now
+            if len(meter.waits) >= BATCH:
+                meter.fold()
         job.state = _RUNNING
         job.worker = worker
         worker.jobs[job.handle] = job
@@ -250,13 +274,13 @@ class Broker:
 
     def fail(self, worker: Worker, handle: bytes) -> None:
         """The job failed and is not tried again. Raises `JobNotFound`."""
-        for client, name in self._ended(worker, handle, "Job given in work result not found"):
+        for client, name in self._ended(worker, handle, "Job given in work result not found", _FAILED):
             client.end.failed(name)
 
     def exception(self, worker: Worker, handle: bytes, data: bytes) -> None:
         """The job's function raised; the job has ended. Raises `JobNotFound`."""
         text = "An exception was received for a job that does not exist"
-        for client, name in self._ended(worker, handle, text):
+        for client, name in self._ended(worker, handle, text, _RAISED):
             client.end.exception(name, data)
 
     def leave_worker(self, worker: Worker) -> None:
@@ -270,7 +294,8 @@ class Broker:
         """The function with this name, made if there is none."""
         function = self._functions.get(name)
         if function is None:
-            function = self._functions[name] = Function(name, self._levels, self._policy.rules_for(name))
+            function = Function(name, self._levels, self._policy.rules_for(name), self._meters.new())
+            self._functions[name] = function
         return function
 
     def drop_function(self, name: bytes) -> None:
@@ -284,6 +309,7 @@ class Broker:
         if function.workers or function.total:
             raise FunctionInUse
         del self._functions[name]
+        self._meters.forget(function)
 
     def set_limits(self, name: bytes, limits: tuple[int | None, ...]) -> None:
         """Limit the function's jobs, by the priority of the job that asks to be let in (high, normal, low).
@@ -322,7 +348,7 @@ class Broker:
             raise JobNotFound
         if job.worker is not None:
             job.worker.note_cancelled(job.handle)
-        self._give_up(job)
+        self._give_up(job, _CANCELLED)
 
     @property
     def total(self) -> int:
@@ -336,6 +362,15 @@ class Broker:
             yield FunctionView(
                 function.name, function.total, function.running, function.workers, tuple(waiting)
             )
+
+    def measures(self) -> list[FunctionMeasures]:
+        """What was counted and timed: a row for each function that is told apart, and the last row for all
+        others.
+
+        A function belongs to the same row from its making to its dropping, and the last row keeps the
+        counts of those that were dropped, so that no count falls.
+        """
+        return self._meters.measures(self._functions.values())
 
     def jobs(self) -> Iterator[JobView]:
         """All jobs, in the order they were submitted."""
@@ -425,6 +460,9 @@ class Broker:
 
     def _enqueue(self, job: Job) -> None:
         function = job.function
+        if function.meter is not None:
+            now = self.now
+            job.since = self._clock() if now is None else now
         function.push(job)
         level = self._level_of[job.priority]
         unready = function.unready[level]
@@ -444,7 +482,7 @@ class Broker:
             retries = self._policy.job_retries
         exhausted = retries != UNLIMITED and job.attempts + 1 >= max(retries, 1)
         if exhausted or not (job.background or job.watchers):
-            self._give_up(job)
+            self._give_up(job, _LOST if exhausted else _ABANDONED)
             return
         del worker.jobs[job.handle]
         if job.deadline is not None:
@@ -453,15 +491,17 @@ class Broker:
         job.attempts += 1
         job.progress = NO_PROGRESS
         job.function.running -= 1
+        job.function.retried += 1
         job.state = _QUEUED
         self._enqueue(job)
 
-    def _give_up(self, job: Job) -> None:
-        for client, name in self._discard(job):
+    def _give_up(self, job: Job, ending: int) -> None:
+        for client, name in self._discard(job, ending):
             client.end.failed(name)
 
-    def _discard(self, job: Job) -> Iterable[tuple[Client, bytes]]:
+    def _discard(self, job: Job, ending: int) -> Iterable[tuple[Client, bytes]]:
         """End a job in whatever state it is; returns who waited for it."""
+        job.function.uncompleted[ending] += 1
         if job.state is _RUNNING:
             assert job.worker is not None
             del job.worker.jobs[job.handle]
@@ -479,7 +519,7 @@ class Broker:
 
     def _end(self, job: Job) -> Iterable[tuple[Client, bytes]]:
         """Forget a job, but for its worker and queue, which the caller sees to; returns who waited for it."""
-        job.function.total -= 1
+        job.function.ended += 1
         self._total -= 1
         if job.deadline is not None:
             self._forget_deadline(job)
@@ -513,12 +553,22 @@ class Broker:
         self._not_reported(worker, handle, text)
         return ()
 
-    def _ended(self, worker: Worker, handle: bytes, text: str) -> Iterable[tuple[Client, bytes]]:
-        """End the worker's job; returns and raises as `_reported` does."""
+    def _ended(
+        self, worker: Worker, handle: bytes, text: str, ending: int | None = None
+    ) -> Iterable[tuple[Client, bytes]]:
+        """End the worker's job, which was completed unless `ending` says otherwise; returns and raises as
+        `_reported` does."""
         job = worker.jobs.pop(handle, None)
         if job is not None:
             worker.ended = handle
-            job.function.running -= 1
+            function = job.function
+            function.running -= 1
+            if ending is not None:
+                function.uncompleted[ending] += 1
+            meter = function.meter
+            if meter is not None:
+                now = self.now
+                meter.runs.append((self._clock() if now is None else now) - job.since)
             return self._end(job)
         self._not_reported(worker, handle, text)
         return ()

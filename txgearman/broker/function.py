@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from txgearman.broker.job import PRIORITIES, Job, JobState
+from txgearman.broker.job import PRIORITIES, Ending, Job, JobState
 from txgearman.broker.policy import NO_RULES, FunctionRules
 
 if TYPE_CHECKING:
     from txgearman.broker.abilities import AbilitySet
+    from txgearman.broker.meters import Meter
 
 _SLACK: Final = 64
 """Jobs gone from the middle of a queue that are never worth a clean-up."""
@@ -20,10 +21,14 @@ _QUEUED: Final = JobState.QUEUED
 class Function:
     """What jobs are submitted to and workers register for.
 
-    `waiting` counts queued jobs by priority, `held` those scheduled for later, `total` all jobs of the
-    function, running ones included, `workers` the workers registered. `limits` holds by priority the
-    `total` at which a new job is refused, None for no limit. `time_limit` and `retries` are those of
-    `FunctionRules`.
+    `waiting` counts queued jobs by priority, `held` those scheduled for later, `running` those that a
+    worker has, `workers` the workers registered. `limits` holds by priority the `total` at which a new job
+    is refused, None for no limit. `time_limit` and `retries` are those of `FunctionRules`.
+
+    Counted since the function was made: `submitted` and `ended` the jobs that came and went, so that
+    `total` costs nothing; `uncompleted` those of `ended` that were not completed, by `Ending`; `joined`
+    the submits that were the same as a live job, `refused` those that met a limit; `retried` how often a
+    job was taken from its worker and queued again. `meter` measures the jobs' times, if anybody does.
 
     `unready` and `resting` are kept for `AbilitySet`, which explains them.
     """
@@ -32,26 +37,42 @@ class Function:
         "_gone",
         "_levels",
         "_queues",
+        "ended",
         "held",
+        "joined",
         "limits",
+        "meter",
         "name",
+        "refused",
         "resting",
+        "retried",
         "retries",
         "running",
+        "submitted",
         "time_limit",
-        "total",
+        "uncompleted",
         "unready",
         "waiting",
         "workers",
     )
 
     def __init__(
-        self, name: bytes, levels: tuple[tuple[int, ...], ...], rules: FunctionRules = NO_RULES
+        self,
+        name: bytes,
+        levels: tuple[tuple[int, ...], ...],
+        rules: FunctionRules = NO_RULES,
+        meter: Meter | None = None,
     ) -> None:
         self.name = name
+        self.meter = meter
         self.waiting = [0] * PRIORITIES
         self.held = [0] * PRIORITIES
-        self.total = 0
+        self.submitted = 0
+        self.ended = 0
+        self.uncompleted = [0] * len(Ending)
+        self.joined = 0
+        self.refused = 0
+        self.retried = 0
         self.running = 0
         self.workers = 0
         self.obey(rules)
@@ -66,6 +87,11 @@ class Function:
         self.limits = rules.limits
         self.time_limit = rules.time_limit
         self.retries = rules.retries
+
+    @property
+    def total(self) -> int:
+        """All jobs of the function that have not ended, running ones included."""
+        return self.submitted - self.ended
 
     def full(self, priority: int) -> bool:
         """Whether a new job of `priority` would exceed the limit.

@@ -40,6 +40,21 @@ class JobState(Enum):
     """Ended, cancelled or given up; the broker has forgotten it. Its queue may still hold the object."""
 
 
+class Ending(IntEnum):
+    """How a job ended that was not completed."""
+
+    FAILED = 0
+    """Its worker said that it failed."""
+    RAISED = 1
+    """Its worker sent an exception."""
+    LOST = 2
+    """As many workers lost it as `Policy.job_retries` allows."""
+    CANCELLED = 3
+    """An administrator cancelled it."""
+    ABANDONED = 4
+    """Nobody wanted it any more: it was a foreground job, and its clients have left."""
+
+
 class Job:
     """One job in the server, from its submission to its end.
 
@@ -48,7 +63,8 @@ class Job:
     `watchers` are the waiting clients with the handle each was told, in the order they came; `attempts`
     counts the workers that got the job and lost it; `progress` is the numerator and denominator last
     reported; `deadline` is when a scheduled job is to be queued, or a running one to be taken from its
-    worker.
+    worker; `since` is when it was queued last, or given to the worker that has it, by the broker's
+    monotonic clock, and 0.0 where the broker measures no times.
     """
 
     __slots__ = (
@@ -61,6 +77,7 @@ class Job:
         "priority",
         "progress",
         "reducer",
+        "since",
         "state",
         "unique",
         "watchers",
@@ -90,6 +107,7 @@ class Job:
         self.attempts = 0
         self.progress = NO_PROGRESS
         self.deadline: Deadline | None = None
+        self.since = 0.0
 
     def watch(self, client: Client, handle: bytes) -> None:
         """Let `client` wait for this job, by the name of `handle`."""

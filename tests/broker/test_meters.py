@@ -1,0 +1,122 @@
+"""What is counted and timed by function; that the counts are right is for test_model.py to say."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.broker.bench import Bench
+from txgearman.broker.job import Ending
+from txgearman.broker.meters import BATCH, BOUNDS, FunctionMeasures, Histogram
+
+
+class HistogramTests(SynchronousTestCase):
+    def counted(self, *durations: float) -> Histogram:
+        histogram = Histogram()
+        histogram.add(list(durations))
+        return histogram
+
+    def test_a_bucket_holds_its_upper_bound(self) -> None:
+        for index, bound in enumerate(BOUNDS):
+            counts = self.counted(bound, bound * 1.0001).counts
+            self.assertEqual([counts[index], counts[index + 1]], [1, 1])
+
+    def test_longer_than_any_bound(self) -> None:
+        so_far = self.counted(BOUNDS[-1] + 1, 0.0).so_far()
+        self.assertEqual(so_far.cumulated, (*[1] * len(BOUNDS), 2))
+        self.assertEqual(so_far.sum, BOUNDS[-1] + 1)
+
+    def test_a_clock_that_was_set_back(self) -> None:
+        so_far = self.counted(-3600.0, 2.0).so_far()
+        self.assertEqual((so_far.cumulated[0], so_far.cumulated[-1], so_far.sum), (1, 2, 2.0))
+
+    def test_the_list_is_emptied(self) -> None:
+        durations = [3.0, 1.0]
+        Histogram().add(durations)
+        self.assertEqual(durations, [])
+
+
+class MeasuresTests(SynchronousTestCase):
+    def rows(self, bench: Bench) -> dict[bytes | None, FunctionMeasures]:
+        return {row.name: row for row in bench.broker.measures()}
+
+    def test_times(self) -> None:
+        bench = Bench(measured=1)
+        worker = bench.worker("w", b"f")
+        handle = bench.queue(b"f")
+        bench.advance(2.0)
+        bench.grab(worker)
+        bench.advance(40.0)
+        bench.broker.complete(worker, handle, b"")
+        row = self.rows(bench)[b"f"]
+        self.assertEqual((row.waited.sum, row.ran.sum), (2.0, 40.0))
+        self.assertEqual(row.counts.completed, 1)
+
+    def test_a_job_waits_from_its_time_on(self) -> None:
+        bench = Bench(measured=1)
+        worker = bench.worker("w", b"f")
+        bench.queue(b"f", run_at=bench.wall() + 30)
+        bench.advance(31.0)
+        bench.grab(worker)
+        self.assertAlmostEqual(self.rows(bench)[b"f"].waited.sum, 1.0)
+
+    def test_the_time_may_be_said_for_several_verbs(self) -> None:
+        bench = Bench(measured=1)
+        worker = bench.worker("w", b"f")
+        bench.broker.now = bench.now
+        bench.queue(b"f")
+        bench.broker.now = bench.now + 3.0
+        job = bench.grab(worker)
+        bench.broker.now = bench.now + 7.0
+        bench.broker.complete(worker, job.handle, b"")
+        row = self.rows(bench)[b"f"]
+        self.assertEqual((row.waited.sum, row.ran.sum), (3.0, 4.0))
+
+    def test_durations_do_not_pile_up(self) -> None:
+        bench = Bench(measured=1)
+        worker = bench.worker("w", b"f")
+        meter = bench.broker.create_function(b"f").meter
+        assert meter is not None
+        for _ in range(2 * BATCH + 10):
+            bench.queue(b"f")
+            bench.broker.complete(worker, bench.grab(worker).handle, b"")
+            self.assertLess(len(meter.waits), BATCH)
+            self.assertLessEqual(len(meter.runs), BATCH)
+        row = self.rows(bench)[b"f"]
+        self.assertEqual((row.waited.cumulated[-1], row.ran.cumulated[-1]), (2 * BATCH + 10,) * 2)
+
+    def test_invented_functions_share_a_row(self) -> None:
+        bench = Bench(measured=3)
+        for number in range(1000):
+            bench.queue(b"f%d" % number)
+        rows = self.rows(bench)
+        self.assertEqual(set(rows), {b"f0", b"f1", b"f2", None})
+        self.assertEqual(rows[None].counts.submitted, 997)
+
+    def test_a_row_of_many_does_not_fall_when_one_is_dropped(self) -> None:
+        bench = Bench(measured=1)
+        bench.queue(b"first")
+        for _ in range(2):
+            bench.broker.cancel(bench.queue(b"second"))
+            bench.broker.drop_function(b"second")
+        counts = self.rows(bench)[None].counts
+        self.assertEqual((counts.submitted, counts.uncompleted[Ending.CANCELLED]), (2, 2))
+
+    def test_the_row_of_a_dropped_function_is_free_for_a_new_one(self) -> None:
+        bench = Bench(measured=1)
+        bench.broker.cancel(bench.queue(b"first"))
+        bench.queue(b"second")
+        bench.broker.drop_function(b"first")
+        bench.queue(b"third")
+        rows = self.rows(bench)
+        self.assertEqual(set(rows), {b"third", None})
+        self.assertEqual(rows[None].counts.submitted, 1, "a function keeps its row")
+
+    def test_without_measuring(self) -> None:
+        bench = Bench()
+        worker = bench.worker("w", b"f")
+        handle = bench.queue(b"f")
+        bench.advance(2.0)
+        bench.grab(worker)
+        bench.broker.complete(worker, handle, b"")
+        (row,) = bench.broker.measures()
+        self.assertEqual((row.name, row.counts.completed, row.waited.cumulated[-1]), (None, 1, 0))

@@ -1,0 +1,186 @@
+"""What is counted and timed of the jobs, by function: cheap to take, and of a bounded size.
+
+Clients choose the names of functions, so only so many functions are told apart; the others share one
+`Meter`. Durations are put on a list as they come and counted many at once: that takes a third of the time
+of finding the bucket of each.
+"""
+
+from __future__ import annotations
+
+import operator
+from bisect import bisect_right
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from itertools import accumulate
+from typing import TYPE_CHECKING, Final
+
+from txgearman.broker.job import PRIORITIES, Ending
+
+if TYPE_CHECKING:
+    from txgearman.broker.function import Function
+
+BOUNDS: Final = (
+    *(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
+    *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0),
+)
+"""The buckets of durations: seconds up to which each counts, that number included; one more has the rest."""
+
+BATCH: Final = 1000
+"""Durations that are counted at once. Sorting more of them costs more for each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Durations:
+    """A histogram as it was: for each of `BOUNDS` and for all, how many were at most so long; their sum in
+    seconds."""
+
+    cumulated: tuple[int, ...]
+    sum: float
+
+
+class Histogram:
+    """Durations in seconds, counted by `BOUNDS`: `counts` has one number for each bucket."""
+
+    __slots__ = ("counts", "sum")
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS) + 1)
+        self.sum = 0.0
+
+    def add(self, durations: list[float]) -> None:
+        """Count `durations`, and empty the list. What is below 0, as the clock was set back, is 0."""
+        if not durations:
+            return
+        durations.sort()
+        if durations[0] < 0.0:
+            durations[:] = [max(0.0, duration) for duration in durations]
+        start = 0
+        for index, bound in enumerate(BOUNDS):
+            end = bisect_right(durations, bound, start)
+            self.counts[index] += end - start
+            start = end
+        self.counts[-1] += len(durations) - start
+        self.sum += sum(durations)
+        durations.clear()
+
+    def so_far(self) -> Durations:
+        """What was counted."""
+        return Durations(tuple(accumulate(self.counts)), self.sum)
+
+
+@dataclass(slots=True)
+class Counts:
+    """What was counted of some functions: since the start as far as `joined`, of now behind it.
+
+    The names are those of `Function`; `waiting` is by priority, `uncompleted` by `Ending`.
+    """
+
+    submitted: int = 0
+    ended: int = 0
+    uncompleted: list[int] = field(default_factory=lambda: [0] * len(Ending))
+    retried: int = 0
+    refused: int = 0
+    joined: int = 0
+    waiting: list[int] = field(default_factory=lambda: [0] * PRIORITIES)
+    held: int = 0
+    running: int = 0
+    workers: int = 0
+
+    @property
+    def completed(self) -> int:
+        """How many jobs were completed."""
+        return self.ended - sum(self.uncompleted)
+
+    def add(self, function: Function) -> None:
+        """Count one more function."""
+        self.submitted += function.submitted
+        self.ended += function.ended
+        self.uncompleted = list(map(operator.add, self.uncompleted, function.uncompleted))
+        self.retried += function.retried
+        self.refused += function.refused
+        self.joined += function.joined
+        self.waiting = list(map(operator.add, self.waiting, function.waiting))
+        self.held += sum(function.held)
+        self.running += function.running
+        self.workers += function.workers
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionMeasures:
+    """What is known of a function; of all those that are not told apart where `name` is None.
+
+    `waited` are the times from a job's queueing until a worker had it, `ran` those from then until the
+    worker's report that ended it.
+    """
+
+    name: bytes | None
+    counts: Counts
+    waited: Durations
+    ran: Durations
+
+
+class Meter:
+    """The times of one function's jobs, or of those of several functions.
+
+    `waits` and `runs` are durations not counted yet, for the broker to append to; it calls `fold` when
+    `waits` has `BATCH`. Each run had its wait, so both stay short.
+    """
+
+    __slots__ = ("_ran", "_waited", "runs", "waits")
+
+    def __init__(self) -> None:
+        self.waits: list[float] = []
+        self.runs: list[float] = []
+        self._waited = Histogram()
+        self._ran = Histogram()
+
+    def fold(self) -> None:
+        """Count what was appended."""
+        self._waited.add(self.waits)
+        self._ran.add(self.runs)
+
+    def measures(self, name: bytes | None, counts: Counts) -> FunctionMeasures:
+        """The times, together with `counts`."""
+        self.fold()
+        return FunctionMeasures(name, counts, self._waited.so_far(), self._ran.so_far())
+
+
+class Meters:
+    """Which meter a function has: one of its own for `limit` functions at a time, one for all others.
+
+    With a limit of 0 no times are measured.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._own = 0
+        self._others = Meter()
+        # Of functions that are not told apart and were dropped: what they counted must not be taken back.
+        self._dropped = Counts()
+
+    def new(self) -> Meter | None:
+        """The meter of a new function, which keeps it to its end."""
+        if self._own < self._limit:
+            self._own += 1
+            return Meter()
+        return self._others if self._limit else None
+
+    def forget(self, function: Function) -> None:
+        """A function was dropped."""
+        if function.meter is None or function.meter is self._others:
+            self._dropped.add(function)
+        else:
+            self._own -= 1
+
+    def measures(self, functions: Iterable[Function]) -> list[FunctionMeasures]:
+        """What is known of `functions`, which are all there are; see `Broker.measures`."""
+        rows = []
+        others = replace(self._dropped)
+        for function in functions:
+            if function.meter is None or function.meter is self._others:
+                others.add(function)
+            else:
+                counts = Counts()
+                counts.add(function)
+                rows.append(function.meter.measures(function.name, counts))
+        return [*rows, self._others.measures(None, others)]
