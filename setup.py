@@ -43,6 +43,7 @@ setup(
         "txgearman.connection",
         "txgearman.server",
         "txgearman.store",
+        "txgearman.web",
         "txgearman.wire",
         "txgearman.worker",
         "twisted.plugins",

@@ -166,6 +166,9 @@ class OptionsTest(SynchronousTestCase):
             "--keepalive-idle=10",
             "--keepalive-interval=11",
             "--keepalive-count=12",
+            "--web=8080",
+            "--web-read-only",
+            "--web-token-file=/t",
             "--file-descriptors=1000",
         )
         self.assertEqual(
@@ -182,6 +185,9 @@ class OptionsTest(SynchronousTestCase):
                 keepalive_idle=10,
                 keepalive_interval=11,
                 keepalive_count=12,
+                web="8080",
+                web_read_only=True,
+                web_token_file="/t",
             ),
         )
 
@@ -213,6 +219,7 @@ class OptionsTest(SynchronousTestCase):
             ("--keepalive-interval=-1", "keepalive"),
             ("--keepalive-count=-1", "keepalive"),
             ("--keepalive-count=x", "x"),
+            ("--web=nowhere", "nowhere"),
             ("--file-descriptors=-1", "file-descriptors"),
             ("--file-descriptors=x", "x"),
             ("--unknown", "unknown"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.application.service import MultiService
 from twisted.application.strports import service as listening_service
@@ -13,7 +13,11 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
 from txgearman.server.factory import GearmanServerFactory
-from txgearman.server.settings import Settings
+from txgearman.server.settings import Settings, web_endpoint
+from txgearman.wire.limits import MAX_FUNCTION, MAX_UNIQUE
+
+if TYPE_CHECKING:
+    from txgearman.web import LimitedSite
 
 _log = Logger()
 
@@ -50,8 +54,24 @@ class GearmanService(MultiService):
         self._grace: LoopingCall | None = None
         self._listeners: MultiService | None = None
         self._stopping: list[Deferred[None]] = []
-        for description in settings.listen:
+        self._web = None if settings.web is None else self._make_web()
+        for description in settings.endpoints:
             check_endpoint(reactor, description)
+
+    def _make_web(self) -> LimitedSite:
+        # Not at the top: without a web side nothing of Twisted's web server is loaded.
+        from txgearman.web import LimitedSite, WebSettings, make_site
+        from txgearman.web.settings import read_token
+
+        token_file = self.settings.web_token_file
+        settings = WebSettings(
+            read_only=self.settings.web_read_only,
+            token=None if token_file is None else read_token(token_file),
+            max_function=MAX_FUNCTION,
+            max_unique=MAX_UNIQUE,
+            max_data=self.settings.max_packet,
+        )
+        return LimitedSite(make_site(self.factory, settings, self._reactor))
 
     def _add_listeners(self) -> None:
         """Make what listens, anew for each start: Twisted's listening services start only once."""
@@ -59,6 +79,10 @@ class GearmanService(MultiService):
             self._listeners = MultiService()
             for description in self.settings.listen:
                 listener = listening_service(description, self.factory, reactor=self._reactor)
+                listener.setServiceParent(self._listeners)
+            if self._web is not None:
+                description = web_endpoint(str(self.settings.web))
+                listener = listening_service(description, self._web, reactor=self._reactor)
                 listener.setServiceParent(self._listeners)
             self._listeners.setServiceParent(self)
 
@@ -71,6 +95,8 @@ class GearmanService(MultiService):
         super().startService()
         self._shutting_down = False
         _log.info("Gearman job server listens at {endpoints}", endpoints=", ".join(self.settings.listen))
+        if self.settings.web is not None:
+            _log.info("Dashboard and HTTP at {endpoint}", endpoint=web_endpoint(self.settings.web))
 
     def stopService(self) -> Deferred[None]:
         """Stop listening and close all connections; fires when they are gone. The jobs are forgotten.
@@ -101,6 +127,8 @@ class GearmanService(MultiService):
         await maybeDeferred(super().stopService)
         if listeners is not None:
             await maybeDeferred(listeners.disownServiceParent)
+        if self._web is not None:
+            self._web.close()
         await self.factory.stop()
 
     def shut_down(self, graceful: bool) -> None:

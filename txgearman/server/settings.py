@@ -40,6 +40,11 @@ def _check_prefix(prefix: str) -> None:
         raise ValueError(f"must have at most {MAX_PREFIX} bytes, not {len(prefix)}")
 
 
+def web_endpoint(where: str) -> str:
+    """The endpoint description that `where` stands for: a bare port is one of this machine alone."""
+    return f"tcp:{where}:interface=127.0.0.1" if where.isdecimal() else where
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The settings of a server; raises `ValueError` for a value that cannot be.
@@ -105,6 +110,17 @@ class Settings:
     )
     keepalive_interval: int = option(0, "Seconds between the probes.", least=0, most=MAX_KEEPALIVE.interval)
     keepalive_count: int = option(0, "Lost probes that end a connection.", least=0, most=MAX_KEEPALIVE.count)
+    web: str | None = option(
+        None,
+        "Where the dashboard and the HTTP interface listen: a port, for this machine only, or a Twisted "
+        "server endpoint. Without it they are not there.",
+    )
+    web_read_only: bool = option(False, "Show everything there and let nothing be changed.")
+    web_token_file: str | None = option(
+        None,
+        "A file with a token of at least 16 characters. Whoever wants to change something there must show "
+        "it. Without a token that is left to connections from this machine.",
+    )
 
     def __post_init__(self) -> None:
         verify(self)
@@ -113,6 +129,11 @@ class Settings:
     def keepalive(self) -> Keepalive:
         """What is set on each connection."""
         return Keepalive(self.keepalive_idle, self.keepalive_interval, self.keepalive_count)
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The descriptions of all endpoints, that of the web side included."""
+        return self.listen if self.web is None else (*self.listen, web_endpoint(self.web))
 
     @property
     def policy(self) -> Policy:

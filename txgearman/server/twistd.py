@@ -62,7 +62,7 @@ class Options(TwistedOptions):
             said = {each.name: self._said(each) for each in OPTIONS if self.get(each.name) not in (None, 0)}
             self.settings = _make(Settings, said)
             self.process = _make(ProcessSettings, said)
-            for description in self.settings.listen:
+            for description in self.settings.endpoints:
                 check_endpoint(reactor, description)
         except ValueError as error:
             raise UsageError(str(error)) from None

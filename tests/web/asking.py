@@ -1,0 +1,139 @@
+"""Requests to a web side in memory: bytes in, bytes out, no socket and no reactor. No expectations."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from twisted.internet.address import IPv4Address
+from twisted.internet.error import ConnectionLost
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+
+from txgearman.server import Settings
+from txgearman.testing import MemoryGearman
+from txgearman.web import WebSettings, make_site
+
+HERE = "127.0.0.1"
+
+
+@dataclass
+class Response:
+    """What came back: `headers` have lower-case names. `status` is 0 as long as nothing has come."""
+
+    status: int
+    headers: dict[str, str]
+    body: bytes
+    closed: bool
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        """The code of a problem document."""
+        assert self.headers["content-type"] == "application/problem+json", self
+        problem = self.json()
+        assert problem["status"] == self.status
+        return str(problem["code"])
+
+
+class _Transport(StringTransport):
+    """Ends a connection as soon as that is asked for."""
+
+    connected = True
+    protocol: Any
+
+    def loseConnection(self) -> None:
+        self.end()
+
+    def abortConnection(self) -> None:
+        self.end()
+
+    def end(self) -> None:
+        if self.connected:
+            self.connected = False
+            self.protocol.connectionLost(Failure(ConnectionLost()))
+
+
+class Exchange:
+    """One connection with one request under way."""
+
+    def __init__(self, web: Web, host: str) -> None:
+        address = IPv4Address("TCP", host, 8080)
+        self._web = web
+        self.transport = _Transport(address, IPv4Address("TCP", host, 50000))
+        self._protocol = web.site.buildProtocol(None)
+        self.transport.protocol = self._protocol
+        self._protocol.makeConnection(self.transport)
+
+    def send(self, data: bytes) -> None:
+        self._protocol.dataReceived(data)
+        self._web.gearman.turn()
+
+    def leave(self) -> None:
+        """The peer closes its connection."""
+        self.transport.end()
+        self._web.gearman.turn()
+
+    @property
+    def response(self) -> Response:
+        """What has come so far."""
+        raw = self.transport.value()
+        if not raw:
+            return Response(0, {}, b"", not self.transport.connected)
+        head, _, body = raw.partition(b"\r\n\r\n")
+        first, *lines = head.decode("latin-1").split("\r\n")
+        headers = {}
+        for line in lines:
+            name, _, value = line.partition(": ")
+            headers[name.lower()] = value
+        if headers.get("transfer-encoding") == "chunked":
+            body = _dechunked(body)
+        return Response(int(first.split()[1]), headers, body, not self.transport.connected)
+
+
+def _dechunked(data: bytes) -> bytes:
+    parts = []
+    while data:
+        size, _, rest = data.partition(b"\r\n")
+        length = int(size, 16)
+        parts.append(rest[:length])
+        data = rest[length + 2 :]
+    return b"".join(parts)
+
+
+class Web:
+    """The web side of a job server in memory. `settings` are those of the web side, `server` the server's."""
+
+    def __init__(self, settings: WebSettings | None = None, server: Settings | None = None) -> None:
+        self.gearman = MemoryGearman(server or Settings(handle_prefix="H:t"))
+        self.broker = self.gearman.server.broker
+        self.site = make_site(self.gearman.server, settings or WebSettings(), self.gearman.clock)
+
+    def begin(
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: dict[str, str] | None = None,
+        host: str = HERE,
+    ) -> Exchange:
+        """Send a request that may take a while."""
+        exchange = Exchange(self, host)
+        lines = {"Host": f"{host}:8080", **(headers or {})}
+        if body or method in ("POST", "PUT", "PATCH"):
+            lines["Content-Length"] = str(len(body))
+        head = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
+        exchange.send(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode("latin-1") + body)
+        return exchange
+
+    def ask(self, method: str, path: str, body: bytes = b"", **how: Any) -> Response:
+        """Send a request and return its answer, which is to come while the clock stands still."""
+        response = self.begin(method, path, body, **how).response
+        assert response.status, "no answer"
+        return response
+
+    def get(self, path: str, **how: Any) -> Response:
+        return self.ask("GET", path, **how)

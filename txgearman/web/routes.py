@@ -1,0 +1,235 @@
+"""From a request to the function that answers it: paths, parameters, rights. No answer is made here.
+
+The same table describes the interface to the world, see `openapi`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.python.failure import Failure
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+
+from txgearman.web.answers import Answer, HTTPProblem, not_found
+from txgearman.web.guard import Guard, Right
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """A parameter of a request's query, or of its header `header`.
+
+    `kind` says how it is written: ``text`` (any bytes), ``flag`` (true or false), ``number`` (a whole one,
+    from `low` to `high`), ``choice`` (one of `choices`). `default` is what it is when it is not given.
+    """
+
+    name: str
+    kind: str
+    meaning: str
+    default: Any = None
+    choices: tuple[str, ...] = ()
+    low: int = 0
+    high: int = 0
+    longest: int = 0
+    header: str | None = None
+
+    def parse(self, value: bytes) -> Any:
+        """Raises `HTTPProblem`."""
+        return getattr(self, f"_{self.kind}")(value)
+
+    def _text(self, value: bytes) -> bytes:
+        if self.longest and len(value) > self.longest:
+            raise self._bad(f"has at most {self.longest} bytes")
+        return value
+
+    def _flag(self, value: bytes) -> bool:
+        if value not in (b"true", b"false"):
+            raise self._bad("is true or false")
+        return value == b"true"
+
+    def _number(self, value: bytes) -> int:
+        # int() would take underscores, spaces and digits of other scripts too.
+        if value.isdigit() and len(value) <= 20 and self.low <= int(value) <= self.high:
+            return int(value)
+        raise self._bad(f"is a whole number from {self.low} to {self.high}")
+
+    def _choice(self, value: bytes) -> str:
+        text = value.decode("ascii", "replace")
+        if text not in self.choices:
+            raise self._bad("is one of " + ", ".join(self.choices))
+        return text
+
+    def _bad(self, rule: str) -> HTTPProblem:
+        return HTTPProblem(400, "bad-parameter", f"The parameter {self.name} {rule}.")
+
+
+class Body(Enum):
+    """What a request's body is."""
+
+    NONE = "none"
+    BYTES = "bytes"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request on its way to what answers it: `ids` are the names in its path, as bytes; `given` its
+    parameters by name."""
+
+    request: Request
+    ids: tuple[bytes, ...]
+    given: dict[str, Any]
+
+    def body(self) -> bytes:
+        """The request's body."""
+        content: Any = self.request.content
+        content.seek(0)
+        return bytes(content.read())
+
+
+Handler = Callable[[Call], "Answer | Awaitable[Answer | None] | None"]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A method at a path, and what answers it.
+
+    In `path` a segment in braces stands for any one. `answer` returns the `Answer`, an awaitable of it, or
+    None if it sees to the request itself. `parameters` are all that may be given; `responses` are the
+    successful answers: HTTP's status, and the name of their schema in `openapi` or a media type.
+    """
+
+    method: str
+    path: str
+    right: Right
+    answer: Handler
+    summary: str
+    responses: dict[int, str]
+    problems: tuple[int, ...] = ()
+    parameters: tuple[Parameter, ...] = field(default=())
+    body: Body = Body.NONE
+    body_schema: str = ""
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """The parts of the path."""
+        return tuple(self.path.strip("/").split("/"))
+
+
+HTTP_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+
+
+class Routes(Resource):
+    """The resource that all `routes` are below, their paths being relative to it."""
+
+    isLeaf = True
+
+    def __init__(self, routes: tuple[Route, ...], guard: Guard) -> None:
+        super().__init__()
+        self.routes = routes
+        self._guard = guard
+
+    def render(self, request: Request) -> Any:
+        try:
+            route, ids = self._find(request)
+            self._guard.check(request, route.right)
+            answer = route.answer(Call(request, ids, given(request, route.parameters)))
+        except HTTPProblem as problem:
+            return problem.answer().send(request)
+        if answer is None:
+            return NOT_DONE_YET
+        if isinstance(answer, Answer):
+            return answer.send(request)
+        self._send_later(request, answer)
+        return NOT_DONE_YET
+
+    def _find(self, request: Request) -> tuple[Route, tuple[bytes, ...]]:
+        path = request.postpath or []
+        allowed = []
+        for route in self.routes:
+            ids = _match(route.segments, path)
+            if ids is None:
+                continue
+            if _serves(route, request.method):
+                return route, ids
+            allowed.append(route.method)
+        if not allowed:
+            raise not_found()
+        if "GET" in allowed:
+            allowed.append("HEAD")
+        raise HTTPProblem(
+            405,
+            "wrong-method",
+            f"At this path there is {', '.join(allowed)}.",
+            ((b"Allow", ", ".join(allowed).encode()),),
+        )
+
+    def _send_later(self, request: Request, answer: Awaitable[Answer | None]) -> None:
+        gone = False
+
+        def lost(_reason: Failure) -> None:
+            nonlocal gone
+            gone = True
+            waiting.cancel()
+
+        def done(result: Any) -> None:
+            if gone:
+                if isinstance(result, Failure):
+                    result.trap(CancelledError)
+                return
+            if isinstance(result, Failure):
+                if not isinstance(result.value, HTTPProblem):
+                    request.processingFailed(result)
+                    return
+                result = result.value.answer()
+            if result is not None:
+                request.write(result.send(request))
+                request.finish()
+
+        request.notifyFinish().addErrback(lost)
+
+        async def wait() -> Answer | None:
+            return await answer
+
+        waiting = Deferred.fromCoroutine(wait())
+        waiting.addBoth(done)
+
+
+def _serves(route: Route, method: bytes) -> bool:
+    return route.method.encode() == (b"GET" if method == b"HEAD" else method)
+
+
+def _match(segments: tuple[str, ...], path: list[bytes]) -> tuple[bytes, ...] | None:
+    """What stands for the segments in braces, if `path` is this route's."""
+    if len(segments) != len(path):
+        return None
+    ids = []
+    for segment, part in zip(segments, path, strict=True):
+        if segment.startswith("{"):
+            ids.append(part)
+        elif segment.encode() != part:
+            return None
+    return tuple(ids)
+
+
+def given(request: Request, parameters: tuple[Parameter, ...]) -> dict[str, Any]:
+    """The parameters of a request, the query ahead of the headers. Raises `HTTPProblem`."""
+    known = {parameter.name.encode(): parameter for parameter in parameters}
+    for name, values in request.args.items():
+        if name not in known:
+            raise HTTPProblem(
+                400, "unknown-parameter", f"There is no parameter {name.decode('ascii', 'backslashreplace')}."
+            )
+        if len(values) > 1:
+            raise HTTPProblem(400, "bad-parameter", f"The parameter {name.decode()} is given twice.")
+    values = {}
+    for parameter in parameters:
+        raw = request.args.get(parameter.name.encode(), [None])[0]
+        if raw is None and parameter.header is not None:
+            raw = request.getHeader(parameter.header.encode())
+        values[parameter.name] = parameter.default if raw is None else parameter.parse(raw)
+    return values

@@ -1,0 +1,79 @@
+"""The web side as one Twisted factory: what every request passes, and the tree of resources."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
+from twisted.web.resource import IResource
+from twisted.web.server import Request, Site
+
+from txgearman.version import VERSION
+from txgearman.web.answers import Branch, HTTPProblem, ProblemResource
+from txgearman.web.api import Api
+from txgearman.web.guard import SECURITY_HEADERS, Guard
+from txgearman.web.request import LimitedRequest
+from txgearman.web.settings import WebSettings
+from txgearman.web.sources import Gearman
+
+MAX_CONNECTIONS: Final = 512
+"""HTTP connections at a time; more are closed at once. Each may hold a body on its way in."""
+
+IDLE_LIMIT: Final = 60.0
+"""Seconds without a byte after which a connection ends that has no request under way."""
+
+_SERVER: Final = f"txgearman/{VERSION}".encode()
+
+
+class WebSite(Site):
+    """Serves `root` to whom `guard` lets pass."""
+
+    noisy = False
+    requestFactory = LimitedRequest
+
+    def __init__(self, root: IResource, settings: WebSettings, guard: Guard, reactor: IReactorTime) -> None:
+        super().__init__(root, timeout=IDLE_LIMIT, reactor=reactor)
+        self.max_body = settings.max_data
+        self._guard = guard
+
+    def acceptableProtocols(self) -> list[bytes]:
+        """HTTP/1.1 alone: the limits here are those of its channel."""
+        return [b"http/1.1"]
+
+    def getResourceFor(self, request: Request) -> IResource:
+        request.setHeader(b"Server", _SERVER)
+        for name, value in SECURITY_HEADERS:
+            request.setHeader(name, value)
+        try:
+            self._guard.check_origin(request)
+        except HTTPProblem as problem:
+            return ProblemResource(problem)
+        return super().getResourceFor(request)  # type: ignore[no-any-return]
+
+    def log(self, request: object) -> None:
+        """Requests are not logged: a dashboard that is looked at would fill the log."""
+
+
+def make_site(gearman: Gearman, settings: WebSettings, reactor: IReactorTime) -> WebSite:
+    """The web side of `gearman`."""
+    guard = Guard(settings)
+    root = Branch()
+    root.putChild(b"api", Api(gearman, guard))
+    return WebSite(root, settings, guard, reactor)
+
+
+class LimitedSite(WrappingFactory[ProtocolWrapper]):
+    """A site with a limit of connections, to be given to a listening endpoint."""
+
+    noisy = False
+
+    def buildProtocol(self, addr: IAddress | None) -> ProtocolWrapper | None:  # type: ignore[override]
+        if len(self.protocols) >= MAX_CONNECTIONS:
+            return None
+        return super().buildProtocol(addr)
+
+    def close(self) -> None:
+        """End all connections, whatever is under way on them."""
+        for protocol in list(self.protocols):
+            protocol.transport.abortConnection()
