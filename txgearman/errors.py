@@ -71,6 +71,29 @@ class NotSaved(Refused):
     text = "Job could not be saved"
 
 
+class ServerFull(QueueFull):
+    """The server's limit of jobs (``--max-jobs``) is reached."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"Server has its limit of {limit} jobs")
+
+
+class RateExceeded(Refused):
+    """The function's jobs come in faster than its limit (``--submit-rate``, ``maxrate``) allows."""
+
+    code = b"RATE_EXCEEDED"
+
+    def __init__(self, per_second: float) -> None:
+        super().__init__(f"Function takes at most {per_second:g} new jobs a second")
+
+
+class ShuttingDown(Refused):
+    """The server is about to end and takes no new jobs."""
+
+    code = b"SHUTTING_DOWN"
+    text = "Server is shutting down"
+
+
 class ArgumentTooLarge(Refused):
     """A name is longer than its limit."""
 

@@ -11,6 +11,7 @@ name what matters to the code beside them.
 from __future__ import annotations
 
 import operator
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
@@ -25,8 +26,16 @@ from txgearman.broker.numbers import leading_number
 from txgearman.broker.peers import Client, Worker, WorkerState
 from txgearman.broker.policy import UNLIMITED, WAKE_PATIENCE, Policy
 from txgearman.broker.uniques import Uniques
-from txgearman.broker.views import UNKNOWN, FunctionView, JobStatus, JobView
-from txgearman.errors import FunctionInUse, FunctionNotFound, JobNotFound, QueueFull
+from txgearman.broker.views import UNKNOWN, FunctionLimits, FunctionView, JobStatus, JobView
+from txgearman.errors import (
+    FunctionInUse,
+    FunctionNotFound,
+    JobNotFound,
+    QueueFull,
+    RateExceeded,
+    ServerFull,
+    ShuttingDown,
+)
 
 UNIQUE_IS_DATA: Final = b"-"
 """The unique that stands for "jobs with the same data are the same job"."""
@@ -91,6 +100,9 @@ class Broker:
         # Workers that were woken and have not come, with when, the oldest first.
         self._woken: dict[Worker, float] = {}
         self._total = 0
+        # At how many jobs new ones are refused: with 0, while draining, all are.
+        self._refuse_at = policy.max_jobs or sys.maxsize
+        self._refused = 0
         self._meters = Meters(measured_functions)
         self.now: float | None = None
 
@@ -110,10 +122,13 @@ class Broker:
         """Accept a job, or attach `client` to the live job of the same function and unique.
 
         `run_at` (seconds since the epoch) holds the job until then. The client is told by
-        `ClientEnd.created`. Raises `QueueFull`; a job that is attached to is never refused.
+        `ClientEnd.created`. Raises `QueueFull`, `RateExceeded` and `ShuttingDown`; a job that is attached
+        to is never refused.
         """
         function = self._functions.get(function_name)
         if function is None:
+            # First: refused jobs must not fill memory with functions either.
+            self._check_open()
             function = self.create_function(function_name)
         if unique:
             twin = self._twin(function, unique, data)
@@ -121,9 +136,8 @@ class Broker:
                 function.joined += 1
                 self._attach(client, twin, background)
                 return
-        if function.limits is not None and function.full(priority):
-            function.refused += 1
-            raise QueueFull
+        if function.limited or self._total >= self._refuse_at:
+            self._admit(function, priority)
         handle = self._handles.next()
         job = Job(handle, function, unique, data, priority, background, reducer)
         self._handles.newest[handle] = job
@@ -317,21 +331,36 @@ class Broker:
         A function that does not exist is made, so that a limit can be set ahead of the first job;
         gearmand says OK and forgets it.
         """
-        unlimited = all(limit is None for limit in limits)
-        self.create_function(name).limits = None if unlimited else limits
+        self.create_function(name).limit_queue(limits)
+
+    def set_rate(self, name: bytes, per_second: float, burst: int = 0) -> None:
+        """Limit how many new jobs a second the function takes, and how many of them at once.
+
+        A rate of 0 is no limit, a burst of 0 as many as the rate. As with `set_limits`, a function that
+        does not exist is made.
+        """
+        self.create_function(name).limit_rate(per_second, burst)
+
+    def drain(self) -> None:
+        """From now on take no new job and give no job to a worker; running ones may end."""
+        self._refuse_at = 0
+        for function in self._functions.values():
+            function.pause()
 
     def change_policy(self, policy: Policy) -> None:
         """Obey another policy from now on. Its order, turns and prefix of handles must be the same.
 
         Rules of a function that the two policies have in common are left alone, so that a limit that was
-        set by `set_limits` stays. No job that was let in is touched; a time limit is that of the
-        moment at which the worker got the job. This walks all functions.
+        set by `set_limits` or `set_rate` stays. No job that was let in is touched; a time limit is that of
+        the moment at which the worker got the job. This walks all functions.
         """
         before = self._policy
         kept = before.order, before.round_robin, before.handle_prefix
         if (policy.order, policy.round_robin, policy.handle_prefix) != kept:
             raise ValueError("the order of functions and the prefix of handles cannot be changed")
         self._policy = policy
+        if self._refuse_at:
+            self._refuse_at = policy.max_jobs or sys.maxsize
         for function in self._functions.values():
             rules = policy.rules_for(function.name)
             if rules != before.rules_for(function.name):
@@ -354,6 +383,29 @@ class Broker:
     def total(self) -> int:
         """How many jobs there are, scheduled and running ones included."""
         return self._total
+
+    @property
+    def running(self) -> int:
+        """How many jobs are with workers."""
+        return sum(function.running for function in self._functions.values())
+
+    @property
+    def refused(self) -> int:
+        """How many new jobs were refused because there were `Policy.max_jobs` already."""
+        return self._refused
+
+    def limits(self) -> Iterator[FunctionLimits]:
+        """The functions whose new jobs are limited, or were refused."""
+        for function in list(self._functions.values()):
+            if function.limited or function.refused:
+                rate = function.rate
+                yield FunctionLimits(
+                    function.name,
+                    function.limits or (None,) * PRIORITIES,
+                    rate.per_second if rate else 0.0,
+                    rate.burst if rate else 0,
+                    function.refused,
+                )
 
     def functions(self) -> Iterator[FunctionView]:
         """All functions, in the order they were made."""
@@ -416,6 +468,27 @@ class Broker:
             self._alarm.ring_in(max(0.0, when - self._clock()))
 
     # -- a job's way ----------------------------------------------------------------------------
+
+    def _admit(self, function: Function, priority: int) -> None:
+        """Hold a new job against the limits. Raises `Refused`."""
+        try:
+            self._check_open()
+            if function.full(priority):
+                raise QueueFull
+            rate = function.rate
+            if rate is not None and not rate.take(self._clock()):
+                raise RateExceeded(rate.per_second)
+        except (QueueFull, RateExceeded):
+            function.refused += 1
+            raise
+
+    def _check_open(self) -> None:
+        """Raises `Refused` if the server takes no new job at all."""
+        if self._total >= self._refuse_at:
+            if not self._refuse_at:
+                raise ShuttingDown
+            self._refused += 1
+            raise ServerFull(self._refuse_at)
 
     def _twin(self, function: Function, unique: bytes, data: bytes) -> Job | None:
         """The live job that a submit with this unique is the same as.
@@ -630,6 +703,8 @@ class Broker:
         job. That is safe because a woken worker that does something else passes the wake-up on
         (`_awake`), and one that does nothing is replaced (`_wake_in_place_of_the_late`).
         """
+        if function.paused:
+            return
         wanted = self._policy.wakeup
         now = self._clock()
         resting = function.resting

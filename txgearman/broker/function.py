@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from txgearman.broker.job import PRIORITIES, Ending, Job, JobState
 from txgearman.broker.policy import NO_RULES, FunctionRules
+from txgearman.broker.rate import Rate
 
 if TYPE_CHECKING:
     from txgearman.broker.abilities import AbilitySet
@@ -23,7 +24,9 @@ class Function:
 
     `waiting` counts queued jobs by priority, `held` those scheduled for later, `running` those that a
     worker has, `workers` the workers registered. `limits` holds by priority the `total` at which a new job
-    is refused, None for no limit. `time_limit` and `retries` are those of `FunctionRules`.
+    is refused, None for no limit; `rate` how fast new ones may come, None for no limit; `limited` says in
+    one look whether there is either. `time_limit` and `retries` are those of `FunctionRules`. `paused` means
+    that the jobs are kept from the workers.
 
     Counted since the function was made: `submitted` and `ended` the jobs that came and went, so that
     `total` costs nothing; `uncompleted` those of `ended` that were not completed, by `Ending`; `joined`
@@ -40,9 +43,12 @@ class Function:
         "ended",
         "held",
         "joined",
+        "limited",
         "limits",
         "meter",
         "name",
+        "paused",
+        "rate",
         "refused",
         "resting",
         "retried",
@@ -75,18 +81,37 @@ class Function:
         self.retried = 0
         self.running = 0
         self.workers = 0
+        self.paused = False
         self.obey(rules)
         self._queues: tuple[deque[Job], ...] = tuple(deque() for _ in range(PRIORITIES))
-        self._levels = tuple(tuple(self._queues[priority] for priority in level) for level in levels)
+        self._levels: tuple[tuple[deque[Job], ...], ...] = tuple(
+            tuple(self._queues[priority] for priority in level) for level in levels
+        )
         self._gone = [0] * PRIORITIES
         self.unready: tuple[dict[AbilitySet, None], ...] = tuple({} for _ in levels)
         self.resting: dict[AbilitySet, None] = {}
 
     def obey(self, rules: FunctionRules) -> None:
         """Take over the operator's rules for this function."""
-        self.limits = rules.limits
         self.time_limit = rules.time_limit
         self.retries = rules.retries
+        self.limits = rules.limits
+        self.limit_rate(rules.submit_rate or 0, rules.submit_burst or 0)
+
+    def limit_queue(self, limits: tuple[int | None, ...]) -> None:
+        """Set `limits`."""
+        self.limits = None if all(limit is None for limit in limits) else limits
+        self.limited = self.limits is not None or self.rate is not None
+
+    def limit_rate(self, per_second: float, burst: int) -> None:
+        """Set `rate`; 0 jobs `per_second` are no limit, a `burst` of 0 is as many as the rate."""
+        self.rate = Rate(per_second, burst) if per_second else None
+        self.limited = self.limits is not None or self.rate is not None
+
+    def pause(self) -> None:
+        """Keep the queued jobs from the workers: to them the function is without jobs."""
+        self.paused = True
+        self._levels = tuple(() for _ in self._levels)
 
     @property
     def total(self) -> int:

@@ -33,12 +33,14 @@ class FunctionRules:
 
     `limits` are by priority how many jobs the function may have when one more is to be let in, None for no
     limit. `time_limit`: seconds after which a running job is given to another worker; a shorter limit that
-    the worker has set itself holds. `retries`: as `Policy.job_retries`.
+    the worker has set itself holds. `retries`, `submit_rate`, `submit_burst`: as those of `Policy`.
     """
 
     limits: tuple[int | None, ...] | None = None
     time_limit: float | None = None
     retries: int | None = None
+    submit_rate: float | None = None
+    submit_burst: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,10 @@ class Policy:
     gearmand, and `UNLIMITED` never gives up. `wakeup`: how many sleeping workers are woken for a job;
     0 wakes all. `round_robin`: with `FunctionOrder.REGISTRATION`, let functions take turns (with
     `FunctionOrder.PRIORITY` they always do). `handle_prefix`: what job handles begin with, ahead of
-    a colon and a number. `functions`: rules by the name of a function, or a pattern of names.
+    a colon and a number. `max_jobs`: how many jobs there may be in all, running ones included; 0 is no
+    limit. `submit_rate`: how many new jobs a second each function takes, `submit_burst` of them at once; a
+    rate of 0 is no limit, a burst of 0 as many as the rate. `functions`: rules by the name of a function, or
+    a pattern of names.
     """
 
     handle_prefix: bytes = b"H:txgearman"
@@ -57,6 +62,9 @@ class Policy:
     wakeup: int = 1
     order: FunctionOrder = FunctionOrder.PRIORITY
     round_robin: bool = False
+    max_jobs: int = 0
+    submit_rate: float = 0.0
+    submit_burst: int = 0
     functions: tuple[tuple[bytes, FunctionRules], ...] = ()
 
     def rules_for(self, name: bytes) -> FunctionRules:
@@ -64,6 +72,8 @@ class Policy:
         the first that is said for a pattern which fits the name."""
         fitting = [rules for pattern, rules in self.functions if pattern == name]
         fitting += [rules for pattern, rules in self.functions if pattern != name and matches(pattern, name)]
+        if self.submit_rate:
+            fitting.append(FunctionRules(submit_rate=self.submit_rate, submit_burst=self.submit_burst))
         if not fitting:
             return NO_RULES
         values = {

@@ -18,6 +18,18 @@ class FunctionView:
 
 
 @dataclass(frozen=True, slots=True)
+class FunctionLimits:
+    """What a function takes: `queued` are its limits of jobs by priority, None for no limit; `per_second` new
+    jobs with `burst` of them at once, 0 for no limit. `refused` jobs were turned away for either."""
+
+    name: bytes
+    queued: tuple[int | None, ...]
+    per_second: float
+    burst: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
 class JobView:
     """A job: `attempts` workers had and lost it; `background` ones outlive their clients."""
 
