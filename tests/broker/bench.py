@@ -13,6 +13,7 @@ from txgearman.broker.job import Job
 from txgearman.broker.peers import Client, Worker
 from txgearman.broker.policy import Policy
 from txgearman.broker.uniques import Uniques
+from txgearman.errors import Refused
 
 START: float = 1000.0
 """What the monotonic clock of a bench shows at first, in seconds."""
@@ -31,6 +32,7 @@ class ClientNotes:
 
     def __init__(self) -> None:
         self.notes: list[tuple[Any, ...]] = []
+        self.places = 0
 
     def take(self) -> list[tuple[Any, ...]]:
         """The notes made since the last call."""
@@ -39,6 +41,17 @@ class ClientNotes:
 
     def created(self, handle: bytes) -> None:
         self.notes.append(("created", handle))
+
+    def saving(self) -> int:
+        self.places += 1
+        self.notes.append(("saving", self.places))
+        return self.places
+
+    def saved(self, place: object, handle: bytes) -> None:
+        self.notes.append(("saved", place, handle))
+
+    def refused(self, place: object, refusal: Refused) -> None:
+        self.notes.append(("refused", place, refusal.text))
 
     def data(self, handle: bytes, data: bytes) -> None:
         self.notes.append(("data", handle, data))

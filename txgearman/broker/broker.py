@@ -17,7 +17,7 @@ from typing import Final
 
 from txgearman.broker.abilities import AbilitySet, levels_of
 from txgearman.broker.deadlines import Deadlines
-from txgearman.broker.ends import Alarm
+from txgearman.broker.ends import Alarm, Keeper
 from txgearman.broker.function import Function
 from txgearman.broker.handles import Handles
 from txgearman.broker.job import NO_PROGRESS, NOBODY, PRIORITIES, Ending, Job, JobState, Priority
@@ -33,6 +33,7 @@ from txgearman.errors import (
     JobNotFound,
     QueueFull,
     RateExceeded,
+    Refused,
     ServerFull,
     ShuttingDown,
 )
@@ -45,6 +46,7 @@ LONGEST_NAP: Final = 60.0
 wall clock is noticed."""
 
 # Names local to the module: an enum's member costs two look-ups each time on the hot path.
+_SAVING: Final = JobState.SAVING
 _QUEUED: Final = JobState.QUEUED
 _RUNNING: Final = JobState.RUNNING
 _SCHEDULED: Final = JobState.SCHEDULED
@@ -58,14 +60,17 @@ _RAISED: Final = int(Ending.RAISED)
 _LOST: Final = int(Ending.LOST)
 _CANCELLED: Final = int(Ending.CANCELLED)
 _ABANDONED: Final = int(Ending.ABANDONED)
+_NOT_SAVED: Final = int(Ending.NOT_SAVED)
 
 
 class Broker:
     """The jobs, and who may have them.
 
     `policy` are the operator's choices; `clock` gives monotonic seconds, `wall_clock` seconds since the
-    epoch; `alarm` is asked to call `tick`; `measured_functions` is for how many functions at most
-    `measures` tells apart what is counted and timed, with 0 no times are taken.
+    epoch; `alarm` is asked to call `tick`. `keeper`, if there is one, makes background jobs durable before
+    their clients are told of them. Handles are numbered from the number behind `last_number`.
+    `measured_functions` is for how many functions at most `measures` tells apart what is counted and timed,
+    with 0 no times are taken.
 
     `now` may be set to what `clock` gives while several verbs are called in a row, so that they need not
     ask for it one by one; it must be None when time can pass.
@@ -78,11 +83,14 @@ class Broker:
         wall_clock: Callable[[], float],
         alarm: Alarm,
         measured_functions: int = 0,
+        keeper: Keeper | None = None,
+        last_number: int = 0,
     ) -> None:
         self._policy = policy
         self._clock = clock
         self._wall_clock = wall_clock
         self._alarm = alarm
+        self._keeper = keeper
         self._rings_at: float | None = None
         self._levels = levels_of(policy)
         # The index in _levels of each priority.
@@ -90,7 +98,7 @@ class Broker:
             next(index for index, level in enumerate(self._levels) if priority in level)
             for priority in range(PRIORITIES)
         )
-        self._handles = Handles(policy.handle_prefix)
+        self._handles = Handles(policy.handle_prefix, last_number)
         self._uniques = Uniques()
         self._data_uniques = Uniques()
         self._functions: dict[bytes, Function] = {}
@@ -122,8 +130,9 @@ class Broker:
         """Accept a job, or attach `client` to the live job of the same function and unique.
 
         `run_at` (seconds since the epoch) holds the job until then. The client is told by
-        `ClientEnd.created`. Raises `QueueFull`, `RateExceeded` and `ShuttingDown`; a job that is attached
-        to is never refused.
+        `ClientEnd.created`, or with a keeper, for a background job, by `ClientEnd.saving` and what follows
+        it. Raises `QueueFull`, `RateExceeded` and `ShuttingDown`, though never for a job that is attached
+        to, and `NotSaved`.
         """
         function = self._functions.get(function_name)
         if function is None:
@@ -138,16 +147,22 @@ class Broker:
                 return
         if function.limited or self._total >= self._refuse_at:
             self._admit(function, priority)
+        keeper = self._keeper if background else None
+        if keeper is not None:
+            keeper.check(data)
         handle = self._handles.next()
-        job = Job(handle, function, unique, data, priority, background, reducer)
+        job = Job(
+            handle, function, unique, data, priority, background, reducer, self._wall_clock(), run_at
+        )
         self._handles.newest[handle] = job
         function.submitted += 1
         self._total += 1
         if unique:
-            if unique != UNIQUE_IS_DATA:
-                self._uniques.add(unique, job)
-            elif data:
-                self._data_uniques.add(data, job)
+            self._add_unique(job)
+        if keeper is not None:
+            job.state = _SAVING
+            self._save(client, job, keeper)
+            return
         if not background:
             job.watch(client, handle)
             client.jobs[handle] = job
@@ -174,9 +189,64 @@ class Broker:
             del job.watchers[client, handle]
             if handle != job.handle:
                 self._handles.remove(handle)
-            if not job.watchers and not job.background and job.state is not _RUNNING:
+            if not (job.watchers or job.background or job.saving) and job.state is not _RUNNING:
                 self._discard(job, _ABANDONED)
         client.jobs.clear()
+
+    # -- the keeper's answers -------------------------------------------------------------------
+
+    def saved(self, job: Job) -> None:
+        """A job that was to be saved is durable: its clients are told, and it waits for a worker."""
+        waiting, job.saving = job.saving or (), None
+        job.saved = job.background = True
+        for client, place in waiting:
+            client.end.saved(place, job.handle)
+        if job.state is _GONE:
+            # It was done, or cancelled, while it was being saved.
+            if self._keeper is not None:
+                self._keeper.remove(job)
+        elif job.state is _SAVING:
+            self._let_in(job)
+
+    def not_saved(self, job: Job, refusal: Refused) -> None:
+        """A job could not be made durable: those who wanted that are refused."""
+        waiting, job.saving = job.saving or (), None
+        for client, place in waiting:
+            client.end.refused(place, refusal)
+        self._stay_online(job)
+
+    def kept_before(self, job: Job, handle: bytes) -> None:
+        """A job was not saved, as the store has one of the same function and unique, with this handle."""
+        waiting, job.saving = job.saving or (), None
+        for client, place in waiting:
+            client.end.saved(place, handle)
+        self._stay_online(job)
+
+    def restore(
+        self,
+        handle: bytes,
+        function_name: bytes,
+        unique: bytes,
+        data: bytes,
+        priority: int,
+        run_at: float | None,
+        attempts: int,
+        submitted: float,
+        reducer: bytes | None,
+    ) -> None:
+        """Take in a background job that was saved before; without effect for one that is here."""
+        if self._handles.get(handle) is not None:
+            return
+        function = self.create_function(function_name)
+        job = Job(handle, function, unique, data, priority, True, reducer, submitted, run_at)
+        job.attempts = attempts
+        job.saved = True
+        self._handles.put(handle, job)
+        function.submitted += 1
+        self._total += 1
+        if unique and self._twin(function, unique, data) is None:
+            self._add_unique(job)
+        self._let_in(job)
 
     # -- workers --------------------------------------------------------------------------------
 
@@ -501,6 +571,12 @@ class Broker:
             return self._data_uniques.find(data, function) if data else None
         return self._uniques.find(unique, function)
 
+    def _add_unique(self, job: Job) -> None:
+        if job.unique != UNIQUE_IS_DATA:
+            self._uniques.add(job.unique, job)
+        elif job.data:
+            self._data_uniques.add(job.data, job)
+
     def _attach(self, client: Client, job: Job, background: bool) -> None:
         """Let `client` be one more submitter of `job`, whose data and priority stay as they are.
 
@@ -509,6 +585,12 @@ class Broker:
         finish both of their tasks and others take for a packet about an unknown job.
         """
         if background:
+            keeper = self._keeper
+            if keeper is not None and not job.saved:
+                if job.saving is None:
+                    keeper.check(job.data)
+                self._save(client, job, keeper)
+                return
             job.background = True
             client.end.created(job.handle)
             return
@@ -519,6 +601,30 @@ class Broker:
         job.watch(client, handle)
         client.jobs[handle] = job
         client.end.created(handle)
+
+    def _save(self, client: Client, job: Job, keeper: Keeper) -> None:
+        """Let `client` be told of a background job as soon as that is durable."""
+        if job.saving is None:
+            job.saving = []
+            keeper.save(job)
+        job.saving.append((client, client.end.saving()))
+
+    def _stay_online(self, job: Job) -> None:
+        """A job that was not saved goes on for those who wait for its result, if there are any."""
+        if job.state is _SAVING:
+            job.background = False
+            if job.watchers:
+                self._let_in(job)
+            else:
+                self._discard(job, _NOT_SAVED)
+        elif not (job.background or job.watchers) and job.state in (_QUEUED, _SCHEDULED):
+            self._discard(job, _ABANDONED)
+
+    def _let_in(self, job: Job) -> None:
+        """Queue a job, at its time if it has one."""
+        job.state = _QUEUED
+        if job.run_at is None or not self._hold(job, job.run_at):
+            self._enqueue(job)
 
     def _hold(self, job: Job, run_at: float) -> bool:
         """Hold a job until its time; false if that has come."""
@@ -554,7 +660,7 @@ class Broker:
         if retries is None:
             retries = self._policy.job_retries
         exhausted = retries != UNLIMITED and job.attempts + 1 >= max(retries, 1)
-        if exhausted or not (job.background or job.watchers):
+        if exhausted or not (job.background or job.watchers or job.saving):
             self._give_up(job, _LOST if exhausted else _ABANDONED)
             return
         del worker.jobs[job.handle]
@@ -562,6 +668,8 @@ class Broker:
             self._forget_deadline(job)
         job.worker = None
         job.attempts += 1
+        if job.saved and self._keeper is not None:
+            self._keeper.attempted(job)
         job.progress = NO_PROGRESS
         job.function.running -= 1
         job.function.retried += 1
@@ -598,6 +706,8 @@ class Broker:
             self._forget_deadline(job)
         job.state = _GONE
         job.worker = None
+        if job.saved and self._keeper is not None:
+            self._keeper.remove(job)
         unique = job.unique
         if unique:
             if unique != UNIQUE_IS_DATA:

@@ -6,7 +6,12 @@ of its decisions.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+from txgearman.errors import Refused
+
+if TYPE_CHECKING:
+    from txgearman.broker.job import Job
 
 
 class ClientEnd(Protocol):
@@ -17,6 +22,19 @@ class ClientEnd(Protocol):
 
     def created(self, handle: bytes) -> None:
         """The job submitted last is accepted and has this handle."""
+
+    def saving(self) -> object:
+        """The job submitted last is being saved: `saved` or `refused` will say what came of it.
+
+        Returns what they are to be called with. Whatever the client is told until then is to reach it
+        behind their answer, as clients match answers to their requests by order.
+        """
+
+    def saved(self, place: object, handle: bytes) -> None:
+        """The job whose `saving` returned `place` is durable and accepted, and has this handle."""
+
+    def refused(self, place: object, refusal: Refused) -> None:
+        """The job whose `saving` returned `place` could not be saved, and was not accepted."""
 
     def data(self, handle: bytes, data: bytes) -> None:
         """The worker sent part of the result."""
@@ -49,3 +67,23 @@ class Alarm(Protocol):
 
     def ring_in(self, delay: float) -> None:
         """Call `Broker.tick` in `delay` seconds, instead of when it was last said."""
+
+
+class Keeper(Protocol):
+    """What makes background jobs durable, if anything does.
+
+    It answers each `save` once and later, never from inside the call, by `Broker.saved` or
+    `Broker.not_saved`.
+    """
+
+    def check(self, data: bytes) -> None:
+        """Raises `NotSaved` if a job with this data cannot be saved now."""
+
+    def save(self, job: Job) -> None:
+        """Make the job durable."""
+
+    def remove(self, job: Job) -> None:
+        """A saved job has ended: it need not be kept any longer."""
+
+    def attempted(self, job: Job) -> None:
+        """The `attempts` of a saved job have changed."""

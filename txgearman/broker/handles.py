@@ -22,20 +22,23 @@ _MAX_DIGITS: Final = 20
 
 
 class Handles:
-    """The live jobs by handle; `prefix` is what handles begin with, ahead of a colon and a number.
+    """The live jobs by handle; `prefix` is what handles begin with, ahead of a colon and a number, and
+    the first number is the one behind `last`.
 
     `newest` is the chunk that the last handle from `next` belongs to. Whoever takes a handle puts its
     job there; a job may have several.
     """
 
-    __slots__ = ("_chunks", "_format", "_last", "_prefix", "newest")
+    __slots__ = ("_chunks", "_format", "_last", "_others", "_prefix", "newest")
 
-    def __init__(self, prefix: bytes) -> None:
+    def __init__(self, prefix: bytes, last: int = 0) -> None:
         self._prefix = prefix + b":"
         self._format = prefix.replace(b"%", b"%%") + b":%d"
-        self._last = 0
+        self._last = last
         self.newest: dict[bytes, Job] = {}
-        self._chunks = {0: self.newest}
+        self._chunks = {last >> CHUNK_BITS: self.newest}
+        # Of jobs that were kept from a time when the server had another prefix, or made by another server.
+        self._others: dict[bytes, Job] = {}
 
     def next(self) -> bytes:
         """A handle that was never given before."""
@@ -46,16 +49,26 @@ class Handles:
             self.newest = self._chunks[number >> CHUNK_BITS] = {}
         return self._format % number
 
+    def put(self, handle: bytes, job: Job) -> None:
+        """Take in a job that has a handle from before."""
+        if handle.startswith(self._prefix):
+            self._chunks.setdefault(number_of(handle) >> CHUNK_BITS, {})[handle] = job
+        else:
+            self._others[handle] = job
+
     def get(self, handle: bytes) -> Job | None:
         """The live job with this handle, which may be anything that a peer sent."""
         digits = handle.removeprefix(self._prefix)
         if len(digits) > _MAX_DIGITS or not digits.isdigit():
-            return None
+            return self._others.get(handle)
         chunk = self._chunks.get(int(digits) >> CHUNK_BITS)
         return None if chunk is None else chunk.get(handle)
 
     def remove(self, handle: bytes) -> None:
         """Forget a handle of a live job."""
+        if handle in self._others:
+            del self._others[handle]
+            return
         number = int(handle[len(self._prefix) :]) >> CHUNK_BITS
         chunk = self._chunks[number]
         del chunk[handle]
@@ -64,5 +77,11 @@ class Handles:
 
     def __iter__(self) -> Iterator[tuple[bytes, Job]]:
         """All handles with their jobs, in the order they were made; those made meanwhile may be left out."""
+        yield from list(self._others.items())
         for chunk in list(self._chunks.values()):
             yield from list(chunk.items())
+
+
+def number_of(handle: bytes) -> int:
+    """The number that a handle of ours ends with."""
+    return int(handle[handle.rindex(b":") + 1 :])

@@ -30,6 +30,8 @@ NOBODY: Final[dict[tuple[Client, bytes], None]] = {}
 class JobState(Enum):
     """Where a job is. `Broker` alone moves it."""
 
+    SAVING = "saving"
+    """Accepted once it is durable; in no queue, and nobody was told of it."""
     SCHEDULED = "scheduled"
     """Held until its time (EPOCH); in no queue."""
     QUEUED = "queued"
@@ -53,6 +55,8 @@ class Ending(IntEnum):
     """An administrator cancelled it."""
     ABANDONED = 4
     """Nobody wanted it any more: it was a foreground job, and its clients have left."""
+    NOT_SAVED = 5
+    """It was not accepted: it could not be saved, or the store had the same job already."""
 
 
 class Job:
@@ -61,10 +65,12 @@ class Job:
     `handle`, `unique` and `data` are bytes; `priority` is one of `Priority` as a plain int;
     `background` is true as soon as one submitter wants the job whether it waits or not; the keys of
     `watchers` are the waiting clients with the handle each was told, in the order they came; `attempts`
-    counts the workers that got the job and lost it; `progress` is the numerator and denominator last
-    reported; `deadline` is when a scheduled job is to be queued, or a running one to be taken from its
-    worker; `since` is when it was queued last, or given to the worker that has it, by the broker's
-    monotonic clock, and 0.0 where the broker measures no times.
+    counts the workers that got the job and lost it; `submitted` is when it came and `run_at` when it is to
+    be queued, both in seconds since the epoch, `run_at` None for at once; `progress` is the numerator and
+    denominator last reported; `deadline` is when a scheduled job is to be queued, or a running one to be taken from its
+    worker. `saved` says that the store has it; while it is being saved, `saving` holds who is to be told.
+    `since` is when it was queued last, or given to the worker that has it, by the broker's monotonic clock,
+    and 0.0 where the broker measures no times.
     """
 
     __slots__ = (
@@ -77,8 +83,12 @@ class Job:
         "priority",
         "progress",
         "reducer",
+        "run_at",
+        "saved",
+        "saving",
         "since",
         "state",
+        "submitted",
         "unique",
         "watchers",
         "worker",
@@ -93,6 +103,8 @@ class Job:
         priority: int,
         background: bool,
         reducer: bytes | None,
+        submitted: float,
+        run_at: float | None,
     ) -> None:
         self.handle = handle
         self.function = function
@@ -101,6 +113,8 @@ class Job:
         self.priority = priority
         self.background = background
         self.reducer = reducer
+        self.submitted = submitted
+        self.run_at = run_at
         self.state = JobState.QUEUED
         self.worker: Worker | None = None
         self.watchers = NOBODY
@@ -108,6 +122,8 @@ class Job:
         self.progress = NO_PROGRESS
         self.deadline: Deadline | None = None
         self.since = 0.0
+        self.saved = False
+        self.saving: list[tuple[Client, object]] | None = None
 
     def watch(self, client: Client, handle: bytes) -> None:
         """Let `client` wait for this job, by the name of `handle`."""

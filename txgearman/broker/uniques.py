@@ -53,15 +53,15 @@ class Uniques:
                 shard[key] = {entry.function: entry, job.function: job}
 
     def remove(self, key: bytes, job: Job) -> None:
-        """Remove a job that was added."""
+        """Remove a job, if it was added."""
         shard = self._shards[hash(key) & _SHARD]
-        entry = shard[key]
+        entry = shard.get(key)
         if entry is job:
             del shard[key]
             if not shard:
                 # A dictionary keeps its table when entries are deleted, and lets it go when cleared.
                 shard.clear()
-        elif isinstance(entry, dict):
+        elif isinstance(entry, dict) and entry.get(job.function) is job:
             del entry[job.function]
             if len(entry) == 1:
                 (shard[key],) = entry.values()

@@ -49,6 +49,10 @@ ended. Redis ends its subscribers at 32 MiB."""
 CLOSE_LIMIT: Final = 5.0
 """Seconds that a peer has to take what is left for it when its connection is closed."""
 
+MAX_LATER: Final = 4096
+"""Answers that may wait for the store, with those behind them, before a connection is read no more; it is
+again at half of that. Enough for one connection to fill a transaction."""
+
 _NOOP: Final = frame(RESPONSE, NOOP, b"")
 _log = Logger()
 
@@ -59,6 +63,20 @@ class ServerTransport(ITransport, IConsumer, IPushProducer):
 
     def abortConnection() -> None:
         """End the connection without sending what waits."""
+
+
+def _error(code: bytes, text: str) -> bytes:
+    body = code + b"\0" + text.encode()
+    return pack_header(RESPONSE, ERROR, len(body)) + body
+
+
+class _Later:
+    """The place, among the answers to a connection, of one that is not known yet."""
+
+    __slots__ = ("answer",)
+
+    def __init__(self) -> None:
+        self.answer: bytes | None = None
 
 
 def _is_loopback(host: str) -> bool:
@@ -94,8 +112,11 @@ class GearmanServerProtocol(Protocol):
         self._out_large = False
         self._handling = False
         self._flush_due = False
-        # Any of the three means that nothing more is to be handled; `_halted` says so in one look.
+        # Answers that are not known yet, and all that is to reach the peer behind them.
+        self._later: deque[_Later | bytes] = deque()
+        # Any of these means that nothing more is to be handled; `_halted` says so in one look.
         self._paused = False
+        self._waiting = False
         self._closing = False
         self._lost = False
         self._halted = False
@@ -131,7 +152,7 @@ class GearmanServerProtocol(Protocol):
         if self._closing:
             # A transport may still deliver what it had read, TLS does.
             return
-        if self._paused:
+        if self._halted:
             self._undecoded.append(data)
         else:
             self._handle(self._decoder.feed(data))
@@ -139,6 +160,7 @@ class GearmanServerProtocol(Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._lost = self._halted = True
         self._out.clear()
+        self._later.clear()
         if self._cut is not None and self._cut.active():
             self._cut.cancel()
         self.broker.leave_worker(self.worker)
@@ -157,7 +179,11 @@ class GearmanServerProtocol(Protocol):
     def resumeProducing(self) -> None:
         """The peer has taken all its answers."""
         self._paused = False
-        if self._closing or self._lost:
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Handle what has come meanwhile, and read on, if nothing is in the way any more."""
+        if self._paused or self._waiting or self._closing or self._lost:
             return
         self._halted = False
         self.transport.resumeProducing()
@@ -213,6 +239,9 @@ class GearmanServerProtocol(Protocol):
         """Send whole packets or lines, at the end of this turn of the reactor."""
         if self._lost:
             return
+        if self._later:
+            self._later.append(data)
+            return
         if not self._handling and not self._flush_due:
             self._flush_due = True
             self.factory.flush_soon(self)
@@ -235,7 +264,7 @@ class GearmanServerProtocol(Protocol):
 
     def send_error(self, code: bytes, text: str) -> None:
         """Send an ERROR packet."""
-        self.send_packet(ERROR, code, text.encode())
+        self.send(_error(code, text))
 
     def flush(self) -> None:
         """Hand everything that waits to the transport."""
@@ -255,6 +284,29 @@ class GearmanServerProtocol(Protocol):
         else:
             direct.write(self.transport, b"".join(out) if len(out) > 1 else out[0])
 
+    def _answer_later(self) -> None:
+        """Send the answers that were waited for, as far as they are known now, and what is behind them."""
+        later = self._later
+        while later:
+            first = later[0]
+            answer = first if isinstance(first, bytes) else first.answer
+            if answer is None:
+                break
+            later.popleft()
+            self._out.append(answer)
+            if len(answer) >= LARGE_ANSWER:
+                self._out_large = True
+        if self._out and not self._handling and not self._flush_due:
+            self._flush_due = True
+            self.factory.flush_soon(self)
+        if self._closing:
+            if not later and not self._lost:
+                self._close()
+        elif self._waiting and len(later) <= MAX_LATER // 2:
+            self._waiting = False
+            # Not from here: the broker is in the middle of something.
+            self.factory.reactor.callLater(0, self._go_on)
+
     def _drop_slow_reader(self) -> None:
         _log.warn(
             "Connection {number} from {host} does not read: dropped with {unsent} bytes unsent",
@@ -271,9 +323,13 @@ class GearmanServerProtocol(Protocol):
         """
         if self._closing or self._lost:
             return
-        self.flush()
         self._closing = self._halted = True
         self._cut = self.factory.reactor.callLater(CLOSE_LIMIT, self.transport.abortConnection)
+        if not self._later:
+            self._close()
+
+    def _close(self) -> None:
+        self.flush()
         # A transport with a paused producer would wait for it before it closes.
         self.transport.unregisterProducer()
         self.transport.loseConnection()
@@ -283,7 +339,24 @@ class GearmanServerProtocol(Protocol):
     def created(self, handle: bytes) -> None:
         # As send(), written out: a submit is always being handled, and its answer is small. This is
         # once per submit; the call saved bought a twentieth of the submits per second.
-        self._out.append(pack_header(RESPONSE, JOB_CREATED, len(handle)) + handle)
+        out: Any = self._later or self._out
+        out.append(pack_header(RESPONSE, JOB_CREATED, len(handle)) + handle)
+
+    def saving(self) -> _Later:
+        later = _Later()
+        self._later.append(later)
+        if len(self._later) > MAX_LATER and not self._waiting:
+            self._waiting = self._halted = True
+            self.transport.pauseProducing()
+        return later
+
+    def saved(self, place: _Later, handle: bytes) -> None:
+        place.answer = pack_header(RESPONSE, JOB_CREATED, len(handle)) + handle
+        self._answer_later()
+
+    def refused(self, place: _Later, refusal: Refused) -> None:
+        place.answer = _error(refusal.code, refusal.text)
+        self._answer_later()
 
     def data(self, handle: bytes, data: bytes) -> None:
         self.send_packet(WORK_DATA, handle, data)

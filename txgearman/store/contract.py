@@ -72,7 +72,7 @@ class Store(Protocol):
         """
 
     def write(self, changes: Changes) -> dict[int, bytes]:
-        """Make all changes durable in one transaction.
+        """Make all changes durable in one transaction: removals first, then saves.
 
         A job that is to be saved and has the function and unique of one that is kept is not saved; returns
         the handle of the kept one by the number of the one not saved. The unique ``-`` stands for the
