@@ -83,6 +83,29 @@ class WorkerNotes:
         self._woken.append(self.name)
 
 
+class KeeperNotes:
+    """A `Keeper` that writes down its calls; `refusal` is what `check` raises, if anything."""
+
+    def __init__(self) -> None:
+        self.saves: list[Job] = []
+        self.removed: list[bytes] = []
+        self.attempts: list[tuple[bytes, int]] = []
+        self.refusal: Refused | None = None
+
+    def check(self, data: bytes) -> None:
+        if self.refusal is not None:
+            raise self.refusal
+
+    def save(self, job: Job) -> None:
+        self.saves.append(job)
+
+    def remove(self, job: Job) -> None:
+        self.removed.append(job.handle)
+
+    def attempted(self, job: Job) -> None:
+        self.attempts.append((job.handle, job.attempts))
+
+
 class Bench:
     """A broker, and the shell around it that calls `tick` when the broker asked for it.
 
@@ -91,12 +114,20 @@ class Bench:
     `woken` are the names of the workers woken since `take_woken` was called last, in order.
     """
 
-    def __init__(self, policy: Policy = POLICY, measured: int = 0) -> None:
+    def __init__(
+        self,
+        policy: Policy = POLICY,
+        measured: int = 0,
+        keeper: KeeperNotes | None = None,
+        last_number: int = 0,
+    ) -> None:
         self.now = START
         self.wall_ahead = WALL_AHEAD
         self.rings_at: float | None = None
         self.woken: list[str] = []
-        self.broker = Broker(policy, lambda: self.now, self.wall, self, measured)
+        self.broker = Broker(
+            policy, lambda: self.now, self.wall, self, measured, keeper, last_number
+        )
 
     def wall(self) -> float:
         """The wall clock, in seconds since the epoch."""

@@ -21,7 +21,7 @@ SIZE = 1 << CHUNK_BITS
 
 
 def job(name: bytes = b"H:t:1", of: Function | None = None, priority: int = 1) -> Job:
-    return Job(name, of or Function(b"f", LEVELS), b"", b"", priority, True, None)
+    return Job(name, of or Function(b"f", LEVELS), b"", b"", priority, True, None, 0.0, None)
 
 
 class DeadlinesTests(SynchronousTestCase):

@@ -151,9 +151,7 @@ class Broker:
         if keeper is not None:
             keeper.check(data)
         handle = self._handles.next()
-        job = Job(
-            handle, function, unique, data, priority, background, reducer, self._wall_clock(), run_at
-        )
+        job = Job(handle, function, unique, data, priority, background, reducer, self._wall_clock(), run_at)
         self._handles.newest[handle] = job
         function.submitted += 1
         self._total += 1
@@ -247,6 +245,11 @@ class Broker:
         if unique and self._twin(function, unique, data) is None:
             self._add_unique(job)
         self._let_in(job)
+
+    def stop_keeping(self) -> None:
+        """What happens from now on is not told to the keeper: this server ends, and its saved jobs stay as
+        they are for the next one."""
+        self._keeper = None
 
     # -- workers --------------------------------------------------------------------------------
 

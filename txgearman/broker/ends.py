@@ -6,7 +6,7 @@ of its decisions.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from txgearman.errors import Refused
 
@@ -30,10 +30,10 @@ class ClientEnd(Protocol):
         behind their answer, as clients match answers to their requests by order.
         """
 
-    def saved(self, place: object, handle: bytes) -> None:
+    def saved(self, place: Any, handle: bytes) -> None:
         """The job whose `saving` returned `place` is durable and accepted, and has this handle."""
 
-    def refused(self, place: object, refusal: Refused) -> None:
+    def refused(self, place: Any, refusal: Refused) -> None:
         """The job whose `saving` returned `place` could not be saved, and was not accepted."""
 
     def data(self, handle: bytes, data: bytes) -> None:

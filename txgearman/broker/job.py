@@ -67,10 +67,10 @@ class Job:
     `watchers` are the waiting clients with the handle each was told, in the order they came; `attempts`
     counts the workers that got the job and lost it; `submitted` is when it came and `run_at` when it is to
     be queued, both in seconds since the epoch, `run_at` None for at once; `progress` is the numerator and
-    denominator last reported; `deadline` is when a scheduled job is to be queued, or a running one to be taken from its
-    worker. `saved` says that the store has it; while it is being saved, `saving` holds who is to be told.
-    `since` is when it was queued last, or given to the worker that has it, by the broker's monotonic clock,
-    and 0.0 where the broker measures no times.
+    denominator last reported; `deadline` is when a scheduled job is to be queued, or a running one to be
+    taken from its worker. `saved` says that the store has it; while it is being saved, `saving` holds who
+    is to be told. `since` is when it was queued last, or given to the worker that has it, by the broker's
+    monotonic clock, and 0.0 where the broker measures no times.
     """
 
     __slots__ = (

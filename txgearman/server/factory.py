@@ -12,6 +12,7 @@ from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
 from txgearman.broker.broker import Broker
+from txgearman.broker.ends import Keeper
 from txgearman.server.protocol import GearmanServerProtocol
 from txgearman.server.settings import Settings
 
@@ -51,8 +52,15 @@ class GearmanServerFactory(Factory):
         self._unflushed: list[GearmanServerProtocol] = []
         self._stopping: Deferred[None] | None = None
 
-    def _make_broker(self) -> Broker:
-        return Broker(self.settings.policy, self.reactor.seconds, self._wall_clock, self)
+    def _make_broker(self, keeper: Keeper | None = None, last_number: int = 0) -> Broker:
+        return Broker(self.settings.policy, self.reactor.seconds, self._wall_clock, self, keeper, last_number)
+
+    def keep(self, keeper: Keeper, last_number: int) -> None:
+        """Begin anew, with a broker that has `keeper` and numbers its handles from behind `last_number`.
+
+        To be called ahead of the first connection.
+        """
+        self.broker = self._make_broker(keeper, last_number)
 
     def buildProtocol(self, addr: IAddress | None) -> GearmanServerProtocol:  # type: ignore[override]
         self._connected += 1
@@ -72,6 +80,8 @@ class GearmanServerFactory(Factory):
         if self._stopping is None:
             self._stopping = Deferred()
         stopping = self._stopping
+        # What closing the connections does to their jobs is no news of the jobs.
+        self.broker.stop_keeping()
         for connection in list(self.connections.values()):
             connection.close()
         self._check_stopped()

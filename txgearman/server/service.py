@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,14 +14,20 @@ from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from txgearman.errors import StoreError
 from txgearman.server.factory import GearmanServerFactory
+from txgearman.server.saving import Saver, one_thread
 from txgearman.server.settings import Settings, web_endpoint
+from txgearman.store.contract import Store
 from txgearman.wire.limits import MAX_FUNCTION, MAX_UNIQUE
 
 if TYPE_CHECKING:
     from txgearman.web import LimitedSite
 
 _log = Logger()
+
+STORE_LEASE: Final = 10.0
+"""Seconds after which the other servers on a shared store take over the jobs of one that is not heard of."""
 
 GRACE_CHECK: Final = 0.25
 """Seconds between two looks at whether the last job is done, once a graceful shutdown was asked for."""
@@ -43,10 +51,21 @@ class GearmanService(MultiService):
     """
 
     def __init__(
-        self, reactor: Any, settings: Settings, on_shutdown: Callable[[], object] | None = None
+        self,
+        reactor: Any,
+        settings: Settings,
+        on_shutdown: Callable[[], object] | None = None,
+        store: Store | None = None,
     ) -> None:
         super().__init__()
         self.settings = settings
+        self.saver: Saver | None = None
+        if store is None and settings.store is not None:
+            from txgearman.store import open_store
+
+            store = open_store(settings.store)
+        self._store = store
+        self._end_thread: Callable[[], object] | None = None
         self.factory = GearmanServerFactory(reactor, settings, on_shutdown=self.shut_down)
         self._on_shutdown = self.stopService if on_shutdown is None else on_shutdown
         self._reactor = reactor
@@ -91,6 +110,9 @@ class GearmanService(MultiService):
         super().privilegedStartService()
 
     def startService(self) -> None:
+        """Start. Blocks while the jobs in the store are loaded; raises `StoreError` if they cannot be."""
+        if self._store is not None and self.saver is None:
+            self._load(self._store)
         self._add_listeners()
         super().startService()
         self._shutting_down = False
@@ -98,8 +120,22 @@ class GearmanService(MultiService):
         if self.settings.web is not None:
             _log.info("Dashboard and HTTP at {endpoint}", endpoint=web_endpoint(self.settings.web))
 
+    def _load(self, store: Store) -> None:
+        in_thread, self._end_thread = one_thread(self._reactor)
+        self.saver = Saver(store, self._reactor, in_thread)
+        try:
+            self.factory.keep(self.saver, self.saver.open(f"{platform.node()}:{os.getpid()}", STORE_LEASE))
+            loaded = self.saver.load(self.factory.broker)
+        except StoreError as error:
+            _log.critical("Cannot use the store: {error}", error=str(error))
+            self.saver = None
+            self._end_thread()
+            raise
+        _log.info("{count} jobs loaded from the store", count=loaded)
+
     def stopService(self) -> Deferred[None]:
-        """Stop listening and close all connections; fires when they are gone. The jobs are forgotten.
+        """Stop listening and close all connections; fires when they are gone. Jobs are forgotten, but for
+        those in the store.
 
         The service can be started again.
         """
@@ -129,7 +165,13 @@ class GearmanService(MultiService):
             await maybeDeferred(listeners.disownServiceParent)
         if self._web is not None:
             self._web.close()
+        saver, self.saver = self.saver, None
+        if saver is not None:
+            await saver.settle()
         await self.factory.stop()
+        if saver is not None and self._end_thread is not None:
+            await saver.close()
+            self._end_thread()
 
     def shut_down(self, graceful: bool) -> None:
         """End the server: at once, or `graceful`, which means that nobody new is let in and the end
@@ -164,13 +206,15 @@ def make_service(
     *,
     reactor: Any = None,
     on_shutdown: Callable[[], object] | None = None,
+    store: Store | None = None,
 ) -> GearmanService:
     """A job server to put into an application or a `MultiService`.
 
     `settings` default to `Settings`, `reactor` to the installed one. `on_shutdown` is called when an
-    administrator says ``shutdown``; by default that stops this service alone. Raises `ValueError` for
-    an endpoint description that cannot be understood.
+    administrator says ``shutdown``; by default that stops this service alone. `store`
+    is where background jobs are kept, in place of what `Settings.store` says. Raises `ValueError` for an
+    endpoint description or store that cannot be understood.
     """
     if reactor is None:
         from twisted.internet import reactor
-    return GearmanService(reactor, Settings() if settings is None else settings, on_shutdown)
+    return GearmanService(reactor, Settings() if settings is None else settings, on_shutdown, store)

@@ -11,7 +11,7 @@ from typing import Final
 
 from txgearman.broker.policy import UNLIMITED, FunctionOrder, Policy
 from txgearman.keepalive import MAX_KEEPALIVE, Keepalive
-from txgearman.server.options import SIZE, option, verify
+from txgearman.server.options import SIZE, TEXT, option, verify
 from txgearman.wire.limits import MAX_HANDLE, MAX_PACKET
 
 DEFAULT_ENDPOINT: Final = "tcp:4730:interface=127.0.0.1"
@@ -100,6 +100,14 @@ class Settings:
         False,
         "Send WORK_EXCEPTION also to clients that did not ask for it by OPTION_REQ. "
         "The others get WORK_FAIL.",
+    )
+    store: str | None = option(
+        None,
+        "Where background jobs are kept, so that they survive the end of the server: "
+        "``sqlite:///file`` (``sqlite:////folder/file`` for an absolute path), or "
+        "``postgresql://user:password@host/database``. Without it jobs are in memory only.",
+        kind=TEXT,
+        shown="none",
     )
     keepalive_idle: int = option(
         0,

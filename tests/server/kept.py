@@ -1,0 +1,136 @@
+"""A store in memory for tests of the server, and a thread that runs when it is told to. No tests here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from txgearman.errors import StoreUnavailable
+from txgearman.store.contract import Backlog, Changes, SavedJob
+
+
+class ListStore:
+    """A `Store` that remembers what it was told, across `open` and `close`.
+
+    `failing` is raised by every call while it is set; `poison` is data that `write` cannot take.
+    `writes` are the changes of each transaction.
+    """
+
+    largest_data = 1000
+    shared = False
+
+    def __init__(self) -> None:
+        self.starts = 0
+        self.jobs: dict[int, SavedJob] = {}
+        self.writes: list[Changes] = []
+        self.failing: Exception | None = None
+        self.is_open = False
+
+    def _check(self) -> None:
+        assert self.is_open, "the store is not open"
+        if self.failing is not None:
+            raise self.failing
+
+    def open(self, name: str, lease: float) -> int:
+        if self.failing is not None:
+            raise self.failing
+        self.is_open = True
+        self.starts += 1
+        return self.starts
+
+    def write(self, changes: Changes) -> dict[int, bytes]:
+        self._check()
+        self.writes.append(changes)
+        for number in changes.removals:
+            self.jobs.pop(number, None)
+        twins = {}
+        for job in changes.saves:
+            twin = self.find_twin(job.function, job.unique, job.data)
+            if twin is None:
+                self.jobs[job.number] = job
+            else:
+                twins[job.number] = twin.handle
+        for number, attempts in changes.attempts.items():
+            if number in self.jobs:
+                self.jobs[number] = self.jobs[number]._replace(attempts=attempts)
+        return twins
+
+    def _own(self) -> list[SavedJob]:
+        self._check()
+        return sorted(self.jobs.values(), key=lambda job: job.place)
+
+    def backlogs(self) -> list[Backlog]:
+        counts: dict[tuple[bytes, int], int] = {}
+        for job in self._own():
+            if job.run_at is None:
+                key = job.function, job.priority
+                counts[key] = counts.get(key, 0) + 1
+        return [Backlog(*key, count) for key, count in counts.items()]
+
+    def fetch(self, function: bytes, priority: int, after: int, limit: int) -> list[SavedJob]:
+        return [
+            job
+            for job in self._own()
+            if (job.function, job.priority) == (function, priority)
+            and job.run_at is None
+            and job.place > after
+        ][:limit]
+
+    def scheduled(self, after: int, limit: int) -> list[SavedJob]:
+        return [job for job in self._own() if job.run_at is not None and job.place > after][:limit]
+
+    def find(self, number: int) -> SavedJob | None:
+        self._check()
+        return self.jobs.get(number)
+
+    def find_unique(self, unique: bytes) -> SavedJob | None:
+        found = [job for job in self._own() if unique and job.unique == unique]
+        return found[-1] if found else None
+
+    def find_twin(self, function: bytes, unique: bytes, data: bytes) -> SavedJob | None:
+        for job in self._own():
+            if job.function == function and unique and job.unique == unique != b"-":
+                return job
+        return None
+
+    def renew(self) -> None:
+        self._check()
+
+    def adopt(self, limit: int, place: int) -> list[SavedJob]:
+        return []
+
+    def servers(self) -> list[str]:
+        return ["this"]
+
+    def close(self) -> None:
+        self.is_open = False
+
+
+class Thread:
+    """Calls that are under way until `run` lets the oldest go, or `run_all` all of them."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Deferred[Any], Callable[..., Any], tuple[Any, ...]]] = []
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+        done: Deferred[Any] = Deferred()
+        self.calls.append((done, function, arguments))
+        return done
+
+    def run(self) -> None:
+        done, function, arguments = self.calls.pop(0)
+        try:
+            result = function(*arguments)
+        except Exception:
+            done.errback()
+        else:
+            done.callback(result)
+
+    def run_all(self) -> None:
+        while self.calls:
+            self.run()
+
+
+UNAVAILABLE = StoreUnavailable("the disk is full")

@@ -1,0 +1,371 @@
+"""A server that saves background jobs before it answers."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.server.kept import UNAVAILABLE, ListStore, Thread
+from tests.server.peers import PREFIX, SocketlikeTransport, error, req, res
+from txgearman.server import GearmanServerFactory, Settings
+from txgearman.server.protocol import MAX_LATER
+from txgearman.server.saving import MAX_BYTES, MAX_JOBS, NUMBERS_PER_START, REMOVAL_PATIENCE, Saver
+from txgearman.store.contract import SavedJob
+
+NOT_SAVED = error(b"QUEUE_ERROR", b"Job could not be saved")
+
+
+def handle(number: int, start: int = 1) -> bytes:
+    """The handle of the job with this number of a start of the server."""
+    return b"%b:%d" % (PREFIX.encode(), start * NUMBERS_PER_START + number)
+
+
+def submit(data: bytes = b"data", unique: bytes = b"", kind: int = 18) -> bytes:
+    """A background job, if it is not said otherwise."""
+    return req(kind, b"f", unique, data)
+
+
+class SavingTestCase(SynchronousTestCase):
+    """A server with a store whose thread runs when it is told to."""
+
+    def setUp(self) -> None:
+        self.store = ListStore()
+        self.start()
+
+    def start(self) -> None:
+        self.clock = Clock()
+        self.thread = Thread()
+        self.transports: list[SocketlikeTransport] = []
+        self.factory = GearmanServerFactory(self.clock, Settings(handle_prefix=PREFIX), lambda: 1e9)
+        self.saver = Saver(self.store, self.clock, self.thread)
+        self.factory.keep(self.saver, self.saver.open("test", 10))
+        self.loaded = self.saver.load(self.factory.broker)
+
+    def stop(self) -> None:
+        """End the server as a service does."""
+        settled = Deferred.fromCoroutine(self.saver.settle())
+        self.thread.run_all()
+        self.successResultOf(settled)
+        stopped = self.factory.stop()
+        for transport in self.transports:
+            if transport.disconnecting:
+                transport.lose()
+        self.successResultOf(stopped)
+        closed = Deferred.fromCoroutine(self.saver.close())
+        self.thread.run_all()
+        self.successResultOf(closed)
+        self.turn()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def connect(self) -> SocketlikeTransport:
+        transport = SocketlikeTransport()
+        transport.connect(self.factory.buildProtocol(None))
+        self.transports.append(transport)
+        return transport
+
+    def worker(self) -> SocketlikeTransport:
+        worker = self.connect()
+        worker.receive(req(1, b"f"))
+        return worker
+
+    def turn(self, seconds: float = 0) -> None:
+        self.clock.advance(seconds)
+
+    def commit(self) -> None:
+        """Let all that waits to be saved be saved."""
+        self.turn()
+        while self.thread.calls:
+            self.thread.run()
+            self.turn()
+
+    def heard(self, transport: SocketlikeTransport) -> bytes:
+        self.turn()
+        return transport.taken()
+
+
+class AnswerTests(SavingTestCase):
+    def test_the_answer_leaves_behind_the_commit(self) -> None:
+        client = self.connect()
+        client.receive(submit())
+        self.assertEqual(self.heard(client), b"")
+        (job,) = self.begun()
+        self.assertEqual(
+            job,
+            SavedJob(
+                NUMBERS_PER_START + 1,
+                NUMBERS_PER_START + 1,
+                handle(1),
+                b"f",
+                b"",
+                b"data",
+                1,
+                None,
+                0,
+                1e9,
+                None,
+            ),
+        )
+        self.thread.run()
+        self.assertEqual(self.heard(client), res(8, handle(1)))
+        self.assertEqual(list(self.store.jobs.values()), [job])
+
+    def begun(self) -> list[SavedJob]:
+        """The jobs of the transaction that is under way."""
+        ((_, _, (changes,)),) = self.thread.calls
+        return list(changes.saves)
+
+    def test_all_of_a_turn_share_a_commit_and_what_comes_meanwhile_the_next(self) -> None:
+        first, second = self.connect(), self.connect()
+        first.receive(submit(), submit())
+        second.receive(submit())
+        self.turn()
+        self.assertEqual(len(self.begun()), 3)
+        for client in (first, second, first):
+            client.receive(submit())
+            self.turn()
+        self.assertEqual(len(self.thread.calls), 1)
+        self.commit()
+        self.assertEqual([len(changes.saves) for changes in self.store.writes], [3, 3])
+        self.assertEqual(self.heard(first), b"".join(res(8, handle(n)) for n in (1, 2, 4, 6)))
+        self.assertEqual(self.heard(second), b"".join(res(8, handle(n)) for n in (3, 5)))
+
+    def test_answers_keep_the_order_of_requests(self) -> None:
+        client = self.connect()
+        client.receive(submit(), req(16, b"echo"), submit(kind=7), b"version\n")
+        client.receive(req(18, b"f" * 600, b"", b""), submit(), req(99))
+        self.assertEqual(self.heard(client), b"")
+        self.commit()
+        heard = self.heard(client)
+        order = [
+            res(8, handle(1)),
+            res(17, b"echo"),
+            res(8, handle(2)),
+            b"OK txgearman",
+            b"ERROR",
+            b"ARGUMENT_TOO",
+        ]
+        places = [heard.find(answer) for answer in order if answer != b"ERROR"]
+        self.assertNotIn(-1, places)
+        self.assertEqual(places, sorted(places))
+        self.assertLess(places[-1], heard.find(res(8, handle(3))))
+
+    def test_news_of_other_jobs_wait_behind_too(self) -> None:
+        client, worker = self.connect(), self.worker()
+        client.receive(submit(kind=7))
+        worker.receive(req(9))
+        client.receive(submit())
+        worker.receive(req(13, handle(1), b"result"))
+        self.assertEqual(self.heard(client), res(8, handle(1)))
+        self.commit()
+        self.assertEqual(self.heard(client), res(8, handle(2)) + res(13, handle(1), b"result"))
+
+    def test_other_connections_do_not_wait(self) -> None:
+        client, other = self.connect(), self.connect()
+        client.receive(submit())
+        other.receive(submit(kind=7), req(16, b"echo"))
+        self.assertEqual(self.heard(other), res(8, handle(2)) + res(17, b"echo"))
+
+    def test_a_connection_that_ends_meanwhile(self) -> None:
+        client = self.connect()
+        client.receive(submit())
+        self.turn()
+        client.lose()
+        self.commit()
+        worker = self.worker()
+        worker.receive(req(9))
+        self.assertEqual(self.heard(worker), res(11, handle(1), b"f", b"data"))
+
+    def test_a_bad_stream_is_answered_behind_the_commit_and_closed(self) -> None:
+        client = self.connect()
+        client.receive(submit(), b"\0BAD" + bytes(8))
+        self.assertEqual(self.heard(client), b"")
+        self.assertFalse(client.disconnecting)
+        self.commit()
+        self.assertEqual(self.heard(client)[: len(res(8, handle(1)))], res(8, handle(1)))
+        self.assertTrue(client.disconnecting)
+
+    def test_a_client_that_does_not_wait_is_read_no_more(self) -> None:
+        client = self.connect()
+        client.receive(*[submit(b"")] * (MAX_LATER + 500))
+        self.assertFalse(client.reading)
+        self.turn()
+        heard = b""
+        while self.thread.calls:
+            self.thread.run()
+            heard += self.heard(client)
+        self.assertTrue(client.reading)
+        self.assertEqual(len(self.store.jobs), MAX_LATER + 500)
+        self.assertEqual(heard, b"".join(res(8, handle(n + 1)) for n in range(MAX_LATER + 500)))
+
+    def test_transactions_have_a_limit_in_jobs_and_bytes(self) -> None:
+        self.store.largest_data = MAX_BYTES
+        client = self.connect()
+        client.receive(*[submit(b"")] * (MAX_JOBS + 1))
+        client.receive(*[submit(bytes(MAX_BYTES // 4))] * 7)
+        self.commit()
+        self.assertEqual([len(changes.saves) for changes in self.store.writes], [MAX_JOBS, 5, 3])
+
+
+class LifeTests(SavingTestCase):
+    def test_a_job_s_end_is_written_soon_and_with_others(self) -> None:
+        client, worker = self.connect(), self.worker()
+        client.receive(submit(), submit())
+        self.commit()
+        worker.receive(req(9), req(13, handle(1), b""), req(9), req(13, handle(2), b""))
+        self.turn(REMOVAL_PATIENCE / 2)
+        self.assertEqual(self.thread.calls, [])
+        self.turn(REMOVAL_PATIENCE / 2)
+        self.commit()
+        self.assertEqual(self.store.jobs, {})
+        self.assertEqual(len(self.store.writes), 2)
+
+    def test_a_save_takes_the_ends_along(self) -> None:
+        client, worker = self.connect(), self.worker()
+        client.receive(submit(unique=b"u"))
+        self.commit()
+        worker.receive(req(9), req(13, handle(1), b""))
+        client.receive(submit(unique=b"u"))
+        self.commit()
+        self.assertEqual([job.handle for job in self.store.jobs.values()], [handle(2)])
+        self.assertEqual(len(self.store.writes), 2)
+
+    def test_jobs_survive(self) -> None:
+        client, worker = self.connect(), self.worker()
+        client.receive(
+            submit(b"low", b"u", kind=34),
+            submit(b"high\0", b"-", kind=32),
+            req(36, b"f", b"", b"%d" % 2e9, b"later"),
+            req(38, b"f", b"", b"reducer", b"", b"reduce"),
+        )
+        self.commit()
+        worker.receive(req(9))
+        self.assertIn(b"high", self.heard(worker))
+        worker.lose()
+        self.stop()
+        self.start()
+        self.assertEqual(self.loaded, 4)
+        client, worker = self.connect(), self.worker()
+        client.receive(submit(kind=7))
+        self.assertEqual(self.heard(client), res(8, handle(1, start=2)))
+        client.receive(b"show jobs\n")
+        self.assertIn(handle(2) + b"\t1\t0\t1\n", self.heard(client))
+        worker.receive(*[req(39)] * 5)
+        self.assertEqual(
+            self.heard(worker),
+            res(31, handle(2), b"f", b"-", b"high\0")
+            + res(40, handle(4), b"f", b"", b"reducer", b"reduce")
+            + res(31, handle(1, start=2), b"f", b"", b"data")
+            + res(31, handle(1), b"f", b"u", b"low")
+            + res(10),
+        )
+
+    def test_the_end_of_the_server_writes_what_waits(self) -> None:
+        client, worker = self.connect(), self.worker()
+        client.receive(submit(), submit())
+        self.commit()
+        worker.receive(req(9), req(13, handle(1), b""), req(9))
+        client.receive(submit(b"last"))
+        self.stop()
+        self.assertEqual([job.data for job in self.store.jobs.values()], [b"data", b"last"])
+        self.assertEqual([job.attempts for job in self.store.jobs.values()], [0, 0])
+        self.assertIn(handle(3), client.taken())
+        self.assertFalse(self.store.is_open)
+
+    def test_what_the_store_has_already_is_not_saved_again(self) -> None:
+        other = SavedJob(7, 7, b"H:other:7", b"f", b"u", b"", 1, None, 0, 0.0, None)
+        client = self.connect()
+        self.store.jobs[7] = other
+        client.receive(submit(unique=b"u"), submit(unique=b"v"))
+        self.commit()
+        self.assertEqual(self.heard(client), res(8, b"H:other:7") + res(8, handle(2)))
+
+
+class OutageTests(SavingTestCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.client, self.running = self.connect(), self.worker()
+        self.client.receive(submit(b"before"))
+        self.commit()
+        self.running.receive(req(9))
+        self.heard(self.client)
+        self.heard(self.running)
+        self.store.failing = UNAVAILABLE
+
+    def break_off(self) -> None:
+        self.client.receive(submit(b"refused"))
+        self.turn()
+        self.thread.run()
+        self.assertEqual(self.heard(self.client), NOT_SAVED)
+
+    def recover(self) -> None:
+        self.store.failing = None
+        self.turn(60)
+        self.commit()
+        self.assertIsNone(self.saver.outage)
+
+    def test_it_is_refused_and_forgotten(self) -> None:
+        self.break_off()
+        self.assertEqual(self.factory.broker.total, 1)
+        self.assertEqual(self.saver.outage, "the disk is full")
+        self.client.receive(submit(), req(16, b"echo"))
+        self.assertEqual(self.heard(self.client), NOT_SAVED + res(17, b"echo"), "and the next at once")
+
+    def test_those_behind_in_line_are_refused_too(self) -> None:
+        self.client.receive(submit())
+        self.turn()
+        self.client.receive(submit())
+        self.turn()
+        self.thread.run()
+        self.assertEqual(self.heard(self.client), NOT_SAVED * 2)
+
+    def test_jobs_go_on_and_their_ends_are_written_later(self) -> None:
+        self.break_off()
+        self.running.receive(req(13, handle(1), b""), req(9))
+        self.client.receive(submit(b"online", kind=7))
+        self.assertEqual(self.heard(self.client), res(8, handle(3)))
+        self.assertIn(NUMBERS_PER_START + 1, self.store.jobs)
+        self.recover()
+        self.assertEqual(self.store.jobs, {})
+
+    def test_what_may_have_been_committed_is_removed(self) -> None:
+        self.break_off()
+        refused = SavedJob(NUMBERS_PER_START + 2, 0, handle(2), b"f", b"", b"refused", 1, None, 0, 0.0, None)
+        self.store.jobs[refused.number] = refused
+        self.recover()
+        self.assertNotIn(refused.number, self.store.jobs)
+
+    def test_it_is_tried_again_less_and_less_often(self) -> None:
+        self.break_off()
+        tries = 0
+        for _ in range(600):
+            self.turn(0.1)
+            tries += len(self.thread.calls)
+            self.thread.run_all()
+        self.assertGreater(tries, 12)
+        self.assertLess(tries, 20)
+        self.recover()
+        self.client.receive(submit(b"after"))
+        self.commit()
+        self.assertEqual(self.heard(self.client), res(8, handle(3)))
+
+    def test_a_job_too_large_for_the_store_is_refused_alone(self) -> None:
+        self.store.failing = None
+        self.client.receive(submit(bytes(1001)), submit(bytes(1000)))
+        self.commit()
+        self.assertEqual(
+            self.heard(self.client),
+            error(b"ARGUMENT_TOO_LARGE", b"The store takes at most 1000 bytes of data") + res(8, handle(2)),
+        )
+
+    def test_a_defect_of_the_store_is_logged_and_costs_no_job(self) -> None:
+        self.store.failing = RuntimeError("surprise")
+        self.break_off()
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.recover()
+
+    def test_the_end_of_the_server_in_an_outage(self) -> None:
+        self.break_off()
+        self.running.receive(req(13, handle(1), b""))
+        self.stop()
+        self.assertIn(NUMBERS_PER_START + 1, self.store.jobs, "it runs again, and is not lost")

@@ -1,0 +1,307 @@
+"""Making background jobs durable: between the broker, which must not wait, and a store, which blocks.
+
+What gathers while one transaction is written goes into the next. So one job alone waits for one commit,
+and a flood of them shares it. No SQL here, and no decision about jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+
+from txgearman.broker.handles import number_of
+from txgearman.broker.job import Job
+from txgearman.errors import ArgumentTooLarge, NotSaved, StoreError, StoreUnavailable
+from txgearman.store.contract import Changes, SavedJob, Store
+
+if TYPE_CHECKING:
+    from txgearman.broker.broker import Broker
+
+InThread = Callable[..., Deferred[Any]]
+
+NUMBERS_PER_START: Final = 10**13
+"""Handles that one start of a server can give. Each start has its own range, so that no handle is ever
+given twice; this many last for six years at fifty thousand jobs a second."""
+
+MAX_JOBS: Final = 2000
+"""Jobs that are saved in one transaction: what is handled in one go when it is done."""
+
+MAX_BYTES: Final = 8 * 1024 * 1024
+"""Bytes of data in one transaction, one job excepted."""
+
+REMOVAL_PATIENCE: Final = 0.05
+"""Seconds that a removal waits for others, or for something to be saved, to share its transaction. A crash
+within them makes done jobs run again, which a crash ahead of any removal may do."""
+
+FIRST_RETRY: Final = 0.1
+LONGEST_RETRY: Final = 5.0
+"""Seconds between two tries of a store that is unavailable: the first, and what doubling leads to."""
+
+_log = Logger()
+
+
+def one_thread(reactor: Any) -> tuple[InThread, Callable[[], object]]:
+    """A way to call what blocks in one thread, in order, and what ends that thread."""
+    pool = ThreadPool(minthreads=0, maxthreads=1, name="txgearman-store")
+    pool.start()
+
+    def in_thread(function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
+        return deferToThreadPool(reactor, pool, function, *arguments)
+
+    return in_thread, pool.stop
+
+
+class Saver:
+    """The broker's `Keeper` for a `Store`.
+
+    `store` is used through `in_thread`, which calls a function with arguments in one thread and returns a
+    Deferred; but for `open` and `load`, which block.
+    """
+
+    def __init__(self, store: Store, reactor: Any, in_thread: InThread) -> None:
+        self._store = store
+        self._reactor = reactor
+        self._in_thread = in_thread
+        self._broker: Broker | None = None
+        self._saves: list[Job] = []
+        self._removals: list[int] = []
+        self._attempts: dict[int, int] = {}
+        self._writing: Deferred[None] | None = None
+        self._next_write: IDelayedCall | None = None
+        self._outage: StoreUnavailable | None = None
+        self._retry_delay = FIRST_RETRY
+        self._stopping = False
+        self.commits = 0
+        self.saved = 0
+
+    # -- start and stop -------------------------------------------------------------------------
+
+    def open(self, name: str, lease: float) -> int:
+        """Open the store; returns the number behind which handles begin. Blocks; raises `StoreError`."""
+        return self._store.open(name, lease) * NUMBERS_PER_START
+
+    def load(self, broker: Broker) -> int:
+        """Give the broker the jobs that are kept, and from now on its answers; returns how many. Blocks."""
+        self._broker = broker
+        loaded = 0
+        for backlog in self._store.backlogs():
+            loaded += self._restore_all(
+                lambda after, backlog=backlog: self._store.fetch(  # type: ignore[misc]
+                    backlog.function, backlog.priority, after, MAX_JOBS
+                )
+            )
+        return loaded + self._restore_all(lambda after: self._store.scheduled(after, MAX_JOBS))
+
+    def _restore_all(self, page: Callable[[int], list[SavedJob]]) -> int:
+        loaded = 0
+        jobs = page(-1)
+        while jobs:
+            for job in jobs:
+                self._restore(job)
+            loaded += len(jobs)
+            jobs = page(jobs[-1].place)
+        return loaded
+
+    def _restore(self, job: SavedJob) -> None:
+        assert self._broker is not None
+        self._broker.restore(
+            job.handle,
+            job.function,
+            job.unique,
+            job.data,
+            job.priority,
+            job.run_at,
+            job.attempts,
+            job.submitted,
+            job.reducer,
+        )
+
+    async def settle(self) -> None:
+        """Write what waits to be written; returns when that is done, or cannot be done now."""
+        while True:
+            if self._writing is not None:
+                await _after(self._writing)
+            elif self._pending and self._outage is None:
+                self._write()
+            else:
+                return
+
+    async def close(self) -> None:
+        """Write what waits to be written, as far as the store lets us, and close the store."""
+        await self.settle()
+        self._stopping = True
+        self._cancel_next()
+        if self._removals:
+            _log.warn(
+                "{count} jobs that are done could not be removed from the store and will run again",
+                count=len(self._removals),
+            )
+        await self._in_thread(self._store.close)
+
+    # -- the broker's verbs (Keeper) ------------------------------------------------------------
+
+    def check(self, data: bytes) -> None:
+        if self._outage is not None:
+            raise NotSaved
+        if len(data) > self._store.largest_data:
+            raise ArgumentTooLarge(f"The store takes at most {self._store.largest_data} bytes of data")
+
+    def save(self, job: Job) -> None:
+        self._saves.append(job)
+        self._write_in(0)
+
+    def remove(self, job: Job) -> None:
+        self._removals.append(number_of(job.handle))
+        if self._next_write is None:
+            self._write_in(REMOVAL_PATIENCE)
+
+    def attempted(self, job: Job) -> None:
+        self._attempts[number_of(job.handle)] = job.attempts
+        if self._next_write is None:
+            self._write_in(REMOVAL_PATIENCE)
+
+    # -- what an operator may know --------------------------------------------------------------
+
+    @property
+    def outage(self) -> str | None:
+        """Why the store cannot be used for now, or None."""
+        return None if self._outage is None else str(self._outage)
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait to be saved and are in no transaction yet."""
+        return len(self._saves)
+
+    @property
+    def unremoved(self) -> int:
+        """Jobs that are done and still to be removed."""
+        return len(self._removals)
+
+    # -- writing --------------------------------------------------------------------------------
+
+    @property
+    def _pending(self) -> bool:
+        return bool(self._saves or self._removals or self._attempts)
+
+    def _write_in(self, delay: float) -> None:
+        """Write in `delay` seconds at the latest, or once the transaction under way is done."""
+        if self._writing is not None or self._outage is not None or self._stopping:
+            return
+        if self._next_write is None:
+            self._next_write = self._reactor.callLater(delay, self._write)
+        elif delay == 0 and self._next_write.getTime() > self._reactor.seconds():
+            self._next_write.reset(0)
+
+    def _cancel_next(self) -> None:
+        if self._next_write is not None:
+            self._next_write.cancel()
+            self._next_write = None
+
+    def _write(self) -> None:
+        if self._next_write is not None and self._next_write.active():
+            self._next_write.cancel()
+        self._next_write = None
+        jobs = self._take_jobs()
+        changes = Changes([_as_saved(job) for job in jobs], self._removals, self._attempts)
+        self._removals, self._attempts = [], {}
+        self._writing = self._in_thread(self._store.write, changes)
+        self._writing.addCallbacks(
+            self._written, self._failed, callbackArgs=(jobs, changes), errbackArgs=(jobs, changes)
+        )
+        self._writing.addErrback(lambda failure: _log.failure("After writing to the store", failure))
+        self._writing.addCallback(self._write_on)
+
+    def _take_jobs(self) -> list[Job]:
+        """The jobs to be saved in the next transaction."""
+        count = size = 0
+        for job in self._saves[:MAX_JOBS]:
+            size += len(job.data)
+            if size > MAX_BYTES and count:
+                break
+            count += 1
+        jobs, self._saves = self._saves[:count], self._saves[count:]
+        return jobs
+
+    def _written(self, twins: dict[int, bytes], jobs: list[Job], changes: Changes) -> None:
+        assert self._broker is not None
+        if self._outage is not None:
+            _log.info("The store is available again")
+            self._outage = None
+            self._retry_delay = FIRST_RETRY
+        self.commits += 1
+        self.saved += len(jobs) - len(twins)
+        if twins:
+            for job, saved in zip(jobs, changes.saves, strict=True):
+                twin = twins.get(saved.number)
+                if twin is None:
+                    self._broker.saved(job)
+                else:
+                    self._broker.kept_before(job, twin)
+        else:
+            for job in jobs:
+                self._broker.saved(job)
+
+    def _failed(self, failure: Failure, jobs: list[Job], changes: Changes) -> None:
+        assert self._broker is not None
+        error = failure.value
+        if not isinstance(error, StoreUnavailable):
+            if not isinstance(error, StoreError):
+                _log.failure("The store failed", failure)
+            error = StoreUnavailable(str(error))
+        if self._outage is None:
+            _log.error("The store is unavailable, background jobs are refused: {error}", error=str(error))
+        self._outage = error
+        # Whether the transaction took place may be unknown: what was refused must not come back.
+        self._removals = [*changes.removals, *(job.number for job in changes.saves), *self._removals]
+        self._attempts = {**changes.attempts, **self._attempts}
+        waiting, self._saves = self._saves, []
+        for job in [*jobs, *waiting]:
+            self._broker.not_saved(job, NotSaved())
+
+    def _write_on(self, _: object) -> None:
+        self._writing = None
+        if self._stopping:
+            return
+        if self._outage is not None:
+            self._next_write = self._reactor.callLater(self._retry_delay, self._write)
+            self._retry_delay = min(self._retry_delay * 2, LONGEST_RETRY)
+        elif self._saves:
+            self._write()
+        elif self._pending:
+            self._write_in(REMOVAL_PATIENCE)
+
+
+def _as_saved(job: Job) -> SavedJob:
+    number = number_of(job.handle)
+    return SavedJob(
+        number,
+        number,
+        job.handle,
+        job.function.name,
+        job.unique,
+        job.data,
+        job.priority,
+        job.run_at,
+        job.attempts,
+        job.submitted,
+        job.reducer,
+    )
+
+
+def _after(deferred: Deferred[None]) -> Deferred[None]:
+    """Fires when `deferred` does, without taking its result away from others."""
+    after: Deferred[None] = Deferred()
+
+    def pass_on(result: Any) -> Any:
+        after.callback(None)
+        return result
+
+    deferred.addCallback(pass_on)
+    return after
