@@ -125,9 +125,7 @@ class Bench:
         self.wall_ahead = WALL_AHEAD
         self.rings_at: float | None = None
         self.woken: list[str] = []
-        self.broker = Broker(
-            policy, lambda: self.now, self.wall, self, measured, keeper, last_number
-        )
+        self.broker = Broker(policy, lambda: self.now, self.wall, self, measured, keeper, last_number)
 
     def wall(self) -> float:
         """The wall clock, in seconds since the epoch."""

@@ -53,7 +53,14 @@ class GearmanServerFactory(Factory):
         self._stopping: Deferred[None] | None = None
 
     def _make_broker(self, keeper: Keeper | None = None, last_number: int = 0) -> Broker:
-        return Broker(self.settings.policy, self.reactor.seconds, self._wall_clock, self, keeper, last_number)
+        return Broker(
+            self.settings.policy,
+            self.reactor.seconds,
+            self._wall_clock,
+            self,
+            keeper=keeper,
+            last_number=last_number,
+        )
 
     def keep(self, keeper: Keeper, last_number: int) -> None:
         """Begin anew, with a broker that has `keeper` and numbers its handles from behind `last_number`.
