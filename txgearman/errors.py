@@ -11,9 +11,19 @@ Wrong arguments of our own callers are plain `ValueError` and `TypeError`.
 
 from __future__ import annotations
 
+import copyreg
+from typing import Any
+
 
 class GearmanError(Exception):
-    """The root of all errors of this package."""
+    """The root of all errors of this package.
+
+    All of them can be copied and pickled, to come out of another process for example.
+    """
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # An exception's own way calls the class with `args`, which are not what these constructors take.
+        return copyreg.__newobj__, (type(self), *self.args), self.__dict__  # type: ignore[attr-defined]
 
 
 # -- the peer's fault ---------------------------------------------------------------------------
@@ -231,7 +241,18 @@ class AdminError(ClientError):
 
 
 class FailJob(GearmanError):
-    """A worker's function raises this to fail its job (WORK_FAIL). Its text is logged, not sent."""
+    """A worker's function raises this to fail its job. Its text is logged, not sent.
+
+    The submitter is told `data`, bytes, as of an exception (WORK_EXCEPTION), and finds it in
+    `JobRaised.data`; without `data` it is told nothing but the failure (WORK_FAIL). Raises `TypeError` for
+    other `data`.
+    """
+
+    def __init__(self, text: str = "", *, data: bytes | None = None) -> None:
+        if data is not None and not isinstance(data, bytes):
+            raise TypeError(f"the data must be bytes, not {type(data).__name__}")
+        super().__init__(text)
+        self.data = data
 
 
 class JobOver(GearmanError):

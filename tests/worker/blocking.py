@@ -55,6 +55,14 @@ def fails(job: Job) -> bytes:
     raise FailJob("not today")
 
 
+def fails_with(job: Job) -> bytes:
+    raise FailJob("not today " * 200_000, data=b"\0\xff")
+
+
+def fails_with_too_much(job: Job) -> bytes:
+    raise FailJob("not today", data=bytes(10_000))
+
+
 def not_bytes(job: Job) -> Any:
     return 7
 

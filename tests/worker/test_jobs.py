@@ -100,6 +100,25 @@ class ReportTests(PlayedWorkerTestCase):
                 [e["log_level"] for e in logs if "not today" in str(e.get("error"))], [LogLevel.info]
             )
 
+    def test_failing_with_data_of_its_own(self) -> None:
+        failure = FailJob("not today", data=b"a\0\xff")
+        self.run_job = lambda job: fail(failure)
+        self.start(max_packet=100)
+        self.assign()
+        self.assertEqual(self.server.heard(), [("WORK_EXCEPTION", b"H:1", b"a\0\xff"), GRAB])
+        failure = FailJob("too much", data=bytes(97))
+        with capturedLogs() as logs:
+            self.assign()
+        self.assertEqual(self.server.heard(), [("WORK_FAIL", b"H:1"), GRAB])
+        self.assertIn("at most 100", str([e.get("why") for e in logs]))
+        self.assertRaises(TypeError, FailJob, "no", data="text")
+
+    def test_failing_with_data_at_a_server_that_knows_no_exceptions(self) -> None:
+        self.run_job = lambda job: fail(FailJob("not today", data=b"why"))
+        self.start(exceptions=False)
+        self.assign()
+        self.assertEqual(self.server.heard(), [("WORK_FAIL", b"H:1"), GRAB])
+
     def test_a_failure_met_as_a_client_is_an_exception(self) -> None:
         report = self.report_of(lambda job: fail(JobFailed(b"H:9")))
         self.assertEqual(report, ("WORK_EXCEPTION", b"H:1", b"JobFailed: job H:9 failed"))

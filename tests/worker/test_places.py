@@ -113,6 +113,18 @@ class PlaceExpectations:
             await self.assertFailure(job.result(LIMIT), JobFailed)
 
     @on_reactor
+    async def test_failing_with_data(self: Any) -> None:
+        async with joined(**self.pool, max_packet=9_000) as (client, worker):
+            for function in (blocking.fails_with, blocking.fails_with_too_much):
+                worker.register(function.__name__, function)
+            await worker.start()
+            job = await client.submit("fails_with", b"")
+            error = await self.assertFailure(job.result(LIMIT), JobRaised)
+            self.assertEqual(error.data, b"\0\xff")
+            job = await client.submit("fails_with_too_much", b"")
+            await self.assertFailure(job.result(LIMIT), JobFailed)
+
+    @on_reactor
     async def test_codecs(self: Any) -> None:
         for codec, data, result in (
             ("json", b'{"a":["\xc3\xa4"]}', b'{"a":["\xc3\xa4"]}'),

@@ -17,7 +17,6 @@ from zope.interface import implementer
 
 from txgearman.blocking.connection import CONNECT_SECONDS, GearmanConnection
 from txgearman.errors import FailJob, NotConnected
-from txgearman.wire.packets import WORK_EXCEPTION
 from txgearman.worker import Job, Worker
 
 
@@ -41,18 +40,10 @@ class Run:
         if not self.outcome.called:
             self.outcome.callback(result)
 
-    def fail(self) -> None:
-        """The job has failed."""
+    def fail(self, exception: bytes | None = None) -> None:
+        """The job has failed; `exception` is what the submitter is told of an exception."""
         if not self.outcome.called:
-            self.outcome.errback(Failure(FailJob("the job failed")))
-
-    def fail_with(self, exception: bytes) -> None:
-        """The job has failed by an exception that `exception` tells of."""
-        if not self.outcome.called:
-            # What is raised would be told with its type and cut; this is told as it is. The failure
-            # behind it is for servers that do not know exceptions.
-            self.job._send(self.job._open(), WORK_EXCEPTION, exception)
-            self.fail()
+            self.outcome.errback(Failure(FailJob("the job failed", data=exception)))
 
     def _lose(self, _outcome: Deferred[bytes]) -> None:
         self.lost = True

@@ -196,7 +196,7 @@ class GearmanWorker(GearmanConnectionManager):
     ) -> None:
         """End the job as failed by an exception, of which `data` tells the submitter."""
         encoded = self.encode_data(data)
-        self._report(current_job, lambda run: run.fail_with(encoded), poll_timeout)
+        self._report(current_job, lambda run: run.fail(encoded), poll_timeout)
 
     def wait_until_updates_sent(
         self, multiple_gearman_jobs: Iterable[GearmanJob], poll_timeout: float | None = None

@@ -20,7 +20,7 @@ from typing import Any, Final
 from txgearman.codecs import Codec, codec_from
 from txgearman.connection.arguments import body_of
 from txgearman.errors import FailJob
-from txgearman.worker.functions import EXCEPTION_BYTES, exception_text, result_encoder
+from txgearman.worker.functions import EXCEPTION_BYTES, cut_text, exception_text, result_encoder
 from txgearman.worker.job import Job
 
 LENGTH: Final = Struct("!I")
@@ -39,10 +39,24 @@ RESULT: Final = b"r"
 """The function's result, encoded."""
 
 FAILED: Final = b"f"
-"""The function raised `FailJob`; the content is its text."""
+"""The function raised `FailJob` without data; the content is its text."""
+
+FAILED_WITH: Final = b"w"
+"""The function raised `FailJob` with data; the content is a `pair` of its text and that."""
 
 RAISED: Final = b"x"
-"""The function raised: `LENGTH` of the exception's text, that text, the traceback."""
+"""The function raised; the content is a `pair` of the exception's text and the traceback."""
+
+
+def pair(first: bytes, second: bytes) -> bytes:
+    """Two contents as one."""
+    return LENGTH.pack(len(first)) + first + second
+
+
+def parts(content: bytes) -> tuple[bytes, bytes]:
+    """The two contents that `pair` has made one."""
+    end = LENGTH.size + LENGTH.unpack_from(content)[0]
+    return content[LENGTH.size : end], content[end:]
 
 
 class _Channel:
@@ -111,11 +125,14 @@ def work(run: int, task: bytes, max_packet: int, fields: tuple[Any, ...]) -> Non
         result = result_encoder(codec, job.function)(callback(job))
         body_of((job.handle, result), max_packet)
     except FailJob as error:
-        channel.send(FAILED, run, str(error).encode("utf-8", "backslashreplace"))
+        text = cut_text(str(error))
+        if error.data is None or len(error.data) > max_packet:
+            channel.send(FAILED, run, text)
+        else:
+            channel.send(FAILED_WITH, run, pair(text, error.data))
     # Whatever it raised, SystemExit too, is the job's outcome, and the process goes on.
     except BaseException as error:
-        text = exception_text(error)
         trace = traceback.format_exc().encode("utf-8", "backslashreplace")[:EXCEPTION_BYTES]
-        channel.send(RAISED, run, LENGTH.pack(len(text)) + text + trace)
+        channel.send(RAISED, run, pair(exception_text(error), trace))
     else:
         channel.send(RESULT, run, result)

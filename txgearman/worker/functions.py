@@ -143,7 +143,7 @@ def result_bytes(result: object, function: bytes) -> bytes:
 
 def exception_text(error: BaseException) -> bytes:
     """What the submitter is told of an exception: ``TypeName: message`` in UTF-8."""
-    return _cut(_summary(error))
+    return cut_text(_summary(error))
 
 
 def exception_traceback(failure: Failure) -> bytes:
@@ -154,7 +154,7 @@ def exception_traceback(failure: Failure) -> bytes:
         # Nobody raised them.
         return exception_text(error)
     trace = error.traceback if isinstance(error, RaisedInProcess) else failure.getTraceback()
-    return _cut(f"{_summary(error)}\n{trace}")
+    return cut_text(f"{_summary(error)}\n{trace}")
 
 
 def _summary(error: BaseException) -> str:
@@ -164,7 +164,8 @@ def _summary(error: BaseException) -> str:
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
-def _cut(text: str) -> bytes:
+def cut_text(text: str) -> bytes:
+    """`text` in UTF-8, cut at `EXCEPTION_BYTES` and not in the middle of a character."""
     encoded_text = text.encode("utf-8", "backslashreplace")[:EXCEPTION_BYTES]
     if len(encoded_text) == EXCEPTION_BYTES:
         return encoded_text.decode("utf-8", "ignore").encode()

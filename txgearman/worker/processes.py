@@ -25,16 +25,28 @@ from twisted.python.failure import Failure
 
 from txgearman.codecs import Codec, codec_from
 from txgearman.errors import FailJob, ProcessDied, RaisedInProcess, TimeLimitExceeded
-from txgearman.worker.child import FAILED, HEAD, LENGTH, PACKET, RAISED, RESULT, STARTED, begin, work
+from txgearman.worker.child import (
+    FAILED,
+    FAILED_WITH,
+    HEAD,
+    PACKET,
+    RAISED,
+    RESULT,
+    STARTED,
+    begin,
+    parts,
+    work,
+)
+from txgearman.worker.functions import EXCEPTION_BYTES
 from txgearman.worker.job import Job
 from txgearman.worker.turns import Limit
 
 if TYPE_CHECKING:
     from pebble import ProcessPool
 
-LONGEST_MESSAGE: Final = 1024 * 1024
-"""Bytes of a message of a process that are accepted at least: an exception with its traceback has fewer.
-A worker whose packets may be longer accepts these."""
+LONGEST_WORDS: Final = 4 * EXCEPTION_BYTES
+"""Bytes of a message of a process that are accepted beyond those of a packet: an exception's text and its
+traceback have fewer."""
 
 
 class Processes:
@@ -77,7 +89,7 @@ class Processes:
 
     def start(self) -> None:
         """Start the processes."""
-        self._ears = _Ears(self._reactor, self._runs, max(LONGEST_MESSAGE, self._max_packet))
+        self._ears = _Ears(self._reactor, self._runs, LONGEST_WORDS + self._max_packet)
         self._pool = self._make_pool()
 
     def stop(self) -> Deferred[None]:
@@ -157,9 +169,11 @@ class _Run:
             self.outcome.callback(content)
         elif kind == FAILED:
             self.fail(FailJob(content.decode()))
+        elif kind == FAILED_WITH:
+            text, data = parts(content)
+            self.fail(FailJob(text.decode(), data=data))
         elif kind == RAISED:
-            end = LENGTH.size + LENGTH.unpack_from(content)[0]
-            text, trace = content[LENGTH.size : end], content[end:]
+            text, trace = parts(content)
             self.fail(RaisedInProcess(text.decode(), trace.decode("utf-8", "replace")))
 
     def fail(self, error: Exception) -> None:

@@ -323,7 +323,7 @@ class WorkerProtocol(PacketProtocol):
         assert error is not None
         if isinstance(error, FailJob):
             self._log.info("{job} failed: {error}", job=job, error=error)
-            return WORK_FAIL, job.handle
+            return self._told_on_purpose(error, job)
         if isinstance(error, TimeLimitExceeded):
             self._log.warn("{job} failed: {error}", job=job, error=error)
         elif isinstance(error, RaisedInProcess):
@@ -334,6 +334,15 @@ class WorkerProtocol(PacketProtocol):
             return WORK_FAIL, job.handle
         text = exception_traceback(failure) if self._offer.tracebacks else exception_text(error)
         return WORK_EXCEPTION, job.handle + b"\0" + text
+
+    def _told_on_purpose(self, error: FailJob, job: Job) -> tuple[int, bytes]:
+        """The packet that tells of a job that failed itself, and its body."""
+        if error.data is not None and self._exceptions:
+            try:
+                return WORK_EXCEPTION, body_of((job.handle, error.data), self.max_packet)
+            except ValueError as too_long:
+                self._log.error("The data of the failure of {job} is not sent: {why}", job=job, why=too_long)
+        return WORK_FAIL, job.handle
 
     def _report(self, job: Job, packet: int, body: bytes) -> None:
         """The job has ended: say how, and ask for the next in the same write."""

@@ -143,9 +143,9 @@ class Worker(Service):
         """Run the jobs of `function` by calling `callback` with a `Job`.
 
         `callback` returns the result as bytes, or what the worker's codec takes, or a Deferred or
-        coroutine of it. None is an empty result. If it raises `FailJob`, the job fails. If it raises
-        anything else that is logged, and the submitter is told the type and the message. A result that
-        cannot be encoded is such an exception.
+        coroutine of it. None is an empty result. If it raises `FailJob`, the job fails, and the submitter is
+        told the `data` of that, if there are. If it raises anything else that is logged, and the submitter
+        is told the type and the message. A result that cannot be encoded is such an exception.
 
         `threads` and `processes` say whether it runs in a thread or a process. It has to return the result
         itself then. A process imports it, so it stands at the top level of a module. If both are None, a
