@@ -51,8 +51,10 @@ class Store(Protocol):
 
     Every method blocks. Each raises `StoreUnavailable` when the database cannot be reached or cannot
     write now; nothing was changed then as far as can be known, the store stays usable, and the same call
-    may be made again later, which connects anew if need be. On a store that others share every method
-    behind `open` raises `LeaseLost` once this server's lease has ended, and has changed nothing.
+    may be made again later, which connects anew if need be. Where the answer to a commit was lost nobody
+    knows: whoever refuses jobs then removes them later. On a store that others share every method behind
+    `open` raises `LeaseLost` once this server's lease has ended and another server has noticed; it has
+    changed nothing. Then only `open` helps, which makes this server a new one without jobs.
     """
 
     largest_data: int
@@ -77,7 +79,9 @@ class Store(Protocol):
         A job that is to be saved and has the function and unique of one that is kept is not saved; returns
         the handle of the kept one by the number of the one not saved. The unique ``-`` stands for the
         data; with no data, and for an empty unique, jobs are never the same. Of two such jobs within
-        `changes` the first is saved. Only jobs that this server owns are removed or changed.
+        `changes` the first is saved. Only jobs that this server owns are removed or changed. Removals come
+        first, so that a job may have the unique of one that has just ended, and what is both saved and
+        removed is not kept. A job whose number is kept already was saved by an earlier call.
         """
 
     def backlogs(self) -> list[Backlog]:

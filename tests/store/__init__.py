@@ -1,0 +1,1 @@
+"""One suite for every store, `contract.StoreContract`, and what each database has of its own."""

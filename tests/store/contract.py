@@ -1,0 +1,331 @@
+"""What every store must do, as tests; a store's test case inherits them."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Final
+
+from tests.store.jobs import job, kept, save
+from tests.store.model import ModelStore
+from txgearman.store.contract import Backlog, Changes, SavedJob, Store
+
+if TYPE_CHECKING:
+    from twisted.trial.unittest import SynchronousTestCase as _TestCase
+else:
+    _TestCase = object
+
+LEASE: Final = 3600.0
+LARGEST_NUMBER: Final = 2**63 - 1
+ALL_BYTES: Final = bytes(range(256))
+
+
+class StoreContract(_TestCase):
+    """`store` is open on an empty database of its own; `start` is what its `open` returned."""
+
+    store: Store
+    start: int
+
+    def make_store(self) -> Store:
+        """Another store, not open, on this test's database."""
+        raise NotImplementedError
+
+    def setUp(self) -> None:
+        self.store = self.make_store()
+        self.addCleanup(self.close)
+        self.start = self.store.open("here", LEASE)
+
+    def close(self) -> None:
+        """Close the newest store."""
+        self.store.close()
+
+    def restart(self) -> None:
+        """What a server does that ends and starts again: `store` and `start` are new, its jobs are there."""
+        self.store.close()
+        self.store = self.make_store()
+        self.start = self.store.open("here", LEASE)
+        while self.store.adopt(1000, 1):
+            pass
+
+    def numbers(self) -> list[int]:
+        """The numbers of the jobs there are, by place."""
+        return [job.number for job in kept(self.store)]
+
+    # -- saving -------------------------------------------------------------------------------------
+
+    def test_what_is_saved_is_there_as_it_was(self) -> None:
+        jobs = [
+            job(1, b"a unique", b"\0some\0data", priority=0, attempts=3, submitted=1234567890.125),
+            job(2, priority=2, place=7, handle=b"H:other.host:2", reducer=b"a reducer"),
+            job(3, run_at=1.5e9, function=b"another"),
+            job(4, b"-", b"the data"),
+            job(5, reducer=b"", data=b""),
+        ]
+        self.assertEqual(save(self.store, *jobs), {})
+        self.assertEqual(sorted(kept(self.store)), jobs)
+
+    def test_nothing_to_write(self) -> None:
+        self.assertEqual(self.store.write(Changes()), {})
+        self.assertEqual(kept(self.store), [])
+
+    def test_all_bytes_and_none(self) -> None:
+        jobs = [
+            job(1, ALL_BYTES[1:65], ALL_BYTES, function=ALL_BYTES, handle=ALL_BYTES[:63], reducer=ALL_BYTES),
+            job(2, b"", b"", function=b""),
+            job(3, b"\xff\xfe", b"\0", function=b"'\"\\%s:x;--"),
+            job(4, b"%(x)s", b"\\x00", function=b"?", handle=b""),
+        ]
+        save(self.store, *jobs)
+        self.assertEqual(kept(self.store), jobs)
+        self.assertEqual(self.store.find_twin(ALL_BYTES, ALL_BYTES[1:65], b"other data"), jobs[0])
+
+    def test_long_names(self) -> None:
+        long = job(1, b"u" * 64, function=random.Random(1).randbytes(512), handle=b"h" * 63)
+        save(self.store, long)
+        self.assertEqual(kept(self.store), [long])
+
+    def test_large_data(self) -> None:
+        data = random.Random(1).randbytes(1 << 20) * 64
+        self.assertGreater(self.store.largest_data, len(data))
+        save(self.store, job(1, b"-", data))
+        self.assertEqual(save(self.store, job(2, b"-", data)), {2: b"H:test:1"})
+        self.assertEqual([found.data == data for found in kept(self.store)], [True])
+
+    def test_the_largest_numbers(self) -> None:
+        largest = job(LARGEST_NUMBER, b"u", place=LARGEST_NUMBER, priority=2, attempts=2**31 - 1)
+        save(self.store, largest, job(1, b"x"))
+        self.assertEqual(self.store.fetch(b"reverse", 2, LARGEST_NUMBER - 1, 1), [largest])
+        self.store.write(Changes(attempts={LARGEST_NUMBER: 7}))
+        self.assertEqual(self.store.fetch(b"reverse", 2, 1, 9), [largest._replace(attempts=7)])
+        self.assertIsNotNone(self.store.find(LARGEST_NUMBER))
+        self.store.write(Changes(removals=[LARGEST_NUMBER]))
+        self.assertEqual(self.numbers(), [1])
+
+    def test_more_jobs_than_one_statement_takes(self) -> None:
+        for count in (1, 2, 3, 5, 1023, 1024, 1025, 2100):
+            with self.subTest(count=count):
+                jobs = [job(number, b"%d" % number) for number in range(1, count + 1)]
+                self.assertEqual(save(self.store, *jobs), {})
+                self.assertEqual(kept(self.store), jobs)
+                self.store.write(Changes(removals=[job.number for job in jobs]))
+                self.assertEqual(kept(self.store), [])
+
+    def test_saving_again_what_is_there(self) -> None:
+        # What a server does whose connection broke before it was told of the commit.
+        jobs = [job(1), job(2, b"u"), job(3, b"-")]
+        save(self.store, *jobs)
+        self.assertEqual(save(self.store, *jobs, job(4, b"u")), {4: b"H:test:2"})
+        self.assertEqual(kept(self.store), jobs)
+
+    # -- uniques ------------------------------------------------------------------------------------
+
+    def test_a_unique_is_kept_once_for_a_function(self) -> None:
+        save(self.store, job(1, b"u"))
+        twins = save(self.store, job(2, b"u"), job(3, b"u", function=b"other"), job(4, b"v"))
+        self.assertEqual(twins, {2: b"H:test:1"})
+        self.assertEqual(self.numbers(), [1, 3, 4])
+
+    def test_of_two_in_one_transaction_the_first_is_kept(self) -> None:
+        twins = save(self.store, job(2, b"u"), job(1, b"u"), job(3, b"v"), job(4, b"u"), job(5, b"v"))
+        self.assertEqual(twins, {1: b"H:test:2", 4: b"H:test:2", 5: b"H:test:3"})
+        self.assertEqual(self.numbers(), [2, 3])
+
+    def test_many_in_one_transaction(self) -> None:
+        jobs = [job(number, b"%d" % (number % 700)) for number in range(1, 2101)]
+        twins = save(self.store, *jobs)
+        self.assertEqual(
+            twins, {number: b"H:test:%d" % ((number - 1) % 700 + 1) for number in range(701, 2101)}
+        )
+        self.assertEqual(self.numbers(), list(range(1, 701)))
+
+    def test_a_dash_stands_for_the_data(self) -> None:
+        twins = save(
+            self.store,
+            job(1, b"-", b"x"),
+            job(2, b"-", b"x"),
+            job(3, b"-", b"y"),
+            job(4, b"x", b"x"),
+            job(5, b"-", b"x", function=b"other"),
+        )
+        self.assertEqual(twins, {2: b"H:test:1"})
+        self.assertEqual(self.numbers(), [1, 3, 4, 5])
+
+    def test_without_unique_or_data_jobs_are_never_the_same(self) -> None:
+        jobs = [job(1), job(2), job(3, b"-", b""), job(4, b"-", b"")]
+        self.assertEqual(save(self.store, *jobs), {})
+        self.assertEqual(kept(self.store), jobs)
+
+    def test_a_unique_is_free_after_a_removal(self) -> None:
+        save(self.store, job(1, b"u"), job(2, b"-"))
+        self.assertEqual(self.store.write(Changes([job(3, b"u"), job(4, b"-")], [1, 2])), {})
+        self.assertEqual(self.numbers(), [3, 4])
+
+    def test_twins_of_scheduled_jobs(self) -> None:
+        save(self.store, job(1, b"u", run_at=5.0))
+        self.assertEqual(save(self.store, job(2, b"u")), {2: b"H:test:1"})
+
+    # -- removing and changing ----------------------------------------------------------------------
+
+    def test_removals(self) -> None:
+        save(self.store, *(job(number) for number in range(1, 6)), job(6, run_at=5.0))
+        self.store.write(Changes(removals=[2, 4, 6, 2, 99]))
+        self.assertEqual(self.numbers(), [1, 3, 5])
+
+    def test_attempts(self) -> None:
+        save(self.store, job(1), job(2), job(3, run_at=5.0))
+        self.store.write(Changes(attempts={1: 5, 3: 1, 99: 7}))
+        self.assertEqual([job.attempts for job in kept(self.store)], [5, 0, 1])
+
+    def test_all_kinds_of_changes_at_once(self) -> None:
+        save(self.store, job(1), job(2))
+        self.store.write(Changes([job(3), job(4)], [1, 4], {1: 9, 2: 9}))
+        self.assertEqual([(job.number, job.attempts) for job in kept(self.store)], [(2, 9), (3, 0)])
+
+    # -- reading ------------------------------------------------------------------------------------
+
+    def test_backlogs(self) -> None:
+        save(
+            self.store,
+            *(job(number, priority=number % 3) for number in range(1, 10)),
+            job(10, function=b"other"),
+            job(11, run_at=5.0),
+            job(12, function=b"scheduled alone", run_at=5.0),
+        )
+        self.assertEqual(
+            sorted(self.store.backlogs()),
+            [
+                Backlog(b"other", 1, 1),
+                Backlog(b"reverse", 0, 3),
+                Backlog(b"reverse", 1, 3),
+                Backlog(b"reverse", 2, 3),
+            ],
+        )
+
+    def test_fetching_goes_by_place(self) -> None:
+        places = [5, 3, 9, 1, 7]
+        save(self.store, *(job(number, place=place) for number, place in enumerate(places, 1)))
+        save(
+            self.store,
+            job(6, place=4, priority=0),
+            job(7, place=4, function=b"x"),
+            job(8, place=4, run_at=1.0),
+        )
+        fetched = self.store.fetch(b"reverse", 1, 0, 3)
+        self.assertEqual([job.place for job in fetched], [1, 3, 5])
+        fetched = self.store.fetch(b"reverse", 1, 5, 3)
+        self.assertEqual([job.place for job in fetched], [7, 9])
+        self.assertEqual(self.store.fetch(b"reverse", 1, 9, 3), [])
+        self.assertEqual(self.store.fetch(b"unknown", 1, 0, 3), [])
+
+    def test_scheduled_goes_by_place(self) -> None:
+        save(
+            self.store,
+            job(1, place=5, run_at=1.0),
+            job(2, place=3, run_at=9.5, function=b"x"),
+            job(3, place=4),
+        )
+        save(self.store, job(4, place=9, run_at=2.0, priority=0))
+        self.assertEqual([job.number for job in self.store.scheduled(0, 2)], [2, 1])
+        self.assertEqual([job.number for job in self.store.scheduled(5, 2)], [4])
+
+    def test_finding(self) -> None:
+        first, second = (
+            job(1, b"u", b"x" * 5000, submitted=2.0),
+            job(2, b"u", function=b"other", submitted=1.0),
+        )
+        save(self.store, first, second, job(3), job(4, b"-", b"data"), job(5, b"late", run_at=5.0))
+        found = self.store.find(1)
+        assert found is not None
+        self.assertEqual(found._replace(data=b""), first._replace(data=b""))
+        self.assertIsNone(self.store.find(99))
+        newest = self.store.find_unique(b"u")
+        assert newest is not None
+        self.assertEqual(newest.number, 1)
+        late = self.store.find_unique(b"late")
+        assert late is not None
+        self.assertEqual(late.run_at, 5.0)
+        for unknown in (b"", b"-", b"data", b"unknown"):
+            self.assertIsNone(self.store.find_unique(unknown), unknown)
+
+    def test_finding_twins(self) -> None:
+        first, second = job(1, b"u", b"x" * 5000), job(2, b"-", b"\0" * 5000)
+        save(self.store, first, second, job(3), job(4, b"-", b""))
+        self.assertEqual(self.store.find_twin(b"reverse", b"u", b""), first)
+        self.assertEqual(self.store.find_twin(b"reverse", b"-", b"\0" * 5000), second)
+        for unique, data in ((b"", b"data"), (b"-", b""), (b"-", b"other"), (b"unknown", b"")):
+            self.assertIsNone(self.store.find_twin(b"reverse", unique, data), unique)
+        self.assertIsNone(self.store.find_twin(b"other", b"u", b""))
+
+    # -- starting again -----------------------------------------------------------------------------
+
+    def test_every_start_has_a_greater_number(self) -> None:
+        self.assertEqual(self.start, 1)
+        starts = [self.start]
+        for _ in range(3):
+            self.restart()
+            starts.append(self.start)
+        self.assertEqual(starts, sorted(set(starts)))
+
+    def test_jobs_outlive_a_restart(self) -> None:
+        jobs = [job(1, b"u"), job(2, b"-", ALL_BYTES), job(3, run_at=5.0), job(4)]
+        save(self.store, *jobs)
+        self.store.write(Changes(removals=[4], attempts={1: 2}))
+        self.restart()
+        jobs[0] = jobs[0]._replace(attempts=2)
+        # On a store that is shared they get new places.
+        self.assertEqual(sorted(job._replace(place=job.number) for job in kept(self.store)), jobs[:3])
+        self.assertEqual(
+            save(self.store, job(5, b"u"), job(6, b"-", ALL_BYTES)), {5: b"H:test:1", 6: b"H:test:2"}
+        )
+        self.store.write(Changes(removals=[1, 3], attempts={2: 1}))
+        self.assertEqual([(job.number, job.attempts) for job in kept(self.store)], [(2, 1)])
+
+    def test_it_knows_itself(self) -> None:
+        self.assertEqual(self.store.servers(), ["here"])
+
+    def test_nothing_to_adopt(self) -> None:
+        save(self.store, job(1))
+        self.store.renew()
+        self.assertEqual(self.store.adopt(10, 1), [])
+
+    def test_closing_twice(self) -> None:
+        self.store.close()
+        self.store.close()
+
+    # -- all together -------------------------------------------------------------------------------
+
+    def test_it_does_what_a_model_does(self) -> None:
+        chance = random.Random(7)
+        model = ModelStore({}, [])
+        next_number = 1
+        for _ in range(150):
+            saves = []
+            for _ in range(chance.choice([0, 1, 1, 2, 30])):
+                saves.append(_random_job(chance, next_number))
+                next_number += 1
+            removals = [chance.randrange(1, next_number + 3) for _ in range(chance.choice([0, 0, 1, 20]))]
+            attempts = {
+                chance.randrange(1, next_number + 3): chance.randrange(5)
+                for _ in range(chance.choice([0, 2]))
+            }
+            changes = Changes(saves, removals, attempts)
+            self.assertEqual(self.store.write(changes), model.write(changes))
+            self.assertEqual(kept(self.store), kept(model))
+            self.assertEqual(sorted(self.store.backlogs()), sorted(model.backlogs()))
+            unique = chance.choice(_UNIQUES)
+            mine, its = self.store.find_unique(unique), model.find_unique(unique)
+            self.assertEqual(mine and mine.number, its and its.number)
+
+
+_UNIQUES: Final = [b"", b"-", b"a", b"b", b"c", b"d", b"\xff"]
+
+
+def _random_job(chance: random.Random, number: int) -> SavedJob:
+    return job(
+        number,
+        chance.choice(_UNIQUES),
+        chance.choice([b"", b"x", b"y", b"\0"]),
+        function=chance.choice([b"f", b"g"]),
+        priority=chance.randrange(3),
+        run_at=chance.choice([None, None, 1e9]),
+        reducer=chance.choice([None, b"r"]),
+    )

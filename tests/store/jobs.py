@@ -1,0 +1,37 @@
+"""Saved jobs with what a test does not care about filled in."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from txgearman.store.contract import Changes, SavedJob, Store
+
+
+def job(number: int, unique: bytes = b"", data: bytes = b"data", **others: Any) -> SavedJob:
+    """A job of the function ``reverse``, normal priority."""
+    fields: dict[str, Any] = {
+        "place": number,
+        "handle": b"H:test:%d" % number,
+        "function": b"reverse",
+        "priority": 1,
+        "run_at": None,
+        "attempts": 0,
+        "submitted": 1_700_000_000.25,
+        "reducer": None,
+    }
+    return SavedJob(number=number, unique=unique, data=data, **(fields | others))
+
+
+def save(store: Store, *jobs: SavedJob) -> dict[int, bytes]:
+    """Save `jobs` in one transaction."""
+    return store.write(Changes(saves=list(jobs)))
+
+
+def kept(store: Store) -> list[SavedJob]:
+    """All jobs the store's server owns, by place."""
+    found = [
+        job
+        for function, priority, count in store.backlogs()
+        for job in store.fetch(function, priority, 0, count + 1)
+    ]
+    return sorted(found + store.scheduled(0, 1_000_000), key=lambda job: job.place)

@@ -1,0 +1,149 @@
+"""The tables that every database has alike, their version, and making or upgrading them.
+
+How the rows are written fast is each database's own business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+
+from txgearman.errors import StoreError
+from txgearman.store.contract import SavedJob
+
+
+class Bytes(sa.LargeBinary):
+    """Bytes that every driver here takes and gives as they are, so SQLAlchemy need not look at each."""
+
+    cache_ok = True
+
+    def bind_processor(self, dialect: sa.Dialect) -> None:
+        return None
+
+    def result_processor(self, dialect: sa.Dialect, coltype: object) -> None:
+        return None
+
+
+# SQLite takes a column for the number of its rows only if its type is INTEGER.
+_NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+_SECONDS: sa.Double[float] = sa.Double()
+
+TABLES: Final = sa.MetaData()
+
+META: Final = sa.Table(
+    "txgearman_meta",
+    TABLES,
+    sa.Column("version", sa.Integer, nullable=False),
+    sa.Column("starts", _NUMBER, nullable=False),
+)
+"""One row: the version of the tables, and the number of the last start of a server."""
+
+SERVER: Final = sa.Table(
+    "txgearman_server",
+    TABLES,
+    sa.Column("number", _NUMBER, primary_key=True, autoincrement=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("lease_end", _SECONDS, nullable=False),
+    sa.Column("dead", sa.Boolean, nullable=False),
+)
+"""The starts that own jobs; `lease_end` is seconds since the epoch by the database's clock. Once `dead`
+is set others may adopt the jobs, so it never goes back. Without a row where a store is not shared."""
+
+JOB: Final = sa.Table(
+    "txgearman_job",
+    TABLES,
+    sa.Column("number", _NUMBER, primary_key=True, autoincrement=False),
+    sa.Column("place", _NUMBER, nullable=False),
+    sa.Column("handle", Bytes, nullable=False),
+    sa.Column("function", Bytes, nullable=False),
+    sa.Column("unique", Bytes, nullable=False),
+    sa.Column("priority", sa.SmallInteger, nullable=False),
+    sa.Column("run_at", _SECONDS),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("submitted", _SECONDS, nullable=False),
+    sa.Column("reducer", Bytes),
+    sa.Column("owner", _NUMBER, nullable=False),
+    sa.Column("unique_key", Bytes),
+    # Last, because SQLite would have to walk through long data to what stands behind it.
+    sa.Column("data", Bytes, nullable=False),
+)
+"""The jobs. `owner` is the number of a server's start, 0 where a store is not shared. `unique_key` says
+which jobs are the same, see `unique_key`."""
+
+_keyed = JOB.c.unique_key.is_not(None)
+_scheduled = JOB.c.run_at.is_not(None)
+# Jobs without a unique, which are most, cost the first nothing; the others serve jobs in their order,
+# and the jobs of a dead server those of high priority first.
+sa.Index(
+    "txgearman_job_unique",
+    JOB.c.unique_key,
+    JOB.c.function,
+    unique=True,
+    sqlite_where=_keyed,
+    postgresql_where=_keyed,
+)
+sa.Index(
+    "txgearman_job_queue",
+    JOB.c.owner,
+    JOB.c.priority,
+    JOB.c.function,
+    JOB.c.place,
+    sqlite_where=~_scheduled,
+    postgresql_where=~_scheduled,
+)
+sa.Index(
+    "txgearman_job_scheduled", JOB.c.owner, JOB.c.place, sqlite_where=_scheduled, postgresql_where=_scheduled
+)
+
+SAVED: Final = [JOB.c[name] for name in SavedJob._fields]
+"""The columns that a `SavedJob` is made of, in its order."""
+
+WRITTEN: Final = [*SAVED, JOB.c.owner, JOB.c.unique_key]
+"""The columns of a new row in the order in which `new_row` gives them."""
+
+Upgrade = Callable[[sa.Connection], Any]
+
+UPGRADES: Final[Sequence[Upgrade]] = ()
+"""What makes each version of the tables from the one before; the first makes version 2 of version 1.
+Each runs in the transaction that changes the version."""
+
+_FIRST_VERSION: Final = 1
+
+
+def newest_version() -> int:
+    """The version of the tables that this program works with."""
+    return _FIRST_VERSION + len(UPGRADES)
+
+
+def found_version(connection: sa.Connection) -> int | None:
+    """The version of the tables in the database; None if it has none of ours.
+
+    Raises `StoreError` for tables of ours that say no version.
+    """
+    if not sa.inspect(connection).has_table(META.name):
+        return None
+    version = connection.scalar(sa.select(META.c.version))
+    if version is None:
+        raise StoreError(f"the table {META.name} is empty: this is no database of a job server")
+    return int(version)
+
+
+def create(connection: sa.Connection) -> None:
+    """Make the tables in a database without."""
+    TABLES.create_all(connection, checkfirst=False)
+    connection.execute(META.insert().values(version=newest_version(), starts=0))
+
+
+def upgrade(connection: sa.Connection, version: int) -> None:
+    """Make the newest tables out of those of `version`."""
+    for step in UPGRADES[version - _FIRST_VERSION :]:
+        step(connection)
+    connection.execute(META.update().values(version=newest_version()))
+
+
+def next_start(connection: sa.Connection) -> int:
+    """The number of a new start; another transaction that asks waits for the end of this one."""
+    connection.execute(META.update().values(starts=META.c.starts + 1))
+    return int(connection.scalar(sa.select(META.c.starts)) or 0)

@@ -1,0 +1,55 @@
+"""From the URL that names a database to the store on it. Loads a database's library only when it is named."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
+
+from txgearman.errors import StoreError
+
+if TYPE_CHECKING:
+    from txgearman.store.contract import Store
+
+
+class _Kind(NamedTuple):
+    """A kind of database: the class of its store, and what SQLAlchemy calls its driver."""
+
+    module: str
+    store: str
+    driver: str
+    library: str
+    extra: str
+
+
+_SQLITE: Final = _Kind("txgearman.store.sqlite", "SqliteStore", "sqlite+pysqlite", "sqlite3", "store")
+
+KINDS: Final = {"sqlite": _SQLITE}
+"""The databases there are, by the scheme of their URLs."""
+
+
+def open_store(url: str) -> Store:
+    """The store on the database that `url` names. Nothing is connected before its `open`.
+
+    ``sqlite:///queue.db`` is a file in the working folder, ``sqlite:////var/lib/gearman/queue.db`` one by its
+    whole path.
+    Raises `StoreError`, in words for the operator, for a URL that names no such database and for a library
+    that is not installed.
+    """
+    scheme, separator, _ = url.partition("://")
+    kind = KINDS.get(scheme)
+    if kind is None or not separator:
+        known = ", ".join(f"{name}://" for name in KINDS)
+        raise StoreError(f"not the URL of a store, which begins with one of {known}: {url}")
+    for library in ("sqlalchemy", kind.library):
+        if find_spec(library) is None:
+            raise StoreError(
+                f"{scheme}:// needs {library}, which is not installed: pip install 'txgearman[{kind.extra}]'"
+            )
+    import sqlalchemy as sa
+
+    try:
+        parsed = sa.make_url(url).set(drivername=kind.driver)
+    except (sa.exc.ArgumentError, ValueError) as error:
+        raise StoreError(f"not the URL of a store: {error}") from error
+    return cast("Store", getattr(import_module(kind.module), kind.store)(parsed))
