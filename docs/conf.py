@@ -8,6 +8,8 @@ from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
 
 from txgearman import __version__
+from txgearman.server.options import options_of
+from txgearman.server.settings import FunctionSettings
 from txgearman.server.twistd import OPTIONS
 
 project = "txgearman"
@@ -39,22 +41,34 @@ def make_readable(_app: Any, _what: str, _name: str, _obj: Any, _options: Any, *
 
 
 class GearmandOptions(Directive):
-    """The table of the options of ``twistd gearmand``, made of their descriptions in the code."""
+    """The table of the options of ``twistd gearmand``, made of their descriptions in the code; with the
+    argument ``functions`` that of the settings of functions in the configuration file."""
+
+    optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        rows = [["Option", "Short", "Default", "Meaning"]]
-        for option in OPTIONS:
-            short = f"``-{option.short}``" if option.short else ""
-            rows.append([f"``--{option.name}``", short, option.shown, option.meaning])
-        # Twisted's own.
-        rows += [["``--version``", "", "", "Print the version and exit."]]
-        rows += [["``--help``", "", "", "Print the options and exit."]]
-        lines = [".. list-table::", "   :header-rows: 1", "   :widths: 24, 8, 18, 50", ""]
+        rows = self.of_functions() if self.arguments == ["functions"] else self.of_the_server()
+        lines = [".. list-table::", "   :header-rows: 1", ""]
         for first, *others in rows:
             lines += [f"   * - {first}", *(f"     - {cell}" for cell in others)]
         table = nodes.container()
         self.state.nested_parse(StringList(lines, "options"), 0, table)
         return table.children
+
+    def of_the_server(self) -> list[list[str]]:
+        rows = [["Option", "Default", "Meaning", "Reload"]]
+        for option in OPTIONS:
+            short = f", ``-{option.short}``" if option.short else ""
+            live = "yes" if option.live else ""
+            rows.append([f"``--{option.name}``{short}", option.shown, option.meaning, live])
+        # Twisted's own.
+        rows += [["``--version``", "", "Print the version and exit.", ""]]
+        rows += [["``--help``", "", "Print the options and exit.", ""]]
+        return rows
+
+    def of_functions(self) -> list[list[str]]:
+        options = options_of(FunctionSettings)
+        return [["Key", "Meaning"], *([f"``{option.name}``", option.meaning] for option in options)]
 
 
 def setup(app: Any) -> None:

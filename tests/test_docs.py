@@ -503,6 +503,15 @@ class Tables(SynchronousTestCase):
             self.assertRegex(option.meaning, r"^[A-Z].*\.$", option.name)
             self.assertEqual(option.meaning.count("``") % 2, 0, option.name)
 
+    def test_configuration_file(self) -> None:
+        options = Options()
+        options.parseOptions(["--config", str(EXAMPLES / "gearmand.toml")])
+        policy = options.settings.policy
+        self.assertEqual(options.settings.max_packet, 16 * 1024 * 1024)
+        self.assertEqual(policy.rules_for(b"image-resize").time_limit, 600)
+        self.assertEqual(policy.rules_for(b"send-mail").retries, 10)
+        self.assertEqual(policy.rules_for(b"send-mail").limits, (100_000,) * 3)
+
     def test_limits(self) -> None:
         for _what, value, constant in table("server.rst", "What"):
             module, name = literal(constant).rsplit(".", 1)
@@ -565,7 +574,7 @@ class Texts(SynchronousTestCase):
             re.findall(r'(?:example|application_file)\(\s*"(.+?)"', Path(__file__).read_text("utf-8"))
         )
         # Run in a loop; imported by the examples of tests; compared with what was said; replayed.
-        tested |= {"client.py", "many.py", "thumbnails.py", "admin.txt"}
+        tested |= {"client.py", "many.py", "thumbnails.py", "admin.txt", "gearmand.toml"}
         tested |= {"delayed_reverse_client.txt", "delayed_reverse_worker.txt"}
         self.assertEqual({path.name for path in EXAMPLES.iterdir() if path.is_file()}, tested)
         self.assertEqual([name for name in tested if f"examples/{name}" not in text], [])
@@ -586,8 +595,9 @@ class Texts(SynchronousTestCase):
 
         self.patch(twistd, "check_endpoint", check)
         for line in lines:
-            if "--help" not in line:
-                Options().parseOptions(shlex.split(line))
+            if "--help" not in line and "--check-config" not in line:
+                arguments = shlex.split(line.replace("gearmand.toml", str(EXAMPLES / "gearmand.toml")))
+                Options().parseOptions(arguments)
 
     def test_version(self) -> None:
         changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -117,7 +117,9 @@ class OptionTest(SynchronousTestCase):
             ("time", True),
             ("time", [1]),
         ):
-            self.assert_refused(OPTIONS[name], OPTIONS[name].of_toml, value, repr(value))
+            self.assert_refused(
+                OPTIONS[name], OPTIONS[name].of_toml, value, f"not {value!r}".replace("T", "t")
+            )
 
     def test_verify(self) -> None:
         verify(Example())

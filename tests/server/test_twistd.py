@@ -141,6 +141,29 @@ class RunningTest(TestCase):
             await close(client)
 
     @on_reactor
+    async def test_sighup_reads_the_configuration_again(self) -> None:
+        with tempfile.TemporaryDirectory(prefix="txgearman-twistd-") as folder:
+            file = Path(folder) / "gearmand.toml"
+            file.write_text("[functions.f]\nqueue-limit = 1\n")
+            async with twistd(f"--config={file}", "--handle-prefix=P") as server:
+                client = await connect(server.port)
+                submit = req(18, b"f", b"", b"x")
+                self.assertEqual(await client.ask(submit, b"1"), res(8, b"P:1"))
+                self.assertIn(b"QUEUE_ERROR", await client.ask(submit, b"full"))
+                file.write_text("[functions.f]\nqueue-limit = 2\n")
+                server.signal(signal.SIGHUP)
+                await server.program.wrote(b"Changed: functions.f")
+                self.assertEqual(await client.ask(submit, b"2"), res(8, b"P:2"))
+                file.write_text("[functions.f]\nqueue-limits = 3\n")
+                server.signal(signal.SIGHUP)
+                await server.program.wrote(b"gearmand.toml:2: unknown key 'queue-limits'")
+                self.assertIn(b"QUEUE_ERROR", await client.ask(submit, b"full"))
+                self.assertEqual(await client.ask(b"status\n", b".\n"), b"f\t2\t0\t0\n.\n")
+                server.signal(signal.SIGTERM)
+                await self.assert_ended_by(signal.SIGTERM, server)
+                await close(client)
+
+    @on_reactor
     async def test_shutdown(self) -> None:
         async with twistd() as server:
             line = await connect(server.port)
@@ -255,6 +278,24 @@ class RefusedTest(TestCase):
     @on_reactor
     async def test_a_wrong_value(self) -> None:
         self.assert_one_clear_line(await refused("--max-packet=tiny"), "tiny")
+
+    @on_reactor
+    async def test_a_wrong_configuration(self) -> None:
+        with tempfile.TemporaryDirectory(prefix="txgearman-twistd-") as folder:
+            file = Path(folder) / "gearmand.toml"
+            file.write_text("\nmax-paket = 5\n")
+            for option in ("--exceptions", "--check-config"):
+                result = await refused(f"--config={file}", option)
+                said = f"{file}:2: unknown key 'max-paket'; did you mean 'max-packet'?"
+                self.assertEqual((result[0], result[2].strip()), (1, said))
+
+    @on_reactor
+    async def test_a_right_configuration_is_only_checked(self) -> None:
+        with tempfile.TemporaryDirectory(prefix="txgearman-twistd-") as folder:
+            file = Path(folder) / "gearmand.toml"
+            file.write_text("max-packet = '5M'\n")
+            code, output, errors = await refused(f"--config={file}", "--check-config")
+        self.assertEqual((code, output, errors), (0, "The configuration is right.\n", ""))
 
     @on_reactor
     async def test_a_wrong_endpoint(self) -> None:

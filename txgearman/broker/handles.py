@@ -75,31 +75,6 @@ class Handles:
         if not chunk and chunk is not self.newest:
             del self._chunks[number]
 
-    def last(self) -> int:
-        """The number of the handle that was given last."""
-        return self._last
-
-    def number(self, job: Job) -> int:
-        """The number of a job's handle."""
-        return int(job.handle.rpartition(b":")[2])
-
-    def behind(self, number: int) -> list[Job]:
-        """The live jobs of the chunk of handles that goes on behind `number`, or of the next that has any,
-        in the order of their handles; at most a chunk's length of them. Empty when there are none.
-
-        A job is listed once, by the handle it was given first.
-        """
-        first = (number + 1) >> CHUNK_BITS
-        for place, chunk in self._chunks.items():
-            if place < first:
-                continue
-            jobs = [job for handle, job in chunk.items() if handle == job.handle]
-            if place == first:
-                jobs = [job for job in jobs if self.number(job) > number]
-            if jobs:
-                return jobs
-        return []
-
     def __iter__(self) -> Iterator[tuple[bytes, Job]]:
         """All handles with their jobs, in the order they were made; those made meanwhile may be left out."""
         yield from list(self._others.items())

@@ -33,7 +33,8 @@ class FunctionRules:
 
     `limits` are by priority how many jobs the function may have when one more is to be let in, None for no
     limit. `time_limit`: seconds after which a running job is given to another worker; a shorter limit that
-    the worker has set itself holds. `retries`, `submit_rate`, `submit_burst`: as those of `Policy`.
+    the worker has set itself holds, and 0 is no limit. `retries`, `submit_rate`, `submit_burst`: as those of
+    `Policy`.
     """
 
     limits: tuple[int | None, ...] | None = None

@@ -52,6 +52,11 @@ class GearmanServerFactory(Factory):
         self._unflushed: list[GearmanServerProtocol] = []
         self._stopping: Deferred[None] | None = None
 
+    def reconfigure(self, settings: Settings) -> None:
+        """Obey other settings from now on, which differ in what can be changed while the server runs."""
+        self.broker.change_policy(settings.policy)
+        self.settings = settings
+
     def _make_broker(self, keeper: Keeper | None = None, last_number: int = 0) -> Broker:
         return Broker(
             self.settings.policy,

@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from enum import Enum
-from typing import Any, Final
+from typing import Any, Final, TypeVar, cast
+
+T = TypeVar("T")
 
 _SIZES: Final = {"k": 1024, "m": 1024**2, "g": 1024**3}
 _TIMES: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -71,11 +74,13 @@ _seconds: Final = _suffixed(_TIMES, _finite)
 
 FLAG: Final = Kind("true or false", lambda _text: True, _only(bool))
 INTEGER: Final = Kind("a whole number", int, _only(int))
+NUMBER: Final = Kind("a number", _finite, _only(int, float))
 SIZE: Final = Kind("a number of bytes, with K, M or G behind it if wanted", _size, _text_or(_size, int))
 SECONDS: Final = Kind(
     "a number of seconds, with s, m, h or d behind it if wanted", _seconds, _text_or(_seconds, int, float)
 )
 TEXT: Final = Kind("text", str, _only(str))
+PATH: Final = Kind("the path of a file", os.path.abspath, _only(str))
 TEXTS: Final = Kind("text, or a list of texts", lambda text: (text,), _texts, repeated=True)
 
 
@@ -117,7 +122,8 @@ class Option:
         try:
             converted = convert(value)
         except (TypeError, ValueError, OverflowError):
-            raise ValueError(f"{self.name} must be {self.kind.called}, not {value!r}") from None
+            said = str(value).lower() if isinstance(value, bool) else repr(value)
+            raise ValueError(f"{self.name} must be {self.kind.called}, not {said}") from None
         self.verify(converted)
         return converted
 
@@ -154,8 +160,9 @@ def option(
     `default` is its value if nothing is said, or what makes it. `meaning` are sentences for operators, with
     code in double backquotes. `kind` follows from the default, if it is not given. `name` is the field's,
     with hyphens, if it is not given. `short` is a letter. `shown` is how the default is written, if not as it
-    is. `live` means that a reload of the configuration can change it. `least` and `most` are bounds.
-    `check` raises `ValueError` for what cannot be, with a text that goes on behind the option's name.
+    is. `live` means that a reload of the configuration changes it: nobody may keep a copy of its value.
+    `least` and `most` are bounds. `check` raises `ValueError` for what cannot be, with a text that goes on
+    behind the option's name.
     """
     if kind is None:
         kind = _kind_of(default)
@@ -190,6 +197,24 @@ def options_of(settings: type) -> tuple[Option, ...]:
             name, *rest = each.metadata[Option]
             found.append(Option(each.name, name or each.name.replace("_", "-"), *rest))
     return tuple(found)
+
+
+def with_live(before: T, wanted: T) -> tuple[T, list[str], list[str]]:
+    """What settings become that run as `before` when `wanted` is asked for: the live options change.
+
+    Returns them, the names of the options that changed, and of those that would have to.
+    """
+    changed = [
+        each
+        for each in options_of(type(before))
+        if getattr(before, each.attribute) != getattr(wanted, each.attribute)
+    ]
+    values = {each.attribute: getattr(wanted, each.attribute) for each in changed if each.live}
+    return (
+        replace(cast(Any, before), **values),
+        [each.name for each in changed if each.live],
+        [each.name for each in changed if not each.live],
+    )
 
 
 def verify(settings: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.application.service import MultiService
@@ -16,6 +17,7 @@ from twisted.logger import Logger
 
 from txgearman.errors import StoreError
 from txgearman.server.factory import GearmanServerFactory
+from txgearman.server.options import with_live
 from txgearman.server.saving import Saver, one_thread
 from txgearman.server.settings import Settings, web_endpoint
 from txgearman.store.contract import Store
@@ -172,6 +174,22 @@ class GearmanService(MultiService):
         if saver is not None and self._end_thread is not None:
             await saver.close()
             self._end_thread()
+
+    def reconfigure(self, settings: Settings) -> tuple[list[str], list[str]]:
+        """Obey other settings, as far as they can be changed while the server runs.
+
+        Returns the names of what changed, and of what would have to and needs a new start. Connections and
+        jobs stay.
+        """
+        merged, changed, waiting = with_live(self.settings, settings)
+        before, after = self.settings.functions, settings.functions
+        changed += [
+            f"functions.{name}" for name in {**before, **after} if before.get(name) != after.get(name)
+        ]
+        merged = replace(merged, functions=after)
+        self.factory.reconfigure(merged)
+        self.settings = merged
+        return changed, waiting
 
     def shut_down(self, graceful: bool) -> None:
         """End the server: at once, or `graceful`, which means that nobody new is let in and the end

@@ -6,13 +6,15 @@ To add an option is to add a field here with `option`; `options` says what follo
 from __future__ import annotations
 
 import platform
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
 
-from txgearman.broker.policy import UNLIMITED, FunctionOrder, Policy
+from txgearman.broker.job import PRIORITIES
+from txgearman.broker.policy import UNLIMITED, FunctionOrder, FunctionRules, Policy
 from txgearman.keepalive import MAX_KEEPALIVE, Keepalive
-from txgearman.server.options import SIZE, TEXT, option, verify
-from txgearman.wire.limits import MAX_HANDLE, MAX_PACKET
+from txgearman.server.options import INTEGER, NUMBER, PATH, SECONDS, SIZE, TEXT, Kind, option, verify
+from txgearman.wire.limits import MAX_FUNCTION, MAX_HANDLE, MAX_PACKET
 
 DEFAULT_ENDPOINT: Final = "tcp:4730:interface=127.0.0.1"
 """Where the server listens if nothing is said: Gearman's port, for this machine only."""
@@ -45,12 +47,85 @@ def web_endpoint(where: str) -> str:
     return f"tcp:{where}:interface=127.0.0.1" if where.isdecimal() else where
 
 
+def check_function_name(name: str) -> None:
+    """Raises `ValueError` for what is no name of a function, and no pattern for one."""
+    if not 0 < len(name.encode()) <= MAX_FUNCTION:
+        raise ValueError(f"the name of a function must have 1 to {MAX_FUNCTION} bytes, not {name!r}")
+
+
+def _limits(value: Any) -> tuple[int, ...]:
+    numbers = [value] * PRIORITIES if type(value) is int else value
+    if type(numbers) is not list or [type(number) for number in numbers] != [int] * PRIORITIES:
+        raise TypeError
+    if min(numbers) < 0:
+        raise ValueError
+    return tuple(numbers)
+
+
+def _limits_of_text(text: str) -> tuple[int, ...]:
+    numbers = [int(number) for number in text.split(",")]
+    return _limits(numbers if len(numbers) > 1 else numbers[0])
+
+
+LIMITS: Final = Kind(
+    "a number of jobs, or a list of one for high, normal and low priority", _limits_of_text, _limits
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionSettings:
+    """The settings of one function, or of those whose name fits a pattern; None where nothing is said.
+
+    `queue_limit` holds three numbers, by priority. Raises `ValueError` for a value that cannot be.
+    """
+
+    queue_limit: tuple[int, ...] | None = option(
+        None,
+        "A new job is refused with QUEUE_ERROR while the function has so many jobs or more, running ones "
+        "included. A list of three numbers is for new jobs of high, normal and low priority. 0 is no limit.",
+        kind=LIMITS,
+    )
+    time_limit: float | None = option(
+        None,
+        "Seconds after which a running job is taken from its worker and given to another, as with "
+        "CAN_DO_TIMEOUT; of the two limits the shorter one holds. 0 is no limit.",
+        kind=SECONDS,
+        least=0,
+    )
+    retries: int | None = option(
+        None, "As ``job-retries``, for the jobs of this function.", least=UNLIMITED, kind=INTEGER
+    )
+    submit_rate: float | None = option(
+        None,
+        "How many new jobs a second the function takes; one more is refused with RATE_EXCEEDED. "
+        "0 is no limit.",
+        kind=NUMBER,
+        least=0,
+    )
+    submit_burst: int | None = option(
+        None,
+        "How many of them may come at once. 0 is as many as the rate, and at least one.",
+        kind=INTEGER,
+        least=0,
+    )
+
+    def __post_init__(self) -> None:
+        verify(self)
+
+    @property
+    def rules(self) -> FunctionRules:
+        """The part that is the broker's."""
+        limits = None if self.queue_limit is None else tuple(limit or None for limit in self.queue_limit)
+        return FunctionRules(limits, self.time_limit, self.retries, self.submit_rate, self.submit_burst)
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """The settings of a server; raises `ValueError` for a value that cannot be.
 
     The attributes are named as the options of ``twistd gearmand``, with underscores, but for `wakeup`
-    (``--worker-wakeup``). `listen` is a tuple.
+    (``--worker-wakeup``). `listen` is a tuple. `functions` are settings by the name of a function, in which
+    ``*`` stands for any letters.
     """
 
     listen: tuple[str, ...] = option(
@@ -64,6 +139,7 @@ class Settings:
         "How many workers may lose a job before it fails. -1 is no limit. 0 and 1 are the same: the job "
         "fails with the first worker that loses it. A time limit that expires counts as a loss.",
         short="j",
+        live=True,
         least=UNLIMITED,
     )
     wakeup: int = option(
@@ -71,6 +147,7 @@ class Settings:
         "How many sleeping workers are woken for a job. 0 wakes all.",
         name="worker-wakeup",
         short="w",
+        live=True,
         least=0,
     )
     order: FunctionOrder = option(
@@ -93,6 +170,7 @@ class Settings:
         MAX_PACKET,
         "The largest body of a packet in bytes, 1024 to 4294967295. K, M and G may follow the number.",
         kind=SIZE,
+        live=True,
         least=SMALLEST_MAX_PACKET,
         most=_LARGEST_MAX_PACKET,
     )
@@ -100,6 +178,7 @@ class Settings:
         False,
         "Send WORK_EXCEPTION also to clients that did not ask for it by OPTION_REQ. "
         "The others get WORK_FAIL.",
+        live=True,
     )
     store: str | None = option(
         None,
@@ -113,11 +192,16 @@ class Settings:
         0,
         "Seconds of silence on a connection before TCP keepalive probes. 0 is the system's own value, here "
         "and below.",
+        live=True,
         least=0,
         most=MAX_KEEPALIVE.idle,
     )
-    keepalive_interval: int = option(0, "Seconds between the probes.", least=0, most=MAX_KEEPALIVE.interval)
-    keepalive_count: int = option(0, "Lost probes that end a connection.", least=0, most=MAX_KEEPALIVE.count)
+    keepalive_interval: int = option(
+        0, "Seconds between the probes.", live=True, least=0, most=MAX_KEEPALIVE.interval
+    )
+    keepalive_count: int = option(
+        0, "Lost probes that end a connection.", live=True, least=0, most=MAX_KEEPALIVE.count
+    )
     web: str | None = option(
         None,
         "Where the dashboard and the HTTP interface listen: a port, for this machine only, or a Twisted "
@@ -128,10 +212,15 @@ class Settings:
         None,
         "A file with a token of at least 16 characters. Whoever wants to change something there must show "
         "it. Without a token that is left to connections from this machine.",
+        kind=PATH,
     )
+
+    functions: Mapping[str, FunctionSettings] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         verify(self)
+        for name in self.functions:
+            check_function_name(name)
 
     @property
     def keepalive(self) -> Keepalive:
@@ -152,6 +241,7 @@ class Settings:
             wakeup=self.wakeup,
             order=self.order,
             round_robin=self.round_robin,
+            functions=tuple((name.encode(), settings.rules) for name, settings in self.functions.items()),
         )
 
 

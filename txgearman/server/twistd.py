@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any, Final, TypeVar
 
@@ -14,8 +15,9 @@ from twisted.logger import Logger
 from twisted.python.usage import Options as TwistedOptions
 from twisted.python.usage import UsageError
 
+from txgearman.server.configuration import Configuration, ConfigurationError, read_configuration
 from txgearman.server.memory import MemoryService, tune_collector
-from txgearman.server.options import Option, options_of
+from txgearman.server.options import PATH, Option, option, options_of, with_live
 from txgearman.server.service import GearmanService, check_endpoint, make_service
 from txgearman.server.settings import ProcessSettings, Settings
 from txgearman.version import VERSION
@@ -24,7 +26,23 @@ _log = Logger()
 
 T = TypeVar("T")
 
-OPTIONS: Final = (*options_of(Settings), *options_of(ProcessSettings))
+
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """What only the command line can say, and no configuration file."""
+
+    config: str | None = option(
+        None,
+        "A configuration file in TOML, with these options and more. What the command line says holds before "
+        "it. SIGHUP reads it again.",
+        kind=PATH,
+        short="c",
+    )
+    check_config: bool = option(False, "Say whether options and configuration file are right, and exit.")
+
+
+CONFIGURABLE: Final = (*options_of(Settings), *options_of(ProcessSettings))
+OPTIONS: Final = (*options_of(CommandLine), *CONFIGURABLE)
 
 
 def _help(each: Option) -> str:
@@ -59,15 +77,33 @@ class Options(TwistedOptions):
         from twisted.internet import reactor
 
         try:
-            said = {each.name: self._said(each) for each in OPTIONS if self.get(each.name) not in (None, 0)}
-            self.settings = _make(Settings, said)
-            self.process = _make(ProcessSettings, said)
+            # Once and for all: what is relative to the current folder must stay so when that changes.
+            self._said = {
+                each.name: self._value(each) for each in OPTIONS if self.get(each.name) not in (None, 0)
+            }
+            self.settings, self.process = self.read()
             for description in self.settings.endpoints:
                 check_endpoint(reactor, description)
+        except ConfigurationError as error:
+            # Without all the help that twistd puts ahead of a UsageError.
+            raise SystemExit(str(error)) from None
         except ValueError as error:
             raise UsageError(str(error)) from None
+        if self["check-config"]:
+            print("The configuration is right.")
+            raise SystemExit(0)
 
-    def _said(self, each: Option) -> Any:
+    def read(self) -> tuple[Settings, ProcessSettings]:
+        """What the configuration file, read anew, and the command line say. Raises `ValueError`."""
+        path = self._said.get("config")
+        file = Configuration() if path is None else read_configuration(path, CONFIGURABLE)
+        said = {**file.said, **self._said}
+        return (
+            replace(_make(Settings, said), functions=file.functions),
+            _make(ProcessSettings, said),
+        )
+
+    def _value(self, each: Option) -> Any:
         """The value that the command line gives to an option."""
         if each.kind.repeated:
             return tuple(value for text in self[each.name] for value in each.of_text(text))
@@ -95,19 +131,43 @@ def _make(settings: type[T], said: dict[str, Any]) -> T:
     return settings(**{each.attribute: said[each.name] for each in options_of(settings) if each.name in said})
 
 
-class _GracefulSignal(Service):
-    """SIGUSR1 means a graceful shutdown, as for gearmand."""
+class _Signals(Service):
+    """SIGUSR1 means a graceful shutdown, as for gearmand; SIGHUP that the configuration is read again."""
 
-    def __init__(self, server: GearmanService, reactor: Any) -> None:
+    def __init__(self, server: GearmanService, options: Options, reactor: Any) -> None:
         self._server = server
+        self._options = options
         self._reactor = reactor
 
     def startService(self) -> None:
         super().startService()
-        signal.signal(signal.SIGUSR1, self._received)
+        signal.signal(signal.SIGUSR1, self._shut_down)
+        signal.signal(signal.SIGHUP, self._reload)
 
-    def _received(self, _number: int, _frame: FrameType | None) -> None:
+    def _shut_down(self, _number: int, _frame: FrameType | None) -> None:
         self._reactor.callFromThread(self._server.shut_down, graceful=True)
+
+    def _reload(self, _number: int, _frame: FrameType | None) -> None:
+        self._reactor.callFromThread(reload_configuration, self._server, self._options)
+
+
+def reload_configuration(server: GearmanService, options: Options) -> None:
+    """Read the configuration again and obey it, as far as that needs no new start. What was accepted stays.
+
+    Says in the log what changed. A configuration that is wrong changes nothing.
+    """
+    try:
+        settings, process = options.read()
+    except ValueError as error:
+        _log.error("The configuration is wrong, nothing was changed: {error}", error=error)
+        return
+    changed, waiting = server.reconfigure(settings)
+    options.process, changed_too, waiting_too = with_live(options.process, process)
+    changed += changed_too
+    waiting += waiting_too
+    _log.info("Configuration read again. Changed: {changed}", changed=", ".join(changed) or "nothing")
+    if waiting:
+        _log.warn("Not changed, as it needs a new start: {waiting}", waiting=", ".join(waiting))
 
 
 def _raise_file_limit(wanted: int) -> None:
@@ -142,5 +202,5 @@ def makeService(options: Options) -> IService:
     _raise_file_limit(options.process.file_descriptors)
     tune_collector()
     MemoryService(lambda: server.factory.broker.total, reactor).setServiceParent(server)
-    _GracefulSignal(server, reactor).setServiceParent(server)
+    _Signals(server, options, reactor).setServiceParent(server)
     return server
