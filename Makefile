@@ -40,8 +40,8 @@ format: $(VENV)/.development
 docs: $(VENV)/.development
 	$(BIN)/sphinx-build -b html docs docs/_build/html
 
-# txgearman and gearmand in turn, as a table; ARGS are those of benchmarks/run.py.
-bench: $(VENV)/.runtime
+# txgearman and gearmand, and clients and workers, in turn, as tables; ARGS are those of benchmarks/run.py.
+bench: $(VENV)/.development
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
 clean:

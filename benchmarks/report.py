@@ -10,15 +10,16 @@ from benchmarks.results import (
     BUSY,
     DISTURBED,
     FLOOR,
-    OURS,
     THEIRS,
     Comparison,
     DepthRate,
     IdleMemory,
     JobMemory,
+    LibraryComparison,
     Results,
     Spread,
 )
+from benchmarks.workloads import OURS
 
 NONE: Final = "n/a"
 
@@ -32,8 +33,8 @@ class Table:
     rows: Sequence[tuple[str, ...]]
 
 
-def tables(results: Results) -> list[Table]:
-    """The tables that have rows."""
+def of_servers(results: Results) -> list[Table]:
+    """The tables of the servers that have rows."""
     made = [
         _comparison(results.comparisons),
         _cost(results.comparisons),
@@ -45,16 +46,20 @@ def tables(results: Results) -> list[Table]:
     return [table for table in made if table.rows]
 
 
+def of_libraries(results: Results) -> list[Table]:
+    """The tables of clients and workers that have rows."""
+    return [table for table in [_libraries(results.libraries)] if table.rows]
+
+
 def as_text(results: Results) -> str:
     """All tables for a terminal."""
-    return "\n".join(
-        [*map(_text, tables(results)), *_warnings(results.comparisons, results.environment["cores"])]
-    )
+    tables = [*of_servers(results), *of_libraries(results)]
+    return "\n".join([*map(_text, tables), *_warnings(results.comparisons, results.environment["cores"])])
 
 
-def as_rst(results: Results) -> str:
-    """All tables as reStructuredText ``list-table`` directives."""
-    return "\n".join(_rst(table) for table in tables(results))
+def as_rst(tables: Sequence[Table]) -> str:
+    """Tables as reStructuredText ``list-table`` directives."""
+    return "\n".join(_rst(table) for table in tables)
 
 
 # -- the tables ---------------------------------------------------------------------------------
@@ -125,6 +130,35 @@ def _floor(comparisons: Sequence[Comparison]) -> Table:
         if row.rate(FLOOR) is not None
     ]
     return Table("Against a bare Twisted protocol", heads, rows)
+
+
+def _libraries(comparisons: Sequence[LibraryComparison]) -> Table:
+    heads = (
+        "workload",
+        "library",
+        "jobs/s",
+        "txgearman to it",
+        "min..max",
+        "target",
+        "µs of CPU per job",
+        "share of a core",
+        "server's cores busy",
+    )
+    rows = [
+        (
+            row.workload.name,
+            library,
+            _count(row.rate(library)),
+            *_ratio(None if library == OURS else row.ratio(library)),
+            _verdict(row.workload.target, row.ratio(library)) if library in row.workload.aimed_at else NONE,
+            _cell(row.middle(library, "cpu_per_job"), unit=1e-6, digits=1),
+            _cell(row.middle(library, "share"), digits=2),
+            _cell(row.middle(library, "server_share"), digits=2),
+        )
+        for row in comparisons
+        for library in row.samples
+    ]
+    return Table("One client process or one worker process on gearmand", heads, rows)
 
 
 def _depths(depths: Sequence[DepthRate]) -> Table:
@@ -204,7 +238,7 @@ def _warnings(comparisons: Sequence[Comparison], cores: int) -> list[str]:
 
 
 def _count(value: float | None) -> str:
-    return NONE if value is None else f"{value:,.0f}"
+    return _cell(value)
 
 
 def _mebibytes(value: float) -> str:
@@ -216,7 +250,10 @@ def _ratio(ratio: Spread | None) -> tuple[str, str]:
 
 
 def _target(row: Comparison) -> str:
-    target, ratio = row.workload.target, row.ratio(THEIRS)
+    return _verdict(row.workload.target, row.ratio(THEIRS))
+
+
+def _verdict(target: float | None, ratio: Spread | None) -> str:
     if target is None:
         return NONE
     if ratio is None:
@@ -228,7 +265,11 @@ def _pair(row: Comparison, what: str, unit: float = 1, digits: int = 0) -> str:
     values = [row.middle(server, what) for server in (OURS, THEIRS)]
     if values == [None, None]:
         return NONE
-    return " / ".join(NONE if value is None else f"{value / unit:,.{digits}f}" for value in values)
+    return " / ".join(_cell(value, unit, digits) for value in values)
+
+
+def _cell(value: float | None, unit: float = 1, digits: int = 0) -> str:
+    return NONE if value is None else f"{value / unit:,.{digits}f}"
 
 
 # -- layouts ------------------------------------------------------------------------------------

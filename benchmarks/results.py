@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median
-from typing import Any, Final
+from typing import Any, Final, Generic, Protocol, TypeVar
 
-from benchmarks.workloads import Workload
+from benchmarks.workloads import OURS, LibraryWorkload, Workload
 
-OURS: Final = "txgearman"
 THEIRS: Final = "gearmand"
 FLOOR: Final = "floor"
 """Names of the servers in all results."""
@@ -73,20 +72,29 @@ class Spread:
     high: float
 
 
+class Rated(Protocol):
+    """One run of something: its `rate` in jobs per second."""
+
+    @property
+    def rate(self) -> float: ...
+
+
+Run = TypeVar("Run", bound=Rated)
+
+
 @dataclass(frozen=True, slots=True)
-class Comparison:
-    """All runs of one workload, by server, in the order of the rounds."""
+class Rounds(Generic[Run]):
+    """All runs of one workload, by what was measured, in the order of the rounds."""
 
-    workload: Workload
-    samples: dict[str, list[Sample]] = field(default_factory=dict)
+    samples: dict[str, list[Run]] = field(default_factory=dict)
 
-    def rate(self, server: str) -> float | None:
-        """The median rate of `server` in jobs per second; None if it was not measured."""
-        return self.middle(server, "rate")
+    def rate(self, name: str) -> float | None:
+        """The median rate of what is called `name` in jobs per second; None if it was not measured."""
+        return self.middle(name, "rate")
 
-    def middle(self, server: str, what: str) -> float | None:
-        """The median over the rounds of one value of `Sample`; None where there is none."""
-        values = [getattr(sample, what) for sample in self.samples.get(server, ())]
+    def middle(self, name: str, what: str) -> float | None:
+        """The median over the rounds of one value of its runs; None where there is none."""
+        values = [getattr(sample, what) for sample in self.samples.get(name, ())]
         return None if not values or None in values else median(values)
 
     def ratio(self, over: str) -> Spread | None:
@@ -94,8 +102,17 @@ class Comparison:
 
         Both runs of a round follow each other, so what slows the machine for a while slows both.
         """
-        rounds = zip(self.samples.get(OURS, ()), self.samples.get(over, ()), strict=True)
-        return spread([ours.rate / theirs.rate for ours, theirs in rounds]) if over in self.samples else None
+        if not self.samples.get(over):
+            return None
+        rounds = zip(self.samples[OURS], self.samples[over], strict=True)
+        return spread([ours.rate / theirs.rate for ours, theirs in rounds])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison(Rounds[Sample]):
+    """All runs of one workload by servers."""
+
+    workload: Workload
 
     def as_json(self) -> dict[str, Any]:
         """Everything, ready for `json.dump`."""
@@ -105,6 +122,52 @@ class Comparison:
             "workload": asdict(self.workload),
             "ratio": asdict(ratio) if ratio else None,
             "ratio_to_floor": asdict(floor) if floor else None,
+            "samples": {name: [asdict(sample) for sample in runs] for name, runs in self.samples.items()},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LibrarySample:
+    """One run of one library's client or worker process on a fresh gearmand.
+
+    `jobs` were measured, `rate` is in jobs per second, `seconds` the time within the program's clock, `cpu`
+    its CPU seconds in it, `server_cpu` those of the server from the program's start to its end.
+    """
+
+    jobs: int
+    rate: float
+    seconds: float
+    cpu: float
+    server_cpu: float
+
+    @property
+    def cpu_per_job(self) -> float:
+        """CPU seconds that the program spent on one job."""
+        return self.cpu / self.jobs
+
+    @property
+    def share(self) -> float:
+        """The program's share of one core. Where it is near 1 the program itself sets the rate."""
+        return self.cpu / self.seconds
+
+    @property
+    def server_share(self) -> float:
+        """The server's share of one core; it has several threads."""
+        return self.server_cpu / self.seconds
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LibraryComparison(Rounds[LibrarySample]):
+    """All runs of one workload by libraries."""
+
+    workload: LibraryWorkload
+
+    def as_json(self) -> dict[str, Any]:
+        """Everything, ready for `json.dump`."""
+        ratios = {name: self.ratio(name) for name in self.samples}
+        return {
+            "workload": asdict(self.workload),
+            "ratios": {name: asdict(ratio) for name, ratio in ratios.items() if ratio},
             "samples": {name: [asdict(sample) for sample in runs] for name, runs in self.samples.items()},
         }
 
@@ -159,6 +222,7 @@ class Results:
 
     environment: dict[str, Any]
     comparisons: list[Comparison] = field(default_factory=list)
+    libraries: list[LibraryComparison] = field(default_factory=list)
     depths: list[DepthRate] = field(default_factory=list)
     job_memory: list[JobMemory] = field(default_factory=list)
     idle_memory: list[IdleMemory] = field(default_factory=list)
@@ -168,6 +232,7 @@ class Results:
         return {
             "environment": self.environment,
             "comparisons": [comparison.as_json() for comparison in self.comparisons],
+            "libraries": [comparison.as_json() for comparison in self.libraries],
             "depths": [asdict(depth) for depth in self.depths],
             "job_memory": [{**asdict(row), "per_job": row.per_job} for row in self.job_memory],
             "idle_memory": [

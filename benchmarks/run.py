@@ -1,10 +1,13 @@
-"""Measures txgearman against gearmand: ``python -m benchmarks.run``, with the interpreter of the venv.
+"""Measures txgearman against gearmand and against other clients and workers.
 
-Lives here: the command line, and which server meets which workload when. Never here: processes
-(servers.py), loads (load.c), numbers and tables (results.py, report.py, plot.py).
+Run as ``python -m benchmarks.run``, with the interpreter of the venv.
 
-Without options it takes less than three minutes. Each workload is run in rounds, and in each round
-on every server in turn, each freshly started; the ratio is the median of the rounds' ratios.
+Lives here: the command line, and which server or library meets which workload when. Never here: processes
+(servers.py, libraries.py), loads (load.c, programs/), numbers and tables (results.py, report.py, plot.py).
+
+Without options it takes less than five minutes. Each workload is run in rounds, and in each round
+on every server in turn, each freshly started; the ratio is the median of the rounds' ratios. Clients and
+workers are compared in the same way, each as one process on a fresh gearmand.
 """
 
 from __future__ import annotations
@@ -26,20 +29,20 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final, NoReturn
 
-from benchmarks import plot, report, servers, workloads
+from benchmarks import libraries, plot, report, servers, workloads
 from benchmarks.results import (
     FLOOR,
-    OURS,
     THEIRS,
     Comparison,
     DepthRate,
     IdleMemory,
     JobMemory,
+    LibraryComparison,
     Results,
     Sample,
     spread,
 )
-from benchmarks.workloads import WORKLOADS, Workload
+from benchmarks.workloads import LIBRARY_WORKLOADS, OURS, WORKLOADS, LibraryWorkload, Workload
 
 SHORT_ROUNDS: Final = 3
 LONG_ROUNDS: Final = 5
@@ -87,7 +90,7 @@ def _interrupt(_number: int, _frame: types.FrameType | None) -> NoReturn:
 
 
 def _parser() -> argparse.ArgumentParser:
-    names = [workload.name for workload in WORKLOADS]
+    names = [workload.name for workload in (*WORKLOADS, *LIBRARY_WORKLOADS)]
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.split("\n")[0])
     parser.add_argument("--long", action="store_true", help="full counts, deep queues, memory")
     parser.add_argument(
@@ -106,7 +109,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--gearmand", metavar="PATH", help="the C server; default: the installed one")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write the ratios as SVG")
-    parser.add_argument("--table", type=Path, metavar="FILE", help="write the tables as reStructuredText")
+    parser.add_argument(
+        "--table", type=Path, metavar="FILE", help="write the servers' tables as reStructuredText"
+    )
+    parser.add_argument("--library-table", type=Path, metavar="FILE", help="the same of clients and workers")
     return parser
 
 
@@ -119,13 +125,18 @@ def _positive(text: str) -> int:
 
 def _measure_all(chosen: argparse.Namespace, folder: Path) -> Results:
     rounds = chosen.rounds or (LONG_ROUNDS if chosen.long else SHORT_ROUNDS)
-    bench = Bench(_kinds(chosen.gearmand), servers.build_load(folder), folder, rounds, chosen.long)
+    bench = Bench(_kinds(chosen.gearmand), servers.compile_c("load.c", folder), folder, rounds, chosen.long)
     servers.allow_open_files()
-    names = chosen.only or [*(row.name for row in WORKLOADS), *(LONG_ONLY if chosen.long else ())]
+    all_workloads = [row.name for row in (*WORKLOADS, *LIBRARY_WORKLOADS)]
+    names = chosen.only or [*all_workloads, *(LONG_ONLY if chosen.long else ())]
     results = Results(_environment(bench))
     for workload in WORKLOADS:
         if workload.name in names:
             results.comparisons.append(_compare(bench, workload))
+    measured = [workload for workload in LIBRARY_WORKLOADS if workload.name in names]
+    if THEIRS in bench.kinds:
+        found = libraries.programs(bench.program, folder)
+        results.libraries.extend(_compare_libraries(bench, found, workload) for workload in measured)
     if "depth" in names:
         results.depths.extend(_depth(bench, name) for name in workloads.DEPTH_WORKLOADS)
     if "memory" in names:
@@ -172,7 +183,7 @@ def _environment(bench: Bench) -> dict[str, Any]:
 def _compare(bench: Bench, workload: Workload) -> Comparison:
     """All rounds of one workload: each round on each server in turn."""
     kinds = [*bench.compared(), *([bench.kinds[FLOOR]] if workload.floor else [])]
-    comparison = Comparison(workload, {kind.name: [] for kind in kinds})
+    comparison = Comparison({kind.name: [] for kind in kinds}, workload=workload)
     jobs = workload.long_jobs if bench.long else workload.jobs
     for turn in range(bench.rounds):
         for kind in kinds:
@@ -200,6 +211,26 @@ def _sample(bench: Bench, kind: servers.Kind, workload: Workload, size: dict[str
         machine_cpu=found["machine_cpu"],
         peak=peak,
     )
+
+
+def _compare_libraries(
+    bench: Bench, found: dict[str, dict[str, libraries.Program]], workload: LibraryWorkload
+) -> LibraryComparison:
+    """All rounds of one workload on gearmand: each round by each library in turn."""
+    chosen = {
+        library: roles[role]
+        for library, roles in found.items()
+        if (role := workload.instead.get(library, workload.role)) in roles
+    }
+    comparison = LibraryComparison({library: [] for library in chosen}, workload=workload)
+    for turn in range(bench.rounds):
+        for library, program in chosen.items():
+            jobs = workload.few.get(library, workload.jobs) * (workloads.LONG_TIMES if bench.long else 1)
+            with servers.running(bench.kinds[THEIRS], bench.folder) as server:
+                sample = libraries.run(program, workload.role, jobs, server, bench.program)
+            comparison.samples[library].append(sample)
+            _say(f"{workload.name} {turn + 1}/{bench.rounds}: {library} {sample.rate:,.0f}/s")
+    return comparison
 
 
 def _depth(bench: Bench, name: str) -> DepthRate:
@@ -262,7 +293,9 @@ def _write_files(chosen: argparse.Namespace, results: Results) -> None:
     if chosen.json is not None:
         chosen.json.write_text(json.dumps(results.as_json(), indent=2) + "\n", encoding="utf-8")
     if chosen.table is not None:
-        chosen.table.write_text(report.as_rst(results), encoding="utf-8")
+        chosen.table.write_text(report.as_rst(report.of_servers(results)), encoding="utf-8")
+    if chosen.library_table is not None:
+        chosen.library_table.write_text(report.as_rst(report.of_libraries(results)), encoding="utf-8")
     if chosen.plot is not None:
         bars = [
             plot.Bar(row.workload.name, ratio, row.workload.target)

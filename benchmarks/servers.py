@@ -222,6 +222,13 @@ def _kibibytes(text: str) -> int:
     return int(number) * 1024
 
 
+def cpu_of(pid: int) -> float:
+    """CPU seconds that process `pid` has taken so far."""
+    # The name in the second field may hold spaces, so count from behind its parenthesis.
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def allow_open_files() -> int:
     """Raise this process's limit of file descriptors, which its children inherit; the new limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -237,13 +244,13 @@ def allow_open_files() -> int:
 # -- the load generator -------------------------------------------------------------------------
 
 
-def build_load(folder: Path) -> Path:
-    """Compile load.c into `folder`. Raises `BenchmarkFailed`."""
-    program = folder / "load"
+def compile_c(source: str, folder: Path, *options: str) -> Path:
+    """Compile a `source` of this folder into `folder`. Raises `BenchmarkFailed`."""
+    program = folder / Path(source).stem
     compiler = os.environ.get("CC", "cc")
     try:
         subprocess.run(
-            [compiler, "-O2", "-o", str(program), str(HERE / "load.c")],
+            [compiler, "-O2", "-o", str(program), str(HERE / source), *options],
             check=True,
             capture_output=True,
             text=True,
@@ -251,7 +258,7 @@ def build_load(folder: Path) -> Path:
     except FileNotFoundError:
         raise BenchmarkFailed(f"no C compiler: {compiler} is not installed") from None
     except subprocess.CalledProcessError as failure:
-        raise BenchmarkFailed(f"load.c does not compile: {failure.stderr}") from None
+        raise BenchmarkFailed(f"{source} does not compile: {failure.stderr}") from None
     return program
 
 

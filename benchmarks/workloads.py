@@ -23,6 +23,22 @@ HERD_WAKE_ONE: Final = 1.0
 FUNCTIONS: Final = 10.0
 """The targets: the least median of txgearman's rate divided by gearmand's."""
 
+OURS: Final = "txgearman"
+BLOCKING: Final = "txgearman.blocking"
+LIBGEARMAN: Final = "libgearman (C)"
+GEAR: Final = "gear"
+PYGEARMAN: Final = "pygearman"
+BARE: Final = "bare C"
+"""The libraries whose clients and workers are compared."""
+
+EACH: Final = "each"
+BATCHES: Final = "batches"
+WORK: Final = "work"
+"""What their programs do: submit one job after the other, or many at once; or work."""
+
+LIBRARY: Final = 5.0
+"""The target for `OURS` over `GEAR` and over `PYGEARMAN`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Workload:
@@ -150,6 +166,48 @@ WORKLOADS: Final = (
         "echo-pipelined", "echo", jobs=200_000, long_jobs=1_000_000, options={"window": 1000}, floor=True
     ),
     Workload("echo-one-at-a-time", "echo", jobs=8_000, long_jobs=40_000, floor=True),
+)
+"""In the order of the table."""
+
+
+@dataclass(frozen=True, slots=True)
+class LibraryWorkload:
+    """What one client process or one worker process does on gearmand.
+
+    `jobs` are measured, `LONG_TIMES` as many with ``--long``, of libraries in `few` as many as said there:
+    those whose jobs take so long that all would take minutes. A library that has no way to do `role` does
+    what `instead` says, if it is there. `target` is aimed at for the libraries in `aimed_at`.
+    """
+
+    name: str
+    role: str
+    jobs: int
+    few: Mapping[str, int] = field(default_factory=dict)
+    instead: Mapping[str, str] = field(default_factory=dict)
+    target: float | None = None
+    aimed_at: tuple[str, ...] = (GEAR, PYGEARMAN)
+
+
+LONG_TIMES: Final = 4
+
+LIBRARY_WORKLOADS: Final = (
+    # One call and one wait for each job, as a program has it that submits a job now and then. Nearly all
+    # of the time is the round trip, which is the same for all.
+    LibraryWorkload("client-each", EACH, jobs=4_000),
+    # As many jobs as possible by one process: each library in the quickest way it offers. gear has only
+    # the one call for one job.
+    LibraryWorkload(
+        "client-many",
+        BATCHES,
+        jobs=20_000,
+        few={GEAR: 4_000},
+        instead={GEAR: EACH},
+        target=LIBRARY,
+    ),
+    # A function that returns its data; the queue is full from the begin to the end. gear's jobs take 40 ms
+    # each against gearmand: it sends a job's end and its next question in two writes, with Nagle's
+    # algorithm on, and the second waits for the server's delayed acknowledgement of the first.
+    LibraryWorkload("worker", WORK, jobs=10_000, few={GEAR: 30}, target=LIBRARY),
 )
 """In the order of the table."""
 

@@ -31,7 +31,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 import txgearman
-from benchmarks.workloads import WORKLOADS
+from benchmarks.workloads import LIBRARY_WORKLOADS, WORKLOADS
 from tests.support import on_reactor
 from txgearman import Client, errors
 from txgearman.server import GearmanService, Settings, admin, twistd
@@ -540,6 +540,10 @@ class Tables(SynchronousTestCase):
     def test_workloads(self) -> None:
         shown = [row[0] for row in table("performance.rst", "Workload")]
         self.assertEqual(shown, [workload.name for workload in WORKLOADS])
+
+    def test_library_workloads(self) -> None:
+        shown = [row[0] for row in table("performance.rst", "Library workload")]
+        self.assertEqual(shown, [workload.name for workload in LIBRARY_WORKLOADS])
 
 
 def _senders(row: PacketType) -> str:

@@ -1,0 +1,58 @@
+"""A client and a worker on txgearman, in Twisted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import react
+
+from benchmarks.programs.clock import BATCH, DATA, FUNCTION, Clock, arguments
+from txgearman import Client, Worker
+from txgearman.worker import Job
+
+
+async def each(client: Client, clock: Clock) -> None:
+    for _ in range(clock.jobs):
+        await client.submit(FUNCTION, DATA, background=True)
+
+
+async def batches(client: Client, clock: Clock) -> None:
+    for _ in range(0, clock.jobs, BATCH):
+        await gatherResults([client.submit(FUNCTION, DATA, background=True) for _ in range(BATCH)])
+
+
+async def submit(reactor: Any, port: int, role: str, clock: Clock) -> None:
+    async with Client(reactor, f"tcp:127.0.0.1:{port}") as client:
+        await client.submit(FUNCTION, DATA, background=True)
+        clock.start()
+        await (each if role == "each" else batches)(client, clock)
+        clock.stop()
+
+
+async def work(reactor: Any, port: int, concurrency: int, clock: Clock) -> None:
+    worker = Worker(reactor, f"tcp:127.0.0.1:{port}", concurrency=concurrency)
+    done: Deferred[None] = Deferred()
+
+    def function(_job: Job) -> bytes:
+        clock.count()
+        if clock.over:
+            reactor.callLater(0, done.callback, None)
+        return DATA
+
+    worker.register(FUNCTION, function)
+    await worker.start()
+    await done
+    await worker.stop()
+
+
+async def main(reactor: Any) -> None:
+    role, port, clock = arguments()
+    if role == "work":
+        await work(reactor, port, 1, clock)
+    else:
+        await submit(reactor, port, role, clock)
+    clock.report()
+
+
+react(lambda reactor: Deferred.fromCoroutine(main(reactor)))

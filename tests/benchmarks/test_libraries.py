@@ -1,0 +1,103 @@
+"""Each program that `make bench` compares clients and workers by, with a few jobs on a real gearmand."""
+
+from __future__ import annotations
+
+import tempfile
+import unittest
+from pathlib import Path
+from typing import ClassVar
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from benchmarks import libraries, servers
+from benchmarks.libraries import Program
+from benchmarks.workloads import (
+    BARE,
+    BATCHES,
+    BLOCKING,
+    EACH,
+    GEAR,
+    LIBGEARMAN,
+    LIBRARY_WORKLOADS,
+    OURS,
+    PYGEARMAN,
+    WORK,
+)
+from tests.support import needs_program
+
+
+@needs_program("gearmand", "cc")
+class Libraries(SynchronousTestCase):
+    """`libraries.run` itself checks that each job was done once."""
+
+    folder: ClassVar[Path]
+    load: ClassVar[Path]
+    found: ClassVar[dict[str, dict[str, Program]]]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        folder = tempfile.TemporaryDirectory(prefix="txgearman-bench-")
+        cls.addClassCleanup(folder.cleanup)
+        cls.folder = Path(folder.name)
+        cls.load = servers.compile_c("load.c", cls.folder)
+        cls.found = libraries.programs(cls.load, cls.folder)
+
+    def check(self, library: str, role: str, jobs: int) -> None:
+        if role not in self.found.get(library, {}):
+            raise unittest.SkipTest(f"not installed: {library}, for {role}")
+        kind = servers.gearmand()
+        assert kind is not None
+        with servers.running(kind, self.folder) as server:
+            sample = libraries.run(self.found[library][role], role, jobs, server, self.load)
+        self.assertEqual(sample.jobs, jobs)
+        self.assertGreater(sample.rate, 0)
+        self.assertGreaterEqual(sample.cpu, 0)
+
+    def test_twisted(self) -> None:
+        self.check(OURS, EACH, 20)
+        self.check(OURS, BATCHES, 1000)
+        self.check(OURS, WORK, 20)
+
+    def test_blocking(self) -> None:
+        self.check(BLOCKING, EACH, 20)
+        self.check(BLOCKING, BATCHES, 1000)
+        self.check(BLOCKING, WORK, 20)
+
+    def test_pygearman(self) -> None:
+        self.check(PYGEARMAN, EACH, 20)
+        self.check(PYGEARMAN, BATCHES, 1000)
+        self.check(PYGEARMAN, WORK, 20)
+
+    def test_gear(self) -> None:
+        self.check(GEAR, EACH, 20)
+        self.check(GEAR, WORK, 2)
+
+    def test_the_c_tool(self) -> None:
+        self.check(LIBGEARMAN, EACH, 20)
+        self.check(LIBGEARMAN, WORK, 20)
+
+    def test_the_c_library(self) -> None:
+        self.check(LIBGEARMAN, BATCHES, 1000)
+
+    def test_without_a_library(self) -> None:
+        self.check(BARE, EACH, 20)
+        self.check(BARE, BATCHES, 1000)
+        self.check(BARE, WORK, 20)
+
+    def test_a_lost_job_is_noticed(self) -> None:
+        program = Program(lambda jobs, server: libraries.Outcome(1.0, 1.0), ahead=0)
+        self.patch(libraries, "SETTLE_TIMEOUT", 0.05)
+        kind = servers.gearmand()
+        assert kind is not None
+        with servers.running(kind, self.folder) as server:
+            failure = self.assertRaises(
+                servers.BenchmarkFailed, libraries.run, program, EACH, 5, server, self.load
+            )
+        self.assertIn("(0, 0)", str(failure))
+
+
+class Workloads(SynchronousTestCase):
+    def test_batches_are_whole(self) -> None:
+        for workload in LIBRARY_WORKLOADS:
+            if workload.role == BATCHES:
+                self.assertEqual(workload.jobs % libraries.BATCH, 0)
