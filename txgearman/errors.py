@@ -104,6 +104,12 @@ class ShuttingDown(Refused):
     text = "Server is shutting down"
 
 
+class LookupFailed(Refused):
+    """Whether the store has a job cannot be known now."""
+
+    text = "Job could not be looked up"
+
+
 class ArgumentTooLarge(Refused):
     """A name is longer than its limit."""
 

@@ -6,7 +6,7 @@ No expectations here, those are in the tests.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from txgearman.broker.broker import Broker
 from txgearman.broker.job import Job
@@ -14,6 +14,9 @@ from txgearman.broker.peers import Client, Worker
 from txgearman.broker.policy import Policy
 from txgearman.broker.uniques import Uniques
 from txgearman.errors import Refused
+
+if TYPE_CHECKING:
+    from txgearman.broker.ends import Tell
 
 START: float = 1000.0
 """What the monotonic clock of a bench shows at first, in seconds."""
@@ -88,9 +91,24 @@ class KeeperNotes:
 
     def __init__(self) -> None:
         self.saves: list[Job] = []
-        self.removed: list[bytes] = []
+        self.removed: list[int] = []
         self.attempts: list[tuple[bytes, int]] = []
         self.refusal: Refused | None = None
+        self.fetches: list[tuple[bytes, int, int]] = []
+        self.searches: list[tuple[Any, ...]] = []
+        self.shared = False
+
+    def fetch(self, function: bytes, priority: int, after: int) -> None:
+        self.fetches.append((function, priority, after))
+
+    def find(self, number: int, tell: Tell) -> None:
+        self.searches.append(("number", number, tell))
+
+    def find_unique(self, unique: bytes, tell: Tell) -> None:
+        self.searches.append(("unique", unique, tell))
+
+    def find_twin(self, function: bytes, unique: bytes, data: bytes, tell: Tell) -> None:
+        self.searches.append(("twin", function, unique, data, tell))
 
     def check(self, data: bytes) -> None:
         if self.refusal is not None:
@@ -99,8 +117,8 @@ class KeeperNotes:
     def save(self, job: Job) -> None:
         self.saves.append(job)
 
-    def remove(self, job: Job) -> None:
-        self.removed.append(job.handle)
+    def remove(self, number: int) -> None:
+        self.removed.append(number)
 
     def attempted(self, job: Job) -> None:
         self.attempts.append((job.handle, job.attempts))

@@ -7,13 +7,15 @@ from collections.abc import Callable
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import Bench, KeeperNotes, leftovers, said
-from txgearman.broker.job import Job, JobState
+from txgearman.broker.handles import number_of
+from txgearman.broker.job import Job, JobState, SavedJob
 from txgearman.broker.peers import Client
 from txgearman.broker.policy import Policy
 from txgearman.broker.views import JobStatus
 from txgearman.errors import NotSaved, QueueFull
 
 HANDLE = b"H:t:101"
+NUMBER = 101
 
 
 class SavingTestCase(SynchronousTestCase):
@@ -69,7 +71,7 @@ class NewJobTests(SavingTestCase):
             job = self.bench.grab(self.worker)
             self.assertEqual(self.keeper.removed, [])
             end(job)
-            self.assertEqual(self.keeper.removed, [job.handle])
+            self.assertEqual(self.keeper.removed, [number_of(job.handle)])
             self.keeper.removed.clear()
 
     def test_it_waits_for_its_time_behind_the_save(self) -> None:
@@ -181,7 +183,7 @@ class TwinTests(SavingTestCase):
         self.assertEqual(said(background), [("saved", 1, HANDLE)])
         self.broker.leave_client(online)
         self.assertEqual(self.bench.handles(self.bench.worker("w", b"f")), [HANDLE])
-        self.assertEqual(self.keeper.removed, [HANDLE])
+        self.assertEqual(self.keeper.removed, [NUMBER])
 
     def test_which_may_be_done_before_it_is_saved(self) -> None:
         online, worker = self.bench.client(), self.bench.worker("w", b"f")
@@ -192,7 +194,7 @@ class TwinTests(SavingTestCase):
         self.assertEqual(self.keeper.removed, [], "nothing is there to be removed yet")
         self.save()
         self.assertEqual(said(background), [("saved", 1, HANDLE)])
-        self.assertEqual(self.keeper.removed, [HANDLE])
+        self.assertEqual(self.keeper.removed, [NUMBER])
 
     def test_or_lose_its_worker_and_its_client(self) -> None:
         online, worker = self.bench.client(), self.bench.worker("w", b"f")
@@ -225,7 +227,10 @@ class RestoreTests(SavingTestCase):
     def restore(
         self, handle: bytes, unique: bytes = b"", attempts: int = 0, run_at: float | None = None
     ) -> None:
-        self.broker.restore(handle, b"f", unique, b"data", 1, run_at, attempts, 5.0, None)
+        number = number_of(handle)
+        self.broker.restore(
+            SavedJob(number, number, handle, b"f", unique, b"data", 1, run_at, attempts, 5.0, None)
+        )
 
     def test_it_is_as_it_was(self) -> None:
         self.make(Policy(handle_prefix=b"H:t", job_retries=3))
@@ -243,7 +248,7 @@ class RestoreTests(SavingTestCase):
         worker = self.bench.worker("w2", b"f")
         self.bench.grab(worker)
         self.broker.leave_worker(worker)
-        self.assertEqual(self.keeper.removed, [b"H:t:7"], "the third attempt was the last")
+        self.assertEqual(self.keeper.removed, [7], "the third attempt was the last")
 
     def test_handles_of_another_prefix(self) -> None:
         # The last has the length of ours, and digits where ours has them.

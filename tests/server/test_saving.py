@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from random import Random
+from typing import Any
+
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
@@ -33,11 +36,13 @@ class SavingTestCase(SynchronousTestCase):
         self.store = ListStore()
         self.start()
 
-    def start(self) -> None:
+    def start(self, **settings: Any) -> None:
         self.clock = Clock()
         self.thread = Thread()
         self.transports: list[SocketlikeTransport] = []
-        self.factory = GearmanServerFactory(self.clock, Settings(handle_prefix=PREFIX), lambda: 1e9)
+        self.factory = GearmanServerFactory(
+            self.clock, Settings(handle_prefix=PREFIX, **settings), lambda: 1e9
+        )
         self.saver = Saver(self.store, self.clock, self.thread)
         self.factory.keep(self.saver, self.saver.open("test", 10))
         self.loaded = self.saver.load(self.factory.broker)
@@ -245,6 +250,7 @@ class LifeTests(SavingTestCase):
         self.stop()
         self.start()
         self.assertEqual(self.loaded, 4)
+        self.commit()
         client, worker = self.connect(), self.worker()
         client.receive(submit(kind=7))
         self.assertEqual(self.heard(client), res(8, handle(1, start=2)))
@@ -369,3 +375,274 @@ class OutageTests(SavingTestCase):
         self.running.receive(req(13, handle(1), b""))
         self.stop()
         self.assertIn(NUMBERS_PER_START + 1, self.store.jobs, "it runs again, and is not lost")
+
+
+class BacklogTests(SavingTestCase):
+    """A queue that is deeper than memory."""
+
+    AHEAD = 4
+
+    def setUp(self) -> None:
+        self.store = ListStore()
+        self.start(store_ahead=self.AHEAD)
+        self.client = self.connect()
+
+    def submit(self, jobs: int, **how: Any) -> None:
+        self.client.receive(*[submit(b"%d" % number, **how) for number in range(jobs)])
+        self.commit()
+        self.heard(self.client)
+
+    def drain(self) -> list[bytes]:
+        """What a worker gets that works on as long as there are jobs."""
+        worker, got = self.worker(), []
+        while True:
+            worker.receive(req(9))
+            heard = self.heard(worker)
+            self.commit()
+            if heard == res(10):
+                worker.receive(req(4))
+                if self.heard(worker) != res(6):
+                    worker.lose()
+                    return got
+                continue
+            job, data = heard[12:].split(b"\0")[::2]
+            worker.receive(req(13, job, b""))
+            got.append(data)
+
+    def in_memory(self) -> int:
+        return sum(1 for _ in self.factory.broker.jobs())
+
+    def test_only_the_head_is_in_memory(self) -> None:
+        self.submit(20)
+        self.assertEqual(self.in_memory(), self.AHEAD)
+        (view,) = self.factory.broker.functions()
+        self.assertEqual((view.total, view.waiting), (20, (0, 20, 0)))
+        self.assertEqual(self.factory.broker.total, 20)
+
+    def test_all_come_in_order(self) -> None:
+        self.submit(20)
+        self.submit(5)
+        self.assertEqual(self.drain(), [b"%d" % n for n in [*range(20), *range(5)]])
+        self.turn(1)
+        self.commit()
+        self.assertEqual(self.store.jobs, {})
+        self.assertEqual(self.factory.broker.total, 0)
+        self.assertFalse(self.factory.broker.far)
+
+    def test_also_behind_a_restart(self) -> None:
+        self.submit(20)
+        self.stop()
+        self.start(store_ahead=self.AHEAD)
+        self.assertEqual(self.loaded, 20)
+        self.client = self.connect()
+        self.submit(1)
+        self.assertLessEqual(self.in_memory(), self.AHEAD + 100, "what is fetched at first")
+        self.assertEqual(self.drain(), [b"%d" % n for n in [*range(20), 0]])
+
+    def test_priorities(self) -> None:
+        for kind in (34, 18, 32):
+            self.submit(10, kind=kind)
+        self.assertEqual(self.in_memory(), 3 * self.AHEAD)
+        self.assertEqual(self.drain(), [b"%d" % n for n in range(10)] * 3)
+
+    def test_status_is_known(self) -> None:
+        self.submit(20, unique=b"")
+        self.client.receive(submit(b"last", b"u"))
+        self.commit()
+        self.heard(self.client)
+        self.client.receive(
+            req(15, handle(21)), req(15, handle(99)), req(41, b"u"), req(41, b"v"), req(16, b"")
+        )
+        self.assertEqual(self.heard(self.client), b"")
+        self.commit()
+        self.assertEqual(
+            self.heard(self.client),
+            res(20, handle(21), b"1", b"0", b"0", b"0")
+            + res(20, handle(99), b"0", b"0", b"0", b"0")
+            + res(42, b"u", b"1", b"0", b"0", b"0", b"0")
+            + res(42, b"v", b"0", b"0", b"0", b"0", b"0")
+            + res(17, b""),
+        )
+
+    def test_status_of_a_job_that_has_just_ended(self) -> None:
+        self.submit(20)
+        worker = self.worker()
+        worker.receive(req(9), req(13, handle(1), b""))
+        self.client.receive(req(15, handle(1)))
+        self.thread.run_all()
+        self.assertEqual(self.heard(self.client), res(20, handle(1), b"0", b"0", b"0", b"0"))
+
+    def test_status_in_an_outage(self) -> None:
+        self.submit(20)
+        self.store.failing = UNAVAILABLE
+        self.client.receive(req(15, handle(20)), req(15, handle(1)))
+        self.commit()
+        self.assertEqual(
+            self.heard(self.client),
+            error(b"SERVER_ERROR", b"Job could not be looked up")
+            + res(20, handle(1), b"1", b"0", b"0", b"0"),
+        )
+
+    def test_cancelling(self) -> None:
+        self.submit(20)
+        for words in (handle(20), handle(20), handle(1), b"nonsense"):
+            self.client.receive(b"cancel job " + words + b"\n")
+            self.commit()
+        self.assertEqual(self.heard(self.client), b"OK\r\nERR UNKNOWN_JOB\r\nOK\r\nERR UNKNOWN_JOB\r\n")
+        self.assertEqual(self.drain(), [b"%d" % n for n in range(1, 19)])
+        self.assertEqual(self.factory.broker.total, 0)
+
+    def test_a_background_submit_of_a_unique_that_waits_there(self) -> None:
+        self.submit(20)
+        self.client.receive(submit(b"first", b"u"))
+        self.commit()
+        self.client.receive(submit(b"second", b"u"))
+        self.commit()
+        self.assertEqual(self.heard(self.client), res(8, handle(21)) * 2)
+        self.assertEqual(self.drain()[-1], b"first")
+
+    def test_a_foreground_submit_of_a_unique_that_waits_there(self) -> None:
+        self.submit(20)
+        self.client.receive(submit(b"first", b"u"))
+        self.commit()
+        self.heard(self.client)
+        self.client.receive(submit(b"second", b"u", kind=7), submit(b"third", b"v", kind=7), req(16, b""))
+        self.assertEqual(self.heard(self.client), b"")
+        self.commit()
+        self.assertEqual(self.heard(self.client), res(8, handle(21)) + res(8, handle(22)) + res(17, b""))
+        got = self.drain()
+        self.assertEqual(sorted(got), sorted([b"%d" % n for n in range(20)] + [b"first", b"third"]))
+        heard = self.heard(self.client)
+        self.assertEqual(heard.count(res(13, handle(21), b"")), 1)
+        self.assertEqual(self.factory.broker.total, 0)
+
+    def test_a_foreground_client_that_leaves_meanwhile(self) -> None:
+        self.submit(20)
+        self.client.receive(submit(b"online", b"u", kind=7))
+        self.client.lose()
+        self.commit()
+        self.assertEqual(self.factory.broker.total, 20)
+
+    def test_an_outage_while_jobs_are_fetched(self) -> None:
+        self.submit(20)
+        self.store.failing = UNAVAILABLE
+        got = self.drain()
+        self.assertEqual(got, [b"%d" % n for n in range(self.AHEAD)])
+        self.assertEqual(self.saver.outage, "the disk is full")
+        self.store.failing = None
+        self.turn(60)
+        self.commit()
+        self.assertIsNone(self.saver.outage)
+        self.assertEqual(self.drain(), [b"%d" % n for n in range(self.AHEAD, 20)])
+
+    def test_jobs_that_somebody_took_out_of_the_store(self) -> None:
+        self.submit(20)
+        for number in list(self.store.jobs)[-5:]:
+            del self.store.jobs[number]
+        self.assertEqual(len(self.drain()), 15)
+        self.assertEqual(self.factory.broker.total, 0)
+
+    def test_an_adopted_job_does_not_fall_behind_the_head_that_was_fetched(self) -> None:
+        self.submit(20)
+        late = SavedJob(5, 5, b"H:other:5", b"f", b"", b"adopted", 1, None, 0, 0.0, None)
+        self.factory.broker.restore(late)
+        self.store.jobs[5] = late
+        self.assertEqual(len(self.drain()), 21)
+
+
+class RandomTests(SavingTestCase):
+    """Whatever happens in whatever order, each job that was acknowledged runs, once if no worker is lost."""
+
+    def test_random_histories(self) -> None:
+        for seed in range(60):
+            with self.subTest(seed=seed):
+                self.store = ListStore()
+                self.start(store_ahead=3)
+                History(self, Random(seed)).run(300)
+
+
+class History:
+    """What happened to each job, by its data."""
+
+    def __init__(self, case: SavingTestCase, random: Random) -> None:
+        self.case = case
+        self.random = random
+        self.client = case.connect()
+        self.workers = [case.worker() for _ in range(3)]
+        self.has: list[dict[bytes, bytes]] = [{}, {}, {}]
+        self.asked: list[tuple[bytes, bytes]] = []
+        self.accepted: dict[bytes, bytes] = {}
+        self.runs: dict[bytes, int] = {}
+        self.lost: set[bytes] = set()
+        self.submitted = 0
+
+    def run(self, steps: int) -> None:
+        actions = [self.submit] * 4 + [self.grab] * 4 + [self.complete] * 3 + [self.thread] * 4
+        actions += [self.lose_worker, self.fail]
+        for _ in range(steps):
+            self.random.choice(actions)()
+        self.case.store.failing = None
+        for _ in range(200):
+            self.case.turn(1)
+            self.case.commit()
+            self.grab()
+            self.complete()
+        self.hear()
+        self.check()
+
+    def submit(self) -> None:
+        for _ in range(self.random.randrange(1, 6)):
+            self.submitted += 1
+            data = b"%d" % self.submitted
+            unique = self.random.choice([b"", b"", data, b"same"])
+            self.asked.append((data, unique))
+            self.client.receive(submit(data, unique, kind=self.random.choice([18, 32, 34])))
+
+    def hear(self) -> None:
+        """Match the answers to the submits."""
+        for answer in self.case.heard(self.client).split(b"\0RES")[1:]:
+            data, unique = self.asked.pop(0)
+            if answer.startswith(b"\0\0\0\x08") and unique != b"same":
+                self.accepted[data] = answer[8:]
+
+    def grab(self) -> None:
+        index = self.random.randrange(3)
+        worker = self.workers[index]
+        worker.receive(req(9))
+        heard = self.case.heard(worker)
+        if heard != res(10):
+            name, data = heard[12:].split(b"\0")[::2]
+            self.runs[data] = self.runs.get(data, 0) + 1
+            self.has[index][name] = data
+
+    def complete(self) -> None:
+        for worker, has in zip(self.workers, self.has, strict=True):
+            for name in list(has):
+                worker.receive(req(13, name, b""))
+                del has[name]
+
+    def thread(self) -> None:
+        self.case.turn(self.random.choice([0, 0.01, 0.1]))
+        if self.case.thread.calls:
+            self.case.thread.run()
+            self.hear()
+
+    def fail(self) -> None:
+        self.case.store.failing = UNAVAILABLE if self.random.random() < 0.3 else None
+
+    def lose_worker(self) -> None:
+        index = self.random.randrange(3)
+        self.workers[index].lose()
+        self.lost.update(self.has[index].values())
+        self.workers[index], self.has[index] = self.case.worker(), {}
+
+    def check(self) -> None:
+        case = self.case
+        case.assertEqual(self.asked, [], "every submit is answered")
+        case.assertEqual(len(set(self.accepted.values())), len(self.accepted), "no handle is given twice")
+        case.assertEqual(set(self.accepted) - set(self.runs), set(), "every acknowledged job runs")
+        twice = {data for data, runs in self.runs.items() if runs > 1}
+        case.assertEqual(twice - self.lost, set(), "and once, but where a worker was lost")
+        case.assertEqual(case.factory.broker.total, 0)
+        case.assertEqual(case.store.jobs, {})
+        case.assertFalse(case.factory.broker.far)

@@ -12,21 +12,22 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from txgearman.broker.abilities import AbilitySet, levels_of
+from txgearman.broker.backlog import Backlog
 from txgearman.broker.deadlines import Deadlines
 from txgearman.broker.ends import Alarm, Keeper
 from txgearman.broker.function import Function
-from txgearman.broker.handles import Handles
-from txgearman.broker.job import NO_PROGRESS, NOBODY, PRIORITIES, Ending, Job, JobState, Priority
+from txgearman.broker.handles import Handles, number_of
+from txgearman.broker.job import NO_PROGRESS, NOBODY, PRIORITIES, Ending, Job, JobState, Priority, SavedJob
 from txgearman.broker.meters import BATCH, FunctionMeasures, Meters
 from txgearman.broker.numbers import leading_number
 from txgearman.broker.peers import Client, Worker, WorkerState
 from txgearman.broker.policy import UNLIMITED, WAKE_PATIENCE, Policy
 from txgearman.broker.uniques import Uniques
-from txgearman.broker.views import UNKNOWN, FunctionLimits, FunctionView, JobStatus, JobView
+from txgearman.broker.views import KEPT, UNKNOWN, FunctionLimits, FunctionView, JobStatus, JobView
 from txgearman.errors import (
     FunctionInUse,
     FunctionNotFound,
@@ -37,6 +38,9 @@ from txgearman.errors import (
     ServerFull,
     ShuttingDown,
 )
+
+if TYPE_CHECKING:
+    from txgearman.broker.ends import Found, Tell
 
 UNIQUE_IS_DATA: Final = b"-"
 """The unique that stands for "jobs with the same data are the same job"."""
@@ -108,6 +112,8 @@ class Broker:
         # Workers that were woken and have not come, with when, the oldest first.
         self._woken: dict[Worker, float] = {}
         self._total = 0
+        # Jobs in backlogs.
+        self._away = 0
         # At how many jobs new ones are refused: with 0, while draining, all are.
         self._refuse_at = policy.max_jobs or sys.maxsize
         self._refused = 0
@@ -126,13 +132,15 @@ class Broker:
         background: bool = False,
         reducer: bytes | None = None,
         run_at: float | None = None,
+        place: Any = None,
     ) -> None:
         """Accept a job, or attach `client` to the live job of the same function and unique.
 
         `run_at` (seconds since the epoch) holds the job until then. The client is told by
         `ClientEnd.created`, or with a keeper, for a background job, by `ClientEnd.saving` and what follows
         it. Raises `QueueFull`, `RateExceeded` and `ShuttingDown`, though never for a job that is attached
-        to, and `NotSaved`.
+        to, and `NotSaved`. `place` is for the broker itself: what `ClientEnd.saving` returned, if the client
+        was told so already.
         """
         function = self._functions.get(function_name)
         if function is None:
@@ -143,7 +151,10 @@ class Broker:
             twin = self._twin(function, unique, data)
             if twin is not None:
                 function.joined += 1
-                self._attach(client, twin, background)
+                self._attach(client, twin, background, place)
+                return
+            if place is None and not background and self._away and function.backlog is not None:
+                self._seek_twin(client, function_name, unique, data, priority, reducer)
                 return
         if function.limited or self._total >= self._refuse_at:
             self._admit(function, priority)
@@ -164,7 +175,10 @@ class Broker:
         if not background:
             job.watch(client, handle)
             client.jobs[handle] = job
-        client.end.created(handle)
+        if place is None:
+            client.end.created(handle)
+        else:
+            client.end.saved(place, handle)
         if run_at is None or not self._hold(job, run_at):
             self._enqueue(job)
 
@@ -190,6 +204,7 @@ class Broker:
             if not (job.watchers or job.background or job.saving) and job.state is not _RUNNING:
                 self._discard(job, _ABANDONED)
         client.jobs.clear()
+        client.gone = True
 
     # -- the keeper's answers -------------------------------------------------------------------
 
@@ -202,9 +217,13 @@ class Broker:
         if job.state is _GONE:
             # It was done, or cancelled, while it was being saved.
             if self._keeper is not None:
-                self._keeper.remove(job)
+                self._keeper.remove(number_of(job.handle))
         elif job.state is _SAVING:
-            self._let_in(job)
+            place = number_of(job.handle)
+            if job.run_at is None and not job.watchers and self._is_deep(job.function, job.priority, place):
+                self._put_away(job)
+            else:
+                self._let_in(job)
 
     def not_saved(self, job: Job, refusal: Refused) -> None:
         """A job could not be made durable: those who wanted that are refused."""
@@ -220,31 +239,110 @@ class Broker:
             client.end.saved(place, handle)
         self._stay_online(job)
 
-    def restore(
-        self,
-        handle: bytes,
-        function_name: bytes,
-        unique: bytes,
-        data: bytes,
-        priority: int,
-        run_at: float | None,
-        attempts: int,
-        submitted: float,
-        reducer: bytes | None,
-    ) -> None:
+    def restore(self, kept: SavedJob) -> None:
         """Take in a background job that was saved before; without effect for one that is here."""
-        if self._handles.get(handle) is not None:
+        if self._handles.get(kept.handle) is not None:
             return
-        function = self.create_function(function_name)
-        job = Job(handle, function, unique, data, priority, True, reducer, submitted, run_at)
-        job.attempts = attempts
-        job.saved = True
-        self._handles.put(handle, job)
+        function = self.create_function(kept.function)
         function.submitted += 1
         self._total += 1
-        if unique and self._twin(function, unique, data) is None:
-            self._add_unique(job)
-        self._let_in(job)
+        if kept.run_at is None and self._is_deep(function, kept.priority, kept.place):
+            self._count_away(function, kept.priority, kept.place)
+        else:
+            self._revive(function, kept)
+
+    def restore_backlog(self, function_name: bytes, priority: int, jobs: int) -> None:
+        """Know that so many jobs are kept, and fetch the first of them."""
+        function = self.create_function(function_name)
+        function.submitted += jobs
+        self._total += jobs
+        self._away += jobs
+        backlog = function.backlog = function.backlog or Backlog()
+        backlog.jobs[priority] += jobs
+        self._fetch_ahead(function, backlog, priority)
+
+    def fetched(self, function_name: bytes, priority: int, jobs: Sequence[SavedJob], are_all: bool) -> None:
+        """Take in the jobs that were fetched, in their order; `are_all` says that there are no more."""
+        function = self._functions[function_name]
+        backlog = function.backlog
+        assert backlog is not None, "only the jobs of a backlog are fetched"
+        backlog.fetching[priority] = False
+        for kept in jobs:
+            backlog.behind[priority] = kept.place
+            if self._handles.get(kept.handle) is None:
+                backlog.jobs[priority] -= 1
+                self._away -= 1
+                self._revive(function, kept)
+        if are_all and backlog.jobs[priority]:
+            # Somebody has changed the store behind our back.
+            self._lose_backlog(function, backlog, priority)
+        self._fetch_ahead(function, backlog, priority)
+
+    def not_fetched(self, function_name: bytes, priority: int) -> None:
+        """The keeper could not fetch jobs. It is asked again by the next grab, or by `fetch_again`."""
+        backlog = self._functions[function_name].backlog
+        assert backlog is not None, "only the jobs of a backlog are fetched"
+        backlog.fetching[priority] = False
+
+    def fetch_again(self) -> None:
+        """The keeper can fetch jobs again. This walks all functions."""
+        for function in self._functions.values():
+            if function.backlog is not None:
+                for priority in range(PRIORITIES):
+                    self._fetch_ahead(function, function.backlog, priority)
+
+    @property
+    def far(self) -> bool:
+        """Whether there may be jobs that are not in memory, and only `seek_status` and its like find."""
+        return self._away > 0 or (self._keeper is not None and self._keeper.shared)
+
+    def seek_status(self, handle: bytes, tell: Callable[[JobStatus | Refused], None]) -> None:
+        """Tell the status of the job with this handle, wherever it is. Only where `far` is true."""
+
+        def found(kept: Found) -> None:
+            # It may have come into memory meanwhile.
+            status = _status(self._handles.get(handle))
+            if isinstance(kept, Refused) and not status.known:
+                tell(kept)
+            elif isinstance(kept, SavedJob) and kept.handle == handle and not status.known:
+                tell(KEPT)
+            else:
+                tell(status)
+
+        self._seek(handle, found)
+
+    def seek_status_by_unique(self, unique: bytes, tell: Callable[[JobStatus | Refused], None]) -> None:
+        """Tell the status of the newest job with this unique, wherever it is. Only where `far` is true."""
+        assert self._keeper is not None
+
+        def found(kept: Found) -> None:
+            status = self.status_by_unique(unique)
+            if status.known or kept is None:
+                tell(status)
+            else:
+                tell(kept if isinstance(kept, Refused) else KEPT)
+
+        self._keeper.find_unique(unique, found)
+
+    def seek_and_cancel(self, handle: bytes, tell: Callable[[Refused | None], None]) -> None:
+        """As `cancel`, for a job wherever it is. Only where `far` is true."""
+
+        def found(kept: Found) -> None:
+            if self._handles.get(handle) is not None:
+                self.cancel(handle)
+                tell(None)
+            elif isinstance(kept, SavedJob) and kept.handle == handle and self._take_away(kept):
+                assert self._keeper is not None
+                self._keeper.remove(kept.number)
+                function = self._functions[kept.function]
+                function.uncompleted[_CANCELLED] += 1
+                function.ended += 1
+                self._total -= 1
+                tell(None)
+            else:
+                tell(kept if isinstance(kept, Refused) else JobNotFound())
+
+        self._seek(handle, found)
 
     def stop_keeping(self) -> None:
         """What happens from now on is not told to the keeper: this server ends, and its saved jobs stay as
@@ -294,6 +392,8 @@ class Broker:
         if job is None:
             return None
         function = job.function
+        if function.backlog is not None:
+            self._fetch_ahead(function, function.backlog, job.priority)
         function.running += 1
         meter = function.meter
         if meter is not None:
@@ -484,6 +584,8 @@ class Broker:
         """All functions, in the order they were made."""
         for function in list(self._functions.values()):
             waiting = map(operator.add, function.waiting, function.held)
+            if function.backlog is not None:
+                waiting = map(operator.add, waiting, function.backlog.jobs)
             yield FunctionView(
                 function.name, function.total, function.running, function.workers, tuple(waiting)
             )
@@ -580,7 +682,13 @@ class Broker:
         elif job.data:
             self._data_uniques.add(job.data, job)
 
-    def _attach(self, client: Client, job: Job, background: bool) -> None:
+    def _remove_unique(self, job: Job) -> None:
+        if job.unique != UNIQUE_IS_DATA:
+            self._uniques.remove(job.unique, job)
+        elif job.data:
+            self._data_uniques.remove(job.data, job)
+
+    def _attach(self, client: Client, job: Job, background: bool, place: Any) -> None:
         """Let `client` be one more submitter of `job`, whose data and priority stay as they are.
 
         A client that already waits for the job gets one more handle, and each update once under each.
@@ -603,7 +711,10 @@ class Broker:
             self._handles.newest[handle] = job
         job.watch(client, handle)
         client.jobs[handle] = job
-        client.end.created(handle)
+        if place is None:
+            client.end.created(handle)
+        else:
+            client.end.saved(place, handle)
 
     def _save(self, client: Client, job: Job, keeper: Keeper) -> None:
         """Let `client` be told of a background job as soon as that is durable."""
@@ -611,6 +722,120 @@ class Broker:
             job.saving = []
             keeper.save(job)
         job.saving.append((client, client.end.saving()))
+
+    def _is_deep(self, function: Function, priority: int, place: int) -> bool:
+        """Whether a job that comes now, with this place, is to be kept by the keeper alone."""
+        backlog = function.backlog
+        if backlog is not None and backlog.jobs[priority]:
+            # One that overtook others on the way here would be missed by the next fetch.
+            return place > backlog.behind[priority]
+        return function.waiting[priority] >= self._policy.in_memory
+
+    def _put_away(self, job: Job) -> None:
+        """Forget a job that the keeper has, until its turn comes."""
+        job.state = _GONE
+        if job.unique:
+            self._remove_unique(job)
+        self._handles.remove(job.handle)
+        self._count_away(job.function, job.priority, number_of(job.handle))
+
+    def _count_away(self, function: Function, priority: int, place: int) -> None:
+        """One more job is in the backlog."""
+        backlog = function.backlog = function.backlog or Backlog()
+        if not backlog.jobs[priority]:
+            backlog.behind[priority] = place - 1
+        backlog.jobs[priority] += 1
+        self._away += 1
+        self._fetch_ahead(function, backlog, priority)
+
+    def _take_away(self, kept: SavedJob) -> bool:
+        """One job less is in the backlog, if this one is in it."""
+        function = self._functions.get(kept.function)
+        backlog = None if function is None else function.backlog
+        if backlog is None or not backlog.jobs[kept.priority] or kept.place <= backlog.behind[kept.priority]:
+            return False
+        backlog.jobs[kept.priority] -= 1
+        self._away -= 1
+        return True
+
+    def _lose_backlog(self, function: Function, backlog: Backlog, priority: int) -> None:
+        """The jobs of a backlog are not ours any more."""
+        jobs, backlog.jobs[priority] = backlog.jobs[priority], 0
+        function.ended += jobs
+        function.uncompleted[_LOST] += jobs
+        self._away -= jobs
+        self._total -= jobs
+
+    def _fetch_ahead(self, function: Function, backlog: Backlog, priority: int) -> None:
+        """Have jobs of the backlog fetched if memory runs short of them."""
+        if (
+            backlog.jobs[priority]
+            and not backlog.fetching[priority]
+            and function.waiting[priority] <= self._policy.in_memory // 2
+            and self._keeper is not None
+        ):
+            backlog.fetching[priority] = True
+            self._keeper.fetch(function.name, priority, backlog.behind[priority])
+
+    def _revive(self, function: Function, kept: SavedJob) -> Job:
+        """Make a live job of one that is kept."""
+        job = Job(
+            kept.handle,
+            function,
+            kept.unique,
+            kept.data,
+            kept.priority,
+            True,
+            kept.reducer,
+            kept.submitted,
+            kept.run_at,
+        )
+        job.attempts = kept.attempts
+        job.saved = True
+        self._handles.put(kept.handle, job)
+        if kept.unique and self._twin(function, kept.unique, kept.data) is None:
+            self._add_unique(job)
+        self._let_in(job)
+        return job
+
+    def _seek_twin(
+        self,
+        client: Client,
+        function_name: bytes,
+        unique: bytes,
+        data: bytes,
+        priority: int,
+        reducer: bytes | None,
+    ) -> None:
+        """Submit a foreground job that may be the same as one of the backlog."""
+        assert self._keeper is not None
+        place = client.end.saving()
+
+        def found(kept: Found) -> None:
+            if client.gone:
+                return
+            if (
+                isinstance(kept, SavedJob)
+                and self._handles.get(kept.handle) is None
+                and self._take_away(kept)
+            ):
+                self._revive(self._functions[function_name], kept)
+            try:
+                if isinstance(kept, Refused):
+                    raise kept
+                self.submit(client, function_name, unique, data, priority, False, reducer, None, place)
+            except Refused as refusal:
+                client.end.refused(place, refusal)
+
+        self._keeper.find_twin(function_name, unique, data, found)
+
+    def _seek(self, handle: bytes, found: Tell) -> None:
+        assert self._keeper is not None
+        try:
+            number = number_of(handle)
+        except ValueError:
+            number = -1
+        self._keeper.find(number, found)
 
     def _stay_online(self, job: Job) -> None:
         """A job that was not saved goes on for those who wait for its result, if there are any."""
@@ -698,7 +923,10 @@ class Broker:
         if queued:
             # The object may stay in its queue for long.
             job.data = b""
-            job.function.dropped(job)
+            function = job.function
+            function.dropped(job)
+            if function.backlog is not None:
+                self._fetch_ahead(function, function.backlog, job.priority)
         return watchers
 
     def _end(self, job: Job) -> Iterable[tuple[Client, bytes]]:
@@ -710,13 +938,9 @@ class Broker:
         job.state = _GONE
         job.worker = None
         if job.saved and self._keeper is not None:
-            self._keeper.remove(job)
-        unique = job.unique
-        if unique:
-            if unique != UNIQUE_IS_DATA:
-                self._uniques.remove(unique, job)
-            elif job.data:
-                self._data_uniques.remove(job.data, job)
+            self._keeper.remove(number_of(job.handle))
+        if job.unique:
+            self._remove_unique(job)
         self._handles.remove(job.handle)
         watchers = job.watchers
         for client, name in watchers:

@@ -6,12 +6,17 @@ of its decisions.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from txgearman.errors import Refused
 
 if TYPE_CHECKING:
-    from txgearman.broker.job import Job
+    from txgearman.broker.job import Job, SavedJob
+
+    Found = SavedJob | None | Refused
+    """A job, or that there is none, or that this cannot be known now."""
+    Tell = Callable[[Found], None]
 
 
 class ClientEnd(Protocol):
@@ -72,18 +77,32 @@ class Alarm(Protocol):
 class Keeper(Protocol):
     """What makes background jobs durable, if anything does.
 
-    It answers each `save` once and later, never from inside the call, by `Broker.saved` or
-    `Broker.not_saved`.
+    What it answers it answers later, never from inside the call.
     """
+
+    shared: bool
+    """Whether other servers have jobs there too."""
 
     def check(self, data: bytes) -> None:
         """Raises `NotSaved` if a job with this data cannot be saved now."""
 
     def save(self, job: Job) -> None:
-        """Make the job durable."""
+        """Make the job durable. Answered by `Broker.saved`, `Broker.kept_before` or `Broker.not_saved`."""
 
-    def remove(self, job: Job) -> None:
-        """A saved job has ended: it need not be kept any longer."""
+    def remove(self, number: int) -> None:
+        """The saved job with this number has ended: it need not be kept any longer."""
 
     def attempted(self, job: Job) -> None:
         """The `attempts` of a saved job have changed."""
+
+    def fetch(self, function: bytes, priority: int, after: int) -> None:
+        """Bring jobs from behind the place `after`. Answered by `Broker.fetched`."""
+
+    def find(self, number: int, tell: Tell) -> None:
+        """Tell of the job with this number."""
+
+    def find_unique(self, unique: bytes, tell: Tell) -> None:
+        """Tell of the job with this unique that was submitted last."""
+
+    def find_twin(self, function: bytes, unique: bytes, data: bytes, tell: Tell) -> None:
+        """Tell of the job that one with this function, unique and data is the same as."""

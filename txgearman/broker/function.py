@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from txgearman.broker.backlog import Backlog
 from txgearman.broker.job import PRIORITIES, Ending, Job, JobState
 from txgearman.broker.policy import NO_RULES, FunctionRules
 from txgearman.broker.rate import Rate
@@ -33,6 +34,8 @@ class Function:
     the submits that were the same as a live job, `refused` those that met a limit; `retried` how often a
     job was taken from its worker and queued again. `meter` measures the jobs' times, if anybody does.
 
+    `backlog` are the jobs that are not in memory, None as long as there never were any.
+
     `unready` and `resting` are kept for `AbilitySet`, which explains them.
     """
 
@@ -40,6 +43,7 @@ class Function:
         "_gone",
         "_levels",
         "_queues",
+        "backlog",
         "ended",
         "held",
         "joined",
@@ -82,6 +86,7 @@ class Function:
         self.running = 0
         self.workers = 0
         self.paused = False
+        self.backlog: Backlog | None = None
         self.obey(rules)
         self._queues: tuple[deque[Job], ...] = tuple(deque() for _ in range(PRIORITIES))
         self._levels: tuple[tuple[deque[Job], ...], ...] = tuple(

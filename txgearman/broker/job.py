@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum, IntEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from txgearman.broker.deadlines import Deadline
@@ -131,3 +131,25 @@ class Job:
             self.watchers[client, handle] = None
         else:
             self.watchers = {(client, handle): None}
+
+
+class SavedJob(NamedTuple):
+    """A background job as a store keeps it.
+
+    `number` is the one that its handle ends with; no two jobs of a store ever have the same, whatever
+    server made them. `place` orders the jobs of one function and priority on the server that owns them;
+    at first it is the number. `run_at` and `submitted` are seconds since the epoch. `attempts` counts the
+    workers that lost the job.
+    """
+
+    number: int
+    place: int
+    handle: bytes
+    function: bytes
+    unique: bytes
+    data: bytes
+    priority: int
+    run_at: float | None
+    attempts: int
+    submitted: float
+    reducer: bytes | None

@@ -18,13 +18,15 @@ once."""
 
 
 class Client:
-    """A connection as a client: `jobs` are those it waits for, by the handle it was told."""
+    """A connection as a client: `jobs` are those it waits for, by the handle it was told; `gone` says that
+    the connection has ended."""
 
-    __slots__ = ("end", "jobs")
+    __slots__ = ("end", "gone", "jobs")
 
     def __init__(self, end: ClientEnd) -> None:
         self.end = end
         self.jobs: dict[bytes, Job] = {}
+        self.gone = False
 
 
 class WorkerState(Enum):

@@ -54,8 +54,9 @@ class Policy:
     `FunctionOrder.PRIORITY` they always do). `handle_prefix`: what job handles begin with, ahead of
     a colon and a number. `max_jobs`: how many jobs there may be in all, running ones included; 0 is no
     limit. `submit_rate`: how many new jobs a second each function takes, `submit_burst` of them at once; a
-    rate of 0 is no limit, a burst of 0 as many as the rate. `functions`: rules by the name of a function, or
-    a pattern of names.
+    rate of 0 is no limit, a burst of 0 as many as the rate. `in_memory`: how many waiting jobs of a function
+    and priority are in memory when a keeper has them too; those behind are fetched when their turn comes.
+    `functions`: rules by the name of a function, or a pattern of names.
     """
 
     handle_prefix: bytes = b"H:txgearman"
@@ -66,6 +67,7 @@ class Policy:
     max_jobs: int = 0
     submit_rate: float = 0.0
     submit_burst: int = 0
+    in_memory: int = 20_000
     functions: tuple[tuple[bytes, FunctionRules], ...] = ()
 
     def rules_for(self, name: bytes) -> FunctionRules:

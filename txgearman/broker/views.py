@@ -54,3 +54,7 @@ class JobStatus:
 
 UNKNOWN = JobStatus()
 """The status of a job the server does not have."""
+
+KEPT = JobStatus(known=True)
+"""The status of a job that is not in memory: it waits its turn, or another server has it, whose worker's
+reports are not known here."""

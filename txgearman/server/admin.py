@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from txgearman.broker.job import PRIORITIES
@@ -31,8 +32,9 @@ def answer_line(peer: Peer, line: bytes) -> None:
     try:
         if len(words) > MAX_WORDS:
             raise _Denied(f"TOO_MANY_ARGS A+command+has+at+most+{MAX_WORDS}+words")
-        answer = _find(_ANSWERS, words)
-        peer.send(answer(peer, words))
+        answer = _find(_ANSWERS, words)(peer, words)
+        if answer:
+            peer.send(answer)
     except _Denied as error:
         peer.send(b"ERR %b\r\n" % str(error).encode("utf-8", "surrogateescape"))
 
@@ -180,7 +182,13 @@ def _cancel(peer: Peer, words: list[bytes]) -> bytes:
     try:
         peer.broker.cancel(words[2])
     except Refused:
-        raise _Denied("UNKNOWN_JOB") from None
+        if not peer.broker.far:
+            raise _Denied("UNKNOWN_JOB") from None
+        peer.send_later(
+            partial(peer.broker.seek_and_cancel, words[2]),
+            lambda refusal: OK if refusal is None else b"ERR UNKNOWN_JOB\r\n",
+        )
+        return b""
     return OK
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from txgearman.broker.job import Priority
 from txgearman.broker.numbers import leading_number
 from txgearman.broker.views import JobStatus
-from txgearman.errors import ArgumentTooLarge, BadPacket, InvalidArgument
+from txgearman.errors import ArgumentTooLarge, BadPacket, InvalidArgument, Refused
 from txgearman.server.admin import answer_line
-from txgearman.wire.codec import REFUSED, frame
+from txgearman.wire.codec import REFUSED, encode, frame
 from txgearman.wire.limits import MAX_CLIENT_ID, MAX_FUNCTION, MAX_HANDLE, MAX_UNIQUE
 from txgearman.wire.packets import (
     CAN_DO,
@@ -18,6 +19,7 @@ from txgearman.wire.packets import (
     CANT_DO,
     ECHO_REQ,
     ECHO_RES,
+    ERROR,
     GET_STATUS,
     GET_STATUS_UNIQUE,
     GRAB_JOB,
@@ -131,18 +133,42 @@ def _numbers(status: JobStatus) -> tuple[bytes, bytes, bytes, bytes]:
     )
 
 
+def _found(found: JobStatus | Refused, answer: Callable[[JobStatus], tuple[Any, ...]]) -> bytes:
+    """The packet for a status that was asked of the store."""
+    if isinstance(found, Refused):
+        return error_packet(found.code, found.text)
+    number, *fields = answer(found)
+    return encode(RESPONSE, number, fields)
+
+
 def _get_status(peer: Peer, handle: bytes) -> None:
     if len(handle) > MAX_HANDLE:
         # gearmand does not answer at all.
         raise ArgumentTooLarge("Job handle too large")
-    peer.send_packet(STATUS_RES, handle, *_numbers(peer.broker.status(handle)))
+    status = peer.broker.status(handle)
+    if status.known or not peer.broker.far:
+        peer.send_packet(STATUS_RES, handle, *_numbers(status))
+    else:
+        peer.send_later(
+            partial(peer.broker.seek_status, handle),
+            lambda found: _found(found, lambda status: (STATUS_RES, handle, *_numbers(status))),
+        )
 
 
 def _get_status_unique(peer: Peer, unique: bytes) -> None:
     if len(unique) > MAX_UNIQUE:
         raise ArgumentTooLarge("Unique value too large")
     status = peer.broker.status_by_unique(unique)
-    peer.send_packet(STATUS_RES_UNIQUE, unique, *_numbers(status), b"%d" % status.clients)
+    if status.known or not peer.broker.far:
+        peer.send_packet(STATUS_RES_UNIQUE, unique, *_numbers(status), b"%d" % status.clients)
+    else:
+        peer.send_later(
+            partial(peer.broker.seek_status_by_unique, unique),
+            lambda found: _found(
+                found,
+                lambda status: (STATUS_RES_UNIQUE, unique, *_numbers(status), b"%d" % status.clients),
+            ),
+        )
 
 
 def _echo(peer: Peer, data: bytes) -> None:
@@ -245,6 +271,11 @@ def _work_exception(peer: Peer, handle: bytes, data: bytes) -> None:
 def _refused(peer: Peer, error: BadPacket) -> None:
     peer.complain(error)
     peer.send_error(error.code, error.text)
+
+
+def error_packet(code: bytes, text: str) -> bytes:
+    """An ERROR packet."""
+    return frame(RESPONSE, ERROR, code + b"\0" + text.encode())
 
 
 def _not_expected(peer: Peer, *_fields: bytes) -> None:

@@ -6,9 +6,9 @@ No decisions about jobs, and no knowledge of what a request means: that is in `c
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IConsumer, IDelayedCall, IPushProducer, ITCPTransport, ITransport
@@ -20,10 +20,9 @@ from zope.interface import implementer
 from txgearman import direct
 from txgearman.broker.peers import Client, Worker
 from txgearman.errors import BrokenStream, ProtocolError, Refused
-from txgearman.server.commands import COMMANDS
+from txgearman.server.commands import COMMANDS, error_packet
 from txgearman.wire.codec import Decoder, frame, pack_header
 from txgearman.wire.packets import (
-    ERROR,
     JOB_CREATED,
     NOOP,
     RESPONSE,
@@ -56,6 +55,8 @@ again at half of that. Enough for one connection to fill a transaction."""
 _NOOP: Final = frame(RESPONSE, NOOP, b"")
 _log = Logger()
 
+T = TypeVar("T")
+
 
 class ServerTransport(ITransport, IConsumer, IPushProducer):
     """What a connection needs of its transport, for the type checker: every stream transport of
@@ -63,11 +64,6 @@ class ServerTransport(ITransport, IConsumer, IPushProducer):
 
     def abortConnection() -> None:
         """End the connection without sending what waits."""
-
-
-def _error(code: bytes, text: str) -> bytes:
-    body = code + b"\0" + text.encode()
-    return pack_header(RESPONSE, ERROR, len(body)) + body
 
 
 class _Later:
@@ -264,7 +260,7 @@ class GearmanServerProtocol(Protocol):
 
     def send_error(self, code: bytes, text: str) -> None:
         """Send an ERROR packet."""
-        self.send(_error(code, text))
+        self.send(error_packet(code, text))
 
     def flush(self) -> None:
         """Hand everything that waits to the transport."""
@@ -283,6 +279,17 @@ class GearmanServerProtocol(Protocol):
             direct.write_pieces(self.transport, out)
         else:
             direct.write(self.transport, b"".join(out) if len(out) > 1 else out[0])
+
+    def send_later(self, ask: Callable[[Callable[[T], None]], None], answer: Callable[[T], bytes]) -> None:
+        """Send what `answer` makes of what `ask` tells the function that it is given, and until then nothing
+        else."""
+        later = self.saving()
+
+        def tell(found: T) -> None:
+            later.answer = answer(found)
+            self._answer_later()
+
+        ask(tell)
 
     def _answer_later(self) -> None:
         """Send the answers that were waited for, as far as they are known now, and what is behind them."""
@@ -355,7 +362,7 @@ class GearmanServerProtocol(Protocol):
         self._answer_later()
 
     def refused(self, place: _Later, refusal: Refused) -> None:
-        place.answer = _error(refusal.code, refusal.text)
+        place.answer = error_packet(refusal.code, refusal.text)
         self._answer_later()
 
     def data(self, handle: bytes, data: bytes) -> None:

@@ -18,11 +18,12 @@ from twisted.python.threadpool import ThreadPool
 
 from txgearman.broker.handles import number_of
 from txgearman.broker.job import Job
-from txgearman.errors import ArgumentTooLarge, NotSaved, StoreError, StoreUnavailable
+from txgearman.errors import ArgumentTooLarge, LookupFailed, NotSaved, StoreError, StoreUnavailable
 from txgearman.store.contract import Changes, SavedJob, Store
 
 if TYPE_CHECKING:
     from txgearman.broker.broker import Broker
+    from txgearman.broker.ends import Tell
 
 InThread = Callable[..., Deferred[Any]]
 
@@ -43,6 +44,9 @@ within them makes done jobs run again, which a crash ahead of any removal may do
 FIRST_RETRY: Final = 0.1
 LONGEST_RETRY: Final = 5.0
 """Seconds between two tries of a store that is unavailable: the first, and what doubling leads to."""
+
+FIRST_FETCH: Final = 100
+"""Jobs that are fetched at first, when their size is not known yet."""
 
 _log = Logger()
 
@@ -72,12 +76,15 @@ class Saver:
         self._broker: Broker | None = None
         self._saves: list[Job] = []
         self._removals: list[int] = []
+        self._being_removed: list[int] = []
         self._attempts: dict[int, int] = {}
         self._writing: Deferred[None] | None = None
         self._next_write: IDelayedCall | None = None
         self._outage: StoreUnavailable | None = None
         self._retry_delay = FIRST_RETRY
+        self._fetch_limit = FIRST_FETCH
         self._stopping = False
+        self.shared = store.shared
         self.commits = 0
         self.saved = 0
 
@@ -92,36 +99,15 @@ class Saver:
         self._broker = broker
         loaded = 0
         for backlog in self._store.backlogs():
-            loaded += self._restore_all(
-                lambda after, backlog=backlog: self._store.fetch(  # type: ignore[misc]
-                    backlog.function, backlog.priority, after, MAX_JOBS
-                )
-            )
-        return loaded + self._restore_all(lambda after: self._store.scheduled(after, MAX_JOBS))
-
-    def _restore_all(self, page: Callable[[int], list[SavedJob]]) -> int:
-        loaded = 0
-        jobs = page(-1)
+            broker.restore_backlog(*backlog)
+            loaded += backlog.jobs
+        jobs = self._store.scheduled(-1, MAX_JOBS)
         while jobs:
             for job in jobs:
-                self._restore(job)
+                broker.restore(job)
             loaded += len(jobs)
-            jobs = page(jobs[-1].place)
+            jobs = self._store.scheduled(jobs[-1].place, MAX_JOBS)
         return loaded
-
-    def _restore(self, job: SavedJob) -> None:
-        assert self._broker is not None
-        self._broker.restore(
-            job.handle,
-            job.function,
-            job.unique,
-            job.data,
-            job.priority,
-            job.run_at,
-            job.attempts,
-            job.submitted,
-            job.reducer,
-        )
 
     async def settle(self) -> None:
         """Write what waits to be written; returns when that is done, or cannot be done now."""
@@ -157,8 +143,8 @@ class Saver:
         self._saves.append(job)
         self._write_in(0)
 
-    def remove(self, job: Job) -> None:
-        self._removals.append(number_of(job.handle))
+    def remove(self, number: int) -> None:
+        self._removals.append(number)
         if self._next_write is None:
             self._write_in(REMOVAL_PATIENCE)
 
@@ -166,6 +152,24 @@ class Saver:
         self._attempts[number_of(job.handle)] = job.attempts
         if self._next_write is None:
             self._write_in(REMOVAL_PATIENCE)
+
+    def fetch(self, function: bytes, priority: int, after: int) -> None:
+        limit = self._fetch_limit
+        self._in_thread(self._store.fetch, function, priority, after, limit).addCallbacks(
+            self._fetched,
+            self._not_fetched,
+            callbackArgs=(function, priority, limit),
+            errbackArgs=(function, priority),
+        ).addErrback(_log_defect)
+
+    def find(self, number: int, tell: Tell) -> None:
+        self._find(tell, self._store.find, number)
+
+    def find_unique(self, unique: bytes, tell: Tell) -> None:
+        self._find(tell, self._store.find_unique, unique)
+
+    def find_twin(self, function: bytes, unique: bytes, data: bytes, tell: Tell) -> None:
+        self._find(tell, self._store.find_twin, function, unique, data)
 
     # -- what an operator may know --------------------------------------------------------------
 
@@ -183,6 +187,40 @@ class Saver:
     def unremoved(self) -> int:
         """Jobs that are done and still to be removed."""
         return len(self._removals)
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def _fetched(self, jobs: list[SavedJob], function: bytes, priority: int, limit: int) -> None:
+        assert self._broker is not None
+        if jobs:
+            size = sum(len(job.data) for job in jobs) // len(jobs)
+            self._fetch_limit = max(1, min(MAX_JOBS, MAX_BYTES // (size + 1)))
+        done = self._ended()
+        self._broker.fetched(
+            function, priority, [job for job in jobs if job.number not in done], len(jobs) < limit
+        )
+
+    def _not_fetched(self, failure: Failure, function: bytes, priority: int) -> None:
+        assert self._broker is not None
+        self._broker.not_fetched(function, priority)
+        self._note_outage(failure)
+        if self._writing is None and self._next_write is None:
+            self._try_again()
+
+    def _find(self, tell: Tell, ask: Callable[..., SavedJob | None], *arguments: Any) -> None:
+        def found(job: SavedJob | None) -> None:
+            tell(None if job is None or job.number in self._ended() else job)
+
+        def not_found(failure: Failure) -> None:
+            if not isinstance(failure.value, StoreError):
+                _log.failure("The store failed", failure)
+            tell(LookupFailed())
+
+        self._in_thread(ask, *arguments).addCallbacks(found, not_found).addErrback(_log_defect)
+
+    def _ended(self) -> set[int]:
+        """The jobs that have ended and may still be in the store."""
+        return {*self._removals, *self._being_removed}
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -210,12 +248,13 @@ class Saver:
         self._next_write = None
         jobs = self._take_jobs()
         changes = Changes([_as_saved(job) for job in jobs], self._removals, self._attempts)
+        self._being_removed = self._removals
         self._removals, self._attempts = [], {}
         self._writing = self._in_thread(self._store.write, changes)
         self._writing.addCallbacks(
             self._written, self._failed, callbackArgs=(jobs, changes), errbackArgs=(jobs, changes)
         )
-        self._writing.addErrback(lambda failure: _log.failure("After writing to the store", failure))
+        self._writing.addErrback(_log_defect)
         self._writing.addCallback(self._write_on)
 
     def _take_jobs(self) -> list[Job]:
@@ -231,10 +270,12 @@ class Saver:
 
     def _written(self, twins: dict[int, bytes], jobs: list[Job], changes: Changes) -> None:
         assert self._broker is not None
+        self._being_removed = []
         if self._outage is not None:
             _log.info("The store is available again")
             self._outage = None
             self._retry_delay = FIRST_RETRY
+            self._broker.fetch_again()
         self.commits += 1
         self.saved += len(jobs) - len(twins)
         if twins:
@@ -250,14 +291,8 @@ class Saver:
 
     def _failed(self, failure: Failure, jobs: list[Job], changes: Changes) -> None:
         assert self._broker is not None
-        error = failure.value
-        if not isinstance(error, StoreUnavailable):
-            if not isinstance(error, StoreError):
-                _log.failure("The store failed", failure)
-            error = StoreUnavailable(str(error))
-        if self._outage is None:
-            _log.error("The store is unavailable, background jobs are refused: {error}", error=str(error))
-        self._outage = error
+        self._note_outage(failure)
+        self._being_removed = []
         # Whether the transaction took place may be unknown: what was refused must not come back.
         self._removals = [*changes.removals, *(job.number for job in changes.saves), *self._removals]
         self._attempts = {**changes.attempts, **self._attempts}
@@ -265,13 +300,25 @@ class Saver:
         for job in [*jobs, *waiting]:
             self._broker.not_saved(job, NotSaved())
 
+    def _note_outage(self, failure: Failure) -> None:
+        error = failure.value
+        if not isinstance(error, StoreError):
+            _log.failure("The store failed", failure)
+        if self._outage is None:
+            _log.error("The store is unavailable, background jobs are refused: {error}", error=str(error))
+        self._outage = error if isinstance(error, StoreUnavailable) else StoreUnavailable(str(error))
+
+    def _try_again(self) -> None:
+        """Write, if only to see whether that works, after a while that doubles each time."""
+        self._next_write = self._reactor.callLater(self._retry_delay, self._write)
+        self._retry_delay = min(self._retry_delay * 2, LONGEST_RETRY)
+
     def _write_on(self, _: object) -> None:
         self._writing = None
         if self._stopping:
             return
         if self._outage is not None:
-            self._next_write = self._reactor.callLater(self._retry_delay, self._write)
-            self._retry_delay = min(self._retry_delay * 2, LONGEST_RETRY)
+            self._try_again()
         elif self._saves:
             self._write()
         elif self._pending:
@@ -293,6 +340,10 @@ def _as_saved(job: Job) -> SavedJob:
         job.submitted,
         job.reducer,
     )
+
+
+def _log_defect(failure: Failure) -> None:
+    _log.failure("A defect behind the store", failure)
 
 
 def _after(deferred: Deferred[None]) -> Deferred[None]:

@@ -188,6 +188,12 @@ class Settings:
         kind=TEXT,
         shown="none",
     )
+    store_ahead: int = option(
+        20_000,
+        "With a store, how many waiting jobs of a function and priority are in memory. Those behind them are "
+        "only in the store until their turn comes.",
+        least=1,
+    )
     keepalive_idle: int = option(
         0,
         "Seconds of silence on a connection before TCP keepalive probes. 0 is the system's own value, here "
@@ -242,6 +248,7 @@ class Settings:
             order=self.order,
             round_robin=self.round_robin,
             functions=tuple((name.encode(), settings.rules) for name, settings in self.functions.items()),
+            in_memory=self.store_ahead,
         )
 
 

@@ -5,27 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from txgearman.broker.job import SavedJob
 
-class SavedJob(NamedTuple):
-    """A background job as a store keeps it.
-
-    `number` is the one that its handle ends with; no two jobs of a store ever have the same, whatever
-    server made them. `place` orders the jobs of one function and priority on the server that owns them;
-    at first it is the number. `run_at` and `submitted` are seconds since the epoch. `attempts` counts the
-    workers that lost the job.
-    """
-
-    number: int
-    place: int
-    handle: bytes
-    function: bytes
-    unique: bytes
-    data: bytes
-    priority: int
-    run_at: float | None
-    attempts: int
-    submitted: float
-    reducer: bytes | None
+__all__ = ["Backlog", "Changes", "SavedJob", "Store"]
 
 
 @dataclass(slots=True)
@@ -82,6 +64,7 @@ class Store(Protocol):
         `changes` the first is saved. Only jobs that this server owns are removed or changed. Removals come
         first, so that a job may have the unique of one that has just ended, and what is both saved and
         removed is not kept. A job whose number is kept already was saved by an earlier call.
+        Without any changes it tells whether the database can be written to.
         """
 
     def backlogs(self) -> list[Backlog]:

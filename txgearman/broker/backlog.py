@@ -1,0 +1,21 @@
+"""Jobs that are not in memory: the tail of a deep queue, which only the keeper has. Data, no behaviour."""
+
+from __future__ import annotations
+
+from txgearman.broker.job import PRIORITIES
+
+
+class Backlog:
+    """The tail of a function's queues, by priority.
+
+    `jobs` counts the jobs in it, `behind` is the place of the last job ahead of it, `fetching` says that
+    its first jobs are under way into memory. In a priority with a backlog every job that comes goes behind
+    it, so that the keeper's order is the order in which they come.
+    """
+
+    __slots__ = ("behind", "fetching", "jobs")
+
+    def __init__(self) -> None:
+        self.jobs = [0] * PRIORITIES
+        self.behind = [-1] * PRIORITIES
+        self.fetching = [False] * PRIORITIES
