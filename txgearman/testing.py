@@ -98,7 +98,6 @@ class MemoryGearman:
         Its connections are not checked for life either.
         """
         options.setdefault("check_interval", None)
-        options.setdefault("check_interval", None)
         endpoints: Any = [self.endpoint, *(other.endpoint for other in others)] if others else self.endpoint
         return Worker(self.clock, endpoints, **options)
 

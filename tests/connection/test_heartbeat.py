@@ -46,8 +46,14 @@ class HeartbeatTests(SynchronousTestCase):
         self.clock = Clock()
         self.told: list[str] = []
         self.delivered = 0
+        self.owed = False
         self.heartbeat = Heartbeat(
-            self.clock, CHECK, lambda: self.told.append("ask"), lambda: self.delivered, self.told.append
+            self.clock,
+            CHECK,
+            lambda: self.told.append("ask"),
+            lambda: self.owed,
+            lambda: self.delivered,
+            self.told.append,
         )
         self.heartbeat.start()
 
@@ -59,7 +65,7 @@ class HeartbeatTests(SynchronousTestCase):
         self.clock.advance(9.9)
         self.assertEqual(self.told, ["ask"])
         self.clock.advance(0.1)
-        self.assertEqual(self.told, ["ask", "the server did not answer an echo within 10 seconds"])
+        self.assertEqual(self.told, ["ask", "the server did not answer within 10 seconds"])
         self.assertEqual(self.clock.getDelayedCalls(), [], "it is told once")
 
     def test_a_peer_that_answers_is_left_alone(self) -> None:
@@ -67,7 +73,7 @@ class HeartbeatTests(SynchronousTestCase):
         for round_ in range(1, 5):
             self.assertEqual(self.told, ["ask"] * round_)
             self.clock.advance(4)
-            self.heartbeat.hear()
+            self.heartbeat.hear(self.clock.seconds())
             self.clock.advance(6)
             self.clock.advance(23)
             self.assertEqual(self.told, ["ask"] * round_)
@@ -77,7 +83,7 @@ class HeartbeatTests(SynchronousTestCase):
     def test_a_peer_that_talks_is_not_asked(self) -> None:
         for _ in range(10):
             self.clock.advance(29)
-            self.heartbeat.hear()
+            self.heartbeat.hear(self.clock.seconds())
         self.assertEqual(self.told, [])
 
     def test_a_transfer_to_the_peer_that_goes_on_is_life(self) -> None:
@@ -90,6 +96,55 @@ class HeartbeatTests(SynchronousTestCase):
         self.clock.advance(10)
         self.assertEqual(len(self.told), 2, "and one that stands still is not")
 
+    def expect(self) -> None:
+        self.owed = True
+        self.heartbeat.expect()
+
+    def hear(self) -> None:
+        self.heartbeat.hear(self.clock.seconds())
+
+    def test_an_answer_that_is_due_is_not_waited_for_longer_than_for_an_echo(self) -> None:
+        self.clock.advance(5)
+        self.expect()
+        self.clock.advance(9.9)
+        self.assertEqual(self.told, [])
+        self.clock.advance(0.1)
+        self.assertEqual(self.told, ["the server did not answer within 10 seconds"])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_answers_that_come_keep_it_quiet(self) -> None:
+        for _ in range(20):
+            self.expect()
+            self.clock.advance(4)
+            self.hear()
+            self.owed = False
+            self.clock.advance(4)
+        self.assertEqual(self.told, [])
+        self.clock.advance(26)
+        self.assertEqual(self.told, ["ask"], "30 seconds behind the last byte")
+
+    def test_an_answer_due_behind_others_has_its_whole_time(self) -> None:
+        self.expect()
+        self.clock.advance(9)
+        self.hear()
+        self.clock.advance(1)
+        self.clock.advance(9.9)
+        self.assertEqual(self.told, [], "another was asked for up to the end of the first ten seconds")
+        self.clock.advance(0.1)
+        self.assertEqual(self.told, ["the server did not answer within 10 seconds"])
+
+    def test_what_is_due_while_much_is_on_its_way_is_waited_for(self) -> None:
+        self.expect()
+        for _ in range(5):
+            self.delivered += PROGRESS
+            self.clock.advance(10)
+        self.assertEqual(self.told, [])
+
+    def test_nothing_is_expected_of_a_peer_that_is_not_watched(self) -> None:
+        self.heartbeat.stop()
+        self.expect()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_an_answer_that_a_busy_reactor_has_not_read_yet_counts(self) -> None:
         self.clock.advance(30)
         expiry = self.clock.getDelayedCalls()[0]
@@ -99,7 +154,7 @@ class HeartbeatTests(SynchronousTestCase):
         expiry.cancel()
         expire()
         self.assertEqual(self.told, ["ask"])
-        self.heartbeat.hear()
+        self.heartbeat.hear(self.clock.seconds())
         self.clock.advance(0)
         self.assertEqual(self.told, ["ask"])
 
@@ -115,7 +170,7 @@ class HeartbeatTests(SynchronousTestCase):
         def ask() -> None:
             heartbeat.stop()
 
-        heartbeat = Heartbeat(self.clock, CHECK, ask, int, self.told.append)
+        heartbeat = Heartbeat(self.clock, CHECK, ask, bool, int, self.told.append)
         self.heartbeat.stop()
         heartbeat.start()
         self.clock.advance(30)
@@ -151,7 +206,7 @@ class CheckedConnectionTests(SynchronousTestCase):
         with capturedLogs() as logs:
             self.clock.advance(10)
         self.assertEqual([event["log_level"] for event in logs], [LogLevel.warn])
-        self.assertEqual(self.protocol.ends, ["the server did not answer an echo within 10 seconds"])
+        self.assertEqual(self.protocol.ends, ["the server did not answer within 10 seconds"])
         self.assertTrue(self.server.transport.disconnected)
         self.server.lose()
         self.assertEqual(len(self.protocol.ends), 1)
@@ -285,7 +340,7 @@ class SocketExpectations(_Base):
                     if protocol.ends:
                         break
                     await deferLater(reactor, 0.01)  # type: ignore[arg-type]
-            self.assertEqual(protocol.ends, ["the server did not answer an echo within 0.3 seconds"])
+            self.assertEqual(protocol.ends, ["the server did not answer within 0.3 seconds"])
         finally:
             await self.part(port, server, protocol)
 

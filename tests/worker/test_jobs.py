@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
@@ -21,7 +22,7 @@ from txgearman.wire.packets import (
     OPTION_RES,
 )
 from txgearman.worker import Job, Worker
-from txgearman.worker.protocol import VAIN_WAKES, WAKE_PAUSE
+from txgearman.worker.protocol import JOIN_SECONDS, VAIN_WAKES, WAKE_PAUSE
 
 
 class ReportTests(PlayedWorkerTestCase):
@@ -145,6 +146,23 @@ class ReportTests(PlayedWorkerTestCase):
         self.patch(self.server.transport, "write", writes.append)
         self.assign()
         self.assertEqual(len(writes), 1)
+
+    def test_reports_of_one_read_leave_in_one_write_unless_a_job_takes_long(self) -> None:
+        taken = iter([0.0, 0.0, 0.0, 2 * JOIN_SECONDS, 0.0])
+        self.run_job = lambda job: self.takes(next(taken))
+        self.start(concurrency=10)
+        writes: list[bytes] = []
+        transport: Any = self.server.transport
+        transport.write = writes.append
+        self.server.send(
+            b"".join(packet(JOB_ASSIGN_UNIQ, b"H:%d" % number, b"f", b"", b"") for number in range(5))
+        )
+        reports = [re.findall(rb"H:\d", write) for write in writes]
+        self.assertEqual(reports, [[b"H:0", b"H:1", b"H:2"], [b"H:3"], [b"H:4"]])
+
+    def takes(self, seconds: float) -> bytes:
+        self.clock.rightNow += seconds
+        return b"r"
 
     def test_what_a_function_is_given(self) -> None:
         given: list[tuple[Any, ...]] = []
@@ -318,13 +336,14 @@ class LoopTests(PlayedWorkerTestCase):
         self.start(concurrency=3)
         for handle in (b"H:1", b"H:2"):
             self.assign(handle)
-            self.assertEqual(self.server.heard(), [GRAB], "never two requests at once")
+            self.assertEqual(self.server.heard(), [GRAB], "no more than there is room for")
         self.assign(b"H:3")
         self.assertEqual(self.server.heard(), [])
-        self.results[b"H:2"].callback(b"r")
-        self.assertEqual(self.server.heard(), [("WORK_COMPLETE", b"H:2", b"r"), GRAB])
-        self.results[b"H:1"].callback(b"r")
-        self.assertEqual(self.server.heard(), [("WORK_COMPLETE", b"H:1", b"r")])
+        for handle in (b"H:2", b"H:1"):
+            self.results[handle].callback(b"r")
+            self.assertEqual(self.server.heard(), [("WORK_COMPLETE", handle, b"r"), GRAB])
+        self.server.say(NO_JOB)
+        self.assertEqual(self.server.heard(), [], "one more answer is due")
         self.server.say(NO_JOB)
         self.assertEqual(self.server.heard(), [SLEEP])
         self.results[b"H:3"].callback(b"r")
@@ -343,7 +362,7 @@ class LoopTests(PlayedWorkerTestCase):
         self.results[b"H:1"].callback(b"second")
         self.assertEqual(
             self.server.heard(),
-            [("WORK_COMPLETE", b"H:1", b"first"), GRAB, ("WORK_COMPLETE", b"H:1", b"second")],
+            [("WORK_COMPLETE", b"H:1", b"first"), GRAB, ("WORK_COMPLETE", b"H:1", b"second"), GRAB],
         )
 
     def test_concurrency_is_at_least_one(self) -> None:

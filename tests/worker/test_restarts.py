@@ -186,7 +186,7 @@ class RestartExpectations(Expectations):
             try:
                 await worker.start()
                 await self.echoes(server, name)
-                lost = worker_log("not answer an echo within 0.2 seconds")
+                lost = worker_log("not answer within 0.2 seconds")
                 os.kill(server.pid, SIGSTOP)
                 try:
                     await lost

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from txgearman.worker.turns import ASK_AGAIN, Limit, State, Turns, occupy, release
+from txgearman.worker.turns import ASK_AGAIN, AT_ONCE, Limit, State, Turns, denied, given, occupy
 
 
 class Played:
@@ -16,6 +16,8 @@ class Played:
         self.limits = limits
         self.emptied_at = 0.0
         self.asked = 0
+        self.in_a_row = 0
+        self.asks = 0
         self.slept = 0
         self.running = 0
         self._turns = turns
@@ -23,8 +25,7 @@ class Played:
         turns.join(self)
 
     def ask(self) -> None:
-        assert self.state is State.ASKING
-        self.asked += 1
+        self.asks += 1
 
     def sleep(self) -> None:
         self.state = State.ASLEEP
@@ -32,28 +33,24 @@ class Played:
 
     def speak(self) -> None:
         """Something happened here: its turn may have come."""
-        if self._turns.turn(self):
-            self.ask()
+        self.asks += self._turns.turn(self)
 
     def says_none(self) -> None:
-        assert self.state is State.ASKING
-        self.state = State.EMPTY
-        self.emptied_at = self._clock.seconds()
-        release(self)
+        assert self.asked
+        denied(self, self._clock.seconds())
         self.speak()
 
     def gives(self) -> None:
         """A job that begins to run."""
-        assert self.state is State.ASKING
-        self.state = State.READY
+        assert self.asked
+        given(self)
         self.running += 1
         self.speak()
 
     def ends(self) -> None:
         """A job ends."""
         self.running -= 1
-        if self._turns.pass_on(self):
-            self.ask()
+        self.asks += self._turns.pass_on(self)
 
     def wakes(self) -> None:
         assert self.state is State.ASLEEP
@@ -80,7 +77,7 @@ class TurnsTests(SynchronousTestCase):
             self.assertEqual([a.slept for a in askers], [0, 0, 0], "not all have said so")
             asker.says_none()
         self.assertEqual(self.states(askers), [State.ASLEEP] * 3)
-        self.assertEqual([(a.asked, a.slept) for a in askers], [(1, 1)] * 3)
+        self.assertEqual([(a.asks, a.slept) for a in askers], [(1, 1)] * 3)
         self.assertEqual(self.limit.free, 1)
 
     def test_servers_that_have_jobs_are_served_in_turn(self) -> None:
@@ -90,7 +87,7 @@ class TurnsTests(SynchronousTestCase):
                 asker.gives()
                 self.assertEqual(self.limit.free, 0)
                 asker.ends()
-        self.assertEqual([asker.asked for asker in askers], [5, 4, 4])
+        self.assertEqual([asker.asks for asker in askers], [5, 4, 4])
 
     def test_as_many_as_there_is_room_for_are_asked_at_once(self) -> None:
         askers = self.connect(3, concurrency=2)
@@ -113,22 +110,22 @@ class TurnsTests(SynchronousTestCase):
         for _ in range(10):
             busy.gives()
             busy.ends()
-        self.assertEqual((empty.asked, empty.slept), (1, 0), "it does not promise to come at once")
+        self.assertEqual((empty.asks, empty.slept), (1, 0), "it does not promise to come at once")
         busy.gives()
         self.clock.advance(ASK_AGAIN)
         busy.ends()
-        self.assertEqual(empty.asked, 2)
+        self.assertEqual(empty.asks, 2)
         empty.gives()
         self.assertEqual(self.states([busy, empty]), [State.READY, State.READY])
         empty.ends()
-        self.assertEqual(busy.state, State.ASKING, "the other's turn")
+        self.assertEqual((busy.asked, empty.asked), (1, 0), "the other's turn")
 
     def test_servers_that_answer_slowly_are_not_asked_for_ever(self) -> None:
         askers = self.connect(3)
         for asker in askers:
             self.clock.advance(2 * ASK_AGAIN)
             asker.says_none()
-        self.assertEqual([(asker.asked, asker.slept) for asker in askers], [(1, 1)] * 3)
+        self.assertEqual([(asker.asks, asker.slept) for asker in askers], [(1, 1)] * 3)
 
     def test_slow_servers_without_jobs_do_not_keep_a_slow_one_with_jobs_from_its_turn(self) -> None:
         first, second, busy = self.connect(3)
@@ -139,11 +136,11 @@ class TurnsTests(SynchronousTestCase):
             busy.ends()
             for _ in range(2):
                 for empty in (first, second):
-                    if empty.state is State.ASKING:
+                    if empty.asked:
                         self.clock.advance(2 * ASK_AGAIN)
                         empty.says_none()
             self.clock.advance(2 * ASK_AGAIN)
-            self.assertEqual(busy.state, State.ASKING)
+            self.assertEqual(busy.asked, 1)
 
     def test_a_woken_server_gets_its_turn_while_another_has_jobs_without_end(self) -> None:
         busy, quiet = self.connect(2)
@@ -197,7 +194,50 @@ class TurnsTests(SynchronousTestCase):
         second.gives()
         first.ends()
         self.assertEqual(self.states([first, second]), [State.ASKING, State.READY], "asked before")
-        self.assertEqual((first.asked, second.asked), (2, 1))
+        self.assertEqual((first.asks, second.asks), (2, 1))
+
+    def test_a_server_that_gives_one_job_after_the_other_is_asked_for_more_at_once(self) -> None:
+        (only,) = self.connect(1, concurrency=100)
+        for number in range(1, 20):
+            only.gives()
+            self.assertEqual(only.asked, min(number, AT_ONCE))
+        self.assertEqual(self.limit.free, 100 - 19 - AT_ONCE)
+        for left in reversed(range(AT_ONCE)):
+            self.assertEqual(only.slept, 0)
+            only.says_none()
+            self.assertEqual(only.asked, left)
+        self.assertEqual((only.state, self.limit.free), (State.ASLEEP, 100 - 19))
+        only.wakes()
+        self.assertEqual(only.asked, 1, "it begins anew")
+
+    def test_more_at_once_are_no_more_than_there_is_room_for(self) -> None:
+        (only,) = self.connect(1, concurrency=3)
+        for _ in range(20):
+            only.gives()
+            only.ends()
+            self.assertEqual(self.limit.free + only.asked, 3)
+        self.assertEqual(only.asked, 3)
+        for _ in range(3):
+            only.gives()
+        self.assertEqual((only.asked, self.limit.free, only.running), (0, 0, 3))
+
+    def test_what_a_connection_asked_for_at_once_is_given_back_when_it_ends(self) -> None:
+        first, second = self.connect(2, concurrency=10)
+        for _ in range(6):
+            first.gives()
+            first.ends()
+        self.assertGreater(first.asked, 1)
+        self.assertEqual(self.limit.free, 10 - first.asked - second.asked)
+        self.turns.leave(first)
+        self.assertEqual((first.asked, self.limit.free), (0, 9))
+
+    def test_several_share_the_room_in_turn(self) -> None:
+        first, second = self.connect(2, concurrency=4)
+        for _ in range(10):
+            for asker in (first, second):
+                asker.gives()
+                asker.ends()
+        self.assertEqual((first.asked, second.asked), (2, 2))
 
     def test_a_job_that_was_not_asked_for_takes_a_place_too(self) -> None:
         (only,) = self.connect(1)

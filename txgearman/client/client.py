@@ -51,8 +51,9 @@ class Client:
     `codec` makes payloads of the data of jobs, and values of results and updates: ``"bytes"``, ``"text"``,
     ``"json"``, or an object with encode and decode (`txgearman.codecs.Codec`).
 
-    After `check_interval` seconds without a byte from a server it is asked for an echo; when nothing comes
-    within `check_timeout` seconds more, the connection is taken for lost. None or 0 turns that off.
+    When a server owes an answer and not a byte comes for `check_timeout` seconds, the connection is taken
+    for lost. After `check_interval` seconds without a byte it is asked for an echo, to owe that. None or 0
+    for either turns both off.
     `retry_policy` takes the number of failed attempts to connect and returns the pause in seconds before
     the next, Twisted's `backoffPolicy` by default. `max_packet` is the largest body of a packet in bytes
     that is sent or accepted.
@@ -150,7 +151,7 @@ class Client:
 
         `timeout` limits in seconds how long it may take until the job is accepted, including a connection
         that has to be made; to wait for the result is limited by `Job.result`. Without it that is limited
-        by the time limits of the endpoints and by the check of the connections.
+        by the time limits of the endpoints, and twice the `check_timeout`, for each server.
 
         Fails with `NotConnected`, `ConnectionLost`, `TimedOut`, or `ServerError` if the server refuses.
         After a time-out, and after the Deferred was cancelled, the server may still run the job, as the

@@ -122,6 +122,8 @@ class ClientProtocol(PacketProtocol):
 
     def _ask(self, packet: int, body: bytes, answer: int, about: Any) -> Deferred[Any]:
         asker: Deferred[Any] = Deferred()
+        if not self._requests:
+            self.expect()
         self._requests.append(_Request(answer, about, asker))
         self.write_soon(frame(REQUEST, packet, body))
         return asker
@@ -131,6 +133,9 @@ class ClientProtocol(PacketProtocol):
         self.echo(b"").addErrback(lambda _failure: None)
 
     # -- the connection's calls -----------------------------------------------------------------
+
+    def owed(self) -> bool:
+        return bool(self._requests)
 
     def opened(self) -> None:
         self._ask(OPTION_REQ, b"exceptions", OPTION_RES, None).addErrback(self._without_exceptions)

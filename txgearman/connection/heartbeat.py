@@ -1,4 +1,4 @@
-"""Finding a peer that vanished without a word: an echo now and then, which must be answered in time.
+"""Finding a peer that vanished: an answer that is due, or to an echo now and then, must come in time.
 
 For client and worker alike: `PacketProtocol` drives a `Heartbeat` of its own when it is given a `Check`.
 Nothing is sent or closed here, that is for the callables it is given.
@@ -29,7 +29,8 @@ segment of TCP. The system of a peer that hangs takes the echo's few bytes too."
 @dataclass(frozen=True, slots=True)
 class Check:
     """After `interval` seconds without a byte from the peer an echo is asked for, and the connection is
-    given up when no byte comes within `timeout` seconds more. Both are more than 0.
+    given up when no byte comes within `timeout` seconds more. It is given up too when an answer is due and
+    no byte comes for `timeout` seconds. Both are more than 0.
     """
 
     interval: float = CHECK_INTERVAL
@@ -52,11 +53,13 @@ class Heartbeat:
     The owner calls `hear` whenever bytes come, be it in the middle of a packet, so that a long transfer is
     life. `delivered` tells how many bytes have reached the peer so far: while `PROGRESS`
     more come in time, a long transfer to the peer is life too. `ask` shall send something that the peer
-    answers; `give_up` shall abort the connection, and is told why.
+    answers; `owed` tells whether an answer of the peer is due; `give_up` shall abort the connection, and is
+    told why.
     """
 
     __slots__ = (
         "_ask",
+        "_awaiting",
         "_before",
         "_check",
         "_clock",
@@ -64,6 +67,7 @@ class Heartbeat:
         "_give_up",
         "_heard",
         "_heard_at",
+        "_owed",
         "_timer",
     )
 
@@ -72,14 +76,17 @@ class Heartbeat:
         clock: IReactorTime,
         check: Check,
         ask: Callable[[], object],
+        owed: Callable[[], bool],
         delivered: Callable[[], int],
         give_up: Callable[[str], object],
     ) -> None:
         self._heard = False
         self._heard_at = 0.0
+        self._awaiting = False
         self._clock = clock
         self._check = check
         self._ask = ask
+        self._owed = owed
         self._delivered = delivered
         self._give_up = give_up
         self._before = 0
@@ -90,10 +97,16 @@ class Heartbeat:
         self._heard_at = self._clock.seconds()
         self._timer = self._clock.callLater(self._check.interval, self._look)
 
-    def hear(self) -> None:
-        """Bytes came from the peer."""
+    def hear(self, now: float) -> None:
+        """Bytes came from the peer, at `now`."""
         self._heard = True
-        self._heard_at = self._clock.seconds()
+        self._heard_at = now
+
+    def expect(self) -> None:
+        """An answer of the peer is due from now on. Called for each, it costs nothing."""
+        if not self._awaiting and self._timer is not None:
+            self._timer.cancel()
+            self._await_answer()
 
     def stop(self) -> None:
         """Watch no more. Can be called at any time, and again."""
@@ -103,15 +116,17 @@ class Heartbeat:
 
     def _look(self) -> None:
         """Be silent for the rest of the interval since the last byte, or ask."""
+        self._awaiting = False
         rest = self._heard_at + self._check.interval - self._clock.seconds()
         if rest > 0:
             self._timer = self._clock.callLater(rest, self._look)
             return
-        self._heard = False
         self._await_answer()
         self._ask()
 
     def _await_answer(self) -> None:
+        self._awaiting = True
+        self._heard = False
         self._before = self._delivered()
         self._timer = self._clock.callLater(self._check.timeout, self._expire)
 
@@ -121,10 +136,10 @@ class Heartbeat:
         self._timer = self._clock.callLater(0, self._judge)
 
     def _judge(self) -> None:
-        if self._heard:
+        if self._heard and not self._owed():
             self._look()
-        elif self._delivered() - self._before >= PROGRESS:
+        elif self._heard or self._delivered() - self._before >= PROGRESS:
             self._await_answer()
         else:
             self._timer = None
-            self._give_up(f"the server did not answer an echo within {self._check.timeout:g} seconds")
+            self._give_up(f"the server did not answer within {self._check.timeout:g} seconds")

@@ -48,7 +48,10 @@ class PacketProtocol(Protocol):
         self.open = False
         """Whether requests can be sent: from the connection's begin to `close` or its loss."""
         self._decoder = Decoder(RESPONSE, max_packet, text=False)
-        self._handling = False
+        self.reading = False
+        """Whether what one read brought is being handled."""
+        self.read_at = 0.0
+        """When the last read came, in seconds of `clock`."""
         self._out: list[bytes] = []
         self._gone = False
         self._closing: list[Deferred[None]] = []
@@ -57,7 +60,7 @@ class PacketProtocol(Protocol):
         self._heartbeat = (
             None
             if check is None
-            else Heartbeat(clock, check, self.ask_for_life, self._delivered, self._take_for_dead)
+            else Heartbeat(clock, check, self.ask_for_life, self.owed, self._delivered, self._take_for_dead)
         )
 
     # -- for subclasses -------------------------------------------------------------------------
@@ -78,6 +81,15 @@ class PacketProtocol(Protocol):
         """
         self.write_soon(frame(REQUEST, ECHO_REQ, b""))
 
+    def owed(self) -> bool:
+        """Whether the server must answer something, so that it is hung if it does not; see `expect`."""
+        return False
+
+    def expect(self) -> None:
+        """The server must answer something from now on, and `owed` is true until it has."""
+        if self._heartbeat is not None:
+            self._heartbeat.expect()
+
     def write(self, data: bytes) -> None:
         """Send whole packets, at once if nothing is ahead of them."""
         assert self.transport is not None
@@ -88,7 +100,7 @@ class PacketProtocol(Protocol):
     def write_soon(self, data: bytes) -> None:
         """Send whole packets together with the others of this turn of the reactor."""
         assert self.transport is not None
-        if self._handling:
+        if self.reading:
             self._out.append(data)
         else:
             self._written += len(data)
@@ -126,9 +138,10 @@ class PacketProtocol(Protocol):
     def dataReceived(self, data: bytes) -> None:
         if not self.open:
             return
+        self.read_at = now = self.clock.seconds()
         if self._heartbeat is not None:
-            self._heartbeat.hear()
-        self._handling = True
+            self._heartbeat.hear(now)
+        self.reading = True
         try:
             self._handle(data)
         except BrokenStream as error:
@@ -138,7 +151,7 @@ class PacketProtocol(Protocol):
             self._end(f"the server broke the protocol: {error}")
             self._abort()
         finally:
-            self._handling = False
+            self.reading = False
             self._flush()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:

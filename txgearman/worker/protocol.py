@@ -1,6 +1,6 @@
 """The worker's end of one connection: offering functions, asking for jobs, reporting how they ended.
 
-Asks for one job at a time, and only when `Turns` says so. Where the server has none the connection sleeps
+Asks for jobs only when `Turns` says so. Where the server has none the connection sleeps
 until the server wakes it; where the server wakes it in vain again and again, it takes its time.
 """
 
@@ -45,7 +45,7 @@ from txgearman.wire.packets import (
 from txgearman.worker.functions import Function, call, exception_text, exception_traceback
 from txgearman.worker.hooks import NO_HOOKS, Hooks, finished, follow
 from txgearman.worker.job import Job
-from txgearman.worker.turns import ASKING, READY, Limit, State, Turns, occupy, release
+from txgearman.worker.turns import READY, Limit, State, Turns, denied, given, release
 
 VAIN_WAKES: Final = 10
 """How often in a row a connection may be woken at once and yet get no job, before it pauses. gearmand
@@ -55,6 +55,10 @@ of many workers being woken for one job."""
 WAKE_PAUSE: Final = 0.05
 """Seconds of that pause, and of a sleep that was none. Short enough not to matter where the next wake is
 not in vain, long enough for a load that is not noticed."""
+
+JOIN_SECONDS: Final = 0.001
+"""Seconds for which reports of jobs that came in one read wait for those of the others. A system call takes a
+hundredth of that; a result waits for no job that runs longer, unless those ahead of it took no time."""
 
 _GRAB: Final = frame(REQUEST, GRAB_JOB_ALL, b"")
 _SLEEP: Final = frame(REQUEST, PRE_SLEEP, b"")
@@ -96,6 +100,8 @@ class WorkerProtocol(PacketProtocol):
         self.state = READY
         self.limits = offer.limits
         self.emptied_at = 0.0
+        self.asked = 0
+        self.in_a_row = 0
         self._offer = offer
         self._functions = offer.functions
         self._hooks = offer.hooks
@@ -205,12 +211,9 @@ class WorkerProtocol(PacketProtocol):
         self._run(Job(self, handle, function, unique, reducer or None, data))
 
     def _no_job(self) -> None:
-        if self.state is not ASKING:
-            return
-        self.state = State.EMPTY
-        self.emptied_at = self.clock.seconds()
-        release(self)
-        self._send_and_ask()
+        if self.asked:
+            denied(self, self.clock.seconds())
+            self._send_and_ask()
 
     def _woken(self) -> None:
         if self.state is not State.ASLEEP:
@@ -246,10 +249,7 @@ class WorkerProtocol(PacketProtocol):
     # -- jobs -----------------------------------------------------------------------------------
 
     def _run(self, job: Job) -> None:
-        if self.state is ASKING:
-            self.state = READY
-        else:
-            occupy(self)
+        given(self)
         self._vain_wakes = 0
         function = self._functions.get(job.function)
         if function is None:
@@ -357,8 +357,7 @@ class WorkerProtocol(PacketProtocol):
         else:
             self._when_ended(job)
             asks = self._turns.turn(self)
-        packets = frame(REQUEST, packet, body)
-        self.write(packets + _GRAB if asks else packets)
+        self._write_quickly(frame(REQUEST, packet, body) + _GRAB * asks)
         if self._on_idle is not None and not self._running:
             self._on_idle()
 
@@ -375,9 +374,15 @@ class WorkerProtocol(PacketProtocol):
 
     def _send_and_ask(self, packets: bytes = b"") -> None:
         """Send `packets`, and ask for a job if it is this connection's turn."""
-        if self._turns.turn(self):
-            packets += _GRAB
+        packets += _GRAB * self._turns.turn(self)
         if packets:
+            self.write(packets)
+
+    def _write_quickly(self, packets: bytes) -> None:
+        """Send `packets` together with those of the other jobs of this read, unless these take long."""
+        if self.reading and self.clock.seconds() - self.read_at < JOIN_SECONDS:
+            self.write_soon(packets)
+        else:
             self.write(packets)
 
 
