@@ -190,6 +190,15 @@ class Broker:
         """The status of the newest live job with this unique, whatever its function."""
         return _status(self._uniques.newest(unique))
 
+    def watch(self, client: Client, handle: bytes) -> None:
+        """Let `client` wait for a job that it did not submit and does not wait for already: it hears of it
+        from now on. Raises `JobNotFound`."""
+        job = self._handles.get(handle)
+        if job is None:
+            raise JobNotFound
+        job.watch(client, job.handle)
+        client.jobs[job.handle] = job
+
     def leave_client(self, client: Client) -> None:
         """The client's connection is gone.
 

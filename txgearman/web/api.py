@@ -2,34 +2,522 @@
 
 from __future__ import annotations
 
-from txgearman.version import VERSION
-from txgearman.web.answers import Answer, Branch, to_json
+from typing import Any, Final
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+
+from txgearman.broker.job import PRIORITIES, JobState
+from txgearman.errors import FunctionInUse, FunctionNotFound, JobNotFound, Refused
+from txgearman.web.answers import Answer, Branch, HTTPProblem, to_json
 from txgearman.web.guard import Guard, Right
-from txgearman.web.routes import Call, Route, Routes
-from txgearman.web.sources import Gearman
+from txgearman.web.jobs import OCTETS, HTTPClient, StreamedAnswer, WholeAnswer, refusal
+from txgearman.web.looking import cancel_all, find_jobs, jobs_of, running_jobs, wanted
+from txgearman.web.openapi import describe
+from txgearman.web.overview import server_shape
+from txgearman.web.routes import Body, Call, Parameter, Route, Routes, given
+from txgearman.web.settings import WebSettings
+from txgearman.web.shapes import (
+    MOST_JOBS,
+    PRIORITY_NAMES,
+    connection_shape,
+    function_shape,
+    job_shape,
+)
+from txgearman.web.sources import Connection, Gearman
+from txgearman.web.stream import EVENT_STREAM
+
+PAGE: Final = 50
+"""Rows of a list if nothing is said."""
+
+LARGEST_PAGE: Final = 500
+
+LONGEST_WAIT: Final = 7 * 86400
+"""Seconds that a request may wait for its job's end."""
+
+LATEST_TIME: Final = 253402300799
+"""Seconds since the epoch up to which a job may be scheduled: the end of the year 9999."""
+
+LARGEST_LIMIT: Final = 10**15
+
+_LARGEST_NUMBER: Final = 2**63 - 1
+
+
+def _submit_parameters(settings: WebSettings) -> tuple[Parameter, ...]:
+    return (
+        Parameter(
+            "background",
+            "flag",
+            "Do not wait for the result: answer when the job is accepted.",
+            False,
+            header="X-Gearman-Background",
+        ),
+        Parameter(
+            "unique",
+            "text",
+            "The job is the same as a live one of its function with this unique.",
+            b"",
+            longest=settings.max_unique,
+            header="X-Gearman-Unique",
+        ),
+        Parameter(
+            "priority",
+            "choice",
+            "The job's priority.",
+            "normal",
+            choices=PRIORITY_NAMES,
+            header="X-Gearman-Priority",
+        ),
+        Parameter(
+            "run_at",
+            "number",
+            "Hold the job until this time, in seconds since 1970. For background jobs.",
+            high=LATEST_TIME,
+            header="X-Gearman-Run-At",
+        ),
+        Parameter(
+            "timeout",
+            "number",
+            "Seconds to wait for the result. Without it there is no limit.",
+            low=1,
+            high=LONGEST_WAIT,
+            header="X-Gearman-Timeout",
+        ),
+    )
+
+
+_AFTER: Final = Parameter(
+    "after", "number", "Begin behind this place: `next` of the page before.", 0, high=_LARGEST_NUMBER
+)
+_LIMIT: Final = Parameter("limit", "number", "How many rows at most.", PAGE, low=1, high=LARGEST_PAGE)
+_STATE: Final = Parameter(
+    "state", "choice", "Only jobs in this state.", choices=("scheduled", "queued", "running")
+)
 
 
 class Api(Branch):
-    """``/api``, with its versions below."""
+    """``/api``, with its versions below. `routes` are those of version 1."""
 
-    def __init__(self, gearman: Gearman, guard: Guard) -> None:
+    def __init__(self, gearman: Gearman, settings: WebSettings, guard: Guard, reactor: IReactorTime) -> None:
         super().__init__()
         self._gearman = gearman
-        self.routes = (
-            Route("GET", "/server", Right.VIEW, self._server, "The server and its totals.", {200: "Server"}),
-        )
+        self._settings = settings
+        self._guard = guard
+        self._reactor = reactor
+        self.routes = self._make_routes()
+        self.description = describe(self.routes)
         self.putChild(b"v1", Routes(self.routes, guard))
 
+    def _make_routes(self) -> tuple[Route, ...]:
+        search = Parameter(
+            "search",
+            "text",
+            "Only those that contain this: names without case, jobs as bytes.",
+            b"",
+            longest=1024,
+        )
+        return (
+            Route(
+                "GET", "/openapi.json", Right.VIEW, self._openapi, "This description.", {200: "Description"}
+            ),
+            Route("GET", "/server", Right.VIEW, self._server, "The server and its totals.", {200: "Server"}),
+            Route(
+                "GET",
+                "/functions",
+                Right.VIEW,
+                self._functions,
+                "Functions by name.",
+                {200: "Functions"},
+                (400,),
+                (
+                    search,
+                    Parameter("after", "number", "How many to leave out.", 0, high=_LARGEST_NUMBER),
+                    _LIMIT,
+                ),
+            ),
+            Route(
+                "GET",
+                "/functions/{function}",
+                Right.VIEW,
+                self._function,
+                "A function.",
+                {200: "Function"},
+                (404,),
+            ),
+            Route(
+                "PATCH",
+                "/functions/{function}",
+                Right.MANAGE,
+                self._change_function,
+                "Pause or resume a function, or set its limits of jobs.",
+                {200: "Function"},
+                (400, 404),
+                body=Body.JSON,
+                body_schema="FunctionChange",
+            ),
+            Route(
+                "DELETE",
+                "/functions/{function}",
+                Right.MANAGE,
+                self._drop,
+                "Forget a function that has no workers and no jobs.",
+                {204: ""},
+                (404, 409),
+            ),
+            Route(
+                "GET",
+                "/functions/{function}/jobs",
+                Right.VIEW,
+                self._jobs,
+                "Jobs of a function in the order they came. A page may be short and not be the last.",
+                {200: "Jobs"},
+                (400, 404),
+                (_STATE, search, _AFTER, _LIMIT),
+            ),
+            Route(
+                "POST",
+                "/functions/{function}/jobs",
+                Right.SUBMIT,
+                self._submit,
+                "Submit a job. The body is its data, whatever its type. "
+                "Accept text/event-stream to get what the worker sends while it runs.",
+                {200: OCTETS.decode(), 202: "Accepted"},
+                (400, 413, 429, 502, 503, 504),
+                _submit_parameters(self._settings),
+                Body.BYTES,
+            ),
+            Route(
+                "DELETE",
+                "/functions/{function}/jobs",
+                Right.MANAGE,
+                self._cancel_all,
+                "Cancel all jobs that the function has now; answered when that is done.",
+                {204: ""},
+                (404,),
+            ),
+            Route("GET", "/jobs/{handle}", Right.VIEW, self._job, "A job.", {200: "Job"}, (404,)),
+            Route(
+                "DELETE",
+                "/jobs/{handle}",
+                Right.MANAGE,
+                self._cancel,
+                "Cancel a job; those who wait for it are told that it failed.",
+                {204: ""},
+                (404,),
+            ),
+            Route(
+                "GET",
+                "/jobs/{handle}/data",
+                Right.VIEW,
+                self._data,
+                "A job's data, or a part of it.",
+                {200: OCTETS.decode()},
+                (400, 404),
+                (
+                    Parameter("offset", "number", "Bytes to leave out.", 0, high=_LARGEST_NUMBER),
+                    Parameter("length", "number", "How many bytes at most.", low=1, high=_LARGEST_NUMBER),
+                ),
+            ),
+            Route(
+                "GET",
+                "/jobs/{handle}/events",
+                Right.VIEW,
+                self._watch,
+                "What a job's worker sends from now on, as server-sent events.",
+                {200: EVENT_STREAM.decode()},
+                (404,),
+                streams=True,
+            ),
+            Route(
+                "GET",
+                "/status",
+                Right.VIEW,
+                self._status,
+                "The status of the newest job with a unique, whatever its function.",
+                {200: "Status"},
+                (400,),
+                (Parameter("unique", "text", "The unique.", b"", longest=self._settings.max_unique),),
+            ),
+            Route(
+                "GET",
+                "/connections",
+                Right.VIEW,
+                self._connections,
+                "Connections in the order they came.",
+                {200: "Connections"},
+                (400,),
+                (
+                    Parameter(
+                        "role", "choice", "Only workers, or only others.", choices=("worker", "client")
+                    ),
+                    _AFTER,
+                    _LIMIT,
+                ),
+            ),
+            Route(
+                "GET",
+                "/connections/{number}",
+                Right.VIEW,
+                self._connection,
+                "A connection.",
+                {200: "Connection"},
+                (404,),
+            ),
+            Route(
+                "PATCH",
+                "/connections/{number}",
+                Right.MANAGE,
+                self._change_connection,
+                "Give a worker no more jobs, or again some.",
+                {200: "Connection"},
+                (400, 404),
+                body=Body.JSON,
+                body_schema="ConnectionChange",
+            ),
+        )
+
+    # -- the server -----------------------------------------------------------------------------
+
+    def _openapi(self, _call: Call) -> Answer:
+        return Answer(to_json(self.description))
+
     def _server(self, _call: Call) -> Answer:
-        functions = list(self._gearman.broker.functions())
+        return Answer(to_json(server_shape(self._gearman)))
+
+    # -- functions ------------------------------------------------------------------------------
+
+    def _functions(self, call: Call) -> Answer:
+        search, after, limit = call.given["search"].lower(), call.given["after"], call.given["limit"]
+        names = sorted(view.name for view in self._gearman.broker.functions() if search in view.name.lower())
+        broker = self._gearman.broker
+        shown = [function_shape(broker.function_detail(name)) for name in names[after : after + limit]]
+        more = after + limit < len(names)
+        return Answer(
+            to_json({"functions": shown, "total": len(names), "next": after + limit if more else None})
+        )
+
+    def _function(self, call: Call) -> Answer:
+        try:
+            return Answer(to_json(function_shape(self._gearman.broker.function_detail(call.ids[0]))))
+        except FunctionNotFound as error:
+            raise _no_function() from error
+
+    def _change_function(self, call: Call) -> Answer:
+        name, broker = call.ids[0], self._gearman.broker
+        wish = call.json({"paused": bool, "limits": dict})
+        limits = None if "limits" not in wish else _limits(wish["limits"])
+        try:
+            broker.function_detail(name)
+            if limits is not None:
+                broker.set_limits(name, limits)
+            if "paused" in wish:
+                (broker.pause_function if wish["paused"] else broker.resume_function)(name)
+        except FunctionNotFound as error:
+            raise _no_function() from error
+        except Refused as error:
+            raise refusal(error) from error
+        return self._function(call)
+
+    def _drop(self, call: Call) -> Answer:
+        try:
+            self._gearman.broker.drop_function(call.ids[0])
+        except FunctionNotFound as error:
+            raise _no_function() from error
+        except FunctionInUse as error:
+            raise HTTPProblem(409, "function-in-use", "The function has workers or jobs.") from error
+        return _done()
+
+    # -- jobs -----------------------------------------------------------------------------------
+
+    async def _jobs(self, call: Call) -> Answer:
+        name, broker = call.ids[0], self._gearman.broker
+        self._function(call)
+        state = call.given["state"]
+        test = wanted(name, state, call.given["search"])
+        if state == JobState.RUNNING.value:
+            found = running_jobs(self._gearman, test, call.given["after"], call.given["limit"])
+        else:
+            found = await find_jobs(broker, self._reactor, test, call.given["after"], call.given["limit"])
+        return Answer(to_json({"jobs": [job_shape(job) for job in found.jobs], "next": found.next}))
+
+    def _submit(self, call: Call) -> None:
+        accept = call.request.getHeader(b"Accept") or b""
+        submit(
+            self._gearman, call, self._reactor, self._settings, call.ids[0], streamed=EVENT_STREAM in accept
+        )
+
+    async def _cancel_all(self, call: Call) -> Answer:
+        try:
+            await cancel_all(self._gearman.broker, self._reactor, call.ids[0])
+        except FunctionNotFound as error:
+            raise _no_function() from error
+        return _done()
+
+    def _job(self, call: Call) -> Answer:
+        return Answer(to_json(job_shape(self._find_job(call).job_detail(call.ids[0]))))
+
+    def _cancel(self, call: Call) -> Answer:
+        self._find_job(call).cancel(call.ids[0])
+        return _done()
+
+    def _data(self, call: Call) -> Answer:
+        data = self._find_job(call).job_detail(call.ids[0]).data
+        offset, length = call.given["offset"], call.given["length"]
+        part = data[offset:] if length is None else data[offset : offset + length]
+        return Answer(part, OCTETS, headers=((b"Content-Disposition", b"attachment"),))
+
+    def _watch(self, call: Call) -> None:
+        broker = self._find_job(call)
+        handle = broker.job_detail(call.ids[0]).handle
+        end = StreamedAnswer(broker, call.request, self._reactor)
+        end.begin()
+        broker.watch(end.client, handle)
+
+    def _status(self, call: Call) -> Answer:
+        status = self._gearman.broker.status_by_unique(call.given["unique"])
         return Answer(
             to_json(
                 {
-                    "version": VERSION,
-                    "jobs": self._gearman.broker.total,
-                    "running": sum(view.running for view in functions),
-                    "functions": len(functions),
-                    "connections": len(self._gearman.connections),
+                    "known": status.known,
+                    "running": status.running,
+                    "numerator": status.numerator,
+                    "denominator": status.denominator,
+                    "clients": status.clients,
                 }
             )
         )
+
+    def _find_job(self, call: Call) -> Any:
+        """The broker, if it has the job."""
+        broker = self._gearman.broker
+        try:
+            broker.job_detail(call.ids[0])
+        except JobNotFound as error:
+            raise HTTPProblem(404, "no-such-job", "The server has no job with this handle.") from error
+        return broker
+
+    # -- connections ----------------------------------------------------------------------------
+
+    def _connections(self, call: Call) -> Answer:
+        role, after, limit = call.given["role"], call.given["after"], call.given["limit"]
+        found = []
+        # In a dictionary they are in the order they came.
+        for number, connection in self._gearman.connections.items():
+            if number > after and (role is None or (role == "worker") == bool(connection.worker.abilities)):
+                found.append(connection)
+                if len(found) > limit:
+                    break
+        more = len(found) > limit
+        shown = [self._connection_shape(connection) for connection in found[:limit]]
+        return Answer(to_json({"connections": shown, "next": found[limit - 1].number if more else None}))
+
+    def _connection(self, call: Call) -> Answer:
+        return Answer(to_json(self._connection_shape(self._find_connection(call))))
+
+    def _change_connection(self, call: Call) -> Answer:
+        connection = self._find_connection(call)
+        wish = call.json({"quiet": bool})
+        if "quiet" in wish:
+            self._gearman.broker.quiet(connection.worker, wish["quiet"])
+        return self._connection(call)
+
+    def _connection_shape(self, connection: Connection) -> dict[str, Any]:
+        return connection_shape(connection, jobs_of(self._gearman.broker, connection, MOST_JOBS))
+
+    def _find_connection(self, call: Call) -> Connection:
+        number = call.ids[0]
+        connection = None
+        if number.isdigit() and len(number) < 20:
+            connection = self._gearman.connections.get(int(number))
+        if connection is None:
+            raise HTTPProblem(404, "no-such-connection", "There is no connection with this number.")
+        return connection
+
+
+def submit(
+    gearman: Gearman,
+    call: Call,
+    reactor: IReactorTime,
+    settings: WebSettings,
+    function: bytes,
+    streamed: bool = False,
+) -> None:
+    """Submit the job that a request is, and see to its answer. Raises `HTTPProblem`."""
+    how = call.given
+    background = how["background"]
+    if len(function) > settings.max_function:
+        raise HTTPProblem(
+            400, "argument-too-large", f"A function's name has at most {settings.max_function} bytes."
+        )
+    if b"\0" in function or b"\0" in how["unique"]:
+        raise HTTPProblem(400, "bad-name", "Names of functions and uniques have no NUL.")
+    if how["run_at"] is not None and not background:
+        raise HTTPProblem(400, "bad-parameter", "Only a background job can run at a time.")
+    end: HTTPClient
+    if streamed and not background:
+        end = StreamedAnswer(gearman.broker, call.request, reactor)
+    else:
+        end = WholeAnswer(gearman.broker, call.request, reactor, background, settings.max_data)
+    priority = PRIORITY_NAMES.index(how["priority"])
+    try:
+        gearman.broker.submit(
+            end.client, function, how["unique"], call.body(), priority, background, None, how["run_at"]
+        )
+    except Refused as error:
+        raise refusal(error) from error
+    if isinstance(end, StreamedAnswer):
+        end.begin()
+    if how["timeout"] is not None and not background:
+        end.fail_after(how["timeout"])
+
+
+class GearmandStyle(Resource):
+    """A submit as gearmand's HTTP takes it: the path is the function, headers say how, and a job without
+    X-Gearman-Unique is the same as one with the same data."""
+
+    isLeaf = True
+
+    def __init__(
+        self, function: bytes, gearman: Gearman, settings: WebSettings, guard: Guard, reactor: IReactorTime
+    ) -> None:
+        super().__init__()
+        self._function = function
+        self._gearman = gearman
+        self._settings = settings
+        self._guard = guard
+        self._reactor = reactor
+
+    def render(self, request: Request) -> Any:
+        try:
+            self._guard.check(request, Right.SUBMIT)
+            how = given(request, _submit_parameters(self._settings))
+            if request.getHeader(b"X-Gearman-Unique") is None and b"unique" not in request.args:
+                how["unique"] = b"-"
+            submit(self._gearman, Call(request, (), how), self._reactor, self._settings, self._function)
+        except HTTPProblem as problem:
+            return problem.answer().send(request)
+        return NOT_DONE_YET
+
+
+def _limits(wish: dict[str, Any]) -> tuple[int | None, ...]:
+    """The limits by priority of a JSON object; a priority that it does not name has none."""
+    for name, limit in wish.items():
+        whole = limit is None or (type(limit) is int and 0 < limit <= LARGEST_LIMIT)
+        if name not in PRIORITY_NAMES or not whole:
+            raise HTTPProblem(
+                400,
+                "bad-member",
+                f"Limits are whole numbers from 1, or null for none, for {', '.join(PRIORITY_NAMES)}.",
+            )
+    limits = tuple(wish.get(name) for name in PRIORITY_NAMES)
+    assert len(limits) == PRIORITIES
+    return limits
+
+
+def _no_function() -> HTTPProblem:
+    return HTTPProblem(404, "no-such-function", "The server has no function with this name.")
+
+
+def _done() -> Answer:
+    return Answer(b"", status=204)

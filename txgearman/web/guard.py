@@ -64,7 +64,7 @@ class Guard:
         if request.getHeader(b"Sec-Fetch-Site") not in (None, b"same-origin", b"none"):
             raise HTTPProblem(403, "cross-origin", "Pages of other sites may not do this.")
         origin = request.getHeader(b"Origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and (not host or origin.partition(b"://")[2].lower() != host.lower()):
             raise HTTPProblem(403, "cross-origin", "Pages of other sites may not do this.")
 
     def check(self, request: Request, right: Right) -> None:

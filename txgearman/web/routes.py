@@ -5,6 +5,7 @@ The same table describes the interface to the world, see `openapi`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
@@ -84,6 +85,24 @@ class Call:
     ids: tuple[bytes, ...]
     given: dict[str, Any]
 
+    def json(self, known: dict[str, type]) -> dict[str, Any]:
+        """The request's body, a JSON object whose members are among those `known`, of these types.
+
+        Raises `HTTPProblem`.
+        """
+        try:
+            value = json.loads(self.body())
+        except (ValueError, RecursionError):
+            raise HTTPProblem(400, "bad-json", "The body is not JSON.") from None
+        if not isinstance(value, dict):
+            raise HTTPProblem(400, "bad-json", "The body is not a JSON object.")
+        for name, member in value.items():
+            if name not in known or not isinstance(member, known[name]):
+                raise HTTPProblem(
+                    400, "bad-member", f"The body may have: {', '.join(known)}, of their types."
+                )
+        return value
+
     def body(self) -> bytes:
         """The request's body."""
         content: Any = self.request.content
@@ -100,7 +119,8 @@ class Route:
 
     In `path` a segment in braces stands for any one. `answer` returns the `Answer`, an awaitable of it, or
     None if it sees to the request itself. `parameters` are all that may be given; `responses` are the
-    successful answers: HTTP's status, and the name of their schema in `openapi` or a media type.
+    successful answers: HTTP's status, and the name of their schema in `openapi` or a media type. An answer
+    that `streams` goes on, and has no HEAD.
     """
 
     method: str
@@ -113,6 +133,7 @@ class Route:
     parameters: tuple[Parameter, ...] = field(default=())
     body: Body = Body.NONE
     body_schema: str = ""
+    streams: bool = False
 
     @property
     def segments(self) -> tuple[str, ...]:
@@ -157,10 +178,10 @@ class Routes(Resource):
             if _serves(route, request.method):
                 return route, ids
             allowed.append(route.method)
+            if route.method == "GET" and not route.streams:
+                allowed.append("HEAD")
         if not allowed:
             raise not_found()
-        if "GET" in allowed:
-            allowed.append("HEAD")
         raise HTTPProblem(
             405,
             "wrong-method",
@@ -200,7 +221,9 @@ class Routes(Resource):
 
 
 def _serves(route: Route, method: bytes) -> bool:
-    return route.method.encode() == (b"GET" if method == b"HEAD" else method)
+    if method == b"HEAD":
+        return route.method == "GET" and not route.streams
+    return route.method.encode() == method
 
 
 def _match(segments: tuple[str, ...], path: list[bytes]) -> tuple[bytes, ...] | None:

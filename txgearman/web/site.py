@@ -6,12 +6,12 @@ from typing import Final
 
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
-from twisted.web.resource import IResource
+from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
 
 from txgearman.version import VERSION
 from txgearman.web.answers import Branch, HTTPProblem, ProblemResource
-from txgearman.web.api import Api
+from txgearman.web.api import Api, GearmandStyle
 from txgearman.web.guard import SECURITY_HEADERS, Guard
 from txgearman.web.request import LimitedRequest
 from txgearman.web.settings import WebSettings
@@ -55,11 +55,25 @@ class WebSite(Site):
         """Requests are not logged: a dashboard that is looked at would fill the log."""
 
 
+class Root(Branch):
+    """The root of all resources. A POST or PUT to a path that is not in the tree is a job."""
+
+    def __init__(self, gearman: Gearman, settings: WebSettings, guard: Guard, reactor: IReactorTime) -> None:
+        super().__init__()
+        self._has = gearman, settings, guard, reactor
+
+    def getChild(self, path: bytes, request: Request) -> Resource:
+        function = b"/".join([path, *(request.postpath or [])]).lstrip(b"/")
+        if request.method in (b"POST", b"PUT") and function:
+            return GearmandStyle(function, *self._has)
+        return super().getChild(path, request)
+
+
 def make_site(gearman: Gearman, settings: WebSettings, reactor: IReactorTime) -> WebSite:
     """The web side of `gearman`."""
     guard = Guard(settings)
-    root = Branch()
-    root.putChild(b"api", Api(gearman, guard))
+    root = Root(gearman, settings, guard, reactor)
+    root.putChild(b"api", Api(gearman, settings, guard, reactor))
     return WebSite(root, settings, guard, reactor)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, cast
 
 from txgearman.broker.broker import Broker
 from txgearman.broker.peers import Client, Worker
@@ -35,3 +35,8 @@ class Gearman(Protocol):
     @property
     def connections(self) -> Mapping[int, Connection]:
         """The live connections by number."""
+
+
+def connection_of(worker: Worker) -> Connection:
+    """The connection that a worker is a face of: what a server gives the broker as its end."""
+    return cast(Connection, worker.end)

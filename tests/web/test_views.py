@@ -1,0 +1,191 @@
+"""What the HTTP interface shows, and what it changes for an administrator."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from tests.web.test_jobs import JobCase
+from txgearman.web import looking
+from txgearman.worker import Job
+
+
+class ViewCase(JobCase):
+    def submit(self, function: str, count: int = 1, query: str = "", data: bytes = b"") -> None:
+        for _ in range(count):
+            path = f"/api/v1/functions/{function}/jobs?background=true{query}"
+            self.assertEqual(self.web.ask("POST", path, data).status, 202)
+
+    def change(self, path: str, wish: Any) -> Any:
+        return self.web.ask("PATCH", path, json.dumps(wish).encode())
+
+
+class FunctionTests(ViewCase):
+    def test_a_function(self) -> None:
+        self.submit("f", 2)
+        self.submit("f", query="&priority=high")
+        worker = self.worker()
+        self.broker.fail(worker, self.give(worker))
+        shown = self.web.get("/api/v1/functions/f").json()
+        self.assertEqual(shown["queued"], {"high": 0, "normal": 2, "low": 0})
+        self.assertEqual((shown["id"], shown["name"], shown["workers"]), ("f", "f", 1))
+        self.assertEqual((shown["submitted"], shown["failed"], shown["total"]), (3, 1, 2))
+
+    def test_names_of_any_bytes(self) -> None:
+        self.submit("%00".replace("00", "07") + "%2F%ff%3Cb%3E")
+        (shown,) = self.web.get("/api/v1/functions").json()["functions"]
+        self.assertEqual((shown["id"], shown["name"]), ("%07%2F%FF%3Cb%3E", "\x07/\\xff<b>"))
+        self.assertEqual(self.web.get(f"/api/v1/functions/{shown['id']}").json(), shown)
+
+    def test_pages_and_search(self) -> None:
+        for name in ("c", "a", "B", "ab"):
+            self.broker.create_function(name.encode())
+        page = self.web.get("/api/v1/functions?limit=3").json()
+        self.assertEqual([each["name"] for each in page["functions"]], ["B", "a", "ab"])
+        self.assertEqual((page["total"], page["next"]), (4, 3))
+        page = self.web.get("/api/v1/functions?limit=3&after=3").json()
+        self.assertEqual(([each["name"] for each in page["functions"]], page["next"]), (["c"], None))
+        page = self.web.get("/api/v1/functions?search=b").json()
+        self.assertEqual([each["name"] for each in page["functions"]], ["B", "ab"])
+
+    def test_pause_and_limits(self) -> None:
+        self.submit("f")
+        shown = self.change(
+            "/api/v1/functions/f", {"paused": True, "limits": {"high": 5, "low": None}}
+        ).json()
+        self.assertEqual((shown["paused"], shown["limits"]), (True, {"high": 5, "normal": None, "low": None}))
+        self.assertIsNone(self.broker.grab(self.worker()))
+        shown = self.change("/api/v1/functions/f", {"paused": False}).json()
+        self.assertEqual((shown["paused"], shown["limits"]["high"]), (False, 5))
+
+    def test_wrong_changes(self) -> None:
+        self.submit("f")
+        for wish in (
+            [],
+            {"paused": 1},
+            {"pause": True},
+            {"limits": {"high": 0}},
+            {"limits": {"high": True}},
+            {"limits": {"urgent": 1}},
+            {"limits": {"low": 1.5}},
+            {"limits": {"low": 10**16}},
+        ):
+            self.assertEqual(self.change("/api/v1/functions/f", wish).status, 400, wish)
+        for body in (b"", b"{", b"[" * 100_000, b"\xff"):
+            self.assertIn(self.web.ask("PATCH", "/api/v1/functions/f", body[:1000]).code, ("bad-json",))
+        self.assertEqual(self.change("/api/v1/functions/g", {"paused": True}).code, "no-such-function")
+        self.assertEqual(self.web.get("/api/v1/functions/f").json()["limits"]["high"], None)
+
+    def test_drop(self) -> None:
+        self.submit("f")
+        self.assertEqual(self.web.ask("DELETE", "/api/v1/functions/f").code, "function-in-use")
+        self.assertEqual(self.web.ask("DELETE", "/api/v1/functions/f/jobs").status, 204)
+        self.assertEqual(self.web.ask("DELETE", "/api/v1/functions/f").status, 204)
+        self.assertEqual(self.web.ask("DELETE", "/api/v1/functions/f").code, "no-such-function")
+
+    def test_cancel_all(self) -> None:
+        self.submit("f", 5)
+        self.submit("g")
+        self.assertEqual(self.web.ask("DELETE", "/api/v1/functions/f/jobs").status, 204)
+        self.assertEqual(self.broker.total, 1)
+        self.assertEqual(self.web.ask("DELETE", "/api/v1/functions/h/jobs").code, "no-such-function")
+
+
+class JobViewTests(ViewCase):
+    def handles(self, query: str = "") -> tuple[list[str], int | None]:
+        page = self.web.get("/api/v1/functions/f/jobs" + query).json()
+        return [job["handle"].removeprefix("H:t:") for job in page["jobs"]], page["next"]
+
+    def test_pages(self) -> None:
+        self.submit("f", 3)
+        self.submit("g")
+        self.submit("f", 2)
+        self.assertEqual(self.handles("?limit=2"), (["1", "2"], 2))
+        self.assertEqual(self.handles("?limit=2&after=2"), (["3", "5"], 5))
+        self.assertEqual(self.handles("?limit=2&after=5"), (["6"], None))
+
+    def test_states(self) -> None:
+        self.submit("f", 3)
+        self.submit("f", query="&run_at=99")
+        worker = self.web.gearman.worker()
+        worker.register("f", lambda _job: Deferred())
+        self.web.gearman.wait(worker.start())
+        self.assertEqual(self.handles("?state=running"), (["1"], None))
+        self.assertEqual(self.handles("?state=queued"), (["2", "3"], None))
+        self.assertEqual(self.handles("?state=scheduled"), (["4"], None))
+        job = self.web.get("/api/v1/jobs/H:t:1").json()
+        (connection,) = self.web.get("/api/v1/connections?role=worker").json()["connections"]
+        self.assertEqual((job["state"], job["worker"]), ("running", connection["number"]))
+        self.assertEqual([each["handle"] for each in connection["jobs"]], ["H:t:1"])
+        self.assertEqual((connection["functions"], connection["jobs_total"]), (["f"], 1))
+
+    def test_search_looks_into_data_uniques_and_handles(self) -> None:
+        self.submit("f", data=b"needle in data \xff")
+        self.submit("f", query="&unique=needle")
+        self.submit("f", data=b"hay")
+        self.patch(looking, "SEARCHED", 100)
+        self.submit("f", data=b"x" * 100 + b"needle")
+        self.assertEqual(self.handles("?search=needle")[0], ["1", "2"])
+        self.assertEqual(self.handles("?search=%ff")[0], ["1"])
+        self.assertEqual(self.handles("?search=t:3")[0], ["3"])
+
+    def test_data(self) -> None:
+        self.submit("f", data=b"0123\xff\0")
+        response = self.web.get("/api/v1/jobs/H:t:1/data")
+        self.assertEqual(response.body, b"0123\xff\0")
+        self.assertEqual(response.headers["content-disposition"], "attachment")
+        self.assertEqual(response.headers["content-type"], "application/octet-stream")
+        self.assertEqual(self.web.get("/api/v1/jobs/H:t:1/data?offset=2&length=3").body, b"23\xff")
+
+    def test_cancel(self) -> None:
+        self.submit("f")
+        self.assertEqual(self.web.ask("DELETE", "/api/v1/jobs/H:t:1").status, 204)
+        self.assertEqual(self.web.ask("DELETE", "/api/v1/jobs/H:t:1").code, "no-such-job")
+        for path in ("", "/data", "/events"):
+            self.assertEqual(self.web.get("/api/v1/jobs/H:t:1" + path).code, "no-such-job")
+
+    def test_status_by_unique(self) -> None:
+        self.submit("f", query="&unique=u")
+        self.assertTrue(self.web.get("/api/v1/status?unique=u").json()["known"])
+        self.assertFalse(self.web.get("/api/v1/status?unique=v").json()["known"])
+
+
+class ConnectionTests(ViewCase):
+    def start(self, count: int = 1) -> list[int]:
+        for _ in range(count):
+            worker = self.web.gearman.worker()
+            worker.register("f", self.work)
+            self.web.gearman.wait(worker.start())
+        return sorted(self.web.gearman.server.connections)
+
+    def work(self, job: Job) -> bytes:
+        return bytes(job.data)
+
+    def test_pages(self) -> None:
+        numbers = self.start(3)
+        page = self.web.get("/api/v1/connections?limit=2").json()
+        self.assertEqual([each["number"] for each in page["connections"]], numbers[:2])
+        page = self.web.get(f"/api/v1/connections?limit=2&after={page['next']}").json()
+        self.assertEqual([each["number"] for each in page["connections"]], numbers[2:])
+        self.assertIsNone(page["next"])
+        self.assertEqual(self.web.get("/api/v1/connections?role=client").json()["connections"], [])
+
+    def test_quiet(self) -> None:
+        (number,) = self.start()
+        path = f"/api/v1/connections/{number}"
+        self.assertTrue(self.change(path, {"quiet": True}).json()["quiet"])
+        self.submit("f")
+        self.web.gearman.turn(5)
+        self.assertEqual(self.broker.total, 1)
+        self.assertFalse(self.change(path, {"quiet": False}).json()["quiet"])
+        self.web.gearman.turn(5)
+        self.assertEqual(self.broker.total, 0)
+
+    def test_unknown_ones(self) -> None:
+        for number in ("99", "x", "9" * 30, "-1"):
+            self.assertEqual(self.web.get(f"/api/v1/connections/{number}").code, "no-such-connection")
+            self.assertEqual(
+                self.change(f"/api/v1/connections/{number}", {"quiet": True}).code, "no-such-connection"
+            )

@@ -1,0 +1,55 @@
+"""The server as a whole: its totals now, and how they went over time."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any
+
+from txgearman.version import VERSION
+from txgearman.web.sources import Gearman
+
+
+def resident_memory() -> int | None:
+    """Bytes of this process in memory; None where the system does not say."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def server_shape(gearman: Gearman) -> dict[str, Any]:
+    """The server and its totals. This walks all functions and all connections."""
+    queued = [0, 0, 0]
+    scheduled = running = submitted = completed = failed = retried = paused = functions = 0
+    for function in gearman.broker.function_details():
+        functions += 1
+        for priority, number in enumerate(function.queued):
+            queued[priority] += number
+        scheduled += sum(function.scheduled)
+        running += function.running
+        submitted += function.submitted
+        completed += function.completed
+        failed += function.failed
+        retried += function.retried
+        paused += function.paused
+    workers = sum(bool(connection.worker.abilities) for connection in gearman.connections.values())
+    return {
+        "version": VERSION,
+        "host": platform.node(),
+        "pid": os.getpid(),
+        "memory": resident_memory(),
+        "total": gearman.broker.total,
+        "queued": {"high": queued[0], "normal": queued[1], "low": queued[2]},
+        "scheduled": scheduled,
+        "running": running,
+        "submitted": submitted,
+        "completed": completed,
+        "failed": failed,
+        "retried": retried,
+        "functions": functions,
+        "paused": paused,
+        "connections": len(gearman.connections),
+        "workers": workers,
+    }
