@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from io import BytesIO
 from typing import Any
-from urllib.parse import parse_qs
 
 from twisted.logger import Logger
 from twisted.python.failure import Failure
+from twisted.web.http import parse_qs
 from twisted.web.server import Request
 
 from txgearman.web.answers import HTTPProblem
@@ -59,7 +59,7 @@ class LimitedRequest(Request):
         self.content.seek(0)
         self.method, self.uri, self.clientproto = command, path, version
         self.path, _, query = path.partition(b"?")
-        self.args = parse_qs(query, keep_blank_values=True)
+        self.args = parse_qs(query, 1)
         self.process()
 
     def processingFailed(self, reason: Failure) -> Failure:
