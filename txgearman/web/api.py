@@ -72,7 +72,7 @@ def _submit_parameters(settings: WebSettings) -> tuple[Parameter, ...]:
         Parameter(
             "run_at",
             "number",
-            "Hold the job until this time, in seconds since 1970. For background jobs.",
+            "Hold the job until this time, in seconds since 1970.",
             high=LATEST_TIME,
             header="X-Gearman-Run-At",
         ),
@@ -452,8 +452,6 @@ def submit(
         )
     if b"\0" in function or b"\0" in how["unique"]:
         raise HTTPProblem(400, "bad-name", "Names of functions and uniques have no NUL.")
-    if how["run_at"] is not None and not background:
-        raise HTTPProblem(400, "bad-parameter", "Only a background job can run at a time.")
     end: HTTPClient
     if streamed and not background:
         end = StreamedAnswer(gearman.broker, call.request, reactor)
