@@ -59,6 +59,12 @@ class ModelWorker:
     woken_at: float = 0.0
     ended: bytes = b""
     cancelled: list[bytes] = field(default_factory=list)
+    quiet: bool = False
+
+    @property
+    def kind(self) -> list[bytes]:
+        """The functions it may get jobs of."""
+        return [] if self.quiet else list(self.abilities)
 
 
 class Model:
@@ -73,6 +79,7 @@ class Model:
         self.last_handle = 0
         self.given_so_far = 0
         self.functions: dict[bytes, tuple[int | None, ...]] = {}
+        self.paused: set[bytes] = set()
         self.jobs: list[ModelJob] = []  # all, in the order they were submitted
         self.queue: list[ModelJob] = []  # those that wait, in the order they came
         self.held: list[ModelJob] = []  # in the order they were submitted
@@ -107,12 +114,13 @@ class Model:
         return any(job.function == function for job in self.queue)
 
     def able_sleepers(self, function: bytes) -> list[ModelWorker]:
-        return [worker for worker in self.sleepers if function in worker.abilities]
+        return [worker for worker in self.sleepers if function in worker.kind]
 
     # -- counting -------------------------------------------------------------------------------
 
     def drop(self, function: bytes) -> None:
         del self.functions[function]
+        self.paused.discard(function)
         if self.rows.pop(function) is not None:
             for key in [key for key in (*self.counted, *self.timed) if key[0] == function]:
                 self.counted.pop(key, None)
@@ -241,11 +249,11 @@ class Model:
         """Share the turns of workers with the same functions in the same order."""
         if worker.turns is None:
             for other in self.workers.values():
-                if other.turns is not None and list(other.abilities) == list(worker.abilities):
+                if other.turns is not None and other.kind == worker.kind:
                     worker.turns = other.turns
                     break
             else:
-                worker.turns = list(reversed(worker.abilities))
+                worker.turns = list(reversed(worker.kind))
         return worker.turns
 
     def candidates(self, turns: list[bytes]) -> Iterator[ModelJob]:
@@ -255,7 +263,10 @@ class Model:
             for function in turns:
                 for priority in level:
                     for job in self.queue:
-                        if (job.function, job.priority) == (function, priority):
+                        if function not in self.paused and (job.function, job.priority) == (
+                            function,
+                            priority,
+                        ):
                             yield job
 
     def grab(self, worker: ModelWorker) -> ModelJob | None:
@@ -285,6 +296,8 @@ class Model:
     def sleep(self, worker: ModelWorker) -> None:
         turns = self.be_of_a_kind(worker)
         if next(self.candidates(turns), None) is not None:
+            if worker.state == "asleep":
+                self.come(worker, None)
             self.expect_woken([worker])
         elif worker.state != "asleep":
             self.come(worker, None)
@@ -334,6 +347,18 @@ class Model:
             worker.cancelled = [*worker.cancelled, job.handle][-MAX_CANCELLED:]
         self.tell(job, "failed")
         self.end(job, "cancelled")
+
+    def resume(self, function: bytes) -> None:
+        if function in self.paused:
+            self.paused.remove(function)
+            for job in self.queue:
+                if job.function == function:
+                    self.wake(function)
+
+    def quiet(self, worker: ModelWorker, quiet: bool) -> None:
+        if worker.quiet != quiet:
+            self.abilities_change(worker)
+            worker.quiet = quiet
 
     def in_use(self, function: bytes) -> bool:
         return any(job.function == function for job in self.jobs) or any(
@@ -395,11 +420,13 @@ class Model:
 
     def wake(self, function: bytes) -> None:
         """Sleepers that can do `function` are woken, as many as the policy says or as there are."""
+        if function in self.paused:
+            return
         able = self.able_sleepers(function)
         count = min(self.policy.wakeup or len(able), len(able))
         for _ in range(count):
             worker = self.expect_woken(self.able_sleepers(function))
-            peers = [other for other in self.sleepers if list(other.abilities) == list(worker.abilities)]
+            peers = [other for other in self.sleepers if other.kind == worker.kind]
             assert worker is peers[0], f"{worker.name} was woken, {peers[0].name} slept longer"
             self.sleepers.remove(worker)
             self.awaited.append(worker)

@@ -227,6 +227,40 @@ class Pair:
         self.model.functions[function] = limits
         self.compare()
 
+    def pause(self, function: bytes, pause: bool) -> None:
+        change = self.broker.pause_function if pause else self.broker.resume_function
+        try:
+            change(function)
+        except FunctionNotFound:
+            assert function not in self.model.functions
+        else:
+            assert function in self.model.functions
+            if pause:
+                self.model.paused.add(function)
+            else:
+                self.model.resume(function)
+        self.compare()
+
+    def quiet(self, place: int, quiet: bool) -> None:
+        worker, modelled = self.worker(place)
+        self.broker.quiet(worker, quiet)
+        self.model.quiet(modelled, quiet)
+        self.compare()
+
+    def cancel_all(self, function: bytes) -> None:
+        """Cancel all jobs of a function, a chunk of handles at a time."""
+        self.meet()
+        jobs = [job.handle for job in self.model.jobs if job.function == function]
+        after: int | None = 0
+        try:
+            while after is not None:
+                after = self.broker.cancel_some(function, after, self.broker.last_number)
+        except FunctionNotFound:
+            assert function not in self.model.functions
+        for handle in jobs:
+            self.model.cancel(handle)
+        self.compare()
+
     def advance(self, seconds: float) -> None:
         self.bench.advance(seconds, self.ticked)
         self.meet()
@@ -249,6 +283,7 @@ class Pair:
         for place in range(len(self.workers)):
             self.leave_worker(place)
         for function in list(self.model.functions):
+            self.pause(function, False)
             self.can_do(0, function, None)
         for _ in range(3):
             while self.grab(0):
@@ -268,6 +303,7 @@ class Pair:
         assert not self.bench.woken, f"woken for nothing: {self.bench.woken}"
         self.compare_news()
         self.compare_views()
+        self.compare_details()
         self.compare_measures()
         self.compare_statuses()
         self.compare_indexes()
@@ -301,6 +337,49 @@ class Pair:
             workers = sum(name in worker.abilities for worker in self.model.workers.values())
             waiting = (idle.count(0), idle.count(1), idle.count(2))
             assert view == FunctionView(name, len(mine), len(mine) - len(idle), workers, waiting)
+
+    def compare_details(self) -> None:
+        """What is shown of each job and function, page by page."""
+        broker, model = self.broker, self.model
+        pages = []
+        after: int | None = 0
+        while after is not None:
+            page = broker.job_page(after, 3, lambda _job: True)
+            pages.extend(page.jobs)
+            after = page.next
+        assert [detail.handle for detail in pages] == [job.handle for job in model.jobs]
+        for detail, job in zip(pages, model.jobs, strict=True):
+            assert detail == broker.job_detail(job.handle)
+            worker = next((real for name, real in self.workers if name == job.worker), None)
+            shown = (detail.function, detail.unique, detail.attempts, detail.progress, detail.clients)
+            assert shown == (job.function, job.unique, job.attempts, job.progress, len(job.watchers))
+            assert (detail.worker, detail.state.value) == (
+                worker,
+                {"held": "scheduled"}.get(job.state, job.state),
+            )
+            if job.state == "held":
+                assert detail.seconds is None
+                assert job.run_at is not None
+                assert abs((detail.run_in or 0.0) - (job.run_at - model.wall)) < ROUNDING
+            else:
+                assert detail.seconds is not None or self.model.rows[job.function] is not None
+                assert abs((detail.seconds or 0.0) - (model.now - job.since)) < ROUNDING
+        for function in broker.function_details():
+            assert function == broker.function_detail(function.name)
+            mine = [job for job in model.jobs if job.function == function.name]
+            assert function.total == len(mine)
+            assert sum(function.queued) == sum(job.state == "queued" for job in mine)
+            assert sum(function.scheduled) == sum(job.state == "held" for job in mine)
+            assert function.paused == (function.name in model.paused)
+            assert function.limits == model.functions[function.name]
+            first = [
+                next(job for job in model.queue if (job.function, job.priority) == (function.name, priority))
+                for priority in range(3)
+                if function.queued[priority]
+            ]
+            assert (function.oldest is None) == (not first)
+            oldest = max((model.now - job.since for job in first), default=0.0)
+            assert abs((function.oldest or 0.0) - oldest) < ROUNDING
 
     def compare_measures(self) -> None:
         """Each row has what was counted of its functions one by one, and their times in their buckets."""
@@ -394,6 +473,7 @@ class Pair:
         return any(
             job.function == function and (job.priority == level or not by_priority)
             for job in self.model.queue
+            if function not in self.model.paused
         )
 
     def check_queues(self) -> None:
@@ -411,7 +491,7 @@ class Pair:
         """While somebody sleeps who could do a waiting job, somebody else is on the way to do it."""
         model = self.model
         for function in model.functions:
-            if model.able_sleepers(function):
+            if model.able_sleepers(function) and function not in model.paused:
                 waiting = sum(job.function == function for job in model.queue)
                 coming = [worker for worker in model.awaited if worker.woken_for == function]
                 assert len(coming) >= waiting, f"{waiting} jobs of {function!r}, {len(coming)} woken"

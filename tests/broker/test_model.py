@@ -147,6 +147,18 @@ class BrokerMachine(RuleBasedStateMachine):
     def set_limits(self, function: bytes, limits: tuple[int | None, ...]) -> None:
         self.pair.set_limits(function, limits)
 
+    @rule(function=functions, pause=st.booleans())
+    def pause(self, function: bytes, pause: bool) -> None:
+        self.pair.pause(function, pause)
+
+    @rule(place=worker_places, quiet=st.booleans())
+    def quiet(self, place: int, quiet: bool) -> None:
+        self.pair.quiet(place, quiet)
+
+    @rule(function=functions)
+    def cancel_all(self, function: bytes) -> None:
+        self.pair.cancel_all(function)
+
     @rule(seconds=st.sampled_from(PAUSES))
     def advance(self, seconds: float) -> None:
         self.pair.advance(seconds)
@@ -255,7 +267,7 @@ class Walk:
             self.pair.leave_worker(self.worker())
 
     def administer(self) -> None:
-        what = self.random.randrange(8)
+        what = self.random.randrange(14)
         if what < 2:
             self.pair.cancel(self.pair.handle(self.random.randrange(20)))
         elif what < 4:
@@ -271,8 +283,18 @@ class Walk:
             self.pair.drop(self.function())
         elif what == 6:
             self.pair.set_limits(self.function(), self.random.choice(LIMITS))
-        else:
+        elif what == 7:
             self.pair.set_limits(self.function(), (None, None, None))
+        elif what == 8:
+            self.pair.pause(self.function(), True)
+        elif what < 11:
+            self.pair.pause(self.function(), False)
+        elif what == 11:
+            self.pair.quiet(self.worker(), True)
+        elif what == 12:
+            self.pair.quiet(self.worker(), False)
+        else:
+            self.pair.cancel_all(self.function())
 
     def pass_time(self) -> None:
         if self.random.random() < 0.03:

@@ -27,7 +27,18 @@ from txgearman.broker.numbers import leading_number
 from txgearman.broker.peers import Client, Worker, WorkerState
 from txgearman.broker.policy import UNLIMITED, WAKE_PATIENCE, Policy
 from txgearman.broker.uniques import Uniques
-from txgearman.broker.views import KEPT, UNKNOWN, FunctionLimits, FunctionView, JobStatus, JobView
+from txgearman.broker.views import (
+    KEPT,
+    UNKNOWN,
+    FunctionDetail,
+    FunctionLimits,
+    FunctionView,
+    JobDetail,
+    JobPage,
+    JobStatus,
+    JobView,
+    kept_detail,
+)
 from txgearman.errors import (
     FunctionInUse,
     FunctionNotFound,
@@ -320,6 +331,20 @@ class Broker:
 
         self._seek(handle, found)
 
+    def seek_job(self, handle: bytes, tell: Callable[[JobDetail | Refused], None]) -> None:
+        """As `job_detail`, for a job wherever it is. Only where `far` is true."""
+
+        def found(kept: Found) -> None:
+            job = self._handles.get(handle)
+            if job is not None:
+                tell(self._job_detail(job))
+            elif isinstance(kept, SavedJob) and kept.handle == handle:
+                tell(kept_detail(kept))
+            else:
+                tell(kept if isinstance(kept, Refused) else JobNotFound())
+
+        self._seek(handle, found)
+
     def seek_status_by_unique(self, unique: bytes, tell: Callable[[JobStatus | Refused], None]) -> None:
         """Tell the status of the newest job with this unique, wherever it is. Only where `far` is true."""
         assert self._keeper is not None
@@ -561,6 +586,64 @@ class Broker:
             job.worker.note_cancelled(job.handle)
         self._give_up(job, _CANCELLED)
 
+    def cancel_some(self, name: bytes, after: int, until: int) -> int | None:
+        """End jobs of a function, as `cancel` does: at most some thousands, in the order of their handles,
+        with numbers behind `after` and up to `until`.
+
+        Returns what to go on with in place of `after`, None when there is nothing left. So all jobs of a
+        function are cancelled without holding up the others, and without those that come meanwhile:
+        begin with 0, and take `last_number` for `until`. Jobs that are not in memory are left, and come in
+        when there is room. Raises `FunctionNotFound`.
+        """
+        function = self._find_function(name)
+        jobs = self._handles.behind(after)
+        if not jobs:
+            return None
+        last = number_of(jobs[-1].handle)
+        for job in jobs:
+            # One may have ended with another meanwhile.
+            if job.function is function and job.state is not _GONE and number_of(job.handle) <= until:
+                self.cancel(job.handle)
+        function.trim()
+        return last if last < until else None
+
+    def pause_function(self, name: bytes) -> None:
+        """Give no job of the function to a worker from now on. Jobs are taken in as before, and running ones
+        go on. Raises `FunctionNotFound`."""
+        self._find_function(name).pause()
+
+    def resume_function(self, name: bytes) -> None:
+        """Undo `pause_function`. As many sleeping workers are woken as there are jobs for them. Raises
+        `FunctionNotFound`, and `ShuttingDown` behind `drain`."""
+        function = self._find_function(name)
+        if not self._refuse_at:
+            raise ShuttingDown
+        if not function.paused:
+            return
+        function.resume()
+        for level, unready in enumerate(function.unready):
+            for ability_set in unready:
+                ability_set.list_ready(level, function)
+            unready.clear()
+        for _ in range(sum(function.waiting)):
+            if not function.resting:
+                break
+            self._wake(function)
+
+    def quiet(self, worker: Worker, quiet: bool = True) -> None:
+        """Give the worker no more jobs, or again some. Those that it has stay with it."""
+        if worker.quiet != quiet:
+            worker.quiet = quiet
+            self._look_again(worker)
+
+    def _find_function(self, name: bytes) -> Function:
+        function = self._functions.get(name)
+        if function is None:
+            raise FunctionNotFound
+        return function
+
+    # -- views ----------------------------------------------------------------------------------
+
     @property
     def total(self) -> int:
         """How many jobs there are, scheduled and running ones included."""
@@ -598,6 +681,93 @@ class Broker:
             yield FunctionView(
                 function.name, function.total, function.running, function.workers, tuple(waiting)
             )
+
+    def function_details(self) -> Iterator[FunctionDetail]:
+        """All functions, in the order they were made, with all there is to know of each."""
+        for function in list(self._functions.values()):
+            yield self._function_detail(function)
+
+    def function_detail(self, name: bytes) -> FunctionDetail:
+        """One function. Raises `FunctionNotFound`."""
+        return self._function_detail(self._find_function(name))
+
+    def _function_detail(self, function: Function) -> FunctionDetail:
+        oldest = None
+        away = [0] * PRIORITIES if function.backlog is None else function.backlog.jobs
+        if function.meter is not None:
+            now = self._clock()
+            oldest = max((now - job.since for job in function.heads()), default=None)
+        return FunctionDetail(
+            name=function.name,
+            total=function.total,
+            queued=tuple(map(operator.add, function.waiting, away)),
+            away=sum(away),
+            scheduled=tuple(function.held),
+            running=function.running,
+            workers=function.workers,
+            paused=function.paused,
+            limits=function.limits or (None,) * PRIORITIES,
+            submitted=function.submitted,
+            completed=function.ended - sum(function.uncompleted),
+            failed=sum(function.uncompleted),
+            retried=function.retried,
+            refused=function.refused,
+            oldest=oldest,
+        )
+
+    def job_detail(self, handle: bytes) -> JobDetail:
+        """One job. Raises `JobNotFound`."""
+        job = self._handles.get(handle)
+        if job is None:
+            raise JobNotFound
+        return self._job_detail(job)
+
+    @property
+    def last_number(self) -> int:
+        """The number of the handle that was given last."""
+        return self._handles.last()
+
+    def job_page(self, after: int, most: int, wanted: Callable[[Job], bool]) -> JobPage:
+        """Jobs that are `wanted`, at most so many, in the order of their handles, behind the number `after`.
+
+        Only some thousand jobs are looked at, so a page may be short, or empty, and not be the last.
+        """
+        jobs = self._handles.behind(after)
+        found = []
+        for job in jobs:
+            if wanted(job):
+                found.append(self._job_detail(job))
+                if len(found) == most:
+                    return JobPage(tuple(found), number_of(job.handle))
+        return JobPage(tuple(found), number_of(jobs[-1].handle) if jobs else None)
+
+    def _job_detail(self, job: Job) -> JobDetail:
+        seconds = run_in = left = None
+        if job.function.meter is not None and job.state in (_QUEUED, _RUNNING):
+            seconds = self._clock() - job.since
+        if job.deadline is not None:
+            if job.state is _RUNNING:
+                left = job.deadline.when - self._clock()
+            else:
+                run_in = job.deadline.when - self._wall_clock()
+        return JobDetail(
+            handle=job.handle,
+            function=job.function.name,
+            unique=job.unique,
+            data=job.data,
+            priority=job.priority,
+            background=job.background,
+            reducer=job.reducer,
+            state=job.state,
+            attempts=job.attempts,
+            submitted=job.submitted,
+            progress=job.progress,
+            clients=len(job.watchers),
+            worker=job.worker,
+            seconds=seconds,
+            run_in=run_in,
+            left=left,
+        )
 
     def measures(self) -> list[FunctionMeasures]:
         """What was counted and timed: a row for each function that is told apart, and the last row for all
@@ -882,7 +1052,7 @@ class Broker:
         function.push(job)
         level = self._level_of[job.priority]
         unready = function.unready[level]
-        if unready:
+        if unready and not function.paused:
             for ability_set in unready:
                 ability_set.list_ready(level, function)
             unready.clear()
@@ -1004,7 +1174,8 @@ class Broker:
     # -- sleeping and waking --------------------------------------------------------------------
 
     def _join_set(self, worker: Worker) -> AbilitySet:
-        key = tuple(worker.abilities)
+        # To a quiet worker it seems that it knows no function.
+        key = () if worker.quiet else tuple(worker.abilities)
         ability_set = self._ability_sets.get(key)
         if ability_set is None:
             ability_set = self._ability_sets[key] = AbilitySet(key, self._policy)

@@ -42,6 +42,7 @@ class Function:
     __slots__ = (
         "_gone",
         "_levels",
+        "_open",
         "_queues",
         "backlog",
         "ended",
@@ -89,9 +90,8 @@ class Function:
         self.backlog: Backlog | None = None
         self.obey(rules)
         self._queues: tuple[deque[Job], ...] = tuple(deque() for _ in range(PRIORITIES))
-        self._levels: tuple[tuple[deque[Job], ...], ...] = tuple(
-            tuple(self._queues[priority] for priority in level) for level in levels
-        )
+        self._open = tuple(tuple(self._queues[priority] for priority in level) for level in levels)
+        self._levels: tuple[tuple[deque[Job], ...], ...] = self._open
         self._gone = [0] * PRIORITIES
         self.unready: tuple[dict[AbilitySet, None], ...] = tuple({} for _ in levels)
         self.resting: dict[AbilitySet, None] = {}
@@ -116,7 +116,24 @@ class Function:
     def pause(self) -> None:
         """Keep the queued jobs from the workers: to them the function is without jobs."""
         self.paused = True
-        self._levels = tuple(() for _ in self._levels)
+        # So that `pop` need not ask.
+        self._levels = tuple(() for _ in self._open)
+
+    def resume(self) -> None:
+        """Undo `pause`."""
+        self.paused = False
+        self._levels = self._open
+
+    def trim(self) -> None:
+        """Let go of the jobs that are gone from the head of their queue."""
+        for queue in self._queues:
+            while queue and queue[0].state is not _QUEUED:
+                self._gone[queue.popleft().priority] -= 1
+
+    def heads(self) -> list[Job]:
+        """The job that is next of each priority that has one."""
+        self.trim()
+        return [queue[0] for queue in self._queues if queue]
 
     @property
     def total(self) -> int:

@@ -8,6 +8,7 @@ when its last job goes.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,9 @@ CHUNK_BITS: Final = 12
 
 _LAST_IN_CHUNK: Final = (1 << CHUNK_BITS) - 1
 _MAX_DIGITS: Final = 20
+
+
+_first = operator.itemgetter(0)
 
 
 class Handles:
@@ -74,6 +78,32 @@ class Handles:
         del chunk[handle]
         if not chunk and chunk is not self.newest:
             del self._chunks[number]
+
+    def last(self) -> int:
+        """The number of the handle that was given last."""
+        return self._last
+
+    def behind(self, number: int) -> list[Job]:
+        """The live jobs of the chunk of handles that goes on behind `number`, or of the next that has any,
+        in the order of their handles; about a chunk's length of them. Empty when there are none.
+
+        A job is listed once, by the handle it was given first.
+        """
+        places = {place for place in self._chunks if place >= (number + 1) >> CHUNK_BITS}
+        others: dict[int, list[Job]] = {}
+        for handle, job in self._others.items():
+            if number_of(handle) > number:
+                others.setdefault(number_of(handle) >> CHUNK_BITS, []).append(job)
+        for place in sorted(places | others.keys()):
+            chunk = self._chunks.get(place, {})
+            jobs = [job for handle, job in chunk.items() if handle == job.handle]
+            numbered = [(number_of(job.handle), job) for job in jobs + others.get(place, [])]
+            # Not always in order: a job that was kept comes back behind those that came after it.
+            numbered.sort(key=_first)
+            found = [job for its, job in numbered if its > number]
+            if found:
+                return found
+        return []
 
     def __iter__(self) -> Iterator[tuple[bytes, Job]]:
         """All handles with their jobs, in the order they were made; those made meanwhile may be left out."""

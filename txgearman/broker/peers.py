@@ -46,10 +46,20 @@ class Worker:
     seconds or None; `ability_set` the shared record of workers with the same functions, None after
     a change until it is needed; `jobs` those it has; `woken_for` the function it was last woken for;
     `ended` is the handle of the job it ended last; `cancelled` are those of its jobs that were cancelled
-    under its hands last.
+    under its hands last; `quiet` means that it is to get no more jobs.
     """
 
-    __slots__ = ("abilities", "ability_set", "cancelled", "end", "ended", "jobs", "state", "woken_for")
+    __slots__ = (
+        "abilities",
+        "ability_set",
+        "cancelled",
+        "end",
+        "ended",
+        "jobs",
+        "quiet",
+        "state",
+        "woken_for",
+    )
 
     def __init__(self, end: WorkerEnd) -> None:
         self.end = end
@@ -60,6 +70,7 @@ class Worker:
         self.woken_for: Function | None = None
         self.ended = b""
         self.cancelled: deque[bytes] | None = None
+        self.quiet = False
 
     def note_cancelled(self, handle: bytes) -> None:
         """Remember that a later report on `handle` is no fault of this worker."""

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from txgearman.broker.job import JobState, SavedJob
+    from txgearman.broker.peers import Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +63,89 @@ UNKNOWN = JobStatus()
 KEPT = JobStatus(known=True)
 """The status of a job that is not in memory: it waits its turn, or another server has it, whose worker's
 reports are not known here."""
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionDetail:
+    """All there is to know of a function.
+
+    `total` are all its jobs; `queued` and `scheduled` are counts by priority; `away` are those of the queued
+    jobs that are not in memory; `limits` those of `Function`, without a limit all None. The counts from
+    `submitted` to `refused` are since the function was made. `oldest` is how many seconds the oldest job
+    that is next of its priority has waited, None without one or where no times are taken.
+    """
+
+    name: bytes
+    total: int
+    queued: tuple[int, ...]
+    away: int
+    scheduled: tuple[int, ...]
+    running: int
+    workers: int
+    paused: bool
+    limits: tuple[int | None, ...]
+    submitted: int
+    completed: int
+    failed: int
+    retried: int
+    refused: int
+    oldest: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class JobDetail:
+    """All there is to know of a job.
+
+    `submitted` is when it came, in seconds since the epoch; `seconds` how long it has been in its queue, or
+    with its `worker`, None where no times are taken. `run_in` says in how many seconds a scheduled job is
+    due, and `left` in how many a running one is taken from its worker, None without a limit of time.
+    `clients` counts those waiting for it. `state` is None for a job that is not in memory: it waits its
+    turn, or another server has it.
+    """
+
+    handle: bytes
+    function: bytes
+    unique: bytes
+    data: bytes
+    priority: int
+    background: bool
+    reducer: bytes | None
+    state: JobState | None
+    attempts: int
+    submitted: float
+    progress: tuple[int, int]
+    clients: int
+    worker: Worker | None
+    seconds: float | None
+    run_in: float | None
+    left: float | None
+
+
+def kept_detail(kept: SavedJob) -> JobDetail:
+    """What is to be known of a job that is not in memory."""
+    return JobDetail(
+        handle=kept.handle,
+        function=kept.function,
+        unique=kept.unique,
+        data=kept.data,
+        priority=kept.priority,
+        background=True,
+        reducer=kept.reducer,
+        state=None,
+        attempts=kept.attempts,
+        submitted=kept.submitted,
+        progress=(0, 0),
+        clients=0,
+        worker=None,
+        seconds=None,
+        run_in=None,
+        left=None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    """Some jobs; `next` is what to ask for the jobs behind them with, None if there are none."""
+
+    jobs: tuple[JobDetail, ...]
+    next: int | None

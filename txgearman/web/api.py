@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from txgearman.broker.job import PRIORITIES, JobState
+from txgearman.broker.views import JobDetail
 from txgearman.errors import FunctionInUse, FunctionNotFound, JobNotFound, Refused
 from txgearman.web.answers import Answer, Branch, HTTPProblem, to_json
 from txgearman.web.guard import Guard, Right
@@ -354,22 +357,29 @@ class Api(Branch):
             raise _no_function() from error
         return _done()
 
-    def _job(self, call: Call) -> Answer:
-        return Answer(to_json(job_shape(self._find_job(call).job_detail(call.ids[0]))))
+    async def _job(self, call: Call) -> Answer:
+        return Answer(to_json(job_shape(await self._find_job(call))))
 
-    def _cancel(self, call: Call) -> Answer:
-        self._find_job(call).cancel(call.ids[0])
+    async def _cancel(self, call: Call) -> Answer:
+        broker, handle = self._gearman.broker, call.ids[0]
+        try:
+            broker.cancel(handle)
+        except JobNotFound:
+            await self._seek(broker.seek_and_cancel, handle)
         return _done()
 
-    def _data(self, call: Call) -> Answer:
-        data = self._find_job(call).job_detail(call.ids[0]).data
+    async def _data(self, call: Call) -> Answer:
+        data = (await self._find_job(call)).data
         offset, length = call.given["offset"], call.given["length"]
         part = data[offset:] if length is None else data[offset : offset + length]
         return Answer(part, OCTETS, headers=((b"Content-Disposition", b"attachment"),))
 
     def _watch(self, call: Call) -> None:
-        broker = self._find_job(call)
-        handle = broker.job_detail(call.ids[0]).handle
+        broker = self._gearman.broker
+        try:
+            handle = broker.job_detail(call.ids[0]).handle
+        except JobNotFound as error:
+            raise _no_job() from error
         end = StreamedAnswer(broker, call.request, self._reactor)
         end.begin()
         broker.watch(end.client, handle)
@@ -388,14 +398,27 @@ class Api(Branch):
             )
         )
 
-    def _find_job(self, call: Call) -> Any:
-        """The broker, if it has the job."""
-        broker = self._gearman.broker
+    async def _find_job(self, call: Call) -> JobDetail:
+        """The job that the path names, wherever it is."""
+        broker, handle = self._gearman.broker, call.ids[0]
         try:
-            broker.job_detail(call.ids[0])
-        except JobNotFound as error:
-            raise HTTPProblem(404, "no-such-job", "The server has no job with this handle.") from error
-        return broker
+            return broker.job_detail(handle)
+        except JobNotFound:
+            detail: JobDetail = await self._seek(broker.seek_job, handle)
+            return detail
+
+    async def _seek(self, verb: Callable[[bytes, Callable[[Any], None]], None], handle: bytes) -> Any:
+        """What a verb tells of a job that is not in memory. Raises `HTTPProblem`."""
+        if not self._gearman.broker.far:
+            raise _no_job()
+        told: Deferred[Any] = Deferred()
+        verb(handle, told.callback)
+        found = await told
+        if isinstance(found, JobNotFound):
+            raise _no_job()
+        if isinstance(found, Refused):
+            raise refusal(found)
+        return found
 
     # -- connections ----------------------------------------------------------------------------
 
@@ -511,6 +534,10 @@ def _limits(wish: dict[str, Any]) -> tuple[int | None, ...]:
     limits = tuple(wish.get(name) for name in PRIORITY_NAMES)
     assert len(limits) == PRIORITIES
     return limits
+
+
+def _no_job() -> HTTPProblem:
+    return HTTPProblem(404, "no-such-job", "The server has no job with this handle.")
 
 
 def _no_function() -> HTTPProblem:

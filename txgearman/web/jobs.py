@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -213,6 +214,9 @@ class StreamedAnswer(HTTPClient):
 
     def _tell_created(self, handle: bytes) -> None:
         self.begin().send("created", {"handle": text(handle)})
+
+    def _tell_refused(self, error: Refused) -> None:
+        self._end("refused", json.loads(refusal(error).answer().body))
 
     def _tell_data(self, data: bytes) -> None:
         self.begin().send("data", payload(data))

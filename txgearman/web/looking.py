@@ -21,6 +21,10 @@ PATIENCE: Final = 2.0
 """Seconds after which a search gives what it has found, and where to go on."""
 
 
+FETCHING: Final = 0.05
+"""Seconds between two looks at whether jobs that were not in memory have come in."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """Jobs, and what to go on with behind them, None at the end."""
@@ -80,9 +84,22 @@ def jobs_of(broker: Broker, connection: Connection, most: int) -> list[JobDetail
 
 
 async def cancel_all(broker: Broker, reactor: IReactorTime, function: bytes) -> None:
-    """Cancel all jobs that a function has now."""
+    """Cancel all jobs that a function has now. Raises `FunctionNotFound`.
+
+    Those that are not in memory come in as there is room, and are cancelled then; this gives up when none
+    has come for `PATIENCE` seconds.
+    """
     until = broker.last_number
-    after: int | None = 0
-    while after is not None:
-        after = broker.cancel_some(function, after, until)
-        await deferLater(reactor, 0)
+    seen = reactor.seconds()
+    while True:
+        before = broker.function_detail(function)
+        after: int | None = 0
+        while after is not None:
+            after = broker.cancel_some(function, after, until)
+            await deferLater(reactor, 0)
+        now = broker.function_detail(function)
+        if now.failed != before.failed:
+            seen = reactor.seconds()
+        if not now.away or reactor.seconds() - seen > PATIENCE:
+            return
+        await deferLater(reactor, FETCHING)

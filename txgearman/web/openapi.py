@@ -14,7 +14,7 @@ _COUNT: Final = {"type": "integer", "minimum": 0}
 _TEXT: Final = {"type": "string"}
 _FLAG: Final = {"type": "boolean"}
 _SECONDS: Final = {"type": ["number", "null"]}
-_STATES: Final = {"enum": ["scheduled", "saving", "queued", "running"]}
+_STATES: Final = {"enum": ["scheduled", "saving", "queued", "running", "stored"]}
 
 
 def _object(**properties: Any) -> dict[str, Any]:
@@ -69,6 +69,7 @@ def _schemas() -> dict[str, Any]:
             name=_TEXT,
             total=_COUNT,
             queued=_by_priority(_COUNT),
+            away=_COUNT,
             scheduled=_COUNT,
             running=_COUNT,
             workers=_COUNT,

@@ -16,6 +16,9 @@ PREVIEW: Final = 120
 MOST_FUNCTIONS: Final = 50
 """Functions of a connection that are named; a worker may have thousands."""
 
+STORED: Final = "stored"
+"""The state of a job that is not in memory."""
+
 MOST_JOBS: Final = 20
 """Running jobs of a connection that are named."""
 
@@ -56,6 +59,7 @@ def function_shape(function: FunctionDetail) -> dict[str, Any]:
         "name": text(function.name),
         "total": function.total,
         "queued": by_priority(function.queued),
+        "away": function.away,
         "scheduled": sum(function.scheduled),
         "running": function.running,
         "workers": function.workers,
@@ -78,7 +82,7 @@ def job_shape(job: JobDetail) -> dict[str, Any]:
         "function": text(job.function),
         "function_id": identifier(job.function),
         "unique": text(job.unique),
-        "state": job.state.value,
+        "state": STORED if job.state is None else job.state.value,
         "priority": PRIORITY_NAMES[job.priority],
         "background": job.background,
         "reducer": None if job.reducer is None else text(job.reducer),
