@@ -2,37 +2,58 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import Bench
 from txgearman.broker.job import Ending
-from txgearman.broker.meters import BATCH, BOUNDS, FunctionMeasures, Histogram
+from txgearman.broker.meters import BOUNDS, Durations, FunctionMeasures, Histogram
+
+
+def cumulated(*durations: float) -> tuple[int, ...]:
+    """How many of `durations` are at most as long as each bound, found by looking at each."""
+    return (*(sum(duration <= bound for duration in durations) for bound in BOUNDS), len(durations))
 
 
 class HistogramTests(SynchronousTestCase):
-    def counted(self, *durations: float) -> Histogram:
+    def counted(self, *durations: float) -> Durations:
+        """Count as the broker does."""
         histogram = Histogram()
-        histogram.add(list(durations))
-        return histogram
+        for duration in durations:
+            if histogram.low < duration <= histogram.high:
+                histogram.hits += 1
+                histogram.sum += duration
+            else:
+                histogram.add(duration)
+        return histogram.so_far()
 
     def test_a_bucket_holds_its_upper_bound(self) -> None:
-        for index, bound in enumerate(BOUNDS):
-            counts = self.counted(bound, bound * 1.0001).counts
-            self.assertEqual([counts[index], counts[index + 1]], [1, 1])
+        for bound in BOUNDS:
+            for durations in ((bound, bound * 1.0001), (bound * 1.0001, bound), (bound, bound)):
+                self.assertEqual(self.counted(*durations).cumulated, cumulated(*durations))
 
-    def test_longer_than_any_bound(self) -> None:
-        so_far = self.counted(BOUNDS[-1] + 1, 0.0).so_far()
-        self.assertEqual(so_far.cumulated, (*[1] * len(BOUNDS), 2))
+    def test_nothing_and_longer_than_any_bound(self) -> None:
+        so_far = self.counted(0.0, BOUNDS[-1] + 1, 0.0, 0.0)
+        self.assertEqual(so_far.cumulated, (*[3] * len(BOUNDS), 4))
         self.assertEqual(so_far.sum, BOUNDS[-1] + 1)
 
     def test_a_clock_that_was_set_back(self) -> None:
-        so_far = self.counted(-3600.0, 2.0).so_far()
-        self.assertEqual((so_far.cumulated[0], so_far.cumulated[-1], so_far.sum), (1, 2, 2.0))
+        so_far = self.counted(-3600.0, -3600.0, 2.0, -1.0)
+        self.assertEqual((so_far.cumulated[0], so_far.cumulated[-1], so_far.sum), (3, 4, 2.0))
 
-    def test_the_list_is_emptied(self) -> None:
-        durations = [3.0, 1.0]
-        Histogram().add(durations)
-        self.assertEqual(durations, [])
+    def test_looking_changes_nothing(self) -> None:
+        histogram = Histogram()
+        for number in range(100):
+            histogram.add(number / 10)
+            self.assertEqual(histogram.so_far(), histogram.so_far())
+        self.assertEqual(histogram.so_far().cumulated, cumulated(*(number / 10 for number in range(100))))
+
+    @given(st.lists(st.floats(0, 4000) | st.sampled_from([0.0, *BOUNDS])))
+    def test_any_durations(self, durations: list[float]) -> None:
+        so_far = self.counted(*durations)
+        self.assertEqual(so_far.cumulated, cumulated(*durations))
+        self.assertAlmostEqual(so_far.sum, sum(durations))
 
 
 class MeasuresTests(SynchronousTestCase):
@@ -70,19 +91,6 @@ class MeasuresTests(SynchronousTestCase):
         bench.broker.complete(worker, job.handle, b"")
         row = self.rows(bench)[b"f"]
         self.assertEqual((row.waited.sum, row.ran.sum), (3.0, 4.0))
-
-    def test_durations_do_not_pile_up(self) -> None:
-        bench = Bench(measured=1)
-        worker = bench.worker("w", b"f")
-        meter = bench.broker.create_function(b"f").meter
-        assert meter is not None
-        for _ in range(2 * BATCH + 10):
-            bench.queue(b"f")
-            bench.broker.complete(worker, bench.grab(worker).handle, b"")
-            self.assertLess(len(meter.waits), BATCH)
-            self.assertLessEqual(len(meter.runs), BATCH)
-        row = self.rows(bench)[b"f"]
-        self.assertEqual((row.waited.cumulated[-1], row.ran.cumulated[-1]), (2 * BATCH + 10,) * 2)
 
     def test_invented_functions_share_a_row(self) -> None:
         bench = Bench(measured=3)

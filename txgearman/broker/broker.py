@@ -22,7 +22,7 @@ from txgearman.broker.ends import Alarm, Keeper
 from txgearman.broker.function import Function
 from txgearman.broker.handles import Handles, number_of
 from txgearman.broker.job import NO_PROGRESS, NOBODY, PRIORITIES, Ending, Job, JobState, Priority, SavedJob
-from txgearman.broker.meters import BATCH, FunctionMeasures, Meters
+from txgearman.broker.meters import FunctionMeasures, Meters
 from txgearman.broker.numbers import leading_number
 from txgearman.broker.peers import Client, Worker, WorkerState
 from txgearman.broker.policy import UNLIMITED, WAKE_PATIENCE, Policy
@@ -87,8 +87,8 @@ class Broker:
     `measured_functions` is for how many functions at most `measures` tells apart what is counted and timed,
     with 0 no times are taken.
 
-    `now` may be set to what `clock` gives while several verbs are called in a row, so that they need not
-    ask for it one by one; it must be None when time can pass.
+    `now` may be set to what `clock` gives while several verbs are called in a row, so that those that take
+    times need not ask for it one by one; it must be None again when time passes.
     """
 
     def __init__(
@@ -161,8 +161,8 @@ class Broker:
         if unique:
             twin = self._twin(function, unique, data)
             if twin is not None:
-                function.joined += 1
                 self._attach(client, twin, background, place)
+                function.joined += 1
                 return
             if place is None and not background and self._away and function.backlog is not None:
                 self._seek_twin(client, function_name, unique, data, priority, reducer)
@@ -434,10 +434,14 @@ class Broker:
             now = self.now
             if now is None:
                 now = self._clock()
-            meter.waits.append(now - job.since)
+            times = meter.waited
+            time = now - job.since
+            if times.low < time <= times.high:
+                times.hits += 1
+                times.sum += time
+            else:
+                times.add(time)
             job.since = now
-            if len(meter.waits) >= BATCH:
-                meter.fold()
         job.state = _RUNNING
         job.worker = worker
         worker.jobs[job.handle] = job
@@ -1157,7 +1161,15 @@ class Broker:
             meter = function.meter
             if meter is not None:
                 now = self.now
-                meter.runs.append((self._clock() if now is None else now) - job.since)
+                if now is None:
+                    now = self._clock()
+                times = meter.ran
+                time = now - job.since
+                if times.low < time <= times.high:
+                    times.hits += 1
+                    times.sum += time
+                else:
+                    times.add(time)
             return self._end(job)
         self._not_reported(worker, handle, text)
         return ()

@@ -1,17 +1,17 @@
 """What is counted and timed of the jobs, by function: cheap to take, and of a bounded size.
 
 Clients choose the names of functions, so only so many functions are told apart; the others share one
-`Meter`. Durations are put on a list as they come and counted many at once: that takes a third of the time
-of finding the bucket of each.
+`Meter`.
 """
 
 from __future__ import annotations
 
+import math
 import operator
-from bisect import bisect_right
+from bisect import bisect_left
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Final
 
 from txgearman.broker.job import PRIORITIES, Ending
@@ -25,8 +25,8 @@ BOUNDS: Final = (
 )
 """The buckets of durations: seconds up to which each counts, that number included; one more has the rest."""
 
-BATCH: Final = 1000
-"""Durations that are counted at once. Sorting more of them costs more for each."""
+_EDGES: Final = tuple(pairwise((-math.ulp(0.0), *BOUNDS, math.inf)))
+"""What a duration in each bucket is more than, and at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,33 +39,35 @@ class Durations:
 
 
 class Histogram:
-    """Durations in seconds, counted by `BOUNDS`: `counts` has one number for each bucket."""
+    """Durations in seconds, counted by `BOUNDS`.
 
-    __slots__ = ("counts", "sum")
+    Those that come behind each other are mostly of one bucket, so whoever counts looks there first, and
+    spares itself a call: what is more than `low` and at most `high` is added to `hits` and `sum`, and all
+    else goes to `add`.
+    """
+
+    __slots__ = ("_bucket", "_counts", "high", "hits", "low", "sum")
 
     def __init__(self) -> None:
-        self.counts = [0] * (len(BOUNDS) + 1)
+        self._counts = [0] * (len(BOUNDS) + 1)
+        self._bucket = 0
+        self.hits = 0
         self.sum = 0.0
+        self.low, self.high = _EDGES[0]
 
-    def add(self, durations: list[float]) -> None:
-        """Count `durations`, and empty the list. What is below 0, as the clock was set back, is 0."""
-        if not durations:
-            return
-        durations.sort()
-        if durations[0] < 0.0:
-            durations[:] = [max(0.0, duration) for duration in durations]
-        start = 0
-        for index, bound in enumerate(BOUNDS):
-            end = bisect_right(durations, bound, start)
-            self.counts[index] += end - start
-            start = end
-        self.counts[-1] += len(durations) - start
-        self.sum += sum(durations)
-        durations.clear()
+    def add(self, duration: float) -> None:
+        """Count a duration of any length; less than 0, as the clock was set back, is 0."""
+        self._counts[self._bucket] += self.hits
+        self.hits = 1
+        self.sum += max(0.0, duration)
+        self._bucket = bucket = bisect_left(BOUNDS, duration)
+        self.low, self.high = _EDGES[bucket]
 
     def so_far(self) -> Durations:
         """What was counted."""
-        return Durations(tuple(accumulate(self.counts)), self.sum)
+        self._counts[self._bucket] += self.hits
+        self.hits = 0
+        return Durations(tuple(accumulate(self._counts)), self.sum)
 
 
 @dataclass(slots=True)
@@ -120,29 +122,18 @@ class FunctionMeasures:
 
 
 class Meter:
-    """The times of one function's jobs, or of those of several functions.
+    """The times of one function's jobs, or of those of several functions: until a worker had them, and from
+    then until its report that ended them."""
 
-    `waits` and `runs` are durations not counted yet, for the broker to append to; it calls `fold` when
-    `waits` has `BATCH`. Each run had its wait, so both stay short.
-    """
-
-    __slots__ = ("_ran", "_waited", "runs", "waits")
+    __slots__ = ("ran", "waited")
 
     def __init__(self) -> None:
-        self.waits: list[float] = []
-        self.runs: list[float] = []
-        self._waited = Histogram()
-        self._ran = Histogram()
-
-    def fold(self) -> None:
-        """Count what was appended."""
-        self._waited.add(self.waits)
-        self._ran.add(self.runs)
+        self.waited = Histogram()
+        self.ran = Histogram()
 
     def measures(self, name: bytes | None, counts: Counts) -> FunctionMeasures:
         """The times, together with `counts`."""
-        self.fold()
-        return FunctionMeasures(name, counts, self._waited.so_far(), self._ran.so_far())
+        return FunctionMeasures(name, counts, self.waited.so_far(), self.ran.so_far())
 
 
 class Meters:

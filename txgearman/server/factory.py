@@ -15,6 +15,7 @@ from txgearman.broker.broker import Broker
 from txgearman.broker.ends import Keeper
 from txgearman.server.protocol import GearmanServerProtocol
 from txgearman.server.settings import Settings
+from txgearman.server.traffic import Traffic
 
 if TYPE_CHECKING:
     Shutdown = Callable[[bool], None]
@@ -29,7 +30,9 @@ class GearmanServerFactory(Factory):
     seconds since the epoch, for jobs that are to run at a time; `on_shutdown` is called with whether
     jobs are to be finished first when an administrator says ``shutdown``; without it nothing happens.
 
-    `connections` are the live ones by number, `broker` holds the jobs.
+    `connections` are the live ones by number, `broker` holds the jobs, `traffic` counts what the connections
+    carried. `measuring_clock` gives monotonic seconds where times of jobs are measured, and is None where
+    they are not.
     """
 
     noisy = False
@@ -46,8 +49,9 @@ class GearmanServerFactory(Factory):
         self.reactor = reactor
         self._wall_clock = wall_clock
         self.broker = self._make_broker()
+        self.traffic = Traffic()
+        self.measuring_clock = reactor.seconds if self.settings.measured_functions else None
         self._on_shutdown = on_shutdown
-        self._connected = 0
         self._timer: IDelayedCall | None = None
         self._unflushed: list[GearmanServerProtocol] = []
         self._stopping: Deferred[None] | None = None
@@ -63,8 +67,9 @@ class GearmanServerFactory(Factory):
             self.reactor.seconds,
             self._wall_clock,
             self,
-            keeper=keeper,
-            last_number=last_number,
+            self.settings.measured_functions,
+            keeper,
+            last_number,
         )
 
     def keep(self, keeper: Keeper, last_number: int) -> None:
@@ -75,8 +80,8 @@ class GearmanServerFactory(Factory):
         self.broker = self._make_broker(keeper, last_number)
 
     def buildProtocol(self, addr: IAddress | None) -> GearmanServerProtocol:  # type: ignore[override]
-        self._connected += 1
-        return GearmanServerProtocol(self, self._connected)
+        self.traffic.connections += 1
+        return GearmanServerProtocol(self, self.traffic.connections)
 
     def shut_down(self, graceful: bool) -> None:
         """An administrator wants the server to end, `graceful` when its jobs are done."""
@@ -136,7 +141,13 @@ class GearmanServerFactory(Factory):
             self.reactor.callLater(0, self._flush)
         self._unflushed.append(connection)
 
+    @property
+    def flush_is_due(self) -> bool:
+        """Whether anything will be flushed at the end of this turn."""
+        return bool(self._unflushed)
+
     def _flush(self) -> None:
+        self.broker.now = None
         connections, self._unflushed = self._unflushed, []
         for connection in connections:
             try:

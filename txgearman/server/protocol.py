@@ -98,6 +98,9 @@ class GearmanServerProtocol(Protocol):
     def __init__(self, factory: GearmanServerFactory, number: int) -> None:
         self.factory = factory
         self.broker = factory.broker
+        self._traffic = factory.traffic
+        # What gives the time of a read, where times are measured.
+        self._clock = factory.measuring_clock
         self.number = number
         self.client_id = b"-"
         self.exceptions = factory.settings.exceptions
@@ -150,8 +153,13 @@ class GearmanServerProtocol(Protocol):
             return
         if self._halted:
             self._undecoded.append(data)
-        else:
-            self._handle(self._decoder.feed(data))
+            return
+        if self._clock is not None:
+            self._traffic.received += len(data)
+            if self.broker.now is None:
+                # Asked once for all that this turn of the reactor reads; the flush at its end forgets it.
+                self.broker.now = self._clock()
+        self._handle(self._decoder.feed(data))
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._lost = self._halted = True
@@ -187,7 +195,7 @@ class GearmanServerProtocol(Protocol):
             packets, self._unhandled = self._unhandled, None
             self._handle(packets)
         while self._undecoded and not self._halted:
-            self._handle(self._decoder.feed(self._undecoded.popleft()))
+            self.dataReceived(self._undecoded.popleft())
 
     def stopProducing(self) -> None:
         """The connection is being lost."""
@@ -207,15 +215,19 @@ class GearmanServerProtocol(Protocol):
                     self._unhandled = packets
                     break
         except BrokenStream as error:
+            self._traffic.dropped["broken stream"] += 1
             self.complain(error)
             if error.code:
                 self.send_error(error.code, error.text)
             self.close()
         finally:
             self._handling = False
-            if self._out and not self._flush_due:
-                self._flush_due = True
-                self.factory.flush_soon(self)
+            if self._out:
+                if not self._flush_due:
+                    self._flush_due = True
+                    self.factory.flush_soon(self)
+            elif not self.factory.flush_is_due:
+                self.broker.now = None
 
     def complain(self, error: ProtocolError) -> None:
         """Log what the peer did wrong, the first time it does: a bad client must not fill the disk."""
@@ -260,6 +272,7 @@ class GearmanServerProtocol(Protocol):
 
     def send_error(self, code: bytes, text: str) -> None:
         """Send an ERROR packet."""
+        self._traffic.refused[code] += 1
         self.send(error_packet(code, text))
 
     def flush(self) -> None:
@@ -276,9 +289,14 @@ class GearmanServerProtocol(Protocol):
             self._unsent += sum(map(len, out))
         if self._out_large:
             self._out_large = False
+            if self._clock is not None:
+                self._traffic.sent += sum(map(len, out))
             direct.write_pieces(self.transport, out)
         else:
-            direct.write(self.transport, b"".join(out) if len(out) > 1 else out[0])
+            data = b"".join(out) if len(out) > 1 else out[0]
+            if self._clock is not None:
+                self._traffic.sent += len(data)
+            direct.write(self.transport, data)
 
     def send_later(self, ask: Callable[[Callable[[T], None]], None], answer: Callable[[T], bytes]) -> None:
         """Send what `answer` makes of what `ask` tells the function that it is given, and until then nothing
@@ -315,6 +333,7 @@ class GearmanServerProtocol(Protocol):
             self.factory.reactor.callLater(0, self._go_on)
 
     def _drop_slow_reader(self) -> None:
+        self._traffic.dropped["slow reader"] += 1
         _log.warn(
             "Connection {number} from {host} does not read: dropped with {unsent} bytes unsent",
             number=self.number,
@@ -362,6 +381,7 @@ class GearmanServerProtocol(Protocol):
         self._answer_later()
 
     def refused(self, place: _Later, refusal: Refused) -> None:
+        self._traffic.refused[refusal.code] += 1
         place.answer = error_packet(refusal.code, refusal.text)
         self._answer_later()
 

@@ -22,6 +22,11 @@ DEFAULT_ENDPOINT: Final = "tcp:4730:interface=127.0.0.1"
 MAX_PREFIX: Final = MAX_HANDLE - len(":18446744073709551615")
 """Bytes of a handle's prefix, so that no handle exceeds what clients accept."""
 
+METRICS_FUNCTIONS: Final = 100
+"""Functions that metrics tell apart where a web side is served."""
+
+MOST_METRICS_FUNCTIONS: Final = 10_000
+
 SMALLEST_MAX_PACKET: Final = 1024
 _LARGEST_MAX_PACKET: Final = 0xFFFFFFFF
 
@@ -220,6 +225,15 @@ class Settings:
         "it. Without a token that is left to connections from this machine.",
         kind=PATH,
     )
+    metrics_functions: int | None = option(
+        None,
+        "How many functions ``/metrics`` tells apart; all others are one row, so that clients that invent "
+        "names cannot make it grow. 0 takes no times either.",
+        kind=INTEGER,
+        shown=f"``{METRICS_FUNCTIONS}`` with ``--web``",
+        least=0,
+        most=MOST_METRICS_FUNCTIONS,
+    )
 
     functions: Mapping[str, FunctionSettings] = field(default_factory=dict)
 
@@ -227,6 +241,13 @@ class Settings:
         verify(self)
         for name in self.functions:
             check_function_name(name)
+
+    @property
+    def measured_functions(self) -> int:
+        """For how many functions jobs are counted and timed apart; 0 takes no times."""
+        if self.metrics_functions is None:
+            return 0 if self.web is None else METRICS_FUNCTIONS
+        return self.metrics_functions
 
     @property
     def keepalive(self) -> Keepalive:
