@@ -8,6 +8,7 @@ from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
 
 from txgearman import __version__
+from txgearman.server.access_rules import RuleSettings
 from txgearman.server.options import options_of
 from txgearman.server.settings import FunctionSettings
 from txgearman.server.twistd import OPTIONS
@@ -42,12 +43,12 @@ def make_readable(_app: Any, _what: str, _name: str, _obj: Any, _options: Any, *
 
 class GearmandOptions(Directive):
     """The table of the options of ``twistd gearmand``, made of their descriptions in the code; with the
-    argument ``functions`` that of the settings of functions in the configuration file."""
+    argument ``functions`` or ``access`` that of a table in the configuration file."""
 
     optional_arguments = 1
 
     def run(self) -> list[nodes.Node]:
-        rows = self.of_functions() if self.arguments == ["functions"] else self.of_the_server()
+        rows = self.of_a_table(*self.arguments) if self.arguments else self.of_the_server()
         lines = [".. list-table::", "   :header-rows: 1", ""]
         for first, *others in rows:
             lines += [f"   * - {first}", *(f"     - {cell}" for cell in others)]
@@ -66,8 +67,8 @@ class GearmandOptions(Directive):
         rows += [["``--help``", "", "Print the options and exit.", ""]]
         return rows
 
-    def of_functions(self) -> list[list[str]]:
-        options = options_of(FunctionSettings)
+    def of_a_table(self, name: str) -> list[list[str]]:
+        options = options_of({"functions": FunctionSettings, "access": RuleSettings}[name])
         return [["Key", "Meaning"], *([f"``{option.name}``", option.meaning] for option in options)]
 
 

@@ -18,6 +18,7 @@ import unittest
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 from importlib.util import module_from_spec, spec_from_file_location
+from ipaddress import ip_address
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,6 +35,7 @@ import txgearman
 from benchmarks.workloads import LIBRARY_WORKLOADS, WORKLOADS
 from tests.support import on_reactor
 from txgearman import Client, errors
+from txgearman.access import Identity, Right
 from txgearman.server import GearmanService, Settings, admin, twistd
 from txgearman.server.service import check_endpoint
 from txgearman.server.twistd import Options
@@ -490,6 +492,7 @@ class Tables(SynchronousTestCase):
         codes = set(re.findall(r'b"([A-Z]+_[A-Z_]+)"', sources))
         codes |= {refusal.code.decode() for refusal in (errors.QueueFull, errors.JobNotFound)}
         codes |= {refusal.code.decode() for refusal in (errors.ArgumentTooLarge, errors.InvalidArgument)}
+        codes.add(errors.AccessDenied.code.decode())
         self.assertEqual(shown, codes)
 
     def test_options(self) -> None:
@@ -511,6 +514,24 @@ class Tables(SynchronousTestCase):
         self.assertEqual(policy.rules_for(b"image-resize").time_limit, 600)
         self.assertEqual(policy.rules_for(b"send-mail").retries, 10)
         self.assertEqual(policy.rules_for(b"send-mail").limits, (100_000,) * 3)
+
+    def test_access_rules(self) -> None:
+        options = Options()
+        options.parseOptions(["--config", str(EXAMPLES / "access.toml")])
+        access = options.settings.access
+        assert access is not None
+        here = access.rights_of(Identity(address=ip_address("127.0.0.1")))
+        self.assertTrue(here.may_submit(b"f") and here.may(Right.VIEW))
+        self.assertFalse(here.may_work(b"f") or here.may(Right.MANAGE))
+        worker = access.rights_of(
+            Identity(frozenset({"worker-7.example.com"}), address=ip_address("10.1.2.3"))
+        )
+        self.assertTrue(worker.may_work(b"image-resize"))
+        self.assertFalse(worker.may_work(b"send-mail") or worker.may_submit(b"image-resize"))
+        self.assertTrue(access.rights_of(Identity(unix=True, uid=0)).may(Right.SHUTDOWN))
+        token = access.rights_of(Identity(token=b"example-of-a-token"))
+        self.assertTrue(token.may(Right.MANAGE))
+        self.assertFalse(token.may(Right.SHUTDOWN))
 
     def test_limits(self) -> None:
         for _what, value, constant in table("server.rst", "What"):
@@ -578,7 +599,7 @@ class Texts(SynchronousTestCase):
             re.findall(r'(?:example|application_file)\(\s*"(.+?)"', Path(__file__).read_text("utf-8"))
         )
         # Run in a loop; imported by the examples of tests; compared with what was said; replayed.
-        tested |= {"client.py", "many.py", "thumbnails.py", "admin.txt", "gearmand.toml"}
+        tested |= {"client.py", "many.py", "thumbnails.py", "admin.txt", "gearmand.toml", "access.toml"}
         tested |= {"delayed_reverse_client.txt", "delayed_reverse_worker.txt"}
         self.assertEqual({path.name for path in EXAMPLES.iterdir() if path.is_file()}, tested)
         self.assertEqual([name for name in tested if f"examples/{name}" not in text], [])

@@ -131,6 +131,13 @@ class JobNotFound(Refused):
     text = "Job does not exist on server"
 
 
+class AccessDenied(Refused):
+    """The operator's access policy does not allow this to the peer."""
+
+    code = b"ACCESS_DENIED"
+    text = "Access denied"
+
+
 class FunctionNotFound(Refused):
     """``drop function`` of a function that does not exist."""
 

@@ -277,6 +277,19 @@ class ReloadTest(FileTestCase):
         self.assertEqual(self.ask(old, echo), res(17, bytes(2000)))
         self.assertIn(b"exceeds the limit of 1024", self.ask(new, echo))
 
+    def test_the_access_policy_is_changed(self) -> None:
+        self.write("")
+        self.start()
+        client = self.connect()
+        submit = req(18, b"f", b"", b"x")
+        self.assertNotIn(b"ACCESS_DENIED", self.ask(client, submit))
+        self.assertIn("Changed: access", self.reload("[access.all]\nadmin = ['view']\n")[0][1])
+        self.assertIn(b"ACCESS_DENIED", self.ask(client, submit))
+        self.assertEqual(self.service.factory.broker.total, 1)
+        self.assertIn("Changed: nothing", self.reload("[access.all]\nadmin = ['view']\n")[0][1])
+        self.assertIn("Changed: access", self.reload("")[0][1])
+        self.assertNotIn(b"ACCESS_DENIED", self.ask(client, submit))
+
     def test_what_the_command_line_said_stays_said(self) -> None:
         self.write("job-retries = 1\n")
         self.start("--job-retries=7")

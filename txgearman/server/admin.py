@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from txgearman.access import Right
 from txgearman.broker.job import PRIORITIES
 from txgearman.errors import GearmanError, Refused
 from txgearman.version import VERSION
@@ -32,14 +33,24 @@ def answer_line(peer: Peer, line: bytes) -> None:
     try:
         if len(words) > MAX_WORDS:
             raise _Denied(f"TOO_MANY_ARGS A+command+has+at+most+{MAX_WORDS}+words")
-        answer = _find(_ANSWERS, words)(peer, words)
-        if answer:
-            peer.send(answer)
+        right, answer = _find(_ANSWERS, words)
+        if peer.access is not None:
+            _check(peer, words[0], right)
+        reply = answer(peer, words)
+        if reply:
+            peer.send(reply)
     except _Denied as error:
         peer.send(b"ERR %b\r\n" % str(error).encode("utf-8", "surrogateescape"))
 
 
-def _find(table: dict[bytes, tuple[int, Answer]], words: list[bytes]) -> Answer:
+def _check(peer: Peer, command: bytes, right: Right) -> None:
+    """Ask the access policy. Raises `_Denied`."""
+    if not peer.rights.may_command(_text(command.lower()), right):
+        peer.note_denied(f"use the admin command {command!a}")
+        raise _Denied(f"ACCESS_DENIED You+may+not+use+this+command+{_text(command)}")
+
+
+def _find(table: dict[bytes, tuple[int, Right, Answer]], words: list[bytes]) -> tuple[Right, Answer]:
     name = words[0].lower()
     entry = table.get(name)
     if entry is None or (name in _SILENTLY_UNKNOWN and len(words) < entry[0]):
@@ -47,7 +58,7 @@ def _find(table: dict[bytes, tuple[int, Answer]], words: list[bytes]) -> Answer:
         raise _Denied(f"UNKNOWN_COMMAND Unknown+server+command{_text(words[0])}")
     if len(words) < entry[0]:
         raise _incomplete(words)
-    return entry[1]
+    return entry[1:]
 
 
 def _incomplete(words: list[bytes]) -> _Denied:
@@ -86,7 +97,7 @@ def _getpid(_peer: Peer, _words: list[bytes]) -> bytes:
 
 
 def _shutdown(peer: Peer, words: list[bytes]) -> bytes:
-    if not peer.is_local:
+    if peer.access is None and not peer.is_local:
         raise _Denied("NOT_ALLOWED shutdown+is+for+connections+from+this+machine")
     if len(words) > 1 and words[1].lower() != b"graceful":
         raise _Denied("INVALID_ARGUMENTS shutdown+or+shutdown+graceful")
@@ -205,18 +216,21 @@ def _workers(peer: Peer, _words: list[bytes]) -> bytes:
 _SILENTLY_UNKNOWN: Final = frozenset({b"show", b"cancel"})
 """Commands that gearmand calls unknown, and not incomplete, when words are missing."""
 
-_ANSWERS: Final[dict[bytes, tuple[int, Answer]]] = {
-    b"version": (1, _version),
-    b"verbose": (1, _verbose),
-    b"getpid": (1, _getpid),
-    b"shutdown": (1, _shutdown),
-    b"status": (1, _status),
-    b"prioritystatus": (1, _prioritystatus),
-    b"workers": (1, _workers),
-    b"show": (2, _show),
-    b"cancel": (3, _cancel),
-    b"create": (3, _create),
-    b"drop": (3, _drop),
-    b"maxqueue": (2, _maxqueue),
+_ANSWERS: Final[dict[bytes, tuple[int, Right, Answer]]] = {
+    b"version": (1, Right.VIEW, _version),
+    b"verbose": (1, Right.VIEW, _verbose),
+    b"getpid": (1, Right.VIEW, _getpid),
+    b"shutdown": (1, Right.SHUTDOWN, _shutdown),
+    b"status": (1, Right.VIEW, _status),
+    b"prioritystatus": (1, Right.VIEW, _prioritystatus),
+    b"workers": (1, Right.VIEW, _workers),
+    b"show": (2, Right.VIEW, _show),
+    b"cancel": (3, Right.MANAGE, _cancel),
+    b"create": (3, Right.MANAGE, _create),
+    b"drop": (3, Right.MANAGE, _drop),
+    b"maxqueue": (2, Right.MANAGE, _maxqueue),
 }
-"""How many words each command needs, itself among them, and what answers it."""
+"""How many words each command needs, itself among them, the right it needs, and what answers it."""
+
+COMMAND_NAMES: Final = frozenset(name.decode() for name in _ANSWERS)
+"""All admin commands."""

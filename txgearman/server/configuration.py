@@ -1,4 +1,4 @@
-"""The configuration file: TOML with the options of the command line and the settings of functions.
+"""The configuration file: TOML with the options of the command line, settings of functions, rules of access.
 
 What there may be follows from the descriptions of the options; here is only how the file is laid out.
 """
@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Final
 
+from txgearman.access import AccessPolicy
+from txgearman.server.access_rules import RuleSettings
 from txgearman.server.options import PATH, Option, options_of
 from txgearman.server.settings import FunctionSettings, check_function_name
 from txgearman.server.toml import Document, Path
@@ -25,10 +27,12 @@ class ConfigurationError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """What a file says: `said` are values of options by name, `functions` the settings of functions."""
+    """What a file says: `said` are values of options by name, `functions` the settings of functions,
+    `access` who may do what, None if it says nothing of it."""
 
     said: Mapping[str, Any] = field(default_factory=dict)
     functions: Mapping[str, FunctionSettings] = field(default_factory=dict)
+    access: AccessPolicy | None = None
 
 
 def read_configuration(path: str, options: Sequence[Option]) -> Configuration:
@@ -66,11 +70,12 @@ class _Reading:
     def done(self) -> Configuration:
         data = dict(self._document.data)
         functions = self._functions(data.pop("functions", {}))
-        said = self._values((), data, self._options, tables=("functions",))
+        access = self._access(data.pop("access")) if "access" in data else None
+        said = self._values((), data, self._options, tables=("functions", "access"))
         if self._mistakes:
             lines = [f"{self._path}:{line}: {text}" for line, text in sorted(self._mistakes)]
             raise ConfigurationError("\n".join(lines))
-        return Configuration(said, functions)
+        return Configuration(said, functions, access)
 
     def _wrong(self, path: Path, text: str) -> None:
         self._mistakes.append((self._document.line(path), text))
@@ -107,6 +112,21 @@ class _Reading:
                 **{options[key].attribute: value for key, value in values.items()}
             )
         return functions
+
+    def _access(self, tables: Any) -> AccessPolicy:
+        rules = []
+        options = {option.name: option for option in options_of(RuleSettings)}
+        for name, table in self._tables("access", tables):
+            values = self._values(("access", name), table, options)
+            try:
+                rules.append(
+                    RuleSettings(**{options[key].attribute: value for key, value in values.items()}).rule(
+                        name
+                    )
+                )
+            except ValueError as error:
+                self._wrong(("access", name), str(error))
+        return AccessPolicy(tuple(rules))
 
     def _tables(self, name: str, tables: Any) -> list[tuple[str, dict[str, Any]]]:
         """The tables in the table `name`."""

@@ -11,6 +11,7 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import Factory
 from twisted.logger import Logger
 
+from txgearman.access import AccessPolicy
 from txgearman.broker.broker import Broker
 from txgearman.broker.ends import Keeper
 from txgearman.server.protocol import GearmanServerProtocol
@@ -56,10 +57,18 @@ class GearmanServerFactory(Factory):
         self._unflushed: list[GearmanServerProtocol] = []
         self._stopping: Deferred[None] | None = None
 
+    @property
+    def access(self) -> AccessPolicy | None:
+        """What the operator says of who may do what; None where everybody may do everything."""
+        return self.settings.access
+
     def reconfigure(self, settings: Settings) -> None:
         """Obey other settings from now on, which differ in what can be changed while the server runs."""
         self.broker.change_policy(settings.policy)
-        self.settings = settings
+        before, self.settings = self.settings, settings
+        if before.access != settings.access:
+            for connection in list(self.connections.values()):
+                connection.access_changed()
 
     def _make_broker(self, keeper: Keeper | None = None, last_number: int = 0) -> Broker:
         return Broker(

@@ -18,9 +18,12 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txgearman import direct
+from txgearman.access import AccessPolicy, Rights
 from txgearman.broker.peers import Client, Worker
 from txgearman.errors import BrokenStream, ProtocolError, Refused
+from txgearman.identity import identity_of
 from txgearman.server.commands import COMMANDS, error_packet
+from txgearman.server.guard import GUARDED_COMMANDS
 from txgearman.wire.codec import Decoder, frame, pack_header
 from txgearman.wire.packets import (
     JOB_CREATED,
@@ -121,6 +124,9 @@ class GearmanServerProtocol(Protocol):
         self._halted = False
         self._cut: IDelayedCall | None = None
         self._complained = False
+        self._commands = COMMANDS if self.access is None else GUARDED_COMMANDS
+        self._rights: Rights | None = None
+        self._was_denied = False
         self._unsent = 0
         # What was read and is not handled yet, because the peer does not take its answers.
         self._unhandled: Iterator[tuple[int, list[Any]]] | None = None
@@ -138,6 +144,44 @@ class GearmanServerProtocol(Protocol):
         if isinstance(peer, UNIXAddress):
             return True
         return isinstance(peer, IPv4Address | IPv6Address) and _is_loopback(peer.host)
+
+    @property
+    def access(self) -> AccessPolicy | None:
+        """What the operator says of who may do what; None where everybody may do everything."""
+        return self.factory.access
+
+    @property
+    def rights(self) -> Rights:
+        """What the peer may do. Known from its first packet on: a TLS connection is made before its peer
+        has shown a certificate."""
+        if self._rights is None:
+            assert self.access is not None
+            self._rights = self.access.rights_of(identity_of(self.transport))
+        return self._rights
+
+    def note_denied(self, what: str) -> None:
+        """Log what the peer was denied, the first time."""
+        if not self._was_denied:
+            self._was_denied = True
+            _log.warn(
+                "Connection {number} from {host} ({client_id}): denied to {what}. Rules that fit: {rules}",
+                number=self.number,
+                host=self.host,
+                client_id=ascii(self.client_id),
+                what=what,
+                rules=", ".join(self.rights.rules) or "none",
+            )
+
+    def access_changed(self) -> None:
+        """There is another access policy: functions that the peer may no longer work on go to others."""
+        self._commands = COMMANDS if self.access is None else GUARDED_COMMANDS
+        self._rights = None
+        self._was_denied = False
+        if self.access is not None:
+            for function in list(self.worker.abilities):
+                if not self.rights.may_work(function.name):
+                    self.note_denied(f"work on {function.name!a} any more")
+                    self.broker.cant_do(self.worker, function.name)
 
     # -- the transport's calls ------------------------------------------------------------------
 
@@ -205,10 +249,11 @@ class GearmanServerProtocol(Protocol):
     def _handle(self, packets: Iterator[tuple[int, list[Any]]]) -> None:
         """Let each packet be answered."""
         self._handling = True
+        commands = self._commands
         try:
             for number, fields in packets:
                 try:
-                    COMMANDS[number](self, *fields)
+                    commands[number](self, *fields)
                 except Refused as error:
                     self.send_error(error.code, error.text)
                 if self._halted:

@@ -63,7 +63,7 @@ class GearmanService(MultiService):
         self.settings = settings
         self.saver: Saver | None = None
         if store is None and settings.store is not None:
-            from txgearman.store.urls import open_store
+            from txgearman.store import open_store
 
             store = open_store(settings.store)
         self._store = store
@@ -186,7 +186,9 @@ class GearmanService(MultiService):
         changed += [
             f"functions.{name}" for name in {**before, **after} if before.get(name) != after.get(name)
         ]
-        merged = replace(merged, functions=after)
+        if self.settings.access != settings.access:
+            changed.append("access")
+        merged = replace(merged, functions=after, access=settings.access)
         self.factory.reconfigure(merged)
         self.settings = merged
         return changed, waiting
@@ -231,7 +233,7 @@ def make_service(
     `settings` default to `Settings`, `reactor` to the installed one. `on_shutdown` is called when an
     administrator says ``shutdown``; by default that stops this service alone. `store`
     is where background jobs are kept, in place of what `Settings.store` says. Raises `ValueError` for an
-    endpoint description that cannot be understood, and `StoreError` for such a store.
+    endpoint description or store that cannot be understood.
     """
     if reactor is None:
         from twisted.internet import reactor

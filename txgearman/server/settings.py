@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from txgearman.access import AccessPolicy
 from txgearman.broker.job import PRIORITIES
 from txgearman.broker.policy import UNLIMITED, FunctionOrder, FunctionRules, Policy
 from txgearman.keepalive import MAX_KEEPALIVE, Keepalive
@@ -130,7 +131,8 @@ class Settings:
 
     The attributes are named as the options of ``twistd gearmand``, with underscores, but for `wakeup`
     (``--worker-wakeup``). `listen` is a tuple. `functions` are settings by the name of a function, in which
-    ``*`` stands for any letters.
+    ``*`` stands for any letters. `access` says who may do what; without it everybody who can connect may do
+    everything but shut the server down from another machine.
     """
 
     listen: tuple[str, ...] = option(
@@ -236,6 +238,7 @@ class Settings:
     )
 
     functions: Mapping[str, FunctionSettings] = field(default_factory=dict)
+    access: AccessPolicy | None = None
 
     def __post_init__(self) -> None:
         verify(self)

@@ -345,6 +345,7 @@ class Api(Branch):
         return Answer(to_json({"jobs": [job_shape(job) for job in found.jobs], "next": found.next}))
 
     def _submit(self, call: Call) -> None:
+        self._guard.check_submit(call.request, call.ids[0])
         accept = call.request.getHeader(b"Accept") or b""
         submit(
             self._gearman, call, self._reactor, self._settings, call.ids[0], streamed=EVENT_STREAM in accept
@@ -512,6 +513,7 @@ class GearmandStyle(Resource):
     def render(self, request: Request) -> Any:
         try:
             self._guard.check(request, Right.SUBMIT)
+            self._guard.check_submit(request, self._function)
             how = given(request, _submit_parameters(self._settings))
             if request.getHeader(b"X-Gearman-Unique") is None and b"unique" not in request.args:
                 how["unique"] = b"-"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
+from dataclasses import replace
 from enum import Enum
 from ipaddress import ip_address
 from typing import Final
@@ -11,6 +13,9 @@ from urllib.parse import urlsplit
 from twisted.internet.address import UNIXAddress
 from twisted.web.server import Request
 
+from txgearman import access
+from txgearman.access import AccessPolicy, Rights
+from txgearman.identity import identity_of
 from txgearman.web.answers import HTTPProblem
 from txgearman.web.settings import WebSettings
 
@@ -41,11 +46,17 @@ class Right(Enum):
     MANAGE = "manage"
 
 
+_AS_A_WHOLE: Final = {Right.VIEW: access.Right.VIEW, Right.MANAGE: access.Right.MANAGE}
+
+
 class Guard:
     """Says no by raising `HTTPProblem`."""
 
-    def __init__(self, settings: WebSettings) -> None:
+    def __init__(
+        self, settings: WebSettings, policy: Callable[[], AccessPolicy | None] = lambda: None
+    ) -> None:
         self._settings = settings
+        self._policy = policy
 
     def check_origin(self, request: Request) -> None:
         """Refuse what a web page from elsewhere makes a browser send.
@@ -68,11 +79,18 @@ class Guard:
             raise HTTPProblem(403, "cross-origin", "Pages of other sites may not do this.")
 
     def check(self, request: Request, right: Right) -> None:
-        """Refuse what the sender of this request may not do."""
+        """Refuse what the sender of this request may not do. For a function that jobs are submitted of, ask
+        `check_submit` too."""
+        if self._settings.read_only and right is not Right.VIEW:
+            raise HTTPProblem(403, "read-only", "The server shows itself here and lets nothing be changed.")
+        rights = self._rights(request)
+        if rights is not None:
+            allowed = rights.submits if right is Right.SUBMIT else rights.may(_AS_A_WHOLE[right])
+            if not allowed:
+                raise self._denied(request, right.value)
+            return
         if right is Right.VIEW:
             return
-        if self._settings.read_only:
-            raise HTTPProblem(403, "read-only", "The server shows itself here and lets nothing be changed.")
         if self._settings.token is None:
             if not is_loopback(request):
                 raise HTTPProblem(
@@ -82,6 +100,28 @@ class Guard:
             raise HTTPProblem(
                 401, "token-needed", "This needs the token.", ((b"WWW-Authenticate", b"Bearer"),)
             )
+
+    def check_submit(self, request: Request, function: bytes) -> None:
+        """Refuse to submit a job of a function that the access policy keeps from the sender."""
+        rights = self._rights(request)
+        if rights is not None and not rights.may_submit(function):
+            raise self._denied(request, f"submit jobs of {function!a}")
+
+    def _rights(self, request: Request) -> Rights | None:
+        """What the access policy allows to the sender; None where there is none, or the token is shown that
+        allows everything."""
+        policy = self._policy()
+        token = self._settings.token
+        if policy is None or (token is not None and self._shows_token(request, token)):
+            return None
+        return policy.rights_of(replace(identity_of(request.channel.transport), token=_shown_token(request)))
+
+    @staticmethod
+    def _denied(request: Request, what: str) -> HTTPProblem:
+        if _shown_token(request) is not None:
+            return HTTPProblem(403, "access-denied", f"You may not {what}.")
+        challenge = (b"WWW-Authenticate", b"Bearer")
+        return HTTPProblem(401, "access-denied", f"Without a token you may not {what}.", (challenge,))
 
     def allows(self, request: Request, right: Right) -> bool:
         """Whether `check` would be silent."""
@@ -93,8 +133,13 @@ class Guard:
 
     @staticmethod
     def _shows_token(request: Request, token: bytes) -> bool:
-        scheme, _, shown = (request.getHeader(b"Authorization") or b"").partition(b" ")
-        return scheme.lower() == b"bearer" and hmac.compare_digest(shown.strip(), token)
+        shown = _shown_token(request)
+        return shown is not None and hmac.compare_digest(shown, token)
+
+
+def _shown_token(request: Request) -> bytes | None:
+    scheme, _, shown = (request.getHeader(b"Authorization") or b"").partition(b" ")
+    return shown.strip() if scheme.lower() == b"bearer" else None
 
 
 def is_loopback(request: Request) -> bool:

@@ -71,7 +71,7 @@ class Root(Branch):
 
 def make_site(gearman: Gearman, settings: WebSettings, reactor: IReactorTime) -> WebSite:
     """The web side of `gearman`."""
-    guard = Guard(settings)
+    guard = Guard(settings, lambda: gearman.access)
     root = Root(gearman, settings, guard, reactor)
     root.putChild(b"api", Api(gearman, settings, guard, reactor))
     return WebSite(root, settings, guard, reactor)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol, cast
 
+from txgearman.access import AccessPolicy
 from txgearman.broker.broker import Broker
 from txgearman.broker.peers import Client, Worker
 
@@ -31,6 +32,10 @@ class Gearman(Protocol):
     @property
     def broker(self) -> Broker:
         """The jobs."""
+
+    @property
+    def access(self) -> AccessPolicy | None:
+        """Who may do what, if the operator has said so."""
 
     @property
     def connections(self) -> Mapping[int, Connection]:

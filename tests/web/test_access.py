@@ -1,0 +1,116 @@
+"""The access policy over HTTP."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from ipaddress import ip_network
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.web.asking import Web
+from txgearman.access import AccessPolicy, Rule
+from txgearman.server import Settings
+from txgearman.web import WebSettings
+from txgearman.web.answers import HTTPProblem
+from txgearman.web.guard import Guard, Right
+
+SERVER = "/api/v1/server"
+TOKEN = "the token of an administrator"
+POLICY = AccessPolicy(
+    (
+        Rule("here", networks=(ip_network("127.0.0.0/8"),), submit=(b"f*",), admin=frozenset({"view"})),
+        Rule("boss", tokens=(sha256(TOKEN.encode()).digest(),), admin=frozenset({"view", "manage"})),
+    )
+)
+ELSEWHERE = "192.0.2.7"
+
+
+class ViewTests(SynchronousTestCase):
+    """A real request for what everybody may see where there is no policy."""
+
+    def ask(self, host: str, token: str | None = None) -> Any:
+        web = Web(server=Settings(access=POLICY))
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        return web.get(SERVER, headers=headers, host=host)
+
+    def test_a_rule_fits(self) -> None:
+        self.assertEqual(self.ask("127.0.0.1").status, 200)
+        self.assertEqual(self.ask(ELSEWHERE, TOKEN).status, 200)
+
+    def test_without_a_token_one_is_asked_for(self) -> None:
+        response = self.ask(ELSEWHERE)
+        self.assertEqual((response.status, response.code), (401, "access-denied"))
+        self.assertEqual(response.headers["www-authenticate"], "Bearer")
+
+    def test_a_wrong_token(self) -> None:
+        for token in ("wrong", "", TOKEN + "x", TOKEN.upper()):
+            response = self.ask(ELSEWHERE, token)
+            self.assertEqual((response.status, response.code), (403, "access-denied"), token)
+
+
+class SubmitTests(SynchronousTestCase):
+    """Submitting, in both styles."""
+
+    def test_by_function(self) -> None:
+        web = Web(server=Settings(access=POLICY))
+        for host, function, status in (
+            ("127.0.0.1", "fg", 202),
+            ("127.0.0.1", "g", 401),
+            (ELSEWHERE, "fg", 401),
+        ):
+            api = web.ask("POST", f"/api/v1/functions/{function}/jobs?background=true", b"x", host=host)
+            self.assertEqual(api.status, status, (host, function))
+            like_gearmand = web.ask(
+                "POST", f"/{function}", b"x", headers={"X-Gearman-Background": "true"}, host=host
+            )
+            self.assertEqual(like_gearmand.status == 401, status == 401, (host, function))
+        self.assertEqual(web.broker.total, 2)
+
+
+class GuardTests(SynchronousTestCase):
+    """Each right, asked of the guard itself."""
+
+    def guard(self, policy: AccessPolicy | None = POLICY, **settings: Any) -> Guard:
+        return Guard(WebSettings(**settings), lambda: policy)
+
+    def request(self, host: str, token: str | None = None) -> Any:
+        """What the guard looks at of a request."""
+        transport = Web().begin("GET", "/", host=host).transport
+        request = type("Request", (), {})()
+        request.channel = type("Channel", (), {"transport": transport})()
+        request.getHeader = lambda _name: None if token is None else b"Bearer " + token.encode()
+        request.getHost = transport.getHost
+        return request
+
+    def test_rights(self) -> None:
+        guard = self.guard()
+        for host, token, rights in (
+            ("127.0.0.1", None, {Right.VIEW, Right.SUBMIT}),
+            (ELSEWHERE, None, set()),
+            (ELSEWHERE, TOKEN, {Right.VIEW, Right.MANAGE}),
+            ("127.0.0.1", TOKEN, {Right.VIEW, Right.MANAGE, Right.SUBMIT}),
+        ):
+            request = self.request(host, token)
+            self.assertEqual({right for right in Right if guard.allows(request, right)}, rights)
+
+    def test_functions(self) -> None:
+        guard = self.guard()
+        guard.check_submit(self.request("127.0.0.1"), b"fg")
+        for host, function in (("127.0.0.1", b"g"), (ELSEWHERE, b"f")):
+            with self.assertRaises(HTTPProblem):
+                guard.check_submit(self.request(host), function)
+        self.guard(None).check_submit(self.request(ELSEWHERE), b"g")
+
+    def test_read_only_is_stronger(self) -> None:
+        guard = self.guard(read_only=True)
+        request = self.request("127.0.0.1", TOKEN)
+        self.assertEqual({right for right in Right if guard.allows(request, right)}, {Right.VIEW})
+
+    def test_the_token_of_the_web_side_allows_everything(self) -> None:
+        guard = self.guard(AccessPolicy(), token=b"the one token of all")
+        request = self.request(ELSEWHERE, "the one token of all")
+        self.assertTrue(all(guard.allows(request, right) for right in Right))
+        guard.check_submit(request, b"f")
+        request = self.request("127.0.0.1", "another token")
+        self.assertFalse(any(guard.allows(request, right) for right in Right))

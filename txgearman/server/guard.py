@@ -1,0 +1,84 @@
+"""Where the server asks the access policy about packets.
+
+Without a policy nothing here is run. Admin commands are asked about in `admin`, where they are told apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from txgearman.errors import AccessDenied
+from txgearman.server.commands import COMMANDS, Command
+from txgearman.wire.packets import (
+    CAN_DO,
+    CAN_DO_TIMEOUT,
+    GET_STATUS,
+    GET_STATUS_UNIQUE,
+    SUBMIT_JOB,
+    SUBMIT_JOB_BG,
+    SUBMIT_JOB_EPOCH,
+    SUBMIT_JOB_HIGH,
+    SUBMIT_JOB_HIGH_BG,
+    SUBMIT_JOB_LOW,
+    SUBMIT_JOB_LOW_BG,
+    SUBMIT_REDUCE_JOB,
+    SUBMIT_REDUCE_JOB_BACKGROUND,
+)
+
+if TYPE_CHECKING:
+    from txgearman.server.protocol import GearmanServerProtocol as Peer
+
+_SUBMITS: Final = (
+    SUBMIT_JOB,
+    SUBMIT_JOB_HIGH,
+    SUBMIT_JOB_LOW,
+    SUBMIT_JOB_BG,
+    SUBMIT_JOB_HIGH_BG,
+    SUBMIT_JOB_LOW_BG,
+    SUBMIT_JOB_EPOCH,
+    SUBMIT_REDUCE_JOB,
+    SUBMIT_REDUCE_JOB_BACKGROUND,
+)
+
+
+def _denied(peer: Peer, what: str) -> AccessDenied:
+    peer.note_denied(what)
+    return AccessDenied(f"You may not {what}")
+
+
+def _submitting(command: Command) -> Command:
+    def submit(peer: Peer, function: bytes, *fields: Any) -> None:
+        if not peer.rights.may_submit(function):
+            raise _denied(peer, f"submit jobs of {function!a}")
+        command(peer, function, *fields)
+
+    return submit
+
+
+def _working(command: Command) -> Command:
+    def can_do(peer: Peer, function: bytes, *fields: Any) -> None:
+        if not peer.rights.may_work(function):
+            raise _denied(peer, f"work on {function!a}")
+        command(peer, function, *fields)
+
+    return can_do
+
+
+def _asking(command: Command) -> Command:
+    def ask(peer: Peer, *fields: Any) -> None:
+        if not peer.rights.may_ask:
+            raise _denied(peer, "ask for the status of jobs")
+        command(peer, *fields)
+
+    return ask
+
+
+GUARDED_COMMANDS: Final[dict[int, Callable[..., Any]]] = {
+    **COMMANDS,
+    **{number: _submitting(COMMANDS[number]) for number in _SUBMITS},
+    **{number: _working(COMMANDS[number]) for number in (CAN_DO, CAN_DO_TIMEOUT)},
+    **{number: _asking(COMMANDS[number]) for number in (GET_STATUS, GET_STATUS_UNIQUE)},
+}
+"""`COMMANDS`, with those that a policy can deny. What a worker reports needs no right of its own: it can only
+be about a job that it was given."""
