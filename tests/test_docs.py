@@ -141,6 +141,13 @@ class Roles(SynchronousTestCase):
         working.cancel()
         self.failureResultOf(working, CancelledError)
 
+    def test_very_many_jobs(self) -> None:
+        self.gearman.server.broker.set_limits(b"reverse", (90, 90, 90))
+        main = example("very_many.py").main
+        payloads = (b"%d" % number for number in range(100))
+        failures = self.gearman.wait(main(self.gearman.clock, payloads, self.gearman.endpoint))
+        self.assertEqual([failure.value.code for failure in failures], ["QUEUE_ERROR"] * 10)
+
     def test_updates(self) -> None:
         self.work()
         module = example("updates.py")

@@ -10,6 +10,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.connection.memory import PlayedEndpoint
+from txgearman.client.backlog import Backlog
 from txgearman.client.link import Link
 from txgearman.client.protocol import ClientProtocol
 from txgearman.errors import NotConnected
@@ -24,7 +25,7 @@ class LinkTests(SynchronousTestCase):
         self.link: Link[Any] = Link(
             self.clock,
             self.endpoint,
-            lambda ended: ClientProtocol(self.clock, 1000, ended),
+            lambda ended: ClientProtocol(self.clock, 1000, ended, Backlog(1000)),
             retry_policy=lambda failures: 10 * (failures + 1),
         )
 
@@ -73,6 +74,7 @@ class LinkTests(SynchronousTestCase):
         self.failureResultOf(self.link.connect(), NotConnected)
         self.endpoint.refusal = None
         self.successResultOf(self.link.connect())
+        self.clock.advance(0)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_a_patient_one_waits_for_as_many_attempts_as_it_takes(self) -> None:
@@ -105,7 +107,7 @@ class LinkTests(SynchronousTestCase):
 
     def test_without_a_policy_only_who_asks_connects(self) -> None:
         link: Link[Any] = Link(
-            self.clock, self.endpoint, lambda ended: ClientProtocol(self.clock, 1000, ended)
+            self.clock, self.endpoint, lambda ended: ClientProtocol(self.clock, 1000, ended, Backlog(1000))
         )
         link.connect()
         self.endpoint.server.lose()

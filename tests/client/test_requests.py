@@ -303,3 +303,16 @@ class OptionTests(PlayedClientTestCase):
         self.successResultOf(client.connect())
         self.server.lose()
         self.assertEqual(self.flushLoggedErrors(), [])
+
+
+class HungServerTests(PlayedClientTestCase):
+    def test_a_request_that_is_not_answered_finds_a_server_that_hangs(self) -> None:
+        self.client = Client(self.clock, self.endpoint)
+        self.successResultOf(self.client.connect())
+        self.server.say(OPTION_RES, b"exceptions")
+        self.clock.advance(25)
+        submitted = self.client.submit("f", b"data")
+        with capturedLogs() as logs:
+            self.clock.pump([9.9, 0.1, 0])
+        self.failureResultOf(submitted, ConnectionLost)
+        self.assertEqual([event["log_level"] for event in logs], [LogLevel.warn])

@@ -12,6 +12,7 @@ from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -34,6 +35,9 @@ class PlayedServer:
 
     def heard(self) -> list[tuple[Any, ...]]:
         """The packets that came since the last call: name and fields of each."""
+        clock = getattr(self.protocol, "clock", None)
+        if isinstance(clock, Clock):
+            clock.advance(0)  # what is sent at the end of the turn
         data = self.transport.value()
         self.transport.clear()
         return [(name_of(number), *fields) for number, fields in self._decoder.feed(data)]

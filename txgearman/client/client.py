@@ -15,6 +15,7 @@ from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
+from txgearman.client.backlog import BACKLOG_BYTES, Backlog
 from txgearman.client.dispatch import Ask, Dispatch, Server
 from txgearman.client.hashing import key_of
 from txgearman.client.job import Job
@@ -56,7 +57,8 @@ class Client:
     for either turns both off.
     `retry_policy` takes the number of failed attempts to connect and returns the pause in seconds before
     the next, Twisted's `backoffPolicy` by default. `max_packet` is the largest body of a packet in bytes
-    that is sent or accepted.
+    that is sent or accepted. `max_backlog` is the number of bytes of requests without an answer from which
+    on `room` waits.
     """
 
     def __init__(
@@ -69,7 +71,11 @@ class Client:
         check_timeout: float | None = CHECK_TIMEOUT,
         retry_policy: Callable[[int], float] | None = None,
         max_packet: int = MAX_PACKET,
+        max_backlog: int = BACKLOG_BYTES,
     ) -> None:
+        if max_backlog < 1:
+            raise ValueError(f"max_backlog is a number of bytes, 1 or more, not {max_backlog!r}")
+        self._backlog = Backlog(max_backlog)
         self._clock = reactor
         self._codec = codec_from(codec)
         self._check = check_from(check_interval, check_timeout)
@@ -78,6 +84,7 @@ class Client:
         self._dispatch = Dispatch(
             reactor,
             [self._link(name, endpoint, policy) for name, endpoint in named_endpoints(reactor, endpoints)],
+            self._backlog,
         )
 
     @property
@@ -161,13 +168,32 @@ class Client:
             data = encoded(self._codec, data)
         new = submission(function, data, unique, priority, background, run_at, reducer, self._max_packet)
         if not retry:
-            return self._request(lambda protocol: protocol.submit(new), timeout, key_of(new))
+            return self._request(lambda protocol: protocol.submit(new), timeout, key_of(new), len(new.body))
         if not isinstance(retry, int) or retry < 0:
             raise ValueError(f"retry is a number of times, 0 or more, not {retry!r}")
         check_timeout(timeout)
         limit = RETRY_SECONDS if timeout is None else timeout
         retrying = Retrying(self._clock, self._dispatch, new, retry, limit)
         return self._limited(Deferred.fromCoroutine(retrying.submit()), limit)
+
+    def room(self) -> Deferred[None]:
+        """Wait until there is room for more submissions; ``await`` it ahead of each of very many.
+
+        There is while the requests that were not answered yet, and those that wait for a connection, have
+        less than `max_backlog` bytes, each counted with
+        `txgearman.client.backlog.REQUEST_OVERHEAD`. Where there was none it fires when half of that is
+        answered, or lost. Nothing is refused because there is no room: who does not ask for it fills the
+        memory with what he submits. Never fails; to cancel it ends only the waiting.
+        """
+        return self._backlog.room()
+
+    def answered(self) -> Deferred[None]:
+        """Wait until everything that was asked for has its answer, or is lost: submissions, not results.
+
+        Behind very many submissions, for whose Deferreds nobody waits one by one. Never fails; to cancel it
+        ends only the waiting.
+        """
+        return self._backlog.empty()
 
     def status(self, job: Job | bytes | str, timeout: float | None = None) -> Deferred[JobStatus]:
         """Ask for the state of a job, given as the `Job` or its handle.
@@ -197,7 +223,7 @@ class Client:
     def echo(self, data: bytes, timeout: float | None = None) -> Deferred[bytes]:
         """Let a server send `data` back, which shows that it is there. Fails as `submit` does."""
         body = body_of((data_bytes(data, "the data"),), self._max_packet)
-        return self._request(lambda protocol: protocol.echo(body), timeout, None)
+        return self._request(lambda protocol: protocol.echo(body), timeout, None, len(body))
 
     def echo_each(
         self, data: bytes, timeout: float | None = None
@@ -219,15 +245,21 @@ class Client:
     def _link(self, name: str, endpoint: IStreamClientEndpoint, policy: Callable[[int], float]) -> Server:
         def build(ended: Callable[[ClientProtocol], object]) -> ClientProtocol:
             return ClientProtocol(
-                self._clock, self._max_packet, ended, check=self._check, server=name, codec=self._codec
+                self._clock,
+                self._max_packet,
+                ended,
+                self._backlog,
+                check=self._check,
+                server=name,
+                codec=self._codec,
             )
 
         return Link(self._clock, endpoint, build, name=name, retry_policy=policy)
 
-    def _request(self, ask: Ask[_T], timeout: float | None, key: bytes | None) -> Deferred[_T]:
+    def _request(self, ask: Ask[_T], timeout: float | None, key: bytes | None, size: int) -> Deferred[_T]:
         """What `ask` returns for a connection, which is made if there is none."""
         check_timeout(timeout)
-        return self._limited(self._dispatch.send(ask, key), timeout)
+        return self._limited(self._dispatch.send(ask, key, size), timeout)
 
     def _known(self, ask: Ask[JobStatus]) -> Deferred[JobStatus]:
         return known(list(self._dispatch.ask_each(ask).values()))

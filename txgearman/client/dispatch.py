@@ -13,6 +13,7 @@ from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from txgearman.client.backlog import Backlog
 from txgearman.client.hashing import score
 from txgearman.client.link import Link
 from txgearman.client.protocol import ClientProtocol
@@ -32,11 +33,12 @@ class Dispatch:
     """Sends requests to `servers`: by a key always to the same, without one to each in turn.
 
     Servers that are known to be down are passed over while another is up. Where none is, all are tried
-    at once, whatever pause they are in.
+    at once, whatever pause they are in. `backlog` counts what waits for a connection.
     """
 
-    def __init__(self, clock: IReactorTime, servers: Sequence[Server]) -> None:
+    def __init__(self, clock: IReactorTime, servers: Sequence[Server], backlog: Backlog) -> None:
         self.servers = tuple(servers)
+        self._backlog = backlog
         self.closed = False
         self._clock = clock
         self._alone = len(self.servers) == 1
@@ -52,10 +54,14 @@ class Dispatch:
         self._begun = True
         return Deferred.fromCoroutine(self._first(self.servers))
 
-    async def wait(self) -> None:
-        """Wait until a server is up, however many attempts that takes. Raises once this is closed."""
+    async def wait(self, size: int) -> None:
+        """Wait with `size` bytes until a server is up, however many attempts that takes.
+
+        Raises once this is closed.
+        """
         waiting = [server.wait() for server in self.servers]
-        outcome: Any = await DeferredList(waiting, fireOnOneCallback=True, consumeErrors=True)
+        first: Deferred[Any] = DeferredList(waiting, fireOnOneCallback=True, consumeErrors=True)
+        outcome = await self._backlog.held(size, first)
         if isinstance(outcome, tuple):
             for waiter in waiting:
                 waiter.cancel()
@@ -71,8 +77,8 @@ class Dispatch:
 
     # -- sending --------------------------------------------------------------------------------
 
-    def send(self, ask: Ask[_T], key: bytes | None) -> Deferred[_T]:
-        """What `ask` returns for the connection to the right server.
+    def send(self, ask: Ask[_T], key: bytes | None, size: int) -> Deferred[_T]:
+        """What `ask`, a request of `size` bytes, returns for the connection to the right server.
 
         If that connection is lost before the answer, or cannot be made, the next server is asked, until
         each was asked once. Fails with `NotConnected` if nothing was sent to any.
@@ -81,11 +87,11 @@ class Dispatch:
             protocol = self.servers[0].protocol
             if protocol is not None:
                 return ask(protocol)
-            return self.servers[0].connect().addCallback(ask)
+            return self._backlog.held(size, self.servers[0].connect()).addCallback(ask)
         server = self._ready(key)
         if server is None or server.protocol is None:
-            return Deferred.fromCoroutine(self._send(ask, key, set(), None))
-        return ask(server.protocol).addErrback(self._elsewhere, ask, key, server)
+            return Deferred.fromCoroutine(self._send(ask, key, size, set(), None))
+        return ask(server.protocol).addErrback(self._elsewhere, ask, key, size, server)
 
     def ask_each(self, ask: Ask[_T]) -> dict[str, Deferred[_T]]:
         """What `ask` returns for the connection to each server by name, those down left out if one is up."""
@@ -130,20 +136,22 @@ class Dispatch:
             for server in self.servers:
                 server.connect().addErrback(lambda _failure: None)
 
-    def _elsewhere(self, failure: Failure, ask: Ask[_T], key: bytes | None, lost: Server) -> Any:
+    def _elsewhere(self, failure: Failure, ask: Ask[_T], key: bytes | None, size: int, lost: Server) -> Any:
         """A request was lost with its connection: ask the others."""
         error = failure.value
         if self.closed or not isinstance(error, ConnectionLost):
             return failure
-        return Deferred.fromCoroutine(self._send(ask, key, {lost}, error))
+        return Deferred.fromCoroutine(self._send(ask, key, size, {lost}, error))
 
     async def _send(
-        self, ask: Ask[_T], key: bytes | None, tried: set[Server], error: ConnectionLost | None
+        self, ask: Ask[_T], key: bytes | None, size: int, tried: set[Server], error: ConnectionLost | None
     ) -> _T:
         self._begin()
         while len(tried) < len(self.servers):
             try:
-                server = await self._next(key, [one for one in self.servers if one not in tried])
+                untried = [one for one in self.servers if one not in tried]
+                finding = Deferred.fromCoroutine(self._next(key, untried))
+                server = await self._backlog.held(size, finding)
             except NotConnected:
                 if error is None:
                     raise

@@ -15,6 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from txgearman.client.backlog import Backlog
 from txgearman.client.job import Job
 from txgearman.client.status import JobStatus, number_from
 from txgearman.client.submission import Submission
@@ -47,7 +48,7 @@ from txgearman.wire.packets import (
 
 
 class _Request(NamedTuple):
-    """A request without an answer yet: the packet that answers it, and what it is about.
+    """A request without an answer yet: the packet that answers it, what it is about, and its bytes.
 
     The asker may have cancelled its Deferred; that then ignores the one call that still comes.
     """
@@ -55,13 +56,14 @@ class _Request(NamedTuple):
     answer: int
     about: Any
     asker: Deferred[Any]
+    size: int
 
 
 class ClientProtocol(PacketProtocol):
     """Speaks for a client on one connection.
 
-    `server` is what the server is called, `codec` makes values of the payloads of jobs, and `on_ended` is
-    called when the connection cannot be used any more.
+    `server` is what the server is called, `codec` makes values of the payloads of jobs, `backlog` counts the
+    requests, and `on_ended` is called when the connection cannot be used any more.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class ClientProtocol(PacketProtocol):
         clock: IReactorTime,
         max_packet: int,
         on_ended: Callable[[ClientProtocol], object],
+        backlog: Backlog,
         *,
         check: Check | None = None,
         server: str = "",
@@ -76,6 +79,7 @@ class ClientProtocol(PacketProtocol):
     ) -> None:
         super().__init__(clock, max_packet, check)
         self._on_ended = on_ended
+        self._backlog = backlog
         self._server_name = server
         self._codec = codec
         self._requests: deque[_Request] = deque()
@@ -124,7 +128,9 @@ class ClientProtocol(PacketProtocol):
         asker: Deferred[Any] = Deferred()
         if not self._requests:
             self.expect()
-        self._requests.append(_Request(answer, about, asker))
+        size = len(body)
+        self._requests.append(_Request(answer, about, asker, size))
+        self._backlog.add(size)
         self.write_soon(frame(REQUEST, packet, body))
         return asker
 
@@ -157,20 +163,29 @@ class ClientProtocol(PacketProtocol):
         for same_handle in jobs.values():
             for job in same_handle:
                 job._lose(partial(ConnectionLost, f"no result came: {why}"))
+        for request in requests:
+            self._backlog.remove(request.size)
 
     # -- answers, to requests in their order ----------------------------------------------------
 
-    def _next_request(self, answer: int) -> _Request:
+    def _due(self, answer: int) -> _Request:
         """The request that packet `answer` answers. Raises `BrokenStream` if that is not the next one."""
         if not self._requests:
             raise BrokenStream(b"", f"{name_of(answer)} answers nothing that was asked")
-        expected = self._requests[0].answer
-        if answer != expected:
-            raise BrokenStream(b"", f"{name_of(answer)} came where {name_of(expected)} was due")
-        return self._requests.popleft()
+        request = self._requests[0]
+        if answer != request.answer:
+            raise BrokenStream(b"", f"{name_of(answer)} came where {name_of(request.answer)} was due")
+        return request
+
+    def _next_request(self) -> _Request:
+        """The request that is answered now."""
+        request = self._requests.popleft()
+        self._backlog.remove(request.size)
+        return request
 
     def _created(self, handle: bytes) -> None:
-        request = self._next_request(JOB_CREATED)
+        self._due(JOB_CREATED)
+        request = self._next_request()
         job: Job = request.about
         job.handle = handle
         job.server = self._server_name
@@ -182,21 +197,23 @@ class ClientProtocol(PacketProtocol):
         request.asker.callback(job)
 
     def _answered(self, answer: int, value: bytes) -> None:
-        self._next_request(answer).asker.callback(value)
+        self._due(answer)
+        self._next_request().asker.callback(value)
 
     def _told(self, answer: int, key: bytes, known: bytes, running: bytes, *numbers: bytes) -> None:
-        request = self._next_request(answer)
-        if key != request.about:
-            self._requests.appendleft(request)
-            raise BrokenStream(b"", f"the state of {request.about!r} was asked for, that of {key!r} came")
-        request.asker.callback(JobStatus(known == b"1", running == b"1", *map(number_from, numbers)))
+        about = self._due(answer).about
+        if key != about:
+            raise BrokenStream(b"", f"the state of {about!r} was asked for, that of {key!r} came")
+        self._next_request().asker.callback(
+            JobStatus(known == b"1", running == b"1", *map(number_from, numbers))
+        )
 
     def _refused(self, code: bytes, text: bytes) -> None:
         error = ServerError(*(field.decode("utf-8", "backslashreplace") for field in (code, text)))
         if not self._requests:
             self._log.warn("The server sent an ERROR without a request: {error}", error=error)
             return
-        self._requests.popleft().asker.errback(error)
+        self._next_request().asker.errback(error)
 
     def _without_exceptions(self, failure: Failure) -> None:
         """The server knows no exceptions: jobs that raise will be jobs that failed."""

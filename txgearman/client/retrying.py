@@ -38,6 +38,7 @@ class Retrying:
         self._dispatch = dispatch
         self._new = new
         self._key = key_of(new)
+        self._size = len(new.body)
         self._left = times
         self._limit = limit
 
@@ -51,7 +52,9 @@ class Retrying:
     async def _place(self, job: Job | None) -> Job:
         while True:
             try:
-                return await self._dispatch.send(lambda protocol: protocol.submit(self._new, job), self._key)
+                return await self._dispatch.send(
+                    lambda protocol: protocol.submit(self._new, job), self._key, self._size
+                )
             except NotConnected:
                 # Nothing was sent, so this is none of the times.
                 if self._dispatch.closed:
@@ -60,12 +63,12 @@ class Retrying:
                 if not self._left or self._dispatch.closed:
                     raise
                 self._left -= 1
-            await self._dispatch.wait()
+            await self._dispatch.wait(self._size)
 
     async def _place_again(self, job: Job) -> Job:
         # If no server is up, not at once: one that is just being killed may still accept a connection
         # before it closes its port, and one of the times would be gone for nothing.
-        await self._dispatch.wait()
+        await self._dispatch.wait(self._size)
         return await self._place(job)
 
     def _lost(self, job: Job, error: Callable[[], ClientError]) -> bool:

@@ -30,6 +30,9 @@ CLOSE_SECONDS: Final = 10.0
 """Seconds that `PacketProtocol.close` gives the server to take what was written; then the connection is
 cut. Without a limit a server that hangs would hold up the end of its clients."""
 
+JOIN_BYTES: Final = 64 * 1024
+"""Bytes of packets that are collected for one write, at most: what one call of the system takes easily."""
+
 
 class PacketProtocol(Protocol):
     """The end of a connection that sends requests and receives responses.
@@ -53,6 +56,8 @@ class PacketProtocol(Protocol):
         self.read_at = 0.0
         """When the last read came, in seconds of `clock`."""
         self._out: list[bytes] = []
+        self._out_size = 0
+        self._soon: IDelayedCall | None = None
         self._gone = False
         self._closing: list[Deferred[None]] = []
         self._cut: IDelayedCall | None = None
@@ -98,13 +103,13 @@ class PacketProtocol(Protocol):
         direct.write(self.transport, data)
 
     def write_soon(self, data: bytes) -> None:
-        """Send whole packets together with the others of this turn of the reactor."""
-        assert self.transport is not None
-        if self.reading:
-            self._out.append(data)
-        else:
-            self._written += len(data)
-            self.transport.write(data)
+        """Send whole packets together with the others of this read, or of this turn of the reactor."""
+        self._out.append(data)
+        self._out_size += len(data)
+        if self._out_size > JOIN_BYTES:
+            self._flush()
+        elif self._soon is None and not self.reading:
+            self._soon = self.clock.callLater(0, self._flush_soon)
 
     # -- for owners -----------------------------------------------------------------------------
 
@@ -172,10 +177,15 @@ class PacketProtocol(Protocol):
                 raise BrokenStream(b"", str(fields[0]))
             self.received(number, fields)
 
+    def _flush_soon(self) -> None:
+        self._soon = None
+        self._flush()
+
     def _flush(self) -> None:
         if self._out:
             data = b"".join(self._out)
             self._out.clear()
+            self._out_size = 0
             if self.open and self.transport is not None:
                 self._written += len(data)
                 direct.write(self.transport, data)
@@ -183,6 +193,9 @@ class PacketProtocol(Protocol):
     def _end(self, why: str) -> None:
         if self.open:
             self.open = False
+            if self._soon is not None:
+                self._soon.cancel()
+                self._soon = None
             if self._heartbeat is not None:
                 self._heartbeat.stop()
             self.ended(why)

@@ -1,0 +1,20 @@
+"""Very many offline jobs, without more of them in memory than are on their way."""
+
+from collections.abc import Iterable
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from txgearman import Client
+
+
+async def main(
+    reactor: IReactorTime, payloads: Iterable[bytes], endpoint: str = "tcp:127.0.0.1:4730"
+) -> list[Failure]:
+    failures: list[Failure] = []
+    async with Client(reactor, endpoint) as client:
+        for payload in payloads:
+            await client.room()
+            client.submit("reverse", payload, background=True).addErrback(failures.append)
+        await client.answered()
+    return failures
