@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from tests.store.crowd import a_job
 from tests.store.jobs import job, kept, save
 from tests.store.model import ModelStore
 from txgearman.store.contract import Backlog, Changes, SavedJob, Store
+from txgearman.store.urls import open_store
 
 if TYPE_CHECKING:
     from twisted.trial.unittest import SynchronousTestCase as _TestCase
@@ -15,6 +20,8 @@ else:
     _TestCase = object
 
 LEASE: Final = 3600.0
+HERE: Final = Path(__file__).parents[2]
+"""Where `python -m tests.…` works."""
 LARGEST_NUMBER: Final = 2**63 - 1
 ALL_BYTES: Final = bytes(range(256))
 
@@ -84,7 +91,7 @@ class StoreContract(_TestCase):
         self.assertEqual(kept(self.store), [long])
 
     def test_large_data(self) -> None:
-        data = random.Random(1).randbytes(1 << 20) * 64
+        data = random.Random(1).randbytes(1 << 24)
         self.assertGreater(self.store.largest_data, len(data))
         save(self.store, job(1, b"-", data))
         self.assertEqual(save(self.store, job(2, b"-", data)), {2: b"H:test:1"})
@@ -297,7 +304,7 @@ class StoreContract(_TestCase):
         chance = random.Random(7)
         model = ModelStore({}, [])
         next_number = 1
-        for _ in range(150):
+        for _ in range(60):
             saves = []
             for _ in range(chance.choice([0, 1, 1, 2, 30])):
                 saves.append(_random_job(chance, next_number))
@@ -314,6 +321,35 @@ class StoreContract(_TestCase):
             unique = chance.choice(_UNIQUES)
             mine, its = self.store.find_unique(unique), model.find_unique(unique)
             self.assertEqual(mine and mine.number, its and its.number)
+
+
+class CrashContract(_TestCase):
+    """For a store that is kept outside of the process: what was committed survives its end."""
+
+    url: str
+
+    def test_what_was_committed_survives_a_kill(self) -> None:
+        jobs = 50
+        command = [sys.executable, "-m", "tests.store.crowd", self.url, str(jobs)]
+        for crash in range(1, 4):
+            with subprocess.Popen(command, cwd=HERE, stdout=subprocess.PIPE, text=True) as crowd:
+                assert crowd.stdout is not None
+                self.assertEqual(int(crowd.stdout.readline()), 2 * crash - 1)
+                said = [crowd.stdout.readline() for _ in range(5 * crash)]
+                crowd.kill()
+                said += crowd.stdout.readlines()
+            # The last line may have been cut off in the middle.
+            last = max(int(line) for line in said if line.endswith("\n"))
+            store = open_store(self.url)
+            store.open("after the crash", LEASE)
+            while store.adopt(1000, 1):
+                pass
+            found = sorted(kept(store))
+            self.assertIn(len(found), (last, last + jobs))
+            expected = [a_job(number) for number in range(1, len(found) + 1)]
+            self.assertEqual([job._replace(place=job.number) for job in found], expected)
+            store.write(Changes(removals=[job.number for job in found]))
+            store.close()
 
 
 _UNIQUES: Final = [b"", b"-", b"a", b"b", b"c", b"d", b"\xff"]

@@ -1,4 +1,5 @@
-"""A program that saves jobs until it is killed: ``python -m tests.store.crowd URL JOBS``.
+"""A program that saves jobs until it is killed: ``python -m tests.store.crowd URL JOBS``. Its lease ends at
+once, so that whoever comes after it need not wait.
 
 It writes a line with the number of its start, and after each transaction of JOBS jobs a line with the
 number of the last one. The jobs are `a_job`.
@@ -21,7 +22,7 @@ def a_job(number: int) -> SavedJob:
 def main() -> None:
     url, jobs = sys.argv[1], int(sys.argv[2])
     store = open_store(url)
-    print(store.open("crowd", 3600.0), flush=True)
+    print(store.open("crowd", 0.0), flush=True)
     last = 0
     while True:
         save(store, *(a_job(number) for number in range(last + 1, last + jobs + 1)))

@@ -12,15 +12,12 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.store.contract import LEASE, StoreContract
-from tests.store.crowd import a_job
+from tests.store.contract import HERE, LEASE, CrashContract, StoreContract
 from tests.store.jobs import job, kept, save
 from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store import sqlite
 from txgearman.store.contract import Changes, Store
 from txgearman.store.urls import open_store
-
-HERE = Path(__file__).parents[2]
 
 
 class SqliteCase(SynchronousTestCase):
@@ -30,6 +27,8 @@ class SqliteCase(SynchronousTestCase):
         folder = tempfile.TemporaryDirectory(prefix="txgearman-store-")
         self.addCleanup(folder.cleanup)
         self.path = Path(folder.name, "queue.db")
+
+        self.url = f"sqlite:///{self.path}"
 
     def make_store(self) -> Store:
         return open_store(f"sqlite:///{self.path}")
@@ -51,6 +50,10 @@ class SqliteContractTests(SqliteCase, StoreContract):
     def setUp(self) -> None:
         SqliteCase.setUp(self)
         StoreContract.setUp(self)
+
+
+class SqliteCrashTests(SqliteCase, CrashContract):
+    pass
 
 
 class OwnershipTests(SqliteCase):
@@ -82,29 +85,6 @@ class OwnershipTests(SqliteCase):
     def test_others_may_look_while_it_runs(self) -> None:
         save(self.opened(), job(1))
         self.assertEqual(self.shell().execute("SELECT count(*) FROM txgearman_job").fetchone(), (1,))
-
-
-class CrashTests(SqliteCase):
-    def test_what_was_committed_survives_a_kill(self) -> None:
-        jobs = 50
-        command = [sys.executable, "-m", "tests.store.crowd", f"sqlite:///{self.path}", str(jobs)]
-        for crash in range(1, 4):
-            with subprocess.Popen(command, cwd=HERE, stdout=subprocess.PIPE, text=True) as crowd:
-                assert crowd.stdout is not None
-                self.assertEqual(int(crowd.stdout.readline()), 2 * crash - 1)
-                said = [crowd.stdout.readline() for _ in range(5 * crash)]
-                crowd.kill()
-                said += crowd.stdout.readlines()
-            # The last line may have been cut off in the middle.
-            last = max(int(line) for line in said if line.endswith("\n"))
-            store = self.make_store()
-            store.open("after the crash", LEASE)
-            numbers = [job.number for job in kept(store)]
-            self.assertEqual(numbers, list(range(1, len(numbers) + 1)))
-            self.assertIn(len(numbers), (last, last + jobs))
-            self.assertEqual(kept(store), [a_job(number) for number in numbers])
-            store.write(Changes(removals=numbers))
-            store.close()
 
 
 class ErrorTests(SqliteCase):

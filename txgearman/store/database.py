@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, Final, TypeVar
 
 import sqlalchemy as sa
 
@@ -21,16 +21,19 @@ from txgearman.store.contract import Backlog, Changes, SavedJob
 from txgearman.store.tables import JOB, SAVED
 from txgearman.store.uniques import unique_key
 
-ATTEMPTS_TO_SAVE: Final = 3
-"""How often jobs are inserted whose twins, found by the database, were gone when they were looked for."""
+ATTEMPTS: Final = 5
+"""How often a transaction is tried that others on the same database get in the way of."""
 
+Row = tuple[Any, ...]
+"""The values of `tables.WRITTEN` for one job."""
+
+_Result = TypeVar("_Result")
 _DATA: Final = SavedJob._fields.index("data")
 _WITHOUT_DATA: Final = [column for column in SAVED if column is not JOB.c.data]
 
 
-def new_row(job: SavedJob, owner: int) -> tuple[Any, ...]:
-    """The values of `tables.WRITTEN` for a job."""
-    return (*job, owner, unique_key(job.unique, job.data))
+class TryAgain(Exception):
+    """Others got in the way of a transaction; the same may succeed now. Never leaves this room."""
 
 
 class DatabaseStore(ABC):
@@ -41,11 +44,10 @@ class DatabaseStore(ABC):
 
     largest_data: ClassVar[int]
     shared: ClassVar[bool]
-    rows_at_once: ClassVar[int] = 0
-    """How many rows `_insert` writes in a statement that may be a transaction of its own."""
 
     def __init__(self, url: sa.URL) -> None:
         self._url = url
+        self._shown_url = url.set(drivername=url.get_backend_name()).render_as_string()
         self._connection: sa.Connection | None = None
         self._name = ""
         self._owner = 0
@@ -54,7 +56,7 @@ class DatabaseStore(ABC):
         )
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._url.render_as_string()}>"
+        return f"<{type(self).__name__} {self._shown_url}>"
 
     # -- what a subclass knows ----------------------------------------------------------------------
 
@@ -71,9 +73,21 @@ class DatabaseStore(ABC):
         """Begin a transaction that writes."""
 
     @abstractmethod
-    def _insert(self, connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
-        """Insert rows of `tables.WRITTEN`, leaving out those whose number or unique key is there already;
-        returns how many were inserted."""
+    def _begin_opening(self, connection: sa.Connection) -> None:
+        """Begin a transaction that keeps others from opening the database at the same time."""
+
+    @abstractmethod
+    def _before_upgrade(self, connection: sa.Connection, version: int) -> None:
+        """Make sure that tables of `version` may be changed."""
+
+    @abstractmethod
+    def _pieces(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
+        """`rows` cut into what one statement takes."""
+
+    @abstractmethod
+    def _insert(self, connection: sa.Connection, rows: Sequence[Row]) -> int:
+        """Insert a piece, leaving out rows whose number or unique key is there already; returns how many
+        were inserted."""
 
     @abstractmethod
     def _delete(self, connection: sa.Connection, numbers: Sequence[int]) -> None:
@@ -84,57 +98,59 @@ class DatabaseStore(ABC):
         """Change own jobs' attempts, by number."""
 
     @abstractmethod
-    def _lost(self, error: sa.exc.DBAPIError) -> bool:
-        """Whether the connection is of no use after `error`."""
+    def _judge(self, error: sa.exc.DBAPIError) -> type[Exception] | None:
+        """What `error` means: `TryAgain`, `StoreUnavailable` with a connection that is still good, or None
+        for one that is not."""
 
     # -- writing ------------------------------------------------------------------------------------
 
     def write(self, changes: Changes) -> dict[int, bytes]:
         removals = set(changes.removals)
-        rows = [new_row(job, self._owner) for job in changes.saves if job.number not in removals]
-        alone = not removals and not changes.attempts and len(rows) <= self.rows_at_once
-        with self._transaction(alone) as connection:
+        owner = self._owner
+        rows = [
+            (*job, owner, unique_key(job.unique, job.data))
+            for job in changes.saves
+            if job.number not in removals
+        ]
+        pieces = self._pieces(rows) if rows else []
+        # A single statement is a transaction of its own, with fewer waits for the database, and for the
+        # interpreter's lock after each.
+        single = len(pieces) + bool(removals) + bool(changes.attempts) <= 1
+        return self._retried(lambda: self._write(changes, pieces, single))
+
+    def _write(self, changes: Changes, pieces: list[Sequence[Row]], single: bool) -> dict[int, bytes]:
+        twins: dict[int, bytes] = {}
+        with self._connected() if single else self._transaction() as connection:
             if changes.attempts:
                 self._set_attempts(connection, changes.attempts)
             # First the removals: a job may have the unique of one that has just ended.
-            if removals:
+            if changes.removals:
                 self._delete(connection, changes.removals)
-            return self._save(connection, rows) if rows else {}
+            for rows in pieces:
+                if self._insert(connection, rows) != len(rows):
+                    twins |= self._find_twins(connection, rows)
+        return twins
 
-    def _save(self, connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> dict[int, bytes]:
-        """Insert `rows`; returns what `write` does."""
-        kept: dict[int, bytes] = {}
-        for _ in range(ATTEMPTS_TO_SAVE):
-            if self._insert(connection, rows) == len(rows):
-                break
-            rows = self._find_twins(connection, rows, kept)
-            if not rows:
-                break
-        else:
-            raise StoreUnavailable("jobs with the uniques of new ones come and go too fast")
-        return kept
+    def _find_twins(self, connection: sa.Connection, rows: Sequence[Row]) -> dict[int, bytes]:
+        """The handles of the jobs that some of the inserted `rows` are the same as, by number.
 
-    def _find_twins(
-        self, connection: sa.Connection, rows: Sequence[tuple[Any, ...]], kept: dict[int, bytes]
-    ) -> list[tuple[Any, ...]]:
-        """Put the handles of the jobs that `rows` are the same as into `kept`, by number.
-
-        Returns the rows that are neither in the database nor the same as one that is: another server
-        removed the twin in between. A row whose own number is there was saved, if not now then by an
-        earlier call whose answer got lost.
+        A row whose own number is there was saved, if not now then by an earlier call whose answer got
+        lost. Raises `TryAgain` for a row that has neither: another server removed its twin in between.
         """
-        missing = []
+        twins = {}
         handle = sa.select(JOB.c.handle)
+        numbers = [row[0] for row in rows]
+        there = set(connection.scalars(sa.select(JOB.c.number).where(JOB.c.number.in_(numbers))))
         for row in rows:
             job, key = SavedJob._make(row[: len(SAVED)]), row[-1]
-            if connection.scalar(handle.where(JOB.c.number == job.number)) is not None:
-                continue
-            twin = connection.scalar(handle.where(JOB.c.unique_key == key, JOB.c.function == job.function))
-            if twin is None:
-                missing.append(row)
-            else:
-                kept[job.number] = twin
-        return missing
+            if job.number not in there:
+                twin = connection.scalar(
+                    handle.where(JOB.c.unique_key == key, JOB.c.function == job.function)
+                )
+                if twin is None:
+                    raise TryAgain
+                twins[job.number] = twin
+        return twins
 
     # -- reading ------------------------------------------------------------------------------------
 
@@ -144,8 +160,7 @@ class DatabaseStore(ABC):
             .where(JOB.c.owner == self._owner, JOB.c.run_at.is_(None))
             .group_by(JOB.c.priority, JOB.c.function)
         )
-        with self._reading() as connection:
-            return [Backlog(*row) for row in connection.execute(query)]
+        return [Backlog(*row) for row in self._rows(query)]
 
     def fetch(self, function: bytes, priority: int, after: int, limit: int) -> list[SavedJob]:
         query = (
@@ -189,21 +204,36 @@ class DatabaseStore(ABC):
         return found[0] if found else None
 
     def _read(self, query: sa.Select[Any]) -> list[SavedJob]:
-        with self._reading() as connection:
-            return [SavedJob._make(row) for row in connection.execute(query)]
+        return [SavedJob._make(row) for row in self._rows(query)]
 
     def _find(self, query: sa.Select[Any]) -> SavedJob | None:
-        with self._reading() as connection:
-            row: Sequence[Any] | None = connection.execute(query).first()
-        return None if row is None else SavedJob._make((*row[:_DATA], b"", *row[_DATA:]))
+        found = self._rows(query)
+        return SavedJob._make((*found[0][:_DATA], b"", *found[0][_DATA:])) if found else None
+
+    def _rows(self, query: sa.Select[Any]) -> Sequence[Sequence[Any]]:
+        def read() -> Sequence[Sequence[Any]]:
+            with self._reading() as connection:
+                return connection.execute(query).all()
+
+        return self._retried(read)
 
     # -- connecting ---------------------------------------------------------------------------------
 
     def open(self, name: str, lease: float) -> int:
-        self._name = name
-        with self._transaction() as connection:
+        return self._retried(lambda: self._open(name, lease))
+
+    def _open(self, name: str, lease: float) -> int:
+        with self._connected() as connection:
+            self._begin_opening(connection)
             self._bring_up_to_date(connection)
-            return tables.next_start(connection)
+            start = tables.next_start(connection)
+            self._register(connection, start, name, lease)
+            connection.exec_driver_sql("COMMIT")
+        return start
+
+    @abstractmethod
+    def _register(self, connection: sa.Connection, start: int, name: str, lease: float) -> None:
+        """Note who has opened the store, at its start with this number."""
 
     def _bring_up_to_date(self, connection: sa.Connection) -> None:
         """Make or upgrade the tables, within a transaction."""
@@ -213,34 +243,51 @@ class DatabaseStore(ABC):
             tables.create(connection)
         elif version > newest:
             raise StoreError(
-                f"{self._url.render_as_string()} was written by a newer txgearman: its tables have version "
+                f"{self._shown_url} was written by a newer txgearman: its tables have version "
                 f"{version}, this one knows up to {newest}"
             )
         elif version < newest:
             self._before_upgrade(connection, version)
             tables.upgrade(connection, version)
 
-    @abstractmethod
-    def _before_upgrade(self, connection: sa.Connection, version: int) -> None:
-        """Make sure that tables of `version` may be changed."""
-
     def close(self) -> None:
         self._disconnect()
 
+    def _reading(self) -> contextlib.AbstractContextManager[sa.Connection]:
+        """The connection, to read what this server may."""
+        return self._connected()
+
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
-        """The connection, to read what the last commits left."""
+    def _connected(self) -> Iterator[sa.Connection]:
+        """The connection, where each statement is a transaction of its own."""
         with self._errors():
             yield self._connect()
 
     @contextlib.contextmanager
-    def _transaction(self, alone: bool = False) -> Iterator[sa.Connection]:
-        """The connection within a transaction; `alone` says that a single statement will write."""
-        with self._errors():
-            connection = self._connect()
+    def _transaction(self) -> Iterator[sa.Connection]:
+        """The connection within a transaction."""
+        with self._connected() as connection:
             self._begin(connection)
             yield connection
             connection.exec_driver_sql("COMMIT")
+
+    def _retried(self, work: Callable[[], _Result]) -> _Result:
+        """Do what may be done again without harm, even if it was done and the answer got lost.
+
+        It is done again where others got in the way, and once with a new connection where the old one
+        turned out to be broken, as after a restart of the database.
+        """
+        for _ in range(ATTEMPTS):
+            connected = self._connection is not None
+            try:
+                return work()
+            except TryAgain as error:
+                reason: Exception = error
+            except StoreUnavailable as error:
+                if not connected or self._connection is not None:
+                    raise
+                reason = error
+        raise StoreUnavailable(f"{self._shown_url}: others got in the way {ATTEMPTS} times") from reason
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -248,11 +295,14 @@ class DatabaseStore(ABC):
         try:
             yield
         except sa.exc.DBAPIError as error:
-            if error.connection_invalidated or self._lost(error):
+            meaning = None if error.connection_invalidated else self._judge(error)
+            if meaning is None:
                 self._disconnect()
             else:
                 self._roll_back()
-            raise StoreUnavailable(f"{self._url.render_as_string()}: {_words(error)}") from error
+            if meaning is TryAgain:
+                raise TryAgain from error
+            raise StoreUnavailable(f"{self._shown_url}: {_words(error)}") from error
         except BaseException:
             self._roll_back()
             raise

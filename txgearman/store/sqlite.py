@@ -20,9 +20,10 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from txgearman.errors import StoreError
+from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store import tables
-from txgearman.store.database import DatabaseStore
+from txgearman.store.contract import SavedJob
+from txgearman.store.database import DatabaseStore, Row
 
 BUSY_TIMEOUT: Final = 5.0
 """Seconds to wait for another program that writes to the file, an operator's shell for example."""
@@ -70,7 +71,6 @@ class SqliteStore(DatabaseStore):
 
     largest_data = _SQLITE_LENGTH_LIMIT - 1_000_000
     shared = False
-    rows_at_once = STATEMENT_ROWS
 
     def __init__(self, url: sa.URL) -> None:
         path = url.database
@@ -104,7 +104,7 @@ class SqliteStore(DatabaseStore):
     def renew(self) -> None:
         pass
 
-    def adopt(self, limit: int, place: int) -> list[Any]:
+    def adopt(self, limit: int, place: int) -> list[SavedJob]:
         return []
 
     def _own(self) -> None:
@@ -161,24 +161,19 @@ class SqliteStore(DatabaseStore):
     def _begin(self, connection: sa.Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
-    @contextlib.contextmanager
-    def _transaction(self, alone: bool = False) -> Iterator[sa.Connection]:
-        if not alone:
-            with super()._transaction() as connection:
-                yield connection
-        else:
-            # A single statement is a transaction of its own: two fewer waits for the interpreter's lock.
-            with self._errors():
-                yield self._connect()
+    def _begin_opening(self, connection: sa.Connection) -> None:
+        self._begin(connection)
 
-    def _insert(self, connection: sa.Connection, rows: Sequence[tuple[Any, ...]]) -> int:
-        inserted = 0
-        for start in range(0, len(rows), STATEMENT_ROWS):
-            some = rows[start : start + STATEMENT_ROWS]
-            sql, size = _insertion(len(some))
-            values = (*chain.from_iterable(some), *(None,) * (size - len(some)) * len(tables.WRITTEN))
-            inserted += connection.exec_driver_sql(sql, values).rowcount
-        return inserted
+    def _register(self, connection: sa.Connection, start: int, name: str, lease: float) -> None:
+        self._name = name
+
+    def _pieces(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
+        return [rows[start : start + STATEMENT_ROWS] for start in range(0, len(rows), STATEMENT_ROWS)]
+
+    def _insert(self, connection: sa.Connection, rows: Sequence[Row]) -> int:
+        sql, size = _insertion(len(rows))
+        values = (*chain.from_iterable(rows), *(None,) * ((size - len(rows)) * len(tables.WRITTEN)))
+        return connection.exec_driver_sql(sql, values).rowcount
 
     def _delete(self, connection: sa.Connection, numbers: Sequence[int]) -> None:
         connection.exec_driver_sql(_DELETE, (json.dumps(numbers),))
@@ -186,9 +181,9 @@ class SqliteStore(DatabaseStore):
     def _set_attempts(self, connection: sa.Connection, attempts: dict[int, int]) -> None:
         connection.exec_driver_sql(_SET_ATTEMPTS, (json.dumps(list(attempts.items())),))
 
-    def _lost(self, error: sa.exc.DBAPIError) -> bool:
+    def _judge(self, error: sa.exc.DBAPIError) -> type[Exception] | None:
         # After an error of input or output nothing that SQLite remembers of the file can be trusted.
-        return _code(error) not in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL}
+        return StoreUnavailable if _code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL} else None
 
 
 def _copy_names(path: str, version: int) -> Iterator[str]:

@@ -103,6 +103,15 @@ SAVED: Final = [JOB.c[name] for name in SavedJob._fields]
 WRITTEN: Final = [*SAVED, JOB.c.owner, JOB.c.unique_key]
 """The columns of a new row in the order in which `new_row` gives them."""
 
+# PostgreSQL would try to compress longer data, which costs more time than writing it.
+sa.event.listen(
+    JOB,
+    "after_create",
+    sa.DDL(  # type: ignore[no-untyped-call]
+        f"ALTER TABLE {JOB.name} ALTER COLUMN data SET STORAGE EXTERNAL"
+    ).execute_if(dialect="postgresql"),
+)
+
 Upgrade = Callable[[sa.Connection], Any]
 
 UPGRADES: Final[Sequence[Upgrade]] = ()

@@ -23,8 +23,11 @@ class _Kind(NamedTuple):
 
 
 _SQLITE: Final = _Kind("txgearman.store.sqlite", "SqliteStore", "sqlite+pysqlite", "sqlite3", "store")
+_POSTGRESQL: Final = _Kind(
+    "txgearman.store.postgresql", "PostgresqlStore", "postgresql+psycopg", "psycopg", "postgresql"
+)
 
-KINDS: Final = {"sqlite": _SQLITE}
+KINDS: Final = {"sqlite": _SQLITE, "postgresql": _POSTGRESQL, "postgres": _POSTGRESQL}
 """The databases there are, by the scheme of their URLs."""
 
 
@@ -32,7 +35,8 @@ def open_store(url: str) -> Store:
     """The store on the database that `url` names. Nothing is connected before its `open`.
 
     ``sqlite:///queue.db`` is a file in the working folder, ``sqlite:////var/lib/gearman/queue.db`` one by its
-    whole path.
+    whole path. ``postgresql://user:password@host:port/database`` is a database of PostgreSQL; what libpq
+    knows beside that, such as ``?sslmode=require``, may follow.
     Raises `StoreError`, in words for the operator, for a URL that names no such database and for a library
     that is not installed.
     """
@@ -40,7 +44,9 @@ def open_store(url: str) -> Store:
     kind = KINDS.get(scheme)
     if kind is None or not separator:
         known = ", ".join(f"{name}://" for name in KINDS)
-        raise StoreError(f"not the URL of a store, which begins with one of {known}: {url}")
+        # Not the whole, which may hold a password.
+        begins = f"{scheme}://" if separator else url
+        raise StoreError(f"not the URL of a store, which begins with one of {known}: {begins}")
     for library in ("sqlalchemy", kind.library):
         if find_spec(library) is None:
             raise StoreError(
@@ -51,5 +57,5 @@ def open_store(url: str) -> Store:
     try:
         parsed = sa.make_url(url).set(drivername=kind.driver)
     except (sa.exc.ArgumentError, ValueError) as error:
-        raise StoreError(f"not the URL of a store: {error}") from error
+        raise StoreError(f"not the URL of a store: {error}") from None
     return cast("Store", getattr(import_module(kind.module), kind.store)(parsed))

@@ -1,0 +1,311 @@
+"""Database servers of our own for tests, benchmarks and trials by destruction.
+
+`PostgreSQL` is one cluster: a data folder of its own, a free port of 127.0.0.1, settings of a careful
+production but for its size, and nothing that outlives this process. Everything here blocks.
+
+    with PostgreSQL() as cluster:
+        url = cluster.new_database()
+
+A `Cable` between a program and such a server can be cut. Tests share `shared_postgresql()`, which starts
+at its first use and ends with the process.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import itertools
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+import unittest
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+HOST: Final = "127.0.0.1"
+USER: Final = "gearman"
+START_LIMIT: Final = 60
+"""Seconds a cluster may take to start, recovery after a crash included."""
+_SETTINGS: Final = {"max_connections": "60", "log_min_messages": "warning"}
+_LOOK_AGAIN: Final = 0.01
+"""Seconds between two looks at what only another process knows."""
+_ATTEMPTS: Final = 3
+"""Starts before giving up, where somebody else took the free port in between."""
+
+
+def postgresql_programs() -> Path | None:
+    """The folder with the newest PostgreSQL's programs; None where there is none."""
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
+    found = shutil.which("initdb")
+    if debian:
+        return debian[-1].parent
+    return Path(found).parent if found else None
+
+
+def needs_postgresql(test: Any) -> Any:
+    """Skip a test, saying why, where PostgreSQL or its driver is not installed."""
+    missing = [] if postgresql_programs() else ["PostgreSQL"]
+    try:
+        import psycopg  # noqa: F401
+    except ImportError:
+        missing.append("psycopg")
+    return unittest.skipIf(missing, f"not installed: {', '.join(missing)}")(test)
+
+
+@functools.cache
+def shared_postgresql() -> PostgreSQL:
+    """The cluster that the tests of this process share."""
+    return PostgreSQL().start()
+
+
+class PostgreSQL:
+    """A cluster: its programs run as an ordinary user, also where this process is root's.
+
+    `port` is where it listens; `stop`, `kill` and `start` may follow each other as often as one likes.
+    """
+
+    def __init__(self, **settings: str) -> None:
+        programs = postgresql_programs()
+        if programs is None:
+            raise RuntimeError("PostgreSQL is not installed")
+        self._programs = programs
+        self._settings = _SETTINGS | settings
+        self._names = itertools.count(1)
+        self._folder = Path(tempfile.mkdtemp(prefix="txgearman-postgresql-"))
+        self._data = self._folder / "data"
+        self._account = _ordinary_account()
+        if self._account is not None:
+            os.chown(self._folder, self._account.pw_uid, self._account.pw_gid)
+        self.port = 0
+        atexit.register(self.remove)
+        try:
+            # Without --no-sync the empty database itself would be fsynced, file by file.
+            self._run(
+                "initdb", "--no-sync", "--auth=trust", "--encoding=UTF8", "--locale=C", f"--username={USER}"
+            )
+        except BaseException:
+            self.remove()
+            raise
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.remove()
+
+    @property
+    def running(self) -> bool:
+        """Whether the cluster's main process is there."""
+        return self._pid() is not None
+
+    def start(self) -> Self:
+        """Start it, at its first start on a free port, and return when it answers."""
+        for attempt in range(1, _ATTEMPTS + 1):
+            port = self.port or _free_port()
+            options = self._settings | {
+                "listen_addresses": HOST,
+                "port": str(port),
+                "unix_socket_directories": str(self._folder),
+            }
+            words = " ".join(f"-c {name}={value}" for name, value in options.items())
+            log = str(self._folder / "log")
+            try:
+                self._run(
+                    "pg_ctl", "--wait", f"--timeout={START_LIMIT}", f"--log={log}", "-o", words, "start"
+                )
+            except AssertionError:
+                if self.port or attempt == _ATTEMPTS:
+                    raise
+            else:
+                self.port = port
+                break
+        return self
+
+    def stop(self, mode: str = "fast") -> None:
+        """End it: ``fast`` cuts its connections and writes what is in memory, ``immediate`` does not write.
+
+        Nothing happens if it does not run.
+        """
+        if self.running:
+            self._run("pg_ctl", "--wait", f"--mode={mode}", "stop")
+
+    def kill(self) -> None:
+        """End all its processes with SIGKILL, as a crash does."""
+        pid = self._pid()
+        if pid is None:
+            return
+        # The main process first, or it would begin to recover from the death of the others.
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        for process in (pid, *map(int, children)):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+        while any(map(_is_alive, (pid, *map(int, children)))):
+            time.sleep(_LOOK_AGAIN)
+        # Where nobody has reaped it yet its number still looks taken.
+        for lock in (self._data / "postmaster.pid", self._folder / f".s.PGSQL.{self.port}.lock"):
+            lock.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """End it and delete its data."""
+        atexit.unregister(self.remove)
+        if self._data.exists():
+            self.stop("immediate")
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def new_database(self, scheme: str = "postgresql") -> str:
+        """Make an empty database; returns its URL."""
+        name = f"test{next(self._names)}"
+        self.run_sql(f"CREATE DATABASE {name} TEMPLATE template0")
+        return f"{scheme}://{USER}@{HOST}:{self.port}/{name}"
+
+    def run_sql(self, sql: str, database: str = "postgres") -> list[tuple[Any, ...]]:
+        """Run a statement in a connection of its own; returns its rows."""
+        with connected(f"postgresql://{USER}@{HOST}:{self.port}/{database}") as connection:
+            cursor = connection.execute(sql)
+            return list(cursor.fetchall()) if cursor.description else []
+
+    def _pid(self) -> int | None:
+        try:
+            pid = int((self._data / "postmaster.pid").read_text().split()[0])
+            os.kill(pid, 0)
+        except (OSError, ValueError, IndexError):
+            return None
+        return pid
+
+    def _run(self, program: str, *arguments: str) -> None:
+        """Run one of PostgreSQL's programs to its end. Raises `AssertionError` with its words if it fails."""
+        account = self._account
+        with tempfile.TemporaryFile() as output:
+            # No pipes: the server that pg_ctl starts would keep them open.
+            process = subprocess.run(
+                [self._programs / program, "-D", self._data, *arguments],
+                check=False,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                cwd=self._folder,
+                user=account and account.pw_uid,
+                group=account and account.pw_gid,
+                extra_groups=None if account is None else [],
+                timeout=2 * START_LIMIT,
+            )
+            output.seek(0)
+            log = self._folder / "log"
+            assert process.returncode == 0, (
+                f"{program}: {output.read().decode(errors='replace')}\n"
+                f"{log.read_text(errors='replace') if log.exists() else ''}"
+            )
+
+
+class Cable:
+    """What lies between a program and the server at `port` of 127.0.0.1; the program connects to `url(...)`.
+
+    `cut` ends its connections. After `cut_behind(b"COMMIT")` the next packet with these bytes still gets
+    through, and the connection ends when the server has done it, before the program hears of it.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._server = port
+        self._behind: bytes | None = None
+        self._connections: list[socket.socket] = []
+        self._listener = socket.create_server((HOST, 0))
+        self.port: int = self._listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def url(self, url: str) -> str:
+        """`url` with the port of this cable."""
+        return url.replace(f":{self._server}/", f":{self.port}/")
+
+    def cut(self) -> None:
+        """End all connections through it; new ones can be made."""
+        while self._connections:
+            _hang_up(self._connections.pop())
+
+    def cut_behind(self, words: bytes) -> None:
+        """Lose the answer to the next packet with `words`."""
+        self._behind = words
+
+    def remove(self) -> None:
+        """End everything."""
+        _hang_up(self._listener)
+        self.cut()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near = self._listener.accept()[0]
+                far = socket.create_connection((HOST, self._server))
+                self._connections += [near, far]
+                threading.Thread(target=self._carry, args=(near, far), daemon=True).start()
+                threading.Thread(target=self._bring_back, args=(far, near), daemon=True).start()
+
+    def _carry(self, near: socket.socket, far: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := near.recv(1 << 20):
+                if self._behind is not None and self._behind in data:
+                    self._behind = None
+                    far.sendall(data)
+                    # Its answer comes when it is done; `_bring_back` has nobody to give it to.
+                    _hang_up(near)
+                    return
+                far.sendall(data)
+        _hang_up(far)
+
+    def _bring_back(self, far: socket.socket, near: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := far.recv(1 << 20):
+                near.sendall(data)
+        _hang_up(near)
+        _hang_up(far)
+
+
+def _hang_up(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.shutdown(socket.SHUT_RDWR)
+    connection.close()
+
+
+@contextlib.contextmanager
+def connected(url: str) -> Iterator[Any]:
+    """A connection of psycopg for tests to look or meddle with."""
+    import psycopg
+
+    connection = psycopg.connect(url, autocommit=True)
+    try:
+        yield connection
+    finally:
+        connection.close()
+
+
+def _ordinary_account() -> pwd.struct_passwd | None:
+    """The account to run PostgreSQL's programs, which refuse root; None for this process's own."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name)
+    raise RuntimeError("no account to run PostgreSQL: neither postgres nor nobody exists")
+
+
+def _is_alive(process: int) -> bool:
+    """Whether a process is there and not dead but for being reaped."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def _free_port() -> int:
+    with socket.create_server((HOST, 0)) as probe:
+        return int(probe.getsockname()[1])

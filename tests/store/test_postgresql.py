@@ -1,0 +1,132 @@
+"""PostgreSQL: the contract, and what happens when it or the way to it fails."""
+
+from __future__ import annotations
+
+from tests.databases import Cable, PostgreSQL, connected, needs_postgresql, shared_postgresql
+from tests.store.contract import LEASE, CrashContract, StoreContract
+from tests.store.jobs import job, kept, save
+from tests.store.test_several_servers import ENDED, SharedCase
+from txgearman.errors import StoreUnavailable
+from txgearman.store.contract import Changes, Store
+from txgearman.store.urls import open_store
+
+
+@needs_postgresql
+class PostgresqlContractTests(SharedCase, StoreContract):
+    def setUp(self) -> None:
+        SharedCase.setUp(self)
+        StoreContract.setUp(self)
+
+    def make_store(self) -> Store:
+        return open_store(self.url)
+
+
+@needs_postgresql
+class PostgresqlCrashTests(SharedCase, CrashContract):
+    pass
+
+
+@needs_postgresql
+class CutTests(SharedCase):
+    """`store` is behind `cable`, `direct` is not."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.direct = self.opened("direct")
+        self.cable = Cable(shared_postgresql().port)
+        self.addCleanup(self.cable.remove)
+        self.url = self.cable.url(self.url)
+        self.store = self.opened("behind the cable")
+
+    def test_a_connection_that_broke_meanwhile_is_made_anew(self) -> None:
+        save(self.store, job(1))
+        for number in (2, 3):
+            self.cable.cut()
+            save(self.store, job(number))
+        self.cable.cut()
+        self.assertEqual([job.number for job in kept(self.store)], [1, 2, 3])
+        self.cable.cut()
+        self.store.renew()
+
+    def test_the_database_ends_the_connection(self) -> None:
+        save(self.store, job(1))
+        self.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        self.store.write(Changes([job(2)], [1], {2: 3}))
+        self.assertEqual([job.number for job in kept(self.store)], [2])
+
+    def test_the_answer_to_a_commit_is_lost(self) -> None:
+        save(self.store, job(1, b"u"))
+        for words, changes in {
+            b"INSERT INTO": Changes([job(2), job(3)]),
+            b"ON CONFLICT": Changes([job(4, b"v"), job(5, b"-")]),
+            b"DELETE FROM": Changes(removals=[2]),
+            b"COMMIT": Changes([job(6, b"w"), job(7, b"u"), job(8)], [3], {1: 5}),
+        }.items():
+            self.cable.cut_behind(words)
+            twins = self.store.write(changes)
+            self.assertEqual(twins, {7: b"H:test:1"} if words == b"COMMIT" else {})
+        found = [(job.number, job.attempts) for job in kept(self.store)]
+        self.assertEqual(found, [(1, 5), (4, 0), (5, 0), (6, 0), (8, 0)])
+
+    def test_the_answer_to_an_adoption_is_lost(self) -> None:
+        dead = self.opened("dead", ENDED)
+        save(dead, *(job(number) for number in range(1, 6)))
+        self.cable.cut_behind(b"COMMIT")
+        jobs = self.store.adopt(3, 100) + self.store.adopt(3, 200)
+        self.assertEqual(
+            [(job.number, job.place) for job in jobs], [(1, 100), (2, 101), (3, 102), (4, 200), (5, 201)]
+        )
+        self.assertEqual(kept(self.store), jobs)
+
+    def test_without_a_way_to_the_database(self) -> None:
+        save(self.store, job(1))
+        self.cable.remove()
+        for call in (lambda: save(self.store, job(2)), self.store.renew, self.store.backlogs):
+            with self.assertRaisesRegex(StoreUnavailable, "Connection refused"):
+                call()
+        self.store.close()
+
+    def test_errors_do_not_show_the_password(self) -> None:
+        self.cable.remove()
+        store = open_store(self.url.replace("gearman@", "gearman:secret@"))
+        with self.assertRaises(StoreUnavailable) as caught:
+            store.open("server", LEASE)
+        self.assertNotIn("secret", str(caught.exception))
+        self.assertNotIn("\n", str(caught.exception))
+
+
+@needs_postgresql
+class OutageTests(SharedCase):
+    """PostgreSQL itself stops, in a cluster of its own."""
+
+    def test_a_restart_and_a_crash_of_the_database(self) -> None:
+        with PostgreSQL() as cluster:
+            self.url = cluster.new_database()
+            store = self.opened("server")
+            number = 1
+            for end in (cluster.stop, lambda: cluster.stop("immediate"), cluster.kill):
+                save(store, job(number), job(number + 1, b"%d" % number))
+                end()
+                with self.assertRaises(StoreUnavailable):
+                    save(store, job(number + 2))
+                with self.assertRaises(StoreUnavailable):
+                    store.renew()
+                cluster.start()
+                store.renew()
+                self.assertEqual(
+                    save(store, job(number + 3, b"%d" % number)), {number + 3: b"H:test:%d" % (number + 1)}
+                )
+                store.write(Changes(removals=[number]))
+                number += 10
+            self.assertEqual([job.number for job in kept(store)], [2, 12, 22])
+
+    def test_commits_are_waited_for_though_the_database_was_told_otherwise(self) -> None:
+        with PostgreSQL(synchronous_commit="off") as cluster:
+            self.url = cluster.new_database()
+            store = self.opened("server")
+            with connected(self.url) as connection:
+                self.assertEqual(connection.execute("SHOW synchronous_commit").fetchone(), ("off",))
+            save(store, job(1))
+            cluster.kill()
+            cluster.start()
+            self.assertEqual([job.number for job in kept(store)], [1])

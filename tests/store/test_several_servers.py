@@ -1,0 +1,298 @@
+"""Several servers on one database: who owns which jobs, and who notices that it does not any more."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.databases import connected, needs_postgresql, shared_postgresql
+from tests.store.contract import HERE, LEASE
+from tests.store.jobs import job, kept, save
+from txgearman.errors import LeaseLost, StoreUnavailable
+from txgearman.store import postgresql
+from txgearman.store.contract import Changes, SavedJob, Store
+from txgearman.store.urls import open_store
+
+ENDED: Final = 0.0
+"""A lease that is over as soon as it begins, for a server that is to be thought dead."""
+
+# All that a server asks of its store but `open` and `close`.
+CALLS: Final[dict[str, Callable[[Store], Any]]] = {
+    "write nothing but attempts": lambda store: store.write(Changes(attempts={1: 1})),
+    "write nothing but a removal": lambda store: store.write(Changes(removals=[1])),
+    "write nothing but a job": lambda store: save(store, job(70)),
+    "write a job with a unique": lambda store: save(store, job(71, b"of its own")),
+    "write everything": lambda store: store.write(Changes([job(72)], [1], {1: 1})),
+    "backlogs": lambda store: store.backlogs(),
+    "fetch": lambda store: store.fetch(b"reverse", 1, 0, 1),
+    "scheduled": lambda store: store.scheduled(0, 1),
+    "find": lambda store: store.find(1),
+    "find_unique": lambda store: store.find_unique(b"u"),
+    "find_twin": lambda store: store.find_twin(b"reverse", b"u", b""),
+    "renew": lambda store: store.renew(),
+    "adopt": lambda store: store.adopt(1, 1),
+    "servers": lambda store: store.servers(),
+}
+
+
+class SharedCase(SynchronousTestCase):
+    """`url` is that of an empty database."""
+
+    def setUp(self) -> None:
+        self.url = shared_postgresql().new_database()
+
+    def opened(self, name: str, lease: float = LEASE) -> Store:
+        store = open_store(self.url)
+        self.addCleanup(store.close)
+        store.open(name, lease)
+        return store
+
+    def sql(self, statement: str) -> list[Any]:
+        with connected(self.url) as connection:
+            cursor = connection.execute(statement)
+            return cursor.fetchall() if cursor.description else []
+
+
+@needs_postgresql
+class LivingTests(SharedCase):
+    def test_they_know_each_other(self) -> None:
+        first, second = self.opened("first"), self.opened("second")
+        self.opened("third", ENDED)
+        self.assertEqual(first.servers(), ["first", "second"])
+        first.close()
+        self.assertEqual(second.servers(), ["second"])
+
+    def test_each_owns_what_it_saved(self) -> None:
+        first, second = self.opened("first"), self.opened("second")
+        save(first, job(1), job(2, run_at=5.0))
+        save(second, job(3), job(4, run_at=5.0))
+        self.assertEqual([job.number for job in kept(first)], [1, 2])
+        self.assertEqual([job.number for job in kept(second)], [3, 4])
+        self.assertEqual(second.adopt(10, 1), [])
+
+    def test_none_changes_what_another_owns(self) -> None:
+        first, second = self.opened("first"), self.opened("second")
+        save(first, job(1), job(2, run_at=5.0))
+        second.write(Changes([job(3)], [1, 2], {1: 5, 2: 5}))
+        self.assertEqual(kept(first), [job(1), job(2, run_at=5.0)])
+
+    def test_a_unique_holds_for_all(self) -> None:
+        first, second = self.opened("first"), self.opened("second")
+        save(first, job(1, b"u"), job(2, b"-"))
+        self.assertEqual(save(second, job(3, b"u"), job(4, b"-")), {3: b"H:test:1", 4: b"H:test:2"})
+        first.write(Changes(removals=[1]))
+        self.assertEqual(save(second, job(5, b"u"), job(6, b"-")), {6: b"H:test:2"})
+
+    def test_any_finds_the_jobs_of_all(self) -> None:
+        first, second = self.opened("first"), self.opened("second")
+        save(first, job(1, b"u"), job(2, b"-", b"data"))
+        self.assertEqual(second.find(1), first.find(1))
+        self.assertEqual(second.find_unique(b"u"), first.find_unique(b"u"))
+        self.assertEqual(second.find_twin(b"reverse", b"-", b"data"), job(2, b"-", b"data"))
+
+    def test_a_renewed_lease_runs(self) -> None:
+        late, other = self.opened("late", ENDED), self.opened("other")
+        self.sql("UPDATE txgearman_server SET lease_end = lease_end + 3600 WHERE name = 'late'")
+        self.assertEqual(other.servers(), ["late", "other"])
+        late.renew()
+        self.assertEqual(other.servers(), ["other"])
+
+    def test_a_lease_that_ended_unnoticed_can_be_renewed(self) -> None:
+        late, other = self.opened("late", ENDED), self.opened("other")
+        save(late, job(1))
+        late.renew()
+        self.assertEqual(kept(late), [job(1)])
+        self.assertEqual(other.servers(), ["other"])
+
+
+@needs_postgresql
+class AdoptingTests(SharedCase):
+    def test_the_jobs_of_a_dead_server_get_new_places(self) -> None:
+        dead, living = self.opened("dead", ENDED), self.opened("living")
+        save(dead, job(1, place=9), job(2, b"u"), job(3, priority=0), job(4, run_at=5.0), job(5, b"-", b"d"))
+        save(living, job(6))
+        jobs = living.adopt(10, 100)
+        # High priority first, then by place; what waits for its time comes last.
+        self.assertEqual([job.number for job in jobs], [3, 2, 5, 1, 4])
+        self.assertEqual([job.place for job in jobs], [100, 101, 102, 103, 104])
+        self.assertEqual(jobs[2], job(5, b"-", b"d", place=102))
+        self.assertEqual(sorted(kept(living)), sorted([*jobs, job(6)]))
+        self.assertEqual(living.adopt(10, 200), [])
+
+    def test_of_one_that_closed_at_once(self) -> None:
+        first, second = self.opened("first"), self.opened("second")
+        save(first, job(1))
+        first.close()
+        self.assertEqual([job.number for job in second.adopt(10, 5)], [1])
+
+    def test_in_batches(self) -> None:
+        for start in (1, 11):
+            dead = self.opened("dead", ENDED)
+            save(dead, *(job(number) for number in range(start, start + 9)), job(start + 9, run_at=5.0))
+        living = self.opened("living")
+        batches = []
+        while jobs := living.adopt(4, 1):
+            batches.append([job.number for job in jobs])
+        self.assertEqual(list(itertools.chain(*batches)), list(range(1, 21)))
+        self.assertEqual([len(batch) for batch in batches], [4] * 5)
+
+    def test_a_server_without_jobs_is_forgotten(self) -> None:
+        living = self.opened("living")
+        for jobs in (0, 5):
+            dead = self.opened("dead", ENDED)
+            save(dead, *(job(number) for number in range(1, jobs + 1)))
+            while living.adopt(2, 1):
+                pass
+            self.assertEqual(self.sql("SELECT name FROM txgearman_server"), [("living",)])
+
+    def test_what_is_adopted_can_be_adopted_again(self) -> None:
+        first = self.opened("first", ENDED)
+        save(first, job(1), job(2))
+        second = self.opened("second", ENDED)
+        self.assertEqual(len(second.adopt(10, 10)), 2)
+        third = self.opened("third")
+        self.assertEqual([job.place for job in third.adopt(10, 50)], [50, 51])
+
+    def test_two_at_the_same_time_get_different_jobs(self) -> None:
+        numbers = list(range(1, 501))
+        save(self.opened("dead", ENDED), *(job(number) for number in numbers))
+        # One that finds the dead while another marks them leaves them for the next time.
+        self.assertEqual(self.opened("living").adopt(0, 1), [])
+        command = [sys.executable, "-m", "tests.store.adopter", self.url]
+        adopters = [
+            subprocess.Popen(
+                [*command, name], cwd=HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            for name in ("first", "second")
+        ]
+        for adopter in adopters:
+            assert adopter.stdout is not None
+            self.assertEqual(adopter.stdout.readline(), "ready\n")
+        for adopter in adopters:
+            assert adopter.stdin is not None
+            adopter.stdin.write("go\n")
+            adopter.stdin.flush()
+        got = [list(map(int, adopter.communicate(timeout=30)[0].split())) for adopter in adopters]
+        self.assertEqual(sorted(itertools.chain(*got)), numbers)
+        self.assertNotIn([], got)
+
+    def test_one_that_is_just_writing_is_left_for_the_next_time(self) -> None:
+        writing, living = self.opened("writing", ENDED), self.opened("living")
+        save(writing, job(1))
+        with connected(self.url) as connection:
+            # A server that was stopped in the middle of a transaction.
+            connection.execute("BEGIN")
+            connection.execute("SELECT FROM txgearman_server WHERE name = 'writing' FOR SHARE")
+            self.assertEqual(living.adopt(10, 1), [])
+            connection.execute("COMMIT")
+        self.assertEqual(len(living.adopt(10, 1)), 1)
+
+
+@needs_postgresql
+class FencingTests(SharedCase):
+    def test_a_server_that_was_declared_dead_can_do_nothing(self) -> None:
+        for batch in (0, 1):
+            with self.subTest(adopted=batch):
+                self.url = shared_postgresql().new_database()
+                slow, living = self.opened("slow", ENDED), self.opened("living")
+                save(slow, job(1, b"u"))
+                # Even before anything is adopted.
+                living.adopt(batch, 50)
+                rows = self.sql("SELECT * FROM txgearman_job")
+                for name, call in CALLS.items():
+                    with self.assertRaisesRegex(LeaseLost, "the lease of slow has ended", msg=name):
+                        call(slow)
+                self.assertEqual(self.sql("SELECT * FROM txgearman_job"), rows)
+
+    def test_it_comes_back_as_a_new_server(self) -> None:
+        slow, living = self.opened("slow", ENDED), self.opened("living")
+        save(slow, job(1, b"u"))
+        jobs = living.adopt(10, 50)
+        with self.assertRaises(LeaseLost):
+            slow.renew()
+        self.assertEqual(slow.open("slow", LEASE), 3)
+        self.assertEqual(kept(slow), [])
+        self.assertEqual(save(slow, job(2), job(3, b"u")), {3: b"H:test:1"})
+        slow.write(Changes(removals=[1]))
+        self.assertEqual(kept(living), jobs)
+        self.assertEqual(living.servers(), ["living", "slow"])
+
+    def test_opening_again_gives_up_the_jobs(self) -> None:
+        server = self.opened("server")
+        save(server, job(1))
+        server.open("server", LEASE)
+        self.assertEqual(kept(server), [])
+        self.assertEqual([job.number for job in server.adopt(10, 1)], [1])
+
+
+@needs_postgresql
+class AtTheSameTimeTests(SharedCase):
+    """Each thread is a server of its own."""
+
+    def in_threads(self, *works: Callable[[], Any]) -> list[Any]:
+        with ThreadPoolExecutor(len(works)) as pool:
+            return [future.result(60) for future in [pool.submit(work) for work in works]]
+
+    def test_starting_on_an_empty_database(self) -> None:
+        for _ in range(3):
+            self.url = shared_postgresql().new_database()
+            stores = [open_store(self.url) for _ in range(4)]
+            starts = self.in_threads(*(lambda store=store: store.open("server", LEASE) for store in stores))
+            self.assertEqual(sorted(starts), [1, 2, 3, 4])
+            for store in stores:
+                store.close()
+
+    def check_saving_the_same_uniques(self) -> None:
+        """Two servers save and remove jobs with the same few uniques, each in its own order."""
+        servers = 2
+        told: list[dict[int, bytes]] = [{}, {}]
+        alive: list[dict[int, SavedJob]] = [{}, {}]
+
+        def work(server: int) -> None:
+            store, chance = self.opened(f"server {server}"), random.Random(server)
+            for batch in range(12):
+                first = (server * 1000 + batch) * 1000
+                uniques = [b"%d" % chance.randrange(60) for _ in range(30)]
+                jobs = [job(first + number, unique) for number, unique in enumerate(uniques)]
+                removals = [number for number in alive[server] if chance.random() < 0.7]
+                twins = store.write(Changes(jobs, removals))
+                told[server] |= twins
+                for number in removals:
+                    del alive[server][number]
+                alive[server] |= {job.number: job for job in jobs if job.number not in twins}
+            self.assertEqual({job.number: job for job in kept(store)}, alive[server])
+
+        self.in_threads(*(lambda server=server: work(server) for server in range(servers)))
+        left = [job.unique for jobs in alive for job in jobs.values()]
+        self.assertEqual(len(left), len(set(left)))
+        self.assertTrue(all(told))
+
+    def test_saving_the_same_uniques(self) -> None:
+        self.check_saving_the_same_uniques()
+
+    def test_where_the_database_would_serialize(self) -> None:
+        database = self.url.rpartition("/")[2]
+        shared_postgresql().run_sql(
+            f"ALTER DATABASE {database} SET default_transaction_isolation = 'serializable'"
+        )
+        self.check_saving_the_same_uniques()
+
+    def test_a_transaction_that_does_not_end(self) -> None:
+        self.patch(postgresql, "LOCK_TIMEOUT", 0.05)
+        first, second = self.opened("first"), self.opened("second")
+        save(first, job(1, b"u"))
+        with connected(self.url) as connection:
+            connection.execute("BEGIN")
+            connection.execute("DELETE FROM txgearman_job")
+            with self.assertRaisesRegex(StoreUnavailable, "lock timeout"):
+                save(second, job(2, b"u"))
+            save(second, job(3, b"v"))
+            connection.execute("COMMIT")
+        self.assertEqual(save(second, job(2, b"u")), {})
