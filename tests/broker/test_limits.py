@@ -215,14 +215,17 @@ class DrainTest(SynchronousTestCase):
         bench = self.bench
         bench.queue(b"f")
         bench.broker.drain()
-        for function in (b"f", b"new"):
+        bench.worker("w", b"made by a worker")
+        for function in (b"f", b"new", b"made by a worker"):
             with self.assertRaises(ShuttingDown) as caught:
                 bench.queue(function)
             self.assertIsInstance(caught.exception, Refused)
             self.assertEqual(caught.exception.code, b"SHUTTING_DOWN")
-        self.assertEqual(
-            list(bench.broker.functions()), [FunctionView(b"f", 1, 0, 0, (0, 1, 0))], "none is made either"
-        )
+        shown = [
+            FunctionView(b"f", 1, 0, 0, (0, 1, 0)),
+            FunctionView(b"made by a worker", 0, 0, 1, (0, 0, 0)),
+        ]
+        self.assertEqual(list(bench.broker.functions()), shown, "none is made either")
         self.assertEqual((bench.broker.refused, list(bench.broker.limits())), (0, []), "that is no limit")
 
     def test_nobody_is_woken_in_vain(self) -> None:

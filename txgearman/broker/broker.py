@@ -167,7 +167,7 @@ class Broker:
             if place is None and not background and self._away and function.backlog is not None:
                 self._seek_twin(client, function_name, unique, data, priority, reducer)
                 return
-        if function.limited or self._total >= self._refuse_at:
+        if function.limited:
             self._admit(function, priority)
         keeper = self._keeper if background else None
         if keeper is not None:
@@ -521,6 +521,7 @@ class Broker:
         if function is None:
             function = Function(name, self._levels, self._policy.rules_for(name), self._meters.new())
             self._functions[name] = function
+            function.limit_by_server(self._refuse_at != sys.maxsize)
         return function
 
     def drop_function(self, name: bytes) -> None:
@@ -556,6 +557,7 @@ class Broker:
         """From now on take no new job and give no job to a worker; running ones may end."""
         self._refuse_at = 0
         for function in self._functions.values():
+            function.limit_by_server(True)
             function.pause()
 
     def change_policy(self, policy: Policy) -> None:
@@ -573,6 +575,7 @@ class Broker:
         if self._refuse_at:
             self._refuse_at = policy.max_jobs or sys.maxsize
         for function in self._functions.values():
+            function.limit_by_server(self._refuse_at != sys.maxsize)
             rules = policy.rules_for(function.name)
             if rules != before.rules_for(function.name):
                 function.obey(rules)
@@ -666,8 +669,8 @@ class Broker:
     def limits(self) -> Iterator[FunctionLimits]:
         """The functions whose new jobs are limited, or were refused."""
         for function in list(self._functions.values()):
-            if function.limited or function.refused:
-                rate = function.rate
+            rate = function.rate
+            if function.limits is not None or rate is not None or function.refused:
                 yield FunctionLimits(
                     function.name,
                     function.limits or (None,) * PRIORITIES,

@@ -26,8 +26,8 @@ class Function:
     `waiting` counts queued jobs by priority, `held` those scheduled for later, `running` those that a
     worker has, `workers` the workers registered. `limits` holds by priority the `total` at which a new job
     is refused, None for no limit; `rate` how fast new ones may come, None for no limit; `limited` says in
-    one look whether there is either. `time_limit` and `retries` are those of `FunctionRules`. `paused` means
-    that the jobs are kept from the workers.
+    one look whether there is either, or `server_limited`, a limit of the whole server. `time_limit` and
+    `retries` are those of `FunctionRules`. `paused` means that the jobs are kept from the workers.
 
     Counted since the function was made: `submitted` and `ended` the jobs that came and went, so that
     `total` costs nothing; `uncompleted` those of `ended` that were not completed, by `Ending`; `joined`
@@ -59,6 +59,7 @@ class Function:
         "retried",
         "retries",
         "running",
+        "server_limited",
         "submitted",
         "time_limit",
         "uncompleted",
@@ -88,6 +89,7 @@ class Function:
         self.workers = 0
         self.paused = False
         self.backlog: Backlog | None = None
+        self.server_limited = False
         self.obey(rules)
         self._queues: tuple[deque[Job], ...] = tuple(deque() for _ in range(PRIORITIES))
         self._open = tuple(tuple(self._queues[priority] for priority in level) for level in levels)
@@ -106,12 +108,20 @@ class Function:
     def limit_queue(self, limits: tuple[int | None, ...]) -> None:
         """Set `limits`."""
         self.limits = None if all(limit is None for limit in limits) else limits
-        self.limited = self.limits is not None or self.rate is not None
+        self._sum_up()
 
     def limit_rate(self, per_second: float, burst: int) -> None:
         """Set `rate`; 0 jobs `per_second` are no limit, a `burst` of 0 is as many as the rate."""
         self.rate = Rate(per_second, burst) if per_second else None
-        self.limited = self.limits is not None or self.rate is not None
+        self._sum_up()
+
+    def limit_by_server(self, limited: bool) -> None:
+        """Set `server_limited`."""
+        self.server_limited = limited
+        self._sum_up()
+
+    def _sum_up(self) -> None:
+        self.limited = self.server_limited or self.limits is not None or self.rate is not None
 
     def pause(self) -> None:
         """Keep the queued jobs from the workers: to them the function is without jobs."""
