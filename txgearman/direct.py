@@ -84,6 +84,13 @@ def _behind(pieces: list[bytes], sent: int) -> list[bytes]:
     return []
 
 
+def kept(transport: ITransport) -> int | None:
+    """Bytes written to `transport` that the system has not taken; None where that cannot be known."""
+    if not isinstance(transport, Connection) or getattr(transport, "TLS", False):
+        return None
+    return int(len(transport.dataBuffer) - transport.offset + transport._tempDataLen)
+
+
 def unsent(transport: ITransport) -> int:
     """Bytes written to `transport` that the peer has not acknowledged; less of them is progress.
 

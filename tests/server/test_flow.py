@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.peers import HIGH_WATER, PREFIX, SocketlikeTransport, req, res
 from txgearman.server import GearmanServerFactory, Settings
-from txgearman.server import protocol as protocol_module
 
 KIB = 1024
 
@@ -16,9 +17,11 @@ KIB = 1024
 class FlowTestCase(SynchronousTestCase):
     """A server on transports that pause as sockets do."""
 
+    SETTINGS: dict[str, Any] = {}
+
     def setUp(self) -> None:
         self.clock = Clock()
-        self.factory = GearmanServerFactory(self.clock, Settings(handle_prefix=PREFIX))
+        self.factory = GearmanServerFactory(self.clock, Settings(handle_prefix=PREFIX, **self.SETTINGS))
 
     def connect(self) -> SocketlikeTransport:
         transport = SocketlikeTransport()
@@ -122,11 +125,11 @@ class SlowReaderTest(FlowTestCase):
     """A client that does not read what its workers send."""
 
     LIMIT = 300 * KIB
+    SETTINGS = {"max_unsent": LIMIT}
     PART = 16 * KIB
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(protocol_module, "MAX_UNSENT", self.LIMIT)
         self.client, self.worker = self.connect(), self.connect()
         self.client.receive(req(7, b"f", b"", b"x"))
         self.worker.receive(req(1, b"f"), req(9))

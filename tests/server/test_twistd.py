@@ -15,6 +15,7 @@ from pathlib import Path
 
 from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.internet.error import ConnectError, ConnectionDone
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
 from tests.interop.programs import HOST, Program, assert_no_traceback, free_port, run_program, running, until
@@ -54,6 +55,12 @@ async def twistd(*options: str, of_twistd: tuple[str, ...] = ()) -> AsyncIterato
             # The reactor, which handles the signals, is started behind that message.
             await close(await answering(port))
             yield Started(program, port, Path(folder))
+
+
+def cpu_seconds(pid: int) -> float:
+    """The processor time that a process has had."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def answering(port: int) -> Line:
@@ -225,6 +232,21 @@ class RunningTest(TestCase):
             await self.assert_answers(server)
             server.signal(signal.SIGTERM)
             await self.assert_ended_by(signal.SIGTERM, server)
+
+    @on_reactor
+    async def test_without_files_for_new_connections_it_does_not_spin(self) -> None:
+        from twisted.internet import reactor
+
+        # Its own limit is out of the way, so that the system's is met.
+        async with twistd("--file-descriptors=40", "--max-connections=1000") as server:
+            there = await answering(server.port)
+            lines = [await connect(server.port) for _ in range(200)]
+            await there.say()
+            before = cpu_seconds(server.program.pid)
+            await deferLater(reactor, 0.5)
+            self.assertLess(cpu_seconds(server.program.pid) - before, 0.2)
+            await close(there, *lines)
+            await self.assert_answers(server)
 
     @on_reactor
     async def test_as_a_daemon(self) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +17,11 @@ from txgearman.wire.limits import MAX_FUNCTION, MAX_WORDS
 if TYPE_CHECKING:
     from txgearman.server.protocol import GearmanServerProtocol as Peer
 
-Answer = Callable[["Peer", list[bytes]], bytes]
+Answer = Callable[["Peer", list[bytes]], bytes | Iterator[bytes]]
+"""A whole answer, or its lines where there may be many."""
+
+MAX_RATE: Final = 10**9
+"""The largest rate and burst of ``maxrate``: more than any server takes."""
 
 OK: Final = b"OK\r\n"
 _END: Final = b".\n"
@@ -33,14 +38,16 @@ def answer_line(peer: Peer, line: bytes) -> None:
     try:
         if len(words) > MAX_WORDS:
             raise _Denied(f"TOO_MANY_ARGS A+command+has+at+most+{MAX_WORDS}+words")
-        right, answer = _find(_ANSWERS, words)
+        right, make_answer = _find(_ANSWERS, words)
         if peer.access is not None:
             _check(peer, words[0], right)
-        reply = answer(peer, words)
-        if reply:
-            peer.send(reply)
+        answer = make_answer(peer, words)
     except _Denied as error:
-        peer.send(b"ERR %b\r\n" % str(error).encode("utf-8", "surrogateescape"))
+        answer = b"ERR %b\r\n" % str(error).encode("utf-8", "surrogateescape")
+    if not isinstance(answer, bytes):
+        peer.send_list(answer)
+    elif answer:
+        peer.send(answer)
 
 
 def _check(peer: Peer, command: bytes, right: Right) -> None:
@@ -108,20 +115,17 @@ def _shutdown(peer: Peer, words: list[bytes]) -> bytes:
 # -- functions ----------------------------------------------------------------------------------
 
 
-def _status(peer: Peer, _words: list[bytes]) -> bytes:
-    lines = [
-        b"%b\t%d\t%d\t%d\n" % (_shown(view.name), view.total, view.running, view.workers)
-        for view in peer.broker.functions()
-    ]
-    return b"".join([*lines, _END])
+def _status(peer: Peer, _words: list[bytes]) -> Iterator[bytes]:
+    for view in peer.broker.functions():
+        yield b"%b\t%d\t%d\t%d\n" % (_shown(view.name), view.total, view.running, view.workers)
+    yield _END
 
 
-def _prioritystatus(peer: Peer, _words: list[bytes]) -> bytes:
-    lines = [
-        b"%b\t%b\t%d\n" % (_shown(view.name), b"\t".join([b"%d" % n for n in view.waiting]), view.workers)
-        for view in peer.broker.functions()
-    ]
-    return b"".join([*lines, _END])
+def _prioritystatus(peer: Peer, _words: list[bytes]) -> Iterator[bytes]:
+    for view in peer.broker.functions():
+        waiting = b"\t".join([b"%d" % count for count in view.waiting])
+        yield b"%b\t%b\t%d\n" % (_shown(view.name), waiting, view.workers)
+    yield _END
 
 
 def _create(peer: Peer, words: list[bytes]) -> bytes:
@@ -166,6 +170,19 @@ def _maxqueue(peer: Peer, words: list[bytes]) -> bytes:
     return OK
 
 
+def _maxrate(peer: Peer, words: list[bytes]) -> bytes:
+    """``maxrate f``, ``maxrate f jobs-a-second``, ``maxrate f jobs-a-second burst``."""
+    try:
+        rate = float(words[2]) if len(words) > 2 else 0.0
+        burst = int(words[3]) if len(words) > 3 else 0
+    except ValueError:
+        raise _Denied("INVALID_ARGUMENTS A+rate+and+a+burst+are+numbers") from None
+    if not (0 <= rate <= MAX_RATE and 0 <= burst <= MAX_RATE):
+        raise _Denied(f"INVALID_ARGUMENTS A+rate+and+a+burst+are+0+to+{MAX_RATE}")
+    peer.broker.set_rate(_function_name(words[1]), rate, burst)
+    return OK
+
+
 def _limit(word: bytes) -> int | None:
     return int(word) or None if word.isdigit() and len(word) < 20 else None
 
@@ -173,18 +190,65 @@ def _limit(word: bytes) -> int | None:
 # -- jobs and workers ---------------------------------------------------------------------------
 
 
-def _show(peer: Peer, words: list[bytes]) -> bytes:
-    shown = [word.lower() for word in words[1:]]
-    if shown == [b"jobs"]:
-        # The third column, "ignore", is for gearmand's jobs that are cancelled and still there.
-        lines = [
-            b"%b\t%d\t0\t%d\n" % (view.handle, view.attempts, view.background) for view in peer.broker.jobs()
-        ]
-    elif shown == [b"unique", b"jobs"]:
-        lines = [b"%b\n" % _shown(view.unique) for view in peer.broker.jobs()]
-    else:
+def _show(peer: Peer, words: list[bytes]) -> Iterator[bytes]:
+    show = _SHOWN.get(b" ".join(words[1:]).lower())
+    if show is None:
         raise _Denied("UNKNOWN_SHOW_ARGUMENTS")
-    return b"".join([*lines, _END])
+    return show(peer)
+
+
+def _show_jobs(peer: Peer) -> Iterator[bytes]:
+    # The third column, "ignore", is for gearmand's jobs that are cancelled and still there.
+    for view in peer.broker.jobs():
+        yield b"%b\t%d\t0\t%d\n" % (view.handle, view.attempts, view.background)
+    yield _END
+
+
+def _show_unique_jobs(peer: Peer) -> Iterator[bytes]:
+    for view in peer.broker.jobs():
+        yield b"%b\n" % _shown(view.unique)
+    yield _END
+
+
+def _show_limits(peer: Peer) -> Iterator[bytes]:
+    """Each limit of the server: what it is, how much of it is used, and how often it said no."""
+    factory, settings, broker = peer.factory, peer.factory.settings, peer.broker
+    admission, dropped = factory.admission, factory.dropped
+    rows: list[tuple[bytes, float, int, int]] = [
+        (b"max-connections", admission.limit, len(factory.connections), admission.refused),
+        (
+            b"max-connections-per-address",
+            admission.limit_per_address,
+            admission.most_of_an_address,
+            admission.refused_per_address,
+        ),
+        (b"handshake-timeout", settings.handshake_timeout, 0, dropped["handshake-timeout"]),
+        (b"max-packet", settings.max_packet, 0, dropped["max-packet"]),
+        (b"max-unsent", settings.max_unsent, factory.most_unsent, dropped["max-unsent"]),
+        (b"max-unsent-total", settings.max_unsent_total, factory.unsent, dropped["max-unsent-total"]),
+        (b"max-jobs", settings.max_jobs, broker.total, broker.refused),
+    ]
+    for name, limit, used, refused in rows:
+        shown = b"%d" % limit if limit == int(limit) else b"%g" % limit
+        yield b"%b\t%b\t%d\t%d\n" % (name, b"0" if limit == sys.maxsize else shown, used, refused)
+    yield _END
+
+
+def _show_function_limits(peer: Peer) -> Iterator[bytes]:
+    """The limits of each function that has some, 0 for none, and how many jobs they refused."""
+    for view in peer.broker.limits():
+        queued = b"\t".join([b"%d" % (limit or 0) for limit in view.queued])
+        rate = b"%g\t%d" % (view.per_second, view.burst)
+        yield b"%b\t%b\t%b\t%d\n" % (_shown(view.name), queued, rate, view.refused)
+    yield _END
+
+
+_SHOWN: Final = {
+    b"jobs": _show_jobs,
+    b"unique jobs": _show_unique_jobs,
+    b"limits": _show_limits,
+    b"function limits": _show_function_limits,
+}
 
 
 def _cancel(peer: Peer, words: list[bytes]) -> bytes:
@@ -203,14 +267,16 @@ def _cancel(peer: Peer, words: list[bytes]) -> bytes:
     return OK
 
 
-def _workers(peer: Peer, _words: list[bytes]) -> bytes:
+def _workers(peer: Peer, _words: list[bytes]) -> Iterator[bytes]:
     """All connections. The first column is gearmand's file descriptor; here it counts connections."""
-    lines = []
-    for connection in peer.factory.connections.values():
+    for connection in list(peer.factory.connections.values()):
+        if connection.number not in peer.factory.connections:
+            # Gone since the list began.
+            continue
         functions = [b" " + _shown(function.name) for function in reversed(connection.worker.abilities)]
         head = b"%d %b %b :" % (connection.number, connection.host.encode(), _shown(connection.client_id))
-        lines.append(b"".join([head, *functions, b"\n"]))
-    return b"".join([*lines, _END])
+        yield b"".join([head, *functions, b"\n"])
+    yield _END
 
 
 _SILENTLY_UNKNOWN: Final = frozenset({b"show", b"cancel"})
@@ -229,6 +295,7 @@ _ANSWERS: Final[dict[bytes, tuple[int, Right, Answer]]] = {
     b"create": (3, Right.MANAGE, _create),
     b"drop": (3, Right.MANAGE, _drop),
     b"maxqueue": (2, Right.MANAGE, _maxqueue),
+    b"maxrate": (2, Right.MANAGE, _maxrate),
 }
 """How many words each command needs, itself among them, the right it needs, and what answers it."""
 

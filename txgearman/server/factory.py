@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
-from twisted.internet.protocol import Factory
-from twisted.logger import Logger
+from twisted.internet.protocol import Factory, Protocol
+from twisted.logger import Logger, LogLevel
 
 from txgearman.access import AccessPolicy
 from txgearman.broker.broker import Broker
 from txgearman.broker.ends import Keeper
+from txgearman.server.admission import Admission, Refusal, Seldom, files_for_connections
 from txgearman.server.protocol import GearmanServerProtocol
 from txgearman.server.settings import Settings
 from txgearman.server.traffic import Traffic
@@ -21,7 +23,18 @@ from txgearman.server.traffic import Traffic
 if TYPE_CHECKING:
     Shutdown = Callable[[bool], None]
 
+SILENCE: Final = 5.0
+"""Seconds that a new connection may say nothing while others are refused for want of room; who connects
+long ahead of its first request keeps its connection as long as there is room."""
+
+ENOUGH_ROOM: Final = 0.875
+"""The part of ``--max-unsent-total`` that is left to wait, once connections were dropped for it."""
+
 _log = Logger()
+
+
+def _unsent(connection: GearmanServerProtocol) -> int:
+    return connection.unsent
 
 
 class GearmanServerFactory(Factory):
@@ -34,6 +47,10 @@ class GearmanServerFactory(Factory):
     `connections` are the live ones by number, `broker` holds the jobs, `traffic` counts what the connections
     carried. `measuring_clock` gives monotonic seconds where times of jobs are measured, and is None where
     they are not.
+
+    `admission` says who may connect; `silent` are the connections that have never sent anything whole, the
+    oldest first; `unsent` is how many bytes wait for peers that do not read. `dropped` counts the connections
+    that were ended for a limit, by the name of its option.
     """
 
     noisy = False
@@ -48,6 +65,23 @@ class GearmanServerFactory(Factory):
         self.settings = Settings() if settings is None else settings
         self.connections: dict[int, GearmanServerProtocol] = {}
         self.reactor = reactor
+        self.admission = Admission(
+            self.settings.max_connections or files_for_connections(),
+            self.settings.max_connections_per_address,
+            reactor.seconds,
+        )
+        self.silent: dict[int, GearmanServerProtocol] = {}
+        self.unsent = 0
+        self.dropped: Counter[str] = Counter()
+        self._slow: dict[int, GearmanServerProtocol] = {}
+        self._tell_silent, self._tell_slow, self._tell_unfinished = (
+            Seldom(LogLevel.warn, text, reactor.seconds)
+            for text in (
+                "Connection {number} from {host} dropped: it has never sent anything, and others want in",
+                "Connection {number} from {host} does not read: dropped with {unsent} bytes unsent ({limit})",
+                "Connection {number} from {host} dropped: TLS was not agreed in {seconds:g} seconds",
+            )
+        )
         self._wall_clock = wall_clock
         self.broker = self._make_broker()
         self.traffic = Traffic()
@@ -88,7 +122,12 @@ class GearmanServerFactory(Factory):
         """
         self.broker = self._make_broker(keeper, last_number)
 
-    def buildProtocol(self, addr: IAddress | None) -> GearmanServerProtocol:  # type: ignore[override]
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        why = self.admission.refuse(addr)
+        if not why and len(self.connections) >= self.admission.limit and not self._drop_silent():
+            why = self.admission.refuse_for_all(addr)
+        if why:
+            return Refusal(why)
         self.traffic.connections += 1
         return GearmanServerProtocol(self, self.traffic.connections)
 
@@ -113,10 +152,69 @@ class GearmanServerFactory(Factory):
         self._check_stopped()
         return stopping
 
+    def connected(self, connection: GearmanServerProtocol) -> None:
+        """A connection is there."""
+        self.connections[connection.number] = self.silent[connection.number] = connection
+        self.admission.entered(connection.transport.getPeer())
+
     def disconnected(self, connection: GearmanServerProtocol) -> None:
         """A connection is gone."""
         del self.connections[connection.number]
+        self.silent.pop(connection.number, None)
+        self.admission.left(connection.transport.getPeer())
         self._check_stopped()
+
+    # -- dropping connections -------------------------------------------------------------------
+
+    def _drop_silent(self) -> bool:
+        """Make room for a new connection: drop the one that has been silent for longest."""
+        for number, connection in self.silent.items():
+            if connection.age < SILENCE:
+                return False
+            del self.silent[number]
+            self._tell_silent.happened(number=number, host=connection.host)
+            connection.drop()
+            return True
+        return False
+
+    def note_unfinished(self, connection: GearmanServerProtocol) -> None:
+        """A connection is dropped because its TLS handshake took too long."""
+        self.dropped["handshake-timeout"] += 1
+        self._tell_unfinished.happened(
+            number=connection.number, host=connection.host, seconds=self.settings.handshake_timeout
+        )
+
+    def note_waiting(self, connection: GearmanServerProtocol, size: int) -> None:
+        """So many bytes more wait for a peer that does not read. If that is too much for the server, the
+        connections for which most waits are dropped."""
+        self._slow[connection.number] = connection
+        self.unsent += size
+        limit = self.settings.max_unsent_total
+        if size > 0 and limit and self.unsent > limit:
+            for slow in list(self._slow.values()):
+                slow.recount()
+            # Somewhat below, so that this walk is not made for each packet.
+            while self.unsent > limit * ENOUGH_ROOM and self._slow:
+                self.drop_slow_reader(max(self._slow.values(), key=_unsent), "max-unsent-total")
+
+    @property
+    def most_unsent(self) -> int:
+        """Bytes that wait for the one for whom most waits. This walks all that do not read."""
+        return max(map(_unsent, self._slow.values()), default=0)
+
+    def note_taken(self, connection: GearmanServerProtocol) -> None:
+        """Nothing waits for this peer any more."""
+        del self._slow[connection.number]
+        self.unsent -= connection.unsent
+
+    def drop_slow_reader(self, connection: GearmanServerProtocol, limit: str) -> None:
+        """Drop a connection for which more waits than `limit` allows."""
+        self.dropped[limit] += 1
+        self.traffic.dropped["slow reader"] += 1
+        self._tell_slow.happened(
+            number=connection.number, host=connection.host, unsent=connection.unsent, limit=limit
+        )
+        connection.drop()
 
     def _check_stopped(self) -> None:
         if self._stopping is None or self.connections:

@@ -8,10 +8,19 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.interfaces import IConsumer, IDelayedCall, IPushProducer, ITCPTransport, ITransport
+from twisted.internet.interfaces import (
+    IConsumer,
+    IDelayedCall,
+    IHandshakeListener,
+    IPushProducer,
+    ISSLTransport,
+    ITCPTransport,
+    ITransport,
+)
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -24,7 +33,7 @@ from txgearman.errors import BrokenStream, ProtocolError, Refused
 from txgearman.identity import identity_of
 from txgearman.server.commands import COMMANDS, error_packet
 from txgearman.server.guard import GUARDED_COMMANDS
-from txgearman.wire.codec import Decoder, frame, pack_header
+from txgearman.wire.codec import TOO_LARGE, Decoder, frame, pack_header
 from txgearman.wire.packets import (
     JOB_CREATED,
     NOOP,
@@ -44,16 +53,15 @@ LARGE_ANSWER: Final = 8 * 1024
 """Bytes from which an answer is handed to the transport at once, which then says when it has enough.
 One read of 64 KiB can hold five thousand requests; with smaller answers that is at most 44 MiB."""
 
-MAX_UNSENT: Final = 64 * 1024 * 1024
-"""Bytes that may wait for a peer that does not read, beside one packet, before its connection is
-ended. Redis ends its subscribers at 32 MiB."""
-
 CLOSE_LIMIT: Final = 5.0
 """Seconds that a peer has to take what is left for it when its connection is closed."""
 
 MAX_LATER: Final = 4096
 """Answers that may wait for the store, with those behind them, before a connection is read no more; it is
 again at half of that. Enough for one connection to fill a transaction."""
+
+LINES_AT_ONCE: Final = 500
+"""Lines of a list that are made and sent in one turn of the reactor: about a millisecond's work."""
 
 _NOOP: Final = frame(RESPONSE, NOOP, b"")
 _log = Logger()
@@ -78,6 +86,17 @@ class _Later:
         self.answer: bytes | None = None
 
 
+class _Listing(_Later):
+    """The place of a list that is sent piece by piece; its answer is empty when all `lines` were sent."""
+
+    __slots__ = ("due", "lines")
+
+    def __init__(self, lines: Iterator[bytes]) -> None:
+        super().__init__()
+        self.lines = lines
+        self.due = False
+
+
 def _is_loopback(host: str) -> bool:
     try:
         address = ip_address(host)
@@ -87,12 +106,13 @@ def _is_loopback(host: str) -> bool:
     return (mapped or address).is_loopback
 
 
-@implementer(IPushProducer)
+@implementer(IPushProducer, IHandshakeListener)
 class GearmanServerProtocol(Protocol):
     """A client, a worker and an administrator in one, as every Gearman connection may be.
 
     `number` tells the connections of a server apart; `client_id` is what the peer calls itself;
-    `exceptions` whether it wants WORK_EXCEPTION and not WORK_FAIL.
+    `exceptions` whether it wants WORK_EXCEPTION and not WORK_FAIL; `unsent` how many bytes wait because it
+    does not read, beside the 64 KiB that the transport takes.
     """
 
     factory: GearmanServerFactory
@@ -105,6 +125,7 @@ class GearmanServerProtocol(Protocol):
         # What gives the time of a read, where times are measured.
         self._clock = factory.measuring_clock
         self.number = number
+        self._since = factory.reactor.seconds()
         self.client_id = b"-"
         self.exceptions = factory.settings.exceptions
         self.client = Client(self)
@@ -127,7 +148,11 @@ class GearmanServerProtocol(Protocol):
         self._commands = COMMANDS if self.access is None else GUARDED_COMMANDS
         self._rights: Rights | None = None
         self._was_denied = False
-        self._unsent = 0
+        # Nothing whole has come yet.
+        self._silent = True
+        self._dropped = False
+        self._listing: _Listing | None = None
+        self.unsent = 0
         # What was read and is not handled yet, because the peer does not take its answers.
         self._unhandled: Iterator[tuple[int, list[Any]]] | None = None
         self._undecoded: deque[bytes] = deque()
@@ -136,6 +161,11 @@ class GearmanServerProtocol(Protocol):
     def host(self) -> str:
         """The peer's address, ``unix`` for a UNIX socket."""
         return getattr(self.transport.getPeer(), "host", "unix")
+
+    @property
+    def age(self) -> float:
+        """Seconds since the connection was made."""
+        return self.factory.reactor.seconds() - self._since
 
     @property
     def is_local(self) -> bool:
@@ -186,7 +216,11 @@ class GearmanServerProtocol(Protocol):
     # -- the transport's calls ------------------------------------------------------------------
 
     def connectionMade(self) -> None:
-        self.factory.connections[self.number] = self
+        self.factory.connected(self)
+        if ISSLTransport.providedBy(self.transport):
+            self._cut = self.factory.reactor.callLater(
+                self.factory.settings.handshake_timeout, self._drop_unfinished
+            )
         if ITCPTransport.providedBy(self.transport):
             self.factory.settings.keepalive.apply(self.transport)
         self.transport.registerProducer(self, True)
@@ -203,14 +237,39 @@ class GearmanServerProtocol(Protocol):
             if self.broker.now is None:
                 # Asked once for all that this turn of the reactor reads; the flush at its end forgets it.
                 self.broker.now = self._clock()
-        self._handle(self._decoder.feed(data))
+        packets = self._decoder.feed(data)
+        self._handle(self._first(packets) if self._silent else packets)
+
+    def handshakeCompleted(self) -> None:
+        """TLS is ready."""
+        if not self._closing:
+            self._keep()
+
+    def _keep(self) -> None:
+        """Do not cut the connection off when its time is over."""
+        if self._cut is not None and self._cut.active():
+            self._cut.cancel()
+        self._cut = None
+
+    def _drop_unfinished(self) -> None:
+        self.factory.note_unfinished(self)
+        self.drop()
+
+    def _first(self, packets: Iterator[tuple[int, list[Any]]]) -> Iterator[tuple[int, list[Any]]]:
+        """Note that the peer is one that says something."""
+        for packet in packets:
+            if self._silent:
+                self._silent = False
+                self.factory.silent.pop(self.number, None)
+            yield packet
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._lost = self._halted = True
         self._out.clear()
         self._later.clear()
-        if self._cut is not None and self._cut.active():
-            self._cut.cancel()
+        self._listing = None
+        self._settle()
+        self._keep()
         self.broker.leave_worker(self.worker)
         self.broker.leave_client(self.client)
         self.factory.disconnected(self)
@@ -221,12 +280,15 @@ class GearmanServerProtocol(Protocol):
     def pauseProducing(self) -> None:
         """The peer does not take its answers: ask it nothing, hear nothing more of it."""
         self._paused = self._halted = True
-        self._unsent = 0
         self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
         """The peer has taken all its answers."""
         self._paused = False
+        if self._listing is None:
+            self._settle()
+        else:
+            self._list_soon(self._listing)
         self._go_on()
 
     def _go_on(self) -> None:
@@ -262,6 +324,8 @@ class GearmanServerProtocol(Protocol):
         except BrokenStream as error:
             self._traffic.dropped["broken stream"] += 1
             self.complain(error)
+            if error.code == TOO_LARGE:
+                self.factory.dropped["max-packet"] += 1
             if error.code:
                 self.send_error(error.code, error.text)
             self.close()
@@ -293,7 +357,8 @@ class GearmanServerProtocol(Protocol):
         if self._lost:
             return
         if self._later:
-            self._later.append(data)
+            if self._listing is None or self._may_wait(len(data)):
+                self._later.append(data)
             return
         if not self._handling and not self._flush_due:
             self._flush_due = True
@@ -327,11 +392,8 @@ class GearmanServerProtocol(Protocol):
         if not out or self._lost:
             return
         self._out = []
-        if self._paused:
-            if self._unsent > MAX_UNSENT:
-                self._drop_slow_reader()
-                return
-            self._unsent += sum(map(len, out))
+        if self._paused and not self._may_wait(sum(map(len, out))):
+            return
         if self._out_large:
             self._out_large = False
             if self._clock is not None:
@@ -359,6 +421,8 @@ class GearmanServerProtocol(Protocol):
         later = self._later
         while later:
             first = later[0]
+            if first is self._listing:
+                self._list_soon(self._listing)
             answer = first if isinstance(first, bytes) else first.answer
             if answer is None:
                 break
@@ -372,19 +436,81 @@ class GearmanServerProtocol(Protocol):
         if self._closing:
             if not later and not self._lost:
                 self._close()
-        elif self._waiting and len(later) <= MAX_LATER // 2:
+        elif self._waiting and self._listing is None and len(later) <= MAX_LATER // 2:
             self._waiting = False
             # Not from here: the broker is in the middle of something.
             self.factory.reactor.callLater(0, self._go_on)
 
-    def _drop_slow_reader(self) -> None:
-        self._traffic.dropped["slow reader"] += 1
-        _log.warn(
-            "Connection {number} from {host} does not read: dropped with {unsent} bytes unsent",
-            number=self.number,
-            host=self.host,
-            unsent=self._unsent,
-        )
+    def send_list(self, lines: Iterator[bytes]) -> None:
+        """Send lines that end with the last of `lines`.
+
+        A long list goes piece by piece, as the peer takes it, while others are served. Whatever is for
+        this peer meanwhile waits, and so do its next requests. `lines` must not mind what happens to the
+        server between two of them.
+        """
+        first = list(islice(lines, LINES_AT_ONCE))
+        self.send(b"".join(first))
+        if len(first) == LINES_AT_ONCE and not self._lost:
+            self._listing = listing = _Listing(lines)
+            self._later.append(listing)
+            self._waiting = self._halted = True
+            self.transport.pauseProducing()
+            self._list_soon(listing)
+
+    def _list_soon(self, listing: _Listing) -> None:
+        """Send the next piece of a list, if all that is ahead of it was sent."""
+        if self._later[0] is listing and not listing.due and not self._paused:
+            listing.due = True
+            self.factory.reactor.callLater(0, self._list, listing)
+
+    def _list(self, listing: _Listing) -> None:
+        listing.due = False
+        if self._lost or self._paused:
+            return
+        self.flush()
+        piece = list(islice(listing.lines, LINES_AT_ONCE))
+        if piece:
+            direct.write(self.transport, b"".join(piece))
+        if len(piece) == LINES_AT_ONCE:
+            self._list_soon(listing)
+        else:
+            listing.answer = b""
+            self._listing = None
+            if not self._paused:
+                self._settle()
+            self._answer_later()
+
+    def _may_wait(self, size: int) -> bool:
+        """Note that so many bytes more wait for this peer; whether they may, or it was dropped."""
+        if self._dropped:
+            return False
+        if self.unsent > self.factory.settings.max_unsent:
+            self.recount()
+            if self.unsent > self.factory.settings.max_unsent:
+                self.factory.drop_slow_reader(self, "max-unsent")
+                return False
+        self.unsent += size
+        self.factory.note_waiting(self, size)
+        return not self._dropped
+
+    def recount(self) -> None:
+        """Look how much still waits: the peer may have taken some, though never all."""
+        kept = direct.kept(self.transport)
+        if kept is not None:
+            unsent = kept + sum(len(later) for later in self._later if isinstance(later, bytes))
+            self.factory.note_waiting(self, unsent - self.unsent)
+            self.unsent = unsent
+
+    def _settle(self) -> None:
+        """Nothing waits any more."""
+        if self.unsent:
+            self.factory.note_taken(self)
+            self.unsent = 0
+
+    def drop(self) -> None:
+        """End the connection at once, and send nothing more."""
+        self._dropped = True
+        self._settle()
         self.transport.abortConnection()
 
     def close(self) -> None:
@@ -395,6 +521,7 @@ class GearmanServerProtocol(Protocol):
         if self._closing or self._lost:
             return
         self._closing = self._halted = True
+        self._keep()
         self._cut = self.factory.reactor.callLater(CLOSE_LIMIT, self.transport.abortConnection)
         if not self._later:
             self._close()

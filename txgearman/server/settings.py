@@ -31,6 +31,16 @@ MOST_METRICS_FUNCTIONS: Final = 10_000
 SMALLEST_MAX_PACKET: Final = 1024
 _LARGEST_MAX_PACKET: Final = 0xFFFFFFFF
 
+MAX_UNSENT: Final = 64 * 1024 * 1024
+"""Bytes. Redis ends its subscribers at 32 MiB; here one result may have 64 already."""
+
+MAX_UNSENT_TOTAL: Final = 1024 * 1024 * 1024
+"""Bytes: as much as sixteen connections that take nothing at all."""
+
+FILES_KEPT: Final = 16
+"""Open files that are never left to connections of clients and workers: for the log, the store, what
+listens, the web side and the reactor."""
+
 
 def default_handle_prefix() -> str:
     """``H:`` and the name of this machine, as gearmand has it."""
@@ -215,6 +225,52 @@ class Settings:
     keepalive_count: int = option(
         0, "Lost probes that end a connection.", live=True, least=0, most=MAX_KEEPALIVE.count
     )
+    max_connections: int = option(
+        0,
+        "How many clients and workers may be connected. One more gets an ERROR and is closed, unless one "
+        "that has never sent anything can make room for it. 0 is what the limit of open files leaves room "
+        f"for: all but a tenth, and {FILES_KEPT} at least.",
+        least=0,
+    )
+    max_connections_per_address: int = option(
+        0,
+        "How many of them from one IPv4 address, or from one IPv6 network of 64 bits. 0 is no limit: behind "
+        "a proxy all have the same. Connections over UNIX sockets do not count.",
+        least=0,
+    )
+    handshake_timeout: float = option(
+        10.0, "Seconds that a TLS handshake may take. Then the connection is dropped.", least=0.1, most=3600
+    )
+    max_unsent: int = option(
+        MAX_UNSENT,
+        "Bytes that may wait for a peer that does not read, beside one packet and what the system's buffers "
+        "take. Then its connection is dropped. K, M and G may follow the number.",
+        kind=SIZE,
+        shown="``64M``",
+        least=1024,
+    )
+    max_unsent_total: int = option(
+        MAX_UNSENT_TOTAL,
+        "Bytes that may wait for all such peers together. Then those for whom most waits are dropped. 0 is "
+        "no limit.",
+        kind=SIZE,
+        shown="``1G``",
+        least=0,
+    )
+    max_jobs: int = option(
+        0,
+        "How many jobs there may be in all, running ones included. One more is refused with QUEUE_ERROR. "
+        "0 is no limit.",
+        least=0,
+    )
+    submit_rate: float = option(
+        0.0,
+        "How many new jobs a second each function takes, in the long run. One more is refused with "
+        "RATE_EXCEEDED. 0 is no limit. ``maxrate`` sets another for a function.",
+        kind=NUMBER,
+        least=0,
+    )
+    submit_burst: int = option(0, "How many of them at once. 0 is as many as the rate.", least=0)
     web: str | None = option(
         None,
         "Where the dashboard and the HTTP interface listen: a port, for this machine only, or a Twisted "
@@ -273,6 +329,9 @@ class Settings:
             round_robin=self.round_robin,
             functions=tuple((name.encode(), settings.rules) for name, settings in self.functions.items()),
             in_memory=self.store_ahead,
+            max_jobs=self.max_jobs,
+            submit_rate=self.submit_rate,
+            submit_burst=self.submit_burst,
         )
 
 

@@ -16,6 +16,9 @@ from txgearman.errors import BadPacket, BrokenStream
 from txgearman.wire.limits import HEADER_SIZE, MAX_LINE, MAX_PACKET
 from txgearman.wire.packets import BY_NUMBER, PACKETS, REQUEST, RESPONSE, TEXT, name_of
 
+TOO_LARGE: Final = b"ARGUMENT_TOO_LARGE"
+"""The code of the `BrokenStream` for a packet that exceeds the limit."""
+
 REFUSED: Final = -1
 """Stands for a packet's number where the packet is bad: its one field is the `BadPacket`."""
 
@@ -157,7 +160,7 @@ class Decoder:
             raise BrokenStream(b"", f"bad magic {magic!r}")
         if size > self._max_packet:
             raise BrokenStream(
-                b"ARGUMENT_TOO_LARGE",
+                TOO_LARGE,
                 f"{name_of(number)} of {size} bytes exceeds the limit of {self._max_packet}",
             )
 

@@ -1,0 +1,375 @@
+"""The limits on connections and on what waits for them, and the admin commands for all limits."""
+
+from __future__ import annotations
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.interfaces import IAddress, ISSLTransport
+from twisted.logger import capturedLogs
+from zope.interface import directlyProvides
+
+from tests.server.peers import HIGH_WATER, ServerTestCase, SocketlikeTransport, error, req, res
+from tests.server.test_flow import KIB, FlowTestCase
+from txgearman import direct
+from txgearman.server.admission import TELL_EVERY, files_for_connections, origin_of
+from txgearman.server.factory import SILENCE
+
+ADDRESS = "192.0.2.1"
+
+
+class TLSlikeTransport(SocketlikeTransport):
+    """Passes for a connection with TLS."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        directlyProvides(self, ISSLTransport)
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        pass
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        pass
+
+
+class Connecting(FlowTestCase):
+    """Connections of chosen addresses."""
+
+    def connect_from(self, host: str = ADDRESS, *, talks: bool = True) -> SocketlikeTransport:
+        transport = SocketlikeTransport(host)
+        transport.connect(self.factory.buildProtocol(transport.getPeer()))
+        if talks:
+            transport.receive(req(16, b"x"))
+            self.turn()
+        return transport
+
+    def assert_served(self, transport: SocketlikeTransport) -> None:
+        transport.taken()
+        transport.receive(req(16, b"there?"))
+        self.turn()
+        self.assertEqual(transport.taken(), res(17, b"there?"))
+
+    def assert_refused(self, text: bytes, host: str = ADDRESS) -> None:
+        transport = self.connect_from(host, talks=False)
+        self.assertEqual(transport.taken(), error(b"TOO_MANY_CONNECTIONS", text))
+        self.assertTrue(transport.disconnecting)
+
+
+class ConnectionsInAllTest(Connecting):
+    SETTINGS = {"max_connections": 3}
+    FULL = b"There are 3 connections, as many as may be"
+
+    def test_at_the_limit_and_one_past_it(self) -> None:
+        there = [self.connect_from() for _ in range(3)]
+        self.assert_refused(self.FULL)
+        self.assertEqual(len(self.factory.connections), 3)
+        for transport in there:
+            self.assert_served(transport)
+
+    def test_room_again_once_one_is_gone(self) -> None:
+        there = [self.connect_from() for _ in range(3)]
+        there[1].lose()
+        self.assert_served(self.connect_from())
+        self.assert_refused(self.FULL)
+
+    def test_the_log_says_so_now_and_then(self) -> None:
+        for _ in range(3):
+            self.connect_from()
+        with capturedLogs() as events:
+            for _ in range(100):
+                self.assert_refused(self.FULL)
+            self.clock.advance(TELL_EVERY)
+            self.assert_refused(self.FULL, "192.0.2.2")
+        said = "Connection from {} refused: there are 3 (max-connections); {} since the last such line"
+        self.assertEqual(
+            [event["log_format"].format(**event) for event in events],
+            [said.format("192.0.2.1", 1), said.format("192.0.2.2", 100)],
+        )
+        self.assertEqual(self.factory.admission.refused, 101)
+
+    def test_over_tls_it_is_only_cut(self) -> None:
+        for _ in range(3):
+            self.connect_from()
+        transport = TLSlikeTransport()
+        transport.connect(self.factory.buildProtocol(transport.getPeer()))
+        self.assertEqual((transport.aborted, transport.value()), (True, b""))
+
+    def test_the_default_leaves_files_for_others(self) -> None:
+        import resource
+
+        limits = {-1: 2**63 - 1, 10: 1, 20: 4, 40: 24, 1024: 922, 1048576: 943719}
+        for files, connections in limits.items():
+            self.patch(resource, "getrlimit", lambda _which, files=files: (files, -1))
+            self.assertEqual(files_for_connections(), connections)
+
+
+class SilentTest(Connecting):
+    """Connections that never say anything make room, and only then."""
+
+    SETTINGS = {"max_connections": 3}
+
+    def test_the_oldest_makes_room(self) -> None:
+        talking = self.connect_from()
+        silent = [self.connect_from(talks=False) for _ in range(2)]
+        self.clock.advance(SILENCE)
+        with capturedLogs() as events:
+            new = self.connect_from()
+        self.assertEqual([transport.aborted for transport in (talking, *silent)], [False, True, False])
+        self.assert_served(new)
+        (event,) = events
+        self.assertIn("has never sent anything", event["log_format"])
+
+    def test_half_a_packet_is_nothing(self) -> None:
+        half = self.connect_from(talks=False)
+        half.receive(req(16, b"xyz")[:14])
+        for _ in range(2):
+            self.connect_from()
+        self.clock.advance(SILENCE)
+        self.connect_from()
+        self.assertTrue(half.aborted)
+
+    def test_a_new_one_has_time_to_speak(self) -> None:
+        silent = [self.connect_from(talks=False) for _ in range(3)]
+        self.clock.advance(SILENCE - 0.1)
+        self.assert_refused(ConnectionsInAllTest.FULL)
+        self.assertEqual([transport.aborted for transport in silent], [False] * 3)
+
+    def test_each_makes_room_once(self) -> None:
+        silent = [self.connect_from(talks=False) for _ in range(3)]
+        self.clock.advance(SILENCE)
+        for _ in range(3):
+            self.assert_served(self.connect_from())
+        self.assertEqual([transport.aborted for transport in silent], [True] * 3)
+        self.assert_refused(ConnectionsInAllTest.FULL)
+
+    def test_idle_ones_stay_for_ever(self) -> None:
+        worker, client, silent = self.connect_from(), self.connect_from(), self.connect_from(talks=False)
+        worker.receive(req(1, b"f"), req(4))
+        client.receive(req(7, b"g", b"", b""))
+        self.clock.pump([86400.0] * 30)
+        for transport in (worker, client):
+            self.assert_served(transport)
+        self.assert_served(silent)  # so it has said something at last, and makes no room either
+        self.assert_refused(ConnectionsInAllTest.FULL)
+        self.assertFalse(worker.aborted or client.aborted or silent.aborted)
+
+
+class ByAddressTest(Connecting):
+    SETTINGS = {"max_connections_per_address": 2}
+    FULL = b"There are 2 connections of this address, as many as may be"
+
+    def test_at_the_limit_and_one_past_it(self) -> None:
+        first, _ = self.connect_from(), self.connect_from()
+        self.assert_refused(self.FULL)
+        self.assert_served(self.connect_from("192.0.2.2"))
+        first.lose()
+        self.assert_served(self.connect_from())
+        self.assert_refused(self.FULL)
+        self.assertEqual(self.factory.admission.refused_per_address, 2)
+
+    def test_who_is_counted_together(self) -> None:
+        def origin(host: str) -> str | None:
+            return origin_of(IPv6Address("TCP", host, 1))
+
+        self.assertEqual(origin_of(IPv4Address("TCP", "192.0.2.1", 1)), "192.0.2.1")
+        self.assertEqual(origin("::ffff:192.0.2.1"), "192.0.2.1")
+        self.assertEqual(origin("2001:db8:0:1::5"), "2001:db8:0:1::/64")
+        self.assertEqual(origin("2001:db8:0:1:ffff::"), "2001:db8:0:1::/64")
+        self.assertEqual(origin("fe80::1%eth0"), "fe80::/64")
+
+    def test_unix_sockets_are_not_counted(self) -> None:
+        address: IAddress
+        for address in (UNIXAddress(b"/run/socket"), UNIXAddress(None)):
+            self.assertIsNone(origin_of(address))
+
+    def test_nothing_is_kept_of_those_who_left(self) -> None:
+        for number in range(50):
+            self.connect_from(f"192.0.2.{number}").lose()
+        self.assertEqual(self.factory.admission._of, {})
+        self.assertEqual((self.factory.silent, self.factory.unsent), ({}, 0))
+
+
+class HandshakeTest(FlowTestCase):
+    """A TLS handshake that does not come to its end."""
+
+    SETTINGS = {"handshake_timeout": 7.0}
+
+    def connect_tls(self) -> SocketlikeTransport:
+        transport = TLSlikeTransport()
+        self.protocol = transport.connect(self.factory.buildProtocol(None))
+        return transport
+
+    def test_is_dropped(self) -> None:
+        transport = self.connect_tls()
+        self.clock.advance(6.9)
+        self.assertFalse(transport.aborted)
+        with capturedLogs() as events:
+            self.clock.advance(0.1)
+        self.assertTrue(transport.aborted)
+        self.assertIn("TLS was not agreed in 7 seconds", events[0]["log_format"].format(**events[0]))
+        self.assertEqual(self.factory.dropped, {"handshake-timeout": 1})
+
+    def test_one_that_comes_to_its_end_is_not(self) -> None:
+        transport = self.connect_tls()
+        self.clock.advance(6.9)
+        self.protocol.handshakeCompleted()
+        self.clock.advance(100)
+        self.assertFalse(transport.aborted)
+
+    def test_one_that_is_gone_leaves_nothing_behind(self) -> None:
+        self.connect_tls().lose()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_the_server_stops_meanwhile(self) -> None:
+        transport = self.connect_tls()
+        stopping = self.factory.stop()
+        self.protocol.handshakeCompleted()
+        self.clock.advance(100)
+        self.assertTrue(transport.aborted)
+        transport.lose()
+        self.successResultOf(stopping)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+
+class UnsentInAllTest(FlowTestCase):
+    """Many peers that do not read, each of them within its limit."""
+
+    LIMIT = 1024 * KIB
+    PART = 32 * KIB
+    SETTINGS = {"max_unsent_total": LIMIT}
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.worker = self.connect()
+        self.worker.receive(req(1, b"f"))
+        self.clients = []
+        for _ in range(4):
+            client = self.connect()
+            client.receive(req(7, b"f", b"", b"x"))
+            self.worker.receive(req(9))
+            self.clients.append(client)
+        self.turn()
+        self.worker.taken()
+
+    def send(self, place: int, size: int = PART) -> None:
+        self.worker.receive(req(28, b"H:test:%d" % (place + 1), bytes(size)))
+        self.turn()
+
+    def pause(self, place: int) -> None:
+        """Let the transport of a client pause, so that what follows waits."""
+        while self.clients[place].unsent <= HIGH_WATER:
+            self.send(place)
+
+    def test_the_one_for_whom_most_waits_is_dropped(self) -> None:
+        for place in range(3):
+            self.pause(place)
+        with capturedLogs() as events:
+            while not any(client.aborted for client in self.clients):
+                for place, parts in enumerate((2, 5, 3)):
+                    for _ in range(parts):
+                        self.send(place)
+        self.assertEqual([client.aborted for client in self.clients], [False, True, False, False])
+        self.assertIn("(max-unsent-total)", events[0]["log_format"].format(**events[0]))
+        self.assertLessEqual(self.factory.unsent, self.LIMIT)
+        self.send(3)
+        self.assertTrue(self.clients[3].taken())
+
+    def test_what_was_taken_does_not_count(self) -> None:
+        self.pause(0)
+        self.send(0, self.LIMIT // 2)
+        self.assertGreater(self.factory.unsent, self.LIMIT // 2)
+        self.clients[0].taken()
+        self.assertEqual(self.factory.unsent, 0)
+
+    def test_what_waited_for_one_that_is_gone_does_not_count(self) -> None:
+        self.pause(0)
+        self.send(0, self.LIMIT // 2)
+        self.clients[0].lose()
+        self.assertEqual(self.factory.unsent, 0)
+
+    def test_who_reads_slowly_is_not_dropped_for_what_it_has_taken(self) -> None:
+        self.pause(0)
+        self.send(0, self.LIMIT - 100 * KIB)
+        self.patch(direct, "kept", lambda transport: 50 * KIB)
+        self.send(0, 200 * KIB)
+        self.assertFalse(self.clients[0].aborted)
+        self.assertEqual(self.factory.unsent, 50 * KIB)
+
+
+class UnsentByConnectionTest(UnsentInAllTest):
+    """The same for one that has a limit of its own."""
+
+    SETTINGS = {"max_unsent": 200 * KIB}
+
+    test_the_one_for_whom_most_waits_is_dropped = None  # type: ignore[assignment]
+
+    def test_who_reads_slowly_is_not_dropped_for_what_it_has_taken(self) -> None:
+        self.pause(0)
+        self.patch(direct, "kept", lambda transport: 50 * KIB)
+        for _ in range(100):
+            self.send(0)
+        self.assertFalse(self.clients[0].aborted)
+        self.patch(direct, "kept", lambda transport: 201 * KIB)
+        for _ in range(10):
+            self.send(0)
+        self.assertTrue(self.clients[0].aborted)
+        self.assertEqual(self.factory.dropped, {"max-unsent": 1})
+
+
+class CommandsTest(ServerTestCase):
+    """``show limits``, ``show function limits`` and ``maxrate``."""
+
+    def test_show_limits(self) -> None:
+        gearman = self.serve(max_connections=9, max_connections_per_address=5, max_jobs=2, max_packet=2048)
+        client, admin = self.peer(gearman), self.peer(gearman)
+        client.ask(*[req(18, b"f", b"", b"")] * 3)
+        self.peer(gearman).ask(req(16, bytes(4000)))
+        self.assertEqual(
+            admin.ask(b"show limits\n"),
+            b"max-connections\t9\t2\t0\n"
+            b"max-connections-per-address\t5\t2\t0\n"
+            b"handshake-timeout\t10\t0\t0\n"
+            b"max-packet\t2048\t0\t1\n"
+            b"max-unsent\t67108864\t0\t0\n"
+            b"max-unsent-total\t1073741824\t0\t0\n"
+            b"max-jobs\t2\t2\t1\n"
+            b".\n",
+        )
+
+    def test_no_limit_is_shown_as_0(self) -> None:
+        shown = self.peer().ask(b"SHOW LIMITS\r\n")
+        self.assertIn(b"max-connections-per-address\t0\t1\t0\n", shown)
+        self.assertIn(b"max-jobs\t0\t0\t0\n", shown)
+
+    def test_refused_jobs_say_by_which_limit(self) -> None:
+        peer = self.peer(self.serve(max_jobs=1))
+        created = res(8, b"H:test:1")
+        refused = error(b"QUEUE_ERROR", b"Server has its limit of 1 jobs")
+        self.assertEqual(peer.ask(*[req(18, b"f", b"", b"")] * 2), created + refused)
+
+    def test_the_rate_of_the_settings(self) -> None:
+        peer = self.peer(self.serve(submit_rate=0.5, submit_burst=2))
+        heard = peer.ask(*[req(18, b"f", b"", b"")] * 3)
+        self.assertTrue(
+            heard.endswith(error(b"RATE_EXCEEDED", b"Function takes at most 0.5 new jobs a second")), heard
+        )
+
+    def test_maxrate(self) -> None:
+        peer = self.peer()
+        self.assertEqual(peer.ask(b"maxrate f 0.5 2\n", b"maxqueue g 3\n"), b"OK\r\nOK\r\n")
+        peer.ask(*[req(18, b"f", b"", b"")] * 5)
+        shown = b"f\t0\t0\t0\t0.5\t2\t3\ng\t3\t3\t3\t0\t0\t0\n.\n"
+        self.assertEqual(peer.ask(b"show function limits\n"), shown)
+        self.gearman.turn(4)
+        self.assertEqual(peer.ask(req(18, b"f", b"", b"")), res(8, b"H:test:3"))
+        self.assertEqual(peer.ask(b"maxrate f\n"), b"OK\r\n")
+        self.assertEqual(peer.ask(*[req(18, b"f", b"", b"")] * 100).count(b"\0RES\0\0\0\x08"), 100)
+
+    def test_maxrate_of_what_is_no_rate(self) -> None:
+        peer = self.peer()
+        for words in (b"x", b"-1", b"nan", b"inf", b"1 x", b"1 -1", b"1e99", b"1 1.5", b"1 99999999999"):
+            self.assertTrue(peer.ask(b"maxrate f %b\n" % words).startswith(b"ERR INVALID_ARGUMENTS"), words)
+        self.assertTrue(peer.ask(b"maxrate\n").startswith(b"ERR INVALID_ARGUMENTS"))
+        self.assertEqual(peer.ask(b"show function limits\n"), b".\n")
+
+    def test_names_cannot_forge_lines(self) -> None:
+        self.gearman.server.broker.set_rate(b"a\nmax\t1", 1.0)
+        self.assertEqual(self.peer().ask(b"show function limits\n"), b"a\\nmax\\t1\t0\t0\t0\t1\t1\t0\n.\n")

@@ -1,0 +1,143 @@
+"""Which connections are let in: how many there may be, in all and of one address. No I/O but telling one
+that it is refused.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable
+from ipaddress import IPv6Address, IPv6Network, ip_address
+from typing import Final
+
+from twisted.internet.interfaces import IAddress, ISSLTransport
+from twisted.internet.protocol import Protocol
+from twisted.logger import Logger, LogLevel
+
+from txgearman.server.settings import FILES_KEPT
+from txgearman.wire.codec import frame
+from txgearman.wire.packets import ERROR, RESPONSE
+
+TELL_EVERY: Final = 10.0
+"""Seconds between two lines in the log about connections refused for the same reason."""
+
+_log = Logger()
+
+
+def files_for_connections() -> int:
+    """How many connections the limit of open files leaves room for."""
+    try:
+        import resource
+    except ImportError:  # not on Windows, which has no such limit
+        return sys.maxsize
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY:
+        return sys.maxsize
+    return int(max(1, files - max(FILES_KEPT, files // 10)))
+
+
+def origin_of(address: IAddress | None) -> str | None:
+    """Whose connections are counted together: those of an IPv4 address, or of an IPv6 network of 64 bits,
+    which is what one customer gets. None for what has no address, such as a UNIX socket."""
+    host = getattr(address, "host", None)
+    if not isinstance(host, str) or ":" not in host:
+        return host
+    try:
+        ip = ip_address(host)
+    except ValueError:
+        return host
+    if not isinstance(ip, IPv6Address):
+        return host
+    return str(ip.ipv4_mapped or IPv6Network((int(ip) >> 64 << 64, 64)))
+
+
+class Seldom:
+    """Logs that something happened, and how often, at most once in `TELL_EVERY` seconds.
+
+    `clock` gives monotonic seconds.
+    """
+
+    def __init__(self, level: LogLevel, text: str, clock: Callable[[], float]) -> None:
+        self._level = level
+        self._text = text + "; {count} since the last such line"
+        self._clock = clock
+        self._told: float | None = None
+        self._count = 0
+
+    def happened(self, **fields: object) -> None:
+        """It happened once more; `fields` are those of the text."""
+        self._count += 1
+        now = self._clock()
+        if self._told is None or now - self._told >= TELL_EVERY:
+            _log.emit(self._level, self._text, count=self._count, **fields)
+            self._told, self._count = now, 0
+
+
+class Admission:
+    """Counts connections, and says who must stay outside.
+
+    `limit` is for all connections, `limit_per_address` for those of one address; 0 is no limit.
+    `refused` and `refused_per_address` count those that met them.
+    """
+
+    def __init__(self, limit: int, limit_per_address: int, clock: Callable[[], float]) -> None:
+        self.limit = limit or sys.maxsize
+        self.limit_per_address = limit_per_address or sys.maxsize
+        self.refused = 0
+        self.refused_per_address = 0
+        self._of: Counter[str] = Counter()
+        refused = "Connection from {host} refused: there are {limit} "
+        self._tell_refused = Seldom(LogLevel.warn, refused + "(max-connections)", clock)
+        self._tell_refused_per_address = Seldom(
+            LogLevel.warn, refused + "of its address (max-connections-per-address)", clock
+        )
+
+    def refuse(self, address: IAddress | None) -> str:
+        """Why a connection of this address must stay outside although there is room; empty if it need not."""
+        origin = origin_of(address)
+        if origin is None or self._of[origin] < self.limit_per_address:
+            return ""
+        self.refused_per_address += 1
+        self._tell_refused_per_address.happened(host=origin, limit=self.limit_per_address)
+        return f"There are {self.limit_per_address} connections of this address, as many as may be"
+
+    def refuse_for_all(self, address: IAddress | None) -> str:
+        """What to say to one for which there is no room."""
+        self.refused += 1
+        self._tell_refused.happened(host=getattr(address, "host", "unix"), limit=self.limit)
+        return f"There are {self.limit} connections, as many as may be"
+
+    def entered(self, address: IAddress | None) -> None:
+        """There is one connection more of this address."""
+        origin = origin_of(address)
+        if origin is not None:
+            self._of[origin] += 1
+
+    def left(self, address: IAddress | None) -> None:
+        """There is one less."""
+        origin = origin_of(address)
+        if origin is not None:
+            self._of[origin] -= 1
+            if not self._of[origin]:
+                del self._of[origin]
+
+    @property
+    def most_of_an_address(self) -> int:
+        """How many connections the address has that has most. This walks all addresses."""
+        return max(self._of.values(), default=0)
+
+
+class Refusal(Protocol):
+    """A connection that is told why it is refused, and ended."""
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+
+    def connectionMade(self) -> None:
+        assert self.transport is not None
+        if ISSLTransport.providedBy(self.transport):
+            # It would take a whole handshake to tell it.
+            self.transport.abortConnection()
+            return
+        self.transport.write(frame(RESPONSE, ERROR, b"TOO_MANY_CONNECTIONS\0" + self._why.encode()))
+        self.transport.loseConnection()
