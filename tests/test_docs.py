@@ -500,6 +500,7 @@ class Tables(SynchronousTestCase):
         codes |= {refusal.code.decode() for refusal in (errors.QueueFull, errors.JobNotFound)}
         codes |= {refusal.code.decode() for refusal in (errors.ArgumentTooLarge, errors.InvalidArgument)}
         codes.add(errors.AccessDenied.code.decode())
+        codes |= {refusal.code.decode() for refusal in (errors.RateExceeded, errors.ShuttingDown)}
         self.assertEqual(shown, codes)
 
     def test_options(self) -> None:
@@ -552,7 +553,8 @@ class Tables(SynchronousTestCase):
         shown = [literal(row[0]) for row in table("server.rst", "Command")]
         self.assertEqual({command.split()[0] for command in shown}, known)
         for command in shown:
-            answer = Peer(gearman).send(command.encode() + b"\n")
+            sent = command.replace(" RATE", " 2.5").replace(" BURST", " 10")
+            answer = Peer(gearman).send(sent.encode() + b"\n")
             self.assertNotIn("UNKNOWN_COMMAND", answer)
             self.assertNotIn("INVALID_ARGUMENTS", answer)
 

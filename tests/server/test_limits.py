@@ -205,7 +205,7 @@ class HandshakeTest(FlowTestCase):
             self.clock.advance(0.1)
         self.assertTrue(transport.aborted)
         self.assertIn("TLS was not agreed in 7 seconds", events[0]["log_format"].format(**events[0]))
-        self.assertEqual(self.factory.dropped, {"handshake-timeout": 1})
+        self.assertEqual(self.factory.traffic.dropped, {"handshake-timeout": 1})
 
     def test_one_that_comes_to_its_end_is_not(self) -> None:
         transport = self.connect_tls()
@@ -311,7 +311,7 @@ class UnsentByConnectionTest(UnsentInAllTest):
         for _ in range(10):
             self.send(0)
         self.assertTrue(self.clients[0].aborted)
-        self.assertEqual(self.factory.dropped, {"max-unsent": 1})
+        self.assertEqual(self.factory.traffic.dropped, {"max-unsent": 1})
 
 
 class CommandsTest(ServerTestCase):

@@ -213,7 +213,7 @@ def _show_unique_jobs(peer: Peer) -> Iterator[bytes]:
 def _show_limits(peer: Peer) -> Iterator[bytes]:
     """Each limit of the server: what it is, how much of it is used, and how often it said no."""
     factory, settings, broker = peer.factory, peer.factory.settings, peer.broker
-    admission, dropped = factory.admission, factory.dropped
+    admission, dropped = factory.admission, factory.traffic.dropped
     rows: list[tuple[bytes, float, int, int]] = [
         (b"max-connections", admission.limit, len(factory.connections), admission.refused),
         (

@@ -21,6 +21,9 @@ from txgearman.wire.packets import ERROR, RESPONSE
 TELL_EVERY: Final = 10.0
 """Seconds between two lines in the log about connections refused for the same reason."""
 
+TOO_MANY: Final = b"TOO_MANY_CONNECTIONS"
+"""The code of the ERROR for a connection that is refused."""
+
 _log = Logger()
 
 
@@ -76,13 +79,13 @@ class Seldom:
 class Admission:
     """Counts connections, and says who must stay outside.
 
-    `limit` is for all connections, `limit_per_address` for those of one address; 0 is no limit.
-    `refused` and `refused_per_address` count those that met them.
+    `limit` is for all connections, `limit_per_address` for those of one address; `sys.maxsize` is no limit.
+    `refused` and `refused_per_address` count those that met them. `clock` gives monotonic seconds.
     """
 
-    def __init__(self, limit: int, limit_per_address: int, clock: Callable[[], float]) -> None:
-        self.limit = limit or sys.maxsize
-        self.limit_per_address = limit_per_address or sys.maxsize
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.limit = sys.maxsize
+        self.limit_per_address = sys.maxsize
         self.refused = 0
         self.refused_per_address = 0
         self._of: Counter[str] = Counter()
@@ -139,5 +142,5 @@ class Refusal(Protocol):
             # It would take a whole handshake to tell it.
             self.transport.abortConnection()
             return
-        self.transport.write(frame(RESPONSE, ERROR, b"TOO_MANY_CONNECTIONS\0" + self._why.encode()))
+        self.transport.write(frame(RESPONSE, ERROR, b"%b\0%b" % (TOO_MANY, self._why.encode())))
         self.transport.loseConnection()

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import sys
 import time
-from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
@@ -49,8 +49,7 @@ class GearmanServerFactory(Factory):
     they are not.
 
     `admission` says who may connect; `silent` are the connections that have never sent anything whole, the
-    oldest first; `unsent` is how many bytes wait for peers that do not read. `dropped` counts the connections
-    that were ended for a limit, by the name of its option.
+    oldest first; `unsent` is how many bytes wait for peers that do not read.
     """
 
     noisy = False
@@ -65,14 +64,10 @@ class GearmanServerFactory(Factory):
         self.settings = Settings() if settings is None else settings
         self.connections: dict[int, GearmanServerProtocol] = {}
         self.reactor = reactor
-        self.admission = Admission(
-            self.settings.max_connections or files_for_connections(),
-            self.settings.max_connections_per_address,
-            reactor.seconds,
-        )
+        self.admission = Admission(reactor.seconds)
+        self._limit_connections()
         self.silent: dict[int, GearmanServerProtocol] = {}
         self.unsent = 0
-        self.dropped: Counter[str] = Counter()
         self._slow: dict[int, GearmanServerProtocol] = {}
         self._tell_silent, self._tell_slow, self._tell_unfinished = (
             Seldom(LogLevel.warn, text, reactor.seconds)
@@ -103,6 +98,7 @@ class GearmanServerFactory(Factory):
         if before.access != settings.access:
             for connection in list(self.connections.values()):
                 connection.access_changed()
+        self._limit_connections()
 
     def _make_broker(self, keeper: Keeper | None = None, last_number: int = 0) -> Broker:
         return Broker(
@@ -121,6 +117,10 @@ class GearmanServerFactory(Factory):
         To be called ahead of the first connection.
         """
         self.broker = self._make_broker(keeper, last_number)
+
+    def _limit_connections(self) -> None:
+        self.admission.limit = self.settings.max_connections or files_for_connections()
+        self.admission.limit_per_address = self.settings.max_connections_per_address or sys.maxsize
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         why = self.admission.refuse(addr)
@@ -172,6 +172,7 @@ class GearmanServerFactory(Factory):
             if connection.age < SILENCE:
                 return False
             del self.silent[number]
+            self.traffic.dropped["silent"] += 1
             self._tell_silent.happened(number=number, host=connection.host)
             connection.drop()
             return True
@@ -179,7 +180,7 @@ class GearmanServerFactory(Factory):
 
     def note_unfinished(self, connection: GearmanServerProtocol) -> None:
         """A connection is dropped because its TLS handshake took too long."""
-        self.dropped["handshake-timeout"] += 1
+        self.traffic.dropped["handshake-timeout"] += 1
         self._tell_unfinished.happened(
             number=connection.number, host=connection.host, seconds=self.settings.handshake_timeout
         )
@@ -190,7 +191,7 @@ class GearmanServerFactory(Factory):
         self._slow[connection.number] = connection
         self.unsent += size
         limit = self.settings.max_unsent_total
-        if size > 0 and limit and self.unsent > limit:
+        if limit and self.unsent > limit:
             for slow in list(self._slow.values()):
                 slow.recount()
             # Somewhat below, so that this walk is not made for each packet.
@@ -204,13 +205,12 @@ class GearmanServerFactory(Factory):
 
     def note_taken(self, connection: GearmanServerProtocol) -> None:
         """Nothing waits for this peer any more."""
-        del self._slow[connection.number]
+        self._slow.pop(connection.number, None)
         self.unsent -= connection.unsent
 
     def drop_slow_reader(self, connection: GearmanServerProtocol, limit: str) -> None:
         """Drop a connection for which more waits than `limit` allows."""
-        self.dropped[limit] += 1
-        self.traffic.dropped["slow reader"] += 1
+        self.traffic.dropped[limit] += 1
         self._tell_slow.happened(
             number=connection.number, host=connection.host, unsent=connection.unsent, limit=limit
         )

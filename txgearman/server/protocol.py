@@ -322,10 +322,8 @@ class GearmanServerProtocol(Protocol):
                     self._unhandled = packets
                     break
         except BrokenStream as error:
-            self._traffic.dropped["broken stream"] += 1
+            self._traffic.dropped["max-packet" if error.code == TOO_LARGE else "broken stream"] += 1
             self.complain(error)
-            if error.code == TOO_LARGE:
-                self.factory.dropped["max-packet"] += 1
             if error.code:
                 self.send_error(error.code, error.text)
             self.close()
@@ -498,14 +496,13 @@ class GearmanServerProtocol(Protocol):
         kept = direct.kept(self.transport)
         if kept is not None:
             unsent = kept + sum(len(later) for later in self._later if isinstance(later, bytes))
-            self.factory.note_waiting(self, unsent - self.unsent)
+            self.factory.unsent += unsent - self.unsent
             self.unsent = unsent
 
     def _settle(self) -> None:
         """Nothing waits any more."""
-        if self.unsent:
-            self.factory.note_taken(self)
-            self.unsent = 0
+        self.factory.note_taken(self)
+        self.unsent = 0
 
     def drop(self) -> None:
         """End the connection at once, and send nothing more."""

@@ -230,16 +230,22 @@ class Settings:
         "How many clients and workers may be connected. One more gets an ERROR and is closed, unless one "
         "that has never sent anything can make room for it. 0 is what the limit of open files leaves room "
         f"for: all but a tenth, and {FILES_KEPT} at least.",
+        live=True,
         least=0,
     )
     max_connections_per_address: int = option(
         0,
         "How many of them from one IPv4 address, or from one IPv6 network of 64 bits. 0 is no limit: behind "
         "a proxy all have the same. Connections over UNIX sockets do not count.",
+        live=True,
         least=0,
     )
     handshake_timeout: float = option(
-        10.0, "Seconds that a TLS handshake may take. Then the connection is dropped.", least=0.1, most=3600
+        10.0,
+        "Seconds that a TLS handshake may take. Then the connection is dropped.",
+        live=True,
+        least=0.1,
+        most=3600,
     )
     max_unsent: int = option(
         MAX_UNSENT,
@@ -247,6 +253,7 @@ class Settings:
         "take. Then its connection is dropped. K, M and G may follow the number.",
         kind=SIZE,
         shown="``64M``",
+        live=True,
         least=1024,
     )
     max_unsent_total: int = option(
@@ -255,12 +262,14 @@ class Settings:
         "no limit.",
         kind=SIZE,
         shown="``1G``",
+        live=True,
         least=0,
     )
     max_jobs: int = option(
         0,
         "How many jobs there may be in all, running ones included. One more is refused with QUEUE_ERROR. "
         "0 is no limit.",
+        live=True,
         least=0,
     )
     submit_rate: float = option(
@@ -268,9 +277,10 @@ class Settings:
         "How many new jobs a second each function takes, in the long run. One more is refused with "
         "RATE_EXCEEDED. 0 is no limit. ``maxrate`` sets another for a function.",
         kind=NUMBER,
+        live=True,
         least=0,
     )
-    submit_burst: int = option(0, "How many of them at once. 0 is as many as the rate.", least=0)
+    submit_burst: int = option(0, "How many of them at once. 0 is as many as the rate.", live=True, least=0)
     web: str | None = option(
         None,
         "Where the dashboard and the HTTP interface listen: a port, for this machine only, or a Twisted "

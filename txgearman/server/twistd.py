@@ -198,8 +198,9 @@ def makeService(options: Options) -> IService:
         with suppress(ReactorNotRunning):
             reactor.stop()
 
-    server = make_service(options.settings, reactor=reactor, on_shutdown=stop_reactor)
+    # First: how many connections may come follows from it.
     _raise_file_limit(options.process.file_descriptors)
+    server = make_service(options.settings, reactor=reactor, on_shutdown=stop_reactor)
     tune_collector()
     MemoryService(lambda: server.factory.broker.total, reactor).setServiceParent(server)
     _Signals(server, options, reactor).setServiceParent(server)
