@@ -1,11 +1,15 @@
-"""What the tests share: running on the real reactor under pytest and trial alike, and finding programs."""
+"""What the tests share: running on the real reactor under pytest and trial alike, programs, examples."""
 
 from __future__ import annotations
 
 import functools
 import shutil
+import sys
 import unittest
 from collections.abc import Callable, Coroutine
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -33,6 +37,20 @@ def on_reactor(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., 
         return deferred if block_on is None else block_on(deferred)
 
     return run
+
+
+def load(path: Path) -> ModuleType:
+    """The module in the file `path`, made anew. Its folder can be imported from meanwhile."""
+    spec = spec_from_file_location(f"documented_{path.stem}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    sys.path.insert(0, str(path.parent))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
 
 
 def needs_program(*names: str) -> Callable[[Any], Any]:

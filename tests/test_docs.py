@@ -12,12 +12,10 @@ import io
 import os
 import re
 import shlex
-import sys
 import tempfile
 import unittest
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
-from importlib.util import module_from_spec, spec_from_file_location
 from ipaddress import ip_address
 from pathlib import Path
 from types import ModuleType
@@ -33,7 +31,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 import txgearman
 from benchmarks.workloads import LIBRARY_WORKLOADS, WORKLOADS
-from tests.support import on_reactor
+from tests.support import load, on_reactor
 from txgearman import Client, errors
 from txgearman.access import Identity, Right
 from txgearman.server import GearmanService, Settings, admin, twistd
@@ -61,20 +59,6 @@ ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 EXAMPLES = DOCS / "examples"
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.glob("*.rst")])
-
-
-def load(path: Path) -> ModuleType:
-    """The module in the file `path`, made anew. Its folder can be imported from meanwhile."""
-    spec = spec_from_file_location(f"documented_{path.stem}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    sys.path.insert(0, str(path.parent))
-    try:
-        spec.loader.exec_module(module)
-    finally:
-        sys.path.remove(str(path.parent))
-    return module
 
 
 def example(name: str) -> ModuleType:

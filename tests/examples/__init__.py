@@ -1,0 +1,1 @@
+"""Tests of the programs in examples/ that are not documented beside other pages' tests."""
