@@ -63,7 +63,7 @@ class GearmanService(MultiService):
         self.settings = settings
         self.saver: Saver | None = None
         if store is None and settings.store is not None:
-            from txgearman.store import open_store
+            from txgearman.store.urls import open_store
 
             store = open_store(settings.store)
         self._store = store
@@ -233,7 +233,7 @@ def make_service(
     `settings` default to `Settings`, `reactor` to the installed one. `on_shutdown` is called when an
     administrator says ``shutdown``; by default that stops this service alone. `store`
     is where background jobs are kept, in place of what `Settings.store` says. Raises `ValueError` for an
-    endpoint description or store that cannot be understood.
+    endpoint description that cannot be understood, and `StoreError` for such a store.
     """
     if reactor is None:
         from twisted.internet import reactor

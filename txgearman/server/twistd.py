@@ -9,17 +9,19 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any, Final, TypeVar
 
-from twisted.application.service import IService, Service
+from twisted.application.service import IService, MultiService, Service
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python.usage import Options as TwistedOptions
 from twisted.python.usage import UsageError
 
+from txgearman.errors import StoreError
 from txgearman.server.configuration import Configuration, ConfigurationError, read_configuration
 from txgearman.server.memory import MemoryService, tune_collector
 from txgearman.server.options import PATH, Option, option, options_of, with_live
 from txgearman.server.service import GearmanService, check_endpoint, make_service
 from txgearman.server.settings import ProcessSettings, Settings
+from txgearman.store.urls import open_store
 from txgearman.version import VERSION
 
 _log = Logger()
@@ -84,7 +86,10 @@ class Options(TwistedOptions):
             self.settings, self.process = self.read()
             for description in self.settings.endpoints:
                 check_endpoint(reactor, description)
-        except ConfigurationError as error:
+            if self.settings.store is not None:
+                # Connects to nothing yet.
+                open_store(self.settings.store)
+        except (ConfigurationError, StoreError) as error:
             # Without all the help that twistd puts ahead of a UsageError.
             raise SystemExit(str(error)) from None
         except ValueError as error:
@@ -129,6 +134,16 @@ for _each in OPTIONS:
 def _make(settings: type[T], said: dict[str, Any]) -> T:
     """The settings with what was said of them, and defaults for the rest."""
     return settings(**{each.attribute: said[each.name] for each in options_of(settings) if each.name in said})
+
+
+class _Program(MultiService):
+    """A server that cannot have its store ends the program with one line, and not with a traceback."""
+
+    def startService(self) -> None:
+        try:
+            super().startService()
+        except StoreError as error:
+            raise SystemExit(f"The store cannot be used: {error}") from None
 
 
 class _Signals(Service):
@@ -204,4 +219,6 @@ def makeService(options: Options) -> IService:
     tune_collector()
     MemoryService(lambda: server.factory.broker.total, reactor).setServiceParent(server)
     _Signals(server, options, reactor).setServiceParent(server)
-    return server
+    program = _Program()
+    server.setServiceParent(program)
+    return program
