@@ -95,8 +95,9 @@ class ListStore:
                 return job
         return None
 
-    def renew(self) -> None:
+    def renew(self) -> bool:
         self._check()
+        return False
 
     def adopt(self, limit: int, place: int) -> list[SavedJob]:
         return []
@@ -131,6 +132,35 @@ class Thread:
     def run_all(self) -> None:
         while self.calls:
             self.run()
+
+
+class SharedStore(ListStore):
+    """One that others share: `orphans` are jobs whose server is gone, `renewals` counts the lease's."""
+
+    shared = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.orphans: list[SavedJob] = []
+        self.renewals = 0
+
+    def open(self, name: str, lease: float) -> int:
+        start = super().open(name, lease)
+        self.orphans += self.jobs.values()
+        self.jobs.clear()
+        return start
+
+    def renew(self) -> bool:
+        super().renew()
+        self.renewals += 1
+        return bool(self.orphans)
+
+    def adopt(self, limit: int, place: int) -> list[SavedJob]:
+        self._check()
+        adopted, self.orphans = self.orphans[:limit], self.orphans[limit:]
+        adopted = [job._replace(place=place + index) for index, job in enumerate(adopted)]
+        self.jobs.update((job.number, job) for job in adopted)
+        return adopted
 
 
 UNAVAILABLE = StoreUnavailable("the disk is full")

@@ -76,6 +76,7 @@ _LOST: Final = int(Ending.LOST)
 _CANCELLED: Final = int(Ending.CANCELLED)
 _ABANDONED: Final = int(Ending.ABANDONED)
 _NOT_SAVED: Final = int(Ending.NOT_SAVED)
+_ADOPTED: Final = int(Ending.ADOPTED)
 
 
 class Broker:
@@ -125,6 +126,9 @@ class Broker:
         self._total = 0
         # Jobs in backlogs.
         self._away = 0
+        # Until when jobs may be given to workers, and whether that has passed.
+        self._until: float | None = None
+        self._held_back = False
         # At how many jobs new ones are refused: with 0, while draining, all are.
         self._refuse_at = policy.max_jobs or sys.maxsize
         self._refused = 0
@@ -378,6 +382,39 @@ class Broker:
 
         self._seek(handle, found)
 
+    def hold_until(self, when: float) -> None:
+        """Give jobs to workers until `when`, by the monotonic clock, and then no more until this says a later
+        time: as long as it is certain that the jobs are this server's. This may walk all functions."""
+        self._until = when
+        if when <= self._clock():
+            self._hold_back()
+        elif self._held_back:
+            self._held_back = False
+            for function in self._functions.values():
+                if function.blocked and not function.paused:
+                    self._unblock(function)
+
+    def reserve(self, numbers: int) -> int:
+        """The first of so many consecutive numbers that no handle will have."""
+        return self._handles.skip(numbers)
+
+    def disown(self, last_number: int) -> None:
+        """The saved jobs are another server's now: forget them, and number handles from behind `last_number`.
+
+        A worker that has one goes on with it, as nothing can stop it, and clients that wait for it get the
+        result; if it loses the job nobody here gets it. Clients of those that wait are told that they failed.
+        """
+        for function in self._functions.values():
+            if function.backlog is not None:
+                for priority in range(PRIORITIES):
+                    self._lose_backlog(function, function.backlog, priority)
+        for handle, job in self._handles:
+            if job.saved and handle == job.handle and job.state is not _GONE:
+                job.saved = job.background = False
+                if job.state is not _RUNNING:
+                    self._give_up(job, _ADOPTED)
+        self._handles.skip_to(last_number)
+
     def stop_keeping(self) -> None:
         """What happens from now on is not told to the keeper: this server ends, and its saved jobs stay as
         they are for the next one."""
@@ -417,6 +454,8 @@ class Broker:
 
     def grab(self, worker: Worker) -> Job | None:
         """Give the worker the job that is next for it, if there is one."""
+        if self._until is not None and self._clock() >= self._until:
+            self._hold_back()
         ability_set = worker.ability_set
         if ability_set is None:
             ability_set = self._join_set(worker)
@@ -522,6 +561,8 @@ class Broker:
             function = Function(name, self._levels, self._policy.rules_for(name), self._meters.new())
             self._functions[name] = function
             function.limit_by_server(self._refuse_at != sys.maxsize)
+            if self._held_back:
+                function.block()
         return function
 
     def drop_function(self, name: bytes) -> None:
@@ -625,17 +666,10 @@ class Broker:
         function = self._find_function(name)
         if not self._refuse_at:
             raise ShuttingDown
-        if not function.paused:
+        function.paused = False
+        if self._held_back:
             return
-        function.resume()
-        for level, unready in enumerate(function.unready):
-            for ability_set in unready:
-                ability_set.list_ready(level, function)
-            unready.clear()
-        for _ in range(sum(function.waiting)):
-            if not function.resting:
-                break
-            self._wake(function)
+        self._unblock(function)
 
     def quiet(self, worker: Worker, quiet: bool = True) -> None:
         """Give the worker no more jobs, or again some. Those that it has stay with it."""
@@ -909,6 +943,25 @@ class Broker:
             keeper.save(job)
         job.saving.append((client, client.end.saving()))
 
+    def _hold_back(self) -> None:
+        """Give no job to a worker."""
+        if not self._held_back:
+            self._held_back = True
+            for function in self._functions.values():
+                function.block()
+
+    def _unblock(self, function: Function) -> None:
+        """Let workers have a function's jobs again, and wake as many as there are jobs for."""
+        function.unblock()
+        for level, unready in enumerate(function.unready):
+            for ability_set in unready:
+                ability_set.list_ready(level, function)
+            unready.clear()
+        for _ in range(sum(function.waiting)):
+            if not function.resting:
+                break
+            self._wake(function)
+
     def _is_deep(self, function: Function, priority: int, place: int) -> bool:
         """Whether a job that comes now, with this place, is to be kept by the keeper alone."""
         backlog = function.backlog
@@ -948,7 +1001,7 @@ class Broker:
         """The jobs of a backlog are not ours any more."""
         jobs, backlog.jobs[priority] = backlog.jobs[priority], 0
         function.ended += jobs
-        function.uncompleted[_LOST] += jobs
+        function.uncompleted[_ADOPTED] += jobs
         self._away -= jobs
         self._total -= jobs
 
@@ -1059,7 +1112,7 @@ class Broker:
         function.push(job)
         level = self._level_of[job.priority]
         unready = function.unready[level]
-        if unready and not function.paused:
+        if unready and not function.blocked:
             for ability_set in unready:
                 ability_set.list_ready(level, function)
             unready.clear()
@@ -1235,7 +1288,7 @@ class Broker:
         job. That is safe because a woken worker that does something else passes the wake-up on
         (`_awake`), and one that does nothing is replaced (`_wake_in_place_of_the_late`).
         """
-        if function.paused:
+        if function.blocked:
             return
         wanted = self._policy.wakeup
         now = self._clock()

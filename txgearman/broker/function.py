@@ -45,6 +45,7 @@ class Function:
         "_open",
         "_queues",
         "backlog",
+        "blocked",
         "ended",
         "held",
         "joined",
@@ -88,6 +89,7 @@ class Function:
         self.running = 0
         self.workers = 0
         self.paused = False
+        self.blocked = False
         self.backlog: Backlog | None = None
         self.server_limited = False
         self.obey(rules)
@@ -126,12 +128,17 @@ class Function:
     def pause(self) -> None:
         """Keep the queued jobs from the workers: to them the function is without jobs."""
         self.paused = True
+        self.block()
+
+    def block(self) -> None:
+        """As `pause`, but not by somebody's order."""
+        self.blocked = True
         # So that `pop` need not ask.
         self._levels = tuple(() for _ in self._open)
 
-    def resume(self) -> None:
-        """Undo `pause`."""
-        self.paused = False
+    def unblock(self) -> None:
+        """Undo `pause` and `block`."""
+        self.paused = self.blocked = False
         self._levels = self._open
 
     def trim(self) -> None:

@@ -53,6 +53,20 @@ class Handles:
             self.newest = self._chunks[number >> CHUNK_BITS] = {}
         return self._format % number
 
+    def skip(self, numbers: int) -> int:
+        """Leave out so many numbers; returns the first of them."""
+        first = self._last + 1
+        self.skip_to(self._last + numbers)
+        return first
+
+    def skip_to(self, last: int) -> None:
+        """Give numbers from behind `last` from now on, which must not be less than the last one given."""
+        if last >> CHUNK_BITS != self._last >> CHUNK_BITS:
+            if not self.newest:
+                del self._chunks[self._last >> CHUNK_BITS]
+            self.newest = self._chunks.setdefault(last >> CHUNK_BITS, {})
+        self._last = last
+
     def put(self, handle: bytes, job: Job) -> None:
         """Take in a job that has a handle from before."""
         if handle.startswith(self._prefix):

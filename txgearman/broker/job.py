@@ -57,6 +57,8 @@ class Ending(IntEnum):
     """Nobody wanted it any more: it was a foreground job, and its clients have left."""
     NOT_SAVED = 5
     """It was not accepted: it could not be saved, or the store had the same job already."""
+    ADOPTED = 6
+    """Another server on the same store has it now, or it has vanished from there."""
 
 
 class Job:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import LoopingCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -18,7 +19,7 @@ from twisted.python.threadpool import ThreadPool
 
 from txgearman.broker.handles import number_of
 from txgearman.broker.job import Job
-from txgearman.errors import ArgumentTooLarge, LookupFailed, NotSaved, StoreError, StoreUnavailable
+from txgearman.errors import ArgumentTooLarge, LeaseLost, LookupFailed, NotSaved, StoreError, StoreUnavailable
 from txgearman.store.contract import Changes, SavedJob, Store
 
 if TYPE_CHECKING:
@@ -44,6 +45,12 @@ within them makes done jobs run again, which a crash ahead of any removal may do
 FIRST_RETRY: Final = 0.1
 LONGEST_RETRY: Final = 5.0
 """Seconds between two tries of a store that is unavailable: the first, and what doubling leads to."""
+
+RENEWALS: Final = 3
+"""How often in its time a lease is renewed."""
+
+MAX_ADOPTED: Final = 1000
+"""Jobs that are taken over from another server in one transaction."""
 
 FIRST_FETCH: Final = 100
 """Jobs that are fetched at first, when their size is not known yet."""
@@ -85,13 +92,27 @@ class Saver:
         self._fetch_limit = FIRST_FETCH
         self._stopping = False
         self.shared = store.shared
+        self._name = ""
+        self._lease = 0.0
+        self._heard_at = 0.0
+        self._renewal: LoopingCall | None = None
+        self._renewing = False
+        self._joining = False
         self.commits = 0
         self.saved = 0
+        self.adopted = 0
+        self.done_twice = 0
 
     # -- start and stop -------------------------------------------------------------------------
 
     def open(self, name: str, lease: float) -> int:
-        """Open the store; returns the number behind which handles begin. Blocks; raises `StoreError`."""
+        """Open the store; returns the number behind which handles begin. Blocks; raises `StoreError`.
+
+        On a store that is shared this server is known by `name`, and others take its jobs over when they
+        have not heard of it for `lease` seconds.
+        """
+        self._name, self._lease = name, lease
+        self._heard_at = self._reactor.seconds()
         return self._store.open(name, lease) * NUMBERS_PER_START
 
     def load(self, broker: Broker) -> int:
@@ -107,6 +128,11 @@ class Saver:
                 broker.restore(job)
             loaded += len(jobs)
             jobs = self._store.scheduled(jobs[-1].place, MAX_JOBS)
+        if self.shared:
+            broker.hold_until(self._heard_at + self._lease)
+            self._renewal = LoopingCall(self._renew)
+            self._renewal.clock = self._reactor
+            self._renewal.start(self._lease / RENEWALS).addErrback(_log_defect)
         return loaded
 
     async def settle(self) -> None:
@@ -124,6 +150,8 @@ class Saver:
         await self.settle()
         self._stopping = True
         self._cancel_next()
+        if self._renewal is not None:
+            self._renewal.stop()
         if self._removals:
             _log.warn(
                 "{count} jobs that are done could not be removed from the store and will run again",
@@ -188,6 +216,96 @@ class Saver:
         """Jobs that are done and still to be removed."""
         return len(self._removals)
 
+    # -- several servers on one store ------------------------------------------------------------
+
+    def _renew(self) -> None:
+        """Let the other servers know that this one lives, and take over jobs of those that do not."""
+        if self._renewing or self._joining:
+            return
+        self._renewing = True
+        # The lease counts from when it was asked for, not from when the answer came.
+        asked_at = self._reactor.seconds()
+        self._in_thread(self._store.renew).addCallbacks(
+            self._renewed, self._not_renewed, callbackArgs=(asked_at,)
+        ).addErrback(_log_defect)
+
+    def _renewed(self, has_orphans: bool, asked_at: float) -> None:
+        assert self._broker is not None
+        self._renewing = False
+        if not self._joining and not self._stopping:
+            self._broker.hold_until(asked_at + self._lease)
+            if has_orphans:
+                self._adopt()
+
+    def _not_renewed(self, failure: Failure) -> None:
+        self._renewing = False
+        self._stumble(failure)
+
+    def _adopt(self) -> None:
+        assert self._broker is not None
+        place = self._broker.reserve(MAX_ADOPTED)
+        self._in_thread(self._store.adopt, MAX_ADOPTED, place).addCallbacks(
+            self._adopted, self._stumble
+        ).addErrback(_log_defect)
+
+    def _adopted(self, jobs: list[SavedJob]) -> None:
+        assert self._broker is not None
+        if self._joining or self._stopping:
+            return
+        for job in jobs:
+            self._broker.restore(job)
+        if jobs:
+            self.adopted += len(jobs)
+            _log.info("{count} jobs taken over from a server that is not heard of", count=len(jobs))
+        if len(jobs) == MAX_ADOPTED:
+            self._adopt()
+
+    def _join_again(self) -> None:
+        """This server was not heard of in time, and its jobs belong to others: begin as a new one."""
+        if self._joining or self._stopping:
+            return
+        assert self._broker is not None
+        self._joining = True
+        self._cancel_next()
+        _log.error(
+            "This server was not heard of for {lease} seconds: others have taken over its background jobs",
+            lease=self._lease,
+        )
+        self._broker.hold_until(self._reactor.seconds())
+        self._open_again()
+
+    def _open_again(self) -> None:
+        asked_at = self._reactor.seconds()
+        self._in_thread(self._store.open, self._name, self._lease).addCallbacks(
+            self._joined, self._not_joined, callbackArgs=(asked_at,)
+        ).addErrback(_log_defect)
+
+    def _joined(self, start: int, asked_at: float) -> None:
+        assert self._broker is not None
+        if self._removals:
+            # Their new owner, which cannot know that they are done, gives them to its own workers.
+            _log.warn("{count} jobs were done here and are run again elsewhere", count=len(self._removals))
+            self.done_twice += len(self._removals)
+        self._removals, self._attempts = [], {}
+        self._joining = False
+        self._outage = None
+        self._retry_delay = FIRST_RETRY
+        self._broker.disown(start * NUMBERS_PER_START)
+        self._broker.hold_until(asked_at + self._lease)
+        if self._saves:
+            self._write_in(0)
+        _log.info("Joined the other servers again")
+
+    def _not_joined(self, failure: Failure) -> None:
+        self._note_outage(failure)
+        if not self._stopping:
+            self._next_write = self._reactor.callLater(self._retry_delay, self._open_again_now)
+            self._retry_delay = min(self._retry_delay * 2, LONGEST_RETRY)
+
+    def _open_again_now(self) -> None:
+        self._next_write = None
+        self._open_again()
+
     # -- reading --------------------------------------------------------------------------------
 
     def _fetched(self, jobs: list[SavedJob], function: bytes, priority: int, limit: int) -> None:
@@ -203,18 +321,15 @@ class Saver:
     def _not_fetched(self, failure: Failure, function: bytes, priority: int) -> None:
         assert self._broker is not None
         self._broker.not_fetched(function, priority)
-        self._note_outage(failure)
-        if self._writing is None and self._next_write is None:
-            self._try_again()
+        self._stumble(failure)
 
     def _find(self, tell: Tell, ask: Callable[..., SavedJob | None], *arguments: Any) -> None:
         def found(job: SavedJob | None) -> None:
             tell(None if job is None or job.number in self._ended() else job)
 
         def not_found(failure: Failure) -> None:
-            if not isinstance(failure.value, StoreError):
-                _log.failure("The store failed", failure)
             tell(LookupFailed())
+            self._stumble(failure)
 
         self._in_thread(ask, *arguments).addCallbacks(found, not_found).addErrback(_log_defect)
 
@@ -294,7 +409,8 @@ class Saver:
         self._note_outage(failure)
         self._being_removed = []
         # Whether the transaction took place may be unknown: what was refused must not come back.
-        self._removals = [*changes.removals, *(job.number for job in changes.saves), *self._removals]
+        refused = [] if isinstance(failure.value, LeaseLost) else [job.number for job in changes.saves]
+        self._removals = [*changes.removals, *refused, *self._removals]
         self._attempts = {**changes.attempts, **self._attempts}
         waiting, self._saves = self._saves, []
         for job in [*jobs, *waiting]:
@@ -302,11 +418,23 @@ class Saver:
 
     def _note_outage(self, failure: Failure) -> None:
         error = failure.value
+        if isinstance(error, LeaseLost):
+            self._outage = StoreUnavailable(str(error))
+            self._join_again()
+            return
         if not isinstance(error, StoreError):
             _log.failure("The store failed", failure)
         if self._outage is None:
             _log.error("The store is unavailable, background jobs are refused: {error}", error=str(error))
         self._outage = error if isinstance(error, StoreUnavailable) else StoreUnavailable(str(error))
+
+    def _stumble(self, failure: Failure) -> None:
+        """Something else than writing has failed."""
+        is_tried = self._outage is not None
+        self._note_outage(failure)
+        if not (is_tried or self._writing is not None or self._joining or self._stopping):
+            self._cancel_next()
+            self._try_again()
 
     def _try_again(self) -> None:
         """Write, if only to see whether that works, after a while that doubles each time."""
@@ -315,7 +443,7 @@ class Saver:
 
     def _write_on(self, _: object) -> None:
         self._writing = None
-        if self._stopping:
+        if self._stopping or self._joining:
             return
         if self._outage is not None:
             self._try_again()

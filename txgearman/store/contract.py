@@ -88,8 +88,9 @@ class Store(Protocol):
 
     # -- several servers on one database ----------------------------------------------------------
 
-    def renew(self) -> None:
-        """Prolong this server's lease to its full length from now."""
+    def renew(self) -> bool:
+        """Prolong this server's lease to its full length from now; returns whether there may be jobs to
+        `adopt`."""
 
     def adopt(self, limit: int, place: int) -> list[SavedJob]:
         """Own up to `limit` jobs of servers whose lease has ended, the oldest first.

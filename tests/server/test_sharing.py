@@ -1,0 +1,224 @@
+"""A server that shares its store with others: its lease, and what happens to jobs when one is lost."""
+
+from __future__ import annotations
+
+from twisted.logger import capturedLogs
+
+from tests.server.kept import UNAVAILABLE, SharedStore
+from tests.server.peers import req, res
+from tests.server.test_saving import SavingTestCase, handle, submit
+from txgearman.errors import LeaseLost
+from txgearman.server.saving import MAX_ADOPTED, RENEWALS
+from txgearman.store.contract import SavedJob
+
+LEASE = 10.0
+
+
+def orphan(number: int) -> SavedJob:
+    """A job of a server that is gone."""
+    name = b"H:other:%d" % number
+    return SavedJob(number, number, name, b"f", b"", b"%d" % number, 1, None, 0, 0.0, None)
+
+
+class SharingTestCase(SavingTestCase):
+    def setUp(self) -> None:
+        self.store: SharedStore = SharedStore()
+        self.start()
+        self.commit()
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass while the store does what it is asked to."""
+        for _ in range(round(seconds * 10)):
+            self.turn(0.1)
+            self.thread.run_all()
+        self.commit()
+
+
+class LeaseTests(SharingTestCase):
+    def test_it_is_renewed_in_time(self) -> None:
+        self.pass_time(30 * LEASE)
+        self.assertAlmostEqual(self.store.renewals, 30 * RENEWALS, delta=2)
+
+    def test_without_a_renewal_no_job_is_given_out(self) -> None:
+        client, worker = self.connect(), self.worker()
+        client.receive(submit(), submit())
+        self.commit()
+        self.turn(LEASE - 0.1)
+        worker.receive(req(9))
+        self.assertNotEqual(self.heard(worker), res(10))
+        self.turn(0.2)
+        worker.receive(req(9), req(4))
+        self.assertEqual(self.heard(worker), res(10), "and it sleeps, and is not told to come at once")
+        self.thread.run_all()
+        self.assertEqual(self.heard(worker), res(6), "the renewal that was late has come")
+        worker.receive(req(9))
+        self.assertIn(handle(2), self.heard(worker))
+
+    def test_functions_that_are_new_meanwhile_wait_too(self) -> None:
+        self.turn(LEASE + 1)
+        self.worker().receive(req(9))
+        client, worker = self.connect(), self.connect()
+        client.receive(req(7, b"new", b"", b""))
+        worker.receive(req(1, b"new"), req(9))
+        self.assertEqual(self.heard(worker), res(10))
+        self.thread.run_all()
+        worker.receive(req(9))
+        self.assertNotEqual(self.heard(worker), res(10))
+
+    def test_a_lease_counts_from_when_it_was_asked_for(self) -> None:
+        self.turn(LEASE / RENEWALS)
+        self.assertEqual(len(self.thread.calls), 1)
+        self.turn(LEASE / 2)
+        self.thread.run()
+        worker, client = self.worker(), self.connect()
+        client.receive(submit(kind=7))
+        self.turn(LEASE / 2 + 0.1)
+        worker.receive(req(9))
+        self.assertEqual(self.heard(worker), res(10))
+
+    def test_it_is_given_up_at_the_end(self) -> None:
+        self.stop()
+        self.assertFalse(self.store.is_open)
+
+
+class AdoptionTests(SharingTestCase):
+    def test_jobs_of_one_that_is_gone_run_here(self) -> None:
+        worker = self.worker()
+        worker.receive(req(9), req(4))
+        self.heard(worker)
+        self.store.orphans = [orphan(1), orphan(2)]
+        self.pass_time(LEASE / 2)
+        worker.receive(req(9), req(13, b"H:other:1", b""), req(9), req(13, b"H:other:2", b""))
+        self.assertEqual(
+            self.heard(worker),
+            res(6) + res(11, b"H:other:1", b"f", b"1") + res(11, b"H:other:2", b"f", b"2"),
+        )
+        self.pass_time(1)
+        self.assertEqual(self.store.jobs, {})
+        self.assertEqual(self.saver.adopted, 2)
+
+    def test_a_great_many_come_bit_by_bit_and_not_all_into_memory(self) -> None:
+        self.start(store_ahead=10)
+        self.commit()
+        self.store.orphans = [orphan(number) for number in range(1, 2 * MAX_ADOPTED + 500)]
+        self.pass_time(LEASE / 2)
+        self.assertEqual(self.factory.broker.total, 2 * MAX_ADOPTED + 499)
+        self.assertLessEqual(sum(1 for _ in self.factory.broker.jobs()), 10)
+
+    def test_status_is_asked_of_the_store(self) -> None:
+        self.store.jobs[7] = orphan(7)
+        client = self.connect()
+        client.receive(req(15, b"H:other:7"), req(15, b"H:other:8"))
+        self.commit()
+        self.assertEqual(
+            self.heard(client),
+            res(20, b"H:other:7", b"1", b"0", b"0", b"0") + res(20, b"H:other:8", b"0", b"0", b"0", b"0"),
+        )
+
+
+class LossTests(SharingTestCase):
+    """The others have given this server up, as it was not heard of."""
+
+    def lose(self) -> None:
+        """The lease is lost, which this server notices at the next renewal."""
+        self.store.failing = LeaseLost("the lease has ended")
+        self.pass_time(LEASE / 2)
+
+    def come_back(self) -> None:
+        self.store.failing = None
+        self.pass_time(60)
+
+    def test_its_jobs_are_no_longer_given_out(self) -> None:
+        client, worker, online = self.connect(), self.worker(), self.connect()
+        client.receive(submit(unique=b"u"), submit())
+        self.commit()
+        online.receive(submit(unique=b"u", kind=7))
+        self.heard(online)
+        with capturedLogs():
+            self.lose()
+            worker.receive(req(9))
+            self.assertEqual(self.heard(worker), res(10))
+            self.store.failing = None
+            self.store.orphans.clear()
+            self.store.jobs.clear()
+            self.come_back()
+        worker.receive(req(9))
+        self.assertEqual(self.heard(worker), res(10))
+        self.assertEqual(self.heard(online), res(14, handle(1)), "nobody here can tell of it any more")
+        self.assertEqual(self.factory.broker.total, 0)
+
+    def test_it_goes_on_as_a_new_one(self) -> None:
+        self.lose()
+        client = self.connect()
+        client.receive(submit())
+        self.assertIn(b"Job could not be saved", self.heard(client))
+        self.come_back()
+        client.receive(submit())
+        self.commit()
+        self.assertEqual(self.heard(client), res(8, handle(1, start=2)))
+        self.assertIsNone(self.saver.outage)
+
+    def test_it_may_get_its_own_jobs_again(self) -> None:
+        client, worker = self.connect(), self.worker()
+        client.receive(submit())
+        self.commit()
+        self.lose()
+        self.come_back()
+        worker.receive(req(9), req(13, handle(1), b""))
+        self.assertIn(handle(1), self.heard(worker))
+        self.pass_time(1)
+        self.assertEqual(self.store.jobs, {})
+
+    def test_a_worker_that_goes_on_is_heard_and_counted(self) -> None:
+        client, worker, online = self.connect(), self.worker(), self.connect()
+        client.receive(submit(unique=b"u"))
+        self.commit()
+        online.receive(submit(unique=b"u", kind=7))
+        worker.receive(req(9))
+        self.heard(online)
+        self.store.failing = LeaseLost("the lease has ended")
+        worker.receive(req(13, handle(1), b"late"))
+        self.assertEqual(self.heard(online), res(13, handle(1), b"late"))
+        self.pass_time(1)
+        self.come_back()
+        self.assertEqual(self.saver.done_twice, 1)
+        self.assertIn(handle(1), [job.handle for job in self.store.jobs.values()], "it runs again")
+
+    def test_a_worker_that_is_lost_after_that_loses_nothing(self) -> None:
+        client, worker = self.connect(), self.worker()
+        client.receive(submit())
+        self.commit()
+        worker.receive(req(9))
+        self.lose()
+        self.store.jobs.clear()
+        self.come_back()
+        worker.lose()
+        self.assertEqual(self.factory.broker.total, 0)
+
+    def test_jobs_that_wait_to_be_saved_meanwhile_are_refused(self) -> None:
+        client = self.connect()
+        client.receive(submit())
+        self.turn()
+        self.store.failing = LeaseLost("the lease has ended")
+        client.receive(submit())
+        self.turn()
+        self.thread.run_all()
+        self.assertEqual(self.heard(client).count(b"Job could not be saved"), 2)
+        self.come_back()
+        client.receive(submit())
+        self.commit()
+        self.assertEqual(self.heard(client), res(8, handle(1, start=2)))
+
+    def test_the_store_may_be_away_when_it_wants_to_come_back(self) -> None:
+        self.lose()
+        self.store.failing = UNAVAILABLE
+        self.pass_time(60)
+        self.come_back()
+        client = self.connect()
+        client.receive(submit())
+        self.commit()
+        self.assertEqual(self.heard(client), res(8, handle(1, start=2)))
+
+    def test_the_end_of_the_server_before_it_is_back(self) -> None:
+        self.lose()
+        self.stop()
