@@ -51,6 +51,8 @@ _CLOCK: Final = sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Doubl
 
 _LIVING: Final = sa.select(SERVER.c.name).where(~SERVER.c.dead, SERVER.c.lease_end > _CLOCK)
 
+_HAS_DEAD: Final = sa.select(sa.exists().where(SERVER.c.dead | (SERVER.c.lease_end < _CLOCK)))
+
 _ALIVE: Final = (
     "WITH alive AS (SELECT number FROM txgearman_server WHERE number = %b::bigint AND NOT dead FOR SHARE)"
 )
@@ -119,14 +121,15 @@ class PostgresqlStore(DatabaseStore):
 
     # -- several servers ----------------------------------------------------------------------------
 
-    def renew(self) -> None:
+    def renew(self) -> bool:
         change = SERVER.update().where(SERVER.c.number == self._owner, ~SERVER.c.dead)
-        self._retried(lambda: self._renew(change.values(lease_end=_CLOCK + self._lease)))
+        return self._retried(lambda: self._renew(change.values(lease_end=_CLOCK + self._lease)))
 
-    def _renew(self, change: sa.Update) -> None:
+    def _renew(self, change: sa.Update) -> bool:
         with self._connected() as connection:
             if not connection.execute(change).rowcount:
                 raise self._dead()
+            return bool(connection.scalar(_HAS_DEAD))
 
     def servers(self) -> list[str]:
         return [name for (name,) in self._rows(_LIVING.order_by(SERVER.c.name))]

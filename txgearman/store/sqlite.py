@@ -101,8 +101,8 @@ class SqliteStore(DatabaseStore):
     def servers(self) -> list[str]:
         return [self._name]
 
-    def renew(self) -> None:
-        pass
+    def renew(self) -> bool:
+        return False
 
     def adopt(self, limit: int, place: int) -> list[SavedJob]:
         return []
