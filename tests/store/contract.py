@@ -108,9 +108,9 @@ class StoreContract(_TestCase):
         self.assertEqual(self.numbers(), [1])
 
     def test_more_jobs_than_one_statement_takes(self) -> None:
-        for count in (1, 2, 3, 5, 1023, 1024, 1025, 2100):
+        for count in (1, 2, 3, 5, 2047, 2048, 2049, 4100):
             with self.subTest(count=count):
-                jobs = [job(number, b"%d" % number) for number in range(1, count + 1)]
+                jobs = [job(number, b"" if number % 20 else b"%d" % number) for number in range(1, count + 1)]
                 self.assertEqual(save(self.store, *jobs), {})
                 self.assertEqual(kept(self.store), jobs)
                 self.store.write(Changes(removals=[job.number for job in jobs]))

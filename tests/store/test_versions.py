@@ -1,0 +1,182 @@
+"""Tables of other versions: upgraded at the start, or refused."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from tests.databases import needs_postgresql
+from tests.store.contract import LEASE
+from tests.store.jobs import job, kept, save
+from tests.store.test_several_servers import ENDED, SharedCase
+from tests.store.test_sqlite import SqliteCase
+from txgearman.errors import StoreError, StoreUnavailable
+from txgearman.store import tables
+from txgearman.store.urls import open_store
+
+if TYPE_CHECKING:
+    from twisted.trial.unittest import SynchronousTestCase as _TestCase
+else:
+    _TestCase = object
+
+
+def add_column(connection: sa.Connection) -> None:
+    """What a version after the first might want."""
+    connection.exec_driver_sql("ALTER TABLE txgearman_job ADD COLUMN color TEXT DEFAULT 'red' NOT NULL")
+
+
+def add_table(connection: sa.Connection) -> None:
+    """What one after that might want."""
+    connection.exec_driver_sql("CREATE TABLE txgearman_color (color TEXT)")
+    connection.exec_driver_sql("INSERT INTO txgearman_color SELECT DISTINCT color FROM txgearman_job")
+
+
+def break_down(connection: sa.Connection) -> None:
+    """An upgrade that fails half way."""
+    add_table(connection)
+    connection.exec_driver_sql("SELECT * FROM no_such_table")
+
+
+class VersionContract(_TestCase):
+    """For any database at `url`."""
+
+    url: str
+
+    def sql(self, statement: str) -> object:
+        """Run a statement on the database."""
+        raise NotImplementedError
+
+    def version(self, *upgrades: tables.Upgrade) -> None:
+        """From here on this is a program that knows these upgrades."""
+        self.patch(tables, "UPGRADES", upgrades)
+
+    def test_old_tables_are_upgraded_and_keep_their_jobs(self) -> None:
+        store = open_store(self.url)
+        store.open("old", ENDED)
+        save(store, job(1, b"u"), job(2))
+        store.close()
+        for upgrades in ((add_column,), (add_column,), (add_column, add_table)):
+            self.version(*upgrades)
+            store = open_store(self.url)
+            store.open("new", LEASE)
+            store.adopt(10, 1)
+            self.assertEqual(kept(store), [job(1, b"u"), job(2)])
+            self.assertEqual(save(store, job(3, b"u")), {3: b"H:test:1"})
+            store.close()
+
+    def test_over_several_versions_at_once(self) -> None:
+        store = open_store(self.url)
+        store.open("old", ENDED)
+        save(store, job(1))
+        store.close()
+        self.version(add_column, add_table)
+        store.open("new", LEASE)
+        store.adopt(10, 1)
+        self.assertEqual(kept(store), [job(1)])
+        store.close()
+
+    def test_newer_tables_are_refused(self) -> None:
+        self.version(add_column)
+        store = open_store(self.url)
+        store.open("new", LEASE)
+        save(store, job(1))
+        store.close()
+        self.version()
+        for _ in range(2):
+            with self.assertRaisesRegex(
+                StoreError,
+                "was written by a newer txgearman: its tables have version 2, this one knows up to 1",
+            ):
+                store.open("old", LEASE)
+        self.version(add_column)
+        self.assertEqual(store.open("new", LEASE), 2)
+        store.close()
+
+    def test_an_upgrade_that_fails_changes_nothing(self) -> None:
+        store = open_store(self.url)
+        store.open("old", ENDED)
+        save(store, job(1))
+        store.close()
+        self.version(add_column, break_down)
+        with self.assertRaisesRegex(StoreUnavailable, "no_such_table"):
+            store.open("new", LEASE)
+        self.version()
+        self.assertEqual(store.open("old", LEASE), 2)
+        store.adopt(10, 1)
+        self.assertEqual(kept(store), [job(1)])
+        store.close()
+
+    def test_tables_without_a_version(self) -> None:
+        store = open_store(self.url)
+        store.open("server", LEASE)
+        store.close()
+        self.sql("DELETE FROM txgearman_meta")
+        with self.assertRaisesRegex(StoreError, "the table txgearman_meta is empty"):
+            store.open("server", LEASE)
+
+
+class SqliteVersionTests(SqliteCase, VersionContract):
+    def sql(self, statement: str) -> object:
+        return self.shell().execute(statement)
+
+    def copies(self) -> list[Path]:
+        """What is beside the database, without the files that SQLite and the owner have there."""
+        return sorted(self.path.parent.glob("*.version-*"))
+
+    def test_a_copy_is_kept_before_an_upgrade(self) -> None:
+        store = open_store(self.url)
+        store.open("old", LEASE)
+        save(store, job(1))
+        store.close()
+        self.version(add_column)
+        store.open("new", LEASE)
+        save(store, job(2))
+        store.close()
+        store.open("new", LEASE)
+        store.close()
+        (copy,) = self.copies()
+        self.assertEqual(copy.name, "queue.db.version-1")
+        # The copy is what it was, and an older program works with it.
+        self.version()
+        old = open_store(f"sqlite:///{copy}")
+        self.assertEqual(old.open("old", LEASE), 2)
+        self.assertEqual(kept(old), [job(1)])
+        old.close()
+
+    def test_an_older_copy_is_not_overwritten(self) -> None:
+        self.path.with_name("queue.db.version-1").write_text("precious")
+        self.path.with_name("queue.db.version-1.2").write_text("too")
+        store = open_store(self.url)
+        store.open("old", LEASE)
+        store.close()
+        self.version(add_column)
+        store.open("new", LEASE)
+        store.close()
+        self.assertEqual(
+            [copy.name for copy in self.copies()], [f"queue.db.version-1{end}" for end in ("", ".2", ".3")]
+        )
+        with closing(sqlite3.connect(self.copies()[2])) as copy:
+            self.assertEqual(copy.execute("SELECT version FROM txgearman_meta").fetchone(), (1,))
+        self.assertEqual(self.copies()[0].read_text(), "precious")
+
+
+@needs_postgresql
+class PostgresqlVersionTests(SharedCase, VersionContract):
+    def test_tables_in_use_are_not_upgraded(self) -> None:
+        running = self.opened("running")
+        self.opened("died", ENDED)
+        self.version(add_column)
+        store = open_store(self.url)
+        with self.assertRaisesRegex(
+            StoreError, "must be upgraded to 2: first stop the servers that use them: running"
+        ):
+            store.open("new", LEASE)
+        save(running, job(1))
+        running.close()
+        store.open("new", LEASE)
+        self.assertEqual(len(store.adopt(10, 1)), 1)
+        store.close()
