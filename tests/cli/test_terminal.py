@@ -11,6 +11,7 @@ from typing import Any
 
 from rich.console import Console
 from twisted.internet.defer import Deferred
+from twisted.trial import util
 from twisted.trial.unittest import TestCase
 
 from tests.cli.running import COMMAND, command
@@ -24,6 +25,8 @@ from txgearman.worker import Job
 
 FULL_SCREEN, NORMAL_SCREEN = b"\x1b[?1049h", b"\x1b[?1049l"
 SHOW_CURSOR = b"\x1b[?25h"
+# Twisted starts a process on a terminal by a fork, of which Python 3.12 warns where there are threads.
+_FORKS = [util.suppress(category=DeprecationWarning, message="This process .* is multi-threaded")]
 _CONTROL = re.compile(rb"\x1b\[[0-9;?]*[a-zA-Z]|\r")
 
 
@@ -62,6 +65,8 @@ def plain(program: Program) -> str:
 
 class Watching(Expectations):
     """``top``"""
+
+    suppress = _FORKS
 
     @on_reactor
     async def test_functions_are_shown_and_q_ends_it(self) -> None:
@@ -117,6 +122,8 @@ class WatchingGearmandTest(OnGearmand, Watching, TestCase):
 
 
 class TerminalTest(OnTxgearman, Expectations, TestCase):
+    suppress = _FORKS
+
     @on_reactor
     async def test_ctrl_c_gives_the_terminal_back(self) -> None:
         async with self.serve() as server, on_terminal(server, "top") as program:

@@ -83,6 +83,17 @@ def hold(job: Job) -> bytes:
     return b"released"
 
 
+PIECE = bytes(64 * 1024)
+PIECES = 300
+
+
+def floods(job: Job) -> bytes:
+    """Sends much, as fast as it can."""
+    for _ in range(PIECES):
+        job.send_data(PIECE)
+    return b"done"
+
+
 class Shout:
     """A codec of our own that a process can import."""
 

@@ -35,6 +35,16 @@ class Run:
         self.lost = False
         self.outcome: Deferred[bytes] = Deferred(self._lose)
 
+    def send_data(self, data: bytes) -> Deferred[None]:
+        """Send a part of the result. Fires when the connection takes more."""
+        self.job.send_data(data)
+        return self.job.room()
+
+    def send_warning(self, data: bytes) -> Deferred[None]:
+        """Send a warning. Fires when the connection takes more."""
+        self.job.send_warning(data)
+        return self.job.room()
+
     def complete(self, result: bytes) -> None:
         """The job has a result."""
         if not self.outcome.called:

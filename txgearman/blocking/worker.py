@@ -13,7 +13,7 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Final
 
-from txgearman.blocking.background import SLACK_SECONDS, Background, background
+from txgearman.blocking.background import CALL_SECONDS, SLACK_SECONDS, Background, background
 from txgearman.blocking.connection_manager import GearmanConnectionManager, Server
 from txgearman.blocking.data_encoder import bytes_of, text_of
 from txgearman.blocking.deadline import Deadline
@@ -162,8 +162,8 @@ class GearmanWorker(GearmanConnectionManager):
     ) -> None:
         """Say that `numerator` of `denominator` is done: whole numbers; of others the fraction is cut off.
 
-        This and the methods below return when the system has taken what they send, and may take
-        `poll_timeout` seconds. They raise `ServerUnavailable` once the job's connection is lost, as the
+        This and the methods below return when the connection takes more, and may take `poll_timeout`
+        seconds, 60 without one. They raise `ServerUnavailable` once the job's connection is lost, as the
         server then gives the job to another worker, and `InvalidWorkerState` once the job has ended.
         """
         self._send(
@@ -173,12 +173,12 @@ class GearmanWorker(GearmanConnectionManager):
     def send_job_data(self, current_job: GearmanJob, data: Any, poll_timeout: float | None = None) -> None:
         """Send a part of the result ahead of its end."""
         encoded = self.encode_data(data)
-        self._send(current_job, lambda run: run.job.send_data(encoded), poll_timeout)
+        self._send(current_job, lambda run: run.send_data(encoded), poll_timeout)
 
     def send_job_warning(self, current_job: GearmanJob, data: Any, poll_timeout: float | None = None) -> None:
         """Send a warning."""
         encoded = self.encode_data(data)
-        self._send(current_job, lambda run: run.job.send_warning(encoded), poll_timeout)
+        self._send(current_job, lambda run: run.send_warning(encoded), poll_timeout)
 
     def send_job_complete(
         self, current_job: GearmanJob, data: Any, poll_timeout: float | None = None
@@ -208,7 +208,8 @@ class GearmanWorker(GearmanConnectionManager):
         if run.reported:
             raise InvalidWorkerState(f"the job has ended: {job!r}")
         try:
-            self._call(partial(send, run), timeout)
+            # The server may be slow to take it.
+            self._call(partial(send, run), CALL_SECONDS if timeout is None else timeout)
         except JobOver:
             raise ServerUnavailable(f"the connection of {job!r} is lost") from None
 

@@ -17,6 +17,8 @@ import traceback
 from struct import Struct
 from typing import Any, Final
 
+from twisted.internet.defer import Deferred, succeed
+
 from txgearman.codecs import Codec, codec_from
 from txgearman.connection.arguments import body_of
 from txgearman.errors import FailJob
@@ -95,7 +97,11 @@ class _FromProcess:
         self._run = run
 
     def write(self, data: bytes) -> None:
+        # Waits while the worker does not read, as its connection takes no more.
         self._channel.send(PACKET, self._run, data)
+
+    def room(self) -> Deferred[None]:
+        return succeed(None)
 
 
 def begin(path: str) -> None:

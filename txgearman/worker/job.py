@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import operator
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
+
+from twisted.internet.defer import Deferred
 
 from txgearman.codecs import Codec, encoded
 from txgearman.connection.arguments import body_of
 from txgearman.errors import JobOver
 from txgearman.wire.codec import frame
 from txgearman.wire.packets import REQUEST, WORK_DATA, WORK_STATUS, WORK_WARNING
-
-if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
 
 
 class Outlet(Protocol):
@@ -26,6 +25,10 @@ class Outlet(Protocol):
 
     def write(self, data: bytes) -> None:
         """Send a whole packet, behind those sent before."""
+        ...
+
+    def room(self) -> Deferred[None]:
+        """Fires when there is room for more; at once where `write` itself waits for it."""
         ...
 
 
@@ -90,6 +93,15 @@ class Job:
             raise ValueError(f"a status is made of numbers of 0 or more: {numerator} of {denominator}")
         self._send(self._open(), WORK_STATUS, b"%d\0%d" % numbers)
 
+    def room(self) -> Deferred[None]:
+        """Wait until the connection takes more: ``await`` it between many calls of the three above.
+
+        It does while less than 64 KiB wait to be sent. For functions in the reactor's thread; elsewhere
+        those calls wait themselves. Fails with `JobOver` if the job ends meanwhile or its connection is
+        lost, and raises that once it is over.
+        """
+        return self._open().room().addCallback(self._still_open)
+
     @property
     def over(self) -> bool:
         """Whether the job has ended here, or its connection is lost: nobody waits for it any more.
@@ -104,6 +116,9 @@ class Job:
         if outlet is None:
             raise JobOver(f"the job {self.handle!r} is over")
         return outlet
+
+    def _still_open(self, _: None) -> None:
+        self._open()
 
     def _send(self, outlet: Outlet, packet: int, content: bytes) -> None:
         body = body_of((self.handle, content), outlet.max_packet)

@@ -176,6 +176,11 @@ class _Run:
             text, trace = parts(content)
             self.fail(RaisedInProcess(text.decode(), trace.decode("utf-8", "replace")))
 
+    def room(self) -> Deferred[None]:
+        """Fires when the server's connection takes more, or the job is over."""
+        outlet = self._job._outlet
+        return succeed(None) if outlet is None else outlet.room()
+
     def fail(self, error: Exception) -> None:
         """The job has failed."""
         self._stop_timer()
@@ -229,6 +234,14 @@ class _Ear(Int32StringReceiver):
         run = self._runs.get(number)
         if run is not None:
             run.heard(kind, string[HEAD.size :])
+            if kind == PACKET:
+                self._wait(run.room())
+
+    def _wait(self, room: Deferred[None]) -> None:
+        """Hear nothing until there is room, so that the process waits."""
+        if not room.called:
+            self.pauseProducing()
+            room.addCallback(lambda _: self.resumeProducing())
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._ears.discard(self)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IConsumer, IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 
 from txgearman.codecs import BYTES, Codec
 from txgearman.connection.arguments import body_of
+from txgearman.connection.flow import Flow
 from txgearman.connection.heartbeat import Check
 from txgearman.connection.protocol import PacketProtocol
 from txgearman.errors import FailJob, JobOver, RaisedInProcess, TimeLimitExceeded
@@ -159,7 +160,12 @@ class WorkerProtocol(PacketProtocol):
 
     # -- the connection's calls -----------------------------------------------------------------
 
+    def room(self) -> Deferred[None]:
+        """Fires when the connection takes more, and when it is lost. For running jobs."""
+        return self._flow.room()
+
     def opened(self) -> None:
+        self._flow = Flow(cast(IConsumer, self.transport))
         client_id = self._offer.client_id
         introduction = [] if client_id is None else [frame(REQUEST, SET_CLIENT_ID, client_id)]
         introduction.append(frame(REQUEST, OPTION_REQ, b"exceptions"))
@@ -189,6 +195,7 @@ class WorkerProtocol(PacketProtocol):
             )
             if outcome is not None:
                 self._cancel(outcome, job)
+        self._flow.end()
         self._turns.turn()
 
     def _cancel(self, outcome: Deferred[Any], job: Job) -> None:

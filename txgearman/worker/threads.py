@@ -7,15 +7,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final, cast
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorFromThreads
+from twisted.internet.threads import blockingCallFromThread
 from twisted.python.failure import Failure
+from twisted.python.threadable import isInIOThread
 from twisted.python.threadpool import ThreadPool
 
 from txgearman.worker.job import Job, Outlet
 from txgearman.worker.turns import Limit
+
+AHEAD_BYTES: Final = 64 * 1024
+"""Bytes that a thread sends before it looks whether the connection takes more: what that itself keeps."""
 
 
 class Threads:
@@ -95,9 +100,21 @@ class FromThread:
         self._reactor = reactor
         self._outlet = outlet
         self._job = job
+        self._ahead = 0
 
     def write(self, data: bytes) -> None:
         self._reactor.callFromThread(self._write, data)
+        self._ahead += len(data)
+        # A function that sends in the reactor's thread after all must not wait for that.
+        if self._ahead >= AHEAD_BYTES and not isInIOThread():
+            self._ahead = 0
+            blockingCallFromThread(self._reactor, cast("Callable[[], Deferred[Any]]", self._connection_room))
+
+    def room(self) -> Deferred[None]:
+        return succeed(None)
+
+    def _connection_room(self) -> Deferred[None]:
+        return succeed(None) if self._job.over else self._outlet.room()
 
     def _write(self, data: bytes) -> None:
         # It may have ended on the way.
