@@ -527,6 +527,8 @@ def _txgearmand_command(port: int, folder: Path) -> list[str]:
         "gearmand",
         "--listen",
         f"tcp:{port}:interface={HOST}",
+        # Tests leave jobs behind that nobody will ever end.
+        "--drain-timeout=0",
     ]
 
 

@@ -9,6 +9,7 @@ import socket
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 from twisted.application.service import MultiService
 from twisted.internet import defer
@@ -16,6 +17,7 @@ from twisted.internet.endpoints import UNIXClientEndpoint, connectProtocol
 from twisted.internet.error import CannotListenError, ConnectError
 from twisted.internet.task import deferLater
 from twisted.internet.testing import MemoryReactorClock
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.interop.programs import HOST, exchange, free_port
@@ -134,6 +136,93 @@ class ShutdownTest(ClockedTestCase):
         service.shut_down(graceful=False)
         self.turn()
         self.assertFalse(service.running)
+
+
+class DrainTest(ClockedTestCase):
+    """What SIGTERM does before the service is stopped."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.service.startService()
+        self.client, self.worker = self.connect(), self.connect()
+        self.worker.receive(req(1, b"f"))
+
+    def run_one(self) -> None:
+        """One job runs, another waits."""
+        self.client.receive(req(7, b"f", b"", b"1"), req(18, b"f", b"", b"2"))
+        self.worker.receive(req(9))
+        self.turn()
+        self.client.taken()
+        self.worker.taken()
+
+    def test_nothing_runs(self) -> None:
+        self.client.receive(req(18, b"f", b"", b""))
+        with capturedLogs() as events:
+            self.successResultOf(self.service.drain(60))
+        self.assertIn("Draining: 0 jobs run and have 0 seconds, 1 wait", texts(events))
+
+    def test_a_running_job_may_end(self) -> None:
+        self.run_one()
+        drained = self.service.drain(60)
+        self.reactor.pump([1] * 50)
+        self.assertNoResult(drained)
+        self.worker.receive(req(13, b"H:test:1", b"r"), req(9))
+        self.turn()
+        self.assertEqual(self.worker.taken(), res(10), "it gets no other")
+        self.assertEqual(self.client.taken(), res(13, b"H:test:1", b"r"))
+        self.reactor.advance(1)
+        self.successResultOf(drained)
+
+    def test_not_for_ever(self) -> None:
+        self.run_one()
+        drained = self.service.drain(60)
+        self.reactor.pump([1] * 59)
+        self.assertNoResult(drained)
+        self.reactor.advance(1)
+        self.successResultOf(drained)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_no_time_at_all(self) -> None:
+        self.run_one()
+        self.successResultOf(self.service.drain(0))
+
+    def test_a_new_job_is_refused(self) -> None:
+        self.run_one()
+        self.service.drain(60)
+        self.client.receive(req(18, b"f", b"", b""))
+        self.turn()
+        self.assertEqual(self.client.taken(), res(19, b"SHUTTING_DOWN", b"Server is shutting down"))
+
+    def test_a_worker_that_leaves_ends_it(self) -> None:
+        self.run_one()
+        drained = self.service.drain(60)
+        self.worker.lose()
+        self.reactor.advance(1)
+        self.successResultOf(drained)
+
+    def test_it_takes_the_place_of_a_graceful_shutdown(self) -> None:
+        self.run_one()
+        self.service.shut_down(graceful=True)
+        drained = self.service.drain(60)
+        self.worker.receive(req(13, b"H:test:1", b"r"))
+        self.reactor.advance(1)
+        self.successResultOf(drained)
+        self.assertEqual(self.ended, 0, "whoever drains ends it")
+
+    def test_what_is_lost_is_said(self) -> None:
+        self.run_one()
+        self.successResultOf(self.service.drain(0))
+        with capturedLogs() as events:
+            self.service.stopService()
+            for transport in (self.client, self.worker):
+                transport.lose()
+            self.turn()
+        said = "Stopping. 2 jobs are not done, 1 of them run: they are lost, as there is no store"
+        self.assertIn(said, texts(events))
+
+
+def texts(events: list[dict[str, Any]]) -> list[str]:
+    return [formatEvent(event) for event in events]
 
 
 class StopTest(ClockedTestCase):

@@ -107,10 +107,39 @@ class RunningTest(TestCase):
 
     @on_reactor
     async def test_sigterm(self) -> None:
-        async with twistd() as server:
+        async with twistd("--drain-timeout=0") as server:
             client, worker = await connect(server.port), await connect(server.port)
             await client.say(req(7, b"f", b"", b""), req(36, b"f", b"", b"4102444800", b""))
             await worker.say(req(23, b"f", b"9000"), req(9), req(4))
+            server.signal(signal.SIGTERM)
+            await self.assert_ended_by(signal.SIGTERM, server)
+            self.assertIn("they are lost, as there is no store", server.log)
+            await close(client, worker)
+
+    @on_reactor
+    async def test_sigterm_lets_running_jobs_end(self) -> None:
+        async with twistd("--drain-timeout=60") as server:
+            client, worker = await connect(server.port), await connect(server.port)
+            handle = (await client.say(req(7, b"f", b"", b"x")))[12:]
+            await client.say(req(7, b"f", b"", b"waits"))
+            await worker.say(req(1, b"f"), req(9))
+            server.signal(signal.SIGTERM)
+            await self.until_closed(server.port)
+            self.assertEqual(await worker.say(req(9)), res(10))
+            self.assertEqual(await worker.say(req(13, handle, b"result")), b"")
+            self.assertEqual(await client.heard(b"result"), res(13, handle, b"result"))
+            await self.assert_ended_by(signal.SIGTERM, server)
+            await close(client, worker)
+
+    @on_reactor
+    async def test_a_second_sigterm_does_not_wait(self) -> None:
+        async with twistd("--drain-timeout=60") as server:
+            client, worker = await connect(server.port), await connect(server.port)
+            await client.say(req(7, b"f", b"", b"x"))
+            await worker.say(req(1, b"f"), req(9))
+            server.signal(signal.SIGTERM)
+            await self.until_closed(server.port)
+            self.assertIsNone(server.program.exit_code)
             server.signal(signal.SIGTERM)
             await self.assert_ended_by(signal.SIGTERM, server)
             await close(client, worker)

@@ -9,9 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.application.service import MultiService
-from twisted.application.strports import service as listening_service
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
-from twisted.internet.endpoints import serverFromString
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -20,6 +18,7 @@ from txgearman.server.factory import GearmanServerFactory
 from txgearman.server.options import with_live
 from txgearman.server.saving import Saver, one_thread
 from txgearman.server.settings import Settings, web_endpoint
+from txgearman.server.supervisor import endpoint_of, listening_service
 from txgearman.store.contract import Store
 from txgearman.wire.limits import MAX_FUNCTION, MAX_UNIQUE
 
@@ -38,7 +37,7 @@ GRACE_CHECK: Final = 0.25
 def check_endpoint(reactor: Any, description: str) -> None:
     """Raises `ValueError` if `description` is not that of a server endpoint."""
     try:
-        serverFromString(reactor, description)
+        endpoint_of(reactor, description)
     # Each kind of endpoint has its own parser, and they raise what they like.
     except Exception as error:
         raise ValueError(f"{description!r} is no server endpoint: {error}") from error
@@ -99,11 +98,11 @@ class GearmanService(MultiService):
         if self._listeners is None:
             self._listeners = MultiService()
             for description in self.settings.listen:
-                listener = listening_service(description, self.factory, reactor=self._reactor)
+                listener = listening_service(description, self.factory, self._reactor)
                 listener.setServiceParent(self._listeners)
             if self._web is not None:
                 description = web_endpoint(str(self.settings.web))
-                listener = listening_service(description, self._web, reactor=self._reactor)
+                listener = listening_service(description, self._web, self._reactor)
                 listener.setServiceParent(self._listeners)
             self._listeners.setServiceParent(self)
 
@@ -170,10 +169,21 @@ class GearmanService(MultiService):
         saver, self.saver = self.saver, None
         if saver is not None:
             await saver.settle()
+        self._say_what_is_left(saver is not None)
         await self.factory.stop()
         if saver is not None and self._end_thread is not None:
             await saver.close()
             self._end_thread()
+
+    def _say_what_is_left(self, stored: bool) -> None:
+        """Log what becomes of the jobs that are not done."""
+        broker = self.factory.broker
+        if not broker.total:
+            _log.info("Stopping. No job is left")
+            return
+        text = "Stopping. {total} jobs are not done, {running} of them run: "
+        text += "background jobs stay in the store" if stored else "they are lost, as there is no store"
+        (_log.info if stored else _log.warn)(text, total=broker.total, running=broker.running)
 
     def reconfigure(self, settings: Settings) -> tuple[list[str], list[str]]:
         """Obey other settings, as far as they can be changed while the server runs.
@@ -203,17 +213,50 @@ class GearmanService(MultiService):
         if self._grace is not None:
             return
         _log.info("Graceful shutdown: {total} jobs to be done", total=self.factory.broker.total)
+        self._wait_until(lambda: not self.factory.broker.total, self._shut_down)
+
+    def drain(self, seconds: float) -> Deferred[None]:
+        """Let nobody in, take no new job and give none to a worker; jobs that run may end, and those who
+        wait for them are told.
+
+        Fires when no job runs any more, and after so many `seconds` at the latest. Then the service is to
+        be stopped: it does not come out of this by itself.
+        """
+        broker = self.factory.broker
+        broker.drain()
+        running = broker.running
+        if not running:
+            seconds = 0
+        _log.info(
+            "Draining: {running} jobs run and have {seconds:g} seconds, {waiting} wait",
+            running=running,
+            seconds=seconds,
+            waiting=broker.total - running,
+        )
+        if not seconds:
+            return succeed(None)
+        drained: Deferred[None] = Deferred()
+        end = self._reactor.seconds() + seconds
+        self._wait_until(
+            lambda: not broker.running or self._reactor.seconds() >= end, lambda: drained.callback(None)
+        )
+        return drained
+
+    def _wait_until(self, done: Callable[[], bool], then: Callable[[], object]) -> None:
+        """Stop to listen; call `then` when it is `done`, unless the service is stopped before."""
+
+        def look() -> None:
+            if done():
+                waiting.stop()
+                then()
+
         if self._listeners is not None:
             maybeDeferred(self._listeners.stopService)
-        self._grace = LoopingCall(self._end_when_done)
-        self._grace.clock = self._reactor
-        self._grace.start(GRACE_CHECK, now=False)
-
-    def _end_when_done(self) -> None:
-        if not self.factory.broker.total:
-            assert self._grace is not None
+        if self._grace is not None and self._grace.running:
             self._grace.stop()
-            self._shut_down()
+        self._grace = waiting = LoopingCall(look)
+        waiting.clock = self._reactor
+        waiting.start(GRACE_CHECK, now=False)
 
     def _shut_down(self) -> None:
         if not self._shutting_down:

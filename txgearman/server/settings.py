@@ -357,6 +357,14 @@ class ProcessSettings:
         short="f",
         least=0,
     )
+    drain_timeout: float = option(
+        5.0,
+        "Seconds that running jobs have to end after SIGTERM. Meanwhile nobody is let in, no job is taken "
+        "and none given to a worker. 0 is to stop at once. A second SIGTERM does so too.",
+        live=True,
+        least=0,
+        most=86400,
+    )
 
     def __post_init__(self) -> None:
         verify(self)

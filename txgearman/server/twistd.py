@@ -21,8 +21,13 @@ from txgearman.server.memory import MemoryService, tune_collector
 from txgearman.server.options import PATH, Option, option, options_of, with_live
 from txgearman.server.service import GearmanService, check_endpoint, make_service
 from txgearman.server.settings import ProcessSettings, Settings
+from txgearman.server.supervisor import SupervisedService, Supervisor
 from txgearman.store.urls import open_store
 from txgearman.version import VERSION
+
+STOP_MARGIN: Final = 20.0
+"""Seconds that a supervisor is asked to wait beyond ``--drain-timeout``: for closing connections, and for
+what the store still has to write."""
 
 _log = Logger()
 
@@ -58,8 +63,8 @@ class Options(TwistedOptions):
 
     synopsis = "[options]"
     longdesc = (
-        "A Gearman job server. Binary and admin text protocol on every endpoint. SIGTERM ends it, "
-        "SIGUSR1 ends it when its last job is done. Jobs are kept in memory only."
+        "A Gearman job server. Binary and admin text protocol on every endpoint. SIGTERM ends it "
+        "when the jobs that run have ended, SIGUSR1 when no job is left at all. Jobs are kept in memory only."
     )
 
     # None and not the default tells what was not said.
@@ -147,17 +152,41 @@ class _Program(MultiService):
 
 
 class _Signals(Service):
-    """SIGUSR1 means a graceful shutdown, as for gearmand; SIGHUP that the configuration is read again."""
+    """SIGTERM means to drain and end, a second one to end at once; SIGUSR1 a graceful shutdown, as for
+    gearmand; SIGHUP that the configuration is read again."""
 
-    def __init__(self, server: GearmanService, options: Options, reactor: Any) -> None:
+    def __init__(
+        self, server: GearmanService, options: Options, supervisor: Supervisor, reactor: Any
+    ) -> None:
         self._server = server
         self._options = options
+        self._supervisor = supervisor
         self._reactor = reactor
+        self._draining = False
 
     def startService(self) -> None:
         super().startService()
         signal.signal(signal.SIGUSR1, self._shut_down)
         signal.signal(signal.SIGHUP, self._reload)
+        # Not before the reactor has set its own.
+        self._reactor.callWhenRunning(self._take_over)
+
+    def _take_over(self) -> None:
+        self._end: Any = signal.signal(signal.SIGTERM, self._terminate)
+
+    def _terminate(self, number: int, frame: FrameType | None) -> None:
+        if self._draining:
+            self._end(number, frame)
+        else:
+            self._draining = True
+            self._reactor.callFromThread(self._drain)
+
+    def _drain(self) -> None:
+        seconds = self._options.process.drain_timeout
+        margin = seconds + STOP_MARGIN
+        self._supervisor.tell("STOPPING=1", f"EXTEND_TIMEOUT_USEC={int(margin * 1e6)}")
+        # The reactor's own handler stops it, and lets the parent see which signal it was.
+        self._server.drain(seconds).addBoth(lambda _: self._end(signal.SIGTERM, None))
 
     def _shut_down(self, _number: int, _frame: FrameType | None) -> None:
         self._reactor.callFromThread(self._server.shut_down, graceful=True)
@@ -216,9 +245,11 @@ def makeService(options: Options) -> IService:
     # First: how many connections may come follows from it.
     _raise_file_limit(options.process.file_descriptors)
     server = make_service(options.settings, reactor=reactor, on_shutdown=stop_reactor)
+    supervisor = Supervisor()
     tune_collector()
     MemoryService(lambda: server.factory.broker.total, reactor).setServiceParent(server)
-    _Signals(server, options, reactor).setServiceParent(server)
+    _Signals(server, options, supervisor, reactor).setServiceParent(server)
+    SupervisedService(supervisor, reactor).setServiceParent(server)
     program = _Program()
     server.setServiceParent(program)
     return program
