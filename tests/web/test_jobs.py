@@ -293,5 +293,5 @@ class GearmandStyleTests(JobCase):
 
     def test_paths_of_the_server_are_no_functions(self) -> None:
         self.assertEqual(self.web.ask("POST", "/api/v1/nothing", b"x").status, 404)
-        self.assertEqual(self.web.ask("POST", "/", b"x").status, 404)
+        self.assertEqual(self.web.ask("POST", "/", b"x").status, 405)
         self.assertEqual(self.broker.total, 0)

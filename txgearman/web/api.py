@@ -16,6 +16,7 @@ from txgearman.errors import FunctionInUse, FunctionNotFound, JobNotFound, Refus
 from txgearman.web.answers import Answer, Branch, HTTPProblem, to_json
 from txgearman.web.guard import Guard, Right
 from txgearman.web.jobs import OCTETS, HTTPClient, StreamedAnswer, WholeAnswer, refusal
+from txgearman.web.live import SORTS, Live
 from txgearman.web.looking import cancel_all, find_jobs, jobs_of, running_jobs, wanted
 from txgearman.web.openapi import describe
 from txgearman.web.overview import server_shape
@@ -102,11 +103,14 @@ _STATE: Final = Parameter(
 class Api(Branch):
     """``/api``, with its versions below. `routes` are those of version 1."""
 
-    def __init__(self, gearman: Gearman, settings: WebSettings, guard: Guard, reactor: IReactorTime) -> None:
+    def __init__(
+        self, gearman: Gearman, settings: WebSettings, guard: Guard, live: Live, reactor: IReactorTime
+    ) -> None:
         super().__init__()
         self._gearman = gearman
         self._settings = settings
         self._guard = guard
+        self._live = live
         self._reactor = reactor
         self.routes = self._make_routes()
         self.description = describe(self.routes)
@@ -120,6 +124,8 @@ class Api(Branch):
             b"",
             longest=1024,
         )
+        views = ("overview", "functions", "function", "jobs", "connections")
+        roles = Parameter("role", "choice", "Only workers, or only others.", choices=("worker", "client"))
         return (
             Route(
                 "GET", "/openapi.json", Right.VIEW, self._openapi, "This description.", {200: "Description"}
@@ -251,12 +257,33 @@ class Api(Branch):
                 {200: "Connections"},
                 (400,),
                 (
-                    Parameter(
-                        "role", "choice", "Only workers, or only others.", choices=("worker", "client")
-                    ),
+                    roles,
                     _AFTER,
                     _LIMIT,
                 ),
+            ),
+            Route(
+                "GET",
+                "/live",
+                Right.VIEW,
+                self._watch_all,
+                "What the dashboard shows: a document, and then once a second what has changed in it, as "
+                "server-sent events with JSON merge patches.",
+                {200: EVENT_STREAM.decode()},
+                (400,),
+                (
+                    Parameter("view", "choice", "What to show.", "overview", choices=views),
+                    Parameter("span", "choice", "Of the overview.", "minutes", choices=("minutes", "day")),
+                    Parameter("sort", "choice", "The order of functions.", "name", choices=tuple(SORTS)),
+                    Parameter("function", "text", "The function to show.", b""),
+                    Parameter(
+                        "handles", "text", "The jobs to show, with commas between.", b"", longest=16384
+                    ),
+                    search,
+                    roles,
+                    _AFTER,
+                ),
+                streams=True,
             ),
             Route(
                 "GET",
@@ -287,6 +314,15 @@ class Api(Branch):
 
     def _server(self, _call: Call) -> Answer:
         return Answer(to_json(server_shape(self._gearman)))
+
+    def _watch_all(self, call: Call) -> None:
+        settings = self._settings
+        rights = {
+            "manage": self._guard.allows(call.request, Right.MANAGE),
+            "read_only": settings.read_only,
+            "token": settings.token is not None,
+        }
+        self._live.view(call.request, call.given, rights)
 
     # -- functions ------------------------------------------------------------------------------
 

@@ -19,6 +19,26 @@ def resident_memory() -> int | None:
         return None
 
 
+def totals(gearman: Gearman) -> dict[str, Any]:
+    """The numbers that are followed over time. This walks all functions."""
+    submitted = completed = failed = queued = running = 0
+    for function in gearman.broker.function_details():
+        submitted += function.submitted
+        completed += function.completed
+        failed += function.failed
+        queued += sum(function.queued)
+        running += function.running
+    return {
+        "submitted": submitted,
+        "completed": completed,
+        "failed": failed,
+        "queued": queued,
+        "running": running,
+        "connections": len(gearman.connections),
+        "memory": resident_memory(),
+    }
+
+
 def server_shape(gearman: Gearman) -> dict[str, Any]:
     """The server and its totals. This walks all functions and all connections."""
     queued = [0, 0, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Final
 
 from twisted.internet.interfaces import IAddress, IReactorTime
@@ -12,7 +13,11 @@ from twisted.web.server import Request, Site
 from txgearman.version import VERSION
 from txgearman.web.answers import Branch, HTTPProblem, ProblemResource
 from txgearman.web.api import Api, GearmandStyle
+from txgearman.web.dashboard import add_dashboard
 from txgearman.web.guard import SECURITY_HEADERS, Guard
+from txgearman.web.history import History
+from txgearman.web.live import Live
+from txgearman.web.overview import totals
 from txgearman.web.request import LimitedRequest
 from txgearman.web.settings import WebSettings
 from txgearman.web.sources import Gearman
@@ -32,10 +37,26 @@ class WebSite(Site):
     noisy = False
     requestFactory = LimitedRequest
 
-    def __init__(self, root: IResource, settings: WebSettings, guard: Guard, reactor: IReactorTime) -> None:
+    def __init__(
+        self,
+        root: IResource,
+        settings: WebSettings,
+        guard: Guard,
+        history: History,
+        reactor: IReactorTime,
+    ) -> None:
         super().__init__(root, timeout=IDLE_LIMIT, reactor=reactor)
         self.max_body = settings.max_data
         self._guard = guard
+        self._history = history
+
+    def startFactory(self) -> None:
+        super().startFactory()
+        self._history.start()
+
+    def stopFactory(self) -> None:
+        self._history.stop()
+        super().stopFactory()
 
     def acceptableProtocols(self) -> list[bytes]:
         """HTTP/1.1 alone: the limits here are those of its channel."""
@@ -73,8 +94,11 @@ def make_site(gearman: Gearman, settings: WebSettings, reactor: IReactorTime) ->
     """The web side of `gearman`."""
     guard = Guard(settings, lambda: gearman.access)
     root = Root(gearman, settings, guard, reactor)
-    root.putChild(b"api", Api(gearman, settings, guard, reactor))
-    return WebSite(root, settings, guard, reactor)
+    history = History(lambda: totals(gearman), reactor, time.time)
+    live = Live(gearman, history, reactor)
+    root.putChild(b"api", Api(gearman, settings, guard, live, reactor))
+    add_dashboard(root)
+    return WebSite(root, settings, guard, history, reactor)
 
 
 class LimitedSite(WrappingFactory[ProtocolWrapper]):

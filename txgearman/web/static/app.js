@@ -1,0 +1,177 @@
+// The frame of the dashboard: which page is shown, the colours, the token, dialogs. Pages are in files of their own.
+
+import { h, icon, setText } from "./dom.js";
+import { access, change, hasToken, Problem, setToken } from "./live.js";
+import { connections } from "./connections.js";
+import { functionPage } from "./function.js";
+import { functions } from "./functions.js";
+import { jobPage } from "./job.js";
+import { overview } from "./overview.js";
+
+const main = document.getElementById("main");
+const live = document.getElementById("live");
+const mode = document.getElementById("mode");
+const dialog = document.getElementById("dialog");
+const themeButton = document.getElementById("theme");
+const tokenButton = document.getElementById("token");
+
+// -- what pages are given -------------------------------------------------------------------------
+
+const frame = {
+  // The state of the page's stream, for the light in the corner.
+  onState(state, why = "") {
+    live.dataset.state = state;
+    live.title = state === "live" ? "Up to date, once a second" : why;
+    setText(live.lastElementChild, state === "live" ? "Live" : "Reconnecting");
+  },
+
+  onRights() {
+    document.body.classList.toggle("read-only", access.read_only);
+    document.body.classList.toggle("may-manage", access.manage || (access.token && !access.read_only));
+    mode.hidden = !access.read_only;
+    setText(mode, "Read-only");
+    tokenButton.hidden = access.read_only || !access.token;
+    tokenButton.classList.toggle("on", hasToken());
+  },
+
+  // Ask, then do: `what` says in a sentence what will happen.
+  async act({ title, what, button, danger = false, method, path, value = null, done, field = null }) {
+    const answer = await ask({ title, what, button, danger, field });
+    if (answer === null) return false;
+    return send(method, path, field ? field.value(answer) : value, done);
+  },
+
+  send,
+  toast,
+};
+
+async function send(method, path, value, done) {
+  try {
+    await change(method, path, value);
+  } catch (error) {
+    if (error instanceof Problem && error.code === "token-needed") {
+      if (await askForToken()) return send(method, path, value, done);
+      return false;
+    }
+    toast(error instanceof Problem ? error.message : "The server cannot be reached.", true);
+    return false;
+  }
+  if (done) toast(done);
+  return true;
+}
+
+function toast(text, bad = false) {
+  const note = h("div", { class: bad ? "toast bad" : "toast" }, text);
+  document.getElementById("toasts").append(note);
+  setTimeout(() => note.remove(), bad ? 8000 : 4000);
+}
+
+// -- dialogs --------------------------------------------------------------------------------------
+
+// Resolves to the form's values, or null.
+function ask({ title, what, button, danger = false, field = null }) {
+  return new Promise((resolve) => {
+    const form = h(
+      "form",
+      { method: "dialog", novalidate: !field },
+      h("h2", { id: "dialog-title" }, title),
+      h("p", {}, what),
+      field ? field.make() : null,
+      h(
+        "div",
+        { class: "buttons" },
+        h("button", { type: "button", class: "quiet", click: () => dialog.close("") }, "Back"),
+        h("button", { type: "submit", value: "yes", class: danger ? "danger" : "primary", autofocus: !field }, button),
+      ),
+    );
+    dialog.replaceChildren(form);
+    dialog.onclose = () => resolve(dialog.returnValue === "yes" ? new FormData(form) : null);
+    dialog.returnValue = "";
+    dialog.showModal();
+  });
+}
+
+async function askForToken() {
+  const answer = await ask({
+    title: "Token",
+    what: "The server wants the token of its --web-token-file before it changes anything. It is kept until this tab is closed.",
+    button: "Use it",
+    field: {
+      make: () =>
+        h(
+          "label",
+          { class: "field" },
+          "Token",
+          h("input", { name: "token", type: "password", autocomplete: "off", required: true, autofocus: true }),
+        ),
+    },
+  });
+  if (answer === null) return false;
+  setToken(String(answer.get("token")).trim());
+  tokenButton.classList.toggle("on", hasToken());
+  return hasToken();
+}
+
+tokenButton.append(icon("key"));
+tokenButton.addEventListener("click", askForToken);
+
+// -- colours --------------------------------------------------------------------------------------
+
+const THEMES = ["auto", "light", "dark"];
+const THEME_ICONS = { auto: "auto", light: "sun", dark: "moon" };
+const THEME_NAMES = { auto: "the system's", light: "light", dark: "dark" };
+
+function showTheme() {
+  const theme = document.documentElement.dataset.theme || "auto";
+  themeButton.replaceChildren(icon(THEME_ICONS[theme]));
+  themeButton.title = `Colours: ${THEME_NAMES[theme]}`;
+  themeButton.setAttribute("aria-label", `Colours: ${THEME_NAMES[theme]}. Change`);
+}
+
+themeButton.addEventListener("click", () => {
+  const theme = THEMES[(THEMES.indexOf(document.documentElement.dataset.theme || "auto") + 1) % THEMES.length];
+  if (theme === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = theme;
+  try {
+    localStorage.setItem("theme", theme);
+  } catch {
+    // Then it lasts as long as the page.
+  }
+  showTheme();
+});
+
+// -- which page -----------------------------------------------------------------------------------
+
+let close = () => {};
+
+// #/functions/ID/…: the parts stay encoded, as names are bytes.
+function show() {
+  close();
+  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
+  const parts = path.split("/").filter((part) => part !== "");
+  const parameters = new URLSearchParams(query);
+  const [name, id] = parts;
+  let page = overview;
+  if (name === "functions") page = id === undefined ? functions : functionPage;
+  else if (name === "jobs" && id !== undefined) page = jobPage;
+  else if (name === "connections") page = connections;
+  const tab = name === "jobs" ? "functions" : name || "overview";
+  for (const link of document.querySelectorAll("[data-tab]")) {
+    if (link.dataset.tab === tab) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
+  live.dataset.state = "";
+  setText(live.lastElementChild, "Connecting");
+  const shown = page(frame, id, parameters);
+  close = shown.close;
+  document.title = `${shown.title} · txgearman`;
+  main.replaceChildren(shown.element);
+  window.scrollTo(0, 0);
+}
+
+window.addEventListener("hashchange", () => {
+  show();
+  main.focus({ preventScroll: true });
+});
+showTheme();
+show();

@@ -1,0 +1,357 @@
+// One function: what is going on, its jobs, and what an operator can do about it.
+
+import { h, icon, link, setText, Table } from "./dom.js";
+import { bytes, count, short } from "./format.js";
+import { get, Problem, serverNow, Stream } from "./live.js";
+import { limits, mix } from "./functions.js";
+import { age, sum } from "./overview.js";
+import { Spark } from "./plot.js";
+
+const PAGE = 50;
+const STATES = [
+  ["", "All"],
+  ["queued", "Queued"],
+  ["running", "Running"],
+  ["scheduled", "Scheduled"],
+];
+
+export function functionPage(frame, id) {
+  let now = null;
+  let jobs = [];
+  let gone = new Set();
+  let state = "";
+  let search = "";
+  // The beginnings of the pages up to the one that is shown, and of the one behind it.
+  let places = [0];
+  let following = null;
+  let stream = null;
+  let asked = new AbortController();
+  const depths = [];
+
+  const name = h("h1", { class: "name" }, "…");
+  const chip = h("span", { class: "chip warn", hidden: true }, "Paused");
+  const facts = {
+    queued: fact("Queued"),
+    running: fact("Running"),
+    workers: fact("Workers"),
+    oldest: fact("Oldest waits"),
+    limit: fact("Limit of jobs"),
+    done: fact("Completed"),
+    failed: fact("Failed"),
+  };
+  const spark = new Spark("queued");
+  facts.queued.element.append(spark.element);
+  const bar = h("div", { class: "mix-big" });
+  const pause = button("pause", "Pause", () => {
+    const path = `/functions/${id}`;
+    if (now.paused) {
+      return frame.act({
+        title: `Resume ${now.name}?`,
+        what: `Workers get its jobs again: ${count(sum(now.queued))} are waiting.`,
+        button: "Resume",
+        method: "PATCH",
+        path,
+        value: { paused: false },
+        done: "Resumed",
+      });
+    }
+    return frame.act({
+      title: `Pause ${now.name}?`,
+      what: "Jobs are taken in as before, but no worker gets one until the function is resumed. Running jobs go on.",
+      button: "Pause",
+      method: "PATCH",
+      path,
+      value: { paused: true },
+      done: "Paused",
+    });
+  });
+  const limit = button("limit", "Set limit", () =>
+    frame.act({
+      title: `Limit the jobs of ${now.name}`,
+      what: "New jobs are refused while the function has so many, running ones included. Empty means no limit.",
+      button: "Set the limit",
+      method: "PATCH",
+      path: `/functions/${id}`,
+      done: "The limit is set",
+      field: {
+        make: () =>
+          h(
+            "div",
+            { class: "fields" },
+            ["high", "normal", "low"].map((priority) =>
+              h(
+                "label",
+                { class: "field" },
+                `${priority[0].toUpperCase()}${priority.slice(1)} priority`,
+                h("input", {
+                  name: priority,
+                  type: "number",
+                  min: 1,
+                  step: 1,
+                  inputmode: "numeric",
+                  placeholder: "no limit",
+                  value: now.limits && now.limits[priority] ? now.limits[priority] : null,
+                }),
+              ),
+            ),
+          ),
+        value: (form) => ({
+          limits: Object.fromEntries(
+            ["high", "normal", "low"].map((priority) => [priority, form.get(priority) ? Number(form.get(priority)) : null]),
+          ),
+        }),
+      },
+    }),
+  );
+  const cancelAll = button("cancel", "Cancel all jobs", async () => {
+    const done = await frame.act({
+      title: `Cancel all jobs of ${now.name}?`,
+      what: `All ${count(now.total)} jobs that it has now end, running ones too, and those who wait for them are told that they failed. This cannot be undone.`,
+      button: "Cancel all jobs",
+      danger: true,
+      method: "DELETE",
+      path: `/functions/${id}/jobs`,
+      done: "All its jobs are cancelled",
+    });
+    if (done) load();
+  });
+  const drop = button("trash", "Drop", async () => {
+    const done = await frame.act({
+      title: `Drop ${now.name}?`,
+      what: "The server forgets the function with its limits and counts. It must have no workers and no jobs, and comes back with the next one.",
+      button: "Drop",
+      danger: true,
+      method: "DELETE",
+      path: `/functions/${id}`,
+      done: "Dropped",
+    });
+    if (done) location.hash = "#/functions";
+  });
+  cancelAll.classList.add("danger-text");
+  drop.classList.add("danger-text");
+
+  const table = new Table(
+    [
+      { title: "Job", cell: (job) => ({ key: job.handle, make: () => link(`#/jobs/${encodeURIComponent(job.handle)}`, job.handle, "mono") }) },
+      { title: "State", cell: (job) => ({ key: stateOf(job), make: () => stateChip(stateOf(job)) }) },
+      { title: "Priority", cell: (job) => job.priority },
+      { title: "For", right: true, cell: (job) => (gone.has(job.handle) ? "–" : age(job.since)) },
+      { title: "Progress", cell: progressCell },
+      { title: "Worker", right: true, cell: workerCell },
+      { title: "Size", right: true, cell: (job) => bytes(job.size) },
+      { title: "Data", wide: true, class: "preview", cell: (job) => job.preview },
+    ],
+    {
+      empty: "No jobs here.",
+      caption: "Jobs",
+      onRow: (line, job) => line.classList.toggle("gone", gone.has(job.handle)),
+    },
+  );
+  const pages = h("div", { class: "pages" });
+  const field = h("input", { type: "search", placeholder: "Find in data, unique or handle", "aria-label": "Find jobs" });
+  let typing = 0;
+  field.addEventListener("input", () => {
+    clearTimeout(typing);
+    typing = setTimeout(() => {
+      search = field.value;
+      begin();
+    }, 300);
+  });
+  const choice = h(
+    "div",
+    { class: "segments", role: "group", "aria-label": "State" },
+    STATES.map(([value, title]) =>
+      h(
+        "button",
+        {
+          type: "button",
+          "aria-pressed": String(value === state),
+          click: (event) => {
+            state = value;
+            for (const each of choice.children) each.setAttribute("aria-pressed", String(each === event.currentTarget));
+            begin();
+          },
+        },
+        title,
+      ),
+    ),
+  );
+  const element = h(
+    "div",
+    { class: "page" },
+    link("#/functions", "Functions", "crumb"),
+    h("div", { class: "title" }, name, chip, h("div", { class: "actions" }, pause, limit, cancelAll, drop)),
+    h("section", { class: "card facts", "aria-label": "The function" }, Object.values(facts).map((each) => each.element), bar),
+    h(
+      "section",
+      { class: "card" },
+      h("div", { class: "card-head" }, h("h2", {}, "Jobs"), choice, h("label", { class: "search" }, icon("search"), field)),
+      table.element,
+      pages,
+    ),
+  );
+
+  function stateOf(job) {
+    return gone.has(job.handle) ? "gone" : job.state;
+  }
+
+  function draw() {
+    if (now) {
+      setText(name, now.name || "(empty name)");
+      document.title = `${now.name} · txgearman`;
+      if (chip.textContent === "Paused") chip.hidden = !now.paused;
+      pause.replaceChildren(icon(now.paused ? "play" : "pause"), now.paused ? "Resume" : "Pause");
+      drop.disabled = now.total > 0 || now.workers > 0;
+      cancelAll.disabled = now.total === 0;
+      setText(facts.queued.value, short(sum(now.queued)));
+      setText(
+        facts.queued.note,
+        [now.scheduled ? `${short(now.scheduled)} scheduled` : "", now.away ? `${short(now.away)} in the store alone` : ""].filter(Boolean).join(", "),
+      );
+      setText(facts.running.value, short(now.running));
+      setText(facts.workers.value, short(now.workers));
+      setText(facts.oldest.value, age(now.since));
+      setText(facts.limit.value, limits(now));
+      setText(facts.limit.note, now.refused ? `${short(now.refused)} refused` : "");
+      setText(facts.done.value, short(now.completed));
+      setText(facts.failed.value, short(now.failed));
+      setText(facts.failed.note, now.retried ? `${short(now.retried)} tried again` : "");
+    }
+    table.update(jobs, (job) => job.handle);
+  }
+
+  // The jobs of the page that is shown, from its beginning.
+  async function load() {
+    asked.abort();
+    asked = new AbortController();
+    const { signal } = asked;
+    const found = [];
+    let after = places[places.length - 1];
+    table.element.classList.add("loading");
+    try {
+      do {
+        const page = await get(`/functions/${id}/jobs`, { state, search, after, limit: PAGE - found.length }, signal);
+        found.push(...page.jobs.map(pointInTime));
+        after = page.next;
+        if (found.length) {
+          jobs = [...found];
+          draw();
+        }
+      } while (after !== null && found.length < PAGE);
+    } catch (error) {
+      if (signal.aborted) return;
+      if (error instanceof Problem && error.code === "no-such-function") setText(name, "There is no such function");
+      else frame.toast(error instanceof Problem ? error.message : "The server cannot be reached.", true);
+      after = null;
+    }
+    table.element.classList.remove("loading");
+    jobs = found;
+    gone = new Set();
+    following = after;
+    draw();
+    drawPages();
+    follow();
+  }
+
+  function begin() {
+    places = [0];
+    load();
+  }
+
+  function drawPages() {
+    const turn = (title, sign, enabled, go) =>
+      h("button", { type: "button", class: "quiet", disabled: !enabled, click: go }, sign === "back" ? [icon(sign), title] : [title, icon(sign)]);
+    pages.replaceChildren(
+      turn("Back", "back", places.length > 1, () => {
+        places.pop();
+        load();
+      }),
+      h("span", { class: "about" }, `Page ${places.length}`),
+      h("button", { type: "button", class: "quiet", click: load }, "Look again"),
+      turn("Next", "next", following !== null && jobs.length > 0, () => {
+        places.push(following);
+        load();
+      }),
+    );
+  }
+
+  function follow() {
+    if (stream) stream.close();
+    stream = new Stream(
+      { view: "function", id, handles: jobs.map((job) => job.handle).join(",") },
+      {
+        onState: frame.onState,
+        onEvent: (event) => event === "rights" && frame.onRights(),
+        onChange(shown) {
+          if (now && !shown.function) {
+            chip.hidden = false;
+            setText(chip, "Dropped");
+          } else if (shown.function) {
+            now = shown.function;
+            depths.push(sum(now.queued));
+            if (depths.length > 120) depths.shift();
+            spark.show(depths);
+            bar.replaceChildren(mix(now.queued));
+          }
+          gone = new Set(jobs.filter((job) => !shown.rows || !shown.rows[job.handle]).map((job) => job.handle));
+          jobs = jobs.map((job) => (shown.rows && shown.rows[job.handle]) || job);
+          draw();
+          // Where most of what is shown has gone, what is there now is of more use.
+          if (jobs.length && gone.size > jobs.length / 2 && places.length === 1) load();
+        },
+      },
+    );
+  }
+
+  load();
+  const ticking = setInterval(draw, 1000);
+  return {
+    title: "Function",
+    element,
+    close() {
+      asked.abort();
+      clearInterval(ticking);
+      if (stream) stream.close();
+    },
+  };
+}
+
+function fact(title) {
+  const value = h("strong", {}, "–");
+  const note = h("small", {});
+  return { element: h("div", { class: "fact" }, h("span", {}, title), value, note), value, note };
+}
+
+function button(sign, title, act) {
+  return h("button", { type: "button", class: "act", click: act }, icon(sign), title);
+}
+
+export function pointInTime(job) {
+  const { seconds, ...rest } = job;
+  return { ...rest, since: seconds === null ? null : serverNow() - seconds };
+}
+
+export function stateChip(state) {
+  return h("span", { class: `chip state ${state}` }, state);
+}
+
+export function progressCell(job) {
+  if (!job.denominator) return "";
+  const part = Math.min(1, job.numerator / job.denominator);
+  return { key: `${job.numerator}/${job.denominator}`, make: () => progressBar(part, `${job.numerator} of ${job.denominator}`) };
+}
+
+export function progressBar(part, title) {
+  const percent = Math.round(part * 100);
+  return h(
+    "span",
+    { class: "progress", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": percent, title },
+    h("span", {}, h("i", { style: { width: `${percent}%` } })),
+    h("em", {}, `${percent} %`),
+  );
+}
+
+function workerCell(job) {
+  if (job.worker === null || job.worker === undefined) return "";
+  return { key: String(job.worker), make: () => link(`#/connections?at=${job.worker}`, `#${job.worker}`) };
+}

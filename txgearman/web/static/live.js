@@ -1,0 +1,166 @@
+// The connection to the server: requests, and the stream of what changes.
+
+const API = "/api/v1";
+const LONGEST_PAUSE = 10000;
+
+export const access = { manage: false, read_only: false, token: false };
+
+let token = null;
+try {
+  token = sessionStorage.getItem("token");
+} catch {
+  // Storage may be forbidden; then the token lasts as long as the page.
+}
+
+export function hasToken() {
+  return token !== null;
+}
+
+export function setToken(value) {
+  token = value || null;
+  try {
+    if (token) sessionStorage.setItem("token", token);
+    else sessionStorage.removeItem("token");
+  } catch {
+    // As above.
+  }
+}
+
+function headers(more = {}) {
+  return token ? { ...more, Authorization: `Bearer ${token}` } : more;
+}
+
+export class Problem extends Error {
+  constructor(status, code, detail) {
+    super(detail);
+    this.status = status;
+    this.code = code;
+  }
+}
+
+async function refuse(response) {
+  let problem = {};
+  try {
+    problem = await response.json();
+  } catch {
+    // Not from this server.
+  }
+  throw new Problem(response.status, problem.code || "", problem.detail || `The answer was ${response.status}.`);
+}
+
+// The path below /api/v1, with parameters; what is null or empty is left out. `id` is a function's, which is
+// encoded already: names are bytes, and need not be text.
+export function path(parts, { id = null, ...parameters } = {}) {
+  const given = Object.entries(parameters).filter(([, value]) => value !== null && value !== "" && value !== undefined);
+  const query = new URLSearchParams(given).toString() + (id === null ? "" : `&function=${id}`);
+  return API + parts + (query ? `?${query}` : "");
+}
+
+export async function get(parts, parameters, signal) {
+  const response = await fetch(path(parts, parameters), { headers: headers(), signal });
+  if (!response.ok) await refuse(response);
+  return response.json();
+}
+
+export async function getBytes(parts, parameters, signal) {
+  const response = await fetch(path(parts, parameters), { headers: headers(), signal });
+  if (!response.ok) await refuse(response);
+  return new Uint8Array(await response.arrayBuffer());
+}
+
+export async function change(method, parts, value = null) {
+  const body = value === null ? undefined : JSON.stringify(value);
+  const type = value === null ? {} : { "Content-Type": "application/json" };
+  const response = await fetch(API + parts, { method, body, headers: headers(type) });
+  if (!response.ok) await refuse(response);
+}
+
+// RFC 7396, but that `null` removes nothing that is asked for: a missing member reads as undefined.
+function merge(target, patch) {
+  for (const [name, value] of Object.entries(patch)) {
+    if (value === null) delete target[name];
+    else if (typeof value === "object" && !Array.isArray(value)) {
+      const inner = target[name];
+      target[name] = merge(inner && typeof inner === "object" && !Array.isArray(inner) ? inner : {}, value);
+    } else target[name] = value;
+  }
+  return target;
+}
+
+// How far the server's clock is ahead of this one's, in seconds.
+let ahead = 0;
+
+export function serverNow() {
+  return Date.now() / 1000 + ahead;
+}
+
+// Follows one view of the server until it is closed; begins again when the connection is lost.
+export class Stream {
+  constructor(parameters, { onChange, onEvent = () => {}, onState }) {
+    this.parameters = parameters;
+    this.onChange = onChange;
+    this.onEvent = onEvent;
+    this.onState = onState;
+    this.pause = 500;
+    this.stopped = new AbortController();
+    this.#run();
+  }
+
+  close() {
+    this.stopped.abort();
+  }
+
+  async #run() {
+    while (!this.stopped.signal.aborted) {
+      let why = "lost";
+      try {
+        await this.#follow();
+      } catch (error) {
+        if (this.stopped.signal.aborted) return;
+        if (error instanceof Problem) why = error.message;
+      }
+      if (this.stopped.signal.aborted) return;
+      this.onState("lost", why);
+      await new Promise((resume) => setTimeout(resume, this.pause));
+      this.pause = Math.min(this.pause * 2, LONGEST_PAUSE);
+    }
+  }
+
+  async #follow() {
+    const response = await fetch(path("/live", this.parameters), { headers: headers(), signal: this.stopped.signal });
+    if (!response.ok) await refuse(response);
+    let shown = {};
+    let rest = "";
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done || this.stopped.signal.aborted) return;
+      const blocks = (rest + value).split("\n\n");
+      rest = blocks.pop();
+      for (const block of blocks) {
+        const event = parse(block);
+        if (!event) continue;
+        if (event.name === "patch") {
+          ahead = event.data.time - Date.now() / 1000;
+          shown = merge(shown, event.data.patch);
+          this.pause = 500;
+          this.onState("live");
+          this.onChange(shown);
+        } else if (event.name === "rights") {
+          Object.assign(access, event.data);
+          this.onEvent("rights", access);
+        } else this.onEvent(event.name, event.data);
+      }
+    }
+  }
+}
+
+function parse(block) {
+  let name = "message";
+  let data = null;
+  for (const line of block.split("\n")) {
+    if (line.startsWith("event: ")) name = line.slice(7);
+    else if (line.startsWith("data: ")) data = line.slice(6);
+  }
+  return data === null ? null : { name, data: JSON.parse(data) };
+}

@@ -1,0 +1,207 @@
+// The overview: rates and totals over time, and the busiest functions.
+
+import { h, link, setText, Table } from "./dom.js";
+import { bytes, count, duration, rate, short } from "./format.js";
+import { serverNow, Stream } from "./live.js";
+import { Plot, Spark } from "./plot.js";
+
+const SPANS = [
+  { name: "2 min", seconds: 120, span: "minutes" },
+  { name: "10 min", seconds: 600, span: "minutes" },
+  { name: "24 h", seconds: 86400, span: "day" },
+];
+const MOST_POINTS = 300;
+
+let chosen = 0;
+
+export function overview(frame) {
+  const rates = new Plot({
+    series: [
+      { name: "submitted", title: "Submitted" },
+      { name: "completed", title: "Completed" },
+      { name: "failed", title: "Failed" },
+    ],
+    height: 220,
+    label: "Jobs a second",
+    format: rate,
+  });
+  const waiting = new Plot({
+    series: [
+      { name: "queued", title: "Queued" },
+      { name: "running", title: "Running" },
+    ],
+    height: 220,
+    label: "Jobs in the server",
+    format: short,
+  });
+  const tiles = {
+    total: tile("Jobs", "queued"),
+    running: tile("Running", "running"),
+    workers: tile("Workers"),
+    functions: tile("Functions"),
+    connections: tile("Connections", "connections"),
+    memory: tile("Memory", "memory"),
+  };
+  const table = new Table(
+    [
+      { title: "Function", cell: nameCell, wide: true },
+      { title: "Queued", right: true, cell: (row) => count(sum(row.queued)) },
+      { title: "Running", right: true, cell: (row) => count(row.running) },
+      { title: "Workers", right: true, cell: (row) => count(row.workers) },
+      { title: "Oldest waits", right: true, cell: (row) => age(row.since) },
+    ],
+    { empty: "No function yet: a worker or a client brings the first.", caption: "The functions with the most jobs" },
+  );
+  const about = h("p", { class: "about" });
+  const element = h(
+    "div",
+    { class: "page" },
+    h("div", { class: "title" }, h("h1", {}, "Overview"), spans(), about),
+    h("section", { class: "tiles", "aria-label": "Totals" }, Object.values(tiles).map(({ element }) => element)),
+    h(
+      "div",
+      { class: "plots" },
+      h("section", { class: "card" }, h("div", { class: "card-head" }, h("h2", {}, "Jobs a second"), rates.legend), rates.element),
+      h("section", { class: "card" }, h("div", { class: "card-head" }, h("h2", {}, "Waiting and running"), waiting.legend), waiting.element),
+    ),
+    h(
+      "section",
+      { class: "card" },
+      h("div", { class: "card-head" }, h("h2", {}, "Busiest functions"), link("#/functions", "All functions", "more")),
+      table.element,
+    ),
+  );
+
+  function spans() {
+    return h(
+      "div",
+      { class: "segments", role: "group", "aria-label": "Time shown" },
+      SPANS.map((each, index) =>
+        h(
+          "button",
+          {
+            type: "button",
+            "aria-pressed": String(index === chosen),
+            click: (event) => {
+              chosen = index;
+              for (const button of event.currentTarget.parentNode.children) {
+                button.setAttribute("aria-pressed", String(button === event.currentTarget));
+              }
+              follow();
+            },
+          },
+          each.name,
+        ),
+      ),
+    );
+  }
+
+  let samples = [];
+  let coarse = false;
+  let stream = null;
+
+  function draw() {
+    const { seconds } = SPANS[chosen];
+    const end = samples.length ? samples[samples.length - 1][0] : serverNow();
+    const kept = samples.filter((sample) => sample[0] >= end - seconds - 2);
+    const step = Math.max(1, Math.ceil(kept.length / MOST_POINTS));
+    const flow = [];
+    const depth = [];
+    for (let index = kept.length - 1; index >= step; index -= step) {
+      const [now, before] = [kept[index], kept[index - step]];
+      const took = now[0] - before[0];
+      // A count that falls is one of a function that was dropped.
+      const speed = (column) => Math.max(0, (now[column] - before[column]) / took);
+      if (took > 0) flow.push({ time: now[0], values: [speed(1), speed(2), speed(3)] });
+    }
+    for (let index = kept.length - 1; index >= 0; index -= step) {
+      depth.push({ time: kept[index][0], values: [kept[index][4], kept[index][5]] });
+    }
+    rates.show(flow.reverse(), seconds);
+    waiting.show(depth.reverse(), seconds);
+    const column = (index) => kept.map((sample) => sample[index] || 0);
+    tiles.total.spark.show(kept.map((sample) => sample[4] + sample[5]));
+    tiles.running.spark.show(column(5));
+    tiles.connections.spark.show(column(6));
+    tiles.memory.spark.show(column(7));
+  }
+
+  function show(shown) {
+    const server = shown.server;
+    setText(about, `${server.host} · process ${server.pid} · version ${server.version}`);
+    setText(tiles.total.value, short(server.total));
+    setText(tiles.total.note, queuedNote(server));
+    setText(tiles.running.value, short(server.running));
+    setText(tiles.running.note, server.retried ? `${short(server.retried)} tried again` : "with workers");
+    setText(tiles.workers.value, short(server.workers));
+    setText(tiles.workers.note, "registered for a function");
+    setText(tiles.functions.value, short(server.functions));
+    setText(tiles.functions.note, server.paused ? `${count(server.paused)} paused` : "none paused");
+    setText(tiles.connections.value, short(server.connections));
+    setText(tiles.connections.note, `${short(server.connections - server.workers)} are no workers`);
+    setText(tiles.memory.value, bytes(server.memory));
+    setText(tiles.memory.note, `${short(server.completed)} completed, ${short(server.failed)} failed`);
+    table.update(
+      shown.order.map((key) => shown.rows[key]),
+      (row) => row.id,
+    );
+  }
+
+  function follow() {
+    if (stream) stream.close();
+    stream = new Stream(
+      { view: "overview", span: SPANS[chosen].span },
+      {
+        onChange: show,
+        onState: frame.onState,
+        onEvent(name, data) {
+          if (name === "rights") frame.onRights();
+          else if (name === "history") {
+            samples = data.samples;
+            coarse = data.coarse;
+            draw();
+          } else if (name === "sample") {
+            // Between the coarse samples the last one stands for now.
+            if (coarse && samples.length > 1 && data[0] - samples[samples.length - 2][0] < 60) samples.pop();
+            samples.push(data);
+            if (samples.length > 1500) samples.shift();
+            draw();
+          }
+        },
+      },
+    );
+  }
+
+  follow();
+  return { title: "Overview", element, close: () => stream.close() };
+}
+
+function tile(title, spark = null) {
+  const value = h("strong", {}, "–");
+  const note = h("small", {}, "");
+  const line = spark ? new Spark(spark) : { element: null, show: () => {} };
+  return { element: h("div", { class: "tile" }, h("span", {}, title), value, note, line.element), value, note, spark: line };
+}
+
+function queuedNote(server) {
+  const queued = sum(server.queued);
+  return server.scheduled ? `${short(queued)} queued, ${short(server.scheduled)} scheduled` : `${short(queued)} queued`;
+}
+
+export function sum(byPriority) {
+  return byPriority.high + byPriority.normal + byPriority.low;
+}
+
+export function age(since) {
+  return since === null || since === undefined ? "–" : duration(serverNow() - since);
+}
+
+export function nameCell(row) {
+  return {
+    key: `${row.id} ${row.paused}`,
+    make: () => [
+      link(`#/functions/${row.id}`, row.name || "(empty name)", "name"),
+      row.paused ? h("span", { class: "chip warn" }, "Paused") : null,
+    ].filter(Boolean),
+  };
+}

@@ -1,0 +1,143 @@
+// Plots of numbers over time, as SVG that takes its colours from the style sheet.
+
+import { h, setText, svg } from "./dom.js";
+import { clock } from "./format.js";
+
+const WIDTH = 1000;
+
+// A number that a scale may end at: 1, 2 or 5 with noughts.
+function nice(number) {
+  if (number <= 2) return 2;
+  const power = 10 ** Math.floor(Math.log10(number));
+  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= number);
+}
+
+// Lines over the same times. `series` are {name, title, format}; each has the class s-NAME.
+export class Plot {
+  constructor({ series, height, label, format }) {
+    this.series = series;
+    this.height = height;
+    this.format = format;
+    this.label = label;
+    this.lines = series.map((each) => ({
+      area: svg("path", { class: `area s-${each.name}` }),
+      line: svg("path", { class: `line s-${each.name}` }),
+    }));
+    this.grid = svg("g", { class: "grid" });
+    this.cursor = svg("line", { class: "cursor", y1: 0, y2: height, visibility: "hidden" });
+    this.svg = svg(
+      "svg",
+      { viewBox: `0 0 ${WIDTH} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": label },
+      this.grid,
+      this.lines.map(({ area }) => area),
+      this.lines.map(({ line }) => line),
+      this.cursor,
+    );
+    this.scale = h("div", { class: "scale", "aria-hidden": "true" });
+    this.times = h("div", { class: "times", "aria-hidden": "true" });
+    this.values = series.map(() => h("b", {}, "–"));
+    this.legend = h(
+      "ul",
+      { class: "legend" },
+      series.map((each, index) => h("li", {}, h("i", { class: `s-${each.name}` }), each.title, " ", this.values[index])),
+    );
+    const frame = h("div", { class: "frame" }, this.svg, this.scale);
+    frame.addEventListener("pointermove", (event) => this.#point(event));
+    frame.addEventListener("pointerleave", () => this.#leave());
+    this.frame = frame;
+    this.element = h("div", { class: "plot" }, frame, this.times);
+    this.points = [];
+  }
+
+  // `points` are {time, values}; `span` is how many seconds the plot is wide.
+  show(points, span) {
+    this.points = points;
+    this.span = span;
+    const end = points.length ? points[points.length - 1].time : Date.now() / 1000;
+    this.begin = end - span;
+    let top = 0;
+    for (const point of points) for (const value of point.values) if (value > top) top = value;
+    const scale = nice(top * 1.05);
+    const x = (time) => (((time - this.begin) / span) * WIDTH).toFixed(1);
+    const y = (value) => (this.height - 2 - (Math.max(0, value) / scale) * (this.height - 10)).toFixed(1);
+    this.lines.forEach(({ area, line }, index) => {
+      const shown = points.filter((point) => point.values[index] !== null);
+      if (shown.length < 2) {
+        line.setAttribute("d", "");
+        area.setAttribute("d", "");
+        return;
+      }
+      const path = shown.map((point) => `${x(point.time)} ${y(point.values[index])}`).join("L");
+      line.setAttribute("d", `M${path}`);
+      area.setAttribute("d", `M${x(shown[0].time)} ${this.height}L${path}L${x(shown[shown.length - 1].time)} ${this.height}Z`);
+    });
+    this.#draw(scale, y);
+    this.#tell(points.length ? points[points.length - 1] : null);
+  }
+
+  #draw(scale, y) {
+    const steps = [0.5, 1];
+    this.grid.replaceChildren(
+      ...steps.map((step) => svg("line", { x1: 0, x2: WIDTH, y1: y(scale * step), y2: y(scale * step) })),
+    );
+    this.scale.replaceChildren(
+      ...steps.map((step) => {
+        const top = (Number(y(scale * step)) / this.height) * 100;
+        return h("span", { style: { top: `${top}%` } }, this.format(scale * step));
+      }),
+    );
+    const marks = [0, 0.25, 0.5, 0.75, 1];
+    this.times.replaceChildren(
+      ...marks.map((part) => h("span", {}, clock(this.begin + this.span * part, this.span < 3600))),
+    );
+  }
+
+  #tell(point, time = null) {
+    this.series.forEach((each, index) => setText(this.values[index], point ? this.format(point.values[index]) : "–"));
+    const said = this.series.map((each, index) => `${each.title} ${point ? this.format(point.values[index]) : "–"}`);
+    this.svg.setAttribute("aria-label", `${this.label}: ${said.join(", ")}${time ? ` at ${clock(time)}` : ""}`);
+  }
+
+  #point(event) {
+    if (!this.points.length) return;
+    const box = this.frame.getBoundingClientRect();
+    const time = this.begin + ((event.clientX - box.left) / box.width) * this.span;
+    let best = this.points[0];
+    for (const point of this.points) if (Math.abs(point.time - time) < Math.abs(best.time - time)) best = point;
+    const at = ((best.time - this.begin) / this.span) * WIDTH;
+    this.cursor.setAttribute("x1", at);
+    this.cursor.setAttribute("x2", at);
+    this.cursor.setAttribute("visibility", "visible");
+    this.#tell(best, best.time);
+  }
+
+  #leave() {
+    this.cursor.setAttribute("visibility", "hidden");
+    this.#tell(this.points[this.points.length - 1] || null);
+  }
+}
+
+// A small line without a scale.
+export class Spark {
+  constructor(name) {
+    this.area = svg("path", { class: `area s-${name}` });
+    this.line = svg("path", { class: `line s-${name}` });
+    this.element = svg(
+      "svg",
+      { viewBox: "0 0 200 40", preserveAspectRatio: "none", class: "spark", "aria-hidden": "true" },
+      this.area,
+      this.line,
+    );
+  }
+
+  show(values) {
+    if (values.length < 2) return;
+    const top = Math.max(...values) || 1;
+    const low = Math.min(...values, top * 0.9) * 0.9;
+    const x = (index) => ((index / (values.length - 1)) * 200).toFixed(1);
+    const y = (value) => (37 - ((value - low) / (top - low || 1)) * 33).toFixed(1);
+    const path = values.map((value, index) => `${x(index)} ${y(value)}`).join("L");
+    this.line.setAttribute("d", `M${path}`);
+    this.area.setAttribute("d", `M0 40L${path}L200 40Z`);
+  }
+}
