@@ -50,7 +50,7 @@ setup(
     ],
     # Without this an editable installation hides the plugin from twistd.
     package_dir={"": "."},
-    package_data={"txgearman": ["py.typed"]},
+    package_data={"txgearman": ["py.typed"], "txgearman.web": ["static/*"]},
     entry_points={"console_scripts": ["txgearman=txgearman.cli:main"]},
     install_requires=["twisted>=24.7"],
     extras_require={

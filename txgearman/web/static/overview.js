@@ -132,15 +132,15 @@ export function overview(frame) {
     setText(tiles.total.value, short(server.total));
     setText(tiles.total.note, queuedNote(server));
     setText(tiles.running.value, short(server.running));
-    setText(tiles.running.note, server.retried ? `${short(server.retried)} tried again` : "with workers");
+    setText(tiles.running.note, `${short(server.completed)} completed`);
     setText(tiles.workers.value, short(server.workers));
-    setText(tiles.workers.note, "registered for a function");
+    setText(tiles.workers.note, "connected");
     setText(tiles.functions.value, short(server.functions));
-    setText(tiles.functions.note, server.paused ? `${count(server.paused)} paused` : "none paused");
+    setText(tiles.functions.note, server.paused ? `${count(server.paused)} paused` : `${short(server.failed)} jobs failed`);
     setText(tiles.connections.value, short(server.connections));
-    setText(tiles.connections.note, `${short(server.connections - server.workers)} are no workers`);
+    setText(tiles.connections.note, `${short(server.connections - server.workers)} only clients`);
     setText(tiles.memory.value, bytes(server.memory));
-    setText(tiles.memory.note, `${short(server.completed)} completed, ${short(server.failed)} failed`);
+    setText(tiles.memory.note, "of this process");
     table.update(
       shown.order.map((key) => shown.rows[key]),
       (row) => row.id,
