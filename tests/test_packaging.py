@@ -113,7 +113,7 @@ class WheelTest(SynchronousTestCase):
         there = {
             str(path.relative_to(PROJECT))
             for path in (PROJECT / "txgearman").rglob("*")
-            if path.suffix == ".py" or path.name == "py.typed"
+            if path.suffix == ".py" or path.name == "py.typed" or path.parent.name == "static"
         }
         self.assertEqual({name for name in self.names if name.startswith("txgearman/")}, there)
 
