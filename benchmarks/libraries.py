@@ -25,7 +25,18 @@ from benchmarks import servers
 from benchmarks.programs.clock import BATCH, DATA, FUNCTION
 from benchmarks.results import LibrarySample
 from benchmarks.servers import BenchmarkFailed, Running
-from benchmarks.workloads import BARE, BATCHES, BLOCKING, EACH, GEAR, LIBGEARMAN, OURS, PYGEARMAN, WORK
+from benchmarks.workloads import (
+    BARE,
+    BATCHES,
+    BLOCKING,
+    EACH,
+    GEAR,
+    LIBGEARMAN,
+    ONE_AT_ONCE,
+    OURS,
+    PYGEARMAN,
+    WORK,
+)
 
 PROGRAM_TIMEOUT: Final = 120.0
 """Seconds for one run of a program."""
@@ -61,6 +72,7 @@ def programs(load: Path, folder: Path) -> dict[str, dict[str, Program]]:
     """
     found = {
         OURS: _in_python("txgearman", "on_twisted", EACH, BATCHES, WORK),
+        ONE_AT_ONCE: {WORK: _in_python("txgearman", "on_twisted", "work-one")["work-one"]},
         BLOCKING: _in_python("txgearman", "on_blocking", EACH, BATCHES, WORK),
         LIBGEARMAN: _in_c(folder),
         GEAR: _in_python("gear", "on_gear", EACH, WORK),

@@ -225,7 +225,7 @@ def _compare_libraries(
     comparison = LibraryComparison({library: [] for library in chosen}, workload=workload)
     for turn in range(bench.rounds):
         for library, program in chosen.items():
-            jobs = workload.few.get(library, workload.jobs) * (workloads.LONG_TIMES if bench.long else 1)
+            jobs = workload.others.get(library, workload.jobs) * (workloads.LONG_TIMES if bench.long else 1)
             with servers.running(bench.kinds[THEIRS], bench.folder) as server:
                 sample = libraries.run(program, workload.role, jobs, server, bench.program)
             comparison.samples[library].append(sample)

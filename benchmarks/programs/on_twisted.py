@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import react
@@ -10,6 +10,9 @@ from twisted.internet.task import react
 from benchmarks.programs.clock import BATCH, DATA, FUNCTION, Clock, arguments
 from txgearman import Client, Worker
 from txgearman.worker import Job
+
+CONCURRENCY: Final = {"work": 16, "work-one": 1}
+"""Jobs that the worker may run at once, by role."""
 
 
 async def each(client: Client, clock: Clock) -> None:
@@ -48,8 +51,8 @@ async def work(reactor: Any, port: int, concurrency: int, clock: Clock) -> None:
 
 async def main(reactor: Any) -> None:
     role, port, clock = arguments()
-    if role == "work":
-        await work(reactor, port, 1, clock)
+    if role in CONCURRENCY:
+        await work(reactor, port, CONCURRENCY[role], clock)
     else:
         await submit(reactor, port, role, clock)
     clock.report()

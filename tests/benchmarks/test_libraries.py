@@ -19,6 +19,7 @@ from benchmarks.workloads import (
     GEAR,
     LIBGEARMAN,
     LIBRARY_WORKLOADS,
+    ONE_AT_ONCE,
     OURS,
     PYGEARMAN,
     WORK,
@@ -57,6 +58,7 @@ class Libraries(SynchronousTestCase):
         self.check(OURS, EACH, 20)
         self.check(OURS, BATCHES, 1000)
         self.check(OURS, WORK, 20)
+        self.check(ONE_AT_ONCE, WORK, 20)
 
     def test_blocking(self) -> None:
         self.check(BLOCKING, EACH, 20)
