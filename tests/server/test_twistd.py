@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -61,6 +62,15 @@ def cpu_seconds(pid: int) -> float:
     """The processor time that a process has had."""
     fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def local(path: str) -> Line:
+    """A connection over a UNIX socket on which the server has answered."""
+    from twisted.internet import reactor
+
+    line: Line = await connectProtocol(UNIXClientEndpoint(reactor, path), Line())
+    await line.say()
+    return line
 
 
 async def answering(port: int) -> Line:
@@ -276,6 +286,7 @@ class RunningTest(TestCase):
             self.assertLess(cpu_seconds(server.program.pid) - before, 0.2)
             await close(there, *lines)
             await self.assert_answers(server)
+            self.assertEqual(server.log.count("EMFILE"), 1)
 
     @on_reactor
     async def test_as_a_daemon(self) -> None:
@@ -311,6 +322,62 @@ class RunningTest(TestCase):
             return False
 
         await until(closed, "the server lets nobody in")
+
+
+class LogTest(TestCase):
+    """What the log looks like, and from which level on it is written."""
+
+    @on_reactor
+    async def test_json_lines(self) -> None:
+        with tempfile.TemporaryDirectory(prefix="txgearman-twistd-") as folder:
+            log = Path(folder) / "log"
+            async with running(
+                *[TWISTD, "--nodaemon", "--pidfile=", f"--rundir={folder}", f"--logfile={log}"],
+                *["gearmand", "--listen=unix:here.sock", "--log-format=json", "--log-level=debug"],
+            ) as program:
+
+                async def listens() -> bool:
+                    return log.exists() and STARTED in log.read_bytes()
+
+                await until(listens, "the server listens")
+                await close(await local(f"{folder}/here.sock"))
+                program.signal(signal.SIGTERM)
+                await program.ended()
+            lines = [json.loads(line) for line in log.read_text().splitlines()]
+        (started,) = [line for line in lines if line["message"].startswith(STARTED.decode())]
+        self.assertEqual((started["level"], started["fields"]), ("info", {"endpoints": "unix:here.sock"}))
+        self.assertIn("debug", {line["level"] for line in lines})
+        self.assertEqual(program.output + program.errors, b"")
+
+    @on_reactor
+    async def test_the_level_can_be_changed_while_it_runs(self) -> None:
+        async with twistd() as server:
+            admin = await connect(server.port)
+            self.assertEqual(await admin.ask(b"verbose warn\n", b"\n"), b"OK WARN\n")
+            await admin.ask(b"maxqueue quiet 1\n", b"OK\r\n")
+            server.signal(signal.SIGUSR2)
+            await server.program.wrote(b"from level debug on")
+            self.assertEqual(await admin.ask(b"verbose\n", b"\n"), b"OK DEBUG\n")
+            await admin.ask(b"maxqueue loud 1\n", b"OK\r\n")
+            await close(await answering(server.port), admin)
+            await server.program.wrote(b"is gone")
+            self.assertNotIn("quiet", server.log)
+            self.assertIn("127.0.0.1 ('-') said maxqueue loud 1", server.log.replace("(b'-')", "('-')"))
+
+    @on_reactor
+    async def test_an_observer_of_twistd_keeps_its_say(self) -> None:
+        logger = "--logger=twisted.logger.STDLibLogObserver"
+        for option in ("--log-format=json", "--log-level=warn"):
+            code, output, errors = await run_program([TWISTD, "--nodaemon", logger, "gearmand", option])
+            self.assertEqual(code, 1, (output, errors))
+            self.assertIn(b"has no effect beside twistd's --logger", output + errors)
+
+    @on_reactor
+    async def test_twist_has_options_of_its_own(self) -> None:
+        twist = str(Path(TWISTD).with_name("twist"))
+        code, output, errors = await run_program([twist, "gearmand", "--log-format=json"])
+        self.assertEqual(code, 64, (output, errors))
+        self.assertIn(b"log-format is for twistd", output + errors)
 
 
 class RefusedTest(TestCase):

@@ -8,9 +8,12 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from twisted.logger import Logger
+
 from txgearman.access import Right
 from txgearman.broker.job import PRIORITIES
 from txgearman.errors import GearmanError, Refused
+from txgearman.server.settings import Level
 from txgearman.version import VERSION
 from txgearman.wire.limits import MAX_FUNCTION, MAX_WORDS
 
@@ -23,7 +26,10 @@ Answer = Callable[["Peer", list[bytes]], bytes | Iterator[bytes]]
 MAX_RATE: Final = 10**9
 """The largest rate and burst of ``maxrate``: more than any server takes."""
 
+_log = Logger()
+
 OK: Final = b"OK\r\n"
+_LEVELS: Final = {level.value.encode(): level for level in Level}
 _END: Final = b".\n"
 _LINE_BREAKERS: Final = {ord("\t"): r"\t", ord("\r"): r"\r", ord("\n"): r"\n", ord(" "): r"\x20"}
 
@@ -42,6 +48,13 @@ def answer_line(peer: Peer, line: bytes) -> None:
         if peer.access is not None:
             _check(peer, words[0], right)
         answer = make_answer(peer, words)
+        if right is not Right.VIEW:
+            _log.info(
+                "{host} ({client_id}) said {command}",
+                host=peer.host,
+                client_id=ascii(peer.client_id),
+                command=ascii(line)[2:-1],
+            )
     except _Denied as error:
         answer = b"ERR %b\r\n" % str(error).encode("utf-8", "surrogateescape")
     if not isinstance(answer, bytes):
@@ -95,8 +108,19 @@ def _version(_peer: Peer, _words: list[bytes]) -> bytes:
     return b"OK txgearman-%b\n" % VERSION.encode()
 
 
-def _verbose(_peer: Peer, _words: list[bytes]) -> bytes:
-    return b"OK INFO\n"
+def _verbose(peer: Peer, words: list[bytes]) -> bytes:
+    """``verbose`` as gearmand has it, whatever follows; ``verbose LEVEL`` for peers on this machine."""
+    threshold = peer.factory.threshold
+    level = _LEVELS.get(words[1].lower()) if len(words) > 1 else None
+    if level is not None:
+        if peer.access is not None:
+            _check(peer, words[0], Right.MANAGE)
+        elif not peer.is_local:
+            raise _Denied("NOT_ALLOWED verbose+LEVEL+is+for+connections+from+this+machine")
+        if threshold is None:
+            raise _Denied("NOT_ALLOWED The+level+of+the+log+is+not+up+to+this+server")
+        threshold.override(level)
+    return b"OK %b\n" % (Level.INFO if threshold is None else threshold.current).value.upper().encode()
 
 
 def _getpid(_peer: Peer, _words: list[bytes]) -> bytes:

@@ -16,8 +16,9 @@ from txgearman.access import AccessPolicy
 from txgearman.broker.broker import Broker
 from txgearman.broker.ends import Keeper
 from txgearman.server.admission import Admission, Refusal, Seldom, files_for_connections
+from txgearman.server.logs import Threshold
 from txgearman.server.protocol import GearmanServerProtocol
-from txgearman.server.settings import Settings
+from txgearman.server.settings import Level, Settings
 from txgearman.server.traffic import Traffic
 
 if TYPE_CHECKING:
@@ -49,7 +50,8 @@ class GearmanServerFactory(Factory):
     they are not.
 
     `admission` says who may connect; `silent` are the connections that have never sent anything whole, the
-    oldest first; `unsent` is how many bytes wait for peers that do not read.
+    oldest first; `unsent` is how many bytes wait for peers that do not read. `threshold` says from which
+    level on the log is written, None where that is not up to this server.
     """
 
     noisy = False
@@ -80,6 +82,7 @@ class GearmanServerFactory(Factory):
         self._wall_clock = wall_clock
         self.broker = self._make_broker()
         self.traffic = Traffic()
+        self.threshold: Threshold | None = None
         self.measuring_clock = reactor.seconds if self.settings.measured_functions else None
         self._on_shutdown = on_shutdown
         self._timer: IDelayedCall | None = None
@@ -156,13 +159,25 @@ class GearmanServerFactory(Factory):
         """A connection is there."""
         self.connections[connection.number] = self.silent[connection.number] = connection
         self.admission.entered(connection.transport.getPeer())
+        self._debug(connection, "is there")
 
     def disconnected(self, connection: GearmanServerProtocol) -> None:
         """A connection is gone."""
         del self.connections[connection.number]
         self.silent.pop(connection.number, None)
         self.admission.left(connection.transport.getPeer())
+        self._debug(connection, "is gone")
         self._check_stopped()
+
+    def _debug(self, connection: GearmanServerProtocol, what: str) -> None:
+        # An event that nobody writes costs as much as accepting the connection.
+        if self.threshold is not None and self.threshold.current is Level.DEBUG:
+            _log.debug(
+                "Connection {number} from {host} ({client_id}) " + what,
+                number=connection.number,
+                host=connection.host,
+                client_id=ascii(connection.client_id),
+            )
 
     # -- dropping connections -------------------------------------------------------------------
 

@@ -225,16 +225,10 @@ class GearmanService(MultiService):
         broker = self.factory.broker
         broker.drain()
         running = broker.running
-        if not running:
-            seconds = 0
-        _log.info(
-            "Draining: {running} jobs run and have {seconds:g} seconds, {waiting} wait",
-            running=running,
-            seconds=seconds,
-            waiting=broker.total - running,
-        )
-        if not seconds:
+        if not (running and seconds):
             return succeed(None)
+        text = "Draining: {running} jobs run and have {seconds:g} seconds"
+        _log.info(text, running=running, seconds=seconds)
         drained: Deferred[None] = Deferred()
         end = self._reactor.seconds() + seconds
         self._wait_until(

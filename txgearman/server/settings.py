@@ -8,6 +8,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Final
 
 from txgearman.access import AccessPolicy
@@ -345,6 +346,25 @@ class Settings:
         )
 
 
+class LogFormat(Enum):
+    """How an event is written."""
+
+    TEXT = "text"
+    """As twistd writes it."""
+    JSON = "json"
+    """A JSON object on a line of its own."""
+
+
+class Level(Enum):
+    """How grave an event is, with Twisted's names."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARN = "warn"
+    ERROR = "error"
+    CRITICAL = "critical"
+
+
 @dataclass(frozen=True, slots=True)
 class ProcessSettings:
     """What concerns the whole process, and so only ``twistd gearmand`` and no server inside another
@@ -356,6 +376,18 @@ class ProcessSettings:
         "allows. If it refuses, that is logged and the server starts with the old limit.",
         short="f",
         least=0,
+    )
+    log_format: LogFormat = option(
+        LogFormat.TEXT,
+        "How the log is written. ``text`` is twistd's own format; ``json`` is a JSON object a line, with "
+        "``time``, ``level``, ``logger``, ``message`` and its ``fields``. Where it is written to twistd's "
+        "options say.",
+    )
+    log_level: Level = option(
+        Level.INFO,
+        "From which level on events are logged: ``debug``, ``info``, ``warn``, ``error`` or ``critical``. "
+        "SIGUSR2 turns debugging on and off, and so does ``verbose``.",
+        live=True,
     )
     drain_timeout: float = option(
         5.0,

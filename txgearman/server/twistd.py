@@ -9,18 +9,21 @@ from dataclasses import dataclass, replace
 from types import FrameType
 from typing import Any, Final, TypeVar
 
+from twisted.application.app import ServerOptions
 from twisted.application.service import IService, MultiService, Service
 from twisted.internet.error import ReactorNotRunning
-from twisted.logger import Logger
+from twisted.logger import ILogObserver, Logger
+from twisted.python.components import Componentized
 from twisted.python.usage import Options as TwistedOptions
 from twisted.python.usage import UsageError
 
 from txgearman.errors import StoreError
 from txgearman.server.configuration import Configuration, ConfigurationError, read_configuration
+from txgearman.server.logs import Threshold, observer_for
 from txgearman.server.memory import MemoryService, tune_collector
 from txgearman.server.options import PATH, Option, option, options_of, with_live
 from txgearman.server.service import GearmanService, check_endpoint, make_service
-from txgearman.server.settings import ProcessSettings, Settings
+from txgearman.server.settings import LogFormat, ProcessSettings, Settings
 from txgearman.server.supervisor import SupervisedService, Supervisor
 from txgearman.store.urls import open_store
 from txgearman.version import VERSION
@@ -91,6 +94,7 @@ class Options(TwistedOptions):
             self.settings, self.process = self.read()
             for description in self.settings.endpoints:
                 check_endpoint(reactor, description)
+            self._check_log()
             if self.settings.store is not None:
                 # Connects to nothing yet.
                 open_store(self.settings.store)
@@ -102,6 +106,17 @@ class Options(TwistedOptions):
         if self["check-config"]:
             print("The configuration is right.")
             raise SystemExit(0)
+
+    def _check_log(self) -> None:
+        """Raises `ValueError` for options of the log beside others that leave them without effect."""
+        parent: Any = self.parent or {}
+        said = [name for name in ("log-format", "log-level") if name in self._said]
+        if said and not isinstance(parent, ServerOptions):
+            raise ValueError(f"{said[0]} is for twistd; this program has options of its own for its log")
+        if said and parent.get("logger") is not None:
+            raise ValueError(f"{said[0]} has no effect beside twistd's --logger, whose observer decides")
+        if parent and parent.get("syslog") and self.process.log_format is LogFormat.JSON:
+            raise ValueError("log-format json is not for --syslog, which has a format of its own")
 
     def read(self) -> tuple[Settings, ProcessSettings]:
         """What the configuration file, read anew, and the command line say. Raises `ValueError`."""
@@ -142,7 +157,20 @@ def _make(settings: type[T], said: dict[str, Any]) -> T:
 
 
 class _Program(MultiService):
-    """A server that cannot have its store ends the program with one line, and not with a traceback."""
+    """A server that cannot have its store ends the program with one line, and not with a traceback.
+
+    `observer` writes the log, if it is not None.
+    """
+
+    def __init__(self, observer: ILogObserver | None) -> None:
+        super().__init__()
+        self._observer = observer
+
+    def setServiceParent(self, parent: Any) -> None:
+        # The application, which twistd asks for an observer before it makes one of its own.
+        if self._observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._observer)
+        super().setServiceParent(parent)
 
     def startService(self) -> None:
         try:
@@ -168,6 +196,7 @@ class _Signals(Service):
         super().startService()
         signal.signal(signal.SIGUSR1, self._shut_down)
         signal.signal(signal.SIGHUP, self._reload)
+        signal.signal(signal.SIGUSR2, self._debug)
         # Not before the reactor has set its own.
         self._reactor.callWhenRunning(self._take_over)
 
@@ -187,6 +216,10 @@ class _Signals(Service):
         self._supervisor.tell("STOPPING=1", f"EXTEND_TIMEOUT_USEC={int(margin * 1e6)}")
         # The reactor's own handler stops it, and lets the parent see which signal it was.
         self._server.drain(seconds).addBoth(lambda _: self._end(signal.SIGTERM, None))
+
+    def _debug(self, _number: int, _frame: FrameType | None) -> None:
+        if self._server.factory.threshold is not None:
+            self._reactor.callFromThread(self._server.factory.threshold.toggle_debug)
 
     def _shut_down(self, _number: int, _frame: FrameType | None) -> None:
         self._reactor.callFromThread(self._server.shut_down, graceful=True)
@@ -208,6 +241,8 @@ def reload_configuration(server: GearmanService, options: Options) -> None:
     changed, waiting = server.reconfigure(settings)
     options.process, changed_too, waiting_too = with_live(options.process, process)
     changed += changed_too
+    if server.factory.threshold is not None:
+        server.factory.threshold.level = options.process.log_level
     waiting += waiting_too
     _log.info("Configuration read again. Changed: {changed}", changed=", ".join(changed) or "nothing")
     if waiting:
@@ -245,11 +280,15 @@ def makeService(options: Options) -> IService:
     # First: how many connections may come follows from it.
     _raise_file_limit(options.process.file_descriptors)
     server = make_service(options.settings, reactor=reactor, on_shutdown=stop_reactor)
+    server.factory.threshold = threshold = Threshold(options.process.log_level)
+    observer = None
+    if isinstance(options.parent, ServerOptions):
+        observer = observer_for(options.parent, options.process.log_format, threshold)
     supervisor = Supervisor()
     tune_collector()
     MemoryService(lambda: server.factory.broker.total, reactor).setServiceParent(server)
     _Signals(server, options, supervisor, reactor).setServiceParent(server)
     SupervisedService(supervisor, reactor).setServiceParent(server)
-    program = _Program()
+    program = _Program(observer)
     server.setServiceParent(program)
     return program
