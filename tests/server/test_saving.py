@@ -317,6 +317,18 @@ class OutageTests(SavingTestCase):
         self.client.receive(submit(), req(16, b"echo"))
         self.assertEqual(self.heard(self.client), NOT_SAVED + res(17, b"echo"), "and the next at once")
 
+    def test_an_administrator_sees_it(self) -> None:
+        self.client.receive(b"show store\n")
+        self.assertTrue(self.heard(self.client).startswith(b"state\tavailable\nsaved\t1\ncommits\t1\n"))
+        self.break_off()
+        self.running.receive(req(13, handle(1), b""))
+        self.client.receive(b"show store\n")
+        self.assertEqual(
+            self.heard(self.client),
+            b"state\tunavailable: the disk is full\n"
+            b"saved\t1\ncommits\t1\nwaiting\t0\nunremoved\t2\nadopted\t0\ndone-twice\t0\n.\n",
+        )
+
     def test_those_behind_in_line_are_refused_too(self) -> None:
         self.client.receive(submit())
         self.turn()
@@ -375,6 +387,22 @@ class OutageTests(SavingTestCase):
         self.running.receive(req(13, handle(1), b""))
         self.stop()
         self.assertIn(NUMBERS_PER_START + 1, self.store.jobs, "it runs again, and is not lost")
+
+    def test_the_end_of_the_server_when_the_store_is_just_back(self) -> None:
+        self.break_off()
+        self.running.receive(req(13, handle(1), b""))
+        self.store.failing = None
+        self.stop()
+        self.assertEqual(self.store.jobs, {})
+
+    def test_anything_that_works_ends_it(self) -> None:
+        self.break_off()
+        self.turn(20)
+        self.thread.run_all()
+        self.store.failing = None
+        self.saver.find(1, lambda _found: None)
+        self.commit()
+        self.assertIsNone(self.saver.outage)
 
 
 class BacklogTests(SavingTestCase):

@@ -222,3 +222,17 @@ class LossTests(SharingTestCase):
     def test_the_end_of_the_server_before_it_is_back(self) -> None:
         self.lose()
         self.stop()
+
+
+class OutageTests(SharingTestCase):
+    def test_it_ends_with_the_first_thing_that_works(self) -> None:
+        client = self.connect()
+        self.store.failing = UNAVAILABLE
+        self.pass_time(60)
+        self.assertEqual(self.saver.outage, "the disk is full")
+        self.store.failing = None
+        self.pass_time(LEASE / RENEWALS + 0.2)
+        self.assertIsNone(self.saver.outage)
+        client.receive(submit())
+        self.commit()
+        self.assertEqual(self.heard(client), res(8, handle(1)))

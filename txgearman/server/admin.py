@@ -267,10 +267,34 @@ def _show_function_limits(peer: Peer) -> Iterator[bytes]:
     yield _END
 
 
+def _show_store(peer: Peer) -> Iterator[bytes]:
+    """What keeps the jobs, and how that goes."""
+    saver = peer.factory.saver
+    if saver is None:
+        yield b"state\tnone\n"
+    else:
+        outage = saver.outage
+        yield b"state\t%b\n" % (
+            b"available" if outage is None else b"unavailable: " + " ".join(outage.split()).encode()
+        )
+        counts = (
+            (b"saved", saver.saved),
+            (b"commits", saver.commits),
+            (b"waiting", saver.waiting),
+            (b"unremoved", saver.unremoved),
+            (b"adopted", saver.adopted),
+            (b"done-twice", saver.done_twice),
+        )
+        for name, count in counts:
+            yield b"%b\t%d\n" % (name, count)
+    yield _END
+
+
 _SHOWN: Final = {
     b"jobs": _show_jobs,
     b"unique jobs": _show_unique_jobs,
     b"limits": _show_limits,
+    b"store": _show_store,
     b"function limits": _show_function_limits,
 }
 

@@ -22,6 +22,8 @@ from txgearman.server.settings import Level, Settings
 from txgearman.server.traffic import Traffic
 
 if TYPE_CHECKING:
+    from txgearman.server.saving import Saver
+
     Shutdown = Callable[[bool], None]
 
 SILENCE: Final = 5.0
@@ -65,6 +67,7 @@ class GearmanServerFactory(Factory):
     ) -> None:
         self.settings = Settings() if settings is None else settings
         self.connections: dict[int, GearmanServerProtocol] = {}
+        self.saver: Saver | None = None
         self.reactor = reactor
         self.admission = Admission(reactor.seconds)
         self._limit_connections()
@@ -114,12 +117,14 @@ class GearmanServerFactory(Factory):
             last_number,
         )
 
-    def keep(self, keeper: Keeper, last_number: int) -> None:
-        """Begin anew, with a broker that has `keeper` and numbers its handles from behind `last_number`.
+    def keep(self, saver: Saver, last_number: int) -> None:
+        """Begin anew, with a broker whose keeper is `saver` and which numbers its handles from behind
+        `last_number`.
 
         To be called ahead of the first connection.
         """
-        self.broker = self._make_broker(keeper, last_number)
+        self.saver = saver
+        self.broker = self._make_broker(saver, last_number)
 
     def _limit_connections(self) -> None:
         self.admission.limit = self.settings.max_connections or files_for_connections()
@@ -238,6 +243,7 @@ class GearmanServerFactory(Factory):
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
+        self.saver = None
         self.broker = self._make_broker()
         stopping.callback(None)
 

@@ -152,6 +152,11 @@ class Saver:
         self._cancel_next()
         if self._renewal is not None:
             self._renewal.stop()
+        if self._pending and not self._joining:
+            # The store may be back by now.
+            self._write()
+            assert self._writing is not None
+            await _after(self._writing)
         if self._removals:
             _log.warn(
                 "{count} jobs that are done could not be removed from the store and will run again",
@@ -234,6 +239,7 @@ class Saver:
         self._renewing = False
         if not self._joining and not self._stopping:
             self._broker.hold_until(asked_at + self._lease)
+            self._note_success()
             if has_orphans:
                 self._adopt()
 
@@ -313,6 +319,7 @@ class Saver:
         if jobs:
             size = sum(len(job.data) for job in jobs) // len(jobs)
             self._fetch_limit = max(1, min(MAX_JOBS, MAX_BYTES // (size + 1)))
+        self._note_success()
         done = self._ended()
         self._broker.fetched(
             function, priority, [job for job in jobs if job.number not in done], len(jobs) < limit
@@ -326,6 +333,7 @@ class Saver:
     def _find(self, tell: Tell, ask: Callable[..., SavedJob | None], *arguments: Any) -> None:
         def found(job: SavedJob | None) -> None:
             tell(None if job is None or job.number in self._ended() else job)
+            self._note_success()
 
         def not_found(failure: Failure) -> None:
             tell(LookupFailed())
@@ -428,6 +436,12 @@ class Saver:
             _log.error("The store is unavailable, background jobs are refused: {error}", error=str(error))
         self._outage = error if isinstance(error, StoreUnavailable) else StoreUnavailable(str(error))
 
+    def _note_success(self) -> None:
+        """Something else than writing has worked: in an outage, writing is worth a try at once."""
+        if self._outage is not None and self._next_write is not None and not self._joining:
+            self._cancel_next()
+            self._write()
+
     def _stumble(self, failure: Failure) -> None:
         """Something else than writing has failed."""
         is_tried = self._outage is not None
@@ -455,18 +469,22 @@ class Saver:
 
 def _as_saved(job: Job) -> SavedJob:
     number = number_of(job.handle)
-    return SavedJob(
-        number,
-        number,
-        job.handle,
-        job.function.name,
-        job.unique,
-        job.data,
-        job.priority,
-        job.run_at,
-        job.attempts,
-        job.submitted,
-        job.reducer,
+    # Past the constructor, which a named tuple has in Python: a twentieth of a durable submit.
+    return tuple.__new__(
+        SavedJob,
+        (
+            number,
+            number,
+            job.handle,
+            job.function.name,
+            job.unique,
+            job.data,
+            job.priority,
+            job.run_at,
+            job.attempts,
+            job.submitted,
+            job.reducer,
+        ),
     )
 
 

@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 _log = Logger()
 
-STORE_LEASE: Final = 10.0
-"""Seconds after which the other servers on a shared store take over the jobs of one that is not heard of."""
-
 GRACE_CHECK: Final = 0.25
 """Seconds between two looks at whether the last job is done, once a graceful shutdown was asked for."""
 
@@ -125,7 +122,8 @@ class GearmanService(MultiService):
         in_thread, self._end_thread = one_thread(self._reactor)
         self.saver = Saver(store, self._reactor, in_thread)
         try:
-            self.factory.keep(self.saver, self.saver.open(f"{platform.node()}:{os.getpid()}", STORE_LEASE))
+            last_number = self.saver.open(f"{platform.node()}:{os.getpid()}", self.settings.store_lease)
+            self.factory.keep(self.saver, last_number)
             loaded = self.saver.load(self.factory.broker)
         except StoreError as error:
             _log.critical("Cannot use the store: {error}", error=str(error))

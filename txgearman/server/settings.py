@@ -206,6 +206,14 @@ class Settings:
         kind=TEXT,
         shown="none",
     )
+    store_lease: float = option(
+        10.0,
+        "On a database that several servers share: seconds after which the others take over the jobs of a "
+        "server that they do not hear of. It is heard of three times as often.",
+        kind=SECONDS,
+        least=1,
+        most=3600,
+    )
     store_ahead: int = option(
         20_000,
         "With a store, how many waiting jobs of a function and priority are in memory. Those behind them are "

@@ -67,7 +67,8 @@ class Options(TwistedOptions):
     synopsis = "[options]"
     longdesc = (
         "A Gearman job server. Binary and admin text protocol on every endpoint. SIGTERM ends it "
-        "when the jobs that run have ended, SIGUSR1 when no job is left at all. Jobs are kept in memory only."
+        "when the jobs that run have ended, SIGUSR1 when no job is left at all. Jobs are in "
+        "memory only, unless there is a --store."
     )
 
     # None and not the default tells what was not said.
