@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Where .ci/run puts the Node packages that the interoperability tests run.
 export NODE_PATH := $(CURDIR)/$(VENV)/node/node_modules
 
-.PHONY: demo test check bench docs format clean
+.PHONY: demo test check chaos bench docs format clean
 
 # The runtime alone, for the demonstration.
 $(VENV)/.runtime: setup.py
@@ -39,6 +39,11 @@ format: $(VENV)/.development
 
 docs: $(VENV)/.development
 	$(BIN)/sphinx-build -b html docs docs/_build/html
+
+# Servers, databases and connections are ended again and again under load, and every job that was acknowledged
+# must have run; ARGS are those of python -m tests.chaos --help.
+chaos: $(VENV)/.development
+	$(BIN)/python -m tests.chaos $(ARGS)
 
 # txgearman and gearmand, and clients and workers, in turn, as tables; ARGS are those of benchmarks/run.py.
 bench: $(VENV)/.development

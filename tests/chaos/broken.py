@@ -1,0 +1,64 @@
+"""Servers that break one promise on purpose.
+
+A trial of such a server must find the mistake; a harness that does not find it proves nothing about the
+others.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from txgearman.broker.job import Job
+from txgearman.server.saving import Saver
+from txgearman.store.contract import Changes
+from txgearman.store.sqlite import SqliteStore
+
+LATE: Final = 0.3
+"""Seconds by which a server that answers early is ahead of its commit."""
+
+
+def answers_early() -> None:
+    """Clients are told that a job is accepted, and then it is committed."""
+
+    def save(self: Any, job: Job) -> None:
+        self._saves.append(job)
+        self._reactor.callLater(0, self._broker.saved, job)
+        self._write_in(LATE)
+
+    Saver.save = save  # type: ignore[method-assign]
+
+
+def writes_some() -> None:
+    """One job of five is not written, and its client is told that it was."""
+    write = SqliteStore.write
+
+    def written(self: SqliteStore, changes: Changes) -> dict[int, bytes]:
+        changes.saves = [job for job in changes.saves if job.number % 5]
+        return write(self, changes)
+
+    SqliteStore.write = written  # type: ignore[method-assign]
+
+
+def repeats_handles() -> None:
+    """Each start gives the handles of the one before."""
+    opened = Saver.open
+
+    def open_again(self: Saver, name: str, lease: float) -> int:
+        opened(self, name, lease)
+        return 0
+
+    Saver.open = open_again  # type: ignore[method-assign]
+
+
+def removes_nothing() -> None:
+    """Jobs that are done stay in the store."""
+
+    def remove(self: Saver, number: int) -> None:
+        pass
+
+    Saver.remove = remove  # type: ignore[method-assign]
+
+
+MISTAKES: Final = {
+    mistake.__name__: mistake for mistake in (answers_early, writes_some, repeats_handles, removes_nothing)
+}

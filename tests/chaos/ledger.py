@@ -1,0 +1,155 @@
+"""What happened in a run, as seen from outside the servers: by clients, by workers, by who broke things.
+
+Plain data. All times are of one monotonic clock, in seconds. The process that writes this down is never
+broken itself, so what stands here is known.
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+UNIQUE_IS_DATA = b"-"
+
+
+class Outcome(StrEnum):
+    """How a worker's turn at a job ended."""
+
+    ACCEPTED = "done, and the server has handled the report"
+    REFUSED = "done, and the server said that the job is no longer this worker's"
+    UNANSWERED = "done and reported, but the connection ended ahead of the server's next answer"
+    UNREPORTED = "done by a worker that had lost its connection"
+    ABANDONED = "left undone: the worker died, or lost its connection and stopped"
+
+
+@dataclass(slots=True)
+class Submission:
+    """One submit. `payload` is the number that its data carries, which no other submit has;
+    `run_at` is on the ledger's clock.
+
+    It is acknowledged once it has a `handle`, and refused once it has an `error`. With neither its
+    connection ended ahead of the answer: it may run or not.
+    """
+
+    payload: int
+    server: int
+    function: bytes
+    unique: bytes
+    priority: str
+    run_at: float | None
+    sent: float
+    answered: float | None = None
+    handle: bytes | None = None
+    error: bytes | None = None
+
+
+@dataclass(slots=True)
+class Turn:
+    """One worker's turn at a job, from its assignment to the moment in which the worker let go of it.
+
+    `confirmed` is when the worker had the server's answer that proves its report was handled.
+    """
+
+    payload: int
+    handle: bytes
+    worker: int
+    server: int
+    begin: float
+    end: float | None = None
+    outcome: Outcome | None = None
+    confirmed: float | None = None
+
+    @property
+    def over(self) -> float:
+        """When it ended, never if it did not."""
+        return float("inf") if self.end is None else self.end
+
+    @property
+    def done(self) -> bool:
+        """Whether the job's work was done to its end."""
+        return self.outcome is not None and self.outcome is not Outcome.ABANDONED
+
+
+class Kind(StrEnum):
+    """What may be done to a run."""
+
+    KILL = "server killed"
+    STOP = "server ended by SIGTERM"
+    PAUSE = "server paused"
+    DATABASE = "database killed"
+    CUT = "connections to the database cut"
+    STALL = "connections to the database stalled"
+    DEAF = "answers of the database withheld, then cut"
+    FULL = "disk full"
+
+
+OUTAGES = frozenset({Kind.DATABASE, Kind.CUT, Kind.STALL, Kind.DEAF, Kind.FULL})
+"""What keeps a server that runs from writing."""
+
+
+@dataclass(slots=True)
+class Blow:
+    """Something that was broken from `begin` to `end`; `server` is None where it concerns all servers."""
+
+    kind: Kind
+    server: int | None
+    begin: float
+    end: float | None = None
+
+    @property
+    def over(self) -> float:
+        """When it was healed, never if it was not."""
+        return float("inf") if self.end is None else self.end
+
+    def heal(self) -> None:
+        """Write down that all is well again."""
+        self.end = time.monotonic()
+
+    def concerns(self, server: int) -> bool:
+        """Whether it was `server`, or its database, that was broken."""
+        return self.server is None or self.server == server
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Everything that happened. `begin` is the time all reports count from.
+
+    `servers` share one database. `lease` is how many seconds each may be silent before the others, or its
+    successor, take its jobs; 0 where a store has one server.
+    """
+
+    servers: int = 1
+    lease: float = 0.0
+
+    submissions: dict[int, Submission] = field(default_factory=dict)
+    turns: list[Turn] = field(default_factory=list)
+    blows: list[Blow] = field(default_factory=list)
+    disorders: list[str] = field(default_factory=list)
+    """What clients and workers were sent that no server may send."""
+    begin: float = field(default_factory=time.monotonic)
+    settled: float | None = None
+    """When all was healed, done, and the servers stopped and started cleanly: nothing may run behind it."""
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    def submit(
+        self,
+        server: int,
+        function: bytes,
+        unique: bytes = b"",
+        priority: str = "normal",
+        run_at: float | None = None,
+    ) -> Submission:
+        """Write down a submit that is about to be sent."""
+        payload = next(self._numbers)
+        submission = Submission(payload, server, function, unique, priority, run_at, time.monotonic())
+        self.submissions[payload] = submission
+        return submission
+
+    def strike(self, kind: Kind, server: int | None = None) -> Blow:
+        """Write down that something is about to be broken."""
+        blow = Blow(kind, server, time.monotonic())
+        self.blows.append(blow)
+        return blow

@@ -1,0 +1,138 @@
+"""Where the servers of a run come from: a process that has imported all they need, and forks one by one.
+
+A start would take a second or more otherwise, nearly all of it imports. Each child is ``twistd`` with its
+command line, started in every other respect as from a shell. ``python -m tests.chaos.nursery`` is this
+process: it reads a line of JSON for each start and answers with the child's process id. When its input
+ends, all children are killed.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Final
+
+CHECKOUT: Final = Path(__file__).parents[2]
+
+IMPORTED: Final = (
+    "twisted.scripts.twistd",
+    "twisted.internet.endpoints",
+    "txgearman.server.twistd",
+    "sqlalchemy.dialects.sqlite.pysqlite",
+    "sqlalchemy.dialects.postgresql.psycopg",
+    "txgearman.store.sqlite",
+    "psycopg",
+)
+"""None of these may install a reactor: that is each child's own."""
+
+
+@functools.cache
+def shared_nursery() -> Nursery:
+    """The one of this process; its first use starts it, and it ends with the process."""
+    nursery = Nursery()
+    atexit.register(nursery.close)
+    return nursery
+
+
+class Nursery:
+    """The harness's end of the process."""
+
+    def __init__(self) -> None:
+        environment = {**os.environ, "PYTHONPATH": f"{CHECKOUT}:{os.environ.get('PYTHONPATH', '')}"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.nursery"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            cwd=CHECKOUT,
+            text=True,
+        )
+
+    def start(self, arguments: Sequence[str], output: Path, lease: float, mistake: str | None = None) -> int:
+        """Start twistd with `arguments`, its standard output and error added to a file; its process id.
+
+        `lease` is how long the lease of a server on a shared store is, in seconds. `mistake` names one of
+        tests.chaos.broken.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        order = {"arguments": list(arguments), "output": str(output), "lease": lease, "mistake": mistake}
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return int(self._process.stdout.readline())
+
+    def close(self) -> None:
+        """Kill what was started and still runs."""
+        self._process.communicate()
+
+
+def main() -> None:
+    """Fork a child for each line of standard input."""
+    # Before a child is forked: with a Ctrl-C meant for the harness the children die when the input ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in IMPORTED:
+        with contextlib.suppress(ImportError):
+            import_module(name)
+    assert "twisted.internet.reactor" not in sys.modules
+    children: set[int] = set()
+    for line in sys.stdin:
+        _reap(children)
+        pid = os.fork()
+        if not pid:
+            _be_twistd(**json.loads(line))
+        children.add(pid)
+        print(pid, flush=True)
+    _reap(children)
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+
+
+def _reap(children: set[int]) -> None:
+    for pid in list(children):
+        if os.waitpid(pid, os.WNOHANG) != (0, 0):
+            children.discard(pid)
+
+
+def _be_twistd(arguments: list[str], output: str, lease: float, mistake: str | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    file = os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    for source, target in ((nothing, 0), (file, 1), (file, 2)):
+        os.dup2(source, target)
+    code = 1
+    try:
+        from twisted.scripts.twistd import run
+
+        # No option: nobody but a trial in a hurry should have another.
+        from txgearman.server import service
+
+        service.STORE_LEASE = lease  # type: ignore[misc]
+        if mistake is not None:
+            from tests.chaos.broken import MISTAKES
+
+            MISTAKES[mistake]()
+        sys.argv = ["twistd", *arguments]
+        run()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        sys.stderr.flush()
+        sys.stdout.flush()
+        os._exit(code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Short trials by destruction with real processes. ``make chaos`` runs long ones.
+
+Each has a seed, so that it deals the same blows each time; when they fall is up to the machine.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import unittest
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.chaos.__main__ import told
+from tests.chaos.trial import Plan, Report, run
+from tests.databases import needs_postgresql
+
+WITHOUT_SQLITE = "" if importlib.util.find_spec("sqlalchemy") else "not installed: sqlalchemy"
+
+LEASE = 1.5
+"""Seconds: a lease that ends while a trial waits for it."""
+
+
+class Trials(SynchronousTestCase):
+    """What all have."""
+
+    def assert_kept(self, report: Report, *, blows: int, jobs: int = 500) -> None:
+        """Nothing was broken that was promised, and enough was tried."""
+        table = "\n".join(told(report))
+        self.assertTrue(report.verdict.ok, table)
+        self.assertGreaterEqual(len(report.ledger.blows), blows, table)
+        self.assertGreaterEqual(report.verdict.counts["acknowledged"], jobs, table)
+
+    def assert_found(self, plan: Plan, *kinds: str) -> None:
+        """The mistake is found, under one of these names."""
+        report = run(plan)
+        self.assertTrue(set(kinds) & set(report.verdict.faults), "\n".join(told(report)))
+
+
+@unittest.skipIf(WITHOUT_SQLITE, WITHOUT_SQLITE)
+class SqliteTest(Trials):
+    """One server on a file."""
+
+    def test_killed_again_and_again(self) -> None:
+        self.assert_kept(run(Plan("sqlite", blows=16, seed=1, calm=0.5)), blows=16)
+
+    def test_all_that_may_happen(self) -> None:
+        plan = Plan("sqlite", ("kill", "stop", "pause", "full"), blows=12, seed=4, calm=0.5)
+        self.assert_kept(run(plan), blows=12)
+
+
+@unittest.skipIf(WITHOUT_SQLITE, WITHOUT_SQLITE)
+class MistakesTest(Trials):
+    """A trial that finds nothing proves something only if it finds what is there."""
+
+    def test_no_store(self) -> None:
+        self.assert_found(Plan("memory", blows=1, seed=1), "lost")
+
+    def test_answers_ahead_of_the_commit(self) -> None:
+        self.assert_found(Plan("sqlite", blows=2, seed=1, mistake="answers_early"), "lost")
+
+    def test_handles_that_repeat(self) -> None:
+        self.assert_found(Plan("sqlite", blows=1, seed=1, mistake="repeats_handles"), "a handle given twice")
+
+    def test_jobs_that_are_never_removed(self) -> None:
+        self.assert_found(
+            Plan("sqlite", blows=1, seed=1, mistake="removes_nothing"), "ran behind a clean stop"
+        )
+
+
+@needs_postgresql
+class PostgresqlTest(Trials):
+    """One server on a database that dies too, and whose connections are broken."""
+
+    def test_all_that_may_happen(self) -> None:
+        faults = ("kill", "stop", "database", "database-and-kill", "cut", "stall", "deaf")
+        plan = Plan("postgresql", faults, blows=10, seed=2, calm=0.5, lease=LEASE)
+        self.assert_kept(run(plan), blows=10)
+
+
+@needs_postgresql
+class ClusterTest(Trials):
+    """Three servers on one database."""
+
+    def test_one_of_three_is_killed_or_paused(self) -> None:
+        plan = Plan(
+            "postgresql",
+            ("kill", "kill-all", "stop", "pause"),
+            seed=3,
+            servers=3,
+            blows=10,
+            calm=0.5,
+            lease=LEASE,
+        )
+        self.assert_kept(run(plan), blows=10)

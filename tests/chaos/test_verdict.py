@@ -1,0 +1,226 @@
+"""The judge: each way to break a promise, in ledgers written by hand."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.chaos.ledger import Blow, Kind, Ledger, Outcome, Submission, Turn
+from tests.chaos.verdict import HELD_TWICE, NOT_REMOVED, Verdict, judge
+
+
+class Story:
+    """A ledger whose times are given; all counts from 0."""
+
+    def __init__(self, servers: int = 1, lease: float = 0.0) -> None:
+        self.ledger = Ledger(servers, lease, begin=0.0)
+
+    def submit(
+        self,
+        handle: bytes | None,
+        at: float = 1.0,
+        unique: bytes = b"",
+        error: bytes | None = None,
+        run_at: float | None = None,
+    ) -> Submission:
+        submission = self.ledger.submit(0, b"f", unique, run_at=run_at)
+        submission.sent = at
+        submission.handle, submission.error = handle, error
+        if handle or error:
+            submission.answered = at + 0.01
+        return submission
+
+    def turn(
+        self,
+        submission: Submission,
+        begin: float,
+        end: float,
+        outcome: Outcome = Outcome.ACCEPTED,
+        server: int = 0,
+    ) -> Turn:
+        handle = submission.handle or b"H:unknown"
+        turn = Turn(submission.payload, handle, 0, server, begin, end, outcome)
+        turn.confirmed = end if outcome is Outcome.ACCEPTED else None
+        self.ledger.turns.append(turn)
+        return turn
+
+    def blow(self, kind: Kind, begin: float, end: float, server: int | None = 0) -> None:
+        self.ledger.blows.append(Blow(kind, server, begin, end))
+
+    def judge(self) -> Verdict:
+        return judge(self.ledger)
+
+
+class VerdictTest(SynchronousTestCase):
+    """What is a fault, and what is not."""
+
+    def assert_fault(self, story: Story, *kinds: str) -> None:
+        self.assertEqual(sorted(story.judge().faults), sorted(kinds))
+
+    # -- acknowledged jobs -------------------------------------------------------------------------
+
+    def test_done_once(self) -> None:
+        story = Story()
+        story.turn(story.submit(b"H:1"), 2, 3)
+        verdict = story.judge()
+        self.assertTrue(verdict.ok)
+        self.assertEqual(verdict.counts["acknowledged"], 1)
+
+    def test_never_done_is_lost(self) -> None:
+        story = Story()
+        story.submit(b"H:1")
+        self.assert_fault(story, "lost")
+
+    def test_begun_and_left_is_lost(self) -> None:
+        story = Story()
+        story.turn(story.submit(b"H:1"), 2, 3, Outcome.ABANDONED)
+        self.assert_fault(story, "lost")
+
+    def test_unknown_and_refused_need_not_run(self) -> None:
+        story = Story()
+        story.submit(None)
+        story.submit(None, error=b"QUEUE_ERROR")
+        self.assertTrue(story.judge().ok)
+
+    def test_unknown_may_run(self) -> None:
+        story = Story()
+        story.turn(story.submit(None), 2, 3)
+        self.assertEqual(story.judge().counts["unknown, and ran"], 1)
+        self.assertTrue(story.judge().ok)
+
+    def test_refused_must_not_run(self) -> None:
+        story = Story()
+        story.turn(story.submit(None, error=b"QUEUE_ERROR"), 2, 3)
+        self.assert_fault(story, "ran though refused")
+
+    def test_refused_may_run_where_the_server_died_in_the_outage_that_left_it_in_doubt(self) -> None:
+        story = Story()
+        story.blow(Kind.DEAF, 0.9, 1.5)
+        story.blow(Kind.KILL, 1.4, 1.8)
+        story.turn(story.submit(None, error=b"QUEUE_ERROR"), 2, 3)
+        self.assertTrue(story.judge().ok)
+
+    # -- jobs that were joined ---------------------------------------------------------------------
+
+    def test_joined_to_a_job_that_was_done(self) -> None:
+        story = Story()
+        story.turn(story.submit(b"H:1", unique=b"u"), 2, 3)
+        story.submit(b"H:1", at=2.5, unique=b"u")
+        self.assertTrue(story.judge().ok)
+
+    def test_joined_to_a_job_that_was_done_long_before_is_lost(self) -> None:
+        story = Story()
+        story.turn(story.submit(b"H:1", unique=b"u"), 2, 3)
+        story.submit(b"H:1", at=9, unique=b"u")
+        self.assert_fault(story, "lost")
+
+    def test_joined_without_a_unique(self) -> None:
+        story = Story()
+        story.turn(story.submit(b"H:1"), 2, 3)
+        story.submit(b"H:1", at=2.5)
+        self.assert_fault(story, "lost", "a handle given twice")
+
+    # -- handles -----------------------------------------------------------------------------------
+
+    def test_handle_of_two_jobs(self) -> None:
+        story = Story()
+        story.turn(story.submit(b"H:1"), 2, 3)
+        story.turn(story.submit(b"H:1", at=4), 5, 6)
+        self.assert_fault(story, "a handle given twice", "a handle of two jobs")
+
+    def test_job_under_another_handle(self) -> None:
+        story = Story()
+        story.turn(story.submit(b"H:1"), 2, 3).handle = b"H:2"
+        self.assert_fault(story, "a job under several handles")
+
+    # -- turns -------------------------------------------------------------------------------------
+
+    def test_again_for_no_reason(self) -> None:
+        story = Story()
+        job = story.submit(b"H:1")
+        story.turn(job, 2, 3)
+        story.turn(job, 4, 5)
+        self.assert_fault(story, "ran again for no reason")
+
+    def test_again_because_the_removal_was_not_committed(self) -> None:
+        story = Story()
+        job = story.submit(b"H:1")
+        story.turn(job, 2, 3)
+        story.blow(Kind.KILL, 3.02, 3.5)
+        story.turn(job, 4, 5)
+        verdict = story.judge()
+        self.assertTrue(verdict.ok)
+        self.assertEqual(verdict.again, {NOT_REMOVED: 1})
+        self.assertAlmostEqual(verdict.longest_unremoved, 0.02)
+
+    def test_again_long_after_the_removal_should_have_been_committed(self) -> None:
+        story = Story()
+        job = story.submit(b"H:1")
+        story.turn(job, 2, 3)
+        story.blow(Kind.KILL, 20, 21)
+        story.turn(job, 22, 23)
+        self.assert_fault(story, "ran again for no reason")
+
+    def test_again_because_another_server_died(self) -> None:
+        story = Story(servers=2, lease=2.0)
+        job = story.submit(b"H:1")
+        story.turn(job, 2, 3)
+        story.blow(Kind.KILL, 3.02, 3.5, server=1)
+        story.turn(job, 4, 5)
+        self.assert_fault(story, "ran again for no reason")
+
+    def test_again_behind_a_pause_past_the_lease(self) -> None:
+        story = Story(servers=2, lease=2.0)
+        job = story.submit(b"H:1")
+        story.turn(job, 2, 3)
+        story.blow(Kind.PAUSE, 3.01, 8)
+        story.turn(job, 7, 8, server=1)
+        self.assertTrue(story.judge().ok)
+
+    def test_again_behind_a_pause_without_a_lease(self) -> None:
+        story = Story()
+        job = story.submit(b"H:1")
+        story.turn(job, 2, 3)
+        story.blow(Kind.PAUSE, 3.01, 8)
+        story.turn(job, 7, 8)
+        self.assert_fault(story, "ran again for no reason")
+
+    def test_held_by_two(self) -> None:
+        story = Story()
+        job = story.submit(b"H:1")
+        story.turn(job, 2, 5, Outcome.REFUSED)
+        story.turn(job, 3, 4)
+        self.assert_fault(story, "held by two at once")
+
+    def test_held_by_two_behind_the_death_of_the_first_ones_server(self) -> None:
+        story = Story()
+        job = story.submit(b"H:1")
+        story.turn(job, 2, 5, Outcome.UNREPORTED)
+        story.blow(Kind.KILL, 2.5, 2.8)
+        story.turn(job, 3, 4)
+        verdict = story.judge()
+        self.assertTrue(verdict.ok)
+        self.assertEqual(verdict.counts[f"held by two at once: {HELD_TWICE}"], 1)
+
+    def test_ahead_of_its_time(self) -> None:
+        story = Story()
+        story.turn(story.submit(b"H:1", run_at=5.0), 2, 3)
+        self.assert_fault(story, "ahead of its time")
+
+    def test_behind_a_clean_stop(self) -> None:
+        story = Story()
+        job = story.submit(b"H:1")
+        story.turn(job, 2, 3)
+        story.blow(Kind.KILL, 3.01, 3.5)
+        story.turn(job, 9, 10)
+        story.ledger.settled = 8.0
+        self.assert_fault(story, "ran behind a clean stop")
+
+    def test_job_of_nobody(self) -> None:
+        story = Story()
+        story.turn(story.submit(b"H:1"), 2, 3).payload = 77
+        self.assert_fault(story, "lost", "a job that was never submitted")
+
+    def test_disorder(self) -> None:
+        story = Story()
+        story.ledger.disorders.append("NO_JOB as the answer to a submit")
+        self.assert_fault(story, "a packet that may not be")

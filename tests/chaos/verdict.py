@@ -1,0 +1,248 @@
+"""Whether a run kept its promises: a pure function of its ledger.
+
+Lost: an acknowledged job that no worker did to its end. Everything else that may not be is a fault too: a
+handle that names two jobs, a job that was never submitted, two workers at one job, a job that ran again for
+no reason that docs/durability.rst names.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from tests.chaos.ledger import OUTAGES, UNIQUE_IS_DATA, Blow, Kind, Ledger, Outcome, Submission, Turn
+
+REMOVAL_WINDOW: Final = 2.0
+"""Seconds between a report that the server has handled and its death, within which the job may run again:
+the server gathers removals for a twentieth of a second, and then a commit takes what it takes on a busy
+machine."""
+
+RECOVERY: Final = 10.0
+"""Seconds that a server may take to find that its store is back: it looks every five seconds at least."""
+
+NOTICING: Final = 0.5
+"""Seconds that the harness, which shares the machine with all it starts, may take to see that a connection
+has ended."""
+
+JOINING: Final = 1.0
+"""Seconds that a submit may be under way to a server that answers at once."""
+
+CLOCKS: Final = 0.05
+"""Seconds by which the wall clock and the ledger's may drift apart in a run."""
+
+SHOWN: Final = 20
+"""Faults of one kind that are told one by one."""
+
+_AGAIN: Final = {
+    Outcome.ABANDONED: "its worker died or lost its connection, and left it undone",
+    Outcome.UNREPORTED: "its worker had lost its connection, and did it to its end",
+    Outcome.UNANSWERED: "its report was under way when the connection ended",
+    Outcome.REFUSED: "its report came when the server no longer had the job for this worker",
+}
+NOT_REMOVED: Final = "it was done, and its server was struck before the removal was committed"
+HELD_TWICE: Final = "a worker went on after its server, or its connection, was struck"
+
+
+@dataclass(slots=True)
+class Verdict:
+    """`faults` by kind, each told in words; `counts` of everything; `again` by reason."""
+
+    faults: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    counts: Counter[str] = field(default_factory=Counter)
+    again: Counter[str] = field(default_factory=Counter)
+    longest_unremoved: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing happened that may not."""
+        return not self.faults
+
+
+def judge(ledger: Ledger) -> Verdict:
+    """Look at everything that happened."""
+    return _Judge(ledger).judge()
+
+
+class _Judge:
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._verdict = Verdict()
+        self._by_handle: dict[bytes, list[Turn]] = defaultdict(list)
+        self._by_payload: dict[int, list[Turn]] = defaultdict(list)
+        for turn in sorted(ledger.turns, key=lambda turn: turn.begin):
+            self._by_handle[turn.handle].append(turn)
+            self._by_payload[turn.payload].append(turn)
+        pauses = [blow.over - blow.begin for blow in ledger.blows]
+        self._joining = JOINING + max(pauses, default=0.0)
+
+    def judge(self) -> Verdict:
+        for text in self._ledger.disorders:
+            self._fault("a packet that may not be", text)
+        for submission in self._ledger.submissions.values():
+            self._look_at(submission)
+        self._check_handles()
+        for payload, turns in self._by_payload.items():
+            self._check_turns(payload, turns)
+        counts = self._verdict.counts
+        for blow in self._ledger.blows:
+            counts[blow.kind] += 1
+        counts["turns"] = len(self._ledger.turns)
+        return self._verdict
+
+    def _fault(self, kind: str, text: str) -> None:
+        self._verdict.faults[kind].append(text)
+
+    def _at(self, when: float | None) -> str:
+        return "never" if when is None else f"{when - self._ledger.begin:.3f}"
+
+    # -- submits ------------------------------------------------------------------------------------
+
+    def _look_at(self, submission: Submission) -> None:
+        counts = self._verdict.counts
+        ran = any(turn.done for turn in self._by_payload.get(submission.payload, ()))
+        if submission.handle is not None:
+            counts["acknowledged"] += 1
+            if not ran and self._joined(submission):
+                counts["acknowledged, joined to an equal job"] += 1
+            elif not ran:
+                self._fault("lost", self._told(submission))
+        elif submission.error is not None:
+            counts[f"refused: {submission.error.decode()}"] += 1
+            if ran:
+                counts["refused, and ran all the same"] += 1
+                self._check_refused(submission)
+        else:
+            counts["unknown: the connection ended ahead of the answer"] += 1
+            counts["unknown, and ran"] += ran
+
+    def _joined(self, submission: Submission) -> bool:
+        """Whether the job that this one was joined to was done, and not long before."""
+        if submission.unique in (b"", UNIQUE_IS_DATA) or submission.handle is None:
+            return False
+        turns = self._by_handle.get(submission.handle, ())
+        earliest = submission.sent - self._joining
+        return any(turn.done and turn.over >= earliest for turn in turns)
+
+    def _check_refused(self, submission: Submission) -> None:
+        """A refused job is gone, unless its server fell before it could take back what it had sent."""
+        refused = submission.answered or submission.sent
+        for outage in self._outages(submission.server, refused):
+            if any(self._fatal(submission.server, outage.begin, outage.over + RECOVERY)):
+                return
+        self._fault("ran though refused", self._told(submission))
+
+    def _told(self, submission: Submission) -> str:
+        turns = [
+            f"turn of worker {turn.worker} on server {turn.server} from {self._at(turn.begin)} to "
+            f"{self._at(turn.end)}, {turn.outcome}"
+            for turn in self._by_payload.get(submission.payload, ())
+        ]
+        return (
+            f"job {submission.payload} {submission.function.decode()} {submission.priority} "
+            f"unique {submission.unique.decode()!r} run_at {self._at(submission.run_at)} "
+            f"to server {submission.server}: sent {self._at(submission.sent)}, "
+            f"answered {self._at(submission.answered)}, handle {submission.handle!r}, "
+            f"error {submission.error!r}; {'; '.join(turns) or 'no turn'}"
+        )
+
+    # -- handles ------------------------------------------------------------------------------------
+
+    def _check_handles(self) -> None:
+        acknowledged: dict[bytes, list[Submission]] = defaultdict(list)
+        for submission in self._ledger.submissions.values():
+            if submission.handle is not None:
+                acknowledged[submission.handle].append(submission)
+        for handle, submissions in acknowledged.items():
+            kinds = {(submission.function, submission.unique) for submission in submissions}
+            alone = kinds & {(each.function, own) for each in submissions for own in (b"", UNIQUE_IS_DATA)}
+            if len(submissions) > 1 and (len(kinds) > 1 or alone):
+                self._fault("a handle given twice", f"{handle!r}: {' / '.join(map(self._told, submissions))}")
+        for handle, turns in self._by_handle.items():
+            if len({turn.payload for turn in turns}) > 1:
+                self._fault("a handle of two jobs", f"{handle!r}: jobs {[turn.payload for turn in turns]}")
+
+    # -- turns --------------------------------------------------------------------------------------
+
+    def _check_turns(self, payload: int, turns: list[Turn]) -> None:
+        submission = self._ledger.submissions.get(payload)
+        if submission is None:
+            self._fault("a job that was never submitted", f"payload {payload}")
+            return
+        handles = {turn.handle for turn in turns}
+        if len(handles) > 1 or (submission.handle is not None and handles != {submission.handle}):
+            self._fault("a job under several handles", f"{self._told(submission)}: {handles}")
+        if submission.run_at is not None and turns[0].begin < submission.run_at - CLOCKS:
+            self._fault("ahead of its time", self._told(submission))
+        settled = self._ledger.settled
+        if settled is not None and turns[-1].begin > settled:
+            self._fault("ran behind a clean stop", self._told(submission))
+        if len(turns) > 1:
+            self._verdict.counts["jobs that had more than one turn"] += 1
+            self._verdict.counts["jobs done more than once"] += sum(turn.done for turn in turns) > 1
+        for before, after in itertools.pairwise(turns):
+            reason = self._reason(before, after)
+            if reason is None:
+                self._fault("ran again for no reason", self._told(submission))
+            else:
+                self._verdict.again[reason] += 1
+        for index, turn in enumerate(turns):
+            for later in turns[index + 1 :]:
+                if later.begin < turn.over:
+                    self._check_overlap(submission, turn, later)
+
+    def _reason(self, before: Turn, after: Turn) -> str | None:
+        """Why a job had another turn."""
+        if before.outcome is not Outcome.ACCEPTED:
+            return _AGAIN.get(before.outcome) if before.outcome else None
+        done = before.confirmed or before.over
+        for blow in self._fatal(before.server, before.over, after.begin):
+            waited = any(
+                done <= outage.over + RECOVERY for outage in self._outages(before.server, blow.begin)
+            )
+            if waited or blow.begin - done <= REMOVAL_WINDOW:
+                if not waited:
+                    self._verdict.longest_unremoved = max(self._verdict.longest_unremoved, blow.begin - done)
+                return NOT_REMOVED
+        return None
+
+    def _check_overlap(self, submission: Submission, turn: Turn, later: Turn) -> None:
+        """Two workers had the job at the same time: only behind a blow that took it from the first."""
+        struck = any(True for _ in self._fatal(turn.server, turn.begin, later.begin))
+        noticed = turn.outcome is Outcome.ABANDONED and turn.over - later.begin <= NOTICING
+        if struck or noticed:
+            self._verdict.counts[f"held by two at once: {HELD_TWICE}"] += 1
+        else:
+            self._fault("held by two at once", self._told(submission))
+
+    # -- blows --------------------------------------------------------------------------------------
+
+    def _fatal(self, server: int, since: float, until: float) -> Iterator[Blow]:
+        """What took a server's jobs from it between two times: its death, or the end of its lease."""
+        for blow in self._ledger.blows:
+            if blow.concerns(server) and blow.begin <= until and blow.over >= since and self._is_fatal(blow):
+                yield blow
+
+    def _is_fatal(self, blow: Blow) -> bool:
+        if blow.kind is Kind.KILL:
+            return True
+        if blow.kind is Kind.STOP:
+            # What it could not write when it was told to end it cannot write later.
+            return any(
+                outage.kind in OUTAGES
+                and outage.concerns(blow.server or 0)
+                and outage.begin <= blow.begin <= outage.over
+                for outage in self._ledger.blows
+            )
+        lease = self._ledger.lease
+        # A lease is renewed a few times within its length: half of it may be left when the silence begins.
+        silent = blow.kind is Kind.PAUSE or blow.kind in OUTAGES
+        return bool(lease) and silent and blow.over - blow.begin >= lease / 2
+
+    def _outages(self, server: int, when: float) -> Iterator[Blow]:
+        """What kept a server from writing at that time, or shortly before."""
+        for blow in self._ledger.blows:
+            if blow.kind in OUTAGES and blow.concerns(server) and blow.begin <= when <= blow.over + RECOVERY:
+                yield blow
