@@ -14,6 +14,7 @@ EXTRAS = {
     "store": ["sqlalchemy>=2.0.30"],
     "postgresql": ["sqlalchemy>=2.0.30", "psycopg[binary]>=3.2"],
     "tls": ["twisted[tls]>=24.7"],
+    "web": ["prometheus_client>=0.20"],
 }
 DEVELOPMENT = {
     "test": ["pytest>=8", "pytest-twisted>=1.14", "hypothesis>=6.100", "build>=1.2", "setuptools>=77"],

@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.kept import UNAVAILABLE, ListStore, Thread
 from tests.server.peers import PREFIX, SocketlikeTransport, error, req, res
+from txgearman.broker.job import Ending
 from txgearman.server import GearmanServerFactory, Settings
 from txgearman.server.protocol import MAX_LATER
 from txgearman.server.saving import MAX_BYTES, MAX_JOBS, NUMBERS_PER_START, REMOVAL_PATIENCE, Saver
@@ -674,3 +675,61 @@ class History:
         case.assertEqual(case.factory.broker.total, 0)
         case.assertEqual(case.store.jobs, {})
         case.assertFalse(case.factory.broker.far)
+
+
+class MeasuresTests(SavingTestCase):
+    """What is counted and timed of saving, and of jobs that are saved."""
+
+    def setUp(self) -> None:
+        self.store = ListStore()
+        self.start(metrics_functions=2)
+
+    def counts(self) -> Any:
+        return self.factory.broker.measures()[0].counts
+
+    def test_a_transaction(self) -> None:
+        client = self.connect()
+        self.assertEqual((self.saver.unsaved, self.saver.lag), (0, 0.0))
+        client.receive(submit(), submit())
+        self.turn(2)
+        self.assertEqual((self.saver.unsaved, self.saver.lag, self.counts().saving), (2, 2.0, 2))
+        client.receive(submit())
+        self.turn(3)
+        self.assertEqual((self.saver.unsaved, self.saver.lag, self.saver.commits), (3, 5.0, 0))
+        self.thread.run()
+        self.assertEqual((self.saver.unsaved, self.saver.lag, self.saver.commits), (1, 3.0, 1))
+        self.assertEqual(self.saver.times.so_far().cumulated[-1], 1)
+        self.commit()
+        self.assertEqual((self.saver.unsaved, self.saver.lag, self.counts().saving), (0, 0.0, 0))
+        self.assertEqual((sum(self.counts().waiting), self.counts().submitted), (3, 3))
+
+    def test_one_that_fails(self) -> None:
+        self.store.failing = UNAVAILABLE
+        client = self.connect()
+        client.receive(submit())
+        self.turn()
+        self.thread.run()
+        self.assertEqual((self.saver.failures, self.saver.unsaved, self.saver.lag), (1, 0, 0.0))
+        self.assertEqual(self.counts().uncompleted[Ending.NOT_SAVED], 1)
+        self.heard(client)
+        self.assertEqual(self.factory.traffic.refused, {b"QUEUE_ERROR": 1})
+
+    def test_jobs_that_were_kept_are_not_submitted_again(self) -> None:
+        self.connect().receive(submit(), submit())
+        self.commit()
+        self.stop()
+        self.start(metrics_functions=2)
+        counts = self.counts()
+        self.assertEqual((counts.submitted - counts.restored, counts.restored), (0, 2))
+        self.assertEqual(sum(counts.waiting), 2, "they wait, wherever they are")
+
+    def test_a_job_s_wait_goes_on_where_it_is_kept(self) -> None:
+        self.connect().receive(submit())
+        self.commit()
+        self.stop()
+        self.start(metrics_functions=2)
+        self.factory.broker._wall_clock = lambda: 1e9 + 500
+        self.commit()
+        worker = self.worker()
+        worker.receive(req(9))
+        self.assertEqual(self.factory.broker.measures()[0].waited.sum, 500)

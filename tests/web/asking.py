@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.address import IPv4Address
 from twisted.internet.error import ConnectionLost
+from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from txgearman.server import Settings
 from txgearman.testing import MemoryGearman
 from txgearman.web import WebSettings, make_site
+from txgearman.web.sources import Vitals
 
 HERE = "127.0.0.1"
 
@@ -104,13 +107,30 @@ def _dechunked(data: bytes) -> bytes:
     return b"".join(parts)
 
 
+class ThreadlessClock(Clock):
+    """A clock with a pool of threads that are none: what is called there is called at once."""
+
+    def getThreadPool(self) -> ThreadlessClock:
+        return self
+
+    def callInThread(self, function: Callable[..., object], *arguments: object) -> None:
+        function(*arguments)
+
+    callFromThread = callInThread
+
+
 class Web:
     """The web side of a job server in memory. `settings` are those of the web side, `server` the server's."""
 
-    def __init__(self, settings: WebSettings | None = None, server: Settings | None = None) -> None:
-        self.gearman = MemoryGearman(server or Settings(handle_prefix="H:t"))
+    def __init__(
+        self,
+        settings: WebSettings | None = None,
+        server: Settings | None = None,
+        vitals: Vitals | None = None,
+    ) -> None:
+        self.gearman = MemoryGearman(server or Settings(handle_prefix="H:t"), ThreadlessClock())
         self.broker = self.gearman.server.broker
-        self.site = make_site(self.gearman.server, settings or WebSettings(), self.gearman.clock)
+        self.site = make_site(self.gearman.server, settings or WebSettings(), self.gearman.clock, vitals)
 
     def begin(
         self,

@@ -269,6 +269,7 @@ class Broker:
             return
         function = self.create_function(kept.function)
         function.submitted += 1
+        function.restored += 1
         self._total += 1
         if kept.run_at is None and self._is_deep(function, kept.priority, kept.place):
             self._count_away(function, kept.priority, kept.place)
@@ -279,6 +280,7 @@ class Broker:
         """Know that so many jobs are kept, and fetch the first of them."""
         function = self.create_function(function_name)
         function.submitted += jobs
+        function.restored += jobs
         self._total += jobs
         self._away += jobs
         backlog = function.backlog = function.backlog or Backlog()
@@ -594,6 +596,11 @@ class Broker:
         """
         self.create_function(name).limit_rate(per_second, burst)
 
+    @property
+    def draining(self) -> bool:
+        """Whether no new job is taken, see `drain`."""
+        return not self._refuse_at
+
     def drain(self) -> None:
         """From now on take no new job and give no job to a worker; running ones may end."""
         self._refuse_at = 0
@@ -712,6 +719,11 @@ class Broker:
                     rate.burst if rate else 0,
                     function.refused,
                 )
+
+    @property
+    def function_count(self) -> int:
+        """How many functions there are."""
+        return len(self._functions)
 
     def functions(self) -> Iterator[FunctionView]:
         """All functions, in the order they were made."""
@@ -1035,6 +1047,9 @@ class Broker:
         if kept.unique and self._twin(function, kept.unique, kept.data) is None:
             self._add_unique(job)
         self._let_in(job)
+        if function.meter is not None and job.state is _QUEUED and not job.attempts:
+            # It waits since it was submitted, or since its time, wherever it was.
+            job.since -= max(0.0, self._wall_clock() - max(kept.submitted, kept.run_at or 0.0))
         return job
 
     def _seek_twin(

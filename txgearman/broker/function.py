@@ -30,9 +30,10 @@ class Function:
     `retries` are those of `FunctionRules`. `paused` means that the jobs are kept from the workers.
 
     Counted since the function was made: `submitted` and `ended` the jobs that came and went, so that
-    `total` costs nothing; `uncompleted` those of `ended` that were not completed, by `Ending`; `joined`
-    the submits that were the same as a live job, `refused` those that met a limit; `retried` how often a
-    job was taken from its worker and queued again. `meter` measures the jobs' times, if anybody does.
+    `total` costs nothing; `restored` those of `submitted` that came from the store; `uncompleted` those of
+    `ended` that were not completed, by `Ending`; `joined` the submits that were the same as a live job,
+    `refused` those that met a limit; `retried` how often a job was taken from its worker and queued again.
+    `meter` measures the jobs' times, if anybody does.
 
     `backlog` are the jobs that are not in memory, None as long as there never were any.
 
@@ -57,6 +58,7 @@ class Function:
         "rate",
         "refused",
         "resting",
+        "restored",
         "retried",
         "retries",
         "running",
@@ -85,6 +87,7 @@ class Function:
         self.uncompleted = [0] * len(Ending)
         self.joined = 0
         self.refused = 0
+        self.restored = 0
         self.retried = 0
         self.running = 0
         self.workers = 0

@@ -74,7 +74,8 @@ class Histogram:
 class Counts:
     """What was counted of some functions: since the start as far as `joined`, of now behind it.
 
-    The names are those of `Function`; `waiting` is by priority, `uncompleted` by `Ending`.
+    The names are those of `Function`. `uncompleted` is by `Ending`; `waiting` is by priority, jobs that the
+    store alone has included.
     """
 
     submitted: int = 0
@@ -82,6 +83,7 @@ class Counts:
     uncompleted: list[int] = field(default_factory=lambda: [0] * len(Ending))
     retried: int = 0
     refused: int = 0
+    restored: int = 0
     joined: int = 0
     waiting: list[int] = field(default_factory=lambda: [0] * PRIORITIES)
     held: int = 0
@@ -93,6 +95,16 @@ class Counts:
         """How many jobs were completed."""
         return self.ended - sum(self.uncompleted)
 
+    @property
+    def saving(self) -> int:
+        """How many jobs wait to be durable, and for no worker yet."""
+        return self.submitted - self.ended - self.running - self.held - sum(self.waiting)
+
+    @property
+    def any(self) -> bool:
+        """Whether anything was counted."""
+        return bool(self.submitted or self.refused or self.joined or self.workers)
+
     def add(self, function: Function) -> None:
         """Count one more function."""
         self.submitted += function.submitted
@@ -100,8 +112,11 @@ class Counts:
         self.uncompleted = list(map(operator.add, self.uncompleted, function.uncompleted))
         self.retried += function.retried
         self.refused += function.refused
+        self.restored += function.restored
         self.joined += function.joined
         self.waiting = list(map(operator.add, self.waiting, function.waiting))
+        if function.backlog is not None:
+            self.waiting = list(map(operator.add, self.waiting, function.backlog.jobs))
         self.held += sum(function.held)
         self.running += function.running
         self.workers += function.workers

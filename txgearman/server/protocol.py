@@ -322,7 +322,7 @@ class GearmanServerProtocol(Protocol):
                     self._unhandled = packets
                     break
         except BrokenStream as error:
-            self._traffic.dropped["max-packet" if error.code == TOO_LARGE else "broken stream"] += 1
+            self._traffic.dropped["max-packet" if error.code == TOO_LARGE else "broken-stream"] += 1
             self.complain(error)
             if error.code:
                 self.send_error(error.code, error.text)

@@ -19,6 +19,7 @@ from twisted.python.threadpool import ThreadPool
 
 from txgearman.broker.handles import number_of
 from txgearman.broker.job import Job
+from txgearman.broker.meters import Histogram
 from txgearman.errors import ArgumentTooLarge, LeaseLost, LookupFailed, NotSaved, StoreError, StoreUnavailable
 from txgearman.store.contract import Changes, SavedJob, Store
 
@@ -84,6 +85,7 @@ class Saver:
         self._saves: list[Job] = []
         self._removals: list[int] = []
         self._being_removed: list[int] = []
+        self._being_saved = 0
         self._attempts: dict[int, int] = {}
         self._writing: Deferred[None] | None = None
         self._next_write: IDelayedCall | None = None
@@ -99,9 +101,14 @@ class Saver:
         self._renewing = False
         self._joining = False
         self.commits = 0
+        self.failures = 0
         self.saved = 0
         self.adopted = 0
         self.done_twice = 0
+        self.times = Histogram()
+        # When the oldest job came that waits to be written, and when the oldest that is being written.
+        self._waits_since = self._writes_since = 0.0
+        self._began = 0.0
 
     # -- start and stop -------------------------------------------------------------------------
 
@@ -173,6 +180,8 @@ class Saver:
             raise ArgumentTooLarge(f"The store takes at most {self._store.largest_data} bytes of data")
 
     def save(self, job: Job) -> None:
+        if not self._saves:
+            self._waits_since = self._reactor.seconds()
         self._saves.append(job)
         self._write_in(0)
 
@@ -215,6 +224,19 @@ class Saver:
     def waiting(self) -> int:
         """Jobs that wait to be saved and are in no transaction yet."""
         return len(self._saves)
+
+    @property
+    def unsaved(self) -> int:
+        """Jobs that are not durable yet, those in the transaction under way included."""
+        return len(self._saves) + self._being_saved
+
+    @property
+    def lag(self) -> float:
+        """Seconds that the oldest of them waits."""
+        if not self.unsaved:
+            return 0.0
+        since = self._writes_since if self._being_saved else self._waits_since
+        return max(0.0, float(self._reactor.seconds()) - since)
 
     @property
     def unremoved(self) -> int:
@@ -369,7 +391,10 @@ class Saver:
         if self._next_write is not None and self._next_write.active():
             self._next_write.cancel()
         self._next_write = None
+        self._began = self._reactor.seconds()
+        self._writes_since = self._waits_since
         jobs = self._take_jobs()
+        self._being_saved = len(jobs)
         changes = Changes([_as_saved(job) for job in jobs], self._removals, self._attempts)
         self._being_removed = self._removals
         self._removals, self._attempts = [], {}
@@ -394,6 +419,8 @@ class Saver:
     def _written(self, twins: dict[int, bytes], jobs: list[Job], changes: Changes) -> None:
         assert self._broker is not None
         self._being_removed = []
+        self._being_saved = 0
+        self.times.add(self._reactor.seconds() - self._began)
         if self._outage is not None:
             _log.info("The store is available again")
             self._outage = None
@@ -415,7 +442,9 @@ class Saver:
     def _failed(self, failure: Failure, jobs: list[Job], changes: Changes) -> None:
         assert self._broker is not None
         self._note_outage(failure)
+        self.failures += 1
         self._being_removed = []
+        self._being_saved = 0
         # Whether the transaction took place may be unknown: what was refused must not come back.
         refused = [] if isinstance(failure.value, LeaseLost) else [job.number for job in changes.saves]
         self._removals = [*changes.removals, *refused, *self._removals]

@@ -70,6 +70,8 @@ class GearmanService(MultiService):
         self._shutting_down = False
         self._grace: LoopingCall | None = None
         self._listeners: MultiService | None = None
+        # Those of them that lead to the jobs: the web side is served to the end.
+        self._job_listeners: list[Any] = []
         self._stopping: list[Deferred[None]] = []
         self._web = None if settings.web is None else self._make_web()
         for description in settings.endpoints:
@@ -77,6 +79,8 @@ class GearmanService(MultiService):
 
     def _make_web(self) -> LimitedSite:
         # Not at the top: without a web side nothing of Twisted's web server is loaded.
+        from txgearman.server.lateness import Lateness
+        from txgearman.server.vitals import ServiceVitals
         from txgearman.web import LimitedSite, WebSettings, make_site
         from txgearman.web.settings import read_token
 
@@ -88,7 +92,10 @@ class GearmanService(MultiService):
             max_unique=MAX_UNIQUE,
             max_data=self.settings.max_packet,
         )
-        return LimitedSite(make_site(self.factory, settings, self._reactor))
+        lateness = Lateness(self._reactor)
+        lateness.setServiceParent(self)
+        vitals = ServiceVitals(self, lateness)
+        return LimitedSite(make_site(self.factory, settings, self._reactor, vitals))
 
     def _add_listeners(self) -> None:
         """Make what listens, anew for each start: Twisted's listening services start only once."""
@@ -97,6 +104,7 @@ class GearmanService(MultiService):
             for description in self.settings.listen:
                 listener = listening_service(description, self.factory, self._reactor)
                 listener.setServiceParent(self._listeners)
+                self._job_listeners.append(listener)
             if self._web is not None:
                 description = web_endpoint(str(self.settings.web))
                 listener = listening_service(description, self._web, self._reactor)
@@ -156,6 +164,7 @@ class GearmanService(MultiService):
             self._grace.stop()
         self._grace = None
         listeners, self._listeners = self._listeners, None
+        self._job_listeners = []
         if listeners is not None:
             # Where one could not be started, Twisted's listening services behind it cannot be stopped.
             listeners.services = [listener for listener in listeners if listener.running]
@@ -201,6 +210,17 @@ class GearmanService(MultiService):
         self.settings = merged
         return changed, waiting
 
+    @property
+    def listening(self) -> bool:
+        """Whether the server listens at all its endpoints."""
+        return bool(self._job_listeners) and all(listener.running for listener in self._job_listeners)
+
+    @property
+    def draining(self) -> bool:
+        """Whether the server is about to end."""
+        ending = self._grace is not None or self._shutting_down or bool(self._stopping)
+        return ending or self.factory.broker.draining
+
     def shut_down(self, graceful: bool) -> None:
         """End the server: at once, or `graceful`, which means that nobody new is let in and the end
         comes when there is no job left, waiting ones and ones scheduled for a later time included."""
@@ -242,8 +262,9 @@ class GearmanService(MultiService):
                 waiting.stop()
                 then()
 
-        if self._listeners is not None:
-            maybeDeferred(self._listeners.stopService)
+        # The web side tells of it to the end.
+        for listener in self._job_listeners:
+            maybeDeferred(listener.stopService)
         if self._grace is not None and self._grace.running:
             self._grace.stop()
         self._grace = waiting = LoopingCall(look)

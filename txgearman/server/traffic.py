@@ -13,7 +13,7 @@ class Traffic:
     `received` and `sent` are bytes, ahead of encryption; a server whose `Settings.measured_functions` is 0
     does not count them. `connections` is how many were ever made. `refused` are the ERROR packets sent, by
     their code. `dropped` are the connections that the server ended by itself, by the reason: the
-    option whose limit was met, ``silent`` or ``broken stream``.
+    option whose limit was met, ``silent`` or ``broken-stream``.
     """
 
     received: int = 0

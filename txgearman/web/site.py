@@ -6,6 +6,7 @@ import time
 from typing import Final
 
 from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.web.resource import IResource, Resource
 from twisted.web.server import Request, Site
@@ -15,12 +16,13 @@ from txgearman.web.answers import Branch, HTTPProblem, ProblemResource
 from txgearman.web.api import Api, GearmandStyle
 from txgearman.web.dashboard import add_dashboard
 from txgearman.web.guard import SECURITY_HEADERS, Guard
+from txgearman.web.health import Health
 from txgearman.web.history import History
 from txgearman.web.live import Live
 from txgearman.web.overview import totals
 from txgearman.web.request import LimitedRequest
 from txgearman.web.settings import WebSettings
-from txgearman.web.sources import Gearman
+from txgearman.web.sources import Gearman, Vitals
 
 MAX_CONNECTIONS: Final = 512
 """HTTP connections at a time; more are closed at once. Each may hold a body on its way in."""
@@ -29,6 +31,7 @@ IDLE_LIMIT: Final = 60.0
 """Seconds without a byte after which a connection ends that has no request under way."""
 
 _SERVER: Final = f"txgearman/{VERSION}".encode()
+_log = Logger()
 
 
 class WebSite(Site):
@@ -90,15 +93,31 @@ class Root(Branch):
         return super().getChild(path, request)
 
 
-def make_site(gearman: Gearman, settings: WebSettings, reactor: IReactorTime) -> WebSite:
-    """The web side of `gearman`."""
+def make_site(
+    gearman: Gearman, settings: WebSettings, reactor: IReactorTime, vitals: Vitals | None = None
+) -> WebSite:
+    """The web side of `gearman`. Without `vitals` it has no metrics and tells nothing of its health."""
     guard = Guard(settings, lambda: gearman.access)
     root = Root(gearman, settings, guard, reactor)
     history = History(lambda: totals(gearman), reactor, time.time)
     live = Live(gearman, history, reactor)
     root.putChild(b"api", Api(gearman, settings, guard, live, reactor))
     add_dashboard(root)
+    if vitals is not None:
+        root.putChild(b"healthz", Health(list))
+        root.putChild(b"readyz", Health(vitals.problems))
+        root.putChild(b"metrics", _metrics(gearman, vitals, guard, reactor))
     return WebSite(root, settings, guard, history, reactor)
+
+
+def _metrics(gearman: Gearman, vitals: Vitals, guard: Guard, reactor: IReactorTime) -> Resource:
+    try:
+        from txgearman.web.metrics import MetricsResource
+    except ImportError:
+        text = "Metrics need prometheus_client, which pip install 'txgearman[web]' installs."
+        _log.warn("/metrics is not served. {text}", text=text)
+        return ProblemResource(HTTPProblem(501, "not-installed", text))
+    return MetricsResource(gearman, vitals, guard, reactor)
 
 
 class LimitedSite(WrappingFactory[ProtocolWrapper]):

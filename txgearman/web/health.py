@@ -1,0 +1,32 @@
+"""``/healthz`` and ``/readyz``, for what watches over the process. They say what is so and decide nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.web.resource import Resource
+from twisted.web.server import Request
+
+from txgearman.web.answers import Answer, HTTPProblem, to_json
+
+
+class Health(Resource):
+    """Answers GET with 200, or with 503 and the reasons that `problems` gives."""
+
+    isLeaf = True
+
+    def __init__(self, problems: Callable[[], list[str]]) -> None:
+        super().__init__()
+        self._problems = problems
+
+    def render(self, request: Request) -> bytes:
+        return self._answer(request).send(request)
+
+    def _answer(self, request: Request) -> Answer:
+        if request.method not in (b"GET", b"HEAD"):
+            problem = HTTPProblem(405, "wrong-method", "This is for GET.", ((b"Allow", b"GET, HEAD"),))
+            return problem.answer()
+        problems = self._problems()
+        if problems:
+            return HTTPProblem(503, "not-ready", "; ".join(problems)).answer()
+        return Answer(to_json({"status": "ok"}))

@@ -1,0 +1,361 @@
+"""``/metrics`` for Prometheus: what the server counts, as families of prometheus_client's.
+
+The server is looked at in the reactor's thread, and the text is made in another: it is long where there are
+many functions. Nothing is counted here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
+from twisted.web.resource import Resource
+from twisted.web.server import Request
+from twisted.web.wsgi import WSGIResource
+
+from txgearman.broker.job import Ending, Priority
+from txgearman.broker.meters import BOUNDS, Durations, FunctionMeasures
+from txgearman.version import VERSION
+from txgearman.web.answers import HTTPProblem
+from txgearman.web.guard import Guard, Right
+from txgearman.web.sources import Gearman, Saved, Vitals
+
+T = TypeVar("T")
+Values = Iterable[tuple[tuple[str, ...], Any]]
+
+OTHER_FUNCTIONS: Final = "(other)"
+"""The label of all functions that are not told apart."""
+
+_FAILURES: Final = {Ending.FAILED: "failed", Ending.RAISED: "exception", Ending.LOST: "lost"}
+_DROPS: Final = {
+    Ending.CANCELLED: "cancelled",
+    Ending.ABANDONED: "abandoned",
+    Ending.NOT_SAVED: "not_saved",
+}
+_LIMITS: Final = (*(floatToGoString(bound) for bound in BOUNDS), "+Inf")
+
+
+def function_label(name: bytes | None) -> str:
+    """A function's name as a label: no two names have the same, and none that of the others.
+
+    What is no UTF-8 is written as ``\\xff``, and so a backslash is written twice.
+    """
+    if name is None:
+        return OTHER_FUNCTIONS
+    label = name.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
+    return f"\\{label}" if label == OTHER_FUNCTIONS else label
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The server at one moment, as plain data."""
+
+    functions: list[FunctionMeasures]
+    function_count: int
+    connections: int
+    accepted: int
+    received: int
+    sent: int
+    kept_out: dict[str, int]
+    refused: dict[str, int]
+    dropped: dict[str, int]
+    loop_delay: Durations
+    saved: Saved | None
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A metric: `name` without the ending of its type, its type, its labels, and what its values are.
+
+    `values` gives pairs of labels' values and a number, or a `Durations` for a histogram.
+    """
+
+    name: str
+    kind: str
+    meaning: str
+    labels: tuple[str, ...]
+    values: Callable[[Snapshot], Values]
+
+    @property
+    def exported(self) -> str:
+        """The name that Prometheus has for it; a histogram's has endings beside."""
+        return self.name + {"counter": "_total", "info": "_info"}.get(self.kind, "")
+
+    def metric(self, snapshot: Snapshot | None) -> Metric:
+        """The family with its samples; without a snapshot it has none."""
+        metric: Any = _KINDS[self.kind](self.name, self.meaning, labels=self.labels)
+        for labels, value in () if snapshot is None else self.values(snapshot):
+            if isinstance(value, Durations):
+                buckets = list(zip(_LIMITS, value.cumulated, strict=True))
+                metric.add_metric(labels, buckets, value.sum)
+            else:
+                metric.add_metric(labels, value)
+        return metric  # type: ignore[no-any-return]
+
+
+_KINDS: Final[dict[str, Callable[..., Metric]]] = {
+    "counter": CounterMetricFamily,
+    "gauge": GaugeMetricFamily,
+    "histogram": HistogramMetricFamily,
+    "info": InfoMetricFamily,
+}
+
+
+# -- the table ----------------------------------------------------------------------------------
+
+
+def _by_function(name: str, kind: str, meaning: str, value: Callable[[FunctionMeasures], Any]) -> Family:
+    def values(snapshot: Snapshot) -> Values:
+        return (((function_label(row.name),), value(row)) for row in snapshot.functions)
+
+    return Family(f"txgearman_{name}", kind, meaning, ("function",), values)
+
+
+def _split(
+    name: str,
+    kind: str,
+    meaning: str,
+    label: str,
+    parts: Sequence[tuple[str, Callable[[FunctionMeasures], int]]],
+) -> Family:
+    def values(snapshot: Snapshot) -> Iterator[tuple[tuple[str, ...], int]]:
+        for row in snapshot.functions:
+            function = function_label(row.name)
+            for part, value in parts:
+                yield (function, part), value(row)
+
+    return Family(f"txgearman_{name}", kind, meaning, ("function", label), values)
+
+
+def _endings(endings: dict[Ending, str]) -> list[tuple[str, Callable[[FunctionMeasures], int]]]:
+    def value(ending: Ending) -> Callable[[FunctionMeasures], int]:
+        return lambda row: row.counts.uncompleted[ending]
+
+    return [(reason, value(ending)) for ending, reason in endings.items()]
+
+
+def _waiting(priority: Priority) -> Callable[[FunctionMeasures], int]:
+    return lambda row: row.counts.waiting[priority]
+
+
+def _single(name: str, kind: str, meaning: str, value: Callable[[Snapshot], Any]) -> Family:
+    return Family(f"txgearman_{name}", kind, meaning, (), lambda snapshot: [((), value(snapshot))])
+
+
+def _by(name: str, meaning: str, label: str, counts: Callable[[Snapshot], dict[str, int]]) -> Family:
+    def values(snapshot: Snapshot) -> Values:
+        return (((key,), count) for key, count in sorted(counts(snapshot).items()))
+
+    return Family(f"txgearman_{name}", "counter", meaning, (label,), values)
+
+
+def _of_store(name: str, kind: str, meaning: str, value: Callable[[Saved], Any]) -> Family:
+    def values(snapshot: Snapshot) -> Values:
+        return [] if snapshot.saved is None else [((), value(snapshot.saved))]
+
+    return Family(f"txgearman_store_{name}", kind, meaning, (), values)
+
+
+FAMILIES: Final = (
+    Family(
+        "txgearman",
+        "info",
+        "The version of the server.",
+        (),
+        lambda _snapshot: [((), {"version": VERSION})],
+    ),
+    # -- jobs, counted since the server's start
+    _by_function(
+        "jobs_submitted",
+        "counter",
+        "Jobs accepted.",
+        lambda row: row.counts.submitted - row.counts.restored,
+    ),
+    _by_function(
+        "jobs_restored", "counter", "Jobs taken over from the store.", lambda row: row.counts.restored
+    ),
+    _by_function(
+        "jobs_joined",
+        "counter",
+        "Submits that were the same as a job there was, by function and unique.",
+        lambda row: row.counts.joined,
+    ),
+    _by_function("jobs_refused", "counter", "Jobs refused by a limit.", lambda row: row.counts.refused),
+    _by_function(
+        "jobs_completed", "counter", "Jobs completed by a worker.", lambda row: row.counts.completed
+    ),
+    _split("jobs_failed", "counter", "Jobs that failed, by how.", "reason", _endings(_FAILURES)),
+    _split(
+        "jobs_dropped",
+        "counter",
+        "Jobs that ended without a worker's word, by why.",
+        "reason",
+        _endings(_DROPS),
+    ),
+    _by_function(
+        "jobs_retried",
+        "counter",
+        "Times that a job was taken from its worker and queued again.",
+        lambda row: row.counts.retried,
+    ),
+    # -- jobs and workers, now
+    _split(
+        "jobs_queued",
+        "gauge",
+        "Jobs that wait for a worker.",
+        "priority",
+        [(priority.name.lower(), _waiting(priority)) for priority in Priority],
+    ),
+    _by_function("jobs_scheduled", "gauge", "Jobs that wait for their time.", lambda row: row.counts.held),
+    _by_function("jobs_running", "gauge", "Jobs that a worker has.", lambda row: row.counts.running),
+    _by_function(
+        "jobs_saving",
+        "gauge",
+        "Jobs that wait to be durable, ahead of any worker.",
+        lambda row: row.counts.saving,
+    ),
+    _by_function(
+        "workers", "gauge", "Workers that have registered the function.", lambda row: row.counts.workers
+    ),
+    _by_function(
+        "job_wait_seconds",
+        "histogram",
+        "From a job's queueing until a worker had it.",
+        lambda row: row.waited,
+    ),
+    _by_function(
+        "job_run_seconds",
+        "histogram",
+        "From when a worker had a job until its report that ended the job.",
+        lambda row: row.ran,
+    ),
+    _single("functions", "gauge", "Functions known.", lambda snapshot: snapshot.function_count),
+    # -- connections
+    _single("connections", "gauge", "Connections open.", lambda snapshot: snapshot.connections),
+    _single("connections_accepted", "counter", "Connections ever made.", lambda snapshot: snapshot.accepted),
+    _by(
+        "connections_refused",
+        "Connections that were not let in.",
+        "limit",
+        lambda snapshot: snapshot.kept_out,
+    ),
+    _by(
+        "connections_dropped",
+        "Connections that the server ended by itself.",
+        "reason",
+        lambda snapshot: snapshot.dropped,
+    ),
+    _single(
+        "received_bytes", "counter", "Bytes from clients and workers.", lambda snapshot: snapshot.received
+    ),
+    _single("sent_bytes", "counter", "Bytes to clients and workers.", lambda snapshot: snapshot.sent),
+    _by("packets_refused", "Packets answered by an ERROR packet.", "code", lambda snapshot: snapshot.refused),
+    _single(
+        "loop_delay_seconds",
+        "histogram",
+        "How late the event loop made a call that was due.",
+        lambda snapshot: snapshot.loop_delay,
+    ),
+    # -- the store, if there is one
+    _of_store("available", "gauge", "1 while the store can be written to.", lambda saved: saved.available),
+    _of_store("commits", "counter", "Transactions written.", lambda saved: saved.commits),
+    _of_store("failures", "counter", "Transactions that failed.", lambda saved: saved.failures),
+    _of_store("saved_jobs", "counter", "Jobs made durable.", lambda saved: saved.saved),
+    _of_store("commit_seconds", "histogram", "How long transactions took.", lambda saved: saved.times),
+    _of_store(
+        "lag_seconds", "gauge", "How long the oldest job that is not durable waits.", lambda saved: saved.lag
+    ),
+    _of_store("unsaved_jobs", "gauge", "Jobs that wait to be saved.", lambda saved: saved.unsaved),
+    _of_store(
+        "unremoved_jobs", "gauge", "Jobs that ended and are still stored.", lambda saved: saved.unremoved
+    ),
+)
+"""Every metric of the server's own, in the order they are shown."""
+
+
+# -- showing them -------------------------------------------------------------------------------
+
+
+class ServerCollector(Collector):
+    """The metrics of a server, for a registry of prometheus_client's.
+
+    `take` looks at the server and is to be called in the reactor's thread; `collect` shows what was seen
+    then, in whatever thread.
+    """
+
+    def __init__(self, gearman: Gearman, vitals: Vitals) -> None:
+        self._gearman = gearman
+        self._vitals = vitals
+        self._snapshot: Snapshot | None = None
+
+    def take(self) -> None:
+        """Look at the server."""
+        broker, traffic, admission = self._gearman.broker, self._gearman.traffic, self._gearman.admission
+        rows = broker.measures()
+        self._snapshot = Snapshot(
+            # The row of the others is left out while it is of no function.
+            functions=[row for row in rows if row.name is not None or row.counts.any or len(rows) == 1],
+            function_count=broker.function_count,
+            connections=len(self._gearman.connections),
+            accepted=traffic.connections,
+            received=traffic.received,
+            sent=traffic.sent,
+            kept_out={
+                "max-connections": admission.refused,
+                "max-connections-per-address": admission.refused_per_address,
+            },
+            refused={code.decode("ascii", "replace"): count for code, count in traffic.refused.items()},
+            dropped=dict(traffic.dropped),
+            loop_delay=self._vitals.loop_delay(),
+            saved=self._vitals.saved(),
+        )
+
+    def describe(self) -> Iterable[Metric]:
+        """The metrics without their values."""
+        return [family.metric(None) for family in FAMILIES]
+
+    def collect(self) -> Iterable[Metric]:
+        """The metrics as they were at the last `take`."""
+        snapshot = self._snapshot
+        return [family.metric(snapshot) for family in FAMILIES]
+
+
+class MetricsResource(Resource):
+    """Looks at the server and leaves the answer to prometheus_client and the reactor's pool of threads."""
+
+    isLeaf = True
+
+    def __init__(self, gearman: Gearman, vitals: Vitals, guard: Guard, reactor: Any) -> None:
+        super().__init__()
+        self._guard = guard
+        self._reactor = reactor
+        self._collector = ServerCollector(gearman, vitals)
+        self._inner: WSGIResource | None = None
+
+    def render(self, request: Request) -> Any:
+        try:
+            self._guard.check(request, Right.VIEW)
+        except HTTPProblem as problem:
+            return problem.answer().send(request)
+        self._collector.take()
+        if self._inner is None:
+            self._inner = self._make_inner()
+        return self._inner.render(request)
+
+    def _make_inner(self) -> WSGIResource:
+        # As prometheus_client.twisted makes it, but for that one's global reactor.
+        registry = CollectorRegistry()
+        registry.register(self._collector)
+        ProcessCollector(registry=registry)
+        return WSGIResource(self._reactor, self._reactor.getThreadPool(), make_wsgi_app(registry))
