@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Final, NamedTuple, cast
 from txgearman.errors import StoreError
 
 if TYPE_CHECKING:
+    import sqlalchemy as sa
+
     from txgearman.store.contract import Store
 
 
@@ -40,6 +42,28 @@ def open_store(url: str) -> Store:
     Raises `StoreError`, in words for the operator, for a URL that names no such database and for a library
     that is not installed.
     """
+    kind, parsed = _kind_of(url), parse_url(url)
+    return cast("Store", getattr(import_module(kind.module), kind.store)(parsed))
+
+
+def parse_url(url: str) -> sa.URL:
+    """`url` as SQLAlchemy has it, with the driver that is used here. Raises what `open_store` raises."""
+    kind = _kind_of(url)
+    for library in ("sqlalchemy", kind.library):
+        if find_spec(library) is None:
+            raise StoreError(
+                f"{url.partition(':')[0]}:// needs {library}, which is not installed: "
+                f"pip install 'txgearman[{kind.extra}]'"
+            )
+    import sqlalchemy as sa
+
+    try:
+        return sa.make_url(url).set(drivername=kind.driver)
+    except (sa.exc.ArgumentError, ValueError) as error:
+        raise StoreError(f"not the URL of a store: {error}") from None
+
+
+def _kind_of(url: str) -> _Kind:
     scheme, separator, _ = url.partition("://")
     kind = KINDS.get(scheme)
     if kind is None or not separator:
@@ -47,15 +71,4 @@ def open_store(url: str) -> Store:
         # Not the whole, which may hold a password.
         begins = f"{scheme}://" if separator else url
         raise StoreError(f"not the URL of a store, which begins with one of {known}: {begins}")
-    for library in ("sqlalchemy", kind.library):
-        if find_spec(library) is None:
-            raise StoreError(
-                f"{scheme}:// needs {library}, which is not installed: pip install 'txgearman[{kind.extra}]'"
-            )
-    import sqlalchemy as sa
-
-    try:
-        parsed = sa.make_url(url).set(drivername=kind.driver)
-    except (sa.exc.ArgumentError, ValueError) as error:
-        raise StoreError(f"not the URL of a store: {error}") from None
-    return cast("Store", getattr(import_module(kind.module), kind.store)(parsed))
+    return kind
