@@ -13,11 +13,18 @@ EXTRAS = {
     "processes": ["pebble>=5.0.7"],
     "store": ["sqlalchemy>=2.0.30"],
     "postgresql": ["sqlalchemy>=2.0.30", "psycopg[binary]>=3.2"],
-    "tls": ["twisted[tls]>=24.7"],
+    "tls": ["twisted[tls]>=24.7", "pyopenssl>=24.3"],
     "web": ["prometheus_client>=0.20"],
 }
 DEVELOPMENT = {
-    "test": ["pytest>=8", "pytest-twisted>=1.14", "hypothesis>=6.100", "build>=1.2", "setuptools>=77"],
+    "test": [
+        "pytest>=8",
+        "pytest-twisted>=1.14",
+        "hypothesis>=6.100",
+        "build>=1.2",
+        "setuptools>=77",
+        "trustme>=1.1",
+    ],
     # Other people's clients and workers, which the tests run against the server.
     "interop": ["gear>=0.16", "pygearman"],
     "check": ["ruff>=0.6", "mypy>=1.11", "mypy-zope>=1.0.5", "import-linter>=2.0"],

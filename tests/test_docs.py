@@ -525,6 +525,18 @@ class Tables(SynchronousTestCase):
         self.assertTrue(token.may(Right.MANAGE))
         self.assertFalse(token.may(Right.SHUTDOWN))
 
+    def test_restricted_server(self) -> None:
+        self.patch(twistd, "check_settings", lambda *_: None)  # the files are not here
+        options = Options()
+        options.parseOptions(["--config", str(EXAMPLES / "restricted.toml")])
+        settings = options.settings
+        self.assertEqual(settings.listen + settings.tls, ("unix:/run/gearmand.sock", "tcp:4730"))
+        assert settings.access is not None
+        worker = settings.access.rights_of(Identity(frozenset({"images-1.example.com"})))
+        self.assertTrue(worker.may_work(b"image-resize"))
+        self.assertFalse(worker.may_submit(b"image-resize") or worker.may_work(b"other"))
+        self.assertFalse(any(map(worker.may, Right)))
+
     def test_limits(self) -> None:
         for _what, value, constant in table("server.rst", "What"):
             module, name = literal(constant).rsplit(".", 1)
@@ -592,7 +604,15 @@ class Texts(SynchronousTestCase):
             re.findall(r'(?:example|application_file)\(\s*"(.+?)"', Path(__file__).read_text("utf-8"))
         )
         # Run in a loop; imported by the examples of tests; compared with what was said; replayed.
-        tested |= {"client.py", "many.py", "thumbnails.py", "admin.txt", "gearmand.toml", "access.toml"}
+        tested |= {
+            "client.py",
+            "many.py",
+            "thumbnails.py",
+            "admin.txt",
+            "gearmand.toml",
+            "access.toml",
+            "restricted.toml",
+        }
         tested |= {"delayed_reverse_client.txt", "delayed_reverse_worker.txt"}
         self.assertEqual({path.name for path in EXAMPLES.iterdir() if path.is_file()}, tested)
         self.assertEqual([name for name in tested if f"examples/{name}" not in text], [])
@@ -607,11 +627,12 @@ class Texts(SynchronousTestCase):
         lines = re.findall(r"^ +twistd .*?gearmand(?: (.*))?$", self.text(), re.MULTILINE)
         self.assertGreater(len(lines), 5)
 
-        def check(reactor: Any, endpoint: str) -> None:
-            if not endpoint.startswith("ssl:"):  # needs the files it names
-                check_endpoint(reactor, endpoint)
+        def check(reactor: Any, settings: Settings) -> None:
+            for endpoint in settings.endpoints:
+                if not endpoint.startswith("ssl:"):  # needs the files it names
+                    check_endpoint(reactor, endpoint)
 
-        self.patch(twistd, "check_endpoint", check)
+        self.patch(twistd, "check_settings", check)
         for line in lines:
             if "--help" not in line and "--check-config" not in line:
                 arguments = shlex.split(line.replace("gearmand.toml", str(EXAMPLES / "gearmand.toml")))

@@ -91,10 +91,9 @@ class ReadTest(FileTestCase):
         self.assertEqual((settings.listen, settings.job_retries, settings.max_packet), (("tcp:2",), 5, 2048))
 
     def test_paths_are_relative_to_the_file(self) -> None:
-        self.write('web-token-file = "token"\n')
-        self.assertEqual(self.options().settings.web_token_file, str(self.folder / "token"))
-        self.write('web-token-file = "/token"\n')
-        self.assertEqual(self.options().settings.web_token_file, "/token")
+        for written, path in (("token", str(self.folder / "token")), ("/token", "/token")):
+            self.write(f'web-token-file = "{written}"\n')
+            self.assertEqual(read_configuration(self.path, CONFIGURABLE).said, {"web-token-file": path})
 
     def assert_mistakes(self, text: str | bytes, *mistakes: tuple[int, str]) -> None:
         self.write(text)

@@ -12,6 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import (
     IConsumer,
     IDelayedCall,
@@ -104,6 +105,14 @@ def _is_loopback(host: str) -> bool:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback
+
+
+def _why(error: BaseException | None) -> str:
+    """Why a connection was lost. OpenSSL says it by a list of tuples, of which the last is for people."""
+    reasons = error.args[0] if error is not None and error.args else None
+    if isinstance(reasons, list):
+        return "TLS: " + (", ".join(str(reason[-1]) for reason in reasons) or "no reason given")
+    return str(error)
 
 
 @implementer(IPushProducer, IHandshakeListener)
@@ -264,6 +273,8 @@ class GearmanServerProtocol(Protocol):
             yield packet
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
+        if not isinstance(reason.value, ConnectionClosed):
+            self.complain(BrokenStream(b"", f"the connection is lost: {_why(reason.value)}"))
         self._lost = self._halted = True
         self._out.clear()
         self._later.clear()

@@ -6,10 +6,13 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
@@ -23,6 +26,7 @@ from txgearman.store.contract import Store
 from txgearman.wire.limits import MAX_FUNCTION, MAX_UNIQUE
 
 if TYPE_CHECKING:
+    from txgearman.server.tls import ServerTls
     from txgearman.web import LimitedSite
 
 _log = Logger()
@@ -38,6 +42,32 @@ def check_endpoint(reactor: Any, description: str) -> None:
     # Each kind of endpoint has its own parser, and they raise what they like.
     except Exception as error:
         raise ValueError(f"{description!r} is no server endpoint: {error}") from error
+
+
+def check_settings(reactor: Any, settings: Settings) -> None:
+    """Raises `ValueError` for endpoints that cannot be, for files that cannot be used, and `StoreError` for a
+    store that cannot be."""
+    for description in settings.endpoints:
+        check_endpoint(reactor, description)
+    if settings.tls_files is not None:
+        _tls().make_context(settings.tls_files)
+    if settings.web_token_file is not None:
+        from txgearman.web.settings import read_token
+
+        read_token(settings.web_token_file)
+    if settings.store is not None:
+        from txgearman.store.urls import open_store
+
+        # Connects to nothing yet.
+        open_store(settings.store)
+
+
+def _tls() -> ModuleType:
+    """The module for TLS, which needs packages that are installed for it alone."""
+    try:
+        return import_module("txgearman.server.tls")
+    except ImportError as error:
+        raise ValueError(f"TLS needs packages: pip install 'txgearman[tls]' ({error})") from error
 
 
 class GearmanService(MultiService):
@@ -74,6 +104,9 @@ class GearmanService(MultiService):
         self._job_listeners: list[Any] = []
         self._stopping: list[Deferred[None]] = []
         self._web = None if settings.web is None else self._make_web()
+        self._tls: ServerTls | None = None
+        if settings.tls_files is not None:
+            self._tls = _tls().ServerTls(settings.tls_files, reactor)
         for description in settings.endpoints:
             check_endpoint(reactor, description)
 
@@ -102,14 +135,21 @@ class GearmanService(MultiService):
         if self._listeners is None:
             self._listeners = MultiService()
             for description in self.settings.listen:
-                listener = listening_service(description, self.factory, self._reactor)
-                listener.setServiceParent(self._listeners)
-                self._job_listeners.append(listener)
+                self._job_listeners.append(self._add_listener(description, self.factory))
+            for description in self.settings.tls:
+                self._job_listeners.append(self._add_listener(description, self.factory, tls=True))
             if self._web is not None:
-                description = web_endpoint(str(self.settings.web))
-                listener = listening_service(description, self._web, self._reactor)
-                listener.setServiceParent(self._listeners)
+                where = web_endpoint(str(self.settings.web))
+                self._add_listener(where, self._web, tls=self.settings.web_tls)
             self._listeners.setServiceParent(self)
+
+    def _add_listener(self, description: str, factory: IProtocolFactory, tls: bool = False) -> Any:
+        if tls:
+            assert self._tls is not None
+            factory = self._tls.wrap(factory)
+        listener = listening_service(description, factory, self._reactor)
+        listener.setServiceParent(self._listeners)
+        return listener
 
     def privilegedStartService(self) -> None:
         self._add_listeners()
@@ -122,9 +162,14 @@ class GearmanService(MultiService):
         self._add_listeners()
         super().startService()
         self._shutting_down = False
-        _log.info("Gearman job server listens at {endpoints}", endpoints=", ".join(self.settings.listen))
+        _log.info("Gearman job server listens at {endpoints}", endpoints=", ".join(self._places))
         if self.settings.web is not None:
             _log.info("Dashboard and HTTP at {endpoint}", endpoint=web_endpoint(self.settings.web))
+
+    @property
+    def _places(self) -> list[str]:
+        """Where the Gearman protocol is spoken, for the log."""
+        return [*self.settings.listen, *(f"{description} (TLS)" for description in self.settings.tls)]
 
     def _load(self, store: Store) -> None:
         in_thread, self._end_thread = one_thread(self._reactor)
@@ -196,7 +241,8 @@ class GearmanService(MultiService):
         """Obey other settings, as far as they can be changed while the server runs.
 
         Returns the names of what changed, and of what would have to and needs a new start. Connections and
-        jobs stay.
+        jobs stay. Files of TLS are read again. Raises `ValueError` for settings that cannot be, and changes
+        nothing then.
         """
         merged, changed, waiting = with_live(self.settings, settings)
         before, after = self.settings.functions, settings.functions
@@ -206,6 +252,10 @@ class GearmanService(MultiService):
         if self.settings.access != settings.access:
             changed.append("access")
         merged = replace(merged, functions=after, access=settings.access)
+        files = merged.tls_files
+        if self._tls is not None and files is not None:
+            # Also if their names are the same; new connections alone are concerned.
+            self._tls.use(files)
         self.factory.reconfigure(merged)
         self.settings = merged
         return changed, waiting

@@ -137,20 +137,71 @@ class FunctionSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """The operator's files, in PEM: the certificate with those between it and a CA that clients know, its
+    key (None if it is in the same file), and the CAs of clients' certificates, None if none is asked for.
+    `required` is whether a client must show one.
+    """
+
+    certificate: str
+    key: str | None = None
+    ca: str | None = None
+    required: bool = True
+
+
+class TlsVerify(Enum):
+    """What is asked of a client's certificate where there is a CA for them."""
+
+    REQUIRED = "required"
+    OPTIONAL = "optional"
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """The settings of a server; raises `ValueError` for a value that cannot be.
 
     The attributes are named as the options of ``twistd gearmand``, with underscores, but for `wakeup`
-    (``--worker-wakeup``). `listen` is a tuple. `functions` are settings by the name of a function, in which
-    ``*`` stands for any letters. `access` says who may do what; without it everybody who can connect may do
-    everything but shut the server down from another machine.
+    (``--worker-wakeup``). `listen` and `tls` are tuples. `functions` are settings by the name of a function,
+    in which ``*`` stands for any letters. `access` says who may do what; without it everybody who can connect
+    may do everything but shut the server down from another machine.
     """
 
     listen: tuple[str, ...] = option(
-        (DEFAULT_ENDPOINT,),
+        (),
         "A Twisted server endpoint to listen at, such as ``tcp:4730`` for everybody who can reach this "
         "machine, or ``unix:/run/gearmand.sock``. May be repeated; all lead to the same jobs.",
         short="L",
+        shown=f"``{DEFAULT_ENDPOINT}`` without ``--tls``",
+    )
+    tls: tuple[str, ...] = option(
+        (),
+        "A Twisted server endpoint to listen at with TLS, such as ``tcp:4730``. May be repeated.",
+        shown="",
+    )
+    tls_certificate: str | None = option(
+        None,
+        "The server's certificate in PEM, with those between it and a CA that clients know.",
+        kind=PATH,
+        live=True,
+    )
+    tls_key: str | None = option(
+        None,
+        "Its private key, without a password, if that is not in the same file.",
+        kind=PATH,
+        live=True,
+    )
+    tls_ca: str | None = option(
+        None,
+        "The CAs of clients' certificates. With it clients must show a certificate that one of these has "
+        "signed.",
+        kind=PATH,
+        live=True,
+    )
+    tls_verify: TlsVerify = option(
+        TlsVerify.REQUIRED,
+        "With ``--tls-ca``: whether a client's certificate is ``required`` or ``optional``. One that is "
+        "shown is verified in either case.",
+        live=True,
     )
     job_retries: int = option(
         UNLIMITED,
@@ -295,6 +346,7 @@ class Settings:
         "Where the dashboard and the HTTP interface listen: a port, for this machine only, or a Twisted "
         "server endpoint. Without it they are not there.",
     )
+    web_tls: bool = option(False, "Speak TLS there, with the certificate of ``--tls-certificate``.")
     web_read_only: bool = option(False, "Show everything there and let nothing be changed.")
     web_token_file: str | None = option(
         None,
@@ -319,6 +371,12 @@ class Settings:
         verify(self)
         for name in self.functions:
             check_function_name(name)
+        if not self.listen and not self.tls:
+            object.__setattr__(self, "listen", (DEFAULT_ENDPOINT,))
+        if (self.tls or self.web_tls) and self.tls_certificate is None:
+            raise ValueError("tls and web-tls need tls-certificate")
+        if self.tls_certificate is None and (self.tls_key or self.tls_ca):
+            raise ValueError("tls-key and tls-ca need tls-certificate")
 
     @property
     def measured_functions(self) -> int:
@@ -335,7 +393,16 @@ class Settings:
     @property
     def endpoints(self) -> tuple[str, ...]:
         """The descriptions of all endpoints, that of the web side included."""
-        return self.listen if self.web is None else (*self.listen, web_endpoint(self.web))
+        web = () if self.web is None else (web_endpoint(self.web),)
+        return (*self.listen, *self.tls, *web)
+
+    @property
+    def tls_files(self) -> TlsFiles | None:
+        """What TLS is made of, None if no endpoint speaks it."""
+        if self.tls_certificate is None or not (self.tls or self.web_tls):
+            return None
+        required = self.tls_verify is TlsVerify.REQUIRED
+        return TlsFiles(self.tls_certificate, self.tls_key, self.tls_ca, required)
 
     @property
     def policy(self) -> Policy:

@@ -22,10 +22,9 @@ from txgearman.server.configuration import Configuration, ConfigurationError, re
 from txgearman.server.logs import Threshold, observer_for
 from txgearman.server.memory import MemoryService, tune_collector
 from txgearman.server.options import PATH, Option, option, options_of, with_live
-from txgearman.server.service import GearmanService, check_endpoint, make_service
+from txgearman.server.service import GearmanService, check_settings, make_service
 from txgearman.server.settings import LogFormat, ProcessSettings, Settings
 from txgearman.server.supervisor import SupervisedService, Supervisor
-from txgearman.store.urls import open_store
 from txgearman.version import VERSION
 
 STOP_MARGIN: Final = 20.0
@@ -93,12 +92,8 @@ class Options(TwistedOptions):
                 each.name: self._value(each) for each in OPTIONS if self.get(each.name) not in (None, 0)
             }
             self.settings, self.process = self.read()
-            for description in self.settings.endpoints:
-                check_endpoint(reactor, description)
+            check_settings(reactor, self.settings)
             self._check_log()
-            if self.settings.store is not None:
-                # Connects to nothing yet.
-                open_store(self.settings.store)
         except (ConfigurationError, StoreError) as error:
             # Without all the help that twistd puts ahead of a UsageError.
             raise SystemExit(str(error)) from None
@@ -236,10 +231,10 @@ def reload_configuration(server: GearmanService, options: Options) -> None:
     """
     try:
         settings, process = options.read()
+        changed, waiting = server.reconfigure(settings)
     except ValueError as error:
         _log.error("The configuration is wrong, nothing was changed: {error}", error=error)
         return
-    changed, waiting = server.reconfigure(settings)
     options.process, changed_too, waiting_too = with_live(options.process, process)
     changed += changed_too
     if server.factory.threshold is not None:

@@ -76,6 +76,11 @@ def encode(magic: bytes, number: int, fields: Sequence[bytes] = ()) -> bytes:
     return frame(magic, number, body)
 
 
+_TLS_HANDSHAKE: Final = b"\x16\x03"
+"""What every TLS connection begins with (RFC 8446, 5.1). Taken for a line, whose end may never come, it would
+leave its sender waiting for ever."""
+
+
 class Decoder:
     """Cuts what one peer sends into packets and text lines.
 
@@ -148,6 +153,8 @@ class Decoder:
         """The text line at `start` with its line end, or None while that has not come."""
         if not self._text:
             raise BrokenStream(b"", "the peer does not speak the Gearman protocol")
+        if data.startswith(_TLS_HANDSHAKE, start):
+            raise BrokenStream(b"", "the peer speaks TLS, which is not spoken here")
         line_end = data.find(b"\n", start, start + MAX_LINE + 2)
         line = data[start:] if line_end < 0 else data[start : line_end + 1]
         if len(_without_end(line)) > MAX_LINE:
