@@ -81,6 +81,7 @@ class GearmanClient(GearmanConnectionManager):
         super().__init__(host_list)
         self.random_unique_bytes = random_unique_bytes
         self._inbox = Inbox()
+        self._heard: Background | None = None
         self._limit = threading.local()
         # Jobs that run, and requests that asked for the status of one that another request has submitted.
         self._running: dict[_Key, int] = {}
@@ -291,12 +292,11 @@ class GearmanClient(GearmanConnectionManager):
 
     def _listen(self) -> Background:
         """Hear of the end of the background thread that runs now, which is returned."""
-        running = background()
-        if getattr(self, "_heard", None) is not running:
-            self._heard = running
+        if self._heard is None or not self._heard.alive:
+            self._heard = background()
             self._inbox.reopen()
-            running.watch(self._inbox)
-        return running
+            self._heard.watch(self._inbox)
+        return self._heard
 
     def _wait(
         self, done: Callable[[GearmanJobRequest], bool], requests: Requests, deadline: Deadline

@@ -32,10 +32,6 @@ ATTEMPT_DELAY: Final = 0.1
 """Seconds between the attempts at two addresses of one name, and until the last one's refusal is told. What
 RFC 8305 recommends as the least."""
 
-ANSWER_SECONDS: Final = 60.0
-"""Seconds that a server may take to accept a job or to tell a status; after that the connection counts as
-lost. A server that is alive answers in milliseconds, one that writes its queue to a slow disk in seconds."""
-
 ENDPOINT_KINDS: Final = frozenset({"tcp", "tcp6", "ssl", "tls", "unix"})
 """What a description of a Twisted client endpoint may begin with, to be told from a host's name."""
 
@@ -201,13 +197,9 @@ def _submit(
             listener.lost(str(error), sent=not isinstance(error, NotConnected))
 
     try:
+        # Without a time limit of its own: the client gives up a server that does not answer.
         submitted: Deferred[Job] = client.submit(
-            task,
-            data,
-            unique=unique,
-            priority=priority,
-            background=background,
-            timeout=ANSWER_SECONDS,
+            task, data, unique=unique, priority=priority, background=background
         )
     except (TypeError, ValueError) as error:
         listener.refused(type(error).__name__, str(error))
@@ -219,5 +211,5 @@ def _ask_status(client: Client, handle: bytes, told: Any, lost: Any) -> None:
     def failed(failure: Failure) -> None:
         lost(str(failure.value))
 
-    asked: Deferred[JobStatus] = client.status(handle, ANSWER_SECONDS)
+    asked: Deferred[JobStatus] = client.status(handle)
     asked.addCallbacks(told, failed)
