@@ -9,7 +9,7 @@ from twisted.logger import LogLevel, capturedLogs
 from tests.client.played import EXCEPTIONS, PlayedClientTestCase
 from tests.connection.memory import packet, recorder
 from txgearman.client import Client, JobStatus, Priority
-from txgearman.errors import ConnectionLost, ServerError, TimedOut
+from txgearman.errors import ConnectionLost, NotConnected, ServerError, TimedOut
 from txgearman.wire.packets import (
     ECHO_RES,
     ERROR,
@@ -316,3 +316,39 @@ class HungServerTests(PlayedClientTestCase):
             self.clock.pump([9.9, 0.1, 0])
         self.failureResultOf(submitted, ConnectionLost)
         self.assertEqual([event["log_level"] for event in logs], [LogLevel.warn])
+
+    def test_a_server_that_hangs_counts_again_when_it_answers(self) -> None:
+        self.client = Client(self.clock, self.endpoint, retry_policy=lambda attempt: 1.0)
+        self.successResultOf(self.client.connect())
+        with capturedLogs():
+            self.clock.pump([30, 10, 0])
+            self.assertEqual(list(self.client.servers.values()), [False])
+            # Its system takes the connection, and nothing answers on it.
+            self.clock.advance(1)
+            self.assertEqual(self.server.heard(), [EXCEPTIONS, ("ECHO_REQ", b"")])
+            submitted = self.client.submit("f", b"data")
+            self.clock.pump([10, 0])
+        self.failureResultOf(submitted, NotConnected)
+        self.assertEqual(self.server.heard(), [], "nothing was sent that could be lost")
+        self.clock.advance(1)
+        submitted = self.client.submit("f", b"data")
+        self.assertEqual(list(self.client.servers.values()), [False])
+        self.server.say(OPTION_RES, b"exceptions")
+        self.server.say(ECHO_RES, b"")
+        self.assertEqual(list(self.client.servers.values()), [True])
+        self.assertEqual(self.server.heard()[-1], ("SUBMIT_JOB", b"f", b"", b"data"))
+        self.assertNoResult(submitted)
+
+    def test_closed_while_a_server_is_on_trial(self) -> None:
+        self.client = Client(self.clock, self.endpoint, retry_policy=lambda attempt: 1.0)
+        self.successResultOf(self.client.connect())
+        with capturedLogs():
+            self.clock.pump([30, 10, 0, 1])
+        submitted = self.client.submit("f", b"data")
+        closed = self.client.close()
+        self.failureResultOf(submitted, NotConnected)
+        self.assertNoResult(closed)
+        self.server.hang_up()
+        self.successResultOf(closed)
+        self.clock.advance(100)
+        self.assertEqual(self.clock.getDelayedCalls(), [])

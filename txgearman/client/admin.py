@@ -201,6 +201,8 @@ class AdminProtocol(LineOnlyReceiver):
 
     delimiter = b"\n"
     MAX_LENGTH = MAX_REPLY_LINE
+    hung = False
+    """It has no check of its own; commands have their time limits."""
     _log = Logger()
 
     def __init__(self, on_ended: Callable[[AdminProtocol], object]) -> None:

@@ -11,7 +11,6 @@ from datetime import datetime
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 
-from twisted.application.internet import backoffPolicy
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
@@ -28,6 +27,7 @@ from txgearman.codecs import BYTES, CodecChoice, codec_from, encoded
 from txgearman.connection.arguments import body_of, check_timeout, data_bytes, name_bytes
 from txgearman.connection.endpoint import Endpoint, named_endpoints
 from txgearman.connection.heartbeat import CHECK_INTERVAL, CHECK_TIMEOUT, check_from
+from txgearman.connection.pauses import pause
 from txgearman.errors import ClientError, TimedOut
 from txgearman.wire.limits import MAX_HANDLE, MAX_PACKET, MAX_UNIQUE
 
@@ -56,9 +56,9 @@ class Client:
     for lost. After `check_interval` seconds without a byte it is asked for an echo, to owe that. None or 0
     for either turns both off.
     `retry_policy` takes the number of failed attempts to connect and returns the pause in seconds before
-    the next, Twisted's `backoffPolicy` by default. `max_packet` is the largest body of a packet in bytes
-    that is sent or accepted. `max_backlog` is the number of bytes of requests without an answer from which
-    on `room` waits.
+    the next, `txgearman.connection.pauses.pause` by default. `max_packet` is the largest body of a packet
+    in bytes that is sent or accepted. `max_backlog` is the number of bytes of requests without an answer
+    from which on `room` waits.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Client:
         self._codec = codec_from(codec)
         self._check = check_from(check_interval, check_timeout)
         self._max_packet = max_packet
-        policy = backoffPolicy() if retry_policy is None else retry_policy
+        policy = pause if retry_policy is None else retry_policy
         self._dispatch = Dispatch(
             reactor,
             [self._link(name, endpoint, policy) for name, endpoint in named_endpoints(reactor, endpoints)],
@@ -254,7 +254,14 @@ class Client:
                 codec=self._codec,
             )
 
-        return Link(self._clock, endpoint, build, name=name, retry_policy=policy)
+        return Link(
+            self._clock,
+            endpoint,
+            build,
+            name=name,
+            retry_policy=policy,
+            trial=lambda protocol: protocol.echo(b""),
+        )
 
     def _request(self, ask: Ask[_T], timeout: float | None, key: bytes | None, size: int) -> Deferred[_T]:
         """What `ask` returns for a connection, which is made if there is none."""

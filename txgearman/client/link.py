@@ -18,9 +18,11 @@ from txgearman.errors import NotConnected
 
 
 class Ends(Protocol):
-    """What a link needs of a protocol: whether it can be used, and to end it."""
+    """What a link needs of a protocol: whether it can be used, whether it ended as the server hung, and to
+    end it."""
 
     open: bool
+    hung: bool
 
     def close(self, why: str) -> Deferred[None]: ...
 
@@ -39,6 +41,9 @@ class Link(Generic[_P]):
     connection is made again and a failed attempt repeated: it takes the number of attempts that failed
     since the last connection, and returns seconds to wait. Without one only `connect` does that. To
     `connect` does not wait for the end of such a pause.
+
+    A server that hangs still takes connections: its system does. So behind one that was lost as the server
+    hung the next counts only when `trial`, called with the protocol, fires.
     """
 
     _log = Logger()
@@ -51,6 +56,7 @@ class Link(Generic[_P]):
         *,
         name: str = "",
         retry_policy: Callable[[int], float] | None = None,
+        trial: Callable[[_P], Deferred[Any]] | None = None,
     ) -> None:
         self.name = name
         self.protocol: _P | None = None
@@ -60,6 +66,8 @@ class Link(Generic[_P]):
         self._endpoint = endpoint
         self._factory = PacketFactory(lambda: build(self._ended))
         self._retry_policy = retry_policy
+        self._trial = trial
+        self._hung = False
         self._failures = 0
         self._pause: IDelayedCall | None = None
         self._attempt: Deferred[Any] | None = None
@@ -117,11 +125,20 @@ class Link(Generic[_P]):
 
     def _start(self) -> None:
         self._stop_pause()
-        self._attempt = self._endpoint.connect(self._factory)
-        self._attempt.addCallbacks(self._connected, self._failed)
+        attempt: Deferred[Any] = self._endpoint.connect(self._factory)
+        self._attempt = attempt
+        if self._hung and self._trial is not None:
+            attempt.addCallback(self._try, self._trial)
+        attempt.addCallbacks(self._connected, self._failed)
+
+    def _try(self, protocol: _P, trial: Callable[[_P], Deferred[Any]]) -> Deferred[_P]:
+        """The protocol, once its server has shown that it does not hang."""
+        self._last = protocol
+        return trial(protocol).addCallback(lambda _: protocol)
 
     def _connected(self, protocol: _P) -> None:
         self._attempt = None
+        self._hung = False
         self._last = protocol
         if self._closed:
             protocol.close("the client was closed")
@@ -157,6 +174,7 @@ class Link(Generic[_P]):
     def _ended(self, protocol: _P) -> None:
         if self.protocol is protocol:
             self.protocol = None
+            self._hung = protocol.hung
             self._retry()
 
     def _retry(self) -> None:

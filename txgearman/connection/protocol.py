@@ -50,6 +50,8 @@ class PacketProtocol(Protocol):
         self.max_packet = max_packet
         self.open = False
         """Whether requests can be sent: from the connection's begin to `close` or its loss."""
+        self.hung = False
+        """Whether the connection was ended because the server did not answer."""
         self._decoder = Decoder(RESPONSE, max_packet, text=False)
         self.reading = False
         """Whether what one read brought is being handled."""
@@ -205,6 +207,7 @@ class PacketProtocol(Protocol):
         return self._written - direct.unsent(self.transport)
 
     def _take_for_dead(self, why: str) -> None:
+        self.hung = True
         self._log.warn("Dropping the connection to {server}: {why}", server=self._server(), why=why)
         self._end(why)
         self._abort()

@@ -21,7 +21,7 @@ class Link:
         clock: IReactorTime,
         endpoint: IStreamClientEndpoint,
         offer: Offer,
-        retry_policy: Callable[[int], float] | None,
+        retry_policy: Callable[[int], float],
         max_packet: int,
     ) -> None:
         self._clock = clock

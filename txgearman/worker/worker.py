@@ -19,6 +19,7 @@ from txgearman.codecs import BYTES, CodecChoice, codec_from
 from txgearman.connection.arguments import check_timeout, function_bytes, name_bytes
 from txgearman.connection.endpoint import Endpoint, named_endpoints
 from txgearman.connection.heartbeat import CHECK_INTERVAL, CHECK_TIMEOUT, check_from
+from txgearman.connection.pauses import pause
 from txgearman.errors import NotConnected
 from txgearman.wire.limits import MAX_CLIENT_ID, MAX_PACKET
 from txgearman.worker.functions import (
@@ -77,8 +78,8 @@ class Worker(Service):
     `check_interval` seconds without a byte from a server it is asked for an echo, and the connection is
     given up when none comes within `check_timeout` seconds more; 0 or None turns that off. `retry_policy`
     takes the number of failed attempts to connect and returns the pause in seconds before the next,
-    Twisted's `backoffPolicy` by default. `max_packet` is the largest body of a packet in bytes that is sent
-    or accepted.
+    `txgearman.connection.pauses.pause` by default. `max_packet` is the largest body of a packet in bytes
+    that is sent or accepted.
     """
 
     def __init__(
@@ -104,7 +105,7 @@ class Worker(Service):
         name = None if client_id is None else name_bytes(client_id, "the client id", MAX_CLIENT_ID)
         self._clock = reactor
         self._endpoints = [endpoint for _, endpoint in named_endpoints(reactor, endpoints)]
-        self._retry_policy = retry_policy
+        self._retry_policy = pause if retry_policy is None else retry_policy
         self._max_packet = max_packet
         self._drain = drain
         self._codec = codec_from(codec)
