@@ -97,14 +97,15 @@ class Submitting(_Case):
         class BrokenClient(gearman.GearmanClient):
             data_encoder = Broken
 
-        self.reversing()
         client = self.client(kind=BrokenClient)
-        with self.assertRaises(LookupError):
-            client.submit_job("reverse", b"ab", poll_timeout=LIMIT)
         request = client.submit_job("reverse", b"ab", wait_until_complete=False, poll_timeout=LIMIT)
+        # Not before, or its result might come with the news that it is accepted.
+        self.reversing()
         with self.assertRaises(LookupError):
             client.wait_until_jobs_completed([request], poll_timeout=LIMIT)
         self.assertEqual(request.state, gearman.JOB_FAILED)
+        with self.assertRaises(LookupError):
+            client.submit_job("reverse", b"ab", poll_timeout=LIMIT)
 
     def test_failure(self) -> None:
         self.reversing()
