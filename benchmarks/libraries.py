@@ -27,11 +27,11 @@ from benchmarks.results import LibrarySample
 from benchmarks.servers import BenchmarkFailed, Running
 from benchmarks.workloads import (
     BARE,
-    BATCHES,
     BLOCKING,
     EACH,
     GEAR,
     LIBGEARMAN,
+    MANY,
     ONE_AT_ONCE,
     OURS,
     PYGEARMAN,
@@ -71,12 +71,12 @@ def programs(load: Path, folder: Path) -> dict[str, dict[str, Program]]:
     `load` is the compiled load.c; what has to be compiled beside it goes to `folder`.
     """
     found = {
-        OURS: _in_python("txgearman", "on_twisted", EACH, BATCHES, WORK),
+        OURS: _in_python("txgearman", "on_twisted", EACH, MANY, WORK),
         ONE_AT_ONCE: {WORK: _in_python("txgearman", "on_twisted", "work-one")["work-one"]},
-        BLOCKING: _in_python("txgearman", "on_blocking", EACH, BATCHES, WORK),
+        BLOCKING: _in_python("txgearman", "on_blocking", EACH, MANY, WORK),
         LIBGEARMAN: _in_c(folder),
         GEAR: _in_python("gear", "on_gear", EACH, WORK),
-        PYGEARMAN: _in_python("gearman", "on_pygearman", EACH, BATCHES, WORK),
+        PYGEARMAN: _in_python("gearman", "on_pygearman", EACH, MANY, WORK),
         BARE: _bare(load),
     }
     return {library: roles for library, roles in found.items() if roles}
@@ -133,7 +133,7 @@ def _in_c(folder: Path) -> dict[str, Program]:
     except BenchmarkFailed:
         # The library's headers are not installed.
         return found
-    return found | {BATCHES: Program(lambda jobs, server: _reported([program, str(server.port), str(jobs)]))}
+    return found | {MANY: Program(lambda jobs, server: _reported([program, str(server.port), str(jobs)]))}
 
 
 def _bare(load: Path) -> dict[str, Program]:
@@ -148,7 +148,7 @@ def _bare(load: Path) -> dict[str, Program]:
 
     return {
         EACH: made("submit", {"window": 1}),
-        BATCHES: made("submit", {"window": BATCH}),
+        MANY: made("submit", {"window": BATCH}),
         WORK: made("drain", {"workers": 1, "window": BATCH}, fills=True),
     }
 

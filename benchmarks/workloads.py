@@ -33,7 +33,7 @@ BARE: Final = "bare C"
 """The libraries whose clients and workers are compared."""
 
 EACH: Final = "each"
-BATCHES: Final = "batches"
+MANY: Final = "many"
 WORK: Final = "work"
 """What their programs do: submit one job after the other, or many at once; or work."""
 
@@ -199,7 +199,7 @@ LIBRARY_WORKLOADS: Final = (
     # the one call for one job.
     LibraryWorkload(
         "client-many",
-        BATCHES,
+        MANY,
         jobs=20_000,
         others={GEAR: 4_000},
         instead={GEAR: EACH},

@@ -20,7 +20,7 @@ DATA: Final = b"x" * 64
 """What a job carries, and the result that a worker returns."""
 
 BATCH: Final = 1000
-"""Jobs that are submitted at once in the role ``batches``."""
+"""Jobs that are submitted at once in the role ``many``, where a library submits so many by one call."""
 
 
 @dataclass(slots=True)

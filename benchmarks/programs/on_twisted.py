@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 from twisted.internet.task import react
+from twisted.python.failure import Failure
 
-from benchmarks.programs.clock import BATCH, DATA, FUNCTION, Clock, arguments
+from benchmarks.programs.clock import DATA, FUNCTION, Clock, arguments
 from txgearman import Client, Worker
 from txgearman.worker import Job
 
@@ -20,16 +21,21 @@ async def each(client: Client, clock: Clock) -> None:
         await client.submit(FUNCTION, DATA, background=True)
 
 
-async def batches(client: Client, clock: Clock) -> None:
-    for _ in range(0, clock.jobs, BATCH):
-        await gatherResults([client.submit(FUNCTION, DATA, background=True) for _ in range(BATCH)])
+async def many(client: Client, clock: Clock) -> None:
+    failures: list[Failure] = []
+    for _ in range(clock.jobs):
+        await client.room()
+        client.submit(FUNCTION, DATA, background=True).addErrback(failures.append)
+    await client.answered()
+    if failures:
+        failures[0].raiseException()
 
 
 async def submit(reactor: Any, port: int, role: str, clock: Clock) -> None:
     async with Client(reactor, f"tcp:127.0.0.1:{port}") as client:
         await client.submit(FUNCTION, DATA, background=True)
         clock.start()
-        await (each if role == "each" else batches)(client, clock)
+        await (each if role == "each" else many)(client, clock)
         clock.stop()
 
 

@@ -13,12 +13,12 @@ from benchmarks import libraries, servers
 from benchmarks.libraries import Program
 from benchmarks.workloads import (
     BARE,
-    BATCHES,
     BLOCKING,
     EACH,
     GEAR,
     LIBGEARMAN,
     LIBRARY_WORKLOADS,
+    MANY,
     ONE_AT_ONCE,
     OURS,
     PYGEARMAN,
@@ -56,18 +56,18 @@ class Libraries(SynchronousTestCase):
 
     def test_twisted(self) -> None:
         self.check(OURS, EACH, 20)
-        self.check(OURS, BATCHES, 1000)
+        self.check(OURS, MANY, 1000)
         self.check(OURS, WORK, 20)
         self.check(ONE_AT_ONCE, WORK, 20)
 
     def test_blocking(self) -> None:
         self.check(BLOCKING, EACH, 20)
-        self.check(BLOCKING, BATCHES, 1000)
+        self.check(BLOCKING, MANY, 1000)
         self.check(BLOCKING, WORK, 20)
 
     def test_pygearman(self) -> None:
         self.check(PYGEARMAN, EACH, 20)
-        self.check(PYGEARMAN, BATCHES, 1000)
+        self.check(PYGEARMAN, MANY, 1000)
         self.check(PYGEARMAN, WORK, 20)
 
     def test_gear(self) -> None:
@@ -79,11 +79,11 @@ class Libraries(SynchronousTestCase):
         self.check(LIBGEARMAN, WORK, 20)
 
     def test_the_c_library(self) -> None:
-        self.check(LIBGEARMAN, BATCHES, 1000)
+        self.check(LIBGEARMAN, MANY, 1000)
 
     def test_without_a_library(self) -> None:
         self.check(BARE, EACH, 20)
-        self.check(BARE, BATCHES, 1000)
+        self.check(BARE, MANY, 1000)
         self.check(BARE, WORK, 20)
 
     def test_a_lost_job_is_noticed(self) -> None:
@@ -101,5 +101,5 @@ class Libraries(SynchronousTestCase):
 class Workloads(SynchronousTestCase):
     def test_batches_are_whole(self) -> None:
         for workload in LIBRARY_WORKLOADS:
-            if workload.role == BATCHES:
+            if workload.role == MANY:
                 self.assertEqual(workload.jobs % libraries.BATCH, 0)
