@@ -18,6 +18,7 @@ import functools
 import itertools
 import os
 import pwd
+import resource
 import shutil
 import signal
 import socket
@@ -71,14 +72,17 @@ class PostgreSQL:
     """A cluster: its programs run as an ordinary user, also where this process is root's.
 
     `port` is where it listens; `stop`, `kill` and `start` may follow each other as often as one likes.
+    `settings` are those of postgresql.conf. To a file of `largest_file` bytes it can write no more, as on a
+    full disk; less than the 16 MiB of its log does not work.
     """
 
-    def __init__(self, **settings: str) -> None:
+    def __init__(self, largest_file: int | None = None, **settings: str) -> None:
         programs = postgresql_programs()
         if programs is None:
             raise RuntimeError("PostgreSQL is not installed")
         self._programs = programs
         self._settings = _SETTINGS | settings
+        self._largest_file = largest_file
         self._names = itertools.count(1)
         self._folder = Path(tempfile.mkdtemp(prefix="txgearman-postgresql-"))
         self._data = self._folder / "data"
@@ -175,6 +179,10 @@ class PostgreSQL:
             cursor = connection.execute(sql)
             return list(cursor.fetchall()) if cursor.description else []
 
+    def _limit(self) -> None:
+        """Called in the process that becomes a program."""
+        resource.setrlimit(resource.RLIMIT_FSIZE, (self._largest_file, self._largest_file))
+
     def _pid(self) -> int | None:
         try:
             pid = int((self._data / "postmaster.pid").read_text().split()[0])
@@ -198,6 +206,7 @@ class PostgreSQL:
                 user=account and account.pw_uid,
                 group=account and account.pw_gid,
                 extra_groups=None if account is None else [],
+                preexec_fn=self._limit if self._largest_file else None,
                 timeout=2 * START_LIMIT,
             )
             output.seek(0)

@@ -291,7 +291,7 @@ class StoreContract(_TestCase):
 
     def test_nothing_to_adopt(self) -> None:
         save(self.store, job(1))
-        self.store.renew()
+        self.assertIs(self.store.renew(), False)
         self.assertEqual(self.store.adopt(10, 1), [])
 
     def test_closing_twice(self) -> None:

@@ -60,17 +60,15 @@ class ModelStore:
         return max(found, key=lambda job: (job.submitted, job.number), default=None)
 
     def find_twin(self, function: bytes, unique: bytes, data: bytes) -> SavedJob | None:
+        if not unique or (unique == b"-" and not data):
+            return None
         for job in self._jobs.values():
-            if (job.function, job.unique) == (function, unique):
-                if unique == b"-":
-                    if data and job.data == data:
-                        return job
-                elif unique:
-                    return job
+            if (job.function, job.unique) == (function, unique) and (unique != b"-" or job.data == data):
+                return job
         return None
 
-    def renew(self) -> None:
-        pass
+    def renew(self) -> bool:
+        return False
 
     def adopt(self, limit: int, place: int) -> list[SavedJob]:
         return []

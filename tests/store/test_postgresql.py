@@ -99,8 +99,9 @@ class CutTests(SharedCase):
 class OutageTests(SharedCase):
     """PostgreSQL itself stops, in a cluster of its own."""
 
-    def test_a_restart_and_a_crash_of_the_database(self) -> None:
-        with PostgreSQL() as cluster:
+    def test_restarts_and_a_crash_of_the_database(self) -> None:
+        # Though the database was told to answer early, commits are waited for.
+        with PostgreSQL(synchronous_commit="off") as cluster:
             self.url = cluster.new_database()
             store = self.opened("server")
             number = 1
@@ -120,13 +121,23 @@ class OutageTests(SharedCase):
                 number += 10
             self.assertEqual([job.number for job in kept(store)], [2, 12, 22])
 
-    def test_commits_are_waited_for_though_the_database_was_told_otherwise(self) -> None:
-        with PostgreSQL(synchronous_commit="off") as cluster:
+    def test_a_full_disk(self) -> None:
+        with PostgreSQL(largest_file=17_000_000) as cluster:
             self.url = cluster.new_database()
             store = self.opened("server")
+            data, number = b"x" * 1000, 0
+            with self.assertRaisesRegex(StoreUnavailable, "could not extend file|could not write"):
+                while number < 40_000:
+                    save(store, *(job(number + each, data=data) for each in range(1000)))
+                    number += 1000
+            self.assertGreater(number, 5000)
+            # Nothing of what failed was kept, and what was kept can still be seen and removed.
+            self.assertEqual([backlog.jobs for backlog in store.backlogs()], [number])
+            store.renew()
+            with self.assertRaises(StoreUnavailable):
+                save(store, *(job(number + each, data=data) for each in range(1000)))
+            store.write(Changes(removals=list(range(number))))
             with connected(self.url) as connection:
-                self.assertEqual(connection.execute("SHOW synchronous_commit").fetchone(), ("off",))
-            save(store, job(1))
-            cluster.kill()
-            cluster.start()
-            self.assertEqual([job.number for job in kept(store)], [1])
+                connection.execute("VACUUM txgearman_job")
+            save(store, *(job(number + each, data=data) for each in range(1000)))
+            self.assertEqual([backlog.jobs for backlog in store.backlogs()], [1000])

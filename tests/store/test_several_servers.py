@@ -132,6 +132,22 @@ class AdoptingTests(SharedCase):
         first.close()
         self.assertEqual([job.number for job in second.adopt(10, 5)], [1])
 
+    def test_a_renewal_tells_whether_there_may_be_some(self) -> None:
+        living = self.opened("living")
+        self.assertIs(living.renew(), False)
+        dead = self.opened("dead", ENDED)
+        save(dead, job(1), job(2))
+        self.assertIs(living.renew(), True)
+        self.assertEqual(len(living.adopt(1, 1)), 1)
+        self.assertIs(living.renew(), True)
+        while living.adopt(1, 2):
+            pass
+        self.assertIs(living.renew(), False)
+        closed = self.opened("closed")
+        save(closed, job(3))
+        closed.close()
+        self.assertIs(living.renew(), True)
+
     def test_in_batches(self) -> None:
         for start in (1, 11):
             dead = self.opened("dead", ENDED)

@@ -137,20 +137,16 @@ class DatabaseStore(ABC):
         A row whose own number is there was saved, if not now then by an earlier call whose answer got
         lost. Raises `TryAgain` for a row that has neither: another server removed its twin in between.
         """
-        twins = {}
-        handle = sa.select(JOB.c.handle)
         numbers = [row[0] for row in rows]
         there = set(connection.scalars(sa.select(JOB.c.number).where(JOB.c.number.in_(numbers))))
-        for row in rows:
-            job, key = SavedJob._make(row[: len(SAVED)]), row[-1]
-            if job.number not in there:
-                twin = connection.scalar(
-                    handle.where(JOB.c.unique_key == key, JOB.c.function == job.function)
-                )
-                if twin is None:
-                    raise TryAgain
-                twins[job.number] = twin
-        return twins
+        missing = [(SavedJob._make(row[: len(SAVED)]), row[-1]) for row in rows if row[0] not in there]
+        keys = {key for _, key in missing}
+        query = sa.select(JOB.c.unique_key, JOB.c.function, JOB.c.handle).where(JOB.c.unique_key.in_(keys))
+        handles = {(key, function): handle for key, function, handle in connection.execute(query)}
+        try:
+            return {job.number: handles[key, job.function] for job, key in missing}
+        except KeyError:
+            raise TryAgain from None
 
     # -- reading ------------------------------------------------------------------------------------
 
