@@ -79,6 +79,19 @@ class FittingTest(SynchronousTestCase):
         self.assertFalse(Rule("r", networks=()).fits(at("10.0.0.1")))
 
 
+class DescribedTest(SynchronousTestCase):
+    """What the log says of a peer."""
+
+    def test_each(self) -> None:
+        for peer, described in (
+            (at("10.0.0.1"), "without a certificate"),
+            (names("b", "a\nc"), "with a certificate for a\\nc, b"),
+            (user(33), "of the user 33"),
+            (user(None), "of an unknown user"),
+        ):
+            self.assertEqual(peer.described, described)
+
+
 class RightsTest(SynchronousTestCase):
     """What the rules that fit allow."""
 

@@ -52,6 +52,15 @@ class Identity:
     uid: int | None = None
     token: bytes | None = None
 
+    @property
+    def described(self) -> str:
+        """What of this the address does not tell, in words for the log."""
+        if self.unix:
+            return "of an unknown user" if self.uid is None else f"of the user {self.uid}"
+        if not self.certificate:
+            return "without a certificate"
+        return "with a certificate for " + ", ".join(ascii(name)[1:-1] for name in sorted(self.certificate))
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -107,7 +116,8 @@ def _shows_any(token: bytes | None, digests: tuple[bytes, ...]) -> bool:
 
 class Rights:
     """What a peer may do. `rules` are the names of the rules that fit it, `submits` whether it may submit
-    jobs of any function, `may_submit` and `may_work` whether it may for a function."""
+    jobs of any function, `may_submit` and `may_work` whether it may for a function, `by_token` whether the
+    token it has shown is one of a rule's."""
 
     def __init__(self, rules: tuple[Rule, ...]) -> None:
         self.rules = tuple(rule.name for rule in rules)
@@ -115,6 +125,7 @@ class Rights:
         self.may_work = _remembering([pattern for rule in rules for pattern in rule.work])
         self._admin = frozenset(word for rule in rules for word in rule.admin)
         self.submits = any(rule.submit for rule in rules)
+        self.by_token = any(rule.tokens is not None for rule in rules)
 
     def may(self, right: Right) -> bool:
         """Whether the peer has a right as a whole, as the dashboard asks."""
@@ -153,6 +164,11 @@ class AccessPolicy:
     _rights: dict[tuple[Rule, ...], Rights] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
+
+    @property
+    def knows_tokens(self) -> bool:
+        """Whether a token makes a difference."""
+        return any(rule.tokens for rule in self.rules)
 
     def rights_of(self, peer: Identity) -> Rights:
         """What a peer may do."""

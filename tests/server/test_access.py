@@ -62,7 +62,7 @@ class PacketTest(AccessTestCase):
             with self.subTest(number):
                 peer = self.guarded(everybody(submit=(b"f*",)))
                 denied = peer.ask(req(number, name % b"g", *rest))
-                self.assertEqual(denied, error(b"ACCESS_DENIED", b"You may not submit jobs of b'g'"))
+                self.assertEqual(denied, error(b"ACCESS_DENIED", b"You may not submit jobs of 'g'"))
                 self.assertEqual(self.gearman.server.broker.total, 0)
                 self.assertEqual(peer.ask(req(number, name % b"fg", *rest)), res(8, b"H:test:1"))
 
@@ -81,7 +81,7 @@ class PacketTest(AccessTestCase):
         for packet in (req(1, b"%b"), req(23, b"%b", b"5000")):
             peer = self.guarded(everybody((b"*",), (b"f",)))
             denied = peer.ask(packet.replace(b"%b", b"gg"))
-            self.assertEqual(denied, error(b"ACCESS_DENIED", b"You may not work on b'gg'"))
+            self.assertEqual(denied, error(b"ACCESS_DENIED", b"You may not work on 'gg'"))
             peer.ask(req(18, b"gg", b"", b""), req(18, b"f", b"", b"x"), req(1, b"f"))
             self.assertEqual(peer.ask(req(9)), res(11, b"H:test:2", b"f", b"x"))
             self.assertEqual(peer.ask(req(13, b"H:test:2", b"")), b"")
@@ -107,7 +107,7 @@ class PacketTest(AccessTestCase):
         self.assertEqual(
             peer.ask(req(18, b"f", b"", b""), req(18, b"g", b"", b""), req(18, b"f", b"", b"")),
             res(8, b"H:test:1")
-            + error(b"ACCESS_DENIED", b"You may not submit jobs of b'g'")
+            + error(b"ACCESS_DENIED", b"You may not submit jobs of 'g'")
             + res(8, b"H:test:2"),
         )
 
@@ -190,7 +190,7 @@ class LogTest(AccessTestCase):
         self.assertEqual([event["log_level"] for event in events], [LogLevel.warn])
         self.assertEqual(
             formatEvent(events[0]),
-            "Connection 1 from 127.0.0.1 (b'me'): denied to submit jobs of b'a\\nb'. "
+            "Connection 1 from 127.0.0.1 (b'me'), without a certificate: denied to submit jobs of 'a\\nb'. "
             "Rules that fit: everybody",
         )
         with capturedLogs() as events:
@@ -198,7 +198,8 @@ class LogTest(AccessTestCase):
         self.assertEqual(
             [formatEvent(event) for event in events],
             [
-                "Connection 2 from 127.0.0.1 (b'-'): denied to use the admin command b'status'. "
+                "Connection 2 from 127.0.0.1 (b'-'), without a certificate: denied to use the admin command "
+                "'status'. "
                 "Rules that fit: everybody"
             ],
         )
@@ -227,7 +228,7 @@ class ChangeTest(AccessTestCase):
         self.assertEqual(first.ask(req(9), req(9)).count(b"\0RES"), 2)
         with capturedLogs() as events:
             self.change(self.gearman, everybody((b"*",), (b"g",)))
-        self.assertIn("denied to work on b'f' any more", formatEvent(events[0]))
+        self.assertIn("denied to work on 'f' any more", formatEvent(events[0]))
         # The job of f waits for somebody who may; that of g is not touched.
         self.assertEqual(first.ask(req(13, b"H:test:2", b"")), b"")
         self.assertIn(b"JOB_NOT_FOUND", first.ask(req(13, b"H:test:1", b"")))

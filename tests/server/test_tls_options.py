@@ -225,7 +225,7 @@ class ClientCertificateTest(TlsTestCase):
                 (None, False),
             ):
                 line = await server.connect(certificate=certificate)
-                denied = error(b"ACCESS_DENIED", b"You may not work on b'resize'")
+                denied = error(b"ACCESS_DENIED", b"You may not work on 'resize'")
                 self.assertEqual(await line.say(req(1, b"resize")), b"" if allowed else denied)
                 self.assertEqual(await line.say(req(18, b"resize", b"u", b"")), res(8, b"H:test:1"))
                 await close(line)

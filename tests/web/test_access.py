@@ -40,13 +40,19 @@ class ViewTests(SynchronousTestCase):
 
     def test_without_a_token_one_is_asked_for(self) -> None:
         response = self.ask(ELSEWHERE)
-        self.assertEqual((response.status, response.code), (401, "access-denied"))
+        self.assertEqual((response.status, response.code), (401, "token-needed"))
         self.assertEqual(response.headers["www-authenticate"], "Bearer")
 
     def test_a_wrong_token(self) -> None:
         for token in ("wrong", "", TOKEN + "x", TOKEN.upper()):
             response = self.ask(ELSEWHERE, token)
-            self.assertEqual((response.status, response.code), (403, "access-denied"), token)
+            self.assertEqual((response.status, response.code), (401, "token-needed"), token)
+
+    def test_a_token_that_allows_other_things(self) -> None:
+        web = Web(server=Settings(access=POLICY))
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        response = web.ask("POST", "/api/v1/functions/f/jobs", b"x", headers=headers, host=ELSEWHERE)
+        self.assertEqual((response.status, response.code), (403, "access-denied"))
 
 
 class SubmitTests(SynchronousTestCase):

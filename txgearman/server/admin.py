@@ -13,6 +13,7 @@ from twisted.logger import Logger
 from txgearman.access import Right
 from txgearman.broker.job import PRIORITIES
 from txgearman.errors import GearmanError, Refused
+from txgearman.patterns import quoted
 from txgearman.server.settings import Level
 from txgearman.version import VERSION
 from txgearman.wire.limits import MAX_FUNCTION, MAX_WORDS
@@ -66,7 +67,7 @@ def answer_line(peer: Peer, line: bytes) -> None:
 def _check(peer: Peer, command: bytes, right: Right) -> None:
     """Ask the access policy. Raises `_Denied`."""
     if not peer.rights.may_command(_text(command.lower()), right):
-        peer.note_denied(f"use the admin command {command!a}")
+        peer.note_denied(f"use the admin command {quoted(command)}")
         raise _Denied(f"ACCESS_DENIED You+may+not+use+this+command+{_text(command)}")
 
 

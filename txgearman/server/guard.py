@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from txgearman.errors import AccessDenied
+from txgearman.patterns import quoted
 from txgearman.server.commands import COMMANDS, Command
 from txgearman.wire.packets import (
     CAN_DO,
@@ -50,7 +51,7 @@ def _denied(peer: Peer, what: str) -> AccessDenied:
 def _submitting(command: Command) -> Command:
     def submit(peer: Peer, function: bytes, *fields: Any) -> None:
         if not peer.rights.may_submit(function):
-            raise _denied(peer, f"submit jobs of {function!a}")
+            raise _denied(peer, f"submit jobs of {quoted(function)}")
         command(peer, function, *fields)
 
     return submit
@@ -59,7 +60,7 @@ def _submitting(command: Command) -> Command:
 def _working(command: Command) -> Command:
     def can_do(peer: Peer, function: bytes, *fields: Any) -> None:
         if not peer.rights.may_work(function):
-            raise _denied(peer, f"work on {function!a}")
+            raise _denied(peer, f"work on {quoted(function)}")
         command(peer, function, *fields)
 
     return can_do

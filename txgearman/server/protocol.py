@@ -32,6 +32,7 @@ from txgearman.access import AccessPolicy, Rights
 from txgearman.broker.peers import Client, Worker
 from txgearman.errors import BrokenStream, ProtocolError, Refused
 from txgearman.identity import identity_of
+from txgearman.patterns import quoted
 from txgearman.server.commands import COMMANDS, error_packet
 from txgearman.server.guard import GUARDED_COMMANDS
 from txgearman.wire.codec import TOO_LARGE, Decoder, frame, pack_header
@@ -203,10 +204,12 @@ class GearmanServerProtocol(Protocol):
         if not self._was_denied:
             self._was_denied = True
             _log.warn(
-                "Connection {number} from {host} ({client_id}): denied to {what}. Rules that fit: {rules}",
+                "Connection {number} from {host} ({client_id}), {known}: denied to {what}. "
+                "Rules that fit: {rules}",
                 number=self.number,
                 host=self.host,
                 client_id=ascii(self.client_id),
+                known=identity_of(self.transport).described,
                 what=what,
                 rules=", ".join(self.rights.rules) or "none",
             )
@@ -219,7 +222,7 @@ class GearmanServerProtocol(Protocol):
         if self.access is not None:
             for function in list(self.worker.abilities):
                 if not self.rights.may_work(function.name):
-                    self.note_denied(f"work on {function.name!a} any more")
+                    self.note_denied(f"work on {quoted(function.name)} any more")
                     self.broker.cant_do(self.worker, function.name)
 
     # -- the transport's calls ------------------------------------------------------------------

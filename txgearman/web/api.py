@@ -320,7 +320,7 @@ class Api(Branch):
         rights = {
             "manage": self._guard.allows(call.request, Right.MANAGE),
             "read_only": settings.read_only,
-            "token": settings.token is not None,
+            "token": self._guard.knows_tokens,
         }
         self._live.view(call.request, call.given, rights)
 

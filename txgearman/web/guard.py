@@ -16,6 +16,7 @@ from twisted.web.server import Request
 from txgearman import access
 from txgearman.access import AccessPolicy, Rights
 from txgearman.identity import identity_of
+from txgearman.patterns import quoted
 from txgearman.web.answers import HTTPProblem
 from txgearman.web.settings import WebSettings
 
@@ -87,7 +88,7 @@ class Guard:
         if rights is not None:
             allowed = rights.submits if right is Right.SUBMIT else rights.may(_AS_A_WHOLE[right])
             if not allowed:
-                raise self._denied(request, right.value)
+                raise _denied(rights, right.value)
             return
         if right is Right.VIEW:
             return
@@ -105,7 +106,13 @@ class Guard:
         """Refuse to submit a job of a function that the access policy keeps from the sender."""
         rights = self._rights(request)
         if rights is not None and not rights.may_submit(function):
-            raise self._denied(request, f"submit jobs of {function!a}")
+            raise _denied(rights, f"submit jobs of {quoted(function)}")
+
+    @property
+    def knows_tokens(self) -> bool:
+        """Whether there is any token that would allow more."""
+        policy = self._policy()
+        return self._settings.token is not None or (policy is not None and policy.knows_tokens)
 
     def _rights(self, request: Request) -> Rights | None:
         """What the access policy allows to the sender; None where there is none, or the token is shown that
@@ -115,13 +122,6 @@ class Guard:
         if policy is None or (token is not None and self._shows_token(request, token)):
             return None
         return policy.rights_of(replace(identity_of(request.channel.transport), token=_shown_token(request)))
-
-    @staticmethod
-    def _denied(request: Request, what: str) -> HTTPProblem:
-        if _shown_token(request) is not None:
-            return HTTPProblem(403, "access-denied", f"You may not {what}.")
-        challenge = (b"WWW-Authenticate", b"Bearer")
-        return HTTPProblem(401, "access-denied", f"Without a token you may not {what}.", (challenge,))
 
     def allows(self, request: Request, right: Right) -> bool:
         """Whether `check` would be silent."""
@@ -135,6 +135,15 @@ class Guard:
     def _shows_token(request: Request, token: bytes) -> bool:
         shown = _shown_token(request)
         return shown is not None and hmac.compare_digest(shown, token)
+
+
+def _denied(rights: Rights, what: str) -> HTTPProblem:
+    if rights.by_token:
+        return HTTPProblem(403, "access-denied", f"You may not {what}.")
+    challenge = (b"WWW-Authenticate", b"Bearer")
+    return HTTPProblem(
+        401, "token-needed", f"Without a token that allows it you may not {what}.", (challenge,)
+    )
 
 
 def _shown_token(request: Request) -> bytes | None:

@@ -176,8 +176,8 @@ def _operation(route: Route) -> dict[str, Any]:
     refusals = {421, *route.problems}
     if route.parameters or route.body.value == "none":
         refusals.add(400)
-    if route.right.value != "view":
-        refusals |= {401, 403}
+    # To look needs a right too where there is an access policy.
+    refusals |= {401, 403}
     for status in sorted(refusals):
         responses[str(status)] = _response(status, "Problem")
     operation: dict[str, Any] = {
@@ -186,8 +186,7 @@ def _operation(route: Route) -> dict[str, Any]:
         "parameters": parameters,
         "responses": responses,
     }
-    if route.right.value != "view":
-        operation["security"] = [{}, {"token": []}]
+    operation["security"] = [{}, {"token": []}]
     if route.body.value == "json":
         content = {"application/json": {"schema": _ref(route.body_schema)}}
         operation["requestBody"] = {"required": True, "content": content}

@@ -19,10 +19,12 @@ const tokenButton = document.getElementById("token");
 
 const frame = {
   // The state of the page's stream, for the light in the corner.
-  onState(state, why = "") {
+  onState(state, why = "", code = "") {
+    // Where even to look needs a token, nothing else has told that there is one.
+    if (code === "token-needed") tokenButton.hidden = false;
     live.dataset.state = state;
     live.title = state === "live" ? "Up to date, once a second" : why;
-    setText(live.lastElementChild, state === "live" ? "Live" : "Reconnecting");
+    setText(live.lastElementChild, state === "live" ? "Live" : code === "token-needed" ? "Locked" : "Reconnecting");
   },
 
   onRights() {
@@ -94,7 +96,7 @@ function ask({ title, what, button, danger = false, field = null }) {
 async function askForToken() {
   const answer = await ask({
     title: "Token",
-    what: "The server wants the token of its --web-token-file before it changes anything. It is kept until this tab is closed.",
+    what: "The server wants a token for this. It is kept until this tab is closed.",
     button: "Use it",
     field: {
       make: () =>

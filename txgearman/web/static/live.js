@@ -113,14 +113,15 @@ export class Stream {
   async #run() {
     while (!this.stopped.signal.aborted) {
       let why = "lost";
+      let code = "";
       try {
         await this.#follow();
       } catch (error) {
         if (this.stopped.signal.aborted) return;
-        if (error instanceof Problem) why = error.message;
+        if (error instanceof Problem) ({ message: why, code } = error);
       }
       if (this.stopped.signal.aborted) return;
-      this.onState("lost", why);
+      this.onState("lost", why, code);
       await new Promise((resume) => setTimeout(resume, this.pause));
       this.pause = Math.min(this.pause * 2, LONGEST_PAUSE);
     }
