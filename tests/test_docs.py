@@ -629,7 +629,8 @@ class Texts(SynchronousTestCase):
 
         def check(reactor: Any, settings: Settings) -> None:
             for endpoint in settings.endpoints:
-                if not endpoint.startswith("ssl:"):  # needs the files it names
+                # These need the files they name, and the sockets that systemd hands over.
+                if not endpoint.startswith(("ssl:", "systemd:")):
                     check_endpoint(reactor, endpoint)
 
         self.patch(twistd, "check_settings", check)

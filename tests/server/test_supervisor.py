@@ -98,7 +98,11 @@ class NotifyTest(SynchronousTestCase):
 
 @contextlib.asynccontextmanager
 async def started(
-    *options: str, held: socket.socket | None = None, notify: str = "", watchdog: str = ""
+    *options: str,
+    held: socket.socket | None = None,
+    name: str = "gearmand.socket",
+    notify: str = "",
+    watchdog: str = "",
 ) -> AsyncIterator[Program]:
     """A server started as systemd starts it: with its pid in LISTEN_PID, the held socket as descriptor 3."""
     from twisted.internet import reactor
@@ -107,7 +111,7 @@ async def started(
     environment = {"NOTIFY_SOCKET": notify, "WATCHDOG_USEC": watchdog}
     descriptors: dict[int, int | str] = {0: "w", 1: "r", 2: "r"}
     if held is not None:
-        environment |= {"LISTEN_FDS": "1", "LISTEN_FDNAMES": "gearmand.socket"}
+        environment |= {"LISTEN_FDS": "1", "LISTEN_FDNAMES": name}
         descriptors[3] = held.fileno()
     command = ["sh", "-c", script, "sh", *options]
     program = Program(command)
