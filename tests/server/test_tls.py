@@ -101,6 +101,31 @@ class TlsTest(TestCase):
             await close(line)
 
     @on_reactor
+    async def test_a_handshake_that_is_never_finished(self) -> None:
+        from twisted.internet import reactor
+
+        async with serving(handshake_timeout=0.2) as (port, service):
+            there = await connect(port)
+            await there.say()
+            silent = await connectProtocol(TCP4ClientEndpoint(reactor, HOST, port), Line())
+            await silent.lost.addTimeout(15, reactor)
+            self.assertEqual(service.factory.traffic.dropped, {"handshake-timeout": 1})
+            # One that is finished may be idle for as long as it likes.
+            self.assertEqual(await there.ask(req(16, b"x"), b"x"), res(17, b"x"))
+            await close(there)
+
+    @on_reactor
+    async def test_one_connection_too_many(self) -> None:
+        async with serving(max_connections=1) as (port, _):
+            there = await connect(port)
+            await there.say()
+            refused = await connect(port)
+            await refused.lost
+            self.assertEqual(refused.received, b"")
+            await there.say()
+            await close(there)
+
+    @on_reactor
     async def test_keepalive_values(self) -> None:
         async with serving(keepalive_idle=10, keepalive_interval=11, keepalive_count=12) as (port, service):
             line = await connect(port)
