@@ -301,8 +301,8 @@ class Status(_Case):
         self.assertEqual(own.data_updates, deque(["first", "second"]))
         self.assertEqual(last.data_updates, deque(["second"]))
         self.assertEqual((own.result, last.result, last.state), ("done", "done", gearman.JOB_COMPLETE))
-        self.assertEqual(client._followers, {})
-        self.assertEqual(client._running, {})
+        self.assertEqual(client._ledger.followers, {})
+        self.assertEqual(client._ledger.running, {})
 
     def test_unknown_job(self) -> None:
         client = self.client()

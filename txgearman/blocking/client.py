@@ -1,7 +1,4 @@
-"""The blocking client: which server a job goes to, waiting, and what news do to requests.
-
-News come from the background thread by an inbox; requests change only in the threads that wait.
-"""
+"""The blocking client: which server a job goes to, and waiting. `submission` has what becomes of requests."""
 
 from __future__ import annotations
 
@@ -10,7 +7,6 @@ import os
 import random
 import threading
 import time
-import weakref
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any, Final
@@ -20,9 +16,6 @@ from txgearman.blocking.background import Background, background
 from txgearman.blocking.connection import CONNECT_SECONDS, GearmanConnection
 from txgearman.blocking.connection_manager import GearmanConnectionManager, Server
 from txgearman.blocking.constants import (
-    JOB_COMPLETE,
-    JOB_CREATED,
-    JOB_FAILED,
     JOB_PENDING,
     JOB_UNKNOWN,
     PRIORITY_HIGH,
@@ -36,12 +29,12 @@ from txgearman.blocking.errors import (
     InvalidClientState,
     ServerUnavailable,
 )
-from txgearman.blocking.inbox import KEPT_BYTES, Inbox
+from txgearman.blocking.inbox import Inbox
 from txgearman.blocking.job import GearmanJobRequest
+from txgearman.blocking.submission import Key, Ledger, Submission, status_of
 from txgearman.client import JobStatus, Priority
 from txgearman.client.hashing import score
 from txgearman.connection.arguments import function_bytes, name_bytes
-from txgearman.errors import UpdatesLost
 from txgearman.wire.limits import MAX_HANDLE, MAX_UNIQUE
 
 RANDOM_UNIQUE_BYTES: Final = 16
@@ -83,11 +76,7 @@ class GearmanClient(GearmanConnectionManager):
         self._inbox = Inbox()
         self._heard: Background | None = None
         self._limit = threading.local()
-        # Jobs that run, and requests that asked for the status of one that another request has submitted.
-        self._running: dict[_Key, int] = {}
-        self._followers: dict[_Key, GearmanJobRequest] = {}
-        # Requests with an error that was not raised yet.
-        self._failed: weakref.WeakSet[GearmanJobRequest] = weakref.WeakSet()
+        self._ledger = Ledger()
 
     # -- submitting -----------------------------------------------------------------------------
 
@@ -230,7 +219,15 @@ class GearmanClient(GearmanConnectionManager):
         job.connection, job.handle = connection, None
         request.connection_attempts += 1
         request.timed_out = False
-        submission = _Submission(self, request, connection, self._listen())
+        submission = Submission(
+            request,
+            connection,
+            self._listen(),
+            self._inbox,
+            self._ledger,
+            self.decode_data,
+            self.on_gearman_error,
+        )
         request._submission = submission
         request.state = JOB_PENDING
         connection.submit(
@@ -305,29 +302,20 @@ class GearmanClient(GearmanConnectionManager):
         background().refuse_inside()
         for request in requests:
             submission = request._submission
-            if isinstance(submission, _Submission) and not submission.running.alive:
+            if isinstance(submission, Submission) and not submission.running.alive:
                 submission.forsaken()
         # Only the last is looked at, or each news of one would be a walk over all.
         waiting = list(requests)[::-1]
         while True:
             changes = self._inbox.changes
             self._inbox.apply_all()
-            self._raise_errors(requests)
+            self._ledger.raise_errors(requests)
             while waiting and done(waiting[-1]):
                 waiting.pop()
             if not waiting or not self._inbox.wait(changes, deadline):
                 break
         self._inbox.apply_all()
-        self._raise_errors(requests)
-
-    def _raise_errors(self, requests: Requests) -> None:
-        """Raise the first error that came up for one of `requests`, once."""
-        for failed in list(self._failed):
-            if failed in requests:
-                self._failed.discard(failed)
-                error, failed._error = failed._error, None
-                if error is not None:
-                    raise error
+        self._ledger.raise_errors(requests)
 
     def _check_alive(self, lost: Iterable[GearmanJobRequest]) -> None:
         """Raise `ServerUnavailable` if a request was lost and no server is left."""
@@ -377,10 +365,7 @@ class GearmanClient(GearmanConnectionManager):
         request._asked += 1
         key = (job.connection, job.handle)
         with self._inbox.applying:
-            if request._submission is not None:
-                self._followers.pop(key, None)
-            elif self._running.get(key):
-                self._followers[key] = request
+            self._ledger.follow(key, request)
         job.connection.ask_status(
             handle,
             lambda status: self._inbox.post(partial(self._told, request, key, status)),
@@ -389,183 +374,18 @@ class GearmanClient(GearmanConnectionManager):
 
     # -- applying news, in the thread of whoever waits ------------------------------------------
 
-    def _told(self, request: GearmanJobRequest, key: _Key, status: JobStatus) -> None:
+    def _told(self, request: GearmanJobRequest, key: Key, status: JobStatus) -> None:
         request._asked -= 1
         connection, handle = key
         connection.connected = True
-        request.status = _status(handle, status.known, status.running, status.numerator, status.denominator)
+        request.status = status_of(handle, status.known, status.running, status.numerator, status.denominator)
 
-    def _not_told(self, request: GearmanJobRequest, key: _Key, why: str) -> None:
+    def _not_told(self, request: GearmanJobRequest, key: Key, why: str) -> None:
         request._asked -= 1
         connection, handle = key
         connection.connected = False
         _log.warning("No status of the job %s: %s", handle, why)
         request.state = JOB_UNKNOWN
-
-
-_Key = tuple[GearmanConnection, str]
-
-
-class _Submission:
-    """One request as it was submitted once.
-
-    The methods without an underscore are called in the background thread and only put the others, which
-    change requests, into the inbox.
-    """
-
-    def __init__(
-        self,
-        client: GearmanClient,
-        request: GearmanJobRequest,
-        connection: GearmanConnection,
-        running: Background,
-    ) -> None:
-        self.running = running
-        self._client = client
-        self._inbox = client._inbox
-        self._request = request
-        self._connection = connection
-        self._key: _Key | None = None
-
-    def accepted(self, handle: bytes) -> None:
-        self._inbox.post(partial(self._accepted, text_of(handle)))
-
-    def refused(self, code: str, text: str) -> None:
-        self._inbox.post(partial(self._refused, code, text))
-
-    def lost(self, why: str, sent: bool) -> None:
-        self._inbox.post(partial(self._lost, why, sent))
-
-    def data(self, data: bytes) -> None:
-        self._offer(partial(self._data, data), len(data))
-
-    def warning(self, data: bytes) -> None:
-        self._offer(partial(self._warning, data), len(data))
-
-    def status(self, numerator: int, denominator: int) -> None:
-        self._offer(partial(self._status, numerator, denominator), 0)
-
-    def completed(self, result: bytes) -> None:
-        self._inbox.post(partial(self._completed, result))
-
-    def failed(self, exception: bytes | None) -> None:
-        self._inbox.post(partial(self._failed, exception))
-
-    def _offer(self, event: Callable[[], object], size: int) -> None:
-        if not self._inbox.offer(event, size):
-            self._inbox.post(self._spilled)
-
-    # -- in the thread of whoever waits ---------------------------------------------------------
-
-    def forsaken(self) -> None:
-        """The background thread has ended, or is the parent's: no news will come."""
-        if self._request._submission is self and self._request.state in (JOB_PENDING, JOB_CREATED):
-            if self._request.background and self._request.state == JOB_CREATED:
-                return
-            self._lost("its background thread has ended", sent=True)
-
-    def _targets(self) -> list[GearmanJobRequest]:
-        """The requests that this news are for: the own, and one that asked for the job's status."""
-        own = [self._request] if self._request._submission is self else []
-        follower = None if self._key is None else self._client._followers.get(self._key)
-        return own if follower is None else [*own, follower]
-
-    def _accepted(self, handle: str) -> None:
-        self._connection.connected = True
-        if not self._request.background:
-            self._key = (self._connection, handle)
-            running = self._client._running
-            running[self._key] = running.get(self._key, 0) + 1
-        if self._request._submission is self:
-            self._request.job.handle = handle
-            self._request.state = JOB_CREATED
-
-    def _refused(self, code: str, text: str) -> None:
-        for request in self._targets():
-            request.state = JOB_FAILED
-            request.exception = f"{code}: {text}"
-        self._client.on_gearman_error(code, text)
-
-    def _lost(self, why: str, sent: bool) -> None:
-        self._connection.connected = False
-        if not sent and self._request._submission is self:
-            # It was taken for connected, and was not: that was no attempt.
-            self._request.connection_attempts -= 1
-        _log.warning("Lost %r: %s", self._request, why)
-        for request in self._targets():
-            request.state = JOB_UNKNOWN
-        self._end()
-
-    def _data(self, data: bytes) -> None:
-        for request in self._targets():
-            self._decode(request, data, request.data_updates.append)
-
-    def _warning(self, data: bytes) -> None:
-        for request in self._targets():
-            self._decode(request, data, request.warning_updates.append)
-
-    def _status(self, numerator: int, denominator: int) -> None:
-        assert self._key is not None
-        for request in self._targets():
-            request.status = _status(self._key[1], True, True, numerator, denominator)
-
-    def _completed(self, result: bytes) -> None:
-        for request in self._targets():
-            request.state = JOB_COMPLETE
-            self._decode(request, result, partial(setattr, request, "result"))
-        self._end()
-
-    def _failed(self, exception: bytes | None) -> None:
-        for request in self._targets():
-            request.state = JOB_FAILED
-            if exception is not None:
-                request.exception = self._exception(exception)
-        self._end()
-
-    def _spilled(self) -> None:
-        for request in self._targets():
-            self._set_error(
-                request, UpdatesLost(f"more than {KEPT_BYTES} bytes of updates waited to be taken")
-            )
-
-    def _end(self) -> None:
-        if self._key is None:
-            return
-        running = self._client._running
-        running[self._key] -= 1
-        if not running[self._key]:
-            del running[self._key]
-            self._client._followers.pop(self._key, None)
-        self._key = None
-
-    def _decode(self, request: GearmanJobRequest, data: bytes, take: Callable[[Any], object]) -> None:
-        try:
-            take(self._client.decode_data(data))
-        except Exception as error:
-            request.state = JOB_FAILED
-            self._set_error(request, error)
-
-    def _set_error(self, request: GearmanJobRequest, error: Exception) -> None:
-        request._error = error
-        self._client._failed.add(request)
-
-    def _exception(self, exception: bytes) -> Any:
-        """What a worker sent of an exception; a worker in another language may not use the encoder."""
-        try:
-            return self._client.decode_data(exception)
-        except Exception:
-            return text_of(exception)
-
-
-def _status(handle: str, known: bool, running: bool, numerator: int, denominator: int) -> dict[str, Any]:
-    return {
-        "handle": handle,
-        "known": known,
-        "running": running,
-        "numerator": numerator,
-        "denominator": denominator,
-        "time_received": time.time(),
-    }
 
 
 def _text(name: str | bytes) -> str:
