@@ -26,6 +26,8 @@ DEVELOPMENT = {
         "build>=1.2",
         "setuptools>=77",
         "trustme>=1.1",
+        # Grafana's own model of a dashboard.
+        "grafana-foundation-sdk",
     ],
     # Other people's clients and workers, which the tests run against the server, and a browser's driver.
     "interop": ["gear>=0.16", "pygearman", "selenium>=4.20"],

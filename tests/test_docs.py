@@ -34,10 +34,13 @@ from benchmarks.workloads import LIBRARY_WORKLOADS, WORKLOADS
 from tests.support import load, on_reactor
 from txgearman import Client, errors
 from txgearman.access import Identity, Right
+from txgearman.broker.meters import Counts, Meter
 from txgearman.server import GearmanService, Settings, admin, twistd
 from txgearman.server.service import check_endpoint
+from txgearman.server.settings import METRICS_FUNCTIONS
 from txgearman.server.twistd import Options
 from txgearman.testing import MemoryGearman
+from txgearman.web.metrics import FAMILIES, Snapshot
 from txgearman.wire.codec import Decoder, encode
 from txgearman.wire.packets import (
     BY_NUMBER,
@@ -542,6 +545,36 @@ class Tables(SynchronousTestCase):
             module, name = literal(constant).rsplit(".", 1)
             self.assertEqual(value, str(getattr(importlib.import_module(module), name)), constant)
 
+    def test_metrics(self) -> None:
+        shown = [[literal(name), kind, labels] for name, kind, labels, _ in table("metrics.rst", "Metric")]
+        self.assertEqual(
+            shown, [[family.exported, family.kind, ", ".join(family.labels)] for family in FAMILIES]
+        )
+
+    def test_labels_of_metrics(self) -> None:
+        """Each value that a label can have by the table is named in the row of its metric."""
+        rows = {literal(name): meaning for name, _kind, _labels, meaning in table("metrics.rst", "Metric")}
+        for name, values in (
+            ("txgearman_jobs_failed_total", ("failed", "exception", "lost")),
+            ("txgearman_jobs_dropped_total", ("cancelled", "abandoned", "not_saved")),
+            ("txgearman_jobs_queued", ("high", "normal", "low")),
+        ):
+            (family,) = (family for family in FAMILIES if family.exported == name)
+            shown = {labels[1] for labels, _value in family.values(_snapshot_of_one_function())}
+            self.assertEqual(shown, set(values))
+            for value in values:
+                self.assertIn(f"``{value}``", rows[name])
+
+    def test_size_of_metrics(self) -> None:
+        by_function = [family for family in FAMILIES if "function" in family.labels]
+        each = 0
+        for family in by_function:
+            metric = family.metric(_snapshot_of_one_function())
+            each += len(metric.samples)
+        text = " ".join((DOCS / "metrics.rst").read_text(encoding="utf-8").split())
+        self.assertIn(f"at most {METRICS_FUNCTIONS + 1} times {each} numbers by function", text)
+        self.assertIn(f"{METRICS_FUNCTIONS} if nothing is said", text)
+
     def test_admin_commands(self) -> None:
         """Each documented command is known to the server, and the server knows no other."""
         gearman = MemoryGearman()
@@ -570,6 +603,11 @@ class Tables(SynchronousTestCase):
     def test_library_workloads(self) -> None:
         shown = [row[0] for row in table("performance.rst", "Library workload")]
         self.assertEqual(shown, [workload.name for workload in LIBRARY_WORKLOADS])
+
+
+def _snapshot_of_one_function() -> Snapshot:
+    row = Meter().measures(b"f", Counts())
+    return Snapshot([row], 1, 0, 0, 0, 0, {}, {}, {}, row.waited, None)
 
 
 def _senders(row: PacketType) -> str:
