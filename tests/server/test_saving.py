@@ -564,6 +564,23 @@ class BacklogTests(SavingTestCase):
         self.assertIsNone(self.saver.outage)
         self.assertEqual(self.drain(), [b"%d" % n for n in range(self.AHEAD, 20)])
 
+    def test_a_function_that_is_dropped_while_its_jobs_are_fetched(self) -> None:
+        self.submit(self.AHEAD + 1)
+        worker = self.worker()
+        worker.receive(*[req(9)] * self.AHEAD, req(3))
+        for number in range(1, self.AHEAD + 1):
+            self.client.receive(b"cancel job " + handle(number) + b"\n")
+        (fetch,) = self.thread.calls[:1]
+        self.assertEqual(fetch[1], self.store.fetch)
+        self.store.jobs.clear()
+        self.thread.calls.clear()
+        self.factory.broker.fetched(b"f", 1, [], True)
+        worker.lose()
+        self.client.receive(b"drop function f\n")
+        self.assertTrue(self.heard(self.client).endswith(b"OK\r\n"))
+        fetch[0].callback([])
+        self.assertEqual(self.factory.broker.total, 0)
+
     def test_jobs_that_somebody_took_out_of_the_store(self) -> None:
         self.submit(20)
         for number in list(self.store.jobs)[-5:]:

@@ -289,9 +289,11 @@ class Broker:
 
     def fetched(self, function_name: bytes, priority: int, jobs: Sequence[SavedJob], are_all: bool) -> None:
         """Take in the jobs that were fetched, in their order; `are_all` says that there are no more."""
-        function = self._functions[function_name]
-        backlog = function.backlog
-        assert backlog is not None, "only the jobs of a backlog are fetched"
+        function = self._functions.get(function_name)
+        backlog = None if function is None else function.backlog
+        if function is None or backlog is None:
+            # It was dropped meanwhile, when its last job was cancelled.
+            return
         backlog.fetching[priority] = False
         for kept in jobs:
             backlog.behind[priority] = kept.place
@@ -306,9 +308,9 @@ class Broker:
 
     def not_fetched(self, function_name: bytes, priority: int) -> None:
         """The keeper could not fetch jobs. It is asked again by the next grab, or by `fetch_again`."""
-        backlog = self._functions[function_name].backlog
-        assert backlog is not None, "only the jobs of a backlog are fetched"
-        backlog.fetching[priority] = False
+        function = self._functions.get(function_name)
+        if function is not None and function.backlog is not None:
+            function.backlog.fetching[priority] = False
 
     def fetch_again(self) -> None:
         """The keeper can fetch jobs again. This walks all functions."""
