@@ -206,7 +206,7 @@ export function functionPage(frame, id) {
       setText(facts.queued.value, short(sum(now.queued)));
       setText(
         facts.queued.note,
-        [now.scheduled ? `${short(now.scheduled)} scheduled` : "", now.away ? `${short(now.away)} in the store alone` : ""].filter(Boolean).join(", "),
+        [byPriority(now.queued), now.scheduled ? `${short(now.scheduled)} scheduled` : "", now.away ? `${short(now.away)} in the store alone` : ""].filter(Boolean).join(", "),
       );
       setText(facts.running.value, short(now.running));
       setText(facts.workers.value, short(now.workers));
@@ -320,6 +320,13 @@ function fact(title) {
   const value = h("strong", {}, "–");
   const note = h("small", {});
   return { element: h("div", { class: "fact" }, h("span", {}, title), value, note), value, note };
+}
+
+// Said only where not all are of the same priority.
+function byPriority(queued) {
+  const kinds = Object.entries(queued).filter(([, number]) => number > 0);
+  if (kinds.length < 2) return "";
+  return kinds.map(([priority, number]) => `${short(number)} ${priority}`).join(", ");
 }
 
 function button(sign, title, act) {

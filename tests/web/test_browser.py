@@ -1,0 +1,257 @@
+"""The dashboard in a browser, clicked through against a server with jobs and workers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from tempfile import NamedTemporaryFile
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from tests.interop.programs import HOST, Server, free_port, txgearmand
+from tests.support import on_reactor
+from tests.web.browser import PHONE, Page, browser, needs_browser
+from txgearman import Client, Worker
+from txgearman.worker import Job
+
+ODD = b"<img src=x onerror=alert(1)>\xff/\xc3\xa4 odd"
+TOKEN = "0123456789abcdef"
+
+
+class Loaded:
+    """A server with jobs in all states, its dashboard at `address`."""
+
+    def __init__(self, server: Server, address: str) -> None:
+        from twisted.internet import reactor
+
+        self.address = address
+        endpoint = f"tcp:{HOST}:{server.port}"
+        self.client = Client(reactor, endpoint)
+        self.worker = Worker(reactor, endpoint, client_id="a-worker.example", drain=0.01)
+        self.held: list[Job] = []
+
+    async def fill(self) -> None:
+        """Let a worker run a job that does not end, behind which others wait."""
+        self.worker.register("render", self._hold)
+        await self.worker.start()
+        for number in range(120):
+            data = json.dumps({"scene": number, "name": "<b>bold</b>"}).encode()
+            await self.client.submit("render", data, background=True, unique=f"scene-{number}")
+        await self.client.submit("mail", b"To: somebody", background=True)
+        await self.client.submit(ODD, b"\x00\x01\xff", background=True)
+
+    def _hold(self, job: Job) -> Deferred[bytes]:
+        job.send_status(3, 4)
+        self.held.append(job)
+        return Deferred()
+
+    async def close(self) -> None:
+        await self.client.close()
+        await self.worker.stop()
+
+
+@asynccontextmanager
+async def loaded(*options: str) -> AsyncIterator[Loaded]:
+    port = free_port()
+    async with txgearmand(f"--web={port}", *options) as server:
+        its = Loaded(server, f"http://{HOST}:{port}")
+        await its.fill()
+        try:
+            yield its
+        finally:
+            await its.close()
+
+
+async def in_browser(address: str, act: Callable[[Page], None], **how: Any) -> None:
+    """Let `act` use the dashboard at `address`; nothing may go wrong in the page meanwhile."""
+
+    def run() -> None:
+        with browser(address, **how) as page:
+            act(page)
+            problems = page.problems()
+            assert not problems, problems
+
+    await deferToThread(run)
+
+
+@needs_browser
+class BrowserTests(TestCase):
+    @on_reactor
+    async def test_looking_around(self) -> None:
+        async with loaded() as its:
+            await in_browser(its.address, self.look_around)
+
+    def look_around(self, page: Page) -> None:
+        page.open("/")
+        page.shows("Live")
+        page.shows("Busiest functions")
+        page.until("a plot has a line", "document.querySelector('.plot .line').getAttribute('d').length > 20")
+        page.click("All functions")
+        # Names of any bytes are text, and lead to their function.
+        page.shows("<img src=x onerror=alert(1)>\\xff/ä odd")
+        page.click("<img src=x onerror=alert(1)>\\xff/ä odd")
+        page.shows("queued")
+        page.open("/functions")
+        page.type("input[type=search]", "rend")
+        page.shows_not("mail")
+        page.click("render")
+        page.shows("Jobs")
+        page.shows("119")
+        page.click("Running", ".segments")
+        page.shows("75 %")
+        page.click("Queued", ".segments")
+        page.shows("Page 1")
+        page.click("Next")
+        page.shows("Page 2")
+        page.click("Next")
+        page.shows("Page 3")
+        page.click("Back", ".pages")
+        page.shows("Page 2")
+        page.type(".card input[type=search]", "scene-77")
+        page.shows('"scene": 77')
+        page.shows_not('"scene": 78')
+        # The page of a job, its data in three ways.
+        page.script("document.querySelector('td a.mono').click()")
+        page.shows("scene-77")
+        page.shows('"name": "<b>bold</b>"')
+        page.click("Hex")
+        page.shows("00000000  7b 22 73 63")
+        page.click("Text")
+        page.shows('{"scene": 77, "name": "<b>bold</b>"}')
+        page.click("Connections")
+        page.shows("a-worker.example")
+        page.shows("render")
+        page.shows("75 %")
+
+    @on_reactor
+    async def test_actions_with_confirmation(self) -> None:
+        async with loaded() as its:
+            await in_browser(its.address, self.act)
+
+    def act(self, page: Page) -> None:
+        page.open("/functions/render")
+        page.click("Pause")
+        page.click("Back", "dialog")
+        page.shows_not("Paused")
+        page.click("Pause")
+        page.click("Pause", "dialog")
+        page.until("the function is paused", "document.querySelector('.chip.warn').checkVisibility()")
+        page.click("Resume")
+        page.click("Resume", "dialog")
+        page.until("it goes on", "!document.querySelector('.chip.warn').checkVisibility()")
+        page.click("Set limit")
+        page.type("dialog input[name=low]", "7")
+        page.click("Set the limit", "dialog")
+        page.shows("/ 7")
+        page.script("document.querySelectorAll('td a.mono')[5].click()")
+        page.click("Cancel the job")
+        page.click("Cancel the job", "dialog")
+        page.shows("gone")
+        page.open("/functions/render")
+        page.click("Cancel all jobs")
+        page.click("Cancel all jobs", "dialog")
+        page.shows("No jobs here.")
+        page.open("/connections")
+        page.click("Quiet")
+        page.click("Quiet", "dialog")
+        page.until(
+            "the worker is quiet",
+            "[...document.querySelectorAll('.chip')].some((e) => e.innerText === 'quiet')",
+        )
+        page.click("Give jobs again")
+        page.click("Give jobs again", "dialog")
+        page.until(
+            "it is not", "![...document.querySelectorAll('.chip')].some((e) => e.innerText === 'quiet')"
+        )
+        page.open("/functions/mail")
+        page.click("Cancel all jobs")
+        page.click("Cancel all jobs", "dialog")
+        page.click("Drop")
+        page.click("Drop", "dialog")
+        page.until("the list is back", "location.hash === '#/functions'")
+        page.shows_not("mail")
+
+    @on_reactor
+    async def test_with_a_token(self) -> None:
+        with NamedTemporaryFile() as file:
+            file.write(TOKEN.encode())
+            file.flush()
+            async with loaded(f"--web-token-file={file.name}") as its:
+                await in_browser(its.address, self.show_token)
+
+    def show_token(self, page: Page) -> None:
+        page.open("/functions/render")
+        page.click("Pause")
+        page.click("Pause", "dialog")
+        page.type("dialog input[name=token]", "wrong")
+        page.click("Use it", "dialog")
+        page.until("it is asked for again", "document.querySelector('dialog input[name=token]').value === ''")
+        page.type("dialog input[name=token]", TOKEN)
+        page.click("Use it", "dialog")
+        page.click("Resume")
+
+    @on_reactor
+    async def test_read_only(self) -> None:
+        async with loaded("--web-read-only") as its:
+            await in_browser(its.address, self.look_without_touching)
+
+    def look_without_touching(self, page: Page) -> None:
+        page.open("/functions/render")
+        page.shows("Read-only")
+        page.shows("119")
+        self.assertEqual(
+            page.script(
+                "return [...document.querySelectorAll('.act')].filter((e) => e.checkVisibility()).length"
+            ),
+            0,
+        )
+
+    @on_reactor
+    async def test_on_a_telephone_in_the_dark(self) -> None:
+        async with loaded() as its:
+            await in_browser(its.address, self.hold_in_hand, size=PHONE, dark=True)
+
+    def hold_in_hand(self, page: Page) -> None:
+        light = "getComputedStyle(document.body).backgroundColor"
+        for place in ("/", "/functions", "/functions/render", "/connections"):
+            page.open(place)
+            page.shows("Live")
+            page.shows("render")
+            wide = page.script("return document.documentElement.scrollWidth - window.innerWidth")
+            self.assertLessEqual(wide, 0, place)
+        dark = page.script(f"return {light}")
+        for _ in range(3):
+            page.script("document.getElementById('theme').click()")
+            colours = page.script(f"return [document.documentElement.dataset.theme || 'auto', {light}]")
+            self.assertEqual(colours[1] == dark, colours[0] != "light")
+
+    @on_reactor
+    async def test_by_keyboard(self) -> None:
+        async with loaded() as its:
+            await in_browser(its.address, self.use_keys)
+
+    def use_keys(self, page: Page) -> None:
+        from selenium.webdriver.common.keys import Keys
+
+        def press(*keys: str) -> None:
+            page.chrome.switch_to.active_element.send_keys(*keys)
+
+        page.open("/functions/render")
+        page.shows("119")
+        page.until(
+            "the button can be focused",
+            "(document.querySelector('.act').focus(), document.activeElement.innerText === 'Pause')",
+        )
+        press(Keys.ENTER)
+        page.until("the dialog has the focus", "document.activeElement.closest('dialog') !== null")
+        press(Keys.ESCAPE)
+        page.until("it is closed", "!document.getElementById('dialog').open")
+        nameless = page.script(
+            "return [...document.querySelectorAll('button, a, input')].filter((e) => e.checkVisibility() && "
+            "!(e.innerText || e.getAttribute('aria-label') || '').trim()).map((e) => e.outerHTML)"
+        )
+        self.assertEqual(nameless, [])
