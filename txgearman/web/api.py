@@ -562,14 +562,16 @@ class GearmandStyle(Resource):
 def _limits(wish: dict[str, Any]) -> tuple[int | None, ...]:
     """The limits by priority of a JSON object; a priority that it does not name has none."""
     for name, limit in wish.items():
-        whole = limit is None or (type(limit) is int and 0 < limit <= LARGEST_LIMIT)
-        if name not in PRIORITY_NAMES or not whole:
+        # In JSON 7.0 is a whole number too.
+        is_number = type(limit) in (int, float) and limit % 1 == 0 and 0 < limit <= LARGEST_LIMIT
+        if name not in PRIORITY_NAMES or not (limit is None or is_number):
             raise HTTPProblem(
                 400,
                 "bad-member",
                 f"Limits are whole numbers from 1, or null for none, for {', '.join(PRIORITY_NAMES)}.",
             )
-    limits = tuple(wish.get(name) for name in PRIORITY_NAMES)
+    asked = [wish.get(name) for name in PRIORITY_NAMES]
+    limits = tuple(None if limit is None else int(limit) for limit in asked)
     assert len(limits) == PRIORITIES
     return limits
 

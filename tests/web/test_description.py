@@ -1,0 +1,107 @@
+"""The OpenAPI description, and the server held against it by schemathesis."""
+
+from __future__ import annotations
+
+import sys
+import unittest
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from tests.interop.programs import HOST, free_port, run_program, txgearmand
+from tests.support import on_reactor
+from tests.web.asking import Web
+from txgearman import Client
+
+CONFIGURATION = """
+[parameters]
+function = "known"
+
+# These go on until their reader leaves.
+[[operations]]
+include-path = "/live"
+enabled = false
+
+[[operations]]
+include-path = "/jobs/{handle}/events"
+enabled = false
+
+# A job in the foreground waits for a worker, and here there is none.
+[[operations]]
+include-operation-id = "submit"
+parameters = { "query.background" = "true" }
+"""
+
+
+class DescriptionTests(SynchronousTestCase):
+    def setUp(self) -> None:
+        self.description = Web().get("/api/v1/openapi.json").json()
+
+    def operations(self) -> list[dict[str, Any]]:
+        return [operation for path in self.description["paths"].values() for operation in path.values()]
+
+    def test_every_operation_has_a_name_of_its_own_and_says_what_it_does(self) -> None:
+        names = [operation["operationId"] for operation in self.operations()]
+        self.assertEqual(len(names), len(set(names)))
+        for operation in self.operations():
+            self.assertRegex(operation["summary"], r"^[A-Z].*\.$")
+
+    def test_every_reference_leads_somewhere(self) -> None:
+        schemas = self.description["components"]["schemas"]
+
+        def check(value: Any) -> None:
+            if isinstance(value, dict):
+                if "$ref" in value:
+                    self.assertIn(value["$ref"].rpartition("/")[2], schemas)
+                for member in value.values():
+                    check(member)
+            elif isinstance(value, list):
+                for member in value:
+                    check(member)
+
+        check(self.description)
+
+    def test_what_changes_something_wants_a_token_where_there_is_one(self) -> None:
+        for path in self.description["paths"].values():
+            for method, operation in path.items():
+                self.assertEqual("security" in operation, method != "get")
+
+
+@unittest.skipUnless(find_spec("schemathesis"), "not installed: schemathesis")
+class SchemathesisTests(TestCase):
+    @on_reactor
+    async def test_the_server_does_as_described(self) -> None:
+        from twisted.internet import reactor
+
+        port = free_port()
+        async with txgearmand(f"--web={port}") as server:
+            async with Client(reactor, f"tcp:{HOST}:{server.port}") as client:
+                await client.submit("known", b"data", background=True)
+            with TemporaryDirectory() as folder:
+                configuration = Path(folder, "schemathesis.toml")
+                configuration.write_text(CONFIGURATION)
+                code, output, errors = await run_program(
+                    [
+                        *(
+                            str(Path(sys.executable).with_name("schemathesis")),
+                            "--config-file",
+                            str(configuration),
+                        ),
+                        *(
+                            "run",
+                            "--max-examples",
+                            "5",
+                            "--seed",
+                            "1",
+                            "--no-color",
+                            "--request-timeout",
+                            "10",
+                        ),
+                        f"http://{HOST}:{port}/api/v1/openapi.json",
+                    ],
+                    timeout=55,
+                )
+            self.assertEqual(code, 0, (output + errors).decode())
