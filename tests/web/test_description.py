@@ -83,23 +83,14 @@ class SchemathesisTests(TestCase):
             with TemporaryDirectory() as folder:
                 configuration = Path(folder, "schemathesis.toml")
                 configuration.write_text(CONFIGURATION)
+                program = Path(sys.executable).with_name("schemathesis")
+                arguments = ["--max-examples", "5", "--seed", "1", "--no-color", "--request-timeout", "10"]
+                # It leaves files where it runs.
+                there = ("sh", "-c", 'cd "$0" && exec "$@"', folder)
                 code, output, errors = await run_program(
                     [
-                        *(
-                            str(Path(sys.executable).with_name("schemathesis")),
-                            "--config-file",
-                            str(configuration),
-                        ),
-                        *(
-                            "run",
-                            "--max-examples",
-                            "5",
-                            "--seed",
-                            "1",
-                            "--no-color",
-                            "--request-timeout",
-                            "10",
-                        ),
+                        *there,
+                        *(str(program), "--config-file", str(configuration), "run", *arguments),
                         f"http://{HOST}:{port}/api/v1/openapi.json",
                     ],
                     timeout=55,

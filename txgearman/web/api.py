@@ -29,7 +29,7 @@ from txgearman.web.shapes import (
     function_shape,
     job_shape,
 )
-from txgearman.web.sources import Connection, Gearman
+from txgearman.web.sources import Connection, Gearman, Vitals
 from txgearman.web.stream import EVENT_STREAM
 
 PAGE: Final = 50
@@ -104,13 +104,20 @@ class Api(Branch):
     """``/api``, with its versions below. `routes` are those of version 1."""
 
     def __init__(
-        self, gearman: Gearman, settings: WebSettings, guard: Guard, live: Live, reactor: IReactorTime
+        self,
+        gearman: Gearman,
+        vitals: Vitals | None,
+        settings: WebSettings,
+        guard: Guard,
+        live: Live,
+        reactor: IReactorTime,
     ) -> None:
         super().__init__()
         self._gearman = gearman
         self._settings = settings
         self._guard = guard
         self._live = live
+        self._vitals = vitals
         self._reactor = reactor
         self.routes = self._make_routes()
         self.description = describe(self.routes)
@@ -313,7 +320,7 @@ class Api(Branch):
         return Answer(to_json(self.description))
 
     def _server(self, _call: Call) -> Answer:
-        return Answer(to_json(server_shape(self._gearman)))
+        return Answer(to_json(server_shape(self._gearman, self._vitals)))
 
     def _watch_all(self, call: Call) -> None:
         settings = self._settings

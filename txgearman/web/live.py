@@ -17,7 +17,7 @@ from txgearman.web.history import COLUMNS, History, Sample
 from txgearman.web.looking import jobs_of
 from txgearman.web.overview import server_shape
 from txgearman.web.shapes import MOST_JOBS, connection_shape, function_shape, job_shape
-from txgearman.web.sources import Gearman
+from txgearman.web.sources import Gearman, Vitals
 from txgearman.web.stream import EventStream
 
 INTERVAL: Final = 1.0
@@ -63,8 +63,11 @@ def merge_patch(old: Document, new: Document) -> Document:
 class Live:
     """Keeps all dashboards up to date. It looks only while there is one."""
 
-    def __init__(self, gearman: Gearman, history: History, reactor: IReactorTime) -> None:
+    def __init__(
+        self, gearman: Gearman, vitals: Vitals | None, history: History, reactor: IReactorTime
+    ) -> None:
         self._gearman = gearman
+        self._vitals = vitals
         self._history = history
         self._reactor = reactor
         self._viewers: dict[Viewer, None] = {}
@@ -124,7 +127,7 @@ class Live:
 
     def _overview(self, _given: dict[str, Any]) -> Document:
         rows = sorted(self._all_functions(), key=SORTS["queued"])[:TOP]
-        return {"server": server_shape(self._gearman), **_listed(rows, "id")}
+        return {"server": server_shape(self._gearman, self._vitals), **_listed(rows, "id")}
 
     def _function_list(self, given: dict[str, Any]) -> Document:
         search = given["search"].decode("utf-8", "backslashreplace").lower()

@@ -63,6 +63,18 @@ def _schemas() -> dict[str, Any]:
             paused=_COUNT,
             connections=_COUNT,
             workers=_COUNT,
+            store={
+                **_object(
+                    available=_FLAG,
+                    saved=_COUNT,
+                    unsaved=_COUNT,
+                    lag={"type": "number"},
+                    commits=_COUNT,
+                    failures=_COUNT,
+                ),
+                "type": ["object", "null"],
+            },
+            problems={"type": "array", "items": _TEXT},
         ),
         "Function": _object(
             id=_TEXT,

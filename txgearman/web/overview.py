@@ -7,7 +7,7 @@ import platform
 from typing import Any
 
 from txgearman.version import VERSION
-from txgearman.web.sources import Gearman
+from txgearman.web.sources import Gearman, Vitals
 
 
 def resident_memory() -> int | None:
@@ -39,7 +39,22 @@ def totals(gearman: Gearman) -> dict[str, Any]:
     }
 
 
-def server_shape(gearman: Gearman) -> dict[str, Any]:
+def store_shape(vitals: Vitals | None) -> dict[str, Any] | None:
+    """How the saving of jobs is; None without a store."""
+    saved = None if vitals is None else vitals.saved()
+    if saved is None:
+        return None
+    return {
+        "available": saved.available,
+        "saved": saved.saved,
+        "unsaved": saved.unsaved,
+        "lag": round(saved.lag, 3),
+        "commits": saved.commits,
+        "failures": saved.failures,
+    }
+
+
+def server_shape(gearman: Gearman, vitals: Vitals | None = None) -> dict[str, Any]:
     """The server and its totals. This walks all functions and all connections."""
     queued = [0, 0, 0]
     scheduled = running = submitted = completed = failed = retried = paused = functions = 0
@@ -72,4 +87,6 @@ def server_shape(gearman: Gearman) -> dict[str, Any]:
         "paused": paused,
         "connections": len(gearman.connections),
         "workers": workers,
+        "store": store_shape(vitals),
+        "problems": [] if vitals is None else vitals.problems(),
     }

@@ -100,8 +100,8 @@ def make_site(
     guard = Guard(settings, lambda: gearman.access)
     root = Root(gearman, settings, guard, reactor)
     history = History(lambda: totals(gearman), reactor, time.time)
-    live = Live(gearman, history, reactor)
-    root.putChild(b"api", Api(gearman, settings, guard, live, reactor))
+    live = Live(gearman, vitals, history, reactor)
+    root.putChild(b"api", Api(gearman, vitals, settings, guard, live, reactor))
     add_dashboard(root)
     if vitals is not None:
         root.putChild(b"healthz", Health(list))

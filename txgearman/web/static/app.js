@@ -21,7 +21,10 @@ const frame = {
   // The state of the page's stream, for the light in the corner.
   onState(state, why = "", code = "") {
     // Where even to look needs a token, nothing else has told that there is one.
-    if (code === "token-needed") tokenButton.hidden = false;
+    if (code === "token-needed") {
+      tokenButton.hidden = false;
+      askForTokenOnce();
+    }
     live.dataset.state = state;
     live.title = state === "live" ? "Up to date, once a second" : why;
     setText(live.lastElementChild, state === "live" ? "Live" : code === "token-needed" ? "Locked" : "Reconnecting");
@@ -51,7 +54,7 @@ async function send(method, path, value, done) {
   try {
     await change(method, path, value);
   } catch (error) {
-    if (error instanceof Problem && error.code === "token-needed") {
+    if (error instanceof Problem && error.status === 401) {
       if (await askForToken()) return send(method, path, value, done);
       return false;
     }
@@ -114,8 +117,19 @@ async function askForToken() {
   return hasToken();
 }
 
+// A page that may not even be seen without a token asks for it, but not again and again.
+let asked = false;
+
+async function askForTokenOnce() {
+  if (asked || dialog.open) return;
+  asked = true;
+  if (await askForToken()) show();
+}
+
 tokenButton.append(icon("key"));
-tokenButton.addEventListener("click", askForToken);
+tokenButton.addEventListener("click", async () => {
+  if (await askForToken()) show();
+});
 
 // -- colours --------------------------------------------------------------------------------------
 

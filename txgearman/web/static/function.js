@@ -127,6 +127,8 @@ export function functionPage(frame, id) {
     });
     if (done) location.hash = "#/functions";
   });
+  // Until it is known what they would do.
+  for (const each of [pause, limit, cancelAll, drop]) each.disabled = true;
   cancelAll.classList.add("danger-text");
   drop.classList.add("danger-text");
 
@@ -201,6 +203,7 @@ export function functionPage(frame, id) {
       document.title = `${now.name} · txgearman`;
       if (chip.textContent === "Paused") chip.hidden = !now.paused;
       pause.replaceChildren(icon(now.paused ? "play" : "pause"), now.paused ? "Resume" : "Pause");
+      pause.disabled = limit.disabled = false;
       drop.disabled = now.total > 0 || now.workers > 0;
       cancelAll.disabled = now.total === 0;
       setText(facts.queued.value, short(sum(now.queued)));

@@ -112,7 +112,7 @@ export class Stream {
 
   async #run() {
     while (!this.stopped.signal.aborted) {
-      let why = "lost";
+      let why = "The connection was lost";
       let code = "";
       try {
         await this.#follow();

@@ -42,6 +42,8 @@ export function overview(frame) {
     connections: tile("Connections", "connections"),
     memory: tile("Memory", "memory"),
   };
+  const store = tile("Store");
+  store.element.hidden = true;
   const table = new Table(
     [
       { title: "Function", cell: nameCell, wide: true },
@@ -53,11 +55,13 @@ export function overview(frame) {
     { empty: "No function yet: a worker or a client brings the first.", caption: "The functions with the most jobs" },
   );
   const about = h("p", { class: "about" });
+  const alarm = h("p", { class: "alarm", role: "alert", hidden: true });
   const element = h(
     "div",
     { class: "page" },
     h("div", { class: "title" }, h("h1", {}, "Overview"), spans(), about),
-    h("section", { class: "tiles", "aria-label": "Totals" }, Object.values(tiles).map(({ element }) => element)),
+    alarm,
+    h("section", { class: "tiles", "aria-label": "Totals" }, [...Object.values(tiles), store].map(({ element }) => element)),
     h(
       "div",
       { class: "plots" },
@@ -141,6 +145,14 @@ export function overview(frame) {
     setText(tiles.connections.note, `${short(server.connections - server.workers)} only clients`);
     setText(tiles.memory.value, bytes(server.memory));
     setText(tiles.memory.note, "of this process");
+    store.element.hidden = !server.store;
+    if (server.store) {
+      setText(store.value, server.store.available ? "In order" : "Unavailable");
+      setText(store.note, server.store.unsaved ? `${short(server.store.unsaved)} not saved yet` : `${short(server.store.saved)} saved`);
+      store.element.classList.toggle("bad", !server.store.available);
+    }
+    alarm.hidden = !server.problems || !server.problems.length;
+    setText(alarm, `Not ready: ${(server.problems || []).join("; ")}.`);
     table.update(
       shown.order.map((key) => shown.rows[key]),
       (row) => row.id,
