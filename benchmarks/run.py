@@ -5,7 +5,7 @@ Run as ``python -m benchmarks.run``, with the interpreter of the venv.
 Lives here: the command line, and which server or library meets which workload when. Never here: processes
 (servers.py, libraries.py), loads (load.c, programs/), numbers and tables (results.py, report.py, plot.py).
 
-Without options it takes less than five minutes. Each workload is run in rounds, and in each round
+Without options it takes less than eight minutes. Each workload is run in rounds, and in each round
 on every server in turn, each freshly started; the ratio is the median of the rounds' ratios. Clients and
 workers are compared in the same way, each as one process on a fresh gearmand.
 """
@@ -22,6 +22,7 @@ import tempfile
 import time
 import types
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -29,7 +30,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final, NoReturn
 
-from benchmarks import libraries, plot, report, servers, workloads
+from benchmarks import libraries, plot, report, servers, stores, workloads
 from benchmarks.results import (
     FLOOR,
     THEIRS,
@@ -53,11 +54,12 @@ LONG_ONLY: Final = ("depth", "memory", "idle")
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What every measurement needs: the servers, the compiled load.c, a folder, and how much to do."""
+    """What every measurement needs: servers, the compiled load.c, a folder, databases, and how much to do."""
 
     kinds: dict[str, servers.Kind]
     program: Path
     folder: Path
+    stores: stores.Stores
     rounds: int
     long: bool
 
@@ -71,8 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        with tempfile.TemporaryDirectory(prefix="txgearman-bench-") as folder:
-            results = _measure_all(chosen, Path(folder))
+        with tempfile.TemporaryDirectory(prefix="txgearman-bench-") as folder, ExitStack() as stack:
+            results = _measure_all(chosen, Path(folder), stack)
     except servers.BenchmarkFailed as failure:
         print(f"benchmarks: {failure}", file=sys.stderr)
         return 1
@@ -90,7 +92,7 @@ def _interrupt(_number: int, _frame: types.FrameType | None) -> NoReturn:
 
 
 def _parser() -> argparse.ArgumentParser:
-    names = [workload.name for workload in (*WORKLOADS, *LIBRARY_WORKLOADS)]
+    names = workloads.NAMES
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.split("\n")[0])
     parser.add_argument("--long", action="store_true", help="full counts, deep queues, memory")
     parser.add_argument(
@@ -123,15 +125,21 @@ def _positive(text: str) -> int:
     return number
 
 
-def _measure_all(chosen: argparse.Namespace, folder: Path) -> Results:
+def _measure_all(chosen: argparse.Namespace, folder: Path, stack: ExitStack) -> Results:
     rounds = chosen.rounds or (LONG_ROUNDS if chosen.long else SHORT_ROUNDS)
-    bench = Bench(_kinds(chosen.gearmand), servers.compile_c("load.c", folder), folder, rounds, chosen.long)
+    bench = Bench(
+        _kinds(chosen.gearmand),
+        servers.compile_c("load.c", folder),
+        folder,
+        stores.Stores(folder, stack),
+        rounds,
+        chosen.long,
+    )
     servers.allow_open_files()
-    all_workloads = [row.name for row in (*WORKLOADS, *LIBRARY_WORKLOADS)]
-    names = chosen.only or [*all_workloads, *(LONG_ONLY if chosen.long else ())]
+    names = chosen.only or [*workloads.NAMES, *(LONG_ONLY if chosen.long else ())]
     results = Results(_environment(bench))
     for workload in WORKLOADS:
-        if workload.name in names:
+        if workload.name in names and _is_possible(bench, workload):
             results.comparisons.append(_compare(bench, workload))
     measured = [workload for workload in LIBRARY_WORKLOADS if workload.name in names]
     if THEIRS in bench.kinds:
@@ -177,12 +185,23 @@ def _environment(bench: Bench) -> dict[str, Any]:
     }
 
 
+def _is_possible(bench: Bench, workload: Workload) -> bool:
+    if workload.store is None or bench.stores.available(bench.kinds[OURS], workload.store):
+        return True
+    _say(f"{workload.name}: {workload.store} is not installed")
+    return False
+
+
 # -- the measurements ---------------------------------------------------------------------------
 
 
 def _compare(bench: Bench, workload: Workload) -> Comparison:
     """All rounds of one workload: each round on each server in turn."""
-    kinds = [*bench.compared(), *([bench.kinds[FLOOR]] if workload.floor else [])]
+    kinds = [
+        kind
+        for kind in (*bench.compared(), *([bench.kinds[FLOOR]] if workload.floor else []))
+        if workload.store is None or bench.stores.available(kind, workload.store)
+    ]
     comparison = Comparison({kind.name: [] for kind in kinds}, workload=workload)
     jobs = workload.long_jobs if bench.long else workload.jobs
     for turn in range(bench.rounds):
@@ -196,6 +215,8 @@ def _compare(bench: Bench, workload: Workload) -> Comparison:
 
 def _sample(bench: Bench, kind: servers.Kind, workload: Workload, size: dict[str, int]) -> Sample:
     options = () if kind.name == FLOOR else workload.server_options
+    if workload.store is not None:
+        options += bench.stores.options(kind, workload.store)
     with servers.running(kind, bench.folder, options) as server:
         found = servers.load(bench.program, workload.shape, server, {**workload.options, **size})
         peak = servers.memory_of(server.pid).peak

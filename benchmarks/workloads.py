@@ -21,6 +21,11 @@ BIG: Final = 1.0
 HERD: Final = 10.0
 HERD_WAKE_ONE: Final = 1.0
 FUNCTIONS: Final = 10.0
+DURABLE_SQLITE: Final = 30.0
+DURABLE_POSTGRESQL: Final = 10.0
+DURABLE_EACH: Final = 5.0
+DURABLE_THROUGH_SQLITE: Final = 10.0
+DURABLE_THROUGH_POSTGRESQL: Final = 5.0
 """The targets: the least median of txgearman's rate divided by gearmand's."""
 
 OURS: Final = "txgearman"
@@ -49,7 +54,8 @@ class Workload:
     many, where so few would be over too soon for a clock and gearmand would take minutes for more. That
     is right only where a job costs the same however many came before. `options` go to load.c,
     `server_options` to both servers. `target` is the ratio aimed at, None where there is none. With
-    `floor`, echo.py is measured beside the two servers.
+    `floor`, echo.py is measured beside the two servers. Jobs are kept in `store`, one of stores.py's, or in
+    memory only.
     """
 
     name: str
@@ -61,9 +67,53 @@ class Workload:
     server_options: tuple[str, ...] = ()
     floor: bool = False
     ours_times: int = 1
+    store: str | None = None
 
 
-WORKLOADS: Final = (
+def _durable(store: str, jobs: int, times: int, targets: tuple[float, float, float]) -> tuple[Workload, ...]:
+    """The durable workloads on one kind of store: `jobs` for gearmand, `times` as many for txgearman.
+
+    Every job has a unique, as libgearman gives it one: of jobs without, gearmand keeps a single row.
+    """
+    pipelined, each, through = targets
+    return (
+        # One connection with 1,000 unanswered submits: how many share a commit is up to the server.
+        Workload(
+            f"durable-{store}",
+            "submit",
+            jobs=jobs,
+            long_jobs=5 * jobs,
+            target=pipelined,
+            options={"window": 1000, "unique": 1},
+            ours_times=times,
+            store=store,
+        ),
+        # 64 clients, each with one job at a time, which waits for its commit.
+        Workload(
+            f"durable-{store}-64x1",
+            "submit",
+            jobs=jobs,
+            long_jobs=5 * jobs,
+            target=each,
+            options={"clients": 64, "unique": 1},
+            ours_times=times,
+            store=store,
+        ),
+        # Saved, worked off and removed, all at once.
+        Workload(
+            f"durable-{store}-through",
+            "through",
+            jobs=jobs,
+            long_jobs=5 * jobs,
+            target=through,
+            options={"clients": 4, "workers": 8, "window": 16, "limit": 1000, "unique": 1},
+            ours_times=times,
+            store=store,
+        ),
+    )
+
+
+WORKLOADS: Final[tuple[Workload, ...]] = (
     # One connection with 1,000 unanswered submits: the server's own speed, not the round trip's.
     # gearmand's chains in its job table grow with the depth, so the depth, 0 to 200,000, is part of it.
     Workload(
@@ -167,6 +217,9 @@ WORKLOADS: Final = (
         "echo-pipelined", "echo", jobs=200_000, long_jobs=1_000_000, options={"window": 1000}, floor=True
     ),
     Workload("echo-one-at-a-time", "echo", jobs=8_000, long_jobs=40_000, floor=True),
+    # Jobs on the disk before they are acknowledged. gearmand's rate is that of the disk's fsyncs.
+    *_durable("sqlite", 1_000, 20, (DURABLE_SQLITE, DURABLE_EACH, DURABLE_THROUGH_SQLITE)),
+    *_durable("postgresql", 5_000, 5, (DURABLE_POSTGRESQL, DURABLE_EACH, DURABLE_THROUGH_POSTGRESQL)),
 )
 """In the order of the table."""
 
@@ -231,3 +284,9 @@ MEMORY_JOBS: Final = 200_000
 
 IDLE_CONNECTIONS: Final = 10_000
 """Connections that have sent one echo and then nothing, when their memory is measured."""
+
+NAMES: Final = (
+    *(workload.name for workload in WORKLOADS),
+    *(workload.name for workload in LIBRARY_WORKLOADS),
+)
+"""Of all workloads."""

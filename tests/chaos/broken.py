@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from txgearman.broker.job import Job
 from txgearman.server.saving import Saver
+from txgearman.store import sqlite
 from txgearman.store.contract import Changes
 from txgearman.store.sqlite import SqliteStore
 
@@ -59,6 +60,12 @@ def removes_nothing() -> None:
     Saver.remove = remove  # type: ignore[method-assign]
 
 
+def syncs_nothing() -> None:
+    """Commits are left to the system to write when it likes."""
+    sqlite.SETTINGS = (*sqlite.SETTINGS, "PRAGMA synchronous=OFF")  # type: ignore[misc]
+
+
 MISTAKES: Final = {
-    mistake.__name__: mistake for mistake in (answers_early, writes_some, repeats_handles, removes_nothing)
+    mistake.__name__: mistake
+    for mistake in (answers_early, writes_some, repeats_handles, removes_nothing, syncs_nothing)
 }

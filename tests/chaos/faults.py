@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.chaos.ledger import Blow, Kind, Ledger
+from tests.chaos.power import lose_unsynced
 from tests.chaos.proxy import Mode, Proxy
 from tests.chaos.servers import Server
 from tests.databases import PostgreSQL
@@ -32,6 +33,8 @@ class Arena:
     rng: random.Random
     disk: Disk | None = None
     database: PostgreSQL | None = None
+    files: Path | None = None
+    """The folder of a SQLite database."""
     proxies: list[Proxy] = field(default_factory=list)
     """One for each server, in their order, if they are not to reach the database by themselves."""
 
@@ -120,6 +123,16 @@ async def full(arena: Arena) -> None:
     blow.heal()
 
 
+async def power(arena: Arena) -> None:
+    """The machine loses its power: the server dies, and what it had not synced is not on the disk."""
+    assert arena.files is not None
+    (server,) = arena.servers
+    blow = arena.ledger.strike(Kind.POWER, server.number)
+    server.kill()
+    blow.unsynced = lose_unsynced(arena.files, arena.rng)
+    await _start(server, blow)
+
+
 async def database(arena: Arena) -> None:
     """The database dies, all its processes at once, and is started again."""
     assert arena.database is not None
@@ -191,6 +204,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "stop": stop,
     "pause": pause,
     "full": full,
+    "power": power,
     "database": database,
     "database-and-kill": database_and_kill,
     "cut": cut,

@@ -77,6 +77,7 @@ class Kind(StrEnum):
     """What may be done to a run."""
 
     KILL = "server killed"
+    POWER = "server killed, and its unsynced writes lost"
     STOP = "server ended by SIGTERM"
     PAUSE = "server paused"
     DATABASE = "database killed"
@@ -92,12 +93,16 @@ OUTAGES = frozenset({Kind.DATABASE, Kind.CUT, Kind.STALL, Kind.DEAF, Kind.FULL})
 
 @dataclass(slots=True)
 class Blow:
-    """Something that was broken from `begin` to `end`; `server` is None where it concerns all servers."""
+    """Something that was broken from `begin` to `end`; `server` is None where it concerns all servers.
+
+    `unsynced` are the writes that a loss of power took back.
+    """
 
     kind: Kind
     server: int | None
     begin: float
     end: float | None = None
+    unsynced: int = 0
 
     @property
     def over(self) -> float:

@@ -36,9 +36,12 @@ IMPORTED: Final = (
 
 
 @functools.cache
-def shared_nursery() -> Nursery:
-    """The one of this process; its first use starts it, and it ends with the process."""
-    nursery = Nursery()
+def shared_nursery(preload: Path | None = None) -> Nursery:
+    """The one of this process, or the one whose children have a library preloaded.
+
+    Its first use starts it, and it ends with the process.
+    """
+    nursery = Nursery(preload)
     atexit.register(nursery.close)
     return nursery
 
@@ -46,8 +49,10 @@ def shared_nursery() -> Nursery:
 class Nursery:
     """The harness's end of the process."""
 
-    def __init__(self) -> None:
+    def __init__(self, preload: Path | None = None) -> None:
         environment = {**os.environ, "PYTHONPATH": f"{CHECKOUT}:{os.environ.get('PYTHONPATH', '')}"}
+        if preload is not None:
+            environment["LD_PRELOAD"] = str(preload)
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.nursery"],
             stdin=subprocess.PIPE,
@@ -57,15 +62,14 @@ class Nursery:
             text=True,
         )
 
-    def start(self, arguments: Sequence[str], output: Path, lease: float, mistake: str | None = None) -> int:
+    def start(self, arguments: Sequence[str], output: Path, mistake: str | None = None) -> int:
         """Start twistd with `arguments`, its standard output and error added to a file; its process id.
 
-        `lease` is how long the lease of a server on a shared store is, in seconds. `mistake` names one of
-        tests.chaos.broken.
+        `mistake` names one of tests.chaos.broken.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        order = {"arguments": list(arguments), "output": str(output), "lease": lease, "mistake": mistake}
+        order = {"arguments": list(arguments), "output": str(output), "mistake": mistake}
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
         return int(self._process.stdout.readline())
@@ -103,7 +107,7 @@ def _reap(children: set[int]) -> None:
             children.discard(pid)
 
 
-def _be_twistd(arguments: list[str], output: str, lease: float, mistake: str | None) -> None:
+def _be_twistd(arguments: list[str], output: str, mistake: str | None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     nothing = os.open(os.devnull, os.O_RDONLY)
     file = os.open(output, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -113,10 +117,6 @@ def _be_twistd(arguments: list[str], output: str, lease: float, mistake: str | N
     try:
         from twisted.scripts.twistd import run
 
-        # No option: nobody but a trial in a hurry should have another.
-        from txgearman.server import service
-
-        service.STORE_LEASE = lease  # type: ignore[misc]
         if mistake is not None:
             from tests.chaos.broken import MISTAKES
 

@@ -37,7 +37,7 @@ class Failed(Exception):
 class Server:
     """One ``twistd gearmand`` on a port of its own, which it keeps over its deaths.
 
-    `options` are those of ``gearmand``; `lease` and `mistake` are as for `Nursery.start`.
+    `options` are those of ``gearmand``; `mistake` is as for `Nursery.start`.
     """
 
     def __init__(
@@ -46,7 +46,6 @@ class Server:
         number: int,
         folder: Path,
         options: Sequence[str],
-        lease: float,
         mistake: str | None = None,
     ) -> None:
         self._nursery = nursery
@@ -56,7 +55,6 @@ class Server:
         self._log = folder / f"server-{number}.log"
         self._output = folder / f"server-{number}.output"
         self._options = tuple(options)
-        self._lease = lease
         self._mistake = mistake
         self._pid = 0
         # A process id may be another process's by the time it is used, this never is.
@@ -103,7 +101,7 @@ class Server:
             f"tcp:{self.port}:interface={HOST}",
             *self._options,
         ]
-        self._pid = self._nursery.start(arguments, self._output, self._lease, self._mistake)
+        self._pid = self._nursery.start(arguments, self._output, self._mistake)
         self._forget()
         with contextlib.suppress(ProcessLookupError):
             self._process = os.pidfd_open(self._pid)

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.chaos.__main__ import told
 from tests.chaos.trial import Plan, Report, run
 from tests.databases import needs_postgresql
+from tests.support import needs_program
 
 WITHOUT_SQLITE = "" if importlib.util.find_spec("sqlalchemy") else "not installed: sqlalchemy"
 
@@ -41,11 +42,15 @@ class SqliteTest(Trials):
     """One server on a file."""
 
     def test_killed_again_and_again(self) -> None:
-        self.assert_kept(run(Plan("sqlite", blows=16, seed=1, calm=0.5)), blows=16)
+        self.assert_kept(run(Plan("sqlite", blows=12, seed=1, calm=0.5)), blows=12)
 
     def test_all_that_may_happen(self) -> None:
-        plan = Plan("sqlite", ("kill", "stop", "pause", "full"), blows=12, seed=4, calm=0.5)
-        self.assert_kept(run(plan), blows=12)
+        plan = Plan("sqlite", ("kill", "stop", "pause", "full"), blows=8, seed=4, calm=0.5)
+        self.assert_kept(run(plan), blows=8)
+
+    @needs_program("cc")
+    def test_power_lost(self) -> None:
+        self.assert_kept(run(Plan("sqlite", ("power",), blows=8, seed=1, calm=0.5)), blows=8)
 
 
 @unittest.skipIf(WITHOUT_SQLITE, WITHOUT_SQLITE)
@@ -57,6 +62,11 @@ class MistakesTest(Trials):
 
     def test_answers_ahead_of_the_commit(self) -> None:
         self.assert_found(Plan("sqlite", blows=2, seed=1, mistake="answers_early"), "lost")
+
+    @needs_program("cc")
+    def test_commits_that_are_not_synced(self) -> None:
+        plan = Plan("sqlite", ("power",), blows=2, seed=1, mistake="syncs_nothing")
+        self.assert_found(plan, "lost")
 
     def test_handles_that_repeat(self) -> None:
         self.assert_found(Plan("sqlite", blows=1, seed=1, mistake="repeats_handles"), "a handle given twice")
@@ -73,8 +83,8 @@ class PostgresqlTest(Trials):
 
     def test_all_that_may_happen(self) -> None:
         faults = ("kill", "stop", "database", "database-and-kill", "cut", "stall", "deaf")
-        plan = Plan("postgresql", faults, blows=10, seed=2, calm=0.5, lease=LEASE)
-        self.assert_kept(run(plan), blows=10)
+        plan = Plan("postgresql", faults, blows=7, seed=2, calm=0.5, lease=LEASE)
+        self.assert_kept(run(plan), blows=7)
 
 
 @needs_postgresql
@@ -87,8 +97,13 @@ class ClusterTest(Trials):
             ("kill", "kill-all", "stop", "pause"),
             seed=3,
             servers=3,
-            blows=10,
+            blows=6,
             calm=0.5,
             lease=LEASE,
         )
-        self.assert_kept(run(plan), blows=10)
+        self.assert_kept(run(plan), blows=6)
+
+    def test_all_that_may_happen(self) -> None:
+        faults = ("kill", "pause", "database", "cut", "stall", "deaf")
+        plan = Plan("postgresql", faults, seed=6, servers=3, blows=5, calm=0.5, lease=LEASE)
+        self.assert_kept(run(plan), blows=5)

@@ -18,6 +18,7 @@ from tests.chaos.crowd import Crowd, Load
 from tests.chaos.faults import FAULTS, Arena, Disk
 from tests.chaos.ledger import Ledger
 from tests.chaos.nursery import shared_nursery
+from tests.chaos.power import library
 from tests.chaos.proxy import Proxy
 from tests.chaos.servers import Failed, Server
 from tests.chaos.verdict import Verdict, judge
@@ -33,7 +34,7 @@ DRAIN_LIMIT: Final = 120.0
 """Seconds to do what is left when all is healed."""
 
 ON_ALL: Final = ("kill", "stop", "pause")
-ON_SQLITE: Final = (*ON_ALL, "full")
+ON_SQLITE: Final = (*ON_ALL, "full", "power")
 ON_POSTGRESQL: Final = (*ON_ALL, "database", "database-and-kill", "cut", "stall", "deaf")
 WITH_SEVERAL: Final = ("kill-all",)
 
@@ -119,11 +120,12 @@ async def _arena(plan: Plan, ledger: Ledger, rng: random.Random, folder: Path) -
     """Everything that the plan breaks; what runs or is mounted behind the body is ended."""
     arena = Arena(ledger, [], rng)
     async with contextlib.AsyncExitStack() as stack:
-        nursery = shared_nursery()
+        nursery = shared_nursery(library() if "power" in plan.faults else None)
         urls = [""] * plan.servers
         if plan.store == "sqlite":
             place = folder / "disk"
             place.mkdir()
+            arena.files = place
             if "full" in plan.faults and _mounted(place):
                 stack.callback(subprocess.run, ["umount", str(place)], check=True)
                 arena.disk = Disk(place)
@@ -138,9 +140,8 @@ async def _arena(plan: Plan, ledger: Ledger, rng: random.Random, folder: Path) -
                 arena.proxies.append(proxy)
                 urls[number] = url.replace(f":{arena.database.port}/", f":{proxy.port}/")
         for number, url in enumerate(urls):
-            server = Server(
-                nursery, number, folder, ["--store", url] if url else [], plan.lease, plan.mistake
-            )
+            options = ["--store", url, "--store-lease", str(plan.lease)] if url else []
+            server = Server(nursery, number, folder, options, plan.mistake)
             stack.callback(server.end)
             arena.servers.append(server)
         yield arena

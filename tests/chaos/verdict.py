@@ -89,6 +89,8 @@ class _Judge:
         counts = self._verdict.counts
         for blow in self._ledger.blows:
             counts[blow.kind] += 1
+            if blow.kind is Kind.POWER:
+                counts["writes lost with the power"] += blow.unsynced
         counts["turns"] = len(self._ledger.turns)
         return self._verdict
 
@@ -226,7 +228,7 @@ class _Judge:
                 yield blow
 
     def _is_fatal(self, blow: Blow) -> bool:
-        if blow.kind is Kind.KILL:
+        if blow.kind in (Kind.KILL, Kind.POWER):
             return True
         if blow.kind is Kind.STOP:
             # What it could not write when it was told to end it cannot write later.

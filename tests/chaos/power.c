@@ -1,0 +1,155 @@
+/* What a loss of power would take away: preloaded into a server, this keeps for each write to SQLite's files
+ * what was there before, until the file is synced. power.py puts it back when the server was killed.
+ *
+ * Lives here: the calls of the C library that SQLite writes with, wrapped. A record goes to the file "undo" in
+ * the folder of the database ahead of the write; a sync leaves a record that all before it is safe. One
+ * process with one database is assumed. The file -shm is mapped and never has to survive, so it is left out.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <pthread.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { SYNCED = 0, WRITTEN = 1, NAME = 32 };
+
+struct record {
+    uint32_t kind, length; /* of the old bytes that follow */
+    uint64_t offset, size; /* of the file, before */
+    char name[NAME];       /* within the folder */
+};
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+#define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
+
+static _Noreturn void die(const char *what)
+{
+    perror(what);
+    abort();
+}
+
+/* The folder and name of one of the database's files; false for all other files. */
+static int find_name(int fd, char *folder, char *name)
+{
+    char link[32];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, folder, PATH_MAX - 1);
+    if (length <= 0)
+        return 0;
+    folder[length] = '\0';
+    char *slash = strrchr(folder, '/');
+    if (slash == NULL || strlen(slash + 1) >= NAME)
+        return 0;
+    strcpy(name, slash + 1);
+    *slash = '\0';
+    return strcmp(name, "queue.db") == 0 || strcmp(name, "queue.db-wal") == 0 ||
+           strcmp(name, "queue.db-journal") == 0;
+}
+
+static void add(const char *folder, const struct record *record, const void *old)
+{
+    char path[PATH_MAX + 8];
+    snprintf(path, sizeof path, "%s/undo", folder);
+    int undo = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+    if (undo < 0 || REAL(write)(undo, record, sizeof *record) != sizeof *record ||
+        REAL(write)(undo, old, record->length) != (ssize_t)record->length)
+        die("undo");
+    close(undo);
+}
+
+/* Keep `length` bytes at `offset`, and the size of the file. */
+static void keep(int fd, off_t offset, size_t length)
+{
+    char folder[PATH_MAX];
+    struct record record = {.kind = WRITTEN, .offset = (uint64_t)offset};
+    struct stat about;
+    if (!find_name(fd, folder, record.name))
+        return;
+    pthread_mutex_lock(&lock);
+    if (fstat(fd, &about) < 0)
+        die("fstat");
+    record.size = (uint64_t)about.st_size;
+    char *old = malloc(length ? length : 1);
+    if (old == NULL)
+        die("malloc");
+    ssize_t got = pread(fd, old, length, offset);
+    record.length = got > 0 ? (uint32_t)got : 0;
+    add(folder, &record, old);
+    free(old);
+    pthread_mutex_unlock(&lock);
+}
+
+static void forget(int fd)
+{
+    char folder[PATH_MAX];
+    struct record record = {.kind = SYNCED};
+    if (!find_name(fd, folder, record.name))
+        return;
+    pthread_mutex_lock(&lock);
+    add(folder, &record, "");
+    pthread_mutex_unlock(&lock);
+}
+
+ssize_t pwrite(int fd, const void *data, size_t size, off_t offset)
+{
+    keep(fd, offset, size);
+    return REAL(pwrite)(fd, data, size, offset);
+}
+
+ssize_t pwrite64(int fd, const void *data, size_t size, off64_t offset)
+{
+    keep(fd, offset, size);
+    return REAL(pwrite64)(fd, data, size, offset);
+}
+
+ssize_t write(int fd, const void *data, size_t size)
+{
+    if (fd > 2) {
+        off_t offset = lseek(fd, 0, SEEK_CUR);
+        if (offset >= 0)
+            keep(fd, offset, size);
+    }
+    return REAL(write)(fd, data, size);
+}
+
+static void keep_end(int fd, off_t size)
+{
+    struct stat about;
+    if (fstat(fd, &about) == 0)
+        keep(fd, size, about.st_size > size ? (size_t)(about.st_size - size) : 0);
+}
+
+int ftruncate(int fd, off_t size)
+{
+    keep_end(fd, size);
+    return REAL(ftruncate)(fd, size);
+}
+
+int ftruncate64(int fd, off64_t size)
+{
+    keep_end(fd, size);
+    return REAL(ftruncate64)(fd, size);
+}
+
+int fsync(int fd)
+{
+    int result = REAL(fsync)(fd);
+    if (result == 0)
+        forget(fd);
+    return result;
+}
+
+int fdatasync(int fd)
+{
+    int result = REAL(fdatasync)(fd);
+    if (result == 0)
+        forget(fd);
+    return result;
+}
