@@ -141,6 +141,7 @@ def _libraries(comparisons: Sequence[LibraryComparison]) -> Table:
         "min..max",
         "target",
         "µs of CPU per job",
+        "its CPU to txgearman's",
         "share of a core",
         "server's cores busy",
     )
@@ -152,6 +153,7 @@ def _libraries(comparisons: Sequence[LibraryComparison]) -> Table:
             *_ratio(None if library == OURS else row.ratio(library)),
             _verdict(row.workload.target, row.ratio(library)) if library in row.workload.aimed_at else NONE,
             _cell(row.middle(library, "cpu_per_job"), unit=1e-6, digits=1),
+            NONE if library == OURS else _ratio(row.cost(library))[0],
             _cell(row.middle(library, "share"), digits=2),
             _cell(row.middle(library, "server_share"), digits=2),
         )

@@ -162,12 +162,24 @@ class LibraryComparison(Rounds[LibrarySample]):
 
     workload: LibraryWorkload
 
+    def cost(self, library: str) -> Spread | None:
+        """The CPU time that `library` takes for a job divided by txgearman's, round by round.
+
+        Other work on the machine changes it far less than the rates. None if one was not measured.
+        """
+        if not self.samples.get(library):
+            return None
+        rounds = zip(self.samples[OURS], self.samples[library], strict=True)
+        return spread([theirs.cpu_per_job / ours.cpu_per_job for ours, theirs in rounds])
+
     def as_json(self) -> dict[str, Any]:
         """Everything, ready for `json.dump`."""
         ratios = {name: self.ratio(name) for name in self.samples}
+        costs = {name: self.cost(name) for name in self.samples}
         return {
             "workload": asdict(self.workload),
             "ratios": {name: asdict(ratio) for name, ratio in ratios.items() if ratio},
+            "costs": {name: asdict(cost) for name, cost in costs.items() if cost},
             "samples": {name: [asdict(sample) for sample in runs] for name, runs in self.samples.items()},
         }
 
