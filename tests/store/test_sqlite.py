@@ -160,6 +160,11 @@ class WrongFileTests(SqliteCase):
         self.path.touch()
         save(self.opened(), job(1))
 
+    def test_a_folder(self) -> None:
+        self.path.mkdir()
+        self.refused("cannot keep jobs in .*: it is a folder")
+        self.assertEqual([path.name for path in self.path.parent.iterdir()], [self.path.name])
+
     def test_a_folder_that_is_not_there(self) -> None:
         self.path = self.path / "missing" / "queue.db"
         self.refused("cannot keep jobs in .*missing/queue.db: unable to open database file")

@@ -37,8 +37,9 @@ class Outcome(NamedTuple):
 def migrate(queue: GearmandQueue, store: Store, now: float) -> Outcome:
     """Save all jobs of `queue`, as submitted at `now`, and give its table another name.
 
-    Interrupted, it can be done again: what has a unique is known by it then. What has none, of which
-    gearmand keeps one for each function, is saved last, right before the table is renamed.
+    Interrupted, it can be done again: what has a unique is known by it then, unless a server has run it
+    meanwhile. What has none, of which gearmand keeps one for each function, is saved last, right before
+    the table is renamed.
     """
     start = store.open(_NAME, LEASE)
     try:

@@ -93,10 +93,13 @@ class Store(Protocol):
         `adopt`."""
 
     def adopt(self, limit: int, place: int) -> list[SavedJob]:
-        """Own up to `limit` jobs of servers whose lease has ended, the oldest first.
+        """Own up to `limit` jobs of servers whose lease has ended.
 
-        They get the places from `place` on. A server all of whose jobs are adopted is forgotten. Two
-        servers that adopt at the same time get different jobs. A store that is not shared has none.
+        Of one server after the other come first those of high priority, those of a function and priority
+        by place, and last the scheduled ones; they get the places from `place` on. A server all of whose
+        jobs are adopted is forgotten. Two servers that adopt at the same time get different jobs. A server
+        that is just writing, or being marked by another, is left for the next call, so nothing now does
+        not mean nothing later. A store that is not shared has none.
         """
 
     def servers(self) -> list[str]:

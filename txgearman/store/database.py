@@ -47,7 +47,8 @@ class DatabaseStore(ABC):
 
     def __init__(self, url: sa.URL) -> None:
         self._url = url
-        self._shown_url = url.set(drivername=url.get_backend_name()).render_as_string()
+        # Without what libpq may be told behind a question mark, where a password may be too.
+        self._shown_url = url.set(drivername=url.get_backend_name(), query={}).render_as_string()
         self._connection: sa.Connection | None = None
         self._name = ""
         self._owner = 0

@@ -66,7 +66,7 @@ class GearmandQueue:
         backend = self._url.get_backend_name()
         self._kind = _KINDS[backend]
         self.table = table or self._kind.table
-        self._shown = self._url.set(drivername=backend).render_as_string()
+        self._shown = self._url.set(drivername=backend, query={}).render_as_string()
 
     def __enter__(self) -> GearmandQueue:
         path = self._url.database

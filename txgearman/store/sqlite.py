@@ -111,6 +111,8 @@ class SqliteStore(DatabaseStore):
         """Keep other servers away from the file, or raise `StoreError`."""
         if self._ownership is not None:
             return
+        if os.path.isdir(self._path):
+            raise StoreError(f"cannot keep jobs in {self._path}: it is a folder")
         try:
             lock = sqlite3.connect(
                 self._path + _OWNER_LOCK_SUFFIX, timeout=0, isolation_level=None, check_same_thread=False
