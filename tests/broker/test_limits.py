@@ -206,6 +206,10 @@ class DrainTest(SynchronousTestCase):
         bench.broker.complete(worker, handle, b"r")
         self.assertEqual(said(client), [("data", handle, b"d"), ("completed", handle, b"r")])
 
+    def test_functions_made_meanwhile_give_none_either(self) -> None:
+        self.bench.broker.drain()
+        self.assertTrue(self.bench.broker.create_function(b"new").paused)
+
     def test_a_change_of_the_policy_does_not_end_it(self) -> None:
         self.bench.broker.drain()
         self.bench.broker.change_policy(Policy(handle_prefix=b"H:t", max_jobs=6))

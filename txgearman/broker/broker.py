@@ -565,6 +565,9 @@ class Broker:
             function = Function(name, self._levels, self._policy.rules_for(name), self._meters.new())
             self._functions[name] = function
             function.limit_by_server(self._refuse_at != sys.maxsize)
+            if not self._refuse_at:
+                # Another server's jobs may still be taken over.
+                function.pause()
             if self._held_back:
                 function.block()
         return function

@@ -62,7 +62,7 @@ class Seldom:
 
     def __init__(self, level: LogLevel, text: str, clock: Callable[[], float]) -> None:
         self._level = level
-        self._text = text + "; {count} since the last such line"
+        self._text = text
         self._clock = clock
         self._told: float | None = None
         self._count = 0
@@ -72,7 +72,8 @@ class Seldom:
         self._count += 1
         now = self._clock()
         if self._told is None or now - self._told >= TELL_EVERY:
-            _log.emit(self._level, self._text, count=self._count, **fields)
+            more = "; {count} since the last such line" if self._count > 1 else ""
+            _log.emit(self._level, self._text + more, count=self._count, **fields)
             self._told, self._count = now, 0
 
 
