@@ -13,8 +13,10 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.interop.programs import HOST, free_port, run_program, txgearmand
 from tests.support import on_reactor
+from tests.test_docs import literal, table
 from tests.web.asking import Web
 from txgearman import Client
+from txgearman.web.routes import Body
 
 CONFIGURATION = """
 [parameters]
@@ -64,10 +66,32 @@ class DescriptionTests(SynchronousTestCase):
 
         check(self.description)
 
-    def test_what_changes_something_wants_a_token_where_there_is_one(self) -> None:
-        for path in self.description["paths"].values():
-            for method, operation in path.items():
-                self.assertEqual("security" in operation, method != "get")
+    def test_a_token_may_be_wanted_everywhere(self) -> None:
+        for operation in self.operations():
+            self.assertEqual(operation["security"], [{}, {"token": []}])
+            self.assertLessEqual({"401", "403"}, set(operation["responses"]))
+
+
+class DocumentationTests(SynchronousTestCase):
+    """docs/http.rst and the table that serves requests say the same."""
+
+    def setUp(self) -> None:
+        self.routes = Web().site.resource.children[b"api"].routes
+
+    def test_paths(self) -> None:
+        shown = {literal(row[0]) for row in table("http.rst", "Request")}
+        self.assertEqual(shown, {f"{route.method} {route.path}" for route in self.routes})
+
+    def test_parameters_of_a_job(self) -> None:
+        shown = [(literal(row[0]), literal(row[1])) for row in table("http.rst", "Parameter")]
+        (submit,) = [route for route in self.routes if route.body is Body.BYTES]
+        self.assertEqual(shown, [(each.name, each.header) for each in submit.parameters])
+
+    def test_statuses_of_problems(self) -> None:
+        shown = {int(row[0]) for row in table("http.rst", "Status")}
+        described = {problem for route in self.routes for problem in route.problems}
+        everywhere = {400, 401, 403, 404, 405, 421, 501}
+        self.assertEqual(shown, described | everywhere)
 
 
 @unittest.skipUnless(find_spec("schemathesis"), "not installed: schemathesis")

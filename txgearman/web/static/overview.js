@@ -142,7 +142,7 @@ export function overview(frame) {
     setText(tiles.functions.value, short(server.functions));
     setText(tiles.functions.note, server.paused ? `${count(server.paused)} paused` : `${short(server.failed)} jobs failed`);
     setText(tiles.connections.value, short(server.connections));
-    setText(tiles.connections.note, `${short(server.connections - server.workers)} only clients`);
+    setText(tiles.connections.note, `${short(server.workers)} workers, ${short(server.connections - server.workers)} others`);
     setText(tiles.memory.value, bytes(server.memory));
     setText(tiles.memory.note, "of this process");
     store.element.hidden = !server.store;
