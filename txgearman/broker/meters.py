@@ -108,16 +108,18 @@ class Counts:
     def add(self, function: Function) -> None:
         """Count one more function."""
         self.submitted += function.submitted
-        self.ended += function.ended
-        self.uncompleted = list(map(operator.add, self.uncompleted, function.uncompleted))
+        if function.ended:
+            self.ended += function.ended
+            self.uncompleted = list(map(operator.add, self.uncompleted, function.uncompleted))
         self.retried += function.retried
         self.refused += function.refused
         self.restored += function.restored
         self.joined += function.joined
-        self.waiting = list(map(operator.add, self.waiting, function.waiting))
+        if function.submitted > function.ended:
+            self.waiting = list(map(operator.add, self.waiting, function.waiting))
+            self.held += sum(function.held)
         if function.backlog is not None:
             self.waiting = list(map(operator.add, self.waiting, function.backlog.jobs))
-        self.held += sum(function.held)
         self.running += function.running
         self.workers += function.workers
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
 from prometheus_client.core import (
@@ -31,7 +31,6 @@ from txgearman.web.answers import HTTPProblem
 from txgearman.web.guard import Guard, Right
 from txgearman.web.sources import Gearman, Saved, Vitals
 
-T = TypeVar("T")
 Values = Iterable[tuple[tuple[str, ...], Any]]
 
 OTHER_FUNCTIONS: Final = "(other)"
