@@ -229,12 +229,10 @@ class HandshakeTest(FlowTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
 
-class UnsentInAllTest(FlowTestCase):
-    """Many peers that do not read, each of them within its limit."""
+class UnsentTestCase(FlowTestCase):
+    """A worker with a job of each of four clients, which it sends data for and which do not read."""
 
-    LIMIT = 1024 * KIB
     PART = 32 * KIB
-    SETTINGS = {"max_unsent_total": LIMIT}
 
     def setUp(self) -> None:
         super().setUp()
@@ -257,6 +255,13 @@ class UnsentInAllTest(FlowTestCase):
         """Let the transport of a client pause, so that what follows waits."""
         while self.clients[place].unsent <= HIGH_WATER:
             self.send(place)
+
+
+class UnsentInAllTest(UnsentTestCase):
+    """Many peers that do not read, each of them within its limit."""
+
+    LIMIT = 1024 * KIB
+    SETTINGS = {"max_unsent_total": LIMIT}
 
     def test_the_one_for_whom_most_waits_is_dropped(self) -> None:
         for place in range(3):
@@ -294,12 +299,10 @@ class UnsentInAllTest(FlowTestCase):
         self.assertEqual(self.factory.unsent, 50 * KIB)
 
 
-class UnsentByConnectionTest(UnsentInAllTest):
-    """The same for one that has a limit of its own."""
+class UnsentByConnectionTest(UnsentTestCase):
+    """One peer that does not read, or does so slowly."""
 
     SETTINGS = {"max_unsent": 200 * KIB}
-
-    test_the_one_for_whom_most_waits_is_dropped = None  # type: ignore[assignment]
 
     def test_who_reads_slowly_is_not_dropped_for_what_it_has_taken(self) -> None:
         self.pause(0)
