@@ -39,6 +39,7 @@ START_LIMIT: Final = 60
 _SETTINGS: Final = {"max_connections": "60", "log_min_messages": "warning"}
 _LOOK_AGAIN: Final = 0.01
 """Seconds between two looks at what only another process knows."""
+_REMOVE: Final = 'cat; "$1" -D "$2/data" --mode=immediate stop; rm -rf "$2"'
 _ATTEMPTS: Final = 3
 """Starts before giving up, where somebody else took the free port in between."""
 
@@ -90,6 +91,16 @@ class PostgreSQL:
         if self._account is not None:
             os.chown(self._folder, self._account.pw_uid, self._account.pw_gid)
         self.port = 0
+        # Whatever becomes of this process, SIGKILL included, its end of the pipe closes with it.
+        self._remover = subprocess.Popen(
+            ["sh", "-c", _REMOVE, "sh", programs / "pg_ctl", self._folder],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+            **self._as_account(),
+        )
         atexit.register(self.remove)
         try:
             # Without --no-sync the empty database itself would be fsynced, file by file.
@@ -163,9 +174,7 @@ class PostgreSQL:
     def remove(self) -> None:
         """End it and delete its data."""
         atexit.unregister(self.remove)
-        if self._data.exists():
-            self.stop("immediate")
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._remover.communicate()
 
     def new_database(self, scheme: str = "postgresql") -> str:
         """Make an empty database; returns its URL."""
@@ -178,6 +187,12 @@ class PostgreSQL:
         with connected(f"postgresql://{USER}@{HOST}:{self.port}/{database}") as connection:
             cursor = connection.execute(sql)
             return list(cursor.fetchall()) if cursor.description else []
+
+    def _as_account(self) -> dict[str, Any]:
+        """What makes a process that of the ordinary account."""
+        if self._account is None:
+            return {}
+        return {"user": self._account.pw_uid, "group": self._account.pw_gid, "extra_groups": []}
 
     def _limit(self) -> None:
         """Called in the process that becomes a program."""
@@ -193,7 +208,6 @@ class PostgreSQL:
 
     def _run(self, program: str, *arguments: str) -> None:
         """Run one of PostgreSQL's programs to its end. Raises `AssertionError` with its words if it fails."""
-        account = self._account
         with tempfile.TemporaryFile() as output:
             # No pipes: the server that pg_ctl starts would keep them open.
             process = subprocess.run(
@@ -203,9 +217,7 @@ class PostgreSQL:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self._folder,
-                user=account and account.pw_uid,
-                group=account and account.pw_gid,
-                extra_groups=None if account is None else [],
+                **self._as_account(),
                 preexec_fn=self._limit if self._largest_file else None,
                 timeout=2 * START_LIMIT,
             )
