@@ -540,6 +540,24 @@ class Tables(SynchronousTestCase):
         self.assertFalse(worker.may_submit(b"image-resize") or worker.may_work(b"other"))
         self.assertFalse(any(map(worker.may, Right)))
 
+    def test_configuration_of_the_readme(self) -> None:
+        readme = (ROOT / "README.md").read_text(encoding="utf-8")
+        (text,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+        self.patch(twistd, "check_settings", lambda *_: None)  # the certificates are not here
+        with tempfile.TemporaryDirectory(prefix="txgearman-docs-") as folder:
+            (Path(folder) / "token").write_text("0123456789abcdef")
+            file = Path(folder) / "gearmand.toml"
+            file.write_text(text, encoding="utf-8")
+            options = Options()
+            options.parseOptions(["--config", str(file)])
+        access = options.settings.access
+        assert access is not None
+        worker = access.rights_of(Identity(frozenset({"worker-1"})))
+        self.assertTrue(worker.may_work(b"image-shout"))
+        self.assertFalse(worker.may_submit(b"image-shout"))
+        self.assertTrue(access.rights_of(Identity(token=b"0123456789abcdef")).may(Right.VIEW))
+        self.assertFalse(access.rights_of(Identity(address=ip_address("127.0.0.1"))).may(Right.VIEW))
+
     def test_limits(self) -> None:
         for _what, value, constant in table("server.rst", "What"):
             module, name = literal(constant).rsplit(".", 1)
