@@ -341,6 +341,19 @@ class LineTests(SynchronousTestCase):
         with self.assertRaises(BrokenStream):
             list(decoder.feed(b"xx"))
 
+    def test_the_begin_of_tls_breaks_the_stream(self) -> None:
+        for stream in (b"\x16\x03\x01\x02\x00\x01", b"\x16\x03\x01\nstatus\n"):
+            for pieces in whole_bytes_and_halves(stream):
+                packets, broken = run(Decoder(), pieces)
+                self.assertEqual(packets, [])
+                assert broken is not None
+                self.assertEqual(
+                    (broken.code, broken.text), (b"", "the peer speaks TLS, which is not spoken here")
+                )
+        self.assertEqual(
+            run(Decoder(), [b"\x16\n\x16\x04\n"]), ([(TEXT, [b"\x16"]), (TEXT, [b"\x16\x04"])], None)
+        )
+
     def test_without_text_a_line_breaks_the_stream(self) -> None:
         stream = encode(RESPONSE, 6) + b"OK\n"
         for pieces in whole_bytes_and_halves(stream):
