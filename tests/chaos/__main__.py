@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
+import types
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -26,6 +28,7 @@ DEFAULT_SECONDS: Final = 60.0
 def main(arguments: Sequence[str] | None = None) -> int:
     """Carry out what the command line says; the exit status."""
     chosen = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, _interrupt)
     seed = random.SystemRandom().randrange(1_000_000) if chosen.seed is None else chosen.seed
     broken = 0
     for store, servers in _arrangements(chosen):
@@ -43,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"{servers} server(s) on {store}, seed {seed}, faults: {', '.join(plan.faults)}", flush=True)
         try:
             report = trial.run(plan, _say if chosen.verbose else lambda _: None)
+        except KeyboardInterrupt:
+            print("interrupted; all that was started has ended")
+            return 130
         except Failed as failure:
             print(f"BROKEN: {failure}")
             broken += 1
@@ -50,6 +56,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print("\n".join([*told(report), ""]))
             broken += not report.verdict.ok
     return 1 if broken else 0
+
+
+def _interrupt(_number: int, _frame: types.FrameType | None) -> None:
+    """SIGTERM ends a trial as Ctrl-C does: asyncio lets every clean-up run."""
+    signal.raise_signal(signal.SIGINT)
 
 
 def _arrangements(chosen: argparse.Namespace) -> list[tuple[str, int]]:

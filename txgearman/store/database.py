@@ -44,6 +44,8 @@ class DatabaseStore(ABC):
 
     largest_data: ClassVar[int]
     shared: ClassVar[bool]
+    deletes_with_insert: ClassVar[bool] = False
+    """Whether `_delete_and_insert` is a single statement."""
 
     def __init__(self, url: sa.URL) -> None:
         self._url = url
@@ -94,6 +96,13 @@ class DatabaseStore(ABC):
     def _delete(self, connection: sa.Connection, numbers: Sequence[int]) -> None:
         """Delete own jobs."""
 
+    def _delete_and_insert(
+        self, connection: sa.Connection, numbers: Sequence[int], rows: Sequence[Row]
+    ) -> int:
+        """Delete own jobs, then insert a piece; returns what `_insert` does."""
+        self._delete(connection, numbers)
+        return self._insert(connection, rows)
+
     @abstractmethod
     def _set_attempts(self, connection: sa.Connection, attempts: dict[int, int]) -> None:
         """Change own jobs' attempts, by number."""
@@ -116,7 +125,10 @@ class DatabaseStore(ABC):
         pieces = self._pieces(rows) if rows else []
         # A single statement is a transaction of its own, with fewer waits for the database, and for the
         # interpreter's lock after each.
-        single = len(pieces) + bool(removals) + bool(changes.attempts) <= 1
+        statements = len(pieces) + bool(removals) + bool(changes.attempts)
+        if pieces and removals and self.deletes_with_insert:
+            statements -= 1
+        single = statements <= 1
         return self._retried(lambda: self._write(changes, pieces, single))
 
     def _write(self, changes: Changes, pieces: list[Sequence[Row]], single: bool) -> dict[int, bytes]:
@@ -125,10 +137,14 @@ class DatabaseStore(ABC):
             if changes.attempts:
                 self._set_attempts(connection, changes.attempts)
             # First the removals: a job may have the unique of one that has just ended.
-            if changes.removals:
+            if changes.removals and not pieces:
                 self._delete(connection, changes.removals)
-            for rows in pieces:
-                if self._insert(connection, rows) != len(rows):
+            for index, rows in enumerate(pieces):
+                if index == 0 and changes.removals:
+                    inserted = self._delete_and_insert(connection, changes.removals, rows)
+                else:
+                    inserted = self._insert(connection, rows)
+                if inserted != len(rows):
                     twins |= self._find_twins(connection, rows)
         return twins
 
