@@ -16,6 +16,7 @@ from txgearman.access import AccessPolicy
 from txgearman.broker.broker import Broker
 from txgearman.broker.ends import Keeper
 from txgearman.server.admission import Admission, Refusal, Seldom, files_for_connections
+from txgearman.server.clocks import steady_clock
 from txgearman.server.logs import Threshold
 from txgearman.server.protocol import GearmanServerProtocol
 from txgearman.server.settings import Level, Settings
@@ -69,6 +70,7 @@ class GearmanServerFactory(Factory):
         self.connections: dict[int, GearmanServerProtocol] = {}
         self.saver: Saver | None = None
         self.reactor = reactor
+        self.clock = steady_clock(reactor)
         self.admission = Admission(reactor.seconds)
         self._limit_connections()
         self.silent: dict[int, GearmanServerProtocol] = {}
@@ -86,7 +88,7 @@ class GearmanServerFactory(Factory):
         self.broker = self._make_broker()
         self.traffic = Traffic()
         self.threshold: Threshold | None = None
-        self.measuring_clock = reactor.seconds if self.settings.measured_functions else None
+        self.measuring_clock = self.clock if self.settings.measured_functions else None
         self._on_shutdown = on_shutdown
         self._timer: IDelayedCall | None = None
         self._unflushed: list[GearmanServerProtocol] = []
@@ -109,7 +111,7 @@ class GearmanServerFactory(Factory):
     def _make_broker(self, keeper: Keeper | None = None, last_number: int = 0) -> Broker:
         return Broker(
             self.settings.policy,
-            self.reactor.seconds,
+            self.clock,
             self._wall_clock,
             self,
             self.settings.measured_functions,

@@ -21,6 +21,7 @@ from txgearman.broker.handles import number_of
 from txgearman.broker.job import Job
 from txgearman.broker.meters import Histogram
 from txgearman.errors import ArgumentTooLarge, LeaseLost, LookupFailed, NotSaved, StoreError, StoreUnavailable
+from txgearman.server.clocks import steady_clock
 from txgearman.store.contract import Changes, SavedJob, Store
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ class Saver:
     def __init__(self, store: Store, reactor: Any, in_thread: InThread) -> None:
         self._store = store
         self._reactor = reactor
+        self._clock = steady_clock(reactor)
         self._in_thread = in_thread
         self._broker: Broker | None = None
         self._saves: list[Job] = []
@@ -119,7 +121,7 @@ class Saver:
         have not heard of it for `lease` seconds.
         """
         self._name, self._lease = name, lease
-        self._heard_at = self._reactor.seconds()
+        self._heard_at = self._clock()
         return self._store.open(name, lease) * NUMBERS_PER_START
 
     def load(self, broker: Broker) -> int:
@@ -181,7 +183,7 @@ class Saver:
 
     def save(self, job: Job) -> None:
         if not self._saves:
-            self._waits_since = self._reactor.seconds()
+            self._waits_since = self._clock()
         self._saves.append(job)
         self._write_in(0)
 
@@ -236,7 +238,7 @@ class Saver:
         if not self.unsaved:
             return 0.0
         since = self._writes_since if self._being_saved else self._waits_since
-        return max(0.0, float(self._reactor.seconds()) - since)
+        return max(0.0, self._clock() - since)
 
     @property
     def unremoved(self) -> int:
@@ -251,7 +253,7 @@ class Saver:
             return
         self._renewing = True
         # The lease counts from when it was asked for, not from when the answer came.
-        asked_at = self._reactor.seconds()
+        asked_at = self._clock()
         self._in_thread(self._store.renew).addCallbacks(
             self._renewed, self._not_renewed, callbackArgs=(asked_at,)
         ).addErrback(_log_defect)
@@ -299,11 +301,11 @@ class Saver:
             "This server was not heard of for {lease} seconds: others have taken over its background jobs",
             lease=self._lease,
         )
-        self._broker.hold_until(self._reactor.seconds())
+        self._broker.hold_until(self._clock())
         self._open_again()
 
     def _open_again(self) -> None:
-        asked_at = self._reactor.seconds()
+        asked_at = self._clock()
         self._in_thread(self._store.open, self._name, self._lease).addCallbacks(
             self._joined, self._not_joined, callbackArgs=(asked_at,)
         ).addErrback(_log_defect)
@@ -391,7 +393,7 @@ class Saver:
         if self._next_write is not None and self._next_write.active():
             self._next_write.cancel()
         self._next_write = None
-        self._began = self._reactor.seconds()
+        self._began = self._clock()
         self._writes_since = self._waits_since
         jobs = self._take_jobs()
         self._being_saved = len(jobs)
@@ -420,7 +422,7 @@ class Saver:
         assert self._broker is not None
         self._being_removed = []
         self._being_saved = 0
-        self.times.add(self._reactor.seconds() - self._began)
+        self.times.add(self._clock() - self._began)
         if self._outage is not None:
             _log.info("The store is available again")
             self._outage = None
