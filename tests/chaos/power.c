@@ -1,12 +1,13 @@
 /* What a loss of power would take away: preloaded into a server, this keeps for each write to SQLite's files
  * what was there before, until the file is synced. power.py puts it back when the server was killed.
  *
- * Lives here: the calls of the C library that SQLite writes with, wrapped. A record goes to the file "undo" in
- * the folder of the database ahead of the write; a sync leaves a record that all before it is safe. One
+ * Lives here: the calls of the C library that SQLite writes with, wrapped. A record goes to the file "undo"
+ * beside the folder of the database ahead of the write; a sync leaves a record that all before it is safe. One
  * process with one database is assumed. The file -shm is mapped and never has to survive, so it is left out.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
@@ -53,25 +54,35 @@ static int find_name(int fd, char *folder, char *name)
            strcmp(name, "queue.db-journal") == 0;
 }
 
-static void add(const char *folder, const struct record *record, const void *old)
+/* Add a record; returns 0, or -1 where files may not grow: then the call that is wrapped fails for that. */
+static int add(const char *folder, const struct record *record, const void *old)
 {
-    char path[PATH_MAX + 8];
-    snprintf(path, sizeof path, "%s/undo", folder);
+    char path[PATH_MAX + 16];
+    struct stat before;
+    int result = 0;
+    snprintf(path, sizeof path, "%s/../undo", folder); /* the folder's own disk may be full */
     int undo = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
-    if (undo < 0 || REAL(write)(undo, record, sizeof *record) != sizeof *record ||
-        REAL(write)(undo, old, record->length) != (ssize_t)record->length)
+    if (undo < 0 || fstat(undo, &before) < 0)
         die("undo");
+    if (REAL(write)(undo, record, sizeof *record) != sizeof *record ||
+        REAL(write)(undo, old, record->length) != (ssize_t)record->length) {
+        if (REAL(ftruncate)(undo, before.st_size) < 0)
+            die("undo");
+        errno = ENOSPC;
+        result = -1;
+    }
     close(undo);
+    return result;
 }
 
-/* Keep `length` bytes at `offset`, and the size of the file. */
-static void keep(int fd, off_t offset, size_t length)
+/* Keep `length` bytes at `offset`, and the size of the file; returns what `add` does. */
+static int keep(int fd, off_t offset, size_t length)
 {
     char folder[PATH_MAX];
     struct record record = {.kind = WRITTEN, .offset = (uint64_t)offset};
     struct stat about;
     if (!find_name(fd, folder, record.name))
-        return;
+        return 0;
     pthread_mutex_lock(&lock);
     if (fstat(fd, &about) < 0)
         die("fstat");
@@ -81,31 +92,35 @@ static void keep(int fd, off_t offset, size_t length)
         die("malloc");
     ssize_t got = pread(fd, old, length, offset);
     record.length = got > 0 ? (uint32_t)got : 0;
-    add(folder, &record, old);
+    int result = add(folder, &record, old);
     free(old);
     pthread_mutex_unlock(&lock);
+    return result;
 }
 
-static void forget(int fd)
+static int forget(int fd)
 {
     char folder[PATH_MAX];
     struct record record = {.kind = SYNCED};
     if (!find_name(fd, folder, record.name))
-        return;
+        return 0;
     pthread_mutex_lock(&lock);
-    add(folder, &record, "");
+    int result = add(folder, &record, "");
     pthread_mutex_unlock(&lock);
+    return result;
 }
 
 ssize_t pwrite(int fd, const void *data, size_t size, off_t offset)
 {
-    keep(fd, offset, size);
+    if (keep(fd, offset, size) < 0)
+        return -1;
     return REAL(pwrite)(fd, data, size, offset);
 }
 
 ssize_t pwrite64(int fd, const void *data, size_t size, off64_t offset)
 {
-    keep(fd, offset, size);
+    if (keep(fd, offset, size) < 0)
+        return -1;
     return REAL(pwrite64)(fd, data, size, offset);
 }
 
@@ -113,43 +128,42 @@ ssize_t write(int fd, const void *data, size_t size)
 {
     if (fd > 2) {
         off_t offset = lseek(fd, 0, SEEK_CUR);
-        if (offset >= 0)
-            keep(fd, offset, size);
+        if (offset >= 0 && keep(fd, offset, size) < 0)
+            return -1;
     }
     return REAL(write)(fd, data, size);
 }
 
-static void keep_end(int fd, off_t size)
+static int keep_end(int fd, off_t size)
 {
     struct stat about;
-    if (fstat(fd, &about) == 0)
-        keep(fd, size, about.st_size > size ? (size_t)(about.st_size - size) : 0);
+    if (fstat(fd, &about) < 0)
+        return -1;
+    return keep(fd, size, about.st_size > size ? (size_t)(about.st_size - size) : 0);
 }
 
 int ftruncate(int fd, off_t size)
 {
-    keep_end(fd, size);
+    if (keep_end(fd, size) < 0)
+        return -1;
     return REAL(ftruncate)(fd, size);
 }
 
 int ftruncate64(int fd, off64_t size)
 {
-    keep_end(fd, size);
+    if (keep_end(fd, size) < 0)
+        return -1;
     return REAL(ftruncate64)(fd, size);
 }
 
 int fsync(int fd)
 {
     int result = REAL(fsync)(fd);
-    if (result == 0)
-        forget(fd);
-    return result;
+    return result < 0 ? result : forget(fd);
 }
 
 int fdatasync(int fd)
 {
     int result = REAL(fdatasync)(fd);
-    if (result == 0)
-        forget(fd);
-    return result;
+    return result < 0 ? result : forget(fd);
 }

@@ -52,7 +52,7 @@ def library() -> Path:
 
 def lose_unsynced(folder: Path, rng: random.Random) -> int:
     """Take back the last unsynced writes to the database in `folder`: all, or some. Returns how many."""
-    undo = folder / UNDO
+    undo = folder.parent / UNDO
     if not undo.exists():
         return 0
     lost = 0
