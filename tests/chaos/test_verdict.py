@@ -99,6 +99,12 @@ class VerdictTest(SynchronousTestCase):
         story.turn(story.submit(None, error=b"QUEUE_ERROR"), 2, 3)
         self.assertTrue(story.judge().ok)
 
+    def test_refused_may_run_where_the_lease_ended_in_the_middle_of_the_commit(self) -> None:
+        story = Story(servers=2, lease=2.0)
+        story.blow(Kind.PAUSE, 1.001, 5)
+        story.turn(story.submit(None, at=1.0, error=b"QUEUE_ERROR"), 4, 4.5, server=1)
+        self.assertTrue(story.judge().ok)
+
     # -- jobs that were joined ---------------------------------------------------------------------
 
     def test_joined_to_a_job_that_was_done(self) -> None:

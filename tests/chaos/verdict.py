@@ -131,6 +131,9 @@ class _Judge:
     def _check_refused(self, submission: Submission) -> None:
         """A refused job is gone, unless its server fell before it could take back what it had sent."""
         refused = submission.answered or submission.sent
+        # The lease ended in the middle of the commit: it took place, and another server took the job over.
+        if any(self._fatal(submission.server, submission.sent, refused)):
+            return
         for outage in self._outages(submission.server, refused):
             if any(self._fatal(submission.server, outage.begin, outage.over + RECOVERY)):
                 return
