@@ -243,7 +243,8 @@ class StoreContract(_TestCase):
         found = self.store.find(1)
         assert found is not None
         self.assertEqual(found._replace(data=b""), first._replace(data=b""))
-        self.assertIsNone(self.store.find(99))
+        for unknown in (99, -1, 2**63, 10**60):
+            self.assertIsNone(self.store.find(unknown), unknown)
         newest = self.store.find_unique(b"u")
         assert newest is not None
         self.assertEqual(newest.number, 1)

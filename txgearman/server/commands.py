@@ -102,7 +102,8 @@ def _submit_epoch(peer: Peer, function: bytes, unique: bytes, epoch: bytes, data
     run_at = _integer(epoch, "epoch time")
     if run_at > MAX_EPOCH:
         raise InvalidArgument(f"Epoch time must not exceed {MAX_EPOCH}")
-    peer.broker.submit(peer.client, function, unique, data, _NORMAL, True, None, run_at)
+    # A time before 1970 is at once too, and databases need not know how to write it.
+    peer.broker.submit(peer.client, function, unique, data, _NORMAL, True, None, max(run_at, 0))
 
 
 def _submit_reduce(background: bool) -> Command:

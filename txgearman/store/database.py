@@ -24,6 +24,9 @@ from txgearman.store.uniques import unique_key
 ATTEMPTS: Final = 5
 """How often a transaction is tried that others on the same database get in the way of."""
 
+LARGEST_NUMBER: Final = 2**63 - 1
+"""What fits into the column of a job's number."""
+
 Row = tuple[Any, ...]
 """The values of `tables.WRITTEN` for one job."""
 
@@ -200,6 +203,9 @@ class DatabaseStore(ABC):
         return self._read(query)
 
     def find(self, number: int) -> SavedJob | None:
+        if number > LARGEST_NUMBER:
+            # What a peer takes for a handle may end with any number, and drivers fail on a long one.
+            return None
         return self._find(sa.select(*_WITHOUT_DATA).where(JOB.c.number == number))
 
     def find_unique(self, unique: bytes) -> SavedJob | None:
