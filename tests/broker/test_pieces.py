@@ -241,6 +241,15 @@ class HandlesTests(SynchronousTestCase):
         ):
             self.assertIsNone(self.handles.get(name), name)
 
+    def test_a_handle_from_before_whose_prefix_begins_with_this_one(self) -> None:
+        handle = b"H:%d:b:5"
+        self.handles.put(handle, job(handle))
+        found = self.handles.get(handle)
+        assert found is not None
+        self.assertEqual(found.handle, handle)
+        self.handles.remove(handle)
+        self.assertIsNone(self.handles.get(handle))
+
     def test_over_several_chunks(self) -> None:
         handles = [self.take() for _ in range(3 * SIZE + 5)]
         self.assertEqual([name for name, _job in self.handles], handles)

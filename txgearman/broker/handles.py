@@ -69,9 +69,11 @@ class Handles:
 
     def put(self, handle: bytes, job: Job) -> None:
         """Take in a job that has a handle from before."""
-        if handle.startswith(self._prefix):
-            self._chunks.setdefault(number_of(handle) >> CHUNK_BITS, {})[handle] = job
+        digits = handle.removeprefix(self._prefix)
+        if digits.isdigit():
+            self._chunks.setdefault(int(digits) >> CHUNK_BITS, {})[handle] = job
         else:
+            # Its prefix may begin with ours.
             self._others[handle] = job
 
     def get(self, handle: bytes) -> Job | None:
