@@ -7,9 +7,12 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.server.kept import ListStore, Thread
 from tests.web.asking import Exchange, Web
 from txgearman.broker.job import JobState
 from txgearman.broker.peers import Worker
+from txgearman.server import Settings
+from txgearman.server.saving import Saver
 from txgearman.web import WebSettings
 from txgearman.web.stream import HEARTBEAT, MAX_UNSENT
 
@@ -129,6 +132,28 @@ class ForegroundTests(JobCase):
         self.assertEqual(response.headers["content-type"], "application/octet-stream")
         self.assertEqual(response.headers["x-gearman-job-handle"], handle.decode())
         self.assertEqual(response.headers["x-gearman-command"], "WORK_COMPLETE")
+
+    def test_one_that_may_be_the_same_as_a_job_in_the_store(self) -> None:
+        self.web = Web(WebSettings(), Settings(store_ahead=1))
+        server, thread = self.web.gearman.server, Thread()
+        saver = Saver(ListStore(), self.web.gearman.clock, thread)
+        server.keep(saver, saver.open("this", 10))
+        saver.load(server.broker)
+        for _ in range(3):
+            self.web.begin("POST", JOBS + "?background=true")
+        thread.run_all()
+        self.assertTrue(server.broker.far)
+        exchange = self.web.begin("POST", JOBS + "?unique=u")
+        self.assertEqual(len(thread.calls), 1)
+        thread.run()
+        self.assertEqual(thread.calls, [], "it is looked for once")
+        worker = Worker(SilentEnd())
+        server.broker.can_do(worker, b"f")
+        while (job := server.broker.grab(worker)) is not None:
+            server.broker.complete(worker, job.handle, b"done")
+            thread.run_all()
+        self.turn()
+        self.assertEqual(exchange.response.body, b"done")
 
     def test_failures_are_problems(self) -> None:
         for what, values, code in (("fail", (), "job-failed"), ("exception", (b"boom \xff",), "job-raised")):

@@ -31,8 +31,8 @@ class ClientEnd(Protocol):
     def saving(self) -> object:
         """The job submitted last is being saved: `saved` or `refused` will say what came of it.
 
-        Returns what they are to be called with. Whatever the client is told until then is to reach it
-        behind their answer, as clients match answers to their requests by order.
+        Returns what they are to be called with, which is not None. Whatever the client is told until then
+        is to reach it behind their answer, as clients match answers to their requests by order.
         """
 
     def saved(self, place: Any, handle: bytes) -> None:
@@ -82,6 +82,9 @@ class Keeper(Protocol):
 
     shared: bool
     """Whether other servers have jobs there too."""
+
+    def owns(self, job: SavedJob) -> bool:
+        """Whether a kept job is this server's, and not one of those that share the keeper's store."""
 
     def check(self, data: bytes) -> None:
         """Raises `NotSaved` if a job with this data cannot be saved now."""

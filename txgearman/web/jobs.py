@@ -101,7 +101,7 @@ class HTTPClient:
         self._note("created", handle)
 
     def saving(self) -> object:
-        return None
+        return self
 
     def saved(self, place: Any, handle: bytes) -> None:
         self._note("created", handle)
