@@ -17,6 +17,7 @@ from txgearman.errors import Refused
 
 if TYPE_CHECKING:
     from txgearman.broker.ends import Tell
+    from txgearman.broker.job import SavedJob
 
 START: float = 1000.0
 """What the monotonic clock of a bench shows at first, in seconds."""
@@ -109,6 +110,9 @@ class KeeperNotes:
 
     def find_twin(self, function: bytes, unique: bytes, data: bytes, tell: Tell) -> None:
         self.searches.append(("twin", function, unique, data, tell))
+
+    def owns(self, job: SavedJob) -> bool:
+        return True
 
     def check(self, data: bytes) -> None:
         if self.refusal is not None:

@@ -279,6 +279,39 @@ class LifeTests(SavingTestCase):
         self.assertIn(handle(3), client.taken())
         self.assertFalse(self.store.is_open)
 
+    def test_a_unique_of_a_job_that_ends_before_it_is_written(self) -> None:
+        client, worker = self.connect(), self.worker()
+        client.receive(submit(b"online", b"u", kind=7))
+        worker.receive(req(9))
+        client.receive(submit(b"joins", b"u"))
+        worker.receive(req(13, handle(1), b""))
+        client.receive(submit(b"again", b"u"))
+        self.commit()
+        self.assertEqual(
+            self.heard(client),
+            res(8, handle(1)) + res(8, handle(1)) + res(13, handle(1), b"") + res(8, handle(2)),
+        )
+        self.assertEqual([job.data for job in self.store.jobs.values()], [b"again"])
+        worker.receive(req(9))
+        self.assertIn(b"again", self.heard(worker))
+
+    def test_a_time_before_all_times(self) -> None:
+        self.connect().receive(req(36, b"f", b"", b"-" + b"9" * 19, b""))
+        self.commit()
+        self.assertEqual([job.run_at for job in self.store.jobs.values()], [0])
+
+    def test_the_store_is_read_alone_at_the_start(self) -> None:
+        client = self.connect()
+        client.receive(submit(), req(36, b"f", b"", b"%d" % 2e9, b"later"))
+        self.commit()
+        self.stop()
+        asked: list[int] = []
+        scheduled = self.store.scheduled
+        self.store.scheduled = lambda *where: asked.append(len(self.thread.calls)) or scheduled(*where)  # type: ignore[method-assign, func-returns-value]
+        self.start()
+        self.assertEqual(set(asked), {0}, "the thread has nothing to do yet")
+        self.assertEqual(len(self.thread.calls), 1)
+
     def test_what_the_store_has_already_is_not_saved_again(self) -> None:
         other = SavedJob(7, 7, b"H:other:7", b"f", b"u", b"", 1, None, 0, 0.0, None)
         client = self.connect()

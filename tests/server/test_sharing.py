@@ -8,7 +8,7 @@ from tests.server.kept import UNAVAILABLE, SharedStore
 from tests.server.peers import req, res
 from tests.server.test_saving import SavingTestCase, handle, submit
 from txgearman.errors import LeaseLost
-from txgearman.server.saving import MAX_ADOPTED, RENEWALS
+from txgearman.server.saving import MAX_ADOPTED, NUMBERS_PER_START, RENEWALS
 from txgearman.store.contract import SavedJob
 
 LEASE = 10.0
@@ -116,6 +116,50 @@ class AdoptionTests(SharingTestCase):
         )
 
 
+class OthersTests(SharingTestCase):
+    """Jobs of another server, which share the store with a deep queue of this one."""
+
+    def setUp(self) -> None:
+        self.store = SharedStore()
+        self.start(store_ahead=2)
+        self.commit()
+        self.client = self.connect()
+        self.client.receive(*[submit(b"%d" % number) for number in range(5)])
+        self.commit()
+        self.heard(self.client)
+        number = 7 * NUMBERS_PER_START + 1
+        self.others = orphan(number)._replace(unique=b"u", place=number)
+        self.store.jobs[number] = self.others
+
+    def check_own(self) -> None:
+        """All jobs of this server run, and no other."""
+        del self.store.jobs[self.others.number]
+        worker = self.worker()
+        for number in range(5):
+            worker.receive(req(9), req(13, handle(number + 1), b""))
+            self.assertEqual(self.heard(worker), res(11, handle(number + 1), b"f", b"%d" % number))
+            self.commit()
+        worker.receive(req(9))
+        self.assertIn(self.heard(worker), (res(10), res(11, handle(6), b"f", b"online")))
+
+    def test_a_foreground_submit_does_not_join_them(self) -> None:
+        self.client.receive(submit(b"online", b"u", kind=7))
+        self.commit()
+        self.assertEqual(self.heard(self.client), res(8, handle(6)))
+        worker = self.worker()
+        worker.receive(*[req(9)] * 3)
+        self.assertIn(b"online", self.heard(worker))
+        worker.lose()
+        self.assertEqual(self.factory.broker.total, 6)
+
+    def test_they_cannot_be_cancelled_here(self) -> None:
+        self.client.receive(b"cancel job " + self.others.handle + b"\n")
+        self.commit()
+        self.assertEqual(self.heard(self.client), b"ERR UNKNOWN_JOB\r\n")
+        self.assertIn(self.others.number, self.store.jobs)
+        self.check_own()
+
+
 class LossTests(SharingTestCase):
     """The others have given this server up, as it was not heard of."""
 
@@ -168,6 +212,36 @@ class LossTests(SharingTestCase):
         self.assertIn(handle(1), self.heard(worker))
         self.pass_time(1)
         self.assertEqual(self.store.jobs, {})
+
+    def test_it_may_get_a_job_again_that_a_worker_here_still_has(self) -> None:
+        for is_lost in (False, True):
+            with self.subTest(is_lost=is_lost):
+                self.store = SharedStore()
+                self.start()
+                self.commit()
+                client, worker = self.connect(), self.worker()
+                client.receive(submit())
+                self.commit()
+                worker.receive(req(9))
+                self.lose()
+                self.come_back()
+                if is_lost:
+                    worker.lose()
+                    worker = self.worker()
+                    worker.receive(req(9))
+                    self.assertIn(handle(1), self.heard(worker))
+                worker.receive(req(13, handle(1), b""))
+                self.pass_time(1)
+                self.assertEqual(self.store.jobs, {})
+                self.assertEqual(self.factory.broker.total, 0)
+
+    def test_those_that_wait_when_a_renewal_tells_of_it_are_refused(self) -> None:
+        client = self.connect()
+        self.store.failing = LeaseLost("the lease has ended")
+        self.turn(LEASE / RENEWALS)
+        client.receive(submit())
+        self.thread.run()
+        self.assertIn(b"Job could not be saved", self.heard(client))
 
     def test_a_worker_that_goes_on_is_heard_and_counted(self) -> None:
         client, worker, online = self.connect(), self.worker(), self.connect()

@@ -264,8 +264,11 @@ class Broker:
         self._stay_online(job)
 
     def restore(self, kept: SavedJob) -> None:
-        """Take in a background job that was saved before; without effect for one that is here."""
-        if self._handles.get(kept.handle) is not None:
+        """Take in a background job that was saved before. One that is here, because its worker went on when
+        it was disowned, is this server's again."""
+        job = self._handles.get(kept.handle)
+        if job is not None:
+            job.saved = job.background = True
             return
         function = self.create_function(kept.function)
         function.submitted += 1
@@ -1009,6 +1012,9 @@ class Broker:
         function = self._functions.get(kept.function)
         backlog = None if function is None else function.backlog
         if backlog is None or not backlog.jobs[kept.priority] or kept.place <= backlog.behind[kept.priority]:
+            return False
+        assert self._keeper is not None
+        if not self._keeper.owns(kept):
             return False
         backlog.jobs[kept.priority] -= 1
         self._away -= 1

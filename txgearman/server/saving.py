@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from txgearman.broker.handles import number_of
-from txgearman.broker.job import Job
+from txgearman.broker.job import Job, JobState
 from txgearman.broker.meters import Histogram
 from txgearman.errors import ArgumentTooLarge, LeaseLost, LookupFailed, NotSaved, StoreError, StoreUnavailable
 from txgearman.server.clocks import steady_clock
@@ -57,6 +57,7 @@ MAX_ADOPTED: Final = 1000
 FIRST_FETCH: Final = 100
 """Jobs that are fetched at first, when their size is not known yet."""
 
+_GONE: Final = JobState.GONE  # An enum's member costs two look-ups each time.
 _log = Logger()
 
 
@@ -97,6 +98,7 @@ class Saver:
         self._stopping = False
         self.shared = store.shared
         self._name = ""
+        self._start = 0
         self._lease = 0.0
         self._heard_at = 0.0
         self._renewal: LoopingCall | None = None
@@ -122,21 +124,23 @@ class Saver:
         """
         self._name, self._lease = name, lease
         self._heard_at = self._clock()
-        return self._store.open(name, lease) * NUMBERS_PER_START
+        self._start = self._store.open(name, lease)
+        return self._start * NUMBERS_PER_START
 
     def load(self, broker: Broker) -> int:
         """Give the broker the jobs that are kept, and from now on its answers; returns how many. Blocks."""
         self._broker = broker
         loaded = 0
-        for backlog in self._store.backlogs():
-            broker.restore_backlog(*backlog)
-            loaded += backlog.jobs
         jobs = self._store.scheduled(-1, MAX_JOBS)
         while jobs:
             for job in jobs:
                 broker.restore(job)
             loaded += len(jobs)
             jobs = self._store.scheduled(jobs[-1].place, MAX_JOBS)
+        # Last: the broker has the first jobs fetched by the thread, which must have the store for itself.
+        for backlog in self._store.backlogs():
+            broker.restore_backlog(*backlog)
+            loaded += backlog.jobs
         if self.shared:
             broker.hold_until(self._heard_at + self._lease)
             self._renewal = LoopingCall(self._renew)
@@ -174,6 +178,10 @@ class Saver:
         await self._in_thread(self._store.close)
 
     # -- the broker's verbs (Keeper) ------------------------------------------------------------
+
+    def owns(self, job: SavedJob) -> bool:
+        # A job's place is given by the server that saves or adopts it.
+        return not self.shared or job.place // NUMBERS_PER_START == self._start
 
     def check(self, data: bytes) -> None:
         if self._outage is not None:
@@ -297,6 +305,7 @@ class Saver:
         assert self._broker is not None
         self._joining = True
         self._cancel_next()
+        self._refuse_waiting()
         _log.error(
             "This server was not heard of for {lease} seconds: others have taken over its background jobs",
             lease=self._lease,
@@ -320,10 +329,9 @@ class Saver:
         self._joining = False
         self._outage = None
         self._retry_delay = FIRST_RETRY
+        self._start = start
         self._broker.disown(start * NUMBERS_PER_START)
         self._broker.hold_until(asked_at + self._lease)
-        if self._saves:
-            self._write_in(0)
         _log.info("Joined the other servers again")
 
     def _not_joined(self, failure: Failure) -> None:
@@ -397,7 +405,9 @@ class Saver:
         self._writes_since = self._waits_since
         jobs = self._take_jobs()
         self._being_saved = len(jobs)
-        changes = Changes([_as_saved(job) for job in jobs], self._removals, self._attempts)
+        # One that has ended is not written: a later one in the same transaction may have its unique.
+        saves = [_as_saved(job) for job in jobs if job.state is not _GONE]
+        changes = Changes(saves, self._removals, self._attempts)
         self._being_removed = self._removals
         self._removals, self._attempts = [], {}
         self._writing = self._in_thread(self._store.write, changes)
@@ -429,10 +439,10 @@ class Saver:
             self._retry_delay = FIRST_RETRY
             self._broker.fetch_again()
         self.commits += 1
-        self.saved += len(jobs) - len(twins)
+        self.saved += len(changes.saves) - len(twins)
         if twins:
-            for job, saved in zip(jobs, changes.saves, strict=True):
-                twin = twins.get(saved.number)
+            for job in jobs:
+                twin = twins.get(number_of(job.handle))
                 if twin is None:
                     self._broker.saved(job)
                 else:
@@ -451,8 +461,14 @@ class Saver:
         refused = [] if isinstance(failure.value, LeaseLost) else [job.number for job in changes.saves]
         self._removals = [*changes.removals, *refused, *self._removals]
         self._attempts = {**changes.attempts, **self._attempts}
+        for job in jobs:
+            self._broker.not_saved(job, NotSaved())
+        self._refuse_waiting()
+
+    def _refuse_waiting(self) -> None:
+        assert self._broker is not None
         waiting, self._saves = self._saves, []
-        for job in [*jobs, *waiting]:
+        for job in waiting:
             self._broker.not_saved(job, NotSaved())
 
     def _note_outage(self, failure: Failure) -> None:
