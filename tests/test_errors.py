@@ -16,8 +16,15 @@ from txgearman.errors import GearmanError, JobRaised
 for _module in ("txgearman.blocking.errors", "txgearman.cli.outcome"):
     import_module(_module)
 
-_VALUES: dict[str, Any] = {"bytes": b"H:1", "float": 1.5, "int": 7, "str": "größe"}
-"""A value for each type that the constructors take."""
+_VALUES: dict[str, Any] = {
+    "bytes": b"H:1",
+    "dict[int,": {},
+    "float": 1.5,
+    "int": 7,
+    "list[bytes]": [b"H:1", b""],
+    "str": "größe",
+}
+"""A value for each type that the constructors take, by the type's first word."""
 
 
 def tree(root: type[GearmanError] = GearmanError) -> Iterator[type[GearmanError]]:

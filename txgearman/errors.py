@@ -196,6 +196,22 @@ class TimedOut(ClientError):
     """The answer did not come within the time limit; the job may still run."""
 
 
+class NotAllAccepted(ClientError):
+    """Not all jobs of a batch were accepted; its text and its ``__cause__`` say why.
+
+    `taken` is how many payloads were taken from the batch; those behind them were not looked at. `errors`
+    are the errors of the jobs that were not accepted, by their places in the batch from 0. `handles` are
+    the handles of the taken jobs in their order, empty for those that were not accepted; there is none if
+    the batch was not to keep them.
+    """
+
+    def __init__(self, taken: int, handles: list[bytes], errors: dict[int, Exception], why: str) -> None:
+        super().__init__(f"{len(errors)} of {taken} jobs were not accepted: {why}")
+        self.taken = taken
+        self.handles = handles
+        self.errors = errors
+
+
 class NoResult(ClientError):
     """The result of an offline (background) job was asked for: it never has one."""
 

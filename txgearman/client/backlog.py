@@ -48,6 +48,11 @@ class Backlog:
             for end in ends:
                 end.callback(None)
 
+    @property
+    def left(self) -> int:
+        """Bytes until the limit; less than 0 beyond it."""
+        return self._limit - self.size
+
     def held(self, size: int, deferred: Deferred[_T]) -> Deferred[_T]:
         """`deferred`, which a request of `size` bytes waits for before it is made; it counts until then."""
         self.add(size)

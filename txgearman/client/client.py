@@ -6,8 +6,9 @@ request goes to in `dispatch`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
+from functools import partial
 from types import TracebackType
 from typing import Any, NoReturn, Self, TypeVar
 
@@ -15,6 +16,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from txgearman.client.backlog import BACKLOG_BYTES, Backlog
+from txgearman.client.batch import Batch
 from txgearman.client.dispatch import Ask, Dispatch, Server
 from txgearman.client.hashing import key_of
 from txgearman.client.job import Job
@@ -22,7 +24,7 @@ from txgearman.client.link import Link
 from txgearman.client.protocol import ClientProtocol
 from txgearman.client.retrying import RETRY_SECONDS, Retrying
 from txgearman.client.status import JobStatus, known
-from txgearman.client.submission import Priority, submission
+from txgearman.client.submission import Pattern, Priority, submission
 from txgearman.codecs import BYTES, CodecChoice, codec_from, encoded
 from txgearman.connection.arguments import body_of, check_timeout, data_bytes, name_bytes
 from txgearman.connection.endpoint import Endpoint, named_endpoints
@@ -175,6 +177,54 @@ class Client:
         limit = RETRY_SECONDS if timeout is None else timeout
         retrying = Retrying(self._clock, self._dispatch, new, retry, limit)
         return self._limited(Deferred.fromCoroutine(retrying.submit()), limit)
+
+    def submit_many(
+        self,
+        function: str | bytes,
+        payloads: Iterable[Any],
+        *,
+        uniques: Iterable[str | bytes | None] | None = None,
+        priority: Priority = Priority.NORMAL,
+        run_at: datetime | float | None = None,
+        reducer: str | bytes | None = None,
+        keep_handles: bool = True,
+        timeout: float | None = None,
+    ) -> Deferred[list[bytes]]:
+        """Submit very many offline jobs of one function: several times faster than `submit` for each.
+
+        Returns a Deferred that fires once servers have accepted all of them, with their handles in the order
+        of the `payloads`; without `keep_handles` with an empty list, to save their memory. The protocol is
+        the same, and so are the other arguments, for each job; `uniques` has one for each payload, or None
+        for a job without.
+
+        `payloads` may be an iterator over more than fits into memory: it is read no faster than there is
+        `room`, a few hundred at a time, between which the reactor does its other work. A list or tuple is
+        checked whole at the call. A payload of another iterable that is wrong, and what iterating raises,
+        ends the batch at this place.
+
+        Jobs without a unique are spread over the servers. When a connection is lost before the server has
+        accepted a job, the other servers are tried for it, as by `submit`. Where no server can be
+        reached no further payload is taken, and none behind `timeout` seconds for the whole batch.
+
+        Fails with `NotAllAccepted` if a job was refused, lost, or not taken, once the fate of all that were
+        taken is known. After a time-out, and after the Deferred was cancelled, the server may still run what
+        was sent.
+        """
+        if isinstance(payloads, str | bytes):
+            raise TypeError(f"the payloads must be several, not a single {type(payloads).__name__}")
+        check_timeout(timeout)
+        pattern = Pattern(function, priority, run_at, reducer, self._max_packet)
+        whole = isinstance(payloads, list | tuple)
+        if self._codec is not BYTES:
+            payloads = map(partial(encoded, self._codec), payloads)
+        if whole:
+            payloads = list(payloads)
+            uniques = pattern.check_all(payloads, uniques)
+        batch = Batch(self._clock, self._dispatch, self._backlog, pattern, payloads, uniques, keep_handles)
+        submitting = Deferred.fromCoroutine(batch.submit())
+        if timeout is not None:
+            submitting.addTimeout(timeout, self._clock, batch.timed_out)
+        return submitting
 
     def room(self) -> Deferred[None]:
         """Wait until there is room for more submissions; ``await`` it ahead of each of very many.

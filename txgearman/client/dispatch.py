@@ -41,7 +41,8 @@ class Dispatch:
         self._backlog = backlog
         self.closed = False
         self._clock = clock
-        self._alone = len(self.servers) == 1
+        self.alone = len(self.servers) == 1
+        """Whether there is no other server than one."""
         self._begun = False
         self._turn = 0
 
@@ -49,7 +50,7 @@ class Dispatch:
 
     def connect(self) -> Deferred[Any]:
         """Connect to all; fires with the first connection. Fails with `NotConnected` if there is none."""
-        if self._alone:
+        if self.alone:
             return self.servers[0].connect()
         self._begun = True
         return Deferred.fromCoroutine(self._first(self.servers))
@@ -83,7 +84,7 @@ class Dispatch:
         If that connection is lost before the answer, or cannot be made, the next server is asked, until
         each was asked once. Fails with `NotConnected` if nothing was sent to any.
         """
-        if self._alone:
+        if self.alone:
             protocol = self.servers[0].protocol
             if protocol is not None:
                 return ask(protocol)
@@ -92,6 +93,36 @@ class Dispatch:
         if server is None or server.protocol is None:
             return Deferred.fromCoroutine(self._send(ask, key, size, set(), None))
         return ask(server.protocol).addErrback(self._elsewhere, ask, key, size, server)
+
+    def send_elsewhere(
+        self, ask: Ask[_T], key: bytes | None, size: int, lost: Server, error: ConnectionLost
+    ) -> Deferred[_T]:
+        """As `send` goes on when the server `lost` has lost the request with this `error`."""
+        return Deferred.fromCoroutine(self._send(ask, key, size, {lost}, error))
+
+    def up(self) -> Deferred[Any] | None:
+        """Fires once a server is connected; None if one is. Fails with `NotConnected` if none can be."""
+        if any(server.protocol is not None for server in self.servers):
+            return None
+        if self.alone:
+            return self.servers[0].connect()
+        self._begin()
+        return Deferred.fromCoroutine(self._first(self.servers))
+
+    def spread(self, count: int) -> dict[Server, slice]:
+        """Which of `count` requests without a key go to which server that is up: to each in turn."""
+        live: list[Server] = []
+        while (server := self._whose_turn(self.servers)) is not None and server not in live:
+            live.append(server)
+        if not live:
+            return {}
+        self._turn = self.servers.index(live[count % len(live)])
+        return {server: slice(place, count, len(live)) for place, server in enumerate(live[:count])}
+
+    def ready(self, key: bytes | None) -> Server | None:
+        """The server to ask now by this key; None where `send` has to wait for one."""
+        server = self.servers[0] if self.alone else self._ready(key)
+        return None if server is None or server.protocol is None else server
 
     def ask_each(self, ask: Ask[_T]) -> dict[str, Deferred[_T]]:
         """What `ask` returns for the connection to each server by name, those down left out if one is up."""
@@ -141,7 +172,7 @@ class Dispatch:
         error = failure.value
         if self.closed or not isinstance(error, ConnectionLost):
             return failure
-        return Deferred.fromCoroutine(self._send(ask, key, size, {lost}, error))
+        return self.send_elsewhere(ask, key, size, lost, error)
 
     async def _send(
         self, ask: Ask[_T], key: bytes | None, size: int, tried: set[Server], error: ConnectionLost | None
@@ -194,7 +225,7 @@ class Dispatch:
 
     def _reach(self, server: Server) -> Deferred[ClientProtocol]:
         """The connection to a server, for which nobody waits long. Fails with `NotConnected`."""
-        if server.protocol is not None or self._alone:
+        if server.protocol is not None or self.alone:
             return server.connect()
         return server.connect().addTimeout(CONNECT_PATIENCE, self._clock).addErrback(_passed_over, server)
 

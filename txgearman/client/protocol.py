@@ -50,6 +50,7 @@ from txgearman.wire.packets import (
 class _Request(NamedTuple):
     """A request without an answer yet: the packet that answers it, what it is about, and its bytes.
 
+    What it is about may be a `Chunk`; that is answered when each of its jobs is.
     The asker may have cancelled its Deferred; that then ignores the one call that still comes.
     """
 
@@ -57,6 +58,33 @@ class _Request(NamedTuple):
     about: Any
     asker: Deferred[Any]
     size: int
+
+
+class Chunk:
+    """Several offline jobs that are submitted together: `count` of them, of `size` bytes for the backlog.
+
+    `handles` grows with the answers, in the order of the jobs: the handle, or empty for a job that was
+    refused. `errors` has why, by the job's place in the chunk.
+    """
+
+    __slots__ = ("_refusal", "count", "errors", "handles", "size")
+
+    def __init__(self, count: int, size: int) -> None:
+        self.count = count
+        self.size = size
+        self.handles: list[bytes] = []
+        self.errors: dict[int, ServerError] = {}
+        self._refusal: tuple[bytes, bytes] | None = None
+
+    def refuse(self, code: bytes, text: bytes) -> None:
+        """The next job was refused. Of many for the same reason one error is kept."""
+        place = len(self.handles)
+        if self._refusal == (code, text):
+            self.errors[place] = self.errors[next(reversed(self.errors))]
+        else:
+            self._refusal = (code, text)
+            self.errors[place] = _server_error(code, text)
+        self.handles.append(b"")
 
 
 class ClientProtocol(PacketProtocol):
@@ -112,6 +140,13 @@ class ClientProtocol(PacketProtocol):
             job = Job(self.clock, submission.function, submission.unique, submission.background, self._codec)
         return self._ask(submission.packet, submission.body, JOB_CREATED, job)
 
+    def submit_chunk(self, packets: bytes, chunk: Chunk) -> Deferred[None]:
+        """Submit several offline jobs, whose packets these are. Fires when each has its answer.
+
+        It fails with `ConnectionLost` behind the answers that came, which the chunk has.
+        """
+        return self._await(packets, JOB_CREATED, chunk, chunk.size)
+
     def status(self, handle: bytes) -> Deferred[JobStatus]:
         """Ask for the state of the job `handle`."""
         return self._ask(GET_STATUS, handle, STATUS_RES, handle)
@@ -125,13 +160,15 @@ class ClientProtocol(PacketProtocol):
         return self._ask(ECHO_REQ, data, ECHO_RES, None)
 
     def _ask(self, packet: int, body: bytes, answer: int, about: Any) -> Deferred[Any]:
+        return self._await(frame(REQUEST, packet, body), answer, about, len(body))
+
+    def _await(self, packets: bytes, answer: int, about: Any, size: int) -> Deferred[Any]:
         asker: Deferred[Any] = Deferred()
         if not self._requests:
             self.expect()
-        size = len(body)
         self._requests.append(_Request(answer, about, asker, size))
         self._backlog.add(size)
-        self.write_soon(frame(REQUEST, packet, body))
+        self.write_soon(packets)
         return asker
 
     def ask_for_life(self) -> None:
@@ -184,9 +221,14 @@ class ClientProtocol(PacketProtocol):
         return request
 
     def _created(self, handle: bytes) -> None:
-        self._due(JOB_CREATED)
+        about = self._due(JOB_CREATED).about
+        if type(about) is Chunk:
+            about.handles.append(handle)
+            if len(about.handles) == about.count:
+                self._next_request().asker.callback(None)
+            return
         request = self._next_request()
-        job: Job = request.about
+        job: Job = about
         job.handle = handle
         job.server = self._server_name
         if not job.background:
@@ -209,11 +251,17 @@ class ClientProtocol(PacketProtocol):
         )
 
     def _refused(self, code: bytes, text: bytes) -> None:
-        error = ServerError(*(field.decode("utf-8", "backslashreplace") for field in (code, text)))
         if not self._requests:
+            error = _server_error(code, text)
             self._log.warn("The server sent an ERROR without a request: {error}", error=error)
             return
-        self._next_request().asker.errback(error)
+        chunk = self._requests[0].about
+        if not isinstance(chunk, Chunk):
+            self._next_request().asker.errback(_server_error(code, text))
+            return
+        chunk.refuse(code, text)
+        if len(chunk.handles) == chunk.count:
+            self._next_request().asker.callback(None)
 
     def _without_exceptions(self, failure: Failure) -> None:
         """The server knows no exceptions: jobs that raise will be jobs that failed."""
@@ -270,3 +318,7 @@ class ClientProtocol(PacketProtocol):
 
     def _unknown(self, handle: bytes) -> None:
         self._log.debug("Ignoring news of the job {handle}, which is not waited for", handle=handle)
+
+
+def _server_error(code: bytes, text: bytes) -> ServerError:
+    return ServerError(*(field.decode("utf-8", "backslashreplace") for field in (code, text)))

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import Enum
+from itertools import islice
 from typing import Final, NamedTuple
 
 from txgearman.connection.arguments import body_of, data_bytes, function_bytes, name_bytes
+from txgearman.wire.codec import pack_header
 from txgearman.wire.limits import MAX_FUNCTION, MAX_UNIQUE
 from txgearman.wire.packets import (
+    REQUEST,
     SUBMIT_JOB,
     SUBMIT_JOB_BG,
     SUBMIT_JOB_EPOCH,
@@ -89,6 +93,90 @@ def submission(
     fields = (name, key, name_bytes(reducer, "the reducer's name", MAX_FUNCTION), b"", data)
     packet = SUBMIT_REDUCE_JOB_BACKGROUND if background else SUBMIT_REDUCE_JOB
     return Submission(packet, body_of(fields, max_packet), name, key, bool(background))
+
+
+class Pattern:
+    """What is the same in many offline jobs: all but their data and uniques, checked as in `submission`.
+
+    `check` is for each job ahead of the rest, which checks nothing.
+    """
+
+    __slots__ = ("_behind", "_function", "_max_packet", "_packet", "overhead")
+
+    def __init__(
+        self,
+        function: str | bytes,
+        priority: Priority,
+        run_at: datetime | float | None,
+        reducer: str | bytes | None,
+        max_packet: int,
+    ) -> None:
+        empty = submission(function, b"", None, priority, True, run_at, reducer, max_packet)
+        self._packet = empty.packet
+        self._function = empty.function
+        # The unique comes behind the function's name, and the data last, whatever the packet.
+        self._behind = empty.body[len(empty.function) + 1 :]
+        self._max_packet = max_packet
+        self.overhead = len(empty.body)
+        """Bytes of a body without data and unique."""
+
+    def check(self, data: bytes, unique: str | bytes | None) -> bytes:
+        """The unique as bytes, empty for none. Raises `TypeError` and `ValueError` as `submission` does."""
+        data_bytes(data, "the job's data")
+        key = b"" if unique is None else name_bytes(unique, "the unique", MAX_UNIQUE)
+        size = self.overhead + len(key) + len(data)
+        if size > self._max_packet:
+            raise ValueError(f"the packet would have {size} bytes, at most {self._max_packet} are allowed")
+        return key
+
+    def check_all(
+        self, datas: Sequence[bytes], uniques: Iterable[str | bytes | None] | None
+    ) -> list[bytes] | None:
+        """`check` for all jobs, and that there are as many uniques, which are returned, as data."""
+        if uniques is None:
+            # Most often all is well, which is found several times faster so.
+            largest = max(map(len, datas), default=0) if set(map(type, datas)) <= {bytes} else None
+            if largest is None or self.overhead + largest > self._max_packet:
+                for data in datas:
+                    self.check(data, None)
+            return None
+        # One more than needed, as they may be without end.
+        several = list(islice(uniques, len(datas) + 1))
+        if len(several) != len(datas):
+            raise ValueError("there must be as many uniques as payloads")
+        return [self.check(data, unique) for data, unique in zip(datas, several, strict=True)]
+
+    def one(self, data: bytes, unique: bytes) -> Submission:
+        """A single job."""
+        body = b"".join((self._function, b"\0", unique, self._behind, data))
+        return Submission(self._packet, body, self._function, unique, True)
+
+    def packets(self, datas: Sequence[bytes], uniques: Sequence[bytes] | None) -> bytes:
+        """The packets of many jobs, one behind the other."""
+        pieces: list[bytes] = []
+        before = self._function + b"\0"
+        if uniques is None:
+            # Payloads of one batch are mostly of few sizes, and all ahead of the data is made of the size.
+            heads: dict[int, bytes] = {}
+            for data in datas:
+                size = len(data)
+                head = heads.get(size)
+                if head is None:
+                    header = pack_header(REQUEST, self._packet, self.overhead + size)
+                    head = heads[size] = header + before + self._behind
+                pieces.append(head)
+                pieces.append(data)
+        else:
+            for data, unique in zip(datas, uniques, strict=True):
+                size = self.overhead + len(unique) + len(data)
+                pieces += (
+                    pack_header(REQUEST, self._packet, size),
+                    before,
+                    unique,
+                    self._behind,
+                    data,
+                )
+        return b"".join(pieces)
 
 
 def _epoch(when: datetime | float) -> int:
