@@ -33,6 +33,7 @@ from benchmarks.workloads import (
     LIBGEARMAN,
     MANY,
     ONE_AT_ONCE,
+    ONE_BY_ONE,
     OURS,
     PYGEARMAN,
     WORK,
@@ -73,6 +74,7 @@ def programs(load: Path, folder: Path) -> dict[str, dict[str, Program]]:
     found = {
         OURS: _in_python("txgearman", "on_twisted", EACH, MANY, WORK),
         ONE_AT_ONCE: {WORK: _in_python("txgearman", "on_twisted", "work-one")["work-one"]},
+        ONE_BY_ONE: {MANY: _in_python("txgearman", "on_twisted", "many-calls")["many-calls"]},
         BLOCKING: _in_python("txgearman", "on_blocking", EACH, MANY, WORK),
         LIBGEARMAN: _in_c(folder),
         GEAR: _in_python("gear", "on_gear", EACH, WORK),

@@ -130,10 +130,18 @@ class Roles(SynchronousTestCase):
 
     def test_very_many_jobs(self) -> None:
         self.gearman.server.broker.set_limits(b"reverse", (90, 90, 90))
-        main = example("very_many.py").main
-        payloads = (b"%d" % number for number in range(100))
-        failures = self.gearman.wait(main(self.gearman.clock, payloads, self.gearman.endpoint))
-        self.assertEqual([failure.value.code for failure in failures], ["QUEUE_ERROR"] * 10)
+        module = example("very_many.py")
+        payloads = [b"%d" % number for number in range(100)]
+        with printed() as lines:
+            self.gearman.wait(module.main(self.gearman.clock, iter(payloads), self.gearman.endpoint))
+        refusal = "QUEUE_ERROR: Job queue is full"
+        self.assertEqual(lines[0], f"10 of 100 jobs were not accepted: {refusal}")
+        self.assertEqual(lines[1:], [f"payload {place}: {refusal}" for place in range(90, 100)])
+        doing = module.one_by_one(self.gearman.clock, iter(payloads[:5]), self.gearman.endpoint)
+        self.assertEqual(
+            [failure.value.code for failure in self.gearman.wait(doing)],
+            ["QUEUE_ERROR"] * 5,
+        )
 
     def test_updates(self) -> None:
         self.work()

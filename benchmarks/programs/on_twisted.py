@@ -8,7 +8,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.task import react
 from twisted.python.failure import Failure
 
-from benchmarks.programs.clock import DATA, FUNCTION, Clock, arguments
+from benchmarks.programs.clock import BATCH, DATA, FUNCTION, Clock, arguments
 from txgearman import Client, Worker
 from txgearman.worker import Job
 
@@ -22,6 +22,12 @@ async def each(client: Client, clock: Clock) -> None:
 
 
 async def many(client: Client, clock: Clock) -> None:
+    batch = [DATA] * BATCH
+    for _ in range(0, clock.jobs, BATCH):
+        await client.submit_many(FUNCTION, batch)
+
+
+async def many_calls(client: Client, clock: Clock) -> None:
     failures: list[Failure] = []
     for _ in range(clock.jobs):
         await client.room()
@@ -31,11 +37,15 @@ async def many(client: Client, clock: Clock) -> None:
         failures[0].raiseException()
 
 
+SUBMITTING: Final = {"each": each, "many": many, "many-calls": many_calls}
+"""What the client does, by role."""
+
+
 async def submit(reactor: Any, port: int, role: str, clock: Clock) -> None:
     async with Client(reactor, f"tcp:127.0.0.1:{port}") as client:
         await client.submit(FUNCTION, DATA, background=True)
         clock.start()
-        await (each if role == "each" else many)(client, clock)
+        await SUBMITTING[role](client, clock)
         clock.stop()
 
 

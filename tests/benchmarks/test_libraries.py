@@ -20,6 +20,7 @@ from benchmarks.workloads import (
     LIBRARY_WORKLOADS,
     MANY,
     ONE_AT_ONCE,
+    ONE_BY_ONE,
     OURS,
     PYGEARMAN,
     WORK,
@@ -59,6 +60,7 @@ class Libraries(SynchronousTestCase):
         self.check(OURS, MANY, 1000)
         self.check(OURS, WORK, 20)
         self.check(ONE_AT_ONCE, WORK, 20)
+        self.check(ONE_BY_ONE, MANY, 1000)
 
     def test_blocking(self) -> None:
         self.check(BLOCKING, EACH, 20)
