@@ -21,10 +21,14 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.interop.programs import HOST, exchange, free_port
+from tests.server.kept import UNAVAILABLE, ListStore, Thread
 from tests.server.lines import Line, close, connect
 from tests.server.peers import SocketlikeTransport, req, res
 from tests.support import on_reactor
-from txgearman.server import GearmanService, Settings, make_service
+from txgearman.errors import StoreUnavailable
+from txgearman.server import GearmanService, Settings, make_service, service
+from txgearman.server.saving import NUMBERS_PER_START
+from txgearman.store.contract import Backlog
 
 PREFIX = "H:test"
 
@@ -330,6 +334,53 @@ async def serving(*listen: str, parent: MultiService | None = None) -> AsyncIter
         yield service
     finally:
         await defer.maybeDeferred(outermost.stopService)
+
+
+class StoreTest(SynchronousTestCase):
+    """The start and the end of a service with a store."""
+
+    def setUp(self) -> None:
+        self.reactor = MemoryReactorClock()
+        self.store, self.thread = ListStore(), Thread()
+        self.patch(service, "one_thread", lambda _reactor: (self.thread, lambda: None))
+        settings = Settings(listen=("tcp:4730:interface=127.0.0.1",), handle_prefix=PREFIX)
+        self.service = make_service(settings, reactor=self.reactor, store=self.store)
+
+    def test_it_ends_though_clients_and_workers_go_on(self) -> None:
+        self.service.startService()
+        client = SocketlikeTransport()
+        client.connect(self.service.factory.buildProtocol(None))
+        client.receive(req(18, b"f", b"", b""))
+        self.reactor.advance(0)
+        stopping = self.service.stopService()
+        turns = 0
+        while not client.disconnecting:
+            turns += 1
+            self.assertLess(turns, 10)
+            client.receive(req(18, b"f", b"", b""))
+            self.thread.run()
+            self.reactor.advance(0)
+        client.lose()
+        self.thread.run_all()
+        self.successResultOf(stopping)
+        heard = client.taken()
+        self.assertEqual(heard.count(res(8, PREFIX.encode() + b":%d" % (NUMBERS_PER_START + 1))), 1)
+        self.assertEqual(heard.count(b"SHUTTING_DOWN"), turns, "the later ones are refused")
+        self.assertEqual(len(self.store.jobs), 1)
+        self.assertFalse(self.store.is_open)
+
+    def test_a_store_that_fails_while_it_is_loaded_is_closed(self) -> None:
+        def fail() -> list[Backlog]:
+            raise UNAVAILABLE
+
+        backlogs = self.store.backlogs
+        self.store.backlogs = fail  # type: ignore[method-assign]
+        with capturedLogs():
+            self.assertRaises(StoreUnavailable, self.service.startService)
+        self.assertFalse(self.store.is_open)
+        self.store.backlogs = backlogs  # type: ignore[method-assign]
+        self.service.startService()
+        self.assertTrue(self.store.is_open)
 
 
 class RealTest(TestCase):

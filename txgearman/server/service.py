@@ -178,10 +178,13 @@ class GearmanService(MultiService):
             last_number = self.saver.open(f"{platform.node()}:{os.getpid()}", self.settings.store_lease)
             self.factory.keep(self.saver, last_number)
             loaded = self.saver.load(self.factory.broker)
-        except StoreError as error:
-            _log.critical("Cannot use the store: {error}", error=str(error))
+        except BaseException as error:
+            if isinstance(error, StoreError):
+                _log.critical("Cannot use the store: {error}", error=str(error))
             self.saver = None
             self._end_thread()
+            # It may be open already, and must not be kept from others.
+            store.close()
             raise
         _log.info("{count} jobs loaded from the store", count=loaded)
 
@@ -220,6 +223,8 @@ class GearmanService(MultiService):
             self._web.close()
         saver, self.saver = self.saver, None
         if saver is not None:
+            # Otherwise clients and workers that go on would always leave something to write.
+            self.factory.broker.drain()
             await saver.settle()
         self._say_what_is_left(saver is not None)
         await self.factory.stop()
