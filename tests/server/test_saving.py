@@ -13,7 +13,7 @@ from tests.server.kept import UNAVAILABLE, ListStore, Thread
 from tests.server.peers import PREFIX, SocketlikeTransport, error, req, res
 from txgearman.broker.job import Ending
 from txgearman.server import GearmanServerFactory, Settings
-from txgearman.server.protocol import MAX_LATER
+from txgearman.server.protocol import MAX_LATER, MAX_LATER_BYTES
 from txgearman.server.saving import MAX_BYTES, MAX_JOBS, NUMBERS_PER_START, REMOVAL_PATIENCE, Saver
 from txgearman.store.contract import SavedJob
 
@@ -203,6 +203,25 @@ class AnswerTests(SavingTestCase):
         self.assertTrue(client.reading)
         self.assertEqual(len(self.store.jobs), MAX_LATER + 500)
         self.assertEqual(heard, b"".join(res(8, handle(n + 1)) for n in range(MAX_LATER + 500)))
+
+    def test_what_waits_behind_an_answer_has_a_limit_too(self) -> None:
+        client = self.connect()
+        for request, answer, few in (
+            (req(16, bytes(MAX_LATER_BYTES // 10)), res(17, bytes(MAX_LATER_BYTES // 10)), 10),
+            (req(16, b""), res(17, b""), MAX_LATER),
+        ):
+            client.receive(submit(), *[request] * few, *[request] * few)
+            self.assertFalse(client.reading)
+            (connection,) = self.factory.connections.values()
+            self.assertLessEqual(len(connection._later), MAX_LATER + 1)
+            self.assertLess(connection._later_size, 1.2 * MAX_LATER_BYTES)
+            self.commit()
+            heard = b""
+            while some := self.heard(client):
+                heard += some
+            self.assertTrue(heard.endswith(answer * 2 * few))
+            self.assertTrue(client.reading)
+            self.assertEqual(connection._later_size, 0)
 
     def test_transactions_have_a_limit_in_jobs_and_bytes(self) -> None:
         self.store.largest_data = MAX_BYTES

@@ -62,6 +62,9 @@ MAX_LATER: Final = 4096
 """Answers that may wait for the store, with those behind them, before a connection is read no more; it is
 again at half of that. Enough for one connection to fill a transaction."""
 
+MAX_LATER_BYTES: Final = 1024 * 1024
+"""Bytes that may wait behind such answers, with the same consequence."""
+
 LINES_AT_ONCE: Final = 500
 """Lines of a list that are made and sent in one turn of the reactor: about a millisecond's work."""
 
@@ -147,6 +150,7 @@ class GearmanServerProtocol(Protocol):
         self._flush_due = False
         # Answers that are not known yet, and all that is to reach the peer behind them.
         self._later: deque[_Later | bytes] = deque()
+        self._later_size = 0
         # Any of these means that nothing more is to be handled; `_halted` says so in one look.
         self._paused = False
         self._waiting = False
@@ -371,6 +375,8 @@ class GearmanServerProtocol(Protocol):
         if self._later:
             if self._listing is None or self._may_wait(len(data)):
                 self._later.append(data)
+                self._later_size += len(data)
+                self._limit_later()
             return
         if not self._handling and not self._flush_due:
             self._flush_due = True
@@ -439,6 +445,8 @@ class GearmanServerProtocol(Protocol):
             if answer is None:
                 break
             later.popleft()
+            if answer is first:
+                self._later_size -= len(answer)
             self._out.append(answer)
             if len(answer) >= LARGE_ANSWER:
                 self._out_large = True
@@ -448,7 +456,12 @@ class GearmanServerProtocol(Protocol):
         if self._closing:
             if not later and not self._lost:
                 self._close()
-        elif self._waiting and self._listing is None and len(later) <= MAX_LATER // 2:
+        elif (
+            self._waiting
+            and self._listing is None
+            and len(later) <= MAX_LATER // 2
+            and self._later_size <= MAX_LATER_BYTES // 2
+        ):
             self._waiting = False
             # Not from here: the broker is in the middle of something.
             self.factory.reactor.callLater(0, self._go_on)
@@ -548,16 +561,24 @@ class GearmanServerProtocol(Protocol):
     def created(self, handle: bytes) -> None:
         # As send(), written out: a submit is always being handled, and its answer is small. This is
         # once per submit; the call saved bought a twentieth of the submits per second.
-        out: Any = self._later or self._out
-        out.append(pack_header(RESPONSE, JOB_CREATED, len(handle)) + handle)
+        answer = pack_header(RESPONSE, JOB_CREATED, len(handle)) + handle
+        if self._later:
+            self.send(answer)
+        else:
+            self._out.append(answer)
 
     def saving(self) -> _Later:
         later = _Later()
         self._later.append(later)
-        if len(self._later) > MAX_LATER and not self._waiting:
+        self._limit_later()
+        return later
+
+    def _limit_later(self) -> None:
+        """Read the connection no more if much waits for answers that are not known yet."""
+        too_much = len(self._later) > MAX_LATER or self._later_size > MAX_LATER_BYTES
+        if too_much and not (self._waiting or self._closing):
             self._waiting = self._halted = True
             self.transport.pauseProducing()
-        return later
 
     def saved(self, place: _Later, handle: bytes) -> None:
         place.answer = pack_header(RESPONSE, JOB_CREATED, len(handle)) + handle

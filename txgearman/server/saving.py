@@ -86,8 +86,8 @@ class Saver:
         self._in_thread = in_thread
         self._broker: Broker | None = None
         self._saves: list[Job] = []
-        self._removals: list[int] = []
-        self._being_removed: list[int] = []
+        self._removals: set[int] = set()
+        self._being_removed: set[int] = set()
         self._being_saved = 0
         self._attempts: dict[int, int] = {}
         self._writing: Deferred[None] | None = None
@@ -196,7 +196,7 @@ class Saver:
         self._write_in(0)
 
     def remove(self, number: int) -> None:
-        self._removals.append(number)
+        self._removals.add(number)
         if self._next_write is None:
             self._write_in(REMOVAL_PATIENCE)
 
@@ -325,7 +325,7 @@ class Saver:
             # Their new owner, which cannot know that they are done, gives them to its own workers.
             _log.warn("{count} jobs were done here and are run again elsewhere", count=len(self._removals))
             self.done_twice += len(self._removals)
-        self._removals, self._attempts = [], {}
+        self._removals, self._attempts = set(), {}
         self._joining = False
         self._outage = None
         self._retry_delay = FIRST_RETRY
@@ -352,10 +352,8 @@ class Saver:
             size = sum(len(job.data) for job in jobs) // len(jobs)
             self._fetch_limit = max(1, min(MAX_JOBS, MAX_BYTES // (size + 1)))
         self._note_success()
-        done = self._ended()
-        self._broker.fetched(
-            function, priority, [job for job in jobs if job.number not in done], len(jobs) < limit
-        )
+        there = [job for job in jobs if not self._has_ended(job.number)]
+        self._broker.fetched(function, priority, there, len(jobs) < limit)
 
     def _not_fetched(self, failure: Failure, function: bytes, priority: int) -> None:
         assert self._broker is not None
@@ -364,7 +362,7 @@ class Saver:
 
     def _find(self, tell: Tell, ask: Callable[..., SavedJob | None], *arguments: Any) -> None:
         def found(job: SavedJob | None) -> None:
-            tell(None if job is None or job.number in self._ended() else job)
+            tell(None if job is None or self._has_ended(job.number) else job)
             self._note_success()
 
         def not_found(failure: Failure) -> None:
@@ -373,9 +371,9 @@ class Saver:
 
         self._in_thread(ask, *arguments).addCallbacks(found, not_found).addErrback(_log_defect)
 
-    def _ended(self) -> set[int]:
-        """The jobs that have ended and may still be in the store."""
-        return {*self._removals, *self._being_removed}
+    def _has_ended(self, number: int) -> bool:
+        """Whether the job has ended, though it may still be in the store."""
+        return number in self._removals or number in self._being_removed
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -407,9 +405,9 @@ class Saver:
         self._being_saved = len(jobs)
         # One that has ended is not written: a later one in the same transaction may have its unique.
         saves = [_as_saved(job) for job in jobs if job.state is not _GONE]
-        changes = Changes(saves, self._removals, self._attempts)
+        changes = Changes(saves, list(self._removals), self._attempts)
         self._being_removed = self._removals
-        self._removals, self._attempts = [], {}
+        self._removals, self._attempts = set(), {}
         self._writing = self._in_thread(self._store.write, changes)
         self._writing.addCallbacks(
             self._written, self._failed, callbackArgs=(jobs, changes), errbackArgs=(jobs, changes)
@@ -430,7 +428,7 @@ class Saver:
 
     def _written(self, twins: dict[int, bytes], jobs: list[Job], changes: Changes) -> None:
         assert self._broker is not None
-        self._being_removed = []
+        self._being_removed = set()
         self._being_saved = 0
         self.times.add(self._clock() - self._began)
         if self._outage is not None:
@@ -455,11 +453,11 @@ class Saver:
         assert self._broker is not None
         self._note_outage(failure)
         self.failures += 1
-        self._being_removed = []
+        self._being_removed = set()
         self._being_saved = 0
         # Whether the transaction took place may be unknown: what was refused must not come back.
         refused = [] if isinstance(failure.value, LeaseLost) else [job.number for job in changes.saves]
-        self._removals = [*changes.removals, *refused, *self._removals]
+        self._removals.update(changes.removals, refused)
         self._attempts = {**changes.attempts, **self._attempts}
         for job in jobs:
             self._broker.not_saved(job, NotSaved())
