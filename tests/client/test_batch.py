@@ -389,6 +389,31 @@ class SeveralServersTests(SeveralServersTestCase):
         self.assertEqual((at_first, given.count(b"")), ([b"H:0:0", b"H:0:1"], 0))
         self.assertEqual(self.client._backlog.size, 0)
 
+    def test_one_server_after_the_other_is_lost(self) -> None:
+        self.connect()
+        payloads = [b"%d" % number for number in range(9)]
+        for uniques in (None, [None] * 9):
+            for endpoint in self.endpoints:
+                endpoint.refusal = None
+            self.clock.advance(PAUSE)
+            self.heard()
+            batch = self.client.submit_many("f", payloads, uniques=uniques)
+            for place in (0, 1):
+                # Two of its three or more jobs are answered.
+                self.endpoints[place].server.send(packet(JOB_CREATED, b"H:%d" % place) + FULL)
+                self.endpoints[place].refusal = Refused()
+                self.endpoints[place].server.lose()
+            last = self.heard()[2]
+            self.assertEqual(len(last), 9 - 2 * 2)
+            self.assertNoResult(batch)
+            self.answer(2, len(last))
+            error = self.failureResultOf(batch, NotAllAccepted).value
+            self.assertEqual({type(refusal) for refusal in error.errors.values()}, {ServerError})
+            self.assertEqual([handle == b"" for handle in error.handles].count(True), 2)
+            self.assertEqual(len(set(error.handles)), 8)
+            self.assertEqual(sorted(error.errors), [place for place in range(9) if not error.handles[place]])
+            self.assertEqual(self.client._backlog.size, 0)
+
     def test_where_all_are_lost_each_job_is(self) -> None:
         self.connect()
         batch = self.client.submit_many("f", [b"x"] * 6)

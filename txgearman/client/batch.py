@@ -1,12 +1,13 @@
 """Submitting very many offline jobs by one call: taking them bit by bit, and telling what became of each.
 
-Speed is what this is for. Jobs go to a server in chunks, each with one Deferred. What a chunk cannot do
-goes by the way of single submissions: jobs whose server has to be waited for, and those that were lost.
+Speed is what this is for: jobs go to a server in chunks, each with one Deferred. Only those with uniques
+whose server was lost, or has to be waited for, go one by one. Which server that is `dispatch` decides.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from typing import Any, Final, NoReturn
 
 from twisted.internet.defer import Deferred
@@ -17,11 +18,9 @@ from twisted.python.failure import Failure
 from txgearman.client.backlog import REQUEST_OVERHEAD, Backlog
 from txgearman.client.dispatch import Dispatch, Server
 from txgearman.client.hashing import key_of
-from txgearman.client.job import Job
 from txgearman.client.protocol import Chunk, ClientProtocol
-from txgearman.client.submission import Pattern, Submission
+from txgearman.client.submission import Pattern
 from txgearman.errors import ConnectionLost, NotAllAccepted, NotConnected, TimedOut
-from txgearman.wire.limits import HEADER_SIZE
 
 CHUNK_BYTES: Final = 512 * 1024
 """Bytes of jobs that are sent in one turn of the reactor, as the backlog counts them: some 500 small jobs,
@@ -31,21 +30,20 @@ _END: Final = object()
 
 
 class _Part:
-    """Jobs that wait for their answers: their places in the batch, and the Deferred of what was asked.
+    """Jobs that go to one server: their places in the batch, and their payloads and uniques.
 
-    `chunk` is None for a job that was sent by itself.
+    What was answered of them is in the `chunk` in which they were last sent, until it is settled. `waiting`
+    is the Deferred of what was asked.
     """
 
-    __slots__ = ("chunk", "places", "waiting")
+    __slots__ = ("chunk", "datas", "places", "uniques", "waiting")
 
-    def __init__(self, places: Sequence[int], chunk: Chunk | None) -> None:
+    def __init__(self, places: Sequence[int], datas: list[bytes], uniques: list[bytes] | None) -> None:
         self.places = places
-        self.chunk = chunk
-        self.waiting: Deferred[Any]
-
-    @property
-    def unanswered(self) -> Sequence[int]:
-        return self.places if self.chunk is None else self.places[len(self.chunk.handles) :]
+        self.datas = datas
+        self.uniques = uniques
+        self.chunk: Chunk | None = None
+        self.waiting: Deferred[None]
 
 
 class Batch:
@@ -110,9 +108,8 @@ class Batch:
         error = TimedOut(f"no answer from the server within {seconds} seconds")
         self._errors |= dict.fromkeys(self._unsent, error)
         for part in self._parts:
-            if part.chunk is not None:
-                self._accept(part, part.chunk)
-            self._errors |= dict.fromkeys(part.unanswered, error)
+            self._settle(part)
+            self._errors |= dict.fromkeys(part.places, error)
         raise self._failed(error)
 
     # -- taking and sending ---------------------------------------------------------------------
@@ -125,7 +122,9 @@ class Batch:
         if self._keep:
             self._handles += [b""] * (self._taken - first)
         places = range(first, first + len(datas))
-        connecting = self._dispatch.up() if datas else None
+        if not datas:
+            return False
+        connecting = self._dispatch.up()
         if connecting is not None:
             self._unsent = places
             try:
@@ -177,114 +176,115 @@ class Batch:
         """Send jobs to the servers in turn."""
         shares = self._dispatch.spread(len(datas))
         for server, share in shares.items():
-            self._send_chunk(server, places[share], datas[share], uniques and uniques[share])
+            self._send(_Part(places[share], datas[share], uniques and uniques[share]), server)
         if not shares:
             # The connection was lost as soon as it was made.
-            for index, data in enumerate(datas):
-                self._send_one(places[index], self._pattern.one(data, uniques[index] if uniques else b""))
+            self._search(_Part(places, datas, uniques), None)
 
     def _place(self, places: Sequence[int], datas: list[bytes], uniques: list[bytes]) -> None:
         """Send jobs with uniques, each to its server."""
         shares: dict[Server, list[int]] = {}
         for index, (data, unique) in enumerate(zip(datas, uniques, strict=True)):
-            new = self._pattern.one(data, unique)
-            server = self._dispatch.ready(key_of(new))
+            key = key_of(self._pattern.one(data, unique))
+            server = self._dispatch.ready(key)
             if server is None:
-                self._send_one(places[index], new)
+                self._search(_Part((places[index],), [data], [unique]), key)
             else:
                 shares.setdefault(server, []).append(index)
         for server, indices in shares.items():
-            self._send_chunk(
-                server,
+            part = _Part(
                 [places[index] for index in indices],
                 [datas[index] for index in indices],
                 [uniques[index] for index in indices],
             )
+            self._send(part, server)
 
-    def _send_chunk(
-        self, server: Server, places: Sequence[int], datas: list[bytes], uniques: list[bytes] | None
-    ) -> None:
+    def _send(self, part: _Part, server: Server) -> None:
+        """Send jobs to a server that is up."""
         assert server.protocol is not None
-        count = len(datas)
-        packets = self._pattern.packets(datas, uniques)
-        # Each counts as if it were submitted by itself; the backlog adds the overhead of one request.
-        chunk = Chunk(count, len(packets) - count * HEADER_SIZE + (count - 1) * REQUEST_OVERHEAD)
-        part = _Part(places, chunk)
         self._parts.add(part)
-        part.waiting = server.protocol.submit_chunk(packets, chunk)
-        part.waiting.addCallbacks(
-            self._chunk_answered, self._chunk_lost, (part, chunk), {}, (part, chunk, server, datas, uniques)
-        )
+        part.waiting = self._ask(part, server.protocol)
+        part.waiting.addCallbacks(self._answered, self._lost, (part,), {}, (part, server))
 
-    def _send_one(
-        self, place: int, new: Submission, lost: Server | None = None, why: ConnectionLost | None = None
+    def _search(
+        self, part: _Part, key: bytes | None, lost: Server | None = None, why: ConnectionLost | None = None
     ) -> None:
-        """Send a job by itself: where a server has to be waited for, or after one has `lost` it."""
-
-        def ask(protocol: ClientProtocol) -> Deferred[Job]:
-            return protocol.submit(new)
-
-        part = _Part((place,), None)
+        """Send jobs by this key to a server that has to be waited for, or behind one that has `lost` them."""
         self._parts.add(part)
-        key, size = key_of(new), len(new.body)
+        ask, size = partial(self._ask, part), self._size(part)
         if lost is None or why is None:
             part.waiting = self._dispatch.send(ask, key, size)
         else:
             part.waiting = self._dispatch.send_elsewhere(ask, key, size, lost, why)
-        part.waiting.addCallbacks(self._one_accepted, self._one_failed, (part,), {}, (part,))
+        part.waiting.addCallbacks(self._answered, self._failed_for_good, (part,), {}, (part,))
+
+    def _ask(self, part: _Part, protocol: ClientProtocol) -> Deferred[None]:
+        """Send what is not answered of these jobs."""
+        self._settle(part)
+        part.chunk = Chunk(len(part.datas), self._size(part))
+        return protocol.submit_chunk(self._pattern.packets(part.datas, part.uniques), part.chunk)
+
+    def _size(self, part: _Part) -> int:
+        """What the backlog is told of these jobs, so that each counts as if it were submitted by itself."""
+        size = sum(map(len, part.datas)) + len(part.datas) * (self._pattern.overhead + REQUEST_OVERHEAD)
+        if part.uniques is not None:
+            size += sum(map(len, part.uniques))
+        # It adds that of one request.
+        return size - REQUEST_OVERHEAD
 
     # -- answers --------------------------------------------------------------------------------
 
-    def _chunk_answered(self, _answer: None, part: _Part, chunk: Chunk) -> None:
-        self._accept(part, chunk)
+    def _answered(self, _answer: None, part: _Part) -> None:
+        self._settle(part)
         self._end(part)
 
-    def _chunk_lost(
-        self,
-        failure: Failure,
-        part: _Part,
-        chunk: Chunk,
-        server: Server,
-        datas: list[bytes],
-        uniques: list[bytes] | None,
-    ) -> None:
-        if self._over:
-            return
-        self._accept(part, chunk)
+    def _lost(self, failure: Failure, part: _Part, server: Server) -> None:
+        """The connection to the server was lost ahead of the last answer: try the others."""
         error = failure.value
-        assert isinstance(error, ConnectionLost)
-        if self._dispatch.closed or self._dispatch.alone:
-            self._errors |= dict.fromkeys(part.unanswered, error)
-        else:
-            for index in range(len(chunk.handles), chunk.count):
-                new = self._pattern.one(datas[index], b"" if uniques is None else uniques[index])
-                # An exception for each: one that is raised hundreds of times would grow by each.
-                self._send_one(part.places[index], new, server, ConnectionLost(str(error)))
+        if (
+            self._over
+            or not isinstance(error, ConnectionLost)
+            or self._dispatch.closed
+            or self._dispatch.alone
+        ):
+            self._failed_for_good(failure, part)
+            return
+        self._settle(part)
+        if part.uniques is None:
+            self._search(part, None, server, error)
+            return
+        for place, data, unique in zip(part.places, part.datas, part.uniques, strict=True):
+            key = key_of(self._pattern.one(data, unique))
+            # An exception for each: one that is raised hundreds of times would grow by each.
+            why = ConnectionLost(str(error))
+            self._search(_Part((place,), [data], [unique]), key, server, why)
         self._end(part)
 
-    def _one_accepted(self, job: Job, part: _Part) -> None:
-        if self._keep:
-            self._handles[part.places[0]] = job.handle
-        self._end(part)
-
-    def _one_failed(self, failure: Failure, part: _Part) -> None:
+    def _failed_for_good(self, failure: Failure, part: _Part) -> None:
         if not self._over:
             assert isinstance(failure.value, Exception)
-            self._errors[part.places[0]] = failure.value
+            self._settle(part)
+            self._errors |= dict.fromkeys(part.places, failure.value)
             self._end(part)
 
-    def _accept(self, part: _Part, chunk: Chunk) -> None:
-        """Take over what the server has said of a chunk so far."""
-        if chunk.errors:
-            self._errors |= {part.places[place]: error for place, error in chunk.errors.items()}
-        if not self._keep:
+    def _settle(self, part: _Part) -> None:
+        """Take over what the server has said so far, and leave in the part what has no answer."""
+        chunk, part.chunk = part.chunk, None
+        if chunk is None or not chunk.handles:
             return
-        places = part.places[: len(chunk.handles)]
-        if isinstance(places, range):
-            self._handles[places.start : places.stop : places.step] = chunk.handles
-        else:
-            for place, handle in zip(places, chunk.handles, strict=True):
-                self._handles[place] = handle
+        count = len(chunk.handles)
+        places = part.places[:count]
+        if chunk.errors:
+            self._errors |= {places[place]: error for place, error in chunk.errors.items()}
+        if self._keep:
+            if isinstance(places, range):
+                self._handles[places.start : places.stop : places.step] = chunk.handles
+            else:
+                for place, handle in zip(places, chunk.handles, strict=True):
+                    self._handles[place] = handle
+        part.places = part.places[count:]
+        part.datas = part.datas[count:]
+        part.uniques = part.uniques and part.uniques[count:]
 
     def _end(self, part: _Part) -> None:
         self._parts.discard(part)
