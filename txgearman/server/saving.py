@@ -439,12 +439,17 @@ class Saver:
         self.commits += 1
         self.saved += len(changes.saves) - len(twins)
         if twins:
+            again = []
             for job in jobs:
                 twin = twins.get(number_of(job.handle))
                 if twin is None:
                     self._broker.saved(job)
+                elif number_of(twin) in self._removals:
+                    # It has ended meanwhile, and whoever came since then wants another one.
+                    again.append(job)
                 else:
                     self._broker.kept_before(job, twin)
+            self._saves[:0] = again
         else:
             for job in jobs:
                 self._broker.saved(job)
