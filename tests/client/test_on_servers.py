@@ -83,6 +83,31 @@ class ClientExpectations(Expectations):
                 self.assertEqual(await self.result(client, data), data)
 
     @on_reactor
+    async def test_very_many_offline_jobs_by_one_call(self) -> None:
+        count = 3000
+        got: list[bytes] = []
+        all_came: Deferred[None] = Deferred()
+
+        def function(job: WorkersJob) -> bytes:
+            got.append(job.data)
+            if len(got) == 2 * count:
+                all_came.callback(None)
+            return b""
+
+        payloads = [b"%d\0" % number + EVERY_BYTE for number in range(count)]
+        uniques = [f"many{number}" for number in range(count)]
+        async with self.serve() as server, self.client_of(server) as client:
+            plain = await client.submit_many(self.f, iter(payloads), timeout=RUN_LIMIT)
+            keyed = await client.submit_many(self.f, payloads, uniques=uniques, timeout=RUN_LIMIT)
+            self.assertEqual(len({*plain, *keyed}), 2 * count)
+            self.assertTrue((await client.status(plain[-1])).known)
+            again = await client.submit_many(self.f, payloads, uniques=uniques, timeout=RUN_LIMIT)
+            self.assertEqual(again, keyed)
+            async with self.worker_of(server, function):
+                await all_came.addTimeout(RUN_LIMIT, client._clock)
+        self.assertEqual(sorted(got), sorted(payloads * 2))
+
+    @on_reactor
     async def test_what_the_worker_is_told(self) -> None:
         def told(job: WorkersJob) -> bytes:
             return repr((job.function, job.unique, job.reducer, job.data)).encode()

@@ -193,9 +193,9 @@ class Client:
         """Submit very many offline jobs of one function: several times faster than `submit` for each.
 
         Returns a Deferred that fires once servers have accepted all of them, with their handles in the order
-        of the `payloads`; without `keep_handles` with an empty list, to save their memory. The protocol is
-        the same, and so are the other arguments, for each job; `uniques` has one for each payload, or None
-        for a job without.
+        of the `payloads`; without `keep_handles` with an empty list, to save their memory. `uniques` has one
+        for each payload, or None for a job without. `priority`, `run_at` and `reducer` are as for `submit`,
+        the same for all. There is no way to retry: what failed is told, to be submitted again.
 
         `payloads` may be an iterator over more than fits into memory: it is read no faster than there is
         `room`, a few hundred at a time, between which the reactor does its other work. A list or tuple is
