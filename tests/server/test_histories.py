@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from random import Random
 
-from tests.server.kept import UNAVAILABLE, ListStore
+from tests.server.kept import UNAVAILABLE, ListStore, SharedStore
 from tests.server.peers import req, res
 from tests.server.test_saving import SavingTestCase, submit
+from txgearman.errors import LeaseLost
 
 SEEDS = 60
 STEPS = 300
@@ -16,10 +17,13 @@ UNIQUES = (b"", b"u", b"v", b"w")
 class HistoryTests(SavingTestCase):
     """What was acknowledged is done behind its submit, or was cancelled behind it, whatever happens."""
 
+    def make_store(self) -> ListStore:
+        return ListStore()
+
     def test_histories(self) -> None:
         for seed in range(SEEDS):
             with self.subTest(seed=seed):
-                self.store = ListStore()
+                self.store = self.make_store()
                 self.begin(Random(seed))
                 self.play()
 
@@ -65,7 +69,7 @@ class HistoryTests(SavingTestCase):
         self.assertEqual(late, set(), "what was acknowledged is done")
         self.assertEqual(self.online - self.told, set(), "who waits is told")
         self.assertEqual((self.factory.broker.total, self.store.jobs), (0, {}))
-        self.assertFalse(self.factory.broker.far)
+        self.assertEqual(self.factory.broker.far, self.store.shared)
 
     def submit(self) -> None:
         for _ in range(self.random.randrange(1, 5)):
@@ -126,7 +130,10 @@ class HistoryTests(SavingTestCase):
     def ended_by_cancel(self, name: bytes) -> None:
         """Wait for the answer, as an operator does, and note a cancelled job as ended."""
         while not (heard := self.heard(self.admin)):
-            self.thread.run()
+            if self.thread.calls:
+                self.thread.run()
+            else:
+                self.turn(1)
         if heard.startswith(b"OK"):
             self.ended[name] = self.step
         self.hear()
@@ -155,3 +162,13 @@ class HistoryTests(SavingTestCase):
         self.online.clear()
         self.began = self.wall_clock()
         self.begin_server()
+
+
+class SharedHistoryTests(HistoryTests):
+    """The same on a store that others share, which take this server's lease from it at times."""
+
+    def make_store(self) -> ListStore:
+        return SharedStore()
+
+    def break_store(self) -> None:
+        self.store.failing = self.random.choice([UNAVAILABLE, LeaseLost("the lease has ended"), None, None])
