@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.server.kept import UNAVAILABLE, ListStore, Thread
 from tests.server.peers import PREFIX, SocketlikeTransport, error, req, res
 from txgearman.broker.job import Ending
+from txgearman.errors import LookupFailed
 from txgearman.server import GearmanServerFactory, Settings
 from txgearman.server.protocol import MAX_LATER, MAX_LATER_BYTES
 from txgearman.server.saving import MAX_BYTES, MAX_JOBS, NUMBERS_PER_START, REMOVAL_PATIENCE, Saver
@@ -428,6 +429,15 @@ class OutageTests(SavingTestCase):
             self.heard(self.client),
             error(b"ARGUMENT_TOO_LARGE", b"The store takes at most 1000 bytes of data") + res(8, handle(2)),
         )
+
+    def test_a_lookup_that_meets_a_defect_is_no_outage(self) -> None:
+        self.store.failing = RuntimeError("surprise")
+        found: list[object] = []
+        self.saver.find(1, found.append)
+        self.thread.run()
+        self.assertIsInstance(found[0], LookupFailed)
+        self.assertIsNone(self.saver.outage)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
     def test_a_defect_of_the_store_is_logged_and_costs_no_job(self) -> None:
         self.store.failing = RuntimeError("surprise")

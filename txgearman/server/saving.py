@@ -367,7 +367,11 @@ class Saver:
 
         def not_found(failure: Failure) -> None:
             tell(LookupFailed())
-            self._stumble(failure)
+            if isinstance(failure.value, StoreError):
+                self._stumble(failure)
+            else:
+                # A defect in one lookup is no reason to refuse everybody's jobs.
+                _log.failure("The store failed", failure)
 
         self._in_thread(ask, *arguments).addCallbacks(found, not_found).addErrback(_log_defect)
 
