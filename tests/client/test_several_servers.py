@@ -281,6 +281,15 @@ class LostSubmissionsTests(SeveralServersTestCase):
         self.failureResultOf(submitted, ServerError)
         self.assertEqual(self.where(), [])
 
+    def test_a_server_that_ends_is_passed_over(self) -> None:
+        self.connect()
+        submitted = self.client.submit("f", b"", unique="k")
+        for place in self.order(b"f", b"k"):
+            self.assertNoResult(submitted)
+            self.assertEqual(self.where(), [place])
+            self.endpoints[place].server.say(ERROR, b"SHUTTING_DOWN", b"The server is shutting down")
+        self.assertEqual(self.failureResultOf(submitted, ServerError).value.code, "SHUTTING_DOWN")
+
     def test_the_time_limit_holds_for_all_attempts_together(self) -> None:
         self.connect()
         submitted = self.client.submit("f", b"", unique="k", timeout=5)

@@ -6,7 +6,7 @@ Knows the links to the servers. What is asked is the business of whoever asks.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeGuard, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.defer import TimeoutError as DeferredTimeout
@@ -17,7 +17,7 @@ from txgearman.client.backlog import Backlog
 from txgearman.client.hashing import score
 from txgearman.client.link import Link
 from txgearman.client.protocol import ClientProtocol
-from txgearman.errors import ConnectionLost, NotConnected
+from txgearman.errors import ClientError, ConnectionLost, NotConnected, ServerError
 
 _T = TypeVar("_T")
 
@@ -81,8 +81,9 @@ class Dispatch:
     def send(self, ask: Ask[_T], key: bytes | None, size: int) -> Deferred[_T]:
         """What `ask`, a request of `size` bytes, returns for the connection to the right server.
 
-        If that connection is lost before the answer, or cannot be made, the next server is asked, until
-        each was asked once. Fails with `NotConnected` if nothing was sent to any.
+        If that connection is lost before the answer, or cannot be made, or if the server says that it is
+        about to end, the next server is asked, until each was asked once. Fails with `NotConnected` if
+        nothing was sent to any.
         """
         if self.alone:
             protocol = self.servers[0].protocol
@@ -95,7 +96,7 @@ class Dispatch:
         return ask(server.protocol).addErrback(self._elsewhere, ask, key, size, server)
 
     def send_elsewhere(
-        self, ask: Ask[_T], key: bytes | None, size: int, lost: Server, error: ConnectionLost
+        self, ask: Ask[_T], key: bytes | None, size: int, lost: Server, error: ClientError
     ) -> Deferred[_T]:
         """As `send` goes on when the server `lost` has lost the request with this `error`."""
         return Deferred.fromCoroutine(self._send(ask, key, size, {lost}, error))
@@ -168,14 +169,14 @@ class Dispatch:
                 server.connect().addErrback(lambda _failure: None)
 
     def _elsewhere(self, failure: Failure, ask: Ask[_T], key: bytes | None, size: int, lost: Server) -> Any:
-        """A request was lost with its connection: ask the others."""
+        """A request was lost with its connection, or came to a server that ends: ask the others."""
         error = failure.value
-        if self.closed or not isinstance(error, ConnectionLost):
+        if self.closed or not _is_for_another(error):
             return failure
         return self.send_elsewhere(ask, key, size, lost, error)
 
     async def _send(
-        self, ask: Ask[_T], key: bytes | None, size: int, tried: set[Server], error: ConnectionLost | None
+        self, ask: Ask[_T], key: bytes | None, size: int, tried: set[Server], error: ClientError | None
     ) -> _T:
         self._begin()
         while len(tried) < len(self.servers):
@@ -192,8 +193,8 @@ class Dispatch:
                 continue
             try:
                 return await ask(server.protocol)
-            except ConnectionLost as lost:
-                if self.closed:
+            except (ConnectionLost, ServerError) as lost:
+                if self.closed or not _is_for_another(lost):
                     raise
                 error = lost
                 tried.add(server)
@@ -244,3 +245,11 @@ def _passed_over(failure: Failure, server: Server) -> Failure:
         return failure
     server.down = True
     raise NotConnected(f"no connection to {server.name} within {CONNECT_PATIENCE:g} seconds")
+
+
+def _is_for_another(error: object) -> TypeGuard[ConnectionLost | ServerError]:
+    """Whether another server may take what this error is about: the connection was lost, or the server said
+    that it takes no job any more, as it is about to end."""
+    return isinstance(error, ConnectionLost) or (
+        isinstance(error, ServerError) and error.code == "SHUTTING_DOWN"
+    )
