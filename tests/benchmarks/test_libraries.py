@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import tempfile
 import unittest
 from pathlib import Path
-from typing import ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -28,21 +29,22 @@ from benchmarks.workloads import (
 from tests.support import needs_program
 
 
+@functools.cache
+def _built() -> tuple[Path, Path, dict[str, dict[str, Program]]]:
+    """A folder with the programs, built once for all tests; trial does not know setUpClass."""
+    folder = tempfile.TemporaryDirectory(prefix="txgearman-bench-")
+    atexit.register(folder.cleanup)
+    place = Path(folder.name)
+    load = servers.compile_c("load.c", place)
+    return place, load, libraries.programs(load, place)
+
+
 @needs_program("gearmand", "cc")
 class Libraries(SynchronousTestCase):
     """`libraries.run` itself checks that each job was done once."""
 
-    folder: ClassVar[Path]
-    load: ClassVar[Path]
-    found: ClassVar[dict[str, dict[str, Program]]]
-
-    @classmethod
-    def setUpClass(cls) -> None:
-        folder = tempfile.TemporaryDirectory(prefix="txgearman-bench-")
-        cls.addClassCleanup(folder.cleanup)
-        cls.folder = Path(folder.name)
-        cls.load = servers.compile_c("load.c", cls.folder)
-        cls.found = libraries.programs(cls.load, cls.folder)
+    def setUp(self) -> None:
+        self.folder, self.load, self.found = _built()
 
     def check(self, library: str, role: str, jobs: int) -> None:
         if role not in self.found.get(library, {}):

@@ -8,7 +8,6 @@ import tempfile
 import unittest
 from contextlib import ExitStack
 from pathlib import Path
-from typing import ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -24,17 +23,12 @@ JOBS = 20
 class StoresTest(SynchronousTestCase):
     """Jobs with a unique each, as the workloads have them."""
 
-    folder: ClassVar[Path]
-    load: ClassVar[Path]
-    stores: ClassVar[Stores]
-
-    @classmethod
-    def setUpClass(cls) -> None:
+    def setUp(self) -> None:
         stack = ExitStack()
-        cls.addClassCleanup(stack.close)
-        cls.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="txgearman-bench-")))
-        cls.load = servers.compile_c("load.c", cls.folder)
-        cls.stores = Stores(cls.folder, stack)
+        self.addCleanup(stack.close)
+        self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="txgearman-bench-")))
+        self.load = servers.compile_c("load.c", self.folder)
+        self.stores = Stores(self.folder, stack)
 
     def submitted(self, kind: servers.Kind | None, store: str) -> str:
         """Where a server has kept `JOBS` jobs, as its last option says."""

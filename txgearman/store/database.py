@@ -9,6 +9,8 @@ the interpreter's lock for every row and waits up to 5 ms to have it back.
 from __future__ import annotations
 
 import contextlib
+import random
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Final, TypeVar
@@ -21,8 +23,12 @@ from txgearman.store.contract import Backlog, Changes, SavedJob
 from txgearman.store.tables import JOB, SAVED
 from txgearman.store.uniques import unique_key
 
-ATTEMPTS: Final = 5
+ATTEMPTS: Final = 10
 """How often a transaction is tried that others on the same database get in the way of."""
+
+SIDESTEP: Final = 0.005
+"""Seconds by which the longest pause ahead of another attempt grows each time. It is a random part of that,
+so that two servers that got in each other's way do not do so again."""
 
 LARGEST_NUMBER: Final = 2**63 - 1
 """What fits into the column of a job's number."""
@@ -296,7 +302,9 @@ class DatabaseStore(ABC):
         It is done again where others got in the way, and once with a new connection where the old one
         turned out to be broken, as after a restart of the database.
         """
-        for _ in range(ATTEMPTS):
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                time.sleep(random.uniform(0, attempt * SIDESTEP))
             connected = self._connection is not None
             try:
                 return work()
