@@ -304,7 +304,6 @@ class Saver:
             return
         assert self._broker is not None
         self._joining = True
-        self._cancel_next()
         self._refuse_waiting()
         _log.error(
             "This server was not heard of for {lease} seconds: others have taken over its background jobs",
@@ -314,6 +313,7 @@ class Saver:
         self._open_again()
 
     def _open_again(self) -> None:
+        self._cancel_next()
         asked_at = self._clock()
         self._in_thread(self._store.open, self._name, self._lease).addCallbacks(
             self._joined, self._not_joined, callbackArgs=(asked_at,)
@@ -337,12 +337,7 @@ class Saver:
     def _not_joined(self, failure: Failure) -> None:
         self._note_outage(failure)
         if not self._stopping:
-            self._next_write = self._reactor.callLater(self._retry_delay, self._open_again_now)
-            self._retry_delay = min(self._retry_delay * 2, LONGEST_RETRY)
-
-    def _open_again_now(self) -> None:
-        self._next_write = None
-        self._open_again()
+            self._try_again(self._open_again)
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -395,14 +390,12 @@ class Saver:
             self._next_write.reset(0)
 
     def _cancel_next(self) -> None:
-        if self._next_write is not None:
-            self._next_write.cancel()
-            self._next_write = None
-
-    def _write(self) -> None:
         if self._next_write is not None and self._next_write.active():
             self._next_write.cancel()
         self._next_write = None
+
+    def _write(self) -> None:
+        self._cancel_next()
         self._began = self._clock()
         self._writes_since = self._waits_since
         jobs = self._take_jobs()
@@ -502,11 +495,12 @@ class Saver:
         self._note_outage(failure)
         if not (is_tried or self._writing is not None or self._joining or self._stopping):
             self._cancel_next()
-            self._try_again()
+            self._try_again(self._write)
 
-    def _try_again(self) -> None:
-        """Write, if only to see whether that works, after a while that doubles each time."""
-        self._next_write = self._reactor.callLater(self._retry_delay, self._write)
+    def _try_again(self, what: Callable[[], None]) -> None:
+        """Call `_write`, if only to see whether that works, or `_open_again`, after a while that doubles each
+        time."""
+        self._next_write = self._reactor.callLater(self._retry_delay, what)
         self._retry_delay = min(self._retry_delay * 2, LONGEST_RETRY)
 
     def _write_on(self, _: object) -> None:
@@ -514,7 +508,7 @@ class Saver:
         if self._stopping or self._joining:
             return
         if self._outage is not None:
-            self._try_again()
+            self._try_again(self._write)
         elif self._saves:
             self._write()
         elif self._pending:
