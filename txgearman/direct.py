@@ -40,11 +40,14 @@ def write(transport: ITransport, data: bytes) -> None:
     error itself and ends the connection in its usual way.
     """
     if isinstance(transport, Connection) and _takes_bytes(transport):
-        sent = transport.writeSomeData(data)
-        if isinstance(sent, int) and sent > 0:
-            if sent == len(data):
-                return
-            data = data[sent:]
+        # As its writeSomeData, with less around it.
+        try:
+            sent = transport.socket.send(data)
+        except OSError:
+            sent = 0
+        if sent == len(data):
+            return
+        data = data[sent:]
     transport.write(data)
 
 

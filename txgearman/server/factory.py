@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from twisted.internet.defer import Deferred
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from txgearman.server.saving import Saver
 
     Shutdown = Callable[[bool], None]
+    CallSoon = Callable[[Callable[[], None]], object]
 
 SILENCE: Final = 5.0
 """Seconds that a new connection may say nothing while others are refused for want of room; who connects
@@ -47,6 +49,8 @@ class GearmanServerFactory(Factory):
     `reactor` gives the time and calls back; `settings` default to `Settings`; `wall_clock` gives
     seconds since the epoch, for jobs that are to run at a time; `on_shutdown` is called with whether
     jobs are to be finished first when an administrator says ``shutdown``; without it nothing happens.
+    `call_soon` calls a function when all connections that are ready to be read were read; without it the
+    reactor does, in its next turn.
 
     `connections` are the live ones by number, `broker` holds the jobs, `traffic` counts what the connections
     carried. `measuring_clock` gives monotonic seconds where times of jobs are measured, and is None where
@@ -65,6 +69,7 @@ class GearmanServerFactory(Factory):
         settings: Settings | None = None,
         wall_clock: Callable[[], float] = time.time,
         on_shutdown: Shutdown | None = None,
+        call_soon: CallSoon | None = None,
     ) -> None:
         self.settings = Settings() if settings is None else settings
         self.connections: dict[int, GearmanServerProtocol] = {}
@@ -91,6 +96,7 @@ class GearmanServerFactory(Factory):
         self.measuring_clock = self.clock if self.settings.measured_functions else None
         self._on_shutdown = on_shutdown
         self._timer: IDelayedCall | None = None
+        self._call_soon = partial(reactor.callLater, 0) if call_soon is None else call_soon
         self._unflushed: list[GearmanServerProtocol] = []
         self._stopping: Deferred[None] | None = None
 
@@ -268,7 +274,7 @@ class GearmanServerFactory(Factory):
         epoll_ctl and a wait more.
         """
         if not self._unflushed:
-            self.reactor.callLater(0, self._flush)
+            self._call_soon(self._flush)
         self._unflushed.append(connection)
 
     @property

@@ -10,6 +10,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
+from twisted.application.internet import StreamServerEndpointService
 from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.interfaces import IProtocolFactory
@@ -19,6 +20,7 @@ from twisted.logger import Logger
 from txgearman.errors import StoreError
 from txgearman.server.factory import GearmanServerFactory
 from txgearman.server.options import with_live
+from txgearman.server.polling import Poller
 from txgearman.server.saving import Saver, one_thread
 from txgearman.server.settings import Settings, web_endpoint
 from txgearman.server.supervisor import endpoint_of, listening_service
@@ -94,7 +96,13 @@ class GearmanService(MultiService):
             store = open_store(settings.store)
         self._store = store
         self._end_thread: Callable[[], object] | None = None
-        self.factory = GearmanServerFactory(reactor, settings, on_shutdown=self.shut_down)
+        self._poller = Poller(reactor) if Poller.is_possible(reactor) else None
+        self.factory = GearmanServerFactory(
+            reactor,
+            settings,
+            on_shutdown=self.shut_down,
+            call_soon=None if self._poller is None else self._poller.call_soon,
+        )
         self._on_shutdown = self.stopService if on_shutdown is None else on_shutdown
         self._reactor = reactor
         self._shutting_down = False
@@ -135,19 +143,24 @@ class GearmanService(MultiService):
         if self._listeners is None:
             self._listeners = MultiService()
             for description in self.settings.listen:
-                self._job_listeners.append(self._add_listener(description, self.factory))
+                self._job_listeners.append(self._add_job_listener(description))
             for description in self.settings.tls:
-                self._job_listeners.append(self._add_listener(description, self.factory, tls=True))
+                self._job_listeners.append(self._add_job_listener(description, tls=True))
             if self._web is not None:
                 where = web_endpoint(str(self.settings.web))
                 self._add_listener(where, self._web, tls=self.settings.web_tls)
             self._listeners.setServiceParent(self)
 
-    def _add_listener(self, description: str, factory: IProtocolFactory, tls: bool = False) -> Any:
+    def _add_job_listener(self, description: str, tls: bool = False) -> StreamServerEndpointService:
+        return self._add_listener(description, self.factory, tls, self._poller)
+
+    def _add_listener(
+        self, description: str, factory: IProtocolFactory, tls: bool = False, poller: Poller | None = None
+    ) -> StreamServerEndpointService:
         if tls:
             assert self._tls is not None
             factory = self._tls.wrap(factory)
-        listener = listening_service(description, factory, self._reactor)
+        listener = listening_service(description, factory, self._reactor, poller)
         listener.setServiceParent(self._listeners)
         return listener
 

@@ -23,6 +23,8 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from txgearman.server.polling import PolledEndpoint, Poller
+
 _log = Logger()
 
 
@@ -131,10 +133,14 @@ def endpoint_of(reactor: Any, description: str) -> IStreamServerEndpoint:
 
 
 def listening_service(
-    description: str, factory: IProtocolFactory, reactor: Any
+    description: str, factory: IProtocolFactory, reactor: Any, poller: Poller | None = None
 ) -> StreamServerEndpointService:
-    """A service that listens at what a description says, from privileged start to stop."""
-    listening = StreamServerEndpointService(endpoint_of(reactor, description), factory)
+    """A service that listens at what a description says, from privileged start to stop. Connections are
+    watched by `poller`, or else by the reactor."""
+    endpoint = endpoint_of(reactor, description)
+    if poller is not None:
+        endpoint = PolledEndpoint(endpoint, poller)
+    listening = StreamServerEndpointService(endpoint, factory)
     # As Twisted's own: who cannot listen is to fail at the start.
     listening._raiseSynchronously = True
     return listening

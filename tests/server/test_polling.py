@@ -1,0 +1,305 @@
+"""The connections' epoll set below the reactor, with real sockets and a reactor that is turned by hand."""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import SkipTest
+
+from twisted.internet import tcp, unix
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
+from twisted.internet.interfaces import IHalfCloseableProtocol, IReactorFDSet
+from twisted.internet.main import CONNECTION_LOST
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+
+from txgearman.server.polling import Poller
+
+SECONDS = 5.0
+"""How long a turn of the test's reactor may wait for the kernel, which delivers within the machine."""
+
+
+@implementer(IReactorFDSet)
+class HandReactor(Clock):
+    """Watches nothing but what it is told to look at."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.readers: list[Any] = []
+
+    def addReader(self, reader: Any) -> None:
+        if reader not in self.readers:
+            self.readers.append(reader)
+
+    def removeReader(self, reader: Any) -> None:
+        if reader in self.readers:
+            self.readers.remove(reader)
+
+    def addWriter(self, writer: Any) -> None:
+        raise AssertionError("nobody writes by this reactor")
+
+    def removeWriter(self, writer: Any) -> None: ...
+
+    def removeAll(self) -> list[Any]:
+        readers, self.readers = self.readers, []
+        return readers
+
+    def getReaders(self) -> list[Any]:
+        return self.readers
+
+    def getWriters(self) -> list[Any]:
+        return []
+
+
+class Peer(Protocol):
+    """Notes what happens to it, and does what the test says when it has read."""
+
+    def __init__(self, number: int, notes: list[Any]) -> None:
+        self.number = number
+        self.notes = notes
+        self.then: Callable[[], object] = lambda: None
+
+    def dataReceived(self, data: bytes) -> None:
+        self.notes.append((self.number, data))
+        self.then()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        self.notes.append((self.number, reason.type))
+
+
+@implementer(IHalfCloseableProtocol)
+class HalfPeer(Peer):
+    def readConnectionLost(self) -> None:
+        self.notes.append((self.number, "no more to read"))
+
+    def writeConnectionLost(self) -> None: ...
+
+
+class Served(SynchronousTestCase):
+    """A port whose connections a poller watches, and clients of it."""
+
+    peer = Peer
+
+    def setUp(self) -> None:
+        if not hasattr(select, "epoll"):
+            raise SkipTest("this system has no epoll")
+        self.reactor = HandReactor()
+        self.poller = Poller(self.reactor)
+        self.notes: list[Any] = []
+        self.peers: list[Any] = []
+        factory = Factory.forProtocol(Peer)
+        factory.buildProtocol = self.build  # type: ignore[method-assign]
+        self.port = self.listen(factory)
+        self.poller.serve(self.port)
+        self.addCleanup(self.end)
+
+    def listen(self, factory: Factory) -> Any:
+        port = tcp.Port(0, factory, interface="127.0.0.1", reactor=self.reactor)
+        port.startListening()
+        return port
+
+    def end(self) -> None:
+        for peer in self.peers:
+            if peer.transport.connected:
+                peer.transport.connectionLost(Failure(CONNECTION_LOST))
+        self.port.connectionLost(Failure(CONNECTION_LOST))
+
+    def build(self, _address: object) -> Peer:
+        peer = self.peer(len(self.peers), self.notes)
+        self.peers.append(peer)
+        return peer
+
+    def connect(self) -> socket.socket:
+        client = socket.socket(self.port.addressFamily)
+        self.addCleanup(client.close)
+        client.connect(self.port.socket.getsockname())
+        client.settimeout(SECONDS)
+        self.port.doRead()
+        return client
+
+    def ready(self) -> bool:
+        """Whether the reactor sees the poller ready, within the time that the kernel may take."""
+        return bool(
+            self.reactor.readers[-1:] == [self.poller] and select.select([self.poller], [], [], SECONDS)[0]
+        )
+
+    def turn(self) -> list[Any]:
+        """One turn of the poller, once there is something for it; what the connections noted."""
+        self.assertTrue(self.ready())
+        self.poller.doRead()
+        notes, self.notes[:] = list(self.notes), []
+        return notes
+
+
+class PollerTests(Served):
+    def test_all_that_are_ready_are_served_in_one_turn_and_then_what_is_to_be_done_at_its_end(self) -> None:
+        clients = [self.connect() for _ in range(3)]
+        for peer in self.peers:
+            peer.then = lambda: self.poller.call_soon(lambda: self.notes.append("end"))
+        for client in clients:
+            client.send(b"hello")
+        notes = self.turn()
+        self.assertEqual({(0, b"hello"), (1, b"hello"), (2, b"hello")}, set(notes[:3]))
+        self.assertEqual(["end"] * 3, notes[3:])
+        self.assertFalse(select.select([self.poller], [], [], 0)[0])
+
+    def test_what_is_called_soon_outside_of_a_turn_waits_for_the_reactor(self) -> None:
+        self.poller.call_soon(lambda: self.notes.append("called"))
+        self.assertEqual([], self.notes)
+        self.reactor.advance(0)
+        self.assertEqual(["called"], self.notes)
+
+    def test_what_fails_at_the_end_of_a_turn_is_logged_and_the_rest_is_done(self) -> None:
+        client = self.connect()
+
+        def fail() -> None:
+            raise RuntimeError("on purpose")
+
+        self.peers[0].then = lambda: [
+            self.poller.call_soon(fail),
+            self.poller.call_soon(lambda: self.notes.append("rest")),
+        ]
+        client.send(b"x")
+        self.assertEqual([(0, b"x"), "rest"], self.turn())
+        self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
+
+    def test_who_fails_loses_the_connection_and_the_others_go_on(self) -> None:
+        clients = [self.connect() for _ in range(2)]
+
+        def fail() -> None:
+            raise RuntimeError("on purpose")
+
+        self.peers[0].then = fail
+        for client in clients:
+            client.send(b"x")
+        self.assertEqual({(0, b"x"), (0, RuntimeError), (1, b"x")}, set(self.turn()))
+        self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
+        self.assertEqual(b"", clients[0].recv(1))
+        clients[1].send(b"y")
+        self.assertEqual([(1, b"y")], self.turn())
+
+    def test_a_peer_that_closes(self) -> None:
+        self.connect().close()
+        self.assertEqual([(0, ConnectionDone)], self.turn())
+
+    def test_a_peer_that_resets(self) -> None:
+        client = self.connect()
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        ((number, why),) = self.turn()
+        self.assertEqual(0, number)
+        self.assertIn(why, (ConnectionLost, ConnectionDone))
+
+    def test_one_that_is_not_read_hears_of_a_reset_all_the_same(self) -> None:
+        client = self.connect()
+        self.peers[0].transport.pauseProducing()
+        self.peers[0].transport.write(b"x")
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        self.assertEqual([(0, ConnectionLost)], self.turn())
+
+    def test_a_turn_does_not_serve_whom_it_has_ended(self) -> None:
+        clients = [self.connect() for _ in range(2)]
+        for peer, other in zip(self.peers, reversed(self.peers), strict=True):
+            peer.then = other.transport.abortConnection
+        for client in clients:
+            client.send(b"x")
+        notes = self.turn()
+        self.assertEqual(1, len(notes))
+        self.reactor.advance(0)
+        self.assertEqual([(1 - notes[0][0], ConnectionAborted)], self.notes)
+
+    def test_what_the_socket_does_not_take_is_sent_when_it_does(self) -> None:
+        client = self.connect()
+        sent = bytes(range(256)) * 40_000
+        self.peers[0].transport.write(sent)
+        got = bytearray()
+        while len(got) < len(sent):
+            self.turn()
+            got += client.recv(len(sent))
+        self.assertEqual(sent, bytes(got))
+        self.assertEqual([], self.poller.getWriters())
+
+    def test_closing_waits_for_what_is_to_be_sent(self) -> None:
+        client = self.connect()
+        sent = bytes(10_000_000)
+        self.peers[0].transport.write(sent)
+        self.peers[0].transport.loseConnection()
+        got = 0
+        notes = []
+        while got < len(sent):
+            notes += self.turn()
+            got += len(client.recv(len(sent)))
+        self.assertEqual([(0, ConnectionDone)], notes)
+        self.assertEqual(b"", client.recv(1))
+
+    def test_a_paused_connection_is_not_read(self) -> None:
+        client = self.connect()
+        self.connect().send(b"other")
+        self.peers[0].transport.pauseProducing()
+        client.send(b"x")
+        self.assertEqual([(1, b"other")], self.turn())
+        self.assertEqual([self.peers[1].transport], self.poller.getReaders())
+        self.peers[0].transport.resumeProducing()
+        self.assertEqual([(0, b"x")], self.turn())
+
+    def test_the_reactor_watches_as_long_as_there_are_connections(self) -> None:
+        self.assertEqual([self.port], self.reactor.readers)
+        for _ in range(2):
+            clients = [self.connect() for _ in range(2)]
+            self.assertEqual([self.port, self.poller], self.reactor.readers)
+            for client in clients:
+                client.close()
+                self.turn()
+            self.assertEqual([self.port], self.reactor.readers)
+            self.assertEqual(-1, self.poller.fileno())
+
+    def test_the_end_of_the_reactor_is_that_of_the_connections(self) -> None:
+        self.connect()
+        self.connect()
+        self.poller.connectionLost(Failure(CONNECTION_LOST))
+        self.assertEqual([(0, ConnectionLost), (1, ConnectionLost)], self.notes)
+        self.assertEqual([self.port], self.reactor.readers)
+
+    def test_a_port_of_another_kind_is_left_alone(self) -> None:
+        port: Any = object()
+        self.assertIs(port, self.poller.serve(port))
+
+    def test_it_is_the_reactor_otherwise(self) -> None:
+        self.assertEqual(self.reactor.seconds(), self.poller.seconds())
+
+
+class HalfCloseTests(Served):
+    peer = HalfPeer
+
+    def test_a_protocol_that_hears_of_the_end_of_what_the_peer_says_goes_on_to_write(self) -> None:
+        client = self.connect()
+        client.shutdown(socket.SHUT_WR)
+        self.assertEqual([(0, "no more to read")], self.turn())
+        sent = bytes(10_000_000)
+        self.peers[0].transport.write(sent)
+        self.peers[0].transport.loseConnection()
+        notes, got = [], 0
+        while got < len(sent):
+            notes += self.turn()
+            got += len(client.recv(len(sent)))
+        self.assertEqual([(0, ConnectionDone)], notes)
+
+
+class UnixTests(PollerTests):
+    """The same on a UNIX socket."""
+
+    def listen(self, factory: Factory) -> Any:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        port = unix.Port(str(Path(folder.name, "socket")), factory, reactor=self.reactor)
+        port.startListening()
+        return port
