@@ -36,6 +36,7 @@ from txgearman.patterns import quoted
 from txgearman.server.commands import COMMANDS, error_packet
 from txgearman.server.guard import GUARDED_COMMANDS
 from txgearman.wire.codec import TOO_LARGE, Decoder, frame, pack_header
+from txgearman.wire.limits import MAX_HANDLE
 from txgearman.wire.packets import (
     JOB_CREATED,
     NOOP,
@@ -69,6 +70,10 @@ LINES_AT_ONCE: Final = 500
 """Lines of a list that are made and sent in one turn of the reactor: about a millisecond's work."""
 
 _NOOP: Final = frame(RESPONSE, NOOP, b"")
+
+_CREATED: Final = tuple(pack_header(RESPONSE, JOB_CREATED, size) for size in range(MAX_HANDLE + 1))
+"""The headers of JOB_CREATED, by the length of the handle behind it."""
+
 _log = Logger()
 
 T = TypeVar("T")
@@ -396,7 +401,12 @@ class GearmanServerProtocol(Protocol):
             self.send(fields[-1])
         else:
             body = b"\0".join(fields)
-            self.send(pack_header(RESPONSE, number, len(body)) + body)
+            packet = pack_header(RESPONSE, number, len(body)) + body
+            if self._handling and not self._later:
+                # As send(), without the call: so it is with nearly every packet to a worker.
+                self._out.append(packet)
+            else:
+                self.send(packet)
 
     def send_error(self, code: bytes, text: str) -> None:
         """Send an ERROR packet."""
@@ -561,7 +571,7 @@ class GearmanServerProtocol(Protocol):
     def created(self, handle: bytes) -> None:
         # As send(), written out: a submit is always being handled, and its answer is small. This is
         # once per submit; the call saved bought a twentieth of the submits per second.
-        answer = pack_header(RESPONSE, JOB_CREATED, len(handle)) + handle
+        answer = _CREATED[len(handle)] + handle
         if self._later:
             self.send(answer)
         else:
@@ -581,7 +591,7 @@ class GearmanServerProtocol(Protocol):
             self.transport.pauseProducing()
 
     def saved(self, place: _Later, handle: bytes) -> None:
-        place.answer = pack_header(RESPONSE, JOB_CREATED, len(handle)) + handle
+        place.answer = _CREATED[len(handle)] + handle
         self._answer_later()
 
     def refused(self, place: _Later, refusal: Refused) -> None:
