@@ -233,12 +233,16 @@ class Cable:
     """What lies between a program and the server at `port` of 127.0.0.1; the program connects to `url(...)`.
 
     `cut` ends its connections. After `cut_behind(b"COMMIT")` the next packet with these bytes still gets
-    through, and the connection ends when the server has done it, before the program hears of it.
+    through, and the connection ends when the server has done it, in the place of its answer; after
+    `cut_at(b"COMMIT")` it ends at once, while the server does it.
     """
 
     def __init__(self, port: int) -> None:
         self._server = port
-        self._behind: bytes | None = None
+        self._words: bytes | None = None
+        self._at_once = False
+        self._unanswered: set[socket.socket] = set()
+        """Connections to the server whose next answer gets lost."""
         self._connections: list[socket.socket] = []
         self._listener = socket.create_server((HOST, 0))
         self.port: int = self._listener.getsockname()[1]
@@ -255,7 +259,11 @@ class Cable:
 
     def cut_behind(self, words: bytes) -> None:
         """Lose the answer to the next packet with `words`."""
-        self._behind = words
+        self._words, self._at_once = words, False
+
+    def cut_at(self, words: bytes) -> None:
+        """Let the next packet with `words` through, and end its connection without waiting for the answer."""
+        self._words, self._at_once = words, True
 
     def remove(self) -> None:
         """End everything."""
@@ -274,18 +282,21 @@ class Cable:
     def _carry(self, near: socket.socket, far: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := near.recv(1 << 20):
-                if self._behind is not None and self._behind in data:
-                    self._behind = None
+                if self._words is None or self._words not in data:
                     far.sendall(data)
-                    # Its answer comes when it is done; `_bring_back` has nobody to give it to.
+                    continue
+                self._words = None
+                self._unanswered.add(far)
+                far.sendall(data)
+                if self._at_once:
+                    # The server finds out when it answers.
                     _hang_up(near)
                     return
-                far.sendall(data)
         _hang_up(far)
 
     def _bring_back(self, far: socket.socket, near: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            while data := far.recv(1 << 20):
+            while (data := far.recv(1 << 20)) and far not in self._unanswered:
                 near.sendall(data)
         _hang_up(near)
         _hang_up(far)
