@@ -223,7 +223,9 @@ class Submitting(_Case):
 class TimeLimits(_Case):
     def test_poll_timeout(self) -> None:
         client = self.client()
-        request = client.submit_job("reverse", "ab", poll_timeout=0.05)
+        self.assertIs(client.submit_job("nobody", "", poll_timeout=0.05).timed_out, True)
+        request = client.submit_job("reverse", "ab", wait_until_complete=False, poll_timeout=LIMIT)
+        client.wait_until_jobs_completed([request], poll_timeout=0.05)
         self.assertIs(request.timed_out, True)
         self.assertEqual(request.state, gearman.JOB_CREATED)
         self.reversing()
@@ -233,14 +235,21 @@ class TimeLimits(_Case):
 
     def test_some_time_out(self) -> None:
         self.reversing()
-        requests = self.client().submit_multiple_jobs(
-            [{"task": "reverse", "data": "ab"}, {"task": "nobody", "data": ""}], poll_timeout=0.3
+        client = self.client()
+        requests = client.submit_multiple_jobs(
+            [{"task": "reverse", "data": "ab"}, {"task": "nobody", "data": ""}],
+            wait_until_complete=False,
+            poll_timeout=LIMIT,
         )
+        client.wait_until_jobs_completed(requests[:1], poll_timeout=LIMIT)
+        client.wait_until_jobs_completed(requests, poll_timeout=0.05)
         self.assertEqual([one.timed_out for one in requests], [False, True])
 
     def test_server_that_never_answers(self) -> None:
         mute = self.stack.enter_context(Served(mute=True))
-        request = self.client(mute.address).submit_job("reverse", "", poll_timeout=0.05)
+        client = self.client(mute.address)
+        client.connection_list[0].connect(LIMIT)
+        request = client.submit_job("reverse", "", poll_timeout=0.05)
         self.assertIs(request.timed_out, True)
         self.assertEqual(request.state, gearman.JOB_PENDING)
 
