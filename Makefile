@@ -7,7 +7,7 @@ COMPILED := $(CURDIR)/$(VENV)/compiled
 # Where .ci/run puts the Node packages that the interoperability tests run.
 export NODE_PATH := $(CURDIR)/$(VENV)/node/node_modules
 
-.PHONY: demo test test-compiled check chaos bench docs format clean
+.PHONY: demo test test-pytest test-trial test-compiled check chaos bench docs format clean
 
 # The runtime alone, for the demonstration.
 $(VENV)/.runtime: setup.py
@@ -23,8 +23,13 @@ $(VENV)/.development: setup.py | $(VENV)/.runtime
 demo: $(VENV)/.runtime
 	@$(BIN)/python examples/delayed_reverse/demo.py
 
-test: $(VENV)/.development
+# The same tests by both runners. They do not disturb each other: make -j2 --output-sync runs both at once.
+test: test-pytest test-trial
+
+test-pytest: $(VENV)/.development
 	$(BIN)/pytest
+
+test-trial: $(VENV)/.development
 	$(BIN)/trial --temp-directory=$(VENV)/_trial_temp tests
 
 # What is compiled, and the server on top of it, pass the same tests; the package is built and tested in a folder of
