@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from twisted.application.internet import ClientService
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
+from txgearman.connection.pauses import RetryPolicy
 from txgearman.connection.protocol import PacketFactory
+from txgearman.connection.waiting import also
 from txgearman.worker.functions import Function
 from txgearman.worker.protocol import Offer, WorkerProtocol
 
@@ -21,7 +21,7 @@ class Link:
         clock: IReactorTime,
         endpoint: IStreamClientEndpoint,
         offer: Offer,
-        retry_policy: Callable[[int], float],
+        retry_policy: RetryPolicy,
         max_packet: int,
     ) -> None:
         self._clock = clock
@@ -52,27 +52,31 @@ class Link:
             self._protocol.withdraw(name)
 
     def release(self) -> Deferred[None]:
-        """Disconnect when no job runs on the connection. Fires when it is gone."""
+        """Disconnect when no job runs on the connection, or may still come. Fires when it is gone."""
         if self._released is None:
             self._released = Deferred()
             if self._protocol is None:
                 self._let_go()
             else:
                 self._protocol.when_idle(self._let_go)
-        return _also(self._released)
+        return also(self._released)
 
     def cut(self) -> None:
         """Disconnect at once, behind `release`."""
         if self._protocol is not None:
             self._let_go()
 
-    def _let_go(self) -> None:
+    def _let_go(self, ended: WorkerProtocol | None = None) -> None:
         released = self._released
         assert released is not None
-        protocol, self._protocol = self._protocol, None
-        if protocol is not None:
-            protocol.close("the worker was stopped")
-        stopped: Deferred[None] = self._connector.stopService() or succeed(None)
+        protocol, self._protocol = ended or self._protocol, None
+        stopped: Deferred[None]
+        if protocol is None:
+            stopped = self._connector.stopService() or succeed(None)
+        else:
+            # Not the service's own end, inside of which it could not be started again.
+            stopped = protocol.close("the worker was stopped")
+            self._connector.stopService()
         stopped.addBoth(_fire, released)
 
     def _build(self) -> WorkerProtocol:
@@ -86,17 +90,10 @@ class Link:
             self._protocol = None
             if self._released is not None:
                 # Nothing runs on it any more, and it must not be made again.
-                self._let_go()
+                self._let_go(protocol)
 
 
 def _fire(_: object, released: Deferred[None]) -> None:
     # What was cut ends twice.
     if not released.called:
         released.callback(None)
-
-
-def _also(deferred: Deferred[None]) -> Deferred[None]:
-    """A Deferred that fires with `deferred`."""
-    also: Deferred[None] = Deferred()
-    deferred.addCallback(lambda _: also.callback(None))
-    return also
