@@ -208,6 +208,22 @@ class Submitting(_Case):
         with self.assertRaises(TypeError):
             client.submit_job("reverse", 12)
 
+    def test_what_hears_of_a_refusal_may_submit_something_else(self) -> None:
+        class Elsewhere(gearman.GearmanClient):
+            other: Any = None
+
+            def on_gearman_error(self, error_code: str, error_text: str) -> bool:
+                self.other = self.submit_job("other", error_text, background=True, poll_timeout=LIMIT)
+                return False
+
+        client = self.client(kind=Elsewhere)
+        admin = gearman.GearmanAdminClient([self.server.address])
+        self.stack.callback(admin.shutdown)
+        client.submit_job("full", "", background=True, poll_timeout=LIMIT)
+        admin.send_maxqueue("full", 1)
+        refused = client.submit_job("full", "", poll_timeout=LIMIT)
+        self.assertEqual((refused.state, client.other.state), (gearman.JOB_FAILED, gearman.JOB_CREATED))
+
     def test_refused_by_the_server(self) -> None:
         client = self.client()
         admin = gearman.GearmanAdminClient([self.server.address])
