@@ -153,6 +153,31 @@ class DrainTests(PlayedWorkerTestCase):
         self.successResultOf(started)
         self.assertEqual(self.server.heard(), [OPTION, ("CAN_DO", b"f"), GRAB])
 
+    def test_starting_again_behind_a_server_that_was_given_up(self) -> None:
+        """Its connection is not quite gone yet."""
+        self.busy()
+        with capturedLogs():
+            self.server.send(b"\0RES\xff\xff\xff\xff\0\0\0\0")
+        stopped = self.worker.stop()
+        started = self.worker.start()
+        self.assertNoResult(stopped)
+        self.server.lose()
+        self.successResultOf(stopped)
+        self.successResultOf(started)
+
+    def test_a_function_with_a_limit_of_its_own_that_comes_during_a_drain(self) -> None:
+        """Its connection is made when the others are, and not cut with those that end."""
+        self.busy(concurrency=2)
+        self.worker.stop(3)
+        started = self.worker.start()
+        self.worker.register("g", self.run_job, concurrency=1)
+        self.assertEqual(self.endpoint.attempts, 1)
+        with capturedLogs():
+            self.clock.advance(3)
+        self.server.hang_up()
+        self.successResultOf(started)
+        self.assertEqual(self.endpoint.attempts, 3)
+
     def test_starting_and_stopping_again_during_a_drain(self) -> None:
         self.busy()
         first = self.worker.stop()

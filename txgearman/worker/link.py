@@ -28,6 +28,8 @@ class Link:
         self._offer = offer
         self._max_packet = max_packet
         self._protocol: WorkerProtocol | None = None
+        # It may be on its way out.
+        self._last: WorkerProtocol | None = None
         self._released: Deferred[None] | None = None
         self._connector = ClientService(endpoint, PacketFactory(self._build), retry_policy, clock)
 
@@ -66,31 +68,27 @@ class Link:
         if self._protocol is not None:
             self._let_go()
 
-    def _let_go(self, ended: WorkerProtocol | None = None) -> None:
+    def _let_go(self) -> None:
         released = self._released
         assert released is not None
-        protocol, self._protocol = ended or self._protocol, None
-        stopped: Deferred[None]
-        if protocol is None:
-            stopped = self._connector.stopService() or succeed(None)
-        else:
-            # Not the service's own end, inside of which it could not be started again.
-            stopped = protocol.close("the worker was stopped")
-            self._connector.stopService()
-        stopped.addBoth(_fire, released)
+        self._protocol = None
+        # Not by the end of the service itself, inside of which it could not be started again.
+        gone = succeed(None) if self._last is None else self._last.close("the worker was stopped")
+        self._connector.stopService()
+        gone.addBoth(_fire, released)
 
     def _build(self) -> WorkerProtocol:
         return WorkerProtocol(self._clock, self._max_packet, self._offer, self._opened, self._ended)
 
     def _opened(self, protocol: WorkerProtocol) -> None:
-        self._protocol = protocol
+        self._protocol = self._last = protocol
 
     def _ended(self, protocol: WorkerProtocol) -> None:
         if self._protocol is protocol:
             self._protocol = None
             if self._released is not None:
                 # Nothing runs on it any more, and it must not be made again.
-                self._let_go(protocol)
+                self._let_go()
 
 
 def _fire(_: object, released: Deferred[None]) -> None:

@@ -186,7 +186,7 @@ class Worker(Service):
         self._functions[name] = lane
         for link in lane.links:
             link.announce(made)
-            if self.running:
+            if self.running and not self._stops:
                 link.start()
 
     def function(
