@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import ExitStack
 from typing import Any
 
@@ -258,6 +259,20 @@ class Loop(_Case):
         until(lambda: self.workers() == [], "the last connection is gone")
         jobs = background().call(lambda: list(self.server.factory.broker.jobs()))
         self.assertEqual([job.attempts for job in jobs], [0] * left)
+
+    def test_shutdown_between_a_job_and_the_wait_for_the_next(self) -> None:
+        class Ends(gearman.GearmanWorker):
+            def after_poll(self, any_activity: bool) -> bool:
+                if any_activity:
+                    self.shutdown()
+                return True
+
+        worker = Ends([self.server.address])
+        worker.register_task("reverse", reverse)
+        self.submit("reverse", "ab", background=True)
+        begin = time.monotonic()
+        worker.work(LIMIT)
+        self.assertLess(time.monotonic() - begin, LIMIT / 2)
 
     def test_after_poll_without_a_job(self) -> None:
         polls: list[bool] = []

@@ -257,12 +257,13 @@ class GearmanWorker(GearmanConnectionManager):
                 go_on = self._goes_on(True)
                 if go_on and self._last is not None:
                     background().post(self._last.go_on)
+            elif self._stopping:
+                # A wake ahead of `changes` would not be seen below.
+                go_on = False
             elif self._renew:
                 self._replace()
             elif not self._inbox.wait(changes, deadline):
                 return True
-            else:
-                go_on = not self._stopping
         return False
 
     def _goes_on(self, any_activity: bool) -> bool:
