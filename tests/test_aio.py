@@ -25,7 +25,7 @@ from tests.interop.programs import free_port
 from tests.support import load
 from txgearman import aio, client, worker
 from txgearman.client import DataUpdate, StatusUpdate, WarningUpdate
-from txgearman.errors import JobRaised, NoResult, NotConnected
+from txgearman.errors import BadPayload, JobRaised, NoResult, NotConnected
 from txgearman.worker import Hooks
 from txgearman.worker import Job as WorkerJob
 
@@ -110,6 +110,22 @@ class ClientTests(_Case):
                 self.assertEqual((status.function, status.total), ("f", 101))
                 await admin.cancel(job.handle)
                 self.assertFalse((await submitting.status(job)).known)
+
+        self.run_async(main)
+
+    def test_updates_are_read_on_behind_one_that_cannot_be_decoded(self) -> None:
+        async def function(job: WorkerJob) -> None:
+            job.send_data(b"\xff")
+            job.send_data(b"b")
+
+        async def main() -> None:
+            working = aio.Worker(self.endpoint)
+            working.register("f", function)
+            async with working, aio.Client(self.endpoint, codec="text") as submitting:
+                updates = (await submitting.submit("f", "")).updates()
+                with self.assertRaises(BadPayload):
+                    await anext(updates)
+                self.assertEqual([update async for update in updates], [DataUpdate("b")])
 
         self.run_async(main)
 
@@ -289,6 +305,34 @@ class WorkerTests(_Case):
                 working.register("shout", shout, threads=True)
 
         self.run_async(main)
+
+    def test_a_thread_that_outlives_the_loop_disturbs_nobody(self) -> None:
+        begun, proceed = threading.Event(), threading.Event()
+        raised: list[Any] = []
+        self.patch(threading, "excepthook", raised.append)
+        self.addCleanup(proceed.set)
+
+        def function(_job: WorkerJob) -> None:
+            begun.set()
+            proceed.wait(LIMIT)
+
+        async def main() -> None:
+            working = aio.Worker(self.endpoint, threads=1)
+            working.register("f", function)
+            async with aio.Client(self.endpoint) as submitting:
+                await working.start()
+                await submitting.submit("f", b"", background=True)
+                await asyncio.to_thread(begun.wait, LIMIT)
+                await working.stop(0)
+            workers.extend(thread for thread in threading.enumerate() if "txgearman-worker" in thread.name)
+
+        workers: list[threading.Thread] = []
+        self.run_async(main)
+        proceed.set()
+        self.assertTrue(workers)
+        for thread in workers:
+            thread.join(LIMIT)
+        self.assertEqual(raised, [])
 
     def test_it_starts_once(self) -> None:
         async def main() -> None:

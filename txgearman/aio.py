@@ -7,6 +7,7 @@ and decides is in `txgearman.client` and `txgearman.worker`; nothing of that may
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import inspect
 from collections.abc import AsyncIterator, Callable
@@ -46,6 +47,11 @@ class _LoopReactor(AsyncioSelectorReactor):
         super().__init__(asyncio.get_running_loop())
         # As the loop runs already; before this no host's name is looked up.
         self.startRunning(installSignalHandlers=False)
+
+    def callFromThread(self, *call: Any, **options: Any) -> None:
+        # A thread may outlive the loop, and then nobody waits for what it has to say.
+        with contextlib.suppress(RuntimeError):
+            super().callFromThread(*call, **options)  # type: ignore[no-untyped-call]
 
     def crash(self) -> None:
         # That of the class above stops the loop.
@@ -245,7 +251,7 @@ class Job:
 
     def updates(self) -> AsyncIterator[Update]:
         """The job's updates from its start, for ``async for``."""
-        return _each(self._twisted.updates())
+        return _Updates(self._twisted.updates())
 
     def on_data(self, callback: Callable[[Any], object]) -> None:
         """Call `callback` with each part of the result that the worker sends ahead of its end."""
@@ -260,12 +266,20 @@ class Job:
         self._twisted.on_status(callback)
 
 
-async def _each(updates: AsyncIterator[Update]) -> AsyncIterator[Update]:
-    async def following() -> Update | None:
-        return await anext(updates, None)
+class _Updates:
+    """The updates of a job, which can be read on behind one that raised."""
 
-    while (update := await future(Deferred.fromCoroutine(following()))) is not None:
-        yield update
+    def __init__(self, twisted: AsyncIterator[Update]) -> None:
+        self._twisted = twisted
+
+    def __aiter__(self) -> _Updates:
+        return self
+
+    async def __anext__(self) -> Update:
+        async def following() -> Update:
+            return await anext(self._twisted)
+
+        return await future(Deferred.fromCoroutine(following()))
 
 
 # -- the admin client -----------------------------------------------------------------------------
