@@ -58,9 +58,9 @@ class Client:
     for lost. After `check_interval` seconds without a byte it is asked for an echo, to owe that. None or 0
     for either turns both off.
     `retry_policy` takes the number of failed attempts to connect and returns the pause in seconds before
-    the next, `txgearman.connection.pauses.pause` by default. `max_packet` is the largest body of a packet
-    in bytes that is sent or accepted. `max_backlog` is the number of bytes of requests without an answer
-    from which on `room` waits.
+    the next, `txgearman.connection.pauses.pause` by default and where it fails. `max_packet` is the largest
+    body of a packet in bytes that is sent or accepted. `max_backlog` is the number of bytes of requests
+    without an answer from which on `room` waits.
     """
 
     def __init__(

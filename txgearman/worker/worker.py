@@ -78,8 +78,8 @@ class Worker(Service):
     `check_interval` seconds without a byte from a server it is asked for an echo, and the connection is
     given up when none comes within `check_timeout` seconds more; 0 or None turns that off. `retry_policy`
     takes the number of failed attempts to connect and returns the pause in seconds before the next,
-    `txgearman.connection.pauses.pause` by default. `max_packet` is the largest body of a packet in bytes
-    that is sent or accepted.
+    `txgearman.connection.pauses.pause` by default and where it fails. `max_packet` is the largest body of a
+    packet in bytes that is sent or accepted.
     """
 
     def __init__(
