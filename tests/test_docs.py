@@ -633,7 +633,7 @@ class Tables(SynchronousTestCase):
 
 def _snapshot_of_one_function() -> Snapshot:
     row = Meter().measures(b"f", Counts())
-    return Snapshot([row], 1, 0, 0, 0, 0, {}, {}, {}, row.waited, None)
+    return Snapshot([row], 1, 0, 0, 0, 0, {}, 0, [], {}, {}, row.waited, None)
 
 
 def _senders(row: PacketType) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from txgearman.broker.job import PRIORITIES
 
 
@@ -19,3 +21,7 @@ class Backlog:
         self.jobs = [0] * PRIORITIES
         self.behind = [-1] * PRIORITIES
         self.fetching = [False] * PRIORITIES
+
+
+NO_BACKLOG: Final = Backlog()
+"""That of a function without one. Never changed."""

@@ -35,7 +35,8 @@ from txgearman.identity import identity_of
 from txgearman.patterns import quoted
 from txgearman.server.commands import COMMANDS, error_packet
 from txgearman.server.guard import GUARDED_COMMANDS
-from txgearman.wire.codec import TOO_LARGE, Decoder, frame, pack_header
+from txgearman.server.unfinished import COUNTED_FROM, TOO_MUCH
+from txgearman.wire.codec import TOO_LARGE, UNFINISHED, Decoder, frame, pack_header
 from txgearman.wire.limits import MAX_HANDLE
 from txgearman.wire.packets import (
     JOB_CREATED,
@@ -129,7 +130,8 @@ class GearmanServerProtocol(Protocol):
     """A client, a worker and an administrator in one, as every Gearman connection may be.
 
     `number` tells the connections of a server apart; `client_id` is what the peer calls itself;
-    `exceptions` whether it wants WORK_EXCEPTION and not WORK_FAIL; `unsent` how many bytes wait because it
+    `exceptions` whether it wants WORK_EXCEPTION and not WORK_FAIL; `known_rights` are its `rights`, or None
+    as long as nobody has asked for these; `unsent` how many bytes wait because it
     does not read, beside the 64 KiB that the transport takes.
     """
 
@@ -148,7 +150,7 @@ class GearmanServerProtocol(Protocol):
         self.exceptions = factory.settings.exceptions
         self.client = Client(self)
         self.worker = Worker(self)
-        self._decoder = Decoder(max_packet=factory.settings.max_packet)
+        self._decoder = Decoder(max_packet=factory.settings.max_packet, tell_from=COUNTED_FROM)
         self._out: list[bytes] = []
         self._out_large = False
         self._handling = False
@@ -165,7 +167,7 @@ class GearmanServerProtocol(Protocol):
         self._cut: IDelayedCall | None = None
         self._complained = False
         self._commands = COMMANDS if self.access is None else GUARDED_COMMANDS
-        self._rights: Rights | None = None
+        self.known_rights: Rights | None = None
         self._was_denied = False
         # Nothing whole has come yet.
         self._silent = True
@@ -203,10 +205,10 @@ class GearmanServerProtocol(Protocol):
     def rights(self) -> Rights:
         """What the peer may do. Known from its first packet on: a TLS connection is made before its peer
         has shown a certificate."""
-        if self._rights is None:
+        if self.known_rights is None:
             assert self.access is not None
-            self._rights = self.access.rights_of(identity_of(self.transport))
-        return self._rights
+            self.known_rights = self.access.rights_of(identity_of(self.transport))
+        return self.known_rights
 
     def note_denied(self, what: str) -> None:
         """Log what the peer was denied, the first time."""
@@ -226,7 +228,7 @@ class GearmanServerProtocol(Protocol):
     def access_changed(self) -> None:
         """There is another access policy: functions that the peer may no longer work on go to others."""
         self._commands = COMMANDS if self.access is None else GUARDED_COMMANDS
-        self._rights = None
+        self.known_rights = None
         self._was_denied = False
         if self.access is not None:
             for function in list(self.worker.abilities):
@@ -279,7 +281,7 @@ class GearmanServerProtocol(Protocol):
     def _first(self, packets: Iterator[tuple[int, list[Any]]]) -> Iterator[tuple[int, list[Any]]]:
         """Note that the peer is one that says something."""
         for packet in packets:
-            if self._silent:
+            if self._silent and packet[0] != UNFINISHED:
                 self._silent = False
                 self.factory.silent.pop(self.number, None)
             yield packet
@@ -292,6 +294,7 @@ class GearmanServerProtocol(Protocol):
         self._later.clear()
         self._listing = None
         self._settle()
+        self.note_unfinished(0)
         self._keep()
         self.broker.leave_worker(self.worker)
         self.broker.leave_client(self.client)
@@ -358,6 +361,22 @@ class GearmanServerProtocol(Protocol):
                     self.factory.flush_soon(self)
             elif not self.factory.flush_is_due:
                 self.broker.now = None
+
+    def note_unfinished(self, size: int) -> None:
+        """Of the packet that comes so many bytes are there, 0 when it is whole."""
+        self.factory.unfinished.note(self, size)
+
+    @property
+    def described(self) -> str:
+        """Who this is, for the log."""
+        return f"Connection {self.number} from {self.host}"
+
+    def give_up_unfinished(self, why: str) -> None:
+        """Keep nothing of the packet that comes, say so, and end the connection."""
+        self._traffic.dropped["max-unfinished-total"] += 1
+        self._decoder.forget()
+        self.send_error(TOO_MUCH, why)
+        self.close()
 
     def complain(self, error: ProtocolError) -> None:
         """Log what the peer did wrong, the first time it does: a bad client must not fill the disk."""
