@@ -75,8 +75,7 @@ class LimitedChannel(HTTPChannel):
 
     def timeoutConnection(self) -> None:
         """Nothing has come for `IDLE_LIMIT`: that is as usual, and not worth the line that Twisted logs."""
-        self.loseConnection()
-        self._expect(self.abortTimeout, self.forceAbortClient)
+        self._close()
 
     def forceAbortClient(self) -> None:
         """End the connection at once."""
@@ -94,6 +93,11 @@ class LimitedChannel(HTTPChannel):
             self._deadline.cancel()
         self._deadline = None
 
+    def _close(self) -> None:
+        """Send what was written, and end the connection at the latest in Twisted's `abortTimeout`."""
+        self._expect(self.abortTimeout, self.forceAbortClient)
+        self.loseConnection()
+
     def _look_at_body(self, since: float) -> None:
         allowed = BODY_LIMIT + self.requests[-1].received / SLOWEST
         left = since + allowed - self.site.reactor.seconds()
@@ -104,10 +108,12 @@ class LimitedChannel(HTTPChannel):
 
     def _took_too_long(self) -> None:
         self.site.admission.note_late(self.transport.getPeer())
-        if not ISSLTransport.providedBy(self.transport):
-            # TLS may not even be agreed, and would keep what is written.
-            write_problem(self.transport, HTTPProblem(408, "too-slow", "The request did not arrive in time."))
-        self.forceAbortClient()
+        if ISSLTransport.providedBy(self.transport):
+            # It may not even be agreed, and would keep what is written.
+            self.forceAbortClient()
+            return
+        write_problem(self.transport, HTTPProblem(408, "too-slow", "The request did not arrive in time."))
+        self._close()
 
 
 class Crowded(Protocol):
