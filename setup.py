@@ -1,8 +1,7 @@
 """Packaging of txgearman: the metadata lives here, the tools' settings in pyproject.toml.
 
 With TXGEARMAN_COMPILE=1 in the environment the rooms without I/O are compiled by mypyc, which needs a C
-compiler.
-Without, nothing is compiled, and the package is the same on every system.
+compiler. Without, nothing is compiled, and the package is the same on every system.
 """
 
 import os
@@ -45,7 +44,8 @@ DEVELOPMENT = {
 
 
 def extensions():
-    """What is compiled: wire and broker, if that is wanted and this is more than a question for metadata."""
+    """What is compiled: wire, broker and the server's table between them, if that is wanted and this is more
+    than a question for metadata."""
     if not COMPILE or not {"build", "build_ext", "bdist_wheel", "editable_wheel"} & set(sys.argv):
         return []
     from mypyc.build import mypycify
@@ -56,6 +56,7 @@ def extensions():
         for source in sorted((HERE / "txgearman" / room).glob("*.py"))
         if source.name != "__init__.py"
     ]
+    sources.append("txgearman/server/commands.py")
     # The checks of pyproject.toml need more than what is compiled; `make check` makes them.
     settings = [f"--config-file={os.devnull}", "--follow-imports=silent", "--ignore-missing-imports"]
     return mypycify([*settings, *sources], opt_level="3", group_name="txgearman")

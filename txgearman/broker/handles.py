@@ -33,7 +33,7 @@ class Handles:
     job there; a job may have several.
     """
 
-    __slots__ = ("_chunks", "_format", "_last", "_others", "_prefix", "newest")
+    __slots__ = ("_chunks", "_format", "_last", "_others", "_prefix", "_recent", "newest")
 
     def __init__(self, prefix: bytes, last: int = 0) -> None:
         self._prefix = prefix + b":"
@@ -41,6 +41,8 @@ class Handles:
         self._last = last
         self.newest: dict[bytes, Job] = {}
         self._chunks = {last >> CHUNK_BITS: self.newest}
+        # The chunk of the handle that was removed last, and most likely of the next.
+        self._recent = self.newest
         # Of jobs that were kept from a time when the server had another prefix, or made by another server.
         self._others: dict[bytes, Job] = {}
 
@@ -86,14 +88,19 @@ class Handles:
 
     def remove(self, handle: bytes) -> None:
         """Forget a handle of a live job."""
-        if handle in self._others:
-            del self._others[handle]
-            return
-        number = int(handle[len(self._prefix) :]) >> CHUNK_BITS
-        chunk = self._chunks[number]
-        del chunk[handle]
+        chunk = self._recent
+        if chunk.pop(handle, None) is None:
+            if handle in self._others:
+                del self._others[handle]
+                return
+            self._recent = chunk = self._chunks[self._place(handle)]
+            del chunk[handle]
         if not chunk and chunk is not self.newest:
-            del self._chunks[number]
+            del self._chunks[self._place(handle)]
+
+    def _place(self, handle: bytes) -> int:
+        """The number of the chunk that a handle of ours belongs to."""
+        return int(handle[len(self._prefix) :]) >> CHUNK_BITS
 
     def last(self) -> int:
         """The number of the handle that was given last."""

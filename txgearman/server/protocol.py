@@ -138,6 +138,42 @@ class GearmanServerProtocol(Protocol):
     factory: GearmanServerFactory
     transport: ServerTransport
 
+    # More attributes than Python keeps quickly in an instance's dictionary: each look-up would search it.
+    __slots__ = (
+        "_clock",
+        "_closing",
+        "_commands",
+        "_complained",
+        "_cut",
+        "_decoder",
+        "_dropped",
+        "_flush_due",
+        "_halted",
+        "_handling",
+        "_later",
+        "_later_size",
+        "_listing",
+        "_lost",
+        "_out",
+        "_out_large",
+        "_paused",
+        "_silent",
+        "_since",
+        "_traffic",
+        "_undecoded",
+        "_unhandled",
+        "_waiting",
+        "_was_denied",
+        "broker",
+        "client",
+        "client_id",
+        "exceptions",
+        "known_rights",
+        "number",
+        "unsent",
+        "worker",
+    )
+
     def __init__(self, factory: GearmanServerFactory, number: int) -> None:
         self.factory = factory
         self.broker = factory.broker
