@@ -42,6 +42,7 @@ _AGAIN: Final = {
     Outcome.UNANSWERED: "its report was under way when the connection ended",
     Outcome.REFUSED: "its report came when the server no longer had the job for this worker",
 }
+JOINED_LATE: Final = "another server answered a submit with it at its end, or when it was refused"
 NOT_REMOVED: Final = "it was done, and its server was struck before the removal was committed"
 HELD_TWICE: Final = "a worker went on after its server, or its connection, was struck"
 
@@ -72,6 +73,10 @@ class _Judge:
         self._verdict = Verdict()
         self._by_handle: dict[bytes, list[Turn]] = defaultdict(list)
         self._by_payload: dict[int, list[Turn]] = defaultdict(list)
+        self._told_of: dict[bytes, list[Submission]] = defaultdict(list)
+        for submission in ledger.submissions.values():
+            if submission.handle is not None:
+                self._told_of[submission.handle].append(submission)
         for turn in sorted(ledger.turns, key=lambda turn: turn.begin):
             self._by_handle[turn.handle].append(turn)
             self._by_payload[turn.payload].append(turn)
@@ -130,6 +135,9 @@ class _Judge:
 
     def _check_refused(self, submission: Submission) -> None:
         """A refused job is gone, unless its server fell before it could take back what it had sent."""
+        if any(self._told_of[turn.handle] for turn in self._by_payload[submission.payload]):
+            self._verdict.counts[f"refused, and ran: {JOINED_LATE}"] += 1
+            return
         refused = submission.answered or submission.sent
         # The lease ended in the middle of the commit: it took place, and another server took the job over.
         if any(self._fatal(submission.server, submission.sent, refused)):
@@ -156,11 +164,7 @@ class _Judge:
     # -- handles ------------------------------------------------------------------------------------
 
     def _check_handles(self) -> None:
-        acknowledged: dict[bytes, list[Submission]] = defaultdict(list)
-        for submission in self._ledger.submissions.values():
-            if submission.handle is not None:
-                acknowledged[submission.handle].append(submission)
-        for handle, submissions in acknowledged.items():
+        for handle, submissions in self._told_of.items():
             kinds = {(submission.function, submission.unique) for submission in submissions}
             alone = kinds & {(each.function, own) for each in submissions for own in (b"", UNIQUE_IS_DATA)}
             if len(submissions) > 1 and (len(kinds) > 1 or alone):
@@ -211,7 +215,18 @@ class _Judge:
                 if not waited:
                     self._verdict.longest_unremoved = max(self._verdict.longest_unremoved, blow.begin - done)
                 return NOT_REMOVED
-        return None
+        return JOINED_LATE if self._joined_late(before, after) else None
+
+    def _joined_late(self, before: Turn, after: Turn) -> bool:
+        """Whether a submit was answered with a job when its end was near or past, or might have been, as
+        nothing that a server does in an outage is to be found in the database."""
+        unsure = any(self._outages(before.server, before.over))
+        return self._ledger.servers > 1 and any(
+            submission.sent <= after.begin
+            and (unsure or (submission.answered or 0.0) >= before.over - NOTICING)
+            for submission in self._told_of[before.handle]
+            if submission.payload != before.payload
+        )
 
     def _check_overlap(self, submission: Submission, turn: Turn, later: Turn) -> None:
         """Two workers had the job at the same time: only behind a blow that took it from the first."""
