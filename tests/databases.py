@@ -233,12 +233,14 @@ class Cable:
     """What lies between a program and the server at `port` of 127.0.0.1; the program connects to `url(...)`.
 
     `cut` ends its connections. After `cut_behind(b"COMMIT")` the next packet with these bytes still gets
-    through, and the connection ends when the server has done it, before the program hears of it.
+    through, and the connection ends when the server has done it, before the program hears of it; with
+    `for_good` no other is made until `mend`.
     """
 
     def __init__(self, port: int) -> None:
         self._server = port
         self._behind: bytes | None = None
+        self._for_good = self._broken = False
         self._connections: list[socket.socket] = []
         self._listener = socket.create_server((HOST, 0))
         self.port: int = self._listener.getsockname()[1]
@@ -253,9 +255,14 @@ class Cable:
         while self._connections:
             _hang_up(self._connections.pop())
 
-    def cut_behind(self, words: bytes) -> None:
+    def cut_behind(self, words: bytes, for_good: bool = False) -> None:
         """Lose the answer to the next packet with `words`."""
         self._behind = words
+        self._for_good = for_good
+
+    def mend(self) -> None:
+        """Let new connections through."""
+        self._for_good = self._broken = False
 
     def remove(self) -> None:
         """End everything."""
@@ -266,6 +273,9 @@ class Cable:
         with contextlib.suppress(OSError):
             while True:
                 near = self._listener.accept()[0]
+                if self._broken:
+                    near.close()
+                    continue
                 far = socket.create_connection((HOST, self._server))
                 self._connections += [near, far]
                 threading.Thread(target=self._carry, args=(near, far), daemon=True).start()
@@ -276,6 +286,7 @@ class Cable:
             while data := near.recv(1 << 20):
                 if self._behind is not None and self._behind in data:
                     self._behind = None
+                    self._broken = self._for_good
                     far.sendall(data)
                     # Its answer comes when it is done; `_bring_back` has nobody to give it to.
                     _hang_up(near)

@@ -471,7 +471,7 @@ class Saver:
         twins = written.twins
         self.saved += len(changes.saves) - len(twins)
         for number in changes.joins:
-            del self._joins[number]
+            self._joins.pop(number, None)
         for joined in written.joined:
             self._see_to(joined, removed[joined.job.number])
         if twins:
