@@ -151,6 +151,7 @@ class FencingTests(SharedCase):
                         call(slow)
                 self.assertEqual(self.sql("SELECT * FROM txgearman_job"), rows)
 
+
 @needs_postgresql
 class AtTheSameTimeTests(SharedCase):
     """Each thread is a server of its own."""

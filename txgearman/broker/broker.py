@@ -155,8 +155,8 @@ class Broker:
         `run_at` (seconds since the epoch) holds the job until then. The client is told by
         `ClientEnd.created`, or with a keeper, for a background job, by `ClientEnd.saving` and what follows
         it. Raises `QueueFull`, `RateExceeded` and `ShuttingDown`, though never for a job that is attached
-        to, and `NotSaved`, also for one that may not be this server's any more. `place` is for the broker itself: what `ClientEnd.saving` returned, if the client
-        was told so already.
+        to, and `NotSaved`, also for one that may not be this server's any more. `place` is for the broker
+        itself: what `ClientEnd.saving` returned, if the client was told so already.
         """
         function = self._functions.get(function_name)
         if function is None:

@@ -194,21 +194,25 @@ class DatabaseStore(ABC):
         that has neither: another server removed its twin in between.
         """
         numbers = [row[0] for row in rows]
-        own = sa.select(JOB.c.number).where(JOB.c.number.in_(numbers), JOB.c.owner == self._owner)
-        there = set(connection.scalars(own))
-        missing = [(SavedJob._make(row[: len(SAVED)]), row[-1]) for row in rows if row[0] not in there]
+        twin = JOB.c.number, JOB.c.owner, JOB.c.handle
+        there = connection.execute(sa.select(*twin).where(JOB.c.number.in_(numbers))).all()
+        twins = {number: (number, owner, handle) for number, owner, handle in there}
+        missing = [(SavedJob._make(row[: len(SAVED)]), row[-1]) for row in rows if row[0] not in twins]
         keys = {key for _, key in missing}
-        columns = JOB.c.unique_key, JOB.c.function, JOB.c.handle, JOB.c.number, JOB.c.owner
-        query = sa.select(*columns).where(JOB.c.unique_key.in_(keys))
-        found = {(key, function): twin for key, function, *twin in connection.execute(query)}
+        query = sa.select(JOB.c.unique_key, JOB.c.function, *twin).where(JOB.c.unique_key.in_(keys))
+        found = {(key, function): (*twin,) for key, function, *twin in connection.execute(query)}
         try:
-            twins = {job.number: found[key, job.function] for job, key in missing}
+            twins |= {job.number: found[key, job.function] for job, key in missing}
         except KeyError:
             raise TryAgain from None
-        foreign = {number for _, number, owner in twins.values() if owner != self._owner}
+        foreign = {number for number, owner, _ in twins.values() if owner != self._owner}
         if foreign and self._join(connection, sorted(foreign)) != len(foreign):
             raise TryAgain
-        return {number: handle for number, (handle, _, _) in twins.items()}
+        return {
+            number: handle
+            for number, (its, owner, handle) in twins.items()
+            if its != number or owner != self._owner
+        }
 
     # -- reading ------------------------------------------------------------------------------------
 
