@@ -27,8 +27,8 @@ NOTICING: Final = 0.5
 """Seconds that the harness, which shares the machine with all it starts, may take to see that a connection
 has ended."""
 
-JOINING: Final = 1.0
-"""Seconds that a submit may be under way to a server that answers at once."""
+UNDER_WAY: Final = 1.0
+"""Seconds that a report may be under way to a server that handles it at once, and then cannot answer."""
 
 CLOCKS: Final = 0.05
 """Seconds by which the wall clock and the ledger's may drift apart in a run."""
@@ -81,7 +81,7 @@ class _Judge:
             self._by_handle[turn.handle].append(turn)
             self._by_payload[turn.payload].append(turn)
         pauses = [blow.over - blow.begin for blow in ledger.blows]
-        self._joining = JOINING + max(pauses, default=0.0)
+        self._unanswered = UNDER_WAY + max(pauses, default=0.0)
 
     def judge(self) -> Verdict:
         for text in self._ledger.disorders:
@@ -126,12 +126,18 @@ class _Judge:
             counts["unknown, and ran"] += ran
 
     def _joined(self, submission: Submission) -> bool:
-        """Whether the job that this one was joined to was done, and not long before."""
+        """Whether the job that this one was joined to was done behind it."""
         if submission.unique in (b"", UNIQUE_IS_DATA) or submission.handle is None:
             return False
         turns = self._by_handle.get(submission.handle, ())
-        earliest = submission.sent - self._joining
-        return any(turn.done and turn.over >= earliest for turn in turns)
+        return any(turn.done and self._handled(turn) >= submission.sent for turn in turns)
+
+    def _handled(self, turn: Turn) -> float:
+        """When a server that was told of a turn's end had taken note of it at the latest; until then it may
+        join submits to the job."""
+        if turn.confirmed is not None:
+            return turn.confirmed
+        return turn.over + self._unanswered if turn.outcome is Outcome.UNANSWERED else turn.over
 
     def _check_refused(self, submission: Submission) -> None:
         """A refused job is gone, unless its server fell before it could take back what it had sent."""
