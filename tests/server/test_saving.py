@@ -383,6 +383,29 @@ class OutageTests(SavingTestCase):
             b"saved\t1\ncommits\t1\nwaiting\t0\nunremoved\t2\nadopted\t0\ndone-twice\t0\njoined-late\t0\n.\n",
         )
 
+    def test_what_ended_in_a_long_one_is_removed_bit_by_bit(self) -> None:
+        self.patch(saving, "MAX_REMOVALS", 3)
+        self.store.failing = None
+        self.client.receive(*[submit()] * 10)
+        self.commit()
+        self.heard(self.client)
+        self.running.receive(req(13, handle(1), b""))
+        for number in range(2, 9):
+            self.running.receive(req(9), req(13, handle(number), b""))
+        self.store.failing = UNAVAILABLE
+        self.break_off()
+        self.assertEqual(self.saver.unremoved, 9, "and one that was refused")
+        self.store.writes.clear()
+        self.recover()
+        self.turn(1)
+        self.commit()
+        self.turn(1)
+        self.commit()
+        removals = [changes.removals for changes in self.store.writes if changes.removals]
+        self.assertEqual([len(some) for some in removals], [3, 3, 3])
+        self.assertIn(NUMBERS_PER_START + 12, removals[0], "what may be saved again is removed first")
+        self.assertEqual(len(self.store.jobs), 3)
+
     def test_those_behind_in_line_are_refused_too(self) -> None:
         self.client.receive(submit())
         self.turn()
