@@ -22,6 +22,7 @@ from sqlalchemy.dialects import postgresql
 
 from txgearman.errors import LeaseLost, StoreError, StoreUnavailable
 from txgearman.store import tables
+from txgearman.store.arrays import ARRAYS, take_arrays
 from txgearman.store.contract import NO_PLACE, Changes, Joined, SavedJob, Written
 from txgearman.store.database import DatabaseStore, Row, TryAgain
 from txgearman.store.tables import JOB, SAVED, SERVER
@@ -86,17 +87,18 @@ _MOVE: Final = (
 )
 
 
+_INSERTED: Final = [column for column in tables.WRITTEN if column is not JOB.c.owner]
+_TYPES: Final = [column.type.compile(postgresql.dialect()) for column in _INSERTED]  # type: ignore[no-untyped-call]
+
+
 def _insertion(deleting: bool, checking: bool) -> str:
     """The statement that inserts jobs: `deleting` others first, `checking` for those that are there already.
 
     Looking for conflicts ahead of each row is what ON CONFLICT costs. Jobs without a unique cannot have any,
     but with themselves when they are saved again.
     """
-    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
-    names = [f'"{column.name}"' for column in tables.WRITTEN if column is not JOB.c.owner]
-    arrays = [
-        f"%b::{column.type.compile(dialect)}[]" for column in tables.WRITTEN if column is not JOB.c.owner
-    ]
+    names = [f'"{column.name}"' for column in _INSERTED]
+    arrays = [f"%b::{name}[]" for name in _TYPES]
     sources = ["alive", f"unnest({', '.join(arrays)}) AS new"]
     deletion, deleted = "", "0"
     if deleting:
@@ -124,7 +126,8 @@ _INSERT: Final = {
 
 _OWNER: Final = tables.WRITTEN.index(JOB.c.owner)
 _DATA: Final = tables.WRITTEN.index(JOB.c.data)
-_FLOATS: Final = (tables.WRITTEN.index(JOB.c.run_at), tables.WRITTEN.index(JOB.c.submitted))
+_ARRAYS: Final = [ARRAYS[name] for name in _TYPES]
+_NUMBERS: Final = ARRAYS["BIGINT"]
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _OTHERS_IN_THE_WAY: Final = frozenset({"40001", "40P01"})
@@ -272,6 +275,9 @@ class PostgresqlStore(DatabaseStore):
         return {name: value for name, value in settings.items() if name not in self._url.query}
 
     def _prepare(self, connection: sa.Connection) -> None:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        take_arrays(driver)
         connection.exec_driver_sql(
             # What others commit meanwhile must be seen, to find the twins of jobs.
             "SET default_transaction_isolation = 'read committed';"
@@ -340,19 +346,18 @@ class PostgresqlStore(DatabaseStore):
     def _delete_and_insert(
         self, connection: sa.Connection, numbers: Sequence[int], rows: Sequence[Row]
     ) -> tuple[int, int]:
-        columns: list[Any] = [list(column) for column in zip(*rows, strict=True)]
-        unique = any(columns[-1])
-        for index in _FLOATS:
-            columns[index] = [None if value is None else float(value) for value in columns[index]]
+        columns = list(zip(*rows, strict=True))
         del columns[_OWNER]
+        arrays = [array(column) for array, column in zip(_ARRAYS, columns, strict=True)]
+        unique = any(columns[-1])
         sql = _INSERT[bool(numbers), unique or self._saved_before]
-        removals = (list(numbers),) if numbers else ()
-        alive, deleted, inserted = connection.exec_driver_sql(sql, (self._owner, *removals, *columns)).one()
+        removals = (_NUMBERS(numbers),) if numbers else ()
+        alive, deleted, inserted = connection.exec_driver_sql(sql, (self._owner, *removals, *arrays)).one()
         self._check(alive)
         return deleted, inserted
 
     def _delete(self, connection: sa.Connection, numbers: Sequence[int]) -> int:
-        alive, deleted = connection.exec_driver_sql(_DELETE, (self._owner, list(numbers))).one()
+        alive, deleted = connection.exec_driver_sql(_DELETE, (self._owner, _NUMBERS(numbers))).one()
         self._check(alive)
         return int(deleted)
 
