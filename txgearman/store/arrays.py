@@ -56,9 +56,9 @@ def _of_bytes(values: Sequence[bytes | None]) -> Array:
     return Array(_HEAD.pack(1, 0, 17, len(values), 1) + b"".join(elements))
 
 
-# The types' numbers are those of PostgreSQL's src/include/catalog/pg_type.dat. The form is what its array_recv
-# reads: dimensions, a flag that it does not need, the elements' type, how many there are and the number of the
-# first; then each with its length, -1 for NULL.
+# The types' numbers are those of PostgreSQL's src/include/catalog/pg_type.dat. The form is what its
+# array_recv reads: dimensions, a flag that it does not need, the elements' type, how many there are and the
+# number of the first; then each with its length, -1 for NULL.
 ARRAYS: Final[dict[str, Callable[[Sequence[Any]], Array]]] = {
     "BIGINT": _of_numbers(20, "q"),
     "SMALLINT": _of_numbers(21, "h"),
