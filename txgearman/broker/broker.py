@@ -305,7 +305,7 @@ class Broker:
                 backlog.jobs[priority] -= 1
                 self._away -= 1
                 self._revive(function, kept)
-        backlog.last[priority] = function.last(priority)
+        backlog.last[priority] = function.last(priority) if backlog.jobs[priority] else None
         if are_all and backlog.jobs[priority]:
             # Somebody has changed the store behind our back.
             self._lose_backlog(function, backlog, priority)
