@@ -158,6 +158,16 @@ class VerdictTest(SynchronousTestCase):
         story.submit(b"H:1", at=2.5)
         self.assert_fault(story, "lost", "a handle given twice")
 
+    def test_run_again_behind_outages_between_which_the_lease_could_not_be_renewed(self) -> None:
+        for gap, kinds in ((0.3, []), (1.2, ["ran again for no reason"])):
+            story = Story(servers=2, lease=2.0)
+            done = story.submit(b"H:1")
+            story.blow(Kind.DATABASE, 1.2, 1.8)
+            story.turn(done, 1.8 + gap, 1.8 + gap)
+            story.blow(Kind.DATABASE, 1.8 + gap, 2.4 + gap)
+            story.turn(done, 4, 4, server=1)
+            self.assert_fault(story, *kinds)
+
     # -- handles -----------------------------------------------------------------------------------
 
     def test_handle_of_two_jobs(self) -> None:

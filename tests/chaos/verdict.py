@@ -248,10 +248,15 @@ class _Judge:
     def _fatal(self, server: int, since: float, until: float) -> Iterator[Blow]:
         """What took a server's jobs from it between two times: its death, or the end of its lease."""
         for blow in self._ledger.blows:
-            if blow.concerns(server) and blow.begin <= until and blow.over >= since and self._is_fatal(blow):
+            if (
+                blow.concerns(server)
+                and blow.begin <= until
+                and blow.over >= since
+                and self._is_fatal(blow, server)
+            ):
                 yield blow
 
-    def _is_fatal(self, blow: Blow) -> bool:
+    def _is_fatal(self, blow: Blow, server: int) -> bool:
         if blow.kind in (Kind.KILL, Kind.POWER):
             return True
         if blow.kind is Kind.STOP:
@@ -264,11 +269,30 @@ class _Judge:
             )
         lease = self._ledger.lease
         # A lease is renewed a few times within its length: half of it may be left when the silence begins.
-        silent = blow.kind is Kind.PAUSE or blow.kind in OUTAGES
-        return bool(lease) and silent and blow.over - blow.begin >= lease / 2
+        return bool(lease) and self._silence(blow, server) >= lease / 2
+
+    def _silence(self, blow: Blow, server: int) -> float:
+        """How long a server did not reach its database around a blow: so many may follow each other that it
+        cannot renew its lease in between."""
+        silences = [each for each in self._ledger.blows if each.concerns(server) and _is_silent(each)]
+        if blow not in silences:
+            return 0.0
+        begin, end = blow.begin, blow.over
+        for each in sorted(silences, key=lambda each: each.begin):
+            if each.begin <= end + self._ledger.lease / 2:
+                end = max(end, each.over)
+        for each in sorted(silences, key=lambda each: -each.over):
+            if each.over >= begin - self._ledger.lease / 2:
+                begin = min(begin, each.begin)
+        return end - begin
 
     def _outages(self, server: int, when: float) -> Iterator[Blow]:
         """What kept a server from writing at that time, or shortly before."""
         for blow in self._ledger.blows:
             if blow.kind in OUTAGES and blow.concerns(server) and blow.begin <= when <= blow.over + RECOVERY:
                 yield blow
+
+
+def _is_silent(blow: Blow) -> bool:
+    """Whether a server that was struck so says nothing to its database, and goes on afterwards."""
+    return blow.kind is Kind.PAUSE or blow.kind in OUTAGES

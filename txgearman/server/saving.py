@@ -467,6 +467,9 @@ class Saver:
             self._outage = None
             self._retry_delay = FIRST_RETRY
             self._broker.fetch_again()
+            if self.shared and not self._stopping:
+                # The next outage may begin before the next renewal is due.
+                self._renew()
         self.commits += 1
         twins = written.twins
         self.saved += len(changes.saves) - len(twins)
