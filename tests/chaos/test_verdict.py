@@ -158,6 +158,19 @@ class VerdictTest(SynchronousTestCase):
         story.submit(b"H:1", at=2.5)
         self.assert_fault(story, "lost", "a handle given twice")
 
+    def test_run_again_where_the_server_has_logged_that_it_lost_its_lease(self) -> None:
+        for is_struck in (False, True):
+            story = Story(servers=2, lease=2.0)
+            done = story.submit(b"H:1")
+            story.turn(done, 2, 2)
+            if is_struck:
+                story.blow(Kind.PAUSE, 1.9, 4)
+            story.blow(Kind.LEASE, 2.3, 5.3)
+            story.turn(done, 4, 4, server=1)
+            verdict = story.judge()
+            self.assertTrue(verdict.ok)
+            self.assertEqual(verdict.counts["leases lost without a blow"], 0 if is_struck else 1)
+
     def test_run_again_behind_outages_between_which_the_lease_could_not_be_renewed(self) -> None:
         for gap, kinds in ((0.3, []), (1.2, ["ran again for no reason"])):
             story = Story(servers=2, lease=2.0)

@@ -80,7 +80,7 @@ class _Judge:
         for turn in sorted(ledger.turns, key=lambda turn: turn.begin):
             self._by_handle[turn.handle].append(turn)
             self._by_payload[turn.payload].append(turn)
-        pauses = [blow.over - blow.begin for blow in ledger.blows]
+        pauses = [blow.over - blow.begin for blow in ledger.blows if blow.kind is not Kind.LEASE]
         self._unanswered = UNDER_WAY + max(pauses, default=0.0)
 
     def judge(self) -> Verdict:
@@ -96,6 +96,8 @@ class _Judge:
             counts[blow.kind] += 1
             if blow.kind is Kind.POWER:
                 counts["writes lost with the power"] += blow.unsynced
+            elif blow.kind is Kind.LEASE and not self._is_explained(blow):
+                counts["leases lost without a blow"] += 1
         counts["turns"] = len(self._ledger.turns)
         return self._verdict
 
@@ -256,8 +258,15 @@ class _Judge:
             ):
                 yield blow
 
+    def _is_explained(self, loss: Blow) -> bool:
+        """Whether a lease was lost because of a blow. Without one the machine was too busy, which is counted."""
+        return any(
+            blow.kind is not Kind.LEASE
+            for blow in self._fatal(loss.server or 0, loss.begin - self._ledger.lease, loss.over)
+        )
+
     def _is_fatal(self, blow: Blow, server: int) -> bool:
-        if blow.kind in (Kind.KILL, Kind.POWER):
+        if blow.kind in (Kind.KILL, Kind.POWER, Kind.LEASE):
             return True
         if blow.kind is Kind.STOP:
             # What it could not write when it was told to end it cannot write later.

@@ -214,7 +214,7 @@ class AdoptionTests(JoiningTestCase):
         while not self.first.store.unsure:
             self.pass_time(LEASE / 10)
         self.first.store.deaf = False
-        # A first write works, and behind that the lease is renewed; then it takes up what it does not know of.
+        # A first write works; the renewal behind that will find what it does not know of.
         self.now += 0.2
         self.first.turn(0.2)
         self.first.thread.run()
