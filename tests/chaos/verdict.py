@@ -259,7 +259,7 @@ class _Judge:
                 yield blow
 
     def _is_explained(self, loss: Blow) -> bool:
-        """Whether a lease was lost because of a blow. Without one the machine was too busy, which is counted."""
+        """Whether a lease was lost because of a blow, and not because the machine was too busy."""
         return any(
             blow.kind is not Kind.LEASE
             for blow in self._fatal(loss.server or 0, loss.begin - self._ledger.lease, loss.over)
