@@ -2,11 +2,12 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+COMPILED := $(CURDIR)/$(VENV)/compiled
 
 # Where .ci/run puts the Node packages that the interoperability tests run.
 export NODE_PATH := $(CURDIR)/$(VENV)/node/node_modules
 
-.PHONY: demo test check chaos bench docs format clean
+.PHONY: demo test test-pytest test-trial test-compiled check chaos bench docs format clean
 
 # The runtime alone, for the demonstration.
 $(VENV)/.runtime: setup.py
@@ -22,9 +23,24 @@ $(VENV)/.development: setup.py | $(VENV)/.runtime
 demo: $(VENV)/.runtime
 	@$(BIN)/python examples/delayed_reverse/demo.py
 
-test: $(VENV)/.development
+# The same tests by both runners. They do not disturb each other: make -j2 --output-sync runs both at once.
+test: test-pytest test-trial
+
+test-pytest: $(VENV)/.development
 	$(BIN)/pytest
+
+test-trial: $(VENV)/.development
 	$(BIN)/trial --temp-directory=$(VENV)/_trial_temp tests
+
+# What is compiled, and the server on top of it, pass the same tests; the package is built and tested in a folder of
+# its own, and the checkout stays as it is.
+test-compiled: $(VENV)/.development
+	rm -rf $(COMPILED)
+	TXGEARMAN_COMPILE=1 $(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		--no-deps --no-build-isolation --target $(COMPILED) .
+	cp -r tests pyproject.toml $(COMPILED)
+	cd $(COMPILED) && TXGEARMAN_COMPILE=1 PYTHONPATH=$(COMPILED) $(CURDIR)/$(BIN)/pytest \
+		tests/test_compiled.py tests/wire tests/broker tests/server tests/test_testing.py
 
 check: $(VENV)/.development
 	$(BIN)/ruff format --check .

@@ -1,11 +1,19 @@
-"""Packaging of txgearman: the metadata lives here, the tools' settings in pyproject.toml."""
+"""Packaging of txgearman: the metadata lives here, the tools' settings in pyproject.toml.
 
+With TXGEARMAN_COMPILE=1 in the environment the rooms without I/O are compiled by mypyc, which needs a C
+compiler.
+Without, nothing is compiled, and the package is the same on every system.
+"""
+
+import os
 import re
+import sys
 from pathlib import Path
 
 from setuptools import setup
 
 HERE = Path(__file__).parent
+COMPILE = os.environ.get("TXGEARMAN_COMPILE") == "1"
 VERSION = re.search(r'^VERSION = "(.+)"$', (HERE / "txgearman/version.py").read_text(), re.M)[1]
 
 EXTRAS = {
@@ -34,6 +42,23 @@ DEVELOPMENT = {
     "check": ["ruff>=0.6", "mypy>=1.11", "mypy-zope>=1.0.5", "import-linter>=2.0"],
     "docs": ["sphinx>=7.4", "furo>=2024.8"],
 }
+
+
+def extensions():
+    """What is compiled: wire and broker, if that is wanted and this is more than a question for metadata."""
+    if not COMPILE or not {"build", "build_ext", "bdist_wheel", "editable_wheel"} & set(sys.argv):
+        return []
+    from mypyc.build import mypycify
+
+    sources = [
+        str(source.relative_to(HERE))
+        for room in ("wire", "broker")
+        for source in sorted((HERE / "txgearman" / room).glob("*.py"))
+        if source.name != "__init__.py"
+    ]
+    # The checks of pyproject.toml need more than what is compiled; `make check` makes them.
+    settings = [f"--config-file={os.devnull}", "--follow-imports=silent", "--ignore-missing-imports"]
+    return mypycify([*settings, *sources], opt_level="3", group_name="txgearman")
 
 
 setup(
@@ -65,6 +90,8 @@ setup(
     package_data={"txgearman": ["py.typed"], "txgearman.web": ["static/*"]},
     entry_points={"console_scripts": ["txgearman=txgearman.cli:main"]},
     install_requires=["twisted>=24.7"],
+    setup_requires=["mypy>=1.11"] if COMPILE else [],
+    ext_modules=extensions(),
     extras_require={
         **EXTRAS,
         **DEVELOPMENT,

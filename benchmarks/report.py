@@ -8,6 +8,7 @@ from typing import Final
 
 from benchmarks.results import (
     BUSY,
+    COMPILED,
     DISTURBED,
     FLOOR,
     THEIRS,
@@ -39,6 +40,7 @@ def of_servers(results: Results) -> list[Table]:
         _comparison(results.comparisons),
         _cost(results.comparisons),
         _floor(results.comparisons),
+        _compiled(results.comparisons),
         _depths(results.depths),
         _job_memory(results.job_memory),
         _idle_memory(results.idle_memory),
@@ -82,7 +84,7 @@ def _comparison(comparisons: Sequence[Comparison]) -> Table:
             _count(row.rate(OURS)),
             _count(row.rate(THEIRS)),
             *_ratio(row.ratio(THEIRS)),
-            _target(row),
+            _verdict(row.workload.target, row.ratio(THEIRS)),
             _pair(row, "p50"),
             _pair(row, "p99"),
         )
@@ -130,6 +132,33 @@ def _floor(comparisons: Sequence[Comparison]) -> Table:
         if row.rate(FLOOR) is not None
     ]
     return Table("Against a bare Twisted protocol", heads, rows)
+
+
+def _compiled(comparisons: Sequence[Comparison]) -> Table:
+    heads = (
+        "workload",
+        "compiled/s",
+        "gearmand/s",
+        "ratio",
+        "min..max",
+        "target",
+        "to plain txgearman",
+        "µs per job, compiled / theirs",
+    )
+    rows = [
+        (
+            row.workload.name,
+            _count(row.rate(COMPILED)),
+            _count(row.rate(THEIRS)),
+            *_ratio(row.ratio(THEIRS, COMPILED)),
+            _verdict(row.workload.target, row.ratio(THEIRS, COMPILED)),
+            _ratio(row.ratio(OURS, COMPILED))[0],
+            _pair(row, "server_cpu_per_job", unit=1e-6, digits=1, ours=COMPILED),
+        )
+        for row in comparisons
+        if row.rate(COMPILED) is not None
+    ]
+    return Table("The compiled build", heads, rows)
 
 
 def _libraries(comparisons: Sequence[LibraryComparison]) -> Table:
@@ -251,10 +280,6 @@ def _ratio(ratio: Spread | None) -> tuple[str, str]:
     return (NONE, NONE) if ratio is None else (f"{ratio.median:.2f}", f"{ratio.low:.2f}..{ratio.high:.2f}")
 
 
-def _target(row: Comparison) -> str:
-    return _verdict(row.workload.target, row.ratio(THEIRS))
-
-
 def _verdict(target: float | None, ratio: Spread | None) -> str:
     if target is None:
         return NONE
@@ -263,8 +288,8 @@ def _verdict(target: float | None, ratio: Spread | None) -> str:
     return f"{target:g} {'met' if ratio.median >= target else 'missed'}"
 
 
-def _pair(row: Comparison, what: str, unit: float = 1, digits: int = 0) -> str:
-    values = [row.middle(server, what) for server in (OURS, THEIRS)]
+def _pair(row: Comparison, what: str, unit: float = 1, digits: int = 0, ours: str = OURS) -> str:
+    values = [row.middle(server, what) for server in (ours, THEIRS)]
     if values == [None, None]:
         return NONE
     return " / ".join(_cell(value, unit, digits) for value in values)

@@ -11,6 +11,7 @@ from benchmarks.workloads import OURS, LibraryWorkload, Workload
 
 THEIRS: Final = "gearmand"
 FLOOR: Final = "floor"
+COMPILED: Final = "compiled"
 """Names of the servers in all results."""
 
 BUSY: Final = 0.9
@@ -97,14 +98,14 @@ class Rounds(Generic[Run]):
         values = [getattr(sample, what) for sample in self.samples.get(name, ())]
         return None if not values or None in values else median(values)
 
-    def ratio(self, over: str) -> Spread | None:
-        """txgearman's rate divided by that of `over`, round by round; None if one was not measured.
+    def ratio(self, over: str, of: str = OURS) -> Spread | None:
+        """The rate `of` one divided by that of `over`, round by round; None if one was not measured.
 
         Both runs of a round follow each other, so what slows the machine for a while slows both.
         """
-        if not self.samples.get(over):
+        if not (self.samples.get(over) and self.samples.get(of)):
             return None
-        rounds = zip(self.samples[OURS], self.samples[over], strict=True)
+        rounds = zip(self.samples[of], self.samples[over], strict=True)
         return spread([ours.rate / theirs.rate for ours, theirs in rounds])
 
 

@@ -32,6 +32,7 @@ from typing import Any, Final, NoReturn
 
 from benchmarks import libraries, plot, report, servers, stores, workloads
 from benchmarks.results import (
+    COMPILED,
     FLOOR,
     THEIRS,
     Comparison,
@@ -108,6 +109,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help=f"default {SHORT_ROUNDS}, with --long {LONG_ROUNDS}",
     )
+    parser.add_argument("--compiled", action="store_true", help="measure the compiled build too")
     parser.add_argument("--gearmand", metavar="PATH", help="the C server; default: the installed one")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every number")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write the ratios as SVG")
@@ -128,7 +130,7 @@ def _positive(text: str) -> int:
 def _measure_all(chosen: argparse.Namespace, folder: Path, stack: ExitStack) -> Results:
     rounds = chosen.rounds or (LONG_ROUNDS if chosen.long else SHORT_ROUNDS)
     bench = Bench(
-        _kinds(chosen.gearmand),
+        _kinds(chosen.gearmand, chosen.compiled, folder),
         servers.compile_c("load.c", folder),
         folder,
         stores.Stores(folder, stack),
@@ -155,8 +157,11 @@ def _measure_all(chosen: argparse.Namespace, folder: Path, stack: ExitStack) -> 
     return results
 
 
-def _kinds(gearmand: str | None) -> dict[str, servers.Kind]:
+def _kinds(gearmand: str | None, compiled: bool, folder: Path) -> dict[str, servers.Kind]:
     kinds = {OURS: servers.txgearman(), FLOOR: servers.floor()}
+    if compiled:
+        _say("compiling")
+        kinds[COMPILED] = servers.compiled(COMPILED, folder)
     theirs = servers.gearmand(gearmand)
     if theirs is None:
         print("benchmarks: gearmand is not installed: measuring txgearman alone", file=sys.stderr)
@@ -197,16 +202,20 @@ def _is_possible(bench: Bench, workload: Workload) -> bool:
 
 def _compare(bench: Bench, workload: Workload) -> Comparison:
     """All rounds of one workload: each round on each server in turn."""
+    wanted = {OURS, THEIRS} if workload.store else {OURS, THEIRS, COMPILED}
+    if workload.floor:
+        wanted.add(FLOOR)
     kinds = [
-        kind
-        for kind in (*bench.compared(), *([bench.kinds[FLOOR]] if workload.floor else []))
-        if workload.store is None or bench.stores.available(kind, workload.store)
+        bench.kinds[name]
+        for name in (OURS, THEIRS, COMPILED, FLOOR)
+        if name in wanted & bench.kinds.keys()
+        and (workload.store is None or bench.stores.available(bench.kinds[name], workload.store))
     ]
     comparison = Comparison({kind.name: [] for kind in kinds}, workload=workload)
     jobs = workload.long_jobs if bench.long else workload.jobs
     for turn in range(bench.rounds):
         for kind in kinds:
-            times = workload.ours_times if kind.name == OURS else 1
+            times = workload.ours_times if kind.name in (OURS, COMPILED) else 1
             sample = _sample(bench, kind, workload, {"jobs": jobs * times})
             comparison.samples[kind.name].append(sample)
             _say(f"{workload.name} {turn + 1}/{bench.rounds}: {kind.name} {sample.rate:,.0f}/s")

@@ -69,19 +69,21 @@ class Memory:
     peak: int
 
 
-# -- the three servers --------------------------------------------------------------------------
+# -- the servers --------------------------------------------------------------------------------
 
 
-def txgearman() -> Kind:
-    """The server of this checkout, by the ``twistd`` beside the running interpreter."""
+def txgearman(name: str = "txgearman", package: Path | None = None) -> Kind:
+    """The server of this checkout, or of a `package` in another folder, by the ``twistd`` beside the
+    running interpreter."""
     twistd = Path(sys.executable).with_name("twistd")
     if not twistd.exists():
         raise BenchmarkFailed(f"no twistd beside {sys.executable}: run this with the interpreter of the venv")
 
     def command(port: int, folder: Path, options: Sequence[str]) -> list[str]:
-        log = folder / f"txgearman-{port}.log"
+        log = folder / f"{name}-{port}.log"
         listen = f"tcp:{port}:interface=127.0.0.1"
         return [
+            *(() if package is None else ("env", f"PYTHONPATH={package}")),
             str(twistd),
             "-n",
             "--pidfile=",
@@ -93,7 +95,25 @@ def txgearman() -> Kind:
             *options,
         ]
 
-    return Kind("txgearman", command)
+    return Kind(name, command)
+
+
+def compiled(name: str, folder: Path) -> Kind:
+    """The server of this checkout with what can be compiled, in a `folder` of its own. Takes a minute."""
+    package = folder / "compiled"
+    build = ["pip", "install", "--quiet", "--no-deps", "--no-build-isolation", f"--target={package}", "."]
+    try:
+        subprocess.run(
+            [sys.executable, "-m", *build],
+            check=True,
+            capture_output=True,
+            text=True,
+            cwd=HERE.parent,
+            env={**os.environ, "TXGEARMAN_COMPILE": "1"},
+        )
+    except subprocess.CalledProcessError as failure:
+        raise BenchmarkFailed(f"txgearman cannot be compiled: {failure.stderr}") from None
+    return txgearman(name, package)
 
 
 def gearmand(path: str | None = None) -> Kind | None:

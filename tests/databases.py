@@ -233,14 +233,17 @@ class Cable:
     """What lies between a program and the server at `port` of 127.0.0.1; the program connects to `url(...)`.
 
     `cut` ends its connections. After `cut_behind(b"COMMIT")` the next packet with these bytes still gets
-    through, and the connection ends when the server has done it, before the program hears of it; with
-    `for_good` no other is made until `mend`.
+    through, and the connection ends when the server has done it, in the place of its answer, and with
+    `for_good` no other is made until `mend`; after `cut_at(b"COMMIT")` it ends at once, while the server does
+    it.
     """
 
     def __init__(self, port: int) -> None:
         self._server = port
-        self._behind: bytes | None = None
-        self._for_good = self._broken = False
+        self._words: bytes | None = None
+        self._at_once = self._for_good = self._broken = False
+        self._unanswered: set[socket.socket] = set()
+        """Connections to the server whose next answer gets lost."""
         self._connections: list[socket.socket] = []
         self._listener = socket.create_server((HOST, 0))
         self.port: int = self._listener.getsockname()[1]
@@ -257,12 +260,15 @@ class Cable:
 
     def cut_behind(self, words: bytes, for_good: bool = False) -> None:
         """Lose the answer to the next packet with `words`."""
-        self._behind = words
-        self._for_good = for_good
+        self._words, self._at_once, self._for_good = words, False, for_good
 
     def mend(self) -> None:
         """Let new connections through."""
         self._for_good = self._broken = False
+
+    def cut_at(self, words: bytes) -> None:
+        """Let the next packet with `words` through, and end its connection without waiting for the answer."""
+        self._words, self._at_once, self._for_good = words, True, False
 
     def remove(self) -> None:
         """End everything."""
@@ -284,19 +290,22 @@ class Cable:
     def _carry(self, near: socket.socket, far: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := near.recv(1 << 20):
-                if self._behind is not None and self._behind in data:
-                    self._behind = None
-                    self._broken = self._for_good
+                if self._words is None or self._words not in data:
                     far.sendall(data)
-                    # Its answer comes when it is done; `_bring_back` has nobody to give it to.
+                    continue
+                self._words = None
+                self._broken = self._for_good
+                self._unanswered.add(far)
+                far.sendall(data)
+                if self._at_once:
+                    # The server finds out when it answers.
                     _hang_up(near)
                     return
-                far.sendall(data)
         _hang_up(far)
 
     def _bring_back(self, far: socket.socket, near: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            while data := far.recv(1 << 20):
+            while (data := far.recv(1 << 20)) and far not in self._unanswered:
                 near.sendall(data)
         _hang_up(near)
         _hang_up(far)

@@ -173,12 +173,7 @@ class RightsTest(SynchronousTestCase):
         for number in range(3 * MAX_REMEMBERED):
             self.assertFalse(rights.may_submit(b"%d" % number))
             self.assertTrue(rights.may_submit(b"a%d" % number))
-        answers = rights.may_submit.__closure__
-        assert answers is not None
-        self.assertLessEqual(
-            max(len(cell.cell_contents) for cell in answers if isinstance(cell.cell_contents, dict)),
-            MAX_REMEMBERED,
-        )
+            self.assertLessEqual(len(rights.may_submit), MAX_REMEMBERED)
 
     def test_policies_with_the_same_rules_are_equal(self) -> None:
         self.assertEqual(AccessPolicy(self.POLICY.rules), self.POLICY)

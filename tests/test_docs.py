@@ -633,7 +633,7 @@ class Tables(SynchronousTestCase):
 
 def _snapshot_of_one_function() -> Snapshot:
     row = Meter().measures(b"f", Counts())
-    return Snapshot([row], 1, 0, 0, 0, 0, {}, {}, {}, row.waited, None)
+    return Snapshot([row], 1, 0, 0, 0, 0, {}, 0, [], {}, {}, row.waited, None)
 
 
 def _senders(row: PacketType) -> str:
@@ -667,10 +667,12 @@ class Texts(SynchronousTestCase):
         tested = set(
             re.findall(r'(?:example|application_file)\(\s*"(.+?)"', Path(__file__).read_text("utf-8"))
         )
-        # Run in a loop; imported by the examples of tests; compared with what was said; replayed.
+        # Run in a loop or by test_aio; imported by examples; compared with what was said; replayed.
         tested |= {
             "client.py",
             "many.py",
+            "asyncio_jobs.py",
+            "asyncio_worker.py",
             "thumbnails.py",
             "admin.txt",
             "gearmand.toml",

@@ -7,7 +7,7 @@ users, no files.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 from hashlib import sha256
@@ -114,6 +114,24 @@ def _shows_any(token: bytes | None, digests: tuple[bytes, ...]) -> bool:
     return sum(hmac.compare_digest(shown, digest) for digest in digests) > 0
 
 
+class Answers(dict[bytes, bool]):
+    """Whether a name fits one of some patterns, by a call or, faster, as a mapping that has every name.
+    Answers are remembered."""
+
+    def __init__(self, patterns: list[bytes]) -> None:
+        super().__init__()
+        self._patterns = patterns
+
+    def __missing__(self, name: bytes) -> bool:
+        if len(self) >= MAX_REMEMBERED:
+            self.clear()
+        answer = self[name] = any(matches(pattern, name) for pattern in self._patterns)
+        return answer
+
+    def __call__(self, name: bytes) -> bool:
+        return self[name]
+
+
 class Rights:
     """What a peer may do. `rules` are the names of the rules that fit it, `submits` whether it may submit
     jobs of any function, `may_submit` and `may_work` whether it may for a function, `by_token` whether the
@@ -121,8 +139,8 @@ class Rights:
 
     def __init__(self, rules: tuple[Rule, ...]) -> None:
         self.rules = tuple(rule.name for rule in rules)
-        self.may_submit = _remembering([pattern for rule in rules for pattern in rule.submit])
-        self.may_work = _remembering([pattern for rule in rules for pattern in rule.work])
+        self.may_submit = Answers([pattern for rule in rules for pattern in rule.submit])
+        self.may_work = Answers([pattern for rule in rules for pattern in rule.work])
         self._admin = frozenset(word for rule in rules for word in rule.admin)
         self.submits = any(rule.submit for rule in rules)
         self.by_token = any(rule.tokens is not None for rule in rules)
@@ -139,21 +157,6 @@ class Rights:
     def may_ask(self) -> bool:
         """Whether the peer may ask for the status of jobs: whoever may submit any, or see all of them."""
         return self.submits or self.may(Right.VIEW)
-
-
-def _remembering(patterns: list[bytes]) -> Callable[[bytes], bool]:
-    """Whether a name fits one of the patterns; answers are remembered."""
-    answers: dict[bytes, bool] = {}
-
-    def fits(name: bytes) -> bool:
-        answer = answers.get(name)
-        if answer is None:
-            if len(answers) >= MAX_REMEMBERED:
-                answers.clear()
-            answer = answers[name] = any(matches(pattern, name) for pattern in patterns)
-        return answer
-
-    return fits
 
 
 @dataclass(frozen=True, slots=True)

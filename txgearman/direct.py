@@ -105,7 +105,9 @@ def unsent(transport: ITransport) -> int:
     if not hasattr(socketed, "_tempDataLen"):
         return 0
     kept = len(socketed.dataBuffer) - socketed.offset + socketed._tempDataLen
-    return int(kept) + _unacknowledged(socketed.fileno())
+    # TLS passes nothing on before the end of its handshake. A connection without TLS has no such thing.
+    held_back = sum(map(len, getattr(socketed, "_appSendBuffer", ())))
+    return int(kept) + held_back + _unacknowledged(socketed.fileno())
 
 
 def _unacknowledged(descriptor: int) -> int:

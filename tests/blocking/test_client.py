@@ -208,6 +208,22 @@ class Submitting(_Case):
         with self.assertRaises(TypeError):
             client.submit_job("reverse", 12)
 
+    def test_what_hears_of_a_refusal_may_submit_something_else(self) -> None:
+        class Elsewhere(gearman.GearmanClient):
+            other: Any = None
+
+            def on_gearman_error(self, error_code: str, error_text: str) -> bool:
+                self.other = self.submit_job("other", error_text, background=True, poll_timeout=LIMIT)
+                return False
+
+        client = self.client(kind=Elsewhere)
+        admin = gearman.GearmanAdminClient([self.server.address])
+        self.stack.callback(admin.shutdown)
+        client.submit_job("full", "", background=True, poll_timeout=LIMIT)
+        admin.send_maxqueue("full", 1)
+        refused = client.submit_job("full", "", poll_timeout=LIMIT)
+        self.assertEqual((refused.state, client.other.state), (gearman.JOB_FAILED, gearman.JOB_CREATED))
+
     def test_refused_by_the_server(self) -> None:
         client = self.client()
         admin = gearman.GearmanAdminClient([self.server.address])
@@ -223,7 +239,9 @@ class Submitting(_Case):
 class TimeLimits(_Case):
     def test_poll_timeout(self) -> None:
         client = self.client()
-        request = client.submit_job("reverse", "ab", poll_timeout=0.05)
+        self.assertIs(client.submit_job("nobody", "", poll_timeout=0.05).timed_out, True)
+        request = client.submit_job("reverse", "ab", wait_until_complete=False, poll_timeout=LIMIT)
+        client.wait_until_jobs_completed([request], poll_timeout=0.05)
         self.assertIs(request.timed_out, True)
         self.assertEqual(request.state, gearman.JOB_CREATED)
         self.reversing()
@@ -233,14 +251,21 @@ class TimeLimits(_Case):
 
     def test_some_time_out(self) -> None:
         self.reversing()
-        requests = self.client().submit_multiple_jobs(
-            [{"task": "reverse", "data": "ab"}, {"task": "nobody", "data": ""}], poll_timeout=0.3
+        client = self.client()
+        requests = client.submit_multiple_jobs(
+            [{"task": "reverse", "data": "ab"}, {"task": "nobody", "data": ""}],
+            wait_until_complete=False,
+            poll_timeout=LIMIT,
         )
+        client.wait_until_jobs_completed(requests[:1], poll_timeout=LIMIT)
+        client.wait_until_jobs_completed(requests, poll_timeout=0.05)
         self.assertEqual([one.timed_out for one in requests], [False, True])
 
     def test_server_that_never_answers(self) -> None:
         mute = self.stack.enter_context(Served(mute=True))
-        request = self.client(mute.address).submit_job("reverse", "", poll_timeout=0.05)
+        client = self.client(mute.address)
+        client.connection_list[0].connect(LIMIT)
+        request = client.submit_job("reverse", "", poll_timeout=0.05)
         self.assertIs(request.timed_out, True)
         self.assertEqual(request.state, gearman.JOB_PENDING)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import ExitStack
 from typing import Any
 
@@ -12,6 +13,7 @@ from tests.blocking.served import LIMIT, Hand, Served, reverse, until, working
 from tests.interop.programs import HOST, free_port
 from txgearman import blocking as gearman
 from txgearman.blocking import errors
+from txgearman.blocking.background import background
 
 
 class _Case(SynchronousTestCase):
@@ -204,6 +206,7 @@ class Reports(_Case):
             worker = self.work(Lazy(self.server.address), lazy=reverse, reverse=reverse)
             request = self.submit("lazy", wait_until_complete=False)
             self.assertEqual(self.submit("reverse", "ab").result, "ba")
+            until(lambda: len(worker._parked) == 1, "the job is left open")
         (job,) = jobs
         worker.send_job_complete(job, "late")
         self.client.wait_until_jobs_completed([request], poll_timeout=LIMIT)
@@ -228,6 +231,48 @@ class Loop(_Case):
         worker.work(poll_timeout=LIMIT)
         self.assertEqual(polls, [False, True])
         self.assertEqual(self.workers(), [])
+
+    def test_no_job_is_given_back_where_work_ends_behind_another(self) -> None:
+        """It would have lost an attempt."""
+
+        class Few(gearman.GearmanWorker):
+            done = 0
+
+            def after_poll(self, any_activity: bool) -> bool:
+                self.done += any_activity
+                return self.done < 3
+
+        class Shut(gearman.GearmanWorker):
+            def on_job_complete(self, current_job: gearman.GearmanJob, job_result: Any) -> bool:
+                self.shutdown()
+                return super().on_job_complete(current_job, job_result)
+
+        for _ in range(20):
+            self.submit("reverse", "ab", background=True)
+        left = 20
+        for kind, count in ((Few, 3), (Shut, 1)):
+            for _ in range(3):
+                worker = kind([self.server.address])
+                worker.register_task("reverse", reverse)
+                worker.work(LIMIT)
+                left -= count
+        until(lambda: self.workers() == [], "the last connection is gone")
+        jobs = background().call(lambda: list(self.server.factory.broker.jobs()))
+        self.assertEqual([job.attempts for job in jobs], [0] * left)
+
+    def test_shutdown_between_a_job_and_the_wait_for_the_next(self) -> None:
+        class Ends(gearman.GearmanWorker):
+            def after_poll(self, any_activity: bool) -> bool:
+                if any_activity:
+                    self.shutdown()
+                return True
+
+        worker = Ends([self.server.address])
+        worker.register_task("reverse", reverse)
+        self.submit("reverse", "ab", background=True)
+        begin = time.monotonic()
+        worker.work(LIMIT)
+        self.assertLess(time.monotonic() - begin, LIMIT / 2)
 
     def test_after_poll_without_a_job(self) -> None:
         polls: list[bool] = []

@@ -16,7 +16,7 @@ from txgearman.broker.uniques import Uniques
 from txgearman.errors import Refused
 
 if TYPE_CHECKING:
-    from txgearman.broker.ends import Tell
+    from txgearman.broker.ends import Tell, TellPage
     from txgearman.broker.job import SavedJob
 
 START: float = 1000.0
@@ -101,6 +101,9 @@ class KeeperNotes:
 
     def fetch(self, function: bytes, priority: int, after: int) -> None:
         self.fetches.append((function, priority, after))
+
+    def page(self, function: bytes, priority: int, after: int, most: int, tell: TellPage) -> None:
+        self.searches.append(("page", function, priority, after, most, tell))
 
     def find(self, number: int, tell: Tell) -> None:
         self.searches.append(("number", number, tell))

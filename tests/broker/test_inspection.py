@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import Bench, leftovers, said
 from txgearman.broker.handles import CHUNK_BITS
-from txgearman.broker.job import Job, JobState
+from txgearman.broker.job import Job, JobState, SavedJob
 from txgearman.errors import FunctionNotFound, JobNotFound, ShuttingDown
 
 CHUNK = 1 << CHUNK_BITS
@@ -228,9 +228,9 @@ class QuietTests(SynchronousTestCase):
 
 
 class CancelAllTests(SynchronousTestCase):
-    def cancel_all(self, bench: Bench, name: bytes) -> int:
+    def cancel_all(self, bench: Bench, name: bytes, until: int | None = None) -> int:
         """How many calls that took."""
-        until, calls = bench.broker.last_number, 0
+        until, calls = bench.broker.last_number if until is None else until, 0
         after: int | None = 0
         while after is not None:
             after = bench.broker.cancel_some(name, after, until)
@@ -259,8 +259,33 @@ class CancelAllTests(SynchronousTestCase):
         bench.queue(b"f")
         until = bench.broker.last_number
         late = bench.queue(b"f")
-        self.assertIsNone(bench.broker.cancel_some(b"f", 0, until))
+        self.cancel_all(bench, b"f", until)
         self.assertEqual(pages(bench), [[late], []])
+
+    def test_those_taken_over_from_servers_that_started_later_go_too(self) -> None:
+        bench = Bench(last_number=100)
+        far = 5 * CHUNK + 100
+        for number in (far, far + 1, 7):
+            bench.broker.restore(
+                SavedJob(number, number, b"H:x:%d" % number, b"f", b"", b"", 1, None, 0, 0.0, None)
+            )
+        bench.queue(b"f")
+        until = bench.broker.last_number
+        late = [bench.queue(b"f") for _ in range(2 * CHUNK)]
+        self.cancel_all(bench, b"f", until)
+        self.assertEqual([job.handle for job in bench.broker.jobs()], late)
+
+    def test_a_flood_meanwhile_is_not_run_after(self) -> None:
+        bench = Bench()
+        bench.queue(b"f")
+        until, calls = bench.broker.last_number, 0
+        after: int | None = 0
+        while after is not None:
+            for _ in range(CHUNK):
+                bench.queue(b"f")
+            after = bench.broker.cancel_some(b"f", after, until)
+            calls += 1
+        self.assertLess(calls, 4)
 
     def test_a_deep_queue_takes_many_short_calls(self) -> None:
         bench = Bench()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import sys
 
@@ -144,6 +146,11 @@ class OutcomeTest(SynchronousTestCase):
         self.assertEqual([int(exit_of(error)) for error in made], [5, 3, 3, 4, 1, 1, 1, 5])
         for error in made:
             self.assertEqual(line_of(error), str(error))
+
+    def test_a_full_disk_is_no_defect(self) -> None:
+        error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self.assertEqual(exit_of(error), Exit.NOT_WRITTEN)
+        self.assertEqual(line_of(error), "input or output failed: No space left on device")
 
     def test_anything_else_is_a_defect(self) -> None:
         error = KeyError("x\ny")

@@ -445,6 +445,24 @@ class ProcessTest(OnTxgearman, Expectations, TestCase):
             self.assertEqual((await program.ended(), bytes(program.errors)), (Exit.BROKEN_PIPE, b""))
 
     @on_reactor
+    async def test_a_stream_that_is_full_or_closed(self) -> None:
+        """What cannot be told must not change the exit code, nor end up in the results."""
+        nowhere = f"127.0.0.1:{free_port()}"
+        async with self.serve() as server:
+            address = f"{server.host}:{server.port}"
+            for redirected, there, code in (
+                (">/dev/full", address, Exit.NOT_WRITTEN),
+                (">&-", address, Exit.OK),
+                ("<&- >&- 2>&-", address, Exit.OK),
+                ("2>/dev/full", nowhere, Exit.NOT_CONNECTED),
+                ("2>&-", nowhere, Exit.NOT_CONNECTED),
+            ):
+                line = f'exec "$@" {redirected}'
+                ended = await run_program(["/bin/sh", "-c", line, "sh", *COMMAND, "ping", "--server", there])
+                self.assertEqual(ended[:2], (code, b""), redirected)
+                self.assertNotIn(b"Traceback", ended[2])
+
+    @on_reactor
     async def test_interrupted(self) -> None:
         function = f"{self.prefix}nobody"
         async with (

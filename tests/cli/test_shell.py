@@ -113,6 +113,14 @@ class CommandsTest(SynchronousTestCase):
         ran.kill(Work())
         self.assertEqual(ran.run(Work(b"x")), b"x")
 
+    def test_a_program_whose_job_was_given_up_is_not_started(self) -> None:
+        """Its job waited for a thread; nobody would end the program."""
+        work = Work()
+        ran = commands("echo up", lines=True)
+        ran.kill(work)
+        self.assertFails(ran, "not started", work)
+        self.assertEqual(work.sent, [])
+
     def test_the_end_kills_all_and_what_comes_later(self) -> None:
         ran = commands("echo up; exec sleep 60", lines=True)
         works = [Work(), Work()]

@@ -89,6 +89,16 @@ class LinkTests(SynchronousTestCase):
         self.assertIs(self.successResultOf(patient), self.link.protocol)
         self.assertIs(self.successResultOf(self.link.wait()), self.link.protocol)
 
+    def test_an_endpoint_that_raises_is_one_that_fails(self) -> None:
+        """One of the user's own may."""
+
+        def connect(_factory: object) -> Any:
+            raise OSError("no such device")
+
+        self.endpoint.connect = connect  # type: ignore[method-assign]
+        failure = self.failureResultOf(self.link.connect(), NotConnected)
+        self.assertIn("no such device", str(failure.value))
+
     def test_close_ends_the_pause_and_the_patience(self) -> None:
         self.endpoint.refusal = Refused()
         patient = self.link.wait()

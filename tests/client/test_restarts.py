@@ -204,7 +204,8 @@ class RestartExpectations(Expectations):
                 reactor,  # type: ignore[arg-type]
                 [one.endpoint, two.endpoint],
                 check_interval=0.2,
-                check_timeout=0.3,
+                # Long enough that the living one is not taken for hung on a busy machine.
+                check_timeout=1.0,
             ) as client,
         ):
             load = Load(client)

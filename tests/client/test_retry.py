@@ -237,6 +237,62 @@ class SubmissionTests(RetryTestCase):
         self.clock.advance(PAUSE)
         self.assertEqual(self.where(), [], "the server has it, so it is not lost")
 
+    def refuse_all(self) -> None:
+        """Let each server say that it is about to end, as it is asked."""
+        for _ in self.endpoints:
+            (place,) = self.where()
+            self.endpoints[place].server.say(ERROR, b"SHUTTING_DOWN", b"The server is shutting down")
+
+    def test_servers_that_are_about_to_end_are_waited_for(self) -> None:
+        """While their connections last too, and it is none of the times."""
+        self.connect()
+        submitted = self.client.submit("f", b"data", retry=1)
+        for _ in range(3):
+            self.refuse_all()
+            self.assertNoResult(submitted)
+            self.assertEqual(self.where(), [], "not at once")
+            self.clock.advance(1)
+        self.endpoints[self.where()[0]].server.lose()
+        self.accept(b"H:1")
+        self.successResultOf(submitted)
+        self.assertEqual(self.clock.getDelayedCalls(), self.pauses())
+
+    def pauses(self) -> list[Any]:
+        """The clock's calls that connect again."""
+        return [server._pause for server in self.client._dispatch.servers if server._pause is not None]
+
+    def test_but_not_for_ever_either(self) -> None:
+        self.connect()
+        submitted = self.client.submit("f", b"data", retry=1, timeout=0.01)
+        self.refuse_all()
+        self.clock.advance(0.01)
+        self.failureResultOf(submitted, TimedOut)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_nor_behind_close(self) -> None:
+        self.connect()
+        submitted = self.client.submit("f", b"data", retry=1)
+        self.refuse_all()
+        self.client.close()
+        for endpoint in self.endpoints:
+            endpoint.server.hang_up()
+        self.failureResultOf(submitted, NotConnected)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_a_job_that_was_lost_waits_for_servers_that_are_about_to_end(self) -> None:
+        self.endpoints = self.endpoints[:1]
+        self.connect()
+        job, _place = self.running(retry=1)
+        result = job.result()
+        self.endpoints[0].server.lose()
+        self.clock.advance(PAUSE)
+        self.refuse_all()
+        self.assertNoResult(result)
+        self.clock.advance(1)
+        self.accept(b"H:2")
+        self.endpoints[0].server.say(WORK_COMPLETE, b"H:2", b"r")
+        self.assertEqual(self.successResultOf(result), b"r")
+
     def test_close(self) -> None:
         for endpoint in self.endpoints:
             endpoint.refusal = Refused()

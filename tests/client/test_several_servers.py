@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 
 from twisted.internet.defer import CancelledError
@@ -312,6 +313,16 @@ class LostSubmissionsTests(SeveralServersTestCase):
         self.heard()
         self.endpoints[second].server.lose()
         self.assertEqual(self.heard()[third], [])
+
+    def test_not_to_wait_for_the_end_of_close(self) -> None:
+        self.connect()
+        closed = self.client.close()
+        closed.cancel()
+        self.failureResultOf(closed, CancelledError)
+        for endpoint in self.endpoints:
+            endpoint.server.hang_up()
+        gc.collect()
+        self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_close_sends_nothing_elsewhere(self) -> None:
         self.connect()

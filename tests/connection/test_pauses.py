@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from twisted.trial.unittest import SynchronousTestCase
 
-from txgearman.connection.pauses import FIRST_PAUSE, LONGEST_PAUSE, SPREAD, pause
+from txgearman.connection.pauses import FIRST_PAUSE, LONGEST_PAUSE, SPREAD, pause, steady
 
 
 class PauseTests(SynchronousTestCase):
@@ -17,3 +19,18 @@ class PauseTests(SynchronousTestCase):
 
     def test_it_lasts_for_ever(self) -> None:
         self.assertLessEqual(pause(10**9), LONGEST_PAUSE * (1 + SPREAD))
+
+
+class PolicyTests(SynchronousTestCase):
+    def test_the_users_own_is_asked(self) -> None:
+        self.assertIs(steady(None), pause)
+        self.assertEqual(steady(lambda attempts: attempts * 2.5)(4), 10)
+
+    def test_where_it_fails_the_default_takes_its_place(self) -> None:
+        def fails(_attempts: int) -> float:
+            raise LookupError
+
+        policies: list[Any] = [fails, lambda _: -1, lambda _: float("nan"), lambda _: None]
+        for policy in policies:
+            self.assertLessEqual(steady(policy)(0), FIRST_PAUSE * (1 + SPREAD))
+            self.assertEqual(len(self.flushLoggedErrors()), 1)

@@ -149,7 +149,7 @@ class Package(Expectations):
                 OWN_WORKER.serving(server, self.prefix) as first,
             ):
                 await server.has(function, active=1)
-                await first.stop()
+                await first.stop(0)
                 await server.has(function, jobs=1, active=0, workers=0)
                 gate.touch()
                 async with OWN_WORKER.serving(server, self.prefix):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress, ISSLTransport
 from twisted.logger import capturedLogs
@@ -11,7 +13,9 @@ from tests.server.peers import HIGH_WATER, ServerTestCase, SocketlikeTransport, 
 from tests.server.test_flow import KIB, FlowTestCase
 from txgearman import direct
 from txgearman.server.admission import TELL_EVERY, files_for_connections, origin_of
-from txgearman.server.factory import SILENCE
+from txgearman.server.factory import SILENCE, GearmanServerFactory
+from txgearman.server.settings import Settings
+from txgearman.server.unfinished import COUNTED_FROM
 
 ADDRESS = "192.0.2.1"
 
@@ -317,6 +321,101 @@ class UnsentByConnectionTest(UnsentTestCase):
         self.assertEqual(self.factory.traffic.dropped, {"max-unsent": 1})
 
 
+class UnfinishedTest(FlowTestCase):
+    """Packets of which only a part has come."""
+
+    PACKET = 200 * KIB
+    LIMIT = 500 * KIB
+    SETTINGS = {"max_packet": 256 * KIB, "max_unfinished_total": LIMIT}
+    WHOLE = req(16, bytes(PACKET))
+
+    def begin(self, size: int = COUNTED_FROM) -> SocketlikeTransport:
+        """A connection that has sent so many bytes of a packet."""
+        transport = self.connect()
+        transport.receive(self.WHOLE[:size])
+        self.turn()
+        return transport
+
+    def total(self) -> int:
+        return self.factory.unfinished.total
+
+    def test_at_the_limit_and_one_past_it(self) -> None:
+        first, second = self.begin(100 * KIB), self.begin(200 * KIB)
+        third = self.begin(200 * KIB)
+        self.assertEqual(self.total(), self.LIMIT)
+        with capturedLogs() as events:
+            third.receive(b"\0")
+            self.turn()
+        why = b"More than 512000 bytes have come of what is not whole, and this began first"
+        self.assertEqual(first.taken(), error(b"TOO_MUCH_UNFINISHED", why))
+        self.assertEqual((first.disconnecting, second.disconnecting), (True, False))
+        self.assertEqual(self.total(), 400 * KIB + 1)
+        self.assertIn("(max-unfinished-total)", events[0]["log_format"])
+        self.assertEqual(self.factory.traffic.dropped, {"max-unfinished-total": 1})
+        (shown,) = [row for row in self.factory.limits() if row.name == "max-unfinished-total"]
+        self.assertEqual((shown.limit, shown.used, shown.refused), (self.LIMIT, self.total(), 1))
+
+    def test_the_one_that_began_first_makes_room_though_it_still_sends(self) -> None:
+        trickles = self.begin()
+        others = [self.begin(150 * KIB) for _ in range(3)]
+        while not trickles.disconnecting:
+            others.append(self.begin(20 * KIB))
+            trickles.receive(b"\0")
+        self.assertFalse(any(transport.disconnecting for transport in others))
+
+    def test_one_that_began_anew_is_a_new_one(self) -> None:
+        first, second = self.begin(100 * KIB), self.begin(100 * KIB)
+        first.receive(self.WHOLE[100 * KIB :] + self.WHOLE[: 100 * KIB])
+        self.hear_all(first)
+        self.begin(200 * KIB)
+        self.begin(101 * KIB)
+        self.assertEqual((first.disconnecting, second.disconnecting), (False, True))
+
+    def test_what_is_whole_does_not_count(self) -> None:
+        transport = self.begin(100 * KIB)
+        transport.receive(self.WHOLE[100 * KIB :])
+        self.turn()
+        self.assertEqual(self.total(), 0)
+        self.assertTrue(transport.taken() == res(17, bytes(self.PACKET)))
+
+    def test_what_belongs_to_a_connection_that_is_gone_does_not_count(self) -> None:
+        self.begin(100 * KIB).lose()
+        self.assertEqual(self.total(), 0)
+
+    def test_little_of_a_packet_is_not_counted(self) -> None:
+        transport = self.begin(COUNTED_FROM - 1)
+        self.assertEqual(self.total(), 0)
+        transport.receive(b"\0")
+        self.assertEqual(self.total(), COUNTED_FROM)
+
+    def test_one_that_makes_room_by_its_own_bytes_is_heard_no_more(self) -> None:
+        self.factory.unfinished.limit = 100 * KIB
+        transport = self.begin(100 * KIB)
+        transport.receive(bytes(KIB))
+        self.assertTrue(transport.disconnecting)
+        self.assertEqual(self.total(), 0)
+        transport.receive(bytes(KIB), req(18, b"f", b"", b""))
+        self.turn()
+        self.assertEqual((self.total(), self.factory.broker.total), (0, 0))
+
+    def test_one_packet_of_any_size_may_always_come(self) -> None:
+        settings = Settings(max_packet=self.PACKET, max_unfinished_total=1024)
+        self.assertEqual(GearmanServerFactory(self.clock, settings).unfinished.limit, self.PACKET)
+
+    def test_0_is_no_limit(self) -> None:
+        factory = GearmanServerFactory(self.clock, Settings(max_unfinished_total=0))
+        self.assertEqual(factory.unfinished.limit, sys.maxsize)
+        (shown,) = [row for row in factory.limits() if row.name == "max-unfinished-total"]
+        self.assertEqual(shown.limit, 0)
+
+    def test_one_that_has_sent_only_a_part_still_makes_room_for_others(self) -> None:
+        self.factory.admission.limit = 1
+        transport = self.begin(100 * KIB)
+        self.clock.advance(SILENCE)
+        self.connect()
+        self.assertTrue(transport.aborted)
+
+
 class CommandsTest(ServerTestCase):
     """``show limits``, ``show function limits`` and ``maxrate``."""
 
@@ -331,6 +430,7 @@ class CommandsTest(ServerTestCase):
             b"max-connections-per-address\t5\t2\t0\n"
             b"handshake-timeout\t10\t0\t0\n"
             b"max-packet\t2048\t0\t1\n"
+            b"max-unfinished-total\t1073741824\t0\t0\n"
             b"max-unsent\t67108864\t0\t0\n"
             b"max-unsent-total\t1073741824\t0\t0\n"
             b"max-jobs\t2\t2\t1\n"

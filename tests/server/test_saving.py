@@ -568,6 +568,35 @@ class BacklogTests(SavingTestCase):
                     self.assertLessEqual(self.in_memory(), 10 + self.AHEAD + 3)
                 self.assertEqual(got, [b"%d" % n for n in range(20)])
 
+    def test_a_page_of_the_tail(self) -> None:
+        self.submit(20)
+        told: list[Any] = []
+        self.saver.page(b"f", 1, NUMBERS_PER_START + self.AHEAD, 3, told.append)
+        self.assertEqual(told, [])
+        self.thread.run()
+        (page,) = told
+        self.assertEqual([job.data for job in page.jobs], [b"4", b"5", b"6"])
+        self.assertEqual(page.next, NUMBERS_PER_START + 7)
+        self.saver.page(b"f", 1, NUMBERS_PER_START + 17, 50, told.append)
+        self.thread.run()
+        self.assertEqual(([job.data for job in told[1].jobs], told[1].next), ([b"17", b"18", b"19"], None))
+
+    def test_a_page_of_large_jobs_is_short(self) -> None:
+        self.submit(20)
+        self.saver._fetch_limit = 2
+        told: list[Any] = []
+        self.saver.page(b"f", 1, 0, 50, told.append)
+        self.thread.run()
+        self.assertEqual((len(told[0].jobs), told[0].next), (2, NUMBERS_PER_START + 2))
+
+    def test_no_page_in_an_outage(self) -> None:
+        self.submit(20)
+        self.store.failing = UNAVAILABLE
+        told: list[Any] = []
+        self.saver.page(b"f", 1, 0, 50, told.append)
+        self.thread.run()
+        self.assertIsInstance(told[0], LookupFailed)
+
     def test_also_behind_a_restart(self) -> None:
         self.submit(20)
         self.stop()

@@ -122,6 +122,22 @@ class CutTests(SharedCase):
             self.assertEqual(self.store.write(Changes([], [number], {}, {number: joined.at})).joined, [])
             self.assertEqual(kept(self.store), [])
 
+    def test_the_way_is_cut_while_the_database_commits_an_adoption(self) -> None:
+        dead = self.opened("dead", ENDED)
+        save(dead, *(job(number) for number in range(1, 6)))
+        self.sql(
+            "CREATE FUNCTION wait() RETURNS trigger LANGUAGE plpgsql AS"
+            " 'BEGIN PERFORM pg_sleep(0.1); RETURN NULL; END'"
+        )
+        self.sql(
+            "CREATE CONSTRAINT TRIGGER slow_commit AFTER UPDATE ON txgearman_job"
+            " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait()"
+        )
+        self.cable.cut_at(b"COMMIT")
+        jobs = self.store.adopt(3, 100)
+        self.assertEqual([(job.number, job.place) for job in jobs], [(1, 100), (2, 101), (3, 102)])
+        self.assertEqual(kept(self.store), jobs)
+
     def test_without_a_way_to_the_database(self) -> None:
         save(self.store, job(1))
         self.cable.remove()

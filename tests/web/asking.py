@@ -42,11 +42,23 @@ class Response:
         return str(problem["code"])
 
 
-class _Transport(StringTransport):
-    """Ends a connection as soon as that is asked for."""
+class Transport(StringTransport):
+    """Ends a connection as soon as that is asked for. One that `pauses` has enough with every piece that is
+    written, until it is told to `resume`."""
 
     connected = True
+    pauses = False
     protocol: Any
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        producer: Any = self.producer
+        if self.pauses and producer is not None:
+            producer.pauseProducing()
+
+    def resume(self) -> None:
+        producer: Any = self.producer
+        producer.resumeProducing()
 
     def loseConnection(self) -> None:
         self.end()
@@ -66,7 +78,7 @@ class Exchange:
     def __init__(self, web: Web, host: str) -> None:
         address = IPv4Address("TCP", host, 8080)
         self._web = web
-        self.transport = _Transport(address, IPv4Address("TCP", host, 50000))
+        self.transport = Transport(address, IPv4Address("TCP", host, 50000))
         self._protocol = web.site.buildProtocol(None)
         self.transport.protocol = self._protocol
         self._protocol.makeConnection(self.transport)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryDirectory
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -208,6 +208,52 @@ class BrowserTests(TestCase):
                 "return [...document.querySelectorAll('.act')].filter((e) => e.checkVisibility()).length"
             ),
             0,
+        )
+
+    @on_reactor
+    async def test_jobs_that_only_the_store_has(self) -> None:
+        with TemporaryDirectory() as folder:
+            async with loaded(f"--store=sqlite:///{folder}/queue.db", "--store-ahead=10") as its:
+                await in_browser(its.address, self.look_into_the_store)
+
+    def look_into_the_store(self, page: Page) -> None:
+        page.open("/functions/render")
+        page.shows("109 in the store alone")
+        rows = "document.querySelectorAll('tbody tr').length"
+        for number, shown in ((1, 50), (2, 50), (3, 20)):
+            page.shows(f"Page {number}")
+            page.until(f"page {number} has all its jobs", f"{rows} === {shown}")
+            if number < 3:
+                page.click("Next")
+        page.type(".card input[type=search]", "scene-119")
+        page.shows('"scene": 119')
+        page.click("Stored", ".segments")
+        page.until("the search still holds", f"{rows} === 1")
+        # They are looked at once a second, and what is in the store has not gone.
+        now = page.script("return performance.now()")
+        page.until("it was looked at", "performance.now() > arguments[0]", now + 2500)
+        self.assertEqual(page.script("return document.querySelector('tbody .state').innerText"), "stored")
+        page.script("document.querySelector('td a.mono').click()")
+        page.shows('"name": "<b>bold</b>"')
+        page.click("Cancel the job")
+        page.click("Cancel the job", "dialog")
+        page.shows("gone")
+
+    @on_reactor
+    async def test_the_limits(self) -> None:
+        async with loaded("--max-connections-per-address=7") as its:
+            await in_browser(its.address, self.look_at_limits)
+
+    def look_at_limits(self, page: Page) -> None:
+        page.open("/")
+        page.shows("none was met")
+        page.shows_not("max-unfinished-total")
+        page.script("document.querySelector('summary').click()")
+        page.shows("max-unfinished-total")
+        page.until(
+            "a limit and what is used of it",
+            "[...document.querySelectorAll('tr')].some((row) => "
+            "row.innerText.split(/\\s+/).join(' ') === 'max-connections-per-address 2 7 0')",
         )
 
     @on_reactor

@@ -90,7 +90,7 @@ class DocumentationTests(SynchronousTestCase):
     def test_statuses_of_problems(self) -> None:
         shown = {int(row[0]) for row in table("http.rst", "Status")}
         described = {problem for route in self.routes for problem in route.problems}
-        everywhere = {400, 401, 403, 404, 405, 421, 501}
+        everywhere = {400, 401, 403, 404, 405, 408, 421, 501}
         self.assertEqual(shown, described | everywhere)
 
 

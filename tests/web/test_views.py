@@ -94,7 +94,7 @@ class FunctionTests(ViewCase):
 
 
 class JobViewTests(ViewCase):
-    def handles(self, query: str = "") -> tuple[list[str], int | None]:
+    def handles(self, query: str = "") -> tuple[list[str], str | None]:
         page = self.web.get("/api/v1/functions/f/jobs" + query).json()
         return [job["handle"].removeprefix("H:t:") for job in page["jobs"]], page["next"]
 
@@ -102,8 +102,8 @@ class JobViewTests(ViewCase):
         self.submit("f", 3)
         self.submit("g")
         self.submit("f", 2)
-        self.assertEqual(self.handles("?limit=2"), (["1", "2"], 2))
-        self.assertEqual(self.handles("?limit=2&after=2"), (["3", "5"], 5))
+        self.assertEqual(self.handles("?limit=2"), (["1", "2"], "2"))
+        self.assertEqual(self.handles("?limit=2&after=2"), (["3", "5"], "5"))
         self.assertEqual(self.handles("?limit=2&after=5"), (["6"], None))
 
     def test_states(self) -> None:

@@ -21,7 +21,7 @@ from tests.wire.streams import (
 )
 from txgearman.errors import BadPacket, BrokenStream
 from txgearman.wire import codec
-from txgearman.wire.codec import REFUSED, Decoder, encode, frame
+from txgearman.wire.codec import LARGE, REFUSED, UNFINISHED, Decoder, encode, frame
 from txgearman.wire.limits import HEADER_SIZE, MAX_LINE, MAX_PACKET
 from txgearman.wire.packets import (
     BY_NUMBER,
@@ -257,6 +257,56 @@ class PacketLimitTests(SynchronousTestCase):
         pieces = [stream[start : start + 512] for start in range(0, len(stream), 512)]
         self.assertEqual(run(Decoder(), pieces).packets, [(ECHO_REQ, [b"x" * size])])
         self.assertEqual(looked, [512, len(stream)])
+
+
+class UnfinishedTests(SynchronousTestCase):
+    """A decoder that tells of what has not come whole."""
+
+    PACKET = frame(REQUEST, ECHO_REQ, b"x" * (4 * LARGE))
+
+    def setUp(self) -> None:
+        self.decoder = Decoder(tell_from=LARGE)
+
+    def feed(self, *pieces: bytes) -> list[Any]:
+        """What is told, with the sizes of bodies in the place of these."""
+        outcome = run(self.decoder, pieces)
+        self.assertIsNone(outcome.broken)
+        return [
+            (number, len(field) if isinstance(field, bytes) else field)
+            for number, (field,) in outcome.packets
+        ]
+
+    def test_at_the_limit_and_one_below(self) -> None:
+        self.assertEqual(self.feed(self.PACKET[: LARGE - 1]), [])
+        self.assertEqual(self.feed(self.PACKET[LARGE - 1 : LARGE]), [(UNFINISHED, LARGE)])
+
+    def test_with_each_read_until_it_is_whole(self) -> None:
+        pieces = [self.PACKET[:LARGE], self.PACKET[LARGE:-1], self.PACKET[-1:]]
+        told = [(UNFINISHED, LARGE), (UNFINISHED, len(self.PACKET) - 1), (UNFINISHED, 0)]
+        self.assertEqual(self.feed(*pieces), [*told, (ECHO_REQ, 4 * LARGE)])
+
+    def test_with_trailing_data(self) -> None:
+        found = self.feed(self.PACKET[:LARGE], self.PACKET[LARGE:] + self.PACKET[: 2 * LARGE])
+        told = [(UNFINISHED, LARGE), (UNFINISHED, 0), (ECHO_REQ, 4 * LARGE), (UNFINISHED, 2 * LARGE)]
+        self.assertEqual(found, told)
+
+    def test_whole_and_small_packets_are_none_of_it(self) -> None:
+        small = frame(REQUEST, ECHO_REQ, b"x" * 100)
+        self.assertEqual(
+            self.feed(self.PACKET, small * 9, small[:50], small[50:]),
+            [
+                (ECHO_REQ, 4 * LARGE),
+                *[(ECHO_REQ, 100)] * 10,
+            ],
+        )
+
+    def test_what_is_forgotten_is_not_kept(self) -> None:
+        self.feed(self.PACKET[:LARGE])
+        self.decoder.forget()
+        self.assertEqual(len(self.decoder._kept), 0)
+
+    def test_without_a_limit_nothing_is_told(self) -> None:
+        self.assertEqual(run(Decoder(), byte_by_byte(self.PACKET)).packets, [(ECHO_REQ, [b"x" * 4 * LARGE])])
 
 
 class LargePacketTests(SynchronousTestCase):

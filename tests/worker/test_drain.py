@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import capturedLogs
 
 from tests.worker.played import GRAB, OPTION, PlayedWorkerTestCase
+from txgearman.errors import NotConnected
 from txgearman.testing import MemoryGearman
 from txgearman.wire.packets import NO_JOB, NOOP
 from txgearman.worker import DRAIN_SECONDS, Job, Worker
@@ -53,6 +55,33 @@ class DrainTests(PlayedWorkerTestCase):
         reports = [("WORK_COMPLETE", b"H:1", b"1"), ("WORK_COMPLETE", b"H:2", b"2")]
         self.assertEqual(self.server.heard(), reports)
         self.server.hang_up()
+
+    def test_what_was_asked_for_is_waited_for(self) -> None:
+        """A job that is turned away has lost an attempt."""
+        self.start(concurrency=4)
+        for handle in (b"H:1", b"H:2"):
+            self.assign(handle)
+            self.results[handle].callback(b"r")
+        self.assertEqual(self.server.heard().count(GRAB), 3, "one of which is answered")
+        stopped = self.worker.stop()
+        self.assertFalse(self.server.transport.disconnecting)
+        self.assign(b"H:3")
+        self.results[b"H:3"].callback(b"3")
+        self.assertEqual(self.server.heard(), [("WORK_COMPLETE", b"H:3", b"3")])
+        self.assertFalse(self.server.transport.disconnecting, "there is another answer to come")
+        self.server.say(NO_JOB)
+        self.server.hang_up()
+        self.successResultOf(stopped)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_an_answer_that_does_not_come_is_not_waited_for_longer_than_jobs_are(self) -> None:
+        self.start()
+        stopped = self.worker.stop(3)
+        self.clock.advance(2.9)
+        self.assertFalse(self.server.transport.disconnecting)
+        self.clock.advance(0.1)
+        self.server.hang_up()
+        self.successResultOf(stopped)
 
     def test_what_still_runs_at_the_limit_is_cancelled_and_goes_back(self) -> None:
         for options, stop, limit in (
@@ -110,6 +139,70 @@ class DrainTests(PlayedWorkerTestCase):
         self.successResultOf(stopped)
         self.successResultOf(self.worker.start())
         self.assertEqual(self.server.heard(), [OPTION, ("CAN_DO", b"f"), GRAB])
+
+    def test_starting_again_during_a_drain(self) -> None:
+        """It is done behind the drain, which would otherwise have ended what was started."""
+        self.busy()
+        stopped = self.worker.stop()
+        started = self.worker.start()
+        self.results[b"H:1"].callback(b"r")
+        self.assertEqual(self.server.heard(), [("WORK_COMPLETE", b"H:1", b"r")])
+        self.assertNoResult(started)
+        self.server.hang_up()
+        self.successResultOf(stopped)
+        self.successResultOf(started)
+        self.assertEqual(self.server.heard(), [OPTION, ("CAN_DO", b"f"), GRAB])
+
+    def test_starting_again_behind_a_server_that_was_given_up(self) -> None:
+        """Its connection is not quite gone yet."""
+        self.busy()
+        with capturedLogs():
+            self.server.send(b"\0RES\xff\xff\xff\xff\0\0\0\0")
+        stopped = self.worker.stop()
+        started = self.worker.start()
+        self.assertNoResult(stopped)
+        self.server.lose()
+        self.successResultOf(stopped)
+        self.successResultOf(started)
+
+    def test_a_function_with_a_limit_of_its_own_that_comes_during_a_drain(self) -> None:
+        """Its connection is made when the others are, and not cut with those that end."""
+        self.busy(concurrency=2)
+        self.worker.stop(3)
+        started = self.worker.start()
+        self.worker.register("g", self.run_job, concurrency=1)
+        self.assertEqual(self.endpoint.attempts, 1)
+        with capturedLogs():
+            self.clock.advance(3)
+        self.server.hang_up()
+        self.successResultOf(started)
+        self.assertEqual(self.endpoint.attempts, 3)
+
+    def test_starting_and_stopping_again_during_a_drain(self) -> None:
+        self.busy()
+        first = self.worker.stop()
+        started = self.worker.start()
+        second = self.worker.stop()
+        self.failureResultOf(started, NotConnected)
+        self.results[b"H:1"].callback(b"r")
+        self.server.hang_up()
+        self.successResultOf(first)
+        self.successResultOf(second)
+        self.clock.advance(1000)
+        self.assertEqual(self.endpoint.attempts, 1)
+
+    def test_not_to_wait_for_the_end(self) -> None:
+        self.busy()
+        stopped = self.worker.stop()
+        stopped.cancel()
+        self.failureResultOf(stopped, CancelledError)
+        started = self.worker.start()
+        self.results[b"H:1"].callback(b"r")
+        self.assertEqual(self.server.heard(), [("WORK_COMPLETE", b"H:1", b"r")])
+        self.server.hang_up()
+        self.successResultOf(started)
+        gc.collect()
+        self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_bad_limits(self) -> None:
         for limit in (-1, float("nan"), float("inf")):

@@ -12,7 +12,7 @@ from twisted.trial.unittest import TestCase
 from tests.interop.expectations import Expectations, OnGearmand, OnTxgearman
 from tests.interop.programs import RUN_LIMIT, Server
 from tests.support import on_reactor
-from txgearman.client import Client
+from txgearman.client import Admin, Client
 from txgearman.worker import Job, Worker
 
 
@@ -117,6 +117,30 @@ class WorkerExpectations(Expectations):
             worker.register(name, lambda job: b"again")
             await worker.start()
             self.assertEqual(await second.result(RUN_LIMIT), b"again")
+
+    @on_reactor
+    async def test_a_stop_in_the_middle_of_many_jobs_costs_none_an_attempt(self) -> None:
+        from twisted.internet import reactor
+
+        name = f"{self.prefix}f"
+        done = 0
+
+        def function(_job: Job) -> bytes:
+            nonlocal done
+            done += 1
+            if done == 100:
+                worker.stop().chainDeferred(stopped)
+            return b""
+
+        stopped: Deferred[None] = Deferred()
+        async with self.serve_alone() as server, self.joined(server, concurrency=16) as (client, worker):
+            await client.submit_many(name, [b""] * 1000)
+            worker.register(name, function)
+            await stopped
+            async with Admin(reactor, server.endpoint) as admin:  # type: ignore[arg-type]
+                jobs = await admin.jobs()
+        self.assertEqual(len(jobs), 1000 - done)
+        self.assertEqual({job.retries for job in jobs}, {0})
 
     @on_reactor
     async def test_a_function_registered_late_gets_the_jobs_that_wait(self) -> None:

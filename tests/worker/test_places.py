@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
+from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
@@ -169,6 +170,17 @@ class PlaceExpectations:
         self.assertEqual(await self.run_one(blocking.echo, b"x", hooks=hooks), b"x")
         self.assertEqual([call[0] for call in calls], ["before", "after"])
         self.assertEqual(calls[1][1], b"x")
+
+    @on_reactor
+    async def test_a_parent_that_comes_late_starts_no_second_pool(self: Any) -> None:
+        async with joined(**self.pool) as (_client, worker):
+            await worker.start()
+            pools = worker._threads or worker._processes
+            pool = pools._pool
+            parent = MultiService()
+            parent.startService()
+            worker.setServiceParent(parent)
+            self.assertIs(pools._pool, pool)
 
 
 class ThreadTests(PlaceExpectations, TestCase):

@@ -247,6 +247,7 @@ class LaneTests(SeveralTestCase):
         self.assertEqual(self.endpoints[0].server.heard(), [OPTION, ("CAN_DO", b"g"), GRAB])
         stopped = self.worker.stop()
         for server in (self.shared, self.endpoints[0].server):
+            server.say(NO_JOB)
             server.hang_up()
         self.successResultOf(stopped)
 
@@ -255,12 +256,12 @@ class LaneTests(SeveralTestCase):
         self.assign_to(self.own, b"g", b"H:1")
         self.worker.unregister("g")
         stopped = self.worker.stop()
+        self.shared.say(NO_JOB)
         self.shared.hang_up()
-        self.successResultOf(self.worker.start())
-        self.assertEqual(self.endpoints[0].attempts, 3)
         self.end(b"H:1")
         self.own.hang_up()
         self.successResultOf(stopped)
+        self.successResultOf(self.worker.start())
         self.assertEqual(self.endpoints[0].attempts, 3)
 
     def test_it_comes_back_by_itself(self) -> None:

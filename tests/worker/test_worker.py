@@ -16,7 +16,7 @@ from txgearman.connection.protocol import CLOSE_SECONDS
 from txgearman.errors import NotConnected
 from txgearman.wire.limits import MAX_CLIENT_ID
 from txgearman.wire.packets import NO_JOB, NOOP
-from txgearman.worker import Job, Worker
+from txgearman.worker import DRAIN_SECONDS, Job, Worker
 
 
 def reverse(job: Job) -> bytes:
@@ -170,6 +170,15 @@ class ConnectionTests(PlayedWorkerTestCase):
         self.assertIsNone(self.successResultOf(started))
         self.assertEqual(self.server.heard(), [OPTION, GRAB])
 
+    def test_a_policy_that_fails_is_logged_and_the_default_takes_its_place(self) -> None:
+        self.endpoint.refusal = Refused()
+        worker = Worker(self.clock, self.endpoint, retry_policy=lambda _: 1 / 0)
+        started = worker.start()
+        self.endpoint.refusal = None
+        self.clock.advance(1)
+        self.successResultOf(started)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
     def test_cancelling_the_start_ends_the_waiting_only(self) -> None:
         self.endpoint.hold = True
         started = self.worker.start()
@@ -188,6 +197,8 @@ class ConnectionTests(PlayedWorkerTestCase):
 
     def test_stopping(self) -> None:
         self.start()
+        self.server.say(NO_JOB)
+        self.assertEqual(self.server.heard(), [SLEEP])
         stopped = self.worker.stop()
         self.assertNoResult(stopped)
         self.assign()
@@ -223,6 +234,8 @@ class ConnectionTests(PlayedWorkerTestCase):
     def test_a_server_that_hangs_does_not_hold_up_the_stop(self) -> None:
         self.start()
         stopped = self.worker.stop()
+        self.clock.advance(DRAIN_SECONDS)
+        self.assertTrue(self.server.transport.disconnecting, "it did not answer what it was asked")
         self.clock.advance(CLOSE_SECONDS)
         self.assertTrue(self.server.transport.disconnected)
         self.server.hang_up()
@@ -231,6 +244,7 @@ class ConnectionTests(PlayedWorkerTestCase):
     def test_starting_again(self) -> None:
         self.start()
         stopped = self.worker.stop()
+        self.server.say(NO_JOB)
         self.server.hang_up()
         self.successResultOf(stopped)
         self.successResultOf(self.worker.start())
@@ -246,6 +260,7 @@ class ServiceTests(PlayedWorkerTestCase):
         parent.startService()
         self.assertEqual(self.server.heard(), [OPTION, GRAB])
         stopped = parent.stopService()
+        self.server.say(NO_JOB)
         self.server.hang_up()
         self.successResultOf(stopped)
 

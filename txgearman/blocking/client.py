@@ -141,7 +141,7 @@ class GearmanClient(GearmanConnectionManager):
     def wait_until_jobs_accepted(self, job_requests: Requests, poll_timeout: float | None = None) -> Requests:
         """Submit what is not submitted, and wait until a server has accepted each. Returns the requests."""
         _check_several(job_requests)
-        deadline = self._limit.deadline = Deadline(poll_timeout)
+        deadline = Deadline(poll_timeout)
 
         def accepted(request: GearmanJobRequest) -> bool:
             if request.state == JOB_UNKNOWN and not deadline.over:
@@ -152,13 +152,16 @@ class GearmanClient(GearmanConnectionManager):
                         raise
             return request.state not in (JOB_PENDING, JOB_UNKNOWN)
 
+        # Inside of another call's wait if `on_gearman_error` submits something.
+        outer = getattr(self._limit, "deadline", None)
+        self._limit.deadline = deadline
         try:
             # All are sent before the first is waited for.
             for request in job_requests:
                 accepted(request)
             self._wait(accepted, job_requests, deadline)
         finally:
-            del self._limit.deadline
+            self._limit.deadline = outer
         for request in job_requests:
             request.timed_out = request.state in (JOB_PENDING, JOB_UNKNOWN)
         return job_requests

@@ -34,6 +34,17 @@ class Run:
         self.reported = False
         self.lost = False
         self.outcome: Deferred[bytes] = Deferred(self._lose)
+        self._next: Deferred[None] | None = None
+
+    def hold(self) -> None:
+        """Let no further job be asked for when this one has ended, before `go_on`."""
+        if self._next is None:
+            self._next = self.job._lingers = Deferred()
+
+    def go_on(self) -> None:
+        """Let the next job be asked for."""
+        if self._next is not None and not self._next.called:
+            self._next.callback(None)
 
     def send_data(self, data: bytes) -> Deferred[None]:
         """Send a part of the result. Fires when the connection takes more."""
@@ -60,7 +71,10 @@ class Run:
 
 
 class Duty:
-    """One Twisted worker for `connections`, offering the functions `names`; jobs go to `arrived`."""
+    """One Twisted worker for `connections`, offering the functions `names`; jobs go to `arrived`.
+
+    With `hold` it asks for no job before it is told to go on behind the last.
+    """
 
     def __init__(
         self,
@@ -69,6 +83,7 @@ class Duty:
         names: Sequence[bytes],
         client_id: bytes | None,
         arrived: Callable[[Run], object],
+        hold: bool,
     ) -> None:
         self.only_connection = connections[0] if len(connections) == 1 else None
         self._reactor = reactor
@@ -76,6 +91,7 @@ class Duty:
         self._names = list(names)
         self._client_id = client_id
         self._arrived = arrived
+        self._hold = hold
         self._worker: Worker | None = None
         self._untried = len(connections)
         self._reached: Deferred[None] | None = None
@@ -129,6 +145,8 @@ class Duty:
 
     def _run(self, job: Job) -> Deferred[bytes]:
         run = Run(self, job)
+        if self._hold:
+            run.hold()
         self._arrived(run)
         return run.outcome
 

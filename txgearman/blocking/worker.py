@@ -53,6 +53,8 @@ class GearmanWorker(GearmanConnectionManager):
         self._parked: list[Duty] = []
         self._renew = False
         self._stopping = False
+        # The job behind which the next is asked for when `after_poll` has agreed.
+        self._last: Run | None = None
 
     # -- tasks ----------------------------------------------------------------------------------
 
@@ -218,6 +220,8 @@ class GearmanWorker(GearmanConnectionManager):
         if run.reported:
             raise InvalidWorkerState(f"the job has ended: {job!r}")
         run.reported = True
+        if self._stopping:
+            report = partial(_report_the_last, report)
         if run.lost:
             _log.warning("The connection was lost while %r ran, its outcome is discarded", job)
             return
@@ -251,12 +255,15 @@ class GearmanWorker(GearmanConnectionManager):
             if event is not None:
                 event()
                 go_on = self._goes_on(True)
+                if go_on and self._last is not None:
+                    background().post(self._last.go_on)
+            elif self._stopping:
+                # A wake ahead of `changes` would not be seen below.
+                go_on = False
             elif self._renew:
                 self._replace()
             elif not self._inbox.wait(changes, deadline):
                 return True
-            else:
-                go_on = not self._stopping
         return False
 
     def _goes_on(self, any_activity: bool) -> bool:
@@ -305,13 +312,16 @@ class GearmanWorker(GearmanConnectionManager):
         self._renew = False
         client_id = None if self.worker_client_id is None else bytes_of(self.worker_client_id)
         names = [bytes_of(name) for name in self.worker_abilities]
-        return Duty(running.reactor, self.connection_list, names, client_id, self._arrived)
+        # A worker that decides after each job whether to go on must not be given one that it will not run.
+        hold = type(self).after_poll is not GearmanWorker.after_poll
+        return Duty(running.reactor, self.connection_list, names, client_id, self._arrived, hold)
 
     def _arrived(self, run: Run) -> None:
         """In the background thread: a job has come."""
         self._inbox.post(partial(self._execute, run))
 
     def _execute(self, run: Run) -> None:
+        self._last = run
         if run.lost:
             return
         job = self.job_class(
@@ -331,7 +341,7 @@ class GearmanWorker(GearmanConnectionManager):
     def _park(self, job: GearmanJob) -> None:
         """The job was left open, to be ended later or never: leave it its connection, and go on."""
         _log.warning("%r was left without an end", job)
-        duty, self._duty = self._duty, None
+        duty, self._duty, self._last = self._duty, None, None
         if duty is not None:
             self._parked.append(duty)
         self._replace()
@@ -346,3 +356,9 @@ class GearmanWorker(GearmanConnectionManager):
     def _call(self, function: Callable[[], Any], timeout: float | None) -> None:
         limit = SLACK_SECONDS if timeout is None else timeout
         background().call(function, timeout=limit)
+
+
+def _report_the_last(report: Callable[[Run], object], run: Run) -> None:
+    """Report how a job has ended, behind which no other is wanted."""
+    run.hold()
+    report(run)

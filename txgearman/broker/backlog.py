@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from txgearman.broker.job import PRIORITIES, Job
 
 
@@ -22,3 +24,7 @@ class Backlog:
         self.behind = [-1] * PRIORITIES
         self.fetching = [False] * PRIORITIES
         self.last: list[Job | None] = [None] * PRIORITIES
+
+
+NO_BACKLOG: Final = Backlog()
+"""That of a function without one. Never changed."""

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from txgearman.broker.abilities import AbilitySet, levels_of
-from txgearman.broker.backlog import Backlog
+from txgearman.broker.backlog import NO_BACKLOG, Backlog
 from txgearman.broker.deadlines import Deadlines
 from txgearman.broker.ends import Alarm, Keeper
 from txgearman.broker.function import Function
@@ -52,7 +52,7 @@ from txgearman.errors import (
 )
 
 if TYPE_CHECKING:
-    from txgearman.broker.ends import Found, Tell
+    from txgearman.broker.ends import Found, KeptPage, Tell
 
 UNIQUE_IS_DATA: Final = b"-"
 """The unique that stands for "jobs with the same data are the same job"."""
@@ -352,11 +352,59 @@ class Broker:
             if job is not None:
                 tell(self._job_detail(job))
             elif isinstance(kept, SavedJob) and kept.handle == handle:
-                tell(kept_detail(kept))
+                if self._is_away(kept):
+                    # Once more, with its data.
+                    self._page(kept.function, kept.priority, kept.place - 1, 1, whole)
+                else:
+                    tell(kept_detail(kept, False))
             else:
                 tell(kept if isinstance(kept, Refused) else JobNotFound())
 
+        def whole(page: JobPage | Refused) -> None:
+            if isinstance(page, Refused):
+                tell(page)
+            elif page.jobs and page.jobs[0].handle == handle:
+                tell(page.jobs[0])
+            else:
+                # It has ended meanwhile.
+                tell(JobNotFound())
+
         self._seek(handle, found)
+
+    def seek_page(
+        self, name: bytes, priority: int, after: int, most: int, tell: Callable[[JobPage | Refused], None]
+    ) -> None:
+        """Tell of jobs of a function and priority that are not in memory, in the order of their queue, at
+        most so many, and of fewer where they are large: the first of them with 0 for `after`, then those
+        behind the place that the page before gave. What has come into memory meanwhile is told of as it is
+        there. Raises `FunctionNotFound`."""
+        backlog = self._find_function(name).backlog
+        if backlog is None or not (after or backlog.jobs[priority]):
+            tell(JobPage((), None))
+        else:
+            self._page(name, priority, after or backlog.behind[priority], most, tell)
+
+    def _page(
+        self, name: bytes, priority: int, after: int, most: int, tell: Callable[[JobPage | Refused], None]
+    ) -> None:
+        if self._keeper is None:
+            tell(JobPage((), None))
+            return
+
+        def found(page: KeptPage | Refused) -> None:
+            if isinstance(page, Refused):
+                tell(page)
+                return
+            details = []
+            for kept in page.jobs:
+                job = self._handles.get(kept.handle)
+                if job is not None:
+                    details.append(self._job_detail(job))
+                elif self._is_away(kept):
+                    details.append(kept_detail(kept, True))
+            tell(JobPage(tuple(details), page.next))
+
+        self._keeper.page(name, priority, after, most, found)
 
     def seek_status_by_unique(self, unique: bytes, tell: Callable[[JobStatus | Refused], None]) -> None:
         """Tell the status of the newest job with this unique, wherever it is. Only where `far` is true."""
@@ -653,7 +701,7 @@ class Broker:
 
     def cancel_some(self, name: bytes, after: int, until: int) -> int | None:
         """End jobs of a function, as `cancel` does: at most some thousands, in the order of their handles,
-        with numbers behind `after` and up to `until`.
+        with numbers behind `after`, but for those that this server has given since `until`.
 
         Returns what to go on with in place of `after`, None when there is nothing left. So all jobs of a
         function are cancelled without holding up the others, and without those that come meanwhile:
@@ -661,16 +709,21 @@ class Broker:
         when there is room. Raises `FunctionNotFound`.
         """
         function = self._find_function(name)
+        newest = self._handles.last()
+        if until <= after < newest:
+            # Greater numbers are those of jobs taken over from servers that started later.
+            after = newest
         jobs = self._handles.behind(after)
         if not jobs:
             return None
-        last = number_of(jobs[-1].handle)
         for job in jobs:
             # One may have ended with another meanwhile.
-            if job.function is function and job.state is not _GONE and number_of(job.handle) <= until:
-                self.cancel(job.handle)
+            if job.function is function and job.state is not _GONE:
+                number = number_of(job.handle)
+                if number <= until or number > newest:
+                    self.cancel(job.handle)
         function.trim()
-        return last if last < until else None
+        return number_of(jobs[-1].handle)
 
     def pause_function(self, name: bytes) -> None:
         """Give no job of the function to a worker from now on. Jobs are taken in as before, and running ones
@@ -756,7 +809,8 @@ class Broker:
 
     def _function_detail(self, function: Function) -> FunctionDetail:
         oldest = None
-        away = [0] * PRIORITIES if function.backlog is None else function.backlog.jobs
+        backlog = function.backlog or NO_BACKLOG
+        away = backlog.jobs
         if function.meter is not None:
             now = self._clock()
             oldest = max((now - job.since for job in function.heads()), default=None)
@@ -765,6 +819,7 @@ class Broker:
             total=function.total,
             queued=tuple(map(operator.add, function.waiting, away)),
             away=sum(away),
+            behind=tuple(place if jobs else None for jobs, place in zip(away, backlog.behind, strict=True)),
             scheduled=tuple(function.held),
             running=function.running,
             workers=function.workers,
@@ -1013,15 +1068,20 @@ class Broker:
         self._away += 1
         self._fetch_ahead(function, backlog, priority)
 
-    def _take_away(self, kept: SavedJob) -> bool:
-        """One job less is in the backlog, if this one is in it."""
+    def _is_away(self, kept: SavedJob) -> bool:
+        """Whether this job is in the backlog."""
         function = self._functions.get(kept.function)
         backlog = None if function is None else function.backlog
         if backlog is None or not backlog.jobs[kept.priority] or kept.place <= backlog.behind[kept.priority]:
             return False
-        assert self._keeper is not None
-        if not self._keeper.owns(kept):
+        return self._keeper is not None and self._keeper.owns(kept)
+
+    def _take_away(self, kept: SavedJob) -> bool:
+        """One job less is in the backlog, if this one is in it."""
+        if not self._is_away(kept):
             return False
+        backlog = self._functions[kept.function].backlog
+        assert backlog is not None
         backlog.jobs[kept.priority] -= 1
         self._away -= 1
         return True

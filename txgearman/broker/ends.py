@@ -7,7 +7,7 @@ of its decisions.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from txgearman.errors import Refused
 
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     Found = SavedJob | None | Refused
     """A job, or that there is none, or that this cannot be known now."""
     Tell = Callable[[Found], None]
+    TellPage = Callable[["KeptPage | Refused"], None]
+
+
+class KeptPage(NamedTuple):
+    """Some kept jobs; `next` is the place to go on behind, None if that was all."""
+
+    jobs: list[SavedJob]
+    next: int | None
 
 
 class ClientEnd(Protocol):
@@ -103,8 +111,12 @@ class Keeper(Protocol):
     def fetch(self, function: bytes, priority: int, after: int) -> None:
         """Bring jobs from behind the place `after`. Answered by `Broker.fetched`."""
 
+    def page(self, function: bytes, priority: int, after: int, most: int, tell: TellPage) -> None:
+        """Tell of jobs as `fetch` brings them, with their data, up to so many, and of fewer where they are
+        large. Those that have ended are left out."""
+
     def find(self, number: int, tell: Tell) -> None:
-        """Tell of the job with this number."""
+        """Tell of the job with this number, with or without its data."""
 
     def find_unique(self, unique: bytes, tell: Tell) -> None:
         """Tell of the job with this unique that was submitted last."""

@@ -19,7 +19,7 @@ from txgearman.broker.job import PRIORITIES, Ending
 if TYPE_CHECKING:
     from txgearman.broker.function import Function
 
-BOUNDS: Final = (
+BOUNDS: Final[tuple[float, ...]] = (
     *(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
     *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0),
 )

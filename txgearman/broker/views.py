@@ -70,15 +70,17 @@ class FunctionDetail:
     """All there is to know of a function.
 
     `total` are all its jobs; `queued` and `scheduled` are counts by priority; `away` are those of the queued
-    jobs that are not in memory; `limits` those of `Function`, without a limit all None. The counts from
-    `submitted` to `refused` are since the function was made. `oldest` is how many seconds the oldest job
-    that is next of its priority has waited, None without one or where no times are taken.
+    jobs that are not in memory, and `behind`, by priority, is the place that these have greater ones than,
+    None where there are none; `limits` those of `Function`, without a limit all None. The counts from
+    `submitted` to `refused` are since the function was made. `oldest` is how many seconds the oldest job that
+    is next of its priority has waited, None without one or where no times are taken.
     """
 
     name: bytes
     total: int
     queued: tuple[int, ...]
     away: int
+    behind: tuple[int | None, ...]
     scheduled: tuple[int, ...]
     running: int
     workers: int
@@ -99,14 +101,15 @@ class JobDetail:
     `submitted` is when it came, in seconds since the epoch; `seconds` how long it has been in its queue, or
     with its `worker`, None where no times are taken. `run_in` says in how many seconds a scheduled job is
     due, and `left` in how many a running one is taken from its worker, None without a limit of time.
-    `clients` counts those waiting for it. `state` is None for a job that is not in memory: it waits its
-    turn, or another server has it.
+    `clients` counts those waiting for it. `state` is None for a job that is not in memory: it waits its turn,
+    or another server has it. Of one that waits its turn here `place` is where in its queue; what another
+    server has has None for that, and for its `data`.
     """
 
     handle: bytes
     function: bytes
     unique: bytes
-    data: bytes
+    data: bytes | None
     priority: int
     background: bool
     reducer: bytes | None
@@ -119,15 +122,16 @@ class JobDetail:
     seconds: float | None
     run_in: float | None
     left: float | None
+    place: int | None = None
 
 
-def kept_detail(kept: SavedJob) -> JobDetail:
+def kept_detail(kept: SavedJob, is_ours: bool) -> JobDetail:
     """What is to be known of a job that is not in memory."""
     return JobDetail(
         handle=kept.handle,
         function=kept.function,
         unique=kept.unique,
-        data=kept.data,
+        data=kept.data if is_ours else None,
         priority=kept.priority,
         background=True,
         reducer=kept.reducer,
@@ -140,12 +144,14 @@ def kept_detail(kept: SavedJob) -> JobDetail:
         seconds=None,
         run_in=None,
         left=None,
+        place=kept.place if is_ours else None,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class JobPage:
-    """Some jobs; `next` is what to ask for the jobs behind them with, None if there are none."""
+    """Some jobs; `next` is what to ask for the jobs behind them with, None if there are none: a number where
+    jobs are in the order of their handles, a place where in that of their queue."""
 
     jobs: tuple[JobDetail, ...]
     next: int | None

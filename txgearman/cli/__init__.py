@@ -7,6 +7,7 @@ say what is missing, and its help and the completion of the shell are quick.
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.util import find_spec
 from typing import Final, NoReturn
@@ -17,6 +18,7 @@ LIBRARIES: Final = ("click", "rich")
 
 def main() -> NoReturn:
     """Run the command with the arguments of this process, and end the process with its exit code."""
+    _replace_closed_streams()
     missing = [name for name in LIBRARIES if find_spec(name) is None]
     if missing:
         print(
@@ -29,3 +31,13 @@ def main() -> NoReturn:
 
     app.main(prog_name="txgearman")
     raise AssertionError("unreachable")
+
+
+def _replace_closed_streams() -> None:
+    """Let standard streams that the caller has closed lead nowhere, before a socket gets their numbers."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdin = sys.stdin or os.fdopen(0)
+    sys.stdout = sys.stdout or os.fdopen(1, "w")
+    sys.stderr = sys.stderr or os.fdopen(2, "w")

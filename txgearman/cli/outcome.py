@@ -23,6 +23,8 @@ class Exit(IntEnum):
     """The server does not know what was asked for, a handle for example, or refuses."""
     DEFECT = 70
     """This program is wrong."""
+    NOT_WRITTEN = 74
+    """Standard output, or a file, cannot be written or read: the disk is full, for example."""
     INTERRUPTED = 130
     """Ctrl-C: 128 and the number of SIGINT, as shells say it; so the two below."""
     BROKEN_PIPE = 141
@@ -50,6 +52,8 @@ def line_of(error: BaseException) -> str:
     """What a person is told of `error`, on one line."""
     if exit_of(error) is Exit.DEFECT:
         return f"this is a defect of txgearman: {type(error).__name__}: {printable(str(error))}"
+    if isinstance(error, OSError):
+        return f"input or output failed: {error.strerror or error}"
     return printable(str(error) or type(error).__name__)
 
 
@@ -70,4 +74,5 @@ _EXITS: tuple[tuple[type[BaseException], Exit], ...] = (
     (errors.AdminError, Exit.REFUSED),
     (Unknown, Exit.REFUSED),
     (WrongArgument, Exit.USAGE),
+    (OSError, Exit.NOT_WRITTEN),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -48,7 +49,13 @@ Main = Callable[[Run], Coroutine[Any, Any, int]]
 
 def say(line: str) -> None:
     """Tell the person one line, on standard error."""
-    print(f"txgearman: {printable(line)}", file=sys.stderr, flush=True)
+    write_error(f"txgearman: {printable(line)}")
+
+
+def write_error(text: str) -> None:
+    """Write to standard error, which may be a full disk or gone; how the command ends tells the rest."""
+    with contextlib.suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 def run(main: Main, *, verbose: bool = False, warnings: bool = False) -> int:
@@ -76,22 +83,29 @@ async def carry_out(main: Main, its: Run, verbose: bool = False) -> int:
     except CancelledError:
         raise
     except BrokenPipeError:
-        # Or the interpreter would complain at its end that it cannot flush.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _give_up_output()
         return Exit.BROKEN_PIPE
     except Exception as error:
         say(line_of(error))
         if verbose or exit_of(error) is Exit.DEFECT:
-            traceback.print_exception(error)
+            write_error("".join(traceback.format_exception(error)).rstrip())
+        if isinstance(error, OSError):
+            _give_up_output()
         return exit_of(error)
     return code
+
+
+def _give_up_output() -> None:
+    """Let what standard output still holds go nowhere: at its end the interpreter would fail to write it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class _Running:
     """One command that runs, from its start to its exit code."""
 
     def __init__(self, its: Run, main: Main, verbose: bool) -> None:
-        self.code: int = Exit.OK
+        # Until it has another end.
+        self.code: int = Exit.DEFECT
         self._its = its
         self._main = main
         self._verbose = verbose
@@ -110,7 +124,8 @@ class _Running:
         self.code = code
 
     def _cancelled(self, failure: Failure) -> None:
-        assert isinstance(failure.value, CancelledError), failure
+        if not isinstance(failure.value, CancelledError):
+            failure.raiseException()
         self.code = Exit.INTERRUPTED if self._signal is None else _SIGNALS[self._signal]
 
     def _signalled(self, number: int, _frame: FrameType | None) -> None:
@@ -137,7 +152,7 @@ def _begin_logging(level: Any, tracebacks: bool) -> None:
         failure = event.get("log_failure")
         if failure is not None and tracebacks:
             say(text)
-            print(failure.getTraceback(), file=sys.stderr)
+            write_error(failure.getTraceback())
         elif failure is not None:
             say(f"{text}: {failure.type.__name__}: {failure.getErrorMessage()}")
         else:

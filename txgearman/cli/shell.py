@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import threading
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -53,12 +54,17 @@ class Commands:
         self._arguments = ["/bin/sh", "-c", *arguments] if len(arguments) == 1 else list(arguments)
         self._lines = lines
         self._running: dict[ThreadJob, subprocess.Popen[bytes]] = {}
+        # Killed before their programs were started, for which they may wait in a full pool.
+        self._killed: weakref.WeakSet[ThreadJob] = weakref.WeakSet()
         # `end` is called in a signal handler too, maybe in the middle of `kill`.
         self._lock = threading.RLock()
         self._ending = False
 
     def run(self, job: ThreadJob) -> bytes:
-        """The result of a job. Raises `FailJob` if the program fails or is killed."""
+        """The result of a job. Raises `FailJob` if the program fails or is killed, be it before its start."""
+        with self._lock:
+            if job in self._killed:
+                raise FailJob("the command was not started")
         environment = {
             **os.environb,
             b"TXGEARMAN_HANDLE": job.handle,
@@ -80,10 +86,12 @@ class Commands:
         return result
 
     def kill(self, job: ThreadJob) -> None:
-        """Kill the program that runs for `job`, if there is one."""
+        """Kill the program that runs for `job`, or shall."""
         with self._lock:
             process = self._running.get(job)
-            if process is not None:
+            if process is None:
+                self._killed.add(job)
+            else:
                 _kill(process)
 
     def end(self) -> None:
@@ -98,7 +106,7 @@ class Commands:
         """Let the program be killed within the body, and kill it if that raises."""
         with self._lock:
             self._running[job] = process
-            if self._ending:
+            if self._ending or job in self._killed:
                 _kill(process)
         try:
             yield

@@ -29,7 +29,7 @@ from txgearman.codecs import BYTES, CodecChoice, codec_from, encoded
 from txgearman.connection.arguments import body_of, check_timeout, data_bytes, name_bytes
 from txgearman.connection.endpoint import Endpoint, named_endpoints
 from txgearman.connection.heartbeat import CHECK_INTERVAL, CHECK_TIMEOUT, check_from
-from txgearman.connection.pauses import pause
+from txgearman.connection.pauses import RetryPolicy, steady
 from txgearman.errors import ClientError, TimedOut
 from txgearman.wire.limits import MAX_HANDLE, MAX_PACKET, MAX_UNIQUE
 
@@ -58,9 +58,9 @@ class Client:
     for lost. After `check_interval` seconds without a byte it is asked for an echo, to owe that. None or 0
     for either turns both off.
     `retry_policy` takes the number of failed attempts to connect and returns the pause in seconds before
-    the next, `txgearman.connection.pauses.pause` by default. `max_packet` is the largest body of a packet
-    in bytes that is sent or accepted. `max_backlog` is the number of bytes of requests without an answer
-    from which on `room` waits.
+    the next, `txgearman.connection.pauses.pause` by default and where it fails. `max_packet` is the largest
+    body of a packet in bytes that is sent or accepted. `max_backlog` is the number of bytes of requests
+    without an answer from which on `room` waits.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Client:
         codec: CodecChoice = "bytes",
         check_interval: float | None = CHECK_INTERVAL,
         check_timeout: float | None = CHECK_TIMEOUT,
-        retry_policy: Callable[[int], float] | None = None,
+        retry_policy: RetryPolicy | None = None,
         max_packet: int = MAX_PACKET,
         max_backlog: int = BACKLOG_BYTES,
     ) -> None:
@@ -82,7 +82,7 @@ class Client:
         self._codec = codec_from(codec)
         self._check = check_from(check_interval, check_timeout)
         self._max_packet = max_packet
-        policy = pause if retry_policy is None else retry_policy
+        policy = steady(retry_policy)
         self._dispatch = Dispatch(
             reactor,
             [self._link(name, endpoint, policy) for name, endpoint in named_endpoints(reactor, endpoints)],
@@ -106,9 +106,10 @@ class Client:
     def close(self) -> Deferred[None]:
         """Close the connections, for good: later calls fail with `NotConnected`.
 
-        Everything that still waits fails with `ConnectionLost`. Fires when the connections are gone.
+        Everything that still waits fails with `ConnectionLost`. Fires when the connections are gone,
+        and to cancel it ends only the waiting for that.
         """
-        return self._dispatch.close().addCallback(lambda _: None)
+        return self._dispatch.close()
 
     async def __aenter__(self) -> Self:
         try:
@@ -155,8 +156,8 @@ class Client:
         each once; the job may then exist twice. `retry` is how often the job is submitted again beyond
         that, be it lost before it was accepted or, if it is an online job, while it waits or runs: to
         another server, or to the same when it is back. What can be done twice only is safe to retry. With
-        a `retry` the submission also waits for a server where none is up, for `timeout` seconds or
-        `txgearman.client.retrying.RETRY_SECONDS`, and so does each submission again.
+        a `retry` the submission also waits for a server where none is up, or all are about to end, for
+        `timeout` seconds or `txgearman.client.retrying.RETRY_SECONDS`, and so does each submission again.
 
         `timeout` limits in seconds how long it may take until the job is accepted, including a connection
         that has to be made; to wait for the result is limited by `Job.result`. Without it that is limited
@@ -292,7 +293,7 @@ class Client:
 
         return DeferredList(echoes.values(), consumeErrors=True).addCallback(by_name)
 
-    def _link(self, name: str, endpoint: IStreamClientEndpoint, policy: Callable[[int], float]) -> Server:
+    def _link(self, name: str, endpoint: IStreamClientEndpoint, policy: RetryPolicy) -> Server:
         def build(ended: Callable[[ClientProtocol], object]) -> ClientProtocol:
             return ClientProtocol(
                 self._clock,

@@ -8,16 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeGuard, TypeVar
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from txgearman.client.backlog import Backlog
 from txgearman.client.hashing import score
 from txgearman.client.link import Link
 from txgearman.client.protocol import ClientProtocol
-from txgearman.errors import ClientError, ConnectionLost, NotConnected, ServerError
+from txgearman.connection.waiting import also
+from txgearman.errors import ClientError, ConnectionLost, NotConnected, ServerError, ShuttingDown
 
 _T = TypeVar("_T")
 
@@ -27,6 +29,8 @@ Ask = Callable[[ClientProtocol], Deferred[_T]]
 CONNECT_PATIENCE: Final = 5.0
 """Seconds for which a request waits for the first connection to the server it belongs to, before another
 server takes its place. Far more than a connection takes on a network that works."""
+
+_ENDING: Final = ShuttingDown.code.decode()
 
 
 class Dispatch:
@@ -45,6 +49,7 @@ class Dispatch:
         """Whether there is no other server than one."""
         self._begun = False
         self._turn = 0
+        self._pauses: set[Deferred[None]] = set()
 
     # -- connecting -----------------------------------------------------------------------------
 
@@ -70,11 +75,26 @@ class Dispatch:
             (_succeeded, failure), *_others = outcome
             raise failure.value
 
-    def close(self) -> Deferred[Any]:
-        """End all connections for good. Fires when they are gone."""
+    async def pause(self, size: int, seconds: float) -> None:
+        """Wait with `size` bytes for so many seconds. Raises `NotConnected` when this is closed."""
+        pause: Deferred[None] = deferLater(self._clock, seconds)
+        self._pauses.add(pause)
+        try:
+            await self._backlog.held(size, pause)
+        except CancelledError:
+            if not self.closed:
+                raise
+            raise NotConnected("the client is closed") from None
+        finally:
+            self._pauses.discard(pause)
+
+    def close(self) -> Deferred[None]:
+        """End all connections for good. Fires when they are gone; to cancel ends only the waiting."""
         # First, so that what waits on the one is not sent to the other.
         self.closed = True
-        return DeferredList([server.close() for server in self.servers])
+        for pause in list(self._pauses):
+            pause.cancel()
+        return also(DeferredList([server.close() for server in self.servers]))
 
     # -- sending --------------------------------------------------------------------------------
 
@@ -250,6 +270,9 @@ def _passed_over(failure: Failure, server: Server) -> Failure:
 def _is_for_another(error: object) -> TypeGuard[ConnectionLost | ServerError]:
     """Whether another server may take what this error is about: the connection was lost, or the server said
     that it takes no job any more, as it is about to end."""
-    return isinstance(error, ConnectionLost) or (
-        isinstance(error, ServerError) and error.code == "SHUTTING_DOWN"
-    )
+    return isinstance(error, ConnectionLost) or is_ending(error)
+
+
+def is_ending(error: object) -> TypeGuard[ServerError]:
+    """Whether a server has said by this that it is about to end. It did not accept the job then."""
+    return isinstance(error, ServerError) and error.code == _ENDING

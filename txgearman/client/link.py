@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 
-from twisted.internet.defer import Deferred, fail, succeed
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClientEndpoint
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txgearman.connection.pauses import RetryPolicy
 from txgearman.connection.protocol import PacketFactory
 from txgearman.errors import NotConnected
 
@@ -55,7 +56,7 @@ class Link(Generic[_P]):
         build: Callable[[Callable[[_P], object]], _P],
         *,
         name: str = "",
-        retry_policy: Callable[[int], float] | None = None,
+        retry_policy: RetryPolicy | None = None,
         trial: Callable[[_P], Deferred[Any]] | None = None,
     ) -> None:
         self.name = name
@@ -125,7 +126,8 @@ class Link(Generic[_P]):
 
     def _start(self) -> None:
         self._stop_pause()
-        attempt: Deferred[Any] = self._endpoint.connect(self._factory)
+        # An endpoint of the user's own may raise.
+        attempt: Deferred[Any] = maybeDeferred(self._endpoint.connect, self._factory)
         self._attempt = attempt
         if self._hung and self._trial is not None:
             attempt.addCallback(self._try, self._trial)

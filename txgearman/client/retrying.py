@@ -13,10 +13,11 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from txgearman.client.dispatch import Dispatch
+from txgearman.client.dispatch import Dispatch, is_ending
 from txgearman.client.hashing import key_of
 from txgearman.client.job import Job
 from txgearman.client.submission import Submission
+from txgearman.connection.pauses import pause
 from txgearman.errors import ClientError, ConnectionLost, NotConnected, ServerError
 
 RETRY_SECONDS: Final = 60.0
@@ -50,6 +51,7 @@ class Retrying:
         return job
 
     async def _place(self, job: Job | None) -> Job:
+        refusals = 0
         while True:
             try:
                 return await self._dispatch.send(
@@ -63,6 +65,13 @@ class Retrying:
                 if not self._left or self._dispatch.closed:
                     raise
                 self._left -= 1
+            except ServerError as error:
+                # It was accepted by none, so this is none of the times either.
+                if not is_ending(error) or self._dispatch.closed:
+                    raise
+                # A server that is about to end may keep its connections until its last job has ended.
+                await self._dispatch.pause(self._size, pause(refusals))
+                refusals += 1
             await self._dispatch.wait(self._size)
 
     async def _place_again(self, job: Job) -> Job:

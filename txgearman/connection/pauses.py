@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import random
+from collections.abc import Callable
 from typing import Final
+
+from twisted.logger import Logger
+
+RetryPolicy = Callable[[int], float]
+"""Takes the number of attempts that failed since the last connection, and returns the seconds to wait."""
+
+_log = Logger()
 
 FIRST_PAUSE: Final = 0.1
 """Seconds before the first attempt behind a loss. A server that restarts is back in a second or two, and
@@ -27,3 +36,25 @@ def pause(attempts: int) -> float:
     """Seconds to wait when `attempts` have failed since the last connection; the default ``retry_policy``."""
     seconds = min(FIRST_PAUSE * GROWTH ** min(attempts, _GROWN), LONGEST_PAUSE)
     return seconds * random.uniform(1 - SPREAD, 1 + SPREAD)
+
+
+def steady(policy: RetryPolicy | None) -> RetryPolicy:
+    """`policy`, or `pause` if it is None; `pause` also takes its place wherever it fails.
+
+    It is called where connections end. What it raises, or returns that is no number of seconds, must not
+    hold up those who wait for them: that is logged.
+    """
+    if policy is None:
+        return pause
+
+    def seconds(attempts: int) -> float:
+        try:
+            chosen = policy(attempts)
+            if math.isfinite(chosen) and chosen >= 0:
+                return chosen
+            raise ValueError(f"a pause is a finite number of seconds, 0 or more, not {chosen!r}")
+        except Exception:
+            _log.failure("The retry policy failed, the default takes its place")
+        return pause(attempts)
+
+    return seconds

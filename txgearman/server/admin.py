@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -14,6 +13,7 @@ from txgearman.access import Right
 from txgearman.broker.job import PRIORITIES
 from txgearman.errors import GearmanError, Refused
 from txgearman.patterns import quoted
+from txgearman.server.limits import limits_of
 from txgearman.server.settings import Level
 from txgearman.version import VERSION
 from txgearman.wire.limits import MAX_FUNCTION, MAX_WORDS
@@ -237,25 +237,9 @@ def _show_unique_jobs(peer: Peer) -> Iterator[bytes]:
 
 def _show_limits(peer: Peer) -> Iterator[bytes]:
     """Each limit of the server: what it is, how much of it is used, and how often it said no."""
-    factory, settings, broker = peer.factory, peer.factory.settings, peer.broker
-    admission, dropped = factory.admission, factory.traffic.dropped
-    rows: list[tuple[bytes, float, int, int]] = [
-        (b"max-connections", admission.limit, len(factory.connections), admission.refused),
-        (
-            b"max-connections-per-address",
-            admission.limit_per_address,
-            admission.most_of_an_address,
-            admission.refused_per_address,
-        ),
-        (b"handshake-timeout", settings.handshake_timeout, 0, dropped["handshake-timeout"]),
-        (b"max-packet", settings.max_packet, 0, dropped["max-packet"]),
-        (b"max-unsent", settings.max_unsent, factory.most_unsent, dropped["max-unsent"]),
-        (b"max-unsent-total", settings.max_unsent_total, factory.unsent, dropped["max-unsent-total"]),
-        (b"max-jobs", settings.max_jobs, broker.total, broker.refused),
-    ]
-    for name, limit, used, refused in rows:
-        shown = b"%d" % limit if limit == int(limit) else b"%g" % limit
-        yield b"%b\t%b\t%d\t%d\n" % (name, b"0" if limit == sys.maxsize else shown, used, refused)
+    for row in limits_of(peer.factory):
+        limit = b"%d" % row.limit if row.limit == int(row.limit) else b"%g" % row.limit
+        yield b"%b\t%b\t%d\t%d\n" % (row.name.encode(), limit, row.used, row.refused)
     yield _END
 
 

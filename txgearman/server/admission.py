@@ -27,8 +27,8 @@ TOO_MANY: Final = b"TOO_MANY_CONNECTIONS"
 _log = Logger()
 
 
-def files_for_connections() -> int:
-    """How many connections the limit of open files leaves room for."""
+def files_for_connections(others: int = 0) -> int:
+    """How many connections the limit of open files leaves room for, beside `others` of another kind."""
     try:
         import resource
     except ImportError:  # not on Windows, which has no such limit
@@ -36,7 +36,7 @@ def files_for_connections() -> int:
     files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY:
         return sys.maxsize
-    return int(max(1, files - max(FILES_KEPT, files // 10)))
+    return int(max(1, files - max(FILES_KEPT + others, files // 10)))
 
 
 def origin_of(address: IAddress | None) -> str | None:
@@ -81,19 +81,25 @@ class Admission:
     """Counts connections, and says who must stay outside.
 
     `limit` is for all connections, `limit_per_address` for those of one address; `sys.maxsize` is no limit.
-    `refused` and `refused_per_address` count those that met them. `clock` gives monotonic seconds.
+    `count` is how many there are; `refused` and `refused_per_address` count those that met the limits.
+    `option` is the name of the option that is the limit for all. `clock` gives monotonic seconds.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], option: str = "max-connections") -> None:
         self.limit = sys.maxsize
         self.limit_per_address = sys.maxsize
+        self.count = 0
         self.refused = 0
         self.refused_per_address = 0
         self._of: Counter[str] = Counter()
         refused = "Connection from {host} refused: there are {limit} "
-        self._tell_refused = Seldom(LogLevel.warn, refused + "(max-connections)", clock)
+        self._tell_refused = Seldom(LogLevel.warn, f"{refused}({option})", clock)
         self._tell_refused_per_address = Seldom(
-            LogLevel.warn, refused + "of its address (max-connections-per-address)", clock
+            LogLevel.warn, f"{refused}of its address ({option}-per-address)", clock
+        )
+
+        self._tell_late = Seldom(
+            LogLevel.warn, "Connection from {host} dropped: its request did not arrive in time", clock
         )
 
     def refuse(self, address: IAddress | None) -> str:
@@ -113,17 +119,23 @@ class Admission:
 
     def entered(self, address: IAddress | None) -> None:
         """There is one connection more of this address."""
+        self.count += 1
         origin = origin_of(address)
         if origin is not None:
             self._of[origin] += 1
 
     def left(self, address: IAddress | None) -> None:
         """There is one less."""
+        self.count -= 1
         origin = origin_of(address)
         if origin is not None:
             self._of[origin] -= 1
             if not self._of[origin]:
                 del self._of[origin]
+
+    def note_late(self, address: IAddress | None) -> None:
+        """One was ended because its request did not arrive in time."""
+        self._tell_late.happened(host=getattr(address, "host", "unix"))
 
     @property
     def most_of_an_address(self) -> int:

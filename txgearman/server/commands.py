@@ -11,7 +11,7 @@ from txgearman.broker.numbers import leading_number
 from txgearman.broker.views import JobStatus
 from txgearman.errors import ArgumentTooLarge, BadPacket, InvalidArgument, Refused
 from txgearman.server.admin import answer_line
-from txgearman.wire.codec import REFUSED, encode, frame
+from txgearman.wire.codec import REFUSED, UNFINISHED, encode, frame
 from txgearman.wire.limits import MAX_CLIENT_ID, MAX_FUNCTION, MAX_HANDLE, MAX_UNIQUE
 from txgearman.wire.packets import (
     CAN_DO,
@@ -274,6 +274,10 @@ def _refused(peer: Peer, error: BadPacket) -> None:
     peer.send_error(error.code, error.text)
 
 
+def _unfinished(peer: Peer, size: int) -> None:
+    peer.note_unfinished(size)
+
+
 def error_packet(code: bytes, text: str) -> bytes:
     """An ERROR packet."""
     return frame(RESPONSE, ERROR, code + b"\0" + text.encode())
@@ -294,6 +298,7 @@ COMMANDS: Final[dict[int, Callable[..., Any]]] = {
     **{packet.number: _not_expected for packet in PACKETS},
     TEXT: answer_line,
     REFUSED: _refused,
+    UNFINISHED: _unfinished,
     SUBMIT_JOB: _submit(_NORMAL, background=False),
     SUBMIT_JOB_HIGH: _submit(_HIGH, background=False),
     SUBMIT_JOB_LOW: _submit(_LOW, background=False),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -18,10 +18,12 @@ from txgearman.broker.broker import Broker
 from txgearman.broker.ends import Keeper
 from txgearman.server.admission import Admission, Refusal, Seldom, files_for_connections
 from txgearman.server.clocks import steady_clock
+from txgearman.server.limits import Limit, limits_of
 from txgearman.server.logs import Threshold
 from txgearman.server.protocol import GearmanServerProtocol
 from txgearman.server.settings import Level, Settings
 from txgearman.server.traffic import Traffic
+from txgearman.server.unfinished import Unfinished
 
 if TYPE_CHECKING:
     from txgearman.server.saving import Saver
@@ -56,8 +58,9 @@ class GearmanServerFactory(Factory):
     carried. `measuring_clock` gives monotonic seconds where times of jobs are measured, and is None where
     they are not.
 
-    `admission` says who may connect; `silent` are the connections that have never sent anything whole, the
-    oldest first; `unsent` is how many bytes wait for peers that do not read. `threshold` says from which
+    `admission` says who may connect, and `web_admission` who may over HTTP; `silent` are the connections
+    that have never sent anything whole, the oldest first; `unsent` is how many bytes wait for peers that
+    do not read, and `unfinished` counts those of what has not come whole. `threshold` says from which
     level on the log is written, None where that is not up to this server.
     """
 
@@ -77,7 +80,9 @@ class GearmanServerFactory(Factory):
         self.reactor = reactor
         self.clock = steady_clock(reactor)
         self.admission = Admission(reactor.seconds)
-        self._limit_connections()
+        self.web_admission = Admission(reactor.seconds, "web-max-connections")
+        self.unfinished = Unfinished(reactor.seconds)
+        self._obey_limits()
         self.silent: dict[int, GearmanServerProtocol] = {}
         self.unsent = 0
         self._slow: dict[int, GearmanServerProtocol] = {}
@@ -112,7 +117,7 @@ class GearmanServerFactory(Factory):
         if before.access != settings.access:
             for connection in list(self.connections.values()):
                 connection.access_changed()
-        self._limit_connections()
+        self._obey_limits()
 
     def _make_broker(self, keeper: Keeper | None = None, last_number: int = 0) -> Broker:
         return Broker(
@@ -134,9 +139,20 @@ class GearmanServerFactory(Factory):
         self.saver = saver
         self.broker = self._make_broker(saver, last_number)
 
-    def _limit_connections(self) -> None:
-        self.admission.limit = self.settings.max_connections or files_for_connections()
-        self.admission.limit_per_address = self.settings.max_connections_per_address or sys.maxsize
+    def _obey_limits(self) -> None:
+        settings, web = self.settings, self.web_admission
+        web.limit = settings.web_max_connections
+        web.limit_per_address = settings.web_max_connections_per_address or sys.maxsize
+        others = 0 if settings.web is None else web.limit
+        self.admission.limit = settings.max_connections or files_for_connections(others)
+        self.admission.limit_per_address = settings.max_connections_per_address or sys.maxsize
+        # One packet of any size that is allowed may always come.
+        unfinished = settings.max_unfinished_total
+        self.unfinished.limit = max(unfinished, settings.max_packet) if unfinished else sys.maxsize
+
+    def limits(self) -> Iterable[Limit]:
+        """How the limits of the server stand."""
+        return limits_of(self)
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
         why = self.admission.refuse(addr)

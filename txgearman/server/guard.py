@@ -37,10 +37,8 @@ _SUBMITS: Final = (
     SUBMIT_JOB_BG,
     SUBMIT_JOB_HIGH_BG,
     SUBMIT_JOB_LOW_BG,
-    SUBMIT_JOB_EPOCH,
-    SUBMIT_REDUCE_JOB,
-    SUBMIT_REDUCE_JOB_BACKGROUND,
 )
+_LONG_SUBMITS: Final = (SUBMIT_JOB_EPOCH, SUBMIT_REDUCE_JOB, SUBMIT_REDUCE_JOB_BACKGROUND)
 
 
 def _denied(peer: Peer, what: str) -> AccessDenied:
@@ -48,10 +46,26 @@ def _denied(peer: Peer, what: str) -> AccessDenied:
     return AccessDenied(f"You may not {what}")
 
 
+def _check_submit(peer: Peer, function: bytes) -> None:
+    if not (peer.known_rights or peer.rights).may_submit[function]:
+        raise _denied(peer, f"submit jobs of {quoted(function)}")
+
+
 def _submitting(command: Command) -> Command:
+    def submit(peer: Peer, function: bytes, unique: bytes, data: bytes) -> None:
+        # As `_check_submit`, without the call, and its fields by name: together half of what this costs.
+        if not (peer.known_rights or peer.rights).may_submit[function]:
+            _check_submit(peer, function)
+        command(peer, function, unique, data)
+
+    return submit
+
+
+def _submitting_more(command: Command) -> Command:
+    """For the submits with more fields."""
+
     def submit(peer: Peer, function: bytes, *fields: Any) -> None:
-        if not peer.rights.may_submit(function):
-            raise _denied(peer, f"submit jobs of {quoted(function)}")
+        _check_submit(peer, function)
         command(peer, function, *fields)
 
     return submit
@@ -78,6 +92,7 @@ def _asking(command: Command) -> Command:
 GUARDED_COMMANDS: Final[dict[int, Callable[..., Any]]] = {
     **COMMANDS,
     **{number: _submitting(COMMANDS[number]) for number in _SUBMITS},
+    **{number: _submitting_more(COMMANDS[number]) for number in _LONG_SUBMITS},
     **{number: _working(COMMANDS[number]) for number in (CAN_DO, CAN_DO_TIMEOUT)},
     **{number: _asking(COMMANDS[number]) for number in (GET_STATUS, GET_STATUS_UNIQUE)},
 }

@@ -35,7 +35,9 @@ from txgearman.identity import identity_of
 from txgearman.patterns import quoted
 from txgearman.server.commands import COMMANDS, error_packet
 from txgearman.server.guard import GUARDED_COMMANDS
-from txgearman.wire.codec import TOO_LARGE, Decoder, frame, pack_header
+from txgearman.server.unfinished import COUNTED_FROM, TOO_MUCH
+from txgearman.wire.codec import TOO_LARGE, UNFINISHED, Decoder, frame, pack_header
+from txgearman.wire.limits import MAX_HANDLE
 from txgearman.wire.packets import (
     JOB_CREATED,
     NOOP,
@@ -69,6 +71,10 @@ LINES_AT_ONCE: Final = 500
 """Lines of a list that are made and sent in one turn of the reactor: about a millisecond's work."""
 
 _NOOP: Final = frame(RESPONSE, NOOP, b"")
+
+_CREATED: Final = tuple(pack_header(RESPONSE, JOB_CREATED, size) for size in range(MAX_HANDLE + 1))
+"""The headers of JOB_CREATED, by the length of the handle behind it."""
+
 _log = Logger()
 
 T = TypeVar("T")
@@ -124,7 +130,8 @@ class GearmanServerProtocol(Protocol):
     """A client, a worker and an administrator in one, as every Gearman connection may be.
 
     `number` tells the connections of a server apart; `client_id` is what the peer calls itself;
-    `exceptions` whether it wants WORK_EXCEPTION and not WORK_FAIL; `unsent` how many bytes wait because it
+    `exceptions` whether it wants WORK_EXCEPTION and not WORK_FAIL; `known_rights` are its `rights`, or None
+    as long as nobody has asked for these; `unsent` how many bytes wait because it
     does not read, beside the 64 KiB that the transport takes.
     """
 
@@ -143,7 +150,7 @@ class GearmanServerProtocol(Protocol):
         self.exceptions = factory.settings.exceptions
         self.client = Client(self)
         self.worker = Worker(self)
-        self._decoder = Decoder(max_packet=factory.settings.max_packet)
+        self._decoder = Decoder(max_packet=factory.settings.max_packet, tell_from=COUNTED_FROM)
         self._out: list[bytes] = []
         self._out_large = False
         self._handling = False
@@ -160,7 +167,7 @@ class GearmanServerProtocol(Protocol):
         self._cut: IDelayedCall | None = None
         self._complained = False
         self._commands = COMMANDS if self.access is None else GUARDED_COMMANDS
-        self._rights: Rights | None = None
+        self.known_rights: Rights | None = None
         self._was_denied = False
         # Nothing whole has come yet.
         self._silent = True
@@ -198,10 +205,10 @@ class GearmanServerProtocol(Protocol):
     def rights(self) -> Rights:
         """What the peer may do. Known from its first packet on: a TLS connection is made before its peer
         has shown a certificate."""
-        if self._rights is None:
+        if self.known_rights is None:
             assert self.access is not None
-            self._rights = self.access.rights_of(identity_of(self.transport))
-        return self._rights
+            self.known_rights = self.access.rights_of(identity_of(self.transport))
+        return self.known_rights
 
     def note_denied(self, what: str) -> None:
         """Log what the peer was denied, the first time."""
@@ -221,7 +228,7 @@ class GearmanServerProtocol(Protocol):
     def access_changed(self) -> None:
         """There is another access policy: functions that the peer may no longer work on go to others."""
         self._commands = COMMANDS if self.access is None else GUARDED_COMMANDS
-        self._rights = None
+        self.known_rights = None
         self._was_denied = False
         if self.access is not None:
             for function in list(self.worker.abilities):
@@ -274,7 +281,7 @@ class GearmanServerProtocol(Protocol):
     def _first(self, packets: Iterator[tuple[int, list[Any]]]) -> Iterator[tuple[int, list[Any]]]:
         """Note that the peer is one that says something."""
         for packet in packets:
-            if self._silent:
+            if self._silent and packet[0] != UNFINISHED:
                 self._silent = False
                 self.factory.silent.pop(self.number, None)
             yield packet
@@ -287,6 +294,7 @@ class GearmanServerProtocol(Protocol):
         self._later.clear()
         self._listing = None
         self._settle()
+        self.note_unfinished(0)
         self._keep()
         self.broker.leave_worker(self.worker)
         self.broker.leave_client(self.client)
@@ -354,6 +362,22 @@ class GearmanServerProtocol(Protocol):
             elif not self.factory.flush_is_due:
                 self.broker.now = None
 
+    def note_unfinished(self, size: int) -> None:
+        """Of the packet that comes so many bytes are there, 0 when it is whole."""
+        self.factory.unfinished.note(self, size)
+
+    @property
+    def described(self) -> str:
+        """Who this is, for the log."""
+        return f"Connection {self.number} from {self.host}"
+
+    def give_up_unfinished(self, why: str) -> None:
+        """Keep nothing of the packet that comes, say so, and end the connection."""
+        self._traffic.dropped["max-unfinished-total"] += 1
+        self._decoder.forget()
+        self.send_error(TOO_MUCH, why)
+        self.close()
+
     def complain(self, error: ProtocolError) -> None:
         """Log what the peer did wrong, the first time it does: a bad client must not fill the disk."""
         if not self._complained:
@@ -396,7 +420,12 @@ class GearmanServerProtocol(Protocol):
             self.send(fields[-1])
         else:
             body = b"\0".join(fields)
-            self.send(pack_header(RESPONSE, number, len(body)) + body)
+            packet = pack_header(RESPONSE, number, len(body)) + body
+            if self._handling and not self._later:
+                # As send(), without the call: so it is with nearly every packet to a worker.
+                self._out.append(packet)
+            else:
+                self.send(packet)
 
     def send_error(self, code: bytes, text: str) -> None:
         """Send an ERROR packet."""
@@ -561,7 +590,7 @@ class GearmanServerProtocol(Protocol):
     def created(self, handle: bytes) -> None:
         # As send(), written out: a submit is always being handled, and its answer is small. This is
         # once per submit; the call saved bought a twentieth of the submits per second.
-        answer = pack_header(RESPONSE, JOB_CREATED, len(handle)) + handle
+        answer = _CREATED[len(handle)] + handle
         if self._later:
             self.send(answer)
         else:
@@ -581,7 +610,7 @@ class GearmanServerProtocol(Protocol):
             self.transport.pauseProducing()
 
     def saved(self, place: _Later, handle: bytes) -> None:
-        place.answer = pack_header(RESPONSE, JOB_CREATED, len(handle)) + handle
+        place.answer = _CREATED[len(handle)] + handle
         self._answer_later()
 
     def refused(self, place: _Later, refusal: Refused) -> None:

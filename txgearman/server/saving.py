@@ -19,6 +19,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from txgearman.broker.ends import KeptPage
 from txgearman.broker.handles import number_of
 from txgearman.broker.job import Job, JobState
 from txgearman.broker.meters import Histogram
@@ -28,7 +29,7 @@ from txgearman.store.contract import Changes, Joined, SavedJob, Store, Written
 
 if TYPE_CHECKING:
     from txgearman.broker.broker import Broker
-    from txgearman.broker.ends import Tell
+    from txgearman.broker.ends import Tell, TellPage
 
 InThread = Callable[..., Deferred[Any]]
 
@@ -236,6 +237,15 @@ class Saver:
             errbackArgs=(function, priority),
         ).addErrback(_log_defect)
 
+    def page(self, function: bytes, priority: int, after: int, most: int, tell: TellPage) -> None:
+        limit = min(most, self._fetch_limit)
+
+        def found(jobs: list[SavedJob]) -> None:
+            there = [job for job in jobs if not self._has_ended(job.number)]
+            tell(KeptPage(there, jobs[-1].place if len(jobs) == limit else None))
+
+        self._ask(found, tell, self._store.fetch, function, priority, after, limit)
+
     def find(self, number: int, tell: Tell) -> None:
         self._find(tell, self._store.find, number)
 
@@ -380,9 +390,23 @@ class Saver:
     def _find(self, tell: Tell, ask: Callable[..., SavedJob | None], *arguments: Any) -> None:
         def found(job: SavedJob | None) -> None:
             tell(None if job is None or self._has_ended(job.number) else job)
+
+        self._ask(found, tell, ask, *arguments)
+
+    def _ask(
+        self,
+        found: Callable[[Any], None],
+        tell: Callable[[Any], None],
+        ask: Callable[..., object],
+        *arguments: Any,
+    ) -> None:
+        """Hand what the store answers to `found`, or what prevents that to `tell`."""
+
+        def answered(answer: Any) -> None:
+            found(answer)
             self._note_success()
 
-        def not_found(failure: Failure) -> None:
+        def not_answered(failure: Failure) -> None:
             tell(LookupFailed())
             if isinstance(failure.value, StoreError):
                 self._stumble(failure)
@@ -390,7 +414,7 @@ class Saver:
                 # A defect in one lookup is no reason to refuse everybody's jobs.
                 _log.failure("The store failed", failure)
 
-        self._in_thread(ask, *arguments).addCallbacks(found, not_found).addErrback(_log_defect)
+        self._in_thread(ask, *arguments).addCallbacks(answered, not_answered).addErrback(_log_defect)
 
     def _has_ended(self, number: int) -> bool:
         """Whether the job has ended, though it may still be in the store."""

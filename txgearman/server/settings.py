@@ -38,9 +38,12 @@ MAX_UNSENT: Final = 64 * 1024 * 1024
 MAX_UNSENT_TOTAL: Final = 1024 * 1024 * 1024
 """Bytes: as much as sixteen connections that take nothing at all."""
 
+MAX_UNFINISHED_TOTAL: Final = 1024 * 1024 * 1024
+"""Bytes: sixteen of the largest packets that are on their way at the same time."""
+
 FILES_KEPT: Final = 16
 """Open files that are never left to connections of clients and workers: for the log, the store, what
-listens, the web side and the reactor."""
+listens and the reactor. Those of the web side come beside them."""
 
 
 def default_handle_prefix() -> str:
@@ -289,7 +292,7 @@ class Settings:
         0,
         "How many clients and workers may be connected. One more gets an ERROR and is closed, unless one "
         "that has never sent anything can make room for it. 0 is what the limit of open files leaves room "
-        f"for: all but a tenth, and {FILES_KEPT} at least.",
+        f"for: all but a tenth, or but {FILES_KEPT} and ``web-max-connections`` if these are more.",
         live=True,
         least=0,
     )
@@ -325,6 +328,16 @@ class Settings:
         live=True,
         least=0,
     )
+    max_unfinished_total: int = option(
+        MAX_UNFINISHED_TOTAL,
+        "Bytes that may have come of packets, and of bodies of HTTP requests, that are not whole yet, of all "
+        "peers together. Then those that began first are refused with TOO_MUCH_UNFINISHED. Never less than "
+        "``--max-packet``. 0 is no limit.",
+        kind=SIZE,
+        shown="``1G``",
+        live=True,
+        least=0,
+    )
     max_jobs: int = option(
         0,
         "How many jobs there may be in all, running ones included. One more is refused with QUEUE_ERROR. "
@@ -353,6 +366,21 @@ class Settings:
         "A file with a token of at least 16 characters. Whoever wants to change something there must show "
         "it. Without a token that is left to connections from this machine.",
         kind=PATH,
+    )
+    web_max_connections: int = option(
+        256,
+        "How many HTTP connections there may be, dashboards and requests that wait for a job included. They "
+        "do not count in ``max-connections``, so that a full server can still be looked at. One more gets "
+        "503 and is closed, unless one on which no request is being answered can make room for it.",
+        live=True,
+        least=1,
+    )
+    web_max_connections_per_address: int = option(
+        0,
+        "How many of them from one IPv4 address, or from one IPv6 network of 64 bits. 0 is no limit. One "
+        "browser makes up to six.",
+        live=True,
+        least=0,
     )
     metrics_functions: int | None = option(
         None,

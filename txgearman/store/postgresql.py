@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from operator import attrgetter
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -212,8 +213,11 @@ class PostgresqlStore(DatabaseStore):
         """What the last adoption took if it was committed and its answer got lost."""
         if not self._unsure:
             return []
-        query = sa.select(*SAVED).where(JOB.c.number.in_(self._unsure), JOB.c.owner == self._owner)
-        return [SavedJob._make(row) for row in connection.execute(query.order_by(JOB.c.place))]
+        # The database may still be about to commit it. Then its rows are locked until that is decided, and
+        # only behind that lock it is known whose they are.
+        query = sa.select(JOB.c.owner, *SAVED).where(JOB.c.number.in_(self._unsure)).with_for_update()
+        jobs = [SavedJob._make(job) for owner, *job in connection.execute(query) if owner == self._owner]
+        return sorted(jobs, key=attrgetter("place"))
 
     def _mark_dead(self, connection: sa.Connection) -> None:
         """Mark the servers whose lease has ended. One that just writes is left for the next time."""

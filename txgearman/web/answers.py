@@ -27,11 +27,16 @@ class HTTPProblem(Exception):
         self.detail = detail
         self.headers = headers
 
+    @property
+    def phrase(self) -> str:
+        """What HTTP calls the status."""
+        return HTTPStatus(self.status).phrase
+
     def answer(self) -> Answer:
         """The problem document."""
         document = {
             "type": "about:blank",
-            "title": HTTPStatus(self.status).phrase,
+            "title": self.phrase,
             "status": self.status,
             "detail": self.detail,
             "code": self.code,

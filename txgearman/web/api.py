@@ -17,7 +17,7 @@ from txgearman.web.answers import Answer, Branch, HTTPProblem, to_json
 from txgearman.web.guard import Guard, Right
 from txgearman.web.jobs import OCTETS, HTTPClient, StreamedAnswer, WholeAnswer, refusal
 from txgearman.web.live import SORTS, Live
-from txgearman.web.looking import cancel_all, find_jobs, jobs_of, running_jobs, wanted
+from txgearman.web.looking import Place, Wanted, cancel_all, find_jobs, jobs_of, running_jobs
 from txgearman.web.openapi import describe
 from txgearman.web.overview import server_shape
 from txgearman.web.routes import Body, Call, Parameter, Route, Routes, given
@@ -25,6 +25,7 @@ from txgearman.web.settings import WebSettings
 from txgearman.web.shapes import (
     MOST_JOBS,
     PRIORITY_NAMES,
+    STORED,
     connection_shape,
     function_shape,
     job_shape,
@@ -95,8 +96,12 @@ _AFTER: Final = Parameter(
     "after", "number", "Begin behind this place: `next` of the page before.", 0, high=_LARGEST_NUMBER
 )
 _LIMIT: Final = Parameter("limit", "number", "How many rows at most.", PAGE, low=1, high=LARGEST_PAGE)
+_PLACE: Final = Parameter("after", "place", "Begin behind this place: `next` of the page before.", Place())
 _STATE: Final = Parameter(
-    "state", "choice", "Only jobs in this state.", choices=("scheduled", "queued", "running")
+    "state",
+    "choice",
+    "Only jobs in this state. Of the queued ones those are `stored` that are not in memory.",
+    choices=("scheduled", "queued", "running", STORED),
 )
 
 
@@ -121,7 +126,7 @@ class Api(Branch):
         self._reactor = reactor
         self.routes = self._make_routes()
         self.description = describe(self.routes)
-        self.putChild(b"v1", Routes(self.routes, guard))
+        self.putChild(b"v1", Routes(self.routes, guard, reactor))
 
     def _make_routes(self) -> tuple[Route, ...]:
         search = Parameter(
@@ -186,10 +191,11 @@ class Api(Branch):
                 "/functions/{function}/jobs",
                 Right.VIEW,
                 self._jobs,
-                "Jobs of a function in the order they came. A page may be short and not be the last.",
+                "Jobs of a function: those in memory in the order they came, then those that only the store "
+                "has. A page may be short and not be the last.",
                 {200: "Jobs"},
-                (400, 404),
-                (_STATE, search, _AFTER, _LIMIT),
+                (400, 404, 503),
+                (_STATE, search, _PLACE, _LIMIT),
             ),
             Route(
                 "POST",
@@ -229,7 +235,7 @@ class Api(Branch):
                 self._data,
                 "A job's data, or a part of it.",
                 {200: OCTETS.decode()},
-                (400, 404),
+                (400, 404, 409, 503),
                 (
                     Parameter("offset", "number", "Bytes to leave out.", 0, high=_LARGEST_NUMBER),
                     Parameter("length", "number", "How many bytes at most.", low=1, high=_LARGEST_NUMBER),
@@ -380,12 +386,18 @@ class Api(Branch):
         name, broker = call.ids[0], self._gearman.broker
         self._function(call)
         state = call.given["state"]
-        test = wanted(name, state, call.given["search"])
-        if state == JobState.RUNNING.value:
-            found = running_jobs(self._gearman, test, call.given["after"], call.given["limit"])
-        else:
-            found = await find_jobs(broker, self._reactor, test, call.given["after"], call.given["limit"])
-        return Answer(to_json({"jobs": [job_shape(job) for job in found.jobs], "next": found.next}))
+        wanted = Wanted(name, state, call.given["search"])
+        try:
+            if state == JobState.RUNNING.value:
+                found = running_jobs(self._gearman, wanted, call.given["after"], call.given["limit"])
+            else:
+                found = await find_jobs(
+                    broker, self._reactor, wanted, call.given["after"], call.given["limit"]
+                )
+        except Refused as error:
+            raise refusal(error) from error
+        place = None if found.next is None else str(found.next)
+        return Answer(to_json({"jobs": [job_shape(job) for job in found.jobs], "next": place}))
 
     def _submit(self, call: Call) -> None:
         self._guard.check_submit(call.request, call.ids[0])
@@ -414,6 +426,8 @@ class Api(Branch):
 
     async def _data(self, call: Call) -> Answer:
         data = (await self._find_job(call)).data
+        if data is None:
+            raise HTTPProblem(409, "elsewhere", "Another server on the same store has this job.")
         offset, length = call.given["offset"], call.given["length"]
         part = data[offset:] if length is None else data[offset : offset + length]
         return Answer(part, OCTETS, headers=((b"Content-Disposition", b"attachment"),))

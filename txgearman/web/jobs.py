@@ -21,6 +21,7 @@ from txgearman.errors import (
     Refused,
 )
 from txgearman.web.answers import Answer, HTTPProblem, to_json
+from txgearman.web.body import send_body
 from txgearman.web.shapes import identifier, payload, text
 from txgearman.web.stream import EventStream
 
@@ -92,8 +93,7 @@ class HTTPClient:
     def _answer(self, answer: Answer) -> None:
         """Send a whole answer, the last thing that is done."""
         self.leave()
-        self._request.write(answer.send(self._request))
-        self._request.finish()
+        send_body(self._request, answer.send(self._request), self._reactor)
 
     # -- the broker's news (ClientEnd) ----------------------------------------------------------
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
 from dataclasses import dataclass
 from typing import Final
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 from txgearman.broker.broker import Broker
-from txgearman.broker.job import Job
-from txgearman.broker.views import JobDetail
+from txgearman.broker.job import PRIORITIES, Job, JobState
+from txgearman.broker.views import JobDetail, JobPage
+from txgearman.errors import FunctionNotFound, Refused
+from txgearman.web.shapes import STORED
 from txgearman.web.sources import Connection, Gearman
 
 SEARCHED: Final = 64 * 1024
@@ -24,57 +27,131 @@ PATIENCE: Final = 2.0
 FETCHING: Final = 0.05
 """Seconds between two looks at whether jobs that were not in memory have come in."""
 
+_PLACE: Final = re.compile(rb"(?:stored-([0-2])-)?([0-9]{1,19})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Behind what to go on in a list of jobs: first come those in memory, behind the `number` of a handle,
+    then of each `priority` those that only the store has, behind the place `number` of their queue."""
+
+    number: int = 0
+    priority: int | None = None
+
+    @classmethod
+    def parse(cls, text: bytes) -> Place | None:
+        """The place that is written so; None for what is none."""
+        found = _PLACE.fullmatch(text)
+        if found is None:
+            return None
+        return cls(int(found[2]), None if found[1] is None else int(found[1]))
+
+    def __str__(self) -> str:
+        return f"{self.number}" if self.priority is None else f"{STORED}-{self.priority}-{self.number}"
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """Jobs, and what to go on with behind them, None at the end."""
 
     jobs: list[JobDetail]
-    next: int | None
+    next: Place | None
 
 
-def wanted(function: bytes, state: str | None, search: bytes) -> Callable[[Job], bool]:
-    """Tells jobs of a function, in a state, that have `search` in their handle, unique or data."""
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The jobs of a function, in a state if one is named, that have `search` in their handle, unique or the
+    beginning of their data."""
 
-    def test(job: Job) -> bool:
-        if job.function.name != function or (state is not None and job.state.value != state):
+    function: bytes
+    state: str | None
+    search: bytes
+
+    @property
+    def may_be_stored(self) -> bool:
+        """Whether they may be among those that only the store has."""
+        return self.state in (None, JobState.QUEUED.value, STORED)
+
+    def job(self, job: Job) -> bool:
+        """Whether one in memory is wanted."""
+        if job.function.name != self.function or (self.state is not None and job.state.value != self.state):
             return False
-        if not search:
-            return True
-        return search in job.unique or search in job.handle or job.data.find(search, 0, SEARCHED) >= 0
+        return self._has(job.handle, job.unique, job.data)
 
-    return test
+    def detail(self, detail: JobDetail) -> bool:
+        """Whether one is wanted that was in the store alone, or has come into memory from there."""
+        if self.state == STORED and detail.state is not None:
+            return False
+        if self.state == JobState.QUEUED.value and detail.state not in (None, JobState.QUEUED):
+            return False
+        return self._has(detail.handle, detail.unique, detail.data or b"")
+
+    def _has(self, handle: bytes, unique: bytes, data: bytes) -> bool:
+        search = self.search
+        return not search or search in unique or search in handle or data.find(search, 0, SEARCHED) >= 0
 
 
-async def find_jobs(
-    broker: Broker, reactor: IReactorTime, test: Callable[[Job], bool], after: int, most: int
-) -> Found:
-    """At most so many jobs that pass the test, behind the number `after`."""
+async def find_jobs(broker: Broker, reactor: IReactorTime, wanted: Wanted, after: Place, most: int) -> Found:
+    """At most so many of the wanted jobs, from `after` on. Raises `Refused` where the store does not answer
+    and there is nothing else to show."""
     jobs: list[JobDetail] = []
     give_up = reactor.seconds() + PATIENCE
-    place: int | None = after
+    place: Place | None = after
+    if wanted.state == STORED and after.priority is None:
+        place = Place(0, 0)
     while place is not None:
-        page = broker.job_page(place, most - len(jobs), test)
-        jobs.extend(page.jobs)
-        place = page.next
+        if place.priority is None:
+            page = broker.job_page(place.number, most - len(jobs), wanted.job)
+            jobs.extend(page.jobs)
+        else:
+            try:
+                page = await _stored(broker, wanted.function, place.priority, place.number, most - len(jobs))
+            except Refused:
+                if not jobs:
+                    raise
+                break
+            jobs.extend(job for job in page.jobs if wanted.detail(job))
+        place = _next(place, page, wanted)
         if len(jobs) == most or reactor.seconds() >= give_up:
             break
         await deferLater(reactor, 0)
     return Found(jobs, place)
 
 
-def running_jobs(gearman: Gearman, test: Callable[[Job], bool], after: int, most: int) -> Found:
+def _next(place: Place, page: JobPage, wanted: Wanted) -> Place | None:
+    """What comes behind a page."""
+    if page.next is not None:
+        return Place(page.next, place.priority)
+    if place.priority is None:
+        return Place(0, 0) if wanted.may_be_stored else None
+    return Place(0, place.priority + 1) if place.priority + 1 < PRIORITIES else None
+
+
+async def _stored(broker: Broker, function: bytes, priority: int, after: int, most: int) -> JobPage:
+    told: Deferred[JobPage | Refused] = Deferred()
+    try:
+        broker.seek_page(function, priority, after, most, told.callback)
+    except FunctionNotFound:
+        # It was dropped meanwhile.
+        return JobPage((), None)
+    page = await told
+    if isinstance(page, Refused):
+        raise page
+    return page
+
+
+def running_jobs(gearman: Gearman, wanted: Wanted, after: Place, most: int) -> Found:
     """As `find_jobs`, for running jobs alone: these are found by way of their workers."""
     broker = gearman.broker
     numbered = []
     for connection in gearman.connections.values():
         for handle, job in connection.worker.jobs.items():
             number = int(handle.rpartition(b":")[2])
-            if number > after and test(job):
+            if number > after.number and wanted.job(job):
                 numbered.append((number, handle))
     numbered.sort()
     jobs = [broker.job_detail(handle) for _, handle in numbered[:most]]
-    return Found(jobs, numbered[most - 1][0] if len(numbered) > most else None)
+    return Found(jobs, Place(numbered[most - 1][0]) if len(numbered) > most else None)
 
 
 def jobs_of(broker: Broker, connection: Connection, most: int) -> list[JobDetail]:

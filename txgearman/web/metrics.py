@@ -29,7 +29,7 @@ from txgearman.broker.meters import BOUNDS, Durations, FunctionMeasures
 from txgearman.version import VERSION
 from txgearman.web.answers import HTTPProblem
 from txgearman.web.guard import Guard, Right
-from txgearman.web.sources import Gearman, Saved, Vitals
+from txgearman.web.sources import Gearman, Limit, Saved, Vitals
 
 Values = Iterable[tuple[tuple[str, ...], Any]]
 
@@ -67,6 +67,8 @@ class Snapshot:
     received: int
     sent: int
     kept_out: dict[str, int]
+    web_connections: int
+    limits: list[Limit]
     refused: dict[str, int]
     dropped: dict[str, int]
     loop_delay: Durations
@@ -242,6 +244,12 @@ FAMILIES: Final = (
     _single("functions", "gauge", "Functions known.", lambda snapshot: snapshot.function_count),
     # -- connections
     _single("connections", "gauge", "Connections open.", lambda snapshot: snapshot.connections),
+    _single(
+        "web_connections",
+        "gauge",
+        "HTTP connections open.",
+        lambda snapshot: snapshot.web_connections,
+    ),
     _single("connections_accepted", "counter", "Connections ever made.", lambda snapshot: snapshot.accepted),
     _by(
         "connections_refused",
@@ -254,6 +262,20 @@ FAMILIES: Final = (
         "Connections that the server ended by itself.",
         "reason",
         lambda snapshot: snapshot.dropped,
+    ),
+    Family(
+        "txgearman_limit",
+        "gauge",
+        "The limits of the server, 0 for none.",
+        ("limit",),
+        lambda snapshot: (((limit.name,), limit.limit) for limit in snapshot.limits),
+    ),
+    Family(
+        "txgearman_limit_used",
+        "gauge",
+        "How much of each limit is used.",
+        ("limit",),
+        lambda snapshot: (((limit.name,), limit.used) for limit in snapshot.limits),
     ),
     _single(
         "received_bytes", "counter", "Bytes from clients and workers.", lambda snapshot: snapshot.received
@@ -301,6 +323,7 @@ class ServerCollector(Collector):
     def take(self) -> None:
         """Look at the server."""
         broker, traffic, admission = self._gearman.broker, self._gearman.traffic, self._gearman.admission
+        web = self._gearman.web_admission
         rows = broker.measures()
         self._snapshot = Snapshot(
             # The row of the others is left out while it is of no function.
@@ -313,7 +336,11 @@ class ServerCollector(Collector):
             kept_out={
                 "max-connections": admission.refused,
                 "max-connections-per-address": admission.refused_per_address,
+                "web-max-connections": web.refused,
+                "web-max-connections-per-address": web.refused_per_address,
             },
+            web_connections=web.count,
+            limits=list(self._gearman.limits()),
             refused={code.decode("ascii", "replace"): count for code, count in traffic.refused.items()},
             dropped=dict(traffic.dropped),
             loop_delay=self._vitals.loop_delay(),

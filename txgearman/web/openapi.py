@@ -74,6 +74,10 @@ def _schemas() -> dict[str, Any]:
                 ),
                 "type": ["object", "null"],
             },
+            limits={
+                "type": "array",
+                "items": _object(name=_TEXT, limit={"type": "number"}, used=_COUNT, refused=_COUNT),
+            },
             problems={"type": "array", "items": _TEXT},
         ),
         "Function": _object(
@@ -82,6 +86,7 @@ def _schemas() -> dict[str, Any]:
             total=_COUNT,
             queued=_by_priority(_COUNT),
             away=_COUNT,
+            behind=_by_priority({"type": ["integer", "null"]}),
             scheduled=_COUNT,
             running=_COUNT,
             workers=_COUNT,
@@ -124,10 +129,11 @@ def _schemas() -> dict[str, Any]:
             **progress,
             clients=_COUNT,
             worker={"type": ["integer", "null"]},
-            size=_COUNT,
+            size={"type": ["integer", "null"], "minimum": 0},
             preview=_TEXT,
+            place={"type": ["integer", "null"]},
         ),
-        "Jobs": _object(jobs=_list_of("Job"), next=following),
+        "Jobs": _object(jobs=_list_of("Job"), next={"type": ["string", "null"]}),
         "Accepted": _object(handle=_TEXT),
         "Status": _object(known=_FLAG, running=_FLAG, **progress, clients=_COUNT),
         "Connection": _object(
@@ -224,6 +230,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
         "flag": {"type": "boolean"},
         "number": {"type": "integer", "minimum": parameter.low, "maximum": parameter.high},
         "choice": {"enum": list(parameter.choices)},
+        "place": {"type": "string", "pattern": "^(stored-[0-2]-)?[0-9]{1,19}$"},
     }
     schema = kinds[parameter.kind]
     if parameter.longest:

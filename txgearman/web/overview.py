@@ -88,5 +88,9 @@ def server_shape(gearman: Gearman, vitals: Vitals | None = None) -> dict[str, An
         "connections": len(gearman.connections),
         "workers": workers,
         "store": store_shape(vitals),
+        "limits": [
+            {"name": limit.name, "limit": limit.limit, "used": limit.used, "refused": limit.refused}
+            for limit in gearman.limits()
+        ],
         "problems": [] if vitals is None else vitals.problems(),
     }

@@ -11,51 +11,69 @@ from twisted.web.http import parse_qs
 from twisted.web.server import Request
 
 from txgearman.web.answers import HTTPProblem
+from txgearman.web.channel import write_problem
 
 _log = Logger()
 
 
 class LimitedRequest(Request):
-    """A request whose body is dropped, and answered with 413, once it exceeds its site's limit."""
+    """A request whose body is dropped, and answered with 413, once it exceeds its site's limit.
+
+    `received` is how many bytes of the body have come.
+    """
 
     defaultContentType = None
     channel: Any
     content: Any
-    _received = 0
-    _too_large = False
+    received = 0
+    _refused = False
 
     def gotLength(self, length: int | None) -> None:
+        # In memory, and not in a file as Twisted has it: it is counted, and a job's data is in memory anyway.
+        self.content = BytesIO()
         if length is not None and length > self.channel.site.max_body:
             # It is not even begun to be read, so the connection cannot go on.
-            self.content = BytesIO()
-            self._refuse_body()
-        else:
-            super().gotLength(length)
+            self._refuse_large()
 
     def handleContentChunk(self, data: bytes) -> None:
-        if self._too_large:
+        if self._refused:
             return
-        self._received += len(data)
-        if self._received > self.channel.site.max_body:
-            self._refuse_body()
+        self.received += len(data)
+        if self.received > self.channel.site.max_body:
+            self._refuse_large()
         else:
             super().handleContentChunk(data)
+            self.channel.site.unfinished.note(self, self.received)
 
-    def _refuse_body(self) -> None:
-        self._too_large = True
+    def connectionLost(self, reason: Failure) -> None:
+        self.channel.site.unfinished.note(self, 0)
+        super().connectionLost(reason)
+
+    @property
+    def described(self) -> str:
+        """Who this is, for the log."""
+        return f"HTTP request from {getattr(self.getClientAddress(), 'host', 'unix')}"
+
+    def give_up_unfinished(self, why: str) -> None:
+        """Keep nothing of the body that comes, say so, and end the connection."""
+        self._refuse(HTTPProblem(503, "too-much-unfinished", why + "."))
+
+    def _refuse_large(self) -> None:
         limit = self.channel.site.max_body
-        answer = HTTPProblem(413, "too-large", f"A request's body has at most {limit} bytes.").answer()
-        head = (
-            b"HTTP/1.1 413 Content Too Large\r\nConnection: close\r\n"
-            b"Content-Type: %b\r\nContent-Length: %d\r\n\r\n" % (answer.content_type, len(answer.body))
-        )
-        self.channel.transport.write(head + answer.body)
+        self._refuse(HTTPProblem(413, "too-large", f"A request's body has at most {limit} bytes."))
+
+    def _refuse(self, problem: HTTPProblem) -> None:
+        self._refused = True
+        self.content = BytesIO()
+        self.channel.site.unfinished.note(self, 0)
+        write_problem(self.channel.transport, problem)
         self.channel.loseConnection()
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """As Twisted's, but for forms: here a body is data, whatever its type says."""
-        if self._too_large:
+        if self._refused:
             return
+        self.channel.site.unfinished.note(self, 0)
         self.content.seek(0)
         self.method, self.uri, self.clientproto = command, path, version
         self.path, _, query = path.partition(b"?")

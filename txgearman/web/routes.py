@@ -12,12 +12,15 @@ from enum import Enum
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from txgearman.web.answers import Answer, HTTPProblem, not_found
+from txgearman.web.body import send_body
 from txgearman.web.guard import Guard, Right
+from txgearman.web.looking import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,8 @@ class Parameter:
     """A parameter of a request's query, or of its header `header`.
 
     `kind` says how it is written: ``text`` (any bytes), ``flag`` (true or false), ``number`` (a whole one,
-    from `low` to `high`), ``choice`` (one of `choices`). `default` is what it is when it is not given.
+    from `low` to `high`), ``choice`` (one of `choices`), ``place`` (the `next` of a page). `default` is what
+    it is when it is not given.
     """
 
     name: str
@@ -57,6 +61,12 @@ class Parameter:
         if value.isdigit() and len(value) <= 20 and self.low <= int(value) <= self.high:
             return int(value)
         raise self._bad(f"is a whole number from {self.low} to {self.high}")
+
+    def _place(self, value: bytes) -> Place:
+        place = Place.parse(value)
+        if place is None:
+            raise self._bad("is what a page has for `next`")
+        return place
 
     def _choice(self, value: bytes) -> str:
         text = value.decode("ascii", "replace")
@@ -149,10 +159,11 @@ class Routes(Resource):
 
     isLeaf = True
 
-    def __init__(self, routes: tuple[Route, ...], guard: Guard) -> None:
+    def __init__(self, routes: tuple[Route, ...], guard: Guard, reactor: IReactorTime) -> None:
         super().__init__()
         self.routes = routes
         self._guard = guard
+        self._reactor = reactor
 
     def render(self, request: Request) -> Any:
         try:
@@ -208,8 +219,7 @@ class Routes(Resource):
                     return
                 result = result.value.answer()
             if result is not None:
-                request.write(result.send(request))
-                request.finish()
+                send_body(request, result.send(request), self._reactor)
 
         request.notifyFinish().addErrback(lost)
 

@@ -60,6 +60,7 @@ def function_shape(function: FunctionDetail) -> dict[str, Any]:
         "total": function.total,
         "queued": by_priority(function.queued),
         "away": function.away,
+        "behind": by_priority(function.behind),
         "scheduled": sum(function.scheduled),
         "running": function.running,
         "workers": function.workers,
@@ -95,8 +96,9 @@ def job_shape(job: JobDetail) -> dict[str, Any]:
         "denominator": job.progress[1],
         "clients": job.clients,
         "worker": None if connection is None else connection.number,
-        "size": len(job.data),
-        "preview": text(job.data[:PREVIEW]),
+        "size": None if job.data is None else len(job.data),
+        "preview": "" if job.data is None else text(job.data[:PREVIEW]),
+        "place": job.place,
     }
 
 

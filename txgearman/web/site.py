@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from typing import Final
+from typing import Any, Final
 
 from twisted.internet.interfaces import IAddress, IReactorTime
+from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.web.resource import IResource, Resource
@@ -14,6 +15,7 @@ from twisted.web.server import Request, Site
 from txgearman.version import VERSION
 from txgearman.web.answers import Branch, HTTPProblem, ProblemResource
 from txgearman.web.api import Api, GearmandStyle
+from txgearman.web.channel import Crowded, LimitedChannel
 from txgearman.web.dashboard import add_dashboard
 from txgearman.web.guard import SECURITY_HEADERS, Guard
 from txgearman.web.health import Health
@@ -24,11 +26,11 @@ from txgearman.web.request import LimitedRequest
 from txgearman.web.settings import WebSettings
 from txgearman.web.sources import Gearman, Vitals
 
-MAX_CONNECTIONS: Final = 512
-"""HTTP connections at a time; more are closed at once. Each may hold a body on its way in."""
-
 IDLE_LIMIT: Final = 60.0
 """Seconds without a byte after which a connection ends that has no request under way."""
+
+PATIENCE: Final = 5.0
+"""Seconds that a connection may be without a request that is being answered while others want in."""
 
 _SERVER: Final = f"txgearman/{VERSION}".encode()
 _log = Logger()
@@ -38,6 +40,7 @@ class WebSite(Site):
     """Serves `root` to whom `guard` lets pass."""
 
     noisy = False
+    protocol: Any = LimitedChannel
     requestFactory = LimitedRequest
 
     def __init__(
@@ -46,10 +49,13 @@ class WebSite(Site):
         settings: WebSettings,
         guard: Guard,
         history: History,
+        gearman: Gearman,
         reactor: IReactorTime,
     ) -> None:
         super().__init__(root, timeout=IDLE_LIMIT, reactor=reactor)
         self.max_body = settings.max_data
+        self.admission = gearman.web_admission
+        self.unfinished = gearman.unfinished
         self._guard = guard
         self._history = history
 
@@ -107,7 +113,7 @@ def make_site(
         root.putChild(b"healthz", Health(list))
         root.putChild(b"readyz", Health(vitals.problems))
         root.putChild(b"metrics", _metrics(gearman, vitals, guard, reactor))
-    return WebSite(root, settings, guard, history, reactor)
+    return WebSite(root, settings, guard, history, gearman, reactor)
 
 
 def _metrics(gearman: Gearman, vitals: Vitals, guard: Guard, reactor: IReactorTime) -> Resource:
@@ -121,14 +127,42 @@ def _metrics(gearman: Gearman, vitals: Vitals, guard: Guard, reactor: IReactorTi
 
 
 class LimitedSite(WrappingFactory[ProtocolWrapper]):
-    """A site with a limit of connections, to be given to a listening endpoint."""
+    """A site with limits of connections, to be given to a listening endpoint."""
 
     noisy = False
+    wrappedFactory: WebSite
 
-    def buildProtocol(self, addr: IAddress | None) -> ProtocolWrapper | None:  # type: ignore[override]
-        if len(self.protocols) >= MAX_CONNECTIONS:
-            return None
-        return super().buildProtocol(addr)
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:  # type: ignore[override]
+        admission = self.wrappedFactory.admission
+        why = admission.refuse(addr)
+        if not why and admission.count >= admission.limit and not self._make_room():
+            why = admission.refuse_for_all(addr)
+        return Crowded(why) if why else super().buildProtocol(addr)
+
+    def registerProtocol(self, p: ProtocolWrapper) -> None:
+        super().registerProtocol(p)
+        self.wrappedFactory.admission.entered(p.getPeer())
+
+    def unregisterProtocol(self, p: ProtocolWrapper) -> None:
+        super().unregisterProtocol(p)
+        self.wrappedFactory.admission.left(p.getPeer())
+
+    def _make_room(self) -> bool:
+        """Drop the connection that has been without a request under way for longest, if any was for long.
+        This walks all connections."""
+        now = self.wrappedFactory.reactor.seconds()
+        waiting = [
+            (channel.waits_since, place, channel)
+            for place, channel in enumerate(protocol.wrappedProtocol for protocol in self.protocols)
+            if channel.waits_since is not None and now - channel.waits_since >= PATIENCE
+        ]
+        if not waiting:
+            return False
+        *_, channel = min(waiting)
+        # It may take a turn of the reactor to go, in which it is not to be chosen again.
+        channel.waits_since = None
+        channel.forceAbortClient()
+        return True
 
     def close(self) -> None:
         """End all connections, whatever is under way on them."""

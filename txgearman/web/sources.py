@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
+
+from twisted.internet.interfaces import IAddress
 
 from txgearman.access import AccessPolicy
 from txgearman.broker.broker import Broker
@@ -41,10 +43,52 @@ class Traffic(Protocol):
 
 
 class Admission(Protocol):
-    """How many connections were `refused` because there were too many, and `refused_per_address`."""
+    """Who may connect: up to `limit` connections, of which there are `count`. How many were `refused` because
+    there were too many, and `refused_per_address`."""
 
+    limit: int
+    count: int
     refused: int
     refused_per_address: int
+
+    def refuse(self, address: IAddress | None) -> str:
+        """Why one of this address must stay outside although there is room; empty if it need not."""
+
+    def refuse_for_all(self, address: IAddress | None) -> str:
+        """What to say to one for which there is no room."""
+
+    def entered(self, address: IAddress | None) -> None:
+        """There is one more of this address."""
+
+    def left(self, address: IAddress | None) -> None:
+        """There is one less."""
+
+    def note_late(self, address: IAddress | None) -> None:
+        """One was ended because its request did not arrive in time."""
+
+
+class Unfinished(Protocol):
+    """Counts the bytes of what has not come whole, and says who has to make room."""
+
+    def note(self, holder: Any, size: int) -> None:
+        """Of something of `holder` so many bytes have come; 0 when it is whole, or gone."""
+
+
+class Limit(Protocol):
+    """A limit of the server by the name of its option, 0 for none; how much of it is used, and how often
+    something was refused for it."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def limit(self) -> float: ...
+
+    @property
+    def used(self) -> int: ...
+
+    @property
+    def refused(self) -> int: ...
 
 
 class Gearman(Protocol):
@@ -66,6 +110,17 @@ class Gearman(Protocol):
     @property
     def admission(self) -> Admission:
         """Who was not let in."""
+
+    @property
+    def web_admission(self) -> Admission:
+        """Who may connect over HTTP."""
+
+    @property
+    def unfinished(self) -> Unfinished:
+        """What has not come whole."""
+
+    def limits(self) -> Iterable[Limit]:
+        """How the limits stand."""
 
     @property
     def traffic(self) -> Traffic:

@@ -11,6 +11,7 @@ from twisted.web.server import Request
 from zope.interface import implementer
 
 from txgearman.web.answers import to_json
+from txgearman.web.body import STALLED, cut_off
 
 EVENT_STREAM: Final = b"text/event-stream"
 
@@ -18,7 +19,8 @@ MAX_UNSENT: Final = 16 * 1024 * 1024
 """Bytes that may wait for a reader that does not take them; then its connection is ended."""
 
 HEARTBEAT: Final = 15.0
-"""Seconds between signs of life. Proxies end connections that are silent for a minute."""
+"""Seconds between signs of life. Proxies end connections that are silent for a minute. As often it is looked
+whether the reader has taken nothing for `STALLED`, and is to be cut off."""
 
 
 @implementer(IPushProducer)
@@ -36,6 +38,7 @@ class EventStream:
         self._waiting: list[bytes] = []
         self._unsent = 0
         self._live = True
+        self._paused_at = 0.0
         self._beat: IDelayedCall = reactor.callLater(HEARTBEAT, self._send_sign_of_life)
         request.setHeader(b"Content-Type", EVENT_STREAM)
         # nginx would hold events back otherwise.
@@ -67,14 +70,14 @@ class EventStream:
         self._waiting.append(data)
         self._unsent += len(data)
         if self._unsent > MAX_UNSENT:
-            # Not only lost: that would wait until the reader has taken what it was sent.
-            channel: Any = self._request.channel
-            channel.transport.abortConnection()
+            cut_off(self._request)
 
     def _send_sign_of_life(self) -> None:
         self._beat = self._reactor.callLater(HEARTBEAT, self._send_sign_of_life)
         if not self.paused:
             self._request.write(b":\n\n")
+        elif self._reactor.seconds() - self._paused_at >= STALLED:
+            cut_off(self._request)
 
     def _gone(self, _reason: Failure) -> None:
         if self._live:
@@ -90,6 +93,8 @@ class EventStream:
     # -- the transport's calls ------------------------------------------------------------------
 
     def pauseProducing(self) -> None:
+        if not self.paused:
+            self._paused_at = self._reactor.seconds()
         self.paused = True
 
     def resumeProducing(self) -> None:

@@ -8,6 +8,7 @@ on is impossible, after everything ahead of the break was yielded.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from struct import Struct
 from typing import Any, Final
@@ -22,12 +23,17 @@ TOO_LARGE: Final = b"ARGUMENT_TOO_LARGE"
 REFUSED: Final = -1
 """Stands for a packet's number where the packet is bad: its one field is the `BadPacket`."""
 
+UNFINISHED: Final = -2
+"""Stands for a packet's number where only a part of it has come: its one field is how many bytes those are,
+and 0 once the rest has come."""
+
 _header = Struct(">4sII")
 _unpack_header = _header.unpack_from
 pack_header = _header.pack
 """A packet's header, of its magic, its number and the size of its body in bytes. `frame` without the call."""
 
-_LARGEST_BODY: Final = 0xFFFFFFFF
+# Not Final, which a compiler would write into the code: a test puts a smaller one here.
+_LARGEST_BODY = 0xFFFFFFFF
 
 LARGE: Final = 16 * 1024
 """Bytes from which a packet that came in pieces is taken apart with more calls and fewer copies."""
@@ -86,14 +92,23 @@ class Decoder:
 
     `magic` is what the peer's packets begin with; `max_packet` the largest body in bytes. With
     `text`, a first byte other than NUL begins an admin text line; without it, that breaks the stream.
+    Of an unfinished packet it tells by `UNFINISHED` once `tell_from` bytes have come, `LARGE` at least.
     """
 
-    __slots__ = ("_kept", "_magic", "_max_packet", "_text", "_wanted")
+    __slots__ = ("_kept", "_magic", "_max_packet", "_tell_from", "_text", "_wanted")
 
-    def __init__(self, magic: bytes = REQUEST, max_packet: int = MAX_PACKET, *, text: bool = True) -> None:
+    def __init__(
+        self,
+        magic: bytes = REQUEST,
+        max_packet: int = MAX_PACKET,
+        *,
+        text: bool = True,
+        tell_from: int = sys.maxsize,
+    ) -> None:
         self._magic = magic
         self._max_packet = max_packet
         self._text = text
+        self._tell_from = tell_from
         self._kept = bytearray()
         self._wanted = 0
 
@@ -101,18 +116,19 @@ class Decoder:
         """What `data` completes: pairs of packet number and list of fields.
 
         Beside the numbers of the table there are `TEXT`, with the line (without its line end) as the
-        one field, and `REFUSED`, with a `BadPacket`. Exhaust the iterator before the next call, or
-        never call again. Raises `BrokenStream`.
+        one field, `REFUSED`, with a `BadPacket`, and `UNFINISHED`. Exhaust the iterator before the next
+        call, or never call again. Raises `BrokenStream`.
         """
         kept = self._kept
         if kept:
             kept += data
             if len(kept) < self._wanted:
+                yield from self._part(len(kept))
                 return
             self._kept = bytearray()
             large = self._wanted if self._wanted > LARGE else 0
             if large:
-                yield self._large(kept, large)
+                yield from self._rest(kept, large)
             data = bytes(memoryview(kept)[large:])
         start = 0
         end = len(data)
@@ -148,6 +164,21 @@ class Decoder:
         if start < end:
             self._kept += memoryview(data)[start:]
             self._wanted = wanted
+            yield from self._part(end - start)
+
+    def forget(self) -> None:
+        """Let go of what has come of an unfinished packet. The decoder must not be used any more."""
+        self._kept.clear()
+
+    def _part(self, size: int) -> Sequence[tuple[int, list[Any]]]:
+        """What there is to tell of so many bytes of an unfinished packet."""
+        return ((UNFINISHED, [size]),) if size >= self._tell_from else ()
+
+    def _rest(self, kept: bytearray, stop: int) -> Iterator[tuple[int, list[Any]]]:
+        """The large packet that is whole now, and that it is."""
+        if stop >= self._tell_from:
+            yield UNFINISHED, [0]
+        yield self._large(kept, stop)
 
     def _line(self, data: bytes, start: int) -> bytes | None:
         """The text line at `start` with its line end, or None while that has not come."""

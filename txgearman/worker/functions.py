@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -53,6 +54,13 @@ class Function:
     decode: Callable[[bytes], object] | None
     timeout: int | None
     time_limit: float | None
+
+
+def is_async(callback: Callable[..., object]) -> bool:
+    """Whether it is a coroutine function, or an object that is called like one."""
+    return inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(
+        getattr(callback, "__call__", None)  # noqa: B004 (an object may have an async one)
+    )
 
 
 def milliseconds(timeout: float | None) -> int | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from twisted.application.internet import ClientService
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
+from txgearman.connection.pauses import RetryPolicy
 from txgearman.connection.protocol import PacketFactory
+from txgearman.connection.waiting import also
 from txgearman.worker.functions import Function
 from txgearman.worker.protocol import Offer, WorkerProtocol
 
@@ -21,13 +21,15 @@ class Link:
         clock: IReactorTime,
         endpoint: IStreamClientEndpoint,
         offer: Offer,
-        retry_policy: Callable[[int], float],
+        retry_policy: RetryPolicy,
         max_packet: int,
     ) -> None:
         self._clock = clock
         self._offer = offer
         self._max_packet = max_packet
         self._protocol: WorkerProtocol | None = None
+        # It may be on its way out.
+        self._last: WorkerProtocol | None = None
         self._released: Deferred[None] | None = None
         self._connector = ClientService(endpoint, PacketFactory(self._build), retry_policy, clock)
 
@@ -52,14 +54,14 @@ class Link:
             self._protocol.withdraw(name)
 
     def release(self) -> Deferred[None]:
-        """Disconnect when no job runs on the connection. Fires when it is gone."""
+        """Disconnect when no job runs on the connection, or may still come. Fires when it is gone."""
         if self._released is None:
             self._released = Deferred()
             if self._protocol is None:
                 self._let_go()
             else:
                 self._protocol.when_idle(self._let_go)
-        return _also(self._released)
+        return also(self._released)
 
     def cut(self) -> None:
         """Disconnect at once, behind `release`."""
@@ -69,17 +71,17 @@ class Link:
     def _let_go(self) -> None:
         released = self._released
         assert released is not None
-        protocol, self._protocol = self._protocol, None
-        if protocol is not None:
-            protocol.close("the worker was stopped")
-        stopped: Deferred[None] = self._connector.stopService() or succeed(None)
-        stopped.addBoth(_fire, released)
+        self._protocol = None
+        # Not by the end of the service itself, inside of which it could not be started again.
+        gone = succeed(None) if self._last is None else self._last.close("the worker was stopped")
+        self._connector.stopService()
+        gone.addBoth(_fire, released)
 
     def _build(self) -> WorkerProtocol:
         return WorkerProtocol(self._clock, self._max_packet, self._offer, self._opened, self._ended)
 
     def _opened(self, protocol: WorkerProtocol) -> None:
-        self._protocol = protocol
+        self._protocol = self._last = protocol
 
     def _ended(self, protocol: WorkerProtocol) -> None:
         if self._protocol is protocol:
@@ -93,10 +95,3 @@ def _fire(_: object, released: Deferred[None]) -> None:
     # What was cut ends twice.
     if not released.called:
         released.callback(None)
-
-
-def _also(deferred: Deferred[None]) -> Deferred[None]:
-    """A Deferred that fires with `deferred`."""
-    also: Deferred[None] = Deferred()
-    deferred.addCallback(lambda _: also.callback(None))
-    return also

@@ -112,7 +112,8 @@ class Processes:
             context=multiprocessing.get_context("spawn"),
         )
         # To ask is to start the processes, which takes a while: not when the first job comes.
-        assert pool.active
+        if not pool.active:
+            raise RuntimeError("the pool of processes does not start")
         return pool
 
     def _run(self, task: bytes, time_limit: float | None, job: Job) -> Deferred[object]:

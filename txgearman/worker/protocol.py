@@ -143,10 +143,15 @@ class WorkerProtocol(PacketProtocol):
         self.write(frame(REQUEST, CANT_DO, name))
 
     def when_idle(self, call: Callable[[], object]) -> None:
-        """Call this when no job runs here: now, or whenever the last has been reported."""
+        """Call this when no job runs here, and none that was asked for can come: now or later."""
         self._on_idle = call
-        if not self._running:
-            call()
+        self._look_whether_idle()
+
+    def _look_whether_idle(self) -> None:
+        # Where no function is offered any more the server gives nothing, whatever it was asked.
+        awaiting = self.asked and self._functions
+        if self._on_idle is not None and not self._running and not awaiting:
+            self._on_idle()
 
     # -- the calls of turns ---------------------------------------------------------------------
 
@@ -221,6 +226,7 @@ class WorkerProtocol(PacketProtocol):
         if self.asked:
             denied(self, self.clock.seconds())
             self._send_and_ask()
+            self._look_whether_idle()
 
     def _woken(self) -> None:
         if self.state is not State.ASLEEP:
@@ -264,6 +270,7 @@ class WorkerProtocol(PacketProtocol):
             self._log.info("Leaving {job} to the server: the function was unregistered", job=job)
             release(self)
             self._send_and_ask()
+            self._look_whether_idle()
             return
         self._running[job] = None
         try:
@@ -365,8 +372,8 @@ class WorkerProtocol(PacketProtocol):
             self._when_ended(job)
             asks = self._turns.turn(self)
         self._write_quickly(frame(REQUEST, packet, body) + _GRAB * asks)
-        if self._on_idle is not None and not self._running:
-            self._on_idle()
+        if self._on_idle is not None:
+            self._look_whether_idle()
 
     def _when_ended(self, job: Job) -> None:
         """Free the place of a job with an outcome, if need be when what it left running has ended."""

@@ -5,7 +5,6 @@ What is said on a connection is in `protocol`, when it asks for a job in `turns`
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
@@ -13,13 +12,13 @@ from typing import Final, TypeVar
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.interfaces import IReactorTime
-from twisted.python.failure import Failure
 
 from txgearman.codecs import BYTES, CodecChoice, codec_from
 from txgearman.connection.arguments import check_timeout, function_bytes, name_bytes
 from txgearman.connection.endpoint import Endpoint, named_endpoints
 from txgearman.connection.heartbeat import CHECK_INTERVAL, CHECK_TIMEOUT, check_from
-from txgearman.connection.pauses import pause
+from txgearman.connection.pauses import RetryPolicy, steady
+from txgearman.connection.waiting import also
 from txgearman.errors import NotConnected
 from txgearman.wire.limits import MAX_CLIENT_ID, MAX_PACKET
 from txgearman.worker.functions import (
@@ -27,6 +26,7 @@ from txgearman.worker.functions import (
     Function,
     Place,
     check_time_limit,
+    is_async,
     milliseconds,
     result_encoder,
 )
@@ -78,8 +78,8 @@ class Worker(Service):
     `check_interval` seconds without a byte from a server it is asked for an echo, and the connection is
     given up when none comes within `check_timeout` seconds more; 0 or None turns that off. `retry_policy`
     takes the number of failed attempts to connect and returns the pause in seconds before the next,
-    `txgearman.connection.pauses.pause` by default. `max_packet` is the largest body of a packet in bytes
-    that is sent or accepted.
+    `txgearman.connection.pauses.pause` by default and where it fails. `max_packet` is the largest body of a
+    packet in bytes that is sent or accepted.
     """
 
     def __init__(
@@ -97,7 +97,7 @@ class Worker(Service):
         drain: float = DRAIN_SECONDS,
         check_interval: float | None = CHECK_INTERVAL,
         check_timeout: float | None = CHECK_TIMEOUT,
-        retry_policy: Callable[[int], float] | None = None,
+        retry_policy: RetryPolicy | None = None,
         max_packet: int = MAX_PACKET,
     ) -> None:
         self._concurrency = _concurrency(concurrency, threads, processes)
@@ -105,7 +105,7 @@ class Worker(Service):
         name = None if client_id is None else name_bytes(client_id, "the client id", MAX_CLIENT_ID)
         self._clock = reactor
         self._endpoints = [endpoint for _, endpoint in named_endpoints(reactor, endpoints)]
-        self._retry_policy = pause if retry_policy is None else retry_policy
+        self._retry_policy = steady(retry_policy)
         self._max_packet = max_packet
         self._drain = drain
         self._codec = codec_from(codec)
@@ -126,6 +126,9 @@ class Worker(Service):
         # Of all lanes, and of those that were given up but still have a job.
         self._links: list[Link] = []
         self._lanes: dict[Place | bytes, _Lane] = {}
+        # Stops under way, and who waits for a start behind them.
+        self._stops = 0
+        self._starts: list[Deferred[None]] = []
         self._lane(Place.REACTOR, self._offer.limits)
 
     # -- functions ------------------------------------------------------------------------------
@@ -183,7 +186,7 @@ class Worker(Service):
         self._functions[name] = lane
         for link in lane.links:
             link.announce(made)
-            if self.running:
+            if self.running and not self._stops:
                 link.start()
 
     def function(
@@ -231,9 +234,7 @@ class Worker(Service):
 
     def _place(self, callback: Callback, threads: bool | None, processes: bool | None) -> Place:
         """Where a function runs. Raises `ValueError` if it cannot run there."""
-        waits = inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(
-            getattr(callback, "__call__", None)  # noqa: B004 (an object may have an async one)
-        )
+        waits = is_async(callback)
         if threads is None and processes is None and not waits:
             if self._threads and self._processes:
                 raise ValueError(f"the worker has threads and processes, say where {callback!r} runs")
@@ -298,51 +299,58 @@ class Worker(Service):
     # -- connecting -----------------------------------------------------------------------------
 
     def start(self) -> Deferred[None]:
-        """Connect, and keep connected until `stop`.
+        """Connect, and keep connected until `stop`; behind the end of a stop that is under way.
 
         Fires once the first connection is made, to whichever server, however many attempts that takes;
         each failed one is logged. Fails with `NotConnected` if the worker is stopped before. To cancel it
         ends only the waiting.
         """
-        if not self.running:
-            self.startService()
+        self.startService()
         started: Deferred[None] = Deferred()
-
-        def connected(_: object) -> None:
-            if not started.called:
-                started.callback(None)
-
-        def not_connected(_: Failure) -> None:
-            if not self.running and not started.called:
-                started.errback(NotConnected("the worker was stopped before it was connected"))
-
-        for link in self._lanes[Place.REACTOR].links:
-            link.connected().addCallbacks(connected, not_connected)
+        if self._stops:
+            self._starts.append(started)
+        else:
+            self._tell_when_connected(started)
         return started
 
     def stop(self, timeout: float | None = None) -> Deferred[None]:
         """Take no more jobs, let those that run end, and disconnect.
 
-        Jobs that still run after `timeout` seconds are cancelled, as their server gives them to another
-        worker when it loses the connection; None stands for the worker's `drain`, 0 waits for none.
+        Jobs that the servers were asked for already may still come, and are run, as to turn them away would
+        cost them an attempt. What still runs after `timeout` seconds is cancelled, as its server gives it to
+        another worker when it loses the connection; None stands for the worker's `drain`, 0 waits for none.
         Fires when the connections are gone and the processes have ended. A thread that still runs is
-        left alone. The worker can be started again. Can be called again, with a shorter time.
+        left alone. The worker can be started again. Can be called again, with a shorter time. To cancel it
+        ends only the waiting.
         """
         limit = self._drain if timeout is None else timeout
         _check_drain(limit)
         super().stopService()
         self._turns.closed = True
+        self._stops += 1
         gone = gatherResults([link.release() for link in self._links])
         if limit == 0:
             self._cut()
         elif not gone.called:
             cut = self._clock.callLater(limit, self._cut)
             gone.addCallback(lambda _: cut.cancel() if cut.active() else None)
-        return gone.addCallback(lambda _: self._stop_pools())
+        starts, self._starts = self._starts, []
+        for started in starts:
+            _not_connected(started)
+        return also(gone.addCallback(lambda _: self._stop_pools()).addCallback(self._stopped))
 
     def startService(self) -> None:
         """Connect, and keep connected; the same as `start` without waiting for the connection."""
-        super().startService()
+        if not self.running:
+            super().startService()
+            if not self._stops:
+                self._begin()
+
+    def stopService(self) -> Deferred[None]:
+        """`stop`, with the worker's `drain` as the limit."""
+        return self.stop()
+
+    def _begin(self) -> None:
         self._turns.closed = False
         for pool in (self._threads, self._processes):
             if pool is not None:
@@ -351,9 +359,22 @@ class Worker(Service):
             for link in lane.links:
                 link.start()
 
-    def stopService(self) -> Deferred[None]:
-        """`stop`, with the worker's `drain` as the limit."""
-        return self.stop()
+    def _stopped(self, _: None) -> None:
+        """A stop has ended. If the worker was started meanwhile, that is done now."""
+        self._stops -= 1
+        if self.running and not self._stops:
+            self._begin()
+            starts, self._starts = self._starts, []
+            for started in starts:
+                self._tell_when_connected(started)
+
+    def _tell_when_connected(self, started: Deferred[None]) -> None:
+        def connected(_: object) -> None:
+            if not started.called:
+                started.callback(None)
+
+        for link in self._lanes[Place.REACTOR].links:
+            link.connected().addCallbacks(connected, lambda _: _not_connected(started))
 
     def _cut(self) -> None:
         for link in self._links:
@@ -373,6 +394,11 @@ def _concurrency(concurrency: int | None, threads: int, processes: int) -> int:
     if concurrency < 1:
         raise ValueError(f"a worker runs at least one job at a time, not {concurrency}")
     return concurrency
+
+
+def _not_connected(started: Deferred[None]) -> None:
+    if not started.called:
+        started.errback(NotConnected("the worker was stopped before it was connected"))
 
 
 def _check_drain(seconds: float) -> None:

@@ -13,6 +13,7 @@ const STATES = [
   ["queued", "Queued"],
   ["running", "Running"],
   ["scheduled", "Scheduled"],
+  ["stored", "Stored"],
 ];
 
 export function functionPage(frame, id) {
@@ -168,6 +169,7 @@ export function functionPage(frame, id) {
         {
           type: "button",
           "aria-pressed": String(value === state),
+          hidden: value === "stored",
           click: (event) => {
             state = value;
             for (const each of choice.children) each.setAttribute("aria-pressed", String(each === event.currentTarget));
@@ -197,6 +199,12 @@ export function functionPage(frame, id) {
     return gone.has(job.handle) ? "gone" : job.state;
   }
 
+  // Whether a job that is not in memory still waits in the store.
+  function isStored(job) {
+    const behind = now && now.behind ? now.behind[job.priority] : null;
+    return job.state === "stored" && behind !== null && behind !== undefined && job.place > behind;
+  }
+
   function draw() {
     if (now) {
       setText(name, now.name || "(empty name)");
@@ -206,6 +214,7 @@ export function functionPage(frame, id) {
       pause.disabled = limit.disabled = false;
       drop.disabled = now.total > 0 || now.workers > 0;
       cancelAll.disabled = now.total === 0;
+      choice.lastChild.hidden = !now.away && state !== "stored";
       setText(facts.queued.value, short(sum(now.queued)));
       setText(
         facts.queued.note,
@@ -296,7 +305,7 @@ export function functionPage(frame, id) {
             spark.show(depths);
             bar.replaceChildren(mix(now.queued));
           }
-          gone = new Set(jobs.filter((job) => !shown.rows || !shown.rows[job.handle]).map((job) => job.handle));
+          gone = new Set(jobs.filter((job) => !(shown.rows && shown.rows[job.handle]) && !isStored(job)).map((job) => job.handle));
           jobs = jobs.map((job) => (shown.rows && shown.rows[job.handle]) || job);
           draw();
           // Where most of what is shown has gone, what is there now is of more use.

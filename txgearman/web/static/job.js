@@ -7,11 +7,14 @@ import { pointInTime, progressBar, stateChip } from "./function.js";
 import { payloadView } from "./payload.js";
 
 const WAY = ["scheduled", "queued", "running"];
+const LOOK_AGAIN = 5000;
 
 export function jobPage(frame, id) {
   const handle = decodeURIComponent(id);
   let job = null;
   let over = false;
+  let isShown = false;
+  let again = 0;
   let stream = null;
   const asked = new AbortController();
 
@@ -61,9 +64,11 @@ export function jobPage(frame, id) {
     cancel.hidden = over;
     way.classList.toggle("over", over);
     for (const step of steps) {
-      if (step.dataset.state === "scheduled") step.hidden = job.state !== "scheduled" && job.run_in === undefined;
-      step.classList.toggle("at", !over && step.dataset.state === job.state);
-      step.classList.toggle("past", over || WAY.indexOf(step.dataset.state) < WAY.indexOf(job.state));
+      if (step.dataset.state === "scheduled") step.hidden = job.state !== "scheduled";
+      // What is only in the store is queued there.
+      const at = job.state === "stored" ? "queued" : job.state;
+      step.classList.toggle("at", !over && step.dataset.state === at);
+      step.classList.toggle("past", over || WAY.indexOf(step.dataset.state) < WAY.indexOf(at));
     }
     progress.hidden = !job.denominator;
     if (job.denominator) progress.replaceChildren(progressBar(Math.min(1, job.numerator / job.denominator), `${job.numerator} of ${job.denominator}`));
@@ -98,14 +103,30 @@ export function jobPage(frame, id) {
       job = pointInTime(await get(`/jobs/${id}`, {}, asked.signal));
       draw();
       crumb.replaceChildren(link(`#/functions/${job.function_id}`, job.function || "(empty name)", "crumb"));
-      payload.replaceChildren(
-        ...payloadView(job.size, (offset, length) => getBytes(`/jobs/${id}/data`, { offset, length }, asked.signal), handle),
-      );
+      if (job.size === null) {
+        payload.replaceChildren(h("p", { class: "empty" }, "Another server on the same store has this job, and its data."));
+      } else if (!isShown) {
+        payload.replaceChildren(
+          ...payloadView(job.size, (offset, length) => getBytes(`/jobs/${id}/data`, { offset, length }, asked.signal), handle),
+        );
+        isShown = true;
+      }
       if (job.state !== "stored") follow();
-      else frame.onState("live");
+      else {
+        // The server tells nothing of what is not in its memory.
+        frame.onState("live");
+        again = setTimeout(load, LOOK_AGAIN);
+      }
     } catch (error) {
       if (asked.signal.aborted) return;
       frame.onState("live");
+      if (job) {
+        // It was shown before; only that it has gone is news.
+        over = error instanceof Problem && error.status === 404;
+        if (!over) again = setTimeout(load, LOOK_AGAIN);
+        draw();
+        return;
+      }
       const text = error instanceof Problem && error.status === 404 ? "The server does not have this job. It ended, or never was." : error.message;
       payload.replaceChildren(h("p", { class: "empty" }, text));
       way.hidden = true;
@@ -136,6 +157,7 @@ export function jobPage(frame, id) {
     close() {
       asked.abort();
       clearInterval(ticking);
+      clearTimeout(again);
       if (stream) stream.close();
     },
   };

@@ -54,6 +54,16 @@ export function overview(frame) {
     ],
     { empty: "No function yet: a worker or a client brings the first.", caption: "The functions with the most jobs" },
   );
+  const limits = new Table(
+    [
+      { title: "Limit", cell: (row) => row.name, wide: true },
+      { title: "Used", right: true, cell: (row) => amount(row, row.used) },
+      { title: "Of", right: true, cell: (row) => (row.limit ? amount(row, row.limit) : "no limit") },
+      { title: "Refused", right: true, cell: (row) => count(row.refused) },
+    ],
+    { empty: "No limits.", caption: "The limits of the server" },
+  );
+  const limitsNote = h("span", { class: "about" });
   const about = h("p", { class: "about" });
   const alarm = h("p", { class: "alarm", role: "alert", hidden: true });
   const element = h(
@@ -74,6 +84,7 @@ export function overview(frame) {
       h("div", { class: "card-head" }, h("h2", {}, "Busiest functions"), link("#/functions", "All functions", "more")),
       table.element,
     ),
+    h("details", { class: "card" }, h("summary", { class: "card-head" }, h("h2", {}, "Limits"), limitsNote), limits.element),
   );
 
   function spans() {
@@ -142,7 +153,7 @@ export function overview(frame) {
     setText(tiles.functions.value, short(server.functions));
     setText(tiles.functions.note, server.paused ? `${count(server.paused)} paused` : `${short(server.failed)} jobs failed`);
     setText(tiles.connections.value, short(server.connections));
-    setText(tiles.connections.note, `${short(server.workers)} workers, ${short(server.connections - server.workers)} others`);
+    setText(tiles.connections.note, connectionsNote(server.workers, server.connections - server.workers));
     setText(tiles.memory.value, bytes(server.memory));
     setText(tiles.memory.note, "of this process");
     store.element.hidden = !server.store;
@@ -153,6 +164,8 @@ export function overview(frame) {
     }
     alarm.hidden = !server.problems || !server.problems.length;
     setText(alarm, `Not ready: ${(server.problems || []).join("; ")}.`);
+    limits.update(server.limits || [], (row) => row.name);
+    setText(limitsNote, metNote(server.limits || []));
     table.update(
       shown.order.map((key) => shown.rows[key]),
       (row) => row.id,
@@ -193,6 +206,22 @@ function tile(title, spark = null) {
   const note = h("small", {}, "");
   const line = spark ? new Spark(spark) : { element: null, show: () => {} };
   return { element: h("div", { class: "tile" }, h("span", {}, title), value, note, line.element), value, note, spark: line };
+}
+
+function connectionsNote(workers, others) {
+  const some = (number, one, many) => `${short(number)} ${number === 1 ? one : many}`;
+  return `${some(workers, "worker", "workers")}, ${some(others, "other", "others")}`;
+}
+
+function metNote(limits) {
+  const met = limits.filter((limit) => limit.refused).map((limit) => `${limit.name} ${short(limit.refused)}`);
+  return met.length ? `Refused: ${met.join(", ")}` : "none was met";
+}
+
+// Most limits are numbers, those of memory are bytes, and one is a time.
+function amount(limit, number) {
+  if (limit.name === "handshake-timeout") return number ? duration(number) : "–";
+  return /^max-(packet|unsent|unfinished)/.test(limit.name) ? bytes(number) : short(number);
 }
 
 function queuedNote(server) {

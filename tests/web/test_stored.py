@@ -1,0 +1,164 @@
+"""Jobs that only the store has, as the web side shows them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.server.kept import UNAVAILABLE, ListStore, Thread
+from tests.web.asking import Web
+from txgearman.broker.job import SavedJob
+from txgearman.broker.peers import Worker
+from txgearman.server import Settings
+from txgearman.server.saving import FIRST_FETCH, NUMBERS_PER_START, REMOVAL_PATIENCE, Saver
+
+JOBS = "/api/v1/functions/f/jobs"
+BEFORE = NUMBERS_PER_START
+AHEAD = FIRST_FETCH
+"""Jobs that are in memory behind a start: more than half of what may be, so no more are fetched."""
+
+
+def kept(number: int, priority: int = 1, function: bytes = b"f") -> SavedJob:
+    place = BEFORE + number
+    data = b"data %d" % number
+    return SavedJob(place, place, b"H:t:%d" % place, function, b"", data, priority, None, 0, 50.0, None)
+
+
+class StoredCase(SynchronousTestCase):
+    """A server that has just started on a store with jobs."""
+
+    DEPTH = AHEAD + 20
+
+    def setUp(self) -> None:
+        self.store = ListStore()
+        self.store.starts = 1
+        for job in self.kept():
+            self.store.jobs[job.number] = job
+        self.web = Web(server=Settings(handle_prefix="H:t", store_ahead=2 * AHEAD - 1, web="8080"))
+        self.thread = Thread()
+        saver = Saver(self.store, self.web.gearman.clock, self.thread)
+        factory = self.web.gearman.server
+        factory.keep(saver, saver.open("test", 10))
+        self.broker = factory.broker
+        saver.load(self.broker)
+        self.thread.run_all()
+
+    def kept(self) -> list[SavedJob]:
+        return [kept(number) for number in range(1, self.DEPTH + 1)]
+
+    def ask(self, method: str, path: str) -> Any:
+        """What is answered once the store was asked all it was to be."""
+        exchange = self.web.begin(method, path)
+        while not exchange.response.status:
+            assert self.thread.calls, "no answer"
+            self.thread.run()
+            self.web.gearman.turn()
+        return exchange.response
+
+    def page(self, query: str = "") -> tuple[list[int], str | None]:
+        page = self.ask("GET", JOBS + query).json()
+        numbers = [int(job["handle"].rpartition(":")[2]) - BEFORE for job in page["jobs"]]
+        return numbers, page["next"]
+
+    def all(self, query: str = "?limit=50") -> list[int]:
+        """All pages behind each other."""
+        numbers, place = self.page(query)
+        while place is not None:
+            more, place = self.page(f"{query}&after={place}")
+            numbers += more
+        return numbers
+
+
+class ListTests(StoredCase):
+    def test_the_list_goes_on_into_the_store(self) -> None:
+        self.assertEqual(self.all(), list(range(1, self.DEPTH + 1)))
+
+    def test_what_they_are_like(self) -> None:
+        page = self.ask("GET", f"{JOBS}?limit=1&after={AHEAD + BEFORE}").json()
+        (job,) = page["jobs"]
+        place = BEFORE + AHEAD + 1
+        self.assertEqual((job["state"], job["handle"], job["place"]), ("stored", f"H:t:{place}", place))
+        self.assertEqual((job["preview"], job["size"], job["submitted"]), (f"data {AHEAD + 1}", 8, 50.0))
+        self.assertEqual(page["next"], f"stored-1-{place}")
+
+    def test_states(self) -> None:
+        self.assertEqual(self.all("?state=stored"), list(range(AHEAD + 1, self.DEPTH + 1)))
+        self.assertEqual(self.all("?state=queued&limit=60"), list(range(1, self.DEPTH + 1)))
+        self.assertEqual(self.all("?state=scheduled"), [])
+        self.assertEqual(self.all("?state=running"), [])
+
+    def test_search(self) -> None:
+        self.assertEqual(self.all(f"?search=data%20{AHEAD + 1}"), [AHEAD + 1])
+        self.assertEqual(self.all(f"?search={BEFORE + AHEAD + 2}"), [AHEAD + 2])
+
+    def test_places_that_are_none(self) -> None:
+        for after in ("x", "-1", "stored-3-1", "stored-1", "stored-1-", "%D9%A3", "1" * 20):
+            response = self.web.get(f"{JOBS}?after={after}")
+            self.assertEqual((response.status, response.code), (400, "bad-parameter"), after)
+
+    def test_one_that_comes_into_memory_between_two_pages_is_shown_once(self) -> None:
+        first, place = self.page(f"?limit={AHEAD + 5}")
+        worker = Worker(self.web.gearman.server)  # type: ignore[arg-type]
+        self.broker.can_do(worker, b"f")
+        for _ in range(AHEAD // 2):
+            assert self.broker.grab(worker) is not None
+        self.thread.run_all()
+        self.assertEqual(self.broker.function_detail(b"f").away, 0)
+        second, place = self.page(f"?limit=50&after={place}")
+        self.assertEqual((first + second, place), (list(range(1, self.DEPTH + 1)), None))
+
+    def test_one_that_ended_is_left_out(self) -> None:
+        self.assertEqual(self.ask("DELETE", f"/api/v1/jobs/H:t:{BEFORE + AHEAD + 3}").status, 204)
+        self.web.gearman.turn(REMOVAL_PATIENCE / 2)
+        numbers = self.all("?state=stored")
+        self.assertNotIn(AHEAD + 3, numbers)
+        self.assertEqual(len(numbers), self.DEPTH - AHEAD - 1)
+
+    def test_a_store_that_does_not_answer(self) -> None:
+        self.store.failing = UNAVAILABLE
+        response = self.ask("GET", f"{JOBS}?state=stored")
+        self.assertEqual(response.status, 503)
+        numbers, place = self.page(f"?limit={AHEAD + 5}")
+        self.assertEqual((numbers, place), (list(range(1, AHEAD + 1)), "stored-1-0"))
+
+    def test_without_a_store_there_are_none(self) -> None:
+        web = Web()
+        web.ask("POST", f"{JOBS}?background=true")
+        self.assertEqual(web.get(f"{JOBS}?state=stored").json(), {"jobs": [], "next": None})
+
+    def test_where_they_begin(self) -> None:
+        shown = self.ask("GET", "/api/v1/functions/f").json()
+        self.assertEqual((shown["away"], shown["behind"]["normal"]), (20, BEFORE + AHEAD))
+        self.assertIsNone(shown["behind"]["high"])
+
+
+class PrioritiesTest(StoredCase):
+    def kept(self) -> list[SavedJob]:
+        return [kept(number, number % 3) for number in range(1, 3 * AHEAD + 1)] + [
+            kept(10_000 + number, number % 3) for number in range(6)
+        ]
+
+    def test_one_behind_the_other(self) -> None:
+        stored = self.all("?state=stored&limit=7")
+        ranks = [number % 3 if number < 10_000 else (number - 10_000) % 3 for number in stored]
+        self.assertEqual(ranks, sorted(ranks))
+        everything = self.all("?limit=70")
+        self.assertEqual(sorted(everything), sorted(job.number - BEFORE for job in self.kept()))
+        self.assertEqual(len(everything), len(set(everything)))
+
+
+class JobTests(StoredCase):
+    HANDLE = f"H:t:{BEFORE + AHEAD + 1}"
+
+    def test_one_with_its_data(self) -> None:
+        job = self.ask("GET", f"/api/v1/jobs/{self.HANDLE}").json()
+        self.assertEqual((job["state"], job["size"]), ("stored", 8))
+        self.assertEqual(self.ask("GET", f"/api/v1/jobs/{self.HANDLE}/data").body, b"data 101")
+
+    def test_one_of_another_server(self) -> None:
+        self.patch(Saver, "owns", lambda saver, job: False)
+        job = self.ask("GET", f"/api/v1/jobs/{self.HANDLE}").json()
+        self.assertEqual((job["state"], job["size"], job["place"]), ("stored", None, None))
+        response = self.ask("GET", f"/api/v1/jobs/{self.HANDLE}/data")
+        self.assertEqual((response.status, response.code), (409, "elsewhere"))

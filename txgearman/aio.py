@@ -1,0 +1,393 @@
+"""Client, worker and admin client for asyncio: the Twisted ones, with methods that can be awaited there.
+
+Each has a Twisted reactor of its own on the running loop of asyncio, from its making to its end. What it says
+and decides is in `txgearman.client` and `txgearman.worker`; nothing of that may be here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import functools
+import inspect
+from collections.abc import AsyncIterator, Callable
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
+from twisted.internet.defer import CancelledError, Deferred
+
+from txgearman.client import Admin as TwistedAdmin
+from txgearman.client import Client as TwistedClient
+from txgearman.client import Job as TwistedJob
+from txgearman.client import JobStatus, Update
+from txgearman.worker import Callback, Hooks
+from txgearman.worker import Worker as TwistedWorker
+from txgearman.worker.functions import is_async
+
+__all__ = ["Admin", "Client", "Job", "Worker", "future"]
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_Call = TypeVar("_Call", bound=Callable[..., object])
+
+
+def future(deferred: Deferred[_T]) -> asyncio.Future[_T]:
+    """A future of the running loop for what `deferred` fires with; to cancel it cancels that.
+
+    For Deferreds that come from elsewhere, such as that of `txgearman.worker.Job.room`.
+    """
+    return deferred.asFuture(asyncio.get_running_loop())
+
+
+class _LoopReactor(AsyncioSelectorReactor):
+    """A reactor on the running loop, which others run and stop."""
+
+    def __init__(self) -> None:
+        super().__init__(asyncio.get_running_loop())
+        # As the loop runs already; before this no host's name is looked up.
+        self.startRunning(installSignalHandlers=False)
+
+    def callFromThread(self, *call: Any, **options: Any) -> None:
+        # A thread may outlive the loop, and then nobody waits for what it has to say.
+        with contextlib.suppress(RuntimeError):
+            super().callFromThread(*call, **options)  # type: ignore[no-untyped-call]
+
+    def crash(self) -> None:
+        # That of the class above stops the loop.
+        super(AsyncioSelectorReactor, self).crash()
+
+    def end(self) -> None:
+        """Give back all that it holds. Can be called again."""
+        waker, self.waker = self.waker, None
+        if waker is not None:
+            self.fireSystemEvent("shutdown")
+            self._removeInternalReader(waker)
+            waker.connectionLost(None)
+
+
+# -- one of Twisted's classes as one of asyncio ---------------------------------------------------
+
+
+class _OnLoop:
+    """Has a `_twisted` object on a reactor of its own."""
+
+    _twisted: Any
+    _reactor: _LoopReactor
+
+    async def close(self) -> None:
+        """Close the connections, for good."""
+        try:
+            await future(self._twisted.close())
+        finally:
+            self._reactor.end()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await future(self._twisted.connect())
+        except BaseException:
+            await self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+
+def _made_as(
+    declared: Callable[Concatenate[Any, _P], object], made: Callable[..., Any] | None = None
+) -> Callable[[Callable[[Any], None]], Callable[Concatenate[Any, _P], None]]:
+    """Let a constructor take what the class `declared` takes behind the reactor.
+
+    `made` is the class that is made, if not that one.
+    """
+
+    def decorate(init: Callable[[Any], None]) -> Callable[Concatenate[Any, _P], None]:
+        def make(self: Any, /, *arguments: _P.args, **options: _P.kwargs) -> None:
+            self._reactor = _LoopReactor()
+            try:
+                self._twisted = (made or declared)(self._reactor, *arguments, **options)
+            except BaseException:
+                self._reactor.end()
+                raise
+
+        signature = inspect.signature(declared)
+        _, *others = signature.parameters.values()
+        myself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        return _described(make, init, signature.replace(parameters=[myself, *others]))
+
+    return decorate
+
+
+def _as_it_is(
+    method: Callable[Concatenate[Any, _P], _T],
+) -> Callable[Concatenate[_OnLoop, _P], _T]:
+    """The method of Twisted's class."""
+
+    def call(self: _OnLoop, /, *arguments: _P.args, **options: _P.kwargs) -> _T:
+        # By its name, as the object's class may have another.
+        result: _T = getattr(self._twisted, method.__name__)(*arguments, **options)
+        return result
+
+    return _described(call, method, inspect.signature(method))
+
+
+def _awaited(
+    method: Callable[Concatenate[Any, _P], Deferred[_T]],
+) -> Callable[Concatenate[_OnLoop, _P], asyncio.Future[_T]]:
+    """A method that returns a future where that of Twisted's class returns a Deferred."""
+
+    def call(self: _OnLoop, /, *arguments: _P.args, **options: _P.kwargs) -> asyncio.Future[_T]:
+        return future(method(self._twisted, *arguments, **options))
+
+    return _described(call, method, _with_future(method))
+
+
+def _job_awaited(
+    method: Callable[Concatenate[Any, _P], Deferred[TwistedJob]],
+) -> Callable[Concatenate[_OnLoop, _P], asyncio.Future[Job]]:
+    """As `_awaited`, for a method that gives a job."""
+
+    def call(self: _OnLoop, /, *arguments: _P.args, **options: _P.kwargs) -> asyncio.Future[Job]:
+        return future(method(self._twisted, *arguments, **options).addCallback(Job))
+
+    return _described(call, method, _with_future(method))
+
+
+def _with_future(method: Callable[..., object]) -> inspect.Signature:
+    signature = inspect.signature(method)
+    return signature.replace(return_annotation=signature.return_annotation.replace("Deferred", "Future"))
+
+
+def _described(call: _Call, by: Callable[..., object], signature: inspect.Signature) -> _Call:
+    """`call` with the name and the docstring of another function, and this signature."""
+    functools.update_wrapper(call, by)
+    described: Any = call
+    del described.__wrapped__
+    described.__signature__ = signature
+    return call
+
+
+# -- the client -----------------------------------------------------------------------------------
+
+
+class Client(_OnLoop):
+    """`txgearman.client.Client` for asyncio: the arguments are the same but for the reactor.
+
+    Made inside of a coroutine, and used on the loop that runs then. Use it with ``async with``, or call
+    `close` at the end. Methods return futures: ``await`` them, or give them to ``asyncio.gather`` and the
+    like. What the Twisted client says of Deferreds holds of them.
+    """
+
+    _twisted: TwistedClient
+
+    @_made_as(TwistedClient)
+    def __init__(self) -> None:
+        """Raises what Twisted's raises, and `RuntimeError` where no loop runs."""
+
+    @property
+    def servers(self) -> dict[str, bool]:
+        """The servers by name, in the order given, and whether there is a connection to each now."""
+        return self._twisted.servers
+
+    connect = _awaited(TwistedClient.connect)
+    submit = _job_awaited(TwistedClient.submit)
+    submit_many = _awaited(TwistedClient.submit_many)
+    room = _awaited(TwistedClient.room)
+    answered = _awaited(TwistedClient.answered)
+    status_by_unique = _awaited(TwistedClient.status_by_unique)
+    echo = _awaited(TwistedClient.echo)
+    echo_each = _awaited(TwistedClient.echo_each)
+
+    def status(self, job: Job | bytes | str, timeout: float | None = None) -> asyncio.Future[JobStatus]:
+        """Ask for the state of a job, given as the `Job` or its handle, as the Twisted client does."""
+        return future(self._twisted.status(job._twisted if isinstance(job, Job) else job, timeout))
+
+
+class Job:
+    """`txgearman.client.Job` for asyncio. Attributes and callbacks are those of that."""
+
+    def __init__(self, twisted: TwistedJob) -> None:
+        self._twisted = twisted
+
+    def __repr__(self) -> str:
+        return repr(self._twisted)
+
+    @property
+    def handle(self) -> bytes:
+        """The server's name for the job."""
+        return self._twisted.handle
+
+    @property
+    def server(self) -> str:
+        """The name of the server that has the job."""
+        return self._twisted.server
+
+    @property
+    def function(self) -> bytes:
+        """The name of its function."""
+        return self._twisted.function
+
+    @property
+    def unique(self) -> bytes:
+        """The key given at its submission, empty without one."""
+        return self._twisted.unique
+
+    @property
+    def background(self) -> bool:
+        """Whether it has no result and no updates here."""
+        return self._twisted.background
+
+    @property
+    def last_status(self) -> tuple[int, int]:
+        """The newest numerator and denominator the worker sent, ``(0, 0)`` before the first."""
+        return self._twisted.last_status
+
+    def result(self, timeout: float | None = None) -> asyncio.Future[Any]:
+        """The job's result, as often as it is asked for; `timeout` is in seconds."""
+        return future(self._twisted.result(timeout))
+
+    def updates(self) -> AsyncIterator[Update]:
+        """The job's updates from its start, for ``async for``."""
+        return _Updates(self._twisted.updates())
+
+    def on_data(self, callback: Callable[[Any], object]) -> None:
+        """Call `callback` with each part of the result that the worker sends ahead of its end."""
+        self._twisted.on_data(callback)
+
+    def on_warning(self, callback: Callable[[Any], object]) -> None:
+        """Call `callback` with each warning that the worker sends."""
+        self._twisted.on_warning(callback)
+
+    def on_status(self, callback: Callable[[int, int], object]) -> None:
+        """Call `callback` with each numerator and denominator that the worker sends."""
+        self._twisted.on_status(callback)
+
+
+class _Updates:
+    """The updates of a job, which can be read on behind one that raised."""
+
+    def __init__(self, twisted: AsyncIterator[Update]) -> None:
+        self._twisted = twisted
+
+    def __aiter__(self) -> _Updates:
+        return self
+
+    async def __anext__(self) -> Update:
+        async def following() -> Update:
+            return await anext(self._twisted)
+
+        return await future(Deferred.fromCoroutine(following()))
+
+
+# -- the admin client -----------------------------------------------------------------------------
+
+
+class Admin(_OnLoop):
+    """`txgearman.client.Admin` for asyncio: the arguments are the same but for the reactor.
+
+    Made inside of a coroutine. Use it with ``async with``, or call `close` at the end.
+    """
+
+    _twisted: TwistedAdmin
+
+    @_made_as(TwistedAdmin)
+    def __init__(self) -> None:
+        """Raises what Twisted's raises, and `RuntimeError` where no loop runs."""
+
+    connect = _awaited(TwistedAdmin.connect)
+    status = _awaited(TwistedAdmin.status)
+    priority_status = _awaited(TwistedAdmin.priority_status)
+    workers = _awaited(TwistedAdmin.workers)
+    jobs = _awaited(TwistedAdmin.jobs)
+    unique_jobs = _awaited(TwistedAdmin.unique_jobs)
+    version = _awaited(TwistedAdmin.version)
+    getpid = _awaited(TwistedAdmin.getpid)
+    verbose = _awaited(TwistedAdmin.verbose)
+    set_max_queue = _awaited(TwistedAdmin.set_max_queue)
+    cancel = _awaited(TwistedAdmin.cancel)
+    create_function = _awaited(TwistedAdmin.create_function)
+    drop_function = _awaited(TwistedAdmin.drop_function)
+    shutdown = _awaited(TwistedAdmin.shutdown)
+
+
+# -- the worker -----------------------------------------------------------------------------------
+
+
+class _Bridged(TwistedWorker):
+    """Runs coroutine functions as tasks of asyncio."""
+
+    def __init__(self, *arguments: Any, hooks: Hooks | None = None, **options: Any) -> None:
+        if hooks is not None:
+            hooks = Hooks(_bridged(hooks.before_job), _bridged(hooks.after_job), _bridged(hooks.on_failure))
+        super().__init__(*arguments, hooks=hooks, **options)
+
+    def register(self, function: str | bytes, callback: Callback, *arguments: Any, **options: Any) -> None:
+        super().register(function, _bridged(callback), *arguments, **options)
+
+
+def _bridged(function: Any) -> Any:
+    """The function, or if it is one a coroutine function that Twisted can await."""
+    if not is_async(function):
+        return function
+
+    async def run(*arguments: Any) -> Any:
+        task = asyncio.ensure_future(function(*arguments))
+        try:
+            return await Deferred.fromFuture(task)
+        except asyncio.CancelledError:
+            raise CancelledError from None
+
+    return run
+
+
+class Worker(_OnLoop):
+    """`txgearman.worker.Worker` for asyncio: the arguments are the same but for the reactor.
+
+    Made inside of a coroutine. Its functions and hooks may be coroutine functions that await what asyncio
+    has; others are run as that worker runs them, in the loop's thread, in threads or in processes. Start
+    and stop it with ``async with``, or call `start`, and `stop` at the end.
+    """
+
+    _twisted: TwistedWorker
+
+    @_made_as(TwistedWorker, _Bridged)
+    def __init__(self) -> None:
+        """Raises what Twisted's raises, and `RuntimeError` where no loop runs."""
+
+    register = _as_it_is(TwistedWorker.register)
+    unregister = _as_it_is(TwistedWorker.unregister)
+    function = _as_it_is(TwistedWorker.function)
+
+    def start(self) -> asyncio.Future[None]:
+        """Connect, and keep connected until `stop`. Done once the first connection is made.
+
+        Raises `RuntimeError` behind `stop`.
+        """
+        if self._reactor.waker is None:
+            raise RuntimeError("the worker was stopped for good, make another")
+        return future(self._twisted.start())
+
+    async def stop(self, timeout: float | None = None) -> None:
+        """Take no more jobs, let those that run end, and disconnect, for good.
+
+        Jobs that still run after `timeout` seconds are cancelled; None stands for the worker's ``drain``.
+        """
+        try:
+            await future(self._twisted.stop(timeout))
+        finally:
+            self._reactor.end()
+
+    async def close(self) -> None:
+        """The same as `stop`."""
+        await self.stop()
+
+    async def __aenter__(self) -> Self:
+        try:
+            await self.start()
+        except BaseException:
+            await self.stop(0)
+            raise
+        return self

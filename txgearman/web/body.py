@@ -1,0 +1,79 @@
+"""Sending a large body as its reader takes it, so that one who does not read costs no memory."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.python.failure import Failure
+from twisted.web.server import Request
+from zope.interface import implementer
+
+PIECE: Final = 64 * 1024
+"""Bytes that are handed to the transport at a time. A body that is not larger is written at once."""
+
+STALLED: Final = 60.0
+"""Seconds in which a reader that is sent something has to take some of it; then its connection is ended."""
+
+
+def send_body(request: Request, body: bytes, reactor: IReactorTime) -> None:
+    """Send the whole body of an answer whose head is set, and finish the request."""
+    if len(body) <= PIECE:
+        request.write(body)
+        request.finish()
+    else:
+        _Body(request, body, reactor).begin()
+
+
+def cut_off(request: Request) -> None:
+    """End a request's connection at once: not only lose it, which would wait for the reader."""
+    channel: Any = request.channel
+    channel.transport.abortConnection()
+
+
+@implementer(IPushProducer)
+class _Body:
+    def __init__(self, request: Request, body: bytes, reactor: IReactorTime) -> None:
+        self._request = request
+        self._body = memoryview(body)
+        self._reactor = reactor
+        self._place = 0
+        self._paused = False
+        self._is_gone = False
+        self._limit: IDelayedCall | None = None
+
+    def begin(self) -> None:
+        """Send the first pieces."""
+        self._request.notifyFinish().addErrback(self._gone)
+        self._request.registerProducer(self, True)
+        self.resumeProducing()
+
+    def resumeProducing(self) -> None:
+        if self._is_gone:
+            return
+        self._paused = False
+        self._stop_waiting()
+        while not self._paused and self._place < len(self._body):
+            piece = bytes(self._body[self._place : self._place + PIECE])
+            self._place += len(piece)
+            self._request.write(piece)
+        if self._place < len(self._body):
+            self._limit = self._reactor.callLater(STALLED, cut_off, self._request)
+        else:
+            self._request.unregisterProducer()
+            self._request.finish()
+
+    def pauseProducing(self) -> None:
+        self._paused = True
+
+    def stopProducing(self) -> None:
+        """The reader is gone; `notifyFinish` says so too."""
+
+    def _gone(self, _reason: Failure) -> None:
+        self._is_gone = True
+        self._stop_waiting()
+
+    def _stop_waiting(self) -> None:
+        if self._limit is not None and self._limit.active():
+            self._limit.cancel()
+        self._limit = None
