@@ -232,15 +232,15 @@ class PacketLimitTests(SynchronousTestCase):
     def test_nothing_of_the_body_is_kept_past_the_limit(self) -> None:
         decoder = Decoder(max_packet=20)
         self.assertIsNotNone(run(decoder, [header(REQUEST, ECHO_REQ, 21) + b"x" * 21]).broken)
-        self.assertEqual(len(decoder._kept), 0)
+        self.assertEqual(decoder.kept, 0)
 
     def test_only_the_unfinished_packet_is_kept(self) -> None:
         decoder = Decoder()
         finished = encode(REQUEST, ECHO_REQ, [b"x" * 1000])
         list(decoder.feed(finished * 5 + finished[:-1]))
-        self.assertEqual(len(decoder._kept), len(finished) - 1)
+        self.assertEqual(decoder.kept, len(finished) - 1)
         list(decoder.feed(finished[-1:]))
-        self.assertEqual(len(decoder._kept), 0)
+        self.assertEqual(decoder.kept, 0)
 
     def test_a_large_packet_in_small_reads_is_looked_at_twice(self) -> None:
         # Once for its header, once when it is whole: not again for each read.
@@ -256,7 +256,35 @@ class PacketLimitTests(SynchronousTestCase):
         stream = frame(REQUEST, ECHO_REQ, b"x" * size)
         pieces = [stream[start : start + 512] for start in range(0, len(stream), 512)]
         self.assertEqual(run(Decoder(), pieces).packets, [(ECHO_REQ, [b"x" * size])])
-        self.assertEqual(looked, [512, len(stream)])
+        self.assertEqual(2, len(looked))
+
+    def test_a_large_packet_cut_anywhere_in_its_names(self) -> None:
+        data = b"\0" * 2 * LARGE
+        for packet, fields in (
+            (encode(REQUEST, SUBMIT_JOB, [b"name", b"unique", data]), [b"name", b"unique", data]),
+            (frame(REQUEST, ECHO_REQ, data), [data]),
+            (frame(REQUEST, GRAB_JOB, data), []),
+            (frame(REQUEST, WORK_COMPLETE, b"x" * 2 * LARGE), [b"x" * 2 * LARGE, b""]),
+        ):
+            for place in (*range(1, 40), LARGE, len(packet) - 1):
+                for behind in (b"", packet):
+                    found = run(Decoder(), [packet[:place], packet[place:] + behind]).packets
+                    self.assertEqual([(packet[7], fields)] * (2 if behind else 1), found)
+
+    def test_a_large_packet_with_too_few_fields(self) -> None:
+        packet = frame(REQUEST, SUBMIT_JOB, b"name\0" + b"x" * LARGE)
+        for place in (5, 15, 20, LARGE):
+            (found,) = run(Decoder(), [packet[:place], packet[place:]]).packets
+            self.assertEqual(REFUSED, found[0])
+            self.assertIn("needs 3 fields, this has 2", found[1][0].text)
+
+    def test_small_pieces_of_a_large_packet_are_put_together(self) -> None:
+        # Each by itself takes some fifty bytes beside its own.
+        decoder = Decoder()
+        for piece in byte_by_byte(frame(REQUEST, ECHO_REQ, b"x" * LARGE)[:-1]):
+            list(decoder.feed(piece))
+        self.assertEqual(1, len(decoder._pieces))
+        self.assertEqual(HEADER_SIZE + LARGE - 1, decoder.kept)
 
 
 class UnfinishedTests(SynchronousTestCase):
@@ -303,7 +331,7 @@ class UnfinishedTests(SynchronousTestCase):
     def test_what_is_forgotten_is_not_kept(self) -> None:
         self.feed(self.PACKET[:LARGE])
         self.decoder.forget()
-        self.assertEqual(len(self.decoder._kept), 0)
+        self.assertEqual(self.decoder.kept, 0)
 
     def test_without_a_limit_nothing_is_told(self) -> None:
         self.assertEqual(run(Decoder(), byte_by_byte(self.PACKET)).packets, [(ECHO_REQ, [b"x" * 4 * LARGE])])
@@ -469,4 +497,4 @@ class GarbageTests(SynchronousTestCase):
     def test_no_more_is_kept_than_one_packet_or_line(self, stream: bytes) -> None:
         decoder = Decoder(max_packet=60)
         run(decoder, [stream])
-        self.assertLessEqual(len(decoder._kept), max(HEADER_SIZE + 60, MAX_LINE + 1))
+        self.assertLessEqual(decoder.kept, max(HEADER_SIZE + 60, MAX_LINE + 1))
