@@ -113,7 +113,7 @@ class ClusterTest(Trials):
     def test_the_same_submits_to_all(self) -> None:
         plan = Plan("postgresql", ("kill", "deaf"), seed=5, servers=3, blows=3, lease=LEASE, load=SAME)
         report = run(plan)
-        self.assert_kept(report, blows=3)
+        self.assert_kept(report, blows=3, jobs=200)
         self.assertIn(JOINED_LATE, report.verdict.again)
 
     def test_those_that_come_late_and_are_taken_for_early(self) -> None:

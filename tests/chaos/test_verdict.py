@@ -137,6 +137,23 @@ class VerdictTest(SynchronousTestCase):
         self.assertTrue(verdict.ok)
         self.assertEqual(verdict.again, {JOINED_LATE: 1})
 
+    def test_joined_late_by_one_that_has_no_answer_it_runs_again(self) -> None:
+        for error in (None, b"QUEUE_ERROR"):
+            story = Story(servers=2)
+            first = story.submit(b"H:1", unique=b"u")
+            story.turn(first, 2, 3)
+            story.submit(None, at=3.01, unique=b"u", error=error, server=1)
+            story.turn(first, 4, 5)
+            self.assertTrue(story.judge().ok)
+
+    def test_none_joins_without_a_unique(self) -> None:
+        story = Story(servers=2)
+        first = story.submit(b"H:1")
+        story.turn(first, 2, 3)
+        story.submit(None, at=3.01, server=1)
+        story.turn(first, 4, 5)
+        self.assert_fault(story, "ran again for no reason")
+
     def test_joined_long_before_its_end_it_does_not(self) -> None:
         story = Story(servers=2)
         first = story.submit(b"H:1", unique=b"u")

@@ -74,7 +74,9 @@ class _Judge:
         self._by_handle: dict[bytes, list[Turn]] = defaultdict(list)
         self._by_payload: dict[int, list[Turn]] = defaultdict(list)
         self._told_of: dict[bytes, list[Submission]] = defaultdict(list)
+        self._same: dict[tuple[bytes, bytes], list[Submission]] = defaultdict(list)
         for submission in ledger.submissions.values():
+            self._same[submission.function, submission.unique].append(submission)
             if submission.handle is not None:
                 self._told_of[submission.handle].append(submission)
         for turn in sorted(ledger.turns, key=lambda turn: turn.begin):
@@ -227,13 +229,18 @@ class _Judge:
 
     def _joined_late(self, before: Turn, after: Turn) -> bool:
         """Whether a submit was answered with a job when its end was near or past, or might have been, as
-        nothing that a server does in an outage is to be found in the database."""
+        nothing that a server does in an outage is to be found in the database. One whose answer got lost, or
+        that was refused as its server did not hear of the commit, may have joined too."""
         unsure = any(self._outages(before.server, before.over))
-        return self._ledger.servers > 1 and any(
+        job = self._ledger.submissions[before.payload]
+        if self._ledger.servers == 1 or job.unique in (b"", UNIQUE_IS_DATA):
+            return False
+        return any(
             submission.sent <= after.begin
-            and (unsure or (submission.answered or 0.0) >= before.over - NOTICING)
-            for submission in self._told_of[before.handle]
-            if submission.payload != before.payload
+            and submission.handle in (before.handle, None)
+            and (unsure or (submission.answered or after.begin) >= before.over - NOTICING)
+            for submission in self._same[job.function, job.unique]
+            if submission is not job
         )
 
     def _check_overlap(self, submission: Submission, turn: Turn, later: Turn) -> None:
