@@ -117,7 +117,7 @@ class ClusterTest(Trials):
         self.assertIn(JOINED_LATE, report.verdict.again)
 
     def test_those_that_come_late_and_are_taken_for_early(self) -> None:
-        plan = Plan("postgresql", seed=1, servers=2, blows=2, lease=LEASE, load=SAME)
+        plan = Plan("postgresql", seed=1, servers=2, blows=6, lease=LEASE, load=SAME)
         self.assert_found(replace(plan, mistake="takes_joins_for_early"), "lost")
 
     def test_all_that_may_happen(self) -> None:
