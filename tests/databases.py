@@ -233,14 +233,15 @@ class Cable:
     """What lies between a program and the server at `port` of 127.0.0.1; the program connects to `url(...)`.
 
     `cut` ends its connections. After `cut_behind(b"COMMIT")` the next packet with these bytes still gets
-    through, and the connection ends when the server has done it, in the place of its answer; after
-    `cut_at(b"COMMIT")` it ends at once, while the server does it.
+    through, and the connection ends when the server has done it, in the place of its answer, and with
+    `for_good` no other is made until `mend`; after `cut_at(b"COMMIT")` it ends at once, while the server does
+    it.
     """
 
     def __init__(self, port: int) -> None:
         self._server = port
         self._words: bytes | None = None
-        self._at_once = False
+        self._at_once = self._for_good = self._broken = False
         self._unanswered: set[socket.socket] = set()
         """Connections to the server whose next answer gets lost."""
         self._connections: list[socket.socket] = []
@@ -257,13 +258,17 @@ class Cable:
         while self._connections:
             _hang_up(self._connections.pop())
 
-    def cut_behind(self, words: bytes) -> None:
+    def cut_behind(self, words: bytes, for_good: bool = False) -> None:
         """Lose the answer to the next packet with `words`."""
-        self._words, self._at_once = words, False
+        self._words, self._at_once, self._for_good = words, False, for_good
+
+    def mend(self) -> None:
+        """Let new connections through."""
+        self._for_good = self._broken = False
 
     def cut_at(self, words: bytes) -> None:
         """Let the next packet with `words` through, and end its connection without waiting for the answer."""
-        self._words, self._at_once = words, True
+        self._words, self._at_once, self._for_good = words, True, False
 
     def remove(self) -> None:
         """End everything."""
@@ -274,6 +279,9 @@ class Cable:
         with contextlib.suppress(OSError):
             while True:
                 near = self._listener.accept()[0]
+                if self._broken:
+                    near.close()
+                    continue
                 far = socket.create_connection((HOST, self._server))
                 self._connections += [near, far]
                 threading.Thread(target=self._carry, args=(near, far), daemon=True).start()
@@ -286,6 +294,7 @@ class Cable:
                     far.sendall(data)
                     continue
                 self._words = None
+                self._broken = self._for_good
                 self._unanswered.add(far)
                 far.sendall(data)
                 if self._at_once:

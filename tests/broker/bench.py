@@ -124,7 +124,7 @@ class KeeperNotes:
     def save(self, job: Job) -> None:
         self.saves.append(job)
 
-    def remove(self, number: int) -> None:
+    def remove(self, number: int, just_now: bool = True) -> None:
         self.removed.append(number)
 
     def attempted(self, job: Job) -> None:

@@ -41,7 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             seconds=chosen.seconds if chosen.seconds or chosen.blows else DEFAULT_SECONDS,
             lease=chosen.lease,
             logs=chosen.logs,
-            load=Load(clients=chosen.clients, workers=chosen.workers, backlog=chosen.backlog),
+            load=Load(
+                clients=chosen.clients,
+                workers=chosen.workers,
+                backlog=chosen.backlog,
+                common_share=chosen.common,
+            ),
         )
         print(f"{servers} server(s) on {store}, seed {seed}, faults: {', '.join(plan.faults)}", flush=True)
         try:
@@ -98,6 +103,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, default=Load().workers, metavar="N")
     parser.add_argument(
         "--backlog", type=int, default=Load().backlog, metavar="N", help="jobs that wait at most"
+    )
+    parser.add_argument(
+        "--common",
+        type=float,
+        default=Load().common_share,
+        metavar="SHARE",
+        help=f"how many submits have one of a few uniques that all use, of 1, default {Load().common_share}",
     )
     parser.add_argument("--logs", type=Path, metavar="FOLDER", help="where to keep the servers' logs")
     parser.add_argument("--verbose", action="store_true", help="tell of each blow")

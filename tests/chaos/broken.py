@@ -11,7 +11,7 @@ from typing import Any, Final
 from txgearman.broker.job import Job
 from txgearman.server.saving import Saver
 from txgearman.store import sqlite
-from txgearman.store.contract import Changes
+from txgearman.store.contract import Changes, Joined, Written
 from txgearman.store.sqlite import SqliteStore
 
 LATE: Final = 0.3
@@ -33,7 +33,7 @@ def writes_some() -> None:
     """One job of five is not written, and its client is told that it was."""
     write = SqliteStore.write
 
-    def written(self: SqliteStore, changes: Changes) -> dict[int, bytes]:
+    def written(self: SqliteStore, changes: Changes) -> Written:
         changes.saves = [job for job in changes.saves if job.number % 5]
         return write(self, changes)
 
@@ -54,10 +54,21 @@ def repeats_handles() -> None:
 def removes_nothing() -> None:
     """Jobs that are done stay in the store."""
 
-    def remove(self: Saver, number: int) -> None:
+    def remove(self: Saver, number: int, just_now: bool = True) -> None:
         pass
 
     Saver.remove = remove  # type: ignore[method-assign]
+
+
+def takes_joins_for_early() -> None:
+    """A submit that another server answered with a job of this one is always taken to have come ahead of its
+    end."""
+
+    def see_to(self: Any, joined: Joined, ended: float) -> None:
+        self._removals[joined.job.number] = ended
+        self._joins[joined.job.number] = joined.at
+
+    Saver._see_to = see_to  # type: ignore[method-assign]
 
 
 def syncs_nothing() -> None:
@@ -67,5 +78,12 @@ def syncs_nothing() -> None:
 
 MISTAKES: Final = {
     mistake.__name__: mistake
-    for mistake in (answers_early, writes_some, repeats_handles, removes_nothing, syncs_nothing)
+    for mistake in (
+        answers_early,
+        writes_some,
+        repeats_handles,
+        removes_nothing,
+        takes_joins_for_early,
+        syncs_nothing,
+    )
 }

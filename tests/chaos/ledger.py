@@ -85,6 +85,7 @@ class Kind(StrEnum):
     STALL = "connections to the database stalled"
     DEAF = "answers of the database withheld, then cut"
     FULL = "disk full"
+    LEASE = "lease lost, as the server logged"
 
 
 OUTAGES = frozenset({Kind.DATABASE, Kind.CUT, Kind.STALL, Kind.DEAF, Kind.FULL})

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+import re
 import resource
 import select
 import shutil
@@ -13,6 +14,7 @@ import signal
 import socket
 import time
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +30,9 @@ STOP_LIMIT: Final = 20.0
 
 LOOK: Final = 0.02
 """Seconds between two looks at a process."""
+
+_LOG_TIME: Final = "%Y-%m-%dT%H:%M:%S%z"
+_LOST_LEASE: Final = re.compile(r"^(\S+) .*This server was not heard of for", re.MULTILINE)
 
 
 class Failed(Exception):
@@ -83,6 +88,12 @@ class Server:
         """Put its log into another folder."""
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copy(self._log, folder)
+
+    def lost_leases(self) -> list[float]:
+        """When it learned that it had lost its lease, by the ledger's clock and to the second."""
+        text = self._log.read_text(errors="replace") if self._log.exists() else ""
+        ahead = time.time() - time.monotonic()
+        return [datetime.strptime(when, _LOG_TIME).timestamp() - ahead for when in _LOST_LEASE.findall(text)]
 
     def tracebacks(self) -> list[str]:
         """Errors in its logs that it did not expect."""

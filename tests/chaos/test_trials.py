@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import importlib.util
 import unittest
+from dataclasses import replace
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.chaos.__main__ import told
+from tests.chaos.crowd import Load
 from tests.chaos.trial import Plan, Report, run
+from tests.chaos.verdict import JOINED_LATE
 from tests.databases import needs_postgresql
 from tests.support import needs_program
 
@@ -19,6 +22,10 @@ WITHOUT_SQLITE = "" if importlib.util.find_spec("sqlalchemy") else "not installe
 
 LEASE = 1.5
 """Seconds: a lease that ends while a trial waits for it."""
+
+
+SAME = Load(common_share=0.7, unique_share=0.1)
+"""Clients that mostly submit what others submit elsewhere."""
 
 
 class Trials(SynchronousTestCase):
@@ -102,6 +109,16 @@ class ClusterTest(Trials):
             lease=LEASE,
         )
         self.assert_kept(run(plan), blows=6)
+
+    def test_the_same_submits_to_all(self) -> None:
+        plan = Plan("postgresql", ("kill", "deaf"), seed=5, servers=3, blows=3, lease=LEASE, load=SAME)
+        report = run(plan)
+        self.assert_kept(report, blows=3, jobs=200)
+        self.assertIn(JOINED_LATE, report.verdict.again)
+
+    def test_those_that_come_late_and_are_taken_for_early(self) -> None:
+        plan = Plan("postgresql", seed=1, servers=2, blows=6, lease=LEASE, load=SAME)
+        self.assert_found(replace(plan, mistake="takes_joins_for_early"), "lost")
 
     def test_all_that_may_happen(self) -> None:
         faults = ("kill", "pause", "database", "cut", "stall", "deaf")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.chaos.ledger import Blow, Kind, Ledger, Outcome, Submission, Turn
-from tests.chaos.verdict import HELD_TWICE, NOT_REMOVED, Verdict, judge
+from tests.chaos.verdict import HELD_TWICE, JOINED_LATE, NOT_REMOVED, Verdict, judge
 
 
 class Story:
@@ -21,8 +21,9 @@ class Story:
         unique: bytes = b"",
         error: bytes | None = None,
         run_at: float | None = None,
+        server: int = 0,
     ) -> Submission:
-        submission = self.ledger.submit(0, b"f", unique, run_at=run_at)
+        submission = self.ledger.submit(server, b"f", unique, run_at=run_at)
         submission.sent = at
         submission.handle, submission.error = handle, error
         if handle or error:
@@ -113,17 +114,89 @@ class VerdictTest(SynchronousTestCase):
         story.submit(b"H:1", at=2.5, unique=b"u")
         self.assertTrue(story.judge().ok)
 
-    def test_joined_to_a_job_that_was_done_long_before_is_lost(self) -> None:
+    def test_joined_to_a_job_that_was_done_before_is_lost(self) -> None:
+        for at in (3.001, 9):
+            story = Story()
+            story.turn(story.submit(b"H:1", unique=b"u"), 2, 3)
+            story.submit(b"H:1", at=at, unique=b"u")
+            self.assert_fault(story, "lost")
+
+    def test_joined_to_one_whose_report_was_under_way(self) -> None:
         story = Story()
-        story.turn(story.submit(b"H:1", unique=b"u"), 2, 3)
-        story.submit(b"H:1", at=9, unique=b"u")
-        self.assert_fault(story, "lost")
+        story.turn(story.submit(b"H:1", unique=b"u"), 2, 3, Outcome.UNANSWERED)
+        story.submit(b"H:1", at=3.5, unique=b"u")
+        self.assertTrue(story.judge().ok)
+
+    def test_joined_late_it_runs_again(self) -> None:
+        story = Story(servers=2)
+        first = story.submit(b"H:1", unique=b"u")
+        story.turn(first, 2, 3)
+        story.submit(b"H:1", at=3.01, unique=b"u", server=1)
+        story.turn(first, 4, 5)
+        verdict = story.judge()
+        self.assertTrue(verdict.ok)
+        self.assertEqual(verdict.again, {JOINED_LATE: 1})
+
+    def test_joined_late_by_one_that_has_no_answer_it_runs_again(self) -> None:
+        for error in (None, b"QUEUE_ERROR"):
+            story = Story(servers=2)
+            first = story.submit(b"H:1", unique=b"u")
+            story.turn(first, 2, 3)
+            story.submit(None, at=3.01, unique=b"u", error=error, server=1)
+            story.turn(first, 4, 5)
+            self.assertTrue(story.judge().ok)
+
+    def test_none_joins_without_a_unique(self) -> None:
+        story = Story(servers=2)
+        first = story.submit(b"H:1")
+        story.turn(first, 2, 3)
+        story.submit(None, at=3.01, server=1)
+        story.turn(first, 4, 5)
+        self.assert_fault(story, "ran again for no reason")
+
+    def test_joined_long_before_its_end_it_does_not(self) -> None:
+        story = Story(servers=2)
+        first = story.submit(b"H:1", unique=b"u")
+        story.turn(first, 2, 3)
+        story.submit(b"H:1", at=2.1, unique=b"u", server=1)
+        story.turn(first, 4, 5)
+        self.assert_fault(story, "ran again for no reason")
+
+    def test_refused_may_run_where_another_server_answered_with_it(self) -> None:
+        story = Story(servers=2)
+        refused = story.submit(None, unique=b"u", error=b"QUEUE_ERROR")
+        story.submit(b"H:1", at=1.5, unique=b"u", server=1)
+        story.turn(refused, 2, 3).handle = b"H:1"
+        self.assertTrue(story.judge().ok)
 
     def test_joined_without_a_unique(self) -> None:
         story = Story()
         story.turn(story.submit(b"H:1"), 2, 3)
         story.submit(b"H:1", at=2.5)
         self.assert_fault(story, "lost", "a handle given twice")
+
+    def test_run_again_where_the_server_has_logged_that_it_lost_its_lease(self) -> None:
+        for is_struck in (False, True):
+            story = Story(servers=2, lease=2.0)
+            done = story.submit(b"H:1")
+            story.turn(done, 2, 2)
+            if is_struck:
+                story.blow(Kind.PAUSE, 1.9, 4)
+            story.blow(Kind.LEASE, 2.3, 5.3)
+            story.turn(done, 4, 4, server=1)
+            verdict = story.judge()
+            self.assertTrue(verdict.ok)
+            self.assertEqual(verdict.counts["leases lost without a blow"], 0 if is_struck else 1)
+
+    def test_run_again_behind_outages_between_which_the_lease_could_not_be_renewed(self) -> None:
+        for gap, kinds in ((0.3, []), (1.2, ["ran again for no reason"])):
+            story = Story(servers=2, lease=2.0)
+            done = story.submit(b"H:1")
+            story.blow(Kind.DATABASE, 1.2, 1.8)
+            story.turn(done, 1.8 + gap, 1.8 + gap)
+            story.blow(Kind.DATABASE, 1.8 + gap, 2.4 + gap)
+            story.turn(done, 4, 4, server=1)
+            self.assert_fault(story, *kinds)
 
     # -- handles -----------------------------------------------------------------------------------
 

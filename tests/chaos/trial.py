@@ -16,7 +16,7 @@ from typing import Final
 
 from tests.chaos.crowd import Crowd, Load
 from tests.chaos.faults import FAULTS, Arena, Disk
-from tests.chaos.ledger import Ledger
+from tests.chaos.ledger import Blow, Kind, Ledger
 from tests.chaos.nursery import shared_nursery
 from tests.chaos.power import library
 from tests.chaos.proxy import Proxy
@@ -105,6 +105,10 @@ async def _run(plan: Plan, say: Callable[[str], object]) -> Report:
             await server.stop()
             if plan.logs is not None:
                 server.keep_log(plan.logs)
+            for when in server.lost_leases():
+                # It is written down to the second, some time after the lease's end.
+                begin, end = when - plan.lease, when + 1.0
+                ledger.blows.append(Blow(Kind.LEASE, server.number, begin, end))
             ledger.disorders.extend(f"server {server.number} logged {text}" for text in server.tracebacks())
         return Report(
             plan,

@@ -27,8 +27,8 @@ NOTICING: Final = 0.5
 """Seconds that the harness, which shares the machine with all it starts, may take to see that a connection
 has ended."""
 
-JOINING: Final = 1.0
-"""Seconds that a submit may be under way to a server that answers at once."""
+UNDER_WAY: Final = 1.0
+"""Seconds that a report may be under way to a server that handles it at once, and then cannot answer."""
 
 CLOCKS: Final = 0.05
 """Seconds by which the wall clock and the ledger's may drift apart in a run."""
@@ -42,6 +42,7 @@ _AGAIN: Final = {
     Outcome.UNANSWERED: "its report was under way when the connection ended",
     Outcome.REFUSED: "its report came when the server no longer had the job for this worker",
 }
+JOINED_LATE: Final = "another server answered a submit with it at its end, or when it was refused"
 NOT_REMOVED: Final = "it was done, and its server was struck before the removal was committed"
 HELD_TWICE: Final = "a worker went on after its server, or its connection, was struck"
 
@@ -72,11 +73,17 @@ class _Judge:
         self._verdict = Verdict()
         self._by_handle: dict[bytes, list[Turn]] = defaultdict(list)
         self._by_payload: dict[int, list[Turn]] = defaultdict(list)
+        self._told_of: dict[bytes, list[Submission]] = defaultdict(list)
+        self._same: dict[tuple[bytes, bytes], list[Submission]] = defaultdict(list)
+        for submission in ledger.submissions.values():
+            self._same[submission.function, submission.unique].append(submission)
+            if submission.handle is not None:
+                self._told_of[submission.handle].append(submission)
         for turn in sorted(ledger.turns, key=lambda turn: turn.begin):
             self._by_handle[turn.handle].append(turn)
             self._by_payload[turn.payload].append(turn)
-        pauses = [blow.over - blow.begin for blow in ledger.blows]
-        self._joining = JOINING + max(pauses, default=0.0)
+        pauses = [blow.over - blow.begin for blow in ledger.blows if blow.kind is not Kind.LEASE]
+        self._unanswered = UNDER_WAY + max(pauses, default=0.0)
 
     def judge(self) -> Verdict:
         for text in self._ledger.disorders:
@@ -91,6 +98,8 @@ class _Judge:
             counts[blow.kind] += 1
             if blow.kind is Kind.POWER:
                 counts["writes lost with the power"] += blow.unsynced
+            elif blow.kind is Kind.LEASE and not self._is_explained(blow):
+                counts["leases lost without a blow"] += 1
         counts["turns"] = len(self._ledger.turns)
         return self._verdict
 
@@ -121,15 +130,24 @@ class _Judge:
             counts["unknown, and ran"] += ran
 
     def _joined(self, submission: Submission) -> bool:
-        """Whether the job that this one was joined to was done, and not long before."""
+        """Whether the job that this one was joined to was done behind it."""
         if submission.unique in (b"", UNIQUE_IS_DATA) or submission.handle is None:
             return False
         turns = self._by_handle.get(submission.handle, ())
-        earliest = submission.sent - self._joining
-        return any(turn.done and turn.over >= earliest for turn in turns)
+        return any(turn.done and self._handled(turn) >= submission.sent for turn in turns)
+
+    def _handled(self, turn: Turn) -> float:
+        """When a server that was told of a turn's end had taken note of it at the latest; until then it may
+        join submits to the job."""
+        if turn.confirmed is not None:
+            return turn.confirmed
+        return turn.over + self._unanswered if turn.outcome is Outcome.UNANSWERED else turn.over
 
     def _check_refused(self, submission: Submission) -> None:
         """A refused job is gone, unless its server fell before it could take back what it had sent."""
+        if any(self._told_of[turn.handle] for turn in self._by_payload[submission.payload]):
+            self._verdict.counts[f"refused, and ran: {JOINED_LATE}"] += 1
+            return
         refused = submission.answered or submission.sent
         # The lease ended in the middle of the commit: it took place, and another server took the job over.
         if any(self._fatal(submission.server, submission.sent, refused)):
@@ -156,11 +174,7 @@ class _Judge:
     # -- handles ------------------------------------------------------------------------------------
 
     def _check_handles(self) -> None:
-        acknowledged: dict[bytes, list[Submission]] = defaultdict(list)
-        for submission in self._ledger.submissions.values():
-            if submission.handle is not None:
-                acknowledged[submission.handle].append(submission)
-        for handle, submissions in acknowledged.items():
+        for handle, submissions in self._told_of.items():
             kinds = {(submission.function, submission.unique) for submission in submissions}
             alone = kinds & {(each.function, own) for each in submissions for own in (b"", UNIQUE_IS_DATA)}
             if len(submissions) > 1 and (len(kinds) > 1 or alone):
@@ -211,7 +225,23 @@ class _Judge:
                 if not waited:
                     self._verdict.longest_unremoved = max(self._verdict.longest_unremoved, blow.begin - done)
                 return NOT_REMOVED
-        return None
+        return JOINED_LATE if self._joined_late(before, after) else None
+
+    def _joined_late(self, before: Turn, after: Turn) -> bool:
+        """Whether a submit was answered with a job when its end was near or past, or might have been, as
+        nothing that a server does in an outage is to be found in the database. One whose answer got lost, or
+        that was refused as its server did not hear of the commit, may have joined too."""
+        unsure = any(self._outages(before.server, before.over))
+        job = self._ledger.submissions[before.payload]
+        if self._ledger.servers == 1 or job.unique in (b"", UNIQUE_IS_DATA):
+            return False
+        return any(
+            submission.sent <= after.begin
+            and submission.handle in (before.handle, None)
+            and (unsure or (submission.answered or after.begin) >= before.over - NOTICING)
+            for submission in self._same[job.function, job.unique]
+            if submission is not job
+        )
 
     def _check_overlap(self, submission: Submission, turn: Turn, later: Turn) -> None:
         """Two workers had the job at the same time: only behind a blow that took it from the first."""
@@ -227,11 +257,23 @@ class _Judge:
     def _fatal(self, server: int, since: float, until: float) -> Iterator[Blow]:
         """What took a server's jobs from it between two times: its death, or the end of its lease."""
         for blow in self._ledger.blows:
-            if blow.concerns(server) and blow.begin <= until and blow.over >= since and self._is_fatal(blow):
+            if (
+                blow.concerns(server)
+                and blow.begin <= until
+                and blow.over >= since
+                and self._is_fatal(blow, server)
+            ):
                 yield blow
 
-    def _is_fatal(self, blow: Blow) -> bool:
-        if blow.kind in (Kind.KILL, Kind.POWER):
+    def _is_explained(self, loss: Blow) -> bool:
+        """Whether a lease was lost because of a blow, and not because the machine was too busy."""
+        return any(
+            blow.kind is not Kind.LEASE
+            for blow in self._fatal(loss.server or 0, loss.begin - self._ledger.lease, loss.over)
+        )
+
+    def _is_fatal(self, blow: Blow, server: int) -> bool:
+        if blow.kind in (Kind.KILL, Kind.POWER, Kind.LEASE):
             return True
         if blow.kind is Kind.STOP:
             # What it could not write when it was told to end it cannot write later.
@@ -243,11 +285,30 @@ class _Judge:
             )
         lease = self._ledger.lease
         # A lease is renewed a few times within its length: half of it may be left when the silence begins.
-        silent = blow.kind is Kind.PAUSE or blow.kind in OUTAGES
-        return bool(lease) and silent and blow.over - blow.begin >= lease / 2
+        return bool(lease) and self._silence(blow, server) >= lease / 2
+
+    def _silence(self, blow: Blow, server: int) -> float:
+        """How long a server did not reach its database around a blow: so many may follow each other that it
+        cannot renew its lease in between."""
+        silences = [each for each in self._ledger.blows if each.concerns(server) and _is_silent(each)]
+        if blow not in silences:
+            return 0.0
+        begin, end = blow.begin, blow.over
+        for each in sorted(silences, key=lambda each: each.begin):
+            if each.begin <= end + self._ledger.lease / 2:
+                end = max(end, each.over)
+        for each in sorted(silences, key=lambda each: -each.over):
+            if each.over >= begin - self._ledger.lease / 2:
+                begin = min(begin, each.begin)
+        return end - begin
 
     def _outages(self, server: int, when: float) -> Iterator[Blow]:
         """What kept a server from writing at that time, or shortly before."""
         for blow in self._ledger.blows:
             if blow.kind in OUTAGES and blow.concerns(server) and blow.begin <= when <= blow.over + RECOVERY:
                 yield blow
+
+
+def _is_silent(blow: Blow) -> bool:
+    """Whether a server that was struck so says nothing to its database, and goes on afterwards."""
+    return blow.kind is Kind.PAUSE or blow.kind in OUTAGES

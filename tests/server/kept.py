@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from txgearman.errors import StoreUnavailable
-from txgearman.store.contract import Backlog, Changes, SavedJob
+from txgearman.store.contract import Backlog, Changes, SavedJob, Written
 
 
 class ListStore:
@@ -40,7 +40,7 @@ class ListStore:
         self.starts += 1
         return self.starts
 
-    def write(self, changes: Changes) -> dict[int, bytes]:
+    def write(self, changes: Changes) -> Written:
         self._check()
         self.writes.append(changes)
         for number in changes.removals:
@@ -55,7 +55,7 @@ class ListStore:
         for number, attempts in changes.attempts.items():
             if number in self.jobs:
                 self.jobs[number] = self.jobs[number]._replace(attempts=attempts)
-        return twins
+        return Written(twins, [])
 
     def _own(self) -> list[SavedJob]:
         self._check()

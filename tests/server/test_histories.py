@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+from itertools import chain
 from random import Random
 
+from twisted.trial.unittest import SynchronousTestCase
+
 from tests.server.kept import UNAVAILABLE, ListStore, SharedStore
-from tests.server.peers import req, res
+from tests.server.peers import SocketlikeTransport, req, res
+from tests.server.sites import LEASE, Site
 from tests.server.test_saving import SavingTestCase, submit
-from txgearman.errors import LeaseLost
+from tests.store.model import ModelDatabase
+from txgearman.errors import LeaseLost, StoreUnavailable
 
 SEEDS = 60
 STEPS = 300
@@ -172,3 +178,236 @@ class SharedHistoryTests(HistoryTests):
 
     def break_store(self) -> None:
         self.store.failing = self.random.choice([UNAVAILABLE, LeaseLost("the lease has ended"), None, None])
+
+
+ONLINE = 0
+"""In place of the number of a server's start: a job that it runs for those who wait, whoever keeps it."""
+
+
+class Player:
+    """One server of several, its client, its administrator and its workers."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.start()
+
+    def start(self) -> None:
+        """Meet a new process."""
+        self.behind = 0.0
+        self.paused = False
+        self.client, self.admin = self.site.connect(), self.site.connect()
+        self.asked: list[tuple[int, bool]] = []
+        self.working: list[SocketlikeTransport] = [self.site.worker() for _ in range(2)]
+        # What each worker has: the job's handle, and which start of the server gave it.
+        self.has: list[list[tuple[bytes, int]]] = [[], []]
+        self.online: set[bytes] = set()
+
+    def turn(self, seconds: float) -> None:
+        """Let time pass; a process that is paused has it all at once when it goes on."""
+        self.behind += seconds
+        if not self.paused:
+            behind, self.behind = self.behind, 0.0
+            self.site.turn(behind)
+
+
+class SeveralServersTests(SynchronousTestCase):
+    """The same with servers on one database: submits of the same uniques to all of them, answers of the
+    database that are lost, servers that are cut off, paused, killed and started again.
+
+    An acknowledged job is done, or cancelled, behind its submit, whichever server that came to, and no two
+    workers have it at the same time unless the server of the first had lost its lease.
+    """
+
+    servers = 2
+
+    def test_histories(self) -> None:
+        for seed in range(SEEDS):
+            with self.subTest(seed=seed):
+                self.begin(Random(seed))
+                self.play()
+
+    def begin(self, random: Random) -> None:
+        self.random = random
+        self.step = 0
+        self.now = 0.0
+        self.skew = 1e3
+        self.database = ModelDatabase(lambda: self.now + self.skew)
+        self.wanted: dict[bytes, int] = {}
+        self.ended: dict[bytes, int] = {}
+        self.handles: list[bytes] = []
+        self.players = [
+            Player(Site(str(number), self.database, self.wall_clock, store_ahead=random.choice([1, 3, 1000])))
+            for number in range(self.servers)
+        ]
+
+    def wall_clock(self) -> float:
+        return 1e9 + self.now
+
+    def play(self) -> None:
+        actions = [self.submit] * 5 + [self.grab] * 5 + [self.complete] * 5 + [self.run_thread] * 8
+        actions += [self.lose_worker, self.meddle, self.cancel, self.heal]
+        rare = [self.kill, self.restart, self.pause, self.wait, self.set_clock_back]
+        for self.step in range(STEPS):
+            if self.random.random() < 0.02:
+                self.random.choice(rare)(self.any())
+            self.random.choice(actions)(self.any())
+        for player in self.players:
+            self.heal(player)
+        for self.step in range(STEPS, STEPS + 250):
+            self.pass_time(1)
+            for player in self.players:
+                player.site.commit()
+                self.hear(player)
+                self.grab(player)
+                self.complete(player)
+        self.check()
+
+    def check(self) -> None:
+        self.assertEqual([player.asked for player in self.players], [[]] * self.servers)
+        late = {name for name, step in self.wanted.items() if self.ended.get(name, -1) < step}
+        self.assertEqual(late, set(), "what was acknowledged is done")
+        self.assertEqual(self.database.jobs, {})
+        for player in self.players:
+            broker, saver = player.site.factory.broker, player.site.saver
+            self.assertEqual((broker.total, broker._away, player.online), (0, 0, set()))
+            self.assertEqual((saver.unremoved, saver._joins), (0, {}))
+
+    def any(self) -> Player:
+        return self.random.choice(self.players)
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        for player in self.players:
+            player.turn(seconds)
+
+    def submit(self, player: Player) -> None:
+        if player.paused:
+            return
+        for _ in range(self.random.randrange(1, 4)):
+            unique = self.random.choice(UNIQUES)
+            online = self.random.random() < 0.2
+            player.asked.append((self.step, online))
+            if online:
+                player.client.receive(submit(b"", unique, kind=self.random.choice([7, 21])))
+            elif self.random.random() < 0.1:
+                run_at = b"%d" % (self.wall_clock() + self.random.randrange(-1, 3))
+                player.client.receive(req(36, b"f", unique, run_at, b""))
+            else:
+                player.client.receive(submit(b"", unique, kind=self.random.choice([18, 32])))
+
+    def hear(self, player: Player) -> None:
+        for answer in player.site.heard(player.client).split(b"\0RES")[1:]:
+            kind, body = answer[3], answer[8:]
+            if kind in (8, 19):
+                step, online = player.asked.pop(0)
+                if kind == 8 and online:
+                    player.online.add(body)
+                elif kind == 8:
+                    self.wanted[body] = max(step, self.wanted.get(body, 0))
+                    self.handles.append(body)
+            else:
+                player.online.discard(body.split(b"\0")[0])
+
+    def grab(self, player: Player) -> None:
+        if player.paused:
+            return
+        index = self.random.randrange(len(player.working))
+        player.working[index].receive(req(9))
+        heard = player.site.heard(player.working[index])
+        if heard != res(10):
+            name = heard[12:].split(b"\0")[0]
+            job = player.site.factory.broker._handles.get(name)
+            assert job is not None
+            if job.saved:
+                self.check_alone(name)
+            # A worker that goes on with a cancelled job may get it again: what it reports first counts.
+            others = [each for each in player.has[index] if each[0] != name]
+            player.has[index] = [*others, (name, player.site.store.start if job.saved else ONLINE)]
+
+    def check_alone(self, name: bytes) -> None:
+        """Nobody else has a job who may go on with it."""
+        for player in self.players:
+            for handle, start in chain(*player.has):
+                lease = self.database.leases.get(start)
+                if handle == name and lease is not None and not lease.dead:
+                    self.fail(f"step {self.step}: two workers have {name!r}")
+
+    def complete(self, player: Player) -> None:
+        index = self.random.randrange(len(player.working))
+        if player.has[index] and not player.paused:
+            name, _ = player.has[index].pop(0)
+            player.working[index].receive(req(13, name, b""))
+            self.ended[name] = self.step
+            self.hear(player)
+
+    def run_thread(self, player: Player) -> None:
+        self.pass_time(self.random.choice([0, 0.001, 0.01, 0.1, 1]))
+        if player.site.thread.calls and not player.paused:
+            player.site.thread.run()
+        self.hear(player)
+
+    def meddle(self, player: Player) -> None:
+        """Cut a server off from the database, or let it hear nothing."""
+        store = player.site.store
+        store.cut, store.deaf = self.random.choice([(True, False), (False, True), (False, True)])
+
+    def heal(self, player: Player) -> None:
+        player.site.store.cut = player.site.store.deaf = player.paused = False
+        player.turn(0)
+        self.hear(player)
+
+    def pause(self, player: Player) -> None:
+        player.paused = True
+
+    def wait(self, _: Player) -> None:
+        """So long that others may take over what a server has that is paused or cut off."""
+        for _ in range(int(2 * LEASE)):
+            self.pass_time(1)
+            for player in self.players:
+                if not player.paused and self.random.random() < 0.9:
+                    player.site.commit()
+                self.hear(player)
+
+    def set_clock_back(self, _: Player) -> None:
+        self.skew -= self.random.choice([0.01, 1, 3])
+
+    def cancel(self, player: Player) -> None:
+        if not self.handles or player.paused:
+            return
+        name = self.random.choice(self.handles[-10:])
+        player.admin.receive(b"cancel job " + name + b"\n")
+        while not (heard := player.site.heard(player.admin)):
+            if player.site.thread.calls:
+                player.site.thread.run()
+            else:
+                self.pass_time(1)
+        if heard.startswith(b"OK"):
+            self.ended[name] = self.step
+            # Whoever has it goes on, and it may run again for a later submit.
+            player.has = [
+                [(each, ONLINE if each == name else start) for each, start in some] for some in player.has
+            ]
+        self.hear(player)
+
+    def lose_worker(self, player: Player) -> None:
+        if not player.paused:
+            index = self.random.randrange(len(player.working))
+            player.working[index].lose()
+            player.working[index], player.has[index] = player.site.worker(), []
+
+    def kill(self, player: Player) -> None:
+        """The process ends; what was under way in the database takes place, or not."""
+        for _ in range(self.random.randrange(3)):
+            if player.site.thread.calls:
+                _, function, arguments = player.site.thread.calls.pop(0)
+                with contextlib.suppress(StoreUnavailable, LeaseLost):
+                    function(*arguments)
+        player.site.start()
+        player.start()
+
+    def restart(self, player: Player) -> None:
+        self.heal(player)
+        player.site.stop()
+        self.hear(player)
+        player.site.start()
+        player.start()

@@ -13,7 +13,7 @@ from tests.server.kept import UNAVAILABLE, ListStore, Thread
 from tests.server.peers import PREFIX, SocketlikeTransport, error, req, res
 from txgearman.broker.job import Ending
 from txgearman.errors import LookupFailed
-from txgearman.server import GearmanServerFactory, Settings
+from txgearman.server import GearmanServerFactory, Settings, saving
 from txgearman.server.protocol import MAX_LATER, MAX_LATER_BYTES
 from txgearman.server.saving import MAX_BYTES, MAX_JOBS, NUMBERS_PER_START, REMOVAL_PATIENCE, Saver
 from txgearman.store.contract import SavedJob
@@ -380,8 +380,31 @@ class OutageTests(SavingTestCase):
         self.assertEqual(
             self.heard(self.client),
             b"state\tunavailable: the disk is full\n"
-            b"saved\t1\ncommits\t1\nwaiting\t0\nunremoved\t2\nadopted\t0\ndone-twice\t0\n.\n",
+            b"saved\t1\ncommits\t1\nwaiting\t0\nunremoved\t2\nadopted\t0\ndone-twice\t0\njoined-late\t0\n.\n",
         )
+
+    def test_what_ended_in_a_long_one_is_removed_bit_by_bit(self) -> None:
+        self.patch(saving, "MAX_REMOVALS", 3)
+        self.store.failing = None
+        self.client.receive(*[submit()] * 10)
+        self.commit()
+        self.heard(self.client)
+        self.running.receive(req(13, handle(1), b""))
+        for number in range(2, 9):
+            self.running.receive(req(9), req(13, handle(number), b""))
+        self.store.failing = UNAVAILABLE
+        self.break_off()
+        self.assertEqual(self.saver.unremoved, 9, "and one that was refused")
+        self.store.writes.clear()
+        self.recover()
+        self.turn(1)
+        self.commit()
+        self.turn(1)
+        self.commit()
+        removals = [changes.removals for changes in self.store.writes if changes.removals]
+        self.assertEqual([len(some) for some in removals], [3, 3, 3])
+        self.assertIn(NUMBERS_PER_START + 12, removals[0], "what may be saved again is removed first")
+        self.assertEqual(len(self.store.jobs), 3)
 
     def test_those_behind_in_line_are_refused_too(self) -> None:
         self.client.receive(submit())
@@ -519,6 +542,31 @@ class BacklogTests(SavingTestCase):
         self.assertEqual(self.store.jobs, {})
         self.assertEqual(self.factory.broker.total, 0)
         self.assertFalse(self.factory.broker.far)
+
+    def test_their_turn_comes_though_foreground_jobs_always_wait(self) -> None:
+        self.patch(saving, "FIRST_FETCH", 3)
+        self.patch(saving, "MAX_JOBS", 3)
+        for is_restarted in (False, True):
+            with self.subTest(is_restarted=is_restarted):
+                self.setUp()
+                self.submit(20)
+                if is_restarted:
+                    self.stop()
+                    self.start(store_ahead=self.AHEAD)
+                    self.client = self.connect()
+                worker, got = self.worker(), []
+                self.client.receive(*[submit(b"online", kind=7)] * 10)
+                for _ in range(120):
+                    worker.receive(req(9))
+                    job, data = self.heard(worker)[12:].split(b"\0")[::2]
+                    worker.receive(req(13, job, b""))
+                    if data == b"online":
+                        self.client.receive(submit(b"online", kind=7))
+                    else:
+                        got.append(data)
+                    self.commit()
+                    self.assertLessEqual(self.in_memory(), 10 + self.AHEAD + 3)
+                self.assertEqual(got, [b"%d" % n for n in range(20)])
 
     def test_a_page_of_the_tail(self) -> None:
         self.submit(20)

@@ -8,7 +8,7 @@ from tests.server.kept import UNAVAILABLE, SharedStore
 from tests.server.peers import req, res
 from tests.server.test_saving import SavingTestCase, handle, submit
 from txgearman.errors import LeaseLost
-from txgearman.server.saving import MAX_ADOPTED, NUMBERS_PER_START, RENEWALS
+from txgearman.server.saving import FIRST_RETRY, MAX_ADOPTED, NUMBERS_PER_START, RENEWALS
 from txgearman.store.contract import SavedJob
 
 LEASE = 10.0
@@ -299,6 +299,19 @@ class LossTests(SharingTestCase):
 
 
 class OutageTests(SharingTestCase):
+    def test_the_lease_is_renewed_as_soon_as_it_ends(self) -> None:
+        client = self.connect()
+        self.store.failing = UNAVAILABLE
+        client.receive(submit())
+        self.turn()
+        self.thread.run_all()
+        self.assertIsNotNone(self.saver.outage)
+        self.store.failing = None
+        renewals = self.store.renewals
+        self.turn(FIRST_RETRY)
+        self.thread.run_all()
+        self.assertEqual(self.store.renewals, renewals + 1)
+
     def test_it_ends_with_the_first_thing_that_works(self) -> None:
         client = self.connect()
         self.store.failing = UNAVAILABLE

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from tests.store.crowd import a_job
 from tests.store.jobs import job, kept, save
-from tests.store.model import ModelStore
+from tests.store.model import ModelDatabase, ModelStore
 from txgearman.store.contract import Backlog, Changes, SavedJob, Store
 from txgearman.store.urls import open_store
 
@@ -71,7 +71,7 @@ class StoreContract(_TestCase):
         self.assertEqual(sorted(kept(self.store)), jobs)
 
     def test_nothing_to_write(self) -> None:
-        self.assertEqual(self.store.write(Changes()), {})
+        self.assertEqual(self.store.write(Changes()), ({}, []))
         self.assertEqual(kept(self.store), [])
 
     def test_all_bytes_and_none(self) -> None:
@@ -163,7 +163,7 @@ class StoreContract(_TestCase):
 
     def test_a_unique_is_free_after_a_removal(self) -> None:
         save(self.store, job(1, b"u"), job(2, b"-"))
-        self.assertEqual(self.store.write(Changes([job(3, b"u"), job(4, b"-")], [1, 2])), {})
+        self.assertEqual(self.store.write(Changes([job(3, b"u"), job(4, b"-")], [1, 2])).twins, {})
         self.assertEqual(self.numbers(), [3, 4])
 
     def test_twins_of_scheduled_jobs(self) -> None:
@@ -303,7 +303,7 @@ class StoreContract(_TestCase):
 
     def test_it_does_what_a_model_does(self) -> None:
         chance = random.Random(7)
-        model = ModelStore({}, [])
+        model = ModelStore(ModelDatabase())
         next_number = 1
         for _ in range(60):
             saves = []

@@ -23,8 +23,8 @@ def job(number: int, unique: bytes = b"", data: bytes = b"data", **others: Any) 
 
 
 def save(store: Store, *jobs: SavedJob) -> dict[int, bytes]:
-    """Save `jobs` in one transaction."""
-    return store.write(Changes(saves=list(jobs)))
+    """Save `jobs` in one transaction; returns the handles of their twins."""
+    return store.write(Changes(saves=list(jobs))).twins
 
 
 def kept(store: Store) -> list[SavedJob]:

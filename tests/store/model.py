@@ -2,82 +2,190 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
-from txgearman.store.contract import Backlog, Changes, SavedJob
+from txgearman.errors import LeaseLost
+from txgearman.store.contract import Backlog, Changes, Joined, SavedJob, Written
+
+
+@dataclass(slots=True)
+class Lease:
+    """One start of a server that shares the database."""
+
+    name: str
+    end: float
+    dead: bool = False
+
+
+@dataclass(slots=True)
+class ModelDatabase:
+    """What outlives the servers: jobs by number, with their owner and last join if there is any. `clock` is
+    this database's own."""
+
+    clock: Callable[[], float] = time.time
+    jobs: dict[int, SavedJob] = field(default_factory=dict)
+    owners: dict[int, int] = field(default_factory=dict)
+    joins: dict[int, float] = field(default_factory=dict)
+    leases: dict[int, Lease] = field(default_factory=dict)
+    starts: int = 0
+
+    def join(self, number: int) -> None:
+        """Answer a submit to another server than the job's with the job."""
+        at = self.clock()
+        # Two joins have different times, however slow the clock.
+        self.joins[number] = at if at != self.joins.get(number) else at + 1e-6
+
+    def remove(self, number: int) -> None:
+        """Forget a job."""
+        del self.jobs[number], self.owners[number]
+        self.joins.pop(number, None)
 
 
 class ModelStore:
-    """A `Store` of one server in memory; `disk` outlives it."""
+    """A `Store` on a `ModelDatabase`, which others use too if it is `shared`."""
 
     largest_data = 1 << 30
-    shared = False
 
-    def __init__(self, disk: dict[int, SavedJob], starts: list[str]) -> None:
-        self._jobs = disk
-        self._starts = starts
+    def __init__(self, database: ModelDatabase, shared: bool = False) -> None:
+        self.shared = shared
+        self._base = database
+        self._owner = 0
+        self._name = ""
+        self._length = 0.0
+
+    @property
+    def start(self) -> int:
+        """The number by which the database knows this server, if it is shared."""
+        return self._owner
 
     def open(self, name: str, lease: float) -> int:
-        self._starts.append(name)
-        return len(self._starts)
+        base = self._base
+        base.starts += 1
+        self._name = name
+        if self.shared:
+            self.close()
+            self._owner, self._length = base.starts, lease
+            base.leases[self._owner] = Lease(name, base.clock() + lease)
+        return base.starts
 
-    def write(self, changes: Changes) -> dict[int, bytes]:
+    def write(self, changes: Changes) -> Written:
+        self._check()
+        base = self._base
         for number, attempts in changes.attempts.items():
-            if number in self._jobs:
-                self._jobs[number] = self._jobs[number]._replace(attempts=attempts)
-        for number in changes.removals:
-            self._jobs.pop(number, None)
+            if self._owns(number):
+                base.jobs[number] = base.jobs[number]._replace(attempts=attempts)
+        for number in set(changes.removals):
+            if self._owns(number) and base.joins.get(number) == changes.joins.get(number):
+                base.remove(number)
+        joined = [
+            Joined(base.jobs[number], base.joins[number], base.clock() - base.joins[number])
+            for number in set(changes.removals)
+            if self._owns(number)
+        ]
         twins = {}
         for job in changes.saves:
-            if job.number in changes.removals or job.number in self._jobs:
+            if job.number in changes.removals or self._owns(job.number):
                 continue
-            twin = self.find_twin(job.function, job.unique, job.data)
+            twin = base.jobs.get(job.number) or self._twin(job.function, job.unique, job.data)
             if twin is None:
-                self._jobs[job.number] = job
+                base.jobs[job.number] = job
+                base.owners[job.number] = self._owner
             else:
                 twins[job.number] = twin.handle
-        return twins
+                if base.owners[twin.number] != self._owner:
+                    base.join(twin.number)
+        return Written(twins, joined)
 
     def backlogs(self) -> list[Backlog]:
-        counts = Counter((job.function, job.priority) for job in self._jobs.values() if job.run_at is None)
+        counts = Counter((job.function, job.priority) for job in self._own() if job.run_at is None)
         return [Backlog(*key, count) for key, count in counts.items()]
 
     def fetch(self, function: bytes, priority: int, after: int, limit: int) -> list[SavedJob]:
         return [
             job
-            for job in self._by_place(after)
+            for job in self._own(after)
             if job.run_at is None and (job.function, job.priority) == (function, priority)
         ][:limit]
 
     def scheduled(self, after: int, limit: int) -> list[SavedJob]:
-        return [job for job in self._by_place(after) if job.run_at is not None][:limit]
+        return [job for job in self._own(after) if job.run_at is not None][:limit]
 
     def find(self, number: int) -> SavedJob | None:
-        return self._jobs.get(number)
+        self._check()
+        return self._base.jobs.get(number)
 
     def find_unique(self, unique: bytes) -> SavedJob | None:
-        found = [job for job in self._jobs.values() if job.unique == unique not in {b"", b"-"}]
+        self._check()
+        found = [job for job in self._base.jobs.values() if job.unique == unique not in {b"", b"-"}]
         return max(found, key=lambda job: (job.submitted, job.number), default=None)
 
     def find_twin(self, function: bytes, unique: bytes, data: bytes) -> SavedJob | None:
+        self._check()
+        return self._twin(function, unique, data)
+
+    def renew(self) -> bool:
+        self._check()
+        if not self.shared:
+            return False
+        base = self._base
+        base.leases[self._owner].end = base.clock() + self._length
+        return any(self._has_ended(lease) for lease in base.leases.values())
+
+    def adopt(self, limit: int, place: int) -> list[SavedJob]:
+        self._check()
+        base = self._base
+        jobs: list[SavedJob] = []
+        for owner, lease in list(base.leases.items()):
+            if owner != self._owner and self._has_ended(lease):
+                lease.dead = True
+                found = [job for job in base.jobs.values() if base.owners[job.number] == owner]
+                if not found:
+                    del base.leases[owner]
+                jobs += sorted(found, key=_order)
+        jobs = [job._replace(place=place + index) for index, job in enumerate(jobs[:limit])]
+        for job in jobs:
+            base.jobs[job.number] = job
+            base.owners[job.number] = self._owner
+        return jobs
+
+    def servers(self) -> list[str]:
+        self._check()
+        if not self.shared:
+            return [self._name]
+        return sorted(lease.name for lease in self._base.leases.values() if not self._has_ended(lease))
+
+    def close(self) -> None:
+        if self._owner in self._base.leases:
+            self._base.leases[self._owner].dead = True
+        self._owner = 0
+
+    def _check(self) -> None:
+        if self.shared and (self._owner not in self._base.leases or self._base.leases[self._owner].dead):
+            raise LeaseLost(f"the lease of {self._name} has ended")
+
+    def _has_ended(self, lease: Lease) -> bool:
+        return lease.dead or lease.end < self._base.clock()
+
+    def _owns(self, number: int) -> bool:
+        return self._base.owners.get(number) == self._owner
+
+    def _own(self, after: int = -1) -> list[SavedJob]:
+        self._check()
+        jobs = [job for job in self._base.jobs.values() if self._owns(job.number) and job.place > after]
+        return sorted(jobs, key=lambda job: job.place)
+
+    def _twin(self, function: bytes, unique: bytes, data: bytes) -> SavedJob | None:
         if not unique or (unique == b"-" and not data):
             return None
-        for job in self._jobs.values():
+        for job in self._base.jobs.values():
             if (job.function, job.unique) == (function, unique) and (unique != b"-" or job.data == data):
                 return job
         return None
 
-    def renew(self) -> bool:
-        return False
 
-    def adopt(self, limit: int, place: int) -> list[SavedJob]:
-        return []
-
-    def servers(self) -> list[str]:
-        return self._starts[-1:]
-
-    def close(self) -> None:
-        pass
-
-    def _by_place(self, after: int) -> list[SavedJob]:
-        return sorted((job for job in self._jobs.values() if job.place > after), key=lambda job: job.place)
+def _order(job: SavedJob) -> tuple[int | bytes, ...]:
+    """What the jobs of a dead server are sorted by."""
+    return (0, job.priority, job.function, job.place) if job.run_at is None else (1, job.place)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from tests.databases import Cable, PostgreSQL, connected, needs_postgresql, shared_postgresql
 from tests.store.contract import LEASE, CrashContract, StoreContract
 from tests.store.jobs import job, kept, save
-from tests.store.test_several_servers import ENDED, SharedCase
+from tests.store.sharing import ENDED
+from tests.store.test_several_servers import SharedCase
 from txgearman.errors import StoreUnavailable
-from txgearman.store.contract import Changes, Store
+from txgearman.store.contract import NO_PLACE, Changes, Store
 from txgearman.store.urls import open_store
 
 
@@ -63,7 +66,7 @@ class CutTests(SharedCase):
             b"COMMIT": Changes([job(6, b"w"), job(7, b"u"), job(8)], [3], {1: 5}),
         }.items():
             self.cable.cut_behind(words)
-            twins = self.store.write(changes)
+            twins = self.store.write(changes).twins
             self.assertEqual(twins, {7: b"H:test:1"} if words == b"COMMIT" else {})
         found = [(job.number, job.attempts) for job in kept(self.store)]
         self.assertEqual(found, [(1, 5), (4, 0), (5, 0), (6, 0), (8, 0)])
@@ -77,6 +80,49 @@ class CutTests(SharedCase):
             [(job.number, job.place) for job in jobs], [(1, 100), (2, 101), (3, 102), (4, 200), (5, 201)]
         )
         self.assertEqual(kept(self.store), jobs)
+
+    def test_nor_does_the_next_connection_tell_of_it(self) -> None:
+        dead = self.opened("dead", ENDED)
+        save(dead, *(job(number, b"%d" % number) for number in range(1, 6)), job(6, b"6", run_at=5.0))
+        save(self.store, job(7, place=150))
+        self.cable.cut_behind(b"COMMIT", for_good=True)
+        with self.assertRaises(StoreUnavailable):
+            self.store.adopt(6, 100)
+        self.cable.mend()
+        self.assertEqual(kept(self.store), [job(7, place=150)])
+        for found in (
+            self.store.find(1),
+            self.store.find_unique(b"6"),
+            self.store.find_twin(b"reverse", b"3", b""),
+        ):
+            assert found is not None
+            self.assertEqual(found.place, NO_PLACE)
+        # The dead one may be forgotten by then.
+        self.sql("DELETE FROM txgearman_server WHERE name = 'dead'")
+        self.assertIs(self.store.renew(), True)
+        jobs = self.store.adopt(6, 200)
+        self.assertEqual([job.place for job in jobs], [100, 101, 102, 103, 104, 105])
+        self.assertIs(self.store.renew(), False)
+        self.assertEqual(kept(self.store), [*jobs, job(7, place=150)])
+
+    def test_the_answer_to_a_join_is_lost(self) -> None:
+        other = self.opened("other")
+        save(other, job(1, b"u"))
+        self.cable.cut_behind(b"UPDATE txgearman_job")
+        self.assertEqual(save(self.store, job(2, b"u")), {2: b"H:test:1"})
+        self.assertEqual(len(other.write(Changes(removals=[1])).joined), 1)
+
+    def test_the_answer_to_a_removal_of_a_job_that_was_joined_is_lost(self) -> None:
+        other = self.opened("other")
+        for number, words in ((1, b"DELETE FROM"), (2, b"SELECT txgearman_job.joined")):
+            save(self.store, job(number, b"u"))
+            save(other, job(10, b"u"))
+            self.cable.cut_behind(words)
+            (joined,) = self.store.write(Changes(removals=[number])).joined
+            self.assertEqual(joined.job, job(number, b"u"))
+            self.cable.cut_behind(words)
+            self.assertEqual(self.store.write(Changes([], [number], {}, {number: joined.at})).joined, [])
+            self.assertEqual(kept(self.store), [])
 
     def test_the_way_is_cut_while_the_database_commits_an_adoption(self) -> None:
         dead = self.opened("dead", ENDED)
@@ -110,6 +156,24 @@ class CutTests(SharedCase):
                 store.open("server", LEASE)
             self.assertNotIn("secret", f"{caught.exception} {store!r}")
             self.assertNotIn("\n", str(caught.exception))
+
+
+@needs_postgresql
+class ArrayTests(SharedCase):
+    def test_postgresql_reads_them_as_they_were(self) -> None:
+        from txgearman.store.arrays import ARRAYS, take_arrays
+
+        limits = {"BIGINT": 2**63, "INTEGER": 2**31, "SMALLINT": 2**15}
+        cases: dict[str, list[Any]] = {kind: [0, None, limit - 1, -limit] for kind, limit in limits.items()}
+        cases["DOUBLE PRECISION"] = [0.0, None, 1.7e9 + 1e-6, -5e-324, float("inf")]
+        cases["BYTEA"] = [b"", None, bytes(range(256)), b"x" * 100_000]
+        with connected(self.url) as connection:
+            take_arrays(connection)
+            for kind, values in cases.items():
+                for some in (values, values[:1], [None], values * 500):
+                    cursor = connection.execute(f"SELECT %b::{kind}[]", (ARRAYS[kind](some),), binary=True)
+                    self.assertEqual(cursor.fetchone(), (some,), kind)
+        self.assertEqual(set(ARRAYS), set(cases))
 
 
 @needs_postgresql

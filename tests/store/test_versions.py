@@ -5,17 +5,19 @@ from __future__ import annotations
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
 
 from tests.databases import needs_postgresql
 from tests.store.contract import LEASE
 from tests.store.jobs import job, kept, save
-from tests.store.test_several_servers import ENDED, SharedCase
+from tests.store.sharing import ENDED
+from tests.store.test_several_servers import SharedCase
 from tests.store.test_sqlite import SqliteCase
 from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store import tables
+from txgearman.store.contract import Changes
 from txgearman.store.urls import open_store
 
 if TYPE_CHECKING:
@@ -41,10 +43,35 @@ def break_down(connection: sa.Connection) -> None:
     connection.exec_driver_sql("SELECT * FROM no_such_table")
 
 
+SECOND: Final = tables.UPGRADES
+"""What this program does to tables of version 1; those of the tests come behind it."""
+
+# The tables as the first version made them, with a job in them.
+FIRST_VERSION: Final = (
+    "CREATE TABLE txgearman_meta (version INTEGER NOT NULL, starts {number} NOT NULL)",
+    "INSERT INTO txgearman_meta VALUES (1, 1)",
+    "CREATE TABLE txgearman_server (number {number} NOT NULL, name TEXT NOT NULL, lease_end {float} NOT NULL,"
+    " dead BOOLEAN NOT NULL, PRIMARY KEY (number))",
+    "INSERT INTO txgearman_server VALUES (1, 'old', 0, TRUE)",
+    "CREATE TABLE txgearman_job (number {number} NOT NULL, place {number} NOT NULL, handle {bytes} NOT NULL,"
+    ' function {bytes} NOT NULL, "unique" {bytes} NOT NULL, priority SMALLINT NOT NULL, run_at {float},'
+    " attempts INTEGER NOT NULL, submitted {float} NOT NULL, reducer {bytes}, owner {number} NOT NULL,"
+    " unique_key {bytes}, data {bytes} NOT NULL, PRIMARY KEY (number))",
+    "CREATE UNIQUE INDEX txgearman_job_unique ON txgearman_job (unique_key, function)"
+    " WHERE unique_key IS NOT NULL",
+    "CREATE INDEX txgearman_job_queue ON txgearman_job (owner, priority, function, place)"
+    " WHERE run_at IS NULL",
+    "CREATE INDEX txgearman_job_scheduled ON txgearman_job (owner, place) WHERE run_at IS NOT NULL",
+    "INSERT INTO txgearman_job VALUES (1, 1, {handle}, {reverse}, {u}, 1, NULL, 0, 1700000000.25, NULL,"
+    " {owner}, {u}, {data})",
+)
+
+
 class VersionContract(_TestCase):
-    """For any database at `url`."""
+    """For any database at `url`; `types` are what fills `FIRST_VERSION`."""
 
     url: str
+    types: dict[str, str]
 
     def sql(self, statement: str) -> object:
         """Run a statement on the database."""
@@ -52,7 +79,19 @@ class VersionContract(_TestCase):
 
     def version(self, *upgrades: tables.Upgrade) -> None:
         """From here on this is a program that knows these upgrades."""
-        self.patch(tables, "UPGRADES", upgrades)
+        self.patch(tables, "UPGRADES", (*SECOND, *upgrades))
+
+    def test_the_tables_of_each_version_so_far(self) -> None:
+        for statement in FIRST_VERSION:
+            self.sql(statement.format_map(self.types))
+        store = open_store(self.url)
+        self.assertEqual(store.open("new", LEASE), 2)
+        store.adopt(10, 1)
+        self.assertEqual(kept(store), [job(1, b"u")])
+        self.assertEqual(save(store, job(2, b"u"), job(3)), {2: b"H:test:1"})
+        store.write(Changes(removals=[1]))
+        self.assertEqual(kept(store), [job(3)])
+        store.close()
 
     def test_old_tables_are_upgraded_and_keep_their_jobs(self) -> None:
         store = open_store(self.url)
@@ -89,7 +128,7 @@ class VersionContract(_TestCase):
         for _ in range(2):
             with self.assertRaisesRegex(
                 StoreError,
-                "was written by a newer txgearman: its tables have version 2, this one knows up to 1",
+                "was written by a newer txgearman: its tables have version 3, this one knows up to 2",
             ):
                 store.open("old", LEASE)
         self.version(add_column)
@@ -120,6 +159,17 @@ class VersionContract(_TestCase):
 
 
 class SqliteVersionTests(SqliteCase, VersionContract):
+    types = {
+        "number": "INTEGER",
+        "float": "DOUBLE",
+        "bytes": "BLOB",
+        "handle": "X'483A746573743A31'",
+        "reverse": "X'72657665727365'",
+        "u": "X'75'",
+        "data": "X'64617461'",
+        "owner": "0",
+    }
+
     def sql(self, statement: str) -> object:
         return self.shell().execute(statement)
 
@@ -139,7 +189,7 @@ class SqliteVersionTests(SqliteCase, VersionContract):
         store.open("new", LEASE)
         store.close()
         (copy,) = self.copies()
-        self.assertEqual(copy.name, "queue.db.version-1")
+        self.assertEqual(copy.name, "queue.db.version-2")
         # The copy is what it was, and an older program works with it.
         self.version()
         old = open_store(f"sqlite:///{copy}")
@@ -148,8 +198,8 @@ class SqliteVersionTests(SqliteCase, VersionContract):
         old.close()
 
     def test_an_older_copy_is_not_overwritten(self) -> None:
-        self.path.with_name("queue.db.version-1").write_text("precious")
-        self.path.with_name("queue.db.version-1.2").write_text("too")
+        self.path.with_name("queue.db.version-2").write_text("precious")
+        self.path.with_name("queue.db.version-2.2").write_text("too")
         store = open_store(self.url)
         store.open("old", LEASE)
         store.close()
@@ -157,22 +207,33 @@ class SqliteVersionTests(SqliteCase, VersionContract):
         store.open("new", LEASE)
         store.close()
         self.assertEqual(
-            [copy.name for copy in self.copies()], [f"queue.db.version-1{end}" for end in ("", ".2", ".3")]
+            [copy.name for copy in self.copies()], [f"queue.db.version-2{end}" for end in ("", ".2", ".3")]
         )
         with closing(sqlite3.connect(self.copies()[2])) as copy:
-            self.assertEqual(copy.execute("SELECT version FROM txgearman_meta").fetchone(), (1,))
+            self.assertEqual(copy.execute("SELECT version FROM txgearman_meta").fetchone(), (2,))
         self.assertEqual(self.copies()[0].read_text(), "precious")
 
 
 @needs_postgresql
 class PostgresqlVersionTests(SharedCase, VersionContract):
+    types = {
+        "number": "BIGINT",
+        "float": "DOUBLE PRECISION",
+        "bytes": "BYTEA",
+        "handle": "'H:test:1'",
+        "reverse": "'reverse'",
+        "u": "'u'",
+        "data": "'data'",
+        "owner": "1",
+    }
+
     def test_tables_in_use_are_not_upgraded(self) -> None:
         running = self.opened("running")
         self.opened("died", ENDED)
         self.version(add_column)
         store = open_store(self.url)
         with self.assertRaisesRegex(
-            StoreError, "must be upgraded to 2: first stop the servers that use them: running"
+            StoreError, "must be upgraded to 3: first stop the servers that use them: running"
         ):
             store.open("new", LEASE)
         save(running, job(1))

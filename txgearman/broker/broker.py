@@ -43,6 +43,7 @@ from txgearman.errors import (
     FunctionInUse,
     FunctionNotFound,
     JobNotFound,
+    NotSaved,
     QueueFull,
     RateExceeded,
     Refused,
@@ -154,8 +155,8 @@ class Broker:
         `run_at` (seconds since the epoch) holds the job until then. The client is told by
         `ClientEnd.created`, or with a keeper, for a background job, by `ClientEnd.saving` and what follows
         it. Raises `QueueFull`, `RateExceeded` and `ShuttingDown`, though never for a job that is attached
-        to, and `NotSaved`. `place` is for the broker itself: what `ClientEnd.saving` returned, if the client
-        was told so already.
+        to, and `NotSaved`, also for one that may not be this server's any more. `place` is for the broker
+        itself: what `ClientEnd.saving` returned, if the client was told so already.
         """
         function = self._functions.get(function_name)
         if function is None:
@@ -241,7 +242,7 @@ class Broker:
         if job.state is _GONE:
             # It was done, or cancelled, while it was being saved.
             if self._keeper is not None:
-                self._keeper.remove(number_of(job.handle))
+                self._keeper.remove(number_of(job.handle), just_now=False)
         elif job.state is _SAVING:
             place = number_of(job.handle)
             if job.run_at is None and not job.watchers and self._is_deep(job.function, job.priority, place):
@@ -304,6 +305,7 @@ class Broker:
                 backlog.jobs[priority] -= 1
                 self._away -= 1
                 self._revive(function, kept)
+        backlog.last[priority] = function.last(priority) if backlog.jobs[priority] else None
         if are_all and backlog.jobs[priority]:
             # Somebody has changed the store behind our back.
             self._lose_backlog(function, backlog, priority)
@@ -997,6 +999,9 @@ class Broker:
                     keeper.check(job.data)
                 self._save(client, job, keeper)
                 return
+            if self._until is not None and self._clock() >= self._until:
+                # Another server may have taken it over, and have ended it.
+                raise NotSaved
             job.background = True
             client.end.created(job.handle)
             return
@@ -1058,6 +1063,7 @@ class Broker:
         backlog = function.backlog = function.backlog or Backlog()
         if not backlog.jobs[priority]:
             backlog.behind[priority] = place - 1
+            backlog.last[priority] = function.last(priority)
         backlog.jobs[priority] += 1
         self._away += 1
         self._fetch_ahead(function, backlog, priority)
@@ -1089,13 +1095,12 @@ class Broker:
         self._total -= jobs
 
     def _fetch_ahead(self, function: Function, backlog: Backlog, priority: int) -> None:
-        """Have jobs of the backlog fetched if memory runs short of them."""
-        if (
-            backlog.jobs[priority]
-            and not backlog.fetching[priority]
-            and function.waiting[priority] <= self._policy.in_memory // 2
-            and self._keeper is not None
-        ):
+        """Have jobs of the backlog fetched if memory runs short of them, or it is their turn."""
+        if not backlog.jobs[priority] or backlog.fetching[priority] or self._keeper is None:
+            return
+        last = backlog.last[priority]
+        is_short = function.waiting[priority] <= self._policy.in_memory // 2
+        if is_short or last is None or last.state is not _QUEUED:
             backlog.fetching[priority] = True
             self._keeper.fetch(function.name, priority, backlog.behind[priority])
 

@@ -100,8 +100,10 @@ class Keeper(Protocol):
     def save(self, job: Job) -> None:
         """Make the job durable. Answered by `Broker.saved`, `Broker.kept_before` or `Broker.not_saved`."""
 
-    def remove(self, number: int) -> None:
-        """The saved job with this number has ended: it need not be kept any longer."""
+    def remove(self, number: int, just_now: bool = True) -> None:
+        """The saved job with this number has ended, `just_now` or some time before: it need not be kept any
+        longer. If a submit that came behind its end was answered with it elsewhere, `Broker.restore` brings
+        it back."""
 
     def attempted(self, job: Job) -> None:
         """The `attempts` of a saved job have changed."""

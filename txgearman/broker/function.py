@@ -177,6 +177,11 @@ class Function:
         self._queues[priority].append(job)
         self.waiting[priority] += 1
 
+    def last(self, priority: int) -> Job | None:
+        """What `push` put into a queue last, as long as the queue holds it."""
+        queue = self._queues[priority]
+        return queue[-1] if queue else None
+
     def pop(self, level: int) -> Job | None:
         """Take the job that is next at `level`."""
         for queue in self._levels[level]:

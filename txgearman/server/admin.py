@@ -269,6 +269,7 @@ def _show_store(peer: Peer) -> Iterator[bytes]:
             (b"unremoved", saver.unremoved),
             (b"adopted", saver.adopted),
             (b"done-twice", saver.done_twice),
+            (b"joined-late", saver.joined_late),
         )
         for name, count in counts:
             yield b"%b\t%d\n" % (name, count)

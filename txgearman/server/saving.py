@@ -6,6 +6,8 @@ and a flood of them shares it. No SQL here, and no decision about jobs.
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +25,7 @@ from txgearman.broker.job import Job, JobState
 from txgearman.broker.meters import Histogram
 from txgearman.errors import ArgumentTooLarge, LeaseLost, LookupFailed, NotSaved, StoreError, StoreUnavailable
 from txgearman.server.clocks import steady_clock
-from txgearman.store.contract import Changes, SavedJob, Store
+from txgearman.store.contract import Changes, Joined, SavedJob, Store, Written
 
 if TYPE_CHECKING:
     from txgearman.broker.broker import Broker
@@ -45,6 +47,16 @@ REMOVAL_PATIENCE: Final = 0.05
 """Seconds that a removal waits for others, or for something to be saved, to share its transaction. A crash
 within them makes done jobs run again, which a crash ahead of any removal may do."""
 
+MAX_REMOVALS: Final = 20_000
+"""Jobs that are removed in one transaction: after a long outage there may be very many."""
+
+LONGEST_AGO: Final = 5.0
+"""Seconds back for which the database's clock is trusted to tell what came first, a job's end or a submit to
+another server that was answered with it. A clock may be set, and behind an outage nobody knows."""
+
+CLOCK_DRIFT: Final = 0.001
+"""Seconds by which two clocks may differ in each second: twice what time services correct at most."""
+
 FIRST_RETRY: Final = 0.1
 LONGEST_RETRY: Final = 5.0
 """Seconds between two tries of a store that is unavailable: the first, and what doubling leads to."""
@@ -57,6 +69,9 @@ MAX_ADOPTED: Final = 1000
 
 FIRST_FETCH: Final = 100
 """Jobs that are fetched at first, when their size is not known yet."""
+
+_LONG_AGO: Final = -math.inf
+"""When a job ended of which nobody knows when it did."""
 
 _GONE: Final = JobState.GONE  # An enum's member costs two look-ups each time.
 _log = Logger()
@@ -87,8 +102,12 @@ class Saver:
         self._in_thread = in_thread
         self._broker: Broker | None = None
         self._saves: list[Job] = []
-        self._removals: set[int] = set()
-        self._being_removed: set[int] = set()
+        # Jobs that have ended, by number with when they did.
+        self._removals: dict[int, float] = {}
+        self._being_removed: dict[int, float] = {}
+        # The last join of jobs that a submit to another server has joined, where something ends, or will end,
+        # behind that.
+        self._joins: dict[int, float] = {}
         self._being_saved = 0
         self._attempts: dict[int, int] = {}
         self._writing: Deferred[None] | None = None
@@ -110,6 +129,7 @@ class Saver:
         self.saved = 0
         self.adopted = 0
         self.done_twice = 0
+        self.joined_late = 0
         self.times = Histogram()
         # When the oldest job came that waits to be written, and when the oldest that is being written.
         self._waits_since = self._writes_since = 0.0
@@ -166,11 +186,13 @@ class Saver:
         self._cancel_next()
         if self._renewal is not None:
             self._renewal.stop()
-        if self._pending and not self._joining:
+        while self._pending and not self._joining:
             # The store may be back by now.
             self._write()
             assert self._writing is not None
             await _after(self._writing)
+            if self._outage is not None:
+                break
         if self._removals:
             _log.warn(
                 "{count} jobs that are done could not be removed from the store and will run again",
@@ -196,8 +218,8 @@ class Saver:
         self._saves.append(job)
         self._write_in(0)
 
-    def remove(self, number: int) -> None:
-        self._removals.add(number)
+    def remove(self, number: int, just_now: bool = True) -> None:
+        self._removals[number] = self._clock() if just_now and self.shared else _LONG_AGO
         if self._next_write is None:
             self._write_in(REMOVAL_PATIENCE)
 
@@ -335,7 +357,7 @@ class Saver:
             # Their new owner, which cannot know that they are done, gives them to its own workers.
             _log.warn("{count} jobs were done here and are run again elsewhere", count=len(self._removals))
             self.done_twice += len(self._removals)
-        self._removals, self._attempts = set(), {}
+        self._removals, self._joins, self._attempts = {}, {}, {}
         self._joining = False
         self._outage = None
         self._retry_delay = FIRST_RETRY
@@ -426,9 +448,10 @@ class Saver:
         self._being_saved = len(jobs)
         # One that has ended is not written: a later one in the same transaction may have its unique.
         saves = [_as_saved(job) for job in jobs if job.state is not _GONE]
-        changes = Changes(saves, list(self._removals), self._attempts)
-        self._being_removed = self._removals
-        self._removals, self._attempts = set(), {}
+        self._being_removed = removals = self._take_removals()
+        joins = {number: self._joins[number] for number in self._joins.keys() & removals.keys()}
+        changes = Changes(saves, list(removals), self._attempts, joins)
+        self._attempts = {}
         self._writing = self._in_thread(self._store.write, changes)
         self._writing.addCallbacks(
             self._written, self._failed, callbackArgs=(jobs, changes), errbackArgs=(jobs, changes)
@@ -447,9 +470,20 @@ class Saver:
         jobs, self._saves = self._saves[:count], self._saves[count:]
         return jobs
 
-    def _written(self, twins: dict[int, bytes], jobs: list[Job], changes: Changes) -> None:
+    def _take_removals(self) -> dict[int, float]:
+        """The jobs to be removed in the next transaction, with when they ended."""
+        removals = self._removals
+        if len(removals) <= MAX_REMOVALS:
+            self._removals = {}
+            return removals
+        taken = dict(itertools.islice(removals.items(), MAX_REMOVALS))
+        for number in taken:
+            del removals[number]
+        return taken
+
+    def _written(self, written: Written, jobs: list[Job], changes: Changes) -> None:
         assert self._broker is not None
-        self._being_removed = set()
+        removed, self._being_removed = self._being_removed, {}
         self._being_saved = 0
         self.times.add(self._clock() - self._began)
         if self._outage is not None:
@@ -457,8 +491,16 @@ class Saver:
             self._outage = None
             self._retry_delay = FIRST_RETRY
             self._broker.fetch_again()
+            if self.shared and not self._stopping:
+                # The next outage may begin before the next renewal is due.
+                self._renew()
         self.commits += 1
+        twins = written.twins
         self.saved += len(changes.saves) - len(twins)
+        for number in changes.joins:
+            self._joins.pop(number, None)
+        for joined in written.joined:
+            self._see_to(joined, removed[joined.job.number])
         if twins:
             again = []
             for job in jobs:
@@ -475,15 +517,36 @@ class Saver:
             for job in jobs:
                 self._broker.saved(job)
 
+    def _see_to(self, joined: Joined, ended: float) -> None:
+        """A job that has ended could not be removed, as another server has answered a submit with it.
+
+        If that was ahead of the job's end all is well, and the next transaction removes it. If not, or in
+        doubt, it is run for that submit.
+        """
+        assert self._broker is not None
+        ago = self._clock() - ended
+        if ago <= LONGEST_AGO and joined.ago > ago * (1 + CLOCK_DRIFT):
+            self._removals[joined.job.number] = ended
+        elif self._stopping:
+            # It stays in the store for who takes it over.
+            return
+        else:
+            self.joined_late += 1
+            self._broker.restore(joined.job)
+        self._joins[joined.job.number] = joined.at
+
     def _failed(self, failure: Failure, jobs: list[Job], changes: Changes) -> None:
         assert self._broker is not None
         self._note_outage(failure)
         self.failures += 1
-        self._being_removed = set()
+        self._removals.update(self._being_removed)
+        self._being_removed = {}
         self._being_saved = 0
-        # Whether the transaction took place may be unknown: what was refused must not come back.
-        refused = [] if isinstance(failure.value, LeaseLost) else [job.number for job in changes.saves]
-        self._removals.update(changes.removals, refused)
+        if changes.saves and not isinstance(failure.value, LeaseLost):
+            # Whether the transaction took place may be unknown: what was refused must not come back. It is
+            # removed first, as one that goes on for those who wait for its result may be saved again.
+            refused = dict.fromkeys([job.number for job in changes.saves], _LONG_AGO)
+            self._removals = {**refused, **self._removals}
         self._attempts = {**changes.attempts, **self._attempts}
         for job in jobs:
             self._broker.not_saved(job, NotSaved())

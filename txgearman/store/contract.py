@@ -3,21 +3,46 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from txgearman.broker.job import SavedJob
 
-__all__ = ["Backlog", "Changes", "SavedJob", "Store"]
+__all__ = ["NO_PLACE", "Backlog", "Changes", "Joined", "SavedJob", "Store", "Written"]
+
+NO_PLACE: Final = -1
+"""The place of a job that may have been adopted, as long as nobody was told so."""
 
 
 @dataclass(slots=True)
 class Changes:
     """What one transaction writes: `saves` in the order they were submitted, the numbers in `removals`,
-    and the new `attempts` by number. Removing or changing what is not there is no error."""
+    and the new `attempts` by number. Removing or changing what is not there is no error. `joins` names the
+    last join, `Joined.at`, of those to be removed in spite of one."""
 
     saves: list[SavedJob] = field(default_factory=list)
     removals: list[int] = field(default_factory=list)
     attempts: dict[int, int] = field(default_factory=dict)
+    joins: dict[int, float] = field(default_factory=dict)
+
+
+class Joined(NamedTuple):
+    """A job that was to be removed and is kept, as a submit to another server was answered with it.
+
+    `at` is what stands for the last such join, which was `ago` seconds before this was read, both by the
+    database's clock.
+    """
+
+    job: SavedJob
+    at: float
+    ago: float
+
+
+class Written(NamedTuple):
+    """What came of a transaction: by the number of each job not saved the handle of the one that it is the
+    same as, and the jobs that were not removed."""
+
+    twins: dict[int, bytes]
+    joined: list[Joined]
 
 
 class Backlog(NamedTuple):
@@ -55,16 +80,21 @@ class Store(Protocol):
         not ours, or is in use by another server though it cannot be shared.
         """
 
-    def write(self, changes: Changes) -> dict[int, bytes]:
+    def write(self, changes: Changes) -> Written:
         """Make all changes durable in one transaction: removals first, then saves.
 
-        A job that is to be saved and has the function and unique of one that is kept is not saved; returns
-        the handle of the kept one by the number of the one not saved. The unique ``-`` stands for the
-        data; with no data, and for an empty unique, jobs are never the same. Of two such jobs within
-        `changes` the first is saved. Only jobs that this server owns are removed or changed. Removals come
-        first, so that a job may have the unique of one that has just ended, and what is both saved and
-        removed is not kept. A job whose number is kept already was saved by an earlier call.
+        A job that is to be saved and has the function and unique of one that is kept is not saved: its
+        twin's handle is returned. The unique ``-`` stands for the data; with no data, and for an empty
+        unique, jobs are never the same. Of two such jobs within `changes` the first is saved. Only jobs that
+        this server owns are removed or changed. Removals come first, so that a job may have the unique of
+        one that has just ended, and what is both saved and removed is not kept. A job whose number is kept
+        already was saved by an earlier call, or another server has adopted it: then it is its own twin.
         Without any changes it tells whether the database can be written to.
+
+        A twin that another server owns is joined by that, durably: its owner, which may have ended it
+        without having removed it yet, cannot remove it any more unless it says that it knows of this join,
+        the last. So whoever answers a submit with a twin's handle may be sure that its owner, or who adopts
+        it, hears of that.
         """
 
     def backlogs(self) -> list[Backlog]:
@@ -100,6 +130,10 @@ class Store(Protocol):
         jobs are adopted is forgotten. Two servers that adopt at the same time get different jobs. A server
         that is just writing, or being marked by another, is left for the next call, so nothing now does
         not mean nothing later. A store that is not shared has none.
+
+        What was adopted by a call that failed, as its answer got lost, is what the next call returns, which
+        `renew` asks for. Until then `backlogs`, `fetch` and `scheduled` leave it out, and others give it
+        `NO_PLACE`.
         """
 
     def servers(self) -> list[str]:

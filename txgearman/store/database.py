@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store import tables
-from txgearman.store.contract import Backlog, Changes, SavedJob
+from txgearman.store.contract import Backlog, Changes, Joined, SavedJob, Written
 from txgearman.store.tables import JOB, SAVED
 from txgearman.store.uniques import unique_key
 
@@ -102,15 +102,15 @@ class DatabaseStore(ABC):
         were inserted."""
 
     @abstractmethod
-    def _delete(self, connection: sa.Connection, numbers: Sequence[int]) -> None:
-        """Delete own jobs."""
+    def _delete(self, connection: sa.Connection, numbers: Sequence[int]) -> int:
+        """Delete own jobs that nobody has joined; returns how many were deleted."""
 
     def _delete_and_insert(
         self, connection: sa.Connection, numbers: Sequence[int], rows: Sequence[Row]
-    ) -> int:
-        """Delete own jobs, then insert a piece; returns what `_insert` does."""
-        self._delete(connection, numbers)
-        return self._insert(connection, rows)
+    ) -> tuple[int, int]:
+        """Delete own jobs that nobody has joined, then insert a piece; returns how many were deleted and what
+        `_insert` does."""
+        return self._delete(connection, numbers), self._insert(connection, rows)
 
     @abstractmethod
     def _set_attempts(self, connection: sa.Connection, attempts: dict[int, int]) -> None:
@@ -121,10 +121,30 @@ class DatabaseStore(ABC):
         """What `error` means: `TryAgain`, `StoreUnavailable` with a connection that is still good, or None
         for one that is not."""
 
+    # -- what a subclass knows that several servers share -------------------------------------------
+
+    def _mine(self) -> sa.ColumnElement[bool]:
+        """Which jobs are this server's as far as it was told."""
+        return JOB.c.owner == self._owner
+
+    def _delete_joined(self, connection: sa.Connection, joins: dict[int, float]) -> int:
+        """Delete own jobs, by number, whose last join is this one; returns how many were deleted."""
+        return 0
+
+    def _left(self, connection: sa.Connection, numbers: Sequence[int]) -> list[Joined]:
+        """Those of own jobs that somebody has joined."""
+        return []
+
+    def _join(self, connection: sa.Connection, numbers: Sequence[int]) -> int:
+        """Join others' jobs; returns how many of them there still are."""
+        return 0
+
     # -- writing ------------------------------------------------------------------------------------
 
-    def write(self, changes: Changes) -> dict[int, bytes]:
-        removals = set(changes.removals)
+    def write(self, changes: Changes) -> Written:
+        # In the order of their index, so that servers which delete and join the same do not wait for each
+        # other.
+        removals = dict.fromkeys(sorted(changes.removals))
         owner = self._owner
         rows = [
             (*job, owner, unique_key(job.unique, job.data))
@@ -134,52 +154,72 @@ class DatabaseStore(ABC):
         pieces = self._pieces(rows) if rows else []
         # A single statement is a transaction of its own, with fewer waits for the database, and for the
         # interpreter's lock after each.
-        statements = len(pieces) + bool(removals) + bool(changes.attempts)
+        statements = len(pieces) + bool(removals) + bool(changes.attempts) + bool(changes.joins)
         if pieces and removals and self.deletes_with_insert:
             statements -= 1
         single = statements <= 1
-        return self._retried(lambda: self._write(changes, pieces, single))
+        return self._retried(lambda: self._write(changes, list(removals), pieces, single))
 
-    def _write(self, changes: Changes, pieces: list[Sequence[Row]], single: bool) -> dict[int, bytes]:
+    def _write(
+        self, changes: Changes, removals: Sequence[int], pieces: list[Sequence[Row]], single: bool
+    ) -> Written:
         twins: dict[int, bytes] = {}
+        deleted = 0
         with self._connected() if single else self._transaction() as connection:
             if changes.attempts:
                 self._set_attempts(connection, changes.attempts)
             # First the removals: a job may have the unique of one that has just ended.
-            if changes.removals and not pieces:
-                self._delete(connection, changes.removals)
+            if changes.joins:
+                deleted = self._delete_joined(connection, changes.joins)
+            if removals and not pieces:
+                deleted += self._delete(connection, removals)
             for index, rows in enumerate(pieces):
-                if index == 0 and changes.removals:
-                    inserted = self._delete_and_insert(connection, changes.removals, rows)
+                if index == 0 and removals:
+                    more, inserted = self._delete_and_insert(connection, removals, rows)
+                    deleted += more
                 else:
                     inserted = self._insert(connection, rows)
                 if inserted != len(rows):
                     twins |= self._find_twins(connection, rows)
-        return twins
+            # Nobody else removes them: what is still there was joined, now or at the first of two tries.
+            left = self._left(connection, removals) if deleted != len(removals) else []
+        return Written(twins, left)
 
     def _find_twins(self, connection: sa.Connection, rows: Sequence[Row]) -> dict[int, bytes]:
-        """The handles of the jobs that some of the inserted `rows` are the same as, by number.
+        """The handles of the jobs that some of the inserted `rows` are the same as, by number. Those of other
+        servers are joined.
 
         A row whose own number is there was saved, if not now then by an earlier call whose answer got
-        lost. Raises `TryAgain` for a row that has neither: another server removed its twin in between.
+        lost; unless it has become another server's, which is a twin as any other. Raises `TryAgain` for a row
+        that has neither: another server removed its twin in between.
         """
         numbers = [row[0] for row in rows]
-        there = set(connection.scalars(sa.select(JOB.c.number).where(JOB.c.number.in_(numbers))))
-        missing = [(SavedJob._make(row[: len(SAVED)]), row[-1]) for row in rows if row[0] not in there]
+        twin = JOB.c.number, JOB.c.owner, JOB.c.handle
+        there = connection.execute(sa.select(*twin).where(JOB.c.number.in_(numbers))).all()
+        twins = {number: (number, owner, handle) for number, owner, handle in there}
+        missing = [(SavedJob._make(row[: len(SAVED)]), row[-1]) for row in rows if row[0] not in twins]
         keys = {key for _, key in missing}
-        query = sa.select(JOB.c.unique_key, JOB.c.function, JOB.c.handle).where(JOB.c.unique_key.in_(keys))
-        handles = {(key, function): handle for key, function, handle in connection.execute(query)}
+        query = sa.select(JOB.c.unique_key, JOB.c.function, *twin).where(JOB.c.unique_key.in_(keys))
+        found = {(key, function): (*twin,) for key, function, *twin in connection.execute(query)}
         try:
-            return {job.number: handles[key, job.function] for job, key in missing}
+            twins |= {job.number: found[key, job.function] for job, key in missing}
         except KeyError:
             raise TryAgain from None
+        foreign = {number for number, owner, _ in twins.values() if owner != self._owner}
+        if foreign and self._join(connection, sorted(foreign)) != len(foreign):
+            raise TryAgain
+        return {
+            number: handle
+            for number, (its, owner, handle) in twins.items()
+            if its != number or owner != self._owner
+        }
 
     # -- reading ------------------------------------------------------------------------------------
 
     def backlogs(self) -> list[Backlog]:
         query = (
             sa.select(JOB.c.function, JOB.c.priority, sa.func.count())
-            .where(JOB.c.owner == self._owner, JOB.c.run_at.is_(None))
+            .where(self._mine(), JOB.c.run_at.is_(None))
             .group_by(JOB.c.priority, JOB.c.function)
         )
         return [Backlog(*row) for row in self._rows(query)]
@@ -188,7 +228,7 @@ class DatabaseStore(ABC):
         query = (
             sa.select(*SAVED)
             .where(
-                JOB.c.owner == self._owner,
+                self._mine(),
                 JOB.c.priority == priority,
                 JOB.c.function == function,
                 JOB.c.place > after,
@@ -202,7 +242,7 @@ class DatabaseStore(ABC):
     def scheduled(self, after: int, limit: int) -> list[SavedJob]:
         query = (
             sa.select(*SAVED)
-            .where(JOB.c.owner == self._owner, JOB.c.place > after, JOB.c.run_at.is_not(None))
+            .where(self._mine(), JOB.c.place > after, JOB.c.run_at.is_not(None))
             .order_by(JOB.c.place)
             .limit(limit)
         )

@@ -23,7 +23,8 @@ from sqlalchemy.dialects import postgresql
 
 from txgearman.errors import LeaseLost, StoreError, StoreUnavailable
 from txgearman.store import tables
-from txgearman.store.contract import Changes, SavedJob
+from txgearman.store.arrays import ARRAYS, take_arrays
+from txgearman.store.contract import NO_PLACE, Changes, Joined, SavedJob, Written
 from txgearman.store.database import DatabaseStore, Row, TryAgain
 from txgearman.store.tables import JOB, SAVED, SERVER
 
@@ -60,8 +61,20 @@ _ALIVE: Final = (
 )
 _DELETE: Final = (
     f"{_ALIVE}, gone AS (DELETE FROM txgearman_job USING alive"
-    " WHERE txgearman_job.number = ANY(%b::bigint[]) AND owner = alive.number)"
-    " SELECT count(*) FROM alive"
+    " WHERE txgearman_job.number = ANY(%b::bigint[]) AND owner = alive.number AND joined IS NULL RETURNING 1)"
+    " SELECT (SELECT count(*) FROM alive), count(*) FROM gone"
+)
+_DELETE_JOINED: Final = (
+    f"{_ALIVE}, gone AS (DELETE FROM txgearman_job"
+    " USING alive, unnest(%b::bigint[], %b::double precision[]) AS known(number, joined)"
+    " WHERE txgearman_job.number = known.number AND owner = alive.number"
+    " AND txgearman_job.joined = known.joined RETURNING 1)"
+    " SELECT (SELECT count(*) FROM alive), count(*) FROM gone"
+)
+# The moment, not the beginning of the transaction: what a server knew before it joined is before the join.
+_JOIN: Final = (
+    "UPDATE txgearman_job SET joined = extract(epoch FROM clock_timestamp())::double precision"
+    " WHERE number = ANY(%b::bigint[]) AND owner <> %b::bigint"
 )
 _SET_ATTEMPTS: Final = (
     f"{_ALIVE}, changed AS (UPDATE txgearman_job SET attempts = new.attempts"
@@ -75,23 +88,26 @@ _MOVE: Final = (
 )
 
 
+_INSERTED: Final = [column for column in tables.WRITTEN if column is not JOB.c.owner]
+_TYPES: Final = [column.type.compile(postgresql.dialect()) for column in _INSERTED]  # type: ignore[no-untyped-call]
+
+
 def _insertion(deleting: bool, checking: bool) -> str:
     """The statement that inserts jobs: `deleting` others first, `checking` for those that are there already.
 
     Looking for conflicts ahead of each row is what ON CONFLICT costs. Jobs without a unique cannot have any,
     but with themselves when they are saved again.
     """
-    dialect = postgresql.dialect()  # type: ignore[no-untyped-call]
-    names = [f'"{column.name}"' for column in tables.WRITTEN if column is not JOB.c.owner]
-    arrays = [
-        f"%b::{column.type.compile(dialect)}[]" for column in tables.WRITTEN if column is not JOB.c.owner
-    ]
+    names = [f'"{column.name}"' for column in _INSERTED]
+    arrays = [f"%b::{name}[]" for name in _TYPES]
     sources = ["alive", f"unnest({', '.join(arrays)}) AS new"]
-    deletion = ""
+    deletion, deleted = "", "0"
     if deleting:
+        deleted = "(SELECT count(*) FROM gone)"
         deletion = (
             ", gone AS (DELETE FROM txgearman_job USING alive"
-            " WHERE txgearman_job.number = ANY(%b::bigint[]) AND owner = alive.number RETURNING 1)"
+            " WHERE txgearman_job.number = ANY(%b::bigint[]) AND owner = alive.number"
+            " AND joined IS NULL RETURNING 1)"
         )
         # What is counted has to be there: so the deletion is over before the first row is inserted.
         sources.insert(1, "(SELECT count(*) FROM gone) AS deleted(jobs)")
@@ -99,7 +115,7 @@ def _insertion(deleting: bool, checking: bool) -> str:
     return (
         f"{_ALIVE}{deletion}, saved AS (INSERT INTO txgearman_job ({', '.join(names)}, owner)"
         f" SELECT new.*, alive.number FROM {', '.join(sources)}{conflict} RETURNING 1)"
-        " SELECT (SELECT count(*) FROM alive), count(*) FROM saved"
+        f" SELECT (SELECT count(*) FROM alive), {deleted}, count(*) FROM saved"
     )
 
 
@@ -111,7 +127,8 @@ _INSERT: Final = {
 
 _OWNER: Final = tables.WRITTEN.index(JOB.c.owner)
 _DATA: Final = tables.WRITTEN.index(JOB.c.data)
-_FLOATS: Final = (tables.WRITTEN.index(JOB.c.run_at), tables.WRITTEN.index(JOB.c.submitted))
+_ARRAYS: Final = [ARRAYS[name] for name in _TYPES]
+_NUMBERS: Final = ARRAYS["BIGINT"]
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _OTHERS_IN_THE_WAY: Final = frozenset({"40001", "40P01"})
@@ -135,11 +152,26 @@ class PostgresqlStore(DatabaseStore):
         self._unsure: list[int] = []
         """What the last adoption took, as long as nobody knows whether it was committed."""
 
-    def write(self, changes: Changes) -> dict[int, bytes]:
+    def write(self, changes: Changes) -> Written:
         self._saved_before = False
         return super().write(changes)
 
     # -- several servers ----------------------------------------------------------------------------
+
+    def _mine(self) -> sa.ColumnElement[bool]:
+        mine = super()._mine()
+        return sa.and_(mine, JOB.c.number.not_in(self._unsure)) if self._unsure else mine
+
+    def _read(self, query: sa.Select[Any]) -> list[SavedJob]:
+        return [self._as_told(job) for job in super()._read(query)]
+
+    def _find(self, query: sa.Select[Any]) -> SavedJob | None:
+        job = super()._find(query)
+        return job and self._as_told(job)
+
+    def _as_told(self, job: SavedJob) -> SavedJob:
+        """A job without a place here as long as nobody was told of one."""
+        return job._replace(place=NO_PLACE) if job.number in self._unsure else job
 
     def renew(self) -> bool:
         change = SERVER.update().where(SERVER.c.number == self._owner, ~SERVER.c.dead)
@@ -149,7 +181,7 @@ class PostgresqlStore(DatabaseStore):
         with self._connected() as connection:
             if not connection.execute(change).rowcount:
                 raise self._dead()
-            return bool(connection.scalar(_HAS_DEAD))
+            return bool(connection.scalar(_HAS_DEAD)) or bool(self._unsure)
 
     def servers(self) -> list[str]:
         return [name for (name,) in self._rows(_LIVING.order_by(SERVER.c.name))]
@@ -247,6 +279,9 @@ class PostgresqlStore(DatabaseStore):
         return {name: value for name, value in settings.items() if name not in self._url.query}
 
     def _prepare(self, connection: sa.Connection) -> None:
+        driver = connection.connection.driver_connection
+        assert driver is not None
+        take_arrays(driver)
         connection.exec_driver_sql(
             # What others commit meanwhile must be seen, to find the twins of jobs.
             "SET default_transaction_isolation = 'read committed';"
@@ -310,24 +345,40 @@ class PostgresqlStore(DatabaseStore):
         return [*pieces, rows[start:]]
 
     def _insert(self, connection: sa.Connection, rows: Sequence[Row]) -> int:
-        return self._delete_and_insert(connection, (), rows)
+        return self._delete_and_insert(connection, (), rows)[1]
 
     def _delete_and_insert(
         self, connection: sa.Connection, numbers: Sequence[int], rows: Sequence[Row]
-    ) -> int:
-        columns: list[Any] = [list(column) for column in zip(*rows, strict=True)]
-        unique = any(columns[-1])
-        for index in _FLOATS:
-            columns[index] = [None if value is None else float(value) for value in columns[index]]
+    ) -> tuple[int, int]:
+        columns = list(zip(*rows, strict=True))
         del columns[_OWNER]
+        arrays = [array(column) for array, column in zip(_ARRAYS, columns, strict=True)]
+        unique = any(columns[-1])
         sql = _INSERT[bool(numbers), unique or self._saved_before]
-        deleted = (list(numbers),) if numbers else ()
-        alive, inserted = connection.exec_driver_sql(sql, (self._owner, *deleted, *columns)).one()
+        removals = (_NUMBERS(numbers),) if numbers else ()
+        alive, deleted, inserted = connection.exec_driver_sql(sql, (self._owner, *removals, *arrays)).one()
         self._check(alive)
-        return int(inserted)
+        return deleted, inserted
 
-    def _delete(self, connection: sa.Connection, numbers: Sequence[int]) -> None:
-        self._check(connection.exec_driver_sql(_DELETE, (self._owner, list(numbers))).scalar())
+    def _delete(self, connection: sa.Connection, numbers: Sequence[int]) -> int:
+        alive, deleted = connection.exec_driver_sql(_DELETE, (self._owner, _NUMBERS(numbers))).one()
+        self._check(alive)
+        return int(deleted)
+
+    def _delete_joined(self, connection: sa.Connection, joins: dict[int, float]) -> int:
+        values = (self._owner, list(joins), list(joins.values()))
+        alive, deleted = connection.exec_driver_sql(_DELETE_JOINED, values).one()
+        self._check(alive)
+        return int(deleted)
+
+    def _left(self, connection: sa.Connection, numbers: Sequence[int]) -> list[Joined]:
+        query = sa.select(JOB.c.joined, _CLOCK - JOB.c.joined, *SAVED).where(
+            JOB.c.number.in_(numbers), JOB.c.owner == self._owner, JOB.c.joined.is_not(None)
+        )
+        return [Joined(SavedJob._make(job), at, ago) for at, ago, *job in connection.execute(query)]
+
+    def _join(self, connection: sa.Connection, numbers: Sequence[int]) -> int:
+        return connection.exec_driver_sql(_JOIN, (list(numbers), self._owner)).rowcount
 
     def _set_attempts(self, connection: sa.Connection, attempts: dict[int, int]) -> None:
         values = (self._owner, list(attempts), list(attempts.values()))

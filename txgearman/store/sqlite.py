@@ -179,8 +179,8 @@ class SqliteStore(DatabaseStore):
         values = (*chain.from_iterable(rows), *(None,) * ((size - len(rows)) * len(tables.WRITTEN)))
         return connection.exec_driver_sql(sql, values).rowcount
 
-    def _delete(self, connection: sa.Connection, numbers: Sequence[int]) -> None:
-        connection.exec_driver_sql(_DELETE, (json.dumps(numbers),))
+    def _delete(self, connection: sa.Connection, numbers: Sequence[int]) -> int:
+        return connection.exec_driver_sql(_DELETE, (json.dumps(numbers),)).rowcount
 
     def _set_attempts(self, connection: sa.Connection, attempts: dict[int, int]) -> None:
         connection.exec_driver_sql(_SET_ATTEMPTS, (json.dumps(list(attempts.items())),))

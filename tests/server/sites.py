@@ -1,0 +1,143 @@
+"""Servers that share one database in memory, each with a clock and a thread of its own. No tests here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+
+from tests.server.kept import UNAVAILABLE, Thread
+from tests.server.peers import PREFIX, SocketlikeTransport, req
+from tests.store.model import ModelDatabase, ModelStore
+from txgearman.server import GearmanServerFactory, Settings
+from txgearman.server.saving import Saver
+from txgearman.store.contract import NO_PLACE, Changes, SavedJob, Written
+
+LEASE = 10.0
+
+
+class BrittleStore(ModelStore):
+    """One that may be cut off from the database. While it is `cut` no call gets there; while it is `deaf`
+    those that change jobs do, and their answers get lost. `unsure` is what an adoption took of which the
+    server was not told."""
+
+    def __init__(self, database: ModelDatabase) -> None:
+        super().__init__(database, shared=True)
+        self.cut = self.deaf = False
+        self.unsure: list[int] = []
+
+    def open(self, name: str, lease: float) -> int:
+        self._reach()
+        self.unsure = []
+        return super().open(name, lease)
+
+    def write(self, changes: Changes) -> Written:
+        written = super().write(changes)
+        self._lose_answer()
+        return written
+
+    def renew(self) -> bool:
+        return super().renew() or bool(self.unsure)
+
+    def adopt(self, limit: int, place: int) -> list[SavedJob]:
+        jobs = [job for job in super()._own() if job.number in self.unsure]
+        jobs = jobs or super().adopt(limit, place)
+        self.unsure = [job.number for job in jobs]
+        self._lose_answer()
+        self.unsure = []
+        return jobs
+
+    def find(self, number: int) -> SavedJob | None:
+        return self._as_told(super().find(number))
+
+    def find_twin(self, function: bytes, unique: bytes, data: bytes) -> SavedJob | None:
+        return self._as_told(super().find_twin(function, unique, data))
+
+    def _as_told(self, job: SavedJob | None) -> SavedJob | None:
+        return job and (job._replace(place=NO_PLACE) if job.number in self.unsure else job)
+
+    def _own(self, after: int = -1) -> list[SavedJob]:
+        return [job for job in super()._own(after) if job.number not in self.unsure]
+
+    def _check(self) -> None:
+        self._reach()
+        super()._check()
+
+    def _reach(self) -> None:
+        if self.cut:
+            raise UNAVAILABLE
+
+    def _lose_answer(self) -> None:
+        if self.deaf:
+            raise UNAVAILABLE
+
+
+class Site:
+    """One server on `database`, which is started again and again under the same name."""
+
+    def __init__(
+        self, name: str, database: ModelDatabase, wall_clock: Callable[[], float], **settings: Any
+    ) -> None:
+        self.name = name
+        self._database = database
+        self._wall_clock = wall_clock
+        self._settings = settings
+        self.start()
+
+    def start(self) -> None:
+        """Begin as a new process."""
+        self.clock, self.thread = Clock(), Thread()
+        self.transports: list[SocketlikeTransport] = []
+        self.store = BrittleStore(self._database)
+        settings = Settings(handle_prefix=PREFIX, **self._settings)
+        self.factory = GearmanServerFactory(self.clock, settings, self._wall_clock)
+        self.saver = Saver(self.store, self.clock, self.thread)
+        self.factory.keep(self.saver, self.saver.open(self.name, LEASE))
+        self.saver.load(self.factory.broker)
+
+    def connect(self) -> SocketlikeTransport:
+        """A client, or an administrator."""
+        transport = SocketlikeTransport()
+        transport.connect(self.factory.buildProtocol(None))
+        self.transports.append(transport)
+        return transport
+
+    def worker(self) -> SocketlikeTransport:
+        """A worker of the function ``f``."""
+        worker = self.connect()
+        worker.receive(req(1, b"f"))
+        return worker
+
+    def turn(self, seconds: float = 0) -> None:
+        """Let time pass, in this process alone."""
+        self.clock.advance(seconds)
+
+    def commit(self) -> None:
+        """Let the thread do all that it is asked to."""
+        self.turn()
+        while self.thread.calls:
+            self.thread.run()
+            self.turn()
+
+    def heard(self, transport: SocketlikeTransport) -> bytes:
+        """What a peer was sent."""
+        self.turn()
+        return transport.taken()
+
+    def stop(self) -> None:
+        """End as a service does."""
+        self.factory.broker.drain()
+        for coroutine in (self.saver.settle(), self._leave(), self.saver.close()):
+            done = Deferred.fromCoroutine(coroutine)
+            while self.thread.calls:
+                self.thread.run()
+            assert done.called
+
+    async def _leave(self) -> None:
+        stopped = self.factory.stop()
+        for transport in self.transports:
+            if transport.disconnecting:
+                transport.lose()
+        await stopped
