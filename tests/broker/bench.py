@@ -6,9 +6,11 @@ No expectations here, those are in the tests.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from txgearman.broker.broker import Broker
+from txgearman.broker.following import FollowedBroker
 from txgearman.broker.job import Job
 from txgearman.broker.peers import Client, Worker
 from txgearman.broker.policy import Policy
@@ -16,7 +18,7 @@ from txgearman.broker.uniques import Uniques
 from txgearman.errors import Refused
 
 if TYPE_CHECKING:
-    from txgearman.broker.ends import Tell, TellPage
+    from txgearman.broker.ends import Follower, Tell, TellPage
     from txgearman.broker.job import SavedJob
 
 START: float = 1000.0
@@ -134,7 +136,8 @@ class KeeperNotes:
 class Bench:
     """A broker, and the shell around it that calls `tick` when the broker asked for it.
 
-    `measured` functions are told apart in what the broker measures; 0 measures no times.
+    `measured` functions are told apart in what the broker measures; 0 measures no times. `follower` is told
+    of the ways of jobs.
 
     `woken` are the names of the workers woken since `take_woken` was called last, in order.
     """
@@ -145,12 +148,14 @@ class Bench:
         measured: int = 0,
         keeper: KeeperNotes | None = None,
         last_number: int = 0,
+        follower: Follower | None = None,
     ) -> None:
         self.now = START
         self.wall_ahead = WALL_AHEAD
         self.rings_at: float | None = None
         self.woken: list[str] = []
-        self.broker = Broker(policy, lambda: self.now, self.wall, self, measured, keeper, last_number)
+        made = Broker if follower is None else partial(FollowedBroker, follower=follower)
+        self.broker: Broker = made(policy, lambda: self.now, self.wall, self, measured, keeper, last_number)
 
     def wall(self) -> float:
         """The wall clock, in seconds since the epoch."""

@@ -12,6 +12,7 @@ from typing import Any
 from tests.broker.bench import Bench, leftovers, said, uniques_of
 from tests.broker.model import Full, Model, ModelJob, ModelWorker, NotFound
 from txgearman.broker.broker import LONGEST_NAP
+from txgearman.broker.ends import Follower
 from txgearman.broker.job import PRIORITIES, Ending, JobState
 from txgearman.broker.meters import BOUNDS
 from txgearman.broker.peers import Client, Worker
@@ -30,8 +31,10 @@ class Pair:
     """A broker and its model, with connections in numbered places. Each place always has a peer: one
     that leaves is followed by a new one."""
 
-    def __init__(self, policy: Policy, clients: int = 4, workers: int = 5) -> None:
-        self.bench = Bench(policy, MEASURED)
+    def __init__(
+        self, policy: Policy, clients: int = 4, workers: int = 5, follower: Follower | None = None
+    ) -> None:
+        self.bench = Bench(policy, MEASURED, follower=follower)
         self.broker = self.bench.broker
         self.model = Model(policy, self.bench.woken, MEASURED)
         self.names = count()

@@ -12,6 +12,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.pair import Pair
 from tests.wire.effort import EFFORT, LONG
+from txgearman.broker.ends import Follower
 from txgearman.broker.policy import FunctionOrder, FunctionRules, Policy
 
 CLIENTS, WORKERS = 4, 7
@@ -175,9 +176,9 @@ class BrokerMachine(RuleBasedStateMachine):
 class Walk:
     """A long random walk, always the same for the same seed."""
 
-    def __init__(self, policy: Policy, seed: int) -> None:
+    def __init__(self, policy: Policy, seed: int, follower: Follower | None = None) -> None:
         self.random = Random(seed)
-        self.pair = Pair(policy, CLIENTS, WORKERS)
+        self.pair = Pair(policy, CLIENTS, WORKERS, follower)
         # Mostly shorter than the patience with woken workers.
         self.pauses = (0.01, 0.03, 0.05, 0.08, *PAUSES)
         self.steps = (

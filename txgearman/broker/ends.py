@@ -123,3 +123,24 @@ class Keeper(Protocol):
 
     def find_twin(self, function: bytes, unique: bytes, data: bytes, tell: Tell) -> None:
         """Tell of the job that one with this function, unique and data is the same as."""
+
+
+class Follower(Protocol):
+    """Who is told of the way of some jobs, if anybody is; see `txgearman.broker.following`.
+
+    Times are seconds since the epoch. `ending` is one of `Ending` as a plain int, None for a completed job.
+    A job is told of before it changes, so it still has what it had on this part of its way.
+    """
+
+    def follows(self, handle: bytes) -> bool:
+        """Whether the way of this job is wanted. For a handle always the same answer."""
+
+    def waited(self, job: Job, since: float, until: float) -> None:
+        """The job was in its queue, until a worker got it or it ended there."""
+
+    def ran(self, job: Job, attempt: int, since: float, until: float, ending: int | None) -> None:
+        """The job was with a worker, the first one for an `attempt` of 1. With `Ending.LOST` the job may
+        go on to another: `ended` says so where it does not."""
+
+    def ended(self, job: Job, attempts: int, when: float, ending: int | None) -> None:
+        """The job has ended, and so many workers had it. Nothing follows."""

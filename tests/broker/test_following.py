@@ -1,0 +1,308 @@
+"""What a follower is told of the ways of jobs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.broker.bench import START, WALL_AHEAD, Bench, KeeperNotes
+from tests.broker.test_model import POLICIES, Walk
+from txgearman.broker.broker import Broker
+from txgearman.broker.following import FollowedBroker
+from txgearman.broker.job import Ending, Job, SavedJob
+from txgearman.broker.policy import FunctionRules, Policy
+from txgearman.errors import NotSaved, QueueFull
+
+BEGIN = START + WALL_AHEAD
+"""Seconds since the epoch when each test begins."""
+
+ROUNDING = 1e-5
+
+
+class FollowerNotes:
+    """A `Follower` that writes down what it is told, with times in seconds since `BEGIN`."""
+
+    def __init__(self, wanted: bool = True) -> None:
+        self.wanted = wanted
+        self.asked: list[bytes] = []
+        self.notes: list[tuple[Any, ...]] = []
+
+    def follows(self, handle: bytes) -> bool:
+        self.asked.append(handle)
+        return self.wanted
+
+    def waited(self, job: Job, since: float, until: float) -> None:
+        self.notes.append(("waited", _round(since), _round(until)))
+
+    def ran(self, job: Job, attempt: int, since: float, until: float, ending: int | None) -> None:
+        self.notes.append(("ran", attempt, _round(since), _round(until), ending))
+
+    def ended(self, job: Job, attempts: int, when: float, ending: int | None) -> None:
+        self.notes.append(("ended", attempts, _round(when), ending))
+
+
+class Ledger(FollowerNotes):
+    """Knows for each job where its way has come to, and fails where a step does not begin there."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at: dict[bytes, float | None] = {}
+        self.ran_last: dict[bytes, bool] = {}
+        self.endings: list[int | None] = []
+
+    def _step(self, job: Job, since: float, until: float, ran: bool) -> None:
+        before = self.at.get(job.handle, since)
+        assert before is not None, "it has ended"
+        assert abs(before - since) < ROUNDING
+        assert until >= since
+        assert self.ran_last.get(job.handle, True) is not ran, "waiting and running take turns"
+        self.at[job.handle], self.ran_last[job.handle] = until, ran
+
+    def waited(self, job: Job, since: float, until: float) -> None:
+        self._step(job, since, until, False)
+
+    def ran(self, job: Job, attempt: int, since: float, until: float, ending: int | None) -> None:
+        assert attempt == job.attempts + (ending != Ending.LOST or job.worker is not None)
+        self._step(job, since, until, True)
+
+    def ended(self, job: Job, attempts: int, when: float, ending: int | None) -> None:
+        last = self.at.get(job.handle, when)
+        assert last is not None, "it has ended before"
+        assert abs(last - when) < ROUNDING
+        self.at[job.handle] = None
+        self.endings.append(ending)
+
+
+def ways(broker: Broker) -> int:
+    """How many jobs a broker follows now."""
+    assert isinstance(broker, FollowedBroker)
+    return len(broker._ways)
+
+
+def _round(time: float) -> float:
+    return round(time - BEGIN, 3)
+
+
+class FollowingTestCase(SynchronousTestCase):
+    def make(self, **policy: Any) -> None:
+        self.follower = FollowerNotes()
+        self._policy = Policy(b"H:t", **policy)
+        self.bench = Bench(self._policy, follower=self.follower)
+        self.broker = self.bench.broker
+
+    def setUp(self) -> None:
+        self.make()
+
+    def keep(self) -> KeeperNotes:
+        """Have a keeper from now on."""
+        keeper = KeeperNotes()
+        self.bench = Bench(self._policy, keeper=keeper, follower=self.follower)
+        self.broker = self.bench.broker
+        return keeper
+
+    def assert_told(self, *notes: tuple[Any, ...]) -> None:
+        self.assertEqual(self.follower.notes, list(notes))
+        self.follower.notes.clear()
+
+    def run_one(self, **how: Any) -> tuple[Any, bytes]:
+        """A worker that has got a job, which waited for two seconds and runs for three; and its handle."""
+        worker = self.bench.worker("w", b"f")
+        handle = self.bench.queue(b"f", **how)
+        self.bench.advance(2.0)
+        self.bench.grab(worker)
+        self.bench.advance(3.0)
+        return worker, handle
+
+
+class EndingTests(FollowingTestCase):
+    def test_completed(self) -> None:
+        worker, handle = self.run_one()
+        self.assert_told(("waited", 0.0, 2.0))
+        self.broker.complete(worker, handle, b"")
+        self.assert_told(("ran", 1, 2.0, 5.0, None), ("ended", 1, 5.0, None))
+        self.assertEqual(ways(self.broker), 0)
+
+    def test_failed(self) -> None:
+        worker, handle = self.run_one()
+        self.broker.fail(worker, handle)
+        ending = Ending.FAILED
+        self.assert_told(("waited", 0.0, 2.0), ("ran", 1, 2.0, 5.0, ending), ("ended", 1, 5.0, ending))
+
+    def test_raised(self) -> None:
+        worker, handle = self.run_one()
+        self.broker.exception(worker, handle, b"")
+        ending = Ending.RAISED
+        self.assert_told(("waited", 0.0, 2.0), ("ran", 1, 2.0, 5.0, ending), ("ended", 1, 5.0, ending))
+
+    def test_a_worker_lost_it_and_another_did_it(self) -> None:
+        worker, handle = self.run_one()
+        self.broker.leave_worker(worker)
+        self.assert_told(("waited", 0.0, 2.0), ("ran", 1, 2.0, 5.0, Ending.LOST))
+        self.bench.advance(1.0)
+        other = self.bench.worker("o", b"f")
+        self.bench.grab(other)
+        self.bench.advance(1.0)
+        self.broker.complete(other, handle, b"")
+        self.assert_told(("waited", 5.0, 6.0), ("ran", 2, 6.0, 7.0, None), ("ended", 2, 7.0, None))
+
+    def test_lost_for_good(self) -> None:
+        self.make(job_retries=1)
+        worker, _ = self.run_one()
+        self.broker.leave_worker(worker)
+        ending = Ending.LOST
+        self.assert_told(("waited", 0.0, 2.0), ("ran", 1, 2.0, 5.0, ending), ("ended", 1, 5.0, ending))
+
+    def test_its_time_was_over(self) -> None:
+        self.make(functions=((b"f", FunctionRules(time_limit=1.0)),))
+        self.run_one()
+        self.assert_told(("waited", 0.0, 2.0), ("ran", 1, 2.0, 3.0, Ending.LOST))
+
+    def test_cancelled_while_it_waits(self) -> None:
+        handle = self.bench.queue(b"f")
+        self.bench.advance(2.0)
+        self.broker.cancel(handle)
+        self.assert_told(("waited", 0.0, 2.0), ("ended", 0, 2.0, Ending.CANCELLED))
+
+    def test_cancelled_while_it_runs(self) -> None:
+        worker, handle = self.run_one()
+        self.broker.cancel(handle)
+        ending = Ending.CANCELLED
+        self.assert_told(("waited", 0.0, 2.0), ("ran", 1, 2.0, 5.0, ending), ("ended", 1, 5.0, ending))
+        self.broker.complete(worker, handle, b"")
+        self.assert_told()
+
+    def test_abandoned(self) -> None:
+        client = self.bench.client()
+        self.bench.submit(client, b"f")
+        self.bench.advance(2.0)
+        self.broker.leave_client(client)
+        self.assert_told(("waited", 0.0, 2.0), ("ended", 0, 2.0, Ending.ABANDONED))
+
+    def test_a_refused_submit_is_no_job(self) -> None:
+        self.make(functions=((b"f", FunctionRules(limits=(1, 1, 1))),))
+        self.bench.queue(b"f")
+        self.assertRaises(QueueFull, self.bench.queue, b"f")
+        self.assertEqual(len(self.follower.asked), 1)
+
+    def test_a_job_that_is_attached_to_is_one(self) -> None:
+        handle = self.bench.queue(b"f", b"u")
+        self.bench.queue(b"f", b"u")
+        self.broker.cancel(handle)
+        self.assert_told(("waited", 0.0, 0.0), ("ended", 0, 0.0, Ending.CANCELLED))
+
+
+class TimeTests(FollowingTestCase):
+    def test_a_scheduled_job_waits_from_its_time_on(self) -> None:
+        worker = self.bench.worker("w", b"f")
+        self.bench.queue(b"f", run_at=BEGIN + 10.0)
+        self.bench.advance(12.0)
+        self.bench.grab(worker)
+        self.assert_told(("waited", 10.0, 12.0))
+
+    def test_cancelled_ahead_of_its_time(self) -> None:
+        handle = self.bench.queue(b"f", run_at=BEGIN + 10.0)
+        self.bench.advance(2.0)
+        self.broker.cancel(handle)
+        self.assert_told(("ended", 0, 2.0, Ending.CANCELLED))
+
+    def test_a_wall_clock_that_is_set_bends_nothing(self) -> None:
+        worker, handle = self.run_one()
+        self.bench.wall_ahead -= 3600.0
+        self.broker.complete(worker, handle, b"")
+        self.assert_told(("waited", 0.0, 2.0), ("ran", 1, 2.0, 5.0, None), ("ended", 1, 5.0, None))
+
+
+class KeepingTests(FollowingTestCase):
+    def saved(self, **how: Any) -> SavedJob:
+        job = SavedJob(7, 7, b"H:t:7", b"f", b"", b"data", 1, None, 0, BEGIN - 60.0, None)
+        return job._replace(**how)
+
+    def test_a_job_waits_while_it_is_saved(self) -> None:
+        keeper = self.keep()
+        self.broker.submit(self.bench.client(), b"f", b"", b"", background=True)
+        self.bench.advance(2.0)
+        self.broker.saved(keeper.saves[0])
+        self.bench.advance(1.0)
+        self.bench.grab(self.bench.worker("w", b"f"))
+        self.assert_told(("waited", 0.0, 3.0))
+
+    def test_not_saved(self) -> None:
+        keeper = self.keep()
+        self.broker.submit(self.bench.client(), b"f", b"", b"", background=True)
+        self.bench.advance(2.0)
+        self.broker.not_saved(keeper.saves[0], NotSaved())
+        self.assert_told(("ended", 0, 2.0, Ending.NOT_SAVED))
+
+    def test_a_restored_job_has_waited_since_it_came(self) -> None:
+        self.keep()
+        self.broker.restore(self.saved())
+        self.bench.advance(2.0)
+        self.bench.grab(self.bench.worker("w", b"f"))
+        self.assert_told(("waited", -60.0, 2.0))
+
+    def test_one_that_ran_before_waits_since_it_is_here(self) -> None:
+        self.keep()
+        self.broker.restore(self.saved(attempts=1))
+        self.bench.advance(2.0)
+        worker = self.bench.worker("w", b"f")
+        self.bench.grab(worker)
+        self.broker.complete(worker, b"H:t:7", b"")
+        self.assert_told(("waited", 0.0, 2.0), ("ran", 2, 2.0, 2.0, None), ("ended", 2, 2.0, None))
+
+    def test_the_way_of_an_adopted_job_ends_elsewhere(self) -> None:
+        self.keep()
+        self.broker.restore(self.saved())
+        self.bench.advance(2.0)
+        self.broker.disown(1000)
+        self.assert_told(("waited", -60.0, 2.0))
+        self.assertEqual(ways(self.broker), 0)
+
+    def test_a_job_that_only_the_keeper_has_is_followed_when_it_comes_back(self) -> None:
+        self._policy = Policy(b"H:t", in_memory=1)
+        keeper = self.keep()
+        for _ in range(2):
+            self.broker.submit(self.bench.client(), b"f", b"", b"", background=True)
+            self.broker.saved(keeper.saves.pop())
+        self.assertEqual(ways(self.broker), 1)
+        self.bench.advance(2.0)
+        worker = self.bench.worker("w", b"f")
+        self.bench.grab(worker)
+        away = self.saved(number=2, place=2, handle=b"H:t:2", submitted=BEGIN)
+        self.broker.fetched(b"f", 1, [away], True)
+        self.bench.advance(1.0)
+        self.bench.grab(worker)
+        self.assert_told(("waited", 0.0, 2.0), ("waited", 0.0, 3.0))
+
+
+class AskingTests(FollowingTestCase):
+    def test_who_is_not_followed_is_told_nothing_of(self) -> None:
+        self.follower.wanted = False
+        worker, handle = self.run_one()
+        self.broker.complete(worker, handle, b"")
+        self.bench.advance(1.0)
+        self.broker.cancel(self.bench.queue(b"f"))
+        self.assert_told()
+        self.assertEqual(ways(self.broker), 0)
+
+    def test_a_job_is_asked_for_once(self) -> None:
+        worker, handle = self.run_one()
+        self.broker.complete(worker, handle, b"")
+        self.assertEqual(self.follower.asked, [handle])
+
+
+class WalkTests(SynchronousTestCase):
+    """The broker decides the same with a follower, and each job's way is told whole."""
+
+    def test_long_walks(self) -> None:
+        endings: set[int | None] = set()
+        for number, policy in enumerate(POLICIES):
+            ledger = Ledger()
+            walk = Walk(policy, 5000 + number, ledger)
+            walk.go(300)
+            self.assertEqual(ways(walk.pair.broker), 0)
+            self.assertEqual([handle for handle, at in ledger.at.items() if at is not None], [])
+            self.assertEqual(len(ledger.endings), len(ledger.at))
+            endings |= set(ledger.endings)
+        expected = {None, *Ending} - {Ending.NOT_SAVED, Ending.ADOPTED}
+        self.assertEqual(endings, expected)
