@@ -17,6 +17,11 @@ VERSION = re.search(r'^VERSION = "(.+)"$', (HERE / "txgearman/version.py").read_
 
 EXTRAS = {
     "cli": ["click>=8.1", "rich>=13.7"],
+    "opentelemetry": [
+        "opentelemetry-api>=1.30",
+        "opentelemetry-sdk>=1.30",
+        "opentelemetry-exporter-otlp-proto-http>=1.30",
+    ],
     "processes": ["pebble>=5.0.7"],
     "store": ["sqlalchemy>=2.0.30"],
     "postgresql": ["sqlalchemy>=2.0.30", "psycopg[binary]>=3.2"],

@@ -55,15 +55,18 @@ def origin_of(address: IAddress | None) -> str | None:
 
 
 class Seldom:
-    """Logs that something happened, and how often, at most once in `TELL_EVERY` seconds.
+    """Logs that something happened, and how often, at most once in `every` seconds.
 
     `clock` gives monotonic seconds.
     """
 
-    def __init__(self, level: LogLevel, text: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, level: LogLevel, text: str, clock: Callable[[], float], every: float = TELL_EVERY
+    ) -> None:
         self._level = level
         self._text = text
         self._clock = clock
+        self._every = every
         self._told: float | None = None
         self._count = 0
 
@@ -71,7 +74,7 @@ class Seldom:
         """It happened once more; `fields` are those of the text."""
         self._count += 1
         now = self._clock()
-        if self._told is None or now - self._told >= TELL_EVERY:
+        if self._told is None or now - self._told >= self._every:
             more = "; {count} since the last such line" if self._count > 1 else ""
             _log.emit(self._level, self._text + more, count=self._count, **fields)
             self._told, self._count = now, 0

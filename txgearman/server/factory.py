@@ -15,7 +15,8 @@ from twisted.logger import Logger, LogLevel
 
 from txgearman.access import AccessPolicy
 from txgearman.broker.broker import Broker
-from txgearman.broker.ends import Keeper
+from txgearman.broker.ends import Follower, Keeper
+from txgearman.broker.following import FollowedBroker
 from txgearman.server.admission import Admission, Refusal, Seldom, files_for_connections
 from txgearman.server.clocks import steady_clock
 from txgearman.server.limits import Limit, limits_of
@@ -52,7 +53,7 @@ class GearmanServerFactory(Factory):
     seconds since the epoch, for jobs that are to run at a time; `on_shutdown` is called with whether
     jobs are to be finished first when an administrator says ``shutdown``; without it nothing happens.
     `call_soon` calls a function when all connections that are ready to be read were read; without it the
-    reactor does, in its next turn.
+    reactor does, in its next turn. `follower` is told of the ways of jobs, if there is one.
 
     `connections` are the live ones by number, `broker` holds the jobs, `traffic` counts what the connections
     carried. `measuring_clock` gives monotonic seconds where times of jobs are measured, and is None where
@@ -73,6 +74,7 @@ class GearmanServerFactory(Factory):
         wall_clock: Callable[[], float] = time.time,
         on_shutdown: Shutdown | None = None,
         call_soon: CallSoon | None = None,
+        follower: Follower | None = None,
     ) -> None:
         self.settings = Settings() if settings is None else settings
         self.connections: dict[int, GearmanServerProtocol] = {}
@@ -95,6 +97,7 @@ class GearmanServerFactory(Factory):
             )
         )
         self._wall_clock = wall_clock
+        self._follower = follower
         self.broker = self._make_broker()
         self.traffic = Traffic()
         self.threshold: Threshold | None = None
@@ -120,7 +123,8 @@ class GearmanServerFactory(Factory):
         self._obey_limits()
 
     def _make_broker(self, keeper: Keeper | None = None, last_number: int = 0) -> Broker:
-        return Broker(
+        new = Broker if self._follower is None else partial(FollowedBroker, follower=self._follower)
+        return new(
             self.settings.policy,
             self.clock,
             self._wall_clock,

@@ -29,6 +29,7 @@ from txgearman.wire.limits import MAX_FUNCTION, MAX_UNIQUE
 
 if TYPE_CHECKING:
     from txgearman.server.tls import ServerTls
+    from txgearman.server.tracing import Traces
     from txgearman.web import LimitedSite
 
 _log = Logger()
@@ -53,6 +54,8 @@ def check_settings(reactor: Any, settings: Settings) -> None:
         check_endpoint(reactor, description)
     if settings.tls_files is not None:
         _tls().make_context(settings.tls_files)
+    if settings.traces is not None:
+        _tracing()
     if settings.web_token_file is not None:
         from txgearman.web.settings import read_token
 
@@ -70,6 +73,15 @@ def _tls() -> ModuleType:
         return import_module("txgearman.server.tls")
     except ImportError as error:
         raise ValueError(f"TLS needs packages: pip install 'txgearman[tls]' ({error})") from error
+
+
+def _tracing() -> ModuleType:
+    """The module for traces, likewise."""
+    try:
+        return import_module("txgearman.server.tracing")
+    except ImportError as error:
+        text = f"traces need packages: pip install 'txgearman[opentelemetry]' ({error})"
+        raise ValueError(text) from error
 
 
 class GearmanService(MultiService):
@@ -97,11 +109,15 @@ class GearmanService(MultiService):
         self._store = store
         self._end_thread: Callable[[], object] | None = None
         self._poller = Poller(reactor) if Poller.is_possible(reactor) else None
+        self._traces: Traces | None = None
+        if settings.traces is not None:
+            self._traces = _tracing().Traces(reactor, settings.traces, settings.traces_ratio)
         self.factory = GearmanServerFactory(
             reactor,
             settings,
             on_shutdown=self.shut_down,
             call_soon=None if self._poller is None else self._poller.call_soon,
+            follower=self._traces,
         )
         self._on_shutdown = self.stopService if on_shutdown is None else on_shutdown
         self._reactor = reactor
@@ -172,6 +188,8 @@ class GearmanService(MultiService):
         """Start. Blocks while the jobs in the store are loaded; raises `StoreError` if they cannot be."""
         if self._store is not None and self.saver is None:
             self._load(self._store)
+        if self._traces is not None:
+            self._traces.start()
         self._add_listeners()
         super().startService()
         self._shutting_down = False
@@ -244,6 +262,8 @@ class GearmanService(MultiService):
         if saver is not None and self._end_thread is not None:
             await saver.close()
             self._end_thread()
+        if self._traces is not None:
+            await self._traces.stop()
 
     def _say_what_is_left(self, stored: bool) -> None:
         """Log what becomes of the jobs that are not done."""

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from txgearman.access import AccessPolicy
 from txgearman.broker.job import PRIORITIES
@@ -60,6 +61,18 @@ def _check_prefix(prefix: str) -> None:
         raise ValueError(f"must be printable ASCII without spaces, not {prefix!r}")
     if len(prefix) > MAX_PREFIX:
         raise ValueError(f"must have at most {MAX_PREFIX} bytes, not {len(prefix)}")
+
+
+def _check_collector(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        possible = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        possible = False
+    if not possible:
+        raise ValueError(f"must be a URL that begins with http:// or https://, not {url!r}")
+    if parts.username is not None:
+        raise ValueError("must not have a password in it; OTEL_EXPORTER_OTLP_HEADERS is for that")
 
 
 def web_endpoint(where: str) -> str:
@@ -390,6 +403,20 @@ class Settings:
         shown=f"``{METRICS_FUNCTIONS}`` with ``--web``",
         least=0,
         most=MOST_METRICS_FUNCTIONS,
+    )
+    traces: str | None = option(
+        None,
+        "Where traces of jobs go: the URL of an OpenTelemetry collector that takes OTLP over HTTP, such as "
+        "``http://localhost:4318``. The path ``/v1/traces`` is added where there is none. Headers and the "
+        "rest are taken from the environment, as OpenTelemetry names it. Without it nothing is traced.",
+        check=_check_collector,
+    )
+    traces_ratio: float = option(
+        0.01,
+        "The part of the jobs that is traced: 1 is all, 0.01 one in a hundred.",
+        kind=NUMBER,
+        least=0,
+        most=1,
     )
 
     functions: Mapping[str, FunctionSettings] = field(default_factory=dict)
