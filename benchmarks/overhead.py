@@ -1,4 +1,4 @@
-"""What an option of the server costs on the way of a job: metrics, an access policy, limits.
+"""What an option of the server costs on the way of a job: metrics, an access policy, limits, traces.
 
 Lives here: a server in this process that is fed by hand, with each option in turn, and two ways to say what
 that took. Never here: sockets, rates, and other servers.
@@ -29,6 +29,7 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.testing import StringTransport
 
 from txgearman.access import AccessPolicy, Rule
+from txgearman.broker.ends import Follower
 from txgearman.server import GearmanServerFactory, GearmanServerProtocol, Settings
 from txgearman.server.memory import GC_THRESHOLDS
 from txgearman.wire.codec import encode
@@ -51,6 +52,9 @@ MORE: Final = 3000
 
 POLICY: Final = AccessPolicy((Rule("all", submit=(b"re*", b"mail"), work=(b"re*",)),))
 
+NOBODY: Final = "http://127.0.0.1:1"
+"""Where the collector would be: spans are made, and are not sent."""
+
 OPTIONS: Final[Mapping[str, Settings]] = {
     "none": Settings(),
     "metrics": Settings(metrics_functions=100),
@@ -58,6 +62,8 @@ OPTIONS: Final[Mapping[str, Settings]] = {
     "max-connections": Settings(max_connections=1000, max_connections_per_address=1000),
     "max-jobs": Settings(max_jobs=10**9),
     "submit-rate": Settings(submit_rate=1e9),
+    "traces": Settings(traces=NOBODY),
+    "all traces": Settings(traces=NOBODY, traces_ratio=1.0),
 }
 """What is compared, with the first."""
 
@@ -76,13 +82,26 @@ class _Sink(StringTransport):
         pass
 
 
+def _follower(settings: Settings) -> Follower | None:
+    """What makes spans of the jobs, if the settings want that, and drops them when they are made."""
+    if settings.traces is None:
+        return None
+    from opentelemetry.sdk.trace import SpanProcessor
+
+    from txgearman.server.tracing import Traces
+
+    traces = Traces(None, settings.traces, settings.traces_ratio, lambda _url: SpanProcessor())
+    traces.start()
+    return traces
+
+
 class Server:
     """A server with one client and some workers; `jobs` are submitted and then worked off."""
 
     def __init__(self, settings: Settings, jobs: int) -> None:
         # One that is not run, but has the clocks of one that is.
         self._reactor: Any = EPollReactor()  # type: ignore[no-untyped-call]
-        self._factory = GearmanServerFactory(self._reactor, settings)
+        self._factory = GearmanServerFactory(self._reactor, settings, follower=_follower(settings))
         self._client = self._connect()
         self._workers = [self._connect() for _ in range(WORKERS)]
         for worker in self._workers:
