@@ -27,6 +27,10 @@ SECONDS = 5.0
 """How long a turn of the test's reactor may wait for the kernel, which delivers within the machine."""
 
 
+def fail() -> None:
+    raise RuntimeError("on purpose")
+
+
 @implementer(IReactorFDSet)
 class HandReactor(Clock):
     """Watches nothing but what it is told to look at."""
@@ -66,6 +70,7 @@ class Peer(Protocol):
         self.number = number
         self.notes = notes
         self.then: Callable[[], object] = lambda: None
+        self.at_end: Callable[[], object] = lambda: None
 
     def dataReceived(self, data: bytes) -> None:
         self.notes.append((self.number, data))
@@ -73,6 +78,7 @@ class Peer(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self.notes.append((self.number, reason.type))
+        self.at_end()
 
 
 @implementer(IHalfCloseableProtocol)
@@ -159,10 +165,6 @@ class PollerTests(Served):
 
     def test_what_fails_at_the_end_of_a_turn_is_logged_and_the_rest_is_done(self) -> None:
         client = self.connect()
-
-        def fail() -> None:
-            raise RuntimeError("on purpose")
-
         self.peers[0].then = lambda: [
             self.poller.call_soon(fail),
             self.poller.call_soon(lambda: self.notes.append("rest")),
@@ -173,10 +175,6 @@ class PollerTests(Served):
 
     def test_who_fails_loses_the_connection_and_the_others_go_on(self) -> None:
         clients = [self.connect() for _ in range(2)]
-
-        def fail() -> None:
-            raise RuntimeError("on purpose")
-
         self.peers[0].then = fail
         for client in clients:
             client.send(b"x")
@@ -185,6 +183,37 @@ class PollerTests(Served):
         self.assertEqual(b"", clients[0].recv(1))
         clients[1].send(b"y")
         self.assertEqual([(1, b"y")], self.turn())
+
+    def test_who_fails_at_the_end_of_the_connection_takes_no_other_along(self) -> None:
+        clients = [self.connect() for _ in range(2)]
+        self.peers[0].at_end = fail
+        self.peers[0].then = lambda: self.poller.call_soon(lambda: self.notes.append("end"))
+        clients[0].send(b"x")
+        clients[0].close()
+        clients[1].send(b"y")
+        notes = self.turn()
+        while len(notes) < 4:
+            notes += self.turn()
+        self.assertEqual({(0, b"x"), (0, ConnectionDone), (1, b"y"), "end"}, set(notes))
+        self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
+        clients[1].send(b"z")
+        self.assertEqual([(1, b"z")], self.turn())
+
+    def test_no_kind_of_exception_ends_a_turn(self) -> None:
+        clients = [self.connect() for _ in range(2)]
+
+        def leave() -> None:
+            self.poller.call_soon(lambda: self.notes.append("end"))
+            raise SystemExit
+
+        for peer in self.peers:
+            peer.then = leave
+        for client in clients:
+            client.send(b"x")
+        notes = self.turn()
+        self.assertEqual(["end"] * 2, notes[-2:])
+        self.assertEqual({(0, b"x"), (0, SystemExit), (1, b"x"), (1, SystemExit)}, set(notes[:-2]))
+        self.assertEqual(2, len(self.flushLoggedErrors(SystemExit)))
 
     def test_a_peer_that_closes(self) -> None:
         self.connect().close()
@@ -268,6 +297,14 @@ class PollerTests(Served):
         self.poller.connectionLost(Failure(CONNECTION_LOST))
         self.assertEqual([(0, ConnectionLost), (1, ConnectionLost)], self.notes)
         self.assertEqual([self.port], self.reactor.readers)
+
+    def test_who_fails_at_the_end_of_the_reactor_takes_no_other_along(self) -> None:
+        self.connect()
+        self.connect()
+        self.peers[0].at_end = fail
+        self.poller.connectionLost(Failure(CONNECTION_LOST))
+        self.assertEqual([(0, ConnectionLost), (1, ConnectionLost)], self.notes)
+        self.assertEqual(1, len(self.flushLoggedErrors(RuntimeError)))
 
     def test_a_port_of_another_kind_is_left_alone(self) -> None:
         port: Any = object()

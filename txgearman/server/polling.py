@@ -180,31 +180,38 @@ class Poller:
         assert self._epoll is not None
         watched = self._watched
         self._in_turn = True
-        for number, events in self._epoll.poll(0, MAX_EVENTS):
-            connection = watched.get(number)
-            if connection is None:
-                # Another of this turn has ended it.
-                continue
-            try:
-                why = connection.doRead() if events == _IN else self._serve_rare(connection, number, events)
-            except Exception as error:
-                # As the reactor does it: who fails loses the connection, and the others go on.
-                _log.failure("A connection failed")
-                why = error
-            if why is not None:
-                self._lose(connection, why, read=True)
+        try:
+            for number, events in self._epoll.poll(0, MAX_EVENTS):
+                connection = watched.get(number)
+                if connection is None:
+                    # Another of this turn has ended it.
+                    continue
+                try:
+                    why = (
+                        connection.doRead() if events == _IN else self._serve_rare(connection, number, events)
+                    )
+                except BaseException as error:
+                    # As the reactor does it: who fails loses the connection, and the others go on.
+                    _log.failure("A connection failed")
+                    why = error
+                if why is not None:
+                    self._lose(connection, why, read=True)
+        finally:
+            self._end_turn()
+
+    def _end_turn(self) -> None:
         self._in_turn = False
         soon, self._soon = self._soon, []
         for function in soon:
             try:
                 function()
-            except Exception:
+            except BaseException:
                 _log.failure("What was to be done at the end of a turn failed")
 
-    def _serve_rare(self, connection: Any, number: int, events: int) -> Exception | None:
+    def _serve_rare(self, connection: Any, number: int, events: int) -> BaseException | None:
         """Serve one that can be written to, or is broken; returns why reading it ends, if it does."""
         if events & _IN:
-            ends: Exception | None = connection.doRead()
+            ends: BaseException | None = connection.doRead()
             if ends is not None:
                 return ends
         elif events & ~_OUT:
@@ -215,20 +222,28 @@ class Poller:
                 self._lose(connection, why, read=False)
         return None
 
-    def _lose(self, connection: Any, why: Exception, read: bool) -> None:
+    def _lose(self, connection: Any, why: BaseException, read: bool) -> None:
         """A connection is at its end, or only what is to be `read` of it."""
         self.removeReader(connection)
         reason = Failure(why)  # type: ignore[no-untyped-call]
         if read and isinstance(why, ConnectionDone) and IHalfCloseableDescriptor.providedBy(connection):
-            connection.readConnectionLost(reason)
+            self._tell(connection.readConnectionLost, reason)
         else:
             self.removeWriter(connection)
-            connection.connectionLost(reason)
+            self._tell(connection.connectionLost, reason)
+
+    @staticmethod
+    def _tell(of_the_end: Callable[[Failure], object], reason: Failure) -> None:
+        try:
+            of_the_end(reason)
+        except BaseException:
+            # To the reactor it would be the poller that failed, and all its connections with it.
+            _log.failure("A connection failed at its end")
 
     def connectionLost(self, reason: Failure) -> None:
         """The reactor has ended, and everybody's connection with it."""
         for connection in self.removeAll():
-            connection.connectionLost(reason)
+            self._tell(connection.connectionLost, reason)
 
 
 @implementer(IStreamServerEndpoint)
