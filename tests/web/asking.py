@@ -43,11 +43,12 @@ class Response:
 
 
 class Transport(StringTransport):
-    """Ends a connection as soon as that is asked for. One that `pauses` has enough with every piece that is
-    written, until it is told to `resume`."""
+    """Ends a connection as soon as that is asked for; one that `lingers` only when it is aborted. One that
+    `pauses` has enough with every piece that is written, until it is told to `resume`."""
 
     connected = True
     pauses = False
+    lingers = False
     protocol: Any
 
     def write(self, data: bytes) -> None:
@@ -61,7 +62,9 @@ class Transport(StringTransport):
         producer.resumeProducing()
 
     def loseConnection(self) -> None:
-        self.end()
+        self.disconnecting = True
+        if not self.lingers:
+            self.end()
 
     def abortConnection(self) -> None:
         self.end()

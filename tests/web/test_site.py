@@ -223,6 +223,15 @@ class ConnectionLimitTests(SynchronousTestCase):
         self.assertFalse(self.connect().connected)
         self.assertTrue(waits.connected)
 
+    def test_who_has_made_room_is_not_late_too(self) -> None:
+        self.serve(web_max_connections=1)
+        self.connect().protocol.dataReceived(b"POST /f HTTP/1.1\r\nHost: loc")
+        self.web.gearman.turn(PATIENCE)
+        self.connect().protocol.dataReceived(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        with capturedLogs() as events:
+            self.web.gearman.turn(HEAD_LIMIT)
+        self.assertEqual(events, [])
+
     def test_they_do_not_count_among_those_of_the_gearman_protocol(self) -> None:
         self.serve(max_connections=1)
         self.connect()
@@ -324,6 +333,61 @@ class ArrivalTests(SynchronousTestCase):
         self.exchange.send(self.POST + bytes(60000))
         self.web.gearman.turn(86400)
         self.assertFalse(self.exchange.response.closed)
+
+
+class EndingTests(SynchronousTestCase):
+    """A connection that is to end does, also where the peer does nothing for it."""
+
+    ASK = b"GET /healthz HTTP/1.%d\r\nHost: localhost\r\n%b\r\n"
+    TOO_LARGE = (
+        b"POST /f HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
+        b"b\r\n01234567890\r\n0\r\n\r\n"
+    )
+
+    def setUp(self) -> None:
+        self.web = Web(WebSettings(max_data=10))
+        self.exchange = Exchange(self.web, "127.0.0.1")
+        self.exchange.transport.lingers = True
+
+    def assert_ends(self) -> None:
+        self.assertTrue(self.exchange.response.status)
+        self.assertTrue(self.exchange.transport.disconnecting)
+        # Whatever else may come.
+        self.exchange.send(self.ASK % (1, b"") * 2 + self.TOO_LARGE)
+        self.web.gearman.turn(STALLED - 1)
+        self.assertTrue(self.exchange.transport.connected)
+        self.web.gearman.turn(1)
+        self.assertFalse(self.exchange.transport.connected)
+
+    def test_behind_the_last_answer(self) -> None:
+        self.exchange.send(self.ASK % (1, b"Connection: close\r\n"))
+        self.assert_ends()
+
+    def test_behind_an_answer_to_an_old_client(self) -> None:
+        self.exchange.send(self.ASK % (0, b""))
+        self.assert_ends()
+
+    def test_behind_a_bad_request(self) -> None:
+        self.exchange.send(b"GET\r\n\r\n")
+        self.assert_ends()
+
+    def test_behind_a_body_that_is_too_large_and_whole(self) -> None:
+        self.exchange.send(self.TOO_LARGE)
+        self.assert_ends()
+
+    def test_behind_a_time_limit(self) -> None:
+        self.exchange.send(self.ASK % (1, b""))
+        self.web.gearman.turn(IDLE_LIMIT)
+        self.assert_ends()
+
+    def test_nobody_is_told_to_go_on_who_is_refused(self) -> None:
+        expecting = b"Expect: 100-continue\r\nContent-Length: %d\r\n"
+        self.exchange.send(self.ASK.replace(b"GET", b"POST") % (1, expecting % 11))
+        self.assertEqual(self.exchange.response.status, 413)
+        self.assertNotIn(b"100 Continue", self.exchange.transport.value())
+        other = Exchange(self.web, "127.0.0.1")
+        other.send(self.ASK.replace(b"GET", b"POST") % (1, expecting % 10))
+        self.assertEqual(other.response.status, 100)
 
 
 class SlowReaderTests(SynchronousTestCase):

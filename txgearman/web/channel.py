@@ -15,6 +15,7 @@ from twisted.web.http import HTTPChannel
 from twisted.web.server import Request
 
 from txgearman.web.answers import HTTPProblem
+from txgearman.web.body import STALLED
 
 HEAD_LIMIT: Final = 20.0
 """Seconds from the first byte of a request, or from the connection's begin if it is the first, until its head
@@ -39,6 +40,7 @@ class LimitedChannel(HTTPChannel):
     waits_since: float | None = None
     _deadline: IDelayedCall | None = None
     _ahead = False
+    _ending = False
 
     def connectionMade(self) -> None:
         super().connectionMade()
@@ -46,6 +48,9 @@ class LimitedChannel(HTTPChannel):
         self._expect(HEAD_LIMIT, self._took_too_long)
 
     def dataReceived(self, data: bytes) -> None:
+        if self._ending:
+            # TLS reads on until its peer agrees to the end.
+            return
         if self.waits_since is None:
             self._ahead = True
         elif self._deadline is None:
@@ -57,13 +62,14 @@ class LimitedChannel(HTTPChannel):
         super().allHeadersReceived()
 
     def allContentReceived(self) -> None:
-        self._expect_nothing()
-        self.waits_since = None
+        if not self._ending:
+            self._expect_nothing()
+            self.waits_since = None
         super().allContentReceived()
 
     def requestDone(self, request: Request) -> None:
         self.waits_since = self.site.reactor.seconds()
-        if self._ahead:
+        if self._ahead and not self._ending:
             # A part of the next request may be there already; it is looked at within the next call.
             self._ahead = False
             self._expect(HEAD_LIMIT, self._took_too_long)
@@ -75,12 +81,26 @@ class LimitedChannel(HTTPChannel):
 
     def timeoutConnection(self) -> None:
         """Nothing has come for `IDLE_LIMIT`: that is as usual, and not worth the line that Twisted logs."""
-        self._close()
+        self.loseConnection()
+
+    def loseConnection(self) -> None:
+        """Send what was written, and end the connection, at the latest in `STALLED`: a peer may not take
+        it, or not agree to the end of TLS."""
+        if not self._ending:
+            self._ending = True
+            self.setTimeout(None)
+            self._expect(STALLED, self.forceAbortClient)
+            super().loseConnection()
 
     def forceAbortClient(self) -> None:
         """End the connection at once."""
-        self._deadline = None
+        self._expect_nothing()
         self.transport.abortConnection()
+
+    def _send100Continue(self) -> None:
+        # Not behind the answer that the body is too large.
+        if not self._ending:
+            super()._send100Continue()
 
     # -- deadlines ------------------------------------------------------------------------------
 
@@ -92,11 +112,6 @@ class LimitedChannel(HTTPChannel):
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
         self._deadline = None
-
-    def _close(self) -> None:
-        """Send what was written, and end the connection at the latest in Twisted's `abortTimeout`."""
-        self._expect(self.abortTimeout, self.forceAbortClient)
-        self.loseConnection()
 
     def _look_at_body(self, since: float) -> None:
         allowed = BODY_LIMIT + self.requests[-1].received / SLOWEST
@@ -113,7 +128,7 @@ class LimitedChannel(HTTPChannel):
             self.forceAbortClient()
             return
         write_problem(self.transport, HTTPProblem(408, "too-slow", "The request did not arrive in time."))
-        self._close()
+        self.loseConnection()
 
 
 class Crowded(Protocol):
