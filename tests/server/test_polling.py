@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import select
 import socket
 import struct
@@ -117,6 +118,7 @@ class Served(SynchronousTestCase):
             if peer.transport.connected:
                 peer.transport.connectionLost(Failure(CONNECTION_LOST))
         self.port.connectionLost(Failure(CONNECTION_LOST))
+        self.poller.close()
 
     def build(self, _address: object) -> Peer:
         peer = self.peer(len(self.peers), self.notes)
@@ -289,7 +291,32 @@ class PollerTests(Served):
                 client.close()
                 self.turn()
             self.assertEqual([self.port], self.reactor.readers)
-            self.assertEqual(-1, self.poller.fileno())
+
+    def test_a_connection_takes_no_descriptor_but_its_own(self) -> None:
+        def none_left() -> None:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+        self.patch(select, "epoll", none_left)
+        client = self.connect()
+        client.send(b"x")
+        self.assertEqual([(0, b"x")], self.turn())
+        self.peers[0].transport.pauseProducing()
+        self.assertEqual([self.port], self.reactor.readers)
+        self.peers[0].transport.resumeProducing()
+        client.send(b"y")
+        self.assertEqual([(0, b"y")], self.turn())
+
+    def test_its_descriptor_is_given_back(self) -> None:
+        client = self.connect()
+        self.poller.close()
+        self.assertNotEqual(-1, self.poller.fileno())
+        client.close()
+        self.turn()
+        self.poller.close()
+        self.assertEqual(-1, self.poller.fileno())
+        self.poller.serve(self.port)
+        self.connect().send(b"x")
+        self.assertEqual([(1, b"x")], self.turn())
 
     def test_the_end_of_the_reactor_is_that_of_the_connections(self) -> None:
         self.connect()

@@ -87,6 +87,8 @@ class Poller:
         """Watch the connections that `port` accepts from now on, if it is one of Twisted's for TCP or UNIX
         sockets; returns `port`."""
         if isinstance(port, tcp.Port):
+            # Now, while there are descriptors, and not with the first connection, when none may be left.
+            self._open()
             make: Any = _Connection if port.transport is tcp.Server else port.transport
 
             def transport(
@@ -97,6 +99,17 @@ class Poller:
             # It is there to be replaced, Twisted says of it.
             port.transport = transport  # type: ignore[assignment]
         return port
+
+    def close(self) -> None:
+        """Give the descriptor back, when the ports are closed and their connections gone."""
+        if self._epoll is not None and not self._watched:
+            self._epoll.close()
+            self._epoll = None
+
+    def _open(self) -> select.epoll:
+        if self._epoll is None:
+            self._epoll = select.epoll()
+        return self._epoll
 
     def call_soon(self, function: Callable[[], object]) -> None:
         """Call `function` when all connections that are ready now were served; if none is being served, in
@@ -137,13 +150,13 @@ class Poller:
         before = self._events.get(number, 0)
         if before & event:
             return
-        if self._epoll is None:
-            self._epoll = select.epoll()
-            self._reactor.addReader(self)
+        epoll = self._open()
         if before:
-            self._epoll.modify(number, before | event)
+            epoll.modify(number, before | event)
         else:
-            self._epoll.register(number, event)
+            epoll.register(number, event)
+            if not self._watched:
+                self._reactor.addReader(self)
         self._watched[number] = connection
         self._events[number] = before | event
 
@@ -164,8 +177,6 @@ class Poller:
         del self._events[number], self._watched[number]
         if not self._watched:
             self._reactor.removeReader(self)
-            self._epoll.close()
-            self._epoll = None
 
     # -- one of the reactor's descriptors (IReadDescriptor) -------------------------------------
 

@@ -259,6 +259,8 @@ class GearmanService(MultiService):
             await saver.settle()
         self._say_what_is_left(saver is not None)
         await self.factory.stop()
+        if self._poller is not None:
+            self._poller.close()
         if saver is not None and self._end_thread is not None:
             await saver.close()
             self._end_thread()
