@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.application.service import Service
+from twisted.internet._resolver import GAIResolver
 from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -158,6 +159,35 @@ class ClientTests(_Case):
                     self.assertEqual(await job.result(), b"r")
 
         self.run_async(main)
+
+    def test_a_name_that_is_looked_up_for_long_does_not_hold_up_the_loop(self) -> None:
+        begun, proceed = threading.Event(), threading.Event()
+        proceeded: list[bool] = []
+        self.addCleanup(proceed.set)
+
+        def look_up(*_arguments: Any) -> list[Any]:
+            begun.set()
+            proceeded.append(proceed.wait(LIMIT))
+            return []
+
+        # What it looks up names by is bound at Twisted's import.
+        self.patch(GAIResolver.__init__, "__defaults__", (None, look_up))
+
+        async def main() -> None:
+            before = set(threading.enumerate())
+            waiting = asyncio.ensure_future(aio.Client("tcp:server.example:4730").__aenter__())
+            await asyncio.to_thread(begun.wait, LIMIT)
+            threads.extend(set(threading.enumerate()) - before)
+            waiting.cancel()
+            with self.assertRaises(asyncio.CancelledError):
+                await waiting
+            proceed.set()
+
+        threads: list[threading.Thread] = []
+        self.run_async(main)
+        for thread in threads:
+            thread.join(LIMIT)
+        self.assertEqual(proceeded, [True])
 
     def test_no_server(self) -> None:
         async def main() -> None:

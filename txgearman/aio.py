@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import functools
 import inspect
+import threading
 from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
@@ -56,6 +57,14 @@ class _LoopReactor(AsyncioSelectorReactor):
     def crash(self) -> None:
         # That of the class above stops the loop.
         super(AsyncioSelectorReactor, self).crash()
+
+    def _stopThreadPool(self) -> None:
+        pool: Any = self.threadpool
+        if pool.working:
+            # The pool waits for its threads, and one may look up a server's name, which can take long. The
+            # loop is not to stand still for that.
+            pool.stop = threading.Thread(target=pool.stop, daemon=True).start
+        super()._stopThreadPool()
 
     def end(self) -> None:
         """Give back all that it holds. Can be called again."""
