@@ -269,6 +269,29 @@ class WorkerTests(_Case):
         self.assertEqual(called, ["before", "LookupError"])
         self.flushLoggedErrors(LookupError)
 
+    def test_what_returns_something_to_await(self) -> None:
+        hooked: list[str] = []
+
+        async def note(what: str) -> None:
+            await asyncio.sleep(0)
+            hooked.append(what)
+
+        async def main() -> None:
+            loop = asyncio.get_running_loop()
+            hooks = Hooks(before_job=lambda _job: note("before"), after_job=lambda *_: note("after"))
+            working = aio.Worker(self.endpoint, hooks=hooks)
+            working.register("coroutine", lambda *arguments: shout(*arguments))  # noqa: PLW0108 (no coroutine function)
+            working.register("task", lambda job: loop.create_task(shout(job)))
+            working.register(
+                "deferred", lambda job: job.room().addCallback(lambda _: bytes(job.data).upper())
+            )
+            async with working, aio.Client(self.endpoint) as submitting:
+                for name in ("coroutine", "task", "deferred"):
+                    self.assertEqual(await (await submitting.submit(name, b"abc")).result(), b"ABC", name)
+
+        self.run_async(main)
+        self.assertEqual(hooked, ["before", "after"] * 3)
+
     def test_a_stop_waits_for_the_job_that_runs(self) -> None:
         async def main() -> None:
             begun = asyncio.Event()

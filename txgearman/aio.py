@@ -11,7 +11,7 @@ import contextlib
 import functools
 import inspect
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -24,7 +24,7 @@ from txgearman.client import Job as TwistedJob
 from txgearman.client import JobStatus, Update
 from txgearman.worker import Callback, Hooks
 from txgearman.worker import Worker as TwistedWorker
-from txgearman.worker.functions import is_async
+from txgearman.worker.functions import Function, Place
 
 __all__ = ["Admin", "Client", "Job", "Worker", "future"]
 
@@ -326,38 +326,51 @@ class Admin(_OnLoop):
 
 
 class _Bridged(TwistedWorker):
-    """Runs coroutine functions as tasks of asyncio."""
+    """Runs what asyncio awaits as tasks of asyncio."""
 
     def __init__(self, *arguments: Any, hooks: Hooks | None = None, **options: Any) -> None:
         if hooks is not None:
             hooks = Hooks(_bridged(hooks.before_job), _bridged(hooks.after_job), _bridged(hooks.on_failure))
         super().__init__(*arguments, hooks=hooks, **options)
 
-    def register(self, function: str | bytes, callback: Callback, *arguments: Any, **options: Any) -> None:
-        super().register(function, _bridged(callback), *arguments, **options)
+    def _function(
+        self, name: bytes, callback: Callback, place: Place, timeout: int | None, time_limit: float | None
+    ) -> Function:
+        # In a thread there is no loop, and what runs in a process has to be found there by its name.
+        if place is Place.REACTOR:
+            callback = _bridged(callback)
+        return super()._function(name, callback, place, timeout, time_limit)
 
 
 def _bridged(function: Any) -> Any:
-    """The function, or if it is one a coroutine function that Twisted can await."""
-    if not is_async(function):
-        return function
+    """The function, with a Deferred in place of what it returns for asyncio to await."""
+    if function is None:
+        return None
 
-    async def run(*arguments: Any) -> Any:
-        task = asyncio.ensure_future(function(*arguments))
-        try:
-            return await Deferred.fromFuture(task)
-        except asyncio.CancelledError:
-            raise CancelledError from None
+    def run(*arguments: Any) -> Any:
+        result = function(*arguments)
+        if isinstance(result, Deferred) or not inspect.isawaitable(result):
+            return result
+        return Deferred.fromCoroutine(_outcome(result))
 
     return run
+
+
+async def _outcome(awaitable: Awaitable[_T]) -> _T:
+    task = asyncio.ensure_future(awaitable)
+    try:
+        return await Deferred.fromFuture(task)
+    except asyncio.CancelledError:
+        raise CancelledError from None
 
 
 class Worker(_OnLoop):
     """`txgearman.worker.Worker` for asyncio: the arguments are the same but for the reactor.
 
     Made inside of a coroutine. Its functions and hooks may be coroutine functions that await what asyncio
-    has; others are run as that worker runs them, in the loop's thread, in threads or in processes. Start
-    and stop it with ``async with``, or call `start`, and `stop` at the end.
+    has, or return a coroutine, task or future in the loop's thread; others are run as that worker runs them,
+    there, in threads or in processes. Start and stop it with ``async with``, or call `start`, and `stop` at
+    the end.
     """
 
     _twisted: TwistedWorker
