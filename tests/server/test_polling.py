@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from txgearman.server import polling
 from txgearman.server.polling import Poller
 
 SECONDS = 5.0
@@ -158,6 +159,15 @@ class PollerTests(Served):
         self.assertEqual({(0, b"hello"), (1, b"hello"), (2, b"hello")}, set(notes[:3]))
         self.assertEqual(["end"] * 3, notes[3:])
         self.assertFalse(select.select([self.poller], [], [], 0)[0])
+
+    def test_nobody_is_passed_over_when_more_are_always_ready_than_are_served_in_a_turn(self) -> None:
+        self.patch(polling, "MAX_EVENTS", 2)
+        self.patch(polling, "_READ_SIZE", 1)
+        self.patch(unix.Server, "bufferSize", 1)
+        for client in [self.connect() for _ in range(5)]:
+            client.send(b"x" * 20)
+        served = [number for _ in range(5) for number, _ in self.turn()]
+        self.assertEqual([2] * 5, [served.count(number) for number in range(5)])
 
     def test_what_is_called_soon_outside_of_a_turn_waits_for_the_reactor(self) -> None:
         self.poller.call_soon(lambda: self.notes.append("called"))
