@@ -260,6 +260,18 @@ class Loop(_Case):
         jobs = background().call(lambda: list(self.server.factory.broker.jobs()))
         self.assertEqual([job.attempts for job in jobs], [0] * left)
 
+    def test_nor_where_the_object_has_an_after_poll_of_its_own(self) -> None:
+        for _ in range(10):
+            self.submit("reverse", "ab", background=True)
+        for _ in range(3):
+            worker: Any = gearman.GearmanWorker([self.server.address])
+            worker.after_poll = lambda any_activity: not any_activity
+            worker.register_task("reverse", reverse)
+            worker.work(LIMIT)
+        until(lambda: self.workers() == [], "the last connection is gone")
+        jobs = background().call(lambda: list(self.server.factory.broker.jobs()))
+        self.assertEqual([job.attempts for job in jobs], [0] * 7)
+
     def test_shutdown_between_a_job_and_the_wait_for_the_next(self) -> None:
         class Ends(gearman.GearmanWorker):
             def after_poll(self, any_activity: bool) -> bool:

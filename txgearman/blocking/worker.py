@@ -313,7 +313,7 @@ class GearmanWorker(GearmanConnectionManager):
         client_id = None if self.worker_client_id is None else bytes_of(self.worker_client_id)
         names = [bytes_of(name) for name in self.worker_abilities]
         # A worker that decides after each job whether to go on must not be given one that it will not run.
-        hold = type(self).after_poll is not GearmanWorker.after_poll
+        hold = getattr(self.after_poll, "__func__", None) is not GearmanWorker.after_poll
         return Duty(running.reactor, self.connection_list, names, client_id, self._arrived, hold)
 
     def _arrived(self, run: Run) -> None:
