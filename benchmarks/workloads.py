@@ -207,11 +207,11 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
     Workload(
         "functions-2000",
         "foreground",
-        jobs=200,
+        jobs=1_000,
         long_jobs=2_000,
         target=FUNCTIONS,
         options={"workers": 200, "functions": 2000},
-        ours_times=10,
+        ours_times=4,
     ),
     # Framing, reading and writing alone, in the rhythm of `submit` and of a round trip.
     Workload(

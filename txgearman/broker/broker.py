@@ -138,7 +138,7 @@ class Broker:
 
     # -- clients --------------------------------------------------------------------------------
 
-    def submit(
+    def submit(  # noqa: PLR0912 (the calls that its branches save are a thirtieth of it)
         self,
         client: Client,
         function_name: bytes,
@@ -164,7 +164,11 @@ class Broker:
             self._check_open()
             function = self.create_function(function_name)
         if unique:
-            twin = self._twin(function, unique, data)
+            # As _twin() and, below, _add_unique(), without the call where it decides nothing.
+            if unique != UNIQUE_IS_DATA:
+                twin = self._uniques.find(unique, function)
+            else:
+                twin = self._twin(function, unique, data)
             if twin is not None:
                 self._attach(client, twin, background, place)
                 function.joined += 1
@@ -183,7 +187,10 @@ class Broker:
         function.submitted += 1
         self._total += 1
         if unique:
-            self._add_unique(job)
+            if unique != UNIQUE_IS_DATA:
+                self._uniques.add(unique, job)
+            else:
+                self._add_unique(job)
         if keeper is not None:
             job.state = _SAVING
             self._save(client, job, keeper)
