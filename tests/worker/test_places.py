@@ -62,6 +62,16 @@ async def ended(pid: int) -> None:
     await until(gone, f"process {pid} ends")
 
 
+async def idle(pid: int) -> None:
+    """Until a process waits. One that is killed in the moment in which it hands a result over holds a lock of
+    pebble's pool, which nobody gets then for a minute."""
+
+    async def waits() -> bool:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+
+    await until(waits, f"process {pid} waits")
+
+
 class PlaceExpectations:
     """What holds in threads and processes alike."""
 
@@ -314,6 +324,7 @@ class ProcessTests(PlaceExpectations, TestCase):
             for _ in range(3):
                 job = await client.submit("place", b"")
                 pids.append(int((await job.result(LIMIT)).split()[0]))
+                await idle(pids[-1])
                 os.kill(pids[-1], 9)
                 await ended(pids[-1])
             self.assertEqual(len(set(pids)), 3)
