@@ -555,9 +555,11 @@ class Spilling(_Case):
         from txgearman.blocking import inbox
 
         self.patch(inbox, "KEPT_BYTES", 5000)
-        sent = threading.Event()
+        submitted, sent = threading.Event(), threading.Event()
 
         def flood(worker: gearman.GearmanWorker, job: gearman.GearmanJob) -> None:
+            # Otherwise the submit may already be told.
+            submitted.wait(LIMIT)
             for _ in range(20):
                 worker.send_job_data(job, "x" * 1000)
             sent.set()
@@ -567,6 +569,7 @@ class Spilling(_Case):
         self.stack.enter_context(working(worker))
         client = self.client()
         request = client.submit_job("flood", "", wait_until_complete=False, poll_timeout=LIMIT)
+        submitted.set()
         self.assertTrue(sent.wait(LIMIT))
         until(lambda: client._inbox._room < 1500, "the inbox is full")
         with self.assertRaises(package_errors.UpdatesLost):
