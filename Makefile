@@ -23,7 +23,7 @@ $(VENV)/.development: setup.py | $(VENV)/.runtime
 demo: $(VENV)/.runtime
 	@$(BIN)/python examples/delayed_reverse/demo.py
 
-# The same tests by both runners. They do not disturb each other: make -j2 --output-sync runs both at once.
+# The same tests by both runners.
 test: test-pytest test-trial
 
 test-pytest: $(VENV)/.development

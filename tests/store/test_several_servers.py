@@ -6,6 +6,7 @@ import itertools
 import random
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
@@ -174,6 +175,8 @@ class AtTheSameTimeTests(SharedCase):
         servers = 2
         told: list[dict[int, bytes]] = [{}, {}]
         late = [0, 0]
+        # Otherwise one may be done before the other has begun.
+        together = threading.Barrier(servers, timeout=20)
         alive: list[dict[int, SavedJob]] = [{}, {}]
 
         def work(server: int) -> None:
@@ -183,6 +186,7 @@ class AtTheSameTimeTests(SharedCase):
                 uniques = [b"%d" % chance.randrange(60) for _ in range(30)]
                 jobs = [job(first + number, unique) for number, unique in enumerate(uniques)]
                 removals = [number for number in alive[server] if chance.random() < 0.7]
+                together.wait()
                 twins, joined = store.write(Changes(jobs, removals))
                 told[server] |= twins
                 for number in set(removals) - {each.job.number for each in joined}:

@@ -90,7 +90,10 @@ function ask({ title, what, button, danger = false, field = null }) {
       ),
     );
     dialog.replaceChildren(form);
-    dialog.onclose = () => resolve(dialog.returnValue === "yes" ? new FormData(form) : null);
+    dialog.onclose = () => {
+      // The browser may tell only now that the dialog before this one was closed.
+      if (!dialog.open) resolve(dialog.returnValue === "yes" ? new FormData(form) : null);
+    };
     dialog.returnValue = "";
     dialog.showModal();
   });
