@@ -16,10 +16,13 @@ import re
 
 from twisted.trial.unittest import TestCase
 
-from tests.interop.programs import Server, gearmand, txgearmand
+from tests.interop.programs import Server, gearmand, txgearmand, until
 from tests.server.lines import Line, close, connect
 from tests.server.peers import req
 from tests.support import needs_program, on_reactor
+
+CONNECTIONS = 4
+"""A client, two workers, and the one that asks."""
 
 COMMANDS = (
     "status",
@@ -101,11 +104,25 @@ async def situation(server: Server) -> list[Line]:
     return [client, worker, lazy]
 
 
+async def answer(server: Server, command: str) -> bytes:
+    """The answer to a command. gearmand may list a connection for a while that was closed already, such as
+    that of the command before."""
+    found = b""
+
+    async def is_up_to_date() -> bool:
+        nonlocal found
+        found = await server.ask(command)
+        return command != "workers" or found.count(b"\n") == CONNECTIONS + 1
+
+    await until(is_up_to_date, f"{command!r} is up to date")
+    return found
+
+
 async def answers(server: Server) -> list[tuple[str, str]]:
     """Each command with its answer."""
     lines = await situation(server)
     try:
-        return [(command, normalised(await server.ask(command))) for command in COMMANDS]
+        return [(command, normalised(await answer(server, command))) for command in COMMANDS]
     finally:
         await close(*lines)
 
