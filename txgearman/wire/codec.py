@@ -36,7 +36,7 @@ pack_header = _header.pack
 _LARGEST_BODY = 0xFFFFFFFF
 
 LARGE: Final = 16 * 1024
-"""Bytes from which a packet that came in pieces is taken apart with more calls and fewer copies."""
+"""Bytes of a body above which a packet is taken apart with more calls and fewer copies."""
 
 SMALL_PIECE: Final = 1024
 """Bytes below which pieces of a large packet are put together as they come."""
@@ -98,7 +98,17 @@ class Decoder:
     Of an unfinished packet it tells by `UNFINISHED` once `tell_from` bytes have come, `LARGE` at least.
     """
 
-    __slots__ = ("_have", "_kept", "_magic", "_max_packet", "_pieces", "_tell_from", "_text", "_wanted")
+    __slots__ = (
+        "_common",
+        "_have",
+        "_kept",
+        "_magic",
+        "_max_packet",
+        "_pieces",
+        "_tell_from",
+        "_text",
+        "_wanted",
+    )
 
     def __init__(
         self,
@@ -110,6 +120,8 @@ class Decoder:
     ) -> None:
         self._magic = magic
         self._max_packet = max_packet
+        # The size up to which a body needs no closer look.
+        self._common = min(max_packet, LARGE)
         self._text = text
         self._tell_from = tell_from
         # An unfinished packet, or what may become one: in one piece, or if it is large, in those that came.
@@ -151,9 +163,13 @@ class Decoder:
                 start += len(line)
                 continue
             magic, number, size = _unpack_header(data, start)
-            if size > self._max_packet or magic != expected:
-                self._check_header(magic, number, size)
             stop = body + size
+            if size > self._common or magic != expected:
+                self._check_header(magic, number, size)
+                if size > LARGE and stop <= end:
+                    yield self._large(data, start, stop)
+                    start = stop
+                    continue
             if stop > end:
                 wanted = stop - start
                 break
@@ -210,7 +226,8 @@ class Decoder:
         pieces, self._pieces = self._pieces, []
         if self._wanted >= self._tell_from:
             yield UNFINISHED, [0]
-        yield self._large(pieces, memoryview(data)[:missing])
+        first = pieces.pop(0)
+        yield self._large(first, 0, len(first), *pieces, memoryview(data)[:missing])
 
     def _line(self, data: bytes, start: int) -> bytes | None:
         """The text line at `start` with its line end, or None while that has not come."""
@@ -234,33 +251,35 @@ class Decoder:
                 f"{name_of(number)} of {size} bytes exceeds the limit of {self._max_packet}",
             )
 
-    def _large(self, pieces: list[bytes | bytearray], last: memoryview) -> tuple[int, list[Any]]:
-        """The packet of these pieces, the first of which holds its header.
+    def _large(
+        self, first: bytes | bytearray, start: int, stop: int, *more: bytes | bytearray | memoryview
+    ) -> tuple[int, list[Any]]:
+        """The packet that begins with the bytes of `first` from `start` to `stop`, with its header among them,
+        and goes on with `more`.
 
-        Its data is copied once, where the way of small packets copies it three times; that is a third of
-        the time a job with 100 KiB takes.
+        Its data is copied once, where the way of small packets copies it two or three times; that is a third
+        of the time a job with 100 KiB takes.
         """
-        first = pieces[0]
-        magic, number, _size = _unpack_header(first, 0)
+        magic, number, _size = _unpack_header(first, start)
         splits = _SPLITS[number] if number < _TYPES and magic == self._magic else _CHECKED
+        start += HEADER_SIZE
         if splits == _CHECKED:
-            return self._checked(magic, number, b"".join((*pieces, last))[HEADER_SIZE:])
+            return self._checked(magic, number, b"".join((memoryview(first)[start:stop], *more)))
         if not splits:
             return number, []
         fields: list[bytes] = []
-        start = HEADER_SIZE
         while len(fields) < splits:
-            end = first.find(0, start)
+            end = first.find(0, start, stop)
             if end < 0:
-                if not len(last):
-                    return _short(number, [*fields, bytes(first[start:])])
+                body = b"".join((memoryview(first)[start:stop], *more))
+                if not more:
+                    return _short(number, [*fields, body])
                 # Only of a peer that sends the beginning of its packets by itself.
-                first = b"".join((*pieces, last))
-                pieces, last = [first], memoryview(b"")
+                first, start, stop, more = body, 0, len(body), ()
                 continue
             fields.append(bytes(first[start:end]))
             start = end + 1
-        fields.append(b"".join((memoryview(first)[start:], *pieces[1:], last)))
+        fields.append(b"".join((memoryview(first)[start:stop], *more)))
         return number, fields
 
     def _checked(self, magic: bytes, number: int, body: bytes) -> tuple[int, list[Any]]:
