@@ -9,6 +9,7 @@ import struct
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest import SkipTest
 
@@ -386,6 +387,26 @@ class HalfCloseTests(Served):
             notes += self.turn()
             got += len(client.recv(len(sent)))
         self.assertEqual([(0, ConnectionDone)], notes)
+
+
+class ReadTests(SynchronousTestCase):
+    """How much is asked of a socket."""
+
+    def test_more_as_long_as_much_comes(self) -> None:
+        asked: list[int] = []
+        brought = iter([100, 64 * 1024, 30 * 1024, 100 * 1024, 100, 100])
+
+        def recv(size: int) -> bytes:
+            asked.append(size)
+            return b"x" * next(brought)
+
+        connection = polling._Connection.__new__(polling._Connection)
+        connection.socket = SimpleNamespace(recv=recv)
+        connection.protocol = SimpleNamespace(dataReceived=lambda data: None)
+        for _ in range(6):
+            connection.doRead()
+        little, much = 64 * 1024, 120 * 1024
+        self.assertEqual([little, little, much, much, much, little], asked)
 
 
 class UnixTests(PollerTests):
