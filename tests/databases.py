@@ -28,6 +28,7 @@ import threading
 import time
 import unittest
 from collections.abc import Iterator
+from enum import Enum, auto
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -229,21 +230,35 @@ class PostgreSQL:
             )
 
 
+class _Then(Enum):
+    """What becomes of a packet that a `Cable` waits for."""
+
+    CUT_BEHIND = auto()
+    CUT_AT = auto()
+    WITHHOLD = auto()
+    DELAY = auto()
+
+
 class Cable:
     """What lies between a program and the server at `port` of 127.0.0.1; the program connects to `url(...)`.
 
     `cut` ends its connections. After `cut_behind(b"COMMIT")` the next packet with these bytes still gets
     through, and the connection ends when the server has done it, in the place of its answer, and with
     `for_good` no other is made until `mend`; after `cut_at(b"COMMIT")` it ends at once, while the server does
-    it.
+    it. After `withhold_behind` it does not end, but nothing comes back. After `delay` it ends, and the packet
+    gets through when `deliver` is called.
     """
 
     def __init__(self, port: int) -> None:
         self._server = port
         self._words: bytes | None = None
-        self._at_once = self._for_good = self._broken = False
-        self._unanswered: set[socket.socket] = set()
+        self._then = _Then.CUT_BEHIND
+        self._for_good = self._broken = False
+        self._unanswered: dict[socket.socket, _Then] = {}
         """Connections to the server whose next answer gets lost."""
+        self.withheld = threading.Event()
+        """Whether the server has done what it cannot tell of, as answers are withheld or it came late."""
+        self._late: tuple[socket.socket, bytes] | None = None
         self._connections: list[socket.socket] = []
         self._listener = socket.create_server((HOST, 0))
         self.port: int = self._listener.getsockname()[1]
@@ -260,7 +275,7 @@ class Cable:
 
     def cut_behind(self, words: bytes, for_good: bool = False) -> None:
         """Lose the answer to the next packet with `words`."""
-        self._words, self._at_once, self._for_good = words, False, for_good
+        self._await(words, _Then.CUT_BEHIND, for_good)
 
     def mend(self) -> None:
         """Let new connections through."""
@@ -268,7 +283,26 @@ class Cable:
 
     def cut_at(self, words: bytes) -> None:
         """Let the next packet with `words` through, and end its connection without waiting for the answer."""
-        self._words, self._at_once, self._for_good = words, True, False
+        self._await(words, _Then.CUT_AT)
+
+    def withhold_behind(self, words: bytes) -> None:
+        """Lose the answer to the next packet with `words` and all behind it; the connection stays."""
+        self._await(words, _Then.WITHHOLD)
+
+    def delay(self, words: bytes) -> None:
+        """Keep the next packet with `words` and end its connection for good."""
+        self._await(words, _Then.DELAY, True)
+
+    def deliver(self) -> None:
+        """Let through what was kept, and return when the server has done it."""
+        assert self._late is not None
+        far, data = self._late
+        far.sendall(data)
+        assert self.withheld.wait(START_LIMIT)
+
+    def _await(self, words: bytes, then: _Then, for_good: bool = False) -> None:
+        self.withheld.clear()
+        self._words, self._then, self._for_good = words, then, for_good
 
     def remove(self) -> None:
         """End everything."""
@@ -295,9 +329,12 @@ class Cable:
                     continue
                 self._words = None
                 self._broken = self._for_good
-                self._unanswered.add(far)
-                far.sendall(data)
-                if self._at_once:
+                self._unanswered[far] = self._then
+                if self._then is _Then.DELAY:
+                    self._late = far, data
+                else:
+                    far.sendall(data)
+                if self._then in {_Then.CUT_AT, _Then.DELAY}:
                     # The server finds out when it answers.
                     _hang_up(near)
                     return
@@ -305,8 +342,14 @@ class Cable:
 
     def _bring_back(self, far: socket.socket, near: socket.socket) -> None:
         with contextlib.suppress(OSError):
-            while (data := far.recv(1 << 20)) and far not in self._unanswered:
-                near.sendall(data)
+            while data := far.recv(1 << 20):
+                then = self._unanswered.get(far)
+                if then in {_Then.WITHHOLD, _Then.DELAY}:
+                    self.withheld.set()
+                if then is None:
+                    near.sendall(data)
+                elif then is not _Then.WITHHOLD:
+                    break
         _hang_up(near)
         _hang_up(far)
 

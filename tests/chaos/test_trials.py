@@ -111,7 +111,7 @@ class ClusterTest(Trials):
         self.assert_kept(run(plan), blows=6)
 
     def test_the_same_submits_to_all(self) -> None:
-        plan = Plan("postgresql", ("kill",), seed=5, servers=3, blows=3, lease=LEASE, load=SAME)
+        plan = Plan("postgresql", ("kill", "deaf"), seed=5, servers=3, blows=3, lease=LEASE, load=SAME)
         report = run(plan)
         self.assert_kept(report, blows=3, jobs=200)
         self.assertIn(JOINED_LATE, report.verdict.again)

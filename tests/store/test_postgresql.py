@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from tests.databases import Cable, PostgreSQL, connected, needs_postgresql, shared_postgresql
@@ -9,7 +11,8 @@ from tests.store.contract import LEASE, CrashContract, StoreContract
 from tests.store.jobs import job, kept, save
 from tests.store.sharing import ENDED
 from tests.store.test_several_servers import SharedCase
-from txgearman.errors import StoreUnavailable
+from txgearman.errors import LeaseLost, StoreUnavailable
+from txgearman.store import postgresql
 from txgearman.store.contract import NO_PLACE, Changes, Store
 from txgearman.store.urls import open_store
 
@@ -63,29 +66,59 @@ class CutTests(SharedCase):
             b"INSERT INTO": Changes([job(2), job(3)]),
             b"ON CONFLICT": Changes([job(4, b"v"), job(5, b"-")]),
             b"DELETE FROM": Changes(removals=[2]),
-            b"COMMIT": Changes([job(6, b"w"), job(7, b"u"), job(8)], [3], {1: 5}),
+            b"SET attempts": Changes([job(6, b"w"), job(7, b"u"), job(8)], [3], {1: 5}),
         }.items():
             self.cable.cut_behind(words)
             twins = self.store.write(changes).twins
-            self.assertEqual(twins, {7: b"H:test:1"} if words == b"COMMIT" else {})
+            self.assertEqual(twins, {7: b"H:test:1"} if changes.attempts else {})
         found = [(job.number, job.attempts) for job in kept(self.store)]
         self.assertEqual(found, [(1, 5), (4, 0), (5, 0), (6, 0), (8, 0)])
 
     def test_the_answer_to_an_adoption_is_lost(self) -> None:
         dead = self.opened("dead", ENDED)
         save(dead, *(job(number) for number in range(1, 6)))
-        self.cable.cut_behind(b"COMMIT")
+        self.cable.cut_behind(b"SET owner")
         jobs = self.store.adopt(3, 100) + self.store.adopt(3, 200)
         self.assertEqual(
             [(job.number, job.place) for job in jobs], [(1, 100), (2, 101), (3, 102), (4, 200), (5, 201)]
         )
         self.assertEqual(kept(self.store), jobs)
 
+    def test_an_adoption_that_comes_late(self) -> None:
+        dead = self.opened("dead", ENDED)
+        save(dead, *(job(number) for number in range(1, 4)))
+        self.cable.delay(b"SET owner")
+        with self.assertRaises(StoreUnavailable):
+            self.store.adopt(3, 100)
+        self.cable.mend()
+        self.assertEqual(self.store.adopt(0, 200), [])
+        self.cable.deliver()
+        # What it would have taken nobody would have been told of.
+        self.assertEqual([job.place for job in self.store.adopt(3, 300)], [300, 301, 302])
+
+    def test_an_adoption_behind_a_renewal_that_came_late(self) -> None:
+        dead = self.opened("dead", ENDED)
+        save(dead, job(1))
+        self.cable.delay(b"SET lease_end")
+        with self.assertRaises(StoreUnavailable):
+            self.store.renew()
+        self.cable.mend()
+        prolonged = self.store._prolong  # type: ignore[attr-defined]
+
+        def prolong(connection: Any) -> float:
+            end: float = prolonged(connection)
+            if not self.cable.withheld.is_set():
+                self.cable.deliver()
+            return end
+
+        self.patch(self.store, "_prolong", prolong)
+        self.assertEqual([job.place for job in self.store.adopt(3, 300)], [300])
+
     def test_nor_does_the_next_connection_tell_of_it(self) -> None:
         dead = self.opened("dead", ENDED)
         save(dead, *(job(number, b"%d" % number) for number in range(1, 6)), job(6, b"6", run_at=5.0))
         save(self.store, job(7, place=150))
-        self.cable.cut_behind(b"COMMIT", for_good=True)
+        self.cable.cut_behind(b"SET owner", for_good=True)
         with self.assertRaises(StoreUnavailable):
             self.store.adopt(6, 100)
         self.cable.mend()
@@ -135,10 +168,18 @@ class CutTests(SharedCase):
             "CREATE CONSTRAINT TRIGGER slow_commit AFTER UPDATE ON txgearman_job"
             " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait()"
         )
-        self.cable.cut_at(b"COMMIT")
+        self.cable.cut_at(b"SET owner")
         jobs = self.store.adopt(3, 100)
         self.assertEqual([(job.number, job.place) for job in jobs], [(1, 100), (2, 101), (3, 102)])
         self.assertEqual(kept(self.store), jobs)
+
+    def test_nothing_to_write_where_nothing_can_be_written(self) -> None:
+        save(self.store, job(1))
+        database = self.url.rpartition("/")[2]
+        self.sql(f"ALTER DATABASE {database} SET default_transaction_read_only = on")
+        self.cable.cut()
+        with self.assertRaisesRegex(StoreUnavailable, "read-only"):
+            self.store.write(Changes())
 
     def test_without_a_way_to_the_database(self) -> None:
         save(self.store, job(1))
@@ -156,6 +197,73 @@ class CutTests(SharedCase):
                 store.open("server", LEASE)
             self.assertNotIn("secret", f"{caught.exception} {store!r}")
             self.assertNotIn("\n", str(caught.exception))
+
+
+@needs_postgresql
+class StandstillTests(SharedCase):
+    """A server that stands still in the middle of its work, behind `cable`, holds up no other."""
+
+    def setUp(self) -> None:
+        # A wait for what does not end within this test fails.
+        self.patch(postgresql, "LOCK_TIMEOUT", 2)
+
+    def begin(self) -> tuple[Store, Store]:
+        """One that will stand still and another, on a database of their own."""
+        self.url = shared_postgresql().new_database()
+        cable = self.cable = Cable(shared_postgresql().port)
+        self.addCleanup(cable.remove)
+        other = self.opened("other")
+        self.url = cable.url(self.url)
+        return self.opened("still"), other
+
+    def standing_still(self, words: bytes, work: Callable[[], Any]) -> Future[Any]:
+        """Stop in the middle of `work`, as a process does that is paused, when the database has done what has
+        these `words`."""
+        self.cable.withhold_behind(words)
+        pool = ThreadPoolExecutor(1)
+        self.addCleanup(pool.shutdown)
+        self.addCleanup(self.cable.cut)
+        future = pool.submit(work)
+        self.assertTrue(self.cable.withheld.wait(20), words)
+        return future
+
+    def test_while_it_writes(self) -> None:
+        for words in (b"SET attempts", b"INSERT INTO", b"DELETE FROM", b"SET joined"):
+            still, other = self.begin()
+            save(still, job(1, b"removed"), job(2, b"attempted"), job(3, b"joined"))
+            save(other, job(4, b"joined"), job(5, b"theirs"), *(job(number) for number in range(100, 200)))
+            (joined,) = still.write(Changes(removals=[3])).joined
+            changes = Changes([job(10, b"saved"), job(11, b"theirs")], [1, 3], {2: 7}, {3: joined.at})
+            writing = self.standing_still(words, lambda still=still, all_=changes: still.write(all_))
+            left = other.write(Changes(removals=[5, *range(100, 200)])).joined
+            self.assertEqual(len(left), words == b"SET joined", words)
+            self.assertEqual([job.number for job in kept(other)], [5] * len(left), words)
+            uniques = (b"saved", b"removed", b"attempted", b"joined", b"another")
+            twins = save(other, *(job(number, unique) for number, unique in enumerate(uniques, 20)))
+            self.assertEqual(twins[22], b"H:test:2", words)
+            self.assertNotIn(24, twins, words)
+            self.assertIs(other.renew(), False, words)
+            self.cable.cut()
+            written = writing.result(20)
+            self.assertEqual(11 in written.twins, bool(left), words)
+            # Each unique is kept once, by whoever was first.
+            found = [job.unique for store in (still, other) for job in kept(store)]
+            self.assertEqual(sorted(found), sorted({*uniques, b"theirs"}), words)
+
+    def test_while_it_adopts(self) -> None:
+        for words in (b"SET lease_end", b"SET dead", b"SET owner"):
+            still, other = self.begin()
+            dead = self.opened("dead", ENDED)
+            save(dead, job(1, b"u"), job(2))
+            adopting = self.standing_still(words, lambda still=still: still.adopt(10, 100))
+            self.assertEqual(save(other, job(3, b"u"), job(4, b"v")), {3: b"H:test:1"}, words)
+            self.assertIs(other.renew(), True, words)
+            adopted = [job.number for job in other.adopt(10, 100)]
+            self.assertEqual(adopted, [] if words == b"SET owner" else [1, 2], words)
+            with self.assertRaises(LeaseLost):
+                dead.renew()
+            self.cable.cut()
+            self.assertEqual([job.number for job in adopting.result(20)], [] if adopted else [1, 2], words)
 
 
 @needs_postgresql

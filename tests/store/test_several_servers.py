@@ -18,12 +18,13 @@ from tests.store.contract import HERE, LEASE
 from tests.store.jobs import job, kept, save
 from tests.store.sharing import ENDED, SharedContract
 from txgearman.errors import LeaseLost, StoreUnavailable
-from txgearman.store import postgresql
+from txgearman.store import database, postgresql
 from txgearman.store.contract import Changes, SavedJob, Store
 from txgearman.store.urls import open_store
 
 # All that a server asks of its store but `open` and `close`.
 CALLS: Final[dict[str, Callable[[Store], Any]]] = {
+    "write nothing": lambda store: store.write(Changes()),
     "write nothing but attempts": lambda store: store.write(Changes(attempts={1: 1})),
     "write nothing but a removal": lambda store: store.write(Changes(removals=[1])),
     "write nothing but a job": lambda store: save(store, job(70)),
@@ -205,11 +206,55 @@ class AtTheSameTimeTests(SharedCase):
         self.check_saving_the_same_uniques()
 
     def test_where_the_database_would_serialize(self) -> None:
-        database = self.url.rpartition("/")[2]
+        name = self.url.rpartition("/")[2]
         shared_postgresql().run_sql(
-            f"ALTER DATABASE {database} SET default_transaction_isolation = 'serializable'"
+            f"ALTER DATABASE {name} SET default_transaction_isolation = 'serializable'"
         )
         self.check_saving_the_same_uniques()
+
+    def held_back(self, statement: str, *works: Callable[[], Any]) -> list[Any]:
+        """What `works` return, each of which begins when those before it wait for another transaction; what
+        the first waits for is `statement`."""
+        with ThreadPoolExecutor(len(works)) as pool, connected(self.url) as connection:
+            connection.execute("BEGIN")
+            connection.execute(statement)
+            futures = []
+            for count, work in enumerate(works, 1):
+                futures.append(pool.submit(work))
+                while self.sql("SELECT count(DISTINCT pid) FROM pg_locks WHERE NOT granted") != [(count,)]:
+                    self.assertFalse([future for future in futures if future.done()])
+            connection.execute("COMMIT")
+            return [future.result(60) for future in futures]
+
+    def test_none_waits_for_one_that_waits_for_it(self) -> None:
+        # A deadlock is an error then.
+        self.patch(database, "ATTEMPTS", 1)
+        first, second = self.opened("first"), self.opened("second")
+        save(first, job(1, b"x"), job(2, b"m"))
+        theirs, ours = self.held_back(
+            "UPDATE txgearman_job SET attempts = 1 WHERE number = 2",
+            lambda: save(second, job(3, b"a"), job(4, b"m"), job(5, b"x")),
+            lambda: first.write(Changes([job(6, b"a")], [1])),
+        )
+        self.assertEqual(ours.twins, {6: b"H:test:3"})
+        # Either may be first behind that.
+        self.assertEqual(theirs, {4: b"H:test:2"} | ({5: b"H:test:1"} if ours.joined else {}))
+
+    def test_nor_where_functions_differ_alone(self) -> None:
+        self.patch(database, "ATTEMPTS", 1)
+        first, second = self.opened("first"), self.opened("second")
+        functions = [b"f", b"g", b"h"]
+        f, g, h = (
+            [job(server + number, b"u", function=function) for server in (10, 20, 30)]
+            for number, function in enumerate(functions)
+        )
+        save(first, g[0])
+        told = self.held_back(
+            "UPDATE txgearman_job SET attempts = 1",
+            lambda: save(second, h[1], g[1], f[1]),
+            lambda: save(first, f[2], h[2]),
+        )
+        self.assertEqual(told, [{21: b"H:test:11"}, {30: b"H:test:20", 32: b"H:test:22"}])
 
     def test_a_transaction_that_does_not_end(self) -> None:
         self.patch(postgresql, "LOCK_TIMEOUT", 0.05)

@@ -15,7 +15,7 @@ NO_PLACE: Final = -1
 
 @dataclass(slots=True)
 class Changes:
-    """What one transaction writes: `saves` in the order they were submitted, the numbers in `removals`,
+    """What is written at once: `saves` in the order they were submitted, the numbers in `removals`,
     and the new `attempts` by number. Removing or changing what is not there is no error. `joins` names the
     last join, `Joined.at`, of those to be removed in spite of one."""
 
@@ -38,7 +38,7 @@ class Joined(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What came of a transaction: by the number of each job not saved the handle of the one that it is the
+    """What came of changes: by the number of each job not saved the handle of the one that it is the
     same as, and the jobs that were not removed."""
 
     twins: dict[int, bytes]
@@ -57,9 +57,9 @@ class Store(Protocol):
     """A place that keeps jobs, used by one thread at a time.
 
     Every method blocks. Each raises `StoreUnavailable` when the database cannot be reached or cannot
-    write now; nothing was changed then as far as can be known, the store stays usable, and the same call
-    may be made again later, which connects anew if need be. Where the answer to a commit was lost nobody
-    knows: whoever refuses jobs then removes them later. On a store that others share every method behind
+    write now; the store stays usable, and the same call may be made again later, which connects anew if need
+    be. Whether something was changed nobody knows then, as the answer to a commit may have been lost: whoever
+    refuses jobs then removes them later. On a store that others share every method behind
     `open` raises `LeaseLost` once this server's lease has ended and another server has noticed; it has
     changed nothing. Then only `open` helps, which makes this server a new one without jobs.
     """
@@ -81,7 +81,7 @@ class Store(Protocol):
         """
 
     def write(self, changes: Changes) -> Written:
-        """Make all changes durable in one transaction: removals first, then saves.
+        """Make all changes durable: removals first, then saves.
 
         A job that is to be saved and has the function and unique of one that is kept is not saved: its
         twin's handle is returned. The unique ``-`` stands for the data; with no data, and for an empty

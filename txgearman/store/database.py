@@ -38,6 +38,7 @@ Row = tuple[Any, ...]
 
 _Result = TypeVar("_Result")
 _DATA: Final = SavedJob._fields.index("data")
+_FUNCTION: Final = SavedJob._fields.index("function")
 _WITHOUT_DATA: Final = [column for column in SAVED if column is not JOB.c.data]
 
 
@@ -53,8 +54,6 @@ class DatabaseStore(ABC):
 
     largest_data: ClassVar[int]
     shared: ClassVar[bool]
-    deletes_with_insert: ClassVar[bool] = False
-    """Whether `_delete_and_insert` is a single statement."""
 
     def __init__(self, url: sa.URL) -> None:
         self._url = url
@@ -81,8 +80,8 @@ class DatabaseStore(ABC):
         """Set up a new connection."""
 
     @abstractmethod
-    def _begin(self, connection: sa.Connection) -> None:
-        """Begin a transaction that writes."""
+    def _writing(self, statements: int) -> contextlib.AbstractContextManager[sa.Connection]:
+        """The connection, for so many statements that write. Without any it is tried whether it can write."""
 
     @abstractmethod
     def _begin_opening(self, connection: sa.Connection) -> None:
@@ -102,15 +101,20 @@ class DatabaseStore(ABC):
         were inserted."""
 
     @abstractmethod
-    def _delete(self, connection: sa.Connection, numbers: Sequence[int]) -> int:
-        """Delete own jobs that nobody has joined; returns how many were deleted."""
+    def _delete(self, connection: sa.Connection, numbers: Sequence[int], joins: dict[int, float]) -> int:
+        """Delete own jobs that nobody has joined, or whose last join is the one in `joins`; returns how many
+        were deleted."""
 
     def _delete_and_insert(
-        self, connection: sa.Connection, numbers: Sequence[int], rows: Sequence[Row]
+        self,
+        connection: sa.Connection,
+        numbers: Sequence[int],
+        joins: dict[int, float],
+        rows: Sequence[Row],
     ) -> tuple[int, int]:
-        """Delete own jobs that nobody has joined, then insert a piece; returns how many were deleted and what
-        `_insert` does."""
-        return self._delete(connection, numbers), self._insert(connection, rows)
+        """Do both; returns how many were deleted and what `_insert` does, which may leave out rows that are
+        the same as jobs that are deleted."""
+        return self._delete(connection, numbers, joins), self._insert(connection, rows)
 
     @abstractmethod
     def _set_attempts(self, connection: sa.Connection, attempts: dict[int, int]) -> None:
@@ -127,17 +131,13 @@ class DatabaseStore(ABC):
         """Which jobs are this server's as far as it was told."""
         return JOB.c.owner == self._owner
 
-    def _delete_joined(self, connection: sa.Connection, joins: dict[int, float]) -> int:
-        """Delete own jobs, by number, whose last join is this one; returns how many were deleted."""
-        return 0
-
     def _left(self, connection: sa.Connection, numbers: Sequence[int]) -> list[Joined]:
         """Those of own jobs that somebody has joined."""
         return []
 
-    def _join(self, connection: sa.Connection, numbers: Sequence[int]) -> int:
-        """Join others' jobs; returns how many of them there still are."""
-        return 0
+    def _join(self, connection: sa.Connection, numbers: Sequence[int]) -> set[int]:
+        """Join others' jobs; returns those that are still there."""
+        return set()
 
     # -- writing ------------------------------------------------------------------------------------
 
@@ -152,67 +152,67 @@ class DatabaseStore(ABC):
             if job.number not in removals
         ]
         pieces = self._pieces(rows) if rows else []
-        # A single statement is a transaction of its own, with fewer waits for the database, and for the
-        # interpreter's lock after each.
-        statements = len(pieces) + bool(removals) + bool(changes.attempts) + bool(changes.joins)
-        if pieces and removals and self.deletes_with_insert:
-            statements -= 1
-        single = statements <= 1
-        return self._retried(lambda: self._write(changes, list(removals), pieces, single))
+        return self._retried(lambda: self._write(changes, list(removals), pieces))
 
-    def _write(
-        self, changes: Changes, removals: Sequence[int], pieces: list[Sequence[Row]], single: bool
-    ) -> Written:
+    def _write(self, changes: Changes, removals: Sequence[int], pieces: list[Sequence[Row]]) -> Written:
         twins: dict[int, bytes] = {}
         deleted = 0
-        with self._connected() if single else self._transaction() as connection:
+        statements = len(pieces) + bool(removals) + bool(changes.attempts)
+        with self._writing(statements) as connection:
             if changes.attempts:
-                self._set_attempts(connection, changes.attempts)
-            # First the removals: a job may have the unique of one that has just ended.
-            if changes.joins:
-                deleted = self._delete_joined(connection, changes.joins)
+                self._set_attempts(connection, dict(sorted(changes.attempts.items())))
             if removals and not pieces:
-                deleted += self._delete(connection, removals)
+                deleted = self._delete(connection, removals, changes.joins)
             for index, rows in enumerate(pieces):
                 if index == 0 and removals:
-                    more, inserted = self._delete_and_insert(connection, removals, rows)
-                    deleted += more
+                    deleted, inserted = self._delete_and_insert(connection, removals, changes.joins, rows)
                 else:
                     inserted = self._insert(connection, rows)
                 if inserted != len(rows):
-                    twins |= self._find_twins(connection, rows)
+                    twins |= self._twins(connection, rows)
             # Nobody else removes them: what is still there was joined, now or at the first of two tries.
             left = self._left(connection, removals) if deleted != len(removals) else []
         return Written(twins, left)
 
-    def _find_twins(self, connection: sa.Connection, rows: Sequence[Row]) -> dict[int, bytes]:
-        """The handles of the jobs that some of the inserted `rows` are the same as, by number. Those of other
-        servers are joined.
+    def _twins(self, connection: sa.Connection, rows: Sequence[Row]) -> dict[int, bytes]:
+        """The handles of the jobs that some of `rows`, not all of which were inserted, are the same as, by
+        number. A row whose twin has been removed since is inserted after all."""
+        twins: dict[int, bytes] = {}
+        for _ in range(ATTEMPTS):
+            found, rows = self._find_twins(connection, rows)
+            twins |= found
+            if not rows or self._insert(connection, rows) == len(rows):
+                return twins
+        raise TryAgain
+
+    def _find_twins(
+        self, connection: sa.Connection, rows: Sequence[Row]
+    ) -> tuple[dict[int, bytes], Sequence[Row]]:
+        """The handles of the jobs that some of `rows` are the same as, by number, and the rows that are not
+        there, nor anything that is the same. Twins of other servers are joined.
 
         A row whose own number is there was saved, if not now then by an earlier call whose answer got
-        lost; unless it has become another server's, which is a twin as any other. Raises `TryAgain` for a row
-        that has neither: another server removed its twin in between.
+        lost; unless it has become another server's, which is a twin as any other.
         """
         numbers = [row[0] for row in rows]
         twin = JOB.c.number, JOB.c.owner, JOB.c.handle
         there = connection.execute(sa.select(*twin).where(JOB.c.number.in_(numbers))).all()
         twins = {number: (number, owner, handle) for number, owner, handle in there}
-        missing = [(SavedJob._make(row[: len(SAVED)]), row[-1]) for row in rows if row[0] not in twins]
-        keys = {key for _, key in missing}
-        query = sa.select(JOB.c.unique_key, JOB.c.function, *twin).where(JOB.c.unique_key.in_(keys))
-        found = {(key, function): (*twin,) for key, function, *twin in connection.execute(query)}
-        try:
-            twins |= {job.number: found[key, job.function] for job, key in missing}
-        except KeyError:
-            raise TryAgain from None
+        keyed = [row for row in rows if row[0] not in twins and row[-1] is not None]
+        query = sa.select(JOB.c.unique_key, JOB.c.function, *twin).where(
+            JOB.c.unique_key.in_({row[-1] for row in keyed})
+        )
+        same = {(key, function): (*its,) for key, function, *its in connection.execute(query)}
+        twins |= {row[0]: same[key] for row in keyed if (key := (row[-1], row[_FUNCTION])) in same}
         foreign = {number for number, owner, _ in twins.values() if owner != self._owner}
-        if foreign and self._join(connection, sorted(foreign)) != len(foreign):
-            raise TryAgain
-        return {
+        gone = foreign - self._join(connection, sorted(foreign)) if foreign else foreign
+        twins = {number: its for number, its in twins.items() if its[0] not in gone}
+        handles = {
             number: handle
             for number, (its, owner, handle) in twins.items()
             if its != number or owner != self._owner
         }
+        return handles, [row for row in rows if row[0] not in twins]
 
     # -- reading ------------------------------------------------------------------------------------
 
@@ -327,14 +327,6 @@ class DatabaseStore(ABC):
         """The connection, where each statement is a transaction of its own."""
         with self._errors():
             yield self._connect()
-
-    @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
-        """The connection within a transaction."""
-        with self._connected() as connection:
-            self._begin(connection)
-            yield connection
-            connection.exec_driver_sql("COMMIT")
 
     def _retried(self, work: Callable[[], _Result]) -> _Result:
         """Do what may be done again without harm, even if it was done and the answer got lost.

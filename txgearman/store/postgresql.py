@@ -1,11 +1,17 @@
 """Jobs in PostgreSQL, which several servers may share.
 
 Each server has a lease by the database's clock. Every write holds a shared lock on the row of its server,
-and changes nothing once that is marked dead; whoever wants to adopt jobs marks it first, which waits for
-writes under way. So a server that was thought dead cannot touch what others have taken over.
+and changes nothing once that is marked dead; whoever wants to adopt jobs marks it first, which passes over
+one that is just writing. So a server that was thought dead cannot touch what others have taken over.
 
-A write is one statement, which deletes and inserts and is its own transaction, where it can be: each answer
-to wait for may cost 5 ms beside a busy thread. Jobs that come and go at once were a quarter faster for it.
+Each statement that changes jobs is a transaction of its own, so that a server which stops in the middle of
+its work holds no lock that others wait for. None waits for one that waits for it, not even by way of others:
+an insertion waits, in the order of the keys, for whatever others are doing with the same key, and locks
+nothing else ahead of that; all the rest waits for single rows, in the order of their numbers, and for no
+insertion. So a job is deleted behind the insertions of its statement, and not ahead of them.
+
+One statement deletes and inserts: each answer to wait for may cost 5 ms beside a busy thread, and jobs that
+come and go at once were a quarter faster for it.
 The values go as binary arrays: with psycopg's text the same batch took two to three times as long, with a row
 of values for each job five times. Batches of 1000 jobs took 11 ms with 64 bytes of data and 20 ms with 1 KiB;
 where a job has a unique, ON CONFLICT adds a third.
@@ -23,7 +29,7 @@ from sqlalchemy.dialects import postgresql
 
 from txgearman.errors import LeaseLost, StoreError, StoreUnavailable
 from txgearman.store import tables
-from txgearman.store.arrays import ARRAYS, take_arrays
+from txgearman.store.arrays import ARRAYS, Array, take_arrays
 from txgearman.store.contract import NO_PLACE, Changes, Joined, SavedJob, Written
 from txgearman.store.database import DatabaseStore, Row, TryAgain
 from txgearman.store.tables import JOB, SAVED, SERVER
@@ -38,8 +44,8 @@ LOCK_TIMEOUT: Final = 10
 """Seconds to wait for a lock of another server's transaction."""
 
 IDLE_TIMEOUT: Final = 10
-"""Seconds that a server may stop in the middle of a transaction, a paused process for example, before the
-database ends it; until then it holds its locks."""
+"""Seconds that a server may stop in the middle of opening, a paused process for example, before the database
+ends its transaction; until then no other can open."""
 
 STATEMENT_ROWS: Final = 10_000
 """Jobs that one statement inserts at most, so that none holds locks for long."""
@@ -57,34 +63,39 @@ _LIVING: Final = sa.select(SERVER.c.name).where(~SERVER.c.dead, SERVER.c.lease_e
 _HAS_DEAD: Final = sa.select(sa.exists().where(SERVER.c.dead | (SERVER.c.lease_end < _CLOCK)))
 
 _ALIVE: Final = (
-    "WITH alive AS (SELECT number FROM txgearman_server WHERE number = %b::bigint AND NOT dead FOR SHARE)"
+    "WITH alive AS (SELECT number FROM txgearman_server WHERE number = %b::bigint AND NOT dead{} FOR SHARE)"
 )
-_DELETE: Final = (
-    f"{_ALIVE}, gone AS (DELETE FROM txgearman_job USING alive"
-    " WHERE txgearman_job.number = ANY(%b::bigint[]) AND owner = alive.number AND joined IS NULL RETURNING 1)"
+_LIVES: Final = f"{_ALIVE.format('')} SELECT count(*) FROM alive"
+_REMOVED: Final = {
+    False: "txgearman_job.number = ANY(%b::bigint[]) AND owner = alive.number AND joined IS NULL",
+    True: "txgearman_job.number = ANY(%b::bigint[]) AND owner = alive.number AND (joined IS NULL OR"
+    " (txgearman_job.number, joined) IN (SELECT * FROM unnest(%b::bigint[], %b::double precision[])))",
+}
+"""What may be removed, by whether some joins are known."""
+_DELETE: Final = {
+    joined: f"{_ALIVE.format('')}, gone AS ("
+    f"DELETE FROM txgearman_job USING alive WHERE {removed} RETURNING 1)"
     " SELECT (SELECT count(*) FROM alive), count(*) FROM gone"
-)
-_DELETE_JOINED: Final = (
-    f"{_ALIVE}, gone AS (DELETE FROM txgearman_job"
-    " USING alive, unnest(%b::bigint[], %b::double precision[]) AS known(number, joined)"
-    " WHERE txgearman_job.number = known.number AND owner = alive.number"
-    " AND txgearman_job.joined = known.joined RETURNING 1)"
-    " SELECT (SELECT count(*) FROM alive), count(*) FROM gone"
-)
+    for joined, removed in _REMOVED.items()
+}
 # The moment, not the beginning of the transaction: what a server knew before it joined is before the join.
 _JOIN: Final = (
     "UPDATE txgearman_job SET joined = extract(epoch FROM clock_timestamp())::double precision"
-    " WHERE number = ANY(%b::bigint[]) AND owner <> %b::bigint"
+    " WHERE number = ANY(%b::bigint[]) AND owner <> %b::bigint RETURNING number"
 )
 _SET_ATTEMPTS: Final = (
-    f"{_ALIVE}, changed AS (UPDATE txgearman_job SET attempts = new.attempts"
+    f"{_ALIVE.format('')}, changed AS (UPDATE txgearman_job SET attempts = new.attempts"
     " FROM alive, unnest(%b::bigint[], %b::integer[]) AS new(number, attempts)"
     " WHERE txgearman_job.number = new.number AND owner = alive.number)"
     " SELECT count(*) FROM alive"
 )
 _MOVE: Final = (
-    "UPDATE txgearman_job SET owner = %b::bigint, place = new.place"
-    " FROM unnest(%b::bigint[], %b::bigint[]) AS new(number, place) WHERE txgearman_job.number = new.number"
+    f"{_ALIVE.format(' AND lease_end = %b::double precision')}, moved AS ("
+    "UPDATE txgearman_job SET owner = alive.number, place = new.place"
+    " FROM alive, unnest(%b::bigint[], %b::bigint[], %b::bigint[]) AS new(number, owner, place)"
+    " WHERE txgearman_job.number = new.number AND txgearman_job.owner = new.owner"
+    " RETURNING txgearman_job.number)"
+    " SELECT (SELECT count(*) FROM alive), ARRAY(SELECT number FROM moved)"
 )
 
 
@@ -92,43 +103,44 @@ _INSERTED: Final = [column for column in tables.WRITTEN if column is not JOB.c.o
 _TYPES: Final = [column.type.compile(postgresql.dialect()) for column in _INSERTED]  # type: ignore[no-untyped-call]
 
 
-def _insertion(deleting: bool, checking: bool) -> str:
-    """The statement that inserts jobs: `deleting` others first, `checking` for those that are there already.
+def _insertion(checking: bool, removed: str | None = None) -> str:
+    """The statement that inserts jobs, `checking` for those that are there already, and then deletes what is
+    to be `removed`.
 
     Looking for conflicts ahead of each row is what ON CONFLICT costs. Jobs without a unique cannot have any,
     but with themselves when they are saved again.
     """
     names = [f'"{column.name}"' for column in _INSERTED]
     arrays = [f"%b::{name}[]" for name in _TYPES]
-    sources = ["alive", f"unnest({', '.join(arrays)}) AS new"]
-    deletion, deleted = "", "0"
-    if deleting:
-        deleted = "(SELECT count(*) FROM gone)"
-        deletion = (
-            ", gone AS (DELETE FROM txgearman_job USING alive"
-            " WHERE txgearman_job.number = ANY(%b::bigint[]) AND owner = alive.number"
-            " AND joined IS NULL RETURNING 1)"
-        )
-        # What is counted has to be there: so the deletion is over before the first row is inserted.
-        sources.insert(1, "(SELECT count(*) FROM gone) AS deleted(jobs)")
     conflict = " ON CONFLICT DO NOTHING" if checking else ""
+    deletion, deleted = "", "0"
+    if removed is not None:
+        deleted = "(SELECT count(*) FROM gone)"
+        # What is counted has to be there: so the last row is inserted before the first is deleted.
+        deletion = (
+            ", gone AS (DELETE FROM txgearman_job USING alive, (SELECT count(*) FROM saved) AS inserted(jobs)"
+            f" WHERE {removed} RETURNING 1)"
+        )
     return (
-        f"{_ALIVE}{deletion}, saved AS (INSERT INTO txgearman_job ({', '.join(names)}, owner)"
-        f" SELECT new.*, alive.number FROM {', '.join(sources)}{conflict} RETURNING 1)"
-        f" SELECT (SELECT count(*) FROM alive), {deleted}, count(*) FROM saved"
+        f"{_ALIVE.format('')}, saved AS (INSERT INTO txgearman_job ({', '.join(names)}, owner)"
+        f" SELECT new.*, alive.number FROM alive, unnest({', '.join(arrays)}) AS new{conflict} RETURNING 1)"
+        f"{deletion} SELECT (SELECT count(*) FROM alive), {deleted}, count(*) FROM saved"
     )
 
 
-_INSERT: Final = {
-    (deleting, checking): _insertion(deleting, checking)
-    for deleting in (False, True)
+_INSERT: Final = {checking: _insertion(checking) for checking in (False, True)}
+_INSERT_AND_DELETE: Final = {
+    (checking, joined): _insertion(checking, removed)
     for checking in (False, True)
+    for joined, removed in _REMOVED.items()
 }
 
 _OWNER: Final = tables.WRITTEN.index(JOB.c.owner)
 _DATA: Final = tables.WRITTEN.index(JOB.c.data)
+_FUNCTION: Final = tables.WRITTEN.index(JOB.c.function)
 _ARRAYS: Final = [ARRAYS[name] for name in _TYPES]
 _NUMBERS: Final = ARRAYS["BIGINT"]
+_TIMES: Final = ARRAYS["DOUBLE PRECISION"]
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
 _OTHERS_IN_THE_WAY: Final = frozenset({"40001", "40P01"})
@@ -142,7 +154,6 @@ class PostgresqlStore(DatabaseStore):
     # A field may have 1 GiB less a little; a message too, with all that goes along, and it is copied.
     largest_data = 512 * 1024 * 1024
     shared = True
-    deletes_with_insert = True
 
     def __init__(self, url: sa.URL) -> None:
         super().__init__(url)
@@ -174,14 +185,20 @@ class PostgresqlStore(DatabaseStore):
         return job._replace(place=NO_PLACE) if job.number in self._unsure else job
 
     def renew(self) -> bool:
-        change = SERVER.update().where(SERVER.c.number == self._owner, ~SERVER.c.dead)
-        return self._retried(lambda: self._renew(change.values(lease_end=_CLOCK + self._lease)))
+        return self._retried(self._renew)
 
-    def _renew(self, change: sa.Update) -> bool:
+    def _renew(self) -> bool:
         with self._connected() as connection:
-            if not connection.execute(change).rowcount:
-                raise self._dead()
+            self._prolong(connection)
             return bool(connection.scalar(_HAS_DEAD)) or bool(self._unsure)
+
+    def _prolong(self, connection: sa.Connection) -> float:
+        """Let the lease begin anew; returns its end."""
+        change = SERVER.update().where(SERVER.c.number == self._owner, ~SERVER.c.dead)
+        end = connection.scalar(change.values(lease_end=_CLOCK + self._lease).returning(SERVER.c.lease_end))
+        if end is None:
+            raise self._dead()
+        return float(end)
 
     def servers(self) -> list[str]:
         return [name for (name,) in self._rows(_LIVING.order_by(SERVER.c.name))]
@@ -190,22 +207,14 @@ class PostgresqlStore(DatabaseStore):
         return self._retried(lambda: self._adopt(limit, place))
 
     def _adopt(self, limit: int, place: int) -> list[SavedJob]:
-        with self._transaction() as connection:
+        with self._connected() as connection:
+            # This waits for an adoption that is still under way, as its answer got lost, and one that has
+            # not begun will find another lease than its own.
+            lease_end = self._prolong(connection)
             jobs = self._taken_before(connection)
             if not jobs:
                 self._mark_dead(connection)
-                for server in self._dead_servers(connection):
-                    found = self._take(connection, server, limit - len(jobs))
-                    jobs += found
-                    if len(jobs) == limit:
-                        break
-                    if not found:
-                        self._forget(connection, server)
-                jobs = [job._replace(place=new) for new, job in enumerate(jobs, place)]
-                self._unsure = [job.number for job in jobs]
-                if jobs:
-                    new_places = [job.place for job in jobs]
-                    connection.exec_driver_sql(_MOVE, (self._owner, self._unsure, new_places))
+                jobs = self._take(connection, lease_end, limit, place)
         self._unsure = []
         return jobs
 
@@ -213,11 +222,8 @@ class PostgresqlStore(DatabaseStore):
         """What the last adoption took if it was committed and its answer got lost."""
         if not self._unsure:
             return []
-        # The database may still be about to commit it. Then its rows are locked until that is decided, and
-        # only behind that lock it is known whose they are.
-        query = sa.select(JOB.c.owner, *SAVED).where(JOB.c.number.in_(self._unsure)).with_for_update()
-        jobs = [SavedJob._make(job) for owner, *job in connection.execute(query) if owner == self._owner]
-        return sorted(jobs, key=attrgetter("place"))
+        query = sa.select(*SAVED).where(JOB.c.number.in_(self._unsure), JOB.c.owner == self._owner)
+        return sorted(map(SavedJob._make, connection.execute(query)), key=attrgetter("place"))
 
     def _mark_dead(self, connection: sa.Connection) -> None:
         """Mark the servers whose lease has ended. One that just writes is left for the next time."""
@@ -226,19 +232,36 @@ class PostgresqlStore(DatabaseStore):
             .where(~SERVER.c.dead, SERVER.c.lease_end < _CLOCK, SERVER.c.number != self._owner)
             .with_for_update(skip_locked=True)
         )
-        numbers = list(connection.scalars(ended))
-        if numbers:
-            connection.execute(SERVER.update().where(SERVER.c.number.in_(numbers)).values(dead=True))
+        connection.execute(SERVER.update().where(SERVER.c.number.in_(ended)).values(dead=True))
 
     def _dead_servers(self, connection: sa.Connection) -> list[int]:
         return list(
             connection.scalars(sa.select(SERVER.c.number).where(SERVER.c.dead).order_by(SERVER.c.number))
         )
 
-    def _take(self, connection: sa.Connection, server: int, limit: int) -> list[SavedJob]:
-        """Lock up to `limit` jobs of a dead server that nobody else has, in the order of its queues."""
+    def _take(self, connection: sa.Connection, lease_end: float, limit: int, place: int) -> list[SavedJob]:
+        """Own up to `limit` jobs of dead servers, with the places from `place` on."""
+        while True:
+            owners: dict[int, int] = {}
+            jobs: list[SavedJob] = []
+            for server in self._dead_servers(connection):
+                found = self._jobs_of(connection, server, limit - len(jobs))
+                owners |= dict.fromkeys((job.number for job in found), server)
+                jobs += found
+                if len(jobs) == limit:
+                    break
+                if not found:
+                    self._forget(connection, server)
+            jobs = [job._replace(place=new) for new, job in enumerate(jobs, place)]
+            taken = self._move(connection, lease_end, jobs, owners) if jobs else set()
+            # None of them if another server has just taken the same.
+            if taken or not jobs:
+                return [job for job in jobs if job.number in taken]
+
+    def _jobs_of(self, connection: sa.Connection, server: int, limit: int) -> list[SavedJob]:
+        """Up to `limit` jobs of a dead server, in the order of its queues."""
         jobs: list[SavedJob] = []
-        query = sa.select(*SAVED).where(JOB.c.owner == server).with_for_update(skip_locked=True)
+        query = sa.select(*SAVED).where(JOB.c.owner == server)
         for some in (
             query.where(JOB.c.run_at.is_(None)).order_by(JOB.c.priority, JOB.c.function, JOB.c.place),
             query.where(JOB.c.run_at.is_not(None)).order_by(JOB.c.place),
@@ -247,6 +270,24 @@ class PostgresqlStore(DatabaseStore):
             if len(jobs) == limit:
                 break
         return jobs
+
+    def _move(
+        self, connection: sa.Connection, lease_end: float, jobs: list[SavedJob], owners: dict[int, int]
+    ) -> set[int]:
+        """Own those of `jobs` that still belong to `owners`, with their new places; returns their numbers."""
+        places = {job.number: job.place for job in jobs}
+        self._unsure = numbers = sorted(places)
+        values = (
+            _NUMBERS(numbers),
+            _NUMBERS([owners[number] for number in numbers]),
+            _NUMBERS([places[number] for number in numbers]),
+        )
+        alive, moved = connection.exec_driver_sql(_MOVE, (self._owner, lease_end, *values)).one()
+        if not alive:
+            self._check_life(connection)
+            # A renewal whose answer had got lost took place only now.
+            raise TryAgain
+        return set(moved)
 
     def _forget(self, connection: sa.Connection, server: int) -> None:
         """Delete the row of a dead server without jobs."""
@@ -296,11 +337,16 @@ class PostgresqlStore(DatabaseStore):
         if connection.scalar(sa.text("SHOW synchronous_commit")) == "off":
             connection.exec_driver_sql("SET synchronous_commit = on")
 
-    def _begin(self, connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN")
-        alive = sa.select(SERVER.c.number).where(SERVER.c.number == self._owner, ~SERVER.c.dead)
-        if connection.scalar(alive.with_for_update(read=True)) is None:
-            raise self._dead()
+    @contextlib.contextmanager
+    def _writing(self, statements: int) -> Iterator[sa.Connection]:
+        with self._connected() as connection:
+            if not statements:
+                self._check_life(connection)
+            yield connection
+
+    def _check_life(self, connection: sa.Connection) -> None:
+        """Make sure that this server may write."""
+        self._check(connection.exec_driver_sql(_LIVES, (self._owner,)).scalar())
 
     def _begin_opening(self, connection: sa.Connection) -> None:
         connection.exec_driver_sql("BEGIN")
@@ -334,7 +380,7 @@ class PostgresqlStore(DatabaseStore):
     def _pieces(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
         # In the order of their keys, so that two servers that save the same jobs do not wait for each other.
         # Of two equal ones the first stays first.
-        rows = sorted(rows, key=lambda row: row[-1] or b"")
+        rows = sorted(rows, key=lambda row: (row[-1] or b"", row[_FUNCTION]))
         pieces: list[Sequence[Row]] = []
         start = size = 0
         for end, row in enumerate(rows):
@@ -345,29 +391,36 @@ class PostgresqlStore(DatabaseStore):
         return [*pieces, rows[start:]]
 
     def _insert(self, connection: sa.Connection, rows: Sequence[Row]) -> int:
-        return self._delete_and_insert(connection, (), rows)[1]
+        arrays, checking = self._arrays(rows)
+        values = (self._owner, *arrays)
+        alive, _, inserted = connection.exec_driver_sql(_INSERT[checking], values).one()
+        self._check(alive)
+        return int(inserted)
 
     def _delete_and_insert(
-        self, connection: sa.Connection, numbers: Sequence[int], rows: Sequence[Row]
+        self,
+        connection: sa.Connection,
+        numbers: Sequence[int],
+        joins: dict[int, float],
+        rows: Sequence[Row],
     ) -> tuple[int, int]:
-        columns = list(zip(*rows, strict=True))
-        del columns[_OWNER]
-        arrays = [array(column) for array, column in zip(_ARRAYS, columns, strict=True)]
-        unique = any(columns[-1])
-        sql = _INSERT[bool(numbers), unique or self._saved_before]
-        removals = (_NUMBERS(numbers),) if numbers else ()
-        alive, deleted, inserted = connection.exec_driver_sql(sql, (self._owner, *removals, *arrays)).one()
+        arrays, checking = self._arrays(rows)
+        values = (self._owner, *arrays, *_removed(numbers, joins))
+        sql = _INSERT_AND_DELETE[checking, bool(joins)]
+        alive, deleted, inserted = connection.exec_driver_sql(sql, values).one()
         self._check(alive)
         return deleted, inserted
 
-    def _delete(self, connection: sa.Connection, numbers: Sequence[int]) -> int:
-        alive, deleted = connection.exec_driver_sql(_DELETE, (self._owner, _NUMBERS(numbers))).one()
-        self._check(alive)
-        return int(deleted)
+    def _arrays(self, rows: Sequence[Row]) -> tuple[list[Array], bool]:
+        """The values to be inserted, and whether some may be there already."""
+        columns = list(zip(*rows, strict=True))
+        del columns[_OWNER]
+        arrays = [array(column) for array, column in zip(_ARRAYS, columns, strict=True)]
+        return arrays, any(columns[-1]) or self._saved_before
 
-    def _delete_joined(self, connection: sa.Connection, joins: dict[int, float]) -> int:
-        values = (self._owner, list(joins), list(joins.values()))
-        alive, deleted = connection.exec_driver_sql(_DELETE_JOINED, values).one()
+    def _delete(self, connection: sa.Connection, numbers: Sequence[int], joins: dict[int, float]) -> int:
+        values = (self._owner, *_removed(numbers, joins))
+        alive, deleted = connection.exec_driver_sql(_DELETE[bool(joins)], values).one()
         self._check(alive)
         return int(deleted)
 
@@ -377,8 +430,8 @@ class PostgresqlStore(DatabaseStore):
         )
         return [Joined(SavedJob._make(job), at, ago) for at, ago, *job in connection.execute(query)]
 
-    def _join(self, connection: sa.Connection, numbers: Sequence[int]) -> int:
-        return connection.exec_driver_sql(_JOIN, (list(numbers), self._owner)).rowcount
+    def _join(self, connection: sa.Connection, numbers: Sequence[int]) -> set[int]:
+        return set(connection.exec_driver_sql(_JOIN, (_NUMBERS(numbers), self._owner)).scalars())
 
     def _set_attempts(self, connection: sa.Connection, attempts: dict[int, int]) -> None:
         values = (self._owner, list(attempts), list(attempts.values()))
@@ -397,3 +450,9 @@ class PostgresqlStore(DatabaseStore):
             return TryAgain
         # A database that is read only may be a standby that another has replaced.
         return None if state is None or state == _READ_ONLY else StoreUnavailable
+
+
+def _removed(numbers: Sequence[int], joins: dict[int, float]) -> list[Array]:
+    """The values of `_REMOVED`."""
+    known = [_NUMBERS(list(joins)), _TIMES(list(joins.values()))] if joins else []
+    return [_NUMBERS(numbers), *known]

@@ -162,11 +162,19 @@ class SqliteStore(DatabaseStore):
             source.backup(target)
         os.replace(unfinished, copy)
 
-    def _begin(self, connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    @contextlib.contextmanager
+    def _writing(self, statements: int) -> Iterator[sa.Connection]:
+        with self._connected() as connection:
+            # A single statement is a transaction of its own, with fewer waits for the interpreter's lock.
+            if statements == 1:
+                yield connection
+            else:
+                self._begin_opening(connection)
+                yield connection
+                connection.exec_driver_sql("COMMIT")
 
     def _begin_opening(self, connection: sa.Connection) -> None:
-        self._begin(connection)
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     def _register(self, connection: sa.Connection, start: int, name: str, lease: float) -> None:
         self._name = name
@@ -179,7 +187,7 @@ class SqliteStore(DatabaseStore):
         values = (*chain.from_iterable(rows), *(None,) * ((size - len(rows)) * len(tables.WRITTEN)))
         return connection.exec_driver_sql(sql, values).rowcount
 
-    def _delete(self, connection: sa.Connection, numbers: Sequence[int]) -> int:
+    def _delete(self, connection: sa.Connection, numbers: Sequence[int], joins: dict[int, float]) -> int:
         return connection.exec_driver_sql(_DELETE, (json.dumps(numbers),)).rowcount
 
     def _set_attempts(self, connection: sa.Connection, attempts: dict[int, int]) -> None:
