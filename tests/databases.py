@@ -270,8 +270,11 @@ class Cable:
 
     def cut(self) -> None:
         """End all connections through it; new ones can be made."""
-        while self._connections:
-            _hang_up(self._connections.pop())
+        # One that is made at once in the place of one of them stays.
+        connections = self._connections[:]
+        del self._connections[: len(connections)]
+        for connection in connections:
+            _hang_up(connection)
 
     def cut_behind(self, words: bytes, for_good: bool = False) -> None:
         """Lose the answer to the next packet with `words`."""
