@@ -217,10 +217,21 @@ class TwinTests(SavingTestCase):
 
     def test_the_store_may_have_one_that_is_not_here(self) -> None:
         client = self.submit(b"u")
-        self.broker.kept_before(self.keeper.saves.pop(), b"H:other:7")
+        self.assertIs(self.broker.kept_before(self.keeper.saves.pop(), b"H:other:7", 1), False)
         self.assertEqual(said(client), [("saved", 1, b"H:other:7")])
         self.assertEqual(self.broker.total, 0)
         self.assertEqual(self.keeper.removed, [])
+
+    def test_it_answers_nobody_who_came_since_it_was_looked_for(self) -> None:
+        first, second = self.submit(b"u"), self.submit(b"u")
+        job = self.keeper.saves.pop()
+        self.assertIs(self.broker.kept_before(job, b"H:other:7", 1), True)
+        self.assertEqual(said(first), [("saved", 1, b"H:other:7")])
+        self.assertEqual(said(second), [])
+        third = self.submit(b"u")
+        self.assertEqual(self.keeper.saves, [])
+        self.broker.saved(job)
+        self.assertEqual([said(client) for client in (second, third)], [[("saved", 1, job.handle)]] * 2)
 
 
 class RestoreTests(SavingTestCase):

@@ -97,6 +97,25 @@ class TimeTests(JoiningTestCase):
         self.join()
         self.check_run()
 
+    def test_behind_the_end_while_an_answer_to_the_same_is_under_way(self) -> None:
+        self.grab()
+        late = self.second.connect()
+        self.second.commit()
+        self.other.receive(submit(unique=b"u"))
+        self.second.turn()
+        done, write, arguments = self.second.thread.calls.pop(0)
+        written = write(*arguments)
+        self.turn(0.01)
+        self.complete()
+        self.turn(0.01)
+        late.receive(submit(unique=b"u"))
+        done.callback(written)
+        self.assertEqual(self.second.heard(self.other), res(8, FIRST))
+        self.assertEqual(self.second.heard(late), b"")
+        self.second.commit()
+        self.assertEqual(self.second.heard(late), res(8, FIRST))
+        self.check_run()
+
     def test_ahead_of_the_end(self) -> None:
         for is_running in (True, False):
             with self.subTest(is_running=is_running):

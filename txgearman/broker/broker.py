@@ -264,12 +264,20 @@ class Broker:
             client.end.refused(place, refusal)
         self._stay_online(job)
 
-    def kept_before(self, job: Job, handle: bytes) -> None:
-        """A job was not saved, as the store has one of the same function and unique, with this handle."""
-        waiting, job.saving = job.saving or (), None
-        for client, place in waiting:
+    def kept_before(self, job: Job, handle: bytes, submits: int) -> bool:
+        """A job was not saved, as the store has one of the same function and unique, with this handle.
+
+        That answers the first so many `submits`. Returns whether there are others: for them it is to be saved
+        once more.
+        """
+        waiting = job.saving or []
+        job.saving = waiting[submits:] or None
+        for client, place in waiting[:submits]:
             client.end.saved(place, handle)
+        if job.saving is not None:
+            return True
         self._stay_online(job)
+        return False
 
     def restore(self, kept: SavedJob) -> None:
         """Take in a background job that was saved before. One that is here, because its worker went on when

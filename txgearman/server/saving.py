@@ -446,6 +446,7 @@ class Saver:
         self._writes_since = self._waits_since
         jobs = self._take_jobs()
         self._being_saved = len(jobs)
+        submits = [len(job.saving or ()) for job in jobs]
         # One that has ended is not written: a later one in the same transaction may have its unique.
         saves = [_as_saved(job) for job in jobs if job.state is not _GONE]
         self._being_removed = removals = self._take_removals()
@@ -454,7 +455,7 @@ class Saver:
         self._attempts = {}
         self._writing = self._in_thread(self._store.write, changes)
         self._writing.addCallbacks(
-            self._written, self._failed, callbackArgs=(jobs, changes), errbackArgs=(jobs, changes)
+            self._written, self._failed, callbackArgs=(jobs, submits, changes), errbackArgs=(jobs, changes)
         )
         self._writing.addErrback(_log_defect)
         self._writing.addCallback(self._write_on)
@@ -481,7 +482,7 @@ class Saver:
             del removals[number]
         return taken
 
-    def _written(self, written: Written, jobs: list[Job], changes: Changes) -> None:
+    def _written(self, written: Written, jobs: list[Job], submits: list[int], changes: Changes) -> None:
         assert self._broker is not None
         removed, self._being_removed = self._being_removed, {}
         self._being_saved = 0
@@ -503,15 +504,14 @@ class Saver:
             self._see_to(joined, removed[joined.job.number])
         if twins:
             again = []
-            for job in jobs:
+            for job, count in zip(jobs, submits, strict=True):
                 twin = twins.get(number_of(job.handle))
                 if twin is None:
                     self._broker.saved(job)
-                elif number_of(twin) in self._removals:
-                    # It has ended meanwhile, and whoever came since then wants another one.
+                # It may have ended meanwhile, as is known of an own one, and whoever came since then wants
+                # another one: another server may have ended it behind the join, and ahead of them.
+                elif number_of(twin) in self._removals or self._broker.kept_before(job, twin, count):
                     again.append(job)
-                else:
-                    self._broker.kept_before(job, twin)
             self._saves[:0] = again
         else:
             for job in jobs:
