@@ -211,6 +211,22 @@ class VerdictTest(SynchronousTestCase):
         story.turn(story.submit(b"H:1"), 2, 3).handle = b"H:2"
         self.assert_fault(story, "a job under several handles")
 
+    def test_it_may_run_for_equal_ones_that_came_while_it_was_answered_with_another(self) -> None:
+        for at, server, handle, ok in (
+            (1.005, 1, b"H:2", True),
+            (1.005, 1, None, True),
+            (1.02, 1, b"H:2", False),
+            (0.9, 1, b"H:2", False),
+            (1.005, 0, b"H:2", False),
+            (1.005, 1, b"H:1", False),
+        ):
+            story = Story(servers=2)
+            story.turn(story.submit(b"H:1", at=0.5, unique=b"u"), 1.004, 1.006)
+            story.turn(story.submit(b"H:1", unique=b"u", server=1), 2, 3, server=1).handle = b"H:2"
+            story.submit(handle, at=at, unique=b"u", server=server)
+            faults = story.judge().faults
+            self.assertEqual("a job under several handles" not in faults, ok, (at, server, handle))
+
     # -- turns -------------------------------------------------------------------------------------
 
     def test_again_for_no_reason(self) -> None:

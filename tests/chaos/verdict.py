@@ -191,7 +191,9 @@ class _Judge:
             self._fault("a job that was never submitted", f"payload {payload}")
             return
         handles = {turn.handle for turn in turns}
-        if len(handles) > 1 or (submission.handle is not None and handles != {submission.handle}):
+        if len(handles) > 1 or (
+            submission.handle not in {None, *handles} and not self._runs_for_others(submission, *handles)
+        ):
             self._fault("a job under several handles", f"{self._told(submission)}: {handles}")
         if submission.run_at is not None and turns[0].begin < submission.run_at - CLOCKS:
             self._fault("ahead of its time", self._told(submission))
@@ -211,6 +213,20 @@ class _Judge:
             for later in turns[index + 1 :]:
                 if later.begin < turn.over:
                     self._check_overlap(submission, turn, later)
+
+    def _runs_for_others(self, submission: Submission, handle: bytes) -> bool:
+        """Whether a submit that was answered with another's handle ran, as its server had to accept it for
+        equal ones that came while that answer was under way, when the other job might have ended."""
+        if submission.unique in (b"", UNIQUE_IS_DATA) or submission.answered is None:
+            return False
+        return any(
+            other.server == submission.server
+            and other.handle in (handle, None)
+            and other.sent <= submission.answered
+            and (other.answered is None or other.answered >= submission.sent)
+            for other in self._same[submission.function, submission.unique]
+            if other is not submission
+        )
 
     def _reason(self, before: Turn, after: Turn) -> str | None:
         """Why a job had another turn."""
