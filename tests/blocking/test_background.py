@@ -254,6 +254,8 @@ class Processes(SynchronousTestCase):
 
     def _interrupt(self, script: str) -> tuple[str, int]:
         """What a script prints that gets Ctrl-C when it has connected and said that it waits."""
+        # Whoever runs these tests in the background may have it ignored.
+        script = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n" + script
         before = self.server.connections
         with subprocess.Popen(
             [sys.executable, "-W", "error", "-c", script, self.server.address],

@@ -36,16 +36,17 @@ MAX_EVENTS: Final = 512
 """Connections that are served in one turn."""
 
 TURNS_FOR: Final = 0.002
-"""Seconds for which turns may follow each other until the reactor sees to its timers and other descriptors. Taking
-the next at once as long as more than one connection is ready, and not by way of the reactor, is a twelfth more
-small jobs per second, and a fifth more where eight workers drain a queue."""
+"""Seconds for which turns may follow each other until the reactor sees to its timers and other
+descriptors. Taking the next at once as long as more than one connection is ready, and not by way of the
+reactor, is a twelfth more small jobs per second, and a fifth more where eight workers drain a queue."""
 
 _READ_SIZE: Final = 64 * 1024
 """Bytes that are read in one go, as Twisted does."""
 
 _LARGE_READ_SIZE: Final = 120 * 1024
-"""Bytes that are read in one go from a connection that had `_READ_SIZE` to read. With packets of 100 KiB this is
-a tenth more of them per second. From 128 KiB on, the C library would ask the system for the memory of each read."""
+"""Bytes that are read in one go from a connection that had `_READ_SIZE` to read. With packets of 100 KiB
+this is a tenth more of them per second. From 128 KiB on, the C library would ask the system for the memory
+of each read."""
 
 _SMALL_READ: Final = 8 * 1024
 """Bytes that a read brings at least from a connection that goes on sending much."""
