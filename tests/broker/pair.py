@@ -5,6 +5,7 @@ What is random about a test is chosen elsewhere; here only the comparing is done
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable
 from itertools import count
 from typing import Any
@@ -25,6 +26,9 @@ ROUNDING = 1e-6
 
 MEASURED = 2
 """Functions that are told apart in what is measured: fewer than the tests have."""
+
+UNCOMPLETED = tuple((ending, ending.name.lower()) for ending in Ending)
+"""The other ends of a job, and what the model calls them."""
 
 
 class Pair:
@@ -351,13 +355,13 @@ class Pair:
             pages.extend(page.jobs)
             after = page.next
         assert [detail.handle for detail in pages] == [job.handle for job in model.jobs]
+        workers: dict[str | None, Worker] = dict(self.workers)
         for detail, job in zip(pages, model.jobs, strict=True):
             assert detail == broker.job_detail(job.handle)
-            worker = next((real for name, real in self.workers if name == job.worker), None)
             shown = (detail.function, detail.unique, detail.attempts, detail.progress, detail.clients)
             assert shown == (job.function, job.unique, job.attempts, job.progress, len(job.watchers))
             assert (detail.worker, detail.state.value) == (
-                worker,
+                workers.get(job.worker),
                 {"held": "scheduled"}.get(job.state, job.state),
             )
             if job.state == "held":
@@ -395,7 +399,7 @@ class Pair:
             counted = {
                 "submitted": counts.submitted,
                 "completed": counts.completed,
-                **{ending.name.lower(): counts.uncompleted[ending] for ending in Ending},
+                **{what: counts.uncompleted[ending] for ending, what in UNCOMPLETED},
                 "joined": counts.joined,
                 "refused": counts.refused,
                 "retried": counts.retried,
@@ -413,16 +417,20 @@ class Pair:
             )
             for what, durations in (("waited", row.waited), ("ran", row.ran)):
                 times = model.timed[name, what]
+                ordered = sorted(times)
                 assert durations.cumulated == (
-                    *(sum(time <= bound for time in times) for bound in BOUNDS),
+                    *(bisect_right(ordered, bound) for bound in BOUNDS),
                     len(times),
                 )
                 assert abs(durations.sum - sum(times)) < ROUNDING * (1 + len(times))
 
     def compare_statuses(self) -> None:
-        handles = {handle for job in self.model.jobs for _, handle in job.watchers}
-        for handle in {*handles, *(job.handle for job in self.model.jobs), *self.seen[-5:]}:
-            assert self.broker.status(handle) == _status(self.model.by_handle(handle)), handle
+        jobs: dict[bytes, ModelJob] = {}
+        for job in self.model.jobs:
+            for handle in (job.handle, *(handle for _, handle in job.watchers)):
+                jobs.setdefault(handle, job)
+        for handle in {*jobs, *self.seen[-5:]}:
+            assert self.broker.status(handle) == _status(jobs.get(handle)), handle
         for unique in {b"", b"-", *(job.unique for job in self.model.jobs)}:
             assert self.broker.status_by_unique(unique) == _status(self.model.by_unique(unique)), unique
 
