@@ -26,8 +26,8 @@ export function jobPage(frame, id) {
       type: "button",
       class: "act danger-text",
       hidden: true,
-      click: () =>
-        frame.act({
+      click: async () => {
+        const done = await frame.act({
           title: `Cancel ${handle}?`,
           what:
             job.state === "running"
@@ -38,7 +38,13 @@ export function jobPage(frame, id) {
           method: "DELETE",
           path: `/jobs/${id}`,
           done: "Cancelled",
-        }),
+        });
+        // Nothing would tell of a job that is only in the store.
+        if (done && !stream) {
+          clearTimeout(again);
+          load();
+        }
+      },
     },
     icon("cancel"),
     "Cancel the job",
@@ -134,6 +140,7 @@ export function jobPage(frame, id) {
   }
 
   function follow() {
+    if (stream) return;
     stream = new Stream(
       { view: "jobs", handles: handle },
       {
