@@ -159,7 +159,7 @@ class Decoder:
                 break
             splits = _SPLITS[number] if number < _TYPES and magic == expected else _CHECKED
             if splits == _CHECKED or size > LARGE:
-                yield self._uncommon(data, start, stop)
+                yield self._uncommon(magic, number, data, body, stop)
             elif splits:
                 fields = data[body:stop].split(b"\0", splits)
                 yield (number, fields) if len(fields) > splits else _short(number, fields)
@@ -210,8 +210,9 @@ class Decoder:
         pieces, self._pieces = self._pieces, []
         if self._wanted >= self._tell_from:
             yield UNFINISHED, [0]
-        first = pieces.pop(0)
-        yield self._uncommon(first, 0, len(first), *pieces, memoryview(data)[:missing])
+        first, *more = pieces
+        magic, number, _size = _unpack_header(first, 0)
+        yield self._uncommon(magic, number, first, HEADER_SIZE, len(first), *more, memoryview(data)[:missing])
 
     def _line(self, data: bytes, start: int) -> bytes | None:
         """The text line at `start` with its line end, or None while that has not come."""
@@ -236,17 +237,21 @@ class Decoder:
             )
 
     def _uncommon(
-        self, first: bytes | bytearray, start: int, stop: int, *more: bytes | bytearray | memoryview
+        self,
+        magic: bytes,
+        number: int,
+        first: bytes | bytearray,
+        start: int,
+        stop: int,
+        *more: bytes | bytearray | memoryview,
     ) -> tuple[int, list[Any]]:
-        """The packet that begins with the bytes of `first` from `start` to `stop`, with its header among
-        them, and goes on with `more`; for those of types that want a closer look, and for large ones.
+        """The packet whose body begins with the bytes of `first` from `start` to `stop` and goes on with
+        `more`; for those of types that want a closer look, and for large ones.
 
         The data of these is copied once, where the way of small packets copies it two or three times;
         that is a third of the time a job with 100 KiB takes.
         """
-        magic, number, _size = _unpack_header(first, start)
         splits = _SPLITS[number] if number < _TYPES and magic == self._magic else _CHECKED
-        start += HEADER_SIZE
         if splits == _CHECKED:
             return self._checked(magic, number, b"".join((memoryview(first)[start:stop], *more)))
         if not splits:
