@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store import tables
 from txgearman.store.contract import Backlog, Changes, Joined, SavedJob, Written
-from txgearman.store.tables import JOB, SAVED
+from txgearman.store.tables import DATA_AT, FUNCTION_AT, JOB, SAVED
 from txgearman.store.uniques import unique_key
 
 ATTEMPTS: Final = 10
@@ -37,8 +37,6 @@ Row = tuple[Any, ...]
 """The values of `tables.WRITTEN` for one job."""
 
 _Result = TypeVar("_Result")
-_DATA: Final = SavedJob._fields.index("data")
-_FUNCTION: Final = SavedJob._fields.index("function")
 _WITHOUT_DATA: Final = [column for column in SAVED if column is not JOB.c.data]
 
 
@@ -203,7 +201,7 @@ class DatabaseStore(ABC):
             JOB.c.unique_key.in_({row[-1] for row in keyed})
         )
         same = {(key, function): (*its,) for key, function, *its in connection.execute(query)}
-        twins |= {row[0]: same[key] for row in keyed if (key := (row[-1], row[_FUNCTION])) in same}
+        twins |= {row[0]: same[key] for row in keyed if (key := (row[-1], row[FUNCTION_AT])) in same}
         foreign = {number for number, owner, _ in twins.values() if owner != self._owner}
         gone = foreign - self._join(connection, sorted(foreign)) if foreign else foreign
         twins = {number: its for number, its in twins.items() if its[0] not in gone}
@@ -273,7 +271,7 @@ class DatabaseStore(ABC):
 
     def _find(self, query: sa.Select[Any]) -> SavedJob | None:
         found = self._rows(query)
-        return SavedJob._make((*found[0][:_DATA], b"", *found[0][_DATA:])) if found else None
+        return SavedJob._make((*found[0][:DATA_AT], b"", *found[0][DATA_AT:])) if found else None
 
     def _rows(self, query: sa.Select[Any]) -> Sequence[Sequence[Any]]:
         def read() -> Sequence[Sequence[Any]]:

@@ -32,7 +32,7 @@ from txgearman.store import tables
 from txgearman.store.arrays import ARRAYS, Array, take_arrays
 from txgearman.store.contract import NO_PLACE, Changes, Joined, SavedJob, Written
 from txgearman.store.database import DatabaseStore, Row, TryAgain
-from txgearman.store.tables import JOB, SAVED, SERVER
+from txgearman.store.tables import DATA_AT, FUNCTION_AT, JOB, SAVED, SERVER
 
 CONNECT_TIMEOUT: Final = 10
 """Seconds to wait for a connection."""
@@ -136,8 +136,6 @@ _INSERT_AND_DELETE: Final = {
 }
 
 _OWNER: Final = tables.WRITTEN.index(JOB.c.owner)
-_DATA: Final = tables.WRITTEN.index(JOB.c.data)
-_FUNCTION: Final = tables.WRITTEN.index(JOB.c.function)
 _ARRAYS: Final = [ARRAYS[name] for name in _TYPES]
 _NUMBERS: Final = ARRAYS["BIGINT"]
 _TIMES: Final = ARRAYS["DOUBLE PRECISION"]
@@ -380,14 +378,14 @@ class PostgresqlStore(DatabaseStore):
     def _pieces(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
         # In the order of their keys, so that two servers that save the same jobs do not wait for each other.
         # Of two equal ones the first stays first.
-        rows = sorted(rows, key=lambda row: (row[-1] or b"", row[_FUNCTION]))
+        rows = sorted(rows, key=lambda row: (row[-1] or b"", row[FUNCTION_AT]))
         pieces: list[Sequence[Row]] = []
         start = size = 0
         for end, row in enumerate(rows):
-            size += len(row[_DATA])
+            size += len(row[DATA_AT])
             if end > start and (size > STATEMENT_BYTES or end - start == STATEMENT_ROWS):
                 pieces.append(rows[start:end])
-                start, size = end, len(row[_DATA])
+                start, size = end, len(row[DATA_AT])
         return [*pieces, rows[start:]]
 
     def _insert(self, connection: sa.Connection, rows: Sequence[Row]) -> int:

@@ -57,6 +57,9 @@ SETTINGS: Final = (
     f"PRAGMA cache_size=-{CACHE_SIZE}",
 )
 
+# Takes the lock to write at once: SQLite refuses it to whoever has read what was changed since.
+_BEGIN: Final = "BEGIN IMMEDIATE"
+
 # The numbers come as one JSON text, so that the statement is the same, and compiled, for any number of them.
 _DELETE: Final = "DELETE FROM txgearman_job WHERE number IN (SELECT value FROM json_each(?))"
 _SET_ATTEMPTS: Final = (
@@ -169,12 +172,12 @@ class SqliteStore(DatabaseStore):
             if statements == 1:
                 yield connection
             else:
-                self._begin_opening(connection)
+                connection.exec_driver_sql(_BEGIN)
                 yield connection
                 connection.exec_driver_sql("COMMIT")
 
     def _begin_opening(self, connection: sa.Connection) -> None:
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
+        connection.exec_driver_sql(_BEGIN)
 
     def _register(self, connection: sa.Connection, start: int, name: str, lease: float) -> None:
         self._name = name

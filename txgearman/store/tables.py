@@ -103,7 +103,11 @@ SAVED: Final = [JOB.c[name] for name in SavedJob._fields]
 """The columns that a `SavedJob` is made of, in its order."""
 
 WRITTEN: Final = [*SAVED, JOB.c.owner, JOB.c.unique_key]
-"""The columns of a new row in the order in which `new_row` gives them."""
+"""The columns of a new row: those of a `SavedJob`, and what is known only where it is written."""
+
+FUNCTION_AT: Final = SavedJob._fields.index("function")
+DATA_AT: Final = SavedJob._fields.index("data")
+"""Where these are, in a `SavedJob` and in a new row."""
 
 # PostgreSQL would try to compress longer data, which costs more time than writing it.
 sa.event.listen(
