@@ -8,7 +8,9 @@ import socket
 import struct
 import tempfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
+from time import monotonic
 from types import SimpleNamespace
 from typing import Any
 from unittest import SkipTest
@@ -24,7 +26,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from txgearman.server import polling
-from txgearman.server.polling import Poller
+from txgearman.server.polling import AWAKE_FOR, Poller
 
 SECONDS = 5.0
 """How long a turn of the test's reactor may wait for the kernel, which delivers within the machine."""
@@ -97,11 +99,15 @@ class Served(SynchronousTestCase):
 
     peer = Peer
 
+    @staticmethod
+    def clock() -> float:
+        return monotonic()
+
     def setUp(self) -> None:
         if not hasattr(select, "epoll"):
             raise SkipTest("this system has no epoll")
         self.reactor = HandReactor()
-        self.poller = Poller(self.reactor)
+        self.poller = Poller(self.reactor, self.clock)
         self.notes: list[Any] = []
         self.peers: list[Any] = []
         factory = Factory.forProtocol(Peer)
@@ -145,6 +151,20 @@ class Served(SynchronousTestCase):
         """One turn of the poller, once there is something for it; what the connections noted."""
         self.assertTrue(self.ready())
         self.poller.doRead()
+        return self.noted()
+
+    def take(self, client: socket.socket, size: int) -> bytes:
+        """So many bytes that the server sends, with turns of the poller as long as it has not sent all."""
+        got = bytearray()
+        while len(got) < size:
+            if self.poller.getWriters():
+                self.assertTrue(self.ready())
+                self.poller.doRead()
+            got += client.recv(size)
+        return bytes(got)
+
+    def noted(self) -> list[Any]:
+        """What the connections noted since the last time."""
         notes, self.notes[:] = list(self.notes), []
         return notes
 
@@ -177,7 +197,7 @@ class PollerTests(Served):
         served = [number for _ in range(5) for number, _ in self.turn()]
         self.assertEqual([2] * 5, [served.count(number) for number in range(5)])
 
-    def test_turn_follows_upon_turn_as_long_as_more_than_one_is_ready(self) -> None:
+    def test_turn_follows_upon_turn_as_long_as_somebody_is_ready(self) -> None:
         self.patch(polling, "TURNS_FOR", SECONDS)
         self.read_bytewise()
         clients = [self.connect() for _ in range(2)]
@@ -187,8 +207,7 @@ class PollerTests(Served):
         notes = self.turn()
         self.assertEqual({(0, b"1"), (1, b"1")}, set(notes[:2]))
         self.assertEqual({(0, b"2"), (1, b"2")}, set(notes[3:5]))
-        self.assertEqual(["end", "end", (0, b"3"), "end"], [notes[2], *notes[5:]])
-        self.assertEqual([(0, b"4"), "end"], self.turn())
+        self.assertEqual(["end", "end", (0, b"3"), "end", (0, b"4"), "end"], [notes[2], *notes[5:]])
 
     def test_what_is_called_soon_outside_of_a_turn_waits_for_the_reactor(self) -> None:
         self.poller.call_soon(lambda: self.notes.append("called"))
@@ -283,11 +302,7 @@ class PollerTests(Served):
         client = self.connect()
         sent = bytes(range(256)) * 40_000
         self.peers[0].transport.write(sent)
-        got = bytearray()
-        while len(got) < len(sent):
-            self.turn()
-            got += client.recv(len(sent))
-        self.assertEqual(sent, bytes(got))
+        self.assertEqual(sent, self.take(client, len(sent)))
         self.assertEqual([], self.poller.getWriters())
 
     def test_closing_waits_for_what_is_to_be_sent(self) -> None:
@@ -295,12 +310,8 @@ class PollerTests(Served):
         sent = bytes(10_000_000)
         self.peers[0].transport.write(sent)
         self.peers[0].transport.loseConnection()
-        got = 0
-        notes = []
-        while got < len(sent):
-            notes += self.turn()
-            got += len(client.recv(len(sent)))
-        self.assertEqual([(0, ConnectionDone)], notes)
+        self.assertEqual(sent, self.take(client, len(sent)))
+        self.assertEqual([(0, ConnectionDone)], self.noted())
         self.assertEqual(b"", client.recv(1))
 
     def test_a_paused_connection_is_not_read(self) -> None:
@@ -382,11 +393,8 @@ class HalfCloseTests(Served):
         sent = bytes(10_000_000)
         self.peers[0].transport.write(sent)
         self.peers[0].transport.loseConnection()
-        notes, got = [], 0
-        while got < len(sent):
-            notes += self.turn()
-            got += len(client.recv(len(sent)))
-        self.assertEqual([(0, ConnectionDone)], notes)
+        self.assertEqual(sent, self.take(client, len(sent)))
+        self.assertEqual([(0, ConnectionDone)], self.noted())
 
 
 class ReadTests(SynchronousTestCase):
@@ -407,6 +415,70 @@ class ReadTests(SynchronousTestCase):
             connection.doRead()
         little, much = 64 * 1024, 120 * 1024
         self.assertEqual([little, little, much, much, much, little], asked)
+
+
+class AwakeTests(Served):
+    """How long the poller waits awake for who is ready next, by a clock that a look at it moves on."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.now = 0.0
+        self.looks = 0
+        self.then: dict[int, Callable[[], object]] = {}
+        """What happens at a look, by its number in the turn."""
+        self.client = self.connect()
+
+    def clock(self) -> float:
+        self.looks += 1
+        self.then.pop(self.looks, int)()
+        self.now += AWAKE_FOR / 10
+        return self.now
+
+    def served(self, *answers: tuple[int, bytes]) -> bytes:
+        """What is served in one turn that begins with a byte, with what else comes at some looks."""
+        self.looks = 0
+        self.then = {look: lambda data=data: self.client.send(data) for look, data in answers}
+        self.client.send(b"0")
+        return b"".join(data for _, data in self.turn())
+
+    def missed(self) -> bool:
+        """Whether the poller waited awake for nobody in one turn."""
+        self.assertEqual(b"0", self.served())
+        return self.looks > 5
+
+    def test_who_answers_at_once_is_served_in_the_same_turn(self) -> None:
+        self.assertEqual(b"012", self.served((6, b"1"), (12, b"2")))
+
+    def test_it_sleeps_when_nobody_has_come_for_a_while(self) -> None:
+        began = self.now
+        self.assertTrue(self.missed())
+        self.assertLessEqual(AWAKE_FOR, self.now - began)
+        self.assertGreater(2 * AWAKE_FOR, self.now - began)
+
+    def test_it_sleeps_at_once_ever_more_often_where_nobody_comes(self) -> None:
+        misses = [turn for turn in range(300) if self.missed()]
+        between = [later - earlier - 1 for earlier, later in pairwise(misses)]
+        self.assertEqual([1, 3, 7, 15, 31, 63, 64, 64], between)
+
+    def test_it_waits_awake_again_each_time_once_that_was_worth_it(self) -> None:
+        self.assertEqual([0, 2, 6], [turn for turn in range(14) if self.missed()])
+        self.assertEqual(b"01", self.served((6, b"1")))
+        self.assertEqual([False, True], [self.missed() for _ in range(2)])
+
+    def test_the_reactor_has_its_turn_and_does_not_sleep_while_answers_come_at_once(self) -> None:
+        self.patch(polling, "TURNS_FOR", AWAKE_FOR)
+        self.assertEqual(b"012", self.served((6, b"1"), (12, b"2"), (18, b"3")))
+        self.assertEqual(1, len(self.reactor.getDelayedCalls()))
+        self.reactor.advance(0)
+        self.assertEqual([(0, b"3")], self.noted())
+
+    def test_nothing_is_left_to_the_reactor_when_all_is_closed(self) -> None:
+        self.patch(polling, "TURNS_FOR", 0)
+        self.served()
+        self.assertEqual(1, len(self.reactor.getDelayedCalls()))
+        self.peers[0].transport.connectionLost(Failure(CONNECTION_LOST))
+        self.poller.close()
+        self.assertEqual([], self.reactor.getDelayedCalls())
 
 
 class UnixTests(PollerTests):

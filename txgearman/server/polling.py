@@ -19,6 +19,7 @@ from twisted.internet import tcp
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
+    IDelayedCall,
     IHalfCloseableDescriptor,
     IListeningPort,
     IProtocolFactory,
@@ -37,8 +38,17 @@ MAX_EVENTS: Final = 512
 
 TURNS_FOR: Final = 0.002
 """Seconds for which turns may follow each other until the reactor sees to its timers and other
-descriptors. Taking the next at once as long as more than one connection is ready, and not by way of the
-reactor, is a twelfth more small jobs per second, and a fifth more where eight workers drain a queue."""
+descriptors. Taking the next at once, and not by way of the reactor, is a twelfth more small jobs per second,
+and a fifth more where eight workers drain a queue."""
+
+AWAKE_FOR: Final = 50e-6
+"""Seconds to go on looking for who is ready next when nobody is, as those who were just served often answer
+at once. Falling asleep and waking up again takes about as long: jobs one at a time are done more than twice
+as fast for it, with a third less processor time."""
+
+MOST_SLEEPS: Final = 64
+"""How often at most to sleep without such a look, when the last ones found nobody. So where answers are never
+that quick it costs less than a microsecond each time."""
 
 _READ_SIZE: Final = 64 * 1024
 """Bytes that are read in one go, as Twisted does."""
@@ -83,17 +93,22 @@ class _Connection(tcp.Server):
 class Poller:
     """The reactor, for the connections that the ports given to `serve` accept.
 
-    It is `reactor` in all but who is watched for being ready.
+    It is `reactor` in all but who is watched for being ready. `clock` gives monotonic seconds.
     """
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, clock: Callable[[], float] = monotonic) -> None:
         self._reactor = reactor
+        self._clock = clock
         self._epoll: select.epoll | None = None
         self._watched: dict[int, Any] = {}
         # The events that each is watched for.
         self._events: dict[int, int] = {}
         self._in_turn = False
         self._soon: list[Callable[[], object]] = []
+        self._again: IDelayedCall | None = None
+        # How often to sleep without waiting awake, and how often that was when awake nobody came last.
+        self._sleeps = 0
+        self._slept = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)
@@ -125,6 +140,8 @@ class Poller:
         if self._epoll is not None and not self._watched:
             self._epoll.close()
             self._epoll = None
+            if self._again is not None and self._again.active():
+                self._again.cancel()
 
     def _open(self) -> select.epoll:
         if self._epoll is None:
@@ -208,13 +225,30 @@ class Poller:
 
     def doRead(self) -> None:
         """Serve the connections that are ready, and those that are when these were served."""
-        assert self._epoll is not None
-        until = monotonic() + TURNS_FOR
-        while ready := self._epoll.poll(0, MAX_EVENTS):
+        until = self._clock() + TURNS_FOR
+        # Who has just been served may have closed it.
+        while self._epoll is not None and (ready := self._next(self._epoll)):
             self._serve(ready)
-            # Where only one was ready, the others wait for something, and so will it.
-            if len(ready) == 1 or monotonic() >= until or self._epoll is None:
+            if self._clock() >= until:
+                if not self._sleeps:
+                    # The reactor would fall asleep at once if nobody is ready.
+                    self._again = self._reactor.callLater(0, self.doRead)
                 break
+
+    def _next(self, epoll: select.epoll) -> list[tuple[int, int]]:
+        """Who is ready next, waiting awake if that was worth it of late; nobody, if it is time to sleep."""
+        if ready := epoll.poll(0, MAX_EVENTS):
+            return ready
+        if self._sleeps:
+            self._sleeps -= 1
+            return ready
+        until = self._clock() + AWAKE_FOR
+        while not (ready := epoll.poll(0, MAX_EVENTS)):
+            if self._clock() >= until:
+                self._sleeps = self._slept = min(2 * self._slept + 1, MOST_SLEEPS)
+                return ready
+        self._slept = 0
+        return ready
 
     def _serve(self, ready: list[tuple[int, int]]) -> None:
         """One turn, for those that are ready: their descriptors and events."""
