@@ -31,7 +31,7 @@ from twisted.internet.testing import StringTransport
 from txgearman.access import AccessPolicy, Rule
 from txgearman.broker.ends import Follower
 from txgearman.server import GearmanServerFactory, GearmanServerProtocol, Settings
-from txgearman.server.memory import GC_THRESHOLDS
+from txgearman.server.memory import tune_collector
 from txgearman.wire.codec import encode
 from txgearman.wire.packets import CAN_DO, GRAB_JOB_UNIQ, REQUEST, SUBMIT_JOB_BG, WORK_COMPLETE
 
@@ -204,7 +204,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--run", nargs=3, help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
-    gc.set_threshold(*GC_THRESHOLDS)
+    tune_collector()
     if chosen.run:
         name, part, jobs = chosen.run
         _run(name, part, int(jobs))

@@ -7,13 +7,16 @@ import gc
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.broker.bench import Bench
 from txgearman.server.memory import (
     DEEP,
-    GC_THRESHOLDS,
     LOOK_INTERVAL,
+    MOST_OTHERS,
+    OBJECTS_OF_JOB,
     SHALLOW,
     MemoryService,
     give_back,
+    made_since,
     tune_collector,
 )
 
@@ -23,11 +26,19 @@ class MemoryServiceTest(SynchronousTestCase):
         self.clock = Clock()
         self.total = 0
         self.released = 0
-        self.service = MemoryService(lambda: self.total, self.clock, self.release)
+        self.objects = 0
+        self.collected = 0
+        self.service = MemoryService(
+            lambda: self.total, self.clock, self.release, lambda: self.objects, self.collect
+        )
         self.service.startService()
 
     def release(self) -> None:
         self.released += 1
+
+    def collect(self) -> None:
+        self.collected += 1
+        self.objects = 0
 
     def look_at(self, total: int) -> int:
         """How often memory was given back, once `total` was seen."""
@@ -65,6 +76,17 @@ class MemoryServiceTest(SynchronousTestCase):
         self.assertEqual(self.look_at(DEEP), 1)
         self.assertEqual(self.look_at(DEEP // SHALLOW), 2)
 
+    def test_the_collector_looks_when_there_are_more_objects_than_jobs_explain(self) -> None:
+        for jobs in (0, 1000):
+            self.collected = 0
+            self.objects = MOST_OTHERS + OBJECTS_OF_JOB * jobs
+            self.look_at(jobs)
+            self.assertEqual(self.collected, 0)
+            self.objects += 1
+            self.look_at(jobs)
+            self.look_at(jobs)
+            self.assertEqual(self.collected, 1)
+
     def test_stopping_leaves_nothing_behind(self) -> None:
         self.service.stopService()
         self.assertEqual(self.clock.getDelayedCalls(), [])
@@ -75,10 +97,29 @@ class MemoryServiceTest(SynchronousTestCase):
 
 
 class CollectorTest(SynchronousTestCase):
-    def test_tuned(self) -> None:
-        before = gc.get_threshold()
-        self.addCleanup(gc.set_threshold, *before)
+    def setUp(self) -> None:
+        self.addCleanup(gc.enable)
         self.addCleanup(gc.unfreeze)
         tune_collector()
-        self.assertEqual(gc.get_threshold(), GC_THRESHOLDS)
+
+    def test_tuned(self) -> None:
+        self.assertFalse(gc.isenabled())
         self.assertGreater(gc.get_freeze_count(), 1000)
+
+    def test_objects_are_counted_while_the_collector_rests(self) -> None:
+        before = made_since()
+        kept: list[list[int]] = [[] for _ in range(20_000)]
+        self.assertGreaterEqual(made_since() - before, len(kept))
+        del kept
+        self.assertLess(made_since() - before, 1000)
+
+    def test_a_queued_job_has_no_more_objects_than_are_allowed_for(self) -> None:
+        for background in (True, False):
+            bench = Bench()
+            client = bench.client()
+            before = made_since()
+            for number in range(10_000):
+                bench.submit(client, b"f", b"%d" % number, background=background)
+            made = made_since() - before
+            self.assertEqual(bench.broker.in_memory, 10_000)
+            self.assertLess(made, OBJECTS_OF_JOB * 10_000)

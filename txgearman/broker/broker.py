@@ -776,6 +776,11 @@ class Broker:
         return self._total
 
     @property
+    def in_memory(self) -> int:
+        """How many of them are in memory, and not in the store alone."""
+        return self._total - self._away
+
+    @property
     def running(self) -> int:
         """How many jobs are with workers."""
         return sum(function.running for function in self._functions.values())

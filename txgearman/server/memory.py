@@ -1,4 +1,4 @@
-"""The memory of a process that the server has to itself: few looks by the collector, and giving back.
+"""The memory of a process that the server has to itself: when the garbage collector looks, and giving back.
 
 An embedded server leaves both alone, as they belong to the whole process.
 """
@@ -14,12 +14,16 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 
-GC_THRESHOLDS: Final = (10_000, 10, 100_000)
-"""For `gc.set_threshold`: objects made and not freed before the youngest are looked through, how often
-that before the middle-aged, how often that before all."""
-
 LOOK_INTERVAL: Final = 1.0
-"""Seconds between two looks at how many jobs there are."""
+"""Seconds between two looks at how many jobs and objects there are."""
+
+OBJECTS_OF_JOB: Final = 4
+"""Objects of the kind that the garbage collector looks through that are allowed for each job. One has itself,
+and three with a client who waits for it."""
+
+MOST_OTHERS: Final = 100_000
+"""Objects that may have been made since the collector looked, and are still there, beside those of jobs. As
+garbage they would be some 10 MB. To look through so many takes 10 ms."""
 
 DEEP: Final = 50_000
 """Jobs from which a queue is deep enough to give back memory behind it, some 20 MiB."""
@@ -29,14 +33,21 @@ SHALLOW: Final = 8
 
 
 def tune_collector() -> None:
-    """Let the garbage collector look rarely: a job is a few objects that live as long as it waits.
+    """Leave it to a `MemoryService` when the garbage collector looks.
 
-    With Python's defaults it walks all of them again and again as a queue grows. Jobs and connections
-    are freed by their reference counts; what is left for the collector is the odd traceback.
+    By itself it does when enough objects were made that are still there, which are the jobs of a growing
+    queue, and it walks them all for nothing: jobs and connections are freed by their reference counts. What
+    is left for the collector are tracebacks and what the web side leaves behind. With Python's defaults a
+    submit took twice as long, with thresholds of (10,000, 10) an eighth longer.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(*GC_THRESHOLDS)
+    gc.disable()
+
+
+def made_since() -> int:
+    """How many objects more there are than when the garbage collector looked last."""
+    return gc.get_count()[0]
 
 
 def give_back() -> None:
@@ -48,17 +59,26 @@ def give_back() -> None:
 
 
 class MemoryService(Service):
-    """Gives memory back to the system when a deep queue has drained.
+    """Gives memory back to the system when a deep queue has drained, and has the garbage collector look when
+    there are more new objects than the jobs explain.
 
-    glibc keeps it otherwise: of 90 MiB for 200,000 jobs, 20 stayed. `total` says how many jobs there
-    are; `reactor` calls back; `release` is what gives back.
+    glibc keeps the memory otherwise: of 90 MiB for 200,000 jobs, 20 stayed. `jobs` says how many jobs are in
+    memory, `objects` how many new objects there are; `reactor` calls back; `release` is what gives back,
+    `collect` has the collector look.
     """
 
     def __init__(
-        self, total: Callable[[], int], reactor: Any, release: Callable[[], None] = give_back
+        self,
+        jobs: Callable[[], int],
+        reactor: Any,
+        release: Callable[[], object] = give_back,
+        objects: Callable[[], int] = made_since,
+        collect: Callable[[], object] = gc.collect,
     ) -> None:
-        self._total = total
+        self._jobs = jobs
         self._release = release
+        self._objects = objects
+        self._collect = collect
         self._most = 0
         self._rest = False
         self._looks = LoopingCall(self._look)
@@ -74,11 +94,13 @@ class MemoryService(Service):
         return super().stopService()  # type: ignore[no-any-return]
 
     def _look(self) -> None:
-        total = self._total()
-        self._most = max(self._most, total)
-        drained = self._most >= DEEP and total * SHALLOW <= self._most
-        if drained or (self._rest and not total):
-            self._most = total
+        jobs = self._jobs()
+        if self._objects() > MOST_OTHERS + OBJECTS_OF_JOB * jobs:
+            self._collect()
+        self._most = max(self._most, jobs)
+        drained = self._most >= DEEP and jobs * SHALLOW <= self._most
+        if drained or (self._rest and not jobs):
+            self._most = jobs
             # What is left lies between what was freed, so there is more to give back when it has gone.
-            self._rest = total > 0
+            self._rest = jobs > 0
             self._release()
