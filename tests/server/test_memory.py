@@ -87,6 +87,13 @@ class MemoryServiceTest(SynchronousTestCase):
             self.look_at(jobs)
             self.assertEqual(self.collected, 1)
 
+    def test_the_collector_looks_ahead_of_giving_back_where_few_jobs_are_left(self) -> None:
+        self.look_at(16 * DEEP)
+        self.look_at(2 * DEEP)
+        self.assertEqual((self.released, self.collected), (1, 0))
+        self.look_at(0)
+        self.assertEqual((self.released, self.collected), (2, 1))
+
     def test_stopping_leaves_nothing_behind(self) -> None:
         self.service.stopService()
         self.assertEqual(self.clock.getDelayedCalls(), [])
