@@ -472,9 +472,21 @@ class AwakeTests(Served):
         self.reactor.advance(0)
         self.assertEqual([(0, b"3")], self.noted())
 
-    def test_nothing_is_left_to_the_reactor_when_all_is_closed(self) -> None:
+    def test_the_reactor_is_asked_once_however_often_it_calls(self) -> None:
+        self.patch(polling, "TURNS_FOR", AWAKE_FOR)
+        for _ in range(2):
+            self.served((6, b"1"), (12, b"2"))
+            self.assertEqual(1, len(self.reactor.getDelayedCalls()))
+
+    def test_the_reactor_is_not_asked_where_somebody_is_always_ready(self) -> None:
         self.patch(polling, "TURNS_FOR", 0)
-        self.served()
+        for _ in range(2):
+            self.served()
+            self.assertEqual([], self.reactor.getDelayedCalls())
+
+    def test_nothing_is_left_to_the_reactor_when_all_is_closed(self) -> None:
+        self.patch(polling, "TURNS_FOR", AWAKE_FOR)
+        self.served((6, b"1"), (12, b"2"))
         self.assertEqual(1, len(self.reactor.getDelayedCalls()))
         self.peers[0].transport.connectionLost(Failure(CONNECTION_LOST))
         self.poller.close()

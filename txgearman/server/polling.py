@@ -140,8 +140,9 @@ class Poller:
         if self._epoll is not None and not self._watched:
             self._epoll.close()
             self._epoll = None
-            if self._again is not None and self._again.active():
+            if self._again is not None:
                 self._again.cancel()
+                self._again = None
 
     def _open(self) -> select.epoll:
         if self._epoll is None:
@@ -227,21 +228,29 @@ class Poller:
         """Serve the connections that are ready, and those that are when these were served."""
         until = self._clock() + TURNS_FOR
         # Who has just been served may have closed it.
-        while self._epoll is not None and (ready := self._next(self._epoll)):
+        while self._epoll is not None:
+            ready = self._epoll.poll(0, MAX_EVENTS)
+            awaited = not ready
+            if awaited:
+                ready = self._wait_awake(self._epoll)
+                if not ready:
+                    break
             self._serve(ready)
             if self._clock() >= until:
-                if not self._sleeps:
-                    # The reactor would fall asleep at once if nobody is ready.
-                    self._again = self._reactor.callLater(0, self.doRead)
+                if awaited and self._again is None:
+                    # Most likely nobody is ready now either, and the reactor would fall asleep.
+                    self._again = self._reactor.callLater(0, self._go_on)
                 break
 
-    def _next(self, epoll: select.epoll) -> list[tuple[int, int]]:
-        """Who is ready next, waiting awake if that was worth it of late; nobody, if it is time to sleep."""
-        if ready := epoll.poll(0, MAX_EVENTS):
-            return ready
+    def _go_on(self) -> None:
+        self._again = None
+        self.doRead()
+
+    def _wait_awake(self, epoll: select.epoll) -> list[tuple[int, int]]:
+        """Who is ready next, if it was worth waiting of late; nobody, if it is time to sleep."""
         if self._sleeps:
             self._sleeps -= 1
-            return ready
+            return []
         until = self._clock() + AWAKE_FOR
         while not (ready := epoll.poll(0, MAX_EVENTS)):
             if self._clock() >= until:
