@@ -7,17 +7,12 @@ refused and held up, time passes, Deferreds are cancelled, and callbacks do what
 from __future__ import annotations
 
 import gc
-import os
-from collections.abc import Callable
-from random import Random
-from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionRefusedError as Refused
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.connection.memory import PlayedEndpoint, PlayedServer, packet
+from tests.connection.histories import HISTORIES, STEPS, PlayedHistory
+from tests.connection.memory import PlayedServer, packet
 from txgearman.client import Client, Job
 from txgearman.wire.packets import (
     ECHO_RES,
@@ -35,20 +30,14 @@ from txgearman.wire.packets import (
     WORK_WARNING,
 )
 
-HISTORIES = int(os.environ.get("TXGEARMAN_HISTORIES", "300"))
-STEPS = 100
 HANDLES = (b"H:1", b"H:2", b"H:3")
 
 
-class History:
+class History(PlayedHistory):
     """One client with one to three servers, and what it was asked."""
 
     def __init__(self, seed: int) -> None:
-        self.random = Random(seed)
-        self.clock = Clock()
-        self.endpoints = [
-            PlayedEndpoint(hold=self.random.random() < 0.2) for _ in range(self.random.choice((1, 1, 2, 3)))
-        ]
+        super().__init__(seed, servers=(1, 1, 2, 3))
         self.client = Client(
             self.clock,
             self.endpoints,
@@ -56,7 +45,6 @@ class History:
             max_backlog=self.random.choice((1, 5000, 10**7)),
         )
         self.jobs: list[Job] = []
-        self.asked: list[tuple[str, Deferred[Any], list[Any]]] = []
 
     # -- what the user does ---------------------------------------------------------------------
 
@@ -81,11 +69,6 @@ class History:
 
     def time(self) -> float | None:
         return self.random.choice((None, 3))
-
-    def track(self, name: str, deferred: Deferred[Any]) -> None:
-        results: list[Any] = []
-        deferred.addBoth(results.append)
-        self.asked.append((name, deferred, results))
 
     def submit(self) -> None:
         submitted = self.client.submit(
@@ -125,10 +108,6 @@ class History:
             self.track("updates", Deferred.fromCoroutine(read()))
         else:
             job.on_data(lambda _: self.ask())
-
-    def cancel(self) -> None:
-        if self.asked:
-            self.random.choice(self.asked)[1].cancel()
 
     # -- what servers and networks do -----------------------------------------------------------
 
@@ -170,16 +149,7 @@ class History:
             )
         )
 
-    def live(self) -> list[PlayedServer]:
-        servers = [server for endpoint in self.endpoints for server in endpoint.servers]
-        return [server for server in servers if not server.lost]
-
-    def with_a_server(self, do: Callable[[PlayedServer], None]) -> None:
-        if live := self.live():
-            do(self.random.choice(live))
-
     def happen(self) -> None:
-        endpoint = self.random.choice(self.endpoints)
         chance = self.random.random()
         if chance < 0.45:
             self.ask()
@@ -187,18 +157,9 @@ class History:
             self.with_a_server(self.answer)
         elif chance < 0.77:
             self.with_a_server(self.say_anything)
-        elif chance < 0.81:
-            self.with_a_server(lambda server: server.lose())
-        elif chance < 0.85:
-            endpoint.refusal = self.random.choice((None, Refused()))
-        elif chance < 0.89:
-            if endpoint._held:
-                endpoint.accept()
         else:
-            self.clock.advance(self.random.choice((0, 0.1, 1, 7, 40)))
-        for server in self.live():
-            if server.transport.disconnecting and self.random.random() < 0.5:
-                server.lose()
+            self.disturb()
+        self.hang_up()
 
     # -- the whole ------------------------------------------------------------------------------
 
@@ -207,12 +168,10 @@ class History:
         for _ in range(STEPS):
             self.happen()
         self.track("close", self.client.close())
-        for server in self.live():
-            server.lose()
+        self.lose_all()
         self.clock.advance(0)
-        wrong = [f"{name} fired {results}" for name, _, results in self.asked if len(results) != 1]
+        wrong = self.left()
         wrong += [f"{job} has no end" for job in self.jobs if not (job.background or job._done)]
-        wrong += [f"{call} is left" for call in self.clock.getDelayedCalls()]
         if self.client._backlog.size:
             wrong.append(f"the backlog counts {self.client._backlog.size} bytes")
         return wrong

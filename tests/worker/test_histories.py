@@ -7,17 +7,13 @@ come and go, return, raise, wait, and are cancelled; the worker is stopped and s
 from __future__ import annotations
 
 import gc
-import os
-from collections.abc import Callable
-from random import Random
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectionRefusedError as Refused
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.connection.memory import PlayedEndpoint, PlayedServer
+from tests.connection.histories import HISTORIES, STEPS, PlayedHistory
+from tests.connection.memory import PlayedServer
 from txgearman.errors import FailJob
 from txgearman.wire.packets import (
     ECHO_RES,
@@ -32,8 +28,6 @@ from txgearman.wire.packets import (
 )
 from txgearman.worker import Hooks, Job, Worker
 
-HISTORIES = int(os.environ.get("TXGEARMAN_HISTORIES", "300"))
-STEPS = 100
 FUNCTIONS = ("f", "g", "h")
 
 
@@ -41,15 +35,11 @@ class Expected(Exception):
     """What functions and hooks of these tests raise."""
 
 
-class History:
+class History(PlayedHistory):
     """One worker with one or two servers."""
 
     def __init__(self, seed: int) -> None:
-        self.random = Random(seed)
-        self.clock = Clock()
-        self.endpoints = [
-            PlayedEndpoint(hold=self.random.random() < 0.2) for _ in range(self.random.choice((1, 1, 2)))
-        ]
+        super().__init__(seed, servers=(1, 1, 2))
         self.concurrency = self.random.choice((1, 2, 5))
         hooks = Hooks(self.hook, self.hook, self.hook) if self.random.random() < 0.3 else None
         self.worker = Worker(
@@ -61,7 +51,6 @@ class History:
         )
         self.registered: set[str] = set()
         self.running: list[Deferred[Any]] = []
-        self.waits: list[tuple[str, Deferred[Any], list[Any]]] = []
 
     # -- functions and hooks --------------------------------------------------------------------
 
@@ -113,11 +102,6 @@ class History:
             )
         )()
 
-    def track(self, name: str, deferred: Deferred[Any]) -> None:
-        results: list[Any] = []
-        deferred.addBoth(results.append)
-        self.waits.append((name, deferred, results))
-
     def register(self) -> None:
         free = [name for name in FUNCTIONS if name not in self.registered]
         if free:
@@ -135,10 +119,6 @@ class History:
             name = self.random.choice(sorted(self.registered))
             self.registered.remove(name)
             self.worker.unregister(name)
-
-    def cancel(self) -> None:
-        if self.waits:
-            self.random.choice(self.waits)[1].cancel()
 
     # -- what servers and networks do -----------------------------------------------------------
 
@@ -170,16 +150,7 @@ class History:
             )
         )()
 
-    def live(self) -> list[PlayedServer]:
-        servers = [server for endpoint in self.endpoints for server in endpoint.servers]
-        return [server for server in servers if not server.lost]
-
-    def with_a_server(self, do: Callable[[PlayedServer], None]) -> None:
-        if live := self.live():
-            do(self.random.choice(live))
-
     def happen(self) -> None:
-        endpoint = self.random.choice(self.endpoints)
         chance = self.random.random()
         if chance < 0.25:
             self.act()
@@ -192,21 +163,9 @@ class History:
                 waiting = self.running.pop(self.random.randrange(len(self.running)))
                 if not waiting.called:
                     waiting.callback(b"r")
-        elif chance < 0.79:
-            self.with_a_server(lambda server: server.lose())
-        elif chance < 0.83:
-            endpoint.refusal = self.random.choice((None, Refused()))
-        elif chance < 0.87:
-            if endpoint._held:
-                endpoint.accept()
         else:
-            self.clock.advance(self.random.choice((0, 0.1, 1, 7, 40)))
+            self.disturb()
         self.hang_up()
-
-    def hang_up(self) -> None:
-        for server in self.live():
-            if server.transport.disconnecting and self.random.random() < 0.5:
-                server.lose()
 
     # -- the whole ------------------------------------------------------------------------------
 
@@ -224,18 +183,17 @@ class History:
                 continue
             # A function or a hook that ended has started it again.
             self.track("stop", self.worker.stop(0))
-        for server in self.live():
-            server.lose()
-        wrong = [f"{name} fired {results}" for name, _, results in self.waits if len(results) != 1]
+        self.lose_all()
+        wrong = self.left()
         wrong += [
             f"{name} failed with {results[0]}"
-            for name, _, results in self.waits
+            for name, _, results in self.asked
             if name == "stop" and results and results[0] is not None and not results[0].check(CANCELLED)
         ]
         free = self.worker._offer.limits[0].free
         if free != self.concurrency:
             wrong.append(f"{free} of {self.concurrency} places are free")
-        return wrong + [f"{call} is left" for call in self.clock.getDelayedCalls()]
+        return wrong
 
 
 CANCELLED = "twisted.internet.defer.CancelledError"
