@@ -1,4 +1,4 @@
-"""Servers that share one database in memory, each with a clock and a thread of its own. No tests here."""
+"""Servers with a store in memory, each with a clock and a thread of its own. No tests here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.server.peers import PREFIX, SocketlikeTransport, req
 from tests.store.model import ModelDatabase, ModelStore
 from txgearman.server import GearmanServerFactory, Settings
 from txgearman.server.saving import Saver
-from txgearman.store.contract import NO_PLACE, Changes, SavedJob, Written
+from txgearman.store.contract import NO_PLACE, Changes, SavedJob, Store, Written
 
 LEASE = 10.0
 
@@ -74,28 +74,21 @@ class BrittleStore(ModelStore):
             raise UNAVAILABLE
 
 
-class Site:
-    """One server on `database`, which is started again and again under the same name."""
+class KeptServer:
+    """A server with a store, whose thread runs when it is told to."""
 
-    def __init__(
-        self, name: str, database: ModelDatabase, wall_clock: Callable[[], float], **settings: Any
-    ) -> None:
-        self.name = name
-        self._database = database
-        self._wall_clock = wall_clock
-        self._settings = settings
-        self.start()
-
-    def start(self) -> None:
-        """Begin as a new process."""
+    def launch(
+        self, store: Store, name: str, wall_clock: Callable[[], float], lease: float, **settings: Any
+    ) -> int:
+        """Begin as a new process; returns how many jobs were loaded."""
         self.clock, self.thread = Clock(), Thread()
         self.transports: list[SocketlikeTransport] = []
-        self.store = BrittleStore(self._database)
-        settings = Settings(handle_prefix=PREFIX, **self._settings)
-        self.factory = GearmanServerFactory(self.clock, settings, self._wall_clock)
-        self.saver = Saver(self.store, self.clock, self.thread)
-        self.factory.keep(self.saver, self.saver.open(self.name, LEASE))
-        self.saver.load(self.factory.broker)
+        self.factory = GearmanServerFactory(
+            self.clock, Settings(handle_prefix=PREFIX, **settings), wall_clock
+        )
+        self.saver = Saver(store, self.clock, self.thread)
+        self.factory.keep(self.saver, self.saver.open(name, lease))
+        return self.saver.load(self.factory.broker)
 
     def connect(self) -> SocketlikeTransport:
         """A client, or an administrator."""
@@ -131,8 +124,7 @@ class Site:
         self.factory.broker.drain()
         for coroutine in (self.saver.settle(), self._leave(), self.saver.close()):
             done = Deferred.fromCoroutine(coroutine)
-            while self.thread.calls:
-                self.thread.run()
+            self.thread.run_all()
             assert done.called
 
     async def _leave(self) -> None:
@@ -141,3 +133,21 @@ class Site:
             if transport.disconnecting:
                 transport.lose()
         await stopped
+
+
+class Site(KeptServer):
+    """One server on `database`, which is started again and again under the same name."""
+
+    def __init__(
+        self, name: str, database: ModelDatabase, wall_clock: Callable[[], float], **settings: Any
+    ) -> None:
+        self.name = name
+        self._database = database
+        self._wall_clock = wall_clock
+        self._settings = settings
+        self.start()
+
+    def start(self) -> None:
+        """Begin as a new process."""
+        self.store = BrittleStore(self._database)
+        self.launch(self.store, self.name, self._wall_clock, LEASE, **self._settings)

@@ -5,17 +5,16 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
-from twisted.internet.defer import Deferred
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.server.kept import UNAVAILABLE, ListStore, Thread
-from tests.server.peers import PREFIX, SocketlikeTransport, error, req, res
+from tests.server.kept import UNAVAILABLE, ListStore
+from tests.server.peers import PREFIX, error, req, res
+from tests.server.sites import LEASE, KeptServer
 from txgearman.broker.job import Ending
 from txgearman.errors import LookupFailed
-from txgearman.server import GearmanServerFactory, Settings, saving
+from txgearman.server import saving
 from txgearman.server.protocol import MAX_LATER, MAX_LATER_BYTES
-from txgearman.server.saving import MAX_BYTES, MAX_JOBS, NUMBERS_PER_START, REMOVAL_PATIENCE, Saver
+from txgearman.server.saving import MAX_BYTES, MAX_JOBS, NUMBERS_PER_START, REMOVAL_PATIENCE
 from txgearman.store.contract import SavedJob
 
 NOT_SAVED = error(b"QUEUE_ERROR", b"Job could not be saved")
@@ -31,64 +30,20 @@ def submit(data: bytes = b"data", unique: bytes = b"", kind: int = 18) -> bytes:
     return req(kind, b"f", unique, data)
 
 
-class SavingTestCase(SynchronousTestCase):
-    """A server with a store whose thread runs when it is told to."""
+class SavingTestCase(KeptServer, SynchronousTestCase):
+    """A server whose store remembers what it was told."""
 
     def setUp(self) -> None:
         self.store = ListStore()
         self.start()
 
     def start(self, **settings: Any) -> None:
-        self.clock = Clock()
-        self.thread = Thread()
-        self.transports: list[SocketlikeTransport] = []
-        self.factory = GearmanServerFactory(
-            self.clock, Settings(handle_prefix=PREFIX, **settings), lambda: 1e9
-        )
-        self.saver = Saver(self.store, self.clock, self.thread)
-        self.factory.keep(self.saver, self.saver.open("test", 10))
-        self.loaded = self.saver.load(self.factory.broker)
+        self.loaded = self.launch(self.store, "test", lambda: 1e9, LEASE, **settings)
 
     def stop(self) -> None:
-        """End the server as a service does."""
-        settled = Deferred.fromCoroutine(self.saver.settle())
-        self.thread.run_all()
-        self.successResultOf(settled)
-        stopped = self.factory.stop()
-        for transport in self.transports:
-            if transport.disconnecting:
-                transport.lose()
-        self.successResultOf(stopped)
-        closed = Deferred.fromCoroutine(self.saver.close())
-        self.thread.run_all()
-        self.successResultOf(closed)
+        super().stop()
         self.turn()
         self.assertEqual(self.clock.getDelayedCalls(), [])
-
-    def connect(self) -> SocketlikeTransport:
-        transport = SocketlikeTransport()
-        transport.connect(self.factory.buildProtocol(None))
-        self.transports.append(transport)
-        return transport
-
-    def worker(self) -> SocketlikeTransport:
-        worker = self.connect()
-        worker.receive(req(1, b"f"))
-        return worker
-
-    def turn(self, seconds: float = 0) -> None:
-        self.clock.advance(seconds)
-
-    def commit(self) -> None:
-        """Let all that waits to be saved be saved."""
-        self.turn()
-        while self.thread.calls:
-            self.thread.run()
-            self.turn()
-
-    def heard(self, transport: SocketlikeTransport) -> bytes:
-        self.turn()
-        return transport.taken()
 
 
 class AnswerTests(SavingTestCase):
