@@ -449,6 +449,21 @@ class PluginTest(TestCase):
             self.assertIn(option, output)
 
     @on_reactor
+    async def test_the_garbage_collector_is_left_to_a_service_that_counts_the_jobs(self) -> None:
+        script = (
+            "import gc\n"
+            "from txgearman.server.memory import MemoryService\n"
+            "from txgearman.server.twistd import Options, makeService\n"
+            "options = Options()\n"
+            "options.parseOptions([])\n"
+            "(server,) = makeService(options)\n"
+            "(memory,) = [one for one in server if isinstance(one, MemoryService)]\n"
+            "print(gc.isenabled(), memory._jobs())"
+        )
+        code, output, errors = await run_program([sys.executable, "-c", script])
+        self.assertEqual((code, output, errors), (0, b"False 0\n", b""))
+
+    @on_reactor
     async def test_the_plugin_and_the_package_install_no_reactor(self) -> None:
         script = (
             "import sys, twisted.plugins.txgearman_gearmand, txgearman, txgearman.client, txgearman.worker,"
