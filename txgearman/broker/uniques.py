@@ -26,6 +26,10 @@ class Uniques:
     def __init__(self) -> None:
         self._shards: list[dict[bytes, Job | dict[Function, Job]]] = [{} for _ in range(SHARDS)]
 
+    def table(self, key: bytes) -> dict[bytes, Job | dict[Function, Job]]:
+        """Where `key` is if any job has it. A job may be put there under a key that is not."""
+        return self._shards[hash(key) & _SHARD]
+
     def find(self, key: bytes, function: Function) -> Job | None:
         """The live job of `function` with this key."""
         entry = self._shards[hash(key) & _SHARD].get(key)
