@@ -80,17 +80,32 @@ class MeasuresTests(SynchronousTestCase):
         bench.grab(worker)
         self.assertAlmostEqual(self.rows(bench)[b"f"].waited.sum, 1.0)
 
-    def test_the_time_may_be_said_for_several_verbs(self) -> None:
+    def test_time_stands_still_within_a_turn(self) -> None:
         bench = Bench(measured=1)
         worker = bench.worker("w", b"f")
-        bench.broker.now = bench.now
+        bench.broker.begin_turn()
+        began = bench.wall()
+        bench.now += 1.0
         bench.queue(b"f")
-        bench.broker.now = bench.now + 3.0
+        bench.now += 2.0
         job = bench.grab(worker)
-        bench.broker.now = bench.now + 7.0
+        bench.broker.end_turn()
+        bench.now += 4.0
         bench.broker.complete(worker, job.handle, b"")
         row = self.rows(bench)[b"f"]
-        self.assertEqual((row.waited.sum, row.ran.sum), (3.0, 4.0))
+        self.assertEqual((job.submitted, row.waited.sum, row.ran.sum), (began, 0.0, 7.0))
+
+    def test_outside_of_turns_the_clocks_are_asked_each_time(self) -> None:
+        bench = Bench(measured=1)
+        worker = bench.worker("w", b"f")
+        bench.broker.begin_turn()
+        bench.broker.end_turn()
+        bench.now += 1.0
+        bench.queue(b"f")
+        bench.now += 2.0
+        job = bench.grab(worker)
+        self.assertEqual(job.submitted, bench.wall() - 2.0)
+        self.assertEqual(self.rows(bench)[b"f"].waited.sum, 2.0)
 
     def test_invented_functions_share_a_row(self) -> None:
         bench = Bench(measured=3)

@@ -56,8 +56,7 @@ class GearmanServerFactory(Factory):
     reactor does, in its next turn. `follower` is told of the ways of jobs, if there is one.
 
     `connections` are the live ones by number, `broker` holds the jobs, `traffic` counts what the connections
-    carried. `measuring_clock` gives monotonic seconds where times of jobs are measured, and is None where
-    they are not.
+    carried.
 
     `admission` says who may connect, and `web_admission` who may over HTTP; `silent` are the connections
     that have never sent anything whole, the oldest first; `unsent` is how many bytes wait for peers that
@@ -101,7 +100,6 @@ class GearmanServerFactory(Factory):
         self.broker = self._make_broker()
         self.traffic = Traffic()
         self.threshold: Threshold | None = None
-        self.measuring_clock = self.clock if self.settings.measured_functions else None
         self._on_shutdown = on_shutdown
         self._timer: IDelayedCall | None = None
         self._call_soon = partial(reactor.callLater, 0) if call_soon is None else call_soon
@@ -303,7 +301,7 @@ class GearmanServerFactory(Factory):
         return bool(self._unflushed)
 
     def _flush(self) -> None:
-        self.broker.now = None
+        self.broker.end_turn()
         connections, self._unflushed = self._unflushed, []
         for connection in connections:
             try:

@@ -140,7 +140,6 @@ class GearmanServerProtocol(Protocol):
 
     # More attributes than Python keeps quickly in an instance's dictionary: each look-up would search it.
     __slots__ = (
-        "_clock",
         "_closing",
         "_commands",
         "_complained",
@@ -178,8 +177,7 @@ class GearmanServerProtocol(Protocol):
         self.factory = factory
         self.broker = factory.broker
         self._traffic = factory.traffic
-        # What gives the time of a read, where times are measured.
-        self._clock = factory.measuring_clock
+        self._counts_bytes = factory.settings.measured_functions > 0
         self.number = number
         self._since = factory.reactor.seconds()
         self.client_id = b"-"
@@ -291,11 +289,11 @@ class GearmanServerProtocol(Protocol):
         if self._halted:
             self._undecoded.append(data)
             return
-        if self._clock is not None:
+        if not self.broker.in_turn:
+            # That of the reactor. The flush at its end ends it here too.
+            self.broker.begin_turn()
+        if self._counts_bytes:
             self._traffic.received += len(data)
-            if self.broker.now is None:
-                # Asked once for all that this turn of the reactor reads; the flush at its end forgets it.
-                self.broker.now = self._clock()
         packets = self._decoder.feed(data)
         self._handle(self._first(packets) if self._silent else packets)
 
@@ -396,7 +394,7 @@ class GearmanServerProtocol(Protocol):
                     self._flush_due = True
                     self.factory.flush_soon(self)
             elif not self.factory.flush_is_due:
-                self.broker.now = None
+                self.broker.end_turn()
 
     def note_unfinished(self, size: int) -> None:
         """Of the packet that comes so many bytes are there, 0 when it is whole."""
@@ -479,12 +477,12 @@ class GearmanServerProtocol(Protocol):
             return
         if self._out_large:
             self._out_large = False
-            if self._clock is not None:
+            if self._counts_bytes:
                 self._traffic.sent += sum(map(len, out))
             direct.write_pieces(self.transport, out)
         else:
             data = b"".join(out) if len(out) > 1 else out[0]
-            if self._clock is not None:
+            if self._counts_bytes:
                 self._traffic.sent += len(data)
             direct.write(self.transport, data)
 
