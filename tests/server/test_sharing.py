@@ -54,6 +54,39 @@ class LeaseTests(SharingTestCase):
         worker.receive(req(9))
         self.assertIn(handle(2), self.heard(worker))
 
+    def test_a_job_is_not_sent_if_the_process_was_stopped_when_it_had_just_been_given(self) -> None:
+        client, worker = self.connect(), self.worker()
+        client.receive(submit(b"1"), submit(b"2"))
+        self.commit()
+        worker.receive(req(9))
+        self.turn(LEASE - 0.1)
+        self.assertEqual(self.heard(worker), res(11, handle(1), b"f", b"1"), "while the lease lasts")
+        worker.receive(req(9))
+        with capturedLogs() as events:
+            self.turn(LEASE)
+        self.assertEqual((self.heard(worker), worker.aborted), (b"", True))
+        self.assertIn("may be another server's", [event["log_format"] for event in events][-1])
+        worker.lose()
+        self.pass_time(LEASE)
+        again = self.worker()
+        again.receive(req(9), req(9))
+        self.assertIn(res(11, handle(2), b"f", b"2"), self.heard(again), "nobody has taken it over")
+
+    def test_what_else_was_to_be_sent_then_is(self) -> None:
+        client, worker, online = self.connect(), self.worker(), self.connect()
+        client.receive(submit(b"1"))
+        self.commit()
+        worker.receive(req(9))
+        self.heard(worker)
+        online.receive(submit(b"2", kind=7))
+        other = self.worker()
+        other.receive(req(9))
+        worker.receive(req(16, b"echo"))
+        self.turn(2 * LEASE)
+        self.assertEqual(self.heard(worker), res(17, b"echo"))
+        self.assertIn(b"2", self.heard(other))
+        self.assertFalse(worker.aborted or other.aborted)
+
     def test_functions_that_are_new_meanwhile_wait_too(self) -> None:
         self.turn(LEASE + 1)
         self.worker().receive(req(9))

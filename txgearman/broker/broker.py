@@ -91,6 +91,8 @@ class Broker:
 
     Between `begin_turn` and `end_turn` verbs are called in a row, and need not ask the clocks one by one; no
     time must pass meanwhile that matters. `in_turn` says whether it is so.
+
+    `until` is the time of `hold_until`, None where it was never called.
     """
 
     def __init__(
@@ -127,8 +129,8 @@ class Broker:
         self._total = 0
         # Jobs in backlogs.
         self._away = 0
-        # Until when jobs may be given to workers, and whether that has passed.
-        self._until: float | None = None
+        # Until when jobs may be given to workers, and whether that was seen to have passed.
+        self.until: float | None = None
         self._held_back = False
         # At how many jobs new ones are refused: with 0, while draining, all are.
         self._refuse_at = policy.max_jobs or sys.maxsize
@@ -479,7 +481,7 @@ class Broker:
     def hold_until(self, when: float) -> None:
         """Give jobs to workers until `when`, by the monotonic clock, and then no more until this says a later
         time: as long as it is certain that the jobs are this server's. This may walk all functions."""
-        self._until = when
+        self.until = when
         if when <= self._clock():
             self._hold_back()
         elif self._held_back:
@@ -487,6 +489,11 @@ class Broker:
             for function in self._functions.values():
                 if function.blocked and not function.paused:
                     self._unblock(function)
+
+    @property
+    def lapsed(self) -> bool:
+        """Whether no job may be given to a worker, as the time of `hold_until` has passed."""
+        return self.until is not None and self._clock() >= self.until
 
     def reserve(self, numbers: int) -> int:
         """The first of so many consecutive numbers that no handle will have."""
@@ -548,7 +555,7 @@ class Broker:
 
     def grab(self, worker: Worker) -> Job | None:
         """Give the worker the job that is next for it, if there is one."""
-        if self._until is not None and self._clock() >= self._until:
+        if self.until is not None and self._clock() >= self.until:
             self._hold_back()
         ability_set = worker.ability_set
         if ability_set is None:
@@ -1041,7 +1048,7 @@ class Broker:
                     keeper.check(job.data)
                 self._save(client, job, keeper)
                 return
-            if self._until is not None and self._clock() >= self._until:
+            if self.lapsed:
                 # Another server may have taken it over, and have ended it.
                 raise NotSaved
             job.background = True

@@ -39,6 +39,9 @@ from txgearman.server.unfinished import COUNTED_FROM, TOO_MUCH
 from txgearman.wire.codec import TOO_LARGE, UNFINISHED, Decoder, frame, pack_header
 from txgearman.wire.limits import MAX_HANDLE
 from txgearman.wire.packets import (
+    JOB_ASSIGN,
+    JOB_ASSIGN_ALL,
+    JOB_ASSIGN_UNIQ,
     JOB_CREATED,
     NOOP,
     RESPONSE,
@@ -71,6 +74,11 @@ LINES_AT_ONCE: Final = 500
 """Lines of a list that are made and sent in one turn of the reactor: about a millisecond's work."""
 
 _NOOP: Final = frame(RESPONSE, NOOP, b"")
+_ASSIGNED: Final = tuple(
+    pack_header(RESPONSE, number, 0)[:8] for number in (JOB_ASSIGN, JOB_ASSIGN_UNIQ, JOB_ASSIGN_ALL)
+)
+"""What packets begin with that give a job to a worker."""
+
 
 _CREATED: Final = tuple(pack_header(RESPONSE, JOB_CREATED, size) for size in range(MAX_HANDLE + 1))
 """The headers of JOB_CREATED, by the length of the handle behind it."""
@@ -472,6 +480,15 @@ class GearmanServerProtocol(Protocol):
         out = self._out
         if not out or self._lost:
             return
+        if self.broker.until is not None and self._gives_too_late():
+            _log.warn(
+                "Connection {number} from {host} is ended: it was to be sent a job that may be another "
+                "server's by now",
+                number=self.number,
+                host=self.host,
+            )
+            self.drop()
+            return
         self._out = []
         if self._paused and not self._may_wait(sum(map(len, out))):
             return
@@ -485,6 +502,18 @@ class GearmanServerProtocol(Protocol):
             if self._counts_bytes:
                 self._traffic.sent += len(data)
             direct.write(self.transport, data)
+
+    def _gives_too_late(self) -> bool:
+        """Whether the peer is about to be sent a job from the store, and the time for that is over.
+
+        It was not when the worker got the job; but the process may have been stopped since, or the packet
+        had to wait behind an answer of the store.
+        """
+        return (
+            self.broker.lapsed
+            and any(job.saved for job in self.worker.jobs.values())
+            and any(packet.startswith(_ASSIGNED) for packet in self._out)
+        )
 
     def send_later(self, ask: Callable[[Callable[[T], None]], None], answer: Callable[[T], bytes]) -> None:
         """Send what `answer` makes of what `ask` tells the function that it is given, and until then nothing
