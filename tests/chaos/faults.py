@@ -93,9 +93,21 @@ async def stop(arena: Arena) -> None:
 async def pause(arena: Arena) -> None:
     """One server stands still: where it has a lease, for longer than that more often than not."""
     server = arena.rng.choice(arena.servers)
-    lease = arena.ledger.lease
     blow = arena.ledger.strike(Kind.PAUSE, server.number)
     server.pause()
+    await _go_on(arena, server, blow)
+
+
+async def pause_giving(arena: Arena) -> None:
+    """The same, with a job that was given to a worker and is still to be sent."""
+    server = arena.rng.choice(arena.servers)
+    blow = arena.ledger.strike(Kind.PAUSE, server.number)
+    await server.pause_when_giving()
+    await _go_on(arena, server, blow)
+
+
+async def _go_on(arena: Arena, server: Server, blow: Blow) -> None:
+    lease = arena.ledger.lease
     try:
         await asyncio.sleep(arena.between(0.5 * lease, 2.0 * lease) if lease else arena.between(0.1, 1.5))
     finally:
@@ -203,6 +215,7 @@ FAULTS: Final[dict[str, Fault]] = {
     "kill-all": kill_all,
     "stop": stop,
     "pause": pause,
+    "pause-giving": pause_giving,
     "full": full,
     "power": power,
     "database": database,

@@ -117,6 +117,9 @@ def _be_twistd(arguments: list[str], output: str, mistake: str | None) -> None:
     try:
         from twisted.scripts.twistd import run
 
+        from tests.chaos import instants
+
+        instants.listen()
         if mistake is not None:
             from tests.chaos.broken import MISTAKES
 

@@ -18,6 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from tests.chaos import instants
 from tests.chaos.nursery import Nursery
 
 HOST: Final = "127.0.0.1"
@@ -27,6 +28,9 @@ START_LIMIT: Final = 30.0
 
 STOP_LIMIT: Final = 20.0
 """Seconds that a server may take to end after SIGTERM."""
+
+GIVES_WITHIN: Final = 1.0
+"""Seconds in which a server should give a job to a worker."""
 
 LOOK: Final = 0.02
 """Seconds between two looks at a process."""
@@ -170,6 +174,18 @@ class Server:
     def pause(self) -> None:
         """Take the processor from it."""
         self._signal(signal.SIGSTOP)
+
+    async def pause_when_giving(self) -> None:
+        """Have it stop between giving a job to a worker and sending it, if it gives any soon."""
+        self._signal(instants.GIVING)
+        give_up = time.monotonic() + GIVES_WITHIN
+        while not self._stopped and time.monotonic() < give_up:
+            await asyncio.sleep(LOOK)
+        self.pause()
+
+    @property
+    def _stopped(self) -> bool:
+        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
     def go_on(self) -> None:
         """Give the processor back."""

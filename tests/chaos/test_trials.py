@@ -113,6 +113,10 @@ class ClusterTest(Trials):
         )
         self.assert_kept(run(plan), blows=6)
 
+    def test_one_of_two_is_paused_with_a_job_in_its_hands(self) -> None:
+        plan = Plan("postgresql", ("pause-giving",), seed=2, servers=2, blows=2, calm=0.2, lease=LEASE)
+        self.assert_kept(run(plan), blows=2)
+
     def test_the_same_submits_to_all(self) -> None:
         # Nearly each trial has submits that join a job late; one of these few must.
         for seed in range(5, 9):

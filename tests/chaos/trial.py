@@ -36,7 +36,7 @@ DRAIN_LIMIT: Final = 120.0
 ON_ALL: Final = ("kill", "stop", "pause")
 ON_SQLITE: Final = (*ON_ALL, "full", "power")
 ON_POSTGRESQL: Final = (*ON_ALL, "database", "database-and-kill", "cut", "stall", "deaf")
-WITH_SEVERAL: Final = ("kill-all",)
+WITH_SEVERAL: Final = ("kill-all", "pause-giving")
 
 
 def faults_for(store: str, servers: int) -> tuple[str, ...]:
