@@ -555,7 +555,7 @@ class Broker:
 
     def grab(self, worker: Worker) -> Job | None:
         """Give the worker the job that is next for it, if there is one."""
-        if self.until is not None and self._clock() >= self.until:
+        if self.until is not None and self.lapsed:
             self._hold_back()
         ability_set = worker.ability_set
         if ability_set is None:

@@ -27,7 +27,7 @@ class Uniques:
         self._shards: list[dict[bytes, Job | dict[Function, Job]]] = [{} for _ in range(SHARDS)]
 
     def table(self, key: bytes) -> dict[bytes, Job | dict[Function, Job]]:
-        """Where `key` is if any job has it. A job may be put there under a key that is not."""
+        """Where `key` is if any job has it. A job may be put there under a key that is not there."""
         return self._shards[hash(key) & _SHARD]
 
     def find(self, key: bytes, function: Function) -> Job | None:
