@@ -19,13 +19,13 @@ _KINDS: Final = {number.to_bytes(4, "big") for number in (JOB_ASSIGN, JOB_ASSIGN
 
 
 def listen() -> None:
-    """Obey `GIVING` from now on."""
+    """Obey `GIVING` from now on. What was asked is forgotten when the process goes on behind a stop."""
     asked = False
     flush = GearmanServerProtocol.flush
 
-    def ask(_signal: int, _frame: object) -> None:
+    def ask(number: int, _frame: object) -> None:
         nonlocal asked
-        asked = True
+        asked = number == GIVING
 
     def stop_ahead(self: GearmanServerProtocol) -> None:
         nonlocal asked
@@ -34,7 +34,8 @@ def listen() -> None:
             os.kill(os.getpid(), signal.SIGSTOP)
         flush(self)
 
-    signal.signal(GIVING, ask)
+    for number in (GIVING, signal.SIGCONT):
+        signal.signal(number, ask)
     GearmanServerProtocol.flush = stop_ahead  # type: ignore[method-assign]
 
 

@@ -129,7 +129,8 @@ class Server:
         while True:
             pid = self.pid
             with contextlib.suppress(OSError, EOFError):
-                if (await self.ask("getpid")).strip() == f"OK {pid}":
+                # One that stands still takes connections all the same.
+                if (await asyncio.wait_for(self.ask("getpid"), START_LIMIT)).strip() == f"OK {pid}":
                     return
             if time.monotonic() > give_up:
                 raise Failed(f"server {self.number} does not answer:\n{self.told()}")
