@@ -105,6 +105,7 @@ class TimeTest(ConnectionsTestCase):
         worker.receive(req(13, b"H:test:1", b""), req(9))
         self.assertEqual(self.asked, 2)
         self.assertTrue(self.factory.broker.in_turn)
+        self.assertEqual(self.factory.broker._turn_time, 3)
 
     def test_a_read_without_an_answer(self) -> None:
         client, worker = self.connect(), self.connect()
