@@ -92,7 +92,8 @@ class Broker:
     Between `begin_turn` and `end_turn` verbs are called in a row, and need not ask the clocks one by one; no
     time must pass meanwhile that matters. `in_turn` says whether it is so.
 
-    `until` is the time of `hold_until`, None where it was never called.
+    `until` is the time of `hold_until`, None where it was never called; to look at that first spares servers
+    without a lease the call of `lapsed`.
     """
 
     def __init__(

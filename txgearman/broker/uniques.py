@@ -32,7 +32,7 @@ class Uniques:
 
     def find(self, key: bytes, function: Function) -> Job | None:
         """The live job of `function` with this key."""
-        entry = self._shards[hash(key) & _SHARD].get(key)
+        entry = self.table(key).get(key)
         if entry is None:
             return None
         if isinstance(entry, dict):
@@ -41,31 +41,31 @@ class Uniques:
 
     def newest(self, key: bytes) -> Job | None:
         """The live job with this key that was added last, whatever its function."""
-        entry = self._shards[hash(key) & _SHARD].get(key)
+        entry = self.table(key).get(key)
         if isinstance(entry, dict):
             return entry[next(reversed(entry))]
         return entry
 
     def add(self, key: bytes, job: Job) -> None:
         """Add a job that `find` does not find yet."""
-        shard = self._shards[hash(key) & _SHARD]
-        entry = shard.setdefault(key, job)
+        table = self.table(key)
+        entry = table.setdefault(key, job)
         if entry is not job:
             if isinstance(entry, dict):
                 entry[job.function] = job
             else:
-                shard[key] = {entry.function: entry, job.function: job}
+                table[key] = {entry.function: entry, job.function: job}
 
     def remove(self, key: bytes, job: Job) -> None:
         """Remove a job, if it was added."""
-        shard = self._shards[hash(key) & _SHARD]
-        entry = shard.get(key)
+        table = self.table(key)
+        entry = table.get(key)
         if entry is job:
-            del shard[key]
-            if not shard:
+            del table[key]
+            if not table:
                 # A dictionary keeps its table when entries are deleted, and lets it go when cleared.
-                shard.clear()
+                table.clear()
         elif isinstance(entry, dict) and entry.get(job.function) is job:
             del entry[job.function]
             if len(entry) == 1:
-                (shard[key],) = entry.values()
+                (table[key],) = entry.values()

@@ -79,7 +79,6 @@ _ASSIGNED: Final = tuple(
 )
 """What packets begin with that give a job to a worker."""
 
-
 _CREATED: Final = tuple(pack_header(RESPONSE, JOB_CREATED, size) for size in range(MAX_HANDLE + 1))
 """The headers of JOB_CREATED, by the length of the handle behind it."""
 
