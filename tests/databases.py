@@ -33,6 +33,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from tests.support import process_state
+
 HOST: Final = "127.0.0.1"
 USER: Final = "gearman"
 START_LIMIT: Final = 60
@@ -388,7 +390,7 @@ def _ordinary_account() -> pwd.struct_passwd | None:
 def _is_alive(process: int) -> bool:
     """Whether a process is there and not dead but for being reaped."""
     try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        return process_state(process) != "Z"
     except OSError:
         return False
 

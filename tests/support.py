@@ -53,6 +53,12 @@ def load(path: Path) -> ModuleType:
     return module
 
 
+def process_state(pid: int) -> str:
+    """The letter by which Linux says what a process does: ``T`` if it is stopped, ``Z`` if it is dead and not
+    reaped. Raises `OSError` for one that is not there."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def needs_program(*names: str) -> Callable[[Any], Any]:
     """Skip a test, saying why, where one of the programs `names` is not installed."""
     missing = [name for name in names if shutil.which(name) is None]

@@ -91,7 +91,7 @@ async def stop(arena: Arena) -> None:
 
 
 async def pause(arena: Arena) -> None:
-    """One server stands still: where it has a lease, for longer than that more often than not."""
+    """One server stands still."""
     server = arena.rng.choice(arena.servers)
     blow = arena.ledger.strike(Kind.PAUSE, server.number)
     server.pause()
@@ -107,6 +107,7 @@ async def pause_giving(arena: Arena) -> None:
 
 
 async def _go_on(arena: Arena, server: Server, blow: Blow) -> None:
+    """Let one that is paused go on: where it has a lease, behind the end of that more often than not."""
     lease = arena.ledger.lease
     try:
         await asyncio.sleep(arena.between(0.5 * lease, 2.0 * lease) if lease else arena.between(0.1, 1.5))

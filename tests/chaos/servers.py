@@ -20,6 +20,7 @@ from typing import Final
 
 from tests.chaos import instants
 from tests.chaos.nursery import Nursery
+from tests.support import process_state
 
 HOST: Final = "127.0.0.1"
 
@@ -180,13 +181,9 @@ class Server:
         """Have it stop between giving a job to a worker and sending it, if it gives any soon."""
         self._signal(instants.GIVING)
         give_up = time.monotonic() + GIVES_WITHIN
-        while not self._stopped and time.monotonic() < give_up:
+        while process_state(self.pid) != "T" and time.monotonic() < give_up:
             await asyncio.sleep(LOOK)
         self.pause()
-
-    @property
-    def _stopped(self) -> bool:
-        return Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
 
     def go_on(self) -> None:
         """Give the processor back."""

@@ -18,8 +18,8 @@ STEPS = 100
 
 
 class PlayedHistory:
-    """A clock and some servers, one of each of the numbers in `servers` by chance, and the Deferreds that
-    must fire once."""
+    """A clock, some servers, as many as one of the numbers in `servers`, and the Deferreds that must fire
+    once."""
 
     def __init__(self, seed: int, servers: Sequence[int]) -> None:
         self.random = Random(seed)

@@ -6,12 +6,11 @@ from twisted.logger import capturedLogs
 
 from tests.server.kept import UNAVAILABLE, SharedStore
 from tests.server.peers import req, res
+from tests.server.sites import LEASE
 from tests.server.test_saving import SavingTestCase, handle, submit
 from txgearman.errors import LeaseLost
 from txgearman.server.saving import FIRST_RETRY, MAX_ADOPTED, NUMBERS_PER_START, RENEWALS
 from txgearman.store.contract import SavedJob
-
-LEASE = 10.0
 
 
 def orphan(number: int) -> SavedJob:

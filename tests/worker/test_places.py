@@ -16,7 +16,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.interop.programs import until
-from tests.support import on_reactor
+from tests.support import on_reactor, process_state
 from tests.worker import blocking
 from txgearman.client import Client
 from txgearman.codecs import BYTES
@@ -67,7 +67,7 @@ async def idle(pid: int) -> None:
     pebble's pool, which nobody gets then for a minute."""
 
     async def waits() -> bool:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+        return process_state(pid) == "S"
 
     await until(waits, f"process {pid} waits")
 
