@@ -98,8 +98,8 @@ def txgearman(name: str = "txgearman", package: Path | None = None) -> Kind:
     return Kind(name, command)
 
 
-def compiled(name: str, folder: Path) -> Kind:
-    """The server of this checkout with what can be compiled, in a `folder` of its own. Takes a minute."""
+def compiled(name: str, folder: Path, checkout: Path = HERE.parent) -> Kind:
+    """The server of a `checkout` with what can be compiled, in a `folder` of its own. Takes a minute."""
     package = folder / "compiled"
     build = ["pip", "install", "--quiet", "--no-deps", "--no-build-isolation", f"--target={package}", "."]
     try:
@@ -108,7 +108,7 @@ def compiled(name: str, folder: Path) -> Kind:
             check=True,
             capture_output=True,
             text=True,
-            cwd=HERE.parent,
+            cwd=checkout,
             env={**os.environ, "TXGEARMAN_COMPILE": "1"},
         )
     except subprocess.CalledProcessError as failure:
