@@ -13,7 +13,7 @@ from txgearman.client import Client
 from txgearman.client.hashing import score
 from txgearman.wire.packets import OPTION_RES
 
-PAUSE = 10.0
+BACKOFF = 10.0
 
 
 class SeveralServersTestCase(SynchronousTestCase):
@@ -26,7 +26,7 @@ class SeveralServersTestCase(SynchronousTestCase):
     def make(self, **options: Any) -> None:
         """Make the client, not connected."""
         self.client = Client(
-            self.clock, self.endpoints, check_interval=None, retry_policy=lambda failures: PAUSE, **options
+            self.clock, self.endpoints, check_interval=None, retry_policy=lambda failures: BACKOFF, **options
         )
 
     def connect(self, **options: Any) -> None:

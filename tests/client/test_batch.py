@@ -11,7 +11,7 @@ from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.client.played import PlayedClientTestCase
-from tests.client.several import PAUSE, SeveralServersTestCase
+from tests.client.several import BACKOFF, SeveralServersTestCase
 from tests.connection.memory import packet
 from txgearman.client import Client, Priority
 from txgearman.client.backlog import REQUEST_OVERHEAD
@@ -395,7 +395,7 @@ class SeveralServersTests(SeveralServersTestCase):
         for uniques in (None, [None] * 9):
             for endpoint in self.endpoints:
                 endpoint.refusal = None
-            self.clock.advance(PAUSE)
+            self.clock.advance(BACKOFF)
             self.heard()
             batch = self.client.submit_many("f", payloads, uniques=uniques)
             for place in (0, 1):
@@ -470,7 +470,7 @@ class SeveralServersTests(SeveralServersTestCase):
                 error = self.failureResultOf(batch, NotAllAccepted).value
                 self.assertEqual([type(lost) for lost in error.errors.values()], [TimedOut] * 3)
             self.endpoints[first].accept()
-            self.clock.advance(PAUSE)
+            self.clock.advance(BACKOFF)
             self.assertEqual(self.where(), [])
             self.assertEqual(self.client._backlog.size, 0)
 

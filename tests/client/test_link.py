@@ -1,4 +1,4 @@
-"""Keeping a connection to one server: pauses between attempts, and who is told."""
+"""Keeping a connection to one server: backoff between attempts, and who is told."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from txgearman.errors import NotConnected
 
 
 class LinkTests(SynchronousTestCase):
-    """The pause before attempt n is n + 1 times 10 seconds."""
+    """The backoff before attempt n is n + 1 times 10 seconds."""
 
     def setUp(self) -> None:
         self.clock = Clock()
@@ -54,7 +54,7 @@ class LinkTests(SynchronousTestCase):
             self.assertFalse(self.link.down)
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
-    def test_failed_attempts_are_repeated_at_growing_pauses(self) -> None:
+    def test_failed_attempts_are_repeated_with_growing_backoff(self) -> None:
         self.endpoint.refusal = Refused()
         self.failureResultOf(self.link.connect(), NotConnected)
         self.assertTrue(self.link.down)
@@ -69,7 +69,7 @@ class LinkTests(SynchronousTestCase):
         self.failureResultOf(self.link.connect(), NotConnected)
         self.attempts_at(10, 30)
 
-    def test_who_asks_does_not_wait_for_the_pause(self) -> None:
+    def test_who_asks_does_not_wait_for_the_backoff(self) -> None:
         self.endpoint.refusal = Refused()
         self.failureResultOf(self.link.connect(), NotConnected)
         self.endpoint.refusal = None
@@ -99,7 +99,7 @@ class LinkTests(SynchronousTestCase):
         failure = self.failureResultOf(self.link.connect(), NotConnected)
         self.assertIn("no such device", str(failure.value))
 
-    def test_close_ends_the_pause_and_the_patience(self) -> None:
+    def test_close_ends_the_backoff_and_the_patience(self) -> None:
         self.endpoint.refusal = Refused()
         patient = self.link.wait()
         self.successResultOf(self.link.close())

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionRefusedError as Refused
 
-from tests.client.several import PAUSE, SeveralServersTestCase
+from tests.client.several import BACKOFF, SeveralServersTestCase
 from txgearman.client import DataUpdate, Job
 from txgearman.client.retrying import RETRY_SECONDS
 from txgearman.errors import ConnectionLost, JobFailed, NotConnected, ServerError, TimedOut
@@ -90,10 +90,10 @@ class RunningJobTests(RetryTestCase):
         result = job.result()
         self.endpoints[0].refusal = Refused()
         self.endpoints[0].server.lose()
-        self.clock.advance(PAUSE)
+        self.clock.advance(BACKOFF)
         self.assertNoResult(result)
         self.endpoints[0].refusal = None
-        self.clock.advance(PAUSE)
+        self.clock.advance(BACKOFF)
         self.accept(b"H:2")
         self.endpoints[0].server.say(WORK_COMPLETE, b"H:2", b"r")
         self.assertEqual(self.successResultOf(result), b"r")
@@ -107,7 +107,7 @@ class RunningJobTests(RetryTestCase):
             _job, place = self.running(retry=1)
             self.endpoints[place].server.lose()
             self.accept(b"H:2")
-            self.clock.advance(PAUSE)
+            self.clock.advance(BACKOFF)
             self.heard()
         self.assertEqual([server._patient for server in self.client._dispatch.servers], [[], [], []])
 
@@ -190,10 +190,10 @@ class SubmissionTests(RetryTestCase):
             endpoint.refusal = Refused()
         self.make()
         submitted = self.client.submit("f", b"data", retry=1)
-        self.clock.advance(PAUSE)
+        self.clock.advance(BACKOFF)
         self.assertNoResult(submitted)
         self.endpoints[2].refusal = None
-        self.clock.advance(PAUSE)
+        self.clock.advance(BACKOFF)
         self.accept(b"H:1")
         self.assertEqual(self.successResultOf(submitted).server, "#2")
 
@@ -217,7 +217,7 @@ class SubmissionTests(RetryTestCase):
         for number in range(4):
             if number == 2:
                 self.assertEqual(self.where(), [], "not at once, when all were tried")
-                self.clock.advance(PAUSE)
+                self.clock.advance(BACKOFF)
             self.assertNoResult(submitted)
             (place,) = self.where()
             self.endpoints[place].server.lose()
@@ -229,12 +229,12 @@ class SubmissionTests(RetryTestCase):
         self.connect()
         submitted = self.client.submit("f", b"data", retry=1, background=True)
         self.endpoints[0].server.lose()
-        self.clock.advance(PAUSE)
+        self.clock.advance(BACKOFF)
         self.assertEqual(self.heard(), [[("SUBMIT_JOB_BG", b"f", b"", b"data")]])
         self.endpoints[0].server.say(JOB_CREATED, b"H:1")
         self.successResultOf(submitted)
         self.endpoints[0].server.lose()
-        self.clock.advance(PAUSE)
+        self.clock.advance(BACKOFF)
         self.assertEqual(self.where(), [], "the server has it, so it is not lost")
 
     def refuse_all(self) -> None:
@@ -255,11 +255,11 @@ class SubmissionTests(RetryTestCase):
         self.endpoints[self.where()[0]].server.lose()
         self.accept(b"H:1")
         self.successResultOf(submitted)
-        self.assertEqual(self.clock.getDelayedCalls(), self.pauses())
+        self.assertEqual(self.clock.getDelayedCalls(), self.backoffs())
 
-    def pauses(self) -> list[Any]:
+    def backoffs(self) -> list[Any]:
         """The clock's calls that connect again."""
-        return [server._pause for server in self.client._dispatch.servers if server._pause is not None]
+        return [server._backoff for server in self.client._dispatch.servers if server._backoff is not None]
 
     def test_but_not_for_ever_either(self) -> None:
         self.connect()
@@ -285,7 +285,7 @@ class SubmissionTests(RetryTestCase):
         job, _place = self.running(retry=1)
         result = job.result()
         self.endpoints[0].server.lose()
-        self.clock.advance(PAUSE)
+        self.clock.advance(BACKOFF)
         self.refuse_all()
         self.assertNoResult(result)
         self.clock.advance(1)

@@ -10,7 +10,7 @@ from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.client.several import PAUSE, SeveralServersTestCase
+from tests.client.several import BACKOFF, SeveralServersTestCase
 from tests.connection.memory import PlayedEndpoint
 from txgearman.client import Client, JobStatus
 from txgearman.client.dispatch import CONNECT_PATIENCE
@@ -120,7 +120,7 @@ class PlacingTests(SeveralServersTestCase):
         self.assertEqual(self.where(), sorted({0, 1, 2} - {first}))
         self.assertEqual(self.client.servers[f"#{first}"], False)
         self.endpoints[first].refusal = None
-        self.clock.advance(PAUSE)
+        self.clock.advance(BACKOFF)
         self.client.submit("f", b"", unique="k")
         self.assertEqual(self.where(), [first])
         self.assertEqual(list(self.client.servers.values()), [True] * 3)
@@ -330,7 +330,7 @@ class LostSubmissionsTests(SeveralServersTestCase):
         first = self.order(b"f", second_at_0)[0]
         submitted = [self.client.submit("f", b"", unique=unique) for unique in (second_at_0, "k", None)]
         self.endpoints[first].server.lose()
-        self.clock.advance(PAUSE)
+        self.clock.advance(BACKOFF)
         self.heard()
         closed = self.client.close()
         for each in submitted:

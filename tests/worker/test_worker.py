@@ -156,7 +156,7 @@ class ConnectionTests(PlayedWorkerTestCase):
         self.clock.advance(10)
         self.assertEqual(self.endpoint.attempts, 2)
 
-    def test_attempts_go_on_with_the_pauses_of_the_policy(self) -> None:
+    def test_attempts_go_on_with_the_backoff_of_the_policy(self) -> None:
         self.endpoint.refusal = Refused()
         worker = Worker(self.clock, self.endpoint, retry_policy=self.policy)
         started = worker.start()

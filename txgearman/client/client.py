@@ -27,9 +27,9 @@ from txgearman.client.status import JobStatus, known
 from txgearman.client.submission import Pattern, Priority, submission
 from txgearman.codecs import BYTES, CodecChoice, codec_from, encoded
 from txgearman.connection.arguments import body_of, check_timeout, data_bytes, name_bytes
+from txgearman.connection.backoff import RetryPolicy, retry_policy_from
 from txgearman.connection.endpoint import Endpoint, named_endpoints
 from txgearman.connection.heartbeat import CHECK_INTERVAL, CHECK_TIMEOUT, check_from
-from txgearman.connection.pauses import RetryPolicy, steady
 from txgearman.errors import ClientError, TimedOut
 from txgearman.wire.limits import MAX_HANDLE, MAX_PACKET, MAX_UNIQUE
 
@@ -40,7 +40,7 @@ class Client:
     """Submits jobs to one server, or to several.
 
     It connects when it is first used, and keeps a connection to each server from then on: a lost one is
-    made again with a growing pause between attempts, and at once when a call needs it. Use the client
+    made again with exponential backoff, and at once when a call needs it. Use the client
     with ``async with``, or call `close` at the end. Every Deferred it returns fires exactly once; it fails
     with one of the errors below `txgearman.errors.ClientError`, or with Twisted's `CancelledError` when it
     is cancelled. Wrong arguments raise `TypeError` or `ValueError` at the call.
@@ -57,8 +57,9 @@ class Client:
     When a server owes an answer and not a byte comes for `check_timeout` seconds, the connection is taken
     for lost. After `check_interval` seconds without a byte it is asked for an echo, to owe that. None or 0
     for either turns both off.
-    `retry_policy` takes the number of failed attempts to connect and returns the pause in seconds before
-    the next, `txgearman.connection.pauses.pause` by default and where it fails. `max_packet` is the largest
+    `retry_policy` takes the number of failed attempts to connect and returns the seconds to wait before the
+    next, `txgearman.connection.backoff.exponential_backoff` by default and where it fails. `max_packet` is
+    the largest
     body of a packet in bytes that is sent or accepted. `max_backlog` is the number of bytes of requests
     without an answer from which on `room` waits.
     """
@@ -82,7 +83,7 @@ class Client:
         self._codec = codec_from(codec)
         self._check = check_from(check_interval, check_timeout)
         self._max_packet = max_packet
-        policy = steady(retry_policy)
+        policy = retry_policy_from(retry_policy)
         self._dispatch = Dispatch(
             reactor,
             [self._link(name, endpoint, policy) for name, endpoint in named_endpoints(reactor, endpoints)],

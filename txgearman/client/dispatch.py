@@ -37,7 +37,7 @@ class Dispatch:
     """Sends requests to `servers`: by a key always to the same, without one to each in turn.
 
     Servers that are known to be down are passed over while another is up. Where none is, all are tried
-    at once, whatever pause they are in. `backlog` counts what waits for a connection.
+    at once, whatever backoff they are in. `backlog` counts what waits for a connection.
     """
 
     def __init__(self, clock: IReactorTime, servers: Sequence[Server], backlog: Backlog) -> None:
@@ -49,7 +49,7 @@ class Dispatch:
         """Whether there is no other server than one."""
         self._begun = False
         self._turn = 0
-        self._pauses: set[Deferred[None]] = set()
+        self._backoffs: set[Deferred[None]] = set()
 
     # -- connecting -----------------------------------------------------------------------------
 
@@ -75,25 +75,25 @@ class Dispatch:
             (_succeeded, failure), *_others = outcome
             raise failure.value
 
-    async def pause(self, size: int, seconds: float) -> None:
+    async def back_off(self, size: int, seconds: float) -> None:
         """Wait with `size` bytes for so many seconds. Raises `NotConnected` when this is closed."""
-        pause: Deferred[None] = deferLater(self._clock, seconds)
-        self._pauses.add(pause)
+        waiting: Deferred[None] = deferLater(self._clock, seconds)
+        self._backoffs.add(waiting)
         try:
-            await self._backlog.held(size, pause)
+            await self._backlog.held(size, waiting)
         except CancelledError:
             if not self.closed:
                 raise
             raise NotConnected("the client is closed") from None
         finally:
-            self._pauses.discard(pause)
+            self._backoffs.discard(waiting)
 
     def close(self) -> Deferred[None]:
         """End all connections for good. Fires when they are gone; to cancel ends only the waiting."""
         # First, so that what waits on the one is not sent to the other.
         self.closed = True
-        for pause in list(self._pauses):
-            pause.cancel()
+        for waiting in list(self._backoffs):
+            waiting.cancel()
         return also(DeferredList([server.close() for server in self.servers]))
 
     # -- sending --------------------------------------------------------------------------------

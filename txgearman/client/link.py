@@ -13,7 +13,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime, IStreamClien
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txgearman.connection.pauses import RetryPolicy
+from txgearman.connection.backoff import RetryPolicy
 from txgearman.connection.protocol import PacketFactory
 from txgearman.errors import NotConnected
 
@@ -41,7 +41,7 @@ class Link(Generic[_P]):
     A connection is first made when somebody calls `connect`. From then on, with a `retry_policy`, a lost
     connection is made again and a failed attempt repeated: it takes the number of attempts that failed
     since the last connection, and returns seconds to wait. Without one only `connect` does that. To
-    `connect` does not wait for the end of such a pause.
+    `connect` does not wait for the end of such a backoff.
 
     A server that hangs still takes connections: its system does. So behind one that was lost as the server
     hung the next counts only when `trial`, called with the protocol, fires.
@@ -70,7 +70,7 @@ class Link(Generic[_P]):
         self._trial = trial
         self._hung = False
         self._failures = 0
-        self._pause: IDelayedCall | None = None
+        self._backoff: IDelayedCall | None = None
         self._attempt: Deferred[Any] | None = None
         self._waiters: list[Deferred[_P]] = []
         self._patient: list[Deferred[_P]] = []
@@ -109,14 +109,14 @@ class Link(Generic[_P]):
             return succeed(self.protocol)
         waiter: Deferred[_P] = Deferred(self._forget)
         self._patient.append(waiter)
-        if self._attempt is None and self._pause is None:
+        if self._attempt is None and self._backoff is None:
             self._start()
         return waiter
 
     def close(self) -> Deferred[None]:
         """End the connection, or the attempt at one, for good. Fires when it is gone."""
         self._closed = True
-        self._stop_pause()
+        self._stop_backoff()
         if self._attempt is not None:
             self._attempt.cancel()
         patient, self._patient = self._patient, []
@@ -125,7 +125,7 @@ class Link(Generic[_P]):
         return succeed(None) if self._last is None else self._last.close("the client was closed")
 
     def _start(self) -> None:
-        self._stop_pause()
+        self._stop_backoff()
         # An endpoint of the user's own may raise.
         attempt: Deferred[Any] = maybeDeferred(self._endpoint.connect, self._factory)
         self._attempt = attempt
@@ -180,16 +180,16 @@ class Link(Generic[_P]):
             self._retry()
 
     def _retry(self) -> None:
-        """The connection or an attempt at it was lost: try again after a pause."""
+        """The connection or an attempt at it was lost: try again after a backoff."""
         self.down = True
         if self._retry_policy is not None and not self._closed:
-            self._pause = self._clock.callLater(self._retry_policy(self._failures), self._start)
+            self._backoff = self._clock.callLater(self._retry_policy(self._failures), self._start)
             self._failures += 1
 
-    def _stop_pause(self) -> None:
-        pause, self._pause = self._pause, None
-        if pause is not None and pause.active():
-            pause.cancel()
+    def _stop_backoff(self) -> None:
+        backoff, self._backoff = self._backoff, None
+        if backoff is not None and backoff.active():
+            backoff.cancel()
 
     def _forget(self, waiter: Deferred[_P]) -> None:
         if waiter in self._patient:

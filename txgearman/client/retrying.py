@@ -17,12 +17,12 @@ from txgearman.client.dispatch import Dispatch, is_ending
 from txgearman.client.hashing import key_of
 from txgearman.client.job import Job
 from txgearman.client.submission import Submission
-from txgearman.connection.pauses import pause
+from txgearman.connection.backoff import exponential_backoff
 from txgearman.errors import ClientError, ConnectionLost, NotConnected, ServerError
 
 RETRY_SECONDS: Final = 60.0
 """Seconds for which a submission with ``retry`` looks for a server that accepts it, each time anew, if it
-has no time limit of its own. Long enough for a server that restarts, and the pause before the attempt
+has no time limit of its own. Long enough for a server that restarts, and the backoff before the attempt
 that finds it back."""
 
 
@@ -70,7 +70,7 @@ class Retrying:
                 if not is_ending(error) or self._dispatch.closed:
                     raise
                 # A server that is about to end may keep its connections until its last job has ended.
-                await self._dispatch.pause(self._size, pause(refusals))
+                await self._dispatch.back_off(self._size, exponential_backoff(refusals))
                 refusals += 1
             await self._dispatch.wait(self._size)
 

@@ -6,7 +6,7 @@ from twisted.application.internet import ClientService
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
-from txgearman.connection.pauses import RetryPolicy
+from txgearman.connection.backoff import RetryPolicy
 from txgearman.connection.protocol import PacketFactory
 from txgearman.connection.waiting import also
 from txgearman.worker.functions import Function

@@ -1,7 +1,7 @@
 """The worker's end of one connection: offering functions, asking for jobs, reporting how they ended.
 
 Asks for jobs only when `Turns` says so. Where the server has none the connection sleeps
-until the server wakes it; where the server wakes it in vain again and again, it takes its time.
+until the server wakes it; where the server wakes it in vain again and again, it backs off.
 """
 
 from __future__ import annotations
@@ -48,14 +48,14 @@ from txgearman.worker.hooks import NO_HOOKS, Hooks, finished, follow
 from txgearman.worker.job import Job
 from txgearman.worker.turns import READY, Limit, State, Turns, denied, given, release
 
-VAIN_WAKES: Final = 10
-"""How often in a row a connection may be woken at once and yet get no job, before it pauses. gearmand
-1.1.20 wakes a worker without end while an EPOCH job of a function of it is not due. Ten can also come
-of many workers being woken for one job."""
+MAX_SPURIOUS_WAKEUPS: Final = 10
+"""Spurious wakeups in a row, each soon after the connection slept and without a job, before it backs off.
+gearmand 1.1.20 wakes a worker without end while an EPOCH job of one of its functions is not due. Ten also
+happen when many workers are woken for one job."""
 
-WAKE_PAUSE: Final = 0.05
-"""Seconds of that pause, and of a sleep that was none. Short enough not to matter where the next wake is
-not in vain, long enough for a load that is not noticed."""
+SPURIOUS_WAKEUP_BACKOFF: Final = 0.05
+"""Seconds of that backoff. A wakeup that comes later than this after the sleep is not spurious. Short enough
+not to matter where the next wakeup brings a job, long enough that the load is not noticed."""
 
 JOIN_SECONDS: Final = 0.001
 """Seconds for which reports of jobs that came in one read wait for those of the others. A system call takes a
@@ -112,9 +112,9 @@ class WorkerProtocol(PacketProtocol):
         self._on_idle: Callable[[], object] | None = None
         # The jobs that run, each with the Deferred of its outcome, None while a function is in its call.
         self._running: dict[Job, Deferred[Any] | None] = {}
-        self._vain_wakes = 0
+        self._spurious_wakeups = 0
         self._slept_at = 0.0
-        self._pause: IDelayedCall | None = None
+        self._backoff: IDelayedCall | None = None
         self._exceptions = False
         self._receivers: dict[int, Callable[..., None]] = {
             JOB_ASSIGN: self._assigned,
@@ -189,9 +189,9 @@ class WorkerProtocol(PacketProtocol):
     def ended(self, why: str) -> None:
         self._turns.leave(self)
         self._on_ended(self)
-        if self._pause is not None:
-            self._pause.cancel()
-            self._pause = None
+        if self._backoff is not None:
+            self._backoff.cancel()
+            self._backoff = None
         running, self._running = self._running, {}
         for job, outcome in running.items():
             job._outlet = None
@@ -231,18 +231,18 @@ class WorkerProtocol(PacketProtocol):
     def _woken(self) -> None:
         if self.state is not State.ASLEEP:
             return
-        if self.clock.seconds() - self._slept_at > WAKE_PAUSE:
-            self._vain_wakes = 0
-        if self._vain_wakes < VAIN_WAKES:
-            self._vain_wakes += 1
+        if self.clock.seconds() - self._slept_at > SPURIOUS_WAKEUP_BACKOFF:
+            self._spurious_wakeups = 0
+        if self._spurious_wakeups < MAX_SPURIOUS_WAKEUPS:
+            self._spurious_wakeups += 1
             self.state = READY
             self._send_and_ask()
         else:
-            self.state = State.PAUSED
-            self._pause = self.clock.callLater(WAKE_PAUSE, self._resume)
+            self.state = State.BACKING_OFF
+            self._backoff = self.clock.callLater(SPURIOUS_WAKEUP_BACKOFF, self._resume)
 
     def _resume(self) -> None:
-        self._pause = None
+        self._backoff = None
         self.state = READY
         self._send_and_ask()
 
@@ -263,7 +263,7 @@ class WorkerProtocol(PacketProtocol):
 
     def _run(self, job: Job) -> None:
         given(self)
-        self._vain_wakes = 0
+        self._spurious_wakeups = 0
         function = self._functions.get(job.function)
         if function is None:
             # It crossed with CANT_DO, on which the server takes back the function's jobs.

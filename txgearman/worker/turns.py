@@ -44,8 +44,8 @@ class State(Enum):
     """Its server had no job, and was not told that the connection sleeps."""
     ASLEEP = auto()
     """Its server will wake it."""
-    PAUSED = auto()
-    """It was woken in vain too often, and will be ready after a pause."""
+    BACKING_OFF = auto()
+    """Too many wakeups were spurious; it will be ready after a backoff. Also a connection that left."""
 
 
 READY: Final = State.READY
@@ -96,7 +96,7 @@ class Turns:
         for _ in range(asker.asked):
             release(asker)
         asker.asked = 0
-        asker.state = State.PAUSED
+        asker.state = State.BACKING_OFF
 
     def turn(self, speaker: Asker | None = None) -> int:
         """Let connections ask for jobs whose turn it is, as many as there is room for.

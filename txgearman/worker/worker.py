@@ -15,9 +15,9 @@ from twisted.internet.interfaces import IReactorTime
 
 from txgearman.codecs import BYTES, CodecChoice, codec_from
 from txgearman.connection.arguments import check_timeout, function_bytes, name_bytes
+from txgearman.connection.backoff import RetryPolicy, retry_policy_from
 from txgearman.connection.endpoint import Endpoint, named_endpoints
 from txgearman.connection.heartbeat import CHECK_INTERVAL, CHECK_TIMEOUT, check_from
-from txgearman.connection.pauses import RetryPolicy, steady
 from txgearman.connection.waiting import also
 from txgearman.errors import NotConnected
 from txgearman.wire.limits import MAX_CLIENT_ID, MAX_PACKET
@@ -56,7 +56,7 @@ class _Lane:
 class Worker(Service):
     """Runs jobs for one or more servers. Start it with `start`, or give it to an application as a service.
 
-    A lost connection is made again, with a growing pause between attempts, and the functions are
+    A lost connection is made again, with exponential backoff, and the functions are
     offered again on it. Jobs that run when a connection is lost are cancelled and their outcome is
     discarded, as the server gives them to another worker; so a job may be run more than once.
 
@@ -77,8 +77,9 @@ class Worker(Service):
     `drain` is how many seconds jobs that run may take to end when the service is stopped. After
     `check_interval` seconds without a byte from a server it is asked for an echo, and the connection is
     given up when none comes within `check_timeout` seconds more; 0 or None turns that off. `retry_policy`
-    takes the number of failed attempts to connect and returns the pause in seconds before the next,
-    `txgearman.connection.pauses.pause` by default and where it fails. `max_packet` is the largest body of a
+    takes the number of failed attempts to connect and returns the seconds to wait before the next,
+    `txgearman.connection.backoff.exponential_backoff` by default and where it fails. `max_packet` is the
+    largest body of a
     packet in bytes that is sent or accepted.
     """
 
@@ -105,7 +106,7 @@ class Worker(Service):
         name = None if client_id is None else name_bytes(client_id, "the client id", MAX_CLIENT_ID)
         self._clock = reactor
         self._endpoints = [endpoint for _, endpoint in named_endpoints(reactor, endpoints)]
-        self._retry_policy = steady(retry_policy)
+        self._retry_policy = retry_policy_from(retry_policy)
         self._max_packet = max_packet
         self._drain = drain
         self._codec = codec_from(codec)
