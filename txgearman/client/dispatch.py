@@ -18,7 +18,7 @@ from txgearman.client.backlog import Backlog
 from txgearman.client.hashing import score
 from txgearman.client.link import Link
 from txgearman.client.protocol import ClientProtocol
-from txgearman.connection.waiting import also
+from txgearman.connection.shield import shield
 from txgearman.errors import ClientError, ConnectionLost, NotConnected, ServerError, ShuttingDown
 
 _T = TypeVar("_T")
@@ -94,7 +94,7 @@ class Dispatch:
         self.closed = True
         for waiting in list(self._backoffs):
             waiting.cancel()
-        return also(DeferredList([server.close() for server in self.servers]))
+        return shield(DeferredList([server.close() for server in self.servers]))
 
     # -- sending --------------------------------------------------------------------------------
 

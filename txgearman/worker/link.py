@@ -8,7 +8,7 @@ from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from txgearman.connection.backoff import RetryPolicy
 from txgearman.connection.protocol import PacketFactory
-from txgearman.connection.waiting import also
+from txgearman.connection.shield import shield
 from txgearman.worker.functions import Function
 from txgearman.worker.protocol import Offer, WorkerProtocol
 
@@ -61,7 +61,7 @@ class Link:
                 self._let_go()
             else:
                 self._protocol.when_idle(self._let_go)
-        return also(self._released)
+        return shield(self._released)
 
     def cut(self) -> None:
         """Disconnect at once, behind `release`."""

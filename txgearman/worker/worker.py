@@ -18,7 +18,7 @@ from txgearman.connection.arguments import check_timeout, function_bytes, name_b
 from txgearman.connection.backoff import RetryPolicy, retry_policy_from
 from txgearman.connection.endpoint import Endpoint, named_endpoints
 from txgearman.connection.heartbeat import CHECK_INTERVAL, CHECK_TIMEOUT, check_from
-from txgearman.connection.waiting import also
+from txgearman.connection.shield import shield
 from txgearman.errors import NotConnected
 from txgearman.wire.limits import MAX_CLIENT_ID, MAX_PACKET
 from txgearman.worker.functions import (
@@ -338,7 +338,7 @@ class Worker(Service):
         starts, self._starts = self._starts, []
         for started in starts:
             _not_connected(started)
-        return also(gone.addCallback(lambda _: self._stop_pools()).addCallback(self._stopped))
+        return shield(gone.addCallback(lambda _: self._stop_pools()).addCallback(self._stopped))
 
     def startService(self) -> None:
         """Connect, and keep connected; the same as `start` without waiting for the connection."""
