@@ -100,7 +100,7 @@ class _FromProcess:
         # Waits while the worker does not read, as its connection takes no more.
         self._channel.send(PACKET, self._run, data)
 
-    def room(self) -> Deferred[None]:
+    def writable(self) -> Deferred[None]:
         return succeed(None)
 
 

@@ -27,8 +27,8 @@ class Outlet(Protocol):
         """Send a whole packet, behind those sent before."""
         ...
 
-    def room(self) -> Deferred[None]:
-        """Fires when there is room for more; at once where `write` itself waits for it."""
+    def writable(self) -> Deferred[None]:
+        """Fires when the connection takes more bytes; at once where `write` itself waits for that."""
         ...
 
 
@@ -100,7 +100,7 @@ class Job:
         those calls wait themselves. Fails with `JobOver` if the job ends meanwhile or its connection is
         lost, and raises that once it is over.
         """
-        return self._open().room().addCallback(self._still_open)
+        return self._open().writable().addCallback(self._still_open)
 
     @property
     def over(self) -> bool:

@@ -180,7 +180,7 @@ class _Run:
     def room(self) -> Deferred[None]:
         """Fires when the server's connection takes more, or the job is over."""
         outlet = self._job._outlet
-        return succeed(None) if outlet is None else outlet.room()
+        return succeed(None) if outlet is None else outlet.writable()
 
     def fail(self, error: Exception) -> None:
         """The job has failed."""

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from txgearman.codecs import BYTES, Codec
 from txgearman.connection.arguments import body_of
-from txgearman.connection.flow import Flow
+from txgearman.connection.backpressure import Backpressure
 from txgearman.connection.heartbeat import Check
 from txgearman.connection.protocol import PacketProtocol
 from txgearman.errors import FailJob, JobOver, RaisedInProcess, TimeLimitExceeded
@@ -165,12 +165,12 @@ class WorkerProtocol(PacketProtocol):
 
     # -- the connection's calls -----------------------------------------------------------------
 
-    def room(self) -> Deferred[None]:
+    def writable(self) -> Deferred[None]:
         """Fires when the connection takes more, and when it is lost. For running jobs."""
-        return self._flow.room()
+        return self._backpressure.writable()
 
     def opened(self) -> None:
-        self._flow = Flow(cast(IConsumer, self.transport))
+        self._backpressure = Backpressure(cast(IConsumer, self.transport))
         client_id = self._offer.client_id
         introduction = [] if client_id is None else [frame(REQUEST, SET_CLIENT_ID, client_id)]
         introduction.append(frame(REQUEST, OPTION_REQ, b"exceptions"))
@@ -200,7 +200,7 @@ class WorkerProtocol(PacketProtocol):
             )
             if outcome is not None:
                 self._cancel(outcome, job)
-        self._flow.end()
+        self._backpressure.close()
         self._turns.turn()
 
     def _cancel(self, outcome: Deferred[Any], job: Job) -> None:

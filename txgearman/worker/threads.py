@@ -108,13 +108,15 @@ class FromThread:
         # A function that sends in the reactor's thread after all must not wait for that.
         if self._ahead >= AHEAD_BYTES and not isInIOThread():
             self._ahead = 0
-            blockingCallFromThread(self._reactor, cast("Callable[[], Deferred[Any]]", self._connection_room))
+            blockingCallFromThread(
+                self._reactor, cast("Callable[[], Deferred[Any]]", self._connection_writable)
+            )
 
-    def room(self) -> Deferred[None]:
+    def writable(self) -> Deferred[None]:
         return succeed(None)
 
-    def _connection_room(self) -> Deferred[None]:
-        return succeed(None) if self._job.over else self._outlet.room()
+    def _connection_writable(self) -> Deferred[None]:
+        return succeed(None) if self._job.over else self._outlet.writable()
 
     def _write(self, data: bytes) -> None:
         # It may have ended on the way.
