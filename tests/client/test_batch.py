@@ -14,9 +14,9 @@ from tests.client.played import PlayedClientTestCase
 from tests.client.several import BACKOFF, SeveralServersTestCase
 from tests.connection.memory import packet
 from txgearman.client import Client, Priority
-from txgearman.client.backlog import REQUEST_OVERHEAD
 from txgearman.client.batch import CHUNK_BYTES
 from txgearman.client.dispatch import CONNECT_PATIENCE
+from txgearman.client.send_budget import REQUEST_OVERHEAD
 from txgearman.errors import ConnectionLost, NotAllAccepted, NotConnected, ServerError, TimedOut
 from txgearman.server import Settings
 from txgearman.testing import MemoryGearman
@@ -54,7 +54,7 @@ class OneServerTests(PlayedClientTestCase):
         self.assertNoResult(batch)
         self.server.send(accepted(3))
         self.assertEqual(self.successResultOf(batch), handles(4))
-        self.assertEqual(self.client._backlog.size, 0)
+        self.assertEqual(self.client._budget.outstanding, 0)
 
     def test_answers_in_any_pieces(self) -> None:
         batch = self.client.submit_many("f", [b"x"] * 3)
@@ -127,7 +127,7 @@ class OneServerTests(PlayedClientTestCase):
         self.assertEqual(error.handles, [b"H:0", b"", b"", b""])
         kinds = {place: type(lost) for place, lost in error.errors.items()}
         self.assertEqual(kinds, {1: ServerError, 2: ConnectionLost, 3: ConnectionLost})
-        self.assertEqual(self.client._backlog.size, 0)
+        self.assertEqual(self.client._budget.outstanding, 0)
 
     def test_behind_a_lost_connection_it_goes_on_with_another(self) -> None:
         batch = self.client.submit_many("f", [b"x"] * (IN_A_CHUNK + 2))
@@ -244,7 +244,7 @@ class OneServerTests(PlayedClientTestCase):
         self.assertEqual((error.handles, list(error.errors)), ([], [1]))
 
     def test_the_time_limit(self) -> None:
-        self.client._backlog._limit = 3 * COST
+        self.client._budget._limit = 3 * COST
         batch = self.client.submit_many("f", [b"x"] * 9, timeout=5)
         self.server.send(accepted(0) + FULL)
         self.clock.advance(4.9)
@@ -257,17 +257,17 @@ class OneServerTests(PlayedClientTestCase):
         self.assertEqual(kinds, {1: ServerError, 2: TimedOut})
         self.server.heard()
         self.server.send(accepted(2))
-        self.assertEqual((self.server.heard(), self.client._backlog.size), ([], 0))
+        self.assertEqual((self.server.heard(), self.client._budget.outstanding), ([], 0))
 
     def test_the_time_limit_of_a_connection(self) -> None:
         self.server.lose()
         self.endpoint.hold = True
         batch = self.client.submit_many("f", [b"x"] * 2, timeout=5)
-        self.assertEqual(self.client._backlog.size, 2 * COST)
+        self.assertEqual(self.client._budget.outstanding, 2 * COST)
         self.clock.advance(5)
         error = self.failed(batch)
         self.assertEqual([type(lost) for lost in error.errors.values()], [TimedOut] * 2)
-        self.assertEqual(self.client._backlog.size, 0)
+        self.assertEqual(self.client._budget.outstanding, 0)
 
     def test_to_cancel_sends_nothing_more(self) -> None:
         batch = self.client.submit_many("f", itertools.repeat(b"x"))
@@ -276,10 +276,10 @@ class OneServerTests(PlayedClientTestCase):
         self.failureResultOf(batch, CancelledError)
         self.assertEqual(self.server.heard(), [])
         self.server.send(accepted(*range(sent)))
-        self.assertEqual(self.client._backlog.size, 0)
+        self.assertEqual(self.client._budget.outstanding, 0)
 
     def test_an_iterator_is_read_as_there_is_room(self) -> None:
-        self.client._backlog._limit = 4 * COST
+        self.client._budget._limit = 4 * COST
         read = 0
 
         def payloads() -> Iterator[bytes]:
@@ -305,11 +305,11 @@ class OneServerTests(PlayedClientTestCase):
     def test_the_reactor_has_a_turn_between_chunks(self) -> None:
         self.client.submit_many("f", [b"x"] * (2 * IN_A_CHUNK + 1))
         sizes: list[int] = []
-        self.clock.callLater(0, lambda: sizes.append(self.client._backlog.size))
+        self.clock.callLater(0, lambda: sizes.append(self.client._budget.outstanding))
         self.clock.advance(0)
         # Behind the second chunk, which was there first, and ahead of the third.
         self.assertEqual(sizes, [2 * IN_A_CHUNK * COST])
-        self.assertEqual(self.client._backlog.size, (2 * IN_A_CHUNK + 1) * COST)
+        self.assertEqual(self.client._budget.outstanding, (2 * IN_A_CHUNK + 1) * COST)
 
     def test_a_silent_server_is_given_up(self) -> None:
         client = Client(self.clock, self.endpoint, check_interval=30, check_timeout=10)
@@ -387,7 +387,7 @@ class SeveralServersTests(SeveralServersTestCase):
         given = self.successResultOf(batch)
         at_first = [handle for handle in given if handle.startswith(b"H:0:")]
         self.assertEqual((at_first, given.count(b"")), ([b"H:0:0", b"H:0:1"], 0))
-        self.assertEqual(self.client._backlog.size, 0)
+        self.assertEqual(self.client._budget.outstanding, 0)
 
     def test_one_server_after_the_other_is_lost(self) -> None:
         self.connect()
@@ -412,7 +412,7 @@ class SeveralServersTests(SeveralServersTestCase):
             self.assertEqual([handle == b"" for handle in error.handles].count(True), 2)
             self.assertEqual(len(set(error.handles)), 8)
             self.assertEqual(sorted(error.errors), [place for place in range(9) if not error.handles[place]])
-            self.assertEqual(self.client._backlog.size, 0)
+            self.assertEqual(self.client._budget.outstanding, 0)
 
     def test_where_all_are_lost_each_job_is(self) -> None:
         self.connect()
@@ -472,7 +472,7 @@ class SeveralServersTests(SeveralServersTestCase):
             self.endpoints[first].accept()
             self.clock.advance(BACKOFF)
             self.assertEqual(self.where(), [])
-            self.assertEqual(self.client._backlog.size, 0)
+            self.assertEqual(self.client._budget.outstanding, 0)
 
 
 class OnServersTests(SynchronousTestCase):
@@ -503,11 +503,11 @@ class OnServersTests(SynchronousTestCase):
         def payloads() -> Iterator[bytes]:
             nonlocal most
             for _ in range(5000):
-                most = max(most, client._backlog.size)
+                most = max(most, client._budget.outstanding)
                 yield b"x"
 
         given = gearman.wait(client.submit_many("f", payloads(), uniques=(str(n) for n in range(5000))))
         self.assertEqual(len(set(given)), 5000)
         self.assertLessEqual(most, 51 * COST)
-        self.assertEqual(client._backlog.size, 0)
+        self.assertEqual(client._budget.outstanding, 0)
         gearman.wait(client.close())

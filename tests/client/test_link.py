@@ -10,9 +10,9 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.connection.memory import PlayedEndpoint
-from txgearman.client.backlog import Backlog
 from txgearman.client.link import Link
 from txgearman.client.protocol import ClientProtocol
+from txgearman.client.send_budget import SendBudget
 from txgearman.errors import NotConnected
 
 
@@ -25,7 +25,7 @@ class LinkTests(SynchronousTestCase):
         self.link: Link[Any] = Link(
             self.clock,
             self.endpoint,
-            lambda ended: ClientProtocol(self.clock, 1000, ended, Backlog(1000)),
+            lambda ended: ClientProtocol(self.clock, 1000, ended, SendBudget(1000)),
             retry_policy=lambda failures: 10 * (failures + 1),
         )
 
@@ -117,7 +117,7 @@ class LinkTests(SynchronousTestCase):
 
     def test_without_a_policy_only_who_asks_connects(self) -> None:
         link: Link[Any] = Link(
-            self.clock, self.endpoint, lambda ended: ClientProtocol(self.clock, 1000, ended, Backlog(1000))
+            self.clock, self.endpoint, lambda ended: ClientProtocol(self.clock, 1000, ended, SendBudget(1000))
         )
         link.connect()
         self.endpoint.server.lose()

@@ -15,16 +15,16 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from txgearman.client.backlog import REQUEST_OVERHEAD, Backlog
 from txgearman.client.dispatch import Dispatch, Server
 from txgearman.client.hashing import key_of
 from txgearman.client.protocol import Chunk, ClientProtocol
+from txgearman.client.send_budget import REQUEST_OVERHEAD, SendBudget
 from txgearman.client.submission import Pattern
 from txgearman.errors import ConnectionLost, NotAllAccepted, NotConnected, TimedOut
 
 CHUNK_BYTES: Final = 512 * 1024
-"""Bytes of jobs that are sent in one turn of the reactor, as the backlog counts them: some 500 small jobs,
-which take about a millisecond. More would not be faster, and keep the reactor from its other work."""
+"""Bytes of jobs that are sent in one turn of the reactor, as the send budget counts them: some 500 small
+jobs, which take about a millisecond. More would not be faster, and keep the reactor from its other work."""
 
 _END: Final = object()
 
@@ -49,7 +49,7 @@ class _Part:
 class Batch:
     """Jobs of one `pattern` with these `payloads`, and with `uniques` if there are any.
 
-    Both are read no faster than there is room in the `backlog`. `keep_handles` says whether handles are
+    Both are read no faster than there is room in the `budget`. `keep_handles` says whether handles are
     kept to be returned.
     """
 
@@ -57,7 +57,7 @@ class Batch:
         self,
         clock: IReactorTime,
         dispatch: Dispatch,
-        backlog: Backlog,
+        budget: SendBudget,
         pattern: Pattern,
         payloads: Iterable[bytes],
         uniques: Iterable[str | bytes | None] | None,
@@ -65,7 +65,7 @@ class Batch:
     ) -> None:
         self._clock = clock
         self._dispatch = dispatch
-        self._backlog = backlog
+        self._budget = budget
         self._pattern = pattern
         self._payloads: Iterator[bytes] = iter(payloads)
         self._uniques: Iterator[Any] | None = None if uniques is None else iter(uniques)
@@ -87,7 +87,7 @@ class Batch:
         try:
             more = True
             while more:
-                await self._backlog.room()
+                await self._budget.available()
                 more = await self._take_and_send()
                 if more:
                     # The reactor's other work, which is also to read the answers.
@@ -117,7 +117,7 @@ class Batch:
     async def _take_and_send(self) -> bool:
         """Take as much as there is room for, and send it. Returns whether there may be more."""
         first = self._taken
-        limit = min(CHUNK_BYTES, self._backlog.left)
+        limit = min(CHUNK_BYTES, self._budget.remaining)
         datas, uniques, left = self._take(limit)
         if self._keep:
             self._handles += [b""] * (self._taken - first)
@@ -128,7 +128,7 @@ class Batch:
         if connecting is not None:
             self._unsent = places
             try:
-                await self._backlog.held(limit - left - REQUEST_OVERHEAD, connecting)
+                await self._budget.charged_until(limit - left - REQUEST_OVERHEAD, connecting)
             except NotConnected as error:
                 self._errors |= dict.fromkeys(places, error)
                 self._stopped_by = error
@@ -225,7 +225,8 @@ class Batch:
         return protocol.submit_chunk(self._pattern.packets(part.datas, part.uniques), part.chunk)
 
     def _size(self, part: _Part) -> int:
-        """What the backlog is told of these jobs, so that each counts as if it were submitted by itself."""
+        """What the budget is charged for these jobs, so that each counts as if it were submitted by
+        itself."""
         size = sum(map(len, part.datas)) + len(part.datas) * (self._pattern.overhead + REQUEST_OVERHEAD)
         if part.uniques is not None:
             size += sum(map(len, part.uniques))

@@ -15,7 +15,6 @@ from typing import Any, NoReturn, Self, TypeVar
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
-from txgearman.client.backlog import BACKLOG_BYTES, Backlog
 from txgearman.client.batch import Batch
 from txgearman.client.dispatch import Ask, Dispatch, Server
 from txgearman.client.hashing import key_of
@@ -23,6 +22,7 @@ from txgearman.client.job import Job
 from txgearman.client.link import Link
 from txgearman.client.protocol import ClientProtocol
 from txgearman.client.retrying import RETRY_SECONDS, Retrying
+from txgearman.client.send_budget import SEND_BUDGET_BYTES, SendBudget
 from txgearman.client.status import JobStatus, known
 from txgearman.client.submission import Pattern, Priority, submission
 from txgearman.codecs import BYTES, CodecChoice, codec_from, encoded
@@ -74,11 +74,11 @@ class Client:
         check_timeout: float | None = CHECK_TIMEOUT,
         retry_policy: RetryPolicy | None = None,
         max_packet: int = MAX_PACKET,
-        max_backlog: int = BACKLOG_BYTES,
+        max_backlog: int = SEND_BUDGET_BYTES,
     ) -> None:
         if max_backlog < 1:
             raise ValueError(f"max_backlog is a number of bytes, 1 or more, not {max_backlog!r}")
-        self._backlog = Backlog(max_backlog)
+        self._budget = SendBudget(max_backlog)
         self._clock = reactor
         self._codec = codec_from(codec)
         self._check = check_from(check_interval, check_timeout)
@@ -87,7 +87,7 @@ class Client:
         self._dispatch = Dispatch(
             reactor,
             [self._link(name, endpoint, policy) for name, endpoint in named_endpoints(reactor, endpoints)],
-            self._backlog,
+            self._budget,
         )
 
     @property
@@ -222,7 +222,7 @@ class Client:
         if whole:
             payloads = list(payloads)
             uniques = pattern.check_all(payloads, uniques)
-        batch = Batch(self._clock, self._dispatch, self._backlog, pattern, payloads, uniques, keep_handles)
+        batch = Batch(self._clock, self._dispatch, self._budget, pattern, payloads, uniques, keep_handles)
         submitting = Deferred.fromCoroutine(batch.submit())
         if timeout is not None:
             submitting.addTimeout(timeout, self._clock, batch.timed_out)
@@ -233,11 +233,11 @@ class Client:
 
         There is while the requests that were not answered yet, and those that wait for a connection, have
         less than `max_backlog` bytes, each counted with
-        `txgearman.client.backlog.REQUEST_OVERHEAD`. Where there was none it fires when half of that is
+        `txgearman.client.send_budget.REQUEST_OVERHEAD`. Where there was none it fires when half of that is
         answered, or lost. Nothing is refused because there is no room: who does not ask for it fills the
         memory with what he submits. Never fails; to cancel it ends only the waiting.
         """
-        return self._backlog.room()
+        return self._budget.available()
 
     def answered(self) -> Deferred[None]:
         """Wait until everything that was asked for has its answer, or is lost: submissions, not results.
@@ -245,7 +245,7 @@ class Client:
         Behind very many submissions, for whose Deferreds nobody waits one by one. Never fails; to cancel it
         ends only the waiting.
         """
-        return self._backlog.empty()
+        return self._budget.all_answered()
 
     def status(self, job: Job | bytes | str, timeout: float | None = None) -> Deferred[JobStatus]:
         """Ask for the state of a job, given as the `Job` or its handle.
@@ -300,7 +300,7 @@ class Client:
                 self._clock,
                 self._max_packet,
                 ended,
-                self._backlog,
+                self._budget,
                 check=self._check,
                 server=name,
                 codec=self._codec,

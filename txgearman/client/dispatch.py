@@ -14,10 +14,10 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from txgearman.client.backlog import Backlog
 from txgearman.client.hashing import score
 from txgearman.client.link import Link
 from txgearman.client.protocol import ClientProtocol
+from txgearman.client.send_budget import SendBudget
 from txgearman.connection.shield import shield
 from txgearman.errors import ClientError, ConnectionLost, NotConnected, ServerError, ShuttingDown
 
@@ -37,12 +37,12 @@ class Dispatch:
     """Sends requests to `servers`: by a key always to the same, without one to each in turn.
 
     Servers that are known to be down are passed over while another is up. Where none is, all are tried
-    at once, whatever backoff they are in. `backlog` counts what waits for a connection.
+    at once, whatever backoff they are in. `budget` counts what waits for a connection.
     """
 
-    def __init__(self, clock: IReactorTime, servers: Sequence[Server], backlog: Backlog) -> None:
+    def __init__(self, clock: IReactorTime, servers: Sequence[Server], budget: SendBudget) -> None:
         self.servers = tuple(servers)
-        self._backlog = backlog
+        self._budget = budget
         self.closed = False
         self._clock = clock
         self.alone = len(self.servers) == 1
@@ -67,7 +67,7 @@ class Dispatch:
         """
         waiting = [server.wait() for server in self.servers]
         first: Deferred[Any] = DeferredList(waiting, fireOnOneCallback=True, consumeErrors=True)
-        outcome = await self._backlog.held(size, first)
+        outcome = await self._budget.charged_until(size, first)
         if isinstance(outcome, tuple):
             for waiter in waiting:
                 waiter.cancel()
@@ -80,7 +80,7 @@ class Dispatch:
         waiting: Deferred[None] = deferLater(self._clock, seconds)
         self._backoffs.add(waiting)
         try:
-            await self._backlog.held(size, waiting)
+            await self._budget.charged_until(size, waiting)
         except CancelledError:
             if not self.closed:
                 raise
@@ -109,7 +109,7 @@ class Dispatch:
             protocol = self.servers[0].protocol
             if protocol is not None:
                 return ask(protocol)
-            return self._backlog.held(size, self.servers[0].connect()).addCallback(ask)
+            return self._budget.charged_until(size, self.servers[0].connect()).addCallback(ask)
         server = self._ready(key)
         if server is None or server.protocol is None:
             return Deferred.fromCoroutine(self._send(ask, key, size, set(), None))
@@ -203,7 +203,7 @@ class Dispatch:
             try:
                 untried = [one for one in self.servers if one not in tried]
                 finding = Deferred.fromCoroutine(self._next(key, untried))
-                server = await self._backlog.held(size, finding)
+                server = await self._budget.charged_until(size, finding)
             except NotConnected:
                 if error is None:
                     raise

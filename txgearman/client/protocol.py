@@ -15,8 +15,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from txgearman.client.backlog import Backlog
 from txgearman.client.job import Job
+from txgearman.client.send_budget import SendBudget
 from txgearman.client.status import JobStatus, number_from
 from txgearman.client.submission import Submission
 from txgearman.client.updates import DataUpdate, StatusUpdate, Update, WarningUpdate
@@ -61,7 +61,7 @@ class _Request(NamedTuple):
 
 
 class Chunk:
-    """Several offline jobs that are submitted together: `count` of them, of `size` bytes for the backlog.
+    """Several offline jobs that are submitted together: `count` of them, of `size` bytes for the send budget.
 
     `handles` grows with the answers, in the order of the jobs: the handle, or empty for a job that was
     refused. `errors` has why, by the job's place in the chunk.
@@ -90,7 +90,7 @@ class Chunk:
 class ClientProtocol(PacketProtocol):
     """Speaks for a client on one connection.
 
-    `server` is what the server is called, `codec` makes values of the payloads of jobs, `backlog` counts the
+    `server` is what the server is called, `codec` makes values of the payloads of jobs, `budget` counts the
     requests, and `on_ended` is called when the connection cannot be used any more.
     """
 
@@ -99,7 +99,7 @@ class ClientProtocol(PacketProtocol):
         clock: IReactorTime,
         max_packet: int,
         on_ended: Callable[[ClientProtocol], object],
-        backlog: Backlog,
+        budget: SendBudget,
         *,
         check: Check | None = None,
         server: str = "",
@@ -107,7 +107,7 @@ class ClientProtocol(PacketProtocol):
     ) -> None:
         super().__init__(clock, max_packet, check)
         self._on_ended = on_ended
-        self._backlog = backlog
+        self._budget = budget
         self._server_name = server
         self._codec = codec
         self._requests: deque[_Request] = deque()
@@ -167,7 +167,7 @@ class ClientProtocol(PacketProtocol):
         if not self._requests:
             self.expect()
         self._requests.append(_Request(answer, about, asker, size))
-        self._backlog.add(size)
+        self._budget.charge(size)
         self.write_soon(packets)
         return asker
 
@@ -201,7 +201,7 @@ class ClientProtocol(PacketProtocol):
             for job in same_handle:
                 job._lose(partial(ConnectionLost, f"no result came: {why}"))
         for request in requests:
-            self._backlog.remove(request.size)
+            self._budget.release(request.size)
 
     # -- answers, to requests in their order ----------------------------------------------------
 
@@ -217,7 +217,7 @@ class ClientProtocol(PacketProtocol):
     def _next_request(self) -> _Request:
         """The request that is answered now."""
         request = self._requests.popleft()
-        self._backlog.remove(request.size)
+        self._budget.release(request.size)
         return request
 
     def _created(self, handle: bytes) -> None:
