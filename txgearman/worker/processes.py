@@ -39,7 +39,7 @@ from txgearman.worker.child import (
 )
 from txgearman.worker.functions import EXCEPTION_BYTES
 from txgearman.worker.job import Job
-from txgearman.worker.turns import Limit
+from txgearman.worker.prefetch import ConcurrencyLimit
 
 if TYPE_CHECKING:
     from pebble import ProcessPool
@@ -67,7 +67,7 @@ class Processes:
         if not (IReactorUNIX.providedBy(reactor) and IReactorFromThreads.providedBy(reactor)):
             raise TypeError(f"processes need a real reactor with UNIX sockets, not {reactor!r}")
         self.size = size
-        self.limit = Limit(size)
+        self.limit = ConcurrencyLimit(size)
         self._reactor = reactor
         self._codec = _portable_codec(codec)
         self._max_packet = max_packet

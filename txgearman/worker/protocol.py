@@ -1,6 +1,6 @@
 """The worker's end of one connection: offering functions, asking for jobs, reporting how they ended.
 
-Asks for jobs only when `Turns` says so. Where the server has none the connection sleeps
+It grabs jobs only when `Prefetcher` says so. Where the server has none the connection sleeps
 until the server wakes it; where the server wakes it in vain again and again, it backs off.
 """
 
@@ -46,7 +46,15 @@ from txgearman.wire.packets import (
 from txgearman.worker.functions import Function, call, exception_text, exception_traceback
 from txgearman.worker.hooks import NO_HOOKS, Hooks, finished, follow
 from txgearman.worker.job import Job
-from txgearman.worker.turns import READY, Limit, State, Turns, denied, given, release
+from txgearman.worker.prefetch import (
+    READY,
+    ConcurrencyLimit,
+    Prefetcher,
+    State,
+    assigned,
+    found_empty,
+    release_slot,
+)
 
 MAX_SPURIOUS_WAKEUPS: Final = 10
 """Spurious wakeups in a row, each soon after the connection slept and without a job, before it backs off.
@@ -69,15 +77,15 @@ _SLEEP: Final = frame(REQUEST, PRE_SLEEP, b"")
 class Offer:
     """What a worker says of itself on a connection, and how it runs the jobs it gets there.
 
-    `functions` are the functions by name, and may change; `limits` those that its jobs count for; `turns`
-    says when to ask for one. `client_id` is the name that the server shows for the connection, None for
-    none. `codec` makes the data of jobs. `tracebacks` says whether submitters are told the traceback of
-    an exception. `check` says when a silent server is taken for dead, None for never.
+    `functions` are the functions by name, and may change; `limits` those that its jobs count for;
+    `prefetcher` says when to ask for one. `client_id` is the name that the server shows for the connection,
+    None for none. `codec` makes the data of jobs. `tracebacks` says whether submitters are told the traceback
+    of an exception. `check` says when a silent server is taken for dead, None for never.
     """
 
     functions: Mapping[bytes, Function]
-    limits: tuple[Limit, ...]
-    turns: Turns
+    limits: tuple[ConcurrencyLimit, ...]
+    prefetcher: Prefetcher
     client_id: bytes | None = None
     codec: Codec = BYTES
     hooks: Hooks = NO_HOOKS
@@ -101,12 +109,12 @@ class WorkerProtocol(PacketProtocol):
         self.state = READY
         self.limits = offer.limits
         self.emptied_at = 0.0
-        self.asked = 0
-        self.in_a_row = 0
+        self.pending_grabs = 0
+        self.prefetch = 0
         self._offer = offer
         self._functions = offer.functions
         self._hooks = offer.hooks
-        self._turns = offer.turns
+        self._prefetcher = offer.prefetcher
         self._on_opened = on_opened
         self._on_ended = on_ended
         self._on_idle: Callable[[], object] | None = None
@@ -134,7 +142,7 @@ class WorkerProtocol(PacketProtocol):
         if self.state in (State.ASLEEP, State.EMPTY):
             # The server does not wake a sleeper for jobs that wait already, so ask.
             self.state = READY
-            self._send_and_ask(_can_do(function))
+            self._send_and_grab(_can_do(function))
         else:
             self.write(_can_do(function))
 
@@ -149,13 +157,13 @@ class WorkerProtocol(PacketProtocol):
 
     def _look_whether_idle(self) -> None:
         # Where no function is offered any more the server gives nothing, whatever it was asked.
-        awaiting = self.asked and self._functions
+        awaiting = self.pending_grabs and self._functions
         if self._on_idle is not None and not self._running and not awaiting:
             self._on_idle()
 
-    # -- the calls of turns ---------------------------------------------------------------------
+    # -- the prefetcher's calls ---------------------------------------------------------------------
 
-    def ask(self) -> None:
+    def grab(self) -> None:
         self.write(_GRAB)
 
     def sleep(self) -> None:
@@ -175,8 +183,8 @@ class WorkerProtocol(PacketProtocol):
         introduction = [] if client_id is None else [frame(REQUEST, SET_CLIENT_ID, client_id)]
         introduction.append(frame(REQUEST, OPTION_REQ, b"exceptions"))
         introduction += map(_can_do, self._functions.values())
-        self._turns.join(self)
-        self._send_and_ask(b"".join(introduction))
+        self._prefetcher.join(self)
+        self._send_and_grab(b"".join(introduction))
         self._on_opened(self)
 
     def received(self, number: int, fields: list[Any]) -> None:
@@ -187,7 +195,7 @@ class WorkerProtocol(PacketProtocol):
             self._log.debug("Ignoring {packet}, which is not for workers", packet=name_of(number))
 
     def ended(self, why: str) -> None:
-        self._turns.leave(self)
+        self._prefetcher.leave(self)
         self._on_ended(self)
         if self._backoff is not None:
             self._backoff.cancel()
@@ -201,7 +209,7 @@ class WorkerProtocol(PacketProtocol):
             if outcome is not None:
                 self._cancel(outcome, job)
         self._backpressure.close()
-        self._turns.turn()
+        self._prefetcher.grab()
 
     def _cancel(self, outcome: Deferred[Any], job: Job) -> None:
         try:
@@ -223,9 +231,9 @@ class WorkerProtocol(PacketProtocol):
         self._run(Job(self, handle, function, unique, reducer or None, data))
 
     def _no_job(self) -> None:
-        if self.asked:
-            denied(self, self.clock.seconds())
-            self._send_and_ask()
+        if self.pending_grabs:
+            found_empty(self, self.clock.seconds())
+            self._send_and_grab()
             self._look_whether_idle()
 
     def _woken(self) -> None:
@@ -236,7 +244,7 @@ class WorkerProtocol(PacketProtocol):
         if self._spurious_wakeups < MAX_SPURIOUS_WAKEUPS:
             self._spurious_wakeups += 1
             self.state = READY
-            self._send_and_ask()
+            self._send_and_grab()
         else:
             self.state = State.BACKING_OFF
             self._backoff = self.clock.callLater(SPURIOUS_WAKEUP_BACKOFF, self._resume)
@@ -244,7 +252,7 @@ class WorkerProtocol(PacketProtocol):
     def _resume(self) -> None:
         self._backoff = None
         self.state = READY
-        self._send_and_ask()
+        self._send_and_grab()
 
     def _option_accepted(self, _option: bytes) -> None:
         self._exceptions = True
@@ -262,14 +270,14 @@ class WorkerProtocol(PacketProtocol):
     # -- jobs -----------------------------------------------------------------------------------
 
     def _run(self, job: Job) -> None:
-        given(self)
+        assigned(self)
         self._spurious_wakeups = 0
         function = self._functions.get(job.function)
         if function is None:
             # It crossed with CANT_DO, on which the server takes back the function's jobs.
             self._log.info("Leaving {job} to the server: the function was unregistered", job=job)
-            release(self)
-            self._send_and_ask()
+            release_slot(self)
+            self._send_and_grab()
             self._look_whether_idle()
             return
         self._running[job] = None
@@ -303,7 +311,7 @@ class WorkerProtocol(PacketProtocol):
             # The function ended the connection before it returned.
             self._cancel(outcome, job)
         else:
-            self._send_and_ask()
+            self._send_and_grab()
 
     def _returned(self, result: object, job: Job, function: Function) -> None:
         if job._outlet is None:
@@ -367,11 +375,11 @@ class WorkerProtocol(PacketProtocol):
         job._outlet = None
         del self._running[job]
         if job._lingers is None:
-            asks = self._turns.pass_on(self)
+            grabs = self._prefetcher.job_ended(self)
         else:
             self._when_ended(job)
-            asks = self._turns.turn(self)
-        self._write_quickly(frame(REQUEST, packet, body) + _GRAB * asks)
+            grabs = self._prefetcher.grab(self)
+        self._write_quickly(frame(REQUEST, packet, body) + _GRAB * grabs)
         if self._on_idle is not None:
             self._look_whether_idle()
 
@@ -383,12 +391,12 @@ class WorkerProtocol(PacketProtocol):
             job._lingers.addCallback(lambda _: self._ended_at_last())
 
     def _ended_at_last(self) -> None:
-        release(self)
-        self._turns.turn()
+        release_slot(self)
+        self._prefetcher.grab()
 
-    def _send_and_ask(self, packets: bytes = b"") -> None:
+    def _send_and_grab(self, packets: bytes = b"") -> None:
         """Send `packets`, and ask for a job if it is this connection's turn."""
-        packets += _GRAB * self._turns.turn(self)
+        packets += _GRAB * self._prefetcher.grab(self)
         if packets:
             self.write(packets)
 

@@ -17,7 +17,7 @@ from twisted.python.threadable import isInIOThread
 from twisted.python.threadpool import ThreadPool
 
 from txgearman.worker.job import Job, Outlet
-from txgearman.worker.turns import Limit
+from txgearman.worker.prefetch import ConcurrencyLimit
 
 AHEAD_BYTES: Final = 64 * 1024
 """Bytes that a thread sends before it looks whether the connection takes more: what that itself keeps."""
@@ -33,7 +33,7 @@ class Threads:
         if not IReactorFromThreads.providedBy(reactor):
             raise TypeError(f"threads need a real reactor, not {reactor!r}")
         self.size = size
-        self.limit = Limit(size)
+        self.limit = ConcurrencyLimit(size)
         self._reactor = reactor
         self._pool: ThreadPool | None = None
         self._busy = 0

@@ -1,6 +1,6 @@
 """The worker as its users see it: which functions it has, where they run, and staying connected.
 
-What is said on a connection is in `protocol`, when it asks for a job in `turns`.
+What is said on a connection is in `protocol`, when it asks for a job in `prefetch`.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ from txgearman.worker.functions import (
 )
 from txgearman.worker.hooks import Hooks
 from txgearman.worker.link import Link
+from txgearman.worker.prefetch import ConcurrencyLimit, Prefetcher
 from txgearman.worker.processes import Processes
 from txgearman.worker.protocol import Offer
 from txgearman.worker.threads import Threads
-from txgearman.worker.turns import Limit, Turns
 
 _C = TypeVar("_C", bound=Callback)
 
@@ -112,12 +112,12 @@ class Worker(Service):
         self._codec = codec_from(codec)
         self._threads = Threads(reactor, threads) if threads else None
         self._processes = Processes(reactor, processes, self._codec, max_packet) if processes else None
-        self._turns = Turns(reactor)
+        self._prefetcher = Prefetcher(reactor)
         self._functions: dict[bytes, _Lane] = {}
         self._offer = Offer(
             {},
-            (Limit(self._concurrency),),
-            self._turns,
+            (ConcurrencyLimit(self._concurrency),),
+            self._prefetcher,
             client_id=name,
             codec=self._codec,
             hooks=hooks or Hooks(),
@@ -283,10 +283,10 @@ class Worker(Service):
             limits = (*limits, pool.limit)
         if concurrency is not None and concurrency < most:
             key = name
-            limits = (*limits, Limit(concurrency))
+            limits = (*limits, ConcurrencyLimit(concurrency))
         return self._lanes.get(key) or self._lane(key, limits)
 
-    def _lane(self, key: Place | bytes, limits: tuple[Limit, ...]) -> _Lane:
+    def _lane(self, key: Place | bytes, limits: tuple[ConcurrencyLimit, ...]) -> _Lane:
         """A new lane, not connected yet."""
         functions: dict[bytes, Function] = {}
         lane = _Lane(functions, replace(self._offer, functions=functions, limits=limits))
@@ -327,7 +327,7 @@ class Worker(Service):
         limit = self._drain if timeout is None else timeout
         _check_drain(limit)
         super().stopService()
-        self._turns.closed = True
+        self._prefetcher.closed = True
         self._stops += 1
         gone = gatherResults([link.release() for link in self._links])
         if limit == 0:
@@ -352,7 +352,7 @@ class Worker(Service):
         return self.stop()
 
     def _begin(self) -> None:
-        self._turns.closed = False
+        self._prefetcher.closed = False
         for pool in (self._threads, self._processes):
             if pool is not None:
                 pool.start()
