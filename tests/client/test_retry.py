@@ -109,7 +109,9 @@ class RunningJobTests(RetryTestCase):
             self.accept(b"H:2")
             self.clock.advance(BACKOFF)
             self.heard()
-        self.assertEqual([server._patient for server in self.client._dispatch.servers], [[], [], []])
+        self.assertEqual(
+            [server._persistent_waiters for server in self.client._dispatch.servers], [[], [], []]
+        )
 
     def test_but_not_for_ever(self) -> None:
         for timeout, limit in ((None, RETRY_SECONDS), (25, 25)):

@@ -190,7 +190,7 @@ class History(PlayedHistory):
             for name, _, results in self.asked
             if name == "stop" and results and results[0] is not None and not results[0].check(CANCELLED)
         ]
-        free = self.worker._offer.limits[0].free_slots
+        free = self.worker._config.limits[0].free_slots
         if free != self.concurrency:
             wrong.append(f"{free} of {self.concurrency} places are free")
         return wrong

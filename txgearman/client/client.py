@@ -1,6 +1,6 @@
 """The client as its users see it: its methods, the checks of their arguments, and time limits.
 
-What is said on a connection is in `protocol`, how a connection comes about in `link`, and which server a
+What is said on a connection is in `protocol`, how a connection comes about in `connector`, and which server a
 request goes to in `dispatch`.
 """
 
@@ -16,10 +16,10 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from txgearman.client.batch import Batch
+from txgearman.client.connector import Connector
 from txgearman.client.dispatch import Ask, Dispatch, Server
 from txgearman.client.hashing import key_of
 from txgearman.client.job import Job
-from txgearman.client.link import Link
 from txgearman.client.protocol import ClientProtocol
 from txgearman.client.retrying import RETRY_SECONDS, Retrying
 from txgearman.client.send_budget import SEND_BUDGET_BYTES, SendBudget
@@ -86,7 +86,10 @@ class Client:
         policy = retry_policy_from(retry_policy)
         self._dispatch = Dispatch(
             reactor,
-            [self._link(name, endpoint, policy) for name, endpoint in named_endpoints(reactor, endpoints)],
+            [
+                self._connector(name, endpoint, policy)
+                for name, endpoint in named_endpoints(reactor, endpoints)
+            ],
             self._budget,
         )
 
@@ -294,7 +297,7 @@ class Client:
 
         return DeferredList(echoes.values(), consumeErrors=True).addCallback(by_name)
 
-    def _link(self, name: str, endpoint: IStreamClientEndpoint, policy: RetryPolicy) -> Server:
+    def _connector(self, name: str, endpoint: IStreamClientEndpoint, policy: RetryPolicy) -> Server:
         def build(ended: Callable[[ClientProtocol], object]) -> ClientProtocol:
             return ClientProtocol(
                 self._clock,
@@ -306,13 +309,13 @@ class Client:
                 codec=self._codec,
             )
 
-        return Link(
+        return Connector(
             self._clock,
             endpoint,
             build,
             name=name,
             retry_policy=policy,
-            trial=lambda protocol: protocol.echo(b""),
+            probe=lambda protocol: protocol.echo(b""),
         )
 
     def _request(self, ask: Ask[_T], timeout: float | None, key: bytes | None, size: int) -> Deferred[_T]:

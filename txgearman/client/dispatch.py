@@ -1,6 +1,6 @@
 """Which of several servers a request goes to, and to which next when that one is lost.
 
-Knows the links to the servers. What is asked is the business of whoever asks.
+Knows the connectors of the servers. What is asked is the business of whoever asks.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
+from txgearman.client.connector import Connector
 from txgearman.client.hashing import score
-from txgearman.client.link import Link
 from txgearman.client.protocol import ClientProtocol
 from txgearman.client.send_budget import SendBudget
 from txgearman.connection.shield import shield
@@ -23,7 +23,7 @@ from txgearman.errors import ClientError, ConnectionLost, NotConnected, ServerEr
 
 _T = TypeVar("_T")
 
-Server = Link[ClientProtocol]
+Server = Connector[ClientProtocol]
 Ask = Callable[[ClientProtocol], Deferred[_T]]
 
 CONNECT_PATIENCE: Final = 5.0
@@ -65,7 +65,7 @@ class Dispatch:
 
         Raises once this is closed.
         """
-        waiting = [server.wait() for server in self.servers]
+        waiting = [server.when_connected() for server in self.servers]
         first: Deferred[Any] = DeferredList(waiting, fireOnOneCallback=True, consumeErrors=True)
         outcome = await self._budget.charged_until(size, first)
         if isinstance(outcome, tuple):

@@ -74,7 +74,7 @@ _SLEEP: Final = frame(REQUEST, PRE_SLEEP, b"")
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
+class ConnectionConfig:
     """What a worker says of itself on a connection, and how it runs the jobs it gets there.
 
     `functions` are the functions by name, and may change; `limits` those that its jobs count for;
@@ -100,21 +100,21 @@ class WorkerProtocol(PacketProtocol):
         self,
         clock: IReactorTime,
         max_packet: int,
-        offer: Offer,
+        config: ConnectionConfig,
         on_opened: Callable[[WorkerProtocol], object],
         on_ended: Callable[[WorkerProtocol], object],
     ) -> None:
-        super().__init__(clock, max_packet, offer.check)
-        self.codec = offer.codec
+        super().__init__(clock, max_packet, config.check)
+        self.codec = config.codec
         self.state = READY
-        self.limits = offer.limits
+        self.limits = config.limits
         self.emptied_at = 0.0
         self.pending_grabs = 0
         self.prefetch = 0
-        self._offer = offer
-        self._functions = offer.functions
-        self._hooks = offer.hooks
-        self._prefetcher = offer.prefetcher
+        self._config = config
+        self._functions = config.functions
+        self._hooks = config.hooks
+        self._prefetcher = config.prefetcher
         self._on_opened = on_opened
         self._on_ended = on_ended
         self._on_idle: Callable[[], object] | None = None
@@ -138,7 +138,7 @@ class WorkerProtocol(PacketProtocol):
     # -- the worker's calls ---------------------------------------------------------------------
 
     def announce(self, function: Function) -> None:
-        """Offer a function from now on."""
+        """ConnectionConfig a function from now on."""
         if self.state in (State.ASLEEP, State.EMPTY):
             # The server does not wake a sleeper for jobs that wait already, so ask.
             self.state = READY
@@ -147,7 +147,7 @@ class WorkerProtocol(PacketProtocol):
             self.write(_can_do(function))
 
     def withdraw(self, name: bytes) -> None:
-        """Offer a function no more."""
+        """ConnectionConfig a function no more."""
         self.write(frame(REQUEST, CANT_DO, name))
 
     def when_idle(self, call: Callable[[], object]) -> None:
@@ -179,7 +179,7 @@ class WorkerProtocol(PacketProtocol):
 
     def opened(self) -> None:
         self._backpressure = Backpressure(cast(IConsumer, self.transport))
-        client_id = self._offer.client_id
+        client_id = self._config.client_id
         introduction = [] if client_id is None else [frame(REQUEST, SET_CLIENT_ID, client_id)]
         introduction.append(frame(REQUEST, OPTION_REQ, b"exceptions"))
         introduction += map(_can_do, self._functions.values())
@@ -354,7 +354,7 @@ class WorkerProtocol(PacketProtocol):
             self._log.failure("{job} raised", failure, job=job)
         if not self._exceptions:
             return WORK_FAIL, job.handle
-        text = exception_traceback(failure) if self._offer.tracebacks else exception_text(error)
+        text = exception_traceback(failure) if self._config.tracebacks else exception_text(error)
         return WORK_EXCEPTION, job.handle + b"\0" + text
 
     def _told_on_purpose(self, error: FailJob, job: Job) -> tuple[int, bytes]:

@@ -31,10 +31,10 @@ from txgearman.worker.functions import (
     result_encoder,
 )
 from txgearman.worker.hooks import Hooks
-from txgearman.worker.link import Link
 from txgearman.worker.prefetch import ConcurrencyLimit, Prefetcher
 from txgearman.worker.processes import Processes
-from txgearman.worker.protocol import Offer
+from txgearman.worker.protocol import ConnectionConfig
+from txgearman.worker.server_connection import ServerConnection
 from txgearman.worker.threads import Threads
 
 _C = TypeVar("_C", bound=Callback)
@@ -45,12 +45,12 @@ process between SIGTERM and SIGKILL, so that what is left is cancelled in good o
 
 
 @dataclass(slots=True)
-class _Lane:
-    """Functions that share their limits: they are offered on connections of their own, `links`."""
+class _ConcurrencyGroup:
+    """Functions that share their limits: they are offered on connections of their own, `connections`."""
 
     functions: dict[bytes, Function]
-    offer: Offer
-    links: list[Link] = field(default_factory=list)
+    config: ConnectionConfig
+    connections: list[ServerConnection] = field(default_factory=list)
 
 
 class Worker(Service):
@@ -113,8 +113,8 @@ class Worker(Service):
         self._threads = Threads(reactor, threads) if threads else None
         self._processes = Processes(reactor, processes, self._codec, max_packet) if processes else None
         self._prefetcher = Prefetcher(reactor)
-        self._functions: dict[bytes, _Lane] = {}
-        self._offer = Offer(
+        self._functions: dict[bytes, _ConcurrencyGroup] = {}
+        self._config = ConnectionConfig(
             {},
             (ConcurrencyLimit(self._concurrency),),
             self._prefetcher,
@@ -124,13 +124,13 @@ class Worker(Service):
             tracebacks=tracebacks,
             check=check_from(check_interval, check_timeout),
         )
-        # Of all lanes, and of those that were given up but still have a job.
-        self._links: list[Link] = []
-        self._lanes: dict[Place | bytes, _Lane] = {}
+        # Those of all groups, and of groups that were given up but still have a job.
+        self._connections: list[ServerConnection] = []
+        self._groups: dict[Place | bytes, _ConcurrencyGroup] = {}
         # Stops under way, and who waits for a start behind them.
         self._stops = 0
         self._starts: list[Deferred[None]] = []
-        self._lane(Place.REACTOR, self._offer.limits)
+        self._new_group(Place.REACTOR, self._config.limits)
 
     # -- functions ------------------------------------------------------------------------------
 
@@ -182,13 +182,13 @@ class Worker(Service):
             raise ValueError(f"a function runs at least once at a time, not {concurrency}")
         place = self._place(callback, threads, processes)
         made = self._function(name, callback, place, milliseconds(timeout), time_limit)
-        lane = self._lane_of(name, place, concurrency)
-        lane.functions[name] = made
-        self._functions[name] = lane
-        for link in lane.links:
-            link.announce(made)
+        group = self._group_for(name, place, concurrency)
+        group.functions[name] = made
+        self._functions[name] = group
+        for connection in group.connections:
+            connection.announce(made)
             if self.running and not self._stops:
-                link.start()
+                connection.start()
 
     def function(
         self,
@@ -221,17 +221,17 @@ class Worker(Service):
         name = function_bytes(function)
         if name not in self._functions:
             raise ValueError(f"the function {function!r} is not registered")
-        lane = self._functions.pop(name)
-        del lane.functions[name]
-        for link in lane.links:
-            link.withdraw(name)
-        if self._lanes.get(name) is lane:
-            del self._lanes[name]
-            for link in lane.links:
-                link.release().addCallback(self._forget, link)
+        group = self._functions.pop(name)
+        del group.functions[name]
+        for connection in group.connections:
+            connection.withdraw(name)
+        if self._groups.get(name) is group:
+            del self._groups[name]
+            for connection in group.connections:
+                connection.drain().addCallback(self._forget, connection)
 
-    def _forget(self, _: object, link: Link) -> None:
-        self._links.remove(link)
+    def _forget(self, _: object, connection: ServerConnection) -> None:
+        self._connections.remove(connection)
 
     def _place(self, callback: Callback, threads: bool | None, processes: bool | None) -> Place:
         """Where a function runs. Raises `ValueError` if it cannot run there."""
@@ -266,16 +266,16 @@ class Worker(Service):
         decode = None if self._codec is BYTES else self._codec.decode
         return Function(name, run, result_encoder(self._codec, name), decode, timeout, time_limit)
 
-    # -- lanes ----------------------------------------------------------------------------------
+    # -- concurrency groups ---------------------------------------------------------------------
 
-    def _lane_of(self, name: bytes, place: Place, concurrency: int | None) -> _Lane:
-        """The lane of a function: the one that all share, unless it has a limit below the worker's.
+    def _group_for(self, name: bytes, place: Place, concurrency: int | None) -> _ConcurrencyGroup:
+        """The group of a function: the one that all share, unless it has a limit below the worker's.
 
         A job is asked for before its function is known. So that no job comes that may not run, a function
         with a limit of its own is asked for on connections of its own.
         """
         key: Place | bytes = Place.REACTOR
-        limits = self._offer.limits
+        limits = self._config.limits
         pool = {Place.REACTOR: None, Place.THREAD: self._threads, Place.PROCESS: self._processes}[place]
         most = self._concurrency
         if pool is not None and pool.size < most:
@@ -284,18 +284,20 @@ class Worker(Service):
         if concurrency is not None and concurrency < most:
             key = name
             limits = (*limits, ConcurrencyLimit(concurrency))
-        return self._lanes.get(key) or self._lane(key, limits)
+        return self._groups.get(key) or self._new_group(key, limits)
 
-    def _lane(self, key: Place | bytes, limits: tuple[ConcurrencyLimit, ...]) -> _Lane:
-        """A new lane, not connected yet."""
+    def _new_group(self, key: Place | bytes, limits: tuple[ConcurrencyLimit, ...]) -> _ConcurrencyGroup:
+        """A new group, not connected yet."""
         functions: dict[bytes, Function] = {}
-        lane = _Lane(functions, replace(self._offer, functions=functions, limits=limits))
+        group = _ConcurrencyGroup(functions, replace(self._config, functions=functions, limits=limits))
         for endpoint in self._endpoints:
-            link = Link(self._clock, endpoint, lane.offer, self._retry_policy, self._max_packet)
-            lane.links.append(link)
-        self._links += lane.links
-        self._lanes[key] = lane
-        return lane
+            connection = ServerConnection(
+                self._clock, endpoint, group.config, self._retry_policy, self._max_packet
+            )
+            group.connections.append(connection)
+        self._connections += group.connections
+        self._groups[key] = group
+        return group
 
     # -- connecting -----------------------------------------------------------------------------
 
@@ -329,12 +331,12 @@ class Worker(Service):
         super().stopService()
         self._prefetcher.closed = True
         self._stops += 1
-        gone = gatherResults([link.release() for link in self._links])
+        gone = gatherResults([connection.drain() for connection in self._connections])
         if limit == 0:
-            self._cut()
+            self._disconnect()
         elif not gone.called:
-            cut = self._clock.callLater(limit, self._cut)
-            gone.addCallback(lambda _: cut.cancel() if cut.active() else None)
+            deadline = self._clock.callLater(limit, self._disconnect)
+            gone.addCallback(lambda _: deadline.cancel() if deadline.active() else None)
         starts, self._starts = self._starts, []
         for started in starts:
             _not_connected(started)
@@ -356,9 +358,9 @@ class Worker(Service):
         for pool in (self._threads, self._processes):
             if pool is not None:
                 pool.start()
-        for lane in self._lanes.values():
-            for link in lane.links:
-                link.start()
+        for group in self._groups.values():
+            for connection in group.connections:
+                connection.start()
 
     def _stopped(self, _: None) -> None:
         """A stop has ended. If the worker was started meanwhile, that is done now."""
@@ -374,12 +376,12 @@ class Worker(Service):
             if not started.called:
                 started.callback(None)
 
-        for link in self._lanes[Place.REACTOR].links:
-            link.connected().addCallbacks(connected, lambda _: _not_connected(started))
+        for connection in self._groups[Place.REACTOR].connections:
+            connection.when_connected().addCallbacks(connected, lambda _: _not_connected(started))
 
-    def _cut(self) -> None:
-        for link in self._links:
-            link.cut()
+    def _disconnect(self) -> None:
+        for connection in self._connections:
+            connection.disconnect()
 
     def _stop_pools(self) -> Deferred[None]:
         stopping = [pool.stop() for pool in (self._threads, self._processes) if pool is not None]

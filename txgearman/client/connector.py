@@ -1,6 +1,10 @@
-"""One server as its users see it: a connection made when it is needed, and again after its loss.
+"""The connection to one server: made when it is needed, and again after its loss.
 
-Knows nothing of jobs, and nothing of other servers.
+Nothing here knows of jobs or of other servers.
+
+Twisted's `ClientService`, which the worker uses, does not fit. It has no way to attempt at once during a
+backoff, to stay down until somebody asks, or to tell of failed attempts, and its state machine raises
+`NoTransition` for a connection that is lost while it is made or probed.
 """
 
 from __future__ import annotations
@@ -18,33 +22,52 @@ from txgearman.connection.protocol import PacketFactory
 from txgearman.errors import NotConnected
 
 
-class Ends(Protocol):
-    """What a link needs of a protocol: whether it can be used, whether it ended as the server hung, and to
-    end it."""
+class ManagedProtocol(Protocol):
+    """What a connector needs of a protocol.
+
+    Attributes:
+        open: Whether requests can be sent.
+        hung: Whether the connection ended because the server hung.
+    """
 
     open: bool
     hung: bool
 
-    def close(self, why: str) -> Deferred[None]: ...
+    def close(self, why: str) -> Deferred[None]:
+        """End the connection. Fires when it is gone."""
+        ...
 
 
-_P = TypeVar("_P", bound=Ends)
+_P = TypeVar("_P", bound=ManagedProtocol)
 
 
-class Link(Generic[_P]):
-    """Keeps at most one connection to `endpoint`.
+class Connector(Generic[_P]):
+    """Keeps at most one connection to a server.
 
-    `build` makes its protocol; it is given what the protocol shall call, with itself, when it cannot be
-    used any more. `name` is what the server is called. `protocol` is the live connection, None without
-    one.
+    The first connection is made when somebody calls `connect`. From then on, with a retry policy, a lost
+    connection is made again and a failed attempt is repeated after a backoff. Without a policy only `connect`
+    does that. `connect` does not wait for the end of a backoff.
 
-    A connection is first made when somebody calls `connect`. From then on, with a `retry_policy`, a lost
-    connection is made again and a failed attempt repeated: it takes the number of attempts that failed
-    since the last connection, and returns seconds to wait. Without one only `connect` does that. To
-    `connect` does not wait for the end of such a backoff.
+    The system of a hung server still accepts connections. So after a connection that was lost because the
+    server hung, the next one is used only once its probe has fired.
 
-    A server that hangs still takes connections: its system does. So behind one that was lost as the server
-    hung the next counts only when `trial`, called with the protocol, fires.
+    Args:
+        clock: Times the backoff.
+        endpoint: Where the server is.
+        build: Makes the protocol of a connection. It is given a callable that the protocol calls with itself
+        when it
+            cannot be used any more.
+        name: The server's name.
+        retry_policy: Takes the number of attempts that failed since the last connection, and returns the
+        seconds
+            to wait before the next one.
+        probe: Called with the protocol of a connection; fires when its server has shown that it does not
+        hang.
+
+    Attributes:
+        name: The server's name.
+        protocol: The protocol of the live connection, None without one.
+        down: Whether there is no connection, and by the newest news of the server there cannot be one.
     """
 
     _log = Logger()
@@ -57,24 +80,23 @@ class Link(Generic[_P]):
         *,
         name: str = "",
         retry_policy: RetryPolicy | None = None,
-        trial: Callable[[_P], Deferred[Any]] | None = None,
+        probe: Callable[[_P], Deferred[Any]] | None = None,
     ) -> None:
         self.name = name
         self.protocol: _P | None = None
         self.down = False
-        """Whether there is no connection, and the newest news of the server is that there cannot be one."""
         self._clock = clock
         self._endpoint = endpoint
         self._factory = PacketFactory(lambda: build(self._ended))
         self._retry_policy = retry_policy
-        self._trial = trial
+        self._probe = probe
         self._hung = False
         self._failures = 0
         self._backoff: IDelayedCall | None = None
         self._attempt: Deferred[Any] | None = None
         self._waiters: list[Deferred[_P]] = []
-        self._patient: list[Deferred[_P]] = []
-        self._last: _P | None = None
+        self._persistent_waiters: list[Deferred[_P]] = []
+        self._last_protocol: _P | None = None
         self._closed = False
 
     @property
@@ -83,10 +105,11 @@ class Link(Generic[_P]):
         return self._attempt is not None
 
     def connect(self) -> Deferred[_P]:
-        """The live connection, made if there is none.
+        """The live connection, made at once if there is none. Concurrent callers share one attempt.
 
-        Those who ask while it is being made share one attempt; to cancel ends only the own waiting.
-        Fails with `NotConnected`.
+        Returns:
+            A Deferred of its protocol. It fails with `NotConnected` if the attempt fails. Cancelling it ends
+            this wait alone.
         """
         if self._closed:
             return fail(_closed())
@@ -95,53 +118,63 @@ class Link(Generic[_P]):
         waiter: Deferred[_P] = Deferred()
         self._waiters.append(waiter)
         if self._attempt is None:
-            self._start()
+            self._start_attempt()
         return waiter
 
-    def wait(self) -> Deferred[_P]:
-        """The next live connection, however many attempts it takes; it needs a retry policy.
+    def when_connected(self) -> Deferred[_P]:
+        """The next live connection, however many attempts it takes. It needs a retry policy.
 
-        Fails with `NotConnected` only when the link is closed. To cancel ends only the own waiting.
+        Returns:
+            A Deferred of its protocol. It fails with `NotConnected` only when the connector is closed.
+            Cancelling it ends this wait alone.
         """
         if self._closed:
             return fail(_closed())
         if self.protocol is not None:
             return succeed(self.protocol)
         waiter: Deferred[_P] = Deferred(self._forget)
-        self._patient.append(waiter)
+        self._persistent_waiters.append(waiter)
         if self._attempt is None and self._backoff is None:
-            self._start()
+            self._start_attempt()
         return waiter
 
     def close(self) -> Deferred[None]:
-        """End the connection, or the attempt at one, for good. Fires when it is gone."""
+        """End the connection, or the attempt at one, for good.
+
+        Returns:
+            A Deferred that fires when the connection is gone.
+        """
         self._closed = True
         self._stop_backoff()
         if self._attempt is not None:
             self._attempt.cancel()
-        patient, self._patient = self._patient, []
-        for waiter in patient:
+        waiters, self._persistent_waiters = self._persistent_waiters, []
+        for waiter in waiters:
             waiter.errback(_closed())
-        return succeed(None) if self._last is None else self._last.close("the client was closed")
+        return (
+            succeed(None)
+            if self._last_protocol is None
+            else self._last_protocol.close("the client was closed")
+        )
 
-    def _start(self) -> None:
+    def _start_attempt(self) -> None:
         self._stop_backoff()
-        # An endpoint of the user's own may raise.
+        # A user's own endpoint may raise.
         attempt: Deferred[Any] = maybeDeferred(self._endpoint.connect, self._factory)
         self._attempt = attempt
-        if self._hung and self._trial is not None:
-            attempt.addCallback(self._try, self._trial)
+        if self._hung and self._probe is not None:
+            attempt.addCallback(self._probed, self._probe)
         attempt.addCallbacks(self._connected, self._failed)
 
-    def _try(self, protocol: _P, trial: Callable[[_P], Deferred[Any]]) -> Deferred[_P]:
+    def _probed(self, protocol: _P, probe: Callable[[_P], Deferred[Any]]) -> Deferred[_P]:
         """The protocol, once its server has shown that it does not hang."""
-        self._last = protocol
-        return trial(protocol).addCallback(lambda _: protocol)
+        self._last_protocol = protocol
+        return probe(protocol).addCallback(lambda _: protocol)
 
     def _connected(self, protocol: _P) -> None:
         self._attempt = None
         self._hung = False
-        self._last = protocol
+        self._last_protocol = protocol
         if self._closed:
             protocol.close("the client was closed")
         elif protocol.open:
@@ -152,10 +185,10 @@ class Link(Generic[_P]):
             self._retry()
         waiters, self._waiters = self._waiters, []
         if self.protocol is not None:
-            waiters += self._patient
-            self._patient = []
+            waiters += self._persistent_waiters
+            self._persistent_waiters = []
         for waiter in waiters:
-            # Those before it may have closed the client.
+            # A waiter before this one may have closed the client.
             if self.protocol is protocol:
                 waiter.callback(protocol)
             else:
@@ -180,10 +213,10 @@ class Link(Generic[_P]):
             self._retry()
 
     def _retry(self) -> None:
-        """The connection or an attempt at it was lost: try again after a backoff."""
+        """The connection was lost, or the attempt failed: try again after a backoff."""
         self.down = True
         if self._retry_policy is not None and not self._closed:
-            self._backoff = self._clock.callLater(self._retry_policy(self._failures), self._start)
+            self._backoff = self._clock.callLater(self._retry_policy(self._failures), self._start_attempt)
             self._failures += 1
 
     def _stop_backoff(self) -> None:
@@ -192,8 +225,8 @@ class Link(Generic[_P]):
             backoff.cancel()
 
     def _forget(self, waiter: Deferred[_P]) -> None:
-        if waiter in self._patient:
-            self._patient.remove(waiter)
+        if waiter in self._persistent_waiters:
+            self._persistent_waiters.remove(waiter)
 
 
 def _closed() -> NotConnected:
