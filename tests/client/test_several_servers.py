@@ -14,7 +14,7 @@ from tests.client.several import BACKOFF, SeveralServersTestCase
 from tests.connection.memory import PlayedEndpoint
 from txgearman.client import Client, JobStatus
 from txgearman.client.dispatch import CONNECT_PATIENCE
-from txgearman.client.hashing import key_of, score
+from txgearman.client.hashing import routing_key, score
 from txgearman.client.submission import Priority, submission
 from txgearman.connection.endpoint import named_endpoints
 from txgearman.errors import ConnectionLost, NotConnected, ServerError, TimedOut
@@ -67,7 +67,7 @@ class HashingTests(SynchronousTestCase):
 
     def test_keys(self) -> None:
         def key(unique: bytes | None, data: bytes = b"d", function: bytes = b"f") -> bytes | None:
-            return key_of(submission(function, data, unique, Priority.NORMAL, False, None, None, 1000))
+            return routing_key(submission(function, data, unique, Priority.NORMAL, False, None, None, 1000))
 
         self.assertIsNone(key(None))
         self.assertIsNone(key(b""))

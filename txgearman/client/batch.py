@@ -16,7 +16,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from txgearman.client.dispatch import Dispatch, Server
-from txgearman.client.hashing import key_of
+from txgearman.client.hashing import routing_key
 from txgearman.client.protocol import Chunk, ClientProtocol
 from txgearman.client.send_budget import REQUEST_OVERHEAD, SendBudget
 from txgearman.client.submission import Pattern
@@ -124,7 +124,7 @@ class Batch:
         places = range(first, first + len(datas))
         if not datas:
             return False
-        connecting = self._dispatch.up()
+        connecting = self._dispatch.ensure_connected()
         if connecting is not None:
             self._unsent = places
             try:
@@ -134,10 +134,10 @@ class Batch:
                 self._stopped_by = error
                 return False
             self._unsent = ()
-        if uniques is None or self._dispatch.alone:
-            self._spread(places, datas, uniques)
+        if uniques is None or self._dispatch.single:
+            self._send_round_robin(places, datas, uniques)
         else:
-            self._place(places, datas, uniques)
+            self._send_by_unique(places, datas, uniques)
         return left <= 0 and self._stopped_by is None
 
     def _take(self, limit: int) -> tuple[list[bytes], list[bytes] | None, int]:
@@ -172,23 +172,25 @@ class Batch:
         self._taken += len(datas)
         return datas, uniques, left
 
-    def _spread(self, places: Sequence[int], datas: list[bytes], uniques: list[bytes] | None) -> None:
+    def _send_round_robin(
+        self, places: Sequence[int], datas: list[bytes], uniques: list[bytes] | None
+    ) -> None:
         """Send jobs to the servers in turn."""
-        shares = self._dispatch.spread(len(datas))
+        shares = self._dispatch.round_robin(len(datas))
         for server, share in shares.items():
             self._send(_Part(places[share], datas[share], uniques and uniques[share]), server)
         if not shares:
             # The connection was lost as soon as it was made.
-            self._search(_Part(places, datas, uniques), None)
+            self._send_by_dispatch(_Part(places, datas, uniques), None)
 
-    def _place(self, places: Sequence[int], datas: list[bytes], uniques: list[bytes]) -> None:
+    def _send_by_unique(self, places: Sequence[int], datas: list[bytes], uniques: list[bytes]) -> None:
         """Send jobs with uniques, each to its server."""
         shares: dict[Server, list[int]] = {}
         for index, (data, unique) in enumerate(zip(datas, uniques, strict=True)):
-            key = key_of(self._pattern.one(data, unique))
-            server = self._dispatch.ready(key)
+            key = routing_key(self._pattern.one(data, unique))
+            server = self._dispatch.connected_server(key)
             if server is None:
-                self._search(_Part((places[index],), [data], [unique]), key)
+                self._send_by_dispatch(_Part((places[index],), [data], [unique]), key)
             else:
                 shares.setdefault(server, []).append(index)
         for server, indices in shares.items():
@@ -206,7 +208,7 @@ class Batch:
         part.waiting = self._ask(part, server.protocol)
         part.waiting.addCallbacks(self._answered, self._lost, (part,), {}, (part, server))
 
-    def _search(
+    def _send_by_dispatch(
         self, part: _Part, key: bytes | None, lost: Server | None = None, why: ConnectionLost | None = None
     ) -> None:
         """Send jobs by this key to a server that has to be waited for, or behind one that has `lost` them."""
@@ -215,7 +217,7 @@ class Batch:
         if lost is None or why is None:
             part.waiting = self._dispatch.send(ask, key, size)
         else:
-            part.waiting = self._dispatch.send_elsewhere(ask, key, size, lost, why)
+            part.waiting = self._dispatch.fail_over(ask, key, size, lost, why)
         part.waiting.addCallbacks(self._answered, self._failed_for_good, (part,), {}, (part,))
 
     def _ask(self, part: _Part, protocol: ClientProtocol) -> Deferred[None]:
@@ -246,19 +248,19 @@ class Batch:
             self._over
             or not isinstance(error, ConnectionLost)
             or self._dispatch.closed
-            or self._dispatch.alone
+            or self._dispatch.single
         ):
             self._failed_for_good(failure, part)
             return
         self._settle(part)
         if part.uniques is None:
-            self._search(part, None, server, error)
+            self._send_by_dispatch(part, None, server, error)
             return
         for place, data, unique in zip(part.places, part.datas, part.uniques, strict=True):
-            key = key_of(self._pattern.one(data, unique))
+            key = routing_key(self._pattern.one(data, unique))
             # An exception for each: one that is raised hundreds of times would grow by each.
             why = ConnectionLost(str(error))
-            self._search(_Part((place,), [data], [unique]), key, server, why)
+            self._send_by_dispatch(_Part((place,), [data], [unique]), key, server, why)
         self._end(part)
 
     def _failed_for_good(self, failure: Failure, part: _Part) -> None:

@@ -18,7 +18,7 @@ from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from txgearman.client.batch import Batch
 from txgearman.client.connector import Connector
 from txgearman.client.dispatch import Ask, Dispatch, Server
-from txgearman.client.hashing import key_of
+from txgearman.client.hashing import routing_key
 from txgearman.client.job import Job
 from txgearman.client.protocol import ClientProtocol
 from txgearman.client.retrying import RETRY_SECONDS, Retrying
@@ -175,7 +175,9 @@ class Client:
             data = encoded(self._codec, data)
         new = submission(function, data, unique, priority, background, run_at, reducer, self._max_packet)
         if not retry:
-            return self._request(lambda protocol: protocol.submit(new), timeout, key_of(new), len(new.body))
+            return self._request(
+                lambda protocol: protocol.submit(new), timeout, routing_key(new), len(new.body)
+            )
         if not isinstance(retry, int) or retry < 0:
             raise ValueError(f"retry is a number of times, 0 or more, not {retry!r}")
         check_timeout(timeout)

@@ -54,15 +54,11 @@ class Connector(Generic[_P]):
     Args:
         clock: Times the backoff.
         endpoint: Where the server is.
-        build: Makes the protocol of a connection. It is given a callable that the protocol calls with itself
-        when it
-            cannot be used any more.
+        build: Makes the protocol of a connection. The protocol calls what `build` is given, with itself, when
+            it cannot be used any more.
         name: The server's name.
-        retry_policy: Takes the number of attempts that failed since the last connection, and returns the
-        seconds
-            to wait before the next one.
-        probe: Called with the protocol of a connection; fires when its server has shown that it does not
-        hang.
+        retry_policy: Says how long each backoff is.
+        probe: Called with a protocol; fires when its server has shown that it does not hang.
 
     Attributes:
         name: The server's name.

@@ -30,7 +30,7 @@ CONNECT_PATIENCE: Final = 5.0
 """Seconds for which a request waits for the first connection to the server it belongs to, before another
 server takes its place. Far more than a connection takes on a network that works."""
 
-_ENDING: Final = ShuttingDown.code.decode()
+_SHUTTING_DOWN_CODE: Final = ShuttingDown.code.decode()
 
 
 class Dispatch:
@@ -45,22 +45,22 @@ class Dispatch:
         self._budget = budget
         self.closed = False
         self._clock = clock
-        self.alone = len(self.servers) == 1
+        self.single = len(self.servers) == 1
         """Whether there is no other server than one."""
-        self._begun = False
-        self._turn = 0
+        self._connecting_all = False
+        self._next_index = 0
         self._backoffs: set[Deferred[None]] = set()
 
     # -- connecting -----------------------------------------------------------------------------
 
     def connect(self) -> Deferred[Any]:
         """Connect to all; fires with the first connection. Fails with `NotConnected` if there is none."""
-        if self.alone:
+        if self.single:
             return self.servers[0].connect()
-        self._begun = True
-        return Deferred.fromCoroutine(self._first(self.servers))
+        self._connecting_all = True
+        return Deferred.fromCoroutine(self._first_connected(self.servers))
 
-    async def wait(self, size: int) -> None:
+    async def when_connected(self, size: int) -> None:
         """Wait with `size` bytes until a server is up, however many attempts that takes.
 
         Raises once this is closed.
@@ -105,51 +105,51 @@ class Dispatch:
         about to end, the next server is asked, until each was asked once. Fails with `NotConnected` if
         nothing was sent to any.
         """
-        if self.alone:
+        if self.single:
             protocol = self.servers[0].protocol
             if protocol is not None:
                 return ask(protocol)
             return self._budget.charged_until(size, self.servers[0].connect()).addCallback(ask)
-        server = self._ready(key)
+        server = self._preferred_server(key)
         if server is None or server.protocol is None:
             return Deferred.fromCoroutine(self._send(ask, key, size, set(), None))
-        return ask(server.protocol).addErrback(self._elsewhere, ask, key, size, server)
+        return ask(server.protocol).addErrback(self._fail_over_if_lost, ask, key, size, server)
 
-    def send_elsewhere(
+    def fail_over(
         self, ask: Ask[_T], key: bytes | None, size: int, lost: Server, error: ClientError
     ) -> Deferred[_T]:
         """As `send` goes on when the server `lost` has lost the request with this `error`."""
         return Deferred.fromCoroutine(self._send(ask, key, size, {lost}, error))
 
-    def up(self) -> Deferred[Any] | None:
+    def ensure_connected(self) -> Deferred[Any] | None:
         """Fires once a server is connected; None if one is. Fails with `NotConnected` if none can be."""
         if any(server.protocol is not None for server in self.servers):
             return None
-        if self.alone:
+        if self.single:
             return self.servers[0].connect()
-        self._begin()
-        return Deferred.fromCoroutine(self._first(self.servers))
+        self._connect_to_all()
+        return Deferred.fromCoroutine(self._first_connected(self.servers))
 
-    def spread(self, count: int) -> dict[Server, slice]:
+    def round_robin(self, count: int) -> dict[Server, slice]:
         """Which of `count` requests without a key go to which server that is up: to each in turn."""
         live: list[Server] = []
-        while (server := self._whose_turn(self.servers)) is not None and server not in live:
+        while (server := self._next_connected(self.servers)) is not None and server not in live:
             live.append(server)
         if not live:
             return {}
-        self._turn = self.servers.index(live[count % len(live)])
+        self._next_index = self.servers.index(live[count % len(live)])
         return {server: slice(place, count, len(live)) for place, server in enumerate(live[:count])}
 
-    def ready(self, key: bytes | None) -> Server | None:
+    def connected_server(self, key: bytes | None) -> Server | None:
         """The server to ask now by this key; None where `send` has to wait for one."""
-        server = self.servers[0] if self.alone else self._ready(key)
+        server = self.servers[0] if self.single else self._preferred_server(key)
         return None if server is None or server.protocol is None else server
 
     def ask_each(self, ask: Ask[_T]) -> dict[str, Deferred[_T]]:
         """What `ask` returns for the connection to each server by name, those down left out if one is up."""
-        self._begin()
+        self._connect_to_all()
         servers = [server for server in self.servers if not server.down] or self.servers
-        return {server.name: self._reach(server).addCallback(ask) for server in servers}
+        return {server.name: self._connect_in_time(server).addCallback(ask) for server in servers}
 
     def ask_one(self, name: str, ask: Ask[_T]) -> Deferred[_T] | None:
         """What `ask` returns for the connection to the server with this name; None if there is none."""
@@ -158,10 +158,10 @@ class Dispatch:
                 return server.connect().addCallback(ask)
         return None
 
-    def _ready(self, key: bytes | None) -> Server | None:
+    def _preferred_server(self, key: bytes | None) -> Server | None:
         """The server to ask, if it is up and known to be the right one."""
         if key is None:
-            return self._whose_turn(self.servers)
+            return self._next_connected(self.servers)
         best: Server | None = None
         best_score = b""
         for server in self.servers:
@@ -171,38 +171,40 @@ class Dispatch:
                     best, best_score = server, its_score
         return best
 
-    def _whose_turn(self, candidates: Sequence[Server]) -> Server | None:
+    def _next_connected(self, candidates: Sequence[Server]) -> Server | None:
         """The next of `candidates` that is up; the turn is then with the one behind it."""
         count = len(self.servers)
-        for turn in range(self._turn, self._turn + count):
+        for turn in range(self._next_index, self._next_index + count):
             server = self.servers[turn % count]
             if server.protocol is not None and server in candidates:
-                self._turn = (turn + 1) % count
+                self._next_index = (turn + 1) % count
                 return server
         return None
 
-    def _begin(self) -> None:
+    def _connect_to_all(self) -> None:
         """The first use: have connections made to all, whichever is needed first."""
-        if not self._begun:
-            self._begun = True
+        if not self._connecting_all:
+            self._connecting_all = True
             for server in self.servers:
                 server.connect().addErrback(lambda _failure: None)
 
-    def _elsewhere(self, failure: Failure, ask: Ask[_T], key: bytes | None, size: int, lost: Server) -> Any:
+    def _fail_over_if_lost(
+        self, failure: Failure, ask: Ask[_T], key: bytes | None, size: int, lost: Server
+    ) -> Any:
         """A request was lost with its connection, or came to a server that ends: ask the others."""
         error = failure.value
-        if self.closed or not _is_for_another(error):
+        if self.closed or not _calls_for_failover(error):
             return failure
-        return self.send_elsewhere(ask, key, size, lost, error)
+        return self.fail_over(ask, key, size, lost, error)
 
     async def _send(
         self, ask: Ask[_T], key: bytes | None, size: int, tried: set[Server], error: ClientError | None
     ) -> _T:
-        self._begin()
+        self._connect_to_all()
         while len(tried) < len(self.servers):
             try:
                 untried = [one for one in self.servers if one not in tried]
-                finding = Deferred.fromCoroutine(self._next(key, untried))
+                finding = Deferred.fromCoroutine(self._choose(key, untried))
                 server = await self._budget.charged_until(size, finding)
             except NotConnected:
                 if error is None:
@@ -214,18 +216,18 @@ class Dispatch:
             try:
                 return await ask(server.protocol)
             except (ConnectionLost, ServerError) as lost:
-                if self.closed or not _is_for_another(lost):
+                if self.closed or not _calls_for_failover(lost):
                     raise
                 error = lost
                 tried.add(server)
         assert error is not None
         raise error
 
-    async def _next(self, key: bytes | None, untried: list[Server]) -> Server:
+    async def _choose(self, key: bytes | None, untried: list[Server]) -> Server:
         """The server of `untried` to ask, once it is up. Raises `NotConnected` if there is none."""
         if key is None:
             # Whichever is there first: without a key none is better than another.
-            return self._whose_turn(untried) or await self._first(untried)
+            return self._next_connected(untried) or await self._first_connected(untried)
         order = sorted(untried, key=lambda server: score(server.name, key), reverse=True)
         later = [server for server in order if server.down]
         refusal = NotConnected("no server can be reached")
@@ -233,7 +235,7 @@ class Dispatch:
             # Meanwhile it may have refused those who asked before.
             if not server.down:
                 try:
-                    await self._reach(server)
+                    await self._connect_in_time(server)
                 except NotConnected as error:
                     refusal = error
                     if server.connecting:
@@ -242,15 +244,19 @@ class Dispatch:
                     return server
         if not later:
             raise refusal
-        return await self._first(later)
+        return await self._first_connected(later)
 
-    def _reach(self, server: Server) -> Deferred[ClientProtocol]:
+    def _connect_in_time(self, server: Server) -> Deferred[ClientProtocol]:
         """The connection to a server, for which nobody waits long. Fails with `NotConnected`."""
-        if server.protocol is not None or self.alone:
+        if server.protocol is not None or self.single:
             return server.connect()
-        return server.connect().addTimeout(CONNECT_PATIENCE, self._clock).addErrback(_passed_over, server)
+        return (
+            server.connect()
+            .addTimeout(CONNECT_PATIENCE, self._clock)
+            .addErrback(_timed_out_connecting, server)
+        )
 
-    async def _first(self, servers: Sequence[Server]) -> Server:
+    async def _first_connected(self, servers: Sequence[Server]) -> Server:
         """The first of `servers` to be connected. Raises `NotConnected` if none can be."""
         connecting = [server.connect() for server in servers]
         outcome: Any = await DeferredList(connecting, fireOnOneCallback=True, consumeErrors=True)
@@ -260,19 +266,19 @@ class Dispatch:
         raise failure.value
 
 
-def _passed_over(failure: Failure, server: Server) -> Failure:
+def _timed_out_connecting(failure: Failure, server: Server) -> Failure:
     if not isinstance(failure.value, DeferredTimeout):
         return failure
     server.down = True
     raise NotConnected(f"no connection to {server.name} within {CONNECT_PATIENCE:g} seconds")
 
 
-def _is_for_another(error: object) -> TypeGuard[ConnectionLost | ServerError]:
+def _calls_for_failover(error: object) -> TypeGuard[ConnectionLost | ServerError]:
     """Whether another server may take what this error is about: the connection was lost, or the server said
     that it takes no job any more, as it is about to end."""
-    return isinstance(error, ConnectionLost) or is_ending(error)
+    return isinstance(error, ConnectionLost) or is_shutting_down(error)
 
 
-def is_ending(error: object) -> TypeGuard[ServerError]:
+def is_shutting_down(error: object) -> TypeGuard[ServerError]:
     """Whether a server has said by this that it is about to end. It did not accept the job then."""
-    return isinstance(error, ServerError) and error.code == _ENDING
+    return isinstance(error, ServerError) and error.code == _SHUTTING_DOWN_CODE

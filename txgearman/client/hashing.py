@@ -14,7 +14,7 @@ from txgearman.client.submission import Submission
 _SCORE_BYTES = 8
 
 
-def key_of(new: Submission) -> bytes | None:
+def routing_key(new: Submission) -> bytes | None:
     """What a submission is placed by: its function and unique; None without a unique.
 
     For the unique ``-``, which stands for the data itself, the data counts too.

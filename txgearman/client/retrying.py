@@ -13,8 +13,8 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from txgearman.client.dispatch import Dispatch, is_ending
-from txgearman.client.hashing import key_of
+from txgearman.client.dispatch import Dispatch, is_shutting_down
+from txgearman.client.hashing import routing_key
 from txgearman.client.job import Job
 from txgearman.client.submission import Submission
 from txgearman.connection.backoff import exponential_backoff
@@ -38,19 +38,19 @@ class Retrying:
         self._clock = clock
         self._dispatch = dispatch
         self._new = new
-        self._key = key_of(new)
+        self._key = routing_key(new)
         self._size = len(new.body)
         self._left = times
         self._limit = limit
 
     async def submit(self) -> Job:
         """The job, once a server has accepted it, however long it takes until one is up."""
-        job = await self._place(None)
+        job = await self._submit(None)
         if not job.background:
             job._resubmit = self._lost
         return job
 
-    async def _place(self, job: Job | None) -> Job:
+    async def _submit(self, job: Job | None) -> Job:
         refusals = 0
         while True:
             try:
@@ -67,18 +67,18 @@ class Retrying:
                 self._left -= 1
             except ServerError as error:
                 # It was accepted by none, so this is none of the times either.
-                if not is_ending(error) or self._dispatch.closed:
+                if not is_shutting_down(error) or self._dispatch.closed:
                     raise
                 # A server that is about to end may keep its connections until its last job has ended.
                 await self._dispatch.back_off(self._size, exponential_backoff(refusals))
                 refusals += 1
-            await self._dispatch.wait(self._size)
+            await self._dispatch.when_connected(self._size)
 
-    async def _place_again(self, job: Job) -> Job:
+    async def _submit_again(self, job: Job) -> Job:
         # If no server is up, not at once: one that is just being killed may still accept a connection
         # before it closes its port, and one of the times would be gone for nothing.
-        await self._dispatch.wait(self._size)
-        return await self._place(job)
+        await self._dispatch.when_connected(self._size)
+        return await self._submit(job)
 
     def _lost(self, job: Job, error: Callable[[], ClientError]) -> bool:
         """The job was lost while it ran. Returns whether it is submitted again."""
@@ -93,6 +93,6 @@ class Retrying:
             else:
                 job._fail(error)
 
-        placed = Deferred.fromCoroutine(self._place_again(job))
-        placed.addTimeout(self._limit, self._clock).addErrback(give_up)
+        submitting = Deferred.fromCoroutine(self._submit_again(job))
+        submitting.addTimeout(self._limit, self._clock).addErrback(give_up)
         return True
