@@ -30,16 +30,16 @@ _END: Final = object()
 
 
 class _Part:
-    """Jobs that go to one server: their places in the batch, and their payloads and uniques.
+    """Jobs that go to one server: their indices in the batch, and their payloads and uniques.
 
     What was answered of them is in the `chunk` in which they were last sent, until it is settled. `waiting`
     is the Deferred of what was asked.
     """
 
-    __slots__ = ("chunk", "datas", "places", "uniques", "waiting")
+    __slots__ = ("chunk", "datas", "indices", "uniques", "waiting")
 
-    def __init__(self, places: Sequence[int], datas: list[bytes], uniques: list[bytes] | None) -> None:
-        self.places = places
+    def __init__(self, indices: Sequence[int], datas: list[bytes], uniques: list[bytes] | None) -> None:
+        self.indices = indices
         self.datas = datas
         self.uniques = uniques
         self.chunk: Chunk | None = None
@@ -109,7 +109,7 @@ class Batch:
         self._errors |= dict.fromkeys(self._unsent, error)
         for part in self._parts:
             self._settle(part)
-            self._errors |= dict.fromkeys(part.places, error)
+            self._errors |= dict.fromkeys(part.indices, error)
         raise self._failed(error)
 
     # -- taking and sending ---------------------------------------------------------------------
@@ -121,23 +121,23 @@ class Batch:
         datas, uniques, left = self._take(limit)
         if self._keep:
             self._handles += [b""] * (self._taken - first)
-        places = range(first, first + len(datas))
+        indices = range(first, first + len(datas))
         if not datas:
             return False
         connecting = self._dispatch.ensure_connected()
         if connecting is not None:
-            self._unsent = places
+            self._unsent = indices
             try:
                 await self._budget.charged_until(limit - left - REQUEST_OVERHEAD, connecting)
             except NotConnected as error:
-                self._errors |= dict.fromkeys(places, error)
+                self._errors |= dict.fromkeys(indices, error)
                 self._stopped_by = error
                 return False
             self._unsent = ()
         if uniques is None or self._dispatch.single:
-            self._send_round_robin(places, datas, uniques)
+            self._send_round_robin(indices, datas, uniques)
         else:
-            self._send_by_unique(places, datas, uniques)
+            self._send_by_unique(indices, datas, uniques)
         return left <= 0 and self._stopped_by is None
 
     def _take(self, limit: int) -> tuple[list[bytes], list[bytes] | None, int]:
@@ -173,31 +173,31 @@ class Batch:
         return datas, uniques, left
 
     def _send_round_robin(
-        self, places: Sequence[int], datas: list[bytes], uniques: list[bytes] | None
+        self, indices: Sequence[int], datas: list[bytes], uniques: list[bytes] | None
     ) -> None:
         """Send jobs to the servers in turn."""
         shares = self._dispatch.round_robin(len(datas))
         for server, share in shares.items():
-            self._send(_Part(places[share], datas[share], uniques and uniques[share]), server)
+            self._send(_Part(indices[share], datas[share], uniques and uniques[share]), server)
         if not shares:
             # The connection was lost as soon as it was made.
-            self._send_by_dispatch(_Part(places, datas, uniques), None)
+            self._send_by_dispatch(_Part(indices, datas, uniques), None)
 
-    def _send_by_unique(self, places: Sequence[int], datas: list[bytes], uniques: list[bytes]) -> None:
+    def _send_by_unique(self, indices: Sequence[int], datas: list[bytes], uniques: list[bytes]) -> None:
         """Send jobs with uniques, each to its server."""
         shares: dict[Server, list[int]] = {}
         for index, (data, unique) in enumerate(zip(datas, uniques, strict=True)):
             key = routing_key(self._pattern.one(data, unique))
             server = self._dispatch.connected_server(key)
             if server is None:
-                self._send_by_dispatch(_Part((places[index],), [data], [unique]), key)
+                self._send_by_dispatch(_Part((indices[index],), [data], [unique]), key)
             else:
                 shares.setdefault(server, []).append(index)
-        for server, indices in shares.items():
+        for server, share in shares.items():
             part = _Part(
-                [places[index] for index in indices],
-                [datas[index] for index in indices],
-                [uniques[index] for index in indices],
+                [indices[index] for index in share],
+                [datas[index] for index in share],
+                [uniques[index] for index in share],
             )
             self._send(part, server)
 
@@ -256,18 +256,18 @@ class Batch:
         if part.uniques is None:
             self._send_by_dispatch(part, None, server, error)
             return
-        for place, data, unique in zip(part.places, part.datas, part.uniques, strict=True):
+        for index, data, unique in zip(part.indices, part.datas, part.uniques, strict=True):
             key = routing_key(self._pattern.one(data, unique))
             # An exception for each: one that is raised hundreds of times would grow by each.
             why = ConnectionLost(str(error))
-            self._send_by_dispatch(_Part((place,), [data], [unique]), key, server, why)
+            self._send_by_dispatch(_Part((index,), [data], [unique]), key, server, why)
         self._end(part)
 
     def _failed_for_good(self, failure: Failure, part: _Part) -> None:
         if not self._over:
             assert isinstance(failure.value, Exception)
             self._settle(part)
-            self._errors |= dict.fromkeys(part.places, failure.value)
+            self._errors |= dict.fromkeys(part.indices, failure.value)
             self._end(part)
 
     def _settle(self, part: _Part) -> None:
@@ -276,16 +276,16 @@ class Batch:
         if chunk is None or not chunk.handles:
             return
         count = len(chunk.handles)
-        places = part.places[:count]
+        indices = part.indices[:count]
         if chunk.errors:
-            self._errors |= {places[place]: error for place, error in chunk.errors.items()}
+            self._errors |= {indices[index]: error for index, error in chunk.errors.items()}
         if self._keep:
-            if isinstance(places, range):
-                self._handles[places.start : places.stop : places.step] = chunk.handles
+            if isinstance(indices, range):
+                self._handles[indices.start : indices.stop : indices.step] = chunk.handles
             else:
-                for place, handle in zip(places, chunk.handles, strict=True):
-                    self._handles[place] = handle
-        part.places = part.places[count:]
+                for index, handle in zip(indices, chunk.handles, strict=True):
+                    self._handles[index] = handle
+        part.indices = part.indices[count:]
         part.datas = part.datas[count:]
         part.uniques = part.uniques and part.uniques[count:]
 

@@ -138,7 +138,7 @@ class Dispatch:
         if not live:
             return {}
         self._next_index = self.servers.index(live[count % len(live)])
-        return {server: slice(place, count, len(live)) for place, server in enumerate(live[:count])}
+        return {server: slice(index, count, len(live)) for index, server in enumerate(live[:count])}
 
     def connected_server(self, key: bytes | None) -> Server | None:
         """The server to ask now by this key; None where `send` has to wait for one."""

@@ -64,7 +64,7 @@ class Chunk:
     """Several offline jobs that are submitted together: `count` of them, of `size` bytes for the send budget.
 
     `handles` grows with the answers, in the order of the jobs: the handle, or empty for a job that was
-    refused. `errors` has why, by the job's place in the chunk.
+    refused. `errors` has why, by the job's index in the chunk.
     """
 
     __slots__ = ("_refusal", "count", "errors", "handles", "size")
@@ -78,12 +78,12 @@ class Chunk:
 
     def refuse(self, code: bytes, text: bytes) -> None:
         """The next job was refused. Of many for the same reason one error is kept."""
-        place = len(self.handles)
+        index = len(self.handles)
         if self._refusal == (code, text):
-            self.errors[place] = self.errors[next(reversed(self.errors))]
+            self.errors[index] = self.errors[next(reversed(self.errors))]
         else:
             self._refusal = (code, text)
-            self.errors[place] = _server_error(code, text)
+            self.errors[index] = _server_error(code, text)
         self.handles.append(b"")
 
 
