@@ -19,7 +19,7 @@ from txgearman.client.dispatch import Dispatch, Server
 from txgearman.client.hashing import routing_key
 from txgearman.client.protocol import Chunk, ClientProtocol
 from txgearman.client.send_budget import REQUEST_OVERHEAD, SendBudget
-from txgearman.client.submission import Pattern
+from txgearman.client.submission import JobTemplate
 from txgearman.errors import ConnectionLost, NotAllAccepted, NotConnected, TimedOut
 
 CHUNK_BYTES: Final = 512 * 1024
@@ -47,7 +47,7 @@ class _Part:
 
 
 class Batch:
-    """Jobs of one `pattern` with these `payloads`, and with `uniques` if there are any.
+    """Jobs of one `template` with these `payloads`, and with `uniques` if there are any.
 
     Both are read no faster than there is room in the `budget`. `keep_handles` says whether handles are
     kept to be returned.
@@ -58,7 +58,7 @@ class Batch:
         clock: IReactorTime,
         dispatch: Dispatch,
         budget: SendBudget,
-        pattern: Pattern,
+        template: JobTemplate,
         payloads: Iterable[bytes],
         uniques: Iterable[str | bytes | None] | None,
         keep_handles: bool,
@@ -66,7 +66,7 @@ class Batch:
         self._clock = clock
         self._dispatch = dispatch
         self._budget = budget
-        self._pattern = pattern
+        self._template = template
         self._payloads: Iterator[bytes] = iter(payloads)
         self._uniques: Iterator[Any] | None = None if uniques is None else iter(uniques)
         self._keep = keep_handles
@@ -147,8 +147,8 @@ class Batch:
         """
         datas: list[bytes] = []
         uniques: list[bytes] | None = None if self._uniques is None else []
-        check = self._pattern.check
-        cost = self._pattern.overhead + REQUEST_OVERHEAD
+        check = self._template.check
+        cost = self._template.overhead + REQUEST_OVERHEAD
         left = limit
         unique: Any = None
         try:
@@ -187,7 +187,7 @@ class Batch:
         """Send jobs with uniques, each to its server."""
         shares: dict[Server, list[int]] = {}
         for index, (data, unique) in enumerate(zip(datas, uniques, strict=True)):
-            key = routing_key(self._pattern.one(data, unique))
+            key = routing_key(self._template.fill(data, unique))
             server = self._dispatch.connected_server(key)
             if server is None:
                 self._send_by_dispatch(_Part((indices[index],), [data], [unique]), key)
@@ -224,12 +224,12 @@ class Batch:
         """Send what is not answered of these jobs."""
         self._settle(part)
         part.chunk = Chunk(len(part.datas), self._size(part))
-        return protocol.submit_chunk(self._pattern.packets(part.datas, part.uniques), part.chunk)
+        return protocol.submit_chunk(self._template.packets(part.datas, part.uniques), part.chunk)
 
     def _size(self, part: _Part) -> int:
         """What the budget is charged for these jobs, so that each counts as if it were submitted by
         itself."""
-        size = sum(map(len, part.datas)) + len(part.datas) * (self._pattern.overhead + REQUEST_OVERHEAD)
+        size = sum(map(len, part.datas)) + len(part.datas) * (self._template.overhead + REQUEST_OVERHEAD)
         if part.uniques is not None:
             size += sum(map(len, part.uniques))
         # It adds that of one request.
@@ -257,7 +257,7 @@ class Batch:
             self._send_by_dispatch(part, None, server, error)
             return
         for index, data, unique in zip(part.indices, part.datas, part.uniques, strict=True):
-            key = routing_key(self._pattern.one(data, unique))
+            key = routing_key(self._template.fill(data, unique))
             # An exception for each: one that is raised hundreds of times would grow by each.
             why = ConnectionLost(str(error))
             self._send_by_dispatch(_Part((index,), [data], [unique]), key, server, why)

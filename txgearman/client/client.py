@@ -24,7 +24,7 @@ from txgearman.client.protocol import ClientProtocol
 from txgearman.client.retrying import RETRY_SECONDS, Retrying
 from txgearman.client.send_budget import SEND_BUDGET_BYTES, SendBudget
 from txgearman.client.status import JobStatus, known
-from txgearman.client.submission import Pattern, Priority, submission
+from txgearman.client.submission import JobTemplate, Priority, submission
 from txgearman.codecs import BYTES, CodecChoice, codec_from, encoded
 from txgearman.connection.arguments import body_of, check_timeout, data_bytes, name_bytes
 from txgearman.connection.backoff import RetryPolicy, retry_policy_from
@@ -220,14 +220,14 @@ class Client:
         if isinstance(payloads, str | bytes):
             raise TypeError(f"the payloads must be several, not a single {type(payloads).__name__}")
         check_timeout(timeout)
-        pattern = Pattern(function, priority, run_at, reducer, self._max_packet)
+        template = JobTemplate(function, priority, run_at, reducer, self._max_packet)
         whole = isinstance(payloads, list | tuple)
         if self._codec is not BYTES:
             payloads = map(partial(encoded, self._codec), payloads)
         if whole:
             payloads = list(payloads)
-            uniques = pattern.check_all(payloads, uniques)
-        batch = Batch(self._clock, self._dispatch, self._budget, pattern, payloads, uniques, keep_handles)
+            uniques = template.check_all(payloads, uniques)
+        batch = Batch(self._clock, self._dispatch, self._budget, template, payloads, uniques, keep_handles)
         submitting = Deferred.fromCoroutine(batch.submit())
         if timeout is not None:
             submitting.addTimeout(timeout, self._clock, batch.timed_out)

@@ -95,13 +95,13 @@ def submission(
     return Submission(packet, body_of(fields, max_packet), name, key, bool(background))
 
 
-class Pattern:
+class JobTemplate:
     """What is the same in many offline jobs: all but their data and uniques, checked as in `submission`.
 
     `check` is for each job ahead of the rest, which checks nothing.
     """
 
-    __slots__ = ("_behind", "_function", "_max_packet", "_packet", "overhead")
+    __slots__ = ("_function", "_max_packet", "_packet", "_suffix", "overhead")
 
     def __init__(
         self,
@@ -115,7 +115,7 @@ class Pattern:
         self._packet = empty.packet
         self._function = empty.function
         # The unique comes behind the function's name, and the data last, whatever the packet.
-        self._behind = empty.body[len(empty.function) + 1 :]
+        self._suffix = empty.body[len(empty.function) + 1 :]
         self._max_packet = max_packet
         self.overhead = len(empty.body)
         """Bytes of a body without data and unique."""
@@ -146,9 +146,9 @@ class Pattern:
             raise ValueError("there must be as many uniques as payloads")
         return [self.check(data, unique) for data, unique in zip(datas, several, strict=True)]
 
-    def one(self, data: bytes, unique: bytes) -> Submission:
+    def fill(self, data: bytes, unique: bytes) -> Submission:
         """A single job."""
-        body = b"".join((self._function, b"\0", unique, self._behind, data))
+        body = b"".join((self._function, b"\0", unique, self._suffix, data))
         return Submission(self._packet, body, self._function, unique, True)
 
     def packets(self, datas: Sequence[bytes], uniques: Sequence[bytes] | None) -> bytes:
@@ -163,7 +163,7 @@ class Pattern:
                 head = heads.get(size)
                 if head is None:
                     header = pack_header(REQUEST, self._packet, self.overhead + size)
-                    head = heads[size] = header + before + self._behind
+                    head = heads[size] = header + before + self._suffix
                 pieces.append(head)
                 pieces.append(data)
         else:
@@ -173,7 +173,7 @@ class Pattern:
                     pack_header(REQUEST, self._packet, size),
                     before,
                     unique,
-                    self._behind,
+                    self._suffix,
                     data,
                 )
         return b"".join(pieces)
