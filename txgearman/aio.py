@@ -24,7 +24,7 @@ from txgearman.client import Job as TwistedJob
 from txgearman.client import JobStatus, Update
 from txgearman.worker import Callback, Hooks
 from txgearman.worker import Worker as TwistedWorker
-from txgearman.worker.functions import Function, Place
+from txgearman.worker.functions import Executor, Function
 
 __all__ = ["Admin", "Client", "Job", "Worker", "future"]
 
@@ -334,12 +334,17 @@ class _Bridged(TwistedWorker):
         super().__init__(*arguments, hooks=hooks, **options)
 
     def _function(
-        self, name: bytes, callback: Callback, place: Place, timeout: int | None, time_limit: float | None
+        self,
+        name: bytes,
+        callback: Callback,
+        executor: Executor,
+        timeout: int | None,
+        time_limit: float | None,
     ) -> Function:
         # In a thread there is no loop, and what runs in a process has to be found there by its name.
-        if place is Place.REACTOR:
+        if executor is Executor.REACTOR:
             callback = _bridged(callback)
-        return super()._function(name, callback, place, timeout, time_limit)
+        return super()._function(name, callback, executor, timeout, time_limit)
 
 
 def _bridged(function: Any) -> Any:

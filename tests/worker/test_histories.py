@@ -1,4 +1,4 @@
-"""Random histories of a worker: whatever happens, it comes to its end, and all places are free again.
+"""Random histories of a worker: whatever happens, it comes to its end, and all slots are free again.
 
 Servers give jobs, asked for or not, wake and refuse; connections are lost, refused and held up; functions
 come and go, return, raise, wait, and are cancelled; the worker is stopped and started in the middle.
@@ -192,7 +192,7 @@ class History(PlayedHistory):
         ]
         free = self.worker._config.limits[0].free_slots
         if free != self.concurrency:
-            wrong.append(f"{free} of {self.concurrency} places are free")
+            wrong.append(f"{free} of {self.concurrency} slots are free")
         return wrong
 
 

@@ -450,7 +450,7 @@ class LostTests(PlayedWorkerTestCase):
         with capturedLogs():
             self.server.lose()
         self.clock.advance(100)
-        self.assertNotIn(GRAB, self.server.heard(), "its place is taken as long as it runs")
+        self.assertNotIn(GRAB, self.server.heard(), "its slot is held as long as it runs")
         stubborn.callback(b"late")
         self.assertEqual(self.server.heard(), [GRAB])
 

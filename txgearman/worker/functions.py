@@ -23,7 +23,7 @@ Callback = Callable[[Job], Any]
 or a Deferred or coroutine of it. None is an empty result, for other codecs than ``bytes`` and ``text`` what
 they make of None. In a thread or process it returns the result itself."""
 
-LONGEST_TIMEOUT: Final = 2**31 - 1
+MAX_TIMEOUT_MS: Final = 2**31 - 1
 """Milliseconds of a function's time limit, about 24 days: what a signed 32-bit number holds."""
 
 EXCEPTION_BYTES: Final = 64 * 1024
@@ -31,7 +31,7 @@ EXCEPTION_BYTES: Final = 64 * 1024
 the job's data, and whoever reads it wants to know what happened."""
 
 
-class Place(Enum):
+class Executor(Enum):
     """Where a function runs."""
 
     REACTOR = "reactor"
@@ -66,16 +66,16 @@ def is_async(callback: Callable[..., object]) -> bool:
 def milliseconds(timeout: float | None) -> int | None:
     """A function's time limit in seconds as milliseconds, rounded up.
 
-    Raises `ValueError` unless it is None, or above 0 and not above `LONGEST_TIMEOUT`.
+    Raises `ValueError` unless it is None, or above 0 and not above `MAX_TIMEOUT_MS`.
     """
     check_time_limit(timeout)
     return None if timeout is None else math.ceil(timeout * 1000)
 
 
 def check_time_limit(seconds: float | None) -> None:
-    """Raise `ValueError` unless it is None, or above 0 and not above `LONGEST_TIMEOUT`."""
-    if seconds is not None and not 0 < seconds <= LONGEST_TIMEOUT / 1000:
-        raise ValueError(f"a time limit lies between 0 and {LONGEST_TIMEOUT / 1000} seconds: {seconds!r}")
+    """Raise `ValueError` unless it is None, or above 0 and not above `MAX_TIMEOUT_MS`."""
+    if seconds is not None and not 0 < seconds <= MAX_TIMEOUT_MS / 1000:
+        raise ValueError(f"a time limit lies between 0 and {MAX_TIMEOUT_MS / 1000} seconds: {seconds!r}")
 
 
 def call(function: Function, job: Job, clock: IReactorTime) -> object:

@@ -384,7 +384,7 @@ class WorkerProtocol(PacketProtocol):
             self._look_whether_idle()
 
     def _when_ended(self, job: Job) -> None:
-        """Free the place of a job with an outcome, if need be when what it left running has ended."""
+        """Free the slot of a job with an outcome, if need be when what it left running has ended."""
         if job._lingers is None:
             self._ended_at_last()
         else:

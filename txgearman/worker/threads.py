@@ -1,6 +1,6 @@
 """Running blocking functions in threads, and what their jobs send on its way to the reactor.
 
-A thread cannot be ended: one that outlives its job keeps its place until the function returns.
+A thread cannot be ended: one that outlives its job keeps its slot until the function returns.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ from txgearman.errors import NotConnected
 from txgearman.wire.limits import MAX_CLIENT_ID, MAX_PACKET
 from txgearman.worker.functions import (
     Callback,
+    Executor,
     Function,
-    Place,
     check_time_limit,
     is_async,
     milliseconds,
@@ -126,11 +126,11 @@ class Worker(Service):
         )
         # Those of all groups, and of groups that were given up but still have a job.
         self._connections: list[ServerConnection] = []
-        self._groups: dict[Place | bytes, _ConcurrencyGroup] = {}
+        self._groups: dict[Executor | bytes, _ConcurrencyGroup] = {}
         # Stops under way, and who waits for a start behind them.
         self._stops = 0
         self._starts: list[Deferred[None]] = []
-        self._new_group(Place.REACTOR, self._config.limits)
+        self._new_group(Executor.REACTOR, self._config.limits)
 
     # -- functions ------------------------------------------------------------------------------
 
@@ -162,14 +162,14 @@ class Worker(Service):
 
         `time_limit` is how many seconds the callback may take. Then the job fails with
         `TimeLimitExceeded`; its Deferred or coroutine is cancelled, its process is ended. A thread cannot be
-        ended: it keeps its place until it returns. What blocks the reactor's thread has no limit.
+        ended: it keeps its slot until it returns. What blocks the reactor's thread has no limit.
 
         `timeout` is told to the server: so many seconds after it gave out a job it gives it to another
         worker too. It does not stop the callback; what that returns later is refused. gearmand counts
         less than one second as one, and guards only the newest job of a connection.
 
         `function` is a name, str (as UTF-8) or bytes. Can be called at any time. Raises `ValueError`
-        for a function that is registered already, for bad names, limits and places, and for a function
+        for a function that is registered already, for bad names, limits and executors, and for a function
         that a process could not import.
         """
         name = function_bytes(function)
@@ -180,9 +180,9 @@ class Worker(Service):
         check_time_limit(time_limit)
         if concurrency is not None and concurrency < 1:
             raise ValueError(f"a function runs at least once at a time, not {concurrency}")
-        place = self._place(callback, threads, processes)
-        made = self._function(name, callback, place, milliseconds(timeout), time_limit)
-        group = self._group_for(name, place, concurrency)
+        executor = self._executor_for(callback, threads, processes)
+        made = self._function(name, callback, executor, milliseconds(timeout), time_limit)
+        group = self._group_for(name, executor, concurrency)
         group.functions[name] = made
         self._functions[name] = group
         for connection in group.connections:
@@ -233,7 +233,7 @@ class Worker(Service):
     def _forget(self, _: object, connection: ServerConnection) -> None:
         self._connections.remove(connection)
 
-    def _place(self, callback: Callback, threads: bool | None, processes: bool | None) -> Place:
+    def _executor_for(self, callback: Callback, threads: bool | None, processes: bool | None) -> Executor:
         """Where a function runs. Raises `ValueError` if it cannot run there."""
         waits = is_async(callback)
         if threads is None and processes is None and not waits:
@@ -248,19 +248,24 @@ class Worker(Service):
             kind = "threads" if threads else "processes"
             raise ValueError(f"the worker has no {kind}, give it the option {kind}")
         if processes:
-            return Place.PROCESS
-        return Place.THREAD if threads else Place.REACTOR
+            return Executor.PROCESS
+        return Executor.THREAD if threads else Executor.REACTOR
 
     def _function(
-        self, name: bytes, callback: Callback, place: Place, timeout: int | None, time_limit: float | None
+        self,
+        name: bytes,
+        callback: Callback,
+        executor: Executor,
+        timeout: int | None,
+        time_limit: float | None,
     ) -> Function:
-        if place is Place.PROCESS:
+        if executor is Executor.PROCESS:
             assert self._processes is not None
             # Payloads are made there, and the time counts from when it begins there.
             remote = self._processes.runner(callback, time_limit)
             return Function(name, remote, result_encoder(BYTES, name), None, timeout, None)
         run = callback
-        if place is Place.THREAD:
+        if executor is Executor.THREAD:
             assert self._threads is not None
             run = self._threads.runner(callback)
         decode = None if self._codec is BYTES else self._codec.decode
@@ -268,25 +273,27 @@ class Worker(Service):
 
     # -- concurrency groups ---------------------------------------------------------------------
 
-    def _group_for(self, name: bytes, place: Place, concurrency: int | None) -> _ConcurrencyGroup:
+    def _group_for(self, name: bytes, executor: Executor, concurrency: int | None) -> _ConcurrencyGroup:
         """The group of a function: the one that all share, unless it has a limit below the worker's.
 
         A job is asked for before its function is known. So that no job comes that may not run, a function
         with a limit of its own is asked for on connections of its own.
         """
-        key: Place | bytes = Place.REACTOR
+        key: Executor | bytes = Executor.REACTOR
         limits = self._config.limits
-        pool = {Place.REACTOR: None, Place.THREAD: self._threads, Place.PROCESS: self._processes}[place]
+        pool = {Executor.REACTOR: None, Executor.THREAD: self._threads, Executor.PROCESS: self._processes}[
+            executor
+        ]
         most = self._concurrency
         if pool is not None and pool.size < most:
-            key, most = place, pool.size
+            key, most = executor, pool.size
             limits = (*limits, pool.limit)
         if concurrency is not None and concurrency < most:
             key = name
             limits = (*limits, ConcurrencyLimit(concurrency))
         return self._groups.get(key) or self._new_group(key, limits)
 
-    def _new_group(self, key: Place | bytes, limits: tuple[ConcurrencyLimit, ...]) -> _ConcurrencyGroup:
+    def _new_group(self, key: Executor | bytes, limits: tuple[ConcurrencyLimit, ...]) -> _ConcurrencyGroup:
         """A new group, not connected yet."""
         functions: dict[bytes, Function] = {}
         group = _ConcurrencyGroup(functions, replace(self._config, functions=functions, limits=limits))
@@ -376,7 +383,7 @@ class Worker(Service):
             if not started.called:
                 started.callback(None)
 
-        for connection in self._groups[Place.REACTOR].connections:
+        for connection in self._groups[Executor.REACTOR].connections:
             connection.when_connected().addCallbacks(connected, lambda _: _not_connected(started))
 
     def _disconnect(self) -> None:
