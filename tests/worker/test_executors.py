@@ -391,7 +391,7 @@ class RegisteringTests(SynchronousTestCase):
         with self.assertRaisesRegex(ValueError, "must be able to import"):
             self.worker(processes=1, codec=Local()).register("f", blocking.echo)
 
-    def test_places_that_cannot_be(self) -> None:
+    def test_executors_that_cannot_be(self) -> None:
         async def waits(job: Job) -> bytes:
             return b""
 

@@ -200,7 +200,7 @@ CANCELLED = "twisted.internet.defer.CancelledError"
 
 
 class HistoriesTests(SynchronousTestCase):
-    def test_it_comes_to_its_end_with_all_places_free(self) -> None:
+    def test_it_comes_to_its_end_with_all_slots_free(self) -> None:
         for seed in range(HISTORIES):
             self.assertEqual(History(seed).run(), [], f"history {seed}")
             self.flushLoggedErrors(Expected, FailJob, TypeError)

@@ -29,7 +29,7 @@ from txgearman.codecs import BYTES, CodecChoice, codec_from, encoded
 from txgearman.connection.arguments import body_of, check_timeout, data_bytes, name_bytes
 from txgearman.connection.backoff import RetryPolicy, retry_policy_from
 from txgearman.connection.endpoint import Endpoint, named_endpoints
-from txgearman.connection.heartbeat import CHECK_INTERVAL, CHECK_TIMEOUT, check_from
+from txgearman.connection.heartbeat import CHECK_INTERVAL, CHECK_TIMEOUT, liveness_check_from
 from txgearman.errors import ClientError, TimedOut
 from txgearman.wire.limits import MAX_HANDLE, MAX_PACKET, MAX_UNIQUE
 
@@ -81,7 +81,7 @@ class Client:
         self._budget = SendBudget(max_backlog)
         self._clock = reactor
         self._codec = codec_from(codec)
-        self._check = check_from(check_interval, check_timeout)
+        self._check = liveness_check_from(check_interval, check_timeout)
         self._max_packet = max_packet
         policy = retry_policy_from(retry_policy)
         self._dispatch = Dispatch(

@@ -21,7 +21,7 @@ from txgearman.client.status import JobStatus, number_from
 from txgearman.client.submission import Submission
 from txgearman.client.updates import DataUpdate, StatusUpdate, Update, WarningUpdate
 from txgearman.codecs import BYTES, Codec
-from txgearman.connection.heartbeat import Check
+from txgearman.connection.heartbeat import LivenessCheck
 from txgearman.connection.protocol import PacketProtocol
 from txgearman.errors import BrokenStream, ConnectionLost, JobFailed, JobRaised, ServerError
 from txgearman.wire.codec import frame
@@ -101,7 +101,7 @@ class ClientProtocol(PacketProtocol):
         on_ended: Callable[[ClientProtocol], object],
         budget: SendBudget,
         *,
-        check: Check | None = None,
+        check: LivenessCheck | None = None,
         server: str = "",
         codec: Codec = BYTES,
     ) -> None:
@@ -165,19 +165,19 @@ class ClientProtocol(PacketProtocol):
     def _await(self, packets: bytes, answer: int, about: Any, size: int) -> Deferred[Any]:
         asker: Deferred[Any] = Deferred()
         if not self._requests:
-            self.expect()
+            self.expect_reply()
         self._requests.append(_Request(answer, about, asker, size))
         self._budget.charge(size)
         self.write_soon(packets)
         return asker
 
-    def ask_for_life(self) -> None:
+    def send_probe(self) -> None:
         # One that is lost is told by `ended`.
         self.echo(b"").addErrback(lambda _failure: None)
 
     # -- the connection's calls -----------------------------------------------------------------
 
-    def owed(self) -> bool:
+    def reply_pending(self) -> bool:
         return bool(self._requests)
 
     def opened(self) -> None:

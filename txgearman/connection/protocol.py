@@ -15,7 +15,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txgearman import direct
-from txgearman.connection.heartbeat import Check, Heartbeat
+from txgearman.connection.heartbeat import Heartbeat, LivenessCheck
 from txgearman.errors import BrokenStream
 from txgearman.keepalive import Keepalive
 from txgearman.wire.codec import REFUSED, Decoder, frame
@@ -45,7 +45,7 @@ class PacketProtocol(Protocol):
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, max_packet: int, check: Check | None = None) -> None:
+    def __init__(self, clock: IReactorTime, max_packet: int, check: LivenessCheck | None = None) -> None:
         self.clock = clock
         self.max_packet = max_packet
         self.open = False
@@ -67,7 +67,9 @@ class PacketProtocol(Protocol):
         self._heartbeat = (
             None
             if check is None
-            else Heartbeat(clock, check, self.ask_for_life, self.owed, self._delivered, self._take_for_dead)
+            else Heartbeat(
+                clock, check, self.send_probe, self.reply_pending, self._delivered, self._presume_dead
+            )
         )
 
     # -- for subclasses -------------------------------------------------------------------------
@@ -81,21 +83,21 @@ class PacketProtocol(Protocol):
     def ended(self, why: str) -> None:
         """No packet will be received any more, and none can be sent. Called once, after `opened`."""
 
-    def ask_for_life(self) -> None:
+    def send_probe(self) -> None:
         """Ask for an echo, whose answer shows that the server is there.
 
         A subclass that matches answers with requests puts its own in the place of this.
         """
         self.write_soon(frame(REQUEST, ECHO_REQ, b""))
 
-    def owed(self) -> bool:
+    def reply_pending(self) -> bool:
         """Whether the server must answer something, so that it is hung if it does not; see `expect`."""
         return False
 
-    def expect(self) -> None:
+    def expect_reply(self) -> None:
         """The server must answer something from now on, and `owed` is true until it has."""
         if self._heartbeat is not None:
-            self._heartbeat.expect()
+            self._heartbeat.expect_reply()
 
     def write(self, data: bytes) -> None:
         """Send whole packets, at once if nothing is ahead of them."""
@@ -147,7 +149,7 @@ class PacketProtocol(Protocol):
             return
         self.read_at = now = self.clock.seconds()
         if self._heartbeat is not None:
-            self._heartbeat.hear(now)
+            self._heartbeat.note_data(now)
         self.reading = True
         try:
             self._handle(data)
@@ -206,7 +208,7 @@ class PacketProtocol(Protocol):
         assert self.transport is not None
         return self._written - direct.unsent(self.transport)
 
-    def _take_for_dead(self, why: str) -> None:
+    def _presume_dead(self, why: str) -> None:
         self.hung = True
         self._log.warn("Dropping the connection to {server}: {why}", server=self._server(), why=why)
         self._end(why)

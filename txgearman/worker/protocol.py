@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from txgearman.codecs import BYTES, Codec
 from txgearman.connection.arguments import body_of
 from txgearman.connection.backpressure import Backpressure
-from txgearman.connection.heartbeat import Check
+from txgearman.connection.heartbeat import LivenessCheck
 from txgearman.connection.protocol import PacketProtocol
 from txgearman.errors import FailJob, JobOver, RaisedInProcess, TimeLimitExceeded
 from txgearman.wire.codec import frame
@@ -90,7 +90,7 @@ class ConnectionConfig:
     codec: Codec = BYTES
     hooks: Hooks = NO_HOOKS
     tracebacks: bool = False
-    check: Check | None = None
+    check: LivenessCheck | None = None
 
 
 class WorkerProtocol(PacketProtocol):

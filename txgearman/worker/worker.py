@@ -17,7 +17,7 @@ from txgearman.codecs import BYTES, CodecChoice, codec_from
 from txgearman.connection.arguments import check_timeout, function_bytes, name_bytes
 from txgearman.connection.backoff import RetryPolicy, retry_policy_from
 from txgearman.connection.endpoint import Endpoint, named_endpoints
-from txgearman.connection.heartbeat import CHECK_INTERVAL, CHECK_TIMEOUT, check_from
+from txgearman.connection.heartbeat import CHECK_INTERVAL, CHECK_TIMEOUT, liveness_check_from
 from txgearman.connection.shield import shield
 from txgearman.errors import NotConnected
 from txgearman.wire.limits import MAX_CLIENT_ID, MAX_PACKET
@@ -122,7 +122,7 @@ class Worker(Service):
             codec=self._codec,
             hooks=hooks or Hooks(),
             tracebacks=tracebacks,
-            check=check_from(check_interval, check_timeout),
+            check=liveness_check_from(check_interval, check_timeout),
         )
         # Those of all groups, and of groups that were given up but still have a job.
         self._connections: list[ServerConnection] = []
