@@ -291,7 +291,7 @@ class SocketExpectations(_Base):
         # A TLS connection that has ended must not be aborted again.
         if not server.gone.called:
             server.transport.abortConnection()
-        if not protocol._gone:
+        if not protocol._disconnected:
             protocol._abort()
         await port.stopListening()
         await protocol.close("done")

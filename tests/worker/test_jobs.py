@@ -22,7 +22,7 @@ from txgearman.wire.packets import (
     OPTION_RES,
 )
 from txgearman.worker import Job, Worker
-from txgearman.worker.protocol import JOIN_SECONDS, MAX_SPURIOUS_WAKEUPS, SPURIOUS_WAKEUP_BACKOFF
+from txgearman.worker.protocol import MAX_SPURIOUS_WAKEUPS, SPURIOUS_WAKEUP_BACKOFF, WRITE_BUFFER_SECONDS
 
 
 class ReportTests(PlayedWorkerTestCase):
@@ -148,7 +148,7 @@ class ReportTests(PlayedWorkerTestCase):
         self.assertEqual(len(writes), 1)
 
     def test_reports_of_one_read_leave_in_one_write_unless_a_job_takes_long(self) -> None:
-        taken = iter([0.0, 0.0, 0.0, 2 * JOIN_SECONDS, 0.0])
+        taken = iter([0.0, 0.0, 0.0, 2 * WRITE_BUFFER_SECONDS, 0.0])
         self.run_job = lambda job: self.takes(next(taken))
         self.start(concurrency=10)
         writes: list[bytes] = []

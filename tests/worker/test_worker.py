@@ -12,7 +12,7 @@ from twisted.logger import LogLevel, capturedLogs
 from zope.interface.verify import verifyObject
 
 from tests.worker.played import GRAB, OPTION, SLEEP, PlayedWorkerTestCase
-from txgearman.connection.protocol import CLOSE_SECONDS
+from txgearman.connection.protocol import CLOSE_TIMEOUT
 from txgearman.errors import NotConnected
 from txgearman.wire.limits import MAX_CLIENT_ID
 from txgearman.wire.packets import NO_JOB, NOOP
@@ -236,7 +236,7 @@ class ConnectionTests(PlayedWorkerTestCase):
         stopped = self.worker.stop()
         self.clock.advance(DRAIN_SECONDS)
         self.assertTrue(self.server.transport.disconnecting, "it did not answer what it was asked")
-        self.clock.advance(CLOSE_SECONDS)
+        self.clock.advance(CLOSE_TIMEOUT)
         self.assertTrue(self.server.transport.disconnected)
         self.server.hang_up()
         self.successResultOf(stopped)

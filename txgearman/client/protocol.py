@@ -168,7 +168,7 @@ class ClientProtocol(PacketProtocol):
             self.expect_reply()
         self._requests.append(_Request(answer, about, asker, size))
         self._budget.charge(size)
-        self.write_soon(packets)
+        self.write_buffered(packets)
         return asker
 
     def send_probe(self) -> None:

@@ -65,9 +65,9 @@ SPURIOUS_WAKEUP_BACKOFF: Final = 0.05
 """Seconds of that backoff. A wakeup that comes later than this after the sleep is not spurious. Short enough
 not to matter where the next wakeup brings a job, long enough that the load is not noticed."""
 
-JOIN_SECONDS: Final = 0.001
-"""Seconds for which reports of jobs that came in one read wait for those of the others. A system call takes a
-hundredth of that; a result waits for no job that runs longer, unless those ahead of it took no time."""
+WRITE_BUFFER_SECONDS: Final = 0.001
+"""Seconds after a read during which the reports of its jobs are buffered for one write. A system call takes a
+hundredth of that. So no result waits for a job that runs longer, unless those before it took no time."""
 
 _GRAB: Final = frame(REQUEST, GRAB_JOB_ALL, b"")
 _SLEEP: Final = frame(REQUEST, PRE_SLEEP, b"")
@@ -379,7 +379,7 @@ class WorkerProtocol(PacketProtocol):
         else:
             self._when_ended(job)
             grabs = self._prefetcher.grab(self)
-        self._write_quickly(frame(REQUEST, packet, body) + _GRAB * grabs)
+        self._write_report(frame(REQUEST, packet, body) + _GRAB * grabs)
         if self._on_idle is not None:
             self._look_whether_idle()
 
@@ -400,10 +400,10 @@ class WorkerProtocol(PacketProtocol):
         if packets:
             self.write(packets)
 
-    def _write_quickly(self, packets: bytes) -> None:
+    def _write_report(self, packets: bytes) -> None:
         """Send `packets` together with those of the other jobs of this read, unless these take long."""
-        if self.reading and self.clock.seconds() - self.read_at < JOIN_SECONDS:
-            self.write_soon(packets)
+        if self.reading and self.clock.seconds() - self.read_at < WRITE_BUFFER_SECONDS:
+            self.write_buffered(packets)
         else:
             self.write(packets)
 
