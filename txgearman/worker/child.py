@@ -88,7 +88,7 @@ _channel: _Channel | None = None
 
 
 class _FromProcess:
-    """An outlet for a function in this process."""
+    """A `JobWriter` for a function in this process."""
 
     def __init__(self, channel: _Channel, run: int, codec: Codec, max_packet: int) -> None:
         self.codec = codec

@@ -102,8 +102,8 @@ def _within(clock: IReactorTime, seconds: float, outcome: Deferred[Any], job: Jo
 
     def expire() -> None:
         outcome.cancel()
-        if not ended.called and job._lingers is None:
-            job._lingers = ended
+        if not ended.called and job._slot_held_until is None:
+            job._slot_held_until = ended
         limited.errback(Failure(TimeLimitExceeded(seconds)))
 
     def end(result: Any) -> None:

@@ -1,4 +1,4 @@
-"""A job as the function sees it that runs it, in whatever thread or process. Nothing is decided here."""
+"""A job as its function sees it, in whatever thread or process that runs. Nothing is decided here."""
 
 from __future__ import annotations
 
@@ -14,17 +14,19 @@ from txgearman.wire.codec import frame
 from txgearman.wire.packets import REQUEST, WORK_DATA, WORK_STATUS, WORK_WARNING
 
 
-class Outlet(Protocol):
-    """The way from a running job to its server.
+class JobWriter(Protocol):
+    """Sends the packets of a running job to its server.
 
-    `codec` makes payloads, `max_packet` is the largest body of a packet in bytes.
+    Attributes:
+        codec: Makes payloads.
+        max_packet: The largest body of a packet in bytes.
     """
 
     codec: Codec
     max_packet: int
 
     def write(self, data: bytes) -> None:
-        """Send a whole packet, behind those sent before."""
+        """Send a whole packet, after those sent before."""
         ...
 
     def writable(self) -> Deferred[None]:
@@ -41,11 +43,11 @@ class Job:
     bytes, if no codec was chosen.
     """
 
-    __slots__ = ("_lingers", "_outlet", "data", "function", "handle", "reducer", "unique")
+    __slots__ = ("_slot_held_until", "_writer", "data", "function", "handle", "reducer", "unique")
 
     def __init__(
         self,
-        outlet: Outlet,
+        writer: JobWriter,
         handle: bytes,
         function: bytes,
         unique: bytes,
@@ -57,9 +59,10 @@ class Job:
         self.unique = unique
         self.reducer = reducer
         self.data: Any = data
-        self._outlet: Outlet | None = outlet
-        # Fires when what cannot be ended has ended: the job has an outcome, but its function still runs.
-        self._lingers: Deferred[None] | None = None
+        self._writer: JobWriter | None = writer
+        # If set, the job's slot stays held until this fires, though the job has an outcome: its function
+        # still runs.
+        self._slot_held_until: Deferred[None] | None = None
 
     def __repr__(self) -> str:
         return f"<Job {self.handle!r} of {self.function!r}>"
@@ -71,16 +74,16 @@ class Job:
         `ValueError` if it is larger than a packet may be; and `JobOver` once the job has ended or its
         connection is lost.
         """
-        outlet = self._open()
-        self._send(outlet, WORK_DATA, encoded(outlet.codec, data))
+        writer = self._open()
+        self._send(writer, WORK_DATA, encoded(writer.codec, data))
 
     def send_warning(self, data: Any) -> None:
         """Send a warning to the clients that wait: bytes, or what the codec takes.
 
         Raises as `send_data` does.
         """
-        outlet = self._open()
-        self._send(outlet, WORK_WARNING, encoded(outlet.codec, data))
+        writer = self._open()
+        self._send(writer, WORK_WARNING, encoded(writer.codec, data))
 
     def send_status(self, numerator: int, denominator: int) -> None:
         """Tell the server, and the clients that wait, that `numerator` of `denominator` is done.
@@ -109,17 +112,17 @@ class Job:
         In a worker process it is False as long as the function runs: the process of a job that is over
         is ended.
         """
-        return self._outlet is None
+        return self._writer is None
 
-    def _open(self) -> Outlet:
-        outlet = self._outlet
-        if outlet is None:
+    def _open(self) -> JobWriter:
+        writer = self._writer
+        if writer is None:
             raise JobOver(f"the job {self.handle!r} is over")
-        return outlet
+        return writer
 
     def _still_open(self, _: None) -> None:
         self._open()
 
-    def _send(self, outlet: Outlet, packet: int, content: bytes) -> None:
-        body = body_of((self.handle, content), outlet.max_packet)
-        outlet.write(frame(REQUEST, packet, body))
+    def _send(self, writer: JobWriter, packet: int, content: bytes) -> None:
+        body = body_of((self.handle, content), writer.max_packet)
+        writer.write(frame(REQUEST, packet, body))

@@ -160,8 +160,8 @@ class _Run:
     def heard(self, kind: bytes, content: bytes) -> None:
         """The process said something of the job."""
         if kind == PACKET:
-            if self._job._outlet is not None:
-                self._job._outlet.write(content)
+            if self._job._writer is not None:
+                self._job._writer.write(content)
         elif kind == STARTED:
             if self._time_limit is not None:
                 self._timer = self._reactor.callLater(self._time_limit, self._expire, self._time_limit)
@@ -179,8 +179,8 @@ class _Run:
 
     def room(self) -> Deferred[None]:
         """Fires when the server's connection takes more, or the job is over."""
-        outlet = self._job._outlet
-        return succeed(None) if outlet is None else outlet.writable()
+        writer = self._job._writer
+        return succeed(None) if writer is None else writer.writable()
 
     def fail(self, error: Exception) -> None:
         """The job has failed."""

@@ -202,7 +202,7 @@ class WorkerProtocol(PacketProtocol):
             self._backoff = None
         running, self._running = self._running, {}
         for job, outcome in running.items():
-            job._outlet = None
+            job._writer = None
             self._log.warn(
                 "The connection ended while {job} ran, its outcome is discarded: {why}", job=job, why=why
             )
@@ -314,7 +314,7 @@ class WorkerProtocol(PacketProtocol):
             self._send_and_grab()
 
     def _returned(self, result: object, job: Job, function: Function) -> None:
-        if job._outlet is None:
+        if job._writer is None:
             self._raised(Failure(JobOver("the connection was lost, the result is discarded")), job)
             return
         try:
@@ -331,7 +331,7 @@ class WorkerProtocol(PacketProtocol):
 
     def _raised(self, failure: Failure, job: Job) -> None:
         packet, body = WORK_FAIL, job.handle
-        if job._outlet is not None:
+        if job._writer is not None:
             packet, body = self._failure_report(failure, job)
         on_failure = self._hooks.on_failure
         if on_failure is None:
@@ -368,13 +368,13 @@ class WorkerProtocol(PacketProtocol):
 
     def _report(self, job: Job, packet: int, body: bytes) -> None:
         """The job has ended: say how, and ask for the next in the same write."""
-        if job._outlet is None:
+        if job._writer is None:
             # The connection is lost.
             self._when_ended(job)
             return
-        job._outlet = None
+        job._writer = None
         del self._running[job]
-        if job._lingers is None:
+        if job._slot_held_until is None:
             grabs = self._prefetcher.job_ended(self)
         else:
             self._when_ended(job)
@@ -385,10 +385,10 @@ class WorkerProtocol(PacketProtocol):
 
     def _when_ended(self, job: Job) -> None:
         """Free the slot of a job with an outcome, if need be when what it left running has ended."""
-        if job._lingers is None:
+        if job._slot_held_until is None:
             self._ended_at_last()
         else:
-            job._lingers.addCallback(lambda _: self._ended_at_last())
+            job._slot_held_until.addCallback(lambda _: self._ended_at_last())
 
     def _ended_at_last(self) -> None:
         release_slot(self)
