@@ -78,7 +78,7 @@ class _LoopReactor(AsyncioSelectorReactor):
 # -- one of Twisted's classes as one of asyncio ---------------------------------------------------
 
 
-class _OnLoop:
+class _LoopBound:
     """Has a `_twisted` object on a reactor of its own."""
 
     _twisted: Any
@@ -105,7 +105,7 @@ class _OnLoop:
         await self.close()
 
 
-def _made_as(
+def _constructor_of(
     declared: Callable[Concatenate[Any, _P], object], made: Callable[..., Any] | None = None
 ) -> Callable[[Callable[[Any], None]], Callable[Concatenate[Any, _P], None]]:
     """Let a constructor take what the class `declared` takes behind the reactor.
@@ -125,44 +125,44 @@ def _made_as(
         signature = inspect.signature(declared)
         _, *others = signature.parameters.values()
         myself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        return _described(make, init, signature.replace(parameters=[myself, *others]))
+        return _with_metadata(make, init, signature.replace(parameters=[myself, *others]))
 
     return decorate
 
 
-def _as_it_is(
+def _delegated(
     method: Callable[Concatenate[Any, _P], _T],
-) -> Callable[Concatenate[_OnLoop, _P], _T]:
+) -> Callable[Concatenate[_LoopBound, _P], _T]:
     """The method of Twisted's class."""
 
-    def call(self: _OnLoop, /, *arguments: _P.args, **options: _P.kwargs) -> _T:
+    def call(self: _LoopBound, /, *arguments: _P.args, **options: _P.kwargs) -> _T:
         # By its name, as the object's class may have another.
         result: _T = getattr(self._twisted, method.__name__)(*arguments, **options)
         return result
 
-    return _described(call, method, inspect.signature(method))
+    return _with_metadata(call, method, inspect.signature(method))
 
 
 def _awaited(
     method: Callable[Concatenate[Any, _P], Deferred[_T]],
-) -> Callable[Concatenate[_OnLoop, _P], asyncio.Future[_T]]:
+) -> Callable[Concatenate[_LoopBound, _P], asyncio.Future[_T]]:
     """A method that returns a future where that of Twisted's class returns a Deferred."""
 
-    def call(self: _OnLoop, /, *arguments: _P.args, **options: _P.kwargs) -> asyncio.Future[_T]:
+    def call(self: _LoopBound, /, *arguments: _P.args, **options: _P.kwargs) -> asyncio.Future[_T]:
         return future(method(self._twisted, *arguments, **options))
 
-    return _described(call, method, _with_future(method))
+    return _with_metadata(call, method, _with_future(method))
 
 
 def _job_awaited(
     method: Callable[Concatenate[Any, _P], Deferred[TwistedJob]],
-) -> Callable[Concatenate[_OnLoop, _P], asyncio.Future[Job]]:
+) -> Callable[Concatenate[_LoopBound, _P], asyncio.Future[Job]]:
     """As `_awaited`, for a method that gives a job."""
 
-    def call(self: _OnLoop, /, *arguments: _P.args, **options: _P.kwargs) -> asyncio.Future[Job]:
+    def call(self: _LoopBound, /, *arguments: _P.args, **options: _P.kwargs) -> asyncio.Future[Job]:
         return future(method(self._twisted, *arguments, **options).addCallback(Job))
 
-    return _described(call, method, _with_future(method))
+    return _with_metadata(call, method, _with_future(method))
 
 
 def _with_future(method: Callable[..., object]) -> inspect.Signature:
@@ -170,7 +170,7 @@ def _with_future(method: Callable[..., object]) -> inspect.Signature:
     return signature.replace(return_annotation=signature.return_annotation.replace("Deferred", "Future"))
 
 
-def _described(call: _Call, by: Callable[..., object], signature: inspect.Signature) -> _Call:
+def _with_metadata(call: _Call, by: Callable[..., object], signature: inspect.Signature) -> _Call:
     """`call` with the name and the docstring of another function, and this signature."""
     functools.update_wrapper(call, by)
     described: Any = call
@@ -182,7 +182,7 @@ def _described(call: _Call, by: Callable[..., object], signature: inspect.Signat
 # -- the client -----------------------------------------------------------------------------------
 
 
-class Client(_OnLoop):
+class Client(_LoopBound):
     """`txgearman.client.Client` for asyncio: the arguments are the same but for the reactor.
 
     Made inside of a coroutine, and used on the loop that runs then. Use it with ``async with``, or call
@@ -192,7 +192,7 @@ class Client(_OnLoop):
 
     _twisted: TwistedClient
 
-    @_made_as(TwistedClient)
+    @_constructor_of(TwistedClient)
     def __init__(self) -> None:
         """Raises what Twisted's raises, and `RuntimeError` where no loop runs."""
 
@@ -294,7 +294,7 @@ class _Updates:
 # -- the admin client -----------------------------------------------------------------------------
 
 
-class Admin(_OnLoop):
+class Admin(_LoopBound):
     """`txgearman.client.Admin` for asyncio: the arguments are the same but for the reactor.
 
     Made inside of a coroutine. Use it with ``async with``, or call `close` at the end.
@@ -302,7 +302,7 @@ class Admin(_OnLoop):
 
     _twisted: TwistedAdmin
 
-    @_made_as(TwistedAdmin)
+    @_constructor_of(TwistedAdmin)
     def __init__(self) -> None:
         """Raises what Twisted's raises, and `RuntimeError` where no loop runs."""
 
@@ -325,12 +325,14 @@ class Admin(_OnLoop):
 # -- the worker -----------------------------------------------------------------------------------
 
 
-class _Bridged(TwistedWorker):
+class _AsyncioWorker(TwistedWorker):
     """Runs what asyncio awaits as tasks of asyncio."""
 
     def __init__(self, *arguments: Any, hooks: Hooks | None = None, **options: Any) -> None:
         if hooks is not None:
-            hooks = Hooks(_bridged(hooks.before_job), _bridged(hooks.after_job), _bridged(hooks.on_failure))
+            hooks = Hooks(
+                _as_deferred(hooks.before_job), _as_deferred(hooks.after_job), _as_deferred(hooks.on_failure)
+            )
         super().__init__(*arguments, hooks=hooks, **options)
 
     def _function(
@@ -343,11 +345,11 @@ class _Bridged(TwistedWorker):
     ) -> Function:
         # In a thread there is no loop, and what runs in a process has to be found there by its name.
         if executor is Executor.REACTOR:
-            callback = _bridged(callback)
+            callback = _as_deferred(callback)
         return super()._function(name, callback, executor, timeout, time_limit)
 
 
-def _bridged(function: Any) -> Any:
+def _as_deferred(function: Any) -> Any:
     """The function, with a Deferred in place of what it returns for asyncio to await."""
     if function is None:
         return None
@@ -356,12 +358,12 @@ def _bridged(function: Any) -> Any:
         result = function(*arguments)
         if isinstance(result, Deferred) or not inspect.isawaitable(result):
             return result
-        return Deferred.fromCoroutine(_outcome(result))
+        return Deferred.fromCoroutine(_await_in_task(result))
 
     return run
 
 
-async def _outcome(awaitable: Awaitable[_T]) -> _T:
+async def _await_in_task(awaitable: Awaitable[_T]) -> _T:
     task = asyncio.ensure_future(awaitable)
     try:
         return await Deferred.fromFuture(task)
@@ -369,7 +371,7 @@ async def _outcome(awaitable: Awaitable[_T]) -> _T:
         raise CancelledError from None
 
 
-class Worker(_OnLoop):
+class Worker(_LoopBound):
     """`txgearman.worker.Worker` for asyncio: the arguments are the same but for the reactor.
 
     Made inside of a coroutine. Its functions and hooks may be coroutine functions that await what asyncio
@@ -380,13 +382,13 @@ class Worker(_OnLoop):
 
     _twisted: TwistedWorker
 
-    @_made_as(TwistedWorker, _Bridged)
+    @_constructor_of(TwistedWorker, _AsyncioWorker)
     def __init__(self) -> None:
         """Raises what Twisted's raises, and `RuntimeError` where no loop runs."""
 
-    register = _as_it_is(TwistedWorker.register)
-    unregister = _as_it_is(TwistedWorker.unregister)
-    function = _as_it_is(TwistedWorker.function)
+    register = _delegated(TwistedWorker.register)
+    unregister = _delegated(TwistedWorker.unregister)
+    function = _delegated(TwistedWorker.function)
 
     def start(self) -> asyncio.Future[None]:
         """Connect, and keep connected until `stop`. Done once the first connection is made.

@@ -56,7 +56,7 @@ class Function:
     time_limit: float | None
 
 
-def is_async(callback: Callable[..., object]) -> bool:
+def is_coroutine_function(callback: Callable[..., object]) -> bool:
     """Whether it is a coroutine function, or an object that is called like one."""
     return inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(
         getattr(callback, "__call__", None)  # noqa: B004 (an object may have an async one)
@@ -91,11 +91,11 @@ def call(function: Function, job: Job, clock: IReactorTime) -> object:
     if isinstance(outcome, Coroutine):
         outcome = Deferred.fromCoroutine(outcome)
     if function.time_limit is not None and isinstance(outcome, Deferred) and not outcome.called:
-        return _within(clock, function.time_limit, outcome, job)
+        return _with_time_limit(clock, function.time_limit, outcome, job)
     return outcome
 
 
-def _within(clock: IReactorTime, seconds: float, outcome: Deferred[Any], job: Job) -> Deferred[Any]:
+def _with_time_limit(clock: IReactorTime, seconds: float, outcome: Deferred[Any], job: Job) -> Deferred[Any]:
     """`outcome`, or the failure `TimeLimitExceeded`, behind which `job` lingers until `outcome` has fired."""
     limited: Deferred[Any] = Deferred(lambda _: outcome.cancel())
     ended: Deferred[None] = Deferred()
@@ -151,7 +151,7 @@ def result_bytes(result: object, function: bytes) -> bytes:
 
 def exception_text(error: BaseException) -> bytes:
     """What the submitter is told of an exception: ``TypeName: message`` in UTF-8."""
-    return cut_text(_summary(error))
+    return truncate_utf8(_summary(error))
 
 
 def exception_traceback(failure: Failure) -> bytes:
@@ -162,7 +162,7 @@ def exception_traceback(failure: Failure) -> bytes:
         # Nobody raised them.
         return exception_text(error)
     trace = error.traceback if isinstance(error, RaisedInProcess) else failure.getTraceback()
-    return cut_text(f"{_summary(error)}\n{trace}")
+    return truncate_utf8(f"{_summary(error)}\n{trace}")
 
 
 def _summary(error: BaseException) -> str:
@@ -172,7 +172,7 @@ def _summary(error: BaseException) -> str:
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
-def cut_text(text: str) -> bytes:
+def truncate_utf8(text: str) -> bytes:
     """`text` in UTF-8, cut at `EXCEPTION_BYTES` and not in the middle of a character."""
     encoded_text = text.encode("utf-8", "backslashreplace")[:EXCEPTION_BYTES]
     if len(encoded_text) == EXCEPTION_BYTES:

@@ -39,19 +39,21 @@ class Hooks:
 NO_HOOKS: Final = Hooks()
 
 
-async def finished(outcome: object) -> Any:
+async def maybe_await(outcome: object) -> Any:
     """What a function returned, if need be when its Deferred or coroutine has it."""
     if isinstance(outcome, Deferred | Coroutine):
         return await outcome
     return outcome
 
 
-def follow(hook: Callable[[Job, Any], object], job: Job, argument: object, then: Callable[[], None]) -> None:
+def run_hook(
+    hook: Callable[[Job, Any], object], job: Job, argument: object, then: Callable[[], None]
+) -> None:
     """Call `hook`, and `then` when it has ended. What it raises is logged."""
 
     async def call() -> None:
         try:
-            await finished(hook(job, argument))
+            await maybe_await(hook(job, argument))
         # Even a hook that wants to end the process must not leave the job without its end.
         except BaseException:
             if not isinstance(Failure().value, GeneratorExit):

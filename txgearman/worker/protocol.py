@@ -44,7 +44,7 @@ from txgearman.wire.packets import (
     name_of,
 )
 from txgearman.worker.functions import Function, call, exception_text, exception_traceback
-from txgearman.worker.hooks import NO_HOOKS, Hooks, finished, follow
+from txgearman.worker.hooks import NO_HOOKS, Hooks, maybe_await, run_hook
 from txgearman.worker.job import Job
 from txgearman.worker.prefetch import (
     READY,
@@ -153,9 +153,9 @@ class WorkerProtocol(PacketProtocol):
     def when_idle(self, call: Callable[[], object]) -> None:
         """Call this when no job runs here, and none that was asked for can come: now or later."""
         self._on_idle = call
-        self._look_whether_idle()
+        self._check_idle()
 
-    def _look_whether_idle(self) -> None:
+    def _check_idle(self) -> None:
         # Where no function is offered any more the server gives nothing, whatever it was asked.
         awaiting = self.pending_grabs and self._functions
         if self._on_idle is not None and not self._running and not awaiting:
@@ -234,7 +234,7 @@ class WorkerProtocol(PacketProtocol):
         if self.pending_grabs:
             found_empty(self, self.clock.seconds())
             self._send_and_grab()
-            self._look_whether_idle()
+            self._check_idle()
 
     def _woken(self) -> None:
         if self.state is not State.ASLEEP:
@@ -278,7 +278,7 @@ class WorkerProtocol(PacketProtocol):
             self._log.info("Leaving {job} to the server: the function was unregistered", job=job)
             release_slot(self)
             self._send_and_grab()
-            self._look_whether_idle()
+            self._check_idle()
             return
         self._running[job] = None
         try:
@@ -299,8 +299,8 @@ class WorkerProtocol(PacketProtocol):
 
     async def _prepare_and_call(self, function: Function, job: Job) -> object:
         assert self._hooks.before_job is not None
-        await finished(self._hooks.before_job(job))
-        return await finished(call(function, job, self.clock))
+        await maybe_await(self._hooks.before_job(job))
+        return await maybe_await(call(function, job, self.clock))
 
     def _await(self, outcome: Deferred[Any], job: Job, function: Function) -> None:
         stopped = job.over
@@ -327,7 +327,7 @@ class WorkerProtocol(PacketProtocol):
         if after is None:
             self._report(job, WORK_COMPLETE, body)
         else:
-            follow(after, job, payload, lambda: self._report(job, WORK_COMPLETE, body))
+            run_hook(after, job, payload, lambda: self._report(job, WORK_COMPLETE, body))
 
     def _raised(self, failure: Failure, job: Job) -> None:
         packet, body = WORK_FAIL, job.handle
@@ -337,7 +337,7 @@ class WorkerProtocol(PacketProtocol):
         if on_failure is None:
             self._report(job, packet, body)
         else:
-            follow(on_failure, job, failure, lambda: self._report(job, packet, body))
+            run_hook(on_failure, job, failure, lambda: self._report(job, packet, body))
 
     def _failure_report(self, failure: Failure, job: Job) -> tuple[int, bytes]:
         """The packet that tells the server of a failure, and its body. The failure is logged."""
@@ -345,7 +345,7 @@ class WorkerProtocol(PacketProtocol):
         assert error is not None
         if isinstance(error, FailJob):
             self._log.info("{job} failed: {error}", job=job, error=error)
-            return self._told_on_purpose(error, job)
+            return self._deliberate_failure_report(error, job)
         if isinstance(error, TimeLimitExceeded):
             self._log.warn("{job} failed: {error}", job=job, error=error)
         elif isinstance(error, RaisedInProcess):
@@ -357,7 +357,7 @@ class WorkerProtocol(PacketProtocol):
         text = exception_traceback(failure) if self._config.tracebacks else exception_text(error)
         return WORK_EXCEPTION, job.handle + b"\0" + text
 
-    def _told_on_purpose(self, error: FailJob, job: Job) -> tuple[int, bytes]:
+    def _deliberate_failure_report(self, error: FailJob, job: Job) -> tuple[int, bytes]:
         """The packet that tells of a job that failed itself, and its body."""
         if error.data is not None and self._exceptions:
             try:
@@ -370,27 +370,27 @@ class WorkerProtocol(PacketProtocol):
         """The job has ended: say how, and ask for the next in the same write."""
         if job._writer is None:
             # The connection is lost.
-            self._when_ended(job)
+            self._release_slot_when_ended(job)
             return
         job._writer = None
         del self._running[job]
         if job._slot_held_until is None:
             grabs = self._prefetcher.job_ended(self)
         else:
-            self._when_ended(job)
+            self._release_slot_when_ended(job)
             grabs = self._prefetcher.grab(self)
         self._write_report(frame(REQUEST, packet, body) + _GRAB * grabs)
         if self._on_idle is not None:
-            self._look_whether_idle()
+            self._check_idle()
 
-    def _when_ended(self, job: Job) -> None:
+    def _release_slot_when_ended(self, job: Job) -> None:
         """Free the slot of a job with an outcome, if need be when what it left running has ended."""
         if job._slot_held_until is None:
-            self._ended_at_last()
+            self._release_slot()
         else:
-            job._slot_held_until.addCallback(lambda _: self._ended_at_last())
+            job._slot_held_until.addCallback(lambda _: self._release_slot())
 
-    def _ended_at_last(self) -> None:
+    def _release_slot(self) -> None:
         release_slot(self)
         self._prefetcher.grab()
 

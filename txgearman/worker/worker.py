@@ -26,7 +26,7 @@ from txgearman.worker.functions import (
     Executor,
     Function,
     check_time_limit,
-    is_async,
+    is_coroutine_function,
     milliseconds,
     result_encoder,
 )
@@ -128,8 +128,8 @@ class Worker(Service):
         self._connections: list[ServerConnection] = []
         self._groups: dict[Executor | bytes, _ConcurrencyGroup] = {}
         # Stops under way, and who waits for a start behind them.
-        self._stops = 0
-        self._starts: list[Deferred[None]] = []
+        self._stops_under_way = 0
+        self._pending_starts: list[Deferred[None]] = []
         self._new_group(Executor.REACTOR, self._config.limits)
 
     # -- functions ------------------------------------------------------------------------------
@@ -187,7 +187,7 @@ class Worker(Service):
         self._functions[name] = group
         for connection in group.connections:
             connection.announce(made)
-            if self.running and not self._stops:
+            if self.running and not self._stops_under_way:
                 connection.start()
 
     def function(
@@ -235,7 +235,7 @@ class Worker(Service):
 
     def _executor_for(self, callback: Callback, threads: bool | None, processes: bool | None) -> Executor:
         """Where a function runs. Raises `ValueError` if it cannot run there."""
-        waits = is_async(callback)
+        waits = is_coroutine_function(callback)
         if threads is None and processes is None and not waits:
             if self._threads and self._processes:
                 raise ValueError(f"the worker has threads and processes, say where {callback!r} runs")
@@ -317,10 +317,10 @@ class Worker(Service):
         """
         self.startService()
         started: Deferred[None] = Deferred()
-        if self._stops:
-            self._starts.append(started)
+        if self._stops_under_way:
+            self._pending_starts.append(started)
         else:
-            self._tell_when_connected(started)
+            self._fire_when_connected(started)
         return started
 
     def stop(self, timeout: float | None = None) -> Deferred[None]:
@@ -337,14 +337,14 @@ class Worker(Service):
         _check_drain(limit)
         super().stopService()
         self._prefetcher.closed = True
-        self._stops += 1
+        self._stops_under_way += 1
         gone = gatherResults([connection.drain() for connection in self._connections])
         if limit == 0:
             self._disconnect()
         elif not gone.called:
             deadline = self._clock.callLater(limit, self._disconnect)
             gone.addCallback(lambda _: deadline.cancel() if deadline.active() else None)
-        starts, self._starts = self._starts, []
+        starts, self._pending_starts = self._pending_starts, []
         for started in starts:
             _not_connected(started)
         return shield(gone.addCallback(lambda _: self._stop_pools()).addCallback(self._stopped))
@@ -353,14 +353,14 @@ class Worker(Service):
         """Connect, and keep connected; the same as `start` without waiting for the connection."""
         if not self.running:
             super().startService()
-            if not self._stops:
-                self._begin()
+            if not self._stops_under_way:
+                self._connect_all()
 
     def stopService(self) -> Deferred[None]:
         """`stop`, with the worker's `drain` as the limit."""
         return self.stop()
 
-    def _begin(self) -> None:
+    def _connect_all(self) -> None:
         self._prefetcher.closed = False
         for pool in (self._threads, self._processes):
             if pool is not None:
@@ -371,14 +371,14 @@ class Worker(Service):
 
     def _stopped(self, _: None) -> None:
         """A stop has ended. If the worker was started meanwhile, that is done now."""
-        self._stops -= 1
-        if self.running and not self._stops:
-            self._begin()
-            starts, self._starts = self._starts, []
+        self._stops_under_way -= 1
+        if self.running and not self._stops_under_way:
+            self._connect_all()
+            starts, self._pending_starts = self._pending_starts, []
             for started in starts:
-                self._tell_when_connected(started)
+                self._fire_when_connected(started)
 
-    def _tell_when_connected(self, started: Deferred[None]) -> None:
+    def _fire_when_connected(self, started: Deferred[None]) -> None:
         def connected(_: object) -> None:
             if not started.called:
                 started.callback(None)
