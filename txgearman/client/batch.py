@@ -72,12 +72,12 @@ class Batch:
         self._keep = keep_handles
         self._handles: list[bytes] = []
         self._errors: dict[int, Exception] = {}
-        self._taken = 0
+        self._consumed = 0
         self._stopped_by: Exception | None = None
         self._unsent: Sequence[int] = ()
         self._parts: set[_Part] = set()
-        self._over = False
-        self._idle: Deferred[None] | None = None
+        self._finished = False
+        self._all_answered: Deferred[None] | None = None
 
     async def submit(self) -> list[bytes]:
         """Submit all. Returns the handles; raises `NotAllAccepted`.
@@ -88,15 +88,15 @@ class Batch:
             more = True
             while more:
                 await self._budget.available()
-                more = await self._take_and_send()
+                more = await self._read_and_send()
                 if more:
                     # The reactor's other work, which is also to read the answers.
                     await deferLater(self._clock, 0)
             while self._parts:
-                self._idle = Deferred()
-                await self._idle
+                self._all_answered = Deferred()
+                await self._all_answered
         finally:
-            self._over = True
+            self._finished = True
             for part in self._parts:
                 part.waiting.cancel()
         if self._errors or self._stopped_by is not None:
@@ -108,19 +108,19 @@ class Batch:
         error = TimedOut(f"no answer from the server within {seconds} seconds")
         self._errors |= dict.fromkeys(self._unsent, error)
         for part in self._parts:
-            self._settle(part)
+            self._collect_answers(part)
             self._errors |= dict.fromkeys(part.indices, error)
         raise self._failed(error)
 
     # -- taking and sending ---------------------------------------------------------------------
 
-    async def _take_and_send(self) -> bool:
+    async def _read_and_send(self) -> bool:
         """Take as much as there is room for, and send it. Returns whether there may be more."""
-        first = self._taken
+        first = self._consumed
         limit = min(CHUNK_BYTES, self._budget.remaining)
-        datas, uniques, left = self._take(limit)
+        datas, uniques, left = self._read_jobs(limit)
         if self._keep:
-            self._handles += [b""] * (self._taken - first)
+            self._handles += [b""] * (self._consumed - first)
         indices = range(first, first + len(datas))
         if not datas:
             return False
@@ -140,7 +140,7 @@ class Batch:
             self._send_by_unique(indices, datas, uniques)
         return left <= 0 and self._stopped_by is None
 
-    def _take(self, limit: int) -> tuple[list[bytes], list[bytes] | None, int]:
+    def _read_jobs(self, limit: int) -> tuple[list[bytes], list[bytes] | None, int]:
         """Payloads and uniques of `limit` bytes, or one of more, and what is left of the limit.
 
         More than 0 is left only where there are no more, or none that are right.
@@ -167,9 +167,9 @@ class Batch:
         except Exception as error:
             # What the caller's iterators raise, too. What was taken ahead of it is sent.
             self._stopped_by = error
-            self._errors[self._taken + len(datas)] = error
-            self._taken += 1
-        self._taken += len(datas)
+            self._errors[self._consumed + len(datas)] = error
+            self._consumed += 1
+        self._consumed += len(datas)
         return datas, uniques, left
 
     def _send_round_robin(
@@ -222,7 +222,7 @@ class Batch:
 
     def _ask(self, part: _Part, protocol: ClientProtocol) -> Deferred[None]:
         """Send what is not answered of these jobs."""
-        self._settle(part)
+        self._collect_answers(part)
         part.chunk = Chunk(len(part.datas), self._size(part))
         return protocol.submit_chunk(self._template.packets(part.datas, part.uniques), part.chunk)
 
@@ -238,21 +238,21 @@ class Batch:
     # -- answers --------------------------------------------------------------------------------
 
     def _answered(self, _answer: None, part: _Part) -> None:
-        self._settle(part)
+        self._collect_answers(part)
         self._end(part)
 
     def _lost(self, failure: Failure, part: _Part, server: Server) -> None:
         """The connection to the server was lost ahead of the last answer: try the others."""
         error = failure.value
         if (
-            self._over
+            self._finished
             or not isinstance(error, ConnectionLost)
             or self._dispatch.closed
             or self._dispatch.single
         ):
             self._failed_for_good(failure, part)
             return
-        self._settle(part)
+        self._collect_answers(part)
         if part.uniques is None:
             self._send_by_dispatch(part, None, server, error)
             return
@@ -264,13 +264,13 @@ class Batch:
         self._end(part)
 
     def _failed_for_good(self, failure: Failure, part: _Part) -> None:
-        if not self._over:
+        if not self._finished:
             assert isinstance(failure.value, Exception)
-            self._settle(part)
+            self._collect_answers(part)
             self._errors |= dict.fromkeys(part.indices, failure.value)
             self._end(part)
 
-    def _settle(self, part: _Part) -> None:
+    def _collect_answers(self, part: _Part) -> None:
         """Take over what the server has said so far, and leave in the part what has no answer."""
         chunk, part.chunk = part.chunk, None
         if chunk is None or not chunk.handles:
@@ -291,12 +291,14 @@ class Batch:
 
     def _end(self, part: _Part) -> None:
         self._parts.discard(part)
-        if not self._parts and self._idle is not None:
-            idle, self._idle = self._idle, None
+        if not self._parts and self._all_answered is not None:
+            idle, self._all_answered = self._all_answered, None
             idle.callback(None)
 
     def _failed(self, reason: Exception) -> NotAllAccepted:
         """What is told of the jobs when not all were accepted."""
-        failed = NotAllAccepted(self._taken, self._handles, dict(sorted(self._errors.items())), str(reason))
+        failed = NotAllAccepted(
+            self._consumed, self._handles, dict(sorted(self._errors.items())), str(reason)
+        )
         failed.__cause__ = reason
         return failed

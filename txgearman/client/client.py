@@ -23,7 +23,7 @@ from txgearman.client.job import Job
 from txgearman.client.protocol import ClientProtocol
 from txgearman.client.retrying import RETRY_SECONDS, Retrying
 from txgearman.client.send_budget import SEND_BUDGET_BYTES, SendBudget
-from txgearman.client.status import JobStatus, known
+from txgearman.client.status import JobStatus, first_known
 from txgearman.client.submission import JobTemplate, Priority, submission
 from txgearman.codecs import BYTES, CodecChoice, codec_from, encoded
 from txgearman.connection.arguments import body_of, check_timeout, data_bytes, name_bytes
@@ -326,7 +326,7 @@ class Client:
         return self._limited(self._dispatch.send(ask, key, size), timeout)
 
     def _known(self, ask: Ask[JobStatus]) -> Deferred[JobStatus]:
-        return known(list(self._dispatch.ask_each(ask).values()))
+        return first_known(list(self._dispatch.ask_each(ask).values()))
 
     def _limited(self, request: Deferred[_T], timeout: float | None) -> Deferred[_T]:
         if timeout is not None:

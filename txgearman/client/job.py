@@ -139,7 +139,7 @@ class Job:
         try:
             data = decoded(self._codec, update.data, self.handle)
         except BadPayload as error:
-            self._updates().add_bad(type(update), error)
+            self._updates().add_undecodable(type(update), error)
         else:
             self._updates().add(type(update)(data), len(update.data))
 
@@ -152,7 +152,7 @@ class Job:
         else:
             self._end()
 
-    def _lose(self, error: Callable[[], ClientError]) -> None:
+    def _connection_lost(self, error: Callable[[], ClientError]) -> None:
         """The connection was lost while the job ran: it is submitted again, or has failed."""
         if self._ignored or self._resubmit is None or not self._resubmit(self, error):
             self._fail(error)

@@ -27,27 +27,27 @@ that finds it back."""
 
 
 class Retrying:
-    """Submits one job, and up to `times` times again.
+    """Submits one job, and up to `retries` retries again.
 
     `limit` is how many seconds a server is looked for when the running job was lost with its server.
     """
 
     def __init__(
-        self, clock: IReactorTime, dispatch: Dispatch, new: Submission, times: int, limit: float
+        self, clock: IReactorTime, dispatch: Dispatch, submission: Submission, retries: int, limit: float
     ) -> None:
         self._clock = clock
         self._dispatch = dispatch
-        self._new = new
-        self._key = routing_key(new)
-        self._size = len(new.body)
-        self._left = times
+        self._submission = submission
+        self._key = routing_key(submission)
+        self._size = len(submission.body)
+        self._retries_left = retries
         self._limit = limit
 
     async def submit(self) -> Job:
         """The job, once a server has accepted it, however long it takes until one is up."""
         job = await self._submit(None)
         if not job.background:
-            job._resubmit = self._lost
+            job._resubmit = self._connection_lost
         return job
 
     async def _submit(self, job: Job | None) -> Job:
@@ -55,18 +55,18 @@ class Retrying:
         while True:
             try:
                 return await self._dispatch.send(
-                    lambda protocol: protocol.submit(self._new, job), self._key, self._size
+                    lambda protocol: protocol.submit(self._submission, job), self._key, self._size
                 )
             except NotConnected:
-                # Nothing was sent, so this is none of the times.
+                # Nothing was sent, so this is none of the retries.
                 if self._dispatch.closed:
                     raise
             except ConnectionLost:
-                if not self._left or self._dispatch.closed:
+                if not self._retries_left or self._dispatch.closed:
                     raise
-                self._left -= 1
+                self._retries_left -= 1
             except ServerError as error:
-                # It was accepted by none, so this is none of the times either.
+                # It was accepted by none, so this is none of the retries either.
                 if not is_shutting_down(error) or self._dispatch.closed:
                     raise
                 # A server that is about to end may keep its connections until its last job has ended.
@@ -76,15 +76,15 @@ class Retrying:
 
     async def _submit_again(self, job: Job) -> Job:
         # If no server is up, not at once: one that is just being killed may still accept a connection
-        # before it closes its port, and one of the times would be gone for nothing.
+        # before it closes its port, and one of the retries would be gone for nothing.
         await self._dispatch.when_connected(self._size)
         return await self._submit(job)
 
-    def _lost(self, job: Job, error: Callable[[], ClientError]) -> bool:
+    def _connection_lost(self, job: Job, error: Callable[[], ClientError]) -> bool:
         """The job was lost while it ran. Returns whether it is submitted again."""
-        if not self._left or self._dispatch.closed:
+        if not self._retries_left or self._dispatch.closed:
             return False
-        self._left -= 1
+        self._retries_left -= 1
 
         def give_up(failure: Failure) -> None:
             refusal = failure.value

@@ -55,14 +55,14 @@ class UpdateStream:
     An asynchronous iterator. It ends with the job, and raises the job's error if there was one.
     """
 
-    __slots__ = ("_callbacks", "_ended", "_error", "_kept", "_reader", "_room", "_spilled")
+    __slots__ = ("_budget_left", "_buffer", "_callbacks", "_ended", "_error", "_overflowed", "_reader")
     _log = Logger()
 
     def __init__(self) -> None:
         self._callbacks: dict[type[Update], list[Callable[..., object]]] = {}
-        self._kept: deque[tuple[Update | BadPayload, int]] = deque()
-        self._room = KEPT_BYTES
-        self._spilled = False
+        self._buffer: deque[tuple[Update | BadPayload, int]] = deque()
+        self._budget_left = KEPT_BYTES
+        self._overflowed = False
         self._ended = False
         self._error: Callable[[], ClientError] | None = None
         self._reader: Deferred[None] | None = None
@@ -76,34 +76,34 @@ class UpdateStream:
             return
         if size is None:
             size = 0 if isinstance(update, StatusUpdate) else len(update.data)
-        self._keep(update, size)
+        self._buffer_update(update, size)
 
-    def add_bad(self, kind: type[Update], error: BadPayload) -> None:
+    def add_undecodable(self, kind: type[Update], error: BadPayload) -> None:
         """An update of `kind` came that cannot be decoded: the reader raises `error` in its place."""
         if kind in self._callbacks:
             self._log.error("An update was thrown away: {error}", error=error)
         else:
-            self._keep(error, len(error.data))
+            self._buffer_update(error, len(error.data))
 
-    def _keep(self, item: Update | BadPayload, size: int) -> None:
+    def _buffer_update(self, item: Update | BadPayload, size: int) -> None:
         size += UPDATE_OVERHEAD
-        self._room -= size
-        if self._room < 0 or self._spilled:
-            self._spilled = True
+        self._budget_left -= size
+        if self._budget_left < 0 or self._overflowed:
+            self._overflowed = True
         else:
-            self._kept.append((item, size))
+            self._buffer.append((item, size))
         self._wake()
 
     def listen(self, kind: type[_U], callback: Callable[[_U], object]) -> None:
         """Call `callback` with each update of `kind`, those kept so far first."""
         self._callbacks.setdefault(kind, []).append(callback)
-        kept, self._kept = self._kept, deque()
+        kept, self._buffer = self._buffer, deque()
         for update, size in kept:
             if isinstance(update, kind):
-                self._room += size
+                self._budget_left += size
                 self._call(callback, update)
             else:
-                self._kept.append((update, size))
+                self._buffer.append((update, size))
 
     def finish(self, error: Callable[[], ClientError] | None) -> None:
         """The job has ended; `error` makes the exception if it did not end well."""
@@ -115,8 +115,8 @@ class UpdateStream:
         return self
 
     async def __anext__(self) -> Update:
-        while not self._kept:
-            if self._spilled:
+        while not self._buffer:
+            if self._overflowed:
                 raise UpdatesLost(f"more than {KEPT_BYTES} bytes of updates waited to be read")
             if self._ended:
                 if self._error is not None:
@@ -129,8 +129,8 @@ class UpdateStream:
                 await self._reader
             finally:
                 self._reader = None
-        update, size = self._kept.popleft()
-        self._room += size
+        update, size = self._buffer.popleft()
+        self._budget_left += size
         if isinstance(update, BadPayload):
             raise update
         return update
