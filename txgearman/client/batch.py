@@ -1,7 +1,7 @@
-"""Submitting very many offline jobs by one call: taking them bit by bit, and telling what became of each.
+"""Submitting very many offline jobs by one call: reading them bit by bit, and telling what became of each.
 
-Speed is what this is for: jobs go to a server in chunks, each with one Deferred. Only those with uniques
-whose server was lost, or has to be waited for, go one by one. Which server that is `dispatch` decides.
+This is made for speed: jobs go to a server in chunks, each with one Deferred. Jobs with uniques go one by one
+where their server was lost, or is not connected yet. `dispatch` decides which server a job goes to.
 """
 
 from __future__ import annotations
@@ -24,16 +24,17 @@ from txgearman.errors import ConnectionLost, NotAllAccepted, NotConnected, Timed
 
 CHUNK_BYTES: Final = 512 * 1024
 """Bytes of jobs that are sent in one turn of the reactor, as the send budget counts them: some 500 small
-jobs, which take about a millisecond. More would not be faster, and keep the reactor from its other work."""
+jobs, which take about a millisecond. More would not be faster, and would keep the reactor from its other
+work."""
 
 _END: Final = object()
 
 
 class _Part:
-    """Jobs that go to one server: their indices in the batch, and their payloads and uniques.
+    """Jobs that go to one server and have no answer yet, by their indices in the batch.
 
-    What was answered of them is in the `chunk` in which they were last sent, until it is settled. `waiting`
-    is the Deferred of what was asked.
+    `chunk` has the answers that came since the jobs were last sent, until they are collected. `waiting` is
+    the Deferred of that request.
     """
 
     __slots__ = ("chunk", "datas", "indices", "uniques", "waiting")
@@ -47,10 +48,16 @@ class _Part:
 
 
 class Batch:
-    """Jobs of one `template` with these `payloads`, and with `uniques` if there are any.
+    """Jobs of one template.
 
-    Both are read no faster than there is room in the `budget`. `keep_handles` says whether handles are
-    kept to be returned.
+    Args:
+        clock: Gives the reactor its turns.
+        dispatch: Sends the jobs.
+        budget: Payloads and uniques are read no faster than it allows.
+        template: What is the same in all jobs.
+        payloads: The jobs' data.
+        uniques: Their uniques, if there are any.
+        keep_handles: Whether to return the handles.
     """
 
     def __init__(
@@ -80,9 +87,13 @@ class Batch:
         self._all_answered: Deferred[None] | None = None
 
     async def submit(self) -> list[bytes]:
-        """Submit all. Returns the handles; raises `NotAllAccepted`.
+        """Submit all jobs. Once it is cancelled nothing more is sent, and answers are ignored.
 
-        When it is cancelled nothing more is sent, and what comes is ignored.
+        Returns:
+            The handles.
+
+        Raises:
+            NotAllAccepted: A job was refused, lost, or not read.
         """
         try:
             more = True
@@ -90,7 +101,7 @@ class Batch:
                 await self._budget.available()
                 more = await self._read_and_send()
                 if more:
-                    # The reactor's other work, which is also to read the answers.
+                    # Let the reactor do its other work, and read the answers.
                     await deferLater(self._clock, 0)
             while self._parts:
                 self._all_answered = Deferred()
@@ -104,7 +115,7 @@ class Batch:
         return self._handles
 
     def timed_out(self, _result: object, seconds: float) -> NoReturn:
-        """Raise `NotAllAccepted`: the time was over, and `submit` was cancelled for that."""
+        """Raise `NotAllAccepted`: the time is over, which has cancelled `submit`."""
         error = TimedOut(f"no answer from the server within {seconds} seconds")
         self._errors |= dict.fromkeys(self._unsent, error)
         for part in self._parts:
@@ -112,10 +123,10 @@ class Batch:
             self._errors |= dict.fromkeys(part.indices, error)
         raise self._failed(error)
 
-    # -- taking and sending ---------------------------------------------------------------------
+    # -- reading and sending -------------------------------------------------------------------
 
     async def _read_and_send(self) -> bool:
-        """Take as much as there is room for, and send it. Returns whether there may be more."""
+        """Read as many jobs as the budget allows, and send them. Returns whether there may be more."""
         first = self._consumed
         limit = min(CHUNK_BYTES, self._budget.remaining)
         datas, uniques, left = self._read_jobs(limit)
@@ -141,9 +152,9 @@ class Batch:
         return left <= 0 and self._stopped_by is None
 
     def _read_jobs(self, limit: int) -> tuple[list[bytes], list[bytes] | None, int]:
-        """Payloads and uniques of `limit` bytes, or one of more, and what is left of the limit.
+        """Payloads and uniques of `limit` bytes, or one job of more, and what is left of the limit.
 
-        More than 0 is left only where there are no more, or none that are right.
+        More than 0 is left only at the end of the jobs, or where one is wrong.
         """
         datas: list[bytes] = []
         uniques: list[bytes] | None = None if self._uniques is None else []
@@ -165,7 +176,7 @@ class Batch:
                 if left <= 0:
                     break
         except Exception as error:
-            # What the caller's iterators raise, too. What was taken ahead of it is sent.
+            # The caller's iterators may raise anything, too. The jobs before this one are sent.
             self._stopped_by = error
             self._errors[self._consumed + len(datas)] = error
             self._consumed += 1
@@ -184,7 +195,7 @@ class Batch:
             self._send_by_dispatch(_Part(indices, datas, uniques), None)
 
     def _send_by_unique(self, indices: Sequence[int], datas: list[bytes], uniques: list[bytes]) -> None:
-        """Send jobs with uniques, each to its server."""
+        """Send each job with a unique to its server."""
         shares: dict[Server, list[int]] = {}
         for index, (data, unique) in enumerate(zip(datas, uniques, strict=True)):
             key = routing_key(self._template.fill(data, unique))
@@ -202,7 +213,7 @@ class Batch:
             self._send(part, server)
 
     def _send(self, part: _Part, server: Server) -> None:
-        """Send jobs to a server that is up."""
+        """Send jobs to a connected server."""
         assert server.protocol is not None
         self._parts.add(part)
         part.waiting = self._ask(part, server.protocol)
@@ -211,7 +222,8 @@ class Batch:
     def _send_by_dispatch(
         self, part: _Part, key: bytes | None, lost: Server | None = None, why: ConnectionLost | None = None
     ) -> None:
-        """Send jobs by this key to a server that has to be waited for, or behind one that has `lost` them."""
+        """Send jobs by this key to a server that is not connected yet, or that replaces one that `lost`
+        them."""
         self._parts.add(part)
         ask, size = partial(self._ask, part), self._size(part)
         if lost is None or why is None:
@@ -221,7 +233,7 @@ class Batch:
         part.waiting.addCallbacks(self._answered, self._failed_for_good, (part,), {}, (part,))
 
     def _ask(self, part: _Part, protocol: ClientProtocol) -> Deferred[None]:
-        """Send what is not answered of these jobs."""
+        """Send those of these jobs that have no answer."""
         self._collect_answers(part)
         part.chunk = Chunk(len(part.datas), self._size(part))
         return protocol.submit_chunk(self._template.packets(part.datas, part.uniques), part.chunk)
@@ -232,7 +244,7 @@ class Batch:
         size = sum(map(len, part.datas)) + len(part.datas) * (self._template.overhead + REQUEST_OVERHEAD)
         if part.uniques is not None:
             size += sum(map(len, part.uniques))
-        # It adds that of one request.
+        # The budget adds the overhead of one request.
         return size - REQUEST_OVERHEAD
 
     # -- answers --------------------------------------------------------------------------------
@@ -242,7 +254,7 @@ class Batch:
         self._end(part)
 
     def _lost(self, failure: Failure, part: _Part, server: Server) -> None:
-        """The connection to the server was lost ahead of the last answer: try the others."""
+        """The connection to the server was lost before the last answer: fail over to the others."""
         error = failure.value
         if (
             self._finished
@@ -258,7 +270,7 @@ class Batch:
             return
         for index, data, unique in zip(part.indices, part.datas, part.uniques, strict=True):
             key = routing_key(self._template.fill(data, unique))
-            # An exception for each: one that is raised hundreds of times would grow by each.
+            # An exception for each: the traceback of one exception would grow each time it is raised.
             why = ConnectionLost(str(error))
             self._send_by_dispatch(_Part((index,), [data], [unique]), key, server, why)
         self._end(part)
@@ -271,7 +283,7 @@ class Batch:
             self._end(part)
 
     def _collect_answers(self, part: _Part) -> None:
-        """Take over what the server has said so far, and leave in the part what has no answer."""
+        """Note the answers that have come so far, and leave in the part the jobs without one."""
         chunk, part.chunk = part.chunk, None
         if chunk is None or not chunk.handles:
             return
@@ -296,7 +308,7 @@ class Batch:
             idle.callback(None)
 
     def _failed(self, reason: Exception) -> NotAllAccepted:
-        """What is told of the jobs when not all were accepted."""
+        """The error that tells what became of the jobs when not all were accepted."""
         failed = NotAllAccepted(
             self._consumed, self._handles, dict(sorted(self._errors.items())), str(reason)
         )

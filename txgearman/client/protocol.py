@@ -66,22 +66,18 @@ class _Request(NamedTuple):
 
 
 class Chunk:
-    """Several offline jobs that are submitted together.
-
-    Attributes:
-        count: How many they are.
-        size: Bytes that they charge the send budget.
-        handles: The handles of the jobs answered so far, in their order; empty for a job that was refused.
-        errors: Why jobs were refused, by their index in the chunk.
-    """
+    """Several offline jobs that are submitted together."""
 
     __slots__ = ("_refusal", "count", "errors", "handles", "size")
 
     def __init__(self, count: int, size: int) -> None:
         self.count = count
         self.size = size
+        """Bytes that they charge the send budget."""
         self.handles: list[bytes] = []
+        """The handles of the jobs answered so far, in their order; empty for a job that was refused."""
         self.errors: dict[int, ServerError] = {}
+        """Why jobs were refused, by their index in the chunk."""
         self._refusal: tuple[bytes, bytes] | None = None
 
     def refuse(self, code: bytes, text: bytes) -> None:

@@ -1,6 +1,6 @@
 """Submitting a job again when the connection to its server is lost.
 
-Which server it goes to is decided in `dispatch`.
+`dispatch` decides which server it goes to.
 """
 
 from __future__ import annotations
@@ -21,15 +21,20 @@ from txgearman.connection.backoff import exponential_backoff
 from txgearman.errors import ClientError, ConnectionLost, NotConnected, ServerError
 
 RETRY_SECONDS: Final = 60.0
-"""Seconds for which a submission with ``retry`` looks for a server that accepts it, each time anew, if it
-has no time limit of its own. Long enough for a server that restarts, and the backoff before the attempt
-that finds it back."""
+"""Seconds for which a submission with ``retry``, and each retry of it, looks for a server that accepts it, if
+it has no time limit of its own. Long enough for a restarting server, and for the backoff before the attempt
+that reaches it."""
 
 
 class Retrying:
-    """Submits one job, and up to `retries` retries again.
+    """Submits one job, and submits it again when it is lost.
 
-    `limit` is how many seconds a server is looked for when the running job was lost with its server.
+    Args:
+        clock: Times the limit.
+        dispatch: Sends the job.
+        submission: The job.
+        retries: How often the job is submitted again.
+        limit: Seconds for which a retry looks for a server after the running job was lost.
     """
 
     def __init__(
@@ -44,7 +49,7 @@ class Retrying:
         self._limit = limit
 
     async def submit(self) -> Job:
-        """The job, once a server has accepted it, however long it takes until one is up."""
+        """Submit the job. This waits until a server is up that accepts it."""
         job = await self._submit(None)
         if not job.background:
             job._resubmit = self._connection_lost
@@ -58,7 +63,7 @@ class Retrying:
                     lambda protocol: protocol.submit(self._submission, job), self._key, self._size
                 )
             except NotConnected:
-                # Nothing was sent, so this is none of the retries.
+                # Nothing was sent, so this does not count as a retry.
                 if self._dispatch.closed:
                     raise
             except ConnectionLost:
@@ -66,17 +71,17 @@ class Retrying:
                     raise
                 self._retries_left -= 1
             except ServerError as error:
-                # It was accepted by none, so this is none of the retries either.
+                # No server has accepted it, so this does not count either.
                 if not is_shutting_down(error) or self._dispatch.closed:
                     raise
-                # A server that is about to end may keep its connections until its last job has ended.
+                # A server that shuts down may keep its connections until its last job has ended.
                 await self._dispatch.back_off(self._size, exponential_backoff(refusals))
                 refusals += 1
             await self._dispatch.when_connected(self._size)
 
     async def _submit_again(self, job: Job) -> Job:
-        # If no server is up, not at once: one that is just being killed may still accept a connection
-        # before it closes its port, and one of the retries would be gone for nothing.
+        # Without a connected server, wait for the next attempt: a server that is being killed may still
+        # accept a connection before it closes its port, which would waste a retry.
         await self._dispatch.when_connected(self._size)
         return await self._submit(job)
 

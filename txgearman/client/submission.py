@@ -1,4 +1,4 @@
-"""What a caller says of a new job, as the packet that submits it. No I/O; every check of it is here."""
+"""The arguments of a submission, checked and made into the packet that submits the job. No I/O."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Priority(Enum):
 
 
 LATEST_EPOCH: Final = 2**63 - 1
-"""The largest time of a job in seconds since 1970: a signed 64-bit number, past which gearmand does not
-answer at all."""
+"""The latest time of a scheduled job in seconds since 1970: a signed 64-bit number. gearmand does not answer
+beyond that."""
 
 _PACKETS: Final = {
     (Priority.HIGH, False): SUBMIT_JOB_HIGH,
@@ -49,7 +49,7 @@ _PACKETS: Final = {
 
 
 class Submission(NamedTuple):
-    """A new job that was checked: the packet's number and body, and what the job object tells of it."""
+    """A new job whose arguments were checked: the packet's type and body, and what its `Job` tells of it."""
 
     packet: int
     body: bytes
@@ -68,10 +68,8 @@ def submission(
     reducer: str | bytes | None,
     max_packet: int,
 ) -> Submission:
-    """Check the arguments of `Client.submit`, which see, and make the packet of them.
-
-    Raises `TypeError` and `ValueError` for what no server must see.
-    """
+    """Check the arguments of `Client.submit` and make a packet of them; a wrong one raises `TypeError` or
+    `ValueError`."""
     name = function_bytes(function)
     data = data_bytes(data, "the job's data")
     key = b"" if unique is None else name_bytes(unique, "the unique", MAX_UNIQUE)
@@ -96,9 +94,10 @@ def submission(
 
 
 class JobTemplate:
-    """What is the same in many offline jobs: all but their data and uniques, checked as in `submission`.
+    """What is the same in many offline jobs: all but their data and uniques. It is checked as by
+    `submission`.
 
-    `check` is for each job ahead of the rest, which checks nothing.
+    Each job must pass `check` first; the other methods check nothing.
     """
 
     __slots__ = ("_function", "_max_packet", "_packet", "_suffix", "overhead")
@@ -132,15 +131,15 @@ class JobTemplate:
     def check_all(
         self, datas: Sequence[bytes], uniques: Iterable[str | bytes | None] | None
     ) -> list[bytes] | None:
-        """`check` for all jobs, and that there are as many uniques, which are returned, as data."""
+        """Check all jobs, and that there are as many uniques as payloads. Returns the uniques as bytes."""
         if uniques is None:
-            # Most often all is well, which is found several times faster so.
+            # Most often all is well, and this finds it several times faster.
             largest = max(map(len, datas), default=0) if set(map(type, datas)) <= {bytes} else None
             if largest is None or self.overhead + largest > self._max_packet:
                 for data in datas:
                     self.check(data, None)
             return None
-        # One more than needed, as they may be without end.
+        # One more than needed, as the iterator may be infinite.
         several = list(islice(uniques, len(datas) + 1))
         if len(several) != len(datas):
             raise ValueError("there must be as many uniques as payloads")
@@ -156,7 +155,8 @@ class JobTemplate:
         pieces: list[bytes] = []
         before = self._function + b"\0"
         if uniques is None:
-            # Payloads of one batch are mostly of few sizes, and all ahead of the data is made of the size.
+            # Payloads of one batch mostly have few sizes, and all that precedes the data depends on the size
+            # alone.
             heads: dict[int, bytes] = {}
             for data in datas:
                 size = len(data)

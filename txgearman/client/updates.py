@@ -1,4 +1,4 @@
-"""What a running job tells before it ends, and keeping it until it is taken. No I/O."""
+"""Updates of a running job, and buffering them until they are taken. No I/O."""
 
 from __future__ import annotations
 
@@ -15,22 +15,29 @@ from txgearman.errors import BadPayload, ClientError, UpdatesLost
 
 @dataclass(frozen=True, slots=True)
 class DataUpdate:
-    """A part of the result, sent ahead of its end (WORK_DATA). `data` is what the client's codec makes of
-    it, bytes without one."""
+    """A part of the result, sent before its end (WORK_DATA).
+
+    Attributes:
+        data: What the client's codec makes of it, bytes without one.
+    """
 
     data: Any
 
 
 @dataclass(frozen=True, slots=True)
 class WarningUpdate:
-    """A warning (WORK_WARNING). `data` is what the client's codec makes of it, bytes without one."""
+    """A warning (WORK_WARNING).
+
+    Attributes:
+        data: What the client's codec makes of it, bytes without one.
+    """
 
     data: Any
 
 
 @dataclass(frozen=True, slots=True)
 class StatusUpdate:
-    """How far the job is: `numerator` of `denominator` (WORK_STATUS)."""
+    """How far the job is: `numerator` of `denominator` is done (WORK_STATUS)."""
 
     numerator: int
     denominator: int
@@ -41,16 +48,15 @@ Update = DataUpdate | WarningUpdate | StatusUpdate
 _U = TypeVar("_U", DataUpdate, WarningUpdate, StatusUpdate)
 
 KEPT_BYTES: Final = 64 * 1024 * 1024
-"""Bytes of updates that one job keeps for a reader that has not taken them, each counted with
-`UPDATE_OVERHEAD`. As much as the largest packet; past it a job whose updates nobody reads would fill the
-memory."""
+"""Bytes of updates that one job buffers for a reader, each counted with `UPDATE_OVERHEAD`. As many as the
+largest packet has. Without a limit a job whose updates nobody reads would fill the memory."""
 
 UPDATE_OVERHEAD: Final = 128
 """Bytes that an update counts beside its data: about what its objects take."""
 
 
 class UpdateStream:
-    """The updates of one job: each goes to the callbacks for its kind, or waits here for the reader.
+    """The updates of one job: each goes to the callbacks for its kind, or is buffered for the reader.
 
     An asynchronous iterator. It ends with the job, and raises the job's error if there was one.
     """
@@ -68,7 +74,12 @@ class UpdateStream:
         self._reader: Deferred[None] | None = None
 
     def add(self, update: Update, size: int | None = None) -> None:
-        """An update came. `size` is the length of its payload in bytes, unless that is its data."""
+        """An update came.
+
+        Args:
+            update: The update.
+            size: Bytes of its payload, where that is not its data.
+        """
         callbacks = self._callbacks.get(type(update))
         if callbacks is not None:
             for callback in callbacks:
@@ -79,9 +90,14 @@ class UpdateStream:
         self._buffer_update(update, size)
 
     def add_undecodable(self, kind: type[Update], error: BadPayload) -> None:
-        """An update of `kind` came that cannot be decoded: the reader raises `error` in its place."""
+        """An update came that cannot be decoded.
+
+        Args:
+            kind: What kind of update it is.
+            error: What the reader raises in its place.
+        """
         if kind in self._callbacks:
-            self._log.error("An update was thrown away: {error}", error=error)
+            self._log.error("An update was dropped: {error}", error=error)
         else:
             self._buffer_update(error, len(error.data))
 
@@ -95,7 +111,7 @@ class UpdateStream:
         self._wake()
 
     def listen(self, kind: type[_U], callback: Callable[[_U], object]) -> None:
-        """Call `callback` with each update of `kind`, those kept so far first."""
+        """Call `callback` with each update of `kind`, the buffered ones first."""
         self._callbacks.setdefault(kind, []).append(callback)
         kept, self._buffer = self._buffer, deque()
         for update, size in kept:
@@ -106,7 +122,11 @@ class UpdateStream:
                 self._buffer.append((update, size))
 
     def finish(self, error: Callable[[], ClientError] | None) -> None:
-        """The job has ended; `error` makes the exception if it did not end well."""
+        """The job has ended.
+
+        Args:
+            error: Makes the exception if the job did not end well.
+        """
         self._ended = True
         self._error = error
         self._wake()
