@@ -68,8 +68,25 @@ def submission(
     reducer: str | bytes | None,
     max_packet: int,
 ) -> Submission:
-    """Check the arguments of `Client.submit` and make a packet of them; a wrong one raises `TypeError` or
-    `ValueError`."""
+    """Check the arguments of `Client.submit`, and make a packet of them.
+
+    Args:
+        function: As for `Client.submit`.
+        data: The job's payload.
+        unique: As for `Client.submit`.
+        priority: As for `Client.submit`.
+        background: As for `Client.submit`.
+        run_at: As for `Client.submit`.
+        reducer: As for `Client.submit`.
+        max_packet: The largest body of a packet in bytes.
+
+    Returns:
+        The job as its packet.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument has a value that no server must see, or the packet would be too large.
+    """
     name = function_bytes(function)
     data = data_bytes(data, "the job's data")
     key = b"" if unique is None else name_bytes(unique, "the unique", MAX_UNIQUE)
@@ -94,8 +111,7 @@ def submission(
 
 
 class JobTemplate:
-    """What is the same in many offline jobs: all but their data and uniques. It is checked as by
-    `submission`.
+    """What is the same in many offline jobs: all but their data and uniques, checked as by `submission`.
 
     Each job must pass `check` first; the other methods check nothing.
     """

@@ -1,4 +1,4 @@
-"""The functions that a worker offers: calling one, and what comes of the call. No I/O."""
+"""The functions of a worker: calling one, and encoding what comes of the call. No I/O."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from txgearman.errors import ProcessDied, RaisedInProcess, TimeLimitExceeded
 from txgearman.worker.job import Job
 
 Callback = Callable[[Job], Any]
-"""What can be registered: it takes a `Job` and returns the result, bytes or what the worker's codec takes,
-or a Deferred or coroutine of it. None is an empty result, for other codecs than ``bytes`` and ``text`` what
-they make of None. In a thread or process it returns the result itself."""
+"""A function that can be registered. It takes a `Job`, and returns the result: bytes, or what the worker's
+codec takes, or a Deferred or coroutine of it. None is an empty result with the codecs ``bytes`` and ``text``;
+other codecs encode it. In a thread or process the function must return the result itself."""
 
 MAX_TIMEOUT_MS: Final = 2**31 - 1
-"""Milliseconds of a function's time limit, about 24 days: what a signed 32-bit number holds."""
+"""Milliseconds of a function's time limit, about 24 days: the largest signed 32-bit number."""
 
 EXCEPTION_BYTES: Final = 64 * 1024
-"""Bytes of the text of an exception that are sent; what is behind is cut off. The text can hold all of
-the job's data, and whoever reads it wants to know what happened."""
+"""Bytes of the text of an exception that are sent; the rest is cut off. The text can hold all of the job's
+data, and its reader wants to know what happened."""
 
 
 class Executor(Enum):
@@ -41,11 +41,15 @@ class Executor(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function under its `name`, bytes.
+    """A function of a worker.
 
-    `run` is called with a `Job`, and returns or fires with what `encode` makes a payload of. `decode`
-    makes the job's data of the payload, None leaves the bytes. `timeout` is the server's time limit in
-    milliseconds, `time_limit` the worker's own in seconds; None for none.
+    Attributes:
+        name: Its name.
+        run: Called with a `Job`; returns, or fires with, what `encode` takes.
+        encode: Makes the payload of a result.
+        decode: Makes the job's data of its payload; None leaves the bytes.
+        timeout: The time limit that the server is told, in milliseconds; None for none.
+        time_limit: The worker's own time limit in seconds; None for none.
     """
 
     name: bytes
@@ -64,29 +68,32 @@ def is_coroutine_function(callback: Callable[..., object]) -> bool:
 
 
 def milliseconds(timeout: float | None) -> int | None:
-    """A function's time limit in seconds as milliseconds, rounded up.
-
-    Raises `ValueError` unless it is None, or above 0 and not above `MAX_TIMEOUT_MS`.
-    """
+    """A time limit in seconds as milliseconds, rounded up. Raises as `check_time_limit` does."""
     check_time_limit(timeout)
     return None if timeout is None else math.ceil(timeout * 1000)
 
 
 def check_time_limit(seconds: float | None) -> None:
-    """Raise `ValueError` unless it is None, or above 0 and not above `MAX_TIMEOUT_MS`."""
+    """Raise `ValueError` unless the limit is None, or above 0 and not above `MAX_TIMEOUT_MS`."""
     if seconds is not None and not 0 < seconds <= MAX_TIMEOUT_MS / 1000:
         raise ValueError(f"a time limit lies between 0 and {MAX_TIMEOUT_MS / 1000} seconds: {seconds!r}")
 
 
 def call(function: Function, job: Job, clock: IReactorTime) -> object:
-    """Call the function within its time limit.
+    """Call a function within its time limit.
 
-    Returns a Deferred where it returns one or a coroutine, else what it returns. If the time is over, that
-    is cancelled and the Deferred fails with `TimeLimitExceeded`.
+    Args:
+        function: The function.
+        job: Its argument.
+        clock: Times the limit.
+
+    Returns:
+        What the function returned; for a Deferred or coroutine a Deferred. If the time is over that is
+        cancelled, and the Deferred fails with `TimeLimitExceeded`.
     """
     outcome = function.run(job)
     if type(outcome) is bytes:
-        # Most are, and it takes long to find that something is no coroutine.
+        # Most outcomes are bytes, and it takes long to find that something is no coroutine.
         return outcome
     if isinstance(outcome, Coroutine):
         outcome = Deferred.fromCoroutine(outcome)
@@ -96,7 +103,7 @@ def call(function: Function, job: Job, clock: IReactorTime) -> object:
 
 
 def _with_time_limit(clock: IReactorTime, seconds: float, outcome: Deferred[Any], job: Job) -> Deferred[Any]:
-    """`outcome`, or the failure `TimeLimitExceeded`, behind which `job` lingers until `outcome` has fired."""
+    """`outcome`, or `TimeLimitExceeded`, after which the job holds its slot until `outcome` has fired."""
     limited: Deferred[Any] = Deferred(lambda _: outcome.cancel())
     ended: Deferred[None] = Deferred()
 
@@ -121,9 +128,15 @@ def _with_time_limit(clock: IReactorTime, seconds: float, outcome: Deferred[Any]
 
 
 def result_encoder(codec: Codec, function: bytes) -> Callable[[object], bytes]:
-    """What makes the payload of a result of the function `function`: by `codec`.
+    """A callable that makes the payload of a result.
 
-    The codec raises what it likes for a result it cannot encode; that of bytes raises `TypeError`.
+    Args:
+        codec: Encodes the result. It may raise anything for a result that it cannot encode; that of bytes
+            raises `TypeError`.
+        function: The name of the function, for error texts.
+
+    Returns:
+        The callable.
     """
     if codec is not BYTES:
         return lambda result: b"" if result is None and codec is TEXT else encoded(codec, result)
@@ -137,7 +150,7 @@ def result_encoder(codec: Codec, function: bytes) -> Callable[[object], bytes]:
 
 
 def result_bytes(result: object, function: bytes) -> bytes:
-    """What a function returned, or its Deferred fired with, as the job's result. Raises `TypeError`."""
+    """The payload of a result without a codec. Raises `TypeError` for anything but bytes and None."""
     if isinstance(result, bytes):
         return result
     if result is None:
@@ -155,11 +168,11 @@ def exception_text(error: BaseException) -> bytes:
 
 
 def exception_traceback(failure: Failure) -> bytes:
-    """What the submitter is told of an exception if it is to see the traceback: that, behind the text."""
+    """What the submitter is told of an exception if it may see the traceback: the text, and then that."""
     error = failure.value
     assert error is not None
     if isinstance(error, TimeLimitExceeded | ProcessDied):
-        # Nobody raised them.
+        # No code raised them.
         return exception_text(error)
     trace = error.traceback if isinstance(error, RaisedInProcess) else failure.getTraceback()
     return truncate_utf8(f"{_summary(error)}\n{trace}")
@@ -173,7 +186,7 @@ def _summary(error: BaseException) -> str:
 
 
 def truncate_utf8(text: str) -> bytes:
-    """`text` in UTF-8, cut at `EXCEPTION_BYTES` and not in the middle of a character."""
+    """`text` in UTF-8, cut at `EXCEPTION_BYTES` but not within a character."""
     encoded_text = text.encode("utf-8", "backslashreplace")[:EXCEPTION_BYTES]
     if len(encoded_text) == EXCEPTION_BYTES:
         return encoded_text.decode("utf-8", "ignore").encode()

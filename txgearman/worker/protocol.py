@@ -1,7 +1,7 @@
-"""The worker's end of one connection: offering functions, asking for jobs, reporting how they ended.
+"""The worker's end of one connection: offering functions, grabbing jobs, reporting their outcomes.
 
-It grabs jobs only when `Prefetcher` says so. Where the server has none the connection sleeps
-until the server wakes it; where the server wakes it in vain again and again, it backs off.
+`Prefetcher` says when to grab. Where the server has no job the connection sleeps until the server wakes it;
+after many spurious wakeups it backs off.
 """
 
 from __future__ import annotations
@@ -75,12 +75,17 @@ _SLEEP: Final = frame(REQUEST, PRE_SLEEP, b"")
 
 @dataclass(frozen=True, slots=True)
 class ConnectionConfig:
-    """What a worker says of itself on a connection, and how it runs the jobs it gets there.
+    """What a worker does on a connection.
 
-    `functions` are the functions by name, and may change; `limits` those that its jobs count for;
-    `prefetcher` says when to ask for one. `client_id` is the name that the server shows for the connection,
-    None for none. `codec` makes the data of jobs. `tracebacks` says whether submitters are told the traceback
-    of an exception. `check` says when a silent server is taken for dead, None for never.
+    Attributes:
+        functions: The functions that it offers, by name; they may change.
+        limits: The limits that its jobs count for.
+        prefetcher: Says when to grab.
+        client_id: The name that the server shows for the connection; None for none.
+        codec: Makes the data of jobs, and payloads.
+        hooks: Called around each job.
+        tracebacks: Whether submitters are told the traceback of an exception.
+        check: When a silent server counts as dead; None for never.
     """
 
     functions: Mapping[bytes, Function]
@@ -94,7 +99,15 @@ class ConnectionConfig:
 
 
 class WorkerProtocol(PacketProtocol):
-    """Speaks for a worker on one connection. `on_opened` and `on_ended` tell when it can be used."""
+    """Speaks for a worker on one connection.
+
+    Args:
+        clock: As for `PacketProtocol`.
+        max_packet: As for `PacketProtocol`.
+        config: What the worker does on it.
+        on_opened: Called with this protocol when the connection can be used.
+        on_ended: Called with this protocol when the connection cannot be used any more.
+    """
 
     def __init__(
         self,
@@ -140,23 +153,23 @@ class WorkerProtocol(PacketProtocol):
     def announce(self, function: Function) -> None:
         """ConnectionConfig a function from now on."""
         if self.state in (State.ASLEEP, State.EMPTY):
-            # The server does not wake a sleeper for jobs that wait already, so ask.
+            # The server does not wake a sleeper for jobs that are queued already, so grab.
             self.state = READY
             self._send_and_grab(_can_do(function))
         else:
             self.write(_can_do(function))
 
     def withdraw(self, name: bytes) -> None:
-        """ConnectionConfig a function no more."""
+        """Stop offering a function."""
         self.write(frame(REQUEST, CANT_DO, name))
 
     def when_idle(self, call: Callable[[], object]) -> None:
-        """Call this when no job runs here, and none that was asked for can come: now or later."""
+        """Call `call` once no job runs here and no pending grab can bring one, now or later."""
         self._on_idle = call
         self._check_idle()
 
     def _check_idle(self) -> None:
-        # Where no function is offered any more the server gives nothing, whatever it was asked.
+        # A server gives no job, whatever grabs are pending, once no function is offered.
         awaiting = self.pending_grabs and self._functions
         if self._on_idle is not None and not self._running and not awaiting:
             self._on_idle()
@@ -174,7 +187,7 @@ class WorkerProtocol(PacketProtocol):
     # -- the connection's calls -----------------------------------------------------------------
 
     def writable(self) -> Deferred[None]:
-        """Fires when the connection takes more, and when it is lost. For running jobs."""
+        """Fires when the connection takes more bytes, and when it is lost. For running jobs."""
         return self._backpressure.writable()
 
     def opened(self) -> None:
@@ -217,7 +230,7 @@ class WorkerProtocol(PacketProtocol):
         except Exception:
             self._log.failure("Cancelling {job} raised", job=job)
 
-    # -- what the server says -------------------------------------------------------------------
+    # -- packets from the server ---------------------------------------------------------------
 
     def _assigned(self, handle: bytes, function: bytes, data: bytes) -> None:
         self._run(Job(self, handle, function, b"", None, data))
@@ -258,7 +271,7 @@ class WorkerProtocol(PacketProtocol):
         self._exceptions = True
 
     def _echoed(self, _data: bytes) -> None:
-        """The server is there; that bytes came has been noticed already."""
+        """The server is alive. The bytes themselves have told the heartbeat already."""
 
     def _refused(self, code: bytes, text: bytes) -> None:
         self._log.warn(
@@ -274,7 +287,7 @@ class WorkerProtocol(PacketProtocol):
         self._spurious_wakeups = 0
         function = self._functions.get(job.function)
         if function is None:
-            # It crossed with CANT_DO, on which the server takes back the function's jobs.
+            # It crossed with CANT_DO, after which the server queues the function's jobs again.
             self._log.info("Leaving {job} to the server: the function was unregistered", job=job)
             release_slot(self)
             self._send_and_grab()
@@ -288,7 +301,7 @@ class WorkerProtocol(PacketProtocol):
                 outcome = call(function, job, self.clock)
             else:
                 outcome = Deferred.fromCoroutine(self._prepare_and_call(function, job))
-        # Even a function that wants to end the process must not end the worker's connection only.
+        # Even a function that tries to end the process must not end just the worker's connection.
         except BaseException:
             self._raised(Failure(), job)
             return
@@ -340,7 +353,7 @@ class WorkerProtocol(PacketProtocol):
             run_hook(on_failure, job, failure, lambda: self._report(job, packet, body))
 
     def _failure_report(self, failure: Failure, job: Job) -> tuple[int, bytes]:
-        """The packet that tells the server of a failure, and its body. The failure is logged."""
+        """The packet that reports a failure to the server, and its body. The failure is logged."""
         error = failure.value
         assert error is not None
         if isinstance(error, FailJob):
@@ -358,7 +371,7 @@ class WorkerProtocol(PacketProtocol):
         return WORK_EXCEPTION, job.handle + b"\0" + text
 
     def _deliberate_failure_report(self, error: FailJob, job: Job) -> tuple[int, bytes]:
-        """The packet that tells of a job that failed itself, and its body."""
+        """The packet that reports a job that failed itself, and its body."""
         if error.data is not None and self._exceptions:
             try:
                 return WORK_EXCEPTION, body_of((job.handle, error.data), self.max_packet)
@@ -367,7 +380,7 @@ class WorkerProtocol(PacketProtocol):
         return WORK_FAIL, job.handle
 
     def _report(self, job: Job, packet: int, body: bytes) -> None:
-        """The job has ended: say how, and ask for the next in the same write."""
+        """The job has ended: send its report, and the next grabs in the same write."""
         if job._writer is None:
             # The connection is lost.
             self._release_slot_when_ended(job)
@@ -384,7 +397,7 @@ class WorkerProtocol(PacketProtocol):
             self._check_idle()
 
     def _release_slot_when_ended(self, job: Job) -> None:
-        """Free the slot of a job with an outcome, if need be when what it left running has ended."""
+        """Release the slot of a job with an outcome, once its function has ended too."""
         if job._slot_held_until is None:
             self._release_slot()
         else:
@@ -395,13 +408,13 @@ class WorkerProtocol(PacketProtocol):
         self._prefetcher.grab()
 
     def _send_and_grab(self, packets: bytes = b"") -> None:
-        """Send `packets`, and ask for a job if it is this connection's turn."""
+        """Send `packets`, and grab jobs if it is this connection's turn."""
         packets += _GRAB * self._prefetcher.grab(self)
         if packets:
             self.write(packets)
 
     def _write_report(self, packets: bytes) -> None:
-        """Send `packets` together with those of the other jobs of this read, unless these take long."""
+        """Send `packets` in one write with those of the other jobs of this read, unless these take long."""
         if self.reading and self.clock.seconds() - self.read_at < WRITE_BUFFER_SECONDS:
             self.write_buffered(packets)
         else:
