@@ -45,8 +45,12 @@ def leading_integer(text: bytes) -> int:
 def first_known(answers: Sequence[Deferred[JobStatus]]) -> Deferred[JobStatus]:
     """The first answer of a server that knows the job.
 
-    If none does, one that says so; and if none answers at all, the failure of one. To cancel this cancels
-    all of them.
+    Args:
+        answers: The servers' answers.
+
+    Returns:
+        A Deferred of that answer. If no server knows the job it fires with an answer that says so, and if no
+        server answers it fails as the first does. Cancelling it cancels all answers.
     """
     if len(answers) == 1:
         return answers[0]
@@ -56,22 +60,26 @@ def first_known(answers: Sequence[Deferred[JobStatus]]) -> Deferred[JobStatus]:
             answer.cancel()
 
     result: Deferred[JobStatus] = Deferred(cancel)
-    unknown: list[JobStatus] = []
-    failures: list[Failure] = []
+    outcomes: list[JobStatus | Failure] = []
 
-    def collect(answer: JobStatus | Failure) -> None:
-        if isinstance(answer, Failure):
-            failures.append(answer)
-        elif not answer.known:
-            unknown.append(answer)
-        elif not result.called:
-            result.callback(answer)
-        if len(unknown) + len(failures) == len(answers) and not result.called:
-            if unknown:
-                result.callback(unknown[0])
-            else:
-                result.errback(failures[0])
+    def collect(outcome: JobStatus | Failure) -> None:
+        outcomes.append(outcome)
+        if result.called:
+            return
+        if isinstance(outcome, JobStatus) and outcome.known:
+            result.callback(outcome)
+        elif len(outcomes) == len(answers):
+            _fire(result, outcomes)
 
     for answer in answers:
         answer.addBoth(collect)
     return result
+
+
+def _fire(result: Deferred[JobStatus], outcomes: Sequence[JobStatus | Failure]) -> None:
+    """Fire `result` when no server knows the job: with an answer if there is one."""
+    statuses = [outcome for outcome in outcomes if isinstance(outcome, JobStatus)]
+    if statuses:
+        result.callback(statuses[0])
+    else:
+        result.errback(next(outcome for outcome in outcomes if isinstance(outcome, Failure)))
