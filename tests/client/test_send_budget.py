@@ -1,4 +1,4 @@
-"""Room for more submissions: when there is, and that who waits for it keeps memory within its limit."""
+"""The send budget: when it allows more submissions, and that waiting for it keeps memory within its limit."""
 
 from __future__ import annotations
 

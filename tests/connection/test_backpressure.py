@@ -1,4 +1,4 @@
-"""Waiting until a transport takes more."""
+"""Backpressure: waiting until a transport takes more."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finding a server that vanished without a word, and leaving alone one that is only slow."""
+"""Heartbeats: finding a server that vanished without a word, and leaving alone one that is only slow."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Batch:
     """Jobs of one template.
 
     Args:
-        clock: Gives the reactor its turns.
+        clock: Lets the reactor do its other work in between.
         dispatch: Sends the jobs.
         budget: Payloads and uniques are read no faster than it allows.
         template: What is the same in all jobs.
