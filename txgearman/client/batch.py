@@ -222,8 +222,7 @@ class Batch:
     def _send_by_dispatch(
         self, part: _Part, key: bytes | None, lost: Server | None = None, why: ConnectionLost | None = None
     ) -> None:
-        """Send jobs by this key to a server that is not connected yet, or that replaces one that `lost`
-        them."""
+        """Send jobs by this key once a server is connected, or after another one has `lost` them."""
         self._parts.add(part)
         ask, size = partial(self._ask, part), self._size(part)
         if lost is None or why is None:
@@ -239,8 +238,7 @@ class Batch:
         return protocol.submit_chunk(self._template.packets(part.datas, part.uniques), part.chunk)
 
     def _size(self, part: _Part) -> int:
-        """What the budget is charged for these jobs, so that each counts as if it were submitted by
-        itself."""
+        """Bytes to charge for these jobs: each counts as if it were submitted by itself."""
         size = sum(map(len, part.datas)) + len(part.datas) * (self._template.overhead + REQUEST_OVERHEAD)
         if part.uniques is not None:
             size += sum(map(len, part.uniques))

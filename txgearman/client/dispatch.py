@@ -201,14 +201,12 @@ class Dispatch:
         return {server: slice(index, count, len(live)) for index, server in enumerate(live[:count])}
 
     def connected_server(self, key: bytes | None) -> Server | None:
-        """The server to ask by this routing key, if it is connected; None where `send` has to wait for
-        one."""
+        """The server to ask by this routing key, if it is connected; None where `send` must wait."""
         server = self.servers[0] if self.single else self._preferred_server(key)
         return None if server is None or server.protocol is None else server
 
     def ask_each(self, ask: Ask[_T]) -> dict[str, Deferred[_T]]:
-        """What `ask` returns for each server, by its name. Servers that are down are left out if one is
-        up."""
+        """What `ask` returns for each server by name, without those that are down if one is up."""
         self._connect_to_all()
         servers = [server for server in self.servers if not server.down] or self.servers
         return {server.name: self._connect_in_time(server).addCallback(ask) for server in servers}
@@ -221,8 +219,7 @@ class Dispatch:
         return None
 
     def _preferred_server(self, key: bytes | None) -> Server | None:
-        """The server to ask by this key, whether it is connected or not. Without a key, the next connected
-        one."""
+        """The server to ask by this key, connected or not; without a key the next connected one."""
         if key is None:
             return self._next_connected(self.servers)
         best: Server | None = None
@@ -254,8 +251,7 @@ class Dispatch:
     def _fail_over_if_lost(
         self, failure: Failure, ask: Ask[_T], key: bytes | None, size: int, lost: Server
     ) -> Any:
-        """Fail over if the request was lost with its connection, or came to a server that is shutting
-        down."""
+        """Fail over if the connection was lost, or the server is shutting down."""
         error = failure.value
         if self.closed or not _calls_for_failover(error):
             return failure
@@ -338,8 +334,7 @@ def _timed_out_connecting(failure: Failure, server: Server) -> Failure:
 
 
 def _calls_for_failover(error: object) -> TypeGuard[ConnectionLost | ServerError]:
-    """Whether another server may take the request: the connection was lost, or the server is shutting
-    down."""
+    """Whether another server may take the request, as this error tells."""
     return isinstance(error, ConnectionLost) or is_shutting_down(error)
 
 

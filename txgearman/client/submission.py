@@ -171,8 +171,7 @@ class JobTemplate:
         pieces: list[bytes] = []
         before = self._function + b"\0"
         if uniques is None:
-            # Payloads of one batch mostly have few sizes, and all that precedes the data depends on the size
-            # alone.
+            # Payloads of one batch have few sizes, and what precedes the data depends on the size alone.
             heads: dict[int, bytes] = {}
             for data in datas:
                 size = len(data)

@@ -59,8 +59,7 @@ class Job:
         self.data: Any = data
         """Its input as the worker's codec gives it, bytes without one."""
         self._writer: JobWriter | None = writer
-        # If set, the job's slot stays held until this fires, though the job has an outcome: its function
-        # still runs.
+        # If set, the job's slot is held until this fires: it has an outcome, but its function still runs.
         self._slot_held_until: Deferred[None] | None = None
 
     def __repr__(self) -> str:

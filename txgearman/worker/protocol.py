@@ -151,7 +151,7 @@ class WorkerProtocol(PacketProtocol):
     # -- the worker's calls ---------------------------------------------------------------------
 
     def announce(self, function: Function) -> None:
-        """ConnectionConfig a function from now on."""
+        """Offer a function from now on."""
         if self.state in (State.ASLEEP, State.EMPTY):
             # The server does not wake a sleeper for jobs that are queued already, so grab.
             self.state = READY

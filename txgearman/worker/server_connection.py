@@ -1,5 +1,7 @@
-"""A worker's connection to one server: kept up, and drained at the end. What is said on it is in
-`protocol`."""
+"""A worker's connection to one server: kept up, and drained at the end.
+
+What is said on it is in `protocol`.
+"""
 
 from __future__ import annotations
 
