@@ -18,13 +18,16 @@ author = "the txgearman developers"
 project_copyright = "2026, the txgearman developers"
 version = release = __version__
 
-extensions = ["sphinx.ext.autodoc"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build", "examples", "performance_table.rst", "durable_table.rst", "library_table.rst"]
 # `name` in the docstrings: a link where the name is documented, and plain code where it is not.
 default_role = "py:obj"
 highlight_language = "none"
 
 autodoc_member_order = "bysource"
+napoleon_numpy_docstring = False
+# As a list: each would be documented twice where the attribute has a docstring, or is listed, of its own.
+napoleon_use_ivar = True
 python_maximum_signature_line_length = 80
 python_use_unqualified_type_names = True
 

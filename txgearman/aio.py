@@ -1,7 +1,7 @@
-"""Client, worker and admin client for asyncio: the Twisted ones, with methods that can be awaited there.
+"""Client, worker and admin client for asyncio: those for Twisted, with futures for Deferreds.
 
-Each has a Twisted reactor of its own on the running loop of asyncio, from its making to its end. What it says
-and decides is in `txgearman.client` and `txgearman.worker`; nothing of that may be here.
+Each has a Twisted reactor of its own on the running loop of asyncio, from its construction to its end. All
+behaviour is in `txgearman.client` and `txgearman.worker`; none of it may be here.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from txgearman.client import Job as TwistedJob
 from txgearman.client import JobStatus, Update
 from txgearman.worker import Callback, Hooks
 from txgearman.worker import Worker as TwistedWorker
-from txgearman.worker.functions import Function, Place
+from txgearman.worker.functions import Executor, Function
 
 __all__ = ["Admin", "Client", "Job", "Worker", "future"]
 
@@ -34,40 +34,47 @@ _Call = TypeVar("_Call", bound=Callable[..., object])
 
 
 def future(deferred: Deferred[_T]) -> asyncio.Future[_T]:
-    """A future of the running loop for what `deferred` fires with; to cancel it cancels that.
+    """A future of the running loop, for Deferreds such as that of `txgearman.worker.Job.room`.
 
-    For Deferreds that come from elsewhere, such as that of `txgearman.worker.Job.room`.
+    Args:
+        deferred: What the future waits for. Cancelling the future cancels it.
+
+    Returns:
+        The future, with the result of `deferred`.
+
+    Raises:
+        RuntimeError: No loop is running.
     """
     return deferred.asFuture(asyncio.get_running_loop())
 
 
 class _LoopReactor(AsyncioSelectorReactor):
-    """A reactor on the running loop, which others run and stop."""
+    """A reactor on the running loop, which asyncio runs and stops."""
 
     def __init__(self) -> None:
         super().__init__(asyncio.get_running_loop())
-        # As the loop runs already; before this no host's name is looked up.
+        # The loop runs already. A reactor that was not started looks up no host names.
         self.startRunning(installSignalHandlers=False)
 
     def callFromThread(self, *call: Any, **options: Any) -> None:
-        # A thread may outlive the loop, and then nobody waits for what it has to say.
+        # A thread may outlive the loop. Then nobody waits for its call.
         with contextlib.suppress(RuntimeError):
             super().callFromThread(*call, **options)  # type: ignore[no-untyped-call]
 
     def crash(self) -> None:
-        # That of the class above stops the loop.
+        # The base class would stop the loop.
         super(AsyncioSelectorReactor, self).crash()
 
     def _stopThreadPool(self) -> None:
         pool: Any = self.threadpool
         if pool.working:
-            # The pool waits for its threads, and one may look up a server's name, which can take long. The
-            # loop is not to stand still for that.
+            # The pool waits for its threads, and one of them may look up a server's name, which can take
+            # long. The loop must not stand still for that.
             pool.stop = threading.Thread(target=pool.stop, daemon=True).start
         super()._stopThreadPool()
 
     def end(self) -> None:
-        """Give back all that it holds. Can be called again."""
+        """Release all resources. Can be called again."""
         waker, self.waker = self.waker, None
         if waker is not None:
             self.fireSystemEvent("shutdown")
@@ -78,10 +85,15 @@ class _LoopReactor(AsyncioSelectorReactor):
 # -- one of Twisted's classes as one of asyncio ---------------------------------------------------
 
 
-class _OnLoop:
-    """Has a `_twisted` object on a reactor of its own."""
+class _Wrapper:
+    """Has the Twisted object `_twisted`, to which its methods delegate."""
 
     _twisted: Any
+
+
+class _LoopBound(_Wrapper):
+    """Has a Twisted object on a reactor of its own."""
+
     _reactor: _LoopReactor
 
     async def close(self) -> None:
@@ -105,12 +117,12 @@ class _OnLoop:
         await self.close()
 
 
-def _made_as(
+def _constructor_of(
     declared: Callable[Concatenate[Any, _P], object], made: Callable[..., Any] | None = None
 ) -> Callable[[Callable[[Any], None]], Callable[Concatenate[Any, _P], None]]:
-    """Let a constructor take what the class `declared` takes behind the reactor.
+    """Give a constructor the signature of the class `declared`, without the reactor.
 
-    `made` is the class that is made, if not that one.
+    It makes an object of that class, or of `made`.
     """
 
     def decorate(init: Callable[[Any], None]) -> Callable[Concatenate[Any, _P], None]:
@@ -125,44 +137,44 @@ def _made_as(
         signature = inspect.signature(declared)
         _, *others = signature.parameters.values()
         myself = inspect.Parameter("self", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-        return _described(make, init, signature.replace(parameters=[myself, *others]))
+        return _with_metadata(make, init, signature.replace(parameters=[myself, *others]))
 
     return decorate
 
 
-def _as_it_is(
+def _delegated(
     method: Callable[Concatenate[Any, _P], _T],
-) -> Callable[Concatenate[_OnLoop, _P], _T]:
-    """The method of Twisted's class."""
+) -> Callable[Concatenate[_Wrapper, _P], _T]:
+    """A method that calls that of the Twisted object."""
 
-    def call(self: _OnLoop, /, *arguments: _P.args, **options: _P.kwargs) -> _T:
-        # By its name, as the object's class may have another.
+    def call(self: _Wrapper, /, *arguments: _P.args, **options: _P.kwargs) -> _T:
+        # Look it up by its name, as the object's class may override it.
         result: _T = getattr(self._twisted, method.__name__)(*arguments, **options)
         return result
 
-    return _described(call, method, inspect.signature(method))
+    return _with_metadata(call, method, inspect.signature(method))
 
 
 def _awaited(
     method: Callable[Concatenate[Any, _P], Deferred[_T]],
-) -> Callable[Concatenate[_OnLoop, _P], asyncio.Future[_T]]:
-    """A method that returns a future where that of Twisted's class returns a Deferred."""
+) -> Callable[Concatenate[_Wrapper, _P], asyncio.Future[_T]]:
+    """A method that returns a future where that of the Twisted object returns a Deferred."""
 
-    def call(self: _OnLoop, /, *arguments: _P.args, **options: _P.kwargs) -> asyncio.Future[_T]:
+    def call(self: _Wrapper, /, *arguments: _P.args, **options: _P.kwargs) -> asyncio.Future[_T]:
         return future(method(self._twisted, *arguments, **options))
 
-    return _described(call, method, _with_future(method))
+    return _with_metadata(call, method, _with_future(method))
 
 
 def _job_awaited(
     method: Callable[Concatenate[Any, _P], Deferred[TwistedJob]],
-) -> Callable[Concatenate[_OnLoop, _P], asyncio.Future[Job]]:
-    """As `_awaited`, for a method that gives a job."""
+) -> Callable[Concatenate[_LoopBound, _P], asyncio.Future[Job]]:
+    """As `_awaited`, for a method that returns a job."""
 
-    def call(self: _OnLoop, /, *arguments: _P.args, **options: _P.kwargs) -> asyncio.Future[Job]:
+    def call(self: _LoopBound, /, *arguments: _P.args, **options: _P.kwargs) -> asyncio.Future[Job]:
         return future(method(self._twisted, *arguments, **options).addCallback(Job))
 
-    return _described(call, method, _with_future(method))
+    return _with_metadata(call, method, _with_future(method))
 
 
 def _with_future(method: Callable[..., object]) -> inspect.Signature:
@@ -170,7 +182,7 @@ def _with_future(method: Callable[..., object]) -> inspect.Signature:
     return signature.replace(return_annotation=signature.return_annotation.replace("Deferred", "Future"))
 
 
-def _described(call: _Call, by: Callable[..., object], signature: inspect.Signature) -> _Call:
+def _with_metadata(call: _Call, by: Callable[..., object], signature: inspect.Signature) -> _Call:
     """`call` with the name and the docstring of another function, and this signature."""
     functools.update_wrapper(call, by)
     described: Any = call
@@ -182,17 +194,17 @@ def _described(call: _Call, by: Callable[..., object], signature: inspect.Signat
 # -- the client -----------------------------------------------------------------------------------
 
 
-class Client(_OnLoop):
-    """`txgearman.client.Client` for asyncio: the arguments are the same but for the reactor.
+class Client(_LoopBound):
+    """`txgearman.client.Client` for asyncio, with the same arguments but for the reactor.
 
-    Made inside of a coroutine, and used on the loop that runs then. Use it with ``async with``, or call
-    `close` at the end. Methods return futures: ``await`` them, or give them to ``asyncio.gather`` and the
-    like. What the Twisted client says of Deferreds holds of them.
+    Construct it inside of a coroutine, and use it on the loop that runs then. Use it with ``async with``, or
+    call `close` at the end. Methods return futures: ``await`` them, or give them to ``asyncio.gather`` and
+    the like. What the Twisted client says of Deferreds holds of them.
     """
 
     _twisted: TwistedClient
 
-    @_made_as(TwistedClient)
+    @_constructor_of(TwistedClient)
     def __init__(self) -> None:
         """Raises what Twisted's raises, and `RuntimeError` where no loop runs."""
 
@@ -215,8 +227,10 @@ class Client(_OnLoop):
         return future(self._twisted.status(job._twisted if isinstance(job, Job) else job, timeout))
 
 
-class Job:
-    """`txgearman.client.Job` for asyncio. Attributes and callbacks are those of that."""
+class Job(_Wrapper):
+    """`txgearman.client.Job` for asyncio. What that says of Deferreds holds of futures."""
+
+    _twisted: TwistedJob
 
     def __init__(self, twisted: TwistedJob) -> None:
         self._twisted = twisted
@@ -254,29 +268,18 @@ class Job:
         """The newest numerator and denominator the worker sent, ``(0, 0)`` before the first."""
         return self._twisted.last_status
 
-    def result(self, timeout: float | None = None) -> asyncio.Future[Any]:
-        """The job's result, as often as it is asked for; `timeout` is in seconds."""
-        return future(self._twisted.result(timeout))
+    result = _awaited(TwistedJob.result)
+    on_data = _delegated(TwistedJob.on_data)
+    on_warning = _delegated(TwistedJob.on_warning)
+    on_status = _delegated(TwistedJob.on_status)
 
     def updates(self) -> AsyncIterator[Update]:
-        """The job's updates from its start, for ``async for``."""
+        """The job's updates from its start, for ``async for``; see `txgearman.client.Job.updates`."""
         return _Updates(self._twisted.updates())
-
-    def on_data(self, callback: Callable[[Any], object]) -> None:
-        """Call `callback` with each part of the result that the worker sends ahead of its end."""
-        self._twisted.on_data(callback)
-
-    def on_warning(self, callback: Callable[[Any], object]) -> None:
-        """Call `callback` with each warning that the worker sends."""
-        self._twisted.on_warning(callback)
-
-    def on_status(self, callback: Callable[[int, int], object]) -> None:
-        """Call `callback` with each numerator and denominator that the worker sends."""
-        self._twisted.on_status(callback)
 
 
 class _Updates:
-    """The updates of a job, which can be read on behind one that raised."""
+    """The updates of a job, which can be read on after one that raised."""
 
     def __init__(self, twisted: AsyncIterator[Update]) -> None:
         self._twisted = twisted
@@ -294,15 +297,15 @@ class _Updates:
 # -- the admin client -----------------------------------------------------------------------------
 
 
-class Admin(_OnLoop):
-    """`txgearman.client.Admin` for asyncio: the arguments are the same but for the reactor.
+class Admin(_LoopBound):
+    """`txgearman.client.Admin` for asyncio, with the same arguments but for the reactor.
 
-    Made inside of a coroutine. Use it with ``async with``, or call `close` at the end.
+    Construct it inside of a coroutine. Use it with ``async with``, or call `close` at the end.
     """
 
     _twisted: TwistedAdmin
 
-    @_made_as(TwistedAdmin)
+    @_constructor_of(TwistedAdmin)
     def __init__(self) -> None:
         """Raises what Twisted's raises, and `RuntimeError` where no loop runs."""
 
@@ -325,25 +328,32 @@ class Admin(_OnLoop):
 # -- the worker -----------------------------------------------------------------------------------
 
 
-class _Bridged(TwistedWorker):
-    """Runs what asyncio awaits as tasks of asyncio."""
+class _AsyncioWorker(TwistedWorker):
+    """Runs awaitables of functions and hooks as tasks of asyncio."""
 
     def __init__(self, *arguments: Any, hooks: Hooks | None = None, **options: Any) -> None:
         if hooks is not None:
-            hooks = Hooks(_bridged(hooks.before_job), _bridged(hooks.after_job), _bridged(hooks.on_failure))
+            hooks = Hooks(
+                _as_deferred(hooks.before_job), _as_deferred(hooks.after_job), _as_deferred(hooks.on_failure)
+            )
         super().__init__(*arguments, hooks=hooks, **options)
 
     def _function(
-        self, name: bytes, callback: Callback, place: Place, timeout: int | None, time_limit: float | None
+        self,
+        name: bytes,
+        callback: Callback,
+        executor: Executor,
+        timeout: int | None,
+        time_limit: float | None,
     ) -> Function:
-        # In a thread there is no loop, and what runs in a process has to be found there by its name.
-        if place is Place.REACTOR:
-            callback = _bridged(callback)
-        return super()._function(name, callback, place, timeout, time_limit)
+        # A thread has no loop, and a process must find the function by its name.
+        if executor is Executor.REACTOR:
+            callback = _as_deferred(callback)
+        return super()._function(name, callback, executor, timeout, time_limit)
 
 
-def _bridged(function: Any) -> Any:
-    """The function, with a Deferred in place of what it returns for asyncio to await."""
+def _as_deferred(function: Any) -> Any:
+    """The function, returning a Deferred where it returned an awaitable of asyncio."""
     if function is None:
         return None
 
@@ -351,12 +361,12 @@ def _bridged(function: Any) -> Any:
         result = function(*arguments)
         if isinstance(result, Deferred) or not inspect.isawaitable(result):
             return result
-        return Deferred.fromCoroutine(_outcome(result))
+        return Deferred.fromCoroutine(_await_in_task(result))
 
     return run
 
 
-async def _outcome(awaitable: Awaitable[_T]) -> _T:
+async def _await_in_task(awaitable: Awaitable[_T]) -> _T:
     task = asyncio.ensure_future(awaitable)
     try:
         return await Deferred.fromFuture(task)
@@ -364,38 +374,45 @@ async def _outcome(awaitable: Awaitable[_T]) -> _T:
         raise CancelledError from None
 
 
-class Worker(_OnLoop):
-    """`txgearman.worker.Worker` for asyncio: the arguments are the same but for the reactor.
+class Worker(_LoopBound):
+    """`txgearman.worker.Worker` for asyncio, with the same arguments but for the reactor.
 
-    Made inside of a coroutine. Its functions and hooks may be coroutine functions that await what asyncio
-    has, or return a coroutine, task or future in the loop's thread; others are run as that worker runs them,
-    there, in threads or in processes. Start and stop it with ``async with``, or call `start`, and `stop` at
+    Construct it inside of a coroutine. Start and stop it with ``async with``, or call `start`, and `stop` at
     the end.
+
+    Functions and hooks may be coroutine functions that await what asyncio has, or return a coroutine, task or
+    future in the loop's thread. Others run as with the Twisted worker: in the loop's thread, in threads or in
+    processes.
     """
 
     _twisted: TwistedWorker
 
-    @_made_as(TwistedWorker, _Bridged)
+    @_constructor_of(TwistedWorker, _AsyncioWorker)
     def __init__(self) -> None:
         """Raises what Twisted's raises, and `RuntimeError` where no loop runs."""
 
-    register = _as_it_is(TwistedWorker.register)
-    unregister = _as_it_is(TwistedWorker.unregister)
-    function = _as_it_is(TwistedWorker.function)
+    register = _delegated(TwistedWorker.register)
+    unregister = _delegated(TwistedWorker.unregister)
+    function = _delegated(TwistedWorker.function)
 
     def start(self) -> asyncio.Future[None]:
-        """Connect, and keep connected until `stop`. Done once the first connection is made.
+        """Connect, and keep connected until `stop`.
 
-        Raises `RuntimeError` behind `stop`.
+        Returns:
+            A future that is done once the first connection is made.
+
+        Raises:
+            RuntimeError: The worker was stopped.
         """
         if self._reactor.waker is None:
             raise RuntimeError("the worker was stopped for good, make another")
         return future(self._twisted.start())
 
     async def stop(self, timeout: float | None = None) -> None:
-        """Take no more jobs, let those that run end, and disconnect, for good.
+        """Take no more jobs, let running ones end, and disconnect for good.
 
-        Jobs that still run after `timeout` seconds are cancelled; None stands for the worker's ``drain``.
+        Args:
+            timeout: Seconds after which running jobs are cancelled. None stands for the worker's ``drain``.
         """
         try:
             await future(self._twisted.stop(timeout))

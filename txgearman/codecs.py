@@ -1,6 +1,6 @@
-"""Values to the bytes of a payload and back: what client and worker do with data, results and updates.
+"""Values to the bytes of a payload and back, for the data, results and updates of jobs. No I/O, no Twisted.
 
-No I/O, no Twisted. There is no pickle here on purpose: whoever can send a payload could then run code.
+There is no pickle here on purpose: whoever can send a payload could run code.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from txgearman.errors import BadPayload
 
 
 class Codec(Protocol):
-    """How values become payloads. Any object with these two methods will do."""
+    """Makes payloads of values, and back. Any object with these two methods will do."""
 
     def encode(self, value: Any, /) -> bytes:
-        """`value` as bytes. Raises `ValueError` or `TypeError` for a value that it cannot encode."""
+        """The payload of `value`. Raises `ValueError` or `TypeError` for a value that it cannot encode."""
         ...
 
     def decode(self, data: bytes, /) -> Any:
-        """The value that `data` stands for. Raises anything for bytes that it cannot decode."""
+        """The value of the payload `data`. May raise anything for bytes that it cannot decode."""
         ...
 
 
@@ -28,7 +28,7 @@ class _Bytes:
 
     def encode(self, value: Any, /) -> bytes:
         if not isinstance(value, bytes):
-            # A str has no encoding that could be guessed.
+            # The encoding of a str cannot be guessed.
             raise TypeError(f"the data must be bytes, not {type(value).__name__}")
         return value
 
@@ -82,10 +82,17 @@ _WORDS: Final = {"bytes": BYTES, "text": TEXT, "json": JSON}
 
 
 def codec_from(choice: CodecChoice) -> Codec:
-    """The codec that the option `choice` means.
+    """The codec that the option ``codec`` means.
 
-    Raises `ValueError` for a word that is none of the three, and `TypeError` for an object without the
-    two methods.
+    Args:
+        choice: The option's value.
+
+    Returns:
+        The codec.
+
+    Raises:
+        ValueError: The word is none of the three.
+        TypeError: The object lacks one of the two methods.
     """
     if isinstance(choice, str):
         codec = _WORDS.get(choice)
@@ -99,9 +106,17 @@ def codec_from(choice: CodecChoice) -> Codec:
 
 
 def encoded(codec: Codec, value: Any) -> bytes:
-    """`value` as the bytes of a payload.
+    """The payload of a value.
 
-    Raises what the codec raises, and `TypeError` if that gives anything but bytes.
+    Args:
+        codec: Encodes it, and may raise anything for a value that it cannot encode.
+        value: The value.
+
+    Returns:
+        The payload.
+
+    Raises:
+        TypeError: The codec made anything but bytes.
     """
     data = codec.encode(value)
     if not isinstance(data, bytes):
@@ -110,9 +125,21 @@ def encoded(codec: Codec, value: Any) -> bytes:
 
 
 def decoded(codec: Codec, data: bytes, handle: bytes) -> Any:
-    """The value of a payload `data` of the job `handle`. Raises `BadPayload`, whatever the codec raises."""
+    """The value of a payload.
+
+    Args:
+        codec: Decodes it.
+        data: The payload.
+        handle: The job it belongs to, for the error.
+
+    Returns:
+        The value.
+
+    Raises:
+        BadPayload: The codec raised, whatever it raised.
+    """
     try:
         return codec.decode(data)
-    # RecursionError, which deeply nested JSON gives, is no ValueError, and codecs may raise anything.
+    # Deeply nested JSON raises RecursionError, which is no ValueError, and codecs may raise anything.
     except Exception as error:
         raise BadPayload(handle, data, f"{type(error).__name__}: {error}") from error

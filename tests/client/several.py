@@ -13,7 +13,7 @@ from txgearman.client import Client
 from txgearman.client.hashing import score
 from txgearman.wire.packets import OPTION_RES
 
-PAUSE = 10.0
+BACKOFF = 10.0
 
 
 class SeveralServersTestCase(SynchronousTestCase):
@@ -26,7 +26,7 @@ class SeveralServersTestCase(SynchronousTestCase):
     def make(self, **options: Any) -> None:
         """Make the client, not connected."""
         self.client = Client(
-            self.clock, self.endpoints, check_interval=None, retry_policy=lambda failures: PAUSE, **options
+            self.clock, self.endpoints, check_interval=None, retry_policy=lambda failures: BACKOFF, **options
         )
 
     def connect(self, **options: Any) -> None:
@@ -48,10 +48,10 @@ class SeveralServersTestCase(SynchronousTestCase):
 
     def where(self) -> list[int]:
         """Which servers heard something since the last call."""
-        return [place for place, packets in enumerate(self.heard()) if packets]
+        return [index for index, packets in enumerate(self.heard()) if packets]
 
     def order(self, function: bytes, unique: bytes) -> list[int]:
         """The servers in the order in which they are asked for a unique."""
-        places = range(len(self.endpoints))
+        indices = range(len(self.endpoints))
         key = function + b"\0" + unique
-        return sorted(places, key=lambda place: score(f"#{place}", key), reverse=True)
+        return sorted(indices, key=lambda index: score(f"#{index}", key), reverse=True)

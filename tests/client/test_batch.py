@@ -11,12 +11,12 @@ from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.client.played import PlayedClientTestCase
-from tests.client.several import PAUSE, SeveralServersTestCase
+from tests.client.several import BACKOFF, SeveralServersTestCase
 from tests.connection.memory import packet
 from txgearman.client import Client, Priority
-from txgearman.client.backlog import REQUEST_OVERHEAD
 from txgearman.client.batch import CHUNK_BYTES
 from txgearman.client.dispatch import CONNECT_PATIENCE
+from txgearman.client.send_budget import REQUEST_OVERHEAD
 from txgearman.errors import ConnectionLost, NotAllAccepted, NotConnected, ServerError, TimedOut
 from txgearman.server import Settings
 from txgearman.testing import MemoryGearman
@@ -54,14 +54,14 @@ class OneServerTests(PlayedClientTestCase):
         self.assertNoResult(batch)
         self.server.send(accepted(3))
         self.assertEqual(self.successResultOf(batch), handles(4))
-        self.assertEqual(self.client._backlog.size, 0)
+        self.assertEqual(self.client._budget.outstanding, 0)
 
     def test_answers_in_any_pieces(self) -> None:
         batch = self.client.submit_many("f", [b"x"] * 3)
         answers = accepted(0) + FULL + accepted(2)
-        for place in range(len(answers)):
+        for index in range(len(answers)):
             self.assertNoResult(batch)
-            self.server.send(answers[place : place + 1])
+            self.server.send(answers[index : index + 1])
         error = self.failed(batch)
         self.assertEqual((error.taken, error.handles, list(error.errors)), (3, [b"H:0", b"", b"H:2"], [1]))
 
@@ -86,7 +86,7 @@ class OneServerTests(PlayedClientTestCase):
         self.server.send(accepted(0) + FULL + FULL + accepted(3) + denied + FULL)
         error = self.failed(batch)
         self.assertEqual(error.handles, [b"H:0", b"", b"", b"H:3", b"", b""])
-        codes = {place: refusal.code for place, refusal in error.errors.items()}  # type: ignore[attr-defined]
+        codes = {index: refusal.code for index, refusal in error.errors.items()}  # type: ignore[attr-defined]
         self.assertEqual(codes, {1: "QUEUE_ERROR", 2: "QUEUE_ERROR", 4: "ACCESS_DENIED", 5: "QUEUE_ERROR"})
         self.assertIsInstance(error.__cause__, ServerError)
         self.assertEqual(str(error), "4 of 6 jobs were not accepted: QUEUE_ERROR: Job queue is full")
@@ -125,9 +125,9 @@ class OneServerTests(PlayedClientTestCase):
         self.server.lose()
         error = self.failed(batch)
         self.assertEqual(error.handles, [b"H:0", b"", b"", b""])
-        kinds = {place: type(lost) for place, lost in error.errors.items()}
+        kinds = {index: type(lost) for index, lost in error.errors.items()}
         self.assertEqual(kinds, {1: ServerError, 2: ConnectionLost, 3: ConnectionLost})
-        self.assertEqual(self.client._backlog.size, 0)
+        self.assertEqual(self.client._budget.outstanding, 0)
 
     def test_behind_a_lost_connection_it_goes_on_with_another(self) -> None:
         batch = self.client.submit_many("f", [b"x"] * (IN_A_CHUNK + 2))
@@ -244,7 +244,7 @@ class OneServerTests(PlayedClientTestCase):
         self.assertEqual((error.handles, list(error.errors)), ([], [1]))
 
     def test_the_time_limit(self) -> None:
-        self.client._backlog._limit = 3 * COST
+        self.client._budget._limit = 3 * COST
         batch = self.client.submit_many("f", [b"x"] * 9, timeout=5)
         self.server.send(accepted(0) + FULL)
         self.clock.advance(4.9)
@@ -253,21 +253,21 @@ class OneServerTests(PlayedClientTestCase):
         error = self.failed(batch)
         self.assertIsInstance(error.__cause__, TimedOut)
         self.assertEqual((error.taken, error.handles), (3, [b"H:0", b"", b""]))
-        kinds = {place: type(lost) for place, lost in error.errors.items()}
+        kinds = {index: type(lost) for index, lost in error.errors.items()}
         self.assertEqual(kinds, {1: ServerError, 2: TimedOut})
         self.server.heard()
         self.server.send(accepted(2))
-        self.assertEqual((self.server.heard(), self.client._backlog.size), ([], 0))
+        self.assertEqual((self.server.heard(), self.client._budget.outstanding), ([], 0))
 
     def test_the_time_limit_of_a_connection(self) -> None:
         self.server.lose()
         self.endpoint.hold = True
         batch = self.client.submit_many("f", [b"x"] * 2, timeout=5)
-        self.assertEqual(self.client._backlog.size, 2 * COST)
+        self.assertEqual(self.client._budget.outstanding, 2 * COST)
         self.clock.advance(5)
         error = self.failed(batch)
         self.assertEqual([type(lost) for lost in error.errors.values()], [TimedOut] * 2)
-        self.assertEqual(self.client._backlog.size, 0)
+        self.assertEqual(self.client._budget.outstanding, 0)
 
     def test_to_cancel_sends_nothing_more(self) -> None:
         batch = self.client.submit_many("f", itertools.repeat(b"x"))
@@ -276,10 +276,10 @@ class OneServerTests(PlayedClientTestCase):
         self.failureResultOf(batch, CancelledError)
         self.assertEqual(self.server.heard(), [])
         self.server.send(accepted(*range(sent)))
-        self.assertEqual(self.client._backlog.size, 0)
+        self.assertEqual(self.client._budget.outstanding, 0)
 
     def test_an_iterator_is_read_as_there_is_room(self) -> None:
-        self.client._backlog._limit = 4 * COST
+        self.client._budget._limit = 4 * COST
         read = 0
 
         def payloads() -> Iterator[bytes]:
@@ -305,11 +305,11 @@ class OneServerTests(PlayedClientTestCase):
     def test_the_reactor_has_a_turn_between_chunks(self) -> None:
         self.client.submit_many("f", [b"x"] * (2 * IN_A_CHUNK + 1))
         sizes: list[int] = []
-        self.clock.callLater(0, lambda: sizes.append(self.client._backlog.size))
+        self.clock.callLater(0, lambda: sizes.append(self.client._budget.outstanding))
         self.clock.advance(0)
         # Behind the second chunk, which was there first, and ahead of the third.
         self.assertEqual(sizes, [2 * IN_A_CHUNK * COST])
-        self.assertEqual(self.client._backlog.size, (2 * IN_A_CHUNK + 1) * COST)
+        self.assertEqual(self.client._budget.outstanding, (2 * IN_A_CHUNK + 1) * COST)
 
     def test_a_silent_server_is_given_up(self) -> None:
         client = Client(self.clock, self.endpoint, check_interval=30, check_timeout=10)
@@ -325,24 +325,24 @@ class OneServerTests(PlayedClientTestCase):
 
 
 class SeveralServersTests(SeveralServersTestCase):
-    def answer(self, place: int, count: int) -> None:
+    def answer(self, index: int, count: int) -> None:
         """Let a server accept so many, with handles of its own."""
         for number in range(count):
-            self.endpoints[place].server.say(JOB_CREATED, b"H:%d:%d" % (place, number))
+            self.endpoints[index].server.say(JOB_CREATED, b"H:%d:%d" % (index, number))
 
     def test_jobs_without_unique_are_spread(self) -> None:
         self.connect()
         batch = self.client.submit_many("f", [b"%d" % number for number in range(7)])
         heard = [[packet[-1] for packet in packets] for packets in self.heard()]
         self.assertEqual(heard, [[b"0", b"3", b"6"], [b"1", b"4"], [b"2", b"5"]])
-        for place, packets in enumerate(heard):
-            self.answer(place, len(packets))
+        for index, packets in enumerate(heard):
+            self.answer(index, len(packets))
         expected = [b"H:%d:%d" % (number % 3, number // 3) for number in range(7)]
         self.assertEqual(self.successResultOf(batch), expected)
         # The turn is with the one behind the last.
-        for place in (1, 2, 0, 1):
+        for index in (1, 2, 0, 1):
             self.client.submit_many("f", [b""])
-            self.assertEqual(self.where(), [place])
+            self.assertEqual(self.where(), [index])
 
     def test_those_down_are_passed_over(self) -> None:
         self.connect()
@@ -356,10 +356,10 @@ class SeveralServersTests(SeveralServersTestCase):
         uniques = [b"%d" % number for number in range(30)]
         batch = self.client.submit_many("f", [b""] * 30, uniques=uniques)
         heard = self.heard()
-        for place, packets in enumerate(heard):
-            expected = [unique for unique in uniques if self.order(b"f", unique)[0] == place]
+        for index, packets in enumerate(heard):
+            expected = [unique for unique in uniques if self.order(b"f", unique)[0] == index]
             self.assertEqual([unique for _name, _function, unique, _data in packets], expected)
-            self.answer(place, len(packets))
+            self.answer(index, len(packets))
         given = self.successResultOf(batch)
         for unique, handle in zip(uniques, given, strict=True):
             self.assertTrue(handle.startswith(b"H:%d:" % self.order(b"f", unique)[0]))
@@ -379,15 +379,15 @@ class SeveralServersTests(SeveralServersTestCase):
         self.assertNoResult(batch)
         again = self.heard()
         self.assertEqual(sorted(again[1] + again[2]), sorted(heard[0][2:]))
-        for place in (1, 2):
-            for _name, _function, unique, _data in again[place]:
+        for index in (1, 2):
+            for _name, _function, unique, _data in again[index]:
                 if unique:
-                    self.assertEqual(self.order(b"f", unique)[1], place)
-            self.answer(place, len(again[place]))
+                    self.assertEqual(self.order(b"f", unique)[1], index)
+            self.answer(index, len(again[index]))
         given = self.successResultOf(batch)
         at_first = [handle for handle in given if handle.startswith(b"H:0:")]
         self.assertEqual((at_first, given.count(b"")), ([b"H:0:0", b"H:0:1"], 0))
-        self.assertEqual(self.client._backlog.size, 0)
+        self.assertEqual(self.client._budget.outstanding, 0)
 
     def test_one_server_after_the_other_is_lost(self) -> None:
         self.connect()
@@ -395,14 +395,14 @@ class SeveralServersTests(SeveralServersTestCase):
         for uniques in (None, [None] * 9):
             for endpoint in self.endpoints:
                 endpoint.refusal = None
-            self.clock.advance(PAUSE)
+            self.clock.advance(BACKOFF)
             self.heard()
             batch = self.client.submit_many("f", payloads, uniques=uniques)
-            for place in (0, 1):
+            for index in (0, 1):
                 # Two of its three or more jobs are answered.
-                self.endpoints[place].server.send(packet(JOB_CREATED, b"H:%d" % place) + FULL)
-                self.endpoints[place].refusal = Refused()
-                self.endpoints[place].server.lose()
+                self.endpoints[index].server.send(packet(JOB_CREATED, b"H:%d" % index) + FULL)
+                self.endpoints[index].refusal = Refused()
+                self.endpoints[index].server.lose()
             last = self.heard()[2]
             self.assertEqual(len(last), 9 - 2 * 2)
             self.assertNoResult(batch)
@@ -411,8 +411,8 @@ class SeveralServersTests(SeveralServersTestCase):
             self.assertEqual({type(refusal) for refusal in error.errors.values()}, {ServerError})
             self.assertEqual([handle == b"" for handle in error.handles].count(True), 2)
             self.assertEqual(len(set(error.handles)), 8)
-            self.assertEqual(sorted(error.errors), [place for place in range(9) if not error.handles[place]])
-            self.assertEqual(self.client._backlog.size, 0)
+            self.assertEqual(sorted(error.errors), [index for index in range(9) if not error.handles[index]])
+            self.assertEqual(self.client._budget.outstanding, 0)
 
     def test_where_all_are_lost_each_job_is(self) -> None:
         self.connect()
@@ -422,7 +422,7 @@ class SeveralServersTests(SeveralServersTestCase):
         for endpoint in self.endpoints:
             endpoint.server.lose()
         error = self.failureResultOf(batch, NotAllAccepted).value
-        kinds = {place: type(lost) for place, lost in error.errors.items()}
+        kinds = {index: type(lost) for index, lost in error.errors.items()}
         self.assertEqual(kinds, dict.fromkeys(range(6), ConnectionLost))
 
     def test_a_refusal_is_not_tried_elsewhere(self) -> None:
@@ -430,8 +430,8 @@ class SeveralServersTests(SeveralServersTestCase):
         batch = self.client.submit_many("f", [b"x"] * 3)
         self.heard()
         self.endpoints[0].server.send(FULL)
-        for place in (1, 2):
-            self.answer(place, 1)
+        for index in (1, 2):
+            self.answer(index, 1)
         error = self.failureResultOf(batch, NotAllAccepted).value
         self.assertEqual(list(error.errors), [0])
         self.assertEqual(self.where(), [])
@@ -470,9 +470,9 @@ class SeveralServersTests(SeveralServersTestCase):
                 error = self.failureResultOf(batch, NotAllAccepted).value
                 self.assertEqual([type(lost) for lost in error.errors.values()], [TimedOut] * 3)
             self.endpoints[first].accept()
-            self.clock.advance(PAUSE)
+            self.clock.advance(BACKOFF)
             self.assertEqual(self.where(), [])
-            self.assertEqual(self.client._backlog.size, 0)
+            self.assertEqual(self.client._budget.outstanding, 0)
 
 
 class OnServersTests(SynchronousTestCase):
@@ -503,11 +503,11 @@ class OnServersTests(SynchronousTestCase):
         def payloads() -> Iterator[bytes]:
             nonlocal most
             for _ in range(5000):
-                most = max(most, client._backlog.size)
+                most = max(most, client._budget.outstanding)
                 yield b"x"
 
         given = gearman.wait(client.submit_many("f", payloads(), uniques=(str(n) for n in range(5000))))
         self.assertEqual(len(set(given)), 5000)
         self.assertLessEqual(most, 51 * COST)
-        self.assertEqual(client._backlog.size, 0)
+        self.assertEqual(client._budget.outstanding, 0)
         gearman.wait(client.close())

@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 from tests.client.played import EXCEPTIONS
 from tests.connection.memory import PlayedEndpoint
 from txgearman.client import Client
-from txgearman.connection.protocol import CLOSE_SECONDS
+from txgearman.connection.protocol import CLOSE_TIMEOUT
 from txgearman.errors import ConnectionLost, NotConnected, TimedOut
 from txgearman.wire.packets import ECHO_RES, OPTION_RES
 
@@ -167,7 +167,7 @@ class CloseTests(SynchronousTestCase):
     def test_a_server_that_hangs_is_cut_off(self) -> None:
         self.successResultOf(self.client.connect())
         closed = self.client.close()
-        self.clock.advance(CLOSE_SECONDS)
+        self.clock.advance(CLOSE_TIMEOUT)
         self.assertTrue(self.endpoint.server.transport.disconnected)
         self.endpoint.server.hang_up()
         self.successResultOf(closed)

@@ -172,8 +172,8 @@ class History(PlayedHistory):
         self.clock.advance(0)
         wrong = self.left()
         wrong += [f"{job} has no end" for job in self.jobs if not (job.background or job._done)]
-        if self.client._backlog.size:
-            wrong.append(f"the backlog counts {self.client._backlog.size} bytes")
+        if self.client._budget.outstanding:
+            wrong.append(f"the send budget counts {self.client._budget.outstanding} bytes")
         return wrong
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectionRefusedError as Refused
 
-from tests.client.several import PAUSE, SeveralServersTestCase
+from tests.client.several import BACKOFF, SeveralServersTestCase
 from txgearman.client import DataUpdate, Job
 from txgearman.client.retrying import RETRY_SECONDS
 from txgearman.errors import ConnectionLost, JobFailed, NotConnected, ServerError, TimedOut
@@ -18,27 +18,27 @@ class RetryTestCase(SeveralServersTestCase):
     def running(self, retry: int, **options: Any) -> tuple[Job, int]:
         """A job that a server has accepted, and which one."""
         submitted = self.client.submit("f", b"data", retry=retry, **options)
-        (place,) = self.where()
-        self.endpoints[place].server.say(JOB_CREATED, b"H:1")
-        return self.successResultOf(submitted), place
+        (index,) = self.where()
+        self.endpoints[index].server.say(JOB_CREATED, b"H:1")
+        return self.successResultOf(submitted), index
 
     def accept(self, handle: bytes) -> int:
         """Let the server that was asked accept the submission; returns which it is."""
         heard = self.heard()
-        (place,) = [place for place, packets in enumerate(heard) if packets]
-        self.assertEqual(heard[place], [("SUBMIT_JOB", b"f", b"", b"data")])
-        self.endpoints[place].server.say(JOB_CREATED, handle)
-        return place
+        (index,) = [index for index, packets in enumerate(heard) if packets]
+        self.assertEqual(heard[index], [("SUBMIT_JOB", b"f", b"", b"data")])
+        self.endpoints[index].server.say(JOB_CREATED, handle)
+        return index
 
 
 class RunningJobTests(RetryTestCase):
     def test_it_runs_again_elsewhere(self) -> None:
         self.connect()
-        job, place = self.running(retry=1)
+        job, index = self.running(retry=1)
         result = job.result()
-        self.endpoints[place].server.lose()
+        self.endpoints[index].server.lose()
         other = self.accept(b"H:2")
-        self.assertNotEqual(other, place)
+        self.assertNotEqual(other, index)
         self.assertEqual((job.handle, job.server), (b"H:2", f"#{other}"))
         self.assertNoResult(result)
         self.endpoints[other].server.say(WORK_COMPLETE, b"H:2", b"r")
@@ -46,23 +46,23 @@ class RunningJobTests(RetryTestCase):
 
     def test_so_often_and_no_more(self) -> None:
         self.connect()
-        job, place = self.running(retry=2)
+        job, index = self.running(retry=2)
         result = job.result()
         for handle in (b"H:2", b"H:3"):
-            self.endpoints[place].server.lose()
-            place = self.accept(handle)
+            self.endpoints[index].server.lose()
+            index = self.accept(handle)
         self.assertNoResult(result)
-        self.endpoints[place].server.lose()
+        self.endpoints[index].server.lose()
         self.failureResultOf(result, ConnectionLost)
         self.assertEqual(self.where(), [])
 
     def test_updates_go_on(self) -> None:
         self.connect()
-        job, place = self.running(retry=1)
+        job, index = self.running(retry=1)
         got: list[Any] = []
         job.on_data(got.append)
-        self.endpoints[place].server.say(WORK_DATA, b"H:1", b"one")
-        self.endpoints[place].server.lose()
+        self.endpoints[index].server.say(WORK_DATA, b"H:1", b"one")
+        self.endpoints[index].server.lose()
         other = self.accept(b"H:2")
         self.endpoints[other].server.say(WORK_DATA, b"H:2", b"one")
         self.endpoints[other].server.say(WORK_STATUS, b"H:2", b"1", b"2")
@@ -77,23 +77,23 @@ class RunningJobTests(RetryTestCase):
 
     def test_what_the_worker_says_ends_it(self) -> None:
         self.connect()
-        job, place = self.running(retry=5)
-        self.endpoints[place].server.say(WORK_FAIL, b"H:1")
+        job, index = self.running(retry=5)
+        self.endpoints[index].server.say(WORK_FAIL, b"H:1")
         self.failureResultOf(job.result(), JobFailed)
-        self.endpoints[place].server.lose()
+        self.endpoints[index].server.lose()
         self.assertEqual(self.where(), [])
 
     def test_it_waits_for_a_server(self) -> None:
         self.endpoints = self.endpoints[:1]
         self.connect()
-        job, _place = self.running(retry=1)
+        job, _index = self.running(retry=1)
         result = job.result()
         self.endpoints[0].refusal = Refused()
         self.endpoints[0].server.lose()
-        self.clock.advance(PAUSE)
+        self.clock.advance(BACKOFF)
         self.assertNoResult(result)
         self.endpoints[0].refusal = None
-        self.clock.advance(PAUSE)
+        self.clock.advance(BACKOFF)
         self.accept(b"H:2")
         self.endpoints[0].server.say(WORK_COMPLETE, b"H:2", b"r")
         self.assertEqual(self.successResultOf(result), b"r")
@@ -104,25 +104,27 @@ class RunningJobTests(RetryTestCase):
         self.endpoints[0].refusal = Refused()
         self.endpoints[0].server.lose()
         for _ in range(5):
-            _job, place = self.running(retry=1)
-            self.endpoints[place].server.lose()
+            _job, index = self.running(retry=1)
+            self.endpoints[index].server.lose()
             self.accept(b"H:2")
-            self.clock.advance(PAUSE)
+            self.clock.advance(BACKOFF)
             self.heard()
-        self.assertEqual([server._patient for server in self.client._dispatch.servers], [[], [], []])
+        self.assertEqual(
+            [server._persistent_waiters for server in self.client._dispatch.servers], [[], [], []]
+        )
 
     def test_but_not_for_ever(self) -> None:
         for timeout, limit in ((None, RETRY_SECONDS), (25, 25)):
             self.setUp()
             self.connect()
-            job, place = self.running(retry=9, timeout=timeout)
+            job, index = self.running(retry=9, timeout=timeout)
             self.assertEqual(self.clock.getDelayedCalls(), [])
             result = job.result()
             for endpoint in self.endpoints:
                 endpoint.refusal = Refused()
-                if endpoint is not self.endpoints[place]:
+                if endpoint is not self.endpoints[index]:
                     endpoint.server.lose()
-            self.endpoints[place].server.lose()
+            self.endpoints[index].server.lose()
             self.clock.pump([0.1] * int(limit * 10 - 1))
             self.assertNoResult(result)
             self.clock.pump([0.1] * 2)
@@ -130,15 +132,15 @@ class RunningJobTests(RetryTestCase):
 
     def test_a_server_that_refuses_it_ends_it(self) -> None:
         self.connect()
-        job, place = self.running(retry=3)
-        self.endpoints[place].server.lose()
+        job, index = self.running(retry=3)
+        self.endpoints[index].server.lose()
         (other,) = self.where()
         self.endpoints[other].server.say(ERROR, b"QUEUE_ERROR", b"full")
         self.assertEqual(self.failureResultOf(job.result(), ServerError).value.code, "QUEUE_ERROR")
 
     def test_not_behind_close(self) -> None:
         self.connect()
-        job, _place = self.running(retry=3)
+        job, _index = self.running(retry=3)
         self.client.close()
         error = self.failureResultOf(job.result()).value
         self.assertIs(type(error), ConnectionLost)
@@ -147,7 +149,7 @@ class RunningJobTests(RetryTestCase):
     def test_close_while_it_waits_for_a_server(self) -> None:
         self.endpoints = self.endpoints[:1]
         self.connect()
-        job, _place = self.running(retry=3)
+        job, _index = self.running(retry=3)
         self.endpoints[0].refusal = Refused()
         self.endpoints[0].server.lose()
         self.successResultOf(self.client.close())
@@ -159,9 +161,9 @@ class RunningJobTests(RetryTestCase):
         submitted = self.client.submit("f", b"data", retry=3)
         submitted.cancel()
         self.failureResultOf(submitted, CancelledError)
-        (place,) = self.where()
-        self.endpoints[place].server.say(JOB_CREATED, b"H:1")
-        self.endpoints[place].server.lose()
+        (index,) = self.where()
+        self.endpoints[index].server.say(JOB_CREATED, b"H:1")
+        self.endpoints[index].server.lose()
         self.assertEqual(self.where(), [])
 
     def test_a_late_answer_to_a_submission_given_up(self) -> None:
@@ -169,9 +171,9 @@ class RunningJobTests(RetryTestCase):
         for end in ("result", "loss"):
             self.setUp()
             self.connect()
-            job, place = self.running(retry=5, timeout=5)
+            job, index = self.running(retry=5, timeout=5)
             result = job.result()
-            self.endpoints[place].server.lose()
+            self.endpoints[index].server.lose()
             (other,) = self.where()
             self.clock.advance(5)
             self.failureResultOf(result, ConnectionLost)
@@ -190,10 +192,10 @@ class SubmissionTests(RetryTestCase):
             endpoint.refusal = Refused()
         self.make()
         submitted = self.client.submit("f", b"data", retry=1)
-        self.clock.advance(PAUSE)
+        self.clock.advance(BACKOFF)
         self.assertNoResult(submitted)
         self.endpoints[2].refusal = None
-        self.clock.advance(PAUSE)
+        self.clock.advance(BACKOFF)
         self.accept(b"H:1")
         self.assertEqual(self.successResultOf(submitted).server, "#2")
 
@@ -217,10 +219,10 @@ class SubmissionTests(RetryTestCase):
         for number in range(4):
             if number == 2:
                 self.assertEqual(self.where(), [], "not at once, when all were tried")
-                self.clock.advance(PAUSE)
+                self.clock.advance(BACKOFF)
             self.assertNoResult(submitted)
-            (place,) = self.where()
-            self.endpoints[place].server.lose()
+            (index,) = self.where()
+            self.endpoints[index].server.lose()
         self.failureResultOf(submitted, ConnectionLost)
         self.assertEqual(self.where(), [])
 
@@ -229,19 +231,19 @@ class SubmissionTests(RetryTestCase):
         self.connect()
         submitted = self.client.submit("f", b"data", retry=1, background=True)
         self.endpoints[0].server.lose()
-        self.clock.advance(PAUSE)
+        self.clock.advance(BACKOFF)
         self.assertEqual(self.heard(), [[("SUBMIT_JOB_BG", b"f", b"", b"data")]])
         self.endpoints[0].server.say(JOB_CREATED, b"H:1")
         self.successResultOf(submitted)
         self.endpoints[0].server.lose()
-        self.clock.advance(PAUSE)
+        self.clock.advance(BACKOFF)
         self.assertEqual(self.where(), [], "the server has it, so it is not lost")
 
     def refuse_all(self) -> None:
         """Let each server say that it is about to end, as it is asked."""
         for _ in self.endpoints:
-            (place,) = self.where()
-            self.endpoints[place].server.say(ERROR, b"SHUTTING_DOWN", b"The server is shutting down")
+            (index,) = self.where()
+            self.endpoints[index].server.say(ERROR, b"SHUTTING_DOWN", b"The server is shutting down")
 
     def test_servers_that_are_about_to_end_are_waited_for(self) -> None:
         """While their connections last too, and it is none of the times."""
@@ -255,11 +257,11 @@ class SubmissionTests(RetryTestCase):
         self.endpoints[self.where()[0]].server.lose()
         self.accept(b"H:1")
         self.successResultOf(submitted)
-        self.assertEqual(self.clock.getDelayedCalls(), self.pauses())
+        self.assertEqual(self.clock.getDelayedCalls(), self.backoffs())
 
-    def pauses(self) -> list[Any]:
+    def backoffs(self) -> list[Any]:
         """The clock's calls that connect again."""
-        return [server._pause for server in self.client._dispatch.servers if server._pause is not None]
+        return [server._backoff for server in self.client._dispatch.servers if server._backoff is not None]
 
     def test_but_not_for_ever_either(self) -> None:
         self.connect()
@@ -282,10 +284,10 @@ class SubmissionTests(RetryTestCase):
     def test_a_job_that_was_lost_waits_for_servers_that_are_about_to_end(self) -> None:
         self.endpoints = self.endpoints[:1]
         self.connect()
-        job, _place = self.running(retry=1)
+        job, _index = self.running(retry=1)
         result = job.result()
         self.endpoints[0].server.lose()
-        self.clock.advance(PAUSE)
+        self.clock.advance(BACKOFF)
         self.refuse_all()
         self.assertNoResult(result)
         self.clock.advance(1)

@@ -10,11 +10,11 @@ from twisted.internet.error import ConnectionRefusedError as Refused
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.client.several import PAUSE, SeveralServersTestCase
+from tests.client.several import BACKOFF, SeveralServersTestCase
 from tests.connection.memory import PlayedEndpoint
 from txgearman.client import Client, JobStatus
 from txgearman.client.dispatch import CONNECT_PATIENCE
-from txgearman.client.hashing import key_of, score
+from txgearman.client.hashing import routing_key, score
 from txgearman.client.submission import Priority, submission
 from txgearman.connection.endpoint import named_endpoints
 from txgearman.errors import ConnectionLost, NotConnected, ServerError, TimedOut
@@ -67,7 +67,7 @@ class HashingTests(SynchronousTestCase):
 
     def test_keys(self) -> None:
         def key(unique: bytes | None, data: bytes = b"d", function: bytes = b"f") -> bytes | None:
-            return key_of(submission(function, data, unique, Priority.NORMAL, False, None, None, 1000))
+            return routing_key(submission(function, data, unique, Priority.NORMAL, False, None, None, 1000))
 
         self.assertIsNone(key(None))
         self.assertIsNone(key(b""))
@@ -96,8 +96,8 @@ class PlacingTests(SeveralServersTestCase):
         counts: Counter[int] = Counter()
         for _ in range(9):
             self.client.submit("f", b"")
-            (place,) = self.where()
-            counts[place] += 1
+            (index,) = self.where()
+            counts[index] += 1
         self.assertEqual(counts, {0: 3, 1: 3, 2: 3})
 
     def test_a_unique_goes_to_one_server(self) -> None:
@@ -120,7 +120,7 @@ class PlacingTests(SeveralServersTestCase):
         self.assertEqual(self.where(), sorted({0, 1, 2} - {first}))
         self.assertEqual(self.client.servers[f"#{first}"], False)
         self.endpoints[first].refusal = None
-        self.clock.advance(PAUSE)
+        self.clock.advance(BACKOFF)
         self.client.submit("f", b"", unique="k")
         self.assertEqual(self.where(), [first])
         self.assertEqual(list(self.client.servers.values()), [True] * 3)
@@ -242,8 +242,8 @@ class LostSubmissionsTests(SeveralServersTestCase):
             submitted = self.client.submit("f", b"", unique=unique)
             for _ in range(3):
                 self.assertNoResult(submitted)
-                (place,) = self.where()
-                self.endpoints[place].server.lose()
+                (index,) = self.where()
+                self.endpoints[index].server.lose()
             self.failureResultOf(submitted, ConnectionLost)
             self.assertEqual(self.where(), [])
 
@@ -253,11 +253,11 @@ class LostSubmissionsTests(SeveralServersTestCase):
         for endpoint in self.endpoints:
             endpoint.refusal = Refused()
         submitted = self.client.submit("f", b"")
-        (place,) = self.where()
+        (index,) = self.where()
         for endpoint in self.endpoints:
-            if endpoint is not self.endpoints[place]:
+            if endpoint is not self.endpoints[index]:
                 endpoint.server.lose()
-        self.endpoints[place].server.lose()
+        self.endpoints[index].server.lose()
         error = self.failureResultOf(submitted).value
         self.assertIs(type(error), ConnectionLost)
 
@@ -268,27 +268,27 @@ class LostSubmissionsTests(SeveralServersTestCase):
         self.endpoints[0].refusal = Refused()
         self.endpoints[0].server.lose()
         self.assertEqual([len(packets) for packets in self.heard()], [0, 5, 5])
-        for place in (1, 2):
+        for index in (1, 2):
             for _ in range(15):
-                self.endpoints[place].server.say(JOB_CREATED, b"H:x")
+                self.endpoints[index].server.say(JOB_CREATED, b"H:x")
         for each in submitted:
             self.successResultOf(each)
 
     def test_a_refusal_is_the_answer(self) -> None:
         self.connect()
         submitted = self.client.submit("f", b"", unique="k")
-        (place,) = self.where()
-        self.endpoints[place].server.say(ERROR, b"QUEUE_ERROR", b"full")
+        (index,) = self.where()
+        self.endpoints[index].server.say(ERROR, b"QUEUE_ERROR", b"full")
         self.failureResultOf(submitted, ServerError)
         self.assertEqual(self.where(), [])
 
     def test_a_server_that_ends_is_passed_over(self) -> None:
         self.connect()
         submitted = self.client.submit("f", b"", unique="k")
-        for place in self.order(b"f", b"k"):
+        for index in self.order(b"f", b"k"):
             self.assertNoResult(submitted)
-            self.assertEqual(self.where(), [place])
-            self.endpoints[place].server.say(ERROR, b"SHUTTING_DOWN", b"The server is shutting down")
+            self.assertEqual(self.where(), [index])
+            self.endpoints[index].server.say(ERROR, b"SHUTTING_DOWN", b"The server is shutting down")
         self.assertEqual(self.failureResultOf(submitted, ServerError).value.code, "SHUTTING_DOWN")
 
     def test_the_time_limit_holds_for_all_attempts_together(self) -> None:
@@ -330,7 +330,7 @@ class LostSubmissionsTests(SeveralServersTestCase):
         first = self.order(b"f", second_at_0)[0]
         submitted = [self.client.submit("f", b"", unique=unique) for unique in (second_at_0, "k", None)]
         self.endpoints[first].server.lose()
-        self.clock.advance(PAUSE)
+        self.clock.advance(BACKOFF)
         self.heard()
         closed = self.client.close()
         for each in submitted:
@@ -346,42 +346,42 @@ class LostSubmissionsTests(SeveralServersTestCase):
     def test_a_job_that_runs_is_not_sent_again(self) -> None:
         self.connect()
         submitted = self.client.submit("f", b"", unique="k")
-        (place,) = self.where()
-        self.endpoints[place].server.say(JOB_CREATED, b"H:1")
+        (index,) = self.where()
+        self.endpoints[index].server.say(JOB_CREATED, b"H:1")
         job = self.successResultOf(submitted)
-        self.endpoints[place].server.lose()
+        self.endpoints[index].server.lose()
         self.failureResultOf(job.result(), ConnectionLost)
         self.assertEqual(self.where(), [])
 
 
 class StatusTests(SeveralServersTestCase):
-    def say_status(self, place: int, known: bytes, handle: bytes = b"H:1") -> None:
-        self.endpoints[place].server.say(STATUS_RES, handle, known, b"0", b"%d" % place, b"9")
+    def say_status(self, index: int, known: bytes, handle: bytes = b"H:1") -> None:
+        self.endpoints[index].server.say(STATUS_RES, handle, known, b"0", b"%d" % index, b"9")
 
     def test_of_a_job_is_asked_at_its_server(self) -> None:
         self.connect()
         for _ in range(4):
             submitted = self.client.submit("f", b"", background=True)
-            (place,) = self.where()
-            self.endpoints[place].server.say(JOB_CREATED, b"H:1")
+            (index,) = self.where()
+            self.endpoints[index].server.say(JOB_CREATED, b"H:1")
             job = self.successResultOf(submitted)
             status = self.client.status(job)
-            self.assertEqual(self.where(), [place])
-            self.say_status(place, b"1")
-            self.assertEqual(self.successResultOf(status), JobStatus(True, False, place, 9))
+            self.assertEqual(self.where(), [index])
+            self.say_status(index, b"1")
+            self.assertEqual(self.successResultOf(status), JobStatus(True, False, index, 9))
 
     def test_of_a_job_whose_server_is_down(self) -> None:
         self.connect()
         submitted = self.client.submit("f", b"", background=True, unique="k")
-        (place,) = self.where()
-        self.endpoints[place].server.say(JOB_CREATED, b"H:1")
+        (index,) = self.where()
+        self.endpoints[index].server.say(JOB_CREATED, b"H:1")
         job = self.successResultOf(submitted)
-        self.endpoints[place].refusal = Refused()
-        self.endpoints[place].server.lose()
+        self.endpoints[index].refusal = Refused()
+        self.endpoints[index].server.lose()
         self.failureResultOf(self.client.status(job), NotConnected)
-        self.endpoints[place].refusal = None
+        self.endpoints[index].refusal = None
         status = self.client.status(job)
-        self.assertEqual(self.where(), [place])
+        self.assertEqual(self.where(), [index])
         self.assertNoResult(status)
 
     def test_of_a_handle_is_asked_everywhere(self) -> None:
@@ -397,9 +397,9 @@ class StatusTests(SeveralServersTestCase):
     def test_of_a_handle_nobody_knows(self) -> None:
         self.connect()
         status = self.client.status("H:1")
-        for place in range(3):
+        for index in range(3):
             self.assertNoResult(status)
-            self.say_status(place, b"0")
+            self.say_status(index, b"0")
         self.assertFalse(self.successResultOf(status).known)
 
     def test_of_a_handle_while_servers_are_lost(self) -> None:
@@ -425,9 +425,9 @@ class StatusTests(SeveralServersTestCase):
     def test_of_a_unique_is_asked_everywhere(self) -> None:
         self.connect()
         status = self.client.status_by_unique("k")
-        for place in range(3):
-            known = b"%d" % (place == 2)
-            self.endpoints[place].server.say(STATUS_RES_UNIQUE, b"k", known, b"0", b"0", b"0", known)
+        for index in range(3):
+            known = b"%d" % (index == 2)
+            self.endpoints[index].server.say(STATUS_RES_UNIQUE, b"k", known, b"0", b"0", b"0", known)
         self.assertEqual(self.successResultOf(status), JobStatus(True, False, 0, 0, 1))
 
     def test_giving_up(self) -> None:
@@ -437,19 +437,19 @@ class StatusTests(SeveralServersTestCase):
         self.failureResultOf(cancelled, CancelledError)
         self.clock.advance(5)
         self.failureResultOf(status, TimedOut)
-        for place in range(3):
+        for index in range(3):
             for _ in range(2):
-                self.say_status(place, b"1")
+                self.say_status(index, b"1")
 
 
 class EchoTests(SeveralServersTestCase):
     def test_any(self) -> None:
         self.connect()
         echo = self.client.echo(b"e")
-        (place,) = self.where()
-        self.endpoints[place].server.lose()
-        (place,) = [place for place, packets in enumerate(self.heard()) if ("ECHO_REQ", b"e") in packets]
-        self.endpoints[place].server.say(ECHO_RES, b"e")
+        (index,) = self.where()
+        self.endpoints[index].server.lose()
+        (index,) = [index for index, packets in enumerate(self.heard()) if ("ECHO_REQ", b"e") in packets]
+        self.endpoints[index].server.say(ECHO_RES, b"e")
         self.assertEqual(self.successResultOf(echo), b"e")
 
     def test_each(self) -> None:

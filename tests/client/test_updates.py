@@ -1,4 +1,4 @@
-"""Keeping a job's updates until they are taken, and no more of them than is allowed."""
+"""Buffering a job's updates until they are taken, and no more of them than is allowed."""
 
 from __future__ import annotations
 

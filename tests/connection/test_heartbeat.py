@@ -1,4 +1,4 @@
-"""Finding a server that vanished without a word, and leaving alone one that is only slow."""
+"""Heartbeats: finding a server that vanished without a word, and leaving alone one that is only slow."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.interop.programs import HOST
 from tests.server.test_tls import write_certificate
 from tests.support import on_reactor
 from txgearman import direct
-from txgearman.connection.heartbeat import PROGRESS, Check, Heartbeat, check_from
+from txgearman.connection.heartbeat import MIN_PROGRESS_BYTES, Heartbeat, LivenessCheck, liveness_check_from
 from txgearman.connection.protocol import KEEPALIVE, PacketFactory, PacketProtocol
 from txgearman.wire.packets import ECHO_RES, NOOP
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 else:
     _Base = object
 
-CHECK = Check(30.0, 10.0)
+CHECK = LivenessCheck(30.0, 10.0)
 ECHO = ("ECHO_REQ", b"")
 
 
@@ -46,12 +46,12 @@ class HeartbeatTests(SynchronousTestCase):
         self.clock = Clock()
         self.told: list[str] = []
         self.delivered = 0
-        self.owed = False
+        self.reply_pending = False
         self.heartbeat = Heartbeat(
             self.clock,
             CHECK,
             lambda: self.told.append("ask"),
-            lambda: self.owed,
+            lambda: self.reply_pending,
             lambda: self.delivered,
             self.told.append,
         )
@@ -73,7 +73,7 @@ class HeartbeatTests(SynchronousTestCase):
         for round_ in range(1, 5):
             self.assertEqual(self.told, ["ask"] * round_)
             self.clock.advance(4)
-            self.heartbeat.hear(self.clock.seconds())
+            self.heartbeat.note_data(self.clock.seconds())
             self.clock.advance(6)
             self.clock.advance(23)
             self.assertEqual(self.told, ["ask"] * round_)
@@ -83,29 +83,29 @@ class HeartbeatTests(SynchronousTestCase):
     def test_a_peer_that_talks_is_not_asked(self) -> None:
         for _ in range(10):
             self.clock.advance(29)
-            self.heartbeat.hear(self.clock.seconds())
+            self.heartbeat.note_data(self.clock.seconds())
         self.assertEqual(self.told, [])
 
     def test_a_transfer_to_the_peer_that_goes_on_is_life(self) -> None:
         self.clock.advance(30)
         for _ in range(5):
-            self.delivered += PROGRESS
+            self.delivered += MIN_PROGRESS_BYTES
             self.clock.advance(10)
         self.assertEqual(self.told, ["ask"])
-        self.delivered += PROGRESS - 1
+        self.delivered += MIN_PROGRESS_BYTES - 1
         self.clock.advance(10)
         self.assertEqual(len(self.told), 2, "and one that stands still is not")
 
-    def expect(self) -> None:
-        self.owed = True
-        self.heartbeat.expect()
+    def expect_reply(self) -> None:
+        self.reply_pending = True
+        self.heartbeat.expect_reply()
 
-    def hear(self) -> None:
-        self.heartbeat.hear(self.clock.seconds())
+    def note_data(self) -> None:
+        self.heartbeat.note_data(self.clock.seconds())
 
     def test_an_answer_that_is_due_is_not_waited_for_longer_than_for_an_echo(self) -> None:
         self.clock.advance(5)
-        self.expect()
+        self.expect_reply()
         self.clock.advance(9.9)
         self.assertEqual(self.told, [])
         self.clock.advance(0.1)
@@ -114,19 +114,19 @@ class HeartbeatTests(SynchronousTestCase):
 
     def test_answers_that_come_keep_it_quiet(self) -> None:
         for _ in range(20):
-            self.expect()
+            self.expect_reply()
             self.clock.advance(4)
-            self.hear()
-            self.owed = False
+            self.note_data()
+            self.reply_pending = False
             self.clock.advance(4)
         self.assertEqual(self.told, [])
         self.clock.advance(26)
         self.assertEqual(self.told, ["ask"], "30 seconds behind the last byte")
 
     def test_an_answer_due_behind_others_has_its_whole_time(self) -> None:
-        self.expect()
+        self.expect_reply()
         self.clock.advance(9)
-        self.hear()
+        self.note_data()
         self.clock.advance(1)
         self.clock.advance(9.9)
         self.assertEqual(self.told, [], "another was asked for up to the end of the first ten seconds")
@@ -134,15 +134,15 @@ class HeartbeatTests(SynchronousTestCase):
         self.assertEqual(self.told, ["the server did not answer within 10 seconds"])
 
     def test_what_is_due_while_much_is_on_its_way_is_waited_for(self) -> None:
-        self.expect()
+        self.expect_reply()
         for _ in range(5):
-            self.delivered += PROGRESS
+            self.delivered += MIN_PROGRESS_BYTES
             self.clock.advance(10)
         self.assertEqual(self.told, [])
 
     def test_nothing_is_expected_of_a_peer_that_is_not_watched(self) -> None:
         self.heartbeat.stop()
-        self.expect()
+        self.expect_reply()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_an_answer_that_a_busy_reactor_has_not_read_yet_counts(self) -> None:
@@ -154,7 +154,7 @@ class HeartbeatTests(SynchronousTestCase):
         expiry.cancel()
         expire()
         self.assertEqual(self.told, ["ask"])
-        self.heartbeat.hear(self.clock.seconds())
+        self.heartbeat.note_data(self.clock.seconds())
         self.clock.advance(0)
         self.assertEqual(self.told, ["ask"])
 
@@ -177,16 +177,16 @@ class HeartbeatTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_options(self) -> None:
-        self.assertEqual(check_from(1, 2.5), Check(1, 2.5))
+        self.assertEqual(liveness_check_from(1, 2.5), LivenessCheck(1, 2.5))
         for off in ((None, 1), (1, None), (0, 1), (1, 0)):
-            self.assertIsNone(check_from(*off))
+            self.assertIsNone(liveness_check_from(*off))
         for bad in ((-1, 1), (1, float("nan")), (float("inf"), 1)):
             with self.assertRaises(ValueError):
-                check_from(*bad)
+                liveness_check_from(*bad)
 
 
 class Recorded(PacketProtocol):
-    def __init__(self, clock: Any, check: Check | None) -> None:
+    def __init__(self, clock: Any, check: LivenessCheck | None) -> None:
         super().__init__(clock, 1000, check)
         self.ends: list[str] = []
 
@@ -291,7 +291,7 @@ class SocketExpectations(_Base):
         # A TLS connection that has ended must not be aborted again.
         if not server.gone.called:
             server.transport.abortConnection()
-        if not protocol._gone:
+        if not protocol._disconnected:
             protocol._abort()
         await port.stopListening()
         await protocol.close("done")
@@ -330,7 +330,7 @@ class SocketExpectations(_Base):
             protocol.write(bytes(20_000_000))
             self.clock.advance(CHECK.interval)
             for _ in range(20):
-                await self.delivered(server, protocol, protocol._delivered() + PROGRESS)
+                await self.delivered(server, protocol, protocol._delivered() + MIN_PROGRESS_BYTES)
                 self.clock.pump([CHECK.timeout, 0])
                 self.assertEqual(protocol.ends, [])
             self.assertGreater(direct.unsent(protocol.transport), 0, "it was long enough on its way")

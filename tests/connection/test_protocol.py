@@ -10,7 +10,7 @@ from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.connection.memory import PlayedServer, packet
-from txgearman.connection.protocol import CLOSE_SECONDS, PacketProtocol
+from txgearman.connection.protocol import CLOSE_TIMEOUT, PacketProtocol
 from txgearman.errors import BrokenStream
 from txgearman.wire.codec import encode
 from txgearman.wire.packets import ECHO_REQ, ECHO_RES, NO_JOB, NOOP, REQUEST
@@ -119,7 +119,7 @@ class PacketProtocolTests(SynchronousTestCase):
 
     def test_close_does_not_wait_for_ever(self) -> None:
         gone = self.protocol.close("enough")
-        self.clock.advance(CLOSE_SECONDS - 0.1)
+        self.clock.advance(CLOSE_TIMEOUT - 0.1)
         self.assertFalse(self.server.transport.disconnected)
         self.clock.advance(0.1)
         self.assertTrue(self.server.transport.disconnected)
@@ -140,7 +140,7 @@ class PacketProtocolTests(SynchronousTestCase):
         class Closing(Recorded):
             def received(self, number: int, fields: list[Any]) -> None:
                 super().received(number, fields)
-                self.write_soon(ECHO)
+                self.write_buffered(ECHO)
                 self.close("enough")
 
         protocol = Closing(self.clock)
@@ -152,7 +152,7 @@ class PacketProtocolTests(SynchronousTestCase):
     def test_what_is_written_soon_while_packets_are_handled_leaves_in_one_write_and_in_order(self) -> None:
         class Answering(Recorded):
             def received(self, number: int, fields: list[Any]) -> None:
-                self.write_soon(encode(REQUEST, ECHO_REQ, (b"%d" % number,)))
+                self.write_buffered(encode(REQUEST, ECHO_REQ, (b"%d" % number,)))
                 if number == NO_JOB:
                     self.write(encode(REQUEST, ECHO_REQ, (b"now",)))
 
@@ -168,5 +168,5 @@ class PacketProtocolTests(SynchronousTestCase):
         )
 
     def test_outside_of_it_it_is_left_to_the_transport(self) -> None:
-        self.protocol.write_soon(ECHO)
+        self.protocol.write_buffered(ECHO)
         self.assertEqual(self.server.heard(), [("ECHO_REQ", b"x")])

@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txgearman.worker.functions import (
     EXCEPTION_BYTES,
-    LONGEST_TIMEOUT,
+    MAX_TIMEOUT_MS,
     exception_text,
     milliseconds,
     result_bytes,
@@ -57,9 +57,9 @@ class TimeoutTests(SynchronousTestCase):
         self.assertIsNone(milliseconds(None))
         self.assertEqual(milliseconds(1.5), 1500)
         self.assertEqual(milliseconds(0.0001), 1)
-        self.assertEqual(milliseconds(LONGEST_TIMEOUT / 1000), LONGEST_TIMEOUT)
+        self.assertEqual(milliseconds(MAX_TIMEOUT_MS / 1000), MAX_TIMEOUT_MS)
 
     def test_what_is_no_time_limit(self) -> None:
-        for timeout in (0, -1, float("nan"), float("inf"), (LONGEST_TIMEOUT + 1) / 1000):
+        for timeout in (0, -1, float("nan"), float("inf"), (MAX_TIMEOUT_MS + 1) / 1000):
             with self.assertRaises(ValueError):
                 milliseconds(timeout)

@@ -1,4 +1,4 @@
-"""Random histories of a worker: whatever happens, it comes to its end, and all places are free again.
+"""Random histories of a worker: whatever happens, it comes to its end, and all slots are free again.
 
 Servers give jobs, asked for or not, wake and refuse; connections are lost, refused and held up; functions
 come and go, return, raise, wait, and are cancelled; the worker is stopped and started in the middle.
@@ -190,9 +190,9 @@ class History(PlayedHistory):
             for name, _, results in self.asked
             if name == "stop" and results and results[0] is not None and not results[0].check(CANCELLED)
         ]
-        free = self.worker._offer.limits[0].free
+        free = self.worker._config.limits[0].free_slots
         if free != self.concurrency:
-            wrong.append(f"{free} of {self.concurrency} places are free")
+            wrong.append(f"{free} of {self.concurrency} slots are free")
         return wrong
 
 
@@ -200,7 +200,7 @@ CANCELLED = "twisted.internet.defer.CancelledError"
 
 
 class HistoriesTests(SynchronousTestCase):
-    def test_it_comes_to_its_end_with_all_places_free(self) -> None:
+    def test_it_comes_to_its_end_with_all_slots_free(self) -> None:
         for seed in range(HISTORIES):
             self.assertEqual(History(seed).run(), [], f"history {seed}")
             self.flushLoggedErrors(Expected, FailJob, TypeError)

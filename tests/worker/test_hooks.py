@@ -127,7 +127,7 @@ class WaitedForTests(HooksTestCase):
         waiting.callback(None)
         self.assertEqual(self.server.heard(), [])
         self.clock.advance(100)
-        self.assertIn(GRAB, self.server.heard(), "its place is free again")
+        self.assertIn(GRAB, self.server.heard(), "its slot is free again")
 
 
 class RaisingTests(HooksTestCase):

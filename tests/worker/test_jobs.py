@@ -22,7 +22,7 @@ from txgearman.wire.packets import (
     OPTION_RES,
 )
 from txgearman.worker import Job, Worker
-from txgearman.worker.protocol import JOIN_SECONDS, VAIN_WAKES, WAKE_PAUSE
+from txgearman.worker.protocol import MAX_SPURIOUS_WAKEUPS, SPURIOUS_WAKEUP_BACKOFF, WRITE_BUFFER_SECONDS
 
 
 class ReportTests(PlayedWorkerTestCase):
@@ -148,7 +148,7 @@ class ReportTests(PlayedWorkerTestCase):
         self.assertEqual(len(writes), 1)
 
     def test_reports_of_one_read_leave_in_one_write_unless_a_job_takes_long(self) -> None:
-        taken = iter([0.0, 0.0, 0.0, 2 * JOIN_SECONDS, 0.0])
+        taken = iter([0.0, 0.0, 0.0, 2 * WRITE_BUFFER_SECONDS, 0.0])
         self.run_job = lambda job: self.takes(next(taken))
         self.start(concurrency=10)
         writes: list[bytes] = []
@@ -274,48 +274,48 @@ class LoopTests(PlayedWorkerTestCase):
         self.server.say(NO_JOB)
         self.assertEqual(self.server.heard(), [SLEEP])
 
-    def wake_in_vain(self, times: int) -> None:
+    def wake_spuriously(self, times: int) -> None:
         for _ in range(times):
             self.server.say(NOOP)
             self.assertEqual(self.server.heard(), [GRAB])
             self.server.say(NO_JOB)
             self.assertEqual(self.server.heard(), [SLEEP])
 
-    def test_a_server_that_wakes_in_vain_without_end_gets_a_pause(self) -> None:
+    def test_endless_spurious_wakeups_are_answered_with_backoff(self) -> None:
         self.start(concurrency=2)
         self.server.say(NO_JOB)
         self.server.heard()
-        self.wake_in_vain(VAIN_WAKES)
+        self.wake_spuriously(MAX_SPURIOUS_WAKEUPS)
         self.server.say(NOOP)
         self.server.say(NOOP)
         self.assertEqual(self.server.heard(), [])
-        self.clock.advance(WAKE_PAUSE)
+        self.clock.advance(SPURIOUS_WAKEUP_BACKOFF)
         self.assertEqual(self.server.heard(), [GRAB])
         self.server.say(NO_JOB)
         self.server.heard()
         self.server.say(NOOP)
         self.assertEqual(self.server.heard(), [], "it goes on pausing")
-        self.clock.advance(WAKE_PAUSE)
+        self.clock.advance(SPURIOUS_WAKEUP_BACKOFF)
         self.assign(b"H:1")
         self.assertEqual(self.server.heard(), [GRAB, GRAB])
         self.server.say(NO_JOB)
         self.server.heard()
-        self.wake_in_vain(VAIN_WAKES)
+        self.wake_spuriously(MAX_SPURIOUS_WAKEUPS)
 
     def test_wakes_after_a_real_sleep_are_not_counted(self) -> None:
         self.start()
         self.server.say(NO_JOB)
         self.server.heard()
-        for _ in range(3 * VAIN_WAKES):
-            self.clock.advance(2 * WAKE_PAUSE)
-            self.wake_in_vain(1)
+        for _ in range(3 * MAX_SPURIOUS_WAKEUPS):
+            self.clock.advance(2 * SPURIOUS_WAKEUP_BACKOFF)
+            self.wake_spuriously(1)
 
     def test_nothing_is_asked_for_during_the_pause(self) -> None:
         self.start(concurrency=2)
         self.assign(b"H:1")
         self.server.say(NO_JOB)
         self.server.heard()
-        self.wake_in_vain(VAIN_WAKES)
+        self.wake_spuriously(MAX_SPURIOUS_WAKEUPS)
         self.server.say(NOOP)
         self.results[b"H:1"].callback(b"r")
         self.worker.register("g", self.run_job)
@@ -450,7 +450,7 @@ class LostTests(PlayedWorkerTestCase):
         with capturedLogs():
             self.server.lose()
         self.clock.advance(100)
-        self.assertNotIn(GRAB, self.server.heard(), "its place is taken as long as it runs")
+        self.assertNotIn(GRAB, self.server.heard(), "its slot is held as long as it runs")
         stubborn.callback(b"late")
         self.assertEqual(self.server.heard(), [GRAB])
 

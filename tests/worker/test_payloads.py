@@ -9,7 +9,7 @@ from twisted.logger import LogLevel, capturedLogs
 
 from tests.worker.played import GRAB, PlayedWorkerTestCase
 from txgearman.worker import Job, Worker
-from txgearman.worker.functions import EXCEPTION_BYTES, LONGEST_TIMEOUT
+from txgearman.worker.functions import EXCEPTION_BYTES, MAX_TIMEOUT_MS
 
 
 class Shout:
@@ -188,6 +188,6 @@ class TimeLimitTests(PlayedWorkerTestCase):
         self.clock.advance(100)
 
     def test_mistakes(self) -> None:
-        for limit in (0, -1, float("nan"), float("inf"), LONGEST_TIMEOUT):
+        for limit in (0, -1, float("nan"), float("inf"), MAX_TIMEOUT_MS):
             with self.assertRaises(ValueError):
                 self.worker.register("g", self.run_job, time_limit=limit)

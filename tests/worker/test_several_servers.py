@@ -118,7 +118,7 @@ class LostTests(SeveralTestCase):
         first, second = self.servers
         self.heard()
         first.lose()
-        self.assertEqual(second.heard(), [GRAB], "what was asked for there keeps no place")
+        self.assertEqual(second.heard(), [GRAB], "what was asked for there holds no slot")
         self.assign(second, b"H:2")
         self.end(b"H:2")
         self.assertEqual(second.heard(), [("WORK_COMPLETE", b"H:2", b"r"), GRAB])
@@ -175,7 +175,7 @@ class LostTests(SeveralTestCase):
         self.assertTrue(running.called, "cancelled")
         self.assertGreaterEqual(self.clock.seconds(), 30 + 10)
         self.assertEqual(first.heard(), [("ECHO_REQ", b"")])
-        self.assertIn(GRAB, told, "the place of the job is free")
+        self.assertIn(GRAB, told, "the slot of the job is free")
         self.assertTrue(first.transport.disconnected)
         self.assertFalse(second.transport.disconnecting)
         first.lose()

@@ -12,7 +12,7 @@ from twisted.logger import LogLevel, capturedLogs
 from zope.interface.verify import verifyObject
 
 from tests.worker.played import GRAB, OPTION, SLEEP, PlayedWorkerTestCase
-from txgearman.connection.protocol import CLOSE_SECONDS
+from txgearman.connection.protocol import CLOSE_TIMEOUT
 from txgearman.errors import NotConnected
 from txgearman.wire.limits import MAX_CLIENT_ID
 from txgearman.wire.packets import NO_JOB, NOOP
@@ -156,7 +156,7 @@ class ConnectionTests(PlayedWorkerTestCase):
         self.clock.advance(10)
         self.assertEqual(self.endpoint.attempts, 2)
 
-    def test_attempts_go_on_with_the_pauses_of_the_policy(self) -> None:
+    def test_attempts_go_on_with_the_backoff_of_the_policy(self) -> None:
         self.endpoint.refusal = Refused()
         worker = Worker(self.clock, self.endpoint, retry_policy=self.policy)
         started = worker.start()
@@ -236,7 +236,7 @@ class ConnectionTests(PlayedWorkerTestCase):
         stopped = self.worker.stop()
         self.clock.advance(DRAIN_SECONDS)
         self.assertTrue(self.server.transport.disconnecting, "it did not answer what it was asked")
-        self.clock.advance(CLOSE_SECONDS)
+        self.clock.advance(CLOSE_TIMEOUT)
         self.assertTrue(self.server.transport.disconnected)
         self.server.hang_up()
         self.successResultOf(stopped)

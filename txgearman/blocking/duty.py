@@ -39,7 +39,7 @@ class Run:
     def hold(self) -> None:
         """Let no further job be asked for when this one has ended, before `go_on`."""
         if self._next is None:
-            self._next = self.job._lingers = Deferred()
+            self._next = self.job._slot_held_until = Deferred()
 
     def go_on(self) -> None:
         """Let the next job be asked for."""

@@ -17,7 +17,7 @@ from twisted.logger import Logger
 from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 
-from txgearman.client.link import Link
+from txgearman.client.connector import Connector
 from txgearman.connection.arguments import check_timeout, function_bytes, name_bytes
 from txgearman.connection.endpoint import endpoint_from
 from txgearman.errors import AdminError, BrokenStream, ConnectionLost, TimedOut
@@ -63,7 +63,7 @@ class Admin:
         check_timeout(timeout)
         self._clock = reactor
         self._timeout = timeout
-        self._link: Link[AdminProtocol] = Link(
+        self._link: Connector[AdminProtocol] = Connector(
             reactor, endpoint_from(reactor, endpoint), AdminProtocol, name=str(endpoint)
         )
 

@@ -1,6 +1,6 @@
 """The client as its users see it: its methods, the checks of their arguments, and time limits.
 
-What is said on a connection is in `protocol`, how a connection comes about in `link`, and which server a
+What is said on a connection is in `protocol`, how a connection is made in `connector`, and which server a
 request goes to in `dispatch`.
 """
 
@@ -15,21 +15,21 @@ from typing import Any, NoReturn, Self, TypeVar
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
-from txgearman.client.backlog import BACKLOG_BYTES, Backlog
 from txgearman.client.batch import Batch
+from txgearman.client.connector import Connector
 from txgearman.client.dispatch import Ask, Dispatch, Server
-from txgearman.client.hashing import key_of
+from txgearman.client.hashing import routing_key
 from txgearman.client.job import Job
-from txgearman.client.link import Link
 from txgearman.client.protocol import ClientProtocol
 from txgearman.client.retrying import RETRY_SECONDS, Retrying
-from txgearman.client.status import JobStatus, known
-from txgearman.client.submission import Pattern, Priority, submission
+from txgearman.client.send_budget import SEND_BUDGET_BYTES, SendBudget
+from txgearman.client.status import JobStatus, first_known
+from txgearman.client.submission import JobTemplate, Priority, submission
 from txgearman.codecs import BYTES, CodecChoice, codec_from, encoded
 from txgearman.connection.arguments import body_of, check_timeout, data_bytes, name_bytes
+from txgearman.connection.backoff import RetryPolicy, retry_policy_from
 from txgearman.connection.endpoint import Endpoint, named_endpoints
-from txgearman.connection.heartbeat import CHECK_INTERVAL, CHECK_TIMEOUT, check_from
-from txgearman.connection.pauses import RetryPolicy, steady
+from txgearman.connection.heartbeat import CHECK_INTERVAL, CHECK_TIMEOUT, liveness_check_from
 from txgearman.errors import ClientError, TimedOut
 from txgearman.wire.limits import MAX_HANDLE, MAX_PACKET, MAX_UNIQUE
 
@@ -39,28 +39,37 @@ _T = TypeVar("_T")
 class Client:
     """Submits jobs to one server, or to several.
 
-    It connects when it is first used, and keeps a connection to each server from then on: a lost one is
-    made again with a growing pause between attempts, and at once when a call needs it. Use the client
-    with ``async with``, or call `close` at the end. Every Deferred it returns fires exactly once; it fails
-    with one of the errors below `txgearman.errors.ClientError`, or with Twisted's `CancelledError` when it
-    is cancelled. Wrong arguments raise `TypeError` or `ValueError` at the call.
+    It connects when it is first used, and keeps a connection to each server from then on. A lost connection
+    is made again with exponential backoff, and at once when a call needs it. Use the client with ``async
+    with``, or call `close` at the end.
 
-    `reactor` is the reactor, or in tests a clock. `endpoints` is the server's address, as the string of a
-    Twisted client endpoint such as ``tcp:127.0.0.1:4730`` or as an `IStreamClientEndpoint`; or a sequence
-    of such addresses. Of several servers each submission goes to one: with a unique always to the same, by
-    the strings of the endpoints and not by their order, and without one to each in turn. Servers that are
-    down are passed over while another is up.
+    Every Deferred that it returns fires exactly once. It fails with one of the errors below
+    `txgearman.errors.ClientError`, or with Twisted's `CancelledError` when it is cancelled. Wrong arguments
+    raise `TypeError` or `ValueError` at the call.
 
-    `codec` makes payloads of the data of jobs, and values of results and updates: ``"bytes"``, ``"text"``,
-    ``"json"``, or an object with encode and decode (`txgearman.codecs.Codec`).
+    Of several servers each submission goes to one. A unique always goes to the same server, which is chosen
+    by the strings of the endpoints and not by their order. Submissions without a unique go to each server in
+    turn. Servers that are down are passed over while another is up.
 
-    When a server owes an answer and not a byte comes for `check_timeout` seconds, the connection is taken
-    for lost. After `check_interval` seconds without a byte it is asked for an echo, to owe that. None or 0
-    for either turns both off.
-    `retry_policy` takes the number of failed attempts to connect and returns the pause in seconds before
-    the next, `txgearman.connection.pauses.pause` by default and where it fails. `max_packet` is the largest
-    body of a packet in bytes that is sent or accepted. `max_backlog` is the number of bytes of requests
-    without an answer from which on `room` waits.
+    Args:
+        reactor: The reactor, or a clock in tests.
+        endpoints: The server's address: the string of a Twisted client endpoint such as
+            ``tcp:127.0.0.1:4730``, or an `IStreamClientEndpoint`. Or a sequence of such addresses.
+        codec: Makes payloads of the data of jobs, and values of results and updates: ``"bytes"``, ``"text"``,
+            ``"json"``, or an object with encode and decode (`txgearman.codecs.Codec`).
+        check_interval: Seconds without a byte from a server before it is asked for an echo. None or 0 turns
+            the liveness check off.
+        check_timeout: Seconds without a byte, while a server owes an answer, after which the connection
+            counts as lost. None or 0 turns the liveness check off.
+        retry_policy: Takes the number of failed attempts to connect, and returns the seconds to wait before
+            the next. The default, which also stands in where a policy fails, is
+            `txgearman.connection.backoff.exponential_backoff`.
+        max_packet: The largest body of a packet in bytes that is sent or accepted.
+        max_backlog: Bytes of requests without an answer from which on `room` waits.
+
+    Raises:
+        TypeError: An option has the wrong type.
+        ValueError: An option has a value that cannot be, or an endpoint is not understood or given twice.
     """
 
     def __init__(
@@ -73,20 +82,23 @@ class Client:
         check_timeout: float | None = CHECK_TIMEOUT,
         retry_policy: RetryPolicy | None = None,
         max_packet: int = MAX_PACKET,
-        max_backlog: int = BACKLOG_BYTES,
+        max_backlog: int = SEND_BUDGET_BYTES,
     ) -> None:
         if max_backlog < 1:
             raise ValueError(f"max_backlog is a number of bytes, 1 or more, not {max_backlog!r}")
-        self._backlog = Backlog(max_backlog)
+        self._budget = SendBudget(max_backlog)
         self._clock = reactor
         self._codec = codec_from(codec)
-        self._check = check_from(check_interval, check_timeout)
+        self._check = liveness_check_from(check_interval, check_timeout)
         self._max_packet = max_packet
-        policy = steady(retry_policy)
+        policy = retry_policy_from(retry_policy)
         self._dispatch = Dispatch(
             reactor,
-            [self._link(name, endpoint, policy) for name, endpoint in named_endpoints(reactor, endpoints)],
-            self._backlog,
+            [
+                self._connector(name, endpoint, policy)
+                for name, endpoint in named_endpoints(reactor, endpoints)
+            ],
+            self._budget,
         )
 
     @property
@@ -95,19 +107,25 @@ class Client:
         return {server.name: server.protocol is not None for server in self._dispatch.servers}
 
     def connect(self, timeout: float | None = None) -> Deferred[None]:
-        """Connect now if there is no connection; only needed to learn early whether it works.
+        """Connect now if there is no connection. Only needed to learn early whether it works.
 
-        Of several servers the first that is connected will do. `timeout` is in seconds. Fails with
-        `NotConnected` or `TimedOut`.
+        Args:
+            timeout: Seconds; None for no limit.
+
+        Returns:
+            A Deferred that fires with the first connection, of several servers to any. It fails with
+            `NotConnected` or `TimedOut`.
         """
         check_timeout(timeout)
         return self._limited(self._dispatch.connect().addCallback(lambda _: None), timeout)
 
     def close(self) -> Deferred[None]:
-        """Close the connections, for good: later calls fail with `NotConnected`.
+        """Close the connections for good. Later calls fail with `NotConnected`.
 
-        Everything that still waits fails with `ConnectionLost`. Fires when the connections are gone,
-        and to cancel it ends only the waiting for that.
+        Everything that still waits fails with `ConnectionLost`.
+
+        Returns:
+            A Deferred that fires when the connections are gone. Cancelling it ends this wait alone.
         """
         return self._dispatch.close()
 
@@ -138,40 +156,51 @@ class Client:
         retry: int = 0,
         timeout: float | None = None,
     ) -> Deferred[Job]:
-        """Submit a job. Returns a Deferred of a `Job` that fires once a server has accepted it.
+        """Submit a job.
 
-        `function` is the name of what shall be run, `data` its input, bytes or what the codec takes. Names
-        are str, encoded as UTF-8, or bytes.
+        When a connection is lost before the server has accepted the job, the other servers are tried, each
+        once. The job may then exist twice.
 
-        `unique` is a key of at most 64 bytes: while the server has a job of this function with this
-        key, a submission with the same key joins that job instead of making another. The key ``-``
-        stands for the data itself. Without a key each submission is a job of its own.
+        After a time-out, and after the Deferred was cancelled, the server may still run the job: the protocol
+        has no way to take it back. News of the job are ignored then.
 
-        An offline job, `background`, has no result and survives its submitter. With `run_at`, an aware
-        datetime or seconds since 1970, it is an offline job that does not run before that time;
-        fractions are rounded up to whole seconds. `reducer` is the name of a function that the worker
-        is told of. The protocol has only normal `priority` for these last two.
+        Args:
+            function: The name of what shall run; a str is encoded as UTF-8.
+            data: The job's input: bytes, or what the codec takes.
+            unique: A key of at most 64 bytes; a str is encoded as UTF-8. While the server has a job of this
+                function with this key, a submission with the same key joins that job instead of making
+                another. The key ``-`` stands for the data itself. Without a key each submission is a job of
+                its own.
+            priority: Which jobs a worker gets first. The protocol has normal priority alone for a job with
+                `run_at` or `reducer`.
+            background: Whether the job is an offline job, which has no result and survives its submitter.
+            run_at: The earliest time at which the job may run: an aware datetime, or seconds since 1970.
+                Fractions are rounded up to whole seconds. It makes the job an offline job.
+            reducer: The name of a function that the worker is told of; a str is encoded as UTF-8.
+            retry: How often the job is submitted again if it is lost beyond that: before it was accepted or,
+                if it is an online job, while it waits or runs. It goes to another server, or to the same when
+                it is back. Retry only idempotent jobs. With a `retry` the submission also waits for a server
+                where none is up, or all are about to shut down, and so does each submission again.
+            timeout: Seconds until the job must be accepted, including the time to connect. None leaves that
+                to the time limits of the endpoints and twice the `check_timeout`, for each server; with a
+                `retry` it stands for `txgearman.client.retrying.RETRY_SECONDS`. `Job.result` has a limit of
+                its own.
 
-        When a connection is lost before the server has accepted the job, the other servers are tried,
-        each once; the job may then exist twice. `retry` is how often the job is submitted again beyond
-        that, be it lost before it was accepted or, if it is an online job, while it waits or runs: to
-        another server, or to the same when it is back. What can be done twice only is safe to retry. With
-        a `retry` the submission also waits for a server where none is up, or all are about to end, for
-        `timeout` seconds or `txgearman.client.retrying.RETRY_SECONDS`, and so does each submission again.
+        Returns:
+            A Deferred of the `Job`, which fires once a server has accepted it. It fails with `NotConnected`,
+            `ConnectionLost`, `TimedOut`, or `ServerError` if the server refuses.
 
-        `timeout` limits in seconds how long it may take until the job is accepted, including a connection
-        that has to be made; to wait for the result is limited by `Job.result`. Without it that is limited
-        by the time limits of the endpoints, and twice the `check_timeout`, for each server.
-
-        Fails with `NotConnected`, `ConnectionLost`, `TimedOut`, or `ServerError` if the server refuses.
-        After a time-out, and after the Deferred was cancelled, the server may still run the job, as the
-        protocol has no way to take it back; its news are ignored here.
+        Raises:
+            TypeError: An argument has the wrong type.
+            ValueError: An argument has a value that cannot be, or the packet would be too large.
         """
         if self._codec is not BYTES:
             data = encoded(self._codec, data)
         new = submission(function, data, unique, priority, background, run_at, reducer, self._max_packet)
         if not retry:
-            return self._request(lambda protocol: protocol.submit(new), timeout, key_of(new), len(new.body))
+            return self._request(
+                lambda protocol: protocol.submit(new), timeout, routing_key(new), len(new.body)
+            )
         if not isinstance(retry, int) or retry < 0:
             raise ValueError(f"retry is a number of times, 0 or more, not {retry!r}")
         check_timeout(timeout)
@@ -191,66 +220,90 @@ class Client:
         keep_handles: bool = True,
         timeout: float | None = None,
     ) -> Deferred[list[bytes]]:
-        """Submit very many offline jobs of one function: several times faster than `submit` for each.
-
-        Returns a Deferred that fires once servers have accepted all of them, with their handles in the order
-        of the `payloads`; without `keep_handles` with an empty list, to save their memory. `uniques` has one
-        for each payload, or None for a job without. `priority`, `run_at` and `reducer` are as for `submit`,
-        the same for all. There is no way to retry: what failed is told, to be submitted again.
-
-        `payloads` may be an iterator over more than fits into memory: it is read no faster than there is
-        `room`, a few hundred at a time, between which the reactor does its other work. A list or tuple is
-        checked whole at the call. A payload of another iterable that is wrong, and what iterating raises,
-        ends the batch at this place.
+        """Submit very many offline jobs of one function, several times faster than `submit` for each.
 
         Jobs without a unique are spread over the servers. When a connection is lost before the server has
-        accepted a job, the other servers are tried for it, as by `submit`. Where no server can be
-        reached no further payload is taken, and none behind `timeout` seconds for the whole batch.
+        accepted a job, the other servers are tried for it, as by `submit`. There is no retry beyond that: the
+        error tells what failed, to be submitted again.
 
-        Fails with `NotAllAccepted` if a job was refused, lost, or not taken, once the fate of all that were
-        taken is known. After a time-out, and after the Deferred was cancelled, the server may still run what
-        was sent.
+        After a time-out, and after the Deferred was cancelled, the server may still run what was sent.
+
+        Args:
+            function: As for `submit`.
+            payloads: The jobs' inputs. An iterator may yield more than fits into memory: it is read no faster
+                than there is `room`, a few hundred at a time, between which the reactor does its other work.
+                A list or tuple is checked whole at the call. A wrong payload of another iterable, and an
+                exception of its iterator, ends the batch at this payload.
+            uniques: One for each payload, as for `submit`; None for a job without.
+            priority: As for `submit`, the same for all.
+            run_at: As for `submit`, the same for all.
+            reducer: As for `submit`, the same for all.
+            keep_handles: Whether to return the handles. False saves their memory.
+            timeout: Seconds for the whole batch, after which no further payload is taken. None for no limit.
+
+        Returns:
+            A Deferred of the handles in the order of the payloads, empty without `keep_handles`. It fires
+            once servers have accepted all jobs. It fails with `NotAllAccepted` if a job was refused, lost, or
+            not taken, once the fate of all jobs that were taken is known. Where no server can be reached no
+            further payload is taken.
+
+        Raises:
+            TypeError: An argument has the wrong type.
+            ValueError: An argument has a value that cannot be, or a packet would be too large.
         """
         if isinstance(payloads, str | bytes):
             raise TypeError(f"the payloads must be several, not a single {type(payloads).__name__}")
         check_timeout(timeout)
-        pattern = Pattern(function, priority, run_at, reducer, self._max_packet)
+        template = JobTemplate(function, priority, run_at, reducer, self._max_packet)
         whole = isinstance(payloads, list | tuple)
         if self._codec is not BYTES:
             payloads = map(partial(encoded, self._codec), payloads)
         if whole:
             payloads = list(payloads)
-            uniques = pattern.check_all(payloads, uniques)
-        batch = Batch(self._clock, self._dispatch, self._backlog, pattern, payloads, uniques, keep_handles)
+            uniques = template.check_all(payloads, uniques)
+        batch = Batch(self._clock, self._dispatch, self._budget, template, payloads, uniques, keep_handles)
         submitting = Deferred.fromCoroutine(batch.submit())
         if timeout is not None:
             submitting.addTimeout(timeout, self._clock, batch.timed_out)
         return submitting
 
     def room(self) -> Deferred[None]:
-        """Wait until there is room for more submissions; ``await`` it ahead of each of very many.
+        """Wait until the send budget allows more submissions: ``await`` it before each of very many.
 
-        There is while the requests that were not answered yet, and those that wait for a connection, have
-        less than `max_backlog` bytes, each counted with
-        `txgearman.client.backlog.REQUEST_OVERHEAD`. Where there was none it fires when half of that is
-        answered, or lost. Nothing is refused because there is no room: who does not ask for it fills the
-        memory with what he submits. Never fails; to cancel it ends only the waiting.
+        It does while the requests without an answer, and those that wait for a connection, have less than
+        `max_backlog` bytes, each counted with `txgearman.client.send_budget.REQUEST_OVERHEAD`. Once the
+        budget is spent it must fall to half of that first. Nothing is refused over the budget: without `room`
+        there is no backpressure, and memory fills with what is submitted.
+
+        Returns:
+            A Deferred that never fails. Cancelling it ends this wait alone.
         """
-        return self._backlog.room()
+        return self._budget.available()
 
     def answered(self) -> Deferred[None]:
-        """Wait until everything that was asked for has its answer, or is lost: submissions, not results.
+        """Wait until every request has its answer or is lost: submissions, not results.
 
-        Behind very many submissions, for whose Deferreds nobody waits one by one. Never fails; to cancel it
-        ends only the waiting.
+        Use it after a bulk submission instead of waiting for each Deferred.
+
+        Returns:
+            A Deferred that never fails. Cancelling it ends this wait alone.
         """
-        return self._backlog.empty()
+        return self._budget.all_answered()
 
     def status(self, job: Job | bytes | str, timeout: float | None = None) -> Deferred[JobStatus]:
-        """Ask for the state of a job, given as the `Job` or its handle.
+        """Ask for the state of a job. A job that has ended is not known any more.
 
-        A `Job` is asked for at its server. For a handle all servers are asked that are up, and a server
-        that knows it is believed. A job that has ended is not known any more. Fails as `submit` does.
+        Args:
+            job: The `Job`, which is asked for at its server, or its handle. For a handle all servers that are
+                up are asked, and a server that knows the job is believed.
+            timeout: Seconds; None for no limit.
+
+        Returns:
+            A Deferred of the state. It fails as that of `submit` does.
+
+        Raises:
+            TypeError: The handle is neither str nor bytes.
+            ValueError: The handle is too long or contains NUL, or the timeout is no time.
         """
         handle = name_bytes(job.handle if isinstance(job, Job) else job, "the handle", MAX_HANDLE)
         check_timeout(timeout)
@@ -264,22 +317,57 @@ class Client:
     def status_by_unique(self, unique: str | bytes, timeout: float | None = None) -> Deferred[JobStatus]:
         """Ask for the state of the job with this unique, and how many clients wait for it.
 
-        All servers are asked that are up, as for a handle. Fails as `submit` does. Give gearmand no more
-        than 63 bytes, it does not answer to 64.
+        All servers that are up are asked, as for a handle.
+
+        Args:
+            unique: The job's unique; a str is encoded as UTF-8. gearmand answers for up to 63 bytes, not for
+                64.
+            timeout: Seconds; None for no limit.
+
+        Returns:
+            A Deferred of the state. It fails as that of `submit` does.
+
+        Raises:
+            TypeError: The unique is neither str nor bytes.
+            ValueError: The unique is too long or contains NUL, or the timeout is no time.
         """
         key = name_bytes(unique, "the unique", MAX_UNIQUE)
         check_timeout(timeout)
         return self._limited(self._known(lambda protocol: protocol.status_by_unique(key)), timeout)
 
     def echo(self, data: bytes, timeout: float | None = None) -> Deferred[bytes]:
-        """Let a server send `data` back, which shows that it is there. Fails as `submit` does."""
+        """Let a server send `data` back, which shows that it is alive.
+
+        Args:
+            data: What to send.
+            timeout: Seconds; None for no limit.
+
+        Returns:
+            A Deferred of the data. It fails as that of `submit` does.
+
+        Raises:
+            TypeError: The data is not bytes.
+            ValueError: The packet would be too large, or the timeout is no time.
+        """
         body = body_of((data_bytes(data, "the data"),), self._max_packet)
         return self._request(lambda protocol: protocol.echo(body), timeout, None, len(body))
 
     def echo_each(
         self, data: bytes, timeout: float | None = None
     ) -> Deferred[dict[str, bytes | ClientError]]:
-        """Let every server send `data` back. Fires with what each sent, or the error, by its name."""
+        """Let every server send `data` back.
+
+        Args:
+            data: What to send.
+            timeout: Seconds for each server; None for no limit.
+
+        Returns:
+            A Deferred of what each server sent, or its error, by the server's name.
+
+        Raises:
+            TypeError: The data is not bytes.
+            ValueError: The packet would be too large, or the timeout is no time.
+        """
         body = body_of((data_bytes(data, "the data"),), self._max_packet)
         check_timeout(timeout)
         echoes = {
@@ -293,25 +381,25 @@ class Client:
 
         return DeferredList(echoes.values(), consumeErrors=True).addCallback(by_name)
 
-    def _link(self, name: str, endpoint: IStreamClientEndpoint, policy: RetryPolicy) -> Server:
+    def _connector(self, name: str, endpoint: IStreamClientEndpoint, policy: RetryPolicy) -> Server:
         def build(ended: Callable[[ClientProtocol], object]) -> ClientProtocol:
             return ClientProtocol(
                 self._clock,
                 self._max_packet,
                 ended,
-                self._backlog,
+                self._budget,
                 check=self._check,
                 server=name,
                 codec=self._codec,
             )
 
-        return Link(
+        return Connector(
             self._clock,
             endpoint,
             build,
             name=name,
             retry_policy=policy,
-            trial=lambda protocol: protocol.echo(b""),
+            probe=lambda protocol: protocol.echo(b""),
         )
 
     def _request(self, ask: Ask[_T], timeout: float | None, key: bytes | None, size: int) -> Deferred[_T]:
@@ -320,7 +408,7 @@ class Client:
         return self._limited(self._dispatch.send(ask, key, size), timeout)
 
     def _known(self, ask: Ask[JobStatus]) -> Deferred[JobStatus]:
-        return known(list(self._dispatch.ask_each(ask).values()))
+        return first_known(list(self._dispatch.ask_each(ask).values()))
 
     def _limited(self, request: Deferred[_T], timeout: float | None) -> Deferred[_T]:
         if timeout is not None:

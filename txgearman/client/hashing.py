@@ -1,8 +1,7 @@
-"""Which server a key belongs to. No I/O.
+"""Rendezvous hashing: which server a routing key belongs to. No I/O.
 
-This is rendezvous hashing: each server has a score for each key, and the highest wins. When a server
-leaves, only its keys move; when one joins, only those that it wins. Everybody who knows the servers by the
-same names comes to the same choice.
+Each server has a score for each key, and the highest wins. When a server leaves, only its keys move; when one
+joins, only those that it wins. All clients that know the servers by the same names choose alike.
 """
 
 from __future__ import annotations
@@ -14,8 +13,8 @@ from txgearman.client.submission import Submission
 _SCORE_BYTES = 8
 
 
-def key_of(new: Submission) -> bytes | None:
-    """What a submission is placed by: its function and unique; None without a unique.
+def routing_key(new: Submission) -> bytes | None:
+    """The routing key of a submission: its function and unique; None without a unique.
 
     For the unique ``-``, which stands for the data itself, the data counts too.
     """
@@ -26,6 +25,6 @@ def key_of(new: Submission) -> bytes | None:
 
 def score(server: str, key: bytes) -> bytes:
     """The score of a server for a key; the server with the greatest is the key's."""
-    # The key may be as long as a job's data, so it is digested apart.
+    # The key may be as long as a job's data, so it is digested by itself.
     digest = blake2b(key).digest()
     return blake2b(server.encode() + b"\0" + digest, digest_size=_SCORE_BYTES).digest()

@@ -1,4 +1,4 @@
-"""A submitted job as its submitter sees it. What the server says of it comes from the protocol."""
+"""A submitted job as its submitter sees it. The protocol tells it what the server sends."""
 
 from __future__ import annotations
 
@@ -17,21 +17,15 @@ from txgearman.errors import BadPayload, ClientError, NoResult, TimedOut
 class Job:
     """A job that the server has accepted.
 
-    `handle` is the server's name for the job, `function` the name of its function, `unique` the key given
-    at its submission, empty without one, all of them bytes as on the wire. `server` is the name of the
-    server that has the job: the endpoint string given to the client, or the server's place in its list
-    such as ``#0``. `background` says that the job has no result and no updates here. `last_status` is the
-    newest numerator and denominator the worker sent, ``(0, 0)`` before the first.
-
-    A job that was submitted with ``retry`` is submitted anew when its connection is lost. It then has
-    another `handle`, maybe another `server`, and its updates begin again behind those that came before.
+    A job that was submitted with ``retry`` is submitted again when its connection is lost. It then has
+    another `handle`, maybe another `server`, and its updates begin again after those that came before.
 
     Updates are data, warnings and statuses that the worker sends while the job runs. Each goes to the
-    callbacks for its kind if there are any, and otherwise waits for `updates`. Nothing is lost by
-    asking late. What nobody takes is kept as long as the `Job` is, up to
-    `txgearman.client.updates.KEPT_BYTES`; what comes after that is thrown away.
+    callbacks for its kind if there are any, and otherwise waits for `updates`. So nothing is lost by asking
+    late. Updates that nobody takes are kept as long as the `Job` is, up to
+    `txgearman.client.updates.KEPT_BYTES`. What comes after that is dropped.
 
-    The protocol has no way to stop a job that runs: to give up waiting only ends the waiting.
+    The protocol has no way to stop a running job. Giving up a wait ends only the wait.
     """
 
     __slots__ = (
@@ -56,11 +50,18 @@ class Job:
         self, clock: IReactorTime, function: bytes, unique: bytes, background: bool, codec: Codec = BYTES
     ) -> None:
         self.handle = b""
+        """The server's name for the job."""
         self.server = ""
+        """The name of the server that has the job: the endpoint string given to the client, or the server's
+        index in its list such as ``#0``."""
         self.function = function
+        """The name of the job's function."""
         self.unique = unique
+        """The key given at its submission; empty without one."""
         self.background = background
+        """Whether the job has no result and no updates here."""
         self.last_status = (0, 0)
+        """The newest numerator and denominator that the worker sent; ``(0, 0)`` before the first."""
         self._clock = clock
         self._codec = None if codec is BYTES else codec
         self._ignored = False
@@ -68,7 +69,7 @@ class Job:
         self._result: Any = b""
         self._resubmit: Callable[[Job, Callable[[], ClientError]], bool] | None = None
         self._error: Callable[[], ClientError] | None = None
-        # Made when needed: of many pending jobs most have neither, and each costs the garbage collector.
+        # Made when needed: most pending jobs have neither, and each object costs the garbage collector.
         self._waiters: list[Deferred[Any]] | None = None
         self._stream: UpdateStream | None = None
 
@@ -77,13 +78,19 @@ class Job:
         return f"<Job {self.handle!r} of {self.function!r}, {state}>"
 
     def result(self, timeout: float | None = None) -> Deferred[Any]:
-        """The job's result, as often as it is asked for: what the client's codec makes of it, bytes
-        without one.
+        """Wait for the job's result. Can be called as often as needed.
 
-        Returns a new Deferred each time. It fails with `JobFailed`, `JobRaised` or `ConnectionLost`;
-        with `BadPayload` for a result that the codec cannot decode;
-        with `TimedOut` when the result does not come within `timeout` seconds; and at once with
-        `NoResult` for a background job. To cancel it ends this waiting and no other.
+        Args:
+            timeout: Seconds; None for no limit.
+
+        Returns:
+            A new Deferred of the result: what the client's codec makes of it, bytes without one. It fails
+            with `JobFailed`, `JobRaised` or `ConnectionLost`; with `BadPayload` for a result that the codec
+            cannot decode; with `TimedOut`; and at once with `NoResult` for a background job. Cancelling it
+            ends this wait alone.
+
+        Raises:
+            ValueError: The timeout is negative or not finite.
         """
         check_timeout(timeout)
         if self.background:
@@ -99,33 +106,60 @@ class Job:
         return waiter
 
     def updates(self) -> AsyncIterator[Update]:
-        """The job's updates from its start, for ``async for``, except those that callbacks take.
+        """Iterate over the job's updates from its start with ``async for``, except those that callbacks take.
 
-        The iteration ends with the job. If the job did not end well it raises what `result` would
-        raise, behind the last update; so a stream that was cut short cannot be taken for a whole one.
-        It raises `UpdatesLost` where updates were thrown away, and `BadPayload` in the place of an update
-        that the codec cannot decode, behind which it can be read on. Several iterators of one job share its
-        updates; only one of them can wait at a time. Raises `NoResult` for a background job, as the
-        three methods below do.
+        The iteration ends with the job. If the job did not end well it raises, after the last update, what
+        `result` would raise. So a stream that was cut short cannot be taken for a whole one. It raises
+        `UpdatesLost` where updates were dropped. It raises `BadPayload` in the place of an update that the
+        codec cannot decode, after which it can be read on.
+
+        Several iterators of one job share its updates. Only one of them can wait at a time.
+
+        Returns:
+            An iterator.
+
+        Raises:
+            NoResult: The job is a background job.
         """
         return self._updates()
 
     def on_data(self, callback: Callable[[Any], object]) -> None:
-        """Call `callback` with each part of the result that the worker sends ahead of its end."""
+        """Call `callback` with each part of the result that the worker sends before its end.
+
+        Args:
+            callback: It is given the part: what the client's codec makes of it, bytes without one.
+
+        Raises:
+            NoResult: The job is a background job.
+        """
         self._updates().listen(DataUpdate, lambda update: callback(update.data))
 
     def on_warning(self, callback: Callable[[Any], object]) -> None:
-        """Call `callback` with each warning that the worker sends."""
+        """Call `callback` with each warning that the worker sends.
+
+        Args:
+            callback: It is given the warning: what the client's codec makes of it, bytes without one.
+
+        Raises:
+            NoResult: The job is a background job.
+        """
         self._updates().listen(WarningUpdate, lambda update: callback(update.data))
 
     def on_status(self, callback: Callable[[int, int], object]) -> None:
-        """Call `callback` with each numerator and denominator that the worker sends."""
+        """Call `callback` with each status that the worker sends.
+
+        Args:
+            callback: It is given numerator and denominator.
+
+        Raises:
+            NoResult: The job is a background job.
+        """
         self._updates().listen(StatusUpdate, lambda status: callback(status.numerator, status.denominator))
 
     # -- the protocol's calls -------------------------------------------------------------------
 
     def _ignore(self) -> None:
-        """The submitter has gone: keep nothing of what comes."""
+        """The submitter has gone: keep no updates."""
         self._ignored = True
 
     def _update(self, update: Update) -> None:
@@ -139,7 +173,7 @@ class Job:
         try:
             data = decoded(self._codec, update.data, self.handle)
         except BadPayload as error:
-            self._updates().add_bad(type(update), error)
+            self._updates().add_undecodable(type(update), error)
         else:
             self._updates().add(type(update)(data), len(update.data))
 
@@ -152,13 +186,13 @@ class Job:
         else:
             self._end()
 
-    def _lose(self, error: Callable[[], ClientError]) -> None:
-        """The connection was lost while the job ran: it is submitted again, or has failed."""
+    def _connection_lost(self, error: Callable[[], ClientError]) -> None:
+        """The connection was lost while the job ran: submit the job again, or let it fail."""
         if self._ignored or self._resubmit is None or not self._resubmit(self, error):
             self._fail(error)
 
     def _fail(self, error: Callable[[], ClientError]) -> None:
-        """The job has ended badly; `error` makes an exception of it for each who asks."""
+        """The job has failed; `error` makes an exception for each waiter."""
         if not self._done:
             self._error = error
             self._end()
@@ -169,7 +203,7 @@ class Job:
             self._stream.finish(self._error)
         waiters, self._waiters = self._waiters, None
         for waiter in waiters or ():
-            # Those before it may have cancelled this one.
+            # A waiter before this one may have cancelled it.
             if not waiter.called:
                 if self._error is None:
                     waiter.callback(self._result)

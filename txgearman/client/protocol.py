@@ -1,7 +1,7 @@
-"""The client's end of one connection: matching what the server says with what was asked.
+"""The client's end of one connection: matching what the server sends with the requests and jobs it is about.
 
-The server answers requests in their order, so the answers are matched with a queue. What it says of
-running jobs carries the job's handle. Nothing is decided here, and nothing connects here.
+The server answers requests in their order, so a queue matches the answers. Packets about running jobs carry
+the job's handle. Nothing is decided here, and nothing connects here.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from txgearman.client.backlog import Backlog
 from txgearman.client.job import Job
-from txgearman.client.status import JobStatus, number_from
+from txgearman.client.send_budget import SendBudget
+from txgearman.client.status import JobStatus, leading_integer
 from txgearman.client.submission import Submission
 from txgearman.client.updates import DataUpdate, StatusUpdate, Update, WarningUpdate
 from txgearman.codecs import BYTES, Codec
-from txgearman.connection.heartbeat import Check
+from txgearman.connection.heartbeat import LivenessCheck
 from txgearman.connection.protocol import PacketProtocol
 from txgearman.errors import BrokenStream, ConnectionLost, JobFailed, JobRaised, ServerError
 from txgearman.wire.codec import frame
@@ -48,50 +48,60 @@ from txgearman.wire.packets import (
 
 
 class _Request(NamedTuple):
-    """A request without an answer yet: the packet that answers it, what it is about, and its bytes.
+    """A request without an answer yet.
 
-    What it is about may be a `Chunk`; that is answered when each of its jobs is.
-    The asker may have cancelled its Deferred; that then ignores the one call that still comes.
+    Attributes:
+        answer: The type of the packet that answers it.
+        subject: What the answer belongs to: a job, a chunk, a handle or a unique. A chunk is answered when
+            each of its jobs is.
+        reply: Fires with the answer. A caller may have cancelled it; it then ignores the one call that still
+            comes.
+        size: Bytes that the send budget was charged.
     """
 
     answer: int
-    about: Any
-    asker: Deferred[Any]
+    subject: Any
+    reply: Deferred[Any]
     size: int
 
 
 class Chunk:
-    """Several offline jobs that are submitted together: `count` of them, of `size` bytes for the backlog.
-
-    `handles` grows with the answers, in the order of the jobs: the handle, or empty for a job that was
-    refused. `errors` has why, by the job's place in the chunk.
-    """
+    """Several offline jobs that are submitted together."""
 
     __slots__ = ("_refusal", "count", "errors", "handles", "size")
 
     def __init__(self, count: int, size: int) -> None:
         self.count = count
         self.size = size
+        """Bytes that they charge the send budget."""
         self.handles: list[bytes] = []
+        """The handles of the jobs answered so far, in their order; empty for a job that was refused."""
         self.errors: dict[int, ServerError] = {}
+        """Why jobs were refused, by their index in the chunk."""
         self._refusal: tuple[bytes, bytes] | None = None
 
     def refuse(self, code: bytes, text: bytes) -> None:
-        """The next job was refused. Of many for the same reason one error is kept."""
-        place = len(self.handles)
+        """The next job was refused. Jobs that are refused in a row for the same reason share one error."""
+        index = len(self.handles)
         if self._refusal == (code, text):
-            self.errors[place] = self.errors[next(reversed(self.errors))]
+            self.errors[index] = self.errors[next(reversed(self.errors))]
         else:
             self._refusal = (code, text)
-            self.errors[place] = _server_error(code, text)
+            self.errors[index] = _server_error(code, text)
         self.handles.append(b"")
 
 
 class ClientProtocol(PacketProtocol):
     """Speaks for a client on one connection.
 
-    `server` is what the server is called, `codec` makes values of the payloads of jobs, `backlog` counts the
-    requests, and `on_ended` is called when the connection cannot be used any more.
+    Args:
+        clock: As for `PacketProtocol`.
+        max_packet: As for `PacketProtocol`.
+        on_ended: Called with this protocol when the connection cannot be used any more.
+        budget: Charged for the requests.
+        check: As for `PacketProtocol`.
+        server: The server's name.
+        codec: Makes values of the payloads of jobs.
     """
 
     def __init__(
@@ -99,27 +109,27 @@ class ClientProtocol(PacketProtocol):
         clock: IReactorTime,
         max_packet: int,
         on_ended: Callable[[ClientProtocol], object],
-        backlog: Backlog,
+        budget: SendBudget,
         *,
-        check: Check | None = None,
+        check: LivenessCheck | None = None,
         server: str = "",
         codec: Codec = BYTES,
     ) -> None:
         super().__init__(clock, max_packet, check)
         self._on_ended = on_ended
-        self._backlog = backlog
+        self._budget = budget
         self._server_name = server
         self._codec = codec
         self._requests: deque[_Request] = deque()
-        # Jobs by handle. gearmand gives one handle to all submits of one unique, and sends each packet
-        # about it as often as the job was submitted here.
+        # Jobs by handle. gearmand gives one handle to all submits of one unique, and sends each packet about
+        # it as often as the job was submitted here.
         self._jobs: dict[bytes, list[Job]] = {}
         self._receivers: dict[int, Callable[..., None]] = {
             JOB_CREATED: self._created,
             ECHO_RES: partial(self._answered, ECHO_RES),
             OPTION_RES: partial(self._answered, OPTION_RES),
-            STATUS_RES: partial(self._told, STATUS_RES),
-            STATUS_RES_UNIQUE: partial(self._told, STATUS_RES_UNIQUE),
+            STATUS_RES: partial(self._status_answered, STATUS_RES),
+            STATUS_RES_UNIQUE: partial(self._status_answered, STATUS_RES_UNIQUE),
             ERROR: self._refused,
             WORK_COMPLETE: self._completed,
             WORK_DATA: self._data,
@@ -132,56 +142,67 @@ class ClientProtocol(PacketProtocol):
     # -- requests -------------------------------------------------------------------------------
 
     def submit(self, submission: Submission, job: Job | None = None) -> Deferred[Job]:
-        """Submit a job. Returns a Deferred of the `Job`; when it is cancelled, the job is ignored.
+        """Submit a job.
 
-        `job` is the job's object if it was submitted before, to a server that was lost.
+        Args:
+            submission: The job as its packet.
+            job: The job's object if it was submitted before, to a server that was lost.
+
+        Returns:
+            A Deferred of the `Job`. When it is cancelled, news of the job are ignored.
         """
         if job is None:
             job = Job(self.clock, submission.function, submission.unique, submission.background, self._codec)
-        return self._ask(submission.packet, submission.body, JOB_CREATED, job)
+        return self._request(submission.packet, submission.body, JOB_CREATED, job)
 
     def submit_chunk(self, packets: bytes, chunk: Chunk) -> Deferred[None]:
-        """Submit several offline jobs, whose packets these are. Fires when each has its answer.
+        """Submit several offline jobs.
 
-        It fails with `ConnectionLost` behind the answers that came, which the chunk has.
+        Args:
+            packets: Their packets.
+            chunk: Collects their answers.
+
+        Returns:
+            A Deferred that fires when each job has its answer. It fails with `ConnectionLost`; the chunk has
+            the answers that came before.
         """
-        return self._await(packets, JOB_CREATED, chunk, chunk.size)
+        return self._send_request(packets, JOB_CREATED, chunk, chunk.size)
 
     def status(self, handle: bytes) -> Deferred[JobStatus]:
         """Ask for the state of the job `handle`."""
-        return self._ask(GET_STATUS, handle, STATUS_RES, handle)
+        return self._request(GET_STATUS, handle, STATUS_RES, handle)
 
     def status_by_unique(self, unique: bytes) -> Deferred[JobStatus]:
         """Ask for the state of the job with this unique."""
-        return self._ask(GET_STATUS_UNIQUE, unique, STATUS_RES_UNIQUE, unique)
+        return self._request(GET_STATUS_UNIQUE, unique, STATUS_RES_UNIQUE, unique)
 
     def echo(self, data: bytes) -> Deferred[bytes]:
         """Ask for `data` to be sent back."""
-        return self._ask(ECHO_REQ, data, ECHO_RES, None)
+        return self._request(ECHO_REQ, data, ECHO_RES, None)
 
-    def _ask(self, packet: int, body: bytes, answer: int, about: Any) -> Deferred[Any]:
-        return self._await(frame(REQUEST, packet, body), answer, about, len(body))
+    def _request(self, packet: int, body: bytes, answer: int, subject: Any) -> Deferred[Any]:
+        return self._send_request(frame(REQUEST, packet, body), answer, subject, len(body))
 
-    def _await(self, packets: bytes, answer: int, about: Any, size: int) -> Deferred[Any]:
-        asker: Deferred[Any] = Deferred()
+    def _send_request(self, packets: bytes, answer: int, subject: Any, size: int) -> Deferred[Any]:
+        reply: Deferred[Any] = Deferred()
         if not self._requests:
-            self.expect()
-        self._requests.append(_Request(answer, about, asker, size))
-        self._backlog.add(size)
-        self.write_soon(packets)
-        return asker
+            self.expect_reply()
+        self._requests.append(_Request(answer, subject, reply, size))
+        self._budget.charge(size)
+        self.write_buffered(packets)
+        return reply
 
-    def ask_for_life(self) -> None:
-        # One that is lost is told by `ended`.
+    def send_probe(self) -> None:
+        # `ended` tells of a lost connection.
         self.echo(b"").addErrback(lambda _failure: None)
 
     # -- the connection's calls -----------------------------------------------------------------
 
-    def owed(self) -> bool:
+    def reply_pending(self) -> bool:
         return bool(self._requests)
 
     def opened(self) -> None:
-        self._ask(OPTION_REQ, b"exceptions", OPTION_RES, None).addErrback(self._without_exceptions)
+        self._request(OPTION_REQ, b"exceptions", OPTION_RES, None).addErrback(self._exceptions_refused)
 
     def received(self, number: int, fields: list[Any]) -> None:
         receiver = self._receivers.get(number)
@@ -191,22 +212,22 @@ class ClientProtocol(PacketProtocol):
             self._log.debug("Ignoring {packet}, which is not for clients", packet=name_of(number))
 
     def ended(self, why: str) -> None:
-        # First, so that whoever asks again because of this gets another connection.
+        # Call it first, so that a request that is repeated because of this gets another connection.
         self._on_ended(self)
         requests, self._requests = self._requests, deque()
         jobs, self._jobs = self._jobs, {}
         for request in requests:
-            request.asker.errback(ConnectionLost(f"no answer came: {why}"))
+            request.reply.errback(ConnectionLost(f"no answer came: {why}"))
         for same_handle in jobs.values():
             for job in same_handle:
-                job._lose(partial(ConnectionLost, f"no result came: {why}"))
+                job._connection_lost(partial(ConnectionLost, f"no result came: {why}"))
         for request in requests:
-            self._backlog.remove(request.size)
+            self._budget.release(request.size)
 
     # -- answers, to requests in their order ----------------------------------------------------
 
-    def _due(self, answer: int) -> _Request:
-        """The request that packet `answer` answers. Raises `BrokenStream` if that is not the next one."""
+    def _expected_request(self, answer: int) -> _Request:
+        """The oldest request, which packet `answer` must answer; otherwise this raises `BrokenStream`."""
         if not self._requests:
             raise BrokenStream(b"", f"{name_of(answer)} answers nothing that was asked")
         request = self._requests[0]
@@ -214,40 +235,42 @@ class ClientProtocol(PacketProtocol):
             raise BrokenStream(b"", f"{name_of(answer)} came where {name_of(request.answer)} was due")
         return request
 
-    def _next_request(self) -> _Request:
-        """The request that is answered now."""
+    def _pop_request(self) -> _Request:
+        """Take off the oldest request, which is answered."""
         request = self._requests.popleft()
-        self._backlog.remove(request.size)
+        self._budget.release(request.size)
         return request
 
     def _created(self, handle: bytes) -> None:
-        about = self._due(JOB_CREATED).about
-        if type(about) is Chunk:
-            about.handles.append(handle)
-            if len(about.handles) == about.count:
-                self._next_request().asker.callback(None)
+        subject = self._expected_request(JOB_CREATED).subject
+        if type(subject) is Chunk:
+            subject.handles.append(handle)
+            if len(subject.handles) == subject.count:
+                self._pop_request().reply.callback(None)
             return
-        request = self._next_request()
-        job: Job = about
+        request = self._pop_request()
+        job: Job = subject
         job.handle = handle
         job.server = self._server_name
         if not job.background:
-            # A job whose submitter has gone too: its share of the packets for a handle will come.
+            # Even a job whose submitter has gone: its share of the packets for the handle will come.
             self._jobs.setdefault(handle, []).append(job)
-        if request.asker.called:
+        if request.reply.called:
             job._ignore()
-        request.asker.callback(job)
+        request.reply.callback(job)
 
     def _answered(self, answer: int, value: bytes) -> None:
-        self._due(answer)
-        self._next_request().asker.callback(value)
+        self._expected_request(answer)
+        self._pop_request().reply.callback(value)
 
-    def _told(self, answer: int, key: bytes, known: bytes, running: bytes, *numbers: bytes) -> None:
-        about = self._due(answer).about
-        if key != about:
-            raise BrokenStream(b"", f"the state of {about!r} was asked for, that of {key!r} came")
-        self._next_request().asker.callback(
-            JobStatus(known == b"1", running == b"1", *map(number_from, numbers))
+    def _status_answered(
+        self, answer: int, key: bytes, known: bytes, running: bytes, *numbers: bytes
+    ) -> None:
+        subject = self._expected_request(answer).subject
+        if key != subject:
+            raise BrokenStream(b"", f"the state of {subject!r} was asked for, that of {key!r} came")
+        self._pop_request().reply.callback(
+            JobStatus(known == b"1", running == b"1", *map(leading_integer, numbers))
         )
 
     def _refused(self, code: bytes, text: bytes) -> None:
@@ -255,33 +278,33 @@ class ClientProtocol(PacketProtocol):
             error = _server_error(code, text)
             self._log.warn("The server sent an ERROR without a request: {error}", error=error)
             return
-        chunk = self._requests[0].about
+        chunk = self._requests[0].subject
         if not isinstance(chunk, Chunk):
-            self._next_request().asker.errback(_server_error(code, text))
+            self._pop_request().reply.errback(_server_error(code, text))
             return
         chunk.refuse(code, text)
         if len(chunk.handles) == chunk.count:
-            self._next_request().asker.callback(None)
+            self._pop_request().reply.callback(None)
 
-    def _without_exceptions(self, failure: Failure) -> None:
-        """The server knows no exceptions: jobs that raise will be jobs that failed."""
+    def _exceptions_refused(self, failure: Failure) -> None:
+        """The server does not forward exceptions. Jobs that raise will appear as jobs that failed."""
         if isinstance(failure.value, ServerError):
             self._log.warn("The server does not forward exceptions: {error}", error=failure.value)
 
-    # -- news of jobs, by handle ----------------------------------------------------------------
+    # -- packets about jobs, by handle ------------------------------------------------------------
 
     def _completed(self, handle: bytes, data: bytes) -> None:
-        job = self._take(handle)
+        job = self._pop_job(handle)
         if job is not None:
             job._complete(data)
 
     def _failed(self, handle: bytes) -> None:
-        job = self._take(handle)
+        job = self._pop_job(handle)
         if job is not None:
             job._fail(partial(JobFailed, handle))
 
     def _raised(self, handle: bytes, data: bytes) -> None:
-        job = self._take(handle)
+        job = self._pop_job(handle)
         if job is not None:
             job._fail(partial(JobRaised, handle, data))
 
@@ -292,31 +315,31 @@ class ClientProtocol(PacketProtocol):
         self._update(handle, WarningUpdate(data))
 
     def _status(self, handle: bytes, numerator: bytes, denominator: bytes) -> None:
-        self._update(handle, StatusUpdate(number_from(numerator), number_from(denominator)))
+        self._update(handle, StatusUpdate(leading_integer(numerator), leading_integer(denominator)))
 
     def _update(self, handle: bytes, update: Update) -> None:
-        """Give an update to the job, or to that one of several with the handle whose turn it is."""
+        """Give an update to the job. Several jobs with the handle take turns."""
         jobs = self._jobs.get(handle)
         if jobs is None:
-            self._unknown(handle)
+            self._log_unknown_job(handle)
             return
         job = jobs[0]
         if len(jobs) > 1:
             jobs.append(jobs.pop(0))
         job._update(update)
 
-    def _take(self, handle: bytes) -> Job | None:
-        """The job with this handle, which has now ended; of several the one whose turn it is."""
+    def _pop_job(self, handle: bytes) -> Job | None:
+        """Take out the job with this handle, which has ended. Several jobs with the handle take turns."""
         jobs = self._jobs.get(handle)
         if jobs is None:
-            self._unknown(handle)
+            self._log_unknown_job(handle)
             return None
         job = jobs.pop(0)
         if not jobs:
             del self._jobs[handle]
         return job
 
-    def _unknown(self, handle: bytes) -> None:
+    def _log_unknown_job(self, handle: bytes) -> None:
         self._log.debug("Ignoring news of the job {handle}, which is not waited for", handle=handle)
 
 

@@ -1,4 +1,4 @@
-"""What servers say of a job that was asked about. No I/O."""
+"""The state of a job, as servers answer requests for it. No I/O."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ _NUMBER: Final = re.compile(rb"[ \t]*([+-]?[0-9]{1,20})")
 class JobStatus:
     """A job's state on its server.
 
-    `known` says whether the server has the job, `running` whether a worker has it now. `numerator` and
-    `denominator` are how far the worker says it is, 0 and 0 if it says nothing. `waiting_clients` is the
-    number of clients that wait for its result, or None where the question does not tell.
+    Attributes:
+        known: Whether the server has the job.
+        running: Whether a worker has it now.
+        numerator: How much is done, as the worker told last; 0 if it told nothing.
+        denominator: Of how much, as the worker told last; 0 if it told nothing.
+        waiting_clients: How many clients wait for its result; None if the request does not ask for that.
     """
 
     known: bool
@@ -29,20 +32,25 @@ class JobStatus:
     waiting_clients: int | None = None
 
 
-def number_from(text: bytes) -> int:
-    """The decimal number at the begin of `text`, 0 if there is none.
+def leading_integer(text: bytes) -> int:
+    """The decimal number at the begin of `text`, 0 if there is none. Reads 20 digits at most.
 
-    Workers may put any text in a status and servers pass it on; gearmand reads numbers in this way.
+    Workers may put any text in a status, and servers pass it on. Unlike `leading_number` of the broker this
+    keeps a minus, as the worker's text reaches the caller in no other way.
     """
     match = _NUMBER.match(text)
     return int(match[1]) if match else 0
 
 
-def known(answers: Sequence[Deferred[JobStatus]]) -> Deferred[JobStatus]:
+def first_known(answers: Sequence[Deferred[JobStatus]]) -> Deferred[JobStatus]:
     """The first answer of a server that knows the job.
 
-    If none does, one that says so; and if none answers at all, the failure of one. To cancel this cancels
-    all of them.
+    Args:
+        answers: The servers' answers.
+
+    Returns:
+        A Deferred of that answer. If no server knows the job it fires with an answer that says so, and if no
+        server answers it fails as the first does. Cancelling it cancels all answers.
     """
     if len(answers) == 1:
         return answers[0]
@@ -52,22 +60,26 @@ def known(answers: Sequence[Deferred[JobStatus]]) -> Deferred[JobStatus]:
             answer.cancel()
 
     result: Deferred[JobStatus] = Deferred(cancel)
-    unknown: list[JobStatus] = []
-    failures: list[Failure] = []
+    outcomes: list[JobStatus | Failure] = []
 
-    def collect(answer: JobStatus | Failure) -> None:
-        if isinstance(answer, Failure):
-            failures.append(answer)
-        elif not answer.known:
-            unknown.append(answer)
-        elif not result.called:
-            result.callback(answer)
-        if len(unknown) + len(failures) == len(answers) and not result.called:
-            if unknown:
-                result.callback(unknown[0])
-            else:
-                result.errback(failures[0])
+    def collect(outcome: JobStatus | Failure) -> None:
+        outcomes.append(outcome)
+        if result.called:
+            return
+        if isinstance(outcome, JobStatus) and outcome.known:
+            result.callback(outcome)
+        elif len(outcomes) == len(answers):
+            _fire(result, outcomes)
 
     for answer in answers:
         answer.addBoth(collect)
     return result
+
+
+def _fire(result: Deferred[JobStatus], outcomes: Sequence[JobStatus | Failure]) -> None:
+    """Fire `result` when no server knows the job: with an answer if there is one."""
+    statuses = [outcome for outcome in outcomes if isinstance(outcome, JobStatus)]
+    if statuses:
+        result.callback(statuses[0])
+    else:
+        result.errback(next(outcome for outcome in outcomes if isinstance(outcome, Failure)))

@@ -1,4 +1,4 @@
-"""What a caller says of a new job, as the packet that submits it. No I/O; every check of it is here."""
+"""The arguments of a submission, checked and made into the packet that submits the job. No I/O."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ class Priority(Enum):
 
 
 LATEST_EPOCH: Final = 2**63 - 1
-"""The largest time of a job in seconds since 1970: a signed 64-bit number, past which gearmand does not
-answer at all."""
+"""The latest time of a scheduled job in seconds since 1970: a signed 64-bit number. gearmand does not answer
+beyond that."""
 
 _PACKETS: Final = {
     (Priority.HIGH, False): SUBMIT_JOB_HIGH,
@@ -49,7 +49,7 @@ _PACKETS: Final = {
 
 
 class Submission(NamedTuple):
-    """A new job that was checked: the packet's number and body, and what the job object tells of it."""
+    """A new job whose arguments were checked: the packet's type and body, and what its `Job` tells of it."""
 
     packet: int
     body: bytes
@@ -68,9 +68,24 @@ def submission(
     reducer: str | bytes | None,
     max_packet: int,
 ) -> Submission:
-    """Check the arguments of `Client.submit`, which see, and make the packet of them.
+    """Check the arguments of `Client.submit`, and make a packet of them.
 
-    Raises `TypeError` and `ValueError` for what no server must see.
+    Args:
+        function: As for `Client.submit`.
+        data: The job's payload.
+        unique: As for `Client.submit`.
+        priority: As for `Client.submit`.
+        background: As for `Client.submit`.
+        run_at: As for `Client.submit`.
+        reducer: As for `Client.submit`.
+        max_packet: The largest body of a packet in bytes.
+
+    Returns:
+        The job as its packet.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: An argument has a value that no server must see, or the packet would be too large.
     """
     name = function_bytes(function)
     data = data_bytes(data, "the job's data")
@@ -95,13 +110,13 @@ def submission(
     return Submission(packet, body_of(fields, max_packet), name, key, bool(background))
 
 
-class Pattern:
-    """What is the same in many offline jobs: all but their data and uniques, checked as in `submission`.
+class JobTemplate:
+    """What is the same in many offline jobs: all but their data and uniques, checked as by `submission`.
 
-    `check` is for each job ahead of the rest, which checks nothing.
+    Each job must pass `check` first; the other methods check nothing.
     """
 
-    __slots__ = ("_behind", "_function", "_max_packet", "_packet", "overhead")
+    __slots__ = ("_function", "_max_packet", "_packet", "_suffix", "overhead")
 
     def __init__(
         self,
@@ -115,7 +130,7 @@ class Pattern:
         self._packet = empty.packet
         self._function = empty.function
         # The unique comes behind the function's name, and the data last, whatever the packet.
-        self._behind = empty.body[len(empty.function) + 1 :]
+        self._suffix = empty.body[len(empty.function) + 1 :]
         self._max_packet = max_packet
         self.overhead = len(empty.body)
         """Bytes of a body without data and unique."""
@@ -132,23 +147,23 @@ class Pattern:
     def check_all(
         self, datas: Sequence[bytes], uniques: Iterable[str | bytes | None] | None
     ) -> list[bytes] | None:
-        """`check` for all jobs, and that there are as many uniques, which are returned, as data."""
+        """Check all jobs, and that there are as many uniques as payloads. Returns the uniques as bytes."""
         if uniques is None:
-            # Most often all is well, which is found several times faster so.
+            # Most often all is well, and this finds it several times faster.
             largest = max(map(len, datas), default=0) if set(map(type, datas)) <= {bytes} else None
             if largest is None or self.overhead + largest > self._max_packet:
                 for data in datas:
                     self.check(data, None)
             return None
-        # One more than needed, as they may be without end.
+        # One more than needed, as the iterator may be infinite.
         several = list(islice(uniques, len(datas) + 1))
         if len(several) != len(datas):
             raise ValueError("there must be as many uniques as payloads")
         return [self.check(data, unique) for data, unique in zip(datas, several, strict=True)]
 
-    def one(self, data: bytes, unique: bytes) -> Submission:
+    def fill(self, data: bytes, unique: bytes) -> Submission:
         """A single job."""
-        body = b"".join((self._function, b"\0", unique, self._behind, data))
+        body = b"".join((self._function, b"\0", unique, self._suffix, data))
         return Submission(self._packet, body, self._function, unique, True)
 
     def packets(self, datas: Sequence[bytes], uniques: Sequence[bytes] | None) -> bytes:
@@ -156,14 +171,14 @@ class Pattern:
         pieces: list[bytes] = []
         before = self._function + b"\0"
         if uniques is None:
-            # Payloads of one batch are mostly of few sizes, and all ahead of the data is made of the size.
+            # Payloads of one batch have few sizes, and what precedes the data depends on the size alone.
             heads: dict[int, bytes] = {}
             for data in datas:
                 size = len(data)
                 head = heads.get(size)
                 if head is None:
                     header = pack_header(REQUEST, self._packet, self.overhead + size)
-                    head = heads[size] = header + before + self._behind
+                    head = heads[size] = header + before + self._suffix
                 pieces.append(head)
                 pieces.append(data)
         else:
@@ -173,7 +188,7 @@ class Pattern:
                     pack_header(REQUEST, self._packet, size),
                     before,
                     unique,
-                    self._behind,
+                    self._suffix,
                     data,
                 )
         return b"".join(pieces)

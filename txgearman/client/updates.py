@@ -1,4 +1,4 @@
-"""What a running job tells before it ends, and keeping it until it is taken. No I/O."""
+"""Updates of a running job, and buffering them until they are taken. No I/O."""
 
 from __future__ import annotations
 
@@ -15,22 +15,29 @@ from txgearman.errors import BadPayload, ClientError, UpdatesLost
 
 @dataclass(frozen=True, slots=True)
 class DataUpdate:
-    """A part of the result, sent ahead of its end (WORK_DATA). `data` is what the client's codec makes of
-    it, bytes without one."""
+    """A part of the result, sent before its end (WORK_DATA).
+
+    Attributes:
+        data: What the client's codec makes of it, bytes without one.
+    """
 
     data: Any
 
 
 @dataclass(frozen=True, slots=True)
 class WarningUpdate:
-    """A warning (WORK_WARNING). `data` is what the client's codec makes of it, bytes without one."""
+    """A warning (WORK_WARNING).
+
+    Attributes:
+        data: What the client's codec makes of it, bytes without one.
+    """
 
     data: Any
 
 
 @dataclass(frozen=True, slots=True)
 class StatusUpdate:
-    """How far the job is: `numerator` of `denominator` (WORK_STATUS)."""
+    """How far the job is: `numerator` of `denominator` is done (WORK_STATUS)."""
 
     numerator: int
     denominator: int
@@ -41,34 +48,38 @@ Update = DataUpdate | WarningUpdate | StatusUpdate
 _U = TypeVar("_U", DataUpdate, WarningUpdate, StatusUpdate)
 
 KEPT_BYTES: Final = 64 * 1024 * 1024
-"""Bytes of updates that one job keeps for a reader that has not taken them, each counted with
-`UPDATE_OVERHEAD`. As much as the largest packet; past it a job whose updates nobody reads would fill the
-memory."""
+"""Bytes of updates that one job buffers for a reader, each counted with `UPDATE_OVERHEAD`. As many as the
+largest packet has. Without a limit a job whose updates nobody reads would fill the memory."""
 
 UPDATE_OVERHEAD: Final = 128
 """Bytes that an update counts beside its data: about what its objects take."""
 
 
 class UpdateStream:
-    """The updates of one job: each goes to the callbacks for its kind, or waits here for the reader.
+    """The updates of one job: each goes to the callbacks for its kind, or is buffered for the reader.
 
     An asynchronous iterator. It ends with the job, and raises the job's error if there was one.
     """
 
-    __slots__ = ("_callbacks", "_ended", "_error", "_kept", "_reader", "_room", "_spilled")
+    __slots__ = ("_budget_left", "_buffer", "_callbacks", "_ended", "_error", "_overflowed", "_reader")
     _log = Logger()
 
     def __init__(self) -> None:
         self._callbacks: dict[type[Update], list[Callable[..., object]]] = {}
-        self._kept: deque[tuple[Update | BadPayload, int]] = deque()
-        self._room = KEPT_BYTES
-        self._spilled = False
+        self._buffer: deque[tuple[Update | BadPayload, int]] = deque()
+        self._budget_left = KEPT_BYTES
+        self._overflowed = False
         self._ended = False
         self._error: Callable[[], ClientError] | None = None
         self._reader: Deferred[None] | None = None
 
     def add(self, update: Update, size: int | None = None) -> None:
-        """An update came. `size` is the length of its payload in bytes, unless that is its data."""
+        """An update came.
+
+        Args:
+            update: The update.
+            size: Bytes of its payload, where that is not its data.
+        """
         callbacks = self._callbacks.get(type(update))
         if callbacks is not None:
             for callback in callbacks:
@@ -76,37 +87,46 @@ class UpdateStream:
             return
         if size is None:
             size = 0 if isinstance(update, StatusUpdate) else len(update.data)
-        self._keep(update, size)
+        self._buffer_update(update, size)
 
-    def add_bad(self, kind: type[Update], error: BadPayload) -> None:
-        """An update of `kind` came that cannot be decoded: the reader raises `error` in its place."""
+    def add_undecodable(self, kind: type[Update], error: BadPayload) -> None:
+        """An update came that cannot be decoded.
+
+        Args:
+            kind: What kind of update it is.
+            error: What the reader raises in its place.
+        """
         if kind in self._callbacks:
-            self._log.error("An update was thrown away: {error}", error=error)
+            self._log.error("An update was dropped: {error}", error=error)
         else:
-            self._keep(error, len(error.data))
+            self._buffer_update(error, len(error.data))
 
-    def _keep(self, item: Update | BadPayload, size: int) -> None:
+    def _buffer_update(self, item: Update | BadPayload, size: int) -> None:
         size += UPDATE_OVERHEAD
-        self._room -= size
-        if self._room < 0 or self._spilled:
-            self._spilled = True
+        self._budget_left -= size
+        if self._budget_left < 0 or self._overflowed:
+            self._overflowed = True
         else:
-            self._kept.append((item, size))
+            self._buffer.append((item, size))
         self._wake()
 
     def listen(self, kind: type[_U], callback: Callable[[_U], object]) -> None:
-        """Call `callback` with each update of `kind`, those kept so far first."""
+        """Call `callback` with each update of `kind`, the buffered ones first."""
         self._callbacks.setdefault(kind, []).append(callback)
-        kept, self._kept = self._kept, deque()
+        kept, self._buffer = self._buffer, deque()
         for update, size in kept:
             if isinstance(update, kind):
-                self._room += size
+                self._budget_left += size
                 self._call(callback, update)
             else:
-                self._kept.append((update, size))
+                self._buffer.append((update, size))
 
     def finish(self, error: Callable[[], ClientError] | None) -> None:
-        """The job has ended; `error` makes the exception if it did not end well."""
+        """The job has ended.
+
+        Args:
+            error: Makes the exception if the job did not end well.
+        """
         self._ended = True
         self._error = error
         self._wake()
@@ -115,8 +135,8 @@ class UpdateStream:
         return self
 
     async def __anext__(self) -> Update:
-        while not self._kept:
-            if self._spilled:
+        while not self._buffer:
+            if self._overflowed:
                 raise UpdatesLost(f"more than {KEPT_BYTES} bytes of updates waited to be read")
             if self._ended:
                 if self._error is not None:
@@ -129,8 +149,8 @@ class UpdateStream:
                 await self._reader
             finally:
                 self._reader = None
-        update, size = self._kept.popleft()
-        self._room += size
+        update, size = self._buffer.popleft()
+        self._budget_left += size
         if isinstance(update, BadPayload):
             raise update
         return update

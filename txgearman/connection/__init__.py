@@ -1,4 +1,4 @@
-"""What client and worker share: one connection to a server, and the checks of what callers pass.
+"""What client and worker share: one connection to a server, and the checks of callers' arguments.
 
-No requests, no jobs: what is said on a connection is the business of the two roles.
+Requests and jobs are in the rooms of the two roles.
 """

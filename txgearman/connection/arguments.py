@@ -1,6 +1,6 @@
-"""Callers' arguments made ready for the wire, or refused. No I/O.
+"""Callers' arguments, checked and encoded for the wire. No I/O.
 
-A mistake of the caller raises here, at the call, so that a server never meets a bad packet.
+A caller's mistake raises here, at the call, so that no bad packet reaches a server.
 """
 
 from __future__ import annotations
@@ -11,10 +11,19 @@ from txgearman.wire.limits import MAX_FUNCTION
 
 
 def name_bytes(value: str | bytes, what: str, limit: int) -> bytes:
-    """The name `value` as bytes; a str is encoded as UTF-8.
+    """A name as bytes.
 
-    `what` is what to call it in messages, `limit` the most bytes it may have. Raises `TypeError` for
-    anything but str and bytes, and `ValueError` for a NUL or too many bytes.
+    Args:
+        value: The name; a str is encoded as UTF-8.
+        what: What error texts call it.
+        limit: The most bytes that it may have.
+
+    Returns:
+        The bytes.
+
+    Raises:
+        TypeError: It is neither str nor bytes.
+        ValueError: It contains NUL, or has too many bytes.
     """
     if isinstance(value, str):
         value = value.encode()
@@ -36,16 +45,24 @@ def function_bytes(function: str | bytes) -> bytes:
 
 
 def data_bytes(value: bytes, what: str) -> bytes:
-    """`value`, if it is bytes. Raises `TypeError` if not: a str has no encoding that could be guessed."""
+    """`value`, if it is bytes. Raises `TypeError` if not, as the encoding of a str cannot be guessed."""
     if not isinstance(value, bytes):
         raise TypeError(f"{what} must be bytes, not {type(value).__name__}")
     return value
 
 
 def body_of(fields: tuple[bytes, ...], limit: int) -> bytes:
-    """The body of a packet with these fields, which the callers above have checked.
+    """The body of a packet.
 
-    Raises `ValueError` if it has more than `limit` bytes.
+    Args:
+        fields: Its fields, which the functions above have checked.
+        limit: The most bytes that it may have.
+
+    Returns:
+        The body.
+
+    Raises:
+        ValueError: It has too many bytes.
     """
     body = b"\0".join(fields)
     if len(body) > limit:

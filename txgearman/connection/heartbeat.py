@@ -1,7 +1,7 @@
-"""Finding a peer that vanished: an answer that is due, or to an echo now and then, must come in time.
+"""Heartbeats: a connection whose peer does not answer a request, or a probe, in time is aborted.
 
-For client and worker alike: `PacketProtocol` drives a `Heartbeat` of its own when it is given a `Check`.
-Nothing is sent or closed here, that is for the callables it is given.
+`PacketProtocol` drives a `Heartbeat` for client and worker. It sends and closes nothing itself, but calls
+what it is given.
 """
 
 from __future__ import annotations
@@ -14,132 +14,149 @@ from typing import Final
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 CHECK_INTERVAL: Final = 30.0
-"""Seconds of silence before a server is asked for a sign of life. Shorter than the time after which
-common NAT devices and firewalls forget a silent connection, 60 seconds at the least."""
+"""Default of ``check_interval``: seconds of silence before a server is probed. Common NAT devices and
+firewalls forget a silent connection after 60 seconds or more."""
 
 CHECK_TIMEOUT: Final = 10.0
-"""Seconds a server may take to give it. A server that answers admin commands slower than this is of no
-use to anyone; a connection that is given up is made again."""
+"""Default of ``check_timeout``: seconds that a server may take to answer. A server that needs longer for
+admin commands is of no use to anyone, and an aborted connection is made again."""
 
-PROGRESS: Final = 512
-"""Bytes that must reach the peer within that time to count as a transfer that goes on: about the smallest
-segment of TCP. The system of a peer that hangs takes the echo's few bytes too."""
+MIN_PROGRESS_BYTES: Final = 512
+"""Bytes that must reach the peer within the timeout for a transfer to count as alive: about the smallest TCP
+segment. Fewer prove nothing, as the system of a hung peer accepts the probe's few bytes too."""
 
 
 @dataclass(frozen=True, slots=True)
-class Check:
-    """After `interval` seconds without a byte from the peer an echo is asked for, and the connection is
-    given up when no byte comes within `timeout` seconds more. It is given up too when an answer is due and
-    no byte comes for `timeout` seconds. Both are more than 0.
+class LivenessCheck:
+    """When a peer is probed, and when it counts as dead.
+
+    Attributes:
+        interval: Seconds without a byte from the peer before it is probed; more than 0.
+        timeout: Seconds without a byte, while the peer owes a reply to a probe or a request, after which the
+            connection is aborted; more than 0.
     """
 
     interval: float = CHECK_INTERVAL
     timeout: float = CHECK_TIMEOUT
 
 
-def check_from(interval: float | None, timeout: float | None) -> Check | None:
-    """The `Check` that the options ``check_interval`` and ``check_timeout`` mean; None where either is
-    None or 0, which turns the check off. Raises `ValueError` for anything but finite numbers from 0.
+def liveness_check_from(interval: float | None, timeout: float | None) -> LivenessCheck | None:
+    """The check that the options ``check_interval`` and ``check_timeout`` mean.
+
+    Args:
+        interval: Seconds. None and 0 turn the check off.
+        timeout: Seconds. None and 0 turn the check off.
+
+    Returns:
+        The check, or None if it is turned off.
+
+    Raises:
+        ValueError: One of them is negative or not finite.
     """
     for seconds in (interval, timeout):
         if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
             raise ValueError(f"check times must be None or finite numbers from 0: {seconds!r}")
-    return Check(interval, timeout) if interval and timeout else None
+    return LivenessCheck(interval, timeout) if interval and timeout else None
 
 
 class Heartbeat:
-    """Watches one connection from `start` to `stop`, with a single timer of `clock`.
+    """Watches one connection from `start` to `stop`, with a single timer.
 
-    The owner calls `hear` whenever bytes come, be it in the middle of a packet, so that a long transfer is
-    life. `delivered` tells how many bytes have reached the peer so far: while `PROGRESS`
-    more come in time, a long transfer to the peer is life too. `ask` shall send something that the peer
-    answers; `owed` tells whether an answer of the peer is due; `give_up` shall abort the connection, and is
-    told why.
+    A long transfer counts as life in both directions: from the peer, as the owner calls `note_data` for bytes
+    in the middle of a packet too; to the peer, while `MIN_PROGRESS_BYTES` more are delivered in time.
+
+    Args:
+        clock: Has the timer.
+        check: When to probe and when to abort.
+        send_probe: Sends something that the peer answers.
+        reply_pending: Whether the peer owes a reply.
+        delivered: How many bytes have reached the peer so far.
+        abort: Aborts the connection; it is told why.
     """
 
     __slots__ = (
-        "_ask",
-        "_awaiting",
-        "_before",
+        "_abort",
+        "_awaiting_reply",
         "_check",
         "_clock",
         "_delivered",
-        "_give_up",
+        "_delivered_before",
         "_heard",
         "_heard_at",
-        "_owed",
+        "_reply_pending",
+        "_send_probe",
         "_timer",
     )
 
     def __init__(
         self,
         clock: IReactorTime,
-        check: Check,
-        ask: Callable[[], object],
-        owed: Callable[[], bool],
+        check: LivenessCheck,
+        send_probe: Callable[[], object],
+        reply_pending: Callable[[], bool],
         delivered: Callable[[], int],
-        give_up: Callable[[str], object],
+        abort: Callable[[str], object],
     ) -> None:
         self._heard = False
         self._heard_at = 0.0
-        self._awaiting = False
+        self._awaiting_reply = False
         self._clock = clock
         self._check = check
-        self._ask = ask
-        self._owed = owed
+        self._send_probe = send_probe
+        self._reply_pending = reply_pending
         self._delivered = delivered
-        self._give_up = give_up
-        self._before = 0
+        self._abort = abort
+        self._delivered_before = 0
         self._timer: IDelayedCall | None = None
 
     def start(self) -> None:
         """Begin to watch."""
         self._heard_at = self._clock.seconds()
-        self._timer = self._clock.callLater(self._check.interval, self._look)
+        self._timer = self._clock.callLater(self._check.interval, self._check_idle)
 
-    def hear(self, now: float) -> None:
-        """Bytes came from the peer, at `now`."""
+    def note_data(self, now: float) -> None:
+        """Bytes came from the peer at `now`, in seconds of the clock."""
         self._heard = True
         self._heard_at = now
 
-    def expect(self) -> None:
-        """An answer of the peer is due from now on. Called for each, it costs nothing."""
-        if not self._awaiting and self._timer is not None:
+    def expect_reply(self) -> None:
+        """The peer owes a reply from now on. Cheap enough to be called for each."""
+        if not self._awaiting_reply and self._timer is not None:
             self._timer.cancel()
-            self._await_answer()
+            self._await_reply()
 
     def stop(self) -> None:
-        """Watch no more. Can be called at any time, and again."""
+        """Stop watching. Can be called at any time, and again."""
         timer, self._timer = self._timer, None
         if timer is not None and timer.active():
             timer.cancel()
 
-    def _look(self) -> None:
-        """Be silent for the rest of the interval since the last byte, or ask."""
-        self._awaiting = False
+    def _check_idle(self) -> None:
+        """Probe the peer, or wait for the rest of the interval since its last byte."""
+        self._awaiting_reply = False
         rest = self._heard_at + self._check.interval - self._clock.seconds()
         if rest > 0:
-            self._timer = self._clock.callLater(rest, self._look)
+            self._timer = self._clock.callLater(rest, self._check_idle)
             return
-        self._await_answer()
-        self._ask()
+        self._await_reply()
+        self._send_probe()
 
-    def _await_answer(self) -> None:
-        self._awaiting = True
+    def _await_reply(self) -> None:
+        self._awaiting_reply = True
         self._heard = False
-        self._before = self._delivered()
+        self._delivered_before = self._delivered()
         self._timer = self._clock.callLater(self._check.timeout, self._expire)
 
     def _expire(self) -> None:
-        # Not now: if something held up the reactor, the answer may lie unread in the socket. The next
-        # call comes behind one round of reading.
-        self._timer = self._clock.callLater(0, self._judge)
+        # If something held up the reactor, the reply may lie unread in the socket. The next call comes after
+        # one round of reading.
+        self._timer = self._clock.callLater(0, self._decide)
 
-    def _judge(self) -> None:
-        if self._heard and not self._owed():
-            self._look()
-        elif self._heard or self._delivered() - self._before >= PROGRESS:
-            self._await_answer()
+    def _decide(self) -> None:
+        if self._heard and not self._reply_pending():
+            self._check_idle()
+        elif self._heard or self._delivered() - self._delivered_before >= MIN_PROGRESS_BYTES:
+            self._await_reply()
         else:
             self._timer = None
-            self._give_up(f"the server did not answer within {self._check.timeout:g} seconds")
+            self._abort(f"the server did not answer within {self._check.timeout:g} seconds")

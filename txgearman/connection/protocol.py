@@ -1,6 +1,6 @@
 """One connection to a server: whole packets in, whole packets out, and one end.
 
-What the packets mean is the subclasses' business.
+What the packets mean is decided in the subclasses.
 """
 
 from __future__ import annotations
@@ -15,59 +15,66 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txgearman import direct
-from txgearman.connection.heartbeat import Check, Heartbeat
+from txgearman.connection.heartbeat import Heartbeat, LivenessCheck
 from txgearman.errors import BrokenStream
 from txgearman.keepalive import Keepalive
 from txgearman.wire.codec import REFUSED, Decoder, frame
 from txgearman.wire.packets import ECHO_REQ, REQUEST, RESPONSE
 
 KEEPALIVE: Final = Keepalive(idle=60, interval=15, count=4)
-"""A server that says nothing for a minute is probed, and given up two minutes after its last sign of life.
-The echo check is faster; this is for where that is switched off. Linux's own default is two hours, and NAT
-devices forget a connection long before."""
+"""The system probes a server after a minute of silence, and aborts the connection two minutes after its last
+byte. The liveness check is faster; this is for where that is turned off. Linux's own default is two hours,
+and NAT devices forget a connection long before."""
 
-CLOSE_SECONDS: Final = 10.0
-"""Seconds that `PacketProtocol.close` gives the server to take what was written; then the connection is
-cut. Without a limit a server that hangs would hold up the end of its clients."""
+CLOSE_TIMEOUT: Final = 10.0
+"""Seconds that `PacketProtocol.close` gives the server to take what was written. Then it aborts the
+connection. Without a limit a hung server would hold up the end of its clients."""
 
-JOIN_BYTES: Final = 64 * 1024
-"""Bytes of packets that are collected for one write, at most: what one call of the system takes easily."""
+WRITE_BUFFER_BYTES: Final = 64 * 1024
+"""Bytes of packets that one write collects at most. One system call takes as many easily."""
 
 
 class PacketProtocol(Protocol):
     """The end of a connection that sends requests and receives responses.
 
-    Subclasses say what happens by `opened`, `received` and `ended`. `clock` gives the time for
-    `CLOSE_SECONDS` and `check`; `max_packet` is the largest body of a packet in bytes, either way.
-    `check` says when a silent server is taken for dead; None for never. The server's answers to the
-    check reach `received` as ECHO_RES.
+    Subclasses override `opened`, `received` and `ended`.
+
+    Args:
+        clock: Times the close and the liveness check.
+        max_packet: The largest body of a packet in bytes, in both directions.
+        check: When a silent server counts as dead; None for never. Replies to its probes reach `received` as
+            ECHO_RES.
+
+    Attributes:
+        open: Whether requests can be sent: from `opened` to `close` or the loss of the connection.
+        hung: Whether the connection ended because the server did not answer.
+        reading: Whether the bytes of one read are being handled.
+        read_at: When the last read came, in seconds of the clock.
     """
 
     _log = Logger()
 
-    def __init__(self, clock: IReactorTime, max_packet: int, check: Check | None = None) -> None:
+    def __init__(self, clock: IReactorTime, max_packet: int, check: LivenessCheck | None = None) -> None:
         self.clock = clock
         self.max_packet = max_packet
         self.open = False
-        """Whether requests can be sent: from the connection's begin to `close` or its loss."""
         self.hung = False
-        """Whether the connection was ended because the server did not answer."""
         self._decoder = Decoder(RESPONSE, max_packet, text=False)
         self.reading = False
-        """Whether what one read brought is being handled."""
         self.read_at = 0.0
-        """When the last read came, in seconds of `clock`."""
-        self._out: list[bytes] = []
-        self._out_size = 0
-        self._soon: IDelayedCall | None = None
-        self._gone = False
-        self._closing: list[Deferred[None]] = []
-        self._cut: IDelayedCall | None = None
+        self._write_buffer: list[bytes] = []
+        self._write_buffer_size = 0
+        self._flush_call: IDelayedCall | None = None
+        self._disconnected = False
+        self._close_waiters: list[Deferred[None]] = []
+        self._abort_call: IDelayedCall | None = None
         self._written = 0
         self._heartbeat = (
             None
             if check is None
-            else Heartbeat(clock, check, self.ask_for_life, self.owed, self._delivered, self._take_for_dead)
+            else Heartbeat(
+                clock, check, self.send_probe, self.reply_pending, self._delivered, self._presume_dead
+            )
         )
 
     # -- for subclasses -------------------------------------------------------------------------
@@ -76,59 +83,74 @@ class PacketProtocol(Protocol):
         """The connection is made."""
 
     def received(self, number: int, fields: list[Any]) -> None:
-        """A packet came. To raise `BrokenStream` drops the connection."""
+        """A packet came.
+
+        Args:
+            number: The type of the packet.
+            fields: Its fields as bytes.
+
+        Raises:
+            BrokenStream: The packet breaks the protocol. This aborts the connection.
+        """
 
     def ended(self, why: str) -> None:
-        """No packet will be received any more, and none can be sent. Called once, after `opened`."""
+        """The connection has ended: no packet can be received or sent. Called once, after `opened`.
 
-    def ask_for_life(self) -> None:
-        """Ask for an echo, whose answer shows that the server is there.
-
-        A subclass that matches answers with requests puts its own in the place of this.
+        Args:
+            why: The reason, for error texts.
         """
-        self.write_soon(frame(REQUEST, ECHO_REQ, b""))
 
-    def owed(self) -> bool:
-        """Whether the server must answer something, so that it is hung if it does not; see `expect`."""
+    def send_probe(self) -> None:
+        """Ask for an echo, whose reply shows that the server is alive.
+
+        A subclass that matches replies with requests overrides this.
+        """
+        self.write_buffered(frame(REQUEST, ECHO_REQ, b""))
+
+    def reply_pending(self) -> bool:
+        """Whether the server owes a reply. Without one in time it counts as hung; see `expect_reply`."""
         return False
 
-    def expect(self) -> None:
-        """The server must answer something from now on, and `owed` is true until it has."""
+    def expect_reply(self) -> None:
+        """The server owes a reply from now on. `reply_pending` is true until it comes."""
         if self._heartbeat is not None:
-            self._heartbeat.expect()
+            self._heartbeat.expect_reply()
 
     def write(self, data: bytes) -> None:
-        """Send whole packets, at once if nothing is ahead of them."""
+        """Send whole packets, at once if no bytes wait to be sent."""
         assert self.transport is not None
         self._flush()
         self._written += len(data)
         direct.write(self.transport, data)
 
-    def write_soon(self, data: bytes) -> None:
-        """Send whole packets together with the others of this read, or of this turn of the reactor."""
-        self._out.append(data)
-        self._out_size += len(data)
-        if self._out_size > JOIN_BYTES:
+    def write_buffered(self, data: bytes) -> None:
+        """Send whole packets in one write with the others of this read, or of this turn of the reactor."""
+        self._write_buffer.append(data)
+        self._write_buffer_size += len(data)
+        if self._write_buffer_size > WRITE_BUFFER_BYTES:
             self._flush()
-        elif self._soon is None and not self.reading:
-            self._soon = self.clock.callLater(0, self._flush_soon)
+        elif self._flush_call is None and not self.reading:
+            self._flush_call = self.clock.callLater(0, self._flush_at_end_of_turn)
 
     # -- for owners -----------------------------------------------------------------------------
 
     def close(self, why: str) -> Deferred[None]:
-        """End the connection after what was written has been sent; `why` is told to those who wait.
+        """End the connection once everything written has been sent. No packet is received after this call.
 
-        Returns a Deferred that fires when the connection is gone, at the latest after
-        `CLOSE_SECONDS`. No packet is received after this call.
+        Args:
+            why: The reason, for the errors of those who wait for replies.
+
+        Returns:
+            A Deferred that fires when the connection is gone, at the latest after `CLOSE_TIMEOUT`.
         """
-        if self._gone or self.transport is None:
+        if self._disconnected or self.transport is None:
             return succeed(None)
         gone: Deferred[None] = Deferred()
-        self._closing.append(gone)
+        self._close_waiters.append(gone)
         self._flush()
         self._end(why)
-        if self._cut is None:
-            self._cut = self.clock.callLater(CLOSE_SECONDS, self._abort)
+        if self._abort_call is None:
+            self._abort_call = self.clock.callLater(CLOSE_TIMEOUT, self._abort)
             self.transport.loseConnection()
         return gone
 
@@ -147,7 +169,7 @@ class PacketProtocol(Protocol):
             return
         self.read_at = now = self.clock.seconds()
         if self._heartbeat is not None:
-            self._heartbeat.hear(now)
+            self._heartbeat.note_data(now)
         self.reading = True
         try:
             self._handle(data)
@@ -162,12 +184,12 @@ class PacketProtocol(Protocol):
             self._flush()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._gone = True
-        if self._cut is not None and self._cut.active():
-            self._cut.cancel()
+        self._disconnected = True
+        if self._abort_call is not None and self._abort_call.active():
+            self._abort_call.cancel()
         self._end(reason.getErrorMessage())
-        closing, self._closing = self._closing, []
-        for gone in closing:
+        waiters, self._close_waiters = self._close_waiters, []
+        for gone in waiters:
             gone.callback(None)
 
     def _handle(self, data: bytes) -> None:
@@ -175,19 +197,19 @@ class PacketProtocol(Protocol):
             if not self.open:
                 return
             if number == REFUSED:
-                # It may have been the answer to a request, so the order of answers is lost too.
+                # It may have been the reply to a request, so the order of replies is lost.
                 raise BrokenStream(b"", str(fields[0]))
             self.received(number, fields)
 
-    def _flush_soon(self) -> None:
-        self._soon = None
+    def _flush_at_end_of_turn(self) -> None:
+        self._flush_call = None
         self._flush()
 
     def _flush(self) -> None:
-        if self._out:
-            data = b"".join(self._out)
-            self._out.clear()
-            self._out_size = 0
+        if self._write_buffer:
+            data = b"".join(self._write_buffer)
+            self._write_buffer.clear()
+            self._write_buffer_size = 0
             if self.open and self.transport is not None:
                 self._written += len(data)
                 direct.write(self.transport, data)
@@ -195,9 +217,9 @@ class PacketProtocol(Protocol):
     def _end(self, why: str) -> None:
         if self.open:
             self.open = False
-            if self._soon is not None:
-                self._soon.cancel()
-                self._soon = None
+            if self._flush_call is not None:
+                self._flush_call.cancel()
+                self._flush_call = None
             if self._heartbeat is not None:
                 self._heartbeat.stop()
             self.ended(why)
@@ -206,14 +228,14 @@ class PacketProtocol(Protocol):
         assert self.transport is not None
         return self._written - direct.unsent(self.transport)
 
-    def _take_for_dead(self, why: str) -> None:
+    def _presume_dead(self, why: str) -> None:
         self.hung = True
         self._log.warn("Dropping the connection to {server}: {why}", server=self._server(), why=why)
         self._end(why)
         self._abort()
 
     def _abort(self) -> None:
-        # Every transport of Twisted's endpoints has it, though only the TCP interface names it.
+        # Every transport of Twisted's endpoints has the method, though only the TCP interface declares it.
         cast(ITCPTransport, self.transport).abortConnection()
 
     def _server(self) -> object:

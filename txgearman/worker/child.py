@@ -22,7 +22,7 @@ from twisted.internet.defer import Deferred, succeed
 from txgearman.codecs import Codec, codec_from
 from txgearman.connection.arguments import body_of
 from txgearman.errors import FailJob
-from txgearman.worker.functions import EXCEPTION_BYTES, cut_text, exception_text, result_encoder
+from txgearman.worker.functions import EXCEPTION_BYTES, exception_text, result_encoder, truncate_utf8
 from txgearman.worker.job import Job
 
 LENGTH: Final = Struct("!I")
@@ -88,7 +88,7 @@ _channel: _Channel | None = None
 
 
 class _FromProcess:
-    """An outlet for a function in this process."""
+    """A `JobWriter` for a function in this process."""
 
     def __init__(self, channel: _Channel, run: int, codec: Codec, max_packet: int) -> None:
         self.codec = codec
@@ -100,7 +100,7 @@ class _FromProcess:
         # Waits while the worker does not read, as its connection takes no more.
         self._channel.send(PACKET, self._run, data)
 
-    def room(self) -> Deferred[None]:
+    def writable(self) -> Deferred[None]:
         return succeed(None)
 
 
@@ -131,7 +131,7 @@ def work(run: int, task: bytes, max_packet: int, fields: tuple[Any, ...]) -> Non
         result = result_encoder(codec, job.function)(callback(job))
         body_of((job.handle, result), max_packet)
     except FailJob as error:
-        text = cut_text(str(error))
+        text = truncate_utf8(str(error))
         if error.data is None or len(error.data) > max_packet:
             channel.send(FAILED, run, text)
         else:

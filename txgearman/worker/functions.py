@@ -1,4 +1,4 @@
-"""The functions that a worker offers: calling one, and what comes of the call. No I/O."""
+"""The functions of a worker: calling one, and encoding what comes of the call. No I/O."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from txgearman.errors import ProcessDied, RaisedInProcess, TimeLimitExceeded
 from txgearman.worker.job import Job
 
 Callback = Callable[[Job], Any]
-"""What can be registered: it takes a `Job` and returns the result, bytes or what the worker's codec takes,
-or a Deferred or coroutine of it. None is an empty result, for other codecs than ``bytes`` and ``text`` what
-they make of None. In a thread or process it returns the result itself."""
+"""A function that can be registered. It takes a `Job`, and returns the result: bytes, or what the worker's
+codec takes, or a Deferred or coroutine of it. None is an empty result with the codecs ``bytes`` and ``text``;
+other codecs encode it. In a thread or process the function must return the result itself."""
 
-LONGEST_TIMEOUT: Final = 2**31 - 1
-"""Milliseconds of a function's time limit, about 24 days: what a signed 32-bit number holds."""
+MAX_TIMEOUT_MS: Final = 2**31 - 1
+"""Milliseconds of a function's time limit, about 24 days: the largest signed 32-bit number."""
 
 EXCEPTION_BYTES: Final = 64 * 1024
-"""Bytes of the text of an exception that are sent; what is behind is cut off. The text can hold all of
-the job's data, and whoever reads it wants to know what happened."""
+"""Bytes of the text of an exception that are sent; the rest is cut off. The text can hold all of the job's
+data, and its reader wants to know what happened."""
 
 
-class Place(Enum):
+class Executor(Enum):
     """Where a function runs."""
 
     REACTOR = "reactor"
@@ -41,11 +41,15 @@ class Place(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Function:
-    """A function under its `name`, bytes.
+    """A function of a worker.
 
-    `run` is called with a `Job`, and returns or fires with what `encode` makes a payload of. `decode`
-    makes the job's data of the payload, None leaves the bytes. `timeout` is the server's time limit in
-    milliseconds, `time_limit` the worker's own in seconds; None for none.
+    Attributes:
+        name: Its name.
+        run: Called with a `Job`; returns, or fires with, what `encode` takes.
+        encode: Makes the payload of a result.
+        decode: Makes the job's data of its payload; None leaves the bytes.
+        timeout: The time limit that the server is told, in milliseconds; None for none.
+        time_limit: The worker's own time limit in seconds; None for none.
     """
 
     name: bytes
@@ -56,7 +60,7 @@ class Function:
     time_limit: float | None
 
 
-def is_async(callback: Callable[..., object]) -> bool:
+def is_coroutine_function(callback: Callable[..., object]) -> bool:
     """Whether it is a coroutine function, or an object that is called like one."""
     return inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(
         getattr(callback, "__call__", None)  # noqa: B004 (an object may have an async one)
@@ -64,46 +68,49 @@ def is_async(callback: Callable[..., object]) -> bool:
 
 
 def milliseconds(timeout: float | None) -> int | None:
-    """A function's time limit in seconds as milliseconds, rounded up.
-
-    Raises `ValueError` unless it is None, or above 0 and not above `LONGEST_TIMEOUT`.
-    """
+    """A time limit in seconds as milliseconds, rounded up. Raises as `check_time_limit` does."""
     check_time_limit(timeout)
     return None if timeout is None else math.ceil(timeout * 1000)
 
 
 def check_time_limit(seconds: float | None) -> None:
-    """Raise `ValueError` unless it is None, or above 0 and not above `LONGEST_TIMEOUT`."""
-    if seconds is not None and not 0 < seconds <= LONGEST_TIMEOUT / 1000:
-        raise ValueError(f"a time limit lies between 0 and {LONGEST_TIMEOUT / 1000} seconds: {seconds!r}")
+    """Raise `ValueError` unless the limit is None, or above 0 and not above `MAX_TIMEOUT_MS`."""
+    if seconds is not None and not 0 < seconds <= MAX_TIMEOUT_MS / 1000:
+        raise ValueError(f"a time limit lies between 0 and {MAX_TIMEOUT_MS / 1000} seconds: {seconds!r}")
 
 
 def call(function: Function, job: Job, clock: IReactorTime) -> object:
-    """Call the function within its time limit.
+    """Call a function within its time limit.
 
-    Returns a Deferred where it returns one or a coroutine, else what it returns. If the time is over, that
-    is cancelled and the Deferred fails with `TimeLimitExceeded`.
+    Args:
+        function: The function.
+        job: Its argument.
+        clock: Times the limit.
+
+    Returns:
+        What the function returned; for a Deferred or coroutine a Deferred. If the time is over that is
+        cancelled, and the Deferred fails with `TimeLimitExceeded`.
     """
     outcome = function.run(job)
     if type(outcome) is bytes:
-        # Most are, and it takes long to find that something is no coroutine.
+        # Most outcomes are bytes, and it takes long to find that something is no coroutine.
         return outcome
     if isinstance(outcome, Coroutine):
         outcome = Deferred.fromCoroutine(outcome)
     if function.time_limit is not None and isinstance(outcome, Deferred) and not outcome.called:
-        return _within(clock, function.time_limit, outcome, job)
+        return _with_time_limit(clock, function.time_limit, outcome, job)
     return outcome
 
 
-def _within(clock: IReactorTime, seconds: float, outcome: Deferred[Any], job: Job) -> Deferred[Any]:
-    """`outcome`, or the failure `TimeLimitExceeded`, behind which `job` lingers until `outcome` has fired."""
+def _with_time_limit(clock: IReactorTime, seconds: float, outcome: Deferred[Any], job: Job) -> Deferred[Any]:
+    """`outcome`, or `TimeLimitExceeded`, after which the job holds its slot until `outcome` has fired."""
     limited: Deferred[Any] = Deferred(lambda _: outcome.cancel())
     ended: Deferred[None] = Deferred()
 
     def expire() -> None:
         outcome.cancel()
-        if not ended.called and job._lingers is None:
-            job._lingers = ended
+        if not ended.called and job._slot_held_until is None:
+            job._slot_held_until = ended
         limited.errback(Failure(TimeLimitExceeded(seconds)))
 
     def end(result: Any) -> None:
@@ -121,9 +128,15 @@ def _within(clock: IReactorTime, seconds: float, outcome: Deferred[Any], job: Jo
 
 
 def result_encoder(codec: Codec, function: bytes) -> Callable[[object], bytes]:
-    """What makes the payload of a result of the function `function`: by `codec`.
+    """A callable that makes the payload of a result.
 
-    The codec raises what it likes for a result it cannot encode; that of bytes raises `TypeError`.
+    Args:
+        codec: Encodes the result. It may raise anything for a result that it cannot encode; that of bytes
+            raises `TypeError`.
+        function: The name of the function, for error texts.
+
+    Returns:
+        The callable.
     """
     if codec is not BYTES:
         return lambda result: b"" if result is None and codec is TEXT else encoded(codec, result)
@@ -137,7 +150,7 @@ def result_encoder(codec: Codec, function: bytes) -> Callable[[object], bytes]:
 
 
 def result_bytes(result: object, function: bytes) -> bytes:
-    """What a function returned, or its Deferred fired with, as the job's result. Raises `TypeError`."""
+    """The payload of a result without a codec. Raises `TypeError` for anything but bytes and None."""
     if isinstance(result, bytes):
         return result
     if result is None:
@@ -151,18 +164,18 @@ def result_bytes(result: object, function: bytes) -> bytes:
 
 def exception_text(error: BaseException) -> bytes:
     """What the submitter is told of an exception: ``TypeName: message`` in UTF-8."""
-    return cut_text(_summary(error))
+    return truncate_utf8(_summary(error))
 
 
 def exception_traceback(failure: Failure) -> bytes:
-    """What the submitter is told of an exception if it is to see the traceback: that, behind the text."""
+    """What the submitter is told of an exception if it may see the traceback: the text, and then that."""
     error = failure.value
     assert error is not None
     if isinstance(error, TimeLimitExceeded | ProcessDied):
-        # Nobody raised them.
+        # No code raised them.
         return exception_text(error)
     trace = error.traceback if isinstance(error, RaisedInProcess) else failure.getTraceback()
-    return cut_text(f"{_summary(error)}\n{trace}")
+    return truncate_utf8(f"{_summary(error)}\n{trace}")
 
 
 def _summary(error: BaseException) -> str:
@@ -172,8 +185,8 @@ def _summary(error: BaseException) -> str:
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 
-def cut_text(text: str) -> bytes:
-    """`text` in UTF-8, cut at `EXCEPTION_BYTES` and not in the middle of a character."""
+def truncate_utf8(text: str) -> bytes:
+    """`text` in UTF-8, cut at `EXCEPTION_BYTES` but not within a character."""
     encoded_text = text.encode("utf-8", "backslashreplace")[:EXCEPTION_BYTES]
     if len(encoded_text) == EXCEPTION_BYTES:
         return encoded_text.decode("utf-8", "ignore").encode()

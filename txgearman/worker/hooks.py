@@ -1,4 +1,4 @@
-"""What a worker calls around each job, and how. What a hook does is its own business."""
+"""Hooks: what a worker calls around each job, and how it calls them."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ _log = Logger()
 class Hooks:
     """Functions that a worker calls around each job, in the reactor's thread; None for none.
 
-    * `before_job` with the `Job`, ahead of the function. If it raises, the function is not called and the
-      job fails with what it raised, as if the function had raised it.
-    * `after_job` with the `Job` and the result, bytes as they are sent, ahead of sending it.
-    * `on_failure` with the `Job` and a Twisted `Failure`, ahead of sending that the job failed. Its value is
-      what the function or `before_job` raised, `FailJob` among them, `TimeLimitExceeded`, what was wrong with
-      the result, or `CancelledError` or `JobOver` where the connection was lost.
+    Each may return a Deferred or coroutine. The worker waits for it, so a job ends when its hooks have ended.
+    Hooks do not count for the function's time limit. For each job one of `after_job` and `on_failure` is
+    called, once. Exceptions of these two are logged and change nothing.
 
-    Each may return a Deferred or coroutine, which is waited for: a job ends when its hooks have ended. They
-    do not count for the function's time limit. For each job one of the last two is called, once. What they
-    raise is logged and changes nothing.
+    Attributes:
+        before_job: Called with the `Job` before the function. If it raises, the function is not called, and
+            the job fails as if the function had raised.
+        after_job: Called with the `Job` and the result, bytes as they are sent, before sending it.
+        on_failure: Called with the `Job` and a Twisted `Failure` before telling the server that the job
+            failed. The failure's value is what the function or `before_job` raised, `FailJob` among them;
+            `TimeLimitExceeded`; what was wrong with the result; or `CancelledError` or `JobOver` where the
+            connection was lost.
     """
 
     before_job: Callable[[Job], object] | None = None
@@ -39,20 +41,29 @@ class Hooks:
 NO_HOOKS: Final = Hooks()
 
 
-async def finished(outcome: object) -> Any:
-    """What a function returned, if need be when its Deferred or coroutine has it."""
+async def maybe_await(outcome: object) -> Any:
+    """What a function returned, or what its Deferred or coroutine gives."""
     if isinstance(outcome, Deferred | Coroutine):
         return await outcome
     return outcome
 
 
-def follow(hook: Callable[[Job, Any], object], job: Job, argument: object, then: Callable[[], None]) -> None:
-    """Call `hook`, and `then` when it has ended. What it raises is logged."""
+def run_hook(
+    hook: Callable[[Job, Any], object], job: Job, argument: object, then: Callable[[], None]
+) -> None:
+    """Call a hook after which the job goes on. What the hook raises is logged.
+
+    Args:
+        hook: The hook.
+        job: Its first argument.
+        argument: Its second argument.
+        then: Called when the hook has ended.
+    """
 
     async def call() -> None:
         try:
-            await finished(hook(job, argument))
-        # Even a hook that wants to end the process must not leave the job without its end.
+            await maybe_await(hook(job, argument))
+        # Even a hook that tries to end the process must not leave the job without an outcome.
         except BaseException:
             if not isinstance(Failure().value, GeneratorExit):
                 _log.failure("A hook of {job} raised", job=job)

@@ -1,4 +1,4 @@
-"""A job as the function sees it that runs it, in whatever thread or process. Nothing is decided here."""
+"""A job as its function sees it, in whatever thread or process that runs. Nothing is decided here."""
 
 from __future__ import annotations
 
@@ -14,38 +14,34 @@ from txgearman.wire.codec import frame
 from txgearman.wire.packets import REQUEST, WORK_DATA, WORK_STATUS, WORK_WARNING
 
 
-class Outlet(Protocol):
-    """The way from a running job to its server.
+class JobWriter(Protocol):
+    """Sends the packets of a running job to its server.
 
-    `codec` makes payloads, `max_packet` is the largest body of a packet in bytes.
+    Attributes:
+        codec: Makes payloads.
+        max_packet: The largest body of a packet in bytes.
     """
 
     codec: Codec
     max_packet: int
 
     def write(self, data: bytes) -> None:
-        """Send a whole packet, behind those sent before."""
+        """Send a whole packet, after those sent before."""
         ...
 
-    def room(self) -> Deferred[None]:
-        """Fires when there is room for more; at once where `write` itself waits for it."""
+    def writable(self) -> Deferred[None]:
+        """Fires when the connection takes more bytes; at once where `write` itself waits for that."""
         ...
 
 
 class Job:
-    """A job that a worker was given.
+    """A job that a worker was given."""
 
-    Attributes: `handle` is the server's name for the job, `function` the name of its function, `unique`
-    the key it was submitted with, all bytes as on the wire; `reducer` is the name of the reducing
-    function, bytes, None for a job without one. `data` is its input, as the worker's codec gives it:
-    bytes, if no codec was chosen.
-    """
-
-    __slots__ = ("_lingers", "_outlet", "data", "function", "handle", "reducer", "unique")
+    __slots__ = ("_slot_held_until", "_writer", "data", "function", "handle", "reducer", "unique")
 
     def __init__(
         self,
-        outlet: Outlet,
+        writer: JobWriter,
         handle: bytes,
         function: bytes,
         unique: bytes,
@@ -53,40 +49,63 @@ class Job:
         data: bytes,
     ) -> None:
         self.handle = handle
+        """The server's name for the job."""
         self.function = function
+        """The name of its function."""
         self.unique = unique
+        """The key it was submitted with; empty without one."""
         self.reducer = reducer
+        """The name of the reducing function; None for a job without one."""
         self.data: Any = data
-        self._outlet: Outlet | None = outlet
-        # Fires when what cannot be ended has ended: the job has an outcome, but its function still runs.
-        self._lingers: Deferred[None] | None = None
+        """Its input as the worker's codec gives it, bytes without one."""
+        self._writer: JobWriter | None = writer
+        # If set, the job's slot is held until this fires: it has an outcome, but its function still runs.
+        self._slot_held_until: Deferred[None] | None = None
 
     def __repr__(self) -> str:
         return f"<Job {self.handle!r} of {self.function!r}>"
 
     def send_data(self, data: Any) -> None:
-        """Send a part of the result to the clients that wait for it: bytes, or what the codec takes.
+        """Send a part of the result to the clients that wait for it.
 
-        Raises what the codec raises, for the codec of bytes `TypeError` if `data` is not bytes;
-        `ValueError` if it is larger than a packet may be; and `JobOver` once the job has ended or its
-        connection is lost.
+        Args:
+            data: Bytes, or what the codec takes.
+
+        Raises:
+            JobOver: The job has ended, or its connection is lost.
+            ValueError: The part is larger than a packet may be.
+            Exception: What the codec raises for data that it cannot encode; `TypeError` without a codec,
+                unless the data is bytes.
         """
-        outlet = self._open()
-        self._send(outlet, WORK_DATA, encoded(outlet.codec, data))
+        writer = self._open()
+        self._send(writer, WORK_DATA, encoded(writer.codec, data))
 
     def send_warning(self, data: Any) -> None:
-        """Send a warning to the clients that wait: bytes, or what the codec takes.
+        """Send a warning to the clients that wait.
 
-        Raises as `send_data` does.
+        Args:
+            data: Bytes, or what the codec takes.
+
+        Raises:
+            JobOver: The job has ended, or its connection is lost.
+            ValueError: The warning is larger than a packet may be.
+            Exception: What the codec raises for data that it cannot encode; `TypeError` without a codec,
+                unless the data is bytes.
         """
-        outlet = self._open()
-        self._send(outlet, WORK_WARNING, encoded(outlet.codec, data))
+        writer = self._open()
+        self._send(writer, WORK_WARNING, encoded(writer.codec, data))
 
     def send_status(self, numerator: int, denominator: int) -> None:
-        """Tell the server, and the clients that wait, that `numerator` of `denominator` is done.
+        """Tell the server, and the clients that wait, how much is done.
 
-        Both are whole numbers, 0 or more. Raises `TypeError` or `ValueError` if they are not, and
-        `JobOver` as `send_data` does.
+        Args:
+            numerator: How much, 0 or more.
+            denominator: Of how much, 0 or more.
+
+        Raises:
+            JobOver: The job has ended, or its connection is lost.
+            TypeError: A number is no integer.
+            ValueError: A number is negative.
         """
         numbers = operator.index(numerator), operator.index(denominator)
         if min(numbers) < 0:
@@ -94,32 +113,37 @@ class Job:
         self._send(self._open(), WORK_STATUS, b"%d\0%d" % numbers)
 
     def room(self) -> Deferred[None]:
-        """Wait until the connection takes more: ``await`` it between many calls of the three above.
+        """Wait while the connection takes no more: ``await`` it between many calls of the three above.
 
-        It does while less than 64 KiB wait to be sent. For functions in the reactor's thread; elsewhere
-        those calls wait themselves. Fails with `JobOver` if the job ends meanwhile or its connection is
-        lost, and raises that once it is over.
+        The connection takes more while less than 64 KiB wait to be sent. This is backpressure for functions
+        in the reactor's thread. In threads and processes those calls wait themselves.
+
+        Returns:
+            A Deferred. It fails with `JobOver` if the job ends meanwhile or its connection is lost.
+
+        Raises:
+            JobOver: The job has ended, or its connection is lost.
         """
-        return self._open().room().addCallback(self._still_open)
+        return self._open().writable().addCallback(self._still_open)
 
     @property
     def over(self) -> bool:
-        """Whether the job has ended here, or its connection is lost: nobody waits for it any more.
+        """Whether the job has ended here, or its connection is lost: nobody waits for its outcome.
 
-        In a worker process it is False as long as the function runs: the process of a job that is over
-        is ended.
+        In a worker process it is False as long as the function runs. The process of a job that is over is
+        ended.
         """
-        return self._outlet is None
+        return self._writer is None
 
-    def _open(self) -> Outlet:
-        outlet = self._outlet
-        if outlet is None:
+    def _open(self) -> JobWriter:
+        writer = self._writer
+        if writer is None:
             raise JobOver(f"the job {self.handle!r} is over")
-        return outlet
+        return writer
 
     def _still_open(self, _: None) -> None:
         self._open()
 
-    def _send(self, outlet: Outlet, packet: int, content: bytes) -> None:
-        body = body_of((self.handle, content), outlet.max_packet)
-        outlet.write(frame(REQUEST, packet, body))
+    def _send(self, writer: JobWriter, packet: int, content: bytes) -> None:
+        body = body_of((self.handle, content), writer.max_packet)
+        writer.write(frame(REQUEST, packet, body))

@@ -39,7 +39,7 @@ from txgearman.worker.child import (
 )
 from txgearman.worker.functions import EXCEPTION_BYTES
 from txgearman.worker.job import Job
-from txgearman.worker.turns import Limit
+from txgearman.worker.prefetch import ConcurrencyLimit
 
 if TYPE_CHECKING:
     from pebble import ProcessPool
@@ -67,7 +67,7 @@ class Processes:
         if not (IReactorUNIX.providedBy(reactor) and IReactorFromThreads.providedBy(reactor)):
             raise TypeError(f"processes need a real reactor with UNIX sockets, not {reactor!r}")
         self.size = size
-        self.limit = Limit(size)
+        self.limit = ConcurrencyLimit(size)
         self._reactor = reactor
         self._codec = _portable_codec(codec)
         self._max_packet = max_packet
@@ -160,8 +160,8 @@ class _Run:
     def heard(self, kind: bytes, content: bytes) -> None:
         """The process said something of the job."""
         if kind == PACKET:
-            if self._job._outlet is not None:
-                self._job._outlet.write(content)
+            if self._job._writer is not None:
+                self._job._writer.write(content)
         elif kind == STARTED:
             if self._time_limit is not None:
                 self._timer = self._reactor.callLater(self._time_limit, self._expire, self._time_limit)
@@ -179,8 +179,8 @@ class _Run:
 
     def room(self) -> Deferred[None]:
         """Fires when the server's connection takes more, or the job is over."""
-        outlet = self._job._outlet
-        return succeed(None) if outlet is None else outlet.room()
+        writer = self._job._writer
+        return succeed(None) if writer is None else writer.writable()
 
     def fail(self, error: Exception) -> None:
         """The job has failed."""

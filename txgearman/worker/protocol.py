@@ -1,7 +1,7 @@
-"""The worker's end of one connection: offering functions, asking for jobs, reporting how they ended.
+"""The worker's end of one connection: offering functions, grabbing jobs, reporting their outcomes.
 
-Asks for jobs only when `Turns` says so. Where the server has none the connection sleeps
-until the server wakes it; where the server wakes it in vain again and again, it takes its time.
+`Prefetcher` says when to grab. Where the server has no job the connection sleeps until the server wakes it;
+after many spurious wakeups it backs off.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from twisted.python.failure import Failure
 
 from txgearman.codecs import BYTES, Codec
 from txgearman.connection.arguments import body_of
-from txgearman.connection.flow import Flow
-from txgearman.connection.heartbeat import Check
+from txgearman.connection.backpressure import Backpressure
+from txgearman.connection.heartbeat import LivenessCheck
 from txgearman.connection.protocol import PacketProtocol
 from txgearman.errors import FailJob, JobOver, RaisedInProcess, TimeLimitExceeded
 from txgearman.wire.codec import frame
@@ -44,77 +44,98 @@ from txgearman.wire.packets import (
     name_of,
 )
 from txgearman.worker.functions import Function, call, exception_text, exception_traceback
-from txgearman.worker.hooks import NO_HOOKS, Hooks, finished, follow
+from txgearman.worker.hooks import NO_HOOKS, Hooks, maybe_await, run_hook
 from txgearman.worker.job import Job
-from txgearman.worker.turns import READY, Limit, State, Turns, denied, given, release
+from txgearman.worker.prefetch import (
+    READY,
+    ConcurrencyLimit,
+    Prefetcher,
+    State,
+    assigned,
+    found_empty,
+    release_slot,
+)
 
-VAIN_WAKES: Final = 10
-"""How often in a row a connection may be woken at once and yet get no job, before it pauses. gearmand
-1.1.20 wakes a worker without end while an EPOCH job of a function of it is not due. Ten can also come
-of many workers being woken for one job."""
+MAX_SPURIOUS_WAKEUPS: Final = 10
+"""Spurious wakeups in a row, each soon after the connection slept and without a job, before it backs off.
+gearmand 1.1.20 wakes a worker without end while an EPOCH job of one of its functions is not due. Ten also
+happen when many workers are woken for one job."""
 
-WAKE_PAUSE: Final = 0.05
-"""Seconds of that pause, and of a sleep that was none. Short enough not to matter where the next wake is
-not in vain, long enough for a load that is not noticed."""
+SPURIOUS_WAKEUP_BACKOFF: Final = 0.05
+"""Seconds of that backoff. A wakeup that comes later than this after the sleep is not spurious. Short enough
+not to matter where the next wakeup brings a job, long enough that the load is not noticed."""
 
-JOIN_SECONDS: Final = 0.001
-"""Seconds for which reports of jobs that came in one read wait for those of the others. A system call takes a
-hundredth of that; a result waits for no job that runs longer, unless those ahead of it took no time."""
+WRITE_BUFFER_SECONDS: Final = 0.001
+"""Seconds after a read during which the reports of its jobs are buffered for one write. A system call takes a
+hundredth of that. So no result waits for a job that runs longer, unless those before it took no time."""
 
 _GRAB: Final = frame(REQUEST, GRAB_JOB_ALL, b"")
 _SLEEP: Final = frame(REQUEST, PRE_SLEEP, b"")
 
 
 @dataclass(frozen=True, slots=True)
-class Offer:
-    """What a worker says of itself on a connection, and how it runs the jobs it gets there.
+class ConnectionConfig:
+    """What a worker does on a connection.
 
-    `functions` are the functions by name, and may change; `limits` those that its jobs count for; `turns`
-    says when to ask for one. `client_id` is the name that the server shows for the connection, None for
-    none. `codec` makes the data of jobs. `tracebacks` says whether submitters are told the traceback of
-    an exception. `check` says when a silent server is taken for dead, None for never.
+    Attributes:
+        functions: The functions that it offers, by name; they may change.
+        limits: The limits that its jobs count for.
+        prefetcher: Says when to grab.
+        client_id: The name that the server shows for the connection; None for none.
+        codec: Makes the data of jobs, and payloads.
+        hooks: Called around each job.
+        tracebacks: Whether submitters are told the traceback of an exception.
+        check: When a silent server counts as dead; None for never.
     """
 
     functions: Mapping[bytes, Function]
-    limits: tuple[Limit, ...]
-    turns: Turns
+    limits: tuple[ConcurrencyLimit, ...]
+    prefetcher: Prefetcher
     client_id: bytes | None = None
     codec: Codec = BYTES
     hooks: Hooks = NO_HOOKS
     tracebacks: bool = False
-    check: Check | None = None
+    check: LivenessCheck | None = None
 
 
 class WorkerProtocol(PacketProtocol):
-    """Speaks for a worker on one connection. `on_opened` and `on_ended` tell when it can be used."""
+    """Speaks for a worker on one connection.
+
+    Args:
+        clock: As for `PacketProtocol`.
+        max_packet: As for `PacketProtocol`.
+        config: What the worker does on it.
+        on_opened: Called with this protocol when the connection can be used.
+        on_ended: Called with this protocol when the connection cannot be used any more.
+    """
 
     def __init__(
         self,
         clock: IReactorTime,
         max_packet: int,
-        offer: Offer,
+        config: ConnectionConfig,
         on_opened: Callable[[WorkerProtocol], object],
         on_ended: Callable[[WorkerProtocol], object],
     ) -> None:
-        super().__init__(clock, max_packet, offer.check)
-        self.codec = offer.codec
+        super().__init__(clock, max_packet, config.check)
+        self.codec = config.codec
         self.state = READY
-        self.limits = offer.limits
+        self.limits = config.limits
         self.emptied_at = 0.0
-        self.asked = 0
-        self.in_a_row = 0
-        self._offer = offer
-        self._functions = offer.functions
-        self._hooks = offer.hooks
-        self._turns = offer.turns
+        self.pending_grabs = 0
+        self.prefetch = 0
+        self._config = config
+        self._functions = config.functions
+        self._hooks = config.hooks
+        self._prefetcher = config.prefetcher
         self._on_opened = on_opened
         self._on_ended = on_ended
         self._on_idle: Callable[[], object] | None = None
         # The jobs that run, each with the Deferred of its outcome, None while a function is in its call.
         self._running: dict[Job, Deferred[Any] | None] = {}
-        self._vain_wakes = 0
+        self._spurious_wakeups = 0
         self._slept_at = 0.0
-        self._pause: IDelayedCall | None = None
+        self._backoff: IDelayedCall | None = None
         self._exceptions = False
         self._receivers: dict[int, Callable[..., None]] = {
             JOB_ASSIGN: self._assigned,
@@ -132,30 +153,30 @@ class WorkerProtocol(PacketProtocol):
     def announce(self, function: Function) -> None:
         """Offer a function from now on."""
         if self.state in (State.ASLEEP, State.EMPTY):
-            # The server does not wake a sleeper for jobs that wait already, so ask.
+            # The server does not wake a sleeper for jobs that are queued already, so grab.
             self.state = READY
-            self._send_and_ask(_can_do(function))
+            self._send_and_grab(_can_do(function))
         else:
             self.write(_can_do(function))
 
     def withdraw(self, name: bytes) -> None:
-        """Offer a function no more."""
+        """Stop offering a function."""
         self.write(frame(REQUEST, CANT_DO, name))
 
     def when_idle(self, call: Callable[[], object]) -> None:
-        """Call this when no job runs here, and none that was asked for can come: now or later."""
+        """Call `call` once no job runs here and no pending grab can bring one, now or later."""
         self._on_idle = call
-        self._look_whether_idle()
+        self._check_idle()
 
-    def _look_whether_idle(self) -> None:
-        # Where no function is offered any more the server gives nothing, whatever it was asked.
-        awaiting = self.asked and self._functions
+    def _check_idle(self) -> None:
+        # A server gives no job, whatever grabs are pending, once no function is offered.
+        awaiting = self.pending_grabs and self._functions
         if self._on_idle is not None and not self._running and not awaiting:
             self._on_idle()
 
-    # -- the calls of turns ---------------------------------------------------------------------
+    # -- the prefetcher's calls ---------------------------------------------------------------------
 
-    def ask(self) -> None:
+    def grab(self) -> None:
         self.write(_GRAB)
 
     def sleep(self) -> None:
@@ -165,18 +186,18 @@ class WorkerProtocol(PacketProtocol):
 
     # -- the connection's calls -----------------------------------------------------------------
 
-    def room(self) -> Deferred[None]:
-        """Fires when the connection takes more, and when it is lost. For running jobs."""
-        return self._flow.room()
+    def writable(self) -> Deferred[None]:
+        """Fires when the connection takes more bytes, and when it is lost. For running jobs."""
+        return self._backpressure.writable()
 
     def opened(self) -> None:
-        self._flow = Flow(cast(IConsumer, self.transport))
-        client_id = self._offer.client_id
+        self._backpressure = Backpressure(cast(IConsumer, self.transport))
+        client_id = self._config.client_id
         introduction = [] if client_id is None else [frame(REQUEST, SET_CLIENT_ID, client_id)]
         introduction.append(frame(REQUEST, OPTION_REQ, b"exceptions"))
         introduction += map(_can_do, self._functions.values())
-        self._turns.join(self)
-        self._send_and_ask(b"".join(introduction))
+        self._prefetcher.join(self)
+        self._send_and_grab(b"".join(introduction))
         self._on_opened(self)
 
     def received(self, number: int, fields: list[Any]) -> None:
@@ -187,21 +208,21 @@ class WorkerProtocol(PacketProtocol):
             self._log.debug("Ignoring {packet}, which is not for workers", packet=name_of(number))
 
     def ended(self, why: str) -> None:
-        self._turns.leave(self)
+        self._prefetcher.leave(self)
         self._on_ended(self)
-        if self._pause is not None:
-            self._pause.cancel()
-            self._pause = None
+        if self._backoff is not None:
+            self._backoff.cancel()
+            self._backoff = None
         running, self._running = self._running, {}
         for job, outcome in running.items():
-            job._outlet = None
+            job._writer = None
             self._log.warn(
                 "The connection ended while {job} ran, its outcome is discarded: {why}", job=job, why=why
             )
             if outcome is not None:
                 self._cancel(outcome, job)
-        self._flow.end()
-        self._turns.turn()
+        self._backpressure.close()
+        self._prefetcher.grab()
 
     def _cancel(self, outcome: Deferred[Any], job: Job) -> None:
         try:
@@ -209,7 +230,7 @@ class WorkerProtocol(PacketProtocol):
         except Exception:
             self._log.failure("Cancelling {job} raised", job=job)
 
-    # -- what the server says -------------------------------------------------------------------
+    # -- packets from the server ---------------------------------------------------------------
 
     def _assigned(self, handle: bytes, function: bytes, data: bytes) -> None:
         self._run(Job(self, handle, function, b"", None, data))
@@ -223,34 +244,34 @@ class WorkerProtocol(PacketProtocol):
         self._run(Job(self, handle, function, unique, reducer or None, data))
 
     def _no_job(self) -> None:
-        if self.asked:
-            denied(self, self.clock.seconds())
-            self._send_and_ask()
-            self._look_whether_idle()
+        if self.pending_grabs:
+            found_empty(self, self.clock.seconds())
+            self._send_and_grab()
+            self._check_idle()
 
     def _woken(self) -> None:
         if self.state is not State.ASLEEP:
             return
-        if self.clock.seconds() - self._slept_at > WAKE_PAUSE:
-            self._vain_wakes = 0
-        if self._vain_wakes < VAIN_WAKES:
-            self._vain_wakes += 1
+        if self.clock.seconds() - self._slept_at > SPURIOUS_WAKEUP_BACKOFF:
+            self._spurious_wakeups = 0
+        if self._spurious_wakeups < MAX_SPURIOUS_WAKEUPS:
+            self._spurious_wakeups += 1
             self.state = READY
-            self._send_and_ask()
+            self._send_and_grab()
         else:
-            self.state = State.PAUSED
-            self._pause = self.clock.callLater(WAKE_PAUSE, self._resume)
+            self.state = State.BACKING_OFF
+            self._backoff = self.clock.callLater(SPURIOUS_WAKEUP_BACKOFF, self._resume)
 
     def _resume(self) -> None:
-        self._pause = None
+        self._backoff = None
         self.state = READY
-        self._send_and_ask()
+        self._send_and_grab()
 
     def _option_accepted(self, _option: bytes) -> None:
         self._exceptions = True
 
     def _echoed(self, _data: bytes) -> None:
-        """The server is there; that bytes came has been noticed already."""
+        """The server is alive. The bytes themselves have told the heartbeat already."""
 
     def _refused(self, code: bytes, text: bytes) -> None:
         self._log.warn(
@@ -262,15 +283,15 @@ class WorkerProtocol(PacketProtocol):
     # -- jobs -----------------------------------------------------------------------------------
 
     def _run(self, job: Job) -> None:
-        given(self)
-        self._vain_wakes = 0
+        assigned(self)
+        self._spurious_wakeups = 0
         function = self._functions.get(job.function)
         if function is None:
-            # It crossed with CANT_DO, on which the server takes back the function's jobs.
+            # It crossed with CANT_DO, after which the server queues the function's jobs again.
             self._log.info("Leaving {job} to the server: the function was unregistered", job=job)
-            release(self)
-            self._send_and_ask()
-            self._look_whether_idle()
+            release_slot(self)
+            self._send_and_grab()
+            self._check_idle()
             return
         self._running[job] = None
         try:
@@ -280,7 +301,7 @@ class WorkerProtocol(PacketProtocol):
                 outcome = call(function, job, self.clock)
             else:
                 outcome = Deferred.fromCoroutine(self._prepare_and_call(function, job))
-        # Even a function that wants to end the process must not end the worker's connection only.
+        # Even a function that tries to end the process must not end just the worker's connection.
         except BaseException:
             self._raised(Failure(), job)
             return
@@ -291,8 +312,8 @@ class WorkerProtocol(PacketProtocol):
 
     async def _prepare_and_call(self, function: Function, job: Job) -> object:
         assert self._hooks.before_job is not None
-        await finished(self._hooks.before_job(job))
-        return await finished(call(function, job, self.clock))
+        await maybe_await(self._hooks.before_job(job))
+        return await maybe_await(call(function, job, self.clock))
 
     def _await(self, outcome: Deferred[Any], job: Job, function: Function) -> None:
         stopped = job.over
@@ -303,10 +324,10 @@ class WorkerProtocol(PacketProtocol):
             # The function ended the connection before it returned.
             self._cancel(outcome, job)
         else:
-            self._send_and_ask()
+            self._send_and_grab()
 
     def _returned(self, result: object, job: Job, function: Function) -> None:
-        if job._outlet is None:
+        if job._writer is None:
             self._raised(Failure(JobOver("the connection was lost, the result is discarded")), job)
             return
         try:
@@ -319,25 +340,25 @@ class WorkerProtocol(PacketProtocol):
         if after is None:
             self._report(job, WORK_COMPLETE, body)
         else:
-            follow(after, job, payload, lambda: self._report(job, WORK_COMPLETE, body))
+            run_hook(after, job, payload, lambda: self._report(job, WORK_COMPLETE, body))
 
     def _raised(self, failure: Failure, job: Job) -> None:
         packet, body = WORK_FAIL, job.handle
-        if job._outlet is not None:
+        if job._writer is not None:
             packet, body = self._failure_report(failure, job)
         on_failure = self._hooks.on_failure
         if on_failure is None:
             self._report(job, packet, body)
         else:
-            follow(on_failure, job, failure, lambda: self._report(job, packet, body))
+            run_hook(on_failure, job, failure, lambda: self._report(job, packet, body))
 
     def _failure_report(self, failure: Failure, job: Job) -> tuple[int, bytes]:
-        """The packet that tells the server of a failure, and its body. The failure is logged."""
+        """The packet that reports a failure to the server, and its body. The failure is logged."""
         error = failure.value
         assert error is not None
         if isinstance(error, FailJob):
             self._log.info("{job} failed: {error}", job=job, error=error)
-            return self._told_on_purpose(error, job)
+            return self._deliberate_failure_report(error, job)
         if isinstance(error, TimeLimitExceeded):
             self._log.warn("{job} failed: {error}", job=job, error=error)
         elif isinstance(error, RaisedInProcess):
@@ -346,11 +367,11 @@ class WorkerProtocol(PacketProtocol):
             self._log.failure("{job} raised", failure, job=job)
         if not self._exceptions:
             return WORK_FAIL, job.handle
-        text = exception_traceback(failure) if self._offer.tracebacks else exception_text(error)
+        text = exception_traceback(failure) if self._config.tracebacks else exception_text(error)
         return WORK_EXCEPTION, job.handle + b"\0" + text
 
-    def _told_on_purpose(self, error: FailJob, job: Job) -> tuple[int, bytes]:
-        """The packet that tells of a job that failed itself, and its body."""
+    def _deliberate_failure_report(self, error: FailJob, job: Job) -> tuple[int, bytes]:
+        """The packet that reports a job that failed itself, and its body."""
         if error.data is not None and self._exceptions:
             try:
                 return WORK_EXCEPTION, body_of((job.handle, error.data), self.max_packet)
@@ -359,43 +380,43 @@ class WorkerProtocol(PacketProtocol):
         return WORK_FAIL, job.handle
 
     def _report(self, job: Job, packet: int, body: bytes) -> None:
-        """The job has ended: say how, and ask for the next in the same write."""
-        if job._outlet is None:
+        """The job has ended: send its report, and the next grabs in the same write."""
+        if job._writer is None:
             # The connection is lost.
-            self._when_ended(job)
+            self._release_slot_when_ended(job)
             return
-        job._outlet = None
+        job._writer = None
         del self._running[job]
-        if job._lingers is None:
-            asks = self._turns.pass_on(self)
+        if job._slot_held_until is None:
+            grabs = self._prefetcher.job_ended(self)
         else:
-            self._when_ended(job)
-            asks = self._turns.turn(self)
-        self._write_quickly(frame(REQUEST, packet, body) + _GRAB * asks)
+            self._release_slot_when_ended(job)
+            grabs = self._prefetcher.grab(self)
+        self._write_report(frame(REQUEST, packet, body) + _GRAB * grabs)
         if self._on_idle is not None:
-            self._look_whether_idle()
+            self._check_idle()
 
-    def _when_ended(self, job: Job) -> None:
-        """Free the place of a job with an outcome, if need be when what it left running has ended."""
-        if job._lingers is None:
-            self._ended_at_last()
+    def _release_slot_when_ended(self, job: Job) -> None:
+        """Release the slot of a job with an outcome, once its function has ended too."""
+        if job._slot_held_until is None:
+            self._release_slot()
         else:
-            job._lingers.addCallback(lambda _: self._ended_at_last())
+            job._slot_held_until.addCallback(lambda _: self._release_slot())
 
-    def _ended_at_last(self) -> None:
-        release(self)
-        self._turns.turn()
+    def _release_slot(self) -> None:
+        release_slot(self)
+        self._prefetcher.grab()
 
-    def _send_and_ask(self, packets: bytes = b"") -> None:
-        """Send `packets`, and ask for a job if it is this connection's turn."""
-        packets += _GRAB * self._turns.turn(self)
+    def _send_and_grab(self, packets: bytes = b"") -> None:
+        """Send `packets`, and grab jobs if it is this connection's turn."""
+        packets += _GRAB * self._prefetcher.grab(self)
         if packets:
             self.write(packets)
 
-    def _write_quickly(self, packets: bytes) -> None:
-        """Send `packets` together with those of the other jobs of this read, unless these take long."""
-        if self.reading and self.clock.seconds() - self.read_at < JOIN_SECONDS:
-            self.write_soon(packets)
+    def _write_report(self, packets: bytes) -> None:
+        """Send `packets` in one write with those of the other jobs of this read, unless these take long."""
+        if self.reading and self.clock.seconds() - self.read_at < WRITE_BUFFER_SECONDS:
+            self.write_buffered(packets)
         else:
             self.write(packets)
 

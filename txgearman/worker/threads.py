@@ -1,6 +1,6 @@
-"""Running blocking functions in threads, and what their jobs send on its way to the reactor.
+"""Running blocking functions in threads, and sending what their jobs send in the reactor's thread.
 
-A thread cannot be ended: one that outlives its job keeps its place until the function returns.
+A thread cannot be ended. One that outlives its job holds the job's slot until the function returns.
 """
 
 from __future__ import annotations
@@ -16,30 +16,37 @@ from twisted.python.failure import Failure
 from twisted.python.threadable import isInIOThread
 from twisted.python.threadpool import ThreadPool
 
-from txgearman.worker.job import Job, Outlet
-from txgearman.worker.turns import Limit
+from txgearman.worker.job import Job, JobWriter
+from txgearman.worker.prefetch import ConcurrencyLimit
 
-AHEAD_BYTES: Final = 64 * 1024
-"""Bytes that a thread sends before it looks whether the connection takes more: what that itself keeps."""
+THREAD_BUDGET_BYTES: Final = 64 * 1024
+"""Send budget of a thread: bytes that it sends before it waits for the connection to take more. A connection
+buffers as many itself."""
 
 
 class Threads:
-    """A pool of at most `size` threads. They are made when they are needed, between `start` and `stop`.
+    """A pool of threads, which are made when they are needed between `start` and `stop`.
 
-    `reactor` is what runs things in the reactor's thread. `limit` counts the jobs in them.
+    Args:
+        reactor: Runs what must run in its own thread.
+        size: The most threads at a time.
+
+    Attributes:
+        size: The most threads at a time.
+        limit: Counts the jobs in them.
     """
 
     def __init__(self, reactor: Any, size: int) -> None:
         if not IReactorFromThreads.providedBy(reactor):
             raise TypeError(f"threads need a real reactor, not {reactor!r}")
         self.size = size
-        self.limit = Limit(size)
+        self.limit = ConcurrencyLimit(size)
         self._reactor = reactor
         self._pool: ThreadPool | None = None
         self._busy = 0
 
     def runner(self, callback: Callable[[Job], object]) -> Callable[[Job], Deferred[object]]:
-        """What runs `callback` with a job in a thread."""
+        """A callable that runs `callback` with a job in a thread."""
         return lambda job: self._run(callback, job)
 
     def start(self) -> None:
@@ -48,7 +55,12 @@ class Threads:
         self._pool.start()
 
     def stop(self) -> Deferred[None]:
-        """Take no more jobs. Fires when the threads have ended; those that still run a job are left alone."""
+        """Take no more jobs.
+
+        Returns:
+            A Deferred that fires when the threads have ended; at once if some still run a job, which are left
+            alone.
+        """
         pool, self._pool = self._pool, None
         if pool is None:
             return succeed(None)
@@ -58,28 +70,28 @@ class Threads:
             pool.stop()
             self._reactor.callFromThread(stopped.callback, None)
 
-        # To stop the pool is to wait for its threads.
+        # Stopping the pool blocks until its threads have ended.
         threading.Thread(target=join, name="txgearman-worker-stop", daemon=True).start()
         return succeed(None) if self._busy else stopped
 
     def _run(self, callback: Callable[[Job], object], job: Job) -> Deferred[object]:
         assert self._pool is not None
-        assert job._outlet is not None
+        assert job._writer is not None
         outcome: Deferred[object] = Deferred()
-        direct = job._outlet
-        job._outlet = FromThread(self._reactor, direct, job)
+        connection_writer = job._writer
+        job._writer = ThreadWriter(self._reactor, connection_writer, job)
         ended: Deferred[None] = Deferred()
-        job._lingers = ended
+        job._slot_held_until = ended
 
         def end(_success: bool, result: object) -> None:
             self._reactor.callFromThread(returned, result)
 
         def returned(result: object) -> None:
             self._busy -= 1
-            if job._outlet is not None:
-                job._outlet = direct
+            if job._writer is not None:
+                job._writer = connection_writer
             if not outcome.called:
-                job._lingers = None
+                job._slot_held_until = None
                 if isinstance(result, Failure):
                     outcome.errback(result)
                 else:
@@ -91,35 +103,37 @@ class Threads:
         return outcome
 
 
-class FromThread:
-    """An outlet for a function in a thread, over that of the connection."""
+class ThreadWriter:
+    """Sends what a function sends from its thread, over the connection's own `writer`."""
 
-    def __init__(self, reactor: Any, outlet: Outlet, job: Job) -> None:
-        self.codec = outlet.codec
-        self.max_packet = outlet.max_packet
+    def __init__(self, reactor: Any, writer: JobWriter, job: Job) -> None:
+        self.codec = writer.codec
+        self.max_packet = writer.max_packet
         self._reactor = reactor
-        self._outlet = outlet
+        self._writer = writer
         self._job = job
-        self._ahead = 0
+        self._unflushed = 0
 
     def write(self, data: bytes) -> None:
         self._reactor.callFromThread(self._write, data)
-        self._ahead += len(data)
-        # A function that sends in the reactor's thread after all must not wait for that.
-        if self._ahead >= AHEAD_BYTES and not isInIOThread():
-            self._ahead = 0
-            blockingCallFromThread(self._reactor, cast("Callable[[], Deferred[Any]]", self._connection_room))
+        self._unflushed += len(data)
+        # A function that sends in the reactor's thread after all must not block it.
+        if self._unflushed >= THREAD_BUDGET_BYTES and not isInIOThread():
+            self._unflushed = 0
+            blockingCallFromThread(
+                self._reactor, cast("Callable[[], Deferred[Any]]", self._connection_writable)
+            )
 
-    def room(self) -> Deferred[None]:
+    def writable(self) -> Deferred[None]:
         return succeed(None)
 
-    def _connection_room(self) -> Deferred[None]:
-        return succeed(None) if self._job.over else self._outlet.room()
+    def _connection_writable(self) -> Deferred[None]:
+        return succeed(None) if self._job.over else self._writer.writable()
 
     def _write(self, data: bytes) -> None:
-        # It may have ended on the way.
+        # The job may have ended on the way.
         if not self._job.over:
-            self._outlet.write(data)
+            self._writer.write(data)
 
 
 class _DaemonThreadPool(ThreadPool):

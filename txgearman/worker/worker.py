@@ -1,6 +1,6 @@
-"""The worker as its users see it: which functions it has, where they run, and staying connected.
+"""The worker as its users see it: its functions, where they run, and staying connected.
 
-What is said on a connection is in `protocol`, when it asks for a job in `turns`.
+What is said on a connection is in `protocol`, when it grabs a job in `prefetch`.
 """
 
 from __future__ import annotations
@@ -15,71 +15,80 @@ from twisted.internet.interfaces import IReactorTime
 
 from txgearman.codecs import BYTES, CodecChoice, codec_from
 from txgearman.connection.arguments import check_timeout, function_bytes, name_bytes
+from txgearman.connection.backoff import RetryPolicy, retry_policy_from
 from txgearman.connection.endpoint import Endpoint, named_endpoints
-from txgearman.connection.heartbeat import CHECK_INTERVAL, CHECK_TIMEOUT, check_from
-from txgearman.connection.pauses import RetryPolicy, steady
-from txgearman.connection.waiting import also
+from txgearman.connection.heartbeat import CHECK_INTERVAL, CHECK_TIMEOUT, liveness_check_from
+from txgearman.connection.shield import shield
 from txgearman.errors import NotConnected
 from txgearman.wire.limits import MAX_CLIENT_ID, MAX_PACKET
 from txgearman.worker.functions import (
     Callback,
+    Executor,
     Function,
-    Place,
     check_time_limit,
-    is_async,
+    is_coroutine_function,
     milliseconds,
     result_encoder,
 )
 from txgearman.worker.hooks import Hooks
-from txgearman.worker.link import Link
+from txgearman.worker.prefetch import ConcurrencyLimit, Prefetcher
 from txgearman.worker.processes import Processes
-from txgearman.worker.protocol import Offer
+from txgearman.worker.protocol import ConnectionConfig
+from txgearman.worker.server_connection import ServerConnection
 from txgearman.worker.threads import Threads
-from txgearman.worker.turns import Limit, Turns
 
 _C = TypeVar("_C", bound=Callback)
 
 DRAIN_SECONDS: Final = 8.0
-"""Seconds that running jobs have when the worker is stopped. Below the ten seconds that Docker gives a
-process between SIGTERM and SIGKILL, so that what is left is cancelled in good order."""
+"""Default of ``drain``: seconds that running jobs have when the worker stops. Docker gives a process ten
+seconds between SIGTERM and SIGKILL, so what is left is cancelled in good order before that."""
 
 
 @dataclass(slots=True)
-class _Lane:
-    """Functions that share their limits: they are offered on connections of their own, `links`."""
+class _ConcurrencyGroup:
+    """Functions with the same limits, and the connections of their own on which they are offered."""
 
     functions: dict[bytes, Function]
-    offer: Offer
-    links: list[Link] = field(default_factory=list)
+    config: ConnectionConfig
+    connections: list[ServerConnection] = field(default_factory=list)
 
 
 class Worker(Service):
     """Runs jobs for one or more servers. Start it with `start`, or give it to an application as a service.
 
-    A lost connection is made again, with a growing pause between attempts, and the functions are
-    offered again on it. Jobs that run when a connection is lost are cancelled and their outcome is
-    discarded, as the server gives them to another worker; so a job may be run more than once.
+    A lost connection is made again with exponential backoff, and the functions are offered again on it. Jobs
+    that run when their connection is lost are cancelled and their outcome is dropped, as the server gives
+    them to another worker. So a job may run more than once.
 
-    `reactor` is the reactor, or in tests a clock. `endpoints` are the servers' addresses, one, or a
-    list or tuple of them: strings of Twisted client endpoints such as ``tcp:127.0.0.1:4730``, or
-    `IStreamClientEndpoint`. `client_id` is a name of at most 127 bytes that the servers show for this
-    worker, str or bytes.
+    Args:
+        reactor: The reactor, or a clock in tests.
+        endpoints: The server's address: the string of a Twisted client endpoint such as
+            ``tcp:127.0.0.1:4730``, or an `IStreamClientEndpoint`. Or a list or tuple of such addresses.
+        client_id: A name of at most 127 bytes that the servers show for this worker; a str is encoded as
+            UTF-8. None for none.
+        concurrency: How many jobs may run at once, of all servers together. None stands for ``threads +
+            processes``, at least 1.
+        threads: How many threads run functions that block; see `register`.
+        processes: How many processes run functions that block; see `register`.
+        codec: Makes the data of jobs of payloads, and payloads of what is sent and returned: ``"bytes"``,
+            ``"text"``, ``"json"`` or an object with ``encode`` and ``decode`` (`txgearman.codecs.Codec`).
+        hooks: Called around each job.
+        tracebacks: Whether the submitter of a job whose function raised is told the traceback, after the text
+            of the exception.
+        drain: Seconds that running jobs may take to end when the service is stopped.
+        check_interval: Seconds without a byte from a server before it is asked for an echo. None or 0 turns
+            the liveness check off.
+        check_timeout: Seconds without a byte after that, when the connection counts as lost. None or 0 turns
+            the liveness check off.
+        retry_policy: Takes the number of failed attempts to connect, and returns the seconds to wait before
+            the next. The default, which also stands in where a policy fails, is
+            `txgearman.connection.backoff.exponential_backoff`.
+        max_packet: The largest body of a packet in bytes that is sent or accepted.
 
-    `concurrency` is how many jobs may run at once, of all servers together. If it is None, that is
-    ``threads + processes``, at least 1. `threads` and `processes` are how many of each blocking functions
-    may run in, see `register`; processes need ``txgearman[processes]``, otherwise `ImportError` is raised.
-
-    `codec` makes the jobs' data of payloads, and payloads of what is sent and returned: ``"bytes"``,
-    ``"text"``, ``"json"`` or an object with ``encode`` and ``decode``. `hooks` are called around each job.
-    With `tracebacks` the submitter of a job whose function raised is told the traceback, behind the text of
-    the exception.
-
-    `drain` is how many seconds jobs that run may take to end when the service is stopped. After
-    `check_interval` seconds without a byte from a server it is asked for an echo, and the connection is
-    given up when none comes within `check_timeout` seconds more; 0 or None turns that off. `retry_policy`
-    takes the number of failed attempts to connect and returns the pause in seconds before the next,
-    `txgearman.connection.pauses.pause` by default and where it fails. `max_packet` is the largest body of a
-    packet in bytes that is sent or accepted.
+    Raises:
+        ImportError: There are `processes`, and ``txgearman[processes]`` is not installed.
+        TypeError: An option has the wrong type, or threads or processes are wanted of a reactor without them.
+        ValueError: An option has a value that cannot be, or an endpoint is not understood or given twice.
     """
 
     def __init__(
@@ -105,31 +114,31 @@ class Worker(Service):
         name = None if client_id is None else name_bytes(client_id, "the client id", MAX_CLIENT_ID)
         self._clock = reactor
         self._endpoints = [endpoint for _, endpoint in named_endpoints(reactor, endpoints)]
-        self._retry_policy = steady(retry_policy)
+        self._retry_policy = retry_policy_from(retry_policy)
         self._max_packet = max_packet
         self._drain = drain
         self._codec = codec_from(codec)
         self._threads = Threads(reactor, threads) if threads else None
         self._processes = Processes(reactor, processes, self._codec, max_packet) if processes else None
-        self._turns = Turns(reactor)
-        self._functions: dict[bytes, _Lane] = {}
-        self._offer = Offer(
+        self._prefetcher = Prefetcher(reactor)
+        self._functions: dict[bytes, _ConcurrencyGroup] = {}
+        self._config = ConnectionConfig(
             {},
-            (Limit(self._concurrency),),
-            self._turns,
+            (ConcurrencyLimit(self._concurrency),),
+            self._prefetcher,
             client_id=name,
             codec=self._codec,
             hooks=hooks or Hooks(),
             tracebacks=tracebacks,
-            check=check_from(check_interval, check_timeout),
+            check=liveness_check_from(check_interval, check_timeout),
         )
-        # Of all lanes, and of those that were given up but still have a job.
-        self._links: list[Link] = []
-        self._lanes: dict[Place | bytes, _Lane] = {}
-        # Stops under way, and who waits for a start behind them.
-        self._stops = 0
-        self._starts: list[Deferred[None]] = []
-        self._lane(Place.REACTOR, self._offer.limits)
+        # Those of all groups, and of groups that were given up but still have a job.
+        self._connections: list[ServerConnection] = []
+        self._groups: dict[Executor | bytes, _ConcurrencyGroup] = {}
+        # Stops under way, and starts that wait for their end.
+        self._stops_under_way = 0
+        self._pending_starts: list[Deferred[None]] = []
+        self._new_group(Executor.REACTOR, self._config.limits)
 
     # -- functions ------------------------------------------------------------------------------
 
@@ -144,32 +153,34 @@ class Worker(Service):
         concurrency: int | None = None,
         time_limit: float | None = None,
     ) -> None:
-        """Run the jobs of `function` by calling `callback` with a `Job`.
+        """Run the jobs of a function by calling `callback` with a `Job`. Can be called at any time.
 
-        `callback` returns the result as bytes, or what the worker's codec takes, or a Deferred or
-        coroutine of it. None is an empty result. If it raises `FailJob`, the job fails, and the submitter is
-        told the `data` of that, if there are. If it raises anything else that is logged, and the submitter
-        is told the type and the message. A result that cannot be encoded is such an exception.
+        If the callback raises `FailJob` the job fails, and the submitter is told the error's `data` if it has
+        any. Any other exception is logged, and the submitter is told its type and message. A result that
+        cannot be encoded is such an exception.
 
-        `threads` and `processes` say whether it runs in a thread or a process. It has to return the result
-        itself then. A process imports it, so it stands at the top level of a module. If both are None, a
-        function that is not ``async`` runs in a thread or process if the worker has such; everything
-        else runs in the reactor's thread.
+        Args:
+            function: The name; a str is encoded as UTF-8.
+            callback: Returns the result as bytes, or what the worker's codec takes, or a Deferred or
+                coroutine of it. None is an empty result. In a thread or process it must return the result
+                itself. A process imports it, so there it must be at the top level of a module.
+            timeout: Seconds after which the server gives a job that it gave out to another worker too. The
+                server is told this; it does not stop the callback, whose late result the server refuses.
+                gearmand counts less than one second as one, and guards only the newest job of a connection.
+            threads: Whether the callback runs in a thread. If `threads` and `processes` are both None, a
+                function that is not ``async`` runs in a thread or process if the worker has them; everything
+                else runs in the reactor's thread.
+            processes: Whether the callback runs in a process.
+            concurrency: How many jobs of this function may run at once. If the worker could run more, the
+                function is offered on connections of its own.
+            time_limit: Seconds that the callback may take. Then the job fails with `TimeLimitExceeded`. Its
+                Deferred or coroutine is cancelled, its process is ended. A thread cannot be ended and holds
+                its slot until it returns. What blocks the reactor's thread has no limit.
 
-        `concurrency` is how many jobs of this function may run at once. If that is fewer than the worker
-        could run, the function is offered on connections of its own.
-
-        `time_limit` is how many seconds the callback may take. Then the job fails with
-        `TimeLimitExceeded`; its Deferred or coroutine is cancelled, its process is ended. A thread cannot be
-        ended: it keeps its place until it returns. What blocks the reactor's thread has no limit.
-
-        `timeout` is told to the server: so many seconds after it gave out a job it gives it to another
-        worker too. It does not stop the callback; what that returns later is refused. gearmand counts
-        less than one second as one, and guards only the newest job of a connection.
-
-        `function` is a name, str (as UTF-8) or bytes. Can be called at any time. Raises `ValueError`
-        for a function that is registered already, for bad names, limits and places, and for a function
-        that a process could not import.
+        Raises:
+            TypeError: The callback cannot be called, or the name is neither str nor bytes.
+            ValueError: The function is registered already; the name, a limit or an executor cannot be; or a
+                process could not import the callback.
         """
         name = function_bytes(function)
         if not callable(callback):
@@ -179,15 +190,15 @@ class Worker(Service):
         check_time_limit(time_limit)
         if concurrency is not None and concurrency < 1:
             raise ValueError(f"a function runs at least once at a time, not {concurrency}")
-        place = self._place(callback, threads, processes)
-        made = self._function(name, callback, place, milliseconds(timeout), time_limit)
-        lane = self._lane_of(name, place, concurrency)
-        lane.functions[name] = made
-        self._functions[name] = lane
-        for link in lane.links:
-            link.announce(made)
-            if self.running and not self._stops:
-                link.start()
+        executor = self._executor_for(callback, threads, processes)
+        made = self._function(name, callback, executor, milliseconds(timeout), time_limit)
+        group = self._group_for(name, executor, concurrency)
+        group.functions[name] = made
+        self._functions[name] = group
+        for connection in group.connections:
+            connection.announce(made)
+            if self.running and not self._stops_under_way:
+                connection.start()
 
     def function(
         self,
@@ -198,9 +209,19 @@ class Worker(Service):
         concurrency: int | None = None,
         time_limit: float | None = None,
     ) -> Callable[[_C], _C]:
-        """`register` as a decorator; the decorated function itself is left as it is.
+        """`register` as a decorator. The decorated function itself stays as it is.
 
-        Not for a function that runs in a process: while it is decorated, nobody can import it yet.
+        A function that runs in a process cannot be decorated: nobody can import it yet at that time.
+
+        Args:
+            name: As `function` of `register`.
+            timeout: As for `register`.
+            threads: As for `register`.
+            concurrency: As for `register`.
+            time_limit: As for `register`.
+
+        Returns:
+            The decorator, which raises what `register` raises.
         """
 
         def decorate(callback: _C) -> _C:
@@ -212,29 +233,36 @@ class Worker(Service):
         return decorate
 
     def unregister(self, function: str | bytes) -> None:
-        """Take no more jobs of `function`. Raises `ValueError` if it is not registered.
+        """Take no more jobs of a function.
 
-        The server gives jobs of it that run here now to another worker. They run on, but what they
-        return is refused by the server.
+        The server gives jobs of it that run here now to another worker. They run on, but the server refuses
+        their results.
+
+        Args:
+            function: The name; a str is encoded as UTF-8.
+
+        Raises:
+            TypeError: The name is neither str nor bytes.
+            ValueError: The function is not registered.
         """
         name = function_bytes(function)
         if name not in self._functions:
             raise ValueError(f"the function {function!r} is not registered")
-        lane = self._functions.pop(name)
-        del lane.functions[name]
-        for link in lane.links:
-            link.withdraw(name)
-        if self._lanes.get(name) is lane:
-            del self._lanes[name]
-            for link in lane.links:
-                link.release().addCallback(self._forget, link)
+        group = self._functions.pop(name)
+        del group.functions[name]
+        for connection in group.connections:
+            connection.withdraw(name)
+        if self._groups.get(name) is group:
+            del self._groups[name]
+            for connection in group.connections:
+                connection.drain().addCallback(self._forget, connection)
 
-    def _forget(self, _: object, link: Link) -> None:
-        self._links.remove(link)
+    def _forget(self, _: object, connection: ServerConnection) -> None:
+        self._connections.remove(connection)
 
-    def _place(self, callback: Callback, threads: bool | None, processes: bool | None) -> Place:
+    def _executor_for(self, callback: Callback, threads: bool | None, processes: bool | None) -> Executor:
         """Where a function runs. Raises `ValueError` if it cannot run there."""
-        waits = is_async(callback)
+        waits = is_coroutine_function(callback)
         if threads is None and processes is None and not waits:
             if self._threads and self._processes:
                 raise ValueError(f"the worker has threads and processes, say where {callback!r} runs")
@@ -247,138 +275,156 @@ class Worker(Service):
             kind = "threads" if threads else "processes"
             raise ValueError(f"the worker has no {kind}, give it the option {kind}")
         if processes:
-            return Place.PROCESS
-        return Place.THREAD if threads else Place.REACTOR
+            return Executor.PROCESS
+        return Executor.THREAD if threads else Executor.REACTOR
 
     def _function(
-        self, name: bytes, callback: Callback, place: Place, timeout: int | None, time_limit: float | None
+        self,
+        name: bytes,
+        callback: Callback,
+        executor: Executor,
+        timeout: int | None,
+        time_limit: float | None,
     ) -> Function:
-        if place is Place.PROCESS:
+        if executor is Executor.PROCESS:
             assert self._processes is not None
-            # Payloads are made there, and the time counts from when it begins there.
+            # The process makes the payloads, and the time limit counts from the start of the call there.
             remote = self._processes.runner(callback, time_limit)
             return Function(name, remote, result_encoder(BYTES, name), None, timeout, None)
         run = callback
-        if place is Place.THREAD:
+        if executor is Executor.THREAD:
             assert self._threads is not None
             run = self._threads.runner(callback)
         decode = None if self._codec is BYTES else self._codec.decode
         return Function(name, run, result_encoder(self._codec, name), decode, timeout, time_limit)
 
-    # -- lanes ----------------------------------------------------------------------------------
+    # -- concurrency groups ---------------------------------------------------------------------
 
-    def _lane_of(self, name: bytes, place: Place, concurrency: int | None) -> _Lane:
-        """The lane of a function: the one that all share, unless it has a limit below the worker's.
+    def _group_for(self, name: bytes, executor: Executor, concurrency: int | None) -> _ConcurrencyGroup:
+        """The group of a function: the shared one, unless the function has a limit below the worker's.
 
-        A job is asked for before its function is known. So that no job comes that may not run, a function
-        with a limit of its own is asked for on connections of its own.
+        A job is grabbed before its function is known. A function with a limit of its own is grabbed on
+        connections of its own, so that no job comes that must not run.
         """
-        key: Place | bytes = Place.REACTOR
-        limits = self._offer.limits
-        pool = {Place.REACTOR: None, Place.THREAD: self._threads, Place.PROCESS: self._processes}[place]
+        key: Executor | bytes = Executor.REACTOR
+        limits = self._config.limits
+        pool = {Executor.REACTOR: None, Executor.THREAD: self._threads, Executor.PROCESS: self._processes}[
+            executor
+        ]
         most = self._concurrency
         if pool is not None and pool.size < most:
-            key, most = place, pool.size
+            key, most = executor, pool.size
             limits = (*limits, pool.limit)
         if concurrency is not None and concurrency < most:
             key = name
-            limits = (*limits, Limit(concurrency))
-        return self._lanes.get(key) or self._lane(key, limits)
+            limits = (*limits, ConcurrencyLimit(concurrency))
+        return self._groups.get(key) or self._new_group(key, limits)
 
-    def _lane(self, key: Place | bytes, limits: tuple[Limit, ...]) -> _Lane:
-        """A new lane, not connected yet."""
+    def _new_group(self, key: Executor | bytes, limits: tuple[ConcurrencyLimit, ...]) -> _ConcurrencyGroup:
+        """A new group, not connected yet."""
         functions: dict[bytes, Function] = {}
-        lane = _Lane(functions, replace(self._offer, functions=functions, limits=limits))
+        group = _ConcurrencyGroup(functions, replace(self._config, functions=functions, limits=limits))
         for endpoint in self._endpoints:
-            link = Link(self._clock, endpoint, lane.offer, self._retry_policy, self._max_packet)
-            lane.links.append(link)
-        self._links += lane.links
-        self._lanes[key] = lane
-        return lane
+            connection = ServerConnection(
+                self._clock, endpoint, group.config, self._retry_policy, self._max_packet
+            )
+            group.connections.append(connection)
+        self._connections += group.connections
+        self._groups[key] = group
+        return group
 
     # -- connecting -----------------------------------------------------------------------------
 
     def start(self) -> Deferred[None]:
-        """Connect, and keep connected until `stop`; behind the end of a stop that is under way.
+        """Connect, and keep connected until `stop`. A stop that is under way ends first.
 
-        Fires once the first connection is made, to whichever server, however many attempts that takes;
-        each failed one is logged. Fails with `NotConnected` if the worker is stopped before. To cancel it
-        ends only the waiting.
+        Returns:
+            A Deferred that fires once the first connection is made, to whichever server, however many
+            attempts that takes; each failed one is logged. It fails with `NotConnected` if the worker is
+            stopped before. Cancelling it ends this wait alone.
         """
         self.startService()
         started: Deferred[None] = Deferred()
-        if self._stops:
-            self._starts.append(started)
+        if self._stops_under_way:
+            self._pending_starts.append(started)
         else:
-            self._tell_when_connected(started)
+            self._fire_when_connected(started)
         return started
 
     def stop(self, timeout: float | None = None) -> Deferred[None]:
-        """Take no more jobs, let those that run end, and disconnect.
+        """Take no more jobs, let running ones end, and disconnect. The worker can be started again.
 
-        Jobs that the servers were asked for already may still come, and are run, as to turn them away would
-        cost them an attempt. What still runs after `timeout` seconds is cancelled, as its server gives it to
-        another worker when it loses the connection; None stands for the worker's `drain`, 0 waits for none.
-        Fires when the connections are gone and the processes have ended. A thread that still runs is
-        left alone. The worker can be started again. Can be called again, with a shorter time. To cancel it
-        ends only the waiting.
+        Jobs that were grabbed already may still come. They are run, as refusing them would cost them an
+        attempt. Jobs that still run after the timeout are cancelled; their server gives them to another
+        worker when it loses the connection. A thread that still runs is left alone.
+
+        Args:
+            timeout: Seconds that running jobs have. None stands for the worker's `drain`, 0 for no time at
+                all. It can be shortened by another call.
+
+        Returns:
+            A Deferred that fires when the connections are gone and the processes have ended. Cancelling it
+            ends this wait alone.
+
+        Raises:
+            ValueError: The timeout is negative or not finite.
         """
         limit = self._drain if timeout is None else timeout
         _check_drain(limit)
         super().stopService()
-        self._turns.closed = True
-        self._stops += 1
-        gone = gatherResults([link.release() for link in self._links])
+        self._prefetcher.closed = True
+        self._stops_under_way += 1
+        gone = gatherResults([connection.drain() for connection in self._connections])
         if limit == 0:
-            self._cut()
+            self._disconnect()
         elif not gone.called:
-            cut = self._clock.callLater(limit, self._cut)
-            gone.addCallback(lambda _: cut.cancel() if cut.active() else None)
-        starts, self._starts = self._starts, []
+            deadline = self._clock.callLater(limit, self._disconnect)
+            gone.addCallback(lambda _: deadline.cancel() if deadline.active() else None)
+        starts, self._pending_starts = self._pending_starts, []
         for started in starts:
             _not_connected(started)
-        return also(gone.addCallback(lambda _: self._stop_pools()).addCallback(self._stopped))
+        return shield(gone.addCallback(lambda _: self._stop_pools()).addCallback(self._stopped))
 
     def startService(self) -> None:
-        """Connect, and keep connected; the same as `start` without waiting for the connection."""
+        """Connect, and keep connected: `start` without waiting for the connection."""
         if not self.running:
             super().startService()
-            if not self._stops:
-                self._begin()
+            if not self._stops_under_way:
+                self._connect_all()
 
     def stopService(self) -> Deferred[None]:
-        """`stop`, with the worker's `drain` as the limit."""
+        """Stop with the worker's `drain` as the timeout; see `stop`."""
         return self.stop()
 
-    def _begin(self) -> None:
-        self._turns.closed = False
+    def _connect_all(self) -> None:
+        self._prefetcher.closed = False
         for pool in (self._threads, self._processes):
             if pool is not None:
                 pool.start()
-        for lane in self._lanes.values():
-            for link in lane.links:
-                link.start()
+        for group in self._groups.values():
+            for connection in group.connections:
+                connection.start()
 
     def _stopped(self, _: None) -> None:
-        """A stop has ended. If the worker was started meanwhile, that is done now."""
-        self._stops -= 1
-        if self.running and not self._stops:
-            self._begin()
-            starts, self._starts = self._starts, []
+        """A stop has ended. If the worker was started meanwhile, start it now."""
+        self._stops_under_way -= 1
+        if self.running and not self._stops_under_way:
+            self._connect_all()
+            starts, self._pending_starts = self._pending_starts, []
             for started in starts:
-                self._tell_when_connected(started)
+                self._fire_when_connected(started)
 
-    def _tell_when_connected(self, started: Deferred[None]) -> None:
+    def _fire_when_connected(self, started: Deferred[None]) -> None:
         def connected(_: object) -> None:
             if not started.called:
                 started.callback(None)
 
-        for link in self._lanes[Place.REACTOR].links:
-            link.connected().addCallbacks(connected, lambda _: _not_connected(started))
+        for connection in self._groups[Executor.REACTOR].connections:
+            connection.when_connected().addCallbacks(connected, lambda _: _not_connected(started))
 
-    def _cut(self) -> None:
-        for link in self._links:
-            link.cut()
+    def _disconnect(self) -> None:
+        for connection in self._connections:
+            connection.disconnect()
 
     def _stop_pools(self) -> Deferred[None]:
         stopping = [pool.stop() for pool in (self._threads, self._processes) if pool is not None]

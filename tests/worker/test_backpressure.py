@@ -1,4 +1,4 @@
-"""Functions that send more than the server takes: what waits to be sent stays small."""
+"""Backpressure on functions that send more than the server takes: what waits to be sent stays small."""
 
 from __future__ import annotations
 

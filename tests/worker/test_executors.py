@@ -23,7 +23,7 @@ from txgearman.codecs import BYTES
 from txgearman.errors import JobFailed, JobOver, JobRaised
 from txgearman.server import GearmanServerFactory
 from txgearman.worker import Hooks, Job, Worker
-from txgearman.worker.threads import FromThread
+from txgearman.worker.threads import ThreadWriter
 
 LIMIT = 20.0
 """Seconds for one answer; to start a process takes half of one, on a busy machine more."""
@@ -246,7 +246,7 @@ class ThreadTests(PlaceExpectations, TestCase):
             Worker(Clock(), "tcp:127.0.0.1:4730", threads=1)
 
 
-class FromThreadTests(SynchronousTestCase):
+class ThreadWriterTests(SynchronousTestCase):
     def test_what_was_sent_before_the_end_and_arrives_behind_it_is_dropped(self) -> None:
         class Recording:
             codec = BYTES
@@ -265,12 +265,12 @@ class FromThreadTests(SynchronousTestCase):
 
         recording, queue = Recording(), Queue()
         job = Job(recording, b"H:1", b"f", b"", None, b"")
-        job._outlet = FromThread(queue, recording, job)
+        job._writer = ThreadWriter(queue, recording, job)
         job.send_data(b"1")
         job.send_data(b"2")
         (first, arguments), (second, late) = queue.calls
         first(*arguments)
-        job._outlet = None
+        job._writer = None
         second(*late)
         self.assertEqual(len(recording.written), 1)
         with self.assertRaises(JobOver):
@@ -391,7 +391,7 @@ class RegisteringTests(SynchronousTestCase):
         with self.assertRaisesRegex(ValueError, "must be able to import"):
             self.worker(processes=1, codec=Local()).register("f", blocking.echo)
 
-    def test_places_that_cannot_be(self) -> None:
+    def test_executors_that_cannot_be(self) -> None:
         async def waits(job: Job) -> bytes:
             return b""
 

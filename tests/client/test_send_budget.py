@@ -1,4 +1,4 @@
-"""Room for more submissions: when there is, and that who waits for it keeps memory within its limit."""
+"""The send budget: when it allows more submissions, and that waiting for it keeps memory within its limit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.client.played import PlayedClientTestCase
 from txgearman.client import Client
-from txgearman.client.backlog import REQUEST_OVERHEAD, Backlog
+from txgearman.client.send_budget import REQUEST_OVERHEAD, SendBudget
 from txgearman.errors import ConnectionLost, NotConnected, TimedOut
 from txgearman.testing import MemoryGearman
 from txgearman.wire.packets import ERROR, JOB_CREATED
@@ -17,79 +17,79 @@ COST = BODY + REQUEST_OVERHEAD
 """What a submission of ``f`` with ``data`` counts."""
 
 
-class BacklogTests(SynchronousTestCase):
-    def test_room_up_to_the_limit_and_again_at_half_of_it(self) -> None:
-        backlog = Backlog(4 * REQUEST_OVERHEAD)
+class SendBudgetTests(SynchronousTestCase):
+    def test_it_is_available_up_to_the_limit_and_again_at_half_of_it(self) -> None:
+        budget = SendBudget(4 * REQUEST_OVERHEAD)
         for _ in range(4):
-            self.successResultOf(backlog.room())
-            backlog.add(0)
-        waiting = backlog.room()
-        backlog.remove(0)
+            self.successResultOf(budget.available())
+            budget.charge(0)
+        waiting = budget.available()
+        budget.release(0)
         self.assertNoResult(waiting)
-        self.assertNoResult(backlog.room())
-        backlog.remove(0)
+        self.assertNoResult(budget.available())
+        budget.release(0)
         self.successResultOf(waiting)
-        self.successResultOf(backlog.room())
+        self.successResultOf(budget.available())
 
-    def test_who_came_first_goes_first_and_no_more_than_there_is_room_for(self) -> None:
-        backlog = Backlog(2 * REQUEST_OVERHEAD)
-        backlog.add(REQUEST_OVERHEAD)
+    def test_who_came_first_goes_first_and_no_more_than_the_budget_allows(self) -> None:
+        budget = SendBudget(2 * REQUEST_OVERHEAD)
+        budget.charge(REQUEST_OVERHEAD)
         went = []
         for number in range(5):
 
             def go(_: None, number: int = number) -> None:
                 went.append(number)
-                backlog.add(0)
+                budget.charge(0)
 
-            backlog.room().addCallback(go)
-        backlog.remove(REQUEST_OVERHEAD)
+            budget.available().addCallback(go)
+        budget.release(REQUEST_OVERHEAD)
         self.assertEqual(went, [0, 1])
-        backlog.remove(0)
+        budget.release(0)
         self.assertEqual(went, [0, 1, 2])
 
     def test_to_cancel_ends_the_own_waiting_only(self) -> None:
-        backlog = Backlog(1)
-        backlog.add(0)
-        first, second = backlog.room(), backlog.room()
+        budget = SendBudget(1)
+        budget.charge(0)
+        first, second = budget.available(), budget.available()
         first.cancel()
         self.failureResultOf(first, CancelledError)
-        backlog.remove(0)
+        budget.release(0)
         self.successResultOf(second)
 
     def test_the_end_of_all_requests(self) -> None:
-        backlog = Backlog(1000)
-        self.successResultOf(backlog.empty())
-        backlog.add(1)
-        backlog.add(2)
-        given_up, end = backlog.empty(), backlog.empty()
+        budget = SendBudget(1000)
+        self.successResultOf(budget.all_answered())
+        budget.charge(1)
+        budget.charge(2)
+        given_up, end = budget.all_answered(), budget.all_answered()
         given_up.cancel()
         self.failureResultOf(given_up, CancelledError)
-        backlog.remove(1)
+        budget.release(1)
         self.assertNoResult(end)
-        backlog.remove(2)
+        budget.release(2)
         self.successResultOf(end)
 
     def test_what_waits_counts_until_it_need_not(self) -> None:
-        backlog = Backlog(1000)
+        budget = SendBudget(1000)
         waited: Deferred[int] = Deferred()
-        held = backlog.held(5, waited)
-        self.assertEqual(backlog.size, 5 + REQUEST_OVERHEAD)
+        held = budget.charged_until(5, waited)
+        self.assertEqual(budget.outstanding, 5 + REQUEST_OVERHEAD)
         waited.callback(7)
-        self.assertEqual((self.successResultOf(held), backlog.size), (7, 0))
-        held = backlog.held(5, Deferred())
+        self.assertEqual((self.successResultOf(held), budget.outstanding), (7, 0))
+        held = budget.charged_until(5, Deferred())
         held.cancel()
         self.failureResultOf(held, CancelledError)
-        self.assertEqual(backlog.size, 0)
+        self.assertEqual(budget.outstanding, 0)
 
 
-class RoomTests(PlayedClientTestCase):
+class ClientBudgetTests(PlayedClientTestCase):
     def setUp(self) -> None:
         super().setUp()
         self.use(self.client)
 
     def use(self, client: Client) -> None:
         """Limit the client to two submissions."""
-        client._backlog._limit = 2 * COST
+        client._budget._limit = 2 * COST
 
     def test_answers_of_each_kind_make_room(self) -> None:
         for answer in ((JOB_CREATED, b"H:1"), (ERROR, b"QUEUE_ERROR", b"full")):
@@ -101,7 +101,7 @@ class RoomTests(PlayedClientTestCase):
             self.server.say(*answer)
             self.successResultOf(room)
             self.server.say(*answer)
-            self.assertEqual(self.client._backlog.size, 0)
+            self.assertEqual(self.client._budget.outstanding, 0)
 
     def test_a_wrong_answer_and_a_lost_connection_make_room_once(self) -> None:
         submitted = [self.client.submit("f", b"data") for _ in range(2)]
@@ -111,7 +111,7 @@ class RoomTests(PlayedClientTestCase):
         for one in (*submitted, asked):
             self.failureResultOf(one, ConnectionLost)
         self.successResultOf(room)
-        self.assertEqual(self.client._backlog.size, 0)
+        self.assertEqual(self.client._budget.outstanding, 0)
 
     def test_what_was_given_up_counts_until_it_is_answered(self) -> None:
         submitted = [self.client.submit("f", b"data", timeout=5) for _ in range(2)]
@@ -135,7 +135,7 @@ class RoomTests(PlayedClientTestCase):
                 self.failureResultOf(one, CancelledError)
             if not retry:
                 # It is the attempt that they wait for, which goes on.
-                self.assertEqual(self.client._backlog.size, 0)
+                self.assertEqual(self.client._budget.outstanding, 0)
             self.successResultOf(room)
 
     def test_behind_the_end_nobody_waits(self) -> None:
@@ -165,10 +165,10 @@ class ManyTests(SynchronousTestCase):
             for _ in range(5000):
                 await client.room()
                 submitted.append(client.submit("f", b"data", background=True))
-                most = max(most, client._backlog.size)
+                most = max(most, client._budget.outstanding)
             await gatherResults(submitted)
 
         gearman.wait(submit_all())
         self.assertTrue(50 * COST <= most < 51 * COST, most)
-        self.assertEqual(client._backlog.size, 0)
+        self.assertEqual(client._budget.outstanding, 0)
         gearman.wait(client.close())
