@@ -27,6 +27,9 @@ PATIENCE: Final = 2.0
 FETCHING: Final = 0.05
 """Seconds between two looks at whether jobs that were not in memory have come in."""
 
+LARGEST_NUMBER: Final = 2**63 - 1
+"""The largest number that a database knows; what is asked for is checked ahead of it."""
+
 _PLACE: Final = re.compile(rb"(?:stored-([0-2])-)?([0-9]{1,19})", re.ASCII)
 
 
@@ -42,7 +45,7 @@ class Place:
     def parse(cls, text: bytes) -> Place | None:
         """The place that is written so; None for what is none."""
         found = _PLACE.fullmatch(text)
-        if found is None:
+        if found is None or int(found[2]) > LARGEST_NUMBER:
             return None
         return cls(int(found[2]), None if found[1] is None else int(found[1]))
 
