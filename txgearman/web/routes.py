@@ -199,7 +199,7 @@ class Routes(Resource):
         return NOT_DONE_YET
 
     def _find(self, request: Request) -> tuple[Route, tuple[bytes, ...]]:
-        path = request.postpath or []
+        path = _path_of(request)
         method = request.method.decode("ascii", "replace")
         allowed: list[str] = []
         for route in self.routes:
@@ -246,6 +246,15 @@ class Routes(Resource):
 
         waiting = Deferred.fromCoroutine(wait())
         waiting.addBoth(done)
+
+
+def _path_of(request: Request) -> list[bytes]:
+    """The path of a request. ``/function…?function=NAME`` has the name in its query: browsers take ``.`` and
+    ``..`` out of paths, and proxies drop empty segments or refuse ``%2F``."""
+    path: list[bytes] = request.postpath or []
+    if path[:1] != [b"function"] or len(request.args.get(b"function", ())) != 1:
+        return path
+    return [b"functions", *request.args.pop(b"function"), *path[1:]]
 
 
 def _match(segments: tuple[str, ...], path: list[bytes]) -> tuple[bytes, ...] | None:
