@@ -17,7 +17,16 @@ from txgearman.web.answers import Answer, Branch, HTTPProblem, to_json
 from txgearman.web.guard import Guard, Right
 from txgearman.web.jobs import OCTETS, HTTPClient, StreamedAnswer, WholeAnswer, refusal
 from txgearman.web.live import SORTS, Live
-from txgearman.web.looking import LARGEST_NUMBER, Place, Wanted, cancel_all, find_jobs, jobs_of, running_jobs
+from txgearman.web.looking import (
+    LARGEST_NUMBER,
+    Place,
+    Wanted,
+    cancel_all,
+    find_jobs,
+    finder,
+    jobs_of,
+    running_jobs,
+)
 from txgearman.web.openapi import describe
 from txgearman.web.overview import server_shape
 from txgearman.web.routes import Body, Call, Parameter, Route, Routes, given
@@ -340,7 +349,8 @@ class Api(Branch):
 
     def _functions(self, call: Call) -> Answer:
         search, after, limit = call.given["search"].lower(), call.given["after"], call.given["limit"]
-        names = sorted(view.name for view in self._gearman.broker.functions() if search in view.name.lower())
+        has = finder(search)
+        names = sorted(view.name for view in self._gearman.broker.functions() if has(view.name.lower()))
         broker = self._gearman.broker
         shown = [function_shape(broker.function_detail(name)) for name in names[after : after + limit]]
         more = after + limit < len(names)
@@ -388,7 +398,9 @@ class Api(Branch):
         wanted = Wanted(name, state, call.given["search"])
         try:
             if state == JobState.RUNNING.value:
-                found = running_jobs(self._gearman, wanted, call.given["after"], call.given["limit"])
+                found = await running_jobs(
+                    self._gearman, self._reactor, wanted, call.given["after"], call.given["limit"]
+                )
             else:
                 found = await find_jobs(
                     broker, self._reactor, wanted, call.given["after"], call.given["limit"]
