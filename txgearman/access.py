@@ -43,7 +43,7 @@ class Identity:
 
     `certificate`: the names in its verified certificate. `address`: None on a UNIX socket. `unix`: whether
     it is on one, and `uid` as which user, if the system tells. `token`: what it showed over HTTP, not yet
-    verified.
+    verified. `has_malformed_certificate`: it showed one that cannot be understood, and is known by no name.
     """
 
     certificate: frozenset[str] = frozenset()
@@ -51,12 +51,15 @@ class Identity:
     unix: bool = False
     uid: int | None = None
     token: bytes | None = None
+    has_malformed_certificate: bool = False
 
     @property
     def described(self) -> str:
         """What of this the address does not tell, in words for the log."""
         if self.unix:
             return "of an unknown user" if self.uid is None else f"of the user {self.uid}"
+        if self.has_malformed_certificate:
+            return "with a malformed certificate"
         if not self.certificate:
             return "without a certificate"
         return "with a certificate for " + ", ".join(ascii(name)[1:-1] for name in sorted(self.certificate))

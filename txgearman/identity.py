@@ -18,8 +18,10 @@ _CREDENTIALS: Final = struct.Struct("3i")
 def identity_of(transport: Any) -> Identity:
     """Who is at the other end of a connection, as far as that is certain."""
     peer = transport.getPeer()
+    names = _names_in_certificate(transport)
     return Identity(
-        certificate=_names_in_certificate(transport),
+        certificate=names or frozenset(),
+        has_malformed_certificate=names is None,
         address=_address(getattr(peer, "host", "")),
         unix=isinstance(peer, UNIXAddress),
         uid=_user(transport) if isinstance(peer, UNIXAddress) else None,
@@ -44,10 +46,12 @@ def _user(transport: Any) -> int | None:
     return int(_CREDENTIALS.unpack(credentials)[1])
 
 
-def _names_in_certificate(transport: Any) -> frozenset[str]:
+def _names_in_certificate(transport: Any) -> frozenset[str] | None:
     """The common name and the alternative names (DNS, e-mail, URI) in the certificate that the peer showed.
+    None where it cannot be understood, even if only a part: what else it says is not to be believed.
 
-    OpenSSL ends connections whose certificate no CA of ours has signed, so it is verified.
+    OpenSSL ends connections whose certificate no CA of ours has signed, so it is verified. But OpenSSL does
+    not look at all that is in it.
     """
     get = getattr(transport, "getPeerCertificate", None)
     certificate = None if get is None else get()
@@ -55,15 +59,19 @@ def _names_in_certificate(transport: Any) -> frozenset[str]:
         return frozenset()
     from cryptography import x509
 
-    parsed = certificate.to_cryptography()
-    names = {
-        str(attribute.value)
-        for attribute in parsed.subject.get_attributes_for_oid(x509.oid.NameOID.COMMON_NAME)
-    }
     try:
-        alternative = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return frozenset(names)
-    for kind in (x509.DNSName, x509.RFC822Name, x509.UniformResourceIdentifier):
-        names.update(alternative.get_values_for_type(kind))
+        parsed = certificate.to_cryptography()
+        names = {
+            str(attribute.value)
+            for attribute in parsed.subject.get_attributes_for_oid(x509.oid.NameOID.COMMON_NAME)
+        }
+        try:
+            alternative = parsed.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        except x509.ExtensionNotFound:
+            return frozenset(names)
+        for kind in (x509.DNSName, x509.RFC822Name, x509.UniformResourceIdentifier):
+            names.update(alternative.get_values_for_type(kind))
+    except Exception:
+        # Mostly a ValueError, but each kind of extension has others of its own.
+        return None
     return frozenset(names)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import select
 import signal
 import socket
 import sysconfig
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.error import ConnectError
+from twisted.internet.protocol import Factory
 from twisted.internet.task import Clock, deferLater
+from twisted.internet.testing import MemoryReactor
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
@@ -20,7 +25,7 @@ from tests.interop.programs import HOST, Program, assert_no_traceback, running, 
 from tests.server.lines import close, connect
 from tests.server.peers import req, res
 from tests.support import needs_program, on_reactor
-from txgearman.server.supervisor import SupervisedService, Supervisor
+from txgearman.server.supervisor import BACKLOG, SupervisedService, Supervisor, endpoint_of
 
 TWISTD = str(Path(sysconfig.get_path("scripts")) / "twistd")
 
@@ -123,6 +128,62 @@ async def started(
         assert_no_traceback((program.output + program.errors).decode())
     finally:
         await program.kill()
+
+
+class BacklogTest(TestCase):
+    """A burst of connections waits for the server, and not for another attempt of its own.
+
+    All endpoints of the server's options are made by `endpoint_of`: those of the Gearman protocol, of TLS
+    and of the web side.
+    """
+
+    async def waiting(
+        self, description: str, kind: socket.AddressFamily, address: Any, burst: int = 300
+    ) -> int:
+        """How many of a burst of connections are made while nobody accepts."""
+        from twisted.internet import reactor
+
+        listening: Any = await endpoint_of(reactor, description).listen(Factory())
+        with contextlib.ExitStack() as clients:
+            poll = select.poll()
+            for _ in range(burst):
+                client = clients.enter_context(socket.socket(kind))
+                client.setblocking(False)
+                if client.connect_ex(address or (HOST, listening.getHost().port)) in (0, errno.EINPROGRESS):
+                    poll.register(client, select.POLLOUT)
+            made = sum(events == select.POLLOUT for _, events in poll.poll(0))
+        await listening.stopListening()
+        return made
+
+    @on_reactor
+    async def test_a_burst_of_tcp(self) -> None:
+        self.assertEqual(await self.waiting(f"tcp:0:interface={HOST}", socket.AF_INET, None), 300)
+
+    @on_reactor
+    async def test_a_burst_at_a_unix_socket(self) -> None:
+        with tempfile.TemporaryDirectory(prefix="txgearman-backlog-") as folder:
+            path = f"{folder}/s"
+            self.assertEqual(await self.waiting(f"unix:{path}:lockfile=0", socket.AF_UNIX, path), 300)
+
+    @on_reactor
+    async def test_a_backlog_of_the_operator(self) -> None:
+        made = await self.waiting(f"tcp:0:interface={HOST}:backlog=10", socket.AF_INET, None)
+        self.assertLess(made, 50)
+
+    def test_what_a_string_says_holds(self) -> None:
+        for description, backlog in (
+            ("tcp:1", BACKLOG),
+            ("tcp6:1", BACKLOG),
+            ("unix:s", BACKLOG),
+            ("haproxy:tcp:1", BACKLOG),
+            ("tcp:1:backlog=50", 50),
+            ("tcp:1:127.0.0.1:10", 10),
+            ("haproxy:tcp:1:backlog=7", 7),
+        ):
+            reactor = MemoryReactor()
+            endpoint_of(reactor, description).listen(Factory())
+            (listening,) = (*reactor.tcpServers, *reactor.unixServers)
+            self.assertIn(backlog, listening, description)
 
 
 class HeldSocketTest(TestCase):

@@ -230,6 +230,19 @@ class ClientCertificateTest(TlsTestCase):
                 self.assertEqual(await line.say(req(18, b"resize", b"u", b"")), res(8, b"H:test:1"))
                 await close(line)
 
+    @on_reactor
+    async def test_a_malformed_certificate_names_nobody(self) -> None:
+        """OpenSSL lets it in; tests/server/test_certificates.py has more of them."""
+        access = AccessPolicy((Rule("workers", certificates=("worker-*",), submit=(b"f",)),))
+        async with serving(tls_ca=True, access=access) as server:
+            certificate = server.ours.issue_malformed(server.folder / "malformed.pem")
+            with capturedLogs() as events:
+                line = await server.connect(certificate=certificate)
+                self.assertIn(b"ACCESS_DENIED", await line.say(req(18, b"f", b"", b"")))
+                await close(line)
+            (told,) = self.logged(events)
+            self.assertIn("with a malformed certificate: denied to submit", told)
+
 
 @needs_tls
 class WithoutTlsTest(TlsTestCase):

@@ -7,19 +7,44 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from tempfile import NamedTemporaryFile, TemporaryDirectory
 from typing import Any
+from urllib.parse import quote
 
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from tests.interop.programs import HOST, Server, free_port, txgearmand
+from tests.server.lines import close, connect
+from tests.server.peers import req
 from tests.support import on_reactor
 from tests.web.browser import PHONE, Page, browser, needs_browser
+from tests.web.names import NAMES
 from txgearman import Client, Worker
 from txgearman.worker import Job
 
+MOVING = "a\u2069\u202eb".encode()
+"""A function whose name turns round what is beside it, where it is not kept from that."""
+
 ODD = b"<img src=x onerror=alert(1)>\xff/\xc3\xa4 odd"
 TOKEN = "0123456789abcdef"
+
+
+MOVED = """
+const box = (node) => {
+  const range = document.createRange();
+  range.selectNode(node);
+  return range.getBoundingClientRect();
+};
+return [...document.querySelectorAll("bdi")].filter((name) => {
+  const here = box(name);
+  const beside = (node) => {
+    const there = node && box(node);
+    const isBeside = there && there.width && there.bottom - 1 <= here.bottom && there.top + 1 >= here.top;
+    return isBeside ? there : here;
+  };
+  return beside(name.previousSibling).left > here.left || beside(name.nextSibling).right < here.right;
+}).map((name) => name.outerHTML)"""
+"""The names with something at their right that comes ahead of them, or at their left what follows them."""
 
 
 class Loaded:
@@ -29,6 +54,7 @@ class Loaded:
         from twisted.internet import reactor
 
         self.address = address
+        self.port = server.port
         endpoint = f"tcp:{HOST}:{server.port}"
         self.client = Client(reactor, endpoint)
         self.worker = Worker(reactor, endpoint, client_id="a-worker.example", drain=0.01)
@@ -174,6 +200,101 @@ class BrowserTests(TestCase):
         page.click("Drop", "dialog")
         page.until("the list is back", "location.hash === '#/functions'")
         page.shows_not("mail")
+
+    @asynccontextmanager
+    async def named(self) -> AsyncIterator[Loaded]:
+        """A server with a job of each of the odd names, and a worker of one of them."""
+        async with loaded() as its:
+            its.worker.register(MOVING, its._hold)
+            # Our client refuses a name that is empty.
+            line = await connect(its.port)
+            for name in NAMES:
+                await line.say(req(18, name, b"", b"data of " + name))
+            yield its
+            await close(line)
+
+    @on_reactor
+    async def test_looking_at_functions_of_any_name(self) -> None:
+        """All places of the dashboard that look something up by a peer's name, or show one: the document of
+        a page and its patches, links and paths, the lists, the pages of a function and of a job, their
+        dialogs, and connections."""
+        async with self.named() as its:
+            await in_browser(its.address, self.look_at_names)
+
+    @on_reactor
+    async def test_actions_on_functions_of_any_name(self) -> None:
+        async with self.named() as its:
+            await in_browser(its.address, self.act_on_names)
+
+    def look_at_names(self, page: Page) -> None:
+        page.open("/functions")
+        number = len(NAMES) + 3
+        page.shows(f"{number} in all")
+        links = "[...document.querySelectorAll('tbody a')].map((each) => each.getAttribute('href'))"
+        identifiers = {quote(name, safe="") for name in NAMES}
+        self.assertLessEqual(
+            {f"#/functions/{each}" for each in identifiers}, set(page.script(f"return {links}"))
+        )
+        # They can be told apart, and seen.
+        texts = links.replace("getAttribute('href')", "innerText.trim()")
+        shown = page.script(f"return {texts}")
+        self.assertNotIn("", shown)
+        # The function \\xff is shown as the byte 255 is.
+        self.assertEqual(len(set(shown)), number - 1)
+        for name in NAMES:
+            page.open(f"/functions/{quote(name, safe='')}")
+            handle = page.until(
+                f"the job of {name!r} is shown",
+                "document.querySelector('td.preview')?.textContent.startsWith('data of')"
+                " && document.querySelector('h1 bdi') && document.querySelector('td a.mono').innerText",
+            )
+            self.assert_in_order(page)
+            page.open(f"/jobs/{handle}")
+            # And back.
+            page.until(
+                "the job's page leads to its function",
+                "document.querySelector('dd a')?.getAttribute('href') === arguments[0]",
+                f"#/functions/{quote(name, safe='')}",
+            )
+        page.open("/connections")
+        page.until("a worker's functions are shown", "document.querySelectorAll('.chip bdi').length === 2")
+        self.assert_in_order(page)
+        self.assertEqual(
+            page.script(
+                "const names = []; for (const name in {}) names.push(name);"
+                "return [names, Object.keys(Object.prototype), 'rows' in {}]"
+            ),
+            [[], [], False],
+        )
+
+    def act_on_names(self, page: Page) -> None:
+        names = (b"__proto__", b"", b"..", b"\xff", MOVING)
+        for name in names:
+            page.open(f"/functions/{quote(name, safe='')}")
+            page.click("Pause")
+            page.until("it is asked", "document.querySelector('dialog[open] h2 bdi')")
+            self.assert_in_order(page)
+            page.click("Pause", "dialog")
+            page.until(f"{name!r} is paused", "document.querySelector('.chip.warn').checkVisibility()")
+            page.click("Set limit")
+            page.type("dialog input[name=low]", "7")
+            page.click("Set the limit", "dialog")
+            page.shows("/ 7")
+            page.click("Cancel all jobs")
+            page.click("Cancel all jobs", "dialog")
+            page.shows("No jobs here.")
+            if name != MOVING:
+                page.click("Drop")
+                page.click("Drop", "dialog")
+                page.until("the list is back", "location.hash === '#/functions'")
+        page.open("/functions")
+        page.shows(f"{len(NAMES) + 3 - len(names) + 1} in all")
+        self.assert_in_order(page)
+
+    def assert_in_order(self, page: Page) -> None:
+        """No name moves what is ahead of it to behind it, or what is behind to ahead."""
+        moved = page.script(MOVED)
+        self.assertEqual(moved, [])
 
     @on_reactor
     async def test_with_a_token(self) -> None:

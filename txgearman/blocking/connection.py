@@ -8,14 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any, Final, Protocol
 
-from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import (
-    HostnameEndpoint,
-    TCP4ClientEndpoint,
-    TCP6ClientEndpoint,
-    clientFromString,
-)
 from twisted.python.failure import Failure
 
 from txgearman.blocking import errors
@@ -23,14 +16,11 @@ from txgearman.blocking.background import SLACK_SECONDS, Resident
 from txgearman.blocking.constants import DEFAULT_GEARMAN_PORT
 from txgearman.blocking.errors import ServerUnavailable
 from txgearman.client import Client, Job, JobStatus, Priority
+from txgearman.connection.endpoint import endpoint_from, tcp_endpoint
 from txgearman.errors import ClientError, ConnectionLost, JobRaised, NotConnected, ServerError
 
 CONNECT_SECONDS: Final = 10.0
 """Seconds that a connection to one server may take to be made, its name looked up included."""
-
-ATTEMPT_DELAY: Final = 0.1
-"""Seconds between the attempts at two addresses of one name, and until the last one's refusal is told. What
-RFC 8305 recommends as the least."""
 
 ENDPOINT_KINDS: Final = frozenset({"tcp", "tcp6", "ssl", "tls", "unix"})
 """What a description of a Twisted client endpoint may begin with, to be told from a host's name."""
@@ -149,14 +139,8 @@ class GearmanConnection:
     def endpoint(self, reactor: Any) -> Any:
         """The endpoint of the server for `reactor`."""
         if self.gearman_port is None:
-            return clientFromString(reactor, self.gearman_host)
-        host, port = self.gearman_host, self.gearman_port
-        # To be told of a refusal at once.
-        if isIPAddress(host):
-            return TCP4ClientEndpoint(reactor, host, port, timeout=CONNECT_SECONDS)
-        if isIPv6Address(host):
-            return TCP6ClientEndpoint(reactor, host, port, timeout=CONNECT_SECONDS)
-        return HostnameEndpoint(reactor, host, port, timeout=CONNECT_SECONDS, attemptDelay=ATTEMPT_DELAY)
+            return endpoint_from(reactor, self.gearman_host)
+        return tcp_endpoint(reactor, self.gearman_host, self.gearman_port, CONNECT_SECONDS)
 
     def _new_client(self, reactor: Any) -> Client:
         self.connected = False

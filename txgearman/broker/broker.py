@@ -895,10 +895,17 @@ class Broker:
         """The number of the handle that was given last."""
         return self._handles.last()
 
-    def job_page(self, after: int, most: int, wanted: Callable[[Job], bool]) -> JobPage:
+    def job_page(
+        self,
+        after: int,
+        most: int,
+        wanted: Callable[[Job], bool],
+        enough: Callable[[], bool] | None = None,
+    ) -> JobPage:
         """Jobs that are `wanted`, at most so many, in the order of their handles, behind the number `after`.
 
-        Only some thousand jobs are looked at, so a page may be short, or empty, and not be the last.
+        Only some thousand jobs are looked at, and no more once there is `enough`, so a page may be short, or
+        empty, and not be the last.
         """
         jobs = self._handles.behind(after)
         found = []
@@ -907,6 +914,8 @@ class Broker:
                 found.append(self._job_detail(job))
                 if len(found) == most:
                     return JobPage(tuple(found), number_of(job.handle))
+            if enough is not None and enough():
+                return JobPage(tuple(found), number_of(job.handle))
         return JobPage(tuple(found), number_of(jobs[-1].handle) if jobs else None)
 
     def _job_detail(self, job: Job) -> JobDetail:

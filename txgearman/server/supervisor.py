@@ -11,7 +11,7 @@ import os
 import socket
 import stat
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, Final
 
 from twisted.application.internet import StreamServerEndpointService
 from twisted.application.service import Service
@@ -24,6 +24,13 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from txgearman.server.polling import PolledEndpoint, Poller
+
+BACKLOG: Final = 4096
+"""Connections that may wait to be accepted, at an endpoint whose string says no ``backlog``. Beyond it the
+system drops what asks for one, and a client asks again after a second: with Twisted's 50 the 51st of a burst.
+Linux takes no more than net.core.somaxconn, which is 4,096 too."""
+
+_TWISTEDS_BACKLOG: Final = 50
 
 _log = Logger()
 
@@ -125,11 +132,22 @@ class _HeldUnixEndpoint:
 
 
 def endpoint_of(reactor: Any, description: str) -> IStreamServerEndpoint:
-    """The server endpoint of a description. Raises whatever the endpoint's own parser raises."""
+    """The server endpoint of a description, with `BACKLOG` if that says nothing else. Raises whatever the
+    endpoint's own parser raises."""
     endpoint = serverFromString(reactor, description)
+    if "backlog=" not in description:
+        _set_backlog(endpoint)
     if getattr(endpoint, "addressFamily", None) == socket.AF_UNIX:
         return _HeldUnixEndpoint(reactor, endpoint.fileno)
     return endpoint  # type: ignore[no-any-return]
+
+
+def _set_backlog(endpoint: Any) -> None:
+    """Give `BACKLOG` to an endpoint that has Twisted's. A socket that systemd holds listens already."""
+    # That of ``haproxy:`` is around another one.
+    inner = getattr(endpoint, "_wrappedEndpoint", endpoint)
+    if getattr(inner, "_backlog", None) == _TWISTEDS_BACKLOG:
+        inner._backlog = BACKLOG
 
 
 def listening_service(

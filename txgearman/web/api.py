@@ -17,7 +17,16 @@ from txgearman.web.answers import Answer, Branch, HTTPProblem, to_json
 from txgearman.web.guard import Guard, Right
 from txgearman.web.jobs import OCTETS, HTTPClient, StreamedAnswer, WholeAnswer, refusal
 from txgearman.web.live import SORTS, Live
-from txgearman.web.looking import Place, Wanted, cancel_all, find_jobs, jobs_of, running_jobs
+from txgearman.web.looking import (
+    LARGEST_NUMBER,
+    Place,
+    Wanted,
+    cancel_all,
+    find_jobs,
+    finder,
+    jobs_of,
+    running_jobs,
+)
 from txgearman.web.openapi import describe
 from txgearman.web.overview import server_shape
 from txgearman.web.routes import Body, Call, Parameter, Route, Routes, given
@@ -31,7 +40,7 @@ from txgearman.web.shapes import (
     job_shape,
 )
 from txgearman.web.sources import Connection, Gearman, Vitals
-from txgearman.web.stream import EVENT_STREAM
+from txgearman.web.stream import EVENT_STREAM, send_stream_head
 
 PAGE: Final = 50
 """Rows of a list if nothing is said."""
@@ -45,8 +54,6 @@ LATEST_TIME: Final = 253402300799
 """Seconds since the epoch up to which a job may be scheduled: the end of the year 9999."""
 
 LARGEST_LIMIT: Final = 10**15
-
-_LARGEST_NUMBER: Final = 2**63 - 1
 
 
 def _submit_parameters(settings: WebSettings) -> tuple[Parameter, ...]:
@@ -93,7 +100,7 @@ def _submit_parameters(settings: WebSettings) -> tuple[Parameter, ...]:
 
 
 _AFTER: Final = Parameter(
-    "after", "number", "Begin behind this place: `next` of the page before.", 0, high=_LARGEST_NUMBER
+    "after", "number", "Begin behind this place: `next` of the page before.", 0, high=LARGEST_NUMBER
 )
 _LIMIT: Final = Parameter("limit", "number", "How many rows at most.", PAGE, low=1, high=LARGEST_PAGE)
 _PLACE: Final = Parameter("after", "place", "Begin behind this place: `next` of the page before.", Place())
@@ -153,7 +160,7 @@ class Api(Branch):
                 (400,),
                 (
                     search,
-                    Parameter("after", "number", "How many to leave out.", 0, high=_LARGEST_NUMBER),
+                    Parameter("after", "number", "How many to leave out.", 0, high=LARGEST_NUMBER),
                     _LIMIT,
                 ),
             ),
@@ -173,7 +180,7 @@ class Api(Branch):
                 self._change_function,
                 "Pause or resume a function, or set its limits of jobs.",
                 {200: "Function"},
-                (400, 404),
+                (400, 404, 413),
                 body=Body.JSON,
                 body_schema="FunctionChange",
             ),
@@ -237,8 +244,8 @@ class Api(Branch):
                 {200: OCTETS.decode()},
                 (400, 404, 409, 503),
                 (
-                    Parameter("offset", "number", "Bytes to leave out.", 0, high=_LARGEST_NUMBER),
-                    Parameter("length", "number", "How many bytes at most.", low=1, high=_LARGEST_NUMBER),
+                    Parameter("offset", "number", "Bytes to leave out.", 0, high=LARGEST_NUMBER),
+                    Parameter("length", "number", "How many bytes at most.", low=1, high=LARGEST_NUMBER),
                 ),
             ),
             Route(
@@ -249,7 +256,6 @@ class Api(Branch):
                 "What a job's worker sends from now on, as server-sent events.",
                 {200: EVENT_STREAM.decode()},
                 (404,),
-                streams=True,
             ),
             Route(
                 "GET",
@@ -296,7 +302,6 @@ class Api(Branch):
                     roles,
                     _AFTER,
                 ),
-                streams=True,
             ),
             Route(
                 "GET",
@@ -314,7 +319,7 @@ class Api(Branch):
                 self._change_connection,
                 "Give a worker no more jobs, or again some.",
                 {200: "Connection"},
-                (400, 404),
+                (400, 404, 413),
                 body=Body.JSON,
                 body_schema="ConnectionChange",
             ),
@@ -329,6 +334,9 @@ class Api(Branch):
         return Answer(to_json(server_shape(self._gearman, self._vitals)))
 
     def _watch_all(self, call: Call) -> None:
+        if call.is_head:
+            send_stream_head(call.request)
+            return
         settings = self._settings
         rights = {
             "manage": self._guard.allows(call.request, Right.MANAGE),
@@ -341,7 +349,8 @@ class Api(Branch):
 
     def _functions(self, call: Call) -> Answer:
         search, after, limit = call.given["search"].lower(), call.given["after"], call.given["limit"]
-        names = sorted(view.name for view in self._gearman.broker.functions() if search in view.name.lower())
+        has = finder(search)
+        names = sorted(view.name for view in self._gearman.broker.functions() if has(view.name.lower()))
         broker = self._gearman.broker
         shown = [function_shape(broker.function_detail(name)) for name in names[after : after + limit]]
         more = after + limit < len(names)
@@ -389,7 +398,9 @@ class Api(Branch):
         wanted = Wanted(name, state, call.given["search"])
         try:
             if state == JobState.RUNNING.value:
-                found = running_jobs(self._gearman, wanted, call.given["after"], call.given["limit"])
+                found = await running_jobs(
+                    self._gearman, self._reactor, wanted, call.given["after"], call.given["limit"]
+                )
             else:
                 found = await find_jobs(
                     broker, self._reactor, wanted, call.given["after"], call.given["limit"]
@@ -438,6 +449,9 @@ class Api(Branch):
             handle = broker.job_detail(call.ids[0]).handle
         except JobNotFound as error:
             raise _no_job() from error
+        if call.is_head:
+            send_stream_head(call.request)
+            return
         end = StreamedAnswer(broker, call.request, self._reactor)
         end.begin()
         broker.watch(end.client, handle)

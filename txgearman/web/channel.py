@@ -27,6 +27,9 @@ BODY_LIMIT: Final = 20.0
 SLOWEST: Final = 500
 """Bytes a second."""
 
+LONGEST_LENGTH: Final = 20
+"""Characters of a Content-Length, white space included: a number of 64 bits has 19 or 20 digits."""
+
 
 class LimitedChannel(HTTPChannel):
     """A connection whose peer has to send in time.
@@ -56,6 +59,14 @@ class LimitedChannel(HTTPChannel):
         elif self._deadline is None:
             self._expect(HEAD_LIMIT, self._took_too_long)
         super().dataReceived(data)
+
+    def headerReceived(self, line: bytes) -> bool:
+        name, _, value = line.partition(b":")
+        if len(value) > LONGEST_LENGTH and name.strip().lower() == b"content-length":
+            # Twisted would make a number of it, which Python refuses beyond some thousand digits.
+            self._respondToBadRequestAndDisconnect()
+            return False
+        return super().headerReceived(line)  # type: ignore[no-any-return]
 
     def allHeadersReceived(self) -> None:
         self._expect(BODY_LIMIT, self._look_at_body, self.site.reactor.seconds())

@@ -14,7 +14,7 @@ from twisted.web.server import Request
 
 from txgearman.errors import FunctionNotFound, JobNotFound
 from txgearman.web.history import COLUMNS, History, Sample
-from txgearman.web.looking import jobs_of
+from txgearman.web.looking import finder, jobs_of
 from txgearman.web.overview import server_shape
 from txgearman.web.shapes import MOST_JOBS, connection_shape, function_shape, job_shape
 from txgearman.web.sources import Gearman, Vitals
@@ -130,8 +130,8 @@ class Live:
         return {"server": server_shape(self._gearman, self._vitals), **_listed(rows, "id")}
 
     def _function_list(self, given: dict[str, Any]) -> Document:
-        search = given["search"].decode("utf-8", "backslashreplace").lower()
-        rows = [row for row in self._all_functions() if search in row["name"].lower()]
+        has = finder(given["search"].decode("utf-8", "backslashreplace").lower())
+        rows = [row for row in self._all_functions() if has(row["name"].lower())]
         # Of those that are equal by what is asked for, the name decides.
         rows.sort(key=SORTS["name"])
         rows.sort(key=SORTS[given["sort"]])
@@ -158,13 +158,13 @@ class Live:
     def _connections(self, given: dict[str, Any]) -> Document:
         rows: list[Document] = []
         more = False
-        role, search = given["role"], given["search"]
+        role, has = given["role"], finder(given["search"])
         for number, connection in self._gearman.connections.items():
             if number <= given["after"]:
                 continue
             if role is not None and (role == "worker") != bool(connection.worker.abilities):
                 continue
-            if search and search not in connection.client_id and search not in connection.host.encode():
+            if not has(connection.client_id) and not has(connection.host.encode()):
                 continue
             if len(rows) == MOST_ROWS:
                 more = True

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import operator
 import re
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import AnyStr, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -20,14 +22,25 @@ from txgearman.web.sources import Connection, Gearman
 SEARCHED: Final = 64 * 1024
 """Bytes at the beginning of a job's data that a search looks at."""
 
+STEP: Final = 2 * 1024 * 1024
+"""Bytes that a search looks at until others have their turn: about 4 ms at 0.6 GB/s, measured with data that
+have one letter alone."""
+
+PER_JOB: Final = 512
+"""Bytes that a job counts for in a step beside its data: for what is the same with all jobs."""
+
 PATIENCE: Final = 2.0
 """Seconds after which a search gives what it has found, and where to go on."""
-
 
 FETCHING: Final = 0.05
 """Seconds between two looks at whether jobs that were not in memory have come in."""
 
+LARGEST_NUMBER: Final = 2**63 - 1
+"""The largest number that a database knows; what is asked for is checked ahead of it."""
+
 _PLACE: Final = re.compile(rb"(?:stored-([0-2])-)?([0-9]{1,19})", re.ASCII)
+
+_first = operator.itemgetter(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +55,7 @@ class Place:
     def parse(cls, text: bytes) -> Place | None:
         """The place that is written so; None for what is none."""
         found = _PLACE.fullmatch(text)
-        if found is None:
+        if found is None or int(found[2]) > LARGEST_NUMBER:
             return None
         return cls(int(found[2]), None if found[1] is None else int(found[1]))
 
@@ -58,6 +71,15 @@ class Found:
     next: Place | None
 
 
+def finder(search: AnyStr) -> Callable[..., re.Match[AnyStr] | None]:
+    """What finds `search` in a text, or from one place of it up to another, in a time that is linear in both.
+
+    ``find`` and ``in`` are not: in up to 30,000 bytes CPython compares letter by letter at each place, which
+    takes the product of both lengths where all letters are the same.
+    """
+    return re.compile(re.escape(search)).search
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """The jobs of a function, in a state if one is named, that have `search` in their handle, unique or the
@@ -66,6 +88,10 @@ class Wanted:
     function: bytes
     state: str | None
     search: bytes
+    _find: Callable[..., re.Match[bytes] | None] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_find", finder(self.search))
 
     @property
     def may_be_stored(self) -> bool:
@@ -87,8 +113,30 @@ class Wanted:
         return self._has(detail.handle, detail.unique, detail.data or b"")
 
     def _has(self, handle: bytes, unique: bytes, data: bytes) -> bool:
-        search = self.search
-        return not search or search in unique or search in handle or data.find(search, 0, SEARCHED) >= 0
+        if not self.search:
+            return True
+        find = self._find
+        found = find(unique) or find(handle) or find(data, 0, SEARCHED)
+        return found is not None
+
+
+class _Step:
+    """How much is looked at until others have their turn."""
+
+    def __init__(self, wanted: Wanted) -> None:
+        self._wanted = wanted
+        self._left = STEP
+
+    def wants(self, job: Job) -> bool:
+        """Whether a job in memory is wanted."""
+        self._left -= PER_JOB
+        if self._wanted.search:
+            self._left -= min(len(job.data), SEARCHED)
+        return self._wanted.job(job)
+
+    def is_over(self) -> bool:
+        """Whether others are to have their turn."""
+        return self._left <= 0
 
 
 async def find_jobs(broker: Broker, reactor: IReactorTime, wanted: Wanted, after: Place, most: int) -> Found:
@@ -101,7 +149,8 @@ async def find_jobs(broker: Broker, reactor: IReactorTime, wanted: Wanted, after
         place = Place(0, 0)
     while place is not None:
         if place.priority is None:
-            page = broker.job_page(place.number, most - len(jobs), wanted.job)
+            step = _Step(wanted)
+            page = broker.job_page(place.number, most - len(jobs), step.wants, step.is_over)
             jobs.extend(page.jobs)
         else:
             try:
@@ -140,18 +189,33 @@ async def _stored(broker: Broker, function: bytes, priority: int, after: int, mo
     return page
 
 
-def running_jobs(gearman: Gearman, wanted: Wanted, after: Place, most: int) -> Found:
+async def running_jobs(
+    gearman: Gearman, reactor: IReactorTime, wanted: Wanted, after: Place, most: int
+) -> Found:
     """As `find_jobs`, for running jobs alone: these are found by way of their workers."""
     broker = gearman.broker
     numbered = []
     for connection in gearman.connections.values():
         for handle, job in connection.worker.jobs.items():
             number = int(handle.rpartition(b":")[2])
-            if number > after.number and wanted.job(job):
-                numbered.append((number, handle))
-    numbered.sort()
-    jobs = [broker.job_detail(handle) for _, handle in numbered[:most]]
-    return Found(jobs, Place(numbered[most - 1][0]) if len(numbered) > most else None)
+            if number > after.number and job.function.name == wanted.function:
+                numbered.append((number, handle, job))
+    numbered.sort(key=_first)
+    jobs: list[JobDetail] = []
+    place = after
+    give_up = reactor.seconds() + PATIENCE
+    step = _Step(wanted)
+    for number, handle, job in numbered:
+        if len(jobs) == most or reactor.seconds() >= give_up:
+            return Found(jobs, place)
+        if step.is_over():
+            await deferLater(reactor, 0)
+            step = _Step(wanted)
+        # One that has ended meanwhile does not run any more.
+        if step.wants(job):
+            jobs.append(broker.job_detail(handle))
+        place = Place(number)
+    return Found(jobs, None)
 
 
 def jobs_of(broker: Broker, connection: Connection, most: int) -> list[JobDetail]:

@@ -6,11 +6,12 @@ many functions. Nothing is counted here.
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from prometheus_client import CollectorRegistry, ProcessCollector, make_wsgi_app
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -18,23 +19,31 @@ from prometheus_client.core import (
     InfoMetricFamily,
     Metric,
 )
+from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
-from twisted.web.server import Request
-from twisted.web.wsgi import WSGIResource
+from twisted.web.server import NOT_DONE_YET, Request
 
 from txgearman.broker.job import Ending, Priority
 from txgearman.broker.meters import BOUNDS, Durations, FunctionMeasures
 from txgearman.version import VERSION
-from txgearman.web.answers import HTTPProblem
+from txgearman.web.answers import Answer, HTTPProblem
+from txgearman.web.body import send_body
 from txgearman.web.guard import Guard, Right
 from txgearman.web.sources import Gearman, Limit, Saved, Vitals
+
+_log = Logger()
 
 Values = Iterable[tuple[tuple[str, ...], Any]]
 
 OTHER_FUNCTIONS: Final = "(other)"
 """The label of all functions that are not told apart."""
+
+_OPEN_METRICS: Final = "application/openmetrics-text; version=1.0.0"
+"""What Prometheus asks for to get OpenMetrics."""
 
 _FAILURES: Final = {Ending.FAILED: "failed", Ending.RAISED: "exception", Ending.LOST: "lost"}
 _DROPS: Final = {
@@ -358,7 +367,11 @@ class ServerCollector(Collector):
 
 
 class MetricsResource(Resource):
-    """Looks at the server and leaves the answer to prometheus_client and the reactor's pool of threads."""
+    """Looks at the server, and lets a thread of the reactor's pool write what was seen as text.
+
+    It does not serve the application for WSGI that prometheus_client has: that one knows no HEAD and no UNIX
+    sockets, and fails for some headers.
+    """
 
     isLeaf = True
 
@@ -367,21 +380,52 @@ class MetricsResource(Resource):
         self._guard = guard
         self._reactor = reactor
         self._collector = ServerCollector(gearman, vitals)
-        self._inner: WSGIResource | None = None
+        self._registry: CollectorRegistry | None = None
 
     def render(self, request: Request) -> Any:
+        if request.method not in (b"GET", b"HEAD"):
+            problem = HTTPProblem(405, "wrong-method", "This is for GET.", ((b"Allow", b"GET, HEAD"),))
+            return problem.answer().send(request)
         try:
             self._guard.check(request, Right.VIEW)
         except HTTPProblem as problem:
             return problem.answer().send(request)
         self._collector.take()
-        if self._inner is None:
-            self._inner = self._make_inner()
-        return self._inner.render(request)
+        if self._registry is None:
+            self._registry = CollectorRegistry()
+            self._registry.register(self._collector)
+            ProcessCollector(registry=self._registry)
+        registry: Any = self._registry
+        if names := request.args.get(b"name[]"):
+            registry = registry.restricted_registry([name.decode("utf-8", "replace") for name in names])
+        # No more of the headers than these words is of use, so nothing in them can be wrong.
+        is_open = b"application/openmetrics-text" in (request.getHeader(b"Accept") or b"")
+        is_compressed = b"gzip" in (request.getHeader(b"Accept-Encoding") or b"")
+        is_gone: list[Failure] = []
+        request.notifyFinish().addErrback(is_gone.append)
 
-    def _make_inner(self) -> WSGIResource:
-        # As prometheus_client.twisted makes it, but for that one's global reactor.
-        registry = CollectorRegistry()
-        registry.register(self._collector)
-        ProcessCollector(registry=registry)
-        return WSGIResource(self._reactor, self._reactor.getThreadPool(), make_wsgi_app(registry))
+        def send(answer: Answer) -> None:
+            if not is_gone:
+                send_body(request, answer.send(request), self._reactor)
+
+        def write() -> None:
+            try:
+                answer = _written(registry, is_open, is_compressed)
+            except Exception:
+                _log.failure("The metrics cannot be written")
+                answer = HTTPProblem(
+                    500, "internal", "The metrics failed; the server's log says why."
+                ).answer()
+            self._reactor.callFromThread(send, answer)
+
+        self._reactor.getThreadPool().callInThread(write)
+        return NOT_DONE_YET
+
+
+def _written(registry: Any, is_open: bool, is_compressed: bool) -> Answer:
+    """The metrics as text: Prometheus's, or OpenMetrics."""
+    encode, content_type = choose_encoder(_OPEN_METRICS if is_open else "")
+    text = encode(registry)
+    if is_compressed:
+        return Answer(gzip.compress(text), content_type.encode(), headers=((b"Content-Encoding", b"gzip"),))
+    return Answer(text, content_type.encode())

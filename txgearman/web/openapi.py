@@ -171,7 +171,8 @@ def describe(routes: tuple[Route, ...]) -> dict[str, Any]:
             "title": "txgearman",
             "version": VERSION,
             "description": "Jobs over HTTP, and the views and verbs of an administrator. "
-            "Names in paths are percent-encoded bytes.",
+            "Names in paths are percent-encoded bytes. For a function whose name is no segment of a path "
+            "(empty, . or ..) ask for /function, with the parameter function, not for /functions/{function}.",
         },
         "servers": [{"url": "/api/v1"}],
         "paths": paths,

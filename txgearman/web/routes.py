@@ -22,6 +22,13 @@ from txgearman.web.body import send_body
 from txgearman.web.guard import Guard, Right
 from txgearman.web.looking import Place
 
+MAX_JSON: Final = 64 * 1024
+"""Bytes that a body of JSON has at most: one that is of use has some hundred. Nobody else is served while it
+is parsed."""
+
+SHOWN_NAME: Final = 64
+"""Bytes of the name of an unknown parameter that an answer repeats."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
@@ -95,13 +102,21 @@ class Call:
     ids: tuple[bytes, ...]
     given: dict[str, Any]
 
+    @property
+    def is_head(self) -> bool:
+        """Whether only what is ahead of the body is asked for."""
+        return bool(self.request.method == b"HEAD")
+
     def json(self, known: dict[str, type]) -> dict[str, Any]:
         """The request's body, a JSON object whose members are among those `known`, of these types.
 
         Raises `HTTPProblem`.
         """
+        body = self.body()
+        if len(body) > MAX_JSON:
+            raise HTTPProblem(413, "too-large", f"A body of JSON has at most {MAX_JSON} bytes.")
         try:
-            value = json.loads(self.body())
+            value = json.loads(body)
         except (ValueError, RecursionError):
             raise HTTPProblem(400, "bad-json", "The body is not JSON.") from None
         if not isinstance(value, dict):
@@ -129,8 +144,8 @@ class Route:
 
     In `path` a segment in braces stands for any one. `answer` returns the `Answer`, an awaitable of it, or
     None if it sees to the request itself. `parameters` are all that may be given; `responses` are the
-    successful answers: HTTP's status, and the name of their schema in `openapi` or a media type. An answer
-    that `streams` goes on, and has no HEAD.
+    successful answers: HTTP's status, and the name of their schema in `openapi` or a media type. HEAD is
+    answered as GET is.
     """
 
     method: str
@@ -143,7 +158,11 @@ class Route:
     parameters: tuple[Parameter, ...] = field(default=())
     body: Body = Body.NONE
     body_schema: str = ""
-    streams: bool = False
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The methods of requests that this answers."""
+        return ("GET", "HEAD") if self.method == "GET" else (self.method,)
 
     @property
     def segments(self) -> tuple[str, ...]:
@@ -180,17 +199,16 @@ class Routes(Resource):
         return NOT_DONE_YET
 
     def _find(self, request: Request) -> tuple[Route, tuple[bytes, ...]]:
-        path = request.postpath or []
-        allowed = []
+        path = _path_of(request)
+        method = request.method.decode("ascii", "replace")
+        allowed: list[str] = []
         for route in self.routes:
             ids = _match(route.segments, path)
             if ids is None:
                 continue
-            if _serves(route, request.method):
+            if method in route.methods:
                 return route, ids
-            allowed.append(route.method)
-            if route.method == "GET" and not route.streams:
-                allowed.append("HEAD")
+            allowed += route.methods
         if not allowed:
             raise not_found()
         raise HTTPProblem(
@@ -230,10 +248,13 @@ class Routes(Resource):
         waiting.addBoth(done)
 
 
-def _serves(route: Route, method: bytes) -> bool:
-    if method == b"HEAD":
-        return route.method == "GET" and not route.streams
-    return route.method.encode() == method
+def _path_of(request: Request) -> list[bytes]:
+    """The path of a request. ``/function…?function=NAME`` has the name in its query: browsers take ``.`` and
+    ``..`` out of paths, and proxies drop empty segments or refuse ``%2F``."""
+    path: list[bytes] = request.postpath or []
+    if path[:1] != [b"function"] or len(request.args.get(b"function", ())) != 1:
+        return path
+    return [b"functions", *request.args.pop(b"function"), *path[1:]]
 
 
 def _match(segments: tuple[str, ...], path: list[bytes]) -> tuple[bytes, ...] | None:
@@ -254,9 +275,8 @@ def given(request: Request, parameters: tuple[Parameter, ...]) -> dict[str, Any]
     known = {parameter.name.encode(): parameter for parameter in parameters}
     for name, values in request.args.items():
         if name not in known:
-            raise HTTPProblem(
-                400, "unknown-parameter", f"There is no parameter {name.decode('ascii', 'backslashreplace')}."
-            )
+            shown = name[:SHOWN_NAME].decode("ascii", "backslashreplace")
+            raise HTTPProblem(400, "unknown-parameter", f"There is no parameter {shown}.")
         if len(values) > 1:
             raise HTTPProblem(400, "bad-parameter", f"The parameter {name.decode()} is given twice.")
     values = {}

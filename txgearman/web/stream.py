@@ -40,9 +40,7 @@ class EventStream:
         self._live = True
         self._paused_at = 0.0
         self._beat: IDelayedCall = reactor.callLater(HEARTBEAT, self._send_sign_of_life)
-        request.setHeader(b"Content-Type", EVENT_STREAM)
-        # nginx would hold events back otherwise.
-        request.setHeader(b"X-Accel-Buffering", b"no")
+        _set_headers(request)
         request.notifyFinish().addErrback(self._gone)
         request.registerProducer(self, True)
         # So that the reader learns at once that it is connected.
@@ -105,3 +103,15 @@ class EventStream:
 
     def stopProducing(self) -> None:
         """The reader is gone; `notifyFinish` says so too."""
+
+
+def send_stream_head(request: Request) -> None:
+    """Answer HEAD: send what is ahead of the events, and finish the request."""
+    _set_headers(request)
+    request.finish()
+
+
+def _set_headers(request: Request) -> None:
+    request.setHeader(b"Content-Type", EVENT_STREAM)
+    # nginx would hold events back otherwise.
+    request.setHeader(b"X-Accel-Buffering", b"no")

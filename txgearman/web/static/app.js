@@ -40,22 +40,22 @@ const frame = {
   },
 
   // Ask, then do: `what` says in a sentence what will happen.
-  async act({ title, what, button, danger = false, method, path, value = null, done, field = null }) {
+  async act({ title, what, button, danger = false, method, path, parameters = {}, value = null, done, field = null }) {
     const answer = await ask({ title, what, button, danger, field });
     if (answer === null) return false;
-    return send(method, path, field ? field.value(answer) : value, done);
+    return send(method, path, parameters, field ? field.value(answer) : value, done);
   },
 
   send,
   toast,
 };
 
-async function send(method, path, value, done) {
+async function send(method, path, parameters, value, done) {
   try {
-    await change(method, path, value);
+    await change(method, path, parameters, value);
   } catch (error) {
     if (error instanceof Problem && error.status === 401) {
-      if (await askForToken()) return send(method, path, value, done);
+      if (await askForToken()) return send(method, path, parameters, value, done);
       return false;
     }
     toast(error instanceof Problem ? error.message : "The server cannot be reached.", true);
@@ -163,16 +163,15 @@ themeButton.addEventListener("click", () => {
 
 let close = () => {};
 
-// #/functions/ID/…: the parts stay encoded, as names are bytes.
+// #/functions/ID: the parts stay encoded, as names are bytes. An ID may be empty, as a name may.
 function show() {
   close();
   const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
-  const parts = path.split("/").filter((part) => part !== "");
   const parameters = new URLSearchParams(query);
-  const [name, id] = parts;
+  const [name, id] = path.split("/");
   let page = overview;
   if (name === "functions") page = id === undefined ? functions : functionPage;
-  else if (name === "jobs" && id !== undefined) page = jobPage;
+  else if (name === "jobs" && id) page = jobPage;
   else if (name === "connections") page = connections;
   const tab = name === "jobs" ? "functions" : name || "overview";
   for (const link of document.querySelectorAll("[data-tab]")) {

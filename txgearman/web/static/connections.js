@@ -1,6 +1,6 @@
 // Workers and clients: who is connected, and what they are doing.
 
-import { h, icon, link, Table } from "./dom.js";
+import { h, icon, link, peerName, Table } from "./dom.js";
 import { count } from "./format.js";
 import { Stream } from "./live.js";
 import { progressBar, stateChip } from "./function.js";
@@ -90,9 +90,9 @@ export function connections(frame, _id, parameters) {
     const few = row.functions.slice(0, FEW);
     const more = row.functions_total - few.length;
     return {
-      key: `${few.join("\n")} ${more}`,
+      key: JSON.stringify([few, more]),
       make: () => [
-        ...few.map((name) => h("span", { class: "chip name" }, name || "(empty name)")),
+        ...few.map((name) => h("span", { class: "chip name" }, peerName(name))),
         more > 0 ? h("span", { class: "about" }, `and ${count(more)} more`) : "",
       ],
     };
@@ -106,7 +106,7 @@ export function connections(frame, _id, parameters) {
       key: `${job.handle} ${job.numerator} ${job.denominator} ${more}`,
       make: () => [
         link(`#/jobs/${encodeURIComponent(job.handle)}`, job.handle, "mono"),
-        h("span", { class: "about" }, ` ${job.function}${more ? ` and ${count(more)} more` : ""}`),
+        h("span", { class: "about" }, " ", peerName(job.function), more ? ` and ${count(more)} more` : ""),
         job.denominator ? progressBar(Math.min(1, job.numerator / job.denominator), "") : "",
       ],
     };

@@ -22,6 +22,23 @@ function fill(element, properties, children) {
   return element;
 }
 
+// A name that a peer chose, to stand beside other text. It is laid out alone, see `bdi` in the style sheet: letters and
+// marks from right to left in it do not turn round what is beside it.
+export function peerName(name) {
+  return h("bdi", {}, name ? visible(name) : "(empty name)");
+}
+
+// The same where there is no place for an element: without marks of direction, and between two that isolate it.
+export function isolated(name) {
+  return `\u2068${visible(name).replace(/\p{Bidi_Control}/gu, "") || "(empty name)"}\u2069`;
+}
+
+// Control characters are shown by their numbers, and so is everything in a name of which nothing could be seen.
+function visible(name) {
+  const hidden = /^[\p{Z}\p{C}]*$/u.test(name) ? /./gsu : /\p{Cc}/gu;
+  return name.replace(hidden, (letter) => `\\u{${letter.codePointAt(0).toString(16)}}`);
+}
+
 export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }

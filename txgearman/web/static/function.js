@@ -1,6 +1,6 @@
 // One function: what is going on, its jobs, and what an operator can do about it.
 
-import { h, icon, link, setText, Table } from "./dom.js";
+import { h, icon, isolated, link, peerName, setText, Table } from "./dom.js";
 import { bytes, count, short } from "./format.js";
 import { get, Problem, serverNow, Stream } from "./live.js";
 import { limits, mix } from "./functions.js";
@@ -44,35 +44,37 @@ export function functionPage(frame, id) {
   facts.queued.element.append(spark.element);
   const bar = h("div", { class: "mix-big" });
   const pause = button("pause", "Pause", () => {
-    const path = `/functions/${id}`;
     if (now.paused) {
       return frame.act({
-        title: `Resume ${now.name}?`,
+        title: ["Resume ", peerName(now.name), "?"],
         what: `Workers get its jobs again: ${count(sum(now.queued))} are waiting.`,
         button: "Resume",
         method: "PATCH",
-        path,
+        path: "/function",
+        parameters: { id },
         value: { paused: false },
         done: "Resumed",
       });
     }
     return frame.act({
-      title: `Pause ${now.name}?`,
+      title: ["Pause ", peerName(now.name), "?"],
       what: "Jobs are taken in as before, but no worker gets one until the function is resumed. Running jobs go on.",
       button: "Pause",
       method: "PATCH",
-      path,
+      path: "/function",
+      parameters: { id },
       value: { paused: true },
       done: "Paused",
     });
   });
   const limit = button("limit", "Set limit", () =>
     frame.act({
-      title: `Limit the jobs of ${now.name}`,
+      title: ["Limit the jobs of ", peerName(now.name)],
       what: "New jobs are refused while the function has so many, running ones included. Empty means no limit.",
       button: "Set the limit",
       method: "PATCH",
-      path: `/functions/${id}`,
+      path: "/function",
+      parameters: { id },
       done: "The limit is set",
       field: {
         make: () =>
@@ -106,24 +108,26 @@ export function functionPage(frame, id) {
   );
   const cancelAll = button("cancel", "Cancel all jobs", async () => {
     const done = await frame.act({
-      title: `Cancel all jobs of ${now.name}?`,
+      title: ["Cancel all jobs of ", peerName(now.name), "?"],
       what: `All ${count(now.total)} jobs that it has now end, running ones too, and those who wait for them are told that they failed. This cannot be undone.`,
       button: "Cancel all jobs",
       danger: true,
       method: "DELETE",
-      path: `/functions/${id}/jobs`,
+      path: "/function/jobs",
+      parameters: { id },
       done: "All its jobs are cancelled",
     });
     if (done) load();
   });
   const drop = button("trash", "Drop", async () => {
     const done = await frame.act({
-      title: `Drop ${now.name}?`,
+      title: ["Drop ", peerName(now.name), "?"],
       what: "The server forgets the function with its limits and counts. It must have no workers and no jobs, and comes back with the next one.",
       button: "Drop",
       danger: true,
       method: "DELETE",
-      path: `/functions/${id}`,
+      path: "/function",
+      parameters: { id },
       done: "Dropped",
     });
     if (done) location.hash = "#/functions";
@@ -207,8 +211,8 @@ export function functionPage(frame, id) {
 
   function draw() {
     if (now) {
-      setText(name, now.name || "(empty name)");
-      document.title = `${now.name} · txgearman`;
+      if (!name.querySelector("bdi")) name.replaceChildren(peerName(now.name));
+      document.title = `${isolated(now.name)} · txgearman`;
       if (chip.textContent === "Paused") chip.hidden = !now.paused;
       pause.replaceChildren(icon(now.paused ? "play" : "pause"), now.paused ? "Resume" : "Pause");
       pause.disabled = limit.disabled = false;
@@ -242,7 +246,7 @@ export function functionPage(frame, id) {
     table.element.classList.add("loading");
     try {
       do {
-        const page = await get(`/functions/${id}/jobs`, { state, search, after, limit: PAGE - found.length }, signal);
+        const page = await get("/function/jobs", { id, state, search, after, limit: PAGE - found.length }, signal);
         found.push(...page.jobs.map(pointInTime));
         after = page.next;
         if (found.length) {

@@ -1,6 +1,6 @@
 // One job: where it is, how far it is, and its data.
 
-import { h, icon, link } from "./dom.js";
+import { h, icon, link, peerName } from "./dom.js";
 import { duration, moment } from "./format.js";
 import { get, getBytes, Problem, serverNow, Stream } from "./live.js";
 import { pointInTime, progressBar, stateChip } from "./function.js";
@@ -10,7 +10,7 @@ const WAY = ["scheduled", "queued", "running"];
 const LOOK_AGAIN = 5000;
 
 export function jobPage(frame, id) {
-  const handle = decodeURIComponent(id);
+  const handle = decoded(id);
   let job = null;
   let over = false;
   let isShown = false;
@@ -79,7 +79,7 @@ export function jobPage(frame, id) {
     progress.hidden = !job.denominator;
     if (job.denominator) progress.replaceChildren(progressBar(Math.min(1, job.numerator / job.denominator), `${job.numerator} of ${job.denominator}`));
     facts([
-      ["Function", link(`#/functions/${job.function_id}`, job.function || "(empty name)")],
+      ["Function", link(`#/functions/${job.function_id}`, peerName(job.function))],
       ["Submitted", `${moment(job.submitted)}, ${duration(serverNow() - job.submitted)} ago`],
       over ? null : ["running", "queued"].includes(job.state) ? [job.state === "running" ? "Runs for" : "Waits for", sinceText(job)] : null,
       !over && job.state === "scheduled" ? ["Due", `in ${duration(job.run_in)}`] : null,
@@ -108,7 +108,7 @@ export function jobPage(frame, id) {
     try {
       job = pointInTime(await get(`/jobs/${id}`, {}, asked.signal));
       draw();
-      crumb.replaceChildren(link(`#/functions/${job.function_id}`, job.function || "(empty name)", "crumb"));
+      crumb.replaceChildren(link(`#/functions/${job.function_id}`, peerName(job.function), "crumb"));
       if (job.size === null) {
         payload.replaceChildren(h("p", { class: "empty" }, "Another server on the same store has this job, and its data."));
       } else if (!isShown) {
@@ -168,6 +168,15 @@ export function jobPage(frame, id) {
       if (stream) stream.close();
     },
   };
+}
+
+function decoded(id) {
+  try {
+    return decodeURIComponent(id);
+  } catch {
+    // It was typed; the server says that there is no such job.
+    return id;
+  }
 }
 
 function sinceText(job) {

@@ -49,10 +49,11 @@ async function refuse(response) {
 }
 
 // The path below /api/v1, with parameters; what is null or empty is left out. `id` is a function's, which is
-// encoded already: names are bytes, and need not be text.
-export function path(parts, { id = null, ...parameters } = {}) {
+// encoded already: names are bytes, and need not be text. It is a parameter and no part of the path, out of which
+// browsers take "." and "..", and some proxies what is encoded.
+function path(parts, { id = null, ...parameters } = {}) {
   const given = Object.entries(parameters).filter(([, value]) => value !== null && value !== "" && value !== undefined);
-  const query = new URLSearchParams(given).toString() + (id === null ? "" : `&function=${id}`);
+  const query = [new URLSearchParams(given).toString(), id === null ? "" : `function=${id}`].filter(Boolean).join("&");
   return API + parts + (query ? `?${query}` : "");
 }
 
@@ -68,23 +69,28 @@ export async function getBytes(parts, parameters, signal) {
   return new Uint8Array(await response.arrayBuffer());
 }
 
-export async function change(method, parts, value = null) {
+export async function change(method, parts, parameters, value = null) {
   const body = value === null ? undefined : JSON.stringify(value);
   const type = value === null ? {} : { "Content-Type": "application/json" };
-  const response = await fetch(API + parts, { method, body, headers: headers(type) });
+  const response = await fetch(path(parts, parameters), { method, body, headers: headers(type) });
   if (!response.ok) await refuse(response);
 }
 
 // RFC 7396, but that `null` removes nothing that is asked for: a missing member reads as undefined.
+//
+// Members are named by peers, and so the objects have no prototype: "__proto__" and "constructor" are members like
+// any others there, and whoever looks one up that is missing finds nothing.
 function merge(target, patch) {
   for (const [name, value] of Object.entries(patch)) {
     if (value === null) delete target[name];
-    else if (typeof value === "object" && !Array.isArray(value)) {
-      const inner = target[name];
-      target[name] = merge(inner && typeof inner === "object" && !Array.isArray(inner) ? inner : {}, value);
-    } else target[name] = value;
+    else if (isObject(value)) target[name] = merge(isObject(target[name]) ? target[name] : Object.create(null), value);
+    else target[name] = value;
   }
   return target;
+}
+
+function isObject(value) {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
 // How far the server's clock is ahead of this one's, in seconds.
@@ -130,7 +136,7 @@ export class Stream {
   async #follow() {
     const response = await fetch(path("/live", this.parameters), { headers: headers(), signal: this.stopped.signal });
     if (!response.ok) await refuse(response);
-    let shown = {};
+    let shown = Object.create(null);
     let rest = "";
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
     for (;;) {

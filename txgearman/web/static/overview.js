@@ -1,6 +1,6 @@
 // The overview: rates and totals over time, and the busiest functions.
 
-import { h, link, setText, Table } from "./dom.js";
+import { h, link, peerName, setText, Table } from "./dom.js";
 import { bytes, count, duration, rate, short } from "./format.js";
 import { serverNow, Stream } from "./live.js";
 import { Plot, Spark } from "./plot.js";
@@ -241,7 +241,7 @@ export function nameCell(row) {
   return {
     key: `${row.id} ${row.paused}`,
     make: () => [
-      link(`#/functions/${row.id}`, row.name || "(empty name)", "name"),
+      link(`#/functions/${row.id}`, peerName(row.name), "name"),
       row.paused ? h("span", { class: "chip warn" }, "Paused") : null,
     ].filter(Boolean),
   };
