@@ -33,7 +33,7 @@ class Disorder(Exception):
     """The server sent what it may not."""
 
 
-def request(kind: Type, *fields: bytes) -> bytes:
+def request(kind: int, *fields: bytes) -> bytes:
     """A packet to a server."""
     body = b"\0".join(fields)
     return _header.pack(b"\0REQ", kind, len(body)) + body
