@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         width = max(map(len, ATTACKS))
         print("\n".join(f"{name.ljust(width)}  {attack.about}" for name, attack in ATTACKS.items()))
         return 0
+    # A shell starts programs in the background with SIGINT ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _interrupt)
     seed = random.SystemRandom().randrange(1_000_000) if chosen.seed is None else chosen.seed
     names = chosen.only or list(ATTACKS)

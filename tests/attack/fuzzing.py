@@ -315,8 +315,10 @@ def undocumented(answers: bytes) -> Iterator[str]:
         else:
             end = answers.find(b"\n", place) + 1 or len(answers)
             text = answers[place:end].decode("utf-8", "surrogateescape")
-            if any(map(harmful, text)):
-                yield f"a line with control characters: {text[:80]!r}"
+            # A refusal shows the peer its own words, and nobody else.
+            if not text.startswith("ERR ") and any(map(harmful, text)):
+                found = sorted(filter(harmful, set(text)))
+                yield f"a line with the control characters {found}: {text[:80]!r}"
         place = end
 
 

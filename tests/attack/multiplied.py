@@ -129,7 +129,7 @@ class FunctionsByLines(Functions):
     """These stay, as an administrator has made them; one more is refused."""
 
     name = "functions-by-lines"
-    about = "`create function`, `maxqueue` and `maxrate` for 90,000 names."
+    about = "``create function``, ``maxqueue`` and ``maxrate`` for 90,000 names."
     number = 30_000
 
     def run(self, target: Target) -> None:
@@ -144,7 +144,7 @@ class StatusUnreadOfFunctions(Attack):
     """Lists and pages of very many functions, each made in steps."""
 
     name = "lists-of-functions"
-    about = "50 connections ask for `status`, and dashboards open, while there are 100,000 functions."
+    about = "50 connections ask for ``status``, and dashboards open, while there are 100,000 functions."
     bounds = Bounds(peak=512, left=512, stall=0.5)
     web = True
 

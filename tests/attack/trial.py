@@ -147,6 +147,7 @@ def _options(attack: Attack, target: Target) -> list[str]:
 async def _attacked(attack: Attack, target: Target, server: Server, result: Result, seconds: float) -> None:
     """The time from the first honest peer to the last one. Raises `Failed` if the server ends by itself."""
     async with _victim(server) as victim, _guard(server, result) as memory:
+        await victim.served()
         await asyncio.sleep(WARM)
         lines = len(_log(server))
         memory.begin()
@@ -170,8 +171,12 @@ async def _attacked(attack: Attack, target: Target, server: Server, result: Resu
 
 
 async def _step(part: Any, target: Target) -> None:
-    with contextlib.suppress(TimeUp, OSError):
-        await asyncio.to_thread(part, target)
+    try:
+        with contextlib.suppress(TimeUp, OSError):
+            await asyncio.to_thread(part, target)
+    finally:
+        # Where this was cancelled, the attacker's thread ends with its next step.
+        target.deadline = 0.0
 
 
 async def _calm(victim: _Victim) -> None:
@@ -247,6 +252,11 @@ class _Victim:
     def begin(self) -> None:
         """From now on count how long echoes take."""
         self._counts = True
+
+    async def served(self) -> None:
+        """Wait until all of its connections have been served."""
+        while not self.ended and not (self.last.get("echoes") and self.last.get("done")):
+            await self.heard()
 
     async def heard(self) -> None:
         """Wait for the next thing that it tells."""
