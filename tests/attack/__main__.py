@@ -52,7 +52,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def told(results: Sequence[Result]) -> list[str]:
-    """Results as lines: a table, and below it what is behind each verdict that is bad."""
+    """Results as lines: a table, and below it what is behind each verdict that is bad.
+
+    An attack is unfinished whose time was over, or which the server cut short, before all of it was done.
+    """
     rows = [COLUMNS, UNITS, *map(_row, results)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     lines = [
@@ -79,7 +82,7 @@ def _row(result: Result) -> tuple[str, ...]:
         str(result.tracebacks),
         str(result.lost),
         f"{result.seconds:.1f}",
-        "BROKEN" if result.broken() else "held",
+        ("BROKEN" if result.broken() else "held") + ("" if result.finished else ", unfinished"),
     )
 
 

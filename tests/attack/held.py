@@ -7,7 +7,7 @@ from typing import Final
 from tests.attack.attack import Attack, Bounds, Target
 from tests.attack.http import http
 from tests.attack.names import MIB, submit
-from tests.attack.peers import Peer, header, packets
+from tests.attack.peers import Peer, assigned, created, header, packets
 from tests.processes.packets import Type, request
 
 ECHO: Final = 40 * MIB
@@ -77,7 +77,7 @@ class EndedAnswers(Attack):
     def run(self, target: Target) -> None:
         client = target.connect()
         answers = client.talk(submit(b"waits", b"", bytes(20 * MIB)))
-        handle = next(body for kind, body in packets(answers) if kind == Type.JOB_CREATED).decode()
+        handle = created(answers).decode()
         worker = target.connect()
         worker.talk(request(Type.CAN_DO, b"results"))
         for _ in range(6):
@@ -98,12 +98,12 @@ class EndedAnswers(Attack):
 
 def _results(worker: Peer, result: bytes) -> bytes:
     """Reports that end all jobs that a worker can get."""
-    reports = b""
-    while True:
-        kind, body = next(packets(worker.talk(request(Type.GRAB_JOB_UNIQ))))
-        if kind != Type.JOB_ASSIGN_UNIQ:
-            return reports
-        reports += request(Type.WORK_COMPLETE, body.partition(b"\0")[0], result)
+    answers = worker.talk(request(Type.GRAB_JOB_UNIQ) * 10)
+    return b"".join(
+        request(Type.WORK_COMPLETE, body.partition(b"\0")[0], result)
+        for kind, body in packets(answers)
+        if kind == Type.JOB_ASSIGN_UNIQ
+    )
 
 
 class EndedEvents(Attack):
@@ -118,7 +118,7 @@ class EndedEvents(Attack):
         client, worker = target.connect(), target.connect()
         worker.talk(request(Type.CAN_DO, b"streamed"))
         answers = client.talk(submit(b"streamed", b"", b"", Type.SUBMIT_JOB))
-        handle = next(body for kind, body in packets(answers) if kind == Type.JOB_CREATED)
+        handle = created(answers)
         worker.talk(request(Type.GRAB_JOB_UNIQ))
         for _ in range(5):
             peers = [target.connect_web() for _ in range(12)]
@@ -169,8 +169,8 @@ class UnreadResult(Attack):
         for client in target.connect_many(60):
             client.send(submit(b"shared", b"one", b"", Type.SUBMIT_JOB))
             client.read_some()
-        _, body = next(packets(worker.talk(request(Type.GRAB_JOB_UNIQ))))
-        worker.talk(request(Type.WORK_COMPLETE, body.partition(b"\0")[0], bytes(LARGE)))
+        handle = assigned(worker.talk(request(Type.GRAB_JOB_UNIQ)))
+        worker.talk(request(Type.WORK_COMPLETE, handle, bytes(LARGE)))
 
 
 class UnreadLists(Attack):
@@ -205,8 +205,7 @@ class UnreadEvents(Attack):
                 headers = {"Accept": "text/event-stream", "X-Gearman-Unique": "one"}
                 peer.send(http("POST", "/api/v1/functions/streamed/jobs", b"", headers))
                 peer.read_some()
-            _, body = next(packets(worker.talk(request(Type.GRAB_JOB_UNIQ))))
-            handle = body.partition(b"\0")[0]
+            handle = assigned(worker.talk(request(Type.GRAB_JOB_UNIQ)))
             worker.talk(request(Type.WORK_DATA, handle, data) + request(Type.WORK_FAIL, handle))
 
 

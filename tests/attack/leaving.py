@@ -10,7 +10,7 @@ from typing import ClassVar, Final
 from tests.attack.attack import Attack, Bounds, Target
 from tests.attack.http import ask, http
 from tests.attack.names import MIB, submit
-from tests.attack.peers import Peer, packets
+from tests.attack.peers import Peer, assigned, packets
 from tests.attack.walks import PATIENT, register
 from tests.processes.packets import Type, request
 from tests.processes.servers import HOST
@@ -171,7 +171,6 @@ class LargeSubmits(Attack):
         worker.talk(request(Type.CAN_DO, b"large"))
         for _ in range(5):
             client.talk(submit(b"large", b"", bytes(60 * MIB), Type.SUBMIT_JOB), PATIENT)
-            answers = worker.talk(request(Type.GRAB_JOB_UNIQ), PATIENT)
-            handle = next(packets(answers))[1].partition(b"\0")[0]
+            handle = assigned(worker.talk(request(Type.GRAB_JOB_UNIQ), PATIENT))
             worker.talk(request(Type.WORK_COMPLETE, handle, bytes(60 * MIB)), PATIENT)
             client.talk(b"", PATIENT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from tests.attack.attack import Attack, Bounds, Target
 from tests.attack.http import http
 from tests.attack.names import submit
-from tests.attack.peers import Peer, count, packets
+from tests.attack.peers import Peer, assigned, count
 from tests.processes.packets import Type, request
 
 JOINS: int = 1_000
@@ -16,8 +16,7 @@ def _running(target: Target, function: bytes) -> tuple[Peer, bytes]:
     """A worker, and the handle of the job that it was given."""
     worker = target.connect()
     answers = worker.talk(request(Type.CAN_DO, function) + request(Type.GRAB_JOB_UNIQ))
-    handle = next(body for kind, body in packets(answers) if kind == Type.JOB_ASSIGN_UNIQ).partition(b"\0")[0]
-    return worker, handle
+    return worker, assigned(answers)
 
 
 class JoinsAndReports(Attack):
@@ -42,8 +41,13 @@ class JoinsOfMany(Attack):
     """What one turn makes for peers is bounded, however many they are."""
 
     name = "joins-of-many"
-    about = "50 connections join a job 1,000 times each, and reports of all kinds are sent for it."
-    bounds = Bounds(peak=1024)
+    about = (
+        "With --max-unsent-total 256M, 50 clients join a job 1,000 times each, and 300 reports come for it."
+    )
+    bounds = Bounds(peak=512)
+
+    def options(self, target: Target) -> list[str]:
+        return ["--max-unsent-total", "256M"]
 
     def run(self, target: Target) -> None:
         join = submit(b"joined", b"one", b"", Type.SUBMIT_JOB)

@@ -177,6 +177,23 @@ def packets(data: bytes) -> Iterator[tuple[int, bytes]]:
         place += size
 
 
+def created(data: bytes) -> bytes:
+    """The handle of the first job that was accepted. Raises `Disorder` where none was."""
+    return _first(data, Type.JOB_CREATED)
+
+
+def assigned(data: bytes) -> bytes:
+    """The handle of the first job that a worker was given. Raises `Disorder` where it was given none."""
+    return _first(data, Type.JOB_ASSIGN_UNIQ).partition(b"\0")[0]
+
+
+def _first(data: bytes, kind: int) -> bytes:
+    for number, body in packets(data):
+        if number == kind:
+            return body
+    raise Disorder(f"no packet {kind} in {data[:100]!r}")
+
+
 def count(data: bytes, kind: int, beginning: bytes = b"") -> int:
     """How many packets of a kind there are whose bodies begin so."""
     return sum(number == kind and body.startswith(beginning) for number, body in packets(data))

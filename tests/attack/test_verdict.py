@@ -55,9 +55,9 @@ class VerdictTest(SynchronousTestCase):
         self.assertEqual(result.broken(), [])
 
     def test_table(self) -> None:
-        lines = told([self.result(), self.result(stall=1.5, lost=2)])
+        lines = told([self.result(finished=True), self.result(stall=1.5, lost=2)])
         self.assertEqual(lines[2].split()[1:4], ["250", "60", "160"])
-        self.assertEqual([line.split()[-1] for line in lines[2:4]], ["held", "BROKEN"])
+        self.assertEqual([line.split("  ")[-1] for line in lines[2:4]], ["held", "BROKEN, unfinished"])
         self.assertEqual(
             lines[4:],
             ["", "tried:", "    an echo took 1.50 s, at most 0.25", "    2 honest jobs were lost"],

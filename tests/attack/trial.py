@@ -10,7 +10,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,6 +19,7 @@ from tests.attack.attack import Attack, Bounds, Target
 from tests.attack.peers import TimeUp
 from tests.certificates import Authority
 from tests.processes.nursery import CHECKOUT, shared_nursery
+from tests.processes.packets import Disorder
 from tests.processes.servers import HOST, Failed, Server, quiet_port
 
 MIB: Final = 1 << 20
@@ -66,6 +67,8 @@ class Result:
     refused: int = 0
     lost: int = 0
     seconds: float = 0.0
+    finished: bool = False
+    """Whether the attacker could do all that he wanted, in the time that he had."""
     faults: list[str] = field(default_factory=list)
     """What the attack saw, or the honest peers, or the harness."""
 
@@ -154,29 +157,38 @@ async def _attacked(attack: Attack, target: Target, server: Server, result: Resu
         result.before = result.most = memory.now()
         victim.begin()
         target.deadline = time.monotonic() + seconds
-        await _step(attack.run, target)
+        result.finished = await _step(attack.run, target)
         await _calm(victim)
         await asyncio.to_thread(target.leave)
         await _calm(victim)
         await _settled(server, memory, result)
         target.deadline = time.monotonic() + AFTERMATH
-        await _step(attack.after, target)
+        result.finished &= await _step(attack.after, target)
         await asyncio.to_thread(target.leave)
         await _newcomer(server, result)
         result.most = max(result.most, memory.peak())
         await victim.leave()
         victim.judge(result)
         result.log_lines = len(_log(server)) - lines
-    await server.stop()
+    if server.running:
+        await server.stop()
+    elif not memory.exceeded:
+        raise Failed(f"the server has ended:\n{server.told()}")
 
 
-async def _step(part: Any, target: Target) -> None:
+async def _step(part: Callable[[Target], None], target: Target) -> bool:
+    """Let the attacker do a part; whether he got to its end."""
     try:
-        with contextlib.suppress(TimeUp, OSError):
-            await asyncio.to_thread(part, target)
+        await asyncio.to_thread(part, target)
+    except (TimeUp, OSError):
+        return False
+    except Disorder as failure:
+        target.fault(f"the attacker got a wrong answer: {failure}")
+        return False
     finally:
         # Where this was cancelled, the attacker's thread ends with its next step.
         target.deadline = 0.0
+    return True
 
 
 async def _calm(victim: _Victim) -> None:
@@ -255,7 +267,7 @@ class _Victim:
 
     async def served(self) -> None:
         """Wait until all of its connections have been served."""
-        while not self.ended and not (self.last.get("echoes") and self.last.get("done")):
+        while not self.ended and not (self.last and self.last["echoes"] and self.last["done"]):
             await self.heard()
 
     async def heard(self) -> None:
@@ -305,6 +317,8 @@ class _Memory:
     def __init__(self, pid: int) -> None:
         self._process = Path(f"/proc/{pid}")
         self._last = 0.0
+        self.exceeded = False
+        """Whether the server was killed, as it had far too much."""
 
     def begin(self) -> None:
         """Forget what the most was so far."""
@@ -336,6 +350,7 @@ async def _guard(server: Server, result: Result) -> AsyncIterator[_Memory]:
         while server.running:
             result.most = max(result.most, memory.now())
             if result.before and result.most - result.before > MEMORY:
+                memory.exceeded = True
                 server.kill()
                 result.faults.append(f"killed, as it had {MEMORY} MiB more than before")
             await asyncio.sleep(LOOK)

@@ -96,10 +96,10 @@ class Victim:
             client.cancel()
             self.observed.wrong.append(f"no answer to a submit within {LAST_JOB:.0f} s")
         self.observed.lost = self.observed.accepted - self.observed.done
-        for task in (teller, *peers):
-            task.cancel()
         self._look()
         self._print()
+        for task in (teller, *peers):
+            task.cancel()
 
     async def _told(self, peer: object) -> None:
         """A peer's life, of whose end something is said unless all are leaving."""
@@ -116,10 +116,14 @@ class Victim:
             text = b"%d" % self.observed.echoes
             self._asked = time.monotonic(), self._waits.now()
             writer.write(request(Type.ECHO_REQ, text))
-            if await answer(reader) != (Type.ECHO_RES, text):
+            try:
+                echo = await answer(reader)
+                self._look()
+            finally:
+                # No echo is under way either where the connection has ended.
+                self._asked = None
+            if echo != (Type.ECHO_RES, text):
                 raise Disorder("not the echo that was asked for")
-            self._look()
-            self._asked = None
             self.observed.echoes += 1
             await asyncio.sleep(ECHO_PAUSE)
 
