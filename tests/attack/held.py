@@ -149,6 +149,9 @@ class UnreadEchoes(Attack):
     def run(self, target: Target) -> None:
         for _ in range(30):
             unread(target, LARGE)
+        rows = target.connect().ask(b"show limits\n", b"\n.\n").splitlines()
+        used = [int(row.split(b"\t")[2]) for row in rows if row.startswith(b"max-unsent-total\t")]
+        target.expect(used and 0 < used[0] <= TOTAL * MIB, f"show limits says that {used} bytes wait")
 
 
 class UnreadResult(Attack):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from tests.attack.attack import Attack, Bounds, Target
 from tests.attack.http import http
 from tests.attack.names import submit
 from tests.attack.peers import Peer, assigned, count
 from tests.processes.packets import Type, request
 
-JOINS: int = 1_000
+JOINS: Final = 1_000
 """Submits of one connection that may join one job."""
 
 
@@ -144,7 +146,7 @@ class FunctionsByLines(Functions):
                 peer.talk(lines)
 
 
-class StatusUnreadOfFunctions(Attack):
+class ListsOfFunctions(Attack):
     """Lists and pages of very many functions, each made in steps."""
 
     name = "lists-of-functions"

@@ -249,7 +249,7 @@ class EmptyHandles(Attack):
                 )
 
 
-class Foreign(Attack):
+class PlainTextToTls(Attack):
     """They say who is at the other end."""
 
     name = "plain-text-to-tls"

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import random
-import resource
 import sys
 import tempfile
 import time
@@ -15,14 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from benchmarks.servers import allow_open_files
 from tests.attack.attack import Attack, Bounds, Target
 from tests.attack.peers import TimeUp
 from tests.certificates import Authority
 from tests.processes.nursery import CHECKOUT, shared_nursery
 from tests.processes.packets import Disorder
 from tests.processes.servers import HOST, Failed, Server, quiet_port
-
-MIB: Final = 1 << 20
 
 MEMORY: Final = 3072
 """MiB more than before at which a server is killed, so that what fails here does no harm to the machine."""
@@ -44,9 +42,6 @@ AFTERMATH: Final = 40.0
 
 NEWCOMER: Final = 5.0
 """Seconds in which a peer that comes behind an attack must be served."""
-
-OPEN_FILES: Final = 16_384
-"""Of this process and the server's, for attacks by many connections."""
 
 
 @dataclass(slots=True)
@@ -102,12 +97,6 @@ def run(attack: Attack, seconds: float, seed: int, mistake: str | None = None) -
     """Carry out an attack for so many seconds at most. `mistake` is as for `Server`."""
     allow_open_files()
     return asyncio.run(_run(attack, seconds, seed, mistake))
-
-
-def allow_open_files() -> None:
-    """Let this process have many connections. What it starts inherits that."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(OPEN_FILES, hard)), hard))
 
 
 async def _run(attack: Attack, seconds: float, seed: int, mistake: str | None) -> Result:
