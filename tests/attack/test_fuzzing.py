@@ -12,7 +12,8 @@ from twisted.logger import LogEvent, eventAsText, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.attack.attack import LOG_LINE
-from tests.attack.fuzzing import cut, http_request, pieces_of, undocumented, wrong_answer
+from tests.attack.conversations import cut, http_request, pieces_of
+from tests.attack.documented import undocumented, wrong_answer
 from tests.server.peers import Peer, error, req, res
 from tests.web.asking import HERE, Exchange, Web
 from txgearman.server import Settings
