@@ -18,7 +18,7 @@ from tests.attack import trial
 from tests.attack.catalogue import ATTACKS
 from tests.attack.trial import Result
 
-DEFAULT_SECONDS: Final = 20.0
+DEFAULT_SECONDS: Final = 30.0
 """For each attack at most. Most need a tenth of it; the fuzzers use all."""
 
 COLUMNS: Final = ("attack", "stall", "before", "most", "after", "log", "errors", "lost", "time", "verdict")

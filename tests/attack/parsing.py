@@ -69,10 +69,11 @@ class BadCursors(Attack):
     )
 
     def options(self, target: Target) -> list[str]:
-        return ["--store", f"sqlite:///{target.folder}/jobs.db"]
+        # Most jobs are in the store alone, which then is asked.
+        return ["--store", f"sqlite:///{target.folder}/jobs.db", "--store-ahead", "10"]
 
     def run(self, target: Target) -> None:
-        target.connect().talk(submit(b"f"))
+        target.connect().talk(submit(b"f") * 100)
         for number in self.NUMBERS:
             text = "".join(char if char.isascii() else f"%{ord(char) & 255:02x}" for char in number)
             for path in (
@@ -111,14 +112,24 @@ class BadCertificates(Attack):
     bounds = Bounds(log_lines=60)
 
     NAMES: Final = (
-        *(b"", b"\x30", b"\x30\x80", b"\x30\x03\x82\x05x", b"garbage", b"\x30\x84\xff\xff\xff\xff"),
-        *(b"\x30\x05\x82\x03\xff\xfe\x00", b"\x30\x06\x87\x04\x7f\x00\x00", b"\x30\x04\x82\x02a\x00"),
+        # An address, a domain, an URI, an IP address of a length that there is not, an object identifier that
+        # does not end, and names of kinds that hold other things.
         *(
+            b"\x30\x03\x81\x01\xff",
             b"\x30\x02\x82\x00",
-            b"\x04\x02xx",
-            b"\x30\x82\x40\x02" + b"\x82\x00" * 0x2001,
-            b"\x30\x03\x86\x01\x80",
+            b"\x30\x05\x82\x03\xff\xfe\x00",
+            b"\x30\x04\x82\x02a\x00",
         ),
+        *(
+            b"\x30\x03\x86\x01\x80",
+            b"\x30\x05\x87\x03\x7f\x00\x00",
+            b"\x30\x02\x87\x00",
+            b"\x30\x03\x88\x01\x80",
+        ),
+        *(b"\x30\x06\xa0\x04\x06\x02\x2a\x03", b"\x30\x04\xa3\x02\x05\x00", b"\x30\x04\xa4\x02\x30\x00"),
+        *(b"\x30\x06\xa5\x04\xa1\x02\x0c\x00", b"\x30\x00", b"\x30\x82\x40\x02" + b"\x82\x00" * 0x2001),
+        # No names at all: libraries do not send these, attackers may.
+        *(b"", b"\x30", b"\x30\x80", b"garbage", b"\x04\x02xx"),
     )
 
     def options(self, target: Target) -> list[str]:
@@ -132,8 +143,9 @@ class BadCertificates(Attack):
         for number, name in enumerate(self.NAMES):
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            context.load_cert_chain(self._authority.issue(number, name))
             try:
+                # OpenSSL refuses some of them already here.
+                context.load_cert_chain(self._authority.issue(number, name))
                 peer = target.connect_tls(context)
                 peer.send(request(Type.ECHO_REQ, b"x") + submit(b"secret", b"", b"x"))
                 answers = peer.read()
@@ -173,7 +185,7 @@ class _Authority:
         """A client's certificate with its key, whose alternative names are these bytes."""
         x509 = self._x509
         extension = x509.UnrecognizedExtension(x509.ObjectIdentifier("2.5.29.17"), names)
-        builder = self._builder(self._named("client.example.com")).add_extension(extension, critical=False)
+        builder = self._builder(self._named("nobody")).add_extension(extension, critical=False)
         path = self._folder / f"client-{number}.pem"
         key = self._key.private_bytes(
             self._serialization.Encoding.PEM,
