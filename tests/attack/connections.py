@@ -42,7 +42,7 @@ class TooManyConnections(Attack):
     """Those who were there stay, and those who say nothing make room."""
 
     name = "too-many-connections"
-    about = "With --max-connections 100, 3,000 connections are tried."
+    about = "With ``--max-connections 100``, 3,000 connections are tried."
     bounds = Bounds(log_lines=60)
 
     def options(self, target: Target) -> list[str]:

@@ -140,7 +140,7 @@ class UnreadEchoes(Attack):
     """The first packet of a connection counts as any other."""
 
     name = "unread-echoes"
-    about = "With --max-unsent-total 256M, 30 connections do not read the answers to echoes of 60 MiB."
+    about = "With ``--max-unsent-total 256M``, 30 connections do not read the answers to echoes of 60 MiB."
     bounds = Bounds(peak=TOTAL + 4 * PACKET)
 
     def options(self, target: Target) -> list[str]:
@@ -158,9 +158,7 @@ class UnreadResult(Attack):
     """One result counts for each peer for whom it waits."""
 
     name = "unread-results"
-    about = (
-        "With --max-unsent-total 256M, one result of 60 MiB for 60 clients of a unique who do not read it."
-    )
+    about = "With ``--max-unsent-total 256M``, one result of 60 MiB for 60 clients of a unique who do not read it."
     bounds = Bounds(peak=TOTAL + 4 * PACKET)
 
     def options(self, target: Target) -> list[str]:
@@ -216,7 +214,7 @@ class UnfinishedPackets(Attack):
     """What has come of them counts over all connections."""
 
     name = "unfinished-packets"
-    about = "With --max-unfinished-total 128M, 40 connections send 20 MiB of a packet of 60 MiB and stop."
+    about = "With ``--max-unfinished-total 128M``, 40 connections send 20 MiB of a packet of 60 MiB and stop."
     bounds = Bounds(peak=128 + 2 * PACKET, log_lines=100)
 
     def options(self, target: Target) -> list[str]:

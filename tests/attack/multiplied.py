@@ -43,9 +43,7 @@ class JoinsOfMany(Attack):
     """What one turn makes for peers is bounded, however many they are."""
 
     name = "joins-of-many"
-    about = (
-        "With --max-unsent-total 256M, 50 clients join a job 1,000 times each, and 300 reports come for it."
-    )
+    about = "With ``--max-unsent-total 256M``, 50 clients join a job 1,000 times each, and 300 reports come for it."
     bounds = Bounds(peak=512)
 
     def options(self, target: Target) -> list[str]:
@@ -94,7 +92,7 @@ class FunctionsBySubmits(Functions):
     """A submit that is refused makes none."""
 
     name = "functions-by-submits"
-    about = "With --max-functions 10000 and --max-jobs 100, a job of each of 200,000 functions."
+    about = "With ``--max-functions 10000`` and ``--max-jobs 100``, a job of each of 200,000 functions."
 
     def options(self, target: Target) -> list[str]:
         return [*super().options(target), "--max-jobs", "100"]

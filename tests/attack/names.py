@@ -261,7 +261,7 @@ class AwkwardNames(Attack):
     """What JavaScript does with them is tried in a browser, in tests/web."""
 
     name = "awkward-names"
-    about = "Functions named __proto__, constructor, .., %2F, 512 bytes and so on, in JSON and metrics."
+    about = "Functions named ``__proto__``, ``..``, ``%2F``, 512 bytes and so on, in JSON and metrics."
     web = True
 
     def run(self, target: Target) -> None:

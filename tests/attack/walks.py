@@ -128,7 +128,7 @@ class ManySleepers(Attack):
     """Each submit wakes one, or all where the server is told so."""
 
     name = "wake-storm"
-    about = "With --worker-wakeup 0, 1,000 sleeping workers are woken by 200 jobs and sleep again."
+    about = "With ``--worker-wakeup 0``, 1,000 sleeping workers are woken by 200 jobs and sleep again."
     bounds = Bounds(stall=0.5)
 
     def options(self, target: Target) -> list[str]:
