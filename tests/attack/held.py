@@ -158,7 +158,7 @@ class UnreadResult(Attack):
     """One result counts for each peer for whom it waits."""
 
     name = "unread-results"
-    about = "With ``--max-unsent-total 256M``, one result of 60 MiB for 60 clients of a unique who do not read it."
+    about = "With ``--max-unsent-total 256M``, a result of 60 MiB for 60 clients of one unique, all unread."
     bounds = Bounds(peak=TOTAL + 4 * PACKET)
 
     def options(self, target: Target) -> list[str]:

@@ -43,7 +43,7 @@ class JoinsOfMany(Attack):
     """What one turn makes for peers is bounded, however many they are."""
 
     name = "joins-of-many"
-    about = "With ``--max-unsent-total 256M``, 50 clients join a job 1,000 times each, and 300 reports come for it."
+    about = "With ``--max-unsent-total 256M``, 50 clients join a job 1,000 times each and get 300 reports."
     bounds = Bounds(peak=512)
 
     def options(self, target: Target) -> list[str]:
