@@ -67,7 +67,7 @@ def told(results: Sequence[Result]) -> list[str]:
     ]
     for result in results:
         if broken := result.broken():
-            lines += ["", f"{result.name}:", *(f"    {text}" for text in broken)]
+            lines += ["", f"{result.name}:", *(f"    {text}" for text in dict.fromkeys(broken))]
     return lines
 
 

@@ -142,7 +142,7 @@ class Handshakes(Attack):
     about = (
         "1,000 TLS connections with no handshake, half of one, or nonsense, and 200 that finish it and leave."
     )
-    bounds = Bounds(stall=0.5, log_lines=150)
+    bounds = Bounds(stall=0.5, log_lines=1_200)
     tls = True
 
     def run(self, target: Target) -> None:

@@ -89,13 +89,21 @@ class Functions(Attack):
 
 
 class FunctionsBySubmits(Functions):
-    """A submit that is refused makes none."""
+    """Jobs whose clients have gone are gone, and so are their functions."""
 
     name = "functions-by-submits"
-    about = "With ``--max-functions 10000`` and ``--max-jobs 100``, a job of each of 200,000 functions."
+    about = (
+        "With ``--max-functions 10000`` and ``--max-jobs 100``, 2,000 clients submit to 100 functions each."
+    )
 
     def options(self, target: Target) -> list[str]:
         return [*super().options(target), "--max-jobs", "100"]
+
+    def run(self, target: Target) -> None:
+        for begin in range(0, self.number, 100):
+            client = target.connect()
+            client.talk(b"".join(map(self.packet, range(begin, begin + 100))))
+            target.forget(client)
 
     def packet(self, number: int) -> bytes:
         return submit(self.name_of(number), b"", b"", Type.SUBMIT_JOB)
@@ -135,6 +143,8 @@ class FunctionsByLines(Functions):
     name = "functions-by-lines"
     about = "``create function``, ``maxqueue`` and ``maxrate`` for 90,000 names."
     number = 30_000
+    # What an administrator changes is in the log, and these are changes until the limit is reached.
+    bounds = Bounds(peak=192, left=64, refusals=True, log_lines=100_000)
 
     def run(self, target: Target) -> None:
         peer = target.connect()

@@ -137,7 +137,7 @@ class Rebinding(Attack):
             for method, path in (("GET", "/api/v1/server"), ("GET", "/"), ("POST", "/seen-path")):
                 status = ask(target, http(method, path, b"x", host=host)).status
                 target.expect(status in (400, 421), f"{method} {path} for host {host!r} gets {status}")
-        for origin in ("http://evil.example", "null", f"https://{mine}", "http://localhost:1"):
+        for origin in ("http://evil.example", "null", f"http://{mine}.evil.example", "http://localhost:1"):
             for method, path in self._changes():
                 body = b'{"paused":true}' if method == "PATCH" else b"x"
                 status = ask(target, http(method, path, body, {"Origin": origin}, mine)).status
