@@ -7,7 +7,7 @@ COMPILED := $(CURDIR)/$(VENV)/compiled
 # Where .ci/run puts the Node packages that the interoperability tests run.
 export NODE_PATH := $(CURDIR)/$(VENV)/node/node_modules
 
-.PHONY: demo test test-fast test-pytest test-trial test-compiled check chaos bench docs format clean
+.PHONY: demo test test-fast test-pytest test-trial test-compiled check chaos attack bench docs format clean
 
 # The runtime alone, for the demonstration.
 $(VENV)/.runtime: setup.py
@@ -65,6 +65,11 @@ docs: $(VENV)/.development
 # must have run; ARGS are those of python -m tests.chaos --help.
 chaos: $(VENV)/.development
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+# Servers are attacked in turn while honest peers use them, with a table of what that cost these; ARGS are those of
+# python -m tests.attack --help.
+attack: $(VENV)/.development
+	$(BIN)/python -m tests.attack $(ARGS)
 
 # txgearman and gearmand, and clients and workers, in turn, as tables; ARGS are those of benchmarks/run.py.
 bench: $(VENV)/.development

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import functools
+import re
 import shutil
 import sys
 import unittest
@@ -13,6 +15,8 @@ from types import ModuleType
 from typing import Any
 
 from twisted.internet.defer import Deferred
+
+DOCS = Path(__file__).parent.parent / "docs"
 
 LONGEST_TEST = 60.0
 """Seconds after which a test on the real reactor has failed."""
@@ -51,6 +55,17 @@ def load(path: Path) -> ModuleType:
     finally:
         sys.path.remove(str(path.parent))
     return module
+
+
+def table(page: str, header: str) -> list[list[str]]:
+    """The rows of the ``csv-table`` of the docs' page whose header row begins with `header`."""
+    text = (DOCS / page).read_text(encoding="utf-8")
+    for found in re.finditer(r"^\.\. csv-table::.*\n((?:   :.*\n)+)\n((?:   .*\n|\n)+)", text, re.MULTILINE):
+        options, body = found.groups()
+        if f':header: "{header}"' in options:
+            lines = [line.strip() for line in body.splitlines() if line.strip()]
+            return list(csv.reader(lines, skipinitialspace=True))
+    raise AssertionError(f"{page} has no such table: {header}")
 
 
 def process_state(pid: int) -> str:

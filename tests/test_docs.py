@@ -5,7 +5,6 @@ Whether the pages can be built is checked by ``make check``, with Sphinx.
 
 from __future__ import annotations
 
-import csv
 import importlib
 import inspect
 import io
@@ -31,7 +30,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 import txgearman
 from benchmarks.workloads import LIBRARY_WORKLOADS, WORKLOADS
-from tests.support import load, on_reactor
+from tests.support import DOCS, load, on_reactor, table
 from txgearman import Client, errors
 from txgearman.access import Identity, Right
 from txgearman.broker.meters import Counts, Meter
@@ -59,7 +58,6 @@ from txgearman.wire.packets import (
 )
 
 ROOT = Path(__file__).parent.parent
-DOCS = ROOT / "docs"
 EXAMPLES = DOCS / "examples"
 PAGES = sorted([ROOT / "README.md", ROOT / "CHANGELOG.md", *DOCS.glob("*.rst")])
 
@@ -86,17 +84,6 @@ def application_file(name: str, changes: dict[str, str] | None = None) -> dict[s
     names: dict[str, Any] = {}
     exec(compile(text, name, "exec"), names)
     return names
-
-
-def table(page: str, header: str) -> list[list[str]]:
-    """The rows of the ``csv-table`` of the page whose header row begins with `header`."""
-    text = (DOCS / page).read_text(encoding="utf-8")
-    for found in re.finditer(r"^\.\. csv-table::.*\n((?:   :.*\n)+)\n((?:   .*\n|\n)+)", text, re.MULTILINE):
-        options, body = found.groups()
-        if f':header: "{header}"' in options:
-            lines = [line.strip() for line in body.splitlines() if line.strip()]
-            return list(csv.reader(lines, skipinitialspace=True))
-    raise AssertionError(f"{page} has no such table: {header}")
 
 
 def literal(cell: str) -> str:

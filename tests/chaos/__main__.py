@@ -17,10 +17,10 @@ from typing import Final
 from tests.chaos import trial
 from tests.chaos.crowd import Load
 from tests.chaos.faults import FAULTS
-from tests.chaos.servers import Failed
 from tests.chaos.trial import Plan, Report
 from tests.chaos.verdict import SHOWN
 from tests.databases import postgresql_programs
+from tests.processes.servers import Failed
 
 DEFAULT_SECONDS: Final = 60.0
 

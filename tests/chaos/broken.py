@@ -74,16 +74,3 @@ def takes_joins_for_early() -> None:
 def syncs_nothing() -> None:
     """Commits are left to the system to write when it likes."""
     sqlite.SETTINGS = (*sqlite.SETTINGS, "PRAGMA synchronous=OFF")  # type: ignore[misc]
-
-
-MISTAKES: Final = {
-    mistake.__name__: mistake
-    for mistake in (
-        answers_early,
-        writes_some,
-        repeats_handles,
-        removes_nothing,
-        takes_joins_for_early,
-        syncs_nothing,
-    )
-}

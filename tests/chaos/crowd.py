@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from tests.chaos.ledger import Ledger, Outcome, Submission, Turn
-from tests.chaos.packets import Disorder, Type, answer, request
+from tests.processes.packets import Disorder, Type, answer, request
 
 HOST: Final = "127.0.0.1"
 

@@ -14,8 +14,8 @@ from typing import Final
 from tests.chaos.ledger import Blow, Kind, Ledger
 from tests.chaos.power import lose_unsynced
 from tests.chaos.proxy import Mode, Proxy
-from tests.chaos.servers import Server
 from tests.databases import PostgreSQL
+from tests.processes.servers import Server
 
 LIMITED: Final = 1 << 20
 """Bytes that a file may have at most while a server's files are limited."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from struct import Struct
 from typing import Final
 
-from tests.chaos.servers import Failed
+from tests.processes.servers import Failed
 
 SOURCE: Final = Path(__file__).with_name("power.c")
 UNDO: Final = "undo"

@@ -17,12 +17,12 @@ from typing import Final
 from tests.chaos.crowd import Crowd, Load
 from tests.chaos.faults import FAULTS, Arena, Disk
 from tests.chaos.ledger import Blow, Kind, Ledger
-from tests.chaos.nursery import shared_nursery
 from tests.chaos.power import library
 from tests.chaos.proxy import Proxy
-from tests.chaos.servers import Failed, Server
 from tests.chaos.verdict import Verdict, judge
 from tests.databases import PostgreSQL
+from tests.processes.nursery import shared_nursery
+from tests.processes.servers import Failed, Server
 
 DISK_SIZE: Final = "64m"
 """Of the file system that is filled."""
@@ -145,7 +145,8 @@ async def _arena(plan: Plan, ledger: Ledger, rng: random.Random, folder: Path) -
                 urls[number] = url.replace(f":{arena.database.port}/", f":{proxy.port}/")
         for number, url in enumerate(urls):
             options = ["--store", url, "--store-lease", str(plan.lease)] if url else []
-            server = Server(nursery, number, folder, options, plan.mistake)
+            mistake = plan.mistake and f"tests.chaos.broken.{plan.mistake}"
+            server = Server(nursery, number, folder, options, mistake)
             stack.callback(server.end)
             arena.servers.append(server)
         yield arena

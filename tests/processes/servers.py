@@ -18,8 +18,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from tests.chaos import instants
-from tests.chaos.nursery import Nursery
+from tests.processes import instants
+from tests.processes.nursery import Nursery
 from tests.support import process_state
 
 HOST: Final = "127.0.0.1"
@@ -62,7 +62,7 @@ class Server:
         self.number = number
         self.port = quiet_port()
         self._folder = folder
-        self._log = folder / f"server-{number}.log"
+        self.log = folder / f"server-{number}.log"
         self._output = folder / f"server-{number}.output"
         self._options = tuple(options)
         self._mistake = mistake
@@ -86,23 +86,23 @@ class Server:
     def told(self) -> str:
         """The end of what it logged and printed."""
         return "".join(
-            path.read_text(errors="replace")[-3000:] for path in (self._log, self._output) if path.exists()
+            path.read_text(errors="replace")[-3000:] for path in (self.log, self._output) if path.exists()
         )
 
     def keep_log(self, folder: Path) -> None:
         """Put its log into another folder."""
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copy(self._log, folder)
+        shutil.copy(self.log, folder)
 
     def lost_leases(self) -> list[float]:
         """When it learned that it had lost its lease, by the ledger's clock and to the second."""
-        text = self._log.read_text(errors="replace") if self._log.exists() else ""
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
         ahead = time.time() - time.monotonic()
         return [datetime.strptime(when, _LOG_TIME).timestamp() - ahead for when in _LOST_LEASE.findall(text)]
 
     def tracebacks(self) -> list[str]:
         """Errors in its logs that it did not expect."""
-        text = self._log.read_text(errors="replace") if self._log.exists() else ""
+        text = self.log.read_text(errors="replace") if self.log.exists() else ""
         return ["Traceback" + part[:2000] for part in text.split("Traceback")[1:]]
 
     async def start(self) -> None:
@@ -110,7 +110,7 @@ class Server:
         arguments = [
             "--nodaemon",
             "--pidfile=",
-            f"--logfile={self._log}",
+            f"--logfile={self.log}",
             f"--rundir={self._folder}",
             "gearmand",
             "--listen",

@@ -1,7 +1,7 @@
 """Where the servers of a run come from: a process that has imported all they need, and forks one by one.
 
 A start would take a second or more otherwise, nearly all of it imports. Each child is ``twistd`` with its
-command line, started in every other respect as from a shell. ``python -m tests.chaos.nursery`` is this
+command line, started in every other respect as from a shell. ``python -m tests.processes.nursery`` is this
 process: it reads a line of JSON for each start and answers with the child's process id. When its input
 ends, all children are killed.
 """
@@ -54,7 +54,7 @@ class Nursery:
         if preload is not None:
             environment["LD_PRELOAD"] = str(preload)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.nursery"],
+            [sys.executable, "-m", "tests.processes.nursery"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
@@ -65,7 +65,7 @@ class Nursery:
     def start(self, arguments: Sequence[str], output: Path, mistake: str | None = None) -> int:
         """Start twistd with `arguments`, its standard output and error added to a file; its process id.
 
-        `mistake` names one of tests.chaos.broken.
+        `mistake` is the dotted name of a function that breaks the server, called before it starts.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -117,13 +117,12 @@ def _be_twistd(arguments: list[str], output: str, mistake: str | None) -> None:
     try:
         from twisted.scripts.twistd import run
 
-        from tests.chaos import instants
+        from tests.processes import instants
 
         instants.listen()
         if mistake is not None:
-            from tests.chaos.broken import MISTAKES
-
-            MISTAKES[mistake]()
+            module, _, name = mistake.rpartition(".")
+            getattr(import_module(module), name)()
         sys.argv = ["twistd", *arguments]
         run()
         code = 0
