@@ -40,7 +40,10 @@ BODY = (
     + req(1, b"evil")
     + b"maxqueue evil 5\n"
 )
-"""What a web page would have obeyed."""
+"""What a web page would have the server obey."""
+
+LASTING_BODY = BODY.replace(b"shutdown\n", b"")
+"""The same, without what would end the server that is looked at."""
 
 HEAD = (
     b"Host: 127.0.0.1:4730\r\nContent-Type: text/plain\r\nversion\r\nstatus: x\r\nContent-Length: 99\r\n\r\n"
@@ -219,7 +222,7 @@ class SocketTest(TestCase):
     async def assert_shut_out(self, line: Line, service: GearmanService) -> None:
         from twisted.internet import reactor
 
-        line.transport.write(b"POST / HTTP/1.1\r\n" + HEAD + BODY)
+        line.transport.write(b"POST / HTTP/1.1\r\n" + HEAD + LASTING_BODY)
         await line.lost.addTimeout(15, reactor)
         self.assertEqual(service.factory.broker.total, 0)
         self.assertEqual(list(service.factory.broker.functions()), [])
@@ -276,7 +279,7 @@ class BrowserTest(TestCase):
     @on_reactor
     async def test_a_web_page_cannot_drive_the_server(self) -> None:
         async with txgearmand() as server:
-            page = ATTACK % {"port": server.port, "body": list(BODY.replace(b"shutdown\n", b""))}
+            page = ATTACK % {"port": server.port, "body": list(LASTING_BODY)}
             await deferToThread(self.visit, page)
             self.assertEqual(await server.ask("status"), b".\n")
             self.assertEqual(await server.ask("show function limits"), b".\n")
