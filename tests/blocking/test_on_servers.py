@@ -64,6 +64,19 @@ def try_exception(address: str) -> None:
     client.shutdown()
 
 
+def try_names(address: str) -> None:
+    """Names are the same in the list as in the program, whatever they are made of."""
+    names = {"sp ace", "App\\tasks", "App\\Jobs", "\x1b[2J", "ERR x", "größe"}
+    client = gearman.GearmanClient([address])
+    admin = gearman.GearmanAdminClient([address])
+    for name in names:
+        client.submit_job(name, "", background=True, poll_timeout=LIMIT)
+    found = {one["task"] for one in admin.get_status()}
+    assert names <= found, found
+    client.shutdown()
+    admin.shutdown()
+
+
 class Load:
     """Submits jobs one by one until it is stopped, and counts how they end."""
 
@@ -104,6 +117,7 @@ class OnServers(TestCase):
         async with txgearmand() as server:
             await in_thread(try_all, f"{HOST}:{server.port}")
             await in_thread(try_exception, f"{HOST}:{server.port}")
+            await in_thread(try_names, f"{HOST}:{server.port}")
 
     @needs_program("gearmand")
     @on_reactor
@@ -111,6 +125,7 @@ class OnServers(TestCase):
         async with gearmand() as server:
             await in_thread(try_all, f"{HOST}:{server.port}")
             await in_thread(try_exception, f"{HOST}:{server.port}")
+            await in_thread(try_names, f"{HOST}:{server.port}")
 
     @on_reactor
     async def test_restart_of_txgearmand_under_load(self) -> None:

@@ -18,6 +18,8 @@ from twisted.trial.unittest import TestCase
 from tests.cli.running import COMMAND, Ended, at_work, command, process
 from tests.interop.expectations import Expectations, OnGearmand, OnTxgearman
 from tests.interop.programs import HOST, Server, free_port, run_program, running, until
+from tests.server.lines import close, connect
+from tests.server.peers import req
 from tests.support import needs_program, on_reactor
 from txgearman.cli.outcome import Exit
 
@@ -171,6 +173,26 @@ class Asking(Expectations):
         self.assertEqual(shown, [["Function", "Queued", "Running", "Workers"], [function, "1", "0", "0"]])
         said = f"txgearman: no server knows the function {self.prefix}unknown\n"
         self.assertEqual(unknown, Ended(Exit.REFUSED, b"", said))
+
+    @on_reactor
+    async def test_names_of_any_kind(self) -> None:
+        # A line feed in a name made the list of gearmand unreadable as a whole.
+        names = ["sp ace", "App\\tasks", "two\nlines", "tab\t", "ERR x", "\x1b[2J", "a\u202eb", "ordinary"]
+        async with self.serve_alone() as server:
+            line = await connect(server.port)
+            await line.say(*(req(1, name.encode()) for name in names))
+            everything = await command(server, "status", "--json")
+            some = [await command(server, "status", name, "--json") for name in names]
+            plain = await command(server, "status")
+            await close(line)
+        self.assertEqual([row["function"] for row in rows(everything)], sorted(names))
+        self.assertEqual(
+            [[row["function"] for row in rows(ended)] for ended in some], [[name] for name in names]
+        )
+        shown = plain.output.decode()
+        for text in ("sp ace ", r"App\tasks ", r"two\nlines ", r"\x1b[2J ", r"a\u202eb "):
+            self.assertIn(text, shown)
+        self.assertEqual(len(shown.splitlines()), len(names) + 1)
 
     @on_reactor
     async def test_workers(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -13,6 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.connection.memory import PlayedEndpoint
 from tests.interop.expectations import Expectations, OnGearmand, OnTxgearman
+from tests.server.lines import close, connect
+from tests.server.peers import req, res
 from tests.support import on_reactor
 from txgearman.client import Admin, Client, ConnectionStatus, FunctionStatus, JobEntry, PriorityStatus, admin
 from txgearman.errors import AdminError, ConnectionLost, NotConnected, TimedOut
@@ -125,6 +128,15 @@ class PlayedTests(SynchronousTestCase):
     def say(self, data: bytes) -> None:
         self.endpoint.server.send(data)
 
+    def echoes(self) -> list[bytes]:
+        """What the server echoes behind the lists it was asked for, the newest last."""
+        said = self.endpoint.server.transport.value()
+        return [res(17, mark) for mark in re.findall(rb"\0REQ\0\0\0\x10\0\0\0\x10(.{16})", said)]
+
+    def answer(self, lines: bytes) -> None:
+        """Answer the last list."""
+        self.say(lines + self.echoes()[-1])
+
     def test_it_connects_when_it_is_needed_and_again_after_a_loss(self) -> None:
         self.assertEqual(self.endpoint.attempts, 0)
         version = self.admin.version()
@@ -139,9 +151,9 @@ class PlayedTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_answers_cut_anywhere(self) -> None:
-        stream = b"f\t1\t0\t0\n.\nOK 7\r\n"
-        for cut in range(len(stream)):
+        for cut in range(len(b"f\t1\t0\t0\n.\nOK 7\r\n") + len(res(17, b"x" * 16))):
             status, pid = self.admin.status(), self.admin.getpid()
+            stream = b"f\t1\t0\t0\n.\n" + self.echoes()[-1] + b"OK 7\r\n"
             self.say(stream[:cut])
             self.say(stream[cut:])
             self.assertEqual(self.successResultOf(status), (FunctionStatus("f", 1, 0, 0),))
@@ -172,17 +184,117 @@ class PlayedTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(second), "2")
 
     def test_an_answer_that_cannot_be_understood_drops_the_connection(self) -> None:
-        for answer in (b"nonsense\n.\n", b"f\t1\t0\tx\n.\n", b"f\t1\t0\t0\n.\nmore\n"):
+        good = b"f\t1\t0\t0\n.\n"
+        for answer in (
+            b"nonsense\n.\nECHO",
+            b"f\t1\t0\tx\n.\nECHO",
+            b"f\t1\t0\t0\nECHO",
+            b"ECHO",
+            good + res(17, b"x" * 16),
+            good + res(17, b""),
+            good + res(6),
+            good + b"ECHOmore\n",
+            good + b"ECHOECHO",
+        ):
+            with self.subTest(answer):
+                self.setUp()
+                status = self.admin.status()
+                with capturedLogs() as logs:
+                    self.say(answer.replace(b"ECHO", self.echoes()[-1]))
+                self.assertEqual(len(logs), 1)
+                self.assertTrue(self.endpoint.server.transport.disconnected)
+                if b"ECHOmore" in answer or b"ECHOECHO" in answer:
+                    self.successResultOf(status)
+                else:
+                    self.failureResultOf(status, ConnectionLost)
+
+    def test_a_line_that_cannot_be_understood_drops_the_connection(self) -> None:
+        for ask, answer in (
+            (Admin.getpid, b"OK x\n"),
+            (lambda admin_: admin_.cancel("H:1"), b"f\t1\t0\t0\n"),
+            (Admin.version, res(17, b"x" * 16)),
+        ):
             self.setUp()
-            status = self.admin.status()
-            with capturedLogs() as logs:
+            asked: Deferred[Any] = ask(self.admin)
+            with capturedLogs():
                 self.say(answer)
-            self.assertEqual(len(logs), 1)
+            self.failureResultOf(asked, ConnectionLost)
             self.assertTrue(self.endpoint.server.transport.disconnected)
-            if answer.endswith(b"more\n"):
-                self.successResultOf(status)
-            else:
-                self.failureResultOf(status, ConnectionLost)
+
+    def test_no_unique_ends_a_list_or_refuses_it(self) -> None:
+        # gearmand prints them as they are. What was behind the first dot was the answer to the next command.
+        for names in ([b"."], [b"ERR UNKNOWN_COMMAND x"], [b"OK 1.0"], [b".", b"", b".", b"OK", b"ERR"], []):
+            with self.subTest(names):
+                uniques, version = self.admin.unique_jobs(), self.admin.version()
+                self.answer(b"".join(name + b"\n" for name in names) + b".\n")
+                self.say(b"OK 1.1\n")
+                self.assertEqual(self.successResultOf(uniques), tuple(name.decode() for name in names))
+                self.assertEqual(self.successResultOf(version), "1.1")
+
+    def test_a_list_that_is_refused(self) -> None:
+        status, version = self.admin.status(), self.admin.version()
+        self.answer(b"ERR ACCESS_DENIED You+may+not\r\n")
+        self.say(b"OK 1.1\n")
+        self.assertEqual(self.failureResultOf(status, AdminError).value.text, "ACCESS_DENIED You may not")
+        self.assertEqual(self.successResultOf(version), "1.1")
+
+    def test_a_server_that_ends_its_lines_with_cr_lf(self) -> None:
+        status = self.admin.status()
+        self.answer(b"f\t1\t0\t0\r\n.\r\n")
+        self.assertEqual(self.successResultOf(status), (FunctionStatus("f", 1, 0, 0),))
+
+    def test_escapes_are_turned_back_where_the_server_is_ours(self) -> None:
+        for version, name in (
+            (b"OK txgearman-1.0\n", "a\tb"),
+            (b"OK 1.1.20+ds\n", "a\\tb"),
+            # gearmand refuses this to nobody, ours may.
+            (b"ERR ACCESS_DENIED You+may+not+use+this+command+version\r\n", "a\tb"),
+        ):
+            with self.subTest(version):
+                self.setUp()
+                status, pid, uniques = self.admin.status(), self.admin.getpid(), self.admin.unique_jobs()
+                first, second = self.echoes()
+                self.say(b"a\\tb\t1\t0\t0\n.\n" + first)
+                self.assertNoResult(status)
+                self.say(b"OK 7\n" + b"a\\tb\n.\n" + second)
+                self.assertEqual(self.successResultOf(pid), 7)
+                self.assertEqual(self.endpoint.server.transport.value().count(b"version\r\n"), 1)
+                self.say(version)
+                self.assertEqual(self.successResultOf(status), (FunctionStatus(name, 1, 0, 0),))
+                self.assertEqual(self.successResultOf(uniques), (name,))
+                # It is known from then on.
+                uniques = self.admin.unique_jobs()
+                self.answer(b"a\\tb\n.\n")
+                self.assertEqual(self.successResultOf(uniques), (name,))
+
+    def test_without_escapes_nothing_more_is_asked(self) -> None:
+        uniques = self.admin.unique_jobs()
+        self.answer(b"App\\Jobs\n.\n")
+        self.assertEqual(self.successResultOf(uniques), ("App\\Jobs",))
+        self.assertNotIn(b"version", self.endpoint.server.transport.value())
+
+    def test_the_connection_is_lost_while_the_version_is_asked(self) -> None:
+        uniques = self.admin.unique_jobs()
+        self.answer(b"a\\tb\n.\n")
+        self.endpoint.server.lose()
+        self.failureResultOf(uniques, ConnectionLost)
+
+    def test_it_is_closed_by_who_reads_a_list_that_waited(self) -> None:
+        uniques = [self.admin.unique_jobs(), self.admin.unique_jobs()]
+        uniques[0].addCallback(lambda found: (found, self.admin.close())[0])
+        for echo in self.echoes():
+            self.say(b"a\\tb\n.\n" + echo)
+        self.say(b"OK txgearman-1.0\n")
+        self.assertEqual(self.successResultOf(uniques[0]), ("a\tb",))
+        self.failureResultOf(uniques[1], ConnectionLost)
+
+    def test_rows_that_are_none_once_the_version_is_known(self) -> None:
+        status = self.admin.status()
+        self.answer(b"a\\tb\n.\n")
+        with capturedLogs():
+            self.say(b"OK txgearman-1.0\n")
+        self.failureResultOf(status, ConnectionLost)
+        self.assertTrue(self.endpoint.server.transport.disconnected)
 
     def test_a_line_at_the_limit_and_one_past_it(self) -> None:
         self.patch(admin.AdminProtocol, "MAX_LENGTH", 20)
@@ -195,7 +307,7 @@ class PlayedTests(SynchronousTestCase):
 
     def test_a_row_that_looks_like_an_error(self) -> None:
         uniques = self.admin.unique_jobs()
-        self.say(b"mine\nERR UNKNOWN_COMMAND\n.\n")
+        self.answer(b"mine\nERR UNKNOWN_COMMAND\n.\n")
         self.assertEqual(self.successResultOf(uniques), ("mine", "ERR UNKNOWN_COMMAND"))
 
     def test_a_server_that_ends_has_obeyed_shutdown(self) -> None:
@@ -268,6 +380,50 @@ class AdminExpectations(Expectations):
             else:
                 await admin_.shutdown()
                 self.assertEqual(await server.program.ended(), 0)
+
+    @on_reactor
+    async def test_names_of_any_kind(self) -> None:
+        from twisted.internet import reactor
+
+        uniques = (
+            "",
+            ".",
+            "ERR UNKNOWN_COMMAND x",
+            "OK 1.0",
+            "sp ace",
+            "\x1b[31m",
+            "App\\tasks",
+            "größe",
+            "\t",
+        )
+        functions = (*uniques[1:], ":", "App\\Jobs", "\\\\", "two\nlines\t1\t1", "\n.\n", "\u009b\u2028")
+        async with (
+            self.serve_alone() as server,
+            Admin(reactor, server.endpoint) as admin_,  # type: ignore[arg-type]
+        ):
+            line = await connect(server.port)
+            await line.say(req(22, b"my : id"), *(req(1, name.encode()) for name in functions))
+            await line.say(*(req(18, b"f", unique.encode(), b"x") for unique in uniques))
+            asked = [admin_.unique_jobs(), admin_.version(), admin_.status(), admin_.version()]
+            found, version, statuses, again = [await each for each in asked]
+            self.assertEqual(sorted(found), sorted(uniques))  # type: ignore[arg-type]
+            self.assertRegex(str(version), r"\d\.\d")
+            self.assertEqual(version, again)
+            self.assertEqual(
+                sorted((each.function, each.total, each.workers) for each in statuses),  # type: ignore[union-attr]
+                sorted([("f", len(uniques), 0), *((name, 0, 1) for name in functions)]),
+            )
+            priorities = await admin_.priority_status()
+            self.assertEqual({each.function for each in priorities}, {"f", *functions})
+            connections = [each for each in await admin_.workers() if each.functions]
+            if self.kind == "txgearman":
+                (connection,) = connections
+                self.assertEqual(connection.client_id, "my : id")
+                self.assertEqual(set(connection.functions), set(functions))
+            else:
+                # Which spaces and line feeds are parts of names nobody can tell, but the list is shown.
+                self.assertIn("größe", {name for each in connections for name in each.functions})
+            await close(line)
 
 
 class AdminOnGearmandTests(OnGearmand, AdminExpectations, TestCase):

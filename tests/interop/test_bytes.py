@@ -72,6 +72,8 @@ class Bytes(Expectations):
         unknown = b"ERR UNKNOWN_COMMAND Unknown+server+command%s\r\n"
         arguments = b"ERR INVALID_ARGUMENTS An+incomplete+set+of+arguments+was+sent+to+this+command+%s\r\n"
         lines = {
+            # First a command: ours closes a connection whose first line is none.
+            b"drop function nobodys": b"ERR function not found\r\n",
             b"": unknown % b"",
             b"   ": unknown % b"",
             b" status": unknown % b"",
@@ -89,7 +91,7 @@ class Bytes(Expectations):
             b"create function": arguments % b"create",
             b"drop": arguments % b"drop",
             b"drop function": arguments % b"drop",
-            b"drop function nobodys": b"ERR function not found\r\n",
+            b"drop function nobodys too": arguments % b"drop",
             b"maxqueue": arguments % b"maxqueue",
         }
         for line_end in (b"\n", b"\r\n"):
@@ -113,6 +115,12 @@ class Bytes(Expectations):
                 request(p.WORK_EXCEPTION, b"H:nobody", b"data"): in_exception,
                 request(p.WORK_DATA, b"H:nobody", b"data"): on_server,
                 request(p.WORK_WARNING, b"H:nobody", b"data"): on_server,
+                request(p.WORK_STATUS, b"", b"1", b"2"): in_result,
+                request(p.WORK_COMPLETE, b"", b"data"): in_result,
+                request(p.WORK_FAIL, b""): in_result,
+                request(p.WORK_EXCEPTION, b"", b"data"): in_exception,
+                request(p.WORK_DATA, b"", b"data"): on_server,
+                request(p.WORK_WARNING, b"", b"data"): on_server,
                 request(p.GET_STATUS, b"H:nobody"): (p.STATUS_RES, b"H:nobody\x000\x000\x000\x000"),
                 request(p.GET_STATUS, b"H:nobody\0"): (p.STATUS_RES, b"H:nobody\x000\x000\x000\x000"),
                 request(p.GET_STATUS, b""): (p.STATUS_RES, b"\x000\x000\x000\x000"),

@@ -194,7 +194,7 @@ class LogTest(AccessTestCase):
             "Rules that fit: everybody",
         )
         with capturedLogs() as events:
-            self.peer().ask(b"sta\xfftus\nstatus\n")
+            self.peer().ask(b"status\n", b"sta\xfftus\n")
         self.assertEqual(
             [formatEvent(event) for event in events],
             [

@@ -62,16 +62,48 @@ class LinesTest(AdminTestCase):
         self.assert_answer(b"DROP Function Some", b"OK\r\n")
 
     def test_spaces(self) -> None:
-        self.assert_answer(b"create   function  some  ", b"OK\r\n")
+        self.assert_answer(b"create   function  some", b"OK\r\n")
         self.assert_answer(b"status ", b"some\t0\t0\t0\n.\n")
         self.assert_answer(b" status", NO_SUCH_COMMAND % b"")
 
+    def test_spaces_at_the_end_are_followed_by_an_empty_word(self) -> None:
+        self.admin.ask(b"create function f\n")
+        for line, answer in (
+            (b"show ", b"ERR UNKNOWN_SHOW_ARGUMENTS\r\n"),
+            (b"show jobs ", b"ERR UNKNOWN_SHOW_ARGUMENTS\r\n"),
+            (b"show unique jobs  ", b"ERR UNKNOWN_SHOW_ARGUMENTS\r\n"),
+            (b"cancel ", NO_SUCH_COMMAND % b"cancel"),
+            (b"cancel job ", b"ERR UNKNOWN_JOB\r\n"),
+            (b"cancel job H:test:1 ", b"ERR UNKNOWN_ERROR\r\n"),
+            (b"create function ", INCOMPLETE % b"create"),
+            (b"create function g ", INCOMPLETE % b"create"),
+            (b"drop function ", b"ERR function not found\r\n"),
+            (b"drop function f ", INCOMPLETE % b"drop"),
+            (b"maxqueue ", INCOMPLETE % b"maxqueue"),
+            (b"maxqueue f ", INCOMPLETE % b"maxqueue"),
+            (b"maxqueue f 1 ", INCOMPLETE % b"maxqueue"),
+            (b"maxrate ", INCOMPLETE % b"maxrate"),
+            (b"shutdown ", b"ERR INVALID_ARGUMENTS shutdown+or+shutdown+graceful\r\n"),
+        ):
+            with self.subTest(line):
+                self.assert_answer(line, answer)
+        self.assert_answer(b"show function limits", b".\n")
+        self.assert_answer(b"status", b"f\t0\t0\t0\n.\n")
+
+    def test_a_function_without_a_name_can_be_dropped(self) -> None:
+        self.admin.ask(req(1, b""), req(2, b""))
+        self.assert_answer(b"drop function ", b"OK\r\n")
+        self.assert_answer(b"status", b".\n")
+
     def test_unknown_commands(self) -> None:
+        self.admin.ask(b"version\n")
         for line, word in (
             (b"", b""),
             (b"nonsense", b"nonsense"),
             (b"Statuss x", b"Statuss"),
             (b"\xff", b"\xff"),
+            (b"\x1b[2J\x9b\r", rb"\x1b[2J\x9b"),
+            (b"x" * 65, b"x" * 64),
         ):
             with self.subTest(line):
                 self.assert_answer(line, NO_SUCH_COMMAND % word)
@@ -102,6 +134,38 @@ class LinesTest(AdminTestCase):
         self.assert_answer(b"status a b c d", b".\n")
         self.assert_answer(b"status a b c d e", b"ERR TOO_MANY_ARGS A+command+has+at+most+5+words\r\n")
         self.assertIsNone(self.admin.lost)
+
+    def test_a_word_too_many_changes_nothing(self) -> None:
+        # Each command that changes something; the others have `show`, which is refused, or ignore words.
+        self.admin.ask(b"create function f\nmaxqueue f 7\nmaxrate f 8 9\n", req(18, b"g", b"", b""))
+        kept = self.admin.ask(b"status\nshow function limits\nshow jobs\nverbose\n")
+        level = b"ERR INVALID_ARGUMENTS verbose+or+verbose+LEVEL\r\n"
+        for line, answer in (
+            (b"create function a b", INCOMPLETE % b"create"),
+            (b"drop function f b", INCOMPLETE % b"drop"),
+            (b"drop function f b c", INCOMPLETE % b"drop"),
+            (b"cancel job H:test:1 x", b"ERR UNKNOWN_ERROR\r\n"),
+            (b"cancel job H:test:1 x y", b"ERR UNKNOWN_ERROR\r\n"),
+            (b"cancel work H:test:1 x", b"ERR UNKNOWN_ERROR\r\n"),
+            (b"maxqueue f 1 2 3 4", b"ERR TOO_MANY_ARGS A+command+has+at+most+5+words\r\n"),
+            (b"maxrate f 1 2 3", INCOMPLETE % b"maxrate"),
+            (b"shutdown graceful now", b"ERR INVALID_ARGUMENTS shutdown+or+shutdown+graceful\r\n"),
+            (b"verbose debug x", level),
+            (b"verbose debug ", level),
+            (b"show jobs x", b"ERR UNKNOWN_SHOW_ARGUMENTS\r\n"),
+        ):
+            with self.subTest(line):
+                self.assert_answer(line, answer)
+        self.assertEqual(self.admin.ask(b"status\nshow function limits\nshow jobs\nverbose\n"), kept)
+
+    def test_nul_within_a_line(self) -> None:
+        self.admin.ask(b"create function f\n")
+        refused = b"ERR INVALID_ARGUMENTS A+command+must+not+contain+NUL\r\n"
+        for line in (b"drop function f\0x", b"drop function f\0", b"maxqueue f 1\0", b"status x\0", b"x\0"):
+            with self.subTest(line):
+                self.assert_answer(line, refused)
+        self.assert_answer(b"status", b"f\t0\t0\t0\n.\n")
+        self.assert_answer(b"show function limits", b".\n")
 
     def test_words_that_do_not_matter(self) -> None:
         for line in (b"version", b"verbose", b"getpid", b"status", b"prioritystatus", b"workers"):
@@ -152,15 +216,55 @@ class ListsTest(AdminTestCase):
         named.hang_up()
         self.assert_answer(b"workers", b"1 127.0.0.1 - :\n3 127.0.0.1 - : g\n.\n")
 
-    def test_names_cannot_break_the_lists(self) -> None:
-        evil = b"a\tb\r\nc d\n.\n"
-        shown = rb"a\tb\r\nc\x20d\n.\n"
+    def assert_shown(self, name: bytes, shown: bytes, word: bytes) -> None:
+        """A name is shown so in every list with names, in columns and lines, and as a word in ``workers``."""
+        self.gearman = self.serve()
+        self.admin = self.peer()
         peer = self.peer()
-        peer.ask(req(22, evil), req(1, evil), req(18, evil, evil, b""))
+        peer.ask(req(22, name), req(1, name), req(18, name, name, b""))
         self.assert_answer(b"status", shown + b"\t1\t0\t1\n.\n")
         self.assert_answer(b"prioritystatus", shown + b"\t0\t1\t0\t1\n.\n")
         self.assert_answer(b"show unique jobs", shown + b"\n.\n")
-        self.assert_answer(b"workers", b"1 127.0.0.1 - :\n2 127.0.0.1 " + shown + b" : " + shown + b"\n.\n")
+        self.assert_answer(b"workers", b"1 127.0.0.1 - :\n2 127.0.0.1 %b : %b\n.\n" % (word, word))
+        self.gearman.server.broker.set_rate(name, 5, 5)
+        self.assert_answer(b"show function limits", shown + b"\t0\t0\t0\t5\t5\t0\n.\n")
+
+    def test_names_cannot_break_the_lists(self) -> None:
+        self.assert_shown(b"a\tb\r\nc d\n.\n", rb"a\tb\r\nc d\n.\n", rb"a\tb\r\nc\x20d\n.\n")
+
+    def test_names_are_not_taken_for_the_frame(self) -> None:
+        for name, shown in (
+            (b".", rb"\x2e"),
+            (b" .", rb"\x20."),
+            (b"ERR UNKNOWN_COMMAND", rb"\x45RR UNKNOWN_COMMAND"),
+            (b"ERR", rb"\x45RR"),
+            (b"OK 1.1.20", rb"\x4fK 1.1.20"),
+            (b"ERROR", b"ERROR"),
+            (b"..", b".."),
+        ):
+            with self.subTest(name):
+                self.assert_shown(name, shown, shown.replace(b" ", rb"\x20"))
+        self.assert_shown(b":", b":", rb"\x3a")
+
+    def test_names_give_no_orders_to_a_terminal(self) -> None:
+        for name, shown in (
+            (b"\x1b[2J\a\b\x7f", rb"\x1b[2J\x07\x08\x7f"),
+            (b"\x9b31m", rb"\x9b31m"),
+            ("\u009b31m".encode(), rb"\xc2\x9b31m"),
+            ("a\u2028b".encode(), rb"a\xe2\x80\xa8b"),
+        ):
+            with self.subTest(name):
+                self.assert_shown(name, shown, shown)
+
+    def test_backslashes(self) -> None:
+        self.assert_shown(rb"App\Jobs", rb"App\Jobs", rb"App\Jobs")
+        self.assert_shown(rb"App\tasks", rb"App\\tasks", rb"App\\tasks")
+
+    def test_a_worker_with_many_functions(self) -> None:
+        names = [b"f %d" % number for number in range(350)]
+        self.worker(*names)
+        shown = b" ".join(name.replace(b" ", rb"\x20") for name in reversed(names))
+        self.assert_answer(b"workers", b"1 127.0.0.1 - :\n2 127.0.0.1 - : " + shown + b"\n.\n")
 
     def test_names_of_any_other_bytes_are_shown_as_they_are(self) -> None:
         for name in ("größe".encode(), b"\xff\xfe", b"a-b_c.d:e", b""):

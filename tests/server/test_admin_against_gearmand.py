@@ -6,8 +6,9 @@ the order of functions and jobs, which gearmand takes from its hash tables, are 
 Left out is what differs on purpose: ``version`` and ``getpid``; ``drop function`` of a function with
 jobs, which gearmand drops, or in letters of the other case; ``maxqueue`` ahead of the function's first
 job, which gearmand forgets; a cancelled job, which it still counts; more than five words, for which it
-closes the connection; ``create function`` behind a bare LF, which it cuts; and ``shutdown``, which it
-does not have.
+closes the connection; ``create function`` behind a bare LF, which it cuts; ``shutdown``, which it does not
+have; ``create function`` and ``maxqueue`` with an empty last word, which it takes for a name or a number;
+NUL, which ends a word for it; and that a first line that is no command ends the connection here.
 """
 
 from __future__ import annotations
@@ -38,6 +39,11 @@ COMMANDS = (
     "nonsense",
     "nonsense with words",
     "show",
+    "show ",
+    "show  jobs",
+    "show jobs ",
+    "show unique jobs ",
+    "show unique jobs x",
     "show unique",
     "show all",
     "show jobs unique",
@@ -46,12 +52,29 @@ COMMANDS = (
     "cancel job",
     "cancel job H:nobody:99",
     "cancel work H:nobody:99",
+    "cancel ",
+    "cancel job ",
+    "cancel work",
+    "cancel job H:nobody:99 ",
+    "cancel job H:nobody:99 x",
+    "cancel job H:nobody:99 x y",
+    "cancel work H:nobody:99 x",
     "create",
     "create function",
     "create queue x",
     "create function fresh",
     "create function fresh",
+    "create function  fresh",
+    "create function fresh ",
+    "create function new x",
+    "create  ",
     "status",
+    "status ",
+    "workers ",
+    "drop function fresh x",
+    "drop function fresh ",
+    "drop function fresh x y",
+    "drop function none x",
     "drop",
     "drop function",
     "drop queue fresh",

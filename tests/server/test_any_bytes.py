@@ -76,6 +76,8 @@ class AnyBytesTest(SynchronousTestCase):
         def join() -> Peer:
             peer = Peer(gearman)
             gearman.connect(peer)
+            # Whose first line is no command loses its connection.
+            peer.ask(b"version\n")
             return peer
 
         peers = [join() for _ in range(3)]

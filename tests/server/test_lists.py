@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from tests.server.peers import HIGH_WATER, SocketlikeTransport, req, res
 from tests.server.test_flow import KIB, FlowTestCase
-from txgearman.server.protocol import LINES_AT_ONCE
+from txgearman.server import protocol
+from txgearman.server.protocol import LINES_AT_ONCE, LIST_BYTES_AT_ONCE, LIST_WRITE
 
 JOBS = 7 * LINES_AT_ONCE + 3
+WRITE = 20 * KIB
+"""Bytes of a list that one write has in most of these tests: what a turn makes, and some."""
 
 
 class ListTestCase(FlowTestCase):
@@ -16,6 +20,7 @@ class ListTestCase(FlowTestCase):
 
     def setUp(self) -> None:
         super().setUp()
+        self.patch(protocol, "LIST_WRITE", WRITE)
         self.admin = self.connect()
         self.fill(JOBS)
 
@@ -57,13 +62,76 @@ class ListTestCase(FlowTestCase):
 class ListTest(ListTestCase):
     def test_it_comes_piece_by_piece(self) -> None:
         self.admin.receive(b"show jobs\n")
-        pieces = []
-        while not pieces or pieces[-1]:
-            self.turn()
-            pieces.append(self.admin.taken())
-        self.assertEqual(b"".join(pieces), self.list_of(JOBS))
-        self.assertLess(max(piece.count(b"\n") for piece in pieces), 2 * LINES_AT_ONCE + 1)
+        self.assertEqual(self.finish(), self.list_of(JOBS))
+        self.assertGreater(len(self.admin.writes), 2)
+        self.assertLess(max(map(len, self.admin.writes)), 2 * WRITE)
         self.assertTrue(self.admin.reading)
+
+    def test_what_a_turn_makes_is_bounded(self) -> None:
+        made = []
+
+        def lines(length: int) -> Iterator[bytes]:
+            for number in range(10 * LINES_AT_ONCE):
+                made.append(number)
+                yield bytes(length) + b"\n"
+
+        for length, most in ((5, LINES_AT_ONCE), (1023, LIST_BYTES_AT_ONCE // KIB)):
+            (server,) = self.factory.connections.values()
+            server.send_list(lines(length))
+            while self.due():
+                self.assertLessEqual(len(made), most)
+                made.clear()
+                self.turn()
+                self.admin.taken()
+
+    def test_no_write_looks_like_the_end_of_the_list(self) -> None:
+        # Readers that take the first read that ends with LF for the end: check_gearman and gearman_top.
+        for command in (
+            b"show jobs\n",
+            b"show unique jobs\n",
+            b"workers\n",
+            b"status\n",
+            b"prioritystatus\n",
+        ):
+            with self.subTest(command):
+                self.admin.writes.clear()
+                self.admin.receive(command)
+                heard = self.finish()
+                self.assertTrue(heard.endswith(b"\n.\n"))
+                self.assertEqual([write[-1:] == b"\n" for write in self.admin.writes[:-1]].count(True), 0)
+
+    def test_a_list_of_many_functions_leaves_in_one_write_with_the_answer_behind_it(self) -> None:
+        # gearmand writes a list in one go, and there are readers that read once: the C check_gearman.
+        self.patch(protocol, "LIST_WRITE", LIST_WRITE)
+        worker = self.connect()
+        worker.receive(*[req(1, b"hostgroup_%d" % number) for number in range(5000)])
+        self.admin.receive(b"status\nversion\n")
+        heard = self.finish()
+        self.assertEqual(heard.count(b"\n"), 5000 + 3)
+        self.assertEqual(self.admin.writes, [heard])
+        self.assertEqual(self.factory.unsent, 0)
+
+    def test_uniques_that_are_all_empty_are_nothing_but_line_ends(self) -> None:
+        self.factory = type(self.factory)(self.clock, self.factory.settings)
+        self.admin = self.connect()
+        client = self.connect()
+        for _ in range(2 * WRITE + 5):
+            client.receive(req(18, b"f", b"", b""))
+        client.lose()
+        self.admin.receive(b"show unique jobs\n")
+        self.assertEqual(self.finish(), b"\n" * (2 * WRITE + 5) + b".\n")
+
+    def test_what_is_held_of_it_counts_among_what_waits(self) -> None:
+        self.patch(protocol, "LIST_WRITE", LIST_WRITE)
+        (server,) = self.factory.connections.values()
+        self.admin.receive(b"show jobs\n")
+        held = []
+        while self.due():
+            held.append(self.factory.unsent)
+            self.assertEqual(held[-1], server.unsent)
+            self.turn()
+        self.assertEqual(max(held), len(self.list_of(7 * LINES_AT_ONCE)) - len(b".\n"))
+        self.assertEqual((self.factory.unsent, server.unsent), (0, 0))
 
     def test_of_any_length_around_a_piece(self) -> None:
         for jobs in (0, 1, LINES_AT_ONCE - 2, LINES_AT_ONCE - 1, LINES_AT_ONCE, LINES_AT_ONCE + 1):
@@ -92,7 +160,7 @@ class ListTest(ListTestCase):
         self.admin.receive(b"show jobs\n" * 20)
         for _ in range(200):
             self.turn()
-        self.assertLess(self.admin.unsent, HIGH_WATER + 32 * KIB)
+        self.assertLess(self.admin.unsent, HIGH_WATER + 2 * WRITE)
         self.assertEqual(self.clock.getDelayedCalls(), [], "nothing is done for it meanwhile")
         self.assertEqual(self.finish(), self.list_of(JOBS) * 20)
 

@@ -252,6 +252,9 @@ class ReportTest(WorkerTestCase):
         for name, (report, text) in self.REPORTS.items():
             with self.subTest(name):
                 self.assertEqual(peer.ask(report), error(b"JOB_NOT_FOUND", text))
+                # No job has an empty handle, so none ended by it.
+                nameless = req(report[7], report[12:].removeprefix(H1))
+                self.assertEqual(peer.ask(nameless), error(b"JOB_NOT_FOUND", text))
 
     def test_of_an_unknown_job(self) -> None:
         self.assert_refused(self.peer())

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.wire.effort import EFFORT
-from txgearman.errors import BrokenStream
+from txgearman.errors import AdminError, BrokenStream
 from txgearman.wire import replies
 from txgearman.wire.replies import ConnectionStatus, FunctionStatus, JobEntry, PriorityStatus
 
@@ -57,6 +57,73 @@ class RowTests(SynchronousTestCase):
     def test_uniques(self) -> None:
         self.assertEqual(replies.uniques([b"", "schlüssel".encode()]), ("", "schlüssel"))
 
+    def test_names_that_were_escaped(self) -> None:
+        self.assertEqual(
+            replies.function_statuses([rb"App\\tasks%c1%c0%c0" % (9, 9, 9)], True),
+            (FunctionStatus(r"App\tasks", 1, 0, 0),),
+        )
+        self.assertEqual(replies.uniques([rb"\x2e", rb"\t", rb"a\b"], True), (".", "\t", r"a\b"))
+        self.assertEqual(
+            replies.connection_statuses(
+                [rb"7 a\x20b \x3a : sp\x20ace \x3a", b"8 h  : f ", b"9 h - : "], True
+            ),
+            (
+                ConnectionStatus(7, "a b", ":", ("sp ace", ":")),
+                ConnectionStatus(8, "h", "", ("f", "")),
+                ConnectionStatus(9, "h", "-", ("",)),
+            ),
+        )
+        # Where they were not, they are letters of the name.
+        self.assertEqual(replies.uniques([rb"\x2e"]), (r"\x2e",))
+
+    def test_line_feeds_in_names(self) -> None:
+        # gearmand prints them as they are.
+        for rows, names in (
+            ([b"a", b"b\t1\t0\t0", b"c\t1\t0\t0"], ["a\nb", "c"]),
+            ([b"", b"", b"\t1\t0\t0"], ["\n\n"]),
+            ([b".", b"x\t5", b"\t\t1\t0\t0"], [".\nx\t5\n\t"]),
+        ):
+            self.assertEqual([one.function for one in replies.function_statuses(rows)], names)
+        self.assertEqual(
+            replies.priority_statuses([b"a", b"\t1\t2\t3\t4"]), (PriorityStatus("a\n", 1, 2, 3, 4),)
+        )
+        self.assertEqual(
+            replies.connection_statuses(
+                [b"5 10.0.0.1 my", b"id : f", b"6 10.0.0.1 - : a", b"b c", b"", b"7 10.0.0.1 - :"]
+            ),
+            (
+                ConnectionStatus(5, "10.0.0.1", "my\nid", ("f",)),
+                ConnectionStatus(6, "10.0.0.1", "-", ("a\nb", "c\n")),
+                ConnectionStatus(7, "10.0.0.1", "-", ()),
+            ),
+        )
+        # A line that looks like the beginning of a row, and is none.
+        self.assertEqual(
+            replies.connection_statuses([b"6 10.0.0.1 - : a", b"7 b c", b"8 10.0.0.1 - :"]),
+            (
+                ConnectionStatus(6, "10.0.0.1", "-", ("a\n7", "b", "c")),
+                ConnectionStatus(8, "10.0.0.1", "-", ()),
+            ),
+        )
+        for read in (replies.function_statuses, replies.priority_statuses, replies.job_entries):
+            with self.assertRaises(BrokenStream):
+                read([b"f\t1\t1\t1\t1", b"left"])
+
+    def test_the_rows_of_a_list(self) -> None:
+        for lines, rows in (
+            ([b"."], []),
+            ([b".", b"ERR x", b"", b"."], [b".", b"ERR x", b""]),
+            ([b"ERR UNKNOWN_COMMAND x", b"."], [b"ERR UNKNOWN_COMMAND x"]),
+            ([b"f\r", b".\r"], [b"f"]),
+            ([b"f\r", b"."], [b"f\r"]),
+        ):
+            self.assertEqual(replies.rows(lines), rows)
+        for lines in ([], [b"f"], [b".", b"f"], [b"OK"], [b""]):
+            with self.assertRaises(BrokenStream):
+                replies.rows(lines)
+        with self.assertRaisesRegex(AdminError, "^ACCESS_DENIED You may not$"):
+            replies.rows([b"ERR ACCESS_DENIED You+may+not\r"])
+
     def test_other_forms_are_a_broken_stream(self) -> None:
         for read in (replies.function_statuses, replies.priority_statuses, replies.job_entries):
             for line in (
@@ -99,6 +166,17 @@ class LineTests(SynchronousTestCase):
         }.items():
             self.assertEqual(replies.said(line), text)
 
+    def test_done(self) -> None:
+        self.assertIsNone(replies.done(b"OK"))  # type: ignore[func-returns-value]
+        for line in (b"", b".", b"OK 1", b"f\t0\t0\t0"):
+            with self.assertRaises(BrokenStream):
+                replies.done(line)
+
+    def test_a_refusal_is_no_answer(self) -> None:
+        for read in (replies.said, replies.number, replies.done):
+            with self.assertRaisesRegex(AdminError, "^UNKNOWN_JOB$"):
+                read(b"ERR UNKNOWN_JOB")
+
     def test_number(self) -> None:
         self.assertEqual(replies.number(b"OK 4711"), 4711)
         for line in (b"OK", b"OK ", b"OK x", b"OK 1 2"):
@@ -114,6 +192,7 @@ class LineTests(SynchronousTestCase):
                 "there are still connected workers or executing clients"
             ),
             b"ERR": "unknown error",
+            b"ERR unknown_command Unknown+server+command": "unknown_command Unknown server command",
         }.items():
             self.assertEqual(replies.refusal(line), text)
 

@@ -45,8 +45,8 @@ class Worker:
     `abilities` are the functions it can do in the order it registered them, with the time limit in
     seconds or None; `ability_set` the shared record of workers with the same functions, None after
     a change until it is needed; `jobs` those it has; `woken_for` the function it was last woken for;
-    `ended` is the handle of the job it ended last; `cancelled` are those of its jobs that were cancelled
-    under its hands last; `quiet` means that it is to get no more jobs.
+    `ended` is the handle of the job it ended last, None before the first; `cancelled` are those of its jobs
+    that were cancelled under its hands last; `quiet` means that it is to get no more jobs.
     """
 
     __slots__ = (
@@ -68,7 +68,7 @@ class Worker:
         self.jobs: dict[bytes, Job] = {}
         self.state = WorkerState.AWAKE
         self.woken_for: Function | None = None
-        self.ended = b""
+        self.ended: bytes | None = None
         self.cancelled: deque[bytes] | None = None
         self.quiet = False
 

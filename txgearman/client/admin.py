@@ -5,16 +5,18 @@ What the replies mean is in `txgearman.wire.replies`. Jobs are submitted elsewhe
 
 from __future__ import annotations
 
+import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Final, NamedTuple, NoReturn, Self, TypeVar, cast
+from typing import Any, Final, NoReturn, Protocol, Self, TypeVar, cast
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint, ITCPTransport
+from twisted.internet.protocol import Protocol as TwistedProtocol
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
-from twisted.protocols.basic import LineOnlyReceiver
 from twisted.python.failure import Failure
 
 from txgearman.client.connector import Connector
@@ -22,10 +24,21 @@ from txgearman.connection.arguments import check_timeout, function_bytes, name_b
 from txgearman.connection.endpoint import endpoint_from
 from txgearman.errors import AdminError, BrokenStream, ConnectionLost, TimedOut
 from txgearman.wire import replies
+from txgearman.wire.codec import frame
 from txgearman.wire.limits import MAX_HANDLE, MAX_LINE
+from txgearman.wire.names import has_escapes
+from txgearman.wire.packets import ECHO_REQ, ECHO_RES, REQUEST, RESPONSE
 from txgearman.wire.replies import ConnectionStatus, FunctionStatus, JobEntry, PriorityStatus
 
 _T = TypeVar("_T")
+_T_co = TypeVar("_T_co", covariant=True)
+
+
+class ReadRows(Protocol[_T_co]):
+    """Makes values of the rows of a list; `escaped` says whether the server has escaped the names in them."""
+
+    def __call__(self, lines: Sequence[bytes], escaped: bool) -> _T_co: ...
+
 
 ADMIN_TIMEOUT: Final = 30.0
 """Seconds an admin command may take, if nothing else is said: what Twisted gives a connection to be made.
@@ -159,14 +172,14 @@ class Admin:
 
     # -- asking ---------------------------------------------------------------------------------
 
-    def _list(self, line: bytes, read: Callable[[Sequence[bytes]], _T]) -> Deferred[_T]:
-        return self._ask(_Command(line, read, None))
+    def _list(self, line: bytes, read: ReadRows[_T]) -> Deferred[_T]:
+        return self._ask(_ListCommand(line, read))
 
     def _line(self, line: bytes, read: Callable[[bytes], _T]) -> Deferred[_T]:
-        return self._ask(_Command(line, None, read))
+        return self._ask(_LineCommand(line, read))
 
     def _done(self, line: bytes, ending: bool = False) -> Deferred[None]:
-        return self._ask(_Command(line, None, _nothing, ending))
+        return self._ask(_LineCommand(line, replies.done, ending))
 
     def _ask(self, command: _Command) -> Deferred[Any]:
         if len(command.line) > MAX_LINE:
@@ -184,22 +197,39 @@ class Admin:
         raise TimedOut(f"no answer from the server within {seconds:g} seconds")
 
 
-class _Command(NamedTuple):
-    """A command's line, how to read its reply, a list or one line, and whether it ends the server."""
+@dataclass(eq=False, slots=True)
+class _LineCommand:
+    """A command whose reply is one line, how to read that, and whether the command ends the server."""
 
     line: bytes
-    read_list: Callable[[Sequence[bytes]], Any] | None
-    read_line: Callable[[bytes], Any] | None
+    read: Callable[[bytes], Any]
     ending: bool = False
+    asker: Deferred[Any] = field(default_factory=Deferred)
 
 
-class AdminProtocol(LineOnlyReceiver):
+@dataclass(eq=False, slots=True)
+class _ListCommand:
+    """A command whose reply is a list, and how to read that.
+
+    Behind it the server is asked to echo `mark`, which nobody can guess: the echo alone tells where the list
+    ends, as a line of one dot may be a unique.
+    """
+
+    line: bytes
+    read: ReadRows[Any]
+    asker: Deferred[Any] = field(default_factory=Deferred)
+    mark: bytes = field(default_factory=lambda: secrets.token_hex(8).encode())
+
+
+_Command = _LineCommand | _ListCommand
+
+
+class AdminProtocol(TwistedProtocol):
     """One connection for admin commands: matches replies with commands by their order.
 
     `on_ended` is called when it cannot be used any more.
     """
 
-    delimiter = b"\n"
     MAX_LENGTH = MAX_REPLY_LINE
     hung = False
     """It has no check of its own; commands have their time limits."""
@@ -208,17 +238,24 @@ class AdminProtocol(LineOnlyReceiver):
     def __init__(self, on_ended: Callable[[AdminProtocol], object]) -> None:
         self.open = False
         self._on_ended = on_ended
-        self._asked: deque[tuple[_Command, Deferred[Any]]] = deque()
+        self._asked: deque[_Command] = deque()
+        self._received = bytearray()
+        self._searched = 0
         self._rows: list[bytes] = []
+        # Whether the server escapes names, None until that is known; the lists that wait to be read for that.
+        self._escaped: bool | None = None
+        self._unread: deque[tuple[_ListCommand, list[bytes]]] = deque()
         self._gone: Deferred[None] | None = None
 
     def ask(self, command: _Command) -> Deferred[Any]:
         """Send a command; fires with its reply."""
-        asker: Deferred[Any] = Deferred()
-        self._asked.append((command, asker))
+        self._asked.append(command)
         # gearmand cuts the last letter off a name where the line ends in LF alone.
-        cast(ITCPTransport, self.transport).write(command.line + b"\r\n")
-        return asker
+        message = command.line + b"\r\n"
+        if isinstance(command, _ListCommand):
+            message += frame(REQUEST, ECHO_REQ, command.mark)
+        cast(ITCPTransport, self.transport).write(message)
+        return command.asker
 
     def close(self, why: str) -> Deferred[None]:
         """End the connection; nothing more is written, so nothing is worth waiting for."""
@@ -245,36 +282,105 @@ class AdminProtocol(LineOnlyReceiver):
         if gone is not None:
             gone.callback(None)
 
-    def lineLengthExceeded(self, line: bytes) -> None:
-        self.abort(f"a line of a reply exceeds {MAX_REPLY_LINE} bytes")
-
-    def lineReceived(self, line: bytes) -> None:
+    def dataReceived(self, data: bytes) -> None:
         if not self.open:
             return
+        self._received += data
         try:
-            self._take(line.removesuffix(b"\r"))
+            while self.open and self._received and self._take_next():
+                pass
         except BrokenStream as error:
-            self._log.error("Dropping an admin connection: {error}", error=error)
-            self.abort(f"the server broke the protocol: {error}")
+            self._give_up(error)
 
-    def _take(self, line: bytes) -> None:
+    def _give_up(self, error: BrokenStream) -> None:
+        self._log.error("Dropping an admin connection: {error}", error=error)
+        self.abort(f"the server broke the protocol: {error}")
+
+    # -- what came ------------------------------------------------------------------------------
+
+    def _take_next(self) -> bool:
+        """Handle one line, or the echo behind a list; False where that has not come whole."""
         if not self._asked:
-            raise BrokenStream(b"", "a line came that answers nothing")
-        command, asker = self._asked[0]
-        refused = None if self._rows else replies.refusal(line)
-        reply: Callable[[], Any]
-        if refused is not None:
-            reply = partial(asker.errback, AdminError(refused))
-        elif command.read_list is None:
-            assert command.read_line is not None
-            reply = partial(asker.callback, command.read_line(line))
-        elif line == replies.END:
-            rows, self._rows = self._rows, []
-            reply = partial(asker.callback, command.read_list(rows))
-        else:
+            raise BrokenStream(b"", "something came that answers nothing")
+        command = self._asked[0]
+        # No line begins with NUL: no name can hold one.
+        if not self._received[0]:
+            return self._take_echo(command)
+        line = self._next_line()
+        if line is None:
+            return False
+        if isinstance(command, _ListCommand):
             self._rows.append(line)
+        else:
+            self._answer(self._asked, command, lambda: command.read(line.removesuffix(b"\r")))
+        return True
+
+    def _next_line(self) -> bytes | None:
+        received = self._received
+        end = received.find(b"\n", self._searched)
+        self._searched = length = len(received) if end < 0 else end
+        if length > self.MAX_LENGTH:
+            raise BrokenStream(b"", f"a line of a reply exceeds {self.MAX_LENGTH} bytes")
+        if end < 0:
+            return None
+        line = bytes(received[:end])
+        del received[: end + 1]
+        self._searched = 0
+        return line
+
+    def _take_echo(self, command: _Command) -> bool:
+        if not isinstance(command, _ListCommand):
+            raise BrokenStream(b"", "a packet came in the place of a line")
+        echo = frame(RESPONSE, ECHO_RES, command.mark)
+        came = bytes(self._received[: len(echo)])
+        if not echo.startswith(came):
+            raise BrokenStream(b"", f"another packet came than the one behind a list: {came!r}")
+        if came != echo:
+            return False
+        del self._received[: len(echo)]
+        lines, self._rows = self._rows, []
+        self._take_list(command, lines)
+        return True
+
+    def _take_list(self, command: _ListCommand, lines: list[bytes]) -> None:
+        try:
+            rows = replies.rows(lines)
+        except AdminError as error:
+            self._asked.popleft()
+            command.asker.errback(error)
             return
-        self._asked.popleft()
+        if self._escaped is None and any(map(has_escapes, rows)):
+            # To gearmand these are letters of a name. Only its version tells what a server is.
+            self._asked.popleft()
+            if not self._unread:
+                # If the connection ends instead, those who asked for the lists are told.
+                self.ask(_LineCommand(b"version", _escapes)).addCallbacks(self._learn, lambda _: None)
+            self._unread.append((command, rows))
+        else:
+            self._answer(self._asked, command, lambda: command.read(rows, bool(self._escaped)))
+
+    def _learn(self, escaped: bool) -> None:
+        """It is known whether the server escapes names: read the lists that wait for that."""
+        self._escaped = escaped
+        try:
+            while self._unread:
+                command, rows = self._unread[0]
+                self._answer(self._unread, command, partial(command.read, rows, escaped))
+        except BrokenStream as error:
+            self._give_up(error)
+
+    @staticmethod
+    def _answer(waiting: deque[Any], command: _Command, read: Callable[[], Any]) -> None:
+        """Give what `read` returns to who asked, and take the command off those that wait.
+
+        One whose reply cannot be read, which raises `BrokenStream`, waits on, for the connection's end.
+        """
+        reply: Callable[[], object]
+        try:
+            reply = partial(command.asker.callback, read())
+        except AdminError as error:
+            reply = partial(command.asker.errback, error)
+        waiting.popleft()
         reply()
 
     def _end(self, why: str) -> None:
@@ -282,16 +388,20 @@ class AdminProtocol(LineOnlyReceiver):
             return
         self.open = False
         self._on_ended(self)
-        asked, self._asked = self._asked, deque()
-        for command, asker in asked:
-            if command.ending:
-                asker.callback(None)
+        commands = [*(command for command, _ in self._unread), *self._asked]
+        self._unread.clear()
+        self._asked.clear()
+        for command in commands:
+            if isinstance(command, _LineCommand) and command.ending:
+                command.asker.callback(None)
             else:
-                asker.errback(ConnectionLost(f"no answer came: {why}"))
+                command.asker.errback(ConnectionLost(f"no answer came: {why}"))
 
 
-def _nothing(_line: bytes) -> None:
-    return None
+def _escapes(version: bytes) -> bool:
+    """Whether a server with this answer to ``version`` escapes names."""
+    # gearmand refuses that to nobody.
+    return replies.refusal(version) is not None or replies.said(version).startswith(replies.ESCAPING)
 
 
 def _word(name: bytes, what: str) -> bytes:

@@ -5,47 +5,91 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from itertools import islice
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twisted.logger import Logger
 
 from txgearman.access import Right
 from txgearman.broker.job import PRIORITIES
-from txgearman.errors import GearmanError, Refused
+from txgearman.errors import BrokenStream, GearmanError, Refused
 from txgearman.patterns import quoted
 from txgearman.server.limits import limits_of
 from txgearman.server.settings import Level
 from txgearman.version import VERSION
 from txgearman.wire.limits import MAX_FUNCTION, MAX_WORDS
+from txgearman.wire.names import escape, escape_word
 
 if TYPE_CHECKING:
     from txgearman.server.protocol import GearmanServerProtocol as Peer
 
 Answer = Callable[["Peer", list[bytes]], bytes | Iterator[bytes]]
-"""A whole answer, or its lines where there may be many."""
+"""A whole answer, or its pieces where it may be long."""
 
 MAX_RATE: Final = 10**9
 """The largest rate and burst of ``maxrate``: more than any server takes."""
+
+SHOWN_OF_LINE: Final = 64
+"""Bytes that an ERR line says again of a word that is no admin command, and the log of a first line that is
+none: enough to see a typing error, or what program sent it."""
+
+FUNCTIONS_OF_A_PIECE: Final = 100
+"""Functions of a worker that are one piece of ``workers``: one connection may have any number of them."""
 
 _log = Logger()
 
 OK: Final = b"OK\r\n"
 _LEVELS: Final = {level.value.encode(): level for level in Level}
 _END: Final = b".\n"
-_LINE_BREAKERS: Final = {ord("\t"): r"\t", ord("\r"): r"\r", ord("\n"): r"\n", ord(" "): r"\x20"}
 
 
 class _Denied(GearmanError):
     """An admin command is answered with an ERR line; the message is all behind ``ERR ``."""
 
 
+class ForeignPeer(BrokenStream):
+    """The first line of a connection shows that its peer does not speak Gearman.
+
+    `answer` is what to tell it ahead of the connection's end.
+    """
+
+    def __init__(self, why: str, answer: bytes) -> None:
+        super().__init__(b"", why)
+        self.answer = answer
+
+
+def shows_gearman(line: bytes) -> bool:
+    """Whether a connection's first line shows that its peer speaks Gearman, by being an admin command.
+
+    One that begins with a command's name and lacks words shows neither that nor the contrary. Raises
+    `ForeignPeer` for all others.
+
+    A web page can let a browser send nearly anything to this port, but only behind the head of an HTTP
+    request. As a method can be called anything, a first line with the word ``HTTP/…`` is no command either,
+    ``status / HTTP/1.1`` for example.
+    """
+    words = _words(line)
+    if any(word[:5].upper() == b"HTTP/" for word in words[1:]):
+        refusal = _Denied("UNKNOWN_COMMAND This+port+speaks+Gearman+and+not+HTTP")
+        raise ForeignPeer("the peer speaks HTTP, which is not spoken here", _error_line(refusal))
+    command = _ANSWERS.get(words[0].lower())
+    if command is None:
+        start = quoted(line[:SHOWN_OF_LINE])
+        refusal = _unknown(words[0])
+        raise ForeignPeer(f"the first line is no admin command: {start}", _error_line(refusal))
+    return len(words) >= command.least
+
+
 def answer_line(peer: Peer, line: bytes) -> None:
     """Answer one admin line, given without its line end."""
-    words = [word for index, word in enumerate(line.split(b" ")) if word or not index]
+    words = _words(line)
     try:
         if len(words) > MAX_WORDS:
             raise _Denied(f"TOO_MANY_ARGS A+command+has+at+most+{MAX_WORDS}+words")
-        right, make_answer = _find(_ANSWERS, words)
+        if b"\0" in line:
+            # gearmand reads each word up to its NUL, and so drops another function than was said.
+            raise _Denied("INVALID_ARGUMENTS A+command+must+not+contain+NUL")
+        right, make_answer = _find(words)
         if peer.access is not None:
             _check(peer, words[0], right)
         answer = make_answer(peer, words)
@@ -57,11 +101,23 @@ def answer_line(peer: Peer, line: bytes) -> None:
                 command=ascii(line)[2:-1],
             )
     except _Denied as error:
-        answer = b"ERR %b\r\n" % str(error).encode("utf-8", "surrogateescape")
+        answer = _error_line(error)
     if not isinstance(answer, bytes):
         peer.send_list(answer)
     elif answer:
         peer.send(answer)
+
+
+def _words(line: bytes) -> list[bytes]:
+    """The words of a line as gearmand has them: several spaces count as one, those at the end are followed by
+    an empty word."""
+    words = line.split(b" ")
+    last = len(words) - 1
+    return [word for index, word in enumerate(words) if word or index in (0, last)]
+
+
+def _error_line(refusal: _Denied) -> bytes:
+    return b"ERR %b\r\n" % str(refusal).encode("utf-8", "surrogateescape")
 
 
 def _check(peer: Peer, command: bytes, right: Right) -> None:
@@ -71,35 +127,35 @@ def _check(peer: Peer, command: bytes, right: Right) -> None:
         raise _Denied(f"ACCESS_DENIED You+may+not+use+this+command+{_text(command)}")
 
 
-def _find(table: dict[bytes, tuple[int, Right, Answer]], words: list[bytes]) -> tuple[Right, Answer]:
+def _find(words: list[bytes]) -> tuple[Right, Answer]:
+    """What answers a command, and the right it needs. Raises `_Denied`."""
     name = words[0].lower()
-    entry = table.get(name)
-    if entry is None or (name in _SILENTLY_UNKNOWN and len(words) < entry[0]):
-        # gearmand puts no space ahead of the word either.
-        raise _Denied(f"UNKNOWN_COMMAND Unknown+server+command{_text(words[0])}")
-    if len(words) < entry[0]:
+    command = _ANSWERS.get(name)
+    if command is None or (name in _SILENTLY_UNKNOWN and len(words) < command.least):
+        raise _unknown(words[0])
+    if len(words) < command.least:
         raise _incomplete(words)
-    return entry[1:]
+    if command.most is not None and len(words) > command.most:
+        # A line with a word too many is a mistake, and must change nothing.
+        raise _Denied("UNKNOWN_ERROR") if name == b"cancel" else _incomplete(words)
+    return command.right, command.answer
+
+
+def _unknown(word: bytes) -> _Denied:
+    # gearmand puts no space ahead of the word either.
+    return _Denied(f"UNKNOWN_COMMAND Unknown+server+command{_text(escape_word(word[:SHOWN_OF_LINE]))}")
 
 
 def _incomplete(words: list[bytes]) -> _Denied:
+    """gearmand says this of words too many, too."""
     return _Denied(
-        "INVALID_ARGUMENTS An+incomplete+set+of+arguments+was+sent+to+this+command+" + _text(words[0])
+        "INVALID_ARGUMENTS An+incomplete+set+of+arguments+was+sent+to+this+command+"
+        + _text(escape_word(words[0]))
     )
 
 
 def _text(word: bytes) -> str:
     return word.decode("utf-8", "surrogateescape")
-
-
-def _shown(name: bytes) -> bytes:
-    """A name from a client in a line of ours: it must not break the line.
-
-    gearmand prints tabs and line ends in names as they are.
-    """
-    if name.isalnum():
-        return name
-    return _text(name).translate(_LINE_BREAKERS).encode("utf-8", "surrogateescape")
 
 
 # -- the server ---------------------------------------------------------------------------------
@@ -114,6 +170,8 @@ def _verbose(peer: Peer, words: list[bytes]) -> bytes:
     threshold = peer.factory.threshold
     level = _LEVELS.get(words[1].lower()) if len(words) > 1 else None
     if level is not None:
+        if len(words) > 2:
+            raise _Denied("INVALID_ARGUMENTS verbose+or+verbose+LEVEL")
         if peer.access is not None:
             _check(peer, words[0], Right.MANAGE)
         elif not peer.is_local:
@@ -131,7 +189,7 @@ def _getpid(_peer: Peer, _words: list[bytes]) -> bytes:
 def _shutdown(peer: Peer, words: list[bytes]) -> bytes:
     if peer.access is None and not peer.is_local:
         raise _Denied("NOT_ALLOWED shutdown+is+for+connections+from+this+machine")
-    if len(words) > 1 and words[1].lower() != b"graceful":
+    if len(words) > 2 or (len(words) > 1 and words[1].lower() != b"graceful"):
         raise _Denied("INVALID_ARGUMENTS shutdown+or+shutdown+graceful")
     peer.factory.shut_down(graceful=len(words) > 1)
     return OK
@@ -142,21 +200,21 @@ def _shutdown(peer: Peer, words: list[bytes]) -> bytes:
 
 def _status(peer: Peer, _words: list[bytes]) -> Iterator[bytes]:
     for view in peer.broker.functions():
-        yield b"%b\t%d\t%d\t%d\n" % (_shown(view.name), view.total, view.running, view.workers)
+        yield b"%b\t%d\t%d\t%d\n" % (escape(view.name), view.total, view.running, view.workers)
     yield _END
 
 
 def _prioritystatus(peer: Peer, _words: list[bytes]) -> Iterator[bytes]:
     for view in peer.broker.functions():
         waiting = b"\t".join([b"%d" % count for count in view.waiting])
-        yield b"%b\t%b\t%d\n" % (_shown(view.name), waiting, view.workers)
+        yield b"%b\t%b\t%d\n" % (escape(view.name), waiting, view.workers)
     yield _END
 
 
 def _create(peer: Peer, words: list[bytes]) -> bytes:
     _check_is_function(words)
     # gearmand cuts the last letter off the name where the line ends in LF alone.
-    peer.broker.create_function(_function_name(words[2]))
+    peer.broker.create_function(_function_name(words, 2))
     return OK
 
 
@@ -175,10 +233,15 @@ def _check_is_function(words: list[bytes]) -> None:
         raise _incomplete(words)
 
 
-def _function_name(word: bytes) -> bytes:
-    if len(word) > MAX_FUNCTION:
+def _function_name(words: list[bytes], place: int) -> bytes:
+    """The name of a function that is made if it does not exist. gearmand makes one without a name of a line
+    that ends there with a space."""
+    name = words[place]
+    if not name:
+        raise _incomplete(words)
+    if len(name) > MAX_FUNCTION:
         raise _Denied(f"ARGUMENT_TOO_LARGE A+function+name+has+at+most+{MAX_FUNCTION}+bytes")
-    return word
+    return name
 
 
 def _maxqueue(peer: Peer, words: list[bytes]) -> bytes:
@@ -187,11 +250,14 @@ def _maxqueue(peer: Peer, words: list[bytes]) -> bytes:
     As with gearmand no number, 0, a negative number and what is no number mean no limit, one number
     is for all priorities, and of two the second is for normal and low has none.
     """
+    if not words[-1]:
+        # To gearmand the empty word behind a last space is a number that means no limit.
+        raise _incomplete(words)
     numbers = [_limit(word) for word in words[2:]]
     if len(numbers) == 1:
         numbers *= PRIORITIES
     limits = (numbers + [None] * PRIORITIES)[:PRIORITIES]
-    peer.broker.set_limits(_function_name(words[1]), tuple(limits))
+    peer.broker.set_limits(_function_name(words, 1), tuple(limits))
     return OK
 
 
@@ -204,7 +270,7 @@ def _maxrate(peer: Peer, words: list[bytes]) -> bytes:
         raise _Denied("INVALID_ARGUMENTS A+rate+and+a+burst+are+numbers") from None
     if not (0 <= rate <= MAX_RATE and 0 <= burst <= MAX_RATE):
         raise _Denied(f"INVALID_ARGUMENTS A+rate+and+a+burst+are+0+to+{MAX_RATE}")
-    peer.broker.set_rate(_function_name(words[1]), rate, burst)
+    peer.broker.set_rate(_function_name(words, 1), rate, burst)
     return OK
 
 
@@ -231,7 +297,7 @@ def _show_jobs(peer: Peer) -> Iterator[bytes]:
 
 def _show_unique_jobs(peer: Peer) -> Iterator[bytes]:
     for view in peer.broker.jobs():
-        yield b"%b\n" % _shown(view.unique)
+        yield b"%b\n" % escape(view.unique)
     yield _END
 
 
@@ -248,7 +314,7 @@ def _show_function_limits(peer: Peer) -> Iterator[bytes]:
     for view in peer.broker.limits():
         queued = b"\t".join([b"%d" % (limit or 0) for limit in view.queued])
         rate = b"%g\t%d" % (view.per_second, view.burst)
-        yield b"%b\t%b\t%b\t%d\n" % (_shown(view.name), queued, rate, view.refused)
+        yield b"%b\t%b\t%b\t%d\n" % (escape(view.name), queued, rate, view.refused)
     yield _END
 
 
@@ -260,7 +326,7 @@ def _show_store(peer: Peer) -> Iterator[bytes]:
     else:
         outage = saver.outage
         yield b"state\t%b\n" % (
-            b"available" if outage is None else b"unavailable: " + " ".join(outage.split()).encode()
+            b"available" if outage is None else b"unavailable: " + escape(" ".join(outage.split()).encode())
         )
         counts = (
             (b"saved", saver.saved),
@@ -307,31 +373,48 @@ def _workers(peer: Peer, _words: list[bytes]) -> Iterator[bytes]:
         if connection.number not in peer.factory.connections:
             # Gone since the list began.
             continue
-        functions = [b" " + _shown(function.name) for function in reversed(connection.worker.abilities)]
-        head = b"%d %b %b :" % (connection.number, connection.host.encode(), _shown(connection.client_id))
-        yield b"".join([head, *functions, b"\n"])
+        host, client_id = escape_word(connection.host.encode()), escape_word(connection.client_id)
+        functions = reversed(list(connection.worker.abilities))
+        piece = [b"%d %b %b :" % (connection.number, host, client_id)]
+        while some := list(islice(functions, FUNCTIONS_OF_A_PIECE)):
+            piece += [b" " + escape_word(function.name) for function in some]
+            if len(some) == FUNCTIONS_OF_A_PIECE:
+                yield b"".join(piece)
+                piece = []
+        piece.append(b"\n")
+        yield b"".join(piece)
     yield _END
 
 
 _SILENTLY_UNKNOWN: Final = frozenset({b"show", b"cancel"})
 """Commands that gearmand calls unknown, and not incomplete, when words are missing."""
 
-_ANSWERS: Final[dict[bytes, tuple[int, Right, Answer]]] = {
-    b"version": (1, Right.VIEW, _version),
-    b"verbose": (1, Right.VIEW, _verbose),
-    b"getpid": (1, Right.VIEW, _getpid),
-    b"shutdown": (1, Right.SHUTDOWN, _shutdown),
-    b"status": (1, Right.VIEW, _status),
-    b"prioritystatus": (1, Right.VIEW, _prioritystatus),
-    b"workers": (1, Right.VIEW, _workers),
-    b"show": (2, Right.VIEW, _show),
-    b"cancel": (3, Right.MANAGE, _cancel),
-    b"create": (3, Right.MANAGE, _create),
-    b"drop": (3, Right.MANAGE, _drop),
-    b"maxqueue": (2, Right.MANAGE, _maxqueue),
-    b"maxrate": (2, Right.MANAGE, _maxrate),
+
+class _Command(NamedTuple):
+    """How many words a command needs, itself among them, and how many it takes, None where all further ones
+    are ignored, as gearmand does; the right it needs, and what answers it."""
+
+    least: int
+    most: int | None
+    right: Right
+    answer: Answer
+
+
+_ANSWERS: Final = {
+    b"version": _Command(1, None, Right.VIEW, _version),
+    b"verbose": _Command(1, None, Right.VIEW, _verbose),
+    b"getpid": _Command(1, None, Right.VIEW, _getpid),
+    b"shutdown": _Command(1, None, Right.SHUTDOWN, _shutdown),
+    b"status": _Command(1, None, Right.VIEW, _status),
+    b"prioritystatus": _Command(1, None, Right.VIEW, _prioritystatus),
+    b"workers": _Command(1, None, Right.VIEW, _workers),
+    b"show": _Command(2, None, Right.VIEW, _show),
+    b"cancel": _Command(3, 3, Right.MANAGE, _cancel),
+    b"create": _Command(3, 3, Right.MANAGE, _create),
+    b"drop": _Command(3, 3, Right.MANAGE, _drop),
+    b"maxqueue": _Command(2, 5, Right.MANAGE, _maxqueue),
+    b"maxrate": _Command(2, 4, Right.MANAGE, _maxrate),
 }
-"""How many words each command needs, itself among them, the right it needs, and what answers it."""
 
 COMMAND_NAMES: Final = frozenset(name.decode() for name in _ANSWERS)
 """All admin commands."""

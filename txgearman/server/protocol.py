@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from ipaddress import ip_address
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -33,6 +32,7 @@ from txgearman.broker.peers import Client, Worker
 from txgearman.errors import BrokenStream, ProtocolError, Refused
 from txgearman.identity import identity_of
 from txgearman.patterns import quoted
+from txgearman.server.admin import ForeignPeer, shows_gearman
 from txgearman.server.commands import COMMANDS, error_packet
 from txgearman.server.guard import GUARDED_COMMANDS
 from txgearman.server.unfinished import COUNTED_FROM, TOO_MUCH
@@ -45,6 +45,7 @@ from txgearman.wire.packets import (
     JOB_CREATED,
     NOOP,
     RESPONSE,
+    TEXT,
     WORK_COMPLETE,
     WORK_DATA,
     WORK_EXCEPTION,
@@ -71,7 +72,15 @@ MAX_LATER_BYTES: Final = 1024 * 1024
 """Bytes that may wait behind such answers, with the same consequence."""
 
 LINES_AT_ONCE: Final = 500
-"""Lines of a list that are made and sent in one turn of the reactor: about a millisecond's work."""
+"""Lines of a list that are made in one turn of the reactor: about a millisecond's work."""
+
+LIST_BYTES_AT_ONCE: Final = 32 * 1024
+"""Bytes of a list behind which a turn makes no more of it: names that are all control characters take far
+longer than others, and have up to four times their length."""
+
+LIST_WRITE: Final = 256 * 1024
+"""Bytes of a list that are sent in one write: some ten thousand functions. gearmand sends a whole list in one
+write. Some readers rely on it: they read once, or until a read ends with LF (mod_gearman's tools)."""
 
 _NOOP: Final = frame(RESPONSE, NOOP, b"")
 _ASSIGNED: Final = tuple(
@@ -105,14 +114,39 @@ class _Later:
 
 
 class _Listing(_Later):
-    """The place of a list that is sent piece by piece; its answer is empty when all `lines` were sent."""
+    """The place of a list that is made and sent piece by piece; its answer is its end, once that is made.
 
-    __slots__ = ("due", "lines")
+    `pieces` are its text; `size` is how many bytes of it are made and not sent.
+    """
 
-    def __init__(self, lines: Iterator[bytes]) -> None:
+    __slots__ = ("_made", "due", "pieces", "size")
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
         super().__init__()
-        self.lines = lines
+        self.pieces = pieces
         self.due = False
+        self.size = 0
+        self._made: list[bytes] = []
+
+    def make_more(self) -> None:
+        """Make as much as one turn of the reactor may."""
+        enough = self.size + LIST_BYTES_AT_ONCE
+        for made, piece in enumerate(self.pieces, 1):
+            self._made.append(piece)
+            self.size += len(piece)
+            if made == LINES_AT_ONCE or self.size >= enough:
+                return
+        self.answer = b"".join(self._made)
+
+    def take(self) -> bytes:
+        """What is made, but for line ends behind it: to some readers they would be the end of the list."""
+        text = b"".join(self._made)
+        # Of uniques that are all empty there is nothing else.
+        taken = text.rstrip(b"\n") or text
+        rest = text[len(taken) :]
+        self._made = [rest]
+        self.size = len(rest)
+        return taken
 
 
 def _is_loopback(host: str) -> bool:
@@ -210,7 +244,7 @@ class GearmanServerProtocol(Protocol):
         self._commands = COMMANDS if self.access is None else GUARDED_COMMANDS
         self.known_rights: Rights | None = None
         self._was_denied = False
-        # Nothing whole has come yet.
+        # No packet and no admin command has come yet.
         self._silent = True
         self._dropped = False
         self._listing: _Listing | None = None
@@ -320,11 +354,22 @@ class GearmanServerProtocol(Protocol):
         self.drop()
 
     def _first(self, packets: Iterator[tuple[int, list[Any]]]) -> Iterator[tuple[int, list[Any]]]:
-        """Note that the peer is one that says something."""
+        """Note that the peer speaks Gearman, which its first packet or admin command shows.
+
+        Raises `BrokenStream` for one that speaks something else, such as a browser that a web page sends
+        here: nothing behind its first line is handled.
+        """
         for packet in packets:
-            if self._silent and packet[0] != UNFINISHED:
-                self._silent = False
-                self.factory.silent.pop(self.number, None)
+            number, fields = packet
+            if self._silent and number != UNFINISHED:
+                try:
+                    speaks = number != TEXT or shows_gearman(fields[0])
+                except ForeignPeer as error:
+                    self.send(error.answer)
+                    raise
+                if speaks:
+                    self._silent = False
+                    self.factory.silent.pop(self.number, None)
             yield packet
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -557,24 +602,27 @@ class GearmanServerProtocol(Protocol):
             # Not from here: the broker is in the middle of something.
             self.factory.reactor.callLater(0, self._go_on)
 
-    def send_list(self, lines: Iterator[bytes]) -> None:
-        """Send lines that end with the last of `lines`.
+    def send_list(self, pieces: Iterator[bytes]) -> None:
+        """Send a list, whose text is `pieces`.
 
-        A long list goes piece by piece, as the peer takes it, while others are served. Whatever is for
-        this peer meanwhile waits, and so do its next requests. `lines` must not mind what happens to the
+        A long list is made piece by piece, as the peer takes it, while others are served. Whatever is for
+        this peer meanwhile waits, and so do its next requests. `pieces` must not mind what happens to the
         server between two of them.
         """
-        first = list(islice(lines, LINES_AT_ONCE))
-        self.send(b"".join(first))
-        if len(first) == LINES_AT_ONCE and not self._lost:
-            self._listing = listing = _Listing(lines)
+        listing = _Listing(pieces)
+        listing.make_more()
+        if listing.answer is not None:
+            self.send(listing.answer)
+        elif not self._lost:
+            self._listing = listing
             self._later.append(listing)
             self._waiting = self._halted = True
             self.transport.pauseProducing()
-            self._list_soon(listing)
+            if self._may_hold(listing):
+                self._list_soon(listing)
 
     def _list_soon(self, listing: _Listing) -> None:
-        """Send the next piece of a list, if all that is ahead of it was sent."""
+        """Make the next piece of a list, if all that is ahead of it was sent."""
         if self._later[0] is listing and not listing.due and not self._paused:
             listing.due = True
             self.factory.reactor.callLater(0, self._list, listing)
@@ -583,18 +631,32 @@ class GearmanServerProtocol(Protocol):
         listing.due = False
         if self._lost or self._paused:
             return
-        self.flush()
-        piece = list(islice(listing.lines, LINES_AT_ONCE))
-        if piece:
-            direct.write(self.transport, b"".join(piece))
-        if len(piece) == LINES_AT_ONCE:
-            self._list_soon(listing)
-        else:
-            listing.answer = b""
-            self._listing = None
-            if not self._paused:
-                self._settle()
-            self._answer_later()
+        listing.make_more()
+        if listing.answer is None:
+            if listing.size >= LIST_WRITE:
+                self.flush()
+                piece = listing.take()
+                if self._counts_bytes:
+                    self._traffic.sent += len(piece)
+                direct.write(self.transport, piece)
+            if self._may_hold(listing):
+                self._list_soon(listing)
+            return
+        self._listing = None
+        self._settle()
+        self._answer_later()
+        # The answer to what the peer asked behind the list leaves in one write with its end.
+        if not self._waiting:
+            self._go_on()
+
+    def _may_hold(self, listing: _Listing) -> bool:
+        """Count what is made of a list and not sent among what waits for the peer; whether it may."""
+        waiting = self._later_size + listing.size
+        if waiting > self.unsent:
+            return self._may_wait(waiting - self.unsent)
+        self.factory.unsent -= self.unsent - waiting
+        self.unsent = waiting
+        return True
 
     def _may_wait(self, size: int) -> bool:
         """Note that so many bytes more wait for this peer; whether they may, or it was dropped."""
@@ -614,6 +676,8 @@ class GearmanServerProtocol(Protocol):
         kept = direct.kept(self.transport)
         if kept is not None:
             unsent = kept + sum(len(later) for later in self._later if isinstance(later, bytes))
+            if self._listing is not None:
+                unsent += self._listing.size
             self.factory.unsent += unsent - self.unsent
             self.unsent = unsent
 

@@ -176,16 +176,22 @@ class _Program(MultiService):
 
 
 class _Signals(Service):
-    """SIGTERM means to drain and end, a second one to end at once; SIGUSR1 a graceful shutdown, as for
-    gearmand; SIGHUP that the configuration is read again."""
+    """SIGTERM means to drain and end, a second one and SIGINT to end at once; SIGUSR1 a graceful shutdown, as
+    for gearmand; SIGHUP that the configuration is read again. `stop` ends the program."""
 
     def __init__(
-        self, server: GearmanService, options: Options, supervisor: Supervisor, reactor: Any
+        self,
+        server: GearmanService,
+        options: Options,
+        supervisor: Supervisor,
+        reactor: Any,
+        stop: Callable[[], object],
     ) -> None:
         self._server = server
         self._options = options
         self._supervisor = supervisor
         self._reactor = reactor
+        self._stop = stop
         self._draining = False
 
     def startService(self) -> None:
@@ -197,21 +203,26 @@ class _Signals(Service):
         self._reactor.callWhenRunning(self._take_over)
 
     def _take_over(self) -> None:
-        self._end: Any = signal.signal(signal.SIGTERM, self._terminate)
+        # The reactor's own note the signal, by which twistd then ends the process: to whoever started it, a
+        # stop that was asked for would look like a crash. gearmand exits with 0.
+        signal.signal(signal.SIGTERM, self._terminate)
+        signal.signal(signal.SIGINT, self._stop_at_once)
 
     def _terminate(self, number: int, frame: FrameType | None) -> None:
         if self._draining:
-            self._end(number, frame)
+            self._stop_at_once(number, frame)
         else:
             self._draining = True
             self._reactor.callFromThread(self._drain)
+
+    def _stop_at_once(self, _number: int, _frame: FrameType | None) -> None:
+        self._reactor.callFromThread(self._stop)
 
     def _drain(self) -> None:
         seconds = self._options.process.drain_timeout
         margin = seconds + STOP_MARGIN
         self._supervisor.tell("STOPPING=1", f"EXTEND_TIMEOUT_USEC={int(margin * 1e6)}")
-        # The reactor's own handler stops it, and lets the parent see which signal it was.
-        self._server.drain(seconds).addBoth(lambda _: self._end(signal.SIGTERM, None))
+        self._server.drain(seconds).addBoth(lambda _: self._stop())
 
     def _debug(self, _number: int, _frame: FrameType | None) -> None:
         if self._server.factory.threshold is not None:
@@ -283,7 +294,7 @@ def makeService(options: Options) -> IService:
     supervisor = Supervisor()
     tune_collector()
     MemoryService(lambda: server.factory.broker.in_memory, reactor).setServiceParent(server)
-    _Signals(server, options, supervisor, reactor).setServiceParent(server)
+    _Signals(server, options, supervisor, reactor, stop_reactor).setServiceParent(server)
     SupervisedService(supervisor, reactor).setServiceParent(server)
     program = _Program(observer)
     server.setServiceParent(program)

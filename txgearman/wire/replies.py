@@ -1,8 +1,15 @@
 """The server's replies to admin commands: from lines of text to values. No I/O.
 
 They are read as gearmand and this package's server write them. A list's replies end with a line of one
-dot; all others are one line, and a refusal is one line that begins with ``ERR``. Names and handles are
-str, for people and for JSON: UTF-8, with bytes that are none as ``\\xff``.
+dot; all others are one line, and a refusal is one line that begins with ``ERR``.
+
+gearmand prints names as they are, and a name may hold what ends a line, a word or a list. So a list is read
+when its whole reply is there, and the last line is the end; where a reply ends, its receiver must know by
+other means. Where rows have numbers, a line that is no row is part of a name with a line feed. Nobody can
+tell a line feed in a unique from two uniques, or a space in a function of ``workers`` from two functions.
+
+This package's server escapes names (`txgearman.wire.names`); `escaped` says that it wrote the lines. Names
+and handles are str, for people and JSON: UTF-8, with bytes that are none as ``\\xff``.
 
 What does not have the form of such a reply raises `BrokenStream`.
 """
@@ -10,19 +17,24 @@ What does not have the form of such a reply raises `BrokenStream`.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from txgearman.errors import BrokenStream
+from txgearman.errors import AdminError, BrokenStream
+from txgearman.wire.names import unescape
 
 END: Final = b"."
 """The line behind the last of a list."""
 
-# A unique may be any text, so this must look like an error's code and not only begin with ERR.
-_REFUSAL: Final = re.compile(
-    rb"ERR(?: ([A-Z_]+(?: .*)?|function not found|there are still .*))?\Z", re.DOTALL
-)
+ESCAPING: Final = "txgearman-"
+"""What the version of a server begins with that escapes names."""
+
+_REFUSAL: Final = re.compile(rb"ERR(?: ([A-Za-z_]+(?: .*)?))?\Z", re.DOTALL)
+_NUMBER: Final = re.compile(rb"-?[0-9]{1,20}\Z")
+_CONNECTION: Final = re.compile(rb"[0-9]{1,20} (?:[^ ]* .*? :(?: |\Z)|[^ ]*[.:][^ ]* )")
+"""What a row of ``workers`` begins with: the connection's number, host, client id and a colon. Where the id
+holds a line feed the first two must do, if the host looks like an address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,81 +98,121 @@ def refusal(line: bytes) -> str | None:
     return None if match is None else _text(match[1] or b"unknown error").replace("+", " ")
 
 
+def rows(lines: Sequence[bytes]) -> list[bytes]:
+    """The rows of a list, of all lines of the reply to its command. Raises `AdminError` for a refusal."""
+    if len(lines) == 1:
+        _check_refusal(lines[0].removesuffix(b"\r"))
+    end = lines[-1] if lines else b""
+    if end == END + b"\r":
+        return [line.removesuffix(b"\r") for line in lines[:-1]]
+    if end != END:
+        raise _broken(end)
+    return list(lines[:-1])
+
+
 def said(line: bytes) -> str:
-    """What a one-line reply says behind ``OK``, which old servers leave out; empty for OK alone."""
+    """What a one-line reply says behind ``OK``, which old servers leave out; empty for OK alone. Raises
+    `AdminError` for a refusal, as the two below."""
+    _check_refusal(line)
     return _text(b"" if line == b"OK" else line.removeprefix(b"OK "))
 
 
 def number(line: bytes) -> int:
     """The number of a one-line reply."""
+    _check_refusal(line)
     return _number(line.removeprefix(b"OK "), line)
 
 
-def function_statuses(lines: Sequence[bytes]) -> tuple[FunctionStatus, ...]:
-    """The rows of ``status``."""
-    return tuple(
-        FunctionStatus(name, *(_number(text, line) for text in numbers))
-        for line in lines
-        for name, numbers in [_row(line, 3)]
-    )
-
-
-def priority_statuses(lines: Sequence[bytes]) -> tuple[PriorityStatus, ...]:
-    """The rows of ``prioritystatus``."""
-    return tuple(
-        PriorityStatus(name, *(_number(text, line) for text in numbers))
-        for line in lines
-        for name, numbers in [_row(line, 4)]
-    )
-
-
-def connection_statuses(lines: Sequence[bytes]) -> tuple[ConnectionStatus, ...]:
-    """The rows of ``workers``: number, host, client id, a colon, and functions, between spaces."""
-    return tuple(map(_connection, lines))
-
-
-def job_entries(lines: Sequence[bytes]) -> tuple[JobEntry, ...]:
-    """The rows of ``show jobs``."""
-    entries = []
-    for line in lines:
-        handle, numbers = _row(line, 3)
-        retries, ignored, background = (_number(text, line) for text in numbers)
-        entries.append(JobEntry(handle, retries, bool(ignored), bool(background)))
-    return tuple(entries)
-
-
-def uniques(lines: Sequence[bytes]) -> tuple[str, ...]:
-    """The rows of ``show unique jobs``, an empty one for each job without a unique."""
-    return tuple(map(_text, lines))
-
-
-def _row(line: bytes, numbers: int) -> tuple[str, list[bytes]]:
-    """A name and so many numbers, between tabs. gearmand prints tabs in names as they are."""
-    name, *columns = line.rsplit(b"\t", numbers)
-    if len(columns) < numbers:
+def done(line: bytes) -> None:
+    """Nothing, of a one-line reply that is ``OK``."""
+    _check_refusal(line)
+    if line != b"OK":
         raise _broken(line)
-    return _text(name), columns
 
 
-def _connection(line: bytes) -> ConnectionStatus:
-    words = line.split(b" ")
+def _check_refusal(line: bytes) -> None:
+    refused = refusal(line)
+    if refused is not None:
+        raise AdminError(refused)
+
+
+def function_statuses(lines: Sequence[bytes], escaped: bool = False) -> tuple[FunctionStatus, ...]:
+    """The rows of ``status``."""
+    return tuple([FunctionStatus(_name(name, escaped), *numbers) for name, numbers in _table(lines, 3)])
+
+
+def priority_statuses(lines: Sequence[bytes], escaped: bool = False) -> tuple[PriorityStatus, ...]:
+    """The rows of ``prioritystatus``."""
+    return tuple([PriorityStatus(_name(name, escaped), *numbers) for name, numbers in _table(lines, 4)])
+
+
+def job_entries(lines: Sequence[bytes], escaped: bool = False) -> tuple[JobEntry, ...]:
+    """The rows of ``show jobs``."""
+    return tuple(
+        [
+            JobEntry(_name(handle, escaped), retries, bool(ignored), bool(background))
+            for handle, (retries, ignored, background) in _table(lines, 3)
+        ]
+    )
+
+
+def uniques(lines: Sequence[bytes], escaped: bool = False) -> tuple[str, ...]:
+    """The rows of ``show unique jobs``, an empty one for each job without a unique."""
+    return tuple([_name(line, escaped) for line in lines])
+
+
+def connection_statuses(lines: Sequence[bytes], escaped: bool = False) -> tuple[ConnectionStatus, ...]:
+    """The rows of ``workers``: number, host, client id, a colon, and functions, between spaces."""
+    found: list[list[bytes]] = []
+    for line in lines:
+        if _CONNECTION.match(line) or not found:
+            found.append([line])
+        else:
+            found[-1].append(line)
+    return tuple([_connection(b"\n".join(row), escaped) for row in found])
+
+
+def _table(lines: Sequence[bytes], width: int) -> Iterator[tuple[bytes, list[int]]]:
+    """A name and so many numbers of each row, between tabs."""
+    begun: list[bytes] = []
+    for line in lines:
+        name, *columns = line.rsplit(b"\t", width)
+        if len(columns) < width or not all(map(_NUMBER.match, columns)):
+            begun.append(line)
+            continue
+        if begun:
+            name = b"\n".join([*begun, name])
+            begun = []
+        yield name, [int(column) for column in columns]
+    if begun:
+        raise _broken(begun[0])
+
+
+def _connection(row: bytes, escaped: bool) -> ConnectionStatus:
+    words = row.split(b" ")
     try:
         # A client id may have spaces and be a colon itself; a host may be two of them.
         colon = words.index(b":", 3)
     except ValueError:
-        raise _broken(line) from None
+        raise _broken(row) from None
+    functions = words[colon + 1 :]
     return ConnectionStatus(
-        _number(words[0], line),
-        _text(words[1]),
-        _text(b" ".join(words[2:colon])),
-        tuple(_text(word) for word in words[colon + 1 :] if word),
+        _number(words[0], row),
+        _name(words[1], escaped),
+        _name(b" ".join(words[2:colon]), escaped),
+        # Of other servers an empty word may be no more than a second space.
+        tuple([_name(function, escaped) for function in functions if function or escaped]),
     )
 
 
 def _number(text: bytes, line: bytes) -> int:
-    if not re.fullmatch(rb"-?[0-9]{1,20}", text):
+    if not _NUMBER.match(text):
         raise _broken(line)
     return int(text)
+
+
+def _name(shown: bytes, escaped: bool) -> str:
+    return _text(unescape(shown) if escaped else shown)
 
 
 def _text(data: bytes) -> str:
