@@ -26,7 +26,14 @@ from txgearman.client.retrying import RETRY_SECONDS, Retrying
 from txgearman.client.status import JobStatus, known
 from txgearman.client.submission import Pattern, Priority, submission
 from txgearman.codecs import BYTES, CodecChoice, codec_from, encoded
-from txgearman.connection.arguments import body_of, check_timeout, data_bytes, name_bytes
+from txgearman.connection.arguments import (
+    LARGEST_BODY,
+    body_of,
+    check_count,
+    check_timeout,
+    data_bytes,
+    name_bytes,
+)
 from txgearman.connection.endpoint import Endpoint, named_endpoints
 from txgearman.connection.heartbeat import CHECK_INTERVAL, CHECK_TIMEOUT, check_from
 from txgearman.connection.pauses import RetryPolicy, steady
@@ -75,8 +82,8 @@ class Client:
         max_packet: int = MAX_PACKET,
         max_backlog: int = BACKLOG_BYTES,
     ) -> None:
-        if max_backlog < 1:
-            raise ValueError(f"max_backlog is a number of bytes, 1 or more, not {max_backlog!r}")
+        check_count(max_backlog, "max_backlog", 1)
+        check_count(max_packet, "max_packet", 1, LARGEST_BODY)
         self._backlog = Backlog(max_backlog)
         self._clock = reactor
         self._codec = codec_from(codec)
@@ -170,10 +177,10 @@ class Client:
         if self._codec is not BYTES:
             data = encoded(self._codec, data)
         new = submission(function, data, unique, priority, background, run_at, reducer, self._max_packet)
+        if type(retry) is not int or retry:
+            check_count(retry, "retry", 0)
         if not retry:
             return self._request(lambda protocol: protocol.submit(new), timeout, key_of(new), len(new.body))
-        if not isinstance(retry, int) or retry < 0:
-            raise ValueError(f"retry is a number of times, 0 or more, not {retry!r}")
         check_timeout(timeout)
         limit = RETRY_SECONDS if timeout is None else timeout
         retrying = Retrying(self._clock, self._dispatch, new, retry, limit)

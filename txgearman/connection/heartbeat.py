@@ -6,12 +6,13 @@ Nothing is sent or closed here, that is for the callables it is given.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from txgearman.connection.arguments import is_time
 
 CHECK_INTERVAL: Final = 30.0
 """Seconds of silence before a server is asked for a sign of life. Shorter than the time after which
@@ -39,11 +40,11 @@ class Check:
 
 def check_from(interval: float | None, timeout: float | None) -> Check | None:
     """The `Check` that the options ``check_interval`` and ``check_timeout`` mean; None where either is
-    None or 0, which turns the check off. Raises `ValueError` for anything but finite numbers from 0.
+    None or 0, which turns the check off. Raises `ValueError` for anything else that is not `is_time`.
     """
     for seconds in (interval, timeout):
-        if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
-            raise ValueError(f"check times must be None or finite numbers from 0: {seconds!r}")
+        if seconds is not None and not is_time(seconds):
+            raise ValueError(f"check times must be None or numbers of seconds from 0 on: {seconds!r}")
     return Check(interval, timeout) if interval and timeout else None
 
 

@@ -11,19 +11,23 @@ import os
 import socket
 import stat
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, Final
 
 from twisted.application.internet import StreamServerEndpointService
 from twisted.application.service import Service
 from twisted.internet import tcp, unix
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from txgearman.server.polling import PolledEndpoint, Poller
+
+LAST_PORT: Final = 2**16 - 1
+"""The last port of TCP."""
 
 _log = Logger()
 
@@ -125,11 +129,43 @@ class _HeldUnixEndpoint:
 
 
 def endpoint_of(reactor: Any, description: str) -> IStreamServerEndpoint:
-    """The server endpoint of a description. Raises whatever the endpoint's own parser raises."""
+    """The server endpoint of a description. Raises `ValueError` for a port that cannot be, and whatever the
+    endpoint's own parser raises."""
     endpoint = serverFromString(reactor, description)
+    port = _port_of(endpoint)
+    if port is not None and not 0 <= port <= LAST_PORT:
+        raise ValueError(f"a port is 0 to {LAST_PORT}, not {port}")
     if getattr(endpoint, "addressFamily", None) == socket.AF_UNIX:
         return _HeldUnixEndpoint(reactor, endpoint.fileno)
     return endpoint  # type: ignore[no-any-return]
+
+
+def _port_of(endpoint: Any) -> int | None:
+    """The TCP port of an endpoint, also of one that another wraps; None if it has none. Twisted's parsers
+    take any number, and listening there is an `OverflowError`."""
+    while (wrapped := getattr(endpoint, "_wrappedEndpoint", None)) is not None:
+        endpoint = wrapped
+    return getattr(endpoint, "_port", None)
+
+
+class _ListeningService(StreamServerEndpointService):
+    """Fails at the start if it cannot listen, and says where."""
+
+    # As Twisted's own: who cannot listen is to fail at the start.
+    _raiseSynchronously = True
+
+    def __init__(self, endpoint: IStreamServerEndpoint, factory: IProtocolFactory, description: str) -> None:
+        super().__init__(endpoint, factory)
+        self._description = description
+
+    def privilegedStartService(self) -> None:
+        try:
+            super().privilegedStartService()
+        except CannotListenError:
+            raise
+        except Exception as error:
+            # Such as that of a folder where no UNIX socket may be made.
+            raise CannotListenError(None, self._description, error) from error
 
 
 def listening_service(
@@ -140,7 +176,4 @@ def listening_service(
     endpoint = endpoint_of(reactor, description)
     if poller is not None:
         endpoint = PolledEndpoint(endpoint, poller)
-    listening = StreamServerEndpointService(endpoint, factory)
-    # As Twisted's own: who cannot listen is to fail at the start.
-    listening._raiseSynchronously = True
-    return listening
+    return _ListeningService(endpoint, factory, description)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, SupportsIndex
 
 from twisted.internet.defer import Deferred
 
 from txgearman.codecs import Codec, encoded
-from txgearman.connection.arguments import body_of
+from txgearman.connection.arguments import body_of, check_count
 from txgearman.errors import JobOver
 from txgearman.wire.codec import frame
 from txgearman.wire.packets import REQUEST, WORK_DATA, WORK_STATUS, WORK_WARNING
+
+LARGEST_STATUS: Final = 2**64 - 1
+"""The largest number of a status: what 64 bits hold. Servers take longer ones for 0."""
 
 
 class Outlet(Protocol):
@@ -85,12 +88,10 @@ class Job:
     def send_status(self, numerator: int, denominator: int) -> None:
         """Tell the server, and the clients that wait, that `numerator` of `denominator` is done.
 
-        Both are whole numbers, 0 or more. Raises `TypeError` or `ValueError` if they are not, and
-        `JobOver` as `send_data` does.
+        Both are whole numbers of at most 64 bits, 0 or more. Raises `TypeError` or `ValueError` if they are
+        not, and `JobOver` as `send_data` does.
         """
-        numbers = operator.index(numerator), operator.index(denominator)
-        if min(numbers) < 0:
-            raise ValueError(f"a status is made of numbers of 0 or more: {numerator} of {denominator}")
+        numbers = _count(numerator), _count(denominator)
         self._send(self._open(), WORK_STATUS, b"%d\0%d" % numbers)
 
     def room(self) -> Deferred[None]:
@@ -123,3 +124,12 @@ class Job:
     def _send(self, outlet: Outlet, packet: int, content: bytes) -> None:
         body = body_of((self.handle, content), outlet.max_packet)
         outlet.write(frame(REQUEST, packet, body))
+
+
+def _count(number: SupportsIndex) -> int:
+    """A number of a status. Other types than int, such as NumPy's, may be whole numbers too."""
+    if isinstance(number, bool):
+        raise TypeError(f"a status is made of numbers, not {number}")
+    index = operator.index(number)
+    check_count(index, "a number of a status", 0, LARGEST_STATUS)
+    return index
