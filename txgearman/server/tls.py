@@ -45,6 +45,15 @@ _log = Logger()
 
 def make_context(files: TlsFiles) -> SSL.Context:
     """The context for connections of clients. Raises `ValueError`, naming the file."""
+    try:
+        return _context_of(files)
+    except SSL.Error as error:
+        # What can be read may still be refused, a key that is too short for example.
+        why = ", ".join(str(each[-1]) for each in error.args[0]) if error.args else "no reason given"
+        raise ValueError(f"the TLS files of {files.certificate} cannot be used: {why}") from None
+
+
+def _context_of(files: TlsFiles) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_cipher_list(CIPHERS)

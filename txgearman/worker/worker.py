@@ -184,8 +184,8 @@ class Worker(Service):
         if name in self._functions:
             raise ValueError(f"the function {function!r} is registered already")
         check_time_limit(time_limit)
-        if concurrency is not None and concurrency < 1:
-            raise ValueError(f"a function runs at least once at a time, not {concurrency}")
+        if concurrency is not None:
+            check_count(concurrency, "concurrency", 1)
         place = self._place(callback, threads, processes)
         made = self._function(name, callback, place, milliseconds(timeout), time_limit)
         lane = self._lane_of(name, place, concurrency)
