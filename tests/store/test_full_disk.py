@@ -9,18 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sqlite3
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 from typing import Final
-from unittest import SkipTest
 
 from tests.store.contract import HERE, LEASE
 from tests.store.jobs import job, kept, save
 from tests.store.test_sqlite import SqliteCase
+from tests.support import fill, small_disk
 from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store import tables
 from txgearman.store.contract import Changes, Store
@@ -31,23 +29,13 @@ DISK_SIZE: Final = 4 * 1024 * 1024
 FULL: Final = "the disk is full"
 
 
-def _fails(command: list[str]) -> bool:
-    return subprocess.run(command, check=False, capture_output=True).returncode != 0
-
-
 class FullDiskTests(SqliteCase):
     """On a tmpfs."""
 
     def setUp(self) -> None:
-        mount, umount = shutil.which("mount"), shutil.which("umount")
-        folder = tempfile.mkdtemp(prefix="txgearman-disk-")
-        self.addCleanup(os.rmdir, folder)
-        command = [str(mount), "-t", "tmpfs", "-o", f"size={DISK_SIZE}", "tmpfs", folder]
-        if mount is None or umount is None or _fails(command):
-            raise SkipTest("no right to mount a file system")
-        self.addCleanup(subprocess.run, [umount, folder], check=True)
-        self.path = Path(folder, "queue.db")
-        self.filler = Path(folder, "filler")
+        disk = small_disk(self, DISK_SIZE)
+        self.path = disk / "queue.db"
+        self.filler = disk / "filler"
 
     def free(self) -> int:
         disk = os.statvfs(self.path.parent)
@@ -55,9 +43,7 @@ class FullDiskTests(SqliteCase):
 
     def fill(self) -> None:
         """Let others have all that is left, to the last byte."""
-        with self.filler.open("ab") as file, contextlib.suppress(OSError):
-            while True:
-                os.write(file.fileno(), bytes(4096))
+        fill(self.path.parent)
         self.assertEqual(self.free(), 0)
 
     def save_until_full(self, store: Store, first: int = 1, size: int = 1000) -> list[int]:
@@ -139,6 +125,14 @@ class FullDiskTests(SqliteCase):
         self.filler.unlink()
         store.write(Changes())
         self.assert_saves(store)
+
+    def test_more_removals_than_the_log_has_room_for(self) -> None:
+        store = self.opened()
+        saved = self.save_until_full(store)
+        self.fill()
+        with contextlib.suppress(StoreUnavailable):
+            store.write(Changes(removals=saved, attempts=dict.fromkeys(saved, 1)))
+        self.assertEqual(kept(store), [])
 
     def test_after_a_kill(self) -> None:
         script = (

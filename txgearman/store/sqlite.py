@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, count
 from typing import Any, Final, TypeVar
@@ -52,9 +53,15 @@ CACHE_SIZE: Final = 32 * 1024
 STATEMENT_ROWS: Final = 2048
 """Jobs that one statement inserts at most. The compiled statement takes 2 MB of memory."""
 
-PAGES_PER_JOB: Final = 3
-"""Pages that a small job changes at most, that of its row and those of its indexes, as far as new ones share
-none."""
+LOOK_EVERY: Final = 0.1
+"""Seconds between two looks at a disk with that much room, which no writer fills in that time."""
+
+JOB_SIZE: Final = 2048
+"""Bytes of a job in the database beside its data, its entries in all indexes included: a function's name has
+512 at most, and is there three times."""
+
+CHANGED_PAGES: Final = 8
+"""Pages that every transaction changes at most, beside those that it fills with jobs."""
 
 _OWNER_LOCK_SUFFIX: Final = "-owner"
 _RESERVE_SUFFIX: Final = "-reserve"
@@ -194,6 +201,7 @@ class SqliteStore(DatabaseStore):
         self._path = os.path.realpath(path)
         self._ownership: sqlite3.Connection | None = None
         self._reserve = Reserve(self._path)
+        self._roomy_until = 0.0
         super().__init__(url.set(database=self._path))
 
     def open(self, name: str, lease: float) -> int:
@@ -211,10 +219,10 @@ class SqliteStore(DatabaseStore):
         if changes.saves or not (changes.removals or changes.attempts):
             self._demand_room(changes.saves)
             return super().write(changes)
-        written = self._with_reserve(lambda: super(SqliteStore, self).write(changes))
+        self._remove(changes)
         # Otherwise this would look as if jobs could be saved again.
         self._demand_room(())
-        return written
+        return Written({}, [])
 
     def close(self) -> None:
         super().close()
@@ -259,16 +267,15 @@ class SqliteStore(DatabaseStore):
     def _demand_room(self, saves: Sequence[SavedJob]) -> None:
         """Raise `StoreUnavailable` unless there is room for saving these jobs, in the log and then, when that
         is emptied, in the database. Without jobs it is asked for room for the smallest."""
+        now = time.monotonic()
+        if now < self._roomy_until:
+            return
         reserve = self._reserve
         left = reserve.free - reserve.log_size
         if reserve.is_held and left > ROOMY:
+            self._roomy_until = now + LOOK_EVERY
             return
-        size = sum(len(job.data) for job in saves)
-        size += size // 8
-        count = max(1, len(saves))
-        # Each job changes pages of its own at worst; but of new ones many share one.
-        in_log = size + count * PAGES_PER_JOB * PAGE_SIZE
-        in_database = size + count * PAGE_SIZE
+        in_log, in_database = _room_for(saves)
         if reserve.is_held and left > reserve.log_limit + in_log + in_database + MARGIN:
             return
         if self._has_room(in_log, in_database) or (self._shrink() and self._has_room(in_log, in_database)):
@@ -306,6 +313,17 @@ class SqliteStore(DatabaseStore):
         with self._connected() as connection:
             (number,) = connection.exec_driver_sql(f"PRAGMA {which}").one()
         return int(number)
+
+    def _remove(self, changes: Changes) -> None:
+        """Write changes that save nothing, in parts where the log has no room for all at once: they change
+        each page that has such a job."""
+        try:
+            self._with_reserve(lambda: super(SqliteStore, self).write(changes))
+        except StoreUnavailable as error:
+            if not _wants_room(error) or len(changes.removals) + len(changes.attempts) < 2:
+                raise
+            for part in _halves(changes):
+                self._remove(part)
 
     def _with_reserve(self, work: Callable[[], _Result]) -> _Result:
         """Do what makes room, or must not fail for want of it, with the reserve where that is needed."""
@@ -424,6 +442,30 @@ def _copy_names(path: str, version: int) -> Iterator[str]:
     name = f"{path}.version-{version}"
     yield name
     yield from (f"{name}.{number}" for number in count(2))
+
+
+def _room_for(saves: Sequence[SavedJob]) -> tuple[int, int]:
+    """Bytes that saving these jobs takes in the log at most, and then in the database. None count as one."""
+    size = sum(len(job.data) for job in saves) + max(1, len(saves)) * JOB_SIZE
+    # What SQLite needs beside, and pages that are not quite full.
+    size += size // 8
+    # Jobs stand one behind the other, in the queue of their function too. But each unique has its own page.
+    uniques = max(1, sum(1 for job in saves if job.unique))
+    functions = max(1, len({job.function for job in saves}))
+    return size + (uniques + 2 * functions + CHANGED_PAGES) * PAGE_SIZE, size + CHANGED_PAGES * PAGE_SIZE
+
+
+def _halves(changes: Changes) -> tuple[Changes, Changes]:
+    """Changes that save nothing, in two parts, neither of which is empty. Neighbours, which share pages, stay
+    together."""
+    removals, attempts = sorted(changes.removals), sorted(changes.attempts.items())
+    if removals and attempts:
+        return Changes(removals=removals), Changes(attempts=changes.attempts)
+    half = max(len(removals), len(attempts)) // 2
+    return (
+        Changes(removals=removals[:half], attempts=dict(attempts[:half])),
+        Changes(removals=removals[half:], attempts=dict(attempts[half:])),
+    )
 
 
 def _wants_room(error: StoreUnavailable) -> bool:
