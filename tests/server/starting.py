@@ -8,6 +8,7 @@ processes inherit.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import json
@@ -24,11 +25,13 @@ from twisted.plugin import getPlugins
 from twisted.scripts import twistd
 
 import txgearman.server.service
-import txgearman.server.tls
 import txgearman.server.twistd
-import txgearman.store.postgresql
-import txgearman.store.sqlite
-import txgearman.web  # noqa: F401
+import txgearman.web
+
+with contextlib.suppress(ImportError):  # Not everything is installed everywhere.
+    import txgearman.server.tls
+    import txgearman.store.postgresql
+    import txgearman.store.sqlite  # noqa: F401
 
 RUN_LIMIT: Final = 15.0
 """Seconds until a command counts as hanging; generous, for a loaded machine."""

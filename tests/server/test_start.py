@@ -26,6 +26,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -106,7 +107,8 @@ Options = Callable[[Case], list[str]]
 @dataclass(frozen=True)
 class Row:
     """A start that fails: the options of the server and of twistd, and what the line says. One that is
-    `unprivileged` is run without root's rights; one that is `only_background` fails nowhere else."""
+    `unprivileged` is run without root's rights; one that is `only_background` fails nowhere else; `needs` is a
+    package without which it is left out."""
 
     name: str
     said: str
@@ -114,6 +116,7 @@ class Row:
     of_twistd: Options = field(default=lambda case: [])
     unprivileged: bool = False
     only_background: bool = False
+    needs: str = ""
 
 
 def listen_at(text: str) -> Options:
@@ -154,11 +157,13 @@ OPTIONS: Final = (
         "certificate missing",
         "cert.pem: No such file",
         lambda case: ["--tls=tcp:0", f"--tls-certificate={case.path('cert.pem')}"],
+        needs="OpenSSL",
     ),
     Row(
         "certificate bad",
         "cert.pem",
         lambda case: ["--tls=tcp:0", f"--tls-certificate={case.path('cert.pem', 'no certificate')}"],
+        needs="OpenSSL",
     ),
     Row(
         "web token missing",
@@ -218,22 +223,39 @@ LISTENING: Final = (
 )
 
 STORE: Final = (
-    Row("store in a missing folder", "unable to open", store_at("sqlite:///{folder}/missing/q.db")),
-    Row("store a folder", "folder", store_at("sqlite:///{folder}")),
+    Row(
+        "store in a missing folder",
+        "unable to open",
+        store_at("sqlite:///{folder}/missing/q.db"),
+        needs="sqlalchemy",
+    ),
+    Row("store a folder", "folder", store_at("sqlite:///{folder}"), needs="sqlalchemy"),
     Row(
         "store not allowed",
         "unable to open",
         lambda case: [f"--store=sqlite:///{case.locked_folder()}/q.db"],
         unprivileged=True,
+        needs="sqlalchemy",
     ),
     Row(
         "store no database",
         "not a SQLite database",
         lambda case: [f"--store=sqlite:///{case.path('q.db', b'no database' * 1000)}"],
+        needs="sqlalchemy",
     ),
-    Row("store newer", "version 1000", lambda case: [f"--store={case.newer_store()}"]),
-    Row("store another's", "another server uses it", lambda case: [f"--store={case.owned_store()}"]),
-    Row("PostgreSQL away", "refused", store_at("postgresql://gearman@127.0.0.1:{port}/gearman")),
+    Row("store newer", "version 1000", lambda case: [f"--store={case.newer_store()}"], needs="sqlalchemy"),
+    Row(
+        "store another's",
+        "another server uses it",
+        lambda case: [f"--store={case.owned_store()}"],
+        needs="sqlalchemy",
+    ),
+    Row(
+        "PostgreSQL away",
+        "refused",
+        store_at("postgresql://gearman@127.0.0.1:{port}/gearman"),
+        needs="psycopg",
+    ),
 )
 
 
@@ -270,6 +292,7 @@ class FailingStartTest(TestCase):
             starts = [
                 (row, stack.enter_context(a_case()), background)
                 for row in rows
+                if not row.needs or find_spec(row.needs)
                 for background in (False, True)
                 if background or not row.only_background
             ]

@@ -195,7 +195,7 @@ class Startup:
                     os._exit(0)
                 if not part:
                     break
-            _write_error(said.decode() or "the server was ended before it served")
+            _write_error(said.decode(errors="replace") or "the server was ended before it served")
             # The child cannot, if it was killed or has given up the right to.
             self._remove_pid_file()
         finally:
