@@ -107,8 +107,8 @@ Options = Callable[[Case], list[str]]
 @dataclass(frozen=True)
 class Row:
     """A start that fails: the options of the server and of twistd, and what the line says. One that is
-    `unprivileged` is run without root's rights; one that is `only_background` fails nowhere else; `needs` is a
-    package without which it is left out."""
+    `unprivileged` is run without root's rights; one that is `only_background` fails nowhere else; `needs` is
+    a package without which it is left out."""
 
     name: str
     said: str
