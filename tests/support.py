@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import functools
+import os
 import re
 import shutil
+import subprocess
 import sys
+import tempfile
 import unittest
 from collections.abc import Callable, Coroutine
 from importlib.util import module_from_spec, spec_from_file_location
@@ -72,6 +76,32 @@ def process_state(pid: int) -> str:
     """The letter by which Linux says what a process does: ``T`` if it is stopped, ``Z`` if it is dead and not
     reaped. Raises `OSError` for one that is not there."""
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def small_disk(test: unittest.TestCase, size: int) -> Path:
+    """The folder of a file system of `size` bytes, which is there until the end of `test`. Skips the test
+    where there is no right to mount one: CI runs as root."""
+    mount, umount = shutil.which("mount"), shutil.which("umount")
+    folder = tempfile.mkdtemp(prefix="txgearman-disk-")
+    test.addCleanup(os.rmdir, folder)
+    command = [str(mount), "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder]
+    if (
+        mount is None
+        or umount is None
+        or subprocess.run(command, check=False, capture_output=True).returncode
+    ):
+        raise unittest.SkipTest("no right to mount a file system")
+    test.addCleanup(subprocess.run, [umount, folder], check=True)
+    return Path(folder)
+
+
+def fill(disk: Path) -> Path:
+    """Fill a disk to the last byte; returns the file that does."""
+    filler = disk / "filler"
+    with filler.open("ab") as file, contextlib.suppress(OSError):
+        while True:
+            os.write(file.fileno(), bytes(4096))
+    return filler
 
 
 def needs_program(*names: str) -> Callable[[Any], Any]:

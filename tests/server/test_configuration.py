@@ -6,6 +6,7 @@ import io
 import tempfile
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import Any
 
 from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import LogLevel, capturedLogs, formatEvent
@@ -16,7 +17,8 @@ from tests.server.peers import SocketlikeTransport, req, res
 from txgearman.broker.policy import FunctionOrder
 from txgearman.server import Settings, make_service
 from txgearman.server.configuration import MAX_SIZE, ConfigurationError, read_configuration
-from txgearman.server.settings import FunctionSettings
+from txgearman.server.logs import Threshold
+from txgearman.server.settings import FunctionSettings, Level
 from txgearman.server.twistd import CONFIGURABLE, Options, reload_configuration
 
 WHOLE = """\
@@ -134,6 +136,14 @@ class ReadTest(FileTestCase):
             ("[functions.f]\nqueue-limit = true\n", (2, "queue-limit")),
             ("[functions.f]\ntime-limit = -1\n", (2, "time-limit must be 0 or more")),
             ("[functions.f]\ntime-limit = 'soon'\n", (2, "time-limit")),
+            ("# mine\na = " + "[" * 5000 + "\n", (2, "nested too deeply")),
+            ("# mine\nmax-packet" + ".a" * 5000 + " = 1\n", (2, "max-packet must be a number of bytes")),
+            ("\n" + "a" * 5000 + " = 1\n", (2, "unknown key 'aaa")),
+            ("max-jobs = " + "9" * 5000, (1, "too many digits")),
+            (
+                "max-jobs = 0x" + "f" * 5000,
+                (1, "max-jobs must be 9223372036854775807 or less, not a number of"),
+            ),
             ("[functions.f]\nretries = -2\n", (2, "retries must be -1 or more")),
             (b"a = 1\nb = '\xff'\n", (2, "not UTF-8")),
         ):
@@ -294,6 +304,87 @@ class ReloadTest(FileTestCase):
         self.start("--job-retries=7")
         self.reload("job-retries = 2\n")
         self.assertEqual(self.service.settings.job_retries, 7)
+
+    def test_all_or_nothing(self) -> None:
+        """Every step of a reload fails once, and nothing of what the file says holds then.
+
+        The steps: reading the file and files with tokens of the access policy, the new settings together,
+        endpoints, TLS, the web side's token, traces, the store, and the broker's new policy. What follows is
+        assignments, and each connection's functions, where one that cannot obey is dropped.
+        """
+        self.write("job-retries = 1\n[functions.f]\nqueue-limit = 1\n")
+        self.start()
+        client = self.connect()
+        self.ask(client, req(18, b"f", b"", b"x"))
+        factory = self.service.factory
+        factory.threshold = Threshold(Level.INFO)
+
+        def state() -> tuple[Any, ...]:
+            function = factory.broker._functions[b"f"]
+            return (
+                *(self.service.settings, factory.settings, factory.broker._policy, self.running.process),
+                *(factory.threshold.level, factory.admission.limit, factory.access),
+                *(function.limits, function.rate, function.time_limit, function.limited),
+                self.service._tls,
+            )
+
+        good = (
+            "job-retries = 2\nmax-connections = 7\nlog-level = 'debug'\n{}\n"
+            "[access.all]\nsubmit = ['*']\n{}"
+            "[functions.f]\nqueue-limit = 2\ntime-limit = 5\nsubmit-rate = 3\n"
+        )
+        missing = self.folder / "missing"
+        before = state()
+        for said, top, access in (
+            ("unknown key", "job-retires = 1", ""),
+            ("nested", f"a = {'[' * 5000}", ""),
+            ("submit-rate must be", "submit-rate = inf", ""),
+            ("missing: No such file", "", f"token-file = '{missing}'\n"),
+            ("tls and web-tls need", "web-tls = true", ""),
+            ("not 99999", "web = '99999'", ""),
+            ("nonsense:1", "listen = 'nonsense:1'", ""),
+            ("No such file", f"tls = 'tcp:0'\ntls-certificate = '{missing}'", ""),
+            ("No such file", f"web-token-file = '{missing}'", ""),
+            ("begins with one of", "store = 'mysql://x/y'", ""),
+        ):
+            with self.subTest(top or access):
+                ((level, text),) = self.reload(good.format(top, access))
+                self.assertIs(level, LogLevel.error)
+                self.assertIn("nothing was changed", text)
+                self.assertIn(said, text)
+                self.assertEqual(state(), before)
+
+        def fail(_policy: object) -> None:
+            raise RuntimeError("a defect")
+
+        patch = self.patch(factory.broker, "change_policy", fail)
+        ((level, _),) = self.reload(good.format("", ""))
+        self.assertIs(level, LogLevel.critical)
+        self.assertEqual(state(), before)
+        patch.restore()
+        self.flushLoggedErrors()
+        logged = self.reload(good.format("", ""))
+        self.assertEqual(logged[0][0], LogLevel.info)
+        self.assertTrue(all(old != new for old, new in zip(before[:6], state()[:6], strict=True)))
+
+    def test_a_connection_that_cannot_obey_is_dropped(self) -> None:
+        self.write("")
+        self.start()
+        good, bad = self.connect(), self.connect()
+        for transport in good, bad:
+            self.ask(transport, req(1, b"f"))
+
+        def fail() -> None:
+            raise RuntimeError("a defect")
+
+        connections = list(self.service.factory.connections.values())
+        self.patch(connections[-1], "access_changed", fail)
+        self.assertIn("Changed: access", self.reload("[access.all]\nadmin = ['view']\n")[-1][1])
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.reactor.advance(0)
+        self.assertTrue(bad.disconnecting or bad.aborted)
+        self.assertFalse(good.disconnecting)
+        self.assertIn(b"ACCESS_DENIED", self.ask(good, req(1, b"f")))
 
     def test_without_a_file(self) -> None:
         self.running = Options()

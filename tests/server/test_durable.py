@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import tempfile
+from functools import partial
 from pathlib import Path
 
+from twisted.internet.error import ConnectError
 from twisted.trial.unittest import TestCase
 
-from tests.interop.programs import HOST, assert_no_traceback, exchange, free_port, run_program
+from tests.interop.programs import (
+    HOST,
+    assert_no_traceback,
+    exchange,
+    free_port,
+    run_program,
+    running,
+    until,
+)
+from tests.server.lines import close, connect
 from tests.server.peers import req
 from tests.server.test_twistd import TWISTD, twistd
-from tests.support import on_reactor
+from tests.support import fill, on_reactor, small_disk
+from txgearman.server.saving import LONGEST_RETRY
 
 
 class DurableTests(TestCase):
@@ -49,3 +62,87 @@ class DurableTests(TestCase):
                 said = (output + errors).decode()
                 assert_no_traceback(said)
                 self.assertIn(expected, said)
+
+
+class FullDiskTests(TestCase):
+    """A disk that is full, and not for ever. The store's part is in tests/store/test_full_disk.py."""
+
+    @on_reactor
+    async def test_it_recovers_without_a_restart_and_with_one(self) -> None:
+        disk = small_disk(self, 4 * 1024 * 1024)
+        store = f"--store=sqlite:///{disk}/queue.db"
+        submit = req(18, b"f", b"", b"x" * 1000)
+
+        async def accepts() -> bool:
+            return b"QUEUE_ERROR" not in await line.say(submit)
+
+        async with twistd(store) as server:
+            line = await connect(server.port)
+            handles: list[bytes] = []
+            while b"QUEUE_ERROR" not in (heard := await line.say(submit * 100)):
+                handles += re.findall(rb"H:[^\0]+?:\d+", heard)
+                self.assertLess(len(handles), 10_000)
+            handles += re.findall(rb"H:[^\0]+?:\d+", heard)
+            self.assertGreater(len(handles), 500)
+            self.assertIn(b"the disk is full", await line.ask(b"show store\n", b"\n.\n"))
+            for begin in range(0, len(handles), 100):
+                some = handles[begin : begin + 100]
+                cancels = b"".join(b"cancel job %b\n" % handle for handle in some)
+                self.assertEqual(await line.ask(cancels, b"OK\r\n" * len(some)), b"OK\r\n" * len(some))
+
+            await until(accepts, "jobs are accepted again", LONGEST_RETRY + 1)
+            await close(line)
+            server.signal(signal.SIGTERM)
+            await server.program.ended()
+            assert_no_traceback(server.log)
+        filler = fill(disk)
+        async with twistd(store) as server:
+            self.assertIn("1 jobs loaded", server.log)
+            line = await connect(server.port)
+            # What the database does not use any more is given back to the disk.
+            self.assertNotIn(b"QUEUE_ERROR", await line.say(submit))
+            fill(disk)
+            self.assertIn(b"QUEUE_ERROR", await line.say(submit))
+            await line.say(req(1, b"f"))
+            (handle,) = re.findall(rb"H:[^\0]+?:\d+", await line.say(req(9)))
+            await line.say(req(13, handle, b"done"))
+            filler.unlink()
+            await until(accepts, "jobs are accepted again", LONGEST_RETRY + 1)
+            await close(line)
+            assert_no_traceback(server.log)
+
+    @on_reactor
+    async def test_a_log_on_a_full_disk_takes_nothing_down(self) -> None:
+        for form in ("text", "json"):
+            with self.subTest(form):
+                command = [
+                    TWISTD,
+                    "--nodaemon",
+                    "--pidfile=",
+                    f"--rundir={self.folder()}",
+                    "--logfile=/dev/full",
+                ]
+                port = free_port()
+                listen = f"--listen=tcp:{port}:interface={HOST}"
+                async with running(*command, "gearmand", listen, f"--log-format={form}") as program:
+                    await until(partial(_listens, port), "the server answers")
+                    line = await connect(port)
+                    self.assertEqual(await line.ask(b"maxqueue f 1\n", b"\r\n"), b"OK\r\n", "which is logged")
+                    self.assertIn(b"H:", await line.say(req(18, b"f", b"", b"x")))
+                    await close(line)
+                    program.signal(signal.SIGTERM)
+                    await program.ended()
+                    self.assertEqual((program.output, program.errors), (b"", b""))
+
+    def folder(self) -> str:
+        folder = tempfile.TemporaryDirectory(prefix="txgearman-durable-")
+        self.addCleanup(folder.cleanup)
+        return folder.name
+
+
+async def _listens(port: int) -> bool:
+    try:
+        await close(await connect(port))
+    except ConnectError:
+        return False
+    return True

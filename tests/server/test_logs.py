@@ -122,9 +122,6 @@ class WhereTest(SynchronousTestCase):
         self.assertTrue(first.endswith("[here#info] said"))
         self.assertEqual(json.loads(second)["message"], "said")
 
-    def test_a_daemon_has_no_output(self) -> None:
-        self.assertRaises(SystemExit, observer_for, {"logfile": "-"}, LogFormat.TEXT, Threshold(Level.INFO))
-
 
 class VerboseTest(ServerTestCase):
     def test_the_level_is_shown_and_changed(self) -> None:

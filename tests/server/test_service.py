@@ -382,6 +382,21 @@ class StoreTest(SynchronousTestCase):
         self.service.startService()
         self.assertTrue(self.store.is_open)
 
+    def test_a_store_is_given_up_where_something_behind_it_fails_to_start(self) -> None:
+        def fail(*_arguments: object, **_more: object) -> None:
+            raise CannotListenError(None, 4730, OSError("in use"))
+
+        ended: list[None] = []
+        self.patch(service, "one_thread", lambda _reactor: (self.thread, lambda: ended.append(None)))
+        listen, self.reactor.listenTCP = self.reactor.listenTCP, fail
+        self.assertRaises(CannotListenError, self.service.startService)
+        # The thread would keep the process from ending, and the store would be kept from others.
+        self.assertEqual((self.store.is_open, len(ended)), (False, 1))
+        self.reactor.listenTCP = listen
+        self.successResultOf(self.service.stopService())
+        self.service.startService()
+        self.assertTrue(self.store.is_open)
+
 
 class RealTest(TestCase):
     """On real sockets."""

@@ -81,5 +81,20 @@ class LineTests(SynchronousTestCase):
                 self.assertIn(said, caught.exception.args[1])
                 self.assertNotIn("(at ", caught.exception.args[1])
 
+    def test_what_the_reader_itself_gives_up_at(self) -> None:
+        deep = "[" * 5000
+        for text, line, said in (
+            (f"one = 1\n\ntwo = {deep}\nthree = 3\n", 3, "nested too deeply"),
+            (f"one = {deep}{']' * 5000}", 1, "nested too deeply"),
+            (f"one = 1\ntwo = [\n1,\n{deep}{']' * 5000}\n]\n", 4, "nested too deeply"),
+            (f"one = {'{a=' * 5000}1", 1, "nested too deeply"),
+            (f"one = 1\ntwo = {'9' * 5000}\nthree = 3\n", 2, "too many digits"),
+        ):
+            with self.subTest(text[:30]):
+                with self.assertRaises(ValueError) as caught:
+                    Document(text)
+                self.assertEqual(caught.exception.args, (line, caught.exception.args[1]))
+                self.assertIn(said, caught.exception.args[1])
+
     def test_empty(self) -> None:
         self.assertEqual(Document("").data, {})

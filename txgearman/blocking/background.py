@@ -25,6 +25,7 @@ from twisted.logger import Logger
 from twisted.python import threadable
 from twisted.python.failure import Failure
 
+from txgearman.blocking.deadline import Deadline
 from txgearman.blocking.errors import ServerUnavailable
 
 _T = TypeVar("_T")
@@ -108,7 +109,7 @@ class Background:
             self._waiting.add(future)
         try:
             self.reactor.callFromThread(_fulfil, future, function, arguments)
-            return future.result(timeout)
+            return future.result(Deadline(timeout).remaining())
         except FutureTimeout:
             if future.done():
                 raise

@@ -34,7 +34,7 @@ from txgearman.blocking.job import GearmanJobRequest
 from txgearman.blocking.submission import Key, Ledger, Submission, status_of
 from txgearman.client import JobStatus, Priority
 from txgearman.client.hashing import score
-from txgearman.connection.arguments import function_bytes, name_bytes
+from txgearman.connection.arguments import check_count, function_bytes, name_bytes
 from txgearman.wire.limits import MAX_HANDLE, MAX_UNIQUE
 
 RANDOM_UNIQUE_BYTES: Final = 16
@@ -330,6 +330,7 @@ class GearmanClient(GearmanConnectionManager):
     # -- choosing -------------------------------------------------------------------------------
 
     def _new_request(self, job: dict[str, Any], background: bool, max_retries: int) -> GearmanJobRequest:
+        check_count(max_retries, "max_retries", 0)
         unique = job.get("unique") or os.urandom(self.random_unique_bytes).hex()
         new = self.job_class(None, None, _text(job["task"]), _text(unique), job["data"])
         request = self.job_request_class(new, job.get("priority", PRIORITY_NONE), background, max_retries + 1)

@@ -722,14 +722,19 @@ class Broker:
         kept = before.order, before.round_robin, before.handle_prefix
         if (policy.order, policy.round_robin, policy.handle_prefix) != kept:
             raise ValueError("the order of functions and the prefix of handles cannot be changed")
+        # All of it, before the first function obeys: what fails has changed nothing.
+        changed = [
+            (function, rules)
+            for function in self._functions.values()
+            if (rules := policy.rules_for(function.name)) != before.rules_for(function.name)
+        ]
         self._policy = policy
         if self._refuse_at:
             self._refuse_at = policy.max_jobs or sys.maxsize
         for function in self._functions.values():
             function.limit_by_server(self._refuse_at != sys.maxsize)
-            rules = policy.rules_for(function.name)
-            if rules != before.rules_for(function.name):
-                function.obey(rules)
+        for function, rules in changed:
+            function.obey(rules)
 
     def cancel(self, handle: bytes) -> None:
         """End a job; its clients are told that it failed. Raises `JobNotFound`.

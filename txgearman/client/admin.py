@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txgearman.client.connector import Connector
-from txgearman.connection.arguments import check_timeout, function_bytes, name_bytes
+from txgearman.connection.arguments import check_count, check_timeout, function_bytes, name_bytes
 from txgearman.connection.endpoint import endpoint_from
 from txgearman.errors import AdminError, BrokenStream, ConnectionLost, TimedOut
 from txgearman.wire import replies
@@ -141,8 +141,8 @@ class Admin:
         if len(limits) not in (0, 1, 3):
             raise ValueError(f"there is one limit or three, not {len(limits)}")
         for limit in limits:
-            if limit is not None and (not isinstance(limit, int) or not 0 <= limit <= LONGEST_LIMIT):
-                raise ValueError(f"a limit is None or a number from 0 to {LONGEST_LIMIT}, not {limit!r}")
+            if limit is not None:
+                check_count(limit, "a limit", 0, LONGEST_LIMIT)
         name = _word(function_bytes(function), "the function's name")
         return self._done(b" ".join([b"maxqueue", name, *(b"%d" % (limit or 0) for limit in limits)]))
 

@@ -26,7 +26,14 @@ from txgearman.client.send_budget import SEND_BUDGET_BYTES, SendBudget
 from txgearman.client.status import JobStatus, first_known
 from txgearman.client.submission import JobTemplate, Priority, submission
 from txgearman.codecs import BYTES, CodecChoice, codec_from, encoded
-from txgearman.connection.arguments import body_of, check_timeout, data_bytes, name_bytes
+from txgearman.connection.arguments import (
+    LARGEST_BODY,
+    body_of,
+    check_count,
+    check_timeout,
+    data_bytes,
+    name_bytes,
+)
 from txgearman.connection.backoff import RetryPolicy, retry_policy_from
 from txgearman.connection.endpoint import Endpoint, named_endpoints
 from txgearman.connection.heartbeat import CHECK_INTERVAL, CHECK_TIMEOUT, liveness_check_from
@@ -84,8 +91,8 @@ class Client:
         max_packet: int = MAX_PACKET,
         max_backlog: int = SEND_BUDGET_BYTES,
     ) -> None:
-        if max_backlog < 1:
-            raise ValueError(f"max_backlog is a number of bytes, 1 or more, not {max_backlog!r}")
+        check_count(max_backlog, "max_backlog", 1)
+        check_count(max_packet, "max_packet", 1, LARGEST_BODY)
         self._budget = SendBudget(max_backlog)
         self._clock = reactor
         self._codec = codec_from(codec)
@@ -197,12 +204,12 @@ class Client:
         if self._codec is not BYTES:
             data = encoded(self._codec, data)
         new = submission(function, data, unique, priority, background, run_at, reducer, self._max_packet)
+        if type(retry) is not int or retry:
+            check_count(retry, "retry", 0)
         if not retry:
             return self._request(
                 lambda protocol: protocol.submit(new), timeout, routing_key(new), len(new.body)
             )
-        if not isinstance(retry, int) or retry < 0:
-            raise ValueError(f"retry is a number of times, 0 or more, not {retry!r}")
         check_timeout(timeout)
         limit = RETRY_SECONDS if timeout is None else timeout
         retrying = Retrying(self._clock, self._dispatch, new, retry, limit)

@@ -5,9 +5,19 @@ A caller's mistake raises here, at the call, so that no bad packet reaches a ser
 
 from __future__ import annotations
 
-import math
+from typing import Final
 
 from txgearman.wire.limits import MAX_FUNCTION
+
+LONGEST_TIME: Final = 100 * 365 * 86400
+"""Seconds of the longest time limit or pause, a hundred years: whoever says more means none. Clocks and dates
+overflow somewhere beyond."""
+
+LARGEST_COUNT: Final = 2**63 - 1
+"""The largest number of things, bytes included, where nothing else is said: a 64-bit system counts to it."""
+
+LARGEST_BODY: Final = 2**32 - 1
+"""Bytes of a packet's body at most: a header has four bytes for their number."""
 
 
 def name_bytes(value: str | bytes, what: str, limit: int) -> bytes:
@@ -70,7 +80,30 @@ def body_of(fields: tuple[bytes, ...], limit: int) -> bytes:
     return body
 
 
+def is_time(seconds: object) -> bool:
+    """Whether `seconds` is a number of seconds that can be waited for: 0 to `LONGEST_TIME`, and no bool."""
+    # What is no number compares with none; a whole number may be too large for a float.
+    return isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 <= seconds <= LONGEST_TIME
+
+
 def check_timeout(timeout: float | None) -> None:
-    """Raise `ValueError` unless `timeout` is None or a finite number of seconds, 0 or more."""
-    if timeout is not None and not (math.isfinite(timeout) and timeout >= 0):
-        raise ValueError(f"the timeout must be None or a finite number of seconds, 0 or more: {timeout!r}")
+    """Raise `ValueError` unless `timeout` is None or `is_time`."""
+    if timeout is not None and not is_time(timeout):
+        raise ValueError(
+            f"the timeout must be None or a number of seconds from 0 to {LONGEST_TIME}: {_shown(timeout)}"
+        )
+
+
+def check_count(value: object, what: str, least: int, most: int = LARGEST_COUNT) -> None:
+    """Raise `ValueError` unless `value` is a whole number from `least` to `most`, and no bool.
+
+    `what` is what to call it in messages.
+    """
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ValueError(f"{what} must be a whole number from {least} to {most}: {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    """A wrong value in a message. Python refuses to write very long numbers, as that takes quadratic time."""
+    is_long = isinstance(value, int) and value.bit_length() > 200
+    return f"a number of {value.bit_length()} bits" if is_long else repr(value)  # type: ignore[attr-defined]

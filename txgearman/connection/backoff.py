@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable
 from typing import Final
 
 from twisted.logger import Logger
+
+from txgearman.connection.arguments import is_time
 
 RetryPolicy = Callable[[int], float]
 """Takes the number of attempts that failed since the last connection, and returns the seconds to wait."""
@@ -64,9 +65,9 @@ def retry_policy_from(policy: RetryPolicy | None) -> RetryPolicy:
     def seconds(attempts: int) -> float:
         try:
             chosen = policy(attempts)
-            if math.isfinite(chosen) and chosen >= 0:
+            if is_time(chosen):
                 return chosen
-            raise ValueError(f"a retry policy returns a finite number of seconds from 0, not {chosen!r}")
+            raise ValueError(f"a retry policy returns a number of seconds from 0 on, not {chosen!r}")
         except Exception:
             _log.failure("The retry policy failed, the default takes its place")
         return exponential_backoff(attempts)

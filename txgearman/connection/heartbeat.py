@@ -6,12 +6,13 @@ what it is given.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from txgearman.connection.arguments import is_time
 
 CHECK_INTERVAL: Final = 30.0
 """Default of ``check_interval``: seconds of silence before a server is probed. Common NAT devices and
@@ -51,11 +52,11 @@ def liveness_check_from(interval: float | None, timeout: float | None) -> Livene
         The check, or None if it is turned off.
 
     Raises:
-        ValueError: One of them is negative or not finite.
+        ValueError: One of them is no `is_time`.
     """
     for seconds in (interval, timeout):
-        if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
-            raise ValueError(f"check times must be None or finite numbers from 0: {seconds!r}")
+        if seconds is not None and not is_time(seconds):
+            raise ValueError(f"check times must be None or numbers of seconds from 0 on: {seconds!r}")
     return LivenessCheck(interval, timeout) if interval and timeout else None
 
 

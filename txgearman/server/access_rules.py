@@ -13,6 +13,9 @@ from txgearman.server.admin import COMMAND_NAMES
 from txgearman.server.options import PATH, TEXTS, option
 from txgearman.wire.limits import MAX_FUNCTION
 
+LAST_USER: Final = 2**32 - 2
+"""The largest number of a user; the one behind it means none."""
+
 SHORTEST_TOKEN: Final = 16
 """Characters; a shorter token could be guessed."""
 
@@ -31,7 +34,7 @@ def _user(text: str) -> int:
     """The number of a user, who is given by name or number; ``*`` is any."""
     if text == "*":
         return ANY_USER
-    if text.isdecimal():
+    if text.isdecimal() and len(text) <= len(str(LAST_USER)) and int(text) <= LAST_USER:
         return int(text)
     import pwd
 

@@ -15,7 +15,7 @@ from txgearman.broker.job import PRIORITIES
 from txgearman.errors import BrokenStream, GearmanError, Refused
 from txgearman.patterns import quoted
 from txgearman.server.limits import limits_of
-from txgearman.server.settings import Level
+from txgearman.server.settings import MAX_RATE, Level
 from txgearman.version import VERSION
 from txgearman.wire.limits import MAX_FUNCTION, MAX_WORDS
 from txgearman.wire.names import escape, escape_word
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
 
 Answer = Callable[["Peer", list[bytes]], bytes | Iterator[bytes]]
 """A whole answer, or its pieces where it may be long."""
-
-MAX_RATE: Final = 10**9
-"""The largest rate and burst of ``maxrate``: more than any server takes."""
 
 SHOWN_OF_LINE: Final = 64
 """Bytes that an ERR line says again of a word that is no admin command, and the log of a first line that is
@@ -264,7 +261,7 @@ def _maxqueue(peer: Peer, words: list[bytes]) -> bytes:
 def _maxrate(peer: Peer, words: list[bytes]) -> bytes:
     """``maxrate f``, ``maxrate f jobs-a-second``, ``maxrate f jobs-a-second burst``."""
     try:
-        rate = float(words[2]) if len(words) > 2 else 0.0
+        rate = float(words[2]) + 0.0 if len(words) > 2 else 0.0  # -0 becomes 0
         burst = int(words[3]) if len(words) > 3 else 0
     except ValueError:
         raise _Denied("INVALID_ARGUMENTS A+rate+and+a+burst+are+numbers") from None

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from txgearman.access import AccessPolicy
 from txgearman.server.access_rules import RuleSettings
-from txgearman.server.options import PATH, Option, options_of
+from txgearman.server.options import PATH, Option, options_of, show_value
 from txgearman.server.settings import FunctionSettings, check_function_name
 from txgearman.server.toml import Document, Path
 
@@ -144,4 +144,4 @@ class _Reading:
 
 def _unknown(key: str, known: Sequence[str]) -> str:
     near = get_close_matches(key, known, n=1)
-    return f"unknown key {key!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+    return f"unknown key {show_value(key)}" + (f"; did you mean {near[0]!r}?" if near else "")

@@ -112,13 +112,23 @@ class GearmanServerFactory(Factory):
         return self.settings.access
 
     def reconfigure(self, settings: Settings) -> None:
-        """Obey other settings from now on, which differ in what can be changed while the server runs."""
+        """Obey other settings from now on, which differ in what can be changed while the server runs.
+
+        Where the first step fails nothing has changed; behind it nothing fails.
+        """
         self.broker.change_policy(settings.policy)
         before, self.settings = self.settings, settings
+        self._obey_limits()
         if before.access != settings.access:
             for connection in list(self.connections.values()):
-                connection.access_changed()
-        self._obey_limits()
+                try:
+                    connection.access_changed()
+                except Exception:
+                    # It might do what it may not any more; the others have to obey all the same.
+                    _log.failure(
+                        "Connection {number} cannot obey the access policy", number=connection.number
+                    )
+                    connection.drop()
 
     def _make_broker(self, keeper: Keeper | None = None, last_number: int = 0) -> Broker:
         new = Broker if self._follower is None else partial(FollowedBroker, follower=self._follower)

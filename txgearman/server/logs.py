@@ -133,8 +133,6 @@ def observer_for(
 def _file(twistd: Mapping[str, Any]) -> TextIO:
     """The file of the log, found as twistd finds it."""
     name, foreground = twistd.get("logfile"), twistd.get("nodaemon")
-    if name == "-" and not foreground:
-        raise SystemExit("Daemons cannot log to stdout, exiting!")
     if name == "-" or (foreground and not name):
         return sys.stdout
     return cast(TextIO, LogFile.fromFullPath(name or "twistd.log"))

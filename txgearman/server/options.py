@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -11,6 +12,13 @@ from enum import Enum
 from typing import Any, Final, TypeVar, cast
 
 T = TypeVar("T")
+
+LARGEST_WHOLE: Final = 2**63 - 1
+"""The largest whole number of an option without a bound of its own: what databases and systems take for one.
+None is needed that large."""
+
+LONGEST_SAID: Final = 60
+"""Characters of a wrong value that an error shows."""
 
 _SIZES: Final = {"k": 1024, "m": 1024**2, "g": 1024**3}
 _TIMES: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
@@ -22,13 +30,15 @@ class Kind:
 
     `called` is what an error calls them. `of_text` makes a value of the word on the command line, `of_toml`
     of what the configuration file has; both raise `ValueError` or `TypeError` for what is no such value.
-    `repeated` means that the option may be given more than once, and its values make a tuple.
+    `repeated` means that the option may be given more than once, and its values make a tuple. `numbers` are
+    the types of its values where these are numbers, which are finite then and no booleans.
     """
 
     called: str
     of_text: Callable[[str], Any]
     of_toml: Callable[[Any], Any]
     repeated: bool = False
+    numbers: tuple[type, ...] = ()
 
 
 def _only(*types: type) -> Callable[[Any], Any]:
@@ -62,22 +72,38 @@ def _text_or(kind_of_text: Callable[[str], Any], *types: type) -> Callable[[Any]
     return lambda value: kind_of_text(value) if type(value) is str else _only(*types)(value)
 
 
-def _finite(text: str) -> float:
-    number = float(text)
-    if number - number != 0:  # infinite, or no number at all
+def _finite(number: str | int | float) -> float:
+    """A finite number, and no -0. Raises `ValueError`, or `OverflowError` for a whole number too large."""
+    value = float(number) + 0.0
+    if not math.isfinite(value):
         raise ValueError
-    return number
+    return value
 
 
-_size: Final = _suffixed(_SIZES, int)
-_seconds: Final = _suffixed(_TIMES, _finite)
+_of_size: Final = _suffixed(_SIZES, int)
+_of_time: Final = _suffixed(_TIMES, float)
+
+
+def _seconds(text: str) -> float:
+    # Behind the unit: 1e308d is finite only without it.
+    return _finite(_of_time(text))
+
+
+def _number(value: Any) -> float:
+    return _finite(_only(int, float)(value))
+
 
 FLAG: Final = Kind("true or false", lambda _text: True, _only(bool))
-INTEGER: Final = Kind("a whole number", int, _only(int))
-NUMBER: Final = Kind("a number", _finite, _only(int, float))
-SIZE: Final = Kind("a number of bytes, with K, M or G behind it if wanted", _size, _text_or(_size, int))
+INTEGER: Final = Kind("a whole number", int, _only(int), numbers=(int,))
+NUMBER: Final = Kind("a number", _finite, _number, numbers=(int, float))
+SIZE: Final = Kind(
+    "a number of bytes, with K, M or G behind it if wanted", _of_size, _text_or(_of_size, int), numbers=(int,)
+)
 SECONDS: Final = Kind(
-    "a number of seconds, with s, m, h or d behind it if wanted", _seconds, _text_or(_seconds, int, float)
+    "a number of seconds, with s, m, h or d behind it if wanted",
+    _seconds,
+    lambda value: _seconds(value) if type(value) is str else _number(value),
+    numbers=(int, float),
 )
 TEXT: Final = Kind("text", str, _only(str))
 PATH: Final = Kind("the path of a file", os.path.abspath, _only(str))
@@ -87,6 +113,29 @@ TEXTS: Final = Kind("text, or a list of texts", lambda text: (text,), _texts, re
 def choice(values: type[Enum]) -> Kind:
     """One of the values of an enum, each of which is a text."""
     return Kind(" or ".join(repr(value.value) for value in values), values, _text_or(values))
+
+
+def _is_finite(value: Any) -> bool:
+    # A whole number is, but may be too large for a float.
+    return type(value) is int or math.isfinite(value)
+
+
+def _bound(most: float) -> str:
+    return str(most) if isinstance(most, int) else f"{most:g}"
+
+
+def show_value(value: Any) -> str:
+    """A wrong value as an error shows it: in TOML's words where that is easy, and never long."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int) and abs(value) >= 10**LONGEST_SAID:
+        # Python refuses to write very long ones, as that takes quadratic time.
+        return f"a number of {value.bit_length()} bits"
+    try:
+        text = repr(value)
+    except RecursionError:
+        return f"a {type(value).__name__} that is nested too deeply"
+    return text if len(text) <= LONGEST_SAID else f"{text[:LONGEST_SAID]}..."
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,19 +171,24 @@ class Option:
         try:
             converted = convert(value)
         except (TypeError, ValueError, OverflowError):
-            said = str(value).lower() if isinstance(value, bool) else repr(value)
-            raise ValueError(f"{self.name} must be {self.kind.called}, not {said}") from None
+            raise self._no_such_value(value) from None
         self.verify(converted)
         return converted
 
+    def _no_such_value(self, value: Any) -> ValueError:
+        return ValueError(f"{self.name} must be {self.kind.called}, not {show_value(value)}")
+
     def verify(self, value: Any) -> None:
-        """Raises `ValueError`, naming the option, if the value is out of its bounds."""
+        """Raises `ValueError`, naming the option, if the value is no such number or out of its bounds."""
         if value is None:
             return
+        if self.kind.numbers and (type(value) not in self.kind.numbers or not _is_finite(value)):
+            raise self._no_such_value(value)
         if self.least is not None and value < self.least:
-            raise ValueError(f"{self.name} must be {self.least:g} or more, not {value}")
-        if self.most is not None and value > self.most:
-            raise ValueError(f"{self.name} must be {self.most:g} or less, not {value}")
+            raise ValueError(f"{self.name} must be {self.least:g} or more, not {show_value(value)}")
+        most = LARGEST_WHOLE if self.most is None and int in self.kind.numbers else self.most
+        if most is not None and value > most:
+            raise ValueError(f"{self.name} must be {_bound(most)} or less, not {show_value(value)}")
         if self.check is not None:
             try:
                 self.check(value)

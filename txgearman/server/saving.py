@@ -200,6 +200,13 @@ class Saver:
             )
         await self._in_thread(self._store.close)
 
+    def abandon(self) -> None:
+        """Write nothing and ask nothing any more. The caller closes the store."""
+        self._stopping = True
+        self._cancel_next()
+        if self._renewal is not None and self._renewal.running:
+            self._renewal.stop()
+
     # -- the broker's verbs (Keeper) ------------------------------------------------------------
 
     def owns(self, job: SavedJob) -> bool:

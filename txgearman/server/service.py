@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +17,6 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
-from txgearman.errors import StoreError
 from txgearman.server.factory import GearmanServerFactory
 from txgearman.server.options import with_live
 from txgearman.server.polling import Poller
@@ -28,7 +27,7 @@ from txgearman.store.contract import Store
 from txgearman.wire.limits import MAX_FUNCTION, MAX_UNIQUE
 
 if TYPE_CHECKING:
-    from txgearman.server.tls import ServerTls
+    from txgearman.server.tls import LoadedFiles, ServerTls
     from txgearman.server.tracing import Traces
     from txgearman.web import LimitedSite
 
@@ -50,16 +49,25 @@ def check_endpoint(reactor: Any, description: str) -> None:
 def check_settings(reactor: Any, settings: Settings) -> None:
     """Raises `ValueError` for endpoints that cannot be, for files that cannot be used, and `StoreError` for a
     store that cannot be."""
-    for description in settings.endpoints:
-        check_endpoint(reactor, description)
+    _check_parts(reactor, settings)
     if settings.tls_files is not None:
-        _tls().make_context(settings.tls_files)
-    if settings.traces is not None:
-        _tracing()
+        _tls().load(settings.tls_files)
+    _check_token(settings)
+
+
+def _check_token(settings: Settings) -> None:
     if settings.web_token_file is not None:
         from txgearman.web.settings import read_token
 
         read_token(settings.web_token_file)
+
+
+def _check_parts(reactor: Any, settings: Settings) -> None:
+    """The part of `check_settings` that reads no files."""
+    for description in settings.endpoints:
+        check_endpoint(reactor, description)
+    if settings.traces is not None:
+        _tracing()
     if settings.store is not None:
         from txgearman.store.urls import open_store
 
@@ -82,6 +90,19 @@ def _tracing() -> ModuleType:
     except ImportError as error:
         text = f"traces need packages: pip install 'txgearman[opentelemetry]' ({error})"
         raise ValueError(text) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Reload:
+    """Other settings for a server that runs, with all that is needed to obey them, so that this cannot fail.
+
+    `changed` are the names of what changes, `waiting` of what would have to and needs a new start.
+    """
+
+    settings: Settings
+    changed: list[str]
+    waiting: list[str]
+    tls: LoadedFiles | None
 
 
 class GearmanService(MultiService):
@@ -188,10 +209,14 @@ class GearmanService(MultiService):
         """Start. Blocks while the jobs in the store are loaded; raises `StoreError` if they cannot be."""
         if self._store is not None and self.saver is None:
             self._load(self._store)
-        if self._traces is not None:
-            self._traces.start()
-        self._add_listeners()
-        super().startService()
+        try:
+            if self._traces is not None:
+                self._traces.start()
+            self._add_listeners()
+            super().startService()
+        except BaseException:
+            self._abandon_store()
+            raise
         self._shutting_down = False
         _log.info("Gearman job server listens at {endpoints}", endpoints=", ".join(self._places))
         if self.settings.web is not None:
@@ -209,15 +234,19 @@ class GearmanService(MultiService):
             last_number = self.saver.open(f"{platform.node()}:{os.getpid()}", self.settings.store_lease)
             self.factory.keep(self.saver, last_number)
             loaded = self.saver.load(self.factory.broker)
-        except BaseException as error:
-            if isinstance(error, StoreError):
-                _log.critical("Cannot use the store: {error}", error=str(error))
-            self.saver = None
-            self._end_thread()
-            # It may be open already, and must not be kept from others.
-            store.close()
+        except BaseException:
+            self._abandon_store()
             raise
         _log.info("{count} jobs loaded from the store", count=loaded)
+
+    def _abandon_store(self) -> None:
+        """The start has failed: give up the store, which must not be kept from others. Blocks."""
+        saver, self.saver = self.saver, None
+        if saver is not None and self._store is not None and self._end_thread is not None:
+            saver.abandon()
+            # A thread that is left would keep the process from ending.
+            self._end_thread()
+            self._store.close()
 
     def stopService(self) -> Deferred[None]:
         """Stop listening and close all connections; fires when they are gone. Jobs are forgotten, but for
@@ -281,9 +310,15 @@ class GearmanService(MultiService):
         """Obey other settings, as far as they can be changed while the server runs.
 
         Returns the names of what changed, and of what would have to and needs a new start. Connections and
-        jobs stay. Files of TLS are read again. Raises `ValueError` for settings that cannot be, and changes
-        nothing then.
+        jobs stay. Files of TLS are read again. Raises `ValueError` for settings that cannot be, `StoreError`
+        for such a store, and changes nothing then.
         """
+        reload = self.prepare(settings)
+        self.commit(reload)
+        return reload.changed, reload.waiting
+
+    def prepare(self, settings: Settings) -> Reload:
+        """Do all of a reload that can fail. Raises what `reconfigure` raises, and changes nothing."""
         merged, changed, waiting = with_live(self.settings, settings)
         before, after = self.settings.functions, settings.functions
         changed += [
@@ -292,13 +327,23 @@ class GearmanService(MultiService):
         if self.settings.access != settings.access:
             changed.append("access")
         merged = replace(merged, functions=after, access=settings.access)
+        # What needs a new start is looked at too: that start would fail.
+        _check_parts(self._reactor, settings)
+        if settings.web_token_file != self.settings.web_token_file:
+            _check_token(settings)
+        loaded = None if settings.tls_files is None else _tls().load(settings.tls_files)
         files = merged.tls_files
         if self._tls is not None and files is not None:
             # Also if their names are the same; new connections alone are concerned.
-            self._tls.use(files)
-        self.factory.reconfigure(merged)
-        self.settings = merged
-        return changed, waiting
+            loaded = loaded if files == settings.tls_files else _tls().load(files)
+        return Reload(merged, changed, waiting, loaded)
+
+    def commit(self, reload: Reload) -> None:
+        """Obey settings that were prepared."""
+        self.factory.reconfigure(reload.settings)
+        self.settings = reload.settings
+        if self._tls is not None and reload.tls is not None:
+            self._tls.adopt(reload.tls)
 
     @property
     def listening(self) -> bool:

@@ -16,7 +16,19 @@ from txgearman.access import AccessPolicy
 from txgearman.broker.job import PRIORITIES
 from txgearman.broker.policy import UNLIMITED, FunctionOrder, FunctionRules, Policy
 from txgearman.keepalive import MAX_KEEPALIVE, Keepalive
-from txgearman.server.options import INTEGER, NUMBER, PATH, SECONDS, SIZE, TEXT, Kind, option, verify
+from txgearman.server.options import (
+    INTEGER,
+    LARGEST_WHOLE,
+    NUMBER,
+    PATH,
+    SECONDS,
+    SIZE,
+    TEXT,
+    Kind,
+    option,
+    show_value,
+    verify,
+)
 from txgearman.wire.limits import MAX_FUNCTION, MAX_HANDLE, MAX_PACKET
 
 DEFAULT_ENDPOINT: Final = "tcp:4730:interface=127.0.0.1"
@@ -42,6 +54,12 @@ MAX_UNSENT_TOTAL: Final = 1024 * 1024 * 1024
 MAX_UNFINISHED_TOTAL: Final = 1024 * 1024 * 1024
 """Bytes: sixteen of the largest packets that are on their way at the same time."""
 
+MAX_RATE: Final = 10**9
+"""The largest rate and burst of new jobs, of ``maxrate`` too: more than any server takes."""
+
+MAX_TIME_LIMIT: Final = 315_360_000
+"""Seconds of the longest time limit of a function, ten years, as for workers that set one."""
+
 FILES_KEPT: Final = 16
 """Open files that are never left to connections of clients and workers: for the log, the store, what
 listens and the reactor. Those of the web side come beside them."""
@@ -58,7 +76,7 @@ def default_handle_prefix() -> str:
 
 def _check_prefix(prefix: str) -> None:
     if not prefix or not prefix.isascii() or not prefix.isprintable() or " " in prefix:
-        raise ValueError(f"must be printable ASCII without spaces, not {prefix!r}")
+        raise ValueError(f"must be printable ASCII without spaces, not {show_value(prefix)}")
     if len(prefix) > MAX_PREFIX:
         raise ValueError(f"must have at most {MAX_PREFIX} bytes, not {len(prefix)}")
 
@@ -83,14 +101,16 @@ def web_endpoint(where: str) -> str:
 def check_function_name(name: str) -> None:
     """Raises `ValueError` for what is no name of a function, and no pattern for one."""
     if not 0 < len(name.encode()) <= MAX_FUNCTION:
-        raise ValueError(f"the name of a function must have 1 to {MAX_FUNCTION} bytes, not {name!r}")
+        raise ValueError(
+            f"the name of a function must have 1 to {MAX_FUNCTION} bytes, not {show_value(name)}"
+        )
 
 
 def _limits(value: Any) -> tuple[int, ...]:
     numbers = [value] * PRIORITIES if type(value) is int else value
     if type(numbers) is not list or [type(number) for number in numbers] != [int] * PRIORITIES:
         raise TypeError
-    if min(numbers) < 0:
+    if min(numbers) < 0 or max(numbers) > LARGEST_WHOLE:
         raise ValueError
     return tuple(numbers)
 
@@ -98,6 +118,13 @@ def _limits(value: Any) -> tuple[int, ...]:
 def _limits_of_text(text: str) -> tuple[int, ...]:
     numbers = [int(number) for number in text.split(",")]
     return _limits(numbers if len(numbers) > 1 else numbers[0])
+
+
+def _check_limits(limits: Any) -> None:
+    try:
+        _limits(list(limits))
+    except (TypeError, ValueError):
+        raise ValueError(f"must be {LIMITS.called}, not {show_value(limits)}") from None
 
 
 LIMITS: Final = Kind(
@@ -117,6 +144,7 @@ class FunctionSettings:
         "A new job is refused with QUEUE_ERROR while the function has so many jobs or more, running ones "
         "included. A list of three numbers is for new jobs of high, normal and low priority. 0 is no limit.",
         kind=LIMITS,
+        check=_check_limits,
     )
     time_limit: float | None = option(
         None,
@@ -124,6 +152,7 @@ class FunctionSettings:
         "CAN_DO_TIMEOUT; of the two limits the shorter one holds. 0 is no limit.",
         kind=SECONDS,
         least=0,
+        most=MAX_TIME_LIMIT,
     )
     retries: int | None = option(
         None, "As ``job-retries``, for the jobs of this function.", least=UNLIMITED, kind=INTEGER
@@ -134,12 +163,14 @@ class FunctionSettings:
         "0 is no limit.",
         kind=NUMBER,
         least=0,
+        most=MAX_RATE,
     )
     submit_burst: int | None = option(
         None,
         "How many of them may come at once. 0 is as many as the rate, and at least one.",
         kind=INTEGER,
         least=0,
+        most=MAX_RATE,
     )
 
     def __post_init__(self) -> None:
@@ -365,8 +396,11 @@ class Settings:
         kind=NUMBER,
         live=True,
         least=0,
+        most=MAX_RATE,
     )
-    submit_burst: int = option(0, "How many of them at once. 0 is as many as the rate.", live=True, least=0)
+    submit_burst: int = option(
+        0, "How many of them at once. 0 is as many as the rate.", live=True, least=0, most=MAX_RATE
+    )
     web: str | None = option(
         None,
         "Where the dashboard and the HTTP interface listen: a port, for this machine only, or a Twisted "

@@ -18,6 +18,7 @@ from twisted.application.service import Service
 from twisted.internet import tcp, unix
 from twisted.internet.defer import Deferred, execute
 from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IStreamServerEndpoint
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -31,6 +32,8 @@ system drops what asks for one, and a client asks again after a second: with Twi
 Linux takes no more than net.core.somaxconn, which is 4,096 too."""
 
 _TWISTEDS_BACKLOG: Final = 50
+LAST_PORT: Final = 2**16 - 1
+"""The last port of TCP."""
 
 _log = Logger()
 
@@ -132,9 +135,15 @@ class _HeldUnixEndpoint:
 
 
 def endpoint_of(reactor: Any, description: str) -> IStreamServerEndpoint:
-    """The server endpoint of a description, with `BACKLOG` if that says nothing else. Raises whatever the
-    endpoint's own parser raises."""
+    """The server endpoint of a description, with `BACKLOG` if that says nothing else.
+
+    Raises:
+        ValueError: The port cannot be, or whatever the endpoint's own parser raises.
+    """
     endpoint = serverFromString(reactor, description)
+    port = _port_of(endpoint)
+    if port is not None and not 0 <= port <= LAST_PORT:
+        raise ValueError(f"a port is 0 to {LAST_PORT}, not {port}")
     if "backlog=" not in description:
         _set_backlog(endpoint)
     if getattr(endpoint, "addressFamily", None) == socket.AF_UNIX:
@@ -142,12 +151,46 @@ def endpoint_of(reactor: Any, description: str) -> IStreamServerEndpoint:
     return endpoint  # type: ignore[no-any-return]
 
 
+def _unwrapped(endpoint: Any) -> Any:
+    """The endpoint that listens: that of ``haproxy:`` is around another one."""
+    while (wrapped := getattr(endpoint, "_wrappedEndpoint", None)) is not None:
+        endpoint = wrapped
+    return endpoint
+
+
 def _set_backlog(endpoint: Any) -> None:
     """Give `BACKLOG` to an endpoint that has Twisted's. A socket that systemd holds listens already."""
-    # That of ``haproxy:`` is around another one.
-    inner = getattr(endpoint, "_wrappedEndpoint", endpoint)
-    if getattr(inner, "_backlog", None) == _TWISTEDS_BACKLOG:
-        inner._backlog = BACKLOG
+    listening = _unwrapped(endpoint)
+    if getattr(listening, "_backlog", None) == _TWISTEDS_BACKLOG:
+        listening._backlog = BACKLOG
+
+
+def _port_of(endpoint: Any) -> int | None:
+    """The TCP port of an endpoint; None if it has none.
+
+    Twisted's parsers take any number, and listening there is an `OverflowError`.
+    """
+    return getattr(_unwrapped(endpoint), "_port", None)
+
+
+class _ListeningService(StreamServerEndpointService):
+    """Fails at the start if it cannot listen, and says where."""
+
+    # As Twisted's own: who cannot listen is to fail at the start.
+    _raiseSynchronously = True
+
+    def __init__(self, endpoint: IStreamServerEndpoint, factory: IProtocolFactory, description: str) -> None:
+        super().__init__(endpoint, factory)
+        self._description = description
+
+    def privilegedStartService(self) -> None:
+        try:
+            super().privilegedStartService()
+        except CannotListenError:
+            raise
+        except Exception as error:
+            # Such as that of a folder where no UNIX socket may be made.
+            raise CannotListenError(None, self._description, error) from error
 
 
 def listening_service(
@@ -158,7 +201,4 @@ def listening_service(
     endpoint = endpoint_of(reactor, description)
     if poller is not None:
         endpoint = PolledEndpoint(endpoint, poller)
-    listening = StreamServerEndpointService(endpoint, factory)
-    # As Twisted's own: who cannot listen is to fail at the start.
-    listening._raiseSynchronously = True
-    return listening
+    return _ListeningService(endpoint, factory, description)

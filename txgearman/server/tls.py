@@ -6,6 +6,7 @@ Loaded only where an endpoint speaks TLS, as it needs pyOpenSSL.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
@@ -44,6 +45,15 @@ _log = Logger()
 
 def make_context(files: TlsFiles) -> SSL.Context:
     """The context for connections of clients. Raises `ValueError`, naming the file."""
+    try:
+        return _context_of(files)
+    except SSL.Error as error:
+        # What can be read may still be refused, a key that is too short for example.
+        why = ", ".join(str(each[-1]) for each in error.args[0]) if error.args else "no reason given"
+        raise ValueError(f"the TLS files of {files.certificate} cannot be used: {why}") from None
+
+
+def _context_of(files: TlsFiles) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_cipher_list(CIPHERS)
@@ -96,6 +106,23 @@ def _key(path: str) -> Any:
         raise ValueError(f"there is no usable TLS key in {path}: {error}") from None
 
 
+@dataclass(frozen=True, slots=True)
+class LoadedFiles:
+    """Files that were read and fit each other: the `context` made of them, their `state` before, and what the
+    log says of the certificate."""
+
+    files: TlsFiles
+    context: SSL.Context
+    state: list[tuple[int, int, int] | None]
+    described: dict[str, object]
+
+
+def load(files: TlsFiles) -> LoadedFiles:
+    """Read the files. Raises `ValueError`, naming the one that cannot be used."""
+    state = _state(files)
+    return LoadedFiles(files, make_context(files), state, _described(files.certificate))
+
+
 @implementer(IOpenSSLServerConnectionCreator)
 class ServerTls:
     """Makes the TLS side of connections, with the files as they are now.
@@ -110,12 +137,15 @@ class ServerTls:
     def use(self, files: TlsFiles) -> None:
         """Use these files for new connections. Raises `ValueError` if they cannot be used, and changes
         nothing then."""
-        state = _state(files)
-        self._context = make_context(files)
-        self._files = files
-        self._state = state
+        self.adopt(load(files))
+
+    def adopt(self, loaded: LoadedFiles) -> None:
+        """Use these files for new connections. Nothing of it can fail."""
+        self._context = loaded.context
+        self._files = loaded.files
+        self._state = loaded.state
         self._looked = self.reactor.seconds()
-        _log.info("TLS certificate of {names}, valid until {until}", **_described(files.certificate))
+        _log.info("TLS certificate of {names}, valid until {until}", **loaded.described)
 
     def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         if self.reactor.seconds() - self._looked >= LOOK_INTERVAL:

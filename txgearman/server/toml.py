@@ -34,6 +34,11 @@ class Document:
             line = int(found[1]) if found and found[1] else max(len(self._lines), 1)
             said = str(error)[: found.start()] if found else str(error)
             raise ValueError(line, said) from None
+        except RecursionError:
+            raise ValueError(self._unreadable_from(RecursionError), "nested too deeply") from None
+        except ValueError:
+            # Python makes no number of more than 4300 digits, as that takes quadratic time.
+            raise ValueError(self._unreadable_from(ValueError), "a number has too many digits") from None
 
     def line(self, path: Path) -> int:
         """The number of the line in which the value that `path` leads to begins, the first being 1."""
@@ -49,6 +54,21 @@ class Document:
         while begin and self._read(begin) is None:
             begin -= 1
         return begin + 1
+
+    def _unreadable_from(self, kind: type[Exception]) -> int:
+        """The number of the first line with which reading fails in a way that has no line."""
+        low, high = 0, len(self._lines)
+        while high - low > 1:
+            middle = (low + high) // 2
+            try:
+                tomllib.loads("".join(self._lines[:middle]))
+                fails = False
+            except tomllib.TOMLDecodeError:
+                fails = False
+            except kind:
+                fails = True
+            low, high = (low, middle) if fails else (middle, high)
+        return high
 
     def _has(self, path: Path, lines: int) -> bool:
         """Whether the value is in the expressions that end in the first `lines` lines."""

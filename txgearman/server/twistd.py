@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
@@ -23,7 +24,8 @@ from txgearman.server.logs import Threshold, observer_for
 from txgearman.server.memory import MemoryService, tune_collector
 from txgearman.server.options import PATH, Option, option, options_of, with_live
 from txgearman.server.service import GearmanService, check_settings, make_service
-from txgearman.server.settings import LogFormat, ProcessSettings, Settings
+from txgearman.server.settings import FILES_KEPT, LogFormat, ProcessSettings, Settings
+from txgearman.server.startup import Startup
 from txgearman.server.supervisor import SupervisedService, Supervisor
 from txgearman.version import VERSION
 
@@ -83,6 +85,15 @@ class Options(TwistedOptions):
         print(f"txgearman {VERSION}")
         raise SystemExit(0)
 
+    def parseOptions(self, options: Any = None) -> None:
+        try:
+            super().parseOptions(options)
+        except UsageError as error:
+            if not isinstance(self.parent, ServerOptions):
+                raise
+            # twistd would write all its help, and then the error, to the standard output.
+            raise SystemExit(str(error)) from None
+
     def postOptions(self) -> None:
         from twisted.internet import reactor
 
@@ -94,8 +105,9 @@ class Options(TwistedOptions):
             self.settings, self.process = self.read()
             check_settings(reactor, self.settings)
             self._check_log()
+            self._check_user()
         except (ConfigurationError, StoreError) as error:
-            # Without all the help that twistd puts ahead of a UsageError.
+            # Without the help that other programs than twistd put ahead of a UsageError.
             raise SystemExit(str(error)) from None
         except ValueError as error:
             raise UsageError(str(error)) from None
@@ -111,8 +123,22 @@ class Options(TwistedOptions):
             raise ValueError(f"{said[0]} is for twistd; this program has options of its own for its log")
         if said and parent.get("logger") is not None:
             raise ValueError(f"{said[0]} has no effect beside twistd's --logger, whose observer decides")
+        if parent.get("logfile") == "-" and not (parent.get("nodaemon", True) or parent.get("debug")):
+            raise ValueError("twistd's --logfile=- needs --nodaemon: in the background there is no output")
         if parent and parent.get("syslog") and self.process.log_format is LogFormat.JSON:
             raise ValueError("log-format json is not for --syslog, which has a format of its own")
+
+    def _check_user(self) -> None:
+        """Raises `ValueError` for a ``--uid`` whose group twistd could not find out, behind the start."""
+        parent: Any = self.parent or {}
+        if parent.get("uid") is None or parent.get("gid") is not None:
+            return
+        import pwd
+
+        try:
+            pwd.getpwuid(parent["uid"])
+        except KeyError:
+            raise ValueError(f"--uid {parent['uid']} is no user of this machine; it needs --gid") from None
 
     def read(self) -> tuple[Settings, ProcessSettings]:
         """What the configuration file, read anew, and the command line say. Raises `ValueError`."""
@@ -153,14 +179,16 @@ def _make(settings: type[T], said: dict[str, Any]) -> T:
 
 
 class _Program(MultiService):
-    """A server that cannot have its store ends the program with one line, and not with a traceback.
+    """All services of the process, whose start is watched over by `startup`, None inside another program.
 
     `observer` writes the log, if it is not None.
     """
 
-    def __init__(self, observer: ILogObserver | None) -> None:
+    def __init__(self, observer: ILogObserver | None, startup: Startup | None, reactor: Any) -> None:
         super().__init__()
         self._observer = observer
+        self._startup = startup
+        self._reactor = reactor
 
     def setServiceParent(self, parent: Any) -> None:
         # The application, which twistd asks for an observer before it makes one of its own.
@@ -168,11 +196,16 @@ class _Program(MultiService):
             parent.setComponent(ILogObserver, self._observer)
         super().setServiceParent(parent)
 
+    def privilegedStartService(self) -> None:
+        if self._startup is not None:
+            self._startup.enter(self._reactor)
+        super().privilegedStartService()
+
     def startService(self) -> None:
-        try:
-            super().startService()
-        except StoreError as error:
-            raise SystemExit(f"The store cannot be used: {error}") from None
+        super().startService()
+        if self._startup is not None:
+            # The ports are open and the store is loaded. This is called once signals are handled too.
+            self._reactor.callWhenRunning(self._startup.succeeded)
 
 
 class _Signals(Service):
@@ -242,15 +275,19 @@ def reload_configuration(server: GearmanService, options: Options) -> None:
     """
     try:
         settings, process = options.read()
-        changed, waiting = server.reconfigure(settings)
-    except ValueError as error:
+        reload = server.prepare(settings)
+        process, changed, waiting = with_live(options.process, process)
+        server.commit(reload)
+    except (ValueError, StoreError) as error:
         _log.error("The configuration is wrong, nothing was changed: {error}", error=error)
         return
-    options.process, changed_too, waiting_too = with_live(options.process, process)
-    changed += changed_too
+    except Exception:
+        _log.failure("The configuration cannot be obeyed, nothing was changed")
+        return
+    options.process = process
     if server.factory.threshold is not None:
-        server.factory.threshold.level = options.process.log_level
-    waiting += waiting_too
+        server.factory.threshold.level = process.log_level
+    changed, waiting = reload.changed + changed, reload.waiting + waiting
     _log.info("Configuration read again. Changed: {changed}", changed=", ".join(changed) or "nothing")
     if waiting:
         _log.warn("Not changed, as it needs a new start: {waiting}", waiting=", ".join(waiting))
@@ -275,9 +312,31 @@ def _raise_file_limit(wanted: int) -> None:
         )
 
 
+def _check_files(needed: int) -> None:
+    """Raises `ValueError` unless `needed` more files can be opened: what runs short of them later fails where
+    nobody expects it."""
+    held: list[int] = []
+    try:
+        while len(held) < needed:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        raise ValueError(
+            f"the server itself needs {needed} open files more, and the system gives it {len(held)}: "
+            f"{error.strerror} (--file-descriptors, ulimit -n)"
+        ) from None
+    finally:
+        for file in held:
+            os.close(file)
+
+
 def makeService(options: Options) -> IService:
     """The service that ``twistd gearmand`` runs."""
     from twisted.internet import reactor
+
+    startup = None
+    if options.parent is not None:
+        startup = Startup(options.parent)
+        startup.begin()
 
     def stop_reactor() -> None:
         # A signal may have stopped it meanwhile.
@@ -286,6 +345,7 @@ def makeService(options: Options) -> IService:
 
     # First: how many connections may come follows from it.
     _raise_file_limit(options.process.file_descriptors)
+    _check_files(FILES_KEPT + len(options.settings.endpoints))
     server = make_service(options.settings, reactor=reactor, on_shutdown=stop_reactor)
     server.factory.threshold = threshold = Threshold(options.process.log_level)
     observer = None
@@ -296,6 +356,8 @@ def makeService(options: Options) -> IService:
     MemoryService(lambda: server.factory.broker.in_memory, reactor).setServiceParent(server)
     _Signals(server, options, supervisor, reactor, stop_reactor).setServiceParent(server)
     SupervisedService(supervisor, reactor).setServiceParent(server)
-    program = _Program(observer)
+    if startup is not None:
+        startup.take_over()
+    program = _Program(observer, startup, reactor)
     server.setServiceParent(program)
     return program

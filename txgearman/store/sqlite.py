@@ -13,16 +13,18 @@ import contextlib
 import functools
 import json
 import os
+import shutil
 import sqlite3
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, count
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
 from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store import tables
-from txgearman.store.contract import SavedJob
+from txgearman.store.contract import Changes, SavedJob, Written
 from txgearman.store.database import DatabaseStore, Row
 
 BUSY_TIMEOUT: Final = 5.0
@@ -32,8 +34,18 @@ PAGE_SIZE: Final = 8192
 """Bytes. See the measurements above."""
 
 LOG_PAGES: Final = 5000
-"""Pages in the write-ahead log before they are moved into the database: 40 MB. With SQLite's 1000 the
-moving, which needs two more fsyncs, would come ten times a second under load."""
+"""Pages in the write-ahead log before they are moved into the database: 40 MB, on a large enough disk. With
+SQLite's 1000 the moving, which needs two more fsyncs, would come ten times a second under load."""
+
+LOG_SHARE: Final = 16
+"""The part of a disk that the log may have before that: a sixteenth, where that is less."""
+
+MARGIN: Final = 32 * PAGE_SIZE
+"""Bytes of the disk that no job is saved into: so removing jobs, which makes room, need not touch the reserve
+at once."""
+
+ROOMY: Final = 4 * 1024**3
+"""Bytes that are free where nobody needs to look closer: more than four jobs of the largest size."""
 
 CACHE_SIZE: Final = 32 * 1024
 """KiB of pages kept in memory."""
@@ -41,10 +53,23 @@ CACHE_SIZE: Final = 32 * 1024
 STATEMENT_ROWS: Final = 2048
 """Jobs that one statement inserts at most. The compiled statement takes 2 MB of memory."""
 
+LOOK_EVERY: Final = 0.1
+"""Seconds between two looks at a disk with that much room, which no writer fills in that time."""
+
+JOB_SIZE: Final = 2048
+"""Bytes of a job in the database beside its data, its entries in all indexes included: a function's name has
+512 at most, and is there three times."""
+
+CHANGED_PAGES: Final = 8
+"""Pages that every transaction changes at most, beside those that it fills with jobs."""
+
 _OWNER_LOCK_SUFFIX: Final = "-owner"
+_RESERVE_SUFFIX: Final = "-reserve"
 _UNFINISHED_SUFFIX: Final = ".unfinished"
 _SQLITE_LENGTH_LIMIT: Final = 1_000_000_000
 """Bytes of a row at most: SQLite's default for SQLITE_MAX_LENGTH."""
+
+_Result = TypeVar("_Result")
 
 SETTINGS: Final = (
     f"PRAGMA page_size={PAGE_SIZE}",
@@ -52,8 +77,6 @@ SETTINGS: Final = (
     "PRAGMA synchronous=FULL",
     "PRAGMA fullfsync=ON",  # macOS: its fsync alone does not reach the disk.
     "PRAGMA secure_delete=OFF",  # Debian's build overwrites what is deleted, which writes it again.
-    f"PRAGMA wal_autocheckpoint={LOG_PAGES}",
-    f"PRAGMA journal_size_limit={2 * LOG_PAGES * PAGE_SIZE}",
     f"PRAGMA cache_size=-{CACHE_SIZE}",
 )
 
@@ -68,9 +91,101 @@ _SET_ATTEMPTS: Final = (
 )
 
 
+class Reserve:
+    """Room on the disk of the database at `path`, kept by a file beside it that holds nothing.
+
+    The write-ahead log cannot be emptied without room for what it adds to the database, nor a job removed
+    without room in the log. So a disk that is full would stay full. CockroachDB keeps such a file too, and
+    calls it ballast.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path + _RESERVE_SUFFIX
+        self._log_path = path + "-wal"
+        self._folder = os.path.dirname(path)
+        self.is_held = False
+
+    @property
+    def log_limit(self) -> int:
+        """Bytes of the log from which on it is emptied."""
+        size, _, _ = self._disk()
+        return max(1, min(LOG_PAGES, size // LOG_SHARE // PAGE_SIZE)) * PAGE_SIZE
+
+    @property
+    def _size(self) -> int:
+        """Bytes to keep: those of a log somewhat larger than it is meant to be, as the last transaction comes
+        whole, and of the file beside it that SQLite needs to open it."""
+        return self.log_limit * 5 // 4 + MARGIN
+
+    @property
+    def settings(self) -> tuple[str, ...]:
+        """What SQLite is to be told about the log on this disk."""
+        return (
+            f"PRAGMA wal_autocheckpoint={self.log_limit // PAGE_SIZE}",
+            f"PRAGMA journal_size_limit={2 * self.log_limit}",
+        )
+
+    @property
+    def free(self) -> int:
+        """Bytes that are left on the disk."""
+        _, _, free = self._disk()
+        return free
+
+    def _disk(self) -> tuple[int, int, int]:
+        """Bytes that the disk has, that are used, and that are free."""
+        try:
+            return shutil.disk_usage(self._folder)
+        except OSError as error:
+            raise StoreUnavailable(f"{self._folder}: {error.strerror}") from error
+
+    @property
+    def log_size(self) -> int:
+        """Bytes of the log's file, which it may not use all."""
+        try:
+            return os.stat(self._log_path).st_size
+        except FileNotFoundError:
+            return 0
+
+    def take(self) -> bool:
+        """Keep the room, if it is there; returns whether it is kept."""
+        if not self.is_held:
+            try:
+                with open(self._path, "ab") as file:
+                    _allocate(file.fileno(), self._size)
+                self.is_held = True
+            except OSError:
+                # What was allocated before it failed is needed by others.
+                self.release()
+        return self.is_held
+
+    def release(self) -> bool:
+        """Give the room to whoever needs it; returns whether there was any."""
+        self.is_held = False
+        with contextlib.suppress(OSError):
+            if os.stat(self._path).st_size:
+                os.truncate(self._path, 0)
+                return True
+        return False
+
+
+def _allocate(file: int, size: int) -> None:
+    """Let a file have so many bytes that are really there. Raises `OSError`."""
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(file, 0, size)
+        return
+    # Not on macOS; a file made longer would have holes.
+    os.ftruncate(file, 0)
+    left = size
+    while left:
+        left -= os.write(file, bytes(min(left, 1024 * 1024)))
+
+
 class SqliteStore(DatabaseStore):
     """A file at `url`'s path. While it is open a file beside it, with ``-owner`` at the end of its name, is
-    locked, which keeps other servers away; the lock ends with the process, however that ends."""
+    locked, which keeps other servers away; the lock ends with the process, however that ends.
+
+    On a full disk jobs are not saved any more, but removed: see `reserve`.
+    """
 
     largest_data = _SQLITE_LENGTH_LIMIT - 1_000_000
     shared = False
@@ -85,15 +200,29 @@ class SqliteStore(DatabaseStore):
         # Of a relative path another name is made once the process changes its folder, as daemons do.
         self._path = os.path.realpath(path)
         self._ownership: sqlite3.Connection | None = None
+        self._reserve = Reserve(self._path)
+        self._roomy_until = 0.0
         super().__init__(url.set(database=self._path))
 
     def open(self, name: str, lease: float) -> int:
         self._own()
         try:
-            return super().open(name, lease)
+            start = self._with_reserve(lambda: super(SqliteStore, self).open(name, lease))
+            if not self._reserve.take():
+                self._empty_log()
+            return start
         except BaseException:
             self.close()
             raise
+
+    def write(self, changes: Changes) -> Written:
+        if changes.saves or not (changes.removals or changes.attempts):
+            self._demand_room(changes.saves)
+            return super().write(changes)
+        self._remove(changes)
+        # Otherwise this would look as if jobs could be saved again.
+        self._demand_room(())
+        return Written({}, [])
 
     def close(self) -> None:
         super().close()
@@ -133,12 +262,112 @@ class SqliteStore(DatabaseStore):
             raise StoreError(f"cannot keep jobs in {self._path}: {why}") from error
         self._ownership = lock
 
+    # -- room on the disk ---------------------------------------------------------------------------
+
+    def _demand_room(self, saves: Sequence[SavedJob]) -> None:
+        """Raise `StoreUnavailable` unless there is room for saving these jobs, in the log and then, when that
+        is emptied, in the database. Without jobs it is asked for room for the smallest."""
+        now = time.monotonic()
+        if now < self._roomy_until:
+            return
+        reserve = self._reserve
+        left = reserve.free - reserve.log_size
+        if reserve.is_held and left > ROOMY:
+            self._roomy_until = now + LOOK_EVERY
+            return
+        in_log, in_database = _room_for(saves)
+        if reserve.is_held and left > reserve.log_limit + in_log + in_database + MARGIN:
+            return
+        if self._has_room(in_log, in_database) or (self._shrink() and self._has_room(in_log, in_database)):
+            return
+        raise StoreUnavailable(
+            f"{self._shown_url}: the disk is full: {reserve.free} bytes are left beside the reserve"
+        )
+
+    def _has_room(self, in_log: int, in_database: int) -> bool:
+        """Whether there is room for so many bytes, with the log emptied before."""
+        # What the log holds must still be moved, if somebody reads what it replaces.
+        owed = 0 if self._empty_log() else self._reserve.log_size
+        grown = max(0, in_database - self._pages("freelist_count") * PAGE_SIZE)
+        if grown:
+            # The database keeps its size. What uses the same pages again, later, still needs a log.
+            in_log = max(in_log, self._reserve.log_limit)
+        return self._reserve.is_held and self._reserve.free >= owed + in_log + grown + MARGIN
+
+    def _shrink(self) -> bool:
+        """Give back to the disk what the database does not use, if that is most of it and there is room for
+        writing the rest anew. Returns whether that was done."""
+        unused = self._pages("freelist_count")
+        used = self._pages("page_count") - unused
+        if unused < used or self._reserve.free < 3 * used * PAGE_SIZE + MARGIN:
+            return False
+        try:
+            with self._connected() as connection:
+                connection.exec_driver_sql("VACUUM")
+        except StoreUnavailable:
+            return False
+        return True
+
+    def _pages(self, which: str) -> int:
+        """A number of pages that SQLite counts."""
+        with self._connected() as connection:
+            (number,) = connection.exec_driver_sql(f"PRAGMA {which}").one()
+        return int(number)
+
+    def _remove(self, changes: Changes) -> None:
+        """Write changes that save nothing, in parts where the log has no room for all at once: they change
+        each page that has such a job."""
+        try:
+            self._with_reserve(lambda: super(SqliteStore, self).write(changes))
+        except StoreUnavailable as error:
+            if not _wants_room(error) or len(changes.removals) + len(changes.attempts) < 2:
+                raise
+            for part in _halves(changes):
+                self._remove(part)
+
+    def _with_reserve(self, work: Callable[[], _Result]) -> _Result:
+        """Do what makes room, or must not fail for want of it, with the reserve where that is needed."""
+        try:
+            return work()
+        except StoreUnavailable as error:
+            if not (_wants_room(error) and self._reserve.release()):
+                raise
+        try:
+            return work()
+        finally:
+            self._empty_log()
+
+    def _empty_log(self) -> bool:
+        """Move the log into the database, with the reserve if need be, and give the log's room back. Returns
+        False where that cannot be done now, as somebody reads or there is no room at all."""
+        try:
+            emptied = self._truncate_log()
+        except StoreUnavailable as error:
+            if not (_wants_room(error) and self._reserve.release()):
+                return False
+            try:
+                emptied = self._truncate_log()
+            except StoreUnavailable:
+                emptied = False
+        self._reserve.take()
+        return emptied
+
+    def _truncate_log(self) -> bool:
+        with self._connected() as connection:
+            # Not to wait for a reader, a backup for example.
+            connection.exec_driver_sql("PRAGMA busy_timeout=0")
+            try:
+                busy, _, _ = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").one()
+            finally:
+                connection.exec_driver_sql(f"PRAGMA busy_timeout={int(BUSY_TIMEOUT * 1000)}")
+        return not busy
+
     def _arguments(self) -> dict[str, Any]:
         return {"timeout": BUSY_TIMEOUT, "check_same_thread": False}
 
     def _prepare(self, connection: sa.Connection) -> None:
         try:
-            for setting in SETTINGS:
+            for setting in (*SETTINGS, *self._reserve.settings):
                 connection.exec_driver_sql(setting)
         except sa.exc.DatabaseError as error:
             if _code(error) == sqlite3.SQLITE_NOTADB:
@@ -158,12 +387,19 @@ class SqliteStore(DatabaseStore):
         """Keep a copy of the whole database beside it."""
         copy = next(path for path in _copy_names(self._path, version) if not os.path.exists(path))
         unfinished = copy + _UNFINISHED_SUFFIX
-        with (
-            contextlib.closing(sqlite3.connect(self._path)) as source,
-            contextlib.closing(sqlite3.connect(unfinished)) as target,
-        ):
-            source.backup(target)
-        os.replace(unfinished, copy)
+        try:
+            with (
+                contextlib.closing(sqlite3.connect(self._path)) as source,
+                contextlib.closing(sqlite3.connect(unfinished)) as target,
+            ):
+                source.backup(target)
+            os.replace(unfinished, copy)
+        except (sqlite3.Error, OSError) as error:
+            with contextlib.suppress(OSError):
+                os.unlink(unfinished)
+            raise StoreError(
+                f"{self._path} cannot be copied to {copy} ahead of its upgrade: {error}"
+            ) from error
 
     @contextlib.contextmanager
     def _writing(self, statements: int) -> Iterator[sa.Connection]:
@@ -206,6 +442,38 @@ def _copy_names(path: str, version: int) -> Iterator[str]:
     name = f"{path}.version-{version}"
     yield name
     yield from (f"{name}.{number}" for number in count(2))
+
+
+def _room_for(saves: Sequence[SavedJob]) -> tuple[int, int]:
+    """Bytes that saving these jobs takes in the log at most, and then in the database. None count as one."""
+    size = sum(len(job.data) for job in saves) + max(1, len(saves)) * JOB_SIZE
+    # What SQLite needs beside, and pages that are not quite full.
+    size += size // 8
+    # Jobs stand one behind the other, in the queue of their function too. But each unique has its own page.
+    uniques = max(1, sum(1 for job in saves if job.unique))
+    functions = max(1, len({job.function for job in saves}))
+    return size + (uniques + 2 * functions + CHANGED_PAGES) * PAGE_SIZE, size + CHANGED_PAGES * PAGE_SIZE
+
+
+def _halves(changes: Changes) -> tuple[Changes, Changes]:
+    """Changes that save nothing, in two parts, neither of which is empty. Neighbours, which share pages, stay
+    together."""
+    removals, attempts = sorted(changes.removals), sorted(changes.attempts.items())
+    if removals and attempts:
+        return Changes(removals=removals), Changes(attempts=changes.attempts)
+    half = max(len(removals), len(attempts)) // 2
+    return (
+        Changes(removals=removals[:half], attempts=dict(attempts[:half])),
+        Changes(removals=removals[half:], attempts=dict(attempts[half:])),
+    )
+
+
+def _wants_room(error: StoreUnavailable) -> bool:
+    """Whether more room on the disk may help. SQLite calls it an error of input or output where it has no
+    room for the file that leads to its log."""
+    cause = error.__cause__
+    codes = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+    return isinstance(cause, sa.exc.DBAPIError) and _code(cause) in codes
 
 
 def _code(error: sa.exc.DBAPIError) -> int:

@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from twisted.python.reflect import safe_str
 
 from txgearman.codecs import BYTES, TEXT, Codec, encoded
+from txgearman.connection.arguments import is_time
 from txgearman.errors import ProcessDied, RaisedInProcess, TimeLimitExceeded
 from txgearman.worker.job import Job
 
@@ -75,7 +76,7 @@ def milliseconds(timeout: float | None) -> int | None:
 
 def check_time_limit(seconds: float | None) -> None:
     """Raise `ValueError` unless the limit is None, or above 0 and not above `MAX_TIMEOUT_MS`."""
-    if seconds is not None and not 0 < seconds <= MAX_TIMEOUT_MS / 1000:
+    if seconds is not None and not (is_time(seconds) and 0 < seconds <= MAX_TIMEOUT_MS / 1000):
         raise ValueError(f"a time limit lies between 0 and {MAX_TIMEOUT_MS / 1000} seconds: {seconds!r}")
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import operator
-from typing import Any, Protocol
+from typing import Any, Final, Protocol, SupportsIndex
 
 from twisted.internet.defer import Deferred
 
 from txgearman.codecs import Codec, encoded
-from txgearman.connection.arguments import body_of
+from txgearman.connection.arguments import body_of, check_count
 from txgearman.errors import JobOver
 from txgearman.wire.codec import frame
 from txgearman.wire.packets import REQUEST, WORK_DATA, WORK_STATUS, WORK_WARNING
+
+LARGEST_STATUS: Final = 2**64 - 1
+"""The largest number of a status: what 64 bits hold. Servers take longer ones for 0."""
 
 
 class JobWriter(Protocol):
@@ -99,17 +102,15 @@ class Job:
         """Tell the server, and the clients that wait, how much is done.
 
         Args:
-            numerator: How much, 0 or more.
-            denominator: Of how much, 0 or more.
+            numerator: How much, a whole number of at most 64 bits, 0 or more.
+            denominator: Of how much, the same.
 
         Raises:
             JobOver: The job has ended, or its connection is lost.
             TypeError: A number is no integer.
-            ValueError: A number is negative.
+            ValueError: A number is negative, or too large.
         """
-        numbers = operator.index(numerator), operator.index(denominator)
-        if min(numbers) < 0:
-            raise ValueError(f"a status is made of numbers of 0 or more: {numerator} of {denominator}")
+        numbers = _count(numerator), _count(denominator)
         self._send(self._open(), WORK_STATUS, b"%d\0%d" % numbers)
 
     def room(self) -> Deferred[None]:
@@ -147,3 +148,12 @@ class Job:
     def _send(self, writer: JobWriter, packet: int, content: bytes) -> None:
         body = body_of((self.handle, content), writer.max_packet)
         writer.write(frame(REQUEST, packet, body))
+
+
+def _count(number: SupportsIndex) -> int:
+    """A number of a status. Other types than int, such as NumPy's, may be whole numbers too."""
+    if isinstance(number, bool):
+        raise TypeError(f"a status is made of numbers, not {number}")
+    index = operator.index(number)
+    check_count(index, "a number of a status", 0, LARGEST_STATUS)
+    return index

@@ -14,7 +14,13 @@ from twisted.internet.defer import Deferred, gatherResults, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from txgearman.codecs import BYTES, CodecChoice, codec_from
-from txgearman.connection.arguments import check_timeout, function_bytes, name_bytes
+from txgearman.connection.arguments import (
+    LARGEST_BODY,
+    check_count,
+    check_timeout,
+    function_bytes,
+    name_bytes,
+)
 from txgearman.connection.backoff import RetryPolicy, retry_policy_from
 from txgearman.connection.endpoint import Endpoint, named_endpoints
 from txgearman.connection.heartbeat import CHECK_INTERVAL, CHECK_TIMEOUT, liveness_check_from
@@ -111,6 +117,7 @@ class Worker(Service):
     ) -> None:
         self._concurrency = _concurrency(concurrency, threads, processes)
         _check_drain(drain)
+        check_count(max_packet, "max_packet", 1, LARGEST_BODY)
         name = None if client_id is None else name_bytes(client_id, "the client id", MAX_CLIENT_ID)
         self._clock = reactor
         self._endpoints = [endpoint for _, endpoint in named_endpoints(reactor, endpoints)]
@@ -188,8 +195,8 @@ class Worker(Service):
         if name in self._functions:
             raise ValueError(f"the function {function!r} is registered already")
         check_time_limit(time_limit)
-        if concurrency is not None and concurrency < 1:
-            raise ValueError(f"a function runs at least once at a time, not {concurrency}")
+        if concurrency is not None:
+            check_count(concurrency, "concurrency", 1)
         executor = self._executor_for(callback, threads, processes)
         made = self._function(name, callback, executor, milliseconds(timeout), time_limit)
         group = self._group_for(name, executor, concurrency)
@@ -433,12 +440,11 @@ class Worker(Service):
 
 def _concurrency(concurrency: int | None, threads: int, processes: int) -> int:
     """How many jobs may run at once. Raises `ValueError` for numbers that are too small."""
-    if threads < 0 or processes < 0:
-        raise ValueError(f"threads and processes are 0 or more, not {threads} and {processes}")
+    check_count(threads, "threads", 0)
+    check_count(processes, "processes", 0)
     if concurrency is None:
         return max(1, threads + processes)
-    if concurrency < 1:
-        raise ValueError(f"a worker runs at least one job at a time, not {concurrency}")
+    check_count(concurrency, "concurrency", 1)
     return concurrency
 
 
