@@ -336,8 +336,9 @@ class GearmanWorker(GearmanConnectionManager):
                 raise ServerUnavailable(f"the worker is not connected to any of {self.connection_list!r}")
             if event is not None:
                 event()
-                go_on = self._asks_to_go_on(callback)
-                self.command_handler_holding_job_lock = None
+                if self.has_job_lock():
+                    go_on = self._asks_to_go_on(callback)
+                    self.command_handler_holding_job_lock = None
                 go_on = go_on and self._asks_to_go_on(callback)
                 if go_on and self._last is not None:
                     background().post(self._last.go_on)
