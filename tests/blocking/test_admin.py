@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import ExitStack
 from typing import Any
 
@@ -60,6 +61,42 @@ class Commands(SynchronousTestCase):
         self.assertEqual(self.admin.send_maxqueue("reverse", -1), "OK")
         with self.assertRaises(ValueError):
             self.admin.send_maxqueue("two words", 5)
+
+    def test_maxqueue_as_text(self) -> None:
+        self.assertEqual(self.admin.send_maxqueue("reverse", "1"), "OK")
+        client = self.client()
+        client.submit_job("reverse", "", background=True, poll_timeout=LIMIT)
+        self.assertEqual(client.submit_job("reverse", "", poll_timeout=LIMIT).state, gearman.JOB_FAILED)
+        with self.assertRaises(ValueError):
+            self.admin.send_maxqueue("reverse", "many")
+
+    def client(self) -> gearman.GearmanClient:
+        client = gearman.GearmanClient([self.server.address])
+        self.stack.callback(client.shutdown)
+        return client
+
+    def test_pid(self) -> None:
+        self.assertEqual(self.admin.get_pid(), str(os.getpid()))
+
+    def test_jobs(self) -> None:
+        self.assertEqual((self.admin.get_jobs(), self.admin.get_unique_jobs()), ((), ()))
+        client = self.client()
+        offline = client.submit_job("reverse", "", unique="key", background=True, poll_timeout=LIMIT)
+        online = client.submit_job(
+            "reverse", "", unique="other", wait_until_complete=False, poll_timeout=LIMIT
+        )
+        jobs = {job["handle"]: job for job in self.admin.get_jobs()}
+        self.assertEqual(
+            jobs,
+            {
+                offline.job.handle: {"handle": offline.job.handle, "queued": 0, "canceled": 0, "enabled": 1},
+                online.job.handle: {"handle": online.job.handle, "queued": 0, "canceled": 0, "enabled": 0},
+            },
+        )
+        self.assertEqual({job["unique"] for job in self.admin.get_unique_jobs()}, {"key", "other"})
+        self.assertEqual(self.admin.cancel_job(offline.job.handle), "OK")
+        self.assertEqual(self.admin.cancel_job(offline.job.handle.encode()), "ERR UNKNOWN_JOB")
+        self.assertEqual([job["handle"] for job in self.admin.get_jobs()], [online.job.handle])
 
     def test_shutdown(self) -> None:
         self.assertIsNone(self.admin.send_shutdown())

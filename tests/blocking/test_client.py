@@ -476,7 +476,7 @@ class Losses(_Case):
         client = self.client()
         request = client.submit_job("reverse", "ab", wait_until_complete=False, poll_timeout=LIMIT)
         client.shutdown()
-        self.assertEqual(request.state, gearman.JOB_UNKNOWN)
+        self.assertEqual(request.state, gearman.JOB_CREATED)
         self.reversing()
         self.assertEqual(client.submit_job("reverse", "ab", poll_timeout=LIMIT).result, "ba")
 

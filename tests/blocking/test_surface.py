@@ -1,9 +1,14 @@
-"""What python-gearman 2.0.2 offers to programs is there, under its names and with its defaults."""
+"""What python-gearman offers to programs is there, under its names and with its defaults.
+
+That is all of 2.0.2, and what was added on the way to a release that never came.
+"""
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import json
+import pickle
 from collections import deque
 from typing import Any, Final
 
@@ -15,6 +20,8 @@ from txgearman.blocking import errors
 from txgearman.blocking.connection_manager import address_of
 
 SUBMITTING: Final = "background=False, wait_until_complete=True, max_retries=0, poll_timeout=None"
+
+POLLING: Final = "submitted_connections, callback_fxn, timeout=None"
 
 METHODS: Final = {
     "GearmanClient.__init__": "host_list=None, random_unique_bytes=16",
@@ -28,7 +35,9 @@ METHODS: Final = {
     "GearmanClient.wait_until_job_statuses_received": "job_requests, poll_timeout=None",
     "GearmanClient.send_job_request": "current_request",
     "GearmanClient.establish_request_connection": "current_request",
+    "GearmanClient.poll_connections_until_stopped": POLLING,
     "GearmanClient.add_connection": "hostport_tuple",
+    "GearmanClient.add_ssl_connection": "host, port, keyfile, certfile, ca_certs",
     "GearmanClient.establish_connection": "current_connection",
     "GearmanClient.shutdown": "",
     "GearmanWorker.__init__": "host_list=None",
@@ -38,6 +47,10 @@ METHODS: Final = {
     "GearmanWorker.work": "poll_timeout=60.0",
     "GearmanWorker.shutdown": "",
     "GearmanWorker.after_poll": "any_activity",
+    "GearmanWorker.after_job": "",
+    "GearmanWorker.establish_worker_connections": "",
+    "GearmanWorker.poll_connections_until_stopped": POLLING,
+    "GearmanWorker.has_job_lock": "",
     "GearmanWorker.on_job_execute": "current_job",
     "GearmanWorker.on_job_exception": "current_job, exc_info",
     "GearmanWorker.on_job_complete": "current_job, job_result",
@@ -55,11 +68,15 @@ METHODS: Final = {
     "GearmanAdminClient.get_status": "",
     "GearmanAdminClient.get_version": "",
     "GearmanAdminClient.get_workers": "",
+    "GearmanAdminClient.get_pid": "",
+    "GearmanAdminClient.get_jobs": "",
+    "GearmanAdminClient.get_unique_jobs": "",
+    "GearmanAdminClient.cancel_job": "handle",
     "GearmanJob.__init__": "connection, handle, task, unique, data",
     "GearmanJob.to_dict": "",
     "GearmanJobRequest.__init__": "gearman_job, initial_priority=None, background=False, max_attempts=1",
     "GearmanJobRequest.reset": "",
-    "GearmanConnection.__init__": "host=None, port=4730",
+    "GearmanConnection.__init__": "host=None, port=4730, keyfile=None, certfile=None, ca_certs=None",
     "GearmanConnection.get_address": "",
 }
 
@@ -125,6 +142,10 @@ class Surface(SynchronousTestCase):
         for state in states:
             self.assertEqual(getattr(gearman, f"JOB_{state}"), state)
 
+    def test_version(self) -> None:
+        """Programs look whether it is one of 2.0."""
+        self.assertEqual(gearman.__version__, "2.0.2")
+
     def test_all_names_are_there(self) -> None:
         self.assertEqual([name for name in gearman.__all__ if not hasattr(gearman, name)], [])
 
@@ -162,6 +183,47 @@ class Requests(SynchronousTestCase):
         self.assertEqual((request.state, request.result, request.connection_attempts), ("UNKNOWN", None, 0))
         self.assertIsNone(request.job.handle)
 
+    def test_format(self) -> None:
+        """As Python 2 took it: what a program that was translated logs."""
+        request = self.request()
+        for one in (request, request.job):
+            self.assertEqual(f"{one:s}|{one:>1}|{one}", "|".join([str(one)] * 3))
+
+
+class Names(SynchronousTestCase):
+    """Names are text, and old programs use them like bytes."""
+
+    def test_decode(self) -> None:
+        for text in ("key", "grüße"):
+            name = gearman.Name.of(text)
+            self.assertEqual((name.decode(), name.decode("utf-8"), str(name)), (text, text, text))
+            self.assertIs(type(name.decode()), str)
+        with self.assertRaises(UnicodeDecodeError):
+            gearman.Name.of(b"\xff").decode()
+        with self.assertRaises(UnicodeDecodeError):
+            gearman.Name.of("ü").decode("ascii")
+        self.assertEqual(gearman.Name.of(b"\xff").decode("latin-1"), "ÿ")
+
+    def test_comparing(self) -> None:
+        name = gearman.Name.of(b"key")
+        for same in ("key", b"key", gearman.Name.of("key")):
+            self.assertEqual(
+                [name == same, same == name, name != same, same != name], [True, True, False, False]
+            )
+        for other in ("other", b"other", 1):
+            self.assertEqual([name == other, name != other], [False, True])
+        self.assertEqual(gearman.Name.of("ü"), "ü")
+        self.assertNotEqual(gearman.Name.of("ü"), "ü".encode())
+
+    def test_looking_up(self) -> None:
+        name = gearman.Name.of("key")
+        self.assertEqual([{"key": 1}[name], {b"key": 2}[name], {name: 3}["key"]], [1, 2, 3])
+        self.assertIn(name, {b"key"})
+
+    def test_what_is_stored_is_plain_text(self) -> None:
+        self.assertIs(type(pickle.loads(pickle.dumps(gearman.Name.of("key")))), str)
+        self.assertEqual(json.dumps({gearman.Name.of("key"): gearman.Name.of("value")}), '{"key": "value"}')
+
 
 class Addresses(SynchronousTestCase):
     def test_forms(self) -> None:
@@ -189,6 +251,27 @@ class Addresses(SynchronousTestCase):
         for server in ("", (None, 4730), ":4730"):
             with self.assertRaises(errors.ServerUnavailable):
                 gearman.GearmanClient([server])  # type: ignore[list-item]
+
+    def test_dictionaries(self) -> None:
+        tls = {"keyfile": "k", "certfile": "c", "ca_certs": "a"}
+        client = gearman.GearmanClient(
+            [{"host": "a", "port": 1}, {"host": "b", "port": None, **tls}, {"host": "c", "keyfile": ""}]
+        )
+        self.assertEqual(
+            [one.get_address() for one in client.connection_list], [("a", 1), ("b", 4730), ("c", 4730)]
+        )
+        self.assertEqual([one.use_ssl for one in client.connection_list], [False, True, False])
+        self.assertEqual(
+            [one.name for one in client.connection_list], ["tcp:a:1", "tls:b:4730", "tcp:c:4730"]
+        )
+        self.assertEqual(client.connection_list[1].ca_certs, "a")
+
+    def test_dictionaries_that_leave_tls_in_doubt(self) -> None:
+        for wrong in ({"keyfile": "k"}, {"keyfile": "k", "certfile": "c"}, {"cacerts": "a"}):
+            with self.assertRaises(errors.GearmanError):
+                gearman.GearmanClient([{"host": "a", "port": 1, **wrong}])
+        with self.assertRaises(errors.ServerUnavailable):
+            gearman.GearmanClient([{"port": 1}])
 
     def test_connection(self) -> None:
         client = gearman.GearmanClient(["a", ("b", 1), "unix:/x"])

@@ -29,6 +29,7 @@ from txgearman.blocking.constants import (
 )
 from txgearman.blocking.data_encoder import DataEncoder, NoopEncoder, TextEncoder
 from txgearman.blocking.job import GearmanJob, GearmanJobRequest
+from txgearman.blocking.name import Name
 from txgearman.blocking.worker import GearmanWorker
 
 __all__ = [
@@ -47,8 +48,10 @@ __all__ = [
     "GearmanJob",
     "GearmanJobRequest",
     "GearmanWorker",
+    "Name",
     "NoopEncoder",
     "TextEncoder",
+    "__version__",
     "admin_client",
     "client",
     "connection",
@@ -58,3 +61,6 @@ __all__ = [
     "job",
     "worker",
 ]
+
+__version__ = "2.0.2"
+"""The release of python-gearman whose API this is, for programs that look."""

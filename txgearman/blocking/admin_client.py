@@ -11,6 +11,7 @@ from txgearman.blocking.background import SLACK_SECONDS, Resident
 from txgearman.blocking.connection_manager import GearmanConnectionManager, Server
 from txgearman.blocking.data_encoder import bytes_of
 from txgearman.blocking.errors import InvalidAdminClientState, ProtocolError, ServerUnavailable
+from txgearman.blocking.name import Name
 from txgearman.client.admin import Admin
 from txgearman.errors import AdminError, ClientError, TimedOut
 
@@ -59,7 +60,12 @@ class GearmanAdminClient(GearmanConnectionManager):
         ``queued`` counts the jobs that run too.
         """
         return tuple(
-            {"task": one.function, "queued": one.total, "running": one.running, "workers": one.workers}
+            {
+                "task": Name.of(one.function),
+                "queued": one.total,
+                "running": one.running,
+                "workers": one.workers,
+            }
             for one in self._ask(Admin.status)
         )
 
@@ -69,8 +75,8 @@ class GearmanAdminClient(GearmanConnectionManager):
             {
                 "file_descriptor": str(one.number),
                 "ip": one.host,
-                "client_id": one.client_id,
-                "tasks": tuple(one.functions),
+                "client_id": Name.of(one.client_id),
+                "tasks": tuple(map(Name.of, one.functions)),
             }
             for one in self._ask(Admin.workers)
         )
@@ -80,9 +86,46 @@ class GearmanAdminClient(GearmanConnectionManager):
         version: str = self._ask(Admin.version)
         return version
 
-    def send_maxqueue(self, task: str | bytes, max_size: int) -> str:
-        """Limit the jobs of a function to `max_size`; 0 or less takes the limit away. Returns ``"OK"``."""
-        limit = max_size if max_size > 0 else None
+    def get_pid(self) -> str:
+        """The server's process id, as text."""
+        return str(self._ask(Admin.getpid))
+
+    def get_jobs(self) -> tuple[dict[str, Any], ...]:
+        """The server's jobs: dictionaries with ``handle``, ``queued``, ``canceled`` and ``enabled``.
+
+        Those are the names that python-gearman gives to the columns of ``show jobs``. ``queued`` is how often
+        the job was lost with its worker. ``canceled`` is 1 if nobody waits for it any more, ``enabled`` is 1
+        for an offline job.
+        """
+        return tuple(
+            {
+                "handle": Name.of(one.handle),
+                "queued": one.retries,
+                "canceled": int(one.ignored),
+                "enabled": int(one.background),
+            }
+            for one in self._ask(Admin.jobs)
+        )
+
+    def get_unique_jobs(self) -> tuple[dict[str, Any], ...]:
+        """The uniques of the server's jobs: dictionaries with ``unique``."""
+        return tuple({"unique": Name.of(one)} for one in self._ask(Admin.unique_jobs))
+
+    def cancel_job(self, handle: str | bytes) -> str:
+        """Cancel a job. Returns ``"OK"``, or the server's refusal, which begins with ``ERR``."""
+        try:
+            self._ask(lambda admin: admin.cancel(bytes_of(handle)))
+        except ProtocolError as error:
+            return f"ERR {error}"
+        return "OK"
+
+    def send_maxqueue(self, task: str | bytes, max_size: int | str) -> str:
+        """Limit the jobs of a function to `max_size`; 0 or less takes the limit away. Returns ``"OK"``.
+
+        Raises `ValueError` for a text that is no number.
+        """
+        size = int(max_size)
+        limit = size if size > 0 else None
         self._ask(lambda admin: admin.set_max_queue(bytes_of(task), limit))
         return "OK"
 

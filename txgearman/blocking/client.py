@@ -7,6 +7,7 @@ import os
 import random
 import threading
 import time
+import weakref
 from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any, Final
@@ -22,7 +23,7 @@ from txgearman.blocking.constants import (
     PRIORITY_LOW,
     PRIORITY_NONE,
 )
-from txgearman.blocking.data_encoder import bytes_of, text_of
+from txgearman.blocking.data_encoder import bytes_of
 from txgearman.blocking.deadline import Deadline
 from txgearman.blocking.errors import (
     ExceededConnectionAttempts,
@@ -31,6 +32,7 @@ from txgearman.blocking.errors import (
 )
 from txgearman.blocking.inbox import Inbox
 from txgearman.blocking.job import GearmanJobRequest
+from txgearman.blocking.name import Name
 from txgearman.blocking.submission import Key, Ledger, Submission, status_of
 from txgearman.client import JobStatus, Priority
 from txgearman.client.hashing import score
@@ -77,6 +79,10 @@ class GearmanClient(GearmanConnectionManager):
         self._heard: Background | None = None
         self._limit = threading.local()
         self._ledger = Ledger()
+        self.request_to_rotating_connection_queue: weakref.WeakKeyDictionary[GearmanJobRequest, Any] = (
+            weakref.WeakKeyDictionary()
+        )
+        """Always empty, for programs that take their requests out of it when these are done."""
 
     # -- submitting -----------------------------------------------------------------------------
 
@@ -150,7 +156,7 @@ class GearmanClient(GearmanConnectionManager):
                 except ServerUnavailable:
                     if not deadline.over:
                         raise
-            return request.state not in (JOB_PENDING, JOB_UNKNOWN)
+            return request._closed or request.state not in (JOB_PENDING, JOB_UNKNOWN)
 
         # Inside of another call's wait if `on_gearman_error` submits something.
         outer = getattr(self._limit, "deadline", None)
@@ -164,6 +170,7 @@ class GearmanClient(GearmanConnectionManager):
             self._limit.deadline = outer
         for request in job_requests:
             request.timed_out = request.state in (JOB_PENDING, JOB_UNKNOWN)
+        self._check_alive(request for request in job_requests if request.timed_out and request._closed)
         return job_requests
 
     def wait_until_jobs_completed(
@@ -176,7 +183,7 @@ class GearmanClient(GearmanConnectionManager):
         _check_several(job_requests)
 
         def ended(request: GearmanJobRequest) -> bool:
-            return request.complete or request.state == JOB_UNKNOWN
+            return request.complete or request._closed or request.state == JOB_UNKNOWN
 
         self._wait(ended, job_requests, Deadline(poll_timeout))
         for request in job_requests:
@@ -276,10 +283,44 @@ class GearmanClient(GearmanConnectionManager):
         self._check_alive(request for request in job_requests if request.timed_out and not request._asked)
         return job_requests
 
+    # -- waiting for what the program says -----------------------------------------------------
+
+    def poll_connections_until_stopped(
+        self,
+        submitted_connections: Iterable[GearmanConnection],
+        callback_fxn: Callable[[bool], Any],
+        timeout: float | None = None,
+    ) -> bool:
+        """Let requests change until `callback_fxn` returns something false, or for `timeout` seconds.
+
+        `callback_fxn` is called at the start with False, and with True whenever there was news. Returns
+        True if the time is over. Raises `ServerUnavailable` when none of `submitted_connections` works, and
+        the error of a request.
+        """
+        background().refuse_inside()
+        self._listen()
+        connections, deadline, any_activity = list(submitted_connections), Deadline(timeout), False
+        while True:
+            changes = self._inbox.changes
+            self._inbox.apply_all()
+            self._ledger.raise_errors()
+            go_on = callback_fxn(any_activity)
+            if not any(connection.connected for connection in connections):
+                raise ServerUnavailable(f"the connections were lost to all of {self.connection_list!r}")
+            if not go_on:
+                return False
+            if not self._inbox.wait(changes, deadline):
+                return True
+            any_activity = True
+
     # -- the end --------------------------------------------------------------------------------
 
     def shutdown(self) -> None:
-        """Close all connections. Jobs that run are lost; further ones connect again."""
+        """Close all connections; further jobs connect again.
+
+        Online jobs that are not done are lost to this client. Their requests stay as they are, and to wait
+        for them raises `ServerUnavailable`.
+        """
         super().shutdown()
         self._inbox.apply_all()
 
@@ -321,7 +362,10 @@ class GearmanClient(GearmanConnectionManager):
         self._ledger.raise_errors(requests)
 
     def _check_alive(self, lost: Iterable[GearmanJobRequest]) -> None:
-        """Raise `ServerUnavailable` if a request was lost and no server is left."""
+        """Raise `ServerUnavailable` if a request was lost and no server is left, or its connection closed."""
+        lost = list(lost)
+        if any(request._closed for request in lost):
+            raise ServerUnavailable("the connection was closed")
         if any(request.state == JOB_UNKNOWN for request in lost) and not any(
             connection.connected for connection in self.connection_list
         ):
@@ -332,7 +376,7 @@ class GearmanClient(GearmanConnectionManager):
     def _new_request(self, job: dict[str, Any], background: bool, max_retries: int) -> GearmanJobRequest:
         check_count(max_retries, "max_retries", 0)
         unique = job.get("unique") or os.urandom(self.random_unique_bytes).hex()
-        new = self.job_class(None, None, _text(job["task"]), _text(unique), job["data"])
+        new = self.job_class(None, None, Name.of(job["task"]), Name.of(unique), job["data"])
         request = self.job_request_class(new, job.get("priority", PRIORITY_NONE), background, max_retries + 1)
         if request.priority not in _PRIORITIES:
             raise ValueError(f"the priority must be one of the PRIORITY constants, not {request.priority!r}")
@@ -373,7 +417,7 @@ class GearmanClient(GearmanConnectionManager):
         job.connection.ask_status(
             handle,
             lambda status: self._inbox.post(partial(self._told, request, key, status)),
-            lambda why: self._inbox.post(partial(self._not_told, request, key, why)),
+            lambda why, closed: self._inbox.post(partial(self._not_told, request, key, why, closed)),
         )
 
     # -- applying news, in the thread of whoever waits ------------------------------------------
@@ -384,16 +428,15 @@ class GearmanClient(GearmanConnectionManager):
         connection.connected = True
         request.status = status_of(handle, status.known, status.running, status.numerator, status.denominator)
 
-    def _not_told(self, request: GearmanJobRequest, key: Key, why: str) -> None:
+    def _not_told(self, request: GearmanJobRequest, key: Key, why: str, closed: bool) -> None:
         request._asked -= 1
         connection, handle = key
+        if closed:
+            request._closed = True
+            return
         connection.connected = False
         _log.warning("No status of the job %s: %s", handle, why)
         request.state = JOB_UNKNOWN
-
-
-def _text(name: str | bytes) -> str:
-    return text_of(name) if isinstance(name, bytes) else name
 
 
 def _check_several(jobs: object) -> None:

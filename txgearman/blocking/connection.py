@@ -6,6 +6,8 @@ Which request goes to which server is decided elsewhere.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Protocol
 
 from twisted.internet.defer import Deferred
@@ -15,8 +17,9 @@ from txgearman.blocking import errors
 from txgearman.blocking.background import SLACK_SECONDS, Resident
 from txgearman.blocking.constants import DEFAULT_GEARMAN_PORT
 from txgearman.blocking.errors import ServerUnavailable
+from txgearman.blocking.tls import TlsEndpoint, described_endpoint, options_from
 from txgearman.client import Client, Job, JobStatus, Priority
-from txgearman.connection.endpoint import endpoint_from, tcp_endpoint
+from txgearman.connection.endpoint import tcp_endpoint
 from txgearman.errors import ClientError, ConnectionLost, JobRaised, NotConnected, ServerError
 
 CONNECT_SECONDS: Final = 10.0
@@ -38,6 +41,9 @@ class Listener(Protocol):
     def lost(self, why: str, sent: bool) -> None:
         """The connection was lost. What became of the job is not known; nothing if it was not `sent`."""
 
+    def closed(self) -> None:
+        """The program has closed the connection: no more will be heard of the job."""
+
     def data(self, data: bytes) -> None:
         """The worker sent a part of the result."""
 
@@ -54,24 +60,53 @@ class Listener(Protocol):
         """The job has failed; `exception` is what the worker sent of one."""
 
 
+class _Client(Client):
+    """A client that knows whether it was closed by the program."""
+
+    closed = False
+
+    def close(self) -> Deferred[None]:
+        self.closed = True
+        return super().close()
+
+
 class GearmanConnection:
     """The connection to one server.
 
     `host` is its name or address, or the description of a Twisted client endpoint such as
-    ``unix:/run/gearman.sock``, which has no `port`. Nothing is connected before it is needed. Raises
-    `ServerUnavailable` without a host.
+    ``unix:/run/gearman.sock``, which has no `port`. With `keyfile`, `certfile` and `ca_certs` the connection
+    is encrypted by TLS. They are files in PEM form: the key and the certificate of this client, and the
+    authorities of which one must have signed the server's certificate for `host`. Nothing is connected
+    before it is needed. Raises `ServerUnavailable` without a host.
     """
 
-    def __init__(self, host: str | None = None, port: int | None = DEFAULT_GEARMAN_PORT) -> None:
+    def __init__(
+        self,
+        host: str | None = None,
+        port: int | None = DEFAULT_GEARMAN_PORT,
+        keyfile: str | None = None,
+        certfile: str | None = None,
+        ca_certs: str | None = None,
+    ) -> None:
         if not host:
             raise ServerUnavailable("a server needs a host")
         self.gearman_host = host
         self.gearman_port = port
+        self.keyfile = keyfile
+        self.certfile = certfile
+        self.ca_certs = ca_certs
         self.connected = False
         """Whether the last that was seen of the connection is that it works."""
         self.failed_at: float | None = None
         """When the last attempt to connect failed, in seconds of the monotonic clock."""
-        self._client = Resident(self, self._new_client, Client.close)
+        self.on_close: Callable[[GearmanConnection], object] | None = None
+        """Whom to tell of `close` beside the own client: a worker that has a connection of its own."""
+        self._client = Resident(self, self._new_client, _Client.close)
+
+    @property
+    def use_ssl(self) -> bool:
+        """Whether the connection is encrypted."""
+        return bool(self.keyfile and self.certfile and self.ca_certs)
 
     def get_address(self) -> tuple[str, int | None]:
         """Host and port."""
@@ -82,7 +117,8 @@ class GearmanConnection:
         """The server as the description of a Twisted client endpoint, by which it is chosen for a unique."""
         if self.gearman_port is None:
             return self.gearman_host
-        return f"tcp:{self.gearman_host.replace(':', chr(92) + ':')}:{self.gearman_port}"
+        kind = "tls" if self.use_ssl else "tcp"
+        return f"{kind}:{self.gearman_host.replace(':', chr(92) + ':')}:{self.gearman_port}"
 
     def __repr__(self) -> str:
         return f"<GearmanConnection {self.name} connected={self.connected}>"
@@ -100,9 +136,11 @@ class GearmanConnection:
         self.failed_at = None
 
     def close(self) -> None:
-        """Disconnect; the next use connects again. What still waits for the server is lost."""
+        """Disconnect; the next use connects again. What still waits for the server is not waited for."""
         self._client.close()
         self.connected = False
+        if self.on_close is not None:
+            self.on_close(self)
 
     def submit(
         self,
@@ -119,7 +157,8 @@ class GearmanConnection:
         running.post(_submit, client, listener, task, data, unique, priority, background)
 
     def ask_status(self, handle: bytes, told: Any, lost: Any) -> None:
-        """Ask for the status of a job: `told` is called with it, or `lost` with why there is none.
+        """Ask for the status of a job: `told` is called with it, or `lost` with why there is none, and
+        whether that is because the program has closed the connection.
 
         Both are called in the background thread.
         """
@@ -138,17 +177,28 @@ class GearmanConnection:
 
     def endpoint(self, reactor: Any) -> Any:
         """The endpoint of the server for `reactor`."""
+        plain = self._plain_endpoint(reactor)
+        if not (self.keyfile and self.certfile and self.ca_certs):
+            return plain
+        # The files are read for each attempt: they may be renewed.
+        return TlsEndpoint(
+            reactor,
+            plain,
+            partial(options_from, self.gearman_host, self.keyfile, self.certfile, self.ca_certs),
+        )
+
+    def _plain_endpoint(self, reactor: Any) -> Any:
         if self.gearman_port is None:
-            return endpoint_from(reactor, self.gearman_host)
+            return described_endpoint(reactor, self.gearman_host)
         return tcp_endpoint(reactor, self.gearman_host, self.gearman_port, CONNECT_SECONDS)
 
-    def _new_client(self, reactor: Any) -> Client:
+    def _new_client(self, reactor: Any) -> _Client:
         self.connected = False
-        return Client(reactor, self.endpoint(reactor))
+        return _Client(reactor, self.endpoint(reactor))
 
 
 def _submit(
-    client: Client,
+    client: _Client,
     listener: Listener,
     task: bytes,
     data: bytes,
@@ -166,7 +216,9 @@ def _submit(
 
     def ended(failure: Failure) -> None:
         error = failure.value
-        if isinstance(error, JobRaised):
+        if client.closed:
+            listener.closed()
+        elif isinstance(error, JobRaised):
             listener.failed(error.data)
         elif isinstance(error, ConnectionLost):
             listener.lost(str(error), sent=True)
@@ -175,7 +227,9 @@ def _submit(
 
     def refused(failure: Failure) -> None:
         error = failure.value
-        if isinstance(error, ServerError):
+        if client.closed:
+            listener.closed()
+        elif isinstance(error, ServerError):
             listener.refused(error.code, error.text)
         else:
             listener.lost(str(error), sent=not isinstance(error, NotConnected))
@@ -191,9 +245,9 @@ def _submit(
     submitted.addCallbacks(accepted, refused)
 
 
-def _ask_status(client: Client, handle: bytes, told: Any, lost: Any) -> None:
+def _ask_status(client: _Client, handle: bytes, told: Any, lost: Any) -> None:
     def failed(failure: Failure) -> None:
-        lost(str(failure.value))
+        lost(str(failure.value), client.closed)
 
     asked: Deferred[JobStatus] = client.status(handle)
     asked.addCallbacks(told, failed)

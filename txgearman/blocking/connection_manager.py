@@ -5,19 +5,23 @@ The module has the name that python-gearman gives it, as programs import from it
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 from txgearman.blocking.connection import ENDPOINT_KINDS, GearmanConnection
 from txgearman.blocking.constants import DEFAULT_GEARMAN_PORT
 from txgearman.blocking.data_encoder import DataEncoder, NoopEncoder, TextEncoder, encoded
 from txgearman.blocking.job import GearmanJob, GearmanJobRequest
+from txgearman.errors import GearmanError
 
 __all__ = ["DataEncoder", "GearmanConnectionManager", "NoopEncoder", "Server", "TextEncoder"]
 
-Server = str | tuple[str] | tuple[str, int | str | None]
-"""How a server is given: ``"host:port"``, ``"host"``, ``("host", port)``, or the description of a Twisted
-client endpoint such as ``"unix:/run/gearman.sock"``."""
+Server = str | tuple[str] | tuple[str, int | str | None] | Mapping[str, Any]
+"""How a server is given: ``"host:port"``, ``"host"``, ``("host", port)``, the description of a Twisted client
+endpoint such as ``"unix:/run/gearman.sock"``, or a dictionary with ``host``, ``port`` and, for TLS, all of
+``keyfile``, ``certfile`` and ``ca_certs``."""
+
+_TLS_FILES: Final = ("keyfile", "certfile", "ca_certs")
 
 
 class GearmanConnectionManager:
@@ -40,12 +44,37 @@ class GearmanConnectionManager:
     def add_connection(self, hostport_tuple: Server) -> GearmanConnection:
         """Add a server to the list and return its connection, which is not made yet.
 
-        Raises `ServerUnavailable` without a host and `ValueError` for a port that is none.
+        Raises `ServerUnavailable` without a host, `ValueError` for a port that is none, and `GearmanError`
+        for a dictionary that has something else, or only a part of what TLS needs.
         """
+        if isinstance(hostport_tuple, Mapping):
+            return self._add_described(hostport_tuple)
         host, port = address_of(hostport_tuple)
         connection = self.connection_class(host=host, port=port)
         self.connection_list.append(connection)
         return connection
+
+    def add_ssl_connection(
+        self, host: str, port: int | str | None, keyfile: str, certfile: str, ca_certs: str
+    ) -> GearmanConnection:
+        """Add a server with TLS to the list and return its connection; see `GearmanConnection`."""
+        host, number = address_of((host, port))
+        connection = self.connection_class(
+            host=host, port=number, keyfile=keyfile, certfile=certfile, ca_certs=ca_certs
+        )
+        self.connection_list.append(connection)
+        return connection
+
+    def _add_described(self, server: Mapping[str, Any]) -> GearmanConnection:
+        # A name that is spelled wrong must not mean a connection without TLS.
+        if unknown := server.keys() - {"host", "port", *_TLS_FILES}:
+            raise GearmanError(f"a server is not described by {', '.join(map(repr, sorted(unknown)))}")
+        files = [server.get(name) for name in _TLS_FILES]
+        if not any(files):
+            return self.add_connection((server.get("host") or "", server.get("port")))
+        if not all(files):
+            raise GearmanError(f"a server with TLS needs all of {', '.join(_TLS_FILES)}: {dict(server)!r}")
+        return self.add_ssl_connection(server.get("host") or "", server.get("port"), *map(str, files))
 
     def establish_connection(self, current_connection: GearmanConnection) -> GearmanConnection:
         """Connect to one server of the list, if it is not. Raises `ConnectionError`."""
@@ -69,7 +98,7 @@ class GearmanConnectionManager:
         return self.data_encoder.decode(data)
 
 
-def address_of(server: Server) -> tuple[str, int | None]:
+def address_of(server: str | tuple[str] | tuple[str, int | str | None]) -> tuple[str, int | None]:
     """Host and port of a server, or the description of an endpoint and None."""
     if isinstance(server, tuple | list):
         host, port = (*server, None)[:2]

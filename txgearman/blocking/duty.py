@@ -6,6 +6,7 @@ elsewhere.
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,6 +16,7 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from txgearman.blocking.background import Background
 from txgearman.blocking.connection import CONNECT_SECONDS, GearmanConnection
 from txgearman.errors import FailJob, NotConnected
 from txgearman.worker import Job, Worker
@@ -23,15 +25,16 @@ from txgearman.worker import Job, Worker
 class Run:
     """A job that was given to this process.
 
-    `job` is the Twisted worker's, `duty` whose it is, `connection` where it came from, None if that is
-    not known. `lost` says that its connection was lost, `reported` that its end was said.
+    `job` is the Twisted worker's, `duty` whose it is, `connection` where it came from. `lost` says that its
+    connection was lost, `reported` that its end was said, `told_late` that something was said behind that.
     """
 
     def __init__(self, duty: Duty, job: Job) -> None:
         self.duty = duty
         self.job = job
-        self.connection = duty.only_connection
+        self.connection = duty.connection_of(job)
         self.reported = False
+        self.told_late = False
         self.lost = False
         self.outcome: Deferred[bytes] = Deferred(self._lose)
         self._next: Deferred[None] | None = None
@@ -73,27 +76,31 @@ class Run:
 class Duty:
     """One Twisted worker for `connections`, offering the functions `names`; jobs go to `arrived`.
 
-    With `hold` it asks for no job before it is told to go on behind the last.
+    `running` is the background thread.
+
+    While `hold` is true it asks for no job before it is told to go on behind the last.
     """
 
     def __init__(
         self,
-        reactor: Any,
+        running: Background,
         connections: Sequence[GearmanConnection],
         names: Sequence[bytes],
         client_id: bytes | None,
         arrived: Callable[[Run], object],
-        hold: bool,
     ) -> None:
-        self.only_connection = connections[0] if len(connections) == 1 else None
-        self._reactor = reactor
-        self._connections = list(connections)
+        self.hold = True
+        self.running = running
+        self.connections = list(connections)
+        self.forgotten: weakref.finalize[Any, Any]
+        """What stops this when its owner is forgotten."""
+        self._reactor = running.reactor
         self._names = list(names)
         self._client_id = client_id
         self._arrived = arrived
-        self._hold = hold
+        self._origins: weakref.WeakKeyDictionary[Any, GearmanConnection] = weakref.WeakKeyDictionary()
         self._worker: Worker | None = None
-        self._untried = len(connections)
+        self._untried = len(self.connections)
         self._reached: Deferred[None] | None = None
 
     @property
@@ -103,7 +110,7 @@ class Duty:
 
     def begin(self) -> None:
         """Connect, and stay connected."""
-        endpoints = [_Watched(one.endpoint(self._reactor), self, one) for one in self._connections]
+        endpoints = [_Watched(one.endpoint(self._reactor), self, one) for one in self.connections]
         self._worker = Worker(self._reactor, endpoints, client_id=self._client_id)
         for name in self._names:
             self._worker.register(name, self._run)
@@ -129,6 +136,16 @@ class Duty:
         assert self._worker is not None
         self._worker.unregister(name)
 
+    def connection_of(self, job: Job) -> GearmanConnection | None:
+        """The server that a job came from, as the program knows it."""
+        writer: Any = job._writer
+        return self._origins.get(writer.transport)
+
+    def connected(self, connection: GearmanConnection, protocol: Protocol) -> None:
+        """There is a connection to one of the servers."""
+        self._origins[protocol.transport] = connection
+        self.tried(None)
+
     def tried(self, error: Failure | None) -> None:
         """An attempt to connect to one of the servers went well, or failed with `error`."""
         reached = self._reached
@@ -145,7 +162,7 @@ class Duty:
 
     def _run(self, job: Job) -> Deferred[bytes]:
         run = Run(self, job)
-        if self._hold:
+        if self.hold:
             run.hold()
         self._arrived(run)
         return run.outcome
@@ -173,7 +190,7 @@ class _Watched:
 
     def _connected(self, protocol: Protocol) -> Protocol:
         self._connection.connected = True
-        self._duty.tried(None)
+        self._duty.connected(self._connection, protocol)
         return protocol
 
     def _failed(self, failure: Failure) -> Failure:

@@ -17,12 +17,19 @@ if TYPE_CHECKING:
     from txgearman.blocking.connection import GearmanConnection
 
 
-class GearmanJob:
+class _Formattable:
+    """An object that a format specification takes as its text, as it was in Python 2."""
+
+    def __format__(self, format_spec: str) -> str:
+        return format(str(self), format_spec)
+
+
+class GearmanJob(_Formattable):
     """A job: what a client submits, and what the function of a worker gets.
 
-    `connection` is the connection to its server and `handle` the server's name for it, a str; both None
-    before it is submitted. `task` is the name of its function and `unique` its key, both str. `data` is
-    its input, decoded.
+    `connection` is the connection to its server and `handle` the server's name for it; both None before
+    it is submitted. `task` is the name of its function and `unique` its key. Those three are str that old
+    programs can use like bytes, see `Name`. `data` is its input, decoded.
     """
 
     _run: object | None = None
@@ -52,7 +59,7 @@ class GearmanJob:
         )
 
 
-class GearmanJobRequest:
+class GearmanJobRequest(_Formattable):
     """A job that is or shall be submitted, and what is known of its progress.
 
     It changes only while the client waits for something, in the thread of whoever waits.
@@ -90,9 +97,10 @@ class GearmanJobRequest:
         self.status: dict[str, Any] = {}
         self.state: str = JOB_UNKNOWN
         self.timed_out = False
-        # The client's: the submission whose news count, questions for the status without an answer,
-        # and an error that the next wait raises.
+        # The client's: the submission whose news count, whether the program has closed its connection,
+        # questions for the status without an answer, and an error that the next wait raises.
         self._submission: object | None = None
+        self._closed = False
         self._asked = 0
         self._error: Exception | None = None
 

@@ -25,6 +25,7 @@ from txgearman.blocking.constants import (
 from txgearman.blocking.data_encoder import text_of
 from txgearman.blocking.inbox import KEPT_BYTES, Inbox
 from txgearman.blocking.job import GearmanJobRequest
+from txgearman.blocking.name import Name
 from txgearman.errors import UpdatesLost
 
 _log = logging.getLogger(__name__)
@@ -68,10 +69,10 @@ class Ledger:
         request._error = error
         self._failed.add(request)
 
-    def raise_errors(self, requests: Iterable[GearmanJobRequest]) -> None:
-        """Raise the first error that came up for one of `requests`, once."""
+    def raise_errors(self, requests: Iterable[GearmanJobRequest] | None = None) -> None:
+        """Raise the first error that came up for one of `requests`, or for any, once."""
         for failed in list(self._failed):
-            if failed in requests:
+            if requests is None or failed in requests:
                 self._failed.discard(failed)
                 error, failed._error = failed._error, None
                 if error is not None:
@@ -106,13 +107,16 @@ class Submission:
         self._key: Key | None = None
 
     def accepted(self, handle: bytes) -> None:
-        self._inbox.post(partial(self._accepted, text_of(handle)))
+        self._inbox.post(partial(self._accepted, Name.of(handle)))
 
     def refused(self, code: str, text: str) -> None:
         self._inbox.post(partial(self._refused, code, text))
 
     def lost(self, why: str, sent: bool) -> None:
         self._inbox.post(partial(self._lost, why, sent))
+
+    def closed(self) -> None:
+        self._inbox.post(self._closed)
 
     def data(self, data: bytes) -> None:
         self._offer(partial(self._data, data), len(data))
@@ -171,6 +175,12 @@ class Submission:
         _log.warning("Lost %r: %s", self._request, why)
         for request in self._targets():
             request.state = JOB_UNKNOWN
+        self._end()
+
+    def _closed(self) -> None:
+        # What the program has closed itself tells it nothing new of the job.
+        for request in self._targets():
+            request._closed = True
         self._end()
 
     def _data(self, data: bytes) -> None:

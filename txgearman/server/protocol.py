@@ -32,6 +32,7 @@ from txgearman.broker.peers import Client, Worker
 from txgearman.errors import BrokenStream, ProtocolError, Refused
 from txgearman.identity import identity_of
 from txgearman.patterns import quoted
+from txgearman.quickack import QuickAck, quick_ack
 from txgearman.server.admin import ForeignPeer, shows_gearman
 from txgearman.server.commands import COMMANDS, error_packet
 from txgearman.server.guard import GUARDED_COMMANDS
@@ -197,11 +198,13 @@ class GearmanServerProtocol(Protocol):
         "_out",
         "_out_large",
         "_paused",
+        "_quick_ack",
         "_silent",
         "_since",
         "_traffic",
         "_undecoded",
         "_unhandled",
+        "_waited",
         "_waiting",
         "_was_denied",
         "broker",
@@ -249,6 +252,9 @@ class GearmanServerProtocol(Protocol):
         self._dropped = False
         self._listing: _Listing | None = None
         self.unsent = 0
+        # Whether the peer may be waiting for an acknowledgement of its last read, and is timed for that.
+        self._quick_ack: QuickAck | None = None
+        self._waited = False
         # What was read and is not handled yet, because the peer does not take its answers.
         self._unhandled: Iterator[tuple[int, list[Any]]] | None = None
         self._undecoded: deque[bytes] = deque()
@@ -321,6 +327,7 @@ class GearmanServerProtocol(Protocol):
             )
         if ITCPTransport.providedBy(self.transport):
             self.factory.settings.keepalive.apply(self.transport)
+        self._quick_ack = quick_ack(self.transport, self.factory.clock)
         self.transport.registerProducer(self, True)
 
     def dataReceived(self, data: bytes) -> None:
@@ -442,11 +449,17 @@ class GearmanServerProtocol(Protocol):
         finally:
             self._handling = False
             if self._out:
+                if self._waited and self._quick_ack is not None:
+                    self._waited = False
+                    self._quick_ack.resumed()
                 if not self._flush_due:
                     self._flush_due = True
                     self.factory.flush_soon(self)
-            elif not self.factory.flush_is_due:
-                self.broker.end_turn()
+            else:
+                if not self.factory.flush_is_due:
+                    self.broker.end_turn()
+                if self._quick_ack is not None and not (self._flush_due or self._later):
+                    self._waited = self._quick_ack.unanswered()
 
     def note_unfinished(self, size: int) -> None:
         """Of the packet that comes so many bytes are there, 0 when it is whole."""
@@ -490,6 +503,8 @@ class GearmanServerProtocol(Protocol):
             return
         if not self._handling and not self._flush_due:
             self._flush_due = True
+            # This carries the acknowledgement, so the peer does not wait for it any more.
+            self._waited = False
             self.factory.flush_soon(self)
         self._out.append(data)
         if len(data) >= LARGE_ANSWER:
