@@ -125,7 +125,7 @@ class ListTest(ListTestCase):
         news = res(28, handle, b"data") + res(13, handle, b"result")
         self.assertTrue(heard.endswith(b"\n.\n" + news))
         self.assertEqual(heard.count(b"\0"), news.count(b"\0"))
-        self.assertEqual(self.factory.unsent, 0)
+        self.assertEqual(self.factory.budget.used, 0)
 
     def test_news_for_a_peer_that_does_not_read_have_a_limit(self) -> None:
         worker = self.connect()
@@ -142,7 +142,7 @@ class ListTest(ListTestCase):
             parts += 1
             self.assertLess(parts, 80)
         self.assertGreaterEqual(parts, 64)
-        self.assertEqual(self.factory.unsent, 0)
+        self.assertEqual(self.factory.budget.used, 0)
 
     def test_jobs_may_come_and_go_meanwhile(self) -> None:
         self.admin.receive(b"show jobs\n")

@@ -33,6 +33,7 @@ from txgearman.broker.peers import Client, Worker
 from txgearman.errors import BrokenStream, ProtocolError, Refused
 from txgearman.identity import identity_of
 from txgearman.patterns import quoted
+from txgearman.server.budget import UNCOUNTED, SendQueue
 from txgearman.server.commands import COMMANDS, error_packet
 from txgearman.server.guard import GUARDED_COMMANDS
 from txgearman.server.unfinished import COUNTED_FROM, TOO_MUCH
@@ -72,6 +73,17 @@ MAX_LATER_BYTES: Final = 1024 * 1024
 
 LINES_AT_ONCE: Final = 500
 """Lines of a list that are made and sent in one turn of the reactor: about a millisecond's work."""
+
+LIST_PIECE: Final = 64 * 1024
+"""Bytes of a list after which no further line is made in the same turn: a worker's line names all its
+functions, and can have megabytes."""
+
+WRITE_PIECE: Final = 128 * 1024
+"""Bytes that a transport is given to hold of what its socket has not taken. More than the 64 KiB from which
+Twisted pauses who writes, so that it asks for the rest; as many as it sends in one go."""
+
+HELD_BY_TRANSPORT: Final = UNCOUNTED + WRITE_PIECE
+"""Bytes that a paused transport is taken to hold where it does not tell, as with TLS: the most it may."""
 
 _NOOP: Final = frame(RESPONSE, NOOP, b"")
 _ASSIGNED: Final = tuple(
@@ -115,6 +127,18 @@ class _Listing(_Later):
         self.due = False
 
 
+def _some_of(lines: Iterator[bytes]) -> tuple[bytes, bool]:
+    """The next lines of a list, as many as are sent in one turn, and whether these are the last."""
+    found: list[bytes] = []
+    size = 0
+    for line in islice(lines, LINES_AT_ONCE):
+        found.append(line)
+        size += len(line)
+        if size >= LIST_PIECE:
+            break
+    return b"".join(found), len(found) < LINES_AT_ONCE and size < LIST_PIECE
+
+
 def _is_loopback(host: str) -> bool:
     try:
         address = ip_address(host)
@@ -138,8 +162,7 @@ class GearmanServerProtocol(Protocol):
 
     `number` tells the connections of a server apart; `client_id` is what the peer calls itself;
     `exceptions` whether it wants WORK_EXCEPTION and not WORK_FAIL; `known_rights` are its `rights`, or None
-    as long as nobody has asked for these; `unsent` how many bytes wait because it
-    does not read, beside the 64 KiB that the transport takes.
+    as long as nobody has asked for these.
     """
 
     factory: GearmanServerFactory
@@ -154,6 +177,7 @@ class GearmanServerProtocol(Protocol):
         "_decoder",
         "_dropped",
         "_flush_due",
+        "_gives_way",
         "_halted",
         "_handling",
         "_later",
@@ -163,11 +187,13 @@ class GearmanServerProtocol(Protocol):
         "_out",
         "_out_large",
         "_paused",
+        "_queue",
         "_silent",
         "_since",
         "_traffic",
         "_undecoded",
         "_unhandled",
+        "_unhandled_size",
         "_waiting",
         "_was_denied",
         "broker",
@@ -176,7 +202,6 @@ class GearmanServerProtocol(Protocol):
         "exceptions",
         "known_rights",
         "number",
-        "unsent",
         "worker",
     )
 
@@ -202,6 +227,7 @@ class GearmanServerProtocol(Protocol):
         # Any of these means that nothing more is to be handled; `_halted` says so in one look.
         self._paused = False
         self._waiting = False
+        self._gives_way = False
         self._closing = False
         self._lost = False
         self._halted = False
@@ -214,9 +240,11 @@ class GearmanServerProtocol(Protocol):
         self._silent = True
         self._dropped = False
         self._listing: _Listing | None = None
-        self.unsent = 0
+        # What the transport has not been given, because the peer does not take what it has; made when needed.
+        self._queue: SendQueue | None = None
         # What was read and is not handled yet, because the peer does not take its answers.
         self._unhandled: Iterator[tuple[int, list[Any]]] | None = None
+        self._unhandled_size = 0
         self._undecoded: deque[bytes] = deque()
 
     @property
@@ -295,6 +323,8 @@ class GearmanServerProtocol(Protocol):
             return
         if self._halted:
             self._undecoded.append(data)
+            if self._paused:
+                self._count()
             return
         if not self.broker.in_turn:
             # That of the reactor. The flush at its end ends it here too.
@@ -303,6 +333,10 @@ class GearmanServerProtocol(Protocol):
             self._traffic.received += len(data)
         packets = self._decoder.feed(data)
         self._handle(self._first(packets) if self._silent else packets)
+        if self._halted:
+            self._unhandled_size = len(data)
+            if self._paused:
+                self._count()
 
     def handshakeCompleted(self) -> None:
         """TLS is ready."""
@@ -322,10 +356,17 @@ class GearmanServerProtocol(Protocol):
     def _first(self, packets: Iterator[tuple[int, list[Any]]]) -> Iterator[tuple[int, list[Any]]]:
         """Note that the peer is one that says something."""
         for packet in packets:
-            if self._silent and packet[0] != UNFINISHED:
-                self._silent = False
-                self.factory.silent.pop(self.number, None)
-            yield packet
+            if packet[0] == UNFINISHED:
+                yield packet
+                continue
+            self._silent = False
+            self.factory.silent.pop(self.number, None)
+            # Not to be kept here while the peer does not read its answer: it may be large.
+            held = [packet]
+            del packet
+            yield held.pop()
+            break
+        yield from packets
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if not isinstance(reason.value, ConnectionClosed):
@@ -333,8 +374,14 @@ class GearmanServerProtocol(Protocol):
         self._lost = self._halted = True
         self._out.clear()
         self._later.clear()
+        self._later_size = 0
         self._listing = None
-        self._settle()
+        # It may refer to this connection, as lists do too.
+        self._unhandled = None
+        self._undecoded.clear()
+        self._forget_unsent()
+        # TLS would keep it, and it TLS.
+        self.transport.unregisterProducer()
         self.note_unfinished(0)
         self._keep()
         self.broker.leave_worker(self.worker)
@@ -348,19 +395,23 @@ class GearmanServerProtocol(Protocol):
         """The peer does not take its answers: ask it nothing, hear nothing more of it."""
         self._paused = self._halted = True
         self.transport.pauseProducing()
+        self._count()
 
     def resumeProducing(self) -> None:
-        """The peer has taken all its answers."""
+        """The peer has taken all that the transport had."""
         self._paused = False
-        if self._listing is None:
-            self._settle()
-        else:
+        queue = self._queue
+        if queue is not None and self._has_enough(queue):
+            return
+        if self._listing is not None:
             self._list_soon(self._listing)
+        if self._closing:
+            self._close_soon()
         self._go_on()
 
     def _go_on(self) -> None:
         """Handle what has come meanwhile, and read on, if nothing is in the way any more."""
-        if self._paused or self._waiting or self._closing or self._lost:
+        if self._paused or self._waiting or self._gives_way or self._closing or self._lost:
             return
         self._halted = False
         self.transport.resumeProducing()
@@ -372,6 +423,17 @@ class GearmanServerProtocol(Protocol):
 
     def stopProducing(self) -> None:
         """The connection is being lost."""
+
+    def give_way(self) -> None:
+        """Handle nothing more of this peer in this turn of the reactor."""
+        if not (self._gives_way or self._closing or self._lost):
+            self._gives_way = self._halted = True
+            self.transport.pauseProducing()
+            self.factory.reactor.callLater(0, self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._gives_way = False
+        self._go_on()
 
     # -- handling what was read -----------------------------------------------------------------
 
@@ -438,9 +500,12 @@ class GearmanServerProtocol(Protocol):
         if self._lost:
             return
         if self._later:
-            if self._listing is None or self._may_wait(len(data)):
+            if self._may_wait():
                 self._later.append(data)
                 self._later_size += len(data)
+                if self._later_size > UNCOUNTED:
+                    self._count()
+                    self.factory.budget.enforce()
                 self._limit_later()
             return
         if not self._handling and not self._flush_due:
@@ -489,18 +554,90 @@ class GearmanServerProtocol(Protocol):
             self.drop()
             return
         self._out = []
-        if self._paused and not self._may_wait(sum(map(len, out))):
-            return
         if self._out_large:
             self._out_large = False
             if self._counts_bytes:
                 self._traffic.sent += sum(map(len, out))
-            direct.write_pieces(self.transport, out)
         else:
             data = b"".join(out) if len(out) > 1 else out[0]
             if self._counts_bytes:
                 self._traffic.sent += len(data)
-            direct.write(self.transport, data)
+            if not self._paused and len(data) <= WRITE_PIECE:
+                direct.write(self.transport, data)
+                if self._halted:
+                    self.factory.budget.enforce()
+                return
+            out = [data]
+        self._write(out)
+
+    def _write(self, pieces: list[bytes]) -> None:
+        """Let the transport have what its socket takes at once, and what it is to hold of the rest. What is
+        left waits here, without being copied."""
+        taken = 0 if self._paused else direct.offer(self.transport, pieces)
+        if taken == sum(map(len, pieces)):
+            return
+        queue = self._send_queue()
+        for piece in pieces:
+            # The first may have any size, so that a large packet can always be sent.
+            if not self._may_wait():
+                return
+            if taken >= len(piece):
+                taken -= len(piece)
+                continue
+            queue.append(piece)
+            if taken:
+                queue.skip(taken)
+                taken = 0
+        self._hand_over(queue)
+        self._count()
+        self.factory.budget.enforce()
+
+    def _hand_over(self, queue: SendQueue) -> None:
+        """Let the transport have what waits, until it has enough."""
+        while queue and not self._paused:
+            queue.skip(direct.offer(self.transport, queue.first(direct.MAX_PIECES)))
+            if queue:
+                self.transport.write(queue.take(WRITE_PIECE))
+
+    def _has_enough(self, queue: SendQueue) -> bool:
+        """Hand over, count what is left, and say whether the transport has enough again."""
+        self._hand_over(queue)
+        self._count()
+        return self._paused
+
+    def _send_queue(self) -> SendQueue:
+        """What waits for the peer, made with the first need for it."""
+        if self._queue is None:
+            self._queue = self.factory.budget.queue(self)
+        return self._queue
+
+    def _may_wait(self) -> bool:
+        """Whether more may wait for this peer; if not, it is dropped."""
+        if self._dropped:
+            return False
+        size = self._later_size if self._queue is None else self._queue.size + self._later_size
+        if size > self.factory.settings.max_unsent:
+            self.factory.budget.drop(self._send_queue(), "max-unsent")
+            return False
+        return True
+
+    def _count(self) -> None:
+        """Count what is held for this peer beside the queue."""
+        if self._dropped or self._lost:
+            return
+        beside = self._later_size
+        if self._paused:
+            kept = direct.kept(self.transport)
+            beside += HELD_BY_TRANSPORT if kept is None else kept
+            beside += sum(map(len, self._undecoded))
+            if self._unhandled is not None:
+                beside += self._unhandled_size
+        self._send_queue().note_beside(beside)
+
+    def _forget_unsent(self) -> None:
+        """Nothing waits for this peer any more."""
+        if self._queue is not None:
+            self._queue.clear()
 
     def _gives_too_late(self) -> bool:
         """Whether the peer is about to be sent a job from the store, and the time for that is over.
@@ -541,12 +678,13 @@ class GearmanServerProtocol(Protocol):
             self._out.append(answer)
             if len(answer) >= LARGE_ANSWER:
                 self._out_large = True
+        if self._queue is not None and self._queue.held:
+            self._count()
         if self._out and not self._handling and not self._flush_due:
             self._flush_due = True
             self.factory.flush_soon(self)
         if self._closing:
-            if not later and not self._lost:
-                self._close()
+            self._close_soon()
         elif (
             self._waiting
             and self._listing is None
@@ -564,9 +702,9 @@ class GearmanServerProtocol(Protocol):
         this peer meanwhile waits, and so do its next requests. `lines` must not mind what happens to the
         server between two of them.
         """
-        first = list(islice(lines, LINES_AT_ONCE))
-        self.send(b"".join(first))
-        if len(first) == LINES_AT_ONCE and not self._lost:
+        first, is_all = _some_of(lines)
+        self.send(first)
+        if not is_all and not self._lost:
             self._listing = listing = _Listing(lines)
             self._later.append(listing)
             self._waiting = self._halted = True
@@ -584,48 +722,20 @@ class GearmanServerProtocol(Protocol):
         if self._lost or self._paused:
             return
         self.flush()
-        piece = list(islice(listing.lines, LINES_AT_ONCE))
+        piece, is_all = _some_of(listing.lines)
         if piece:
-            direct.write(self.transport, b"".join(piece))
-        if len(piece) == LINES_AT_ONCE:
+            self._write([piece])
+        if not is_all:
             self._list_soon(listing)
         else:
             listing.answer = b""
             self._listing = None
-            if not self._paused:
-                self._settle()
             self._answer_later()
-
-    def _may_wait(self, size: int) -> bool:
-        """Note that so many bytes more wait for this peer; whether they may, or it was dropped."""
-        if self._dropped:
-            return False
-        if self.unsent > self.factory.settings.max_unsent:
-            self.recount()
-            if self.unsent > self.factory.settings.max_unsent:
-                self.factory.drop_slow_reader(self, "max-unsent")
-                return False
-        self.unsent += size
-        self.factory.note_waiting(self, size)
-        return not self._dropped
-
-    def recount(self) -> None:
-        """Look how much still waits: the peer may have taken some, though never all."""
-        kept = direct.kept(self.transport)
-        if kept is not None:
-            unsent = kept + sum(len(later) for later in self._later if isinstance(later, bytes))
-            self.factory.unsent += unsent - self.unsent
-            self.unsent = unsent
-
-    def _settle(self) -> None:
-        """Nothing waits any more."""
-        self.factory.note_taken(self)
-        self.unsent = 0
 
     def drop(self) -> None:
         """End the connection at once, and send nothing more."""
         self._dropped = True
-        self._settle()
+        self._forget_unsent()
         self.transport.abortConnection()
 
     def close(self) -> None:
@@ -638,11 +748,15 @@ class GearmanServerProtocol(Protocol):
         self._closing = self._halted = True
         self._keep()
         self._cut = self.factory.reactor.callLater(CLOSE_LIMIT, self.transport.abortConnection)
-        if not self._later:
-            self._close()
+        self._close_soon()
 
-    def _close(self) -> None:
+    def _close_soon(self) -> None:
+        """End the connection if it has nothing more to say."""
+        if self._later or self._lost or self._dropped:
+            return
         self.flush()
+        if self._queue:
+            return
         # A transport with a paused producer would wait for it before it closes.
         self.transport.unregisterProducer()
         self.transport.loseConnection()
