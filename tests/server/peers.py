@@ -181,4 +181,5 @@ class SocketlikeTransport(StringTransport):
         producer, self.producer = self.producer, None
         if producer is not None:
             producer.stopProducing()
-        self._protocol.connectionLost(Failure(ConnectionDone()))
+        protocol, self._protocol = self._protocol, None
+        protocol.connectionLost(Failure(ConnectionDone()))

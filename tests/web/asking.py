@@ -61,6 +61,10 @@ class Transport(StringTransport):
         producer: Any = self.producer
         producer.resumeProducing()
 
+    def unregisterProducer(self) -> None:
+        # Sockets do not mind when there is none.
+        self.producer = None
+
     def loseConnection(self) -> None:
         self.disconnecting = True
         if not self.lingers:

@@ -333,7 +333,7 @@ class GearmanServerProtocol(Protocol):
             self._traffic.received += len(data)
         packets = self._decoder.feed(data)
         self._handle(self._first(packets) if self._silent else packets)
-        if self._halted:
+        if self._unhandled is not None:
             self._unhandled_size = len(data)
             if self._paused:
                 self._count()
@@ -638,6 +638,8 @@ class GearmanServerProtocol(Protocol):
         """Nothing waits for this peer any more."""
         if self._queue is not None:
             self._queue.clear()
+            # It refers to this connection.
+            self._queue = None
 
     def _gives_too_late(self) -> bool:
         """Whether the peer is about to be sent a job from the store, and the time for that is over.
