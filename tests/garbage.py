@@ -15,9 +15,12 @@ def resting_collector() -> Iterator[None]:
     enabled = gc.isenabled()
     gc.collect()
     gc.disable()
+    # Nor is it to walk all that was there before.
+    gc.freeze()
     try:
         yield
     finally:
+        gc.unfreeze()
         if enabled:
             gc.enable()
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from tests.server.peers import HIGH_WATER, SocketlikeTransport, req, res
 from tests.server.test_flow import KIB, FlowTestCase
 from txgearman.server.protocol import LINES_AT_ONCE
@@ -20,17 +18,7 @@ class ListTestCase(FlowTestCase):
         self.fill(JOBS)
 
     def turn(self) -> None:
-        """One turn of the reactor: what is put off until the next one is not done, as `Clock` would."""
-        due = self.due()
-        for call in due:
-            self.clock.calls.remove(call)
-        for call in due:
-            call.called = 1
-            call.func(*call.args, **call.kw)
-
-    def due(self) -> list[Any]:
-        now = self.clock.seconds()
-        return [call for call in self.clock.getDelayedCalls() if call.getTime() <= now]
+        self.one_turn()
 
     def fill(self, jobs: int) -> None:
         client = self.connect()

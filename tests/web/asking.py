@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +56,9 @@ class Transport(StringTransport):
         producer: Any = self.producer
         if self.pauses and producer is not None:
             producer.pauseProducing()
+
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        self.write(b"".join(data))
 
     def resume(self) -> None:
         producer: Any = self.producer

@@ -151,6 +151,10 @@ class GearmanServerFactory(Factory):
         self.unfinished.limit = max(unfinished, settings.max_packet) if unfinished else sys.maxsize
         self.budget.limit = settings.max_unsent_total or sys.maxsize
 
+    def counted_bytes(self) -> int:
+        """Bytes that are held for peers, and of what has not come whole."""
+        return self.budget.used + self.unfinished.total
+
     def limits(self) -> Iterable[Limit]:
         """How the limits of the server stand."""
         return limits_of(self)

@@ -195,8 +195,10 @@ class _TlsTransport(BufferingTLSTransport):
 
     def _tlsShutdownFinished(self, reason: Failure | None) -> None:
         if reason is not None:
-            # Its traceback has the frame that has the failure, and this transport: a cycle.
-            reason.cleanFailure()
+            # The traceback has the frame that has the failure, and this transport: a cycle.
+            reason.tb = None
+            if reason.value is not None:
+                reason.value.__traceback__ = None
         super()._tlsShutdownFinished(reason)
 
     def _refuse(self, data: bytes) -> None:
