@@ -21,7 +21,7 @@ from tests.store.model import ModelDatabase
 from txgearman.broker.peers import MAX_JOINS
 from txgearman.server.budget import JOINED_TO, SHARED_FROM, SendBudget, SendQueue
 from txgearman.server.factory import TURN_OUTPUT
-from txgearman.server.protocol import LIST_PIECE, WRITE_PIECE
+from txgearman.server.protocol import HELD_BY_TRANSPORT, HELD_UNHANDLED, LIST_PIECE, WRITE_PIECE
 
 MIB = 1024 * KIB
 
@@ -176,12 +176,17 @@ class PlacesTest(FlowTestCase):
         self.assertEqual(self.shown()[0], before + 50_000)
 
     def test_what_was_read_and_is_not_handled(self) -> None:
+        """It is taken for as much as a read brings at most."""
         first, second = self.connect(), self.connect()
-        flood = req(16, bytes(30_000))
-        first.receive(*[flood] * 3)
+        flood = [req(16, bytes(30_000))] * 4
+        first.receive(*flood)
         before = self.shown()[0]
-        second.receive(*[flood] * 30)
-        self.assertEqual(self.shown()[0] - before, before + 27 * len(flood))
+        self.assertEqual(before, HELD_BY_TRANSPORT + HELD_UNHANDLED)
+        second.receive(*flood)
+        self.assertEqual(self.shown()[0], 2 * before)
+        self.hear_all(first)
+        self.hear_all(second)
+        self.assertEqual(self.shown(), (0, 0))
 
     def test_behind_a_list(self) -> None:
         client, worker = self.connect(), self.connect()

@@ -1,8 +1,8 @@
 """What is held for peers over HTTP: it counts in the one send budget, and no reader costs more than is said.
 
 Places: events that wait, the payload that is being made JSON of, parts of a result ahead of its end, results
-and other answers that are not taken, bodies of requests behind their end. Those of the Gearman protocol are in
-`tests/server/test_budget.py`.
+and other answers that are not taken, bodies of requests behind their end. Those of the Gearman protocol are
+in `tests/server/test_budget.py`.
 """
 
 from __future__ import annotations

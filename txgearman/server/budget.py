@@ -84,6 +84,11 @@ class SendBudget:
         return SendQueue(self, holder)
 
     @property
+    def is_exceeded(self) -> bool:
+        """Whether there is too much in all."""
+        return self.used > self.limit
+
+    @property
     def most(self) -> int:
         """Bytes that wait for the peer for which most waits. This walks all that do not read."""
         return max((queue.held for queue in self._waiting), default=0)

@@ -269,7 +269,7 @@ class GearmanServerFactory(Factory):
 
     def fanned_out(self, reporter: GearmanServerProtocol, size: int) -> None:
         """A report was told several times, which made so many bytes. If that is enough for a turn, the
-        reporter gives way."""
+        reporter gives way. It is not counted anew with each turn: that would cost something with each."""
         self._fanned_out += size
         if self._fanned_out >= TURN_OUTPUT:
             self._fanned_out = 0
@@ -282,7 +282,6 @@ class GearmanServerFactory(Factory):
 
     def _flush(self) -> None:
         self.broker.end_turn()
-        self._fanned_out = 0
         connections, self._unflushed = self._unflushed, []
         for connection in connections:
             try:

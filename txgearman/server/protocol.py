@@ -82,6 +82,10 @@ WRITE_PIECE: Final = 128 * 1024
 """Bytes that a transport is given to hold of what its socket has not taken. More than the 64 KiB from which
 Twisted pauses who writes, so that it asks for the rest; as many as it sends in one go."""
 
+HELD_UNHANDLED: Final = 128 * 1024
+"""Bytes that a read which is not handled to its end is taken to hold: it brings 120 KiB at most. To remember
+how many it brought would cost something with each read."""
+
 HELD_BY_TRANSPORT: Final = UNCOUNTED + WRITE_PIECE
 """Bytes that a paused transport is taken to hold where it does not tell, as with TLS: the most it may."""
 
@@ -193,7 +197,6 @@ class GearmanServerProtocol(Protocol):
         "_traffic",
         "_undecoded",
         "_unhandled",
-        "_unhandled_size",
         "_waiting",
         "_was_denied",
         "broker",
@@ -244,7 +247,6 @@ class GearmanServerProtocol(Protocol):
         self._queue: SendQueue | None = None
         # What was read and is not handled yet, because the peer does not take its answers.
         self._unhandled: Iterator[tuple[int, list[Any]]] | None = None
-        self._unhandled_size = 0
         self._undecoded: deque[bytes] = deque()
 
     @property
@@ -333,10 +335,6 @@ class GearmanServerProtocol(Protocol):
             self._traffic.received += len(data)
         packets = self._decoder.feed(data)
         self._handle(self._first(packets) if self._silent else packets)
-        if self._unhandled is not None:
-            self._unhandled_size = len(data)
-            if self._paused:
-                self._count()
 
     def handshakeCompleted(self) -> None:
         """TLS is ready."""
@@ -396,6 +394,9 @@ class GearmanServerProtocol(Protocol):
         self._paused = self._halted = True
         self.transport.pauseProducing()
         self._count()
+        if self.factory.budget.is_exceeded:
+            # Not from here: the transport is in the middle of a write.
+            self.factory.reactor.callLater(0, self.factory.budget.enforce)
 
     def resumeProducing(self) -> None:
         """The peer has taken all that the transport had."""
@@ -449,6 +450,8 @@ class GearmanServerProtocol(Protocol):
                     self.send_error(error.code, error.text)
                 if self._halted:
                     self._unhandled = packets
+                    if self._paused:
+                        self._count()
                     break
         except BrokenStream as error:
             self._traffic.dropped["max-packet" if error.code == TOO_LARGE else "broken-stream"] += 1
@@ -564,8 +567,6 @@ class GearmanServerProtocol(Protocol):
                 self._traffic.sent += len(data)
             if not self._paused and len(data) <= WRITE_PIECE:
                 direct.write(self.transport, data)
-                if self._halted:
-                    self.factory.budget.enforce()
                 return
             out = [data]
         self._write(out)
@@ -631,7 +632,7 @@ class GearmanServerProtocol(Protocol):
             beside += HELD_BY_TRANSPORT if kept is None else kept
             beside += sum(map(len, self._undecoded))
             if self._unhandled is not None:
-                beside += self._unhandled_size
+                beside += HELD_UNHANDLED
         self._send_queue().note_beside(beside)
 
     def _forget_unsent(self) -> None:
