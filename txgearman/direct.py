@@ -13,6 +13,7 @@ transport.
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.tcp import Connection
@@ -51,19 +52,19 @@ def write(transport: ITransport, data: bytes) -> None:
     transport.write(data)
 
 
-def write_pieces(transport: ITransport, pieces: list[bytes]) -> None:
-    """Send `pieces` one behind the other, as `write` does, without joining them first.
+def offer(transport: ITransport, pieces: Sequence[bytes | bytearray | memoryview]) -> int:
+    """Offer `pieces`, one behind the other, to the socket of `transport`; returns how many bytes it took.
 
-    For large ones: a join copies them, and the socket takes them as they are.
+    They are neither joined nor copied. 0 where something waits ahead of them, and for whatever is not a plain
+    TCP or UNIX connection: these take bytes by their own `write`.
     """
     if isinstance(transport, Connection) and _takes_bytes(transport):
         try:
-            sent = transport.socket.sendmsg(pieces[:MAX_PIECES])
+            return transport.socket.sendmsg(pieces[:MAX_PIECES])
         except OSError:
-            sent = 0
-        pieces = _behind(pieces, sent)
-    if pieces:
-        transport.writeSequence(pieces)
+            # The reactor is to meet the error itself, as in `write`.
+            return 0
+    return 0
 
 
 def _takes_bytes(connection: Connection) -> bool:
@@ -78,20 +79,12 @@ def _takes_bytes(connection: Connection) -> bool:
     )
 
 
-def _behind(pieces: list[bytes], sent: int) -> list[bytes]:
-    """What is left of `pieces` when the first `sent` bytes are gone."""
-    for index, piece in enumerate(pieces):
-        if sent < len(piece):
-            return [piece[sent:], *pieces[index + 1 :]]
-        sent -= len(piece)
-    return []
-
-
 def kept(transport: ITransport) -> int | None:
-    """Bytes written to `transport` that the system has not taken; None where that cannot be known."""
+    """Bytes that `transport` holds as the system has not taken them; None where that cannot be known."""
     if not isinstance(transport, Connection) or getattr(transport, "TLS", False):
         return None
-    return int(len(transport.dataBuffer) - transport.offset + transport._tempDataLen)
+    # What was sent of its buffer is held until the rest was too.
+    return int(len(transport.dataBuffer) + transport._tempDataLen)
 
 
 def unsent(transport: ITransport) -> int:

@@ -88,6 +88,13 @@ class ServerFull(QueueFull):
         super().__init__(f"Server has its limit of {limit} jobs")
 
 
+class JoinedTooOften(QueueFull):
+    """The client waits for this job as often as it may."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"Connection waits for this job {limit} times, as often as it may")
+
+
 class RateExceeded(Refused):
     """The function's jobs come in faster than its limit (``--submit-rate``, ``maxrate``) allows."""
 

@@ -153,7 +153,14 @@ class SocketlikeTransport(StringTransport):
         self.write(b"".join(data))
 
     def taken(self) -> bytes:
-        """The peer takes all that was written, and the socket asks for more if it had paused."""
+        """The peer takes all that is written, and the socket asks for more whenever it had paused."""
+        heard = bytearray()
+        while data := self.take():
+            heard += data
+        return bytes(heard)
+
+    def take(self) -> bytes:
+        """The peer takes what the socket has, which asks for more if it had paused."""
         data = self.value()
         self.clear()
         producer = cast("IPushProducer | None", self.producer)
@@ -161,6 +168,10 @@ class SocketlikeTransport(StringTransport):
             self._producer_paused = False
             producer.resumeProducing()
         return cast(bytes, data)
+
+    def unregisterProducer(self) -> None:
+        # Sockets do not mind when there is none.
+        self.producer = None
 
     def abortConnection(self) -> None:
         self.aborted = True
@@ -170,4 +181,5 @@ class SocketlikeTransport(StringTransport):
         producer, self.producer = self.producer, None
         if producer is not None:
             producer.stopProducing()
-        self._protocol.connectionLost(Failure(ConnectionDone()))
+        protocol, self._protocol = self._protocol, None
+        protocol.connectionLost(Failure(ConnectionDone()))

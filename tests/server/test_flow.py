@@ -31,6 +31,20 @@ class FlowTestCase(SynchronousTestCase):
     def turn(self) -> None:
         self.clock.advance(0)
 
+    def one_turn(self) -> None:
+        """One turn of the reactor: what is put off until the next one is not done, as `Clock` would."""
+        due = self.due()
+        for call in due:
+            self.clock.calls.remove(call)
+        for call in due:
+            call.called = 1
+            call.func(*call.args, **call.kw)
+
+    def due(self) -> list[Any]:
+        """What is to be done in the next turn of the reactor."""
+        now = self.clock.seconds()
+        return [call for call in self.clock.getDelayedCalls() if call.getTime() <= now]
+
     def hear_all(self, transport: SocketlikeTransport) -> bytes:
         """All that the server has to say to a peer that begins to read."""
         heard = bytearray()

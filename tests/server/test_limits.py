@@ -11,7 +11,6 @@ from zope.interface import directlyProvides
 
 from tests.server.peers import HIGH_WATER, ServerTestCase, SocketlikeTransport, error, req, res
 from tests.server.test_flow import KIB, FlowTestCase
-from txgearman import direct
 from txgearman.server.admission import TELL_EVERY, files_for_connections, origin_of
 from txgearman.server.factory import SILENCE, GearmanServerFactory
 from txgearman.server.settings import Settings
@@ -188,7 +187,7 @@ class ByAddressTest(Connecting):
         for number in range(50):
             self.connect_from(f"192.0.2.{number}").lose()
         self.assertEqual(self.factory.admission._of, {})
-        self.assertEqual((self.factory.silent, self.factory.unsent), ({}, 0))
+        self.assertEqual((self.factory.silent, self.factory.budget.used), ({}, 0))
 
 
 class HandshakeTest(FlowTestCase):
@@ -277,30 +276,31 @@ class UnsentInAllTest(UnsentTestCase):
                         self.send(place)
         self.assertEqual([client.aborted for client in self.clients], [False, True, False, False])
         self.assertIn("(max-unsent-total)", events[0]["log_format"].format(**events[0]))
-        self.assertLessEqual(self.factory.unsent, self.LIMIT)
+        self.assertLessEqual(self.factory.budget.used, self.LIMIT)
         self.send(3)
         self.assertTrue(self.clients[3].taken())
 
     def test_what_was_taken_does_not_count(self) -> None:
         self.pause(0)
         self.send(0, self.LIMIT // 2)
-        self.assertGreater(self.factory.unsent, self.LIMIT // 2)
+        self.assertGreater(self.factory.budget.used, self.LIMIT // 2)
         self.clients[0].taken()
-        self.assertEqual(self.factory.unsent, 0)
+        self.assertEqual(self.factory.budget.used, 0)
 
     def test_what_waited_for_one_that_is_gone_does_not_count(self) -> None:
         self.pause(0)
         self.send(0, self.LIMIT // 2)
         self.clients[0].lose()
-        self.assertEqual(self.factory.unsent, 0)
+        self.assertEqual(self.factory.budget.used, 0)
 
     def test_who_reads_slowly_is_not_dropped_for_what_it_has_taken(self) -> None:
         self.pause(0)
-        self.send(0, self.LIMIT - 100 * KIB)
-        self.patch(direct, "kept", lambda transport: 50 * KIB)
-        self.send(0, 200 * KIB)
+        self.send(0, self.LIMIT // 4)
+        for _ in range(50):
+            self.send(0, 100 * KIB)
+            self.clients[0].take()
         self.assertFalse(self.clients[0].aborted)
-        self.assertEqual(self.factory.unsent, 50 * KIB)
+        self.assertGreater(self.factory.budget.used, 100 * KIB)
 
 
 class UnsentByConnectionTest(UnsentTestCase):
@@ -310,11 +310,10 @@ class UnsentByConnectionTest(UnsentTestCase):
 
     def test_who_reads_slowly_is_not_dropped_for_what_it_has_taken(self) -> None:
         self.pause(0)
-        self.patch(direct, "kept", lambda transport: 50 * KIB)
         for _ in range(100):
             self.send(0)
+            self.clients[0].take()
         self.assertFalse(self.clients[0].aborted)
-        self.patch(direct, "kept", lambda transport: 201 * KIB)
         for _ in range(10):
             self.send(0)
         self.assertTrue(self.clients[0].aborted)

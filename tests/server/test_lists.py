@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 from tests.server.peers import HIGH_WATER, SocketlikeTransport, req, res
 from tests.server.test_flow import KIB, FlowTestCase
@@ -25,17 +24,7 @@ class ListTestCase(FlowTestCase):
         self.fill(JOBS)
 
     def turn(self) -> None:
-        """One turn of the reactor: what is put off until the next one is not done, as `Clock` would."""
-        due = self.due()
-        for call in due:
-            self.clock.calls.remove(call)
-        for call in due:
-            call.called = 1
-            call.func(*call.args, **call.kw)
-
-    def due(self) -> list[Any]:
-        now = self.clock.seconds()
-        return [call for call in self.clock.getDelayedCalls() if call.getTime() <= now]
+        self.one_turn()
 
     def fill(self, jobs: int) -> None:
         client = self.connect()
@@ -109,7 +98,7 @@ class ListTest(ListTestCase):
         heard = self.finish()
         self.assertEqual(heard.count(b"\n"), 5000 + 3)
         self.assertEqual(self.admin.writes, [heard])
-        self.assertEqual(self.factory.unsent, 0)
+        self.assertEqual(self.factory.budget.used, 0)
 
     def test_uniques_that_are_all_empty_are_nothing_but_line_ends(self) -> None:
         self.factory = type(self.factory)(self.clock, self.factory.settings)
@@ -123,15 +112,14 @@ class ListTest(ListTestCase):
 
     def test_what_is_held_of_it_counts_among_what_waits(self) -> None:
         self.patch(protocol, "LIST_WRITE", LIST_WRITE)
-        (server,) = self.factory.connections.values()
+        self.patch(protocol, "UNCOUNTED", 0)
         self.admin.receive(b"show jobs\n")
         held = []
         while self.due():
-            held.append(self.factory.unsent)
-            self.assertEqual(held[-1], server.unsent)
+            held.append(self.factory.budget.used)
             self.turn()
         self.assertEqual(max(held), len(self.list_of(7 * LINES_AT_ONCE)) - len(b".\n"))
-        self.assertEqual((self.factory.unsent, server.unsent), (0, 0))
+        self.assertEqual(self.factory.budget.used, 0)
 
     def test_of_any_length_around_a_piece(self) -> None:
         for jobs in (0, 1, LINES_AT_ONCE - 2, LINES_AT_ONCE - 1, LINES_AT_ONCE, LINES_AT_ONCE + 1):
@@ -193,7 +181,7 @@ class ListTest(ListTestCase):
         news = res(28, handle, b"data") + res(13, handle, b"result")
         self.assertTrue(heard.endswith(b"\n.\n" + news))
         self.assertEqual(heard.count(b"\0"), news.count(b"\0"))
-        self.assertEqual(self.factory.unsent, 0)
+        self.assertEqual(self.factory.budget.used, 0)
 
     def test_news_for_a_peer_that_does_not_read_have_a_limit(self) -> None:
         worker = self.connect()
@@ -210,7 +198,7 @@ class ListTest(ListTestCase):
             parts += 1
             self.assertLess(parts, 80)
         self.assertGreaterEqual(parts, 64)
-        self.assertEqual(self.factory.unsent, 0)
+        self.assertEqual(self.factory.budget.used, 0)
 
     def test_jobs_may_come_and_go_meanwhile(self) -> None:
         self.admin.receive(b"show jobs\n")

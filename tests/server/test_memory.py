@@ -11,14 +11,20 @@ from tests.broker.bench import Bench
 from txgearman.server.memory import (
     DEEP,
     LOOK_INTERVAL,
+    MEMORY_OF_JOB,
+    MOST_GROWTH,
     MOST_OTHERS,
     OBJECTS_OF_JOB,
+    PAUSE_SHARE,
     SHALLOW,
     MemoryService,
     give_back,
     made_since,
+    resident,
     tune_collector,
 )
+
+BASE = 50 * 1024 * 1024
 
 
 class MemoryServiceTest(SynchronousTestCase):
@@ -28,8 +34,19 @@ class MemoryServiceTest(SynchronousTestCase):
         self.released = 0
         self.objects = 0
         self.collected = 0
+        self.memory = BASE
+        self.counted = 0
+        self.took = 0.0
+        self.garbage = 0
         self.service = MemoryService(
-            lambda: self.total, self.clock, self.release, lambda: self.objects, self.collect
+            lambda: self.total,
+            self.clock,
+            self.release,
+            lambda: self.objects,
+            self.collect,
+            lambda: self.memory,
+            lambda: self.counted,
+            lambda: self.clock.seconds() + self.took * self.collected,
         )
         self.service.startService()
 
@@ -39,6 +56,8 @@ class MemoryServiceTest(SynchronousTestCase):
     def collect(self) -> None:
         self.collected += 1
         self.objects = 0
+        self.memory -= self.garbage
+        self.garbage = 0
 
     def look_at(self, total: int) -> int:
         """How often memory was given back, once `total` was seen."""
@@ -93,6 +112,66 @@ class MemoryServiceTest(SynchronousTestCase):
         self.assertEqual((self.released, self.collected), (1, 0))
         self.look_at(0)
         self.assertEqual((self.released, self.collected), (2, 1))
+
+    def grow(self, size: int, garbage: bool = False) -> int:
+        """How often the collector has looked, once memory has grown by so many bytes."""
+        self.memory += size
+        if garbage:
+            self.garbage += size
+        self.look_at(self.total)
+        return self.collected
+
+    def test_the_collector_looks_when_memory_grows_by_more_than_is_explained(self) -> None:
+        self.look_at(0)
+        self.assertEqual(self.grow(MOST_GROWTH), 0)
+        self.assertEqual(self.grow(1), 1)
+        self.assertEqual(self.released, 1)
+        self.assertEqual(self.grow(MOST_GROWTH), 1, "it counts from what was left")
+        self.assertEqual(self.grow(1), 2)
+
+    def test_garbage_of_any_number_of_rounds_costs_no_more_than_one(self) -> None:
+        self.look_at(0)
+        for _ in range(100):
+            self.grow(MOST_GROWTH // 3, garbage=True)
+            self.assertLessEqual(self.memory, BASE + 2 * MOST_GROWTH)
+        self.assertGreater(self.collected, 20)
+
+    def test_jobs_and_what_is_counted_explain_memory(self) -> None:
+        self.look_at(0)
+        self.total = 10 * DEEP
+        self.assertEqual(self.grow(10 * DEEP * MEMORY_OF_JOB), 0)
+        self.counted = 1000 * MOST_GROWTH
+        self.assertEqual(self.grow(self.counted), 0)
+        # When they have gone, and their memory not, it is not explained any more.
+        self.counted = 0
+        self.assertEqual(self.grow(0), 1)
+
+    def test_looks_become_rarer_while_memory_grows(self) -> None:
+        self.look_at(0)
+        for _ in range(1000):
+            self.grow(MOST_GROWTH)
+        # Each look is at half as much memory again as the one before.
+        self.assertLess(self.collected, 20)
+
+    def test_looks_take_one_per_cent_of_the_time_at_most(self) -> None:
+        self.took = 3.0
+        self.look_at(0)
+        self.assertEqual(self.grow(2 * MOST_GROWTH), 1)
+        seconds = 0
+        while self.grow(MOST_GROWTH) == 1:
+            seconds += 1
+        self.assertGreaterEqual(seconds, 3.0 * (PAUSE_SHARE - 1) - 1)
+
+    def test_a_system_that_does_not_tell(self) -> None:
+        self.memory = 0
+        for _ in range(100):
+            self.look_at(0)
+        self.assertEqual(self.collected, 0)
+
+    def test_how_much_memory_there_is_for_real(self) -> None:
+        before = resident()
+        held = bytes(range(256)) * (256 * 1024)
+        self.assertGreaterEqual(resident() - before, len(held) // 2)
 
     def test_stopping_leaves_nothing_behind(self) -> None:
         self.service.stopService()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,9 +57,16 @@ class Transport(StringTransport):
         if self.pauses and producer is not None:
             producer.pauseProducing()
 
+    def writeSequence(self, data: Iterable[bytes]) -> None:
+        self.write(b"".join(data))
+
     def resume(self) -> None:
         producer: Any = self.producer
         producer.resumeProducing()
+
+    def unregisterProducer(self) -> None:
+        # Sockets do not mind when there is none.
+        self.producer = None
 
     def loseConnection(self) -> None:
         self.disconnecting = True

@@ -12,6 +12,7 @@ from random import Random
 from twisted.internet.address import IPv4Address
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.server.held import really_held
 from tests.web.asking import HERE, Transport, Web
 from txgearman.server import Settings
 from txgearman.server.unfinished import COUNTED_FROM
@@ -106,9 +107,8 @@ class History:
         unfinished = server.unfinished
         if not sum(unfinished._sizes.values()) == unfinished.total <= unfinished.limit:
             yield f"unfinished: {unfinished.total} of {unfinished.limit} are counted, {unfinished._sizes}"
-        unsent = {connection.unsent for connection in server.connections.values()}
-        if min(unsent, default=0) < 0 or server.unsent != sum(c.unsent for c in server.connections.values()):
-            yield f"unsent: {server.unsent} are counted, {unsent}"
+        if server.budget.used != really_held(server.budget):
+            yield f"unsent: {server.budget.used} are counted, {really_held(server.budget)} are there"
         for admission, there in (
             (server.admission, server.connections),
             (server.web_admission, self.site.protocols),
@@ -126,7 +126,12 @@ class History:
             transport.end()
         self.web.gearman.turn()
         server = self.server
-        left = [server.unfinished.total, server.unsent, server.admission.count, server.web_admission.count]
+        left = [
+            server.unfinished.total,
+            server.budget.used,
+            server.admission.count,
+            server.web_admission.count,
+        ]
         # The timers of the broker's jobs are no connection's.
         calls = [str(call) for call in self.web.gearman.clock.getDelayedCalls() if "tick" not in str(call)]
         return [*self.wrong(), *(f"{left} are left" for _ in range(any(left))), *calls]

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from txgearman.broker.abilities import AbilitySet, levels_of
@@ -24,7 +24,7 @@ from txgearman.broker.handles import Handles, number_of
 from txgearman.broker.job import NO_PROGRESS, NOBODY, PRIORITIES, Ending, Job, JobState, Priority, SavedJob
 from txgearman.broker.meters import FunctionMeasures, Meters
 from txgearman.broker.numbers import leading_number
-from txgearman.broker.peers import Client, Worker, WorkerState
+from txgearman.broker.peers import MAX_JOINS, Client, Worker, WorkerState
 from txgearman.broker.policy import UNLIMITED, WAKE_PATIENCE, Policy
 from txgearman.broker.uniques import Uniques
 from txgearman.broker.views import (
@@ -43,6 +43,7 @@ from txgearman.errors import (
     FunctionInUse,
     FunctionNotFound,
     JobNotFound,
+    JoinedTooOften,
     NotSaved,
     QueueFull,
     RateExceeded,
@@ -177,8 +178,9 @@ class Broker:
         `run_at` (seconds since the epoch) holds the job until then. The client is told by
         `ClientEnd.created`, or with a keeper, for a background job, by `ClientEnd.saving` and what follows
         it. Raises `QueueFull`, `RateExceeded` and `ShuttingDown`, though never for a job that is attached
-        to, and `NotSaved`, also for one that may not be this server's any more. `place` is for the broker
-        itself: what `ClientEnd.saving` returned, if the client was told so already.
+        to; `JoinedTooOften` for one that `client` waits for `MAX_JOINS` times; and `NotSaved`, also for one
+        that may not be this server's any more. `place` is for the broker itself: what `ClientEnd.saving`
+        returned, if the client was told so already.
         """
         function = self._functions.get(function_name)
         if function is None:
@@ -261,6 +263,7 @@ class Broker:
             if not (job.watchers or job.background or job.saving) and job.state is not _RUNNING:
                 self._discard(job, _ABANDONED)
         client.jobs.clear()
+        client.joins.clear()
         client.gone = True
 
     # -- the keeper's answers -------------------------------------------------------------------
@@ -611,17 +614,23 @@ class Broker:
             worker.state = _ASLEEP
             ability_set.put_to_sleep(worker)
 
-    def report_data(self, worker: Worker, handle: bytes, data: bytes) -> None:
+    # Each report returns how many times it was told: many may wait for a job, and one under many handles.
+
+    def report_data(self, worker: Worker, handle: bytes, data: bytes) -> int:
         """Part of a result. Raises `JobNotFound`."""
-        for client, name in self._reported(worker, handle, "Job does not exist on server"):
+        watchers = self._reported(worker, handle, "Job does not exist on server")
+        for client, name in watchers:
             client.end.data(name, data)
+        return len(watchers)
 
-    def report_warning(self, worker: Worker, handle: bytes, data: bytes) -> None:
+    def report_warning(self, worker: Worker, handle: bytes, data: bytes) -> int:
         """A warning. Raises `JobNotFound`."""
-        for client, name in self._reported(worker, handle, "Job does not exist on server"):
+        watchers = self._reported(worker, handle, "Job does not exist on server")
+        for client, name in watchers:
             client.end.warning(name, data)
+        return len(watchers)
 
-    def report_status(self, worker: Worker, handle: bytes, numerator: bytes, denominator: bytes) -> None:
+    def report_status(self, worker: Worker, handle: bytes, numerator: bytes, denominator: bytes) -> int:
         """Progress, both numbers as decimal text. Raises `JobNotFound`.
 
         Clients get the text as it is; answers to status requests have the number it begins with.
@@ -632,22 +641,29 @@ class Broker:
             job.progress = leading_number(numerator), leading_number(denominator)
         for client, name in watchers:
             client.end.status(name, numerator, denominator)
+        return len(watchers)
 
-    def complete(self, worker: Worker, handle: bytes, data: bytes) -> None:
+    def complete(self, worker: Worker, handle: bytes, data: bytes) -> int:
         """The job is done. Raises `JobNotFound`."""
-        for client, name in self._ended(worker, handle, "Job given in work result not found"):
+        watchers = self._ended(worker, handle, "Job given in work result not found")
+        for client, name in watchers:
             client.end.completed(name, data)
+        return len(watchers)
 
-    def fail(self, worker: Worker, handle: bytes) -> None:
+    def fail(self, worker: Worker, handle: bytes) -> int:
         """The job failed and is not tried again. Raises `JobNotFound`."""
-        for client, name in self._ended(worker, handle, "Job given in work result not found", _FAILED):
+        watchers = self._ended(worker, handle, "Job given in work result not found", _FAILED)
+        for client, name in watchers:
             client.end.failed(name)
+        return len(watchers)
 
-    def exception(self, worker: Worker, handle: bytes, data: bytes) -> None:
+    def exception(self, worker: Worker, handle: bytes, data: bytes) -> int:
         """The job's function raised; the job has ended. Raises `JobNotFound`."""
         text = "An exception was received for a job that does not exist"
-        for client, name in self._ended(worker, handle, text, _RAISED):
+        watchers = self._ended(worker, handle, text, _RAISED)
+        for client, name in watchers:
             client.end.exception(name, data)
+        return len(watchers)
 
     def leave_worker(self, worker: Worker) -> None:
         """The worker's connection is gone: its jobs are given to others."""
@@ -1071,6 +1087,10 @@ class Broker:
             return
         handle = job.handle
         if handle in client.jobs:
+            joins = client.joins.get(handle, 1)
+            if joins >= MAX_JOINS:
+                raise JoinedTooOften(MAX_JOINS)
+            client.joins[handle] = joins + 1
             handle = self._handles.next()
             self._handles.newest[handle] = job
         job.watch(client, handle)
@@ -1302,7 +1322,7 @@ class Broker:
         for client, name in self._discard(job, ending):
             client.end.failed(name)
 
-    def _discard(self, job: Job, ending: int) -> Iterable[tuple[Client, bytes]]:
+    def _discard(self, job: Job, ending: int) -> Collection[tuple[Client, bytes]]:
         """End a job in whatever state it is; returns who waited for it."""
         job.function.uncompleted[ending] += 1
         if job.state is _RUNNING:
@@ -1323,7 +1343,7 @@ class Broker:
                 self._fetch_ahead(function, function.backlog, job.priority)
         return watchers
 
-    def _end(self, job: Job) -> Iterable[tuple[Client, bytes]]:
+    def _end(self, job: Job) -> Collection[tuple[Client, bytes]]:
         """Forget a job, but for its worker and queue, which the caller sees to; returns who waited for it."""
         job.function.ended += 1
         self._total -= 1
@@ -1341,6 +1361,7 @@ class Broker:
             del client.jobs[name]
             if name != job.handle:
                 self._handles.remove(name)
+                client.joins.pop(job.handle, None)
         job.watchers = NOBODY
         return watchers
 
@@ -1349,7 +1370,7 @@ class Broker:
         (self._timeouts if job.state is _RUNNING else self._epochs).cancel(job.deadline)
         job.deadline = None
 
-    def _reported(self, worker: Worker, handle: bytes, text: str) -> Iterable[tuple[Client, bytes]]:
+    def _reported(self, worker: Worker, handle: bytes, text: str) -> Collection[tuple[Client, bytes]]:
         """Who waits for the worker's job. Raises `JobNotFound` with `text` if it is not its job."""
         job = worker.jobs.get(handle)
         if job is not None:
@@ -1359,7 +1380,7 @@ class Broker:
 
     def _ended(
         self, worker: Worker, handle: bytes, text: str, ending: int | None = None
-    ) -> Iterable[tuple[Client, bytes]]:
+    ) -> Collection[tuple[Client, bytes]]:
         """End the worker's job, which was completed unless `ending` says otherwise; returns and raises as
         `_reported` does."""
         job = worker.jobs.pop(handle, None)

@@ -6,7 +6,7 @@ is used as it is, and the way of a job costs nothing more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from typing import Final
 
 from txgearman.broker.broker import Broker
@@ -82,14 +82,14 @@ class FollowedBroker(Broker):
 
     def _ended(
         self, worker: Worker, handle: bytes, text: str, ending: int | None = None
-    ) -> Iterable[tuple[Client, bytes]]:
+    ) -> Collection[tuple[Client, bytes]]:
         if handle in self._ways:
             job = worker.jobs.get(handle)
             if job is not None:
                 self._arrive(job, self._ways.pop(handle), ending)
         return super()._ended(worker, handle, text, ending)
 
-    def _discard(self, job: Job, ending: int) -> Iterable[tuple[Client, bytes]]:
+    def _discard(self, job: Job, ending: int) -> Collection[tuple[Client, bytes]]:
         way = self._ways.pop(job.handle, None)
         if way is None and self._follower.follows(job.handle):
             # It was never in a queue.

@@ -17,15 +17,23 @@ MAX_CANCELLED: Final = 16
 once."""
 
 
-class Client:
-    """A connection as a client: `jobs` are those it waits for, by the handle it was told; `gone` says that
-    the connection has ended."""
+MAX_JOINS: Final = 1000
+"""How often one client may wait for one job. It is told each report once for each, so that without a limit a
+few bytes of a worker could make millions. Programs join a job by mistake or as tasks of one batch, a few
+times."""
 
-    __slots__ = ("end", "gone", "jobs")
+
+class Client:
+    """A connection as a client: `jobs` are those it waits for, by the handle it was told; `joins` says how
+    often it waits for those that it waits for more than once, by their own handles; `gone` says that the
+    connection has ended."""
+
+    __slots__ = ("end", "gone", "jobs", "joins")
 
     def __init__(self, end: ClientEnd) -> None:
         self.end = end
         self.jobs: dict[bytes, Job] = {}
+        self.joins: dict[bytes, int] = {}
         self.gone = False
 
 

@@ -74,6 +74,9 @@ MAX_EPOCH: Final = 253402300799
 _HIGH, _NORMAL, _LOW = int(Priority.HIGH), int(Priority.NORMAL), int(Priority.LOW)
 _NO_JOB: Final = frame(RESPONSE, NO_JOB, b"")
 
+_AROUND_DATA: Final = 32
+"""Bytes of a report beside its data, as many as it has at least: its header, and a handle."""
+
 
 # -- submitting ---------------------------------------------------------------------------------
 
@@ -243,27 +246,44 @@ def _grab_all(peer: Peer) -> None:
 
 
 def _work_data(peer: Peer, handle: bytes, data: bytes) -> None:
-    peer.broker.report_data(peer.worker, handle, data)
+    told = peer.broker.report_data(peer.worker, handle, data)
+    if told > 1:
+        _fanned_out(peer, told, data)
 
 
 def _work_warning(peer: Peer, handle: bytes, data: bytes) -> None:
-    peer.broker.report_warning(peer.worker, handle, data)
+    told = peer.broker.report_warning(peer.worker, handle, data)
+    if told > 1:
+        _fanned_out(peer, told, data)
 
 
 def _work_status(peer: Peer, handle: bytes, numerator: bytes, denominator: bytes) -> None:
-    peer.broker.report_status(peer.worker, handle, numerator, denominator)
+    told = peer.broker.report_status(peer.worker, handle, numerator, denominator)
+    if told > 1:
+        _fanned_out(peer, told, numerator + denominator)
 
 
 def _work_complete(peer: Peer, handle: bytes, data: bytes) -> None:
-    peer.broker.complete(peer.worker, handle, data)
+    told = peer.broker.complete(peer.worker, handle, data)
+    if told > 1:
+        _fanned_out(peer, told, data)
 
 
 def _work_fail(peer: Peer, handle: bytes) -> None:
-    peer.broker.fail(peer.worker, handle)
+    told = peer.broker.fail(peer.worker, handle)
+    if told > 1:
+        _fanned_out(peer, told, b"")
 
 
 def _work_exception(peer: Peer, handle: bytes, data: bytes) -> None:
-    peer.broker.exception(peer.worker, handle, data)
+    told = peer.broker.exception(peer.worker, handle, data)
+    if told > 1:
+        _fanned_out(peer, told, data)
+
+
+def _fanned_out(peer: Peer, told: int, data: bytes) -> None:
+    """A report with `data` was told so many times."""
+    peer.factory.fanned_out(peer, told * (len(data) + _AROUND_DATA))
 
 
 # -- what is no request -------------------------------------------------------------------------

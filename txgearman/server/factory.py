@@ -18,6 +18,7 @@ from txgearman.broker.broker import Broker
 from txgearman.broker.ends import Follower, Keeper
 from txgearman.broker.following import FollowedBroker
 from txgearman.server.admission import Admission, Refusal, Seldom, files_for_connections
+from txgearman.server.budget import SendBudget
 from txgearman.server.clocks import steady_clock
 from txgearman.server.limits import Limit, limits_of
 from txgearman.server.logs import Threshold
@@ -36,14 +37,12 @@ SILENCE: Final = 5.0
 """Seconds that a new connection may say nothing while others are refused for want of room; who connects
 long ahead of its first request keeps its connection as long as there is room."""
 
-ENOUGH_ROOM: Final = 0.875
-"""The part of ``--max-unsent-total`` that is left to wait, once connections were dropped for it."""
+TURN_OUTPUT: Final = 256 * 1024
+"""Bytes that reports on jobs for which many wait may make in one turn of the reactor. Then their workers are
+heard no more before the next turn: a report of 22 bytes can be told a thousand times to each of many peers.
+That is some six thousand packets, or several milliseconds."""
 
 _log = Logger()
-
-
-def _unsent(connection: GearmanServerProtocol) -> int:
-    return connection.unsent
 
 
 class GearmanServerFactory(Factory):
@@ -59,8 +58,8 @@ class GearmanServerFactory(Factory):
     carried.
 
     `admission` says who may connect, and `web_admission` who may over HTTP; `silent` are the connections
-    that have never sent anything whole, the oldest first; `unsent` is how many bytes wait for peers that
-    do not read, and `unfinished` counts those of what has not come whole. `threshold` says from which
+    that have never sent anything whole, the oldest first; `budget` counts the bytes that are held for peers,
+    and `unfinished` those of what has not come whole. `threshold` says from which
     level on the log is written, None where that is not up to this server.
     """
 
@@ -83,22 +82,21 @@ class GearmanServerFactory(Factory):
         self.admission = Admission(reactor.seconds)
         self.web_admission = Admission(reactor.seconds, "web-max-connections")
         self.unfinished = Unfinished(reactor.seconds)
+        self.traffic = Traffic()
+        self.budget = SendBudget(reactor.seconds, self.traffic.dropped)
         self._obey_limits()
         self.silent: dict[int, GearmanServerProtocol] = {}
-        self.unsent = 0
-        self._slow: dict[int, GearmanServerProtocol] = {}
-        self._tell_silent, self._tell_slow, self._tell_unfinished = (
+        self._fanned_out = 0
+        self._tell_silent, self._tell_unfinished = (
             Seldom(LogLevel.warn, text, reactor.seconds)
             for text in (
                 "Connection {number} from {host} dropped: it has never sent anything, and others want in",
-                "Connection {number} from {host} does not read: dropped with {unsent} bytes unsent ({limit})",
                 "Connection {number} from {host} dropped: TLS was not agreed in {seconds:g} seconds",
             )
         )
         self._wall_clock = wall_clock
         self._follower = follower
         self.broker = self._make_broker()
-        self.traffic = Traffic()
         self.threshold: Threshold | None = None
         self._on_shutdown = on_shutdown
         self._timer: IDelayedCall | None = None
@@ -161,6 +159,11 @@ class GearmanServerFactory(Factory):
         # One packet of any size that is allowed may always come.
         unfinished = settings.max_unfinished_total
         self.unfinished.limit = max(unfinished, settings.max_packet) if unfinished else sys.maxsize
+        self.budget.limit = settings.max_unsent_total or sys.maxsize
+
+    def counted_bytes(self) -> int:
+        """Bytes that are held for peers, and of what has not come whole."""
+        return self.budget.used + self.unfinished.total
 
     def limits(self) -> Iterable[Limit]:
         """How the limits of the server stand."""
@@ -241,37 +244,6 @@ class GearmanServerFactory(Factory):
             number=connection.number, host=connection.host, seconds=self.settings.handshake_timeout
         )
 
-    def note_waiting(self, connection: GearmanServerProtocol, size: int) -> None:
-        """So many bytes more wait for a peer that does not read. If that is too much for the server, the
-        connections for which most waits are dropped."""
-        self._slow[connection.number] = connection
-        self.unsent += size
-        limit = self.settings.max_unsent_total
-        if limit and self.unsent > limit:
-            for slow in list(self._slow.values()):
-                slow.recount()
-            # Somewhat below, so that this walk is not made for each packet.
-            while self.unsent > limit * ENOUGH_ROOM and self._slow:
-                self.drop_slow_reader(max(self._slow.values(), key=_unsent), "max-unsent-total")
-
-    @property
-    def most_unsent(self) -> int:
-        """Bytes that wait for the one for whom most waits. This walks all that do not read."""
-        return max(map(_unsent, self._slow.values()), default=0)
-
-    def note_taken(self, connection: GearmanServerProtocol) -> None:
-        """Nothing waits for this peer any more."""
-        self._slow.pop(connection.number, None)
-        self.unsent -= connection.unsent
-
-    def drop_slow_reader(self, connection: GearmanServerProtocol, limit: str) -> None:
-        """Drop a connection for which more waits than `limit` allows."""
-        self.traffic.dropped[limit] += 1
-        self._tell_slow.happened(
-            number=connection.number, host=connection.host, unsent=connection.unsent, limit=limit
-        )
-        connection.drop()
-
     def _check_stopped(self) -> None:
         if self._stopping is None or self.connections:
             return
@@ -304,6 +276,14 @@ class GearmanServerFactory(Factory):
         if not self._unflushed:
             self._call_soon(self._flush)
         self._unflushed.append(connection)
+
+    def fanned_out(self, reporter: GearmanServerProtocol, size: int) -> None:
+        """A report was told several times, which made so many bytes. If that is enough for a turn, the
+        reporter gives way. It is not counted anew with each turn: that would cost something with each."""
+        self._fanned_out += size
+        if self._fanned_out >= TURN_OUTPUT:
+            self._fanned_out = 0
+            reporter.give_way()
 
     @property
     def flush_is_due(self) -> bool:

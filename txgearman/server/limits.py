@@ -26,13 +26,13 @@ class Limit:
 def limits_of(factory: GearmanServerFactory) -> Iterator[Limit]:
     """The limits of the whole server. This walks the addresses, and the peers that do not read."""
     settings, broker, dropped = factory.settings, factory.broker, factory.traffic.dropped
-    unfinished = factory.unfinished
+    unfinished, budget = factory.unfinished, factory.budget
     yield from _of_connections("max-connections", factory.admission)
     yield Limit("handshake-timeout", settings.handshake_timeout, 0, dropped["handshake-timeout"])
     yield Limit("max-packet", settings.max_packet, 0, dropped["max-packet"])
     yield Limit("max-unfinished-total", _shown(unfinished.limit), unfinished.total, unfinished.refused)
-    yield Limit("max-unsent", settings.max_unsent, factory.most_unsent, dropped["max-unsent"])
-    yield Limit("max-unsent-total", settings.max_unsent_total, factory.unsent, dropped["max-unsent-total"])
+    yield Limit("max-unsent", settings.max_unsent, budget.most, dropped["max-unsent"])
+    yield Limit("max-unsent-total", settings.max_unsent_total, budget.used, dropped["max-unsent-total"])
     yield Limit("max-jobs", settings.max_jobs, broker.total, broker.refused)
     if settings.web is not None:
         yield from _of_connections("web-max-connections", factory.web_admission)

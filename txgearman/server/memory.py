@@ -1,5 +1,8 @@
 """The memory of a process that the server has to itself: when the garbage collector looks, and giving back.
 
+Nothing of the server's own should need the collector: what ends is freed by its reference counts. That it
+looks when memory grows makes a mistake here, or in a plugin, cost minutes and not the process.
+
 An embedded server leaves both alone, as they belong to the whole process.
 """
 
@@ -7,6 +10,8 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import os
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -24,6 +29,21 @@ and three with a client who waits for it."""
 MOST_OTHERS: Final = 100_000
 """Objects that may have been made since the collector looked, and are still there, beside those of jobs. As
 garbage they would be some 10 MB. To look through so many takes 10 ms."""
+
+MEMORY_OF_JOB: Final = 1024
+"""Bytes of memory that are allowed for each job: without its data it takes 450. A deep queue of small jobs
+must not have the collector look, which takes half a second at a million of them."""
+
+MOST_GROWTH: Final = 64 * 1024 * 1024
+"""Bytes by which memory may grow beyond what jobs and the send budget explain, before the collector looks."""
+
+GROWTH_SHARE: Final = 0.5
+"""The same as a part of what the last look left, where that is more. While memory grows, as with large jobs,
+looks become rarer, and all of them together take as long as three of the last one."""
+
+PAUSE_SHARE: Final = 100
+"""A look for memory's sake comes at the earliest when this many times as long has passed as the last one
+took: it costs one per cent of the time at most."""
 
 DEEP: Final = 50_000
 """Jobs from which a queue is deep enough to give back memory behind it, some 20 MiB."""
@@ -50,6 +70,15 @@ def made_since() -> int:
     return gc.get_count()[0]
 
 
+def resident() -> int:
+    """Bytes of memory that the process occupies; 0 where the system does not tell as Linux does."""
+    try:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
 def give_back() -> None:
     """Let the C library return freed memory to the system; nothing where it cannot, as it is not glibc."""
     try:
@@ -60,11 +89,12 @@ def give_back() -> None:
 
 class MemoryService(Service):
     """Gives memory back to the system when a deep queue has drained, and has the garbage collector look when
-    there are more new objects than the jobs explain.
+    there are more new objects, or is more memory, than the jobs explain.
 
     glibc keeps the memory otherwise: of 90 MiB for 200,000 jobs, 20 stayed. `jobs` says how many jobs are in
-    memory, `objects` how many new objects there are; `reactor` calls back; `release` is what gives back,
-    `collect` has the collector look.
+    memory, `objects` how many new objects there are, `memory` how many bytes the process occupies and
+    `counted` how many of them are counted elsewhere; `reactor` calls back; `release` is what gives back,
+    `collect` has the collector look, and `clock` says in seconds how long that took.
     """
 
     def __init__(
@@ -74,11 +104,20 @@ class MemoryService(Service):
         release: Callable[[], object] = give_back,
         objects: Callable[[], int] = made_since,
         collect: Callable[[], object] = gc.collect,
+        memory: Callable[[], int] = resident,
+        counted: Callable[[], int] = int,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._jobs = jobs
         self._release = release
         self._objects = objects
         self._collect = collect
+        self._memory = memory
+        self._counted = counted
+        self._clock = clock
+        # What the last look left, beyond what is explained; None before there is anything to compare with.
+        self._left: int | None = None
+        self._not_before = 0.0
         self._most = 0
         self._rest = False
         self._looks = LoopingCall(self._look)
@@ -97,6 +136,7 @@ class MemoryService(Service):
         jobs = self._jobs()
         if self._objects() > MOST_OTHERS + OBJECTS_OF_JOB * jobs:
             self._collect()
+        self._look_at_memory(jobs)
         self._most = max(self._most, jobs)
         drained = self._most >= DEEP and jobs * SHALLOW <= self._most
         if drained or (self._rest and not jobs):
@@ -108,3 +148,22 @@ class MemoryService(Service):
                 # 5 MiB behind 200,000 jobs.
                 self._collect()
             self._release()
+
+    def _look_at_memory(self, jobs: int) -> None:
+        """Have the collector look if memory has grown by more than is explained."""
+        unexplained = self._unexplained(jobs)
+        if self._left is None or unexplained < self._left:
+            self._left = unexplained
+        if unexplained - self._left <= max(MOST_GROWTH, GROWTH_SHARE * self._left):
+            return
+        begun = self._clock()
+        if begun < self._not_before:
+            return
+        self._collect()
+        self._release()
+        ended = self._clock()
+        self._not_before = ended + PAUSE_SHARE * (ended - begun)
+        self._left = self._unexplained(jobs)
+
+    def _unexplained(self, jobs: int) -> int:
+        return max(0, self._memory() - self._counted() - MEMORY_OF_JOB * jobs)

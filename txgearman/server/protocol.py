@@ -34,6 +34,7 @@ from txgearman.identity import identity_of
 from txgearman.patterns import quoted
 from txgearman.quickack import QuickAck, quick_ack
 from txgearman.server.admin import ForeignPeer, shows_gearman
+from txgearman.server.budget import UNCOUNTED, SendQueue
 from txgearman.server.commands import COMMANDS, error_packet
 from txgearman.server.guard import GUARDED_COMMANDS
 from txgearman.server.unfinished import COUNTED_FROM, TOO_MUCH
@@ -82,6 +83,17 @@ longer than others, and have up to four times their length."""
 LIST_WRITE: Final = 256 * 1024
 """Bytes of a list that are sent in one write: some ten thousand functions. gearmand sends a whole list in one
 write. Some readers rely on it: they read once, or until a read ends with LF (mod_gearman's tools)."""
+
+WRITE_PIECE: Final = 128 * 1024
+"""Bytes that a transport is given to hold of what its socket has not taken. More than the 64 KiB from which
+Twisted pauses who writes, so that it asks for the rest; as many as it sends in one go."""
+
+HELD_UNHANDLED: Final = 128 * 1024
+"""Bytes that a read which is not handled to its end is taken to hold: it brings 120 KiB at most. To remember
+how many it brought would cost something with each read."""
+
+HELD_BY_TRANSPORT: Final = UNCOUNTED + WRITE_PIECE
+"""Bytes that a paused transport is taken to hold where it does not tell, as with TLS: the most it may."""
 
 _NOOP: Final = frame(RESPONSE, NOOP, b"")
 _ASSIGNED: Final = tuple(
@@ -173,8 +185,7 @@ class GearmanServerProtocol(Protocol):
 
     `number` tells the connections of a server apart; `client_id` is what the peer calls itself;
     `exceptions` whether it wants WORK_EXCEPTION and not WORK_FAIL; `known_rights` are its `rights`, or None
-    as long as nobody has asked for these; `unsent` how many bytes wait because it
-    does not read, beside the 64 KiB that the transport takes.
+    as long as nobody has asked for these.
     """
 
     factory: GearmanServerFactory
@@ -189,6 +200,7 @@ class GearmanServerProtocol(Protocol):
         "_decoder",
         "_dropped",
         "_flush_due",
+        "_gives_way",
         "_halted",
         "_handling",
         "_later",
@@ -198,6 +210,7 @@ class GearmanServerProtocol(Protocol):
         "_out",
         "_out_large",
         "_paused",
+        "_queue",
         "_quick_ack",
         "_silent",
         "_since",
@@ -213,7 +226,6 @@ class GearmanServerProtocol(Protocol):
         "exceptions",
         "known_rights",
         "number",
-        "unsent",
         "worker",
     )
 
@@ -239,6 +251,7 @@ class GearmanServerProtocol(Protocol):
         # Any of these means that nothing more is to be handled; `_halted` says so in one look.
         self._paused = False
         self._waiting = False
+        self._gives_way = False
         self._closing = False
         self._lost = False
         self._halted = False
@@ -251,7 +264,8 @@ class GearmanServerProtocol(Protocol):
         self._silent = True
         self._dropped = False
         self._listing: _Listing | None = None
-        self.unsent = 0
+        # What the transport has not been given, because the peer does not take what it has; made when needed.
+        self._queue: SendQueue | None = None
         # Whether the peer may be waiting for an acknowledgement of its last read, and is timed for that.
         self._quick_ack: QuickAck | None = None
         self._waited = False
@@ -336,6 +350,8 @@ class GearmanServerProtocol(Protocol):
             return
         if self._halted:
             self._undecoded.append(data)
+            if self._paused:
+                self._count()
             return
         if not self.broker.in_turn:
             # That of the reactor. The flush at its end ends it here too.
@@ -368,16 +384,25 @@ class GearmanServerProtocol(Protocol):
         """
         for packet in packets:
             number, fields = packet
-            if self._silent and number != UNFINISHED:
-                try:
-                    speaks = number != TEXT or shows_gearman(fields[0])
-                except ForeignPeer as error:
-                    self.send(error.answer)
-                    raise
-                if speaks:
-                    self._silent = False
-                    self.factory.silent.pop(self.number, None)
-            yield packet
+            if number == UNFINISHED:
+                yield packet
+                continue
+            try:
+                speaks = number != TEXT or shows_gearman(fields[0])
+            except ForeignPeer as error:
+                self.send(error.answer)
+                raise
+            if not speaks:
+                yield packet
+                continue
+            self._silent = False
+            self.factory.silent.pop(self.number, None)
+            # Not to be kept here while the peer does not read its answer: it may be large.
+            held = [packet]
+            del packet, fields
+            yield held.pop()
+            break
+        yield from packets
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if not isinstance(reason.value, ConnectionClosed):
@@ -385,8 +410,14 @@ class GearmanServerProtocol(Protocol):
         self._lost = self._halted = True
         self._out.clear()
         self._later.clear()
+        self._later_size = 0
         self._listing = None
-        self._settle()
+        # It may refer to this connection, as lists do too.
+        self._unhandled = None
+        self._undecoded.clear()
+        self._forget_unsent()
+        # TLS would keep it, and it TLS.
+        self.transport.unregisterProducer()
         self.note_unfinished(0)
         self._keep()
         self.broker.leave_worker(self.worker)
@@ -400,19 +431,26 @@ class GearmanServerProtocol(Protocol):
         """The peer does not take its answers: ask it nothing, hear nothing more of it."""
         self._paused = self._halted = True
         self.transport.pauseProducing()
+        self._count()
+        if self.factory.budget.is_exceeded:
+            # Not from here: the transport is in the middle of a write.
+            self.factory.reactor.callLater(0, self.factory.budget.enforce)
 
     def resumeProducing(self) -> None:
-        """The peer has taken all its answers."""
+        """The peer has taken all that the transport had."""
         self._paused = False
-        if self._listing is None:
-            self._settle()
-        else:
+        queue = self._queue
+        if queue is not None and self._has_enough(queue):
+            return
+        if self._listing is not None:
             self._list_soon(self._listing)
+        if self._closing:
+            self._close_soon()
         self._go_on()
 
     def _go_on(self) -> None:
         """Handle what has come meanwhile, and read on, if nothing is in the way any more."""
-        if self._paused or self._waiting or self._closing or self._lost:
+        if self._paused or self._waiting or self._gives_way or self._closing or self._lost:
             return
         self._halted = False
         self.transport.resumeProducing()
@@ -424,6 +462,17 @@ class GearmanServerProtocol(Protocol):
 
     def stopProducing(self) -> None:
         """The connection is being lost."""
+
+    def give_way(self) -> None:
+        """Handle nothing more of this peer in this turn of the reactor."""
+        if not (self._gives_way or self._closing or self._lost):
+            self._gives_way = self._halted = True
+            self.transport.pauseProducing()
+            self.factory.reactor.callLater(0, self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._gives_way = False
+        self._go_on()
 
     # -- handling what was read -----------------------------------------------------------------
 
@@ -438,7 +487,7 @@ class GearmanServerProtocol(Protocol):
                 except Refused as error:
                     self.send_error(error.code, error.text)
                 if self._halted:
-                    self._unhandled = packets
+                    self._set_aside(packets)
                     break
         except BrokenStream as error:
             self._traffic.dropped["max-packet" if error.code == TOO_LARGE else "broken-stream"] += 1
@@ -460,6 +509,12 @@ class GearmanServerProtocol(Protocol):
                     self.broker.end_turn()
                 if self._quick_ack is not None and not (self._flush_due or self._later):
                     self._waited = self._quick_ack.unanswered()
+
+    def _set_aside(self, packets: Iterator[tuple[int, list[Any]]]) -> None:
+        """Keep what was read and may not be handled now."""
+        self._unhandled = packets
+        if self._paused:
+            self._count()
 
     def note_unfinished(self, size: int) -> None:
         """Of the packet that comes so many bytes are there, 0 when it is whole."""
@@ -496,9 +551,12 @@ class GearmanServerProtocol(Protocol):
         if self._lost:
             return
         if self._later:
-            if self._listing is None or self._may_wait(len(data)):
+            if self._may_wait():
                 self._later.append(data)
                 self._later_size += len(data)
+                if self._later_size > UNCOUNTED:
+                    self._count()
+                    self.factory.budget.enforce()
                 self._limit_later()
             return
         if not self._handling and not self._flush_due:
@@ -549,18 +607,92 @@ class GearmanServerProtocol(Protocol):
             self.drop()
             return
         self._out = []
-        if self._paused and not self._may_wait(sum(map(len, out))):
-            return
         if self._out_large:
             self._out_large = False
             if self._counts_bytes:
                 self._traffic.sent += sum(map(len, out))
-            direct.write_pieces(self.transport, out)
         else:
             data = b"".join(out) if len(out) > 1 else out[0]
             if self._counts_bytes:
                 self._traffic.sent += len(data)
-            direct.write(self.transport, data)
+            if not self._paused and len(data) <= WRITE_PIECE:
+                direct.write(self.transport, data)
+                return
+            out = [data]
+        self._write(out)
+
+    def _write(self, pieces: list[bytes]) -> None:
+        """Let the transport have what its socket takes at once, and what it is to hold of the rest. What is
+        left waits here, without being copied."""
+        taken = 0 if self._paused else direct.offer(self.transport, pieces)
+        if taken == sum(map(len, pieces)):
+            return
+        queue = self._send_queue()
+        for piece in pieces:
+            # The first may have any size, so that a large packet can always be sent.
+            if not self._may_wait():
+                return
+            if taken >= len(piece):
+                taken -= len(piece)
+                continue
+            queue.append(piece)
+            if taken:
+                queue.skip(taken)
+                taken = 0
+        self._hand_over(queue)
+        self._count()
+        self.factory.budget.enforce()
+
+    def _hand_over(self, queue: SendQueue) -> None:
+        """Let the transport have what waits, until it has enough."""
+        while queue and not self._paused:
+            queue.skip(direct.offer(self.transport, queue.first(direct.MAX_PIECES)))
+            if queue:
+                self.transport.write(queue.take(WRITE_PIECE))
+
+    def _has_enough(self, queue: SendQueue) -> bool:
+        """Hand over, count what is left, and say whether the transport has enough again."""
+        self._hand_over(queue)
+        self._count()
+        return self._paused
+
+    def _send_queue(self) -> SendQueue:
+        """What waits for the peer, made with the first need for it."""
+        if self._queue is None:
+            self._queue = self.factory.budget.queue(self)
+        return self._queue
+
+    def _may_wait(self) -> bool:
+        """Whether more may wait for this peer; if not, it is dropped."""
+        if self._dropped:
+            return False
+        size = self._later_size if self._queue is None else self._queue.size + self._later_size
+        if size > self.factory.settings.max_unsent:
+            self.factory.budget.drop(self._send_queue(), "max-unsent")
+            return False
+        return True
+
+    def _count(self) -> None:
+        """Count what is held for this peer beside the queue."""
+        if self._dropped or self._lost:
+            return
+        beside = self._later_size
+        if self._listing is not None:
+            beside += self._listing.size
+        if self._paused:
+            kept = direct.kept(self.transport)
+            beside += HELD_BY_TRANSPORT if kept is None else kept
+            beside += sum(map(len, self._undecoded))
+            if self._unhandled is not None:
+                beside += HELD_UNHANDLED
+        self._send_queue().note_beside(beside)
+
+    def _forget_unsent(self) -> None:
+        """Nothing waits for this peer any more."""
+        if self._queue is not None:
+            self._queue.clear()
+            # It refers to this connection.
+            self._queue = None
 
     def _gives_too_late(self) -> bool:
         """Whether the peer is about to be sent a job from the store, and the time for that is over.
@@ -601,12 +733,13 @@ class GearmanServerProtocol(Protocol):
             self._out.append(answer)
             if len(answer) >= LARGE_ANSWER:
                 self._out_large = True
+        if self._queue is not None and self._queue.held:
+            self._count()
         if self._out and not self._handling and not self._flush_due:
             self._flush_due = True
             self.factory.flush_soon(self)
         if self._closing:
-            if not later and not self._lost:
-                self._close()
+            self._close_soon()
         elif (
             self._waiting
             and self._listing is None
@@ -633,8 +766,7 @@ class GearmanServerProtocol(Protocol):
             self._later.append(listing)
             self._waiting = self._halted = True
             self.transport.pauseProducing()
-            if self._may_hold(listing):
-                self._list_soon(listing)
+            self._list_soon(listing)
 
     def _list_soon(self, listing: _Listing) -> None:
         """Make the next piece of a list, if all that is ahead of it was sent."""
@@ -644,7 +776,7 @@ class GearmanServerProtocol(Protocol):
 
     def _list(self, listing: _Listing) -> None:
         listing.due = False
-        if self._lost or self._paused:
+        if self._lost or self._dropped or self._paused:
             return
         listing.make_more()
         if listing.answer is None:
@@ -653,58 +785,22 @@ class GearmanServerProtocol(Protocol):
                 piece = listing.take()
                 if self._counts_bytes:
                     self._traffic.sent += len(piece)
-                direct.write(self.transport, piece)
-            if self._may_hold(listing):
-                self._list_soon(listing)
+                self._write([piece])
+            elif listing.size > UNCOUNTED:
+                self._count()
+                self.factory.budget.enforce()
+            self._list_soon(listing)
             return
         self._listing = None
-        self._settle()
         self._answer_later()
         # The answer to what the peer asked behind the list leaves in one write with its end.
         if not self._waiting:
             self._go_on()
 
-    def _may_hold(self, listing: _Listing) -> bool:
-        """Count what is made of a list and not sent among what waits for the peer; whether it may."""
-        waiting = self._later_size + listing.size
-        if waiting > self.unsent:
-            return self._may_wait(waiting - self.unsent)
-        self.factory.unsent -= self.unsent - waiting
-        self.unsent = waiting
-        return True
-
-    def _may_wait(self, size: int) -> bool:
-        """Note that so many bytes more wait for this peer; whether they may, or it was dropped."""
-        if self._dropped:
-            return False
-        if self.unsent > self.factory.settings.max_unsent:
-            self.recount()
-            if self.unsent > self.factory.settings.max_unsent:
-                self.factory.drop_slow_reader(self, "max-unsent")
-                return False
-        self.unsent += size
-        self.factory.note_waiting(self, size)
-        return not self._dropped
-
-    def recount(self) -> None:
-        """Look how much still waits: the peer may have taken some, though never all."""
-        kept = direct.kept(self.transport)
-        if kept is not None:
-            unsent = kept + sum(len(later) for later in self._later if isinstance(later, bytes))
-            if self._listing is not None:
-                unsent += self._listing.size
-            self.factory.unsent += unsent - self.unsent
-            self.unsent = unsent
-
-    def _settle(self) -> None:
-        """Nothing waits any more."""
-        self.factory.note_taken(self)
-        self.unsent = 0
-
     def drop(self) -> None:
         """End the connection at once, and send nothing more."""
         self._dropped = True
-        self._settle()
+        self._forget_unsent()
         self.transport.abortConnection()
 
     def close(self) -> None:
@@ -717,11 +813,15 @@ class GearmanServerProtocol(Protocol):
         self._closing = self._halted = True
         self._keep()
         self._cut = self.factory.reactor.callLater(CLOSE_LIMIT, self.transport.abortConnection)
-        if not self._later:
-            self._close()
+        self._close_soon()
 
-    def _close(self) -> None:
+    def _close_soon(self) -> None:
+        """End the connection if it has nothing more to say."""
+        if self._later or self._lost or self._dropped:
+            return
         self.flush()
+        if self._queue:
+            return
         # A transport with a paused producer would wait for it before it closes.
         self.transport.unregisterProducer()
         self.transport.loseConnection()

@@ -365,8 +365,8 @@ class Settings:
     )
     max_unsent_total: int = option(
         MAX_UNSENT_TOTAL,
-        "Bytes that may wait for all such peers together. Then those for whom most waits are dropped. 0 is "
-        "no limit.",
+        "Bytes that may wait for all such peers together, those over HTTP and the first packet for each "
+        "included. Then those for whom most waits are dropped. 0 is no limit.",
         kind=SIZE,
         shown="``1G``",
         live=True,

@@ -23,6 +23,7 @@ from twisted.internet.interfaces import (
 )
 from twisted.logger import Logger
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txgearman.server.settings import TlsFiles
@@ -221,6 +222,14 @@ class _TlsTransport(BufferingTLSTransport):
                 self._refuse(data)
                 return
         super().dataReceived(data)
+
+    def _tlsShutdownFinished(self, reason: Failure | None) -> None:
+        if reason is not None:
+            # The traceback has the frame that has the failure, and this transport: a cycle.
+            reason.tb = None
+            if reason.value is not None:
+                reason.value.__traceback__ = None
+        super()._tlsShutdownFinished(reason)
 
     def _refuse(self, data: bytes) -> None:
         """Answer a peer without TLS in its own words, and end the connection."""

@@ -353,7 +353,9 @@ def makeService(options: Options) -> IService:
         observer = observer_for(options.parent, options.process.log_format, threshold)
     supervisor = Supervisor()
     tune_collector()
-    MemoryService(lambda: server.factory.broker.in_memory, reactor).setServiceParent(server)
+    MemoryService(
+        lambda: server.factory.broker.in_memory, reactor, counted=server.factory.counted_bytes
+    ).setServiceParent(server)
     _Signals(server, options, supervisor, reactor, stop_reactor).setServiceParent(server)
     SupervisedService(supervisor, reactor).setServiceParent(server)
     if startup is not None:

@@ -53,14 +53,15 @@ class Answer:
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = field(default=())
 
-    def send(self, request: Request) -> bytes:
-        """Set what is ahead of the body; returns the body."""
+    def send(self, request: Request, size: int | None = None) -> bytes:
+        """Set what is ahead of the body, which has `size` bytes if it comes from elsewhere; returns the
+        body."""
         request.setResponseCode(self.status)
         for name, value in self.headers:
             request.setHeader(name, value)
         if self.status != HTTPStatus.NO_CONTENT:
             request.setHeader(b"Content-Type", self.content_type)
-            request.setHeader(b"Content-Length", b"%d" % len(self.body))
+            request.setHeader(b"Content-Length", b"%d" % (len(self.body) if size is None else size))
         return self.body
 
 

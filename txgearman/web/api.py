@@ -558,6 +558,7 @@ def submit(
             end.client, function, how["unique"], call.body(), priority, background, None, how["run_at"]
         )
     except Refused as error:
+        end.leave()
         raise refusal(error) from error
     if isinstance(end, StreamedAnswer):
         end.begin()

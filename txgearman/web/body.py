@@ -1,4 +1,4 @@
-"""Sending a large body as its reader takes it, so that one who does not read costs no memory."""
+"""Sending a large body as its reader takes it, so that one who does not read costs little memory."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTim
 from twisted.python.failure import Failure
 from twisted.web.server import Request
 from zope.interface import implementer
+
+from txgearman.web.sources import SendBudget, SendQueue
 
 PIECE: Final = 64 * 1024
 """Bytes that are handed to the transport at a time. A body that is not larger is written at once."""
@@ -22,7 +24,26 @@ def send_body(request: Request, body: bytes, reactor: IReactorTime) -> None:
         request.write(body)
         request.finish()
     else:
-        _Body(request, body, reactor).begin()
+        queue = queue_of(request)
+        queue.append(body)
+        send_queue(request, queue, reactor)
+
+
+def send_queue(request: Request, queue: SendQueue, reactor: IReactorTime) -> None:
+    """Send what waits in `queue` as the whole body of an answer whose head is set, and finish the request."""
+    _Body(request, queue, reactor).begin()
+
+
+def budget_of(request: Request) -> SendBudget:
+    """What counts the bytes that are held for the peer of a request."""
+    channel: Any = request.channel
+    budget: SendBudget = channel.site.budget
+    return budget
+
+
+def queue_of(request: Request) -> SendQueue:
+    """An empty queue of bytes for the peer of a request."""
+    return budget_of(request).queue(request)
 
 
 def cut_off(request: Request) -> None:
@@ -33,11 +54,11 @@ def cut_off(request: Request) -> None:
 
 @implementer(IPushProducer)
 class _Body:
-    def __init__(self, request: Request, body: bytes, reactor: IReactorTime) -> None:
+    def __init__(self, request: Request, queue: SendQueue, reactor: IReactorTime) -> None:
         self._request = request
-        self._body = memoryview(body)
+        self._queue = queue
+        self._budget = budget_of(request)
         self._reactor = reactor
-        self._place = 0
         self._paused = False
         self._is_gone = False
         self._limit: IDelayedCall | None = None
@@ -47,17 +68,16 @@ class _Body:
         self._request.notifyFinish().addErrback(self._gone)
         self._request.registerProducer(self, True)
         self.resumeProducing()
+        self._budget.enforce()
 
     def resumeProducing(self) -> None:
         if self._is_gone:
             return
         self._paused = False
         self._stop_waiting()
-        while not self._paused and self._place < len(self._body):
-            piece = bytes(self._body[self._place : self._place + PIECE])
-            self._place += len(piece)
-            self._request.write(piece)
-        if self._place < len(self._body):
+        while not self._paused and self._queue:
+            self._request.write(self._queue.take(PIECE))
+        if self._queue:
             self._limit = self._reactor.callLater(STALLED, cut_off, self._request)
         else:
             self._request.unregisterProducer()
@@ -71,6 +91,7 @@ class _Body:
 
     def _gone(self, _reason: Failure) -> None:
         self._is_gone = True
+        self._queue.clear()
         self._stop_waiting()
 
     def _stop_waiting(self) -> None:

@@ -89,6 +89,9 @@ class LimitedChannel(HTTPChannel):
     def connectionLost(self, reason: Failure) -> None:  # type: ignore[override]
         self._expect_nothing()
         super().connectionLost(reason)
+        # Both refer to this channel: TLS keeps its producer, and a decoder tells it of a body that comes.
+        self.transport.unregisterProducer()
+        self._transferDecoder = None
 
     def timeoutConnection(self) -> None:
         """Nothing has come for `IDLE_LIMIT`: that is as usual, and not worth the line that Twisted logs."""

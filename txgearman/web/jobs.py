@@ -21,8 +21,8 @@ from txgearman.errors import (
     Refused,
 )
 from txgearman.web.answers import Answer, HTTPProblem, to_json
-from txgearman.web.body import send_body
-from txgearman.web.shapes import identifier, payload, text
+from txgearman.web.body import PIECE, budget_of, queue_of, send_body, send_queue
+from txgearman.web.shapes import identifier, text
 from txgearman.web.stream import EventStream
 
 OCTETS: Final = b"application/octet-stream"
@@ -71,7 +71,11 @@ class HTTPClient:
             for call in (self._call, self._limit):
                 if call is not None and call.active():
                     call.cancel()
+            self._notes.clear()
             self._broker.leave_client(self.client)
+            # They refer to this end, and it to them.
+            self._call = self._limit = None
+            del self.client
 
     def _note(self, what: str, value: Any) -> None:
         if self._over:
@@ -132,7 +136,7 @@ class WholeAnswer(HTTPClient):
     """A request that is answered once, with the job's handle or with its result.
 
     The parts of a result that the worker sent ahead of its end come first in the body; more than
-    `max_data` bytes of them are not kept.
+    `max_data` bytes of them are not kept. They are not joined: a part that many wait for is held once.
     """
 
     def __init__(
@@ -142,11 +146,16 @@ class WholeAnswer(HTTPClient):
         self._background = background
         self._max_data = max_data
         self._handle = b""
-        self._parts: list[bytes] = []
-        self._kept = 0
+        self._budget = budget_of(request)
+        self._result = queue_of(request)
         request.notifyFinish().addErrback(self._gone)
 
+    def _answer(self, answer: Answer) -> None:
+        self._result.clear()
+        super()._answer(answer)
+
     def _gone(self, _reason: Failure) -> None:
+        self._result.clear()
         self.leave()
 
     def _headers(self, command: bytes) -> tuple[tuple[bytes, bytes], ...]:
@@ -162,9 +171,9 @@ class WholeAnswer(HTTPClient):
         self._answer(refusal(error).answer())
 
     def _tell_data(self, data: bytes) -> None:
-        self._parts.append(data)
-        self._kept += len(data)
-        if self._kept > self._max_data:
+        self._result.append(data)
+        self._budget.enforce()
+        if self._result.size > self._max_data:
             self._answer(
                 HTTPProblem(
                     502, "result-too-large", f"The result has more than {self._max_data} bytes."
@@ -178,7 +187,15 @@ class WholeAnswer(HTTPClient):
         """Nor for that."""
 
     def _tell_completed(self, data: bytes) -> None:
-        self._answer(Answer(b"".join([*self._parts, data]), OCTETS, headers=self._headers(b"WORK_COMPLETE")))
+        self._result.append(data)
+        self.leave()
+        result = self._result
+        answer = Answer(b"", OCTETS, headers=self._headers(b"WORK_COMPLETE"))
+        answer.send(self._request, result.size)
+        if result.size <= PIECE:
+            send_body(self._request, result.take(PIECE), self._reactor)
+        else:
+            send_queue(self._request, result, self._reactor)
 
     def _tell_failed(self, _nothing: None) -> None:
         headers = self._headers(b"WORK_FAIL")
@@ -209,6 +226,12 @@ class StreamedAnswer(HTTPClient):
         self.leave()
         stream.end()
 
+    def _end_with(self, event: str, data: bytes) -> None:
+        stream = self.begin()
+        stream.send_payload(event, data)
+        self.leave()
+        stream.end()
+
     def _took_too_long(self) -> None:
         self._end("timeout", {})
 
@@ -219,22 +242,22 @@ class StreamedAnswer(HTTPClient):
         self._end("refused", json.loads(refusal(error).answer().body))
 
     def _tell_data(self, data: bytes) -> None:
-        self.begin().send("data", payload(data))
+        self.begin().send_payload("data", data)
 
     def _tell_warning(self, data: bytes) -> None:
-        self.begin().send("warning", payload(data))
+        self.begin().send_payload("warning", data)
 
     def _tell_status(self, numbers: tuple[int, int]) -> None:
         self.begin().send("status", {"numerator": numbers[0], "denominator": numbers[1]})
 
     def _tell_completed(self, data: bytes) -> None:
-        self._end("complete", payload(data))
+        self._end_with("complete", data)
 
     def _tell_failed(self, _nothing: None) -> None:
         self._end("fail", {})
 
     def _tell_exception(self, data: bytes) -> None:
-        self._end("exception", payload(data))
+        self._end_with("exception", data)
 
 
 def _in_path(handle: bytes) -> bytes:

@@ -49,11 +49,17 @@ class LimitedRequest(Request):
     def connectionLost(self, reason: Failure) -> None:
         self.channel.site.unfinished.note(self, 0)
         super().connectionLost(reason)
+        # It refers to this request.
+        self.producer = None
 
     @property
     def described(self) -> str:
         """Who this is, for the log."""
         return f"HTTP request from {getattr(self.getClientAddress(), 'host', 'unix')}"
+
+    def drop(self) -> None:
+        """End the connection at once, and send nothing more."""
+        self.channel.transport.abortConnection()
 
     def give_up_unfinished(self, why: str) -> None:
         """Keep nothing of the body that comes, say so, and end the connection."""

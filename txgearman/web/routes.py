@@ -9,6 +9,7 @@ import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from enum import Enum
+from io import BytesIO
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -129,10 +130,10 @@ class Call:
         return value
 
     def body(self) -> bytes:
-        """The request's body."""
-        content: Any = self.request.content
-        content.seek(0)
-        return bytes(content.read())
+        """The request's body. It is not kept, so this is to be asked once."""
+        request: Any = self.request
+        content, request.content = request.content, BytesIO()
+        return bytes(content.getvalue())
 
 
 Handler = Callable[[Call], "Answer | Awaitable[Answer | None] | None"]
@@ -194,7 +195,8 @@ class Routes(Resource):
         if answer is None:
             return NOT_DONE_YET
         if isinstance(answer, Answer):
-            return answer.send(request)
+            send_body(request, answer.send(request), self._reactor)
+            return NOT_DONE_YET
         self._send_later(request, answer)
         return NOT_DONE_YET
 

@@ -56,6 +56,7 @@ class WebSite(Site):
         self.max_body = settings.max_data
         self.admission = gearman.web_admission
         self.unfinished = gearman.unfinished
+        self.budget = gearman.budget
         self._guard = guard
         self._history = history
 

@@ -74,6 +74,37 @@ class Unfinished(Protocol):
         """Of something of `holder` so many bytes have come; 0 when it is whole, or gone."""
 
 
+class SendQueue(Protocol):
+    """The bytes that wait for one peer, in their order; true while there are any. `size` is how many."""
+
+    size: int
+
+    def __bool__(self) -> bool: ...
+
+    def append(self, piece: bytes) -> None:
+        """Let `piece` wait behind the rest."""
+
+    def skip(self, count: int) -> None:
+        """So many of the first bytes were taken."""
+
+    def take(self, most: int) -> bytes:
+        """Take the first bytes out, at most so many."""
+
+    def clear(self) -> None:
+        """Nothing waits any more."""
+
+
+class SendBudget(Protocol):
+    """Counts the bytes that are held for peers which do not take them."""
+
+    def queue(self, holder: Any) -> SendQueue:
+        """An empty queue for the peer of `holder`, which says by `described` who that is, for the log, and by
+        `drop` ends the connection."""
+
+    def enforce(self) -> None:
+        """Drop those for whom most waits, if there is too much in all."""
+
+
 class Limit(Protocol):
     """A limit of the server by the name of its option, 0 for none; how much of it is used, and how often
     something was refused for it."""
@@ -118,6 +149,10 @@ class Gearman(Protocol):
     @property
     def unfinished(self) -> Unfinished:
         """What has not come whole."""
+
+    @property
+    def budget(self) -> SendBudget:
+        """What is held for peers, those over HTTP included."""
 
     def limits(self) -> Iterable[Limit]:
         """How the limits stand."""

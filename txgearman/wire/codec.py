@@ -207,12 +207,19 @@ class Decoder:
         if len(data) < missing:
             yield from self._add_piece(data)
             return
-        pieces, self._pieces = self._pieces, []
         if self._wanted >= self._tell_from:
             yield UNFINISHED, [0]
+        # No name here may refer to its bytes: who pauses behind the packet would keep them a second time.
+        yield self._whole(data, missing)
+
+    def _whole(self, data: bytes, missing: int) -> tuple[int, list[Any]]:
+        """The large packet of which so many bytes were missing."""
+        pieces, self._pieces = self._pieces, []
         first, *more = pieces
         magic, number, _size = _unpack_header(first, 0)
-        yield self._uncommon(magic, number, first, HEADER_SIZE, len(first), *more, memoryview(data)[:missing])
+        return self._uncommon(
+            magic, number, first, HEADER_SIZE, len(first), *more, memoryview(data)[:missing]
+        )
 
     def _line(self, data: bytes, start: int) -> bytes | None:
         """The text line at `start` with its line end, or None while that has not come."""
