@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from txgearman.access import Right
 from txgearman.broker.job import PRIORITIES
 from txgearman.errors import GearmanError, Refused
-from txgearman.patterns import quoted
+from txgearman.patterns import MAX_SHOWN, quoted, shown
 from txgearman.server.limits import limits_of
 from txgearman.server.settings import Level
 from txgearman.version import VERSION
@@ -54,7 +54,7 @@ def answer_line(peer: Peer, line: bytes) -> None:
                 "{host} ({client_id}) said {command}",
                 host=peer.host,
                 client_id=ascii(peer.client_id),
-                command=ascii(line)[2:-1],
+                command=shown(line),
             )
     except _Denied as error:
         answer = b"ERR %b\r\n" % str(error).encode("utf-8", "surrogateescape")
@@ -68,7 +68,7 @@ def _check(peer: Peer, command: bytes, right: Right) -> None:
     """Ask the access policy. Raises `_Denied`."""
     if not peer.rights.may_command(_text(command.lower()), right):
         peer.note_denied(f"use the admin command {quoted(command)}")
-        raise _Denied(f"ACCESS_DENIED You+may+not+use+this+command+{_text(command)}")
+        raise _Denied(f"ACCESS_DENIED You+may+not+use+this+command+{_echoed(command)}")
 
 
 def _find(table: dict[bytes, tuple[int, Right, Answer]], words: list[bytes]) -> tuple[Right, Answer]:
@@ -76,7 +76,7 @@ def _find(table: dict[bytes, tuple[int, Right, Answer]], words: list[bytes]) -> 
     entry = table.get(name)
     if entry is None or (name in _SILENTLY_UNKNOWN and len(words) < entry[0]):
         # gearmand puts no space ahead of the word either.
-        raise _Denied(f"UNKNOWN_COMMAND Unknown+server+command{_text(words[0])}")
+        raise _Denied(f"UNKNOWN_COMMAND Unknown+server+command{_echoed(words[0])}")
     if len(words) < entry[0]:
         raise _incomplete(words)
     return entry[1:]
@@ -84,12 +84,17 @@ def _find(table: dict[bytes, tuple[int, Right, Answer]], words: list[bytes]) -> 
 
 def _incomplete(words: list[bytes]) -> _Denied:
     return _Denied(
-        "INVALID_ARGUMENTS An+incomplete+set+of+arguments+was+sent+to+this+command+" + _text(words[0])
+        "INVALID_ARGUMENTS An+incomplete+set+of+arguments+was+sent+to+this+command+" + _echoed(words[0])
     )
 
 
 def _text(word: bytes) -> str:
     return word.decode("utf-8", "surrogateescape")
+
+
+def _echoed(word: bytes) -> str:
+    """A word of the peer's in an answer to it, cut where it is long."""
+    return _text(word[:MAX_SHOWN])
 
 
 def _shown(name: bytes) -> bytes:

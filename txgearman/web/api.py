@@ -400,10 +400,15 @@ class Api(Branch):
         return Answer(to_json({"jobs": [job_shape(job) for job in found.jobs], "next": place}))
 
     def _submit(self, call: Call) -> None:
-        self._guard.check_submit(call.request, call.ids[0])
         accept = call.request.getHeader(b"Accept") or b""
         submit(
-            self._gearman, call, self._reactor, self._settings, call.ids[0], streamed=EVENT_STREAM in accept
+            self._gearman,
+            call,
+            self._reactor,
+            self._settings,
+            self._guard,
+            call.ids[0],
+            streamed=EVENT_STREAM in accept,
         )
 
     async def _cancel_all(self, call: Call) -> Answer:
@@ -521,6 +526,7 @@ def submit(
     call: Call,
     reactor: IReactorTime,
     settings: WebSettings,
+    guard: Guard,
     function: bytes,
     streamed: bool = False,
 ) -> None:
@@ -533,6 +539,7 @@ def submit(
         )
     if b"\0" in function or b"\0" in how["unique"]:
         raise HTTPProblem(400, "bad-name", "Names of functions and uniques have no NUL.")
+    guard.check_submit(call.request, function)
     end: HTTPClient
     if streamed and not background:
         end = StreamedAnswer(gearman.broker, call.request, reactor)
@@ -570,11 +577,11 @@ class GearmandStyle(Resource):
     def render(self, request: Request) -> Any:
         try:
             self._guard.check(request, Right.SUBMIT)
-            self._guard.check_submit(request, self._function)
             how = given(request, _submit_parameters(self._settings))
             if request.getHeader(b"X-Gearman-Unique") is None and b"unique" not in request.args:
                 how["unique"] = b"-"
-            submit(self._gearman, Call(request, (), how), self._reactor, self._settings, self._function)
+            call = Call(request, (), how)
+            submit(self._gearman, call, self._reactor, self._settings, self._guard, self._function)
         except HTTPProblem as problem:
             return problem.answer().send(request)
         return NOT_DONE_YET

@@ -17,6 +17,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
+from txgearman.patterns import shown
 from txgearman.web.answers import Answer, HTTPProblem, not_found
 from txgearman.web.body import send_body
 from txgearman.web.guard import Guard, Right
@@ -254,9 +255,7 @@ def given(request: Request, parameters: tuple[Parameter, ...]) -> dict[str, Any]
     known = {parameter.name.encode(): parameter for parameter in parameters}
     for name, values in request.args.items():
         if name not in known:
-            raise HTTPProblem(
-                400, "unknown-parameter", f"There is no parameter {name.decode('ascii', 'backslashreplace')}."
-            )
+            raise HTTPProblem(400, "unknown-parameter", f"There is no parameter {shown(name)}.")
         if len(values) > 1:
             raise HTTPProblem(400, "bad-parameter", f"The parameter {name.decode()} is given twice.")
     values = {}
