@@ -1,8 +1,9 @@
 """The verbs of the job server: every decision about jobs, clients and workers is made here.
 
 Each verb is O(1) at any depth of the queues and number of workers, O(log n) where time or turns order
-things; `txgearman.broker.abilities` says what many kinds of workers cost. A verb that refuses raises
-`Refused` and has changed nothing. What must leave goes through `txgearman.broker.ends`.
+things; `txgearman.broker.abilities` says what many functions and kinds of workers cost. What a peer leaves
+behind, which may be any number of things, is seen to in slices (`txgearman.broker.slices`). A verb that
+refuses raises `Refused` and has changed nothing. What must leave goes through `txgearman.broker.ends`.
 
 Behaviour is that of gearmand 2. Where it is not, docs/protocol.rst says so and why; the comments here
 name what matters to the code beside them.
@@ -15,7 +16,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from txgearman.broker.abilities import AbilitySet, levels_of
+from txgearman.broker.abilities import FREE_WALK, WALK_PER_PACKET, AbilitySet, Kind, levels_of
 from txgearman.broker.backlog import NO_BACKLOG, Backlog
 from txgearman.broker.deadlines import Deadlines
 from txgearman.broker.ends import Alarm, Keeper
@@ -26,6 +27,8 @@ from txgearman.broker.meters import FunctionMeasures, Meters
 from txgearman.broker.numbers import leading_number
 from txgearman.broker.peers import Client, Worker, WorkerState
 from txgearman.broker.policy import UNLIMITED, WAKE_PATIENCE, Policy
+from txgearman.broker.running import RunningByFunction
+from txgearman.broker.slices import SLICE, Slices
 from txgearman.broker.uniques import Uniques
 from txgearman.broker.views import (
     KEPT,
@@ -96,6 +99,40 @@ class Broker:
     without a lease the call of `lapsed`.
     """
 
+    # More attributes than Python keeps quickly in an instance's dictionary: each look-up would search it.
+    __slots__ = (
+        "_ability_sets",
+        "_alarm",
+        "_away",
+        "_clock",
+        "_data_uniques",
+        "_epochs",
+        "_free_walk",
+        "_functions",
+        "_handles",
+        "_held_back",
+        "_keeper",
+        "_leaving",
+        "_level_of",
+        "_levels",
+        "_measures_times",
+        "_meters",
+        "_policy",
+        "_refuse_at",
+        "_refused",
+        "_rings_at",
+        "_slices",
+        "_timeouts",
+        "_total",
+        "_turn_time",
+        "_turn_wall_time",
+        "_uniques",
+        "_wall_clock",
+        "_woken",
+        "in_turn",
+        "until",
+    )
+
     def __init__(
         self,
         policy: Policy,
@@ -122,12 +159,16 @@ class Broker:
         self._uniques = Uniques()
         self._data_uniques = Uniques()
         self._functions: dict[bytes, Function] = {}
-        self._ability_sets: dict[tuple[Function, ...], AbilitySet] = {}
+        self._ability_sets: dict[Kind, AbilitySet] = {}
+        self._free_walk = FREE_WALK
         self._timeouts = Deadlines()
         self._epochs = Deadlines()
         # Workers that were woken and have not come, with when, the oldest first.
         self._woken: dict[Worker, float] = {}
         self._total = 0
+        self._slices = Slices()
+        # Clients that are gone and whose jobs are not all seen to.
+        self._leaving = 0
         # Jobs in backlogs.
         self._away = 0
         # Until when jobs may be given to workers, and whether that was seen to have passed.
@@ -253,15 +294,32 @@ class Broker:
         A waiting job that nobody else wants goes with it. gearmand keeps such a job until a worker
         comes by, and gives its handle to new clients of the same unique, who then wait for ever; and
         it discards background jobs whose last *waiting* client leaves.
+
+        Very many go in slices, and count as waiting until then; no worker gets one meanwhile.
         """
-        for handle, job in client.jobs.items():
-            del job.watchers[client, handle]
-            if handle != job.handle:
-                self._handles.remove(handle)
-            if not (job.watchers or job.background or job.saving) and job.state is not _RUNNING:
-                self._discard(job, _ABANDONED)
-        client.jobs.clear()
         client.gone = True
+        if client.jobs:
+            self._leaving += 1
+            self._begin(self._leave_jobs(client))
+
+    def _leave_jobs(self, client: Client) -> Iterator[None]:
+        for handle in list(client.jobs):
+            job = client.jobs.pop(handle, None)
+            # It may have ended meanwhile.
+            if job is not None:
+                del job.watchers[client, handle]
+                if handle != job.handle:
+                    self._handles.remove(handle)
+                if not (job.watchers or job.background or job.saving) and job.state is not _RUNNING:
+                    self._discard(job, _ABANDONED)
+            yield
+        self._leaving -= 1
+
+    def _begin(self, task: Iterator[None]) -> None:
+        """Do the first slice of a task now, and the others turn by turn."""
+        self._slices.begin(task)
+        if self._slices:
+            self._ring_at(self._clock())
 
     # -- the keeper's answers -------------------------------------------------------------------
 
@@ -535,7 +593,9 @@ class Broker:
             function = self.create_function(function_name)
         if function not in worker.abilities:
             function.workers += 1
-            self._look_again(worker)
+            own_set = self._change_abilities(worker)
+            if own_set is not None:
+                own_set.add(function)
         worker.abilities[function] = timeout
 
     def cant_do(self, worker: Worker, function_name: bytes) -> None:
@@ -543,15 +603,25 @@ class Broker:
         function = self._functions.get(function_name)
         if function is None or function not in worker.abilities:
             return
-        self._look_again(worker)
+        own_set = self._change_abilities(worker)
+        if own_set is not None:
+            own_set.remove(function)
         del worker.abilities[function]
         function.workers -= 1
-        for job in [job for job in worker.jobs.values() if job.function is function]:
-            self._take_back(job)
+        if len(worker.jobs) > self._free_walk:
+            if worker.by_function is None:
+                worker.by_function = RunningByFunction()
+            jobs = worker.by_function.take(function, worker.jobs)
+        else:
+            jobs = [job for job in worker.jobs.values() if job.function is function]
+            for job in jobs:
+                del worker.jobs[job.handle]
+        if jobs:
+            self._begin(self._take_back_all(worker, jobs))
 
     def reset_abilities(self, worker: Worker) -> None:
         """Unregister all functions; the worker's jobs are given to others."""
-        self._look_again(worker)
+        self._dissolve(self._look_again(worker))
         self._unregister_all(worker)
 
     def grab(self, worker: Worker) -> Job | None:
@@ -562,6 +632,8 @@ class Broker:
         if ability_set is None:
             ability_set = self._join_set(worker)
         job = ability_set.next()
+        if self._leaving and job is not None:
+            job = self._skip_abandoned(ability_set, job)
         if worker.state is not _AWAKE:
             self._awake(worker, job)
         if job is None:
@@ -609,6 +681,8 @@ class Broker:
             if worker.state is _WOKEN:
                 self._awake(worker, None)
             worker.state = _ASLEEP
+            if ability_set.kind is None:
+                ability_set = self._share_own_set(worker, ability_set)
             ability_set.put_to_sleep(worker)
 
     def report_data(self, worker: Worker, handle: bytes, data: bytes) -> None:
@@ -651,7 +725,7 @@ class Broker:
 
     def leave_worker(self, worker: Worker) -> None:
         """The worker's connection is gone: its jobs are given to others."""
-        self._leave_set(worker)
+        self._dissolve(self._leave_set(worker))
         self._unregister_all(worker)
 
     # -- administration -------------------------------------------------------------------------
@@ -790,7 +864,7 @@ class Broker:
         """Give the worker no more jobs, or again some. Those that it has stay with it."""
         if worker.quiet != quiet:
             worker.quiet = quiet
-            self._look_again(worker)
+            self._dissolve(self._look_again(worker))
 
     def _find_function(self, name: bytes) -> Function:
         function = self._functions.get(name)
@@ -963,18 +1037,27 @@ class Broker:
     # -- time -----------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Do what is due, and set the alarm for what is next."""
+        """Do what is due, and set the alarm for what is next. Where very much is due it is done in slices."""
         self._rings_at = None
         now = self._clock()
-        while (job := self._epochs.pop_due(self._wall_clock())) is not None:
+        self._slices.go_on()
+        for _ in range(SLICE):
+            job = self._epochs.pop_due(self._wall_clock())
+            if job is None:
+                break
             job.deadline = None
             job.function.held[job.priority] -= 1
             job.state = _QUEUED
             self._enqueue(job)
-        while (job := self._timeouts.pop_due(now)) is not None:
+        for _ in range(SLICE):
+            job = self._timeouts.pop_due(now)
+            if job is None:
+                break
             job.deadline = None
             self._take_back(job)
         self._wake_in_place_of_the_late(now)
+        if self._slices:
+            self._ring_at(now)
         if self._woken:
             self._ring_at(next(iter(self._woken.values())) + WAKE_PATIENCE)
         timeout = self._timeouts.next()
@@ -1084,8 +1167,8 @@ class Broker:
         """Let workers have a function's jobs again, and wake as many as there are jobs for."""
         function.unblock()
         for level, unready in enumerate(function.unready):
-            for ability_set in unready:
-                ability_set.list_ready(level, function)
+            for ability_set, slot in unready.items():
+                ability_set.list_ready(level, slot)
             unready.clear()
         for _ in range(sum(function.waiting)):
             if not function.resting:
@@ -1254,8 +1337,8 @@ class Broker:
         level = self._level_of[job.priority]
         unready = function.unready[level]
         if unready and not function.blocked:
-            for ability_set in unready:
-                ability_set.list_ready(level, function)
+            for ability_set, slot in unready.items():
+                ability_set.list_ready(level, slot)
             unready.clear()
         if function.resting:
             self._wake(function)
@@ -1271,7 +1354,10 @@ class Broker:
         if exhausted or not (job.background or job.watchers or job.saving):
             self._give_up(job, _LOST if exhausted else _ABANDONED)
             return
-        del worker.jobs[job.handle]
+        # It is not there where the worker has lost all of its jobs, or all of the function.
+        worker.jobs.pop(job.handle, None)
+        if worker.by_function is not None:
+            worker.by_function.forget(job)
         if job.deadline is not None:
             self._forget_deadline(job)
         job.worker = None
@@ -1284,6 +1370,31 @@ class Broker:
         job.state = _QUEUED
         self._enqueue(job)
 
+    def _take_back_all(self, worker: Worker, jobs: Iterable[Job]) -> Iterator[None]:
+        """Take jobs back that were taken out of `Worker.jobs`, one at a time."""
+        for job in jobs:
+            # Meanwhile it may have been cancelled, or have timed out, and even this worker may have it again.
+            if job.state is _RUNNING and job.worker is worker and job.handle not in worker.jobs:
+                self._take_back(job)
+            yield
+
+    def _skip_abandoned(self, ability_set: AbilitySet, job: Job) -> Job | None:
+        """The first job that somebody wants, of `job`, which `ability_set` has given, and those behind it.
+
+        None after a slice of others, as if there were none: a worker that then sleeps is woken at once.
+        """
+        for left in range(self._slices.size - 1, -1, -1):
+            if job.background or job.saving or not all(client.gone for client, _ in job.watchers):
+                return job
+            # It is in no queue any more.
+            job.state = _SAVING
+            self._discard(job, _ABANDONED)
+            following = ability_set.next() if left else None
+            if following is None:
+                break
+            job = following
+        return None
+
     def _give_up(self, job: Job, ending: int) -> None:
         for client, name in self._discard(job, ending):
             client.end.failed(name)
@@ -1293,7 +1404,7 @@ class Broker:
         job.function.uncompleted[ending] += 1
         if job.state is _RUNNING:
             assert job.worker is not None
-            del job.worker.jobs[job.handle]
+            job.worker.jobs.pop(job.handle, None)
             job.function.running -= 1
             return self._end(job)
         queued = job.state is _QUEUED
@@ -1383,44 +1494,121 @@ class Broker:
     # -- sleeping and waking --------------------------------------------------------------------
 
     def _join_set(self, worker: Worker) -> AbilitySet:
+        own_set, worker.own_set = worker.own_set, None
         # To a quiet worker it seems that it knows no function.
-        key = () if worker.quiet else tuple(worker.abilities)
-        ability_set = self._ability_sets.get(key)
-        if ability_set is None:
-            ability_set = self._ability_sets[key] = AbilitySet(key, self._policy)
+        functions = 0 if worker.quiet else len(worker.abilities)
+        if own_set is not None and not self._may_walk(worker, functions):
+            ability_set = own_set
+        else:
+            kind = Kind(tuple(worker.abilities) if functions else ())
+            shared = self._ability_sets.get(kind)
+            if shared is None:
+                ability_set = AbilitySet(kind.functions, self._policy) if own_set is None else own_set
+                self._share_set(ability_set, kind)
+            else:
+                ability_set = shared
+                self._dissolve(own_set)
         ability_set.members += 1
         worker.ability_set = ability_set
         return ability_set
 
-    def _look_again(self, worker: Worker) -> None:
-        """The worker's functions are about to change: if it sleeps, it is woken to look again.
+    def _share_set(self, ability_set: AbilitySet, kind: Kind) -> None:
+        """Let workers of this kind find a set."""
+        self._ability_sets[kind] = ability_set
+        ability_set.kind = kind
+
+    def _share_own_set(self, worker: Worker, own_set: AbilitySet) -> AbilitySet:
+        """The worker falls asleep: if it has paid for the walk, let others share its set, or let it share
+        that of others. Returns the set that it is in then."""
+        self._pay_walk(worker)
+        if not self._may_walk(worker, len(worker.abilities)):
+            return own_set
+        kind = Kind(tuple(worker.abilities))
+        shared = self._ability_sets.get(kind)
+        if shared is None:
+            self._share_set(own_set, kind)
+            return own_set
+        shared.members += 1
+        worker.ability_set = shared
+        self._dissolve(own_set)
+        return shared
+
+    def _pay_walk(self, worker: Worker) -> None:
+        """A packet of the worker has come that lets it walk its functions, now or later."""
+        worker.walks = min(worker.walks, WALK_PER_PACKET * len(worker.abilities)) + WALK_PER_PACKET
+
+    def _may_walk(self, worker: Worker, functions: int) -> bool:
+        """Whether the worker's packets have paid for a walk over so many functions."""
+        if functions <= self._free_walk:
+            return True
+        if functions > worker.walks:
+            return False
+        worker.walks -= functions
+        return True
+
+    def _change_abilities(self, worker: Worker) -> AbilitySet | None:
+        """The worker is about to register or unregister a function. Returns its own set, to be changed in
+        place, if it has many functions."""
+        self._pay_walk(worker)
+        own_set = self._look_again(worker)
+        if worker.quiet or len(worker.abilities) <= self._free_walk:
+            self._dissolve(own_set)
+            return None
+        if own_set is None:
+            # It has just come to have many, or has paid for this walk before it shared the set of others.
+            own_set = AbilitySet(tuple(worker.abilities), self._policy)
+        worker.own_set = own_set
+        return own_set
+
+    def _look_again(self, worker: Worker) -> AbilitySet | None:
+        """The worker's functions are about to change: if it sleeps, it is woken to look again. Returns what
+        `_leave_set` does.
 
         gearmand leaves a worker asleep that registers a function which has jobs waiting.
         """
         asleep = worker.state is _ASLEEP
-        self._leave_set(worker)
+        left = self._leave_set(worker)
         if asleep:
             worker.state = _WOKEN
             worker.end.wake()
+        return left
 
     def _unregister_all(self, worker: Worker) -> None:
-        for function in worker.abilities:
-            function.workers -= 1
-        worker.abilities.clear()
-        for job in list(worker.jobs.values()):
-            self._take_back(job)
+        abilities, worker.abilities = worker.abilities, {}
+        jobs, worker.jobs = worker.jobs, {}
+        worker.by_function = None
+        if abilities:
+            self._begin(self._unregister(abilities))
+        if jobs:
+            self._begin(self._take_back_all(worker, jobs.values()))
 
-    def _leave_set(self, worker: Worker) -> None:
+    def _unregister(self, abilities: Iterable[Function]) -> Iterator[None]:
+        for function in abilities:
+            function.workers -= 1
+            yield
+
+    def _leave_set(self, worker: Worker) -> AbilitySet | None:
+        """Be in no set. Returns the one that was the worker's own, if there was one: nobody finds it any
+        more."""
+        left, worker.own_set = worker.own_set, None
         ability_set = worker.ability_set
         if ability_set is None:
-            return
+            return left
         if worker.state is not _AWAKE:
             self._awake(worker, None)
         worker.ability_set = None
         ability_set.members -= 1
-        if not ability_set.members:
-            ability_set.dissolve()
-            del self._ability_sets[ability_set.functions]
+        if ability_set.members:
+            return None
+        if ability_set.kind is not None:
+            del self._ability_sets[ability_set.kind]
+            ability_set.kind = None
+        return ability_set
+
+    def _dissolve(self, left: AbilitySet | None) -> None:
+        """Make the functions forget a set that nobody is in any more."""
+        if left is not None:
+            self._begin(_dissolving(left))
 
     def _wake(self, function: Function) -> None:
         """A job of `function` was queued: wake as many sleepers as the policy says.
@@ -1482,6 +1670,12 @@ class Broker:
             worker.woken_for = None
             if function is not None and any(function.waiting):
                 self._wake(function)
+
+
+def _dissolving(ability_set: AbilitySet) -> Iterator[None]:
+    """Make the functions forget a set, one at a time."""
+    while ability_set.dissolve(1):
+        yield
 
 
 def _status(job: Job | None) -> JobStatus:

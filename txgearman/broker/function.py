@@ -11,7 +11,7 @@ from txgearman.broker.policy import NO_RULES, FunctionRules
 from txgearman.broker.rate import Rate
 
 if TYPE_CHECKING:
-    from txgearman.broker.abilities import AbilitySet
+    from txgearman.broker.abilities import AbilitySet, Slot
     from txgearman.broker.meters import Meter
 
 _SLACK: Final = 64
@@ -100,7 +100,7 @@ class Function:
         self._open = tuple(tuple(self._queues[priority] for priority in level) for level in levels)
         self._levels: tuple[tuple[deque[Job], ...], ...] = self._open
         self._gone = [0] * PRIORITIES
-        self.unready: tuple[dict[AbilitySet, None], ...] = tuple({} for _ in levels)
+        self.unready: tuple[dict[AbilitySet, Slot], ...] = tuple({} for _ in levels)
         self.resting: dict[AbilitySet, None] = {}
 
     def obey(self, rules: FunctionRules) -> None:
@@ -206,13 +206,17 @@ class Function:
         """A queued job has just become GONE.
 
         The object stays in its queue until it comes up, or until such objects are the majority: so
-        taking a job out of a deep queue is O(1) over time.
+        taking a job out of a deep queue is O(1) over time. Jobs that leave in the order in which they came
+        are never many at a time to be cleaned up.
         """
         priority = job.priority
+        queue = self._queues[priority]
         self.waiting[priority] -= 1
         self._gone[priority] += 1
+        while queue and queue[0].state is not _QUEUED:
+            queue.popleft()
+            self._gone[priority] -= 1
         if self._gone[priority] > _SLACK and self._gone[priority] > self.waiting[priority]:
-            queue = self._queues[priority]
             kept = [job for job in queue if job.state is _QUEUED]
             queue.clear()
             queue.extend(kept)
