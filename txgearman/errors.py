@@ -88,6 +88,13 @@ class ServerFull(QueueFull):
         super().__init__(f"Server has its limit of {limit} jobs")
 
 
+class TooManyFunctions(QueueFull):
+    """The server's limit of functions (``--max-functions``) is reached."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"Server has its limit of {limit} functions")
+
+
 class RateExceeded(Refused):
     """The function's jobs come in faster than its limit (``--submit-rate``, ``maxrate``) allows."""
 

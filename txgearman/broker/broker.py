@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import operator
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +24,7 @@ from txgearman.broker.ends import Alarm, Keeper
 from txgearman.broker.function import Function
 from txgearman.broker.handles import Handles, number_of
 from txgearman.broker.job import NO_PROGRESS, NOBODY, PRIORITIES, Ending, Job, JobState, Priority, SavedJob
-from txgearman.broker.meters import FunctionMeasures, Meters
+from txgearman.broker.meters import Counts, FunctionMeasures, Meters
 from txgearman.broker.numbers import leading_number
 from txgearman.broker.peers import Client, Worker, WorkerState
 from txgearman.broker.policy import UNLIMITED, WAKE_PATIENCE, Policy
@@ -52,6 +53,7 @@ from txgearman.errors import (
     Refused,
     ServerFull,
     ShuttingDown,
+    TooManyFunctions,
 )
 
 if TYPE_CHECKING:
@@ -109,14 +111,17 @@ class Broker:
         "_epochs",
         "_free_walk",
         "_functions",
+        "_functions_refused",
         "_handles",
         "_held_back",
+        "_idle",
         "_keeper",
         "_leaving",
         "_level_of",
         "_levels",
         "_measures_times",
         "_meters",
+        "_most_functions",
         "_policy",
         "_refuse_at",
         "_refused",
@@ -159,6 +164,11 @@ class Broker:
         self._uniques = Uniques()
         self._data_uniques = Uniques()
         self._functions: dict[bytes, Function] = {}
+        # Above how many functions new ones are refused.
+        self._most_functions = policy.max_functions or sys.maxsize
+        self._functions_refused = 0
+        # Functions that were idle when they were noted, that which was noted last being the last.
+        self._idle: OrderedDict[Function, None] = OrderedDict()
         self._ability_sets: dict[Kind, AbilitySet] = {}
         self._free_walk = FREE_WALK
         self._timeouts = Deadlines()
@@ -225,7 +235,7 @@ class Broker:
         if function is None:
             # First: refused jobs must not fill memory with functions either.
             self._check_open()
-            function = self.create_function(function_name)
+            function = self._new_function(function_name)
         # Where a unique that no job has is put: with this nearly every submit is spared two calls.
         free: dict[bytes, Any] | None = None
         if unique:
@@ -369,7 +379,7 @@ class Broker:
         if job is not None:
             job.saved = job.background = True
             return
-        function = self.create_function(kept.function)
+        function = self._restored_function(kept.function)
         function.submitted += 1
         function.restored += 1
         self._total += 1
@@ -380,7 +390,7 @@ class Broker:
 
     def restore_backlog(self, function_name: bytes, priority: int, jobs: int) -> None:
         """Know that so many jobs are kept, and fetch the first of them."""
-        function = self.create_function(function_name)
+        function = self._restored_function(function_name)
         function.submitted += jobs
         function.restored += jobs
         self._total += jobs
@@ -531,6 +541,7 @@ class Broker:
                 function.uncompleted[_CANCELLED] += 1
                 function.ended += 1
                 self._total -= 1
+                self._note_idle(function)
                 tell(None)
             else:
                 tell(kept if isinstance(kept, Refused) else JobNotFound())
@@ -564,7 +575,8 @@ class Broker:
         A worker that has one goes on with it, as nothing can stop it, and clients that wait for it get the
         result; if it loses the job nobody here gets it. Clients of those that wait are told that they failed.
         """
-        for function in self._functions.values():
+        # Those that are without jobs then may be forgotten.
+        for function in list(self._functions.values()):
             if function.backlog is not None:
                 for priority in range(PRIORITIES):
                     self._lose_backlog(function, function.backlog, priority)
@@ -590,7 +602,7 @@ class Broker:
         """
         function = self._functions.get(function_name)
         if function is None:
-            function = self.create_function(function_name)
+            function = self._new_function(function_name)
         if function not in worker.abilities:
             function.workers += 1
             own_set = self._change_abilities(worker)
@@ -608,6 +620,7 @@ class Broker:
             own_set.remove(function)
         del worker.abilities[function]
         function.workers -= 1
+        self._note_idle(function)
         if len(worker.jobs) > self._free_walk:
             if worker.by_function is None:
                 worker.by_function = RunningByFunction()
@@ -731,18 +744,54 @@ class Broker:
     # -- administration -------------------------------------------------------------------------
 
     def create_function(self, name: bytes) -> Function:
-        """The function with this name, made if there is none."""
+        """The function with this name, made if there is none. It stays until it is dropped. Raises
+        `TooManyFunctions`."""
         function = self._functions.get(name)
         if function is None:
-            function = Function(name, self._levels, self._policy.rules_for(name), self._meters.new())
-            self._functions[name] = function
-            function.limit_by_server(self._refuse_at != sys.maxsize)
-            if not self._refuse_at:
-                # Another server's jobs may still be taken over.
-                function.pause()
-            if self._held_back:
-                function.block()
+            function = self._new_function(name)
+        function.pinned = True
         return function
+
+    def _new_function(self, name: bytes) -> Function:
+        """Make a function. Raises `TooManyFunctions`."""
+        if len(self._functions) >= self._most_functions:
+            self._functions_refused += 1
+            raise TooManyFunctions(self._most_functions)
+        self._forget_idle()
+        return self._make_function(name)
+
+    def _restored_function(self, name: bytes) -> Function:
+        """The function of a job that the store has, which is not to be lost for a limit."""
+        return self._functions.get(name) or self._make_function(name)
+
+    def _make_function(self, name: bytes) -> Function:
+        function = Function(name, self._levels, self._policy.rules_for(name), self._meters.new())
+        self._functions[name] = function
+        self._idle[function] = None
+        function.limit_by_server(self._refuse_at != sys.maxsize)
+        if not self._refuse_at:
+            # Another server's jobs may still be taken over.
+            function.pause()
+        if self._held_back:
+            function.block()
+        return function
+
+    def _note_idle(self, function: Function) -> None:
+        """A function may have become idle: nobody has used it for less long than it."""
+        if function.idle:
+            self._idle[function] = None
+            self._idle.move_to_end(function)
+            self._forget_idle()
+
+    def _forget_idle(self) -> None:
+        """While there are more than half of the functions that may be, forget those that are idle, the one
+        first that is so for longest."""
+        while self._idle and len(self._functions) > self._most_functions // 2:
+            function, _ = self._idle.popitem(last=False)
+            # It may have come to be used since, or have been dropped.
+            if function.idle and self._functions.get(function.name) is function:
+                del self._functions[function.name]
+                self._meters.move_to_others(function)
 
     def drop_function(self, name: bytes) -> None:
         """Forget a function. Raises `FunctionNotFound`, and `FunctionInUse` while it has workers or jobs.
@@ -755,6 +804,7 @@ class Broker:
         if function.workers or function.total:
             raise FunctionInUse
         del self._functions[name]
+        self._idle.pop(function, None)
         self._meters.forget(function)
 
     def set_limits(self, name: bytes, limits: tuple[int | None, ...]) -> None:
@@ -799,6 +849,8 @@ class Broker:
         self._policy = policy
         if self._refuse_at:
             self._refuse_at = policy.max_jobs or sys.maxsize
+        self._most_functions = policy.max_functions or sys.maxsize
+        self._forget_idle()
         for function in self._functions.values():
             function.limit_by_server(self._refuse_at != sys.maxsize)
             rules = policy.rules_for(function.name)
@@ -847,7 +899,9 @@ class Broker:
     def pause_function(self, name: bytes) -> None:
         """Give no job of the function to a worker from now on. Jobs are taken in as before, and running ones
         go on. Raises `FunctionNotFound`."""
-        self._find_function(name).pause()
+        function = self._find_function(name)
+        function.pinned = True
+        function.pause()
 
     def resume_function(self, name: bytes) -> None:
         """Undo `pause_function`. As many sleeping workers are woken as there are jobs for them. Raises
@@ -911,6 +965,11 @@ class Broker:
     def function_count(self) -> int:
         """How many functions there are."""
         return len(self._functions)
+
+    @property
+    def functions_refused(self) -> int:
+        """How often a function was refused because there were `Policy.max_functions` already."""
+        return self._functions_refused
 
     def functions(self) -> Iterator[FunctionView]:
         """All functions, in the order they were made."""
@@ -1011,14 +1070,24 @@ class Broker:
             left=left,
         )
 
+    @property
+    def counts_of_gone(self) -> Counts:
+        """What the functions had counted that were forgotten, or dropped and not told apart."""
+        return self._meters.gone
+
     def measures(self) -> list[FunctionMeasures]:
         """What was counted and timed: a row for each function that is told apart, and the last row for all
         others.
 
-        A function belongs to the same row from its making to its dropping, and the last row keeps the
-        counts of those that were dropped, so that no count falls.
+        A function belongs to the same row from its making to its end. The last row keeps the counts of those
+        of its functions that were dropped, and of all that were forgotten, so that no count falls.
         """
-        return self._meters.measures(self._functions.values())
+        return [row for row in self.look_at_measures() if row is not None]
+
+    def look_at_measures(self) -> Iterator[FunctionMeasures | None]:
+        """As `measures`, one function at a time, for who has to let others go ahead. Those whose row is not
+        their own are None."""
+        return self._meters.look_at(list(self._functions.values()))
 
     def jobs(self) -> Iterator[JobView]:
         """All jobs, in the order they were submitted."""
@@ -1226,6 +1295,7 @@ class Broker:
         function.uncompleted[_ADOPTED] += jobs
         self._away -= jobs
         self._total -= jobs
+        self._note_idle(function)
 
     def _fetch_ahead(self, function: Function, backlog: Backlog, priority: int) -> None:
         """Have jobs of the backlog fetched if memory runs short of them, or it is their turn."""
@@ -1406,7 +1476,6 @@ class Broker:
             assert job.worker is not None
             job.worker.jobs.pop(job.handle, None)
             job.function.running -= 1
-            return self._end(job)
         queued = job.state is _QUEUED
         if job.state is _SCHEDULED:
             job.function.held[job.priority] -= 1
@@ -1418,6 +1487,8 @@ class Broker:
             function.dropped(job)
             if function.backlog is not None:
                 self._fetch_ahead(function, function.backlog, job.priority)
+        # A job that its worker ends leaves it with a worker. Here that need not be so.
+        self._note_idle(job.function)
         return watchers
 
     def _end(self, job: Job) -> Iterable[tuple[Client, bytes]]:
@@ -1585,6 +1656,7 @@ class Broker:
     def _unregister(self, abilities: Iterable[Function]) -> Iterator[None]:
         for function in abilities:
             function.workers -= 1
+            self._note_idle(function)
             yield
 
     def _leave_set(self, worker: Worker) -> AbilitySet | None:

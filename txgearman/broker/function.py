@@ -27,7 +27,8 @@ class Function:
     worker has, `workers` the workers registered. `limits` holds by priority the `total` at which a new job
     is refused, None for no limit; `rate` how fast new ones may come, None for no limit; `limited` says in
     one look whether there is either, or `server_limited`, a limit of the whole server. `time_limit` and
-    `retries` are those of `FunctionRules`. `paused` means that the jobs are kept from the workers.
+    `retries` are those of `FunctionRules`. `paused` means that the jobs are kept from the workers. `pinned`
+    means that an administrator has made it, or has set something for it.
 
     Counted since the function was made: `submitted` and `ended` the jobs that came and went, so that
     `total` costs nothing; `restored` those of `submitted` that came from the store; `uncompleted` those of
@@ -55,6 +56,7 @@ class Function:
         "meter",
         "name",
         "paused",
+        "pinned",
         "rate",
         "refused",
         "resting",
@@ -92,6 +94,7 @@ class Function:
         self.running = 0
         self.workers = 0
         self.paused = False
+        self.pinned = False
         self.blocked = False
         self.backlog: Backlog | None = None
         self.server_limited = False
@@ -159,6 +162,11 @@ class Function:
     def total(self) -> int:
         """All jobs of the function that have not ended, running ones included."""
         return self.submitted - self.ended
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing would be missed but its counts: no job, no worker, no setting of its own."""
+        return not (self.workers or self.pinned) and self.submitted == self.ended
 
     def full(self, priority: int) -> bool:
         """Whether a new job of `priority` would exceed the limit.

@@ -58,6 +58,8 @@ def answer_line(peer: Peer, line: bytes) -> None:
             )
     except _Denied as error:
         answer = b"ERR %b\r\n" % str(error).encode("utf-8", "surrogateescape")
+    except Refused as error:
+        answer = b"ERR %b %b\r\n" % (error.code, error.text.replace(" ", "+").encode())
     if not isinstance(answer, bytes):
         peer.send_list(answer)
     elif answer:

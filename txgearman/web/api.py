@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -11,7 +12,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from txgearman.broker.job import PRIORITIES, JobState
-from txgearman.broker.views import JobDetail
+from txgearman.broker.views import FunctionView, JobDetail
 from txgearman.errors import FunctionInUse, FunctionNotFound, JobNotFound, Refused
 from txgearman.web.answers import Answer, Branch, HTTPProblem, to_json
 from txgearman.web.guard import Guard, Right
@@ -19,7 +20,7 @@ from txgearman.web.jobs import OCTETS, HTTPClient, StreamedAnswer, WholeAnswer, 
 from txgearman.web.live import SORTS, Live
 from txgearman.web.looking import Place, Wanted, cancel_all, find_jobs, jobs_of, running_jobs
 from txgearman.web.openapi import describe
-from txgearman.web.overview import server_shape
+from txgearman.web.overview import server_shape, totals_of
 from txgearman.web.routes import Body, Call, Parameter, Route, Routes, given
 from txgearman.web.settings import WebSettings
 from txgearman.web.shapes import (
@@ -32,6 +33,7 @@ from txgearman.web.shapes import (
 )
 from txgearman.web.sources import Connection, Gearman, Vitals
 from txgearman.web.stream import EVENT_STREAM
+from txgearman.web.walking import walk
 
 PAGE: Final = 50
 """Rows of a list if nothing is said."""
@@ -325,8 +327,9 @@ class Api(Branch):
     def _openapi(self, _call: Call) -> Answer:
         return Answer(to_json(self.description))
 
-    def _server(self, _call: Call) -> Answer:
-        return Answer(to_json(server_shape(self._gearman, self._vitals)))
+    async def _server(self, _call: Call) -> Answer:
+        totals = await totals_of(self._gearman, self._reactor)
+        return Answer(to_json(server_shape(self._gearman, totals, self._vitals)))
 
     def _watch_all(self, call: Call) -> None:
         settings = self._settings
@@ -339,11 +342,21 @@ class Api(Branch):
 
     # -- functions ------------------------------------------------------------------------------
 
-    def _functions(self, call: Call) -> Answer:
+    async def _functions(self, call: Call) -> Answer:
         search, after, limit = call.given["search"].lower(), call.given["after"], call.given["limit"]
-        names = sorted(view.name for view in self._gearman.broker.functions() if search in view.name.lower())
         broker = self._gearman.broker
-        shown = [function_shape(broker.function_detail(name)) for name in names[after : after + limit]]
+        names: list[bytes] = []
+
+        def see(functions: list[FunctionView]) -> None:
+            names.extend(view.name for view in functions if search in view.name.lower())
+
+        await walk(broker.functions(), see, self._reactor)
+        names.sort()
+        shown = []
+        for name in names[after : after + limit]:
+            # One may have gone meanwhile.
+            with suppress(FunctionNotFound):
+                shown.append(function_shape(broker.function_detail(name)))
         more = after + limit < len(names)
         return Answer(
             to_json({"functions": shown, "total": len(names), "next": after + limit if more else None})

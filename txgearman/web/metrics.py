@@ -20,8 +20,11 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
 from twisted.web.resource import Resource
-from twisted.web.server import Request
+from twisted.web.server import NOT_DONE_YET, Request
 from twisted.web.wsgi import WSGIResource
 
 from txgearman.broker.job import Ending, Priority
@@ -30,6 +33,7 @@ from txgearman.version import VERSION
 from txgearman.web.answers import HTTPProblem
 from txgearman.web.guard import Guard, Right
 from txgearman.web.sources import Gearman, Limit, Saved, Vitals
+from txgearman.web.walking import walk
 
 Values = Iterable[tuple[tuple[str, ...], Any]]
 
@@ -315,16 +319,22 @@ class ServerCollector(Collector):
     then, in whatever thread.
     """
 
-    def __init__(self, gearman: Gearman, vitals: Vitals) -> None:
+    def __init__(self, gearman: Gearman, vitals: Vitals, reactor: IReactorTime) -> None:
         self._gearman = gearman
         self._vitals = vitals
+        self._reactor = reactor
         self._snapshot: Snapshot | None = None
 
-    def take(self) -> None:
+    async def take(self) -> None:
         """Look at the server."""
+        rows: list[FunctionMeasures] = []
+
+        def see(measures: list[FunctionMeasures | None]) -> None:
+            rows.extend(row for row in measures if row is not None)
+
+        await walk(self._gearman.broker.look_at_measures(), see, self._reactor)
         broker, traffic, admission = self._gearman.broker, self._gearman.traffic, self._gearman.admission
         web = self._gearman.web_admission
-        rows = broker.measures()
         self._snapshot = Snapshot(
             # The row of the others is left out while it is of no function.
             functions=[row for row in rows if row.name is not None or row.counts.any or len(rows) == 1],
@@ -366,7 +376,7 @@ class MetricsResource(Resource):
         super().__init__()
         self._guard = guard
         self._reactor = reactor
-        self._collector = ServerCollector(gearman, vitals)
+        self._collector = ServerCollector(gearman, vitals, reactor)
         self._inner: WSGIResource | None = None
 
     def render(self, request: Request) -> Any:
@@ -374,10 +384,20 @@ class MetricsResource(Resource):
             self._guard.check(request, Right.VIEW)
         except HTTPProblem as problem:
             return problem.answer().send(request)
-        self._collector.take()
+        taking = Deferred.fromCoroutine(self._collector.take())
+        request.notifyFinish().addErrback(lambda _gone: taking.cancel())
+        taking.addCallback(self._show, request).addErrback(self._failed, request)
+        return NOT_DONE_YET
+
+    def _show(self, _taken: None, request: Request) -> None:
         if self._inner is None:
             self._inner = self._make_inner()
-        return self._inner.render(request)
+        # It sees to the answer by itself.
+        self._inner.render(request)
+
+    def _failed(self, reason: Failure, request: Request) -> None:
+        if not reason.check(CancelledError):
+            request.processingFailed(reason)
 
     def _make_inner(self) -> WSGIResource:
         # As prometheus_client.twisted makes it, but for that one's global reactor.
