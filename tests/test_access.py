@@ -7,7 +7,18 @@ from ipaddress import ip_address, ip_network
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txgearman.access import ANY_USER, MAX_REMEMBERED, AccessPolicy, Identity, Right, Rights, Rule
+from txgearman.access import (
+    ANY_USER,
+    MAX_CERTIFICATE_NAME,
+    MAX_REMEMBERED,
+    MAX_REMEMBERED_NAME,
+    AccessPolicy,
+    Identity,
+    Right,
+    Rights,
+    Rule,
+)
+from txgearman.patterns import MAX_SHOWN
 
 TOKEN = b"a long enough token"
 DIGEST = sha256(TOKEN).digest()
@@ -75,6 +86,12 @@ class FittingTest(SynchronousTestCase):
         self.assertFalse(rule.fits(names("x")))
         self.assertFalse(rule.fits(Identity(certificate=frozenset({"boss"}), address=ip_address("11.0.0.1"))))
 
+    def test_a_name_in_a_certificate_has_a_limit(self) -> None:
+        rule = Rule("r", certificates=("a*",))
+        self.assertTrue(rule.fits(names("a" * MAX_CERTIFICATE_NAME)))
+        self.assertFalse(rule.fits(names("a" * (MAX_CERTIFICATE_NAME + 1))))
+        self.assertTrue(rule.fits(names("a" * (MAX_CERTIFICATE_NAME + 1), "ab")))
+
     def test_no_network_at_all_is_none_that_fits(self) -> None:
         self.assertFalse(Rule("r", networks=()).fits(at("10.0.0.1")))
 
@@ -90,6 +107,10 @@ class DescribedTest(SynchronousTestCase):
             (user(None), "of an unknown user"),
         ):
             self.assertEqual(peer.described, described)
+
+    def test_long_names_and_many_are_cut(self) -> None:
+        for peer in (names("x" * 100_000), names(*(f"host-{number}" for number in range(10_000)))):
+            self.assertLess(len(peer.described), 4 * MAX_SHOWN)
 
 
 class RightsTest(SynchronousTestCase):
@@ -174,6 +195,14 @@ class RightsTest(SynchronousTestCase):
             self.assertFalse(rights.may_submit(b"%d" % number))
             self.assertTrue(rights.may_submit(b"a%d" % number))
             self.assertLessEqual(len(rights.may_submit), MAX_REMEMBERED)
+
+    def test_long_names_are_not_remembered(self) -> None:
+        rights = AccessPolicy((Rule("r", submit=(b"a*",), work=(b"a*",)),)).rights_of(Identity())
+        for answers in (rights.may_submit, rights.may_work):
+            self.assertTrue(answers(b"a" * MAX_REMEMBERED_NAME))
+            for name in (b"a" * (MAX_REMEMBERED_NAME + 1), b"a" * 100_000):
+                self.assertTrue(answers(name))
+            self.assertEqual(set(answers), {b"a" * MAX_REMEMBERED_NAME})
 
     def test_policies_with_the_same_rules_are_equal(self) -> None:
         self.assertEqual(AccessPolicy(self.POLICY.rules), self.POLICY)

@@ -14,10 +14,18 @@ from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
-from txgearman.patterns import matches
+from txgearman.patterns import matches, shown
 
 MAX_REMEMBERED: Final = 1000
 """Names of functions for which an answer is remembered; a peer may ask for any number of them."""
+
+MAX_REMEMBERED_NAME: Final = 512
+"""Bytes of a name for which an answer is remembered: as many as the longest name of a function has. So half a
+megabyte is remembered at most for each combination of rules, whoever forgets to look at lengths."""
+
+MAX_CERTIFICATE_NAME: Final = 2048
+"""Bytes of a name in a certificate that can fit a rule: as many as a SPIFFE ID may have, the longest that is
+in use."""
 
 ANY_USER: Final = -1
 """Stands in `Rule.users` for every peer on a UNIX socket."""
@@ -62,7 +70,7 @@ class Identity:
             return "with a malformed certificate"
         if not self.certificate:
             return "without a certificate"
-        return "with a certificate for " + ", ".join(ascii(name)[1:-1] for name in sorted(self.certificate))
+        return "with a certificate for " + shown(", ".join(sorted(self.certificate)).encode())
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +105,8 @@ class Rule:
 
 
 def _fits_any(names: Iterable[str], patterns: tuple[str, ...]) -> bool:
-    return any(matches(pattern.encode(), name.encode()) for name in names for pattern in patterns)
+    encoded = [text for name in names if len(text := name.encode()) <= MAX_CERTIFICATE_NAME]
+    return any(matches(pattern.encode(), text) for text in encoded for pattern in patterns)
 
 
 def _in_any(
@@ -119,16 +128,19 @@ def _shows_any(token: bytes | None, digests: tuple[bytes, ...]) -> bool:
 
 class Answers(dict[bytes, bool]):
     """Whether a name fits one of some patterns, by a call or, faster, as a mapping that has every name.
-    Answers are remembered."""
+    Answers are remembered, of so many names and of names so long as `MAX_REMEMBERED` and
+    `MAX_REMEMBERED_NAME` say."""
 
     def __init__(self, patterns: list[bytes]) -> None:
         super().__init__()
         self._patterns = patterns
 
     def __missing__(self, name: bytes) -> bool:
-        if len(self) >= MAX_REMEMBERED:
-            self.clear()
-        answer = self[name] = any(matches(pattern, name) for pattern in self._patterns)
+        answer = any(matches(pattern, name) for pattern in self._patterns)
+        if len(name) <= MAX_REMEMBERED_NAME:
+            if len(self) >= MAX_REMEMBERED:
+                self.clear()
+            self[name] = answer
         return answer
 
     def __call__(self, name: bytes) -> bool:

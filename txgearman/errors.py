@@ -95,6 +95,13 @@ class JoinedTooOften(QueueFull):
         super().__init__(f"Connection waits for this job {limit} times, as often as it may")
 
 
+class TooManyFunctions(QueueFull):
+    """The server's limit of functions (``--max-functions``) is reached."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"Server has its limit of {limit} functions")
+
+
 class RateExceeded(Refused):
     """The function's jobs come in faster than its limit (``--submit-rate``, ``maxrate``) allows."""
 

@@ -266,6 +266,8 @@ def leftovers(broker: Broker) -> dict[str, Any]:
         "timeouts": len(broker._timeouts),
         "epochs": len(broker._epochs),
         "woken": dict(broker._woken),
+        "tasks": len(broker._slices),
+        "leaving clients": broker._leaving,
         "total": broker.total,
     }
     for name, function in broker._functions.items():

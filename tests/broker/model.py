@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from txgearman.broker.abilities import WALK_PER_PACKET
 from txgearman.broker.peers import MAX_CANCELLED
 from txgearman.broker.policy import WAKE_PATIENCE, FunctionOrder, Policy
 
@@ -49,7 +50,9 @@ class ModelJob:
 
 @dataclass(eq=False)
 class ModelWorker:
-    """A worker; `turns` is the order of its kind's functions, None until it grabs or sleeps."""
+    """A worker; `turns` is the order of its kind's functions, None until it grabs or sleeps, and `kept` what
+    they will be then if nobody else has any. `own` says that nobody can come to share them; `walks` is what
+    it has paid for finding others to share with."""
 
     name: str
     abilities: dict[bytes, float | None] = field(default_factory=dict)
@@ -60,6 +63,9 @@ class ModelWorker:
     ended: bytes = b""
     cancelled: list[bytes] = field(default_factory=list)
     quiet: bool = False
+    kept: list[bytes] | None = None
+    own: bool = False
+    walks: int = 0
 
     @property
     def kind(self) -> list[bytes]:
@@ -68,10 +74,15 @@ class ModelWorker:
 
 
 class Model:
-    """The rules of the broker. `woken` is the list on which the real broker's workers are woken."""
+    """The rules of the broker. `woken` is the list on which the real broker's workers are woken.
 
-    def __init__(self, policy: Policy, woken: list[str], measured: int) -> None:
+    A worker with more functions than `free_walk` keeps its turns when its functions change, if it shares them
+    with nobody.
+    """
+
+    def __init__(self, policy: Policy, woken: list[str], measured: int, free_walk: int) -> None:
         self.policy = policy
+        self.free_walk = free_walk
         self.measured = measured
         self.woken = woken
         self.now = 0.0
@@ -203,13 +214,17 @@ class Model:
     def can_do(self, worker: ModelWorker, function: bytes, timeout: float | None) -> None:
         self.create(function)
         if function not in worker.abilities:
-            self.abilities_change(worker)
+            turns = self.kept_turns(worker)
+            if turns is not None:
+                turns.insert(0, function)
         worker.abilities[function] = timeout
 
     def cant_do(self, worker: ModelWorker, function: bytes) -> None:
         if function not in worker.abilities:
             return
-        self.abilities_change(worker)
+        turns = self.kept_turns(worker)
+        if turns is not None:
+            turns.remove(function)
         del worker.abilities[function]
         for job in self.given(worker):
             if job.function == function:
@@ -233,6 +248,30 @@ class Model:
         """The worker's jobs in the order it got them."""
         return sorted(self.running(worker.name), key=lambda job: self.grabbed[job.handle])
 
+    def kept_turns(self, worker: ModelWorker) -> list[bytes] | None:
+        """One of the worker's functions is about to change: the turns that it keeps then, to be changed
+        too."""
+        self.pay_walk(worker)
+        others = [other for other in self.workers.values() if other is not worker]
+        shared = any(other.turns is worker.turns for other in others)
+        turns = worker.kept if worker.turns is None or shared else worker.turns
+        self.abilities_change(worker)
+        if worker.quiet or len(worker.abilities) <= self.free_walk:
+            return None
+        worker.kept = list(reversed(worker.kind)) if turns is None else turns
+        return worker.kept
+
+    def pay_walk(self, worker: ModelWorker) -> None:
+        worker.walks = min(worker.walks, WALK_PER_PACKET * len(worker.abilities)) + WALK_PER_PACKET
+
+    def may_walk(self, worker: ModelWorker) -> bool:
+        if len(worker.kind) <= self.free_walk:
+            return True
+        if worker.walks < len(worker.kind):
+            return False
+        worker.walks -= len(worker.kind)
+        return True
+
     def abilities_change(self, worker: ModelWorker) -> None:
         asleep = worker.state == "asleep"
         self.stop_being_of_a_kind(worker)
@@ -243,18 +282,23 @@ class Model:
     def stop_being_of_a_kind(self, worker: ModelWorker) -> None:
         if worker.turns is not None:
             self.come(worker, None)
-            worker.turns = None
+        worker.turns, worker.kept, worker.own = None, None, False
 
     def be_of_a_kind(self, worker: ModelWorker) -> list[bytes]:
         """Share the turns of workers with the same functions in the same order."""
         if worker.turns is None:
-            for other in self.workers.values():
-                if other.turns is not None and other.kind == worker.kind:
-                    worker.turns = other.turns
-                    break
-            else:
-                worker.turns = list(reversed(worker.kind))
+            worker.own = worker.kept is not None and not self.may_walk(worker)
+            shared = None if worker.own else self.shared_turns(worker)
+            # Without functions there are empty ones.
+            kept = list(reversed(worker.kind)) if worker.kept is None else worker.kept
+            worker.turns, worker.kept = kept if shared is None else shared, None
         return worker.turns
+
+    def shared_turns(self, worker: ModelWorker) -> list[bytes] | None:
+        for other in self.workers.values():
+            if other.turns is not None and not other.own and other.kind == worker.kind:
+                return other.turns
+        return None
 
     def candidates(self, turns: list[bytes]) -> Iterator[ModelJob]:
         """The jobs for a worker whose functions have these turns, the next one first."""
@@ -303,6 +347,12 @@ class Model:
             self.come(worker, None)
             worker.state = "asleep"
             self.sleepers.append(worker)
+            if worker.own:
+                self.pay_walk(worker)
+                if self.may_walk(worker):
+                    shared = self.shared_turns(worker)
+                    worker.turns = worker.turns if shared is None else shared
+                    worker.own = False
 
     # -- reports --------------------------------------------------------------------------------
 
@@ -426,7 +476,7 @@ class Model:
         count = min(self.policy.wakeup or len(able), len(able))
         for _ in range(count):
             worker = self.expect_woken(self.able_sleepers(function))
-            peers = [other for other in self.sleepers if other.kind == worker.kind]
+            peers = [other for other in self.sleepers if other.turns is worker.turns]
             assert worker is peers[0], f"{worker.name} was woken, {peers[0].name} slept longer"
             self.sleepers.remove(worker)
             self.awaited.append(worker)

@@ -12,12 +12,14 @@ from typing import Any
 
 from tests.broker.bench import Bench, leftovers, said, uniques_of
 from tests.broker.model import Full, Model, ModelJob, ModelWorker, NotFound
+from txgearman.broker.abilities import _REMOVED, FREE_WALK
 from txgearman.broker.broker import LONGEST_NAP
 from txgearman.broker.ends import Follower
 from txgearman.broker.job import PRIORITIES, Ending, JobState
 from txgearman.broker.meters import BOUNDS
 from txgearman.broker.peers import Client, Worker
 from txgearman.broker.policy import WAKE_PATIENCE, FunctionOrder, Policy
+from txgearman.broker.slices import SLICE
 from txgearman.broker.views import FunctionView, JobStatus, JobView
 from txgearman.errors import FunctionInUse, FunctionNotFound, JobNotFound, QueueFull
 
@@ -33,14 +35,25 @@ UNCOMPLETED = tuple((ending, ending.name.lower()) for ending in Ending)
 
 class Pair:
     """A broker and its model, with connections in numbered places. Each place always has a peer: one
-    that leaves is followed by a new one."""
+    that leaves is followed by a new one.
+
+    `free_walk` and `slice_size` are there to be small, where few functions and jobs are to stand for many.
+    """
 
     def __init__(
-        self, policy: Policy, clients: int = 4, workers: int = 5, follower: Follower | None = None
+        self,
+        policy: Policy,
+        clients: int = 4,
+        workers: int = 5,
+        follower: Follower | None = None,
+        free_walk: int = FREE_WALK,
+        slice_size: int = SLICE,
     ) -> None:
         self.bench = Bench(policy, MEASURED, follower=follower)
         self.broker = self.bench.broker
-        self.model = Model(policy, self.bench.woken, MEASURED)
+        self.broker._free_walk = free_walk
+        self.broker._slices.size = slice_size
+        self.model = Model(policy, self.bench.woken, MEASURED, free_walk)
         self.names = count()
         self.clients: list[tuple[str, Client]] = []
         self.workers: list[tuple[str, Worker]] = []
@@ -63,6 +76,11 @@ class Pair:
     def meet(self) -> None:
         """Tell the model what time it is."""
         self.model.now, self.model.wall = self.bench.now, self.bench.wall()
+
+    def settle(self) -> None:
+        """Let the broker see to all that a peer has left behind."""
+        while self.broker._slices:
+            self.broker._slices.go_on()
 
     def both(
         self,
@@ -109,6 +127,7 @@ class Pair:
     def leave_client(self, place: int) -> None:
         name, client = self.clients[place]
         self.broker.leave_client(client)
+        self.settle()
         self.model.leave_client(name)
         assert not client.jobs
         self.clients[place] = self.new_client()
@@ -124,24 +143,28 @@ class Pair:
     def can_do(self, place: int, function: bytes, timeout: float | None) -> None:
         worker, modelled = self.worker(place)
         self.broker.can_do(worker, function, timeout)
+        self.settle()
         self.model.can_do(modelled, function, timeout)
         self.compare()
 
     def cant_do(self, place: int, function: bytes) -> None:
         worker, modelled = self.worker(place)
         self.broker.cant_do(worker, function)
+        self.settle()
         self.model.cant_do(modelled, function)
         self.compare()
 
     def reset_abilities(self, place: int) -> None:
         worker, modelled = self.worker(place)
         self.broker.reset_abilities(worker)
+        self.settle()
         self.model.reset_abilities(modelled)
         self.compare()
 
     def grab(self, place: int) -> bool:
         worker, modelled = self.worker(place)
         job = self.broker.grab(worker)
+        self.settle()
         expected = self.model.grab(modelled)
         assert (job and job.handle) == (expected and expected.handle)
         if job is not None and expected is not None:
@@ -156,12 +179,14 @@ class Pair:
     def sleep(self, place: int) -> None:
         worker, modelled = self.worker(place)
         self.broker.sleep(worker)
+        self.settle()
         self.model.sleep(modelled)
         self.compare()
 
     def leave_worker(self, place: int) -> None:
         worker, modelled = self.worker(place)
         self.broker.leave_worker(worker)
+        self.settle()
         self.model.leave_worker(modelled)
         self.workers[place] = self.new_worker()
         self.compare()
@@ -251,6 +276,7 @@ class Pair:
     def quiet(self, place: int, quiet: bool) -> None:
         worker, modelled = self.worker(place)
         self.broker.quiet(worker, quiet)
+        self.settle()
         self.model.quiet(modelled, quiet)
         self.compare()
 
@@ -459,25 +485,40 @@ class Pair:
 
     def check_kinds(self) -> None:
         """What `AbilitySet` promises: an entry may be stale in one direction only."""
-        kinds = self.broker._ability_sets
+        shared = self.broker._ability_sets
         joined = [worker.ability_set for _, worker in self.workers if worker.ability_set is not None]
-        assert {id(kind) for kind in kinds.values()} == {id(kind) for kind in joined}
+        kept = [worker.own_set for _, worker in self.workers if worker.own_set is not None]
+        kinds = {id(kind): kind for kind in (*joined, *kept)}
+        assert {id(kind) for kind in shared.values()} == {key for key, kind in kinds.items() if kind.kind}
+        for key, kind in shared.items():
+            assert kind.kind is key
+            assert list(key.functions) == kind.functions
+        for _, worker in self.workers:
+            assert worker.ability_set is None or worker.own_set is None
+            own_or_joined = worker.ability_set or worker.own_set
+            if own_or_joined is not None:
+                assert own_or_joined.functions == ([] if worker.quiet else list(worker.abilities))
         for kind in kinds.values():
+            functions = set(kind.functions)
             assert kind.members == sum(kind is other for other in joined)
+            assert kind.members == 1 or (kind in kept if kind.kind is None else kind.members)
+            removed = 0
             for level, heap in enumerate(kind._ready):
-                ready = [function for _, function in heap]
+                ready = [slot.function for _, slot in heap if slot.turn != _REMOVED]
+                removed += len(heap) - len(ready)
                 assert len(set(ready)) == len(ready)
-                unready = {function for function in kind.functions if kind in function.unready[level]}
+                unready = {function for function in functions if kind in function.unready[level]}
                 assert unready.isdisjoint(ready)
-                assert unready | set(ready) == set(kind.functions)
+                assert unready | set(ready) == functions
                 assert not any(self.has_job(function.name, level) for function in unready)
-            resting = {function for function in kind.functions if kind in function.resting}
+            assert kind._removed == removed
+            resting = {function for function in functions if kind in function.resting}
             assert resting.isdisjoint(kind._forgotten)
-            assert resting | set(kind._forgotten) == set(kind.functions)
-            assert len(resting) == len(kind.functions) or not kind.sleepers
+            assert resting | set(kind._forgotten) == functions
+            assert len(resting) == len(functions) or not kind.sleepers
         for function in self.broker._functions.values():
             for listed in (*function.unready, function.resting):
-                assert all(kind in kinds.values() for kind in listed)
+                assert all(id(kind) in kinds and function in kind.functions for kind in listed)
 
     def has_job(self, function: bytes, level: int) -> bool:
         by_priority = self.model.policy.order is FunctionOrder.PRIORITY

@@ -12,8 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.pair import Pair
 from tests.wire.effort import EFFORT, LONG
+from txgearman.broker.abilities import FREE_WALK
 from txgearman.broker.ends import Follower
 from txgearman.broker.policy import FunctionOrder, FunctionRules, Policy
+from txgearman.broker.slices import SLICE
 
 CLIENTS, WORKERS = 4, 7
 FUNCTIONS = (b"X", b"Y", b"Z")
@@ -47,6 +49,9 @@ POLICIES += tuple(
     for policy in POLICIES[::2]
 )
 
+FREE_WALKS = (FREE_WALK, 0, 1)
+SLICES = (SLICE, 1)
+
 client_places = st.integers(0, CLIENTS - 1)
 worker_places = st.integers(0, WORKERS - 1)
 functions = st.sampled_from(FUNCTIONS)
@@ -58,9 +63,13 @@ class BrokerMachine(RuleBasedStateMachine):
 
     pair: Pair
 
-    @initialize(policy=st.sampled_from(POLICIES))
-    def start(self, policy: Policy) -> None:
-        self.pair = Pair(policy, CLIENTS, WORKERS)
+    @initialize(
+        policy=st.sampled_from(POLICIES),
+        free_walk=st.sampled_from(FREE_WALKS),
+        slice_size=st.sampled_from(SLICES),
+    )
+    def start(self, policy: Policy, free_walk: int, slice_size: int) -> None:
+        self.pair = Pair(policy, CLIENTS, WORKERS, None, free_walk, slice_size)
 
     @rule(
         place=client_places,
@@ -176,9 +185,16 @@ class BrokerMachine(RuleBasedStateMachine):
 class Walk:
     """A long random walk, always the same for the same seed."""
 
-    def __init__(self, policy: Policy, seed: int, follower: Follower | None = None) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        seed: int,
+        follower: Follower | None = None,
+        free_walk: int = FREE_WALK,
+        slice_size: int = SLICE,
+    ) -> None:
         self.random = Random(seed)
-        self.pair = Pair(policy, CLIENTS, WORKERS, follower)
+        self.pair = Pair(policy, CLIENTS, WORKERS, follower, free_walk, slice_size)
         # Mostly shorter than the patience with woken workers.
         self.pauses = (0.01, 0.03, 0.05, 0.08, *PAUSES)
         self.steps = (
@@ -312,4 +328,7 @@ class ModelTests(SynchronousTestCase):
     def test_long_walks(self) -> None:
         for number, policy in enumerate(POLICIES):
             for seed in range(4 if LONG else 1):
-                Walk(policy, 1000 * number + seed).go(10_000 if LONG else 700)
+                steps = 10_000 if LONG else 700
+                Walk(policy, 1000 * number + seed).go(steps)
+                # As if the functions and jobs were more than are seen to in one go.
+                Walk(policy, 1000 * number + 500 + seed, None, number % 2, 1).go(steps)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from random import Random
+from typing import Any, ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import POLICY, Bench, said
 from txgearman.broker.policy import NO_RULES, FunctionOrder, FunctionRules, Policy
 from txgearman.errors import QueueFull
-from txgearman.patterns import matches
+from txgearman.patterns import MAX_SHOWN, matches, quoted, shown
 
 
 def ruled(**rules: FunctionRules) -> Policy:
@@ -39,6 +42,51 @@ class PatternTests(SynchronousTestCase):
         ):
             with self.subTest(pattern=pattern, name=name):
                 self.assertEqual(matches(pattern, name), fits)
+
+    def test_as_a_regular_expression_has_it(self) -> None:
+        random = Random(1)
+        for _ in range(3000):
+            pattern = bytes(random.choices(b"ab*", k=random.randrange(7)))
+            name = bytes(random.choices(b"ab", k=random.randrange(10)))
+            expression = b".*".join(map(re.escape, pattern.split(b"*")))
+            with self.subTest(pattern=pattern, name=name):
+                self.assertEqual(matches(pattern, name), re.fullmatch(expression, name) is not None)
+
+    def test_each_piece_is_looked_for_once(self) -> None:
+        """Whatever the stars: a regular expression tries all places of each piece with all of the others."""
+
+        class Name(bytes):
+            begins: ClassVar[list[int]] = []
+
+            def find(self, piece: Any, start: Any = None, end: Any = None) -> int:
+                self.begins.append(start)
+                return super().find(piece, start, end)
+
+        name = Name(b"img-" + b"-v" * 50_000 + b"-final!")
+        for stars in (b"img-*-v*-v*-v*-final", b"img-*-v*-v*-v*-x*!", b"img-*-v*-v*-v*!"):
+            Name.begins.clear()
+            self.assertEqual(matches(stars, name), stars == b"img-*-v*-v*-v*!")
+            self.assertLessEqual(len(Name.begins), stars.count(b"*"))
+            self.assertEqual(Name.begins, sorted(Name.begins))
+
+
+class ShownTests(SynchronousTestCase):
+    def test_short_ones_are_shown_whole(self) -> None:
+        for text, expected in (
+            (b"", ""),
+            (b"f", "f"),
+            (b"a\n\x1b'", "a\\n\\x1b'"),
+            (b"x" * MAX_SHOWN, "x" * MAX_SHOWN),
+        ):
+            self.assertEqual(shown(text), expected)
+        self.assertEqual(quoted(b"f"), "'f'")
+
+    def test_long_ones_are_cut_and_counted(self) -> None:
+        for show in (shown, quoted):
+            for letter in (b"x", b"\0", b"'", b"\xff"):
+                text = show(letter * (MAX_SHOWN + 1))
+                self.assertIn(f"({MAX_SHOWN + 1} bytes)", text)
+                self.assertLess(len(text), 4 * MAX_SHOWN + 40)
 
 
 class RulesForTests(SynchronousTestCase):

@@ -18,11 +18,13 @@ from tests.server.test_configuration import FileTestCase
 from tests.support import on_reactor
 from txgearman.access import ANY_USER, AccessPolicy, Identity, Rule
 from txgearman.identity import identity_of
+from txgearman.patterns import MAX_SHOWN
 from txgearman.server import GearmanServerFactory, Settings, make_service
 from txgearman.server.admin import COMMAND_NAMES
 from txgearman.server.configuration import ConfigurationError, read_configuration
 from txgearman.server.twistd import CONFIGURABLE
 from txgearman.testing import MemoryGearman
+from txgearman.wire.limits import MAX_FUNCTION, MAX_LINE
 
 NOBODY = AccessPolicy()
 SUBMITS = {
@@ -101,6 +103,22 @@ class PacketTest(AccessTestCase):
         self.assertEqual(peer.ask(req(22, b"me"), req(16, b"x")), res(17, b"x"))
         self.assertEqual(peer.ask(req(26, b"exceptions")), res(27, b"exceptions"))
         self.assertEqual(peer.ask(req(9), req(4)), res(10))
+
+    def test_limits_of_names_come_ahead_of_the_policy(self) -> None:
+        """All packets with a name that the policy is asked about. Over HTTP see tests/web/test_access.py."""
+        names = {**SUBMITS, 1: (b"%b",), 23: (b"%b", b"5000")}
+        for access in (NOBODY, everybody((b"*",), (b"*",)), everybody((b"g*v*final",), (b"g*v*final",))):
+            for number, (_, *rest) in names.items():
+                peer = self.guarded(access)
+                rights = access.rights_of(identity_of(peer.transport))
+                with self.subTest(number, access=access), capturedLogs() as logged:
+                    long = b"g" * (MAX_FUNCTION + 1)
+                    answer = peer.ask(req(number, long, *rest))
+                    self.assertEqual(answer, error(b"ARGUMENT_TOO_LARGE", b"Function name too large"))
+                    self.assertEqual(logged, [])
+                    self.assertNotIn(long, rights.may_submit.keys() | rights.may_work.keys())
+                    # At the limit it is the policy's turn.
+                    self.assertNotIn(b"ARGUMENT_TOO_LARGE", peer.ask(req(number, b"g" * MAX_FUNCTION, *rest)))
 
     def test_answers_keep_their_order(self) -> None:
         peer = self.guarded(everybody(submit=(b"f",)))
@@ -203,6 +221,53 @@ class LogTest(AccessTestCase):
                 "Rules that fit: everybody"
             ],
         )
+
+
+class LengthTest(AccessTestCase):
+    """Nothing of a peer is in a line of the log or in an answer beyond `MAX_SHOWN` bytes.
+
+    What there is of peers: names of functions (denied submits and registrations, also by a change of the
+    policy), admin lines (denied, unknown, incomplete, obeyed), client ids, which have a limit of their own,
+    names in certificates, and over HTTP functions and parameters (tests/web/test_access.py). Echoes,
+    OPTION_RES and the answers about a handle or unique repeat what was asked, as the protocol has it, and are
+    in no log.
+    """
+
+    # With four letters for each byte, twice, for what is around them, and for the client id.
+    LONGEST = 2 * 4 * MAX_SHOWN + 4 * 127 + 200
+
+    def check(self, access: AccessPolicy | None, *messages: bytes) -> None:
+        with capturedLogs() as logged:
+            peer = self.peer(self.serve(access=access))
+            for message in messages:
+                answer = peer.ask(req(22, b"\x1b" * 127), message)
+                self.assertLess(len(answer), self.LONGEST)
+        self.assertTrue(logged)
+        for event in logged:
+            self.assertLess(len(formatEvent(event) or ""), self.LONGEST)
+
+    def test_functions(self) -> None:
+        for number, (_, *rest) in {**SUBMITS, 1: (b"",)}.items():
+            self.check(NOBODY, req(number, b"\x1b" * MAX_FUNCTION, *rest))
+
+    def test_a_changed_policy(self) -> None:
+        gearman = self.serve(access=None)
+        self.peer(gearman).ask(req(1, b"\x1b" * MAX_FUNCTION))
+        with capturedLogs() as logged:
+            self.change(gearman, NOBODY)
+        self.assertLess(len(formatEvent(logged[0]) or ""), self.LONGEST)
+
+    def test_admin_lines(self) -> None:
+        long = b"\xff" * (MAX_LINE - 20)
+        for line in (long, b"drop " + long, b"maxqueue", b"drop", b"create x " + long):
+            peer = self.guarded(everybody((), (), "*"))
+            self.assertLess(len(peer.ask(line + b"\n")), self.LONGEST)
+        self.check(None, b"maxqueue " + b"\x1b" * MAX_FUNCTION + b" 1\n", b"drop function " + long + b"\n")
+        self.check(NOBODY, b"drop function " + long + b"\n")
+
+    def test_an_unknown_command_is_answered_with_its_beginning(self) -> None:
+        answer = self.peer().ask(b"x" * 8000 + b"\n")
+        self.assertEqual(answer, b"ERR UNKNOWN_COMMAND Unknown+server+command" + b"x" * MAX_SHOWN + b"\r\n")
 
 
 class ChangeTest(AccessTestCase):

@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.peers import Peer, ServerTestCase, req, res
 from txgearman import __version__
+from txgearman.patterns import MAX_SHOWN
 from txgearman.server import GearmanServerFactory
 
 H1, H2, H3 = b"H:test:1", b"H:test:2", b"H:test:3"
@@ -103,7 +104,7 @@ class LinesTest(AdminTestCase):
             (b"Statuss x", b"Statuss"),
             (b"\xff", b"\xff"),
             (b"\x1b[2J\x9b\r", rb"\x1b[2J\x9b"),
-            (b"x" * 65, b"x" * 64),
+            (b"x" * (MAX_SHOWN + 1), b"x" * MAX_SHOWN),
         ):
             with self.subTest(line):
                 self.assert_answer(line, NO_SUCH_COMMAND % word)

@@ -179,6 +179,19 @@ class ReadTest(FileTestCase):
             self.assertNotEqual(getattr(caught_error.exception, "code", 1), 0)
 
 
+class Defective:
+    """A broker that fails to obey another policy. A compiled one's methods cannot be replaced."""
+
+    def __init__(self, broker: Any) -> None:
+        self._broker = broker
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._broker, name)
+
+    def change_policy(self, _policy: object) -> None:
+        raise RuntimeError("a defect")
+
+
 class ReloadTest(FileTestCase):
     """Reading it again while the server runs."""
 
@@ -354,10 +367,7 @@ class ReloadTest(FileTestCase):
                 self.assertIn(said, text)
                 self.assertEqual(state(), before)
 
-        def fail(_policy: object) -> None:
-            raise RuntimeError("a defect")
-
-        patch = self.patch(factory.broker, "change_policy", fail)
+        patch = self.patch(factory, "broker", Defective(factory.broker))
         ((level, _),) = self.reload(good.format("", ""))
         self.assertIs(level, LogLevel.critical)
         self.assertEqual(state(), before)

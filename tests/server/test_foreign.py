@@ -32,6 +32,7 @@ from tests.server.peers import Peer, ServerTestCase, req, res
 from tests.support import on_reactor
 from tests.web.browser import browser, needs_browser
 from tests.wire.streams import cut, whole_bytes_and_halves
+from txgearman.patterns import MAX_SHOWN
 from txgearman.server import GearmanService, Settings, make_service
 
 BODY = (
@@ -138,7 +139,7 @@ class ForeignTest(ServerTestCase):
     def test_other_first_lines(self) -> None:
         for line in OTHER_FIRST_LINES:
             with self.subTest(line):
-                word = line.split(b" ")[0][:64].replace(b"\t", rb"\t").replace(b"\0", rb"\x00")
+                word = line.split(b" ")[0][:MAX_SHOWN].replace(b"\t", rb"\t").replace(b"\0", rb"\x00")
                 answer = b"ERR UNKNOWN_COMMAND Unknown+server+command%b\r\n" % word
                 for pieces in whole_bytes_and_halves(line + b"\r\n" + BODY):
                     self.assert_shut_out(pieces, answer, "the first line is no admin command")

@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IAddress, ISSLTransport
 from twisted.logger import capturedLogs
 from zope.interface import directlyProvides
 
-from tests.server.peers import HIGH_WATER, ServerTestCase, SocketlikeTransport, error, req, res
+from tests.server.peers import HIGH_WATER, PREFIX, ServerTestCase, SocketlikeTransport, error, req, res
 from tests.server.test_flow import KIB, FlowTestCase
 from txgearman.server.admission import TELL_EVERY, files_for_connections, origin_of
 from txgearman.server.factory import SILENCE, GearmanServerFactory
@@ -415,6 +415,46 @@ class UnfinishedTest(FlowTestCase):
         self.assertTrue(transport.aborted)
 
 
+class FunctionsTest(ServerTestCase):
+    """How many functions there may be; which are forgotten is tested with the broker."""
+
+    def setUp(self) -> None:
+        self.gearman = self.serve(max_functions=2)
+        self.ask = self.peer().ask
+        self.ask(req(18, b"a", b"", b""), req(18, b"b", b"", b""))
+        self.refused = error(b"QUEUE_ERROR", b"Server has its limit of 2 functions")
+
+    def test_packets(self) -> None:
+        for packet in (req(7, b"c", b"", b""), req(36, b"c", b"", b"4102444800", b""), req(1, b"c")):
+            self.assertEqual(self.ask(packet, req(16, b"x")), self.refused + res(17, b"x"))
+        self.assertEqual(self.ask(req(23, b"c", b"5000")), self.refused)
+        self.assertEqual(self.ask(req(18, b"a", b"", b"")), res(8, b"H:test:3"))
+
+    def test_a_worker_goes_on_with_those_that_it_could_register(self) -> None:
+        worker = self.peer()
+        self.assertEqual(worker.ask(req(1, b"c"), req(1, b"a"), req(39))[: len(self.refused)], self.refused)
+        self.assertIn(b"H:test:1", self.peer().ask(b"show jobs\n"))
+        self.assertEqual(worker.ask(req(13, b"H:test:1", b""), req(39)), res(10))
+
+    def test_admin_lines(self) -> None:
+        for line in (b"create function c", b"maxqueue c 5", b"maxrate c 5"):
+            self.assertEqual(
+                self.ask(line + b"\n"), b"ERR QUEUE_ERROR Server+has+its+limit+of+2+functions\r\n"
+            )
+        self.assertEqual(self.ask(b"maxqueue a 5\n"), b"OK\r\n")
+
+    def test_show_limits(self) -> None:
+        self.ask(req(1, b"c"))
+        self.assertIn(b"\nmax-functions\t2\t2\t1\n", self.ask(b"show limits\n"))
+
+    def test_a_changed_limit(self) -> None:
+        self.gearman.server.reconfigure(Settings(handle_prefix=PREFIX, max_functions=3))
+        self.assertEqual(
+            self.ask(req(1, b"c"), req(1, b"d")),
+            error(b"QUEUE_ERROR", b"Server has its limit of 3 functions"),
+        )
+
+
 class CommandsTest(ServerTestCase):
     """``show limits``, ``show function limits`` and ``maxrate``."""
 
@@ -433,6 +473,7 @@ class CommandsTest(ServerTestCase):
             b"max-unsent\t67108864\t0\t0\n"
             b"max-unsent-total\t1073741824\t0\t0\n"
             b"max-jobs\t2\t2\t1\n"
+            b"max-functions\t50000\t1\t0\n"
             b".\n",
         )
 

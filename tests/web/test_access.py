@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.asking import Web
-from txgearman.access import AccessPolicy, Rule
+from txgearman.access import AccessPolicy, Identity, Rule
+from txgearman.patterns import MAX_SHOWN
 from txgearman.server import Settings
 from txgearman.web import WebSettings
 from txgearman.web.answers import HTTPProblem
@@ -72,6 +73,26 @@ class SubmitTests(SynchronousTestCase):
             )
             self.assertEqual(like_gearmand.status == 401, status == 401, (host, function))
         self.assertEqual(web.broker.total, 2)
+
+    def test_limits_of_names_come_ahead_of_the_policy(self) -> None:
+        web = Web(server=Settings(access=POLICY))
+        rights = POLICY.rights_of(Identity(address=ip_address("127.0.0.1")))
+        rights.may_submit.clear()
+        long = "f" * 513
+        for path in (f"/api/v1/functions/{long}/jobs?background=true", f"/{long}"):
+            response = web.ask("POST", path, b"x", host="127.0.0.1")
+            self.assertEqual((response.status, response.code), (400, "argument-too-large"), path)
+        self.assertEqual(set(rights.may_submit), set())
+
+    def test_no_answer_repeats_what_is_long(self) -> None:
+        web = Web(server=Settings(access=POLICY))
+        denied = web.ask("POST", f"/api/v1/functions/{'%1b' * 512}/jobs", b"x", host="127.0.0.1")
+        self.assertEqual(denied.status, 401)
+        unknown = web.get(f"{SERVER}?{'%1b' * 4000}=1", host="127.0.0.1")
+        self.assertEqual(unknown.code, "unknown-parameter")
+        for response in (denied, unknown):
+            # JSON doubles each backslash.
+            self.assertLess(len(response.body), 5 * MAX_SHOWN + 300)
 
 
 class GuardTests(SynchronousTestCase):

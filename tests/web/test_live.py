@@ -175,7 +175,7 @@ class HistoryTests(SynchronousTestCase):
         self.cost = 0.0
         self.history = History(self.measure, self.clock, self.clock.seconds)
 
-    def measure(self) -> dict[str, Any]:
+    async def measure(self) -> dict[str, Any]:
         self.clock.rightNow += self.cost
         return dict.fromkeys(history.COLUMNS[1:], 7)
 

@@ -23,9 +23,10 @@ from tests.web.asking import Exchange, Web
 from tests.web.test_metrics import Vitals
 from tests.web.test_stored import StoredCase
 from txgearman.access import AccessPolicy, Right, Rule
+from txgearman.patterns import MAX_SHOWN
 from txgearman.server import Settings
 from txgearman.web import WebSettings
-from txgearman.web.routes import MAX_JSON, SHOWN_NAME
+from txgearman.web.routes import MAX_JSON
 
 CASES = 10_000
 """Requests that are made up: about two seconds."""
@@ -215,7 +216,7 @@ class RequestTests(QuietCase):
     def test_a_long_name_is_not_sent_back(self) -> None:
         answer = self.web.get("/api/v1/server?" + "x" * 9000 + "=1")
         self.assertEqual((answer.status, answer.code), (400, "unknown-parameter"))
-        self.assertLess(len(answer.body), 200 + SHOWN_NAME)
+        self.assertLess(len(answer.body), 200 + 4 * MAX_SHOWN)
 
     def test_json_is_as_long_as_it_needs_to_be(self) -> None:
         path = "/api/v1/functions/f%FF%2F%0A"

@@ -270,9 +270,9 @@ class CollectorTest(MetricsTestCase):
 
     def test_in_another_registry(self) -> None:
         registry = CollectorRegistry()
-        collector = ServerCollector(self.web.gearman.server, self.vitals)
+        collector = ServerCollector(self.web.gearman.server, self.vitals, self.web.gearman.clock)
         registry.register(collector)
         self.assertIsNone(registry.get_sample_value("txgearman_functions"))
         self.peer(req(1, b"f"))
-        collector.take()
+        self.web.gearman.wait(collector.take())
         self.assertEqual(registry.get_sample_value("txgearman_functions"), 1)

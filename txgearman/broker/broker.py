@@ -1,8 +1,9 @@
 """The verbs of the job server: every decision about jobs, clients and workers is made here.
 
 Each verb is O(1) at any depth of the queues and number of workers, O(log n) where time or turns order
-things; `txgearman.broker.abilities` says what many kinds of workers cost. A verb that refuses raises
-`Refused` and has changed nothing. What must leave goes through `txgearman.broker.ends`.
+things; `txgearman.broker.abilities` says what many functions and kinds of workers cost. What a peer leaves
+behind, which may be any number of things, is seen to in slices (`txgearman.broker.slices`). A verb that
+refuses raises `Refused` and has changed nothing. What must leave goes through `txgearman.broker.ends`.
 
 Behaviour is that of gearmand 2. Where it is not, docs/protocol.rst says so and why; the comments here
 name what matters to the code beside them.
@@ -12,20 +13,23 @@ from __future__ import annotations
 
 import operator
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from txgearman.broker.abilities import AbilitySet, levels_of
+from txgearman.broker.abilities import FREE_WALK, WALK_PER_PACKET, AbilitySet, Kind, levels_of
 from txgearman.broker.backlog import NO_BACKLOG, Backlog
 from txgearman.broker.deadlines import Deadlines
 from txgearman.broker.ends import Alarm, Keeper
 from txgearman.broker.function import Function
 from txgearman.broker.handles import Handles, number_of
 from txgearman.broker.job import NO_PROGRESS, NOBODY, PRIORITIES, Ending, Job, JobState, Priority, SavedJob
-from txgearman.broker.meters import FunctionMeasures, Meters
+from txgearman.broker.meters import Counts, FunctionMeasures, Meters
 from txgearman.broker.numbers import leading_number
 from txgearman.broker.peers import MAX_JOINS, Client, Worker, WorkerState
 from txgearman.broker.policy import UNLIMITED, WAKE_PATIENCE, Policy
+from txgearman.broker.running import RunningByFunction
+from txgearman.broker.slices import SLICE, Slices
 from txgearman.broker.uniques import Uniques
 from txgearman.broker.views import (
     KEPT,
@@ -50,6 +54,7 @@ from txgearman.errors import (
     Refused,
     ServerFull,
     ShuttingDown,
+    TooManyFunctions,
 )
 
 if TYPE_CHECKING:
@@ -97,6 +102,43 @@ class Broker:
     without a lease the call of `lapsed`.
     """
 
+    # More attributes than Python keeps quickly in an instance's dictionary: each look-up would search it.
+    __slots__ = (
+        "_ability_sets",
+        "_alarm",
+        "_away",
+        "_clock",
+        "_data_uniques",
+        "_epochs",
+        "_free_walk",
+        "_functions",
+        "_functions_refused",
+        "_handles",
+        "_held_back",
+        "_idle",
+        "_keeper",
+        "_leaving",
+        "_level_of",
+        "_levels",
+        "_measures_times",
+        "_meters",
+        "_most_functions",
+        "_policy",
+        "_refuse_at",
+        "_refused",
+        "_rings_at",
+        "_slices",
+        "_timeouts",
+        "_total",
+        "_turn_time",
+        "_turn_wall_time",
+        "_uniques",
+        "_wall_clock",
+        "_woken",
+        "in_turn",
+        "until",
+    )
+
     def __init__(
         self,
         policy: Policy,
@@ -123,12 +165,21 @@ class Broker:
         self._uniques = Uniques()
         self._data_uniques = Uniques()
         self._functions: dict[bytes, Function] = {}
-        self._ability_sets: dict[tuple[Function, ...], AbilitySet] = {}
+        # Above how many functions new ones are refused.
+        self._most_functions = policy.max_functions or sys.maxsize
+        self._functions_refused = 0
+        # Functions that were idle when they were noted, that which was noted last being the last.
+        self._idle: OrderedDict[Function, None] = OrderedDict()
+        self._ability_sets: dict[Kind, AbilitySet] = {}
+        self._free_walk = FREE_WALK
         self._timeouts = Deadlines()
         self._epochs = Deadlines()
         # Workers that were woken and have not come, with when, the oldest first.
         self._woken: dict[Worker, float] = {}
         self._total = 0
+        self._slices = Slices()
+        # Clients that are gone and whose jobs are not all seen to.
+        self._leaving = 0
         # Jobs in backlogs.
         self._away = 0
         # Until when jobs may be given to workers, and whether that was seen to have passed.
@@ -186,7 +237,7 @@ class Broker:
         if function is None:
             # First: refused jobs must not fill memory with functions either.
             self._check_open()
-            function = self.create_function(function_name)
+            function = self._new_function(function_name)
         # Where a unique that no job has is put: with this nearly every submit is spared two calls.
         free: dict[bytes, Any] | None = None
         if unique:
@@ -255,16 +306,33 @@ class Broker:
         A waiting job that nobody else wants goes with it. gearmand keeps such a job until a worker
         comes by, and gives its handle to new clients of the same unique, who then wait for ever; and
         it discards background jobs whose last *waiting* client leaves.
+
+        Very many go in slices, and count as waiting until then; no worker gets one meanwhile.
         """
-        for handle, job in client.jobs.items():
-            del job.watchers[client, handle]
-            if handle != job.handle:
-                self._handles.remove(handle)
-            if not (job.watchers or job.background or job.saving) and job.state is not _RUNNING:
-                self._discard(job, _ABANDONED)
-        client.jobs.clear()
         client.joins.clear()
         client.gone = True
+        if client.jobs:
+            self._leaving += 1
+            self._begin(self._leave_jobs(client))
+
+    def _leave_jobs(self, client: Client) -> Iterator[None]:
+        for handle in list(client.jobs):
+            job = client.jobs.pop(handle, None)
+            # It may have ended meanwhile.
+            if job is not None:
+                del job.watchers[client, handle]
+                if handle != job.handle:
+                    self._handles.remove(handle)
+                if not (job.watchers or job.background or job.saving) and job.state is not _RUNNING:
+                    self._discard(job, _ABANDONED)
+            yield
+        self._leaving -= 1
+
+    def _begin(self, task: Iterator[None]) -> None:
+        """Do the first slice of a task now, and the others turn by turn."""
+        self._slices.begin(task)
+        if self._slices:
+            self._ring_at(self._clock())
 
     # -- the keeper's answers -------------------------------------------------------------------
 
@@ -314,7 +382,7 @@ class Broker:
         if job is not None:
             job.saved = job.background = True
             return
-        function = self.create_function(kept.function)
+        function = self._restored_function(kept.function)
         function.submitted += 1
         function.restored += 1
         self._total += 1
@@ -325,7 +393,7 @@ class Broker:
 
     def restore_backlog(self, function_name: bytes, priority: int, jobs: int) -> None:
         """Know that so many jobs are kept, and fetch the first of them."""
-        function = self.create_function(function_name)
+        function = self._restored_function(function_name)
         function.submitted += jobs
         function.restored += jobs
         self._total += jobs
@@ -476,6 +544,7 @@ class Broker:
                 function.uncompleted[_CANCELLED] += 1
                 function.ended += 1
                 self._total -= 1
+                self._note_idle(function)
                 tell(None)
             else:
                 tell(kept if isinstance(kept, Refused) else JobNotFound())
@@ -509,7 +578,8 @@ class Broker:
         A worker that has one goes on with it, as nothing can stop it, and clients that wait for it get the
         result; if it loses the job nobody here gets it. Clients of those that wait are told that they failed.
         """
-        for function in self._functions.values():
+        # Those that are without jobs then may be forgotten.
+        for function in list(self._functions.values()):
             if function.backlog is not None:
                 for priority in range(PRIORITIES):
                     self._lose_backlog(function, function.backlog, priority)
@@ -535,10 +605,12 @@ class Broker:
         """
         function = self._functions.get(function_name)
         if function is None:
-            function = self.create_function(function_name)
+            function = self._new_function(function_name)
         if function not in worker.abilities:
             function.workers += 1
-            self._look_again(worker)
+            own_set = self._change_abilities(worker)
+            if own_set is not None:
+                own_set.add(function)
         worker.abilities[function] = timeout
 
     def cant_do(self, worker: Worker, function_name: bytes) -> None:
@@ -546,15 +618,26 @@ class Broker:
         function = self._functions.get(function_name)
         if function is None or function not in worker.abilities:
             return
-        self._look_again(worker)
+        own_set = self._change_abilities(worker)
+        if own_set is not None:
+            own_set.remove(function)
         del worker.abilities[function]
         function.workers -= 1
-        for job in [job for job in worker.jobs.values() if job.function is function]:
-            self._take_back(job)
+        self._note_idle(function)
+        if len(worker.jobs) > self._free_walk:
+            if worker.by_function is None:
+                worker.by_function = RunningByFunction()
+            jobs = worker.by_function.take(function, worker.jobs)
+        else:
+            jobs = [job for job in worker.jobs.values() if job.function is function]
+            for job in jobs:
+                del worker.jobs[job.handle]
+        if jobs:
+            self._begin(self._take_back_all(worker, jobs))
 
     def reset_abilities(self, worker: Worker) -> None:
         """Unregister all functions; the worker's jobs are given to others."""
-        self._look_again(worker)
+        self._dissolve(self._look_again(worker))
         self._unregister_all(worker)
 
     def grab(self, worker: Worker) -> Job | None:
@@ -565,6 +648,8 @@ class Broker:
         if ability_set is None:
             ability_set = self._join_set(worker)
         job = ability_set.next()
+        if self._leaving and job is not None:
+            job = self._skip_abandoned(ability_set, job)
         if worker.state is not _AWAKE:
             self._awake(worker, job)
         if job is None:
@@ -612,6 +697,8 @@ class Broker:
             if worker.state is _WOKEN:
                 self._awake(worker, None)
             worker.state = _ASLEEP
+            if ability_set.kind is None:
+                ability_set = self._share_own_set(worker, ability_set)
             ability_set.put_to_sleep(worker)
 
     # Each report returns how many times it was told: many may wait for a job, and one under many handles.
@@ -667,24 +754,60 @@ class Broker:
 
     def leave_worker(self, worker: Worker) -> None:
         """The worker's connection is gone: its jobs are given to others."""
-        self._leave_set(worker)
+        self._dissolve(self._leave_set(worker))
         self._unregister_all(worker)
 
     # -- administration -------------------------------------------------------------------------
 
     def create_function(self, name: bytes) -> Function:
-        """The function with this name, made if there is none."""
+        """The function with this name, made if there is none. It stays until it is dropped. Raises
+        `TooManyFunctions`."""
         function = self._functions.get(name)
         if function is None:
-            function = Function(name, self._levels, self._policy.rules_for(name), self._meters.new())
-            self._functions[name] = function
-            function.limit_by_server(self._refuse_at != sys.maxsize)
-            if not self._refuse_at:
-                # Another server's jobs may still be taken over.
-                function.pause()
-            if self._held_back:
-                function.block()
+            function = self._new_function(name)
+        function.pinned = True
         return function
+
+    def _new_function(self, name: bytes) -> Function:
+        """Make a function. Raises `TooManyFunctions`."""
+        if len(self._functions) >= self._most_functions:
+            self._functions_refused += 1
+            raise TooManyFunctions(self._most_functions)
+        self._forget_idle()
+        return self._make_function(name)
+
+    def _restored_function(self, name: bytes) -> Function:
+        """The function of a job that the store has, which is not to be lost for a limit."""
+        return self._functions.get(name) or self._make_function(name)
+
+    def _make_function(self, name: bytes) -> Function:
+        function = Function(name, self._levels, self._policy.rules_for(name), self._meters.new())
+        self._functions[name] = function
+        self._idle[function] = None
+        function.limit_by_server(self._refuse_at != sys.maxsize)
+        if not self._refuse_at:
+            # Another server's jobs may still be taken over.
+            function.pause()
+        if self._held_back:
+            function.block()
+        return function
+
+    def _note_idle(self, function: Function) -> None:
+        """A function may have become idle: nobody has used it for less long than it."""
+        if function.idle:
+            self._idle[function] = None
+            self._idle.move_to_end(function)
+            self._forget_idle()
+
+    def _forget_idle(self) -> None:
+        """While there are more than half of the functions that may be, forget those that are idle, the one
+        first that is so for longest."""
+        while self._idle and len(self._functions) > self._most_functions // 2:
+            function, _ = self._idle.popitem(last=False)
+            # It may have come to be used since, or have been dropped.
+            if function.idle and self._functions.get(function.name) is function:
+                del self._functions[function.name]
+                self._meters.move_to_others(function)
 
     def drop_function(self, name: bytes) -> None:
         """Forget a function. Raises `FunctionNotFound`, and `FunctionInUse` while it has workers or jobs.
@@ -697,6 +820,7 @@ class Broker:
         if function.workers or function.total:
             raise FunctionInUse
         del self._functions[name]
+        self._idle.pop(function, None)
         self._meters.forget(function)
 
     def set_limits(self, name: bytes, limits: tuple[int | None, ...]) -> None:
@@ -747,6 +871,8 @@ class Broker:
         self._policy = policy
         if self._refuse_at:
             self._refuse_at = policy.max_jobs or sys.maxsize
+        self._most_functions = policy.max_functions or sys.maxsize
+        self._forget_idle()
         for function in self._functions.values():
             function.limit_by_server(self._refuse_at != sys.maxsize)
         for function, rules in changed:
@@ -794,7 +920,9 @@ class Broker:
     def pause_function(self, name: bytes) -> None:
         """Give no job of the function to a worker from now on. Jobs are taken in as before, and running ones
         go on. Raises `FunctionNotFound`."""
-        self._find_function(name).pause()
+        function = self._find_function(name)
+        function.pinned = True
+        function.pause()
 
     def resume_function(self, name: bytes) -> None:
         """Undo `pause_function`. As many sleeping workers are woken as there are jobs for them. Raises
@@ -811,7 +939,7 @@ class Broker:
         """Give the worker no more jobs, or again some. Those that it has stay with it."""
         if worker.quiet != quiet:
             worker.quiet = quiet
-            self._look_again(worker)
+            self._dissolve(self._look_again(worker))
 
     def _find_function(self, name: bytes) -> Function:
         function = self._functions.get(name)
@@ -858,6 +986,11 @@ class Broker:
     def function_count(self) -> int:
         """How many functions there are."""
         return len(self._functions)
+
+    @property
+    def functions_refused(self) -> int:
+        """How often a function was refused because there were `Policy.max_functions` already."""
+        return self._functions_refused
 
     def functions(self) -> Iterator[FunctionView]:
         """All functions, in the order they were made."""
@@ -967,14 +1100,24 @@ class Broker:
             left=left,
         )
 
+    @property
+    def counts_of_gone(self) -> Counts:
+        """What the functions had counted that were forgotten, or dropped and not told apart."""
+        return self._meters.gone
+
     def measures(self) -> list[FunctionMeasures]:
         """What was counted and timed: a row for each function that is told apart, and the last row for all
         others.
 
-        A function belongs to the same row from its making to its dropping, and the last row keeps the
-        counts of those that were dropped, so that no count falls.
+        A function belongs to the same row from its making to its end. The last row keeps the counts of those
+        of its functions that were dropped, and of all that were forgotten, so that no count falls.
         """
-        return self._meters.measures(self._functions.values())
+        return [row for row in self.look_at_measures() if row is not None]
+
+    def look_at_measures(self) -> Iterator[FunctionMeasures | None]:
+        """As `measures`, one function at a time, for who has to let others go ahead. Those whose row is not
+        their own are None."""
+        return self._meters.look_at(list(self._functions.values()))
 
     def jobs(self) -> Iterator[JobView]:
         """All jobs, in the order they were submitted."""
@@ -993,18 +1136,27 @@ class Broker:
     # -- time -----------------------------------------------------------------------------------
 
     def tick(self) -> None:
-        """Do what is due, and set the alarm for what is next."""
+        """Do what is due, and set the alarm for what is next. Where very much is due it is done in slices."""
         self._rings_at = None
         now = self._clock()
-        while (job := self._epochs.pop_due(self._wall_clock())) is not None:
+        self._slices.go_on()
+        for _ in range(SLICE):
+            job = self._epochs.pop_due(self._wall_clock())
+            if job is None:
+                break
             job.deadline = None
             job.function.held[job.priority] -= 1
             job.state = _QUEUED
             self._enqueue(job)
-        while (job := self._timeouts.pop_due(now)) is not None:
+        for _ in range(SLICE):
+            job = self._timeouts.pop_due(now)
+            if job is None:
+                break
             job.deadline = None
             self._take_back(job)
         self._wake_in_place_of_the_late(now)
+        if self._slices:
+            self._ring_at(now)
         if self._woken:
             self._ring_at(next(iter(self._woken.values())) + WAKE_PATIENCE)
         timeout = self._timeouts.next()
@@ -1118,8 +1270,8 @@ class Broker:
         """Let workers have a function's jobs again, and wake as many as there are jobs for."""
         function.unblock()
         for level, unready in enumerate(function.unready):
-            for ability_set in unready:
-                ability_set.list_ready(level, function)
+            for ability_set, slot in unready.items():
+                ability_set.list_ready(level, slot)
             unready.clear()
         for _ in range(sum(function.waiting)):
             if not function.resting:
@@ -1177,6 +1329,7 @@ class Broker:
         function.uncompleted[_ADOPTED] += jobs
         self._away -= jobs
         self._total -= jobs
+        self._note_idle(function)
 
     def _fetch_ahead(self, function: Function, backlog: Backlog, priority: int) -> None:
         """Have jobs of the backlog fetched if memory runs short of them, or it is their turn."""
@@ -1288,8 +1441,8 @@ class Broker:
         level = self._level_of[job.priority]
         unready = function.unready[level]
         if unready and not function.blocked:
-            for ability_set in unready:
-                ability_set.list_ready(level, function)
+            for ability_set, slot in unready.items():
+                ability_set.list_ready(level, slot)
             unready.clear()
         if function.resting:
             self._wake(function)
@@ -1305,7 +1458,10 @@ class Broker:
         if exhausted or not (job.background or job.watchers or job.saving):
             self._give_up(job, _LOST if exhausted else _ABANDONED)
             return
-        del worker.jobs[job.handle]
+        # It is not there where the worker has lost all of its jobs, or all of the function.
+        worker.jobs.pop(job.handle, None)
+        if worker.by_function is not None:
+            worker.by_function.forget(job)
         if job.deadline is not None:
             self._forget_deadline(job)
         job.worker = None
@@ -1318,6 +1474,31 @@ class Broker:
         job.state = _QUEUED
         self._enqueue(job)
 
+    def _take_back_all(self, worker: Worker, jobs: Iterable[Job]) -> Iterator[None]:
+        """Take jobs back that were taken out of `Worker.jobs`, one at a time."""
+        for job in jobs:
+            # Meanwhile it may have been cancelled, or have timed out, and even this worker may have it again.
+            if job.state is _RUNNING and job.worker is worker and job.handle not in worker.jobs:
+                self._take_back(job)
+            yield
+
+    def _skip_abandoned(self, ability_set: AbilitySet, job: Job) -> Job | None:
+        """The first job that somebody wants, of `job`, which `ability_set` has given, and those behind it.
+
+        None after a slice of others, as if there were none: a worker that then sleeps is woken at once.
+        """
+        for left in range(self._slices.size - 1, -1, -1):
+            if job.background or job.saving or not all(client.gone for client, _ in job.watchers):
+                return job
+            # It is in no queue any more.
+            job.state = _SAVING
+            self._discard(job, _ABANDONED)
+            following = ability_set.next() if left else None
+            if following is None:
+                break
+            job = following
+        return None
+
     def _give_up(self, job: Job, ending: int) -> None:
         for client, name in self._discard(job, ending):
             client.end.failed(name)
@@ -1327,9 +1508,8 @@ class Broker:
         job.function.uncompleted[ending] += 1
         if job.state is _RUNNING:
             assert job.worker is not None
-            del job.worker.jobs[job.handle]
+            job.worker.jobs.pop(job.handle, None)
             job.function.running -= 1
-            return self._end(job)
         queued = job.state is _QUEUED
         if job.state is _SCHEDULED:
             job.function.held[job.priority] -= 1
@@ -1341,6 +1521,8 @@ class Broker:
             function.dropped(job)
             if function.backlog is not None:
                 self._fetch_ahead(function, function.backlog, job.priority)
+        # A job that its worker ends leaves it with a worker. Here that need not be so.
+        self._note_idle(job.function)
         return watchers
 
     def _end(self, job: Job) -> Collection[tuple[Client, bytes]]:
@@ -1418,44 +1600,122 @@ class Broker:
     # -- sleeping and waking --------------------------------------------------------------------
 
     def _join_set(self, worker: Worker) -> AbilitySet:
+        own_set, worker.own_set = worker.own_set, None
         # To a quiet worker it seems that it knows no function.
-        key = () if worker.quiet else tuple(worker.abilities)
-        ability_set = self._ability_sets.get(key)
-        if ability_set is None:
-            ability_set = self._ability_sets[key] = AbilitySet(key, self._policy)
+        functions = 0 if worker.quiet else len(worker.abilities)
+        if own_set is not None and not self._may_walk(worker, functions):
+            ability_set = own_set
+        else:
+            kind = Kind(tuple(worker.abilities) if functions else ())
+            shared = self._ability_sets.get(kind)
+            if shared is None:
+                ability_set = AbilitySet(kind.functions, self._policy) if own_set is None else own_set
+                self._share_set(ability_set, kind)
+            else:
+                ability_set = shared
+                self._dissolve(own_set)
         ability_set.members += 1
         worker.ability_set = ability_set
         return ability_set
 
-    def _look_again(self, worker: Worker) -> None:
-        """The worker's functions are about to change: if it sleeps, it is woken to look again.
+    def _share_set(self, ability_set: AbilitySet, kind: Kind) -> None:
+        """Let workers of this kind find a set."""
+        self._ability_sets[kind] = ability_set
+        ability_set.kind = kind
+
+    def _share_own_set(self, worker: Worker, own_set: AbilitySet) -> AbilitySet:
+        """The worker falls asleep: if it has paid for the walk, let others share its set, or let it share
+        that of others. Returns the set that it is in then."""
+        self._pay_walk(worker)
+        if not self._may_walk(worker, len(worker.abilities)):
+            return own_set
+        kind = Kind(tuple(worker.abilities))
+        shared = self._ability_sets.get(kind)
+        if shared is None:
+            self._share_set(own_set, kind)
+            return own_set
+        shared.members += 1
+        worker.ability_set = shared
+        self._dissolve(own_set)
+        return shared
+
+    def _pay_walk(self, worker: Worker) -> None:
+        """A packet of the worker has come that lets it walk its functions, now or later."""
+        worker.walks = min(worker.walks, WALK_PER_PACKET * len(worker.abilities)) + WALK_PER_PACKET
+
+    def _may_walk(self, worker: Worker, functions: int) -> bool:
+        """Whether the worker's packets have paid for a walk over so many functions."""
+        if functions <= self._free_walk:
+            return True
+        if functions > worker.walks:
+            return False
+        worker.walks -= functions
+        return True
+
+    def _change_abilities(self, worker: Worker) -> AbilitySet | None:
+        """The worker is about to register or unregister a function. Returns its own set, to be changed in
+        place, if it has many functions."""
+        self._pay_walk(worker)
+        own_set = self._look_again(worker)
+        if worker.quiet or len(worker.abilities) <= self._free_walk:
+            self._dissolve(own_set)
+            return None
+        if own_set is None:
+            # It has just come to have many, or has paid for this walk before it shared the set of others.
+            own_set = AbilitySet(tuple(worker.abilities), self._policy)
+        worker.own_set = own_set
+        return own_set
+
+    def _look_again(self, worker: Worker) -> AbilitySet | None:
+        """The worker's functions are about to change: if it sleeps, it is woken to look again. Returns what
+        `_leave_set` does.
 
         gearmand leaves a worker asleep that registers a function which has jobs waiting.
         """
         asleep = worker.state is _ASLEEP
-        self._leave_set(worker)
+        left = self._leave_set(worker)
         if asleep:
             worker.state = _WOKEN
             worker.end.wake()
+        return left
 
     def _unregister_all(self, worker: Worker) -> None:
-        for function in worker.abilities:
-            function.workers -= 1
-        worker.abilities.clear()
-        for job in list(worker.jobs.values()):
-            self._take_back(job)
+        abilities, worker.abilities = worker.abilities, {}
+        jobs, worker.jobs = worker.jobs, {}
+        worker.by_function = None
+        if abilities:
+            self._begin(self._unregister(abilities))
+        if jobs:
+            self._begin(self._take_back_all(worker, jobs.values()))
 
-    def _leave_set(self, worker: Worker) -> None:
+    def _unregister(self, abilities: Iterable[Function]) -> Iterator[None]:
+        for function in abilities:
+            function.workers -= 1
+            self._note_idle(function)
+            yield
+
+    def _leave_set(self, worker: Worker) -> AbilitySet | None:
+        """Be in no set. Returns the one that was the worker's own, if there was one: nobody finds it any
+        more."""
+        left, worker.own_set = worker.own_set, None
         ability_set = worker.ability_set
         if ability_set is None:
-            return
+            return left
         if worker.state is not _AWAKE:
             self._awake(worker, None)
         worker.ability_set = None
         ability_set.members -= 1
-        if not ability_set.members:
-            ability_set.dissolve()
-            del self._ability_sets[ability_set.functions]
+        if ability_set.members:
+            return None
+        if ability_set.kind is not None:
+            del self._ability_sets[ability_set.kind]
+            ability_set.kind = None
+        return ability_set
+
+    def _dissolve(self, left: AbilitySet | None) -> None:
+        """Make the functions forget a set that nobody is in any more."""
+        if left is not None:
+            self._begin(_dissolving(left))
 
     def _wake(self, function: Function) -> None:
         """A job of `function` was queued: wake as many sleepers as the policy says.
@@ -1517,6 +1777,12 @@ class Broker:
             worker.woken_for = None
             if function is not None and any(function.waiting):
                 self._wake(function)
+
+
+def _dissolving(ability_set: AbilitySet) -> Iterator[None]:
+    """Make the functions forget a set, one at a time."""
+    while ability_set.dissolve(1):
+        yield
 
 
 def _status(job: Job | None) -> JobStatus:

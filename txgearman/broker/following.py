@@ -43,6 +43,8 @@ class FollowedBroker(Broker):
     A job is in `_ways` from when it is first queued to its end. The follower is asked once, then.
     """
 
+    __slots__ = ("_follower", "_ways")
+
     def __init__(
         self,
         policy: Policy,

@@ -11,7 +11,7 @@ from txgearman.broker.policy import NO_RULES, FunctionRules
 from txgearman.broker.rate import Rate
 
 if TYPE_CHECKING:
-    from txgearman.broker.abilities import AbilitySet
+    from txgearman.broker.abilities import AbilitySet, Slot
     from txgearman.broker.meters import Meter
 
 _SLACK: Final = 64
@@ -27,7 +27,8 @@ class Function:
     worker has, `workers` the workers registered. `limits` holds by priority the `total` at which a new job
     is refused, None for no limit; `rate` how fast new ones may come, None for no limit; `limited` says in
     one look whether there is either, or `server_limited`, a limit of the whole server. `time_limit` and
-    `retries` are those of `FunctionRules`. `paused` means that the jobs are kept from the workers.
+    `retries` are those of `FunctionRules`. `paused` means that the jobs are kept from the workers. `pinned`
+    means that an administrator has made it, or has set something for it.
 
     Counted since the function was made: `submitted` and `ended` the jobs that came and went, so that
     `total` costs nothing; `restored` those of `submitted` that came from the store; `uncompleted` those of
@@ -55,6 +56,7 @@ class Function:
         "meter",
         "name",
         "paused",
+        "pinned",
         "rate",
         "refused",
         "resting",
@@ -92,6 +94,7 @@ class Function:
         self.running = 0
         self.workers = 0
         self.paused = False
+        self.pinned = False
         self.blocked = False
         self.backlog: Backlog | None = None
         self.server_limited = False
@@ -100,7 +103,7 @@ class Function:
         self._open = tuple(tuple(self._queues[priority] for priority in level) for level in levels)
         self._levels: tuple[tuple[deque[Job], ...], ...] = self._open
         self._gone = [0] * PRIORITIES
-        self.unready: tuple[dict[AbilitySet, None], ...] = tuple({} for _ in levels)
+        self.unready: tuple[dict[AbilitySet, Slot], ...] = tuple({} for _ in levels)
         self.resting: dict[AbilitySet, None] = {}
 
     def obey(self, rules: FunctionRules) -> None:
@@ -160,6 +163,11 @@ class Function:
         """All jobs of the function that have not ended, running ones included."""
         return self.submitted - self.ended
 
+    @property
+    def idle(self) -> bool:
+        """Whether nothing would be missed but its counts: no job, no worker, no setting of its own."""
+        return not (self.workers or self.pinned) and self.submitted == self.ended
+
     def full(self, priority: int) -> bool:
         """Whether a new job of `priority` would exceed the limit.
 
@@ -206,13 +214,17 @@ class Function:
         """A queued job has just become GONE.
 
         The object stays in its queue until it comes up, or until such objects are the majority: so
-        taking a job out of a deep queue is O(1) over time.
+        taking a job out of a deep queue is O(1) over time. Jobs that leave in the order in which they came
+        are never many at a time to be cleaned up.
         """
         priority = job.priority
+        queue = self._queues[priority]
         self.waiting[priority] -= 1
         self._gone[priority] += 1
+        while queue and queue[0].state is not _QUEUED:
+            queue.popleft()
+            self._gone[priority] -= 1
         if self._gone[priority] > _SLACK and self._gone[priority] > self.waiting[priority]:
-            queue = self._queues[priority]
             kept = [job for job in queue if job.state is _QUEUED]
             queue.clear()
             queue.extend(kept)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Final
@@ -62,6 +62,13 @@ class Histogram:
         self.sum += max(0.0, duration)
         self._bucket = bucket = bisect_left(BOUNDS, duration)
         self.low, self.high = _EDGES[bucket]
+
+    def take_over(self, other: Histogram) -> None:
+        """Count what `other` has counted, which is not used any more."""
+        counts = other.so_far().cumulated
+        for index, (below, count) in enumerate(pairwise((0, *counts))):
+            self._counts[index] += count - below
+        self.sum += other.sum
 
     def so_far(self) -> Durations:
         """What was counted."""
@@ -156,15 +163,15 @@ class Meter:
 class Meters:
     """Which meter a function has: one of its own for `limit` functions at a time, one for all others.
 
-    With a limit of 0 no times are measured.
+    With a limit of 0 no times are measured. `gone` is what those functions had counted that were forgotten,
+    or dropped and not told apart: it must not be taken back.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._own = 0
         self._others = Meter()
-        # Of functions that are not told apart and were dropped: what they counted must not be taken back.
-        self._dropped = Counts()
+        self.gone = Counts()
 
     def new(self) -> Meter | None:
         """The meter of a new function, which keeps it to its end."""
@@ -176,19 +183,30 @@ class Meters:
     def forget(self, function: Function) -> None:
         """A function was dropped."""
         if function.meter is None or function.meter is self._others:
-            self._dropped.add(function)
+            self.gone.add(function)
         else:
             self._own -= 1
 
-    def measures(self, functions: Iterable[Function]) -> list[FunctionMeasures]:
-        """What is known of `functions`, which are all there are; see `Broker.measures`."""
-        rows = []
-        others = replace(self._dropped)
+    def move_to_others(self, function: Function) -> None:
+        """A function was forgotten that may have been told apart: from now on it counts with the others."""
+        self.gone.add(function)
+        if function.meter is not None and function.meter is not self._others:
+            self._own -= 1
+            self._others.waited.take_over(function.meter.waited)
+            self._others.ran.take_over(function.meter.ran)
+
+    def look_at(self, functions: Iterable[Function]) -> Iterator[FunctionMeasures | None]:
+        """What is known of `functions`, which are all there are, one at a time; None for one that is of the
+        last row, which is that of all others."""
+        # What is forgotten while this is under way is in `functions`.
+        others = replace(self.gone)
         for function in functions:
+            row = None
             if function.meter is None or function.meter is self._others:
                 others.add(function)
             else:
                 counts = Counts()
                 counts.add(function)
-                rows.append(function.meter.measures(function.name, counts))
-        return [*rows, self._others.measures(None, others)]
+                row = function.meter.measures(function.name, counts)
+            yield row
+        yield self._others.measures(None, others)

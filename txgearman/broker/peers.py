@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from txgearman.broker.ends import ClientEnd, WorkerEnd
     from txgearman.broker.function import Function
     from txgearman.broker.job import Job
+    from txgearman.broker.running import RunningByFunction
 
 MAX_CANCELLED: Final = 16
 """Handles of cancelled jobs that a worker is remembered to have had: as many as it is likely to run at
@@ -52,20 +53,25 @@ class Worker:
 
     `abilities` are the functions it can do in the order it registered them, with the time limit in
     seconds or None; `ability_set` the shared record of workers with the same functions, None after
-    a change until it is needed; `jobs` those it has; `woken_for` the function it was last woken for;
-    `ended` is the handle of the job it ended last, None before the first; `cancelled` are those of its jobs
-    that were cancelled under its hands last; `quiet` means that it is to get no more jobs.
+    a change until it is needed, and `own_set` meanwhile what becomes it; `walks` how many functions may be
+    walked for the packets that it has sent (`txgearman.broker.abilities`); `jobs` those it has, which
+    `by_function` finds by their function once somebody has asked for that; `woken_for` the function it was
+    last woken for; `ended` is the handle of the job it ended last, None before the first; `cancelled` are
+    those of its jobs that were cancelled under its hands last; `quiet` means that it is to get no more jobs.
     """
 
     __slots__ = (
         "abilities",
         "ability_set",
+        "by_function",
         "cancelled",
         "end",
         "ended",
         "jobs",
+        "own_set",
         "quiet",
         "state",
+        "walks",
         "woken_for",
     )
 
@@ -73,7 +79,10 @@ class Worker:
         self.end = end
         self.abilities: dict[Function, float | None] = {}
         self.ability_set: AbilitySet | None = None
+        self.own_set: AbilitySet | None = None
+        self.walks = 0
         self.jobs: dict[bytes, Job] = {}
+        self.by_function: RunningByFunction | None = None
         self.state = WorkerState.AWAKE
         self.woken_for: Function | None = None
         self.ended: bytes | None = None

@@ -53,9 +53,11 @@ class Policy:
     0 wakes all. `round_robin`: with `FunctionOrder.REGISTRATION`, let functions take turns (with
     `FunctionOrder.PRIORITY` they always do). `handle_prefix`: what job handles begin with, ahead of
     a colon and a number. `max_jobs`: how many jobs there may be in all, running ones included; 0 is no
-    limit. `submit_rate`: how many new jobs a second each function takes, `submit_burst` of them at once; a
-    rate of 0 is no limit, a burst of 0 as many as the rate. `in_memory`: how many waiting jobs of a function
-    and priority are in memory when a keeper has them too; those behind are fetched when their turn comes.
+    limit. `max_functions`: how many functions there may be, 0 for no limit; above half of that those that are
+    not used are forgotten. `submit_rate`: how many new jobs a second each function takes, `submit_burst` of
+    them at once; a rate of 0 is no limit, a burst of 0 as many as the rate. `in_memory`: how many waiting
+    jobs of a function and priority are in memory when a keeper has them too; those behind are fetched when
+    their turn comes.
     `functions`: rules by the name of a function, or a pattern of names.
     """
 
@@ -65,6 +67,7 @@ class Policy:
     order: FunctionOrder = FunctionOrder.PRIORITY
     round_robin: bool = False
     max_jobs: int = 0
+    max_functions: int = 0
     submit_rate: float = 0.0
     submit_burst: int = 0
     in_memory: int = 20_000

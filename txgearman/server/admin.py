@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from txgearman.access import Right
 from txgearman.broker.job import PRIORITIES
 from txgearman.errors import BrokenStream, GearmanError, Refused
-from txgearman.patterns import quoted
+from txgearman.patterns import MAX_SHOWN, quoted, shown
 from txgearman.server.limits import limits_of
 from txgearman.server.settings import MAX_RATE, Level
 from txgearman.version import VERSION
@@ -25,10 +25,6 @@ if TYPE_CHECKING:
 
 Answer = Callable[["Peer", list[bytes]], bytes | Iterator[bytes]]
 """A whole answer, or its pieces where it may be long."""
-
-SHOWN_OF_LINE: Final = 64
-"""Bytes that an ERR line says again of a word that is no admin command, and the log of a first line that is
-none: enough to see a typing error, or what program sent it."""
 
 FUNCTIONS_OF_A_PIECE: Final = 100
 """Functions of a worker that are one piece of ``workers``: one connection may have any number of them."""
@@ -71,9 +67,8 @@ def shows_gearman(line: bytes) -> bool:
         raise ForeignPeer("the peer speaks HTTP, which is not spoken here", _error_line(refusal))
     command = _ANSWERS.get(words[0].lower())
     if command is None:
-        start = quoted(line[:SHOWN_OF_LINE])
         refusal = _unknown(words[0])
-        raise ForeignPeer(f"the first line is no admin command: {start}", _error_line(refusal))
+        raise ForeignPeer(f"the first line is no admin command: {quoted(line)}", _error_line(refusal))
     return len(words) >= command.least
 
 
@@ -95,10 +90,12 @@ def answer_line(peer: Peer, line: bytes) -> None:
                 "{host} ({client_id}) said {command}",
                 host=peer.host,
                 client_id=ascii(peer.client_id),
-                command=ascii(line)[2:-1],
+                command=shown(line),
             )
     except _Denied as error:
         answer = _error_line(error)
+    except Refused as error:
+        answer = _error_line(_Denied(f"{error.code.decode()} {error.text.replace(' ', '+')}"))
     if not isinstance(answer, bytes):
         peer.send_list(answer)
     elif answer:
@@ -121,7 +118,7 @@ def _check(peer: Peer, command: bytes, right: Right) -> None:
     """Ask the access policy. Raises `_Denied`."""
     if not peer.rights.may_command(_text(command.lower()), right):
         peer.note_denied(f"use the admin command {quoted(command)}")
-        raise _Denied(f"ACCESS_DENIED You+may+not+use+this+command+{_text(command)}")
+        raise _Denied(f"ACCESS_DENIED You+may+not+use+this+command+{_echoed(command)}")
 
 
 def _find(words: list[bytes]) -> tuple[Right, Answer]:
@@ -140,19 +137,23 @@ def _find(words: list[bytes]) -> tuple[Right, Answer]:
 
 def _unknown(word: bytes) -> _Denied:
     # gearmand puts no space ahead of the word either.
-    return _Denied(f"UNKNOWN_COMMAND Unknown+server+command{_text(escape_word(word[:SHOWN_OF_LINE]))}")
+    return _Denied(f"UNKNOWN_COMMAND Unknown+server+command{_echoed(word)}")
 
 
 def _incomplete(words: list[bytes]) -> _Denied:
     """gearmand says this of words too many, too."""
     return _Denied(
-        "INVALID_ARGUMENTS An+incomplete+set+of+arguments+was+sent+to+this+command+"
-        + _text(escape_word(words[0]))
+        f"INVALID_ARGUMENTS An+incomplete+set+of+arguments+was+sent+to+this+command+{_echoed(words[0])}"
     )
 
 
 def _text(word: bytes) -> str:
     return word.decode("utf-8", "surrogateescape")
+
+
+def _echoed(word: bytes) -> str:
+    """A word of the peer's in an answer to it, escaped, and cut where it is long."""
+    return _text(escape_word(word[:MAX_SHOWN]))
 
 
 # -- the server ---------------------------------------------------------------------------------

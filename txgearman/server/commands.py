@@ -81,7 +81,8 @@ _AROUND_DATA: Final = 32
 # -- submitting ---------------------------------------------------------------------------------
 
 
-def _check_names(function: bytes, unique: bytes) -> None:
+def check_names(function: bytes, unique: bytes = b"") -> None:
+    """Raises `ArgumentTooLarge` for a name that is too long."""
     if len(unique) > MAX_UNIQUE:
         raise ArgumentTooLarge("Unique value too large")
     if len(function) > MAX_FUNCTION:
@@ -92,14 +93,14 @@ def _submit(priority: int, background: bool) -> Command:
     def submit(peer: Peer, function: bytes, unique: bytes, data: bytes) -> None:
         # Looked at here too, to spare nearly every submit a call.
         if len(unique) > MAX_UNIQUE or len(function) > MAX_FUNCTION:
-            _check_names(function, unique)
+            check_names(function, unique)
         peer.broker.submit(peer.client, function, unique, data, priority, background)
 
     return submit
 
 
 def _submit_epoch(peer: Peer, function: bytes, unique: bytes, epoch: bytes, data: bytes) -> None:
-    _check_names(function, unique)
+    check_names(function, unique)
     # gearmand takes what is no number for 0, which is at once, and answers nothing to one that
     # overflows.
     run_at = _integer(epoch, "epoch time")
@@ -113,7 +114,7 @@ def _submit_reduce(background: bool) -> Command:
     def submit(
         peer: Peer, function: bytes, unique: bytes, reducer: bytes, _aggregator: bytes, data: bytes
     ) -> None:
-        _check_names(function, unique)
+        check_names(function, unique)
         if len(reducer) > MAX_FUNCTION:
             raise ArgumentTooLarge("Reducer name too large")
         peer.broker.submit(peer.client, function, unique, data, _NORMAL, background, reducer)
@@ -195,12 +196,12 @@ def _set_client_id(peer: Peer, client_id: bytes) -> None:
 
 
 def _can_do(peer: Peer, function: bytes) -> None:
-    _check_names(function, b"")
+    check_names(function)
     peer.broker.can_do(peer.worker, function)
 
 
 def _can_do_timeout(peer: Peer, function: bytes, milliseconds: bytes) -> None:
-    _check_names(function, b"")
+    check_names(function)
     # As gearmand: what is no number is no time limit.
     seconds = leading_number(milliseconds) / 1000
     timeout = min(max(seconds, MIN_TIMEOUT), MAX_TIMEOUT) if seconds > 0 else None

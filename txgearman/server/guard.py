@@ -1,6 +1,8 @@
 """Where the server asks the access policy about packets.
 
-Without a policy nothing here is run. Admin commands are asked about in `admin`, where they are told apart.
+The limits of names come first: what exceeds them is refused as without a policy, and is never matched,
+remembered or logged. Without a policy nothing here is run. Admin commands are asked about in `admin`, where
+they are told apart.
 """
 
 from __future__ import annotations
@@ -10,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from txgearman.errors import AccessDenied
 from txgearman.patterns import quoted
-from txgearman.server.commands import COMMANDS, Command
+from txgearman.server.commands import COMMANDS, Command, check_names
+from txgearman.wire.limits import MAX_FUNCTION
 from txgearman.wire.packets import (
     CAN_DO,
     CAN_DO_TIMEOUT,
@@ -46,7 +49,8 @@ def _denied(peer: Peer, what: str) -> AccessDenied:
     return AccessDenied(f"You may not {what}")
 
 
-def _check_submit(peer: Peer, function: bytes) -> None:
+def _check_submit(peer: Peer, function: bytes, unique: bytes) -> None:
+    check_names(function, unique)
     if not (peer.known_rights or peer.rights).may_submit[function]:
         raise _denied(peer, f"submit jobs of {quoted(function)}")
 
@@ -54,8 +58,8 @@ def _check_submit(peer: Peer, function: bytes) -> None:
 def _submitting(command: Command) -> Command:
     def submit(peer: Peer, function: bytes, unique: bytes, data: bytes) -> None:
         # As `_check_submit`, without the call, and its fields by name: together half of what this costs.
-        if not (peer.known_rights or peer.rights).may_submit[function]:
-            _check_submit(peer, function)
+        if len(function) > MAX_FUNCTION or not (peer.known_rights or peer.rights).may_submit[function]:
+            _check_submit(peer, function, unique)
         command(peer, function, unique, data)
 
     return submit
@@ -64,15 +68,16 @@ def _submitting(command: Command) -> Command:
 def _submitting_more(command: Command) -> Command:
     """For the submits with more fields."""
 
-    def submit(peer: Peer, function: bytes, *fields: Any) -> None:
-        _check_submit(peer, function)
-        command(peer, function, *fields)
+    def submit(peer: Peer, function: bytes, unique: bytes, *fields: Any) -> None:
+        _check_submit(peer, function, unique)
+        command(peer, function, unique, *fields)
 
     return submit
 
 
 def _working(command: Command) -> Command:
     def can_do(peer: Peer, function: bytes, *fields: Any) -> None:
+        check_names(function)
         if not peer.rights.may_work(function):
             raise _denied(peer, f"work on {quoted(function)}")
         command(peer, function, *fields)

@@ -34,6 +34,7 @@ def limits_of(factory: GearmanServerFactory) -> Iterator[Limit]:
     yield Limit("max-unsent", settings.max_unsent, budget.most, dropped["max-unsent"])
     yield Limit("max-unsent-total", settings.max_unsent_total, budget.used, dropped["max-unsent-total"])
     yield Limit("max-jobs", settings.max_jobs, broker.total, broker.refused)
+    yield Limit("max-functions", settings.max_functions, broker.function_count, broker.functions_refused)
     if settings.web is not None:
         yield from _of_connections("web-max-connections", factory.web_admission)
 

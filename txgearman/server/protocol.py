@@ -6,8 +6,9 @@ No decisions about jobs, and no knowledge of what a request means: that is in `c
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from ipaddress import ip_address
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
@@ -72,6 +73,18 @@ again at half of that. Enough for one connection to fill a transaction."""
 
 MAX_LATER_BYTES: Final = 1024 * 1024
 """Bytes that may wait behind such answers, with the same consequence."""
+
+HANDLE_SECONDS: Final = 0.005
+"""Seconds for which the packets of one read are handled in one turn of the reactor, from the second look at
+the clock on. The rest goes on in the next turn, when others were served. 64 KiB of submits take less than
+that; so only what is dear is cut up."""
+
+UNTIMED_PACKETS: Final = 32
+"""Packets that are handled between two looks at the clock, so that these cost nearly nothing for each."""
+
+SHORT_READ: Final = 256
+"""Bytes; a read of fewer holds no more than `UNTIMED_PACKETS`, or about as many admin lines, and is handled
+without a look at the clock. So what most reads bring, a packet or two, costs nothing more."""
 
 LINES_AT_ONCE: Final = 500
 """Lines of a list that are made in one turn of the reactor: about a millisecond's work."""
@@ -269,7 +282,7 @@ class GearmanServerProtocol(Protocol):
         # Whether the peer may be waiting for an acknowledgement of its last read, and is timed for that.
         self._quick_ack: QuickAck | None = None
         self._waited = False
-        # What was read and is not handled yet, because the peer does not take its answers.
+        # What was read and is not handled yet: the peer does not take its answers, or gives way to others.
         self._unhandled: Iterator[tuple[int, list[Any]]] | None = None
         self._undecoded: deque[bytes] = deque()
 
@@ -358,8 +371,12 @@ class GearmanServerProtocol(Protocol):
             self.broker.begin_turn()
         if self._counts_bytes:
             self._traffic.received += len(data)
-        packets = self._decoder.feed(data)
-        self._handle(self._first(packets) if self._silent else packets)
+        packets: Iterator[tuple[int, list[Any]]] = self._decoder.feed(data)
+        if self._silent:
+            packets = self._first(packets)
+        if len(data) >= SHORT_READ:
+            packets = chain.from_iterable(self._timed(packets))
+        self._handle(packets)
 
     def handshakeCompleted(self) -> None:
         """TLS is ready."""
@@ -412,7 +429,8 @@ class GearmanServerProtocol(Protocol):
         self._later.clear()
         self._later_size = 0
         self._listing = None
-        # It may refer to this connection, as lists do too.
+        # As with gearmand, what was read and is not handled counts as not arrived. It may refer to this
+        # connection, as lists do too.
         self._unhandled = None
         self._undecoded.clear()
         self._forget_unsent()
@@ -453,12 +471,15 @@ class GearmanServerProtocol(Protocol):
         if self._paused or self._waiting or self._gives_way or self._closing or self._lost:
             return
         self._halted = False
-        self.transport.resumeProducing()
         if self._unhandled is not None:
             packets, self._unhandled = self._unhandled, None
+            if not self.broker.in_turn:
+                self.broker.begin_turn()
             self._handle(packets)
         while self._undecoded and not self._halted:
             self.dataReceived(self._undecoded.popleft())
+        if not self._halted:
+            self.transport.resumeProducing()
 
     def stopProducing(self) -> None:
         """The connection is being lost."""
@@ -477,7 +498,7 @@ class GearmanServerProtocol(Protocol):
     # -- handling what was read -----------------------------------------------------------------
 
     def _handle(self, packets: Iterator[tuple[int, list[Any]]]) -> None:
-        """Let each packet be answered."""
+        """Let each packet be answered, as long as the peer is to be heard."""
         self._handling = True
         commands = self._commands
         try:
@@ -512,9 +533,28 @@ class GearmanServerProtocol(Protocol):
 
     def _set_aside(self, packets: Iterator[tuple[int, list[Any]]]) -> None:
         """Keep what was read and may not be handled now."""
+        if self._lost:
+            return
         self._unhandled = packets
         if self._paused:
             self._count()
+
+    def _timed(self, packets: Iterator[tuple[int, list[Any]]]) -> Iterator[Iterable[tuple[int, list[Any]]]]:
+        """`packets` in parts. Where they take long, others are let ahead between two of these."""
+        ends_at: float | None = None
+        while True:
+            yield islice(packets, UNTIMED_PACKETS)
+            # Not to give way ahead of nothing.
+            following = next(packets, None)
+            if following is None:
+                return
+            now = self.factory.clock()
+            if ends_at is None:
+                ends_at = now + HANDLE_SECONDS
+            elif now >= ends_at:
+                ends_at = None
+                self.give_way()
+            yield (following,)
 
     def note_unfinished(self, size: int) -> None:
         """Of the packet that comes so many bytes are there, 0 when it is whole."""

@@ -45,6 +45,10 @@ MOST_METRICS_FUNCTIONS: Final = 10_000
 SMALLEST_MAX_PACKET: Final = 1024
 _LARGEST_MAX_PACKET: Final = 0xFFFFFFFF
 
+MAX_FUNCTIONS: Final = 50_000
+"""Functions. Installations with a function for each host or for each job and node have thousands, and half of
+this many are kept although nobody uses them. A function without jobs takes 4.5 kB."""
+
 MAX_UNSENT: Final = 64 * 1024 * 1024
 """Bytes. Redis ends its subscribers at 32 MiB; here one result may have 64 already."""
 
@@ -389,6 +393,14 @@ class Settings:
         live=True,
         least=0,
     )
+    max_functions: int = option(
+        MAX_FUNCTIONS,
+        "How many functions there may be. One more is refused with QUEUE_ERROR, to who submits a job and to "
+        "who registers. While there are more than half as many, those without jobs, workers and settings of "
+        "an administrator are forgotten, unused ones of longest standing first. 0 is no limit.",
+        live=True,
+        least=0,
+    )
     submit_rate: float = option(
         0.0,
         "How many new jobs a second each function takes, in the long run. One more is refused with "
@@ -505,6 +517,7 @@ class Settings:
             functions=tuple((name.encode(), settings.rules) for name, settings in self.functions.items()),
             in_memory=self.store_ahead,
             max_jobs=self.max_jobs,
+            max_functions=self.max_functions,
             submit_rate=self.submit_rate,
             submit_burst=self.submit_burst,
         )

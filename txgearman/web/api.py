@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -11,7 +12,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from txgearman.broker.job import PRIORITIES, JobState
-from txgearman.broker.views import JobDetail
+from txgearman.broker.views import FunctionView, JobDetail
 from txgearman.errors import FunctionInUse, FunctionNotFound, JobNotFound, Refused
 from txgearman.web.answers import Answer, Branch, HTTPProblem, to_json
 from txgearman.web.guard import Guard, Right
@@ -28,7 +29,7 @@ from txgearman.web.looking import (
     running_jobs,
 )
 from txgearman.web.openapi import describe
-from txgearman.web.overview import server_shape
+from txgearman.web.overview import server_shape, totals_of
 from txgearman.web.routes import Body, Call, Parameter, Route, Routes, given
 from txgearman.web.settings import WebSettings
 from txgearman.web.shapes import (
@@ -41,6 +42,7 @@ from txgearman.web.shapes import (
 )
 from txgearman.web.sources import Connection, Gearman, Vitals
 from txgearman.web.stream import EVENT_STREAM, send_stream_head
+from txgearman.web.walking import walk
 
 PAGE: Final = 50
 """Rows of a list if nothing is said."""
@@ -330,8 +332,9 @@ class Api(Branch):
     def _openapi(self, _call: Call) -> Answer:
         return Answer(to_json(self.description))
 
-    def _server(self, _call: Call) -> Answer:
-        return Answer(to_json(server_shape(self._gearman, self._vitals)))
+    async def _server(self, _call: Call) -> Answer:
+        totals = await totals_of(self._gearman, self._reactor)
+        return Answer(to_json(server_shape(self._gearman, totals, self._vitals)))
 
     def _watch_all(self, call: Call) -> None:
         if call.is_head:
@@ -347,12 +350,22 @@ class Api(Branch):
 
     # -- functions ------------------------------------------------------------------------------
 
-    def _functions(self, call: Call) -> Answer:
+    async def _functions(self, call: Call) -> Answer:
         search, after, limit = call.given["search"].lower(), call.given["after"], call.given["limit"]
         has = finder(search)
-        names = sorted(view.name for view in self._gearman.broker.functions() if has(view.name.lower()))
         broker = self._gearman.broker
-        shown = [function_shape(broker.function_detail(name)) for name in names[after : after + limit]]
+        names: list[bytes] = []
+
+        def see(functions: list[FunctionView]) -> None:
+            names.extend(view.name for view in functions if has(view.name.lower()))
+
+        await walk(broker.functions(), see, self._reactor)
+        names.sort()
+        shown = []
+        for name in names[after : after + limit]:
+            # One may have gone meanwhile.
+            with suppress(FunctionNotFound):
+                shown.append(function_shape(broker.function_detail(name)))
         more = after + limit < len(names)
         return Answer(
             to_json({"functions": shown, "total": len(names), "next": after + limit if more else None})
@@ -411,10 +424,15 @@ class Api(Branch):
         return Answer(to_json({"jobs": [job_shape(job) for job in found.jobs], "next": place}))
 
     def _submit(self, call: Call) -> None:
-        self._guard.check_submit(call.request, call.ids[0])
         accept = call.request.getHeader(b"Accept") or b""
         submit(
-            self._gearman, call, self._reactor, self._settings, call.ids[0], streamed=EVENT_STREAM in accept
+            self._gearman,
+            call,
+            self._reactor,
+            self._settings,
+            self._guard,
+            call.ids[0],
+            streamed=EVENT_STREAM in accept,
         )
 
     async def _cancel_all(self, call: Call) -> Answer:
@@ -535,6 +553,7 @@ def submit(
     call: Call,
     reactor: IReactorTime,
     settings: WebSettings,
+    guard: Guard,
     function: bytes,
     streamed: bool = False,
 ) -> None:
@@ -547,6 +566,7 @@ def submit(
         )
     if b"\0" in function or b"\0" in how["unique"]:
         raise HTTPProblem(400, "bad-name", "Names of functions and uniques have no NUL.")
+    guard.check_submit(call.request, function)
     end: HTTPClient
     if streamed and not background:
         end = StreamedAnswer(gearman.broker, call.request, reactor)
@@ -585,11 +605,11 @@ class GearmandStyle(Resource):
     def render(self, request: Request) -> Any:
         try:
             self._guard.check(request, Right.SUBMIT)
-            self._guard.check_submit(request, self._function)
             how = given(request, _submit_parameters(self._settings))
             if request.getHeader(b"X-Gearman-Unique") is None and b"unique" not in request.args:
                 how["unique"] = b"-"
-            submit(self._gearman, Call(request, (), how), self._reactor, self._settings, self._function)
+            call = Call(request, (), how)
+            submit(self._gearman, call, self._reactor, self._settings, self._guard, self._function)
         except HTTPProblem as problem:
             return problem.answer().send(request)
         return NOT_DONE_YET

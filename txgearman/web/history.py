@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 INTERVAL: Final = 1.0
 """Seconds between two samples."""
@@ -26,6 +30,8 @@ COLUMNS: Final = ("time", "submitted", "completed", "failed", "queued", "running
 
 Sample = list[Any]
 
+_log = Logger()
+
 
 class History:
     """Takes samples from `measure`, which gives the totals by name, while it runs.
@@ -34,7 +40,10 @@ class History:
     """
 
     def __init__(
-        self, measure: Callable[[], dict[str, Any]], reactor: IReactorTime, wall_clock: Callable[[], float]
+        self,
+        measure: Callable[[], Coroutine[Any, Any, dict[str, Any]]],
+        reactor: IReactorTime,
+        wall_clock: Callable[[], float],
     ) -> None:
         self.listeners: list[Callable[[Sample], None]] = []
         self._measure = measure
@@ -42,31 +51,39 @@ class History:
         self._wall_clock = wall_clock
         self._recent: deque[Sample] = deque(maxlen=RECENT)
         self._coarse: deque[Sample] = deque(maxlen=COARSE)
-        self._call: IDelayedCall | None = None
+        self._running: Deferred[None] | None = None
 
     def start(self) -> None:
         """Begin to take samples, with one now."""
-        if self._call is None:
-            self._take()
+        if self._running is None:
+            self._running = Deferred.fromCoroutine(self._run())
+            self._running.addErrback(self._ended)
 
     def stop(self) -> None:
         """Take no more samples; those that were taken are kept."""
-        if self._call is not None:
-            self._call.cancel()
-            self._call = None
+        running, self._running = self._running, None
+        if running is not None:
+            running.cancel()
 
     def samples(self, coarse: bool) -> list[Sample]:
         """The samples that are kept, the oldest first: a second apart, or `coarse` a minute."""
         return list(self._coarse if coarse else self._recent)
 
-    def _take(self) -> None:
-        begun = self._reactor.seconds()
-        totals = self._measure()
+    async def _run(self) -> None:
+        while True:
+            begun = self._reactor.seconds()
+            self._take(await self._measure())
+            took = self._reactor.seconds() - begun
+            await deferLater(self._reactor, max(INTERVAL, took * SHARE))
+
+    def _take(self, totals: dict[str, Any]) -> None:
         sample: Sample = [round(self._wall_clock(), 2), *(totals[name] for name in COLUMNS[1:])]
         self._recent.append(sample)
         if not self._coarse or sample[0] - self._coarse[-1][0] >= COARSE_INTERVAL - INTERVAL / 2:
             self._coarse.append(sample)
         for listener in list(self.listeners):
             listener(sample)
-        took = self._reactor.seconds() - begun
-        self._call = self._reactor.callLater(max(INTERVAL, took * SHARE), self._take)
+
+    def _ended(self, reason: Failure) -> None:
+        if not reason.check(CancelledError):
+            _log.failure("No more samples are taken", reason)

@@ -6,19 +6,26 @@ The changes are JSON merge patches (RFC 7396). A member that is null and one tha
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
+from heapq import nsmallest
+from itertools import chain
 from typing import Any, Final
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 from twisted.web.server import Request
 
+from txgearman.broker.views import FunctionDetail
 from txgearman.errors import FunctionNotFound, JobNotFound
 from txgearman.web.history import COLUMNS, History, Sample
 from txgearman.web.looking import finder, jobs_of
-from txgearman.web.overview import server_shape
-from txgearman.web.shapes import MOST_JOBS, connection_shape, function_shape, job_shape
+from txgearman.web.overview import Totals, server_shape
+from txgearman.web.shapes import MOST_JOBS, connection_shape, function_shape, job_shape, text
 from txgearman.web.sources import Gearman, Vitals
 from txgearman.web.stream import EventStream
+from txgearman.web.walking import PIECE, walk
 
 INTERVAL: Final = 1.0
 """Seconds between two looks at what has changed."""
@@ -32,16 +39,18 @@ TOP: Final = 8
 MOST_ROWS: Final = 200
 """Rows of a list that are kept up to date at a time."""
 
-SORTS: Final[dict[str, Callable[[dict[str, Any]], Any]]] = {
-    "name": lambda row: row["name"].lower(),
-    "queued": lambda row: -sum(row["queued"].values()),
-    "running": lambda row: -row["running"],
-    "workers": lambda row: -row["workers"],
-    "oldest": lambda row: row.get("since") or float("inf"),
+SORTS: Final[dict[str, Callable[[FunctionDetail], Any]]] = {
+    "name": lambda function: text(function.name).lower(),
+    "queued": lambda function: -sum(function.queued),
+    "running": lambda function: -function.running,
+    "workers": lambda function: -function.workers,
+    "oldest": lambda function: float("inf") if function.oldest is None else -function.oldest,
 }
 """How functions can be ordered."""
 
 Document = dict[str, Any]
+
+_log = Logger()
 
 
 def merge_patch(old: Document, new: Document) -> Document:
@@ -71,11 +80,11 @@ class Live:
         self._history = history
         self._reactor = reactor
         self._viewers: dict[Viewer, None] = {}
+        self._running = False
         self._call: IDelayedCall | None = None
         # Times are sent as points in time, which stay the same, and not as ages. The wall clock is asked
         # once, so that they do not wobble.
         self._ahead = time.time() - reactor.seconds()
-        self._functions: list[Document] | None = None
 
     def view(self, request: Request, given: dict[str, Any], rights: Document) -> None:
         """Begin to show what `given` says to a reader that has these rights."""
@@ -86,27 +95,59 @@ class Live:
             samples = self._history.samples(coarse)
             viewer.stream.send("history", {"columns": COLUMNS, "samples": samples, "coarse": coarse})
         viewer.stream.send("rights", rights)
-        viewer.look()
-        if self._call is None:
+        if not self._running:
+            self._running = True
             self._history.listeners.append(self._sampled)
             self._call = self._reactor.callLater(INTERVAL, self._look)
+        self._start(self._show([viewer]))
 
     def leave(self, viewer: Viewer) -> None:
         """A reader has gone."""
         self._viewers.pop(viewer, None)
-        if not self._viewers and self._call is not None:
-            self._call.cancel()
-            self._call = None
+        if not self._viewers and self._running:
+            self._running = False
             self._history.listeners.remove(self._sampled)
+            if self._call is not None:
+                self._call.cancel()
+                self._call = None
 
     def _look(self) -> None:
+        self._call = None
+        self._start(self._look_for_all())
+
+    async def _look_for_all(self) -> None:
         begun = self._reactor.seconds()
-        self._functions = None
-        for viewer in list(self._viewers):
-            viewer.look()
-        self._functions = None
-        took = self._reactor.seconds() - begun
-        self._call = self._reactor.callLater(max(INTERVAL, took * SHARE), self._look)
+        try:
+            await self._show(list(self._viewers))
+        finally:
+            # The last may have gone meanwhile, and another come.
+            if self._running and self._call is None:
+                took = self._reactor.seconds() - begun
+                self._call = self._reactor.callLater(max(INTERVAL, took * SHARE), self._look)
+
+    @staticmethod
+    def _start(look: Coroutine[Any, Any, None]) -> None:
+        Deferred.fromCoroutine(look).addErrback(partial(_log.failure, "A dashboard cannot be shown"))
+
+    async def _show(self, viewers: list[Viewer]) -> None:
+        """Tell viewers what there is to be seen now. Whoever of them wants to see functions looks at all of
+        them at the same time."""
+        # One that does not keep up is told later, and then all at once.
+        picks = {viewer: Picked.of(viewer.given) for viewer in viewers if not viewer.stream.paused}
+        picking = [picked for picked in picks.values() if picked is not None]
+        totals = Totals(self._gearman.broker.counts_of_gone)
+
+        def see(functions: list[FunctionDetail]) -> None:
+            totals.add(functions)
+            for picked in picking:
+                picked.see(functions)
+
+        if picking:
+            details = self._gearman.broker.function_details()
+            await walk(details, see, self._reactor, max(1, PIECE // len(picking)))
+        for viewer, picked in picks.items():
+            if viewer in self._viewers:
+                viewer.show(self._document(viewer.given, picked, totals))
 
     def _sampled(self, sample: Sample) -> None:
         for viewer in list(self._viewers):
@@ -114,28 +155,15 @@ class Live:
 
     # -- documents ------------------------------------------------------------------------------
 
-    def document(self, given: dict[str, Any]) -> Document:
+    def _document(self, given: dict[str, Any], picked: Picked | None, totals: Totals) -> Document:
         """What is to be seen now."""
-        views = {
-            "overview": self._overview,
-            "functions": self._function_list,
-            "function": self._function,
-            "jobs": self._jobs,
-            "connections": self._connections,
-        }
-        return views[given["view"]](given)
-
-    def _overview(self, _given: dict[str, Any]) -> Document:
-        rows = sorted(self._all_functions(), key=SORTS["queued"])[:TOP]
-        return {"server": server_shape(self._gearman, self._vitals), **_listed(rows, "id")}
-
-    def _function_list(self, given: dict[str, Any]) -> Document:
-        has = finder(given["search"].decode("utf-8", "backslashreplace").lower())
-        rows = [row for row in self._all_functions() if has(row["name"].lower())]
-        # Of those that are equal by what is asked for, the name decides.
-        rows.sort(key=SORTS["name"])
-        rows.sort(key=SORTS[given["sort"]])
-        return {"total": len(rows), **_listed(rows[:MOST_ROWS], "id")}
+        if picked is None:
+            views = {"function": self._function, "jobs": self._jobs, "connections": self._connections}
+            return views[given["view"]](given)
+        rows = [self._moving(function_shape(function), "oldest") for function in picked.functions]
+        if given["view"] == "overview":
+            return {"server": server_shape(self._gearman, totals, self._vitals), **_listed(rows, "id")}
+        return {"total": picked.total, **_listed(rows, "id")}
 
     def _function(self, given: dict[str, Any]) -> Document:
         shown = self._jobs(given)
@@ -175,15 +203,6 @@ class Live:
             rows.append(shape)
         return {"more": more, **_listed(rows, "number")}
 
-    def _all_functions(self) -> list[Document]:
-        """All functions; they are asked for once for all dashboards that look at the same time."""
-        if self._functions is None:
-            self._functions = [
-                self._moving(function_shape(detail), "oldest")
-                for detail in self._gearman.broker.function_details()
-            ]
-        return self._functions
-
     def _moving(self, shape: Document, age: str = "seconds") -> Document:
         """A point in time, `since`, in place of an age that would change all the time."""
         seconds = shape.pop(age)
@@ -193,20 +212,51 @@ class Live:
         return shape
 
 
+class Picked:
+    """Of all functions, which are given to `see`, those in whose names `search` is: `functions` are the first
+    ones of them by `sort`, at most so many, and `total` counts the others too."""
+
+    def __init__(self, search: str, sort: tuple[str, ...], most: int) -> None:
+        self._has = finder(search)
+        self._sort = [SORTS[name] for name in sort]
+        self._most = most
+        self.functions: list[FunctionDetail] = []
+        self.total = 0
+
+    @classmethod
+    def of(cls, given: dict[str, Any]) -> Picked | None:
+        """What a view wants; None for one that shows no functions or a single one."""
+        if given["view"] == "overview":
+            return cls("", ("queued",), TOP)
+        if given["view"] != "functions":
+            return None
+        # Of those that are equal by what is asked for, the name decides.
+        return cls(
+            given["search"].decode("utf-8", "backslashreplace").lower(), (given["sort"], "name"), MOST_ROWS
+        )
+
+    def see(self, functions: list[FunctionDetail]) -> None:
+        """Look at some more."""
+        found = [function for function in functions if self._has(text(function.name).lower())]
+        self.total += len(found)
+        self.functions = nsmallest(self._most, chain(self.functions, found), self._place)
+
+    def _place(self, function: FunctionDetail) -> tuple[Any, ...]:
+        return tuple(sort(function) for sort in self._sort)
+
+
 class Viewer:
-    """One dashboard that looks."""
+    """One dashboard that looks at what `given` says."""
 
     def __init__(self, live: Live, request: Request, reactor: IReactorTime, given: dict[str, Any]) -> None:
-        self._live = live
-        self._given = given
+        self.given = given
         self._shown: Document = {}
         self.stream = EventStream(request, reactor, lambda: live.leave(self))
 
-    def look(self) -> None:
-        """Tell what has changed. One that does not keep up is told later, and then all at once."""
+    def show(self, now: Document) -> None:
+        """Tell what has changed."""
         if self.stream.paused:
             return
-        now = self._live.document(self._given)
         patch = merge_patch(self._shown, now)
         if patch or not self._shown:
             self._shown = now
@@ -214,7 +264,7 @@ class Viewer:
 
     def sampled(self, sample: Sample) -> None:
         """Tell of a sample, if this is an overview."""
-        if self._given["view"] == "overview" and not self.stream.paused:
+        if self.given["view"] == "overview" and not self.stream.paused:
             self.stream.send("sample", sample)
 
 

@@ -22,6 +22,8 @@ from prometheus_client.core import (
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.resource import Resource
@@ -34,6 +36,7 @@ from txgearman.web.answers import Answer, HTTPProblem
 from txgearman.web.body import send_body
 from txgearman.web.guard import Guard, Right
 from txgearman.web.sources import Gearman, Limit, Saved, Vitals
+from txgearman.web.walking import walk
 
 _log = Logger()
 
@@ -324,16 +327,22 @@ class ServerCollector(Collector):
     then, in whatever thread.
     """
 
-    def __init__(self, gearman: Gearman, vitals: Vitals) -> None:
+    def __init__(self, gearman: Gearman, vitals: Vitals, reactor: IReactorTime) -> None:
         self._gearman = gearman
         self._vitals = vitals
+        self._reactor = reactor
         self._snapshot: Snapshot | None = None
 
-    def take(self) -> None:
+    async def take(self) -> None:
         """Look at the server."""
+        rows: list[FunctionMeasures] = []
+
+        def see(measures: list[FunctionMeasures | None]) -> None:
+            rows.extend(row for row in measures if row is not None)
+
+        await walk(self._gearman.broker.look_at_measures(), see, self._reactor)
         broker, traffic, admission = self._gearman.broker, self._gearman.traffic, self._gearman.admission
         web = self._gearman.web_admission
-        rows = broker.measures()
         self._snapshot = Snapshot(
             # The row of the others is left out while it is of no function.
             functions=[row for row in rows if row.name is not None or row.counts.any or len(rows) == 1],
@@ -379,7 +388,7 @@ class MetricsResource(Resource):
         super().__init__()
         self._guard = guard
         self._reactor = reactor
-        self._collector = ServerCollector(gearman, vitals)
+        self._collector = ServerCollector(gearman, vitals, reactor)
         self._registry: CollectorRegistry | None = None
 
     def render(self, request: Request) -> Any:
@@ -390,7 +399,17 @@ class MetricsResource(Resource):
             self._guard.check(request, Right.VIEW)
         except HTTPProblem as problem:
             return problem.answer().send(request)
-        self._collector.take()
+        taking = Deferred.fromCoroutine(self._collector.take())
+        request.notifyFinish().addErrback(lambda _gone: taking.cancel())
+        taking.addCallback(self._show, request).addErrback(self._failed, request)
+        return NOT_DONE_YET
+
+    def _failed(self, reason: Failure, request: Request) -> None:
+        if not reason.check(CancelledError):
+            request.processingFailed(reason)
+
+    def _show(self, _taken: None, request: Request) -> None:
+        """Have what was taken written as text, and send it."""
         if self._registry is None:
             self._registry = CollectorRegistry()
             self._registry.register(self._collector)
@@ -419,7 +438,6 @@ class MetricsResource(Resource):
             self._reactor.callFromThread(send, answer)
 
         self._reactor.getThreadPool().callInThread(write)
-        return NOT_DONE_YET
 
 
 def _written(registry: Any, is_open: bool, is_compressed: bool) -> Answer:

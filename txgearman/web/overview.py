@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import platform
 from typing import Any
 
+from twisted.internet.interfaces import IReactorTime
+
+from txgearman.broker.job import PRIORITIES
+from txgearman.broker.meters import Counts
+from txgearman.broker.views import FunctionDetail
 from txgearman.version import VERSION
+from txgearman.web.shapes import by_priority
 from txgearman.web.sources import Gearman, Vitals
+from txgearman.web.walking import walk
 
 
 def resident_memory() -> int | None:
@@ -19,21 +27,52 @@ def resident_memory() -> int | None:
         return None
 
 
-def totals(gearman: Gearman) -> dict[str, Any]:
-    """The numbers that are followed over time. This walks all functions."""
-    submitted = completed = failed = queued = running = 0
-    for function in gearman.broker.function_details():
-        submitted += function.submitted
-        completed += function.completed
-        failed += function.failed
-        queued += sum(function.queued)
-        running += function.running
+class Totals:
+    """The numbers of all functions together. Give it all of them by `add`; to begin with it has what `gone`
+    counts."""
+
+    def __init__(self, gone: Counts) -> None:
+        self.functions = 0
+        self.queued = [0] * PRIORITIES
+        self.scheduled = 0
+        self.running = 0
+        self.paused = 0
+        self.submitted = gone.submitted
+        self.completed = gone.completed
+        self.failed = sum(gone.uncompleted)
+        self.retried = gone.retried
+
+    def add(self, functions: list[FunctionDetail]) -> None:
+        """Count these too."""
+        self.functions += len(functions)
+        for function in functions:
+            self.submitted += function.submitted
+            self.completed += function.completed
+            self.failed += function.failed
+            self.retried += function.retried
+            self.paused += function.paused
+            if function.total:
+                self.queued = list(map(operator.add, self.queued, function.queued))
+                self.scheduled += sum(function.scheduled)
+                self.running += function.running
+
+
+async def totals_of(gearman: Gearman, reactor: IReactorTime) -> Totals:
+    """The numbers of all functions of a server."""
+    totals = Totals(gearman.broker.counts_of_gone)
+    await walk(gearman.broker.function_details(), totals.add, reactor)
+    return totals
+
+
+async def measured(gearman: Gearman, reactor: IReactorTime) -> dict[str, Any]:
+    """The numbers that are followed over time."""
+    totals = await totals_of(gearman, reactor)
     return {
-        "submitted": submitted,
-        "completed": completed,
-        "failed": failed,
-        "queued": queued,
-        "running": running,
+        "submitted": totals.submitted,
+        "completed": totals.completed,
+        "failed": totals.failed,
+        "queued": sum(totals.queued),
+        "running": totals.running,
         "connections": len(gearman.connections),
         "memory": resident_memory(),
     }
@@ -54,21 +93,8 @@ def store_shape(vitals: Vitals | None) -> dict[str, Any] | None:
     }
 
 
-def server_shape(gearman: Gearman, vitals: Vitals | None = None) -> dict[str, Any]:
-    """The server and its totals. This walks all functions and all connections."""
-    queued = [0, 0, 0]
-    scheduled = running = submitted = completed = failed = retried = paused = functions = 0
-    for function in gearman.broker.function_details():
-        functions += 1
-        for priority, number in enumerate(function.queued):
-            queued[priority] += number
-        scheduled += sum(function.scheduled)
-        running += function.running
-        submitted += function.submitted
-        completed += function.completed
-        failed += function.failed
-        retried += function.retried
-        paused += function.paused
+def server_shape(gearman: Gearman, totals: Totals, vitals: Vitals | None = None) -> dict[str, Any]:
+    """The server and its totals. This walks all connections."""
     workers = sum(bool(connection.worker.abilities) for connection in gearman.connections.values())
     return {
         "version": VERSION,
@@ -76,15 +102,15 @@ def server_shape(gearman: Gearman, vitals: Vitals | None = None) -> dict[str, An
         "pid": os.getpid(),
         "memory": resident_memory(),
         "total": gearman.broker.total,
-        "queued": {"high": queued[0], "normal": queued[1], "low": queued[2]},
-        "scheduled": scheduled,
-        "running": running,
-        "submitted": submitted,
-        "completed": completed,
-        "failed": failed,
-        "retried": retried,
-        "functions": functions,
-        "paused": paused,
+        "queued": by_priority(tuple(totals.queued)),
+        "scheduled": totals.scheduled,
+        "running": totals.running,
+        "submitted": totals.submitted,
+        "completed": totals.completed,
+        "failed": totals.failed,
+        "retried": totals.retried,
+        "functions": totals.functions,
+        "paused": totals.paused,
         "connections": len(gearman.connections),
         "workers": workers,
         "store": store_shape(vitals),

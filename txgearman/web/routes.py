@@ -18,6 +18,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
+from txgearman.patterns import shown
 from txgearman.web.answers import Answer, HTTPProblem, not_found
 from txgearman.web.body import send_body
 from txgearman.web.guard import Guard, Right
@@ -26,9 +27,6 @@ from txgearman.web.looking import Place
 MAX_JSON: Final = 64 * 1024
 """Bytes that a body of JSON has at most: one that is of use has some hundred. Nobody else is served while it
 is parsed."""
-
-SHOWN_NAME: Final = 64
-"""Bytes of the name of an unknown parameter that an answer repeats."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,8 +275,7 @@ def given(request: Request, parameters: tuple[Parameter, ...]) -> dict[str, Any]
     known = {parameter.name.encode(): parameter for parameter in parameters}
     for name, values in request.args.items():
         if name not in known:
-            shown = name[:SHOWN_NAME].decode("ascii", "backslashreplace")
-            raise HTTPProblem(400, "unknown-parameter", f"There is no parameter {shown}.")
+            raise HTTPProblem(400, "unknown-parameter", f"There is no parameter {shown(name)}.")
         if len(values) > 1:
             raise HTTPProblem(400, "bad-parameter", f"The parameter {name.decode()} is given twice.")
     values = {}

@@ -21,7 +21,7 @@ from txgearman.web.guard import SECURITY_HEADERS, Guard
 from txgearman.web.health import Health
 from txgearman.web.history import History
 from txgearman.web.live import Live
-from txgearman.web.overview import totals
+from txgearman.web.overview import measured
 from txgearman.web.request import LimitedRequest
 from txgearman.web.settings import WebSettings
 from txgearman.web.sources import Gearman, Vitals
@@ -106,7 +106,7 @@ def make_site(
     """The web side of `gearman`. Without `vitals` it has no metrics and tells nothing of its health."""
     guard = Guard(settings, lambda: gearman.access)
     root = Root(gearman, settings, guard, reactor)
-    history = History(lambda: totals(gearman), reactor, time.time)
+    history = History(lambda: measured(gearman, reactor), reactor, time.time)
     live = Live(gearman, vitals, history, reactor)
     root.putChild(b"api", Api(gearman, vitals, settings, guard, live, reactor))
     add_dashboard(root)
