@@ -12,6 +12,7 @@ from txgearman.server.memory import (
     DEEP,
     LOOK_INTERVAL,
     MOST_OTHERS,
+    OBJECTS_OF_FUNCTION,
     OBJECTS_OF_JOB,
     SHALLOW,
     MemoryService,
@@ -27,9 +28,15 @@ class MemoryServiceTest(SynchronousTestCase):
         self.total = 0
         self.released = 0
         self.objects = 0
+        self.functions = 0
         self.collected = 0
         self.service = MemoryService(
-            lambda: self.total, self.clock, self.release, lambda: self.objects, self.collect
+            lambda: self.total,
+            self.clock,
+            self.release,
+            lambda: self.objects,
+            self.collect,
+            lambda: self.functions,
         )
         self.service.startService()
 
@@ -87,6 +94,15 @@ class MemoryServiceTest(SynchronousTestCase):
             self.look_at(jobs)
             self.assertEqual(self.collected, 1)
 
+    def test_functions_explain_objects_too(self) -> None:
+        self.functions = 50_000
+        self.objects = MOST_OTHERS + OBJECTS_OF_FUNCTION * self.functions
+        self.look_at(0)
+        self.assertEqual(self.collected, 0)
+        self.objects += 1
+        self.look_at(0)
+        self.assertEqual(self.collected, 1)
+
     def test_the_collector_looks_ahead_of_giving_back_where_few_jobs_are_left(self) -> None:
         self.look_at(16 * DEEP)
         self.look_at(2 * DEEP)
@@ -130,3 +146,13 @@ class CollectorTest(SynchronousTestCase):
             made = made_since() - before
             self.assertEqual(bench.broker.in_memory, 10_000)
             self.assertLess(made, OBJECTS_OF_JOB * 10_000)
+
+    def test_objects_of_a_function(self) -> None:
+        bench = Bench()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        before = made_since()
+        names = [b"f%d" % number for number in range(2_000)]
+        bench.worker("w", *names)
+        self.assertEqual(bench.broker.function_count, 2_000)
+        self.assertLess(made_since() - before, OBJECTS_OF_FUNCTION * 2_000)

@@ -21,9 +21,12 @@ OBJECTS_OF_JOB: Final = 4
 """Objects of the kind that the garbage collector looks through that are allowed for each job. One has itself,
 and three with a client who waits for it."""
 
+OBJECTS_OF_FUNCTION: Final = 20
+"""The same for each function: 18 of its own, and one for the first workers that register it."""
+
 MOST_OTHERS: Final = 100_000
-"""Objects that may have been made since the collector looked, and are still there, beside those of jobs. As
-garbage they would be some 10 MB. To look through so many takes 10 ms."""
+"""Objects that may have been made since the collector looked, and are still there, beside those of jobs and
+functions. As garbage they would be some 10 MB. To look through so many takes 10 ms."""
 
 DEEP: Final = 50_000
 """Jobs from which a queue is deep enough to give back memory behind it, some 20 MiB."""
@@ -60,11 +63,11 @@ def give_back() -> None:
 
 class MemoryService(Service):
     """Gives memory back to the system when a deep queue has drained, and has the garbage collector look when
-    there are more new objects than the jobs explain.
+    there are more new objects than jobs and functions explain.
 
     glibc keeps the memory otherwise: of 90 MiB for 200,000 jobs, 20 stayed. `jobs` says how many jobs are in
-    memory, `objects` how many new objects there are; `reactor` calls back; `release` is what gives back,
-    `collect` has the collector look.
+    memory, `functions` how many functions there are, `objects` how many new objects; `reactor` calls back;
+    `release` is what gives back, `collect` has the collector look.
     """
 
     def __init__(
@@ -74,8 +77,10 @@ class MemoryService(Service):
         release: Callable[[], object] = give_back,
         objects: Callable[[], int] = made_since,
         collect: Callable[[], object] = gc.collect,
+        functions: Callable[[], int] = lambda: 0,
     ) -> None:
         self._jobs = jobs
+        self._functions = functions
         self._release = release
         self._objects = objects
         self._collect = collect
@@ -95,7 +100,8 @@ class MemoryService(Service):
 
     def _look(self) -> None:
         jobs = self._jobs()
-        if self._objects() > MOST_OTHERS + OBJECTS_OF_JOB * jobs:
+        explained = OBJECTS_OF_JOB * jobs + OBJECTS_OF_FUNCTION * self._functions()
+        if self._objects() > MOST_OTHERS + explained:
             self._collect()
         self._most = max(self._most, jobs)
         drained = self._most >= DEEP and jobs * SHALLOW <= self._most

@@ -282,7 +282,11 @@ def makeService(options: Options) -> IService:
         observer = observer_for(options.parent, options.process.log_format, threshold)
     supervisor = Supervisor()
     tune_collector()
-    MemoryService(lambda: server.factory.broker.in_memory, reactor).setServiceParent(server)
+    MemoryService(
+        lambda: server.factory.broker.in_memory,
+        reactor,
+        functions=lambda: server.factory.broker.function_count,
+    ).setServiceParent(server)
     _Signals(server, options, supervisor, reactor).setServiceParent(server)
     SupervisedService(supervisor, reactor).setServiceParent(server)
     program = _Program(observer)
