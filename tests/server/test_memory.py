@@ -14,6 +14,7 @@ from txgearman.server.memory import (
     MEMORY_OF_JOB,
     MOST_GROWTH,
     MOST_OTHERS,
+    OBJECTS_OF_FUNCTION,
     OBJECTS_OF_JOB,
     PAUSE_SHARE,
     SHALLOW,
@@ -33,6 +34,7 @@ class MemoryServiceTest(SynchronousTestCase):
         self.total = 0
         self.released = 0
         self.objects = 0
+        self.functions = 0
         self.collected = 0
         self.memory = BASE
         self.counted = 0
@@ -47,6 +49,7 @@ class MemoryServiceTest(SynchronousTestCase):
             lambda: self.memory,
             lambda: self.counted,
             lambda: self.clock.seconds() + self.took * self.collected,
+            lambda: self.functions,
         )
         self.service.startService()
 
@@ -105,6 +108,15 @@ class MemoryServiceTest(SynchronousTestCase):
             self.look_at(jobs)
             self.look_at(jobs)
             self.assertEqual(self.collected, 1)
+
+    def test_functions_explain_objects_too(self) -> None:
+        self.functions = 50_000
+        self.objects = MOST_OTHERS + OBJECTS_OF_FUNCTION * self.functions
+        self.look_at(0)
+        self.assertEqual(self.collected, 0)
+        self.objects += 1
+        self.look_at(0)
+        self.assertEqual(self.collected, 1)
 
     def test_the_collector_looks_ahead_of_giving_back_where_few_jobs_are_left(self) -> None:
         self.look_at(16 * DEEP)
@@ -209,3 +221,13 @@ class CollectorTest(SynchronousTestCase):
             made = made_since() - before
             self.assertEqual(bench.broker.in_memory, 10_000)
             self.assertLess(made, OBJECTS_OF_JOB * 10_000)
+
+    def test_objects_of_a_function(self) -> None:
+        bench = Bench()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        before = made_since()
+        names = [b"f%d" % number for number in range(2_000)]
+        bench.worker("w", *names)
+        self.assertEqual(bench.broker.function_count, 2_000)
+        self.assertLess(made_since() - before, OBJECTS_OF_FUNCTION * 2_000)

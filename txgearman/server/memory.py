@@ -26,9 +26,12 @@ OBJECTS_OF_JOB: Final = 4
 """Objects of the kind that the garbage collector looks through that are allowed for each job. One has itself,
 and three with a client who waits for it."""
 
+OBJECTS_OF_FUNCTION: Final = 20
+"""The same for each function: 18 of its own, and one for the first workers that register it."""
+
 MOST_OTHERS: Final = 100_000
-"""Objects that may have been made since the collector looked, and are still there, beside those of jobs. As
-garbage they would be some 10 MB. To look through so many takes 10 ms."""
+"""Objects that may have been made since the collector looked, and are still there, beside those of jobs and
+functions. As garbage they would be some 10 MB. To look through so many takes 10 ms."""
 
 MEMORY_OF_JOB: Final = 1024
 """Bytes of memory that are allowed for each job: without its data it takes 450. A deep queue of small jobs
@@ -89,12 +92,13 @@ def give_back() -> None:
 
 class MemoryService(Service):
     """Gives memory back to the system when a deep queue has drained, and has the garbage collector look when
-    there are more new objects, or is more memory, than the jobs explain.
+    there are more new objects, or is more memory, than jobs and functions explain.
 
     glibc keeps the memory otherwise: of 90 MiB for 200,000 jobs, 20 stayed. `jobs` says how many jobs are in
     memory, `objects` how many new objects there are, `memory` how many bytes the process occupies and
     `counted` how many of them are counted elsewhere; `reactor` calls back; `release` is what gives back,
-    `collect` has the collector look, and `clock` says in seconds how long that took.
+    `collect` has the collector look, and `clock` says in seconds how long that took. `functions` says how
+    many functions there are.
     """
 
     def __init__(
@@ -107,8 +111,10 @@ class MemoryService(Service):
         memory: Callable[[], int] = resident,
         counted: Callable[[], int] = int,
         clock: Callable[[], float] = time.monotonic,
+        functions: Callable[[], int] = int,
     ) -> None:
         self._jobs = jobs
+        self._functions = functions
         self._release = release
         self._objects = objects
         self._collect = collect
@@ -134,7 +140,8 @@ class MemoryService(Service):
 
     def _look(self) -> None:
         jobs = self._jobs()
-        if self._objects() > MOST_OTHERS + OBJECTS_OF_JOB * jobs:
+        explained = OBJECTS_OF_JOB * jobs + OBJECTS_OF_FUNCTION * self._functions()
+        if self._objects() > MOST_OTHERS + explained:
             self._collect()
         self._look_at_memory(jobs)
         self._most = max(self._most, jobs)

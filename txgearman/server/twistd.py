@@ -354,7 +354,10 @@ def makeService(options: Options) -> IService:
     supervisor = Supervisor()
     tune_collector()
     MemoryService(
-        lambda: server.factory.broker.in_memory, reactor, counted=server.factory.counted_bytes
+        lambda: server.factory.broker.in_memory,
+        reactor,
+        counted=server.factory.counted_bytes,
+        functions=lambda: server.factory.broker.function_count,
     ).setServiceParent(server)
     _Signals(server, options, supervisor, reactor, stop_reactor).setServiceParent(server)
     SupervisedService(supervisor, reactor).setServiceParent(server)

@@ -10,8 +10,8 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
 PIECE: Final = 200
-"""Functions that are looked at in one turn: about a millisecond's work for each who looks. Most servers have
-fewer, and are looked at in one go."""
+"""Functions that are looked at in one turn, of those who look together: 1.6 milliseconds' work for a list of
+the dashboard. Most servers have fewer, and are looked at in one go."""
 
 T = TypeVar("T")
 
