@@ -14,6 +14,8 @@ from random import Random
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import Bench, KeeperNotes
+from tests.broker.test_many_functions import skip_if_compiled
+from txgearman.broker import broker
 from txgearman.broker.function import Function
 from txgearman.broker.job import SavedJob
 from txgearman.broker.meters import FunctionMeasures, Histogram
@@ -333,10 +335,7 @@ class CostTests(SynchronousTestCase):
                 looks += 1
                 return super().idle
 
-        from txgearman.broker import broker
-
-        if not broker.__file__.endswith(".py"):
-            return
+        skip_if_compiled()
         self.patch(broker, "Function", Looked)
         bench = Bench(Policy(b"H:t", max_functions=2_000))
         busy = bench.client()
