@@ -18,7 +18,7 @@ FAIL: Final = b"fail, please"
 LOSE: Final = b"lose a job, please"
 
 STALL_SECONDS: Final = 0.6
-KEPT: Final = 150 << 20
+STORED: Final = 150 << 20
 
 _SUBMIT: Final = request(Type.SUBMIT_JOB)[:8]
 
@@ -35,7 +35,7 @@ def harms_when_told() -> None:
         if STALL in data:
             time.sleep(STALL_SECONDS)
         if KEEP in data:
-            kept.append(b"x" * KEPT)
+            kept.append(b"x" * STORED)
         if FAIL in data:
             raise RuntimeError("as was asked for")
         if data.startswith(_SUBMIT) and LOSE in told:

@@ -19,7 +19,7 @@ from txgearman.errors import Refused
 
 if TYPE_CHECKING:
     from txgearman.broker.ends import Follower, Tell, TellPage
-    from txgearman.broker.job import SavedJob
+    from txgearman.broker.job import StoredJob
 
 START: float = 1000.0
 """What the monotonic clock of a bench shows at first, in seconds."""
@@ -116,7 +116,7 @@ class KeeperNotes:
     def find_twin(self, function: bytes, unique: bytes, data: bytes, tell: Tell) -> None:
         self.searches.append(("twin", function, unique, data, tell))
 
-    def owns(self, job: SavedJob) -> bool:
+    def owns(self, job: StoredJob) -> bool:
         return True
 
     def check(self, data: bytes) -> None:

@@ -10,7 +10,7 @@ from tests.broker.bench import START, WALL_AHEAD, Bench, KeeperNotes
 from tests.broker.test_model import POLICIES, Walk
 from txgearman.broker.broker import Broker
 from txgearman.broker.following import FollowedBroker
-from txgearman.broker.job import Ending, Job, SavedJob
+from txgearman.broker.job import Ending, Job, StoredJob
 from txgearman.broker.policy import FunctionRules, Policy
 from txgearman.errors import NotSaved, QueueFull
 
@@ -214,8 +214,8 @@ class TimeTests(FollowingTestCase):
 
 
 class KeepingTests(FollowingTestCase):
-    def saved(self, **how: Any) -> SavedJob:
-        job = SavedJob(7, 7, b"H:t:7", b"f", b"", b"data", 1, None, 0, BEGIN - 60.0, None)
+    def saved(self, **how: Any) -> StoredJob:
+        job = StoredJob(7, 7, b"H:t:7", b"f", b"", b"data", 1, None, 0, BEGIN - 60.0, None)
         return job._replace(**how)
 
     def test_a_job_waits_while_it_is_saved(self) -> None:

@@ -17,7 +17,7 @@ from tests.broker.bench import Bench, KeeperNotes
 from tests.broker.test_many_functions import skip_if_compiled
 from txgearman.broker import broker
 from txgearman.broker.function import Function
-from txgearman.broker.job import SavedJob
+from txgearman.broker.job import StoredJob
 from txgearman.broker.meters import FunctionMeasures, Histogram
 from txgearman.broker.policy import FunctionRules, Policy
 from txgearman.errors import NotSaved, QueueFull, RateExceeded, TooManyFunctions
@@ -29,8 +29,8 @@ def names(bench: Bench) -> list[bytes]:
     return [view.name for view in bench.broker.functions()]
 
 
-def saved(number: int) -> SavedJob:
-    return SavedJob(number, number, b"H:t:%d" % number, b"s%d" % number, b"", b"", 1, None, 0, 0.0, None)
+def saved(number: int) -> StoredJob:
+    return StoredJob(number, number, b"H:t:%d" % number, b"s%d" % number, b"", b"", 1, None, 0, 0.0, None)
 
 
 class LimitTests(SynchronousTestCase):

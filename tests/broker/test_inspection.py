@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import Bench, leftovers, said
 from txgearman.broker.handles import CHUNK_BITS
-from txgearman.broker.job import Job, JobState, SavedJob
+from txgearman.broker.job import Job, JobState, StoredJob
 from txgearman.errors import FunctionNotFound, JobNotFound, ShuttingDown
 
 CHUNK = 1 << CHUNK_BITS
@@ -267,7 +267,7 @@ class CancelAllTests(SynchronousTestCase):
         far = 5 * CHUNK + 100
         for number in (far, far + 1, 7):
             bench.broker.restore(
-                SavedJob(number, number, b"H:x:%d" % number, b"f", b"", b"", 1, None, 0, 0.0, None)
+                StoredJob(number, number, b"H:x:%d" % number, b"f", b"", b"", 1, None, 0, 0.0, None)
             )
         bench.queue(b"f")
         until = bench.broker.last_number

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import Bench, KeeperNotes, leftovers, said
 from txgearman.broker.handles import number_of
-from txgearman.broker.job import Job, JobState, SavedJob
+from txgearman.broker.job import Job, JobState, StoredJob
 from txgearman.broker.peers import Client
 from txgearman.broker.policy import Policy
 from txgearman.broker.views import JobStatus
@@ -217,7 +217,7 @@ class TwinTests(SavingTestCase):
 
     def test_the_store_may_have_one_that_is_not_here(self) -> None:
         client = self.submit(b"u")
-        self.assertIs(self.broker.kept_before(self.keeper.saves.pop(), b"H:other:7", 1), False)
+        self.assertIs(self.broker.stored_before(self.keeper.saves.pop(), b"H:other:7", 1), False)
         self.assertEqual(said(client), [("saved", 1, b"H:other:7")])
         self.assertEqual(self.broker.total, 0)
         self.assertEqual(self.keeper.removed, [])
@@ -225,7 +225,7 @@ class TwinTests(SavingTestCase):
     def test_it_answers_nobody_who_came_since_it_was_looked_for(self) -> None:
         first, second = self.submit(b"u"), self.submit(b"u")
         job = self.keeper.saves.pop()
-        self.assertIs(self.broker.kept_before(job, b"H:other:7", 1), True)
+        self.assertIs(self.broker.stored_before(job, b"H:other:7", 1), True)
         self.assertEqual(said(first), [("saved", 1, b"H:other:7")])
         self.assertEqual(said(second), [])
         third = self.submit(b"u")
@@ -240,7 +240,7 @@ class RestoreTests(SavingTestCase):
     ) -> None:
         number = number_of(handle)
         self.broker.restore(
-            SavedJob(number, number, handle, b"f", unique, b"data", 1, run_at, attempts, 5.0, None)
+            StoredJob(number, number, handle, b"f", unique, b"data", 1, run_at, attempts, 5.0, None)
         )
 
     def test_it_is_as_it_was(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from txgearman.errors import StoreUnavailable
-from txgearman.store.contract import Backlog, Changes, SavedJob, Written
+from txgearman.store.contract import Backlog, Changes, StoredJob, Written
 
 
 class ListStore:
@@ -23,7 +23,7 @@ class ListStore:
 
     def __init__(self) -> None:
         self.starts = 0
-        self.jobs: dict[int, SavedJob] = {}
+        self.jobs: dict[int, StoredJob] = {}
         self.writes: list[Changes] = []
         self.failing: Exception | None = None
         self.is_open = False
@@ -57,7 +57,7 @@ class ListStore:
                 self.jobs[number] = self.jobs[number]._replace(attempts=attempts)
         return Written(twins, [])
 
-    def _own(self) -> list[SavedJob]:
+    def _own(self) -> list[StoredJob]:
         self._check()
         return sorted(self.jobs.values(), key=lambda job: job.place)
 
@@ -69,7 +69,7 @@ class ListStore:
                 counts[key] = counts.get(key, 0) + 1
         return [Backlog(*key, count) for key, count in counts.items()]
 
-    def fetch(self, function: bytes, priority: int, after: int, limit: int) -> list[SavedJob]:
+    def fetch(self, function: bytes, priority: int, after: int, limit: int) -> list[StoredJob]:
         return [
             job
             for job in self._own()
@@ -78,18 +78,18 @@ class ListStore:
             and job.place > after
         ][:limit]
 
-    def scheduled(self, after: int, limit: int) -> list[SavedJob]:
+    def scheduled(self, after: int, limit: int) -> list[StoredJob]:
         return [job for job in self._own() if job.run_at is not None and job.place > after][:limit]
 
-    def find(self, number: int) -> SavedJob | None:
+    def find(self, number: int) -> StoredJob | None:
         self._check()
         return self.jobs.get(number)
 
-    def find_unique(self, unique: bytes) -> SavedJob | None:
+    def find_unique(self, unique: bytes) -> StoredJob | None:
         found = [job for job in self._own() if unique and job.unique == unique]
         return found[-1] if found else None
 
-    def find_twin(self, function: bytes, unique: bytes, data: bytes) -> SavedJob | None:
+    def find_twin(self, function: bytes, unique: bytes, data: bytes) -> StoredJob | None:
         for job in self._own():
             if job.function == function and unique and job.unique == unique != b"-":
                 return job
@@ -99,7 +99,7 @@ class ListStore:
         self._check()
         return False
 
-    def adopt(self, limit: int, place: int) -> list[SavedJob]:
+    def adopt(self, limit: int, place: int) -> list[StoredJob]:
         return []
 
     def servers(self) -> list[str]:
@@ -141,7 +141,7 @@ class SharedStore(ListStore):
 
     def __init__(self) -> None:
         super().__init__()
-        self.orphans: list[SavedJob] = []
+        self.orphans: list[StoredJob] = []
         self.renewals = 0
 
     def open(self, name: str, lease: float) -> int:
@@ -155,7 +155,7 @@ class SharedStore(ListStore):
         self.renewals += 1
         return bool(self.orphans)
 
-    def adopt(self, limit: int, place: int) -> list[SavedJob]:
+    def adopt(self, limit: int, place: int) -> list[StoredJob]:
         self._check()
         adopted, self.orphans = self.orphans[:limit], self.orphans[limit:]
         adopted = [job._replace(place=place + index) for index, job in enumerate(adopted)]

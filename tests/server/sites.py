@@ -13,7 +13,7 @@ from tests.server.peers import PREFIX, SocketlikeTransport, req
 from tests.store.model import ModelDatabase, ModelStore
 from txgearman.server import GearmanServerFactory, Settings
 from txgearman.server.saving import Saver
-from txgearman.store.contract import NO_PLACE, Changes, SavedJob, Store, Written
+from txgearman.store.contract import NO_PLACE, Changes, Store, StoredJob, Written
 
 LEASE = 10.0
 
@@ -41,7 +41,7 @@ class BrittleStore(ModelStore):
     def renew(self) -> bool:
         return super().renew() or bool(self.unsure)
 
-    def adopt(self, limit: int, place: int) -> list[SavedJob]:
+    def adopt(self, limit: int, place: int) -> list[StoredJob]:
         jobs = [job for job in super()._own() if job.number in self.unsure]
         jobs = jobs or super().adopt(limit, place)
         self.unsure = [job.number for job in jobs]
@@ -49,16 +49,16 @@ class BrittleStore(ModelStore):
         self.unsure = []
         return jobs
 
-    def find(self, number: int) -> SavedJob | None:
+    def find(self, number: int) -> StoredJob | None:
         return self._as_told(super().find(number))
 
-    def find_twin(self, function: bytes, unique: bytes, data: bytes) -> SavedJob | None:
+    def find_twin(self, function: bytes, unique: bytes, data: bytes) -> StoredJob | None:
         return self._as_told(super().find_twin(function, unique, data))
 
-    def _as_told(self, job: SavedJob | None) -> SavedJob | None:
+    def _as_told(self, job: StoredJob | None) -> StoredJob | None:
         return job and (job._replace(place=NO_PLACE) if job.number in self.unsure else job)
 
-    def _own(self, after: int = -1) -> list[SavedJob]:
+    def _own(self, after: int = -1) -> list[StoredJob]:
         return [job for job in super()._own(after) if job.number not in self.unsure]
 
     def _check(self) -> None:

@@ -20,7 +20,7 @@ from tests.support import needs_program, on_reactor
 from txgearman.server import migrate
 from txgearman.server.saving import NUMBERS_PER_START
 from txgearman.store import gearmand as queue
-from txgearman.store.contract import SavedJob
+from txgearman.store.contract import StoredJob
 from txgearman.store.urls import open_store
 from txgearman.wire import packets as p
 
@@ -69,7 +69,7 @@ class MigrationCase(SynchronousTestCase):
             code = migrate.main(arguments)
         return code, output.getvalue(), errors.getvalue()
 
-    def migrated(self) -> list[SavedJob]:
+    def migrated(self) -> list[StoredJob]:
         store = open_store(self.store)
         store.open("looker", LEASE)
         jobs = kept(store)

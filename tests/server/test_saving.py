@@ -15,7 +15,7 @@ from txgearman.errors import LookupFailed
 from txgearman.server import saving
 from txgearman.server.protocol import MAX_LATER, MAX_LATER_BYTES
 from txgearman.server.saving import MAX_BYTES, MAX_JOBS, NUMBERS_PER_START, REMOVAL_PATIENCE
-from txgearman.store.contract import SavedJob
+from txgearman.store.contract import StoredJob
 
 NOT_SAVED = error(b"QUEUE_ERROR", b"Job could not be saved")
 
@@ -54,7 +54,7 @@ class AnswerTests(SavingTestCase):
         (job,) = self.begun()
         self.assertEqual(
             job,
-            SavedJob(
+            StoredJob(
                 NUMBERS_PER_START + 1,
                 NUMBERS_PER_START + 1,
                 handle(1),
@@ -72,7 +72,7 @@ class AnswerTests(SavingTestCase):
         self.assertEqual(self.heard(client), res(8, handle(1)))
         self.assertEqual(list(self.store.jobs.values()), [job])
 
-    def begun(self) -> list[SavedJob]:
+    def begun(self) -> list[StoredJob]:
         """The jobs of the transaction that is under way."""
         ((_, _, (changes,)),) = self.thread.calls
         return list(changes.saves)
@@ -288,7 +288,7 @@ class LifeTests(SavingTestCase):
         self.assertEqual(len(self.thread.calls), 1)
 
     def test_what_the_store_has_already_is_not_saved_again(self) -> None:
-        other = SavedJob(7, 7, b"H:other:7", b"f", b"u", b"", 1, None, 0, 0.0, None)
+        other = StoredJob(7, 7, b"H:other:7", b"f", b"u", b"", 1, None, 0, 0.0, None)
         client = self.connect()
         self.store.jobs[7] = other
         client.receive(submit(unique=b"u"), submit(unique=b"v"))
@@ -380,7 +380,7 @@ class OutageTests(SavingTestCase):
 
     def test_what_may_have_been_committed_is_removed(self) -> None:
         self.break_off()
-        refused = SavedJob(NUMBERS_PER_START + 2, 0, handle(2), b"f", b"", b"refused", 1, None, 0, 0.0, None)
+        refused = StoredJob(NUMBERS_PER_START + 2, 0, handle(2), b"f", b"", b"refused", 1, None, 0, 0.0, None)
         self.store.jobs[refused.number] = refused
         self.recover()
         self.assertNotIn(refused.number, self.store.jobs)
@@ -684,7 +684,7 @@ class BacklogTests(SavingTestCase):
 
     def test_an_adopted_job_does_not_fall_behind_the_head_that_was_fetched(self) -> None:
         self.submit(20)
-        late = SavedJob(5, 5, b"H:other:5", b"f", b"", b"adopted", 1, None, 0, 0.0, None)
+        late = StoredJob(5, 5, b"H:other:5", b"f", b"", b"adopted", 1, None, 0, 0.0, None)
         self.factory.broker.restore(late)
         self.store.jobs[5] = late
         self.assertEqual(len(self.drain()), 21)

@@ -10,13 +10,13 @@ from tests.server.sites import LEASE
 from tests.server.test_saving import SavingTestCase, handle, submit
 from txgearman.errors import LeaseLost
 from txgearman.server.saving import FIRST_RETRY, MAX_ADOPTED, NUMBERS_PER_START, RENEWALS
-from txgearman.store.contract import SavedJob
+from txgearman.store.contract import StoredJob
 
 
-def orphan(number: int) -> SavedJob:
+def orphan(number: int) -> StoredJob:
     """A job of a server that is gone."""
     name = b"H:other:%d" % number
-    return SavedJob(number, number, name, b"f", b"", b"%d" % number, 1, None, 0, 0.0, None)
+    return StoredJob(number, number, name, b"f", b"", b"%d" % number, 1, None, 0, 0.0, None)
 
 
 class SharingTestCase(SavingTestCase):

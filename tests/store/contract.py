@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from tests.store.crowd import a_job
 from tests.store.jobs import job, kept, save
 from tests.store.model import ModelDatabase, ModelStore
-from txgearman.store.contract import Backlog, Changes, SavedJob, Store
+from txgearman.store.contract import Backlog, Changes, Store, StoredJob
 from txgearman.store.urls import open_store
 
 if TYPE_CHECKING:
@@ -356,7 +356,7 @@ class CrashContract(_TestCase):
 _UNIQUES: Final = [b"", b"-", b"a", b"b", b"c", b"d", b"\xff"]
 
 
-def _random_job(chance: random.Random, number: int) -> SavedJob:
+def _random_job(chance: random.Random, number: int) -> StoredJob:
     return job(
         number,
         chance.choice(_UNIQUES),

@@ -10,11 +10,11 @@ from __future__ import annotations
 import sys
 
 from tests.store.jobs import job, save
-from txgearman.store.contract import SavedJob
+from txgearman.store.contract import StoredJob
 from txgearman.store.urls import open_store
 
 
-def a_job(number: int) -> SavedJob:
+def a_job(number: int) -> StoredJob:
     """The job with this number."""
     return job(number, b"unique %d" % number, b"data %d" % number * 20)
 

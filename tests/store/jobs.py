@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from txgearman.store.contract import Changes, SavedJob, Store
+from txgearman.store.contract import Changes, Store, StoredJob
 
 
-def job(number: int, unique: bytes = b"", data: bytes = b"data", **others: Any) -> SavedJob:
+def job(number: int, unique: bytes = b"", data: bytes = b"data", **others: Any) -> StoredJob:
     """A job of the function ``reverse``, normal priority."""
     fields: dict[str, Any] = {
         "place": number,
@@ -19,15 +19,15 @@ def job(number: int, unique: bytes = b"", data: bytes = b"data", **others: Any) 
         "submitted": 1_700_000_000.25,
         "reducer": None,
     }
-    return SavedJob(number=number, unique=unique, data=data, **(fields | others))
+    return StoredJob(number=number, unique=unique, data=data, **(fields | others))
 
 
-def save(store: Store, *jobs: SavedJob) -> dict[int, bytes]:
+def save(store: Store, *jobs: StoredJob) -> dict[int, bytes]:
     """Save `jobs` in one transaction; returns the handles of their twins."""
     return store.write(Changes(saves=list(jobs))).twins
 
 
-def kept(store: Store) -> list[SavedJob]:
+def kept(store: Store) -> list[StoredJob]:
     """All jobs the store's server owns, by place."""
     found = [
         job

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from txgearman.errors import LeaseLost
-from txgearman.store.contract import Backlog, Changes, Joined, SavedJob, Written
+from txgearman.store.contract import Backlog, Changes, Joined, StoredJob, Written
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class ModelDatabase:
     this database's own."""
 
     clock: Callable[[], float] = time.time
-    jobs: dict[int, SavedJob] = field(default_factory=dict)
+    jobs: dict[int, StoredJob] = field(default_factory=dict)
     owners: dict[int, int] = field(default_factory=dict)
     joins: dict[int, float] = field(default_factory=dict)
     leases: dict[int, Lease] = field(default_factory=dict)
@@ -103,26 +103,26 @@ class ModelStore:
         counts = Counter((job.function, job.priority) for job in self._own() if job.run_at is None)
         return [Backlog(*key, count) for key, count in counts.items()]
 
-    def fetch(self, function: bytes, priority: int, after: int, limit: int) -> list[SavedJob]:
+    def fetch(self, function: bytes, priority: int, after: int, limit: int) -> list[StoredJob]:
         return [
             job
             for job in self._own(after)
             if job.run_at is None and (job.function, job.priority) == (function, priority)
         ][:limit]
 
-    def scheduled(self, after: int, limit: int) -> list[SavedJob]:
+    def scheduled(self, after: int, limit: int) -> list[StoredJob]:
         return [job for job in self._own(after) if job.run_at is not None][:limit]
 
-    def find(self, number: int) -> SavedJob | None:
+    def find(self, number: int) -> StoredJob | None:
         self._check()
         return self._base.jobs.get(number)
 
-    def find_unique(self, unique: bytes) -> SavedJob | None:
+    def find_unique(self, unique: bytes) -> StoredJob | None:
         self._check()
         found = [job for job in self._base.jobs.values() if job.unique == unique not in {b"", b"-"}]
         return max(found, key=lambda job: (job.submitted, job.number), default=None)
 
-    def find_twin(self, function: bytes, unique: bytes, data: bytes) -> SavedJob | None:
+    def find_twin(self, function: bytes, unique: bytes, data: bytes) -> StoredJob | None:
         self._check()
         return self._twin(function, unique, data)
 
@@ -134,10 +134,10 @@ class ModelStore:
         base.leases[self._owner].end = base.clock() + self._length
         return any(self._has_ended(lease) for lease in base.leases.values())
 
-    def adopt(self, limit: int, place: int) -> list[SavedJob]:
+    def adopt(self, limit: int, place: int) -> list[StoredJob]:
         self._check()
         base = self._base
-        jobs: list[SavedJob] = []
+        jobs: list[StoredJob] = []
         for owner, lease in list(base.leases.items()):
             if owner != self._owner and self._has_ended(lease):
                 lease.dead = True
@@ -172,12 +172,12 @@ class ModelStore:
     def _owns(self, number: int) -> bool:
         return self._base.owners.get(number) == self._owner
 
-    def _own(self, after: int = -1) -> list[SavedJob]:
+    def _own(self, after: int = -1) -> list[StoredJob]:
         self._check()
         jobs = [job for job in self._base.jobs.values() if self._owns(job.number) and job.place > after]
         return sorted(jobs, key=lambda job: job.place)
 
-    def _twin(self, function: bytes, unique: bytes, data: bytes) -> SavedJob | None:
+    def _twin(self, function: bytes, unique: bytes, data: bytes) -> StoredJob | None:
         if not unique or (unique == b"-" and not data):
             return None
         for job in self._base.jobs.values():
@@ -186,6 +186,6 @@ class ModelStore:
         return None
 
 
-def _order(job: SavedJob) -> tuple[int | bytes, ...]:
+def _order(job: StoredJob) -> tuple[int | bytes, ...]:
     """What the jobs of a dead server are sorted by."""
     return (0, job.priority, job.function, job.place) if job.run_at is None else (1, job.place)

@@ -19,7 +19,7 @@ from tests.store.jobs import job, kept, save
 from tests.store.sharing import ENDED, SharedContract
 from txgearman.errors import LeaseLost, StoreUnavailable
 from txgearman.store import database, postgresql
-from txgearman.store.contract import Changes, SavedJob, Store
+from txgearman.store.contract import Changes, Store, StoredJob
 from txgearman.store.urls import open_store
 
 # All that a server asks of its store but `open` and `close`.
@@ -178,7 +178,7 @@ class AtTheSameTimeTests(SharedCase):
         late = [0, 0]
         # Otherwise one may be done before the other has begun.
         together = threading.Barrier(servers, timeout=20)
-        alive: list[dict[int, SavedJob]] = [{}, {}]
+        alive: list[dict[int, StoredJob]] = [{}, {}]
 
         def work(server: int) -> None:
             store, chance = self.opened(f"server {server}"), random.Random(server)

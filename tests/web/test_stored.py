@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.kept import UNAVAILABLE, ListStore, Thread
 from tests.web.asking import Web
-from txgearman.broker.job import SavedJob
+from txgearman.broker.job import StoredJob
 from txgearman.broker.peers import Worker
 from txgearman.server import Settings
 from txgearman.server.saving import FIRST_FETCH, NUMBERS_PER_START, REMOVAL_PATIENCE, Saver
@@ -19,10 +19,10 @@ AHEAD = FIRST_FETCH
 """Jobs that are in memory behind a start: more than half of what may be, so no more are fetched."""
 
 
-def kept(number: int, priority: int = 1, function: bytes = b"f") -> SavedJob:
+def kept(number: int, priority: int = 1, function: bytes = b"f") -> StoredJob:
     place = BEFORE + number
     data = b"data %d" % number
-    return SavedJob(place, place, b"H:t:%d" % place, function, b"", data, priority, None, 0, 50.0, None)
+    return StoredJob(place, place, b"H:t:%d" % place, function, b"", data, priority, None, 0, 50.0, None)
 
 
 class StoredCase(SynchronousTestCase):
@@ -44,7 +44,7 @@ class StoredCase(SynchronousTestCase):
         saver.load(self.broker)
         self.thread.run_all()
 
-    def kept(self) -> list[SavedJob]:
+    def kept(self) -> list[StoredJob]:
         return [kept(number) for number in range(1, self.DEPTH + 1)]
 
     def ask(self, method: str, path: str) -> Any:
@@ -134,7 +134,7 @@ class ListTests(StoredCase):
 
 
 class PrioritiesTest(StoredCase):
-    def kept(self) -> list[SavedJob]:
+    def kept(self) -> list[StoredJob]:
         return [kept(number, number % 3) for number in range(1, 3 * AHEAD + 1)] + [
             kept(10_000 + number, number % 3) for number in range(6)
         ]

@@ -23,7 +23,7 @@ from txgearman.broker.deadlines import Deadlines
 from txgearman.broker.ends import Alarm, Keeper
 from txgearman.broker.function import Function
 from txgearman.broker.handles import Handles, number_of
-from txgearman.broker.job import NO_PROGRESS, NOBODY, PRIORITIES, Ending, Job, JobState, Priority, SavedJob
+from txgearman.broker.job import NO_PROGRESS, NOBODY, PRIORITIES, Ending, Job, JobState, Priority, StoredJob
 from txgearman.broker.meters import Counts, FunctionMeasures, Meters
 from txgearman.broker.numbers import leading_number
 from txgearman.broker.peers import MAX_JOINS, Client, Worker, WorkerState
@@ -32,7 +32,7 @@ from txgearman.broker.running import RunningByFunction
 from txgearman.broker.slices import SLICE, Slices
 from txgearman.broker.uniques import Uniques
 from txgearman.broker.views import (
-    KEPT,
+    STORED,
     UNKNOWN,
     FunctionDetail,
     FunctionLimits,
@@ -41,7 +41,7 @@ from txgearman.broker.views import (
     JobPage,
     JobStatus,
     JobView,
-    kept_detail,
+    stored_detail,
 )
 from txgearman.errors import (
     FunctionInUse,
@@ -58,7 +58,7 @@ from txgearman.errors import (
 )
 
 if TYPE_CHECKING:
-    from txgearman.broker.ends import Found, KeptPage, Tell
+    from txgearman.broker.ends import Found, StoredPage, Tell
 
 UNIQUE_IS_DATA: Final = b"-"
 """The unique that stands for "jobs with the same data are the same job"."""
@@ -360,7 +360,7 @@ class Broker:
             client.end.refused(place, refusal)
         self._stay_online(job)
 
-    def kept_before(self, job: Job, handle: bytes, submits: int) -> bool:
+    def stored_before(self, job: Job, handle: bytes, submits: int) -> bool:
         """A job was not saved, as the store has one of the same function and unique, with this handle.
 
         That answers the first so many `submits`. Returns whether there are others: for them it is to be saved
@@ -375,7 +375,7 @@ class Broker:
         self._stay_online(job)
         return False
 
-    def restore(self, kept: SavedJob) -> None:
+    def restore(self, kept: StoredJob) -> None:
         """Take in a background job that was saved before. One that is here, because its worker went on when
         it was disowned, is this server's again."""
         job = self._handles.get(kept.handle)
@@ -402,7 +402,7 @@ class Broker:
         backlog.jobs[priority] += jobs
         self._fetch_ahead(function, backlog, priority)
 
-    def fetched(self, function_name: bytes, priority: int, jobs: Sequence[SavedJob], are_all: bool) -> None:
+    def fetched(self, function_name: bytes, priority: int, jobs: Sequence[StoredJob], are_all: bool) -> None:
         """Take in the jobs that were fetched, in their order; `are_all` says that there are no more."""
         function = self._functions.get(function_name)
         backlog = None if function is None else function.backlog
@@ -448,8 +448,8 @@ class Broker:
             status = _status(self._handles.get(handle))
             if isinstance(kept, Refused) and not status.known:
                 tell(kept)
-            elif isinstance(kept, SavedJob) and kept.handle == handle and not status.known:
-                tell(KEPT)
+            elif isinstance(kept, StoredJob) and kept.handle == handle and not status.known:
+                tell(STORED)
             else:
                 tell(status)
 
@@ -462,12 +462,12 @@ class Broker:
             job = self._handles.get(handle)
             if job is not None:
                 tell(self._job_detail(job))
-            elif isinstance(kept, SavedJob) and kept.handle == handle:
+            elif isinstance(kept, StoredJob) and kept.handle == handle:
                 if self._is_away(kept):
                     # Once more, with its data.
                     self._page(kept.function, kept.priority, kept.place - 1, 1, whole)
                 else:
-                    tell(kept_detail(kept, False))
+                    tell(stored_detail(kept, False))
             else:
                 tell(kept if isinstance(kept, Refused) else JobNotFound())
 
@@ -502,7 +502,7 @@ class Broker:
             tell(JobPage((), None))
             return
 
-        def found(page: KeptPage | Refused) -> None:
+        def found(page: StoredPage | Refused) -> None:
             if isinstance(page, Refused):
                 tell(page)
                 return
@@ -512,7 +512,7 @@ class Broker:
                 if job is not None:
                     details.append(self._job_detail(job))
                 elif self._is_away(kept):
-                    details.append(kept_detail(kept, True))
+                    details.append(stored_detail(kept, True))
             tell(JobPage(tuple(details), page.next))
 
         self._keeper.page(name, priority, after, most, found)
@@ -526,7 +526,7 @@ class Broker:
             if status.known or kept is None:
                 tell(status)
             else:
-                tell(kept if isinstance(kept, Refused) else KEPT)
+                tell(kept if isinstance(kept, Refused) else STORED)
 
         self._keeper.find_unique(unique, found)
 
@@ -537,7 +537,7 @@ class Broker:
             if self._handles.get(handle) is not None:
                 self.cancel(handle)
                 tell(None)
-            elif isinstance(kept, SavedJob) and kept.handle == handle and self._take_away(kept):
+            elif isinstance(kept, StoredJob) and kept.handle == handle and self._take_away(kept):
                 assert self._keeper is not None
                 self._keeper.remove(kept.number)
                 function = self._functions[kept.function]
@@ -1304,7 +1304,7 @@ class Broker:
         self._away += 1
         self._fetch_ahead(function, backlog, priority)
 
-    def _is_away(self, kept: SavedJob) -> bool:
+    def _is_away(self, kept: StoredJob) -> bool:
         """Whether this job is in the backlog."""
         function = self._functions.get(kept.function)
         backlog = None if function is None else function.backlog
@@ -1312,7 +1312,7 @@ class Broker:
             return False
         return self._keeper is not None and self._keeper.owns(kept)
 
-    def _take_away(self, kept: SavedJob) -> bool:
+    def _take_away(self, kept: StoredJob) -> bool:
         """One job less is in the backlog, if this one is in it."""
         if not self._is_away(kept):
             return False
@@ -1341,7 +1341,7 @@ class Broker:
             backlog.fetching[priority] = True
             self._keeper.fetch(function.name, priority, backlog.behind[priority])
 
-    def _revive(self, function: Function, kept: SavedJob) -> Job:
+    def _revive(self, function: Function, kept: StoredJob) -> Job:
         """Make a live job of one that is kept."""
         job = Job(
             kept.handle,
@@ -1382,7 +1382,7 @@ class Broker:
             if client.gone:
                 return
             if (
-                isinstance(kept, SavedJob)
+                isinstance(kept, StoredJob)
                 and self._handles.get(kept.handle) is None
                 and self._take_away(kept)
             ):

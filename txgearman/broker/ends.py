@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from txgearman.errors import Refused
 
 if TYPE_CHECKING:
-    from txgearman.broker.job import Job, SavedJob
+    from txgearman.broker.job import Job, StoredJob
 
-    Found = SavedJob | None | Refused
+    Found = StoredJob | None | Refused
     """A job, or that there is none, or that this cannot be known now."""
     Tell = Callable[[Found], None]
-    TellPage = Callable[["KeptPage | Refused"], None]
+    TellPage = Callable[["StoredPage | Refused"], None]
 
 
-class KeptPage(NamedTuple):
+class StoredPage(NamedTuple):
     """Some kept jobs; `next` is the place to go on behind, None if that was all."""
 
-    jobs: list[SavedJob]
+    jobs: list[StoredJob]
     next: int | None
 
 
@@ -91,14 +91,14 @@ class Keeper(Protocol):
     shared: bool
     """Whether other servers have jobs there too."""
 
-    def owns(self, job: SavedJob) -> bool:
+    def owns(self, job: StoredJob) -> bool:
         """Whether a kept job is this server's, and not one of those that share the keeper's store."""
 
     def check(self, data: bytes) -> None:
         """Raises `NotSaved` if a job with this data cannot be saved now."""
 
     def save(self, job: Job) -> None:
-        """Make the job durable. Answered by `Broker.saved`, `Broker.kept_before` or `Broker.not_saved`."""
+        """Make the job durable. Answered by `Broker.saved`, `Broker.stored_before` or `Broker.not_saved`."""
 
     def remove(self, number: int, just_now: bool = True) -> None:
         """The saved job with this number has ended, `just_now` or some time before: it need not be kept any

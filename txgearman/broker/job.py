@@ -135,7 +135,7 @@ class Job:
             self.watchers = {(client, handle): None}
 
 
-class SavedJob(NamedTuple):
+class StoredJob(NamedTuple):
     """A background job as a store keeps it.
 
     `number` is the one that its handle ends with; no two jobs of a store ever have the same, whatever

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from txgearman.broker.job import JobState, SavedJob
+    from txgearman.broker.job import JobState, StoredJob
     from txgearman.broker.peers import Worker
 
 
@@ -60,7 +60,7 @@ class JobStatus:
 UNKNOWN = JobStatus()
 """The status of a job the server does not have."""
 
-KEPT = JobStatus(known=True)
+STORED = JobStatus(known=True)
 """The status of a job that is not in memory: it waits its turn, or another server has it, whose worker's
 reports are not known here."""
 
@@ -125,7 +125,7 @@ class JobDetail:
     place: int | None = None
 
 
-def kept_detail(kept: SavedJob, is_ours: bool) -> JobDetail:
+def stored_detail(kept: StoredJob, is_ours: bool) -> JobDetail:
     """What is to be known of a job that is not in memory."""
     return JobDetail(
         handle=kept.handle,

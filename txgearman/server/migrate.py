@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from txgearman.errors import StoreError
 from txgearman.server.saving import NUMBERS_PER_START
 from txgearman.server.settings import Settings
-from txgearman.store.contract import Changes, SavedJob, Store
+from txgearman.store.contract import Changes, Store, StoredJob
 from txgearman.store.gearmand import GearmandQueue, QueuedJob
 from txgearman.store.uniques import unique_key
 from txgearman.store.urls import open_store
@@ -59,10 +59,10 @@ def migrate(queue: GearmandQueue, store: Store, now: float) -> Outcome:
         store.close()
 
 
-def _saved(jobs: Sequence[QueuedJob], numbers: Iterator[int], now: float) -> Iterator[SavedJob]:
+def _saved(jobs: Sequence[QueuedJob], numbers: Iterator[int], now: float) -> Iterator[StoredJob]:
     prefix = Settings().handle_prefix.encode()
     for job, number in zip(jobs, numbers, strict=False):
-        yield SavedJob(
+        yield StoredJob(
             number=number,
             place=number,
             handle=b"%s:%d" % (prefix, number),

@@ -19,13 +19,13 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
-from txgearman.broker.ends import KeptPage
+from txgearman.broker.ends import StoredPage
 from txgearman.broker.handles import number_of
 from txgearman.broker.job import Job, JobState
 from txgearman.broker.meters import Histogram
 from txgearman.errors import ArgumentTooLarge, LeaseLost, LookupFailed, NotSaved, StoreError, StoreUnavailable
 from txgearman.server.clocks import steady_clock
-from txgearman.store.contract import Changes, Joined, SavedJob, Store, Written
+from txgearman.store.contract import Changes, Joined, Store, StoredJob, Written
 
 if TYPE_CHECKING:
     from txgearman.broker.broker import Broker
@@ -209,7 +209,7 @@ class Saver:
 
     # -- the broker's verbs (Keeper) ------------------------------------------------------------
 
-    def owns(self, job: SavedJob) -> bool:
+    def owns(self, job: StoredJob) -> bool:
         # A job's place is given by the server that saves or adopts it.
         return not self.shared or job.place // NUMBERS_PER_START == self._start
 
@@ -247,9 +247,9 @@ class Saver:
     def page(self, function: bytes, priority: int, after: int, most: int, tell: TellPage) -> None:
         limit = min(most, self._fetch_limit)
 
-        def found(jobs: list[SavedJob]) -> None:
+        def found(jobs: list[StoredJob]) -> None:
             there = [job for job in jobs if not self._has_ended(job.number)]
-            tell(KeptPage(there, jobs[-1].place if len(jobs) == limit else None))
+            tell(StoredPage(there, jobs[-1].place if len(jobs) == limit else None))
 
         self._ask(found, tell, self._store.fetch, function, priority, after, limit)
 
@@ -325,7 +325,7 @@ class Saver:
             self._adopted, self._stumble
         ).addErrback(_log_defect)
 
-    def _adopted(self, jobs: list[SavedJob]) -> None:
+    def _adopted(self, jobs: list[StoredJob]) -> None:
         assert self._broker is not None
         if self._joining or self._stopping:
             return
@@ -380,7 +380,7 @@ class Saver:
 
     # -- reading --------------------------------------------------------------------------------
 
-    def _fetched(self, jobs: list[SavedJob], function: bytes, priority: int, limit: int) -> None:
+    def _fetched(self, jobs: list[StoredJob], function: bytes, priority: int, limit: int) -> None:
         assert self._broker is not None
         if jobs:
             size = sum(len(job.data) for job in jobs) // len(jobs)
@@ -394,8 +394,8 @@ class Saver:
         self._broker.not_fetched(function, priority)
         self._stumble(failure)
 
-    def _find(self, tell: Tell, ask: Callable[..., SavedJob | None], *arguments: Any) -> None:
-        def found(job: SavedJob | None) -> None:
+    def _find(self, tell: Tell, ask: Callable[..., StoredJob | None], *arguments: Any) -> None:
+        def found(job: StoredJob | None) -> None:
             tell(None if job is None or self._has_ended(job.number) else job)
 
         self._ask(found, tell, ask, *arguments)
@@ -517,7 +517,7 @@ class Saver:
                     self._broker.saved(job)
                 # It may have ended meanwhile, as is known of an own one, and whoever came since then wants
                 # another one: another server may have ended it behind the join, and ahead of them.
-                elif number_of(twin) in self._removals or self._broker.kept_before(job, twin, count):
+                elif number_of(twin) in self._removals or self._broker.stored_before(job, twin, count):
                     again.append(job)
             self._saves[:0] = again
         else:
@@ -609,11 +609,11 @@ class Saver:
             self._write_in(REMOVAL_PATIENCE)
 
 
-def _as_saved(job: Job) -> SavedJob:
+def _as_saved(job: Job) -> StoredJob:
     number = number_of(job.handle)
     # Past the constructor, which a named tuple has in Python: a twentieth of a durable submit.
     return tuple.__new__(
-        SavedJob,
+        StoredJob,
         (
             number,
             number,

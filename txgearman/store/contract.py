@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
-from txgearman.broker.job import SavedJob
+from txgearman.broker.job import StoredJob
 
-__all__ = ["NO_PLACE", "Backlog", "Changes", "Joined", "SavedJob", "Store", "Written"]
+__all__ = ["NO_PLACE", "Backlog", "Changes", "Joined", "Store", "StoredJob", "Written"]
 
 NO_PLACE: Final = -1
 """The place of a job that may have been adopted, as long as nobody was told so."""
@@ -19,7 +19,7 @@ class Changes:
     and the new `attempts` by number. Removing or changing what is not there is no error. `joins` names the
     last join, `Joined.at`, of those to be removed in spite of one."""
 
-    saves: list[SavedJob] = field(default_factory=list)
+    saves: list[StoredJob] = field(default_factory=list)
     removals: list[int] = field(default_factory=list)
     attempts: dict[int, int] = field(default_factory=dict)
     joins: dict[int, float] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class Joined(NamedTuple):
     database's clock.
     """
 
-    job: SavedJob
+    job: StoredJob
     at: float
     ago: float
 
@@ -100,20 +100,20 @@ class Store(Protocol):
     def backlogs(self) -> list[Backlog]:
         """What this server owns, without what is scheduled."""
 
-    def fetch(self, function: bytes, priority: int, after: int, limit: int) -> list[SavedJob]:
+    def fetch(self, function: bytes, priority: int, after: int, limit: int) -> list[StoredJob]:
         """The first `limit` own jobs of a function and priority whose place is greater than `after`, by
         place, without what is scheduled."""
 
-    def scheduled(self, after: int, limit: int) -> list[SavedJob]:
+    def scheduled(self, after: int, limit: int) -> list[StoredJob]:
         """The first `limit` own jobs that have a `run_at` and a place greater than `after`, by place."""
 
-    def find(self, number: int) -> SavedJob | None:
+    def find(self, number: int) -> StoredJob | None:
         """The job with this number, whoever owns it; its data may be left empty."""
 
-    def find_unique(self, unique: bytes) -> SavedJob | None:
+    def find_unique(self, unique: bytes) -> StoredJob | None:
         """The job with this unique that was submitted last, whatever its function and whoever owns it."""
 
-    def find_twin(self, function: bytes, unique: bytes, data: bytes) -> SavedJob | None:
+    def find_twin(self, function: bytes, unique: bytes, data: bytes) -> StoredJob | None:
         """The whole job that one with this function, unique and data is the same as, whoever owns it."""
 
     # -- several servers on one database ----------------------------------------------------------
@@ -122,7 +122,7 @@ class Store(Protocol):
         """Prolong this server's lease to its full length from now; returns whether there may be jobs to
         `adopt`."""
 
-    def adopt(self, limit: int, place: int) -> list[SavedJob]:
+    def adopt(self, limit: int, place: int) -> list[StoredJob]:
         """Own up to `limit` jobs of servers whose lease has ended.
 
         Of one server after the other come first those of high priority, those of a function and priority

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store import tables
-from txgearman.store.contract import Backlog, Changes, Joined, SavedJob, Written
+from txgearman.store.contract import Backlog, Changes, Joined, StoredJob, Written
 from txgearman.store.tables import DATA_AT, FUNCTION_AT, JOB, SAVED
 from txgearman.store.uniques import unique_key
 
@@ -222,7 +222,7 @@ class DatabaseStore(ABC):
         )
         return [Backlog(*row) for row in self._rows(query)]
 
-    def fetch(self, function: bytes, priority: int, after: int, limit: int) -> list[SavedJob]:
+    def fetch(self, function: bytes, priority: int, after: int, limit: int) -> list[StoredJob]:
         query = (
             sa.select(*SAVED)
             .where(
@@ -237,7 +237,7 @@ class DatabaseStore(ABC):
         )
         return self._read(query)
 
-    def scheduled(self, after: int, limit: int) -> list[SavedJob]:
+    def scheduled(self, after: int, limit: int) -> list[StoredJob]:
         query = (
             sa.select(*SAVED)
             .where(self._mine(), JOB.c.place > after, JOB.c.run_at.is_not(None))
@@ -246,32 +246,32 @@ class DatabaseStore(ABC):
         )
         return self._read(query)
 
-    def find(self, number: int) -> SavedJob | None:
+    def find(self, number: int) -> StoredJob | None:
         if number > LARGEST_NUMBER:
             # What a peer takes for a handle may end with any number, and drivers fail on a long one.
             return None
         return self._find(sa.select(*_WITHOUT_DATA).where(JOB.c.number == number))
 
-    def find_unique(self, unique: bytes) -> SavedJob | None:
+    def find_unique(self, unique: bytes) -> StoredJob | None:
         key = unique_key(unique, b"")
         if key is None:
             return None
         query = sa.select(*_WITHOUT_DATA).where(JOB.c.unique_key == key)
         return self._find(query.order_by(JOB.c.submitted.desc(), JOB.c.number.desc()).limit(1))
 
-    def find_twin(self, function: bytes, unique: bytes, data: bytes) -> SavedJob | None:
+    def find_twin(self, function: bytes, unique: bytes, data: bytes) -> StoredJob | None:
         key = unique_key(unique, data)
         if key is None:
             return None
         found = self._read(sa.select(*SAVED).where(JOB.c.unique_key == key, JOB.c.function == function))
         return found[0] if found else None
 
-    def _read(self, query: sa.Select[Any]) -> list[SavedJob]:
-        return [SavedJob._make(row) for row in self._rows(query)]
+    def _read(self, query: sa.Select[Any]) -> list[StoredJob]:
+        return [StoredJob._make(row) for row in self._rows(query)]
 
-    def _find(self, query: sa.Select[Any]) -> SavedJob | None:
+    def _find(self, query: sa.Select[Any]) -> StoredJob | None:
         found = self._rows(query)
-        return SavedJob._make((*found[0][:DATA_AT], b"", *found[0][DATA_AT:])) if found else None
+        return StoredJob._make((*found[0][:DATA_AT], b"", *found[0][DATA_AT:])) if found else None
 
     def _rows(self, query: sa.Select[Any]) -> Sequence[Sequence[Any]]:
         def read() -> Sequence[Sequence[Any]]:

@@ -45,7 +45,7 @@ _KINDS: Final = {
 
 
 class QueuedJob(NamedTuple):
-    """A job in gearmand's table. `priority` is as in a `SavedJob`, `run_at` is seconds since the epoch."""
+    """A job in gearmand's table. `priority` is as in a `StoredJob`, `run_at` is seconds since the epoch."""
 
     function: bytes
     unique: bytes

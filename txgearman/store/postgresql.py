@@ -30,7 +30,7 @@ from sqlalchemy.dialects import postgresql
 from txgearman.errors import LeaseLost, StoreError, StoreUnavailable
 from txgearman.store import tables
 from txgearman.store.arrays import ARRAYS, Array, take_arrays
-from txgearman.store.contract import NO_PLACE, Changes, Joined, SavedJob, Written
+from txgearman.store.contract import NO_PLACE, Changes, Joined, StoredJob, Written
 from txgearman.store.database import DatabaseStore, Row, TryAgain
 from txgearman.store.tables import DATA_AT, FUNCTION_AT, JOB, SAVED, SERVER
 
@@ -171,14 +171,14 @@ class PostgresqlStore(DatabaseStore):
         mine = super()._mine()
         return sa.and_(mine, JOB.c.number.not_in(self._unsure)) if self._unsure else mine
 
-    def _read(self, query: sa.Select[Any]) -> list[SavedJob]:
+    def _read(self, query: sa.Select[Any]) -> list[StoredJob]:
         return [self._as_told(job) for job in super()._read(query)]
 
-    def _find(self, query: sa.Select[Any]) -> SavedJob | None:
+    def _find(self, query: sa.Select[Any]) -> StoredJob | None:
         job = super()._find(query)
         return job and self._as_told(job)
 
-    def _as_told(self, job: SavedJob) -> SavedJob:
+    def _as_told(self, job: StoredJob) -> StoredJob:
         """A job without a place here as long as nobody was told of one."""
         return job._replace(place=NO_PLACE) if job.number in self._unsure else job
 
@@ -201,10 +201,10 @@ class PostgresqlStore(DatabaseStore):
     def servers(self) -> list[str]:
         return [name for (name,) in self._rows(_LIVING.order_by(SERVER.c.name))]
 
-    def adopt(self, limit: int, place: int) -> list[SavedJob]:
+    def adopt(self, limit: int, place: int) -> list[StoredJob]:
         return self._retried(lambda: self._adopt(limit, place))
 
-    def _adopt(self, limit: int, place: int) -> list[SavedJob]:
+    def _adopt(self, limit: int, place: int) -> list[StoredJob]:
         with self._connected() as connection:
             # This waits for an adoption that is still under way, as its answer got lost, and one that has
             # not begun will find another lease than its own.
@@ -216,12 +216,12 @@ class PostgresqlStore(DatabaseStore):
         self._unsure = []
         return jobs
 
-    def _taken_before(self, connection: sa.Connection) -> list[SavedJob]:
+    def _taken_before(self, connection: sa.Connection) -> list[StoredJob]:
         """What the last adoption took if it was committed and its answer got lost."""
         if not self._unsure:
             return []
         query = sa.select(*SAVED).where(JOB.c.number.in_(self._unsure), JOB.c.owner == self._owner)
-        return sorted(map(SavedJob._make, connection.execute(query)), key=attrgetter("place"))
+        return sorted(map(StoredJob._make, connection.execute(query)), key=attrgetter("place"))
 
     def _mark_dead(self, connection: sa.Connection) -> None:
         """Mark the servers whose lease has ended. One that just writes is left for the next time."""
@@ -237,11 +237,11 @@ class PostgresqlStore(DatabaseStore):
             connection.scalars(sa.select(SERVER.c.number).where(SERVER.c.dead).order_by(SERVER.c.number))
         )
 
-    def _take(self, connection: sa.Connection, lease_end: float, limit: int, place: int) -> list[SavedJob]:
+    def _take(self, connection: sa.Connection, lease_end: float, limit: int, place: int) -> list[StoredJob]:
         """Own up to `limit` jobs of dead servers, with the places from `place` on."""
         while True:
             owners: dict[int, int] = {}
-            jobs: list[SavedJob] = []
+            jobs: list[StoredJob] = []
             for server in self._dead_servers(connection):
                 found = self._jobs_of(connection, server, limit - len(jobs))
                 owners |= dict.fromkeys((job.number for job in found), server)
@@ -256,21 +256,21 @@ class PostgresqlStore(DatabaseStore):
             if taken or not jobs:
                 return [job for job in jobs if job.number in taken]
 
-    def _jobs_of(self, connection: sa.Connection, server: int, limit: int) -> list[SavedJob]:
+    def _jobs_of(self, connection: sa.Connection, server: int, limit: int) -> list[StoredJob]:
         """Up to `limit` jobs of a dead server, in the order of its queues."""
-        jobs: list[SavedJob] = []
+        jobs: list[StoredJob] = []
         query = sa.select(*SAVED).where(JOB.c.owner == server)
         for some in (
             query.where(JOB.c.run_at.is_(None)).order_by(JOB.c.priority, JOB.c.function, JOB.c.place),
             query.where(JOB.c.run_at.is_not(None)).order_by(JOB.c.place),
         ):
-            jobs += [SavedJob._make(row) for row in connection.execute(some.limit(limit - len(jobs)))]
+            jobs += [StoredJob._make(row) for row in connection.execute(some.limit(limit - len(jobs)))]
             if len(jobs) == limit:
                 break
         return jobs
 
     def _move(
-        self, connection: sa.Connection, lease_end: float, jobs: list[SavedJob], owners: dict[int, int]
+        self, connection: sa.Connection, lease_end: float, jobs: list[StoredJob], owners: dict[int, int]
     ) -> set[int]:
         """Own those of `jobs` that still belong to `owners`, with their new places; returns their numbers."""
         places = {job.number: job.place for job in jobs}
@@ -426,7 +426,7 @@ class PostgresqlStore(DatabaseStore):
         query = sa.select(JOB.c.joined, _CLOCK - JOB.c.joined, *SAVED).where(
             JOB.c.number.in_(numbers), JOB.c.owner == self._owner, JOB.c.joined.is_not(None)
         )
-        return [Joined(SavedJob._make(job), at, ago) for at, ago, *job in connection.execute(query)]
+        return [Joined(StoredJob._make(job), at, ago) for at, ago, *job in connection.execute(query)]
 
     def _join(self, connection: sa.Connection, numbers: Sequence[int]) -> set[int]:
         return set(connection.exec_driver_sql(_JOIN, (_NUMBERS(numbers), self._owner)).scalars())

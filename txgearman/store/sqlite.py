@@ -24,7 +24,7 @@ import sqlalchemy as sa
 
 from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store import tables
-from txgearman.store.contract import Changes, SavedJob, Written
+from txgearman.store.contract import Changes, StoredJob, Written
 from txgearman.store.database import DatabaseStore, Row
 
 BUSY_TIMEOUT: Final = 5.0
@@ -236,7 +236,7 @@ class SqliteStore(DatabaseStore):
     def renew(self) -> bool:
         return False
 
-    def adopt(self, limit: int, place: int) -> list[SavedJob]:
+    def adopt(self, limit: int, place: int) -> list[StoredJob]:
         return []
 
     def _own(self) -> None:
@@ -264,7 +264,7 @@ class SqliteStore(DatabaseStore):
 
     # -- room on the disk ---------------------------------------------------------------------------
 
-    def _demand_room(self, saves: Sequence[SavedJob]) -> None:
+    def _demand_room(self, saves: Sequence[StoredJob]) -> None:
         """Raise `StoreUnavailable` unless there is room for saving these jobs, in the log and then, when that
         is emptied, in the database. Without jobs it is asked for room for the smallest."""
         now = time.monotonic()
@@ -444,7 +444,7 @@ def _copy_names(path: str, version: int) -> Iterator[str]:
     yield from (f"{name}.{number}" for number in count(2))
 
 
-def _room_for(saves: Sequence[SavedJob]) -> tuple[int, int]:
+def _room_for(saves: Sequence[StoredJob]) -> tuple[int, int]:
     """Bytes that saving these jobs takes in the log at most, and then in the database. None count as one."""
     size = sum(len(job.data) for job in saves) + max(1, len(saves)) * JOB_SIZE
     # What SQLite needs beside, and pages that are not quite full.

@@ -11,7 +11,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from txgearman.errors import StoreError
-from txgearman.store.contract import SavedJob
+from txgearman.store.contract import StoredJob
 
 
 class Bytes(sa.LargeBinary):
@@ -99,15 +99,15 @@ sa.Index(
     "txgearman_job_scheduled", JOB.c.owner, JOB.c.place, sqlite_where=_scheduled, postgresql_where=_scheduled
 )
 
-SAVED: Final = [JOB.c[name] for name in SavedJob._fields]
-"""The columns that a `SavedJob` is made of, in its order."""
+SAVED: Final = [JOB.c[name] for name in StoredJob._fields]
+"""The columns that a `StoredJob` is made of, in its order."""
 
 WRITTEN: Final = [*SAVED, JOB.c.owner, JOB.c.unique_key]
-"""The columns of a new row: those of a `SavedJob`, and what is known only where it is written."""
+"""The columns of a new row: those of a `StoredJob`, and what is known only where it is written."""
 
-FUNCTION_AT: Final = SavedJob._fields.index("function")
-DATA_AT: Final = SavedJob._fields.index("data")
-"""Where these are, in a `SavedJob` and in a new row."""
+FUNCTION_AT: Final = StoredJob._fields.index("function")
+DATA_AT: Final = StoredJob._fields.index("data")
+"""Where these are, in a `StoredJob` and in a new row."""
 
 # PostgreSQL would try to compress longer data, which costs more time than writing it.
 sa.event.listen(
