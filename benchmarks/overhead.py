@@ -29,7 +29,7 @@ from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.testing import StringTransport
 
 from txgearman.access import AccessPolicy, Rule
-from txgearman.broker.ends import Follower
+from txgearman.broker.interfaces import Follower
 from txgearman.server import GearmanServerFactory, GearmanServerProtocol, Settings
 from txgearman.server.memory import tune_collector
 from txgearman.wire.codec import encode

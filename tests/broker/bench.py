@@ -18,7 +18,7 @@ from txgearman.broker.uniques import Uniques
 from txgearman.errors import Refused
 
 if TYPE_CHECKING:
-    from txgearman.broker.ends import Follower, Tell, TellPage
+    from txgearman.broker.interfaces import Follower, Tell, TellPage
     from txgearman.broker.job import StoredJob
 
 START: float = 1000.0
@@ -34,7 +34,7 @@ POLICY = Policy(handle_prefix=b"H:t")
 
 
 class ClientNotes:
-    """A `ClientEnd` that writes down its calls."""
+    """A `ClientConnection` that writes down its calls."""
 
     def __init__(self) -> None:
         self.notes: list[tuple[Any, ...]] = []
@@ -79,7 +79,7 @@ class ClientNotes:
 
 
 class WorkerNotes:
-    """A `WorkerEnd` that puts its name on a list each time it is woken."""
+    """A `WorkerConnection` that puts its name on a list each time it is woken."""
 
     def __init__(self, name: str, woken: list[str]) -> None:
         self.name = name
@@ -215,7 +215,7 @@ class Bench:
     ) -> bytes:
         """Submit; returns the handle that the client was told."""
         self.broker.submit(client, function, unique, data, **how)
-        end = client.end
+        end = client.connection
         assert isinstance(end, ClientNotes)
         what, handle = end.notes.pop()
         assert what == "created"
@@ -242,7 +242,7 @@ class Bench:
 
 def said(client: Client) -> list[tuple[Any, ...]]:
     """What a client was told since this was called last."""
-    end = client.end
+    end = client.connection
     assert isinstance(end, ClientNotes)
     return end.take()
 

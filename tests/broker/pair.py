@@ -14,7 +14,7 @@ from tests.broker.bench import Bench, leftovers, said, uniques_of
 from tests.broker.model import Full, Model, ModelJob, ModelWorker, NotFound
 from txgearman.broker.abilities import _REMOVED, FREE_WALK
 from txgearman.broker.broker import LONGEST_NAP
-from txgearman.broker.ends import Follower
+from txgearman.broker.interfaces import Follower
 from txgearman.broker.job import PRIORITIES, Ending, JobState
 from txgearman.broker.meters import BOUNDS
 from txgearman.broker.peers import Client, Worker
@@ -479,7 +479,7 @@ class Pair:
             for job in worker.jobs.values():
                 assert job.worker is worker
                 assert job.state is JobState.RUNNING
-        assert [worker.end.name for worker in broker._woken] == [  # type: ignore[attr-defined]
+        assert [worker.connection.name for worker in broker._woken] == [  # type: ignore[attr-defined]
             worker.name for worker in model.awaited
         ]
 

@@ -252,7 +252,7 @@ class DrainTest(SynchronousTestCase):
         bench.queue(b"f")
         (woken,) = bench.take_woken()
         bench.broker.drain()
-        (worker,) = [worker for worker in sleepers if worker.end.name == woken]  # type: ignore[attr-defined]
+        (worker,) = [worker for worker in sleepers if worker.connection.name == woken]  # type: ignore[attr-defined]
         self.assertIsNone(bench.broker.grab(worker))
         bench.broker.sleep(worker)
         bench.advance(10)

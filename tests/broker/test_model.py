@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.broker.pair import Pair
 from tests.wire.effort import EFFORT, LONG
 from txgearman.broker.abilities import FREE_WALK
-from txgearman.broker.ends import Follower
+from txgearman.broker.interfaces import Follower
 from txgearman.broker.policy import FunctionOrder, FunctionRules, Policy
 from txgearman.broker.slices import SLICE
 

@@ -3,7 +3,7 @@
 Each verb is O(1) at any depth of the queues and number of workers, O(log n) where time or turns order
 things; `txgearman.broker.abilities` says what many functions and kinds of workers cost. What a peer leaves
 behind, which may be any number of things, is seen to in slices (`txgearman.broker.slices`). A verb that
-refuses raises `Refused` and has changed nothing. What must leave goes through `txgearman.broker.ends`.
+refuses raises `Refused` and has changed nothing. What must leave goes through `txgearman.broker.interfaces`.
 
 Behaviour is that of gearmand 2. Where it is not, docs/protocol.rst says so and why; the comments here
 name what matters to the code beside them.
@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 from txgearman.broker.abilities import FREE_WALK, WALK_PER_PACKET, AbilitySet, Kind, levels_of
 from txgearman.broker.backlog import NO_BACKLOG, Backlog
 from txgearman.broker.deadlines import Deadlines
-from txgearman.broker.ends import Alarm, Keeper
 from txgearman.broker.function import Function
 from txgearman.broker.handles import Handles, number_of
+from txgearman.broker.interfaces import Alarm, Keeper
 from txgearman.broker.job import NO_PROGRESS, NOBODY, PRIORITIES, Ending, Job, JobState, Priority, StoredJob
 from txgearman.broker.meters import Counts, FunctionMeasures, Meters
 from txgearman.broker.numbers import leading_number
@@ -58,7 +58,7 @@ from txgearman.errors import (
 )
 
 if TYPE_CHECKING:
-    from txgearman.broker.ends import Found, StoredPage, Tell
+    from txgearman.broker.interfaces import Found, StoredPage, Tell
 
 UNIQUE_IS_DATA: Final = b"-"
 """The unique that stands for "jobs with the same data are the same job"."""
@@ -227,11 +227,11 @@ class Broker:
         """Accept a job, or attach `client` to the live job of the same function and unique.
 
         `run_at` (seconds since the epoch) holds the job until then. The client is told by
-        `ClientEnd.created`, or with a keeper, for a background job, by `ClientEnd.saving` and what follows
-        it. Raises `QueueFull`, `RateExceeded` and `ShuttingDown`, though never for a job that is attached
-        to; `JoinedTooOften` for one that `client` waits for `MAX_JOINS` times; and `NotSaved`, also for one
-        that may not be this server's any more. `place` is for the broker itself: what `ClientEnd.saving`
-        returned, if the client was told so already.
+        `ClientConnection.created`, or with a keeper, for a background job, by `ClientConnection.saving` and
+        what follows it. Raises `QueueFull`, `RateExceeded` and `ShuttingDown`, though never for a job that is
+        attached to; `JoinedTooOften` for one that `client` waits for `MAX_JOINS` times; and `NotSaved`, also
+        for one that may not be this server's any more. `place` is for the broker itself: what
+        `ClientConnection.saving` returned, if the client was told so already.
         """
         function = self._functions.get(function_name)
         if function is None:
@@ -277,9 +277,9 @@ class Broker:
             job.watch(client, handle)
             client.jobs[handle] = job
         if place is None:
-            client.end.created(handle)
+            client.connection.created(handle)
         else:
-            client.end.saved(place, handle)
+            client.connection.saved(place, handle)
         if run_at is None or not self._hold(job, run_at):
             self._enqueue(job)
 
@@ -341,7 +341,7 @@ class Broker:
         waiting, job.saving = job.saving or (), None
         job.saved = job.background = True
         for client, place in waiting:
-            client.end.saved(place, job.handle)
+            client.connection.saved(place, job.handle)
         if job.state is _GONE:
             # It was done, or cancelled, while it was being saved.
             if self._keeper is not None:
@@ -357,7 +357,7 @@ class Broker:
         """A job could not be made durable: those who wanted that are refused."""
         waiting, job.saving = job.saving or (), None
         for client, place in waiting:
-            client.end.refused(place, refusal)
+            client.connection.refused(place, refusal)
         self._stay_online(job)
 
     def stored_before(self, job: Job, handle: bytes, submits: int) -> bool:
@@ -369,7 +369,7 @@ class Broker:
         waiting = job.saving or []
         job.saving = waiting[submits:] or None
         for client, place in waiting[:submits]:
-            client.end.saved(place, handle)
+            client.connection.saved(place, handle)
         if job.saving is not None:
             return True
         self._stay_online(job)
@@ -692,7 +692,7 @@ class Broker:
         if ability_set.has_job():
             if worker.state is _ASLEEP:
                 self._awake(worker, None)
-            worker.end.wake()
+            worker.connection.wake()
         elif worker.state is not _ASLEEP:
             if worker.state is _WOKEN:
                 self._awake(worker, None)
@@ -707,14 +707,14 @@ class Broker:
         """Part of a result. Raises `JobNotFound`."""
         watchers = self._reported(worker, handle, "Job does not exist on server")
         for client, name in watchers:
-            client.end.data(name, data)
+            client.connection.data(name, data)
         return len(watchers)
 
     def report_warning(self, worker: Worker, handle: bytes, data: bytes) -> int:
         """A warning. Raises `JobNotFound`."""
         watchers = self._reported(worker, handle, "Job does not exist on server")
         for client, name in watchers:
-            client.end.warning(name, data)
+            client.connection.warning(name, data)
         return len(watchers)
 
     def report_status(self, worker: Worker, handle: bytes, numerator: bytes, denominator: bytes) -> int:
@@ -727,21 +727,21 @@ class Broker:
         if job is not None:
             job.progress = leading_number(numerator), leading_number(denominator)
         for client, name in watchers:
-            client.end.status(name, numerator, denominator)
+            client.connection.status(name, numerator, denominator)
         return len(watchers)
 
     def complete(self, worker: Worker, handle: bytes, data: bytes) -> int:
         """The job is done. Raises `JobNotFound`."""
         watchers = self._ended(worker, handle, "Job given in work result not found")
         for client, name in watchers:
-            client.end.completed(name, data)
+            client.connection.completed(name, data)
         return len(watchers)
 
     def fail(self, worker: Worker, handle: bytes) -> int:
         """The job failed and is not tried again. Raises `JobNotFound`."""
         watchers = self._ended(worker, handle, "Job given in work result not found", _FAILED)
         for client, name in watchers:
-            client.end.failed(name)
+            client.connection.failed(name)
         return len(watchers)
 
     def exception(self, worker: Worker, handle: bytes, data: bytes) -> int:
@@ -749,7 +749,7 @@ class Broker:
         text = "An exception was received for a job that does not exist"
         watchers = self._ended(worker, handle, text, _RAISED)
         for client, name in watchers:
-            client.end.exception(name, data)
+            client.connection.exception(name, data)
         return len(watchers)
 
     def leave_worker(self, worker: Worker) -> None:
@@ -1235,7 +1235,7 @@ class Broker:
                 # Another server may have taken it over, and have ended it.
                 raise NotSaved
             job.background = True
-            client.end.created(job.handle)
+            client.connection.created(job.handle)
             return
         handle = job.handle
         if handle in client.jobs:
@@ -1248,16 +1248,16 @@ class Broker:
         job.watch(client, handle)
         client.jobs[handle] = job
         if place is None:
-            client.end.created(handle)
+            client.connection.created(handle)
         else:
-            client.end.saved(place, handle)
+            client.connection.saved(place, handle)
 
     def _save(self, client: Client, job: Job, keeper: Keeper) -> None:
         """Let `client` be told of a background job as soon as that is durable."""
         if job.saving is None:
             job.saving = []
             keeper.save(job)
-        job.saving.append((client, client.end.saving()))
+        job.saving.append((client, client.connection.saving()))
 
     def _hold_back(self) -> None:
         """Give no job to a worker."""
@@ -1376,7 +1376,7 @@ class Broker:
     ) -> None:
         """Submit a foreground job that may be the same as one of the backlog."""
         assert self._keeper is not None
-        place = client.end.saving()
+        place = client.connection.saving()
 
         def found(kept: Found) -> None:
             if client.gone:
@@ -1392,7 +1392,7 @@ class Broker:
                     raise kept
                 self.submit(client, function_name, unique, data, priority, False, reducer, None, place)
             except Refused as refusal:
-                client.end.refused(place, refusal)
+                client.connection.refused(place, refusal)
 
         self._keeper.find_twin(function_name, unique, data, found)
 
@@ -1501,7 +1501,7 @@ class Broker:
 
     def _give_up(self, job: Job, ending: int) -> None:
         for client, name in self._discard(job, ending):
-            client.end.failed(name)
+            client.connection.failed(name)
 
     def _discard(self, job: Job, ending: int) -> Collection[tuple[Client, bytes]]:
         """End a job in whatever state it is; returns who waited for it."""
@@ -1676,7 +1676,7 @@ class Broker:
         left = self._leave_set(worker)
         if asleep:
             worker.state = _WOKEN
-            worker.end.wake()
+            worker.connection.wake()
         return left
 
     def _unregister_all(self, worker: Worker) -> None:
@@ -1737,7 +1737,7 @@ class Broker:
                 worker.state = _WOKEN
                 worker.woken_for = function
                 self._woken[worker] = now
-                worker.end.wake()
+                worker.connection.wake()
                 wanted -= 1
                 if not wanted:
                     if len(resting) > 1:

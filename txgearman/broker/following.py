@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from txgearman.broker.broker import Broker
-from txgearman.broker.ends import Alarm, Follower, Keeper
+from txgearman.broker.interfaces import Alarm, Follower, Keeper
 from txgearman.broker.job import Ending, Job, JobState
 from txgearman.broker.peers import Client, Worker
 from txgearman.broker.policy import Policy

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from txgearman.broker.abilities import AbilitySet
-    from txgearman.broker.ends import ClientEnd, WorkerEnd
     from txgearman.broker.function import Function
+    from txgearman.broker.interfaces import ClientConnection, WorkerConnection
     from txgearman.broker.job import Job
     from txgearman.broker.running import RunningByFunction
 
@@ -29,10 +29,10 @@ class Client:
     often it waits for those that it waits for more than once, by their own handles; `gone` says that the
     connection has ended."""
 
-    __slots__ = ("end", "gone", "jobs", "joins")
+    __slots__ = ("connection", "gone", "jobs", "joins")
 
-    def __init__(self, end: ClientEnd) -> None:
-        self.end = end
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
         self.jobs: dict[bytes, Job] = {}
         self.joins: dict[bytes, int] = {}
         self.gone = False
@@ -65,7 +65,7 @@ class Worker:
         "ability_set",
         "by_function",
         "cancelled",
-        "end",
+        "connection",
         "ended",
         "jobs",
         "own_set",
@@ -75,8 +75,8 @@ class Worker:
         "woken_for",
     )
 
-    def __init__(self, end: WorkerEnd) -> None:
-        self.end = end
+    def __init__(self, connection: WorkerConnection) -> None:
+        self.connection = connection
         self.abilities: dict[Function, float | None] = {}
         self.ability_set: AbilitySet | None = None
         self.own_set: AbilitySet | None = None

@@ -15,8 +15,8 @@ from twisted.logger import Logger, LogLevel
 
 from txgearman.access import AccessPolicy
 from txgearman.broker.broker import Broker
-from txgearman.broker.ends import Follower, Keeper
 from txgearman.broker.following import FollowedBroker
+from txgearman.broker.interfaces import Follower, Keeper
 from txgearman.server.admission import Admission, Refusal, Seldom, files_for_connections
 from txgearman.server.budget import SendBudget
 from txgearman.server.clocks import steady_clock

@@ -866,7 +866,7 @@ class GearmanServerProtocol(Protocol):
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
-    # -- the broker's news for a client (ClientEnd) ---------------------------------------------
+    # -- the broker's news for a client (ClientConnection) ---------------------------------------------
 
     def created(self, handle: bytes) -> None:
         # As send(), written out: a submit is always being handled, and its answer is small. This is
@@ -922,7 +922,7 @@ class GearmanServerProtocol(Protocol):
         else:
             self.send_packet(WORK_FAIL, handle)
 
-    # -- the broker's news for a worker (WorkerEnd) ---------------------------------------------
+    # -- the broker's news for a worker (WorkerConnection) ---------------------------------------------
 
     def wake(self) -> None:
         self.send(_NOOP)

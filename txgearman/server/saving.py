@@ -19,8 +19,8 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
-from txgearman.broker.ends import StoredPage
 from txgearman.broker.handles import number_of
+from txgearman.broker.interfaces import StoredPage
 from txgearman.broker.job import Job, JobState
 from txgearman.broker.meters import Histogram
 from txgearman.errors import ArgumentTooLarge, LeaseLost, LookupFailed, NotSaved, StoreError, StoreUnavailable
@@ -29,7 +29,7 @@ from txgearman.store.contract import Changes, Joined, Store, StoredJob, Written
 
 if TYPE_CHECKING:
     from txgearman.broker.broker import Broker
-    from txgearman.broker.ends import Tell, TellPage
+    from txgearman.broker.interfaces import Tell, TellPage
 
 InThread = Callable[..., Deferred[Any]]
 

@@ -44,7 +44,7 @@ def refusal(error: Refused) -> HTTPProblem:
 
 
 class HTTPClient:
-    """The end of a client that is one request (`ClientEnd`).
+    """The end of a client that is one request (`ClientConnection`).
 
     What the broker tells is noted, and passed on when the broker is done with its decision: an answer that
     ends lets the next request of its connection in, which may be a submit.
@@ -99,7 +99,7 @@ class HTTPClient:
         self.leave()
         send_body(self._request, answer.send(self._request), self._reactor)
 
-    # -- the broker's news (ClientEnd) ----------------------------------------------------------
+    # -- the broker's news (ClientConnection) ----------------------------------------------------------
 
     def created(self, handle: bytes) -> None:
         self._note("created", handle)

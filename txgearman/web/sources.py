@@ -193,4 +193,4 @@ class Vitals(Protocol):
 
 def connection_of(worker: Worker) -> Connection:
     """The connection that a worker is a face of: what a server gives the broker as its end."""
-    return cast(Connection, worker.end)
+    return cast(Connection, worker.connection)

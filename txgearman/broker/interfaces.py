@@ -27,7 +27,7 @@ class StoredPage(NamedTuple):
     next: int | None
 
 
-class ClientEnd(Protocol):
+class ClientConnection(Protocol):
     """The connection of a client: it is told of the jobs that it submitted.
 
     `handle` is always the handle that this client was told of the job by `created`.
@@ -68,7 +68,7 @@ class ClientEnd(Protocol):
         """The worker's function raised. Nothing follows."""
 
 
-class WorkerEnd(Protocol):
+class WorkerConnection(Protocol):
     """The connection of a worker."""
 
     def wake(self) -> None:
