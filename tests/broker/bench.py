@@ -90,7 +90,7 @@ class WorkerNotes:
 
 
 class KeeperNotes:
-    """A `Keeper` that writes down its calls; `refusal` is what `check` raises, if anything."""
+    """A `JobStore` that writes down its calls; `refusal` is what `check` raises, if anything."""
 
     def __init__(self) -> None:
         self.saves: list[Job] = []
@@ -146,7 +146,7 @@ class Bench:
         self,
         policy: Policy = POLICY,
         measured: int = 0,
-        keeper: KeeperNotes | None = None,
+        job_store: KeeperNotes | None = None,
         last_number: int = 0,
         follower: Follower | None = None,
     ) -> None:
@@ -155,7 +155,9 @@ class Bench:
         self.rings_at: float | None = None
         self.woken: list[str] = []
         made = Broker if follower is None else partial(FollowedBroker, follower=follower)
-        self.broker: Broker = made(policy, lambda: self.now, self.wall, self, measured, keeper, last_number)
+        self.broker: Broker = made(
+            policy, lambda: self.now, self.wall, self, measured, job_store, last_number
+        )
 
     def wall(self) -> float:
         """The wall clock, in seconds since the epoch."""

@@ -95,11 +95,11 @@ class FollowingTestCase(SynchronousTestCase):
         self.make()
 
     def keep(self) -> KeeperNotes:
-        """Have a keeper from now on."""
-        keeper = KeeperNotes()
-        self.bench = Bench(self._policy, keeper=keeper, follower=self.follower)
+        """Have a job_store from now on."""
+        job_store = KeeperNotes()
+        self.bench = Bench(self._policy, job_store=job_store, follower=self.follower)
         self.broker = self.bench.broker
-        return keeper
+        return job_store
 
     def assert_told(self, *notes: tuple[Any, ...]) -> None:
         self.assertEqual(self.follower.notes, list(notes))
@@ -219,19 +219,19 @@ class KeepingTests(FollowingTestCase):
         return job._replace(**how)
 
     def test_a_job_waits_while_it_is_saved(self) -> None:
-        keeper = self.keep()
+        job_store = self.keep()
         self.broker.submit(self.bench.client(), b"f", b"", b"", background=True)
         self.bench.advance(2.0)
-        self.broker.saved(keeper.saves[0])
+        self.broker.saved(job_store.saves[0])
         self.bench.advance(1.0)
         self.bench.grab(self.bench.worker("w", b"f"))
         self.assert_told(("waited", 0.0, 3.0))
 
     def test_not_saved(self) -> None:
-        keeper = self.keep()
+        job_store = self.keep()
         self.broker.submit(self.bench.client(), b"f", b"", b"", background=True)
         self.bench.advance(2.0)
-        self.broker.not_saved(keeper.saves[0], NotSaved())
+        self.broker.not_saved(job_store.saves[0], NotSaved())
         self.assert_told(("ended", 0, 2.0, Ending.NOT_SAVED))
 
     def test_a_restored_job_has_waited_since_it_came(self) -> None:
@@ -260,10 +260,10 @@ class KeepingTests(FollowingTestCase):
 
     def test_a_job_that_only_the_keeper_has_is_followed_when_it_comes_back(self) -> None:
         self._policy = Policy(b"H:t", in_memory=1)
-        keeper = self.keep()
+        job_store = self.keep()
         for _ in range(2):
             self.broker.submit(self.bench.client(), b"f", b"", b"", background=True)
-            self.broker.saved(keeper.saves.pop())
+            self.broker.saved(job_store.saves.pop())
         self.assertEqual(ways(self.broker), 1)
         self.bench.advance(2.0)
         worker = self.bench.worker("w", b"f")

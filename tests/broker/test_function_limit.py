@@ -74,7 +74,7 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual(bench.broker.function_count, 200)
 
     def test_what_the_store_has_is_not_lost_for_it(self) -> None:
-        bench = Bench(POLICY, keeper=KeeperNotes())
+        bench = Bench(POLICY, job_store=KeeperNotes())
         for number in range(1, 16):
             bench.broker.restore(saved(number))
         bench.broker.restore_backlog(b"more", 1, 5)
@@ -170,21 +170,21 @@ class ForgettingTests(SynchronousTestCase):
             self.assertIn(b"%d-7" % number, names(bench))
 
     def test_refused_submits_keep_none(self) -> None:
-        keeper = KeeperNotes()
+        job_store = KeeperNotes()
         bench = Bench(
             Policy(b"H:t", max_functions=10, functions=((b"r*", FunctionRules(limits=(0, 0, 0))),)),
-            keeper=keeper,
+            job_store=job_store,
         )
         for number in range(20):
             self.assertRaises(QueueFull, bench.queue, b"r%d" % number)
             self.assertLessEqual(bench.broker.function_count, 6)
-        keeper.refusal = NotSaved()
+        job_store.refusal = NotSaved()
         for number in range(20):
             self.assertRaises(NotSaved, bench.queue, b"n%d" % number)
             self.assertLessEqual(bench.broker.function_count, 6)
 
     def test_jobs_that_are_another_servers_now(self) -> None:
-        bench = Bench(POLICY, keeper=KeeperNotes())
+        bench = Bench(POLICY, job_store=KeeperNotes())
         for number in range(1, 16):
             bench.broker.restore(saved(number))
         bench.broker.restore_backlog(b"more", 1, 5)

@@ -23,8 +23,8 @@ class SavingTestCase(SynchronousTestCase):
         self.make()
 
     def make(self, policy: Policy = Policy(handle_prefix=b"H:t")) -> None:  # noqa: B008  # it is frozen
-        self.keeper = KeeperNotes()
-        self.bench = Bench(policy, 0, self.keeper, last_number=100)
+        self.job_store = KeeperNotes()
+        self.bench = Bench(policy, 0, self.job_store, last_number=100)
         self.broker = self.bench.broker
 
     def submit(self, unique: bytes = b"", **how: object) -> Client:
@@ -36,7 +36,7 @@ class SavingTestCase(SynchronousTestCase):
 
     def save(self) -> Job:
         """The oldest job that waits for it is saved."""
-        job = self.keeper.saves.pop(0)
+        job = self.job_store.saves.pop(0)
         self.broker.saved(job)
         return job
 
@@ -69,10 +69,10 @@ class NewJobTests(SavingTestCase):
             self.submit()
             self.save()
             job = self.bench.grab(self.worker)
-            self.assertEqual(self.keeper.removed, [])
+            self.assertEqual(self.job_store.removed, [])
             end(job)
-            self.assertEqual(self.keeper.removed, [number_of(job.handle)])
-            self.keeper.removed.clear()
+            self.assertEqual(self.job_store.removed, [number_of(job.handle)])
+            self.job_store.removed.clear()
 
     def test_it_waits_for_its_time_behind_the_save(self) -> None:
         run_at = self.bench.wall() + 10
@@ -84,7 +84,7 @@ class NewJobTests(SavingTestCase):
 
     def test_when_it_was_submitted_is_known(self) -> None:
         self.submit()
-        self.assertEqual(self.keeper.saves[0].submitted, self.bench.wall())
+        self.assertEqual(self.job_store.saves[0].submitted, self.bench.wall())
 
     def test_attempts_are_told(self) -> None:
         self.submit()
@@ -92,14 +92,14 @@ class NewJobTests(SavingTestCase):
         worker = self.bench.worker("w", b"f")
         self.bench.grab(worker)
         self.broker.leave_worker(worker)
-        self.assertEqual(self.keeper.attempts, [(HANDLE, 1)])
+        self.assertEqual(self.job_store.attempts, [(HANDLE, 1)])
 
     def test_foreground_jobs_are_not_kept(self) -> None:
         client = self.bench.client()
         self.assertEqual(self.bench.submit(client, b"f"), HANDLE)
         worker = self.bench.worker("w", b"f")
         self.bench.handles(worker)
-        self.assertEqual((self.keeper.saves, self.keeper.removed), ([], []))
+        self.assertEqual((self.job_store.saves, self.job_store.removed), ([], []))
 
     def test_the_client_may_be_gone_before(self) -> None:
         client = self.submit()
@@ -110,7 +110,7 @@ class NewJobTests(SavingTestCase):
 
 class RefusalTests(SavingTestCase):
     def test_what_cannot_be_saved_is_refused_at_once(self) -> None:
-        self.keeper.refusal = NotSaved()
+        self.job_store.refusal = NotSaved()
         client = self.bench.client()
         with self.assertRaises(NotSaved):
             self.broker.submit(client, b"f", b"u", b"", background=True)
@@ -120,12 +120,12 @@ class RefusalTests(SavingTestCase):
 
     def test_a_failed_save_refuses_all_who_wait_for_it(self) -> None:
         clients = [self.submit(b"u"), self.submit(b"u")]
-        (job,) = self.keeper.saves
+        (job,) = self.job_store.saves
         self.broker.not_saved(job, NotSaved())
         for client in clients:
             self.assertEqual(said(client), [("refused", 1, "Job could not be saved")])
         self.assertEqual(self.broker.total, 0)
-        self.assertEqual(self.keeper.removed, [])
+        self.assertEqual(self.job_store.removed, [])
         for client in clients:
             self.broker.leave_client(client)
         self.assertEqual(leftovers(self.broker), {})
@@ -143,7 +143,7 @@ class TwinTests(SavingTestCase):
     def test_a_second_background_submit_waits_for_the_same_save(self) -> None:
         first, second = self.submit(b"u"), self.submit(b"u")
         self.save()
-        self.assertEqual(self.keeper.saves, [])
+        self.assertEqual(self.job_store.saves, [])
         for client in (first, second):
             self.assertEqual(said(client), [("saved", 1, HANDLE)])
 
@@ -152,7 +152,7 @@ class TwinTests(SavingTestCase):
         self.save()
         client = self.bench.client()
         self.assertEqual(self.bench.submit(client, b"f", b"u", background=True), HANDLE)
-        self.assertEqual(self.keeper.saves, [])
+        self.assertEqual(self.job_store.saves, [])
 
     def test_a_foreground_submit_joins_a_job_that_is_being_saved(self) -> None:
         self.submit(b"u")
@@ -167,13 +167,13 @@ class TwinTests(SavingTestCase):
     def test_and_keeps_it_online_when_it_cannot_be_saved(self) -> None:
         background, client = self.submit(b"u"), self.bench.client()
         self.bench.submit(client, b"f", b"u")
-        self.broker.not_saved(self.keeper.saves.pop(), NotSaved())
+        self.broker.not_saved(self.job_store.saves.pop(), NotSaved())
         self.assertEqual(said(background), [("refused", 1, "Job could not be saved")])
         worker = self.bench.worker("w", b"f")
         self.bench.grab(worker)
         self.broker.complete(worker, HANDLE, b"result")
         self.assertEqual(said(client), [("completed", HANDLE, b"result")])
-        self.assertEqual(self.keeper.removed, [])
+        self.assertEqual(self.job_store.removed, [])
 
     def test_a_background_submit_makes_an_online_job_durable(self) -> None:
         online = self.bench.client()
@@ -183,7 +183,7 @@ class TwinTests(SavingTestCase):
         self.assertEqual(said(background), [("saved", 1, HANDLE)])
         self.broker.leave_client(online)
         self.assertEqual(self.bench.handles(self.bench.worker("w", b"f")), [HANDLE])
-        self.assertEqual(self.keeper.removed, [NUMBER])
+        self.assertEqual(self.job_store.removed, [NUMBER])
 
     def test_which_may_be_done_before_it_is_saved(self) -> None:
         online, worker = self.bench.client(), self.bench.worker("w", b"f")
@@ -191,10 +191,10 @@ class TwinTests(SavingTestCase):
         self.bench.grab(worker)
         background = self.submit(b"u")
         self.broker.complete(worker, HANDLE, b"result")
-        self.assertEqual(self.keeper.removed, [], "nothing is there to be removed yet")
+        self.assertEqual(self.job_store.removed, [], "nothing is there to be removed yet")
         self.save()
         self.assertEqual(said(background), [("saved", 1, HANDLE)])
-        self.assertEqual(self.keeper.removed, [NUMBER])
+        self.assertEqual(self.job_store.removed, [NUMBER])
 
     def test_or_lose_its_worker_and_its_client(self) -> None:
         online, worker = self.bench.client(), self.bench.worker("w", b"f")
@@ -212,24 +212,24 @@ class TwinTests(SavingTestCase):
         self.submit(b"u")
         self.broker.leave_client(online)
         self.assertEqual(self.broker.total, 1)
-        self.broker.not_saved(self.keeper.saves.pop(), NotSaved())
+        self.broker.not_saved(self.job_store.saves.pop(), NotSaved())
         self.assertEqual(self.broker.total, 0)
 
     def test_the_store_may_have_one_that_is_not_here(self) -> None:
         client = self.submit(b"u")
-        self.assertIs(self.broker.stored_before(self.keeper.saves.pop(), b"H:other:7", 1), False)
+        self.assertIs(self.broker.stored_before(self.job_store.saves.pop(), b"H:other:7", 1), False)
         self.assertEqual(said(client), [("saved", 1, b"H:other:7")])
         self.assertEqual(self.broker.total, 0)
-        self.assertEqual(self.keeper.removed, [])
+        self.assertEqual(self.job_store.removed, [])
 
     def test_it_answers_nobody_who_came_since_it_was_looked_for(self) -> None:
         first, second = self.submit(b"u"), self.submit(b"u")
-        job = self.keeper.saves.pop()
+        job = self.job_store.saves.pop()
         self.assertIs(self.broker.stored_before(job, b"H:other:7", 1), True)
         self.assertEqual(said(first), [("saved", 1, b"H:other:7")])
         self.assertEqual(said(second), [])
         third = self.submit(b"u")
-        self.assertEqual(self.keeper.saves, [])
+        self.assertEqual(self.job_store.saves, [])
         self.broker.saved(job)
         self.assertEqual([said(client) for client in (second, third)], [[("saved", 1, job.handle)]] * 2)
 
@@ -255,11 +255,11 @@ class RestoreTests(SavingTestCase):
             (b"H:t:7", b"u", b"data", 1, 5.0),
         )
         self.broker.leave_worker(worker)
-        self.assertEqual(self.keeper.attempts, [(b"H:t:7", 2)])
+        self.assertEqual(self.job_store.attempts, [(b"H:t:7", 2)])
         worker = self.bench.worker("w2", b"f")
         self.bench.grab(worker)
         self.broker.leave_worker(worker)
-        self.assertEqual(self.keeper.removed, [7], "the third attempt was the last")
+        self.assertEqual(self.job_store.removed, [7], "the third attempt was the last")
 
     def test_handles_of_another_prefix(self) -> None:
         # The last has the length of ours, and digits where ours has them.
@@ -310,6 +310,6 @@ class EndTests(SavingTestCase):
         self.save()
         worker = self.bench.worker("w", b"f")
         self.bench.grab(worker)
-        self.broker.stop_keeping()
+        self.broker.detach_store()
         self.broker.leave_worker(worker)
-        self.assertEqual((self.keeper.attempts, self.keeper.removed), ([], []))
+        self.assertEqual((self.job_store.attempts, self.job_store.removed), ([], []))

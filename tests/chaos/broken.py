@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from txgearman.broker.job import Job
-from txgearman.server.saving import Saver
+from txgearman.server.saving import StoreWriter
 from txgearman.store import sqlite
 from txgearman.store.contract import Changes, Joined, Written
 from txgearman.store.sqlite import SqliteStore
@@ -26,7 +26,7 @@ def answers_early() -> None:
         self._reactor.callLater(0, self._broker.saved, job)
         self._write_in(LATE)
 
-    Saver.save = save  # type: ignore[method-assign]
+    StoreWriter.save = save  # type: ignore[method-assign]
 
 
 def writes_some() -> None:
@@ -42,22 +42,22 @@ def writes_some() -> None:
 
 def repeats_handles() -> None:
     """Each start gives the handles of the one before."""
-    opened = Saver.open
+    opened = StoreWriter.open
 
-    def open_again(self: Saver, name: str, lease: float) -> int:
+    def open_again(self: StoreWriter, name: str, lease: float) -> int:
         opened(self, name, lease)
         return 0
 
-    Saver.open = open_again  # type: ignore[method-assign]
+    StoreWriter.open = open_again  # type: ignore[method-assign]
 
 
 def removes_nothing() -> None:
     """Jobs that are done stay in the store."""
 
-    def remove(self: Saver, number: int, just_now: bool = True) -> None:
+    def remove(self: StoreWriter, number: int, just_now: bool = True) -> None:
         pass
 
-    Saver.remove = remove  # type: ignore[method-assign]
+    StoreWriter.remove = remove  # type: ignore[method-assign]
 
 
 def takes_joins_for_early() -> None:
@@ -68,7 +68,7 @@ def takes_joins_for_early() -> None:
         self._removals[joined.job.number] = ended
         self._joins[joined.job.number] = joined.at
 
-    Saver._see_to = see_to  # type: ignore[method-assign]
+    StoreWriter._see_to = see_to  # type: ignore[method-assign]
 
 
 def syncs_nothing() -> None:

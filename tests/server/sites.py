@@ -12,7 +12,7 @@ from tests.server.kept import UNAVAILABLE, Thread
 from tests.server.peers import PREFIX, SocketlikeTransport, req
 from tests.store.model import ModelDatabase, ModelStore
 from txgearman.server import GearmanServerFactory, Settings
-from txgearman.server.saving import Saver
+from txgearman.server.saving import StoreWriter
 from txgearman.store.contract import NO_PLACE, Changes, Store, StoredJob, Written
 
 LEASE = 10.0
@@ -86,9 +86,9 @@ class KeptServer:
         self.factory = GearmanServerFactory(
             self.clock, Settings(handle_prefix=PREFIX, **settings), wall_clock
         )
-        self.saver = Saver(store, self.clock, self.thread)
-        self.factory.keep(self.saver, self.saver.open(name, lease))
-        return self.saver.load(self.factory.broker)
+        self.store_writer = StoreWriter(store, self.clock, self.thread)
+        self.factory.keep(self.store_writer, self.store_writer.open(name, lease))
+        return self.store_writer.load(self.factory.broker)
 
     def connect(self) -> SocketlikeTransport:
         """A client, or an administrator."""
@@ -122,7 +122,7 @@ class KeptServer:
     def stop(self) -> None:
         """End as a service does."""
         self.factory.broker.drain()
-        for coroutine in (self.saver.settle(), self._leave(), self.saver.close()):
+        for coroutine in (self.store_writer.settle(), self._leave(), self.store_writer.close()):
             done = Deferred.fromCoroutine(coroutine)
             self.thread.run_all()
             assert done.called

@@ -268,9 +268,9 @@ class SeveralServersTests(SynchronousTestCase):
         self.assertEqual(late, set(), "what was acknowledged is done")
         self.assertEqual(self.database.jobs, {})
         for player in self.players:
-            broker, saver = player.site.factory.broker, player.site.saver
+            broker, store_writer = player.site.factory.broker, player.site.store_writer
             self.assertEqual((broker.total, broker._away, player.online), (0, 0, set()))
-            self.assertEqual((saver.unremoved, saver._joins), (0, {}))
+            self.assertEqual((store_writer.unremoved, store_writer._joins), (0, {}))
 
     def any(self) -> Player:
         return self.random.choice(self.players)

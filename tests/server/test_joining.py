@@ -68,7 +68,7 @@ class JoiningTestCase(SynchronousTestCase):
         self.grab()
         self.complete()
         self.check_gone()
-        self.assertEqual(self.first.saver.joined_late, 1)
+        self.assertEqual(self.first.store_writer.joined_late, 1)
 
     def check_gone(self) -> None:
         """It does not run any more."""
@@ -128,7 +128,7 @@ class TimeTests(JoiningTestCase):
                     self.grab()
                 self.complete()
                 self.check_gone()
-                self.assertEqual(self.first.saver.joined_late, 0)
+                self.assertEqual(self.first.store_writer.joined_late, 0)
 
     def test_ahead_of_the_end_and_behind_it(self) -> None:
         self.grab()

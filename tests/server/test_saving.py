@@ -317,12 +317,12 @@ class OutageTests(SavingTestCase):
         self.store.failing = None
         self.turn(60)
         self.commit()
-        self.assertIsNone(self.saver.outage)
+        self.assertIsNone(self.store_writer.outage)
 
     def test_it_is_refused_and_forgotten(self) -> None:
         self.break_off()
         self.assertEqual(self.factory.broker.total, 1)
-        self.assertEqual(self.saver.outage, "the disk is full")
+        self.assertEqual(self.store_writer.outage, "the disk is full")
         self.client.receive(submit(), req(16, b"echo"))
         self.assertEqual(self.heard(self.client), NOT_SAVED + res(17, b"echo"), "and the next at once")
 
@@ -349,7 +349,7 @@ class OutageTests(SavingTestCase):
             self.running.receive(req(9), req(13, handle(number), b""))
         self.store.failing = UNAVAILABLE
         self.break_off()
-        self.assertEqual(self.saver.unremoved, 9, "and one that was refused")
+        self.assertEqual(self.store_writer.unremoved, 9, "and one that was refused")
         self.store.writes.clear()
         self.recover()
         self.turn(1)
@@ -411,10 +411,10 @@ class OutageTests(SavingTestCase):
     def test_a_lookup_that_meets_a_defect_is_no_outage(self) -> None:
         self.store.failing = RuntimeError("surprise")
         found: list[object] = []
-        self.saver.find(1, found.append)
+        self.store_writer.find(1, found.append)
         self.thread.run()
         self.assertIsInstance(found[0], LookupFailed)
-        self.assertIsNone(self.saver.outage)
+        self.assertIsNone(self.store_writer.outage)
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
     def test_a_defect_of_the_store_is_logged_and_costs_no_job(self) -> None:
@@ -441,9 +441,9 @@ class OutageTests(SavingTestCase):
         self.turn(20)
         self.thread.run_all()
         self.store.failing = None
-        self.saver.find(1, lambda _found: None)
+        self.store_writer.find(1, lambda _found: None)
         self.commit()
-        self.assertIsNone(self.saver.outage)
+        self.assertIsNone(self.store_writer.outage)
 
 
 class BacklogTests(SavingTestCase):
@@ -526,21 +526,21 @@ class BacklogTests(SavingTestCase):
     def test_a_page_of_the_tail(self) -> None:
         self.submit(20)
         told: list[Any] = []
-        self.saver.page(b"f", 1, NUMBERS_PER_START + self.AHEAD, 3, told.append)
+        self.store_writer.page(b"f", 1, NUMBERS_PER_START + self.AHEAD, 3, told.append)
         self.assertEqual(told, [])
         self.thread.run()
         (page,) = told
         self.assertEqual([job.data for job in page.jobs], [b"4", b"5", b"6"])
         self.assertEqual(page.next, NUMBERS_PER_START + 7)
-        self.saver.page(b"f", 1, NUMBERS_PER_START + 17, 50, told.append)
+        self.store_writer.page(b"f", 1, NUMBERS_PER_START + 17, 50, told.append)
         self.thread.run()
         self.assertEqual(([job.data for job in told[1].jobs], told[1].next), ([b"17", b"18", b"19"], None))
 
     def test_a_page_of_large_jobs_is_short(self) -> None:
         self.submit(20)
-        self.saver._fetch_limit = 2
+        self.store_writer._fetch_limit = 2
         told: list[Any] = []
-        self.saver.page(b"f", 1, 0, 50, told.append)
+        self.store_writer.page(b"f", 1, 0, 50, told.append)
         self.thread.run()
         self.assertEqual((len(told[0].jobs), told[0].next), (2, NUMBERS_PER_START + 2))
 
@@ -548,7 +548,7 @@ class BacklogTests(SavingTestCase):
         self.submit(20)
         self.store.failing = UNAVAILABLE
         told: list[Any] = []
-        self.saver.page(b"f", 1, 0, 50, told.append)
+        self.store_writer.page(b"f", 1, 0, 50, told.append)
         self.thread.run()
         self.assertIsInstance(told[0], LookupFailed)
 
@@ -651,11 +651,11 @@ class BacklogTests(SavingTestCase):
         self.store.failing = UNAVAILABLE
         got = self.drain()
         self.assertEqual(got, [b"%d" % n for n in range(self.AHEAD)])
-        self.assertEqual(self.saver.outage, "the disk is full")
+        self.assertEqual(self.store_writer.outage, "the disk is full")
         self.store.failing = None
         self.turn(60)
         self.commit()
-        self.assertIsNone(self.saver.outage)
+        self.assertIsNone(self.store_writer.outage)
         self.assertEqual(self.drain(), [b"%d" % n for n in range(self.AHEAD, 20)])
 
     def test_a_function_that_is_dropped_while_its_jobs_are_fetched(self) -> None:
@@ -800,18 +800,26 @@ class MeasuresTests(SavingTestCase):
 
     def test_a_transaction(self) -> None:
         client = self.connect()
-        self.assertEqual((self.saver.unsaved, self.saver.lag), (0, 0.0))
+        self.assertEqual((self.store_writer.unsaved, self.store_writer.lag), (0, 0.0))
         client.receive(submit(), submit())
         self.turn(2)
-        self.assertEqual((self.saver.unsaved, self.saver.lag, self.counts().saving), (2, 2.0, 2))
+        self.assertEqual(
+            (self.store_writer.unsaved, self.store_writer.lag, self.counts().saving), (2, 2.0, 2)
+        )
         client.receive(submit())
         self.turn(3)
-        self.assertEqual((self.saver.unsaved, self.saver.lag, self.saver.commits), (3, 5.0, 0))
+        self.assertEqual(
+            (self.store_writer.unsaved, self.store_writer.lag, self.store_writer.commits), (3, 5.0, 0)
+        )
         self.thread.run()
-        self.assertEqual((self.saver.unsaved, self.saver.lag, self.saver.commits), (1, 3.0, 1))
-        self.assertEqual(self.saver.times.so_far().cumulated[-1], 1)
+        self.assertEqual(
+            (self.store_writer.unsaved, self.store_writer.lag, self.store_writer.commits), (1, 3.0, 1)
+        )
+        self.assertEqual(self.store_writer.times.so_far().cumulated[-1], 1)
         self.commit()
-        self.assertEqual((self.saver.unsaved, self.saver.lag, self.counts().saving), (0, 0.0, 0))
+        self.assertEqual(
+            (self.store_writer.unsaved, self.store_writer.lag, self.counts().saving), (0, 0.0, 0)
+        )
         self.assertEqual((sum(self.counts().waiting), self.counts().submitted), (3, 3))
 
     def test_one_that_fails(self) -> None:
@@ -820,7 +828,9 @@ class MeasuresTests(SavingTestCase):
         client.receive(submit())
         self.turn()
         self.thread.run()
-        self.assertEqual((self.saver.failures, self.saver.unsaved, self.saver.lag), (1, 0, 0.0))
+        self.assertEqual(
+            (self.store_writer.failures, self.store_writer.unsaved, self.store_writer.lag), (1, 0, 0.0)
+        )
         self.assertEqual(self.counts().uncompleted[Ending.NOT_SAVED], 1)
         self.heard(client)
         self.assertEqual(self.factory.traffic.refused, {b"QUEUE_ERROR": 1})

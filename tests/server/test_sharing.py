@@ -127,7 +127,7 @@ class AdoptionTests(SharingTestCase):
         )
         self.pass_time(1)
         self.assertEqual(self.store.jobs, {})
-        self.assertEqual(self.saver.adopted, 2)
+        self.assertEqual(self.store_writer.adopted, 2)
 
     def test_a_great_many_come_bit_by_bit_and_not_all_into_memory(self) -> None:
         self.start(store_ahead=10)
@@ -232,7 +232,7 @@ class LossTests(SharingTestCase):
         client.receive(submit())
         self.commit()
         self.assertEqual(self.heard(client), res(8, handle(1, start=2)))
-        self.assertIsNone(self.saver.outage)
+        self.assertIsNone(self.store_writer.outage)
 
     def test_it_may_get_its_own_jobs_again(self) -> None:
         client, worker = self.connect(), self.worker()
@@ -287,7 +287,7 @@ class LossTests(SharingTestCase):
         self.assertEqual(self.heard(online), res(13, handle(1), b"late"))
         self.pass_time(1)
         self.come_back()
-        self.assertEqual(self.saver.done_twice, 1)
+        self.assertEqual(self.store_writer.done_twice, 1)
         self.assertIn(handle(1), [job.handle for job in self.store.jobs.values()], "it runs again")
 
     def test_a_worker_that_is_lost_after_that_loses_nothing(self) -> None:
@@ -337,7 +337,7 @@ class OutageTests(SharingTestCase):
         client.receive(submit())
         self.turn()
         self.thread.run_all()
-        self.assertIsNotNone(self.saver.outage)
+        self.assertIsNotNone(self.store_writer.outage)
         self.store.failing = None
         renewals = self.store.renewals
         self.turn(FIRST_RETRY)
@@ -348,10 +348,10 @@ class OutageTests(SharingTestCase):
         client = self.connect()
         self.store.failing = UNAVAILABLE
         self.pass_time(60)
-        self.assertEqual(self.saver.outage, "the disk is full")
+        self.assertEqual(self.store_writer.outage, "the disk is full")
         self.store.failing = None
         self.pass_time(LEASE / RENEWALS + 0.2)
-        self.assertIsNone(self.saver.outage)
+        self.assertIsNone(self.store_writer.outage)
         client.receive(submit())
         self.commit()
         self.assertEqual(self.heard(client), res(8, handle(1)))

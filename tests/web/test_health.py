@@ -9,7 +9,7 @@ from tests.server.kept import UNAVAILABLE, ListStore, Thread
 from tests.server.peers import SocketlikeTransport, req
 from tests.web.asking import HERE, Exchange, Response
 from txgearman.server import GearmanService, Settings
-from txgearman.server.saving import Saver
+from txgearman.server.saving import StoreWriter
 
 
 class HealthTest(SynchronousTestCase):
@@ -67,9 +67,9 @@ class HealthTest(SynchronousTestCase):
     def test_a_store_that_cannot_save(self) -> None:
         store, thread = ListStore(), Thread()
         self.service.startService()
-        self.service.saver = saver = Saver(store, self.reactor, thread)
-        self.service.factory.keep(saver, saver.open("this", 10))
-        saver.load(self.service.factory.broker)
+        self.service.store_writer = store_writer = StoreWriter(store, self.reactor, thread)
+        self.service.factory.keep(store_writer, store_writer.open("this", 10))
+        store_writer.load(self.service.factory.broker)
         self.assert_ready()
         store.failing = UNAVAILABLE
         transport = SocketlikeTransport()

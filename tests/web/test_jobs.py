@@ -12,7 +12,7 @@ from tests.web.asking import Exchange, Web
 from txgearman.broker.job import JobState
 from txgearman.broker.peers import Worker
 from txgearman.server import Settings
-from txgearman.server.saving import Saver
+from txgearman.server.saving import StoreWriter
 from txgearman.web import WebSettings
 from txgearman.web.stream import HEARTBEAT, MAX_UNSENT
 
@@ -136,9 +136,9 @@ class ForegroundTests(JobCase):
     def test_one_that_may_be_the_same_as_a_job_in_the_store(self) -> None:
         self.web = Web(WebSettings(), Settings(store_ahead=1))
         server, thread = self.web.gearman.server, Thread()
-        saver = Saver(ListStore(), self.web.gearman.clock, thread)
-        server.keep(saver, saver.open("this", 10))
-        saver.load(server.broker)
+        store_writer = StoreWriter(ListStore(), self.web.gearman.clock, thread)
+        server.keep(store_writer, store_writer.open("this", 10))
+        store_writer.load(server.broker)
         for _ in range(3):
             self.web.begin("POST", JOBS + "?background=true")
         thread.run_all()

@@ -11,7 +11,7 @@ from tests.web.asking import Web
 from txgearman.broker.job import StoredJob
 from txgearman.broker.peers import Worker
 from txgearman.server import Settings
-from txgearman.server.saving import FIRST_FETCH, NUMBERS_PER_START, REMOVAL_PATIENCE, Saver
+from txgearman.server.saving import FIRST_FETCH, NUMBERS_PER_START, REMOVAL_PATIENCE, StoreWriter
 
 JOBS = "/api/v1/functions/f/jobs"
 BEFORE = NUMBERS_PER_START
@@ -37,11 +37,11 @@ class StoredCase(SynchronousTestCase):
             self.store.jobs[job.number] = job
         self.web = Web(server=Settings(handle_prefix="H:t", store_ahead=2 * AHEAD - 1, web="8080"))
         self.thread = Thread()
-        saver = Saver(self.store, self.web.gearman.clock, self.thread)
+        store_writer = StoreWriter(self.store, self.web.gearman.clock, self.thread)
         factory = self.web.gearman.server
-        factory.keep(saver, saver.open("test", 10))
+        factory.keep(store_writer, store_writer.open("test", 10))
         self.broker = factory.broker
-        saver.load(self.broker)
+        store_writer.load(self.broker)
         self.thread.run_all()
 
     def kept(self) -> list[StoredJob]:
@@ -157,7 +157,7 @@ class JobTests(StoredCase):
         self.assertEqual(self.ask("GET", f"/api/v1/jobs/{self.HANDLE}/data").body, b"data 101")
 
     def test_one_of_another_server(self) -> None:
-        self.patch(Saver, "owns", lambda saver, job: False)
+        self.patch(StoreWriter, "owns", lambda store_writer, job: False)
         job = self.ask("GET", f"/api/v1/jobs/{self.HANDLE}").json()
         self.assertEqual((job["state"], job["size"], job["place"]), ("stored", None, None))
         response = self.ask("GET", f"/api/v1/jobs/{self.HANDLE}/data")

@@ -1,4 +1,4 @@
-"""Jobs that are not in memory: the tail of a deep queue, which only the keeper has. Data, no behaviour."""
+"""Jobs that are not in memory: the tail of a deep queue, which only the job_store has. Data, no behaviour."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Backlog:
     its first jobs are under way into memory. `last` is what was last in its queue when the backlog began, or
     when jobs of it came into memory: the next come when that has been given out, however many foreground
     jobs have come to memory since. In a priority with a backlog every job that comes goes behind it, so that
-    the keeper's order is the order in which they come.
+    the job_store's order is the order in which they come.
     """
 
     __slots__ = ("behind", "fetching", "jobs", "last")

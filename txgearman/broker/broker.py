@@ -22,7 +22,7 @@ from txgearman.broker.backlog import NO_BACKLOG, Backlog
 from txgearman.broker.deadlines import Deadlines
 from txgearman.broker.function import Function
 from txgearman.broker.handles import Handles, number_of
-from txgearman.broker.interfaces import Alarm, Keeper
+from txgearman.broker.interfaces import Alarm, JobStore
 from txgearman.broker.job import NO_PROGRESS, NOBODY, PRIORITIES, Ending, Job, JobState, Priority, StoredJob
 from txgearman.broker.meters import Counts, FunctionMeasures, Meters
 from txgearman.broker.numbers import leading_number
@@ -90,7 +90,7 @@ class Broker:
     """The jobs, and who may have them.
 
     `policy` are the operator's choices; `clock` gives monotonic seconds, `wall_clock` seconds since the
-    epoch; `alarm` is asked to call `tick`. `keeper`, if there is one, makes background jobs durable before
+    epoch; `alarm` is asked to call `tick`. `job_store`, if there is one, makes background jobs durable before
     their clients are told of them. Handles are numbered from the number behind `last_number`.
     `measured_functions` is for how many functions at most `measures` tells apart what is counted and timed,
     with 0 no times are taken.
@@ -116,7 +116,7 @@ class Broker:
         "_handles",
         "_held_back",
         "_idle",
-        "_keeper",
+        "_job_store",
         "_leaving",
         "_level_of",
         "_levels",
@@ -146,14 +146,14 @@ class Broker:
         wall_clock: Callable[[], float],
         alarm: Alarm,
         measured_functions: int = 0,
-        keeper: Keeper | None = None,
+        job_store: JobStore | None = None,
         last_number: int = 0,
     ) -> None:
         self._policy = policy
         self._clock = clock
         self._wall_clock = wall_clock
         self._alarm = alarm
-        self._keeper = keeper
+        self._job_store = job_store
         self._rings_at: float | None = None
         self._levels = levels_of(policy)
         # The index in _levels of each priority.
@@ -227,11 +227,11 @@ class Broker:
         """Accept a job, or attach `client` to the live job of the same function and unique.
 
         `run_at` (seconds since the epoch) holds the job until then. The client is told by
-        `ClientConnection.created`, or with a keeper, for a background job, by `ClientConnection.saving` and
-        what follows it. Raises `QueueFull`, `RateExceeded` and `ShuttingDown`, though never for a job that is
-        attached to; `JoinedTooOften` for one that `client` waits for `MAX_JOINS` times; and `NotSaved`, also
-        for one that may not be this server's any more. `place` is for the broker itself: what
-        `ClientConnection.saving` returned, if the client was told so already.
+        `ClientConnection.created`, or with a job_store, for a background job, by `ClientConnection.saving`
+        and what follows it. Raises `QueueFull`, `RateExceeded` and `ShuttingDown`, though never for a job
+        that is attached to; `JoinedTooOften` for one that `client` waits for `MAX_JOINS` times; and
+        `NotSaved`, also for one that may not be this server's any more. `place` is for the broker itself:
+        what `ClientConnection.saving` returned, if the client was told so already.
         """
         function = self._functions.get(function_name)
         if function is None:
@@ -253,9 +253,9 @@ class Broker:
                 return
         if function.limited:
             self._admit(function, priority)
-        keeper = self._keeper if background else None
-        if keeper is not None:
-            keeper.check(data)
+        job_store = self._job_store if background else None
+        if job_store is not None:
+            job_store.check(data)
         handle = self._handles.next()
         submitted = self._turn_wall_time
         if submitted is None:
@@ -269,9 +269,9 @@ class Broker:
                 free[unique] = job
             else:
                 self._add_unique(job)
-        if keeper is not None:
+        if job_store is not None:
             job.state = _SAVING
-            self._save(client, job, keeper)
+            self._save(client, job, job_store)
             return
         if not background:
             job.watch(client, handle)
@@ -334,7 +334,7 @@ class Broker:
         if self._slices:
             self._ring_at(self._clock())
 
-    # -- the keeper's answers -------------------------------------------------------------------
+    # -- the job_store's answers -------------------------------------------------------------------
 
     def saved(self, job: Job) -> None:
         """A job that was to be saved is durable: its clients are told, and it waits for a worker."""
@@ -344,8 +344,8 @@ class Broker:
             client.connection.saved(place, job.handle)
         if job.state is _GONE:
             # It was done, or cancelled, while it was being saved.
-            if self._keeper is not None:
-                self._keeper.remove(number_of(job.handle), just_now=False)
+            if self._job_store is not None:
+                self._job_store.remove(number_of(job.handle), just_now=False)
         elif job.state is _SAVING:
             place = number_of(job.handle)
             if job.run_at is None and not job.watchers and self._is_deep(job.function, job.priority, place):
@@ -423,13 +423,13 @@ class Broker:
         self._fetch_ahead(function, backlog, priority)
 
     def not_fetched(self, function_name: bytes, priority: int) -> None:
-        """The keeper could not fetch jobs. It is asked again by the next grab, or by `fetch_again`."""
+        """The job_store could not fetch jobs. It is asked again by the next grab, or by `fetch_again`."""
         function = self._functions.get(function_name)
         if function is not None and function.backlog is not None:
             function.backlog.fetching[priority] = False
 
     def fetch_again(self) -> None:
-        """The keeper can fetch jobs again. This walks all functions."""
+        """The job_store can fetch jobs again. This walks all functions."""
         for function in self._functions.values():
             if function.backlog is not None:
                 for priority in range(PRIORITIES):
@@ -438,7 +438,7 @@ class Broker:
     @property
     def far(self) -> bool:
         """Whether there may be jobs that are not in memory, and only `seek_status` and its like find."""
-        return self._away > 0 or (self._keeper is not None and self._keeper.shared)
+        return self._away > 0 or (self._job_store is not None and self._job_store.shared)
 
     def seek_status(self, handle: bytes, tell: Callable[[JobStatus | Refused], None]) -> None:
         """Tell the status of the job with this handle, wherever it is. Only where `far` is true."""
@@ -498,7 +498,7 @@ class Broker:
     def _page(
         self, name: bytes, priority: int, after: int, most: int, tell: Callable[[JobPage | Refused], None]
     ) -> None:
-        if self._keeper is None:
+        if self._job_store is None:
             tell(JobPage((), None))
             return
 
@@ -515,11 +515,11 @@ class Broker:
                     details.append(stored_detail(kept, True))
             tell(JobPage(tuple(details), page.next))
 
-        self._keeper.page(name, priority, after, most, found)
+        self._job_store.page(name, priority, after, most, found)
 
     def seek_status_by_unique(self, unique: bytes, tell: Callable[[JobStatus | Refused], None]) -> None:
         """Tell the status of the newest job with this unique, wherever it is. Only where `far` is true."""
-        assert self._keeper is not None
+        assert self._job_store is not None
 
         def found(kept: Found) -> None:
             status = self.status_by_unique(unique)
@@ -528,7 +528,7 @@ class Broker:
             else:
                 tell(kept if isinstance(kept, Refused) else STORED)
 
-        self._keeper.find_unique(unique, found)
+        self._job_store.find_unique(unique, found)
 
     def seek_and_cancel(self, handle: bytes, tell: Callable[[Refused | None], None]) -> None:
         """As `cancel`, for a job wherever it is. Only where `far` is true."""
@@ -538,8 +538,8 @@ class Broker:
                 self.cancel(handle)
                 tell(None)
             elif isinstance(kept, StoredJob) and kept.handle == handle and self._take_away(kept):
-                assert self._keeper is not None
-                self._keeper.remove(kept.number)
+                assert self._job_store is not None
+                self._job_store.remove(kept.number)
                 function = self._functions[kept.function]
                 function.uncompleted[_CANCELLED] += 1
                 function.ended += 1
@@ -590,10 +590,10 @@ class Broker:
                     self._give_up(job, _ADOPTED)
         self._handles.skip_to(last_number)
 
-    def stop_keeping(self) -> None:
-        """What happens from now on is not told to the keeper: this server ends, and its saved jobs stay as
+    def detach_store(self) -> None:
+        """What happens from now on is not told to the job_store: this server ends, and its saved jobs stay as
         they are for the next one."""
-        self._keeper = None
+        self._job_store = None
 
     # -- workers --------------------------------------------------------------------------------
 
@@ -1225,11 +1225,11 @@ class Broker:
         finish both of their tasks and others take for a packet about an unknown job.
         """
         if background:
-            keeper = self._keeper
-            if keeper is not None and not job.saved:
+            job_store = self._job_store
+            if job_store is not None and not job.saved:
                 if job.saving is None:
-                    keeper.check(job.data)
-                self._save(client, job, keeper)
+                    job_store.check(job.data)
+                self._save(client, job, job_store)
                 return
             if self.lapsed:
                 # Another server may have taken it over, and have ended it.
@@ -1252,11 +1252,11 @@ class Broker:
         else:
             client.connection.saved(place, handle)
 
-    def _save(self, client: Client, job: Job, keeper: Keeper) -> None:
+    def _save(self, client: Client, job: Job, job_store: JobStore) -> None:
         """Let `client` be told of a background job as soon as that is durable."""
         if job.saving is None:
             job.saving = []
-            keeper.save(job)
+            job_store.save(job)
         job.saving.append((client, client.connection.saving()))
 
     def _hold_back(self) -> None:
@@ -1279,7 +1279,7 @@ class Broker:
             self._wake(function)
 
     def _is_deep(self, function: Function, priority: int, place: int) -> bool:
-        """Whether a job that comes now, with this place, is to be kept by the keeper alone."""
+        """Whether a job that comes now, with this place, is to be kept by the job_store alone."""
         backlog = function.backlog
         if backlog is not None and backlog.jobs[priority]:
             # One that overtook others on the way here would be missed by the next fetch.
@@ -1287,7 +1287,7 @@ class Broker:
         return function.waiting[priority] >= self._policy.in_memory
 
     def _put_away(self, job: Job) -> None:
-        """Forget a job that the keeper has, until its turn comes."""
+        """Forget a job that the job_store has, until its turn comes."""
         job.state = _GONE
         if job.unique:
             self._remove_unique(job)
@@ -1310,7 +1310,7 @@ class Broker:
         backlog = None if function is None else function.backlog
         if backlog is None or not backlog.jobs[kept.priority] or kept.place <= backlog.behind[kept.priority]:
             return False
-        return self._keeper is not None and self._keeper.owns(kept)
+        return self._job_store is not None and self._job_store.owns(kept)
 
     def _take_away(self, kept: StoredJob) -> bool:
         """One job less is in the backlog, if this one is in it."""
@@ -1333,13 +1333,13 @@ class Broker:
 
     def _fetch_ahead(self, function: Function, backlog: Backlog, priority: int) -> None:
         """Have jobs of the backlog fetched if memory runs short of them, or it is their turn."""
-        if not backlog.jobs[priority] or backlog.fetching[priority] or self._keeper is None:
+        if not backlog.jobs[priority] or backlog.fetching[priority] or self._job_store is None:
             return
         last = backlog.last[priority]
         is_short = function.waiting[priority] <= self._policy.in_memory // 2
         if is_short or last is None or last.state is not _QUEUED:
             backlog.fetching[priority] = True
-            self._keeper.fetch(function.name, priority, backlog.behind[priority])
+            self._job_store.fetch(function.name, priority, backlog.behind[priority])
 
     def _revive(self, function: Function, kept: StoredJob) -> Job:
         """Make a live job of one that is kept."""
@@ -1375,7 +1375,7 @@ class Broker:
         reducer: bytes | None,
     ) -> None:
         """Submit a foreground job that may be the same as one of the backlog."""
-        assert self._keeper is not None
+        assert self._job_store is not None
         place = client.connection.saving()
 
         def found(kept: Found) -> None:
@@ -1394,15 +1394,15 @@ class Broker:
             except Refused as refusal:
                 client.connection.refused(place, refusal)
 
-        self._keeper.find_twin(function_name, unique, data, found)
+        self._job_store.find_twin(function_name, unique, data, found)
 
     def _seek(self, handle: bytes, found: Tell) -> None:
-        assert self._keeper is not None
+        assert self._job_store is not None
         try:
             number = number_of(handle)
         except ValueError:
             number = -1
-        self._keeper.find(number, found)
+        self._job_store.find(number, found)
 
     def _stay_online(self, job: Job) -> None:
         """A job that was not saved goes on for those who wait for its result, if there are any."""
@@ -1466,8 +1466,8 @@ class Broker:
             self._forget_deadline(job)
         job.worker = None
         job.attempts += 1
-        if job.saved and self._keeper is not None:
-            self._keeper.attempted(job)
+        if job.saved and self._job_store is not None:
+            self._job_store.attempted(job)
         job.progress = NO_PROGRESS
         job.function.running -= 1
         job.function.retried += 1
@@ -1533,8 +1533,8 @@ class Broker:
             self._forget_deadline(job)
         job.state = _GONE
         job.worker = None
-        if job.saved and self._keeper is not None:
-            self._keeper.remove(number_of(job.handle))
+        if job.saved and self._job_store is not None:
+            self._job_store.remove(number_of(job.handle))
         if job.unique:
             self._remove_unique(job)
         self._handles.remove(job.handle)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection
 from typing import Final
 
 from txgearman.broker.broker import Broker
-from txgearman.broker.interfaces import Alarm, Follower, Keeper
+from txgearman.broker.interfaces import Alarm, Follower, JobStore
 from txgearman.broker.job import Ending, Job, JobState
 from txgearman.broker.peers import Client, Worker
 from txgearman.broker.policy import Policy
@@ -52,12 +52,12 @@ class FollowedBroker(Broker):
         wall_clock: Callable[[], float],
         alarm: Alarm,
         measured_functions: int = 0,
-        keeper: Keeper | None = None,
+        job_store: JobStore | None = None,
         last_number: int = 0,
         *,
         follower: Follower,
     ) -> None:
-        super().__init__(policy, clock, wall_clock, alarm, measured_functions, keeper, last_number)
+        super().__init__(policy, clock, wall_clock, alarm, measured_functions, job_store, last_number)
         self._follower = follower
         self._ways: dict[bytes, _Way] = {}
 

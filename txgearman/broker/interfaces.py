@@ -82,7 +82,7 @@ class Alarm(Protocol):
         """Call `Broker.tick` in `delay` seconds, instead of when it was last said."""
 
 
-class Keeper(Protocol):
+class JobStore(Protocol):
     """What makes background jobs durable, if anything does.
 
     What it answers it answers later, never from inside the call.
@@ -92,7 +92,7 @@ class Keeper(Protocol):
     """Whether other servers have jobs there too."""
 
     def owns(self, job: StoredJob) -> bool:
-        """Whether a kept job is this server's, and not one of those that share the keeper's store."""
+        """Whether a kept job is this server's, and not one of those that share the job_store's store."""
 
     def check(self, data: bytes) -> None:
         """Raises `NotSaved` if a job with this data cannot be saved now."""

@@ -318,22 +318,22 @@ def _show_function_limits(peer: Peer) -> Iterator[bytes]:
 
 def _show_store(peer: Peer) -> Iterator[bytes]:
     """What keeps the jobs, and how that goes."""
-    saver = peer.factory.saver
-    if saver is None:
+    store_writer = peer.factory.store_writer
+    if store_writer is None:
         yield b"state\tnone\n"
     else:
-        outage = saver.outage
+        outage = store_writer.outage
         yield b"state\t%b\n" % (
             b"available" if outage is None else b"unavailable: " + escape(" ".join(outage.split()).encode())
         )
         counts = (
-            (b"saved", saver.saved),
-            (b"commits", saver.commits),
-            (b"waiting", saver.waiting),
-            (b"unremoved", saver.unremoved),
-            (b"adopted", saver.adopted),
-            (b"done-twice", saver.done_twice),
-            (b"joined-late", saver.joined_late),
+            (b"saved", store_writer.saved),
+            (b"commits", store_writer.commits),
+            (b"waiting", store_writer.waiting),
+            (b"unremoved", store_writer.unremoved),
+            (b"adopted", store_writer.adopted),
+            (b"done-twice", store_writer.done_twice),
+            (b"joined-late", store_writer.joined_late),
         )
         for name, count in counts:
             yield b"%b\t%d\n" % (name, count)

@@ -16,7 +16,7 @@ from twisted.logger import Logger, LogLevel
 from txgearman.access import AccessPolicy
 from txgearman.broker.broker import Broker
 from txgearman.broker.following import FollowedBroker
-from txgearman.broker.interfaces import Follower, Keeper
+from txgearman.broker.interfaces import Follower, JobStore
 from txgearman.server.admission import Admission, Refusal, Seldom, files_for_connections
 from txgearman.server.budget import SendBudget
 from txgearman.server.clocks import steady_clock
@@ -28,7 +28,7 @@ from txgearman.server.traffic import Traffic
 from txgearman.server.unfinished import Unfinished
 
 if TYPE_CHECKING:
-    from txgearman.server.saving import Saver
+    from txgearman.server.saving import StoreWriter
 
     Shutdown = Callable[[bool], None]
     CallSoon = Callable[[Callable[[], None]], object]
@@ -76,7 +76,7 @@ class GearmanServerFactory(Factory):
     ) -> None:
         self.settings = Settings() if settings is None else settings
         self.connections: dict[int, GearmanServerProtocol] = {}
-        self.saver: Saver | None = None
+        self.store_writer: StoreWriter | None = None
         self.reactor = reactor
         self.clock = steady_clock(reactor)
         self.admission = Admission(reactor.seconds)
@@ -128,7 +128,7 @@ class GearmanServerFactory(Factory):
                     )
                     connection.drop()
 
-    def _make_broker(self, keeper: Keeper | None = None, last_number: int = 0) -> Broker:
+    def _make_broker(self, job_store: JobStore | None = None, last_number: int = 0) -> Broker:
         new = Broker if self._follower is None else partial(FollowedBroker, follower=self._follower)
         return new(
             self.settings.policy,
@@ -136,18 +136,18 @@ class GearmanServerFactory(Factory):
             self._wall_clock,
             self,
             self.settings.measured_functions,
-            keeper,
+            job_store,
             last_number,
         )
 
-    def keep(self, saver: Saver, last_number: int) -> None:
-        """Begin anew, with a broker whose keeper is `saver` and which numbers its handles from behind
-        `last_number`.
+    def keep(self, store_writer: StoreWriter, last_number: int) -> None:
+        """Begin anew, with a broker whose job_store is `store_writer` and which numbers its handles from
+        behind `last_number`.
 
         To be called ahead of the first connection.
         """
-        self.saver = saver
-        self.broker = self._make_broker(saver, last_number)
+        self.store_writer = store_writer
+        self.broker = self._make_broker(store_writer, last_number)
 
     def _obey_limits(self) -> None:
         settings, web = self.settings, self.web_admission
@@ -193,7 +193,7 @@ class GearmanServerFactory(Factory):
             self._stopping = Deferred()
         stopping = self._stopping
         # What closing the connections does to their jobs is no news of the jobs.
-        self.broker.stop_keeping()
+        self.broker.detach_store()
         for connection in list(self.connections.values()):
             connection.close()
         self._check_stopped()
@@ -251,7 +251,7 @@ class GearmanServerFactory(Factory):
         if self._timer is not None and self._timer.active():
             self._timer.cancel()
         self._timer = None
-        self.saver = None
+        self.store_writer = None
         self.broker = self._make_broker()
         stopping.callback(None)
 

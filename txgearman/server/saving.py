@@ -88,8 +88,8 @@ def one_thread(reactor: Any) -> tuple[InThread, Callable[[], object]]:
     return in_thread, pool.stop
 
 
-class Saver:
-    """The broker's `Keeper` for a `Store`.
+class StoreWriter:
+    """The broker's `JobStore` for a `Store`.
 
     `store` is used through `in_thread`, which calls a function with arguments in one thread and returns a
     Deferred; but for `open` and `load`, which block.
@@ -207,7 +207,7 @@ class Saver:
         if self._renewal is not None and self._renewal.running:
             self._renewal.stop()
 
-    # -- the broker's verbs (Keeper) ------------------------------------------------------------
+    # -- the broker's verbs (JobStore) ------------------------------------------------------------
 
     def owns(self, job: StoredJob) -> bool:
         # A job's place is given by the server that saves or adopts it.

@@ -20,7 +20,7 @@ from twisted.logger import Logger
 from txgearman.server.factory import GearmanServerFactory
 from txgearman.server.options import with_live
 from txgearman.server.polling import Poller
-from txgearman.server.saving import Saver, one_thread
+from txgearman.server.saving import StoreWriter, one_thread
 from txgearman.server.settings import Settings, web_endpoint
 from txgearman.server.supervisor import endpoint_of, listening_service
 from txgearman.store.contract import Store
@@ -122,7 +122,7 @@ class GearmanService(MultiService):
     ) -> None:
         super().__init__()
         self.settings = settings
-        self.saver: Saver | None = None
+        self.store_writer: StoreWriter | None = None
         if store is None and settings.store is not None:
             from txgearman.store.urls import open_store
 
@@ -207,7 +207,7 @@ class GearmanService(MultiService):
 
     def startService(self) -> None:
         """Start. Blocks while the jobs in the store are loaded; raises `StoreError` if they cannot be."""
-        if self._store is not None and self.saver is None:
+        if self._store is not None and self.store_writer is None:
             self._load(self._store)
         try:
             if self._traces is not None:
@@ -229,11 +229,13 @@ class GearmanService(MultiService):
 
     def _load(self, store: Store) -> None:
         in_thread, self._end_thread = one_thread(self._reactor)
-        self.saver = Saver(store, self._reactor, in_thread)
+        self.store_writer = StoreWriter(store, self._reactor, in_thread)
         try:
-            last_number = self.saver.open(f"{platform.node()}:{os.getpid()}", self.settings.store_lease)
-            self.factory.keep(self.saver, last_number)
-            loaded = self.saver.load(self.factory.broker)
+            last_number = self.store_writer.open(
+                f"{platform.node()}:{os.getpid()}", self.settings.store_lease
+            )
+            self.factory.keep(self.store_writer, last_number)
+            loaded = self.store_writer.load(self.factory.broker)
         except BaseException:
             self._abandon_store()
             raise
@@ -241,9 +243,9 @@ class GearmanService(MultiService):
 
     def _abandon_store(self) -> None:
         """The start has failed: give up the store, which must not be kept from others. Blocks."""
-        saver, self.saver = self.saver, None
-        if saver is not None and self._store is not None and self._end_thread is not None:
-            saver.abandon()
+        store_writer, self.store_writer = self.store_writer, None
+        if store_writer is not None and self._store is not None and self._end_thread is not None:
+            store_writer.abandon()
             # A thread that is left would keep the process from ending.
             self._end_thread()
             self._store.close()
@@ -281,17 +283,17 @@ class GearmanService(MultiService):
             await maybeDeferred(listeners.disownServiceParent)
         if self._web is not None:
             self._web.close()
-        saver, self.saver = self.saver, None
-        if saver is not None:
+        store_writer, self.store_writer = self.store_writer, None
+        if store_writer is not None:
             # Otherwise clients and workers that go on would always leave something to write.
             self.factory.broker.drain()
-            await saver.settle()
-        self._say_what_is_left(saver is not None)
+            await store_writer.settle()
+        self._say_what_is_left(store_writer is not None)
         await self.factory.stop()
         if self._poller is not None:
             self._poller.close()
-        if saver is not None and self._end_thread is not None:
-            await saver.close()
+        if store_writer is not None and self._end_thread is not None:
+            await store_writer.close()
             self._end_thread()
         if self._traces is not None:
             await self._traces.stop()

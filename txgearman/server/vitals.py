@@ -26,8 +26,8 @@ class ServiceVitals:
             problems.append("the server is shutting down")
         elif not self._service.listening:
             problems.append("the server does not listen")
-        saver = self._service.saver
-        if saver is not None and saver.outage is not None:
+        store_writer = self._service.store_writer
+        if store_writer is not None and store_writer.outage is not None:
             problems.append("the store is unavailable")
         return problems
 
@@ -37,16 +37,16 @@ class ServiceVitals:
 
     def saved(self) -> Saved | None:
         """What the saving of jobs is like; None without a store."""
-        saver = self._service.saver
-        if saver is None:
+        store_writer = self._service.store_writer
+        if store_writer is None:
             return None
         return Saved(
-            available=saver.outage is None,
-            commits=saver.commits,
-            failures=saver.failures,
-            saved=saver.saved,
-            times=saver.times.so_far(),
-            lag=saver.lag,
-            unsaved=saver.unsaved,
-            unremoved=saver.unremoved,
+            available=store_writer.outage is None,
+            commits=store_writer.commits,
+            failures=store_writer.failures,
+            saved=store_writer.saved,
+            times=store_writer.times.so_far(),
+            lag=store_writer.lag,
+            unsaved=store_writer.unsaved,
+            unremoved=store_writer.unremoved,
         )
