@@ -6,7 +6,7 @@ end, RESET_ABILITIES), and the lists that its functions have of its kind of work
 change). What may become due at one moment: scheduled jobs and time limits. Cancelling all jobs of a function
 is cut up by its caller, see `Broker.cancel_some`; a function with jobs cannot be dropped. Walks over
 everything are made for operators and the store, and for no peer: `Broker.change_policy`, `drain`,
-`hold_until` and `disown`.
+`extend_lease` and `disown`.
 """
 
 from __future__ import annotations

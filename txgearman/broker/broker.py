@@ -98,8 +98,8 @@ class Broker:
     Between `begin_turn` and `end_turn` verbs are called in a row, and need not ask the clocks one by one; no
     time must pass meanwhile that matters. `in_turn` says whether it is so.
 
-    `until` is the time of `hold_until`, None where it was never called; to look at that first spares servers
-    without a lease the call of `lapsed`.
+    `lease_expires_at` is what `extend_lease` said, by the monotonic clock. None without a lease; test it
+    first to skip the property call of `lease_expired`.
     """
 
     # More attributes than Python keeps quickly in an instance's dictionary: each look-up would search it.
@@ -109,12 +109,12 @@ class Broker:
         "_away",
         "_clock",
         "_data_uniques",
+        "_dispatch_suspended",
         "_epochs",
         "_free_walk",
         "_functions",
         "_functions_refused",
         "_handles",
-        "_held_back",
         "_idle",
         "_job_store",
         "_leaving",
@@ -136,7 +136,7 @@ class Broker:
         "_wall_clock",
         "_woken",
         "in_turn",
-        "until",
+        "lease_expires_at",
     )
 
     def __init__(
@@ -183,8 +183,8 @@ class Broker:
         # Jobs in backlogs.
         self._away = 0
         # Until when jobs may be given to workers, and whether that was seen to have passed.
-        self.until: float | None = None
-        self._held_back = False
+        self.lease_expires_at: float | None = None
+        self._dispatch_suspended = False
         # At how many jobs new ones are refused: with 0, while draining, all are.
         self._refuse_at = policy.max_jobs or sys.maxsize
         self._refused = 0
@@ -551,22 +551,22 @@ class Broker:
 
         self._seek(handle, found)
 
-    def hold_until(self, when: float) -> None:
+    def extend_lease(self, when: float) -> None:
         """Give jobs to workers until `when`, by the monotonic clock, and then no more until this says a later
         time: as long as it is certain that the jobs are this server's. This may walk all functions."""
-        self.until = when
+        self.lease_expires_at = when
         if when <= self._clock():
-            self._hold_back()
-        elif self._held_back:
-            self._held_back = False
+            self._suspend_dispatch()
+        elif self._dispatch_suspended:
+            self._dispatch_suspended = False
             for function in self._functions.values():
                 if function.blocked and not function.paused:
                     self._unblock(function)
 
     @property
-    def lapsed(self) -> bool:
-        """Whether no job may be given to a worker, as the time of `hold_until` has passed."""
-        return self.until is not None and self._clock() >= self.until
+    def lease_expired(self) -> bool:
+        """Whether no job may be given to a worker, as the time of `extend_lease` has passed."""
+        return self.lease_expires_at is not None and self._clock() >= self.lease_expires_at
 
     def reserve(self, numbers: int) -> int:
         """The first of so many consecutive numbers that no handle will have."""
@@ -642,8 +642,8 @@ class Broker:
 
     def grab(self, worker: Worker) -> Job | None:
         """Give the worker the job that is next for it, if there is one."""
-        if self.until is not None and self.lapsed:
-            self._hold_back()
+        if self.lease_expires_at is not None and self.lease_expired:
+            self._suspend_dispatch()
         ability_set = worker.ability_set
         if ability_set is None:
             ability_set = self._join_set(worker)
@@ -788,7 +788,7 @@ class Broker:
         if not self._refuse_at:
             # Another server's jobs may still be taken over.
             function.pause()
-        if self._held_back:
+        if self._dispatch_suspended:
             function.block()
         return function
 
@@ -931,7 +931,7 @@ class Broker:
         if not self._refuse_at:
             raise ShuttingDown
         function.paused = False
-        if self._held_back:
+        if self._dispatch_suspended:
             return
         self._unblock(function)
 
@@ -1231,7 +1231,7 @@ class Broker:
                     job_store.check(job.data)
                 self._save(client, job, job_store)
                 return
-            if self.lapsed:
+            if self.lease_expired:
                 # Another server may have taken it over, and have ended it.
                 raise NotSaved
             job.background = True
@@ -1259,10 +1259,10 @@ class Broker:
             job_store.save(job)
         job.saving.append((client, client.connection.saving()))
 
-    def _hold_back(self) -> None:
+    def _suspend_dispatch(self) -> None:
         """Give no job to a worker."""
-        if not self._held_back:
-            self._held_back = True
+        if not self._dispatch_suspended:
+            self._dispatch_suspended = True
             for function in self._functions.values():
                 function.block()
 

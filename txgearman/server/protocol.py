@@ -637,7 +637,7 @@ class GearmanServerProtocol(Protocol):
         out = self._out
         if not out or self._lost:
             return
-        if self.broker.until is not None and self._gives_too_late():
+        if self.broker.lease_expires_at is not None and self._gives_too_late():
             _log.warn(
                 "Connection {number} from {host} is ended: it was to be sent a job that may be another "
                 "server's by now",
@@ -741,7 +741,7 @@ class GearmanServerProtocol(Protocol):
         had to wait behind an answer of the store.
         """
         return (
-            self.broker.lapsed
+            self.broker.lease_expired
             and any(job.saved for job in self.worker.jobs.values())
             and any(packet.startswith(_ASSIGNED) for packet in self._out)
         )

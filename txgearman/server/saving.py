@@ -163,7 +163,7 @@ class StoreWriter:
             broker.restore_backlog(*backlog)
             loaded += backlog.jobs
         if self.shared:
-            broker.hold_until(self._heard_at + self._lease)
+            broker.extend_lease(self._heard_at + self._lease)
             self._renewal = LoopingCall(self._renew)
             self._renewal.clock = self._reactor
             self._renewal.start(self._lease / RENEWALS).addErrback(_log_defect)
@@ -309,7 +309,7 @@ class StoreWriter:
         assert self._broker is not None
         self._renewing = False
         if not self._joining and not self._stopping:
-            self._broker.hold_until(asked_at + self._lease)
+            self._broker.extend_lease(asked_at + self._lease)
             self._note_success()
             if has_orphans:
                 self._adopt()
@@ -348,7 +348,7 @@ class StoreWriter:
             "This server was not heard of for {lease} seconds: others have taken over its background jobs",
             lease=self._lease,
         )
-        self._broker.hold_until(self._clock())
+        self._broker.extend_lease(self._clock())
         self._open_again()
 
     def _open_again(self) -> None:
@@ -370,7 +370,7 @@ class StoreWriter:
         self._retry_delay = FIRST_RETRY
         self._start = start
         self._broker.disown(start * NUMBERS_PER_START)
-        self._broker.hold_until(asked_at + self._lease)
+        self._broker.extend_lease(asked_at + self._lease)
         _log.info("Joined the other servers again")
 
     def _not_joined(self, failure: Failure) -> None:
