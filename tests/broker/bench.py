@@ -113,8 +113,8 @@ class KeeperNotes:
     def find_unique(self, unique: bytes, tell: Tell) -> None:
         self.searches.append(("unique", unique, tell))
 
-    def find_twin(self, function: bytes, unique: bytes, data: bytes, tell: Tell) -> None:
-        self.searches.append(("twin", function, unique, data, tell))
+    def find_duplicate(self, function: bytes, unique: bytes, data: bytes, tell: Tell) -> None:
+        self.searches.append(("duplicate", function, unique, data, tell))
 
     def owns(self, job: StoredJob) -> bool:
         return True

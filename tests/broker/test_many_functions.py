@@ -169,13 +169,13 @@ class OrderTests(SynchronousTestCase):
             for name in names(self.COUNT):
                 bench.queue(name)
             got = self.take(bench, worker, len(functions))
-            twin = bench.worker("twin", *[function.name for function in functions])
+            duplicate = bench.worker("duplicate", *[function.name for function in functions])
             for name in names(self.COUNT):
                 bench.queue(name)
-            self.assertEqual(got, self.take(bench, twin, len(functions)))
+            self.assertEqual(got, self.take(bench, duplicate, len(functions)))
             self.assertEqual(got, [function.name for function in reversed(functions)])
             bench.broker.leave_worker(worker)
-            bench.broker.leave_worker(twin)
+            bench.broker.leave_worker(duplicate)
 
     def change(self, random: Random, bench: Bench, worker: Worker) -> None:
         name = b"f%d" % random.randrange(self.COUNT)

@@ -45,17 +45,17 @@ class ListStore:
         self.writes.append(changes)
         for number in changes.removals:
             self.jobs.pop(number, None)
-        twins = {}
+        duplicates = {}
         for job in changes.saves:
-            twin = self.find_twin(job.function, job.unique, job.data)
-            if twin is None:
+            duplicate = self.find_duplicate(job.function, job.unique, job.data)
+            if duplicate is None:
                 self.jobs[job.number] = job
             else:
-                twins[job.number] = twin.handle
+                duplicates[job.number] = duplicate.handle
         for number, attempts in changes.attempts.items():
             if number in self.jobs:
                 self.jobs[number] = self.jobs[number]._replace(attempts=attempts)
-        return Written(twins, [])
+        return Written(duplicates, [])
 
     def _own(self) -> list[StoredJob]:
         self._check()
@@ -89,7 +89,7 @@ class ListStore:
         found = [job for job in self._own() if unique and job.unique == unique]
         return found[-1] if found else None
 
-    def find_twin(self, function: bytes, unique: bytes, data: bytes) -> StoredJob | None:
+    def find_duplicate(self, function: bytes, unique: bytes, data: bytes) -> StoredJob | None:
         for job in self._own():
             if job.function == function and unique and job.unique == unique != b"-":
                 return job

@@ -52,8 +52,8 @@ class BrittleStore(ModelStore):
     def find(self, number: int) -> StoredJob | None:
         return self._as_told(super().find(number))
 
-    def find_twin(self, function: bytes, unique: bytes, data: bytes) -> StoredJob | None:
-        return self._as_told(super().find_twin(function, unique, data))
+    def find_duplicate(self, function: bytes, unique: bytes, data: bytes) -> StoredJob | None:
+        return self._as_told(super().find_duplicate(function, unique, data))
 
     def _as_told(self, job: StoredJob | None) -> StoredJob | None:
         return job and (job._replace(place=NO_PLACE) if job.number in self.unsure else job)

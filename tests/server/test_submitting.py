@@ -149,7 +149,7 @@ class EpochTest(ServerTestCase):
 
 
 class ReduceTest(ServerTestCase):
-    """SUBMIT_REDUCE_JOB and its background twin."""
+    """SUBMIT_REDUCE_JOB and its background duplicate."""
 
     def test_the_worker_is_told_the_reducer(self) -> None:
         client, worker = self.peer(), self.worker(b"f")

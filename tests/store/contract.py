@@ -83,7 +83,7 @@ class StoreContract(_TestCase):
         ]
         save(self.store, *jobs)
         self.assertEqual(kept(self.store), jobs)
-        self.assertEqual(self.store.find_twin(ALL_BYTES, ALL_BYTES[1:65], b"other data"), jobs[0])
+        self.assertEqual(self.store.find_duplicate(ALL_BYTES, ALL_BYTES[1:65], b"other data"), jobs[0])
 
     def test_long_names(self) -> None:
         long = job(1, b"u" * 64, function=random.Random(1).randbytes(512), handle=b"h" * 63)
@@ -127,25 +127,25 @@ class StoreContract(_TestCase):
 
     def test_a_unique_is_kept_once_for_a_function(self) -> None:
         save(self.store, job(1, b"u"))
-        twins = save(self.store, job(2, b"u"), job(3, b"u", function=b"other"), job(4, b"v"))
-        self.assertEqual(twins, {2: b"H:test:1"})
+        duplicates = save(self.store, job(2, b"u"), job(3, b"u", function=b"other"), job(4, b"v"))
+        self.assertEqual(duplicates, {2: b"H:test:1"})
         self.assertEqual(self.numbers(), [1, 3, 4])
 
     def test_of_two_in_one_transaction_the_first_is_kept(self) -> None:
-        twins = save(self.store, job(2, b"u"), job(1, b"u"), job(3, b"v"), job(4, b"u"), job(5, b"v"))
-        self.assertEqual(twins, {1: b"H:test:2", 4: b"H:test:2", 5: b"H:test:3"})
+        duplicates = save(self.store, job(2, b"u"), job(1, b"u"), job(3, b"v"), job(4, b"u"), job(5, b"v"))
+        self.assertEqual(duplicates, {1: b"H:test:2", 4: b"H:test:2", 5: b"H:test:3"})
         self.assertEqual(self.numbers(), [2, 3])
 
     def test_many_in_one_transaction(self) -> None:
         jobs = [job(number, b"%d" % (number % 700)) for number in range(1, 2101)]
-        twins = save(self.store, *jobs)
+        duplicates = save(self.store, *jobs)
         self.assertEqual(
-            twins, {number: b"H:test:%d" % ((number - 1) % 700 + 1) for number in range(701, 2101)}
+            duplicates, {number: b"H:test:%d" % ((number - 1) % 700 + 1) for number in range(701, 2101)}
         )
         self.assertEqual(self.numbers(), list(range(1, 701)))
 
     def test_a_dash_stands_for_the_data(self) -> None:
-        twins = save(
+        duplicates = save(
             self.store,
             job(1, b"-", b"x"),
             job(2, b"-", b"x"),
@@ -153,7 +153,7 @@ class StoreContract(_TestCase):
             job(4, b"x", b"x"),
             job(5, b"-", b"x", function=b"other"),
         )
-        self.assertEqual(twins, {2: b"H:test:1"})
+        self.assertEqual(duplicates, {2: b"H:test:1"})
         self.assertEqual(self.numbers(), [1, 3, 4, 5])
 
     def test_without_unique_or_data_jobs_are_never_the_same(self) -> None:
@@ -163,7 +163,7 @@ class StoreContract(_TestCase):
 
     def test_a_unique_is_free_after_a_removal(self) -> None:
         save(self.store, job(1, b"u"), job(2, b"-"))
-        self.assertEqual(self.store.write(Changes([job(3, b"u"), job(4, b"-")], [1, 2])).twins, {})
+        self.assertEqual(self.store.write(Changes([job(3, b"u"), job(4, b"-")], [1, 2])).duplicates, {})
         self.assertEqual(self.numbers(), [3, 4])
 
     def test_twins_of_scheduled_jobs(self) -> None:
@@ -257,11 +257,11 @@ class StoreContract(_TestCase):
     def test_finding_twins(self) -> None:
         first, second = job(1, b"u", b"x" * 5000), job(2, b"-", b"\0" * 5000)
         save(self.store, first, second, job(3), job(4, b"-", b""))
-        self.assertEqual(self.store.find_twin(b"reverse", b"u", b""), first)
-        self.assertEqual(self.store.find_twin(b"reverse", b"-", b"\0" * 5000), second)
+        self.assertEqual(self.store.find_duplicate(b"reverse", b"u", b""), first)
+        self.assertEqual(self.store.find_duplicate(b"reverse", b"-", b"\0" * 5000), second)
         for unique, data in ((b"", b"data"), (b"-", b""), (b"-", b"other"), (b"unknown", b"")):
-            self.assertIsNone(self.store.find_twin(b"reverse", unique, data), unique)
-        self.assertIsNone(self.store.find_twin(b"other", b"u", b""))
+            self.assertIsNone(self.store.find_duplicate(b"reverse", unique, data), unique)
+        self.assertIsNone(self.store.find_duplicate(b"other", b"u", b""))
 
     # -- starting again -----------------------------------------------------------------------------
 

@@ -23,8 +23,8 @@ def job(number: int, unique: bytes = b"", data: bytes = b"data", **others: Any) 
 
 
 def save(store: Store, *jobs: StoredJob) -> dict[int, bytes]:
-    """Save `jobs` in one transaction; returns the handles of their twins."""
-    return store.write(Changes(saves=list(jobs))).twins
+    """Save `jobs` in one transaction; returns the handles of their duplicates."""
+    return store.write(Changes(saves=list(jobs))).duplicates
 
 
 def kept(store: Store) -> list[StoredJob]:

@@ -85,19 +85,19 @@ class ModelStore:
             for number in set(changes.removals)
             if self._owns(number)
         ]
-        twins = {}
+        duplicates = {}
         for job in changes.saves:
             if job.number in changes.removals or self._owns(job.number):
                 continue
-            twin = base.jobs.get(job.number) or self._twin(job.function, job.unique, job.data)
-            if twin is None:
+            duplicate = base.jobs.get(job.number) or self._find_duplicate(job.function, job.unique, job.data)
+            if duplicate is None:
                 base.jobs[job.number] = job
                 base.owners[job.number] = self._owner
             else:
-                twins[job.number] = twin.handle
-                if base.owners[twin.number] != self._owner:
-                    base.join(twin.number)
-        return Written(twins, joined)
+                duplicates[job.number] = duplicate.handle
+                if base.owners[duplicate.number] != self._owner:
+                    base.join(duplicate.number)
+        return Written(duplicates, joined)
 
     def backlogs(self) -> list[Backlog]:
         counts = Counter((job.function, job.priority) for job in self._own() if job.run_at is None)
@@ -122,9 +122,9 @@ class ModelStore:
         found = [job for job in self._base.jobs.values() if job.unique == unique not in {b"", b"-"}]
         return max(found, key=lambda job: (job.submitted, job.number), default=None)
 
-    def find_twin(self, function: bytes, unique: bytes, data: bytes) -> StoredJob | None:
+    def find_duplicate(self, function: bytes, unique: bytes, data: bytes) -> StoredJob | None:
         self._check()
-        return self._twin(function, unique, data)
+        return self._find_duplicate(function, unique, data)
 
     def renew(self) -> bool:
         self._check()
@@ -177,7 +177,7 @@ class ModelStore:
         jobs = [job for job in self._base.jobs.values() if self._owns(job.number) and job.place > after]
         return sorted(jobs, key=lambda job: job.place)
 
-    def _twin(self, function: bytes, unique: bytes, data: bytes) -> StoredJob | None:
+    def _find_duplicate(self, function: bytes, unique: bytes, data: bytes) -> StoredJob | None:
         if not unique or (unique == b"-" and not data):
             return None
         for job in self._base.jobs.values():

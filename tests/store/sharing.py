@@ -60,7 +60,7 @@ class SharedContract(_TestCase):
         save(first, job(1, b"u"), job(2, b"-", b"data"))
         self.assertEqual(second.find(1), first.find(1))
         self.assertEqual(second.find_unique(b"u"), first.find_unique(b"u"))
-        self.assertEqual(second.find_twin(b"reverse", b"-", b"data"), job(2, b"-", b"data"))
+        self.assertEqual(second.find_duplicate(b"reverse", b"-", b"data"), job(2, b"-", b"data"))
 
     def test_a_lease_that_ended_unnoticed_can_be_renewed(self) -> None:
         late, other = self.opened("late", ENDED), self.opened("other")
@@ -182,8 +182,8 @@ class SharedContract(_TestCase):
         first, second = self.opened("first"), self.opened("second")
         save(first, job(1, b"u"))
         save(second, job(2, b"u"))
-        twins, joined = first.write(Changes([job(3, b"u")], [1]))
-        self.assertEqual((twins, [each.job.number for each in joined]), ({3: b"H:test:1"}, [1]))
+        duplicates, joined = first.write(Changes([job(3, b"u")], [1]))
+        self.assertEqual((duplicates, [each.job.number for each in joined]), ({3: b"H:test:1"}, [1]))
 
     def test_its_own_server_does_not_join(self) -> None:
         first = self.opened("first")

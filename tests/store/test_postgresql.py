@@ -69,8 +69,8 @@ class CutTests(SharedCase):
             b"SET attempts": Changes([job(6, b"w"), job(7, b"u"), job(8)], [3], {1: 5}),
         }.items():
             self.cable.cut_behind(words)
-            twins = self.store.write(changes).twins
-            self.assertEqual(twins, {7: b"H:test:1"} if changes.attempts else {})
+            duplicates = self.store.write(changes).duplicates
+            self.assertEqual(duplicates, {7: b"H:test:1"} if changes.attempts else {})
         found = [(job.number, job.attempts) for job in kept(self.store)]
         self.assertEqual(found, [(1, 5), (4, 0), (5, 0), (6, 0), (8, 0)])
 
@@ -126,7 +126,7 @@ class CutTests(SharedCase):
         for found in (
             self.store.find(1),
             self.store.find_unique(b"6"),
-            self.store.find_twin(b"reverse", b"3", b""),
+            self.store.find_duplicate(b"reverse", b"3", b""),
         ):
             assert found is not None
             self.assertEqual(found.place, NO_PLACE)
@@ -239,13 +239,13 @@ class StandstillTests(SharedCase):
             self.assertEqual(len(left), words == b"SET joined", words)
             self.assertEqual([job.number for job in kept(other)], [5] * len(left), words)
             uniques = (b"saved", b"removed", b"attempted", b"joined", b"another")
-            twins = save(other, *(job(number, unique) for number, unique in enumerate(uniques, 20)))
-            self.assertEqual(twins[22], b"H:test:2", words)
-            self.assertNotIn(24, twins, words)
+            duplicates = save(other, *(job(number, unique) for number, unique in enumerate(uniques, 20)))
+            self.assertEqual(duplicates[22], b"H:test:2", words)
+            self.assertNotIn(24, duplicates, words)
             self.assertIs(other.renew(), False, words)
             self.cable.cut()
             written = writing.result(20)
-            self.assertEqual(11 in written.twins, bool(left), words)
+            self.assertEqual(11 in written.duplicates, bool(left), words)
             # Each unique is kept once, by whoever was first.
             found = [job.unique for store in (still, other) for job in kept(store)]
             self.assertEqual(sorted(found), sorted({*uniques, b"theirs"}), words)

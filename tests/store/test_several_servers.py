@@ -35,7 +35,7 @@ CALLS: Final[dict[str, Callable[[Store], Any]]] = {
     "scheduled": lambda store: store.scheduled(0, 1),
     "find": lambda store: store.find(1),
     "find_unique": lambda store: store.find_unique(b"u"),
-    "find_twin": lambda store: store.find_twin(b"reverse", b"u", b""),
+    "find_duplicate": lambda store: store.find_duplicate(b"reverse", b"u", b""),
     "renew": lambda store: store.renew(),
     "adopt": lambda store: store.adopt(1, 1),
     "servers": lambda store: store.servers(),
@@ -188,12 +188,12 @@ class AtTheSameTimeTests(SharedCase):
                 jobs = [job(first + number, unique) for number, unique in enumerate(uniques)]
                 removals = [number for number in alive[server] if chance.random() < 0.7]
                 together.wait()
-                twins, joined = store.write(Changes(jobs, removals))
-                told[server] |= twins
+                duplicates, joined = store.write(Changes(jobs, removals))
+                told[server] |= duplicates
                 for number in set(removals) - {each.job.number for each in joined}:
                     del alive[server][number]
                 late[server] += len(joined)
-                alive[server] |= {job.number: job for job in jobs if job.number not in twins}
+                alive[server] |= {job.number: job for job in jobs if job.number not in duplicates}
             self.assertEqual({job.number: job for job in kept(store)}, alive[server])
 
         self.in_threads(*(lambda server=server: work(server) for server in range(servers)))
@@ -236,7 +236,7 @@ class AtTheSameTimeTests(SharedCase):
             lambda: save(second, job(3, b"a"), job(4, b"m"), job(5, b"x")),
             lambda: first.write(Changes([job(6, b"a")], [1])),
         )
-        self.assertEqual(ours.twins, {6: b"H:test:3"})
+        self.assertEqual(ours.duplicates, {6: b"H:test:3"})
         # Either may be first behind that.
         self.assertEqual(theirs, {4: b"H:test:2"} | ({5: b"H:test:1"} if ours.joined else {}))
 

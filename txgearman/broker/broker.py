@@ -244,12 +244,12 @@ class Broker:
             table = self._uniques.table(unique)
             if unique not in table and unique != UNIQUE_IS_DATA:
                 free = table
-            elif (twin := self._twin(function, unique, data)) is not None:
-                self._attach(client, twin, background, place)
+            elif (duplicate := self._find_duplicate(function, unique, data)) is not None:
+                self._attach(client, duplicate, background, place)
                 function.joined += 1
                 return
             if place is None and not background and self._away and function.backlog is not None:
-                self._seek_twin(client, function_name, unique, data, priority, reducer)
+                self._seek_stored_duplicate(client, function_name, unique, data, priority, reducer)
                 return
         if function.limited:
             self._admit(function, priority)
@@ -1194,7 +1194,7 @@ class Broker:
             self._refused += 1
             raise ServerFull(self._refuse_at)
 
-    def _twin(self, function: Function, unique: bytes, data: bytes) -> Job | None:
+    def _find_duplicate(self, function: Function, unique: bytes, data: bytes) -> Job | None:
         """The live job that a submit with this unique is the same as.
 
         With ``-`` the data is the unique; without data such jobs are never the same, as with gearmand.
@@ -1357,7 +1357,7 @@ class Broker:
         job.attempts = kept.attempts
         job.saved = True
         self._handles.put(kept.handle, job)
-        if kept.unique and self._twin(function, kept.unique, kept.data) is None:
+        if kept.unique and self._find_duplicate(function, kept.unique, kept.data) is None:
             self._add_unique(job)
         self._let_in(job)
         if function.meter is not None and job.state is _QUEUED and not job.attempts:
@@ -1365,7 +1365,7 @@ class Broker:
             job.since -= max(0.0, self._wall_clock() - max(kept.submitted, kept.run_at or 0.0))
         return job
 
-    def _seek_twin(
+    def _seek_stored_duplicate(
         self,
         client: Client,
         function_name: bytes,
@@ -1394,7 +1394,7 @@ class Broker:
             except Refused as refusal:
                 client.connection.refused(place, refusal)
 
-        self._job_store.find_twin(function_name, unique, data, found)
+        self._job_store.find_duplicate(function_name, unique, data, found)
 
     def _seek(self, handle: bytes, found: Tell) -> None:
         assert self._job_store is not None

@@ -121,7 +121,7 @@ class JobStore(Protocol):
     def find_unique(self, unique: bytes, tell: Tell) -> None:
         """Tell of the job with this unique that was submitted last."""
 
-    def find_twin(self, function: bytes, unique: bytes, data: bytes, tell: Tell) -> None:
+    def find_duplicate(self, function: bytes, unique: bytes, data: bytes, tell: Tell) -> None:
         """Tell of the job that one with this function, unique and data is the same as."""
 
 

@@ -51,7 +51,7 @@ def migrate(queue: GearmandQueue, store: Store, now: float) -> Outcome:
                 read += len(jobs)
                 keyed = [job for job in jobs if unique_key(job.unique, job.data) is not None]
                 without_key += [job for job in jobs if unique_key(job.unique, job.data) is None]
-                known += len(store.write(Changes(list(_saved(keyed, numbers, now)))).twins)
+                known += len(store.write(Changes(list(_saved(keyed, numbers, now)))).duplicates)
                 store.renew()
             store.write(Changes(list(_saved(without_key, numbers, now))))
             return Outcome(read, known, queue.put_aside())

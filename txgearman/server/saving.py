@@ -259,8 +259,8 @@ class StoreWriter:
     def find_unique(self, unique: bytes, tell: Tell) -> None:
         self._find(tell, self._store.find_unique, unique)
 
-    def find_twin(self, function: bytes, unique: bytes, data: bytes, tell: Tell) -> None:
-        self._find(tell, self._store.find_twin, function, unique, data)
+    def find_duplicate(self, function: bytes, unique: bytes, data: bytes, tell: Tell) -> None:
+        self._find(tell, self._store.find_duplicate, function, unique, data)
 
     # -- what an operator may know --------------------------------------------------------------
 
@@ -503,21 +503,23 @@ class StoreWriter:
                 # The next outage may begin before the next renewal is due.
                 self._renew()
         self.commits += 1
-        twins = written.twins
-        self.saved += len(changes.saves) - len(twins)
+        duplicates = written.duplicates
+        self.saved += len(changes.saves) - len(duplicates)
         for number in changes.joins:
             self._joins.pop(number, None)
         for joined in written.joined:
             self._see_to(joined, removed[joined.job.number])
-        if twins:
+        if duplicates:
             again = []
             for job, count in zip(jobs, submits, strict=True):
-                twin = twins.get(number_of(job.handle))
-                if twin is None:
+                duplicate = duplicates.get(number_of(job.handle))
+                if duplicate is None:
                     self._broker.saved(job)
                 # It may have ended meanwhile, as is known of an own one, and whoever came since then wants
                 # another one: another server may have ended it behind the join, and ahead of them.
-                elif number_of(twin) in self._removals or self._broker.stored_before(job, twin, count):
+                elif number_of(duplicate) in self._removals or self._broker.stored_before(
+                    job, duplicate, count
+                ):
                     again.append(job)
             self._saves[:0] = again
         else:

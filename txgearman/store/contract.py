@@ -41,7 +41,7 @@ class Written(NamedTuple):
     """What came of changes: by the number of each job not saved the handle of the one that it is the
     same as, and the jobs that were not removed."""
 
-    twins: dict[int, bytes]
+    duplicates: dict[int, bytes]
     joined: list[Joined]
 
 
@@ -84,17 +84,17 @@ class Store(Protocol):
         """Make all changes durable: removals first, then saves.
 
         A job that is to be saved and has the function and unique of one that is kept is not saved: its
-        twin's handle is returned. The unique ``-`` stands for the data; with no data, and for an empty
+        duplicate's handle is returned. The unique ``-`` stands for the data; with no data, and for an empty
         unique, jobs are never the same. Of two such jobs within `changes` the first is saved. Only jobs that
         this server owns are removed or changed. Removals come first, so that a job may have the unique of
         one that has just ended, and what is both saved and removed is not kept. A job whose number is kept
-        already was saved by an earlier call, or another server has adopted it: then it is its own twin.
+        already was saved by an earlier call, or another server has adopted it: then it is its own duplicate.
         Without any changes it tells whether the database can be written to.
 
-        A twin that another server owns is joined by that, durably: its owner, which may have ended it
+        A duplicate that another server owns is joined by that, durably: its owner, which may have ended it
         without having removed it yet, cannot remove it any more unless it says that it knows of this join,
-        the last. So whoever answers a submit with a twin's handle may be sure that its owner, or who adopts
-        it, hears of that.
+        the last. So whoever answers a submit with a duplicate's handle may be sure that its owner, or who
+        adopts it, hears of that.
         """
 
     def backlogs(self) -> list[Backlog]:
@@ -113,7 +113,7 @@ class Store(Protocol):
     def find_unique(self, unique: bytes) -> StoredJob | None:
         """The job with this unique that was submitted last, whatever its function and whoever owns it."""
 
-    def find_twin(self, function: bytes, unique: bytes, data: bytes) -> StoredJob | None:
+    def find_duplicate(self, function: bytes, unique: bytes, data: bytes) -> StoredJob | None:
         """The whole job that one with this function, unique and data is the same as, whoever owns it."""
 
     # -- several servers on one database ----------------------------------------------------------

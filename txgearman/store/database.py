@@ -153,7 +153,7 @@ class DatabaseStore(ABC):
         return self._retried(lambda: self._write(changes, list(removals), pieces))
 
     def _write(self, changes: Changes, removals: Sequence[int], pieces: list[Sequence[Row]]) -> Written:
-        twins: dict[int, bytes] = {}
+        duplicates: dict[int, bytes] = {}
         deleted = 0
         statements = len(pieces) + bool(removals) + bool(changes.attempts)
         with self._writing(statements) as connection:
@@ -167,50 +167,50 @@ class DatabaseStore(ABC):
                 else:
                     inserted = self._insert(connection, rows)
                 if inserted != len(rows):
-                    twins |= self._twins(connection, rows)
+                    duplicates |= self._twins(connection, rows)
             # Nobody else removes them: what is still there was joined, now or at the first of two tries.
             left = self._left(connection, removals) if deleted != len(removals) else []
-        return Written(twins, left)
+        return Written(duplicates, left)
 
     def _twins(self, connection: sa.Connection, rows: Sequence[Row]) -> dict[int, bytes]:
         """The handles of the jobs that some of `rows`, not all of which were inserted, are the same as, by
-        number. A row whose twin has been removed since is inserted after all."""
-        twins: dict[int, bytes] = {}
+        number. A row whose duplicate has been removed since is inserted after all."""
+        duplicates: dict[int, bytes] = {}
         for _ in range(ATTEMPTS):
-            found, rows = self._find_twins(connection, rows)
-            twins |= found
+            found, rows = self._find_duplicates(connection, rows)
+            duplicates |= found
             if not rows or self._insert(connection, rows) == len(rows):
-                return twins
+                return duplicates
         raise TryAgain
 
-    def _find_twins(
+    def _find_duplicates(
         self, connection: sa.Connection, rows: Sequence[Row]
     ) -> tuple[dict[int, bytes], Sequence[Row]]:
         """The handles of the jobs that some of `rows` are the same as, by number, and the rows that are not
         there, nor anything that is the same. Twins of other servers are joined.
 
         A row whose own number is there was saved, if not now then by an earlier call whose answer got
-        lost; unless it has become another server's, which is a twin as any other.
+        lost; unless it has become another server's, which is a duplicate as any other.
         """
         numbers = [row[0] for row in rows]
-        twin = JOB.c.number, JOB.c.owner, JOB.c.handle
-        there = connection.execute(sa.select(*twin).where(JOB.c.number.in_(numbers))).all()
-        twins = {number: (number, owner, handle) for number, owner, handle in there}
-        keyed = [row for row in rows if row[0] not in twins and row[-1] is not None]
-        query = sa.select(JOB.c.unique_key, JOB.c.function, *twin).where(
+        duplicate = JOB.c.number, JOB.c.owner, JOB.c.handle
+        there = connection.execute(sa.select(*duplicate).where(JOB.c.number.in_(numbers))).all()
+        duplicates = {number: (number, owner, handle) for number, owner, handle in there}
+        keyed = [row for row in rows if row[0] not in duplicates and row[-1] is not None]
+        query = sa.select(JOB.c.unique_key, JOB.c.function, *duplicate).where(
             JOB.c.unique_key.in_({row[-1] for row in keyed})
         )
         same = {(key, function): (*its,) for key, function, *its in connection.execute(query)}
-        twins |= {row[0]: same[key] for row in keyed if (key := (row[-1], row[FUNCTION_AT])) in same}
-        foreign = {number for number, owner, _ in twins.values() if owner != self._owner}
+        duplicates |= {row[0]: same[key] for row in keyed if (key := (row[-1], row[FUNCTION_AT])) in same}
+        foreign = {number for number, owner, _ in duplicates.values() if owner != self._owner}
         gone = foreign - self._join(connection, sorted(foreign)) if foreign else foreign
-        twins = {number: its for number, its in twins.items() if its[0] not in gone}
+        duplicates = {number: its for number, its in duplicates.items() if its[0] not in gone}
         handles = {
             number: handle
-            for number, (its, owner, handle) in twins.items()
+            for number, (its, owner, handle) in duplicates.items()
             if its != number or owner != self._owner
         }
-        return handles, [row for row in rows if row[0] not in twins]
+        return handles, [row for row in rows if row[0] not in duplicates]
 
     # -- reading ------------------------------------------------------------------------------------
 
@@ -259,7 +259,7 @@ class DatabaseStore(ABC):
         query = sa.select(*_WITHOUT_DATA).where(JOB.c.unique_key == key)
         return self._find(query.order_by(JOB.c.submitted.desc(), JOB.c.number.desc()).limit(1))
 
-    def find_twin(self, function: bytes, unique: bytes, data: bytes) -> StoredJob | None:
+    def find_duplicate(self, function: bytes, unique: bytes, data: bytes) -> StoredJob | None:
         key = unique_key(unique, data)
         if key is None:
             return None

@@ -322,7 +322,7 @@ class PostgresqlStore(DatabaseStore):
         assert driver is not None
         take_arrays(driver)
         connection.exec_driver_sql(
-            # What others commit meanwhile must be seen, to find the twins of jobs.
+            # What others commit meanwhile must be seen, to find the duplicates of jobs.
             "SET default_transaction_isolation = 'read committed';"
             # There is an index for each query. What is known of tables that fill and empty within minutes is
             # out of date, and has led to a walk through all jobs for each thousand that were adopted.
