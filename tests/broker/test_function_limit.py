@@ -77,7 +77,7 @@ class LimitTests(SynchronousTestCase):
         bench = Bench(POLICY, job_store=KeeperNotes())
         for number in range(1, 16):
             bench.broker.restore(saved(number))
-        bench.broker.restore_backlog(b"more", 1, 5)
+        bench.broker.restore_stored_queue(b"more", 1, 5)
         self.assertEqual(bench.broker.function_count, 16)
         self.assertRaises(TooManyFunctions, bench.queue, b"g")
 
@@ -187,7 +187,7 @@ class ForgettingTests(SynchronousTestCase):
         bench = Bench(POLICY, job_store=KeeperNotes())
         for number in range(1, 16):
             bench.broker.restore(saved(number))
-        bench.broker.restore_backlog(b"more", 1, 5)
+        bench.broker.restore_stored_queue(b"more", 1, 5)
         bench.broker.disown(100)
         self.assertEqual(bench.broker.function_count, 5)
 

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from txgearman.errors import StoreUnavailable
-from txgearman.store.contract import Backlog, Changes, StoredJob, Written
+from txgearman.store.contract import Changes, QueueLength, StoredJob, Written
 
 
 class ListStore:
@@ -61,13 +61,13 @@ class ListStore:
         self._check()
         return sorted(self.jobs.values(), key=lambda job: job.place)
 
-    def backlogs(self) -> list[Backlog]:
+    def queue_lengths(self) -> list[QueueLength]:
         counts: dict[tuple[bytes, int], int] = {}
         for job in self._own():
             if job.run_at is None:
                 key = job.function, job.priority
                 counts[key] = counts.get(key, 0) + 1
-        return [Backlog(*key, count) for key, count in counts.items()]
+        return [QueueLength(*key, count) for key, count in counts.items()]
 
     def fetch(self, function: bytes, priority: int, after: int, limit: int) -> list[StoredJob]:
         return [

@@ -75,7 +75,7 @@ class HistoryTests(SavingTestCase):
         self.assertEqual(late, set(), "what was acknowledged is done")
         self.assertEqual(self.online - self.told, set(), "who waits is told")
         self.assertEqual((self.factory.broker.total, self.store.jobs), (0, {}))
-        self.assertEqual(self.factory.broker.far, self.store.shared)
+        self.assertEqual(self.factory.broker.may_have_stored_jobs, self.store.shared)
 
     def submit(self) -> None:
         for _ in range(self.random.randrange(1, 5)):

@@ -496,7 +496,7 @@ class BacklogTests(SavingTestCase):
         self.commit()
         self.assertEqual(self.store.jobs, {})
         self.assertEqual(self.factory.broker.total, 0)
-        self.assertFalse(self.factory.broker.far)
+        self.assertFalse(self.factory.broker.may_have_stored_jobs)
 
     def test_their_turn_comes_though_foreground_jobs_always_wait(self) -> None:
         self.patch(saving, "FIRST_FETCH", 3)
@@ -785,7 +785,7 @@ class History:
         case.assertEqual(twice - self.lost, set(), "and once, but where a worker was lost")
         case.assertEqual(case.factory.broker.total, 0)
         case.assertEqual(case.store.jobs, {})
-        case.assertFalse(case.factory.broker.far)
+        case.assertFalse(case.factory.broker.may_have_stored_jobs)
 
 
 class MeasuresTests(SavingTestCase):

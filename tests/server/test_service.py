@@ -28,7 +28,7 @@ from tests.support import on_reactor
 from txgearman.errors import StoreUnavailable
 from txgearman.server import GearmanService, Settings, make_service, service
 from txgearman.server.saving import NUMBERS_PER_START
-from txgearman.store.contract import Backlog
+from txgearman.store.contract import QueueLength
 
 PREFIX = "H:test"
 
@@ -370,15 +370,15 @@ class StoreTest(SynchronousTestCase):
         self.assertFalse(self.store.is_open)
 
     def test_a_store_that_fails_while_it_is_loaded_is_closed(self) -> None:
-        def fail() -> list[Backlog]:
+        def fail() -> list[QueueLength]:
             raise UNAVAILABLE
 
-        backlogs = self.store.backlogs
-        self.store.backlogs = fail  # type: ignore[method-assign]
+        queue_lengths = self.store.queue_lengths
+        self.store.queue_lengths = fail  # type: ignore[method-assign]
         with capturedLogs():
             self.assertRaises(StoreUnavailable, self.service.startService)
         self.assertFalse(self.store.is_open)
-        self.store.backlogs = backlogs  # type: ignore[method-assign]
+        self.store.queue_lengths = queue_lengths  # type: ignore[method-assign]
         self.service.startService()
         self.assertTrue(self.store.is_open)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from tests.store.crowd import a_job
 from tests.store.jobs import job, kept, save
 from tests.store.model import ModelDatabase, ModelStore
-from txgearman.store.contract import Backlog, Changes, Store, StoredJob
+from txgearman.store.contract import Changes, QueueLength, Store, StoredJob
 from txgearman.store.urls import open_store
 
 if TYPE_CHECKING:
@@ -198,12 +198,12 @@ class StoreContract(_TestCase):
             job(12, function=b"scheduled alone", run_at=5.0),
         )
         self.assertEqual(
-            sorted(self.store.backlogs()),
+            sorted(self.store.queue_lengths()),
             [
-                Backlog(b"other", 1, 1),
-                Backlog(b"reverse", 0, 3),
-                Backlog(b"reverse", 1, 3),
-                Backlog(b"reverse", 2, 3),
+                QueueLength(b"other", 1, 1),
+                QueueLength(b"reverse", 0, 3),
+                QueueLength(b"reverse", 1, 3),
+                QueueLength(b"reverse", 2, 3),
             ],
         )
 
@@ -318,7 +318,7 @@ class StoreContract(_TestCase):
             changes = Changes(saves, removals, attempts)
             self.assertEqual(self.store.write(changes), model.write(changes))
             self.assertEqual(kept(self.store), kept(model))
-            self.assertEqual(sorted(self.store.backlogs()), sorted(model.backlogs()))
+            self.assertEqual(sorted(self.store.queue_lengths()), sorted(model.queue_lengths()))
             unique = chance.choice(_UNIQUES)
             mine, its = self.store.find_unique(unique), model.find_unique(unique)
             self.assertEqual(mine and mine.number, its and its.number)

@@ -31,7 +31,7 @@ def kept(store: Store) -> list[StoredJob]:
     """All jobs the store's server owns, by place."""
     found = [
         job
-        for function, priority, count in store.backlogs()
+        for function, priority, count in store.queue_lengths()
         for job in store.fetch(function, priority, 0, count + 1)
     ]
     return sorted(found + store.scheduled(0, 1_000_000), key=lambda job: job.place)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from txgearman.errors import LeaseLost
-from txgearman.store.contract import Backlog, Changes, Joined, StoredJob, Written
+from txgearman.store.contract import Changes, Joined, QueueLength, StoredJob, Written
 
 
 @dataclass(slots=True)
@@ -99,9 +99,9 @@ class ModelStore:
                     base.join(duplicate.number)
         return Written(duplicates, joined)
 
-    def backlogs(self) -> list[Backlog]:
+    def queue_lengths(self) -> list[QueueLength]:
         counts = Counter((job.function, job.priority) for job in self._own() if job.run_at is None)
-        return [Backlog(*key, count) for key, count in counts.items()]
+        return [QueueLength(*key, count) for key, count in counts.items()]
 
     def fetch(self, function: bytes, priority: int, after: int, limit: int) -> list[StoredJob]:
         return [

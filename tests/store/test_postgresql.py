@@ -184,7 +184,7 @@ class CutTests(SharedCase):
     def test_without_a_way_to_the_database(self) -> None:
         save(self.store, job(1))
         self.cable.remove()
-        for call in (lambda: save(self.store, job(2)), self.store.renew, self.store.backlogs):
+        for call in (lambda: save(self.store, job(2)), self.store.renew, self.store.queue_lengths):
             with self.assertRaisesRegex(StoreUnavailable, "Connection refused"):
                 call()
         self.store.close()
@@ -321,7 +321,7 @@ class OutageTests(SharedCase):
                     number += 1000
             self.assertGreater(number, 5000)
             # Nothing of what failed was kept, and what was kept can still be seen and removed.
-            self.assertEqual([backlog.jobs for backlog in store.backlogs()], [number])
+            self.assertEqual([stored_queue.jobs for stored_queue in store.queue_lengths()], [number])
             store.renew()
             with self.assertRaises(StoreUnavailable):
                 save(store, *(job(number + each, data=data) for each in range(1000)))
@@ -329,4 +329,4 @@ class OutageTests(SharedCase):
             with connected(self.url) as connection:
                 connection.execute("VACUUM txgearman_job")
             save(store, *(job(number + each, data=data) for each in range(1000)))
-            self.assertEqual([backlog.jobs for backlog in store.backlogs()], [1000])
+            self.assertEqual([stored_queue.jobs for stored_queue in store.queue_lengths()], [1000])

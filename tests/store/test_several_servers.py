@@ -30,7 +30,7 @@ CALLS: Final[dict[str, Callable[[Store], Any]]] = {
     "write nothing but a job": lambda store: save(store, job(70)),
     "write a job with a unique": lambda store: save(store, job(71, b"of its own")),
     "write everything": lambda store: store.write(Changes([job(72)], [1], {1: 1})),
-    "backlogs": lambda store: store.backlogs(),
+    "queue_lengths": lambda store: store.queue_lengths(),
     "fetch": lambda store: store.fetch(b"reverse", 1, 0, 1),
     "scheduled": lambda store: store.scheduled(0, 1),
     "find": lambda store: store.find(1),

@@ -18,7 +18,6 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from txgearman.broker.abilities import FREE_WALK, WALK_PER_PACKET, AbilitySet, Kind, levels_of
-from txgearman.broker.backlog import NO_BACKLOG, Backlog
 from txgearman.broker.deadlines import Deadlines
 from txgearman.broker.function import Function
 from txgearman.broker.handles import Handles, number_of
@@ -30,6 +29,7 @@ from txgearman.broker.peers import MAX_JOINS, Client, Worker, WorkerState
 from txgearman.broker.policy import UNLIMITED, WAKE_PATIENCE, Policy
 from txgearman.broker.running import RunningByFunction
 from txgearman.broker.slices import SLICE, Slices
+from txgearman.broker.stored_queue import NO_STORED_QUEUE, StoredQueue
 from txgearman.broker.uniques import Uniques
 from txgearman.broker.views import (
     STORED,
@@ -180,7 +180,7 @@ class Broker:
         self._slices = Slices()
         # Clients that are gone and whose jobs are not all seen to.
         self._leaving = 0
-        # Jobs in backlogs.
+        # Jobs in stored queues.
         self._away = 0
         # Until when jobs may be given to workers, and whether that was seen to have passed.
         self.lease_expires_at: float | None = None
@@ -248,7 +248,7 @@ class Broker:
                 self._attach(client, duplicate, background, place)
                 function.joined += 1
                 return
-            if place is None and not background and self._away and function.backlog is not None:
+            if place is None and not background and self._away and function.stored_queue is not None:
                 self._seek_stored_duplicate(client, function_name, unique, data, priority, reducer)
                 return
         if function.limited:
@@ -391,57 +391,58 @@ class Broker:
         else:
             self._revive(function, kept)
 
-    def restore_backlog(self, function_name: bytes, priority: int, jobs: int) -> None:
+    def restore_stored_queue(self, function_name: bytes, priority: int, jobs: int) -> None:
         """Know that so many jobs are kept, and fetch the first of them."""
         function = self._restored_function(function_name)
         function.submitted += jobs
         function.restored += jobs
         self._total += jobs
         self._away += jobs
-        backlog = function.backlog = function.backlog or Backlog()
-        backlog.jobs[priority] += jobs
-        self._fetch_ahead(function, backlog, priority)
+        stored_queue = function.stored_queue = function.stored_queue or StoredQueue()
+        stored_queue.jobs[priority] += jobs
+        self._fetch_ahead(function, stored_queue, priority)
 
     def fetched(self, function_name: bytes, priority: int, jobs: Sequence[StoredJob], are_all: bool) -> None:
         """Take in the jobs that were fetched, in their order; `are_all` says that there are no more."""
         function = self._functions.get(function_name)
-        backlog = None if function is None else function.backlog
-        if function is None or backlog is None:
+        stored_queue = None if function is None else function.stored_queue
+        if function is None or stored_queue is None:
             # It was dropped meanwhile, when its last job was cancelled.
             return
-        backlog.fetching[priority] = False
+        stored_queue.fetching[priority] = False
         for kept in jobs:
-            backlog.behind[priority] = kept.place
+            stored_queue.behind[priority] = kept.place
             if self._handles.get(kept.handle) is None:
-                backlog.jobs[priority] -= 1
+                stored_queue.jobs[priority] -= 1
                 self._away -= 1
                 self._revive(function, kept)
-        backlog.last[priority] = function.last(priority) if backlog.jobs[priority] else None
-        if are_all and backlog.jobs[priority]:
+        stored_queue.last[priority] = function.last(priority) if stored_queue.jobs[priority] else None
+        if are_all and stored_queue.jobs[priority]:
             # Somebody has changed the store behind our back.
-            self._lose_backlog(function, backlog, priority)
-        self._fetch_ahead(function, backlog, priority)
+            self._lose_stored_queue(function, stored_queue, priority)
+        self._fetch_ahead(function, stored_queue, priority)
 
     def not_fetched(self, function_name: bytes, priority: int) -> None:
         """The job_store could not fetch jobs. It is asked again by the next grab, or by `fetch_again`."""
         function = self._functions.get(function_name)
-        if function is not None and function.backlog is not None:
-            function.backlog.fetching[priority] = False
+        if function is not None and function.stored_queue is not None:
+            function.stored_queue.fetching[priority] = False
 
     def fetch_again(self) -> None:
         """The job_store can fetch jobs again. This walks all functions."""
         for function in self._functions.values():
-            if function.backlog is not None:
+            if function.stored_queue is not None:
                 for priority in range(PRIORITIES):
-                    self._fetch_ahead(function, function.backlog, priority)
+                    self._fetch_ahead(function, function.stored_queue, priority)
 
     @property
-    def far(self) -> bool:
+    def may_have_stored_jobs(self) -> bool:
         """Whether there may be jobs that are not in memory, and only `seek_status` and its like find."""
         return self._away > 0 or (self._job_store is not None and self._job_store.shared)
 
     def seek_status(self, handle: bytes, tell: Callable[[JobStatus | Refused], None]) -> None:
-        """Tell the status of the job with this handle, wherever it is. Only where `far` is true."""
+        """Tell the status of the job with this handle, wherever it is. Only where `may_have_stored_jobs` is
+        true."""
 
         def found(kept: Found) -> None:
             # It may have come into memory meanwhile.
@@ -456,7 +457,7 @@ class Broker:
         self._seek(handle, found)
 
     def seek_job(self, handle: bytes, tell: Callable[[JobDetail | Refused], None]) -> None:
-        """As `job_detail`, for a job wherever it is. Only where `far` is true."""
+        """As `job_detail`, for a job wherever it is. Only where `may_have_stored_jobs` is true."""
 
         def found(kept: Found) -> None:
             job = self._handles.get(handle)
@@ -489,11 +490,11 @@ class Broker:
         most so many, and of fewer where they are large: the first of them with 0 for `after`, then those
         behind the place that the page before gave. What has come into memory meanwhile is told of as it is
         there. Raises `FunctionNotFound`."""
-        backlog = self._find_function(name).backlog
-        if backlog is None or not (after or backlog.jobs[priority]):
+        stored_queue = self._find_function(name).stored_queue
+        if stored_queue is None or not (after or stored_queue.jobs[priority]):
             tell(JobPage((), None))
         else:
-            self._page(name, priority, after or backlog.behind[priority], most, tell)
+            self._page(name, priority, after or stored_queue.behind[priority], most, tell)
 
     def _page(
         self, name: bytes, priority: int, after: int, most: int, tell: Callable[[JobPage | Refused], None]
@@ -518,7 +519,8 @@ class Broker:
         self._job_store.page(name, priority, after, most, found)
 
     def seek_status_by_unique(self, unique: bytes, tell: Callable[[JobStatus | Refused], None]) -> None:
-        """Tell the status of the newest job with this unique, wherever it is. Only where `far` is true."""
+        """Tell the status of the newest job with this unique, wherever it is. Only where
+        `may_have_stored_jobs` is true."""
         assert self._job_store is not None
 
         def found(kept: Found) -> None:
@@ -531,7 +533,7 @@ class Broker:
         self._job_store.find_unique(unique, found)
 
     def seek_and_cancel(self, handle: bytes, tell: Callable[[Refused | None], None]) -> None:
-        """As `cancel`, for a job wherever it is. Only where `far` is true."""
+        """As `cancel`, for a job wherever it is. Only where `may_have_stored_jobs` is true."""
 
         def found(kept: Found) -> None:
             if self._handles.get(handle) is not None:
@@ -580,9 +582,9 @@ class Broker:
         """
         # Those that are without jobs then may be forgotten.
         for function in list(self._functions.values()):
-            if function.backlog is not None:
+            if function.stored_queue is not None:
                 for priority in range(PRIORITIES):
-                    self._lose_backlog(function, function.backlog, priority)
+                    self._lose_stored_queue(function, function.stored_queue, priority)
         for handle, job in self._handles:
             if job.saved and handle == job.handle and job.state is not _GONE:
                 job.saved = job.background = False
@@ -655,8 +657,8 @@ class Broker:
         if job is None:
             return None
         function = job.function
-        if function.backlog is not None:
-            self._fetch_ahead(function, function.backlog, job.priority)
+        if function.stored_queue is not None:
+            self._fetch_ahead(function, function.stored_queue, job.priority)
         function.running += 1
         meter = function.meter
         if meter is not None:
@@ -996,8 +998,8 @@ class Broker:
         """All functions, in the order they were made."""
         for function in list(self._functions.values()):
             waiting = map(operator.add, function.waiting, function.held)
-            if function.backlog is not None:
-                waiting = map(operator.add, waiting, function.backlog.jobs)
+            if function.stored_queue is not None:
+                waiting = map(operator.add, waiting, function.stored_queue.jobs)
             yield FunctionView(
                 function.name, function.total, function.running, function.workers, tuple(waiting)
             )
@@ -1013,8 +1015,8 @@ class Broker:
 
     def _function_detail(self, function: Function) -> FunctionDetail:
         oldest = None
-        backlog = function.backlog or NO_BACKLOG
-        away = backlog.jobs
+        stored_queue = function.stored_queue or NO_STORED_QUEUE
+        away = stored_queue.jobs
         if function.meter is not None:
             now = self._clock()
             oldest = max((now - job.since for job in function.heads()), default=None)
@@ -1023,7 +1025,9 @@ class Broker:
             total=function.total,
             queued=tuple(map(operator.add, function.waiting, away)),
             away=sum(away),
-            behind=tuple(place if jobs else None for jobs, place in zip(away, backlog.behind, strict=True)),
+            behind=tuple(
+                place if jobs else None for jobs, place in zip(away, stored_queue.behind, strict=True)
+            ),
             scheduled=tuple(function.held),
             running=function.running,
             workers=function.workers,
@@ -1280,10 +1284,10 @@ class Broker:
 
     def _is_deep(self, function: Function, priority: int, place: int) -> bool:
         """Whether a job that comes now, with this place, is to be kept by the job_store alone."""
-        backlog = function.backlog
-        if backlog is not None and backlog.jobs[priority]:
+        stored_queue = function.stored_queue
+        if stored_queue is not None and stored_queue.jobs[priority]:
             # One that overtook others on the way here would be missed by the next fetch.
-            return place > backlog.behind[priority]
+            return place > stored_queue.behind[priority]
         return function.waiting[priority] >= self._policy.in_memory
 
     def _put_away(self, job: Job) -> None:
@@ -1295,51 +1299,55 @@ class Broker:
         self._count_away(job.function, job.priority, number_of(job.handle))
 
     def _count_away(self, function: Function, priority: int, place: int) -> None:
-        """One more job is in the backlog."""
-        backlog = function.backlog = function.backlog or Backlog()
-        if not backlog.jobs[priority]:
-            backlog.behind[priority] = place - 1
-            backlog.last[priority] = function.last(priority)
-        backlog.jobs[priority] += 1
+        """One more job is in the stored_queue."""
+        stored_queue = function.stored_queue = function.stored_queue or StoredQueue()
+        if not stored_queue.jobs[priority]:
+            stored_queue.behind[priority] = place - 1
+            stored_queue.last[priority] = function.last(priority)
+        stored_queue.jobs[priority] += 1
         self._away += 1
-        self._fetch_ahead(function, backlog, priority)
+        self._fetch_ahead(function, stored_queue, priority)
 
     def _is_away(self, kept: StoredJob) -> bool:
-        """Whether this job is in the backlog."""
+        """Whether this job is in the stored_queue."""
         function = self._functions.get(kept.function)
-        backlog = None if function is None else function.backlog
-        if backlog is None or not backlog.jobs[kept.priority] or kept.place <= backlog.behind[kept.priority]:
+        stored_queue = None if function is None else function.stored_queue
+        if (
+            stored_queue is None
+            or not stored_queue.jobs[kept.priority]
+            or kept.place <= stored_queue.behind[kept.priority]
+        ):
             return False
         return self._job_store is not None and self._job_store.owns(kept)
 
     def _take_away(self, kept: StoredJob) -> bool:
-        """One job less is in the backlog, if this one is in it."""
+        """One job less is in the stored_queue, if this one is in it."""
         if not self._is_away(kept):
             return False
-        backlog = self._functions[kept.function].backlog
-        assert backlog is not None
-        backlog.jobs[kept.priority] -= 1
+        stored_queue = self._functions[kept.function].stored_queue
+        assert stored_queue is not None
+        stored_queue.jobs[kept.priority] -= 1
         self._away -= 1
         return True
 
-    def _lose_backlog(self, function: Function, backlog: Backlog, priority: int) -> None:
-        """The jobs of a backlog are not ours any more."""
-        jobs, backlog.jobs[priority] = backlog.jobs[priority], 0
+    def _lose_stored_queue(self, function: Function, stored_queue: StoredQueue, priority: int) -> None:
+        """The jobs of a stored_queue are not ours any more."""
+        jobs, stored_queue.jobs[priority] = stored_queue.jobs[priority], 0
         function.ended += jobs
         function.uncompleted[_ADOPTED] += jobs
         self._away -= jobs
         self._total -= jobs
         self._note_idle(function)
 
-    def _fetch_ahead(self, function: Function, backlog: Backlog, priority: int) -> None:
-        """Have jobs of the backlog fetched if memory runs short of them, or it is their turn."""
-        if not backlog.jobs[priority] or backlog.fetching[priority] or self._job_store is None:
+    def _fetch_ahead(self, function: Function, stored_queue: StoredQueue, priority: int) -> None:
+        """Have jobs of the stored_queue fetched if memory runs short of them, or it is their turn."""
+        if not stored_queue.jobs[priority] or stored_queue.fetching[priority] or self._job_store is None:
             return
-        last = backlog.last[priority]
+        last = stored_queue.last[priority]
         is_short = function.waiting[priority] <= self._policy.in_memory // 2
         if is_short or last is None or last.state is not _QUEUED:
-            backlog.fetching[priority] = True
-            self._job_store.fetch(function.name, priority, backlog.behind[priority])
+            stored_queue.fetching[priority] = True
+            self._job_store.fetch(function.name, priority, stored_queue.behind[priority])
 
     def _revive(self, function: Function, kept: StoredJob) -> Job:
         """Make a live job of one that is kept."""
@@ -1374,7 +1382,7 @@ class Broker:
         priority: int,
         reducer: bytes | None,
     ) -> None:
-        """Submit a foreground job that may be the same as one of the backlog."""
+        """Submit a foreground job that may be the same as one of the stored_queue."""
         assert self._job_store is not None
         place = client.connection.saving()
 
@@ -1519,8 +1527,8 @@ class Broker:
             job.data = b""
             function = job.function
             function.dropped(job)
-            if function.backlog is not None:
-                self._fetch_ahead(function, function.backlog, job.priority)
+            if function.stored_queue is not None:
+                self._fetch_ahead(function, function.stored_queue, job.priority)
         # A job that its worker ends leaves it with a worker. Here that need not be so.
         self._note_idle(job.function)
         return watchers

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from txgearman.broker.backlog import Backlog
 from txgearman.broker.job import PRIORITIES, Ending, Job, JobState
 from txgearman.broker.policy import NO_RULES, FunctionRules
 from txgearman.broker.rate import Rate
+from txgearman.broker.stored_queue import StoredQueue
 
 if TYPE_CHECKING:
     from txgearman.broker.abilities import AbilitySet, Slot
@@ -36,7 +36,7 @@ class Function:
     `refused` those that met a limit; `retried` how often a job was taken from its worker and queued again.
     `meter` measures the jobs' times, if anybody does.
 
-    `backlog` are the jobs that are not in memory, None as long as there never were any.
+    `stored_queue` are the jobs that are not in memory, None as long as there never were any.
 
     `unready` and `resting` are kept for `AbilitySet`, which explains them.
     """
@@ -46,7 +46,6 @@ class Function:
         "_levels",
         "_open",
         "_queues",
-        "backlog",
         "blocked",
         "ended",
         "held",
@@ -65,6 +64,7 @@ class Function:
         "retries",
         "running",
         "server_limited",
+        "stored_queue",
         "submitted",
         "time_limit",
         "uncompleted",
@@ -96,7 +96,7 @@ class Function:
         self.paused = False
         self.pinned = False
         self.blocked = False
-        self.backlog: Backlog | None = None
+        self.stored_queue: StoredQueue | None = None
         self.server_limited = False
         self.obey(rules)
         self._queues: tuple[deque[Job], ...] = tuple(deque() for _ in range(PRIORITIES))

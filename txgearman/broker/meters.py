@@ -125,8 +125,8 @@ class Counts:
         if function.submitted > function.ended:
             self.waiting = list(map(operator.add, self.waiting, function.waiting))
             self.held += sum(function.held)
-        if function.backlog is not None:
-            self.waiting = list(map(operator.add, self.waiting, function.backlog.jobs))
+        if function.stored_queue is not None:
+            self.waiting = list(map(operator.add, self.waiting, function.stored_queue.jobs))
         self.running += function.running
         self.workers += function.workers
 

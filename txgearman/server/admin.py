@@ -355,7 +355,7 @@ def _cancel(peer: Peer, words: list[bytes]) -> bytes:
     try:
         peer.broker.cancel(words[2])
     except Refused:
-        if not peer.broker.far:
+        if not peer.broker.may_have_stored_jobs:
             raise _Denied("UNKNOWN_JOB") from None
         peer.send_later(
             partial(peer.broker.seek_and_cancel, words[2]),

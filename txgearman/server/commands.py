@@ -151,7 +151,7 @@ def _get_status(peer: Peer, handle: bytes) -> None:
         # gearmand does not answer at all.
         raise ArgumentTooLarge("Job handle too large")
     status = peer.broker.status(handle)
-    if status.known or not peer.broker.far:
+    if status.known or not peer.broker.may_have_stored_jobs:
         peer.send_packet(STATUS_RES, handle, *_numbers(status))
     else:
         peer.send_later(
@@ -164,7 +164,7 @@ def _get_status_unique(peer: Peer, unique: bytes) -> None:
     if len(unique) > MAX_UNIQUE:
         raise ArgumentTooLarge("Unique value too large")
     status = peer.broker.status_by_unique(unique)
-    if status.known or not peer.broker.far:
+    if status.known or not peer.broker.may_have_stored_jobs:
         peer.send_packet(STATUS_RES_UNIQUE, unique, *_numbers(status), b"%d" % status.clients)
     else:
         peer.send_later(

@@ -159,9 +159,9 @@ class StoreWriter:
             loaded += len(jobs)
             jobs = self._store.scheduled(jobs[-1].place, MAX_JOBS)
         # Last: the broker has the first jobs fetched by the thread, which must have the store for itself.
-        for backlog in self._store.backlogs():
-            broker.restore_backlog(*backlog)
-            loaded += backlog.jobs
+        for length in self._store.queue_lengths():
+            broker.restore_stored_queue(*length)
+            loaded += length.jobs
         if self.shared:
             broker.extend_lease(self._heard_at + self._lease)
             self._renewal = LoopingCall(self._renew)

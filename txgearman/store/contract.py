@@ -7,7 +7,7 @@ from typing import Final, NamedTuple, Protocol
 
 from txgearman.broker.job import StoredJob
 
-__all__ = ["NO_PLACE", "Backlog", "Changes", "Joined", "Store", "StoredJob", "Written"]
+__all__ = ["NO_PLACE", "Changes", "Joined", "QueueLength", "Store", "StoredJob", "Written"]
 
 NO_PLACE: Final = -1
 """The place of a job that may have been adopted, as long as nobody was told so."""
@@ -45,7 +45,7 @@ class Written(NamedTuple):
     joined: list[Joined]
 
 
-class Backlog(NamedTuple):
+class QueueLength(NamedTuple):
     """How many jobs of one function and priority are kept that wait for no time of their own."""
 
     function: bytes
@@ -97,7 +97,7 @@ class Store(Protocol):
         adopts it, hears of that.
         """
 
-    def backlogs(self) -> list[Backlog]:
+    def queue_lengths(self) -> list[QueueLength]:
         """What this server owns, without what is scheduled."""
 
     def fetch(self, function: bytes, priority: int, after: int, limit: int) -> list[StoredJob]:
@@ -132,7 +132,7 @@ class Store(Protocol):
         not mean nothing later. A store that is not shared has none.
 
         What was adopted by a call that failed, as its answer got lost, is what the next call returns, which
-        `renew` asks for. Until then `backlogs`, `fetch` and `scheduled` leave it out, and others give it
+        `renew` asks for. Until then `queue_lengths`, `fetch` and `scheduled` leave it out, and others give it
         `NO_PLACE`.
         """
 

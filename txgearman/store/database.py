@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store import tables
-from txgearman.store.contract import Backlog, Changes, Joined, StoredJob, Written
+from txgearman.store.contract import Changes, Joined, QueueLength, StoredJob, Written
 from txgearman.store.tables import DATA_AT, FUNCTION_AT, JOB, SAVED
 from txgearman.store.uniques import unique_key
 
@@ -214,13 +214,13 @@ class DatabaseStore(ABC):
 
     # -- reading ------------------------------------------------------------------------------------
 
-    def backlogs(self) -> list[Backlog]:
+    def queue_lengths(self) -> list[QueueLength]:
         query = (
             sa.select(JOB.c.function, JOB.c.priority, sa.func.count())
             .where(self._mine(), JOB.c.run_at.is_(None))
             .group_by(JOB.c.priority, JOB.c.function)
         )
-        return [Backlog(*row) for row in self._rows(query)]
+        return [QueueLength(*row) for row in self._rows(query)]
 
     def fetch(self, function: bytes, priority: int, after: int, limit: int) -> list[StoredJob]:
         query = (

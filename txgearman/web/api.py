@@ -499,7 +499,7 @@ class Api(Branch):
 
     async def _seek(self, verb: Callable[[bytes, Callable[[Any], None]], None], handle: bytes) -> Any:
         """What a verb tells of a job that is not in memory. Raises `HTTPProblem`."""
-        if not self._gearman.broker.far:
+        if not self._gearman.broker.may_have_stored_jobs:
             raise _no_job()
         told: Deferred[Any] = Deferred()
         verb(handle, told.callback)
