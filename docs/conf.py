@@ -1,6 +1,8 @@
 """Settings of Sphinx. The pages are the .rst files beside this one."""
 
 import re
+import sys
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -12,6 +14,11 @@ from txgearman.server.access_rules import RuleSettings
 from txgearman.server.options import options_of
 from txgearman.server.settings import FunctionSettings
 from txgearman.server.twistd import OPTIONS
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+import rooms  # noqa: E402
 
 project = "txgearman"
 author = "the txgearman developers"
@@ -75,7 +82,15 @@ class GearmandOptions(Directive):
         return [["Key", "Meaning"], *([f"``{option.name}``", option.meaning] for option in options)]
 
 
+class Rooms(Directive):
+    """The picture of the package's rooms and their imports."""
+
+    def run(self) -> list[nodes.Node]:
+        return [nodes.raw("", rooms.drawing(HERE.parent), format="html")]
+
+
 def setup(app: Any) -> None:
     """Called by Sphinx."""
+    app.add_directive("rooms", Rooms)
     app.add_directive("gearmand-options", GearmandOptions)
     app.connect("autodoc-process-signature", make_readable)
