@@ -20,7 +20,7 @@ from twisted.protocols.policies import WrappingFactory
 
 from tests.interop.programs import HOST
 from txgearman import blocking as gearman
-from txgearman.blocking.background import background
+from txgearman.blocking.background_thread import background_thread
 from txgearman.server import GearmanServerFactory, Settings
 
 LIMIT: Final = 20.0
@@ -48,21 +48,21 @@ class Served:
 
     def start(self) -> None:
         """Listen, with no jobs."""
-        background().call(self._start)
+        background_thread().call(self._start)
 
     def stop(self) -> None:
         """Listen no more, and lose all connections and jobs."""
         if self._listening is not None:
-            background().call(self._stop)
+            background_thread().call(self._stop)
 
     def cut(self) -> None:
         """Lose all connections."""
-        background().call(self._cut)
+        background_thread().call(self._cut)
 
     @property
     def connections(self) -> int:
         """How many there are."""
-        return background().call(lambda: len(self._wrapper.protocols) if self._wrapper else 0)
+        return background_thread().call(lambda: len(self._wrapper.protocols) if self._wrapper else 0)
 
     def __enter__(self) -> Served:
         return self
@@ -71,7 +71,7 @@ class Served:
         self.stop()
 
     def _start(self) -> None:
-        reactor = background().reactor
+        reactor = background_thread().reactor
         self.factory = (
             Factory.forProtocol(Protocol) if self._mute else GearmanServerFactory(reactor, Settings())
         )

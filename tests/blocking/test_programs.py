@@ -27,7 +27,7 @@ from tests.certificates import authorities
 from tests.interop.programs import HOST, free_port
 from txgearman import blocking as gearman
 from txgearman.blocking import errors
-from txgearman.blocking.background import background
+from txgearman.blocking.background_thread import background_thread
 
 LOGGER = "txgearman.blocking.worker"
 
@@ -50,7 +50,7 @@ class _Programs(SynchronousTestCase):
     def waiting(self) -> list[int]:
         """How often each job that the server has was given out in vain, when all workers are gone."""
         until(lambda: self.server.connections == 1, "only the client is connected")
-        jobs = background().call(lambda: list(self.server.factory.broker.jobs()))
+        jobs = background_thread().call(lambda: list(self.server.factory.broker.jobs()))
         return [job.attempts for job in jobs]
 
 
@@ -577,12 +577,12 @@ class Tls(SynchronousTestCase):
         options = PrivateCertificate.loadPEM(pem).options(Certificate.loadPEM(ours.ca.read_bytes()))
 
         def listen() -> Any:
-            reactor = background().reactor
+            reactor = background_thread().reactor
             factory = TLSMemoryBIOFactory(options, False, self.server.factory, reactor)
             return reactor.listenTCP(0, factory, interface=HOST)
 
-        listening = background().call(listen)
-        self.stack.callback(background().call, listening.stopListening)
+        listening = background_thread().call(listen)
+        self.stack.callback(background_thread().call, listening.stopListening)
         self.port = listening.getHost().port
 
     def described(self, **files: str) -> dict[str, Any]:
@@ -616,7 +616,7 @@ class Tls(SynchronousTestCase):
         self.stack.callback(client.shutdown)
         with self.assertRaises(errors.ExceededConnectionAttempts):
             client.submit_job("reverse", "ab", poll_timeout=LIMIT)
-        self.assertEqual(background().call(lambda: list(self.server.factory.broker.jobs())), [])
+        self.assertEqual(background_thread().call(lambda: list(self.server.factory.broker.jobs())), [])
 
     def test_files_that_cannot_be_read(self) -> None:
         for name in self.files:

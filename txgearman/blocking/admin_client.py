@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from txgearman.blocking import errors
-from txgearman.blocking.background import SLACK_SECONDS, Resident
+from txgearman.blocking.background_thread import GRACE_SECONDS, BackgroundResource
 from txgearman.blocking.connection_manager import GearmanConnectionManager, Server
 from txgearman.blocking.data_encoder import bytes_of
 from txgearman.blocking.errors import InvalidAdminClientState, ProtocolError, ServerUnavailable
@@ -39,7 +39,7 @@ class GearmanAdminClient(GearmanConnectionManager):
             raise ValueError(f"an admin client has one server, not {len(self.connection_list)}")
         self.poll_timeout = poll_timeout
         self.current_connection = self.connection_list[0] if self.connection_list else None
-        self._admin = Resident(self, self._new_admin, Admin.close)
+        self._admin = BackgroundResource(self, self._new_admin, Admin.close)
 
     def ping_server(self) -> float:
         """Seconds that the server took to send a text back."""
@@ -151,8 +151,8 @@ class GearmanAdminClient(GearmanConnectionManager):
         if self.current_connection is None:
             raise ServerUnavailable("the admin client has no server")
         try:
-            running, admin = self._admin.get()
-            return running.call(command, admin, timeout=self.poll_timeout + SLACK_SECONDS)
+            thread, admin = self._admin.get()
+            return thread.call(command, admin, timeout=self.poll_timeout + GRACE_SECONDS)
         except (ClientError, ServerUnavailable) as error:
             raise self._explained(error) from error
 

@@ -13,8 +13,8 @@ from functools import partial
 from typing import Any, Final
 
 from txgearman.blocking import errors
-from txgearman.blocking.background import Background, background
-from txgearman.blocking.connection import CONNECT_SECONDS, GearmanConnection
+from txgearman.blocking.background_thread import BackgroundThread, background_thread
+from txgearman.blocking.connection import CONNECT_TIMEOUT, GearmanConnection
 from txgearman.blocking.connection_manager import GearmanConnectionManager, Server
 from txgearman.blocking.constants import (
     JOB_PENDING,
@@ -76,7 +76,7 @@ class GearmanClient(GearmanConnectionManager):
         super().__init__(host_list)
         self.random_unique_bytes = random_unique_bytes
         self._inbox = Inbox()
-        self._heard: Background | None = None
+        self._heard: BackgroundThread | None = None
         self._limit = threading.local()
         self._ledger = Ledger()
         self.request_to_rotating_connection_queue: weakref.WeakKeyDictionary[GearmanJobRequest, Any] = (
@@ -202,7 +202,7 @@ class GearmanClient(GearmanConnectionManager):
             if connection.connected:
                 return connection
             try:
-                connection.connect(deadline.within(CONNECT_SECONDS))
+                connection.connect(deadline.within(CONNECT_TIMEOUT))
             except errors.ConnectionError as error:
                 _log.info("%s", error)
             else:
@@ -297,7 +297,7 @@ class GearmanClient(GearmanConnectionManager):
         True if the time is over. Raises `ServerUnavailable` when none of `submitted_connections` works, and
         the error of a request.
         """
-        background().refuse_inside()
+        background_thread().refuse_in_own_thread()
         self._listen()
         connections, deadline, any_activity = list(submitted_connections), Deadline(timeout), False
         while True:
@@ -331,23 +331,23 @@ class GearmanClient(GearmanConnectionManager):
 
     # -- waiting --------------------------------------------------------------------------------
 
-    def _listen(self) -> Background:
+    def _listen(self) -> BackgroundThread:
         """Hear of the end of the background thread that runs now, which is returned."""
         if self._heard is None or not self._heard.alive:
-            self._heard = background()
+            self._heard = background_thread()
             self._inbox.reopen()
-            self._heard.watch(self._inbox)
+            self._heard.close_when_ended(self._inbox)
         return self._heard
 
     def _wait(
         self, done: Callable[[GearmanJobRequest], bool], requests: Requests, deadline: Deadline
     ) -> None:
         """Apply news until `done` with all `requests`, or the deadline. Raises an error of one of them."""
-        background().refuse_inside()
+        background_thread().refuse_in_own_thread()
         for request in requests:
             submission = request._submission
-            if isinstance(submission, Submission) and not submission.running.alive:
-                submission.forsaken()
+            if isinstance(submission, Submission) and not submission.thread.alive:
+                submission.thread_ended()
         # Only the last is looked at, or each news of one would be a walk over all.
         waiting = list(requests)[::-1]
         while True:

@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from txgearman.blocking import errors
-from txgearman.blocking.background import SLACK_SECONDS, Resident
+from txgearman.blocking.background_thread import GRACE_SECONDS, BackgroundResource
 from txgearman.blocking.constants import DEFAULT_GEARMAN_PORT
 from txgearman.blocking.errors import ServerUnavailable
 from txgearman.blocking.tls import TlsEndpoint, described_endpoint, options_from
@@ -22,7 +22,7 @@ from txgearman.client import Client, Job, JobStatus, Priority
 from txgearman.connection.endpoint import tcp_endpoint
 from txgearman.errors import ClientError, ConnectionLost, JobRaised, NotConnected, ServerError
 
-CONNECT_SECONDS: Final = 10.0
+CONNECT_TIMEOUT: Final = 10.0
 """Seconds that a connection to one server may take to be made, its name looked up included."""
 
 ENDPOINT_KINDS: Final = frozenset({"tcp", "tcp6", "ssl", "tls", "unix"})
@@ -101,7 +101,7 @@ class GearmanConnection:
         """When the last attempt to connect failed, in seconds of the monotonic clock."""
         self.on_close: Callable[[GearmanConnection], object] | None = None
         """Whom to tell of `close` beside the own client: a worker that has a connection of its own."""
-        self._client = Resident(self, self._new_client, _Client.close)
+        self._client = BackgroundResource(self, self._new_client, _Client.close)
 
     @property
     def use_ssl(self) -> bool:
@@ -123,11 +123,11 @@ class GearmanConnection:
     def __repr__(self) -> str:
         return f"<GearmanConnection {self.name} connected={self.connected}>"
 
-    def connect(self, timeout: float = CONNECT_SECONDS) -> None:
+    def connect(self, timeout: float = CONNECT_TIMEOUT) -> None:
         """Connect if there is no connection, in `timeout` seconds. Raises `ConnectionError` if that fails."""
         try:
-            running, client = self._client.get()
-            running.call(client.connect, timeout, timeout=timeout + SLACK_SECONDS)
+            thread, client = self._client.get()
+            thread.call(client.connect, timeout, timeout=timeout + GRACE_SECONDS)
         except (ClientError, ServerUnavailable) as error:
             self.connected = False
             self.failed_at = time.monotonic()
@@ -153,8 +153,8 @@ class GearmanConnection:
         background: bool,
     ) -> None:
         """Submit a job. Returns at once, unless a value is one that no server must see; that raises."""
-        running, client = self._client.get()
-        running.post(_submit, client, listener, task, data, unique, priority, background)
+        thread, client = self._client.get()
+        thread.post(_submit, client, listener, task, data, unique, priority, background)
 
     def ask_status(self, handle: bytes, told: Any, lost: Any) -> None:
         """Ask for the status of a job: `told` is called with it, or `lost` with why there is none, and
@@ -162,14 +162,14 @@ class GearmanConnection:
 
         Both are called in the background thread.
         """
-        running, client = self._client.get()
-        running.post(_ask_status, client, handle, told, lost)
+        thread, client = self._client.get()
+        thread.post(_ask_status, client, handle, told, lost)
 
     def echo(self, data: bytes, timeout: float) -> bytes:
         """What the server sends back for `data`. Raises `ConnectionError`."""
-        running, client = self._client.get()
+        thread, client = self._client.get()
         try:
-            answer: bytes = running.call(client.echo, data, timeout, timeout=timeout + SLACK_SECONDS)
+            answer: bytes = thread.call(client.echo, data, timeout, timeout=timeout + GRACE_SECONDS)
         except (ClientError, ServerUnavailable) as error:
             self.connected = False
             raise errors.ConnectionError(f"no answer from {self.gearman_host}: {error}") from error
@@ -190,7 +190,7 @@ class GearmanConnection:
     def _plain_endpoint(self, reactor: Any) -> Any:
         if self.gearman_port is None:
             return described_endpoint(reactor, self.gearman_host)
-        return tcp_endpoint(reactor, self.gearman_host, self.gearman_port, CONNECT_SECONDS)
+        return tcp_endpoint(reactor, self.gearman_host, self.gearman_port, CONNECT_TIMEOUT)
 
     def _new_client(self, reactor: Any) -> _Client:
         self.connected = False

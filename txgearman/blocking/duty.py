@@ -16,8 +16,8 @@ from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txgearman.blocking.background import Background
-from txgearman.blocking.connection import CONNECT_SECONDS, GearmanConnection
+from txgearman.blocking.background_thread import BackgroundThread
+from txgearman.blocking.connection import CONNECT_TIMEOUT, GearmanConnection
 from txgearman.errors import FailJob, NotConnected
 from txgearman.worker import Job, Worker
 
@@ -76,25 +76,25 @@ class Run:
 class Duty:
     """One Twisted worker for `connections`, offering the functions `names`; jobs go to `arrived`.
 
-    `running` is the background thread.
+    `thread` is the background thread.
 
     While `hold` is true it asks for no job before it is told to go on behind the last.
     """
 
     def __init__(
         self,
-        running: Background,
+        thread: BackgroundThread,
         connections: Sequence[GearmanConnection],
         names: Sequence[bytes],
         client_id: bytes | None,
         arrived: Callable[[Run], object],
     ) -> None:
         self.hold = True
-        self.running = running
+        self.thread = thread
         self.connections = list(connections)
         self.forgotten: weakref.finalize[Any, Any]
         """What stops this when its owner is forgotten."""
-        self._reactor = running.reactor
+        self._reactor = thread.reactor
         self._names = list(names)
         self._client_id = client_id
         self._arrived = arrived
@@ -106,7 +106,7 @@ class Duty:
     @property
     def start_limit(self) -> float:
         """Seconds `start` may take."""
-        return CONNECT_SECONDS
+        return CONNECT_TIMEOUT
 
     def begin(self) -> None:
         """Connect, and stay connected."""

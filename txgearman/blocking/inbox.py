@@ -29,9 +29,9 @@ class Inbox:
     def __init__(self) -> None:
         self._changes = 0
         self._closed: str | None = None
-        self.forked()
+        self.reset_after_fork()
 
-    def forked(self) -> None:
+    def reset_after_fork(self) -> None:
         """In the child of a fork: the events are the parent's, and so is who holds a lock."""
         self._events: deque[tuple[Event, int]] = deque()
         self._changed = threading.Condition()

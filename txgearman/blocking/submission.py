@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from txgearman.blocking.background import Background
+from txgearman.blocking.background_thread import BackgroundThread
 from txgearman.blocking.connection import GearmanConnection
 from txgearman.blocking.constants import (
     JOB_COMPLETE,
@@ -84,20 +84,20 @@ class Submission:
 
     The listener's methods are called in the background thread and only put those with an underscore, which
     change requests, into the inbox. `decode` makes values of what workers send; `on_refused` is called with
-    the code and the text of a refusal. `running` is the background thread.
+    the code and the text of a refusal. `thread` is the background thread.
     """
 
     def __init__(
         self,
         request: GearmanJobRequest,
         connection: GearmanConnection,
-        running: Background,
+        thread: BackgroundThread,
         inbox: Inbox,
         ledger: Ledger,
         decode: Callable[[bytes], Any],
         on_refused: Callable[[str, str], object],
     ) -> None:
-        self.running = running
+        self.thread = thread
         self._inbox = inbox
         self._ledger = ledger
         self._decode_data = decode
@@ -139,7 +139,7 @@ class Submission:
 
     # -- in the thread of whoever waits ---------------------------------------------------------
 
-    def forsaken(self) -> None:
+    def thread_ended(self) -> None:
         """The background thread has ended, or is the parent's: no news will come."""
         if self._request._submission is self and self._request.state in (JOB_PENDING, JOB_CREATED):
             if self._request.background and self._request.state == JOB_CREATED:

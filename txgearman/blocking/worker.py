@@ -14,7 +14,12 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Final
 
-from txgearman.blocking.background import CALL_SECONDS, SLACK_SECONDS, Background, background
+from txgearman.blocking.background_thread import (
+    CALL_TIMEOUT,
+    GRACE_SECONDS,
+    BackgroundThread,
+    background_thread,
+)
 from txgearman.blocking.connection import GearmanConnection
 from txgearman.blocking.connection_manager import GearmanConnectionManager, Server
 from txgearman.blocking.data_encoder import bytes_of, text_of
@@ -153,8 +158,8 @@ class GearmanWorker(GearmanConnectionManager):
         again, and as what is lost comes back; or nothing if none can. The worker offers its tasks until
         each of these connections is closed, or `shutdown` is called.
         """
-        background().refuse_inside()
-        if self._duty is not None and not self._duty.running.alive:
+        background_thread().refuse_in_own_thread()
+        if self._duty is not None and not self._duty.thread.alive:
             self._end()
         if self._duty is None and self.connection_list:
             self._begin()
@@ -177,7 +182,7 @@ class GearmanWorker(GearmanConnectionManager):
         if not self._polling.acquire(blocking=False):
             raise InvalidWorkerState("the worker works already")
         try:
-            background().refuse_inside()
+            background_thread().refuse_in_own_thread()
             return self._run_jobs(callback_fxn, Deadline(timeout))
         except BaseException:
             self._end()
@@ -284,7 +289,7 @@ class GearmanWorker(GearmanConnectionManager):
             return
         try:
             # The server may be slow to take it.
-            self._call(partial(send, run), CALL_SECONDS if timeout is None else timeout)
+            self._call(partial(send, run), CALL_TIMEOUT if timeout is None else timeout)
         except JobOver:
             raise ServerUnavailable(f"the connection of {job!r} is lost") from None
 
@@ -341,7 +346,7 @@ class GearmanWorker(GearmanConnectionManager):
                     self.command_handler_holding_job_lock = None
                 go_on = go_on and self._asks_to_go_on(callback)
                 if go_on and self._last is not None:
-                    background().post(self._last.go_on)
+                    background_thread().post(self._last.go_on)
             elif self._stopping:
                 # A wake ahead of `changes` would not be seen below.
                 go_on = False
@@ -370,10 +375,10 @@ class GearmanWorker(GearmanConnectionManager):
 
     def _begin(self) -> None:
         """Connect, if one server can be reached."""
-        running = self._listen()
-        duty = self._duty = self._new_duty(running, self.connection_list)
+        thread = self._listen()
+        duty = self._duty = self._new_duty(thread, self.connection_list)
         try:
-            running.call(duty.start, timeout=duty.start_limit + SLACK_SECONDS)
+            thread.call(duty.start, timeout=duty.start_limit + GRACE_SECONDS)
         except BaseException as error:
             self._end()
             if not isinstance(error, ClientError):
@@ -384,7 +389,7 @@ class GearmanWorker(GearmanConnectionManager):
         """Go on with connections to the same servers, which are made as it goes."""
         self._duty = self._new_duty(self._listen(), duty.connections)
         self._duty.hold = duty.hold
-        background().post(self._duty.begin)
+        background_thread().post(self._duty.begin)
 
     def _closed(self, connection: GearmanConnection) -> None:
         """The program has closed a connection: go on without it."""
@@ -414,7 +419,7 @@ class GearmanWorker(GearmanConnectionManager):
             pass
 
     def _stop(self, duty: Duty) -> None:
-        if not duty.running.alive:
+        if not duty.thread.alive:
             # It is the parent's, of which this process is a fork.
             return
         duty.forgotten.detach()
@@ -423,20 +428,20 @@ class GearmanWorker(GearmanConnectionManager):
         except ServerUnavailable as error:
             _log.info("%s", error)
 
-    def _listen(self) -> Background:
-        running = background()
+    def _listen(self) -> BackgroundThread:
+        thread = background_thread()
         self._inbox.reopen()
-        running.watch(self._inbox)
-        return running
+        thread.close_when_ended(self._inbox)
+        return thread
 
-    def _new_duty(self, running: Background, connections: Sequence[GearmanConnection]) -> Duty:
+    def _new_duty(self, thread: BackgroundThread, connections: Sequence[GearmanConnection]) -> Duty:
         self._renew = False
         client_id = None if self.worker_client_id is None else bytes_of(self.worker_client_id)
         names = [bytes_of(name) for name in self.worker_abilities]
         # Weakly, so that a program may forget its worker without a shutdown.
         worker = weakref.ref(self)
-        duty = Duty(running, connections, names, client_id, partial(_arrived, worker))
-        duty.forgotten = weakref.finalize(self, running.post, duty.stop)
+        duty = Duty(thread, connections, names, client_id, partial(_arrived, worker))
+        duty.forgotten = weakref.finalize(self, thread.post, duty.stop)
         duty.forgotten.atexit = False
         for connection in connections:
             connection.on_close = partial(_closed, worker)
@@ -477,8 +482,8 @@ class GearmanWorker(GearmanConnectionManager):
             self._call(partial(tell, duty), None)
 
     def _call(self, function: Callable[[], Any], timeout: float | None) -> None:
-        limit = SLACK_SECONDS if timeout is None else timeout
-        background().call(function, timeout=limit)
+        limit = GRACE_SECONDS if timeout is None else timeout
+        background_thread().call(function, timeout=limit)
 
 
 def _arrived(worker: weakref.ref[GearmanWorker], run: Run) -> None:

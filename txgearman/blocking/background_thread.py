@@ -30,16 +30,16 @@ from txgearman.blocking.errors import ServerUnavailable
 
 _T = TypeVar("_T")
 
-START_SECONDS: Final = 30.0
+START_TIMEOUT: Final = 30.0
 """Seconds the thread may take to start; only a machine that stands still takes that long."""
 
-CALL_SECONDS: Final = 60.0
+CALL_TIMEOUT: Final = 60.0
 """Seconds a call may take that has no limit of its own."""
 
-SLACK_SECONDS: Final = 5.0
+GRACE_SECONDS: Final = 5.0
 """Seconds that a call is given beyond the limit that the called function itself keeps."""
 
-STOP_SECONDS: Final = 2.0
+STOP_TIMEOUT: Final = 2.0
 """Seconds the end of the process waits for the thread to close its connections."""
 
 
@@ -49,12 +49,12 @@ class Closable(Protocol):
     def close(self, why: str) -> None:
         """Let all who wait here, now or later, fail."""
 
-    def forked(self) -> None:
+    def reset_after_fork(self) -> None:
         """In the child of a fork: forget who waits, and what for."""
 
 
-class Background:
-    """One thread with one reactor. Get the running one with `background`.
+class BackgroundThread:
+    """One thread with one reactor. Get the running one with `background_thread`.
 
     `reactor` is the reactor; only code that runs in the thread may use it.
     """
@@ -65,48 +65,48 @@ class Background:
         self.reactor: Any = _new_reactor()
         self.pid = os.getpid()
         self._lock = threading.Lock()
-        self._waiting: set[Future[Any]] = set()
-        self._waited_on: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._posted: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
-        self._told = False
-        self._ended: str | None = None
+        self._pending_calls: set[Future[Any]] = set()
+        self._closables: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._posted_calls: deque[tuple[Callable[..., object], tuple[object, ...]]] = deque()
+        self._wakeup_scheduled = False
+        self._end_reason: str | None = None
         self._thread = threading.Thread(target=self._run, name="txgearman.blocking", daemon=True)
 
     @property
     def alive(self) -> bool:
         """Whether calls can be made from this process."""
-        return self._ended is None and self.pid == os.getpid()
+        return self._end_reason is None and self.pid == os.getpid()
 
     def start(self) -> None:
         """Start the thread, and return when its reactor runs."""
         running = threading.Event()
         self.reactor.callWhenRunning(running.set)
         self._thread.start()
-        if not running.wait(START_SECONDS):
-            raise ServerUnavailable(f"the background thread did not start within {START_SECONDS} seconds")
+        if not running.wait(START_TIMEOUT):
+            raise ServerUnavailable(f"the background thread did not start within {START_TIMEOUT} seconds")
 
     def post(self, function: Callable[..., object], *arguments: object) -> None:
         """Run `function` in the thread, soon; not at all if the thread has ended."""
         if not self.alive:
             return
-        self._posted.append((function, arguments))
+        self._posted_calls.append((function, arguments))
         # One wake for all that is posted before the thread looks: each costs a system call.
-        if not self._told:
-            self._told = True
-            self.reactor.callFromThread(self._run_posted)
+        if not self._wakeup_scheduled:
+            self._wakeup_scheduled = True
+            self.reactor.callFromThread(self._run_posted_calls)
 
-    def call(self, function: Callable[..., Any], *arguments: Any, timeout: float = CALL_SECONDS) -> Any:
+    def call(self, function: Callable[..., Any], *arguments: Any, timeout: float = CALL_TIMEOUT) -> Any:
         """Run `function` in the thread; return what it returns, or what its Deferred fires with.
 
         Raises what it raises, and `ServerUnavailable` after `timeout` seconds or if the thread ends.
         Raises `RuntimeError` in the thread itself, which would wait for itself.
         """
-        self.refuse_inside()
+        self.refuse_in_own_thread()
         future: Future[Any] = Future()
         with self._lock:
             if not self.alive:
-                raise ServerUnavailable(self._ended or "the process was forked")
-            self._waiting.add(future)
+                raise ServerUnavailable(self._end_reason or "the process was forked")
+            self._pending_calls.add(future)
         try:
             self.reactor.callFromThread(_fulfil, future, function, arguments)
             return future.result(Deadline(timeout).remaining())
@@ -115,17 +115,17 @@ class Background:
                 raise
             raise ServerUnavailable(f"no answer within {timeout} seconds") from None
         finally:
-            self._waiting.discard(future)
+            self._pending_calls.discard(future)
 
-    def watch(self, waited_on: Closable) -> None:
-        """Close `waited_on` when the thread ends. Kept only as long as somebody else keeps it."""
+    def close_when_ended(self, closable: Closable) -> None:
+        """Close `closable` when the thread ends. Kept only as long as somebody else keeps it."""
         with self._lock:
-            ended = self._ended
-            self._waited_on.add(waited_on)
+            ended = self._end_reason
+            self._closables.add(closable)
         if ended is not None:
-            waited_on.close(ended)
+            closable.close(ended)
 
-    def refuse_inside(self) -> None:
+    def refuse_in_own_thread(self) -> None:
         """Raise `RuntimeError` if this is the thread itself."""
         if threading.current_thread() is self._thread:
             raise RuntimeError("txgearman.blocking cannot wait in its own background thread")
@@ -136,12 +136,12 @@ class Background:
         if self.pid == os.getpid() and self._thread.is_alive():
             with contextlib.suppress(Exception):
                 self.reactor.callFromThread(self.reactor.stop)
-            self._thread.join(STOP_SECONDS)
+            self._thread.join(STOP_TIMEOUT)
 
-    def forsake(self) -> None:
+    def abandon_after_fork(self) -> None:
         """In the child of a fork: close what was inherited, without a word to the servers."""
-        for one in list(self._waited_on):
-            one.forked()
+        for closable in list(self._closables):
+            closable.reset_after_fork()
         # The thread may have been anywhere at the fork.
         with contextlib.suppress(Exception):
             for selectable in {*self.reactor.getReaders(), *self.reactor.getWriters()}:
@@ -149,11 +149,11 @@ class Background:
                 if hasattr(selectable, "socket"):
                     selectable.socket.close()
 
-    def _run_posted(self) -> None:
+    def _run_posted_calls(self) -> None:
         # First, so that what is posted from now on is not overlooked.
-        self._told = False
-        while self._posted:
-            function, arguments = self._posted.popleft()
+        self._wakeup_scheduled = False
+        while self._posted_calls:
+            function, arguments = self._posted_calls.popleft()
             try:
                 function(*arguments)
             except Exception:
@@ -172,40 +172,40 @@ class Background:
 
     def _end(self, why: str) -> None:
         with self._lock:
-            if self._ended is not None:
+            if self._end_reason is not None:
                 return
-            self._ended = why
-            waiting, waited_on = list(self._waiting), list(self._waited_on)
-        for future in waiting:
+            self._end_reason = why
+            pending, closables = list(self._pending_calls), list(self._closables)
+        for future in pending:
             with contextlib.suppress(Exception):
                 future.set_exception(ServerUnavailable(why))
-        for one in waited_on:
-            one.close(why)
+        for closable in closables:
+            closable.close(why)
 
 
-def background() -> Background:
+def background_thread() -> BackgroundThread:
     """The running thread of this process, started if there is none."""
     with _Current.lock:
-        current = _Current.background
+        current = _Current.thread
         if current is None or not current.alive:
-            current = Background()
+            current = BackgroundThread()
             current.start()
             if not _Current.registered:
                 _Current.registered = True
                 atexit.register(stop)
-            _Current.background = current
+            _Current.thread = current
         return current
 
 
 def stop() -> None:
     """End the thread if there is one; the next use starts another."""
     with _Current.lock:
-        current, _Current.background = _Current.background, None
+        current, _Current.thread = _Current.thread, None
     if current is not None:
         current.stop()
 
 
-class Resident(Generic[_T]):
+class BackgroundResource(Generic[_T]):
     """An object that lives in the background thread, made when it is first needed.
 
     It is made again where the thread has ended, in the child of a fork for example. `make` is called with
@@ -220,64 +220,64 @@ class Resident(Generic[_T]):
         self._lock = threading.Lock()
         self._make = make
         self._close = close
-        self._background: Background | None = None
-        self._object: _T | None = None
-        self._release: weakref.finalize[Any, Any] | None = None
+        self._thread: BackgroundThread | None = None
+        self._resource: _T | None = None
+        self._finalizer: weakref.finalize[Any, Any] | None = None
 
     @property
-    def present(self) -> bool:
+    def alive(self) -> bool:
         """Whether the object was made, and its thread has not ended."""
-        return self._background is not None and self._background.alive
+        return self._thread is not None and self._thread.alive
 
-    def get(self) -> tuple[Background, _T]:
+    def get(self) -> tuple[BackgroundThread, _T]:
         """The thread, and the object in it."""
-        if not self.present:
+        if not self.alive:
             # With a limit, as somebody may have held it at a fork.
-            if not self._lock.acquire(timeout=CALL_SECONDS):
-                raise ServerUnavailable(f"no connection within {CALL_SECONDS} seconds")
+            if not self._lock.acquire(timeout=CALL_TIMEOUT):
+                raise ServerUnavailable(f"no connection within {CALL_TIMEOUT} seconds")
             try:
-                if not self.present:
-                    self._begin()
+                if not self.alive:
+                    self._make_resource()
             finally:
                 self._lock.release()
-        return cast(Background, self._background), cast(_T, self._object)
+        return cast(BackgroundThread, self._thread), cast(_T, self._resource)
 
-    def _begin(self) -> None:
-        running = background()
-        made: _T = running.call(self._make, running.reactor)
+    def _make_resource(self) -> None:
+        thread = background_thread()
+        resource: _T = thread.call(self._make, thread.reactor)
         owner = self._owner()
         assert owner is not None, "its owner asks"
-        self._release = weakref.finalize(owner, running.post, self._close, made)
-        self._release.atexit = False
-        self._object = made
+        self._finalizer = weakref.finalize(owner, thread.post, self._close, resource)
+        self._finalizer.atexit = False
+        self._resource = resource
         # Last, as it says that all is there.
-        self._background = running
+        self._thread = thread
 
-    def close(self, timeout: float = SLACK_SECONDS) -> None:
+    def close(self, timeout: float = GRACE_SECONDS) -> None:
         """Close the object, for at most `timeout` seconds; `get` makes another."""
-        running, made, release = self._background, self._object, self._release
-        self._background = self._object = self._release = None
-        if release is not None:
-            release.detach()
-        if running is not None and running.alive:
+        thread, resource, finalizer = self._thread, self._resource, self._finalizer
+        self._thread = self._resource = self._finalizer = None
+        if finalizer is not None:
+            finalizer.detach()
+        if thread is not None and thread.alive:
             with contextlib.suppress(ServerUnavailable):
-                running.call(self._close, made, timeout=timeout)
+                thread.call(self._close, resource, timeout=timeout)
 
 
 class _Current:
     """The thread of this process."""
 
     lock = threading.Lock()
-    background: Background | None = None
+    thread: BackgroundThread | None = None
     registered = False
 
 
 def _forked() -> None:
     """In the child of a fork: threads do not come along, and a lock may have been held."""
     _Current.lock = threading.Lock()
-    inherited, _Current.background = _Current.background, None
+    inherited, _Current.thread = _Current.thread, None
     if inherited is not None:
-        inherited.forsake()
+        inherited.abandon_after_fork()
 
 
 if hasattr(os, "register_at_fork"):
@@ -315,19 +315,19 @@ def _fulfil(future: Future[Any], function: Callable[..., Any], arguments: tuple[
     try:
         outcome = function(*arguments)
     except Exception as error:
-        _set(future.set_exception, error)
+        _set_unless_done(future.set_exception, error)
         return
     if isinstance(outcome, Deferred):
-        outcome.addCallbacks(partial(_set, future.set_result), partial(_set_failure, future))
+        outcome.addCallbacks(partial(_set_unless_done, future.set_result), partial(_set_failure, future))
     else:
-        _set(future.set_result, outcome)
+        _set_unless_done(future.set_result, outcome)
 
 
 def _set_failure(future: Future[Any], failure: Failure) -> None:
-    _set(future.set_exception, failure.value)
+    _set_unless_done(future.set_exception, failure.value)
 
 
-def _set(setter: Callable[[Any], None], value: Any) -> None:
+def _set_unless_done(setter: Callable[[Any], None], value: Any) -> None:
     # Whoever waited was told that the thread ends.
     with contextlib.suppress(Exception):
         setter(value)
