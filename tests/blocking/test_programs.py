@@ -450,7 +450,8 @@ class Deadlines(_Programs):
 
     def test_state_stays_when_the_client_is_closed(self) -> None:
         client = gearman.GearmanClient([self.server.address])
-        request = client.submit_job("nobody", "", poll_timeout=0.01)
+        request = client.submit_job("nobody", "", wait_until_complete=False)
+        client.wait_until_jobs_completed([request], poll_timeout=0.01)
         self.assertEqual((request.state, request.timed_out), (gearman.JOB_CREATED, True))
         client.shutdown()
         self.assertEqual((request.state, request.timed_out), (gearman.JOB_CREATED, True))
