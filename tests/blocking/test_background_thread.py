@@ -23,7 +23,7 @@ from txgearman.blocking import background_thread as module
 from txgearman.blocking.background_thread import BackgroundThread, background_thread
 from txgearman.blocking.deadline import Deadline
 from txgearman.blocking.errors import ServerUnavailable
-from txgearman.blocking.inbox import Inbox
+from txgearman.blocking.event_queue import EventQueue
 
 
 class Calls(SynchronousTestCase):
@@ -74,11 +74,14 @@ class Ends(SynchronousTestCase):
         return thread
 
     def test_who_waits_fails(self) -> None:
-        background, inbox, raised = self.started(), Inbox(), []
-        background.close_when_ended(inbox)
+        background, event_queue, raised = self.started(), EventQueue(), []
+        background.close_when_ended(event_queue)
         waits: list[Any] = [
             lambda: background.call(Deferred),
-            lambda: inbox.wait(inbox.changes, Deadline(None)) and inbox.wait(inbox.changes, Deadline(None)),
+            lambda: (
+                event_queue.wait(event_queue.changes, Deadline(None))
+                and event_queue.wait(event_queue.changes, Deadline(None))
+            ),
         ]
         begun = threading.Barrier(3)
 
@@ -102,7 +105,7 @@ class Ends(SynchronousTestCase):
         with self.assertRaises(ServerUnavailable):
             background.call(lambda: None)
         with self.assertRaises(ServerUnavailable):
-            late = Inbox()
+            late = EventQueue()
             background.close_when_ended(late)
             late.wait(late.changes, Deadline(None))
 

@@ -326,8 +326,8 @@ class Status(_Case):
         self.assertEqual(own.data_updates, deque(["first", "second"]))
         self.assertEqual(last.data_updates, deque(["second"]))
         self.assertEqual((own.result, last.result, last.state), ("done", "done", gearman.JOB_COMPLETE))
-        self.assertEqual(client._ledger.followers, {})
-        self.assertEqual(client._ledger.running, {})
+        self.assertEqual(client._pending.subscribers, {})
+        self.assertEqual(client._pending.waiting, {})
 
     def test_unknown_job(self) -> None:
         client = self.client()
@@ -550,11 +550,11 @@ class Threads(_Case):
         self.assertEqual(self.client().submit_job("outer", "ab", poll_timeout=LIMIT).result, "ba")
 
 
-class Spilling(_Case):
+class Overflow(_Case):
     def test_updates_that_nobody_takes_are_an_error(self) -> None:
-        from txgearman.blocking import inbox
+        from txgearman.blocking import event_queue
 
-        self.patch(inbox, "KEPT_BYTES", 5000)
+        self.patch(event_queue, "MAX_QUEUED_BYTES", 5000)
         submitted, sent = threading.Event(), threading.Event()
 
         def flood(worker: gearman.GearmanWorker, job: gearman.GearmanJob) -> None:
@@ -571,7 +571,7 @@ class Spilling(_Case):
         request = client.submit_job("flood", "", wait_until_complete=False, poll_timeout=LIMIT)
         submitted.set()
         self.assertTrue(sent.wait(LIMIT))
-        until(lambda: client._inbox._room < 1500, "the inbox is full")
+        until(lambda: client._event_queue._free_bytes < 1500, "the queue is full")
         with self.assertRaises(package_errors.UpdatesLost):
             client.wait_until_jobs_completed([request], poll_timeout=LIMIT)
         client.wait_until_jobs_completed([request], poll_timeout=LIMIT)

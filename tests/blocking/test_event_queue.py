@@ -7,10 +7,10 @@ import threading
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.blocking.served import LIMIT, until
-from txgearman.blocking import inbox as module
+from txgearman.blocking import event_queue as module
 from txgearman.blocking.deadline import Deadline
 from txgearman.blocking.errors import ServerUnavailable
-from txgearman.blocking.inbox import EVENT_OVERHEAD, Inbox
+from txgearman.blocking.event_queue import EVENT_OVERHEAD, EventQueue
 
 
 def nothing() -> None:
@@ -19,63 +19,63 @@ def nothing() -> None:
 
 class Queue(SynchronousTestCase):
     def test_order(self) -> None:
-        inbox, events = Inbox(), [lambda number=number: number for number in range(3)]
+        event_queue, events = EventQueue(), [lambda number=number: number for number in range(3)]
         for event in events:
-            inbox.post(event)
-        self.assertEqual([inbox.take() for _ in range(4)], [*events, None])
+            event_queue.put(event)
+        self.assertEqual([event_queue.take() for _ in range(4)], [*events, None])
 
     def test_limit(self) -> None:
-        self.patch(module, "KEPT_BYTES", 2 * EVENT_OVERHEAD + 10)
-        inbox = Inbox()
-        self.assertIs(inbox.offer(nothing, 10), True)
-        self.assertIs(inbox.offer(nothing, 1), False)
-        self.assertIs(inbox.offer(nothing, 0), True)
-        inbox.post(nothing)
-        inbox.take()
-        self.assertIs(inbox.offer(nothing, 11), False)
-        self.assertIs(inbox.offer(nothing, 10), True)
+        self.patch(module, "MAX_QUEUED_BYTES", 2 * EVENT_OVERHEAD + 10)
+        event_queue = EventQueue()
+        self.assertIs(event_queue.offer(nothing, 10), True)
+        self.assertIs(event_queue.offer(nothing, 1), False)
+        self.assertIs(event_queue.offer(nothing, 0), True)
+        event_queue.put(nothing)
+        event_queue.take()
+        self.assertIs(event_queue.offer(nothing, 11), False)
+        self.assertIs(event_queue.offer(nothing, 10), True)
 
     def test_wait_for_a_change(self) -> None:
-        inbox = Inbox()
-        before = inbox.changes
-        thread = threading.Timer(0.01, inbox.post, [nothing])
+        event_queue = EventQueue()
+        before = event_queue.changes
+        thread = threading.Timer(0.01, event_queue.put, [nothing])
         thread.start()
-        self.assertIs(inbox.wait(before, Deadline(LIMIT)), True)
+        self.assertIs(event_queue.wait(before, Deadline(LIMIT)), True)
         thread.join()
-        self.assertIs(inbox.wait(before, Deadline(0)), True)
-        self.assertIs(inbox.wait(inbox.changes, Deadline(0)), False)
-        self.assertIs(inbox.wait(inbox.changes, Deadline(0.01)), False)
+        self.assertIs(event_queue.wait(before, Deadline(0)), True)
+        self.assertIs(event_queue.wait(event_queue.changes, Deadline(0)), False)
+        self.assertIs(event_queue.wait(event_queue.changes, Deadline(0.01)), False)
 
     def test_wait_longer_than_a_slice(self) -> None:
-        self.patch(module, "WAIT_SLICE", 0.001)
-        inbox = Inbox()
-        self.assertIs(inbox.wait(inbox.changes, Deadline(0.01)), False)
+        self.patch(module, "WAIT_SLICE_SECONDS", 0.001)
+        event_queue = EventQueue()
+        self.assertIs(event_queue.wait(event_queue.changes, Deadline(0.01)), False)
 
     def test_all_who_wait_are_woken(self) -> None:
-        inbox, woken = Inbox(), []
-        before = inbox.changes
+        event_queue, woken = EventQueue(), []
+        before = event_queue.changes
         threads = [
-            threading.Thread(target=lambda: woken.append(inbox.wait(before, Deadline(LIMIT))))
+            threading.Thread(target=lambda: woken.append(event_queue.wait(before, Deadline(LIMIT))))
             for _ in range(3)
         ]
         for thread in threads:
             thread.start()
-        inbox.wake()
+        event_queue.wake()
         until(lambda: woken == [True] * 3, "all are woken")
         for thread in threads:
             thread.join()
 
     def test_closed(self) -> None:
-        inbox = Inbox()
-        before = inbox.changes
-        inbox.post(nothing)
-        inbox.close("gone")
-        self.assertIs(inbox.wait(before, Deadline(None)), True)
-        self.assertIs(inbox.take(), nothing)
+        event_queue = EventQueue()
+        before = event_queue.changes
+        event_queue.put(nothing)
+        event_queue.close("gone")
+        self.assertIs(event_queue.wait(before, Deadline(None)), True)
+        self.assertIs(event_queue.take(), nothing)
         with self.assertRaisesRegex(ServerUnavailable, "gone"):
-            inbox.wait(inbox.changes, Deadline(None))
-        inbox.reopen()
-        self.assertIs(inbox.wait(inbox.changes, Deadline(0)), False)
+            event_queue.wait(event_queue.changes, Deadline(None))
+        event_queue.reopen()
+        self.assertIs(event_queue.wait(event_queue.changes, Deadline(0)), False)
 
 
 class Deadlines(SynchronousTestCase):

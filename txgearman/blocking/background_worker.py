@@ -1,7 +1,7 @@
-"""A Twisted worker in the background thread, that hands its jobs to another thread.
+"""The Twisted worker of a blocking one. It runs in the background thread and hands its jobs to another.
 
-Everything here but attributes of `Run` is used in the background thread alone. What a job does is decided
-elsewhere.
+Only the attributes of `RunningJob` may be used outside the background thread. What a job does is decided in
+`worker`.
 """
 
 from __future__ import annotations
@@ -22,32 +22,38 @@ from txgearman.errors import FailJob, NotConnected
 from txgearman.worker import Job, Worker
 
 
-class Run:
-    """A job that was given to this process.
+class RunningJob:
+    """A job that a server has assigned to this process.
 
-    `job` is the Twisted worker's, `duty` whose it is, `connection` where it came from. `lost` says that its
-    connection was lost, `reported` that its end was said, `told_late` that something was said behind that.
+    Attributes:
+        job: The job of the Twisted worker.
+        worker: The background worker that got it.
+        connection: The server that it came from.
+        lost: Whether its connection was lost.
+        reported: Whether its outcome was reported.
+        late_report_logged: Whether a report after its outcome was logged.
+        outcome: Fires with its outcome.
     """
 
-    def __init__(self, duty: Duty, job: Job) -> None:
-        self.duty = duty
+    def __init__(self, worker: BackgroundWorker, job: Job) -> None:
+        self.worker = worker
         self.job = job
-        self.connection = duty.connection_of(job)
+        self.connection = worker.connection_of(job)
         self.reported = False
-        self.told_late = False
+        self.late_report_logged = False
         self.lost = False
         self.outcome: Deferred[bytes] = Deferred(self._lose)
-        self._next: Deferred[None] | None = None
+        self._slot_release: Deferred[None] | None = None
 
-    def hold(self) -> None:
-        """Let no further job be asked for when this one has ended, before `go_on`."""
-        if self._next is None:
-            self._next = self.job._slot_held_until = Deferred()
+    def hold_slot(self) -> None:
+        """Hold the job's slot until `release_slot`: no other job is grabbed in its place before."""
+        if self._slot_release is None:
+            self._slot_release = self.job._slot_held_until = Deferred()
 
-    def go_on(self) -> None:
-        """Let the next job be asked for."""
-        if self._next is not None and not self._next.called:
-            self._next.callback(None)
+    def release_slot(self) -> None:
+        """Let the next job be grabbed once this one has ended."""
+        if self._slot_release is not None and not self._slot_release.called:
+            self._slot_release.callback(None)
 
     def send_data(self, data: bytes) -> Deferred[None]:
         """Send a part of the result. Fires when the connection takes more."""
@@ -65,7 +71,11 @@ class Run:
             self.outcome.callback(result)
 
     def fail(self, exception: bytes | None = None) -> None:
-        """The job has failed; `exception` is what the submitter is told of an exception."""
+        """The job has failed.
+
+        Args:
+            exception: What the submitter gets to know of an exception, if anything.
+        """
         if not self.outcome.called:
             self.outcome.errback(Failure(FailJob("the job failed", data=exception)))
 
@@ -73,12 +83,21 @@ class Run:
         self.lost = True
 
 
-class Duty:
-    """One Twisted worker for `connections`, offering the functions `names`; jobs go to `arrived`.
+class BackgroundWorker:
+    """One Twisted worker.
 
-    `thread` is the background thread.
+    Args:
+        thread: The background thread.
+        connections: The servers.
+        names: The functions that it offers first.
+        client_id: The name that servers show.
+        on_job: Called with each job.
 
-    While `hold` is true it asks for no job before it is told to go on behind the last.
+    Attributes:
+        holds_slots: Whether each job holds its slot until the caller releases it.
+        thread: The background thread.
+        connections: The servers.
+        finalizer: Stops this worker when its owner is garbage.
     """
 
     def __init__(
@@ -87,85 +106,92 @@ class Duty:
         connections: Sequence[GearmanConnection],
         names: Sequence[bytes],
         client_id: bytes | None,
-        arrived: Callable[[Run], object],
+        on_job: Callable[[RunningJob], object],
     ) -> None:
-        self.hold = True
+        self.holds_slots = True
         self.thread = thread
         self.connections = list(connections)
-        self.forgotten: weakref.finalize[Any, Any]
-        """What stops this when its owner is forgotten."""
+        self.finalizer: weakref.finalize[Any, Any]
         self._reactor = thread.reactor
         self._names = list(names)
         self._client_id = client_id
-        self._arrived = arrived
+        self._on_job = on_job
         self._origins: weakref.WeakKeyDictionary[Any, GearmanConnection] = weakref.WeakKeyDictionary()
         self._worker: Worker | None = None
-        self._untried = len(self.connections)
-        self._reached: Deferred[None] | None = None
+        self._untried_servers = len(self.connections)
+        self._first_connection: Deferred[None] | None = None
 
     @property
-    def start_limit(self) -> float:
-        """Seconds `start` may take."""
+    def connect_timeout(self) -> float:
+        """Seconds that `connect` may take."""
         return CONNECT_TIMEOUT
 
-    def begin(self) -> None:
-        """Connect, and stay connected."""
-        endpoints = [_Watched(one.endpoint(self._reactor), self, one) for one in self.connections]
+    def start(self) -> None:
+        """Connect, and reconnect whenever a connection is lost. Does not wait for a connection."""
+        endpoints = [
+            _ObservedEndpoint(connection.endpoint(self._reactor), self, connection)
+            for connection in self.connections
+        ]
         self._worker = Worker(self._reactor, endpoints, client_id=self._client_id)
         for name in self._names:
             self._worker.register(name, self._run)
         self._worker.startService()
 
-    def start(self) -> Deferred[None]:
-        """Connect; fires when one server is reached, and fails with `NotConnected` when none is."""
-        reached = self._reached = Deferred[None]()
-        self.begin()
-        return reached.addTimeout(self.start_limit, self._reactor, _no_server)
+    def connect(self) -> Deferred[None]:
+        """Start, and wait for a connection.
+
+        Returns:
+            A Deferred that fires when the first server is connected. It fails with `NotConnected` when none
+            can be reached.
+        """
+        first_connection = self._first_connection = Deferred[None]()
+        self.start()
+        return first_connection.addTimeout(self.connect_timeout, self._reactor, _no_server)
 
     def stop(self) -> Deferred[None]:
-        """Disconnect, for good; what runs is left to the servers."""
+        """Disconnect for good. Servers give jobs that still run to other workers."""
         return succeed(None) if self._worker is None else self._worker.stop(0)
 
-    def offer(self, name: bytes) -> None:
-        """Offer a function more."""
+    def register(self, name: bytes) -> None:
+        """Offer another function."""
         assert self._worker is not None
         self._worker.register(name, self._run)
 
-    def withdraw(self, name: bytes) -> None:
-        """Offer a function no more."""
+    def unregister(self, name: bytes) -> None:
+        """No longer offer a function."""
         assert self._worker is not None
         self._worker.unregister(name)
 
     def connection_of(self, job: Job) -> GearmanConnection | None:
-        """The server that a job came from, as the program knows it."""
+        """The server that a job came from, None for an unknown one."""
         writer: Any = job._writer
         return self._origins.get(writer.transport)
 
     def connected(self, connection: GearmanConnection, protocol: Protocol) -> None:
-        """There is a connection to one of the servers."""
+        """A connection to a server was made."""
         self._origins[protocol.transport] = connection
-        self.tried(None)
+        self.attempt_ended(None)
 
-    def tried(self, error: Failure | None) -> None:
-        """An attempt to connect to one of the servers went well, or failed with `error`."""
-        reached = self._reached
-        if reached is None:
+    def attempt_ended(self, error: Failure | None) -> None:
+        """An attempt to connect to a server has succeeded, or failed with `error`."""
+        first_connection = self._first_connection
+        if first_connection is None:
             return
         if error is None:
-            self._reached = None
-            reached.callback(None)
+            self._first_connection = None
+            first_connection.callback(None)
             return
-        self._untried -= 1
-        if not self._untried:
-            self._reached = None
-            reached.errback(NotConnected(error.getErrorMessage()))
+        self._untried_servers -= 1
+        if not self._untried_servers:
+            self._first_connection = None
+            first_connection.errback(NotConnected(error.getErrorMessage()))
 
     def _run(self, job: Job) -> Deferred[bytes]:
-        run = Run(self, job)
-        if self.hold:
-            run.hold()
-        self._arrived(run)
-        return run.outcome
+        running_job = RunningJob(self, job)
+        if self.holds_slots:
+            running_job.hold_slot()
+        self._on_job(running_job)
+        return running_job.outcome
 
 
 def _no_server(_result: object, seconds: float) -> Any:
@@ -173,12 +199,12 @@ def _no_server(_result: object, seconds: float) -> Any:
 
 
 @implementer(IStreamClientEndpoint)
-class _Watched:
-    """The endpoint of a server, which tells a duty, and the server's connection, how attempts go."""
+class _ObservedEndpoint:
+    """The endpoint of a server. It reports each attempt to a background worker and a connection."""
 
-    def __init__(self, endpoint: Any, duty: Duty, connection: GearmanConnection) -> None:
+    def __init__(self, endpoint: Any, worker: BackgroundWorker, connection: GearmanConnection) -> None:
         self._endpoint = endpoint
-        self._duty = duty
+        self._background_worker = worker
         self._connection = connection
 
     def __repr__(self) -> str:
@@ -190,10 +216,10 @@ class _Watched:
 
     def _connected(self, protocol: Protocol) -> Protocol:
         self._connection.connected = True
-        self._duty.connected(self._connection, protocol)
+        self._background_worker.connected(self._connection, protocol)
         return protocol
 
     def _failed(self, failure: Failure) -> Failure:
         self._connection.connected = False
-        self._duty.tried(failure)
+        self._background_worker.attempt_ended(failure)
         return failure

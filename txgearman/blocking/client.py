@@ -30,10 +30,10 @@ from txgearman.blocking.errors import (
     InvalidClientState,
     ServerUnavailable,
 )
-from txgearman.blocking.inbox import Inbox
+from txgearman.blocking.event_queue import EventQueue
 from txgearman.blocking.job import GearmanJobRequest
 from txgearman.blocking.name import Name
-from txgearman.blocking.submission import Key, Ledger, Submission, status_of
+from txgearman.blocking.submission import JobKey, PendingRequests, Submission, status_of
 from txgearman.client import JobStatus, Priority
 from txgearman.client.hashing import score
 from txgearman.connection.arguments import check_count, function_bytes, name_bytes
@@ -75,10 +75,10 @@ class GearmanClient(GearmanConnectionManager):
     ) -> None:
         super().__init__(host_list)
         self.random_unique_bytes = random_unique_bytes
-        self._inbox = Inbox()
+        self._event_queue = EventQueue()
         self._heard: BackgroundThread | None = None
         self._limit = threading.local()
-        self._ledger = Ledger()
+        self._pending = PendingRequests()
         self.request_to_rotating_connection_queue: weakref.WeakKeyDictionary[GearmanJobRequest, Any] = (
             weakref.WeakKeyDictionary()
         )
@@ -233,8 +233,8 @@ class GearmanClient(GearmanConnectionManager):
             request,
             connection,
             self._listen(),
-            self._inbox,
-            self._ledger,
+            self._event_queue,
+            self._pending,
             self.decode_data,
             self.on_gearman_error,
         )
@@ -301,15 +301,15 @@ class GearmanClient(GearmanConnectionManager):
         self._listen()
         connections, deadline, any_activity = list(submitted_connections), Deadline(timeout), False
         while True:
-            changes = self._inbox.changes
-            self._inbox.apply_all()
-            self._ledger.raise_errors()
+            changes = self._event_queue.changes
+            self._event_queue.process_all()
+            self._pending.raise_errors()
             go_on = callback_fxn(any_activity)
             if not any(connection.connected for connection in connections):
                 raise ServerUnavailable(f"the connections were lost to all of {self.connection_list!r}")
             if not go_on:
                 return False
-            if not self._inbox.wait(changes, deadline):
+            if not self._event_queue.wait(changes, deadline):
                 return True
             any_activity = True
 
@@ -322,7 +322,7 @@ class GearmanClient(GearmanConnectionManager):
         for them raises `ServerUnavailable`.
         """
         super().shutdown()
-        self._inbox.apply_all()
+        self._event_queue.process_all()
 
     def on_gearman_error(self, error_code: str, error_text: str) -> bool:
         """The server has refused a job: logs that. The return value is not used."""
@@ -335,8 +335,8 @@ class GearmanClient(GearmanConnectionManager):
         """Hear of the end of the background thread that runs now, which is returned."""
         if self._heard is None or not self._heard.alive:
             self._heard = background_thread()
-            self._inbox.reopen()
-            self._heard.close_when_ended(self._inbox)
+            self._event_queue.reopen()
+            self._heard.close_when_ended(self._event_queue)
         return self._heard
 
     def _wait(
@@ -351,15 +351,15 @@ class GearmanClient(GearmanConnectionManager):
         # Only the last is looked at, or each news of one would be a walk over all.
         waiting = list(requests)[::-1]
         while True:
-            changes = self._inbox.changes
-            self._inbox.apply_all()
-            self._ledger.raise_errors(requests)
+            changes = self._event_queue.changes
+            self._event_queue.process_all()
+            self._pending.raise_errors(requests)
             while waiting and done(waiting[-1]):
                 waiting.pop()
-            if not waiting or not self._inbox.wait(changes, deadline):
+            if not waiting or not self._event_queue.wait(changes, deadline):
                 break
-        self._inbox.apply_all()
-        self._ledger.raise_errors(requests)
+        self._event_queue.process_all()
+        self._pending.raise_errors(requests)
 
     def _check_alive(self, lost: Iterable[GearmanJobRequest]) -> None:
         """Raise `ServerUnavailable` if a request was lost and no server is left, or its connection closed."""
@@ -412,23 +412,23 @@ class GearmanClient(GearmanConnectionManager):
         request.status["last_time_received"] = request.status.get("time_received")
         request._asked += 1
         key = (job.connection, job.handle)
-        with self._inbox.applying:
-            self._ledger.follow(key, request)
+        with self._event_queue.processing_lock:
+            self._pending.subscribe(key, request)
         job.connection.ask_status(
             handle,
-            lambda status: self._inbox.post(partial(self._told, request, key, status)),
-            lambda why, closed: self._inbox.post(partial(self._not_told, request, key, why, closed)),
+            lambda status: self._event_queue.put(partial(self._told, request, key, status)),
+            lambda why, closed: self._event_queue.put(partial(self._not_told, request, key, why, closed)),
         )
 
     # -- applying news, in the thread of whoever waits ------------------------------------------
 
-    def _told(self, request: GearmanJobRequest, key: Key, status: JobStatus) -> None:
+    def _told(self, request: GearmanJobRequest, key: JobKey, status: JobStatus) -> None:
         request._asked -= 1
         connection, handle = key
         connection.connected = True
         request.status = status_of(handle, status.known, status.running, status.numerator, status.denominator)
 
-    def _not_told(self, request: GearmanJobRequest, key: Key, why: str, closed: bool) -> None:
+    def _not_told(self, request: GearmanJobRequest, key: JobKey, why: str, closed: bool) -> None:
         request._asked -= 1
         connection, handle = key
         if closed:

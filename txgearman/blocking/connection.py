@@ -29,7 +29,7 @@ ENDPOINT_KINDS: Final = frozenset({"tcp", "tcp6", "ssl", "tls", "unix"})
 """What a description of a Twisted client endpoint may begin with, to be told from a host's name."""
 
 
-class Listener(Protocol):
+class SubmissionListener(Protocol):
     """Who hears of one submission. Called in the background thread."""
 
     def accepted(self, handle: bytes) -> None:
@@ -144,7 +144,7 @@ class GearmanConnection:
 
     def submit(
         self,
-        listener: Listener,
+        listener: SubmissionListener,
         task: bytes,
         data: bytes,
         *,
@@ -199,7 +199,7 @@ class GearmanConnection:
 
 def _submit(
     client: _Client,
-    listener: Listener,
+    listener: SubmissionListener,
     task: bytes,
     data: bytes,
     unique: bytes,

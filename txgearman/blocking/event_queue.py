@@ -10,20 +10,20 @@ from typing import Final
 from txgearman.blocking.deadline import Deadline
 from txgearman.blocking.errors import ServerUnavailable
 
-KEPT_BYTES: Final = 64 * 1024 * 1024
+MAX_QUEUED_BYTES: Final = 64 * 1024 * 1024
 """Bytes of data that wait to be taken. As much as the largest packet; past it a job that sends data while
 its client does something else would fill the memory."""
 
 EVENT_OVERHEAD: Final = 500
 """Bytes that an event counts beside its data: about what its objects take."""
 
-WAIT_SLICE: Final = 1.0
+WAIT_SLICE_SECONDS: Final = 1.0
 """Seconds of one sleep: on Windows Ctrl-C is only seen between two of them."""
 
 Event = Callable[[], object]
 
 
-class Inbox:
+class EventQueue:
     """A queue of events, which the background thread puts in and any number of other threads take out."""
 
     def __init__(self) -> None:
@@ -35,11 +35,11 @@ class Inbox:
         """In the child of a fork: the events are the parent's, and so is who holds a lock."""
         self._events: deque[tuple[Event, int]] = deque()
         self._changed = threading.Condition()
-        self._room = KEPT_BYTES
-        self.applying = threading.RLock()
+        self._free_bytes = MAX_QUEUED_BYTES
+        self.processing_lock = threading.RLock()
         """Held while events are applied, so that all threads see them in their order."""
 
-    def post(self, event: Event) -> None:
+    def put(self, event: Event) -> None:
         """Put in an event that must not be lost."""
         self._put(event, 0)
 
@@ -53,12 +53,12 @@ class Inbox:
             if not self._events:
                 return None
             event, size = self._events.popleft()
-            self._room += size
+            self._free_bytes += size
             return event
 
-    def apply_all(self) -> None:
+    def process_all(self) -> None:
         """Call all events that are there."""
-        with self.applying:
+        with self.processing_lock:
             applied = False
             while (event := self.take()) is not None:
                 applied = True
@@ -93,7 +93,7 @@ class Inbox:
     def wait(self, changes: int, deadline: Deadline) -> bool:
         """Return True once more than `changes` has happened, False when the `deadline` is over before.
 
-        Raises `ServerUnavailable` if the inbox was closed.
+        Raises `ServerUnavailable` if the queue was closed.
         """
         with self._changed:
             while self._changes == changes:
@@ -101,14 +101,14 @@ class Inbox:
                     raise ServerUnavailable(self._closed)
                 if deadline.over:
                     return False
-                self._changed.wait(deadline.within(WAIT_SLICE))
+                self._changed.wait(deadline.within(WAIT_SLICE_SECONDS))
             return True
 
     def _put(self, event: Event, size: int) -> bool:
         with self._changed:
-            if size > self._room and size:
+            if size > self._free_bytes and size:
                 return False
-            self._room -= size
+            self._free_bytes -= size
             self._events.append((event, size))
             self._changes += 1
             self._changed.notify_all()

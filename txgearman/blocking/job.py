@@ -32,7 +32,7 @@ class GearmanJob(_Formattable):
     programs can use like bytes, see `Name`. `data` is its input, decoded.
     """
 
-    _run: object | None = None
+    _running_job: object | None = None
 
     def __init__(
         self,
