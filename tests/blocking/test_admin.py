@@ -103,7 +103,7 @@ class Commands(SynchronousTestCase):
 
     def test_refusal(self) -> None:
         with self.assertRaises(errors.ProtocolError):
-            self.admin._ask(lambda admin: admin.cancel("H:nowhere:1"))
+            self.admin._run(lambda admin: admin.cancel("H:nowhere:1"))
 
     def test_comes_back_after_a_restart(self) -> None:
         self.admin.ping_server()

@@ -121,8 +121,8 @@ class Submitting(_Case):
         self.assertEqual(request.data_updates, deque(["part"]))
         self.assertEqual(request.warning_updates, deque(["beware"]))
         self.assertEqual(request.result, "")
-        told = time.time() - request.status.pop("time_received")
-        self.assertTrue(0 <= told < LIMIT, told)
+        status_received = time.time() - request.status.pop("time_received")
+        self.assertTrue(0 <= status_received < LIMIT, status_received)
         self.assertEqual(
             request.status,
             {
@@ -348,9 +348,11 @@ class Status(_Case):
             background=True,
             poll_timeout=LIMIT,
         )
-        told = client.get_job_statuses(requests, poll_timeout=LIMIT)
-        self.assertEqual([one.status["known"] for one in told], [True] * 3)
-        self.assertEqual([one.status["handle"] for one in told], [one.job.handle for one in requests])
+        status_received = client.get_job_statuses(requests, poll_timeout=LIMIT)
+        self.assertEqual([one.status["known"] for one in status_received], [True] * 3)
+        self.assertEqual(
+            [one.status["handle"] for one in status_received], [one.job.handle for one in requests]
+        )
 
     def test_job_that_was_not_submitted(self) -> None:
         client = self.client()
@@ -437,7 +439,7 @@ class Losses(_Case):
         client = self.client(mute.address, self.server.address)
         request = gearman.GearmanJobRequest(gearman.GearmanJob(None, None, "reverse", "key", "ab"))
         uniques = (f"key{number}" for number in itertools.count())
-        while client._preferred(request)[0] is not client.connection_list[0]:
+        while client._servers_by_preference(request)[0] is not client.connection_list[0]:
             request.job.unique = next(uniques)
         cutter = threading.Thread(target=self._cut_when_connected, args=(mute,))
         cutter.start()
@@ -493,7 +495,7 @@ class Choosing(SynchronousTestCase):
     def preferred(self, servers: list[str], unique: str) -> list[str]:
         client = gearman.GearmanClient(servers)
         request = gearman.GearmanJobRequest(gearman.GearmanJob(None, None, "f", unique, "data"))
-        return [one.gearman_host for one in client._preferred(request)]
+        return [one.gearman_host for one in client._servers_by_preference(request)]
 
     def test_unique_goes_to_one_server_whatever_their_order(self) -> None:
         servers = [f"host{number}" for number in range(5)]
@@ -514,9 +516,9 @@ class Choosing(SynchronousTestCase):
     def test_failed_server_comes_last(self) -> None:
         client = gearman.GearmanClient(["a", "b", "c"])
         request = gearman.GearmanJobRequest(gearman.GearmanJob(None, None, "f", "key", ""))
-        first = client._preferred(request)[0]
+        first = client._servers_by_preference(request)[0]
         first.failed_at = time.monotonic()
-        self.assertIs(client._preferred(request)[-1], first)
+        self.assertIs(client._servers_by_preference(request)[-1], first)
 
 
 class Threads(_Case):

@@ -1,8 +1,8 @@
-"""A thread of its own with a reactor of its own, and calls into it. Knows nothing of Gearman.
+"""The background thread: it runs a reactor of its own, and others call into it. Knows nothing of Gearman.
 
-The reactor is an instance that is never installed: `twisted.internet.reactor` stays whatever the program
-has made it, or not imported at all. The thread starts with the first call, and again in the child of a
-fork. It takes no signals, and does not hold up the end of the process.
+The reactor is never installed. So `twisted.internet.reactor` stays whatever the program has made it, even not
+imported at all. The thread starts with the first call, and again in the child of a fork. It takes no signals,
+and the process can end while it runs.
 """
 
 from __future__ import annotations
@@ -31,32 +31,34 @@ from txgearman.blocking.errors import ServerUnavailable
 _T = TypeVar("_T")
 
 START_TIMEOUT: Final = 30.0
-"""Seconds the thread may take to start; only a machine that stands still takes that long."""
+"""Seconds that the thread may take to start. Only a machine that is stopped takes that long."""
 
 CALL_TIMEOUT: Final = 60.0
-"""Seconds a call may take that has no limit of its own."""
+"""Seconds that a call without a limit of its own may take."""
 
 GRACE_SECONDS: Final = 5.0
-"""Seconds that a call is given beyond the limit that the called function itself keeps."""
+"""Seconds of a call beyond the limit that the called function itself keeps."""
 
 STOP_TIMEOUT: Final = 2.0
-"""Seconds the end of the process waits for the thread to close its connections."""
+"""Seconds that the end of the process waits for the thread to close its connections."""
 
 
 class Closable(Protocol):
-    """Something that others wait on, and that must wake them when the thread has ended."""
+    """Something that other threads wait on. It must wake them when the background thread ends."""
 
     def close(self, why: str) -> None:
-        """Let all who wait here, now or later, fail."""
+        """Let all waits fail, current and later ones."""
 
     def reset_after_fork(self) -> None:
-        """In the child of a fork: forget who waits, and what for."""
+        """Drop the waits of the parent. Called in the child of a fork."""
 
 
 class BackgroundThread:
-    """One thread with one reactor. Get the running one with `background_thread`.
+    """A thread that runs a reactor. Get the running one with `background_thread`.
 
-    `reactor` is the reactor; only code that runs in the thread may use it.
+    Attributes:
+        reactor: The reactor. Only code that runs in the thread may use it.
+        pid: The process that the thread belongs to.
     """
 
     _log = Logger()
@@ -78,7 +80,11 @@ class BackgroundThread:
         return self._end_reason is None and self.pid == os.getpid()
 
     def start(self) -> None:
-        """Start the thread, and return when its reactor runs."""
+        """Start the thread, and wait until its reactor runs.
+
+        Raises:
+            ServerUnavailable: That takes too long.
+        """
         running = threading.Event()
         self.reactor.callWhenRunning(running.set)
         self._thread.start()
@@ -86,20 +92,30 @@ class BackgroundThread:
             raise ServerUnavailable(f"the background thread did not start within {START_TIMEOUT} seconds")
 
     def post(self, function: Callable[..., object], *arguments: object) -> None:
-        """Run `function` in the thread, soon; not at all if the thread has ended."""
+        """Run `function` in the thread, without waiting. Does nothing if the thread has ended."""
         if not self.alive:
             return
         self._posted_calls.append((function, arguments))
-        # One wake for all that is posted before the thread looks: each costs a system call.
+        # One wakeup for all calls posted before the thread runs them: each wakeup costs a system call.
         if not self._wakeup_scheduled:
             self._wakeup_scheduled = True
             self.reactor.callFromThread(self._run_posted_calls)
 
     def call(self, function: Callable[..., Any], *arguments: Any, timeout: float = CALL_TIMEOUT) -> Any:
-        """Run `function` in the thread; return what it returns, or what its Deferred fires with.
+        """Run `function` in the thread, and wait for it.
 
-        Raises what it raises, and `ServerUnavailable` after `timeout` seconds or if the thread ends.
-        Raises `RuntimeError` in the thread itself, which would wait for itself.
+        Args:
+            function: The function.
+            *arguments: Its arguments.
+            timeout: Seconds to wait.
+
+        Returns:
+            What it returns, or what its Deferred fires with.
+
+        Raises:
+            ServerUnavailable: The time is over, or the thread has ended.
+            RuntimeError: This is called in the thread itself, which would wait for itself.
+            Exception: What the function raises.
         """
         self.refuse_in_own_thread()
         future: Future[Any] = Future()
@@ -118,7 +134,7 @@ class BackgroundThread:
             self._pending_calls.discard(future)
 
     def close_when_ended(self, closable: Closable) -> None:
-        """Close `closable` when the thread ends. Kept only as long as somebody else keeps it."""
+        """Close `closable` when the thread ends, if it is not garbage by then."""
         with self._lock:
             ended = self._end_reason
             self._closables.add(closable)
@@ -126,12 +142,12 @@ class BackgroundThread:
             closable.close(ended)
 
     def refuse_in_own_thread(self) -> None:
-        """Raise `RuntimeError` if this is the thread itself."""
+        """Raise `RuntimeError` if this is called in the thread itself."""
         if threading.current_thread() is self._thread:
             raise RuntimeError("txgearman.blocking cannot wait in its own background thread")
 
     def stop(self) -> None:
-        """End the thread, and let all who wait fail."""
+        """End the thread, and let all waits fail."""
         self._end("the process ends")
         if self.pid == os.getpid() and self._thread.is_alive():
             with contextlib.suppress(Exception):
@@ -139,18 +155,18 @@ class BackgroundThread:
             self._thread.join(STOP_TIMEOUT)
 
     def abandon_after_fork(self) -> None:
-        """In the child of a fork: close what was inherited, without a word to the servers."""
+        """Close the inherited sockets, and send nothing to the servers. Called in the child of a fork."""
         for closable in list(self._closables):
             closable.reset_after_fork()
-        # The thread may have been anywhere at the fork.
+        # The fork may have interrupted the thread anywhere.
         with contextlib.suppress(Exception):
             for selectable in {*self.reactor.getReaders(), *self.reactor.getWriters()}:
-                # To close the descriptor without a shutdown leaves the parent's connection as it is.
+                # Without a shutdown: that would end the parent's connection.
                 if hasattr(selectable, "socket"):
                     selectable.socket.close()
 
     def _run_posted_calls(self) -> None:
-        # First, so that what is posted from now on is not overlooked.
+        # First, so that calls posted from now on wake the thread again.
         self._wakeup_scheduled = False
         while self._posted_calls:
             function, arguments = self._posted_calls.popleft()
@@ -161,7 +177,7 @@ class BackgroundThread:
 
     def _run(self) -> None:
         if hasattr(signal, "pthread_sigmask"):
-            # A signal that this thread took would not wake the main thread, whose it is.
+            # A signal taken by this thread would not wake the main thread, which must handle it.
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         registered = threadable.ioThread
         self.reactor.callWhenRunning(_restore_io_thread, registered)
@@ -184,7 +200,7 @@ class BackgroundThread:
 
 
 def background_thread() -> BackgroundThread:
-    """The running thread of this process, started if there is none."""
+    """Return the running thread of this process. Start one if there is none."""
     with _Current.lock:
         current = _Current.thread
         if current is None or not current.alive:
@@ -198,7 +214,7 @@ def background_thread() -> BackgroundThread:
 
 
 def stop() -> None:
-    """End the thread if there is one; the next use starts another."""
+    """End the thread, if there is one. The next use starts another."""
     with _Current.lock:
         current, _Current.thread = _Current.thread, None
     if current is not None:
@@ -206,11 +222,14 @@ def stop() -> None:
 
 
 class BackgroundResource(Generic[_T]):
-    """An object that lives in the background thread, made when it is first needed.
+    """An object that lives in the background thread, and is made when it is first needed.
 
-    It is made again where the thread has ended, in the child of a fork for example. `make` is called with
-    the reactor, `close` with the object and returns a Deferred; both in the thread. `owner` is whom the
-    object is for: when that is forgotten, the object is closed.
+    If the thread has ended, as in the child of a fork, the object is made again.
+
+    Args:
+        owner: The object that uses this one. When it is garbage this one is closed.
+        make: Makes the object of the reactor. Called in the thread.
+        close: Closes the object. Called in the thread.
     """
 
     def __init__(
@@ -226,13 +245,20 @@ class BackgroundResource(Generic[_T]):
 
     @property
     def alive(self) -> bool:
-        """Whether the object was made, and its thread has not ended."""
+        """Whether the object is made, and its thread has not ended."""
         return self._thread is not None and self._thread.alive
 
     def get(self) -> tuple[BackgroundThread, _T]:
-        """The thread, and the object in it."""
+        """Make the object, if there is none.
+
+        Returns:
+            The thread and the object.
+
+        Raises:
+            ServerUnavailable: That takes too long.
+        """
         if not self.alive:
-            # With a limit, as somebody may have held it at a fork.
+            # With a timeout: a thread of the parent may have held the lock at a fork.
             if not self._lock.acquire(timeout=CALL_TIMEOUT):
                 raise ServerUnavailable(f"no connection within {CALL_TIMEOUT} seconds")
             try:
@@ -246,15 +272,19 @@ class BackgroundResource(Generic[_T]):
         thread = background_thread()
         resource: _T = thread.call(self._make, thread.reactor)
         owner = self._owner()
-        assert owner is not None, "its owner asks"
+        assert owner is not None, "its owner calls this"
         self._finalizer = weakref.finalize(owner, thread.post, self._close, resource)
         self._finalizer.atexit = False
         self._resource = resource
-        # Last, as it says that all is there.
+        # Last: from now on `alive` is true.
         self._thread = thread
 
     def close(self, timeout: float = GRACE_SECONDS) -> None:
-        """Close the object, for at most `timeout` seconds; `get` makes another."""
+        """Close the object, and wait for that. The next `get` makes another.
+
+        Args:
+            timeout: Seconds to wait at most.
+        """
         thread, resource, finalizer = self._thread, self._resource, self._finalizer
         self._thread = self._resource = self._finalizer = None
         if finalizer is not None:
@@ -273,7 +303,7 @@ class _Current:
 
 
 def _forked() -> None:
-    """In the child of a fork: threads do not come along, and a lock may have been held."""
+    """Called in the child of a fork: it has no copy of the thread, and may have a copy of a held lock."""
     _Current.lock = threading.Lock()
     inherited, _Current.thread = _Current.thread, None
     if inherited is not None:
@@ -286,13 +316,13 @@ if hasattr(os, "register_at_fork"):
 
 def _new_reactor() -> Any:
     reactor = _reactor_class()()
-    # Threads that look up names must not hold up the end of the process either.
+    # The process must be able to end while threads look up names, too.
     reactor.getThreadPool().threadFactory = partial(threading.Thread, daemon=True)
     return reactor
 
 
 def _reactor_class() -> Any:
-    """The best reactor of this platform, of those that need nothing but a thread."""
+    """The best reactor of this platform that can run in any thread."""
     with contextlib.suppress(ImportError):
         from twisted.internet.epollreactor import EPollReactor
 
@@ -307,7 +337,7 @@ def _reactor_class() -> Any:
 
 
 def _restore_io_thread(registered: int | None) -> None:
-    """Running a reactor declares its thread the program's I/O thread, which this one is not."""
+    """Undo that running a reactor declares its thread the program's I/O thread."""
     threadable.ioThread = registered  # type: ignore[assignment]
 
 
@@ -328,6 +358,6 @@ def _set_failure(future: Future[Any], failure: Failure) -> None:
 
 
 def _set_unless_done(setter: Callable[[Any], None], value: Any) -> None:
-    # Whoever waited was told that the thread ends.
+    # The end of the thread may have set an error before.
     with contextlib.suppress(Exception):
         setter(value)

@@ -25,9 +25,13 @@ from txgearman.worker import Job, Worker
 class RunningJob:
     """A job that a server has assigned to this process.
 
-    Attributes:
-        job: The job of the Twisted worker.
+    Args:
         worker: The background worker that got it.
+        job: The job of the Twisted worker.
+
+    Attributes:
+        worker: As given.
+        job: As given.
         connection: The server that it came from.
         lost: Whether its connection was lost.
         reported: Whether its outcome was reported.

@@ -1,4 +1,4 @@
-"""What the background thread has to tell, kept until a caller's thread takes it. Knows nothing of Gearman."""
+"""The queue of events from the background thread to the program's threads. Knows nothing of Gearman."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ from txgearman.blocking.deadline import Deadline
 from txgearman.blocking.errors import ServerUnavailable
 
 MAX_QUEUED_BYTES: Final = 64 * 1024 * 1024
-"""Bytes of data that wait to be taken. As much as the largest packet; past it a job that sends data while
-its client does something else would fill the memory."""
+"""Bytes of data in a queue at most: as many as the largest packet has. Without a limit a job that sends data
+while its client does something else would fill the memory."""
 
 EVENT_OVERHEAD: Final = 500
-"""Bytes that an event counts beside its data: about what its objects take."""
+"""Bytes that an event counts beside its data: about the size of its objects."""
 
 WAIT_SLICE_SECONDS: Final = 1.0
-"""Seconds of one sleep: on Windows Ctrl-C is only seen between two of them."""
+"""Seconds of one sleep. On Windows Ctrl-C takes effect only between two sleeps."""
 
 Event = Callable[[], object]
 
 
 class EventQueue:
-    """A queue of events, which the background thread puts in and any number of other threads take out."""
+    """A queue of events. The background thread puts them in, and any number of other threads take them out.
+
+    Attributes:
+        processing_lock: Held while events are processed, so that all threads see them in their order.
+    """
 
     def __init__(self) -> None:
         self._changes = 0
@@ -32,23 +36,30 @@ class EventQueue:
         self.reset_after_fork()
 
     def reset_after_fork(self) -> None:
-        """In the child of a fork: the events are the parent's, and so is who holds a lock."""
+        """Drop the events and locks of the parent. Called in the child of a fork."""
         self._events: deque[tuple[Event, int]] = deque()
         self._changed = threading.Condition()
         self._free_bytes = MAX_QUEUED_BYTES
         self.processing_lock = threading.RLock()
-        """Held while events are applied, so that all threads see them in their order."""
 
     def put(self, event: Event) -> None:
-        """Put in an event that must not be lost."""
+        """Put in an event, whether there is room or not."""
         self._put(event, 0)
 
     def offer(self, event: Event, size: int) -> bool:
-        """Put in an event with `size` bytes of data if there is room; returns whether there was."""
+        """Put in an event if there is room.
+
+        Args:
+            event: The event.
+            size: Bytes of its data.
+
+        Returns:
+            Whether there was room.
+        """
         return self._put(event, size + EVENT_OVERHEAD)
 
     def take(self) -> Event | None:
-        """The oldest event, None if there is none."""
+        """Take out the oldest event; None if there is none."""
         with self._changed:
             if not self._events:
                 return None
@@ -57,43 +68,55 @@ class EventQueue:
             return event
 
     def process_all(self) -> None:
-        """Call all events that are there."""
+        """Take out all events, and call each."""
         with self.processing_lock:
-            applied = False
+            processed = False
             while (event := self.take()) is not None:
-                applied = True
+                processed = True
                 event()
-        if applied:
-            # Another thread may wait for what was applied here.
+        if processed:
+            # Another thread may wait for one of these events.
             self.wake()
 
     def close(self, why: str) -> None:
-        """No events will come any more: all who wait get `ServerUnavailable`, saying `why`."""
+        """Declare that no more events will come. All waits raise `ServerUnavailable`.
+
+        Args:
+            why: The text of that error.
+        """
         with self._changed:
             self._closed = why
         self.wake()
 
     def reopen(self) -> None:
-        """Events will come again, from another background thread."""
+        """Declare that events will come again, from another background thread."""
         with self._changed:
             self._closed = None
 
     @property
     def changes(self) -> int:
-        """How often something happened here; to be given to `wait`."""
+        """The number of changes so far, to be passed to `wait`."""
         with self._changed:
             return self._changes
 
     def wake(self) -> None:
-        """Let all who wait look again."""
+        """Wake all waiting threads."""
         with self._changed:
             self._changes += 1
             self._changed.notify_all()
 
     def wait(self, changes: int, deadline: Deadline) -> bool:
-        """Return True once more than `changes` has happened, False when the `deadline` is over before.
+        """Wait for a change.
 
-        Raises `ServerUnavailable` if the queue was closed.
+        Args:
+            changes: The number of changes that the caller knows of.
+            deadline: When to give up.
+
+        Returns:
+            Whether there was a change.
+
+        Raises:
+            ServerUnavailable: The queue is closed.
         """
         with self._changed:
             while self._changes == changes:

@@ -191,7 +191,7 @@ class Submission:
     def _closed(self) -> None:
         # The program closed the connection, so the state of the job is not changed to lost.
         for request in self._targets():
-            request._closed = True
+            request._connection_closed = True
         self._end()
 
     def _data(self, data: bytes) -> None:

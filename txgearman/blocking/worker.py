@@ -503,7 +503,7 @@ class GearmanWorker(GearmanConnectionManager):
 
     def _connect(self) -> None:
         """Connect, if at least one server can be reached."""
-        thread = self._listen()
+        thread = self._attach_event_queue()
         background_worker = self._background_worker = self._new_background_worker(
             thread, self.connection_list
         )
@@ -517,7 +517,9 @@ class GearmanWorker(GearmanConnectionManager):
 
     def _reconnect(self, background_worker: BackgroundWorker) -> None:
         """Replace a background worker by a new one for the same servers, without waiting for a connection."""
-        self._background_worker = self._new_background_worker(self._listen(), background_worker.connections)
+        self._background_worker = self._new_background_worker(
+            self._attach_event_queue(), background_worker.connections
+        )
         self._background_worker.holds_slots = background_worker.holds_slots
         background_thread().post(self._background_worker.start)
 
@@ -561,7 +563,7 @@ class GearmanWorker(GearmanConnectionManager):
         except ServerUnavailable as error:
             _log.info("%s", error)
 
-    def _listen(self) -> BackgroundThread:
+    def _attach_event_queue(self) -> BackgroundThread:
         thread = background_thread()
         self._event_queue.reopen()
         thread.close_when_ended(self._event_queue)
