@@ -13,8 +13,8 @@ from typing import Any, Generic, TypeVar
 from twisted.internet.defer import Deferred, gatherResults
 
 from txgearman.cli.connecting import check_servers, connected
-from txgearman.cli.outcome import Exit, Unknown, WrongArgument, exit_of, line_of
-from txgearman.cli.run import Main, Run, say
+from txgearman.cli.exit_codes import ExitCode, InvalidArgument, NotFound, error_line, exit_code_of
+from txgearman.cli.run import CommandContext, Main, print_message
 from txgearman.cli.tables import Cell, show, show_json
 from txgearman.client import Admin, JobStatus
 from txgearman.errors import AdminError, GearmanError
@@ -28,10 +28,12 @@ class Answers(Generic[_T]):
     """What the servers answered, by address, and the exit code: OK, or that of the first error."""
 
     by_server: dict[str, _T]
-    code: Exit
+    code: ExitCode
 
 
-async def ask_all(run: Run, servers: Sequence[str], ask: Callable[[str], Awaitable[_T]]) -> Answers[_T]:
+async def ask_all(
+    context: CommandContext, servers: Sequence[str], ask: Callable[[str], Awaitable[_T]]
+) -> Answers[_T]:
     """Ask each server. Errors are told; a server with one has no answer."""
 
     async def one(server: str) -> _T | GearmanError:
@@ -40,29 +42,29 @@ async def ask_all(run: Run, servers: Sequence[str], ask: Callable[[str], Awaitab
         except GearmanError as error:
             return error
 
-    check_servers(run.reactor, servers)
+    check_servers(context.reactor, servers)
     servers = list(dict.fromkeys(servers))
     asked = [Deferred.fromCoroutine(one(server)) for server in servers]
     answers: list[_T | GearmanError] = await gatherResults(asked)
     good: dict[str, _T] = {}
-    code = Exit.OK
+    code = ExitCode.OK
     for server, answer in zip(servers, answers, strict=True):
         if not isinstance(answer, GearmanError):
             good[server] = answer
         else:
-            line = line_of(answer)
-            say(line if line.startswith(server) else f"{server}: {line}")
-            code = code or exit_of(answer)
+            line = error_line(answer)
+            print_message(line if line.startswith(server) else f"{server}: {line}")
+            code = code or exit_code_of(answer)
     return Answers(good, code)
 
 
 def _with_admin(
-    run: Run, timeout: float, ask: Callable[[Admin], Awaitable[_T]]
+    context: CommandContext, timeout: float, ask: Callable[[Admin], Awaitable[_T]]
 ) -> Callable[[str], Awaitable[_T]]:
     """Asks on an admin connection of its own."""
 
     async def asking(server: str) -> _T:
-        async with Admin(run.reactor, server, timeout=timeout) as admin:
+        async with Admin(context.reactor, server, timeout=timeout) as admin:
             return await ask(admin)
 
     return asking
@@ -89,10 +91,10 @@ def _write(
 
 
 def status(servers: Sequence[str], timeout: float, as_json: bool, functions: Sequence[str]) -> Main:
-    """The functions named, or all. Raises `Unknown` for one that no server has."""
+    """The functions named, or all. Raises `NotFound` for one that no server has."""
 
-    async def main(run: Run) -> int:
-        answers = await ask_all(run, servers, _with_admin(run, timeout, lambda admin: admin.status()))
+    async def main(context: CommandContext) -> int:
+        answers = await ask_all(context, servers, _with_admin(context, timeout, lambda admin: admin.status()))
         rows = [
             [server, one.function, one.queued, one.running, one.workers]
             for server, answer in answers.by_server.items()
@@ -103,8 +105,8 @@ def status(servers: Sequence[str], timeout: float, as_json: bool, functions: Seq
             _write(servers, as_json, ["server", "function", "queued", "running", "workers"], rows)
         unknown = [name for name in functions if name not in {row[1] for row in rows}]
         for name in unknown if answers.by_server else ():
-            say(f"no server knows the function {name}")
-        return answers.code or (Exit.REFUSED if unknown else Exit.OK)
+            print_message(f"no server knows the function {name}")
+        return answers.code or (ExitCode.REFUSED if unknown else ExitCode.OK)
 
     return main
 
@@ -112,8 +114,10 @@ def status(servers: Sequence[str], timeout: float, as_json: bool, functions: Seq
 def workers(servers: Sequence[str], timeout: float, as_json: bool, everyone: bool) -> Main:
     """The connections with functions, or all."""
 
-    async def main(run: Run) -> int:
-        answers = await ask_all(run, servers, _with_admin(run, timeout, lambda admin: admin.workers()))
+    async def main(context: CommandContext) -> int:
+        answers = await ask_all(
+            context, servers, _with_admin(context, timeout, lambda admin: admin.workers())
+        )
         rows = [
             [server, one.number, one.host, one.client_id, one.functions]
             for server, answer in answers.by_server.items()
@@ -130,8 +134,8 @@ def workers(servers: Sequence[str], timeout: float, as_json: bool, everyone: boo
 def jobs(servers: Sequence[str], timeout: float, as_json: bool) -> Main:
     """All jobs."""
 
-    async def main(run: Run) -> int:
-        answers = await ask_all(run, servers, _with_admin(run, timeout, lambda admin: admin.jobs()))
+    async def main(context: CommandContext) -> int:
+        answers = await ask_all(context, servers, _with_admin(context, timeout, lambda admin: admin.jobs()))
         rows = [
             [server, one.handle, one.background, one.retries, one.ignored]
             for server, answer in answers.by_server.items()
@@ -147,13 +151,13 @@ def jobs(servers: Sequence[str], timeout: float, as_json: bool) -> Main:
 def job_states(servers: Sequence[str], timeout: float, as_json: bool, handles: Sequence[str]) -> Main:
     """The state of each job at the server that knows it."""
 
-    async def main(run: Run) -> int:
+    async def main(context: CommandContext) -> int:
         async def states(server: str) -> list[JobStatus]:
-            async with connected(run.reactor, [server], timeout) as client:
+            async with connected(context.reactor, [server], timeout) as client:
                 return [await client.status(handle, timeout) for handle in handles]
 
         _check_handles(handles)
-        answers = await ask_all(run, servers, states)
+        answers = await ask_all(context, servers, states)
         rows = []
         code: int = answers.code
         for index, handle in enumerate(handles):
@@ -170,8 +174,8 @@ def job_states(servers: Sequence[str], timeout: float, as_json: bool, handles: S
                 for server, state in known
             ]
             if not known and answers.by_server:
-                say(_unknown(handle))
-                code = code or Exit.REFUSED
+                print_message(_unknown(handle))
+                code = code or ExitCode.REFUSED
         if rows or as_json:
             _write(servers, as_json, ["server", "handle", "state", "numerator", "denominator"], rows)
         return code
@@ -182,14 +186,14 @@ def job_states(servers: Sequence[str], timeout: float, as_json: bool, handles: S
 def ping(servers: Sequence[str], timeout: float, as_json: bool) -> Main:
     """The time of one echo on a connection that is there already."""
 
-    async def main(run: Run) -> int:
+    async def main(context: CommandContext) -> int:
         async def echo(server: str) -> float:
-            async with connected(run.reactor, [server], timeout) as client:
-                begin = run.reactor.seconds()
+            async with connected(context.reactor, [server], timeout) as client:
+                begin = context.reactor.seconds()
                 await client.echo(b"ping", timeout)
-                return float(run.reactor.seconds() - begin)
+                return float(context.reactor.seconds() - begin)
 
-        answers = await ask_all(run, servers, echo)
+        answers = await ask_all(context, servers, echo)
         if as_json:
             rows = [[server, round(seconds, 6)] for server, seconds in answers.by_server.items()]
             show_json(["server", "seconds"], rows)
@@ -204,8 +208,10 @@ def ping(servers: Sequence[str], timeout: float, as_json: bool) -> Main:
 def version(servers: Sequence[str], timeout: float, as_json: bool) -> Main:
     """What the servers call themselves."""
 
-    async def main(run: Run) -> int:
-        answers = await ask_all(run, servers, _with_admin(run, timeout, lambda admin: admin.version()))
+    async def main(context: CommandContext) -> int:
+        answers = await ask_all(
+            context, servers, _with_admin(context, timeout, lambda admin: admin.version())
+        )
         if answers.by_server:
             rows = [[server, found] for server, found in answers.by_server.items()]
             if as_json or len(set(servers)) > 1:
@@ -223,17 +229,17 @@ def version(servers: Sequence[str], timeout: float, as_json: bool) -> Main:
 def cancel(servers: Sequence[str], timeout: float, handles: Sequence[str]) -> Main:
     """Cancel each job at the server that knows it."""
 
-    async def main(run: Run) -> int:
+    async def main(context: CommandContext) -> int:
         _check_handles(handles)
-        code: int = Exit.OK
+        code: int = ExitCode.OK
         for handle in handles:
-            answers = await ask_all(run, servers, _with_admin(run, timeout, partial(_cancel, handle)))
+            answers = await ask_all(context, servers, _with_admin(context, timeout, partial(_cancel, handle)))
             if any(answers.by_server.values()):
                 print(f"{handle} cancelled")
                 continue
             if answers.by_server:
-                say(_unknown(handle))
-            code = code or answers.code or Exit.REFUSED
+                print_message(_unknown(handle))
+            code = code or answers.code or ExitCode.REFUSED
         return code
 
     return main
@@ -253,17 +259,17 @@ async def _cancel(handle: str, admin: Admin) -> bool:
 def maxqueue(servers: Sequence[str], timeout: float, function: str, limits: Sequence[int | None]) -> Main:
     """Limit a function. gearmand ignores that, and says OK, while it does not know the function."""
 
-    async def main(run: Run) -> int:
+    async def main(context: CommandContext) -> int:
         async def limit(admin: Admin) -> None:
             try:
                 limited = admin.set_max_queue(function, *limits)
             except ValueError as error:
-                raise WrongArgument(str(error)) from error
+                raise InvalidArgument(str(error)) from error
             await limited
             if function not in {status.function for status in await admin.status()}:
-                raise Unknown(f"the server does not know the function {function}, so it cannot be limited")
+                raise NotFound(f"the server does not know the function {function}, so it cannot be limited")
 
-        return (await ask_all(run, servers, _with_admin(run, timeout, limit))).code
+        return (await ask_all(context, servers, _with_admin(context, timeout, limit))).code
 
     return main
 
@@ -271,9 +277,9 @@ def maxqueue(servers: Sequence[str], timeout: float, function: str, limits: Sequ
 def shutdown(servers: Sequence[str], timeout: float, graceful: bool) -> Main:
     """Stop the servers."""
 
-    async def main(run: Run) -> int:
-        ask = _with_admin(run, timeout, lambda admin: admin.shutdown(graceful))
-        return (await ask_all(run, servers, ask)).code
+    async def main(context: CommandContext) -> int:
+        ask = _with_admin(context, timeout, lambda admin: admin.shutdown(graceful))
+        return (await ask_all(context, servers, ask)).code
 
     return main
 
@@ -281,7 +287,7 @@ def shutdown(servers: Sequence[str], timeout: float, graceful: bool) -> Main:
 def _check_handles(handles: Sequence[str]) -> None:
     for handle in handles:
         if not handle or not handle.isprintable() or " " in handle or len(handle.encode()) > MAX_HANDLE:
-            raise WrongArgument(f"{handle!r} is no handle of a job")
+            raise InvalidArgument(f"{handle!r} is no handle of a job")
 
 
 def _unknown(handle: str) -> str:

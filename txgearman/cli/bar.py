@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from twisted.internet.task import LoopingCall
 
-from txgearman.cli.run import write_error
+from txgearman.cli.run import write_stderr
 
 _PAUSE: Final = 0.1
 """Seconds between two drawings: often enough to look alive, seldom enough for a slow line."""
@@ -83,7 +83,7 @@ class Bar:
     def tell(self, line: str) -> None:
         """Write a line to standard error, above the bar."""
         self._hide()
-        write_error(line)
+        write_stderr(line)
         self._show()
 
     def _show(self) -> None:

@@ -10,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from txgearman.cli.outcome import printable
+from txgearman.cli.exit_codes import printable
 from txgearman.cli.trend import HISTORY, Line
 
 _BARS: Final = "▁▂▃▄▅▆▇█"

@@ -12,8 +12,8 @@ from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txgearman.cli.outcome import WrongArgument
-from txgearman.cli.run import say
+from txgearman.cli.exit_codes import InvalidArgument
+from txgearman.cli.run import print_message
 from txgearman.client import Client
 from txgearman.connection.endpoint import endpoint_from
 from txgearman.errors import NotConnected
@@ -27,7 +27,7 @@ _GIVEN_UP: Final = (CancelledError, ConnectingCancelledError)
 async def connected(reactor: Any, servers: Sequence[str], limit: float) -> AsyncIterator[Client]:
     """A client that has a connection. `limit` is in seconds.
 
-    Raises `WrongArgument` for an endpoint string that Twisted does not know, `NotConnected` and
+    Raises `InvalidArgument` for an endpoint string that Twisted does not know, `NotConnected` and
     `TimedOut`.
     """
     check_servers(reactor, servers)
@@ -46,7 +46,7 @@ async def connected(reactor: Any, servers: Sequence[str], limit: float) -> Async
 class Told:
     """A server to which connections are made again and again: the first failure, and its end, are told.
 
-    Raises `WrongArgument` for an endpoint string that Twisted does not know.
+    Raises `InvalidArgument` for an endpoint string that Twisted does not know.
     """
 
     def __init__(self, reactor: Any, server: str) -> None:
@@ -61,22 +61,22 @@ class Told:
 
     def _connected(self, protocol: Any) -> Any:
         if self._told:
-            say(f"{self._server}: connected")
+            print_message(f"{self._server}: connected")
         self._told = False
         return protocol
 
     def _failed(self, failure: Failure) -> Failure:
         if not self._told and not isinstance(failure.value, _GIVEN_UP):
             self._told = True
-            say(f"{self._server}: {failure.getErrorMessage().rstrip('.')}; trying again")
+            print_message(f"{self._server}: {failure.getErrorMessage().rstrip('.')}; trying again")
         return failure
 
 
 def check_servers(reactor: Any, servers: Sequence[str]) -> None:
-    """Raise `WrongArgument` for the first endpoint string that Twisted does not know."""
+    """Raise `InvalidArgument` for the first endpoint string that Twisted does not know."""
     for server in servers:
         try:
             endpoint_from(reactor, server)
         except Exception as error:
             # Its parsers raise what they please.
-            raise WrongArgument(f"{server!r} is no server's address: {error}") from error
+            raise InvalidArgument(f"{server!r} is no server's address: {error}") from error

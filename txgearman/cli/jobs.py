@@ -100,7 +100,7 @@ def submit(
     if unique not in (None, "-") and (lines or len(payloads) > 1 or len(files) > 1):
         raise click.UsageError("with one --unique all these jobs would be one; only - makes sense")
     from txgearman.cli import payloads as sources
-    from txgearman.cli.outcome import Exit
+    from txgearman.cli.exit_codes import ExitCode
     from txgearman.cli.submitting import Order, submit_many, submit_one
     from txgearman.client import Priority
 
@@ -121,7 +121,7 @@ def submit(
         except OSError as error:
             raise click.UsageError(str(error)) from error
         except KeyboardInterrupt:
-            click.get_current_context().exit(Exit.INTERRUPTED)
+            click.get_current_context().exit(ExitCode.INTERRUPTED)
         main = submit_one(list(servers), order, data)
     finish(main, verbose)
 

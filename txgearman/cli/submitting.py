@@ -16,9 +16,9 @@ from twisted.internet.defer import Deferred, DeferredSemaphore, FirstError, gath
 
 from txgearman.cli.bar import Bar
 from txgearman.cli.connecting import ANSWER_SECONDS, connected
-from txgearman.cli.outcome import Exit, WrongArgument, exit_of, line_of, printable
+from txgearman.cli.exit_codes import ExitCode, InvalidArgument, error_line, exit_code_of, printable
 from txgearman.cli.payloads import Payloads
-from txgearman.cli.run import Main, Run, say
+from txgearman.cli.run import CommandContext, Main, print_message
 from txgearman.client import Client, DataUpdate, Job, Priority, StatusUpdate, WarningUpdate
 from txgearman.errors import ClientError, NotConnected, TimedOut
 
@@ -51,7 +51,7 @@ class Order:
         return self.background or self.run_at is not None
 
     async def submit(self, client: Client, data: bytes) -> Job:
-        """Submit a job with these properties. Raises as `Client.submit`, and `WrongArgument`."""
+        """Submit a job with these properties. Raises as `Client.submit`, and `InvalidArgument`."""
         limit = ANSWER_SECONDS if self.timeout is None else min(self.timeout, ANSWER_SECONDS)
         try:
             accepted = client.submit(
@@ -65,7 +65,7 @@ class Order:
                 timeout=limit,
             )
         except (ValueError, TypeError) as error:
-            raise WrongArgument(str(error)) from error
+            raise InvalidArgument(str(error)) from error
         return await accepted
 
 
@@ -105,14 +105,14 @@ class Outcome:
     def _word(self, order: Order) -> str:
         if self.error is None:
             return "accepted" if order.offline else "done"
-        return _WORDS.get(exit_of(self.error), "failed")
+        return _WORDS.get(exit_code_of(self.error), "failed")
 
 
 _WORDS: Final = {
-    Exit.JOB_FAILED: "failed",
-    Exit.NOT_CONNECTED: "lost",
-    Exit.TIMED_OUT: "timed out",
-    Exit.REFUSED: "refused",
+    ExitCode.JOB_FAILED: "failed",
+    ExitCode.NOT_CONNECTED: "lost",
+    ExitCode.TIMED_OUT: "timed out",
+    ExitCode.REFUSED: "refused",
 }
 
 
@@ -129,18 +129,18 @@ def _text_or_base64(name: str, data: bytes) -> dict[str, str]:
 def submit_one(servers: list[str], order: Order, data: bytes) -> Main:
     """One job: its data and result on standard output, its status as a bar."""
 
-    async def main(run: Run) -> int:
-        async with connected(run.reactor, servers, ANSWER_SECONDS) as client:
+    async def main(context: CommandContext) -> int:
+        async with connected(context.reactor, servers, ANSWER_SECONDS) as client:
             outcome = Outcome(1)
-            with Bar(run.reactor, printable(order.function)) as bar:
+            with Bar(context.reactor, printable(order.function)) as bar:
                 if order.as_json or order.offline:
-                    await _outcome_of(client, order, data, outcome, run.reactor, bar)
+                    await _outcome_of(client, order, data, outcome, context.reactor, bar)
                     bar.write(outcome.as_json(order) if order.as_json else outcome.as_text(order))
                     if outcome.error is not None:
                         raise outcome.error
                 else:
-                    await _follow(client, order, data, outcome, run.reactor, bar, bar.write)
-        return Exit.OK
+                    await _follow(client, order, data, outcome, context.reactor, bar, bar.write)
+        return ExitCode.OK
 
     return main
 
@@ -204,10 +204,10 @@ def _too_late(_result: object, limit: float) -> NoReturn:
 def submit_many(servers: list[str], order: Order, payloads: Callable[[Any], Payloads]) -> Main:
     """A job for each payload: their results in the payloads' order, and a bar of how many are done."""
 
-    async def main(run: Run) -> int:
-        async with connected(run.reactor, servers, ANSWER_SECONDS) as client:
-            with Bar(run.reactor, printable(order.function)) as bar:
-                return await _Many(run.reactor, client, order, payloads(run.reactor), bar).run()
+    async def main(context: CommandContext) -> int:
+        async with connected(context.reactor, servers, ANSWER_SECONDS) as client:
+            with Bar(context.reactor, printable(order.function)) as bar:
+                return await _Many(context.reactor, client, order, payloads(context.reactor), bar).run()
 
     return main
 
@@ -234,8 +234,8 @@ class _Many:
                 self._tell(self._ended[number])
             raise
         if self._failed:
-            say(f"{self._failed} of {self._done} jobs gave no result")
-        return Exit.JOB_FAILED if self._failed else Exit.OK
+            print_message(f"{self._failed} of {self._done} jobs gave no result")
+        return ExitCode.JOB_FAILED if self._failed else ExitCode.OK
 
     async def _one_after_another(self) -> None:
         while True:
@@ -243,7 +243,7 @@ class _Many:
             try:
                 data = await self._payloads.next()
             except OSError as error:
-                raise WrongArgument(f"a payload cannot be read: {error}") from error
+                raise InvalidArgument(f"a payload cannot be read: {error}") from error
             if data is None:
                 return
             self._taken += 1
@@ -270,7 +270,7 @@ class _Many:
         for warning in outcome.warnings:
             self._bar.tell(f"txgearman: job {outcome.number}: {_warning(warning)}")
         if outcome.error is not None:
-            self._bar.tell(f"txgearman: job {outcome.number}: {line_of(outcome.error)}")
+            self._bar.tell(f"txgearman: job {outcome.number}: {error_line(outcome.error)}")
         self._bar.write(outcome.as_json(self._order) if self._order.as_json else outcome.as_text(self._order))
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from txgearman.cli.outcome import printable
+from txgearman.cli.exit_codes import printable
 
 Cell = str | int | float | bool | None
 

@@ -18,8 +18,8 @@ from twisted.python.failure import Failure
 
 from txgearman.cli.board import ORDERS, ServerState, board
 from txgearman.cli.connecting import check_servers
-from txgearman.cli.outcome import Exit, line_of
-from txgearman.cli.run import Main, Run
+from txgearman.cli.exit_codes import ExitCode, error_line
+from txgearman.cli.run import CommandContext, Main
 from txgearman.cli.screen import Keys
 from txgearman.cli.trend import Counts, Trend
 from txgearman.client import Admin
@@ -52,7 +52,7 @@ class Top:
     def leave(self) -> None:
         """End it."""
         if not self.quit.called:
-            self.quit.callback(Exit.OK)
+            self.quit.callback(ExitCode.OK)
 
     def fail(self, failure: Failure) -> None:
         """End it with an error."""
@@ -83,7 +83,7 @@ class Top:
         try:
             version, statuses = await admin.version(), await admin.status()
         except GearmanError as error:
-            return ServerState(server, "", line_of(error)), []
+            return ServerState(server, "", error_line(error)), []
         counts = [Counts(one.function, one.queued, one.running, one.workers) for one in statuses]
         return ServerState(server, version), counts
 
@@ -91,15 +91,15 @@ class Top:
 def watch(servers: Sequence[str], timeout: float, interval: float) -> Main:
     """Draw the servers' state each `interval` seconds until the person quits."""
 
-    async def main(run: Run) -> int:
-        check_servers(run.reactor, servers)
+    async def main(context: CommandContext) -> int:
+        check_servers(context.reactor, servers)
         console = Console()
-        top = Top(run.reactor, servers, timeout, console)
+        top = Top(context.reactor, servers, timeout, console)
         with (
             Live(console=console, screen=True, auto_refresh=False) as live,
-            Keys(run.reactor, sys.stdin.fileno(), top.press, top.leave) as keys,
+            Keys(context.reactor, sys.stdin.fileno(), top.press, top.leave) as keys,
         ):
-            run.at_once.append(keys.restore)
+            context.kill_hooks.append(keys.restore)
 
             def draw() -> None:
                 live.update(top.picture(), refresh=True)
@@ -111,7 +111,7 @@ def watch(servers: Sequence[str], timeout: float, interval: float) -> Main:
             top.on_change = draw
             draw()
             looking = LoopingCall(lambda: Deferred.fromCoroutine(look()))
-            looking.clock = run.reactor
+            looking.clock = context.reactor
             looking.start(interval).addErrback(top.fail)
             try:
                 return await top.quit

@@ -18,8 +18,8 @@ from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
 from txgearman.cli.connecting import Told
-from txgearman.cli.outcome import Exit, WrongArgument
-from txgearman.cli.run import Main, Run, say
+from txgearman.cli.exit_codes import ExitCode, InvalidArgument
+from txgearman.cli.run import CommandContext, Main, print_message
 from txgearman.cli.shell import Commands
 from txgearman.errors import FailJob, JobOver
 from txgearman.worker import Hooks, Job, Worker
@@ -45,7 +45,7 @@ class Plan:
     drain: float
 
     @property
-    def at_once(self) -> int:
+    def concurrency(self) -> int:
         """How many jobs may run at the same time."""
         return self.jobs or self.threads or self.processes or 1
 
@@ -53,25 +53,25 @@ class Plan:
 def work(servers: list[str], plan: Plan) -> Main:
     """Work until the run is interrupted, then let the running jobs end."""
 
-    async def main(run: Run) -> int:
+    async def main(context: CommandContext) -> int:
         told_to_stop: Deferred[None] = Deferred()
-        run.interrupted = partial(told_to_stop.callback, None)
-        shell = _Shell(run.reactor, plan)
+        context.on_interrupt = partial(told_to_stop.callback, None)
+        shell = _Shell(context.reactor, plan)
         failures = _Failures()
-        run.at_once.append(shell.end)
+        context.kill_hooks.append(shell.end)
         try:
-            worker = _make_worker(run.reactor, servers, plan, shell, failures)
+            worker = _make_worker(context.reactor, servers, plan, shell, failures)
             worker.start().addCallbacks(lambda _: _working(servers, plan), lambda _: None)
             await told_to_stop
             failures.ending = True
-            say("ending, once the running jobs have ended")
+            print_message("ending, once the running jobs have ended")
             await worker.stop(plan.drain)
         finally:
             shell.close()
         if failures.given_back:
-            say(f"jobs that did not end in time and go to other workers: {failures.given_back}")
-            return Exit.TIMED_OUT
-        return Exit.OK
+            print_message(f"jobs that did not end in time and go to other workers: {failures.given_back}")
+            return ExitCode.TIMED_OUT
+        return ExitCode.OK
 
     return main
 
@@ -89,24 +89,24 @@ class _Failures:
             handle, function = (
                 name.decode("utf-8", "backslashreplace") for name in (job.handle, job.function)
             )
-            say(f"job {handle} of {function} failed: {failure.value}")
+            print_message(f"job {handle} of {function} failed: {failure.value}")
         elif self.ending and isinstance(failure.value, CancelledError | JobOver):
             self.given_back += 1
 
 
 def _working(servers: list[str], plan: Plan) -> None:
     names = [*plan.functions, *(_split(text)[0] for text in plan.imported)]
-    say(f"working on {', '.join(names)} for {', '.join(servers)}")
+    print_message(f"working on {', '.join(names)} for {', '.join(servers)}")
 
 
 def _make_worker(reactor: Any, servers: list[str], plan: Plan, shell: _Shell, failures: _Failures) -> Worker:
-    """A worker with all functions of the plan. Raises `WrongArgument`."""
+    """A worker with all functions of the plan. Raises `InvalidArgument`."""
     try:
         worker = Worker(
             reactor,
             [Told(reactor, server) for server in dict.fromkeys(servers)],
             client_id=plan.client_id,
-            concurrency=plan.at_once,
+            concurrency=plan.concurrency,
             threads=plan.threads or 0,
             processes=plan.processes or 0,
             hooks=Hooks(on_failure=failures.add),
@@ -117,7 +117,7 @@ def _make_worker(reactor: Any, servers: list[str], plan: Plan, shell: _Shell, fa
             name, module, attribute = _split(text)
             worker.register(name, imported(module, attribute), time_limit=plan.timeout)
     except (ValueError, TypeError, ImportError) as error:
-        raise WrongArgument(str(error)) from error
+        raise InvalidArgument(str(error)) from error
     return worker
 
 
@@ -129,23 +129,23 @@ def _split(text: str) -> tuple[str, str, str]:
     function, equals, place = text.rpartition("=")
     module, colon, attribute = place.partition(":")
     if not (module and colon and attribute) or (equals and not function):
-        raise WrongArgument(f"{text!r} names no Python function; write module:name or function=module:name")
+        raise InvalidArgument(f"{text!r} names no Python function; write module:name or function=module:name")
     return function or attribute.rpartition(".")[2], module, attribute
 
 
 def imported(module: str, attribute: str) -> Callable[..., Any]:
-    """What is called `attribute` in `module`. Raises `WrongArgument` if there is nothing to call."""
+    """What is called `attribute` in `module`. Raises `InvalidArgument` if there is nothing to call."""
     try:
         found: Any = importlib.import_module(module)
     except Exception as error:
         # Whatever the code of the module raises.
-        raise WrongArgument(f"cannot import {module}: {type(error).__name__}: {error}") from error
+        raise InvalidArgument(f"cannot import {module}: {type(error).__name__}: {error}") from error
     for name in attribute.split("."):
         if not hasattr(found, name):
-            raise WrongArgument(f"there is no {attribute} in {module}")
+            raise InvalidArgument(f"there is no {attribute} in {module}")
         found = getattr(found, name)
     if not callable(found):
-        raise WrongArgument(f"{attribute} in {module} cannot be called")
+        raise InvalidArgument(f"{attribute} in {module} cannot be called")
     called: Callable[..., Any] = found
     return called
 
@@ -158,10 +158,10 @@ class _Shell:
 
     def __init__(self, reactor: Any, plan: Plan) -> None:
         if len(plan.command) > 1 and which(plan.command[0]) is None:
-            raise WrongArgument(f"there is no program {plan.command[0]}")
+            raise InvalidArgument(f"there is no program {plan.command[0]}")
         self._reactor = reactor
         self._commands = Commands(plan.command, plan.lines)
-        self._pool = ThreadPool(0, plan.at_once, "commands")
+        self._pool = ThreadPool(0, plan.concurrency, "commands")
         self._pool.start()
 
     def run(self, job: Job) -> Deferred[bytes]:

@@ -7,7 +7,7 @@ from enum import IntEnum
 from txgearman import errors
 
 
-class Exit(IntEnum):
+class ExitCode(IntEnum):
     """The exit codes of every command."""
 
     OK = 0
@@ -32,25 +32,25 @@ class Exit(IntEnum):
     TERMINATED = 143
 
 
-class Unknown(errors.GearmanError):
+class NotFound(errors.GearmanError):
     """The command was asked about something that no server knows."""
 
 
-class WrongArgument(errors.GearmanError):
+class InvalidArgument(errors.GearmanError):
     """Only the client or the worker could see that an argument of the command is wrong."""
 
 
-def exit_of(error: BaseException) -> Exit:
+def exit_code_of(error: BaseException) -> ExitCode:
     """The exit code of a run that `error` ended."""
     for kind, code in _EXITS:
         if isinstance(error, kind):
             return code
-    return Exit.DEFECT
+    return ExitCode.DEFECT
 
 
-def line_of(error: BaseException) -> str:
+def error_line(error: BaseException) -> str:
     """What a person is told of `error`, on one line."""
-    if exit_of(error) is Exit.DEFECT:
+    if exit_code_of(error) is ExitCode.DEFECT:
         return f"this is a defect of txgearman: {type(error).__name__}: {printable(str(error))}"
     if isinstance(error, OSError):
         return f"input or output failed: {error.strerror or error}"
@@ -65,14 +65,14 @@ def printable(text: str) -> str:
     )
 
 
-_EXITS: tuple[tuple[type[BaseException], Exit], ...] = (
-    (errors.TimedOut, Exit.TIMED_OUT),
-    (errors.ConnectionLost, Exit.NOT_CONNECTED),
-    (errors.JobError, Exit.JOB_FAILED),
-    (errors.UpdatesLost, Exit.JOB_FAILED),
-    (errors.ServerError, Exit.REFUSED),
-    (errors.AdminError, Exit.REFUSED),
-    (Unknown, Exit.REFUSED),
-    (WrongArgument, Exit.USAGE),
-    (OSError, Exit.NOT_WRITTEN),
+_EXITS: tuple[tuple[type[BaseException], ExitCode], ...] = (
+    (errors.TimedOut, ExitCode.TIMED_OUT),
+    (errors.ConnectionLost, ExitCode.NOT_CONNECTED),
+    (errors.JobError, ExitCode.JOB_FAILED),
+    (errors.UpdatesLost, ExitCode.JOB_FAILED),
+    (errors.ServerError, ExitCode.REFUSED),
+    (errors.AdminError, ExitCode.REFUSED),
+    (NotFound, ExitCode.REFUSED),
+    (InvalidArgument, ExitCode.USAGE),
+    (OSError, ExitCode.NOT_WRITTEN),
 )
