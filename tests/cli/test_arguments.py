@@ -15,7 +15,7 @@ import txgearman.cli
 from txgearman import errors
 from txgearman.cli.app import app
 from txgearman.cli.exit_codes import ExitCode, error_line, exit_code_of, printable
-from txgearman.cli.options import common
+from txgearman.cli.options import common_options
 
 LIMIT = 30
 
@@ -117,7 +117,7 @@ class ServersTest(SynchronousTestCase):
         found: list[tuple[str, ...]] = []
 
         @click.command()
-        @common
+        @common_options
         def probe(servers: tuple[str, ...], verbose: bool) -> None:
             found.append(servers)
 

@@ -93,7 +93,7 @@ class Watching(Expectations):
 
         def drawn() -> str:
             with console.capture() as capture:
-                console.print(top.picture())
+                console.print(top.render())
             return capture.get()
 
         async with self.serve_alone() as server:
@@ -101,12 +101,12 @@ class Watching(Expectations):
             try:
                 self.assertIn("connecting", drawn())
                 await command(server, "submit", "waiting", "x", "-b")
-                await top.look()
+                await top.refresh()
                 self.assertIn("waiting", drawn())
                 self.assertIn("1 functions   1 queued", drawn())
                 await server.program.stop()
-                await top.look()
-                await top.look()
+                await top.refresh()
+                await top.refresh()
                 self.assertIn("refused", drawn())
                 self.assertIn("0 functions", drawn())
             finally:

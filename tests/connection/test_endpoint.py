@@ -28,7 +28,7 @@ from tests.support import on_reactor
 from txgearman import Client, Worker
 from txgearman.blocking.connection import CONNECT_TIMEOUT, GearmanConnection
 from txgearman.blocking.connection_manager import address_of
-from txgearman.cli.connecting import connected
+from txgearman.cli.connections import connected
 from txgearman.cli.parameters import endpoint_string
 from txgearman.client.admin import Admin
 from txgearman.connection.endpoint import ATTEMPT_DELAY, endpoint_from

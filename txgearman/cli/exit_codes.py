@@ -1,4 +1,4 @@
-"""How a run of the command ends: the exit codes, and the one line that a person reads of an error. No I/O."""
+"""The exit codes of the command, and the line that is printed for an error. No I/O."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class ExitCode(IntEnum):
 
     OK = 0
     JOB_FAILED = 1
-    """A job failed, or some of many did not give their results."""
+    """A job failed, or at least one of many gave no result."""
     USAGE = 2
     """The arguments are wrong."""
     NOT_CONNECTED = 3
@@ -20,28 +20,28 @@ class ExitCode(IntEnum):
     TIMED_OUT = 4
     """No answer came within the time limit."""
     REFUSED = 5
-    """The server does not know what was asked for, a handle for example, or refuses."""
+    """The server does not know a job or function, or refuses."""
     DEFECT = 70
-    """This program is wrong."""
+    """This program has a defect."""
     NOT_WRITTEN = 74
-    """Standard output, or a file, cannot be written or read: the disk is full, for example."""
+    """Standard output or a file cannot be written or read; the disk is full, for example."""
     INTERRUPTED = 130
-    """Ctrl-C: 128 and the number of SIGINT, as shells say it; so the two below."""
+    """Ctrl-C: 128 and the number of the signal, as shells do it. The two below are made alike."""
     BROKEN_PIPE = 141
-    """Nobody reads standard output any more."""
+    """Standard output has no reader any more."""
     TERMINATED = 143
 
 
 class NotFound(errors.GearmanError):
-    """The command was asked about something that no server knows."""
+    """No server knows what the command asks about."""
 
 
 class InvalidArgument(errors.GearmanError):
-    """Only the client or the worker could see that an argument of the command is wrong."""
+    """An argument of the command is wrong, and only the client or the worker could see that."""
 
 
 def exit_code_of(error: BaseException) -> ExitCode:
-    """The exit code of a run that `error` ended."""
+    """The exit code of a command that raised `error`."""
     for kind, code in _EXITS:
         if isinstance(error, kind):
             return code
@@ -49,7 +49,7 @@ def exit_code_of(error: BaseException) -> ExitCode:
 
 
 def error_line(error: BaseException) -> str:
-    """What a person is told of `error`, on one line."""
+    """The line that is printed for `error`."""
     if exit_code_of(error) is ExitCode.DEFECT:
         return f"this is a defect of txgearman: {type(error).__name__}: {printable(str(error))}"
     if isinstance(error, OSError):
@@ -58,7 +58,7 @@ def error_line(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` on one line, without anything that a terminal would obey."""
+    """`text` on one line, with control characters escaped: a terminal would obey them."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape", "backslashreplace").decode()
         for letter in text

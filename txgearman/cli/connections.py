@@ -1,4 +1,4 @@
-"""The client of a run: made of the servers that were named, connected, and closed behind the body."""
+"""Connections of the command: a client for the length of a block, and endpoints that report failures."""
 
 from __future__ import annotations
 
@@ -18,17 +18,27 @@ from txgearman.client import Client
 from txgearman.connection.endpoint import endpoint_from
 from txgearman.errors import NotConnected
 
-ANSWER_SECONDS: Final = 10.0
-"""Seconds that a connection, and a server's answer to what it can answer at once, may take."""
-_GIVEN_UP: Final = (CancelledError, ConnectingCancelledError)
+REPLY_TIMEOUT: Final = 10.0
+"""Seconds that connecting may take, and the reply to a request that a server can answer at once."""
+_CANCELLED: Final = (CancelledError, ConnectingCancelledError)
 
 
 @contextlib.asynccontextmanager
 async def connected(reactor: Any, servers: Sequence[str], limit: float) -> AsyncIterator[Client]:
-    """A client that has a connection. `limit` is in seconds.
+    """Make a client, connect it, and close it after the block.
 
-    Raises `InvalidArgument` for an endpoint string that Twisted does not know, `NotConnected` and
-    `TimedOut`.
+    Args:
+        reactor: The reactor.
+        servers: The endpoint strings of the servers.
+        limit: Seconds that connecting may take.
+
+    Yields:
+        The client.
+
+    Raises:
+        InvalidArgument: Twisted does not understand an endpoint string.
+        NotConnected: No server can be reached.
+        TimedOut: Connecting takes too long.
     """
     check_servers(reactor, servers)
     client = Client(reactor, list(dict.fromkeys(servers)))
@@ -43,40 +53,46 @@ async def connected(reactor: Any, servers: Sequence[str], limit: float) -> Async
 
 
 @implementer(IStreamClientEndpoint)
-class Told:
-    """A server to which connections are made again and again: the first failure, and its end, are told.
+class ReportingEndpoint:
+    """The endpoint of a server, for a worker that reconnects. Prints the first failure, and the connection
+    after it.
 
-    Raises `InvalidArgument` for an endpoint string that Twisted does not know.
+    Args:
+        reactor: The reactor.
+        server: The endpoint string of the server.
+
+    Raises:
+        InvalidArgument: Twisted does not understand the endpoint string.
     """
 
     def __init__(self, reactor: Any, server: str) -> None:
         check_servers(reactor, [server])
         self._server = server
         self._endpoint = endpoint_from(reactor, server)
-        self._told = False
+        self._failure_printed = False
 
     def connect(self, factory: Any) -> Deferred[Any]:
         """Connect to the server."""
         return self._endpoint.connect(factory).addCallbacks(self._connected, self._failed)
 
     def _connected(self, protocol: Any) -> Any:
-        if self._told:
+        if self._failure_printed:
             print_message(f"{self._server}: connected")
-        self._told = False
+        self._failure_printed = False
         return protocol
 
     def _failed(self, failure: Failure) -> Failure:
-        if not self._told and not isinstance(failure.value, _GIVEN_UP):
-            self._told = True
+        if not self._failure_printed and not isinstance(failure.value, _CANCELLED):
+            self._failure_printed = True
             print_message(f"{self._server}: {failure.getErrorMessage().rstrip('.')}; trying again")
         return failure
 
 
 def check_servers(reactor: Any, servers: Sequence[str]) -> None:
-    """Raise `InvalidArgument` for the first endpoint string that Twisted does not know."""
+    """Raise `InvalidArgument` for the first endpoint string that Twisted does not understand."""
     for server in servers:
         try:
             endpoint_from(reactor, server)
         except Exception as error:
-            # Its parsers raise what they please.
+            # The parsers of Twisted's plugins raise anything.
             raise InvalidArgument(f"{server!r} is no server's address: {error}") from error

@@ -1,6 +1,6 @@
-"""What the commands do that ask servers, or tell them what to do: each server at the same time.
+"""What the commands for servers do: ask all servers at the same time, or tell them what to do.
 
-A server that does not answer is told of in a line of its own and does not hold up the others.
+A server that fails gets a line on standard error. The others are not delayed.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any, Generic, TypeVar
 
 from twisted.internet.defer import Deferred, gatherResults
 
-from txgearman.cli.connecting import check_servers, connected
+from txgearman.cli.connections import check_servers, connected
 from txgearman.cli.exit_codes import ExitCode, InvalidArgument, NotFound, error_line, exit_code_of
 from txgearman.cli.run import CommandContext, Main, print_message
-from txgearman.cli.tables import Cell, show, show_json
+from txgearman.cli.tables import Cell, print_json, print_table
 from txgearman.client import Admin, JobStatus
 from txgearman.errors import AdminError, GearmanError
 from txgearman.wire.limits import MAX_HANDLE
@@ -24,19 +24,24 @@ _T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
-class Answers(Generic[_T]):
-    """What the servers answered, by address, and the exit code: OK, or that of the first error."""
+class ServerReplies(Generic[_T]):
+    """The replies of several servers.
+
+    Attributes:
+        by_server: The replies by address, without those of servers that failed.
+        code: OK, or the exit code of the first error.
+    """
 
     by_server: dict[str, _T]
     code: ExitCode
 
 
-async def ask_all(
+async def ask_servers(
     context: CommandContext, servers: Sequence[str], ask: Callable[[str], Awaitable[_T]]
-) -> Answers[_T]:
-    """Ask each server. Errors are told; a server with one has no answer."""
+) -> ServerReplies[_T]:
+    """Ask each server, and print the errors of those that fail."""
 
-    async def one(server: str) -> _T | GearmanError:
+    async def ask_or_error(server: str) -> _T | GearmanError:
         try:
             return await ask(server)
         except GearmanError as error:
@@ -44,112 +49,116 @@ async def ask_all(
 
     check_servers(context.reactor, servers)
     servers = list(dict.fromkeys(servers))
-    asked = [Deferred.fromCoroutine(one(server)) for server in servers]
-    answers: list[_T | GearmanError] = await gatherResults(asked)
+    requests = [Deferred.fromCoroutine(ask_or_error(server)) for server in servers]
+    replies: list[_T | GearmanError] = await gatherResults(requests)
     good: dict[str, _T] = {}
     code = ExitCode.OK
-    for server, answer in zip(servers, answers, strict=True):
-        if not isinstance(answer, GearmanError):
-            good[server] = answer
+    for server, reply in zip(servers, replies, strict=True):
+        if not isinstance(reply, GearmanError):
+            good[server] = reply
         else:
-            line = error_line(answer)
+            line = error_line(reply)
             print_message(line if line.startswith(server) else f"{server}: {line}")
-            code = code or exit_code_of(answer)
-    return Answers(good, code)
+            code = code or exit_code_of(reply)
+    return ServerReplies(good, code)
 
 
 def _with_admin(
     context: CommandContext, timeout: float, ask: Callable[[Admin], Awaitable[_T]]
 ) -> Callable[[str], Awaitable[_T]]:
-    """Asks on an admin connection of its own."""
+    """Make a function that calls `ask` with a new admin client of a server."""
 
-    async def asking(server: str) -> _T:
+    async def ask_server(server: str) -> _T:
         async with Admin(context.reactor, server, timeout=timeout) as admin:
             return await ask(admin)
 
-    return asking
+    return ask_server
 
 
-def _write(
+def _print_rows(
     servers: Sequence[str],
     as_json: bool,
     columns: Sequence[str],
     rows: list[list[Any]],
 ) -> None:
-    """Write rows whose first cell is the server. People see that only where there is more than one."""
+    """Print rows whose first cell is the server. A table of one server omits that cell."""
     if as_json:
-        show_json(columns, rows)
+        print_json(columns, rows)
         return
     first = 0 if len(set(servers)) > 1 else 1
     cells: list[list[Cell]] = [
         [" ".join(cell) if isinstance(cell, tuple) else cell for cell in row[first:]] for row in rows
     ]
-    show([title.replace("_", " ").capitalize() for title in columns[first:]], cells)
+    print_table([title.replace("_", " ").capitalize() for title in columns[first:]], cells)
 
 
-# -- looking ------------------------------------------------------------------------------------
+# -- asking -------------------------------------------------------------------------------------
 
 
 def status(servers: Sequence[str], timeout: float, as_json: bool, functions: Sequence[str]) -> Main:
-    """The functions named, or all. Raises `NotFound` for one that no server has."""
+    """Print the named functions, or all. One that no server knows makes the exit code REFUSED."""
 
     async def main(context: CommandContext) -> int:
-        answers = await ask_all(context, servers, _with_admin(context, timeout, lambda admin: admin.status()))
+        replies = await ask_servers(
+            context, servers, _with_admin(context, timeout, lambda admin: admin.status())
+        )
         rows = [
-            [server, one.function, one.queued, one.running, one.workers]
-            for server, answer in answers.by_server.items()
-            for one in sorted(answer, key=lambda status: status.function)
-            if not functions or one.function in functions
+            [server, status.function, status.queued, status.running, status.workers]
+            for server, reply in replies.by_server.items()
+            for status in sorted(reply, key=lambda status: status.function)
+            if not functions or status.function in functions
         ]
-        if answers.by_server and (rows or as_json or not functions):
-            _write(servers, as_json, ["server", "function", "queued", "running", "workers"], rows)
+        if replies.by_server and (rows or as_json or not functions):
+            _print_rows(servers, as_json, ["server", "function", "queued", "running", "workers"], rows)
         unknown = [name for name in functions if name not in {row[1] for row in rows}]
-        for name in unknown if answers.by_server else ():
+        for name in unknown if replies.by_server else ():
             print_message(f"no server knows the function {name}")
-        return answers.code or (ExitCode.REFUSED if unknown else ExitCode.OK)
+        return replies.code or (ExitCode.REFUSED if unknown else ExitCode.OK)
 
     return main
 
 
-def workers(servers: Sequence[str], timeout: float, as_json: bool, everyone: bool) -> Main:
-    """The connections with functions, or all."""
+def workers(servers: Sequence[str], timeout: float, as_json: bool, all_connections: bool) -> Main:
+    """Print the connections that offer functions, or all connections."""
 
     async def main(context: CommandContext) -> int:
-        answers = await ask_all(
+        replies = await ask_servers(
             context, servers, _with_admin(context, timeout, lambda admin: admin.workers())
         )
         rows = [
-            [server, one.number, one.host, one.client_id, one.functions]
-            for server, answer in answers.by_server.items()
-            for one in answer
-            if everyone or one.functions
+            [server, peer.number, peer.host, peer.client_id, peer.functions]
+            for server, reply in replies.by_server.items()
+            for peer in reply
+            if all_connections or peer.functions
         ]
-        if answers.by_server:
-            _write(servers, as_json, ["server", "number", "host", "client_id", "functions"], rows)
-        return answers.code
+        if replies.by_server:
+            _print_rows(servers, as_json, ["server", "number", "host", "client_id", "functions"], rows)
+        return replies.code
 
     return main
 
 
 def jobs(servers: Sequence[str], timeout: float, as_json: bool) -> Main:
-    """All jobs."""
+    """Print all jobs."""
 
     async def main(context: CommandContext) -> int:
-        answers = await ask_all(context, servers, _with_admin(context, timeout, lambda admin: admin.jobs()))
+        replies = await ask_servers(
+            context, servers, _with_admin(context, timeout, lambda admin: admin.jobs())
+        )
         rows = [
-            [server, one.handle, one.background, one.retries, one.ignored]
-            for server, answer in answers.by_server.items()
-            for one in answer
+            [server, job.handle, job.background, job.retries, job.ignored]
+            for server, reply in replies.by_server.items()
+            for job in reply
         ]
-        if answers.by_server:
-            _write(servers, as_json, ["server", "handle", "background", "retries", "ignored"], rows)
-        return answers.code
+        if replies.by_server:
+            _print_rows(servers, as_json, ["server", "handle", "background", "retries", "ignored"], rows)
+        return replies.code
 
     return main
 
 
 def job_states(servers: Sequence[str], timeout: float, as_json: bool, handles: Sequence[str]) -> Main:
-    """The state of each job at the server that knows it."""
+    """Print the state of each job at the server that knows it."""
 
     async def main(context: CommandContext) -> int:
         async def states(server: str) -> list[JobStatus]:
@@ -157,11 +166,11 @@ def job_states(servers: Sequence[str], timeout: float, as_json: bool, handles: S
                 return [await client.status(handle, timeout) for handle in handles]
 
         _check_handles(handles)
-        answers = await ask_all(context, servers, states)
+        replies = await ask_servers(context, servers, states)
         rows = []
-        code: int = answers.code
+        code: int = replies.code
         for index, handle in enumerate(handles):
-            known = [(server, states[index]) for server, states in answers.by_server.items()]
+            known = [(server, states[index]) for server, states in replies.by_server.items()]
             known = [(server, state) for server, state in known if state.known]
             rows += [
                 [
@@ -173,18 +182,18 @@ def job_states(servers: Sequence[str], timeout: float, as_json: bool, handles: S
                 ]
                 for server, state in known
             ]
-            if not known and answers.by_server:
+            if not known and replies.by_server:
                 print_message(_unknown(handle))
                 code = code or ExitCode.REFUSED
         if rows or as_json:
-            _write(servers, as_json, ["server", "handle", "state", "numerator", "denominator"], rows)
+            _print_rows(servers, as_json, ["server", "handle", "state", "numerator", "denominator"], rows)
         return code
 
     return main
 
 
 def ping(servers: Sequence[str], timeout: float, as_json: bool) -> Main:
-    """The time of one echo on a connection that is there already."""
+    """Print how long each server takes for an echo, without the time to connect."""
 
     async def main(context: CommandContext) -> int:
         async def echo(server: str) -> float:
@@ -193,32 +202,32 @@ def ping(servers: Sequence[str], timeout: float, as_json: bool) -> Main:
                 await client.echo(b"ping", timeout)
                 return float(context.reactor.seconds() - begin)
 
-        answers = await ask_all(context, servers, echo)
+        replies = await ask_servers(context, servers, echo)
         if as_json:
-            rows = [[server, round(seconds, 6)] for server, seconds in answers.by_server.items()]
-            show_json(["server", "seconds"], rows)
+            rows = [[server, round(seconds, 6)] for server, seconds in replies.by_server.items()]
+            print_json(["server", "seconds"], rows)
         else:
-            for server, seconds in answers.by_server.items():
+            for server, seconds in replies.by_server.items():
                 print(f"{server} answered in {seconds * 1000:.1f} ms")
-        return answers.code
+        return replies.code
 
     return main
 
 
 def version(servers: Sequence[str], timeout: float, as_json: bool) -> Main:
-    """What the servers call themselves."""
+    """Print the version of each server."""
 
     async def main(context: CommandContext) -> int:
-        answers = await ask_all(
+        replies = await ask_servers(
             context, servers, _with_admin(context, timeout, lambda admin: admin.version())
         )
-        if answers.by_server:
-            rows = [[server, found] for server, found in answers.by_server.items()]
+        if replies.by_server:
+            rows = [[server, found] for server, found in replies.by_server.items()]
             if as_json or len(set(servers)) > 1:
-                _write(servers, as_json, ["server", "version"], rows)
+                _print_rows(servers, as_json, ["server", "version"], rows)
             else:
                 print(rows[0][1])
-        return answers.code
+        return replies.code
 
     return main
 
@@ -233,20 +242,22 @@ def cancel(servers: Sequence[str], timeout: float, handles: Sequence[str]) -> Ma
         _check_handles(handles)
         code: int = ExitCode.OK
         for handle in handles:
-            answers = await ask_all(context, servers, _with_admin(context, timeout, partial(_cancel, handle)))
-            if any(answers.by_server.values()):
+            replies = await ask_servers(
+                context, servers, _with_admin(context, timeout, partial(_cancel, handle))
+            )
+            if any(replies.by_server.values()):
                 print(f"{handle} cancelled")
                 continue
-            if answers.by_server:
+            if replies.by_server:
                 print_message(_unknown(handle))
-            code = code or answers.code or ExitCode.REFUSED
+            code = code or replies.code or ExitCode.REFUSED
         return code
 
     return main
 
 
 async def _cancel(handle: str, admin: Admin) -> bool:
-    """Whether the server knew the job."""
+    """Cancel a job. Returns whether the server knew it."""
     try:
         await admin.cancel(handle)
     except AdminError as error:
@@ -257,7 +268,7 @@ async def _cancel(handle: str, admin: Admin) -> bool:
 
 
 def maxqueue(servers: Sequence[str], timeout: float, function: str, limits: Sequence[int | None]) -> Main:
-    """Limit a function. gearmand ignores that, and says OK, while it does not know the function."""
+    """Limit the jobs of a function. gearmand says OK but ignores this while it does not know the function."""
 
     async def main(context: CommandContext) -> int:
         async def limit(admin: Admin) -> None:
@@ -269,7 +280,7 @@ def maxqueue(servers: Sequence[str], timeout: float, function: str, limits: Sequ
             if function not in {status.function for status in await admin.status()}:
                 raise NotFound(f"the server does not know the function {function}, so it cannot be limited")
 
-        return (await ask_all(context, servers, _with_admin(context, timeout, limit))).code
+        return (await ask_servers(context, servers, _with_admin(context, timeout, limit))).code
 
     return main
 
@@ -279,7 +290,7 @@ def shutdown(servers: Sequence[str], timeout: float, graceful: bool) -> Main:
 
     async def main(context: CommandContext) -> int:
         ask = _with_admin(context, timeout, lambda admin: admin.shutdown(graceful))
-        return (await ask_all(context, servers, ask)).code
+        return (await ask_servers(context, servers, ask)).code
 
     return main
 
