@@ -290,9 +290,9 @@ class TransportTest(SynchronousTestCase):
         clock = self.gearman.clock
         self.near, self.far = End(), End()
         one, two = MemoryTransport(clock, 1), MemoryTransport(clock, 1)
-        one.meet(two)
-        one.begin(self.near)
-        two.begin(self.far)
+        one.pair_with(two)
+        one.attach(self.near)
+        two.attach(self.far)
 
     def test_interfaces(self) -> None:
         for interface in (ITransport, IConsumer, IPushProducer):
