@@ -17,13 +17,6 @@ READ = 64 * 1024
 """Bytes that a transport reads at a time."""
 
 
-class Transport(StringTransport):
-    aborted = False
-
-    def abortConnection(self) -> None:
-        self.aborted = True
-
-
 class RecordedJob:
     """Records its messages. After a packet it is writable once `next_writable` fires."""
 
@@ -58,9 +51,9 @@ class ChildProtocolTest(SynchronousTestCase):
         self.job = RecordedJob()
         self.protocol, self.transport = self.make_protocol(self.job)
 
-    def make_protocol(self, job: Any) -> tuple[_ChildProtocol, Transport]:
+    def make_protocol(self, job: Any) -> tuple[_ChildProtocol, StringTransport]:
         protocols: set[_ChildProtocol] = set()
-        protocol, transport = _ChildProtocol({1: job}, LONGEST, protocols), Transport()
+        protocol, transport = _ChildProtocol({1: job}, LONGEST, protocols), StringTransport()
         protocol.makeConnection(transport)
         self.assertEqual(protocols, {protocol})
         return protocol, transport
@@ -98,11 +91,11 @@ class ChildProtocolTest(SynchronousTestCase):
 
     def test_at_the_limit_and_one_past_it(self) -> None:
         self.protocol.dataReceived(LENGTH_PREFIX.pack(MESSAGE_HEADER.size + LONGEST))
-        self.assertFalse(self.transport.aborted)
+        self.assertFalse(self.transport.disconnected)
         for length in (MESSAGE_HEADER.size + LONGEST + 1, MESSAGE_HEADER.size - 1, 0, 2**32 - 1):
             protocol, transport = self.make_protocol(self.job)
             protocol.dataReceived(message(RESULT, b"before") + LENGTH_PREFIX.pack(length))
-            self.assertTrue(transport.aborted, length)
+            self.assertTrue(transport.disconnected, length)
         self.assertEqual(self.job.messages, [(RESULT, b"before")] * 4)
 
     def test_nothing_is_handled_until_the_connection_is_writable(self) -> None:
