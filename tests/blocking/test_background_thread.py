@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.python import threadable
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from tests.blocking.served import LIMIT, Served, in_thread, reversing, run_python, until
+from tests.blocking.servers import LIMIT, BackgroundServer, in_thread, reversing, run_python, until
 from tests.support import on_reactor
 from txgearman import blocking as gearman
 from txgearman.blocking import background_thread as module
@@ -110,7 +110,7 @@ class Ends(SynchronousTestCase):
             late.wait(late.changes, Deadline(None))
 
     def test_next_use_starts_another(self) -> None:
-        with Served() as server:
+        with BackgroundServer() as server:
             client = gearman.GearmanClient([server.address])
             lost = client.submit_job("f", "", wait_until_complete=False, poll_timeout=LIMIT)
             address, first = server.port, background_thread()
@@ -131,7 +131,7 @@ class Reactors(TestCase):
     async def test_beside_a_running_reactor(self) -> None:
         """In a thread of a Twisted program, and even, though that blocks it, in its reactor's thread."""
         with ExitStack() as stack:
-            server = stack.enter_context(Served())
+            server = stack.enter_context(BackgroundServer())
             stack.enter_context(reversing(server.address))
             client = gearman.GearmanClient([server.address])
             stack.callback(client.shutdown)
@@ -157,7 +157,7 @@ class Processes(SynchronousTestCase):
     def setUp(self) -> None:
         stack = ExitStack()
         self.addCleanup(stack.close)
-        self.server = stack.enter_context(Served())
+        self.server = stack.enter_context(BackgroundServer())
         stack.enter_context(reversing(self.server.address))
 
     def run_script(self, script: str) -> str:

@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from tests.blocking.served import LIMIT, Hand, Served, reversing, until, working
+from tests.blocking.servers import LIMIT, BackgroundServer, ThreadedWorker, reversing, until, working
 from tests.interop.programs import HOST, free_port
 from txgearman import blocking as gearman
 from txgearman import errors as package_errors
@@ -26,14 +26,14 @@ class _Case(SynchronousTestCase):
     def setUp(self) -> None:
         self.stack = ExitStack()
         self.addCleanup(self.stack.close)
-        self.server = self.stack.enter_context(Served())
+        self.server = self.stack.enter_context(BackgroundServer())
 
     def client(self, *servers: Any, kind: type[gearman.GearmanClient] = gearman.GearmanClient) -> Any:
         client = kind(list(servers or [self.server.address]))
         self.stack.callback(client.shutdown)
         return client
 
-    def reversing(self) -> Hand:
+    def reversing(self) -> ThreadedWorker:
         return self.stack.enter_context(reversing(self.server.address))
 
 
@@ -53,7 +53,7 @@ class Submitting(_Case):
 
     def test_bytes_that_are_no_text_come_back_as_they_were(self) -> None:
         data = bytes(range(256))
-        worker = Hand(self.server.address)
+        worker = ThreadedWorker(self.server.address)
         worker.register_task("same", lambda _worker, job: job.data)
         self.stack.enter_context(working(worker))
         request = self.client().submit_job("same", data, poll_timeout=LIMIT)
@@ -175,7 +175,7 @@ class Submitting(_Case):
         client, order = self.client(), []
         for priority in (gearman.PRIORITY_LOW, gearman.PRIORITY_NONE, gearman.PRIORITY_HIGH):
             client.submit_job("note", str(priority), priority=priority, background=True, poll_timeout=LIMIT)
-        worker = Hand(self.server.address)
+        worker = ThreadedWorker(self.server.address)
         worker.register_task("note", lambda _worker, job: order.append(job.data))
         self.stack.enter_context(working(worker))
         until(lambda: len(order) == 3, "three jobs ran")
@@ -189,7 +189,7 @@ class Submitting(_Case):
             poll_timeout=LIMIT,
         )
         runs: list[str] = []
-        worker = Hand(self.server.address)
+        worker = ThreadedWorker(self.server.address)
         worker.register_task("reverse", lambda _worker, job: runs.append(job.unique) or job.data[::-1])
         self.stack.enter_context(working(worker))
         client.wait_until_jobs_completed(requests, poll_timeout=LIMIT)
@@ -262,7 +262,7 @@ class TimeLimits(_Case):
         self.assertEqual([one.timed_out for one in requests], [False, True])
 
     def test_server_that_never_answers(self) -> None:
-        mute = self.stack.enter_context(Served(mute=True))
+        mute = self.stack.enter_context(BackgroundServer(mute=True))
         client = self.client(mute.address)
         client.connection_list[0].connect(LIMIT)
         request = client.submit_job("reverse", "", poll_timeout=0.05)
@@ -286,7 +286,7 @@ class TimeLimits(_Case):
         self.assertEqual((request.timed_out, request.state), (True, gearman.JOB_UNKNOWN))
 
     def test_status_that_never_comes(self) -> None:
-        mute = self.stack.enter_context(Served(mute=True))
+        mute = self.stack.enter_context(BackgroundServer(mute=True))
         client = self.client(mute.address)
         job = gearman.GearmanJob(client.connection_list[0], "H:x:1", None, None, None)
         request = gearman.GearmanJobRequest(job)
@@ -305,7 +305,7 @@ class Status(_Case):
             worker.send_job_data(job, "second")
             return "done"
 
-        worker = Hand(self.server.address)
+        worker = ThreadedWorker(self.server.address)
         worker.register_task("slow", slow)
         self.stack.enter_context(working(worker))
         own = client.submit_job("slow", "", wait_until_complete=False, poll_timeout=LIMIT)
@@ -417,7 +417,7 @@ class Losses(_Case):
 
     def test_retries(self) -> None:
         """A server that takes the job and is lost before it accepts it."""
-        mute = self.stack.enter_context(Served(mute=True))
+        mute = self.stack.enter_context(BackgroundServer(mute=True))
         client = self.client(mute.address)
 
         def submit(**options: Any) -> Any:
@@ -435,7 +435,7 @@ class Losses(_Case):
 
     def test_retry_goes_to_another_server(self) -> None:
         self.reversing()
-        mute = self.stack.enter_context(Served(mute=True))
+        mute = self.stack.enter_context(BackgroundServer(mute=True))
         client = self.client(mute.address, self.server.address)
         request = gearman.GearmanJobRequest(gearman.GearmanJob(None, None, "reverse", "key", "ab"))
         uniques = (f"key{number}" for number in itertools.count())
@@ -449,7 +449,7 @@ class Losses(_Case):
         self.assertEqual((request.result, request.connection_attempts), ("ba", 2))
         self.assertIs(request.job.connection, client.connection_list[1])
 
-    def _cut_when_connected(self, mute: Served) -> None:
+    def _cut_when_connected(self, mute: BackgroundServer) -> None:
         until(lambda: mute.connections > 0, "the client has connected")
         mute.cut()
 
@@ -544,7 +544,7 @@ class Threads(_Case):
         """A worker's task uses a client: two of them in one process, in different threads."""
         self.reversing()
         client = self.client()
-        worker = Hand(self.server.address)
+        worker = ThreadedWorker(self.server.address)
         worker.register_task(
             "outer", lambda _worker, job: client.submit_job("reverse", job.data, poll_timeout=LIMIT).result
         )
@@ -566,7 +566,7 @@ class Overflow(_Case):
                 worker.send_job_data(job, "x" * 1000)
             sent.set()
 
-        worker = Hand(self.server.address)
+        worker = ThreadedWorker(self.server.address)
         worker.register_task("flood", flood)
         self.stack.enter_context(working(worker))
         client = self.client()

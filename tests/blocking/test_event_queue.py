@@ -6,7 +6,7 @@ import threading
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.blocking.served import LIMIT, until
+from tests.blocking.servers import LIMIT, until
 from txgearman.blocking import event_queue as module
 from txgearman.blocking.deadline import Deadline
 from txgearman.blocking.errors import ServerUnavailable
