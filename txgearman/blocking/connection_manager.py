@@ -94,7 +94,7 @@ class GearmanConnectionManager:
     def _add_described(self, server: Mapping[str, Any]) -> GearmanConnection:
         # A misspelled key must not make a connection without TLS.
         if unknown := server.keys() - {"host", "port", *_TLS_FILES}:
-            raise GearmanError(f"a server is not described by {', '.join(map(repr, sorted(unknown)))}")
+            raise GearmanError(f"unknown keys of a server: {', '.join(map(repr, sorted(unknown)))}")
         files = [server.get(name) for name in _TLS_FILES]
         if not any(files):
             return self.add_connection((server.get("host") or "", server.get("port")))

@@ -158,7 +158,9 @@ class GearmanWorker(GearmanConnectionManager):
                 self._work_lock.release()
 
     def after_poll(self, any_activity: bool) -> bool:
-        """Override this hook to be called after each job, and after ``poll_timeout`` seconds without one.
+        """Override this hook to be called at the start of `work`, and between jobs.
+
+        It is also called after ``poll_timeout`` seconds without a job.
 
         Args:
             any_activity: Whether a job has run.
@@ -443,7 +445,7 @@ class GearmanWorker(GearmanConnectionManager):
     def _running_job_of(self, job: GearmanJob) -> RunningJob:
         running_job = getattr(job, "_running_job", None)
         if not isinstance(running_job, RunningJob):
-            raise InvalidWorkerState(f"the job is none that this worker was given: {job!r}")
+            raise InvalidWorkerState(f"this worker was not given the job {job!r}")
         return running_job
 
     def _encode_result(self, result: Any) -> bytes:

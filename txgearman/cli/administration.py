@@ -298,7 +298,7 @@ def shutdown(servers: Sequence[str], timeout: float, graceful: bool) -> Main:
 def _check_handles(handles: Sequence[str]) -> None:
     for handle in handles:
         if not handle or not handle.isprintable() or " " in handle or len(handle.encode()) > MAX_HANDLE:
-            raise InvalidArgument(f"{handle!r} is no handle of a job")
+            raise InvalidArgument(f"{handle!r} is not a job handle")
 
 
 def _unknown(handle: str) -> str:

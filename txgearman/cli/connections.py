@@ -95,4 +95,4 @@ def check_servers(reactor: Any, servers: Sequence[str]) -> None:
             endpoint_from(reactor, server)
         except Exception as error:
             # The parsers of Twisted's plugins raise anything.
-            raise InvalidArgument(f"{server!r} is no server's address: {error}") from error
+            raise InvalidArgument(f"{server!r} is not the address of a server: {error}") from error

@@ -91,9 +91,9 @@ def duration_seconds(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
-            raise ValueError(f"{text!r} is no duration; write 90, 1.5, 90s, 1h30m or 200ms") from None
+            raise ValueError(f"{text!r} is not a duration; write 90, 1.5, 90s, 1h30m or 200ms") from None
     if not (math.isfinite(value) and 0 <= value <= _LONGEST_SECONDS):
-        raise ValueError(f"{text!r} is no duration that can be waited for")
+        raise ValueError(f"{text!r} is not a duration from 0 seconds to a hundred years")
     return value
 
 
@@ -116,7 +116,7 @@ def point_in_time(text: str, now: datetime) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no time; write 2030-12-24T18:00 or +5m") from None
+        raise ValueError(f"{text!r} is not a time; write 2030-12-24T18:00 or +5m") from None
     return moment if moment.tzinfo is not None else moment.astimezone()
 
 
@@ -174,5 +174,5 @@ class QueueLimit(_TextParameter):
         if text.lower() == "none":
             return None
         if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**31):
-            raise ValueError(f"{text!r} is no limit; write a number above 0, or none")
+            raise ValueError(f"{text!r} is not a limit; write a number above 0, or none")
         return int(text)

@@ -68,7 +68,7 @@ class Admin:
         timeout: Seconds that each command may take, including the time to connect; None for no limit.
 
     Raises:
-        ValueError: The endpoint is not understood, or the timeout is no time.
+        ValueError: The endpoint is not understood, or the timeout is not a number of seconds.
     """
 
     def __init__(
@@ -392,7 +392,7 @@ class AdminProtocol(TwistedProtocol):
     def _parse_next(self) -> bool:
         """Handle one line, or the echo after a list. Returns False if it has not come whole."""
         if not self._pending_commands:
-            raise BrokenStream(b"", "something came that answers nothing")
+            raise BrokenStream(b"", "a reply came without a command")
         command = self._pending_commands[0]
         # Only a packet begins with NUL: no name contains one.
         if not self._received[0]:
@@ -421,11 +421,11 @@ class AdminProtocol(TwistedProtocol):
 
     def _parse_echo(self, command: _Command) -> bool:
         if not isinstance(command, _ListCommand):
-            raise BrokenStream(b"", "a packet came in the place of a line")
+            raise BrokenStream(b"", "a packet came instead of a line")
         echo = frame(RESPONSE, ECHO_RES, command.end_mark)
         came = bytes(self._received[: len(echo)])
         if not echo.startswith(came):
-            raise BrokenStream(b"", f"another packet came than the one behind a list: {came!r}")
+            raise BrokenStream(b"", f"another packet came instead of the echo after a list: {came!r}")
         if came != echo:
             return False
         del self._received[: len(echo)]
