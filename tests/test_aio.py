@@ -21,7 +21,7 @@ from twisted.internet._resolver import GAIResolver
 from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.blocking.served import LIMIT, Served
+from tests.blocking.servers import LIMIT, BackgroundServer
 from tests.interop.programs import free_port
 from tests.support import load
 from txgearman import aio, client, worker
@@ -47,7 +47,7 @@ class _Case(SynchronousTestCase):
     def setUp(self) -> None:
         stack = ExitStack()
         self.addCleanup(stack.close)
-        self.server = stack.enter_context(Served())
+        self.server = stack.enter_context(BackgroundServer())
         # A name, so that it has to be looked up.
         self.endpoint = f"tcp:localhost:{self.server.port}"
 

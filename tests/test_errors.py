@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txgearman.errors import GearmanError, JobRaised
 
-for _module in ("txgearman.blocking.errors", "txgearman.cli.outcome"):
+for _module in ("txgearman.blocking.errors", "txgearman.cli.exit_codes"):
     import_module(_module)
 
 _VALUES: dict[str, Any] = {

@@ -288,11 +288,11 @@ class TransportTest(SynchronousTestCase):
     def setUp(self) -> None:
         self.gearman = MemoryGearman()
         clock = self.gearman.clock
-        self.near, self.may_have_stored_jobs = End(), End()
+        self.near, self.far = End(), End()
         one, two = MemoryTransport(clock, 1), MemoryTransport(clock, 1)
-        one.meet(two)
-        one.begin(self.near)
-        two.begin(self.may_have_stored_jobs)
+        one.pair_with(two)
+        one.attach(self.near)
+        two.attach(self.far)
 
     def test_interfaces(self) -> None:
         for interface in (ITransport, IConsumer, IPushProducer):
@@ -300,22 +300,22 @@ class TransportTest(SynchronousTestCase):
 
     def test_nothing_arrives_while_it_is_written(self) -> None:
         self.near.transport.write(b"x")
-        self.assertEqual(self.may_have_stored_jobs.reads, [])
+        self.assertEqual(self.far.reads, [])
         self.gearman.turn()
-        self.assertEqual(self.may_have_stored_jobs.reads, [b"x"])
+        self.assertEqual(self.far.reads, [b"x"])
 
     def test_order(self) -> None:
         for number in range(10):
             self.near.transport.write(b"%d" % number)
         self.near.transport.writeSequence([b"a", b"b"])
         self.gearman.turn()
-        self.assertEqual(self.may_have_stored_jobs.reads, [b"0123456789ab"])
+        self.assertEqual(self.far.reads, [b"0123456789ab"])
 
     def test_both_ways(self) -> None:
         self.near.transport.write(b"there")
-        self.may_have_stored_jobs.transport.write(b"back")
+        self.far.transport.write(b"back")
         self.gearman.turn()
-        self.assertEqual((self.near.reads, self.may_have_stored_jobs.reads), ([b"back"], [b"there"]))
+        self.assertEqual((self.near.reads, self.far.reads), ([b"back"], [b"there"]))
 
     def test_losing_it_sends_what_was_written(self) -> None:
         self.near.transport.write(b"last")
@@ -323,33 +323,33 @@ class TransportTest(SynchronousTestCase):
         self.near.transport.write(b"too late")
         self.assertIsNone(self.near.lost)
         self.gearman.turn()
-        self.assertEqual(self.may_have_stored_jobs.reads, [b"last"])
-        for end in (self.near, self.may_have_stored_jobs):
+        self.assertEqual(self.far.reads, [b"last"])
+        for end in (self.near, self.far):
             self.assertIsInstance(end.lost, ConnectionDone)
             self.assertEqual(end.losses, 1)
 
     def test_who_loses_it_hears_no_more(self) -> None:
         self.near.transport.loseConnection()
-        self.may_have_stored_jobs.transport.write(b"x")
+        self.far.transport.write(b"x")
         self.gearman.turn()
         self.assertEqual(self.near.reads, [])
 
     def test_losing_it_waits_for_a_peer_that_does_not_read(self) -> None:
-        self.may_have_stored_jobs.transport.pauseProducing()
+        self.far.transport.pauseProducing()
         self.near.transport.write(b"last")
         self.near.transport.loseConnection()
         self.gearman.turn(100)
         self.assertIsNone(self.near.lost)
-        self.may_have_stored_jobs.transport.resumeProducing()
+        self.far.transport.resumeProducing()
         self.gearman.turn()
-        self.assertEqual(self.may_have_stored_jobs.reads, [b"last"])
+        self.assertEqual(self.far.reads, [b"last"])
         self.assertIsNotNone(self.near.lost)
 
     def test_both_lose_it(self) -> None:
         self.near.transport.loseConnection()
-        self.may_have_stored_jobs.transport.loseConnection()
+        self.far.transport.loseConnection()
         self.gearman.turn()
-        self.assertEqual((self.near.losses, self.may_have_stored_jobs.losses), (1, 1))
+        self.assertEqual((self.near.losses, self.far.losses), (1, 1))
 
     def test_aborting_drops_what_was_written(self) -> None:
         self.near.transport.write(b"x")
@@ -358,15 +358,15 @@ class TransportTest(SynchronousTestCase):
         self.near.transport.write(b"y")
         self.assertIsNone(self.near.lost, "the protocol may be in the middle of something")
         self.gearman.turn()
-        self.assertEqual(self.may_have_stored_jobs.reads, [])
+        self.assertEqual(self.far.reads, [])
         self.assertIsInstance(self.near.lost, ConnectionAborted)
-        self.assertIsInstance(self.may_have_stored_jobs.lost, ConnectionLost)
-        self.assertEqual((self.near.losses, self.may_have_stored_jobs.losses), (1, 1))
+        self.assertIsInstance(self.far.lost, ConnectionLost)
+        self.assertEqual((self.near.losses, self.far.losses), (1, 1))
 
     def test_a_lost_connection_does_nothing(self) -> None:
         self.near.transport.loseConnection()
         self.gearman.turn()
-        for end in (self.near, self.may_have_stored_jobs):
+        for end in (self.near, self.far):
             end.transport.write(b"x")
             end.transport.loseConnection()
             end.transport.abortConnection()
@@ -374,20 +374,20 @@ class TransportTest(SynchronousTestCase):
             end.transport.resumeProducing()
             self.assertFalse(end.transport.connected)
         self.gearman.turn()
-        self.assertEqual((self.near.losses, self.may_have_stored_jobs.losses), (1, 1))
-        self.assertEqual((self.near.reads, self.may_have_stored_jobs.reads), ([], []))
+        self.assertEqual((self.near.losses, self.far.losses), (1, 1))
+        self.assertEqual((self.near.reads, self.far.reads), ([], []))
         self.assertEqual(self.gearman.clock.getDelayedCalls(), [])
 
     def test_a_paused_end_hears_nothing(self) -> None:
-        self.may_have_stored_jobs.transport.pauseProducing()
+        self.far.transport.pauseProducing()
         self.near.transport.write(b"one ")
         self.gearman.turn()
         self.near.transport.write(b"two")
         self.gearman.turn()
-        self.assertEqual(self.may_have_stored_jobs.reads, [])
-        self.may_have_stored_jobs.transport.resumeProducing()
+        self.assertEqual(self.far.reads, [])
+        self.far.transport.resumeProducing()
         self.gearman.turn()
-        self.assertEqual(self.may_have_stored_jobs.reads, [b"one two"])
+        self.assertEqual(self.far.reads, [b"one two"])
 
     def test_a_producer_is_paused_and_resumed(self) -> None:
         producer = Producer()
@@ -403,20 +403,20 @@ class TransportTest(SynchronousTestCase):
     def test_a_producer_stays_paused_while_nobody_reads(self) -> None:
         producer = Producer()
         self.near.transport.registerProducer(producer, True)
-        self.may_have_stored_jobs.transport.pauseProducing()
+        self.far.transport.pauseProducing()
         self.near.transport.write(bytes(HIGH_WATER + 1))
         self.gearman.turn(100)
         self.assertEqual(producer.told, ["pause"])
-        self.may_have_stored_jobs.transport.resumeProducing()
+        self.far.transport.resumeProducing()
         self.gearman.turn()
         self.assertEqual(producer.told, ["pause", "resume"])
 
     def test_a_producer_is_stopped_with_the_connection(self) -> None:
         producer, late = Producer(), Producer()
         self.near.transport.registerProducer(producer, True)
-        self.may_have_stored_jobs.transport.pauseProducing()
+        self.far.transport.pauseProducing()
         self.near.transport.write(bytes(HIGH_WATER + 1))
-        self.may_have_stored_jobs.transport.abortConnection()
+        self.far.transport.abortConnection()
         self.gearman.turn()
         self.assertEqual(producer.told, ["pause", "stop"])
         self.near.transport.registerProducer(late, True)

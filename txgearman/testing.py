@@ -1,7 +1,7 @@
-"""For your own tests: a server, clients and workers joined in memory, and a clock that you turn.
+"""For your own tests: a server, clients and workers connected in memory, and a clock that you advance.
 
-Nothing here opens a socket or needs a running reactor. The server, client and worker are the real ones;
-only what lies between them is not.
+Nothing here opens a socket or needs a running reactor. The server, client and worker are the real ones. Only
+the network between them is not.
 """
 
 from __future__ import annotations
@@ -32,23 +32,29 @@ from txgearman.worker import Worker
 T = TypeVar("T")
 
 HIGH_WATER: Final = 64 * 1024
-"""Bytes on their way from which a sender is asked to pause: what Twisted's sockets have."""
+"""Unsent bytes above which a sender is asked to pause. Twisted's sockets have the same limit."""
 
-LONGEST_WAIT: Final = 3600.0
-"""Seconds of the clock that `MemoryGearman.wait` turns it by at most, if nothing else is said."""
+WAIT_LIMIT: Final = 3600.0
+"""Default of ``limit``: seconds by which `MemoryGearman.wait` advances the clock at most."""
 
 
 class NotFired(AssertionError):
-    """`MemoryGearman.wait` ran out of time, or nothing was left that could fire the Deferred."""
+    """The time of `MemoryGearman.wait` is over, or nothing is left that could fire the Deferred."""
 
 
 class MemoryGearman:
-    """A job server in memory, with a clock that stands still until it is turned.
+    """A job server in memory, with a clock that stands still until you advance it.
 
-    `settings` are those of the server. `clock` is what server, clients and workers take the time from;
-    it begins at 0, also as the wall clock by which EPOCH jobs run. To have several servers, give the
-    others the clock of the first. `server` is the server's `GearmanServerFactory`. `endpoint` is a client
-    endpoint that leads to it.
+    Args:
+        settings: The server's settings.
+        clock: The clock of server, clients and workers. For several servers pass the clock of the first to
+            the others. By default a new one, which starts at 0.
+
+    Attributes:
+        clock: The clock. It is the wall clock too, by which scheduled jobs run.
+        endpoint: A client endpoint that leads to the server.
+        running: Whether the server runs.
+        server: The server's `GearmanServerFactory`.
     """
 
     def __init__(self, settings: Settings | None = None, clock: Clock | None = None) -> None:
@@ -57,65 +63,85 @@ class MemoryGearman:
         self.running = False
         self._settings = settings
         self._connections: list[MemoryTransport] = []
-        self._joined = 0
+        self._connection_count = 0
         self.start()
 
-    # -- the server's life ----------------------------------------------------------------------
+    # -- the server -----------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start a new server, which knows of no job."""
+        """Start a new server, without jobs."""
         self.server = GearmanServerFactory(self.clock, self._settings, wall_clock=self.clock.seconds)
         self.running = True
 
     def stop(self) -> None:
-        """Stop the server: its connections are lost, new ones refused, its jobs forgotten."""
+        """Stop the server: it loses its connections, refuses new ones, and forgets its jobs."""
         self.running = False
         self.cut()
-        # Behind the end of its connections, which may have set its timer.
+        # After its connections have ended: that may have set its timer.
         self.server.stop()
 
     def cut(self) -> None:
-        """Lose all connections; the server goes on."""
+        """Lose all connections. The server keeps running."""
         connections, self._connections = self._connections, []
         for connection in connections:
             connection.abortConnection()
         self.turn()
 
-    # -- its users ------------------------------------------------------------------------------
+    # -- clients and workers --------------------------------------------------------------------
 
     def client(self, *others: MemoryGearman, **options: Any) -> Client:
-        """A client of this server, and of the `others`; `options` are those of `Client`.
+        """Make a client.
 
-        Its connections are not checked for life if nothing is said of it: here no connection ends without
-        both sides being told, and `wait` sees better that nothing is under way.
+        Its liveness check is off by default: here both sides learn of the end of each connection. Without its
+        timers `wait` notices when nothing is left to happen.
+
+        Args:
+            *others: Other servers for the client, beside this one.
+            **options: Options of `Client`.
+
+        Returns:
+            The client.
         """
         options.setdefault("check_interval", None)
         return Client(self.clock, [self.endpoint, *(other.endpoint for other in others)], **options)
 
     def worker(self, *others: MemoryGearman, **options: Any) -> Worker:
-        """A worker of this server, and of the `others`, not started; `options` are those of `Worker`.
+        """Make a worker, which is not started. Its liveness check is off by default, as of a client.
 
-        Its connections are not checked for life either.
+        Args:
+            *others: Other servers for the worker, beside this one.
+            **options: Options of `Worker`.
+
+        Returns:
+            The worker.
         """
         options.setdefault("check_interval", None)
         endpoints: Any = [self.endpoint, *(other.endpoint for other in others)] if others else self.endpoint
         return Worker(self.clock, endpoints, **options)
 
     def connect(self, protocol: IProtocol) -> MemoryTransport:
-        """Join any protocol to the server; returns the protocol's transport.
+        """Connect any protocol to the server.
 
-        Raises Twisted's `ConnectionRefusedError` while the server is stopped.
+        Args:
+            protocol: The protocol.
+
+        Returns:
+            The protocol's transport.
+
+        Raises:
+            ConnectionRefusedError: The server is stopped. This is Twisted's error of that name.
         """
         if not self.running:
             raise error.ConnectionRefusedError
-        return self._join(protocol)
+        return self._connect(protocol)
 
     # -- time -----------------------------------------------------------------------------------
 
     def turn(self, seconds: float = 0) -> None:
-        """Let `seconds` pass, and all that is under way arrive.
+        """Advance the clock, and deliver all bytes. Each call that is due meanwhile happens at its own time.
 
-        What is due on the way happens at its own time, and not all of it at the end.
+        Args:
+            seconds: Seconds by which to advance.
         """
         end = self.clock.seconds() + seconds
         self.clock.advance(0)
@@ -123,19 +149,28 @@ class MemoryGearman:
             self.clock.advance(call - self.clock.seconds())
         self.clock.advance(end - self.clock.seconds())
 
-    def wait(self, awaitable: Deferred[T] | Coroutine[Any, Any, T], limit: float = LONGEST_WAIT) -> T:
-        """Turn the clock until `awaitable` has a result, and return that.
+    def wait(self, awaitable: Deferred[T] | Coroutine[Any, Any, T], limit: float = WAIT_LIMIT) -> T:
+        """Advance the clock until a Deferred or coroutine has a result.
 
-        Raises what it failed with, and `NotFired` if `limit` seconds pass or nothing is left to wait for.
+        Args:
+            awaitable: The Deferred or coroutine.
+            limit: Seconds by which to advance at most.
+
+        Returns:
+            Its result.
+
+        Raises:
+            NotFired: The time is over, or nothing is left to wait for.
+            Exception: What it failed with.
         """
         deferred = awaitable if isinstance(awaitable, Deferred) else Deferred.fromCoroutine(awaitable)
         results: list[Any] = []
 
-        def keep(result: Any) -> Any:
+        def record(result: Any) -> Any:
             results.append(result)
             return None if isinstance(result, Failure) else result
 
-        deferred.addBoth(keep)
+        deferred.addBoth(record)
         end = self.clock.seconds() + limit
         self.turn()
         while not results:
@@ -154,21 +189,21 @@ class MemoryGearman:
         """When the clock's next call is due."""
         return min((call.getTime() for call in self.clock.getDelayedCalls()), default=None)
 
-    def _join(self, protocol: IProtocol) -> MemoryTransport:
-        self._joined += 1
-        near = MemoryTransport(self.clock, self._joined)
-        far = MemoryTransport(self.clock, self._joined)
-        near.meet(far)
-        served = self.server.buildProtocol(near.getHost())
-        self._connections = [*(other for other in self._connections if other.connected), near]
-        far.begin(served)
-        near.begin(protocol)
-        return near
+    def _connect(self, protocol: IProtocol) -> MemoryTransport:
+        self._connection_count += 1
+        client_end = MemoryTransport(self.clock, self._connection_count)
+        server_end = MemoryTransport(self.clock, self._connection_count)
+        client_end.pair_with(server_end)
+        server_protocol = self.server.buildProtocol(client_end.getHost())
+        self._connections = [*(other for other in self._connections if other.connected), client_end]
+        server_end.attach(server_protocol)
+        client_end.attach(protocol)
+        return client_end
 
 
 @implementer(IStreamClientEndpoint)
 class _MemoryEndpoint:
-    """Leads to the server of a `MemoryGearman`."""
+    """The endpoint of the server of a `MemoryGearman`."""
 
     def __init__(self, gearman: MemoryGearman) -> None:
         self._gearman = gearman
@@ -179,17 +214,21 @@ class _MemoryEndpoint:
         protocol = protocolFactory.buildProtocol(IPv4Address("TCP", "127.0.0.1", 4730))
         if protocol is None:
             return fail(error.ConnectionAborted())
-        self._gearman._join(protocol)
+        self._gearman._connect(protocol)
         return succeed(protocol)
 
 
 @implementer(ITransport, IConsumer, IPushProducer)
 class MemoryTransport:
-    """One end of a connection in memory, which does as Twisted's sockets do.
+    """One end of a connection in memory. It behaves as Twisted's sockets do.
 
-    What is written arrives in the clock's next call. `loseConnection` ends the connection when what was
-    written has arrived, and hears nothing more; `abortConnection` ends it in the clock's next call and
-    drops what is on its way.
+    Written bytes arrive in the clock's next call. `loseConnection` reads nothing more, and ends the
+    connection when the written bytes have arrived. `abortConnection` ends it in the clock's next call, and
+    drops bytes that have not arrived.
+
+    Args:
+        clock: Delivers the bytes.
+        number: The number of the connection, from which its port is made.
     """
 
     disconnecting = False
@@ -199,19 +238,19 @@ class MemoryTransport:
         self._address = IPv4Address("TCP", "127.0.0.1", 40000 + number)
         self._protocol: IProtocol | None = None
         self._peer: MemoryTransport
-        self._outgoing = bytearray()
-        self._delivering = False
+        self._unsent = bytearray()
+        self._delivery_scheduled = False
         self._reading = True
         self._aborting = False
         self._producer: IPushProducer | None = None
         self._producer_paused = False
 
-    def meet(self, peer: MemoryTransport) -> None:
-        """Join two ends."""
+    def pair_with(self, peer: MemoryTransport) -> None:
+        """Make this end and `peer` the two ends of a connection."""
         self._peer, peer._peer = peer, self
 
-    def begin(self, protocol: IProtocol) -> None:
-        """Give this end its protocol."""
+    def attach(self, protocol: IProtocol) -> None:
+        """Attach the protocol of this end, which is connected then."""
         self._protocol = protocol
         protocol.makeConnection(self)
 
@@ -225,8 +264,8 @@ class MemoryTransport:
     def write(self, data: bytes) -> None:
         if self._protocol is None or self.disconnecting or self._aborting:
             return
-        self._outgoing += data
-        if len(self._outgoing) > HIGH_WATER and self._producer is not None and not self._producer_paused:
+        self._unsent += data
+        if len(self._unsent) > HIGH_WATER and self._producer is not None and not self._producer_paused:
             self._producer_paused = True
             self._producer.pauseProducing()
         self._deliver_soon()
@@ -242,9 +281,9 @@ class MemoryTransport:
         if self._protocol is None or self._aborting:
             return
         self._aborting = True
-        self._outgoing.clear()
-        # Not now: the protocol may be in the middle of something.
-        self._clock.callLater(0, self._end, error.ConnectionAborted(), error.ConnectionLost())
+        self._unsent.clear()
+        # Not now: the protocol may have called this while it handles something.
+        self._clock.callLater(0, self._end_both, error.ConnectionAborted(), error.ConnectionLost())
 
     def getPeer(self) -> IAddress:
         return self._address
@@ -280,37 +319,37 @@ class MemoryTransport:
     # -- delivery -------------------------------------------------------------------------------
 
     def _deliver_soon(self) -> None:
-        if not self._delivering:
-            self._delivering = True
+        if not self._delivery_scheduled:
+            self._delivery_scheduled = True
             self._clock.callLater(0, self._deliver)
 
     def _deliver(self) -> None:
-        self._delivering = False
-        if self._outgoing and self._protocol is not None:
+        self._delivery_scheduled = False
+        if self._unsent and self._protocol is not None:
             if not self._peer._reading:
                 return
-            data = bytes(self._outgoing)
-            self._outgoing.clear()
+            data = bytes(self._unsent)
+            self._unsent.clear()
             self._peer._receive(data)
         if self._producer is not None and self._producer_paused:
             self._producer_paused = False
             self._producer.resumeProducing()
-        if self.disconnecting and not self._outgoing:
-            self._end(error.ConnectionDone(), error.ConnectionDone())
+        if self.disconnecting and not self._unsent:
+            self._end_both(error.ConnectionDone(), error.ConnectionDone())
 
     def _receive(self, data: bytes) -> None:
-        # A socket that is being closed reads no more.
+        # A socket that is closing reads nothing.
         if self._protocol is not None and not self.disconnecting and not self._aborting:
             self._protocol.dataReceived(data)
 
-    def _end(self, reason: Exception, reason_of_peer: Exception) -> None:
+    def _end_both(self, reason: Exception, reason_of_peer: Exception) -> None:
         self._lose(reason)
         self._peer._lose(reason_of_peer)
 
     def _lose(self, reason: Exception) -> None:
         protocol, self._protocol = self._protocol, None
         producer, self._producer = self._producer, None
-        self._outgoing.clear()
+        self._unsent.clear()
         if producer is not None:
             producer.stopProducing()
         if protocol is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.blocking.served import LIMIT, Hand, Served, reverse, until, working
+from tests.blocking.servers import LIMIT, BackgroundServer, ThreadedWorker, reverse, until, working
 from tests.interop.programs import HOST, free_port
 from txgearman import blocking as gearman
 from txgearman.blocking import errors
@@ -19,7 +19,7 @@ class Commands(SynchronousTestCase):
     def setUp(self) -> None:
         self.stack = ExitStack()
         self.addCleanup(self.stack.close)
-        self.server = self.stack.enter_context(Served())
+        self.server = self.stack.enter_context(BackgroundServer())
         self.admin = self.admin_of(self.server.address)
 
     def admin_of(self, *servers: Any, **options: Any) -> gearman.GearmanAdminClient:
@@ -43,7 +43,7 @@ class Commands(SynchronousTestCase):
         )
 
     def test_workers(self) -> None:
-        worker = Hand(self.server.address)
+        worker = ThreadedWorker(self.server.address)
         worker.set_client_id("name")
         worker.register_task("reverse", reverse)
         self.stack.enter_context(working(worker))
@@ -103,7 +103,7 @@ class Commands(SynchronousTestCase):
 
     def test_refusal(self) -> None:
         with self.assertRaises(errors.ProtocolError):
-            self.admin._ask(lambda admin: admin.cancel("H:nowhere:1"))
+            self.admin._run(lambda admin: admin.cancel("H:nowhere:1"))
 
     def test_comes_back_after_a_restart(self) -> None:
         self.admin.ping_server()
@@ -123,7 +123,7 @@ class Commands(SynchronousTestCase):
                 ask()
 
     def test_server_that_never_answers(self) -> None:
-        mute = self.stack.enter_context(Served(mute=True))
+        mute = self.stack.enter_context(BackgroundServer(mute=True))
         admin = self.admin_of(mute.address, poll_timeout=0.05)
         for ask in (admin.ping_server, admin.get_version):
             with self.assertRaises(errors.InvalidAdminClientState):

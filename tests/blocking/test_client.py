@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IProtocolFactory, IStreamClientEndpoint
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from tests.blocking.served import LIMIT, Hand, Served, reversing, until, working
+from tests.blocking.servers import LIMIT, BackgroundServer, ThreadedWorker, reversing, until, working
 from tests.interop.programs import HOST, free_port
 from txgearman import blocking as gearman
 from txgearman import errors as package_errors
@@ -26,14 +26,14 @@ class _Case(SynchronousTestCase):
     def setUp(self) -> None:
         self.stack = ExitStack()
         self.addCleanup(self.stack.close)
-        self.server = self.stack.enter_context(Served())
+        self.server = self.stack.enter_context(BackgroundServer())
 
     def client(self, *servers: Any, kind: type[gearman.GearmanClient] = gearman.GearmanClient) -> Any:
         client = kind(list(servers or [self.server.address]))
         self.stack.callback(client.shutdown)
         return client
 
-    def reversing(self) -> Hand:
+    def reversing(self) -> ThreadedWorker:
         return self.stack.enter_context(reversing(self.server.address))
 
 
@@ -53,7 +53,7 @@ class Submitting(_Case):
 
     def test_bytes_that_are_no_text_come_back_as_they_were(self) -> None:
         data = bytes(range(256))
-        worker = Hand(self.server.address)
+        worker = ThreadedWorker(self.server.address)
         worker.register_task("same", lambda _worker, job: job.data)
         self.stack.enter_context(working(worker))
         request = self.client().submit_job("same", data, poll_timeout=LIMIT)
@@ -121,8 +121,8 @@ class Submitting(_Case):
         self.assertEqual(request.data_updates, deque(["part"]))
         self.assertEqual(request.warning_updates, deque(["beware"]))
         self.assertEqual(request.result, "")
-        told = time.time() - request.status.pop("time_received")
-        self.assertTrue(0 <= told < LIMIT, told)
+        status_received = time.time() - request.status.pop("time_received")
+        self.assertTrue(0 <= status_received < LIMIT, status_received)
         self.assertEqual(
             request.status,
             {
@@ -175,7 +175,7 @@ class Submitting(_Case):
         client, order = self.client(), []
         for priority in (gearman.PRIORITY_LOW, gearman.PRIORITY_NONE, gearman.PRIORITY_HIGH):
             client.submit_job("note", str(priority), priority=priority, background=True, poll_timeout=LIMIT)
-        worker = Hand(self.server.address)
+        worker = ThreadedWorker(self.server.address)
         worker.register_task("note", lambda _worker, job: order.append(job.data))
         self.stack.enter_context(working(worker))
         until(lambda: len(order) == 3, "three jobs ran")
@@ -189,7 +189,7 @@ class Submitting(_Case):
             poll_timeout=LIMIT,
         )
         runs: list[str] = []
-        worker = Hand(self.server.address)
+        worker = ThreadedWorker(self.server.address)
         worker.register_task("reverse", lambda _worker, job: runs.append(job.unique) or job.data[::-1])
         self.stack.enter_context(working(worker))
         client.wait_until_jobs_completed(requests, poll_timeout=LIMIT)
@@ -262,7 +262,7 @@ class TimeLimits(_Case):
         self.assertEqual([one.timed_out for one in requests], [False, True])
 
     def test_server_that_never_answers(self) -> None:
-        mute = self.stack.enter_context(Served(mute=True))
+        mute = self.stack.enter_context(BackgroundServer(mute=True))
         client = self.client(mute.address)
         client.connection_list[0].connect(LIMIT)
         request = client.submit_job("reverse", "", poll_timeout=0.05)
@@ -286,7 +286,7 @@ class TimeLimits(_Case):
         self.assertEqual((request.timed_out, request.state), (True, gearman.JOB_UNKNOWN))
 
     def test_status_that_never_comes(self) -> None:
-        mute = self.stack.enter_context(Served(mute=True))
+        mute = self.stack.enter_context(BackgroundServer(mute=True))
         client = self.client(mute.address)
         job = gearman.GearmanJob(client.connection_list[0], "H:x:1", None, None, None)
         request = gearman.GearmanJobRequest(job)
@@ -305,7 +305,7 @@ class Status(_Case):
             worker.send_job_data(job, "second")
             return "done"
 
-        worker = Hand(self.server.address)
+        worker = ThreadedWorker(self.server.address)
         worker.register_task("slow", slow)
         self.stack.enter_context(working(worker))
         own = client.submit_job("slow", "", wait_until_complete=False, poll_timeout=LIMIT)
@@ -326,8 +326,8 @@ class Status(_Case):
         self.assertEqual(own.data_updates, deque(["first", "second"]))
         self.assertEqual(last.data_updates, deque(["second"]))
         self.assertEqual((own.result, last.result, last.state), ("done", "done", gearman.JOB_COMPLETE))
-        self.assertEqual(client._ledger.followers, {})
-        self.assertEqual(client._ledger.running, {})
+        self.assertEqual(client._pending.subscribers, {})
+        self.assertEqual(client._pending.waiting, {})
 
     def test_unknown_job(self) -> None:
         client = self.client()
@@ -348,9 +348,11 @@ class Status(_Case):
             background=True,
             poll_timeout=LIMIT,
         )
-        told = client.get_job_statuses(requests, poll_timeout=LIMIT)
-        self.assertEqual([one.status["known"] for one in told], [True] * 3)
-        self.assertEqual([one.status["handle"] for one in told], [one.job.handle for one in requests])
+        status_received = client.get_job_statuses(requests, poll_timeout=LIMIT)
+        self.assertEqual([one.status["known"] for one in status_received], [True] * 3)
+        self.assertEqual(
+            [one.status["handle"] for one in status_received], [one.job.handle for one in requests]
+        )
 
     def test_job_that_was_not_submitted(self) -> None:
         client = self.client()
@@ -415,7 +417,7 @@ class Losses(_Case):
 
     def test_retries(self) -> None:
         """A server that takes the job and is lost before it accepts it."""
-        mute = self.stack.enter_context(Served(mute=True))
+        mute = self.stack.enter_context(BackgroundServer(mute=True))
         client = self.client(mute.address)
 
         def submit(**options: Any) -> Any:
@@ -433,11 +435,11 @@ class Losses(_Case):
 
     def test_retry_goes_to_another_server(self) -> None:
         self.reversing()
-        mute = self.stack.enter_context(Served(mute=True))
+        mute = self.stack.enter_context(BackgroundServer(mute=True))
         client = self.client(mute.address, self.server.address)
         request = gearman.GearmanJobRequest(gearman.GearmanJob(None, None, "reverse", "key", "ab"))
         uniques = (f"key{number}" for number in itertools.count())
-        while client._preferred(request)[0] is not client.connection_list[0]:
+        while client._servers_by_preference(request)[0] is not client.connection_list[0]:
             request.job.unique = next(uniques)
         cutter = threading.Thread(target=self._cut_when_connected, args=(mute,))
         cutter.start()
@@ -447,7 +449,7 @@ class Losses(_Case):
         self.assertEqual((request.result, request.connection_attempts), ("ba", 2))
         self.assertIs(request.job.connection, client.connection_list[1])
 
-    def _cut_when_connected(self, mute: Served) -> None:
+    def _cut_when_connected(self, mute: BackgroundServer) -> None:
         until(lambda: mute.connections > 0, "the client has connected")
         mute.cut()
 
@@ -493,7 +495,7 @@ class Choosing(SynchronousTestCase):
     def preferred(self, servers: list[str], unique: str) -> list[str]:
         client = gearman.GearmanClient(servers)
         request = gearman.GearmanJobRequest(gearman.GearmanJob(None, None, "f", unique, "data"))
-        return [one.gearman_host for one in client._preferred(request)]
+        return [one.gearman_host for one in client._servers_by_preference(request)]
 
     def test_unique_goes_to_one_server_whatever_their_order(self) -> None:
         servers = [f"host{number}" for number in range(5)]
@@ -514,9 +516,9 @@ class Choosing(SynchronousTestCase):
     def test_failed_server_comes_last(self) -> None:
         client = gearman.GearmanClient(["a", "b", "c"])
         request = gearman.GearmanJobRequest(gearman.GearmanJob(None, None, "f", "key", ""))
-        first = client._preferred(request)[0]
+        first = client._servers_by_preference(request)[0]
         first.failed_at = time.monotonic()
-        self.assertIs(client._preferred(request)[-1], first)
+        self.assertIs(client._servers_by_preference(request)[-1], first)
 
 
 class Threads(_Case):
@@ -542,7 +544,7 @@ class Threads(_Case):
         """A worker's task uses a client: two of them in one process, in different threads."""
         self.reversing()
         client = self.client()
-        worker = Hand(self.server.address)
+        worker = ThreadedWorker(self.server.address)
         worker.register_task(
             "outer", lambda _worker, job: client.submit_job("reverse", job.data, poll_timeout=LIMIT).result
         )
@@ -550,11 +552,11 @@ class Threads(_Case):
         self.assertEqual(self.client().submit_job("outer", "ab", poll_timeout=LIMIT).result, "ba")
 
 
-class Spilling(_Case):
+class Overflow(_Case):
     def test_updates_that_nobody_takes_are_an_error(self) -> None:
-        from txgearman.blocking import inbox
+        from txgearman.blocking import event_queue
 
-        self.patch(inbox, "KEPT_BYTES", 5000)
+        self.patch(event_queue, "MAX_QUEUED_BYTES", 5000)
         submitted, sent = threading.Event(), threading.Event()
 
         def flood(worker: gearman.GearmanWorker, job: gearman.GearmanJob) -> None:
@@ -564,14 +566,14 @@ class Spilling(_Case):
                 worker.send_job_data(job, "x" * 1000)
             sent.set()
 
-        worker = Hand(self.server.address)
+        worker = ThreadedWorker(self.server.address)
         worker.register_task("flood", flood)
         self.stack.enter_context(working(worker))
         client = self.client()
         request = client.submit_job("flood", "", wait_until_complete=False, poll_timeout=LIMIT)
         submitted.set()
         self.assertTrue(sent.wait(LIMIT))
-        until(lambda: client._inbox._room < 1500, "the inbox is full")
+        until(lambda: client._event_queue._free_bytes < 1500, "the queue is full")
         with self.assertRaises(package_errors.UpdatesLost):
             client.wait_until_jobs_completed([request], poll_timeout=LIMIT)
         client.wait_until_jobs_completed([request], poll_timeout=LIMIT)

@@ -14,7 +14,7 @@ from wsgiref.util import setup_testing_defaults
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.blocking.served import LIMIT, Hand, Served, reverse, until, working
+from tests.blocking.servers import LIMIT, BackgroundServer, ThreadedWorker, reverse, until, working
 from txgearman import blocking as gearman
 
 ROOT = Path(__file__).parent.parent.parent
@@ -36,7 +36,7 @@ class Examples(SynchronousTestCase):
     def setUp(self) -> None:
         self.stack = ExitStack()
         self.addCleanup(self.stack.close)
-        self.server = self.stack.enter_context(Served())
+        self.server = self.stack.enter_context(BackgroundServer())
 
     def test_json_data(self) -> None:
         module = load("json_data.py", self.server.address)
@@ -73,7 +73,7 @@ class Examples(SynchronousTestCase):
             body = module.application(environ, lambda status, headers: begun.append(status))
             return begun[0], b"".join(body).decode()
 
-        worker = Hand(self.server.address)
+        worker = ThreadedWorker(self.server.address)
         worker.register_task("delayed_reverse", reverse)
         with working(worker):
             self.assertEqual(ask("Gr%C3%BC%C3%9Fe"), ("200 OK", "eßürG"))

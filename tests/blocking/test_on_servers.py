@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
-from tests.blocking.served import LIMIT, Hand, in_thread, reversing, until, working
+from tests.blocking.servers import LIMIT, ThreadedWorker, in_thread, reversing, until, working
 from tests.interop.programs import HOST, Server, gearmand, start_program, txgearmand
 from tests.support import needs_program, on_reactor
 from txgearman import blocking as gearman
@@ -46,7 +46,7 @@ def try_all(address: str) -> None:
 def try_exception(address: str) -> None:
     """The text of an exception reaches the submitter, and the worker goes on."""
 
-    class Telling(Hand):
+    class Telling(ThreadedWorker):
         def on_job_exception(self, current_job: gearman.GearmanJob, exc_info: Any) -> bool:
             self.send_job_exception(current_job, str(exc_info[1]))
             return False

@@ -22,12 +22,12 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial import util
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.blocking.served import LIMIT, Hand, Served, reverse, until, working
+from tests.blocking.servers import LIMIT, BackgroundServer, ThreadedWorker, reverse, until, working
 from tests.certificates import authorities
 from tests.interop.programs import HOST, free_port
 from txgearman import blocking as gearman
 from txgearman.blocking import errors
-from txgearman.blocking.background import background
+from txgearman.blocking.background_thread import background_thread
 
 LOGGER = "txgearman.blocking.worker"
 
@@ -36,7 +36,7 @@ class _Programs(SynchronousTestCase):
     def setUp(self) -> None:
         self.stack = ExitStack()
         self.addCleanup(self.stack.close)
-        self.server = self.stack.enter_context(Served())
+        self.server = self.stack.enter_context(BackgroundServer())
         self.client = gearman.GearmanClient([self.server.address])
         self.stack.callback(self.client.shutdown)
 
@@ -50,7 +50,7 @@ class _Programs(SynchronousTestCase):
     def waiting(self) -> list[int]:
         """How often each job that the server has was given out in vain, when all workers are gone."""
         until(lambda: self.server.connections == 1, "only the client is connected")
-        jobs = background().call(lambda: list(self.server.factory.broker.jobs()))
+        jobs = background_thread().call(lambda: list(self.server.factory.broker.jobs()))
         return [job.attempts for job in jobs]
 
 
@@ -171,7 +171,7 @@ class OwnLoops(_Programs):
         self.assertEqual(self.waiting(), [])
 
     def test_one_of_two_connections_is_closed(self) -> None:
-        other = self.stack.enter_context(Served())
+        other = self.stack.enter_context(BackgroundServer())
         worker = LoopingWorker([other.address, self.server.address], 1)
         worker.register_task("reverse", reverse)
         first, _ = worker.establish_worker_connections()
@@ -266,7 +266,7 @@ class OwnLoops(_Programs):
         self.stack.callback(client.shutdown)
         slow = client.submit_job("nobody", "", wait_until_complete=False, poll_timeout=LIMIT)
         self.assertIs(client.wait_until_any_job_completed([slow], 0.01), False)
-        worker = Hand(self.server.address)
+        worker = ThreadedWorker(self.server.address)
         worker.register_task("reverse", reverse)
         self.stack.enter_context(working(worker))
         quick = client.submit_job("reverse", "ab", wait_until_complete=False, poll_timeout=LIMIT)
@@ -314,7 +314,7 @@ class AfterJob(_Programs):
 
     def test_the_job_lock_is_held_while_a_task_runs(self) -> None:
         seen: list[bool] = []
-        worker = Hand(self.server.address)
+        worker = ThreadedWorker(self.server.address)
         worker.register_task("task", lambda worker, _job: seen.append(worker.has_job_lock()))
         self.stack.enter_context(working(worker))
         self.submit("task")
@@ -332,7 +332,7 @@ def _twice(first: Callable[..., object]) -> Callable[..., str]:
     return task
 
 
-class TellingWorker(gearman.GearmanWorker):
+class LoggingWorker(gearman.GearmanWorker):
     """Tells the submitter of an exception, and then does what the library does."""
 
     def on_job_exception(self, current_job: gearman.GearmanJob, exc_info: Any) -> bool:
@@ -340,14 +340,14 @@ class TellingWorker(gearman.GearmanWorker):
         return super().on_job_exception(current_job, exc_info)
 
 
-class TellingHand(TellingWorker, Hand):
+class ReportingWorker(LoggingWorker, ThreadedWorker):
     """The same, for a thread."""
 
 
 class Twice(_Programs):
     """A second report is logged and dropped, and the worker goes on."""
 
-    def run_task(self, task: Callable[..., object], kind: type[Hand] = Hand) -> Any:
+    def run_task(self, task: Callable[..., object], kind: type[ThreadedWorker] = ThreadedWorker) -> Any:
         worker = kind(self.server.address)
         worker.register_task("task", task)
         worker.register_task("reverse", reverse)
@@ -380,7 +380,7 @@ class Twice(_Programs):
         def task(*_: Any) -> None:
             raise ValueError("no")
 
-        request = self.run_task(task, TellingHand)
+        request = self.run_task(task, ReportingWorker)
         self.assertEqual((request.state, request.exception), (gearman.JOB_FAILED, "no"))
 
     def test_updates_behind_the_end(self) -> None:
@@ -400,7 +400,7 @@ class Twice(_Programs):
             def encode(cls, encodable_object: Any) -> bytes:
                 raise LookupError(encodable_object)
 
-        class ChoosyWorker(Hand):
+        class ChoosyWorker(ThreadedWorker):
             data_encoder = Choosy
 
         worker = ChoosyWorker(self.server.address)
@@ -424,7 +424,7 @@ class ShutdownInATask(_Programs):
         with self.assertLogs(LOGGER, "WARNING"):
             worker.work()
         self.assertEqual(self.waiting(), [1])
-        other = Hand(self.server.address)
+        other = ThreadedWorker(self.server.address)
         other.register_task("task", lambda *_: "done")
         with working(other):
             self.client.wait_until_jobs_completed([request], poll_timeout=LIMIT)
@@ -434,7 +434,7 @@ class ShutdownInATask(_Programs):
         def task(*_: Any) -> None:
             raise ValueError("no")
 
-        for kind in (gearman.GearmanWorker, TellingWorker):
+        for kind in (gearman.GearmanWorker, LoggingWorker):
             self.give_back(task, kind)
 
     def test_failure(self) -> None:
@@ -450,7 +450,8 @@ class Deadlines(_Programs):
 
     def test_state_stays_when_the_client_is_closed(self) -> None:
         client = gearman.GearmanClient([self.server.address])
-        request = client.submit_job("nobody", "", poll_timeout=0.01)
+        request = client.submit_job("nobody", "", wait_until_complete=False)
+        client.wait_until_jobs_completed([request], poll_timeout=0.01)
         self.assertEqual((request.state, request.timed_out), (gearman.JOB_CREATED, True))
         client.shutdown()
         self.assertEqual((request.state, request.timed_out), (gearman.JOB_CREATED, True))
@@ -467,7 +468,7 @@ class Deadlines(_Programs):
             self.client.wait_until_jobs_completed([request], poll_timeout=LIMIT)
 
     def test_pending(self) -> None:
-        mute = self.stack.enter_context(Served(mute=True))
+        mute = self.stack.enter_context(BackgroundServer(mute=True))
         client = gearman.GearmanClient([mute.address])
         request = client.submit_job("nobody", "", poll_timeout=0.01)
         client.shutdown()
@@ -476,7 +477,7 @@ class Deadlines(_Programs):
             client.wait_until_jobs_accepted([request], poll_timeout=LIMIT)
 
     def test_status_that_is_asked_for(self) -> None:
-        mute = self.stack.enter_context(Served(mute=True))
+        mute = self.stack.enter_context(BackgroundServer(mute=True))
         client = gearman.GearmanClient([mute.address])
         job = gearman.GearmanJob(client.connection_list[0], "H:x:1", None, None, None)
         request = gearman.GearmanJobRequest(job)
@@ -512,7 +513,7 @@ class Deadlines(_Programs):
         request = self.submit("reverse", "ab", wait_until_complete=False)
         self.client.shutdown()
         request.reset()
-        worker = Hand(self.server.address)
+        worker = ThreadedWorker(self.server.address)
         worker.register_task("reverse", reverse)
         with working(worker):
             self.client.submit_multiple_requests([request], poll_timeout=LIMIT)
@@ -531,7 +532,7 @@ class Bytes(_Programs):
             )
             return str(job.unique == b"key")
 
-        worker = Hand(self.server.address)
+        worker = ThreadedWorker(self.server.address)
         self.assertEqual(worker.set_client_id(b"worker-1"), b"worker-1")
         self.assertEqual(worker.register_task(b"task", task), b"task")
         with working(worker):
@@ -546,8 +547,8 @@ class Bytes(_Programs):
 
     def test_where_a_job_came_from(self) -> None:
         """A worker of several servers logs the address."""
-        other = self.stack.enter_context(Served())
-        worker = Hand(other.address, self.server.address)
+        other = self.stack.enter_context(BackgroundServer())
+        worker = ThreadedWorker(other.address, self.server.address)
         worker.register_task("where", lambda _worker, job: str(job.connection.get_address()[1]))
         self.stack.enter_context(working(worker))
         for server in (other, self.server):
@@ -566,7 +567,7 @@ class Tls(SynchronousTestCase):
         self.stack = ExitStack()
         self.addCleanup(self.stack.close)
         self.folder, ours, others = self.stack.enter_context(authorities())
-        self.server = self.stack.enter_context(Served())
+        self.server = self.stack.enter_context(BackgroundServer())
         self.files = {
             "keyfile": str(ours.issue(self.folder / "client.pem", "client")),
             "certfile": str(self.folder / "client.pem"),
@@ -577,12 +578,12 @@ class Tls(SynchronousTestCase):
         options = PrivateCertificate.loadPEM(pem).options(Certificate.loadPEM(ours.ca.read_bytes()))
 
         def listen() -> Any:
-            reactor = background().reactor
+            reactor = background_thread().reactor
             factory = TLSMemoryBIOFactory(options, False, self.server.factory, reactor)
             return reactor.listenTCP(0, factory, interface=HOST)
 
-        listening = background().call(listen)
-        self.stack.callback(background().call, listening.stopListening)
+        listening = background_thread().call(listen)
+        self.stack.callback(background_thread().call, listening.stopListening)
         self.port = listening.getHost().port
 
     def described(self, **files: str) -> dict[str, Any]:
@@ -590,7 +591,7 @@ class Tls(SynchronousTestCase):
 
     def test_job(self) -> None:
         server = self.described()
-        worker = Hand(server)
+        worker = ThreadedWorker(server)
         worker.register_task("reverse", reverse)
         client = gearman.GearmanClient([server])
         self.stack.callback(client.shutdown)
@@ -616,7 +617,7 @@ class Tls(SynchronousTestCase):
         self.stack.callback(client.shutdown)
         with self.assertRaises(errors.ExceededConnectionAttempts):
             client.submit_job("reverse", "ab", poll_timeout=LIMIT)
-        self.assertEqual(background().call(lambda: list(self.server.factory.broker.jobs())), [])
+        self.assertEqual(background_thread().call(lambda: list(self.server.factory.broker.jobs())), [])
 
     def test_files_that_cannot_be_read(self) -> None:
         for name in self.files:

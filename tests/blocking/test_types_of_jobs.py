@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from tests.blocking.served import LIMIT, Served, in_thread
+from tests.blocking.servers import LIMIT, BackgroundServer, in_thread
 from tests.interop.programs import HOST, gearmand, txgearmand
 from tests.support import needs_program, on_reactor
 from txgearman import blocking
@@ -138,7 +138,7 @@ class Play:
 
 class InMemory(SynchronousTestCase):
     def test_sample_output(self) -> None:
-        with Served() as server:
+        with BackgroundServer() as server:
             play = Play(server.address)
             play.run()
         self.assertEqual(play.output["client"], CLIENT_OUTPUT)

@@ -9,22 +9,22 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.blocking.served import LIMIT, Hand, Served, reverse, until, working
+from tests.blocking.servers import LIMIT, BackgroundServer, ThreadedWorker, reverse, until, working
 from tests.interop.programs import HOST, free_port
 from txgearman import blocking as gearman
 from txgearman.blocking import errors
-from txgearman.blocking.background import background
+from txgearman.blocking.background_thread import background_thread
 
 
 class _Case(SynchronousTestCase):
     def setUp(self) -> None:
         self.stack = ExitStack()
         self.addCleanup(self.stack.close)
-        self.server = self.stack.enter_context(Served())
+        self.server = self.stack.enter_context(BackgroundServer())
         self.client = gearman.GearmanClient([self.server.address])
         self.stack.callback(self.client.shutdown)
 
-    def work(self, worker: Hand, **tasks: Any) -> Hand:
+    def work(self, worker: ThreadedWorker, **tasks: Any) -> ThreadedWorker:
         for name, task in tasks.items():
             worker.register_task(name, task)
         return self.stack.enter_context(working(worker))
@@ -44,7 +44,9 @@ class _Case(SynchronousTestCase):
 class Tasks(_Case):
     def test_job(self) -> None:
         seen: list[Any] = []
-        worker = self.work(Hand(self.server.address), look=lambda *arguments: seen.append(arguments))
+        worker = self.work(
+            ThreadedWorker(self.server.address), look=lambda *arguments: seen.append(arguments)
+        )
         request = self.submit("look", "data", unique="key")
         ((given, job),) = seen
         self.assertIs(given, worker)
@@ -57,7 +59,9 @@ class Tasks(_Case):
 
     def test_runs_in_the_thread_that_works(self) -> None:
         threads: list[threading.Thread] = []
-        self.work(Hand(self.server.address), look=lambda *_: threads.append(threading.current_thread()))
+        self.work(
+            ThreadedWorker(self.server.address), look=lambda *_: threads.append(threading.current_thread())
+        )
         self.submit("look")
         self.submit("look")
         self.assertEqual(len(set(threads)), 1)
@@ -67,7 +71,7 @@ class Tasks(_Case):
     def test_one_at_a_time(self) -> None:
         """A job that waits stays with the server, for another worker."""
         proceed = threading.Event()
-        self.work(Hand(self.server.address), slow=lambda *_: "slow" * proceed.wait(LIMIT))
+        self.work(ThreadedWorker(self.server.address), slow=lambda *_: "slow" * proceed.wait(LIMIT))
         requests = [self.submit("slow", wait_until_complete=False) for _ in range(2)]
         admin = gearman.GearmanAdminClient([self.server.address])
         self.addCleanup(admin.shutdown)
@@ -78,7 +82,7 @@ class Tasks(_Case):
         self.assertEqual([one.result for one in requests], ["slow", "slow"])
 
     def test_registering_while_it_works(self) -> None:
-        worker = self.work(Hand(self.server.address))
+        worker = self.work(ThreadedWorker(self.server.address))
         self.assertEqual(worker.register_task("reverse", reverse), "reverse")
         self.assertEqual(self.submit("reverse", "ab").result, "ba")
         worker.register_task("reverse", lambda *_: "other")
@@ -88,7 +92,7 @@ class Tasks(_Case):
         until(lambda: self.workers() == [], "the task is withdrawn")
 
     def test_client_id(self) -> None:
-        worker = Hand(self.server.address)
+        worker = ThreadedWorker(self.server.address)
         self.assertEqual(worker.set_client_id("name"), "name")
         self.work(worker, reverse=reverse)
         until(lambda: self.workers() == [("name", ("reverse",))], "the name is shown")
@@ -99,10 +103,10 @@ class Tasks(_Case):
             worker.set_client_id("x" * 128)
 
     def test_bytes_by_choice(self) -> None:
-        class BytesHand(Hand):
+        class BytesWorker(ThreadedWorker):
             data_encoder = gearman.NoopEncoder
 
-        self.work(BytesHand(self.server.address), reverse=reverse)
+        self.work(BytesWorker(self.server.address), reverse=reverse)
         self.assertEqual(self.submit("reverse", "ab").result, "ba")
 
     def test_decoder_that_raises(self) -> None:
@@ -111,16 +115,16 @@ class Tasks(_Case):
             def decode(cls, decodable_string: bytes) -> Any:
                 raise LookupError(decodable_string)
 
-        class BrokenHand(Hand):
+        class BrokenWorker(ThreadedWorker):
             data_encoder = Broken
 
         with self.assertLogs("txgearman.blocking.worker", "ERROR"):
-            self.work(BrokenHand(self.server.address), reverse=reverse)
+            self.work(BrokenWorker(self.server.address), reverse=reverse)
             self.assertEqual(self.submit("reverse", "ab").state, gearman.JOB_FAILED)
 
     def test_result_that_cannot_be_sent(self) -> None:
         with self.assertLogs("txgearman.blocking.worker", "ERROR") as logged:
-            self.work(Hand(self.server.address), number=lambda *_: 12, reverse=reverse)
+            self.work(ThreadedWorker(self.server.address), number=lambda *_: 12, reverse=reverse)
             self.assertEqual(self.submit("number").state, gearman.JOB_FAILED)
         self.assertIn("must be str or bytes, not int", logged.output[0])
         self.assertEqual(self.submit("reverse", "ab").result, "ba")
@@ -135,7 +139,7 @@ class Reports(_Case):
 
         seen: list[Any] = []
 
-        class Quiet(Hand):
+        class Quiet(ThreadedWorker):
             def on_job_complete(self, current_job: gearman.GearmanJob, job_result: Any) -> bool:
                 return False
 
@@ -163,7 +167,7 @@ class Reports(_Case):
             worker.send_job_status(job, 1.5, 2.0)
             return "done"
 
-        self.work(Hand(self.server.address), task=task)
+        self.work(ThreadedWorker(self.server.address), task=task)
         request = self.submit("task")
         self.assertEqual(seen, [ValueError, TypeError, errors.InvalidWorkerState])
         self.assertEqual((request.result, request.status["numerator"]), ("done", 1))
@@ -171,7 +175,7 @@ class Reports(_Case):
     def test_hooks(self) -> None:
         calls: list[Any] = []
 
-        class Hooked(Hand):
+        class Hooked(ThreadedWorker):
             def on_job_execute(self, current_job: gearman.GearmanJob) -> bool:
                 calls.append("execute")
                 return super().on_job_execute(current_job)
@@ -196,7 +200,7 @@ class Reports(_Case):
     def test_job_left_open_is_ended_later(self) -> None:
         jobs: list[gearman.GearmanJob] = []
 
-        class Lazy(Hand):
+        class Lazy(ThreadedWorker):
             def on_job_execute(self, current_job: gearman.GearmanJob) -> bool:
                 if current_job.task != "lazy":
                     return super().on_job_execute(current_job)
@@ -207,12 +211,12 @@ class Reports(_Case):
             worker = self.work(Lazy(self.server.address), lazy=reverse, reverse=reverse)
             request = self.submit("lazy", wait_until_complete=False)
             self.assertEqual(self.submit("reverse", "ab").result, "ba")
-            until(lambda: len(worker._parked) == 1, "the job is left open")
+            until(lambda: len(worker._parked_workers) == 1, "the job is left open")
         (job,) = jobs
         worker.send_job_complete(job, "late")
         self.client.wait_until_jobs_completed([request], poll_timeout=LIMIT)
         self.assertEqual(request.result, "late")
-        self.assertEqual(worker._parked, [])
+        self.assertEqual(worker._parked_workers, [])
         self.assertEqual(self.submit("reverse", "ab").result, "ba")
         until(lambda: len(self.workers()) == 1, "the connection of the open job is closed")
 
@@ -258,7 +262,7 @@ class Loop(_Case):
                 worker.work(LIMIT)
                 left -= count
         until(lambda: self.workers() == [], "the last connection is gone")
-        jobs = background().call(lambda: list(self.server.factory.broker.jobs()))
+        jobs = background_thread().call(lambda: list(self.server.factory.broker.jobs()))
         self.assertEqual([job.attempts for job in jobs], [0] * left)
 
     def test_nor_where_the_object_has_an_after_poll_of_its_own(self) -> None:
@@ -270,7 +274,7 @@ class Loop(_Case):
             worker.register_task("reverse", reverse)
             worker.work(LIMIT)
         until(lambda: self.workers() == [], "the last connection is gone")
-        jobs = background().call(lambda: list(self.server.factory.broker.jobs()))
+        jobs = background_thread().call(lambda: list(self.server.factory.broker.jobs()))
         self.assertEqual([job.attempts for job in jobs], [0] * 7)
 
     def test_shutdown_between_a_job_and_the_wait_for_the_next(self) -> None:
@@ -330,12 +334,12 @@ class Loop(_Case):
         worker.register_task("task", interrupt)
         with self.assertRaises(KeyboardInterrupt):
             worker.work(poll_timeout=LIMIT)
-        self.work(Hand(self.server.address), task=lambda *_: "done")
+        self.work(ThreadedWorker(self.server.address), task=lambda *_: "done")
         self.client.wait_until_jobs_completed([request], poll_timeout=LIMIT)
         self.assertEqual(request.result, "done")
 
     def test_works_once_at_a_time(self) -> None:
-        worker = self.work(Hand(self.server.address))
+        worker = self.work(ThreadedWorker(self.server.address))
         with self.assertRaises(errors.InvalidWorkerState):
             worker.work()
 
@@ -347,7 +351,7 @@ class Losses(_Case):
                 gearman.GearmanWorker(servers).work()
 
     def test_comes_back_after_a_restart(self) -> None:
-        self.work(Hand(self.server.address), reverse=reverse)
+        self.work(ThreadedWorker(self.server.address), reverse=reverse)
         self.assertEqual(self.submit("reverse", "ab").result, "ba")
         self.server.stop()
         self.server.start()
@@ -369,7 +373,7 @@ class Losses(_Case):
 
         self.submit("slow", background=True)
         with self.assertLogs("txgearman.blocking.worker", "WARNING"):
-            self.work(Hand(self.server.address), slow=slow, reverse=reverse)
+            self.work(ThreadedWorker(self.server.address), slow=slow, reverse=reverse)
             self.assertTrue(begun.wait(LIMIT))
             self.server.cut()
             until(lambda: self.server.connections == 0 or bool(self.workers() == []), "it is cut off")
@@ -378,13 +382,13 @@ class Losses(_Case):
         self.assertEqual(len(seen), 1)
 
     def test_one_of_two_servers_is_down(self) -> None:
-        worker = Hand(f"{HOST}:{free_port()}", self.server.address)
+        worker = ThreadedWorker(f"{HOST}:{free_port()}", self.server.address)
         self.work(worker, reverse=reverse)
         self.assertEqual(self.submit("reverse", "ab").result, "ba")
 
     def test_two_servers(self) -> None:
-        other = self.stack.enter_context(Served())
-        self.work(Hand(other.address, self.server.address), reverse=reverse)
+        other = self.stack.enter_context(BackgroundServer())
+        self.work(ThreadedWorker(other.address, self.server.address), reverse=reverse)
         client = gearman.GearmanClient([other.address])
         self.stack.callback(client.shutdown)
         self.assertEqual(client.submit_job("reverse", "ab", poll_timeout=LIMIT).result, "ba")

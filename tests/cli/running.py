@@ -14,7 +14,7 @@ from unittest import mock
 from tests.interop.programs import Program, Server, running
 from txgearman import Worker
 from txgearman.cli.app import app
-from txgearman.cli.run import Main, Run, carry_out
+from txgearman.cli.run import CommandContext, Main, run_command
 from txgearman.errors import FailJob
 from txgearman.worker import Job
 
@@ -54,7 +54,7 @@ async def command(server: Server | None, *arguments: str, stdin: bytes = b"") ->
         mock.patch("txgearman.cli.run.run", keep),
     ):
         app.main([first, *address, *others], prog_name="txgearman", standalone_mode=False)
-        code = await carry_out(mains[0], Run(reactor))
+        code = await run_command(mains[0], CommandContext(reactor))
     buffer = output.buffer
     assert isinstance(buffer, io.BytesIO)
     return Ended(code, buffer.getvalue(), errors.getvalue())

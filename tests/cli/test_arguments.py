@@ -14,8 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 import txgearman.cli
 from txgearman import errors
 from txgearman.cli.app import app
-from txgearman.cli.options import common
-from txgearman.cli.outcome import Exit, exit_of, line_of, printable
+from txgearman.cli.exit_codes import ExitCode, error_line, exit_code_of, printable
+from txgearman.cli.options import common_options
 
 LIMIT = 30
 
@@ -79,7 +79,7 @@ class UsageTest(SynchronousTestCase):
             (["submit", "f", "x", "--file", "-"], "not both"),
             (["submit", "f", "--lines", "-f", "-", "-f", "-"], "one file"),
             (["submit", "f", "a", "b", "--unique", "u"], "would be one"),
-            (["submit", "f", "x", "--at", "soon"], "no time"),
+            (["submit", "f", "x", "--at", "soon"], "not a time"),
             (["submit", "f", "x", "--priority", "urgent"], "urgent"),
             (["submit", "f", "x", "--timeout", "0"], "no time"),
             (["submit", "f", "x", "--server", "h:port"], "port number"),
@@ -94,13 +94,13 @@ class UsageTest(SynchronousTestCase):
             (["cancel"], "HANDLE"),
             (["maxqueue", "f"], "LIMIT"),
             (["maxqueue", "f", "1", "2"], "three"),
-            (["maxqueue", "f", "0"], "no limit"),
-            (["maxqueue", "f", "many"], "no limit"),
+            (["maxqueue", "f", "0"], "not a limit"),
+            (["maxqueue", "f", "many"], "not a limit"),
             (["top"], "terminal"),
             (["completion", "cmd"], "cmd"),
         ]:
             shown = invoke(*arguments)
-            self.assertEqual(shown.exit_code, Exit.USAGE, arguments)
+            self.assertEqual(shown.exit_code, ExitCode.USAGE, arguments)
             self.assertIn(said, shown.output, arguments)
 
     def test_what_belongs_to_the_worker_s_command_is_not_ours(self) -> None:
@@ -117,7 +117,7 @@ class ServersTest(SynchronousTestCase):
         found: list[tuple[str, ...]] = []
 
         @click.command()
-        @common
+        @common_options
         def probe(servers: tuple[str, ...], verbose: bool) -> None:
             found.append(servers)
 
@@ -143,19 +143,19 @@ class OutcomeTest(SynchronousTestCase):
             errors.UpdatesLost("too many"),
             errors.AdminError("UNKNOWN_JOB"),
         ]
-        self.assertEqual([int(exit_of(error)) for error in made], [5, 3, 3, 4, 1, 1, 1, 5])
+        self.assertEqual([int(exit_code_of(error)) for error in made], [5, 3, 3, 4, 1, 1, 1, 5])
         for error in made:
-            self.assertEqual(line_of(error), str(error))
+            self.assertEqual(error_line(error), str(error))
 
     def test_a_full_disk_is_no_defect(self) -> None:
         error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        self.assertEqual(exit_of(error), Exit.NOT_WRITTEN)
-        self.assertEqual(line_of(error), "input or output failed: No space left on device")
+        self.assertEqual(exit_code_of(error), ExitCode.NOT_WRITTEN)
+        self.assertEqual(error_line(error), "input or output failed: No space left on device")
 
     def test_anything_else_is_a_defect(self) -> None:
         error = KeyError("x\ny")
-        self.assertEqual(exit_of(error), Exit.DEFECT)
-        self.assertEqual(line_of(error), r"this is a defect of txgearman: KeyError: 'x\ny'")
+        self.assertEqual(exit_code_of(error), ExitCode.DEFECT)
+        self.assertEqual(error_line(error), r"this is a defect of txgearman: KeyError: 'x\ny'")
 
     def test_nothing_that_a_terminal_obeys_is_printed(self) -> None:
         self.assertEqual(printable("a\x1b[2J\n\t\x9b\u202eé\udcff"), r"a\x1b[2J\n\t\x9b\u202eé\udcff")

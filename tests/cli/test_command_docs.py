@@ -10,7 +10,7 @@ import click
 from twisted.trial.unittest import SynchronousTestCase
 
 from txgearman.cli.app import app
-from txgearman.cli.outcome import Exit
+from txgearman.cli.exit_codes import ExitCode
 
 PAGE = Path(__file__).parents[2] / "docs" / "command.rst"
 COMMON = {"--server", "--verbose"}
@@ -60,7 +60,7 @@ class PageTest(SynchronousTestCase):
 
     def test_exit_codes(self) -> None:
         found = re.findall(r'^   (\d+), "', sections()["Exit codes"], re.MULTILINE)
-        self.assertEqual([int(code) for code in found], sorted(Exit))
+        self.assertEqual([int(code) for code in found], sorted(ExitCode))
 
     def test_the_command_lines_can_be_parsed(self) -> None:
         text = PAGE.read_text(encoding="utf-8")

@@ -12,12 +12,12 @@ from rich.console import Console
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from txgearman.cli.bar import Bar
-from txgearman.cli.board import ORDERS, ServerState, board
-from txgearman.cli.tables import show
-from txgearman.cli.trend import HISTORY, RATE_SECONDS, Counts, Line, Trend
+from txgearman.cli.progress_bar import ProgressBar
+from txgearman.cli.tables import print_table
+from txgearman.cli.top_view import SORT_ORDERS, ServerState, render
+from txgearman.cli.trend import HISTORY_LENGTH, RATE_SECONDS, FunctionCounts, FunctionRow, Trend
 
-BY_NAME = ORDERS[-1]
+BY_NAME = SORT_ORDERS[-1]
 
 
 def console(width: int = 80, height: int = 24, terminal: bool = True) -> Console:
@@ -54,87 +54,87 @@ class TableTest(SynchronousTestCase):
     def test_the_same_in_a_terminal_and_a_pipe(self) -> None:
         for terminal in (True, False):
             on = console(terminal=terminal)
-            show(self.COLUMNS, self.ROWS, on)
+            print_table(self.COLUMNS, self.ROWS, on)
             self.assertEqual(lines(written(on)), self.SHOWN)
 
     def test_a_pipe_cuts_nothing_off(self) -> None:
         on = console(width=20, terminal=False)
-        show(["Name"], [["x" * 200]], on)
+        print_table(["Name"], [["x" * 200]], on)
         self.assertEqual(lines(written(on)), ["Name", "x" * 200])
 
     def test_names_are_not_markup(self) -> None:
         for terminal in (True, False):
             on = console(terminal=terminal)
-            show(["Name"], [["[red]x[/red]"]], on)
+            print_table(["Name"], [["[red]x[/red]"]], on)
             self.assertEqual(lines(written(on)), ["Name", "[red]x[/red]"])
 
     def test_no_rows(self) -> None:
         for terminal in (True, False):
             on = console(terminal=terminal)
-            show(["One", "Two"], [], on)
+            print_table(["One", "Two"], [], on)
             self.assertEqual(written(on).split(), ["One", "Two"])
 
 
 class TrendTest(SynchronousTestCase):
-    def newest(self, trend: Trend) -> Line:
-        (line,) = trend.lines(BY_NAME.key)
+    def newest(self, trend: Trend) -> FunctionRow:
+        (line,) = trend.rows(BY_NAME.key)
         return line
 
     def test_a_rate_needs_two_looks(self) -> None:
         trend = Trend()
-        trend.add(0, [Counts("f", 5, 0, 1)])
-        self.assertEqual(self.newest(trend), Line("f", 5, 0, 1, None, (5,)))
-        trend.add(2, [Counts("f", 8, 3, 1)])
-        self.assertEqual(self.newest(trend), Line("f", 8, 3, 1, 3.0, (5, 8)))
+        trend.add(0, [FunctionCounts("f", 5, 0, 1)])
+        self.assertEqual(self.newest(trend), FunctionRow("f", 5, 0, 1, None, (5,)))
+        trend.add(2, [FunctionCounts("f", 8, 3, 1)])
+        self.assertEqual(self.newest(trend), FunctionRow("f", 8, 3, 1, 3.0, (5, 8)))
 
     def test_the_rate_is_of_the_last_seconds(self) -> None:
         trend = Trend()
         for second in range(100):
-            trend.add(second, [Counts("f", 1000 - 10 * second if second < 50 else 500, 0, 1)])
+            trend.add(second, [FunctionCounts("f", 1000 - 10 * second if second < 50 else 500, 0, 1)])
         self.assertEqual(self.newest(trend).rate, 0)
-        trend.add(100, [Counts("f", 600, 0, 1)])
+        trend.add(100, [FunctionCounts("f", 600, 0, 1)])
         self.assertEqual(self.newest(trend).rate, 100 / RATE_SECONDS)
 
     def test_servers_are_added_up(self) -> None:
         trend = Trend()
-        trend.add(0, [Counts("f", 1, 2, 3), Counts("f", 10, 20, 30)])
-        self.assertEqual(self.newest(trend), Line("f", 11, 22, 33, None, (11,)))
+        trend.add(0, [FunctionCounts("f", 1, 2, 3), FunctionCounts("f", 10, 20, 30)])
+        self.assertEqual(self.newest(trend), FunctionRow("f", 11, 22, 33, None, (11,)))
 
     def test_what_is_gone_is_forgotten(self) -> None:
         trend = Trend()
-        trend.add(0, [Counts("f", 7, 0, 0)])
+        trend.add(0, [FunctionCounts("f", 7, 0, 0)])
         trend.add(1, [])
-        self.assertEqual(trend.lines(BY_NAME.key), [])
-        trend.add(2, [Counts("f", 1, 0, 0)])
+        self.assertEqual(trend.rows(BY_NAME.key), [])
+        trend.add(2, [FunctionCounts("f", 1, 0, 0)])
         self.assertEqual(self.newest(trend).history, (1,))
 
     def test_a_look_at_the_same_time_gives_no_rate(self) -> None:
         trend = Trend()
-        trend.add(1, [Counts("f", 1, 0, 0)])
-        trend.add(1, [Counts("f", 2, 0, 0)])
+        trend.add(1, [FunctionCounts("f", 1, 0, 0)])
+        trend.add(1, [FunctionCounts("f", 2, 0, 0)])
         self.assertIsNone(self.newest(trend).rate)
 
     @given(st.lists(st.integers(0, 1000), min_size=1, max_size=60))
     def test_little_is_kept(self, queued: list[int]) -> None:
         trend = Trend()
         for second, number in enumerate(queued):
-            trend.add(second, [Counts("f", number, 0, 0)])
-        self.assertEqual(self.newest(trend).history, tuple(queued[-HISTORY:]))
-        self.assertLessEqual(len(trend._seen["f"].looks), RATE_SECONDS + 2)
+            trend.add(second, [FunctionCounts("f", number, 0, 0)])
+        self.assertEqual(self.newest(trend).history, tuple(queued[-HISTORY_LENGTH:]))
+        self.assertLessEqual(len(trend._functions["f"].samples), RATE_SECONDS + 2)
 
 
-class BoardTest(SynchronousTestCase):
+class TopViewTest(SynchronousTestCase):
     LINES = [
-        Line("resize", 120, 4, 2, 3.04, (0, 60, 120)),
-        Line("mail", 0, 1, 8, -250.0, (9, 3, 0)),
-        Line("[b]odd\x1b[0m", 1, 0, 0, None, (1,)),
+        FunctionRow("resize", 120, 4, 2, 3.04, (0, 60, 120)),
+        FunctionRow("mail", 0, 1, 8, -250.0, (9, 3, 0)),
+        FunctionRow("[b]odd\x1b[0m", 1, 0, 0, None, (1,)),
     ]
     SERVERS = [ServerState("tcp:a:4730", "1.1.20"), ServerState("tcp:b:4730", "", "no connection")]
 
     def drawn(self, width: int = 76, height: int = 24, plain: bool = False, lines_: Any = None) -> list[str]:
         on = console(width, height)
         shown = self.LINES if lines_ is None else lines_
-        on.print(board(self.SERVERS, shown, ORDERS[0], "12:00:00", (width, height), plain))
+        on.print(render(self.SERVERS, shown, SORT_ORDERS[0], "12:00:00", (width, height), plain))
         return lines(written(on))
 
     def test_the_picture(self) -> None:
@@ -159,7 +159,7 @@ class BoardTest(SynchronousTestCase):
         self.assertTrue("".join(drawn).isascii())
 
     def test_more_functions_than_lines(self) -> None:
-        many = [Line(f"f{number}", 1, 0, 0, None, (1,)) for number in range(100)]
+        many = [FunctionRow(f"f{number}", 1, 0, 0, None, (1,)) for number in range(100)]
         drawn = self.drawn(height=20, lines_=many)
         self.assertLessEqual(len(drawn), 20)
         shown = sum(line.startswith("f") for line in drawn)
@@ -171,9 +171,15 @@ class BoardTest(SynchronousTestCase):
 
     def test_the_orders(self) -> None:
         trend = Trend()
-        trend.add(0, [Counts("a", 1, 2, 3), Counts("b", 3, 1, 2), Counts("c", 2, 3, 1)])
-        trend.add(1, [Counts("a", 1, 2, 3), Counts("b", 3, 1, 9), Counts("c", 1, 0, 1)])
-        found = {order.name: "".join(line.function for line in trend.lines(order.key)) for order in ORDERS}
+        trend.add(
+            0, [FunctionCounts("a", 1, 2, 3), FunctionCounts("b", 3, 1, 2), FunctionCounts("c", 2, 3, 1)]
+        )
+        trend.add(
+            1, [FunctionCounts("a", 1, 2, 3), FunctionCounts("b", 3, 1, 9), FunctionCounts("c", 1, 0, 1)]
+        )
+        found = {
+            order.name: "".join(line.function for line in trend.rows(order.key)) for order in SORT_ORDERS
+        }
         self.assertEqual(
             found, {"queued": "bac", "running": "abc", "workers": "bac", "change": "cab", "function": "abc"}
         )
@@ -190,7 +196,7 @@ class Terminal(io.TextIOWrapper):
         return self._terminal
 
 
-class BarTest(SynchronousTestCase):
+class ProgressBarTest(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock = Clock()
 
@@ -204,7 +210,7 @@ class BarTest(SynchronousTestCase):
     def test_it_shows_how_far_it_is(self) -> None:
         self.output(terminal=False)
         on = console()
-        with Bar(self.clock, "resize", on) as bar:
+        with ProgressBar(self.clock, "resize", on) as bar:
             self.assertEqual(written(on), "")
             bar.set(1, 4)
             self.clock.advance(1)
@@ -221,7 +227,7 @@ class BarTest(SynchronousTestCase):
     def test_there_is_none_where_standard_error_is_no_terminal(self) -> None:
         output = self.output(terminal=True)
         on = console(terminal=False)
-        with Bar(self.clock, "resize", on) as bar:
+        with ProgressBar(self.clock, "resize", on) as bar:
             bar.set(1, 4)
             bar.write(b"data")
             self.clock.advance(1)
@@ -231,7 +237,7 @@ class BarTest(SynchronousTestCase):
     def test_it_is_not_drawn_into_a_line_of_output_that_has_begun(self) -> None:
         output = self.output(terminal=True)
         on = console()
-        with Bar(self.clock, "resize", on) as bar:
+        with ProgressBar(self.clock, "resize", on) as bar:
             bar.write(b"half ")
             bar.set(1, 4)
             self.clock.advance(1)
@@ -244,7 +250,7 @@ class BarTest(SynchronousTestCase):
     def test_output_that_goes_elsewhere_does_not_touch_it(self) -> None:
         self.output(terminal=False)
         on = console()
-        with Bar(self.clock, "resize", on) as bar:
+        with ProgressBar(self.clock, "resize", on) as bar:
             bar.set(1, 4)
             before = written(on)
             bar.write(b"half")

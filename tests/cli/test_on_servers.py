@@ -21,7 +21,7 @@ from tests.interop.programs import HOST, Server, free_port, run_program, running
 from tests.server.lines import close, connect
 from tests.server.peers import req
 from tests.support import needs_program, on_reactor
-from txgearman.cli.outcome import Exit
+from txgearman.cli.exit_codes import ExitCode
 
 
 def rows(ended: Ended) -> list[dict[str, Any]]:
@@ -69,11 +69,11 @@ class Submitting(Expectations):
             failed = await command(server, "submit", f"{self.prefix}upper", "bad")
             raised = await command(server, "submit", f"{self.prefix}boom", "x")
             as_json = await command(server, "submit", f"{self.prefix}boom", "x", "--json")
-        self.assertEqual((failed.code, failed.output), (Exit.JOB_FAILED, b""))
+        self.assertEqual((failed.code, failed.output), (ExitCode.JOB_FAILED, b""))
         self.assertRegex(failed.errors, r"^txgearman: job H:\S+ failed\n$")
-        self.assertEqual((raised.code, raised.output), (Exit.JOB_FAILED, b""))
+        self.assertEqual((raised.code, raised.output), (ExitCode.JOB_FAILED, b""))
         self.assertRegex(raised.errors, r"^txgearman: job H:\S+ raised: ValueError: no such thing\n$")
-        self.assertEqual(as_json.code, Exit.JOB_FAILED)
+        self.assertEqual(as_json.code, ExitCode.JOB_FAILED)
         (row,) = rows(as_json)
         self.assertEqual(row["outcome"], "failed")
         self.assertIn("no such thing", row["error"])
@@ -98,11 +98,11 @@ class Submitting(Expectations):
         async with self.serve() as server, at_work(server, self.prefix):
             plain = await command(server, "submit", f"{self.prefix}upper", "a", "bad", "c")
             as_json = await command(server, "submit", f"{self.prefix}upper", "a", "bad", "c", "--json")
-        self.assertEqual((plain.code, plain.output), (Exit.JOB_FAILED, b"A\nC\n"))
+        self.assertEqual((plain.code, plain.output), (ExitCode.JOB_FAILED, b"A\nC\n"))
         self.assertRegex(
             plain.errors, r"^txgearman: job 2: job H:\S+ failed\ntxgearman: 1 of 3 jobs gave no result\n$"
         )
-        self.assertEqual(as_json.code, Exit.JOB_FAILED)
+        self.assertEqual(as_json.code, ExitCode.JOB_FAILED)
         self.assertEqual([row["outcome"] for row in rows(as_json)], ["done", "failed", "done"])
 
     @on_reactor
@@ -112,9 +112,9 @@ class Submitting(Expectations):
             many = await command(
                 server, "submit", f"{self.prefix}nobody", "x", "y", "--timeout", "50ms", "--json"
             )
-        self.assertEqual((one.code, one.output), (Exit.TIMED_OUT, b""))
+        self.assertEqual((one.code, one.output), (ExitCode.TIMED_OUT, b""))
         self.assertEqual(one.errors, "txgearman: no result within 0.05 seconds; the job may still run\n")
-        self.assertEqual(many.code, Exit.JOB_FAILED)
+        self.assertEqual(many.code, ExitCode.JOB_FAILED)
         self.assertEqual([row["outcome"] for row in rows(many)], ["timed out"] * 2)
 
     @on_reactor
@@ -136,7 +136,7 @@ class Submitting(Expectations):
     async def test_what_only_the_client_sees_is_wrong(self) -> None:
         async with self.serve() as server:
             ended = await command(server, "submit", "f", "x", "--at", "+5m", "--priority", "low")
-        self.assertEqual(ended.code, Exit.USAGE)
+        self.assertEqual(ended.code, ExitCode.USAGE)
         self.assertEqual(len(ended.errors.splitlines()), 1)
 
     @on_reactor
@@ -149,7 +149,7 @@ class Submitting(Expectations):
             await command(server, "maxqueue", function, "none")
             taken = await command(server, "submit", function, "y", "-b")
         self.assertEqual(limited, Ended(0, b"", ""))
-        self.assertEqual(refused.code, Exit.REFUSED)
+        self.assertEqual(refused.code, ExitCode.REFUSED)
         self.assertIn("QUEUE", refused.errors)
         self.assertEqual(taken.code, 0)
 
@@ -172,7 +172,7 @@ class Asking(Expectations):
         shown = [line.split() for line in plain.output.decode().splitlines()]
         self.assertEqual(shown, [["Function", "Queued", "Running", "Workers"], [function, "1", "0", "0"]])
         said = f"txgearman: no server knows the function {self.prefix}unknown\n"
-        self.assertEqual(unknown, Ended(Exit.REFUSED, b"", said))
+        self.assertEqual(unknown, Ended(ExitCode.REFUSED, b"", said))
 
     @on_reactor
     async def test_names_of_any_kind(self) -> None:
@@ -223,9 +223,9 @@ class Asking(Expectations):
         self.assertEqual((row["handle"], row["state"], row["server"]), (handle, "waiting", server.endpoint))
         self.assertEqual(cancelled, Ended(0, f"{handle} cancelled\n".encode(), ""))
         said = "txgearman: no server knows the job H:none:1; it has ended, or never was\n"
-        self.assertEqual(unknown, Ended(Exit.REFUSED, b"", said))
-        self.assertEqual(not_there, Ended(Exit.REFUSED, b"", said))
-        self.assertEqual(nonsense.code, Exit.USAGE)
+        self.assertEqual(unknown, Ended(ExitCode.REFUSED, b"", said))
+        self.assertEqual(not_there, Ended(ExitCode.REFUSED, b"", said))
+        self.assertEqual(nonsense.code, ExitCode.USAGE)
 
     @on_reactor
     async def test_version_and_ping(self) -> None:
@@ -248,7 +248,7 @@ class Asking(Expectations):
             both = await command(server, "status", "--server", nobody)
             version = await command(server, "version", "--server", nobody, "--json")
             submitted = await command(server, "submit", f"{self.prefix}f", "x", "-b", "--server", nobody)
-        self.assertEqual(both.code, Exit.NOT_CONNECTED)
+        self.assertEqual(both.code, ExitCode.NOT_CONNECTED)
         self.assertRegex(both.errors, rf"^txgearman: {nobody}: .*refused.*\n$")
         self.assertTrue(both.output.startswith(b"Server "), both)
         self.assertEqual([row["server"] for row in rows(version)], [server.endpoint])
@@ -259,7 +259,7 @@ class Asking(Expectations):
         async with self.serve() as server:
             ended = await command(server, "maxqueue", f"{self.prefix}unknown", "3")
         if self.kind == "gearmand":
-            self.assertEqual((ended.code, ended.output), (Exit.REFUSED, b""))
+            self.assertEqual((ended.code, ended.output), (ExitCode.REFUSED, b""))
             self.assertIn("does not know the function", ended.errors)
         else:
             self.assertEqual(ended, Ended(0, b"", ""))
@@ -285,7 +285,7 @@ class Working(Expectations):
         ):
             ended = await command(server, "submit", function, "x", "--unique", "key")
             self.assertTrue(await worker.stop())
-        self.assertEqual((ended.code, ended.output), (Exit.JOB_FAILED, b"key\nx"))
+        self.assertEqual((ended.code, ended.output), (ExitCode.JOB_FAILED, b"key\nx"))
         said = worker.errors.decode()
         self.assertRegex(
             said, rf"job H:\S+ of {re.escape(function)} failed: the command ended with exit code 3"
@@ -323,7 +323,7 @@ class Working(Expectations):
             await command(server, "submit", function, "x", "-b")
             await server.has(function, active=1)
             worker.signal(signal.SIGINT)
-            self.assertEqual(await worker.ended(), Exit.TIMED_OUT)
+            self.assertEqual(await worker.ended(), ExitCode.TIMED_OUT)
             await server.has(function, jobs=1, active=0, workers=0)
         self.assertIn(b"go to other workers: 1", worker.errors)
 
@@ -433,7 +433,7 @@ class ProcessTest(OnTxgearman, Expectations, TestCase):
         code, output, errors = await run_program(
             [*COMMAND, "submit", "--server", f"{HOST}:{free_port()}", "f", "x"]
         )
-        self.assertEqual((code, output), (Exit.NOT_CONNECTED, b""))
+        self.assertEqual((code, output), (ExitCode.NOT_CONNECTED, b""))
         self.assertEqual(len(errors.splitlines()), 1)
         self.assertIn(b"refused", errors)
 
@@ -441,7 +441,7 @@ class ProcessTest(OnTxgearman, Expectations, TestCase):
     async def test_an_address_that_is_none(self) -> None:
         for arguments in (["ping"], ["submit", "f", "x"], ["status"], ["worker", "-f", "f", "cat"]):
             ended = await command(None, *arguments[:1], "--server", "nonsense:a:b", *arguments[1:])
-            self.assertEqual((ended.code, ended.output), (Exit.USAGE, b""))
+            self.assertEqual((ended.code, ended.output), (ExitCode.USAGE, b""))
             self.assertEqual(len(ended.errors.splitlines()), 1)
             self.assertIn("nonsense", ended.errors)
 
@@ -451,7 +451,7 @@ class ProcessTest(OnTxgearman, Expectations, TestCase):
             ended = await self.run_command(
                 server, "submit", f"{self.prefix}upper", "--lines", stdin=b"a\nb\nbad\nc"
             )
-        self.assertEqual(ended[:2], (Exit.JOB_FAILED, b"A\nB\nC\n"))
+        self.assertEqual(ended[:2], (ExitCode.JOB_FAILED, b"A\nB\nC\n"))
 
     @on_reactor
     async def test_nobody_reads_the_output(self) -> None:
@@ -464,7 +464,7 @@ class ProcessTest(OnTxgearman, Expectations, TestCase):
             await program.wrote(b"A\n")
             program.transport.closeChildFD(1)
             program.write(b"b\n")
-            self.assertEqual((await program.ended(), bytes(program.errors)), (Exit.BROKEN_PIPE, b""))
+            self.assertEqual((await program.ended(), bytes(program.errors)), (ExitCode.BROKEN_PIPE, b""))
 
     @on_reactor
     async def test_a_stream_that_is_full_or_closed(self) -> None:
@@ -473,11 +473,11 @@ class ProcessTest(OnTxgearman, Expectations, TestCase):
         async with self.serve() as server:
             address = f"{server.host}:{server.port}"
             for redirected, there, code in (
-                (">/dev/full", address, Exit.NOT_WRITTEN),
-                (">&-", address, Exit.OK),
-                ("<&- >&- 2>&-", address, Exit.OK),
-                ("2>/dev/full", nowhere, Exit.NOT_CONNECTED),
-                ("2>&-", nowhere, Exit.NOT_CONNECTED),
+                (">/dev/full", address, ExitCode.NOT_WRITTEN),
+                (">&-", address, ExitCode.OK),
+                ("<&- >&- 2>&-", address, ExitCode.OK),
+                ("2>/dev/full", nowhere, ExitCode.NOT_CONNECTED),
+                ("2>&-", nowhere, ExitCode.NOT_CONNECTED),
             ):
                 line = f'exec "$@" {redirected}'
                 ended = await run_program(["/bin/sh", "-c", line, "sh", *COMMAND, "ping", "--server", there])
@@ -495,8 +495,8 @@ class ProcessTest(OnTxgearman, Expectations, TestCase):
             await server.has(function, jobs=2)
             first.signal(signal.SIGINT)
             second.signal(signal.SIGTERM)
-            self.assertEqual((await first.ended(), bytes(first.errors)), (Exit.INTERRUPTED, b""))
-            self.assertEqual((await second.ended(), bytes(second.errors)), (Exit.TERMINATED, b""))
+            self.assertEqual((await first.ended(), bytes(first.errors)), (ExitCode.INTERRUPTED, b""))
+            self.assertEqual((await second.ended(), bytes(second.errors)), (ExitCode.TERMINATED, b""))
             await server.has(function, jobs=0)
 
     @on_reactor
@@ -505,7 +505,7 @@ class ProcessTest(OnTxgearman, Expectations, TestCase):
             await server.has("nobody", jobs=1)
             server.program.signal(signal.SIGTERM)
             code = await program.ended()
-        self.assertEqual((code, bytes(program.output)), (Exit.NOT_CONNECTED, b""))
+        self.assertEqual((code, bytes(program.output)), (ExitCode.NOT_CONNECTED, b""))
         self.assertEqual(len(program.errors.splitlines()), 1, program)
 
     @on_reactor
@@ -520,7 +520,7 @@ class ProcessTest(OnTxgearman, Expectations, TestCase):
             await program.wrote(b"A\n")
             await server.program.stop()
             program.write(b"b\n")
-            self.assertEqual(await program.ended(), Exit.NOT_CONNECTED)
+            self.assertEqual(await program.ended(), ExitCode.NOT_CONNECTED)
         self.assertEqual((bytes(program.output), len(program.errors.splitlines())), (b"A\n", 1))
 
     @on_reactor
@@ -549,10 +549,10 @@ class ProcessTest(OnTxgearman, Expectations, TestCase):
                 ("os", "names no Python function"),
             ]:
                 ended = await command(server, "worker", "--python", place)
-                self.assertEqual((ended.code, ended.output), (Exit.USAGE, b""), place)
+                self.assertEqual((ended.code, ended.output), (ExitCode.USAGE, b""), place)
                 self.assertIn(said, ended.errors)
             ended = await command(server, "worker", "-f", "f", "/nowhere/program", "x")
-            self.assertEqual(ended.code, Exit.USAGE)
+            self.assertEqual(ended.code, ExitCode.USAGE)
 
 
 class RestartOnGearmandTest(OnGearmand, Expectations, TestCase):
@@ -609,5 +609,5 @@ class ShutdownOnGearmandTest(OnGearmand, Expectations, TestCase):
     async def test_refused(self) -> None:
         async with self.serve() as server:
             ended = await command(server, "shutdown")
-        self.assertEqual((ended.code, ended.output), (Exit.REFUSED, b""))
+        self.assertEqual((ended.code, ended.output), (ExitCode.REFUSED, b""))
         self.assertIn("UNKNOWN_COMMAND", ended.errors)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from txgearman.cli.parameters import endpoint_string, point_in_time, seconds
+from txgearman.cli.parameters import duration_seconds, endpoint_string, point_in_time
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -52,12 +52,12 @@ class DurationTest(SynchronousTestCase):
             ("200ms", 0.2),
             ("2d", 172800),
         ]:
-            self.assertAlmostEqual(seconds(text), value)
+            self.assertAlmostEqual(duration_seconds(text), value)
 
     def test_what_is_none(self) -> None:
         for text in ("", "x", "5x", "-1", "nan", "inf", "1e300", "5 m", "m", "99999999d"):
             with self.assertRaises(ValueError, msg=text):
-                seconds(text)
+                duration_seconds(text)
 
 
 class MomentTest(SynchronousTestCase):

@@ -19,7 +19,7 @@ from tests.interop.expectations import Expectations, OnGearmand, OnTxgearman
 from tests.interop.programs import Program, Server
 from tests.support import on_reactor
 from txgearman import Worker
-from txgearman.cli.outcome import Exit
+from txgearman.cli.exit_codes import ExitCode
 from txgearman.cli.top import Top
 from txgearman.worker import Job
 
@@ -93,7 +93,7 @@ class Watching(Expectations):
 
         def drawn() -> str:
             with console.capture() as capture:
-                console.print(top.picture())
+                console.print(top.render())
             return capture.get()
 
         async with self.serve_alone() as server:
@@ -101,12 +101,12 @@ class Watching(Expectations):
             try:
                 self.assertIn("connecting", drawn())
                 await command(server, "submit", "waiting", "x", "-b")
-                await top.look()
+                await top.refresh()
                 self.assertIn("waiting", drawn())
                 self.assertIn("1 functions   1 queued", drawn())
                 await server.program.stop()
-                await top.look()
-                await top.look()
+                await top.refresh()
+                await top.refresh()
                 self.assertIn("refused", drawn())
                 self.assertIn("0 functions", drawn())
             finally:
@@ -129,7 +129,7 @@ class TerminalTest(OnTxgearman, Expectations, TestCase):
         async with self.serve() as server, on_terminal(server, "top") as program:
             await program.wrote(b"quit")
             type_in(program, b"\x03")
-            self.assertEqual(await program.ended(), Exit.INTERRUPTED)
+            self.assertEqual(await program.ended(), ExitCode.INTERRUPTED)
         self.assertIn(NORMAL_SCREEN, program.output)
 
     @on_reactor

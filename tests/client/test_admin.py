@@ -91,13 +91,13 @@ class InMemoryTests(SynchronousTestCase):
         self.assertEqual(calls, [False, True])
 
     def test_commands_sent_together_are_answered_in_order(self) -> None:
-        asked = [
+        pending = [
             self.admin.unique_jobs(),
             self.admin.cancel("H:none"),
             self.admin.version(),
             self.admin.jobs(),
         ]
-        uniques, cancelled, version, jobs = asked
+        uniques, cancelled, version, jobs = pending
         self.assertEqual(self.ask(uniques), ("cat", ""))
         self.failureResultOf(cancelled, AdminError)
         self.assertIn(VERSION, self.successResultOf(version))
@@ -131,7 +131,7 @@ class PlayedTests(SynchronousTestCase):
     def echoes(self) -> list[bytes]:
         """What the server echoes behind the lists it was asked for, the newest last."""
         said = self.endpoint.server.transport.value()
-        return [res(17, mark) for mark in re.findall(rb"\0REQ\0\0\0\x10\0\0\0\x10(.{16})", said)]
+        return [res(17, end_mark) for end_mark in re.findall(rb"\0REQ\0\0\0\x10\0\0\0\x10(.{16})", said)]
 
     def answer(self, lines: bytes) -> None:
         """Answer the last list."""
@@ -215,10 +215,10 @@ class PlayedTests(SynchronousTestCase):
             (Admin.version, res(17, b"x" * 16)),
         ):
             self.setUp()
-            asked: Deferred[Any] = ask(self.admin)
+            pending: Deferred[Any] = ask(self.admin)
             with capturedLogs():
                 self.say(answer)
-            self.failureResultOf(asked, ConnectionLost)
+            self.failureResultOf(pending, ConnectionLost)
             self.assertTrue(self.endpoint.server.transport.disconnected)
 
     def test_no_unique_ends_a_list_or_refuses_it(self) -> None:
@@ -342,7 +342,7 @@ class PlayedTests(SynchronousTestCase):
         self.assertEqual(self.successResultOf(used), "1")
 
     def test_factory_type(self) -> None:
-        self.assertTrue(IProtocolFactory.providedBy(self.admin._link._factory))
+        self.assertTrue(IProtocolFactory.providedBy(self.admin._connector._factory))
 
 
 class AdminExpectations(Expectations):
@@ -404,8 +404,8 @@ class AdminExpectations(Expectations):
             line = await connect(server.port)
             await line.say(req(22, b"my : id"), *(req(1, name.encode()) for name in functions))
             await line.say(*(req(18, b"f", unique.encode(), b"x") for unique in uniques))
-            asked = [admin_.unique_jobs(), admin_.version(), admin_.status(), admin_.version()]
-            found, version, statuses, again = [await each for each in asked]
+            pending = [admin_.unique_jobs(), admin_.version(), admin_.status(), admin_.version()]
+            found, version, statuses, again = [await each for each in pending]
             self.assertEqual(sorted(found), sorted(uniques))  # type: ignore[arg-type]
             self.assertRegex(str(version), r"\d\.\d")
             self.assertEqual(version, again)

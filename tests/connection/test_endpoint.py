@@ -26,9 +26,9 @@ from zope.interface import implementer
 
 from tests.support import on_reactor
 from txgearman import Client, Worker
-from txgearman.blocking.connection import CONNECT_SECONDS, GearmanConnection
+from txgearman.blocking.connection import CONNECT_TIMEOUT, GearmanConnection
 from txgearman.blocking.connection_manager import address_of
-from txgearman.cli.connecting import connected
+from txgearman.cli.connections import connected
 from txgearman.cli.parameters import endpoint_string
 from txgearman.client.admin import Admin
 from txgearman.connection.endpoint import ATTEMPT_DELAY, endpoint_from
@@ -175,7 +175,7 @@ class PlacesTest(SynchronousTestCase):
             connection = GearmanConnection(*address_of(said))
             connection.endpoint(self.reactor).connect(Factory.forProtocol(Protocol))
             self.assertEqual(self.reactor.tried()[-1], tried, said)
-            expected = 30 if connection.gearman_port is None else CONNECT_SECONDS
+            expected = 30 if connection.gearman_port is None else CONNECT_TIMEOUT
             self.assertEqual(self.reactor.tcpClients[-1][3], expected)
 
 

@@ -23,7 +23,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.test.requesthelper import DummyRequest
 
-from tests.blocking.served import Hand, Served, until, working
+from tests.blocking.servers import BackgroundServer, ThreadedWorker, until, working
 from tests.interop.programs import Server, exchange, free_port, run_program, running, txgearmand
 from tests.support import load, needs_program, on_reactor
 from txgearman.client import Client
@@ -214,7 +214,7 @@ class Order(SynchronousTestCase):
     def test_from_order_to_end(self) -> None:
         jobs: list[Any] = []
 
-        class Worker(Hand):
+        class Worker(ThreadedWorker):
             """Leaves its jobs open."""
 
             def on_job_execute(self, current_job: Any) -> bool:
@@ -222,7 +222,7 @@ class Order(SynchronousTestCase):
                 jobs.append(current_job)
                 return True
 
-        with Served() as self.server:
+        with BackgroundServer() as self.server:
             (handle,) = self.run_script("night")
             self.assertEqual(self.run_script("--ask", handle), ["It waits for a worker."])
             worker = Worker(self.server.address)
@@ -248,7 +248,7 @@ class Order(SynchronousTestCase):
         self.assertIn("python order.py NAME", module.main([]))
         self.assertIn("python order.py NAME", module.main(["--ask"]))
         self.assertIn("python order.py NAME", module.main(["../night"]))
-        with Served() as server:
+        with BackgroundServer() as server:
             address = server.address
         self.assertIn(f"No answer from {address}", module.main(["night"], address))
 

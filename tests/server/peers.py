@@ -18,13 +18,10 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from txgearman.server import Settings
-from txgearman.testing import MemoryGearman, MemoryTransport
+from txgearman.testing import HIGH_WATER, MemoryGearman, MemoryTransport
 
 PREFIX = "H:test"
 """What the handles of the servers under test begin with; the first job is ``H:test:1``."""
-
-HIGH_WATER = 64 * 1024
-"""Bytes from which Twisted's sockets pause whoever writes."""
 
 
 def req(number: int, *fields: bytes) -> bytes:
@@ -183,3 +180,13 @@ class SocketlikeTransport(StringTransport):
             producer.stopProducing()
         protocol, self._protocol = self._protocol, None
         protocol.connectionLost(Failure(ConnectionDone()))
+
+
+class TcpTransport(SocketlikeTransport):
+    """Has the options of a TCP socket, without an effect."""
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        pass
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        pass

@@ -28,8 +28,8 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.garbage import garbage, gone, resting_collector
-from tests.server.peers import PREFIX, SocketlikeTransport, req
+from tests.garbage import GarbageTestCase, gone, resting_collector
+from tests.server.peers import PREFIX, SocketlikeTransport, TcpTransport, req
 from tests.server.sites import Site
 from tests.store.model import ModelDatabase
 from txgearman.server import GearmanServerFactory, Settings
@@ -246,12 +246,9 @@ STATES: tuple[State, ...] = (
 )
 
 
-class ConnectionTest(SynchronousTestCase):
+class ConnectionTest(GarbageTestCase):
     def test_each_state(self) -> None:
-        with resting_collector():
-            for state in STATES:
-                with self.subTest(state.__name__):
-                    self.end_in(state)
+        self.check_each(STATES, self.end_in)
 
     def end_in(self, state: State) -> None:
         scene = Scene()
@@ -263,9 +260,7 @@ class ConnectionTest(SynchronousTestCase):
         del scene.peer, scene.protocol
         self.assertTrue(gone(reference), gc.get_referrers(reference()))
         self.assertEqual(scene.factory.unfinished.total, 0)
-        self.assertEqual(garbage(), [])
-        # The server itself refers to itself, and is the next one's garbage otherwise.
-        gc.freeze()
+        self.assertNoGarbage()
 
     def test_a_packet_is_not_held_behind_which_its_peer_pauses(self) -> None:
         """The generators that stand behind the packet must not refer to its bytes: its answer has them."""
@@ -343,7 +338,7 @@ class TlsTest(SynchronousTestCase):
                         scene = Scene()
                         outer = wrap(scene.factory, scene.clock)
                         outer._clock = scene.clock
-                        transport = _TcpTransport()
+                        transport = TcpTransport()
                         wrapped = transport.connect(outer.buildProtocol(None))
                         scene.protocol = wrapped.wrappedProtocol
                         if how == "not TLS":
@@ -365,13 +360,6 @@ class TlsTest(SynchronousTestCase):
                         self.assertTrue(gone(references[0]), gc.get_referrers(references[0]()))
                         if name == "ours":
                             self.assertTrue(gone(references[1]), gc.get_referrers(references[1]()))
-
-
-class _TcpTransport(SocketlikeTransport):
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        pass
-
-    setTcpKeepAlive = setTcpNoDelay
 
 
 class _Inside(SocketlikeTransport):

@@ -9,7 +9,16 @@ from twisted.internet.interfaces import IAddress, ISSLTransport
 from twisted.logger import capturedLogs
 from zope.interface import directlyProvides
 
-from tests.server.peers import HIGH_WATER, PREFIX, ServerTestCase, SocketlikeTransport, error, req, res
+from tests.server.peers import (
+    HIGH_WATER,
+    PREFIX,
+    ServerTestCase,
+    SocketlikeTransport,
+    TcpTransport,
+    error,
+    req,
+    res,
+)
 from tests.server.test_flow import KIB, FlowTestCase
 from txgearman.server.admission import TELL_EVERY, files_for_connections, origin_of
 from txgearman.server.factory import SILENCE, GearmanServerFactory
@@ -19,18 +28,12 @@ from txgearman.server.unfinished import COUNTED_FROM
 ADDRESS = "192.0.2.1"
 
 
-class TLSlikeTransport(SocketlikeTransport):
+class TLSlikeTransport(TcpTransport):
     """Passes for a connection with TLS."""
 
     def __init__(self) -> None:
         super().__init__()
         directlyProvides(self, ISSLTransport)
-
-    def setTcpNoDelay(self, enabled: bool) -> None:
-        pass
-
-    def setTcpKeepAlive(self, enabled: bool) -> None:
-        pass
 
 
 class Connecting(FlowTestCase):

@@ -14,9 +14,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
-
-from tests.garbage import garbage, gone, resting_collector
+from tests.garbage import GarbageTestCase, gone
 from tests.web.asking import Exchange, Web
 from txgearman.broker.peers import Worker
 from txgearman.server import Settings
@@ -243,12 +241,9 @@ STATES: tuple[State, ...] = (
 )
 
 
-class RequestTest(SynchronousTestCase):
+class RequestTest(GarbageTestCase):
     def test_each_state(self) -> None:
-        with resting_collector():
-            for state in STATES:
-                with self.subTest(state.__name__):
-                    self.end_in(state)
+        self.check_each(STATES, self.end_in)
 
     def end_in(self, state: State) -> None:
         scene = Scene()
@@ -263,6 +258,4 @@ class RequestTest(SynchronousTestCase):
         self.assertEqual([(state.__name__, thing, gc.get_referrers(thing)) for thing in left], [])
         server = scene.web.gearman.server
         self.assertEqual((server.budget.used, server.unfinished.total), (0, 0))
-        self.assertEqual(garbage(), [])
-        # The server itself refers to itself, and is the next one's garbage otherwise.
-        gc.freeze()
+        self.assertNoGarbage()

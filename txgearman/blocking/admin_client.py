@@ -1,4 +1,4 @@
-"""The blocking admin client: asks one server about itself. What replies mean is decided elsewhere."""
+"""The blocking admin client: sends admin commands to one server. Replies are parsed elsewhere."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from txgearman.blocking import errors
-from txgearman.blocking.background import SLACK_SECONDS, Resident
+from txgearman.blocking.background_thread import GRACE_SECONDS, BackgroundResource
 from txgearman.blocking.connection_manager import GearmanConnectionManager, Server
 from txgearman.blocking.data_encoder import bytes_of
 from txgearman.blocking.errors import InvalidAdminClientState, ProtocolError, ServerUnavailable
@@ -16,17 +16,28 @@ from txgearman.client.admin import Admin
 from txgearman.errors import AdminError, ClientError, TimedOut
 
 DEFAULT_ADMIN_CLIENT_TIMEOUT: Final = 10.0
-"""Seconds that a server may take to answer, if nothing else is said."""
+"""Default of ``poll_timeout``: seconds that a server may take to answer."""
 
 ECHO_STRING: Final = "ping? pong!"
-"""What `ping_server` lets the server send back."""
+"""The text that `ping_server` lets the server send back."""
 
 
 class GearmanAdminClient(GearmanConnectionManager):
-    """Sends admin commands to the server of `host_list`, which has one entry.
+    """Sends admin commands to one server.
 
-    Each command may take `poll_timeout` seconds. Commands raise `ServerUnavailable` if the server cannot
-    be reached, `InvalidAdminClientState` if it does not answer in time, and `ProtocolError` if it refuses.
+    Commands raise `ServerUnavailable` if the server cannot be reached, `InvalidAdminClientState` if it does
+    not answer in time, and `ProtocolError` if it refuses.
+
+    Args:
+        host_list: The server, such as ``["localhost:4730"]``.
+        poll_timeout: Seconds that each command may take.
+
+    Attributes:
+        poll_timeout: As given.
+        current_connection: The connection to the server; None without one.
+
+    Raises:
+        ValueError: There is more than one server.
     """
 
     def __init__(
@@ -39,25 +50,31 @@ class GearmanAdminClient(GearmanConnectionManager):
             raise ValueError(f"an admin client has one server, not {len(self.connection_list)}")
         self.poll_timeout = poll_timeout
         self.current_connection = self.connection_list[0] if self.connection_list else None
-        self._admin = Resident(self, self._new_admin, Admin.close)
+        self._admin = BackgroundResource(self, self._new_admin, Admin.close)
 
     def ping_server(self) -> float:
-        """Seconds that the server took to send a text back."""
+        """Measure how long the server takes to send a text back.
+
+        Returns:
+            The time in seconds.
+        """
         start = time.monotonic()
         self.establish_admin_connection()
         assert self.current_connection is not None
         try:
             answer = self.current_connection.echo(ECHO_STRING.encode(), self.poll_timeout)
         except errors.ConnectionError as error:
-            raise self._explained(error.__cause__) from error
+            raise self._translated(error.__cause__) from error
         if answer != ECHO_STRING.encode():
             raise InvalidAdminClientState(f"the server sent {answer!r} back for {ECHO_STRING!r}")
         return time.monotonic() - start
 
     def get_status(self) -> tuple[dict[str, Any], ...]:
-        """The server's functions: dictionaries with ``task``, ``queued``, ``running`` and ``workers``.
+        """Ask for the server's functions.
 
-        ``queued`` counts the jobs that run too.
+        Returns:
+            A dictionary for each, with ``task``, ``queued``, ``running`` and ``workers``. ``queued`` counts
+            the running jobs too.
         """
         return tuple(
             {
@@ -66,11 +83,15 @@ class GearmanAdminClient(GearmanConnectionManager):
                 "running": one.running,
                 "workers": one.workers,
             }
-            for one in self._ask(Admin.status)
+            for one in self._run(Admin.status)
         )
 
     def get_workers(self) -> tuple[dict[str, Any], ...]:
-        """The server's connections: ``file_descriptor``, ``ip``, ``client_id``, all str, and ``tasks``."""
+        """Ask for the server's connections.
+
+        Returns:
+            A dictionary for each, with ``file_descriptor``, ``ip`` and ``client_id``, all str, and ``tasks``.
+        """
         return tuple(
             {
                 "file_descriptor": str(one.number),
@@ -78,24 +99,29 @@ class GearmanAdminClient(GearmanConnectionManager):
                 "client_id": Name.of(one.client_id),
                 "tasks": tuple(map(Name.of, one.functions)),
             }
-            for one in self._ask(Admin.workers)
+            for one in self._run(Admin.workers)
         )
 
     def get_version(self) -> str:
-        """The server's version."""
-        version: str = self._ask(Admin.version)
+        """Ask for the server's version."""
+        version: str = self._run(Admin.version)
         return version
 
     def get_pid(self) -> str:
-        """The server's process id, as text."""
-        return str(self._ask(Admin.getpid))
+        """Ask for the server's process id.
+
+        Returns:
+            The id as text.
+        """
+        return str(self._run(Admin.getpid))
 
     def get_jobs(self) -> tuple[dict[str, Any], ...]:
-        """The server's jobs: dictionaries with ``handle``, ``queued``, ``canceled`` and ``enabled``.
+        """Ask for the server's jobs.
 
-        Those are the names that python-gearman gives to the columns of ``show jobs``. ``queued`` is how often
-        the job was lost with its worker. ``canceled`` is 1 if nobody waits for it any more, ``enabled`` is 1
-        for an offline job.
+        Returns:
+            A dictionary for each, with the names that python-gearman gives to the columns of ``show jobs``:
+            ``handle``; ``queued``, how often the job was lost with its worker; ``canceled``, 1 if no client
+            waits for it any more; and ``enabled``, 1 for an offline job.
         """
         return tuple(
             {
@@ -104,37 +130,64 @@ class GearmanAdminClient(GearmanConnectionManager):
                 "canceled": int(one.ignored),
                 "enabled": int(one.background),
             }
-            for one in self._ask(Admin.jobs)
+            for one in self._run(Admin.jobs)
         )
 
     def get_unique_jobs(self) -> tuple[dict[str, Any], ...]:
-        """The uniques of the server's jobs: dictionaries with ``unique``."""
-        return tuple({"unique": Name.of(one)} for one in self._ask(Admin.unique_jobs))
+        """Ask for the uniques of the server's jobs.
+
+        Returns:
+            A dictionary for each, with ``unique``.
+        """
+        return tuple({"unique": Name.of(one)} for one in self._run(Admin.unique_jobs))
 
     def cancel_job(self, handle: str | bytes) -> str:
-        """Cancel a job. Returns ``"OK"``, or the server's refusal, which begins with ``ERR``."""
+        """Cancel a job.
+
+        Args:
+            handle: The job's handle.
+
+        Returns:
+            ``"OK"``, or the server's refusal, which begins with ``ERR``.
+        """
         try:
-            self._ask(lambda admin: admin.cancel(bytes_of(handle)))
+            self._run(lambda admin: admin.cancel(bytes_of(handle)))
         except ProtocolError as error:
             return f"ERR {error}"
         return "OK"
 
     def send_maxqueue(self, task: str | bytes, max_size: int | str) -> str:
-        """Limit the jobs of a function to `max_size`; 0 or less takes the limit away. Returns ``"OK"``.
+        """Limit the jobs of a function.
 
-        Raises `ValueError` for a text that is no number.
+        Args:
+            task: The name of the function.
+            max_size: The number of jobs, also as text. 0 or less removes the limit.
+
+        Returns:
+            ``"OK"``.
+
+        Raises:
+            ValueError: `max_size` is a text, and not a number.
         """
         size = int(max_size)
         limit = size if size > 0 else None
-        self._ask(lambda admin: admin.set_max_queue(bytes_of(task), limit))
+        self._run(lambda admin: admin.set_max_queue(bytes_of(task), limit))
         return "OK"
 
     def send_shutdown(self, graceful: bool = True) -> None:
-        """Stop the server: when its jobs have ended, or at once. gearmand since 1.1.15 refuses."""
-        self._ask(lambda admin: admin.shutdown(graceful))
+        """Stop the server. gearmand since 1.1.15 refuses.
+
+        Args:
+            graceful: Whether its jobs may end first.
+        """
+        self._run(lambda admin: admin.shutdown(graceful))
 
     def establish_admin_connection(self) -> None:
-        """Connect to the server. Raises `ServerUnavailable`."""
+        """Connect to the server.
+
+        Raises:
+            ServerUnavailable: There is none, or it cannot be reached.
+        """
         if self.current_connection is None:
             raise ServerUnavailable("the admin client has no server")
         try:
@@ -143,21 +196,21 @@ class GearmanAdminClient(GearmanConnectionManager):
             raise ServerUnavailable(str(error)) from error
 
     def shutdown(self) -> None:
-        """Close the connections. They are made again when they are needed."""
+        """Close the connections. The next command connects again."""
         self._admin.close()
         super().shutdown()
 
-    def _ask(self, command: Callable[[Admin], Any]) -> Any:
+    def _run(self, command: Callable[[Admin], Any]) -> Any:
         if self.current_connection is None:
             raise ServerUnavailable("the admin client has no server")
         try:
-            running, admin = self._admin.get()
-            return running.call(command, admin, timeout=self.poll_timeout + SLACK_SECONDS)
+            thread, admin = self._admin.get()
+            return thread.call(command, admin, timeout=self.poll_timeout + GRACE_SECONDS)
         except (ClientError, ServerUnavailable) as error:
-            raise self._explained(error) from error
+            raise self._translated(error) from error
 
-    def _explained(self, error: BaseException | None) -> Exception:
-        """An error of the Twisted clients as one of python-gearman's."""
+    def _translated(self, error: BaseException | None) -> Exception:
+        """Make an error of python-gearman of one of the Twisted clients."""
         if isinstance(error, TimedOut):
             return InvalidAdminClientState(f"no answer within {self.poll_timeout} seconds")
         if isinstance(error, AdminError):

@@ -1,4 +1,4 @@
-"""The blocking client: which server a job goes to, and waiting. `submission` has what becomes of requests."""
+"""The blocking client: which server a job goes to, and waiting. Events of jobs are in `submission`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from functools import partial
 from typing import Any, Final
 
 from txgearman.blocking import errors
-from txgearman.blocking.background import Background, background
-from txgearman.blocking.connection import CONNECT_SECONDS, GearmanConnection
+from txgearman.blocking.background_thread import BackgroundThread, background_thread
+from txgearman.blocking.connection import CONNECT_TIMEOUT, GearmanConnection
 from txgearman.blocking.connection_manager import GearmanConnectionManager, Server
 from txgearman.blocking.constants import (
     JOB_PENDING,
@@ -30,20 +30,20 @@ from txgearman.blocking.errors import (
     InvalidClientState,
     ServerUnavailable,
 )
-from txgearman.blocking.inbox import Inbox
+from txgearman.blocking.event_queue import EventQueue
 from txgearman.blocking.job import GearmanJobRequest
 from txgearman.blocking.name import Name
-from txgearman.blocking.submission import Key, Ledger, Submission, status_of
+from txgearman.blocking.submission import JobKey, PendingRequests, Submission, status_of
 from txgearman.client import JobStatus, Priority
 from txgearman.client.hashing import score
 from txgearman.connection.arguments import check_count, function_bytes, name_bytes
 from txgearman.wire.limits import MAX_HANDLE, MAX_UNIQUE
 
 RANDOM_UNIQUE_BYTES: Final = 16
-"""Random bytes in the unique of a job that was given none."""
+"""Random bytes in the unique of a job that is submitted without one."""
 
 COOLDOWN_SECONDS: Final = 1.0
-"""Seconds for which a server that could not be reached comes last in the choice of one."""
+"""Seconds for which a server that could not be reached is tried last."""
 
 _PRIORITIES: Final = {
     PRIORITY_NONE: Priority.NORMAL,
@@ -57,17 +57,22 @@ Requests = Collection[GearmanJobRequest]
 
 
 class GearmanClient(GearmanConnectionManager):
-    """Submits jobs to the servers of `host_list`, and waits for them.
+    """Submits jobs, and waits for them. Threads may share a client.
 
-    `host_list` is a list of servers such as ``"localhost:4730"``. A job without a unique gets a random
-    one of `random_unique_bytes` bytes.
+    Every ``poll_timeout`` is in seconds; None is no limit. A method that waits does not raise when it is
+    over: it sets `timed_out` of the requests that are not ready. You can wait for these again.
 
-    All `poll_timeout` are in seconds, None for no limit. When one is over, nothing is raised: the
-    requests that are not ready say so by `timed_out`, and can be waited for again. Methods that wait
-    raise `ServerUnavailable` when no server can be reached, `ExceededConnectionAttempts` when a job could
-    not be handed over in as many attempts as it has, and what the `data_encoder` raises.
+    A method that waits raises `ServerUnavailable` when no server can be reached, `ExceededConnectionAttempts`
+    when no server accepted a job in all its attempts, and what the `data_encoder` raises.
 
-    Threads may share a client.
+    Args:
+        host_list: The servers, such as ``["localhost:4730"]``.
+        random_unique_bytes: The length of the random unique of a job that is submitted without one.
+
+    Attributes:
+        random_unique_bytes: As given.
+        request_to_rotating_connection_queue: Always empty, for programs that remove their requests from it
+            when these are done.
     """
 
     def __init__(
@@ -75,14 +80,13 @@ class GearmanClient(GearmanConnectionManager):
     ) -> None:
         super().__init__(host_list)
         self.random_unique_bytes = random_unique_bytes
-        self._inbox = Inbox()
-        self._heard: Background | None = None
-        self._limit = threading.local()
-        self._ledger = Ledger()
+        self._event_queue = EventQueue()
+        self._thread: BackgroundThread | None = None
+        self._local = threading.local()
+        self._pending = PendingRequests()
         self.request_to_rotating_connection_queue: weakref.WeakKeyDictionary[GearmanJobRequest, Any] = (
             weakref.WeakKeyDictionary()
         )
-        """Always empty, for programs that take their requests out of it when these are done."""
 
     # -- submitting -----------------------------------------------------------------------------
 
@@ -97,12 +101,22 @@ class GearmanClient(GearmanConnectionManager):
         max_retries: int = 0,
         poll_timeout: float | None = None,
     ) -> GearmanJobRequest:
-        """Submit one job, and wait until it is accepted; with `wait_until_complete` until it has ended.
+        """Submit one job, and wait for it.
 
-        `task` is the name of its function, `data` its input for the `data_encoder`. With a `unique` the
-        submission joins a job of the function that the server has under this key. An offline job,
-        `background`, is complete when it is accepted. A server that is lost before it has accepted the job
-        is replaced by another up to `max_retries` times. Returns the request.
+        Args:
+            task: The name of the function.
+            data: Its input; what the data encoder takes.
+            unique: The job's key. If the server has a job of this function with this key, the request is
+                coalesced with that.
+            priority: One of the PRIORITY constants.
+            background: Whether this is an offline job. It is complete when it is accepted.
+            wait_until_complete: Whether to wait until the job has ended. Otherwise the wait ends when the
+                job is accepted.
+            max_retries: How often the job may be submitted again, if a server is lost before it accepts it.
+            poll_timeout: Seconds to wait; None for no limit.
+
+        Returns:
+            The request.
         """
         job = {"task": task, "data": data, "unique": unique, "priority": priority}
         (request,) = self.submit_multiple_jobs(
@@ -118,11 +132,20 @@ class GearmanClient(GearmanConnectionManager):
         max_retries: int = 0,
         poll_timeout: float | None = None,
     ) -> list[GearmanJobRequest]:
-        """Submit many jobs, dictionaries with ``task``, ``data`` and, if wanted, ``unique`` and ``priority``.
+        """Submit several jobs, and wait for them.
 
-        Everything else is as with `submit_job`. Returns the requests in the order of the jobs.
+        Args:
+            jobs_to_submit: A dictionary for each job, with ``task``, ``data`` and, if wanted, ``unique`` and
+                ``priority``.
+            background: As for `submit_job`.
+            wait_until_complete: As for `submit_job`.
+            max_retries: As for `submit_job`.
+            poll_timeout: As for `submit_job`.
+
+        Returns:
+            The requests in the order of the jobs.
         """
-        _check_several(jobs_to_submit)
+        _check_collection(jobs_to_submit)
         requests = [self._new_request(job, background, max_retries) for job in jobs_to_submit]
         self.submit_multiple_requests(requests, wait_until_complete, poll_timeout)
         return requests
@@ -133,11 +156,17 @@ class GearmanClient(GearmanConnectionManager):
         wait_until_complete: bool = True,
         poll_timeout: float | None = None,
     ) -> Requests:
-        """Submit requests that have not been, or whose connection was lost, and wait as `submit_job` does.
+        """Submit the requests that are new, or whose connection was lost, and wait for all.
 
-        Returns them. Look at `timed_out` and `state` of each.
+        Args:
+            job_requests: The requests.
+            wait_until_complete: As for `submit_job`.
+            poll_timeout: As for `submit_job`.
+
+        Returns:
+            The requests. Look at `timed_out` and `state` of each.
         """
-        _check_several(job_requests)
+        _check_collection(job_requests)
         deadline = Deadline(poll_timeout)
         self.wait_until_jobs_accepted(job_requests, deadline.remaining())
         if wait_until_complete and not deadline.over:
@@ -145,64 +174,89 @@ class GearmanClient(GearmanConnectionManager):
         return job_requests
 
     def wait_until_jobs_accepted(self, job_requests: Requests, poll_timeout: float | None = None) -> Requests:
-        """Submit what is not submitted, and wait until a server has accepted each. Returns the requests."""
-        _check_several(job_requests)
+        """Submit the requests that are new, or whose connection was lost, and wait until all are accepted.
+
+        Args:
+            job_requests: The requests.
+            poll_timeout: Seconds to wait; None for no limit.
+
+        Returns:
+            The requests.
+        """
+        _check_collection(job_requests)
         deadline = Deadline(poll_timeout)
 
-        def accepted(request: GearmanJobRequest) -> bool:
+        def is_accepted(request: GearmanJobRequest) -> bool:
             if request.state == JOB_UNKNOWN and not deadline.over:
                 try:
                     self.send_job_request(request)
                 except ServerUnavailable:
                     if not deadline.over:
                         raise
-            return request._closed or request.state not in (JOB_PENDING, JOB_UNKNOWN)
+            return request._connection_closed or request.state not in (JOB_PENDING, JOB_UNKNOWN)
 
-        # Inside of another call's wait if `on_gearman_error` submits something.
-        outer = getattr(self._limit, "deadline", None)
-        self._limit.deadline = deadline
+        # Another call of this thread may be waiting: its `on_gearman_error` may have called this method.
+        outer = getattr(self._local, "deadline", None)
+        self._local.deadline = deadline
         try:
-            # All are sent before the first is waited for.
+            # Submit all before waiting for the first.
             for request in job_requests:
-                accepted(request)
-            self._wait(accepted, job_requests, deadline)
+                is_accepted(request)
+            self._wait(is_accepted, job_requests, deadline)
         finally:
-            self._limit.deadline = outer
+            self._local.deadline = outer
         for request in job_requests:
             request.timed_out = request.state in (JOB_PENDING, JOB_UNKNOWN)
-        self._check_alive(request for request in job_requests if request.timed_out and request._closed)
+        self._raise_if_lost(
+            request for request in job_requests if request.timed_out and request._connection_closed
+        )
         return job_requests
 
     def wait_until_jobs_completed(
         self, job_requests: Requests, poll_timeout: float | None = None
     ) -> Requests:
-        """Wait until each job has ended, or was lost with its connection: `state` is then JOB_UNKNOWN.
+        """Wait until each job has ended, or was lost with its connection.
 
-        Nothing is submitted again, as nobody knows how far the worker came. Returns the requests.
+        A lost job has the `state` JOB_UNKNOWN. It is not submitted again, since it may have run.
+
+        Args:
+            job_requests: The requests.
+            poll_timeout: Seconds to wait; None for no limit.
+
+        Returns:
+            The requests.
         """
-        _check_several(job_requests)
+        _check_collection(job_requests)
 
-        def ended(request: GearmanJobRequest) -> bool:
-            return request.complete or request._closed or request.state == JOB_UNKNOWN
+        def has_ended(request: GearmanJobRequest) -> bool:
+            return request.complete or request._connection_closed or request.state == JOB_UNKNOWN
 
-        self._wait(ended, job_requests, Deadline(poll_timeout))
+        self._wait(has_ended, job_requests, Deadline(poll_timeout))
         for request in job_requests:
             request.timed_out = not request.complete and request.state != JOB_UNKNOWN
-        self._check_alive(request for request in job_requests if not request.complete)
+        self._raise_if_lost(request for request in job_requests if not request.complete)
         return job_requests
 
     def establish_request_connection(self, current_request: GearmanJobRequest) -> GearmanConnection:
-        """A connection for this request: the first in order of preference that can be made.
+        """Connect to a server for a request.
 
-        A job that was given a unique prefers the same server each time, others any. Raises
-        `ServerUnavailable` if there is none.
+        A job with a unique prefers the same server each time. One without prefers none.
+
+        Args:
+            current_request: The request.
+
+        Returns:
+            The connection to the first server by preference that can be reached.
+
+        Raises:
+            ServerUnavailable: No server can be reached.
         """
-        deadline = getattr(self._limit, "deadline", None) or Deadline(None)
-        for connection in self._preferred(current_request):
+        deadline = getattr(self._local, "deadline", None) or Deadline(None)
+        for connection in self._servers_by_preference(current_request):
             if connection.connected:
                 return connection
             try:
-                connection.connect(deadline.within(CONNECT_SECONDS))
+                connection.connect(deadline.within(CONNECT_TIMEOUT))
             except errors.ConnectionError as error:
                 _log.info("%s", error)
             else:
@@ -210,10 +264,18 @@ class GearmanClient(GearmanConnectionManager):
         raise ServerUnavailable(f"no server can be reached of {self.connection_list!r}")
 
     def send_job_request(self, current_request: GearmanJobRequest) -> GearmanJobRequest:
-        """Submit a request that is not submitted, without waiting for the server. Returns it.
+        """Submit a request without waiting for the server's answer.
 
-        Raises `ExceededConnectionAttempts`, `ServerUnavailable`, and `InvalidClientState` for one that
-        is submitted.
+        Args:
+            current_request: The request, new or lost.
+
+        Returns:
+            The request.
+
+        Raises:
+            ExceededConnectionAttempts: The request has no attempts left.
+            InvalidClientState: The request is already submitted.
+            ServerUnavailable: No server can be reached.
         """
         request, job = current_request, current_request.job
         if request.state != JOB_UNKNOWN:
@@ -232,9 +294,9 @@ class GearmanClient(GearmanConnectionManager):
         submission = Submission(
             request,
             connection,
-            self._listen(),
-            self._inbox,
-            self._ledger,
+            self._attach_event_queue(),
+            self._event_queue,
+            self._pending,
             self.decode_data,
             self.on_gearman_error,
         )
@@ -250,40 +312,68 @@ class GearmanClient(GearmanConnectionManager):
     def get_job_status(
         self, current_request: GearmanJobRequest, poll_timeout: float | None = None
     ) -> GearmanJobRequest:
-        """Ask the server for the status of a job; `status` of the request, which is returned, has it."""
+        """Ask the server for the status of a job, and wait for that.
+
+        Args:
+            current_request: The request.
+            poll_timeout: Seconds to wait; None for no limit.
+
+        Returns:
+            The request, whose `status` is the answer.
+        """
         self.get_job_statuses([current_request], poll_timeout)
         return current_request
 
     def get_job_statuses(self, job_requests: Requests, poll_timeout: float | None = None) -> Requests:
-        """Ask for the statuses of many jobs.
+        """Ask for the statuses of several jobs, and wait for them.
 
-        A request of your own, with a `GearmanJob` that has the connection and the handle of a job, will
-        do. If this client has submitted that job, the updates that come from now on go to this request
-        too, until another asks. Raises `InvalidClientState` for a job without connection or handle.
+        A request can also be one that you made, of a `GearmanJob` with the connection and the handle of a
+        job. If this client has submitted that job, your request gets its updates too, until another request
+        asks for its status.
+
+        Args:
+            job_requests: The requests.
+            poll_timeout: Seconds to wait; None for no limit.
+
+        Returns:
+            The requests.
+
+        Raises:
+            InvalidClientState: A job has no connection or no handle.
         """
-        _check_several(job_requests)
-        self._listen()
+        _check_collection(job_requests)
+        self._attach_event_queue()
         for request in job_requests:
-            self._ask(request)
+            self._request_status(request)
         return self.wait_until_job_statuses_received(job_requests, poll_timeout)
 
     def wait_until_job_statuses_received(
         self, job_requests: Requests, poll_timeout: float | None = None
     ) -> Requests:
-        """Wait for the answers to what `get_job_statuses` has asked. Returns the requests."""
-        _check_several(job_requests)
+        """Wait for the statuses that `get_job_statuses` has asked for.
 
-        def told(request: GearmanJobRequest) -> bool:
-            return not request._asked
+        Args:
+            job_requests: The requests.
+            poll_timeout: Seconds to wait; None for no limit.
 
-        self._wait(told, job_requests, Deadline(poll_timeout))
+        Returns:
+            The requests.
+        """
+        _check_collection(job_requests)
+
+        def status_received(request: GearmanJobRequest) -> bool:
+            return not request._pending_status_requests
+
+        self._wait(status_received, job_requests, Deadline(poll_timeout))
         for request in job_requests:
             status = request.status
             request.timed_out = status.get("time_received") == status.get("last_time_received")
-        self._check_alive(request for request in job_requests if request.timed_out and not request._asked)
+        self._raise_if_lost(
+            request for request in job_requests if request.timed_out and not request._pending_status_requests
+        )
         return job_requests
 
-    # -- waiting for what the program says -----------------------------------------------------
+    # -- waiting for a condition of the program -------------------------------------------------
 
     def poll_connections_until_stopped(
         self,
@@ -291,80 +381,96 @@ class GearmanClient(GearmanConnectionManager):
         callback_fxn: Callable[[bool], Any],
         timeout: float | None = None,
     ) -> bool:
-        """Let requests change until `callback_fxn` returns something false, or for `timeout` seconds.
+        """Process events until the callback returns something false, or the time is over.
 
-        `callback_fxn` is called at the start with False, and with True whenever there was news. Returns
-        True if the time is over. Raises `ServerUnavailable` when none of `submitted_connections` works, and
-        the error of a request.
+        Args:
+            submitted_connections: The connections that matter.
+            callback_fxn: Called with False at the start, and with True after each change.
+            timeout: Seconds; None for no limit.
+
+        Returns:
+            Whether the time is over.
+
+        Raises:
+            ServerUnavailable: None of `submitted_connections` is connected.
+            Exception: The error of a request.
         """
-        background().refuse_inside()
-        self._listen()
+        background_thread().refuse_in_own_thread()
+        self._attach_event_queue()
         connections, deadline, any_activity = list(submitted_connections), Deadline(timeout), False
         while True:
-            changes = self._inbox.changes
-            self._inbox.apply_all()
-            self._ledger.raise_errors()
+            changes = self._event_queue.changes
+            self._event_queue.process_all()
+            self._pending.raise_errors()
             go_on = callback_fxn(any_activity)
             if not any(connection.connected for connection in connections):
                 raise ServerUnavailable(f"the connections were lost to all of {self.connection_list!r}")
             if not go_on:
                 return False
-            if not self._inbox.wait(changes, deadline):
+            if not self._event_queue.wait(changes, deadline):
                 return True
             any_activity = True
 
     # -- the end --------------------------------------------------------------------------------
 
     def shutdown(self) -> None:
-        """Close all connections; further jobs connect again.
+        """Close all connections. The next job connects again.
 
-        Online jobs that are not done are lost to this client. Their requests stay as they are, and to wait
+        Online jobs that still run are lost to this client. Their requests do not change any more, and waiting
         for them raises `ServerUnavailable`.
         """
         super().shutdown()
-        self._inbox.apply_all()
+        self._event_queue.process_all()
 
     def on_gearman_error(self, error_code: str, error_text: str) -> bool:
-        """The server has refused a job: logs that. The return value is not used."""
+        """The server has refused a job: log that. Override this to do something else.
+
+        Args:
+            error_code: The code of the server's ERROR.
+            error_text: Its text.
+
+        Returns:
+            Anything: the value is not used.
+        """
         _log.error("The server refused a job: %s: %s", error_code, error_text)
         return False
 
     # -- waiting --------------------------------------------------------------------------------
 
-    def _listen(self) -> Background:
-        """Hear of the end of the background thread that runs now, which is returned."""
-        if self._heard is None or not self._heard.alive:
-            self._heard = background()
-            self._inbox.reopen()
-            self._heard.watch(self._inbox)
-        return self._heard
+    def _attach_event_queue(self) -> BackgroundThread:
+        """Have the event queue closed when the background thread ends. Returns that thread."""
+        if self._thread is None or not self._thread.alive:
+            self._thread = background_thread()
+            self._event_queue.reopen()
+            self._thread.close_when_ended(self._event_queue)
+        return self._thread
 
     def _wait(
         self, done: Callable[[GearmanJobRequest], bool], requests: Requests, deadline: Deadline
     ) -> None:
-        """Apply news until `done` with all `requests`, or the deadline. Raises an error of one of them."""
-        background().refuse_inside()
+        """Process events until all `requests` are `done`, or the deadline. Raises an error of one of them."""
+        background_thread().refuse_in_own_thread()
         for request in requests:
             submission = request._submission
-            if isinstance(submission, Submission) and not submission.running.alive:
-                submission.forsaken()
-        # Only the last is looked at, or each news of one would be a walk over all.
+            if isinstance(submission, Submission) and not submission.thread.alive:
+                submission.thread_ended()
+        # Only the last is tested: testing all for each event would be quadratic.
         waiting = list(requests)[::-1]
         while True:
-            changes = self._inbox.changes
-            self._inbox.apply_all()
-            self._ledger.raise_errors(requests)
+            changes = self._event_queue.changes
+            self._event_queue.process_all()
+            self._pending.raise_errors(requests)
             while waiting and done(waiting[-1]):
                 waiting.pop()
-            if not waiting or not self._inbox.wait(changes, deadline):
+            if not waiting or not self._event_queue.wait(changes, deadline):
                 break
-        self._inbox.apply_all()
-        self._ledger.raise_errors(requests)
+        self._event_queue.process_all()
+        self._pending.raise_errors(requests)
 
-    def _check_alive(self, lost: Iterable[GearmanJobRequest]) -> None:
-        """Raise `ServerUnavailable` if a request was lost and no server is left, or its connection closed."""
+    def _raise_if_lost(self, lost: Iterable[GearmanJobRequest]) -> None:
+        """Raise `ServerUnavailable` for a closed connection, or a lost request where no server is left."""
         lost = list(lost)
-        if any(request._closed for request in lost):
+        if any(request._connection_closed for request in lost):
             raise ServerUnavailable("the connection was closed")
         if any(request.state == JOB_UNKNOWN for request in lost) and not any(
             connection.connected for connection in self.connection_list
@@ -382,11 +488,11 @@ class GearmanClient(GearmanConnectionManager):
             raise ValueError(f"the priority must be one of the PRIORITY constants, not {request.priority!r}")
         return request
 
-    def _preferred(self, request: GearmanJobRequest) -> list[GearmanConnection]:
-        """The servers in the order in which they are tried; those that just failed come last."""
+    def _servers_by_preference(self, request: GearmanJobRequest) -> list[GearmanConnection]:
+        """The servers in the order in which they are tried. Those that failed recently come last."""
         now = time.monotonic()
 
-        def failing(connection: GearmanConnection) -> bool:
+        def failed_recently(connection: GearmanConnection) -> bool:
             return connection.failed_at is not None and now - connection.failed_at < COOLDOWN_SECONDS
 
         if len(self.connection_list) == 1:
@@ -394,51 +500,53 @@ class GearmanClient(GearmanConnectionManager):
         servers = list(self.connection_list)
         unique = bytes_of(request.job.unique or "")
         if unique:
-            # As the Twisted client does, so that both choose the same server.
+            # The Twisted client's routing key, so that both choose the same server.
             key = bytes_of(request.job.task or "") + b"\0" + unique
             if unique == b"-":
                 key += b"\0" + self.encode_data(request.job.data)
-            servers.sort(key=lambda one: score(one.name, key), reverse=True)
+            servers.sort(key=lambda connection: score(connection.name, key), reverse=True)
         else:
             random.shuffle(servers)
-        # The last server tried has failed if this is another attempt.
-        return sorted(servers, key=lambda one: (one is request.job.connection, failing(one)))
+        # If this is another attempt, the last server has failed.
+        return sorted(servers, key=lambda server: (server is request.job.connection, failed_recently(server)))
 
-    def _ask(self, request: GearmanJobRequest) -> None:
+    def _request_status(self, request: GearmanJobRequest) -> None:
         job = request.job
         if job.connection is None or not job.handle:
             raise InvalidClientState(f"the job has no connection or no handle: {request!r}")
         handle = name_bytes(bytes_of(job.handle), "the handle", MAX_HANDLE)
         request.status["last_time_received"] = request.status.get("time_received")
-        request._asked += 1
+        request._pending_status_requests += 1
         key = (job.connection, job.handle)
-        with self._inbox.applying:
-            self._ledger.follow(key, request)
-        job.connection.ask_status(
+        with self._event_queue.processing_lock:
+            self._pending.subscribe(key, request)
+        job.connection.request_status(
             handle,
-            lambda status: self._inbox.post(partial(self._told, request, key, status)),
-            lambda why, closed: self._inbox.post(partial(self._not_told, request, key, why, closed)),
+            lambda status: self._event_queue.put(partial(self._status_received, request, key, status)),
+            lambda why, closed: self._event_queue.put(
+                partial(self._status_failed, request, key, why, closed)
+            ),
         )
 
-    # -- applying news, in the thread of whoever waits ------------------------------------------
+    # -- processing events, in the thread that waits --------------------------------------------
 
-    def _told(self, request: GearmanJobRequest, key: Key, status: JobStatus) -> None:
-        request._asked -= 1
+    def _status_received(self, request: GearmanJobRequest, key: JobKey, status: JobStatus) -> None:
+        request._pending_status_requests -= 1
         connection, handle = key
         connection.connected = True
         request.status = status_of(handle, status.known, status.running, status.numerator, status.denominator)
 
-    def _not_told(self, request: GearmanJobRequest, key: Key, why: str, closed: bool) -> None:
-        request._asked -= 1
+    def _status_failed(self, request: GearmanJobRequest, key: JobKey, why: str, closed: bool) -> None:
+        request._pending_status_requests -= 1
         connection, handle = key
         if closed:
-            request._closed = True
+            request._connection_closed = True
             return
         connection.connected = False
         _log.warning("No status of the job %s: %s", handle, why)
         request.state = JOB_UNKNOWN
 
 
-def _check_several(jobs: object) -> None:
+def _check_collection(jobs: object) -> None:
     if not isinstance(jobs, list | tuple | set):
         raise TypeError(f"a list, tuple or set is expected, not {type(jobs).__name__}")

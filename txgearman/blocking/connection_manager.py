@@ -1,6 +1,6 @@
-"""What client, worker and admin client have in common: their list of servers, and encoding data.
+"""The base of client, worker and admin client: their list of servers, and encoding data.
 
-The module has the name that python-gearman gives it, as programs import from it.
+The module has its name from python-gearman, since programs import from it.
 """
 
 from __future__ import annotations
@@ -17,18 +17,25 @@ from txgearman.errors import GearmanError
 __all__ = ["DataEncoder", "GearmanConnectionManager", "NoopEncoder", "Server", "TextEncoder"]
 
 Server = str | tuple[str] | tuple[str, int | str | None] | Mapping[str, Any]
-"""How a server is given: ``"host:port"``, ``"host"``, ``("host", port)``, the description of a Twisted client
-endpoint such as ``"unix:/run/gearman.sock"``, or a dictionary with ``host``, ``port`` and, for TLS, all of
+"""A server: ``"host:port"``, ``"host"``, ``("host", port)``, the description of a Twisted client endpoint
+such as ``"unix:/run/gearman.sock"``, or a dictionary with ``host``, ``port`` and, for TLS, all of
 ``keyfile``, ``certfile`` and ``ca_certs``."""
 
 _TLS_FILES: Final = ("keyfile", "certfile", "ca_certs")
 
 
 class GearmanConnectionManager:
-    """Keeps the connections to `host_list` in `connection_list`, in the same order.
+    """A list of servers, and a data encoder. Subclasses may set the class attributes.
 
-    Subclasses may set `data_encoder`, any object with `encode` and `decode`, and the classes of which
-    connections, jobs and requests are made.
+    Args:
+        host_list: The servers.
+
+    Attributes:
+        connection_list: The connections to the servers, in the same order.
+        connection_class: Makes connections.
+        job_class: Makes jobs.
+        job_request_class: Makes requests.
+        data_encoder: Any object with `encode` and `decode`.
     """
 
     connection_class: type[GearmanConnection] = GearmanConnection
@@ -42,10 +49,18 @@ class GearmanConnectionManager:
             self.add_connection(server)
 
     def add_connection(self, hostport_tuple: Server) -> GearmanConnection:
-        """Add a server to the list and return its connection, which is not made yet.
+        """Add a server to the list. It is not connected yet.
 
-        Raises `ServerUnavailable` without a host, `ValueError` for a port that is none, and `GearmanError`
-        for a dictionary that has something else, or only a part of what TLS needs.
+        Args:
+            hostport_tuple: The server, as in a list of hosts.
+
+        Returns:
+            Its connection.
+
+        Raises:
+            ServerUnavailable: The host is missing.
+            ValueError: The port is not a number between 1 and 65535.
+            GearmanError: A dictionary has an unknown key, or only some of the keys for TLS.
         """
         if isinstance(hostport_tuple, Mapping):
             return self._add_described(hostport_tuple)
@@ -57,7 +72,18 @@ class GearmanConnectionManager:
     def add_ssl_connection(
         self, host: str, port: int | str | None, keyfile: str, certfile: str, ca_certs: str
     ) -> GearmanConnection:
-        """Add a server with TLS to the list and return its connection; see `GearmanConnection`."""
+        """Add a server with TLS to the list. It is not connected yet.
+
+        Args:
+            host: As for `GearmanConnection`.
+            port: As for `GearmanConnection`, also as text.
+            keyfile: As for `GearmanConnection`.
+            certfile: As for `GearmanConnection`.
+            ca_certs: As for `GearmanConnection`.
+
+        Returns:
+            Its connection.
+        """
         host, number = address_of((host, port))
         connection = self.connection_class(
             host=host, port=number, keyfile=keyfile, certfile=certfile, ca_certs=ca_certs
@@ -66,9 +92,9 @@ class GearmanConnectionManager:
         return connection
 
     def _add_described(self, server: Mapping[str, Any]) -> GearmanConnection:
-        # A name that is spelled wrong must not mean a connection without TLS.
+        # A misspelled key must not make a connection without TLS.
         if unknown := server.keys() - {"host", "port", *_TLS_FILES}:
-            raise GearmanError(f"a server is not described by {', '.join(map(repr, sorted(unknown)))}")
+            raise GearmanError(f"unknown keys of a server: {', '.join(map(repr, sorted(unknown)))}")
         files = [server.get(name) for name in _TLS_FILES]
         if not any(files):
             return self.add_connection((server.get("host") or "", server.get("port")))
@@ -77,7 +103,18 @@ class GearmanConnectionManager:
         return self.add_ssl_connection(server.get("host") or "", server.get("port"), *map(str, files))
 
     def establish_connection(self, current_connection: GearmanConnection) -> GearmanConnection:
-        """Connect to one server of the list, if it is not. Raises `ConnectionError`."""
+        """Connect to one server of the list, if it is not connected.
+
+        Args:
+            current_connection: The server's connection.
+
+        Returns:
+            That connection.
+
+        Raises:
+            ConnectionError: The server cannot be reached.
+            ValueError: The connection is not in the list.
+        """
         if current_connection not in self.connection_list:
             raise ValueError(f"the connection is not one of this list: {current_connection!r}")
         if not current_connection.connected:
@@ -85,21 +122,21 @@ class GearmanConnectionManager:
         return current_connection
 
     def shutdown(self) -> None:
-        """Close all connections. They are made again when they are needed."""
+        """Close all connections. The next use connects again."""
         for connection in self.connection_list:
             connection.close()
 
     def encode_data(self, value: Any) -> bytes:
-        """`value` as bytes, by the data encoder. Raises what that raises."""
+        """Encode a value by the data encoder. Raises what that raises."""
         return encoded(self.data_encoder, value)
 
     def decode_data(self, data: bytes) -> Any:
-        """The value of bytes, by the data encoder. Raises what that raises."""
+        """Decode bytes by the data encoder. Raises what that raises."""
         return self.data_encoder.decode(data)
 
 
 def address_of(server: str | tuple[str] | tuple[str, int | str | None]) -> tuple[str, int | None]:
-    """Host and port of a server, or the description of an endpoint and None."""
+    """Parse the address of a server: host and port, or the description of an endpoint and None."""
     if isinstance(server, tuple | list):
         host, port = (*server, None)[:2]
     elif server.partition(":")[0] in ENDPOINT_KINDS and not server.partition(":")[2].isdigit():
@@ -108,7 +145,7 @@ def address_of(server: str | tuple[str] | tuple[str, int | str | None]) -> tuple
         host, _, rest = server[1:].partition("]")
         port = rest.removeprefix(":")
     elif server.count(":") > 1:
-        # An address of IPv6 without brackets has no port.
+        # An IPv6 address without brackets has no port.
         host, port = server, None
     else:
         host, _, port = server.partition(":")

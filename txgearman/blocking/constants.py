@@ -11,7 +11,7 @@ PRIORITY_LOW: Final = "LOW"
 PRIORITY_HIGH: Final = "HIGH"
 
 JOB_UNKNOWN: Final = "UNKNOWN"
-"""Not submitted, or its connection was lost: what became of it is not known."""
+"""Not submitted, or lost with its connection."""
 JOB_PENDING: Final = "PENDING"
 """Sent, not yet accepted by the server."""
 JOB_CREATED: Final = "CREATED"

@@ -1,4 +1,4 @@
-"""Between the values of a program and the bytes of the wire. No I/O."""
+"""Data encoders: the values of a program to the bytes of the wire, and back. No I/O."""
 
 from __future__ import annotations
 
@@ -6,27 +6,41 @@ from typing import Any
 
 
 class DataEncoder:
-    """What a `data_encoder` must have: subclass it, or give any object with these two methods.
+    """The interface of a `data_encoder`. Subclass it, or use any object with these two methods.
 
-    It is used for all data of jobs: input, result, updates, warnings and exceptions.
+    It encodes all data of jobs: input, result, updates, warnings and exceptions.
     """
 
     @classmethod
     def encode(cls, encodable_object: Any) -> bytes | str:
-        """The value as bytes, or as str, which is then sent as UTF-8."""
+        """Encode a value.
+
+        Args:
+            encodable_object: The value.
+
+        Returns:
+            Bytes, or str, which is sent as UTF-8.
+        """
         raise NotImplementedError
 
     @classmethod
     def decode(cls, decodable_string: bytes) -> Any:
-        """The value of these bytes."""
+        """Decode bytes.
+
+        Args:
+            decodable_string: The bytes.
+
+        Returns:
+            The value.
+        """
         raise NotImplementedError
 
 
 class TextEncoder(DataEncoder):
     """Text in and out, as UTF-8: the default.
 
-    Bytes that are no UTF-8 become lone surrogates, as in file names, and come out as the same bytes
-    again, so no data is lost or refused. Bytes can be sent too; what comes is always str.
+    Bytes that are not UTF-8 become lone surrogates, as in file names. Encoding these gives the same bytes
+    again, so no data is lost or refused. It encodes bytes too, and always decodes to str.
     """
 
     @classmethod
@@ -57,17 +71,17 @@ class NoopEncoder(DataEncoder):
 
 
 def text_of(value: bytes) -> str:
-    """Bytes as text, without loss."""
+    """Decode bytes to text, without loss."""
     return value.decode("utf-8", "surrogateescape")
 
 
 def bytes_of(value: str | bytes) -> bytes:
-    """Text as bytes; the other way of `text_of`."""
+    """Encode text to bytes; the inverse of `text_of`."""
     return value.encode("utf-8", "surrogateescape") if isinstance(value, str) else value
 
 
 def encoded(encoder: Any, value: Any) -> bytes:
-    """`value` as the bytes that `encoder` makes of it. Raises `TypeError` if it makes none."""
+    """Encode `value` by `encoder`. Raises `TypeError` if that makes neither bytes nor str."""
     data = encoder.encode(value)
     if not isinstance(data, bytes | str):
         raise TypeError(f"the data encoder must make bytes or str, not {type(data).__name__}")

@@ -1,6 +1,7 @@
 """The errors of python-gearman under their names there. Nothing else lives here.
 
-`GearmanError` is the root of all errors of txgearman, so to catch it catches those of the other rooms too.
+`GearmanError` is the root of all errors of txgearman, so catching it catches the errors of the other rooms
+too.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ __all__ = [
 
 
 class ConnectionError(GearmanError, builtins.ConnectionError):  # noqa: A001 - its name in python-gearman
-    """One server could not be reached. Also an error of the built-in class of this name."""
+    """One server could not be reached. A subclass of the built-in `ConnectionError` too."""
 
 
 class ServerUnavailable(GearmanError):
@@ -31,15 +32,15 @@ class ServerUnavailable(GearmanError):
 
 
 class ProtocolError(GearmanError):
-    """A server's answer cannot be understood."""
+    """A server refuses an admin command."""
 
 
 class UnknownCommandError(GearmanError):
-    """The server does not know an admin command."""
+    """The server does not know an admin command. Never raised here; for programs that catch it."""
 
 
 class ExceededConnectionAttempts(GearmanError):
-    """A job was submitted as often as its `max_retries` allow, and no server has accepted it."""
+    """No server accepted a job in as many attempts as its `max_retries` allow."""
 
 
 class InvalidClientState(GearmanError):
@@ -51,4 +52,4 @@ class InvalidWorkerState(GearmanError):
 
 
 class InvalidAdminClientState(GearmanError):
-    """The server did not answer an admin command within the time limit, or not what was asked."""
+    """The server did not answer an admin command in time, or gave a wrong answer."""

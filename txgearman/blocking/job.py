@@ -1,4 +1,4 @@
-"""Jobs and requests as python-gearman has them: plain objects that hold what is known. No I/O."""
+"""Jobs and requests of python-gearman: plain data. No I/O."""
 
 from __future__ import annotations
 
@@ -18,21 +18,26 @@ if TYPE_CHECKING:
 
 
 class _Formattable:
-    """An object that a format specification takes as its text, as it was in Python 2."""
+    """An object whose text takes a format specification, as in Python 2."""
 
     def __format__(self, format_spec: str) -> str:
         return format(str(self), format_spec)
 
 
 class GearmanJob(_Formattable):
-    """A job: what a client submits, and what the function of a worker gets.
+    """A job: what a client submits, and what a task gets.
 
-    `connection` is the connection to its server and `handle` the server's name for it; both None before
-    it is submitted. `task` is the name of its function and `unique` its key. Those three are str that old
-    programs can use like bytes, see `Name`. `data` is its input, decoded.
+    `handle`, `task` and `unique` are str that old programs can use like bytes, see `Name`.
+
+    Args:
+        connection: The connection to its server; None before it is submitted.
+        handle: The server's name for it; None before it is submitted.
+        task: The name of its function.
+        unique: Its key.
+        data: Its input, decoded.
     """
 
-    _run: object | None = None
+    _running_job: object | None = None
 
     def __init__(
         self,
@@ -49,7 +54,7 @@ class GearmanJob(_Formattable):
         self.data = data
 
     def to_dict(self) -> dict[str, Any]:
-        """The job without its connection."""
+        """Return the job without its connection, as a dictionary."""
         return {"task": self.task, "job_handle": self.handle, "unique": self.unique, "data": self.data}
 
     def __repr__(self) -> str:
@@ -60,18 +65,30 @@ class GearmanJob(_Formattable):
 
 
 class GearmanJobRequest(_Formattable):
-    """A job that is or shall be submitted, and what is known of its progress.
+    """A job that is submitted, or will be, and its progress.
 
-    It changes only while the client waits for something, in the thread of whoever waits.
+    It changes only while a thread waits for something of the client, and in that thread.
 
-    `gearman_job`, also called `job`, is the job. `priority` is one of the PRIORITY constants, `state`
-    one of the JOB constants. `background` says that it is an offline job: it is complete when it is
-    accepted, and has no result. `connection_attempts` counts its submissions, of which there are at most
-    `max_connection_attempts`. `result` is the result, once `state` is JOB_COMPLETE. `exception` is what
-    the worker sent of an exception, or why the server refused the job. `data_updates` and
-    `warning_updates` are deques of what the worker sent ahead of the end. `status` is a dictionary,
-    empty or with the keys ``handle``, ``known``, ``running``, ``numerator``, ``denominator`` and
-    ``time_received``, seconds since 1970. `timed_out` says that the last wait for it took too long.
+    Args:
+        gearman_job: The job.
+        initial_priority: One of the PRIORITY constants.
+        background: Whether this is an offline job: it is complete when it is accepted, and has no result.
+        max_attempts: How often it may be submitted.
+
+    Attributes:
+        gearman_job: The job.
+        priority: One of the PRIORITY constants.
+        background: Whether this is an offline job.
+        connection_attempts: How often it was submitted.
+        max_connection_attempts: How often it may be submitted.
+        state: One of the JOB constants.
+        result: The result, once `state` is JOB_COMPLETE.
+        exception: The exception that the worker sent, or why the server refused the job; else None.
+        data_updates: Parts of the result that the worker has sent.
+        warning_updates: Warnings that the worker has sent.
+        status: A dictionary, empty or with the keys ``handle``, ``known``, ``running``, ``numerator``,
+            ``denominator`` and ``time_received``, in seconds since 1970.
+        timed_out: Whether the last wait for it took too long.
     """
 
     def __init__(
@@ -89,7 +106,7 @@ class GearmanJobRequest(_Formattable):
         self.initialize_request()
 
     def initialize_request(self) -> None:
-        """Forget all that is known of its progress."""
+        """Forget its progress."""
         self.result: Any = None
         self.exception: Any = None
         self.warning_updates: deque[Any] = deque()
@@ -97,15 +114,15 @@ class GearmanJobRequest(_Formattable):
         self.status: dict[str, Any] = {}
         self.state: str = JOB_UNKNOWN
         self.timed_out = False
-        # The client's: the submission whose news count, whether the program has closed its connection,
-        # questions for the status without an answer, and an error that the next wait raises.
+        # For the client: the submission whose events count, whether the program has closed its connection,
+        # status requests without an answer, and the error that the next wait raises.
         self._submission: object | None = None
-        self._closed = False
-        self._asked = 0
+        self._connection_closed = False
+        self._pending_status_requests = 0
         self._error: Exception | None = None
 
     def reset(self) -> None:
-        """Make it ready to be submitted as if it never was."""
+        """Forget its progress and its submissions, so that it can be submitted anew."""
         self.initialize_request()
         self.connection_attempts = 0
         self.gearman_job.connection = None
@@ -118,20 +135,20 @@ class GearmanJobRequest(_Formattable):
 
     @property
     def complete(self) -> bool:
-        """Whether nothing more is to be waited for."""
+        """Whether there is nothing to wait for: it has ended, or is an offline job and accepted."""
         ends = (JOB_FAILED, JOB_COMPLETE, JOB_CREATED) if self.background else (JOB_FAILED, JOB_COMPLETE)
         return self.state in ends
 
     @property
     def status_updates(self) -> deque[tuple[int, int]]:
-        """The last numerator and denominator. Of old; `status` has them."""
+        """The last numerator and denominator. For old programs; `status` has them."""
         if not self.status:
             return deque()
         return deque([(self.status.get("numerator", 0), self.status.get("denominator", 0))])
 
     @property
     def server_status(self) -> dict[str, Any]:
-        """The same as `status`. Of old."""
+        """The same as `status`. For old programs."""
         return self.status
 
     def __repr__(self) -> str:

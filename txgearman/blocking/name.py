@@ -1,4 +1,4 @@
-"""Names as programs see them: text that those written for bytes can use too. No I/O."""
+"""Names as text that programs written for bytes can use too. No I/O."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Name(str):
 
     @classmethod
     def of(cls, name: str | bytes) -> Self:
-        """`name` as it is on the wire, or as text. Bytes that are no UTF-8 become lone surrogates."""
+        """Make a name of text, or of the wire's bytes. Bytes that are not UTF-8 become lone surrogates."""
         return cls(name.decode("utf-8", "surrogateescape") if isinstance(name, bytes) else name)
 
     def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        """The text of the name's bytes, as `bytes.decode`."""
+        """Decode the name's bytes, as `bytes.decode` does."""
         return self.encode("utf-8", "surrogateescape").decode(encoding, errors)
 
     def __eq__(self, other: object) -> bool:
@@ -35,5 +35,5 @@ class Name(str):
     __hash__ = str.__hash__
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # What is pickled is read by programs that need not have this package.
+        # Programs that read the pickle may not have this package.
         return str, (str(self),)

@@ -1,7 +1,7 @@
-"""What becomes of a submitted request: how the news of it change it.
+"""Submitted requests: the events of their jobs, and how each changes its request.
 
-News come in the background thread and wait in an inbox; requests change only when they are taken out, in the
-thread of whoever waits. What is waited for, and which server is asked, is decided elsewhere.
+The background thread puts the events into the queue. A thread that waits takes them out and processes them;
+requests change only then. What it waits for, and which server gets a job, is decided in `client`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
-from txgearman.blocking.background import Background
+from txgearman.blocking.background_thread import BackgroundThread
 from txgearman.blocking.connection import GearmanConnection
 from txgearman.blocking.constants import (
     JOB_COMPLETE,
@@ -23,100 +23,111 @@ from txgearman.blocking.constants import (
     JOB_UNKNOWN,
 )
 from txgearman.blocking.data_encoder import text_of
-from txgearman.blocking.inbox import KEPT_BYTES, Inbox
+from txgearman.blocking.event_queue import MAX_QUEUED_BYTES, EventQueue
 from txgearman.blocking.job import GearmanJobRequest
 from txgearman.blocking.name import Name
 from txgearman.errors import UpdatesLost
 
 _log = logging.getLogger(__name__)
 
-Key = tuple[GearmanConnection, str]
-"""A job: the connection to its server, and its handle there."""
+JobKey = tuple[GearmanConnection, str]
+"""Identifies a job: the connection to its server, and its handle there."""
 
 
-class Ledger:
-    """What the requests of one client have in common: the jobs that run, and errors not raised yet.
+class PendingRequests:
+    """The requests of one client whose jobs have not ended, and errors to be raised.
 
-    `running` counts the requests that wait for each job. `followers` are requests that asked for the status
-    of one that another request has submitted. Changed while events of the inbox are applied.
+    Jobs and subscribers are changed only while the queue's `processing_lock` is held.
+
+    Attributes:
+        waiting: How many requests wait for each job.
+        subscribers: The requests that get the updates of a job that another request has submitted.
     """
 
     def __init__(self) -> None:
-        self.running: dict[Key, int] = {}
-        self.followers: dict[Key, GearmanJobRequest] = {}
-        self._failed: weakref.WeakSet[GearmanJobRequest] = weakref.WeakSet()
+        self.waiting: dict[JobKey, int] = {}
+        self.subscribers: dict[JobKey, GearmanJobRequest] = {}
+        self._with_errors: weakref.WeakSet[GearmanJobRequest] = weakref.WeakSet()
 
-    def begin(self, key: Key) -> None:
-        """One request more waits for a job."""
-        self.running[key] = self.running.get(key, 0) + 1
+    def add(self, key: JobKey) -> None:
+        """Count one more request that waits for a job."""
+        self.waiting[key] = self.waiting.get(key, 0) + 1
 
-    def end(self, key: Key) -> None:
-        """One request less waits for a job; behind the last nobody follows it."""
-        self.running[key] -= 1
-        if not self.running[key]:
-            del self.running[key]
-            self.followers.pop(key, None)
+    def remove(self, key: JobKey) -> None:
+        """Count one request less. When none is left the job's subscriber is dropped too."""
+        self.waiting[key] -= 1
+        if not self.waiting[key]:
+            del self.waiting[key]
+            self.subscribers.pop(key, None)
 
-    def follow(self, key: Key, request: GearmanJobRequest) -> None:
-        """A request asks for the status of a job: of several the newest gets the updates too."""
+    def subscribe(self, key: JobKey, request: GearmanJobRequest) -> None:
+        """A request asks for the status of a job. The newest that does gets the job's updates too."""
         if request._submission is not None:
-            self.followers.pop(key, None)
-        elif self.running.get(key):
-            self.followers[key] = request
+            self.subscribers.pop(key, None)
+        elif self.waiting.get(key):
+            self.subscribers[key] = request
 
     def set_error(self, request: GearmanJobRequest, error: Exception) -> None:
-        """Let the next wait for a request raise an error."""
+        """Let the next wait for a request raise `error`."""
         request._error = error
-        self._failed.add(request)
+        self._with_errors.add(request)
 
     def raise_errors(self, requests: Iterable[GearmanJobRequest] | None = None) -> None:
-        """Raise the first error that came up for one of `requests`, or for any, once."""
-        for failed in list(self._failed):
-            if requests is None or failed in requests:
-                self._failed.discard(failed)
-                error, failed._error = failed._error, None
+        """Raise one error of `requests`, or of any request, and forget it."""
+        for request in list(self._with_errors):
+            if requests is None or request in requests:
+                self._with_errors.discard(request)
+                error, request._error = request._error, None
                 if error is not None:
                     raise error
 
 
 class Submission:
-    """One request as it was submitted once: the `Listener` to its news.
+    """One attempt to submit a request: its `SubmissionListener`.
 
-    The listener's methods are called in the background thread and only put those with an underscore, which
-    change requests, into the inbox. `decode` makes values of what workers send; `on_refused` is called with
-    the code and the text of a refusal. `running` is the background thread.
+    The public methods run in the background thread, and only put the private ones into the queue. Those
+    change the request.
+
+    Args:
+        request: The request.
+        connection: The connection to its server.
+        thread: The background thread.
+        event_queue: The client's queue.
+        pending: The client's pending requests.
+        decode: Makes values of what workers send.
+        on_refused: Called with the code and the text when the server refuses the job.
     """
 
     def __init__(
         self,
         request: GearmanJobRequest,
         connection: GearmanConnection,
-        running: Background,
-        inbox: Inbox,
-        ledger: Ledger,
+        thread: BackgroundThread,
+        event_queue: EventQueue,
+        pending: PendingRequests,
         decode: Callable[[bytes], Any],
         on_refused: Callable[[str, str], object],
     ) -> None:
-        self.running = running
-        self._inbox = inbox
-        self._ledger = ledger
+        self.thread = thread
+        self._event_queue = event_queue
+        self._pending = pending
         self._decode_data = decode
         self._on_refused = on_refused
         self._request = request
         self._connection = connection
-        self._key: Key | None = None
+        self._key: JobKey | None = None
 
     def accepted(self, handle: bytes) -> None:
-        self._inbox.post(partial(self._accepted, Name.of(handle)))
+        self._event_queue.put(partial(self._accepted, Name.of(handle)))
 
     def refused(self, code: str, text: str) -> None:
-        self._inbox.post(partial(self._refused, code, text))
+        self._event_queue.put(partial(self._refused, code, text))
 
     def lost(self, why: str, sent: bool) -> None:
-        self._inbox.post(partial(self._lost, why, sent))
+        self._event_queue.put(partial(self._lost, why, sent))
 
     def closed(self) -> None:
-        self._inbox.post(self._closed)
+        self._event_queue.put(self._closed)
 
     def data(self, data: bytes) -> None:
         self._offer(partial(self._data, data), len(data))
@@ -128,35 +139,35 @@ class Submission:
         self._offer(partial(self._status, numerator, denominator), 0)
 
     def completed(self, result: bytes) -> None:
-        self._inbox.post(partial(self._completed, result))
+        self._event_queue.put(partial(self._completed, result))
 
     def failed(self, exception: bytes | None) -> None:
-        self._inbox.post(partial(self._failed, exception))
+        self._event_queue.put(partial(self._failed, exception))
 
     def _offer(self, event: Callable[[], object], size: int) -> None:
-        if not self._inbox.offer(event, size):
-            self._inbox.post(self._spilled)
+        if not self._event_queue.offer(event, size):
+            self._event_queue.put(self._overflowed)
 
-    # -- in the thread of whoever waits ---------------------------------------------------------
+    # -- in the thread that waits ---------------------------------------------------------------
 
-    def forsaken(self) -> None:
-        """The background thread has ended, or is the parent's: no news will come."""
+    def thread_ended(self) -> None:
+        """The background thread has ended, or is the parent process's: no event will come."""
         if self._request._submission is self and self._request.state in (JOB_PENDING, JOB_CREATED):
             if self._request.background and self._request.state == JOB_CREATED:
                 return
             self._lost("its background thread has ended", sent=True)
 
     def _targets(self) -> list[GearmanJobRequest]:
-        """The requests that this news are for: the own, and one that asked for the job's status."""
+        """The requests that an event changes: this one, and the job's subscriber."""
         own = [self._request] if self._request._submission is self else []
-        follower = None if self._key is None else self._ledger.followers.get(self._key)
-        return own if follower is None else [*own, follower]
+        subscriber = None if self._key is None else self._pending.subscribers.get(self._key)
+        return own if subscriber is None else [*own, subscriber]
 
     def _accepted(self, handle: str) -> None:
         self._connection.connected = True
         if not self._request.background:
             self._key = (self._connection, handle)
-            self._ledger.begin(self._key)
+            self._pending.add(self._key)
         if self._request._submission is self:
             self._request.job.handle = handle
             self._request.state = JOB_CREATED
@@ -170,7 +181,7 @@ class Submission:
     def _lost(self, why: str, sent: bool) -> None:
         self._connection.connected = False
         if not sent and self._request._submission is self:
-            # It was taken for connected, and was not: that was no attempt.
+            # The connection was lost before, unnoticed. That does not count as an attempt.
             self._request.connection_attempts -= 1
         _log.warning("Lost %r: %s", self._request, why)
         for request in self._targets():
@@ -178,9 +189,9 @@ class Submission:
         self._end()
 
     def _closed(self) -> None:
-        # What the program has closed itself tells it nothing new of the job.
+        # The program closed the connection, so the state of the job is not changed to lost.
         for request in self._targets():
-            request._closed = True
+            request._connection_closed = True
         self._end()
 
     def _data(self, data: bytes) -> None:
@@ -209,15 +220,15 @@ class Submission:
                 request.exception = self._exception(exception)
         self._end()
 
-    def _spilled(self) -> None:
+    def _overflowed(self) -> None:
         for request in self._targets():
-            self._ledger.set_error(
-                request, UpdatesLost(f"more than {KEPT_BYTES} bytes of updates waited to be taken")
+            self._pending.set_error(
+                request, UpdatesLost(f"more than {MAX_QUEUED_BYTES} bytes of updates waited to be taken")
             )
 
     def _end(self) -> None:
         if self._key is not None:
-            self._ledger.end(self._key)
+            self._pending.remove(self._key)
             self._key = None
 
     def _decode(self, request: GearmanJobRequest, data: bytes, take: Callable[[Any], object]) -> None:
@@ -225,10 +236,10 @@ class Submission:
             take(self._decode_data(data))
         except Exception as error:
             request.state = JOB_FAILED
-            self._ledger.set_error(request, error)
+            self._pending.set_error(request, error)
 
     def _exception(self, exception: bytes) -> Any:
-        """What a worker sent of an exception; a worker in another language may not use the encoder."""
+        """The exception that a worker sent: decoded, or as text, as the worker may not use the encoder."""
         try:
             return self._decode_data(exception)
         except Exception:
@@ -236,7 +247,7 @@ class Submission:
 
 
 def status_of(handle: str, known: bool, running: bool, numerator: int, denominator: int) -> dict[str, Any]:
-    """What a request's `status` is, told now."""
+    """The `status` of a request, received now."""
     return {
         "handle": handle,
         "known": known,

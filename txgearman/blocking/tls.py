@@ -1,7 +1,7 @@
 """TLS on a reactor that is not installed. Knows nothing of Gearman.
 
-Twisted leaves small writes of a TLS connection to the clock of the installed reactor, if it is not told
-another one. Its endpoints do not tell it. In a blocking program that reactor does not run, so nothing would
+Twisted defers small writes of a TLS connection by the clock of the installed reactor, unless it gets another
+clock. Its endpoints give it none. In a blocking program the installed reactor does not run, so nothing would
 ever be sent.
 """
 
@@ -21,16 +21,23 @@ from txgearman.connection.endpoint import endpoint_from
 _CERTIFICATE: Final = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
-def described_endpoint(reactor: Any, description: str) -> Any:
-    """The endpoint of a `description`, as for other clients, with TLS that works on `reactor`."""
+def endpoint_from_description(reactor: Any, description: str) -> Any:
+    """The endpoint that `description` describes. Its TLS works on `reactor`."""
     endpoint: Any = endpoint_from(reactor, description)
-    # Above TLS is a wrapper. What it needs is in a closure, so it makes its own factory, which is told then.
-    return _ToldEndpoint(reactor, endpoint) if hasattr(endpoint, "_wrapperFactory") else endpoint
+    # Twisted's endpoint of TLS keeps its options in a closure. So it makes the factory, and that gets the
+    # clock.
+    return _ClockedTlsEndpoint(reactor, endpoint) if hasattr(endpoint, "_wrapperFactory") else endpoint
 
 
 @implementer(IStreamClientEndpoint)
 class TlsEndpoint:
-    """TLS above `endpoint`. `options` is called for each attempt, which fails with what that raises."""
+    """TLS over another endpoint.
+
+    Args:
+        reactor: The reactor.
+        endpoint: The other endpoint.
+        options: Makes the TLS options, for each attempt. If it raises, the attempt fails.
+    """
 
     def __init__(self, reactor: Any, endpoint: Any, options: Callable[[], Any]) -> None:
         self._reactor = reactor
@@ -41,15 +48,15 @@ class TlsEndpoint:
         return maybeDeferred(self._connect, protocolFactory)
 
     def _connect(self, factory: IProtocolFactory) -> Any:
-        from twisted.protocols.tls import TLSMemoryBIOFactory  # what it needs is an extra, and slow to import
+        from twisted.protocols.tls import TLSMemoryBIOFactory  # pyOpenSSL is an extra, and slow to import
 
         outer = TLSMemoryBIOFactory(self._options(), True, factory, self._reactor)
         return self._endpoint.connect(outer).addCallback(lambda protocol: protocol.wrappedProtocol)
 
 
 @implementer(IStreamClientEndpoint)
-class _ToldEndpoint:
-    """What ``tls:`` or ``ssl:`` describes, with its clock."""
+class _ClockedTlsEndpoint:
+    """The endpoint of a ``tls:`` or ``ssl:`` description, with the reactor's clock."""
 
     def __init__(self, reactor: Any, endpoint: Any) -> None:
         self._reactor = reactor
@@ -62,8 +69,18 @@ class _ToldEndpoint:
         return attempt.addCallback(lambda protocol: protocol.wrappedProtocol)
 
 
-def options_from(host: str, keyfile: str, certfile: str, ca_certs: str) -> Any:
-    """The options of a client with a certificate for a server called `host`, from files in PEM form."""
+def tls_options(host: str, keyfile: str, certfile: str, ca_certs: str) -> Any:
+    """The TLS options of a client with a certificate, from files in PEM form.
+
+    Args:
+        host: The name that the server's certificate must have.
+        keyfile: The client's key.
+        certfile: The client's certificate, and others of its chain.
+        ca_certs: The authorities, of which one must have signed the server's certificate.
+
+    Returns:
+        What `optionsForClientTLS` returns.
+    """
     from twisted.internet.ssl import (
         Certificate,
         PrivateCertificate,

@@ -1,6 +1,6 @@
-"""The blocking worker: runs tasks in the thread that calls `work`, and sends what they say.
+"""The blocking worker: runs tasks in the thread that calls `work`, and sends their reports.
 
-The network is in the background thread, in `duty`.
+The network is in the background thread, in `background_worker`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,19 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Final
 
-from txgearman.blocking.background import CALL_SECONDS, SLACK_SECONDS, Background, background
+from txgearman.blocking.background_thread import (
+    CALL_TIMEOUT,
+    GRACE_SECONDS,
+    BackgroundThread,
+    background_thread,
+)
+from txgearman.blocking.background_worker import BackgroundWorker, RunningJob
 from txgearman.blocking.connection import GearmanConnection
 from txgearman.blocking.connection_manager import GearmanConnectionManager, Server
 from txgearman.blocking.data_encoder import bytes_of, text_of
 from txgearman.blocking.deadline import Deadline
-from txgearman.blocking.duty import Duty, Run
 from txgearman.blocking.errors import InvalidWorkerState, ServerUnavailable
-from txgearman.blocking.inbox import Inbox
+from txgearman.blocking.event_queue import EventQueue
 from txgearman.blocking.job import GearmanJob
 from txgearman.blocking.name import Name
 from txgearman.connection.arguments import function_bytes, name_bytes
@@ -29,10 +34,10 @@ from txgearman.errors import ClientError, GearmanError, JobOver
 from txgearman.wire.limits import MAX_CLIENT_ID
 
 POLL_TIMEOUT_IN_SECONDS: Final = 60.0
-"""Seconds without a job after which `GearmanWorker.after_poll` is called, if nothing else is said."""
+"""Default of ``poll_timeout``: seconds without a job after which `GearmanWorker.after_poll` is called."""
 
 Task = Callable[["GearmanWorker", GearmanJob], Any]
-"""What can be registered: takes the worker and the job, and returns the result."""
+"""A task: takes the worker and the job, and returns the result."""
 
 ExceptionInfo = tuple[type[BaseException], BaseException, TracebackType] | tuple[None, None, None]
 
@@ -40,9 +45,15 @@ _log = logging.getLogger(__name__)
 
 
 class GearmanWorker(GearmanConnectionManager):
-    """Runs tasks for the servers of `host_list`, one at a time, in the thread that calls `work`.
+    """Runs tasks, one at a time, in the thread that calls `work`.
 
-    `worker_abilities` are the registered tasks by name, `worker_client_id` the name set.
+    Args:
+        host_list: The servers, such as ``["localhost:4730"]``.
+
+    Attributes:
+        worker_abilities: The registered tasks by name.
+        worker_client_id: The name that servers show for this worker; None without one.
+        command_handler_holding_job_lock: Not None while a job runs.
     """
 
     def __init__(self, host_list: Iterable[Server] | None = None) -> None:
@@ -50,50 +61,69 @@ class GearmanWorker(GearmanConnectionManager):
         self.worker_abilities: dict[str, Task] = {}
         self.worker_client_id: str | bytes | None = None
         self.command_handler_holding_job_lock: object | None = None
-        """Not None while a job runs."""
-        self._inbox = Inbox()
-        self._working = threading.Lock()
-        self._polling = threading.Lock()
-        self._duty: Duty | None = None
-        # Those whose job was left open, each with its connections.
-        self._parked: list[Duty] = []
-        self._renew = False
+        self._event_queue = EventQueue()
+        self._work_lock = threading.Lock()
+        self._poll_lock = threading.Lock()
+        self._background_worker: BackgroundWorker | None = None
+        # Workers whose job was left without an outcome. Each keeps its connections for that.
+        self._parked_workers: list[BackgroundWorker] = []
+        self._reconnect_needed = False
         self._stopping = False
-        # The job behind which the next is asked for when `after_poll` has agreed.
-        self._last: Run | None = None
+        # Its slot is released, so that the next job is grabbed, once `after_poll` has agreed.
+        self._last_job: RunningJob | None = None
 
     # -- tasks ----------------------------------------------------------------------------------
 
     def register_task(self, task: str | bytes, callback_function: Task) -> str | bytes:
-        """Run jobs of the function `task` by calling `callback_function` with this worker and the job.
+        """Offer a function to the servers. Can be called at any time, also to replace the callback.
 
-        What it returns is the result, None an empty one. A task that is registered already gets another
-        function. Can be called at any time. Returns `task`.
+        Args:
+            task: The name of the function.
+            callback_function: Called with this worker and the job. It returns the result; None is an empty
+                one.
+
+        Returns:
+            `task`.
         """
         name = text_of(function_bytes(bytes_of(task)))
         is_new = name not in self.worker_abilities
         self.worker_abilities[name] = callback_function
         if is_new:
-            self._tell(lambda duty: duty.offer(bytes_of(name)))
+            self._call_background_worker(lambda background_worker: background_worker.register(bytes_of(name)))
         return task
 
     def unregister_task(self, task: str | bytes) -> str | bytes:
-        """Take no more jobs of `task`, if it is registered. Returns `task`."""
+        """No longer offer a function. Does nothing if it is not registered.
+
+        Args:
+            task: The name of the function.
+
+        Returns:
+            `task`.
+        """
         name = text_of(bytes_of(task))
         if self.worker_abilities.pop(name, None) is not None:
-            self._tell(lambda duty: duty.withdraw(bytes_of(name)))
+            self._call_background_worker(
+                lambda background_worker: background_worker.unregister(bytes_of(name))
+            )
         return task
 
     def set_client_id(self, client_id: str | bytes | None) -> str | bytes | None:
-        """The name, of at most 127 bytes, that servers show for this worker. Returns it.
+        """Set the name that servers show for this worker.
 
-        While the worker works, this connects again, when the job that runs has ended.
+        While the worker works it reconnects for that, once the running job has ended.
+
+        Args:
+            client_id: The name, at most 127 bytes; None for no name.
+
+        Returns:
+            `client_id`.
         """
         if client_id is not None:
             name_bytes(bytes_of(client_id), "the client id", MAX_CLIENT_ID)
         self.worker_client_id = client_id
-        self._renew = True
-        self._inbox.wake()
+        self._reconnect_needed = True
+        self._event_queue.wake()
         return client_id
 
     # -- working --------------------------------------------------------------------------------
@@ -101,64 +131,82 @@ class GearmanWorker(GearmanConnectionManager):
     def work(self, poll_timeout: float = POLL_TIMEOUT_IN_SECONDS) -> None:
         """Run jobs until `after_poll` or `after_job` returns False, or `shutdown` is called.
 
-        `after_poll` is called after each job, and after `poll_timeout` seconds without one. A connection
-        that is lost is made again. Raises `ServerUnavailable` if at the start no server can be reached,
-        and `InvalidWorkerState` if the worker works already.
+        A lost connection is made again.
+
+        Args:
+            poll_timeout: Seconds without a job after which `after_poll` is called. It is also called after
+                each job.
+
+        Raises:
+            ServerUnavailable: No server can be reached at the start.
+            InvalidWorkerState: The worker works already.
         """
-        if not self._working.acquire(blocking=False):
+        if not self._work_lock.acquire(blocking=False):
             raise InvalidWorkerState("the worker works already")
         try:
             go_on = True
             while go_on and not self._stopping:
                 connections = self.establish_worker_connections()
                 go_on = self.poll_connections_until_stopped(
-                    connections, self._is_to_go_on, timeout=poll_timeout
+                    connections, self._work_continues, timeout=poll_timeout
                 )
         finally:
             try:
-                self._end()
+                self._disconnect()
             finally:
                 self._stopping = False
-                self._working.release()
+                self._work_lock.release()
 
     def after_poll(self, any_activity: bool) -> bool:
-        """Called between jobs, to be overridden; `any_activity` says whether a job has run.
+        """Override this hook to be called at the start of `work`, and between jobs.
 
-        Return True to go on, and False to end `work`.
+        It is also called after ``poll_timeout`` seconds without a job.
+
+        Args:
+            any_activity: Whether a job has run.
+
+        Returns:
+            False to end `work`.
         """
         return True
 
     def after_job(self) -> bool:
-        """Called after each job, behind `after_poll`, to be overridden. Return False to end `work`."""
+        """Override this hook to be called after each job, after `after_poll`.
+
+        Returns:
+            False to end `work`.
+        """
         return True
 
     def shutdown(self) -> None:
-        """Let `work` return after the job that runs, and close the connections.
+        """Let `work` return after the running job, and close the connections.
 
-        Can be called in a task, and in other threads. A job that fails from now on goes back to its server,
-        for another worker; a result is still sent.
+        Can be called in a task, and in other threads. If the running job succeeds its result is still sent.
+        If it fails it goes back to its server, which gives it to another worker.
         """
         self._stopping = True
-        self._inbox.wake()
-        if not (self._working.locked() or self._polling.locked()):
-            self._end()
+        self._event_queue.wake()
+        if not (self._work_lock.locked() or self._poll_lock.locked()):
+            self._disconnect()
             self._stopping = False
 
     # -- for programs with a loop of their own in place of `work` -------------------------------
 
     def establish_worker_connections(self) -> list[GearmanConnection]:
-        """Connect to the servers, if the worker is not connected yet, and return its connections.
+        """Connect to the servers, if the worker is not connected yet.
 
-        That is all of `connection_list` if one server at least can be reached, as the others are tried
-        again, and as what is lost comes back; or nothing if none can. The worker offers its tasks until
-        each of these connections is closed, or `shutdown` is called.
+        The worker then offers its tasks until all of these connections are closed, or `shutdown` is called.
+
+        Returns:
+            All of `connection_list` if at least one server can be reached: the others are tried again. An
+            empty list if none can.
         """
-        background().refuse_inside()
-        if self._duty is not None and not self._duty.running.alive:
-            self._end()
-        if self._duty is None and self.connection_list:
-            self._begin()
-        return [] if self._duty is None else list(self._duty.connections)
+        background_thread().refuse_in_own_thread()
+        if self._background_worker is not None and not self._background_worker.thread.alive:
+            self._disconnect()
+        if self._background_worker is None and self.connection_list:
+            self._connect()
+        return [] if self._background_worker is None else list(self._background_worker.connections)
 
     def poll_connections_until_stopped(
         self,
@@ -166,36 +214,53 @@ class GearmanWorker(GearmanConnectionManager):
         callback_fxn: Callable[[bool], Any],
         timeout: float | None = None,
     ) -> bool:
-        """Run jobs until `callback_fxn` returns something false, or for `timeout` seconds.
+        """Run jobs until the callback returns something false, or the time is over.
 
-        `callback_fxn` is called at the start with False, and with True twice after each job: once while
-        `has_job_lock` is true, and once when it is not. Returns True if the time is over. Jobs come from
-        all connections of `establish_worker_connections`, whatever `submitted_connections` are. Raises
-        `ServerUnavailable` if the worker has no connections, and `InvalidWorkerState` if it runs jobs in
-        another thread. Whatever this raises, the connections are closed.
+        If this raises anything, the connections are closed.
+
+        Args:
+            submitted_connections: Not used: jobs come from all connections of
+                `establish_worker_connections`.
+            callback_fxn: Called with False at the start. Called with True twice after each job: once while
+                `has_job_lock` is true, and once when it is not.
+            timeout: Seconds; None for no limit.
+
+        Returns:
+            Whether the time is over.
+
+        Raises:
+            ServerUnavailable: The worker has no connections.
+            InvalidWorkerState: The worker runs jobs in another thread.
         """
-        if not self._polling.acquire(blocking=False):
+        if not self._poll_lock.acquire(blocking=False):
             raise InvalidWorkerState("the worker works already")
         try:
-            background().refuse_inside()
+            background_thread().refuse_in_own_thread()
             return self._run_jobs(callback_fxn, Deadline(timeout))
         except BaseException:
-            self._end()
+            self._disconnect()
             raise
         finally:
-            self._polling.release()
-            if self._stopping and not self._working.locked():
-                self._end()
+            self._poll_lock.release()
+            if self._stopping and not self._work_lock.locked():
+                self._disconnect()
                 self._stopping = False
 
     def has_job_lock(self) -> bool:
         """Whether a job is running, or has just run."""
         return self.command_handler_holding_job_lock is not None
 
-    # -- what a job goes through, to be overridden ----------------------------------------------
+    # -- the steps of a job, to be overridden ---------------------------------------------------
 
     def on_job_execute(self, current_job: GearmanJob) -> bool:
-        """A job is there: run its task. Returns whether it went well."""
+        """Run the task of a job.
+
+        Args:
+            current_job: The job.
+
+        Returns:
+            Whether it succeeded.
+        """
         try:
             task = self.worker_abilities.get(current_job.task or "")
             if task is None:
@@ -206,23 +271,39 @@ class GearmanWorker(GearmanConnectionManager):
         return self.on_job_complete(current_job, result)
 
     def on_job_exception(self, current_job: GearmanJob, exc_info: Any) -> bool:
-        """The task raised: log that, and fail the job. `exc_info` is as of `sys.exc_info`."""
+        """The task raised: log that, and fail the job.
+
+        Args:
+            current_job: The job.
+            exc_info: What `sys.exc_info` returns.
+
+        Returns:
+            False.
+        """
         _log.error("%r raised", current_job, exc_info=exc_info)
         self.send_job_failure(current_job)
         return False
 
     def on_job_complete(self, current_job: GearmanJob, job_result: Any) -> bool:
-        """The task returned: send the result."""
+        """The task returned: send the result.
+
+        Args:
+            current_job: The job.
+            job_result: What the task returned.
+
+        Returns:
+            Whether the result could be encoded. If not, `on_job_exception` was called.
+        """
         try:
             self.send_job_complete(current_job, job_result)
         except GearmanError:
             raise
         except Exception:
-            # The result is none that the data encoder can take.
+            # The data encoder cannot encode the result.
             return self.on_job_exception(current_job, sys.exc_info())
         return True
 
-    # -- what a job says ------------------------------------------------------------------------
+    # -- reports of a job -----------------------------------------------------------------------
 
     def send_job_status(
         self,
@@ -231,87 +312,141 @@ class GearmanWorker(GearmanConnectionManager):
         denominator: float,
         poll_timeout: float | None = None,
     ) -> None:
-        """Say that `numerator` of `denominator` is done: whole numbers; of others the fraction is cut off.
+        """Report how much of a job is done.
 
-        This and the methods below return when the connection takes more, and may take `poll_timeout`
-        seconds, 60 without one. They raise `ServerUnavailable` once the job's connection is lost, as the
-        server then gives the job to another worker. Once the job has ended they do nothing but log that.
+        This method and the two below return when the connection takes more. Once the job has ended they do
+        nothing but log that.
+
+        Args:
+            current_job: The job.
+            numerator: How much; a fraction is cut off.
+            denominator: Of how much; a fraction is cut off.
+            poll_timeout: Seconds that the connection may take; None for 60.
+
+        Raises:
+            ServerUnavailable: The job's connection is lost, so its server gives the job to another worker. Or
+                the connection took nothing for too long.
         """
         self._send(
-            current_job, lambda run: run.job.send_status(int(numerator), int(denominator)), poll_timeout
+            current_job,
+            lambda running_job: running_job.job.send_status(int(numerator), int(denominator)),
+            poll_timeout,
         )
 
     def send_job_data(self, current_job: GearmanJob, data: Any, poll_timeout: float | None = None) -> None:
-        """Send a part of the result ahead of its end."""
+        """Send a part of the result while the job runs.
+
+        Args:
+            current_job: The job.
+            data: What the data encoder takes.
+            poll_timeout: As for `send_job_status`.
+
+        Raises:
+            ServerUnavailable: As for `send_job_status`.
+        """
         encoded = self.encode_data(data)
-        self._send(current_job, lambda run: run.send_data(encoded), poll_timeout)
+        self._send(current_job, lambda running_job: running_job.send_data(encoded), poll_timeout)
 
     def send_job_warning(self, current_job: GearmanJob, data: Any, poll_timeout: float | None = None) -> None:
-        """Send a warning."""
+        """Send a warning.
+
+        Args:
+            current_job: The job.
+            data: What the data encoder takes.
+            poll_timeout: As for `send_job_status`.
+
+        Raises:
+            ServerUnavailable: As for `send_job_status`.
+        """
         encoded = self.encode_data(data)
-        self._send(current_job, lambda run: run.send_warning(encoded), poll_timeout)
+        self._send(current_job, lambda running_job: running_job.send_warning(encoded), poll_timeout)
 
     def send_job_complete(
         self, current_job: GearmanJob, data: Any, poll_timeout: float | None = None
     ) -> None:
-        """End the job with a result.
+        """End a job with a result.
 
-        This and the two below do nothing but log it where the connection is lost, or the job has ended.
+        If the job's connection is lost, or the job has ended, this method and the two below only log that.
+
+        Args:
+            current_job: The job.
+            data: What the data encoder takes; None is an empty result.
+            poll_timeout: Seconds that the background thread may take; None for 5.
         """
         encoded = self._encode_result(data)
-        self._report(current_job, lambda run: run.complete(encoded), poll_timeout)
+        self._report(current_job, lambda running_job: running_job.complete(encoded), poll_timeout)
 
     def send_job_failure(self, current_job: GearmanJob, poll_timeout: float | None = None) -> None:
-        """End the job as failed."""
-        self._report(current_job, Run.fail, poll_timeout, failed=True)
+        """End a job as failed.
+
+        Args:
+            current_job: The job.
+            poll_timeout: As for `send_job_complete`.
+        """
+        self._report(current_job, RunningJob.fail, poll_timeout, failed=True)
 
     def send_job_exception(
         self, current_job: GearmanJob, data: Any, poll_timeout: float | None = None
     ) -> None:
-        """End the job as failed by an exception, of which `data` tells the submitter."""
+        """End a job as failed by an exception.
+
+        Args:
+            current_job: The job.
+            data: What the submitter gets to know of the exception; what the data encoder takes.
+            poll_timeout: As for `send_job_complete`.
+        """
         encoded = self.encode_data(data)
-        self._report(current_job, lambda run: run.fail(encoded), poll_timeout, failed=True)
+        self._report(current_job, lambda running_job: running_job.fail(encoded), poll_timeout, failed=True)
 
     def wait_until_updates_sent(
         self, multiple_gearman_jobs: Iterable[GearmanJob], poll_timeout: float | None = None
     ) -> None:
-        """Nothing to wait for: the methods above return when all is sent."""
+        """Do nothing: the methods above return when the connection takes more.
 
-    def _send(self, job: GearmanJob, send: Callable[[Run], object], timeout: float | None) -> None:
-        run = self._run_of(job)
-        if run.reported:
-            _drop_late(job, run)
+        Args:
+            multiple_gearman_jobs: Not used.
+            poll_timeout: Not used.
+        """
+
+    def _send(self, job: GearmanJob, send: Callable[[RunningJob], object], timeout: float | None) -> None:
+        running_job = self._running_job_of(job)
+        if running_job.reported:
+            _log_late_report(job, running_job)
             return
         try:
-            # The server may be slow to take it.
-            self._call(partial(send, run), CALL_SECONDS if timeout is None else timeout)
+            # A server that reads slowly makes this wait.
+            self._call(partial(send, running_job), CALL_TIMEOUT if timeout is None else timeout)
         except JobOver:
             raise ServerUnavailable(f"the connection of {job!r} is lost") from None
 
     def _report(
-        self, job: GearmanJob, report: Callable[[Run], object], timeout: float | None, failed: bool = False
+        self,
+        job: GearmanJob,
+        report: Callable[[RunningJob], object],
+        timeout: float | None,
+        failed: bool = False,
     ) -> None:
-        run = self._run_of(job)
-        if run.reported:
-            _drop_late(job, run)
+        running_job = self._running_job_of(job)
+        if running_job.reported:
+            _log_late_report(job, running_job)
             return
-        run.reported = True
-        if run.lost:
+        running_job.reported = True
+        if running_job.lost:
             _log.warning("The connection was lost while %r ran, its outcome is discarded", job)
         elif self._stopping and failed:
             _log.warning("%r goes back to its server: it failed after the shutdown of the worker", job)
         else:
-            report = partial(_report_the_last, report) if self._stopping else report
-            self._call(partial(report, run), timeout)
-        if run.duty in self._parked:
-            self._parked.remove(run.duty)
-            self._stop(run.duty)
+            report = partial(_report_without_next, report) if self._stopping else report
+            self._call(partial(report, running_job), timeout)
+        if running_job.worker in self._parked_workers:
+            self._parked_workers.remove(running_job.worker)
+            self._stop(running_job.worker)
 
-    def _run_of(self, job: GearmanJob) -> Run:
-        run = getattr(job, "_run", None)
-        if not isinstance(run, Run):
-            raise InvalidWorkerState(f"the job is none that this worker was given: {job!r}")
-        return run
+    def _running_job_of(self, job: GearmanJob) -> RunningJob:
+        running_job = getattr(job, "_running_job", None)
+        if not isinstance(running_job, RunningJob):
+            raise InvalidWorkerState(f"this worker was not given the job {job!r}")
+        return running_job
 
     def _encode_result(self, result: Any) -> bytes:
         try:
@@ -324,184 +459,199 @@ class GearmanWorker(GearmanConnectionManager):
     # -- the loop -------------------------------------------------------------------------------
 
     def _run_jobs(self, callback: Callable[[bool], Any], deadline: Deadline) -> bool:
-        """Run jobs until the deadline; returns whether to go on."""
+        """Run jobs until the deadline. Returns whether the deadline ended that, and not the program."""
         go_on = not self._stopping and bool(callback(False))
-        if self._duty is not None:
-            # Whoever decides after each job whether to go on must not be given one that will not be run.
-            self._duty.hold = callback != self._is_to_go_on or self._decides
+        if self._background_worker is not None:
+            # A program that may stop after each job must not be assigned another that it will not run.
+            self._background_worker.holds_slots = callback != self._work_continues or self._overrides_hooks
         while go_on:
-            changes = self._inbox.changes
-            event = self._inbox.take()
-            if self._duty is None:
+            changes = self._event_queue.changes
+            event = self._event_queue.take()
+            if self._background_worker is None:
                 raise ServerUnavailable(f"the worker is not connected to any of {self.connection_list!r}")
             if event is not None:
                 event()
                 if self.has_job_lock():
-                    go_on = self._asks_to_go_on(callback)
+                    go_on = self._continues(callback)
                     self.command_handler_holding_job_lock = None
-                go_on = go_on and self._asks_to_go_on(callback)
-                if go_on and self._last is not None:
-                    background().post(self._last.go_on)
+                go_on = go_on and self._continues(callback)
+                if go_on and self._last_job is not None:
+                    background_thread().post(self._last_job.release_slot)
             elif self._stopping:
-                # A wake ahead of `changes` would not be seen below.
+                # The wait below would miss a wake-up from before `changes` was read.
                 go_on = False
-            elif self._renew:
-                duty, self._duty = self._duty, None
-                self._stop(duty)
-                self._go_on_like(duty)
-            elif not self._inbox.wait(changes, deadline):
+            elif self._reconnect_needed:
+                background_worker, self._background_worker = self._background_worker, None
+                self._stop(background_worker)
+                self._reconnect(background_worker)
+            elif not self._event_queue.wait(changes, deadline):
                 return True
         return False
 
-    def _asks_to_go_on(self, callback: Callable[[bool], Any]) -> bool:
+    def _continues(self, callback: Callable[[bool], Any]) -> bool:
         return not self._stopping and bool(callback(True))
 
-    def _is_to_go_on(self, any_activity: bool) -> bool:
-        """What `work` does between jobs."""
+    def _work_continues(self, any_activity: bool) -> bool:
+        """The callback of `work`: asks the hooks whether to go on."""
         if self.has_job_lock():
             return True
         return bool(self.after_poll(any_activity)) and (not any_activity or bool(self.after_job()))
 
     @property
-    def _decides(self) -> bool:
-        """Whether the program has a say in going on after each job."""
+    def _overrides_hooks(self) -> bool:
+        """Whether the program overrides a hook that can end `work` after each job."""
         ours = (GearmanWorker.after_poll, GearmanWorker.after_job)
         return tuple(getattr(hook, "__func__", None) for hook in (self.after_poll, self.after_job)) != ours
 
-    def _begin(self) -> None:
-        """Connect, if one server can be reached."""
-        running = self._listen()
-        duty = self._duty = self._new_duty(running, self.connection_list)
+    def _connect(self) -> None:
+        """Connect, if at least one server can be reached."""
+        thread = self._attach_event_queue()
+        background_worker = self._background_worker = self._new_background_worker(
+            thread, self.connection_list
+        )
         try:
-            running.call(duty.start, timeout=duty.start_limit + SLACK_SECONDS)
+            thread.call(background_worker.connect, timeout=background_worker.connect_timeout + GRACE_SECONDS)
         except BaseException as error:
-            self._end()
+            self._disconnect()
             if not isinstance(error, ClientError):
                 raise
             _log.info("No server can be reached of %r: %s", self.connection_list, error)
 
-    def _go_on_like(self, duty: Duty) -> None:
-        """Go on with connections to the same servers, which are made as it goes."""
-        self._duty = self._new_duty(self._listen(), duty.connections)
-        self._duty.hold = duty.hold
-        background().post(self._duty.begin)
+    def _reconnect(self, background_worker: BackgroundWorker) -> None:
+        """Replace a background worker by a new one for the same servers, without waiting for a connection."""
+        self._background_worker = self._new_background_worker(
+            self._attach_event_queue(), background_worker.connections
+        )
+        self._background_worker.holds_slots = background_worker.holds_slots
+        background_thread().post(self._background_worker.start)
 
-    def _closed(self, connection: GearmanConnection) -> None:
-        """The program has closed a connection: go on without it."""
-        duty = self._duty
-        if duty is None or connection not in duty.connections:
+    def _connection_closed(self, connection: GearmanConnection) -> None:
+        """The program has closed a connection: continue without it."""
+        background_worker = self._background_worker
+        if background_worker is None or connection not in background_worker.connections:
             return
-        duty.connections.remove(connection)
+        background_worker.connections.remove(connection)
         connection.on_close = None
-        if duty.connections:
-            self._renew = True
-            self._inbox.wake()
+        if background_worker.connections:
+            self._reconnect_needed = True
+            self._event_queue.wake()
         else:
-            self._end()
+            self._disconnect()
 
-    def _end(self) -> None:
-        """Close the connections; jobs that are not reported go back to their servers."""
-        duties = [*self._parked, *([] if self._duty is None else [self._duty])]
-        self._duty, self._parked, self._last = None, [], None
+    def _disconnect(self) -> None:
+        """Close the connections. Jobs without an outcome go back to their servers."""
+        workers = [
+            *self._parked_workers,
+            *([] if self._background_worker is None else [self._background_worker]),
+        ]
+        self._background_worker, self._parked_workers, self._last_job = None, [], None
         self.command_handler_holding_job_lock = None
-        for duty in duties:
-            for connection in duty.connections:
+        for background_worker in workers:
+            for connection in background_worker.connections:
                 connection.on_close = None
                 connection.connected = False
-            self._stop(duty)
-        # What came in between is with the server again.
-        while self._inbox.take() is not None:
+            self._stop(background_worker)
+        # Jobs that came meanwhile have gone back to their servers too.
+        while self._event_queue.take() is not None:
             pass
 
-    def _stop(self, duty: Duty) -> None:
-        if not duty.running.alive:
-            # It is the parent's, of which this process is a fork.
+    def _stop(self, background_worker: BackgroundWorker) -> None:
+        if not background_worker.thread.alive:
+            # This process is a fork, and the worker is the parent's. Or the background thread has ended.
             return
-        duty.forgotten.detach()
+        background_worker.finalizer.detach()
         try:
-            self._call(duty.stop, None)
+            self._call(background_worker.stop, None)
         except ServerUnavailable as error:
             _log.info("%s", error)
 
-    def _listen(self) -> Background:
-        running = background()
-        self._inbox.reopen()
-        running.watch(self._inbox)
-        return running
+    def _attach_event_queue(self) -> BackgroundThread:
+        thread = background_thread()
+        self._event_queue.reopen()
+        thread.close_when_ended(self._event_queue)
+        return thread
 
-    def _new_duty(self, running: Background, connections: Sequence[GearmanConnection]) -> Duty:
-        self._renew = False
+    def _new_background_worker(
+        self, thread: BackgroundThread, connections: Sequence[GearmanConnection]
+    ) -> BackgroundWorker:
+        self._reconnect_needed = False
         client_id = None if self.worker_client_id is None else bytes_of(self.worker_client_id)
         names = [bytes_of(name) for name in self.worker_abilities]
-        # Weakly, so that a program may forget its worker without a shutdown.
+        # By a weak reference: a program may drop its worker without a shutdown.
         worker = weakref.ref(self)
-        duty = Duty(running, connections, names, client_id, partial(_arrived, worker))
-        duty.forgotten = weakref.finalize(self, running.post, duty.stop)
-        duty.forgotten.atexit = False
-        for connection in connections:
-            connection.on_close = partial(_closed, worker)
-        return duty
-
-    def _execute(self, run: Run) -> None:
-        self._last = run
-        if run.lost:
-            return
-        self.command_handler_holding_job_lock = run
-        job = self.job_class(
-            run.connection, Name.of(run.job.handle), Name.of(run.job.function), Name.of(run.job.unique), None
+        background_worker = BackgroundWorker(
+            thread, connections, names, client_id, partial(_job_received, worker)
         )
-        job._run = run
+        background_worker.finalizer = weakref.finalize(self, thread.post, background_worker.stop)
+        background_worker.finalizer.atexit = False
+        for connection in connections:
+            connection.on_close = partial(_connection_closed, worker)
+        return background_worker
+
+    def _execute(self, running_job: RunningJob) -> None:
+        self._last_job = running_job
+        if running_job.lost:
+            return
+        self.command_handler_holding_job_lock = running_job
+        job = self.job_class(
+            running_job.connection,
+            Name.of(running_job.job.handle),
+            Name.of(running_job.job.function),
+            Name.of(running_job.job.unique),
+            None,
+        )
+        job._running_job = running_job
         try:
-            job.data = self.decode_data(run.job.data)
+            job.data = self.decode_data(running_job.job.data)
         except Exception:
-            job.data = run.job.data
+            job.data = running_job.job.data
             self.on_job_exception(job, sys.exc_info())
         else:
             self.on_job_execute(job)
-        if not run.reported and not run.lost:
+        if not running_job.reported and not running_job.lost:
             self._park(job)
 
     def _park(self, job: GearmanJob) -> None:
-        """The job was left open, to be ended later or never: leave it its connection, and go on."""
-        _log.warning("%r was left without an end", job)
-        duty, self._duty, self._last = self._duty, None, None
-        if duty is not None:
-            self._parked.append(duty)
-            self._go_on_like(duty)
+        """The task left its job without an outcome. Keep the job's connection, and continue on others."""
+        _log.warning("%r was left without an outcome", job)
+        background_worker, self._background_worker, self._last_job = self._background_worker, None, None
+        if background_worker is not None:
+            self._parked_workers.append(background_worker)
+            self._reconnect(background_worker)
 
     # -- the background thread ------------------------------------------------------------------
 
-    def _tell(self, tell: Callable[[Duty], object]) -> None:
-        duty = self._duty
-        if duty is not None:
-            self._call(partial(tell, duty), None)
+    def _call_background_worker(self, function: Callable[[BackgroundWorker], object]) -> None:
+        background_worker = self._background_worker
+        if background_worker is not None:
+            self._call(partial(function, background_worker), None)
 
     def _call(self, function: Callable[[], Any], timeout: float | None) -> None:
-        limit = SLACK_SECONDS if timeout is None else timeout
-        background().call(function, timeout=limit)
+        limit = GRACE_SECONDS if timeout is None else timeout
+        background_thread().call(function, timeout=limit)
 
 
-def _arrived(worker: weakref.ref[GearmanWorker], run: Run) -> None:
-    """In the background thread: a job has come."""
-    alive = worker()
-    if alive is not None:
-        alive._inbox.post(partial(alive._execute, run))
+def _job_received(worker: weakref.ref[GearmanWorker], running_job: RunningJob) -> None:
+    """A job was assigned. Called in the background thread."""
+    receiver = worker()
+    if receiver is not None:
+        receiver._event_queue.put(partial(receiver._execute, running_job))
 
 
-def _closed(worker: weakref.ref[GearmanWorker], connection: GearmanConnection) -> None:
-    alive = worker()
-    if alive is not None:
-        alive._closed(connection)
+def _connection_closed(worker: weakref.ref[GearmanWorker], connection: GearmanConnection) -> None:
+    receiver = worker()
+    if receiver is not None:
+        receiver._connection_closed(connection)
 
 
-def _drop_late(job: GearmanJob, run: Run) -> None:
-    """Something was said of a job that has ended, which servers refuse: log that, the first time."""
-    if not run.told_late:
-        run.told_late = True
-        _log.warning("%r has ended: what is said of it now is not sent", job)
+def _log_late_report(job: GearmanJob, running_job: RunningJob) -> None:
+    """Log, once a job, that a report came after its outcome. Servers refuse such reports."""
+    if not running_job.late_report_logged:
+        running_job.late_report_logged = True
+        _log.warning("%r has ended: its later reports are not sent", job)
 
 
-def _report_the_last(report: Callable[[Run], object], run: Run) -> None:
-    """Report how a job has ended, behind which no other is wanted."""
-    run.hold()
-    report(run)
+def _report_without_next(report: Callable[[RunningJob], object], running_job: RunningJob) -> None:
+    """Report the outcome of a job, and grab no other."""
+    running_job.hold_slot()
+    report(running_job)

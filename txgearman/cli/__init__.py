@@ -1,8 +1,8 @@
-"""The command ``txgearman``: its way in, and what is said where its libraries are missing.
+"""The command ``txgearman``: its entry point, and the message if its libraries are missing.
 
-What the commands and their options are is in `jobs` and `servers`; what they do, in the modules that these
-import when a command runs. Nothing here may import more than the standard library, so that the command can
-say what is missing, and its help and the completion of the shell are quick.
+The commands and their options are in `job_commands` and `server_commands`. What they do is in modules that
+these import when a command runs. Only the standard library may be imported here: the command must be able to
+say what is missing, and its help and completion must be quick.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> NoReturn:
 
 
 def _replace_closed_streams() -> None:
-    """Let standard streams that the caller has closed lead nowhere, before a socket gets their numbers."""
+    """Open closed standard streams on the null device, before a socket gets their numbers."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)

@@ -1,10 +1,10 @@
-"""The command ``txgearman`` put together of its commands. Each of them is declared elsewhere."""
+"""The command ``txgearman``, composed of its commands. Each of these is declared elsewhere."""
 
 from __future__ import annotations
 
 import click
 
-from txgearman.cli import jobs, servers
+from txgearman.cli import job_commands, server_commands
 from txgearman.version import VERSION
 
 
@@ -19,17 +19,17 @@ def app() -> None:
 
 
 for command in (
-    jobs.submit,
-    jobs.worker,
-    servers.status,
-    servers.workers,
-    servers.jobs,
-    servers.cancel,
-    servers.maxqueue,
-    servers.ping,
-    servers.version,
-    servers.shutdown,
-    servers.top,
-    servers.completion,
+    job_commands.submit,
+    job_commands.worker,
+    server_commands.status,
+    server_commands.workers,
+    server_commands.jobs,
+    server_commands.cancel,
+    server_commands.maxqueue,
+    server_commands.ping,
+    server_commands.version,
+    server_commands.shutdown,
+    server_commands.top,
+    server_commands.completion,
 ):
     app.add_command(command)

@@ -1,6 +1,6 @@
-"""Options that several commands share, and how a command hands over to what it does.
+"""Options that several commands share, and running what a command does.
 
-Declarations only, so that the command's help is quick: Twisted and the rest are imported when one runs.
+Declarations only, so that the command's help is quick. Twisted and the rest are imported when a command runs.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from txgearman.cli.parameters import PORT, Duration, ServerAddress
 if TYPE_CHECKING:
     from txgearman.cli.run import Main
 
-LOCAL: Final = f"tcp:127.0.0.1:{PORT}"
-"""The server where none is named."""
+DEFAULT_SERVER: Final = f"tcp:127.0.0.1:{PORT}"
+"""The server if none is named."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -27,7 +27,7 @@ server_option = click.option(
     metavar="ADDRESS",
     type=ServerAddress(),
     multiple=True,
-    default=(LOCAL,),
+    default=(DEFAULT_SERVER,),
     show_default=True,
     envvar="TXGEARMAN_SERVER",
     show_envvar=True,
@@ -47,13 +47,19 @@ timeout_option = click.option(
 )
 
 
-def common(command: _F) -> _F:
-    """The options of all commands that talk to servers."""
+def common_options(command: _F) -> _F:
+    """Add the options of all commands that talk to servers."""
     return server_option(verbose_option(command))
 
 
-def finish(main: Main, verbose: bool, warnings: bool = False) -> NoReturn:
-    """Run `main` on the reactor, and end the command with its exit code. `warnings` is that of `run`."""
+def run_and_exit(main: Main, verbose: bool, warnings: bool = False) -> NoReturn:
+    """Run `main` on the reactor, and end the command with its exit code.
+
+    Args:
+        main: What the command does.
+        verbose: As for `run`.
+        warnings: As for `run`.
+    """
     from txgearman.cli.run import run
 
     code = run(main, verbose=verbose, warnings=warnings)

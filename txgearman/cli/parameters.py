@@ -1,4 +1,4 @@
-"""What people write on the command line, as values: servers, times, durations, limits. No I/O."""
+"""Parses the values of the command line: servers, times, durations, limits. No I/O."""
 
 from __future__ import annotations
 
@@ -11,28 +11,35 @@ from typing import Any, Final
 import click
 
 PORT: Final = 4730
-"""Gearman's port, for a server without one."""
+"""Gearman's port, the default of a server's address."""
 
-ENDPOINTS: Final = frozenset({"haproxy", "ssl", "tcp", "tls", "unix"})
-"""What Twisted's client endpoint strings begin with. A host of such a name needs ``tcp:`` ahead of it."""
+ENDPOINT_KINDS: Final = frozenset({"haproxy", "ssl", "tcp", "tls", "unix"})
+"""Kinds of Twisted client endpoints. A host with such a name needs ``tcp:`` before it."""
 
 _UNITS: Final = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86400}
 _DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_LONGEST: Final = 100 * 365 * 86400
-"""Seconds of the longest duration, a hundred years: past it dates overflow."""
+_LONGEST_SECONDS: Final = 100 * 365 * 86400
+"""Seconds of the longest duration, a hundred years. With longer ones dates overflow."""
 
 
 def endpoint_string(text: str) -> str:
-    """The Twisted endpoint string of a server given as ``host``, ``host:port`` or already as such a string.
+    """Make the Twisted endpoint string of a server.
 
-    A host may be an IPv6 address, in brackets if a port follows. Raises `ValueError`.
+    Args:
+        text: ``host``, ``host:port``, or such a string. An IPv6 address with a port has brackets.
+
+    Returns:
+        The endpoint string.
+
+    Raises:
+        ValueError: The text is none of these.
     """
     text = text.strip()
     prefix, colon, rest = text.partition(":")
     if not text:
         raise ValueError("a server's address must not be empty")
-    if colon and prefix in ENDPOINTS:
+    if colon and prefix in ENDPOINT_KINDS:
         return text
     if _is_ipv6(text):
         return _tcp(text, str(PORT))
@@ -45,7 +52,7 @@ def endpoint_string(text: str) -> str:
             raise ValueError(f"{host} is not an IPv6 address")
         return _tcp(host, str(PORT) if port is None else port)
     if ":" in rest:
-        return text  # a kind of endpoint that a plugin of Twisted brings
+        return text  # a kind of endpoint of a Twisted plugin
     return _tcp(prefix, rest)
 
 
@@ -65,8 +72,18 @@ def _tcp(host: str, port: str) -> str:
     return f"tcp:{host.replace(':', chr(92) + ':')}:{int(port)}"
 
 
-def seconds(text: str) -> float:
-    """A duration in seconds, of ``90``, ``1.5``, ``90s``, ``1h30m`` or ``200ms``. Raises `ValueError`."""
+def duration_seconds(text: str) -> float:
+    """Parse a duration: ``90``, ``1.5``, ``90s``, ``1h30m`` or ``200ms``.
+
+    Args:
+        text: The duration.
+
+    Returns:
+        Its seconds.
+
+    Raises:
+        ValueError: The text is not a duration, or too long a one.
+    """
     text = text.strip()
     if _DURATION.fullmatch(text):
         value = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text))
@@ -74,29 +91,37 @@ def seconds(text: str) -> float:
         try:
             value = float(text)
         except ValueError:
-            raise ValueError(f"{text!r} is no duration; write 90, 1.5, 90s, 1h30m or 200ms") from None
-    if not (math.isfinite(value) and 0 <= value <= _LONGEST):
-        raise ValueError(f"{text!r} is no duration that can be waited for")
+            raise ValueError(f"{text!r} is not a duration; write 90, 1.5, 90s, 1h30m or 200ms") from None
+    if not (math.isfinite(value) and 0 <= value <= _LONGEST_SECONDS):
+        raise ValueError(f"{text!r} is not a duration from 0 seconds to a hundred years")
     return value
 
 
 def point_in_time(text: str, now: datetime) -> datetime:
-    """A moment, given as an ISO 8601 date and time or as ``+`` and a duration from `now`, which is aware.
+    """Parse a point in time: an ISO 8601 date and time, or ``+`` and a duration.
 
-    A date without a time zone is one of this machine's. Raises `ValueError`.
+    Args:
+        text: The time. Without a time zone it is in this machine's.
+        now: The time that a duration is added to, aware.
+
+    Returns:
+        An aware datetime.
+
+    Raises:
+        ValueError: The text is neither.
     """
     text = text.strip()
     if text.startswith("+"):
-        return now + timedelta(seconds=seconds(text[1:]))
+        return now + timedelta(seconds=duration_seconds(text[1:]))
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"{text!r} is no time; write 2030-12-24T18:00 or +5m") from None
+        raise ValueError(f"{text!r} is not a time; write 2030-12-24T18:00 or +5m") from None
     return moment if moment.tzinfo is not None else moment.astimezone()
 
 
-class _Converted(click.ParamType):  # type: ignore[type-arg]
-    """A parameter whose text `_value` makes a value of, or raises `ValueError`."""
+class _TextParameter(click.ParamType):  # type: ignore[type-arg]
+    """A parameter whose text is parsed by `_value`, which raises `ValueError`."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         if not isinstance(value, str):
@@ -110,8 +135,8 @@ class _Converted(click.ParamType):  # type: ignore[type-arg]
         raise NotImplementedError
 
 
-class ServerAddress(_Converted):
-    """Where a server is; the value is a Twisted endpoint string."""
+class ServerAddress(_TextParameter):
+    """The address of a server. The value is a Twisted endpoint string."""
 
     name = "address"
 
@@ -119,20 +144,20 @@ class ServerAddress(_Converted):
         return endpoint_string(text)
 
 
-class Duration(_Converted):
-    """A time to wait; the value is in seconds, more than 0."""
+class Duration(_TextParameter):
+    """A duration. The value is in seconds, more than 0."""
 
     name = "duration"
 
     def _value(self, text: str) -> float:
-        value = seconds(text)
+        value = duration_seconds(text)
         if not value:
             raise ValueError("a duration of 0 leaves no time")
         return value
 
 
-class Moment(_Converted):
-    """A point in time; the value is an aware datetime."""
+class Moment(_TextParameter):
+    """A point in time. The value is an aware datetime."""
 
     name = "time"
 
@@ -140,8 +165,8 @@ class Moment(_Converted):
         return point_in_time(text, datetime.now(UTC))
 
 
-class QueueLimit(_Converted):
-    """How many jobs a function may have; the value is a number, or None for no limit."""
+class QueueLimit(_TextParameter):
+    """How many jobs a function may have. The value is a number, or None for no limit."""
 
     name = "limit"
 
@@ -149,5 +174,5 @@ class QueueLimit(_Converted):
         if text.lower() == "none":
             return None
         if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**31):
-            raise ValueError(f"{text!r} is no limit; write a number above 0, or none")
+            raise ValueError(f"{text!r} is not a limit; write a number above 0, or none")
         return int(text)

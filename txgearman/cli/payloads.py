@@ -1,7 +1,7 @@
-"""Where the payloads of `submit` come from: arguments, files, or the lines of a file or of standard input.
+"""The payloads of `submit`: arguments, files, or the lines of a file or of standard input.
 
-A file on a disk is read in the reactor's thread, a pipe or a terminal in a thread of its own, as it may
-let its reader wait.
+A file on a disk is read in the reactor's thread. A pipe or a terminal is read in a thread, as reading it may
+block.
 """
 
 from __future__ import annotations
@@ -16,22 +16,26 @@ from typing import IO, Any, Final, Protocol
 
 from twisted.internet.defer import Deferred, DeferredLock
 
-_CHUNK: Final = 64 * 1024
-"""Bytes that are read at once."""
+_CHUNK_BYTES: Final = 64 * 1024
+"""Bytes of one read."""
 
 
 class Payloads(Protocol):
-    """One payload after the other. `total` is how many there are, None where that is not known yet."""
+    """A sequence of payloads.
+
+    Attributes:
+        total: How many there are; None while that is not known.
+    """
 
     total: int | None
 
     async def next(self) -> bytes | None:
-        """The next payload, None behind the last. Raises `OSError` where it cannot be read."""
+        """Return the next payload, None after the last. Raises `OSError` if it cannot be read."""
         ...
 
 
-class Given:
-    """Payloads that can be had without waiting, `total` of them."""
+class KnownPayloads:
+    """Payloads that are there without waiting, `total` of them."""
 
     def __init__(self, payloads: Iterable[bytes], total: int) -> None:
         self.total: int | None = total
@@ -42,7 +46,7 @@ class Given:
 
 
 class PipedLines:
-    """The lines of a pipe or terminal, without their line ends, each as soon as it is there."""
+    """The lines of a pipe or terminal, without their line ends, each as soon as it has come."""
 
     def __init__(self, reactor: Any, descriptor: int) -> None:
         self.total: int | None = None
@@ -51,50 +55,50 @@ class PipedLines:
         self._lines: deque[bytes] = deque()
         self._parts: list[bytes] = []
         self._ended = False
-        self._count = 0
-        self._turn = DeferredLock()
-        self._asked = threading.Semaphore(0)
-        self._arrival: Deferred[None] | None = None
+        self._lines_read = 0
+        self._read_lock = DeferredLock()
+        self._read_requests = threading.Semaphore(0)
+        self._chunk_arrival: Deferred[None] | None = None
         self._reader: threading.Thread | None = None
 
     async def next(self) -> bytes | None:
-        # Several may ask at the same time; one of them waits for the reader.
-        await self._turn.acquire()
+        # Several callers may wait at the same time. One of them waits for the thread.
+        await self._read_lock.acquire()
         try:
             while not self._lines and not self._ended:
                 await self._read()
         finally:
-            self._turn.release()
+            self._read_lock.release()
         if not self._lines:
             return None
         return self._lines.popleft()
 
     def _read(self) -> Deferred[None]:
-        """Let the thread read once; fires when what it read is here."""
+        """Let the thread read once. Fires when its bytes have come."""
         if self._reader is None:
-            # A daemon: where nothing comes any more, it must not hold up the end of the process.
-            self._reader = threading.Thread(target=self._read_on, name="standard input", daemon=True)
+            # A daemon: the process must be able to end while the thread waits for input.
+            self._reader = threading.Thread(target=self._read_in_thread, name="standard input", daemon=True)
             self._reader.start()
-        self._arrival = Deferred()
-        self._asked.release()
-        return self._arrival
+        self._chunk_arrival = Deferred()
+        self._read_requests.release()
+        return self._chunk_arrival
 
-    def _read_on(self) -> None:
+    def _read_in_thread(self) -> None:
         chunk: bytes | OSError = b"?"
         while chunk and not isinstance(chunk, OSError):
-            self._asked.acquire()
+            self._read_requests.acquire()
             try:
-                chunk = os.read(self._descriptor, _CHUNK)
+                chunk = os.read(self._descriptor, _CHUNK_BYTES)
             except OSError as error:
                 chunk = error
-            self._reactor.callFromThread(self._arrived, chunk)
+            self._reactor.callFromThread(self._chunk_read, chunk)
 
-    def _arrived(self, chunk: bytes | OSError) -> None:
-        arrival, self._arrival = self._arrival, None
-        assert arrival is not None
+    def _chunk_read(self, chunk: bytes | OSError) -> None:
+        chunk_arrival, self._chunk_arrival = self._chunk_arrival, None
+        assert chunk_arrival is not None
         if isinstance(chunk, OSError):
             self._ended = True
-            arrival.errback(chunk)
+            chunk_arrival.errback(chunk)
             return
         first, *others = chunk.split(b"\n")
         self._parts.append(first)
@@ -106,35 +110,35 @@ class PipedLines:
             last = b"".join(self._parts)
             if last:
                 self._add(last)
-            self.total = self._count
-        arrival.callback(None)
+            self.total = self._lines_read
+        chunk_arrival.callback(None)
 
     def _add(self, line: bytes) -> None:
-        self._count += 1
+        self._lines_read += 1
         self._lines.append(line)
 
 
-def whole(path: str) -> bytes:
-    """The whole content of a file, or of standard input for ``-``. Raises `OSError`."""
+def read_file(path: str) -> bytes:
+    """Read a whole file, or standard input for ``-``. Raises `OSError`."""
     if path == "-":
         return sys.stdin.buffer.read()
     with open(path, "rb") as file:
         return file.read()
 
 
-def from_files(paths: Iterable[str]) -> Given:
-    """The whole content of each file. Raises `OSError` for the first that cannot be read."""
+def from_files(paths: Iterable[str]) -> KnownPayloads:
+    """The content of each file. `next` raises `OSError` for one that cannot be read."""
     paths = list(paths)
 
     def contents() -> Iterator[bytes]:
         for path in paths:
-            yield whole(path)
+            yield read_file(path)
 
-    return Given(contents(), len(paths))
+    return KnownPayloads(contents(), len(paths))
 
 
 def lines_of(reactor: Any, stream: IO[bytes]) -> Payloads:
-    """The lines of an open file, without their line ends. It is closed behind the last."""
+    """The lines of an open file, without their line ends. It is closed after the last."""
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
         return PipedLines(reactor, stream.fileno())
     begin = stream.tell()
@@ -146,4 +150,4 @@ def lines_of(reactor: Any, stream: IO[bytes]) -> Payloads:
             for line in stream:
                 yield line.removesuffix(b"\n")
 
-    return Given(lines(), total)
+    return KnownPayloads(lines(), total)

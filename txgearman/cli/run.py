@@ -1,4 +1,4 @@
-"""A run of the reactor for one command: its begin, signals, log and end. What is done in it is not here."""
+"""Running one command on the reactor: its start, signals, log and end. What commands do is elsewhere."""
 
 from __future__ import annotations
 
@@ -25,100 +25,120 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txgearman.cli.outcome import Exit, exit_of, line_of, printable
+from txgearman.cli.exit_codes import ExitCode, error_line, exit_code_of, printable
 
-_SIGNALS: Final = {signal.SIGINT: Exit.INTERRUPTED, signal.SIGTERM: Exit.TERMINATED}
+_SIGNALS: Final = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.TERMINATED}
 
 
 @dataclass(slots=True)
-class Run:
-    """What a command gets to run with.
+class CommandContext:
+    """What a running command may use.
 
-    `reactor` is the reactor. `interrupted` is called in it on the first SIGINT or SIGTERM; without one the
-    command is cancelled. A second signal ends the process at once, after each of `at_once` was called.
+    Attributes:
+        reactor: The reactor.
+        on_interrupt: Called in the reactor on the first SIGINT or SIGTERM. Without one the command is
+            cancelled.
+        kill_hooks: Called on a second signal, before it ends the process at once.
     """
 
     reactor: Any
-    interrupted: Callable[[], object] | None = None
-    at_once: list[Callable[[], object]] = field(default_factory=list)
+    on_interrupt: Callable[[], object] | None = None
+    kill_hooks: list[Callable[[], object]] = field(default_factory=list)
 
 
-Main = Callable[[Run], Coroutine[Any, Any, int]]
-"""What a command does: a coroutine function that returns the exit code."""
+Main = Callable[[CommandContext], Coroutine[Any, Any, int]]
+"""The work of a command: a coroutine function that returns the exit code."""
 
 
-def say(line: str) -> None:
-    """Tell the person one line, on standard error."""
-    write_error(f"txgearman: {printable(line)}")
+def print_message(line: str) -> None:
+    """Write one line to standard error."""
+    write_stderr(f"txgearman: {printable(line)}")
 
 
-def write_error(text: str) -> None:
-    """Write to standard error, which may be a full disk or gone; how the command ends tells the rest."""
+def write_stderr(text: str) -> None:
+    """Write to standard error. Errors are ignored: it may be a full disk, or closed."""
     with contextlib.suppress(OSError):
         print(text, file=sys.stderr, flush=True)
 
 
 def run(main: Main, *, verbose: bool = False, warnings: bool = False) -> int:
-    """Run `main` on the reactor and return the exit code, the error having been told.
+    """Run a command on the reactor. Its error, and critical log events, are printed in one line each.
 
-    What is logged as critical, and with `warnings` what is logged as a warning, is told in one line each;
-    with `verbose` information is told too, and tracebacks.
+    Args:
+        main: The command.
+        verbose: Whether to print information from the log too, and tracebacks.
+        warnings: Whether to print warnings from the log too.
+
+    Returns:
+        The exit code.
     """
     from twisted.internet import reactor as installed
 
     reactor: Any = installed
     level = LogLevel.info if verbose else LogLevel.warn if warnings else LogLevel.critical
     _begin_logging(level, verbose)
-    this = _Running(Run(reactor), main, verbose)
-    reactor.callWhenRunning(this.start)
+    runner = _CommandRunner(CommandContext(reactor), main, verbose)
+    reactor.callWhenRunning(runner.start)
     reactor.run()
-    return this.code
+    return runner.code
 
 
-async def carry_out(main: Main, its: Run, verbose: bool = False) -> int:
-    """The exit code of `main`; an error is told and becomes one. Raises `CancelledError` alone."""
+async def run_command(main: Main, context: CommandContext, verbose: bool = False) -> int:
+    """Run a command, and print its error.
+
+    Args:
+        main: The command.
+        context: What it may use.
+        verbose: Whether to print tracebacks.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        CancelledError: The command was cancelled. It raises nothing else.
+    """
     try:
-        code = await main(its)
+        code = await main(context)
         sys.stdout.flush()
     except CancelledError:
         raise
     except BrokenPipeError:
-        _give_up_output()
-        return Exit.BROKEN_PIPE
+        _discard_output()
+        return ExitCode.BROKEN_PIPE
     except Exception as error:
-        say(line_of(error))
-        if verbose or exit_of(error) is Exit.DEFECT:
-            write_error("".join(traceback.format_exception(error)).rstrip())
+        print_message(error_line(error))
+        if verbose or exit_code_of(error) is ExitCode.DEFECT:
+            write_stderr("".join(traceback.format_exception(error)).rstrip())
         if isinstance(error, OSError):
-            _give_up_output()
-        return exit_of(error)
+            _discard_output()
+        return exit_code_of(error)
     return code
 
 
-def _give_up_output() -> None:
-    """Let what standard output still holds go nowhere: at its end the interpreter would fail to write it."""
+def _discard_output() -> None:
+    """Discard what is buffered for standard output. The interpreter would fail to write it at its end."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-class _Running:
-    """One command that runs, from its start to its exit code."""
+class _CommandRunner:
+    """Runs one command, from its start to its exit code."""
 
-    def __init__(self, its: Run, main: Main, verbose: bool) -> None:
-        # Until it has another end.
-        self.code: int = Exit.DEFECT
-        self._its = its
+    def __init__(self, context: CommandContext, main: Main, verbose: bool) -> None:
+        # Until the command ends.
+        self.code: int = ExitCode.DEFECT
+        self._context = context
         self._main = main
         self._verbose = verbose
-        self._doing: Deferred[int] | None = None
+        self._running: Deferred[int] | None = None
         self._signal: signal.Signals | None = None
 
     def start(self) -> None:
-        # In place of the reactor's own, which it has installed by now.
+        # They replace the reactor's own handlers, which it has installed by now.
         for number in _SIGNALS:
-            signal.signal(number, self._signalled)
-        self._doing = Deferred.fromCoroutine(carry_out(self._main, self._its, self._verbose))
-        self._doing.addCallbacks(self._ended, self._cancelled)
-        self._doing.addBoth(lambda _: self._its.reactor.stop())
+            signal.signal(number, self._on_signal)
+        self._running = Deferred.fromCoroutine(run_command(self._main, self._context, self._verbose))
+        self._running.addCallbacks(self._ended, self._cancelled)
+        self._running.addBoth(lambda _: self._context.reactor.stop())
 
     def _ended(self, code: int) -> None:
         self.code = code
@@ -126,37 +146,37 @@ class _Running:
     def _cancelled(self, failure: Failure) -> None:
         if not isinstance(failure.value, CancelledError):
             failure.raiseException()
-        self.code = Exit.INTERRUPTED if self._signal is None else _SIGNALS[self._signal]
+        self.code = ExitCode.INTERRUPTED if self._signal is None else _SIGNALS[self._signal]
 
-    def _signalled(self, number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         received = signal.Signals(number)
         if self._signal is not None:
-            for last in self._its.at_once:
-                last()
+            for hook in self._context.kill_hooks:
+                hook()
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         self._signal = received
-        self._its.reactor.callFromThread(self._interrupt)
+        self._context.reactor.callFromThread(self._interrupt)
 
     def _interrupt(self) -> None:
-        if self._its.interrupted is not None:
-            self._its.interrupted()
-        elif self._doing is not None:
-            self._doing.cancel()
+        if self._context.on_interrupt is not None:
+            self._context.on_interrupt()
+        elif self._running is not None:
+            self._running.cancel()
 
 
 def _begin_logging(level: Any, tracebacks: bool) -> None:
     @implementer(ILogObserver)
-    def tell(event: LogEvent) -> None:
+    def print_event(event: LogEvent) -> None:
         text = formatEvent(event)
         failure = event.get("log_failure")
         if failure is not None and tracebacks:
-            say(text)
-            write_error(failure.getTraceback())
+            print_message(text)
+            write_stderr(failure.getTraceback())
         elif failure is not None:
-            say(f"{text}: {failure.type.__name__}: {failure.getErrorMessage()}")
+            print_message(f"{text}: {failure.type.__name__}: {failure.getErrorMessage()}")
         else:
-            say(text)
+            print_message(text)
 
-    observer = FilteringLogObserver(tell, [LogLevelFilterPredicate(level)])
+    observer = FilteringLogObserver(print_event, [LogLevelFilterPredicate(level)])
     globalLogBeginner.beginLoggingTo([observer], redirectStandardIO=False, discardBuffer=True)

@@ -1,4 +1,4 @@
-"""Rows for a person: a table without a frame, the same in a terminal and in a pipe. Nothing is asked here."""
+"""Prints rows: as a table without a frame, the same in a terminal and in a pipe, or as JSON."""
 
 from __future__ import annotations
 
@@ -10,20 +10,28 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from txgearman.cli.outcome import printable
+from txgearman.cli.exit_codes import printable
 
 Cell = str | int | float | bool | None
 
 
-def show(columns: Sequence[str], rows: Iterable[Sequence[Cell]], console: Console | None = None) -> None:
-    """Print `rows` below the names of their `columns`. Numbers stand to the right."""
+def print_table(
+    columns: Sequence[str], rows: Iterable[Sequence[Cell]], console: Console | None = None
+) -> None:
+    """Print a table. Numbers are aligned to the right.
+
+    Args:
+        columns: The titles of the columns.
+        rows: The rows.
+        console: Where to print; standard output by default.
+    """
     console = Console() if console is None else console
     rows = [list(row) for row in rows]
     if console.is_terminal:
         console.print(table(columns, rows))
         return
-    # Nothing may be cut off where a program reads on.
-    cells = [list(columns), *[[text(cell) for cell in row] for row in rows]]
+    # In a pipe nothing may be cut off: a program may read it.
+    cells = [list(columns), *[[cell_text(cell) for cell in row] for row in rows]]
     widths = [max(len(row[index]) for row in cells) for index in range(len(columns))]
     right = [_is_number(row) for row in zip(*rows, strict=True)] or [False] * len(columns)
     for row in cells:
@@ -35,19 +43,19 @@ def show(columns: Sequence[str], rows: Iterable[Sequence[Cell]], console: Consol
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Table:
-    """The rows as something that `rich` draws."""
+    """Make a table that `rich` draws."""
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     numbers = [_is_number(cells) for cells in zip(*rows, strict=True)] or [False] * len(columns)
     for column, number in zip(columns, numbers, strict=True):
         shown.add_column(column, justify="right" if number else "left", no_wrap=number)
     for row in rows:
-        # As Text, so that no name is taken for markup.
-        shown.add_row(*[Text(text(cell)) for cell in row])
+        # As Text: a name is not markup.
+        shown.add_row(*[Text(cell_text(cell)) for cell in row])
     return shown
 
 
-def text(cell: Cell) -> str:
-    """A cell as it is printed."""
+def cell_text(cell: Cell) -> str:
+    """The text of a cell."""
     if cell is None:
         return "-"
     if isinstance(cell, bool):
@@ -55,8 +63,8 @@ def text(cell: Cell) -> str:
     return printable(cell) if isinstance(cell, str) else f"{cell}"
 
 
-def show_json(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Print `rows` as one JSON array of objects, their keys the names of the columns."""
+def print_json(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print `rows` as a JSON array of objects, whose keys are the columns."""
     objects = [dict(zip(columns, row, strict=True)) for row in rows]
     json.dump(objects, sys.stdout, indent=2)
     print()

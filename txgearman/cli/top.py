@@ -1,6 +1,6 @@
-"""What ``txgearman top`` does: look at the servers again and again, and draw what is seen.
+"""What ``txgearman top`` does: ask the servers at an interval, and draw their functions.
 
-What is drawn is in `board`, what is known in `trend`, the keys in `screen`.
+Drawing is in `top_view`, the history of the functions in `trend`, and the keys in `keyboard`.
 """
 
 from __future__ import annotations
@@ -16,24 +16,33 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
-from txgearman.cli.board import ORDERS, ServerState, board
-from txgearman.cli.connecting import check_servers
-from txgearman.cli.outcome import Exit, line_of
-from txgearman.cli.run import Main, Run
-from txgearman.cli.screen import Keys
-from txgearman.cli.trend import Counts, Trend
+from txgearman.cli.connections import check_servers
+from txgearman.cli.exit_codes import ExitCode, error_line
+from txgearman.cli.keyboard import Keyboard
+from txgearman.cli.run import CommandContext, Main
+from txgearman.cli.top_view import SORT_ORDERS, ServerState, render
+from txgearman.cli.trend import FunctionCounts, Trend
 from txgearman.client import Admin
 from txgearman.errors import GearmanError
 
 
 class Top:
-    """The state of the display. `console` is where it is drawn."""
+    """The state of the display.
+
+    Args:
+        reactor: The reactor.
+        servers: The servers' endpoints.
+        timeout: Seconds that a server may take to answer.
+        console: Where it is drawn.
+
+    Attributes:
+        quit: Fires with the exit code when the person quits.
+        on_change: Called when a key has changed what is shown.
+    """
 
     def __init__(self, reactor: Any, servers: Sequence[str], timeout: float, console: Console) -> None:
         self.quit: Deferred[int] = Deferred()
-        """Fires when the person wants no more."""
         self.on_change: Callable[[], object] = bool
-        """Called when a key has changed the picture."""
         self._reactor = reactor
         self._console = console
         self._admins = {server: Admin(reactor, server, timeout=timeout) for server in dict.fromkeys(servers)}
@@ -41,83 +50,86 @@ class Top:
         self._trend = Trend()
         self._order = 0
 
-    def press(self, key: str) -> None:
-        """A key was pressed."""
+    def key_pressed(self, key: str) -> None:
+        """Handle a key: ``q`` quits, ``s`` changes the order."""
         if key in {"q", "Q"}:
             self.leave()
         elif key in {"s", "S"}:
-            self._order = (self._order + 1) % len(ORDERS)
+            self._order = (self._order + 1) % len(SORT_ORDERS)
             self.on_change()
 
     def leave(self) -> None:
-        """End it."""
+        """Quit."""
         if not self.quit.called:
-            self.quit.callback(Exit.OK)
+            self.quit.callback(ExitCode.OK)
 
     def fail(self, failure: Failure) -> None:
-        """End it with an error."""
+        """Quit with an error."""
         if not self.quit.called:
             self.quit.errback(failure)
 
-    async def look(self) -> None:
-        """Ask all servers once. A server that does not answer is shown as such."""
-        looks = [Deferred.fromCoroutine(self._ask(*item)) for item in self._admins.items()]
-        answers = await gatherResults(looks)
-        self._states = [state for state, _ in answers]
-        counts = [count for _, counts in answers for count in counts]
+    async def refresh(self) -> None:
+        """Ask all servers once. The error of a server that does not answer is shown in its place."""
+        requests = [Deferred.fromCoroutine(self._ask(*item)) for item in self._admins.items()]
+        replies = await gatherResults(requests)
+        self._states = [state for state, _ in replies]
+        counts = [count for _, counts in replies for count in counts]
         self._trend.add(self._reactor.seconds(), counts)
 
     async def close(self) -> None:
         """Close the connections."""
         await gatherResults([admin.close() for admin in self._admins.values()])
 
-    def picture(self) -> Any:
-        """What is to be seen now."""
-        order = ORDERS[self._order]
+    def render(self) -> Any:
+        """Render the current state."""
+        order = SORT_ORDERS[self._order]
         clock = datetime.now().astimezone().strftime("%H:%M:%S")
         plain = not self._console.encoding.startswith("utf")
-        lines = self._trend.lines(order.key)
-        return board(self._states, lines, order, clock, self._console.size, plain)
+        rows = self._trend.rows(order.key)
+        return render(self._states, rows, order, clock, self._console.size, plain)
 
-    async def _ask(self, server: str, admin: Admin) -> tuple[ServerState, list[Counts]]:
+    async def _ask(self, server: str, admin: Admin) -> tuple[ServerState, list[FunctionCounts]]:
         try:
             version, statuses = await admin.version(), await admin.status()
         except GearmanError as error:
-            return ServerState(server, "", line_of(error)), []
-        counts = [Counts(one.function, one.queued, one.running, one.workers) for one in statuses]
+            return ServerState(server, "", error_line(error)), []
+        counts = [
+            FunctionCounts(status.function, status.queued, status.running, status.workers)
+            for status in statuses
+        ]
         return ServerState(server, version), counts
 
 
 def watch(servers: Sequence[str], timeout: float, interval: float) -> Main:
-    """Draw the servers' state each `interval` seconds until the person quits."""
+    """Draw the servers' functions every `interval` seconds until the person quits."""
 
-    async def main(run: Run) -> int:
-        check_servers(run.reactor, servers)
+    async def main(context: CommandContext) -> int:
+        check_servers(context.reactor, servers)
         console = Console()
-        top = Top(run.reactor, servers, timeout, console)
+        top = Top(context.reactor, servers, timeout, console)
         with (
             Live(console=console, screen=True, auto_refresh=False) as live,
-            Keys(run.reactor, sys.stdin.fileno(), top.press, top.leave) as keys,
+            Keyboard(context.reactor, sys.stdin.fileno(), top.key_pressed, top.leave) as keyboard,
         ):
-            run.at_once.append(keys.restore)
+            context.kill_hooks.append(keyboard.restore)
 
             def draw() -> None:
-                live.update(top.picture(), refresh=True)
+                live.update(top.render(), refresh=True)
 
-            async def look() -> None:
-                await top.look()
+            async def refresh() -> None:
+                await top.refresh()
                 draw()
 
             top.on_change = draw
             draw()
-            looking = LoopingCall(lambda: Deferred.fromCoroutine(look()))
-            looking.clock = run.reactor
-            looking.start(interval).addErrback(top.fail)
+            refreshing = LoopingCall(lambda: Deferred.fromCoroutine(refresh()))
+            refreshing.clock = context.reactor
+            refreshing.start(interval).addErrback(top.fail)
             try:
                 return await top.quit
             finally:
-                if looking.running:
-                    looking.stop()
+                if refreshing.running:
+                    refreshing.stop()
                 await top.close()
 
     return main

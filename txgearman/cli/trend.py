@@ -1,4 +1,4 @@
-"""What `top` knows: the newest state of each function, and how it came about. No I/O, no terminal."""
+"""The functions that `top` shows: the newest counts of each, and their history. No I/O, no terminal."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from typing import Final
 
 RATE_SECONDS: Final = 10.0
-"""Seconds over which a rate is taken: shorter and it jumps, longer and it comes late."""
-HISTORY: Final = 20
-"""Looks back that are drawn."""
+"""Seconds over which a rate is measured. In a shorter time it jumps; a longer one shows changes late."""
+HISTORY_LENGTH: Final = 20
+"""The number of samples that are drawn."""
 
 
 @dataclass(frozen=True, slots=True)
-class Counts:
-    """A function's state at a server: jobs that wait, jobs that run, workers."""
+class FunctionCounts:
+    """A function's counts at a server: queued jobs, running jobs, workers."""
 
     function: str
     queued: int
@@ -24,11 +24,17 @@ class Counts:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class FunctionRow:
     """A function as `top` shows it.
 
-    `rate` is by how many jobs a second, queued and running, it grows or, below 0, shrinks; None until that
-    is known. `history` are its queued jobs at the last looks, the newest last.
+    Attributes:
+        function: Its name.
+        queued: Its queued jobs.
+        running: Its running jobs.
+        workers: Its workers.
+        rate: How many jobs a second, queued and running, are added; below 0 if they become fewer. None until
+            that is known.
+        history: Its queued jobs in the last samples, the newest last.
     """
 
     function: str
@@ -40,54 +46,64 @@ class Line:
 
 
 @dataclass(slots=True)
-class _Seen:
-    looks: deque[tuple[float, int]] = field(default_factory=deque)
-    queued: deque[int] = field(default_factory=lambda: deque(maxlen=HISTORY))
-    newest: Counts | None = None
+class _FunctionHistory:
+    samples: deque[tuple[float, int]] = field(default_factory=deque)
+    queued: deque[int] = field(default_factory=lambda: deque(maxlen=HISTORY_LENGTH))
+    newest: FunctionCounts | None = None
 
 
 class Trend:
-    """Collects looks at the servers. A function that is gone is forgotten."""
+    """Collects samples of the servers' functions. A function missing in the newest sample is forgotten."""
 
     def __init__(self) -> None:
-        self._seen: dict[str, _Seen] = {}
+        self._functions: dict[str, _FunctionHistory] = {}
 
-    def add(self, now: float, counts: Iterable[Counts]) -> None:
-        """A look at time `now`, in seconds. Counts of one function, at several servers, are added up."""
-        sums: dict[str, Counts] = {}
+    def add(self, now: float, counts: Iterable[FunctionCounts]) -> None:
+        """Add a sample. The counts of one function at several servers are summed.
+
+        Args:
+            now: The time in seconds.
+            counts: The counts.
+        """
+        sums: dict[str, FunctionCounts] = {}
         for count in counts:
-            before = sums.get(count.function, Counts(count.function, 0, 0, 0))
-            sums[count.function] = Counts(
+            before = sums.get(count.function, FunctionCounts(count.function, 0, 0, 0))
+            sums[count.function] = FunctionCounts(
                 count.function,
                 before.queued + count.queued,
                 before.running + count.running,
                 before.workers + count.workers,
             )
-        self._seen = {name: self._seen.get(name, _Seen()) for name in sums}
+        self._functions = {name: self._functions.get(name, _FunctionHistory()) for name in sums}
         for name, summed in sums.items():
-            seen = self._seen[name]
-            seen.newest = summed
-            seen.queued.append(summed.queued)
-            seen.looks.append((now, summed.queued + summed.running))
-            # One look that is older stays, so that the rate always spans the whole time.
-            while len(seen.looks) > 2 and seen.looks[1][0] <= now - RATE_SECONDS:
-                seen.looks.popleft()
+            history = self._functions[name]
+            history.newest = summed
+            history.queued.append(summed.queued)
+            history.samples.append((now, summed.queued + summed.running))
+            # One older sample stays, so that the rate spans the whole time.
+            while len(history.samples) > 2 and history.samples[1][0] <= now - RATE_SECONDS:
+                history.samples.popleft()
 
-    def lines(self, order: Callable[[Line], object]) -> list[Line]:
-        """The functions, sorted by what `order` gives for each, then by name."""
-        lines = []
-        for name in sorted(self._seen):
-            seen = self._seen[name]
-            newest = seen.newest
+    def rows(self, order: Callable[[FunctionRow], object]) -> list[FunctionRow]:
+        """Return the functions, sorted by the key `order`, then by name."""
+        rows = []
+        for name in sorted(self._functions):
+            history = self._functions[name]
+            newest = history.newest
             assert newest is not None
-            lines.append(
-                Line(
-                    name, newest.queued, newest.running, newest.workers, _rate(seen.looks), tuple(seen.queued)
+            rows.append(
+                FunctionRow(
+                    name,
+                    newest.queued,
+                    newest.running,
+                    newest.workers,
+                    _rate(history.samples),
+                    tuple(history.queued),
                 )
             )
-        return sorted(lines, key=order)  # type: ignore[arg-type]
+        return sorted(rows, key=order)  # type: ignore[arg-type]
 
 
-def _rate(looks: deque[tuple[float, int]]) -> float | None:
-    (begin, before), (end, after) = looks[0], looks[-1]
+def _rate(samples: deque[tuple[float, int]]) -> float | None:
+    (begin, before), (end, after) = samples[0], samples[-1]
     return (after - before) / (end - begin) if end > begin else None

@@ -1,6 +1,6 @@
-"""Asking a server about itself, and telling it what to do: the admin commands, as lines of text.
+"""The admin client: sends admin commands, which are lines of text, and matches the replies.
 
-What the replies mean is in `txgearman.wire.replies`. Jobs are submitted elsewhere.
+Replies are parsed in `txgearman.wire.replies`. Jobs are submitted elsewhere.
 """
 
 from __future__ import annotations
@@ -34,36 +34,41 @@ _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
 
 
-class ReadRows(Protocol[_T_co]):
-    """Makes values of the rows of a list; `escaped` says whether the server has escaped the names in them."""
+class ParseRows(Protocol[_T_co]):
+    """Parses the rows of a list. `escaped` is whether the server has escaped the names in them."""
 
     def __call__(self, lines: Sequence[bytes], escaped: bool) -> _T_co: ...
 
 
 ADMIN_TIMEOUT: Final = 30.0
-"""Seconds an admin command may take, if nothing else is said: what Twisted gives a connection to be made.
-A list of a million jobs takes a few."""
+"""Default of ``timeout``: seconds that an admin command may take. Twisted's connections have the same
+timeout. A list of a million jobs takes a few seconds."""
 
 MAX_REPLY_LINE: Final = 16 * 1024 * 1024
-"""Bytes of one line of a reply. A worker's functions are all in one line, so that it can be long."""
+"""Bytes of one line of a reply at most. It can be long, as all functions of a worker are in one line."""
 
-LONGEST_LIMIT: Final = 2**31 - 1
-"""The largest limit of ``maxqueue`` in jobs: gearmand reads it into 32 bits."""
+LARGEST_LIMIT: Final = 2**31 - 1
+"""Jobs of the largest limit of ``maxqueue``. gearmand parses it to 32 bits."""
 
 
 class Admin:
     """Sends admin commands to one server, ours or gearmand.
 
-    It connects when it is first used, and at the next call after the connection was lost. Commands may be
+    It connects when it is first used, and at the first call after the connection was lost. Commands can be
     sent without waiting for earlier ones. Use it with ``async with``, or call `close` at the end.
 
-    Every Deferred it returns fails with `AdminError` if the server refuses the command, with
-    `NotConnected` or `ConnectionLost`, or with `TimedOut`. After a time-out the connection is dropped, and
-    other commands that wait on it fail with `ConnectionLost`. Wrong arguments raise `ValueError` or
-    `TypeError` at the call. Names and handles are taken as str or bytes, and given as str.
+    Each Deferred that it returns fails with `AdminError` if the server refuses the command, with
+    `NotConnected` or `ConnectionLost`, or with `TimedOut`. A timeout aborts the connection, so other commands
+    that wait on it fail with `ConnectionLost`. Wrong arguments raise `ValueError` or `TypeError` at the call.
+    Names and handles can be str or bytes; those of replies are str.
 
-    `reactor` is the reactor, or in tests a clock. `endpoint` is the server's address as a client takes it.
-    `timeout` limits each command in seconds, including a connection that has to be made; None for no limit.
+    Args:
+        reactor: The reactor, or in tests a clock.
+        endpoint: The server: the string of a Twisted client endpoint, or such an endpoint.
+        timeout: Seconds that each command may take, including the time to connect; None for no limit.
+
+    Raises:
+        ValueError: The endpoint is not understood, or the timeout is not a number of seconds.
     """
 
     def __init__(
@@ -76,18 +81,26 @@ class Admin:
         check_timeout(timeout)
         self._clock = reactor
         self._timeout = timeout
-        self._link: Connector[AdminProtocol] = Connector(
+        self._connector: Connector[AdminProtocol] = Connector(
             reactor, endpoint_from(reactor, endpoint), AdminProtocol, name=str(endpoint)
         )
 
     def connect(self) -> Deferred[None]:
-        """Connect now; only needed to learn early whether it works."""
-        connected = self._link.connect().addCallback(lambda _: None)
-        return self._limited(connected)
+        """Connect. This is only needed to find out early whether the server can be reached.
+
+        Returns:
+            A Deferred that fires when the server is connected.
+        """
+        connected = self._connector.connect().addCallback(lambda _: None)
+        return self._with_timeout(connected)
 
     def close(self) -> Deferred[None]:
-        """Close the connection, for good. Fires when it is gone."""
-        return self._link.close()
+        """Close the connection for good.
+
+        Returns:
+            A Deferred that fires when it is closed.
+        """
+        return self._connector.close()
 
     async def __aenter__(self) -> Self:
         await self.connect()
@@ -96,226 +109,304 @@ class Admin:
     async def __aexit__(self, *_error: object) -> None:
         await self.close()
 
-    # -- what there is --------------------------------------------------------------------------
+    # -- asking ---------------------------------------------------------------------------------
 
     def status(self) -> Deferred[tuple[FunctionStatus, ...]]:
-        """The server's functions, with the numbers of their jobs and workers."""
-        return self._list(b"status", replies.function_statuses)
+        """Ask for the server's functions, with the numbers of their jobs and workers."""
+        return self._ask_list(b"status", replies.function_statuses)
 
     def priority_status(self) -> Deferred[tuple[PriorityStatus, ...]]:
-        """The server's functions, with the numbers of their waiting jobs by priority."""
-        return self._list(b"prioritystatus", replies.priority_statuses)
+        """Ask for the server's functions, with the numbers of their waiting jobs by priority."""
+        return self._ask_list(b"prioritystatus", replies.priority_statuses)
 
     def workers(self) -> Deferred[tuple[ConnectionStatus, ...]]:
-        """The server's connections, this one among them."""
-        return self._list(b"workers", replies.connection_statuses)
+        """Ask for the server's connections, including this one."""
+        return self._ask_list(b"workers", replies.connection_statuses)
 
     def jobs(self) -> Deferred[tuple[JobEntry, ...]]:
-        """The server's jobs."""
-        return self._list(b"show jobs", replies.job_entries)
+        """Ask for the server's jobs."""
+        return self._ask_list(b"show jobs", replies.job_entries)
 
     def unique_jobs(self) -> Deferred[tuple[str, ...]]:
-        """The uniques of the server's jobs; empty for each job without one."""
-        return self._list(b"show unique jobs", replies.uniques)
+        """Ask for the uniques of the server's jobs.
+
+        Returns:
+            A Deferred that fires with the uniques, an empty one for each job without.
+        """
+        return self._ask_list(b"show unique jobs", replies.uniques)
 
     def version(self) -> Deferred[str]:
-        """The server's version."""
-        return self._line(b"version", replies.said)
+        """Ask for the server's version."""
+        return self._ask_line(b"version", replies.said)
 
     def getpid(self) -> Deferred[int]:
-        """The server's process id."""
-        return self._line(b"getpid", replies.number)
+        """Ask for the server's process id."""
+        return self._ask_line(b"getpid", replies.number)
 
     def verbose(self) -> Deferred[str]:
-        """The server's level of logging."""
-        return self._line(b"verbose", replies.said)
+        """Ask for the server's level of logging."""
+        return self._ask_line(b"verbose", replies.said)
 
-    # -- what shall be --------------------------------------------------------------------------
+    # -- administration -------------------------------------------------------------------------
 
     def set_max_queue(self, function: str | bytes, *limits: int | None) -> Deferred[None]:
-        """Limit the number of jobs of `function`, beyond which new ones are refused.
+        """Limit the number of jobs of a function. The server refuses further jobs.
 
-        One limit counts for all priorities; three are for high, normal and low. None, 0, or no limit at
-        all takes the limits away. gearmand ignores this for a function that it does not know yet.
+        gearmand ignores this for a function that it does not know yet.
+
+        Args:
+            function: The name of the function.
+            *limits: One limit for all priorities, or three: for high, normal and low. A limit of None or 0 is
+                removed. No argument removes all limits.
+
+        Returns:
+            A Deferred that fires when the server has obeyed.
+
+        Raises:
+            ValueError: The name cannot be sent, or a limit is negative or too large, or there are two or more
+                than three.
         """
         if len(limits) not in (0, 1, 3):
             raise ValueError(f"there is one limit or three, not {len(limits)}")
         for limit in limits:
             if limit is not None:
-                check_count(limit, "a limit", 0, LONGEST_LIMIT)
-        name = _word(function_bytes(function), "the function's name")
-        return self._done(b" ".join([b"maxqueue", name, *(b"%d" % (limit or 0) for limit in limits)]))
+                check_count(limit, "a limit", 0, LARGEST_LIMIT)
+        name = _admin_word(function_bytes(function), "the function's name")
+        return self._ask_done(b" ".join([b"maxqueue", name, *(b"%d" % (limit or 0) for limit in limits)]))
 
     def cancel(self, handle: str | bytes) -> Deferred[None]:
-        """Cancel the job with this handle; those who wait for it are told that it failed.
+        """Cancel a job. Clients that wait for it are told that it has failed.
 
-        A worker that runs it is not stopped.
+        A worker that already runs it is not stopped.
+
+        Args:
+            handle: The job's handle.
+
+        Returns:
+            A Deferred that fires when the server has obeyed.
+
+        Raises:
+            ValueError: The handle cannot be sent.
         """
-        return self._done(b"cancel job " + _word(name_bytes(handle, "the handle", MAX_HANDLE), "the handle"))
+        return self._ask_done(
+            b"cancel job " + _admin_word(name_bytes(handle, "the handle", MAX_HANDLE), "the handle")
+        )
 
     def create_function(self, name: str | bytes) -> Deferred[None]:
-        """Make a function known to the server before it has a worker or a job."""
-        return self._done(b"create function " + _word(function_bytes(name), "the function's name"))
+        """Make a function known to the server before it has a worker or a job.
+
+        Args:
+            name: The name of the function.
+
+        Returns:
+            A Deferred that fires when the server has obeyed.
+
+        Raises:
+            ValueError: The name cannot be sent.
+        """
+        return self._ask_done(b"create function " + _admin_word(function_bytes(name), "the function's name"))
 
     def drop_function(self, name: str | bytes) -> Deferred[None]:
-        """Make the server forget a function that has no workers and no jobs."""
-        return self._done(b"drop function " + _word(function_bytes(name), "the function's name"))
+        """Make the server forget a function that has no workers and no jobs.
+
+        Args:
+            name: The name of the function.
+
+        Returns:
+            A Deferred that fires when the server has obeyed.
+
+        Raises:
+            ValueError: The name cannot be sent.
+        """
+        return self._ask_done(b"drop function " + _admin_word(function_bytes(name), "the function's name"))
 
     def shutdown(self, graceful: bool = False) -> Deferred[None]:
-        """Stop the server: at once, or, `graceful`, when its jobs have ended.
+        """Stop the server. gearmand since 1.1.15 refuses; ours obeys only clients on its own machine.
 
-        gearmand has not had this command since 1.1.15, it refuses. Ours takes it only from its own machine.
+        Args:
+            graceful: Whether to let its jobs end first.
+
+        Returns:
+            A Deferred that fires when the server has obeyed.
         """
         line = b"shutdown graceful" if graceful else b"shutdown"
-        # A server that ends instead of answering has obeyed.
-        return self._done(line, ending=True)
+        # A server that closes the connection instead of answering has obeyed.
+        return self._ask_done(line, stops_server=True)
 
-    # -- asking ---------------------------------------------------------------------------------
+    # -- sending --------------------------------------------------------------------------------
 
-    def _list(self, line: bytes, read: ReadRows[_T]) -> Deferred[_T]:
-        return self._ask(_ListCommand(line, read))
+    def _ask_list(self, line: bytes, parse: ParseRows[_T]) -> Deferred[_T]:
+        return self._send(_ListCommand(line, parse))
 
-    def _line(self, line: bytes, read: Callable[[bytes], _T]) -> Deferred[_T]:
-        return self._ask(_LineCommand(line, read))
+    def _ask_line(self, line: bytes, parse: Callable[[bytes], _T]) -> Deferred[_T]:
+        return self._send(_LineCommand(line, parse))
 
-    def _done(self, line: bytes, ending: bool = False) -> Deferred[None]:
-        return self._ask(_LineCommand(line, replies.done, ending))
+    def _ask_done(self, line: bytes, stops_server: bool = False) -> Deferred[None]:
+        return self._send(_LineCommand(line, replies.done, stops_server))
 
-    def _ask(self, command: _Command) -> Deferred[Any]:
+    def _send(self, command: _Command) -> Deferred[Any]:
         if len(command.line) > MAX_LINE:
             raise ValueError(f"an admin command has at most {MAX_LINE} bytes, not {len(command.line)}")
-        return self._limited(self._link.connect().addCallback(lambda protocol: protocol.ask(command)))
+        return self._with_timeout(
+            self._connector.connect().addCallback(lambda protocol: protocol.ask(command))
+        )
 
-    def _limited(self, asked: Deferred[_T]) -> Deferred[_T]:
+    def _with_timeout(self, pending: Deferred[_T]) -> Deferred[_T]:
         if self._timeout is not None:
-            asked.addTimeout(self._timeout, self._clock, self._timed_out)
-        return asked
+            pending.addTimeout(self._timeout, self._clock, self._timed_out)
+        return pending
 
     def _timed_out(self, _result: object, seconds: float) -> NoReturn:
-        if self._link.protocol is not None:
-            self._link.protocol.abort(f"an admin command was not answered within {seconds:g} seconds")
+        if self._connector.protocol is not None:
+            self._connector.protocol.abort(f"an admin command was not answered within {seconds:g} seconds")
         raise TimedOut(f"no answer from the server within {seconds:g} seconds")
 
 
 @dataclass(eq=False, slots=True)
 class _LineCommand:
-    """A command whose reply is one line, how to read that, and whether the command ends the server."""
+    """A command whose reply is one line.
+
+    Attributes:
+        line: The command.
+        parse: Parses the reply.
+        stops_server: Whether the server may close the connection instead of answering.
+        reply: Fires with the reply.
+    """
 
     line: bytes
-    read: Callable[[bytes], Any]
-    ending: bool = False
-    asker: Deferred[Any] = field(default_factory=Deferred)
+    parse: Callable[[bytes], Any]
+    stops_server: bool = False
+    reply: Deferred[Any] = field(default_factory=Deferred)
 
 
 @dataclass(eq=False, slots=True)
 class _ListCommand:
-    """A command whose reply is a list, and how to read that.
+    """A command whose reply is a list.
 
-    Behind it the server is asked to echo `mark`, which nobody can guess: the echo alone tells where the list
-    ends, as a line of one dot may be a unique.
+    Attributes:
+        line: The command.
+        parse: Parses the rows.
+        reply: Fires with the reply.
+        end_mark: The server is asked to echo this after the list, which marks its end: a line of one dot may
+            be a unique. It is random, so that no unique can look like it.
     """
 
     line: bytes
-    read: ReadRows[Any]
-    asker: Deferred[Any] = field(default_factory=Deferred)
-    mark: bytes = field(default_factory=lambda: secrets.token_hex(8).encode())
+    parse: ParseRows[Any]
+    reply: Deferred[Any] = field(default_factory=Deferred)
+    end_mark: bytes = field(default_factory=lambda: secrets.token_hex(8).encode())
 
 
 _Command = _LineCommand | _ListCommand
 
 
 class AdminProtocol(TwistedProtocol):
-    """One connection for admin commands: matches replies with commands by their order.
+    """One connection for admin commands. It matches replies with commands by their order.
 
-    `on_ended` is called when it cannot be used any more.
+    Args:
+        on_ended: Called with this protocol when the connection cannot be used any more.
+
+    Attributes:
+        open: Whether commands can be sent.
+        hung: Whether the connection ended because the server did not answer. Never: commands have timeouts.
     """
 
     MAX_LENGTH = MAX_REPLY_LINE
     hung = False
-    """It has no check of its own; commands have their time limits."""
     _log = Logger()
 
     def __init__(self, on_ended: Callable[[AdminProtocol], object]) -> None:
         self.open = False
         self._on_ended = on_ended
-        self._asked: deque[_Command] = deque()
+        self._pending_commands: deque[_Command] = deque()
         self._received = bytearray()
         self._searched = 0
         self._rows: list[bytes] = []
-        # Whether the server escapes names, None until that is known; the lists that wait to be read for that.
+        # Whether the server escapes names; None until that is known. Lists that cannot be parsed before wait.
         self._escaped: bool | None = None
-        self._unread: deque[tuple[_ListCommand, list[bytes]]] = deque()
-        self._gone: Deferred[None] | None = None
+        self._undecoded_lists: deque[tuple[_ListCommand, list[bytes]]] = deque()
+        self._disconnected: Deferred[None] | None = None
 
     def ask(self, command: _Command) -> Deferred[Any]:
-        """Send a command; fires with its reply."""
-        self._asked.append(command)
-        # gearmand cuts the last letter off a name where the line ends in LF alone.
+        """Send a command. Returns a Deferred that fires with its reply."""
+        self._pending_commands.append(command)
+        # If the line ends with LF alone gearmand cuts the last letter off the name.
         message = command.line + b"\r\n"
         if isinstance(command, _ListCommand):
-            message += frame(REQUEST, ECHO_REQ, command.mark)
+            message += frame(REQUEST, ECHO_REQ, command.end_mark)
         cast(ITCPTransport, self.transport).write(message)
-        return command.asker
+        return command.reply
 
     def close(self, why: str) -> Deferred[None]:
-        """End the connection; nothing more is written, so nothing is worth waiting for."""
+        """End the connection at once: no written command matters any more.
+
+        Args:
+            why: The reason, for the errors of those who wait for replies.
+
+        Returns:
+            A Deferred that fires when the connection is closed.
+        """
         self.abort(why)
-        if self._gone is None:
+        if self._disconnected is None:
             return succeed(None)
-        gone: Deferred[None] = Deferred()
-        self._gone.addCallback(lambda _: gone.callback(None))
-        return gone
+        disconnected: Deferred[None] = Deferred()
+        self._disconnected.addCallback(lambda _: disconnected.callback(None))
+        return disconnected
 
     def abort(self, why: str) -> None:
-        """Drop the connection; `why` is told to those who wait."""
+        """Abort the connection.
+
+        Args:
+            why: The reason, for the errors of those who wait for replies.
+        """
         self._end(why)
-        if self._gone is not None:
+        if self._disconnected is not None:
             cast(ITCPTransport, self.transport).abortConnection()
 
     def connectionMade(self) -> None:
         self.open = True
-        self._gone = Deferred()
+        self._disconnected = Deferred()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._end(reason.getErrorMessage())
-        gone, self._gone = self._gone, None
-        if gone is not None:
-            gone.callback(None)
+        disconnected, self._disconnected = self._disconnected, None
+        if disconnected is not None:
+            disconnected.callback(None)
 
     def dataReceived(self, data: bytes) -> None:
         if not self.open:
             return
         self._received += data
         try:
-            while self.open and self._received and self._take_next():
+            while self.open and self._received and self._parse_next():
                 pass
         except BrokenStream as error:
-            self._give_up(error)
+            self._abort_broken(error)
 
-    def _give_up(self, error: BrokenStream) -> None:
-        self._log.error("Dropping an admin connection: {error}", error=error)
+    def _abort_broken(self, error: BrokenStream) -> None:
+        self._log.error("Aborting an admin connection: {error}", error=error)
         self.abort(f"the server broke the protocol: {error}")
 
-    # -- what came ------------------------------------------------------------------------------
+    # -- parsing --------------------------------------------------------------------------------
 
-    def _take_next(self) -> bool:
-        """Handle one line, or the echo behind a list; False where that has not come whole."""
-        if not self._asked:
-            raise BrokenStream(b"", "something came that answers nothing")
-        command = self._asked[0]
-        # No line begins with NUL: no name can hold one.
+    def _parse_next(self) -> bool:
+        """Handle one line, or the echo after a list. Returns False if it has not come whole."""
+        if not self._pending_commands:
+            raise BrokenStream(b"", "a reply came without a command")
+        command = self._pending_commands[0]
+        # Only a packet begins with NUL: no name contains one.
         if not self._received[0]:
-            return self._take_echo(command)
-        line = self._next_line()
+            return self._parse_echo(command)
+        line = self._parse_line()
         if line is None:
             return False
         if isinstance(command, _ListCommand):
             self._rows.append(line)
         else:
-            self._answer(self._asked, command, lambda: command.read(line.removesuffix(b"\r")))
+            self._answer(self._pending_commands, command, lambda: command.parse(line.removesuffix(b"\r")))
         return True
 
-    def _next_line(self) -> bytes | None:
+    def _parse_line(self) -> bytes | None:
         received = self._received
         end = received.find(b"\n", self._searched)
         self._searched = length = len(received) if end < 0 else end
@@ -328,84 +419,89 @@ class AdminProtocol(TwistedProtocol):
         self._searched = 0
         return line
 
-    def _take_echo(self, command: _Command) -> bool:
+    def _parse_echo(self, command: _Command) -> bool:
         if not isinstance(command, _ListCommand):
-            raise BrokenStream(b"", "a packet came in the place of a line")
-        echo = frame(RESPONSE, ECHO_RES, command.mark)
+            raise BrokenStream(b"", "a packet came instead of a line")
+        echo = frame(RESPONSE, ECHO_RES, command.end_mark)
         came = bytes(self._received[: len(echo)])
         if not echo.startswith(came):
-            raise BrokenStream(b"", f"another packet came than the one behind a list: {came!r}")
+            raise BrokenStream(b"", f"another packet came instead of the echo after a list: {came!r}")
         if came != echo:
             return False
         del self._received[: len(echo)]
         lines, self._rows = self._rows, []
-        self._take_list(command, lines)
+        self._parse_list(command, lines)
         return True
 
-    def _take_list(self, command: _ListCommand, lines: list[bytes]) -> None:
+    def _parse_list(self, command: _ListCommand, lines: list[bytes]) -> None:
         try:
             rows = replies.rows(lines)
         except AdminError as error:
-            self._asked.popleft()
-            command.asker.errback(error)
+            self._pending_commands.popleft()
+            command.reply.errback(error)
             return
         if self._escaped is None and any(map(has_escapes, rows)):
-            # To gearmand these are letters of a name. Only its version tells what a server is.
-            self._asked.popleft()
-            if not self._unread:
-                # If the connection ends instead, those who asked for the lists are told.
-                self.ask(_LineCommand(b"version", _escapes)).addCallbacks(self._learn, lambda _: None)
-            self._unread.append((command, rows))
+            # For gearmand a backslash is a letter of a name. Only the version tells which server this is.
+            self._pending_commands.popleft()
+            if not self._undecoded_lists:
+                # An error is ignored: if the connection ends the waiting lists fail anyway.
+                self.ask(_LineCommand(b"version", _server_escapes)).addCallbacks(
+                    self._escaping_known, lambda _: None
+                )
+            self._undecoded_lists.append((command, rows))
         else:
-            self._answer(self._asked, command, lambda: command.read(rows, bool(self._escaped)))
+            self._answer(self._pending_commands, command, lambda: command.parse(rows, bool(self._escaped)))
 
-    def _learn(self, escaped: bool) -> None:
-        """It is known whether the server escapes names: read the lists that wait for that."""
+    def _escaping_known(self, escaped: bool) -> None:
+        """It is known whether the server escapes names: parse the lists that wait for that."""
         self._escaped = escaped
         try:
-            while self._unread:
-                command, rows = self._unread[0]
-                self._answer(self._unread, command, partial(command.read, rows, escaped))
+            while self._undecoded_lists:
+                command, rows = self._undecoded_lists[0]
+                self._answer(self._undecoded_lists, command, partial(command.parse, rows, escaped))
         except BrokenStream as error:
-            self._give_up(error)
+            self._abort_broken(error)
 
     @staticmethod
-    def _answer(waiting: deque[Any], command: _Command, read: Callable[[], Any]) -> None:
-        """Give what `read` returns to who asked, and take the command off those that wait.
+    def _answer(waiting: deque[Any], command: _Command, parse: Callable[[], Any]) -> None:
+        """Fire the command's `reply` with what `parse` returns, and remove the command from `waiting`.
 
-        One whose reply cannot be read, which raises `BrokenStream`, waits on, for the connection's end.
+        Raises `BrokenStream` for a reply that cannot be parsed. The command then waits for the connection's
+        end.
         """
-        reply: Callable[[], object]
+        fire: Callable[[], object]
         try:
-            reply = partial(command.asker.callback, read())
+            fire = partial(command.reply.callback, parse())
         except AdminError as error:
-            reply = partial(command.asker.errback, error)
+            fire = partial(command.reply.errback, error)
         waiting.popleft()
-        reply()
+        fire()
 
     def _end(self, why: str) -> None:
         if not self.open:
             return
         self.open = False
         self._on_ended(self)
-        commands = [*(command for command, _ in self._unread), *self._asked]
-        self._unread.clear()
-        self._asked.clear()
+        commands = [*(command for command, _ in self._undecoded_lists), *self._pending_commands]
+        self._undecoded_lists.clear()
+        self._pending_commands.clear()
         for command in commands:
-            if isinstance(command, _LineCommand) and command.ending:
-                command.asker.callback(None)
+            if isinstance(command, _LineCommand) and command.stops_server:
+                command.reply.callback(None)
             else:
-                command.asker.errback(ConnectionLost(f"no answer came: {why}"))
+                command.reply.errback(ConnectionLost(f"no answer came: {why}"))
 
 
-def _escapes(version: bytes) -> bool:
-    """Whether a server with this answer to ``version`` escapes names."""
-    # gearmand refuses that to nobody.
+def _server_escapes(version: bytes) -> bool:
+    """Whether a server with this reply to ``version`` escapes names."""
+    # gearmand never refuses ``version``, so a server that does is ours.
     return replies.refusal(version) is not None or replies.said(version).startswith(replies.ESCAPING)
 
 
-def _word(name: bytes, what: str) -> bytes:
-    """`name`, if it can be one word of a line. Raises `ValueError` for one with spaces or line ends."""
+def _admin_word(name: bytes, what: str) -> bytes:
+    """Return `name` if it can be a word of a line. Raises `ValueError` for one with spaces or line ends."""
     if not name or b" " in name or b"\n" in name or b"\r" in name:
-        raise ValueError(f"{what} cannot be said in an admin command: {name!r}")
+        raise ValueError(
+            f"{what} cannot be sent in an admin command: it is empty, or has spaces or line ends: {name!r}"
+        )
     return name

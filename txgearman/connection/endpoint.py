@@ -1,4 +1,4 @@
-"""Where a server is, and by which of its addresses it is reached. Nothing is connected here."""
+"""Endpoints of servers, and the addresses that they try. Nothing is connected here."""
 
 from __future__ import annotations
 
@@ -18,42 +18,62 @@ from twisted.internet.endpoints import (
 from twisted.internet.interfaces import IReactorPluggableNameResolver, IReactorTime, IStreamClientEndpoint
 
 ATTEMPT_DELAY: Final = 0.1
-"""Seconds between the attempts at two addresses of one name, and until the last one's refusal is told. What
-RFC 8305 recommends as the least."""
+"""Seconds between the attempts at two addresses of one name, and before the failure of the last one is
+reported. RFC 8305 recommends no less."""
 
 Endpoint = str | IStreamClientEndpoint
-"""Where a server is: the string of a Twisted client endpoint, or one."""
+"""A server: the string of a Twisted client endpoint, or such an endpoint."""
 
 
 def endpoint_from(reactor: IReactorTime, endpoint: Endpoint) -> IStreamClientEndpoint:
-    """The endpoint itself, or what its description such as ``tcp:127.0.0.1:4730`` describes.
+    """Make the endpoint of a server.
 
-    All addresses of a name are tried, of IPv6 and of IPv4; Twisted's own ``tcp:`` and ``ssl:`` know those of
-    IPv4 only. Raises `ValueError` for a description that Twisted's `clientFromString` does not understand.
+    It tries all addresses of a name, IPv6 and IPv4. Twisted's own ``tcp:`` and ``ssl:`` try only IPv4.
+
+    Args:
+        reactor: The reactor.
+        endpoint: The string of an endpoint, such as ``tcp:127.0.0.1:4730``, or an endpoint, which is
+            returned.
+
+    Returns:
+        The endpoint.
+
+    Raises:
+        ValueError: Twisted's `clientFromString` does not understand the string.
     """
     if isinstance(endpoint, str):
-        return _of_all_addresses(reactor, clientFromString(reactor, endpoint))
+        return _with_all_addresses(reactor, clientFromString(reactor, endpoint))
     return endpoint
 
 
 def tcp_endpoint(
     reactor: Any, host: str, port: int, timeout: float, bind_address: Any = None
 ) -> IStreamClientEndpoint:
-    """The endpoint of a host, which is a name or an address, and a port.
+    """Make the endpoint of a host and a port.
 
-    An attempt at one address may take `timeout` seconds. With a name the next is begun after `ATTEMPT_DELAY`
-    (RFC 8305); a single address is told of a refusal at once.
+    For a name the attempt at the next address starts after `ATTEMPT_DELAY` (RFC 8305). A single address fails
+    without that delay.
+
+    Args:
+        reactor: The reactor.
+        host: A name or an address.
+        port: The port.
+        timeout: Seconds that the attempt at one address may take.
+        bind_address: The local address, as for Twisted's endpoints.
+
+    Returns:
+        The endpoint.
     """
     if isIPv6Address(host):
         return TCP6ClientEndpoint(reactor, host, port, timeout, bind_address)
-    # The clock of a test looks up no names.
+    # A test's clock cannot look up names.
     if isIPAddress(host) or not IReactorPluggableNameResolver.providedBy(reactor):
         return TCP4ClientEndpoint(reactor, host, port, timeout, bind_address)
     return HostnameEndpoint(reactor, host, port, timeout, bind_address, ATTEMPT_DELAY)
 
 
-def _of_all_addresses(reactor: Any, endpoint: Any) -> IStreamClientEndpoint:
-    """As `endpoint`, which Twisted made of a description, but for names by all their addresses."""
+def _with_all_addresses(reactor: Any, endpoint: Any) -> IStreamClientEndpoint:
+    """Replace an endpoint that Twisted made of a description by one that tries all addresses of a name."""
     if isinstance(endpoint, TCP4ClientEndpoint | SSL4ClientEndpoint):
         plain = tcp_endpoint(
             reactor, endpoint._host, endpoint._port, endpoint._timeout, endpoint._bindAddress
@@ -62,26 +82,34 @@ def _of_all_addresses(reactor: Any, endpoint: Any) -> IStreamClientEndpoint:
             return plain
         return wrapClientTLS(endpoint._sslContextFactory, plain)
     if isinstance(endpoint, _WrapperEndpoint):
-        # The ``endpoint=`` of ``tls:``.
-        endpoint._wrappedEndpoint = _of_all_addresses(reactor, endpoint._wrappedEndpoint)
+        # The ``endpoint=`` of a ``tls:`` description.
+        endpoint._wrappedEndpoint = _with_all_addresses(reactor, endpoint._wrappedEndpoint)
     return endpoint  # type: ignore[no-any-return]
 
 
 def named_endpoints(
     reactor: IReactorTime, endpoints: Endpoint | Sequence[Endpoint]
 ) -> list[tuple[str, IStreamClientEndpoint]]:
-    """One endpoint or several, each with the server's name: its string, or its place such as ``#0``.
+    """Make the endpoints of one server or several, and name them.
 
-    Raises `ValueError` for none, for one twice, and for a description that cannot be understood.
+    Args:
+        reactor: The reactor.
+        endpoints: One endpoint or several.
+
+    Returns:
+        For each the server's name and the endpoint. The name is its string, or its index such as ``#0``.
+
+    Raises:
+        ValueError: There is no endpoint, or one twice, or a string is not understood.
     """
     one = isinstance(endpoints, str) or hasattr(endpoints, "connect")
-    several = cast("list[Endpoint]", [endpoints] if one else [*cast("Sequence[Endpoint]", endpoints)])
-    if not several:
+    given = cast("list[Endpoint]", [endpoints] if one else [*cast("Sequence[Endpoint]", endpoints)])
+    if not given:
         raise ValueError("at least one endpoint is needed")
     named = {}
-    for place, endpoint in enumerate(several):
-        name = endpoint if isinstance(endpoint, str) else f"#{place}"
-        if name in named or endpoint in several[:place]:
+    for index, endpoint in enumerate(given):
+        name = endpoint if isinstance(endpoint, str) else f"#{index}"
+        if name in named or endpoint in given[:index]:
             raise ValueError(f"the endpoint {name} is given twice")
         named[name] = endpoint_from(reactor, endpoint)
     return list(named.items())

@@ -1,10 +1,10 @@
-"""What runs in a worker process: one job after the other, and what it sends on its way to the worker.
+"""What runs in a child process of a worker: one job after the other, and sending to the parent.
 
-Nothing here runs in the worker's own process. `processes` is the other end.
+Nothing here runs in the parent. Its end is in `processes`.
 
-Each process has a connection of its own to the worker, on which go the packets that a job sends and then
-its outcome, so their order is kept, and ending a process harms no other. A message is its length, its kind,
-the number of the run, and a content.
+Each child has its own connection to the parent. It carries the packets that a job sends and then the job's
+outcome, so their order is kept, and ending one child affects no other. A message is its length, its kind, the
+number of the job, and its content.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from txgearman.errors import FailJob
 from txgearman.worker.functions import EXCEPTION_BYTES, exception_text, result_encoder, truncate_utf8
 from txgearman.worker.job import Job
 
-LENGTH: Final = Struct("!I")
-"""The length of what follows."""
+LENGTH_PREFIX: Final = Struct("!I")
+"""The length of what follows, in bytes."""
 
-HEAD: Final = Struct("!cQ")
-"""Kind and number of the run."""
+MESSAGE_HEADER: Final = Struct("!cQ")
+"""The kind of a message, and the number of its job."""
 
-LARGE: Final = 64 * 1024
-"""Bytes of a content above which one more call of the system costs less than a copy."""
+SEPARATE_WRITE_BYTES: Final = 64 * 1024
+"""Bytes of a content above which a second system call costs less than copying it behind the header."""
 
 STARTED: Final = b"s"
 """The function is about to be called."""
@@ -47,105 +47,108 @@ FAILED: Final = b"f"
 """The function raised `FailJob` without data; the content is its text."""
 
 FAILED_WITH: Final = b"w"
-"""The function raised `FailJob` with data; the content is a `pair` of its text and that."""
+"""The function raised `FailJob` with data; the content is a `join_contents` of its text and that."""
 
 RAISED: Final = b"x"
-"""The function raised; the content is a `pair` of the exception's text and the traceback."""
+"""The function raised; the content is a `join_contents` of the exception's text and the traceback."""
 
 
-def pair(first: bytes, second: bytes) -> bytes:
-    """Two contents as one."""
-    return LENGTH.pack(len(first)) + first + second
+def join_contents(first: bytes, second: bytes) -> bytes:
+    """Join two contents to one."""
+    return LENGTH_PREFIX.pack(len(first)) + first + second
 
 
-def parts(content: bytes) -> tuple[bytes, bytes]:
-    """The two contents that `pair` has made one."""
-    end = LENGTH.size + LENGTH.unpack_from(content)[0]
-    return content[LENGTH.size : end], content[end:]
+def split_contents(content: bytes) -> tuple[bytes, bytes]:
+    """Split what `join_contents` has joined."""
+    end = LENGTH_PREFIX.size + LENGTH_PREFIX.unpack_from(content)[0]
+    return content[LENGTH_PREFIX.size : end], content[end:]
 
 
-class _Channel:
-    """The connection to the worker."""
+class _ParentConnection:
+    """The child's end of its connection."""
 
     def __init__(self, path: str) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.connect(path)
-        # A function may send from threads of its own.
+        # A function may send in several threads.
         self._lock = threading.Lock()
-        threading.Thread(target=self._end_with_the_worker, name="txgearman-watch", daemon=True).start()
+        threading.Thread(target=self._end_with_the_parent, name="txgearman-watch", daemon=True).start()
 
-    def send(self, kind: bytes, run: int, content: bytes) -> None:
-        head = LENGTH.pack(HEAD.size + len(content)) + HEAD.pack(kind, run)
+    def send(self, kind: bytes, number: int, content: bytes) -> None:
+        head = LENGTH_PREFIX.pack(MESSAGE_HEADER.size + len(content)) + MESSAGE_HEADER.pack(kind, number)
         with self._lock:
-            if len(content) < LARGE:
+            if len(content) < SEPARATE_WRITE_BYTES:
                 self._socket.sendall(head + content)
             else:
                 self._socket.sendall(head)
                 self._socket.sendall(content)
 
-    def _end_with_the_worker(self) -> None:
-        """The worker says nothing on this connection; when it ends, nobody waits for what goes on here."""
+    def _end_with_the_parent(self) -> None:
+        """End the process with the connection: nobody waits for its job then. The parent sends nothing."""
         while self._socket.recv(1):
             pass
         os._exit(1)
 
 
-_channel: _Channel | None = None
-"""Of this process."""
+_connection: _ParentConnection | None = None
+"""The connection of this process."""
 
 
-class _FromProcess:
-    """A `JobWriter` for a function in this process."""
+class ChildWriter:
+    """Sends what a function sends, over the connection to the parent: a `JobWriter`."""
 
-    def __init__(self, channel: _Channel, run: int, codec: Codec, max_packet: int) -> None:
+    def __init__(self, connection: _ParentConnection, number: int, codec: Codec, max_packet: int) -> None:
         self.codec = codec
         self.max_packet = max_packet
-        self._channel = channel
-        self._run = run
+        self._connection = connection
+        self._number = number
 
     def write(self, data: bytes) -> None:
-        # Waits while the worker does not read, as its connection takes no more.
-        self._channel.send(PACKET, self._run, data)
+        # Blocks while the parent does not read, since the server's connection takes no more.
+        self._connection.send(PACKET, self._number, data)
 
     def writable(self) -> Deferred[None]:
         return succeed(None)
 
 
-def begin(path: str) -> None:
-    """Make this process ready for jobs; `path` is where the worker listens."""
-    global _channel  # noqa: PLW0603 (the pool offers a process no other place)
+def initialize(path: str) -> None:
+    """Connect this process to its parent, which listens at `path`."""
+    global _connection  # noqa: PLW0603 (the pool has no other place for what belongs to a process)
     try:
-        _channel = _Channel(path)
+        _connection = _ParentConnection(path)
     except (FileNotFoundError, ConnectionRefusedError):
-        # The worker has ended while this process started.
+        # The parent has ended while this process started.
         os._exit(1)
 
 
-def work(run: int, task: bytes, max_packet: int, fields: tuple[Any, ...]) -> None:
-    """Run a job: the run number `run`, with `fields` as `Job` takes them.
+def run_job(number: int, task: bytes, max_packet: int, fields: tuple[Any, ...]) -> None:
+    """Run a job. Its outcome is sent by the connection.
 
-    `task` is a pickle of the function and the choice of a codec, made by the worker of this process. The
-    outcome goes by the channel.
+    Args:
+        number: The number of the job.
+        task: A pickle, made by the parent, of the function and the choice of a codec.
+        max_packet: The largest body of a packet in bytes.
+        fields: The fields of the `Job`.
     """
-    channel = _channel
-    assert channel is not None
+    connection = _connection
+    assert connection is not None
     try:
         callback, choice = pickle.loads(task)
         codec = codec_from(choice)
-        job = Job(_FromProcess(channel, run, codec, max_packet), *fields)
+        job = Job(ChildWriter(connection, number, codec, max_packet), *fields)
         job.data = codec.decode(job.data)
-        channel.send(STARTED, run, b"")
+        connection.send(STARTED, number, b"")
         result = result_encoder(codec, job.function)(callback(job))
         body_of((job.handle, result), max_packet)
     except FailJob as error:
         text = truncate_utf8(str(error))
         if error.data is None or len(error.data) > max_packet:
-            channel.send(FAILED, run, text)
+            connection.send(FAILED, number, text)
         else:
-            channel.send(FAILED_WITH, run, pair(text, error.data))
-    # Whatever it raised, SystemExit too, is the job's outcome, and the process goes on.
+            connection.send(FAILED_WITH, number, join_contents(text, error.data))
+    # Any exception is the job's outcome, even SystemExit, and the process takes the next job.
     except BaseException as error:
         trace = traceback.format_exc().encode("utf-8", "backslashreplace")[:EXCEPTION_BYTES]
-        channel.send(RAISED, run, pair(exception_text(error), trace))
+        connection.send(RAISED, number, join_contents(exception_text(error), trace))
     else:
-        channel.send(RESULT, run, result)
+        connection.send(RESULT, number, result)

@@ -1,7 +1,8 @@
-"""Running blocking functions in processes: a pool of them, and the worker's end of what they say.
+"""Running blocking functions in processes: a pool of child processes, and the parent's end of their
+connections.
 
-The processes are those of pebble, which ends the process of a job that is cancelled and puts another in
-its place. What runs in them is in `child`.
+The pool is pebble's. If a job is cancelled pebble ends its process and starts another. What runs in the
+processes is in `child`.
 """
 
 from __future__ import annotations
@@ -27,15 +28,15 @@ from txgearman.errors import FailJob, ProcessDied, RaisedInProcess, TimeLimitExc
 from txgearman.worker.child import (
     FAILED,
     FAILED_WITH,
-    HEAD,
-    LENGTH,
+    LENGTH_PREFIX,
+    MESSAGE_HEADER,
     PACKET,
     RAISED,
     RESULT,
     STARTED,
-    begin,
-    parts,
-    work,
+    initialize,
+    run_job,
+    split_contents,
 )
 from txgearman.worker.functions import EXCEPTION_BYTES
 from txgearman.worker.job import Job
@@ -44,17 +45,27 @@ from txgearman.worker.prefetch import ConcurrencyLimit
 if TYPE_CHECKING:
     from pebble import ProcessPool
 
-LONGEST_WORDS: Final = 4 * EXCEPTION_BYTES
-"""Bytes of a message of a process that are accepted beyond those of a packet: an exception's text and its
+MAX_OUTCOME_OVERHEAD: Final = 4 * EXCEPTION_BYTES
+"""Bytes that a message of a child may have beyond those of a packet. The text of an exception and its
 traceback have fewer."""
 
 
 class Processes:
-    """A pool of `size` processes, which run from `start` to `stop`.
+    """A pool of processes, which run from `start` to `stop`.
 
-    `limit` counts the jobs in them. `codec` is that of the worker, `max_packet` its largest packet's body in
-    bytes. Raises `ImportError` if pebble is not installed, and `TypeError` for a reactor without UNIX
-    sockets and threads.
+    Args:
+        reactor: Has UNIX sockets and threads.
+        size: The number of processes.
+        codec: The worker's codec.
+        max_packet: The largest body of a packet in bytes.
+
+    Attributes:
+        size: The number of processes.
+        limit: Counts the jobs in them.
+
+    Raises:
+        ImportError: pebble is not installed.
+        TypeError: The reactor has no UNIX sockets or no threads.
     """
 
     def __init__(self, reactor: Any, size: int, codec: Codec, max_packet: int) -> None:
@@ -72,46 +83,58 @@ class Processes:
         self._codec = _portable_codec(codec)
         self._max_packet = max_packet
         self._numbers = count()
-        self._runs: dict[int, _Run] = {}
-        self._ears: _Ears | None = None
+        self._jobs: dict[int, _ChildJob] = {}
+        self._listener: _ChildListener | None = None
         self._pool: ProcessPool | None = None
 
     def runner(
         self, callback: Callable[[Job], object], time_limit: float | None
     ) -> Callable[[Job], Deferred[object]]:
-        """What runs `callback` with a job in a process, which is ended after `time_limit` seconds of it.
+        """Make a callable that runs `callback` with a job in a process.
 
-        It fires with the encoded result. It fails with `FailJob`, `RaisedInProcess`, `TimeLimitExceeded` or
-        `ProcessDied`. Raises `ValueError` if a process could not import the function.
+        Args:
+            callback: The function.
+            time_limit: Seconds that a job may run before its process is ended; None for no limit.
+
+        Returns:
+            The callable. It returns a Deferred that fires with the encoded result, or fails with `FailJob`,
+            `RaisedInProcess`, `TimeLimitExceeded` or `ProcessDied`.
+
+        Raises:
+            ValueError: A process could not import the function or the codec.
         """
         task = _pickled(callback, self._codec)
         return lambda job: self._run(task, time_limit, job)
 
     def start(self) -> None:
         """Start the processes."""
-        self._ears = _Ears(self._reactor, self._runs, LONGEST_WORDS + self._max_packet)
+        self._listener = _ChildListener(self._reactor, self._jobs, MAX_OUTCOME_OVERHEAD + self._max_packet)
         self._pool = self._make_pool()
 
     def stop(self) -> Deferred[None]:
-        """End the processes, whatever they do. Fires when they have ended."""
+        """End the processes, even if they run jobs.
+
+        Returns:
+            A Deferred that fires when they have ended.
+        """
         pool, self._pool = self._pool, None
-        ears, self._ears = self._ears, None
-        if pool is None or ears is None:
+        listener, self._listener = self._listener, None
+        if pool is None or listener is None:
             return succeed(None)
-        return _ended(self._reactor, pool).addCallback(lambda _: ears.close())
+        return _stop_pool(self._reactor, pool).addCallback(lambda _: listener.close())
 
     def _make_pool(self) -> ProcessPool:
         from pebble import ProcessPool
 
-        assert self._ears is not None
+        assert self._listener is not None
         pool = ProcessPool(
             max_workers=self.size,
-            initializer=begin,
-            initargs=[self._ears.path],
-            # A copy of this process would have its sockets and its threads' locks.
+            initializer=initialize,
+            initargs=[self._listener.path],
+            # Not a fork: it would inherit this process's sockets, and the locks of its threads.
             context=multiprocessing.get_context("spawn"),
         )
-        # To ask is to start the processes, which takes a while: not when the first job comes.
+        # Reading `active` starts the processes. That takes a while, so the first job should not wait for it.
         if not pool.active:
             raise RuntimeError("the pool of processes does not start")
         return pool
@@ -120,64 +143,66 @@ class Processes:
         number = next(self._numbers)
         fields = (job.handle, job.function, job.unique, job.reducer, job.data)
         future = self._schedule((number, task, self._max_packet, fields))
-        run = self._runs[number] = _Run(self._reactor, job, time_limit, future)
-        run.outcome.addBoth(self._forget, number)
-        future.add_done_callback(lambda _: self._reactor.callFromThread(self._done, number, future))
-        return run.outcome
+        child_job = self._jobs[number] = _ChildJob(self._reactor, job, time_limit, future)
+        child_job.outcome.addBoth(self._remove, number)
+        future.add_done_callback(lambda _: self._reactor.callFromThread(self._future_done, number, future))
+        return child_job.outcome
 
     def _schedule(self, arguments: tuple[Any, ...]) -> Any:
         assert self._pool is not None
         try:
-            return self._pool.schedule(work, args=arguments)
+            return self._pool.schedule(run_job, args=arguments)
         except RuntimeError:
-            # The pool gives up when a process is killed from outside while it has no job.
-            _ended(self._reactor, self._pool)
+            # The pool is closed: it does that when somebody kills a process that has no job.
+            _stop_pool(self._reactor, self._pool)
             self._pool = self._make_pool()
-            return self._pool.schedule(work, args=arguments)
+            return self._pool.schedule(run_job, args=arguments)
 
-    def _forget(self, result: object, number: int) -> object:
-        del self._runs[number]
+    def _remove(self, result: object, number: int) -> object:
+        del self._jobs[number]
         return result
 
-    def _done(self, number: int, future: Any) -> None:
-        run = self._runs.get(number)
-        # If all went well the outcome is on its way by the channel.
-        if run is not None and not future.cancelled() and (error := future.exception()) is not None:
-            run.fail(ProcessDied(f"the process that ran the job ended: {error}"))
+    def _future_done(self, number: int, future: Any) -> None:
+        child_job = self._jobs.get(number)
+        # Without an error the outcome comes by the connection.
+        if child_job is not None and not future.cancelled() and (error := future.exception()) is not None:
+            child_job.fail(ProcessDied(f"the process that ran the job ended: {error}"))
 
 
-class _Run:
-    """A job in a process. `outcome` is its outcome; to cancel that ends the process."""
+class _ChildJob:
+    """A job in a process. `outcome` fires with its outcome. Cancelling that ends the process."""
 
     def __init__(self, reactor: Any, job: Job, time_limit: float | None, future: Any) -> None:
-        self.outcome: Deferred[object] = Deferred(lambda _: self._give_up())
+        self.outcome: Deferred[object] = Deferred(lambda _: self._kill())
         self._reactor = reactor
         self._job = job
         self._time_limit = time_limit
         self._future = future
         self._timer: IDelayedCall | None = None
 
-    def heard(self, kind: bytes, content: bytes) -> None:
-        """The process said something of the job."""
+    def message_received(self, kind: bytes, content: bytes) -> None:
+        """The process has sent a message about the job."""
         if kind == PACKET:
             if self._job._writer is not None:
                 self._job._writer.write(content)
         elif kind == STARTED:
             if self._time_limit is not None:
-                self._timer = self._reactor.callLater(self._time_limit, self._expire, self._time_limit)
+                self._timer = self._reactor.callLater(
+                    self._time_limit, self._time_limit_reached, self._time_limit
+                )
         elif kind == RESULT:
             self._stop_timer()
             self.outcome.callback(content)
         elif kind == FAILED:
             self.fail(FailJob(content.decode()))
         elif kind == FAILED_WITH:
-            text, data = parts(content)
+            text, data = split_contents(content)
             self.fail(FailJob(text.decode(), data=data))
         elif kind == RAISED:
-            text, trace = parts(content)
+            text, trace = split_contents(content)
             self.fail(RaisedInProcess(text.decode(), trace.decode("utf-8", "replace")))
 
-    def room(self) -> Deferred[None]:
+    def writable(self) -> Deferred[None]:
         """Fires when the server's connection takes more, or the job is over."""
         writer = self._job._writer
         return succeed(None) if writer is None else writer.writable()
@@ -187,11 +212,11 @@ class _Run:
         self._stop_timer()
         self.outcome.errback(Failure(error))
 
-    def _expire(self, seconds: float) -> None:
-        self._give_up()
+    def _time_limit_reached(self, seconds: float) -> None:
+        self._kill()
         self.fail(TimeLimitExceeded(seconds))
 
-    def _give_up(self) -> None:
+    def _kill(self) -> None:
         self._stop_timer()
         self._future.cancel()
 
@@ -200,106 +225,111 @@ class _Run:
             self._timer.cancel()
 
 
-class _Ears:
-    """Listens to the processes, at `path`, in a folder that is open to this user only."""
+class _ChildListener:
+    """Accepts the connections of the processes, at `path`, in a folder that only this user can open."""
 
-    def __init__(self, reactor: Any, runs: dict[int, _Run], longest: int) -> None:
+    def __init__(self, reactor: Any, jobs: dict[int, _ChildJob], max_content: int) -> None:
         self._folder = Path(tempfile.mkdtemp(prefix="txgearman-"))
         self.path = str(self._folder / "worker")
-        self._ears: set[_Ear] = set()
-        factory = Factory.forProtocol(lambda: _Ear(runs, longest, self._ears))
+        self._protocols: set[_ChildProtocol] = set()
+        factory = Factory.forProtocol(lambda: _ChildProtocol(jobs, max_content, self._protocols))
         factory.noisy = False
         self._port = reactor.listenUNIX(self.path, factory)
 
     def close(self) -> Deferred[None]:
-        """Hear no more. Fires when all connections have ended."""
-        closing = [ear.close() for ear in self._ears]
+        """Close all connections. Returns a Deferred that fires when they are closed."""
+        closing = [protocol.close() for protocol in self._protocols]
         closing.append(self._port.stopListening() or succeed(None))
         return gatherResults(closing).addBoth(lambda _: shutil.rmtree(self._folder, ignore_errors=True))
 
 
-class _Ear(Protocol):
-    """Hears one process, whose messages have at most `longest` bytes of content.
+class _ChildProtocol(Protocol):
+    """The parent's end of the connection to one process.
 
-    What has come of a message is kept in the pieces in which it came, and put together once it is whole: a
-    buffer that grew by each read would be copied as often, which took 20 s for 60 MiB.
+    The reads of a message are buffered in pieces and joined once it is whole. A buffer that grows with each
+    read would be copied each time, which took 20 s for 60 MiB.
+
+    Args:
+        jobs: The jobs by number.
+        max_content: The most bytes of a message's content.
+        protocols: Has this protocol while it is connected.
     """
 
     transport: Any
 
-    def __init__(self, runs: dict[int, _Run], longest: int, ears: set[_Ear]) -> None:
-        self._runs = runs
-        self._longest = HEAD.size + longest
-        self._ears = ears
-        self._lost: Deferred[None] = Deferred()
+    def __init__(self, jobs: dict[int, _ChildJob], max_content: int, protocols: set[_ChildProtocol]) -> None:
+        self._jobs = jobs
+        self._max_length = MESSAGE_HEADER.size + max_content
+        self._protocols = protocols
+        self._closed: Deferred[None] = Deferred()
         self._pieces: list[bytes] = []
-        self._kept = 0
-        # Bytes with which the next message is whole, or its length is known.
-        self._needed = LENGTH.size
-        self._waits = False
+        self._buffered = 0
+        # Bytes that complete the next message, or its length.
+        self._needed_size = LENGTH_PREFIX.size
+        self._paused = False
 
     def connectionMade(self) -> None:
-        self._ears.add(self)
+        self._protocols.add(self)
 
     def dataReceived(self, data: bytes) -> None:
         self._pieces.append(data)
-        self._kept += len(data)
-        if self._kept >= self._needed and not self._waits:
-            self._hear()
+        self._buffered += len(data)
+        if self._buffered >= self._needed_size and not self._paused:
+            self._parse()
 
-    def _hear(self) -> None:
-        """Hear the messages that are whole, as long as nothing has to be waited for."""
+    def _parse(self) -> None:
+        """Handle the whole messages, until one pauses the connection."""
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         start = 0
-        while not self._waits:
-            begin = start + LENGTH.size
-            self._needed = LENGTH.size
+        while not self._paused:
+            begin = start + LENGTH_PREFIX.size
+            self._needed_size = LENGTH_PREFIX.size
             if len(data) < begin:
                 break
-            (length,) = LENGTH.unpack_from(data, start)
-            if not HEAD.size <= length <= self._longest:
-                # No process of ours says that, and what follows cannot be found.
+            (length,) = LENGTH_PREFIX.unpack_from(data, start)
+            if not MESSAGE_HEADER.size <= length <= self._max_length:
+                # No child of ours sends that, and the begin of the next message is unknown.
                 self.transport.abortConnection()
                 return
-            self._needed += length
+            self._needed_size += length
             if len(data) < begin + length:
                 break
             start = begin + length
-            self._message(data, begin, start)
+            self._handle_message(data, begin, start)
         self._pieces = [data[start:]] if start else [data]
-        self._kept = len(data) - start
+        self._buffered = len(data) - start
 
-    def _message(self, data: bytes, begin: int, end: int) -> None:
-        kind, number = HEAD.unpack_from(data, begin)
-        run = self._runs.get(number)
-        if run is not None:
-            run.heard(kind, data[begin + HEAD.size : end])
+    def _handle_message(self, data: bytes, begin: int, end: int) -> None:
+        kind, number = MESSAGE_HEADER.unpack_from(data, begin)
+        child_job = self._jobs.get(number)
+        if child_job is not None:
+            child_job.message_received(kind, data[begin + MESSAGE_HEADER.size : end])
             if kind == PACKET:
-                self._wait(run.room())
+                self._pause_until(child_job.writable())
 
-    def _wait(self, room: Deferred[None]) -> None:
-        """Hear nothing until there is room, so that the process waits."""
-        if not room.called:
-            self._waits = True
+    def _pause_until(self, writable: Deferred[None]) -> None:
+        """Read nothing until the server's connection is writable: backpressure for the process."""
+        if not writable.called:
+            self._paused = True
             self.transport.pauseProducing()
-            room.addCallback(lambda _: self._go_on())
+            writable.addCallback(lambda _: self._resume())
 
-    def _go_on(self) -> None:
-        self._waits = False
+    def _resume(self) -> None:
+        self._paused = False
         self.transport.resumeProducing()
-        self._hear()
+        self._parse()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._ears.discard(self)
-        self._lost.callback(None)
+        self._protocols.discard(self)
+        self._closed.callback(None)
 
     def close(self) -> Deferred[None]:
         self.transport.loseConnection()
-        return self._lost
+        return self._closed
 
 
-def _ended(reactor: Any, pool: ProcessPool) -> Deferred[None]:
-    """End the processes of `pool`. Fires when they have ended."""
+def _stop_pool(reactor: Any, pool: ProcessPool) -> Deferred[None]:
+    """End the processes of `pool`. Returns a Deferred that fires when they have ended."""
     ended: Deferred[None] = Deferred()
 
     def end() -> None:
@@ -309,19 +339,19 @@ def _ended(reactor: Any, pool: ProcessPool) -> Deferred[None]:
         finally:
             reactor.callFromThread(ended.callback, None)
 
-    # It waits for each process.
+    # In a thread, as it blocks until each process has ended.
     threading.Thread(target=end, name="txgearman-worker-stop", daemon=True).start()
     return ended
 
 
 def _portable_codec(codec: Codec) -> Any:
-    """What `codec_from` takes in another process."""
-    words: tuple[Any, ...] = ("bytes", "text", "json")
-    return next((word for word in words if codec_from(word) is codec), codec)
+    """The codec as `codec_from` takes it in another process: built-in ones by their name."""
+    names: tuple[Any, ...] = ("bytes", "text", "json")
+    return next((name for name in names if codec_from(name) is codec), codec)
 
 
 def _pickled(callback: Callable[[Job], object], codec: Any) -> bytes:
-    """Function and codec as a pickle. Raises `ValueError` if they cannot be imported in another process."""
+    """Pickle function and codec. Raises `ValueError` if another process cannot import them."""
     main = sys.modules["__main__"]
     interactive = getattr(callback, "__module__", None) == "__main__" and not hasattr(main, "__file__")
     try:

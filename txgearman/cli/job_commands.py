@@ -1,6 +1,6 @@
-"""The commands that submit and run jobs, declared: their arguments, options and help.
+"""Declares the commands that submit and run jobs: arguments, options and help.
 
-What they do is in `submitting` and `working`.
+What they do is in `submission` and `worker`.
 """
 
 from __future__ import annotations
@@ -10,14 +10,14 @@ from datetime import datetime
 
 import click
 
-from txgearman.cli.options import common, finish, json_option
+from txgearman.cli.options import common_options, json_option, run_and_exit
 from txgearman.cli.parameters import Duration, Moment
 
 
 @click.command(short_help="Submit jobs and show their results.")
 @click.argument("function")
 @click.argument("payloads", metavar="[PAYLOAD]...", nargs=-1)
-@common
+@common_options
 @click.option(
     "-f",
     "--file",
@@ -100,30 +100,34 @@ def submit(
     if unique not in (None, "-") and (lines or len(payloads) > 1 or len(files) > 1):
         raise click.UsageError("with one --unique all these jobs would be one; only - makes sense")
     from txgearman.cli import payloads as sources
-    from txgearman.cli.outcome import Exit
-    from txgearman.cli.submitting import Order, submit_many, submit_one
+    from txgearman.cli.exit_codes import ExitCode
+    from txgearman.cli.submission import SubmitOptions, submit_many, submit_one
     from txgearman.client import Priority
 
-    order = Order(function, unique, Priority(priority), background, run_at, timeout, retry, as_json, jobs)
+    options = SubmitOptions(
+        function, unique, Priority(priority), background, run_at, timeout, retry, as_json, jobs
+    )
     if lines:
         stream = click.open_file(files[0] if files else "-", "rb")
-        main = submit_many(list(servers), order, lambda reactor: sources.lines_of(reactor, stream))
+        main = submit_many(list(servers), options, lambda reactor: sources.lines_of(reactor, stream))
     elif len(payloads) > 1:
-        given = sources.Given([text.encode("utf-8", "surrogateescape") for text in payloads], len(payloads))
-        main = submit_many(list(servers), order, lambda _: given)
+        given = sources.KnownPayloads(
+            [text.encode("utf-8", "surrogateescape") for text in payloads], len(payloads)
+        )
+        main = submit_many(list(servers), options, lambda _: given)
     elif len(files) > 1:
-        main = submit_many(list(servers), order, lambda _: sources.from_files(files))
+        main = submit_many(list(servers), options, lambda _: sources.from_files(files))
     elif payloads:
-        main = submit_one(list(servers), order, payloads[0].encode("utf-8", "surrogateescape"))
+        main = submit_one(list(servers), options, payloads[0].encode("utf-8", "surrogateescape"))
     else:
         try:
-            data = sources.whole(files[0] if files else "-")
+            data = sources.read_file(files[0] if files else "-")
         except OSError as error:
             raise click.UsageError(str(error)) from error
         except KeyboardInterrupt:
-            click.get_current_context().exit(Exit.INTERRUPTED)
-        main = submit_one(list(servers), order, data)
-    finish(main, verbose)
+            click.get_current_context().exit(ExitCode.INTERRUPTED)
+        main = submit_one(list(servers), options, data)
+    run_and_exit(main, verbose)
 
 
 @click.command(
@@ -131,7 +135,7 @@ def submit(
     context_settings={"allow_interspersed_args": False},
 )
 @click.argument("command", metavar="[COMMAND [ARGUMENT]...]", nargs=-1, type=click.UNPROCESSED)
-@common
+@common_options
 @click.option(
     "-f",
     "--function",
@@ -217,7 +221,9 @@ def worker(
     if lines and not command:
         raise click.UsageError("--lines is for a COMMAND")
     sys.path.insert(0, "")
-    from txgearman.cli.working import Plan, work
+    from txgearman.cli.worker import WorkerOptions, work
 
-    plan = Plan(command, functions, imported, jobs, threads, processes, lines, timeout, client_id, drain)
-    finish(work(list(servers), plan), verbose, warnings=True)
+    options = WorkerOptions(
+        command, functions, imported, jobs, threads, processes, lines, timeout, client_id, drain
+    )
+    run_and_exit(work(list(servers), options), verbose, warnings=True)

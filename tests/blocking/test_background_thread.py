@@ -16,69 +16,72 @@ from twisted.internet.defer import Deferred, fail
 from twisted.python import threadable
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from tests.blocking.served import LIMIT, Served, in_thread, reversing, run_python, until
+from tests.blocking.servers import LIMIT, BackgroundServer, in_thread, reversing, run_python, until
 from tests.support import on_reactor
 from txgearman import blocking as gearman
-from txgearman.blocking import background as module
-from txgearman.blocking.background import Background, background
+from txgearman.blocking import background_thread as module
+from txgearman.blocking.background_thread import BackgroundThread, background_thread
 from txgearman.blocking.deadline import Deadline
 from txgearman.blocking.errors import ServerUnavailable
-from txgearman.blocking.inbox import Inbox
+from txgearman.blocking.event_queue import EventQueue
 
 
 class Calls(SynchronousTestCase):
     def test_results(self) -> None:
-        self.assertEqual(background().call(lambda value: value + 1, 2), 3)
+        self.assertEqual(background_thread().call(lambda value: value + 1, 2), 3)
         late: Deferred[int] = Deferred()
-        background().post(background().reactor.callLater, 0, late.callback, 5)
-        self.assertEqual(background().call(lambda: late), 5)
+        background_thread().post(background_thread().reactor.callLater, 0, late.callback, 5)
+        self.assertEqual(background_thread().call(lambda: late), 5)
 
     def test_errors(self) -> None:
         with self.assertRaises(ZeroDivisionError):
-            background().call(lambda: 1 / 0)
+            background_thread().call(lambda: 1 / 0)
         with self.assertRaises(LookupError):
-            background().call(lambda: fail(LookupError()))
+            background_thread().call(lambda: fail(LookupError()))
         with self.assertRaises(TimeoutError):
-            background().call(lambda: fail(TimeoutError()))
+            background_thread().call(lambda: fail(TimeoutError()))
 
     def test_time_limit(self) -> None:
         with self.assertRaises(ServerUnavailable):
-            background().call(Deferred, timeout=0.01)
+            background_thread().call(Deferred, timeout=0.01)
 
     def test_refuses_to_wait_in_its_own_thread(self) -> None:
-        running = background()
+        thread = background_thread()
         with self.assertRaises(RuntimeError):
-            running.call(lambda: running.call(lambda: None))
+            thread.call(lambda: thread.call(lambda: None))
         with self.assertRaises(RuntimeError):
-            running.call(lambda: gearman.GearmanClient(["localhost"]).submit_job("f", ""))
+            thread.call(lambda: gearman.GearmanClient(["localhost"]).submit_job("f", ""))
         with self.assertRaises(RuntimeError):
-            running.call(lambda: gearman.GearmanWorker(["localhost"]).work())
+            thread.call(lambda: gearman.GearmanWorker(["localhost"]).work())
 
     def test_one_thread_for_all(self) -> None:
-        self.assertIs(background(), background())
+        self.assertIs(background_thread(), background_thread())
         threads = [thread for thread in threading.enumerate() if thread.name == "txgearman.blocking"]
         self.assertEqual(len(threads), 1)
         self.assertIs(threads[0].daemon, True)
 
     def test_takes_no_signals(self) -> None:
-        blocked = background().call(lambda: signal.pthread_sigmask(signal.SIG_BLOCK, []))
+        blocked = background_thread().call(lambda: signal.pthread_sigmask(signal.SIG_BLOCK, []))
         self.assertIn(signal.SIGINT, blocked)
         self.assertIn(signal.SIGTERM, blocked)
 
 
 class Ends(SynchronousTestCase):
-    def started(self) -> Background:
-        running = Background()
-        running.start()
-        self.addCleanup(running.stop)
-        return running
+    def started(self) -> BackgroundThread:
+        thread = BackgroundThread()
+        thread.start()
+        self.addCleanup(thread.stop)
+        return thread
 
     def test_who_waits_fails(self) -> None:
-        running, inbox, raised = self.started(), Inbox(), []
-        running.watch(inbox)
+        background, event_queue, raised = self.started(), EventQueue(), []
+        background.close_when_ended(event_queue)
         waits: list[Any] = [
-            lambda: running.call(Deferred),
-            lambda: inbox.wait(inbox.changes, Deadline(None)) and inbox.wait(inbox.changes, Deadline(None)),
+            lambda: background.call(Deferred),
+            lambda: (
+                event_queue.wait(event_queue.changes, Deadline(None))
+                and event_queue.wait(event_queue.changes, Deadline(None))
+            ),
         ]
         begun = threading.Barrier(3)
 
@@ -93,26 +96,26 @@ class Ends(SynchronousTestCase):
         for thread in threads:
             thread.start()
         begun.wait(LIMIT)
-        until(lambda: len(running._waiting) == 1, "one waits")
-        running.stop()
+        until(lambda: len(background._pending_calls) == 1, "one waits")
+        background.stop()
         for thread in threads:
             thread.join(LIMIT)
         self.assertEqual(len(raised), 2)
-        self.assertIs(running.alive, False)
+        self.assertIs(background.alive, False)
         with self.assertRaises(ServerUnavailable):
-            running.call(lambda: None)
+            background.call(lambda: None)
         with self.assertRaises(ServerUnavailable):
-            late = Inbox()
-            running.watch(late)
+            late = EventQueue()
+            background.close_when_ended(late)
             late.wait(late.changes, Deadline(None))
 
     def test_next_use_starts_another(self) -> None:
-        with Served() as server:
+        with BackgroundServer() as server:
             client = gearman.GearmanClient([server.address])
             lost = client.submit_job("f", "", wait_until_complete=False, poll_timeout=LIMIT)
-            address, first = server.port, background()
+            address, first = server.port, background_thread()
             module.stop()
-            self.assertIsNot(background(), first)
+            self.assertIsNot(background_thread(), first)
             server._listening = None
             server.start()
             self.assertEqual(server.port, address)
@@ -128,7 +131,7 @@ class Reactors(TestCase):
     async def test_beside_a_running_reactor(self) -> None:
         """In a thread of a Twisted program, and even, though that blocks it, in its reactor's thread."""
         with ExitStack() as stack:
-            server = stack.enter_context(Served())
+            server = stack.enter_context(BackgroundServer())
             stack.enter_context(reversing(server.address))
             client = gearman.GearmanClient([server.address])
             stack.callback(client.shutdown)
@@ -137,7 +140,7 @@ class Reactors(TestCase):
             self.assertEqual(client.submit_job("reverse", "ab", poll_timeout=LIMIT).result, "ba")
         from twisted.internet import reactor
 
-        self.assertIsNot(background().reactor, reactor)
+        self.assertIsNot(background_thread().reactor, reactor)
         self.assertEqual(threadable.ioThread, threading.get_ident())
 
 
@@ -154,7 +157,7 @@ class Processes(SynchronousTestCase):
     def setUp(self) -> None:
         stack = ExitStack()
         self.addCleanup(stack.close)
-        self.server = stack.enter_context(Served())
+        self.server = stack.enter_context(BackgroundServer())
         stack.enter_context(reversing(self.server.address))
 
     def run_script(self, script: str) -> str:

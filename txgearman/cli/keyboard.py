@@ -1,4 +1,4 @@
-"""The terminal as `top` needs it: keys at once, and as it was before at the end. Nothing is drawn here."""
+"""The keyboard of `top`: each key at once, and the terminal restored at the end. Nothing is drawn here."""
 
 from __future__ import annotations
 
@@ -15,34 +15,37 @@ from twisted.internet.interfaces import IReadDescriptor
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-_SEQUENCE: Final = re.compile(rb"\x1b(?:\[[0-9;?]*[@-~]|O.|.)?", re.DOTALL)
-"""What a key sends that is no character."""
+_ESCAPE_SEQUENCE: Final = re.compile(rb"\x1b(?:\[[0-9;?]*[@-~]|O.|.)?", re.DOTALL)
+"""What a key without a character sends, such as an arrow."""
 
 
 @implementer(IReadDescriptor)
-class Keys:
-    """Gives each key that is pressed on the terminal `descriptor` to `pressed`, inside the ``with``.
+class Keyboard:
+    """Reads the keys of a terminal inside its ``with``. Keys that send escape sequences are ignored.
 
-    Keys that send more than one character, such as the arrows, are passed over. `lost` is called when
-    nobody is at the terminal any more.
+    Args:
+        reactor: The reactor.
+        descriptor: The terminal.
+        on_key: Called with each key.
+        on_hangup: Called when the terminal is closed.
     """
 
     def __init__(
         self,
         reactor: Any,
         descriptor: int,
-        pressed: Callable[[str], object],
-        lost: Callable[[], object],
+        on_key: Callable[[str], object],
+        on_hangup: Callable[[], object],
     ) -> None:
         self._reactor = reactor
         self._descriptor = descriptor
-        self._pressed = pressed
-        self._lost = lost
-        self._before: list[Any] = []
+        self._on_key = on_key
+        self._on_hangup = on_hangup
+        self._saved_attributes: list[Any] = []
 
     def __enter__(self) -> Self:
-        self._before = termios.tcgetattr(self._descriptor)
-        # Not raw: Ctrl-C is to stay a signal.
+        self._saved_attributes = termios.tcgetattr(self._descriptor)
+        # Not raw: Ctrl-C must stay a signal.
         tty.setcbreak(self._descriptor)
         self._reactor.addReader(self)
         return self
@@ -54,9 +57,9 @@ class Keys:
         self.restore()
 
     def restore(self) -> None:
-        """Give the terminal back as it was."""
-        with contextlib.suppress(termios.error):  # it may be gone
-            termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._before)
+        """Restore the terminal's settings."""
+        with contextlib.suppress(termios.error):  # it may be closed
+            termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._saved_attributes)
 
     # -- the reactor's calls --------------------------------------------------------------------
 
@@ -73,9 +76,9 @@ class Keys:
             typed = b""
         if not typed:
             self._reactor.removeReader(self)
-            self._lost()
-        for key in _SEQUENCE.sub(b"", typed).decode("utf-8", "replace"):
-            self._pressed(key)
+            self._on_hangup()
+        for key in _ESCAPE_SEQUENCE.sub(b"", typed).decode("utf-8", "replace"):
+            self._on_key(key)
 
     def connectionLost(self, reason: Failure) -> None:
-        self._lost()
+        self._on_hangup()

@@ -1,6 +1,6 @@
-"""A progress bar on standard error, and results on standard output, without the one spoiling the other.
+"""A progress bar on standard error, and results on standard output, also where both are the same terminal.
 
-Where standard error is no terminal there is no bar. Nothing here knows of jobs.
+There is no bar where standard error is not a terminal. Nothing here knows of jobs.
 """
 
 from __future__ import annotations
@@ -13,24 +13,29 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from twisted.internet.task import LoopingCall
 
-from txgearman.cli.run import write_error
+from txgearman.cli.run import write_stderr
 
-_PAUSE: Final = 0.1
-"""Seconds between two drawings: often enough to look alive, seldom enough for a slow line."""
+_REFRESH_SECONDS: Final = 0.1
+"""Seconds between two drawings: short enough to look alive, long enough for a slow line."""
 
 
-class Bar:
-    """The bar, between `__enter__` and `__exit__`. `reactor` draws it again and again.
+class ProgressBar:
+    """A progress bar that is redrawn by the reactor, until `close` or `__exit__`.
 
-    It is not drawn before the first `set`, nor behind output that stopped in the middle of a line.
+    It is not drawn before the first `set`, nor after output that has not ended its line.
+
+    Args:
+        reactor: Redraws it.
+        name: The text before the bar.
+        console: Where it is drawn; standard error by default.
     """
 
     def __init__(self, reactor: Any, name: str, console: Console | None = None) -> None:
         self._console = Console(stderr=True) if console is None else console
         self._output = sys.stdout.buffer
-        self._shares_terminal = sys.stdout.isatty()
-        self._line_begun = False
-        self._wanted = False
+        self._output_on_terminal = sys.stdout.isatty()
+        self._mid_line = False
+        self._visible = False
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(),
@@ -56,40 +61,46 @@ class Bar:
         self.close()
 
     def close(self) -> None:
-        """Wipe the bar out, until the next `set`."""
-        self._wanted = False
+        """Remove the bar until the next `set`."""
+        self._visible = False
         self._hide()
 
     def set(self, done: int, total: int | None, note: str = "") -> None:
-        """Show `done` of `total`, None for an unknown total, and a note behind it."""
+        """Show the bar.
+
+        Args:
+            done: How much is done.
+            total: Of how much; None if that is not known.
+            note: A text after the bar.
+        """
         if not self._console.is_terminal:
             return
         self._progress.update(self._task, completed=done, total=total or None, note=note)
-        if not self._wanted:
-            self._wanted = True
+        if not self._visible:
+            self._visible = True
             self._show()
 
     def write(self, data: bytes) -> None:
-        """Write to standard output. Raises `BrokenPipeError` if nobody reads it any more."""
-        if self._shares_terminal:
+        """Write to standard output. Raises `BrokenPipeError` if that has no reader any more."""
+        if self._output_on_terminal:
             self._hide()
         self._output.write(data)
         self._output.flush()
         if data:
-            self._line_begun = not data.endswith(b"\n")
-        if self._shares_terminal:
+            self._mid_line = not data.endswith(b"\n")
+        if self._output_on_terminal:
             self._show()
 
-    def tell(self, line: str) -> None:
+    def write_above(self, line: str) -> None:
         """Write a line to standard error, above the bar."""
         self._hide()
-        write_error(line)
+        write_stderr(line)
         self._show()
 
     def _show(self) -> None:
-        if self._wanted and not self._redraw.running and not (self._shares_terminal and self._line_begun):
+        if self._visible and not self._redraw.running and not (self._output_on_terminal and self._mid_line):
             self._progress.start()
-            self._redraw.start(_PAUSE)
+            self._redraw.start(_REFRESH_SECONDS)
 
     def _hide(self) -> None:
         if self._redraw.running:

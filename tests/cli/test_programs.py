@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txgearman.cli.shell import Commands
+from txgearman.cli.programs import ProgramRunner
 from txgearman.errors import FailJob, JobOver
 
 SOON = 10
@@ -34,12 +34,12 @@ class Work:
         self.sending.set()
 
 
-def commands(*arguments: str, lines: bool = False) -> Commands:
-    return Commands(arguments, lines)
+def commands(*arguments: str, lines: bool = False) -> ProgramRunner:
+    return ProgramRunner(arguments, lines)
 
 
 class CommandsTest(SynchronousTestCase):
-    def assertFails(self, ran: Commands, said: str, work: Work | None = None) -> None:
+    def assertFails(self, ran: ProgramRunner, said: str, work: Work | None = None) -> None:
         with self.assertRaises(FailJob) as caught:
             ran.run(work or Work())
         self.assertIn(said, str(caught.exception))

@@ -1,6 +1,6 @@
-"""A program that is run for each job: the payload on its standard input, its standard output the result.
+"""Runs a program for each job: the payload is its standard input, and its standard output is the result.
 
-It blocks, so it is for a thread. Nothing here knows of connections.
+This blocks, so it runs in threads. Nothing here knows of connections.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from txgearman.errors import FailJob
 
 
 class ThreadJob(Protocol):
-    """What is needed of a job; its methods can be called in a thread, and it can be a key of a dictionary."""
+    """A job whose methods can be called in a thread. It is hashable."""
 
     @property
     def handle(self) -> bytes:
@@ -40,28 +40,39 @@ class ThreadJob(Protocol):
         """Send a part of the result."""
 
 
-class Commands:
-    """Runs `arguments` once for each job; many can run at the same time.
+class ProgramRunner:
+    """Runs a program once for each job, also several at the same time.
 
-    A single argument is a line for ``/bin/sh``. With `lines` each line is sent as soon as it is written,
-    and the result behind them is empty.
+    Each program gets a process group of its own, so that Ctrl-C on the terminal does not end it. Its
+    environment has ``TXGEARMAN_HANDLE``, ``TXGEARMAN_FUNCTION`` and ``TXGEARMAN_UNIQUE``.
 
-    Each program gets a process group of its own, so that Ctrl-C on the terminal does not end it, and
-    ``TXGEARMAN_HANDLE``, ``TXGEARMAN_FUNCTION`` and ``TXGEARMAN_UNIQUE`` in its environment.
+    Args:
+        arguments: The program and its arguments. A single argument is a line for ``/bin/sh``.
+        lines: Whether to send each line as data as soon as it is written. The result is then empty.
     """
 
     def __init__(self, arguments: Sequence[str], lines: bool) -> None:
         self._arguments = ["/bin/sh", "-c", *arguments] if len(arguments) == 1 else list(arguments)
         self._lines = lines
         self._running: dict[ThreadJob, subprocess.Popen[bytes]] = {}
-        # Killed before their programs were started, for which they may wait in a full pool.
+        # Jobs that were killed while they waited for a thread: their programs are not started.
         self._killed: weakref.WeakSet[ThreadJob] = weakref.WeakSet()
-        # `end` is called in a signal handler too, maybe in the middle of `kill`.
+        # Reentrant: `end` is called in a signal handler too, which may interrupt `kill`.
         self._lock = threading.RLock()
         self._ending = False
 
     def run(self, job: ThreadJob) -> bytes:
-        """The result of a job. Raises `FailJob` if the program fails or is killed, be it before its start."""
+        """Run the program for a job.
+
+        Args:
+            job: The job.
+
+        Returns:
+            The result.
+
+        Raises:
+            FailJob: The program fails, or is killed, maybe before its start.
+        """
         with self._lock:
             if job in self._killed:
                 raise FailJob("the command was not started")
@@ -78,15 +89,15 @@ class Commands:
             env=environment,
             process_group=0,
         )
-        with process, self._watched(process, job):
-            result = self._pass_on(process, job) if self._lines else process.communicate(job.data)[0]
+        with process, self._killable(process, job):
+            result = self._stream_lines(process, job) if self._lines else process.communicate(job.data)[0]
             code = process.wait()
         if code:
-            raise FailJob(f"the command {_end(code)}")
+            raise FailJob(f"the command {_exit_text(code)}")
         return result
 
     def kill(self, job: ThreadJob) -> None:
-        """Kill the program that runs for `job`, or shall."""
+        """Kill the program of `job`, or prevent its start."""
         with self._lock:
             process = self._running.get(job)
             if process is None:
@@ -95,15 +106,15 @@ class Commands:
                 _kill(process)
 
     def end(self) -> None:
-        """Kill all that run, and all that are started from now on."""
+        """Kill all running programs, and all that are started from now on."""
         with self._lock:
             self._ending = True
             for process in self._running.values():
                 _kill(process)
 
     @contextlib.contextmanager
-    def _watched(self, process: subprocess.Popen[bytes], job: ThreadJob) -> Iterator[None]:
-        """Let the program be killed within the body, and kill it if that raises."""
+    def _killable(self, process: subprocess.Popen[bytes], job: ThreadJob) -> Iterator[None]:
+        """Allow to kill the program during the block, and kill it if the block raises."""
         with self._lock:
             self._running[job] = process
             if self._ending or job in self._killed:
@@ -117,18 +128,18 @@ class Commands:
             with self._lock:
                 del self._running[job]
 
-    def _pass_on(self, process: subprocess.Popen[bytes], job: ThreadJob) -> bytes:
-        feeder = threading.Thread(target=_feed, args=(process, job.data), daemon=True)
-        feeder.start()
+    def _stream_lines(self, process: subprocess.Popen[bytes], job: ThreadJob) -> bytes:
+        writer = threading.Thread(target=_write_input, args=(process, job.data), daemon=True)
+        writer.start()
         assert process.stdout is not None
         for line in process.stdout:
             job.send_data(line)
-        feeder.join()
+        writer.join()
         return b""
 
 
-def _feed(process: subprocess.Popen[bytes], data: bytes) -> None:
-    # It need not read what it is given.
+def _write_input(process: subprocess.Popen[bytes], data: bytes) -> None:
+    # A program may end without reading its input.
     with contextlib.suppress(BrokenPipeError):
         assert process.stdin is not None
         process.stdin.write(data)
@@ -136,14 +147,14 @@ def _feed(process: subprocess.Popen[bytes], data: bytes) -> None:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill the program and what it started."""
-    # Once it is reaped its number may be another's.
+    """Kill the program and its children."""
+    # Once it is reaped its process id may be another's.
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
 
 
-def _end(code: int) -> str:
+def _exit_text(code: int) -> str:
     if code > 0:
         return f"ended with exit code {code}"
     try:

@@ -1,6 +1,6 @@
-"""A job server of ours in the background thread that the blocking clients use, and workers in threads.
+"""A job server of ours in the background thread of the blocking clients, and workers in threads.
 
-Real sockets, but no process and no reactor of the test's: what the server does is said by the test.
+Real sockets, but no other process, and no reactor of the test.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from twisted.protocols.policies import WrappingFactory
 
 from tests.interop.programs import HOST
 from txgearman import blocking as gearman
-from txgearman.blocking.background import background
+from txgearman.blocking.background_thread import background_thread
 from txgearman.server import GearmanServerFactory, Settings
 
 LIMIT: Final = 20.0
-"""Seconds after which what a test waits for has failed."""
+"""Seconds that a test waits for anything before it fails."""
 
 
-class Served:
+class BackgroundServer:
     """A server on a free port that can be stopped and started again there, and lose its connections.
 
     With `mute` it takes connections and never answers.
@@ -43,35 +43,35 @@ class Served:
 
     @property
     def address(self) -> str:
-        """As a `host_list` takes it."""
+        """The address for a `host_list`."""
         return f"{HOST}:{self.port}"
 
     def start(self) -> None:
-        """Listen, with no jobs."""
-        background().call(self._start)
+        """Listen, without jobs."""
+        background_thread().call(self._start)
 
     def stop(self) -> None:
-        """Listen no more, and lose all connections and jobs."""
+        """Stop listening, and lose all connections and jobs."""
         if self._listening is not None:
-            background().call(self._stop)
+            background_thread().call(self._stop)
 
     def cut(self) -> None:
         """Lose all connections."""
-        background().call(self._cut)
+        background_thread().call(self._cut)
 
     @property
     def connections(self) -> int:
         """How many there are."""
-        return background().call(lambda: len(self._wrapper.protocols) if self._wrapper else 0)
+        return background_thread().call(lambda: len(self._wrapper.protocols) if self._wrapper else 0)
 
-    def __enter__(self) -> Served:
+    def __enter__(self) -> BackgroundServer:
         return self
 
     def __exit__(self, *_error: object) -> None:
         self.stop()
 
     def _start(self) -> None:
-        reactor = background().reactor
+        reactor = background_thread().reactor
         self.factory = (
             Factory.forProtocol(Protocol) if self._mute else GearmanServerFactory(reactor, Settings())
         )
@@ -95,8 +95,8 @@ class Served:
         return stopped
 
 
-class Hand(gearman.GearmanWorker):
-    """A worker for a thread: keeps what `work` raised, and says when it has connected."""
+class ThreadedWorker(gearman.GearmanWorker):
+    """A worker for a thread. It records what `work` raised, and when it has connected."""
 
     def __init__(self, *servers: Any) -> None:
         super().__init__(servers)
@@ -117,8 +117,8 @@ class Hand(gearman.GearmanWorker):
 
 
 @contextlib.contextmanager
-def working(worker: Hand, poll_timeout: float = LIMIT) -> Iterator[Hand]:
-    """Let a worker work in a thread of its own beside the body; raises what `work` raised."""
+def working(worker: ThreadedWorker, poll_timeout: float = LIMIT) -> Iterator[ThreadedWorker]:
+    """Let a worker work in a thread during the block. Raises what `work` raised."""
     thread = threading.Thread(target=worker.run, args=(poll_timeout,))
     thread.start()
     try:
@@ -137,9 +137,9 @@ def reverse(_worker: gearman.GearmanWorker, job: gearman.GearmanJob) -> Any:
 
 
 @contextlib.contextmanager
-def reversing(*servers: Any) -> Iterator[Hand]:
+def reversing(*servers: Any) -> Iterator[ThreadedWorker]:
     """A worker with the tasks ``reverse``, ``fail`` and ``updates``."""
-    worker = Hand(*servers)
+    worker = ThreadedWorker(*servers)
     worker.register_task("reverse", reverse)
     worker.register_task("fail", _fail)
     worker.register_task("updates", _updates)
@@ -159,7 +159,7 @@ def _updates(worker: gearman.GearmanWorker, job: gearman.GearmanJob) -> Any:
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
-    """Return once `condition` is true; for what only another thread knows."""
+    """Wait until `condition` is true. For what only another thread can tell."""
     pause = threading.Event()
     for _ in range(int(LIMIT * 200)):
         if condition():
@@ -169,7 +169,7 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 
 async def in_thread(function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """What a blocking function returns in a thread of the test's reactor."""
+    """Run a blocking function in a thread of the test's reactor."""
     from twisted.internet import reactor
 
     result = await deferToThread(function, *arguments, **options)

@@ -1,6 +1,6 @@
-"""The commands that look at servers and tell them what to do, declared: arguments, options and help.
+"""Declares the commands that ask servers or tell them what to do: arguments, options and help.
 
-What they do is in `asking` and `top`.
+What they do is in `administration` and `top`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import sys
 import click
 from click.shell_completion import get_completion_class
 
-from txgearman.cli.options import common, finish, json_option, timeout_option
+from txgearman.cli.options import common_options, json_option, run_and_exit, timeout_option
 from txgearman.cli.parameters import Duration, QueueLimit
 
 SHELLS = ("bash", "zsh", "fish")
@@ -18,61 +18,63 @@ SHELLS = ("bash", "zsh", "fish")
 
 @click.command(short_help="Show the functions with their jobs and workers.")
 @click.argument("functions", metavar="[FUNCTION]...", nargs=-1)
-@common
+@common_options
 @timeout_option
 @json_option
 def status(
     functions: tuple[str, ...], servers: tuple[str, ...], verbose: bool, timeout: float, as_json: bool
 ) -> None:
     """Show the jobs that wait and run, and the workers, of each FUNCTION, by default of all."""
-    from txgearman.cli import asking
+    from txgearman.cli import administration
 
-    finish(asking.status(servers, timeout, as_json, functions), verbose)
+    run_and_exit(administration.status(servers, timeout, as_json, functions), verbose)
 
 
 @click.command(short_help="Show the workers and what they can do.")
-@common
+@common_options
 @timeout_option
 @json_option
-@click.option("-a", "--all", "everyone", is_flag=True, help="Show connections without functions, too.")
-def workers(servers: tuple[str, ...], verbose: bool, timeout: float, as_json: bool, everyone: bool) -> None:
+@click.option("-a", "--all", "all_connections", is_flag=True, help="Show connections without functions, too.")
+def workers(
+    servers: tuple[str, ...], verbose: bool, timeout: float, as_json: bool, all_connections: bool
+) -> None:
     """Show the connections that offer functions: address, client id and functions."""
-    from txgearman.cli import asking
+    from txgearman.cli import administration
 
-    finish(asking.workers(servers, timeout, as_json, everyone), verbose)
+    run_and_exit(administration.workers(servers, timeout, as_json, all_connections), verbose)
 
 
 @click.command(short_help="Show all jobs, or the state of some.")
 @click.argument("handles", metavar="[HANDLE]...", nargs=-1)
-@common
+@common_options
 @timeout_option
 @json_option
 def jobs(
     handles: tuple[str, ...], servers: tuple[str, ...], verbose: bool, timeout: float, as_json: bool
 ) -> None:
     """Show the jobs that a server has, or whether the job of each HANDLE runs and how far it is."""
-    from txgearman.cli import asking
+    from txgearman.cli import administration
 
     if handles:
-        finish(asking.job_states(servers, timeout, as_json, handles), verbose)
-    finish(asking.jobs(servers, timeout, as_json), verbose)
+        run_and_exit(administration.job_states(servers, timeout, as_json, handles), verbose)
+    run_and_exit(administration.jobs(servers, timeout, as_json), verbose)
 
 
 @click.command(short_help="Cancel jobs that wait.")
 @click.argument("handles", metavar="HANDLE...", nargs=-1, required=True)
-@common
+@common_options
 @timeout_option
 def cancel(handles: tuple[str, ...], servers: tuple[str, ...], verbose: bool, timeout: float) -> None:
     """Cancel the job of each HANDLE. A job that runs already is not stopped."""
-    from txgearman.cli import asking
+    from txgearman.cli import administration
 
-    finish(asking.cancel(servers, timeout, handles), verbose)
+    run_and_exit(administration.cancel(servers, timeout, handles), verbose)
 
 
 @click.command(short_help="Limit how many jobs a function may have.")
 @click.argument("function")
 @click.argument("limits", metavar="LIMIT...", nargs=-1, required=True, type=QueueLimit())
-@common
+@common_options
 @timeout_option
 def maxqueue(
     function: str, limits: tuple[int | None, ...], servers: tuple[str, ...], verbose: bool, timeout: float
@@ -84,46 +86,46 @@ def maxqueue(
     """
     if len(limits) not in {1, 3}:
         raise click.UsageError("give one LIMIT, or three: for high, normal and low priority")
-    from txgearman.cli import asking
+    from txgearman.cli import administration
 
-    finish(asking.maxqueue(servers, timeout, function, limits), verbose)
+    run_and_exit(administration.maxqueue(servers, timeout, function, limits), verbose)
 
 
 @click.command(short_help="See whether the servers answer, and how fast.")
-@common
+@common_options
 @timeout_option
 @json_option
 def ping(servers: tuple[str, ...], verbose: bool, timeout: float, as_json: bool) -> None:
     """Send each server a few bytes, and show how long they take to come back."""
-    from txgearman.cli import asking
+    from txgearman.cli import administration
 
-    finish(asking.ping(servers, timeout, as_json), verbose)
+    run_and_exit(administration.ping(servers, timeout, as_json), verbose)
 
 
 @click.command(short_help="Show the versions of the servers.")
-@common
+@common_options
 @timeout_option
 @json_option
 def version(servers: tuple[str, ...], verbose: bool, timeout: float, as_json: bool) -> None:
     """Show the version of each server. That of this command is shown by txgearman --version."""
-    from txgearman.cli import asking
+    from txgearman.cli import administration
 
-    finish(asking.version(servers, timeout, as_json), verbose)
+    run_and_exit(administration.version(servers, timeout, as_json), verbose)
 
 
 @click.command(short_help="Stop servers.")
-@common
+@common_options
 @timeout_option
 @click.option("-g", "--graceful", is_flag=True, help="Let the jobs it has end first.")
 def shutdown(servers: tuple[str, ...], verbose: bool, timeout: float, graceful: bool) -> None:
     """Stop each server. gearmand 1.1.15 and later refuses."""
-    from txgearman.cli import asking
+    from txgearman.cli import administration
 
-    finish(asking.shutdown(servers, timeout, graceful), verbose)
+    run_and_exit(administration.shutdown(servers, timeout, graceful), verbose)
 
 
 @click.command(short_help="Watch functions, jobs and workers.")
-@common
+@common_options
 @timeout_option
 @click.option(
     "-i",
@@ -143,7 +145,7 @@ def top(servers: tuple[str, ...], verbose: bool, timeout: float, interval: float
         raise click.UsageError("top needs a terminal; in a pipe use status")
     from txgearman.cli.top import watch
 
-    finish(watch(servers, timeout, interval), verbose)
+    run_and_exit(watch(servers, timeout, interval), verbose)
 
 
 @click.command(short_help="Print the script that completes this command in a shell.")

@@ -1,0 +1,98 @@
+"""Connections of the command: a client for the length of a block, and endpoints that report failures."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.error import ConnectingCancelledError
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from txgearman.cli.exit_codes import InvalidArgument
+from txgearman.cli.run import print_message
+from txgearman.client import Client
+from txgearman.connection.endpoint import endpoint_from
+from txgearman.errors import NotConnected
+
+REPLY_TIMEOUT: Final = 10.0
+"""Seconds that connecting may take, and the reply to a request that a server can answer at once."""
+_CANCELLED: Final = (CancelledError, ConnectingCancelledError)
+
+
+@contextlib.asynccontextmanager
+async def connected(reactor: Any, servers: Sequence[str], limit: float) -> AsyncIterator[Client]:
+    """Make a client, connect it, and close it after the block.
+
+    Args:
+        reactor: The reactor.
+        servers: The endpoint strings of the servers.
+        limit: Seconds that connecting may take.
+
+    Yields:
+        The client.
+
+    Raises:
+        InvalidArgument: Twisted does not understand an endpoint string.
+        NotConnected: No server can be reached.
+        TimedOut: Connecting takes too long.
+    """
+    check_servers(reactor, servers)
+    client = Client(reactor, list(dict.fromkeys(servers)))
+    try:
+        try:
+            await client.connect(limit)
+        except NotConnected as error:
+            raise NotConnected(f"{', '.join(servers)}: {error}") from error
+        yield client
+    finally:
+        await client.close()
+
+
+@implementer(IStreamClientEndpoint)
+class ReportingEndpoint:
+    """The endpoint of a server, for a worker that reconnects. Prints the first failure, and the connection
+    after it.
+
+    Args:
+        reactor: The reactor.
+        server: The endpoint string of the server.
+
+    Raises:
+        InvalidArgument: Twisted does not understand the endpoint string.
+    """
+
+    def __init__(self, reactor: Any, server: str) -> None:
+        check_servers(reactor, [server])
+        self._server = server
+        self._endpoint = endpoint_from(reactor, server)
+        self._failure_printed = False
+
+    def connect(self, factory: Any) -> Deferred[Any]:
+        """Connect to the server."""
+        return self._endpoint.connect(factory).addCallbacks(self._connected, self._failed)
+
+    def _connected(self, protocol: Any) -> Any:
+        if self._failure_printed:
+            print_message(f"{self._server}: connected")
+        self._failure_printed = False
+        return protocol
+
+    def _failed(self, failure: Failure) -> Failure:
+        if not self._failure_printed and not isinstance(failure.value, _CANCELLED):
+            self._failure_printed = True
+            print_message(f"{self._server}: {failure.getErrorMessage().rstrip('.')}; trying again")
+        return failure
+
+
+def check_servers(reactor: Any, servers: Sequence[str]) -> None:
+    """Raise `InvalidArgument` for the first endpoint string that Twisted does not understand."""
+    for server in servers:
+        try:
+            endpoint_from(reactor, server)
+        except Exception as error:
+            # The parsers of Twisted's plugins raise anything.
+            raise InvalidArgument(f"{server!r} is not the address of a server: {error}") from error
