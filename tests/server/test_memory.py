@@ -5,14 +5,17 @@ from __future__ import annotations
 import gc
 
 from twisted.internet.task import Clock
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.broker.bench import Bench
+from tests.garbage import garbage, resting_collector
 from txgearman.server.memory import (
     DEEP,
+    KEPT_LOOKS,
     LOOK_INTERVAL,
     MEMORY_OF_JOB,
     MOST_GROWTH,
+    MOST_KEPT,
     MOST_OTHERS,
     OBJECTS_OF_FUNCTION,
     OBJECTS_OF_JOB,
@@ -20,6 +23,7 @@ from txgearman.server.memory import (
     SHALLOW,
     MemoryService,
     give_back,
+    handed_out,
     made_since,
     resident,
     tune_collector,
@@ -39,7 +43,10 @@ class MemoryServiceTest(SynchronousTestCase):
         self.memory = BASE
         self.counted = 0
         self.took = 0.0
+        self.asked = 0
+        self.asking = 0.0
         self.garbage = 0
+        self.kept = 0
         self.service = MemoryService(
             lambda: self.total,
             self.clock,
@@ -48,13 +55,20 @@ class MemoryServiceTest(SynchronousTestCase):
             self.collect,
             lambda: self.memory,
             lambda: self.counted,
-            lambda: self.clock.seconds() + self.took * self.collected,
+            lambda: self.clock.seconds() + self.took * self.collected + self.asking * self.asked,
             lambda: self.functions,
+            self.used,
         )
         self.service.startService()
 
     def release(self) -> None:
         self.released += 1
+        self.memory -= self.kept
+        self.kept = 0
+
+    def used(self) -> int:
+        self.asked += 1
+        return self.memory - self.kept
 
     def collect(self) -> None:
         self.collected += 1
@@ -174,6 +188,65 @@ class MemoryServiceTest(SynchronousTestCase):
             seconds += 1
         self.assertGreaterEqual(seconds, 3.0 * (PAUSE_SHARE - 1) - 1)
 
+    def look(self, times: int = 1) -> int:
+        """How often memory was given back, behind so many more looks."""
+        for _ in range(times):
+            self.look_at(self.total)
+        return self.released
+
+    def come_and_leave(self, size: int) -> None:
+        """Peers take so many bytes and leave; the C library keeps those."""
+        self.memory += size
+        self.look()
+        self.kept = size
+
+    def test_what_was_freed_is_given_back_when_it_is_not_needed_again(self) -> None:
+        self.look()
+        self.come_and_leave(MOST_KEPT)
+        self.assertEqual(self.look(2 * KEPT_LOOKS), 0)
+        self.kept += 1
+        self.memory += 1
+        self.assertEqual(self.look(KEPT_LOOKS - 1), 0)
+        self.assertEqual(self.look(), 1)
+        self.assertEqual(self.memory, BASE)
+        self.assertEqual(self.look(2 * KEPT_LOOKS), 1)
+
+    def test_it_is_given_back_also_where_the_collector_had_looked_while_it_was_in_use(self) -> None:
+        """Memory is then no more than that look has left, before and after the peers have left."""
+        self.look()
+        self.memory += 2 * MOST_GROWTH
+        self.look()
+        self.assertEqual((self.collected, self.released), (1, 1))
+        self.kept = 2 * MOST_GROWTH
+        self.assertEqual(self.look(KEPT_LOOKS), 2)
+        self.assertEqual(self.memory, BASE)
+
+    def test_what_is_needed_again_is_not_given_back(self) -> None:
+        self.look()
+        self.come_and_leave(2 * MOST_KEPT)
+        for _ in range(10):
+            self.assertEqual(self.look(KEPT_LOOKS - 1), 0)
+            self.kept = 0
+            self.assertEqual(self.look(), 0)
+            self.kept = 2 * MOST_KEPT
+
+    def test_what_cannot_be_given_back_is_tried_once(self) -> None:
+        """Pieces that lie between others, and Python's own memory."""
+        self.look()
+        self.memory += 2 * MOST_KEPT
+        self.used = lambda: BASE  # type: ignore[method-assign]
+        self.service._used = self.used
+        self.assertEqual(self.look(KEPT_LOOKS), 1)
+        self.assertEqual(self.look(10 * KEPT_LOOKS), 1)
+        self.memory += MOST_KEPT + 1
+        self.assertEqual(self.look(KEPT_LOOKS), 2)
+
+    def test_asking_takes_one_per_cent_of_the_time_at_most(self) -> None:
+        self.asking = 0.05
+        self.look(100)
+        self.assertLessEqual(self.asked * self.asking, 1.05)
+        self.assertGreaterEqual(self.asked, 15)
+
     def test_a_system_that_does_not_tell(self) -> None:
         self.memory = 0
         for _ in range(100):
@@ -184,6 +257,23 @@ class MemoryServiceTest(SynchronousTestCase):
         before = resident()
         held = bytes(range(256)) * (256 * 1024)
         self.assertGreaterEqual(resident() - before, len(held) // 2)
+
+    def test_how_much_is_handed_out_for_real(self) -> None:
+        if not handed_out():
+            raise SkipTest("The C library does not tell")
+        before = handed_out()
+        held = [bytes(20_000) for _ in range(1000)]
+        self.assertGreaterEqual(handed_out() - before, 20_000_000)
+        del held
+        self.assertLess(handed_out() - before, 1_000_000)
+
+    def test_asking_for_real_leaves_no_garbage(self) -> None:
+        handed_out()
+        give_back()
+        with resting_collector():
+            handed_out()
+            give_back()
+            self.assertEqual(garbage(), [])
 
     def test_stopping_leaves_nothing_behind(self) -> None:
         self.service.stopService()

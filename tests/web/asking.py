@@ -94,13 +94,22 @@ class Exchange:
         self._protocol.makeConnection(self.transport)
 
     def send(self, data: bytes) -> None:
-        self._protocol.dataReceived(data)
+        self.deliver(data)
         self._web.gearman.turn()
+
+    def deliver(self, data: bytes) -> None:
+        """One read of the server brings `data`; the reactor does nothing else yet."""
+        self._protocol.dataReceived(data)
 
     def leave(self) -> None:
         """The peer closes its connection."""
         self.transport.end()
         self._web.gearman.turn()
+
+    @property
+    def answers(self) -> int:
+        """How many answers have begun."""
+        return self.transport.value().count(b"HTTP/1.1 ")
 
     @property
     def response(self) -> Response:
@@ -153,6 +162,18 @@ class Web:
         self.gearman = MemoryGearman(server or Settings(handle_prefix="H:t"), ThreadlessClock())
         self.broker = self.gearman.server.broker
         self.site = make_site(self.gearman.server, settings or WebSettings(), self.gearman.clock, vitals)
+
+    def one_turn(self) -> bool:
+        """One turn of the reactor; whether there was anything to do. What is called for in it is left to the
+        next turn, where the clock would do it at once."""
+        clock = self.gearman.clock
+        due = [call for call in clock.getDelayedCalls() if call.getTime() <= clock.seconds()]
+        for call in due:
+            if call.active():
+                clock.calls.remove(call)
+                call.called = 1
+                call.func(*call.args, **call.kw)
+        return bool(due)
 
     def begin(
         self,

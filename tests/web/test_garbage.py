@@ -2,8 +2,8 @@
 
 Places that refer to their request or connection, or did: the two sides of a request that is a client of the
 broker, an event stream and who it tells that its reader is gone, the producer that a request and TLS keep,
-the decoder of a body that comes (it tells the channel), timers once they have fired, and what a request waits
-for.
+the decoder of a body that comes (it tells the channel), timers once they have fired, what a request waits
+for, and what knows the connections whose requests wait for their turn.
 `tests/server/test_garbage.py` has those of the Gearman protocol.
 """
 
@@ -28,6 +28,7 @@ from txgearman.web.stream import HEARTBEAT, EventStream
 JOBS = "/api/v1/functions/f/jobs"
 STREAM = {"Accept": "text/event-stream"}
 LARGE = bytes(20 * PIECE)
+FOLLOWING = b"GET /api/v1/server HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000
 
 KINDS = (LimitedChannel, LimitedRequest, WholeAnswer, StreamedAnswer, EventStream, Viewer)
 
@@ -201,6 +202,27 @@ def all_events_read(scene: Scene) -> None:
     assert scene.exchange.transport.value().endswith(b"0\r\n\r\n")
 
 
+def requests_behind_one_under_way(scene: Scene) -> None:
+    waits(scene)
+    scene.exchange.send(FOLLOWING)
+
+
+def requests_behind_an_unread_answer(scene: Scene) -> None:
+    scene.exchange = Exchange(scene.web, "127.0.0.1")
+    scene.exchange.transport.pauses = True
+    scene.exchange.send(FOLLOWING)
+    assert scene.exchange.answers == 1
+
+
+def requests_that_wait_for_their_turn(scene: Scene) -> None:
+    scene.exchange = Exchange(scene.web, "127.0.0.1")
+    scene.exchange.transport.pauses = True
+    scene.exchange.deliver(FOLLOWING)
+    scene.exchange.transport.pauses = False
+    scene.exchange.transport.resume()
+    assert scene.exchange.answers == 1
+
+
 def looks_at_the_dashboard(scene: Scene) -> None:
     scene.begin("GET", "/api/v1/live?view=overview")
     scene.turn(5)
@@ -236,6 +258,9 @@ STATES: tuple[State, ...] = (
     last_event_unread,
     events_unread_for_too_long,
     all_events_read,
+    requests_behind_one_under_way,
+    requests_behind_an_unread_answer,
+    requests_that_wait_for_their_turn,
     looks_at_the_dashboard,
     dropped_for_the_total,
 )

@@ -16,7 +16,7 @@ A list that is under way                                  counted from `UNCOUNTE
 A packet, or the body of an HTTP request, not whole yet   counted apart; `unfinished.Unfinished`
 Events of an HTTP reader                                  counted, as they came; JSON is made as it is taken
 A result of an HTTP request, and parts ahead of it        counted; handed over as it is taken
-Requests behind one that is being answered, over HTTP     16 KiB and one read for each connection (Twisted)
+Requests over HTTP that are not parsed                    `web.channel.MAX_UNREAD` and one read for each
 ========================================================  ==================================================
 """
 

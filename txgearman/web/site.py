@@ -25,6 +25,7 @@ from txgearman.web.overview import measured
 from txgearman.web.request import LimitedRequest
 from txgearman.web.settings import WebSettings
 from txgearman.web.sources import Gearman, Vitals
+from txgearman.web.time_slice import TimeSlice
 
 IDLE_LIMIT: Final = 60.0
 """Seconds without a byte after which a connection ends that has no request under way."""
@@ -57,6 +58,7 @@ class WebSite(Site):
         self.admission = gearman.web_admission
         self.unfinished = gearman.unfinished
         self.budget = gearman.budget
+        self.time_slice = TimeSlice(reactor)
         self._guard = guard
         self._history = history
 
