@@ -8,10 +8,10 @@ from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
 
 from txgearman import __version__
-from txgearman.server.access_rules import RuleSettings
-from txgearman.server.options import options_of
-from txgearman.server.settings import FunctionSettings
-from txgearman.server.twistd import OPTIONS
+from txgearman.server.config.access_rules import RuleSettings
+from txgearman.server.config.options import options_of
+from txgearman.server.config.settings import FunctionSettings
+from txgearman.server.process.twistd import OPTIONS
 
 project = "txgearman"
 author = "the txgearman developers"

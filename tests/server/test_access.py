@@ -16,13 +16,13 @@ from tests.server.lines import Line, close
 from tests.server.peers import PREFIX, Peer, ServerTestCase, SocketlikeTransport, error, req, res
 from tests.server.test_configuration import FileTestCase
 from tests.support import on_reactor
-from txgearman.access import ANY_USER, AccessPolicy, Identity, Rule
-from txgearman.identity import identity_of
-from txgearman.patterns import MAX_SHOWN
+from txgearman.access.identity import identity_of
+from txgearman.access.patterns import MAX_SHOWN
+from txgearman.access.policy import ANY_USER, AccessPolicy, Identity, Rule
 from txgearman.server import GearmanServerFactory, Settings, make_service
 from txgearman.server.admin import COMMAND_NAMES
-from txgearman.server.configuration import ConfigurationError, read_configuration
-from txgearman.server.twistd import CONFIGURABLE
+from txgearman.server.config.configuration import ConfigurationError, read_configuration
+from txgearman.server.process.twistd import CONFIGURABLE
 from txgearman.testing import MemoryGearman
 from txgearman.wire.limits import MAX_FUNCTION, MAX_LINE
 

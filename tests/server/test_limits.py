@@ -12,9 +12,9 @@ from zope.interface import directlyProvides
 from tests.server.peers import HIGH_WATER, PREFIX, ServerTestCase, SocketlikeTransport, error, req, res
 from tests.server.test_flow import KIB, FlowTestCase
 from txgearman.server.admission import TELL_EVERY, files_for_connections, origin_of
+from txgearman.server.budgets.unfinished import COUNTED_FROM
+from txgearman.server.config.settings import Settings
 from txgearman.server.factory import SILENCE, GearmanServerFactory
-from txgearman.server.settings import Settings
-from txgearman.server.unfinished import COUNTED_FROM
 
 ADDRESS = "192.0.2.1"
 

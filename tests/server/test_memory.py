@@ -8,7 +8,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import Bench
-from txgearman.server.memory import (
+from txgearman.server.process.memory import (
     DEEP,
     LOOK_INTERVAL,
     MEMORY_OF_JOB,

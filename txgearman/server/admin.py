@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twisted.logger import Logger
 
-from txgearman.access import Right
+from txgearman.access.patterns import MAX_SHOWN, quoted, shown
+from txgearman.access.policy import Right
 from txgearman.broker.job import PRIORITIES
 from txgearman.errors import BrokenStream, GearmanError, Refused
-from txgearman.patterns import MAX_SHOWN, quoted, shown
-from txgearman.server.limits import limits_of
-from txgearman.server.settings import MAX_RATE, Level
+from txgearman.server.config.settings import MAX_RATE, Level
+from txgearman.server.monitoring.limits import limits_of
 from txgearman.version import VERSION
 from txgearman.wire.limits import MAX_FUNCTION, MAX_WORDS
 from txgearman.wire.names import escape, escape_word

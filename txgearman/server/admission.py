@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IAddress, ISSLTransport
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger, LogLevel
 
-from txgearman.server.settings import FILES_KEPT
+from txgearman.server.config.settings import FILES_KEPT
 from txgearman.wire.codec import frame
 from txgearman.wire.packets import ERROR, RESPONSE
 

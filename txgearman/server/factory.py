@@ -13,19 +13,19 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger, LogLevel
 
-from txgearman.access import AccessPolicy
+from txgearman.access.policy import AccessPolicy
 from txgearman.broker.broker import Broker
 from txgearman.broker.following import FollowedBroker
 from txgearman.broker.interfaces import Follower, JobStore
+from txgearman.net.clocks import steady_clock
 from txgearman.server.admission import Admission, Refusal, Seldom, files_for_connections
-from txgearman.server.budget import SendBudget
-from txgearman.server.clocks import steady_clock
-from txgearman.server.limits import Limit, limits_of
-from txgearman.server.logs import Threshold
+from txgearman.server.budgets.unfinished import Unfinished
+from txgearman.server.budgets.unsent import SendBudget
+from txgearman.server.config.settings import Level, Settings
+from txgearman.server.monitoring.limits import Limit, limits_of
+from txgearman.server.monitoring.traffic import Traffic
+from txgearman.server.process.logs import Threshold
 from txgearman.server.protocol import GearmanServerProtocol
-from txgearman.server.settings import Level, Settings
-from txgearman.server.traffic import Traffic
-from txgearman.server.unfinished import Unfinished
 
 if TYPE_CHECKING:
     from txgearman.server.saving import StoreWriter

@@ -27,18 +27,18 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txgearman import direct
-from txgearman.access import AccessPolicy, Rights
+from txgearman.access.identity import identity_of
+from txgearman.access.patterns import quoted
+from txgearman.access.policy import AccessPolicy, Rights
 from txgearman.broker.peers import Client, Worker
 from txgearman.errors import BrokenStream, ProtocolError, Refused
-from txgearman.identity import identity_of
-from txgearman.patterns import quoted
-from txgearman.quickack import QuickAck, quick_ack
+from txgearman.net import fast_write
+from txgearman.net.quickack import QuickAck, quick_ack
 from txgearman.server.admin import ForeignPeer, shows_gearman
-from txgearman.server.budget import UNCOUNTED, SendQueue
+from txgearman.server.budgets.unfinished import COUNTED_FROM, TOO_MUCH
+from txgearman.server.budgets.unsent import UNCOUNTED, SendQueue
 from txgearman.server.commands import COMMANDS, error_packet
 from txgearman.server.guard import GUARDED_COMMANDS
-from txgearman.server.unfinished import COUNTED_FROM, TOO_MUCH
 from txgearman.wire.codec import TOO_LARGE, UNFINISHED, Decoder, frame, pack_header
 from txgearman.wire.limits import MAX_HANDLE
 from txgearman.wire.packets import (
@@ -656,7 +656,7 @@ class GearmanServerProtocol(Protocol):
             if self._counts_bytes:
                 self._traffic.sent += len(data)
             if not self._paused and len(data) <= WRITE_PIECE:
-                direct.write(self.transport, data)
+                fast_write.write(self.transport, data)
                 return
             out = [data]
         self._write(out)
@@ -664,7 +664,7 @@ class GearmanServerProtocol(Protocol):
     def _write(self, pieces: list[bytes]) -> None:
         """Let the transport have what its socket takes at once, and what it is to hold of the rest. What is
         left waits here, without being copied."""
-        taken = 0 if self._paused else direct.offer(self.transport, pieces)
+        taken = 0 if self._paused else fast_write.offer(self.transport, pieces)
         if taken == sum(map(len, pieces)):
             return
         queue = self._send_queue()
@@ -686,7 +686,7 @@ class GearmanServerProtocol(Protocol):
     def _hand_over(self, queue: SendQueue) -> None:
         """Let the transport have what waits, until it has enough."""
         while queue and not self._paused:
-            queue.skip(direct.offer(self.transport, queue.first(direct.MAX_PIECES)))
+            queue.skip(fast_write.offer(self.transport, queue.first(fast_write.MAX_PIECES)))
             if queue:
                 self.transport.write(queue.take(WRITE_PIECE))
 
@@ -720,7 +720,7 @@ class GearmanServerProtocol(Protocol):
         if self._listing is not None:
             beside += self._listing.size
         if self._paused:
-            kept = direct.kept(self.transport)
+            kept = fast_write.kept(self.transport)
             beside += HELD_BY_TRANSPORT if kept is None else kept
             beside += sum(map(len, self._undecoded))
             if self._unhandled is not None:

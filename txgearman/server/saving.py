@@ -24,7 +24,7 @@ from txgearman.broker.interfaces import StoredPage
 from txgearman.broker.job import Job, JobState
 from txgearman.broker.meters import Histogram
 from txgearman.errors import ArgumentTooLarge, LeaseLost, LookupFailed, NotSaved, StoreError, StoreUnavailable
-from txgearman.server.clocks import steady_clock
+from txgearman.net.clocks import steady_clock
 from txgearman.store.contract import Changes, Joined, Store, StoredJob, Written
 
 if TYPE_CHECKING:

@@ -17,18 +17,18 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from txgearman.net.endpoints import endpoint_of, listening_service
+from txgearman.net.polling import Poller
+from txgearman.server.config.options import with_live
+from txgearman.server.config.settings import Settings, web_endpoint
 from txgearman.server.factory import GearmanServerFactory
-from txgearman.server.options import with_live
-from txgearman.server.polling import Poller
 from txgearman.server.saving import StoreWriter, one_thread
-from txgearman.server.settings import Settings, web_endpoint
-from txgearman.server.supervisor import endpoint_of, listening_service
 from txgearman.store.contract import Store
 from txgearman.wire.limits import MAX_FUNCTION, MAX_UNIQUE
 
 if TYPE_CHECKING:
+    from txgearman.server.monitoring.tracing import Traces
     from txgearman.server.tls import LoadedFiles, ServerTls
-    from txgearman.server.tracing import Traces
     from txgearman.web import LimitedSite
 
 _log = Logger()
@@ -86,7 +86,7 @@ def _tls() -> ModuleType:
 def _tracing() -> ModuleType:
     """The module for traces, likewise."""
     try:
-        return import_module("txgearman.server.tracing")
+        return import_module("txgearman.server.monitoring.tracing")
     except ImportError as error:
         text = f"traces need packages: pip install 'txgearman[opentelemetry]' ({error})"
         raise ValueError(text) from error
@@ -157,8 +157,8 @@ class GearmanService(MultiService):
 
     def _make_web(self) -> LimitedSite:
         # Not at the top: without a web side nothing of Twisted's web server is loaded.
-        from txgearman.server.lateness import Lateness
-        from txgearman.server.vitals import ServiceVitals
+        from txgearman.server.monitoring.health import ServiceVitals
+        from txgearman.server.monitoring.loop_lag import Lateness
         from txgearman.web import LimitedSite, WebSettings, make_site
         from txgearman.web.settings import read_token
 

@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 from twisted.internet.address import UNIXAddress
 from twisted.web.server import Request
 
-from txgearman import access
-from txgearman.access import AccessPolicy, Rights
-from txgearman.identity import identity_of
-from txgearman.patterns import quoted
+from txgearman.access import policy as access
+from txgearman.access.identity import identity_of
+from txgearman.access.patterns import quoted
+from txgearman.access.policy import AccessPolicy, Rights
 from txgearman.web.answers import HTTPProblem
 from txgearman.web.settings import WebSettings
 

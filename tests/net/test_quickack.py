@@ -21,12 +21,20 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.net.test_polling import SECONDS, HandReactor
 from tests.server.peers import PREFIX, ServerTestCase, req, res
-from tests.server.test_polling import SECONDS, HandReactor
-from txgearman import quickack
-from txgearman.quickack import FIRST_STOCK, NEXT_STOCK, STANDSTILL, WATCH_EVERY, WATCHED, QuickAck, quick_ack
+from txgearman.net import quickack
+from txgearman.net.polling import Poller
+from txgearman.net.quickack import (
+    FIRST_STOCK,
+    NEXT_STOCK,
+    STANDSTILL,
+    WATCH_EVERY,
+    WATCHED,
+    QuickAck,
+    quick_ack,
+)
 from txgearman.server import GearmanServerFactory, Settings
-from txgearman.server.polling import Poller
 
 SUBMIT_JOB, GRAB_JOB, CAN_DO, WORK_STATUS, WORK_COMPLETE, ECHO_REQ, PRE_SLEEP = 7, 9, 1, 12, 13, 16, 4
 

@@ -12,11 +12,11 @@ from enum import Enum
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from txgearman.access import AccessPolicy
+from txgearman.access.policy import AccessPolicy
 from txgearman.broker.job import PRIORITIES
 from txgearman.broker.policy import UNLIMITED, FunctionOrder, FunctionRules, Policy
-from txgearman.keepalive import MAX_KEEPALIVE, Keepalive
-from txgearman.server.options import (
+from txgearman.net.keepalive import MAX_KEEPALIVE, Keepalive
+from txgearman.server.config.options import (
     INTEGER,
     LARGEST_WHOLE,
     NUMBER,

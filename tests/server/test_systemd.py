@@ -25,7 +25,8 @@ from tests.interop.programs import HOST, Program, assert_no_traceback, running, 
 from tests.server.lines import close, connect
 from tests.server.peers import req, res
 from tests.support import needs_program, on_reactor
-from txgearman.server.supervisor import BACKLOG, SupervisedService, Supervisor, endpoint_of
+from txgearman.net.endpoints import BACKLOG, endpoint_of
+from txgearman.server.process.systemd import SupervisedService, Supervisor
 
 TWISTD = str(Path(sysconfig.get_path("scripts")) / "twistd")
 

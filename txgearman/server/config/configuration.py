@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any, Final
 
-from txgearman.access import AccessPolicy
-from txgearman.server.access_rules import RuleSettings
-from txgearman.server.options import PATH, Option, options_of, show_value
-from txgearman.server.settings import FunctionSettings, check_function_name
-from txgearman.server.toml import Document, Path
+from txgearman.access.policy import AccessPolicy
+from txgearman.server.config.access_rules import RuleSettings
+from txgearman.server.config.options import PATH, Option, options_of, show_value
+from txgearman.server.config.settings import FunctionSettings, check_function_name
+from txgearman.server.config.toml import Document, Path
 
 MAX_SIZE: Final = 4 * 1024 * 1024
 """Bytes; a larger file is taken for a mistake, such as the name of a log."""

@@ -14,7 +14,7 @@ from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final
 
-from txgearman.patterns import matches, shown
+from txgearman.access.patterns import matches, shown
 
 MAX_REMEMBERED: Final = 1000
 """Names of functions for which an answer is remembered; a peer may ask for any number of them."""

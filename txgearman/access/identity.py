@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from twisted.internet.address import UNIXAddress
 
-from txgearman.access import Identity
+from txgearman.access.policy import Identity
 
 _CREDENTIALS: Final = struct.Struct("3i")
 """Process, user and group, as Linux's SO_PEERCRED has them."""

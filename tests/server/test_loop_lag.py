@@ -6,7 +6,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txgearman.broker.meters import BOUNDS
-from txgearman.server.lateness import INTERVAL, Lateness
+from txgearman.server.monitoring.loop_lag import INTERVAL, Lateness
 
 
 class LatenessTest(SynchronousTestCase):

@@ -13,7 +13,7 @@ from twisted.internet.testing import MemoryReactorClock, StringTransport
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from txgearman import direct
+from txgearman.net import fast_write
 
 
 class FakeSocket:
@@ -88,7 +88,7 @@ class DirectTest(SynchronousTestCase):
         self.protocol.makeConnection(self.connection)
 
     def write(self, data: bytes) -> None:
-        direct.write(self.connection, data)
+        fast_write.write(self.connection, data)
 
     @property
     def waiting(self) -> bool:
@@ -214,7 +214,7 @@ class DirectTest(SynchronousTestCase):
 
     def test_a_transport_of_another_kind(self) -> None:
         transport = StringTransport()
-        direct.write(transport, b"hello")
+        fast_write.write(transport, b"hello")
         self.assertEqual(transport.value(), b"hello")
 
 
@@ -226,13 +226,13 @@ class PiecesTest(DirectTest):
 
     def write_pieces(self, pieces: list[bytes]) -> None:
         """Offer them, and leave the rest to the transport."""
-        taken = direct.offer(self.connection, pieces)
+        taken = fast_write.offer(self.connection, pieces)
         rest = b"".join(pieces)[taken:]
         if rest:
             self.connection.write(rest)
 
     def test_more_pieces_than_the_socket_takes_in_one_call(self) -> None:
-        pieces = [b"%d" % number for number in range(direct.MAX_PIECES + 2)]
+        pieces = [b"%d" % number for number in range(fast_write.MAX_PIECES + 2)]
         self.write_pieces(pieces)
         self.drain()
         self.assertEqual(self.socket.sent, b"".join(pieces))

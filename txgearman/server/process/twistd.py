@@ -19,14 +19,14 @@ from twisted.python.usage import Options as TwistedOptions
 from twisted.python.usage import UsageError
 
 from txgearman.errors import StoreError
-from txgearman.server.configuration import Configuration, ConfigurationError, read_configuration
-from txgearman.server.logs import Threshold, observer_for
-from txgearman.server.memory import MemoryService, tune_collector
-from txgearman.server.options import PATH, Option, option, options_of, with_live
+from txgearman.server.config.configuration import Configuration, ConfigurationError, read_configuration
+from txgearman.server.config.options import PATH, Option, option, options_of, with_live
+from txgearman.server.config.settings import FILES_KEPT, LogFormat, ProcessSettings, Settings
+from txgearman.server.process.logs import Threshold, observer_for
+from txgearman.server.process.memory import MemoryService, tune_collector
+from txgearman.server.process.startup import Startup
+from txgearman.server.process.systemd import SupervisedService, Supervisor
 from txgearman.server.service import GearmanService, check_settings, make_service
-from txgearman.server.settings import FILES_KEPT, LogFormat, ProcessSettings, Settings
-from txgearman.server.startup import Startup
-from txgearman.server.supervisor import SupervisedService, Supervisor
 from txgearman.version import VERSION
 
 STOP_MARGIN: Final = 20.0

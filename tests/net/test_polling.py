@@ -25,8 +25,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from txgearman.server import polling
-from txgearman.server.polling import AWAKE_FOR, Poller
+from txgearman.net import polling
+from txgearman.net.polling import AWAKE_FOR, Poller
 
 SECONDS = 5.0
 """How long a turn of the test's reactor may wait for the kernel, which delivers within the machine."""

@@ -8,7 +8,7 @@ from txgearman.broker.meters import Durations
 from txgearman.web.sources import Saved
 
 if TYPE_CHECKING:
-    from txgearman.server.lateness import Lateness
+    from txgearman.server.monitoring.loop_lag import Lateness
     from txgearman.server.service import GearmanService
 
 

@@ -8,7 +8,7 @@ from twisted.internet import reactor
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from txgearman.server.clocks import steady_clock
+from txgearman.net.clocks import steady_clock
 
 
 class SteadyClockTests(SynchronousTestCase):

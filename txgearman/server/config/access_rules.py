@@ -1,4 +1,4 @@
-"""The rules of access as the configuration file has them. What they mean is in `txgearman.access`."""
+"""The rules of access as the configuration file has them. What they mean is in `txgearman.access.policy`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from hashlib import sha256
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 
-from txgearman.access import ANY_USER, EVERYTHING, Right, Rule
+from txgearman.access.policy import ANY_USER, EVERYTHING, Right, Rule
 from txgearman.server.admin import COMMAND_NAMES
-from txgearman.server.options import PATH, TEXTS, option
+from txgearman.server.config.options import PATH, TEXTS, option
 from txgearman.wire.limits import MAX_FUNCTION
 
 LAST_USER: Final = 2**32 - 2
