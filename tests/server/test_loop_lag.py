@@ -6,15 +6,15 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txgearman.broker.meters import BOUNDS
-from txgearman.server.monitoring.loop_lag import INTERVAL, Lateness
+from txgearman.server.monitoring.loop_lag import INTERVAL, LoopLag
 
 
-class LatenessTest(SynchronousTestCase):
+class LoopLagTest(SynchronousTestCase):
     def setUp(self) -> None:
         self.reactor = Clock()
         self.monotonic = 100.0
-        self.lateness = Lateness(self.reactor, lambda: self.monotonic)
-        self.lateness.startService()
+        self.loop_lag = LoopLag(self.reactor, lambda: self.monotonic)
+        self.loop_lag.startService()
 
     def pass_time(self, seconds: float) -> None:
         self.monotonic += seconds
@@ -22,7 +22,7 @@ class LatenessTest(SynchronousTestCase):
 
     def counted(self, bound: float) -> int:
         """How many delays were at most `bound` seconds."""
-        return self.lateness.delays.so_far().cumulated[BOUNDS.index(bound)]
+        return self.loop_lag.delays.so_far().cumulated[BOUNDS.index(bound)]
 
     def test_in_time(self) -> None:
         for _ in range(8):
@@ -33,7 +33,7 @@ class LatenessTest(SynchronousTestCase):
         self.pass_time(INTERVAL + 0.3)
         self.pass_time(INTERVAL)
         self.assertEqual((self.counted(0.25), self.counted(0.5)), (1, 2))
-        self.assertAlmostEqual(self.lateness.delays.so_far().sum, 0.3)
+        self.assertAlmostEqual(self.loop_lag.delays.so_far().sum, 0.3)
 
     def test_held_up_for_many_intervals(self) -> None:
         self.pass_time(10.0)
@@ -45,8 +45,8 @@ class LatenessTest(SynchronousTestCase):
         self.assertEqual(self.counted(0.001), 1)
 
     def test_stopping(self) -> None:
-        self.lateness.stopService()
+        self.loop_lag.stopService()
         self.assertEqual(self.reactor.getDelayedCalls(), [])
-        self.lateness.startService()
+        self.loop_lag.startService()
         self.pass_time(INTERVAL)
         self.assertEqual(self.counted(0.001), 1)

@@ -51,7 +51,7 @@ if INSTALLED:
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
     from opentelemetry.trace import StatusCode
 
-    from txgearman.server.monitoring.tracing import STOP_TIMEOUT, TELL_EVERY, Traces, traces_url
+    from txgearman.server.monitoring.tracing import LOG_INTERVAL, STOP_TIMEOUT, Traces, traces_url
 
 WALL = 1_700_000_000.0
 NS = 1_000_000_000
@@ -393,7 +393,7 @@ class LifeTests(SynchronousTestCase):
                 theirs.info("nothing")
                 for _ in range(3):
                     theirs.warning("collector %s", "down")
-                now[0] += TELL_EVERY - 0.1
+                now[0] += LOG_INTERVAL - 0.1
                 theirs.warning("down as ever")
                 now[0] += 0.1
                 theirs.error("still down")

@@ -45,6 +45,24 @@ class Right(Enum):
     """End the server."""
 
 
+ADMIN_COMMANDS: Final = {
+    "version": Right.VIEW,
+    "verbose": Right.VIEW,
+    "getpid": Right.VIEW,
+    "shutdown": Right.SHUTDOWN,
+    "status": Right.VIEW,
+    "prioritystatus": Right.VIEW,
+    "workers": Right.VIEW,
+    "show": Right.VIEW,
+    "cancel": Right.MANAGE,
+    "create": Right.MANAGE,
+    "drop": Right.MANAGE,
+    "maxqueue": Right.MANAGE,
+    "maxrate": Right.MANAGE,
+}
+"""All admin commands, with the right that each needs."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """What is known of a peer.

@@ -31,7 +31,7 @@ from txgearman.wire.packets import (
 )
 
 if TYPE_CHECKING:
-    from txgearman.server.protocol import GearmanServerProtocol as Peer
+    from txgearman.server.interfaces import Peer
 
 _SUBMITS: Final = (
     SUBMIT_JOB,

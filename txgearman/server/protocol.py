@@ -7,20 +7,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from ipaddress import ip_address
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import (
-    IConsumer,
     IDelayedCall,
     IHandshakeListener,
     IPushProducer,
     ISSLTransport,
     ITCPTransport,
-    ITransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
@@ -33,18 +30,17 @@ from txgearman.access.policy import AccessPolicy, Rights
 from txgearman.broker.peers import Client, Worker
 from txgearman.errors import BrokenStream, ProtocolError, Refused
 from txgearman.net import fast_write
+from txgearman.net.addresses import is_loopback
 from txgearman.net.quickack import QuickAck, quick_ack
 from txgearman.server.admin import ForeignPeer, shows_gearman
 from txgearman.server.budgets.unfinished import COUNTED_FROM, TOO_MUCH
 from txgearman.server.budgets.unsent import UNCOUNTED, SendQueue
 from txgearman.server.commands import COMMANDS, error_packet
 from txgearman.server.guard import GUARDED_COMMANDS
+from txgearman.server.interfaces import Server, ServerTransport
 from txgearman.wire.codec import TOO_LARGE, UNFINISHED, Decoder, frame, pack_header
 from txgearman.wire.limits import MAX_HANDLE
 from txgearman.wire.packets import (
-    JOB_ASSIGN,
-    JOB_ASSIGN_ALL,
-    JOB_ASSIGN_UNIQ,
     JOB_CREATED,
     NOOP,
     RESPONSE,
@@ -56,9 +52,6 @@ from txgearman.wire.packets import (
     WORK_STATUS,
     WORK_WARNING,
 )
-
-if TYPE_CHECKING:
-    from txgearman.server.factory import GearmanServerFactory
 
 LARGE_ANSWER: Final = 8 * 1024
 """Bytes from which an answer is handed to the transport at once, which then says when it has enough.
@@ -109,25 +102,12 @@ HELD_BY_TRANSPORT: Final = UNCOUNTED + WRITE_PIECE
 """Bytes that a paused transport is taken to hold where it does not tell, as with TLS: the most it may."""
 
 _NOOP: Final = frame(RESPONSE, NOOP, b"")
-_ASSIGNED: Final = tuple(
-    pack_header(RESPONSE, number, 0)[:8] for number in (JOB_ASSIGN, JOB_ASSIGN_UNIQ, JOB_ASSIGN_ALL)
-)
-"""What packets begin with that give a job to a worker."""
-
 _CREATED: Final = tuple(pack_header(RESPONSE, JOB_CREATED, size) for size in range(MAX_HANDLE + 1))
 """The headers of JOB_CREATED, by the length of the handle behind it."""
 
 _log = Logger()
 
 T = TypeVar("T")
-
-
-class ServerTransport(ITransport, IConsumer, IPushProducer):
-    """What a connection needs of its transport, for the type checker: every stream transport of
-    Twisted is all of this."""
-
-    def abortConnection() -> None:
-        """End the connection without sending what waits."""
 
 
 class _Later:
@@ -175,15 +155,6 @@ class _Listing(_Later):
         return taken
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
-
-
 def _why(error: BaseException | None) -> str:
     """Why a connection was lost. OpenSSL says it by a list of tuples, of which the last is for people."""
     reasons = error.args[0] if error is not None and error.args else None
@@ -201,14 +172,13 @@ class GearmanServerProtocol(Protocol):
     as long as nobody has asked for these.
     """
 
-    factory: GearmanServerFactory
     transport: ServerTransport
 
     # More attributes than Python keeps quickly in an instance's dictionary: each look-up would search it.
     __slots__ = (
         "_closing",
         "_commands",
-        "_complained",
+        "_counts_bytes",
         "_cut",
         "_decoder",
         "_dropped",
@@ -219,6 +189,7 @@ class GearmanServerProtocol(Protocol):
         "_later",
         "_later_size",
         "_listing",
+        "_logged_protocol_error",
         "_lost",
         "_out",
         "_out_large",
@@ -233,27 +204,30 @@ class GearmanServerProtocol(Protocol):
         "_waited",
         "_waiting",
         "_was_denied",
+        "assigns_stored_job",
         "broker",
         "client",
         "client_id",
         "exceptions",
         "known_rights",
         "number",
+        "server",
         "worker",
     )
 
-    def __init__(self, factory: GearmanServerFactory, number: int) -> None:
-        self.factory = factory
-        self.broker = factory.broker
-        self._traffic = factory.traffic
-        self._counts_bytes = factory.settings.measured_functions > 0
+    def __init__(self, server: Server, number: int) -> None:
+        self.server = server
+        self.broker = server.broker
+        self._traffic = server.traffic
+        self._counts_bytes = server.settings.measured_functions > 0
         self.number = number
-        self._since = factory.reactor.seconds()
+        self._since = server.reactor.seconds()
         self.client_id = b"-"
-        self.exceptions = factory.settings.exceptions
+        self.exceptions = server.settings.exceptions
+        self.assigns_stored_job = False
         self.client = Client(self)
         self.worker = Worker(self)
-        self._decoder = Decoder(max_packet=factory.settings.max_packet, tell_from=COUNTED_FROM)
+        self._decoder = Decoder(max_packet=server.settings.max_packet, tell_from=COUNTED_FROM)
         self._out: list[bytes] = []
         self._out_large = False
         self._handling = False
@@ -269,7 +243,7 @@ class GearmanServerProtocol(Protocol):
         self._lost = False
         self._halted = False
         self._cut: IDelayedCall | None = None
-        self._complained = False
+        self._logged_protocol_error = False
         self._commands = COMMANDS if self.access is None else GUARDED_COMMANDS
         self.known_rights: Rights | None = None
         self._was_denied = False
@@ -294,7 +268,7 @@ class GearmanServerProtocol(Protocol):
     @property
     def age(self) -> float:
         """Seconds since the connection was made."""
-        return self.factory.reactor.seconds() - self._since
+        return self.server.reactor.seconds() - self._since
 
     @property
     def is_local(self) -> bool:
@@ -302,12 +276,12 @@ class GearmanServerProtocol(Protocol):
         peer = self.transport.getPeer()
         if isinstance(peer, UNIXAddress):
             return True
-        return isinstance(peer, IPv4Address | IPv6Address) and _is_loopback(peer.host)
+        return isinstance(peer, IPv4Address | IPv6Address) and is_loopback(peer.host)
 
     @property
     def access(self) -> AccessPolicy | None:
         """What the operator says of who may do what; None where everybody may do everything."""
-        return self.factory.access
+        return self.server.access
 
     @property
     def rights(self) -> Rights:
@@ -347,14 +321,14 @@ class GearmanServerProtocol(Protocol):
     # -- the transport's calls ------------------------------------------------------------------
 
     def connectionMade(self) -> None:
-        self.factory.connected(self)
+        self.server.connected(self)
         if ISSLTransport.providedBy(self.transport):
-            self._cut = self.factory.reactor.callLater(
-                self.factory.settings.handshake_timeout, self._drop_unfinished
+            self._cut = self.server.reactor.callLater(
+                self.server.settings.handshake_timeout, self._drop_unfinished
             )
         if ITCPTransport.providedBy(self.transport):
-            self.factory.settings.keepalive.apply(self.transport)
-        self._quick_ack = quick_ack(self.transport, self.factory.clock)
+            self.server.settings.keepalive.apply(self.transport)
+        self._quick_ack = quick_ack(self.transport, self.server.clock)
         self.transport.registerProducer(self, True)
 
     def dataReceived(self, data: bytes) -> None:
@@ -390,7 +364,7 @@ class GearmanServerProtocol(Protocol):
         self._cut = None
 
     def _drop_unfinished(self) -> None:
-        self.factory.note_unfinished(self)
+        self.server.note_handshake_timeout(self)
         self.drop()
 
     def _first(self, packets: Iterator[tuple[int, list[Any]]]) -> Iterator[tuple[int, list[Any]]]:
@@ -413,7 +387,7 @@ class GearmanServerProtocol(Protocol):
                 yield packet
                 continue
             self._silent = False
-            self.factory.silent.pop(self.number, None)
+            self.server.spoke(self)
             # Not to be kept here while the peer does not read its answer: it may be large.
             held = [packet]
             del packet, fields
@@ -423,7 +397,7 @@ class GearmanServerProtocol(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if not isinstance(reason.value, ConnectionClosed):
-            self.complain(BrokenStream(b"", f"the connection is lost: {_why(reason.value)}"))
+            self.log_protocol_error(BrokenStream(b"", f"the connection is lost: {_why(reason.value)}"))
         self._lost = self._halted = True
         self._out.clear()
         self._later.clear()
@@ -440,7 +414,7 @@ class GearmanServerProtocol(Protocol):
         self._keep()
         self.broker.leave_worker(self.worker)
         self.broker.leave_client(self.client)
-        self.factory.disconnected(self)
+        self.server.disconnected(self)
         # They refer to this connection, and it to them: without these it is freed at once, and the
         # garbage collector need not look for it among millions of jobs.
         del self.worker, self.client
@@ -450,9 +424,9 @@ class GearmanServerProtocol(Protocol):
         self._paused = self._halted = True
         self.transport.pauseProducing()
         self._count()
-        if self.factory.budget.is_exceeded:
+        if self.server.budget.is_exceeded:
             # Not from here: the transport is in the middle of a write.
-            self.factory.reactor.callLater(0, self.factory.budget.enforce)
+            self.server.reactor.callLater(0, self.server.budget.enforce)
 
     def resumeProducing(self) -> None:
         """The peer has taken all that the transport had."""
@@ -489,7 +463,7 @@ class GearmanServerProtocol(Protocol):
         if not (self._gives_way or self._closing or self._lost):
             self._gives_way = self._halted = True
             self.transport.pauseProducing()
-            self.factory.reactor.callLater(0, self._take_turn)
+            self.server.reactor.callLater(0, self._take_turn)
 
     def _take_turn(self) -> None:
         self._gives_way = False
@@ -512,7 +486,7 @@ class GearmanServerProtocol(Protocol):
                     break
         except BrokenStream as error:
             self._traffic.dropped["max-packet" if error.code == TOO_LARGE else "broken-stream"] += 1
-            self.complain(error)
+            self.log_protocol_error(error)
             if error.code:
                 self.send_error(error.code, error.text)
             self.close()
@@ -524,9 +498,9 @@ class GearmanServerProtocol(Protocol):
                     self._quick_ack.resumed()
                 if not self._flush_due:
                     self._flush_due = True
-                    self.factory.flush_soon(self)
+                    self.server.flush_soon(self)
             else:
-                if not self.factory.flush_is_due:
+                if not self.server.flush_is_due:
                     self.broker.end_turn()
                 if self._quick_ack is not None and not (self._flush_due or self._later):
                     self._waited = self._quick_ack.unanswered()
@@ -548,7 +522,7 @@ class GearmanServerProtocol(Protocol):
             following = next(packets, None)
             if following is None:
                 return
-            now = self.factory.clock()
+            now = self.server.clock()
             if ends_at is None:
                 ends_at = now + HANDLE_SECONDS
             elif now >= ends_at:
@@ -558,7 +532,7 @@ class GearmanServerProtocol(Protocol):
 
     def note_unfinished(self, size: int) -> None:
         """Of the packet that comes so many bytes are there, 0 when it is whole."""
-        self.factory.unfinished.note(self, size)
+        self.server.unfinished.note(self, size)
 
     @property
     def described(self) -> str:
@@ -572,10 +546,10 @@ class GearmanServerProtocol(Protocol):
         self.send_error(TOO_MUCH, why)
         self.close()
 
-    def complain(self, error: ProtocolError) -> None:
+    def log_protocol_error(self, error: ProtocolError) -> None:
         """Log what the peer did wrong, the first time it does: a bad client must not fill the disk."""
-        if not self._complained:
-            self._complained = True
+        if not self._logged_protocol_error:
+            self._logged_protocol_error = True
             _log.warn(
                 "Connection {number} from {host} ({client_id}): {error}",
                 number=self.number,
@@ -596,14 +570,14 @@ class GearmanServerProtocol(Protocol):
                 self._later_size += len(data)
                 if self._later_size > UNCOUNTED:
                     self._count()
-                    self.factory.budget.enforce()
+                    self.server.budget.enforce()
                 self._limit_later()
             return
         if not self._handling and not self._flush_due:
             self._flush_due = True
             # This carries the acknowledgement, so the peer does not wait for it any more.
             self._waited = False
-            self.factory.flush_soon(self)
+            self.server.flush_soon(self)
         self._out.append(data)
         if len(data) >= LARGE_ANSWER:
             self._out_large = True
@@ -637,10 +611,10 @@ class GearmanServerProtocol(Protocol):
         out = self._out
         if not out or self._lost:
             return
-        if self.broker.lease_expires_at is not None and self._gives_too_late():
+        if self.assigns_stored_job and not self._may_still_assign():
             _log.warn(
-                "Connection {number} from {host} is ended: it was to be sent a job that may be another "
-                "server's by now",
+                "Connection {number} from {host} closed: the lease expired before JOB_ASSIGN could be sent. "
+                "The job may be another server's by now",
                 number=self.number,
                 host=self.host,
             )
@@ -681,7 +655,7 @@ class GearmanServerProtocol(Protocol):
                 taken = 0
         self._hand_over(queue)
         self._count()
-        self.factory.budget.enforce()
+        self.server.budget.enforce()
 
     def _hand_over(self, queue: SendQueue) -> None:
         """Let the transport have what waits, until it has enough."""
@@ -699,7 +673,7 @@ class GearmanServerProtocol(Protocol):
     def _send_queue(self) -> SendQueue:
         """What waits for the peer, made with the first need for it."""
         if self._queue is None:
-            self._queue = self.factory.budget.queue(self)
+            self._queue = self.server.budget.queue(self)
         return self._queue
 
     def _may_wait(self) -> bool:
@@ -707,8 +681,8 @@ class GearmanServerProtocol(Protocol):
         if self._dropped:
             return False
         size = self._later_size if self._queue is None else self._queue.size + self._later_size
-        if size > self.factory.settings.max_unsent:
-            self.factory.budget.drop(self._send_queue(), "max-unsent")
+        if size > self.server.settings.max_unsent:
+            self.server.budget.drop(self._send_queue(), "max-unsent")
             return False
         return True
 
@@ -734,25 +708,23 @@ class GearmanServerProtocol(Protocol):
             # It refers to this connection.
             self._queue = None
 
-    def _gives_too_late(self) -> bool:
-        """Whether the peer is about to be sent a job from the store, and the time for that is over.
+    def _may_still_assign(self) -> bool:
+        """Whether the jobs that are about to be sent are still this server's.
 
-        It was not when the worker got the job; but the process may have been stopped since, or the packet
-        had to wait behind an answer of the store.
+        They were when the worker got them; but the process may have been stopped since, or the packet had to
+        wait behind a pending reply.
         """
-        return (
-            self.broker.lease_expired
-            and any(job.saved for job in self.worker.jobs.values())
-            and any(packet.startswith(_ASSIGNED) for packet in self._out)
-        )
+        if not self._later:
+            # What was assigned is all in this write.
+            self.assigns_stored_job = False
+        return not self.broker.may_have_lost(self.worker)
 
-    def send_later(self, ask: Callable[[Callable[[T], None]], None], answer: Callable[[T], bytes]) -> None:
-        """Send what `answer` makes of what `ask` tells the function that it is given, and until then nothing
-        else."""
+    def reply_later(self, ask: Callable[[Callable[[T], None]], None], reply: Callable[[T], bytes]) -> None:
+        """Reply with what `reply` makes of the answer that `ask` gets, and send nothing else until then."""
         later = self.saving()
 
         def tell(found: T) -> None:
-            later.answer = answer(found)
+            later.answer = reply(found)
             self._answer_later()
 
         ask(tell)
@@ -777,7 +749,7 @@ class GearmanServerProtocol(Protocol):
             self._count()
         if self._out and not self._handling and not self._flush_due:
             self._flush_due = True
-            self.factory.flush_soon(self)
+            self.server.flush_soon(self)
         if self._closing:
             self._close_soon()
         elif (
@@ -788,7 +760,7 @@ class GearmanServerProtocol(Protocol):
         ):
             self._waiting = False
             # Not from here: the broker is in the middle of something.
-            self.factory.reactor.callLater(0, self._go_on)
+            self.server.reactor.callLater(0, self._go_on)
 
     def send_list(self, pieces: Iterator[bytes]) -> None:
         """Send a list, whose text is `pieces`.
@@ -812,7 +784,7 @@ class GearmanServerProtocol(Protocol):
         """Make the next piece of a list, if all that is ahead of it was sent."""
         if self._later[0] is listing and not listing.due and not self._paused:
             listing.due = True
-            self.factory.reactor.callLater(0, self._list, listing)
+            self.server.reactor.callLater(0, self._list, listing)
 
     def _list(self, listing: _Listing) -> None:
         listing.due = False
@@ -828,7 +800,7 @@ class GearmanServerProtocol(Protocol):
                 self._write([piece])
             elif listing.size > UNCOUNTED:
                 self._count()
-                self.factory.budget.enforce()
+                self.server.budget.enforce()
             self._list_soon(listing)
             return
         self._listing = None
@@ -852,7 +824,7 @@ class GearmanServerProtocol(Protocol):
             return
         self._closing = self._halted = True
         self._keep()
-        self._cut = self.factory.reactor.callLater(CLOSE_LIMIT, self.transport.abortConnection)
+        self._cut = self.server.reactor.callLater(CLOSE_LIMIT, self.transport.abortConnection)
         self._close_soon()
 
     def _close_soon(self) -> None:

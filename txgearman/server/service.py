@@ -157,8 +157,8 @@ class GearmanService(MultiService):
 
     def _make_web(self) -> LimitedSite:
         # Not at the top: without a web side nothing of Twisted's web server is loaded.
-        from txgearman.server.monitoring.health import ServiceVitals
-        from txgearman.server.monitoring.loop_lag import Lateness
+        from txgearman.server.monitoring.health import ServerHealth
+        from txgearman.server.monitoring.loop_lag import LoopLag
         from txgearman.web import LimitedSite, WebSettings, make_site
         from txgearman.web.settings import read_token
 
@@ -170,10 +170,10 @@ class GearmanService(MultiService):
             max_unique=MAX_UNIQUE,
             max_data=self.settings.max_packet,
         )
-        lateness = Lateness(self._reactor)
-        lateness.setServiceParent(self)
-        vitals = ServiceVitals(self, lateness)
-        return LimitedSite(make_site(self.factory, settings, self._reactor, vitals))
+        loop_lag = LoopLag(self._reactor)
+        loop_lag.setServiceParent(self)
+        health = ServerHealth(self, loop_lag)
+        return LimitedSite(make_site(self.factory, settings, self._reactor, health))
 
     def _add_listeners(self) -> None:
         """Make what listens, anew for each start: Twisted's listening services start only once."""

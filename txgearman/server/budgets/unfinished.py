@@ -12,7 +12,7 @@ from typing import Final, Protocol
 
 from twisted.logger import LogLevel
 
-from txgearman.server.admission import Seldom
+from txgearman.server.monitoring.rate_limited_log import RateLimitedLog
 
 COUNTED_FROM: Final = 16 * 1024
 """Bytes of one unfinished packet from which it is counted. What is below, each connection may hold beside:
@@ -49,7 +49,7 @@ class Unfinished:
         self.refused = 0
         # The one that began first is the first.
         self._sizes: dict[Holder, int] = {}
-        self._tell = Seldom(
+        self._tell = RateLimitedLog(
             LogLevel.warn,
             "{who} dropped with {size} bytes of what is not whole: there are more than {limit} such bytes "
             "(max-unfinished-total)",

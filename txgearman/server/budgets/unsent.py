@@ -30,7 +30,7 @@ from typing import Final, Protocol
 
 from twisted.logger import LogLevel
 
-from txgearman.server.admission import Seldom
+from txgearman.server.monitoring.rate_limited_log import RateLimitedLog
 
 UNCOUNTED: Final = 64 * 1024
 """Bytes that may wait for a connection without being counted. It is what Twisted's transports take before
@@ -75,7 +75,7 @@ class SendBudget:
         self._waiting: dict[SendQueue, None] = {}
         # For how many queues an object waits, by its identity: the queues keep it alive.
         self._shares: dict[int, int] = {}
-        self._tell = Seldom(
+        self._tell = RateLimitedLog(
             LogLevel.warn, "{who} does not read: dropped with {unsent} bytes unsent ({limit})", clock
         )
 

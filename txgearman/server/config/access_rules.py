@@ -8,8 +8,7 @@ from hashlib import sha256
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 
-from txgearman.access.policy import ANY_USER, EVERYTHING, Right, Rule
-from txgearman.server.admin import COMMAND_NAMES
+from txgearman.access.policy import ADMIN_COMMANDS, ANY_USER, EVERYTHING, Right, Rule
 from txgearman.server.config.options import PATH, TEXTS, option
 from txgearman.wire.limits import MAX_FUNCTION
 
@@ -20,7 +19,7 @@ SHORTEST_TOKEN: Final = 16
 """Characters; a shorter token could be guessed."""
 
 _DIGEST: Final = re.compile(r"sha256:([0-9a-fA-F]{64})")
-_ADMIN_WORDS: Final = frozenset({EVERYTHING, *(right.value for right in Right), *COMMAND_NAMES})
+_ADMIN_WORDS: Final = frozenset({EVERYTHING, *(right.value for right in Right), *ADMIN_COMMANDS})
 
 
 def _network(text: str) -> IPv4Network | IPv6Network:

@@ -1,23 +1,44 @@
-"""How the server is, for its web side: ready or not, late or not, able to save or not. It changes nothing."""
+"""The health of the server, for its web side: readiness, event loop lag, the store. It changes nothing."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from txgearman.broker.meters import Durations
 from txgearman.web.sources import Saved
 
 if TYPE_CHECKING:
-    from txgearman.server.monitoring.loop_lag import Lateness
-    from txgearman.server.service import GearmanService
+    from txgearman.server.monitoring.loop_lag import LoopLag
+    from txgearman.server.saving import StoreWriter
 
 
-class ServiceVitals:
-    """The `Vitals` of a service."""
+class Service(Protocol):
+    """What is asked of the service whose health it is."""
 
-    def __init__(self, service: GearmanService, lateness: Lateness) -> None:
+    @property
+    def draining(self) -> bool:
+        """Whether the server is about to end."""
+
+    @property
+    def listening(self) -> bool:
+        """Whether the server listens at all its endpoints."""
+
+    @property
+    def store_writer(self) -> StoreWriter | None:
+        """What writes jobs to the store, None without one."""
+
+
+class ServerHealth:
+    """The health of a service, as its web side shows it.
+
+    Args:
+        service: The service.
+        loop_lag: What measures its event loop.
+    """
+
+    def __init__(self, service: Service, loop_lag: LoopLag) -> None:
         self._service = service
-        self._lateness = lateness
+        self._loop_lag = loop_lag
 
     def problems(self) -> list[str]:
         """Why the server is not ready to take jobs, in words; empty if it is."""
@@ -32,8 +53,8 @@ class ServiceVitals:
         return problems
 
     def loop_delay(self) -> Durations:
-        """How late the event loop was."""
-        return self._lateness.delays.so_far()
+        """The event loop lag so far."""
+        return self._loop_lag.delays.so_far()
 
     def saved(self) -> Saved | None:
         """What the saving of jobs is like; None without a store."""

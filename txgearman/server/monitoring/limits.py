@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from txgearman.server.admission import Admission
-    from txgearman.server.factory import GearmanServerFactory
+    from txgearman.server.interfaces import Server
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,11 @@ class Limit:
     refused: int
 
 
-def limits_of(factory: GearmanServerFactory) -> Iterator[Limit]:
+def limits_of(server: Server) -> Iterator[Limit]:
     """The limits of the whole server. This walks the addresses, and the peers that do not read."""
-    settings, broker, dropped = factory.settings, factory.broker, factory.traffic.dropped
-    unfinished, budget = factory.unfinished, factory.budget
-    yield from _of_connections("max-connections", factory.admission)
+    settings, broker, dropped = server.settings, server.broker, server.traffic.dropped
+    unfinished, budget = server.unfinished, server.budget
+    yield from _of_connections("max-connections", server.admission)
     yield Limit("handshake-timeout", settings.handshake_timeout, 0, dropped["handshake-timeout"])
     yield Limit("max-packet", settings.max_packet, 0, dropped["max-packet"])
     yield Limit("max-unfinished-total", _shown(unfinished.limit), unfinished.total, unfinished.refused)
@@ -36,7 +36,7 @@ def limits_of(factory: GearmanServerFactory) -> Iterator[Limit]:
     yield Limit("max-jobs", settings.max_jobs, broker.total, broker.refused)
     yield Limit("max-functions", settings.max_functions, broker.function_count, broker.functions_refused)
     if settings.web is not None:
-        yield from _of_connections("web-max-connections", factory.web_admission)
+        yield from _of_connections("web-max-connections", server.web_admission)
 
 
 def _of_connections(name: str, admission: Admission) -> Iterator[Limit]:

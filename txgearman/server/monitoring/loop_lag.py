@@ -1,4 +1,4 @@
-"""How late the event loop is: what a call that was due waits until it is made. It decides nothing."""
+"""Event loop lag: the time from when a call is due until it is made. It decides nothing."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ INTERVAL: Final = 0.25
 their share of the time."""
 
 
-class Lateness(Service):
-    """Measures with calls of its own; `delays` are the seconds each was late.
+class LoopLag(Service):
+    """Measures the lag with calls of its own; `delays` are the seconds by which each was late.
 
     `clock` gives monotonic seconds: a step of the system's clock, by which a reactor reckons, is no delay.
     """

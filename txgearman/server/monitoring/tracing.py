@@ -40,7 +40,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger, LogLevel
 
 from txgearman.broker.job import Ending, Job, Priority
-from txgearman.server.admission import Seldom
+from txgearman.server.monitoring.rate_limited_log import RateLimitedLog
 from txgearman.version import VERSION
 
 DEFAULT_PATH: Final = "/v1/traces"
@@ -50,7 +50,7 @@ STOP_TIMEOUT: Final = 3.0
 """Seconds that the spans that are left have to reach the collector when the service stops: with the default
 of ``--drain-timeout`` less than what ``docker stop`` waits."""
 
-TELL_EVERY: Final = 60.0
+LOG_INTERVAL: Final = 60.0
 """Seconds between two lines of the log about a collector that does not take what is sent."""
 
 ENDINGS: Final[dict[int | None, str]] = {
@@ -96,7 +96,7 @@ class _ToOurLog(logging.Handler):
 
     def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__(logging.WARNING)
-        self._tell = Seldom(LogLevel.warn, "Traces: {what}", clock, TELL_EVERY)
+        self._tell = RateLimitedLog(LogLevel.warn, "Traces: {what}", clock, LOG_INTERVAL)
 
     def emit(self, record: logging.LogRecord) -> None:
         self._tell.happened(what=record.getMessage())
