@@ -21,7 +21,8 @@ from tests.store.model import ModelDatabase
 from txgearman.broker.peers import MAX_JOINS
 from txgearman.server.budgets.unsent import JOINED_TO, SHARED_FROM, SendBudget, SendQueue
 from txgearman.server.factory import TURN_OUTPUT
-from txgearman.server.protocol import HELD_BY_TRANSPORT, HELD_UNHANDLED, LIST_WRITE, WRITE_PIECE
+from txgearman.server.protocol import HELD_UNHANDLED
+from txgearman.server.replies import HELD_BY_TRANSPORT, LIST_WRITE, WRITE_PIECE
 
 MIB = 1024 * KIB
 

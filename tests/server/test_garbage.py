@@ -33,7 +33,7 @@ from tests.server.peers import PREFIX, SocketlikeTransport, req
 from tests.server.sites import Site
 from tests.store.model import ModelDatabase
 from txgearman.server import GearmanServerFactory, Settings
-from txgearman.server.protocol import LINES_AT_ONCE
+from txgearman.server.replies import LINES_AT_ONCE
 
 MIB = 1024 * 1024
 LARGE = bytes(MIB)
@@ -301,7 +301,7 @@ class PendingReplyTest(SynchronousTestCase):
                 peer.receive(*ahead)
                 protocol = next(iter(site.factory.connections.values()))
                 reference = weakref.ref(protocol)
-                self.assertTrue(protocol._later)
+                self.assertTrue(protocol._pending)
                 peer.lose()
                 site.transports.clear()
                 del peer, protocol

@@ -128,6 +128,10 @@ class Peer(Protocol):
         """The peer's address, ``unix`` for a UNIX socket."""
 
     @property
+    def described(self) -> str:
+        """Who this is, for the log."""
+
+    @property
     def age(self) -> float:
         """Seconds since the connection was made."""
 

@@ -1,6 +1,8 @@
-"""One connection to the server: bytes in, verbs of the broker; news from the broker, bytes out.
+"""One connection to the server: when its bytes are read, when the packets in them are handled, and when
+replies are sent.
 
-No decisions about jobs, and no knowledge of what a request means: that is in `commands` and `admin`.
+No decisions about jobs, and no knowledge of what a request means: that is in `commands` and `admin`. The
+order of replies and the bytes that wait are in `replies`.
 """
 
 from __future__ import annotations
@@ -34,24 +36,13 @@ from txgearman.net.addresses import is_loopback
 from txgearman.net.quickack import QuickAck, quick_ack
 from txgearman.server.admin import ForeignPeer, shows_gearman
 from txgearman.server.budgets.unfinished import COUNTED_FROM, TOO_MUCH
-from txgearman.server.budgets.unsent import UNCOUNTED, SendQueue
+from txgearman.server.budgets.unsent import UNCOUNTED
 from txgearman.server.commands import COMMANDS, error_packet
 from txgearman.server.guard import GUARDED_COMMANDS
 from txgearman.server.interfaces import Server, ServerTransport
-from txgearman.wire.codec import TOO_LARGE, UNFINISHED, Decoder, frame, pack_header
-from txgearman.wire.limits import MAX_HANDLE
-from txgearman.wire.packets import (
-    JOB_CREATED,
-    NOOP,
-    RESPONSE,
-    TEXT,
-    WORK_COMPLETE,
-    WORK_DATA,
-    WORK_EXCEPTION,
-    WORK_FAIL,
-    WORK_STATUS,
-    WORK_WARNING,
-)
+from txgearman.server.replies import LIST_WRITE, WRITE_PIECE, JobReplies, PendingList, Replies, Unsent
+from txgearman.wire.codec import TOO_LARGE, UNFINISHED, Decoder, pack_header
+from txgearman.wire.packets import RESPONSE, TEXT
 
 LARGE_ANSWER: Final = 8 * 1024
 """Bytes from which an answer is handed to the transport at once, which then says when it has enough.
@@ -59,13 +50,6 @@ One read of 64 KiB can hold five thousand requests; with smaller answers that is
 
 CLOSE_LIMIT: Final = 5.0
 """Seconds that a peer has to take what is left for it when its connection is closed."""
-
-MAX_LATER: Final = 4096
-"""Answers that may wait for the store, with those behind them, before a connection is read no more; it is
-again at half of that. Enough for one connection to fill a transaction."""
-
-MAX_LATER_BYTES: Final = 1024 * 1024
-"""Bytes that may wait behind such answers, with the same consequence."""
 
 HANDLE_SECONDS: Final = 0.005
 """Seconds for which the packets of one read are handled in one turn of the reactor, from the second look at
@@ -79,80 +63,36 @@ SHORT_READ: Final = 256
 """Bytes; a read of fewer holds no more than `UNTIMED_PACKETS`, or about as many admin lines, and is handled
 without a look at the clock. So what most reads bring, a packet or two, costs nothing more."""
 
-LINES_AT_ONCE: Final = 500
-"""Lines of a list that are made in one turn of the reactor: about a millisecond's work."""
-
-LIST_BYTES_AT_ONCE: Final = 32 * 1024
-"""Bytes of a list behind which a turn makes no more of it: names that are all control characters take far
-longer than others, and have up to four times their length."""
-
-LIST_WRITE: Final = 256 * 1024
-"""Bytes of a list that are sent in one write: some ten thousand functions. gearmand sends a whole list in one
-write. Some readers rely on it: they read once, or until a read ends with LF (mod_gearman's tools)."""
-
-WRITE_PIECE: Final = 128 * 1024
-"""Bytes that a transport is given to hold of what its socket has not taken. More than the 64 KiB from which
-Twisted pauses who writes, so that it asks for the rest; as many as it sends in one go."""
-
 HELD_UNHANDLED: Final = 128 * 1024
 """Bytes that a read which is not handled to its end is taken to hold: it brings 120 KiB at most. To remember
 how many it brought would cost something with each read."""
-
-HELD_BY_TRANSPORT: Final = UNCOUNTED + WRITE_PIECE
-"""Bytes that a paused transport is taken to hold where it does not tell, as with TLS: the most it may."""
-
-_NOOP: Final = frame(RESPONSE, NOOP, b"")
-_CREATED: Final = tuple(pack_header(RESPONSE, JOB_CREATED, size) for size in range(MAX_HANDLE + 1))
-"""The headers of JOB_CREATED, by the length of the handle behind it."""
 
 _log = Logger()
 
 T = TypeVar("T")
 
-
-class _Later:
-    """The place, among the answers to a connection, of one that is not known yet."""
-
-    __slots__ = ("answer",)
-
-    def __init__(self) -> None:
-        self.answer: bytes | None = None
+Packet = tuple[int, list[Any]]
+"""The number of a packet, and its fields."""
 
 
-class _Listing(_Later):
-    """The place of a list that is made and sent piece by piece; its answer is its end, once that is made.
-
-    `pieces` are its text; `size` is how many bytes of it are made and not sent.
-    """
-
-    __slots__ = ("_made", "due", "pieces", "size")
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        super().__init__()
-        self.pieces = pieces
-        self.due = False
-        self.size = 0
-        self._made: list[bytes] = []
-
-    def make_more(self) -> None:
-        """Make as much as one turn of the reactor may."""
-        enough = self.size + LIST_BYTES_AT_ONCE
-        for made, piece in enumerate(self.pieces, 1):
-            self._made.append(piece)
-            self.size += len(piece)
-            if made == LINES_AT_ONCE or self.size >= enough:
-                return
-        self.answer = b"".join(self._made)
-
-    def take(self) -> bytes:
-        """What is made, but for line ends behind it: to some readers they would be the end of the list."""
-        text = b"".join(self._made)
-        # Of uniques that are all empty there is nothing else.
-        taken = text.rstrip(b"\n") or text
-        rest = text[len(taken) :]
-        self._made = [rest]
-        self.size = len(rest)
-        return taken
+def _in_slices(
+    packets: Iterator[Packet], clock: Callable[[], float], give_way: Callable[[], None]
+) -> Iterator[Iterable[Packet]]:
+    """`packets` in slices. Where they take longer than `HANDLE_SECONDS`, `give_way` is called between two."""
+    ends_at: float | None = None
+    while True:
+        yield islice(packets, UNTIMED_PACKETS)
+        # Not to give way ahead of nothing.
+        following = next(packets, None)
+        if following is None:
+            return
+        now = clock()
+        if ends_at is None:
+            ends_at = now + HANDLE_SECONDS
+        elif now >= ends_at:
+            ends_at = None
+            give_way()
+        yield (following,)
 
 
 def _why(error: BaseException | None) -> str:
@@ -164,7 +104,7 @@ def _why(error: BaseException | None) -> str:
 
 
 @implementer(IPushProducer, IHandshakeListener)
-class GearmanServerProtocol(Protocol):
+class GearmanServerProtocol(JobReplies, Protocol):
     """A client, a worker and an administrator in one, as every Gearman connection may be.
 
     `number` tells the connections of a server apart; `client_id` is what the peer calls itself;
@@ -181,26 +121,23 @@ class GearmanServerProtocol(Protocol):
         "_counts_bytes",
         "_cut",
         "_decoder",
-        "_dropped",
         "_flush_due",
         "_gives_way",
         "_halted",
         "_handling",
-        "_later",
-        "_later_size",
-        "_listing",
         "_logged_protocol_error",
         "_lost",
         "_out",
         "_out_large",
-        "_paused",
-        "_queue",
+        "_pending",
         "_quick_ack",
+        "_replies",
         "_silent",
         "_since",
         "_traffic",
         "_undecoded",
         "_unhandled",
+        "_unsent",
         "_waited",
         "_waiting",
         "_was_denied",
@@ -232,11 +169,11 @@ class GearmanServerProtocol(Protocol):
         self._out_large = False
         self._handling = False
         self._flush_due = False
-        # Answers that are not known yet, and all that is to reach the peer behind them.
-        self._later: deque[_Later | bytes] = deque()
-        self._later_size = 0
-        # Any of these means that nothing more is to be handled; `_halted` says so in one look.
-        self._paused = False
+        self._replies = Replies()
+        # The queue of these: it is looked at with each packet that is sent.
+        self._pending = self._replies.queue
+        self._unsent = Unsent(self)
+        # Any of these, and a paused transport, means that nothing more is to be handled; `_halted` says so.
         self._waiting = False
         self._gives_way = False
         self._closing = False
@@ -249,15 +186,11 @@ class GearmanServerProtocol(Protocol):
         self._was_denied = False
         # No packet and no admin command has come yet.
         self._silent = True
-        self._dropped = False
-        self._listing: _Listing | None = None
-        # What the transport has not been given, because the peer does not take what it has; made when needed.
-        self._queue: SendQueue | None = None
         # Whether the peer may be waiting for an acknowledgement of its last read, and is timed for that.
         self._quick_ack: QuickAck | None = None
         self._waited = False
         # What was read and is not handled yet: the peer does not take its answers, or gives way to others.
-        self._unhandled: Iterator[tuple[int, list[Any]]] | None = None
+        self._unhandled: Iterator[Packet] | None = None
         self._undecoded: deque[bytes] = deque()
 
     @property
@@ -337,7 +270,7 @@ class GearmanServerProtocol(Protocol):
             return
         if self._halted:
             self._undecoded.append(data)
-            if self._paused:
+            if self._unsent.paused:
                 self._count()
             return
         if not self.broker.in_turn:
@@ -345,11 +278,11 @@ class GearmanServerProtocol(Protocol):
             self.broker.begin_turn()
         if self._counts_bytes:
             self._traffic.received += len(data)
-        packets: Iterator[tuple[int, list[Any]]] = self._decoder.feed(data)
+        packets: Iterator[Packet] = self._decoder.feed(data)
         if self._silent:
             packets = self._first(packets)
         if len(data) >= SHORT_READ:
-            packets = chain.from_iterable(self._timed(packets))
+            packets = chain.from_iterable(_in_slices(packets, self.server.clock, self.give_way))
         self._handle(packets)
 
     def handshakeCompleted(self) -> None:
@@ -367,7 +300,7 @@ class GearmanServerProtocol(Protocol):
         self.server.note_handshake_timeout(self)
         self.drop()
 
-    def _first(self, packets: Iterator[tuple[int, list[Any]]]) -> Iterator[tuple[int, list[Any]]]:
+    def _first(self, packets: Iterator[Packet]) -> Iterator[Packet]:
         """Note that the peer speaks Gearman, which its first packet or admin command shows.
 
         Raises `BrokenStream` for one that speaks something else, such as a browser that a web page sends
@@ -400,14 +333,12 @@ class GearmanServerProtocol(Protocol):
             self.log_protocol_error(BrokenStream(b"", f"the connection is lost: {_why(reason.value)}"))
         self._lost = self._halted = True
         self._out.clear()
-        self._later.clear()
-        self._later_size = 0
-        self._listing = None
+        self._replies.clear()
         # As with gearmand, what was read and is not handled counts as not arrived. It may refer to this
         # connection, as lists do too.
         self._unhandled = None
         self._undecoded.clear()
-        self._forget_unsent()
+        self._unsent.end()
         # TLS would keep it, and it TLS.
         self.transport.unregisterProducer()
         self.note_unfinished(0)
@@ -421,7 +352,7 @@ class GearmanServerProtocol(Protocol):
 
     def pauseProducing(self) -> None:
         """The peer does not take its answers: ask it nothing, hear nothing more of it."""
-        self._paused = self._halted = True
+        self._unsent.paused = self._halted = True
         self.transport.pauseProducing()
         self._count()
         if self.server.budget.is_exceeded:
@@ -430,19 +361,21 @@ class GearmanServerProtocol(Protocol):
 
     def resumeProducing(self) -> None:
         """The peer has taken all that the transport had."""
-        self._paused = False
-        queue = self._queue
-        if queue is not None and self._has_enough(queue):
+        if self._lost:
             return
-        if self._listing is not None:
-            self._list_soon(self._listing)
+        unsent = self._unsent
+        if unsent.resume():
+            self._count()
+            if unsent.paused:
+                return
+        self._list_soon()
         if self._closing:
             self._close_soon()
         self._go_on()
 
     def _go_on(self) -> None:
         """Handle what has come meanwhile, and read on, if nothing is in the way any more."""
-        if self._paused or self._waiting or self._gives_way or self._closing or self._lost:
+        if self._unsent.paused or self._waiting or self._gives_way or self._closing or self._lost:
             return
         self._halted = False
         if self._unhandled is not None:
@@ -471,7 +404,7 @@ class GearmanServerProtocol(Protocol):
 
     # -- handling what was read -----------------------------------------------------------------
 
-    def _handle(self, packets: Iterator[tuple[int, list[Any]]]) -> None:
+    def _handle(self, packets: Iterator[Packet]) -> None:
         """Let each packet be answered, as long as the peer is to be heard."""
         self._handling = True
         commands = self._commands
@@ -502,33 +435,16 @@ class GearmanServerProtocol(Protocol):
             else:
                 if not self.server.flush_is_due:
                     self.broker.end_turn()
-                if self._quick_ack is not None and not (self._flush_due or self._later):
+                if self._quick_ack is not None and not (self._flush_due or self._pending):
                     self._waited = self._quick_ack.unanswered()
 
-    def _set_aside(self, packets: Iterator[tuple[int, list[Any]]]) -> None:
+    def _set_aside(self, packets: Iterator[Packet]) -> None:
         """Keep what was read and may not be handled now."""
         if self._lost:
             return
         self._unhandled = packets
-        if self._paused:
+        if self._unsent.paused:
             self._count()
-
-    def _timed(self, packets: Iterator[tuple[int, list[Any]]]) -> Iterator[Iterable[tuple[int, list[Any]]]]:
-        """`packets` in parts. Where they take long, others are let ahead between two of these."""
-        ends_at: float | None = None
-        while True:
-            yield islice(packets, UNTIMED_PACKETS)
-            # Not to give way ahead of nothing.
-            following = next(packets, None)
-            if following is None:
-                return
-            now = self.server.clock()
-            if ends_at is None:
-                ends_at = now + HANDLE_SECONDS
-            elif now >= ends_at:
-                ends_at = None
-                self.give_way()
-            yield (following,)
 
     def note_unfinished(self, size: int) -> None:
         """Of the packet that comes so many bytes are there, 0 when it is whole."""
@@ -564,14 +480,14 @@ class GearmanServerProtocol(Protocol):
         """Send whole packets or lines, at the end of this turn of the reactor."""
         if self._lost:
             return
-        if self._later:
-            if self._may_wait():
-                self._later.append(data)
-                self._later_size += len(data)
-                if self._later_size > UNCOUNTED:
+        if self._pending:
+            replies = self._replies
+            if self._unsent.may_wait(replies.size):
+                replies.append(data)
+                if replies.size > UNCOUNTED:
                     self._count()
                     self.server.budget.enforce()
-                self._limit_later()
+                self._limit_pending()
             return
         if not self._handling and not self._flush_due:
             self._flush_due = True
@@ -594,7 +510,7 @@ class GearmanServerProtocol(Protocol):
         else:
             body = b"\0".join(fields)
             packet = pack_header(RESPONSE, number, len(body)) + body
-            if self._handling and not self._later:
+            if self._handling and not self._pending:
                 # As send(), without the call: so it is with nearly every packet to a worker.
                 self._out.append(packet)
             else:
@@ -629,84 +545,29 @@ class GearmanServerProtocol(Protocol):
             data = b"".join(out) if len(out) > 1 else out[0]
             if self._counts_bytes:
                 self._traffic.sent += len(data)
-            if not self._paused and len(data) <= WRITE_PIECE:
+            if not self._unsent.paused and len(data) <= WRITE_PIECE:
                 fast_write.write(self.transport, data)
                 return
             out = [data]
         self._write(out)
 
     def _write(self, pieces: list[bytes]) -> None:
-        """Let the transport have what its socket takes at once, and what it is to hold of the rest. What is
-        left waits here, without being copied."""
-        taken = 0 if self._paused else fast_write.offer(self.transport, pieces)
-        if taken == sum(map(len, pieces)):
-            return
-        queue = self._send_queue()
-        for piece in pieces:
-            # The first may have any size, so that a large packet can always be sent.
-            if not self._may_wait():
-                return
-            if taken >= len(piece):
-                taken -= len(piece)
-                continue
-            queue.append(piece)
-            if taken:
-                queue.skip(taken)
-                taken = 0
-        self._hand_over(queue)
-        self._count()
-        self.server.budget.enforce()
-
-    def _hand_over(self, queue: SendQueue) -> None:
-        """Let the transport have what waits, until it has enough."""
-        while queue and not self._paused:
-            queue.skip(fast_write.offer(self.transport, queue.first(fast_write.MAX_PIECES)))
-            if queue:
-                self.transport.write(queue.take(WRITE_PIECE))
-
-    def _has_enough(self, queue: SendQueue) -> bool:
-        """Hand over, count what is left, and say whether the transport has enough again."""
-        self._hand_over(queue)
-        self._count()
-        return self._paused
-
-    def _send_queue(self) -> SendQueue:
-        """What waits for the peer, made with the first need for it."""
-        if self._queue is None:
-            self._queue = self.server.budget.queue(self)
-        return self._queue
-
-    def _may_wait(self) -> bool:
-        """Whether more may wait for this peer; if not, it is dropped."""
-        if self._dropped:
-            return False
-        size = self._later_size if self._queue is None else self._queue.size + self._later_size
-        if size > self.server.settings.max_unsent:
-            self.server.budget.drop(self._send_queue(), "max-unsent")
-            return False
-        return True
+        """Send `pieces`, behind nothing but what the transport and `_unsent` hold."""
+        if self._unsent.write(pieces, self._replies.size):
+            self._count()
+            self.server.budget.enforce()
 
     def _count(self) -> None:
-        """Count what is held for this peer beside the queue."""
-        if self._dropped or self._lost:
+        """Count what is held for this peer beside what is unsent."""
+        unsent = self._unsent
+        if unsent.dropped or self._lost:
             return
-        beside = self._later_size
-        if self._listing is not None:
-            beside += self._listing.size
-        if self._paused:
-            kept = fast_write.kept(self.transport)
-            beside += HELD_BY_TRANSPORT if kept is None else kept
-            beside += sum(map(len, self._undecoded))
+        held = self._replies.held
+        if unsent.paused:
+            held += sum(map(len, self._undecoded))
             if self._unhandled is not None:
-                beside += HELD_UNHANDLED
-        self._send_queue().note_beside(beside)
-
-    def _forget_unsent(self) -> None:
-        """Nothing waits for this peer any more."""
-        if self._queue is not None:
-            self._queue.clear()
-            # It refers to this connection.
-            self._queue = None
+                held += HELD_UNHANDLED
+        unsent.count(held)
 
     def _may_still_assign(self) -> bool:
         """Whether the jobs that are about to be sent are still this server's.
@@ -714,50 +575,37 @@ class GearmanServerProtocol(Protocol):
         They were when the worker got them; but the process may have been stopped since, or the packet had to
         wait behind a pending reply.
         """
-        if not self._later:
+        if not self._pending:
             # What was assigned is all in this write.
             self.assigns_stored_job = False
         return not self.broker.may_have_lost(self.worker)
 
     def reply_later(self, ask: Callable[[Callable[[T], None]], None], reply: Callable[[T], bytes]) -> None:
         """Reply with what `reply` makes of the answer that `ask` gets, and send nothing else until then."""
-        later = self.saving()
+        pending = self._replies.reserve()
+        self._limit_pending()
 
         def tell(found: T) -> None:
-            later.answer = reply(found)
-            self._answer_later()
+            pending.reply = reply(found)
+            self._send_known()
 
         ask(tell)
 
-    def _answer_later(self) -> None:
-        """Send the answers that were waited for, as far as they are known now, and what is behind them."""
-        later = self._later
-        while later:
-            first = later[0]
-            if first is self._listing:
-                self._list_soon(self._listing)
-            answer = first if isinstance(first, bytes) else first.answer
-            if answer is None:
-                break
-            later.popleft()
-            if answer is first:
-                self._later_size -= len(answer)
-            self._out.append(answer)
-            if len(answer) >= LARGE_ANSWER:
-                self._out_large = True
-        if self._queue is not None and self._queue.held:
+    def _send_known(self) -> None:
+        """Send the pending replies that are known now, and what is behind them."""
+        known = self._replies.take_known()
+        self._out += known
+        if not self._out_large:
+            self._out_large = any(len(reply) >= LARGE_ANSWER for reply in known)
+        self._list_soon()
+        if self._unsent.is_counted:
             self._count()
         if self._out and not self._handling and not self._flush_due:
             self._flush_due = True
             self.server.flush_soon(self)
         if self._closing:
             self._close_soon()
-        elif (
-            self._waiting
-            and self._listing is None
-            and len(later) <= MAX_LATER // 2
-            and self._later_size <= MAX_LATER_BYTES // 2
-        ):
+        elif self._waiting and self._replies.has_room:
             self._waiting = False
             # Not from here: the broker is in the middle of something.
             self.server.reactor.callLater(0, self._go_on)
@@ -769,50 +617,50 @@ class GearmanServerProtocol(Protocol):
         this peer meanwhile waits, and so do its next requests. `pieces` must not mind what happens to the
         server between two of them.
         """
-        listing = _Listing(pieces)
-        listing.make_more()
-        if listing.answer is not None:
-            self.send(listing.answer)
+        pending = PendingList(pieces)
+        pending.make_more()
+        if pending.reply is not None:
+            self.send(pending.reply)
         elif not self._lost:
-            self._listing = listing
-            self._later.append(listing)
+            self._replies.begin_list(pending)
             self._waiting = self._halted = True
             self.transport.pauseProducing()
-            self._list_soon(listing)
+            self._list_soon()
 
-    def _list_soon(self, listing: _Listing) -> None:
-        """Make the next piece of a list, if all that is ahead of it was sent."""
-        if self._later[0] is listing and not listing.due and not self._paused:
-            listing.due = True
-            self.server.reactor.callLater(0, self._list, listing)
+    def _list_soon(self) -> None:
+        """Make the next piece of a list that is under way, if all that is ahead of it was sent."""
+        pending = self._replies.next_list
+        if pending is not None and not pending.due and not self._unsent.paused:
+            pending.due = True
+            self.server.reactor.callLater(0, self._list, pending)
 
-    def _list(self, listing: _Listing) -> None:
-        listing.due = False
-        if self._lost or self._dropped or self._paused:
+    def _list(self, pending: PendingList) -> None:
+        pending.due = False
+        if self._lost or self._unsent.dropped or self._unsent.paused:
             return
-        listing.make_more()
-        if listing.answer is None:
-            if listing.size >= LIST_WRITE:
+        pending.make_more()
+        if pending.reply is None:
+            if pending.size >= LIST_WRITE:
                 self.flush()
-                piece = listing.take()
+                piece = pending.take()
                 if self._counts_bytes:
                     self._traffic.sent += len(piece)
                 self._write([piece])
-            elif listing.size > UNCOUNTED:
+            elif pending.size > UNCOUNTED:
                 self._count()
                 self.server.budget.enforce()
-            self._list_soon(listing)
+            self._list_soon()
             return
-        self._listing = None
-        self._answer_later()
+        self._replies.list = None
+        self._send_known()
         # The answer to what the peer asked behind the list leaves in one write with its end.
         if not self._waiting:
             self._go_on()
 
     def drop(self) -> None:
         """End the connection at once, and send nothing more."""
-        self._dropped = True
-        self._forget_unsent()
+        if not self._lost:
+            self._unsent.drop()
         self.transport.abortConnection()
 
     def close(self) -> None:
@@ -829,72 +677,16 @@ class GearmanServerProtocol(Protocol):
 
     def _close_soon(self) -> None:
         """End the connection if it has nothing more to say."""
-        if self._later or self._lost or self._dropped:
+        if self._pending or self._lost or self._unsent.dropped:
             return
         self.flush()
-        if self._queue:
+        if self._unsent:
             return
         # A transport with a paused producer would wait for it before it closes.
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
-    # -- the broker's news for a client (ClientConnection) ---------------------------------------------
-
-    def created(self, handle: bytes) -> None:
-        # As send(), written out: a submit is always being handled, and its answer is small. This is
-        # once per submit; the call saved bought a twentieth of the submits per second.
-        answer = _CREATED[len(handle)] + handle
-        if self._later:
-            self.send(answer)
-        else:
-            self._out.append(answer)
-
-    def saving(self) -> _Later:
-        later = _Later()
-        self._later.append(later)
-        self._limit_later()
-        return later
-
-    def _limit_later(self) -> None:
-        """Read the connection no more if much waits for answers that are not known yet."""
-        too_much = len(self._later) > MAX_LATER or self._later_size > MAX_LATER_BYTES
-        if too_much and not (self._waiting or self._closing):
+    def _limit_pending(self) -> None:
+        if self._replies.is_full and not (self._waiting or self._closing):
             self._waiting = self._halted = True
             self.transport.pauseProducing()
-
-    def saved(self, place: _Later, handle: bytes) -> None:
-        place.answer = _CREATED[len(handle)] + handle
-        self._answer_later()
-
-    def refused(self, place: _Later, refusal: Refused) -> None:
-        self._traffic.refused[refusal.code] += 1
-        place.answer = error_packet(refusal.code, refusal.text)
-        self._answer_later()
-
-    def data(self, handle: bytes, data: bytes) -> None:
-        self.send_packet(WORK_DATA, handle, data)
-
-    def warning(self, handle: bytes, data: bytes) -> None:
-        self.send_packet(WORK_WARNING, handle, data)
-
-    def status(self, handle: bytes, numerator: bytes, denominator: bytes) -> None:
-        self.send_packet(WORK_STATUS, handle, numerator, denominator)
-
-    def completed(self, handle: bytes, data: bytes) -> None:
-        self.send_packet(WORK_COMPLETE, handle, data)
-
-    def failed(self, handle: bytes) -> None:
-        self.send_packet(WORK_FAIL, handle)
-
-    def exception(self, handle: bytes, data: bytes) -> None:
-        # gearmand sends the WORK_FAIL in place of an exception with a NUL behind the handle, which
-        # some clients take for part of it.
-        if self.exceptions:
-            self.send_packet(WORK_EXCEPTION, handle, data)
-        else:
-            self.send_packet(WORK_FAIL, handle)
-
-    # -- the broker's news for a worker (WorkerConnection) ---------------------------------------------
-
-    def wake(self) -> None:
-        self.send(_NOOP)

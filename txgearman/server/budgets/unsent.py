@@ -12,7 +12,7 @@ Read, but not handled as the peer does not read           counted while it lasts
 In the transport, ahead of a pause                        `UNCOUNTED` for each connection
 In the kernel's buffers of a socket                       the system's ``tcp_wmem`` and ``tcp_rmem``
 What one turn makes for peers                             `factory.TURN_OUTPUT`, then the reporter gives way
-A list that is under way                                  counted from `UNCOUNTED` on; `protocol.LIST_WRITE`
+A list that is under way                                  counted from `UNCOUNTED` on; `replies.LIST_WRITE`
 A packet, or the body of an HTTP request, not whole yet   counted apart; `unfinished.Unfinished`
 Events of an HTTP reader                                  counted, as they came; JSON is made as it is taken
 A result of an HTTP request, and parts ahead of it        counted; handed over as it is taken
