@@ -1,17 +1,15 @@
-"""``twistd gearmand``: the command line and what it makes. Nothing here but options and signals."""
+"""``twistd gearmand``: the command line and what it makes. Nothing here but options."""
 
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from types import FrameType
 from typing import Any, Final, TypeVar
 
 from twisted.application.app import ServerOptions
-from twisted.application.service import IService, MultiService, Service
+from twisted.application.service import IService, MultiService
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
@@ -24,14 +22,11 @@ from txgearman.server.config.options import PATH, Option, option, options_of, wi
 from txgearman.server.config.settings import FILES_KEPT, LogFormat, ProcessSettings, Settings
 from txgearman.server.process.logs import Threshold, observer_for
 from txgearman.server.process.memory import MemoryService, tune_collector
+from txgearman.server.process.signals import SignalService
 from txgearman.server.process.startup import Startup
 from txgearman.server.process.systemd import SupervisedService, Supervisor
 from txgearman.server.service import GearmanService, check_settings, make_service
 from txgearman.version import VERSION
-
-STOP_MARGIN: Final = 20.0
-"""Seconds that a supervisor is asked to wait beyond ``--drain-timeout``: for closing connections, and for
-what the store still has to write."""
 
 _log = Logger()
 
@@ -208,66 +203,6 @@ class _Program(MultiService):
             self._reactor.callWhenRunning(self._startup.succeeded)
 
 
-class _Signals(Service):
-    """SIGTERM means to drain and end, a second one and SIGINT to end at once; SIGUSR1 a graceful shutdown, as
-    for gearmand; SIGHUP that the configuration is read again. `stop` ends the program."""
-
-    def __init__(
-        self,
-        server: GearmanService,
-        options: Options,
-        supervisor: Supervisor,
-        reactor: Any,
-        stop: Callable[[], object],
-    ) -> None:
-        self._server = server
-        self._options = options
-        self._supervisor = supervisor
-        self._reactor = reactor
-        self._stop = stop
-        self._draining = False
-
-    def startService(self) -> None:
-        super().startService()
-        signal.signal(signal.SIGUSR1, self._shut_down)
-        signal.signal(signal.SIGHUP, self._reload)
-        signal.signal(signal.SIGUSR2, self._debug)
-        # Not before the reactor has set its own.
-        self._reactor.callWhenRunning(self._take_over)
-
-    def _take_over(self) -> None:
-        # The reactor's own note the signal, by which twistd then ends the process: to whoever started it, a
-        # stop that was asked for would look like a crash. gearmand exits with 0.
-        signal.signal(signal.SIGTERM, self._terminate)
-        signal.signal(signal.SIGINT, self._stop_at_once)
-
-    def _terminate(self, number: int, frame: FrameType | None) -> None:
-        if self._draining:
-            self._stop_at_once(number, frame)
-        else:
-            self._draining = True
-            self._reactor.callFromThread(self._drain)
-
-    def _stop_at_once(self, _number: int, _frame: FrameType | None) -> None:
-        self._reactor.callFromThread(self._stop)
-
-    def _drain(self) -> None:
-        seconds = self._options.process.drain_timeout
-        margin = seconds + STOP_MARGIN
-        self._supervisor.tell("STOPPING=1", f"EXTEND_TIMEOUT_USEC={int(margin * 1e6)}")
-        self._server.drain(seconds).addBoth(lambda _: self._stop())
-
-    def _debug(self, _number: int, _frame: FrameType | None) -> None:
-        if self._server.factory.threshold is not None:
-            self._reactor.callFromThread(self._server.factory.threshold.toggle_debug)
-
-    def _shut_down(self, _number: int, _frame: FrameType | None) -> None:
-        self._reactor.callFromThread(self._server.shut_down, graceful=True)
-
-    def _reload(self, _number: int, _frame: FrameType | None) -> None:
-        self._reactor.callFromThread(reload_configuration, self._server, self._options)
-
-
 def reload_configuration(server: GearmanService, options: Options) -> None:
     """Read the configuration again and obey it, as far as that needs no new start. What was accepted stays.
 
@@ -359,7 +294,14 @@ def makeService(options: Options) -> IService:
         counted=server.factory.counted_bytes,
         functions=lambda: server.factory.broker.function_count,
     ).setServiceParent(server)
-    _Signals(server, options, supervisor, reactor, stop_reactor).setServiceParent(server)
+    SignalService(
+        server,
+        supervisor,
+        reactor,
+        drain_timeout=lambda: options.process.drain_timeout,
+        reload=lambda: reload_configuration(server, options),
+        stop=stop_reactor,
+    ).setServiceParent(server)
     SupervisedService(supervisor, reactor).setServiceParent(server)
     if startup is not None:
         startup.take_over()
