@@ -383,7 +383,7 @@ class _Inside(SocketlikeTransport):
 
     @property
     def reading(self) -> bool:
-        return not self._inner._halted
+        return not self._inner._reading_suspended
 
     @property
     def unsent(self) -> int:

@@ -44,7 +44,7 @@ from txgearman.server.replies import LIST_WRITE, WRITE_PIECE, JobReplies, Pendin
 from txgearman.wire.codec import TOO_LARGE, UNFINISHED, Decoder, pack_header
 from txgearman.wire.packets import RESPONSE, TEXT
 
-LARGE_ANSWER: Final = 8 * 1024
+LARGE_REPLY: Final = 8 * 1024
 """Bytes from which an answer is handed to the transport at once, which then says when it has enough.
 One read of 64 KiB can hold five thousand requests; with smaller answers that is at most 44 MiB."""
 
@@ -116,14 +116,15 @@ class GearmanServerProtocol(JobReplies, Protocol):
 
     # More attributes than Python keeps quickly in an instance's dictionary: each look-up would search it.
     __slots__ = (
+        "_awaits_acknowledgement",
+        "_awaits_replies",
         "_closing",
         "_commands",
         "_counts_bytes",
-        "_cut",
+        "_deadline",
         "_decoder",
         "_flush_due",
         "_gives_way",
-        "_halted",
         "_handling",
         "_logged_protocol_error",
         "_lost",
@@ -131,6 +132,7 @@ class GearmanServerProtocol(JobReplies, Protocol):
         "_out_large",
         "_pending",
         "_quick_ack",
+        "_reading_suspended",
         "_replies",
         "_silent",
         "_since",
@@ -138,8 +140,6 @@ class GearmanServerProtocol(JobReplies, Protocol):
         "_undecoded",
         "_unhandled",
         "_unsent",
-        "_waited",
-        "_waiting",
         "_was_denied",
         "assigns_stored_job",
         "broker",
@@ -173,13 +173,13 @@ class GearmanServerProtocol(JobReplies, Protocol):
         # The queue of these: it is looked at with each packet that is sent.
         self._pending = self._replies.queue
         self._unsent = Unsent(self)
-        # Any of these, and a paused transport, means that nothing more is to be handled; `_halted` says so.
-        self._waiting = False
+        # Backpressure: each of these, and a paused transport, suspends reading and handling.
+        self._awaits_replies = False
         self._gives_way = False
         self._closing = False
         self._lost = False
-        self._halted = False
-        self._cut: IDelayedCall | None = None
+        self._reading_suspended = False
+        self._deadline: IDelayedCall | None = None
         self._logged_protocol_error = False
         self._commands = COMMANDS if self.access is None else GUARDED_COMMANDS
         self.known_rights: Rights | None = None
@@ -188,7 +188,7 @@ class GearmanServerProtocol(JobReplies, Protocol):
         self._silent = True
         # Whether the peer may be waiting for an acknowledgement of its last read, and is timed for that.
         self._quick_ack: QuickAck | None = None
-        self._waited = False
+        self._awaits_acknowledgement = False
         # What was read and is not handled yet: the peer does not take its answers, or gives way to others.
         self._unhandled: Iterator[Packet] | None = None
         self._undecoded: deque[bytes] = deque()
@@ -256,8 +256,8 @@ class GearmanServerProtocol(JobReplies, Protocol):
     def connectionMade(self) -> None:
         self.server.connected(self)
         if ISSLTransport.providedBy(self.transport):
-            self._cut = self.server.reactor.callLater(
-                self.server.settings.handshake_timeout, self._drop_unfinished
+            self._deadline = self.server.reactor.callLater(
+                self.server.settings.handshake_timeout, self._handshake_timed_out
             )
         if ITCPTransport.providedBy(self.transport):
             self.server.settings.keepalive.apply(self.transport)
@@ -268,7 +268,7 @@ class GearmanServerProtocol(JobReplies, Protocol):
         if self._closing:
             # A transport may still deliver what it had read, TLS does.
             return
-        if self._halted:
+        if self._reading_suspended:
             self._undecoded.append(data)
             if self._unsent.paused:
                 self._count()
@@ -280,7 +280,7 @@ class GearmanServerProtocol(JobReplies, Protocol):
             self._traffic.received += len(data)
         packets: Iterator[Packet] = self._decoder.feed(data)
         if self._silent:
-            packets = self._first(packets)
+            packets = self._until_gearman(packets)
         if len(data) >= SHORT_READ:
             packets = chain.from_iterable(_in_slices(packets, self.server.clock, self.give_way))
         self._handle(packets)
@@ -288,19 +288,19 @@ class GearmanServerProtocol(JobReplies, Protocol):
     def handshakeCompleted(self) -> None:
         """TLS is ready."""
         if not self._closing:
-            self._keep()
+            self._cancel_deadline()
 
-    def _keep(self) -> None:
+    def _cancel_deadline(self) -> None:
         """Do not cut the connection off when its time is over."""
-        if self._cut is not None and self._cut.active():
-            self._cut.cancel()
-        self._cut = None
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._deadline = None
 
-    def _drop_unfinished(self) -> None:
+    def _handshake_timed_out(self) -> None:
         self.server.note_handshake_timeout(self)
         self.drop()
 
-    def _first(self, packets: Iterator[Packet]) -> Iterator[Packet]:
+    def _until_gearman(self, packets: Iterator[Packet]) -> Iterator[Packet]:
         """Note that the peer speaks Gearman, which its first packet or admin command shows.
 
         Raises `BrokenStream` for one that speaks something else, such as a browser that a web page sends
@@ -331,7 +331,7 @@ class GearmanServerProtocol(JobReplies, Protocol):
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if not isinstance(reason.value, ConnectionClosed):
             self.log_protocol_error(BrokenStream(b"", f"the connection is lost: {_why(reason.value)}"))
-        self._lost = self._halted = True
+        self._lost = self._reading_suspended = True
         self._out.clear()
         self._replies.clear()
         # As with gearmand, what was read and is not handled counts as not arrived. It may refer to this
@@ -342,7 +342,7 @@ class GearmanServerProtocol(JobReplies, Protocol):
         # TLS would keep it, and it TLS.
         self.transport.unregisterProducer()
         self.note_unfinished(0)
-        self._keep()
+        self._cancel_deadline()
         self.broker.leave_worker(self.worker)
         self.broker.leave_client(self.client)
         self.server.disconnected(self)
@@ -352,7 +352,7 @@ class GearmanServerProtocol(JobReplies, Protocol):
 
     def pauseProducing(self) -> None:
         """The peer does not take its answers: ask it nothing, hear nothing more of it."""
-        self._unsent.paused = self._halted = True
+        self._unsent.paused = self._reading_suspended = True
         self.transport.pauseProducing()
         self._count()
         if self.server.budget.is_exceeded:
@@ -368,24 +368,24 @@ class GearmanServerProtocol(JobReplies, Protocol):
             self._count()
             if unsent.paused:
                 return
-        self._list_soon()
+        self._make_list_soon()
         if self._closing:
             self._close_soon()
-        self._go_on()
+        self._resume_reading()
 
-    def _go_on(self) -> None:
+    def _resume_reading(self) -> None:
         """Handle what has come meanwhile, and read on, if nothing is in the way any more."""
-        if self._unsent.paused or self._waiting or self._gives_way or self._closing or self._lost:
+        if self._unsent.paused or self._awaits_replies or self._gives_way or self._closing or self._lost:
             return
-        self._halted = False
+        self._reading_suspended = False
         if self._unhandled is not None:
             packets, self._unhandled = self._unhandled, None
             if not self.broker.in_turn:
                 self.broker.begin_turn()
             self._handle(packets)
-        while self._undecoded and not self._halted:
+        while self._undecoded and not self._reading_suspended:
             self.dataReceived(self._undecoded.popleft())
-        if not self._halted:
+        if not self._reading_suspended:
             self.transport.resumeProducing()
 
     def stopProducing(self) -> None:
@@ -394,13 +394,13 @@ class GearmanServerProtocol(JobReplies, Protocol):
     def give_way(self) -> None:
         """Handle nothing more of this peer in this turn of the reactor."""
         if not (self._gives_way or self._closing or self._lost):
-            self._gives_way = self._halted = True
+            self._gives_way = self._reading_suspended = True
             self.transport.pauseProducing()
             self.server.reactor.callLater(0, self._take_turn)
 
     def _take_turn(self) -> None:
         self._gives_way = False
-        self._go_on()
+        self._resume_reading()
 
     # -- handling what was read -----------------------------------------------------------------
 
@@ -414,7 +414,7 @@ class GearmanServerProtocol(JobReplies, Protocol):
                     commands[number](self, *fields)
                 except Refused as error:
                     self.send_error(error.code, error.text)
-                if self._halted:
+                if self._reading_suspended:
                     self._set_aside(packets)
                     break
         except BrokenStream as error:
@@ -426,8 +426,8 @@ class GearmanServerProtocol(JobReplies, Protocol):
         finally:
             self._handling = False
             if self._out:
-                if self._waited and self._quick_ack is not None:
-                    self._waited = False
+                if self._awaits_acknowledgement and self._quick_ack is not None:
+                    self._awaits_acknowledgement = False
                     self._quick_ack.resumed()
                 if not self._flush_due:
                     self._flush_due = True
@@ -436,7 +436,7 @@ class GearmanServerProtocol(JobReplies, Protocol):
                 if not self.server.flush_is_due:
                     self.broker.end_turn()
                 if self._quick_ack is not None and not (self._flush_due or self._pending):
-                    self._waited = self._quick_ack.unanswered()
+                    self._awaits_acknowledgement = self._quick_ack.unanswered()
 
     def _set_aside(self, packets: Iterator[Packet]) -> None:
         """Keep what was read and may not be handled now."""
@@ -492,17 +492,17 @@ class GearmanServerProtocol(JobReplies, Protocol):
         if not self._handling and not self._flush_due:
             self._flush_due = True
             # This carries the acknowledgement, so the peer does not wait for it any more.
-            self._waited = False
+            self._awaits_acknowledgement = False
             self.server.flush_soon(self)
         self._out.append(data)
-        if len(data) >= LARGE_ANSWER:
+        if len(data) >= LARGE_REPLY:
             self._out_large = True
             if self._handling:
                 self.flush()
 
     def send_packet(self, number: int, *fields: bytes) -> None:
         """Send a response packet; no field but the last may hold a NUL."""
-        if len(fields[-1]) >= LARGE_ANSWER:
+        if len(fields[-1]) >= LARGE_REPLY:
             # Apart from the rest, and so never copied.
             head = b"\0".join([*fields[:-1], b""])
             self.send(pack_header(RESPONSE, number, len(head) + len(fields[-1])) + head)
@@ -596,8 +596,8 @@ class GearmanServerProtocol(JobReplies, Protocol):
         known = self._replies.take_known()
         self._out += known
         if not self._out_large:
-            self._out_large = any(len(reply) >= LARGE_ANSWER for reply in known)
-        self._list_soon()
+            self._out_large = any(len(reply) >= LARGE_REPLY for reply in known)
+        self._make_list_soon()
         if self._unsent.is_counted:
             self._count()
         if self._out and not self._handling and not self._flush_due:
@@ -605,10 +605,10 @@ class GearmanServerProtocol(JobReplies, Protocol):
             self.server.flush_soon(self)
         if self._closing:
             self._close_soon()
-        elif self._waiting and self._replies.has_room:
-            self._waiting = False
+        elif self._awaits_replies and self._replies.has_room:
+            self._awaits_replies = False
             # Not from here: the broker is in the middle of something.
-            self.server.reactor.callLater(0, self._go_on)
+            self.server.reactor.callLater(0, self._resume_reading)
 
     def send_list(self, pieces: Iterator[bytes]) -> None:
         """Send a list, whose text is `pieces`.
@@ -623,18 +623,18 @@ class GearmanServerProtocol(JobReplies, Protocol):
             self.send(pending.reply)
         elif not self._lost:
             self._replies.begin_list(pending)
-            self._waiting = self._halted = True
+            self._awaits_replies = self._reading_suspended = True
             self.transport.pauseProducing()
-            self._list_soon()
+            self._make_list_soon()
 
-    def _list_soon(self) -> None:
+    def _make_list_soon(self) -> None:
         """Make the next piece of a list that is under way, if all that is ahead of it was sent."""
         pending = self._replies.next_list
         if pending is not None and not pending.due and not self._unsent.paused:
             pending.due = True
-            self.server.reactor.callLater(0, self._list, pending)
+            self.server.reactor.callLater(0, self._make_list, pending)
 
-    def _list(self, pending: PendingList) -> None:
+    def _make_list(self, pending: PendingList) -> None:
         pending.due = False
         if self._lost or self._unsent.dropped or self._unsent.paused:
             return
@@ -649,13 +649,13 @@ class GearmanServerProtocol(JobReplies, Protocol):
             elif pending.size > UNCOUNTED:
                 self._count()
                 self.server.budget.enforce()
-            self._list_soon()
+            self._make_list_soon()
             return
         self._replies.list = None
         self._send_known()
         # The answer to what the peer asked behind the list leaves in one write with its end.
-        if not self._waiting:
-            self._go_on()
+        if not self._awaits_replies:
+            self._resume_reading()
 
     def drop(self) -> None:
         """End the connection at once, and send nothing more."""
@@ -670,9 +670,9 @@ class GearmanServerProtocol(JobReplies, Protocol):
         """
         if self._closing or self._lost:
             return
-        self._closing = self._halted = True
-        self._keep()
-        self._cut = self.server.reactor.callLater(CLOSE_LIMIT, self.transport.abortConnection)
+        self._closing = self._reading_suspended = True
+        self._cancel_deadline()
+        self._deadline = self.server.reactor.callLater(CLOSE_LIMIT, self.transport.abortConnection)
         self._close_soon()
 
     def _close_soon(self) -> None:
@@ -687,6 +687,6 @@ class GearmanServerProtocol(JobReplies, Protocol):
         self.transport.loseConnection()
 
     def _limit_pending(self) -> None:
-        if self._replies.is_full and not (self._waiting or self._closing):
-            self._waiting = self._halted = True
+        if self._replies.is_full and not (self._awaits_replies or self._closing):
+            self._awaits_replies = self._reading_suspended = True
             self.transport.pauseProducing()
