@@ -63,8 +63,8 @@ class GearmandOptions(Directive):
         rows = [["Option", "Default", "Meaning", "Reload"]]
         for option in OPTIONS:
             short = f", ``-{option.short}``" if option.short else ""
-            live = "yes" if option.live else ""
-            rows.append([f"``--{option.name}``{short}", option.shown, option.meaning, live])
+            reloadable = "yes" if option.reloadable else ""
+            rows.append([f"``--{option.name}``{short}", option.shown, option.meaning, reloadable])
         # Twisted's own.
         rows += [["``--version``", "", "Print the version and exit.", ""]]
         rows += [["``--help``", "", "Print the options and exit.", ""]]

@@ -19,7 +19,7 @@ from twisted.logger import Logger
 
 from txgearman.net.endpoints import endpoint_of, listening_service
 from txgearman.net.polling import Poller
-from txgearman.server.config.options import with_live
+from txgearman.server.config.options import with_reloadable
 from txgearman.server.config.settings import Settings, web_endpoint
 from txgearman.server.factory import GearmanServerFactory
 from txgearman.server.saving import StoreWriter, one_thread
@@ -321,7 +321,7 @@ class GearmanService(MultiService):
 
     def prepare(self, settings: Settings) -> Reload:
         """Do all of a reload that can fail. Raises what `reconfigure` raises, and changes nothing."""
-        merged, changed, waiting = with_live(self.settings, settings)
+        merged, changed, waiting = with_reloadable(self.settings, settings)
         before, after = self.settings.functions, settings.functions
         changed += [
             f"functions.{name}" for name in {**before, **after} if before.get(name) != after.get(name)

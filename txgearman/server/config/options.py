@@ -149,7 +149,7 @@ class Option:
     meaning: str
     short: str | None
     shown: str
-    live: bool
+    reloadable: bool
     least: float | None
     most: float | None
     check: Callable[[Any], None] | None
@@ -204,7 +204,7 @@ def option(
     name: str | None = None,
     short: str | None = None,
     shown: str | None = None,
-    live: bool = False,
+    reloadable: bool = False,
     least: float | None = None,
     most: float | None = None,
     check: Callable[[Any], None] | None = None,
@@ -214,14 +214,14 @@ def option(
     `default` is its value if nothing is said, or what makes it. `meaning` are sentences for operators, with
     code in double backquotes. `kind` follows from the default, if it is not given. `name` is the field's,
     with hyphens, if it is not given. `short` is a letter. `shown` is how the default is written, if not as it
-    is. `live` means that a reload of the configuration changes it: nobody may keep a copy of its value.
+    is. `reloadable` means that a reload of the configuration changes it: nobody may keep a copy of its value.
     `least` and `most` are bounds. `check` raises `ValueError` for what cannot be, with a text that goes on
     behind the option's name.
     """
     if kind is None:
         kind = _kind_of(default)
     shown = _shown(default) if shown is None else shown
-    metadata = {Option: (name, kind, default, meaning, short, shown, live, least, most, check)}
+    metadata = {Option: (name, kind, default, meaning, short, shown, reloadable, least, most, check)}
     if callable(default):
         return field(default_factory=default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -253,8 +253,8 @@ def options_of(settings: type) -> tuple[Option, ...]:
     return tuple(found)
 
 
-def with_live(before: T, wanted: T) -> tuple[T, list[str], list[str]]:
-    """What settings become that run as `before` when `wanted` is asked for: the live options change.
+def with_reloadable(before: T, wanted: T) -> tuple[T, list[str], list[str]]:
+    """What settings become that run as `before` when `wanted` is asked for: the reloadable options change.
 
     Returns them, the names of the options that changed, and of those that would have to.
     """
@@ -263,11 +263,11 @@ def with_live(before: T, wanted: T) -> tuple[T, list[str], list[str]]:
         for each in options_of(type(before))
         if getattr(before, each.attribute) != getattr(wanted, each.attribute)
     ]
-    values = {each.attribute: getattr(wanted, each.attribute) for each in changed if each.live}
+    values = {each.attribute: getattr(wanted, each.attribute) for each in changed if each.reloadable}
     return (
         replace(cast(Any, before), **values),
-        [each.name for each in changed if each.live],
-        [each.name for each in changed if not each.live],
+        [each.name for each in changed if each.reloadable],
+        [each.name for each in changed if not each.reloadable],
     )
 
 

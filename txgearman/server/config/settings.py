@@ -233,33 +233,33 @@ class Settings:
         None,
         "The server's certificate in PEM, with those between it and a CA that clients know.",
         kind=PATH,
-        live=True,
+        reloadable=True,
     )
     tls_key: str | None = option(
         None,
         "Its private key, without a password, if that is not in the same file.",
         kind=PATH,
-        live=True,
+        reloadable=True,
     )
     tls_ca: str | None = option(
         None,
         "The CAs of clients' certificates. With it clients must show a certificate that one of these has "
         "signed.",
         kind=PATH,
-        live=True,
+        reloadable=True,
     )
     tls_verify: TlsVerify = option(
         TlsVerify.REQUIRED,
         "With ``--tls-ca``: whether a client's certificate is ``required`` or ``optional``. One that is "
         "shown is verified in either case.",
-        live=True,
+        reloadable=True,
     )
     job_retries: int = option(
         UNLIMITED,
         "How many workers may lose a job before it fails. -1 is no limit. 0 and 1 are the same: the job "
         "fails with the first worker that loses it. A time limit that expires counts as a loss.",
         short="j",
-        live=True,
+        reloadable=True,
         least=UNLIMITED,
     )
     wakeup: int = option(
@@ -267,7 +267,7 @@ class Settings:
         "How many sleeping workers are woken for a job. 0 wakes all.",
         name="worker-wakeup",
         short="w",
-        live=True,
+        reloadable=True,
         least=0,
     )
     order: FunctionOrder = option(
@@ -290,7 +290,7 @@ class Settings:
         MAX_PACKET,
         "The largest body of a packet in bytes, 1024 to 4294967295. K, M and G may follow the number.",
         kind=SIZE,
-        live=True,
+        reloadable=True,
         least=SMALLEST_MAX_PACKET,
         most=_LARGEST_MAX_PACKET,
     )
@@ -298,7 +298,7 @@ class Settings:
         False,
         "Send WORK_EXCEPTION also to clients that did not ask for it by OPTION_REQ. "
         "The others get WORK_FAIL.",
-        live=True,
+        reloadable=True,
     )
     store: str | None = option(
         None,
@@ -326,35 +326,35 @@ class Settings:
         0,
         "Seconds of silence on a connection before TCP keepalive probes. 0 is the system's own value, here "
         "and below.",
-        live=True,
+        reloadable=True,
         least=0,
         most=MAX_KEEPALIVE.idle,
     )
     keepalive_interval: int = option(
-        0, "Seconds between the probes.", live=True, least=0, most=MAX_KEEPALIVE.interval
+        0, "Seconds between the probes.", reloadable=True, least=0, most=MAX_KEEPALIVE.interval
     )
     keepalive_count: int = option(
-        0, "Lost probes that end a connection.", live=True, least=0, most=MAX_KEEPALIVE.count
+        0, "Lost probes that end a connection.", reloadable=True, least=0, most=MAX_KEEPALIVE.count
     )
     max_connections: int = option(
         0,
         "How many clients and workers may be connected. One more gets an ERROR and is closed, unless one "
         "that has never sent anything can make room for it. 0 is what the limit of open files leaves room "
         f"for: all but a tenth, or but {FILES_KEPT} and ``web-max-connections`` if these are more.",
-        live=True,
+        reloadable=True,
         least=0,
     )
     max_connections_per_address: int = option(
         0,
         "How many of them from one IPv4 address, or from one IPv6 network of 64 bits. 0 is no limit: behind "
         "a proxy all have the same. Connections over UNIX sockets do not count.",
-        live=True,
+        reloadable=True,
         least=0,
     )
     handshake_timeout: float = option(
         10.0,
         "Seconds that a TLS handshake may take. Then the connection is dropped.",
-        live=True,
+        reloadable=True,
         least=0.1,
         most=3600,
     )
@@ -364,7 +364,7 @@ class Settings:
         "take. Then its connection is dropped. K, M and G may follow the number.",
         kind=SIZE,
         shown="``64M``",
-        live=True,
+        reloadable=True,
         least=1024,
     )
     max_unsent_total: int = option(
@@ -373,7 +373,7 @@ class Settings:
         "included. Then those for whom most waits are dropped. 0 is no limit.",
         kind=SIZE,
         shown="``1G``",
-        live=True,
+        reloadable=True,
         least=0,
     )
     max_unfinished_total: int = option(
@@ -383,14 +383,14 @@ class Settings:
         "``--max-packet``. 0 is no limit.",
         kind=SIZE,
         shown="``1G``",
-        live=True,
+        reloadable=True,
         least=0,
     )
     max_jobs: int = option(
         0,
         "How many jobs there may be in all, running ones included. One more is refused with QUEUE_ERROR. "
         "0 is no limit.",
-        live=True,
+        reloadable=True,
         least=0,
     )
     max_functions: int = option(
@@ -398,7 +398,7 @@ class Settings:
         "How many functions there may be. One more is refused with QUEUE_ERROR, to who submits a job and to "
         "who registers. While there are more than half as many, those without jobs, workers and settings of "
         "an administrator are forgotten, unused ones of longest standing first. 0 is no limit.",
-        live=True,
+        reloadable=True,
         least=0,
     )
     submit_rate: float = option(
@@ -406,12 +406,12 @@ class Settings:
         "How many new jobs a second each function takes, in the long run. One more is refused with "
         "RATE_EXCEEDED. 0 is no limit. ``maxrate`` sets another for a function.",
         kind=NUMBER,
-        live=True,
+        reloadable=True,
         least=0,
         most=MAX_RATE,
     )
     submit_burst: int = option(
-        0, "How many of them at once. 0 is as many as the rate.", live=True, least=0, most=MAX_RATE
+        0, "How many of them at once. 0 is as many as the rate.", reloadable=True, least=0, most=MAX_RATE
     )
     web: str | None = option(
         None,
@@ -431,14 +431,14 @@ class Settings:
         "How many HTTP connections there may be, dashboards and requests that wait for a job included. They "
         "do not count in ``max-connections``, so that a full server can still be looked at. One more gets "
         "503 and is closed, unless one on which no request is being answered can make room for it.",
-        live=True,
+        reloadable=True,
         least=1,
     )
     web_max_connections_per_address: int = option(
         0,
         "How many of them from one IPv4 address, or from one IPv6 network of 64 bits. 0 is no limit. One "
         "browser makes up to six.",
-        live=True,
+        reloadable=True,
         least=0,
     )
     metrics_functions: int | None = option(
@@ -564,13 +564,13 @@ class ProcessSettings:
         Level.INFO,
         "From which level on events are logged: ``debug``, ``info``, ``warn``, ``error`` or ``critical``. "
         "SIGUSR2 turns debugging on and off, and so does ``verbose``.",
-        live=True,
+        reloadable=True,
     )
     drain_timeout: float = option(
         5.0,
         "Seconds that running jobs have to end after SIGTERM. Meanwhile nobody is let in, no job is taken "
         "and none given to a worker. 0 is to stop at once. A second SIGTERM does so too.",
-        live=True,
+        reloadable=True,
         least=0,
         most=86400,
     )

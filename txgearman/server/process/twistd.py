@@ -18,7 +18,7 @@ from twisted.python.usage import UsageError
 
 from txgearman.errors import StoreError
 from txgearman.server.config.configuration import Configuration, ConfigurationError, read_configuration
-from txgearman.server.config.options import PATH, Option, option, options_of, with_live
+from txgearman.server.config.options import PATH, Option, option, options_of, with_reloadable
 from txgearman.server.config.settings import FILES_KEPT, LogFormat, ProcessSettings, Settings
 from txgearman.server.process.logs import Threshold, observer_for
 from txgearman.server.process.memory import MemoryService, tune_collector
@@ -211,7 +211,7 @@ def reload_configuration(server: GearmanService, options: Options) -> None:
     try:
         settings, process = options.read()
         reload = server.prepare(settings)
-        process, changed, waiting = with_live(options.process, process)
+        process, changed, waiting = with_reloadable(options.process, process)
         server.commit(reload)
     except (ValueError, StoreError) as error:
         _log.error("The configuration is wrong, nothing was changed: {error}", error=error)
