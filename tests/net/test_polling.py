@@ -26,7 +26,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from txgearman.net import polling
-from txgearman.net.polling import AWAKE_FOR, Poller
+from txgearman.net.polling import BUSY_POLL_SECONDS, Poller
 
 SECONDS = 5.0
 """How long a turn of the test's reactor may wait for the kernel, which delivers within the machine."""
@@ -190,7 +190,7 @@ class PollerTests(Served):
 
     def test_nobody_is_passed_over_when_more_are_always_ready_than_are_served_in_a_turn(self) -> None:
         self.patch(polling, "MAX_EVENTS", 2)
-        self.patch(polling, "TURNS_FOR", 0)
+        self.patch(polling, "TURNS_SECONDS", 0)
         self.read_bytewise()
         for client in [self.connect() for _ in range(5)]:
             client.send(b"x" * 20)
@@ -198,7 +198,7 @@ class PollerTests(Served):
         self.assertEqual([2] * 5, [served.count(number) for number in range(5)])
 
     def test_turn_follows_upon_turn_as_long_as_somebody_is_ready(self) -> None:
-        self.patch(polling, "TURNS_FOR", SECONDS)
+        self.patch(polling, "TURNS_SECONDS", SECONDS)
         self.read_bytewise()
         clients = [self.connect() for _ in range(2)]
         self.peers[0].then = lambda: self.poller.call_soon(lambda: self.notes.append("end"))
@@ -418,7 +418,7 @@ class ReadTests(SynchronousTestCase):
 
 
 class AwakeTests(Served):
-    """How long the poller waits awake for who is ready next, by a clock that a look at it moves on."""
+    """How long the poller busy polls for who is ready next, by a clock that a look at it moves on."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -431,7 +431,7 @@ class AwakeTests(Served):
     def clock(self) -> float:
         self.looks += 1
         self.then.pop(self.looks, int)()
-        self.now += AWAKE_FOR / 10
+        self.now += BUSY_POLL_SECONDS / 10
         return self.now
 
     def served(self, *answers: tuple[int, bytes]) -> bytes:
@@ -452,8 +452,8 @@ class AwakeTests(Served):
     def test_it_sleeps_when_nobody_has_come_for_a_while(self) -> None:
         began = self.now
         self.assertTrue(self.missed())
-        self.assertLessEqual(AWAKE_FOR, self.now - began)
-        self.assertGreater(2 * AWAKE_FOR, self.now - began)
+        self.assertLessEqual(BUSY_POLL_SECONDS, self.now - began)
+        self.assertGreater(2 * BUSY_POLL_SECONDS, self.now - began)
 
     def test_it_sleeps_at_once_ever_more_often_where_nobody_comes(self) -> None:
         misses = [turn for turn in range(300) if self.missed()]
@@ -466,26 +466,26 @@ class AwakeTests(Served):
         self.assertEqual([False, True], [self.missed() for _ in range(2)])
 
     def test_the_reactor_has_its_turn_and_does_not_sleep_while_answers_come_at_once(self) -> None:
-        self.patch(polling, "TURNS_FOR", AWAKE_FOR)
+        self.patch(polling, "TURNS_SECONDS", BUSY_POLL_SECONDS)
         self.assertEqual(b"012", self.served((6, b"1"), (12, b"2"), (18, b"3")))
         self.assertEqual(1, len(self.reactor.getDelayedCalls()))
         self.reactor.advance(0)
         self.assertEqual([(0, b"3")], self.noted())
 
     def test_the_reactor_is_asked_once_however_often_it_calls(self) -> None:
-        self.patch(polling, "TURNS_FOR", AWAKE_FOR)
+        self.patch(polling, "TURNS_SECONDS", BUSY_POLL_SECONDS)
         for _ in range(2):
             self.served((6, b"1"), (12, b"2"))
             self.assertEqual(1, len(self.reactor.getDelayedCalls()))
 
     def test_the_reactor_is_not_asked_where_somebody_is_always_ready(self) -> None:
-        self.patch(polling, "TURNS_FOR", 0)
+        self.patch(polling, "TURNS_SECONDS", 0)
         for _ in range(2):
             self.served()
             self.assertEqual([], self.reactor.getDelayedCalls())
 
     def test_nothing_is_left_to_the_reactor_when_all_is_closed(self) -> None:
-        self.patch(polling, "TURNS_FOR", AWAKE_FOR)
+        self.patch(polling, "TURNS_SECONDS", BUSY_POLL_SECONDS)
         self.served((6, b"1"), (12, b"2"))
         self.assertEqual(1, len(self.reactor.getDelayedCalls()))
         self.peers[0].transport.connectionLost(Failure(CONNECTION_LOST))

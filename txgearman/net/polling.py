@@ -1,5 +1,4 @@
-"""Telling the connections of a server that they can read and write: an epoll set of its own, below the
-reactor's.
+"""Polls the connections of a server in an epoll set of its own, below the reactor's.
 
 To the reactor all connections together are one descriptor. What it does for each event of each descriptor,
 such as making a context for the log, it then does once for all that are ready, and what is to be done when
@@ -36,19 +35,19 @@ from zope.interface import implementer
 MAX_EVENTS: Final = 512
 """Connections that are served in one turn."""
 
-TURNS_FOR: Final = 0.002
+TURNS_SECONDS: Final = 0.002
 """Seconds for which turns may follow each other until the reactor sees to its timers and other
 descriptors. Taking the next at once, and not by way of the reactor, is a twelfth more small jobs per second,
 and a fifth more where eight workers drain a queue."""
 
-AWAKE_FOR: Final = 50e-6
-"""Seconds to go on looking for who is ready next when nobody is, as those who were just served often answer
-at once. Falling asleep and waking up again takes about as long: jobs one at a time are done more than twice
-as fast for it, with a third less processor time."""
+BUSY_POLL_SECONDS: Final = 50e-6
+"""Seconds of busy polling when no connection is ready, as peers that were just served often answer at once.
+Falling asleep and waking up takes about as long: jobs one at a time are done more than twice as fast for it,
+with a third less processor time."""
 
-MOST_SLEEPS: Final = 64
-"""How often at most to sleep without such a look, when the last ones found nobody. So where answers are never
-that quick it costs less than a microsecond each time."""
+MAX_SLEEPS: Final = 64
+"""How often at most to sleep without busy polling, after this was in vain. So where peers never answer that
+quickly, it costs less than a microsecond each time."""
 
 _READ_SIZE: Final = 64 * 1024
 """Bytes that are read in one go, as Twisted does."""
@@ -106,7 +105,7 @@ class Poller:
         self._in_turn = False
         self._soon: list[Callable[[], object]] = []
         self._again: IDelayedCall | None = None
-        # How often to sleep without waiting awake, and how often that was when awake nobody came last.
+        # Backoff: how often to sleep without busy polling, and how often that was after it was last in vain.
         self._sleeps = 0
         self._slept = 0
 
@@ -226,13 +225,13 @@ class Poller:
 
     def doRead(self) -> None:
         """Serve the connections that are ready, and those that are when these were served."""
-        until = self._clock() + TURNS_FOR
+        until = self._clock() + TURNS_SECONDS
         # Who has just been served may have closed it.
         while self._epoll is not None:
             ready = self._epoll.poll(0, MAX_EVENTS)
             awaited = not ready
             if awaited:
-                ready = self._wait_awake(self._epoll)
+                ready = self._busy_poll(self._epoll)
                 if not ready:
                     break
             self._serve(ready)
@@ -246,15 +245,15 @@ class Poller:
         self._again = None
         self.doRead()
 
-    def _wait_awake(self, epoll: select.epoll) -> list[tuple[int, int]]:
-        """Who is ready next, if it was worth waiting of late; nobody, if it is time to sleep."""
+    def _busy_poll(self, epoll: select.epoll) -> list[tuple[int, int]]:
+        """What is ready next, if busy polling was worth it of late; nothing, if it is time to sleep."""
         if self._sleeps:
             self._sleeps -= 1
             return []
-        until = self._clock() + AWAKE_FOR
+        until = self._clock() + BUSY_POLL_SECONDS
         while not (ready := epoll.poll(0, MAX_EVENTS)):
             if self._clock() >= until:
-                self._sleeps = self._slept = min(2 * self._slept + 1, MOST_SLEEPS)
+                self._sleeps = self._slept = min(2 * self._slept + 1, MAX_SLEEPS)
                 return ready
         self._slept = 0
         return ready
