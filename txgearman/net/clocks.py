@@ -1,4 +1,4 @@
-"""A clock that nobody sets."""
+"""A monotonic clock, which steps of the system clock do not distort."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.base import ReactorBase
 
 
-def steady_clock(reactor: Any) -> Callable[[], float]:
+def monotonic_clock(reactor: Any) -> Callable[[], float]:
     """A clock that goes on as time does, in seconds from a point of its own.
 
     Twisted's reactors go by the system's clock, which may be set: a lease must not last longer for that.

@@ -17,7 +17,7 @@ from txgearman.access.policy import AccessPolicy
 from txgearman.broker.broker import Broker
 from txgearman.broker.following import FollowedBroker
 from txgearman.broker.interfaces import Follower, JobStore
-from txgearman.net.clocks import steady_clock
+from txgearman.net.clocks import monotonic_clock
 from txgearman.server.admission import Admission, files_for_connections, refusal
 from txgearman.server.budgets.unfinished import Unfinished
 from txgearman.server.budgets.unsent import SendBudget
@@ -49,19 +49,23 @@ _log = Logger()
 class GearmanServerFactory(Factory):
     """Makes the connections of one Gearman server, which may listen in several places.
 
-    `reactor` gives the time and calls back; `settings` default to `Settings`; `wall_clock` gives
-    seconds since the epoch, for jobs that are to run at a time; `on_shutdown` is called with whether
-    jobs are to be finished first when an administrator says ``shutdown``; without it nothing happens.
-    `call_soon` calls a function when all connections that are ready to be read were read; without it the
-    reactor does, in its next turn. `follower` is told of the ways of jobs, if there is one.
-
     `connections` are the live ones by number, `broker` holds the jobs, `traffic` counts what the connections
     carried.
 
     `admission` says who may connect, and `web_admission` who may over HTTP; `silent` are the connections
     that have never sent anything whole, the oldest first; `budget` counts the bytes that are held for peers,
-    and `unfinished` those of what has not come whole. `threshold` says from which
-    level on the log is written, None where that is not up to this server.
+    and `unfinished` those of what has not come whole. `threshold` says from which level on the log is
+    written, None where that is not up to this server.
+
+    Args:
+        reactor: Gives the time and calls back.
+        settings: The settings of the server; by default those of `Settings`.
+        wall_clock: Gives seconds since the epoch, for scheduled jobs.
+        on_shutdown: Called when an administrator says ``shutdown``, with whether jobs are to be finished
+            first. Without it nothing happens.
+        call_soon: Calls a function when all connections that are ready to be read were read. Without it the
+            reactor does, in its next turn.
+        follower: Is told of the ways of jobs, if there is one.
     """
 
     noisy = False
@@ -79,7 +83,7 @@ class GearmanServerFactory(Factory):
         self.connections: dict[int, Peer] = {}
         self.store_writer: StoreWriter | None = None
         self.reactor = reactor
-        self.clock = steady_clock(reactor)
+        self.clock = monotonic_clock(reactor)
         self.admission = Admission(reactor.seconds)
         self.web_admission = Admission(reactor.seconds, "web-max-connections")
         self.unfinished = Unfinished(reactor.seconds)
@@ -185,10 +189,13 @@ class GearmanServerFactory(Factory):
             self._on_shutdown(graceful)
 
     def stop(self) -> Deferred[None]:
-        """Close all connections and forget all jobs; fires when that is done.
+        """Close all connections and forget all jobs.
 
-        A connection whose peer does not take what is meant for it is cut after a while. New connections
-        are to be kept away before; those made after it find a new, empty server.
+        A connection whose peer does not read is cut after `protocol.CLOSE_LIMIT`. Stop listening before:
+        connections that are made later find a new, empty server.
+
+        Returns:
+            Fires when all connections are closed.
         """
         if self._stopping is None:
             self._stopping = Deferred()
