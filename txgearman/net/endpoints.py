@@ -67,6 +67,13 @@ class _HeldUnixEndpoint:
 def endpoint_of(reactor: Any, description: str) -> IStreamServerEndpoint:
     """The server endpoint of a description, with `BACKLOG` if that says nothing else.
 
+    Args:
+        reactor: The reactor that listens.
+        description: A string for `twisted.internet.endpoints.serverFromString`.
+
+    Returns:
+        The endpoint, not listening yet.
+
     Raises:
         ValueError: The port cannot be, or whatever the endpoint's own parser raises.
     """

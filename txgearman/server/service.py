@@ -108,9 +108,15 @@ class Reload:
 class GearmanService(MultiService):
     """A Gearman job server. Several in one process know nothing of each other.
 
-    `factory` is the `GearmanServerFactory`, with the broker and the connections. `on_shutdown` is
-    called, without arguments, when an administrator's ``shutdown`` is to end the server; by default
-    that stops this service and nothing else of its application.
+    `factory` is the `GearmanServerFactory`, with the broker and the connections. `make_service` makes a
+    service with defaults.
+
+    Args:
+        reactor: The reactor to run on.
+        settings: The settings of the server.
+        on_shutdown: Called when an administrator's ``shutdown`` is to end the server. By default that stops
+            this service and nothing else of its application.
+        store: Where background jobs are stored, in place of what `Settings.store` says.
     """
 
     def __init__(
@@ -251,10 +257,12 @@ class GearmanService(MultiService):
             self._store.close()
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening and close all connections; fires when they are gone. Jobs are forgotten, but for
-        those in the store.
+        """Stop listening and close all connections. Jobs are forgotten, but for those in the store.
 
         The service can be started again.
+
+        Returns:
+            Fires when the connections are gone and what the store has to write is written.
         """
         if not self.running and not self._stopping:
             return succeed(None)
@@ -359,8 +367,12 @@ class GearmanService(MultiService):
         return ending or self.factory.broker.draining
 
     def shut_down(self, graceful: bool) -> None:
-        """End the server: at once, or `graceful`, which means that nobody new is let in and the end
-        comes when there is no job left, waiting ones and ones scheduled for a later time included."""
+        """End the server.
+
+        Args:
+            graceful: Let nobody new in and end when no job is left, waiting and scheduled ones included;
+                otherwise end at once.
+        """
         if not graceful:
             # Not before the answer to the administrator is under way.
             self._reactor.callLater(0, self._shut_down)
@@ -423,10 +435,18 @@ def make_service(
 ) -> GearmanService:
     """A job server to put into an application or a `MultiService`.
 
-    `settings` default to `Settings`, `reactor` to the installed one. `on_shutdown` is called when an
-    administrator says ``shutdown``; by default that stops this service alone. `store`
-    is where background jobs are kept, in place of what `Settings.store` says. Raises `ValueError` for an
-    endpoint description that cannot be understood, and `StoreError` for such a store.
+    Args:
+        settings: The settings of the server; by default those of `Settings`.
+        reactor: The reactor to run on; by default the installed one.
+        on_shutdown: Called when an administrator says ``shutdown``. By default that stops this service alone.
+        store: Where background jobs are stored, in place of what `Settings.store` says.
+
+    Returns:
+        The service, not started yet.
+
+    Raises:
+        ValueError: An endpoint description cannot be understood, or a package for an option is missing.
+        StoreError: The store's URL cannot be understood.
     """
     if reactor is None:
         from twisted.internet import reactor
