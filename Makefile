@@ -44,7 +44,7 @@ test-compiled: $(VENV)/.development
 		--no-deps --no-build-isolation --target $(COMPILED) .
 	cp -r tests pyproject.toml $(COMPILED)
 	cd $(COMPILED) && TXGEARMAN_COMPILE=1 PYTHONPATH=$(COMPILED) $(CURDIR)/$(BIN)/pytest \
-		tests/test_compiled.py tests/wire tests/broker tests/server tests/test_testing.py
+		tests/test_compiled.py tests/wire tests/broker tests/net tests/server tests/test_testing.py
 
 check: $(VENV)/.development
 	$(BIN)/ruff format --check .

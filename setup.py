@@ -80,12 +80,18 @@ setup(
     # (with one it would overwrite Twisted's own), so the packages are listed.
     packages=[
         "txgearman",
+        "txgearman.access",
         "txgearman.blocking",
         "txgearman.broker",
         "txgearman.cli",
         "txgearman.client",
         "txgearman.connection",
+        "txgearman.net",
         "txgearman.server",
+        "txgearman.server.budgets",
+        "txgearman.server.config",
+        "txgearman.server.monitoring",
+        "txgearman.server.process",
         "txgearman.store",
         "txgearman.web",
         "txgearman.wire",

@@ -28,10 +28,10 @@ from typing import Any, Final
 from twisted.internet.epollreactor import EPollReactor
 from twisted.internet.testing import StringTransport
 
-from txgearman.access import AccessPolicy, Rule
+from txgearman.access.policy import AccessPolicy, Rule
 from txgearman.broker.interfaces import Follower
 from txgearman.server import GearmanServerFactory, GearmanServerProtocol, Settings
-from txgearman.server.memory import tune_collector
+from txgearman.server.process.memory import tune_collector
 from txgearman.wire.codec import encode
 from txgearman.wire.packets import CAN_DO, GRAB_JOB_UNIQ, REQUEST, SUBMIT_JOB_BG, WORK_COMPLETE
 
@@ -88,7 +88,7 @@ def _follower(settings: Settings) -> Follower | None:
         return None
     from opentelemetry.sdk.trace import SpanProcessor
 
-    from txgearman.server.tracing import Traces
+    from txgearman.server.monitoring.tracing import Traces
 
     traces = Traces(None, settings.traces, settings.traces_ratio, lambda _url: SpanProcessor())
     traces.start()

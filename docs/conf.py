@@ -10,10 +10,10 @@ from docutils.parsers.rst import Directive
 from docutils.statemachine import StringList
 
 from txgearman import __version__
-from txgearman.server.access_rules import RuleSettings
-from txgearman.server.options import options_of
-from txgearman.server.settings import FunctionSettings
-from txgearman.server.twistd import OPTIONS
+from txgearman.server.config.access_rules import RuleSettings
+from txgearman.server.config.options import options_of
+from txgearman.server.config.settings import FunctionSettings
+from txgearman.server.process.twistd import OPTIONS
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -70,8 +70,8 @@ class GearmandOptions(Directive):
         rows = [["Option", "Default", "Meaning", "Reload"]]
         for option in OPTIONS:
             short = f", ``-{option.short}``" if option.short else ""
-            live = "yes" if option.live else ""
-            rows.append([f"``--{option.name}``{short}", option.shown, option.meaning, live])
+            reloadable = "yes" if option.reloadable else ""
+            rows.append([f"``--{option.name}``{short}", option.shown, option.meaning, reloadable])
         # Twisted's own.
         rows += [["``--version``", "", "Print the version and exit.", ""]]
         rows += [["``--help``", "", "Print the options and exit.", ""]]

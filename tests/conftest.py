@@ -30,7 +30,7 @@ SLOW: Final = (
     "server/test_admin_against_gearmand.py",
     "server/test_durable.py",
     "server/test_migrate.py",
-    "server/test_supervisor.py",
+    "server/test_systemd.py",
     "server/test_twistd.py",
     "store/test_postgresql.py",
     "store/test_several_servers.py",

@@ -7,7 +7,8 @@ from ipaddress import ip_address, ip_network
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txgearman.access import (
+from txgearman.access.patterns import MAX_SHOWN
+from txgearman.access.policy import (
     ANY_USER,
     MAX_CERTIFICATE_NAME,
     MAX_REMEMBERED,
@@ -18,7 +19,6 @@ from txgearman.access import (
     Rights,
     Rule,
 )
-from txgearman.patterns import MAX_SHOWN
 
 TOKEN = b"a long enough token"
 DIGEST = sha256(TOKEN).digest()

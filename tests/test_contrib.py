@@ -18,9 +18,10 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from tests.interop.programs import HOST, run_program
 from tests.server.lines import close, connect
 from tests.server.peers import req, res
-from tests.server.test_supervisor import TWISTD, listener, started, told
+from tests.server.test_systemd import TWISTD, listener, started, told
 from tests.support import needs_program, on_reactor
-from txgearman.server.twistd import STOP_MARGIN, Options
+from txgearman.server.process.signals import STOP_MARGIN
+from txgearman.server.process.twistd import Options
 
 CONTRIB = Path(__file__).parent.parent / "contrib"
 SERVICE = CONTRIB / "systemd/txgearmand.service"

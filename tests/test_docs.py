@@ -32,12 +32,13 @@ import txgearman
 from benchmarks.workloads import LIBRARY_WORKLOADS, WORKLOADS
 from tests.support import DOCS, load, on_reactor, table
 from txgearman import Client, errors
-from txgearman.access import Identity, Right
+from txgearman.access.policy import Identity, Right
 from txgearman.broker.meters import Counts, Meter
-from txgearman.server import GearmanService, Settings, admin, twistd
+from txgearman.server import GearmanService, Settings, admin
+from txgearman.server.config.settings import METRICS_FUNCTIONS
+from txgearman.server.process import twistd
+from txgearman.server.process.twistd import Options
 from txgearman.server.service import check_endpoint
-from txgearman.server.settings import METRICS_FUNCTIONS
-from txgearman.server.twistd import Options
 from txgearman.testing import MemoryGearman
 from txgearman.web.metrics import FAMILIES, Snapshot
 from txgearman.wire.codec import Decoder, encode
@@ -476,7 +477,7 @@ class Tables(SynchronousTestCase):
         sources = "".join(
             path.read_text(encoding="utf-8")
             for folder in ("server", "wire")
-            for path in (Path(txgearman.__file__).parent / folder).glob("*.py")
+            for path in (Path(txgearman.__file__).parent / folder).rglob("*.py")
         )
         codes = set(re.findall(r'b"([A-Z]+_[A-Z_]+)"', sources))
         codes |= {refusal.code.decode() for refusal in (errors.QueueFull, errors.JobNotFound)}

@@ -37,10 +37,16 @@ from txgearman.client.admin import Admin
 from txgearman.connection.arguments import LARGEST_COUNT, LONGEST_TIME
 from txgearman.connection.backoff import retry_policy_from
 from txgearman.server.commands import MAX_TIMEOUT
-from txgearman.server.configuration import ConfigurationError, read_configuration
-from txgearman.server.options import LARGEST_WHOLE, Option, options_of
-from txgearman.server.settings import MAX_RATE, MAX_TIME_LIMIT, FunctionSettings, ProcessSettings, Settings
-from txgearman.server.twistd import CONFIGURABLE
+from txgearman.server.config.configuration import ConfigurationError, read_configuration
+from txgearman.server.config.options import LARGEST_WHOLE, Option, options_of
+from txgearman.server.config.settings import (
+    MAX_RATE,
+    MAX_TIME_LIMIT,
+    FunctionSettings,
+    ProcessSettings,
+    Settings,
+)
+from txgearman.server.process.twistd import CONFIGURABLE
 from txgearman.testing import MemoryGearman
 from txgearman.web.answers import HTTPProblem
 from txgearman.web.api import LARGEST_LIMIT

@@ -10,9 +10,9 @@ from typing import Any, ClassVar
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import POLICY, Bench, said
+from txgearman.access.patterns import MAX_SHOWN, matches, quoted, shown
 from txgearman.broker.policy import NO_RULES, FunctionOrder, FunctionRules, Policy
 from txgearman.errors import QueueFull
-from txgearman.patterns import MAX_SHOWN, matches, quoted, shown
 
 
 def ruled(**rules: FunctionRules) -> Policy:

@@ -27,9 +27,9 @@ from tests.connection.memory import PlayedServer, packet
 from tests.interop.programs import HOST
 from tests.server.test_tls import write_certificate
 from tests.support import on_reactor
-from txgearman import direct
 from txgearman.connection.heartbeat import MIN_PROGRESS_BYTES, Heartbeat, LivenessCheck, liveness_check_from
 from txgearman.connection.protocol import KEEPALIVE, PacketFactory, PacketProtocol
+from txgearman.net import fast_write
 from txgearman.wire.packets import ECHO_RES, NOOP
 
 if TYPE_CHECKING:
@@ -315,13 +315,13 @@ class SocketExpectations(_Base):
         try:
             size = 20_000_000  # more than the system keeps for a peer that does not read
             protocol.write(bytes(size))
-            self.assertGreater(direct.unsent(protocol.transport), 0)
+            self.assertGreater(fast_write.unsent(protocol.transport), 0)
             self.assertLess(protocol._delivered(), size // 2, "be it ahead of a handshake")
             await self.delivered(server, protocol, size)
             self.assertEqual(protocol._delivered(), size)
         finally:
             await self.part(port, server, protocol)
-        direct.unsent(protocol.transport)  # a closed connection can be asked too
+        fast_write.unsent(protocol.transport)  # a closed connection can be asked too
 
     @on_reactor
     async def test_a_slow_reader_is_not_dead_until_it_stops(self) -> None:
@@ -333,7 +333,7 @@ class SocketExpectations(_Base):
                 await self.delivered(server, protocol, protocol._delivered() + MIN_PROGRESS_BYTES)
                 self.clock.pump([CHECK.timeout, 0])
                 self.assertEqual(protocol.ends, [])
-            self.assertGreater(direct.unsent(protocol.transport), 0, "it was long enough on its way")
+            self.assertGreater(fast_write.unsent(protocol.transport), 0, "it was long enough on its way")
             with capturedLogs():
                 while not protocol.ends:
                     # What the system still takes for the server counts as delivered.

@@ -26,7 +26,7 @@ CHECKOUT: Final = Path(__file__).parents[2]
 IMPORTED: Final = (
     "twisted.scripts.twistd",
     "twisted.internet.endpoints",
-    "txgearman.server.twistd",
+    "txgearman.server.process.twistd",
     "sqlalchemy.dialects.sqlite.pysqlite",
     "sqlalchemy.dialects.postgresql.psycopg",
     "txgearman.store.sqlite",

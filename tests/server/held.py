@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from txgearman.server.budget import SHARED_FROM, SendBudget
+from txgearman.server.budgets.unsent import SHARED_FROM, SendBudget
 
 
 def really_held(budget: SendBudget) -> int:

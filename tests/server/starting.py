@@ -24,8 +24,8 @@ from twisted.application.service import IServiceMaker
 from twisted.plugin import getPlugins
 from twisted.scripts import twistd
 
+import txgearman.server.process.twistd
 import txgearman.server.service
-import txgearman.server.twistd
 import txgearman.web
 
 with contextlib.suppress(ImportError):  # Not everything is installed everywhere.

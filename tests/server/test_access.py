@@ -16,13 +16,12 @@ from tests.server.lines import Line, close
 from tests.server.peers import PREFIX, Peer, ServerTestCase, SocketlikeTransport, error, req, res
 from tests.server.test_configuration import FileTestCase
 from tests.support import on_reactor
-from txgearman.access import ANY_USER, AccessPolicy, Identity, Rule
-from txgearman.identity import identity_of
-from txgearman.patterns import MAX_SHOWN
-from txgearman.server import GearmanServerFactory, Settings, make_service
-from txgearman.server.admin import COMMAND_NAMES
-from txgearman.server.configuration import ConfigurationError, read_configuration
-from txgearman.server.twistd import CONFIGURABLE
+from txgearman.access.identity import identity_of
+from txgearman.access.patterns import MAX_SHOWN
+from txgearman.access.policy import ADMIN_COMMANDS, ANY_USER, AccessPolicy, Identity, Rule
+from txgearman.server import GearmanServerFactory, Settings, admin, make_service
+from txgearman.server.config.configuration import ConfigurationError, read_configuration
+from txgearman.server.process.twistd import CONFIGURABLE
 from txgearman.testing import MemoryGearman
 from txgearman.wire.limits import MAX_FUNCTION, MAX_LINE
 
@@ -154,7 +153,8 @@ class CommandTest(AccessTestCase):
         return {name for name, line in self.LINES.items() if b"ACCESS_DENIED" in peer.ask(line + b"\n")}
 
     def test_all_are_known_here(self) -> None:
-        self.assertLessEqual(set(self.LINES), COMMAND_NAMES)
+        self.assertLessEqual(set(self.LINES), set(ADMIN_COMMANDS))
+        self.assertEqual({name.decode() for name in admin._ANSWERS}, set(ADMIN_COMMANDS))
 
     def test_by_right_and_by_name(self) -> None:
         manage, shutdown = {"cancel", "create", "drop", "maxqueue"}, {"shutdown"}

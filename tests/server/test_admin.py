@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.peers import Peer, ServerTestCase, req, res
 from txgearman import __version__
-from txgearman.patterns import MAX_SHOWN
+from txgearman.access.patterns import MAX_SHOWN
 from txgearman.server import GearmanServerFactory
 
 H1, H2, H3 = b"H:test:1", b"H:test:2", b"H:test:3"

@@ -1,6 +1,6 @@
 """The send budget: every byte that waits for a peer is counted, and who holds most is dropped.
 
-Where bytes wait: see `txgearman.server.budget`. Each has a test here; those of HTTP are in
+Where bytes wait: see `txgearman.server.budgets.unsent`. Each has a test here; those of HTTP are in
 `tests/web/test_budget.py`, packets that are not whole in `test_limits.py`.
 """
 
@@ -19,9 +19,10 @@ from tests.server.sites import Site
 from tests.server.test_flow import KIB, FlowTestCase
 from tests.store.model import ModelDatabase
 from txgearman.broker.peers import MAX_JOINS
-from txgearman.server.budget import JOINED_TO, SHARED_FROM, SendBudget, SendQueue
+from txgearman.server.budgets.unsent import JOINED_TO, SHARED_FROM, SendBudget, SendQueue
 from txgearman.server.factory import TURN_OUTPUT
-from txgearman.server.protocol import HELD_BY_TRANSPORT, HELD_UNHANDLED, LIST_WRITE, WRITE_PIECE
+from txgearman.server.protocol import HELD_UNHANDLED
+from txgearman.server.replies import HELD_BY_TRANSPORT, LIST_WRITE, WRITE_PIECE
 
 MIB = 1024 * KIB
 

@@ -14,8 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.peers import SocketlikeTransport, error, req
 from tests.web.asking import Exchange, Web
-from txgearman.access import AccessPolicy, Rule
-from txgearman.identity import identity_of
+from txgearman.access.identity import identity_of
+from txgearman.access.policy import AccessPolicy, Rule
 from txgearman.server import GearmanServerFactory, Settings
 from txgearman.testing import MemoryGearman
 

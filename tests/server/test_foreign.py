@@ -32,7 +32,7 @@ from tests.server.peers import Peer, ServerTestCase, req, res
 from tests.support import on_reactor
 from tests.web.browser import browser, needs_browser
 from tests.wire.streams import cut, whole_bytes_and_halves
-from txgearman.patterns import MAX_SHOWN
+from txgearman.access.patterns import MAX_SHOWN
 from txgearman.server import GearmanService, Settings, make_service
 
 BODY = (

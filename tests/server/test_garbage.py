@@ -33,7 +33,7 @@ from tests.server.peers import PREFIX, SocketlikeTransport, TcpTransport, req
 from tests.server.sites import Site
 from tests.store.model import ModelDatabase
 from txgearman.server import GearmanServerFactory, Settings
-from txgearman.server.protocol import LINES_AT_ONCE
+from txgearman.server.replies import LINES_AT_ONCE
 
 MIB = 1024 * 1024
 LARGE = bytes(MIB)
@@ -296,7 +296,7 @@ class PendingReplyTest(SynchronousTestCase):
                 peer.receive(*ahead)
                 protocol = next(iter(site.factory.connections.values()))
                 reference = weakref.ref(protocol)
-                self.assertTrue(protocol._later)
+                self.assertTrue(protocol._pending)
                 peer.lose()
                 site.transports.clear()
                 del peer, protocol
@@ -318,7 +318,7 @@ class TlsTest(SynchronousTestCase):
         from twisted.internet.ssl import DefaultOpenSSLContextFactory
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
-        from txgearman.server.settings import TlsFiles
+        from txgearman.server.config.settings import TlsFiles
         from txgearman.server.tls import ServerTls
 
         ours = ServerTls(TlsFiles(str(certificate), str(key)), Clock())
@@ -371,7 +371,7 @@ class _Inside(SocketlikeTransport):
 
     @property
     def reading(self) -> bool:
-        return not self._inner._halted
+        return not self._inner._reading_suspended
 
     @property
     def unsent(self) -> int:

@@ -20,10 +20,11 @@ from tests.server.peers import (
     res,
 )
 from tests.server.test_flow import KIB, FlowTestCase
-from txgearman.server.admission import TELL_EVERY, files_for_connections, origin_of
+from txgearman.server.admission import files_for_connections, origin_of
+from txgearman.server.budgets.unfinished import COUNTED_FROM
+from txgearman.server.config.settings import Settings
 from txgearman.server.factory import SILENCE, GearmanServerFactory
-from txgearman.server.settings import Settings
-from txgearman.server.unfinished import COUNTED_FROM
+from txgearman.server.monitoring.rate_limited_log import LOG_INTERVAL
 
 ADDRESS = "192.0.2.1"
 
@@ -82,7 +83,7 @@ class ConnectionsInAllTest(Connecting):
         with capturedLogs() as events:
             for _ in range(100):
                 self.assert_refused(self.FULL)
-            self.clock.advance(TELL_EVERY)
+            self.clock.advance(LOG_INTERVAL)
             self.assert_refused(self.FULL, "192.0.2.2")
         said = "Connection from {} refused: there are 3 (max-connections)"
         self.assertEqual(

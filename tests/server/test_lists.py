@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from tests.server.peers import HIGH_WATER, SocketlikeTransport, req, res
 from tests.server.test_flow import KIB, FlowTestCase
 from txgearman.server import protocol
-from txgearman.server.protocol import LINES_AT_ONCE, LIST_BYTES_AT_ONCE, LIST_WRITE
+from txgearman.server.replies import LINES_AT_ONCE, LIST_BYTES_AT_ONCE, LIST_WRITE
 
 JOBS = 7 * LINES_AT_ONCE + 3
 WRITE = 20 * KIB

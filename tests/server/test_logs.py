@@ -12,8 +12,8 @@ from twisted.python.logfile import LogFile
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.peers import ServerTestCase
-from txgearman.server.logs import SAME_EVERY, Threshold, WithoutFiles, json_line, observer_for
-from txgearman.server.settings import Level, LogFormat
+from txgearman.server.config.settings import Level, LogFormat
+from txgearman.server.process.logs import SAME_EVERY, Threshold, WithoutFiles, json_line, observer_for
 
 
 def logged(*predicates: Any) -> tuple[Logger, io.StringIO]:

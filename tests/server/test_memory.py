@@ -9,7 +9,7 @@ from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from tests.broker.bench import Bench
 from tests.garbage import garbage, resting_collector
-from txgearman.server.memory import (
+from txgearman.server.process.memory import (
     DEEP,
     KEPT_LOOKS,
     LOOK_INTERVAL,

@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txgearman.server.options import SECONDS, SIZE, Kind, Option, option, options_of, verify
+from txgearman.server.config.options import SECONDS, SIZE, Kind, Option, option, options_of, verify
 
 
 class Colour(Enum):
@@ -29,7 +29,7 @@ class Example:
     texts: tuple[str, ...] = option(("a", "b"), "Texts.")
     colour: Colour = option(Colour.RED, "A colour.")
     some_size: int = option(10, "A size.", kind=SIZE)
-    time: float = option(1.5, "A time.", live=True)
+    time: float = option(1.5, "A time.", reloadable=True)
     optional: str | None = option(None, "Perhaps.")
     made: str = option(lambda: "made", "Made.", shown="what is made")
     no_option: int = 5
@@ -43,7 +43,7 @@ class OptionTest(SynchronousTestCase):
 
     def test_described(self) -> None:
         self.assertEqual(
-            [(each.name, each.short, each.shown, each.live) for each in OPTIONS.values()],
+            [(each.name, each.short, each.shown, each.reloadable) for each in OPTIONS.values()],
             [
                 ("whole", "w", "``4``", False),
                 ("flag", None, "", False),

@@ -13,7 +13,7 @@ from tests.server.sites import LEASE, KeptServer
 from txgearman.broker.job import Ending
 from txgearman.errors import LookupFailed
 from txgearman.server import saving
-from txgearman.server.protocol import MAX_LATER, MAX_LATER_BYTES
+from txgearman.server.replies import MAX_PENDING, MAX_PENDING_BYTES
 from txgearman.server.saving import MAX_BYTES, MAX_JOBS, NUMBERS_PER_START, REMOVAL_PATIENCE
 from txgearman.store.contract import StoredJob
 
@@ -149,7 +149,7 @@ class AnswerTests(SavingTestCase):
 
     def test_a_client_that_does_not_wait_is_read_no_more(self) -> None:
         client = self.connect()
-        client.receive(*[submit(b"")] * (MAX_LATER + 500))
+        client.receive(*[submit(b"")] * (MAX_PENDING + 500))
         self.assertFalse(client.reading)
         self.turn()
         heard = b""
@@ -157,27 +157,27 @@ class AnswerTests(SavingTestCase):
             self.thread.run()
             heard += self.heard(client)
         self.assertTrue(client.reading)
-        self.assertEqual(len(self.store.jobs), MAX_LATER + 500)
-        self.assertEqual(heard, b"".join(res(8, handle(n + 1)) for n in range(MAX_LATER + 500)))
+        self.assertEqual(len(self.store.jobs), MAX_PENDING + 500)
+        self.assertEqual(heard, b"".join(res(8, handle(n + 1)) for n in range(MAX_PENDING + 500)))
 
     def test_what_waits_behind_an_answer_has_a_limit_too(self) -> None:
         client = self.connect()
         for request, answer, few in (
-            (req(16, bytes(MAX_LATER_BYTES // 10)), res(17, bytes(MAX_LATER_BYTES // 10)), 10),
-            (req(16, b""), res(17, b""), MAX_LATER),
+            (req(16, bytes(MAX_PENDING_BYTES // 10)), res(17, bytes(MAX_PENDING_BYTES // 10)), 10),
+            (req(16, b""), res(17, b""), MAX_PENDING),
         ):
             client.receive(submit(), *[request] * few, *[request] * few)
             self.assertFalse(client.reading)
             (connection,) = self.factory.connections.values()
-            self.assertLessEqual(len(connection._later), MAX_LATER + 1)
-            self.assertLess(connection._later_size, 1.2 * MAX_LATER_BYTES)
+            self.assertLessEqual(len(connection._pending), MAX_PENDING + 1)
+            self.assertLess(connection._replies.size, 1.2 * MAX_PENDING_BYTES)
             self.commit()
             heard = b""
             while some := self.heard(client):
                 heard += some
             self.assertTrue(heard.endswith(answer * 2 * few))
             self.assertTrue(client.reading)
-            self.assertEqual(connection._later_size, 0)
+            self.assertEqual(connection._replies.size, 0)
 
     def test_transactions_have_a_limit_in_jobs_and_bytes(self) -> None:
         self.store.largest_data = MAX_BYTES

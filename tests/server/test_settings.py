@@ -14,10 +14,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.server.peers import SocketlikeTransport
 from txgearman import __version__
 from txgearman.broker.policy import FunctionOrder
-from txgearman.keepalive import Keepalive
-from txgearman.server import Settings, make_service, twistd
-from txgearman.server.settings import MAX_PREFIX, default_handle_prefix
-from txgearman.server.twistd import Options
+from txgearman.net.keepalive import Keepalive
+from txgearman.server import Settings, make_service
+from txgearman.server.config.settings import MAX_PREFIX, default_handle_prefix
+from txgearman.server.process import twistd
+from txgearman.server.process.twistd import Options
 from txgearman.wire.limits import MAX_HANDLE, MAX_PACKET
 
 

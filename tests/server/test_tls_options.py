@@ -27,7 +27,7 @@ from tests.server.lines import connect as connect_plainly
 from tests.server.peers import PREFIX, error, req, res
 from tests.support import needs_program, on_reactor
 from txgearman import Client, Worker
-from txgearman.access import AccessPolicy, Rule
+from txgearman.access.policy import AccessPolicy, Rule
 from txgearman.errors import ClientError
 from txgearman.server import GearmanService, Settings, make_service
 from txgearman.server.service import check_settings
@@ -36,7 +36,7 @@ if find_spec("OpenSSL"):
     from OpenSSL import SSL
 
     from tests.certificates import Authority, authorities
-    from txgearman.server.settings import TlsFiles, TlsVerify
+    from txgearman.server.config.settings import TlsFiles, TlsVerify
     from txgearman.server.tls import LOOK_INTERVAL, ServerTls, make_context
 
 needs_tls = unittest.skipUnless(find_spec("OpenSSL"), "not installed: pyOpenSSL")

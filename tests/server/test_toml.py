@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txgearman.server.toml import Document
+from txgearman.server.config.toml import Document
 
 TEXT = '''\
 # A comment = 1

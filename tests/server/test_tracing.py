@@ -51,7 +51,7 @@ if INSTALLED:
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
     from opentelemetry.trace import StatusCode
 
-    from txgearman.server.tracing import STOP_TIMEOUT, TELL_EVERY, Traces, traces_url
+    from txgearman.server.monitoring.tracing import LOG_INTERVAL, STOP_TIMEOUT, Traces, traces_url
 
 WALL = 1_700_000_000.0
 NS = 1_000_000_000
@@ -385,7 +385,7 @@ class LifeTests(SynchronousTestCase):
 
     def test_what_opentelemetry_warns_of_is_told_seldom(self) -> None:
         now = [0.0]
-        with patch("txgearman.server.tracing.time.monotonic", lambda: now[0]):
+        with patch("txgearman.server.monitoring.tracing.time.monotonic", lambda: now[0]):
             traces = Traces(self.clock, URL, 1.0, lambda _url: SpanProcessor())
             traces.start()
             theirs = logging.getLogger("opentelemetry.exporter.anything")
@@ -393,7 +393,7 @@ class LifeTests(SynchronousTestCase):
                 theirs.info("nothing")
                 for _ in range(3):
                     theirs.warning("collector %s", "down")
-                now[0] += TELL_EVERY - 0.1
+                now[0] += LOG_INTERVAL - 0.1
                 theirs.warning("down as ever")
                 now[0] += 0.1
                 theirs.error("still down")
@@ -404,7 +404,7 @@ class LifeTests(SynchronousTestCase):
 
     def test_a_missing_package_is_named(self) -> None:
         with patch.dict(sys.modules, {"opentelemetry.sdk.trace": None}):
-            del sys.modules["txgearman.server.tracing"]
+            del sys.modules["txgearman.server.monitoring.tracing"]
             with self.assertRaisesRegex(ValueError, r"pip install 'txgearman\[opentelemetry\]'"):
                 make_service(Settings(traces=URL), reactor=MemoryReactorClock())
 
@@ -430,14 +430,14 @@ class OffTests(SynchronousTestCase):
         code = (
             "import sys\n"
             "from twisted.internet.testing import MemoryReactorClock\n"
-            "import txgearman.server.twistd, txgearman.broker.broker\n"
+            "import txgearman.server.process.twistd, txgearman.broker.broker\n"
             "from txgearman.server import Settings, make_service\n"
             "service = make_service(Settings(web='8080'), reactor=MemoryReactorClock())\n"
             "assert type(service.factory.broker) is txgearman.broker.broker.Broker\n"
             "service.startService()\n"
             "loaded = [name for name in sys.modules if name.startswith(('opentelemetry', 'google'))]\n"
             "assert not loaded, loaded\n"
-            "assert 'txgearman.server.tracing' not in sys.modules\n"
+            "assert 'txgearman.server.monitoring.tracing' not in sys.modules\n"
         )
         done = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False

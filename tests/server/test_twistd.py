@@ -452,8 +452,8 @@ class PluginTest(TestCase):
     async def test_the_garbage_collector_is_left_to_a_service_that_counts_the_jobs(self) -> None:
         script = (
             "import gc\n"
-            "from txgearman.server.memory import MemoryService\n"
-            "from txgearman.server.twistd import Options, makeService\n"
+            "from txgearman.server.process.memory import MemoryService\n"
+            "from txgearman.server.process.twistd import Options, makeService\n"
             "options = Options()\n"
             "options.parseOptions([])\n"
             "(server,) = makeService(options)\n"
@@ -467,7 +467,7 @@ class PluginTest(TestCase):
     async def test_the_plugin_and_the_package_install_no_reactor(self) -> None:
         script = (
             "import sys, twisted.plugins.txgearman_gearmand, txgearman, txgearman.client, txgearman.worker,"
-            " txgearman.server, txgearman.server.twistd, txgearman.testing\n"
+            " txgearman.server, txgearman.server.process.twistd, txgearman.testing\n"
             "print('twisted.internet.reactor' in sys.modules)"
         )
         code, output, errors = await run_program([sys.executable, "-c", script])

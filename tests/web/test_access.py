@@ -9,8 +9,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.asking import Web
-from txgearman.access import AccessPolicy, Identity, Rule
-from txgearman.patterns import MAX_SHOWN
+from txgearman.access.patterns import MAX_SHOWN
+from txgearman.access.policy import AccessPolicy, Identity, Rule
 from txgearman.server import Settings
 from txgearman.web import WebSettings
 from txgearman.web.answers import HTTPProblem

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.server.held import really_held
 from tests.web.asking import HERE, Transport, Web
 from txgearman.server import Settings
-from txgearman.server.unfinished import COUNTED_FROM
+from txgearman.server.budgets.unfinished import COUNTED_FROM
 from txgearman.web import LimitedSite, WebSettings
 from txgearman.wire.codec import REQUEST, frame
 from txgearman.wire.packets import CAN_DO, ECHO_REQ, GRAB_JOB, SUBMIT_JOB, SUBMIT_JOB_BG

@@ -22,8 +22,8 @@ from tests.server.peers import Peer, req
 from tests.web.asking import Exchange, Web
 from tests.web.test_metrics import Vitals
 from tests.web.test_stored import StoredCase
-from txgearman.access import AccessPolicy, Right, Rule
-from txgearman.patterns import MAX_SHOWN
+from txgearman.access.patterns import MAX_SHOWN
+from txgearman.access.policy import AccessPolicy, Right, Rule
 from txgearman.server import Settings
 from txgearman.web import WebSettings
 from txgearman.web.routes import MAX_JSON

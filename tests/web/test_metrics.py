@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.server.peers import Peer, req
 from tests.support import needs_program
 from tests.web.asking import Web
-from txgearman.access import AccessPolicy, Rule
+from txgearman.access.policy import AccessPolicy, Rule
 from txgearman.broker.meters import BOUNDS, Durations, Histogram
 from txgearman.server import Settings
 from txgearman.web import WebSettings, make_site

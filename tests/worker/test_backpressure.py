@@ -15,8 +15,8 @@ from tests.interop.programs import HOST
 from tests.support import on_reactor
 from tests.worker import blocking
 from tests.worker.played import PlayedWorkerTestCase
-from txgearman import direct
 from txgearman.errors import JobOver
+from txgearman.net import fast_write
 from txgearman.wire.packets import JOB_ASSIGN_UNIQ, OPTION_RES
 from txgearman.worker import Job, Worker
 from txgearman.worker.protocol import WorkerProtocol
@@ -70,7 +70,7 @@ class FloodTests(TestCase):
         def watched(protocol: WorkerProtocol, data: bytes) -> None:
             nonlocal most
             write(protocol, data)
-            most = max(most, direct.unsent(protocol.transport))  # type: ignore[arg-type]
+            most = max(most, fast_write.unsent(protocol.transport))  # type: ignore[arg-type]
 
         self.patch(WorkerProtocol, "write", watched)
         ended: Deferred[None] = Deferred()

@@ -4,7 +4,7 @@ from twisted.application.service import ServiceMaker
 
 gearmand = ServiceMaker(
     "txgearman job server",
-    "txgearman.server.twistd",
+    "txgearman.server.process.twistd",
     "A Gearman job server",
     "gearmand",
 )

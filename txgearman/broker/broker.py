@@ -570,6 +570,10 @@ class Broker:
         """Whether no job may be given to a worker, as the time of `extend_lease` has passed."""
         return self.lease_expires_at is not None and self._clock() >= self.lease_expires_at
 
+    def may_have_lost(self, worker: Worker) -> bool:
+        """Whether a stored job of this worker may be another server's by now."""
+        return self.lease_expired and any(job.saved for job in worker.jobs.values())
+
     def reserve(self, numbers: int) -> int:
         """The first of so many consecutive numbers that no handle will have."""
         return self._handles.skip(numbers)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from enum import Enum
 from typing import Final
 
-from txgearman.patterns import matches
+from txgearman.access.patterns import matches
 
 WAKE_PATIENCE: Final = 0.2
 """Seconds after which a woken worker that has not grabbed counts as not coming, and another is woken

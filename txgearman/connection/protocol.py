@@ -14,10 +14,10 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txgearman import direct
 from txgearman.connection.heartbeat import Heartbeat, LivenessCheck
 from txgearman.errors import BrokenStream
-from txgearman.keepalive import Keepalive
+from txgearman.net import fast_write
+from txgearman.net.keepalive import Keepalive
 from txgearman.wire.codec import REFUSED, Decoder, frame
 from txgearman.wire.packets import ECHO_REQ, REQUEST, RESPONSE
 
@@ -121,7 +121,7 @@ class PacketProtocol(Protocol):
         assert self.transport is not None
         self._flush()
         self._written += len(data)
-        direct.write(self.transport, data)
+        fast_write.write(self.transport, data)
 
     def write_buffered(self, data: bytes) -> None:
         """Send whole packets in one write with the others of this read, or of this turn of the reactor."""
@@ -212,7 +212,7 @@ class PacketProtocol(Protocol):
             self._write_buffer_size = 0
             if self.open and self.transport is not None:
                 self._written += len(data)
-                direct.write(self.transport, data)
+                fast_write.write(self.transport, data)
 
     def _end(self, why: str) -> None:
         if self.open:
@@ -226,7 +226,7 @@ class PacketProtocol(Protocol):
 
     def _delivered(self) -> int:
         assert self.transport is not None
-        return self._written - direct.unsent(self.transport)
+        return self._written - fast_write.unsent(self.transport)
 
     def _presume_dead(self, why: str) -> None:
         self.hung = True

@@ -1,8 +1,8 @@
 """The job server on Twisted. Decides nothing about jobs: that is the broker's."""
 
+from txgearman.server.config.settings import Settings
 from txgearman.server.factory import GearmanServerFactory
 from txgearman.server.protocol import GearmanServerProtocol
 from txgearman.server.service import GearmanService, make_service
-from txgearman.server.settings import Settings
 
 __all__ = ["GearmanServerFactory", "GearmanServerProtocol", "GearmanService", "Settings", "make_service"]

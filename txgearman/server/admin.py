@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from twisted.logger import Logger
 
-from txgearman.access import Right
+from txgearman.access.patterns import MAX_SHOWN, quoted, shown
+from txgearman.access.policy import ADMIN_COMMANDS, Right
 from txgearman.broker.job import PRIORITIES
 from txgearman.errors import BrokenStream, GearmanError, Refused
-from txgearman.patterns import MAX_SHOWN, quoted, shown
-from txgearman.server.limits import limits_of
-from txgearman.server.settings import MAX_RATE, Level
+from txgearman.server.config.settings import MAX_RATE, Level
+from txgearman.server.monitoring.limits import limits_of
 from txgearman.version import VERSION
 from txgearman.wire.limits import MAX_FUNCTION, MAX_WORDS
 from txgearman.wire.names import escape, escape_word
 
 if TYPE_CHECKING:
-    from txgearman.server.protocol import GearmanServerProtocol as Peer
+    from txgearman.server.interfaces import Peer
 
 Answer = Callable[["Peer", list[bytes]], bytes | Iterator[bytes]]
 """A whole answer, or its pieces where it may be long."""
@@ -132,7 +132,7 @@ def _find(words: list[bytes]) -> tuple[Right, Answer]:
     if command.most is not None and len(words) > command.most:
         # A line with a word too many is a mistake, and must change nothing.
         raise _Denied("UNKNOWN_ERROR") if name == b"cancel" else _incomplete(words)
-    return command.right, command.answer
+    return ADMIN_COMMANDS[name.decode()], command.answer
 
 
 def _unknown(word: bytes) -> _Denied:
@@ -165,7 +165,7 @@ def _version(_peer: Peer, _words: list[bytes]) -> bytes:
 
 def _verbose(peer: Peer, words: list[bytes]) -> bytes:
     """``verbose`` as gearmand has it, whatever follows; ``verbose LEVEL`` for peers on this machine."""
-    threshold = peer.factory.threshold
+    threshold = peer.server.threshold
     level = _LEVELS.get(words[1].lower()) if len(words) > 1 else None
     if level is not None:
         if len(words) > 2:
@@ -189,7 +189,7 @@ def _shutdown(peer: Peer, words: list[bytes]) -> bytes:
         raise _Denied("NOT_ALLOWED shutdown+is+for+connections+from+this+machine")
     if len(words) > 2 or (len(words) > 1 and words[1].lower() != b"graceful"):
         raise _Denied("INVALID_ARGUMENTS shutdown+or+shutdown+graceful")
-    peer.factory.shut_down(graceful=len(words) > 1)
+    peer.server.shut_down(graceful=len(words) > 1)
     return OK
 
 
@@ -301,7 +301,7 @@ def _show_unique_jobs(peer: Peer) -> Iterator[bytes]:
 
 def _show_limits(peer: Peer) -> Iterator[bytes]:
     """Each limit of the server: what it is, how much of it is used, and how often it said no."""
-    for row in limits_of(peer.factory):
+    for row in limits_of(peer.server):
         limit = b"%d" % row.limit if row.limit == int(row.limit) else b"%g" % row.limit
         yield b"%b\t%b\t%d\t%d\n" % (row.name.encode(), limit, row.used, row.refused)
     yield _END
@@ -318,7 +318,7 @@ def _show_function_limits(peer: Peer) -> Iterator[bytes]:
 
 def _show_store(peer: Peer) -> Iterator[bytes]:
     """What keeps the jobs, and how that goes."""
-    store_writer = peer.factory.store_writer
+    store_writer = peer.server.store_writer
     if store_writer is None:
         yield b"state\tnone\n"
     else:
@@ -357,7 +357,7 @@ def _cancel(peer: Peer, words: list[bytes]) -> bytes:
     except Refused:
         if not peer.broker.may_have_stored_jobs:
             raise _Denied("UNKNOWN_JOB") from None
-        peer.send_later(
+        peer.reply_later(
             partial(peer.broker.seek_and_cancel, words[2]),
             lambda refusal: OK if refusal is None else b"ERR UNKNOWN_JOB\r\n",
         )
@@ -367,8 +367,8 @@ def _cancel(peer: Peer, words: list[bytes]) -> bytes:
 
 def _workers(peer: Peer, _words: list[bytes]) -> Iterator[bytes]:
     """All connections. The first column is gearmand's file descriptor; here it counts connections."""
-    for connection in list(peer.factory.connections.values()):
-        if connection.number not in peer.factory.connections:
+    for connection in list(peer.server.connections.values()):
+        if connection.number not in peer.server.connections:
             # Gone since the list began.
             continue
         host, client_id = escape_word(connection.host.encode()), escape_word(connection.client_id)
@@ -390,29 +390,25 @@ _SILENTLY_UNKNOWN: Final = frozenset({b"show", b"cancel"})
 
 class _Command(NamedTuple):
     """How many words a command needs, itself among them, and how many it takes, None where all further ones
-    are ignored, as gearmand does; the right it needs, and what answers it."""
+    are ignored, as gearmand does; and what answers it."""
 
     least: int
     most: int | None
-    right: Right
     answer: Answer
 
 
-_ANSWERS: Final = {
-    b"version": _Command(1, None, Right.VIEW, _version),
-    b"verbose": _Command(1, None, Right.VIEW, _verbose),
-    b"getpid": _Command(1, None, Right.VIEW, _getpid),
-    b"shutdown": _Command(1, None, Right.SHUTDOWN, _shutdown),
-    b"status": _Command(1, None, Right.VIEW, _status),
-    b"prioritystatus": _Command(1, None, Right.VIEW, _prioritystatus),
-    b"workers": _Command(1, None, Right.VIEW, _workers),
-    b"show": _Command(2, None, Right.VIEW, _show),
-    b"cancel": _Command(3, 3, Right.MANAGE, _cancel),
-    b"create": _Command(3, 3, Right.MANAGE, _create),
-    b"drop": _Command(3, 3, Right.MANAGE, _drop),
-    b"maxqueue": _Command(2, 5, Right.MANAGE, _maxqueue),
-    b"maxrate": _Command(2, 4, Right.MANAGE, _maxrate),
+_ANSWERS: Final[dict[bytes, _Command]] = {
+    b"version": _Command(1, None, _version),
+    b"verbose": _Command(1, None, _verbose),
+    b"getpid": _Command(1, None, _getpid),
+    b"shutdown": _Command(1, None, _shutdown),
+    b"status": _Command(1, None, _status),
+    b"prioritystatus": _Command(1, None, _prioritystatus),
+    b"workers": _Command(1, None, _workers),
+    b"show": _Command(2, None, _show),
+    b"cancel": _Command(3, 3, _cancel),
+    b"create": _Command(3, 3, _create),
+    b"drop": _Command(3, 3, _drop),
+    b"maxqueue": _Command(2, 5, _maxqueue),
+    b"maxrate": _Command(2, 4, _maxrate),
 }
-
-COMMAND_NAMES: Final = frozenset(name.decode() for name in _ANSWERS)
-"""All admin commands."""

@@ -1,6 +1,4 @@
-"""Which connections are let in: how many there may be, in all and of one address. No I/O but telling one
-that it is refused.
-"""
+"""Which connections are let in: how many there may be, in all and of one address. No I/O."""
 
 from __future__ import annotations
 
@@ -10,21 +8,17 @@ from collections.abc import Callable
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Final
 
-from twisted.internet.interfaces import IAddress, ISSLTransport
-from twisted.internet.protocol import Protocol
-from twisted.logger import Logger, LogLevel
+from twisted.internet.interfaces import IAddress
+from twisted.logger import LogLevel
 
-from txgearman.server.settings import FILES_KEPT
+from txgearman.net.refusal import RefusedConnection
+from txgearman.server.config.settings import FILES_KEPT
+from txgearman.server.monitoring.rate_limited_log import RateLimitedLog
 from txgearman.wire.codec import frame
 from txgearman.wire.packets import ERROR, RESPONSE
 
-TELL_EVERY: Final = 10.0
-"""Seconds between two lines in the log about connections refused for the same reason."""
-
 TOO_MANY: Final = b"TOO_MANY_CONNECTIONS"
 """The code of the ERROR for a connection that is refused."""
-
-_log = Logger()
 
 
 def files_for_connections(others: int = 0) -> int:
@@ -54,32 +48,6 @@ def origin_of(address: IAddress | None) -> str | None:
     return str(ip.ipv4_mapped or IPv6Network((int(ip) >> 64 << 64, 64)))
 
 
-class Seldom:
-    """Logs that something happened, and how often, at most once in `every` seconds.
-
-    `clock` gives monotonic seconds.
-    """
-
-    def __init__(
-        self, level: LogLevel, text: str, clock: Callable[[], float], every: float = TELL_EVERY
-    ) -> None:
-        self._level = level
-        self._text = text
-        self._clock = clock
-        self._every = every
-        self._told: float | None = None
-        self._count = 0
-
-    def happened(self, **fields: object) -> None:
-        """It happened once more; `fields` are those of the text."""
-        self._count += 1
-        now = self._clock()
-        if self._told is None or now - self._told >= self._every:
-            more = "; {count} since the last such line" if self._count > 1 else ""
-            _log.emit(self._level, self._text + more, count=self._count, **fields)
-            self._told, self._count = now, 0
-
-
 class Admission:
     """Counts connections, and says who must stay outside.
 
@@ -96,12 +64,12 @@ class Admission:
         self.refused_per_address = 0
         self._of: Counter[str] = Counter()
         refused = "Connection from {host} refused: there are {limit} "
-        self._tell_refused = Seldom(LogLevel.warn, f"{refused}({option})", clock)
-        self._tell_refused_per_address = Seldom(
+        self._log_refused = RateLimitedLog(LogLevel.warn, f"{refused}({option})", clock)
+        self._log_refused_per_address = RateLimitedLog(
             LogLevel.warn, f"{refused}of its address ({option}-per-address)", clock
         )
 
-        self._tell_late = Seldom(
+        self._log_late = RateLimitedLog(
             LogLevel.warn, "Connection from {host} dropped: its request did not arrive in time", clock
         )
 
@@ -111,13 +79,13 @@ class Admission:
         if origin is None or self._of[origin] < self.limit_per_address:
             return ""
         self.refused_per_address += 1
-        self._tell_refused_per_address.happened(host=origin, limit=self.limit_per_address)
+        self._log_refused_per_address.happened(host=origin, limit=self.limit_per_address)
         return f"There are {self.limit_per_address} connections of this address, as many as may be"
 
     def refuse_for_all(self, address: IAddress | None) -> str:
         """What to say to one for which there is no room."""
         self.refused += 1
-        self._tell_refused.happened(host=getattr(address, "host", "unix"), limit=self.limit)
+        self._log_refused.happened(host=getattr(address, "host", "unix"), limit=self.limit)
         return f"There are {self.limit} connections, as many as may be"
 
     def entered(self, address: IAddress | None) -> None:
@@ -138,7 +106,7 @@ class Admission:
 
     def note_late(self, address: IAddress | None) -> None:
         """One was ended because its request did not arrive in time."""
-        self._tell_late.happened(host=getattr(address, "host", "unix"))
+        self._log_late.happened(host=getattr(address, "host", "unix"))
 
     @property
     def most_of_an_address(self) -> int:
@@ -146,17 +114,6 @@ class Admission:
         return max(self._of.values(), default=0)
 
 
-class Refusal(Protocol):
-    """A connection that is told why it is refused, and ended."""
-
-    def __init__(self, why: str) -> None:
-        self._why = why
-
-    def connectionMade(self) -> None:
-        assert self.transport is not None
-        if ISSLTransport.providedBy(self.transport):
-            # It would take a whole handshake to tell it.
-            self.transport.abortConnection()
-            return
-        self.transport.write(frame(RESPONSE, ERROR, b"%b\0%b" % (TOO_MANY, self._why.encode())))
-        self.transport.loseConnection()
+def refusal(why: str) -> RefusedConnection:
+    """A connection that is sent an ERROR, which says `why` it is refused."""
+    return RefusedConnection(frame(RESPONSE, ERROR, b"%b\0%b" % (TOO_MANY, why.encode())))

@@ -58,7 +58,7 @@ from txgearman.wire.packets import (
 )
 
 if TYPE_CHECKING:
-    from txgearman.server.protocol import GearmanServerProtocol as Peer
+    from txgearman.server.interfaces import Peer
 
 Command = Callable[..., None]
 
@@ -154,7 +154,7 @@ def _get_status(peer: Peer, handle: bytes) -> None:
     if status.known or not peer.broker.may_have_stored_jobs:
         peer.send_packet(STATUS_RES, handle, *_numbers(status))
     else:
-        peer.send_later(
+        peer.reply_later(
             partial(peer.broker.seek_status, handle),
             lambda found: _found(found, lambda status: (STATUS_RES, handle, *_numbers(status))),
         )
@@ -167,7 +167,7 @@ def _get_status_unique(peer: Peer, unique: bytes) -> None:
     if status.known or not peer.broker.may_have_stored_jobs:
         peer.send_packet(STATUS_RES_UNIQUE, unique, *_numbers(status), b"%d" % status.clients)
     else:
-        peer.send_later(
+        peer.reply_later(
             partial(peer.broker.seek_status_by_unique, unique),
             lambda found: _found(
                 found,
@@ -224,23 +224,30 @@ def _grab(peer: Peer) -> None:
     job = peer.broker.grab(peer.worker)
     if job is None:
         peer.send(_NO_JOB)
-    else:
-        peer.send_packet(JOB_ASSIGN, job.handle, job.function.name, job.data)
+        return
+    if job.saved:
+        peer.assigns_stored_job = True
+    peer.send_packet(JOB_ASSIGN, job.handle, job.function.name, job.data)
 
 
 def _grab_unique(peer: Peer) -> None:
     job = peer.broker.grab(peer.worker)
     if job is None:
         peer.send(_NO_JOB)
-    else:
-        peer.send_packet(JOB_ASSIGN_UNIQ, job.handle, job.function.name, job.unique, job.data)
+        return
+    if job.saved:
+        peer.assigns_stored_job = True
+    peer.send_packet(JOB_ASSIGN_UNIQ, job.handle, job.function.name, job.unique, job.data)
 
 
 def _grab_all(peer: Peer) -> None:
     job = peer.broker.grab(peer.worker)
     if job is None:
         peer.send(_NO_JOB)
-    elif job.reducer is None:
+        return
+    if job.saved:
+        peer.assigns_stored_job = True
+    if job.reducer is None:
         peer.send_packet(JOB_ASSIGN_UNIQ, job.handle, job.function.name, job.unique, job.data)
     else:
         peer.send_packet(JOB_ASSIGN_ALL, job.handle, job.function.name, job.unique, job.reducer, job.data)
@@ -284,14 +291,14 @@ def _work_exception(peer: Peer, handle: bytes, data: bytes) -> None:
 
 def _fanned_out(peer: Peer, told: int, data: bytes) -> None:
     """A report with `data` was told so many times."""
-    peer.factory.fanned_out(peer, told * (len(data) + _AROUND_DATA))
+    peer.server.fanned_out(peer, told * (len(data) + _AROUND_DATA))
 
 
 # -- what is no request -------------------------------------------------------------------------
 
 
 def _refused(peer: Peer, error: BadPacket) -> None:
-    peer.complain(error)
+    peer.log_protocol_error(error)
     peer.send_error(error.code, error.text)
 
 

@@ -13,19 +13,20 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger, LogLevel
 
-from txgearman.access import AccessPolicy
+from txgearman.access.policy import AccessPolicy
 from txgearman.broker.broker import Broker
 from txgearman.broker.following import FollowedBroker
 from txgearman.broker.interfaces import Follower, JobStore
-from txgearman.server.admission import Admission, Refusal, Seldom, files_for_connections
-from txgearman.server.budget import SendBudget
-from txgearman.server.clocks import steady_clock
-from txgearman.server.limits import Limit, limits_of
-from txgearman.server.logs import Threshold
+from txgearman.net.clocks import monotonic_clock
+from txgearman.server.admission import Admission, files_for_connections, refusal
+from txgearman.server.budgets.unfinished import Unfinished
+from txgearman.server.budgets.unsent import SendBudget
+from txgearman.server.config.settings import Level, Settings
+from txgearman.server.interfaces import LogThreshold, Peer
+from txgearman.server.monitoring.limits import Limit, limits_of
+from txgearman.server.monitoring.rate_limited_log import RateLimitedLog
+from txgearman.server.monitoring.traffic import Traffic
 from txgearman.server.protocol import GearmanServerProtocol
-from txgearman.server.settings import Level, Settings
-from txgearman.server.traffic import Traffic
-from txgearman.server.unfinished import Unfinished
 
 if TYPE_CHECKING:
     from txgearman.server.saving import StoreWriter
@@ -48,19 +49,23 @@ _log = Logger()
 class GearmanServerFactory(Factory):
     """Makes the connections of one Gearman server, which may listen in several places.
 
-    `reactor` gives the time and calls back; `settings` default to `Settings`; `wall_clock` gives
-    seconds since the epoch, for jobs that are to run at a time; `on_shutdown` is called with whether
-    jobs are to be finished first when an administrator says ``shutdown``; without it nothing happens.
-    `call_soon` calls a function when all connections that are ready to be read were read; without it the
-    reactor does, in its next turn. `follower` is told of the ways of jobs, if there is one.
-
     `connections` are the live ones by number, `broker` holds the jobs, `traffic` counts what the connections
     carried.
 
     `admission` says who may connect, and `web_admission` who may over HTTP; `silent` are the connections
     that have never sent anything whole, the oldest first; `budget` counts the bytes that are held for peers,
-    and `unfinished` those of what has not come whole. `threshold` says from which
-    level on the log is written, None where that is not up to this server.
+    and `unfinished` those of what has not come whole. `threshold` says from which level on the log is
+    written, None where that is not up to this server.
+
+    Args:
+        reactor: Gives the time and calls back.
+        settings: The settings of the server; by default those of `Settings`.
+        wall_clock: Gives seconds since the epoch, for scheduled jobs.
+        on_shutdown: Called when an administrator says ``shutdown``, with whether jobs are to be finished
+            first. Without it nothing happens.
+        call_soon: Calls a function when all connections that are ready to be read were read. Without it the
+            reactor does, in its next turn.
+        follower: Is told of the ways of jobs, if there is one.
     """
 
     noisy = False
@@ -75,20 +80,20 @@ class GearmanServerFactory(Factory):
         follower: Follower | None = None,
     ) -> None:
         self.settings = Settings() if settings is None else settings
-        self.connections: dict[int, GearmanServerProtocol] = {}
+        self.connections: dict[int, Peer] = {}
         self.store_writer: StoreWriter | None = None
         self.reactor = reactor
-        self.clock = steady_clock(reactor)
+        self.clock = monotonic_clock(reactor)
         self.admission = Admission(reactor.seconds)
         self.web_admission = Admission(reactor.seconds, "web-max-connections")
         self.unfinished = Unfinished(reactor.seconds)
         self.traffic = Traffic()
         self.budget = SendBudget(reactor.seconds, self.traffic.dropped)
         self._obey_limits()
-        self.silent: dict[int, GearmanServerProtocol] = {}
+        self.silent: dict[int, Peer] = {}
         self._fanned_out = 0
-        self._tell_silent, self._tell_unfinished = (
-            Seldom(LogLevel.warn, text, reactor.seconds)
+        self._log_silent, self._log_handshake_timeout = (
+            RateLimitedLog(LogLevel.warn, text, reactor.seconds)
             for text in (
                 "Connection {number} from {host} dropped: it has never sent anything, and others want in",
                 "Connection {number} from {host} dropped: TLS was not agreed in {seconds:g} seconds",
@@ -97,11 +102,11 @@ class GearmanServerFactory(Factory):
         self._wall_clock = wall_clock
         self._follower = follower
         self.broker = self._make_broker()
-        self.threshold: Threshold | None = None
+        self.threshold: LogThreshold | None = None
         self._on_shutdown = on_shutdown
         self._timer: IDelayedCall | None = None
         self._call_soon = partial(reactor.callLater, 0) if call_soon is None else call_soon
-        self._unflushed: list[GearmanServerProtocol] = []
+        self._unflushed: list[Peer] = []
         self._stopping: Deferred[None] | None = None
 
     @property
@@ -174,7 +179,7 @@ class GearmanServerFactory(Factory):
         if not why and len(self.connections) >= self.admission.limit and not self._drop_silent():
             why = self.admission.refuse_for_all(addr)
         if why:
-            return Refusal(why)
+            return refusal(why)
         self.traffic.connections += 1
         return GearmanServerProtocol(self, self.traffic.connections)
 
@@ -184,10 +189,13 @@ class GearmanServerFactory(Factory):
             self._on_shutdown(graceful)
 
     def stop(self) -> Deferred[None]:
-        """Close all connections and forget all jobs; fires when that is done.
+        """Close all connections and forget all jobs.
 
-        A connection whose peer does not take what is meant for it is cut after a while. New connections
-        are to be kept away before; those made after it find a new, empty server.
+        A connection whose peer does not read is cut after `protocol.CLOSE_LIMIT`. Stop listening before:
+        connections that are made later find a new, empty server.
+
+        Returns:
+            Fires when all connections are closed.
         """
         if self._stopping is None:
             self._stopping = Deferred()
@@ -199,13 +207,17 @@ class GearmanServerFactory(Factory):
         self._check_stopped()
         return stopping
 
-    def connected(self, connection: GearmanServerProtocol) -> None:
+    def connected(self, connection: Peer) -> None:
         """A connection is there."""
         self.connections[connection.number] = self.silent[connection.number] = connection
         self.admission.entered(connection.transport.getPeer())
         self._debug(connection, "is there")
 
-    def disconnected(self, connection: GearmanServerProtocol) -> None:
+    def spoke(self, connection: Peer) -> None:
+        """The first packet or admin command of a connection has come."""
+        self.silent.pop(connection.number, None)
+
+    def disconnected(self, connection: Peer) -> None:
         """A connection is gone."""
         del self.connections[connection.number]
         self.silent.pop(connection.number, None)
@@ -213,7 +225,7 @@ class GearmanServerFactory(Factory):
         self._debug(connection, "is gone")
         self._check_stopped()
 
-    def _debug(self, connection: GearmanServerProtocol, what: str) -> None:
+    def _debug(self, connection: Peer, what: str) -> None:
         # An event that nobody writes costs as much as accepting the connection.
         if self.threshold is not None and self.threshold.current is Level.DEBUG:
             _log.debug(
@@ -232,15 +244,15 @@ class GearmanServerFactory(Factory):
                 return False
             del self.silent[number]
             self.traffic.dropped["silent"] += 1
-            self._tell_silent.happened(number=number, host=connection.host)
+            self._log_silent.happened(number=number, host=connection.host)
             connection.drop()
             return True
         return False
 
-    def note_unfinished(self, connection: GearmanServerProtocol) -> None:
+    def note_handshake_timeout(self, connection: Peer) -> None:
         """A connection is dropped because its TLS handshake took too long."""
         self.traffic.dropped["handshake-timeout"] += 1
-        self._tell_unfinished.happened(
+        self._log_handshake_timeout.happened(
             number=connection.number, host=connection.host, seconds=self.settings.handshake_timeout
         )
 
@@ -266,7 +278,7 @@ class GearmanServerFactory(Factory):
 
     # -- writing once a turn --------------------------------------------------------------------
 
-    def flush_soon(self, connection: GearmanServerProtocol) -> None:
+    def flush_soon(self, connection: Peer) -> None:
         """Flush `connection` after all that this turn of the reactor has read was handled.
 
         So the answers to a read, and what the reads of others have to tell the same connection, leave
@@ -277,7 +289,7 @@ class GearmanServerFactory(Factory):
             self._call_soon(self._flush)
         self._unflushed.append(connection)
 
-    def fanned_out(self, reporter: GearmanServerProtocol, size: int) -> None:
+    def fanned_out(self, reporter: Peer, size: int) -> None:
         """A report was told several times, which made so many bytes. If that is enough for a turn, the
         reporter gives way. It is not counted anew with each turn: that would cost something with each."""
         self._fanned_out += size

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from txgearman.access.patterns import quoted
 from txgearman.errors import AccessDenied
-from txgearman.patterns import quoted
 from txgearman.server.commands import COMMANDS, Command, check_names
 from txgearman.wire.limits import MAX_FUNCTION
 from txgearman.wire.packets import (
@@ -31,7 +31,7 @@ from txgearman.wire.packets import (
 )
 
 if TYPE_CHECKING:
-    from txgearman.server.protocol import GearmanServerProtocol as Peer
+    from txgearman.server.interfaces import Peer
 
 _SUBMITS: Final = (
     SUBMIT_JOB,

@@ -13,8 +13,8 @@ from itertools import count
 from typing import Final, NamedTuple
 
 from txgearman.errors import StoreError
+from txgearman.server.config.settings import Settings
 from txgearman.server.saving import NUMBERS_PER_START
-from txgearman.server.settings import Settings
 from txgearman.store.contract import Changes, Store, StoredJob
 from txgearman.store.gearmand import GearmandQueue, QueuedJob
 from txgearman.store.uniques import unique_key

@@ -1,78 +1,55 @@
-"""One connection to the server: bytes in, verbs of the broker; news from the broker, bytes out.
+"""One connection to the server: when its bytes are read, when the packets in them are handled, and when
+replies are sent.
 
-No decisions about jobs, and no knowledge of what a request means: that is in `commands` and `admin`.
+No decisions about jobs, and no knowledge of what a request means: that is in `commands` and `admin`. The
+order of replies and the bytes that wait are in `replies`.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from ipaddress import ip_address
 from itertools import chain, islice
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionClosed
 from twisted.internet.interfaces import (
-    IConsumer,
     IDelayedCall,
     IHandshakeListener,
     IPushProducer,
     ISSLTransport,
     ITCPTransport,
-    ITransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txgearman import direct
-from txgearman.access import AccessPolicy, Rights
+from txgearman.access.identity import identity_of
+from txgearman.access.patterns import quoted
+from txgearman.access.policy import AccessPolicy, Rights
 from txgearman.broker.peers import Client, Worker
 from txgearman.errors import BrokenStream, ProtocolError, Refused
-from txgearman.identity import identity_of
-from txgearman.patterns import quoted
-from txgearman.quickack import QuickAck, quick_ack
+from txgearman.net import fast_write
+from txgearman.net.addresses import is_loopback
+from txgearman.net.quickack import QuickAck, quick_ack
 from txgearman.server.admin import ForeignPeer, shows_gearman
-from txgearman.server.budget import UNCOUNTED, SendQueue
+from txgearman.server.budgets.unfinished import COUNTED_FROM, TOO_MUCH
+from txgearman.server.budgets.unsent import UNCOUNTED
 from txgearman.server.commands import COMMANDS, error_packet
 from txgearman.server.guard import GUARDED_COMMANDS
-from txgearman.server.unfinished import COUNTED_FROM, TOO_MUCH
-from txgearman.wire.codec import TOO_LARGE, UNFINISHED, Decoder, frame, pack_header
-from txgearman.wire.limits import MAX_HANDLE
-from txgearman.wire.packets import (
-    JOB_ASSIGN,
-    JOB_ASSIGN_ALL,
-    JOB_ASSIGN_UNIQ,
-    JOB_CREATED,
-    NOOP,
-    RESPONSE,
-    TEXT,
-    WORK_COMPLETE,
-    WORK_DATA,
-    WORK_EXCEPTION,
-    WORK_FAIL,
-    WORK_STATUS,
-    WORK_WARNING,
-)
+from txgearman.server.interfaces import Server, ServerTransport
+from txgearman.server.replies import LIST_WRITE, WRITE_PIECE, JobReplies, PendingList, Replies, Unsent
+from txgearman.wire.codec import TOO_LARGE, UNFINISHED, Decoder, pack_header
+from txgearman.wire.packets import RESPONSE, TEXT
 
-if TYPE_CHECKING:
-    from txgearman.server.factory import GearmanServerFactory
-
-LARGE_ANSWER: Final = 8 * 1024
+LARGE_REPLY: Final = 8 * 1024
 """Bytes from which an answer is handed to the transport at once, which then says when it has enough.
 One read of 64 KiB can hold five thousand requests; with smaller answers that is at most 44 MiB."""
 
 CLOSE_LIMIT: Final = 5.0
 """Seconds that a peer has to take what is left for it when its connection is closed."""
-
-MAX_LATER: Final = 4096
-"""Answers that may wait for the store, with those behind them, before a connection is read no more; it is
-again at half of that. Enough for one connection to fill a transaction."""
-
-MAX_LATER_BYTES: Final = 1024 * 1024
-"""Bytes that may wait behind such answers, with the same consequence."""
 
 HANDLE_SECONDS: Final = 0.005
 """Seconds for which the packets of one read are handled in one turn of the reactor, from the second look at
@@ -86,102 +63,36 @@ SHORT_READ: Final = 256
 """Bytes; a read of fewer holds no more than `UNTIMED_PACKETS`, or about as many admin lines, and is handled
 without a look at the clock. So what most reads bring, a packet or two, costs nothing more."""
 
-LINES_AT_ONCE: Final = 500
-"""Lines of a list that are made in one turn of the reactor: about a millisecond's work."""
-
-LIST_BYTES_AT_ONCE: Final = 32 * 1024
-"""Bytes of a list behind which a turn makes no more of it: names that are all control characters take far
-longer than others, and have up to four times their length."""
-
-LIST_WRITE: Final = 256 * 1024
-"""Bytes of a list that are sent in one write: some ten thousand functions. gearmand sends a whole list in one
-write. Some readers rely on it: they read once, or until a read ends with LF (mod_gearman's tools)."""
-
-WRITE_PIECE: Final = 128 * 1024
-"""Bytes that a transport is given to hold of what its socket has not taken. More than the 64 KiB from which
-Twisted pauses who writes, so that it asks for the rest; as many as it sends in one go."""
-
 HELD_UNHANDLED: Final = 128 * 1024
 """Bytes that a read which is not handled to its end is taken to hold: it brings 120 KiB at most. To remember
 how many it brought would cost something with each read."""
-
-HELD_BY_TRANSPORT: Final = UNCOUNTED + WRITE_PIECE
-"""Bytes that a paused transport is taken to hold where it does not tell, as with TLS: the most it may."""
-
-_NOOP: Final = frame(RESPONSE, NOOP, b"")
-_ASSIGNED: Final = tuple(
-    pack_header(RESPONSE, number, 0)[:8] for number in (JOB_ASSIGN, JOB_ASSIGN_UNIQ, JOB_ASSIGN_ALL)
-)
-"""What packets begin with that give a job to a worker."""
-
-_CREATED: Final = tuple(pack_header(RESPONSE, JOB_CREATED, size) for size in range(MAX_HANDLE + 1))
-"""The headers of JOB_CREATED, by the length of the handle behind it."""
 
 _log = Logger()
 
 T = TypeVar("T")
 
-
-class ServerTransport(ITransport, IConsumer, IPushProducer):
-    """What a connection needs of its transport, for the type checker: every stream transport of
-    Twisted is all of this."""
-
-    def abortConnection() -> None:
-        """End the connection without sending what waits."""
+Packet = tuple[int, list[Any]]
+"""The number of a packet, and its fields."""
 
 
-class _Later:
-    """The place, among the answers to a connection, of one that is not known yet."""
-
-    __slots__ = ("answer",)
-
-    def __init__(self) -> None:
-        self.answer: bytes | None = None
-
-
-class _Listing(_Later):
-    """The place of a list that is made and sent piece by piece; its answer is its end, once that is made.
-
-    `pieces` are its text; `size` is how many bytes of it are made and not sent.
-    """
-
-    __slots__ = ("_made", "due", "pieces", "size")
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        super().__init__()
-        self.pieces = pieces
-        self.due = False
-        self.size = 0
-        self._made: list[bytes] = []
-
-    def make_more(self) -> None:
-        """Make as much as one turn of the reactor may."""
-        enough = self.size + LIST_BYTES_AT_ONCE
-        for made, piece in enumerate(self.pieces, 1):
-            self._made.append(piece)
-            self.size += len(piece)
-            if made == LINES_AT_ONCE or self.size >= enough:
-                return
-        self.answer = b"".join(self._made)
-
-    def take(self) -> bytes:
-        """What is made, but for line ends behind it: to some readers they would be the end of the list."""
-        text = b"".join(self._made)
-        # Of uniques that are all empty there is nothing else.
-        taken = text.rstrip(b"\n") or text
-        rest = text[len(taken) :]
-        self._made = [rest]
-        self.size = len(rest)
-        return taken
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
+def _in_slices(
+    packets: Iterator[Packet], clock: Callable[[], float], give_way: Callable[[], None]
+) -> Iterator[Iterable[Packet]]:
+    """`packets` in slices. Where they take longer than `HANDLE_SECONDS`, `give_way` is called between two."""
+    ends_at: float | None = None
+    while True:
+        yield islice(packets, UNTIMED_PACKETS)
+        # Not to give way ahead of nothing.
+        following = next(packets, None)
+        if following is None:
+            return
+        now = clock()
+        if ends_at is None:
+            ends_at = now + HANDLE_SECONDS
+        elif now >= ends_at:
+            ends_at = None
+            give_way()
+        yield (following,)
 
 
 def _why(error: BaseException | None) -> str:
@@ -193,7 +104,7 @@ def _why(error: BaseException | None) -> str:
 
 
 @implementer(IPushProducer, IHandshakeListener)
-class GearmanServerProtocol(Protocol):
+class GearmanServerProtocol(JobReplies, Protocol):
     """A client, a worker and an administrator in one, as every Gearman connection may be.
 
     `number` tells the connections of a server apart; `client_id` is what the peer calls itself;
@@ -201,89 +112,85 @@ class GearmanServerProtocol(Protocol):
     as long as nobody has asked for these.
     """
 
-    factory: GearmanServerFactory
     transport: ServerTransport
 
     # More attributes than Python keeps quickly in an instance's dictionary: each look-up would search it.
     __slots__ = (
+        "_awaits_acknowledgement",
+        "_awaits_replies",
         "_closing",
         "_commands",
-        "_complained",
-        "_cut",
+        "_counts_bytes",
+        "_deadline",
         "_decoder",
-        "_dropped",
         "_flush_due",
         "_gives_way",
-        "_halted",
         "_handling",
-        "_later",
-        "_later_size",
-        "_listing",
+        "_logged_protocol_error",
         "_lost",
         "_out",
         "_out_large",
-        "_paused",
-        "_queue",
+        "_pending",
         "_quick_ack",
+        "_reading_suspended",
+        "_replies",
         "_silent",
         "_since",
         "_traffic",
         "_undecoded",
         "_unhandled",
-        "_waited",
-        "_waiting",
+        "_unsent",
         "_was_denied",
+        "assigns_stored_job",
         "broker",
         "client",
         "client_id",
         "exceptions",
         "known_rights",
         "number",
+        "server",
         "worker",
     )
 
-    def __init__(self, factory: GearmanServerFactory, number: int) -> None:
-        self.factory = factory
-        self.broker = factory.broker
-        self._traffic = factory.traffic
-        self._counts_bytes = factory.settings.measured_functions > 0
+    def __init__(self, server: Server, number: int) -> None:
+        self.server = server
+        self.broker = server.broker
+        self._traffic = server.traffic
+        self._counts_bytes = server.settings.measured_functions > 0
         self.number = number
-        self._since = factory.reactor.seconds()
+        self._since = server.reactor.seconds()
         self.client_id = b"-"
-        self.exceptions = factory.settings.exceptions
+        self.exceptions = server.settings.exceptions
+        self.assigns_stored_job = False
         self.client = Client(self)
         self.worker = Worker(self)
-        self._decoder = Decoder(max_packet=factory.settings.max_packet, tell_from=COUNTED_FROM)
+        self._decoder = Decoder(max_packet=server.settings.max_packet, tell_from=COUNTED_FROM)
         self._out: list[bytes] = []
         self._out_large = False
         self._handling = False
         self._flush_due = False
-        # Answers that are not known yet, and all that is to reach the peer behind them.
-        self._later: deque[_Later | bytes] = deque()
-        self._later_size = 0
-        # Any of these means that nothing more is to be handled; `_halted` says so in one look.
-        self._paused = False
-        self._waiting = False
+        self._replies = Replies()
+        # The queue of these: it is looked at with each packet that is sent.
+        self._pending = self._replies.queue
+        self._unsent = Unsent(self)
+        # Backpressure: each of these, and a paused transport, suspends reading and handling.
+        self._awaits_replies = False
         self._gives_way = False
         self._closing = False
         self._lost = False
-        self._halted = False
-        self._cut: IDelayedCall | None = None
-        self._complained = False
+        self._reading_suspended = False
+        self._deadline: IDelayedCall | None = None
+        self._logged_protocol_error = False
         self._commands = COMMANDS if self.access is None else GUARDED_COMMANDS
         self.known_rights: Rights | None = None
         self._was_denied = False
         # No packet and no admin command has come yet.
         self._silent = True
-        self._dropped = False
-        self._listing: _Listing | None = None
-        # What the transport has not been given, because the peer does not take what it has; made when needed.
-        self._queue: SendQueue | None = None
         # Whether the peer may be waiting for an acknowledgement of its last read, and is timed for that.
         self._quick_ack: QuickAck | None = None
-        self._waited = False
+        self._awaits_acknowledgement = False
         # What was read and is not handled yet: the peer does not take its answers, or gives way to others.
-        self._unhandled: Iterator[tuple[int, list[Any]]] | None = None
+        self._unhandled: Iterator[Packet] | None = None
         self._undecoded: deque[bytes] = deque()
 
     @property
@@ -294,7 +201,7 @@ class GearmanServerProtocol(Protocol):
     @property
     def age(self) -> float:
         """Seconds since the connection was made."""
-        return self.factory.reactor.seconds() - self._since
+        return self.server.reactor.seconds() - self._since
 
     @property
     def is_local(self) -> bool:
@@ -302,12 +209,12 @@ class GearmanServerProtocol(Protocol):
         peer = self.transport.getPeer()
         if isinstance(peer, UNIXAddress):
             return True
-        return isinstance(peer, IPv4Address | IPv6Address) and _is_loopback(peer.host)
+        return isinstance(peer, IPv4Address | IPv6Address) and is_loopback(peer.host)
 
     @property
     def access(self) -> AccessPolicy | None:
         """What the operator says of who may do what; None where everybody may do everything."""
-        return self.factory.access
+        return self.server.access
 
     @property
     def rights(self) -> Rights:
@@ -347,23 +254,23 @@ class GearmanServerProtocol(Protocol):
     # -- the transport's calls ------------------------------------------------------------------
 
     def connectionMade(self) -> None:
-        self.factory.connected(self)
+        self.server.connected(self)
         if ISSLTransport.providedBy(self.transport):
-            self._cut = self.factory.reactor.callLater(
-                self.factory.settings.handshake_timeout, self._drop_unfinished
+            self._deadline = self.server.reactor.callLater(
+                self.server.settings.handshake_timeout, self._handshake_timed_out
             )
         if ITCPTransport.providedBy(self.transport):
-            self.factory.settings.keepalive.apply(self.transport)
-        self._quick_ack = quick_ack(self.transport, self.factory.clock)
+            self.server.settings.keepalive.apply(self.transport)
+        self._quick_ack = quick_ack(self.transport, self.server.clock)
         self.transport.registerProducer(self, True)
 
     def dataReceived(self, data: bytes) -> None:
         if self._closing:
             # A transport may still deliver what it had read, TLS does.
             return
-        if self._halted:
+        if self._reading_suspended:
             self._undecoded.append(data)
-            if self._paused:
+            if self._unsent.paused:
                 self._count()
             return
         if not self.broker.in_turn:
@@ -371,29 +278,29 @@ class GearmanServerProtocol(Protocol):
             self.broker.begin_turn()
         if self._counts_bytes:
             self._traffic.received += len(data)
-        packets: Iterator[tuple[int, list[Any]]] = self._decoder.feed(data)
+        packets: Iterator[Packet] = self._decoder.feed(data)
         if self._silent:
-            packets = self._first(packets)
+            packets = self._until_gearman(packets)
         if len(data) >= SHORT_READ:
-            packets = chain.from_iterable(self._timed(packets))
+            packets = chain.from_iterable(_in_slices(packets, self.server.clock, self.give_way))
         self._handle(packets)
 
     def handshakeCompleted(self) -> None:
         """TLS is ready."""
         if not self._closing:
-            self._keep()
+            self._cancel_deadline()
 
-    def _keep(self) -> None:
+    def _cancel_deadline(self) -> None:
         """Do not cut the connection off when its time is over."""
-        if self._cut is not None and self._cut.active():
-            self._cut.cancel()
-        self._cut = None
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        self._deadline = None
 
-    def _drop_unfinished(self) -> None:
-        self.factory.note_unfinished(self)
+    def _handshake_timed_out(self) -> None:
+        self.server.note_handshake_timeout(self)
         self.drop()
 
-    def _first(self, packets: Iterator[tuple[int, list[Any]]]) -> Iterator[tuple[int, list[Any]]]:
+    def _until_gearman(self, packets: Iterator[Packet]) -> Iterator[Packet]:
         """Note that the peer speaks Gearman, which its first packet or admin command shows.
 
         Raises `BrokenStream` for one that speaks something else, such as a browser that a web page sends
@@ -413,7 +320,7 @@ class GearmanServerProtocol(Protocol):
                 yield packet
                 continue
             self._silent = False
-            self.factory.silent.pop(self.number, None)
+            self.server.spoke(self)
             # Not to be kept here while the peer does not read its answer: it may be large.
             held = [packet]
             del packet, fields
@@ -423,62 +330,62 @@ class GearmanServerProtocol(Protocol):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         if not isinstance(reason.value, ConnectionClosed):
-            self.complain(BrokenStream(b"", f"the connection is lost: {_why(reason.value)}"))
-        self._lost = self._halted = True
+            self.log_protocol_error(BrokenStream(b"", f"the connection is lost: {_why(reason.value)}"))
+        self._lost = self._reading_suspended = True
         self._out.clear()
-        self._later.clear()
-        self._later_size = 0
-        self._listing = None
+        self._replies.clear()
         # As with gearmand, what was read and is not handled counts as not arrived. It may refer to this
         # connection, as lists do too.
         self._unhandled = None
         self._undecoded.clear()
-        self._forget_unsent()
+        self._unsent.end()
         # TLS would keep it, and it TLS.
         self.transport.unregisterProducer()
         self.note_unfinished(0)
-        self._keep()
+        self._cancel_deadline()
         self.broker.leave_worker(self.worker)
         self.broker.leave_client(self.client)
-        self.factory.disconnected(self)
+        self.server.disconnected(self)
         # They refer to this connection, and it to them: without these it is freed at once, and the
         # garbage collector need not look for it among millions of jobs.
         del self.worker, self.client
 
     def pauseProducing(self) -> None:
         """The peer does not take its answers: ask it nothing, hear nothing more of it."""
-        self._paused = self._halted = True
+        self._unsent.paused = self._reading_suspended = True
         self.transport.pauseProducing()
         self._count()
-        if self.factory.budget.is_exceeded:
+        if self.server.budget.is_exceeded:
             # Not from here: the transport is in the middle of a write.
-            self.factory.reactor.callLater(0, self.factory.budget.enforce)
+            self.server.reactor.callLater(0, self.server.budget.enforce)
 
     def resumeProducing(self) -> None:
         """The peer has taken all that the transport had."""
-        self._paused = False
-        queue = self._queue
-        if queue is not None and self._has_enough(queue):
+        if self._lost:
             return
-        if self._listing is not None:
-            self._list_soon(self._listing)
+        unsent = self._unsent
+        if unsent.resume():
+            self._count()
+            if unsent.paused:
+                return
+        self._make_list_soon()
         if self._closing:
             self._close_soon()
-        self._go_on()
+        self._resume_reading()
 
-    def _go_on(self) -> None:
+    def _resume_reading(self) -> None:
         """Handle what has come meanwhile, and read on, if nothing is in the way any more."""
-        if self._paused or self._waiting or self._gives_way or self._closing or self._lost:
+        if self._unsent.paused or self._awaits_replies or self._gives_way or self._closing or self._lost:
             return
-        self._halted = False
+        self._reading_suspended = False
         if self._unhandled is not None:
             packets, self._unhandled = self._unhandled, None
             if not self.broker.in_turn:
                 self.broker.begin_turn()
             self._handle(packets)
-        while self._undecoded and not self._halted:
+        while self._undecoded and not self._reading_suspended:
             self.dataReceived(self._undecoded.popleft())
-        if not self._halted:
+        if not self._reading_suspended:
             self.transport.resumeProducing()
 
     def stopProducing(self) -> None:
@@ -487,17 +394,17 @@ class GearmanServerProtocol(Protocol):
     def give_way(self) -> None:
         """Handle nothing more of this peer in this turn of the reactor."""
         if not (self._gives_way or self._closing or self._lost):
-            self._gives_way = self._halted = True
+            self._gives_way = self._reading_suspended = True
             self.transport.pauseProducing()
-            self.factory.reactor.callLater(0, self._take_turn)
+            self.server.reactor.callLater(0, self._take_turn)
 
     def _take_turn(self) -> None:
         self._gives_way = False
-        self._go_on()
+        self._resume_reading()
 
     # -- handling what was read -----------------------------------------------------------------
 
-    def _handle(self, packets: Iterator[tuple[int, list[Any]]]) -> None:
+    def _handle(self, packets: Iterator[Packet]) -> None:
         """Let each packet be answered, as long as the peer is to be heard."""
         self._handling = True
         commands = self._commands
@@ -507,58 +414,41 @@ class GearmanServerProtocol(Protocol):
                     commands[number](self, *fields)
                 except Refused as error:
                     self.send_error(error.code, error.text)
-                if self._halted:
+                if self._reading_suspended:
                     self._set_aside(packets)
                     break
         except BrokenStream as error:
             self._traffic.dropped["max-packet" if error.code == TOO_LARGE else "broken-stream"] += 1
-            self.complain(error)
+            self.log_protocol_error(error)
             if error.code:
                 self.send_error(error.code, error.text)
             self.close()
         finally:
             self._handling = False
             if self._out:
-                if self._waited and self._quick_ack is not None:
-                    self._waited = False
+                if self._awaits_acknowledgement and self._quick_ack is not None:
+                    self._awaits_acknowledgement = False
                     self._quick_ack.resumed()
                 if not self._flush_due:
                     self._flush_due = True
-                    self.factory.flush_soon(self)
+                    self.server.flush_soon(self)
             else:
-                if not self.factory.flush_is_due:
+                if not self.server.flush_is_due:
                     self.broker.end_turn()
-                if self._quick_ack is not None and not (self._flush_due or self._later):
-                    self._waited = self._quick_ack.unanswered()
+                if self._quick_ack is not None and not (self._flush_due or self._pending):
+                    self._awaits_acknowledgement = self._quick_ack.unanswered()
 
-    def _set_aside(self, packets: Iterator[tuple[int, list[Any]]]) -> None:
+    def _set_aside(self, packets: Iterator[Packet]) -> None:
         """Keep what was read and may not be handled now."""
         if self._lost:
             return
         self._unhandled = packets
-        if self._paused:
+        if self._unsent.paused:
             self._count()
-
-    def _timed(self, packets: Iterator[tuple[int, list[Any]]]) -> Iterator[Iterable[tuple[int, list[Any]]]]:
-        """`packets` in parts. Where they take long, others are let ahead between two of these."""
-        ends_at: float | None = None
-        while True:
-            yield islice(packets, UNTIMED_PACKETS)
-            # Not to give way ahead of nothing.
-            following = next(packets, None)
-            if following is None:
-                return
-            now = self.factory.clock()
-            if ends_at is None:
-                ends_at = now + HANDLE_SECONDS
-            elif now >= ends_at:
-                ends_at = None
-                self.give_way()
-            yield (following,)
 
     def note_unfinished(self, size: int) -> None:
         """Of the packet that comes so many bytes are there, 0 when it is whole."""
-        self.factory.unfinished.note(self, size)
+        self.server.unfinished.note(self, size)
 
     @property
     def described(self) -> str:
@@ -572,10 +462,10 @@ class GearmanServerProtocol(Protocol):
         self.send_error(TOO_MUCH, why)
         self.close()
 
-    def complain(self, error: ProtocolError) -> None:
+    def log_protocol_error(self, error: ProtocolError) -> None:
         """Log what the peer did wrong, the first time it does: a bad client must not fill the disk."""
-        if not self._complained:
-            self._complained = True
+        if not self._logged_protocol_error:
+            self._logged_protocol_error = True
             _log.warn(
                 "Connection {number} from {host} ({client_id}): {error}",
                 number=self.number,
@@ -590,29 +480,29 @@ class GearmanServerProtocol(Protocol):
         """Send whole packets or lines, at the end of this turn of the reactor."""
         if self._lost:
             return
-        if self._later:
-            if self._may_wait():
-                self._later.append(data)
-                self._later_size += len(data)
-                if self._later_size > UNCOUNTED:
+        if self._pending:
+            replies = self._replies
+            if self._unsent.may_wait(replies.size):
+                replies.append(data)
+                if replies.size > UNCOUNTED:
                     self._count()
-                    self.factory.budget.enforce()
-                self._limit_later()
+                    self.server.budget.enforce()
+                self._limit_pending()
             return
         if not self._handling and not self._flush_due:
             self._flush_due = True
             # This carries the acknowledgement, so the peer does not wait for it any more.
-            self._waited = False
-            self.factory.flush_soon(self)
+            self._awaits_acknowledgement = False
+            self.server.flush_soon(self)
         self._out.append(data)
-        if len(data) >= LARGE_ANSWER:
+        if len(data) >= LARGE_REPLY:
             self._out_large = True
             if self._handling:
                 self.flush()
 
     def send_packet(self, number: int, *fields: bytes) -> None:
         """Send a response packet; no field but the last may hold a NUL."""
-        if len(fields[-1]) >= LARGE_ANSWER:
+        if len(fields[-1]) >= LARGE_REPLY:
             # Apart from the rest, and so never copied.
             head = b"\0".join([*fields[:-1], b""])
             self.send(pack_header(RESPONSE, number, len(head) + len(fields[-1])) + head)
@@ -620,7 +510,7 @@ class GearmanServerProtocol(Protocol):
         else:
             body = b"\0".join(fields)
             packet = pack_header(RESPONSE, number, len(body)) + body
-            if self._handling and not self._later:
+            if self._handling and not self._pending:
                 # As send(), without the call: so it is with nearly every packet to a worker.
                 self._out.append(packet)
             else:
@@ -637,10 +527,10 @@ class GearmanServerProtocol(Protocol):
         out = self._out
         if not out or self._lost:
             return
-        if self.broker.lease_expires_at is not None and self._gives_too_late():
+        if self.assigns_stored_job and not self._may_still_assign():
             _log.warn(
-                "Connection {number} from {host} is ended: it was to be sent a job that may be another "
-                "server's by now",
+                "Connection {number} from {host} closed: the lease expired before JOB_ASSIGN could be sent. "
+                "The job may be another server's by now",
                 number=self.number,
                 host=self.host,
             )
@@ -655,140 +545,70 @@ class GearmanServerProtocol(Protocol):
             data = b"".join(out) if len(out) > 1 else out[0]
             if self._counts_bytes:
                 self._traffic.sent += len(data)
-            if not self._paused and len(data) <= WRITE_PIECE:
-                direct.write(self.transport, data)
+            if not self._unsent.paused and len(data) <= WRITE_PIECE:
+                fast_write.write(self.transport, data)
                 return
             out = [data]
         self._write(out)
 
     def _write(self, pieces: list[bytes]) -> None:
-        """Let the transport have what its socket takes at once, and what it is to hold of the rest. What is
-        left waits here, without being copied."""
-        taken = 0 if self._paused else direct.offer(self.transport, pieces)
-        if taken == sum(map(len, pieces)):
-            return
-        queue = self._send_queue()
-        for piece in pieces:
-            # The first may have any size, so that a large packet can always be sent.
-            if not self._may_wait():
-                return
-            if taken >= len(piece):
-                taken -= len(piece)
-                continue
-            queue.append(piece)
-            if taken:
-                queue.skip(taken)
-                taken = 0
-        self._hand_over(queue)
-        self._count()
-        self.factory.budget.enforce()
-
-    def _hand_over(self, queue: SendQueue) -> None:
-        """Let the transport have what waits, until it has enough."""
-        while queue and not self._paused:
-            queue.skip(direct.offer(self.transport, queue.first(direct.MAX_PIECES)))
-            if queue:
-                self.transport.write(queue.take(WRITE_PIECE))
-
-    def _has_enough(self, queue: SendQueue) -> bool:
-        """Hand over, count what is left, and say whether the transport has enough again."""
-        self._hand_over(queue)
-        self._count()
-        return self._paused
-
-    def _send_queue(self) -> SendQueue:
-        """What waits for the peer, made with the first need for it."""
-        if self._queue is None:
-            self._queue = self.factory.budget.queue(self)
-        return self._queue
-
-    def _may_wait(self) -> bool:
-        """Whether more may wait for this peer; if not, it is dropped."""
-        if self._dropped:
-            return False
-        size = self._later_size if self._queue is None else self._queue.size + self._later_size
-        if size > self.factory.settings.max_unsent:
-            self.factory.budget.drop(self._send_queue(), "max-unsent")
-            return False
-        return True
+        """Send `pieces`, behind nothing but what the transport and `_unsent` hold."""
+        if self._unsent.write(pieces, self._replies.size):
+            self._count()
+            self.server.budget.enforce()
 
     def _count(self) -> None:
-        """Count what is held for this peer beside the queue."""
-        if self._dropped or self._lost:
+        """Count what is held for this peer beside what is unsent."""
+        unsent = self._unsent
+        if unsent.dropped or self._lost:
             return
-        beside = self._later_size
-        if self._listing is not None:
-            beside += self._listing.size
-        if self._paused:
-            kept = direct.kept(self.transport)
-            beside += HELD_BY_TRANSPORT if kept is None else kept
-            beside += sum(map(len, self._undecoded))
+        held = self._replies.held
+        if unsent.paused:
+            held += sum(map(len, self._undecoded))
             if self._unhandled is not None:
-                beside += HELD_UNHANDLED
-        self._send_queue().note_beside(beside)
+                held += HELD_UNHANDLED
+        unsent.count(held)
 
-    def _forget_unsent(self) -> None:
-        """Nothing waits for this peer any more."""
-        if self._queue is not None:
-            self._queue.clear()
-            # It refers to this connection.
-            self._queue = None
+    def _may_still_assign(self) -> bool:
+        """Whether the jobs that are about to be sent are still this server's.
 
-    def _gives_too_late(self) -> bool:
-        """Whether the peer is about to be sent a job from the store, and the time for that is over.
-
-        It was not when the worker got the job; but the process may have been stopped since, or the packet
-        had to wait behind an answer of the store.
+        They were when the worker got them; but the process may have been stopped since, or the packet had to
+        wait behind a pending reply.
         """
-        return (
-            self.broker.lease_expired
-            and any(job.saved for job in self.worker.jobs.values())
-            and any(packet.startswith(_ASSIGNED) for packet in self._out)
-        )
+        if not self._pending:
+            # What was assigned is all in this write.
+            self.assigns_stored_job = False
+        return not self.broker.may_have_lost(self.worker)
 
-    def send_later(self, ask: Callable[[Callable[[T], None]], None], answer: Callable[[T], bytes]) -> None:
-        """Send what `answer` makes of what `ask` tells the function that it is given, and until then nothing
-        else."""
-        later = self.saving()
+    def reply_later(self, ask: Callable[[Callable[[T], None]], None], reply: Callable[[T], bytes]) -> None:
+        """Reply with what `reply` makes of the answer that `ask` gets, and send nothing else until then."""
+        pending = self._replies.reserve()
+        self._limit_pending()
 
         def tell(found: T) -> None:
-            later.answer = answer(found)
-            self._answer_later()
+            pending.reply = reply(found)
+            self._send_known()
 
         ask(tell)
 
-    def _answer_later(self) -> None:
-        """Send the answers that were waited for, as far as they are known now, and what is behind them."""
-        later = self._later
-        while later:
-            first = later[0]
-            if first is self._listing:
-                self._list_soon(self._listing)
-            answer = first if isinstance(first, bytes) else first.answer
-            if answer is None:
-                break
-            later.popleft()
-            if answer is first:
-                self._later_size -= len(answer)
-            self._out.append(answer)
-            if len(answer) >= LARGE_ANSWER:
-                self._out_large = True
-        if self._queue is not None and self._queue.held:
+    def _send_known(self) -> None:
+        """Send the pending replies that are known now, and what is behind them."""
+        known = self._replies.take_known()
+        self._out += known
+        if not self._out_large:
+            self._out_large = any(len(reply) >= LARGE_REPLY for reply in known)
+        self._make_list_soon()
+        if self._unsent.is_counted:
             self._count()
         if self._out and not self._handling and not self._flush_due:
             self._flush_due = True
-            self.factory.flush_soon(self)
+            self.server.flush_soon(self)
         if self._closing:
             self._close_soon()
-        elif (
-            self._waiting
-            and self._listing is None
-            and len(later) <= MAX_LATER // 2
-            and self._later_size <= MAX_LATER_BYTES // 2
-        ):
-            self._waiting = False
+        elif self._awaits_replies and self._replies.has_room:
+            self._awaits_replies = False
             # Not from here: the broker is in the middle of something.
-            self.factory.reactor.callLater(0, self._go_on)
+            self.server.reactor.callLater(0, self._resume_reading)
 
     def send_list(self, pieces: Iterator[bytes]) -> None:
         """Send a list, whose text is `pieces`.
@@ -797,50 +617,50 @@ class GearmanServerProtocol(Protocol):
         this peer meanwhile waits, and so do its next requests. `pieces` must not mind what happens to the
         server between two of them.
         """
-        listing = _Listing(pieces)
-        listing.make_more()
-        if listing.answer is not None:
-            self.send(listing.answer)
+        pending = PendingList(pieces)
+        pending.make_more()
+        if pending.reply is not None:
+            self.send(pending.reply)
         elif not self._lost:
-            self._listing = listing
-            self._later.append(listing)
-            self._waiting = self._halted = True
+            self._replies.begin_list(pending)
+            self._awaits_replies = self._reading_suspended = True
             self.transport.pauseProducing()
-            self._list_soon(listing)
+            self._make_list_soon()
 
-    def _list_soon(self, listing: _Listing) -> None:
-        """Make the next piece of a list, if all that is ahead of it was sent."""
-        if self._later[0] is listing and not listing.due and not self._paused:
-            listing.due = True
-            self.factory.reactor.callLater(0, self._list, listing)
+    def _make_list_soon(self) -> None:
+        """Make the next piece of a list that is under way, if all that is ahead of it was sent."""
+        pending = self._replies.next_list
+        if pending is not None and not pending.due and not self._unsent.paused:
+            pending.due = True
+            self.server.reactor.callLater(0, self._make_list, pending)
 
-    def _list(self, listing: _Listing) -> None:
-        listing.due = False
-        if self._lost or self._dropped or self._paused:
+    def _make_list(self, pending: PendingList) -> None:
+        pending.due = False
+        if self._lost or self._unsent.dropped or self._unsent.paused:
             return
-        listing.make_more()
-        if listing.answer is None:
-            if listing.size >= LIST_WRITE:
+        pending.make_more()
+        if pending.reply is None:
+            if pending.size >= LIST_WRITE:
                 self.flush()
-                piece = listing.take()
+                piece = pending.take()
                 if self._counts_bytes:
                     self._traffic.sent += len(piece)
                 self._write([piece])
-            elif listing.size > UNCOUNTED:
+            elif pending.size > UNCOUNTED:
                 self._count()
-                self.factory.budget.enforce()
-            self._list_soon(listing)
+                self.server.budget.enforce()
+            self._make_list_soon()
             return
-        self._listing = None
-        self._answer_later()
+        self._replies.list = None
+        self._send_known()
         # The answer to what the peer asked behind the list leaves in one write with its end.
-        if not self._waiting:
-            self._go_on()
+        if not self._awaits_replies:
+            self._resume_reading()
 
     def drop(self) -> None:
         """End the connection at once, and send nothing more."""
-        self._dropped = True
-        self._forget_unsent()
+        if not self._lost:
+            self._unsent.drop()
         self.transport.abortConnection()
 
     def close(self) -> None:
@@ -850,79 +670,23 @@ class GearmanServerProtocol(Protocol):
         """
         if self._closing or self._lost:
             return
-        self._closing = self._halted = True
-        self._keep()
-        self._cut = self.factory.reactor.callLater(CLOSE_LIMIT, self.transport.abortConnection)
+        self._closing = self._reading_suspended = True
+        self._cancel_deadline()
+        self._deadline = self.server.reactor.callLater(CLOSE_LIMIT, self.transport.abortConnection)
         self._close_soon()
 
     def _close_soon(self) -> None:
         """End the connection if it has nothing more to say."""
-        if self._later or self._lost or self._dropped:
+        if self._pending or self._lost or self._unsent.dropped:
             return
         self.flush()
-        if self._queue:
+        if self._unsent:
             return
         # A transport with a paused producer would wait for it before it closes.
         self.transport.unregisterProducer()
         self.transport.loseConnection()
 
-    # -- the broker's news for a client (ClientConnection) ---------------------------------------------
-
-    def created(self, handle: bytes) -> None:
-        # As send(), written out: a submit is always being handled, and its answer is small. This is
-        # once per submit; the call saved bought a twentieth of the submits per second.
-        answer = _CREATED[len(handle)] + handle
-        if self._later:
-            self.send(answer)
-        else:
-            self._out.append(answer)
-
-    def saving(self) -> _Later:
-        later = _Later()
-        self._later.append(later)
-        self._limit_later()
-        return later
-
-    def _limit_later(self) -> None:
-        """Read the connection no more if much waits for answers that are not known yet."""
-        too_much = len(self._later) > MAX_LATER or self._later_size > MAX_LATER_BYTES
-        if too_much and not (self._waiting or self._closing):
-            self._waiting = self._halted = True
+    def _limit_pending(self) -> None:
+        if self._replies.is_full and not (self._awaits_replies or self._closing):
+            self._awaits_replies = self._reading_suspended = True
             self.transport.pauseProducing()
-
-    def saved(self, place: _Later, handle: bytes) -> None:
-        place.answer = _CREATED[len(handle)] + handle
-        self._answer_later()
-
-    def refused(self, place: _Later, refusal: Refused) -> None:
-        self._traffic.refused[refusal.code] += 1
-        place.answer = error_packet(refusal.code, refusal.text)
-        self._answer_later()
-
-    def data(self, handle: bytes, data: bytes) -> None:
-        self.send_packet(WORK_DATA, handle, data)
-
-    def warning(self, handle: bytes, data: bytes) -> None:
-        self.send_packet(WORK_WARNING, handle, data)
-
-    def status(self, handle: bytes, numerator: bytes, denominator: bytes) -> None:
-        self.send_packet(WORK_STATUS, handle, numerator, denominator)
-
-    def completed(self, handle: bytes, data: bytes) -> None:
-        self.send_packet(WORK_COMPLETE, handle, data)
-
-    def failed(self, handle: bytes) -> None:
-        self.send_packet(WORK_FAIL, handle)
-
-    def exception(self, handle: bytes, data: bytes) -> None:
-        # gearmand sends the WORK_FAIL in place of an exception with a NUL behind the handle, which
-        # some clients take for part of it.
-        if self.exceptions:
-            self.send_packet(WORK_EXCEPTION, handle, data)
-        else:
-            self.send_packet(WORK_FAIL, handle)
-
-    # -- the broker's news for a worker (WorkerConnection) ---------------------------------------------
-
-    def wake(self) -> None:
-        self.send(_NOOP)

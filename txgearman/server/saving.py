@@ -24,7 +24,7 @@ from txgearman.broker.interfaces import StoredPage
 from txgearman.broker.job import Job, JobState
 from txgearman.broker.meters import Histogram
 from txgearman.errors import ArgumentTooLarge, LeaseLost, LookupFailed, NotSaved, StoreError, StoreUnavailable
-from txgearman.server.clocks import steady_clock
+from txgearman.net.clocks import monotonic_clock
 from txgearman.store.contract import Changes, Joined, Store, StoredJob, Written
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ class StoreWriter:
     def __init__(self, store: Store, reactor: Any, in_thread: InThread) -> None:
         self._store = store
         self._reactor = reactor
-        self._clock = steady_clock(reactor)
+        self._clock = monotonic_clock(reactor)
         self._in_thread = in_thread
         self._broker: Broker | None = None
         self._saves: list[Job] = []

@@ -17,18 +17,18 @@ from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 
+from txgearman.net.endpoints import endpoint_of, listening_service
+from txgearman.net.polling import Poller
+from txgearman.server.config.options import with_reloadable
+from txgearman.server.config.settings import Settings, web_endpoint
 from txgearman.server.factory import GearmanServerFactory
-from txgearman.server.options import with_live
-from txgearman.server.polling import Poller
 from txgearman.server.saving import StoreWriter, one_thread
-from txgearman.server.settings import Settings, web_endpoint
-from txgearman.server.supervisor import endpoint_of, listening_service
 from txgearman.store.contract import Store
 from txgearman.wire.limits import MAX_FUNCTION, MAX_UNIQUE
 
 if TYPE_CHECKING:
+    from txgearman.server.monitoring.tracing import Traces
     from txgearman.server.tls import LoadedFiles, ServerTls
-    from txgearman.server.tracing import Traces
     from txgearman.web import LimitedSite
 
 _log = Logger()
@@ -86,7 +86,7 @@ def _tls() -> ModuleType:
 def _tracing() -> ModuleType:
     """The module for traces, likewise."""
     try:
-        return import_module("txgearman.server.tracing")
+        return import_module("txgearman.server.monitoring.tracing")
     except ImportError as error:
         text = f"traces need packages: pip install 'txgearman[opentelemetry]' ({error})"
         raise ValueError(text) from error
@@ -108,9 +108,15 @@ class Reload:
 class GearmanService(MultiService):
     """A Gearman job server. Several in one process know nothing of each other.
 
-    `factory` is the `GearmanServerFactory`, with the broker and the connections. `on_shutdown` is
-    called, without arguments, when an administrator's ``shutdown`` is to end the server; by default
-    that stops this service and nothing else of its application.
+    `factory` is the `GearmanServerFactory`, with the broker and the connections. `make_service` makes a
+    service with defaults.
+
+    Args:
+        reactor: The reactor to run on.
+        settings: The settings of the server.
+        on_shutdown: Called when an administrator's ``shutdown`` is to end the server. By default that stops
+            this service and nothing else of its application.
+        store: Where background jobs are stored, in place of what `Settings.store` says.
     """
 
     def __init__(
@@ -157,8 +163,8 @@ class GearmanService(MultiService):
 
     def _make_web(self) -> LimitedSite:
         # Not at the top: without a web side nothing of Twisted's web server is loaded.
-        from txgearman.server.lateness import Lateness
-        from txgearman.server.vitals import ServiceVitals
+        from txgearman.server.monitoring.health import ServerHealth
+        from txgearman.server.monitoring.loop_lag import LoopLag
         from txgearman.web import LimitedSite, WebSettings, make_site
         from txgearman.web.settings import read_token
 
@@ -170,10 +176,10 @@ class GearmanService(MultiService):
             max_unique=MAX_UNIQUE,
             max_data=self.settings.max_packet,
         )
-        lateness = Lateness(self._reactor)
-        lateness.setServiceParent(self)
-        vitals = ServiceVitals(self, lateness)
-        return LimitedSite(make_site(self.factory, settings, self._reactor, vitals))
+        loop_lag = LoopLag(self._reactor)
+        loop_lag.setServiceParent(self)
+        health = ServerHealth(self, loop_lag)
+        return LimitedSite(make_site(self.factory, settings, self._reactor, health))
 
     def _add_listeners(self) -> None:
         """Make what listens, anew for each start: Twisted's listening services start only once."""
@@ -251,10 +257,12 @@ class GearmanService(MultiService):
             self._store.close()
 
     def stopService(self) -> Deferred[None]:
-        """Stop listening and close all connections; fires when they are gone. Jobs are forgotten, but for
-        those in the store.
+        """Stop listening and close all connections. Jobs are forgotten, but for those in the store.
 
         The service can be started again.
+
+        Returns:
+            Fires when the connections are gone and what the store has to write is written.
         """
         if not self.running and not self._stopping:
             return succeed(None)
@@ -321,7 +329,7 @@ class GearmanService(MultiService):
 
     def prepare(self, settings: Settings) -> Reload:
         """Do all of a reload that can fail. Raises what `reconfigure` raises, and changes nothing."""
-        merged, changed, waiting = with_live(self.settings, settings)
+        merged, changed, waiting = with_reloadable(self.settings, settings)
         before, after = self.settings.functions, settings.functions
         changed += [
             f"functions.{name}" for name in {**before, **after} if before.get(name) != after.get(name)
@@ -359,8 +367,12 @@ class GearmanService(MultiService):
         return ending or self.factory.broker.draining
 
     def shut_down(self, graceful: bool) -> None:
-        """End the server: at once, or `graceful`, which means that nobody new is let in and the end
-        comes when there is no job left, waiting ones and ones scheduled for a later time included."""
+        """End the server.
+
+        Args:
+            graceful: Let nobody new in and end when no job is left, waiting and scheduled ones included;
+                otherwise end at once.
+        """
         if not graceful:
             # Not before the answer to the administrator is under way.
             self._reactor.callLater(0, self._shut_down)
@@ -423,10 +435,18 @@ def make_service(
 ) -> GearmanService:
     """A job server to put into an application or a `MultiService`.
 
-    `settings` default to `Settings`, `reactor` to the installed one. `on_shutdown` is called when an
-    administrator says ``shutdown``; by default that stops this service alone. `store`
-    is where background jobs are kept, in place of what `Settings.store` says. Raises `ValueError` for an
-    endpoint description that cannot be understood, and `StoreError` for such a store.
+    Args:
+        settings: The settings of the server; by default those of `Settings`.
+        reactor: The reactor to run on; by default the installed one.
+        on_shutdown: Called when an administrator says ``shutdown``. By default that stops this service alone.
+        store: Where background jobs are stored, in place of what `Settings.store` says.
+
+    Returns:
+        The service, not started yet.
+
+    Raises:
+        ValueError: An endpoint description cannot be understood, or a package for an option is missing.
+        StoreError: The store's URL cannot be understood.
     """
     if reactor is None:
         from twisted.internet import reactor

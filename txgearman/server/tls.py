@@ -26,7 +26,7 @@ from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txgearman.server.settings import TlsFiles
+from txgearman.server.config.settings import TlsFiles
 from txgearman.wire.codec import encode
 from txgearman.wire.packets import ERROR, RESPONSE
 
@@ -234,7 +234,7 @@ class _TlsTransport(BufferingTLSTransport):
     def _refuse(self, data: bytes) -> None:
         """Answer a peer without TLS in its own words, and end the connection."""
         self._refused = True
-        self._complain("speaks no TLS; this endpoint does not speak without")
+        self._log_protocol_error("speaks no TLS; this endpoint does not speak without")
         if data[0]:
             answer = f"ERR TLS_REQUIRED {_WHY.replace(' ', '+')}\r\n".encode()
         else:
@@ -243,5 +243,5 @@ class _TlsTransport(BufferingTLSTransport):
         transport.write(answer)
         transport.loseConnection()
 
-    def _complain(self, what: str) -> None:
+    def _log_protocol_error(self, what: str) -> None:
         _log.warn("A peer at {host} {what}", host=getattr(self.getPeer(), "host", "unix"), what=what)

@@ -11,11 +11,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from twisted.internet.interfaces import IDelayedCall, ISSLTransport
-from twisted.internet.protocol import Protocol
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.server import Request
 
+from txgearman.net.refusal import RefusedConnection
 from txgearman.web.answers import HTTPProblem
 from txgearman.web.body import STALLED
 
@@ -223,24 +223,17 @@ class LimitedChannel(HTTPChannel):
         self.loseConnection()
 
 
-class Crowded(Protocol):
-    """A connection that is told why it is refused, and ended."""
-
-    def __init__(self, why: str) -> None:
-        self._why = why
-
-    def connectionMade(self) -> None:
-        assert self.transport is not None
-        if ISSLTransport.providedBy(self.transport):
-            # It would take a whole handshake to tell it.
-            self.transport.abortConnection()
-            return
-        write_problem(self.transport, HTTPProblem(503, "too-many-connections", self._why + "."))
-        self.transport.loseConnection()
+def refusal(why: str) -> RefusedConnection:
+    """A connection that is sent a response, which says `why` it is refused."""
+    return RefusedConnection(_response(HTTPProblem(503, "too-many-connections", why + ".")))
 
 
 def write_problem(transport: Any, problem: HTTPProblem) -> None:
     """Answer in the middle of a request, past Twisted's queue of requests. The connection is to be ended."""
+    transport.write(_response(problem))
+
+
+def _response(problem: HTTPProblem) -> bytes:
     answer = problem.answer()
     head = b"HTTP/1.1 %d %b\r\nConnection: close\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n" % (
         answer.status,
@@ -248,4 +241,4 @@ def write_problem(transport: Any, problem: HTTPProblem) -> None:
         answer.content_type,
         len(answer.body),
     )
-    transport.write(head + answer.body)
+    return head + answer.body

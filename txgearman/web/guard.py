@@ -13,10 +13,11 @@ from urllib.parse import urlsplit
 from twisted.internet.address import UNIXAddress
 from twisted.web.server import Request
 
-from txgearman import access
-from txgearman.access import AccessPolicy, Rights
-from txgearman.identity import identity_of
-from txgearman.patterns import quoted
+from txgearman.access import policy as access
+from txgearman.access.identity import identity_of
+from txgearman.access.patterns import quoted
+from txgearman.access.policy import AccessPolicy, Rights
+from txgearman.net import addresses
 from txgearman.web.answers import HTTPProblem
 from txgearman.web.settings import WebSettings
 
@@ -156,12 +157,7 @@ def is_loopback(request: Request) -> bool:
     here = request.getHost()
     if isinstance(here, UNIXAddress):
         return True
-    try:
-        address = ip_address(getattr(here, "host", ""))
-    except ValueError:
-        return False
-    mapped = getattr(address, "ipv4_mapped", None)
-    return (mapped or address).is_loopback
+    return addresses.is_loopback(getattr(here, "host", ""))
 
 
 def _names_loopback(host: bytes) -> bool:

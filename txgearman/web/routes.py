@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from txgearman.patterns import shown
+from txgearman.access.patterns import shown
 from txgearman.web.answers import Answer, HTTPProblem, not_found
 from txgearman.web.body import send_body
 from txgearman.web.guard import Guard, Right

@@ -15,7 +15,7 @@ from twisted.web.server import Request, Site
 from txgearman.version import VERSION
 from txgearman.web.answers import Branch, HTTPProblem, ProblemResource
 from txgearman.web.api import Api, GearmandStyle
-from txgearman.web.channel import Crowded, LimitedChannel
+from txgearman.web.channel import LimitedChannel, refusal
 from txgearman.web.dashboard import add_dashboard
 from txgearman.web.guard import SECURITY_HEADERS, Guard
 from txgearman.web.health import Health
@@ -140,7 +140,7 @@ class LimitedSite(WrappingFactory[ProtocolWrapper]):
         why = admission.refuse(addr)
         if not why and admission.count >= admission.limit and not self._make_room():
             why = admission.refuse_for_all(addr)
-        return Crowded(why) if why else super().buildProtocol(addr)
+        return refusal(why) if why else super().buildProtocol(addr)
 
     def registerProtocol(self, p: ProtocolWrapper) -> None:
         super().registerProtocol(p)

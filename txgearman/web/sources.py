@@ -10,7 +10,7 @@ from typing import Any, Protocol, cast
 
 from twisted.internet.interfaces import IAddress
 
-from txgearman.access import AccessPolicy
+from txgearman.access.policy import AccessPolicy
 from txgearman.broker.broker import Broker
 from txgearman.broker.meters import Durations
 from txgearman.broker.peers import Client, Worker

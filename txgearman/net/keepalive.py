@@ -1,0 +1,47 @@
+"""Finding peers that vanished without a word: TCP keepalive, for the ends of all roles."""
+
+from __future__ import annotations
+
+import socket
+from dataclasses import dataclass
+from typing import Any, Final
+
+from twisted.internet.interfaces import ITCPTransport
+
+_SYSTEM_DEFAULT: Final = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Keepalive:
+    """TCP keepalive: after `idle` seconds of silence a probe every `interval` seconds, and the
+    connection is given up after `count` without an answer. 0 leaves a value to the system.
+    """
+
+    idle: int = _SYSTEM_DEFAULT
+    interval: int = _SYSTEM_DEFAULT
+    count: int = _SYSTEM_DEFAULT
+
+    def apply(self, transport: ITCPTransport) -> None:
+        """Set this, and no delay of small packets, on a connection. gearmand always sets both."""
+        transport.setTcpNoDelay(True)
+        transport.setTcpKeepAlive(True)
+        # Below TLS is the transport with the socket.
+        socketed: Any = getattr(transport, "transport", transport)
+        if not hasattr(socketed, "getHandle"):
+            return
+        handle = socketed.getHandle()
+        # Twisted's UNIX transports pass for TCP ones, but know no such options.
+        if handle.family not in (socket.AF_INET, socket.AF_INET6):
+            return
+        for option, value in (
+            ("TCP_KEEPIDLE", self.idle),
+            ("TCP_KEEPINTVL", self.interval),
+            ("TCP_KEEPCNT", self.count),
+        ):
+            number = getattr(socket, option, None)  # not on every system
+            if value != _SYSTEM_DEFAULT and number is not None:
+                handle.setsockopt(socket.IPPROTO_TCP, number, value)
+
+
+MAX_KEEPALIVE: Final = Keepalive(32767, 32767, 127)
+"""The largest values that Linux takes."""

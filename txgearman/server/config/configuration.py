@@ -1,0 +1,147 @@
+"""The configuration file: TOML with the options of the command line, settings of functions, rules of access.
+
+What there may be follows from the descriptions of the options; here is only how the file is laid out.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, Final
+
+from txgearman.access.policy import AccessPolicy
+from txgearman.server.config.access_rules import RuleSettings
+from txgearman.server.config.options import PATH, Option, options_of, show_value
+from txgearman.server.config.settings import FunctionSettings, check_function_name
+from txgearman.server.config.toml import Document, Path
+
+MAX_SIZE: Final = 4 * 1024 * 1024
+"""Bytes; a larger file is taken for a mistake, such as the name of a log."""
+
+
+class ConfigurationError(ValueError):
+    """A configuration file is wrong. The text has a line for each mistake: file, line number, mistake."""
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """What a file says: `said` are values of options by name, `functions` the settings of functions,
+    `access` who may do what, None if it says nothing of it."""
+
+    said: Mapping[str, Any] = field(default_factory=dict)
+    functions: Mapping[str, FunctionSettings] = field(default_factory=dict)
+    access: AccessPolicy | None = None
+
+
+def read_configuration(path: str, options: Sequence[Option]) -> Configuration:
+    """Read the file at `path`, in which each of `options` may stand. Raises `ConfigurationError`."""
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_SIZE + 1)
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}") from None
+    if len(content) > MAX_SIZE:
+        raise ConfigurationError(f"{path}: larger than {MAX_SIZE} bytes")
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError(f"{path}:{line}: not UTF-8") from None
+    try:
+        document = Document(text)
+    except ValueError as error:
+        line, said = error.args
+        raise ConfigurationError(f"{path}:{line}: {said}") from None
+    return _Reading(path, document, options).done()
+
+
+class _Reading:
+    """One reading of one file, which goes on behind a mistake to find them all."""
+
+    def __init__(self, path: str, document: Document, options: Sequence[Option]) -> None:
+        self._path = path
+        self._folder = os.path.dirname(os.path.abspath(path))
+        self._document = document
+        self._options = {option.name: option for option in options}
+        self._mistakes: list[tuple[int, str]] = []
+
+    def done(self) -> Configuration:
+        data = dict(self._document.data)
+        functions = self._functions(data.pop("functions", {}))
+        access = self._access(data.pop("access")) if "access" in data else None
+        said = self._values((), data, self._options, tables=("functions", "access"))
+        if self._mistakes:
+            lines = [f"{self._path}:{line}: {text}" for line, text in sorted(self._mistakes)]
+            raise ConfigurationError("\n".join(lines))
+        return Configuration(said, functions, access)
+
+    def _wrong(self, path: Path, text: str) -> None:
+        self._mistakes.append((self._document.line(path), text))
+
+    def _values(
+        self, path: Path, table: Mapping[str, Any], options: Mapping[str, Option], tables: Sequence[str] = ()
+    ) -> dict[str, Any]:
+        """The values of a table whose keys are options."""
+        values = {}
+        for key, value in table.items():
+            option = options.get(key)
+            if option is None:
+                self._wrong((*path, key), _unknown(key, [*options, *tables]))
+                continue
+            try:
+                values[key] = option.of_toml(value)
+            except ValueError as error:
+                self._wrong((*path, key), str(error))
+            else:
+                if option.kind is PATH:
+                    values[key] = os.path.join(self._folder, values[key])
+        return values
+
+    def _functions(self, tables: Any) -> dict[str, FunctionSettings]:
+        functions = {}
+        options = {option.name: option for option in options_of(FunctionSettings)}
+        for name, table in self._tables("functions", tables):
+            try:
+                check_function_name(name)
+            except ValueError as error:
+                self._wrong(("functions", name), str(error))
+            values = self._values(("functions", name), table, options)
+            functions[name] = FunctionSettings(
+                **{options[key].attribute: value for key, value in values.items()}
+            )
+        return functions
+
+    def _access(self, tables: Any) -> AccessPolicy:
+        rules = []
+        options = {option.name: option for option in options_of(RuleSettings)}
+        for name, table in self._tables("access", tables):
+            values = self._values(("access", name), table, options)
+            try:
+                rules.append(
+                    RuleSettings(**{options[key].attribute: value for key, value in values.items()}).rule(
+                        name
+                    )
+                )
+            except ValueError as error:
+                self._wrong(("access", name), str(error))
+        return AccessPolicy(tuple(rules))
+
+    def _tables(self, name: str, tables: Any) -> list[tuple[str, dict[str, Any]]]:
+        """The tables in the table `name`."""
+        if not isinstance(tables, dict):
+            self._wrong((name,), f"{name} must be a table: [{name}.NAME]")
+            return []
+        found = []
+        for key, table in tables.items():
+            if isinstance(table, dict):
+                found.append((key, table))
+            else:
+                self._wrong((name, key), f"{name}.{key} must be a table: [{name}.NAME]")
+        return found
+
+
+def _unknown(key: str, known: Sequence[str]) -> str:
+    near = get_close_matches(key, known, n=1)
+    return f"unknown key {show_value(key)}" + (f"; did you mean {near[0]!r}?" if near else "")

@@ -1,0 +1,310 @@
+"""``twistd gearmand``: the command line and what it makes. Nothing here but options."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeVar
+
+from twisted.application.app import ServerOptions
+from twisted.application.service import IService, MultiService
+from twisted.internet.error import ReactorNotRunning
+from twisted.logger import ILogObserver, Logger
+from twisted.python.components import Componentized
+from twisted.python.usage import Options as TwistedOptions
+from twisted.python.usage import UsageError
+
+from txgearman.errors import StoreError
+from txgearman.server.config.configuration import Configuration, ConfigurationError, read_configuration
+from txgearman.server.config.options import PATH, Option, option, options_of, with_reloadable
+from txgearman.server.config.settings import FILES_KEPT, LogFormat, ProcessSettings, Settings
+from txgearman.server.process.logs import Threshold, observer_for
+from txgearman.server.process.memory import MemoryService, tune_collector
+from txgearman.server.process.signals import SignalService
+from txgearman.server.process.startup import Startup
+from txgearman.server.process.systemd import SupervisedService, Supervisor
+from txgearman.server.service import GearmanService, check_settings, make_service
+from txgearman.version import VERSION
+
+_log = Logger()
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """What only the command line can say, and no configuration file."""
+
+    config: str | None = option(
+        None,
+        "A configuration file in TOML, with these options and more. What the command line says holds before "
+        "it. SIGHUP reads it again.",
+        kind=PATH,
+        short="c",
+    )
+    check_config: bool = option(False, "Say whether options and configuration file are right, and exit.")
+
+
+CONFIGURABLE: Final = (*options_of(Settings), *options_of(ProcessSettings))
+OPTIONS: Final = (*options_of(CommandLine), *CONFIGURABLE)
+
+
+def _help(each: Option) -> str:
+    """What ``--help`` says of an option."""
+    text = f"{each.meaning} [default: {each.shown}]" if each.shown else each.meaning
+    return text.replace("``", "")
+
+
+class Options(TwistedOptions):
+    """The options of ``twistd gearmand``. `settings` and `process` are what they say."""
+
+    synopsis = "[options]"
+    longdesc = (
+        "A Gearman job server. Binary and admin text protocol on every endpoint. SIGTERM ends it "
+        "when the jobs that run have ended, SIGUSR1 when no job is left at all. Jobs are in "
+        "memory only, unless there is a --store."
+    )
+
+    # None and not the default tells what was not said.
+    optParameters = [
+        [each.name, each.short, None, _help(each)]
+        for each in OPTIONS
+        if not each.is_flag and not each.kind.repeated
+    ]
+    optFlags = [[each.name, each.short, _help(each)] for each in OPTIONS if each.is_flag]
+
+    def opt_version(self) -> None:
+        """Print the version of txgearman and exit."""
+        print(f"txgearman {VERSION}")
+        raise SystemExit(0)
+
+    def parseOptions(self, options: Any = None) -> None:
+        try:
+            super().parseOptions(options)
+        except UsageError as error:
+            if not isinstance(self.parent, ServerOptions):
+                raise
+            # twistd would write all its help, and then the error, to the standard output.
+            raise SystemExit(str(error)) from None
+
+    def postOptions(self) -> None:
+        from twisted.internet import reactor
+
+        try:
+            # Once and for all: what is relative to the current folder must stay so when that changes.
+            self._said = {
+                each.name: self._value(each) for each in OPTIONS if self.get(each.name) not in (None, 0)
+            }
+            self.settings, self.process = self.read()
+            check_settings(reactor, self.settings)
+            self._check_log()
+            self._check_user()
+        except (ConfigurationError, StoreError) as error:
+            # Without the help that other programs than twistd put ahead of a UsageError.
+            raise SystemExit(str(error)) from None
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        if self["check-config"]:
+            print("The configuration is right.")
+            raise SystemExit(0)
+
+    def _check_log(self) -> None:
+        """Raises `ValueError` for options of the log beside others that leave them without effect."""
+        parent: Any = self.parent or {}
+        said = [name for name in ("log-format", "log-level") if name in self._said]
+        if said and not isinstance(parent, ServerOptions):
+            raise ValueError(f"{said[0]} is for twistd; this program has options of its own for its log")
+        if said and parent.get("logger") is not None:
+            raise ValueError(f"{said[0]} has no effect beside twistd's --logger, whose observer decides")
+        if parent.get("logfile") == "-" and not (parent.get("nodaemon", True) or parent.get("debug")):
+            raise ValueError("twistd's --logfile=- needs --nodaemon: in the background there is no output")
+        if parent and parent.get("syslog") and self.process.log_format is LogFormat.JSON:
+            raise ValueError("log-format json is not for --syslog, which has a format of its own")
+
+    def _check_user(self) -> None:
+        """Raises `ValueError` for a ``--uid`` whose group twistd could not find out, behind the start."""
+        parent: Any = self.parent or {}
+        if parent.get("uid") is None or parent.get("gid") is not None:
+            return
+        import pwd
+
+        try:
+            pwd.getpwuid(parent["uid"])
+        except KeyError:
+            raise ValueError(f"--uid {parent['uid']} is no user of this machine; it needs --gid") from None
+
+    def read(self) -> tuple[Settings, ProcessSettings]:
+        """What the configuration file, read anew, and the command line say. Raises `ValueError`."""
+        path = self._said.get("config")
+        file = Configuration() if path is None else read_configuration(path, CONFIGURABLE)
+        said = {**file.said, **self._said}
+        return (
+            replace(_make(Settings, said), functions=file.functions, access=file.access),
+            _make(ProcessSettings, said),
+        )
+
+    def _value(self, each: Option) -> Any:
+        """The value that the command line gives to an option."""
+        if each.kind.repeated:
+            return tuple(value for text in self[each.name] for value in each.of_text(text))
+        return each.of_text(self[each.name])
+
+
+def _repeatable(each: Option) -> Callable[[Options, str], None]:
+    """A method by which `Options` takes an option more than once."""
+
+    def take(options: Options, text: str) -> None:
+        options.setdefault(each.name, []).append(text)
+
+    take.__doc__ = _help(each)
+    return take
+
+
+for _each in OPTIONS:
+    if _each.kind.repeated:
+        for _name in filter(None, (_each.name, _each.short)):
+            setattr(Options, f"opt_{_name.replace('-', '_')}", _repeatable(_each))
+
+
+def _make(settings: type[T], said: dict[str, Any]) -> T:
+    """The settings with what was said of them, and defaults for the rest."""
+    return settings(**{each.attribute: said[each.name] for each in options_of(settings) if each.name in said})
+
+
+class _Program(MultiService):
+    """All services of the process, whose start is watched over by `startup`, None inside another program.
+
+    `observer` writes the log, if it is not None.
+    """
+
+    def __init__(self, observer: ILogObserver | None, startup: Startup | None, reactor: Any) -> None:
+        super().__init__()
+        self._observer = observer
+        self._startup = startup
+        self._reactor = reactor
+
+    def setServiceParent(self, parent: Any) -> None:
+        # The application, which twistd asks for an observer before it makes one of its own.
+        if self._observer is not None and isinstance(parent, Componentized):
+            parent.setComponent(ILogObserver, self._observer)
+        super().setServiceParent(parent)
+
+    def privilegedStartService(self) -> None:
+        if self._startup is not None:
+            self._startup.enter(self._reactor)
+        super().privilegedStartService()
+
+    def startService(self) -> None:
+        super().startService()
+        if self._startup is not None:
+            # The ports are open and the store is loaded. This is called once signals are handled too.
+            self._reactor.callWhenRunning(self._startup.succeeded)
+
+
+def reload_configuration(server: GearmanService, options: Options) -> None:
+    """Read the configuration again and obey it, as far as that needs no new start. What was accepted stays.
+
+    Says in the log what changed. A configuration that is wrong changes nothing.
+    """
+    try:
+        settings, process = options.read()
+        reload = server.prepare(settings)
+        process, changed, waiting = with_reloadable(options.process, process)
+        server.commit(reload)
+    except (ValueError, StoreError) as error:
+        _log.error("The configuration is wrong, nothing was changed: {error}", error=error)
+        return
+    except Exception:
+        _log.failure("The configuration cannot be obeyed, nothing was changed")
+        return
+    options.process = process
+    if server.factory.threshold is not None:
+        server.factory.threshold.level = process.log_level
+    changed, waiting = reload.changed + changed, reload.waiting + waiting
+    _log.info("Configuration read again. Changed: {changed}", changed=", ".join(changed) or "nothing")
+    if waiting:
+        _log.warn("Not changed, as it needs a new start: {waiting}", waiting=", ".join(waiting))
+
+
+def _raise_file_limit(wanted: int) -> None:
+    """Let this process open `wanted` files, or with 0 as many as it may. A connection needs one."""
+    try:
+        import resource
+    except ImportError:  # not on Windows, which has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    target = wanted or hard
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (target, max(target, hard)))
+    except (ValueError, OSError) as error:
+        _log.warn(
+            "Cannot open {target} files, the limit stays at {soft}: {error}",
+            target=target,
+            soft=soft,
+            error=error,
+        )
+
+
+def _check_files(needed: int) -> None:
+    """Raises `ValueError` unless `needed` more files can be opened: what runs short of them later fails where
+    nobody expects it."""
+    held: list[int] = []
+    try:
+        while len(held) < needed:
+            held.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError as error:
+        raise ValueError(
+            f"the server itself needs {needed} open files more, and the system gives it {len(held)}: "
+            f"{error.strerror} (--file-descriptors, ulimit -n)"
+        ) from None
+    finally:
+        for file in held:
+            os.close(file)
+
+
+def makeService(options: Options) -> IService:
+    """The service that ``twistd gearmand`` runs."""
+    from twisted.internet import reactor
+
+    startup = None
+    if options.parent is not None:
+        startup = Startup(options.parent)
+        startup.begin()
+
+    def stop_reactor() -> None:
+        # A signal may have stopped it meanwhile.
+        with suppress(ReactorNotRunning):
+            reactor.stop()
+
+    # First: how many connections may come follows from it.
+    _raise_file_limit(options.process.file_descriptors)
+    _check_files(FILES_KEPT + len(options.settings.endpoints))
+    server = make_service(options.settings, reactor=reactor, on_shutdown=stop_reactor)
+    server.factory.threshold = threshold = Threshold(options.process.log_level)
+    observer = None
+    if isinstance(options.parent, ServerOptions):
+        observer = observer_for(options.parent, options.process.log_format, threshold)
+    supervisor = Supervisor()
+    tune_collector()
+    MemoryService(
+        lambda: server.factory.broker.in_memory,
+        reactor,
+        counted=server.factory.counted_bytes,
+        functions=lambda: server.factory.broker.function_count,
+    ).setServiceParent(server)
+    SignalService(
+        server,
+        supervisor,
+        reactor,
+        drain_timeout=lambda: options.process.drain_timeout,
+        reload=lambda: reload_configuration(server, options),
+        stop=stop_reactor,
+    ).setServiceParent(server)
+    SupervisedService(supervisor, reactor).setServiceParent(server)
+    if startup is not None:
+        startup.take_over()
+    program = _Program(observer, startup, reactor)
+    server.setServiceParent(program)
+    return program
