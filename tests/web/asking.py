@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from txgearman.server import Settings
 from txgearman.testing import MemoryGearman
 from txgearman.web import WebSettings, make_site
-from txgearman.web.sources import Vitals
+from txgearman.web.interfaces import Vitals
 
 HERE = "127.0.0.1"
 

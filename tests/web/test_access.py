@@ -13,8 +13,8 @@ from txgearman.access import AccessPolicy, Identity, Rule
 from txgearman.patterns import MAX_SHOWN
 from txgearman.server import Settings
 from txgearman.web import WebSettings
-from txgearman.web.answers import HTTPProblem
-from txgearman.web.guard import Guard, Right
+from txgearman.web.http.guard import Guard, Right
+from txgearman.web.http.responses import HTTPProblem
 
 SERVER = "/api/v1/server"
 TOKEN = "the token of an administrator"

@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.asking import Response, Web
 from txgearman.web import WebSettings
-from txgearman.web.guard import Right
+from txgearman.web.http.guard import Right
 
 TOKEN = "0123456789abcdef"
 ELSEWHERE = "192.0.2.7"

@@ -11,9 +11,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.asking import Exchange
 from tests.web.test_jobs import JobCase, events
-from txgearman.web import history, live
-from txgearman.web.history import History
-from txgearman.web.live import merge_patch
+from txgearman.web.api import history, live
+from txgearman.web.api.history import History
+from txgearman.web.api.live import merge_patch
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(0, 3) | st.lists(st.integers(0, 2), max_size=2),

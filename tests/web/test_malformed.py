@@ -1,8 +1,9 @@
 """What a peer sends over HTTP is caught where it is parsed: no traceback, no flood of the log.
 
-The places where bytes of a peer are parsed: the request line, headers and bodies (`web.channel`,
-`web.request`), paths, parameters and JSON (`web.routes`, `web.looking`), who sends it (`web.guard`,
-`identity`), what a browser has already (`web.dashboard`), and the format of metrics (`web.metrics`).
+The places where bytes of a peer are parsed: the request line, headers and bodies (`web.http.channel`,
+`web.http.request`), paths, parameters and JSON (`web.http.routes`, `web.api.job_search`), who sends it
+(`web.http.guard`, `identity`), what a browser has already (`web.dashboard.files`), and the format of metrics
+(`web.metrics`).
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from txgearman.access import AccessPolicy, Right, Rule
 from txgearman.patterns import MAX_SHOWN
 from txgearman.server import Settings
 from txgearman.web import WebSettings
-from txgearman.web.routes import MAX_JSON
+from txgearman.web.http.routes import MAX_JSON
 
 CASES = 10_000
 """Requests that are made up: about two seconds."""

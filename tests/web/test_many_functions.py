@@ -16,8 +16,9 @@ from tests.web.asking import Exchange, Web
 from tests.web.test_jobs import events
 from tests.web.test_metrics import MEASURING, MetricsTestCase
 from txgearman.server import Settings
-from txgearman.web import live, walking
-from txgearman.web.walking import PIECE, walk
+from txgearman.web import slices
+from txgearman.web.api import live
+from txgearman.web.slices import PIECE, walk
 
 MANY = 3 * PIECE + 7
 
@@ -47,13 +48,13 @@ class ManyFunctionsTests(SynchronousTestCase):
         for number in range(MANY):
             self.broker.create_function(b"f%05d" % number)
         self.pauses = 0
-        later = walking.deferLater
+        later = slices.deferLater
 
         def pause(reactor: Any, delay: float) -> Any:
             self.pauses += 1
             return later(reactor, delay)
 
-        self.patch(walking, "deferLater", pause)
+        self.patch(slices, "deferLater", pause)
 
     def submit(self, function: str, count: int = 1) -> None:
         for _ in range(count):
@@ -140,13 +141,13 @@ class ManyFunctionsTests(SynchronousTestCase):
 class MetricsTests(MetricsTestCase):
     def test_they_are_taken_in_pieces(self) -> None:
         pauses = []
-        later = walking.deferLater
+        later = slices.deferLater
 
         def pause(reactor: Any, delay: float) -> Any:
             pauses.append(delay)
             return later(reactor, delay)
 
-        self.patch(walking, "deferLater", pause)
+        self.patch(slices, "deferLater", pause)
         for number in range(MANY):
             self.web.gearman.server.broker.create_function(b"f%05d" % number)
         self.assertEqual(self.value("functions"), MANY)

@@ -21,8 +21,8 @@ from txgearman.access import AccessPolicy, Rule
 from txgearman.broker.meters import BOUNDS, Durations, Histogram
 from txgearman.server import Settings
 from txgearman.web import WebSettings, make_site
+from txgearman.web.interfaces import Saved
 from txgearman.web.metrics import FAMILIES, OTHER_FUNCTIONS, ServerCollector, function_label
-from txgearman.web.sources import Saved
 
 MEASURING = Settings(handle_prefix="H:t", metrics_functions=3)
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from txgearman.broker.meters import Durations
-from txgearman.web.sources import Saved
+from txgearman.web.interfaces import Saved
 
 if TYPE_CHECKING:
     from txgearman.server.lateness import Lateness

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
-from txgearman.web.answers import Answer, HTTPProblem, to_json
+from txgearman.web.http.responses import Answer, HTTPProblem, to_json
 
 
 class Health(Resource):

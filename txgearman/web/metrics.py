@@ -32,11 +32,11 @@ from twisted.web.server import NOT_DONE_YET, Request
 from txgearman.broker.job import Ending, Priority
 from txgearman.broker.meters import BOUNDS, Durations, FunctionMeasures
 from txgearman.version import VERSION
-from txgearman.web.answers import Answer, HTTPProblem
-from txgearman.web.body import send_body
-from txgearman.web.guard import Guard, Right
-from txgearman.web.sources import Gearman, Limit, Saved, Vitals
-from txgearman.web.walking import walk
+from txgearman.web.http.body import send_body
+from txgearman.web.http.guard import Guard, Right
+from txgearman.web.http.responses import Answer, HTTPProblem
+from txgearman.web.interfaces import Gearman, Limit, Saved, Vitals
+from txgearman.web.slices import walk
 
 _log = Logger()
 

@@ -19,13 +19,14 @@ from twisted.web.server import Request
 
 from txgearman.broker.views import FunctionDetail
 from txgearman.errors import FunctionNotFound, JobNotFound
-from txgearman.web.history import COLUMNS, History, Sample
-from txgearman.web.looking import finder, jobs_of
-from txgearman.web.overview import Totals, server_shape
-from txgearman.web.shapes import MOST_JOBS, connection_shape, function_shape, job_shape, text
-from txgearman.web.sources import Gearman, Vitals
-from txgearman.web.stream import EventStream
-from txgearman.web.walking import PIECE, walk
+from txgearman.web.api.history import COLUMNS, History, Sample
+from txgearman.web.api.job_search import finder, jobs_of
+from txgearman.web.api.serializers import MOST_JOBS, connection_shape, function_shape, job_shape
+from txgearman.web.api.totals import Totals, server_shape
+from txgearman.web.http.encoding import text
+from txgearman.web.http.stream import EventStream
+from txgearman.web.interfaces import Gearman, Vitals
+from txgearman.web.slices import PIECE, walk
 
 INTERVAL: Final = 1.0
 """Seconds between two looks at what has changed."""

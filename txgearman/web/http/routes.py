@@ -19,10 +19,9 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from txgearman.patterns import shown
-from txgearman.web.answers import Answer, HTTPProblem, not_found
-from txgearman.web.body import send_body
-from txgearman.web.guard import Guard, Right
-from txgearman.web.looking import Place
+from txgearman.web.http.body import send_body
+from txgearman.web.http.guard import Guard, Right
+from txgearman.web.http.responses import Answer, HTTPProblem, not_found
 
 MAX_JSON: Final = 64 * 1024
 """Bytes that a body of JSON has at most: one that is of use has some hundred. Nobody else is served while it
@@ -34,8 +33,8 @@ class Parameter:
     """A parameter of a request's query, or of its header `header`.
 
     `kind` says how it is written: ``text`` (any bytes), ``flag`` (true or false), ``number`` (a whole one,
-    from `low` to `high`), ``choice`` (one of `choices`), ``place`` (the `next` of a page). `default` is what
-    it is when it is not given.
+    from `low` to `high`), ``choice`` (one of `choices`), ``cursor`` (the `next` of a page, read by
+    `read_cursor`, which returns None for anything else). `default` is its value when it is not given.
     """
 
     name: str
@@ -47,6 +46,7 @@ class Parameter:
     high: int = 0
     longest: int = 0
     header: str | None = None
+    read_cursor: Callable[[bytes], Any] | None = None
 
     def parse(self, value: bytes) -> Any:
         """Raises `HTTPProblem`."""
@@ -68,11 +68,12 @@ class Parameter:
             return int(value)
         raise self._bad(f"is a whole number from {self.low} to {self.high}")
 
-    def _place(self, value: bytes) -> Place:
-        place = Place.parse(value)
-        if place is None:
+    def _cursor(self, value: bytes) -> Any:
+        assert self.read_cursor is not None
+        cursor = self.read_cursor(value)
+        if cursor is None:
             raise self._bad("is what a page has for `next`")
-        return place
+        return cursor
 
     def _choice(self, value: bytes) -> str:
         text = value.decode("ascii", "replace")

@@ -9,7 +9,7 @@ from twisted.python.failure import Failure
 from twisted.web.server import Request
 from zope.interface import implementer
 
-from txgearman.web.sources import SendBudget, SendQueue
+from txgearman.web.interfaces import SendBudget, SendQueue
 
 PIECE: Final = 64 * 1024
 """Bytes that are handed to the transport at a time. A body that is not larger is written at once."""

@@ -11,9 +11,9 @@ from twisted.python.failure import Failure
 from twisted.web.server import Request
 from zope.interface import implementer
 
-from txgearman.web.answers import to_json
-from txgearman.web.body import PIECE, STALLED, budget_of, cut_off, queue_of
-from txgearman.web.shapes import payload, payload_pieces
+from txgearman.web.http.body import PIECE, STALLED, budget_of, cut_off, queue_of
+from txgearman.web.http.encoding import payload, payload_pieces
+from txgearman.web.http.responses import to_json
 
 EVENT_STREAM: Final = b"text/event-stream"
 

@@ -16,8 +16,8 @@ from txgearman.broker.broker import Broker
 from txgearman.broker.job import PRIORITIES, Job, JobState
 from txgearman.broker.views import JobDetail, JobPage
 from txgearman.errors import FunctionNotFound, Refused
-from txgearman.web.shapes import STORED
-from txgearman.web.sources import Connection, Gearman
+from txgearman.web.api.serializers import STORED
+from txgearman.web.interfaces import Connection, Gearman
 
 SEARCHED: Final = 64 * 1024
 """Bytes at the beginning of a job's data that a search looks at."""

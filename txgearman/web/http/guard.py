@@ -17,7 +17,7 @@ from txgearman import access
 from txgearman.access import AccessPolicy, Rights
 from txgearman.identity import identity_of
 from txgearman.patterns import quoted
-from txgearman.web.answers import HTTPProblem
+from txgearman.web.http.responses import HTTPProblem
 from txgearman.web.settings import WebSettings
 
 SECURITY_HEADERS: Final = (

@@ -20,10 +20,10 @@ from txgearman.errors import (
     RateExceeded,
     Refused,
 )
-from txgearman.web.answers import Answer, HTTPProblem, to_json
-from txgearman.web.body import PIECE, budget_of, queue_of, send_body, send_queue
-from txgearman.web.shapes import identifier, text
-from txgearman.web.stream import EventStream
+from txgearman.web.http.body import PIECE, budget_of, queue_of, send_body, send_queue
+from txgearman.web.http.encoding import identifier, text
+from txgearman.web.http.responses import Answer, HTTPProblem, to_json
+from txgearman.web.http.stream import EventStream
 
 OCTETS: Final = b"application/octet-stream"
 

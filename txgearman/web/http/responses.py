@@ -96,3 +96,8 @@ class Branch(Resource):
 def not_found() -> HTTPProblem:
     """There is nothing at this path."""
     return HTTPProblem(404, "not-found", "There is nothing at this path.")
+
+
+def no_content() -> Answer:
+    """It is done, and there is nothing to say."""
+    return Answer(b"", status=204)

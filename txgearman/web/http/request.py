@@ -11,8 +11,8 @@ from twisted.web.http import NO_BODY_CODES, parse_qs
 from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from txgearman.web.answers import HTTPProblem
-from txgearman.web.channel import write_problem
+from txgearman.web.http.channel import write_problem
+from txgearman.web.http.responses import HTTPProblem
 
 _log = Logger()
 

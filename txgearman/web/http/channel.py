@@ -14,8 +14,8 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.server import Request
 
-from txgearman.web.answers import HTTPProblem
-from txgearman.web.body import STALLED
+from txgearman.web.http.body import STALLED
+from txgearman.web.http.responses import HTTPProblem
 
 HEAD_LIMIT: Final = 20.0
 """Seconds from the first byte of a request, or from the connection's begin if it is the first, until its head

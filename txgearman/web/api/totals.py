@@ -13,9 +13,9 @@ from txgearman.broker.job import PRIORITIES
 from txgearman.broker.meters import Counts
 from txgearman.broker.views import FunctionDetail
 from txgearman.version import VERSION
-from txgearman.web.shapes import by_priority
-from txgearman.web.sources import Gearman, Vitals
-from txgearman.web.walking import walk
+from txgearman.web.api.serializers import by_priority
+from txgearman.web.interfaces import Gearman, Vitals
+from txgearman.web.slices import walk
 
 
 def resident_memory() -> int | None:

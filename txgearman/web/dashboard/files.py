@@ -10,7 +10,7 @@ from twisted.web.http import CACHED
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
-from txgearman.web.answers import Branch, HTTPProblem
+from txgearman.web.http.responses import Branch, HTTPProblem
 
 STATIC: Final = Path(__file__).parent / "static"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from txgearman.version import VERSION
 
 if TYPE_CHECKING:
-    from txgearman.web.routes import Parameter, Route
+    from txgearman.web.http.routes import Parameter, Route
 
 _COUNT: Final = {"type": "integer", "minimum": 0}
 _TEXT: Final = {"type": "string"}
@@ -231,7 +231,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
         "flag": {"type": "boolean"},
         "number": {"type": "integer", "minimum": parameter.low, "maximum": parameter.high},
         "choice": {"enum": list(parameter.choices)},
-        "place": {"type": "string", "pattern": "^(stored-[0-2]-)?[0-9]{1,19}$"},
+        "cursor": {"type": "string", "pattern": "^(stored-[0-2]-)?[0-9]{1,19}$"},
     }
     schema = kinds[parameter.kind]
     if parameter.longest:

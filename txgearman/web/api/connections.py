@@ -1,0 +1,53 @@
+"""Connections over HTTP. The paths are in `table`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from txgearman.web.api.job_search import jobs_of
+from txgearman.web.api.serializers import MOST_JOBS, connection_shape
+from txgearman.web.http.responses import Answer, HTTPProblem, to_json
+from txgearman.web.http.routes import Call
+from txgearman.web.interfaces import Connection, Gearman
+
+
+class ConnectionEndpoints:
+    """Answers what is asked of connections."""
+
+    def __init__(self, gearman: Gearman) -> None:
+        self._gearman = gearman
+
+    def connections(self, call: Call) -> Answer:
+        role, after, limit = call.given["role"], call.given["after"], call.given["limit"]
+        found = []
+        # In a dictionary they are in the order they came.
+        for number, connection in self._gearman.connections.items():
+            if number > after and (role is None or (role == "worker") == bool(connection.worker.abilities)):
+                found.append(connection)
+                if len(found) > limit:
+                    break
+        more = len(found) > limit
+        shown = [self._connection_shape(connection) for connection in found[:limit]]
+        return Answer(to_json({"connections": shown, "next": found[limit - 1].number if more else None}))
+
+    def connection(self, call: Call) -> Answer:
+        return Answer(to_json(self._connection_shape(self._find_connection(call))))
+
+    def change_connection(self, call: Call) -> Answer:
+        connection = self._find_connection(call)
+        wish = call.json({"quiet": bool})
+        if "quiet" in wish:
+            self._gearman.broker.quiet(connection.worker, wish["quiet"])
+        return self.connection(call)
+
+    def _connection_shape(self, connection: Connection) -> dict[str, Any]:
+        return connection_shape(connection, jobs_of(self._gearman.broker, connection, MOST_JOBS))
+
+    def _find_connection(self, call: Call) -> Connection:
+        number = call.ids[0]
+        connection = None
+        if number.isdigit() and len(number) < 20:
+            connection = self._gearman.connections.get(int(number))
+        if connection is None:
+            raise HTTPProblem(404, "no-such-connection", "There is no connection with this number.")
+        return connection

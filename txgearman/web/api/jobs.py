@@ -1,0 +1,146 @@
+"""Jobs over HTTP: lists, submits, data, events. The paths are in `table`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from txgearman.broker.job import JobState
+from txgearman.broker.views import JobDetail
+from txgearman.errors import FunctionNotFound, JobNotFound, Refused
+from txgearman.web.api.clients import OCTETS, StreamedAnswer, refusal
+from txgearman.web.api.functions import no_function
+from txgearman.web.api.job_search import Wanted, cancel_all, find_jobs, running_jobs
+from txgearman.web.api.serializers import job_shape
+from txgearman.web.api.submission import submit
+from txgearman.web.http.guard import Guard
+from txgearman.web.http.responses import Answer, HTTPProblem, no_content, to_json
+from txgearman.web.http.routes import Call
+from txgearman.web.http.stream import EVENT_STREAM, send_stream_head
+from txgearman.web.interfaces import Gearman
+from txgearman.web.settings import WebSettings
+
+
+class JobEndpoints:
+    """Answers what is asked of jobs."""
+
+    def __init__(self, gearman: Gearman, settings: WebSettings, guard: Guard, reactor: IReactorTime) -> None:
+        self._gearman = gearman
+        self._settings = settings
+        self._guard = guard
+        self._reactor = reactor
+
+    async def jobs(self, call: Call) -> Answer:
+        name, broker = call.ids[0], self._gearman.broker
+        state = call.given["state"]
+        wanted = Wanted(name, state, call.given["search"])
+        try:
+            broker.function_detail(name)
+            if state == JobState.RUNNING.value:
+                found = await running_jobs(
+                    self._gearman, self._reactor, wanted, call.given["after"], call.given["limit"]
+                )
+            else:
+                found = await find_jobs(
+                    broker, self._reactor, wanted, call.given["after"], call.given["limit"]
+                )
+        except FunctionNotFound as error:
+            raise no_function() from error
+        except Refused as error:
+            raise refusal(error) from error
+        place = None if found.next is None else str(found.next)
+        return Answer(to_json({"jobs": [job_shape(job) for job in found.jobs], "next": place}))
+
+    def submit(self, call: Call) -> None:
+        accept = call.request.getHeader(b"Accept") or b""
+        submit(
+            self._gearman,
+            call,
+            self._reactor,
+            self._settings,
+            self._guard,
+            call.ids[0],
+            streamed=EVENT_STREAM in accept,
+        )
+
+    async def cancel_all(self, call: Call) -> Answer:
+        try:
+            await cancel_all(self._gearman.broker, self._reactor, call.ids[0])
+        except FunctionNotFound as error:
+            raise no_function() from error
+        return no_content()
+
+    async def job(self, call: Call) -> Answer:
+        return Answer(to_json(job_shape(await self._find_job(call))))
+
+    async def cancel(self, call: Call) -> Answer:
+        broker, handle = self._gearman.broker, call.ids[0]
+        try:
+            broker.cancel(handle)
+        except JobNotFound:
+            await self._seek(broker.seek_and_cancel, handle)
+        return no_content()
+
+    async def data(self, call: Call) -> Answer:
+        data = (await self._find_job(call)).data
+        if data is None:
+            raise HTTPProblem(409, "elsewhere", "Another server on the same store has this job.")
+        offset, length = call.given["offset"], call.given["length"]
+        part = data[offset:] if length is None else data[offset : offset + length]
+        return Answer(part, OCTETS, headers=((b"Content-Disposition", b"attachment"),))
+
+    def watch(self, call: Call) -> None:
+        broker = self._gearman.broker
+        try:
+            handle = broker.job_detail(call.ids[0]).handle
+        except JobNotFound as error:
+            raise _no_job() from error
+        if call.is_head:
+            send_stream_head(call.request)
+            return
+        end = StreamedAnswer(broker, call.request, self._reactor)
+        end.begin()
+        broker.watch(end.client, handle)
+
+    def status(self, call: Call) -> Answer:
+        status = self._gearman.broker.status_by_unique(call.given["unique"])
+        return Answer(
+            to_json(
+                {
+                    "known": status.known,
+                    "running": status.running,
+                    "numerator": status.numerator,
+                    "denominator": status.denominator,
+                    "clients": status.clients,
+                }
+            )
+        )
+
+    async def _find_job(self, call: Call) -> JobDetail:
+        """The job that the path names, wherever it is."""
+        broker, handle = self._gearman.broker, call.ids[0]
+        try:
+            return broker.job_detail(handle)
+        except JobNotFound:
+            detail: JobDetail = await self._seek(broker.seek_job, handle)
+            return detail
+
+    async def _seek(self, verb: Callable[[bytes, Callable[[Any], None]], None], handle: bytes) -> Any:
+        """What a verb tells of a job that is not in memory. Raises `HTTPProblem`."""
+        if not self._gearman.broker.may_have_stored_jobs:
+            raise _no_job()
+        told: Deferred[Any] = Deferred()
+        verb(handle, told.callback)
+        found = await told
+        if isinstance(found, JobNotFound):
+            raise _no_job()
+        if isinstance(found, Refused):
+            raise refusal(found)
+        return found
+
+
+def _no_job() -> HTTPProblem:
+    return HTTPProblem(404, "no-such-job", "The server has no job with this handle.")

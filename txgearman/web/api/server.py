@@ -1,0 +1,50 @@
+"""The server as a whole over HTTP, and the dashboard's events. The paths are in `table`."""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IReactorTime
+
+from txgearman.web.api.live import Live
+from txgearman.web.api.totals import server_shape, totals_of
+from txgearman.web.http.guard import Guard, Right
+from txgearman.web.http.responses import Answer, to_json
+from txgearman.web.http.routes import Call
+from txgearman.web.http.stream import send_stream_head
+from txgearman.web.interfaces import Gearman, Vitals
+from txgearman.web.settings import WebSettings
+
+
+class ServerEndpoints:
+    """Answers what is asked of the server."""
+
+    def __init__(
+        self,
+        gearman: Gearman,
+        vitals: Vitals | None,
+        settings: WebSettings,
+        guard: Guard,
+        live: Live,
+        reactor: IReactorTime,
+    ) -> None:
+        self._gearman = gearman
+        self._vitals = vitals
+        self._settings = settings
+        self._guard = guard
+        self._live = live
+        self._reactor = reactor
+
+    async def server(self, _call: Call) -> Answer:
+        totals = await totals_of(self._gearman, self._reactor)
+        return Answer(to_json(server_shape(self._gearman, totals, self._vitals)))
+
+    def watch_all(self, call: Call) -> None:
+        if call.is_head:
+            send_stream_head(call.request)
+            return
+        settings = self._settings
+        rights = {
+            "manage": self._guard.allows(call.request, Right.MANAGE),
+            "read_only": settings.read_only,
+            "token": self._guard.knows_tokens,
+        }
+        self._live.view(call.request, call.given, rights)

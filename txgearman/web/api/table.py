@@ -1,0 +1,263 @@
+"""The HTTP interface for programs: one table of paths, with their parameters, rights and endpoints."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from twisted.internet.interfaces import IReactorTime
+
+from txgearman.web.api.clients import OCTETS
+from txgearman.web.api.connections import ConnectionEndpoints
+from txgearman.web.api.functions import FunctionEndpoints
+from txgearman.web.api.job_search import LARGEST_NUMBER, Place
+from txgearman.web.api.jobs import JobEndpoints
+from txgearman.web.api.live import SORTS, Live
+from txgearman.web.api.openapi import describe
+from txgearman.web.api.serializers import STORED
+from txgearman.web.api.server import ServerEndpoints
+from txgearman.web.api.submission import submit_parameters
+from txgearman.web.http.guard import Guard, Right
+from txgearman.web.http.responses import Answer, Branch, to_json
+from txgearman.web.http.routes import Body, Call, Handler, Parameter, Route, Routes
+from txgearman.web.http.stream import EVENT_STREAM
+from txgearman.web.interfaces import Gearman, Vitals
+from txgearman.web.settings import WebSettings
+
+PAGE: Final = 50
+"""Rows of a list if nothing is said."""
+
+LARGEST_PAGE: Final = 500
+
+_AFTER: Final = Parameter(
+    "after", "number", "Begin behind this place: `next` of the page before.", 0, high=LARGEST_NUMBER
+)
+_LIMIT: Final = Parameter("limit", "number", "How many rows at most.", PAGE, low=1, high=LARGEST_PAGE)
+_PLACE: Final = Parameter(
+    "after", "cursor", "Begin behind this place: `next` of the page before.", Place(), read_cursor=Place.parse
+)
+_STATE: Final = Parameter(
+    "state",
+    "choice",
+    "Only jobs in this state. Of the queued ones those are `stored` that are not in memory.",
+    choices=("scheduled", "queued", "running", STORED),
+)
+_ROLE: Final = Parameter("role", "choice", "Only workers, or only others.", choices=("worker", "client"))
+_SEARCH: Final = Parameter(
+    "search", "text", "Only those that contain this: names without case, jobs as bytes.", b"", longest=1024
+)
+_VIEWS: Final = ("overview", "functions", "function", "jobs", "connections")
+
+
+class Api(Branch):
+    """``/api``, with its versions below. `routes` are those of version 1."""
+
+    def __init__(
+        self,
+        gearman: Gearman,
+        vitals: Vitals | None,
+        settings: WebSettings,
+        guard: Guard,
+        live: Live,
+        reactor: IReactorTime,
+    ) -> None:
+        super().__init__()
+        self._live = live
+        self.routes = make_routes(
+            self._openapi,
+            ServerEndpoints(gearman, vitals, settings, guard, live, reactor),
+            FunctionEndpoints(gearman, reactor),
+            JobEndpoints(gearman, settings, guard, reactor),
+            ConnectionEndpoints(gearman),
+            settings,
+        )
+        self.description = describe(self.routes)
+        self.putChild(b"v1", Routes(self.routes, guard, reactor))
+
+    def _openapi(self, _call: Call) -> Answer:
+        return Answer(to_json(self.description))
+
+
+def make_routes(
+    openapi: Handler,
+    server: ServerEndpoints,
+    functions: FunctionEndpoints,
+    jobs: JobEndpoints,
+    connections: ConnectionEndpoints,
+    settings: WebSettings,
+) -> tuple[Route, ...]:
+    """Every path of version 1, in the order of the description."""
+    return (
+        Route("GET", "/openapi.json", Right.VIEW, openapi, "This description.", {200: "Description"}),
+        Route("GET", "/server", Right.VIEW, server.server, "The server and its totals.", {200: "Server"}),
+        Route(
+            "GET",
+            "/functions",
+            Right.VIEW,
+            functions.functions,
+            "Functions by name.",
+            {200: "Functions"},
+            (400,),
+            (
+                _SEARCH,
+                Parameter("after", "number", "How many to leave out.", 0, high=LARGEST_NUMBER),
+                _LIMIT,
+            ),
+        ),
+        Route(
+            "GET",
+            "/functions/{function}",
+            Right.VIEW,
+            functions.function,
+            "A function.",
+            {200: "Function"},
+            (404,),
+        ),
+        Route(
+            "PATCH",
+            "/functions/{function}",
+            Right.MANAGE,
+            functions.change_function,
+            "Pause or resume a function, or set its limits of jobs.",
+            {200: "Function"},
+            (400, 404, 413),
+            body=Body.JSON,
+            body_schema="FunctionChange",
+        ),
+        Route(
+            "DELETE",
+            "/functions/{function}",
+            Right.MANAGE,
+            functions.drop,
+            "Forget a function that has no workers and no jobs.",
+            {204: ""},
+            (404, 409),
+        ),
+        Route(
+            "GET",
+            "/functions/{function}/jobs",
+            Right.VIEW,
+            jobs.jobs,
+            "Jobs of a function: those in memory in the order they came, then those that only the store "
+            "has. A page may be short and not be the last.",
+            {200: "Jobs"},
+            (400, 404, 503),
+            (_STATE, _SEARCH, _PLACE, _LIMIT),
+        ),
+        Route(
+            "POST",
+            "/functions/{function}/jobs",
+            Right.SUBMIT,
+            jobs.submit,
+            "Submit a job. The body is its data, whatever its type. "
+            "Accept text/event-stream to get what the worker sends while it runs.",
+            {200: OCTETS.decode(), 202: "Accepted"},
+            (400, 413, 429, 502, 503, 504),
+            submit_parameters(settings),
+            Body.BYTES,
+        ),
+        Route(
+            "DELETE",
+            "/functions/{function}/jobs",
+            Right.MANAGE,
+            jobs.cancel_all,
+            "Cancel all jobs that the function has now; answered when that is done.",
+            {204: ""},
+            (404,),
+        ),
+        Route("GET", "/jobs/{handle}", Right.VIEW, jobs.job, "A job.", {200: "Job"}, (404,)),
+        Route(
+            "DELETE",
+            "/jobs/{handle}",
+            Right.MANAGE,
+            jobs.cancel,
+            "Cancel a job; those who wait for it are told that it failed.",
+            {204: ""},
+            (404,),
+        ),
+        Route(
+            "GET",
+            "/jobs/{handle}/data",
+            Right.VIEW,
+            jobs.data,
+            "A job's data, or a part of it.",
+            {200: OCTETS.decode()},
+            (400, 404, 409, 503),
+            (
+                Parameter("offset", "number", "Bytes to leave out.", 0, high=LARGEST_NUMBER),
+                Parameter("length", "number", "How many bytes at most.", low=1, high=LARGEST_NUMBER),
+            ),
+        ),
+        Route(
+            "GET",
+            "/jobs/{handle}/events",
+            Right.VIEW,
+            jobs.watch,
+            "What a job's worker sends from now on, as server-sent events.",
+            {200: EVENT_STREAM.decode()},
+            (404,),
+        ),
+        Route(
+            "GET",
+            "/status",
+            Right.VIEW,
+            jobs.status,
+            "The status of the newest job with a unique, whatever its function.",
+            {200: "Status"},
+            (400,),
+            (Parameter("unique", "text", "The unique.", b"", longest=settings.max_unique),),
+        ),
+        Route(
+            "GET",
+            "/connections",
+            Right.VIEW,
+            connections.connections,
+            "Connections in the order they came.",
+            {200: "Connections"},
+            (400,),
+            (
+                _ROLE,
+                _AFTER,
+                _LIMIT,
+            ),
+        ),
+        Route(
+            "GET",
+            "/live",
+            Right.VIEW,
+            server.watch_all,
+            "What the dashboard shows: a document, and then once a second what has changed in it, as "
+            "server-sent events with JSON merge patches.",
+            {200: EVENT_STREAM.decode()},
+            (400,),
+            (
+                Parameter("view", "choice", "What to show.", "overview", choices=_VIEWS),
+                Parameter("span", "choice", "Of the overview.", "minutes", choices=("minutes", "day")),
+                Parameter("sort", "choice", "The order of functions.", "name", choices=tuple(SORTS)),
+                Parameter("function", "text", "The function to show.", b""),
+                Parameter("handles", "text", "The jobs to show, with commas between.", b"", longest=16384),
+                _SEARCH,
+                _ROLE,
+                _AFTER,
+            ),
+        ),
+        Route(
+            "GET",
+            "/connections/{number}",
+            Right.VIEW,
+            connections.connection,
+            "A connection.",
+            {200: "Connection"},
+            (404,),
+        ),
+        Route(
+            "PATCH",
+            "/connections/{number}",
+            Right.MANAGE,
+            connections.change_connection,
+            "Give a worker no more jobs, or again some.",
+            {200: "Connection"},
+            (400, 404, 413),
+            body=Body.JSON,
+            body_schema="ConnectionChange",
+        ),
+    )
