@@ -5,7 +5,7 @@ The places, each with one mechanism:
 * options of the server, on the command line, in the configuration file and in a program (`server.options`);
 * admin lines (`server.admin`): ``maxrate`` refuses; what is no number for ``maxqueue`` is no limit, as with
   gearmand;
-* parameters of HTTP (`web.http.routes`), and limits in its JSON (`web.api.functions`);
+* parameters of HTTP (`web.http.routes`), and limits in its JSON (`web.api.serializers`);
 * the ``txgearman`` command (`cli.parameters`);
 * arguments of client, worker and admin client (`connection.arguments`), which asyncio's side hands on; time
   limits of the blocking API (`blocking.deadline`), which takes what is too long for none.
@@ -42,7 +42,7 @@ from txgearman.server.options import LARGEST_WHOLE, Option, options_of
 from txgearman.server.settings import MAX_RATE, MAX_TIME_LIMIT, FunctionSettings, ProcessSettings, Settings
 from txgearman.server.twistd import CONFIGURABLE
 from txgearman.testing import MemoryGearman
-from txgearman.web.api.functions import LARGEST_LIMIT
+from txgearman.web.api.serializers import LARGEST_LIMIT
 from txgearman.web.http.responses import HTTPProblem
 from txgearman.worker import Worker
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from txgearman.web.api.job_search import jobs_of
-from txgearman.web.api.serializers import MOST_JOBS, connection_shape
+from txgearman.web.api.serializers import CONNECTION, MOST_JOBS, ConnectionView
 from txgearman.web.http.responses import Answer, HTTPProblem, to_json
 from txgearman.web.http.routes import Call
 from txgearman.web.interfaces import Connection, Gearman
@@ -27,11 +27,11 @@ class ConnectionEndpoints:
                 if len(found) > limit:
                     break
         more = len(found) > limit
-        shown = [self._connection_shape(connection) for connection in found[:limit]]
+        shown = [self._serialized(connection) for connection in found[:limit]]
         return Answer(to_json({"connections": shown, "next": found[limit - 1].number if more else None}))
 
     def connection(self, call: Call) -> Answer:
-        return Answer(to_json(self._connection_shape(self._find_connection(call))))
+        return Answer(to_json(self._serialized(self._find_connection(call))))
 
     def change_connection(self, call: Call) -> Answer:
         connection = self._find_connection(call)
@@ -40,8 +40,9 @@ class ConnectionEndpoints:
             self._gearman.broker.quiet(connection.worker, wish["quiet"])
         return self.connection(call)
 
-    def _connection_shape(self, connection: Connection) -> dict[str, Any]:
-        return connection_shape(connection, jobs_of(self._gearman.broker, connection, MOST_JOBS))
+    def _serialized(self, connection: Connection) -> dict[str, Any]:
+        jobs = jobs_of(self._gearman.broker, connection, MOST_JOBS)
+        return CONNECTION.serialize(ConnectionView(connection, jobs))
 
     def _find_connection(self, call: Call) -> Connection:
         number = call.ids[0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
@@ -12,14 +12,11 @@ from txgearman.broker.views import FunctionView
 from txgearman.errors import FunctionInUse, FunctionNotFound, Refused
 from txgearman.web.api.clients import refusal
 from txgearman.web.api.job_search import finder
-from txgearman.web.api.serializers import PRIORITY_NAMES, function_shape
+from txgearman.web.api.serializers import FUNCTION, LARGEST_LIMIT, PRIORITY_NAMES
 from txgearman.web.http.responses import Answer, HTTPProblem, no_content, to_json
 from txgearman.web.http.routes import Call
 from txgearman.web.interfaces import Gearman
 from txgearman.web.slices import walk
-
-LARGEST_LIMIT: Final = 10**15
-"""Jobs: the largest limit of a function that may be set."""
 
 
 class FunctionEndpoints:
@@ -44,7 +41,7 @@ class FunctionEndpoints:
         for name in names[after : after + limit]:
             # One may have gone meanwhile.
             with suppress(FunctionNotFound):
-                shown.append(function_shape(broker.function_detail(name)))
+                shown.append(FUNCTION.serialize(broker.function_detail(name)))
         more = after + limit < len(names)
         return Answer(
             to_json({"functions": shown, "total": len(names), "next": after + limit if more else None})
@@ -52,7 +49,7 @@ class FunctionEndpoints:
 
     def function(self, call: Call) -> Answer:
         try:
-            return Answer(to_json(function_shape(self._gearman.broker.function_detail(call.ids[0]))))
+            return Answer(to_json(FUNCTION.serialize(self._gearman.broker.function_detail(call.ids[0]))))
         except FunctionNotFound as error:
             raise no_function() from error
 

@@ -14,7 +14,7 @@ from txgearman.errors import FunctionNotFound, JobNotFound, Refused
 from txgearman.web.api.clients import OCTETS, StreamedAnswer, refusal
 from txgearman.web.api.functions import no_function
 from txgearman.web.api.job_search import Wanted, cancel_all, find_jobs, running_jobs
-from txgearman.web.api.serializers import job_shape
+from txgearman.web.api.serializers import JOB, STATUS
 from txgearman.web.api.submission import submit
 from txgearman.web.http.guard import Guard
 from txgearman.web.http.responses import Answer, HTTPProblem, no_content, to_json
@@ -52,7 +52,7 @@ class JobEndpoints:
         except Refused as error:
             raise refusal(error) from error
         place = None if found.next is None else str(found.next)
-        return Answer(to_json({"jobs": [job_shape(job) for job in found.jobs], "next": place}))
+        return Answer(to_json({"jobs": [JOB.serialize(job) for job in found.jobs], "next": place}))
 
     def submit(self, call: Call) -> None:
         accept = call.request.getHeader(b"Accept") or b""
@@ -74,7 +74,7 @@ class JobEndpoints:
         return no_content()
 
     async def job(self, call: Call) -> Answer:
-        return Answer(to_json(job_shape(await self._find_job(call))))
+        return Answer(to_json(JOB.serialize(await self._find_job(call))))
 
     async def cancel(self, call: Call) -> Answer:
         broker, handle = self._gearman.broker, call.ids[0]
@@ -107,17 +107,7 @@ class JobEndpoints:
 
     def status(self, call: Call) -> Answer:
         status = self._gearman.broker.status_by_unique(call.given["unique"])
-        return Answer(
-            to_json(
-                {
-                    "known": status.known,
-                    "running": status.running,
-                    "numerator": status.numerator,
-                    "denominator": status.denominator,
-                    "clients": status.clients,
-                }
-            )
-        )
+        return Answer(to_json(STATUS.serialize(status)))
 
     async def _find_job(self, call: Call) -> JobDetail:
         """The job that the path names, wherever it is."""

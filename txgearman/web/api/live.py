@@ -21,8 +21,8 @@ from txgearman.broker.views import FunctionDetail
 from txgearman.errors import FunctionNotFound, JobNotFound
 from txgearman.web.api.history import COLUMNS, History, Sample
 from txgearman.web.api.job_search import finder, jobs_of
-from txgearman.web.api.serializers import MOST_JOBS, connection_shape, function_shape, job_shape
-from txgearman.web.api.totals import Totals, server_shape
+from txgearman.web.api.serializers import CONNECTION, FUNCTION, JOB, MOST_JOBS, SERVER, ConnectionView
+from txgearman.web.api.totals import ServerView, Totals
 from txgearman.web.http.encoding import text
 from txgearman.web.http.stream import EventStream
 from txgearman.web.interfaces import Gearman, Vitals
@@ -161,9 +161,10 @@ class Live:
         if picked is None:
             views = {"function": self._function, "jobs": self._jobs, "connections": self._connections}
             return views[given["view"]](given)
-        rows = [self._moving(function_shape(function), "oldest") for function in picked.functions]
+        rows = [self._moving(FUNCTION.serialize(function), "oldest") for function in picked.functions]
         if given["view"] == "overview":
-            return {"server": server_shape(self._gearman, totals, self._vitals), **_listed(rows, "id")}
+            server = SERVER.serialize(ServerView(self._gearman, totals, self._vitals))
+            return {"server": server, **_listed(rows, "id")}
         return {"total": picked.total, **_listed(rows, "id")}
 
     def _function(self, given: dict[str, Any]) -> Document:
@@ -172,7 +173,7 @@ class Live:
             detail = self._gearman.broker.function_detail(given["function"])
         except FunctionNotFound:
             return shown
-        return {"function": self._moving(function_shape(detail), "oldest"), **shown}
+        return {"function": self._moving(FUNCTION.serialize(detail), "oldest"), **shown}
 
     def _jobs(self, given: dict[str, Any]) -> Document:
         rows = {}
@@ -181,7 +182,7 @@ class Live:
                 detail = self._gearman.broker.job_detail(handle)
             except JobNotFound:
                 continue
-            rows[detail.handle.decode("utf-8", "backslashreplace")] = self._moving(job_shape(detail))
+            rows[detail.handle.decode("utf-8", "backslashreplace")] = self._moving(JOB.serialize(detail))
         return {"rows": rows}
 
     def _connections(self, given: dict[str, Any]) -> Document:
@@ -198,19 +199,18 @@ class Live:
             if len(rows) == MOST_ROWS:
                 more = True
                 break
-            shape = connection_shape(connection, jobs_of(self._gearman.broker, connection, MOST_JOBS))
-            for job in shape["jobs"]:
+            jobs = jobs_of(self._gearman.broker, connection, MOST_JOBS)
+            row = CONNECTION.serialize(ConnectionView(connection, jobs))
+            for job in row["jobs"]:
                 self._moving(job)
-            rows.append(shape)
+            rows.append(row)
         return {"more": more, **_listed(rows, "number")}
 
-    def _moving(self, shape: Document, age: str = "seconds") -> Document:
+    def _moving(self, row: Document, age: str = "seconds") -> Document:
         """A point in time, `since`, in place of an age that would change all the time."""
-        seconds = shape.pop(age)
-        shape["since"] = (
-            None if seconds is None else round(self._reactor.seconds() + self._ahead - seconds, 1)
-        )
-        return shape
+        seconds = row.pop(age)
+        row["since"] = None if seconds is None else round(self._reactor.seconds() + self._ahead - seconds, 1)
+        return row
 
 
 class Picked:

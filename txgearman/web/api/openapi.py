@@ -3,160 +3,57 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any
 
 from txgearman.version import VERSION
+from txgearman.web.api.serializers import (
+    CONNECTION,
+    COUNT,
+    FLAG,
+    FUNCTION,
+    INTEGER_OR_NULL,
+    JOB,
+    LIMIT_OR_NULL,
+    PRIORITY_NAMES,
+    SERVER,
+    STATUS,
+    TEXT,
+    TEXT_OR_NULL,
+    Schema,
+    array_schema,
+    object_schema,
+)
+from txgearman.web.http.routes import Parameter, Route
 
-if TYPE_CHECKING:
-    from txgearman.web.http.routes import Parameter, Route
 
-_COUNT: Final = {"type": "integer", "minimum": 0}
-_TEXT: Final = {"type": "string"}
-_FLAG: Final = {"type": "boolean"}
-_SECONDS: Final = {"type": ["number", "null"]}
-_STATES: Final = {"enum": ["scheduled", "saving", "queued", "running", "stored"]}
-
-
-def _object(**properties: Any) -> dict[str, Any]:
-    return {
-        "type": "object",
-        "properties": properties,
-        "required": list(properties),
-        "additionalProperties": False,
-    }
-
-
-def _ref(name: str) -> dict[str, str]:
+def _ref(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
-def _list_of(name: str) -> dict[str, Any]:
-    return {"type": "array", "items": _ref(name)}
+def _change_schema(**properties: Schema) -> Schema:
+    """The schema of the body of a PATCH: it has the members that are to change."""
+    return {"type": "object", "properties": properties, "additionalProperties": False}
 
 
-def _by_priority(schema: dict[str, Any]) -> dict[str, Any]:
-    return _object(high=schema, normal=schema, low=schema)
-
-
-def _schemas() -> dict[str, Any]:
-    limit = {"type": ["integer", "null"], "minimum": 1, "maximum": 10**15}
-    following = {"type": ["integer", "null"]}
-    progress = {"numerator": _COUNT, "denominator": _COUNT}
-    problem = _object(type=_TEXT, title=_TEXT, status={"type": "integer"}, detail=_TEXT, code=_TEXT)
+def _schemas() -> dict[str, Schema]:
     return {
-        "Problem": problem,
+        "Problem": object_schema(type=TEXT, title=TEXT, status={"type": "integer"}, detail=TEXT, code=TEXT),
         "Description": {"type": "object"},
-        "Server": _object(
-            version=_TEXT,
-            host=_TEXT,
-            pid=_COUNT,
-            memory={"type": ["integer", "null"]},
-            total=_COUNT,
-            queued=_by_priority(_COUNT),
-            scheduled=_COUNT,
-            running=_COUNT,
-            submitted=_COUNT,
-            completed=_COUNT,
-            failed=_COUNT,
-            retried=_COUNT,
-            functions=_COUNT,
-            paused=_COUNT,
-            connections=_COUNT,
-            workers=_COUNT,
-            store={
-                **_object(
-                    available=_FLAG,
-                    saved=_COUNT,
-                    unsaved=_COUNT,
-                    lag={"type": "number"},
-                    commits=_COUNT,
-                    failures=_COUNT,
-                ),
-                "type": ["object", "null"],
-            },
-            limits={
-                "type": "array",
-                "items": _object(name=_TEXT, limit={"type": "number"}, used=_COUNT, refused=_COUNT),
-            },
-            problems={"type": "array", "items": _TEXT},
+        "Server": SERVER.schema,
+        "Function": FUNCTION.schema,
+        "Functions": object_schema(
+            functions=array_schema(_ref("Function")), total=COUNT, next=INTEGER_OR_NULL
         ),
-        "Function": _object(
-            id=_TEXT,
-            name=_TEXT,
-            total=_COUNT,
-            queued=_by_priority(_COUNT),
-            away=_COUNT,
-            behind=_by_priority({"type": ["integer", "null"]}),
-            scheduled=_COUNT,
-            running=_COUNT,
-            workers=_COUNT,
-            paused=_FLAG,
-            limits=_by_priority(limit),
-            oldest=_SECONDS,
-            submitted=_COUNT,
-            completed=_COUNT,
-            failed=_COUNT,
-            retried=_COUNT,
-            refused=_COUNT,
+        "FunctionChange": _change_schema(
+            paused=FLAG, limits=_change_schema(**dict.fromkeys(PRIORITY_NAMES, LIMIT_OR_NULL))
         ),
-        "Functions": _object(functions=_list_of("Function"), total=_COUNT, next=following),
-        "FunctionChange": {
-            "type": "object",
-            "properties": {
-                "paused": _FLAG,
-                "limits": {
-                    "type": "object",
-                    "properties": {"high": limit, "normal": limit, "low": limit},
-                    "additionalProperties": False,
-                },
-            },
-            "additionalProperties": False,
-        },
-        "Job": _object(
-            handle=_TEXT,
-            function=_TEXT,
-            function_id=_TEXT,
-            unique=_TEXT,
-            state=_STATES,
-            priority={"enum": ["high", "normal", "low"]},
-            background=_FLAG,
-            reducer={"type": ["string", "null"]},
-            attempts=_COUNT,
-            submitted={"type": "number"},
-            seconds=_SECONDS,
-            run_in=_SECONDS,
-            left=_SECONDS,
-            **progress,
-            clients=_COUNT,
-            worker={"type": ["integer", "null"]},
-            size={"type": ["integer", "null"], "minimum": 0},
-            preview=_TEXT,
-            place={"type": ["integer", "null"]},
-        ),
-        "Jobs": _object(jobs=_list_of("Job"), next={"type": ["string", "null"]}),
-        "Accepted": _object(handle=_TEXT),
-        "Status": _object(known=_FLAG, running=_FLAG, **progress, clients=_COUNT),
-        "Connection": _object(
-            number=_COUNT,
-            host=_TEXT,
-            id=_TEXT,
-            functions={"type": "array", "items": _TEXT},
-            functions_total=_COUNT,
-            quiet=_FLAG,
-            state={"enum": ["awake", "asleep", "woken"]},
-            jobs={
-                "type": "array",
-                "items": _object(handle=_TEXT, function=_TEXT, seconds=_SECONDS, **progress),
-            },
-            jobs_total=_COUNT,
-            waits_for=_COUNT,
-        ),
-        "Connections": _object(connections=_list_of("Connection"), next=following),
-        "ConnectionChange": {
-            "type": "object",
-            "properties": {"quiet": _FLAG},
-            "additionalProperties": False,
-        },
+        "Job": JOB.schema,
+        "Jobs": object_schema(jobs=array_schema(_ref("Job")), next=TEXT_OR_NULL),
+        "Accepted": object_schema(handle=TEXT),
+        "Status": STATUS.schema,
+        "Connection": CONNECTION.schema,
+        "Connections": object_schema(connections=array_schema(_ref("Connection")), next=INTEGER_OR_NULL),
+        "ConnectionChange": _change_schema(quiet=FLAG),
     }
 
 
@@ -191,7 +88,7 @@ def _operation(route: Route) -> dict[str, Any]:
     parameters += [_parameter(parameter) for parameter in route.parameters]
     responses = {str(status): _response(status, what) for status, what in route.responses.items()}
     if route.body.value == "bytes":
-        responses["200"]["content"]["text/event-stream"] = {"schema": _TEXT}
+        responses["200"]["content"]["text/event-stream"] = {"schema": TEXT}
     refusals = {421, *route.problems}
     if route.parameters or route.body.value == "none":
         refusals.add(400)

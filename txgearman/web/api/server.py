@@ -5,7 +5,8 @@ from __future__ import annotations
 from twisted.internet.interfaces import IReactorTime
 
 from txgearman.web.api.live import Live
-from txgearman.web.api.totals import server_shape, totals_of
+from txgearman.web.api.serializers import SERVER
+from txgearman.web.api.totals import ServerView, totals_of
 from txgearman.web.http.guard import Guard, Right
 from txgearman.web.http.responses import Answer, to_json
 from txgearman.web.http.routes import Call
@@ -35,7 +36,7 @@ class ServerEndpoints:
 
     async def server(self, _call: Call) -> Answer:
         totals = await totals_of(self._gearman, self._reactor)
-        return Answer(to_json(server_shape(self._gearman, totals, self._vitals)))
+        return Answer(to_json(SERVER.serialize(ServerView(self._gearman, totals, self._vitals))))
 
     def watch_all(self, call: Call) -> None:
         if call.is_head:

@@ -1,10 +1,10 @@
-"""The server as a whole: its totals now, and how they went over time."""
+"""The server as a whole: the totals of all functions."""
 
 from __future__ import annotations
 
 import operator
 import os
-import platform
+from dataclasses import dataclass
 from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
@@ -12,8 +12,6 @@ from twisted.internet.interfaces import IReactorTime
 from txgearman.broker.job import PRIORITIES
 from txgearman.broker.meters import Counts
 from txgearman.broker.views import FunctionDetail
-from txgearman.version import VERSION
-from txgearman.web.api.serializers import by_priority
 from txgearman.web.interfaces import Gearman, Vitals
 from txgearman.web.slices import walk
 
@@ -78,45 +76,14 @@ async def measured(gearman: Gearman, reactor: IReactorTime) -> dict[str, Any]:
     }
 
 
-def store_shape(vitals: Vitals | None) -> dict[str, Any] | None:
-    """How the saving of jobs is; None without a store."""
-    saved = None if vitals is None else vitals.saved()
-    if saved is None:
-        return None
-    return {
-        "available": saved.available,
-        "saved": saved.saved,
-        "unsaved": saved.unsaved,
-        "lag": round(saved.lag, 3),
-        "commits": saved.commits,
-        "failures": saved.failures,
-    }
+@dataclass(frozen=True, slots=True)
+class ServerView:
+    """What is shown of the server as a whole; without `vitals` nothing of its store and its health."""
 
+    gearman: Gearman
+    totals: Totals
+    vitals: Vitals | None
 
-def server_shape(gearman: Gearman, totals: Totals, vitals: Vitals | None = None) -> dict[str, Any]:
-    """The server and its totals. This walks all connections."""
-    workers = sum(bool(connection.worker.abilities) for connection in gearman.connections.values())
-    return {
-        "version": VERSION,
-        "host": platform.node(),
-        "pid": os.getpid(),
-        "memory": resident_memory(),
-        "total": gearman.broker.total,
-        "queued": by_priority(tuple(totals.queued)),
-        "scheduled": totals.scheduled,
-        "running": totals.running,
-        "submitted": totals.submitted,
-        "completed": totals.completed,
-        "failed": totals.failed,
-        "retried": totals.retried,
-        "functions": totals.functions,
-        "paused": totals.paused,
-        "connections": len(gearman.connections),
-        "workers": workers,
-        "store": store_shape(vitals),
-        "limits": [
-            {"name": limit.name, "limit": limit.limit, "used": limit.used, "refused": limit.refused}
-            for limit in gearman.limits()
-        ],
-        "problems": [] if vitals is None else vitals.problems(),
-    }
+    def count_workers(self) -> int:
+        """How many connections are workers. This walks all of them."""
+        return sum(bool(connection.worker.abilities) for connection in self.gearman.connections.values())
