@@ -20,7 +20,7 @@ from tests.garbage import garbage, gone, resting_collector
 from tests.web.asking import Exchange, Web
 from txgearman.broker.peers import Worker
 from txgearman.server import Settings
-from txgearman.web.api.clients import StreamedAnswer, WholeAnswer
+from txgearman.web.api.clients import StreamedResponse, WholeResponse
 from txgearman.web.api.live import Viewer
 from txgearman.web.http.body import PIECE, STALLED
 from txgearman.web.http.channel import BODY_LIMIT, LimitedChannel
@@ -31,7 +31,7 @@ JOBS = "/api/v1/functions/f/jobs"
 STREAM = {"Accept": "text/event-stream"}
 LARGE = bytes(20 * PIECE)
 
-KINDS = (LimitedChannel, LimitedRequest, WholeAnswer, StreamedAnswer, EventStream, Viewer)
+KINDS = (LimitedChannel, LimitedRequest, WholeResponse, StreamedResponse, EventStream, Viewer)
 
 
 class End:

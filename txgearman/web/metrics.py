@@ -34,7 +34,7 @@ from txgearman.broker.meters import BOUNDS, Durations, FunctionMeasures
 from txgearman.version import VERSION
 from txgearman.web.http.body import send_body
 from txgearman.web.http.guard import Guard, Right
-from txgearman.web.http.responses import Answer, HTTPProblem
+from txgearman.web.http.responses import HTTPProblem, Response
 from txgearman.web.interfaces import Gearman, Limit, Saved, Vitals
 from txgearman.web.slices import walk
 
@@ -394,11 +394,11 @@ class MetricsResource(Resource):
     def render(self, request: Request) -> Any:
         if request.method not in (b"GET", b"HEAD"):
             problem = HTTPProblem(405, "wrong-method", "This is for GET.", ((b"Allow", b"GET, HEAD"),))
-            return problem.answer().send(request)
+            return problem.response().send(request)
         try:
             self._guard.check(request, Right.VIEW)
         except HTTPProblem as problem:
-            return problem.answer().send(request)
+            return problem.response().send(request)
         taking = Deferred.fromCoroutine(self._collector.take())
         request.notifyFinish().addErrback(lambda _gone: taking.cancel())
         taking.addCallback(self._show, request).addErrback(self._failed, request)
@@ -423,27 +423,27 @@ class MetricsResource(Resource):
         is_gone: list[Failure] = []
         request.notifyFinish().addErrback(is_gone.append)
 
-        def send(answer: Answer) -> None:
+        def send(response: Response) -> None:
             if not is_gone:
-                send_body(request, answer.send(request), self._reactor)
+                send_body(request, response.send(request), self._reactor)
 
         def write() -> None:
             try:
-                answer = _written(registry, is_open, is_compressed)
+                response = _written(registry, is_open, is_compressed)
             except Exception:
                 _log.failure("The metrics cannot be written")
-                answer = HTTPProblem(
+                response = HTTPProblem(
                     500, "internal", "The metrics failed; the server's log says why."
-                ).answer()
-            self._reactor.callFromThread(send, answer)
+                ).response()
+            self._reactor.callFromThread(send, response)
 
         self._reactor.getThreadPool().callInThread(write)
 
 
-def _written(registry: Any, is_open: bool, is_compressed: bool) -> Answer:
+def _written(registry: Any, is_open: bool, is_compressed: bool) -> Response:
     """The metrics as text: Prometheus's, or OpenMetrics."""
     encode, content_type = choose_encoder(_OPEN_METRICS if is_open else "")
     text = encode(registry)
     if is_compressed:
-        return Answer(gzip.compress(text), content_type.encode(), headers=((b"Content-Encoding", b"gzip"),))
-    return Answer(text, content_type.encode())
+        return Response(gzip.compress(text), content_type.encode(), headers=((b"Content-Encoding", b"gzip"),))
+    return Response(text, content_type.encode())

@@ -22,7 +22,7 @@ from txgearman.errors import (
 )
 from txgearman.web.http.body import PIECE, budget_of, queue_of, send_body, send_queue
 from txgearman.web.http.encoding import identifier, text
-from txgearman.web.http.responses import Answer, HTTPProblem, to_json
+from txgearman.web.http.responses import HTTPProblem, Response, to_json
 from txgearman.web.http.stream import EventStream
 
 OCTETS: Final = b"application/octet-stream"
@@ -46,7 +46,7 @@ def refusal(error: Refused) -> HTTPProblem:
 class HTTPClient:
     """The end of a client that is one request (`ClientConnection`).
 
-    What the broker tells is noted, and passed on when the broker is done with its decision: an answer that
+    What the broker tells is noted, and passed on when the broker is done with its decision: a response that
     ends lets the next request of its connection in, which may be a submit.
     """
 
@@ -61,7 +61,7 @@ class HTTPClient:
         self._over = False
 
     def fail_after(self, seconds: float) -> None:
-        """Answer that it took too long, and leave the job, if it has not ended by then."""
+        """Answer that it took too long, and leave the job, unless it has ended by then."""
         self._limit = self._reactor.callLater(seconds, self._took_too_long)
 
     def leave(self) -> None:
@@ -92,12 +92,12 @@ class HTTPClient:
                 getattr(self, f"_tell_{what}")(value)
 
     def _took_too_long(self) -> None:
-        self._answer(HTTPProblem(504, "timed-out", "The job did not end within the time given.").answer())
+        self._respond(HTTPProblem(504, "timed-out", "The job did not end within the time given.").response())
 
-    def _answer(self, answer: Answer) -> None:
-        """Send a whole answer, the last thing that is done."""
+    def _respond(self, response: Response) -> None:
+        """Send a whole response, the last thing that is done."""
         self.leave()
-        send_body(self._request, answer.send(self._request), self._reactor)
+        send_body(self._request, response.send(self._request), self._reactor)
 
     # -- the broker's news (ClientConnection) ----------------------------------------------------------
 
@@ -132,7 +132,7 @@ class HTTPClient:
         self._note("exception", data)
 
 
-class WholeAnswer(HTTPClient):
+class WholeResponse(HTTPClient):
     """A request that is answered once, with the job's handle or with its result.
 
     The parts of a result that the worker sent ahead of its end come first in the body; more than
@@ -150,9 +150,9 @@ class WholeAnswer(HTTPClient):
         self._result = queue_of(request)
         request.notifyFinish().addErrback(self._gone)
 
-    def _answer(self, answer: Answer) -> None:
+    def _respond(self, response: Response) -> None:
         self._result.clear()
-        super()._answer(answer)
+        super()._respond(response)
 
     def _gone(self, _reason: Failure) -> None:
         self._result.clear()
@@ -165,23 +165,23 @@ class WholeAnswer(HTTPClient):
         self._handle = handle
         if self._background:
             headers = (*self._headers(b"JOB_CREATED"), (b"Location", b"/api/v1/jobs/" + _in_path(handle)))
-            self._answer(Answer(to_json({"handle": text(handle)}), status=202, headers=headers))
+            self._respond(Response(to_json({"handle": text(handle)}), status=202, headers=headers))
 
     def _tell_refused(self, error: Refused) -> None:
-        self._answer(refusal(error).answer())
+        self._respond(refusal(error).response())
 
     def _tell_data(self, data: bytes) -> None:
         self._result.append(data)
         self._budget.enforce()
         if self._result.size > self._max_data:
-            self._answer(
+            self._respond(
                 HTTPProblem(
                     502, "result-too-large", f"The result has more than {self._max_data} bytes."
-                ).answer()
+                ).response()
             )
 
     def _tell_warning(self, data: bytes) -> None:
-        """There is no place for it in a whole answer."""
+        """There is no place for it in a whole response."""
 
     def _tell_status(self, _numbers: tuple[int, int]) -> None:
         """Nor for that."""
@@ -190,8 +190,8 @@ class WholeAnswer(HTTPClient):
         self._result.append(data)
         self.leave()
         result = self._result
-        answer = Answer(b"", OCTETS, headers=self._headers(b"WORK_COMPLETE"))
-        answer.send(self._request, result.size)
+        response = Response(b"", OCTETS, headers=self._headers(b"WORK_COMPLETE"))
+        response.send(self._request, result.size)
         if result.size <= PIECE:
             send_body(self._request, result.take(PIECE), self._reactor)
         else:
@@ -199,15 +199,15 @@ class WholeAnswer(HTTPClient):
 
     def _tell_failed(self, _nothing: None) -> None:
         headers = self._headers(b"WORK_FAIL")
-        self._answer(HTTPProblem(502, "job-failed", "The job failed.", headers).answer())
+        self._respond(HTTPProblem(502, "job-failed", "The job failed.", headers).response())
 
     def _tell_exception(self, data: bytes) -> None:
         headers = self._headers(b"WORK_EXCEPTION")
         detail = f"The worker's function raised: {text(data[:1000])}"
-        self._answer(HTTPProblem(502, "job-raised", detail, headers).answer())
+        self._respond(HTTPProblem(502, "job-raised", detail, headers).response())
 
 
-class StreamedAnswer(HTTPClient):
+class StreamedResponse(HTTPClient):
     """A request that is answered with all news of its job as server-sent events."""
 
     def __init__(self, broker: Broker, request: Request, reactor: IReactorTime) -> None:
@@ -215,7 +215,7 @@ class StreamedAnswer(HTTPClient):
         self._stream: EventStream | None = None
 
     def begin(self) -> EventStream:
-        """Send the head of the answer; from then on problems are events."""
+        """Send the head of the response; from then on problems are events."""
         if self._stream is None:
             self._stream = EventStream(self._request, self._reactor, self.leave)
         return self._stream
@@ -239,7 +239,7 @@ class StreamedAnswer(HTTPClient):
         self.begin().send("created", {"handle": text(handle)})
 
     def _tell_refused(self, error: Refused) -> None:
-        self._end("refused", json.loads(refusal(error).answer().body))
+        self._end("refused", json.loads(refusal(error).response().body))
 
     def _tell_data(self, data: bytes) -> None:
         self.begin().send_payload("data", data)

@@ -6,7 +6,7 @@ from typing import Any
 
 from txgearman.web.api.job_search import jobs_of
 from txgearman.web.api.serializers import CONNECTION, MOST_JOBS, ConnectionView
-from txgearman.web.http.responses import Answer, HTTPProblem, to_json
+from txgearman.web.http.responses import HTTPProblem, Response, to_json
 from txgearman.web.http.routes import Call
 from txgearman.web.interfaces import Connection, Gearman
 
@@ -17,8 +17,8 @@ class ConnectionEndpoints:
     def __init__(self, gearman: Gearman) -> None:
         self._gearman = gearman
 
-    def connections(self, call: Call) -> Answer:
-        role, after, limit = call.given["role"], call.given["after"], call.given["limit"]
+    def connections(self, call: Call) -> Response:
+        role, after, limit = call.arguments["role"], call.arguments["after"], call.arguments["limit"]
         found = []
         # In a dictionary they are in the order they came.
         for number, connection in self._gearman.connections.items():
@@ -28,12 +28,12 @@ class ConnectionEndpoints:
                     break
         more = len(found) > limit
         shown = [self._serialized(connection) for connection in found[:limit]]
-        return Answer(to_json({"connections": shown, "next": found[limit - 1].number if more else None}))
+        return Response(to_json({"connections": shown, "next": found[limit - 1].number if more else None}))
 
-    def connection(self, call: Call) -> Answer:
-        return Answer(to_json(self._serialized(self._find_connection(call))))
+    def connection(self, call: Call) -> Response:
+        return Response(to_json(self._serialized(self._find_connection(call))))
 
-    def change_connection(self, call: Call) -> Answer:
+    def change_connection(self, call: Call) -> Response:
         connection = self._find_connection(call)
         wish = call.json({"quiet": bool})
         if "quiet" in wish:

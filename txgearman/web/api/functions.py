@@ -13,7 +13,7 @@ from txgearman.errors import FunctionInUse, FunctionNotFound, Refused
 from txgearman.web.api.clients import refusal
 from txgearman.web.api.job_search import finder
 from txgearman.web.api.serializers import FUNCTION, LARGEST_LIMIT, PRIORITY_NAMES
-from txgearman.web.http.responses import Answer, HTTPProblem, no_content, to_json
+from txgearman.web.http.responses import HTTPProblem, Response, no_content, to_json
 from txgearman.web.http.routes import Call
 from txgearman.web.interfaces import Gearman
 from txgearman.web.slices import walk
@@ -26,9 +26,9 @@ class FunctionEndpoints:
         self._gearman = gearman
         self._reactor = reactor
 
-    async def functions(self, call: Call) -> Answer:
-        search, after, limit = call.given["search"].lower(), call.given["after"], call.given["limit"]
-        has = finder(search)
+    async def functions(self, call: Call) -> Response:
+        after, limit = call.arguments["after"], call.arguments["limit"]
+        has = finder(call.arguments["search"].lower())
         broker = self._gearman.broker
         names: list[bytes] = []
 
@@ -43,17 +43,17 @@ class FunctionEndpoints:
             with suppress(FunctionNotFound):
                 shown.append(FUNCTION.serialize(broker.function_detail(name)))
         more = after + limit < len(names)
-        return Answer(
+        return Response(
             to_json({"functions": shown, "total": len(names), "next": after + limit if more else None})
         )
 
-    def function(self, call: Call) -> Answer:
+    def function(self, call: Call) -> Response:
         try:
-            return Answer(to_json(FUNCTION.serialize(self._gearman.broker.function_detail(call.ids[0]))))
+            return Response(to_json(FUNCTION.serialize(self._gearman.broker.function_detail(call.ids[0]))))
         except FunctionNotFound as error:
             raise no_function() from error
 
-    def change_function(self, call: Call) -> Answer:
+    def change_function(self, call: Call) -> Response:
         name, broker = call.ids[0], self._gearman.broker
         wish = call.json({"paused": bool, "limits": dict})
         limits = None if "limits" not in wish else _limits(wish["limits"])
@@ -69,7 +69,7 @@ class FunctionEndpoints:
             raise refusal(error) from error
         return self.function(call)
 
-    def drop(self, call: Call) -> Answer:
+    def drop(self, call: Call) -> Response:
         try:
             self._gearman.broker.drop_function(call.ids[0])
         except FunctionNotFound as error:

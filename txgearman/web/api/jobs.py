@@ -11,13 +11,13 @@ from twisted.internet.interfaces import IReactorTime
 from txgearman.broker.job import JobState
 from txgearman.broker.views import JobDetail
 from txgearman.errors import FunctionNotFound, JobNotFound, Refused
-from txgearman.web.api.clients import OCTETS, StreamedAnswer, refusal
+from txgearman.web.api.clients import OCTETS, StreamedResponse, refusal
 from txgearman.web.api.functions import no_function
 from txgearman.web.api.job_search import Wanted, cancel_all, find_jobs, running_jobs
 from txgearman.web.api.serializers import JOB, STATUS
 from txgearman.web.api.submission import submit
 from txgearman.web.http.guard import Guard
-from txgearman.web.http.responses import Answer, HTTPProblem, no_content, to_json
+from txgearman.web.http.responses import HTTPProblem, Response, no_content, to_json
 from txgearman.web.http.routes import Call
 from txgearman.web.http.stream import EVENT_STREAM, send_stream_head
 from txgearman.web.interfaces import Gearman
@@ -33,26 +33,26 @@ class JobEndpoints:
         self._guard = guard
         self._reactor = reactor
 
-    async def jobs(self, call: Call) -> Answer:
+    async def jobs(self, call: Call) -> Response:
         name, broker = call.ids[0], self._gearman.broker
-        state = call.given["state"]
-        wanted = Wanted(name, state, call.given["search"])
+        state = call.arguments["state"]
+        wanted = Wanted(name, state, call.arguments["search"])
         try:
             broker.function_detail(name)
             if state == JobState.RUNNING.value:
                 found = await running_jobs(
-                    self._gearman, self._reactor, wanted, call.given["after"], call.given["limit"]
+                    self._gearman, self._reactor, wanted, call.arguments["after"], call.arguments["limit"]
                 )
             else:
                 found = await find_jobs(
-                    broker, self._reactor, wanted, call.given["after"], call.given["limit"]
+                    broker, self._reactor, wanted, call.arguments["after"], call.arguments["limit"]
                 )
         except FunctionNotFound as error:
             raise no_function() from error
         except Refused as error:
             raise refusal(error) from error
         place = None if found.next is None else str(found.next)
-        return Answer(to_json({"jobs": [JOB.serialize(job) for job in found.jobs], "next": place}))
+        return Response(to_json({"jobs": [JOB.serialize(job) for job in found.jobs], "next": place}))
 
     def submit(self, call: Call) -> None:
         accept = call.request.getHeader(b"Accept") or b""
@@ -66,17 +66,17 @@ class JobEndpoints:
             streamed=EVENT_STREAM in accept,
         )
 
-    async def cancel_all(self, call: Call) -> Answer:
+    async def cancel_all(self, call: Call) -> Response:
         try:
             await cancel_all(self._gearman.broker, self._reactor, call.ids[0])
         except FunctionNotFound as error:
             raise no_function() from error
         return no_content()
 
-    async def job(self, call: Call) -> Answer:
-        return Answer(to_json(JOB.serialize(await self._find_job(call))))
+    async def job(self, call: Call) -> Response:
+        return Response(to_json(JOB.serialize(await self._find_job(call))))
 
-    async def cancel(self, call: Call) -> Answer:
+    async def cancel(self, call: Call) -> Response:
         broker, handle = self._gearman.broker, call.ids[0]
         try:
             broker.cancel(handle)
@@ -84,13 +84,13 @@ class JobEndpoints:
             await self._seek(broker.seek_and_cancel, handle)
         return no_content()
 
-    async def data(self, call: Call) -> Answer:
+    async def data(self, call: Call) -> Response:
         data = (await self._find_job(call)).data
         if data is None:
             raise HTTPProblem(409, "elsewhere", "Another server on the same store has this job.")
-        offset, length = call.given["offset"], call.given["length"]
+        offset, length = call.arguments["offset"], call.arguments["length"]
         part = data[offset:] if length is None else data[offset : offset + length]
-        return Answer(part, OCTETS, headers=((b"Content-Disposition", b"attachment"),))
+        return Response(part, OCTETS, headers=((b"Content-Disposition", b"attachment"),))
 
     def watch(self, call: Call) -> None:
         broker = self._gearman.broker
@@ -101,13 +101,13 @@ class JobEndpoints:
         if call.is_head:
             send_stream_head(call.request)
             return
-        end = StreamedAnswer(broker, call.request, self._reactor)
+        end = StreamedResponse(broker, call.request, self._reactor)
         end.begin()
         broker.watch(end.client, handle)
 
-    def status(self, call: Call) -> Answer:
-        status = self._gearman.broker.status_by_unique(call.given["unique"])
-        return Answer(to_json(STATUS.serialize(status)))
+    def status(self, call: Call) -> Response:
+        status = self._gearman.broker.status_by_unique(call.arguments["unique"])
+        return Response(to_json(STATUS.serialize(status)))
 
     async def _find_job(self, call: Call) -> JobDetail:
         """The job that the path names, wherever it is."""

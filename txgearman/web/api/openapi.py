@@ -97,7 +97,7 @@ def _operation(route: Route) -> dict[str, Any]:
     for status in sorted(refusals):
         responses[str(status)] = _response(status, "Problem")
     operation: dict[str, Any] = {
-        "operationId": route.answer.__name__.strip("_"),
+        "operationId": route.handler.__name__.strip("_"),
         "summary": route.summary,
         "parameters": parameters,
         "responses": responses,

@@ -8,7 +8,7 @@ from txgearman.web.api.live import Live
 from txgearman.web.api.serializers import SERVER
 from txgearman.web.api.totals import ServerView, totals_of
 from txgearman.web.http.guard import Guard, Right
-from txgearman.web.http.responses import Answer, to_json
+from txgearman.web.http.responses import Response, to_json
 from txgearman.web.http.routes import Call
 from txgearman.web.http.stream import send_stream_head
 from txgearman.web.interfaces import Gearman, Vitals
@@ -34,9 +34,9 @@ class ServerEndpoints:
         self._live = live
         self._reactor = reactor
 
-    async def server(self, _call: Call) -> Answer:
+    async def server(self, _call: Call) -> Response:
         totals = await totals_of(self._gearman, self._reactor)
-        return Answer(to_json(SERVER.serialize(ServerView(self._gearman, totals, self._vitals))))
+        return Response(to_json(SERVER.serialize(ServerView(self._gearman, totals, self._vitals))))
 
     def watch_all(self, call: Call) -> None:
         if call.is_head:
@@ -48,4 +48,4 @@ class ServerEndpoints:
             "read_only": settings.read_only,
             "token": self._guard.knows_tokens,
         }
-        self._live.view(call.request, call.given, rights)
+        self._live.view(call.request, call.arguments, rights)

@@ -9,11 +9,11 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from txgearman.errors import Refused
-from txgearman.web.api.clients import HTTPClient, StreamedAnswer, WholeAnswer, refusal
+from txgearman.web.api.clients import HTTPClient, StreamedResponse, WholeResponse, refusal
 from txgearman.web.api.serializers import PRIORITY_NAMES
 from txgearman.web.http.guard import Guard, Right
 from txgearman.web.http.responses import HTTPProblem
-from txgearman.web.http.routes import Call, Parameter, given
+from txgearman.web.http.routes import Call, Parameter, parse_arguments
 from txgearman.web.interfaces import Gearman
 from txgearman.web.settings import WebSettings
 
@@ -77,8 +77,8 @@ def submit(
     function: bytes,
     streamed: bool = False,
 ) -> None:
-    """Submit the job that a request is, and see to its answer. Raises `HTTPProblem`."""
-    how = call.given
+    """Submit the job that a request is, and see to its response. Raises `HTTPProblem`."""
+    how = call.arguments
     background = how["background"]
     if len(function) > settings.max_function:
         raise HTTPProblem(
@@ -89,9 +89,9 @@ def submit(
     guard.check_submit(call.request, function)
     end: HTTPClient
     if streamed and not background:
-        end = StreamedAnswer(gearman.broker, call.request, reactor)
+        end = StreamedResponse(gearman.broker, call.request, reactor)
     else:
-        end = WholeAnswer(gearman.broker, call.request, reactor, background, settings.max_data)
+        end = WholeResponse(gearman.broker, call.request, reactor, background, settings.max_data)
     priority = PRIORITY_NAMES.index(how["priority"])
     try:
         gearman.broker.submit(
@@ -100,7 +100,7 @@ def submit(
     except Refused as error:
         end.leave()
         raise refusal(error) from error
-    if isinstance(end, StreamedAnswer):
+    if isinstance(end, StreamedResponse):
         end.begin()
     if how["timeout"] is not None and not background:
         end.fail_after(how["timeout"])
@@ -125,11 +125,11 @@ class GearmandStyle(Resource):
     def render(self, request: Request) -> Any:
         try:
             self._guard.check(request, Right.SUBMIT)
-            how = given(request, submit_parameters(self._settings))
+            how = parse_arguments(request, submit_parameters(self._settings))
             if request.getHeader(b"X-Gearman-Unique") is None and b"unique" not in request.args:
                 how["unique"] = b"-"
             call = Call(request, (), how)
             submit(self._gearman, call, self._reactor, self._settings, self._guard, self._function)
         except HTTPProblem as problem:
-            return problem.answer().send(request)
+            return problem.response().send(request)
         return NOT_DONE_YET

@@ -17,7 +17,7 @@ from txgearman.web.api.serializers import STORED
 from txgearman.web.api.server import ServerEndpoints
 from txgearman.web.api.submission import submit_parameters
 from txgearman.web.http.guard import Guard, Right
-from txgearman.web.http.responses import Answer, Branch, to_json
+from txgearman.web.http.responses import Branch, Response, to_json
 from txgearman.web.http.routes import Body, Call, Handler, Parameter, Route, Routes
 from txgearman.web.http.stream import EVENT_STREAM
 from txgearman.web.interfaces import Gearman, Vitals
@@ -73,8 +73,8 @@ class Api(Branch):
         self.description = describe(self.routes)
         self.putChild(b"v1", Routes(self.routes, guard, reactor))
 
-    def _openapi(self, _call: Call) -> Answer:
-        return Answer(to_json(self.description))
+    def _openapi(self, _call: Call) -> Response:
+        return Response(to_json(self.description))
 
 
 def make_routes(

@@ -37,7 +37,7 @@ class File(Resource):
     def render(self, request: Request) -> bytes:
         if request.method not in (b"GET", b"HEAD"):
             problem = HTTPProblem(405, "wrong-method", "This is only read.", ((b"Allow", b"GET, HEAD"),))
-            return problem.answer().send(request)
+            return problem.response().send(request)
         request.setHeader(b"Content-Type", self._type)
         # Asked for each time, so that a new server is never seen through an old page.
         request.setHeader(b"Cache-Control", b"no-cache")

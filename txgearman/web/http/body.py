@@ -19,7 +19,7 @@ STALLED: Final = 60.0
 
 
 def send_body(request: Request, body: bytes, reactor: IReactorTime) -> None:
-    """Send the whole body of an answer whose head is set, and finish the request."""
+    """Send the whole body of a response whose head is set, and finish the request."""
     if len(body) <= PIECE:
         request.write(body)
         request.finish()
@@ -30,7 +30,7 @@ def send_body(request: Request, body: bytes, reactor: IReactorTime) -> None:
 
 
 def send_queue(request: Request, queue: SendQueue, reactor: IReactorTime) -> None:
-    """Send what waits in `queue` as the whole body of an answer whose head is set, and finish the request."""
+    """Send what is in `queue` as the whole body of a response whose head is set, and finish the request."""
     _Body(request, queue, reactor).begin()
 
 

@@ -34,7 +34,7 @@ LONGEST_LENGTH: Final = 20
 class LimitedChannel(HTTPChannel):
     """A connection whose peer has to send in time.
 
-    `site` is the `WebSite`. `waits_since` is since when the peer has not been owed an answer, by the
+    `site` is the `WebSite`. `waits_since` is since when the peer has not been owed a response, by the
     reactor's clock, and None while it is.
     """
 
@@ -112,7 +112,7 @@ class LimitedChannel(HTTPChannel):
         self.transport.abortConnection()
 
     def _send100Continue(self) -> None:
-        # Not behind the answer that the body is too large.
+        # Not behind the response that the body is too large.
         if not self._ending:
             super()._send100Continue()
 
@@ -145,7 +145,7 @@ class LimitedChannel(HTTPChannel):
         self.loseConnection()
 
 
-class Crowded(Protocol):
+class RefusedConnection(Protocol):
     """A connection that is told why it is refused, and ended."""
 
     def __init__(self, why: str) -> None:
@@ -162,12 +162,12 @@ class Crowded(Protocol):
 
 
 def write_problem(transport: Any, problem: HTTPProblem) -> None:
-    """Answer in the middle of a request, past Twisted's queue of requests. The connection is to be ended."""
-    answer = problem.answer()
+    """Answer in the middle of a request, past Twisted's queue of requests. The caller ends the connection."""
+    response = problem.response()
     head = b"HTTP/1.1 %d %b\r\nConnection: close\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n" % (
-        answer.status,
+        response.status,
         problem.phrase.encode("ascii"),
-        answer.content_type,
-        len(answer.body),
+        response.content_type,
+        len(response.body),
     )
-    transport.write(head + answer.body)
+    transport.write(head + response.body)

@@ -1,4 +1,4 @@
-"""Who may do what over HTTP, and what keeps foreign web pages out. No answer is built here."""
+"""Who may do what over HTTP, and what keeps foreign web pages out. No response is built here."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ SECURITY_HEADERS: Final = (
     (b"Cross-Origin-Resource-Policy", b"same-origin"),
     (b"Cache-Control", b"no-store"),
 )
-"""What every answer says: scripts and styles from files of this server alone, no framing, no guessing of
+"""What every response says: scripts and styles from files of this server alone, no framing, no guessing of
 types, nothing kept."""
 
 _SAFE_METHODS: Final = frozenset({b"GET", b"HEAD"})
@@ -63,7 +63,7 @@ class Guard:
         """Refuse what a web page from elsewhere makes a browser send.
 
         A page may bind its own name to this machine's loopback address (DNS rebinding): there, only the
-        names of this machine are served. And it may send a request that it cannot read the answer of
+        names of this machine are served. And it may send a request that it cannot read the response of
         (CSRF): browsers say where a request that can change something comes from.
         """
         host = request.getHeader(b"Host") or b""

@@ -90,7 +90,7 @@ class LimitedRequest(Request):
     def render(self, resrc: IResource) -> None:
         """Send what the resource answers; to HEAD all but the body.
 
-        Twisted's own takes an answer to HEAD that has a body for a mistake and logs the request, which fails
+        Twisted's own takes a response to HEAD that has a body for a mistake and logs the request, which fails
         for a path that is not ASCII. It is none: so the length is known.
         """
         body = resrc.render(self)
@@ -107,6 +107,6 @@ class LimitedRequest(Request):
             self.loseConnection()
         else:
             problem = HTTPProblem(500, "internal", "The server failed to answer this; its log says why.")
-            self.write(problem.answer().send(self))
+            self.write(problem.response().send(self))
             self.finish()
         return reason

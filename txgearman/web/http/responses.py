@@ -32,7 +32,7 @@ class HTTPProblem(Exception):
         """What HTTP calls the status."""
         return HTTPStatus(self.status).phrase
 
-    def answer(self) -> Answer:
+    def response(self) -> Response:
         """The problem document."""
         document = {
             "type": "about:blank",
@@ -41,12 +41,12 @@ class HTTPProblem(Exception):
             "detail": self.detail,
             "code": self.code,
         }
-        return Answer(to_json(document), PROBLEM, self.status, self.headers)
+        return Response(to_json(document), PROBLEM, self.status, self.headers)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole answer: its body, the type of that, HTTP's status, and more headers."""
+class Response:
+    """A whole response: its body, the type of that, HTTP's status, and more headers."""
 
     body: bytes
     content_type: bytes = JSON
@@ -80,7 +80,7 @@ class ProblemResource(Resource):
         self._problem = problem
 
     def render(self, request: Request) -> bytes:
-        return self._problem.answer().send(request)
+        return self._problem.response().send(request)
 
 
 class Branch(Resource):
@@ -90,7 +90,7 @@ class Branch(Resource):
         return ProblemResource(not_found())
 
     def render(self, request: Request) -> bytes:
-        return not_found().answer().send(request)
+        return not_found().response().send(request)
 
 
 def not_found() -> HTTPProblem:
@@ -98,6 +98,6 @@ def not_found() -> HTTPProblem:
     return HTTPProblem(404, "not-found", "There is nothing at this path.")
 
 
-def no_content() -> Answer:
+def no_content() -> Response:
     """It is done, and there is nothing to say."""
-    return Answer(b"", status=204)
+    return Response(b"", status=204)

@@ -1,4 +1,4 @@
-"""From a request to the function that answers it: paths, parameters, rights. No answer is made here.
+"""From a request to the function that answers it: paths, parameters, rights. No response is made here.
 
 The same table describes the interface to the world, see `openapi`.
 """
@@ -21,7 +21,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from txgearman.patterns import shown
 from txgearman.web.http.body import send_body
 from txgearman.web.http.guard import Guard, Right
-from txgearman.web.http.responses import Answer, HTTPProblem, not_found
+from txgearman.web.http.responses import HTTPProblem, Response, not_found
 
 MAX_JSON: Final = 64 * 1024
 """Bytes that a body of JSON has at most: one that is of use has some hundred. Nobody else is served while it
@@ -95,12 +95,14 @@ class Body(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request on its way to what answers it: `ids` are the names in its path, as bytes; `given` its
-    parameters by name."""
+    """A request on its way to its handler.
+
+    `ids` are the names in its path, as bytes. `arguments` are the values of its parameters, by name.
+    """
 
     request: Request
     ids: tuple[bytes, ...]
-    given: dict[str, Any]
+    arguments: dict[str, Any]
 
     @property
     def is_head(self) -> bool:
@@ -135,14 +137,14 @@ class Call:
         return bytes(content.getvalue())
 
 
-Handler = Callable[[Call], "Answer | Awaitable[Answer | None] | None"]
+Handler = Callable[[Call], "Response | Awaitable[Response | None] | None"]
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
     """A method at a path, and what answers it.
 
-    In `path` a segment in braces stands for any one. `answer` returns the `Answer`, an awaitable of it, or
+    In `path` a segment in braces stands for any one. `handler` returns the `Response`, an awaitable of it, or
     None if it sees to the request itself. `parameters` are all that may be given; `responses` are the
     successful answers: HTTP's status, and the name of their schema in `openapi` or a media type. HEAD is
     answered as GET is.
@@ -151,7 +153,7 @@ class Route:
     method: str
     path: str
     right: Right
-    answer: Handler
+    handler: Handler
     summary: str
     responses: dict[int, str]
     problems: tuple[int, ...] = ()
@@ -188,15 +190,15 @@ class Routes(Resource):
         try:
             route, ids = self._find(request)
             self._guard.check(request, route.right)
-            answer = route.answer(Call(request, ids, given(request, route.parameters)))
+            response = route.handler(Call(request, ids, parse_arguments(request, route.parameters)))
         except HTTPProblem as problem:
-            return problem.answer().send(request)
-        if answer is None:
+            return problem.response().send(request)
+        if response is None:
             return NOT_DONE_YET
-        if isinstance(answer, Answer):
-            send_body(request, answer.send(request), self._reactor)
+        if isinstance(response, Response):
+            send_body(request, response.send(request), self._reactor)
             return NOT_DONE_YET
-        self._send_later(request, answer)
+        self._send_later(request, response)
         return NOT_DONE_YET
 
     def _find(self, request: Request) -> tuple[Route, tuple[bytes, ...]]:
@@ -219,7 +221,7 @@ class Routes(Resource):
             ((b"Allow", ", ".join(allowed).encode()),),
         )
 
-    def _send_later(self, request: Request, answer: Awaitable[Answer | None]) -> None:
+    def _send_later(self, request: Request, response: Awaitable[Response | None]) -> None:
         gone = False
 
         def lost(_reason: Failure) -> None:
@@ -236,14 +238,14 @@ class Routes(Resource):
                 if not isinstance(result.value, HTTPProblem):
                     request.processingFailed(result)
                     return
-                result = result.value.answer()
+                result = result.value.response()
             if result is not None:
                 send_body(request, result.send(request), self._reactor)
 
         request.notifyFinish().addErrback(lost)
 
-        async def wait() -> Answer | None:
-            return await answer
+        async def wait() -> Response | None:
+            return await response
 
         waiting = Deferred.fromCoroutine(wait())
         waiting.addBoth(done)
@@ -271,7 +273,7 @@ def _match(segments: tuple[str, ...], path: list[bytes]) -> tuple[bytes, ...] | 
     return tuple(ids)
 
 
-def given(request: Request, parameters: tuple[Parameter, ...]) -> dict[str, Any]:
+def parse_arguments(request: Request, parameters: tuple[Parameter, ...]) -> dict[str, Any]:
     """The parameters of a request, the query ahead of the headers. Raises `HTTPProblem`."""
     known = {parameter.name.encode(): parameter for parameter in parameters}
     for name, values in request.args.items():

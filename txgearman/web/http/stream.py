@@ -33,7 +33,7 @@ AT_ONCE: Final = 4 * 1024
 
 @implementer(IPushProducer)
 class EventStream:
-    """An answer that goes on. `paused` is true while the reader does not take what it was sent.
+    """A response that goes on. `paused` is true while the reader does not take what it was sent.
 
     `on_gone` is called once when the reader has gone, or did not read, and not when `end` was called.
     """
