@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from txgearman.web.api.job_search import jobs_of
+from txgearman.web.api.job_search import first_jobs_of
 from txgearman.web.api.serializers import CONNECTION, MOST_JOBS, ConnectionView
 from txgearman.web.http.responses import HTTPProblem, Response, to_json
 from txgearman.web.http.routes import Call
@@ -18,11 +18,11 @@ class ConnectionEndpoints:
         self._gearman = gearman
 
     def connections(self, call: Call) -> Response:
-        role, after, limit = call.arguments["role"], call.arguments["after"], call.arguments["limit"]
+        role, cursor, limit = call.arguments["role"], call.arguments["after"], call.arguments["limit"]
         found = []
         # In a dictionary they are in the order they came.
         for number, connection in self._gearman.connections.items():
-            if number > after and (role is None or (role == "worker") == bool(connection.worker.abilities)):
+            if number > cursor and (role is None or (role == "worker") == bool(connection.worker.abilities)):
                 found.append(connection)
                 if len(found) > limit:
                     break
@@ -41,7 +41,7 @@ class ConnectionEndpoints:
         return self.connection(call)
 
     def _serialized(self, connection: Connection) -> dict[str, Any]:
-        jobs = jobs_of(self._gearman.broker, connection, MOST_JOBS)
+        jobs = first_jobs_of(self._gearman.broker, connection, MOST_JOBS)
         return CONNECTION.serialize(ConnectionView(connection, jobs))
 
     def _find_connection(self, call: Call) -> Connection:

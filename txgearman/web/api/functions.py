@@ -11,7 +11,7 @@ from txgearman.broker.job import PRIORITIES
 from txgearman.broker.views import FunctionView
 from txgearman.errors import FunctionInUse, FunctionNotFound, Refused
 from txgearman.web.api.clients import refusal
-from txgearman.web.api.job_search import finder
+from txgearman.web.api.job_search import compile_search
 from txgearman.web.api.serializers import FUNCTION, LARGEST_LIMIT, PRIORITY_NAMES
 from txgearman.web.http.responses import HTTPProblem, Response, no_content, to_json
 from txgearman.web.http.routes import Call
@@ -27,25 +27,23 @@ class FunctionEndpoints:
         self._reactor = reactor
 
     async def functions(self, call: Call) -> Response:
-        after, limit = call.arguments["after"], call.arguments["limit"]
-        has = finder(call.arguments["search"].lower())
+        cursor, limit = call.arguments["after"], call.arguments["limit"]
+        matches = compile_search(call.arguments["search"].lower())
         broker = self._gearman.broker
         names: list[bytes] = []
 
         def see(functions: list[FunctionView]) -> None:
-            names.extend(view.name for view in functions if has(view.name.lower()))
+            names.extend(view.name for view in functions if matches(view.name.lower()))
 
         await walk(broker.functions(), see, self._reactor)
         names.sort()
         shown = []
-        for name in names[after : after + limit]:
+        for name in names[cursor : cursor + limit]:
             # One may have gone meanwhile.
             with suppress(FunctionNotFound):
                 shown.append(FUNCTION.serialize(broker.function_detail(name)))
-        more = after + limit < len(names)
-        return Response(
-            to_json({"functions": shown, "total": len(names), "next": after + limit if more else None})
-        )
+        next_cursor = cursor + limit if cursor + limit < len(names) else None
+        return Response(to_json({"functions": shown, "total": len(names), "next": next_cursor}))
 
     def function(self, call: Call) -> Response:
         try:

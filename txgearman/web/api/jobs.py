@@ -13,7 +13,7 @@ from txgearman.broker.views import JobDetail
 from txgearman.errors import FunctionNotFound, JobNotFound, Refused
 from txgearman.web.api.clients import OCTETS, StreamedResponse, refusal
 from txgearman.web.api.functions import no_function
-from txgearman.web.api.job_search import Wanted, cancel_all, find_jobs, running_jobs
+from txgearman.web.api.job_search import JobFilter, cancel_jobs, find_jobs, find_running_jobs
 from txgearman.web.api.serializers import JOB, STATUS
 from txgearman.web.api.submission import submit
 from txgearman.web.http.guard import Guard
@@ -36,23 +36,20 @@ class JobEndpoints:
     async def jobs(self, call: Call) -> Response:
         name, broker = call.ids[0], self._gearman.broker
         state = call.arguments["state"]
-        wanted = Wanted(name, state, call.arguments["search"])
+        job_filter = JobFilter(name, state, call.arguments["search"])
+        cursor, limit = call.arguments["after"], call.arguments["limit"]
         try:
             broker.function_detail(name)
             if state == JobState.RUNNING.value:
-                found = await running_jobs(
-                    self._gearman, self._reactor, wanted, call.arguments["after"], call.arguments["limit"]
-                )
+                found = await find_running_jobs(self._gearman, self._reactor, job_filter, cursor, limit)
             else:
-                found = await find_jobs(
-                    broker, self._reactor, wanted, call.arguments["after"], call.arguments["limit"]
-                )
+                found = await find_jobs(broker, self._reactor, job_filter, cursor, limit)
         except FunctionNotFound as error:
             raise no_function() from error
         except Refused as error:
             raise refusal(error) from error
-        place = None if found.next is None else str(found.next)
-        return Response(to_json({"jobs": [JOB.serialize(job) for job in found.jobs], "next": place}))
+        next_cursor = None if found.next_cursor is None else str(found.next_cursor)
+        return Response(to_json({"jobs": [JOB.serialize(job) for job in found.jobs], "next": next_cursor}))
 
     def submit(self, call: Call) -> None:
         accept = call.request.getHeader(b"Accept") or b""
@@ -68,7 +65,7 @@ class JobEndpoints:
 
     async def cancel_all(self, call: Call) -> Response:
         try:
-            await cancel_all(self._gearman.broker, self._reactor, call.ids[0])
+            await cancel_jobs(self._gearman.broker, self._reactor, call.ids[0])
         except FunctionNotFound as error:
             raise no_function() from error
         return no_content()

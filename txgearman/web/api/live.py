@@ -20,7 +20,7 @@ from twisted.web.server import Request
 from txgearman.broker.views import FunctionDetail
 from txgearman.errors import FunctionNotFound, JobNotFound
 from txgearman.web.api.history import COLUMNS, History, Sample
-from txgearman.web.api.job_search import finder, jobs_of
+from txgearman.web.api.job_search import compile_search, first_jobs_of
 from txgearman.web.api.serializers import CONNECTION, FUNCTION, JOB, MOST_JOBS, SERVER, ConnectionView
 from txgearman.web.api.totals import ServerView, Totals
 from txgearman.web.http.encoding import text
@@ -188,7 +188,7 @@ class Live:
     def _connections(self, given: dict[str, Any]) -> Document:
         rows: list[Document] = []
         more = False
-        role, has = given["role"], finder(given["search"])
+        role, has = given["role"], compile_search(given["search"])
         for number, connection in self._gearman.connections.items():
             if number <= given["after"]:
                 continue
@@ -199,7 +199,7 @@ class Live:
             if len(rows) == MOST_ROWS:
                 more = True
                 break
-            jobs = jobs_of(self._gearman.broker, connection, MOST_JOBS)
+            jobs = first_jobs_of(self._gearman.broker, connection, MOST_JOBS)
             row = CONNECTION.serialize(ConnectionView(connection, jobs))
             for job in row["jobs"]:
                 self._moving(job)
@@ -218,7 +218,7 @@ class Picked:
     ones of them by `sort`, at most so many, and `total` counts the others too."""
 
     def __init__(self, search: str, sort: tuple[str, ...], most: int) -> None:
-        self._has = finder(search)
+        self._has = compile_search(search)
         self._sort = [SORTS[name] for name in sort]
         self._most = most
         self.functions: list[FunctionDetail] = []

@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IReactorTime
 from txgearman.web.api.clients import OCTETS
 from txgearman.web.api.connections import ConnectionEndpoints
 from txgearman.web.api.functions import FunctionEndpoints
-from txgearman.web.api.job_search import LARGEST_NUMBER, Place
+from txgearman.web.api.job_search import LARGEST_NUMBER, JobCursor
 from txgearman.web.api.jobs import JobEndpoints
 from txgearman.web.api.live import SORTS, Live
 from txgearman.web.api.openapi import describe
@@ -28,12 +28,16 @@ PAGE: Final = 50
 
 LARGEST_PAGE: Final = 500
 
-_AFTER: Final = Parameter(
+_CURSOR: Final = Parameter(
     "after", "number", "Begin behind this place: `next` of the page before.", 0, high=LARGEST_NUMBER
 )
 _LIMIT: Final = Parameter("limit", "number", "How many rows at most.", PAGE, low=1, high=LARGEST_PAGE)
-_PLACE: Final = Parameter(
-    "after", "cursor", "Begin behind this place: `next` of the page before.", Place(), read_cursor=Place.parse
+_JOB_CURSOR: Final = Parameter(
+    "after",
+    "cursor",
+    "Begin behind this place: `next` of the page before.",
+    JobCursor(),
+    read_cursor=JobCursor.parse,
 )
 _STATE: Final = Parameter(
     "state",
@@ -141,7 +145,7 @@ def make_routes(
             "has. A page may be short and not be the last.",
             {200: "Jobs"},
             (400, 404, 503),
-            (_STATE, _SEARCH, _PLACE, _LIMIT),
+            (_STATE, _SEARCH, _JOB_CURSOR, _LIMIT),
         ),
         Route(
             "POST",
@@ -216,7 +220,7 @@ def make_routes(
             (400,),
             (
                 _ROLE,
-                _AFTER,
+                _CURSOR,
                 _LIMIT,
             ),
         ),
@@ -237,7 +241,7 @@ def make_routes(
                 Parameter("handles", "text", "The jobs to show, with commas between.", b"", longest=16384),
                 _SEARCH,
                 _ROLE,
-                _AFTER,
+                _CURSOR,
             ),
         ),
         Route(
