@@ -18,9 +18,9 @@ from tests.web.test_metrics import MEASURING, MetricsTestCase
 from txgearman.server import Settings
 from txgearman.web import slices
 from txgearman.web.api import live
-from txgearman.web.slices import PIECE, walk
+from txgearman.web.slices import SLICE, iterate_in_slices
 
-MANY = 3 * PIECE + 7
+MANY = 3 * SLICE + 7
 
 
 class WalkTests(SynchronousTestCase):
@@ -30,7 +30,7 @@ class WalkTests(SynchronousTestCase):
         for things, pieces in ((0, [0]), (1, [1]), (5, [5, 0]), (12, [5, 5, 2])):
             clock = Clock()
             seen: list[list[int]] = []
-            walking_on = walk(range(things), seen.append, clock, size=5)
+            walking_on = iterate_in_slices(range(things), seen.append, clock, size=5)
             for count in range(1, len(pieces) + 1):
                 try:
                     walking_on.send(None).addBoth(lambda _: None)
@@ -95,7 +95,7 @@ class ManyFunctionsTests(SynchronousTestCase):
         self.pauses = 0
         self.submit("f00500")
         self.web.gearman.turn(live.INTERVAL)
-        self.assertEqual(self.pauses, MANY // (PIECE // 2))
+        self.assertEqual(self.pauses, MANY // (SLICE // 2))
         for exchange in exchanges:
             self.assertEqual(self.patches(exchange)[-1]["order"][0], "f00500")
 
@@ -152,7 +152,7 @@ class MetricsTests(MetricsTestCase):
             self.web.gearman.server.broker.create_function(b"f%05d" % number)
         self.assertEqual(self.value("functions"), MANY)
         # There is a row for all others.
-        self.assertEqual(len(pauses), (MANY + 1) // PIECE)
+        self.assertEqual(len(pauses), (MANY + 1) // SLICE)
 
 
 class ForgottenTests(SynchronousTestCase):

@@ -36,7 +36,7 @@ from txgearman.web.http.body import send_body
 from txgearman.web.http.guard import Guard, Right
 from txgearman.web.http.responses import HTTPProblem, Response
 from txgearman.web.interfaces import Gearman, Limit, Saved, Vitals
-from txgearman.web.slices import walk
+from txgearman.web.slices import iterate_in_slices
 
 _log = Logger()
 
@@ -337,10 +337,10 @@ class ServerCollector(Collector):
         """Look at the server."""
         rows: list[FunctionMeasures] = []
 
-        def see(measures: list[FunctionMeasures | None]) -> None:
+        def take(measures: list[FunctionMeasures | None]) -> None:
             rows.extend(row for row in measures if row is not None)
 
-        await walk(self._gearman.broker.look_at_measures(), see, self._reactor)
+        await iterate_in_slices(self._gearman.broker.look_at_measures(), take, self._reactor)
         broker, traffic, admission = self._gearman.broker, self._gearman.traffic, self._gearman.admission
         web = self._gearman.web_admission
         self._snapshot = Snapshot(

@@ -10,7 +10,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import Request
 
 from txgearman.web.api.history import History
-from txgearman.web.api.live import Live
+from txgearman.web.api.live import LiveDocuments
 from txgearman.web.api.submission import GearmandStyle
 from txgearman.web.api.table import Api
 from txgearman.web.api.totals import measured
@@ -46,7 +46,7 @@ def make_site(
     guard = Guard(settings, lambda: gearman.access)
     root = Root(gearman, settings, guard, reactor)
     history = History(lambda: measured(gearman, reactor), reactor, time.time)
-    live = Live(gearman, vitals, history, reactor)
+    live = LiveDocuments(gearman, vitals, history, reactor)
     root.putChild(b"api", Api(gearman, vitals, settings, guard, live, reactor))
     add_dashboard(root)
     if vitals is not None:

@@ -16,7 +16,7 @@ from txgearman.web.api.serializers import FUNCTION, LARGEST_LIMIT, PRIORITY_NAME
 from txgearman.web.http.responses import HTTPProblem, Response, no_content, to_json
 from txgearman.web.http.routes import Call
 from txgearman.web.interfaces import Gearman
-from txgearman.web.slices import walk
+from txgearman.web.slices import iterate_in_slices
 
 
 class FunctionEndpoints:
@@ -32,10 +32,10 @@ class FunctionEndpoints:
         broker = self._gearman.broker
         names: list[bytes] = []
 
-        def see(functions: list[FunctionView]) -> None:
+        def take(functions: list[FunctionView]) -> None:
             names.extend(view.name for view in functions if matches(view.name.lower()))
 
-        await walk(broker.functions(), see, self._reactor)
+        await iterate_in_slices(broker.functions(), take, self._reactor)
         names.sort()
         shown = []
         for name in names[cursor : cursor + limit]:

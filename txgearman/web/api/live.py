@@ -1,4 +1,4 @@
-"""What a dashboard shows, kept up to date: a document, and then what has changed in it, once a second.
+"""Live documents for dashboards: a document, and then once a second what has changed in it.
 
 The changes are JSON merge patches (RFC 7396). A member that is null and one that is missing are the same.
 """
@@ -26,13 +26,13 @@ from txgearman.web.api.totals import ServerView, Totals
 from txgearman.web.http.encoding import text
 from txgearman.web.http.stream import EventStream
 from txgearman.web.interfaces import Gearman, Vitals
-from txgearman.web.slices import PIECE, walk
+from txgearman.web.slices import SLICE, iterate_in_slices
 
 INTERVAL: Final = 1.0
-"""Seconds between two looks at what has changed."""
+"""Seconds between two updates of a live document."""
 
 SHARE: Final = 20
-"""Looking may take one part in so many of the time; where it takes more, looks become rarer."""
+"""Updates may take one part in so many of the time; where they would take more, they become rarer."""
 
 TOP: Final = 8
 """Functions that the overview shows."""
@@ -55,7 +55,15 @@ _log = Logger()
 
 
 def merge_patch(old: Document, new: Document) -> Document:
-    """The merge patch that makes `new` of `old`; empty if they are the same. Neither is changed."""
+    """Compare two documents, and change neither.
+
+    Args:
+        old: The document that a reader has.
+        new: The document that it should have.
+
+    Returns:
+        The merge patch that makes `new` of `old`, empty if they are equal.
+    """
     patch: Document = {name: None for name in old if name not in new and old[name] is not None}
     for name, value in new.items():
         before = old.get(name)
@@ -70,8 +78,8 @@ def merge_patch(old: Document, new: Document) -> Document:
     return patch
 
 
-class Live:
-    """Keeps all dashboards up to date. It looks only while there is one."""
+class LiveDocuments:
+    """Keeps all dashboards up to date, and costs nothing while there is none."""
 
     def __init__(
         self, gearman: Gearman, vitals: Vitals | None, history: History, reactor: IReactorTime
@@ -83,23 +91,29 @@ class Live:
         self._viewers: dict[Viewer, None] = {}
         self._running = False
         self._call: IDelayedCall | None = None
-        # Times are sent as points in time, which stay the same, and not as ages. The wall clock is asked
-        # once, so that they do not wobble.
+        # Times are sent as points in time, which stay the same, and not as ages. The wall clock is read once,
+        # so that its steps do not change them.
         self._ahead = time.time() - reactor.seconds()
 
-    def view(self, request: Request, given: dict[str, Any], rights: Document) -> None:
-        """Begin to show what `given` says to a reader that has these rights."""
-        viewer = Viewer(self, request, self._reactor, given)
+    def subscribe(self, request: Request, arguments: dict[str, Any], rights: Document) -> None:
+        """Send a live document to a reader, from now on until it leaves.
+
+        Args:
+            request: The reader's request.
+            arguments: Its arguments: which view, and of what.
+            rights: What the reader may do, for the dashboard's buttons.
+        """
+        viewer = Viewer(self, request, self._reactor, arguments)
         self._viewers[viewer] = None
-        if given["view"] == "overview":
-            coarse = given["span"] == "day"
+        if arguments["view"] == "overview":
+            coarse = arguments["span"] == "day"
             samples = self._history.samples(coarse)
             viewer.stream.send("history", {"columns": COLUMNS, "samples": samples, "coarse": coarse})
         viewer.stream.send("rights", rights)
         if not self._running:
             self._running = True
             self._history.listeners.append(self._sampled)
-            self._call = self._reactor.callLater(INTERVAL, self._look)
+            self._call = self._reactor.callLater(INTERVAL, self._refresh)
         self._start(self._show([viewer]))
 
     def leave(self, viewer: Viewer) -> None:
@@ -112,11 +126,11 @@ class Live:
                 self._call.cancel()
                 self._call = None
 
-    def _look(self) -> None:
+    def _refresh(self) -> None:
         self._call = None
-        self._start(self._look_for_all())
+        self._start(self._refresh_all())
 
-    async def _look_for_all(self) -> None:
+    async def _refresh_all(self) -> None:
         begun = self._reactor.seconds()
         try:
             await self._show(list(self._viewers))
@@ -124,31 +138,32 @@ class Live:
             # The last may have gone meanwhile, and another come.
             if self._running and self._call is None:
                 took = self._reactor.seconds() - begun
-                self._call = self._reactor.callLater(max(INTERVAL, took * SHARE), self._look)
+                self._call = self._reactor.callLater(max(INTERVAL, took * SHARE), self._refresh)
 
     @staticmethod
-    def _start(look: Coroutine[Any, Any, None]) -> None:
-        Deferred.fromCoroutine(look).addErrback(partial(_log.failure, "A dashboard cannot be shown"))
+    def _start(work: Coroutine[Any, Any, None]) -> None:
+        Deferred.fromCoroutine(work).addErrback(partial(_log.failure, "A dashboard could not be updated"))
 
     async def _show(self, viewers: list[Viewer]) -> None:
-        """Tell viewers what there is to be seen now. Whoever of them wants to see functions looks at all of
-        them at the same time."""
-        # One that does not keep up is told later, and then all at once.
-        picks = {viewer: Picked.of(viewer.given) for viewer in viewers if not viewer.stream.paused}
-        picking = [picked for picked in picks.values() if picked is not None]
+        """Send viewers what has changed. Viewers of functions share one iteration over all functions."""
+        # A viewer that does not keep up is skipped, and gets all changes at once later.
+        selections = {
+            viewer: FunctionSelection.of(viewer.arguments) for viewer in viewers if not viewer.stream.paused
+        }
+        asked = [selection for selection in selections.values() if selection is not None]
         totals = Totals(self._gearman.broker.counts_of_gone)
 
-        def see(functions: list[FunctionDetail]) -> None:
+        def take(functions: list[FunctionDetail]) -> None:
             totals.add(functions)
-            for picked in picking:
-                picked.see(functions)
+            for selection in asked:
+                selection.add(functions)
 
-        if picking:
+        if asked:
             details = self._gearman.broker.function_details()
-            await walk(details, see, self._reactor, max(1, PIECE // len(picking)))
-        for viewer, picked in picks.items():
+            await iterate_in_slices(details, take, self._reactor, max(1, SLICE // len(asked)))
+        for viewer, selection in selections.items():
             if viewer in self._viewers:
-                viewer.show(self._document(viewer.given, picked, totals))
+                viewer.show(self._document(viewer.arguments, selection, totals))
 
     def _sampled(self, sample: Sample) -> None:
         for viewer in list(self._viewers):
@@ -156,28 +171,30 @@ class Live:
 
     # -- documents ------------------------------------------------------------------------------
 
-    def _document(self, given: dict[str, Any], picked: Picked | None, totals: Totals) -> Document:
-        """What is to be seen now."""
-        if picked is None:
+    def _document(
+        self, arguments: dict[str, Any], selection: FunctionSelection | None, totals: Totals
+    ) -> Document:
+        """The document that the arguments ask for, as it is now."""
+        if selection is None:
             views = {"function": self._function, "jobs": self._jobs, "connections": self._connections}
-            return views[given["view"]](given)
-        rows = [self._moving(FUNCTION.serialize(function), "oldest") for function in picked.functions]
-        if given["view"] == "overview":
+            return views[arguments["view"]](arguments)
+        rows = [self._moving(FUNCTION.serialize(function), "oldest") for function in selection.functions]
+        if arguments["view"] == "overview":
             server = SERVER.serialize(ServerView(self._gearman, totals, self._vitals))
             return {"server": server, **_listed(rows, "id")}
-        return {"total": picked.total, **_listed(rows, "id")}
+        return {"total": selection.total, **_listed(rows, "id")}
 
-    def _function(self, given: dict[str, Any]) -> Document:
-        shown = self._jobs(given)
+    def _function(self, arguments: dict[str, Any]) -> Document:
+        shown = self._jobs(arguments)
         try:
-            detail = self._gearman.broker.function_detail(given["function"])
+            detail = self._gearman.broker.function_detail(arguments["function"])
         except FunctionNotFound:
             return shown
         return {"function": self._moving(FUNCTION.serialize(detail), "oldest"), **shown}
 
-    def _jobs(self, given: dict[str, Any]) -> Document:
+    def _jobs(self, arguments: dict[str, Any]) -> Document:
         rows = {}
-        for handle in given["handles"].split(b",")[:MOST_ROWS]:
+        for handle in arguments["handles"].split(b",")[:MOST_ROWS]:
             try:
                 detail = self._gearman.broker.job_detail(handle)
             except JobNotFound:
@@ -185,16 +202,16 @@ class Live:
             rows[detail.handle.decode("utf-8", "backslashreplace")] = self._moving(JOB.serialize(detail))
         return {"rows": rows}
 
-    def _connections(self, given: dict[str, Any]) -> Document:
+    def _connections(self, arguments: dict[str, Any]) -> Document:
         rows: list[Document] = []
         more = False
-        role, has = given["role"], compile_search(given["search"])
+        role, matches = arguments["role"], compile_search(arguments["search"])
         for number, connection in self._gearman.connections.items():
-            if number <= given["after"]:
+            if number <= arguments["after"]:
                 continue
             if role is not None and (role == "worker") != bool(connection.worker.abilities):
                 continue
-            if not has(connection.client_id) and not has(connection.host.encode()):
+            if not matches(connection.client_id) and not matches(connection.host.encode()):
                 continue
             if len(rows) == MOST_ROWS:
                 more = True
@@ -213,59 +230,70 @@ class Live:
         return row
 
 
-class Picked:
-    """Of all functions, which are given to `see`, those in whose names `search` is: `functions` are the first
-    ones of them by `sort`, at most so many, and `total` counts the others too."""
+class FunctionSelection:
+    """The first functions, in an order, whose names contain a text.
 
-    def __init__(self, search: str, sort: tuple[str, ...], most: int) -> None:
-        self._has = compile_search(search)
+    Pass all functions to `add`. Then `functions` are the first that match, and `total` is how many match.
+
+    Args:
+        search: The text, in lower case.
+        sort: Names of `SORTS`. Where the first finds two equal, the next decides.
+        limit: How many functions are kept.
+    """
+
+    def __init__(self, search: str, sort: tuple[str, ...], limit: int) -> None:
+        self._matches = compile_search(search)
         self._sort = [SORTS[name] for name in sort]
-        self._most = most
+        self._limit = limit
         self.functions: list[FunctionDetail] = []
         self.total = 0
 
     @classmethod
-    def of(cls, given: dict[str, Any]) -> Picked | None:
-        """What a view wants; None for one that shows no functions or a single one."""
-        if given["view"] == "overview":
+    def of(cls, arguments: dict[str, Any]) -> FunctionSelection | None:
+        """What a view needs; None for a view that shows no list of functions."""
+        if arguments["view"] == "overview":
             return cls("", ("queued",), TOP)
-        if given["view"] != "functions":
+        if arguments["view"] != "functions":
             return None
-        # Of those that are equal by what is asked for, the name decides.
+        # Where the order asked for is equal, the name decides.
         return cls(
-            given["search"].decode("utf-8", "backslashreplace").lower(), (given["sort"], "name"), MOST_ROWS
+            arguments["search"].decode("utf-8", "backslashreplace").lower(),
+            (arguments["sort"], "name"),
+            MOST_ROWS,
         )
 
-    def see(self, functions: list[FunctionDetail]) -> None:
-        """Look at some more."""
-        found = [function for function in functions if self._has(text(function.name).lower())]
+    def add(self, functions: list[FunctionDetail]) -> None:
+        """Consider more functions."""
+        found = [function for function in functions if self._matches(text(function.name).lower())]
         self.total += len(found)
-        self.functions = nsmallest(self._most, chain(self.functions, found), self._place)
+        self.functions = nsmallest(self._limit, chain(self.functions, found), self._sort_key)
 
-    def _place(self, function: FunctionDetail) -> tuple[Any, ...]:
+    def _sort_key(self, function: FunctionDetail) -> tuple[Any, ...]:
         return tuple(sort(function) for sort in self._sort)
 
 
 class Viewer:
-    """One dashboard that looks at what `given` says."""
+    """One dashboard, and what it was sent. `arguments` say what it shows."""
 
-    def __init__(self, live: Live, request: Request, reactor: IReactorTime, given: dict[str, Any]) -> None:
-        self.given = given
-        self._shown: Document = {}
+    def __init__(
+        self, live: LiveDocuments, request: Request, reactor: IReactorTime, arguments: dict[str, Any]
+    ) -> None:
+        self.arguments = arguments
+        self._sent: Document = {}
         self.stream = EventStream(request, reactor, lambda: live.leave(self))
 
     def show(self, now: Document) -> None:
-        """Tell what has changed."""
+        """Send what has changed since the last time, unless the reader does not keep up."""
         if self.stream.paused:
             return
-        patch = merge_patch(self._shown, now)
-        if patch or not self._shown:
-            self._shown = now
+        patch = merge_patch(self._sent, now)
+        if patch or not self._sent:
+            self._sent = now
             self.stream.send("patch", {"time": round(time.time(), 2), "patch": patch})
 
     def sampled(self, sample: Sample) -> None:
-        """Tell of a sample, if this is an overview."""
-        if self.given["view"] == "overview" and not self.stream.paused:
+        """Send a sample of the history, if this is an overview."""
+        if self.arguments["view"] == "overview" and not self.stream.paused:
             self.stream.send("sample", sample)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.internet.interfaces import IReactorTime
 
-from txgearman.web.api.live import Live
+from txgearman.web.api.live import LiveDocuments
 from txgearman.web.api.serializers import SERVER
 from txgearman.web.api.totals import ServerView, totals_of
 from txgearman.web.http.guard import Guard, Right
@@ -24,7 +24,7 @@ class ServerEndpoints:
         vitals: Vitals | None,
         settings: WebSettings,
         guard: Guard,
-        live: Live,
+        live: LiveDocuments,
         reactor: IReactorTime,
     ) -> None:
         self._gearman = gearman
@@ -48,4 +48,4 @@ class ServerEndpoints:
             "read_only": settings.read_only,
             "token": self._guard.knows_tokens,
         }
-        self._live.view(call.request, call.arguments, rights)
+        self._live.subscribe(call.request, call.arguments, rights)

@@ -11,7 +11,7 @@ from txgearman.web.api.connections import ConnectionEndpoints
 from txgearman.web.api.functions import FunctionEndpoints
 from txgearman.web.api.job_search import LARGEST_NUMBER, JobCursor
 from txgearman.web.api.jobs import JobEndpoints
-from txgearman.web.api.live import SORTS, Live
+from txgearman.web.api.live import SORTS, LiveDocuments
 from txgearman.web.api.openapi import describe
 from txgearman.web.api.serializers import STORED
 from txgearman.web.api.server import ServerEndpoints
@@ -61,7 +61,7 @@ class Api(Branch):
         vitals: Vitals | None,
         settings: WebSettings,
         guard: Guard,
-        live: Live,
+        live: LiveDocuments,
         reactor: IReactorTime,
     ) -> None:
         super().__init__()

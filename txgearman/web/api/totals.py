@@ -13,7 +13,7 @@ from txgearman.broker.job import PRIORITIES
 from txgearman.broker.meters import Counts
 from txgearman.broker.views import FunctionDetail
 from txgearman.web.interfaces import Gearman, Vitals
-from txgearman.web.slices import walk
+from txgearman.web.slices import iterate_in_slices
 
 
 def resident_memory() -> int | None:
@@ -58,7 +58,7 @@ class Totals:
 async def totals_of(gearman: Gearman, reactor: IReactorTime) -> Totals:
     """The numbers of all functions of a server."""
     totals = Totals(gearman.broker.counts_of_gone)
-    await walk(gearman.broker.function_details(), totals.add, reactor)
+    await iterate_in_slices(gearman.broker.function_details(), totals.add, reactor)
     return totals
 
 
