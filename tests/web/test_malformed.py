@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.peers import Peer, req
 from tests.web.asking import Exchange, Web
-from tests.web.test_metrics import Vitals
+from tests.web.test_metrics import ServerHealth
 from tests.web.test_stored import StoredCase
 from txgearman.access import AccessPolicy, Right, Rule
 from txgearman.patterns import MAX_SHOWN
@@ -70,7 +70,7 @@ class _Socket:
 
 def served(**settings: Any) -> Web:
     """A server with a worker, a job that runs and one that waits."""
-    web = Web(WebSettings(max_data=100_000), Settings(handle_prefix="H:t", **settings), Vitals())
+    web = Web(WebSettings(max_data=100_000), Settings(handle_prefix="H:t", **settings), ServerHealth())
     peer = Peer(web.gearman)
     web.gearman.connect(peer)
     peer.ask(req(18, FUNCTION, b"u", b"data"), req(18, FUNCTION, b"v", b"data"), req(1, FUNCTION), req(9))

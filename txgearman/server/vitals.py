@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ServiceVitals:
-    """The `Vitals` of a service."""
+    """The `ServerHealth` of a service."""
 
     def __init__(self, service: GearmanService, lateness: Lateness) -> None:
         self._service = service

@@ -10,7 +10,7 @@ from twisted.web.server import Request
 from txgearman.web.http.responses import HTTPProblem, Response, to_json
 
 
-class Health(Resource):
+class HealthResource(Resource):
     """Answers GET with 200, or with 503 and the reasons that `problems` gives."""
 
     isLeaf = True

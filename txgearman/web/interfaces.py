@@ -1,5 +1,4 @@
-"""What the web side needs of the server, as small interfaces. The server's factory is all of `Gearman`;
-`Vitals` are of its service."""
+"""What the web side needs of the server: the factory provides `Gearman`, the service `ServerHealth`."""
 
 from __future__ import annotations
 
@@ -17,9 +16,11 @@ from txgearman.broker.peers import Client, Worker
 
 
 class Connection(Protocol):
-    """A live connection: `number` tells it from others, `host` is its address (``unix`` for a UNIX
-    socket), `client_id` what the peer calls itself. `client` and `worker` are its two faces in the
-    broker."""
+    """A live connection.
+
+    `number` tells it from others, `client_id` is what the peer calls itself. `client` and `worker` are its
+    two sides in the broker.
+    """
 
     number: int
     client_id: bytes
@@ -32,8 +33,11 @@ class Connection(Protocol):
 
 
 class Traffic(Protocol):
-    """What connections carried: bytes `received` and `sent`, how many `connections` were made, the
-    ERROR packets `refused` by their code, the connections `dropped` by the reason."""
+    """What connections carried since the server's start.
+
+    `received` and `sent` count bytes, `connections` all that were made. `refused` counts ERROR packets by
+    their code, `dropped` the connections that the server ended by itself, by the reason.
+    """
 
     received: int
     sent: int
@@ -43,8 +47,11 @@ class Traffic(Protocol):
 
 
 class Admission(Protocol):
-    """Who may connect: up to `limit` connections, of which there are `count`. How many were `refused` because
-    there were too many, and `refused_per_address`."""
+    """Who may connect.
+
+    There may be `limit` connections, and there are `count`. `refused` counts those for which there was no
+    room, `refused_per_address` those whose address had too many.
+    """
 
     limit: int
     count: int
@@ -52,95 +59,107 @@ class Admission(Protocol):
     refused_per_address: int
 
     def refuse(self, address: IAddress | None) -> str:
-        """Why one of this address must stay outside although there is room; empty if it need not."""
+        """Ask whether an address may have one more connection.
+
+        Args:
+            address: The peer's address.
+
+        Returns:
+            Why not, as a sentence without its full stop; empty if it may.
+        """
 
     def refuse_for_all(self, address: IAddress | None) -> str:
-        """What to say to one for which there is no room."""
+        """Count and log a connection for which there is no room.
+
+        Args:
+            address: The peer's address.
+
+        Returns:
+            What to tell the peer, as a sentence without its full stop.
+        """
 
     def entered(self, address: IAddress | None) -> None:
-        """There is one more of this address."""
+        """Count a new connection of this address."""
 
     def left(self, address: IAddress | None) -> None:
-        """There is one less."""
+        """Count a connection of this address that has ended."""
 
     def note_late(self, address: IAddress | None) -> None:
-        """One was ended because its request did not arrive in time."""
+        """Count a connection that was ended because its request did not arrive in time."""
 
 
 class Unfinished(Protocol):
-    """Counts the bytes of what has not come whole, and says who has to make room."""
+    """Counts the bytes of partial reads. Over its limit, the oldest partial read is dropped."""
 
     def note(self, holder: Any, size: int) -> None:
-        """Of something of `holder` so many bytes have come; 0 when it is whole, or gone."""
+        """Set how much of a partial read has come.
+
+        Args:
+            holder: Whose read it is. Its `give_up_unfinished` is called with the reason if it is dropped.
+            size: How many bytes have come; 0 when the read is complete, or its connection has gone.
+        """
 
 
 class SendQueue(Protocol):
-    """The bytes that wait for one peer, in their order; true while there are any. `size` is how many."""
+    """The bytes that wait for one peer, in order. It is true while there are any; `size` is how many."""
 
     size: int
 
     def __bool__(self) -> bool: ...
 
     def append(self, piece: bytes) -> None:
-        """Let `piece` wait behind the rest."""
+        """Add `piece` at the end."""
 
     def skip(self, count: int) -> None:
-        """So many of the first bytes were taken."""
+        """Remove the first `count` bytes."""
 
     def take(self, most: int) -> bytes:
-        """Take the first bytes out, at most so many."""
+        """Remove and return the first bytes, at most `most`."""
 
     def clear(self) -> None:
-        """Nothing waits any more."""
+        """Remove all bytes."""
 
 
 class SendBudget(Protocol):
-    """Counts the bytes that are held for peers which do not take them."""
+    """Counts the bytes that are held for peers which do not read."""
 
     def queue(self, holder: Any) -> SendQueue:
-        """An empty queue for the peer of `holder`, which says by `described` who that is, for the log, and by
-        `drop` ends the connection."""
+        """Make an empty queue for a peer.
+
+        Args:
+            holder: Whose peer it is. Its `described` names the peer in the log, its `drop` ends the
+                connection.
+
+        Returns:
+            The queue, whose bytes count.
+        """
 
     def enforce(self) -> None:
-        """Drop those for whom most waits, if there is too much in all."""
+        """Over the limit, drop the peers for whom most bytes wait."""
 
 
 class Limit(Protocol):
-    """A limit of the server by the name of its option, 0 for none; how much of it is used, and how often
-    something was refused for it."""
+    """A limit of the server."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """The name of its option."""
 
     @property
-    def limit(self) -> float: ...
+    def limit(self) -> float:
+        """Its value, 0 for no limit."""
 
     @property
-    def used(self) -> int: ...
+    def used(self) -> int:
+        """How much of it is used."""
 
     @property
-    def refused(self) -> int: ...
+    def refused(self) -> int:
+        """How often something was refused for it."""
 
 
-class Gearman(Protocol):
-    """A job server: `broker` has its jobs and may be replaced by an empty one, `connections` are those
-    that live, by number, `traffic` counts what all of them carried."""
-
-    @property
-    def broker(self) -> Broker:
-        """The jobs."""
-
-    @property
-    def access(self) -> AccessPolicy | None:
-        """Who may do what, if the operator has said so."""
-
-    @property
-    def connections(self) -> Mapping[int, Connection]:
-        """The live connections by number."""
-
-    @property
-    def admission(self) -> Admission:
-        """Who was not let in."""
+class HTTPLimits(Protocol):
+    """What limits the connections and requests of the web side."""
 
     @property
     def web_admission(self) -> Admission:
@@ -148,25 +167,57 @@ class Gearman(Protocol):
 
     @property
     def unfinished(self) -> Unfinished:
-        """What has not come whole."""
+        """Counts the bytes of requests that have not come whole, with what the Gearman port counts."""
 
     @property
     def budget(self) -> SendBudget:
-        """What is held for peers, those over HTTP included."""
+        """Counts the bytes that are held for peers, those over HTTP included."""
+
+
+class Gearman(HTTPLimits, Protocol):
+    """A job server as the web side sees it.
+
+    It hands out the whole broker: the web side calls its views, and its verbs for submits and administration.
+    """
+
+    @property
+    def broker(self) -> Broker:
+        """The jobs. A server may replace it by an empty one, so it is asked for each time."""
+
+    @property
+    def access(self) -> AccessPolicy | None:
+        """Who may do what, None without a policy."""
+
+    @property
+    def connections(self) -> Mapping[int, Connection]:
+        """The live connections by number, in the order they came."""
+
+    @property
+    def admission(self) -> Admission:
+        """Who may connect to the Gearman port."""
 
     def limits(self) -> Iterable[Limit]:
-        """How the limits stand."""
+        """The limits of the server, and how much of each is used."""
 
     @property
     def traffic(self) -> Traffic:
-        """What the connections carried."""
+        """What all connections carried."""
 
 
 @dataclass(frozen=True, slots=True)
 class Saved:
-    """What the saving of jobs is like: whether the store is `available`, how many transactions were written
-    (`commits`) and failed (`failures`), the jobs `saved`, the `times` of transactions, the `lag` in seconds
-    of the oldest job that is not durable, how many are `unsaved`, and how many ended ones `unremoved`."""
+    """How the writing of jobs to the store goes.
+
+    Args:
+        available: Whether the store can be written to.
+        commits: Transactions that were written.
+        failures: Transactions that failed.
+        saved: Jobs made durable.
+        times: How long transactions took.
+        lag: Seconds that the oldest job waits that is not durable.
+        unsaved: Jobs that wait to be saved.
+        unremoved: Jobs that ended and are still stored.
+    """
 
     available: bool
     commits: int
@@ -178,19 +229,19 @@ class Saved:
     unremoved: int
 
 
-class Vitals(Protocol):
-    """How a server is, apart from its jobs."""
+class ServerHealth(Protocol):
+    """Whether a server is well, apart from its jobs."""
 
     def problems(self) -> list[str]:
-        """Why it is not ready to take jobs; empty if it is."""
+        """Why it is not ready to take jobs, one sentence each; empty if it is ready."""
 
     def loop_delay(self) -> Durations:
-        """How late the event loop was."""
+        """How late the event loop made calls that were due, since the start."""
 
     def saved(self) -> Saved | None:
-        """What the saving of jobs is like; None without a store."""
+        """How the writing to the store goes; None without a store."""
 
 
 def connection_of(worker: Worker) -> Connection:
-    """The connection that a worker is a face of: what a server gives the broker as its end."""
+    """The connection of a worker: the server gives it to the broker as the worker's `WorkerConnection`."""
     return cast(Connection, worker.connection)

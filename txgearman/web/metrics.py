@@ -35,7 +35,7 @@ from txgearman.version import VERSION
 from txgearman.web.http.body import send_body
 from txgearman.web.http.guard import Guard, Right
 from txgearman.web.http.responses import HTTPProblem, Response
-from txgearman.web.interfaces import Gearman, Limit, Saved, Vitals
+from txgearman.web.interfaces import Gearman, Limit, Saved, ServerHealth
 from txgearman.web.slices import iterate_in_slices
 
 _log = Logger()
@@ -327,9 +327,9 @@ class ServerCollector(Collector):
     then, in whatever thread.
     """
 
-    def __init__(self, gearman: Gearman, vitals: Vitals, reactor: IReactorTime) -> None:
+    def __init__(self, gearman: Gearman, health: ServerHealth, reactor: IReactorTime) -> None:
         self._gearman = gearman
-        self._vitals = vitals
+        self._vitals = health
         self._reactor = reactor
         self._snapshot: Snapshot | None = None
 
@@ -384,11 +384,11 @@ class MetricsResource(Resource):
 
     isLeaf = True
 
-    def __init__(self, gearman: Gearman, vitals: Vitals, guard: Guard, reactor: Any) -> None:
+    def __init__(self, gearman: Gearman, health: ServerHealth, guard: Guard, reactor: Any) -> None:
         super().__init__()
         self._guard = guard
         self._reactor = reactor
-        self._collector = ServerCollector(gearman, vitals, reactor)
+        self._collector = ServerCollector(gearman, health, reactor)
         self._registry: CollectorRegistry | None = None
 
     def render(self, request: Request) -> Any:

@@ -15,11 +15,11 @@ from txgearman.web.api.submission import GearmandStyle
 from txgearman.web.api.table import Api
 from txgearman.web.api.totals import measured
 from txgearman.web.dashboard.files import add_dashboard
-from txgearman.web.health import Health
+from txgearman.web.health import HealthResource
 from txgearman.web.http.guard import Guard
 from txgearman.web.http.responses import Branch, HTTPProblem, ProblemResource
 from txgearman.web.http.site import WebSite
-from txgearman.web.interfaces import Gearman, Vitals
+from txgearman.web.interfaces import Gearman, ServerHealth
 from txgearman.web.settings import WebSettings
 
 _log = Logger()
@@ -40,27 +40,27 @@ class Root(Branch):
 
 
 def make_site(
-    gearman: Gearman, settings: WebSettings, reactor: IReactorTime, vitals: Vitals | None = None
+    gearman: Gearman, settings: WebSettings, reactor: IReactorTime, health: ServerHealth | None = None
 ) -> WebSite:
-    """The web side of `gearman`. Without `vitals` it has no metrics and tells nothing of its health."""
+    """The web side of `gearman`. Without `health` it has no metrics and tells nothing of its health."""
     guard = Guard(settings, lambda: gearman.access)
     root = Root(gearman, settings, guard, reactor)
     history = History(lambda: measured(gearman, reactor), reactor, time.time)
-    live = LiveDocuments(gearman, vitals, history, reactor)
-    root.putChild(b"api", Api(gearman, vitals, settings, guard, live, reactor))
+    live = LiveDocuments(gearman, health, history, reactor)
+    root.putChild(b"api", Api(gearman, health, settings, guard, live, reactor))
     add_dashboard(root)
-    if vitals is not None:
-        root.putChild(b"healthz", Health(list))
-        root.putChild(b"readyz", Health(vitals.problems))
-        root.putChild(b"metrics", _metrics(gearman, vitals, guard, reactor))
+    if health is not None:
+        root.putChild(b"healthz", HealthResource(list))
+        root.putChild(b"readyz", HealthResource(health.problems))
+        root.putChild(b"metrics", _metrics(gearman, health, guard, reactor))
     return WebSite(root, settings, guard, gearman, reactor, history.start, history.stop)
 
 
-def _metrics(gearman: Gearman, vitals: Vitals, guard: Guard, reactor: IReactorTime) -> Resource:
+def _metrics(gearman: Gearman, health: ServerHealth, guard: Guard, reactor: IReactorTime) -> Resource:
     try:
         from txgearman.web.metrics import MetricsResource
     except ImportError:
         text = "Metrics need prometheus_client, which pip install 'txgearman[web]' installs."
         _log.warn("/metrics is not served. {text}", text=text)
         return ProblemResource(HTTPProblem(501, "not-installed", text))
-    return MetricsResource(gearman, vitals, guard, reactor)
+    return MetricsResource(gearman, health, guard, reactor)

@@ -25,7 +25,7 @@ from txgearman.web.api.serializers import CONNECTION, FUNCTION, JOB, MOST_JOBS, 
 from txgearman.web.api.totals import ServerView, Totals
 from txgearman.web.http.encoding import text
 from txgearman.web.http.stream import EventStream
-from txgearman.web.interfaces import Gearman, Vitals
+from txgearman.web.interfaces import Gearman, ServerHealth
 from txgearman.web.slices import SLICE, iterate_in_slices
 
 INTERVAL: Final = 1.0
@@ -82,10 +82,10 @@ class LiveDocuments:
     """Keeps all dashboards up to date, and costs nothing while there is none."""
 
     def __init__(
-        self, gearman: Gearman, vitals: Vitals | None, history: History, reactor: IReactorTime
+        self, gearman: Gearman, health: ServerHealth | None, history: History, reactor: IReactorTime
     ) -> None:
         self._gearman = gearman
-        self._vitals = vitals
+        self._vitals = health
         self._history = history
         self._reactor = reactor
         self._viewers: dict[Viewer, None] = {}

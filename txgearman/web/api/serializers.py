@@ -228,7 +228,7 @@ CONNECTION: Final = Serializer[ConnectionView](
 
 
 def _store(view: ServerView) -> dict[str, Any] | None:
-    saved = None if view.vitals is None else view.vitals.saved()
+    saved = None if view.health is None else view.health.saved()
     return None if saved is None else _STORE.serialize(saved)
 
 
@@ -268,5 +268,5 @@ SERVER: Final = Serializer[ServerView](
         array_schema(_LIMIT.schema),
         lambda view: [_LIMIT.serialize(limit) for limit in view.gearman.limits()],
     ),
-    Field("problems", array_schema(TEXT), lambda view: [] if view.vitals is None else view.vitals.problems()),
+    Field("problems", array_schema(TEXT), lambda view: [] if view.health is None else view.health.problems()),
 )

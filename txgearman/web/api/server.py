@@ -11,7 +11,7 @@ from txgearman.web.http.guard import Guard, Right
 from txgearman.web.http.responses import Response, to_json
 from txgearman.web.http.routes import Call
 from txgearman.web.http.stream import send_stream_head
-from txgearman.web.interfaces import Gearman, Vitals
+from txgearman.web.interfaces import Gearman, ServerHealth
 from txgearman.web.settings import WebSettings
 
 
@@ -21,14 +21,14 @@ class ServerEndpoints:
     def __init__(
         self,
         gearman: Gearman,
-        vitals: Vitals | None,
+        health: ServerHealth | None,
         settings: WebSettings,
         guard: Guard,
         live: LiveDocuments,
         reactor: IReactorTime,
     ) -> None:
         self._gearman = gearman
-        self._vitals = vitals
+        self._vitals = health
         self._settings = settings
         self._guard = guard
         self._live = live

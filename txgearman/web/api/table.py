@@ -20,7 +20,7 @@ from txgearman.web.http.guard import Guard, Right
 from txgearman.web.http.responses import Branch, Response, to_json
 from txgearman.web.http.routes import Body, Call, Handler, Parameter, Route, Routes
 from txgearman.web.http.stream import EVENT_STREAM
-from txgearman.web.interfaces import Gearman, Vitals
+from txgearman.web.interfaces import Gearman, ServerHealth
 from txgearman.web.settings import WebSettings
 
 PAGE: Final = 50
@@ -58,7 +58,7 @@ class Api(Branch):
     def __init__(
         self,
         gearman: Gearman,
-        vitals: Vitals | None,
+        health: ServerHealth | None,
         settings: WebSettings,
         guard: Guard,
         live: LiveDocuments,
@@ -68,7 +68,7 @@ class Api(Branch):
         self._live = live
         self.routes = make_routes(
             self._openapi,
-            ServerEndpoints(gearman, vitals, settings, guard, live, reactor),
+            ServerEndpoints(gearman, health, settings, guard, live, reactor),
             FunctionEndpoints(gearman, reactor),
             JobEndpoints(gearman, settings, guard, reactor),
             ConnectionEndpoints(gearman),

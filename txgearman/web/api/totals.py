@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IReactorTime
 from txgearman.broker.job import PRIORITIES
 from txgearman.broker.meters import Counts
 from txgearman.broker.views import FunctionDetail
-from txgearman.web.interfaces import Gearman, Vitals
+from txgearman.web.interfaces import Gearman, ServerHealth
 from txgearman.web.slices import iterate_in_slices
 
 
@@ -78,11 +78,11 @@ async def measured(gearman: Gearman, reactor: IReactorTime) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class ServerView:
-    """What is shown of the server as a whole; without `vitals` nothing of its store and its health."""
+    """What is shown of the server as a whole; without `health` nothing of its store and its health."""
 
     gearman: Gearman
     totals: Totals
-    vitals: Vitals | None
+    health: ServerHealth | None
 
     def count_workers(self) -> int:
         """How many connections are workers. This walks all of them."""

@@ -17,7 +17,7 @@ from txgearman.web.http.channel import LimitedChannel, RefusedConnection
 from txgearman.web.http.guard import SECURITY_HEADERS, Guard
 from txgearman.web.http.request import LimitedRequest
 from txgearman.web.http.responses import HTTPProblem, ProblemResource
-from txgearman.web.interfaces import Gearman
+from txgearman.web.interfaces import HTTPLimits
 from txgearman.web.settings import WebSettings
 
 IDLE_LIMIT: Final = 60.0
@@ -36,7 +36,7 @@ class WebSite(Site):
         root: The root of all resources.
         settings: What the web side may do.
         guard: Who may send a request.
-        gearman: The server, for its limits.
+        limits: The limits of connections and requests.
         reactor: The clock of all time limits.
         on_start: Called when the site begins to listen.
         on_stop: Called when it listens no more.
@@ -51,16 +51,16 @@ class WebSite(Site):
         root: IResource,
         settings: WebSettings,
         guard: Guard,
-        gearman: Gearman,
+        limits: HTTPLimits,
         reactor: IReactorTime,
         on_start: Callable[[], None],
         on_stop: Callable[[], None],
     ) -> None:
         super().__init__(root, timeout=IDLE_LIMIT, reactor=reactor)
         self.max_body = settings.max_data
-        self.admission = gearman.web_admission
-        self.unfinished = gearman.unfinished
-        self.budget = gearman.budget
+        self.admission = limits.web_admission
+        self.unfinished = limits.unfinished
+        self.budget = limits.budget
         self._guard = guard
         self._on_start = on_start
         self._on_stop = on_stop
