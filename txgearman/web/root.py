@@ -42,7 +42,17 @@ class Root(Branch):
 def make_site(
     gearman: Gearman, settings: WebSettings, reactor: IReactorTime, health: ServerHealth | None = None
 ) -> WebSite:
-    """The web side of `gearman`. Without `health` it has no metrics and tells nothing of its health."""
+    """Put the web side of a server together.
+
+    Args:
+        gearman: The server.
+        settings: What the web side may do.
+        reactor: The reactor, or the clock of a test.
+        health: How the server is. Without it there are no metrics, and no ``/healthz`` and ``/readyz``.
+
+    Returns:
+        The site, to be wrapped by `LimitedSite` for listening.
+    """
     guard = Guard(settings, lambda: gearman.access)
     root = Root(gearman, settings, guard, reactor)
     history = History(lambda: measured(gearman, reactor), reactor, time.time)

@@ -12,12 +12,13 @@ from txgearman.web.interfaces import Connection, Gearman
 
 
 class ConnectionEndpoints:
-    """Answers what is asked of connections."""
+    """The endpoints about connections; the table says what each is for."""
 
     def __init__(self, gearman: Gearman) -> None:
         self._gearman = gearman
 
     def connections(self, call: Call) -> Response:
+        """A page of connections."""
         role, cursor, limit = call.arguments["role"], call.arguments["after"], call.arguments["limit"]
         found = []
         # In a dictionary they are in the order they came.
@@ -31,9 +32,11 @@ class ConnectionEndpoints:
         return Response(to_json({"connections": shown, "next": found[limit - 1].number if more else None}))
 
     def connection(self, call: Call) -> Response:
+        """One connection."""
         return Response(to_json(self._serialized(self._find_connection(call))))
 
     def change_connection(self, call: Call) -> Response:
+        """Give a worker no more jobs, or again some, and show its connection."""
         connection = self._find_connection(call)
         wish = call.json({"quiet": bool})
         if "quiet" in wish:

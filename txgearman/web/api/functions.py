@@ -20,13 +20,14 @@ from txgearman.web.slices import iterate_in_slices
 
 
 class FunctionEndpoints:
-    """Answers what is asked of functions."""
+    """The endpoints about functions; the table says what each is for."""
 
     def __init__(self, gearman: Gearman, reactor: IReactorTime) -> None:
         self._gearman = gearman
         self._reactor = reactor
 
     async def functions(self, call: Call) -> Response:
+        """A page of functions by name."""
         cursor, limit = call.arguments["after"], call.arguments["limit"]
         matches = compile_search(call.arguments["search"].lower())
         broker = self._gearman.broker
@@ -46,12 +47,14 @@ class FunctionEndpoints:
         return Response(to_json({"functions": shown, "total": len(names), "next": next_cursor}))
 
     def function(self, call: Call) -> Response:
+        """One function."""
         try:
             return Response(to_json(FUNCTION.serialize(self._gearman.broker.function_detail(call.ids[0]))))
         except FunctionNotFound as error:
             raise no_function() from error
 
     def change_function(self, call: Call) -> Response:
+        """Pause or resume a function, or set its limits, and show it."""
         name, broker = call.ids[0], self._gearman.broker
         wish = call.json({"paused": bool, "limits": dict})
         limits = None if "limits" not in wish else _limits(wish["limits"])
@@ -68,6 +71,7 @@ class FunctionEndpoints:
         return self.function(call)
 
     def drop(self, call: Call) -> Response:
+        """Forget a function that has no workers and no jobs."""
         try:
             self._gearman.broker.drop_function(call.ids[0])
         except FunctionNotFound as error:

@@ -25,7 +25,7 @@ from txgearman.web.settings import WebSettings
 
 
 class JobEndpoints:
-    """Answers what is asked of jobs."""
+    """The endpoints about jobs; the table says what each is for."""
 
     def __init__(self, gearman: Gearman, settings: WebSettings, guard: Guard, reactor: IReactorTime) -> None:
         self._gearman = gearman
@@ -34,6 +34,7 @@ class JobEndpoints:
         self._reactor = reactor
 
     async def jobs(self, call: Call) -> Response:
+        """A page of the jobs of a function."""
         name, broker = call.ids[0], self._gearman.broker
         state = call.arguments["state"]
         job_filter = JobFilter(name, state, call.arguments["search"])
@@ -52,6 +53,7 @@ class JobEndpoints:
         return Response(to_json({"jobs": [JOB.serialize(job) for job in found.jobs], "next": next_cursor}))
 
     def submit(self, call: Call) -> None:
+        """Submit a job."""
         accept = call.request.getHeader(b"Accept") or b""
         submit(
             self._gearman,
@@ -64,6 +66,7 @@ class JobEndpoints:
         )
 
     async def cancel_all(self, call: Call) -> Response:
+        """Cancel all jobs of a function."""
         try:
             await cancel_jobs(self._gearman.broker, self._reactor, call.ids[0])
         except FunctionNotFound as error:
@@ -71,9 +74,11 @@ class JobEndpoints:
         return no_content()
 
     async def job(self, call: Call) -> Response:
+        """One job."""
         return Response(to_json(JOB.serialize(await self._find_job(call))))
 
     async def cancel(self, call: Call) -> Response:
+        """Cancel a job."""
         broker, handle = self._gearman.broker, call.ids[0]
         try:
             broker.cancel(handle)
@@ -82,6 +87,7 @@ class JobEndpoints:
         return no_content()
 
     async def data(self, call: Call) -> Response:
+        """A job's data, or a part of it."""
         data = (await self._find_job(call)).data
         if data is None:
             raise HTTPProblem(409, "elsewhere", "Another server on the same store has this job.")
@@ -90,6 +96,7 @@ class JobEndpoints:
         return Response(part, OCTETS, headers=((b"Content-Disposition", b"attachment"),))
 
     def watch(self, call: Call) -> None:
+        """What a job's worker sends from now on, as events."""
         broker = self._gearman.broker
         try:
             handle = broker.job_detail(call.ids[0]).handle
@@ -98,16 +105,17 @@ class JobEndpoints:
         if call.is_head:
             send_stream_head(call.request)
             return
-        end = StreamedResponse(broker, call.request, self._reactor)
-        end.begin()
-        broker.watch(end.client, handle)
+        connection = StreamedResponse(broker, call.request, self._reactor)
+        connection.begin()
+        broker.watch(connection.client, handle)
 
     def status(self, call: Call) -> Response:
+        """The status of the newest job with a unique."""
         status = self._gearman.broker.status_by_unique(call.arguments["unique"])
         return Response(to_json(STATUS.serialize(status)))
 
     async def _find_job(self, call: Call) -> JobDetail:
-        """The job that the path names, wherever it is."""
+        """The job that the path names, in memory or in the store. Raises `HTTPProblem`."""
         broker, handle = self._gearman.broker, call.ids[0]
         try:
             return broker.job_detail(handle)
@@ -116,7 +124,7 @@ class JobEndpoints:
             return detail
 
     async def _seek(self, verb: Callable[[bytes, Callable[[Any], None]], None], handle: bytes) -> Any:
-        """What a verb tells of a job that is not in memory. Raises `HTTPProblem`."""
+        """Have a verb of the broker look for a job that is not in memory. Raises `HTTPProblem`."""
         if not self._gearman.broker.may_have_stored_jobs:
             raise _no_job()
         told: Deferred[Any] = Deferred()

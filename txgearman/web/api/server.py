@@ -35,10 +35,12 @@ class ServerEndpoints:
         self._reactor = reactor
 
     async def server(self, _call: Call) -> Response:
+        """The server and its totals."""
         totals = await totals_of(self._gearman, self._reactor)
         return Response(to_json(SERVER.serialize(ServerView(self._gearman, totals, self._vitals))))
 
     def watch_all(self, call: Call) -> None:
+        """A live document for a dashboard."""
         if call.is_head:
             send_stream_head(call.request)
             return

@@ -9,7 +9,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from txgearman.errors import Refused
-from txgearman.web.api.clients import HTTPClient, StreamedResponse, WholeResponse, refusal
+from txgearman.web.api.clients import HTTPClientConnection, StreamedResponse, WholeResponse, refusal
 from txgearman.web.api.serializers import PRIORITY_NAMES
 from txgearman.web.http.guard import Guard, Right
 from txgearman.web.http.responses import HTTPProblem
@@ -25,7 +25,7 @@ LATEST_TIME: Final = 253402300799
 
 
 def submit_parameters(settings: WebSettings) -> tuple[Parameter, ...]:
-    """What a submit may say beside its data."""
+    """The parameters of a submit."""
     return (
         Parameter(
             "background",
@@ -77,38 +77,61 @@ def submit(
     function: bytes,
     streamed: bool = False,
 ) -> None:
-    """Submit the job that a request is, and see to its response. Raises `HTTPProblem`."""
-    how = call.arguments
-    background = how["background"]
+    """Submit the job that a request is, and see to its response.
+
+    Args:
+        gearman: The server.
+        call: The request, with the arguments of `submit_parameters`.
+        reactor: The clock.
+        settings: What the web side may do.
+        guard: Who may submit.
+        function: The name of the job's function.
+        streamed: Whether the response to a foreground job is server-sent events.
+
+    Raises:
+        HTTPProblem: The job is not accepted.
+    """
+    arguments = call.arguments
+    background = arguments["background"]
     if len(function) > settings.max_function:
         raise HTTPProblem(
             400, "argument-too-large", f"A function's name has at most {settings.max_function} bytes."
         )
-    if b"\0" in function or b"\0" in how["unique"]:
+    if b"\0" in function or b"\0" in arguments["unique"]:
         raise HTTPProblem(400, "bad-name", "Names of functions and uniques have no NUL.")
     guard.check_submit(call.request, function)
-    end: HTTPClient
+    connection: HTTPClientConnection
     if streamed and not background:
-        end = StreamedResponse(gearman.broker, call.request, reactor)
+        connection = StreamedResponse(gearman.broker, call.request, reactor)
     else:
-        end = WholeResponse(gearman.broker, call.request, reactor, background, settings.max_data)
-    priority = PRIORITY_NAMES.index(how["priority"])
+        connection = WholeResponse(gearman.broker, call.request, reactor, background, settings.max_data)
+    priority = PRIORITY_NAMES.index(arguments["priority"])
     try:
         gearman.broker.submit(
-            end.client, function, how["unique"], call.body(), priority, background, None, how["run_at"]
+            connection.client,
+            function,
+            arguments["unique"],
+            call.body(),
+            priority,
+            background,
+            None,
+            arguments["run_at"],
         )
     except Refused as error:
-        end.leave()
+        connection.leave()
         raise refusal(error) from error
-    if isinstance(end, StreamedResponse):
-        end.begin()
-    if how["timeout"] is not None and not background:
-        end.fail_after(how["timeout"])
+    if isinstance(connection, StreamedResponse):
+        connection.begin()
+    if arguments["timeout"] is not None and not background:
+        connection.time_out_after(arguments["timeout"])
 
 
 class GearmandStyle(Resource):
-    """A submit as gearmand's HTTP takes it: the path is the function, headers say how, and a job without
-    X-Gearman-Unique is the same as one with the same data."""
+    """A submit as gearmand's HTTP takes it.
+
+    The path is the function, headers are the parameters. A job without X-Gearman-Unique is coalesced with one
+    that has the same data.
+    """
 
     isLeaf = True
 
@@ -125,10 +148,10 @@ class GearmandStyle(Resource):
     def render(self, request: Request) -> Any:
         try:
             self._guard.check(request, Right.SUBMIT)
-            how = parse_arguments(request, submit_parameters(self._settings))
+            arguments = parse_arguments(request, submit_parameters(self._settings))
             if request.getHeader(b"X-Gearman-Unique") is None and b"unique" not in request.args:
-                how["unique"] = b"-"
-            call = Call(request, (), how)
+                arguments["unique"] = b"-"
+            call = Call(request, (), arguments)
             submit(self._gearman, call, self._reactor, self._settings, self._guard, self._function)
         except HTTPProblem as problem:
             return problem.response().send(request)

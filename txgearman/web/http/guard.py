@@ -51,7 +51,12 @@ _AS_A_WHOLE: Final = {Right.VIEW: access.Right.VIEW, Right.MANAGE: access.Right.
 
 
 class Guard:
-    """Says no by raising `HTTPProblem`."""
+    """Refuses requests by raising `HTTPProblem`.
+
+    Args:
+        settings: The token, and whether all is read-only.
+        policy: Returns the access policy in force, None without one. It may change at a reload.
+    """
 
     def __init__(
         self, settings: WebSettings, policy: Callable[[], AccessPolicy | None] = lambda: None
@@ -80,8 +85,15 @@ class Guard:
             raise HTTPProblem(403, "cross-origin", "Pages of other sites may not do this.")
 
     def check(self, request: Request, right: Right) -> None:
-        """Refuse what the sender of this request may not do. For a function that jobs are submitted of, ask
-        `check_submit` too."""
+        """Refuse what the sender of a request may not do.
+
+        Args:
+            request: The request.
+            right: What it needs. For a submit, call `check_submit` with the function, too.
+
+        Raises:
+            HTTPProblem: The sender may not.
+        """
         if self._settings.read_only and right is not Right.VIEW:
             raise HTTPProblem(403, "read-only", "The server shows itself here and lets nothing be changed.")
         rights = self._rights(request)
@@ -103,20 +115,28 @@ class Guard:
             )
 
     def check_submit(self, request: Request, function: bytes) -> None:
-        """Refuse to submit a job of a function that the access policy keeps from the sender."""
+        """Refuse a submit that the access policy does not allow.
+
+        Args:
+            request: The request.
+            function: The name of the job's function.
+
+        Raises:
+            HTTPProblem: The sender may not submit jobs of the function.
+        """
         rights = self._rights(request)
         if rights is not None and not rights.may_submit(function):
             raise _denied(rights, f"submit jobs of {quoted(function)}")
 
     @property
     def knows_tokens(self) -> bool:
-        """Whether there is any token that would allow more."""
+        """Whether some token would allow more."""
         policy = self._policy()
         return self._settings.token is not None or (policy is not None and policy.knows_tokens)
 
     def _rights(self, request: Request) -> Rights | None:
-        """What the access policy allows to the sender; None where there is none, or the token is shown that
-        allows everything."""
+        """What the access policy allows to the sender. None without a policy, or with the token that allows
+        everything."""
         policy = self._policy()
         token = self._settings.token
         if policy is None or (token is not None and self._shows_token(request, token)):
@@ -124,7 +144,7 @@ class Guard:
         return policy.rights_of(replace(identity_of(request.channel.transport), token=_shown_token(request)))
 
     def allows(self, request: Request, right: Right) -> bool:
-        """Whether `check` would be silent."""
+        """Whether `check` would pass."""
         try:
             self.check(request, right)
         except HTTPProblem:

@@ -1,6 +1,6 @@
-"""From a request to the function that answers it: paths, parameters, rights. No response is made here.
+"""From a request to its handler: paths, parameters, rights, bodies. No response is made here.
 
-The same table describes the interface to the world, see `openapi`.
+The routes themselves are in `api.table`, which also describes the interface to the world, see `api.openapi`.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from txgearman.web.http.guard import Guard, Right
 from txgearman.web.http.responses import HTTPProblem, Response, not_found
 
 MAX_JSON: Final = 64 * 1024
-"""Bytes that a body of JSON has at most: one that is of use has some hundred. Nobody else is served while it
-is parsed."""
+"""Bytes that a body of JSON has at most. A useful one has some hundred; nobody else is served while it is
+parsed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,17 @@ class Parameter:
     read_cursor: Callable[[bytes], Any] | None = None
 
     def parse(self, value: bytes) -> Any:
-        """Raises `HTTPProblem`."""
+        """Parse and check a value.
+
+        Args:
+            value: The value as it came.
+
+        Returns:
+            The value, of the type that `kind` says.
+
+        Raises:
+            HTTPProblem: The value is not allowed.
+        """
         return getattr(self, f"_{self.kind}")(value)
 
     def _text(self, value: bytes) -> bytes:
@@ -86,7 +96,7 @@ class Parameter:
 
 
 class Body(Enum):
-    """What a request's body is."""
+    """What the body of a request is."""
 
     NONE = "none"
     BYTES = "bytes"
@@ -106,13 +116,20 @@ class Call:
 
     @property
     def is_head(self) -> bool:
-        """Whether only what is ahead of the body is asked for."""
+        """Whether only the head of the response is asked for."""
         return bool(self.request.method == b"HEAD")
 
     def json(self, known: dict[str, type]) -> dict[str, Any]:
-        """The request's body, a JSON object whose members are among those `known`, of these types.
+        """Parse the body as a JSON object.
 
-        Raises `HTTPProblem`.
+        Args:
+            known: The members that it may have, with their types.
+
+        Returns:
+            The members that it has.
+
+        Raises:
+            HTTPProblem: The body is too large, is no JSON object, or has other members.
         """
         body = self.body()
         if len(body) > MAX_JSON:
@@ -131,7 +148,7 @@ class Call:
         return value
 
     def body(self) -> bytes:
-        """The request's body. It is not kept, so this is to be asked once."""
+        """Take the body out of the request. Call it once: the body is not kept."""
         request: Any = self.request
         content, request.content = request.content, BytesIO()
         return bytes(content.getvalue())
@@ -142,12 +159,19 @@ Handler = Callable[[Call], "Response | Awaitable[Response | None] | None"]
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A method at a path, and what answers it.
+    """A method at a path, and its handler. A route for GET serves HEAD, too.
 
-    In `path` a segment in braces stands for any one. `handler` returns the `Response`, an awaitable of it, or
-    None if it sees to the request itself. `parameters` are all that may be given; `responses` are the
-    successful answers: HTTP's status, and the name of their schema in `openapi` or a media type. HEAD is
-    answered as GET is.
+    Args:
+        method: HTTP's method.
+        path: The path. A segment in braces stands for any segment.
+        right: What the sender must be allowed to do.
+        handler: Returns the `Response`, an awaitable of it, or None if it responds by itself.
+        summary: What it does, for the description.
+        responses: Successful responses: the status, and the name of a schema of `openapi` or a media type.
+        problems: Statuses of problems that are specific to this route.
+        parameters: All parameters that a request may have.
+        body: What the body is.
+        body_schema: The name of the schema of a body of JSON.
     """
 
     method: str
@@ -163,7 +187,7 @@ class Route:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The methods of requests that this answers."""
+        """The methods of requests that it serves."""
         return ("GET", "HEAD") if self.method == "GET" else (self.method,)
 
     @property
@@ -176,7 +200,7 @@ HTTP_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 class Routes(Resource):
-    """The resource that all `routes` are below, their paths being relative to it."""
+    """The resource below which all `routes` are. Their paths are relative to it."""
 
     isLeaf = True
 
@@ -261,7 +285,7 @@ def _path_of(request: Request) -> list[bytes]:
 
 
 def _match(segments: tuple[str, ...], path: list[bytes]) -> tuple[bytes, ...] | None:
-    """What stands for the segments in braces, if `path` is this route's."""
+    """The parts of `path` that stand for segments in braces; None if the route has another path."""
     if len(segments) != len(path):
         return None
     ids = []
@@ -274,7 +298,18 @@ def _match(segments: tuple[str, ...], path: list[bytes]) -> tuple[bytes, ...] | 
 
 
 def parse_arguments(request: Request, parameters: tuple[Parameter, ...]) -> dict[str, Any]:
-    """The parameters of a request, the query ahead of the headers. Raises `HTTPProblem`."""
+    """Parse the arguments of a request. The query comes before the headers.
+
+    Args:
+        request: The request.
+        parameters: All parameters that it may have.
+
+    Returns:
+        A value for each parameter, by name; the default where none came.
+
+    Raises:
+        HTTPProblem: A parameter is unknown, is there twice, or has a value that is not allowed.
+    """
     known = {parameter.name.encode(): parameter for parameter in parameters}
     for name, values in request.args.items():
         if name not in known:
