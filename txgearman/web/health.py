@@ -1,4 +1,4 @@
-"""``/healthz`` and ``/readyz``, for what watches over the process. They say what is so and decide nothing."""
+"""``/healthz`` and ``/readyz``, for process supervisors. They report, and decide nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from txgearman.web.http.responses import HTTPProblem, Response, to_json
 
 
 class HealthResource(Resource):
-    """Answers GET with 200, or with 503 and the reasons that `problems` gives."""
+    """Responds to GET with 200, or with 503 and the reasons that `problems` returns."""
 
     isLeaf = True
 

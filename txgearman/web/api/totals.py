@@ -26,8 +26,11 @@ def resident_memory() -> int | None:
 
 
 class Totals:
-    """The numbers of all functions together. Give it all of them by `add`; to begin with it has what `gone`
-    counts."""
+    """The sums over all functions. Pass all of them to `add`.
+
+    Args:
+        gone: The counts of functions that were forgotten.
+    """
 
     def __init__(self, gone: Counts) -> None:
         self.functions = 0
@@ -41,7 +44,7 @@ class Totals:
         self.retried = gone.retried
 
     def add(self, functions: list[FunctionDetail]) -> None:
-        """Count these too."""
+        """Add the numbers of these functions."""
         self.functions += len(functions)
         for function in functions:
             self.submitted += function.submitted
@@ -56,14 +59,14 @@ class Totals:
 
 
 async def totals_of(gearman: Gearman, reactor: IReactorTime) -> Totals:
-    """The numbers of all functions of a server."""
+    """Sum the numbers of all functions of a server, in slices."""
     totals = Totals(gearman.broker.counts_of_gone)
     await iterate_in_slices(gearman.broker.function_details(), totals.add, reactor)
     return totals
 
 
 async def measured(gearman: Gearman, reactor: IReactorTime) -> dict[str, Any]:
-    """The numbers that are followed over time."""
+    """Measure what the history has samples of."""
     totals = await totals_of(gearman, reactor)
     return {
         "submitted": totals.submitted,

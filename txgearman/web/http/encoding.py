@@ -10,27 +10,27 @@ from typing import Final
 from urllib.parse import quote
 
 JSON_PIECE: Final = 24 * 1024
-"""Bytes of a large payload that become JSON at a time, at most 144 KiB. A multiple of three, so that base64
-goes on as if it were one piece."""
+"""Bytes of a large payload that become JSON at a time, at most 144 KiB of it. A multiple of three, so that
+pieces of base64 join without padding."""
 
 LOOK_PIECE: Final = 256 * 1024
-"""Bytes of a large payload that are looked at in one go for whether they are UTF-8."""
+"""Bytes of a large payload that are tested for UTF-8 at a time."""
 
 utf_8_decoder: Final = getincrementaldecoder("utf-8")
 
 
 def text(data: bytes) -> str:
-    """Bytes for people: UTF-8, and what is not is written as ``\\xNN``."""
+    """Decode bytes for people: as UTF-8, with ``\\xNN`` for other bytes."""
     return data.decode("utf-8", "backslashreplace")
 
 
 def identifier(name: bytes) -> str:
-    """Bytes for a path: percent-encoded, so that none is lost."""
+    """Encode bytes for a path, percent-encoded, so that none is lost."""
     return quote(name, safe="")
 
 
 def payload(data: bytes) -> dict[str, str]:
-    """Bytes for programs: UTF-8 as it is, anything else in base64."""
+    """Encode bytes for programs: UTF-8 as a string, anything else in base64."""
     try:
         return {"encoding": "utf-8", "data": data.decode("utf-8")}
     except UnicodeDecodeError:
@@ -38,8 +38,16 @@ def payload(data: bytes) -> dict[str, str]:
 
 
 def payload_pieces(data: bytes) -> Iterator[bytes]:
-    """What `payload` shows of large `data`, as JSON in pieces: to make it in one takes long, and up to twelve
-    times the memory. An empty piece is a stretch of work with nothing to show yet."""
+    """Encode large bytes as the JSON of `payload`, in pieces.
+
+    In one go it would take long, and up to twelve times the memory.
+
+    Args:
+        data: The bytes.
+
+    Yields:
+        The pieces. An empty one stands for work that has made no output yet.
+    """
     is_text = True
     decoder = utf_8_decoder()
     view = memoryview(data)

@@ -1,4 +1,4 @@
-"""Who may do what over HTTP, and what keeps foreign web pages out. No response is built here."""
+"""Who may do what over HTTP, and what keeps foreign web pages out. Responses are not made here."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ SECURITY_HEADERS: Final = (
     (b"Cross-Origin-Resource-Policy", b"same-origin"),
     (b"Cache-Control", b"no-store"),
 )
-"""What every response says: scripts and styles from files of this server alone, no framing, no guessing of
-types, nothing kept."""
+"""The headers of every response: scripts and styles only from files of this server, no framing, no guessing
+of types, no caching."""
 
 _SAFE_METHODS: Final = frozenset({b"GET", b"HEAD"})
 
@@ -65,11 +65,17 @@ class Guard:
         self._policy = policy
 
     def check_origin(self, request: Request) -> None:
-        """Refuse what a web page from elsewhere makes a browser send.
+        """Refuse what a foreign web page makes a browser send.
 
-        A page may bind its own name to this machine's loopback address (DNS rebinding): there, only the
-        names of this machine are served. And it may send a request that it cannot read the response of
-        (CSRF): browsers say where a request that can change something comes from.
+        A page may bind its own name to this machine's loopback address (DNS rebinding), so only the names of
+        this machine are served there. A page may also send a request whose response it cannot read (CSRF), so
+        requests that can change something must not come from another origin; browsers say theirs.
+
+        Args:
+            request: The request.
+
+        Raises:
+            HTTPProblem: The request comes from elsewhere.
         """
         host = request.getHeader(b"Host") or b""
         if is_loopback(request) and not _names_loopback(host):

@@ -21,7 +21,7 @@ from txgearman.web.interfaces import HTTPLimits
 from txgearman.web.settings import WebSettings
 
 IDLE_LIMIT: Final = 60.0
-"""Seconds without a byte after which a connection ends that has no request under way."""
+"""Seconds without a byte after which a connection is closed that has no request under way."""
 
 PATIENCE: Final = 5.0
 """Seconds that a connection may be without a request that is being answered while others want in."""
@@ -88,7 +88,7 @@ class WebSite(Site):
         return super().getResourceFor(request)  # type: ignore[no-any-return]
 
     def log(self, request: object) -> None:
-        """Requests are not logged: a dashboard that is looked at would fill the log."""
+        """Log no requests: an open dashboard would fill the log."""
 
 
 class LimitedSite(WrappingFactory[ProtocolWrapper]):
