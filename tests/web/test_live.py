@@ -127,7 +127,7 @@ class LiveTests(JobCase):
             self.assertEqual([patch["rows"][key]["id"] for key in patch["order"]], ids, query)
 
     def test_a_list_has_an_end(self) -> None:
-        self.patch(live, "MOST_ROWS", 2)
+        self.patch(live, "MAX_ROWS", 2)
         for name in ("a", "b", "c"):
             self.submit(name)
         (patch,) = self.patches(self.watch("?view=functions"))

@@ -86,7 +86,7 @@ class ManyFunctionsTests(SynchronousTestCase):
         (patch,) = self.patches(self.watch("?view=functions"))
         self.assertEqual(self.pauses, 3)
         self.assertEqual(patch["total"], MANY)
-        self.assertEqual(patch["order"], [f"f{number:05d}" for number in range(live.MOST_ROWS)])
+        self.assertEqual(patch["order"], [f"f{number:05d}" for number in range(live.MAX_ROWS)])
         (patch,) = self.patches(self.watch(f"?view=functions&search={MANY - 1:05d}"))
         self.assertEqual((patch["total"], patch["order"]), (1, [f"f{MANY - 1:05d}"]))
 

@@ -33,7 +33,7 @@ from txgearman.broker.job import Ending, Priority
 from txgearman.broker.meters import BOUNDS, Durations, FunctionMeasures
 from txgearman.version import VERSION
 from txgearman.web.http.body import send_body
-from txgearman.web.http.guard import Guard, Right
+from txgearman.web.http.guard import Guard, WebRight
 from txgearman.web.http.responses import HTTPProblem, Response
 from txgearman.web.interfaces import Gearman, Limit, Saved, ServerHealth
 from txgearman.web.slices import iterate_in_slices
@@ -411,7 +411,7 @@ class MetricsResource(Resource):
             problem = HTTPProblem(405, "wrong-method", "This is for GET.", ((b"Allow", b"GET, HEAD"),))
             return problem.response().send(request)
         try:
-            self._guard.check(request, Right.VIEW)
+            self._guard.check(request, WebRight.VIEW)
         except HTTPProblem as problem:
             return problem.response().send(request)
         taking = Deferred.fromCoroutine(self._collector.take())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from txgearman.web.api.job_search import first_jobs_of
-from txgearman.web.api.serializers import CONNECTION, MOST_JOBS, ConnectionView
+from txgearman.web.api.serializers import CONNECTION, MAX_JOBS, ConnectionView
 from txgearman.web.http.responses import HTTPProblem, Response, to_json
 from txgearman.web.http.routes import Call
 from txgearman.web.interfaces import Connection, Gearman
@@ -44,7 +44,7 @@ class ConnectionEndpoints:
         return self.connection(call)
 
     def _serialized(self, connection: Connection) -> dict[str, Any]:
-        jobs = first_jobs_of(self._gearman.broker, connection, MOST_JOBS)
+        jobs = first_jobs_of(self._gearman.broker, connection, MAX_JOBS)
         return CONNECTION.serialize(ConnectionView(connection, jobs))
 
     def _find_connection(self, call: Call) -> Connection:

@@ -12,7 +12,7 @@ from txgearman.broker.views import FunctionView
 from txgearman.errors import FunctionInUse, FunctionNotFound, Refused
 from txgearman.web.api.clients import refusal
 from txgearman.web.api.job_search import compile_search
-from txgearman.web.api.serializers import FUNCTION, LARGEST_LIMIT, PRIORITY_NAMES
+from txgearman.web.api.serializers import FUNCTION, MAX_LIMIT, PRIORITY_NAMES
 from txgearman.web.http.responses import HTTPProblem, Response, no_content, to_json
 from txgearman.web.http.routes import Call
 from txgearman.web.interfaces import Gearman
@@ -85,7 +85,7 @@ def _limits(wish: dict[str, Any]) -> tuple[int | None, ...]:
     """The limits by priority of a JSON object; a priority that it does not name has none."""
     for name, limit in wish.items():
         # In JSON 7.0 is a whole number too.
-        is_number = type(limit) in (int, float) and limit % 1 == 0 and 0 < limit <= LARGEST_LIMIT
+        is_number = type(limit) in (int, float) and limit % 1 == 0 and 0 < limit <= MAX_LIMIT
         if name not in PRIORITY_NAMES or not (limit is None or is_number):
             raise HTTPProblem(
                 400,

@@ -35,7 +35,7 @@ SEARCH_SECONDS: Final = 2.0
 FETCH_SECONDS: Final = 0.05
 """Seconds between two looks at whether jobs have come into memory from the store."""
 
-LARGEST_NUMBER: Final = 2**63 - 1
+MAX_NUMBER: Final = 2**63 - 1
 """The largest number that a database knows. Numbers from outside are checked against it first."""
 
 _CURSOR: Final = re.compile(rb"(?:stored-([0-2])-)?([0-9]{1,19})", re.ASCII)
@@ -69,7 +69,7 @@ class JobCursor:
             The cursor, or None if `text` is not one.
         """
         found = _CURSOR.fullmatch(text)
-        if found is None or int(found[2]) > LARGEST_NUMBER:
+        if found is None or int(found[2]) > MAX_NUMBER:
             return None
         return cls(int(found[2]), None if found[1] is None else int(found[1]))
 

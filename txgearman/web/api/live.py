@@ -21,7 +21,7 @@ from txgearman.broker.views import FunctionDetail
 from txgearman.errors import FunctionNotFound, JobNotFound
 from txgearman.web.api.history import COLUMNS, History, Sample
 from txgearman.web.api.job_search import compile_search, first_jobs_of
-from txgearman.web.api.serializers import CONNECTION, FUNCTION, JOB, MOST_JOBS, SERVER, ConnectionView
+from txgearman.web.api.serializers import CONNECTION, FUNCTION, JOB, MAX_JOBS, SERVER, ConnectionView
 from txgearman.web.api.totals import ServerView, Totals
 from txgearman.web.http.encoding import text
 from txgearman.web.http.stream import EventStream
@@ -37,7 +37,7 @@ SHARE: Final = 20
 TOP: Final = 8
 """Functions that the overview shows."""
 
-MOST_ROWS: Final = 200
+MAX_ROWS: Final = 200
 """Rows of a list that are kept up to date at a time."""
 
 SORTS: Final[dict[str, Callable[[FunctionDetail], Any]]] = {
@@ -194,7 +194,7 @@ class LiveDocuments:
 
     def _jobs(self, arguments: dict[str, Any]) -> Document:
         rows = {}
-        for handle in arguments["handles"].split(b",")[:MOST_ROWS]:
+        for handle in arguments["handles"].split(b",")[:MAX_ROWS]:
             try:
                 detail = self._gearman.broker.job_detail(handle)
             except JobNotFound:
@@ -213,10 +213,10 @@ class LiveDocuments:
                 continue
             if not matches(connection.client_id) and not matches(connection.host.encode()):
                 continue
-            if len(rows) == MOST_ROWS:
+            if len(rows) == MAX_ROWS:
                 more = True
                 break
-            jobs = first_jobs_of(self._gearman.broker, connection, MOST_JOBS)
+            jobs = first_jobs_of(self._gearman.broker, connection, MAX_JOBS)
             row = CONNECTION.serialize(ConnectionView(connection, jobs))
             for job in row["jobs"]:
                 self._moving(job)
@@ -259,7 +259,7 @@ class FunctionSelection:
         return cls(
             arguments["search"].decode("utf-8", "backslashreplace").lower(),
             (arguments["sort"], "name"),
-            MOST_ROWS,
+            MAX_ROWS,
         )
 
     def add(self, functions: list[FunctionDetail]) -> None:

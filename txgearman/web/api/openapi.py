@@ -126,13 +126,13 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
     kinds: dict[str, dict[str, Any]] = {
         "text": {"type": "string"},
         "flag": {"type": "boolean"},
-        "number": {"type": "integer", "minimum": parameter.low, "maximum": parameter.high},
+        "number": {"type": "integer", "minimum": parameter.minimum, "maximum": parameter.maximum},
         "choice": {"enum": list(parameter.choices)},
         "cursor": {"type": "string", "pattern": "^(stored-[0-2]-)?[0-9]{1,19}$"},
     }
     schema = kinds[parameter.kind]
-    if parameter.longest:
-        schema["maxLength"] = parameter.longest
+    if parameter.max_length:
+        schema["maxLength"] = parameter.max_length
     meaning = parameter.meaning
     if parameter.header is not None:
         meaning += f" The header {parameter.header} says the same."

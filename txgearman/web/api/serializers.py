@@ -27,13 +27,13 @@ Schema = dict[str, Any]
 PREVIEW: Final = 120
 """Bytes of a payload that a list shows."""
 
-MOST_FUNCTIONS: Final = 50
+MAX_FUNCTIONS: Final = 50
 """Functions of a connection that are named; a worker may have thousands."""
 
-MOST_JOBS: Final = 20
+MAX_JOBS: Final = 20
 """Running jobs of a connection that are named."""
 
-LARGEST_LIMIT: Final = 10**15
+MAX_LIMIT: Final = 10**15
 """Jobs: the largest limit of a function that may be set."""
 
 STORED: Final = "stored"
@@ -51,7 +51,7 @@ NUMBER: Final = {"type": "number"}
 INTEGER_OR_NULL: Final = {"type": ["integer", "null"]}
 NUMBER_OR_NULL: Final = {"type": ["number", "null"]}
 TEXT_OR_NULL: Final = {"type": ["string", "null"]}
-LIMIT_OR_NULL: Final = {"type": ["integer", "null"], "minimum": 1, "maximum": LARGEST_LIMIT}
+LIMIT_OR_NULL: Final = {"type": ["integer", "null"], "minimum": 1, "maximum": MAX_LIMIT}
 
 
 def object_schema(**properties: Schema) -> Schema:
@@ -201,7 +201,7 @@ class ConnectionView:
 
 def _functions(view: ConnectionView) -> list[str]:
     abilities = view.connection.worker.abilities
-    return [text(function.name) for _, function in zip(range(MOST_FUNCTIONS), abilities, strict=False)]
+    return [text(function.name) for _, function in zip(range(MAX_FUNCTIONS), abilities, strict=False)]
 
 
 _JOB_OF_CONNECTION: Final = Serializer[JobDetail](_HANDLE, _FUNCTION, _SECONDS, _NUMERATOR, _DENOMINATOR)

@@ -7,7 +7,7 @@ from twisted.internet.interfaces import IReactorTime
 from txgearman.web.api.live import LiveDocuments
 from txgearman.web.api.serializers import SERVER
 from txgearman.web.api.totals import ServerView, totals_of
-from txgearman.web.http.guard import Guard, Right
+from txgearman.web.http.guard import Guard, WebRight
 from txgearman.web.http.responses import Response, to_json
 from txgearman.web.http.routes import Call
 from txgearman.web.http.stream import send_stream_head
@@ -46,7 +46,7 @@ class ServerEndpoints:
             return
         settings = self._settings
         rights = {
-            "manage": self._guard.allows(call.request, Right.MANAGE),
+            "manage": self._guard.allows(call.request, WebRight.MANAGE),
             "read_only": settings.read_only,
             "token": self._guard.knows_tokens,
         }

@@ -11,16 +11,16 @@ from twisted.web.server import NOT_DONE_YET, Request
 from txgearman.errors import Refused
 from txgearman.web.api.clients import HTTPClientConnection, StreamedResponse, WholeResponse, refusal
 from txgearman.web.api.serializers import PRIORITY_NAMES
-from txgearman.web.http.guard import Guard, Right
+from txgearman.web.http.guard import Guard, WebRight
 from txgearman.web.http.responses import HTTPProblem
 from txgearman.web.http.routes import Call, Parameter, parse_arguments
 from txgearman.web.interfaces import Gearman
 from txgearman.web.settings import WebSettings
 
-LONGEST_WAIT: Final = 7 * 86400
+MAX_WAIT: Final = 7 * 86400
 """Seconds that a request may wait for its job's end."""
 
-LATEST_TIME: Final = 253402300799
+MAX_TIME: Final = 253402300799
 """Seconds since the epoch up to which a job may be scheduled: the end of the year 9999."""
 
 
@@ -39,7 +39,7 @@ def submit_parameters(settings: WebSettings) -> tuple[Parameter, ...]:
             "text",
             "The job is the same as a live one of its function with this unique.",
             b"",
-            longest=settings.max_unique,
+            max_length=settings.max_unique,
             header="X-Gearman-Unique",
         ),
         Parameter(
@@ -54,15 +54,15 @@ def submit_parameters(settings: WebSettings) -> tuple[Parameter, ...]:
             "run_at",
             "number",
             "Hold the job until this time, in seconds since 1970.",
-            high=LATEST_TIME,
+            maximum=MAX_TIME,
             header="X-Gearman-Run-At",
         ),
         Parameter(
             "timeout",
             "number",
             "Seconds to wait for the result. Without it there is no limit.",
-            low=1,
-            high=LONGEST_WAIT,
+            minimum=1,
+            maximum=MAX_WAIT,
             header="X-Gearman-Timeout",
         ),
     )
@@ -147,7 +147,7 @@ class GearmandStyle(Resource):
 
     def render(self, request: Request) -> Any:
         try:
-            self._guard.check(request, Right.SUBMIT)
+            self._guard.check(request, WebRight.SUBMIT)
             arguments = parse_arguments(request, submit_parameters(self._settings))
             if request.getHeader(b"X-Gearman-Unique") is None and b"unique" not in request.args:
                 arguments["unique"] = b"-"

@@ -9,29 +9,31 @@ from twisted.internet.interfaces import IReactorTime
 from txgearman.web.api.clients import OCTETS
 from txgearman.web.api.connections import ConnectionEndpoints
 from txgearman.web.api.functions import FunctionEndpoints
-from txgearman.web.api.job_search import LARGEST_NUMBER, JobCursor
+from txgearman.web.api.job_search import MAX_NUMBER, JobCursor
 from txgearman.web.api.jobs import JobEndpoints
 from txgearman.web.api.live import SORTS, LiveDocuments
 from txgearman.web.api.openapi import describe
 from txgearman.web.api.serializers import STORED
 from txgearman.web.api.server import ServerEndpoints
 from txgearman.web.api.submission import submit_parameters
-from txgearman.web.http.guard import Guard, Right
+from txgearman.web.http.guard import Guard, WebRight
 from txgearman.web.http.responses import Branch, Response, to_json
 from txgearman.web.http.routes import Body, Call, Handler, Parameter, Route, Routes
 from txgearman.web.http.stream import EVENT_STREAM
 from txgearman.web.interfaces import Gearman, ServerHealth
 from txgearman.web.settings import WebSettings
 
-PAGE: Final = 50
+DEFAULT_PAGE: Final = 50
 """Rows of a list if nothing is said."""
 
-LARGEST_PAGE: Final = 500
+MAX_PAGE: Final = 500
 
 _CURSOR: Final = Parameter(
-    "after", "number", "Begin behind this place: `next` of the page before.", 0, high=LARGEST_NUMBER
+    "after", "number", "Begin behind this place: `next` of the page before.", 0, maximum=MAX_NUMBER
 )
-_LIMIT: Final = Parameter("limit", "number", "How many rows at most.", PAGE, low=1, high=LARGEST_PAGE)
+_LIMIT: Final = Parameter(
+    "limit", "number", "How many rows at most.", DEFAULT_PAGE, minimum=1, maximum=MAX_PAGE
+)
 _JOB_CURSOR: Final = Parameter(
     "after",
     "cursor",
@@ -47,7 +49,7 @@ _STATE: Final = Parameter(
 )
 _ROLE: Final = Parameter("role", "choice", "Only workers, or only others.", choices=("worker", "client"))
 _SEARCH: Final = Parameter(
-    "search", "text", "Only those that contain this: names without case, jobs as bytes.", b"", longest=1024
+    "search", "text", "Only those that contain this: names without case, jobs as bytes.", b"", max_length=1024
 )
 _VIEWS: Final = ("overview", "functions", "function", "jobs", "connections")
 
@@ -91,26 +93,26 @@ def make_routes(
 ) -> tuple[Route, ...]:
     """Every path of version 1, in the order of the description."""
     return (
-        Route("GET", "/openapi.json", Right.VIEW, openapi, "This description.", {200: "Description"}),
-        Route("GET", "/server", Right.VIEW, server.server, "The server and its totals.", {200: "Server"}),
+        Route("GET", "/openapi.json", WebRight.VIEW, openapi, "This description.", {200: "Description"}),
+        Route("GET", "/server", WebRight.VIEW, server.server, "The server and its totals.", {200: "Server"}),
         Route(
             "GET",
             "/functions",
-            Right.VIEW,
+            WebRight.VIEW,
             functions.functions,
             "Functions by name.",
             {200: "Functions"},
             (400,),
             (
                 _SEARCH,
-                Parameter("after", "number", "How many to leave out.", 0, high=LARGEST_NUMBER),
+                Parameter("after", "number", "How many to leave out.", 0, maximum=MAX_NUMBER),
                 _LIMIT,
             ),
         ),
         Route(
             "GET",
             "/functions/{function}",
-            Right.VIEW,
+            WebRight.VIEW,
             functions.function,
             "A function.",
             {200: "Function"},
@@ -119,7 +121,7 @@ def make_routes(
         Route(
             "PATCH",
             "/functions/{function}",
-            Right.MANAGE,
+            WebRight.MANAGE,
             functions.change_function,
             "Pause or resume a function, or set its limits of jobs.",
             {200: "Function"},
@@ -130,7 +132,7 @@ def make_routes(
         Route(
             "DELETE",
             "/functions/{function}",
-            Right.MANAGE,
+            WebRight.MANAGE,
             functions.drop,
             "Forget a function that has no workers and no jobs.",
             {204: ""},
@@ -139,7 +141,7 @@ def make_routes(
         Route(
             "GET",
             "/functions/{function}/jobs",
-            Right.VIEW,
+            WebRight.VIEW,
             jobs.jobs,
             "Jobs of a function: those in memory in the order they came, then those that only the store "
             "has. A page may be short and not be the last.",
@@ -150,7 +152,7 @@ def make_routes(
         Route(
             "POST",
             "/functions/{function}/jobs",
-            Right.SUBMIT,
+            WebRight.SUBMIT,
             jobs.submit,
             "Submit a job. The body is its data, whatever its type. "
             "Accept text/event-stream to get what the worker sends while it runs.",
@@ -162,17 +164,17 @@ def make_routes(
         Route(
             "DELETE",
             "/functions/{function}/jobs",
-            Right.MANAGE,
+            WebRight.MANAGE,
             jobs.cancel_all,
             "Cancel all jobs that the function has now; answered when that is done.",
             {204: ""},
             (404,),
         ),
-        Route("GET", "/jobs/{handle}", Right.VIEW, jobs.job, "A job.", {200: "Job"}, (404,)),
+        Route("GET", "/jobs/{handle}", WebRight.VIEW, jobs.job, "A job.", {200: "Job"}, (404,)),
         Route(
             "DELETE",
             "/jobs/{handle}",
-            Right.MANAGE,
+            WebRight.MANAGE,
             jobs.cancel,
             "Cancel a job; those who wait for it are told that it failed.",
             {204: ""},
@@ -181,20 +183,20 @@ def make_routes(
         Route(
             "GET",
             "/jobs/{handle}/data",
-            Right.VIEW,
+            WebRight.VIEW,
             jobs.data,
             "A job's data, or a part of it.",
             {200: OCTETS.decode()},
             (400, 404, 409, 503),
             (
-                Parameter("offset", "number", "Bytes to leave out.", 0, high=LARGEST_NUMBER),
-                Parameter("length", "number", "How many bytes at most.", low=1, high=LARGEST_NUMBER),
+                Parameter("offset", "number", "Bytes to leave out.", 0, maximum=MAX_NUMBER),
+                Parameter("length", "number", "How many bytes at most.", minimum=1, maximum=MAX_NUMBER),
             ),
         ),
         Route(
             "GET",
             "/jobs/{handle}/events",
-            Right.VIEW,
+            WebRight.VIEW,
             jobs.watch,
             "What a job's worker sends from now on, as server-sent events.",
             {200: EVENT_STREAM.decode()},
@@ -203,17 +205,17 @@ def make_routes(
         Route(
             "GET",
             "/status",
-            Right.VIEW,
+            WebRight.VIEW,
             jobs.status,
             "The status of the newest job with a unique, whatever its function.",
             {200: "Status"},
             (400,),
-            (Parameter("unique", "text", "The unique.", b"", longest=settings.max_unique),),
+            (Parameter("unique", "text", "The unique.", b"", max_length=settings.max_unique),),
         ),
         Route(
             "GET",
             "/connections",
-            Right.VIEW,
+            WebRight.VIEW,
             connections.connections,
             "Connections in the order they came.",
             {200: "Connections"},
@@ -227,7 +229,7 @@ def make_routes(
         Route(
             "GET",
             "/live",
-            Right.VIEW,
+            WebRight.VIEW,
             server.watch_all,
             "What the dashboard shows: a document, and then once a second what has changed in it, as "
             "server-sent events with JSON merge patches.",
@@ -238,7 +240,7 @@ def make_routes(
                 Parameter("span", "choice", "Of the overview.", "minutes", choices=("minutes", "day")),
                 Parameter("sort", "choice", "The order of functions.", "name", choices=tuple(SORTS)),
                 Parameter("function", "text", "The function to show.", b""),
-                Parameter("handles", "text", "The jobs to show, with commas between.", b"", longest=16384),
+                Parameter("handles", "text", "The jobs to show, with commas between.", b"", max_length=16384),
                 _SEARCH,
                 _ROLE,
                 _CURSOR,
@@ -247,7 +249,7 @@ def make_routes(
         Route(
             "GET",
             "/connections/{number}",
-            Right.VIEW,
+            WebRight.VIEW,
             connections.connection,
             "A connection.",
             {200: "Connection"},
@@ -256,7 +258,7 @@ def make_routes(
         Route(
             "PATCH",
             "/connections/{number}",
-            Right.MANAGE,
+            WebRight.MANAGE,
             connections.change_connection,
             "Give a worker no more jobs, or again some.",
             {200: "Connection"},

@@ -145,7 +145,7 @@ class LimitedChannel(HTTPChannel):
         self.loseConnection()
 
 
-class RefusedConnection(Protocol):
+class Crowded(Protocol):
     """A connection that is told why it is refused, and ended."""
 
     def __init__(self, why: str) -> None:
@@ -162,12 +162,12 @@ class RefusedConnection(Protocol):
 
 
 def write_problem(transport: Any, problem: HTTPProblem) -> None:
-    """Answer in the middle of a request, past Twisted's queue of requests. The caller ends the connection."""
-    response = problem.response()
+    """Answer in the middle of a request, past Twisted's queue of requests. The connection is to be ended."""
+    answer = problem.response()
     head = b"HTTP/1.1 %d %b\r\nConnection: close\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n" % (
-        response.status,
+        answer.status,
         problem.phrase.encode("ascii"),
-        response.content_type,
-        len(response.body),
+        answer.content_type,
+        len(answer.body),
     )
-    transport.write(head + response.body)
+    transport.write(head + answer.body)

@@ -39,7 +39,7 @@ of types, no caching."""
 _SAFE_METHODS: Final = frozenset({b"GET", b"HEAD"})
 
 
-class Right(Enum):
+class WebRight(Enum):
     """What a request may be allowed to do."""
 
     VIEW = "view"
@@ -47,7 +47,7 @@ class Right(Enum):
     MANAGE = "manage"
 
 
-_AS_A_WHOLE: Final = {Right.VIEW: access.Right.VIEW, Right.MANAGE: access.Right.MANAGE}
+_AS_A_WHOLE: Final = {WebRight.VIEW: access.Right.VIEW, WebRight.MANAGE: access.Right.MANAGE}
 
 
 class Guard:
@@ -90,7 +90,7 @@ class Guard:
         if origin is not None and (not host or origin.partition(b"://")[2].lower() != host.lower()):
             raise HTTPProblem(403, "cross-origin", "Pages of other sites may not do this.")
 
-    def check(self, request: Request, right: Right) -> None:
+    def check(self, request: Request, right: WebRight) -> None:
         """Refuse what the sender of a request may not do.
 
         Args:
@@ -100,15 +100,15 @@ class Guard:
         Raises:
             HTTPProblem: The sender may not.
         """
-        if self._settings.read_only and right is not Right.VIEW:
+        if self._settings.read_only and right is not WebRight.VIEW:
             raise HTTPProblem(403, "read-only", "The server shows itself here and lets nothing be changed.")
         rights = self._rights(request)
         if rights is not None:
-            allowed = rights.submits if right is Right.SUBMIT else rights.may(_AS_A_WHOLE[right])
+            allowed = rights.submits if right is WebRight.SUBMIT else rights.may(_AS_A_WHOLE[right])
             if not allowed:
                 raise _denied(rights, right.value)
             return
-        if right is Right.VIEW:
+        if right is WebRight.VIEW:
             return
         if self._settings.token is None:
             if not is_loopback(request):
@@ -149,7 +149,7 @@ class Guard:
             return None
         return policy.rights_of(replace(identity_of(request.channel.transport), token=_shown_token(request)))
 
-    def allows(self, request: Request, right: Right) -> bool:
+    def allows(self, request: Request, right: WebRight) -> bool:
         """Whether `check` would pass."""
         try:
             self.check(request, right)

@@ -20,7 +20,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 
 from txgearman.patterns import shown
 from txgearman.web.http.body import send_body
-from txgearman.web.http.guard import Guard, Right
+from txgearman.web.http.guard import Guard, WebRight
 from txgearman.web.http.responses import HTTPProblem, Response, not_found
 
 MAX_JSON: Final = 64 * 1024
@@ -42,9 +42,9 @@ class Parameter:
     meaning: str
     default: Any = None
     choices: tuple[str, ...] = ()
-    low: int = 0
-    high: int = 0
-    longest: int = 0
+    minimum: int = 0
+    maximum: int = 0
+    max_length: int = 0
     header: str | None = None
     read_cursor: Callable[[bytes], Any] | None = None
 
@@ -63,8 +63,8 @@ class Parameter:
         return getattr(self, f"_{self.kind}")(value)
 
     def _text(self, value: bytes) -> bytes:
-        if self.longest and len(value) > self.longest:
-            raise self._bad(f"has at most {self.longest} bytes")
+        if self.max_length and len(value) > self.max_length:
+            raise self._bad(f"has at most {self.max_length} bytes")
         return value
 
     def _flag(self, value: bytes) -> bool:
@@ -74,9 +74,9 @@ class Parameter:
 
     def _number(self, value: bytes) -> int:
         # int() would take underscores, spaces and digits of other scripts too.
-        if value.isdigit() and len(value) <= 20 and self.low <= int(value) <= self.high:
+        if value.isdigit() and len(value) <= 20 and self.minimum <= int(value) <= self.maximum:
             return int(value)
-        raise self._bad(f"is a whole number from {self.low} to {self.high}")
+        raise self._bad(f"is a whole number from {self.minimum} to {self.maximum}")
 
     def _cursor(self, value: bytes) -> Any:
         assert self.read_cursor is not None
@@ -176,7 +176,7 @@ class Route:
 
     method: str
     path: str
-    right: Right
+    right: WebRight
     handler: Handler
     summary: str
     responses: dict[int, str]

@@ -13,7 +13,7 @@ from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
 from txgearman.version import VERSION
-from txgearman.web.http.channel import LimitedChannel, RefusedConnection
+from txgearman.web.http.channel import Crowded, LimitedChannel
 from txgearman.web.http.guard import SECURITY_HEADERS, Guard
 from txgearman.web.http.request import LimitedRequest
 from txgearman.web.http.responses import HTTPProblem, ProblemResource
@@ -102,7 +102,7 @@ class LimitedSite(WrappingFactory[ProtocolWrapper]):
         why = admission.refuse(addr)
         if not why and admission.count >= admission.limit and not self._make_room():
             why = admission.refuse_for_all(addr)
-        return RefusedConnection(why) if why else super().buildProtocol(addr)
+        return Crowded(why) if why else super().buildProtocol(addr)
 
     def registerProtocol(self, p: ProtocolWrapper) -> None:
         super().registerProtocol(p)
