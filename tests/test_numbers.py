@@ -5,7 +5,7 @@ The places, each with one mechanism:
 * options of the server, on the command line, in the configuration file and in a program (`server.options`);
 * admin lines (`server.admin`): ``maxrate`` refuses; what is no number for ``maxqueue`` is no limit, as with
   gearmand;
-* parameters of HTTP (`web.routes`), and limits in its JSON (`web.api`);
+* parameters of HTTP (`web.http.routes`), and limits in its JSON (`web.api.serializers`);
 * the ``txgearman`` command (`cli.parameters`);
 * arguments of client, worker and admin client (`connection.arguments`), which asyncio's side hands on; time
   limits of the blocking API (`blocking.deadline`), which takes what is too long for none.
@@ -48,8 +48,8 @@ from txgearman.server.config.settings import (
 )
 from txgearman.server.process.twistd import CONFIGURABLE
 from txgearman.testing import MemoryGearman
-from txgearman.web.answers import HTTPProblem
-from txgearman.web.api import LARGEST_LIMIT
+from txgearman.web.api.serializers import MAX_LIMIT
+from txgearman.web.http.responses import HTTPProblem
 from txgearman.worker import Worker
 
 NAN: Final = math.nan
@@ -208,12 +208,12 @@ class HTTPTest(SynchronousTestCase):
                 if parameter.kind != "number":
                     continue
                 found += 1
-                beyond = [b"%d" % (parameter.high + 1), b"%d" % (parameter.low - 1)]
+                beyond = [b"%d" % (parameter.maximum + 1), b"%d" % (parameter.minimum - 1)]
                 for value in (*(text.encode() for text in TEXTS), *beyond, b"-0", b"1.0", b"1_0", b" 1"):
                     with self.subTest(parameter.name, value=value[:20]):
                         problem = self.assertRaises(HTTPProblem, parameter.parse, value)
                         self.assertEqual(problem.status, 400)
-                for value in (parameter.low, parameter.high):
+                for value in (parameter.minimum, parameter.maximum):
                     self.assertEqual(parameter.parse(b"%d" % value), value)
         self.assertGreaterEqual(found, 10)
 
@@ -232,14 +232,14 @@ class HTTPTest(SynchronousTestCase):
             "1.5",
             '"5"',
             "[]",
-            str(LARGEST_LIMIT + 1),
+            str(MAX_LIMIT + 1),
             "9" * 5000,
         ):
             with self.subTest(value[:20]):
                 body = b'{"limits": {"normal": %b}}' % value.encode()
                 response = web.ask("PATCH", "/api/v1/functions/f", body)
                 self.assertEqual(response.status, 400, response)
-        body = b'{"limits": {"low": %d}}' % LARGEST_LIMIT
+        body = b'{"limits": {"low": %d}}' % MAX_LIMIT
         self.assertEqual(web.ask("PATCH", "/api/v1/functions/f", body).status, 200)
 
 

@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from txgearman.server import Settings
 from txgearman.testing import MemoryGearman
 from txgearman.web import WebSettings, make_site
-from txgearman.web.sources import Vitals
+from txgearman.web.interfaces import ServerHealth
 
 HERE = "127.0.0.1"
 
@@ -157,11 +157,11 @@ class Web:
         self,
         settings: WebSettings | None = None,
         server: Settings | None = None,
-        vitals: Vitals | None = None,
+        health: ServerHealth | None = None,
     ) -> None:
         self.gearman = MemoryGearman(server or Settings(handle_prefix="H:t"), ThreadlessClock())
         self.broker = self.gearman.server.broker
-        self.site = make_site(self.gearman.server, settings or WebSettings(), self.gearman.clock, vitals)
+        self.site = make_site(self.gearman.server, settings or WebSettings(), self.gearman.clock, health)
 
     def one_turn(self) -> bool:
         """One turn of the reactor; whether there was anything to do. What is called for in it is left to the

@@ -13,8 +13,8 @@ from txgearman.access.patterns import MAX_SHOWN
 from txgearman.access.policy import AccessPolicy, Identity, Rule
 from txgearman.server import Settings
 from txgearman.web import WebSettings
-from txgearman.web.answers import HTTPProblem
-from txgearman.web.guard import Guard, Right
+from txgearman.web.http.guard import Guard, WebRight
+from txgearman.web.http.responses import HTTPProblem
 
 SERVER = "/api/v1/server"
 TOKEN = "the token of an administrator"
@@ -113,13 +113,13 @@ class GuardTests(SynchronousTestCase):
     def test_rights(self) -> None:
         guard = self.guard()
         for host, token, rights in (
-            ("127.0.0.1", None, {Right.VIEW, Right.SUBMIT}),
+            ("127.0.0.1", None, {WebRight.VIEW, WebRight.SUBMIT}),
             (ELSEWHERE, None, set()),
-            (ELSEWHERE, TOKEN, {Right.VIEW, Right.MANAGE}),
-            ("127.0.0.1", TOKEN, {Right.VIEW, Right.MANAGE, Right.SUBMIT}),
+            (ELSEWHERE, TOKEN, {WebRight.VIEW, WebRight.MANAGE}),
+            ("127.0.0.1", TOKEN, {WebRight.VIEW, WebRight.MANAGE, WebRight.SUBMIT}),
         ):
             request = self.request(host, token)
-            self.assertEqual({right for right in Right if guard.allows(request, right)}, rights)
+            self.assertEqual({right for right in WebRight if guard.allows(request, right)}, rights)
 
     def test_functions(self) -> None:
         guard = self.guard()
@@ -132,12 +132,12 @@ class GuardTests(SynchronousTestCase):
     def test_read_only_is_stronger(self) -> None:
         guard = self.guard(read_only=True)
         request = self.request("127.0.0.1", TOKEN)
-        self.assertEqual({right for right in Right if guard.allows(request, right)}, {Right.VIEW})
+        self.assertEqual({right for right in WebRight if guard.allows(request, right)}, {WebRight.VIEW})
 
     def test_the_token_of_the_web_side_allows_everything(self) -> None:
         guard = self.guard(AccessPolicy(), token=b"the one token of all")
         request = self.request(ELSEWHERE, "the one token of all")
-        self.assertTrue(all(guard.allows(request, right) for right in Right))
+        self.assertTrue(all(guard.allows(request, right) for right in WebRight))
         guard.check_submit(request, b"f")
         request = self.request("127.0.0.1", "another token")
-        self.assertFalse(any(guard.allows(request, right) for right in Right))
+        self.assertFalse(any(guard.allows(request, right) for right in WebRight))

@@ -17,11 +17,12 @@ from tests.web.asking import Exchange, Web
 from tests.web.test_jobs import JOBS, STREAM, JobCase, events
 from txgearman.broker.peers import Worker
 from txgearman.server import Settings
-from txgearman.web import WebSettings, stream
-from txgearman.web.answers import to_json
-from txgearman.web.body import PIECE
-from txgearman.web.shapes import JSON_PIECE, LOOK_PIECE, payload, payload_pieces
-from txgearman.web.stream import AT_ONCE, HEARTBEAT, MAX_UNSENT
+from txgearman.web import WebSettings
+from txgearman.web.http import stream
+from txgearman.web.http.body import PIECE
+from txgearman.web.http.encoding import JSON_PIECE, LOOK_PIECE, payload, payload_pieces
+from txgearman.web.http.responses import to_json
+from txgearman.web.http.stream import AT_ONCE, HEARTBEAT, MAX_UNSENT
 
 KIB = 1024
 MIB = 1024 * KIB

@@ -7,7 +7,7 @@ import re
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.asking import Web
-from txgearman.web.dashboard import STATIC, TYPES
+from txgearman.web.dashboard.files import STATIC, TYPES
 
 FILES = sorted(path for path in STATIC.iterdir() if path.suffix in TYPES)
 

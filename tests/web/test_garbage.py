@@ -18,19 +18,19 @@ from tests.garbage import GarbageTestCase, gone
 from tests.web.asking import Exchange, Web
 from txgearman.broker.peers import Worker
 from txgearman.server import Settings
-from txgearman.web.body import PIECE, STALLED
-from txgearman.web.channel import BODY_LIMIT, LimitedChannel
-from txgearman.web.jobs import StreamedAnswer, WholeAnswer
-from txgearman.web.live import Viewer
-from txgearman.web.request import LimitedRequest
-from txgearman.web.stream import HEARTBEAT, EventStream
+from txgearman.web.api.clients import StreamedResponse, WholeResponse
+from txgearman.web.api.live import Viewer
+from txgearman.web.http.body import PIECE, STALLED
+from txgearman.web.http.channel import BODY_LIMIT, LimitedChannel
+from txgearman.web.http.request import LimitedRequest
+from txgearman.web.http.stream import HEARTBEAT, EventStream
 
 JOBS = "/api/v1/functions/f/jobs"
 STREAM = {"Accept": "text/event-stream"}
 LARGE = bytes(20 * PIECE)
 FOLLOWING = b"GET /api/v1/server HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000
 
-KINDS = (LimitedChannel, LimitedRequest, WholeAnswer, StreamedAnswer, EventStream, Viewer)
+KINDS = (LimitedChannel, LimitedRequest, WholeResponse, StreamedResponse, EventStream, Viewer)
 
 
 class End:

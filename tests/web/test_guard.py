@@ -6,7 +6,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.asking import Response, Web
 from txgearman.web import WebSettings
-from txgearman.web.guard import Right
+from txgearman.web.http.guard import WebRight
 
 TOKEN = "0123456789abcdef"
 ELSEWHERE = "192.0.2.7"
@@ -18,7 +18,7 @@ def changes(web: Web) -> list[tuple[str, str]]:
     found = [("POST", "/f"), ("PUT", "/f")]
     api = web.site.resource.children[b"api"]
     for route in api.routes:
-        if route.right is not Right.VIEW:
+        if route.right is not WebRight.VIEW:
             path = route.path
             for name, sample in SAMPLES.items():
                 path = path.replace(name, sample)

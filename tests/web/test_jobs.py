@@ -14,7 +14,7 @@ from txgearman.broker.peers import Worker
 from txgearman.server import Settings
 from txgearman.server.saving import StoreWriter
 from txgearman.web import WebSettings
-from txgearman.web.stream import HEARTBEAT, MAX_UNSENT
+from txgearman.web.http.stream import HEARTBEAT, MAX_UNSENT
 
 JOBS = "/api/v1/functions/f/jobs"
 STREAM = {"Accept": "text/event-stream"}

@@ -11,9 +11,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.asking import Exchange
 from tests.web.test_jobs import JobCase, events
-from txgearman.web import history, live
-from txgearman.web.history import History
-from txgearman.web.live import merge_patch
+from txgearman.web.api import history, live
+from txgearman.web.api.history import History
+from txgearman.web.api.live import merge_patch
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers(0, 3) | st.lists(st.integers(0, 2), max_size=2),
@@ -127,7 +127,7 @@ class LiveTests(JobCase):
             self.assertEqual([patch["rows"][key]["id"] for key in patch["order"]], ids, query)
 
     def test_a_list_has_an_end(self) -> None:
-        self.patch(live, "MOST_ROWS", 2)
+        self.patch(live, "MAX_ROWS", 2)
         for name in ("a", "b", "c"):
             self.submit(name)
         (patch,) = self.patches(self.watch("?view=functions"))

@@ -1,8 +1,9 @@
 """What a peer sends over HTTP is caught where it is parsed: no traceback, no flood of the log.
 
-The places where bytes of a peer are parsed: the request line, headers and bodies (`web.channel`,
-`web.request`), paths, parameters and JSON (`web.routes`, `web.looking`), who sends it (`web.guard`,
-`identity`), what a browser has already (`web.dashboard`), and the format of metrics (`web.metrics`).
+The places where bytes of a peer are parsed: the request line, headers and bodies (`web.http.channel`,
+`web.http.request`), paths, parameters and JSON (`web.http.routes`, `web.api.job_search`), who sends it
+(`web.http.guard`, `identity`), what a browser has already (`web.dashboard.files`), and the format of metrics
+(`web.metrics`).
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.peers import Peer, req
 from tests.web.asking import Exchange, Web
-from tests.web.test_metrics import Vitals
+from tests.web.test_metrics import ServerHealth
 from tests.web.test_stored import StoredCase
 from txgearman.access.patterns import MAX_SHOWN
 from txgearman.access.policy import AccessPolicy, Right, Rule
 from txgearman.server import Settings
 from txgearman.web import WebSettings
-from txgearman.web.routes import MAX_JSON
+from txgearman.web.http.routes import MAX_JSON
 
 CASES = 10_000
 """Requests that are made up: about two seconds."""
@@ -69,7 +70,7 @@ class _Socket:
 
 def served(**settings: Any) -> Web:
     """A server with a worker, a job that runs and one that waits."""
-    web = Web(WebSettings(max_data=100_000), Settings(handle_prefix="H:t", **settings), Vitals())
+    web = Web(WebSettings(max_data=100_000), Settings(handle_prefix="H:t", **settings), ServerHealth())
     peer = Peer(web.gearman)
     web.gearman.connect(peer)
     peer.ask(req(18, FUNCTION, b"u", b"data"), req(18, FUNCTION, b"v", b"data"), req(1, FUNCTION), req(9))

@@ -16,10 +16,11 @@ from tests.web.asking import Exchange, Web
 from tests.web.test_jobs import events
 from tests.web.test_metrics import MEASURING, MetricsTestCase
 from txgearman.server import Settings
-from txgearman.web import live, walking
-from txgearman.web.walking import PIECE, walk
+from txgearman.web import slices
+from txgearman.web.api import live
+from txgearman.web.slices import SLICE, iterate_in_slices
 
-MANY = 3 * PIECE + 7
+MANY = 3 * SLICE + 7
 
 
 class WalkTests(SynchronousTestCase):
@@ -29,7 +30,7 @@ class WalkTests(SynchronousTestCase):
         for things, pieces in ((0, [0]), (1, [1]), (5, [5, 0]), (12, [5, 5, 2])):
             clock = Clock()
             seen: list[list[int]] = []
-            walking_on = walk(range(things), seen.append, clock, size=5)
+            walking_on = iterate_in_slices(range(things), seen.append, clock, size=5)
             for count in range(1, len(pieces) + 1):
                 try:
                     walking_on.send(None).addBoth(lambda _: None)
@@ -47,13 +48,13 @@ class ManyFunctionsTests(SynchronousTestCase):
         for number in range(MANY):
             self.broker.create_function(b"f%05d" % number)
         self.pauses = 0
-        later = walking.deferLater
+        later = slices.deferLater
 
         def pause(reactor: Any, delay: float) -> Any:
             self.pauses += 1
             return later(reactor, delay)
 
-        self.patch(walking, "deferLater", pause)
+        self.patch(slices, "deferLater", pause)
 
     def submit(self, function: str, count: int = 1) -> None:
         for _ in range(count):
@@ -85,7 +86,7 @@ class ManyFunctionsTests(SynchronousTestCase):
         (patch,) = self.patches(self.watch("?view=functions"))
         self.assertEqual(self.pauses, 3)
         self.assertEqual(patch["total"], MANY)
-        self.assertEqual(patch["order"], [f"f{number:05d}" for number in range(live.MOST_ROWS)])
+        self.assertEqual(patch["order"], [f"f{number:05d}" for number in range(live.MAX_ROWS)])
         (patch,) = self.patches(self.watch(f"?view=functions&search={MANY - 1:05d}"))
         self.assertEqual((patch["total"], patch["order"]), (1, [f"f{MANY - 1:05d}"]))
 
@@ -94,7 +95,7 @@ class ManyFunctionsTests(SynchronousTestCase):
         self.pauses = 0
         self.submit("f00500")
         self.web.gearman.turn(live.INTERVAL)
-        self.assertEqual(self.pauses, MANY // (PIECE // 2))
+        self.assertEqual(self.pauses, MANY // (SLICE // 2))
         for exchange in exchanges:
             self.assertEqual(self.patches(exchange)[-1]["order"][0], "f00500")
 
@@ -140,18 +141,18 @@ class ManyFunctionsTests(SynchronousTestCase):
 class MetricsTests(MetricsTestCase):
     def test_they_are_taken_in_pieces(self) -> None:
         pauses = []
-        later = walking.deferLater
+        later = slices.deferLater
 
         def pause(reactor: Any, delay: float) -> Any:
             pauses.append(delay)
             return later(reactor, delay)
 
-        self.patch(walking, "deferLater", pause)
+        self.patch(slices, "deferLater", pause)
         for number in range(MANY):
             self.web.gearman.server.broker.create_function(b"f%05d" % number)
         self.assertEqual(self.value("functions"), MANY)
         # There is a row for all others.
-        self.assertEqual(len(pauses), (MANY + 1) // PIECE)
+        self.assertEqual(len(pauses), (MANY + 1) // SLICE)
 
 
 class ForgottenTests(SynchronousTestCase):

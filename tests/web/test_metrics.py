@@ -21,14 +21,14 @@ from txgearman.access.policy import AccessPolicy, Rule
 from txgearman.broker.meters import BOUNDS, Durations, Histogram
 from txgearman.server import Settings
 from txgearman.web import WebSettings, make_site
+from txgearman.web.interfaces import Saved
 from txgearman.web.metrics import FAMILIES, OTHER_FUNCTIONS, ServerCollector, function_label
-from txgearman.web.sources import Saved
 
 MEASURING = Settings(handle_prefix="H:t", metrics_functions=3)
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
-class Vitals:
+class ServerHealth:
     """A server without a store, whose event loop is never late."""
 
     store: Saved | None = None
@@ -58,8 +58,8 @@ def samples_of(text: str) -> Samples:
 
 class MetricsTestCase(SynchronousTestCase):
     def setUp(self) -> None:
-        self.vitals = Vitals()
-        self.web = Web(server=MEASURING, vitals=self.vitals)
+        self.health = ServerHealth()
+        self.web = Web(server=MEASURING, health=self.health)
 
     def peer(self, *packets: bytes) -> Peer:
         peer = Peer(self.web.gearman)
@@ -152,7 +152,7 @@ class ValuesTest(MetricsTestCase):
         self.assertFalse({name for name, _labels in self.samples()} & names)
         times = Histogram()
         times.add(0.02)
-        self.vitals.store = Saved(False, 1, 2, 3, times.so_far(), 4.0, 5, 6)
+        self.health.store = Saved(False, 1, 2, 3, times.so_far(), 4.0, 5, 6)
         expected = {"available": 0, "commits_total": 1, "failures_total": 2, "saved_jobs_total": 3}
         expected |= {"lag_seconds": 4, "unsaved_jobs": 5, "unremoved_jobs": 6, "commit_seconds_count": 1}
         for name, value in expected.items():
@@ -177,7 +177,7 @@ class LabelsTest(MetricsTestCase):
 
     def test_evil_names(self) -> None:
         names = [b'a"} 1\nx', b"\\", b"\xff", b"\\xff", b"(other)", b"\\(other)", b"", b"\xe2\x82\xac"]
-        self.web = Web(server=Settings(metrics_functions=20), vitals=self.vitals)
+        self.web = Web(server=Settings(metrics_functions=20), health=self.health)
         self.peer(*[req(18, name, b"", b"") for name in names])
         for name in names:
             self.assertEqual(self.value("jobs_submitted_total", function=function_label(name)), 1, name)
@@ -194,7 +194,7 @@ class LabelsTest(MetricsTestCase):
         self.assertEqual(function_label(b"resize:large-2 \xc3\xa9"), "resize:large-2 é")
 
     def test_without_telling_functions_apart(self) -> None:
-        self.web = Web(server=Settings(metrics_functions=0), vitals=self.vitals)
+        self.web = Web(server=Settings(metrics_functions=0), health=self.health)
         self.assertEqual(self.value("jobs_submitted_total", function=OTHER_FUNCTIONS), 0)
         self.peer(req(18, b"f", b"", b""), req(18, b"g", b"", b""))
         self.assertEqual(self.value("jobs_submitted_total", function=OTHER_FUNCTIONS), 2)
@@ -213,7 +213,7 @@ class FormatTest(MetricsTestCase):
     def test_every_family_is_shown(self) -> None:
         self.peer(req(18, b"f", b"", b""))
         times = Histogram()
-        self.vitals.store = Saved(True, 0, 0, 0, times.so_far(), 0.0, 0, 0)
+        self.health.store = Saved(True, 0, 0, 0, times.so_far(), 0.0, 0, 0)
         shown = {line.split()[2]: line.split()[3] for line in self.text().splitlines() if "# TYPE" in line}
         kinds = {family.exported: family.kind.replace("info", "gauge") for family in FAMILIES}
         self.assertEqual({name: kind for name, kind in shown.items() if name.startswith("txg")}, kinds)
@@ -234,7 +234,7 @@ class FormatTest(MetricsTestCase):
     @needs_program("promtool")
     def test_promtool_has_nothing_to_say(self) -> None:
         self.peer(req(18, b'a"} 1\nx\xff', b"", b""), req(18, b"f", b"", b""))
-        self.vitals.store = Saved(True, 0, 0, 0, Histogram().so_far(), 0.0, 0, 0)
+        self.health.store = Saved(True, 0, 0, 0, Histogram().so_far(), 0.0, 0, 0)
         checked = subprocess.run(
             ["promtool", "check", "metrics"], input=self.text(), capture_output=True, text=True, check=False
         )
@@ -244,7 +244,7 @@ class FormatTest(MetricsTestCase):
 class AccessTest(MetricsTestCase):
     def test_who_may_not_look_is_refused(self) -> None:
         policy = AccessPolicy((Rule("nobody", submit=(b"f",)),))
-        web = Web(server=Settings(access=policy, metrics_functions=3), vitals=self.vitals)
+        web = Web(server=Settings(access=policy, metrics_functions=3), health=self.health)
         self.assertEqual(web.get("/metrics").status, 401)
         self.assertEqual((web.get("/healthz").status, web.get("/readyz").status), (200, 200))
 
@@ -255,7 +255,7 @@ class AccessTest(MetricsTestCase):
         with patch.dict(sys.modules, {"prometheus_client": None}), capturedLogs() as logged:
             del sys.modules["txgearman.web.metrics"]
             self.web.site = make_site(
-                self.web.gearman.server, WebSettings(), self.web.gearman.clock, self.vitals
+                self.web.gearman.server, WebSettings(), self.web.gearman.clock, self.health
             )
         (event,) = logged
         self.assertIn("txgearman[web]", event["text"])
@@ -270,7 +270,7 @@ class CollectorTest(MetricsTestCase):
 
     def test_in_another_registry(self) -> None:
         registry = CollectorRegistry()
-        collector = ServerCollector(self.web.gearman.server, self.vitals, self.web.gearman.clock)
+        collector = ServerCollector(self.web.gearman.server, self.health, self.web.gearman.clock)
         registry.register(collector)
         self.assertIsNone(registry.get_sample_value("txgearman_functions"))
         self.peer(req(1, b"f"))

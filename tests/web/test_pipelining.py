@@ -16,11 +16,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.asking import HERE, Exchange, Web
 from txgearman.broker.peers import Worker
-from txgearman.web.body import STALLED
-from txgearman.web.channel import BODY_LIMIT, HEAD_LIMIT, MAX_UNREAD, PIECE
-from txgearman.web.request import LimitedRequest
-from txgearman.web.site import IDLE_LIMIT
-from txgearman.web.time_slice import PAUSE_SECONDS, SLICE_SECONDS, TimeSlice
+from txgearman.web.http.body import STALLED
+from txgearman.web.http.channel import BODY_LIMIT, HEAD_LIMIT, MAX_UNREAD, PIECE
+from txgearman.web.http.request import LimitedRequest
+from txgearman.web.http.site import IDLE_LIMIT
+from txgearman.web.http.time_slice import PAUSE_SECONDS, SLICE_SECONDS, TimeSlice
 
 READ = 64 * 1024
 """Bytes of one read of Twisted's transports."""

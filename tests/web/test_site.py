@@ -13,11 +13,11 @@ from zope.interface import directlyProvides
 from tests.web.asking import HERE, Exchange, Transport, Web
 from txgearman.server import Settings
 from txgearman.web import LimitedSite, WebSettings
-from txgearman.web.body import PIECE, STALLED
-from txgearman.web.channel import BODY_LIMIT, HEAD_LIMIT, SLOWEST
-from txgearman.web.guard import SECURITY_HEADERS
-from txgearman.web.site import IDLE_LIMIT, PATIENCE
-from txgearman.web.stream import HEARTBEAT
+from txgearman.web.http.body import PIECE, STALLED
+from txgearman.web.http.channel import BODY_LIMIT, HEAD_LIMIT, SLOWEST
+from txgearman.web.http.guard import SECURITY_HEADERS
+from txgearman.web.http.site import IDLE_LIMIT, PATIENCE
+from txgearman.web.http.stream import HEARTBEAT
 
 SERVER = "/api/v1/server"
 ELSEWHERE = "192.0.2.7"

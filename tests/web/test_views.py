@@ -11,7 +11,7 @@ from twisted.internet.task import deferLater
 
 from tests.server.peers import Peer, req
 from tests.web.test_jobs import JobCase
-from txgearman.web import looking
+from txgearman.web.api import job_search
 from txgearman.worker import Job
 
 
@@ -128,7 +128,7 @@ class JobViewTests(ViewCase):
         self.submit("f", data=b"needle in data \xff")
         self.submit("f", query="&unique=needle")
         self.submit("f", data=b"hay")
-        self.patch(looking, "SEARCHED", 100)
+        self.patch(job_search, "SEARCHED_BYTES", 100)
         self.submit("f", data=b"x" * 100 + b"needle")
         self.assertEqual(self.handles("?search=needle")[0], ["1", "2"])
         self.assertEqual(self.handles("?search=%ff")[0], ["1"])
@@ -137,8 +137,8 @@ class JobViewTests(ViewCase):
     def test_a_search_lets_others_have_their_turn(self) -> None:
         """Places where something is searched for: jobs in memory, running jobs, jobs of the store (a page of
         which is of bounded size), functions by name (twice), connections. Bytes are counted, not time."""
-        data = b"a" * looking.SEARCHED
-        jobs = 3 * looking.STEP // len(data)
+        data = b"a" * job_search.SEARCHED_BYTES
+        jobs = 3 * job_search.SLICE_BYTES // len(data)
         peer = Peer(self.web.gearman)
         self.web.gearman.connect(peer)
         peer.ask(*[req(18, b"f", b"", data)] * (jobs - 1), req(18, b"f", b"", b"a" * 99 + b"b"))
@@ -147,31 +147,31 @@ class JobViewTests(ViewCase):
                 peer.ask(req(1, b"f"), *[req(9)] * jobs)
             looked_at = self.bytes_by_turn(f"?state={state}&search={search}&limit=1".replace("state=&", ""))
             self.assertGreaterEqual(len(looked_at), 3, state)
-            self.assertLessEqual(max(looked_at), looking.STEP + looking.SEARCHED, state)
+            self.assertLessEqual(max(looked_at), job_search.SLICE_BYTES + job_search.SEARCHED_BYTES, state)
             self.assertGreater(sum(looked_at), len(data) * (jobs - 1), state)
 
     def bytes_by_turn(self, query: str) -> list[int]:
         """How many bytes a search that finds one job looks at in each turn of the reactor."""
         turns = [0]
-        wanted = looking.Wanted.job
+        matches = job_search.JobFilter.matches
 
-        def count(this: looking.Wanted, job: Any) -> bool:
-            turns[-1] += min(len(job.data), looking.SEARCHED)
-            return wanted(this, job)
+        def count(this: job_search.JobFilter, job: Any) -> bool:
+            turns[-1] += min(len(job.data), job_search.SEARCHED_BYTES)
+            return matches(this, job)
 
         def give_way(*arguments: Any) -> Any:
             turns.append(0)
             return deferLater(*arguments)
 
-        self.patch(looking.Wanted, "job", count)
-        self.patch(looking, "deferLater", give_way)
+        self.patch(job_search.JobFilter, "matches", count)
+        self.patch(job_search, "deferLater", give_way)
         page = self.web.get("/api/v1/functions/f/jobs" + query).json()
-        self.patch(looking.Wanted, "job", wanted)
+        self.patch(job_search.JobFilter, "matches", matches)
         self.assertEqual(len(page["jobs"]), 1)
         return turns
 
     def test_a_search_is_linear(self) -> None:
-        """`bytes.find` and ``in`` take the product of both lengths for some data; see `looking.finder`."""
+        """`bytes.find` and ``in`` take the product of both lengths for some data, see `compile_search`."""
 
         class Data(bytes):
             def find(self, *_: Any) -> int:
@@ -179,17 +179,17 @@ class JobViewTests(ViewCase):
 
             __contains__ = find  # type: ignore[assignment]
 
-        wanted = looking.Wanted(b"f", None, b"a" * 500 + b"b" + b"a" * 500)
+        job_filter = job_search.JobFilter(b"f", None, b"a" * 500 + b"b" + b"a" * 500)
         detail = self.broker.job_detail
         self.submit("f")
         for data, found in ((b"a" * 2499, False), (b"a" * 1000 + b"b" + b"a" * 500, True)):
             job = replace(detail(b"H:t:1"), data=Data(data), unique=Data(b"u"), handle=Data(b"h"))
-            self.assertIs(wanted.detail(job), found)
+            self.assertIs(job_filter.matches_stored(job), found)
 
     def test_any_bytes_are_looked_for_as_they_are(self) -> None:
         for search in (b".", b"\\", b"[a", b"\n", b"(", b"\xff", b"^a$", b"\0"):
-            self.assertTrue(looking.finder(search)(b"x" + search + b"y"), search)
-            self.assertFalse(looking.finder(search)(b"xay"), search)
+            self.assertTrue(job_search.compile_search(search)(b"x" + search + b"y"), search)
+            self.assertFalse(job_search.compile_search(search)(b"xay"), search)
 
     def test_data(self) -> None:
         self.submit("f", data=b"0123\xff\0")

@@ -163,7 +163,7 @@ class GearmanService(MultiService):
 
     def _make_web(self) -> LimitedSite:
         # Not at the top: without a web side nothing of Twisted's web server is loaded.
-        from txgearman.server.monitoring.health import ServerHealth
+        from txgearman.server.monitoring.health import ServiceHealth
         from txgearman.server.monitoring.loop_lag import LoopLag
         from txgearman.web import LimitedSite, WebSettings, make_site
         from txgearman.web.settings import read_token
@@ -178,7 +178,7 @@ class GearmanService(MultiService):
         )
         loop_lag = LoopLag(self._reactor)
         loop_lag.setServiceParent(self)
-        health = ServerHealth(self, loop_lag)
+        health = ServiceHealth(self, loop_lag)
         return LimitedSite(make_site(self.factory, settings, self._reactor, health))
 
     def _add_listeners(self) -> None:

@@ -1,10 +1,11 @@
 """The server's web side: dashboard, HTTP for jobs and for programs.
 
-Everything in this room reads plain views of the broker and calls its public verbs. It knows neither the
-protocol of Gearman nor the server: what it needs of that is in `sources`. `make_site` puts it together.
+Everything in this room reads views of the broker and calls its public verbs. It knows neither the protocol of
+Gearman nor the server: what it needs of the server is in `interfaces`. `make_site` puts it together.
 """
 
+from txgearman.web.http.site import LimitedSite, WebSite
+from txgearman.web.root import make_site
 from txgearman.web.settings import WebSettings
-from txgearman.web.site import LimitedSite, WebSite, make_site
 
 __all__ = ["LimitedSite", "WebSettings", "WebSite", "make_site"]

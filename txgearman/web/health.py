@@ -1,4 +1,4 @@
-"""``/healthz`` and ``/readyz``, for what watches over the process. They say what is so and decide nothing."""
+"""``/healthz`` and ``/readyz``, for process supervisors. They report, and decide nothing."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Callable
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
-from txgearman.web.answers import Answer, HTTPProblem, to_json
+from txgearman.web.http.responses import HTTPProblem, Response, to_json
 
 
-class Health(Resource):
-    """Answers GET with 200, or with 503 and the reasons that `problems` gives."""
+class HealthResource(Resource):
+    """Responds to GET with 200, or with 503 and the reasons that `problems` returns."""
 
     isLeaf = True
 
@@ -20,13 +20,13 @@ class Health(Resource):
         self._problems = problems
 
     def render(self, request: Request) -> bytes:
-        return self._answer(request).send(request)
+        return self._respond(request).send(request)
 
-    def _answer(self, request: Request) -> Answer:
+    def _respond(self, request: Request) -> Response:
         if request.method not in (b"GET", b"HEAD"):
             problem = HTTPProblem(405, "wrong-method", "This is for GET.", ((b"Allow", b"GET, HEAD"),))
-            return problem.answer()
+            return problem.response()
         problems = self._problems()
         if problems:
-            return HTTPProblem(503, "not-ready", "; ".join(problems)).answer()
-        return Answer(to_json({"status": "ok"}))
+            return HTTPProblem(503, "not-ready", "; ".join(problems)).response()
+        return Response(to_json({"status": "ok"}))

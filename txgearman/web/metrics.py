@@ -1,6 +1,6 @@
 """``/metrics`` for Prometheus: what the server counts, as families of prometheus_client's.
 
-The server is looked at in the reactor's thread, and the text is made in another: it is long where there are
+The counts are read in the reactor's thread. The text is made in another thread, as it is long where there are
 many functions. Nothing is counted here.
 """
 
@@ -32,18 +32,18 @@ from twisted.web.server import NOT_DONE_YET, Request
 from txgearman.broker.job import Ending, Priority
 from txgearman.broker.meters import BOUNDS, Durations, FunctionMeasures
 from txgearman.version import VERSION
-from txgearman.web.answers import Answer, HTTPProblem
-from txgearman.web.body import send_body
-from txgearman.web.guard import Guard, Right
-from txgearman.web.sources import Gearman, Limit, Saved, Vitals
-from txgearman.web.walking import walk
+from txgearman.web.http.body import send_body
+from txgearman.web.http.guard import Guard, WebRight
+from txgearman.web.http.responses import HTTPProblem, Response
+from txgearman.web.interfaces import Gearman, Limit, Saved, ServerHealth
+from txgearman.web.slices import iterate_in_slices
 
 _log = Logger()
 
 Values = Iterable[tuple[tuple[str, ...], Any]]
 
 OTHER_FUNCTIONS: Final = "(other)"
-"""The label of all functions that are not told apart."""
+"""The label of all functions beyond the limit of those that have their own."""
 
 _OPEN_METRICS: Final = "application/openmetrics-text; version=1.0.0"
 """What Prometheus asks for to get OpenMetrics."""
@@ -58,9 +58,15 @@ _LIMITS: Final = (*(floatToGoString(bound) for bound in BOUNDS), "+Inf")
 
 
 def function_label(name: bytes | None) -> str:
-    """A function's name as a label: no two names have the same, and none that of the others.
+    """Make a label of a function's name. Different names have different labels.
 
-    What is no UTF-8 is written as ``\\xff``, and so a backslash is written twice.
+    Bytes that are not UTF-8 are written as ``\\xff``, and therefore a backslash as two.
+
+    Args:
+        name: The name, None for the other functions.
+
+    Returns:
+        The label.
     """
     if name is None:
         return OTHER_FUNCTIONS
@@ -89,9 +95,14 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """A metric: `name` without the ending of its type, its type, its labels, and what its values are.
+    """A metric.
 
-    `values` gives pairs of labels' values and a number, or a `Durations` for a histogram.
+    Args:
+        name: Its name, without the suffix of its type.
+        kind: Its type, of `_KINDS`.
+        meaning: What it counts, for people.
+        labels: The names of its labels.
+        values: Returns pairs of the labels' values and a number, or `Durations` for a histogram.
     """
 
     name: str
@@ -102,11 +113,11 @@ class Family:
 
     @property
     def exported(self) -> str:
-        """The name that Prometheus has for it; a histogram's has endings beside."""
+        """The name that Prometheus has for it, without a histogram's suffixes."""
         return self.name + {"counter": "_total", "info": "_info"}.get(self.kind, "")
 
     def metric(self, snapshot: Snapshot | None) -> Metric:
-        """The family with its samples; without a snapshot it has none."""
+        """The family of prometheus_client, with samples if there is a snapshot."""
         metric: Any = _KINDS[self.kind](self.name, self.meaning, labels=self.labels)
         for labels, value in () if snapshot is None else self.values(snapshot):
             if isinstance(value, Durations):
@@ -323,24 +334,28 @@ FAMILIES: Final = (
 class ServerCollector(Collector):
     """The metrics of a server, for a registry of prometheus_client's.
 
-    `take` looks at the server and is to be called in the reactor's thread; `collect` shows what was seen
-    then, in whatever thread.
+    Call `take` in the reactor's thread. Then `collect` may be called in any thread, for what was taken.
+
+    Args:
+        gearman: The server.
+        health: How the server is.
+        reactor: For the turns between slices.
     """
 
-    def __init__(self, gearman: Gearman, vitals: Vitals, reactor: IReactorTime) -> None:
+    def __init__(self, gearman: Gearman, health: ServerHealth, reactor: IReactorTime) -> None:
         self._gearman = gearman
-        self._vitals = vitals
+        self._vitals = health
         self._reactor = reactor
         self._snapshot: Snapshot | None = None
 
     async def take(self) -> None:
-        """Look at the server."""
+        """Take a snapshot of the server, in slices."""
         rows: list[FunctionMeasures] = []
 
-        def see(measures: list[FunctionMeasures | None]) -> None:
+        def take(measures: list[FunctionMeasures | None]) -> None:
             rows.extend(row for row in measures if row is not None)
 
-        await walk(self._gearman.broker.look_at_measures(), see, self._reactor)
+        await iterate_in_slices(self._gearman.broker.look_at_measures(), take, self._reactor)
         broker, traffic, admission = self._gearman.broker, self._gearman.traffic, self._gearman.admission
         web = self._gearman.web_admission
         self._snapshot = Snapshot(
@@ -376,29 +391,29 @@ class ServerCollector(Collector):
 
 
 class MetricsResource(Resource):
-    """Looks at the server, and lets a thread of the reactor's pool write what was seen as text.
+    """Takes a snapshot, and has a thread of the reactor's pool write it as text.
 
-    It does not serve the application for WSGI that prometheus_client has: that one knows no HEAD and no UNIX
-    sockets, and fails for some headers.
+    prometheus_client's WSGI application is not used: it knows no HEAD and no UNIX sockets, and fails for some
+    headers.
     """
 
     isLeaf = True
 
-    def __init__(self, gearman: Gearman, vitals: Vitals, guard: Guard, reactor: Any) -> None:
+    def __init__(self, gearman: Gearman, health: ServerHealth, guard: Guard, reactor: Any) -> None:
         super().__init__()
         self._guard = guard
         self._reactor = reactor
-        self._collector = ServerCollector(gearman, vitals, reactor)
+        self._collector = ServerCollector(gearman, health, reactor)
         self._registry: CollectorRegistry | None = None
 
     def render(self, request: Request) -> Any:
         if request.method not in (b"GET", b"HEAD"):
             problem = HTTPProblem(405, "wrong-method", "This is for GET.", ((b"Allow", b"GET, HEAD"),))
-            return problem.answer().send(request)
+            return problem.response().send(request)
         try:
-            self._guard.check(request, Right.VIEW)
+            self._guard.check(request, WebRight.VIEW)
         except HTTPProblem as problem:
-            return problem.answer().send(request)
+            return problem.response().send(request)
         taking = Deferred.fromCoroutine(self._collector.take())
         request.notifyFinish().addErrback(lambda _gone: taking.cancel())
         taking.addCallback(self._show, request).addErrback(self._failed, request)
@@ -409,7 +424,7 @@ class MetricsResource(Resource):
             request.processingFailed(reason)
 
     def _show(self, _taken: None, request: Request) -> None:
-        """Have what was taken written as text, and send it."""
+        """Have the snapshot written as text, and send it."""
         if self._registry is None:
             self._registry = CollectorRegistry()
             self._registry.register(self._collector)
@@ -423,27 +438,27 @@ class MetricsResource(Resource):
         is_gone: list[Failure] = []
         request.notifyFinish().addErrback(is_gone.append)
 
-        def send(answer: Answer) -> None:
+        def send(response: Response) -> None:
             if not is_gone:
-                send_body(request, answer.send(request), self._reactor)
+                send_body(request, response.send(request), self._reactor)
 
         def write() -> None:
             try:
-                answer = _written(registry, is_open, is_compressed)
+                response = _written(registry, is_open, is_compressed)
             except Exception:
                 _log.failure("The metrics cannot be written")
-                answer = HTTPProblem(
+                response = HTTPProblem(
                     500, "internal", "The metrics failed; the server's log says why."
-                ).answer()
-            self._reactor.callFromThread(send, answer)
+                ).response()
+            self._reactor.callFromThread(send, response)
 
         self._reactor.getThreadPool().callInThread(write)
 
 
-def _written(registry: Any, is_open: bool, is_compressed: bool) -> Answer:
+def _written(registry: Any, is_open: bool, is_compressed: bool) -> Response:
     """The metrics as text: Prometheus's, or OpenMetrics."""
     encode, content_type = choose_encoder(_OPEN_METRICS if is_open else "")
     text = encode(registry)
     if is_compressed:
-        return Answer(gzip.compress(text), content_type.encode(), headers=((b"Content-Encoding", b"gzip"),))
-    return Answer(text, content_type.encode())
+        return Response(gzip.compress(text), content_type.encode(), headers=((b"Content-Encoding", b"gzip"),))
+    return Response(text, content_type.encode())

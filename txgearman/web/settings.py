@@ -1,4 +1,4 @@
-"""What the web side may do, as the server's settings say it. Data only."""
+"""What the web side may do: the part of the server's settings that it knows."""
 
 from __future__ import annotations
 
@@ -11,9 +11,15 @@ SHORTEST_TOKEN: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class WebSettings:
-    """`read_only` refuses everything that changes something. `token` is what a program or person must
-    show to change something; without one that is left to connections from this machine. The others are
-    limits in bytes: of a function's name, of a unique, of a job's data.
+    """Settings of the web side.
+
+    Args:
+        read_only: Whether all changes are refused.
+        token: What a program or person must show to change something. Without a token, only connections from
+            this machine may.
+        max_function: Bytes that the name of a function may have.
+        max_unique: Bytes that a unique may have.
+        max_data: Bytes that the data of a job may have.
     """
 
     read_only: bool = False
@@ -24,9 +30,16 @@ class WebSettings:
 
 
 def read_token(path: str) -> bytes:
-    """The token in the file at `path`, without the white space around it.
+    """Read a token from a file.
 
-    Raises `ValueError` for one that cannot be read, is too short or could not stand in a header.
+    Args:
+        path: Where the file is.
+
+    Returns:
+        The token, without the white space around it.
+
+    Raises:
+        ValueError: The file cannot be read, or the token is too short or cannot stand in a header.
     """
     try:
         with open(path, "rb") as file:

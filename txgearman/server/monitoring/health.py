@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from txgearman.broker.meters import Durations
-from txgearman.web.sources import Saved
+from txgearman.web.interfaces import Saved
 
 if TYPE_CHECKING:
     from txgearman.server.monitoring.loop_lag import LoopLag
@@ -28,8 +28,8 @@ class Service(Protocol):
         """What writes jobs to the store, None without one."""
 
 
-class ServerHealth:
-    """The health of a service, as its web side shows it.
+class ServiceHealth:
+    """The `ServerHealth` of a service, as its web side shows it.
 
     Args:
         service: The service.

@@ -1,4 +1,7 @@
-"""Jobs over HTTP: a request as a client of the broker. What paths there are is in `api`."""
+"""Requests as clients of the broker: what becomes of a job, as one response or as events.
+
+Which paths there are is in `table`.
+"""
 
 from __future__ import annotations
 
@@ -20,10 +23,10 @@ from txgearman.errors import (
     RateExceeded,
     Refused,
 )
-from txgearman.web.answers import Answer, HTTPProblem, to_json
-from txgearman.web.body import PIECE, budget_of, queue_of, send_body, send_queue
-from txgearman.web.shapes import identifier, text
-from txgearman.web.stream import EventStream
+from txgearman.web.http.body import PIECE, budget_of, queue_of, send_body, send_queue
+from txgearman.web.http.encoding import identifier, text
+from txgearman.web.http.responses import HTTPProblem, Response, to_json
+from txgearman.web.http.stream import EventStream
 
 OCTETS: Final = b"application/octet-stream"
 
@@ -38,16 +41,21 @@ _STATUSES: Final[tuple[tuple[type[Refused], int], ...]] = (
 
 
 def refusal(error: Refused) -> HTTPProblem:
-    """The problem that a refusal of the broker is to an HTTP client."""
+    """The HTTP problem that tells of a refusal of the broker."""
     status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 503)
     return HTTPProblem(status, error.code.decode("ascii").lower().replace("_", "-"), error.text + ".")
 
 
-class HTTPClient:
-    """The end of a client that is one request (`ClientConnection`).
+class HTTPClientConnection:
+    """The broker's `ClientConnection` for one request.
 
-    What the broker tells is noted, and passed on when the broker is done with its decision: an answer that
-    ends lets the next request of its connection in, which may be a submit.
+    What the broker tells is queued, and delivered in the reactor's next turn, when the broker has made its
+    decision: a complete response lets in the next request of its connection, which may be a submit.
+
+    Args:
+        broker: The broker to leave.
+        request: The request, whose response is sent.
+        reactor: The clock.
     """
 
     def __init__(self, broker: Broker, request: Request, reactor: IReactorTime) -> None:
@@ -55,88 +63,95 @@ class HTTPClient:
         self._broker = broker
         self._request = request
         self._reactor = reactor
-        self._notes: list[tuple[str, Any]] = []
+        self._news: list[tuple[str, Any]] = []
         self._call: IDelayedCall | None = None
         self._limit: IDelayedCall | None = None
         self._over = False
 
-    def fail_after(self, seconds: float) -> None:
-        """Answer that it took too long, and leave the job, if it has not ended by then."""
+    def time_out_after(self, seconds: float) -> None:
+        """Answer that it took too long, and leave the job, unless it has ended within these `seconds`."""
         self._limit = self._reactor.callLater(seconds, self._took_too_long)
 
     def leave(self) -> None:
-        """The peer is gone, or need not hear more."""
+        """Tell the broker that this client has gone: its peer has, or needs to hear no more."""
         if not self._over:
             self._over = True
             for call in (self._call, self._limit):
                 if call is not None and call.active():
                     call.cancel()
-            self._notes.clear()
+            self._news.clear()
             self._broker.leave_client(self.client)
-            # They refer to this end, and it to them.
+            # They refer to this connection, and it to them.
             self._call = self._limit = None
             del self.client
 
-    def _note(self, what: str, value: Any) -> None:
+    def _enqueue(self, what: str, value: Any) -> None:
         if self._over:
             return
-        self._notes.append((what, value))
+        self._news.append((what, value))
         if self._call is None:
-            self._call = self._reactor.callLater(0, self._pass_on)
+            self._call = self._reactor.callLater(0, self._deliver)
 
-    def _pass_on(self) -> None:
+    def _deliver(self) -> None:
         self._call = None
-        notes, self._notes = self._notes, []
-        for what, value in notes:
+        news, self._news = self._news, []
+        for what, value in news:
             if not self._over:
-                getattr(self, f"_tell_{what}")(value)
+                getattr(self, f"_on_{what}")(value)
 
     def _took_too_long(self) -> None:
-        self._answer(HTTPProblem(504, "timed-out", "The job did not end within the time given.").answer())
+        self._respond(HTTPProblem(504, "timed-out", "The job did not end within the time given.").response())
 
-    def _answer(self, answer: Answer) -> None:
-        """Send a whole answer, the last thing that is done."""
+    def _respond(self, response: Response) -> None:
+        """Send a whole response, and leave."""
         self.leave()
-        send_body(self._request, answer.send(self._request), self._reactor)
+        send_body(self._request, response.send(self._request), self._reactor)
 
-    # -- the broker's news (ClientConnection) ----------------------------------------------------------
+    # -- the broker's calls (ClientConnection) ----------------------------------------------------------
 
     def created(self, handle: bytes) -> None:
-        self._note("created", handle)
+        self._enqueue("created", handle)
 
     def saving(self) -> object:
         return self
 
     def saved(self, place: Any, handle: bytes) -> None:
-        self._note("created", handle)
+        self._enqueue("created", handle)
 
     def refused(self, place: Any, refusal: Refused) -> None:
-        self._note("refused", refusal)
+        self._enqueue("refused", refusal)
 
     def data(self, handle: bytes, data: bytes) -> None:
-        self._note("data", data)
+        self._enqueue("data", data)
 
     def warning(self, handle: bytes, data: bytes) -> None:
-        self._note("warning", data)
+        self._enqueue("warning", data)
 
     def status(self, handle: bytes, numerator: bytes, denominator: bytes) -> None:
-        self._note("status", (leading_number(numerator), leading_number(denominator)))
+        self._enqueue("status", (leading_number(numerator), leading_number(denominator)))
 
     def completed(self, handle: bytes, data: bytes) -> None:
-        self._note("completed", data)
+        self._enqueue("completed", data)
 
     def failed(self, handle: bytes) -> None:
-        self._note("failed", None)
+        self._enqueue("failed", None)
 
     def exception(self, handle: bytes, data: bytes) -> None:
-        self._note("exception", data)
+        self._enqueue("exception", data)
 
 
-class WholeAnswer(HTTPClient):
-    """A request that is answered once, with the job's handle or with its result.
+class WholeResponse(HTTPClientConnection):
+    """A request with one response: the job's handle, or its result.
 
-    The parts of a result that the worker sent ahead of its end come first in the body; more than
-    `max_data` bytes of them are not kept. They are not joined: a part that many wait for is held once.
+    Parts of the result that the worker sent before its end come first in the body. They are not joined, so
+    that a part that many clients wait for is in memory once.
+
+    Args:
+        broker: The broker to leave.
+        request: The request, whose response is sent.
+        reactor: The clock.
+        background: Whether the handle is the response.
+        max_data: Bytes that the result may have.
     """
 
     def __init__(
@@ -150,9 +165,9 @@ class WholeAnswer(HTTPClient):
         self._result = queue_of(request)
         request.notifyFinish().addErrback(self._gone)
 
-    def _answer(self, answer: Answer) -> None:
+    def _respond(self, response: Response) -> None:
         self._result.clear()
-        super()._answer(answer)
+        super()._respond(response)
 
     def _gone(self, _reason: Failure) -> None:
         self._result.clear()
@@ -161,61 +176,61 @@ class WholeAnswer(HTTPClient):
     def _headers(self, command: bytes) -> tuple[tuple[bytes, bytes], ...]:
         return ((b"X-Gearman-Job-Handle", self._handle), (b"X-Gearman-Command", command))
 
-    def _tell_created(self, handle: bytes) -> None:
+    def _on_created(self, handle: bytes) -> None:
         self._handle = handle
         if self._background:
             headers = (*self._headers(b"JOB_CREATED"), (b"Location", b"/api/v1/jobs/" + _in_path(handle)))
-            self._answer(Answer(to_json({"handle": text(handle)}), status=202, headers=headers))
+            self._respond(Response(to_json({"handle": text(handle)}), status=202, headers=headers))
 
-    def _tell_refused(self, error: Refused) -> None:
-        self._answer(refusal(error).answer())
+    def _on_refused(self, error: Refused) -> None:
+        self._respond(refusal(error).response())
 
-    def _tell_data(self, data: bytes) -> None:
+    def _on_data(self, data: bytes) -> None:
         self._result.append(data)
         self._budget.enforce()
         if self._result.size > self._max_data:
-            self._answer(
+            self._respond(
                 HTTPProblem(
                     502, "result-too-large", f"The result has more than {self._max_data} bytes."
-                ).answer()
+                ).response()
             )
 
-    def _tell_warning(self, data: bytes) -> None:
-        """There is no place for it in a whole answer."""
+    def _on_warning(self, data: bytes) -> None:
+        """A whole response has no place for warnings."""
 
-    def _tell_status(self, _numbers: tuple[int, int]) -> None:
-        """Nor for that."""
+    def _on_status(self, _numbers: tuple[int, int]) -> None:
+        """A whole response has no place for progress."""
 
-    def _tell_completed(self, data: bytes) -> None:
+    def _on_completed(self, data: bytes) -> None:
         self._result.append(data)
         self.leave()
         result = self._result
-        answer = Answer(b"", OCTETS, headers=self._headers(b"WORK_COMPLETE"))
-        answer.send(self._request, result.size)
+        response = Response(b"", OCTETS, headers=self._headers(b"WORK_COMPLETE"))
+        response.send(self._request, result.size)
         if result.size <= PIECE:
             send_body(self._request, result.take(PIECE), self._reactor)
         else:
             send_queue(self._request, result, self._reactor)
 
-    def _tell_failed(self, _nothing: None) -> None:
+    def _on_failed(self, _nothing: None) -> None:
         headers = self._headers(b"WORK_FAIL")
-        self._answer(HTTPProblem(502, "job-failed", "The job failed.", headers).answer())
+        self._respond(HTTPProblem(502, "job-failed", "The job failed.", headers).response())
 
-    def _tell_exception(self, data: bytes) -> None:
+    def _on_exception(self, data: bytes) -> None:
         headers = self._headers(b"WORK_EXCEPTION")
         detail = f"The worker's function raised: {text(data[:1000])}"
-        self._answer(HTTPProblem(502, "job-raised", detail, headers).answer())
+        self._respond(HTTPProblem(502, "job-raised", detail, headers).response())
 
 
-class StreamedAnswer(HTTPClient):
-    """A request that is answered with all news of its job as server-sent events."""
+class StreamedResponse(HTTPClientConnection):
+    """A request whose response is all news of its job, as server-sent events."""
 
     def __init__(self, broker: Broker, request: Request, reactor: IReactorTime) -> None:
         super().__init__(broker, request, reactor)
         self._stream: EventStream | None = None
 
     def begin(self) -> EventStream:
-        """Send the head of the answer; from then on problems are events."""
+        """Send the head of the response, once. From then on problems are events."""
         if self._stream is None:
             self._stream = EventStream(self._request, self._reactor, self.leave)
         return self._stream
@@ -235,28 +250,28 @@ class StreamedAnswer(HTTPClient):
     def _took_too_long(self) -> None:
         self._end("timeout", {})
 
-    def _tell_created(self, handle: bytes) -> None:
+    def _on_created(self, handle: bytes) -> None:
         self.begin().send("created", {"handle": text(handle)})
 
-    def _tell_refused(self, error: Refused) -> None:
-        self._end("refused", json.loads(refusal(error).answer().body))
+    def _on_refused(self, error: Refused) -> None:
+        self._end("refused", json.loads(refusal(error).response().body))
 
-    def _tell_data(self, data: bytes) -> None:
+    def _on_data(self, data: bytes) -> None:
         self.begin().send_payload("data", data)
 
-    def _tell_warning(self, data: bytes) -> None:
+    def _on_warning(self, data: bytes) -> None:
         self.begin().send_payload("warning", data)
 
-    def _tell_status(self, numbers: tuple[int, int]) -> None:
+    def _on_status(self, numbers: tuple[int, int]) -> None:
         self.begin().send("status", {"numerator": numbers[0], "denominator": numbers[1]})
 
-    def _tell_completed(self, data: bytes) -> None:
+    def _on_completed(self, data: bytes) -> None:
         self._end_with("complete", data)
 
-    def _tell_failed(self, _nothing: None) -> None:
+    def _on_failed(self, _nothing: None) -> None:
         self._end("fail", {})
 
-    def _tell_exception(self, data: bytes) -> None:
+    def _on_exception(self, data: bytes) -> None:
         self._end_with("exception", data)
 
 

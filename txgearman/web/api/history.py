@@ -1,4 +1,4 @@
-"""How the server's totals went over time: a sample a second for minutes, one a minute for a day."""
+"""The history of the server's totals: a sample a second for minutes, one a minute for a day."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ INTERVAL: Final = 1.0
 """Seconds between two samples."""
 
 RECENT: Final = 600
-"""Samples of this kind that are kept: ten minutes."""
+"""Samples a second apart that are kept: ten minutes."""
 
 COARSE_INTERVAL: Final = 60.0
 COARSE: Final = 1440
 """Samples a minute apart that are kept: a day."""
 
 SHARE: Final = 100
-"""A sample may take one part in so many of the time: with very many functions they become rarer."""
+"""Sampling may take one part in so many of the time: with very many functions samples become rarer."""
 
 COLUMNS: Final = ("time", "submitted", "completed", "failed", "queued", "running", "connections", "memory")
-"""What a sample holds; the three behind the time count since the server's start."""
+"""The columns of a sample. The three behind the time count since the server's start."""
 
 Sample = list[Any]
 
@@ -34,9 +34,12 @@ _log = Logger()
 
 
 class History:
-    """Takes samples from `measure`, which gives the totals by name, while it runs.
+    """Takes samples while it runs. `listeners` are called with each.
 
-    `wall_clock` gives seconds since the epoch. `listeners` are called with each sample a second.
+    Args:
+        measure: Measures the totals, by name of `COLUMNS`.
+        reactor: The clock between samples.
+        wall_clock: Returns seconds since the epoch, for the samples.
     """
 
     def __init__(
@@ -54,19 +57,19 @@ class History:
         self._running: Deferred[None] | None = None
 
     def start(self) -> None:
-        """Begin to take samples, with one now."""
+        """Start sampling, with one sample now."""
         if self._running is None:
             self._running = Deferred.fromCoroutine(self._run())
             self._running.addErrback(self._ended)
 
     def stop(self) -> None:
-        """Take no more samples; those that were taken are kept."""
+        """Stop sampling. Samples that were taken are kept."""
         running, self._running = self._running, None
         if running is not None:
             running.cancel()
 
     def samples(self, coarse: bool) -> list[Sample]:
-        """The samples that are kept, the oldest first: a second apart, or `coarse` a minute."""
+        """The samples, the oldest first: a second apart, or, if `coarse`, a minute."""
         return list(self._coarse if coarse else self._recent)
 
     async def _run(self) -> None:
@@ -86,4 +89,7 @@ class History:
 
     def _ended(self, reason: Failure) -> None:
         if not reason.check(CancelledError):
-            _log.failure("No more samples are taken", reason)
+            _log.failure(
+                "Sampling for the dashboard stopped: its plots stand still until the server is restarted",
+                reason,
+            )

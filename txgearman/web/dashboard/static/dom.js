@@ -69,10 +69,10 @@ export function icon(name) {
   );
 }
 
-// A table whose rows stay the elements they are while what they show changes: focus and selection stay too.
+// A table that keeps its elements while their content changes, so that focus and selection stay.
 //
-// A column is {name, title, cell, right, hide}. cell(row) gives a text, or {key, make}: an element that is
-// made anew when the key changes.
+// A column is {title, cell}, with sort, right, wide and class if wanted. cell(row) returns a text, or {key, make}: an
+// element that is made anew when the key changes.
 export class Table {
   constructor(columns, { empty, caption, onRow = null, sort = null, onSort = null }) {
     this.columns = columns;

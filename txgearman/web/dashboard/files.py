@@ -1,4 +1,4 @@
-"""The dashboard's files, as they are in the package. Nothing is made here or comes from elsewhere."""
+"""Serves the dashboard's files as they are in the package."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from twisted.web.http import CACHED
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
-from txgearman.web.answers import Branch, HTTPProblem
+from txgearman.web.http.responses import Branch, HTTPProblem
 
 STATIC: Final = Path(__file__).parent / "static"
 
@@ -24,7 +24,7 @@ TYPES: Final = {
 
 
 class File(Resource):
-    """One file, read once."""
+    """A file, read once."""
 
     isLeaf = True
 
@@ -37,9 +37,9 @@ class File(Resource):
     def render(self, request: Request) -> bytes:
         if request.method not in (b"GET", b"HEAD"):
             problem = HTTPProblem(405, "wrong-method", "This is only read.", ((b"Allow", b"GET, HEAD"),))
-            return problem.answer().send(request)
+            return problem.response().send(request)
         request.setHeader(b"Content-Type", self._type)
-        # Asked for each time, so that a new server is never seen through an old page.
+        # Browsers ask each time, so that a new server is never shown by an old page.
         request.setHeader(b"Cache-Control", b"no-cache")
         if request.setETag(self._tag) is CACHED:
             return b""

@@ -1,44 +1,47 @@
-"""The web side as one Twisted factory: what every request passes, and the tree of resources."""
+"""The factory of HTTP connections: how many there may be, and what every request passes. `root` has the
+resources."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Callable
 from typing import Any, Final
 
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Protocol
-from twisted.logger import Logger
 from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
-from twisted.web.resource import IResource, Resource
+from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
 from txgearman.version import VERSION
-from txgearman.web.answers import Branch, HTTPProblem, ProblemResource
-from txgearman.web.api import Api, GearmandStyle
-from txgearman.web.channel import LimitedChannel, refusal
-from txgearman.web.dashboard import add_dashboard
-from txgearman.web.guard import SECURITY_HEADERS, Guard
-from txgearman.web.health import Health
-from txgearman.web.history import History
-from txgearman.web.live import Live
-from txgearman.web.overview import measured
-from txgearman.web.request import LimitedRequest
+from txgearman.web.http.channel import LimitedChannel, refusal
+from txgearman.web.http.guard import SECURITY_HEADERS, Guard
+from txgearman.web.http.request import LimitedRequest
+from txgearman.web.http.responses import HTTPProblem, ProblemResource
+from txgearman.web.http.time_slice import TimeSlice
+from txgearman.web.interfaces import HTTPLimits
 from txgearman.web.settings import WebSettings
-from txgearman.web.sources import Gearman, Vitals
-from txgearman.web.time_slice import TimeSlice
 
 IDLE_LIMIT: Final = 60.0
-"""Seconds without a byte after which a connection ends that has no request under way."""
+"""Seconds without a byte after which a connection is closed that has no request under way."""
 
 PATIENCE: Final = 5.0
 """Seconds that a connection may be without a request that is being answered while others want in."""
 
 _SERVER: Final = f"txgearman/{VERSION}".encode()
-_log = Logger()
 
 
 class WebSite(Site):
-    """Serves `root` to whom `guard` lets pass."""
+    """Serves `root` to whom `guard` lets pass.
+
+    Args:
+        root: The root of all resources.
+        settings: What the web side may do.
+        guard: Who may send a request.
+        limits: The limits of connections and requests.
+        reactor: The clock of all time limits.
+        on_start: Called when the site begins to listen.
+        on_stop: Called when it listens no more.
+    """
 
     noisy = False
     protocol: Any = LimitedChannel
@@ -49,25 +52,27 @@ class WebSite(Site):
         root: IResource,
         settings: WebSettings,
         guard: Guard,
-        history: History,
-        gearman: Gearman,
+        limits: HTTPLimits,
         reactor: IReactorTime,
+        on_start: Callable[[], None],
+        on_stop: Callable[[], None],
     ) -> None:
         super().__init__(root, timeout=IDLE_LIMIT, reactor=reactor)
         self.max_body = settings.max_data
-        self.admission = gearman.web_admission
-        self.unfinished = gearman.unfinished
-        self.budget = gearman.budget
+        self.admission = limits.web_admission
+        self.unfinished = limits.unfinished
+        self.budget = limits.budget
         self.time_slice = TimeSlice(reactor)
         self._guard = guard
-        self._history = history
+        self._on_start = on_start
+        self._on_stop = on_stop
 
     def startFactory(self) -> None:
         super().startFactory()
-        self._history.start()
+        self._on_start()
 
     def stopFactory(self) -> None:
-        self._history.stop()
+        self._on_stop()
         super().stopFactory()
 
     def acceptableProtocols(self) -> list[bytes]:
@@ -85,48 +90,7 @@ class WebSite(Site):
         return super().getResourceFor(request)  # type: ignore[no-any-return]
 
     def log(self, request: object) -> None:
-        """Requests are not logged: a dashboard that is looked at would fill the log."""
-
-
-class Root(Branch):
-    """The root of all resources. A POST or PUT to a path that is not in the tree is a job."""
-
-    def __init__(self, gearman: Gearman, settings: WebSettings, guard: Guard, reactor: IReactorTime) -> None:
-        super().__init__()
-        self._has = gearman, settings, guard, reactor
-
-    def getChild(self, path: bytes, request: Request) -> Resource:
-        function = b"/".join([path, *(request.postpath or [])]).lstrip(b"/")
-        if request.method in (b"POST", b"PUT") and function:
-            return GearmandStyle(function, *self._has)
-        return super().getChild(path, request)
-
-
-def make_site(
-    gearman: Gearman, settings: WebSettings, reactor: IReactorTime, vitals: Vitals | None = None
-) -> WebSite:
-    """The web side of `gearman`. Without `vitals` it has no metrics and tells nothing of its health."""
-    guard = Guard(settings, lambda: gearman.access)
-    root = Root(gearman, settings, guard, reactor)
-    history = History(lambda: measured(gearman, reactor), reactor, time.time)
-    live = Live(gearman, vitals, history, reactor)
-    root.putChild(b"api", Api(gearman, vitals, settings, guard, live, reactor))
-    add_dashboard(root)
-    if vitals is not None:
-        root.putChild(b"healthz", Health(list))
-        root.putChild(b"readyz", Health(vitals.problems))
-        root.putChild(b"metrics", _metrics(gearman, vitals, guard, reactor))
-    return WebSite(root, settings, guard, history, gearman, reactor)
-
-
-def _metrics(gearman: Gearman, vitals: Vitals, guard: Guard, reactor: IReactorTime) -> Resource:
-    try:
-        from txgearman.web.metrics import MetricsResource
-    except ImportError:
-        text = "Metrics need prometheus_client, which pip install 'txgearman[web]' installs."
-        _log.warn("/metrics is not served. {text}", text=text)
-        return ProblemResource(HTTPProblem(501, "not-installed", text))
-    return MetricsResource(gearman, vitals, guard, reactor)
+        """Log no requests: an open dashboard would fill the log."""
 
 
 class LimitedSite(WrappingFactory[ProtocolWrapper]):

@@ -1,6 +1,6 @@
-"""From a request to the function that answers it: paths, parameters, rights. No answer is made here.
+"""From a request to its handler: paths, parameters, rights, bodies. No response is made here.
 
-The same table describes the interface to the world, see `openapi`.
+The routes themselves are in `api.table`, which also describes the interface to the world, see `api.openapi`.
 """
 
 from __future__ import annotations
@@ -19,14 +19,13 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from txgearman.access.patterns import shown
-from txgearman.web.answers import Answer, HTTPProblem, not_found
-from txgearman.web.body import send_body
-from txgearman.web.guard import Guard, Right
-from txgearman.web.looking import Place
+from txgearman.web.http.body import send_body
+from txgearman.web.http.guard import Guard, WebRight
+from txgearman.web.http.responses import HTTPProblem, Response, not_found
 
 MAX_JSON: Final = 64 * 1024
-"""Bytes that a body of JSON has at most: one that is of use has some hundred. Nobody else is served while it
-is parsed."""
+"""Bytes that a body of JSON has at most. A useful one has some hundred; nobody else is served while it is
+parsed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +33,8 @@ class Parameter:
     """A parameter of a request's query, or of its header `header`.
 
     `kind` says how it is written: ``text`` (any bytes), ``flag`` (true or false), ``number`` (a whole one,
-    from `low` to `high`), ``choice`` (one of `choices`), ``place`` (the `next` of a page). `default` is what
-    it is when it is not given.
+    from `low` to `high`), ``choice`` (one of `choices`), ``cursor`` (the `next` of a page, read by
+    `read_cursor`, which returns None for anything else). `default` is its value when it is not given.
     """
 
     name: str
@@ -43,18 +42,29 @@ class Parameter:
     meaning: str
     default: Any = None
     choices: tuple[str, ...] = ()
-    low: int = 0
-    high: int = 0
-    longest: int = 0
+    minimum: int = 0
+    maximum: int = 0
+    max_length: int = 0
     header: str | None = None
+    read_cursor: Callable[[bytes], Any] | None = None
 
     def parse(self, value: bytes) -> Any:
-        """Raises `HTTPProblem`."""
+        """Parse and check a value.
+
+        Args:
+            value: The value as it came.
+
+        Returns:
+            The value, of the type that `kind` says.
+
+        Raises:
+            HTTPProblem: The value is not allowed.
+        """
         return getattr(self, f"_{self.kind}")(value)
 
     def _text(self, value: bytes) -> bytes:
-        if self.longest and len(value) > self.longest:
-            raise self._bad(f"has at most {self.longest} bytes")
+        if self.max_length and len(value) > self.max_length:
+            raise self._bad(f"has at most {self.max_length} bytes")
         return value
 
     def _flag(self, value: bytes) -> bool:
@@ -64,15 +74,16 @@ class Parameter:
 
     def _number(self, value: bytes) -> int:
         # int() would take underscores, spaces and digits of other scripts too.
-        if value.isdigit() and len(value) <= 20 and self.low <= int(value) <= self.high:
+        if value.isdigit() and len(value) <= 20 and self.minimum <= int(value) <= self.maximum:
             return int(value)
-        raise self._bad(f"is a whole number from {self.low} to {self.high}")
+        raise self._bad(f"is a whole number from {self.minimum} to {self.maximum}")
 
-    def _place(self, value: bytes) -> Place:
-        place = Place.parse(value)
-        if place is None:
+    def _cursor(self, value: bytes) -> Any:
+        assert self.read_cursor is not None
+        cursor = self.read_cursor(value)
+        if cursor is None:
             raise self._bad("is what a page has for `next`")
-        return place
+        return cursor
 
     def _choice(self, value: bytes) -> str:
         text = value.decode("ascii", "replace")
@@ -85,7 +96,7 @@ class Parameter:
 
 
 class Body(Enum):
-    """What a request's body is."""
+    """What the body of a request is."""
 
     NONE = "none"
     BYTES = "bytes"
@@ -94,22 +105,31 @@ class Body(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request on its way to what answers it: `ids` are the names in its path, as bytes; `given` its
-    parameters by name."""
+    """A request on its way to its handler.
+
+    `ids` are the names in its path, as bytes. `arguments` are the values of its parameters, by name.
+    """
 
     request: Request
     ids: tuple[bytes, ...]
-    given: dict[str, Any]
+    arguments: dict[str, Any]
 
     @property
     def is_head(self) -> bool:
-        """Whether only what is ahead of the body is asked for."""
+        """Whether only the head of the response is asked for."""
         return bool(self.request.method == b"HEAD")
 
     def json(self, known: dict[str, type]) -> dict[str, Any]:
-        """The request's body, a JSON object whose members are among those `known`, of these types.
+        """Parse the body as a JSON object.
 
-        Raises `HTTPProblem`.
+        Args:
+            known: The members that it may have, with their types.
+
+        Returns:
+            The members that it has.
+
+        Raises:
+            HTTPProblem: The body is too large, is no JSON object, or has other members.
         """
         body = self.body()
         if len(body) > MAX_JSON:
@@ -128,29 +148,36 @@ class Call:
         return value
 
     def body(self) -> bytes:
-        """The request's body. It is not kept, so this is to be asked once."""
+        """Take the body out of the request. Call it once: the body is not kept."""
         request: Any = self.request
         content, request.content = request.content, BytesIO()
         return bytes(content.getvalue())
 
 
-Handler = Callable[[Call], "Answer | Awaitable[Answer | None] | None"]
+Handler = Callable[[Call], "Response | Awaitable[Response | None] | None"]
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A method at a path, and what answers it.
+    """A method at a path, and its handler. A route for GET serves HEAD, too.
 
-    In `path` a segment in braces stands for any one. `answer` returns the `Answer`, an awaitable of it, or
-    None if it sees to the request itself. `parameters` are all that may be given; `responses` are the
-    successful answers: HTTP's status, and the name of their schema in `openapi` or a media type. HEAD is
-    answered as GET is.
+    Args:
+        method: HTTP's method.
+        path: The path. A segment in braces stands for any segment.
+        right: What the sender must be allowed to do.
+        handler: Returns the `Response`, an awaitable of it, or None if it responds by itself.
+        summary: What it does, for the description.
+        responses: Successful responses: the status, and the name of a schema of `openapi` or a media type.
+        problems: Statuses of problems that are specific to this route.
+        parameters: All parameters that a request may have.
+        body: What the body is.
+        body_schema: The name of the schema of a body of JSON.
     """
 
     method: str
     path: str
-    right: Right
-    answer: Handler
+    right: WebRight
+    handler: Handler
     summary: str
     responses: dict[int, str]
     problems: tuple[int, ...] = ()
@@ -160,7 +187,7 @@ class Route:
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """The methods of requests that this answers."""
+        """The methods of requests that it serves."""
         return ("GET", "HEAD") if self.method == "GET" else (self.method,)
 
     @property
@@ -173,7 +200,7 @@ HTTP_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 class Routes(Resource):
-    """The resource that all `routes` are below, their paths being relative to it."""
+    """The resource below which all `routes` are. Their paths are relative to it."""
 
     isLeaf = True
 
@@ -187,15 +214,15 @@ class Routes(Resource):
         try:
             route, ids = self._find(request)
             self._guard.check(request, route.right)
-            answer = route.answer(Call(request, ids, given(request, route.parameters)))
+            response = route.handler(Call(request, ids, parse_arguments(request, route.parameters)))
         except HTTPProblem as problem:
-            return problem.answer().send(request)
-        if answer is None:
+            return problem.response().send(request)
+        if response is None:
             return NOT_DONE_YET
-        if isinstance(answer, Answer):
-            send_body(request, answer.send(request), self._reactor)
+        if isinstance(response, Response):
+            send_body(request, response.send(request), self._reactor)
             return NOT_DONE_YET
-        self._send_later(request, answer)
+        self._send_later(request, response)
         return NOT_DONE_YET
 
     def _find(self, request: Request) -> tuple[Route, tuple[bytes, ...]]:
@@ -218,7 +245,7 @@ class Routes(Resource):
             ((b"Allow", ", ".join(allowed).encode()),),
         )
 
-    def _send_later(self, request: Request, answer: Awaitable[Answer | None]) -> None:
+    def _send_later(self, request: Request, response: Awaitable[Response | None]) -> None:
         gone = False
 
         def lost(_reason: Failure) -> None:
@@ -235,14 +262,14 @@ class Routes(Resource):
                 if not isinstance(result.value, HTTPProblem):
                     request.processingFailed(result)
                     return
-                result = result.value.answer()
+                result = result.value.response()
             if result is not None:
                 send_body(request, result.send(request), self._reactor)
 
         request.notifyFinish().addErrback(lost)
 
-        async def wait() -> Answer | None:
-            return await answer
+        async def wait() -> Response | None:
+            return await response
 
         waiting = Deferred.fromCoroutine(wait())
         waiting.addBoth(done)
@@ -258,7 +285,7 @@ def _path_of(request: Request) -> list[bytes]:
 
 
 def _match(segments: tuple[str, ...], path: list[bytes]) -> tuple[bytes, ...] | None:
-    """What stands for the segments in braces, if `path` is this route's."""
+    """The parts of `path` that stand for segments in braces; None if the route has another path."""
     if len(segments) != len(path):
         return None
     ids = []
@@ -270,8 +297,19 @@ def _match(segments: tuple[str, ...], path: list[bytes]) -> tuple[bytes, ...] | 
     return tuple(ids)
 
 
-def given(request: Request, parameters: tuple[Parameter, ...]) -> dict[str, Any]:
-    """The parameters of a request, the query ahead of the headers. Raises `HTTPProblem`."""
+def parse_arguments(request: Request, parameters: tuple[Parameter, ...]) -> dict[str, Any]:
+    """Parse the arguments of a request. The query comes before the headers.
+
+    Args:
+        request: The request.
+        parameters: All parameters that it may have.
+
+    Returns:
+        A value for each parameter, by name; the default where none came.
+
+    Raises:
+        HTTPProblem: A parameter is unknown, is there twice, or has a value that is not allowed.
+    """
     known = {parameter.name.encode(): parameter for parameter in parameters}
     for name, values in request.args.items():
         if name not in known:

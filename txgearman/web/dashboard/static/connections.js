@@ -17,7 +17,7 @@ export function connections(frame, _id, parameters) {
   const at = Number(parameters.get("at")) || null;
   let role = "";
   let search = "";
-  let places = [at ? at - 1 : 0];
+  let cursors = [at ? at - 1 : 0];
   let shown = null;
   let stream = null;
 
@@ -46,7 +46,7 @@ export function connections(frame, _id, parameters) {
     clearTimeout(typing);
     typing = setTimeout(() => {
       search = field.value;
-      places = [0];
+      cursors = [0];
       follow();
     }, 250);
   });
@@ -61,7 +61,7 @@ export function connections(frame, _id, parameters) {
           "aria-pressed": String(value === role),
           click: (event) => {
             role = value;
-            places = [0];
+            cursors = [0];
             for (const each of choice.children) each.setAttribute("aria-pressed", String(each === event.currentTarget));
             follow();
           },
@@ -147,23 +147,23 @@ export function connections(frame, _id, parameters) {
       (row) => row.number,
     );
     const numbers = shown.order.map(Number);
-    pages.hidden = places.length === 1 && !shown.more;
+    pages.hidden = cursors.length === 1 && !shown.more;
     pages.replaceChildren(
       h(
         "button",
         {
           type: "button",
           class: "quiet",
-          disabled: places.length < 2,
+          disabled: cursors.length < 2,
           click: () => {
-            places.pop();
+            cursors.pop();
             follow();
           },
         },
         icon("back"),
         "Back",
       ),
-      h("span", { class: "about" }, `Page ${places.length}`),
+      h("span", { class: "about" }, `Page ${cursors.length}`),
       h(
         "button",
         {
@@ -171,7 +171,7 @@ export function connections(frame, _id, parameters) {
           class: "quiet",
           disabled: !shown.more,
           click: () => {
-            places.push(Math.max(...numbers));
+            cursors.push(Math.max(...numbers));
             follow();
           },
         },
@@ -184,7 +184,7 @@ export function connections(frame, _id, parameters) {
   function follow() {
     if (stream) stream.close();
     stream = new Stream(
-      { view: "connections", role, search, after: places[places.length - 1] },
+      { view: "connections", role, search, after: cursors[cursors.length - 1] },
       {
         onState: frame.onState,
         onEvent: (event) => event === "rights" && frame.onRights(),

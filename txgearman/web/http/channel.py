@@ -16,8 +16,8 @@ from twisted.web.http import HTTPChannel
 from twisted.web.server import Request
 
 from txgearman.net.refusal import RefusedConnection
-from txgearman.web.answers import HTTPProblem
-from txgearman.web.body import STALLED
+from txgearman.web.http.body import STALLED
+from txgearman.web.http.responses import HTTPProblem
 
 HEAD_LIMIT: Final = 20.0
 """Seconds from the first byte of a request, or from the connection's begin if it is the first, until its head
@@ -44,7 +44,7 @@ reading, the end of the connection would not be noticed while a request is answe
 class LimitedChannel(HTTPChannel):
     """A connection whose peer has to send in time, and to take its answers to be asked for more requests.
 
-    `site` is the `WebSite`. `waits_since` is since when the peer has not been owed an answer, by the
+    `site` is the `WebSite`. `waits_since` is since when the peer has not been owed a response, by the
     reactor's clock, and None while it is.
     """
 
@@ -190,7 +190,7 @@ class LimitedChannel(HTTPChannel):
         self.transport.abortConnection()
 
     def _send100Continue(self) -> None:
-        # Not behind the answer that the body is too large.
+        # Not behind the response that the body is too large.
         if not self._ending:
             super()._send100Continue()
 
@@ -234,7 +234,7 @@ def write_problem(transport: Any, problem: HTTPProblem) -> None:
 
 
 def _response(problem: HTTPProblem) -> bytes:
-    answer = problem.answer()
+    answer = problem.response()
     head = b"HTTP/1.1 %d %b\r\nConnection: close\r\nContent-Type: %b\r\nContent-Length: %d\r\n\r\n" % (
         answer.status,
         problem.phrase.encode("ascii"),

@@ -1,4 +1,4 @@
-"""Answers as bytes: JSON, and problem documents for what went wrong (RFC 9457)."""
+"""Responses as bytes: JSON, and problem documents for what went wrong (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -15,9 +15,13 @@ PROBLEM: Final = b"application/problem+json"
 
 
 class HTTPProblem(Exception):
-    """A request is refused: `status` is HTTP's, `code` a word for programs, `detail` a sentence for people.
+    """A request is refused.
 
-    `headers` are sent with it.
+    Args:
+        status: HTTP's status.
+        code: A word for programs, which stays the same.
+        detail: A sentence for people.
+        headers: Headers of the response, beside those of every problem.
     """
 
     def __init__(self, status: int, code: str, detail: str, headers: tuple[tuple[bytes, bytes], ...] = ()):
@@ -29,10 +33,10 @@ class HTTPProblem(Exception):
 
     @property
     def phrase(self) -> str:
-        """What HTTP calls the status."""
+        """HTTP's reason phrase for the status."""
         return HTTPStatus(self.status).phrase
 
-    def answer(self) -> Answer:
+    def response(self) -> Response:
         """The problem document."""
         document = {
             "type": "about:blank",
@@ -41,12 +45,12 @@ class HTTPProblem(Exception):
             "detail": self.detail,
             "code": self.code,
         }
-        return Answer(to_json(document), PROBLEM, self.status, self.headers)
+        return Response(to_json(document), PROBLEM, self.status, self.headers)
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A whole answer: its body, the type of that, HTTP's status, and more headers."""
+class Response:
+    """A whole response. `headers` are sent beside those that every response has."""
 
     body: bytes
     content_type: bytes = JSON
@@ -54,8 +58,15 @@ class Answer:
     headers: tuple[tuple[bytes, bytes], ...] = field(default=())
 
     def send(self, request: Request, size: int | None = None) -> bytes:
-        """Set what is ahead of the body, which has `size` bytes if it comes from elsewhere; returns the
-        body."""
+        """Set the status and the headers.
+
+        Args:
+            request: The request to respond to.
+            size: The length of the body, if it does not come from here.
+
+        Returns:
+            The body, for the caller to write.
+        """
         request.setResponseCode(self.status)
         for name, value in self.headers:
             request.setHeader(name, value)
@@ -66,12 +77,12 @@ class Answer:
 
 
 def to_json(value: Any) -> bytes:
-    """`value` as JSON in ASCII."""
+    """Encode a value as JSON, in ASCII and without spaces."""
     return json.dumps(value, separators=(",", ":")).encode("ascii")
 
 
 class ProblemResource(Resource):
-    """Answers every request with one problem."""
+    """Responds to every request with one problem."""
 
     isLeaf = True
 
@@ -80,19 +91,24 @@ class ProblemResource(Resource):
         self._problem = problem
 
     def render(self, request: Request) -> bytes:
-        return self._problem.answer().send(request)
+        return self._problem.response().send(request)
 
 
 class Branch(Resource):
-    """A resource that only leads to others; the rest is a problem document."""
+    """A resource with children only: its own path, and unknown ones below, are problem documents."""
 
     def getChild(self, path: bytes, request: Request) -> Resource:
         return ProblemResource(not_found())
 
     def render(self, request: Request) -> bytes:
-        return not_found().answer().send(request)
+        return not_found().response().send(request)
 
 
 def not_found() -> HTTPProblem:
     """There is nothing at this path."""
     return HTTPProblem(404, "not-found", "There is nothing at this path.")
+
+
+def no_content() -> Response:
+    """The response to a change that leaves nothing to show."""
+    return Response(b"", status=204)

@@ -1,4 +1,4 @@
-"""Sending a large body as its reader takes it, so that one who does not read costs little memory."""
+"""Large bodies, sent as the reader takes them: without this backpressure slow readers would fill memory."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from twisted.python.failure import Failure
 from twisted.web.server import Request
 from zope.interface import implementer
 
-from txgearman.web.sources import SendBudget, SendQueue
+from txgearman.web.interfaces import SendBudget, SendQueue
 
 PIECE: Final = 64 * 1024
-"""Bytes that are handed to the transport at a time. A body that is not larger is written at once."""
+"""Bytes that are written at a time. A body that is not larger is written at once."""
 
 STALLED: Final = 60.0
-"""Seconds in which a reader that is sent something has to take some of it; then its connection is ended."""
+"""Seconds in which a reader must take some of what it is sent. Then its connection is ended."""
 
 
 def send_body(request: Request, body: bytes, reactor: IReactorTime) -> None:
-    """Send the whole body of an answer whose head is set, and finish the request."""
+    """Send the whole body of a response whose head is set, and finish the request."""
     if len(body) <= PIECE:
         request.write(body)
         request.finish()
@@ -30,12 +30,12 @@ def send_body(request: Request, body: bytes, reactor: IReactorTime) -> None:
 
 
 def send_queue(request: Request, queue: SendQueue, reactor: IReactorTime) -> None:
-    """Send what waits in `queue` as the whole body of an answer whose head is set, and finish the request."""
+    """Send what is in `queue` as the whole body of a response whose head is set, and finish the request."""
     _Body(request, queue, reactor).begin()
 
 
 def budget_of(request: Request) -> SendBudget:
-    """What counts the bytes that are held for the peer of a request."""
+    """The send budget that counts the bytes held for the peer of a request."""
     channel: Any = request.channel
     budget: SendBudget = channel.site.budget
     return budget
@@ -47,7 +47,7 @@ def queue_of(request: Request) -> SendQueue:
 
 
 def cut_off(request: Request) -> None:
-    """End a request's connection at once: not only lose it, which would wait for the reader."""
+    """Abort the connection of a request. `loseConnection` would wait for the reader."""
     channel: Any = request.channel
     channel.transport.abortConnection()
 

@@ -22,9 +22,9 @@ export function functionPage(frame, id) {
   let gone = new Set();
   let state = "";
   let search = "";
-  // The beginnings of the pages up to the one that is shown, and of the one behind it.
-  let places = [0];
-  let following = null;
+  // The cursors of the pages up to the one that is shown, and of the next page.
+  let cursors = [0];
+  let nextCursor = null;
   let stream = null;
   let asked = new AbortController();
   const depths = [];
@@ -203,7 +203,7 @@ export function functionPage(frame, id) {
     return gone.has(job.handle) ? "gone" : job.state;
   }
 
-  // Whether a job that is not in memory still waits in the store.
+  // Whether a job that is not in memory is still in the stored queue.
   function isStored(job) {
     const behind = now && now.behind ? now.behind[job.priority] : null;
     return job.state === "stored" && behind !== null && behind !== undefined && job.place > behind;
@@ -236,41 +236,41 @@ export function functionPage(frame, id) {
     table.update(jobs, (job) => job.handle);
   }
 
-  // The jobs of the page that is shown, from its beginning.
+  // Fetches the page of jobs that is shown.
   async function load() {
     asked.abort();
     asked = new AbortController();
     const { signal } = asked;
     const found = [];
-    let after = places[places.length - 1];
+    let cursor = cursors[cursors.length - 1];
     table.element.classList.add("loading");
     try {
       do {
-        const page = await get("/function/jobs", { id, state, search, after, limit: PAGE - found.length }, signal);
+        const page = await get("/function/jobs", { id, state, search, after: cursor, limit: PAGE - found.length }, signal);
         found.push(...page.jobs.map(pointInTime));
-        after = page.next;
+        cursor = page.next;
         if (found.length) {
           jobs = [...found];
           draw();
         }
-      } while (after !== null && found.length < PAGE);
+      } while (cursor !== null && found.length < PAGE);
     } catch (error) {
       if (signal.aborted) return;
       if (error instanceof Problem && error.code === "no-such-function") setText(name, "There is no such function");
       else frame.toast(error instanceof Problem ? error.message : "The server cannot be reached.", true);
-      after = null;
+      cursor = null;
     }
     table.element.classList.remove("loading");
     jobs = found;
     gone = new Set();
-    following = after;
+    nextCursor = cursor;
     draw();
     drawPages();
     follow();
   }
 
   function begin() {
-    places = [0];
+    cursors = [0];
     load();
   }
 
@@ -278,14 +278,14 @@ export function functionPage(frame, id) {
     const turn = (title, sign, enabled, go) =>
       h("button", { type: "button", class: "quiet", disabled: !enabled, click: go }, sign === "back" ? [icon(sign), title] : [title, icon(sign)]);
     pages.replaceChildren(
-      turn("Back", "back", places.length > 1, () => {
-        places.pop();
+      turn("Back", "back", cursors.length > 1, () => {
+        cursors.pop();
         load();
       }),
-      h("span", { class: "about" }, `Page ${places.length}`),
+      h("span", { class: "about" }, `Page ${cursors.length}`),
       h("button", { type: "button", class: "quiet", click: load }, "Look again"),
-      turn("Next", "next", following !== null && jobs.length > 0, () => {
-        places.push(following);
+      turn("Next", "next", nextCursor !== null && jobs.length > 0, () => {
+        cursors.push(nextCursor);
         load();
       }),
     );
@@ -312,8 +312,8 @@ export function functionPage(frame, id) {
           gone = new Set(jobs.filter((job) => !(shown.rows && shown.rows[job.handle]) && !isStored(job)).map((job) => job.handle));
           jobs = jobs.map((job) => (shown.rows && shown.rows[job.handle]) || job);
           draw();
-          // Where most of what is shown has gone, what is there now is of more use.
-          if (jobs.length && gone.size > jobs.length / 2 && places.length === 1) load();
+          // Most of the first page has gone: show the jobs that are there now.
+          if (jobs.length && gone.size > jobs.length / 2 && cursors.length === 1) load();
         },
       },
     );

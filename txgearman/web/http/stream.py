@@ -1,4 +1,4 @@
-"""Server-sent events to one reader, of bounded memory however slowly that reads. No meaning of events."""
+"""Server-sent events to one reader, in bounded memory however slowly it reads. Nothing about jobs."""
 
 from __future__ import annotations
 
@@ -11,31 +11,33 @@ from twisted.python.failure import Failure
 from twisted.web.server import Request
 from zope.interface import implementer
 
-from txgearman.web.answers import to_json
-from txgearman.web.body import PIECE, STALLED, budget_of, cut_off, queue_of
-from txgearman.web.shapes import payload, payload_pieces
+from txgearman.web.http.body import PIECE, STALLED, budget_of, cut_off, queue_of
+from txgearman.web.http.encoding import payload, payload_pieces
+from txgearman.web.http.responses import to_json
 
 EVENT_STREAM: Final = b"text/event-stream"
 
 MAX_UNSENT: Final = 16 * 1024 * 1024
-"""Bytes that may wait for a reader that does not take them; then its connection is ended. A payload waits as
-it came, and becomes JSON as the reader takes it: that has up to six times as many bytes. The event that is
-being written does not count: a result of any size reaches a reader who reads."""
+"""Bytes that may wait for a reader. Over this limit its connection is ended. A payload waits as it came. It
+becomes JSON, of up to six times as many bytes, as the reader takes it. The event that is being written does
+not count, so a result of any size reaches a reader that reads."""
 
 HEARTBEAT: Final = 15.0
-"""Seconds between signs of life. Proxies end connections that are silent for a minute. As often it is looked
-whether the reader has taken nothing for `STALLED`, and is to be cut off. With more than `MAX_UNSENT` waiting
-it has only this long."""
+"""Seconds between heartbeats. Proxies end connections that are silent for a minute. A heartbeat also cuts off
+a reader that has taken nothing for `STALLED`, or for this time while more than `MAX_UNSENT` waits for it."""
 
 AT_ONCE: Final = 4 * 1024
-"""Bytes of a payload up to which it becomes JSON when it comes. Below, that is less than to remember it."""
+"""Bytes of a payload up to which it becomes JSON when it comes: for so few that costs less than queueing."""
 
 
 @implementer(IPushProducer)
 class EventStream:
-    """An answer that goes on. `paused` is true while the reader does not take what it was sent.
+    """A response of events, with backpressure: `paused` is true while the reader does not read.
 
-    `on_gone` is called once when the reader has gone, or did not read, and not when `end` was called.
+    Args:
+        request: The request to respond to.
+        reactor: The clock.
+        on_gone: Called once when the reader has gone or was cut off; not after `end`.
     """
 
     def __init__(self, request: Request, reactor: IReactorTime, on_gone: Callable[[], None]) -> None:
@@ -43,8 +45,8 @@ class EventStream:
         self._request = request
         self._reactor = reactor
         self._on_gone: Callable[[], None] | None = on_gone
-        # What is to be written, and of how many bytes of the queue each is made. JSON is made of a payload
-        # as it is written.
+        # The events to write, each with its number of bytes in the queue. A payload becomes JSON as it is
+        # written.
         self._events: deque[tuple[int, Iterator[bytes]]] = deque()
         self._budget = budget_of(request)
         self._queue = queue_of(request)
@@ -54,7 +56,7 @@ class EventStream:
         self._is_over = False
         self._paused_at = 0.0
         self._writing: IDelayedCall | None = None
-        self._beat: IDelayedCall = reactor.callLater(HEARTBEAT, self._send_sign_of_life)
+        self._beat: IDelayedCall = reactor.callLater(HEARTBEAT, self._send_heartbeat)
         _set_headers(request)
         request.notifyFinish().addErrback(self._gone)
         request.registerProducer(self, True)
@@ -62,18 +64,18 @@ class EventStream:
         self._send(b": txgearman\n\n")
 
     def send(self, event: str, value: Any) -> None:
-        """Send an event; `value` is written as JSON, which has no line ends."""
+        """Send an event with a value as JSON, which has no line ends."""
         self._send(b"event: %b\ndata: %b\n\n" % (event.encode("ascii"), to_json(value)))
 
     def send_payload(self, event: str, data: bytes) -> None:
-        """Send an event with `data` as `payload` shows it."""
+        """Send an event with bytes, written as `encoding.payload` does."""
         if len(data) <= AT_ONCE:
             self.send(event, payload(data))
         else:
             self._wait(data, _pieces_of_event(event, data))
 
     def end(self) -> None:
-        """Nothing follows."""
+        """Finish the response behind the events that wait."""
         self._on_gone = None
         self._ending = True
         if not self._events:
@@ -103,7 +105,7 @@ class EventStream:
         self._budget.enforce()
 
     def _write(self) -> None:
-        """Write about `PIECE`, and the rest in the next turns: to make it takes time."""
+        """Write about `PIECE`, and the rest in later turns of the reactor: making JSON takes time."""
         self._writing = None
         written = 0
         while self._events and not (self.paused or self._is_over):
@@ -130,8 +132,8 @@ class EventStream:
             self._request.unregisterProducer()
             self._request.finish()
 
-    def _send_sign_of_life(self) -> None:
-        self._beat = self._reactor.callLater(HEARTBEAT, self._send_sign_of_life)
+    def _send_heartbeat(self) -> None:
+        self._beat = self._reactor.callLater(HEARTBEAT, self._send_heartbeat)
         if not self.paused:
             if not self._events:
                 self._request.write(b":\n\n")
@@ -144,7 +146,7 @@ class EventStream:
 
     def _gone(self, _reason: Failure) -> None:
         self._stop()
-        # It refers to this stream.
+        # The callback refers to this stream.
         on_gone, self._on_gone = self._on_gone, None
         if on_gone is not None:
             on_gone()
@@ -175,14 +177,14 @@ class EventStream:
 
 
 def send_stream_head(request: Request) -> None:
-    """Answer HEAD: send what is ahead of the events, and finish the request."""
+    """Respond to HEAD: send the headers of an event stream, and finish the request."""
     _set_headers(request)
     request.finish()
 
 
 def _set_headers(request: Request) -> None:
     request.setHeader(b"Content-Type", EVENT_STREAM)
-    # nginx would hold events back otherwise.
+    # Without it nginx buffers events.
     request.setHeader(b"X-Accel-Buffering", b"no")
 
 

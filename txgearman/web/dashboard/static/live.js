@@ -1,7 +1,9 @@
-// The connection to the server: requests, and the stream of what changes.
+// The connection to the server: requests, and the live documents.
 
 const API = "/api/v1";
-const LONGEST_PAUSE = 10000;
+// Milliseconds between attempts to connect: the backoff begins with the first and ends at the second.
+const MIN_BACKOFF = 500;
+const MAX_BACKOFF = 10000;
 
 export const access = { manage: false, read_only: false, token: false };
 
@@ -48,12 +50,12 @@ async function refuse(response) {
   throw new Problem(response.status, problem.code || "", problem.detail || `The answer was ${response.status}.`);
 }
 
-// The path below /api/v1, with parameters; what is null or empty is left out. `id` is a function's, which is
-// encoded already: names are bytes, and need not be text. It is a parameter and no part of the path, out of which
-// browsers take "." and "..", and some proxies what is encoded.
+// The path below /api/v1, with parameters. Those that are null or empty are left out. `id` is a function's name,
+// percent-encoded already: names are bytes, and need not be text. It is a parameter and no part of the path: browsers
+// remove "." and ".." from paths, and some proxies decode what is encoded there.
 function path(parts, { id = null, ...parameters } = {}) {
-  const given = Object.entries(parameters).filter(([, value]) => value !== null && value !== "" && value !== undefined);
-  const query = [new URLSearchParams(given).toString(), id === null ? "" : `function=${id}`].filter(Boolean).join("&");
+  const present = Object.entries(parameters).filter(([, value]) => value !== null && value !== "" && value !== undefined);
+  const query = [new URLSearchParams(present).toString(), id === null ? "" : `function=${id}`].filter(Boolean).join("&");
   return API + parts + (query ? `?${query}` : "");
 }
 
@@ -76,10 +78,10 @@ export async function change(method, parts, parameters, value = null) {
   if (!response.ok) await refuse(response);
 }
 
-// RFC 7396, but that `null` removes nothing that is asked for: a missing member reads as undefined.
+// Applies a JSON merge patch (RFC 7396). A member that it removes reads as undefined.
 //
-// Members are named by peers, and so the objects have no prototype: "__proto__" and "constructor" are members like
-// any others there, and whoever looks one up that is missing finds nothing.
+// Peers choose the names of members, so the objects have no prototype: "__proto__" and "constructor" are members like
+// any others, and a missing member is not found in a prototype.
 function merge(target, patch) {
   for (const [name, value] of Object.entries(patch)) {
     if (value === null) delete target[name];
@@ -100,14 +102,14 @@ export function serverNow() {
   return Date.now() / 1000 + ahead;
 }
 
-// Follows one view of the server until it is closed; begins again when the connection is lost.
+// Follows one live document until it is closed. When the connection is lost it connects again, with backoff.
 export class Stream {
   constructor(parameters, { onChange, onEvent = () => {}, onState }) {
     this.parameters = parameters;
     this.onChange = onChange;
     this.onEvent = onEvent;
     this.onState = onState;
-    this.pause = 500;
+    this.backoff = MIN_BACKOFF;
     this.stopped = new AbortController();
     this.#run();
   }
@@ -128,8 +130,8 @@ export class Stream {
       }
       if (this.stopped.signal.aborted) return;
       this.onState("lost", why, code);
-      await new Promise((resume) => setTimeout(resume, this.pause));
-      this.pause = Math.min(this.pause * 2, LONGEST_PAUSE);
+      await new Promise((resume) => setTimeout(resume, this.backoff));
+      this.backoff = Math.min(this.backoff * 2, MAX_BACKOFF);
     }
   }
 
@@ -150,7 +152,7 @@ export class Stream {
         if (event.name === "patch") {
           ahead = event.data.time - Date.now() / 1000;
           shown = merge(shown, event.data.patch);
-          this.pause = 500;
+          this.backoff = MIN_BACKOFF;
           this.onState("live");
           this.onChange(shown);
         } else if (event.name === "rights") {

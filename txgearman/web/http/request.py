@@ -1,4 +1,4 @@
-"""One request: its body may not exceed the limit, and what goes wrong in it is a problem document."""
+"""One request: its body has a limit, and what goes wrong becomes a problem document."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from twisted.web.http import NO_BODY_CODES, parse_qs
 from twisted.web.resource import IResource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from txgearman.web.answers import HTTPProblem
-from txgearman.web.channel import write_problem
+from txgearman.web.http.channel import write_problem
+from txgearman.web.http.responses import HTTPProblem
 
 _log = Logger()
 
 
 class LimitedRequest(Request):
-    """A request whose body is dropped, and answered with 413, once it exceeds its site's limit.
+    """A request that is refused with 413 as soon as its body exceeds the site's limit.
 
     `received` is how many bytes of the body have come.
     """
@@ -30,10 +30,10 @@ class LimitedRequest(Request):
     _refused = False
 
     def gotLength(self, length: int | None) -> None:
-        # In memory, and not in a file as Twisted has it: it is counted, and a job's data is in memory anyway.
+        # In memory, not in a file as with Twisted: it is counted, and the data of jobs is in memory anyway.
         self.content = BytesIO()
         if length is not None and length > self.channel.site.max_body:
-            # It is not even begun to be read, so the connection cannot go on.
+            # The body is not read, so the connection cannot be used again.
             self._refuse_large()
 
     def handleContentChunk(self, data: bytes) -> None:
@@ -54,15 +54,15 @@ class LimitedRequest(Request):
 
     @property
     def described(self) -> str:
-        """Who this is, for the log."""
+        """The peer, for the log."""
         return f"HTTP request from {getattr(self.getClientAddress(), 'host', 'unix')}"
 
     def drop(self) -> None:
-        """End the connection at once, and send nothing more."""
+        """Abort the connection: the send budget has dropped this peer."""
         self.channel.transport.abortConnection()
 
     def give_up_unfinished(self, why: str) -> None:
-        """Keep nothing of the body that comes, say so, and end the connection."""
+        """Refuse the request, forget what came of its body, and end the connection. `why` is a sentence."""
         self._refuse(HTTPProblem(503, "too-much-unfinished", why + "."))
 
     def _refuse_large(self) -> None:
@@ -77,7 +77,7 @@ class LimitedRequest(Request):
         self.channel.loseConnection()
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """As Twisted's, but for forms: here a body is data, whatever its type says."""
+        """As Twisted's, but forms are not parsed: a body is data, whatever its type says."""
         if self._refused:
             return
         self.channel.site.unfinished.note(self, 0)
@@ -88,10 +88,10 @@ class LimitedRequest(Request):
         self.process()
 
     def render(self, resrc: IResource) -> None:
-        """Send what the resource answers; to HEAD all but the body.
+        """Send what the resource returns; to HEAD all but the body.
 
-        Twisted's own takes an answer to HEAD that has a body for a mistake and logs the request, which fails
-        for a path that is not ASCII. It is none: so the length is known.
+        Twisted's own `render` takes a body for HEAD as a mistake and logs the request, which fails for a path
+        that is not ASCII. Here resources return the body, as its length is sent.
         """
         body = resrc.render(self)
         if body is NOT_DONE_YET:
@@ -107,6 +107,6 @@ class LimitedRequest(Request):
             self.loseConnection()
         else:
             problem = HTTPProblem(500, "internal", "The server failed to answer this; its log says why.")
-            self.write(problem.answer().send(self))
+            self.write(problem.response().send(self))
             self.finish()
         return reason

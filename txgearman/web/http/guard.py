@@ -1,4 +1,4 @@
-"""Who may do what over HTTP, and what keeps foreign web pages out. No answer is built here."""
+"""Who may do what over HTTP, and what keeps foreign web pages out. Responses are not made here."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from txgearman.access.identity import identity_of
 from txgearman.access.patterns import quoted
 from txgearman.access.policy import AccessPolicy, Rights
 from txgearman.net import addresses
-from txgearman.web.answers import HTTPProblem
+from txgearman.web.http.responses import HTTPProblem
 from txgearman.web.settings import WebSettings
 
 SECURITY_HEADERS: Final = (
@@ -34,13 +34,13 @@ SECURITY_HEADERS: Final = (
     (b"Cross-Origin-Resource-Policy", b"same-origin"),
     (b"Cache-Control", b"no-store"),
 )
-"""What every answer says: scripts and styles from files of this server alone, no framing, no guessing of
-types, nothing kept."""
+"""The headers of every response: scripts and styles only from files of this server, no framing, no guessing
+of types, no caching."""
 
 _SAFE_METHODS: Final = frozenset({b"GET", b"HEAD"})
 
 
-class Right(Enum):
+class WebRight(Enum):
     """What a request may be allowed to do."""
 
     VIEW = "view"
@@ -48,11 +48,16 @@ class Right(Enum):
     MANAGE = "manage"
 
 
-_AS_A_WHOLE: Final = {Right.VIEW: access.Right.VIEW, Right.MANAGE: access.Right.MANAGE}
+_AS_A_WHOLE: Final = {WebRight.VIEW: access.Right.VIEW, WebRight.MANAGE: access.Right.MANAGE}
 
 
 class Guard:
-    """Says no by raising `HTTPProblem`."""
+    """Refuses requests by raising `HTTPProblem`.
+
+    Args:
+        settings: The token, and whether all is read-only.
+        policy: Returns the access policy in force, None without one. It may change at a reload.
+    """
 
     def __init__(
         self, settings: WebSettings, policy: Callable[[], AccessPolicy | None] = lambda: None
@@ -61,11 +66,17 @@ class Guard:
         self._policy = policy
 
     def check_origin(self, request: Request) -> None:
-        """Refuse what a web page from elsewhere makes a browser send.
+        """Refuse what a foreign web page makes a browser send.
 
-        A page may bind its own name to this machine's loopback address (DNS rebinding): there, only the
-        names of this machine are served. And it may send a request that it cannot read the answer of
-        (CSRF): browsers say where a request that can change something comes from.
+        A page may bind its own name to this machine's loopback address (DNS rebinding), so only the names of
+        this machine are served there. A page may also send a request whose response it cannot read (CSRF), so
+        requests that can change something must not come from another origin; browsers say theirs.
+
+        Args:
+            request: The request.
+
+        Raises:
+            HTTPProblem: The request comes from elsewhere.
         """
         host = request.getHeader(b"Host") or b""
         if is_loopback(request) and not _names_loopback(host):
@@ -80,18 +91,25 @@ class Guard:
         if origin is not None and (not host or origin.partition(b"://")[2].lower() != host.lower()):
             raise HTTPProblem(403, "cross-origin", "Pages of other sites may not do this.")
 
-    def check(self, request: Request, right: Right) -> None:
-        """Refuse what the sender of this request may not do. For a function that jobs are submitted of, ask
-        `check_submit` too."""
-        if self._settings.read_only and right is not Right.VIEW:
+    def check(self, request: Request, right: WebRight) -> None:
+        """Refuse what the sender of a request may not do.
+
+        Args:
+            request: The request.
+            right: What it needs. For a submit, call `check_submit` with the function, too.
+
+        Raises:
+            HTTPProblem: The sender may not.
+        """
+        if self._settings.read_only and right is not WebRight.VIEW:
             raise HTTPProblem(403, "read-only", "The server shows itself here and lets nothing be changed.")
         rights = self._rights(request)
         if rights is not None:
-            allowed = rights.submits if right is Right.SUBMIT else rights.may(_AS_A_WHOLE[right])
+            allowed = rights.submits if right is WebRight.SUBMIT else rights.may(_AS_A_WHOLE[right])
             if not allowed:
                 raise _denied(rights, right.value)
             return
-        if right is Right.VIEW:
+        if right is WebRight.VIEW:
             return
         if self._settings.token is None:
             if not is_loopback(request):
@@ -104,28 +122,36 @@ class Guard:
             )
 
     def check_submit(self, request: Request, function: bytes) -> None:
-        """Refuse to submit a job of a function that the access policy keeps from the sender."""
+        """Refuse a submit that the access policy does not allow.
+
+        Args:
+            request: The request.
+            function: The name of the job's function.
+
+        Raises:
+            HTTPProblem: The sender may not submit jobs of the function.
+        """
         rights = self._rights(request)
         if rights is not None and not rights.may_submit(function):
             raise _denied(rights, f"submit jobs of {quoted(function)}")
 
     @property
     def knows_tokens(self) -> bool:
-        """Whether there is any token that would allow more."""
+        """Whether some token would allow more."""
         policy = self._policy()
         return self._settings.token is not None or (policy is not None and policy.knows_tokens)
 
     def _rights(self, request: Request) -> Rights | None:
-        """What the access policy allows to the sender; None where there is none, or the token is shown that
-        allows everything."""
+        """What the access policy allows to the sender. None without a policy, or with the token that allows
+        everything."""
         policy = self._policy()
         token = self._settings.token
         if policy is None or (token is not None and self._shows_token(request, token)):
             return None
         return policy.rights_of(replace(identity_of(request.channel.transport), token=_shown_token(request)))
 
-    def allows(self, request: Request, right: Right) -> bool:
-        """Whether `check` would be silent."""
+    def allows(self, request: Request, right: WebRight) -> bool:
+        """Whether `check` would pass."""
         try:
             self.check(request, right)
         except HTTPProblem:

@@ -1,0 +1,103 @@
+"""Functions over HTTP: lists, pauses, limits. The paths are in `table`."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
+
+from txgearman.broker.job import PRIORITIES
+from txgearman.broker.views import FunctionView
+from txgearman.errors import FunctionInUse, FunctionNotFound, Refused
+from txgearman.web.api.clients import refusal
+from txgearman.web.api.job_search import compile_search
+from txgearman.web.api.serializers import FUNCTION, MAX_LIMIT, PRIORITY_NAMES
+from txgearman.web.http.responses import HTTPProblem, Response, no_content, to_json
+from txgearman.web.http.routes import Call
+from txgearman.web.interfaces import Gearman
+from txgearman.web.slices import iterate_in_slices
+
+
+class FunctionEndpoints:
+    """The endpoints about functions; the table says what each is for."""
+
+    def __init__(self, gearman: Gearman, reactor: IReactorTime) -> None:
+        self._gearman = gearman
+        self._reactor = reactor
+
+    async def functions(self, call: Call) -> Response:
+        """A page of functions by name."""
+        cursor, limit = call.arguments["after"], call.arguments["limit"]
+        matches = compile_search(call.arguments["search"].lower())
+        broker = self._gearman.broker
+        names: list[bytes] = []
+
+        def take(functions: list[FunctionView]) -> None:
+            names.extend(view.name for view in functions if matches(view.name.lower()))
+
+        await iterate_in_slices(broker.functions(), take, self._reactor)
+        names.sort()
+        shown = []
+        for name in names[cursor : cursor + limit]:
+            # One may have gone meanwhile.
+            with suppress(FunctionNotFound):
+                shown.append(FUNCTION.serialize(broker.function_detail(name)))
+        next_cursor = cursor + limit if cursor + limit < len(names) else None
+        return Response(to_json({"functions": shown, "total": len(names), "next": next_cursor}))
+
+    def function(self, call: Call) -> Response:
+        """One function."""
+        try:
+            return Response(to_json(FUNCTION.serialize(self._gearman.broker.function_detail(call.ids[0]))))
+        except FunctionNotFound as error:
+            raise no_function() from error
+
+    def change_function(self, call: Call) -> Response:
+        """Pause or resume a function, or set its limits, and show it."""
+        name, broker = call.ids[0], self._gearman.broker
+        wish = call.json({"paused": bool, "limits": dict})
+        limits = None if "limits" not in wish else _limits(wish["limits"])
+        try:
+            broker.function_detail(name)
+            if limits is not None:
+                broker.set_limits(name, limits)
+            if "paused" in wish:
+                (broker.pause_function if wish["paused"] else broker.resume_function)(name)
+        except FunctionNotFound as error:
+            raise no_function() from error
+        except Refused as error:
+            raise refusal(error) from error
+        return self.function(call)
+
+    def drop(self, call: Call) -> Response:
+        """Forget a function that has no workers and no jobs."""
+        try:
+            self._gearman.broker.drop_function(call.ids[0])
+        except FunctionNotFound as error:
+            raise no_function() from error
+        except FunctionInUse as error:
+            raise HTTPProblem(409, "function-in-use", "The function has workers or jobs.") from error
+        return no_content()
+
+
+def _limits(wish: dict[str, Any]) -> tuple[int | None, ...]:
+    """The limits by priority of a JSON object; a priority that it does not name has none."""
+    for name, limit in wish.items():
+        # In JSON 7.0 is a whole number too.
+        is_number = type(limit) in (int, float) and limit % 1 == 0 and 0 < limit <= MAX_LIMIT
+        if name not in PRIORITY_NAMES or not (limit is None or is_number):
+            raise HTTPProblem(
+                400,
+                "bad-member",
+                f"Limits are whole numbers from 1, or null for none, for {', '.join(PRIORITY_NAMES)}.",
+            )
+    asked = [wish.get(name) for name in PRIORITY_NAMES]
+    limits = tuple(None if limit is None else int(limit) for limit in asked)
+    assert len(limits) == PRIORITIES
+    return limits
+
+
+def no_function() -> HTTPProblem:
+    """The function that a path names is not known."""
+    return HTTPProblem(404, "no-such-function", "The server has no function with this name.")

@@ -1,0 +1,141 @@
+"""Jobs over HTTP: lists, submits, data, events. The paths are in `table`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from txgearman.broker.job import JobState
+from txgearman.broker.views import JobDetail
+from txgearman.errors import FunctionNotFound, JobNotFound, Refused
+from txgearman.web.api.clients import OCTETS, StreamedResponse, refusal
+from txgearman.web.api.functions import no_function
+from txgearman.web.api.job_search import JobFilter, cancel_jobs, find_jobs, find_running_jobs
+from txgearman.web.api.serializers import JOB, STATUS
+from txgearman.web.api.submission import submit
+from txgearman.web.http.guard import Guard
+from txgearman.web.http.responses import HTTPProblem, Response, no_content, to_json
+from txgearman.web.http.routes import Call
+from txgearman.web.http.stream import EVENT_STREAM, send_stream_head
+from txgearman.web.interfaces import Gearman
+from txgearman.web.settings import WebSettings
+
+
+class JobEndpoints:
+    """The endpoints about jobs; the table says what each is for."""
+
+    def __init__(self, gearman: Gearman, settings: WebSettings, guard: Guard, reactor: IReactorTime) -> None:
+        self._gearman = gearman
+        self._settings = settings
+        self._guard = guard
+        self._reactor = reactor
+
+    async def jobs(self, call: Call) -> Response:
+        """A page of the jobs of a function."""
+        name, broker = call.ids[0], self._gearman.broker
+        state = call.arguments["state"]
+        job_filter = JobFilter(name, state, call.arguments["search"])
+        cursor, limit = call.arguments["after"], call.arguments["limit"]
+        try:
+            broker.function_detail(name)
+            if state == JobState.RUNNING.value:
+                found = await find_running_jobs(self._gearman, self._reactor, job_filter, cursor, limit)
+            else:
+                found = await find_jobs(broker, self._reactor, job_filter, cursor, limit)
+        except FunctionNotFound as error:
+            raise no_function() from error
+        except Refused as error:
+            raise refusal(error) from error
+        next_cursor = None if found.next_cursor is None else str(found.next_cursor)
+        return Response(to_json({"jobs": [JOB.serialize(job) for job in found.jobs], "next": next_cursor}))
+
+    def submit(self, call: Call) -> None:
+        """Submit a job."""
+        accept = call.request.getHeader(b"Accept") or b""
+        submit(
+            self._gearman,
+            call,
+            self._reactor,
+            self._settings,
+            self._guard,
+            call.ids[0],
+            streamed=EVENT_STREAM in accept,
+        )
+
+    async def cancel_all(self, call: Call) -> Response:
+        """Cancel all jobs of a function."""
+        try:
+            await cancel_jobs(self._gearman.broker, self._reactor, call.ids[0])
+        except FunctionNotFound as error:
+            raise no_function() from error
+        return no_content()
+
+    async def job(self, call: Call) -> Response:
+        """One job."""
+        return Response(to_json(JOB.serialize(await self._find_job(call))))
+
+    async def cancel(self, call: Call) -> Response:
+        """Cancel a job."""
+        broker, handle = self._gearman.broker, call.ids[0]
+        try:
+            broker.cancel(handle)
+        except JobNotFound:
+            await self._seek(broker.seek_and_cancel, handle)
+        return no_content()
+
+    async def data(self, call: Call) -> Response:
+        """A job's data, or a part of it."""
+        data = (await self._find_job(call)).data
+        if data is None:
+            raise HTTPProblem(409, "elsewhere", "Another server on the same store has this job.")
+        offset, length = call.arguments["offset"], call.arguments["length"]
+        part = data[offset:] if length is None else data[offset : offset + length]
+        return Response(part, OCTETS, headers=((b"Content-Disposition", b"attachment"),))
+
+    def watch(self, call: Call) -> None:
+        """What a job's worker sends from now on, as events."""
+        broker = self._gearman.broker
+        try:
+            handle = broker.job_detail(call.ids[0]).handle
+        except JobNotFound as error:
+            raise _no_job() from error
+        if call.is_head:
+            send_stream_head(call.request)
+            return
+        connection = StreamedResponse(broker, call.request, self._reactor)
+        connection.begin()
+        broker.watch(connection.client, handle)
+
+    def status(self, call: Call) -> Response:
+        """The status of the newest job with a unique."""
+        status = self._gearman.broker.status_by_unique(call.arguments["unique"])
+        return Response(to_json(STATUS.serialize(status)))
+
+    async def _find_job(self, call: Call) -> JobDetail:
+        """The job that the path names, in memory or in the store. Raises `HTTPProblem`."""
+        broker, handle = self._gearman.broker, call.ids[0]
+        try:
+            return broker.job_detail(handle)
+        except JobNotFound:
+            detail: JobDetail = await self._seek(broker.seek_job, handle)
+            return detail
+
+    async def _seek(self, verb: Callable[[bytes, Callable[[Any], None]], None], handle: bytes) -> Any:
+        """Have a verb of the broker look for a job that is not in memory. Raises `HTTPProblem`."""
+        if not self._gearman.broker.may_have_stored_jobs:
+            raise _no_job()
+        told: Deferred[Any] = Deferred()
+        verb(handle, told.callback)
+        found = await told
+        if isinstance(found, JobNotFound):
+            raise _no_job()
+        if isinstance(found, Refused):
+            raise refusal(found)
+        return found
+
+
+def _no_job() -> HTTPProblem:
+    return HTTPProblem(404, "no-such-job", "The server has no job with this handle.")

@@ -1,0 +1,139 @@
+"""The OpenAPI 3.1 description of the HTTP interface, made of the table that serves it."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from txgearman.version import VERSION
+from txgearman.web.api.serializers import (
+    CONNECTION,
+    COUNT,
+    FLAG,
+    FUNCTION,
+    INTEGER_OR_NULL,
+    JOB,
+    LIMIT_OR_NULL,
+    PRIORITY_NAMES,
+    SERVER,
+    STATUS,
+    TEXT,
+    TEXT_OR_NULL,
+    Schema,
+    array_schema,
+    object_schema,
+)
+from txgearman.web.http.routes import Parameter, Route
+
+
+def _ref(name: str) -> Schema:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _change_schema(**properties: Schema) -> Schema:
+    """The schema of the body of a PATCH: it has the members that are to change."""
+    return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+def _schemas() -> dict[str, Schema]:
+    return {
+        "Problem": object_schema(type=TEXT, title=TEXT, status={"type": "integer"}, detail=TEXT, code=TEXT),
+        "Description": {"type": "object"},
+        "Server": SERVER.schema,
+        "Function": FUNCTION.schema,
+        "Functions": object_schema(
+            functions=array_schema(_ref("Function")), total=COUNT, next=INTEGER_OR_NULL
+        ),
+        "FunctionChange": _change_schema(
+            paused=FLAG, limits=_change_schema(**dict.fromkeys(PRIORITY_NAMES, LIMIT_OR_NULL))
+        ),
+        "Job": JOB.schema,
+        "Jobs": object_schema(jobs=array_schema(_ref("Job")), next=TEXT_OR_NULL),
+        "Accepted": object_schema(handle=TEXT),
+        "Status": STATUS.schema,
+        "Connection": CONNECTION.schema,
+        "Connections": object_schema(connections=array_schema(_ref("Connection")), next=INTEGER_OR_NULL),
+        "ConnectionChange": _change_schema(quiet=FLAG),
+    }
+
+
+def describe(routes: tuple[Route, ...]) -> dict[str, Any]:
+    """The description, as values for JSON."""
+    paths: dict[str, dict[str, Any]] = {}
+    for route in routes:
+        paths.setdefault(route.path, {})[route.method.lower()] = _operation(route)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "txgearman",
+            "version": VERSION,
+            "description": "Jobs over HTTP, and the views and verbs of an administrator. "
+            "Names in paths are percent-encoded bytes. For a function whose name is no segment of a path "
+            "(empty, . or ..) ask for /function, with the parameter function, not for /functions/{function}.",
+        },
+        "servers": [{"url": "/api/v1"}],
+        "paths": paths,
+        "components": {
+            "schemas": _schemas(),
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+    }
+
+
+def _operation(route: Route) -> dict[str, Any]:
+    named = [segment.strip("{}") for segment in route.segments if segment.startswith("{")]
+    parameters = [
+        {"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in named
+    ]
+    parameters += [_parameter(parameter) for parameter in route.parameters]
+    responses = {str(status): _response(status, what) for status, what in route.responses.items()}
+    if route.body.value == "bytes":
+        responses["200"]["content"]["text/event-stream"] = {"schema": TEXT}
+    refusals = {421, *route.problems}
+    if route.parameters or route.body.value == "none":
+        refusals.add(400)
+    # To look needs a right too where there is an access policy.
+    refusals |= {401, 403}
+    for status in sorted(refusals):
+        responses[str(status)] = _response(status, "Problem")
+    operation: dict[str, Any] = {
+        "operationId": route.handler.__name__.strip("_"),
+        "summary": route.summary,
+        "parameters": parameters,
+        "responses": responses,
+    }
+    operation["security"] = [{}, {"token": []}]
+    if route.body.value == "json":
+        content = {"application/json": {"schema": _ref(route.body_schema)}}
+        operation["requestBody"] = {"required": True, "content": content}
+    elif route.body.value == "bytes":
+        operation["requestBody"] = {"required": False, "content": {"application/octet-stream": {}}}
+    return operation
+
+
+def _response(status: int, what: str) -> dict[str, Any]:
+    response: dict[str, Any] = {"description": HTTPStatus(status).phrase}
+    if what == "Problem":
+        response["content"] = {"application/problem+json": {"schema": _ref(what)}}
+    elif "/" in what:
+        response["content"] = {what: {}}
+    elif what:
+        response["content"] = {"application/json": {"schema": _ref(what)}}
+    return response
+
+
+def _parameter(parameter: Parameter) -> dict[str, Any]:
+    kinds: dict[str, dict[str, Any]] = {
+        "text": {"type": "string"},
+        "flag": {"type": "boolean"},
+        "number": {"type": "integer", "minimum": parameter.minimum, "maximum": parameter.maximum},
+        "choice": {"enum": list(parameter.choices)},
+        "cursor": {"type": "string", "pattern": "^(stored-[0-2]-)?[0-9]{1,19}$"},
+    }
+    schema = kinds[parameter.kind]
+    if parameter.max_length:
+        schema["maxLength"] = parameter.max_length
+    meaning = parameter.meaning
+    if parameter.header is not None:
+        meaning += f" The header {parameter.header} says the same."
+    return {"name": parameter.name, "in": "query", "description": meaning, "schema": schema}

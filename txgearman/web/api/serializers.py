@@ -1,0 +1,272 @@
+"""What the server shows, as values for JSON: one table for each view.
+
+A row has the name, the schema and the value of a field. Responses, live documents and the OpenAPI description
+are made of the same tables.
+"""
+
+from __future__ import annotations
+
+import operator
+import os
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeVar
+
+from txgearman.broker.job import Priority
+from txgearman.broker.views import FunctionDetail, JobDetail, JobStatus
+from txgearman.version import VERSION
+from txgearman.web.api.totals import ServerView, resident_memory
+from txgearman.web.http.encoding import identifier, text
+from txgearman.web.interfaces import Connection, Limit, Saved, connection_of
+
+View = TypeVar("View")
+Schema = dict[str, Any]
+"""A JSON Schema, as values for JSON."""
+
+PREVIEW: Final = 120
+"""Bytes of a payload that a list shows."""
+
+MAX_FUNCTIONS: Final = 50
+"""Functions of a connection that are named; a worker may have thousands."""
+
+MAX_JOBS: Final = 20
+"""Running jobs of a connection that are named."""
+
+MAX_LIMIT: Final = 10**15
+"""Jobs: the largest limit of a function that may be set."""
+
+STORED: Final = "stored"
+"""The state of a job that is not in memory."""
+
+PRIORITY_NAMES: Final = tuple(priority.name.lower() for priority in Priority)
+
+
+# -- the parts of tables ------------------------------------------------------------------------
+
+COUNT: Final = {"type": "integer", "minimum": 0}
+TEXT: Final = {"type": "string"}
+FLAG: Final = {"type": "boolean"}
+NUMBER: Final = {"type": "number"}
+INTEGER_OR_NULL: Final = {"type": ["integer", "null"]}
+NUMBER_OR_NULL: Final = {"type": ["number", "null"]}
+TEXT_OR_NULL: Final = {"type": ["string", "null"]}
+LIMIT_OR_NULL: Final = {"type": ["integer", "null"], "minimum": 1, "maximum": MAX_LIMIT}
+
+
+def object_schema(**properties: Schema) -> Schema:
+    """The schema of an object that has exactly these members."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
+def array_schema(items: Schema) -> Schema:
+    """The schema of an array of `items`."""
+    return {"type": "array", "items": items}
+
+
+def priorities_schema(schema: Schema) -> Schema:
+    """The schema of what `by_priority` makes of values that are each as `schema` says."""
+    return object_schema(**dict.fromkeys(PRIORITY_NAMES, schema))
+
+
+def by_priority(values: tuple[Any, ...]) -> dict[str, Any]:
+    """Numbers by priority, with the priorities' names."""
+    return dict(zip(PRIORITY_NAMES, values, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Field(Generic[View]):
+    """A member of an object in JSON.
+
+    Args:
+        name: The member's name.
+        schema: What its values are.
+        value: Gets the value from a view; without it, that is the attribute of the same name.
+    """
+
+    name: str
+    schema: Schema
+    value: Callable[[View], Any] | None = None
+
+
+class Serializer(Generic[View]):
+    """Writes views of one kind as objects for JSON, with these fields in this order."""
+
+    def __init__(self, *fields: Field[View]) -> None:
+        self.schema: Final = object_schema(**{field.name: field.schema for field in fields})
+        self._values: Final[list[tuple[str, Callable[[View], Any]]]] = [
+            (field.name, field.value or operator.attrgetter(field.name)) for field in fields
+        ]
+
+    def serialize(self, view: View) -> dict[str, Any]:
+        """The object of a view."""
+        return {name: value(view) for name, value in self._values}
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)
+
+
+# -- functions ----------------------------------------------------------------------------------
+
+FUNCTION: Final = Serializer[FunctionDetail](
+    Field("id", TEXT, lambda function: identifier(function.name)),
+    Field("name", TEXT, lambda function: text(function.name)),
+    Field("total", COUNT),
+    Field("queued", priorities_schema(COUNT), lambda function: by_priority(function.queued)),
+    Field("away", COUNT, lambda function: function.away),
+    Field("behind", priorities_schema(INTEGER_OR_NULL), lambda function: by_priority(function.behind)),
+    Field("scheduled", COUNT, lambda function: sum(function.scheduled)),
+    Field("running", COUNT),
+    Field("workers", COUNT),
+    Field("paused", FLAG),
+    Field("limits", priorities_schema(LIMIT_OR_NULL), lambda function: by_priority(function.limits)),
+    Field("oldest", NUMBER_OR_NULL, lambda function: _rounded(function.oldest)),
+    Field("submitted", COUNT),
+    Field("completed", COUNT),
+    Field("failed", COUNT),
+    Field("retried", COUNT),
+    Field("refused", COUNT),
+)
+
+
+# -- jobs ---------------------------------------------------------------------------------------
+
+
+def _state(job: JobDetail) -> str:
+    return STORED if job.state is None else job.state.value
+
+
+def _worker_number(job: JobDetail) -> int | None:
+    return None if job.worker is None else connection_of(job.worker).number
+
+
+def _preview(job: JobDetail) -> str:
+    return "" if job.data is None else text(job.data[:PREVIEW])
+
+
+_HANDLE: Final[Field[JobDetail]] = Field("handle", TEXT, lambda job: text(job.handle))
+_FUNCTION: Final[Field[JobDetail]] = Field("function", TEXT, lambda job: text(job.function))
+_SECONDS: Final[Field[JobDetail]] = Field("seconds", NUMBER_OR_NULL, lambda job: _rounded(job.seconds))
+_NUMERATOR: Final[Field[JobDetail]] = Field("numerator", COUNT, lambda job: job.progress[0])
+_DENOMINATOR: Final[Field[JobDetail]] = Field("denominator", COUNT, lambda job: job.progress[1])
+
+JOB: Final = Serializer[JobDetail](
+    _HANDLE,
+    _FUNCTION,
+    Field("function_id", TEXT, lambda job: identifier(job.function)),
+    Field("unique", TEXT, lambda job: text(job.unique)),
+    Field("state", {"enum": ["scheduled", "saving", "queued", "running", STORED]}, _state),
+    Field("priority", {"enum": list(PRIORITY_NAMES)}, lambda job: PRIORITY_NAMES[job.priority]),
+    Field("background", FLAG),
+    Field("reducer", TEXT_OR_NULL, lambda job: None if job.reducer is None else text(job.reducer)),
+    Field("attempts", COUNT),
+    Field("submitted", NUMBER, lambda job: _rounded(job.submitted)),
+    _SECONDS,
+    Field("run_in", NUMBER_OR_NULL, lambda job: _rounded(job.run_in)),
+    Field("left", NUMBER_OR_NULL, lambda job: _rounded(job.left)),
+    _NUMERATOR,
+    _DENOMINATOR,
+    Field("clients", COUNT),
+    Field("worker", INTEGER_OR_NULL, _worker_number),
+    Field("size", {**INTEGER_OR_NULL, "minimum": 0}, lambda job: None if job.data is None else len(job.data)),
+    Field("preview", TEXT, _preview),
+    Field("place", INTEGER_OR_NULL, lambda job: job.place),
+)
+
+STATUS: Final = Serializer[JobStatus](
+    Field("known", FLAG),
+    Field("running", FLAG),
+    Field("numerator", COUNT),
+    Field("denominator", COUNT),
+    Field("clients", COUNT),
+)
+
+
+# -- connections --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionView:
+    """A connection, and the jobs it works on, or the first of them."""
+
+    connection: Connection
+    jobs: list[JobDetail]
+
+
+def _functions(view: ConnectionView) -> list[str]:
+    abilities = view.connection.worker.abilities
+    return [text(function.name) for _, function in zip(range(MAX_FUNCTIONS), abilities, strict=False)]
+
+
+_JOB_OF_CONNECTION: Final = Serializer[JobDetail](_HANDLE, _FUNCTION, _SECONDS, _NUMERATOR, _DENOMINATOR)
+
+CONNECTION: Final = Serializer[ConnectionView](
+    Field("number", COUNT, lambda view: view.connection.number),
+    Field("host", TEXT, lambda view: view.connection.host),
+    Field("id", TEXT, lambda view: text(view.connection.client_id)),
+    Field("functions", array_schema(TEXT), _functions),
+    Field("functions_total", COUNT, lambda view: len(view.connection.worker.abilities)),
+    Field("quiet", FLAG, lambda view: view.connection.worker.quiet),
+    Field("state", {"enum": ["awake", "asleep", "woken"]}, lambda view: view.connection.worker.state.value),
+    Field(
+        "jobs",
+        array_schema(_JOB_OF_CONNECTION.schema),
+        lambda view: [_JOB_OF_CONNECTION.serialize(job) for job in view.jobs],
+    ),
+    Field("jobs_total", COUNT, lambda view: len(view.connection.worker.jobs)),
+    Field("waits_for", COUNT, lambda view: len(view.connection.client.jobs)),
+)
+
+
+# -- the server ---------------------------------------------------------------------------------
+
+
+def _store(view: ServerView) -> dict[str, Any] | None:
+    saved = None if view.health is None else view.health.saved()
+    return None if saved is None else _STORE.serialize(saved)
+
+
+_STORE: Final = Serializer[Saved](
+    Field("available", FLAG),
+    Field("saved", COUNT),
+    Field("unsaved", COUNT),
+    Field("lag", NUMBER, lambda saved: _rounded(saved.lag)),
+    Field("commits", COUNT),
+    Field("failures", COUNT),
+)
+
+_LIMIT: Final = Serializer[Limit](
+    Field("name", TEXT), Field("limit", NUMBER), Field("used", COUNT), Field("refused", COUNT)
+)
+
+SERVER: Final = Serializer[ServerView](
+    Field("version", TEXT, lambda _view: VERSION),
+    Field("host", TEXT, lambda _view: platform.node()),
+    Field("pid", COUNT, lambda _view: os.getpid()),
+    Field("memory", INTEGER_OR_NULL, lambda _view: resident_memory()),
+    Field("total", COUNT, lambda view: view.gearman.broker.total),
+    Field("queued", priorities_schema(COUNT), lambda view: by_priority(tuple(view.totals.queued))),
+    Field("scheduled", COUNT, lambda view: view.totals.scheduled),
+    Field("running", COUNT, lambda view: view.totals.running),
+    Field("submitted", COUNT, lambda view: view.totals.submitted),
+    Field("completed", COUNT, lambda view: view.totals.completed),
+    Field("failed", COUNT, lambda view: view.totals.failed),
+    Field("retried", COUNT, lambda view: view.totals.retried),
+    Field("functions", COUNT, lambda view: view.totals.functions),
+    Field("paused", COUNT, lambda view: view.totals.paused),
+    Field("connections", COUNT, lambda view: len(view.gearman.connections)),
+    Field("workers", COUNT, lambda view: view.count_workers()),
+    Field("store", {**_STORE.schema, "type": ["object", "null"]}, _store),
+    Field(
+        "limits",
+        array_schema(_LIMIT.schema),
+        lambda view: [_LIMIT.serialize(limit) for limit in view.gearman.limits()],
+    ),
+    Field("problems", array_schema(TEXT), lambda view: [] if view.health is None else view.health.problems()),
+)

@@ -1,0 +1,158 @@
+"""A job submitted over HTTP: its parameters, and the path as gearmand has it. Answers are in `clients`."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Request
+
+from txgearman.errors import Refused
+from txgearman.web.api.clients import HTTPClientConnection, StreamedResponse, WholeResponse, refusal
+from txgearman.web.api.serializers import PRIORITY_NAMES
+from txgearman.web.http.guard import Guard, WebRight
+from txgearman.web.http.responses import HTTPProblem
+from txgearman.web.http.routes import Call, Parameter, parse_arguments
+from txgearman.web.interfaces import Gearman
+from txgearman.web.settings import WebSettings
+
+MAX_WAIT: Final = 7 * 86400
+"""Seconds that a request may wait for its job's end."""
+
+MAX_TIME: Final = 253402300799
+"""Seconds since the epoch up to which a job may be scheduled: the end of the year 9999."""
+
+
+def submit_parameters(settings: WebSettings) -> tuple[Parameter, ...]:
+    """The parameters of a submit."""
+    return (
+        Parameter(
+            "background",
+            "flag",
+            "Do not wait for the result: answer when the job is accepted.",
+            False,
+            header="X-Gearman-Background",
+        ),
+        Parameter(
+            "unique",
+            "text",
+            "The job is the same as a live one of its function with this unique.",
+            b"",
+            max_length=settings.max_unique,
+            header="X-Gearman-Unique",
+        ),
+        Parameter(
+            "priority",
+            "choice",
+            "The job's priority.",
+            "normal",
+            choices=PRIORITY_NAMES,
+            header="X-Gearman-Priority",
+        ),
+        Parameter(
+            "run_at",
+            "number",
+            "Hold the job until this time, in seconds since 1970.",
+            maximum=MAX_TIME,
+            header="X-Gearman-Run-At",
+        ),
+        Parameter(
+            "timeout",
+            "number",
+            "Seconds to wait for the result. Without it there is no limit.",
+            minimum=1,
+            maximum=MAX_WAIT,
+            header="X-Gearman-Timeout",
+        ),
+    )
+
+
+def submit(
+    gearman: Gearman,
+    call: Call,
+    reactor: IReactorTime,
+    settings: WebSettings,
+    guard: Guard,
+    function: bytes,
+    streamed: bool = False,
+) -> None:
+    """Submit the job that a request is, and see to its response.
+
+    Args:
+        gearman: The server.
+        call: The request, with the arguments of `submit_parameters`.
+        reactor: The clock.
+        settings: What the web side may do.
+        guard: Who may submit.
+        function: The name of the job's function.
+        streamed: Whether the response to a foreground job is server-sent events.
+
+    Raises:
+        HTTPProblem: The job is not accepted.
+    """
+    arguments = call.arguments
+    background = arguments["background"]
+    if len(function) > settings.max_function:
+        raise HTTPProblem(
+            400, "argument-too-large", f"A function's name has at most {settings.max_function} bytes."
+        )
+    if b"\0" in function or b"\0" in arguments["unique"]:
+        raise HTTPProblem(400, "bad-name", "Names of functions and uniques have no NUL.")
+    guard.check_submit(call.request, function)
+    connection: HTTPClientConnection
+    if streamed and not background:
+        connection = StreamedResponse(gearman.broker, call.request, reactor)
+    else:
+        connection = WholeResponse(gearman.broker, call.request, reactor, background, settings.max_data)
+    priority = PRIORITY_NAMES.index(arguments["priority"])
+    try:
+        gearman.broker.submit(
+            connection.client,
+            function,
+            arguments["unique"],
+            call.body(),
+            priority,
+            background,
+            None,
+            arguments["run_at"],
+        )
+    except Refused as error:
+        connection.leave()
+        raise refusal(error) from error
+    if isinstance(connection, StreamedResponse):
+        connection.begin()
+    if arguments["timeout"] is not None and not background:
+        connection.time_out_after(arguments["timeout"])
+
+
+class GearmandStyle(Resource):
+    """A submit as gearmand's HTTP takes it.
+
+    The path is the function, headers are the parameters. A job without X-Gearman-Unique is coalesced with one
+    that has the same data.
+    """
+
+    isLeaf = True
+
+    def __init__(
+        self, function: bytes, gearman: Gearman, settings: WebSettings, guard: Guard, reactor: IReactorTime
+    ) -> None:
+        super().__init__()
+        self._function = function
+        self._gearman = gearman
+        self._settings = settings
+        self._guard = guard
+        self._reactor = reactor
+
+    def render(self, request: Request) -> Any:
+        try:
+            self._guard.check(request, WebRight.SUBMIT)
+            arguments = parse_arguments(request, submit_parameters(self._settings))
+            if request.getHeader(b"X-Gearman-Unique") is None and b"unique" not in request.args:
+                arguments["unique"] = b"-"
+            call = Call(request, (), arguments)
+            submit(self._gearman, call, self._reactor, self._settings, self._guard, self._function)
+        except HTTPProblem as problem:
+            return problem.response().send(request)
+        return NOT_DONE_YET

@@ -1,0 +1,269 @@
+"""The HTTP interface for programs: one table of paths, with their parameters, rights and endpoints."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from twisted.internet.interfaces import IReactorTime
+
+from txgearman.web.api.clients import OCTETS
+from txgearman.web.api.connections import ConnectionEndpoints
+from txgearman.web.api.functions import FunctionEndpoints
+from txgearman.web.api.job_search import MAX_NUMBER, JobCursor
+from txgearman.web.api.jobs import JobEndpoints
+from txgearman.web.api.live import SORTS, LiveDocuments
+from txgearman.web.api.openapi import describe
+from txgearman.web.api.serializers import STORED
+from txgearman.web.api.server import ServerEndpoints
+from txgearman.web.api.submission import submit_parameters
+from txgearman.web.http.guard import Guard, WebRight
+from txgearman.web.http.responses import Branch, Response, to_json
+from txgearman.web.http.routes import Body, Call, Handler, Parameter, Route, Routes
+from txgearman.web.http.stream import EVENT_STREAM
+from txgearman.web.interfaces import Gearman, ServerHealth
+from txgearman.web.settings import WebSettings
+
+DEFAULT_PAGE: Final = 50
+"""Rows of a list if nothing is said."""
+
+MAX_PAGE: Final = 500
+
+_CURSOR: Final = Parameter(
+    "after", "number", "Begin behind this place: `next` of the page before.", 0, maximum=MAX_NUMBER
+)
+_LIMIT: Final = Parameter(
+    "limit", "number", "How many rows at most.", DEFAULT_PAGE, minimum=1, maximum=MAX_PAGE
+)
+_JOB_CURSOR: Final = Parameter(
+    "after",
+    "cursor",
+    "Begin behind this place: `next` of the page before.",
+    JobCursor(),
+    read_cursor=JobCursor.parse,
+)
+_STATE: Final = Parameter(
+    "state",
+    "choice",
+    "Only jobs in this state. Of the queued ones those are `stored` that are not in memory.",
+    choices=("scheduled", "queued", "running", STORED),
+)
+_ROLE: Final = Parameter("role", "choice", "Only workers, or only others.", choices=("worker", "client"))
+_SEARCH: Final = Parameter(
+    "search", "text", "Only those that contain this: names without case, jobs as bytes.", b"", max_length=1024
+)
+_VIEWS: Final = ("overview", "functions", "function", "jobs", "connections")
+
+
+class Api(Branch):
+    """``/api``, with its versions below. `routes` are those of version 1."""
+
+    def __init__(
+        self,
+        gearman: Gearman,
+        health: ServerHealth | None,
+        settings: WebSettings,
+        guard: Guard,
+        live: LiveDocuments,
+        reactor: IReactorTime,
+    ) -> None:
+        super().__init__()
+        self._live = live
+        self.routes = make_routes(
+            self._openapi,
+            ServerEndpoints(gearman, health, settings, guard, live, reactor),
+            FunctionEndpoints(gearman, reactor),
+            JobEndpoints(gearman, settings, guard, reactor),
+            ConnectionEndpoints(gearman),
+            settings,
+        )
+        self.description = describe(self.routes)
+        self.putChild(b"v1", Routes(self.routes, guard, reactor))
+
+    def _openapi(self, _call: Call) -> Response:
+        return Response(to_json(self.description))
+
+
+def make_routes(
+    openapi: Handler,
+    server: ServerEndpoints,
+    functions: FunctionEndpoints,
+    jobs: JobEndpoints,
+    connections: ConnectionEndpoints,
+    settings: WebSettings,
+) -> tuple[Route, ...]:
+    """Every path of version 1, in the order of the description."""
+    return (
+        Route("GET", "/openapi.json", WebRight.VIEW, openapi, "This description.", {200: "Description"}),
+        Route("GET", "/server", WebRight.VIEW, server.server, "The server and its totals.", {200: "Server"}),
+        Route(
+            "GET",
+            "/functions",
+            WebRight.VIEW,
+            functions.functions,
+            "Functions by name.",
+            {200: "Functions"},
+            (400,),
+            (
+                _SEARCH,
+                Parameter("after", "number", "How many to leave out.", 0, maximum=MAX_NUMBER),
+                _LIMIT,
+            ),
+        ),
+        Route(
+            "GET",
+            "/functions/{function}",
+            WebRight.VIEW,
+            functions.function,
+            "A function.",
+            {200: "Function"},
+            (404,),
+        ),
+        Route(
+            "PATCH",
+            "/functions/{function}",
+            WebRight.MANAGE,
+            functions.change_function,
+            "Pause or resume a function, or set its limits of jobs.",
+            {200: "Function"},
+            (400, 404, 413),
+            body=Body.JSON,
+            body_schema="FunctionChange",
+        ),
+        Route(
+            "DELETE",
+            "/functions/{function}",
+            WebRight.MANAGE,
+            functions.drop,
+            "Forget a function that has no workers and no jobs.",
+            {204: ""},
+            (404, 409),
+        ),
+        Route(
+            "GET",
+            "/functions/{function}/jobs",
+            WebRight.VIEW,
+            jobs.jobs,
+            "Jobs of a function: those in memory in the order they came, then those that only the store "
+            "has. A page may be short and not be the last.",
+            {200: "Jobs"},
+            (400, 404, 503),
+            (_STATE, _SEARCH, _JOB_CURSOR, _LIMIT),
+        ),
+        Route(
+            "POST",
+            "/functions/{function}/jobs",
+            WebRight.SUBMIT,
+            jobs.submit,
+            "Submit a job. The body is its data, whatever its type. "
+            "Accept text/event-stream to get what the worker sends while it runs.",
+            {200: OCTETS.decode(), 202: "Accepted"},
+            (400, 413, 429, 502, 503, 504),
+            submit_parameters(settings),
+            Body.BYTES,
+        ),
+        Route(
+            "DELETE",
+            "/functions/{function}/jobs",
+            WebRight.MANAGE,
+            jobs.cancel_all,
+            "Cancel all jobs that the function has now; answered when that is done.",
+            {204: ""},
+            (404,),
+        ),
+        Route("GET", "/jobs/{handle}", WebRight.VIEW, jobs.job, "A job.", {200: "Job"}, (404,)),
+        Route(
+            "DELETE",
+            "/jobs/{handle}",
+            WebRight.MANAGE,
+            jobs.cancel,
+            "Cancel a job; those who wait for it are told that it failed.",
+            {204: ""},
+            (404,),
+        ),
+        Route(
+            "GET",
+            "/jobs/{handle}/data",
+            WebRight.VIEW,
+            jobs.data,
+            "A job's data, or a part of it.",
+            {200: OCTETS.decode()},
+            (400, 404, 409, 503),
+            (
+                Parameter("offset", "number", "Bytes to leave out.", 0, maximum=MAX_NUMBER),
+                Parameter("length", "number", "How many bytes at most.", minimum=1, maximum=MAX_NUMBER),
+            ),
+        ),
+        Route(
+            "GET",
+            "/jobs/{handle}/events",
+            WebRight.VIEW,
+            jobs.watch,
+            "What a job's worker sends from now on, as server-sent events.",
+            {200: EVENT_STREAM.decode()},
+            (404,),
+        ),
+        Route(
+            "GET",
+            "/status",
+            WebRight.VIEW,
+            jobs.status,
+            "The status of the newest job with a unique, whatever its function.",
+            {200: "Status"},
+            (400,),
+            (Parameter("unique", "text", "The unique.", b"", max_length=settings.max_unique),),
+        ),
+        Route(
+            "GET",
+            "/connections",
+            WebRight.VIEW,
+            connections.connections,
+            "Connections in the order they came.",
+            {200: "Connections"},
+            (400,),
+            (
+                _ROLE,
+                _CURSOR,
+                _LIMIT,
+            ),
+        ),
+        Route(
+            "GET",
+            "/live",
+            WebRight.VIEW,
+            server.watch_all,
+            "What the dashboard shows: a document, and then once a second what has changed in it, as "
+            "server-sent events with JSON merge patches.",
+            {200: EVENT_STREAM.decode()},
+            (400,),
+            (
+                Parameter("view", "choice", "What to show.", "overview", choices=_VIEWS),
+                Parameter("span", "choice", "Of the overview.", "minutes", choices=("minutes", "day")),
+                Parameter("sort", "choice", "The order of functions.", "name", choices=tuple(SORTS)),
+                Parameter("function", "text", "The function to show.", b""),
+                Parameter("handles", "text", "The jobs to show, with commas between.", b"", max_length=16384),
+                _SEARCH,
+                _ROLE,
+                _CURSOR,
+            ),
+        ),
+        Route(
+            "GET",
+            "/connections/{number}",
+            WebRight.VIEW,
+            connections.connection,
+            "A connection.",
+            {200: "Connection"},
+            (404,),
+        ),
+        Route(
+            "PATCH",
+            "/connections/{number}",
+            WebRight.MANAGE,
+            connections.change_connection,
+            "Give a worker no more jobs, or again some.",
+            {200: "Connection"},
+            (400, 404, 413),
+            body=Body.JSON,
+            body_schema="ConnectionChange",
+        ),
+    )

@@ -1,0 +1,247 @@
+"""What the web side needs of the server: the factory provides `Gearman`, the service `ServerHealth`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+from twisted.internet.interfaces import IAddress
+
+from txgearman.access.policy import AccessPolicy
+from txgearman.broker.broker import Broker
+from txgearman.broker.meters import Durations
+from txgearman.broker.peers import Client, Worker
+
+
+class Connection(Protocol):
+    """A live connection.
+
+    `number` tells it from others, `client_id` is what the peer calls itself. `client` and `worker` are its
+    two sides in the broker.
+    """
+
+    number: int
+    client_id: bytes
+    client: Client
+    worker: Worker
+
+    @property
+    def host(self) -> str:
+        """The peer's address, ``unix`` for a UNIX socket."""
+
+
+class Traffic(Protocol):
+    """What connections carried since the server's start.
+
+    `received` and `sent` count bytes, `connections` all that were made. `refused` counts ERROR packets by
+    their code, `dropped` the connections that the server ended by itself, by the reason.
+    """
+
+    received: int
+    sent: int
+    connections: int
+    refused: Counter[bytes]
+    dropped: Counter[str]
+
+
+class Admission(Protocol):
+    """Who may connect.
+
+    There may be `limit` connections, and there are `count`. `refused` counts those for which there was no
+    room, `refused_per_address` those whose address had too many.
+    """
+
+    limit: int
+    count: int
+    refused: int
+    refused_per_address: int
+
+    def refuse(self, address: IAddress | None) -> str:
+        """Ask whether an address may have one more connection.
+
+        Args:
+            address: The peer's address.
+
+        Returns:
+            Why not, as a sentence without its full stop; empty if it may.
+        """
+
+    def refuse_for_all(self, address: IAddress | None) -> str:
+        """Count and log a connection for which there is no room.
+
+        Args:
+            address: The peer's address.
+
+        Returns:
+            What to tell the peer, as a sentence without its full stop.
+        """
+
+    def entered(self, address: IAddress | None) -> None:
+        """Count a new connection of this address."""
+
+    def left(self, address: IAddress | None) -> None:
+        """Count a connection of this address that has ended."""
+
+    def note_late(self, address: IAddress | None) -> None:
+        """Count a connection that was ended because its request did not arrive in time."""
+
+
+class Unfinished(Protocol):
+    """Counts the bytes of partial reads. Over its limit, the oldest partial read is dropped."""
+
+    def note(self, holder: Any, size: int) -> None:
+        """Set how much of a partial read has come.
+
+        Args:
+            holder: Whose read it is. Its `give_up_unfinished` is called with the reason if it is dropped.
+            size: How many bytes have come; 0 when the read is complete, or its connection has gone.
+        """
+
+
+class SendQueue(Protocol):
+    """The bytes that wait for one peer, in order. It is true while there are any; `size` is how many."""
+
+    size: int
+
+    def __bool__(self) -> bool: ...
+
+    def append(self, piece: bytes) -> None:
+        """Add `piece` at the end."""
+
+    def skip(self, count: int) -> None:
+        """Remove the first `count` bytes."""
+
+    def take(self, most: int) -> bytes:
+        """Remove and return the first bytes, at most `most`."""
+
+    def clear(self) -> None:
+        """Remove all bytes."""
+
+
+class SendBudget(Protocol):
+    """Counts the bytes that are held for peers which do not read."""
+
+    def queue(self, holder: Any) -> SendQueue:
+        """Make an empty queue for a peer.
+
+        Args:
+            holder: Whose peer it is. Its `described` names the peer in the log, its `drop` ends the
+                connection.
+
+        Returns:
+            The queue, whose bytes count.
+        """
+
+    def enforce(self) -> None:
+        """Over the limit, drop the peers for whom most bytes wait."""
+
+
+class Limit(Protocol):
+    """A limit of the server."""
+
+    @property
+    def name(self) -> str:
+        """The name of its option."""
+
+    @property
+    def limit(self) -> float:
+        """Its value, 0 for no limit."""
+
+    @property
+    def used(self) -> int:
+        """How much of it is used."""
+
+    @property
+    def refused(self) -> int:
+        """How often something was refused for it."""
+
+
+class HTTPLimits(Protocol):
+    """What limits the connections and requests of the web side."""
+
+    @property
+    def web_admission(self) -> Admission:
+        """Who may connect over HTTP."""
+
+    @property
+    def unfinished(self) -> Unfinished:
+        """Counts the bytes of requests that have not come whole, with what the Gearman port counts."""
+
+    @property
+    def budget(self) -> SendBudget:
+        """Counts the bytes that are held for peers, those over HTTP included."""
+
+
+class Gearman(HTTPLimits, Protocol):
+    """A job server as the web side sees it.
+
+    It hands out the whole broker: the web side calls its views, and its verbs for submits and administration.
+    """
+
+    @property
+    def broker(self) -> Broker:
+        """The jobs. A server may replace it by an empty one, so it is asked for each time."""
+
+    @property
+    def access(self) -> AccessPolicy | None:
+        """Who may do what, None without a policy."""
+
+    @property
+    def connections(self) -> Mapping[int, Connection]:
+        """The live connections by number, in the order they came."""
+
+    @property
+    def admission(self) -> Admission:
+        """Who may connect to the Gearman port."""
+
+    def limits(self) -> Iterable[Limit]:
+        """The limits of the server, and how much of each is used."""
+
+    @property
+    def traffic(self) -> Traffic:
+        """What all connections carried."""
+
+
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """How the writing of jobs to the store goes.
+
+    Args:
+        available: Whether the store can be written to.
+        commits: Transactions that were written.
+        failures: Transactions that failed.
+        saved: Jobs made durable.
+        times: How long transactions took.
+        lag: Seconds that the oldest job waits that is not durable.
+        unsaved: Jobs that wait to be saved.
+        unremoved: Jobs that ended and are still stored.
+    """
+
+    available: bool
+    commits: int
+    failures: int
+    saved: int
+    times: Durations
+    lag: float
+    unsaved: int
+    unremoved: int
+
+
+class ServerHealth(Protocol):
+    """Whether a server is well, apart from its jobs."""
+
+    def problems(self) -> list[str]:
+        """Why it is not ready to take jobs, one sentence each; empty if it is ready."""
+
+    def loop_delay(self) -> Durations:
+        """How late the event loop made calls that were due, since the start."""
+
+    def saved(self) -> Saved | None:
+        """How the writing to the store goes; None without a store."""
+
+
+def connection_of(worker: Worker) -> Connection:
+    """The connection of a worker: the server gives it to the broker as the worker's `WorkerConnection`."""
+    return cast(Connection, worker.connection)
