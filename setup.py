@@ -86,6 +86,7 @@ setup(
         "txgearman.client",
         "txgearman.connection",
         "txgearman.server",
+        "txgearman.server.persistence",
         "txgearman.store",
         "txgearman.web",
         "txgearman.wire",

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from txgearman.broker.job import Job
-from txgearman.server.saving import StoreWriter
+from txgearman.server.persistence.writer import StoreWriter
 from txgearman.store import sqlite
 from txgearman.store.contract import Changes, Joined, Written
 from txgearman.store.sqlite import SqliteStore

@@ -12,7 +12,7 @@ from tests.server.kept import UNAVAILABLE, Thread
 from tests.server.peers import PREFIX, SocketlikeTransport, req
 from tests.store.model import ModelDatabase, ModelStore
 from txgearman.server import GearmanServerFactory, Settings
-from txgearman.server.saving import StoreWriter
+from txgearman.server.persistence.writer import StoreWriter
 from txgearman.store.contract import NO_PLACE, Changes, Store, StoredJob, Written
 
 LEASE = 10.0

@@ -10,7 +10,7 @@ from tests.server.peers import req, res
 from tests.server.sites import LEASE, Site
 from tests.server.test_saving import handle, submit
 from tests.store.model import ModelDatabase
-from txgearman.server.saving import LONGEST_AGO, REMOVAL_PATIENCE
+from txgearman.server.persistence.writer import LONGEST_AGO, REMOVAL_PATIENCE
 
 FIRST = handle(1)
 """The job that the first server has."""

@@ -17,8 +17,8 @@ from tests.interop.programs import Server, exchange, gearmand
 from tests.store.contract import LEASE
 from tests.store.jobs import kept
 from tests.support import needs_program, on_reactor
-from txgearman.server import migrate
-from txgearman.server.saving import NUMBERS_PER_START
+from txgearman.server.persistence import migration
+from txgearman.server.persistence.lease import NUMBERS_PER_START
 from txgearman.store import gearmand as queue
 from txgearman.store.contract import StoredJob
 from txgearman.store.urls import open_store
@@ -66,7 +66,7 @@ class MigrationCase(SynchronousTestCase):
         """The exit code, output and errors of the command."""
         output, errors = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-            code = migrate.main(arguments)
+            code = migration.main(arguments)
         return code, output.getvalue(), errors.getvalue()
 
     def migrated(self) -> list[StoredJob]:
@@ -186,7 +186,7 @@ class TableTests(MigrationCase):
 
         self.patch(store, "renew", renew)
         with self.assertRaises(Interrupted):
-            migrate.migrate(queue.GearmandQueue(source), store, 1.0)
+            migration.migrate(queue.GearmandQueue(source), store, 1.0)
         self.assertEqual(len(self.migrated()), queue.READ_AT_ONCE - 1)
         output = self.run_command(source, self.store)[1]
         self.assertIn("1001 jobs read, 502 saved, 499 were there before", output)

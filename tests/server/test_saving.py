@@ -12,9 +12,10 @@ from tests.server.peers import PREFIX, error, req, res
 from tests.server.sites import LEASE, KeptServer
 from txgearman.broker.job import Ending
 from txgearman.errors import LookupFailed
-from txgearman.server import saving
+from txgearman.server.persistence import writer
+from txgearman.server.persistence.lease import NUMBERS_PER_START
+from txgearman.server.persistence.writer import MAX_BYTES, MAX_JOBS, REMOVAL_PATIENCE
 from txgearman.server.protocol import MAX_LATER, MAX_LATER_BYTES
-from txgearman.server.saving import MAX_BYTES, MAX_JOBS, NUMBERS_PER_START, REMOVAL_PATIENCE
 from txgearman.store.contract import StoredJob
 
 NOT_SAVED = error(b"QUEUE_ERROR", b"Job could not be saved")
@@ -339,7 +340,7 @@ class OutageTests(SavingTestCase):
         )
 
     def test_what_ended_in_a_long_one_is_removed_bit_by_bit(self) -> None:
-        self.patch(saving, "MAX_REMOVALS", 3)
+        self.patch(writer, "MAX_REMOVALS", 3)
         self.store.failing = None
         self.client.receive(*[submit()] * 10)
         self.commit()
@@ -499,8 +500,8 @@ class BacklogTests(SavingTestCase):
         self.assertFalse(self.factory.broker.may_have_stored_jobs)
 
     def test_their_turn_comes_though_foreground_jobs_always_wait(self) -> None:
-        self.patch(saving, "FIRST_FETCH", 3)
-        self.patch(saving, "MAX_JOBS", 3)
+        self.patch(writer, "FIRST_FETCH", 3)
+        self.patch(writer, "MAX_JOBS", 3)
         for is_restarted in (False, True):
             with self.subTest(is_restarted=is_restarted):
                 self.setUp()

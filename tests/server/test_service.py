@@ -27,7 +27,7 @@ from tests.server.peers import SocketlikeTransport, req, res
 from tests.support import on_reactor
 from txgearman.errors import StoreUnavailable
 from txgearman.server import GearmanService, Settings, make_service, service
-from txgearman.server.saving import NUMBERS_PER_START
+from txgearman.server.persistence.lease import NUMBERS_PER_START
 from txgearman.store.contract import QueueLength
 
 PREFIX = "H:test"

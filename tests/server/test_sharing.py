@@ -9,7 +9,8 @@ from tests.server.peers import req, res
 from tests.server.sites import LEASE
 from tests.server.test_saving import SavingTestCase, handle, submit
 from txgearman.errors import LeaseLost
-from txgearman.server.saving import FIRST_RETRY, MAX_ADOPTED, NUMBERS_PER_START, RENEWALS
+from txgearman.server.persistence.lease import MAX_ADOPTED, NUMBERS_PER_START, RENEWALS
+from txgearman.server.persistence.outage import MIN_BACKOFF
 from txgearman.store.contract import StoredJob
 
 
@@ -127,7 +128,7 @@ class AdoptionTests(SharingTestCase):
         )
         self.pass_time(1)
         self.assertEqual(self.store.jobs, {})
-        self.assertEqual(self.store_writer.adopted, 2)
+        self.assertEqual(self.store_writer.lease.adopted, 2)
 
     def test_a_great_many_come_bit_by_bit_and_not_all_into_memory(self) -> None:
         self.start(store_ahead=10)
@@ -340,7 +341,7 @@ class OutageTests(SharingTestCase):
         self.assertIsNotNone(self.store_writer.outage)
         self.store.failing = None
         renewals = self.store.renewals
-        self.turn(FIRST_RETRY)
+        self.turn(MIN_BACKOFF)
         self.thread.run_all()
         self.assertEqual(self.store.renewals, renewals + 1)
 

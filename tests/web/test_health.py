@@ -9,7 +9,7 @@ from tests.server.kept import UNAVAILABLE, ListStore, Thread
 from tests.server.peers import SocketlikeTransport, req
 from tests.web.asking import HERE, Exchange, Response
 from txgearman.server import GearmanService, Settings
-from txgearman.server.saving import StoreWriter
+from txgearman.server.persistence.writer import StoreWriter
 
 
 class HealthTest(SynchronousTestCase):

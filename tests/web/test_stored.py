@@ -11,7 +11,8 @@ from tests.web.asking import Web
 from txgearman.broker.job import StoredJob
 from txgearman.broker.peers import Worker
 from txgearman.server import Settings
-from txgearman.server.saving import FIRST_FETCH, NUMBERS_PER_START, REMOVAL_PATIENCE, StoreWriter
+from txgearman.server.persistence.lease import NUMBERS_PER_START
+from txgearman.server.persistence.writer import FIRST_FETCH, REMOVAL_PATIENCE, StoreWriter
 
 JOBS = "/api/v1/functions/f/jobs"
 BEFORE = NUMBERS_PER_START

@@ -28,7 +28,7 @@ from txgearman.server.traffic import Traffic
 from txgearman.server.unfinished import Unfinished
 
 if TYPE_CHECKING:
-    from txgearman.server.saving import StoreWriter
+    from txgearman.server.persistence.writer import StoreWriter
 
     Shutdown = Callable[[bool], None]
     CallSoon = Callable[[Callable[[], None]], object]

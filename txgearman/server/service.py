@@ -19,8 +19,9 @@ from twisted.logger import Logger
 
 from txgearman.server.factory import GearmanServerFactory
 from txgearman.server.options import with_live
+from txgearman.server.persistence.thread import one_thread
+from txgearman.server.persistence.writer import StoreWriter
 from txgearman.server.polling import Poller
-from txgearman.server.saving import StoreWriter, one_thread
 from txgearman.server.settings import Settings, web_endpoint
 from txgearman.server.supervisor import endpoint_of, listening_service
 from txgearman.store.contract import Store

@@ -13,11 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
-from twisted.internet.task import LoopingCall
-from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.python.threadpool import ThreadPool
 
 from txgearman.broker.handles import number_of
 from txgearman.broker.interfaces import StoredPage
@@ -25,17 +22,14 @@ from txgearman.broker.job import Job, JobState
 from txgearman.broker.meters import Histogram
 from txgearman.errors import ArgumentTooLarge, LeaseLost, LookupFailed, NotSaved, StoreError, StoreUnavailable
 from txgearman.server.clocks import steady_clock
+from txgearman.server.persistence.lease import Lease
+from txgearman.server.persistence.outage import Outage
+from txgearman.server.persistence.thread import InThread, log_defect
 from txgearman.store.contract import Changes, Joined, Store, StoredJob, Written
 
 if TYPE_CHECKING:
     from txgearman.broker.broker import Broker
     from txgearman.broker.interfaces import Tell, TellPage
-
-InThread = Callable[..., Deferred[Any]]
-
-NUMBERS_PER_START: Final = 10**13
-"""Handles that one start of a server can give. Each start has its own range, so that no handle is ever
-given twice; this many last for six years at fifty thousand jobs a second."""
 
 MAX_JOBS: Final = 2000
 """Jobs that are saved in one transaction: what is handled in one go when it is done."""
@@ -57,16 +51,6 @@ another server that was answered with it. A clock may be set, and behind an outa
 CLOCK_DRIFT: Final = 0.001
 """Seconds by which two clocks may differ in each second: twice what time services correct at most."""
 
-FIRST_RETRY: Final = 0.1
-LONGEST_RETRY: Final = 5.0
-"""Seconds between two tries of a store that is unavailable: the first, and what doubling leads to."""
-
-RENEWALS: Final = 3
-"""How often in its time a lease is renewed."""
-
-MAX_ADOPTED: Final = 1000
-"""Jobs that are taken over from another server in one transaction."""
-
 FIRST_FETCH: Final = 100
 """Jobs that are fetched at first, when their size is not known yet."""
 
@@ -75,17 +59,6 @@ _LONG_AGO: Final = -math.inf
 
 _GONE: Final = JobState.GONE  # An enum's member costs two look-ups each time.
 _log = Logger()
-
-
-def one_thread(reactor: Any) -> tuple[InThread, Callable[[], object]]:
-    """A way to call what blocks in one thread, in order, and what ends that thread."""
-    pool = ThreadPool(minthreads=0, maxthreads=1, name="txgearman-store")
-    pool.start()
-
-    def in_thread(function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
-        return deferToThreadPool(reactor, pool, function, *arguments)
-
-    return in_thread, pool.stop
 
 
 class StoreWriter:
@@ -112,22 +85,14 @@ class StoreWriter:
         self._attempts: dict[int, int] = {}
         self._writing: Deferred[None] | None = None
         self._next_write: IDelayedCall | None = None
-        self._outage: StoreUnavailable | None = None
-        self._retry_delay = FIRST_RETRY
+        self._outage = Outage()
         self._fetch_limit = FIRST_FETCH
         self._stopping = False
         self.shared = store.shared
-        self._name = ""
-        self._start = 0
-        self._lease = 0.0
-        self._heard_at = 0.0
-        self._renewal: LoopingCall | None = None
-        self._renewing = False
-        self._joining = False
+        self.lease = Lease(store, reactor, in_thread, self._outage, self)
         self.commits = 0
         self.failures = 0
         self.saved = 0
-        self.adopted = 0
         self.done_twice = 0
         self.joined_late = 0
         self.times = Histogram()
@@ -143,10 +108,7 @@ class StoreWriter:
         On a store that is shared this server is known by `name`, and others take its jobs over when they
         have not heard of it for `lease` seconds.
         """
-        self._name, self._lease = name, lease
-        self._heard_at = self._clock()
-        self._start = self._store.open(name, lease)
-        return self._start * NUMBERS_PER_START
+        return self.lease.open(name, lease)
 
     def load(self, broker: Broker) -> int:
         """Give the broker the jobs that are kept, and from now on its answers; returns how many. Blocks."""
@@ -162,11 +124,7 @@ class StoreWriter:
         for length in self._store.queue_lengths():
             broker.restore_stored_queue(*length)
             loaded += length.jobs
-        if self.shared:
-            broker.extend_lease(self._heard_at + self._lease)
-            self._renewal = LoopingCall(self._renew)
-            self._renewal.clock = self._reactor
-            self._renewal.start(self._lease / RENEWALS).addErrback(_log_defect)
+        self.lease.begin(broker)
         return loaded
 
     async def settle(self) -> None:
@@ -174,7 +132,7 @@ class StoreWriter:
         while True:
             if self._writing is not None:
                 await _after(self._writing)
-            elif self._pending and self._outage is None:
+            elif self._pending and self._outage.error is None:
                 self._write()
             else:
                 return
@@ -184,14 +142,13 @@ class StoreWriter:
         await self.settle()
         self._stopping = True
         self._cancel_next()
-        if self._renewal is not None:
-            self._renewal.stop()
-        while self._pending and not self._joining:
+        self.lease.stop()
+        while self._pending and not self.lease.is_lost:
             # The store may be back by now.
             self._write()
             assert self._writing is not None
             await _after(self._writing)
-            if self._outage is not None:
+            if self._outage.error is not None:
                 break
         if self._removals:
             _log.warn(
@@ -204,17 +161,15 @@ class StoreWriter:
         """Write nothing and ask nothing any more. The caller closes the store."""
         self._stopping = True
         self._cancel_next()
-        if self._renewal is not None and self._renewal.running:
-            self._renewal.stop()
+        self.lease.stop()
 
     # -- the broker's verbs (JobStore) ------------------------------------------------------------
 
     def owns(self, job: StoredJob) -> bool:
-        # A job's place is given by the server that saves or adopts it.
-        return not self.shared or job.place // NUMBERS_PER_START == self._start
+        return self.lease.owns(job)
 
     def check(self, data: bytes) -> None:
-        if self._outage is not None:
+        if self._outage.error is not None:
             raise NotSaved
         if len(data) > self._store.largest_data:
             raise ArgumentTooLarge(f"The store takes at most {self._store.largest_data} bytes of data")
@@ -242,7 +197,7 @@ class StoreWriter:
             self._not_fetched,
             callbackArgs=(function, priority, limit),
             errbackArgs=(function, priority),
-        ).addErrback(_log_defect)
+        ).addErrback(log_defect)
 
     def page(self, function: bytes, priority: int, after: int, most: int, tell: TellPage) -> None:
         limit = min(most, self._fetch_limit)
@@ -267,7 +222,7 @@ class StoreWriter:
     @property
     def outage(self) -> str | None:
         """Why the store cannot be used for now, or None."""
-        return None if self._outage is None else str(self._outage)
+        return None if self._outage.error is None else str(self._outage.error)
 
     @property
     def waiting(self) -> int:
@@ -292,91 +247,31 @@ class StoreWriter:
         """Jobs that are done and still to be removed."""
         return len(self._removals)
 
-    # -- several servers on one store ------------------------------------------------------------
+    # -- what the lease tells (LeaseHolder) -------------------------------------------------------
 
-    def _renew(self) -> None:
-        """Let the other servers know that this one lives, and take over jobs of those that do not."""
-        if self._renewing or self._joining:
-            return
-        self._renewing = True
-        # The lease counts from when it was asked for, not from when the answer came.
-        asked_at = self._clock()
-        self._in_thread(self._store.renew).addCallbacks(
-            self._renewed, self._not_renewed, callbackArgs=(asked_at,)
-        ).addErrback(_log_defect)
+    def store_answered(self) -> None:
+        # In an outage, writing is worth a try at once.
+        if self._outage.error is not None and self._next_write is not None and not self.lease.is_lost:
+            self._cancel_next()
+            self._write()
 
-    def _renewed(self, has_orphans: bool, asked_at: float) -> None:
-        assert self._broker is not None
-        self._renewing = False
-        if not self._joining and not self._stopping:
-            self._broker.extend_lease(asked_at + self._lease)
-            self._note_success()
-            if has_orphans:
-                self._adopt()
+    def store_failed(self, failure: Failure) -> None:
+        is_tried = self._outage.error is not None
+        self._note_failure(failure)
+        if not (is_tried or self._writing is not None or self.lease.is_lost or self._stopping):
+            self._cancel_next()
+            self._try_again()
 
-    def _not_renewed(self, failure: Failure) -> None:
-        self._renewing = False
-        self._stumble(failure)
-
-    def _adopt(self) -> None:
-        assert self._broker is not None
-        place = self._broker.reserve(MAX_ADOPTED)
-        self._in_thread(self._store.adopt, MAX_ADOPTED, place).addCallbacks(
-            self._adopted, self._stumble
-        ).addErrback(_log_defect)
-
-    def _adopted(self, jobs: list[StoredJob]) -> None:
-        assert self._broker is not None
-        if self._joining or self._stopping:
-            return
-        for job in jobs:
-            self._broker.restore(job)
-        if jobs:
-            self.adopted += len(jobs)
-            _log.info("{count} jobs taken over from a server that is not heard of", count=len(jobs))
-        if len(jobs) == MAX_ADOPTED:
-            self._adopt()
-
-    def _join_again(self) -> None:
-        """This server was not heard of in time, and its jobs belong to others: begin as a new one."""
-        if self._joining or self._stopping:
-            return
-        assert self._broker is not None
-        self._joining = True
+    def lease_lost(self) -> None:
         self._refuse_waiting()
-        _log.error(
-            "This server was not heard of for {lease} seconds: others have taken over its background jobs",
-            lease=self._lease,
-        )
-        self._broker.extend_lease(self._clock())
-        self._open_again()
-
-    def _open_again(self) -> None:
         self._cancel_next()
-        asked_at = self._clock()
-        self._in_thread(self._store.open, self._name, self._lease).addCallbacks(
-            self._joined, self._not_joined, callbackArgs=(asked_at,)
-        ).addErrback(_log_defect)
 
-    def _joined(self, start: int, asked_at: float) -> None:
-        assert self._broker is not None
+    def lease_regained(self) -> None:
         if self._removals:
             # Their new owner, which cannot know that they are done, gives them to its own workers.
             _log.warn("{count} jobs were done here and are run again elsewhere", count=len(self._removals))
             self.done_twice += len(self._removals)
         self._removals, self._joins, self._attempts = {}, {}, {}
-        self._joining = False
-        self._outage = None
-        self._retry_delay = FIRST_RETRY
-        self._start = start
-        self._broker.disown(start * NUMBERS_PER_START)
-        self._broker.extend_lease(asked_at + self._lease)
-        _log.info("Joined the other servers again")
-
-    def _not_joined(self, failure: Failure) -> None:
-        self._note_outage(failure)
-        if not self._stopping:
-            self._try_again(self._open_again)
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -385,14 +280,14 @@ class StoreWriter:
         if jobs:
             size = sum(len(job.data) for job in jobs) // len(jobs)
             self._fetch_limit = max(1, min(MAX_JOBS, MAX_BYTES // (size + 1)))
-        self._note_success()
+        self.store_answered()
         there = [job for job in jobs if not self._has_ended(job.number)]
         self._broker.fetched(function, priority, there, len(jobs) < limit)
 
     def _not_fetched(self, failure: Failure, function: bytes, priority: int) -> None:
         assert self._broker is not None
         self._broker.not_fetched(function, priority)
-        self._stumble(failure)
+        self.store_failed(failure)
 
     def _find(self, tell: Tell, ask: Callable[..., StoredJob | None], *arguments: Any) -> None:
         def found(job: StoredJob | None) -> None:
@@ -411,17 +306,17 @@ class StoreWriter:
 
         def answered(answer: Any) -> None:
             found(answer)
-            self._note_success()
+            self.store_answered()
 
         def not_answered(failure: Failure) -> None:
             tell(LookupFailed())
             if isinstance(failure.value, StoreError):
-                self._stumble(failure)
+                self.store_failed(failure)
             else:
                 # A defect in one lookup is no reason to refuse everybody's jobs.
                 _log.failure("The store failed", failure)
 
-        self._in_thread(ask, *arguments).addCallbacks(answered, not_answered).addErrback(_log_defect)
+        self._in_thread(ask, *arguments).addCallbacks(answered, not_answered).addErrback(log_defect)
 
     def _has_ended(self, number: int) -> bool:
         """Whether the job has ended, though it may still be in the store."""
@@ -435,7 +330,7 @@ class StoreWriter:
 
     def _write_in(self, delay: float) -> None:
         """Write in `delay` seconds at the latest, or once the transaction under way is done."""
-        if self._writing is not None or self._outage is not None or self._stopping:
+        if self._writing is not None or self._outage.error is not None or self._stopping:
             return
         if self._next_write is None:
             self._next_write = self._reactor.callLater(delay, self._write)
@@ -464,7 +359,7 @@ class StoreWriter:
         self._writing.addCallbacks(
             self._written, self._failed, callbackArgs=(jobs, submits, changes), errbackArgs=(jobs, changes)
         )
-        self._writing.addErrback(_log_defect)
+        self._writing.addErrback(log_defect)
         self._writing.addCallback(self._write_on)
 
     def _take_jobs(self) -> list[Job]:
@@ -494,14 +389,11 @@ class StoreWriter:
         removed, self._being_removed = self._being_removed, {}
         self._being_saved = 0
         self.times.add(self._clock() - self._began)
-        if self._outage is not None:
+        if self._outage.end():
             _log.info("The store is available again")
-            self._outage = None
-            self._retry_delay = FIRST_RETRY
             self._broker.fetch_again()
-            if self.shared and not self._stopping:
-                # The next outage may begin before the next renewal is due.
-                self._renew()
+            # The next outage may begin before the next renewal is due.
+            self.lease.renew()
         self.commits += 1
         duplicates = written.duplicates
         self.saved += len(changes.saves) - len(duplicates)
@@ -546,7 +438,7 @@ class StoreWriter:
 
     def _failed(self, failure: Failure, jobs: list[Job], changes: Changes) -> None:
         assert self._broker is not None
-        self._note_outage(failure)
+        self._note_failure(failure)
         self.failures += 1
         self._removals.update(self._being_removed)
         self._being_removed = {}
@@ -567,44 +459,24 @@ class StoreWriter:
         for job in waiting:
             self._broker.not_saved(job, NotSaved())
 
-    def _note_outage(self, failure: Failure) -> None:
+    def _note_failure(self, failure: Failure) -> None:
         error = failure.value
         if isinstance(error, LeaseLost):
-            self._outage = StoreUnavailable(str(error))
-            self._join_again()
-            return
-        if not isinstance(error, StoreError):
-            _log.failure("The store failed", failure)
-        if self._outage is None:
-            _log.error("The store is unavailable, background jobs are refused: {error}", error=str(error))
-        self._outage = error if isinstance(error, StoreUnavailable) else StoreUnavailable(str(error))
+            self._outage.error = StoreUnavailable(str(error))
+            self.lease.lose()
+        else:
+            self._outage.begin(failure)
 
-    def _note_success(self) -> None:
-        """Something else than writing has worked: in an outage, writing is worth a try at once."""
-        if self._outage is not None and self._next_write is not None and not self._joining:
-            self._cancel_next()
-            self._write()
-
-    def _stumble(self, failure: Failure) -> None:
-        """Something else than writing has failed."""
-        is_tried = self._outage is not None
-        self._note_outage(failure)
-        if not (is_tried or self._writing is not None or self._joining or self._stopping):
-            self._cancel_next()
-            self._try_again(self._write)
-
-    def _try_again(self, what: Callable[[], None]) -> None:
-        """Call `_write`, if only to see whether that works, or `_open_again`, after a while that doubles each
-        time."""
-        self._next_write = self._reactor.callLater(self._retry_delay, what)
-        self._retry_delay = min(self._retry_delay * 2, LONGEST_RETRY)
+    def _try_again(self) -> None:
+        """Write after a backoff, if only to see whether that works."""
+        self._next_write = self._reactor.callLater(self._outage.next_backoff(), self._write)
 
     def _write_on(self, _: object) -> None:
         self._writing = None
-        if self._stopping or self._joining:
+        if self._stopping or self.lease.is_lost:
             return
-        if self._outage is not None:
-            self._try_again(self._write)
+        if self._outage.error is not None:
+            self._try_again()
         elif self._saves:
             self._write()
         elif self._pending:
@@ -630,10 +502,6 @@ def _as_saved(job: Job) -> StoredJob:
             job.reducer,
         ),
     )
-
-
-def _log_defect(failure: Failure) -> None:
-    _log.failure("A defect behind the store", failure)
 
 
 def _after(deferred: Deferred[None]) -> Deferred[None]:

@@ -1,0 +1,191 @@
+"""This server's right to its stored jobs, where several servers share a store.
+
+The lease is renewed in time. When it has expired, others take over the jobs, and this server begins anew as
+one without jobs; when another server's lease has expired, this one takes over. What is written, and what
+becomes of writes when the lease is lost, is the writer's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.task import LoopingCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from txgearman.server.clocks import steady_clock
+from txgearman.server.persistence.thread import InThread, log_defect
+from txgearman.store.contract import Store, StoredJob
+
+if TYPE_CHECKING:
+    from txgearman.broker.broker import Broker
+    from txgearman.server.persistence.outage import Outage
+
+NUMBERS_PER_START: Final = 10**13
+"""Handles that one start of a server can give. Each start has its own range, so that no handle is ever
+given twice; this many last for six years at fifty thousand jobs a second."""
+
+RENEWALS: Final = 3
+"""How often in its time a lease is renewed."""
+
+MAX_ADOPTED: Final = 1000
+"""Jobs that are taken over from another server in one transaction."""
+
+_log = Logger()
+
+
+class LeaseHolder(Protocol):
+    """Whom a lease tells what it learns: the writer. None of these may raise."""
+
+    def store_answered(self) -> None:
+        """The store works."""
+
+    def store_failed(self, failure: Failure) -> None:
+        """The store does not work, or says that the lease has expired."""
+
+    def lease_lost(self) -> None:
+        """Others may have taken over all jobs: nothing is to be written."""
+
+    def lease_regained(self) -> None:
+        """This server has a new lease and no jobs: what was to be written of the old ones is not its own."""
+
+
+class Lease:
+    """The lease on `store`, which is used through `in_thread`; but for `open`, which blocks.
+
+    `is_lost` says that the lease has expired and there is no new one yet.
+    """
+
+    def __init__(
+        self, store: Store, reactor: Any, in_thread: InThread, outage: Outage, holder: LeaseHolder
+    ) -> None:
+        self._store = store
+        self._reactor = reactor
+        self._clock = steady_clock(reactor)
+        self._in_thread = in_thread
+        self._outage = outage
+        self._holder = holder
+        self._broker: Broker | None = None
+        self._name = ""
+        self._duration = 0.0
+        self._start = 0
+        self._asked_at = 0.0
+        self._renewal: LoopingCall | None = None
+        self._renewing = False
+        self._next_attempt: IDelayedCall | None = None
+        self._stopping = False
+        self.is_lost = False
+        self.adopted = 0
+
+    def open(self, name: str, duration: float) -> int:
+        """Open the store; returns the number behind which handles begin. Blocks; raises `StoreError`."""
+        self._name, self._duration = name, duration
+        self._asked_at = self._clock()
+        self._start = self._store.open(name, duration)
+        return self._start * NUMBERS_PER_START
+
+    def begin(self, broker: Broker) -> None:
+        """Renew the lease from now on, and let the broker give out jobs as long as it certainly runs."""
+        self._broker = broker
+        if self._store.shared:
+            broker.extend_lease(self._asked_at + self._duration)
+            self._renewal = LoopingCall(self.renew)
+            self._renewal.clock = self._reactor
+            self._renewal.start(self._duration / RENEWALS).addErrback(log_defect)
+
+    def stop(self) -> None:
+        """Renew and take over nothing any more."""
+        self._stopping = True
+        self._cancel_next()
+        if self._renewal is not None and self._renewal.running:
+            self._renewal.stop()
+
+    def owns(self, job: StoredJob) -> bool:
+        """Whether the job is this server's."""
+        # A job's place is given by the server that saves or adopts it.
+        return not self._store.shared or job.place // NUMBERS_PER_START == self._start
+
+    def renew(self) -> None:
+        """Let the other servers know that this one lives, and take over jobs of those that do not."""
+        if not self._store.shared or self._renewing or self.is_lost or self._stopping:
+            return
+        self._renewing = True
+        # The lease counts from when it was asked for, not from when the answer came.
+        asked_at = self._clock()
+        self._in_thread(self._store.renew).addCallbacks(
+            self._renewed, self._not_renewed, callbackArgs=(asked_at,)
+        ).addErrback(log_defect)
+
+    def lose(self) -> None:
+        """This server was not heard of in time, and its jobs belong to others: begin as a new one."""
+        if self.is_lost or self._stopping:
+            return
+        assert self._broker is not None
+        self.is_lost = True
+        self._holder.lease_lost()
+        _log.error(
+            "This server was not heard of for {lease} seconds: others have taken over its background jobs",
+            lease=self._duration,
+        )
+        self._broker.extend_lease(self._clock())
+        self._open_again()
+
+    def _renewed(self, has_orphans: bool, asked_at: float) -> None:
+        assert self._broker is not None
+        self._renewing = False
+        if not self.is_lost and not self._stopping:
+            self._broker.extend_lease(asked_at + self._duration)
+            self._holder.store_answered()
+            if has_orphans:
+                self._adopt()
+
+    def _not_renewed(self, failure: Failure) -> None:
+        self._renewing = False
+        self._holder.store_failed(failure)
+
+    def _adopt(self) -> None:
+        assert self._broker is not None
+        place = self._broker.reserve(MAX_ADOPTED)
+        self._in_thread(self._store.adopt, MAX_ADOPTED, place).addCallbacks(
+            self._adopted, self._holder.store_failed
+        ).addErrback(log_defect)
+
+    def _adopted(self, jobs: list[StoredJob]) -> None:
+        assert self._broker is not None
+        if self.is_lost or self._stopping:
+            return
+        for job in jobs:
+            self._broker.restore(job)
+        if jobs:
+            self.adopted += len(jobs)
+            _log.info("{count} jobs taken over from a server that is not heard of", count=len(jobs))
+        if len(jobs) == MAX_ADOPTED:
+            self._adopt()
+
+    def _open_again(self) -> None:
+        self._cancel_next()
+        asked_at = self._clock()
+        self._in_thread(self._store.open, self._name, self._duration).addCallbacks(
+            self._opened_again, self._not_opened, callbackArgs=(asked_at,)
+        ).addErrback(log_defect)
+
+    def _opened_again(self, start: int, asked_at: float) -> None:
+        assert self._broker is not None
+        self._holder.lease_regained()
+        self.is_lost = False
+        self._outage.end()
+        self._start = start
+        self._broker.disown(start * NUMBERS_PER_START)
+        self._broker.extend_lease(asked_at + self._duration)
+        _log.info("Joined the other servers again")
+
+    def _not_opened(self, failure: Failure) -> None:
+        self._outage.begin(failure)
+        if not self._stopping:
+            self._next_attempt = self._reactor.callLater(self._outage.next_backoff(), self._open_again)
+
+    def _cancel_next(self) -> None:
+        if self._next_attempt is not None and self._next_attempt.active():
+            self._next_attempt.cancel()
+        self._next_attempt = None
