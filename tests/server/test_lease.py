@@ -7,7 +7,7 @@ from twisted.logger import capturedLogs
 from tests.server.kept import UNAVAILABLE, SharedStore
 from tests.server.peers import req, res
 from tests.server.sites import LEASE
-from tests.server.test_saving import SavingTestCase, handle, submit
+from tests.server.test_writer import SavingTestCase, handle, submit
 from txgearman.errors import LeaseLost
 from txgearman.server.persistence.lease import MAX_ADOPTED, NUMBERS_PER_START, RENEWALS
 from txgearman.server.persistence.outage import MIN_BACKOFF

@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.peers import req, res
 from tests.server.sites import LEASE, Site
-from tests.server.test_saving import handle, submit
+from tests.server.test_writer import handle, submit
 from tests.store.model import ModelDatabase
 from txgearman.server.persistence.writer import LONGEST_AGO, REMOVAL_PATIENCE
 
