@@ -20,7 +20,7 @@ LEASE = 10.0
 
 class BrittleStore(ModelStore):
     """One that may be cut off from the database. While it is `cut` no call gets there; while it is `deaf`
-    those that change jobs do, and their answers get lost. `unsure` is what an adoption took of which the
+    those that change jobs do, and their answers get lost. `unsure` is what a take-over took of which the
     server was not told."""
 
     def __init__(self, database: ModelDatabase) -> None:
@@ -41,9 +41,9 @@ class BrittleStore(ModelStore):
     def renew(self) -> bool:
         return super().renew() or bool(self.unsure)
 
-    def adopt(self, limit: int, place: int) -> list[StoredJob]:
+    def take_over(self, limit: int, place: int) -> list[StoredJob]:
         jobs = [job for job in super()._own() if job.number in self.unsure]
-        jobs = jobs or super().adopt(limit, place)
+        jobs = jobs or super().take_over(limit, place)
         self.unsure = [job.number for job in jobs]
         self._lose_answer()
         self.unsure = []

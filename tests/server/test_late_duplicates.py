@@ -220,8 +220,8 @@ class LeaseTests(JoiningTestCase):
         self.assertIn(FIRST, self.second.heard(self.others_worker))
 
 
-class AdoptionTests(JoiningTestCase):
-    """The second server dies, and the answer to the first one's adoption of its jobs gets lost."""
+class TakeOverTests(JoiningTestCase):
+    """The second server dies, and the answer to the first one's take-over of its jobs gets lost."""
 
     def setUp(self) -> None:
         super().setUp()

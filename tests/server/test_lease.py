@@ -9,7 +9,7 @@ from tests.server.peers import req, res
 from tests.server.sites import LEASE
 from tests.server.test_writer import SavingTestCase, handle, submit
 from txgearman.errors import LeaseLost
-from txgearman.server.persistence.lease import MAX_ADOPTED, NUMBERS_PER_START, RENEWALS
+from txgearman.server.persistence.lease import MAX_TAKEN_OVER, NUMBERS_PER_START, RENEWALS
 from txgearman.server.persistence.outage import MIN_BACKOFF
 from txgearman.store.contract import StoredJob
 
@@ -114,7 +114,7 @@ class LeaseTests(SharingTestCase):
         self.assertFalse(self.store.is_open)
 
 
-class AdoptionTests(SharingTestCase):
+class TakeOverTests(SharingTestCase):
     def test_jobs_of_one_that_is_gone_run_here(self) -> None:
         worker = self.worker()
         worker.receive(req(9), req(4))
@@ -128,14 +128,14 @@ class AdoptionTests(SharingTestCase):
         )
         self.pass_time(1)
         self.assertEqual(self.store.jobs, {})
-        self.assertEqual(self.store_writer.lease.adopted, 2)
+        self.assertEqual(self.store_writer.lease.taken_over, 2)
 
     def test_a_great_many_come_bit_by_bit_and_not_all_into_memory(self) -> None:
         self.start(store_ahead=10)
         self.commit()
-        self.store.orphans = [orphan(number) for number in range(1, 2 * MAX_ADOPTED + 500)]
+        self.store.orphans = [orphan(number) for number in range(1, 2 * MAX_TAKEN_OVER + 500)]
         self.pass_time(LEASE / 2)
-        self.assertEqual(self.factory.broker.total, 2 * MAX_ADOPTED + 499)
+        self.assertEqual(self.factory.broker.total, 2 * MAX_TAKEN_OVER + 499)
         self.assertLessEqual(sum(1 for _ in self.factory.broker.jobs()), 10)
 
     def test_status_is_asked_of_the_store(self) -> None:

@@ -127,7 +127,7 @@ class RealTests(MigrationCase, TestCase):
         self.addCleanup(living.close)
         self.assertEqual(self.run_command(f"sqlite:///{database}", self.store)[0], 0)
         self.assertEqual(
-            sorted(job.data for job in living.adopt(10, 1)), sorted(row[2] for row in TAKEN_OVER)
+            sorted(job.data for job in living.take_over(10, 1)), sorted(row[2] for row in TAKEN_OVER)
         )
         self.assertEqual(living.servers(), ["living"])
 

@@ -683,9 +683,9 @@ class BacklogTests(SavingTestCase):
         self.assertEqual(len(self.drain()), 15)
         self.assertEqual(self.factory.broker.total, 0)
 
-    def test_an_adopted_job_does_not_fall_behind_the_head_that_was_fetched(self) -> None:
+    def test_a_job_taken_over_does_not_fall_behind_the_head_that_was_fetched(self) -> None:
         self.submit(20)
-        late = StoredJob(5, 5, b"H:other:5", b"f", b"", b"adopted", 1, None, 0, 0.0, None)
+        late = StoredJob(5, 5, b"H:other:5", b"f", b"", b"taken over", 1, None, 0, 0.0, None)
         self.factory.broker.restore(late)
         self.store.jobs[5] = late
         self.assertEqual(len(self.drain()), 21)

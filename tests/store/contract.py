@@ -50,7 +50,7 @@ class StoreContract(_TestCase):
         self.store.close()
         self.store = self.make_store()
         self.start = self.store.open("here", LEASE)
-        while self.store.adopt(1000, 1):
+        while self.store.take_over(1000, 1):
             pass
 
     def numbers(self) -> list[int]:
@@ -290,10 +290,10 @@ class StoreContract(_TestCase):
     def test_it_knows_itself(self) -> None:
         self.assertEqual(self.store.servers(), ["here"])
 
-    def test_nothing_to_adopt(self) -> None:
+    def test_nothing_to_take_over(self) -> None:
         save(self.store, job(1))
         self.assertIs(self.store.renew(), False)
-        self.assertEqual(self.store.adopt(10, 1), [])
+        self.assertEqual(self.store.take_over(10, 1), [])
 
     def test_closing_twice(self) -> None:
         self.store.close()
@@ -343,7 +343,7 @@ class CrashContract(_TestCase):
             last = max(int(line) for line in said if line.endswith("\n"))
             store = open_store(self.url)
             store.open("after the crash", LEASE)
-            while store.adopt(1000, 1):
+            while store.take_over(1000, 1):
                 pass
             found = sorted(kept(store))
             self.assertIn(len(found), (last, last + jobs))

@@ -134,7 +134,7 @@ class ModelStore:
         base.leases[self._owner].end = base.clock() + self._length
         return any(self._has_ended(lease) for lease in base.leases.values())
 
-    def adopt(self, limit: int, place: int) -> list[StoredJob]:
+    def take_over(self, limit: int, place: int) -> list[StoredJob]:
         self._check()
         base = self._base
         jobs: list[StoredJob] = []

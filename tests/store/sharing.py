@@ -40,7 +40,7 @@ class SharedContract(_TestCase):
         save(second, job(3), job(4, run_at=5.0))
         self.assertEqual([job.number for job in kept(first)], [1, 2])
         self.assertEqual([job.number for job in kept(second)], [3, 4])
-        self.assertEqual(second.adopt(10, 1), [])
+        self.assertEqual(second.take_over(10, 1), [])
 
     def test_none_changes_what_another_owns(self) -> None:
         first, second = self.opened("first"), self.opened("second")
@@ -73,19 +73,19 @@ class SharedContract(_TestCase):
         dead, living = self.opened("dead", ENDED), self.opened("living")
         save(dead, job(1, place=9), job(2, b"u"), job(3, priority=0), job(4, run_at=5.0), job(5, b"-", b"d"))
         save(living, job(6))
-        jobs = living.adopt(10, 100)
+        jobs = living.take_over(10, 100)
         # High priority first, then by place; what waits for its time comes last.
         self.assertEqual([job.number for job in jobs], [3, 2, 5, 1, 4])
         self.assertEqual([job.place for job in jobs], [100, 101, 102, 103, 104])
         self.assertEqual(jobs[2], job(5, b"-", b"d", place=102))
         self.assertEqual(sorted(kept(living)), sorted([*jobs, job(6)]))
-        self.assertEqual(living.adopt(10, 200), [])
+        self.assertEqual(living.take_over(10, 200), [])
 
     def test_of_one_that_closed_at_once(self) -> None:
         first, second = self.opened("first"), self.opened("second")
         save(first, job(1))
         first.close()
-        self.assertEqual([job.number for job in second.adopt(10, 5)], [1])
+        self.assertEqual([job.number for job in second.take_over(10, 5)], [1])
 
     def test_in_batches(self) -> None:
         for start in (1, 11):
@@ -93,23 +93,23 @@ class SharedContract(_TestCase):
             save(dead, *(job(number) for number in range(start, start + 9)), job(start + 9, run_at=5.0))
         living = self.opened("living")
         batches = []
-        while jobs := living.adopt(4, 1):
+        while jobs := living.take_over(4, 1):
             batches.append([job.number for job in jobs])
         self.assertEqual(list(itertools.chain(*batches)), list(range(1, 21)))
         self.assertEqual([len(batch) for batch in batches], [4] * 5)
 
-    def test_what_is_adopted_can_be_adopted_again(self) -> None:
+    def test_what_is_taken_over_can_be_taken_over_again(self) -> None:
         first = self.opened("first", ENDED)
         save(first, job(1), job(2))
         second = self.opened("second", ENDED)
-        self.assertEqual(len(second.adopt(10, 10)), 2)
+        self.assertEqual(len(second.take_over(10, 10)), 2)
         third = self.opened("third")
-        self.assertEqual([job.place for job in third.adopt(10, 50)], [50, 51])
+        self.assertEqual([job.place for job in third.take_over(10, 50)], [50, 51])
 
     def test_it_comes_back_as_a_new_server(self) -> None:
         slow, living = self.opened("slow", ENDED), self.opened("living")
         save(slow, job(1, b"u"))
-        jobs = living.adopt(10, 50)
+        jobs = living.take_over(10, 50)
         with self.assertRaises(LeaseLost):
             slow.renew()
         self.assertEqual(slow.open("slow", LEASE), 3)
@@ -124,7 +124,7 @@ class SharedContract(_TestCase):
         save(server, job(1))
         server.open("server", LEASE)
         self.assertEqual(kept(server), [])
-        self.assertEqual([job.number for job in server.adopt(10, 1)], [1])
+        self.assertEqual([job.number for job in server.take_over(10, 1)], [1])
 
     # -- submits that are answered with another server's job ------------------------------------------
 
@@ -192,21 +192,21 @@ class SharedContract(_TestCase):
         self.assertEqual(self.joined(first, 1), [])
         self.assertEqual(kept(first), [])
 
-    def test_a_job_that_another_server_has_adopted_is_its_own_twin(self) -> None:
+    def test_a_job_that_another_server_has_taken_over_is_its_own_twin(self) -> None:
         first, second = self.opened("first", ENDED), self.opened("second")
         save(first, job(1, b"u"), job(2))
-        second.adopt(10, 50)
+        second.take_over(10, 50)
         first.open("first", LEASE)
         self.assertEqual(save(first, job(1, b"u"), job(2), job(3)), {1: b"H:test:1", 2: b"H:test:2"})
         found = [each.job for each in self.joined(second, 1, 2)]
         self.assertEqual(found, [job(1, b"u", place=50), job(2, place=51)])
         self.assertEqual(kept(first), [job(3)])
 
-    def test_a_join_is_known_to_who_adopts_the_job(self) -> None:
+    def test_a_join_is_known_to_who_takes_the_job_over(self) -> None:
         first, second, third = self.opened("first", ENDED), self.opened("second"), self.opened("third")
         save(first, job(1, b"u"))
         save(second, job(2, b"u"))
-        self.assertEqual(len(third.adopt(10, 50)), 1)
+        self.assertEqual(len(third.take_over(10, 50)), 1)
         (joined,) = self.joined(third, 1)
         self.assertEqual(joined.job, job(1, b"u", place=50))
         self.assertEqual(self.joined(third, 1, joins={1: joined.at}), [])

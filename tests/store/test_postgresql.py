@@ -74,29 +74,29 @@ class CutTests(SharedCase):
         found = [(job.number, job.attempts) for job in kept(self.store)]
         self.assertEqual(found, [(1, 5), (4, 0), (5, 0), (6, 0), (8, 0)])
 
-    def test_the_answer_to_an_adoption_is_lost(self) -> None:
+    def test_the_answer_to_a_take_over_is_lost(self) -> None:
         dead = self.opened("dead", ENDED)
         save(dead, *(job(number) for number in range(1, 6)))
         self.cable.cut_behind(b"SET owner")
-        jobs = self.store.adopt(3, 100) + self.store.adopt(3, 200)
+        jobs = self.store.take_over(3, 100) + self.store.take_over(3, 200)
         self.assertEqual(
             [(job.number, job.place) for job in jobs], [(1, 100), (2, 101), (3, 102), (4, 200), (5, 201)]
         )
         self.assertEqual(kept(self.store), jobs)
 
-    def test_an_adoption_that_comes_late(self) -> None:
+    def test_a_take_over_that_comes_late(self) -> None:
         dead = self.opened("dead", ENDED)
         save(dead, *(job(number) for number in range(1, 4)))
         self.cable.delay(b"SET owner")
         with self.assertRaises(StoreUnavailable):
-            self.store.adopt(3, 100)
+            self.store.take_over(3, 100)
         self.cable.mend()
-        self.assertEqual(self.store.adopt(0, 200), [])
+        self.assertEqual(self.store.take_over(0, 200), [])
         self.cable.deliver()
         # What it would have taken nobody would have been told of.
-        self.assertEqual([job.place for job in self.store.adopt(3, 300)], [300, 301, 302])
+        self.assertEqual([job.place for job in self.store.take_over(3, 300)], [300, 301, 302])
 
-    def test_an_adoption_behind_a_renewal_that_came_late(self) -> None:
+    def test_a_take_over_behind_a_renewal_that_came_late(self) -> None:
         dead = self.opened("dead", ENDED)
         save(dead, job(1))
         self.cable.delay(b"SET lease_end")
@@ -112,7 +112,7 @@ class CutTests(SharedCase):
             return end
 
         self.patch(self.store, "_prolong", prolong)
-        self.assertEqual([job.place for job in self.store.adopt(3, 300)], [300])
+        self.assertEqual([job.place for job in self.store.take_over(3, 300)], [300])
 
     def test_nor_does_the_next_connection_tell_of_it(self) -> None:
         dead = self.opened("dead", ENDED)
@@ -120,7 +120,7 @@ class CutTests(SharedCase):
         save(self.store, job(7, place=150))
         self.cable.cut_behind(b"SET owner", for_good=True)
         with self.assertRaises(StoreUnavailable):
-            self.store.adopt(6, 100)
+            self.store.take_over(6, 100)
         self.cable.mend()
         self.assertEqual(kept(self.store), [job(7, place=150)])
         for found in (
@@ -133,7 +133,7 @@ class CutTests(SharedCase):
         # The dead one may be forgotten by then.
         self.sql("DELETE FROM txgearman_server WHERE name = 'dead'")
         self.assertIs(self.store.renew(), True)
-        jobs = self.store.adopt(6, 200)
+        jobs = self.store.take_over(6, 200)
         self.assertEqual([job.place for job in jobs], [100, 101, 102, 103, 104, 105])
         self.assertIs(self.store.renew(), False)
         self.assertEqual(kept(self.store), [*jobs, job(7, place=150)])
@@ -157,7 +157,7 @@ class CutTests(SharedCase):
             self.assertEqual(self.store.write(Changes([], [number], {}, {number: joined.at})).joined, [])
             self.assertEqual(kept(self.store), [])
 
-    def test_the_way_is_cut_while_the_database_commits_an_adoption(self) -> None:
+    def test_the_way_is_cut_while_the_database_commits_a_take_over(self) -> None:
         dead = self.opened("dead", ENDED)
         save(dead, *(job(number) for number in range(1, 6)))
         self.sql(
@@ -169,7 +169,7 @@ class CutTests(SharedCase):
             " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait()"
         )
         self.cable.cut_at(b"SET owner")
-        jobs = self.store.adopt(3, 100)
+        jobs = self.store.take_over(3, 100)
         self.assertEqual([(job.number, job.place) for job in jobs], [(1, 100), (2, 101), (3, 102)])
         self.assertEqual(kept(self.store), jobs)
 
@@ -250,20 +250,20 @@ class StandstillTests(SharedCase):
             found = [job.unique for store in (still, other) for job in kept(store)]
             self.assertEqual(sorted(found), sorted({*uniques, b"theirs"}), words)
 
-    def test_while_it_adopts(self) -> None:
+    def test_while_it_takes_over(self) -> None:
         for words in (b"SET lease_end", b"SET dead", b"SET owner"):
             still, other = self.begin()
             dead = self.opened("dead", ENDED)
             save(dead, job(1, b"u"), job(2))
-            adopting = self.standing_still(words, lambda still=still: still.adopt(10, 100))
+            taking = self.standing_still(words, lambda still=still: still.take_over(10, 100))
             self.assertEqual(save(other, job(3, b"u"), job(4, b"v")), {3: b"H:test:1"}, words)
             self.assertIs(other.renew(), True, words)
-            adopted = [job.number for job in other.adopt(10, 100)]
-            self.assertEqual(adopted, [] if words == b"SET owner" else [1, 2], words)
+            taken = [job.number for job in other.take_over(10, 100)]
+            self.assertEqual(taken, [] if words == b"SET owner" else [1, 2], words)
             with self.assertRaises(LeaseLost):
                 dead.renew()
             self.cable.cut()
-            self.assertEqual([job.number for job in adopting.result(20)], [] if adopted else [1, 2], words)
+            self.assertEqual([job.number for job in taking.result(20)], [] if taken else [1, 2], words)
 
 
 @needs_postgresql

@@ -331,7 +331,7 @@ def _show_store(peer: Peer) -> Iterator[bytes]:
             (b"commits", store_writer.commits),
             (b"waiting", store_writer.waiting),
             (b"unremoved", store_writer.unremoved),
-            (b"adopted", store_writer.lease.adopted),
+            (b"adopted", store_writer.lease.taken_over),
             (b"done-twice", store_writer.done_twice),
             (b"joined-late", store_writer.joined_late),
         )

@@ -10,7 +10,7 @@ from txgearman.broker.job import StoredJob
 __all__ = ["NO_PLACE", "Changes", "Joined", "QueueLength", "Store", "StoredJob", "Written"]
 
 NO_PLACE: Final = -1
-"""The place of a job that may have been adopted, as long as nobody was told so."""
+"""The place of a job that may have been taken, as long as nobody was told so."""
 
 
 @dataclass(slots=True)
@@ -86,15 +86,15 @@ class Store(Protocol):
         A job that is to be saved and has the function and unique of one that is kept is not saved: its
         duplicate's handle is returned. The unique ``-`` stands for the data; with no data, and for an empty
         unique, jobs are never the same. Of two such jobs within `changes` the first is saved. Only jobs that
-        this server owns are removed or changed. Removals come first, so that a job may have the unique of
-        one that has just ended, and what is both saved and removed is not kept. A job whose number is kept
-        already was saved by an earlier call, or another server has adopted it: then it is its own duplicate.
-        Without any changes it tells whether the database can be written to.
+        this server owns are removed or changed. Removals come first, so that a job may have the unique of one
+        that has just ended, and what is both saved and removed is not kept. A job whose number is kept
+        already was saved by an earlier call, or another server has taken it over: then it is its own
+        duplicate. Without any changes it tells whether the database can be written to.
 
         A duplicate that another server owns is joined by that, durably: its owner, which may have ended it
         without having removed it yet, cannot remove it any more unless it says that it knows of this join,
         the last. So whoever answers a submit with a duplicate's handle may be sure that its owner, or who
-        adopts it, hears of that.
+        takes it over, hears of that.
         """
 
     def queue_lengths(self) -> list[QueueLength]:
@@ -120,20 +120,20 @@ class Store(Protocol):
 
     def renew(self) -> bool:
         """Prolong this server's lease to its full length from now; returns whether there may be jobs to
-        `adopt`."""
+        `take_over`."""
 
-    def adopt(self, limit: int, place: int) -> list[StoredJob]:
+    def take_over(self, limit: int, place: int) -> list[StoredJob]:
         """Own up to `limit` jobs of servers whose lease has ended.
 
-        Of one server after the other come first those of high priority, those of a function and priority
-        by place, and last the scheduled ones; they get the places from `place` on. A server all of whose
-        jobs are adopted is forgotten. Two servers that adopt at the same time get different jobs. A server
-        that is just writing, or being marked by another, is left for the next call, so nothing now does
-        not mean nothing later. A store that is not shared has none.
+        Of one server after the other come first those of high priority, those of a function and priority by
+        place, and last the scheduled ones; they get the places from `place` on. A server all of whose jobs
+        are taken over is forgotten. Two servers that take over at the same time get different jobs. A server
+        that is just writing, or being marked by another, is left for the next call, so nothing now does not
+        mean nothing later. A store that is not shared has none.
 
-        What was adopted by a call that failed, as its answer got lost, is what the next call returns, which
-        `renew` asks for. Until then `queue_lengths`, `fetch` and `scheduled` leave it out, and others give it
-        `NO_PLACE`.
+        What was taken over by a call that failed, as its answer got lost, is what the next call returns,
+        which `renew` asks for. Until then `queue_lengths`, `fetch` and `scheduled` leave it out, and others
+        give it `NO_PLACE`.
         """
 
     def servers(self) -> list[str]:

@@ -1,7 +1,7 @@
 """Jobs in PostgreSQL, which several servers may share.
 
-Each server has a lease by the database's clock. Every write holds a shared lock on the row of its server,
-and changes nothing once that is marked dead; whoever wants to adopt jobs marks it first, which passes over
+Each server has a lease by the database's clock. Every write holds a shared lock on the row of its server, and
+changes nothing once that is marked dead; whoever wants to take over jobs marks it first, which passes over
 one that is just writing. So a server that was thought dead cannot touch what others have taken over.
 
 Each statement that changes jobs is a transaction of its own, so that a server which stops in the middle of
@@ -159,7 +159,7 @@ class PostgresqlStore(DatabaseStore):
         self._saved_before = False
         """Whether the write under way met a job that is there already."""
         self._unsure: list[int] = []
-        """What the last adoption took, as long as nobody knows whether it was committed."""
+        """What the last call of `take_over` moved, as long as nobody knows whether it was committed."""
 
     def write(self, changes: Changes) -> Written:
         self._saved_before = False
@@ -201,12 +201,12 @@ class PostgresqlStore(DatabaseStore):
     def servers(self) -> list[str]:
         return [name for (name,) in self._rows(_LIVING.order_by(SERVER.c.name))]
 
-    def adopt(self, limit: int, place: int) -> list[StoredJob]:
-        return self._retried(lambda: self._adopt(limit, place))
+    def take_over(self, limit: int, place: int) -> list[StoredJob]:
+        return self._retried(lambda: self._take_over(limit, place))
 
-    def _adopt(self, limit: int, place: int) -> list[StoredJob]:
+    def _take_over(self, limit: int, place: int) -> list[StoredJob]:
         with self._connected() as connection:
-            # This waits for an adoption that is still under way, as its answer got lost, and one that has
+            # This waits for a take-over that is still under way, as its answer got lost, and one that has
             # not begun will find another lease than its own.
             lease_end = self._prolong(connection)
             jobs = self._taken_before(connection)
@@ -217,7 +217,7 @@ class PostgresqlStore(DatabaseStore):
         return jobs
 
     def _taken_before(self, connection: sa.Connection) -> list[StoredJob]:
-        """What the last adoption took if it was committed and its answer got lost."""
+        """What the last call of `take_over` moved if it was committed and its answer got lost."""
         if not self._unsure:
             return []
         query = sa.select(*SAVED).where(JOB.c.number.in_(self._unsure), JOB.c.owner == self._owner)
@@ -325,7 +325,7 @@ class PostgresqlStore(DatabaseStore):
             # What others commit meanwhile must be seen, to find the duplicates of jobs.
             "SET default_transaction_isolation = 'read committed';"
             # There is an index for each query. What is known of tables that fill and empty within minutes is
-            # out of date, and has led to a walk through all jobs for each thousand that were adopted.
+            # out of date, and has led to a walk through all jobs for each thousand that were taken over.
             "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off;"
             "SET jit = off;"
             f"SET lock_timeout = '{LOCK_TIMEOUT}s';"

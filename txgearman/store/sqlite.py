@@ -236,7 +236,7 @@ class SqliteStore(DatabaseStore):
     def renew(self) -> bool:
         return False
 
-    def adopt(self, limit: int, place: int) -> list[StoredJob]:
+    def take_over(self, limit: int, place: int) -> list[StoredJob]:
         return []
 
     def _own(self) -> None:

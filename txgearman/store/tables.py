@@ -49,7 +49,7 @@ SERVER: Final = sa.Table(
     sa.Column("dead", sa.Boolean, nullable=False),
 )
 """The starts that own jobs; `lease_end` is seconds since the epoch by the database's clock. Once `dead`
-is set others may adopt the jobs, so it never goes back. Without a row where a store is not shared."""
+is set others may take over the jobs, so it never goes back. Without a row where a store is not shared."""
 
 JOB: Final = sa.Table(
     "txgearman_job",

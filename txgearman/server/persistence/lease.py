@@ -29,7 +29,7 @@ given twice; this many last for six years at fifty thousand jobs a second."""
 RENEWALS: Final = 3
 """How often in its time a lease is renewed."""
 
-MAX_ADOPTED: Final = 1000
+MAX_TAKEN_OVER: Final = 1000
 """Jobs that are taken over from another server in one transaction."""
 
 _log = Logger()
@@ -76,7 +76,7 @@ class Lease:
         self._next_attempt: IDelayedCall | None = None
         self._stopping = False
         self.is_lost = False
-        self.adopted = 0
+        self.taken_over = 0
 
     def open(self, name: str, duration: float) -> int:
         """Open the store; returns the number behind which handles begin. Blocks; raises `StoreError`."""
@@ -103,7 +103,7 @@ class Lease:
 
     def owns(self, job: StoredJob) -> bool:
         """Whether the job is this server's."""
-        # A job's place is given by the server that saves or adopts it.
+        # A job's place is given by the server that saves it or takes it over.
         return not self._store.shared or job.place // NUMBERS_PER_START == self._start
 
     def renew(self) -> None:
@@ -138,30 +138,30 @@ class Lease:
             self._broker.extend_lease(asked_at + self._duration)
             self._holder.store_answered()
             if has_orphans:
-                self._adopt()
+                self._take_over()
 
     def _not_renewed(self, failure: Failure) -> None:
         self._renewing = False
         self._holder.store_failed(failure)
 
-    def _adopt(self) -> None:
+    def _take_over(self) -> None:
         assert self._broker is not None
-        place = self._broker.reserve(MAX_ADOPTED)
-        self._in_thread(self._store.adopt, MAX_ADOPTED, place).addCallbacks(
-            self._adopted, self._holder.store_failed
+        place = self._broker.reserve(MAX_TAKEN_OVER)
+        self._in_thread(self._store.take_over, MAX_TAKEN_OVER, place).addCallbacks(
+            self._taken_over, self._holder.store_failed
         ).addErrback(log_defect)
 
-    def _adopted(self, jobs: list[StoredJob]) -> None:
+    def _taken_over(self, jobs: list[StoredJob]) -> None:
         assert self._broker is not None
         if self.is_lost or self._stopping:
             return
         for job in jobs:
             self._broker.restore(job)
         if jobs:
-            self.adopted += len(jobs)
+            self.taken_over += len(jobs)
             _log.info("{count} jobs taken over from a server that is not heard of", count=len(jobs))
-        if len(jobs) == MAX_ADOPTED:
-            self._adopt()
+        if len(jobs) == MAX_TAKEN_OVER:
+            self._take_over()
 
     def _open_again(self) -> None:
         self._cancel_next()

@@ -21,7 +21,7 @@ from txgearman.store.uniques import unique_key
 from txgearman.store.urls import open_store
 
 LEASE: Final = 60.0
-"""Seconds that the servers on a shared store wait for a migration that died, to adopt what it saved."""
+"""Seconds that the servers on a shared store wait for a migration that died, to take over what it saved."""
 
 _NAME: Final = "migration"
 
