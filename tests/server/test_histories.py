@@ -270,7 +270,7 @@ class SeveralServersTests(SynchronousTestCase):
         for player in self.players:
             broker, store_writer = player.site.factory.broker, player.site.store_writer
             self.assertEqual((broker.total, broker._away, player.online), (0, 0, set()))
-            self.assertEqual((store_writer.unremoved, store_writer._joins), (0, {}))
+            self.assertEqual((store_writer.unremoved, store_writer._coalesced), (0, {}))
 
     def any(self) -> Player:
         return self.random.choice(self.players)

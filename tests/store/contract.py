@@ -166,7 +166,7 @@ class StoreContract(_TestCase):
         self.assertEqual(self.store.write(Changes([job(3, b"u"), job(4, b"-")], [1, 2])).duplicates, {})
         self.assertEqual(self.numbers(), [3, 4])
 
-    def test_twins_of_scheduled_jobs(self) -> None:
+    def test_duplicates_of_scheduled_jobs(self) -> None:
         save(self.store, job(1, b"u", run_at=5.0))
         self.assertEqual(save(self.store, job(2, b"u")), {2: b"H:test:1"})
 
@@ -254,7 +254,7 @@ class StoreContract(_TestCase):
         for unknown in (b"", b"-", b"data", b"unknown"):
             self.assertIsNone(self.store.find_unique(unknown), unknown)
 
-    def test_finding_twins(self) -> None:
+    def test_finding_duplicates(self) -> None:
         first, second = job(1, b"u", b"x" * 5000), job(2, b"-", b"\0" * 5000)
         save(self.store, first, second, job(3), job(4, b"-", b""))
         self.assertEqual(self.store.find_duplicate(b"reverse", b"u", b""), first)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from tests.store.contract import LEASE
 from tests.store.jobs import job, kept, save
 from txgearman.errors import LeaseLost
-from txgearman.store.contract import Changes, Joined, Store
+from txgearman.store.contract import Changes, Coalesced, Store
 
 if TYPE_CHECKING:
     from twisted.trial.unittest import SynchronousTestCase as _TestCase
@@ -128,15 +128,17 @@ class SharedContract(_TestCase):
 
     # -- submits that are answered with another server's job ------------------------------------------
 
-    def joined(self, store: Store, *removals: int, joins: dict[int, float] | None = None) -> list[Joined]:
+    def coalesced(
+        self, store: Store, *removals: int, known: dict[int, float] | None = None
+    ) -> list[Coalesced]:
         """What is kept of the jobs that a server wants to remove."""
-        return store.write(Changes(removals=list(removals), joins=joins or {})).joined
+        return store.write(Changes(removals=list(removals), coalesced=known or {})).coalesced
 
     def test_a_job_that_another_server_joined_is_not_removed(self) -> None:
         first, second = self.opened("first"), self.opened("second")
         save(first, job(1, b"u"), job(2, b"-"), job(3, b"v"), job(4))
         save(second, job(5, b"u"), job(6, b"-"))
-        found = sorted(each.job for each in self.joined(first, 1, 2, 3, 4))
+        found = sorted(each.job for each in self.coalesced(first, 1, 2, 3, 4))
         self.assertEqual(found, [job(1, b"u"), job(2, b"-")])
         self.assertEqual(kept(first), [job(1, b"u"), job(2, b"-")])
         self.assertEqual(save(second, job(7, b"u"), job(8, b"v")), {7: b"H:test:1"})
@@ -147,24 +149,24 @@ class SharedContract(_TestCase):
         before = time.monotonic()
         save(second, job(2, b"u"))
         behind = time.monotonic()
-        (joined,) = self.joined(first, 1)
+        (each,) = self.coalesced(first, 1)
         # Two clocks are read here, which may differ by a little.
-        self.assertGreater(joined.ago, -0.01)
-        self.assertLess(joined.ago, time.monotonic() - before + 0.01)
-        (later,) = self.joined(first, 1)
-        self.assertEqual(later.at, joined.at)
-        self.assertGreater(later.ago, joined.ago)
+        self.assertGreater(each.ago, -0.01)
+        self.assertLess(each.ago, time.monotonic() - before + 0.01)
+        (later,) = self.coalesced(first, 1)
+        self.assertEqual(later.at, each.at)
+        self.assertGreater(later.ago, each.ago)
         self.assertLess(later.ago - (time.monotonic() - behind), behind - before + 0.01)
 
     def test_it_is_removed_by_who_knows_of_the_join(self) -> None:
         first, second = self.opened("first"), self.opened("second")
         save(first, job(1, b"u"), job(2, b"v"), job(3))
         save(second, job(4, b"u"), job(5, b"v"))
-        joins = {each.job.number: each.at for each in self.joined(first, 1, 2)}
+        known = {each.job.number: each.at for each in self.coalesced(first, 1, 2)}
         # With another job's removal, and with one that takes the unique over.
-        self.assertEqual(self.joined(first, 1, 3, joins={1: joins[1]}), [])
+        self.assertEqual(self.coalesced(first, 1, 3, known={1: known[1]}), [])
         self.assertEqual(kept(first), [job(2, b"v")])
-        written = first.write(Changes([job(6, b"v")], [2], {}, {2: joins[2]}))
+        written = first.write(Changes([job(6, b"v")], [2], {}, {2: known[2]}))
         self.assertEqual(written, ({}, []))
         self.assertEqual(kept(first), [job(6, b"v")])
 
@@ -172,42 +174,42 @@ class SharedContract(_TestCase):
         first, second = self.opened("first"), self.opened("second")
         save(first, job(1, b"u"))
         save(second, job(2, b"u"))
-        (known,) = self.joined(first, 1)
+        (known,) = self.coalesced(first, 1)
         save(second, job(3, b"u"))
-        (joined,) = self.joined(first, 1, joins={1: known.at})
-        self.assertGreater(joined.at, known.at)
-        self.assertEqual(self.joined(first, 1, joins={1: joined.at}), [])
+        (each,) = self.coalesced(first, 1, known={1: known.at})
+        self.assertGreater(each.at, known.at)
+        self.assertEqual(self.coalesced(first, 1, known={1: each.at}), [])
 
     def test_a_job_that_is_the_same_as_one_that_is_kept_is_so_too(self) -> None:
         first, second = self.opened("first"), self.opened("second")
         save(first, job(1, b"u"))
         save(second, job(2, b"u"))
-        duplicates, joined = first.write(Changes([job(3, b"u")], [1]))
-        self.assertEqual((duplicates, [each.job.number for each in joined]), ({3: b"H:test:1"}, [1]))
+        duplicates, coalesced = first.write(Changes([job(3, b"u")], [1]))
+        self.assertEqual((duplicates, [each.job.number for each in coalesced]), ({3: b"H:test:1"}, [1]))
 
     def test_its_own_server_does_not_join(self) -> None:
         first = self.opened("first")
         save(first, job(1, b"u"))
         self.assertEqual(save(first, job(2, b"u")), {2: b"H:test:1"})
-        self.assertEqual(self.joined(first, 1), [])
+        self.assertEqual(self.coalesced(first, 1), [])
         self.assertEqual(kept(first), [])
 
-    def test_a_job_that_another_server_has_taken_over_is_its_own_twin(self) -> None:
+    def test_a_job_that_another_server_has_taken_over_is_its_own_duplicate(self) -> None:
         first, second = self.opened("first", ENDED), self.opened("second")
         save(first, job(1, b"u"), job(2))
         second.take_over(10, 50)
         first.open("first", LEASE)
         self.assertEqual(save(first, job(1, b"u"), job(2), job(3)), {1: b"H:test:1", 2: b"H:test:2"})
-        found = [each.job for each in self.joined(second, 1, 2)]
+        found = [each.job for each in self.coalesced(second, 1, 2)]
         self.assertEqual(found, [job(1, b"u", place=50), job(2, place=51)])
         self.assertEqual(kept(first), [job(3)])
 
-    def test_a_join_is_known_to_who_takes_the_job_over(self) -> None:
+    def test_a_coalesced_submit_is_known_to_who_takes_the_job_over(self) -> None:
         first, second, third = self.opened("first", ENDED), self.opened("second"), self.opened("third")
         save(first, job(1, b"u"))
         save(second, job(2, b"u"))
         self.assertEqual(len(third.take_over(10, 50)), 1)
-        (joined,) = self.joined(third, 1)
-        self.assertEqual(joined.job, job(1, b"u", place=50))
-        self.assertEqual(self.joined(third, 1, joins={1: joined.at}), [])
+        (each,) = self.coalesced(third, 1)
+        self.assertEqual(each.job, job(1, b"u", place=50))
+        self.assertEqual(self.coalesced(third, 1, known={1: each.at}), [])
         self.assertEqual(kept(third), [])

@@ -143,7 +143,7 @@ class CutTests(SharedCase):
         save(other, job(1, b"u"))
         self.cable.cut_behind(b"UPDATE txgearman_job")
         self.assertEqual(save(self.store, job(2, b"u")), {2: b"H:test:1"})
-        self.assertEqual(len(other.write(Changes(removals=[1])).joined), 1)
+        self.assertEqual(len(other.write(Changes(removals=[1])).coalesced), 1)
 
     def test_the_answer_to_a_removal_of_a_job_that_was_joined_is_lost(self) -> None:
         other = self.opened("other")
@@ -151,10 +151,10 @@ class CutTests(SharedCase):
             save(self.store, job(number, b"u"))
             save(other, job(10, b"u"))
             self.cable.cut_behind(words)
-            (joined,) = self.store.write(Changes(removals=[number])).joined
-            self.assertEqual(joined.job, job(number, b"u"))
+            (each,) = self.store.write(Changes(removals=[number])).coalesced
+            self.assertEqual(each.job, job(number, b"u"))
             self.cable.cut_behind(words)
-            self.assertEqual(self.store.write(Changes([], [number], {}, {number: joined.at})).joined, [])
+            self.assertEqual(self.store.write(Changes([], [number], {}, {number: each.at})).coalesced, [])
             self.assertEqual(kept(self.store), [])
 
     def test_the_way_is_cut_while_the_database_commits_a_take_over(self) -> None:
@@ -232,10 +232,10 @@ class StandstillTests(SharedCase):
             still, other = self.begin()
             save(still, job(1, b"removed"), job(2, b"attempted"), job(3, b"joined"))
             save(other, job(4, b"joined"), job(5, b"theirs"), *(job(number) for number in range(100, 200)))
-            (joined,) = still.write(Changes(removals=[3])).joined
-            changes = Changes([job(10, b"saved"), job(11, b"theirs")], [1, 3], {2: 7}, {3: joined.at})
+            (each,) = still.write(Changes(removals=[3])).coalesced
+            changes = Changes([job(10, b"saved"), job(11, b"theirs")], [1, 3], {2: 7}, {3: each.at})
             writing = self.standing_still(words, lambda still=still, all_=changes: still.write(all_))
-            left = other.write(Changes(removals=[5, *range(100, 200)])).joined
+            left = other.write(Changes(removals=[5, *range(100, 200)])).coalesced
             self.assertEqual(len(left), words == b"SET joined", words)
             self.assertEqual([job.number for job in kept(other)], [5] * len(left), words)
             uniques = (b"saved", b"removed", b"attempted", b"joined", b"another")

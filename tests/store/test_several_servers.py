@@ -188,11 +188,11 @@ class AtTheSameTimeTests(SharedCase):
                 jobs = [job(first + number, unique) for number, unique in enumerate(uniques)]
                 removals = [number for number in alive[server] if chance.random() < 0.7]
                 together.wait()
-                duplicates, joined = store.write(Changes(jobs, removals))
+                duplicates, coalesced = store.write(Changes(jobs, removals))
                 told[server] |= duplicates
-                for number in set(removals) - {each.job.number for each in joined}:
+                for number in set(removals) - {each.job.number for each in coalesced}:
                     del alive[server][number]
-                late[server] += len(joined)
+                late[server] += len(coalesced)
                 alive[server] |= {job.number: job for job in jobs if job.number not in duplicates}
             self.assertEqual({job.number: job for job in kept(store)}, alive[server])
 
@@ -238,7 +238,7 @@ class AtTheSameTimeTests(SharedCase):
         )
         self.assertEqual(ours.duplicates, {6: b"H:test:3"})
         # Either may be first behind that.
-        self.assertEqual(theirs, {4: b"H:test:2"} | ({5: b"H:test:1"} if ours.joined else {}))
+        self.assertEqual(theirs, {4: b"H:test:2"} | ({5: b"H:test:1"} if ours.coalesced else {}))
 
     def test_nor_where_functions_differ_alone(self) -> None:
         self.patch(database, "ATTEMPTS", 1)

@@ -333,7 +333,7 @@ def _show_store(peer: Peer) -> Iterator[bytes]:
             (b"unremoved", store_writer.unremoved),
             (b"adopted", store_writer.lease.taken_over),
             (b"done-twice", store_writer.done_twice),
-            (b"joined-late", store_writer.joined_late),
+            (b"joined-late", store_writer.late_duplicates),
         )
         for name, count in counts:
             yield b"%b\t%d\n" % (name, count)

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple, Protocol
 
 from txgearman.broker.job import StoredJob
 
-__all__ = ["NO_PLACE", "Changes", "Joined", "QueueLength", "Store", "StoredJob", "Written"]
+__all__ = ["NO_PLACE", "Changes", "Coalesced", "QueueLength", "Store", "StoredJob", "Written"]
 
 NO_PLACE: Final = -1
 """The place of a job that may have been taken, as long as nobody was told so."""
@@ -16,20 +16,20 @@ NO_PLACE: Final = -1
 @dataclass(slots=True)
 class Changes:
     """What is written at once: `saves` in the order they were submitted, the numbers in `removals`,
-    and the new `attempts` by number. Removing or changing what is not there is no error. `joins` names the
-    last join, `Joined.at`, of those to be removed in spite of one."""
+    and the new `attempts` by number. Removing or changing what is not there is no error. `coalesced` has
+    the `Coalesced.at` of those to be removed all the same."""
 
     saves: list[StoredJob] = field(default_factory=list)
     removals: list[int] = field(default_factory=list)
     attempts: dict[int, int] = field(default_factory=dict)
-    joins: dict[int, float] = field(default_factory=dict)
+    coalesced: dict[int, float] = field(default_factory=dict)
 
 
-class Joined(NamedTuple):
-    """A job that was to be removed and is kept, as a submit to another server was answered with it.
+class Coalesced(NamedTuple):
+    """A job that was to be removed and stays, as a submit to another server was coalesced with it.
 
-    `at` is what stands for the last such join, which was `ago` seconds before this was read, both by the
-    database's clock.
+    `at` stands for the last such submit, which was `ago` seconds before this was read, both by the database's
+    clock.
     """
 
     job: StoredJob
@@ -42,7 +42,7 @@ class Written(NamedTuple):
     same as, and the jobs that were not removed."""
 
     duplicates: dict[int, bytes]
-    joined: list[Joined]
+    coalesced: list[Coalesced]
 
 
 class QueueLength(NamedTuple):
@@ -91,10 +91,10 @@ class Store(Protocol):
         already was saved by an earlier call, or another server has taken it over: then it is its own
         duplicate. Without any changes it tells whether the database can be written to.
 
-        A duplicate that another server owns is joined by that, durably: its owner, which may have ended it
-        without having removed it yet, cannot remove it any more unless it says that it knows of this join,
-        the last. So whoever answers a submit with a duplicate's handle may be sure that its owner, or who
-        takes it over, hears of that.
+        A duplicate that another server owns is marked, durably: a submit was coalesced with it. Its owner may
+        have ended it without having removed it yet, and cannot remove it any more unless `Changes.coalesced`
+        says that it knows of the last such submit. So whoever answers a submit with a duplicate's handle may
+        be sure that its owner, or who takes it over, hears of that.
         """
 
     def queue_lengths(self) -> list[QueueLength]:

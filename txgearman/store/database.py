@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store import tables
-from txgearman.store.contract import Changes, Joined, QueueLength, StoredJob, Written
+from txgearman.store.contract import Changes, Coalesced, QueueLength, StoredJob, Written
 from txgearman.store.tables import DATA_AT, FUNCTION_AT, JOB, SAVED
 from txgearman.store.uniques import unique_key
 
@@ -99,20 +99,20 @@ class DatabaseStore(ABC):
         were inserted."""
 
     @abstractmethod
-    def _delete(self, connection: sa.Connection, numbers: Sequence[int], joins: dict[int, float]) -> int:
-        """Delete own jobs that nobody has joined, or whose last join is the one in `joins`; returns how many
-        were deleted."""
+    def _delete(self, connection: sa.Connection, numbers: Sequence[int], coalesced: dict[int, float]) -> int:
+        """Delete own jobs with which no submit elsewhere was coalesced, or the last one at the time in
+        `coalesced`; returns how many were deleted."""
 
     def _delete_and_insert(
         self,
         connection: sa.Connection,
         numbers: Sequence[int],
-        joins: dict[int, float],
+        coalesced: dict[int, float],
         rows: Sequence[Row],
     ) -> tuple[int, int]:
         """Do both; returns how many were deleted and what `_insert` does, which may leave out rows that are
         the same as jobs that are deleted."""
-        return self._delete(connection, numbers, joins), self._insert(connection, rows)
+        return self._delete(connection, numbers, coalesced), self._insert(connection, rows)
 
     @abstractmethod
     def _set_attempts(self, connection: sa.Connection, attempts: dict[int, int]) -> None:
@@ -129,19 +129,19 @@ class DatabaseStore(ABC):
         """Which jobs are this server's as far as it was told."""
         return JOB.c.owner == self._owner
 
-    def _left(self, connection: sa.Connection, numbers: Sequence[int]) -> list[Joined]:
-        """Those of own jobs that somebody has joined."""
+    def _coalesced(self, connection: sa.Connection, numbers: Sequence[int]) -> list[Coalesced]:
+        """Those of own jobs with which a submit to another server was coalesced."""
         return []
 
-    def _join(self, connection: sa.Connection, numbers: Sequence[int]) -> set[int]:
-        """Join others' jobs; returns those that are still there."""
+    def _coalesce(self, connection: sa.Connection, numbers: Sequence[int]) -> set[int]:
+        """Note that submits were coalesced with others' jobs; returns the jobs that are still there."""
         return set()
 
     # -- writing ------------------------------------------------------------------------------------
 
     def write(self, changes: Changes) -> Written:
-        # In the order of their index, so that servers which delete and join the same do not wait for each
-        # other.
+        # In the order of their index, so that servers which delete and coalesce with the same do not wait for
+        # each other.
         removals = dict.fromkeys(sorted(changes.removals))
         owner = self._owner
         rows = [
@@ -160,19 +160,20 @@ class DatabaseStore(ABC):
             if changes.attempts:
                 self._set_attempts(connection, dict(sorted(changes.attempts.items())))
             if removals and not pieces:
-                deleted = self._delete(connection, removals, changes.joins)
+                deleted = self._delete(connection, removals, changes.coalesced)
             for index, rows in enumerate(pieces):
                 if index == 0 and removals:
-                    deleted, inserted = self._delete_and_insert(connection, removals, changes.joins, rows)
+                    deleted, inserted = self._delete_and_insert(connection, removals, changes.coalesced, rows)
                 else:
                     inserted = self._insert(connection, rows)
                 if inserted != len(rows):
-                    duplicates |= self._twins(connection, rows)
-            # Nobody else removes them: what is still there was joined, now or at the first of two tries.
-            left = self._left(connection, removals) if deleted != len(removals) else []
+                    duplicates |= self._resolve_duplicates(connection, rows)
+            # Nobody else removes them: what is still there was coalesced with, now or at the first of two
+            # attempts.
+            left = self._coalesced(connection, removals) if deleted != len(removals) else []
         return Written(duplicates, left)
 
-    def _twins(self, connection: sa.Connection, rows: Sequence[Row]) -> dict[int, bytes]:
+    def _resolve_duplicates(self, connection: sa.Connection, rows: Sequence[Row]) -> dict[int, bytes]:
         """The handles of the jobs that some of `rows`, not all of which were inserted, are the same as, by
         number. A row whose duplicate has been removed since is inserted after all."""
         duplicates: dict[int, bytes] = {}
@@ -187,7 +188,7 @@ class DatabaseStore(ABC):
         self, connection: sa.Connection, rows: Sequence[Row]
     ) -> tuple[dict[int, bytes], Sequence[Row]]:
         """The handles of the jobs that some of `rows` are the same as, by number, and the rows that are not
-        there, nor anything that is the same. Twins of other servers are joined.
+        there, nor a duplicate. Duplicates of other servers are marked as coalesced with.
 
         A row whose own number is there was saved, if not now then by an earlier call whose answer got
         lost; unless it has become another server's, which is a duplicate as any other.
@@ -203,7 +204,7 @@ class DatabaseStore(ABC):
         same = {(key, function): (*its,) for key, function, *its in connection.execute(query)}
         duplicates |= {row[0]: same[key] for row in keyed if (key := (row[-1], row[FUNCTION_AT])) in same}
         foreign = {number for number, owner, _ in duplicates.values() if owner != self._owner}
-        gone = foreign - self._join(connection, sorted(foreign)) if foreign else foreign
+        gone = foreign - self._coalesce(connection, sorted(foreign)) if foreign else foreign
         duplicates = {number: its for number, its in duplicates.items() if its[0] not in gone}
         handles = {
             number: handle

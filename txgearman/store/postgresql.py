@@ -30,7 +30,7 @@ from sqlalchemy.dialects import postgresql
 from txgearman.errors import LeaseLost, StoreError, StoreUnavailable
 from txgearman.store import tables
 from txgearman.store.arrays import ARRAYS, Array, take_arrays
-from txgearman.store.contract import NO_PLACE, Changes, Joined, StoredJob, Written
+from txgearman.store.contract import NO_PLACE, Changes, Coalesced, StoredJob, Written
 from txgearman.store.database import DatabaseStore, Row, TryAgain
 from txgearman.store.tables import DATA_AT, FUNCTION_AT, JOB, SAVED, SERVER
 
@@ -71,15 +71,16 @@ _REMOVED: Final = {
     True: "txgearman_job.number = ANY(%b::bigint[]) AND owner = alive.number AND (joined IS NULL OR"
     " (txgearman_job.number, joined) IN (SELECT * FROM unnest(%b::bigint[], %b::double precision[])))",
 }
-"""What may be removed, by whether some joins are known."""
+"""What may be removed, by whether the time of a coalesced submit is known for some."""
 _DELETE: Final = {
-    joined: f"{_ALIVE.format('')}, gone AS ("
+    known: f"{_ALIVE.format('')}, gone AS ("
     f"DELETE FROM txgearman_job USING alive WHERE {removed} RETURNING 1)"
     " SELECT (SELECT count(*) FROM alive), count(*) FROM gone"
-    for joined, removed in _REMOVED.items()
+    for known, removed in _REMOVED.items()
 }
-# The moment, not the beginning of the transaction: what a server knew before it joined is before the join.
-_JOIN: Final = (
+# The moment, not the beginning of the transaction: what a server knew ahead of coalescing is ahead of this
+# time.
+_COALESCE: Final = (
     "UPDATE txgearman_job SET joined = extract(epoch FROM clock_timestamp())::double precision"
     " WHERE number = ANY(%b::bigint[]) AND owner <> %b::bigint RETURNING number"
 )
@@ -130,9 +131,9 @@ def _insertion(checking: bool, removed: str | None = None) -> str:
 
 _INSERT: Final = {checking: _insertion(checking) for checking in (False, True)}
 _INSERT_AND_DELETE: Final = {
-    (checking, joined): _insertion(checking, removed)
+    (checking, known): _insertion(checking, removed)
     for checking in (False, True)
-    for joined, removed in _REMOVED.items()
+    for known, removed in _REMOVED.items()
 }
 
 _OWNER: Final = tables.WRITTEN.index(JOB.c.owner)
@@ -399,12 +400,12 @@ class PostgresqlStore(DatabaseStore):
         self,
         connection: sa.Connection,
         numbers: Sequence[int],
-        joins: dict[int, float],
+        coalesced: dict[int, float],
         rows: Sequence[Row],
     ) -> tuple[int, int]:
         arrays, checking = self._arrays(rows)
-        values = (self._owner, *arrays, *_removed(numbers, joins))
-        sql = _INSERT_AND_DELETE[checking, bool(joins)]
+        values = (self._owner, *arrays, *_removed(numbers, coalesced))
+        sql = _INSERT_AND_DELETE[checking, bool(coalesced)]
         alive, deleted, inserted = connection.exec_driver_sql(sql, values).one()
         self._check(alive)
         return deleted, inserted
@@ -416,20 +417,20 @@ class PostgresqlStore(DatabaseStore):
         arrays = [array(column) for array, column in zip(_ARRAYS, columns, strict=True)]
         return arrays, any(columns[-1]) or self._saved_before
 
-    def _delete(self, connection: sa.Connection, numbers: Sequence[int], joins: dict[int, float]) -> int:
-        values = (self._owner, *_removed(numbers, joins))
-        alive, deleted = connection.exec_driver_sql(_DELETE[bool(joins)], values).one()
+    def _delete(self, connection: sa.Connection, numbers: Sequence[int], coalesced: dict[int, float]) -> int:
+        values = (self._owner, *_removed(numbers, coalesced))
+        alive, deleted = connection.exec_driver_sql(_DELETE[bool(coalesced)], values).one()
         self._check(alive)
         return int(deleted)
 
-    def _left(self, connection: sa.Connection, numbers: Sequence[int]) -> list[Joined]:
-        query = sa.select(JOB.c.joined, _CLOCK - JOB.c.joined, *SAVED).where(
-            JOB.c.number.in_(numbers), JOB.c.owner == self._owner, JOB.c.joined.is_not(None)
+    def _coalesced(self, connection: sa.Connection, numbers: Sequence[int]) -> list[Coalesced]:
+        query = sa.select(JOB.c.coalesced_at, _CLOCK - JOB.c.coalesced_at, *SAVED).where(
+            JOB.c.number.in_(numbers), JOB.c.owner == self._owner, JOB.c.coalesced_at.is_not(None)
         )
-        return [Joined(StoredJob._make(job), at, ago) for at, ago, *job in connection.execute(query)]
+        return [Coalesced(StoredJob._make(job), at, ago) for at, ago, *job in connection.execute(query)]
 
-    def _join(self, connection: sa.Connection, numbers: Sequence[int]) -> set[int]:
-        return set(connection.exec_driver_sql(_JOIN, (_NUMBERS(numbers), self._owner)).scalars())
+    def _coalesce(self, connection: sa.Connection, numbers: Sequence[int]) -> set[int]:
+        return set(connection.exec_driver_sql(_COALESCE, (_NUMBERS(numbers), self._owner)).scalars())
 
     def _set_attempts(self, connection: sa.Connection, attempts: dict[int, int]) -> None:
         values = (self._owner, list(attempts), list(attempts.values()))
@@ -450,7 +451,7 @@ class PostgresqlStore(DatabaseStore):
         return None if state is None or state == _READ_ONLY else StoreUnavailable
 
 
-def _removed(numbers: Sequence[int], joins: dict[int, float]) -> list[Array]:
+def _removed(numbers: Sequence[int], coalesced: dict[int, float]) -> list[Array]:
     """The values of `_REMOVED`."""
-    known = [_NUMBERS(list(joins)), _TIMES(list(joins.values()))] if joins else []
+    known = [_NUMBERS(list(coalesced)), _TIMES(list(coalesced.values()))] if coalesced else []
     return [_NUMBERS(numbers), *known]

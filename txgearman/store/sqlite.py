@@ -426,7 +426,7 @@ class SqliteStore(DatabaseStore):
         values = (*chain.from_iterable(rows), *(None,) * ((size - len(rows)) * len(tables.WRITTEN)))
         return connection.exec_driver_sql(sql, values).rowcount
 
-    def _delete(self, connection: sa.Connection, numbers: Sequence[int], joins: dict[int, float]) -> int:
+    def _delete(self, connection: sa.Connection, numbers: Sequence[int], coalesced: dict[int, float]) -> int:
         return connection.exec_driver_sql(_DELETE, (json.dumps(numbers),)).rowcount
 
     def _set_attempts(self, connection: sa.Connection, attempts: dict[int, int]) -> None:

@@ -66,12 +66,12 @@ JOB: Final = sa.Table(
     sa.Column("reducer", Bytes),
     sa.Column("owner", _NUMBER, nullable=False),
     sa.Column("unique_key", Bytes),
-    sa.Column("joined", _SECONDS),
+    sa.Column("joined", _SECONDS, key="coalesced_at"),
     # Last, because SQLite would have to walk through long data to what stands behind it.
     sa.Column("data", Bytes, nullable=False),
 )
-"""The jobs. `owner` is the number of a server's start, 0 where a store is not shared. `unique_key` says
-which jobs are the same, see `unique_key`. `joined` is when another server last answered a submit with this
+"""The jobs. `owner` is the number of a server's start, 0 where a store is not shared. `unique_key` says which
+jobs are the same, see `unique_key`. `coalesced_at` is when another server last answered a submit with this
 job, in seconds since the epoch by the database's clock."""
 
 _keyed = JOB.c.unique_key.is_not(None)
@@ -121,12 +121,12 @@ sa.event.listen(
 Upgrade = Callable[[sa.Connection], Any]
 
 
-def _add_joined(connection: sa.Connection) -> None:
-    kind = JOB.c.joined.type.compile(connection.dialect)
+def _add_coalesced_at(connection: sa.Connection) -> None:
+    kind = JOB.c.coalesced_at.type.compile(connection.dialect)
     connection.exec_driver_sql(f"ALTER TABLE {JOB.name} ADD COLUMN joined {kind}")
 
 
-UPGRADES: Final[Sequence[Upgrade]] = (_add_joined,)
+UPGRADES: Final[Sequence[Upgrade]] = (_add_coalesced_at,)
 """What makes each version of the tables from the one before; the first makes version 2 of version 1.
 Each runs in the transaction that changes the version."""
 

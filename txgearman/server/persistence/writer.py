@@ -25,7 +25,7 @@ from txgearman.server.clocks import steady_clock
 from txgearman.server.persistence.lease import Lease
 from txgearman.server.persistence.outage import Outage
 from txgearman.server.persistence.thread import InThread, log_defect
-from txgearman.store.contract import Changes, Joined, Store, StoredJob, Written
+from txgearman.store.contract import Changes, Coalesced, Store, StoredJob, Written
 
 if TYPE_CHECKING:
     from txgearman.broker.broker import Broker
@@ -78,9 +78,8 @@ class StoreWriter:
         # Jobs that have ended, by number with when they did.
         self._removals: dict[int, float] = {}
         self._being_removed: dict[int, float] = {}
-        # The last join of jobs that a submit to another server has joined, where something ends, or will end,
-        # behind that.
-        self._joins: dict[int, float] = {}
+        # When a submit to another server was last coalesced with a job of this one, as far as it is known.
+        self._coalesced: dict[int, float] = {}
         self._being_saved = 0
         self._attempts: dict[int, int] = {}
         self._writing: Deferred[None] | None = None
@@ -94,7 +93,7 @@ class StoreWriter:
         self.failures = 0
         self.saved = 0
         self.done_twice = 0
-        self.joined_late = 0
+        self.late_duplicates = 0
         self.times = Histogram()
         # When the oldest job came that waits to be written, and when the oldest that is being written.
         self._waits_since = self._writes_since = 0.0
@@ -271,7 +270,7 @@ class StoreWriter:
             # Their new owner, which cannot know that they are done, gives them to its own workers.
             _log.warn("{count} jobs were done here and are run again elsewhere", count=len(self._removals))
             self.done_twice += len(self._removals)
-        self._removals, self._joins, self._attempts = {}, {}, {}
+        self._removals, self._coalesced, self._attempts = {}, {}, {}
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -352,8 +351,8 @@ class StoreWriter:
         # One that has ended is not written: a later one in the same transaction may have its unique.
         saves = [_as_saved(job) for job in jobs if job.state is not _GONE]
         self._being_removed = removals = self._take_removals()
-        joins = {number: self._joins[number] for number in self._joins.keys() & removals.keys()}
-        changes = Changes(saves, list(removals), self._attempts, joins)
+        coalesced = {number: self._coalesced[number] for number in self._coalesced.keys() & removals.keys()}
+        changes = Changes(saves, list(removals), self._attempts, coalesced)
         self._attempts = {}
         self._writing = self._in_thread(self._store.write, changes)
         self._writing.addCallbacks(
@@ -397,10 +396,10 @@ class StoreWriter:
         self.commits += 1
         duplicates = written.duplicates
         self.saved += len(changes.saves) - len(duplicates)
-        for number in changes.joins:
-            self._joins.pop(number, None)
-        for joined in written.joined:
-            self._see_to(joined, removed[joined.job.number])
+        for number in changes.coalesced:
+            self._coalesced.pop(number, None)
+        for each in written.coalesced:
+            self._remove_or_rerun(each, removed[each.job.number])
         if duplicates:
             again = []
             for job, count in zip(jobs, submits, strict=True):
@@ -408,7 +407,8 @@ class StoreWriter:
                 if duplicate is None:
                     self._broker.saved(job)
                 # It may have ended meanwhile, as is known of an own one, and whoever came since then wants
-                # another one: another server may have ended it behind the join, and ahead of them.
+                # another one: another server may have ended it after it was coalesced with, and ahead of
+                # them.
                 elif number_of(duplicate) in self._removals or self._broker.stored_before(
                     job, duplicate, count
                 ):
@@ -418,7 +418,7 @@ class StoreWriter:
             for job in jobs:
                 self._broker.saved(job)
 
-    def _see_to(self, joined: Joined, ended: float) -> None:
+    def _remove_or_rerun(self, each: Coalesced, ended: float) -> None:
         """A job that has ended could not be removed, as another server has answered a submit with it.
 
         If that was ahead of the job's end all is well, and the next transaction removes it. If not, or in
@@ -426,15 +426,15 @@ class StoreWriter:
         """
         assert self._broker is not None
         ago = self._clock() - ended
-        if ago <= LONGEST_AGO and joined.ago > ago * (1 + CLOCK_DRIFT):
-            self._removals[joined.job.number] = ended
+        if ago <= LONGEST_AGO and each.ago > ago * (1 + CLOCK_DRIFT):
+            self._removals[each.job.number] = ended
         elif self._stopping:
             # It stays in the store for who takes it over.
             return
         else:
-            self.joined_late += 1
-            self._broker.restore(joined.job)
-        self._joins[joined.job.number] = joined.at
+            self.late_duplicates += 1
+            self._broker.restore(each.job)
+        self._coalesced[each.job.number] = each.at
 
     def _failed(self, failure: Failure, jobs: list[Job], changes: Changes) -> None:
         assert self._broker is not None
