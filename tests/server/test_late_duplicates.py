@@ -10,7 +10,7 @@ from tests.server.peers import req, res
 from tests.server.sites import LEASE, Site
 from tests.server.test_writer import handle, submit
 from tests.store.model import ModelDatabase
-from txgearman.server.persistence.writer import LONGEST_AGO, REMOVAL_PATIENCE
+from txgearman.server.persistence.writer import MAX_TRUSTED_AGE, REMOVAL_DELAY
 
 FIRST = handle(1)
 """The job that the first server has."""
@@ -58,7 +58,7 @@ class LateDuplicateTestCase(SynchronousTestCase):
     def settle(self) -> None:
         """Let the first server write what it has to."""
         for _ in range(10):
-            self.turn(REMOVAL_PATIENCE)
+            self.turn(REMOVAL_DELAY)
             self.first.commit()
 
     def check_run(self) -> None:
@@ -92,7 +92,7 @@ class TimeTests(LateDuplicateTestCase):
     def test_behind_the_end_while_the_removal_is_under_way(self) -> None:
         self.grab()
         self.complete()
-        self.turn(REMOVAL_PATIENCE)
+        self.turn(REMOVAL_DELAY)
         self.assertEqual(len(self.first.thread.calls), 1)
         self.coalesce()
         self.check_run()
@@ -135,7 +135,7 @@ class TimeTests(LateDuplicateTestCase):
         self.coalesce()
         self.turn(0.01)
         self.complete()
-        self.turn(REMOVAL_PATIENCE)
+        self.turn(REMOVAL_DELAY)
         # The first is told of the first of them, and finds the second when it removes the job for good.
         self.first.thread.run()
         self.coalesce()
@@ -168,7 +168,7 @@ class TimeTests(LateDuplicateTestCase):
         self.complete()
         self.first.store.cut = True
         self.coalesce()
-        self.turn(LONGEST_AGO + 1)
+        self.turn(MAX_TRUSTED_AGE + 1)
         self.first.commit()
         self.database.clock = lambda: 5e8 + self.now + LEASE / 3
         self.first.store.cut = False
@@ -213,7 +213,7 @@ class LeaseTests(LateDuplicateTestCase):
         self.assertEqual(self.first.heard(self.client), res(8, FIRST))
         self.worker.lose()
         self.assertEqual(self.first.factory.broker.total, 0)
-        self.second.turn(REMOVAL_PATIENCE)
+        self.second.turn(REMOVAL_DELAY)
         self.second.commit()
         self.second.heard(self.others_worker)
         self.others_worker.receive(req(9))

@@ -288,7 +288,7 @@ class LossTests(SharingTestCase):
         self.assertEqual(self.heard(online), res(13, handle(1), b"late"))
         self.pass_time(1)
         self.come_back()
-        self.assertEqual(self.store_writer.done_twice, 1)
+        self.assertEqual(self.store_writer.rerun_elsewhere, 1)
         self.assertIn(handle(1), [job.handle for job in self.store.jobs.values()], "it runs again")
 
     def test_a_worker_that_is_lost_after_that_loses_nothing(self) -> None:

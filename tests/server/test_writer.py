@@ -14,7 +14,7 @@ from txgearman.broker.job import Ending
 from txgearman.errors import LookupFailed
 from txgearman.server.persistence import writer
 from txgearman.server.persistence.lease import NUMBERS_PER_START
-from txgearman.server.persistence.writer import MAX_BYTES, MAX_JOBS, REMOVAL_PATIENCE
+from txgearman.server.persistence.writer import MAX_BATCH_BYTES, MAX_BATCH_JOBS, REMOVAL_DELAY
 from txgearman.server.protocol import MAX_LATER, MAX_LATER_BYTES
 from txgearman.store.contract import StoredJob
 
@@ -181,12 +181,12 @@ class AnswerTests(SavingTestCase):
             self.assertEqual(connection._later_size, 0)
 
     def test_transactions_have_a_limit_in_jobs_and_bytes(self) -> None:
-        self.store.largest_data = MAX_BYTES
+        self.store.largest_data = MAX_BATCH_BYTES
         client = self.connect()
-        client.receive(*[submit(b"")] * (MAX_JOBS + 1))
-        client.receive(*[submit(bytes(MAX_BYTES // 4))] * 7)
+        client.receive(*[submit(b"")] * (MAX_BATCH_JOBS + 1))
+        client.receive(*[submit(bytes(MAX_BATCH_BYTES // 4))] * 7)
         self.commit()
-        self.assertEqual([len(changes.saves) for changes in self.store.writes], [MAX_JOBS, 5, 3])
+        self.assertEqual([len(changes.saves) for changes in self.store.writes], [MAX_BATCH_JOBS, 5, 3])
 
 
 class LifeTests(SavingTestCase):
@@ -195,9 +195,9 @@ class LifeTests(SavingTestCase):
         client.receive(submit(), submit())
         self.commit()
         worker.receive(req(9), req(13, handle(1), b""), req(9), req(13, handle(2), b""))
-        self.turn(REMOVAL_PATIENCE / 2)
+        self.turn(REMOVAL_DELAY / 2)
         self.assertEqual(self.thread.calls, [])
-        self.turn(REMOVAL_PATIENCE / 2)
+        self.turn(REMOVAL_DELAY / 2)
         self.commit()
         self.assertEqual(self.store.jobs, {})
         self.assertEqual(len(self.store.writes), 2)
@@ -500,8 +500,8 @@ class BacklogTests(SavingTestCase):
         self.assertFalse(self.factory.broker.may_have_stored_jobs)
 
     def test_their_turn_comes_though_foreground_jobs_always_wait(self) -> None:
-        self.patch(writer, "FIRST_FETCH", 3)
-        self.patch(writer, "MAX_JOBS", 3)
+        self.patch(writer, "INITIAL_FETCH_LIMIT", 3)
+        self.patch(writer, "MAX_BATCH_JOBS", 3)
         for is_restarted in (False, True):
             with self.subTest(is_restarted=is_restarted):
                 self.setUp()

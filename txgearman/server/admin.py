@@ -332,7 +332,7 @@ def _show_store(peer: Peer) -> Iterator[bytes]:
             (b"waiting", store_writer.waiting),
             (b"unremoved", store_writer.unremoved),
             (b"adopted", store_writer.lease.taken_over),
-            (b"done-twice", store_writer.done_twice),
+            (b"done-twice", store_writer.rerun_elsewhere),
             (b"joined-late", store_writer.late_duplicates),
         )
         for name, count in counts:

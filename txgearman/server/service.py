@@ -288,7 +288,7 @@ class GearmanService(MultiService):
         if store_writer is not None:
             # Otherwise clients and workers that go on would always leave something to write.
             self.factory.broker.drain()
-            await store_writer.settle()
+            await store_writer.flush()
         self._say_what_is_left(store_writer is not None)
         await self.factory.stop()
         if self._poller is not None:

@@ -70,7 +70,7 @@ class Lease:
         self._name = ""
         self._duration = 0.0
         self._start = 0
-        self._asked_at = 0.0
+        self._opened_at = 0.0
         self._renewal: LoopingCall | None = None
         self._renewing = False
         self._next_attempt: IDelayedCall | None = None
@@ -81,7 +81,7 @@ class Lease:
     def open(self, name: str, duration: float) -> int:
         """Open the store; returns the number behind which handles begin. Blocks; raises `StoreError`."""
         self._name, self._duration = name, duration
-        self._asked_at = self._clock()
+        self._opened_at = self._clock()
         self._start = self._store.open(name, duration)
         return self._start * NUMBERS_PER_START
 
@@ -89,7 +89,7 @@ class Lease:
         """Renew the lease from now on, and let the broker give out jobs as long as it certainly runs."""
         self._broker = broker
         if self._store.shared:
-            broker.extend_lease(self._asked_at + self._duration)
+            broker.extend_lease(self._opened_at + self._duration)
             self._renewal = LoopingCall(self.renew)
             self._renewal.clock = self._reactor
             self._renewal.start(self._duration / RENEWALS).addErrback(log_defect)
@@ -97,7 +97,7 @@ class Lease:
     def stop(self) -> None:
         """Renew and take over nothing any more."""
         self._stopping = True
-        self._cancel_next()
+        self._cancel_next_attempt()
         if self._renewal is not None and self._renewal.running:
             self._renewal.stop()
 
@@ -164,7 +164,7 @@ class Lease:
             self._take_over()
 
     def _open_again(self) -> None:
-        self._cancel_next()
+        self._cancel_next_attempt()
         asked_at = self._clock()
         self._in_thread(self._store.open, self._name, self._duration).addCallbacks(
             self._opened_again, self._not_opened, callbackArgs=(asked_at,)
@@ -185,7 +185,7 @@ class Lease:
         if not self._stopping:
             self._next_attempt = self._reactor.callLater(self._outage.next_backoff(), self._open_again)
 
-    def _cancel_next(self) -> None:
+    def _cancel_next_attempt(self) -> None:
         if self._next_attempt is not None and self._next_attempt.active():
             self._next_attempt.cancel()
         self._next_attempt = None

@@ -31,30 +31,30 @@ if TYPE_CHECKING:
     from txgearman.broker.broker import Broker
     from txgearman.broker.interfaces import Tell, TellPage
 
-MAX_JOBS: Final = 2000
+MAX_BATCH_JOBS: Final = 2000
 """Jobs that are saved in one transaction: what is handled in one go when it is done."""
 
-MAX_BYTES: Final = 8 * 1024 * 1024
+MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
 """Bytes of data in one transaction, one job excepted."""
 
-REMOVAL_PATIENCE: Final = 0.05
+REMOVAL_DELAY: Final = 0.05
 """Seconds that a removal waits for others, or for something to be saved, to share its transaction. A crash
 within them makes done jobs run again, which a crash ahead of any removal may do."""
 
 MAX_REMOVALS: Final = 20_000
 """Jobs that are removed in one transaction: after a long outage there may be very many."""
 
-LONGEST_AGO: Final = 5.0
+MAX_TRUSTED_AGE: Final = 5.0
 """Seconds back for which the database's clock is trusted to tell what came first, a job's end or a submit to
 another server that was answered with it. A clock may be set, and behind an outage nobody knows."""
 
 CLOCK_DRIFT: Final = 0.001
 """Seconds by which two clocks may differ in each second: twice what time services correct at most."""
 
-FIRST_FETCH: Final = 100
+INITIAL_FETCH_LIMIT: Final = 100
 """Jobs that are fetched at first, when their size is not known yet."""
 
-_LONG_AGO: Final = -math.inf
+_UNKNOWN_TIME: Final = -math.inf
 """When a job ended of which nobody knows when it did."""
 
 _GONE: Final = JobState.GONE  # An enum's member costs two look-ups each time.
@@ -77,27 +77,27 @@ class StoreWriter:
         self._saves: list[Job] = []
         # Jobs that have ended, by number with when they did.
         self._removals: dict[int, float] = {}
-        self._being_removed: dict[int, float] = {}
+        self._removals_in_flight: dict[int, float] = {}
         # When a submit to another server was last coalesced with a job of this one, as far as it is known.
         self._coalesced: dict[int, float] = {}
-        self._being_saved = 0
+        self._saves_in_flight = 0
         self._attempts: dict[int, int] = {}
         self._writing: Deferred[None] | None = None
         self._next_write: IDelayedCall | None = None
         self._outage = Outage()
-        self._fetch_limit = FIRST_FETCH
+        self._fetch_limit = INITIAL_FETCH_LIMIT
         self._stopping = False
         self.shared = store.shared
         self.lease = Lease(store, reactor, in_thread, self._outage, self)
         self.commits = 0
         self.failures = 0
         self.saved = 0
-        self.done_twice = 0
+        self.rerun_elsewhere = 0
         self.late_duplicates = 0
         self.times = Histogram()
         # When the oldest job came that waits to be written, and when the oldest that is being written.
-        self._waits_since = self._writes_since = 0.0
-        self._began = 0.0
+        self._oldest_waits_since = self._oldest_in_flight_since = 0.0
+        self._write_began_at = 0.0
 
     # -- start and stop -------------------------------------------------------------------------
 
@@ -113,12 +113,12 @@ class StoreWriter:
         """Give the broker the jobs that are kept, and from now on its answers; returns how many. Blocks."""
         self._broker = broker
         loaded = 0
-        jobs = self._store.scheduled(-1, MAX_JOBS)
+        jobs = self._store.scheduled(-1, MAX_BATCH_JOBS)
         while jobs:
             for job in jobs:
                 broker.restore(job)
             loaded += len(jobs)
-            jobs = self._store.scheduled(jobs[-1].place, MAX_JOBS)
+            jobs = self._store.scheduled(jobs[-1].place, MAX_BATCH_JOBS)
         # Last: the broker has the first jobs fetched by the thread, which must have the store for itself.
         for length in self._store.queue_lengths():
             broker.restore_stored_queue(*length)
@@ -126,7 +126,7 @@ class StoreWriter:
         self.lease.begin(broker)
         return loaded
 
-    async def settle(self) -> None:
+    async def flush(self) -> None:
         """Write what waits to be written; returns when that is done, or cannot be done now."""
         while True:
             if self._writing is not None:
@@ -138,9 +138,9 @@ class StoreWriter:
 
     async def close(self) -> None:
         """Write what waits to be written, as far as the store lets us, and close the store."""
-        await self.settle()
+        await self.flush()
         self._stopping = True
-        self._cancel_next()
+        self._cancel_next_write()
         self.lease.stop()
         while self._pending and not self.lease.is_lost:
             # The store may be back by now.
@@ -159,7 +159,7 @@ class StoreWriter:
     def abandon(self) -> None:
         """Write nothing and ask nothing any more. The caller closes the store."""
         self._stopping = True
-        self._cancel_next()
+        self._cancel_next_write()
         self.lease.stop()
 
     # -- the broker's verbs (JobStore) ------------------------------------------------------------
@@ -175,19 +175,19 @@ class StoreWriter:
 
     def save(self, job: Job) -> None:
         if not self._saves:
-            self._waits_since = self._clock()
+            self._oldest_waits_since = self._clock()
         self._saves.append(job)
-        self._write_in(0)
+        self._schedule_write(0)
 
     def remove(self, number: int, just_now: bool = True) -> None:
-        self._removals[number] = self._clock() if just_now and self.shared else _LONG_AGO
+        self._removals[number] = self._clock() if just_now and self.shared else _UNKNOWN_TIME
         if self._next_write is None:
-            self._write_in(REMOVAL_PATIENCE)
+            self._schedule_write(REMOVAL_DELAY)
 
     def attempted(self, job: Job) -> None:
         self._attempts[number_of(job.handle)] = job.attempts
         if self._next_write is None:
-            self._write_in(REMOVAL_PATIENCE)
+            self._schedule_write(REMOVAL_DELAY)
 
     def fetch(self, function: bytes, priority: int, after: int) -> None:
         limit = self._fetch_limit
@@ -231,14 +231,14 @@ class StoreWriter:
     @property
     def unsaved(self) -> int:
         """Jobs that are not durable yet, those in the transaction under way included."""
-        return len(self._saves) + self._being_saved
+        return len(self._saves) + self._saves_in_flight
 
     @property
     def lag(self) -> float:
         """Seconds that the oldest of them waits."""
         if not self.unsaved:
             return 0.0
-        since = self._writes_since if self._being_saved else self._waits_since
+        since = self._oldest_in_flight_since if self._saves_in_flight else self._oldest_waits_since
         return max(0.0, self._clock() - since)
 
     @property
@@ -251,25 +251,25 @@ class StoreWriter:
     def store_answered(self) -> None:
         # In an outage, writing is worth a try at once.
         if self._outage.error is not None and self._next_write is not None and not self.lease.is_lost:
-            self._cancel_next()
+            self._cancel_next_write()
             self._write()
 
     def store_failed(self, failure: Failure) -> None:
         is_tried = self._outage.error is not None
         self._note_failure(failure)
         if not (is_tried or self._writing is not None or self.lease.is_lost or self._stopping):
-            self._cancel_next()
-            self._try_again()
+            self._cancel_next_write()
+            self._back_off()
 
     def lease_lost(self) -> None:
         self._refuse_waiting()
-        self._cancel_next()
+        self._cancel_next_write()
 
     def lease_regained(self) -> None:
         if self._removals:
             # Their new owner, which cannot know that they are done, gives them to its own workers.
             _log.warn("{count} jobs were done here and are run again elsewhere", count=len(self._removals))
-            self.done_twice += len(self._removals)
+            self.rerun_elsewhere += len(self._removals)
         self._removals, self._coalesced, self._attempts = {}, {}, {}
 
     # -- reading --------------------------------------------------------------------------------
@@ -278,7 +278,7 @@ class StoreWriter:
         assert self._broker is not None
         if jobs:
             size = sum(len(job.data) for job in jobs) // len(jobs)
-            self._fetch_limit = max(1, min(MAX_JOBS, MAX_BYTES // (size + 1)))
+            self._fetch_limit = max(1, min(MAX_BATCH_JOBS, MAX_BATCH_BYTES // (size + 1)))
         self.store_answered()
         there = [job for job in jobs if not self._has_ended(job.number)]
         self._broker.fetched(function, priority, there, len(jobs) < limit)
@@ -319,7 +319,7 @@ class StoreWriter:
 
     def _has_ended(self, number: int) -> bool:
         """Whether the job has ended, though it may still be in the store."""
-        return number in self._removals or number in self._being_removed
+        return number in self._removals or number in self._removals_in_flight
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -327,7 +327,7 @@ class StoreWriter:
     def _pending(self) -> bool:
         return bool(self._saves or self._removals or self._attempts)
 
-    def _write_in(self, delay: float) -> None:
+    def _schedule_write(self, delay: float) -> None:
         """Write in `delay` seconds at the latest, or once the transaction under way is done."""
         if self._writing is not None or self._outage.error is not None or self._stopping:
             return
@@ -336,21 +336,21 @@ class StoreWriter:
         elif delay == 0 and self._next_write.getTime() > self._reactor.seconds():
             self._next_write.reset(0)
 
-    def _cancel_next(self) -> None:
+    def _cancel_next_write(self) -> None:
         if self._next_write is not None and self._next_write.active():
             self._next_write.cancel()
         self._next_write = None
 
     def _write(self) -> None:
-        self._cancel_next()
-        self._began = self._clock()
-        self._writes_since = self._waits_since
+        self._cancel_next_write()
+        self._write_began_at = self._clock()
+        self._oldest_in_flight_since = self._oldest_waits_since
         jobs = self._take_jobs()
-        self._being_saved = len(jobs)
+        self._saves_in_flight = len(jobs)
         submits = [len(job.saving or ()) for job in jobs]
         # One that has ended is not written: a later one in the same transaction may have its unique.
         saves = [_as_saved(job) for job in jobs if job.state is not _GONE]
-        self._being_removed = removals = self._take_removals()
+        self._removals_in_flight = removals = self._take_removals()
         coalesced = {number: self._coalesced[number] for number in self._coalesced.keys() & removals.keys()}
         changes = Changes(saves, list(removals), self._attempts, coalesced)
         self._attempts = {}
@@ -359,14 +359,14 @@ class StoreWriter:
             self._written, self._failed, callbackArgs=(jobs, submits, changes), errbackArgs=(jobs, changes)
         )
         self._writing.addErrback(log_defect)
-        self._writing.addCallback(self._write_on)
+        self._writing.addCallback(self._write_next)
 
     def _take_jobs(self) -> list[Job]:
         """The jobs to be saved in the next transaction."""
         count = size = 0
-        for job in self._saves[:MAX_JOBS]:
+        for job in self._saves[:MAX_BATCH_JOBS]:
             size += len(job.data)
-            if size > MAX_BYTES and count:
+            if size > MAX_BATCH_BYTES and count:
                 break
             count += 1
         jobs, self._saves = self._saves[:count], self._saves[count:]
@@ -385,9 +385,9 @@ class StoreWriter:
 
     def _written(self, written: Written, jobs: list[Job], submits: list[int], changes: Changes) -> None:
         assert self._broker is not None
-        removed, self._being_removed = self._being_removed, {}
-        self._being_saved = 0
-        self.times.add(self._clock() - self._began)
+        removed, self._removals_in_flight = self._removals_in_flight, {}
+        self._saves_in_flight = 0
+        self.times.add(self._clock() - self._write_began_at)
         if self._outage.end():
             _log.info("The store is available again")
             self._broker.fetch_again()
@@ -426,7 +426,7 @@ class StoreWriter:
         """
         assert self._broker is not None
         ago = self._clock() - ended
-        if ago <= LONGEST_AGO and each.ago > ago * (1 + CLOCK_DRIFT):
+        if ago <= MAX_TRUSTED_AGE and each.ago > ago * (1 + CLOCK_DRIFT):
             self._removals[each.job.number] = ended
         elif self._stopping:
             # It stays in the store for who takes it over.
@@ -440,13 +440,13 @@ class StoreWriter:
         assert self._broker is not None
         self._note_failure(failure)
         self.failures += 1
-        self._removals.update(self._being_removed)
-        self._being_removed = {}
-        self._being_saved = 0
+        self._removals.update(self._removals_in_flight)
+        self._removals_in_flight = {}
+        self._saves_in_flight = 0
         if changes.saves and not isinstance(failure.value, LeaseLost):
             # Whether the transaction took place may be unknown: what was refused must not come back. It is
             # removed first, as one that goes on for those who wait for its result may be saved again.
-            refused = dict.fromkeys([job.number for job in changes.saves], _LONG_AGO)
+            refused = dict.fromkeys([job.number for job in changes.saves], _UNKNOWN_TIME)
             self._removals = {**refused, **self._removals}
         self._attempts = {**changes.attempts, **self._attempts}
         for job in jobs:
@@ -467,20 +467,20 @@ class StoreWriter:
         else:
             self._outage.begin(failure)
 
-    def _try_again(self) -> None:
+    def _back_off(self) -> None:
         """Write after a backoff, if only to see whether that works."""
         self._next_write = self._reactor.callLater(self._outage.next_backoff(), self._write)
 
-    def _write_on(self, _: object) -> None:
+    def _write_next(self, _: object) -> None:
         self._writing = None
         if self._stopping or self.lease.is_lost:
             return
         if self._outage.error is not None:
-            self._try_again()
+            self._back_off()
         elif self._saves:
             self._write()
         elif self._pending:
-            self._write_in(REMOVAL_PATIENCE)
+            self._schedule_write(REMOVAL_DELAY)
 
 
 def _as_saved(job: Job) -> StoredJob:
