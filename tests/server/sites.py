@@ -20,17 +20,17 @@ LEASE = 10.0
 
 class BrittleStore(ModelStore):
     """One that may be cut off from the database. While it is `cut` no call gets there; while it is `deaf`
-    those that change jobs do, and their answers get lost. `unsure` is what a take-over took of which the
+    those that change jobs do, and their answers get lost. `unconfirmed` is what a take-over took of which the
     server was not told."""
 
     def __init__(self, database: ModelDatabase) -> None:
         super().__init__(database, shared=True)
         self.cut = self.deaf = False
-        self.unsure: list[int] = []
+        self.unconfirmed: list[int] = []
 
     def open(self, name: str, lease: float) -> int:
         self._reach()
-        self.unsure = []
+        self.unconfirmed = []
         return super().open(name, lease)
 
     def write(self, changes: Changes) -> Written:
@@ -39,27 +39,27 @@ class BrittleStore(ModelStore):
         return written
 
     def renew(self) -> bool:
-        return super().renew() or bool(self.unsure)
+        return super().renew() or bool(self.unconfirmed)
 
     def take_over(self, limit: int, place: int) -> list[StoredJob]:
-        jobs = [job for job in super()._own() if job.number in self.unsure]
+        jobs = [job for job in super()._own() if job.number in self.unconfirmed]
         jobs = jobs or super().take_over(limit, place)
-        self.unsure = [job.number for job in jobs]
+        self.unconfirmed = [job.number for job in jobs]
         self._lose_answer()
-        self.unsure = []
+        self.unconfirmed = []
         return jobs
 
     def find(self, number: int) -> StoredJob | None:
-        return self._as_told(super().find(number))
+        return self._as_confirmed(super().find(number))
 
     def find_duplicate(self, function: bytes, unique: bytes, data: bytes) -> StoredJob | None:
-        return self._as_told(super().find_duplicate(function, unique, data))
+        return self._as_confirmed(super().find_duplicate(function, unique, data))
 
-    def _as_told(self, job: StoredJob | None) -> StoredJob | None:
-        return job and (job._replace(place=NO_PLACE) if job.number in self.unsure else job)
+    def _as_confirmed(self, job: StoredJob | None) -> StoredJob | None:
+        return job and (job._replace(place=NO_PLACE) if job.number in self.unconfirmed else job)
 
     def _own(self, after: int = -1) -> list[StoredJob]:
-        return [job for job in super()._own(after) if job.number not in self.unsure]
+        return [job for job in super()._own(after) if job.number not in self.unconfirmed]
 
     def _check(self) -> None:
         self._reach()

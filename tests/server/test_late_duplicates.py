@@ -230,7 +230,7 @@ class TakeOverTests(LateDuplicateTestCase):
         self.other.receive(submit(unique=b"v"), submit(unique=b"w"))
         self.second.commit()
         self.first.store.deaf = True
-        while not self.first.store.unsure:
+        while not self.first.store.unconfirmed:
             self.pass_time(LEASE / 10)
         self.first.store.deaf = False
         # A first write works; the renewal behind that will find what it does not know of.
@@ -239,7 +239,7 @@ class TakeOverTests(LateDuplicateTestCase):
         self.first.thread.run()
         self.client.receive(*[submit()] * 5)
         self.first.turn()
-        self.assertEqual(len(self.first.store.unsure), 3)
+        self.assertEqual(len(self.first.store.unconfirmed), 3)
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds

@@ -168,13 +168,13 @@ class TableTests(MigrationCase):
         self.assertIn("The old table is now my queue_migrated.", output)
 
     def test_many_jobs_keep_their_order(self) -> None:
-        count = 3 * queue.READ_AT_ONCE + 1
+        count = 3 * queue.READ_BATCH + 1
         source = self.source(*((str(count - number), "f", 1, b"%d" % number, 0) for number in range(count)))
         self.assertEqual(self.run_command(source, self.store)[0], 0)
         self.assertEqual([job.data for job in self.migrated()], [b"%d" % number for number in range(count)])
 
     def test_one_that_was_interrupted_can_be_done_again(self) -> None:
-        rows = [(str(number), "f", 1, b"", 0) for number in range(2 * queue.READ_AT_ONCE)]
+        rows = [(str(number), "f", 1, b"", 0) for number in range(2 * queue.READ_BATCH)]
         source = self.source(("", "f", 1, b"", 0), *rows)
         store = open_store(self.store)
 
@@ -187,7 +187,7 @@ class TableTests(MigrationCase):
         self.patch(store, "renew", renew)
         with self.assertRaises(Interrupted):
             migration.migrate(queue.GearmandQueue(source), store, 1.0)
-        self.assertEqual(len(self.migrated()), queue.READ_AT_ONCE - 1)
+        self.assertEqual(len(self.migrated()), queue.READ_BATCH - 1)
         output = self.run_command(source, self.store)[1]
         self.assertIn("1001 jobs read, 502 saved, 499 were there before", output)
         self.assertEqual(len(self.migrated()), len(rows) + 1)

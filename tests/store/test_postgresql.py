@@ -269,14 +269,14 @@ class StandstillTests(SharedCase):
 @needs_postgresql
 class ArrayTests(SharedCase):
     def test_postgresql_reads_them_as_they_were(self) -> None:
-        from txgearman.store.arrays import ARRAYS, take_arrays
+        from txgearman.store.arrays import ARRAYS, register_arrays
 
         limits = {"BIGINT": 2**63, "INTEGER": 2**31, "SMALLINT": 2**15}
         cases: dict[str, list[Any]] = {kind: [0, None, limit - 1, -limit] for kind, limit in limits.items()}
         cases["DOUBLE PRECISION"] = [0.0, None, 1.7e9 + 1e-6, -5e-324, float("inf")]
         cases["BYTEA"] = [b"", None, bytes(range(256)), b"x" * 100_000]
         with connected(self.url) as connection:
-            take_arrays(connection)
+            register_arrays(connection)
             for kind, values in cases.items():
                 for some in (values, values[:1], [None], values * 500):
                     cursor = connection.execute(f"SELECT %b::{kind}[]", (ARRAYS[kind](some),), binary=True)

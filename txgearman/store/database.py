@@ -20,13 +20,13 @@ import sqlalchemy as sa
 from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store import tables
 from txgearman.store.contract import Changes, Coalesced, QueueLength, StoredJob, Written
-from txgearman.store.tables import DATA_AT, FUNCTION_AT, JOB, SAVED
+from txgearman.store.tables import DATA_INDEX, FUNCTION_INDEX, JOB, SAVED
 from txgearman.store.uniques import unique_key
 
-ATTEMPTS: Final = 10
+MAX_ATTEMPTS: Final = 10
 """How often a transaction is tried that others on the same database get in the way of."""
 
-SIDESTEP: Final = 0.005
+BACKOFF_STEP: Final = 0.005
 """Seconds by which the longest pause ahead of another attempt grows each time. It is a random part of that,
 so that two servers that got in each other's way do not do so again."""
 
@@ -40,7 +40,7 @@ _Result = TypeVar("_Result")
 _WITHOUT_DATA: Final = [column for column in SAVED if column is not JOB.c.data]
 
 
-class TryAgain(Exception):
+class TransactionConflict(Exception):
     """Others got in the way of a transaction; the same may succeed now. Never leaves this room."""
 
 
@@ -56,7 +56,7 @@ class DatabaseStore(ABC):
     def __init__(self, url: sa.URL) -> None:
         self._url = url
         # Without what libpq may be told behind a question mark, where a password may be too.
-        self._shown_url = url.set(drivername=url.get_backend_name(), query={}).render_as_string()
+        self._redacted_url = url.set(drivername=url.get_backend_name(), query={}).render_as_string()
         self._connection: sa.Connection | None = None
         self._name = ""
         self._owner = 0
@@ -65,7 +65,7 @@ class DatabaseStore(ABC):
         )
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._shown_url}>"
+        return f"<{type(self).__name__} {self._redacted_url}>"
 
     # -- what a subclass knows ----------------------------------------------------------------------
 
@@ -90,7 +90,7 @@ class DatabaseStore(ABC):
         """Make sure that tables of `version` may be changed."""
 
     @abstractmethod
-    def _pieces(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
+    def _batches(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
         """`rows` cut into what one statement takes."""
 
     @abstractmethod
@@ -119,13 +119,13 @@ class DatabaseStore(ABC):
         """Change own jobs' attempts, by number."""
 
     @abstractmethod
-    def _judge(self, error: sa.exc.DBAPIError) -> type[Exception] | None:
-        """What `error` means: `TryAgain`, `StoreUnavailable` with a connection that is still good, or None
-        for one that is not."""
+    def _classify(self, error: sa.exc.DBAPIError) -> type[Exception] | None:
+        """What `error` means: `TransactionConflict`, `StoreUnavailable` with a connection that is still good,
+        or None for one that is not."""
 
     # -- what a subclass knows that several servers share -------------------------------------------
 
-    def _mine(self) -> sa.ColumnElement[bool]:
+    def _owned(self) -> sa.ColumnElement[bool]:
         """Which jobs are this server's as far as it was told."""
         return JOB.c.owner == self._owner
 
@@ -149,19 +149,19 @@ class DatabaseStore(ABC):
             for job in changes.saves
             if job.number not in removals
         ]
-        pieces = self._pieces(rows) if rows else []
-        return self._retried(lambda: self._write(changes, list(removals), pieces))
+        batches = self._batches(rows) if rows else []
+        return self._with_retries(lambda: self._write(changes, list(removals), batches))
 
-    def _write(self, changes: Changes, removals: Sequence[int], pieces: list[Sequence[Row]]) -> Written:
+    def _write(self, changes: Changes, removals: Sequence[int], batches: list[Sequence[Row]]) -> Written:
         duplicates: dict[int, bytes] = {}
         deleted = 0
-        statements = len(pieces) + bool(removals) + bool(changes.attempts)
+        statements = len(batches) + bool(removals) + bool(changes.attempts)
         with self._writing(statements) as connection:
             if changes.attempts:
                 self._set_attempts(connection, dict(sorted(changes.attempts.items())))
-            if removals and not pieces:
+            if removals and not batches:
                 deleted = self._delete(connection, removals, changes.coalesced)
-            for index, rows in enumerate(pieces):
+            for index, rows in enumerate(batches):
                 if index == 0 and removals:
                     deleted, inserted = self._delete_and_insert(connection, removals, changes.coalesced, rows)
                 else:
@@ -177,12 +177,12 @@ class DatabaseStore(ABC):
         """The handles of the jobs that some of `rows`, not all of which were inserted, are the same as, by
         number. A row whose duplicate has been removed since is inserted after all."""
         duplicates: dict[int, bytes] = {}
-        for _ in range(ATTEMPTS):
+        for _ in range(MAX_ATTEMPTS):
             found, rows = self._find_duplicates(connection, rows)
             duplicates |= found
             if not rows or self._insert(connection, rows) == len(rows):
                 return duplicates
-        raise TryAgain
+        raise TransactionConflict
 
     def _find_duplicates(
         self, connection: sa.Connection, rows: Sequence[Row]
@@ -202,7 +202,7 @@ class DatabaseStore(ABC):
             JOB.c.unique_key.in_({row[-1] for row in keyed})
         )
         same = {(key, function): (*its,) for key, function, *its in connection.execute(query)}
-        duplicates |= {row[0]: same[key] for row in keyed if (key := (row[-1], row[FUNCTION_AT])) in same}
+        duplicates |= {row[0]: same[key] for row in keyed if (key := (row[-1], row[FUNCTION_INDEX])) in same}
         foreign = {number for number, owner, _ in duplicates.values() if owner != self._owner}
         gone = foreign - self._coalesce(connection, sorted(foreign)) if foreign else foreign
         duplicates = {number: its for number, its in duplicates.items() if its[0] not in gone}
@@ -218,7 +218,7 @@ class DatabaseStore(ABC):
     def queue_lengths(self) -> list[QueueLength]:
         query = (
             sa.select(JOB.c.function, JOB.c.priority, sa.func.count())
-            .where(self._mine(), JOB.c.run_at.is_(None))
+            .where(self._owned(), JOB.c.run_at.is_(None))
             .group_by(JOB.c.priority, JOB.c.function)
         )
         return [QueueLength(*row) for row in self._rows(query)]
@@ -227,7 +227,7 @@ class DatabaseStore(ABC):
         query = (
             sa.select(*SAVED)
             .where(
-                self._mine(),
+                self._owned(),
                 JOB.c.priority == priority,
                 JOB.c.function == function,
                 JOB.c.place > after,
@@ -241,7 +241,7 @@ class DatabaseStore(ABC):
     def scheduled(self, after: int, limit: int) -> list[StoredJob]:
         query = (
             sa.select(*SAVED)
-            .where(self._mine(), JOB.c.place > after, JOB.c.run_at.is_not(None))
+            .where(self._owned(), JOB.c.place > after, JOB.c.run_at.is_not(None))
             .order_by(JOB.c.place)
             .limit(limit)
         )
@@ -272,19 +272,19 @@ class DatabaseStore(ABC):
 
     def _find(self, query: sa.Select[Any]) -> StoredJob | None:
         found = self._rows(query)
-        return StoredJob._make((*found[0][:DATA_AT], b"", *found[0][DATA_AT:])) if found else None
+        return StoredJob._make((*found[0][:DATA_INDEX], b"", *found[0][DATA_INDEX:])) if found else None
 
     def _rows(self, query: sa.Select[Any]) -> Sequence[Sequence[Any]]:
         def read() -> Sequence[Sequence[Any]]:
             with self._reading() as connection:
                 return connection.execute(query).all()
 
-        return self._retried(read)
+        return self._with_retries(read)
 
     # -- connecting ---------------------------------------------------------------------------------
 
     def open(self, name: str, lease: float) -> int:
-        return self._retried(lambda: self._open(name, lease))
+        return self._with_retries(lambda: self._open(name, lease))
 
     def _open(self, name: str, lease: float) -> int:
         with self._connected() as connection:
@@ -307,7 +307,7 @@ class DatabaseStore(ABC):
             tables.create(connection)
         elif version > newest:
             raise StoreError(
-                f"{self._shown_url} was written by a newer txgearman: its tables have version "
+                f"{self._redacted_url} was written by a newer txgearman: its tables have version "
                 f"{version}, this one knows up to {newest}"
             )
         elif version < newest:
@@ -327,25 +327,27 @@ class DatabaseStore(ABC):
         with self._errors():
             yield self._connect()
 
-    def _retried(self, work: Callable[[], _Result]) -> _Result:
+    def _with_retries(self, work: Callable[[], _Result]) -> _Result:
         """Do what may be done again without harm, even if it was done and the answer got lost.
 
         It is done again where others got in the way, and once with a new connection where the old one
         turned out to be broken, as after a restart of the database.
         """
-        for attempt in range(ATTEMPTS):
+        for attempt in range(MAX_ATTEMPTS):
             if attempt:
-                time.sleep(random.uniform(0, attempt * SIDESTEP))
+                time.sleep(random.uniform(0, attempt * BACKOFF_STEP))
             connected = self._connection is not None
             try:
                 return work()
-            except TryAgain as error:
+            except TransactionConflict as error:
                 reason: Exception = error
             except StoreUnavailable as error:
                 if not connected or self._connection is not None:
                     raise
                 reason = error
-        raise StoreUnavailable(f"{self._shown_url}: others got in the way {ATTEMPTS} times") from reason
+        raise StoreUnavailable(
+            f"{self._redacted_url}: others got in the way {MAX_ATTEMPTS} times"
+        ) from reason
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
@@ -353,14 +355,14 @@ class DatabaseStore(ABC):
         try:
             yield
         except sa.exc.DBAPIError as error:
-            meaning = None if error.connection_invalidated else self._judge(error)
+            meaning = None if error.connection_invalidated else self._classify(error)
             if meaning is None:
                 self._disconnect()
             else:
                 self._roll_back()
-            if meaning is TryAgain:
-                raise TryAgain from error
-            raise StoreUnavailable(f"{self._shown_url}: {_words(error)}") from error
+            if meaning is TransactionConflict:
+                raise TransactionConflict from error
+            raise StoreUnavailable(f"{self._redacted_url}: {_message(error)}") from error
         except BaseException:
             self._roll_back()
             raise
@@ -394,6 +396,6 @@ class DatabaseStore(ABC):
                 connection.close()
 
 
-def _words(error: sa.exc.DBAPIError) -> str:
+def _message(error: sa.exc.DBAPIError) -> str:
     """What the database says of an error, in one line."""
     return " ".join(str(error.orig).split()) or type(error.orig).__name__

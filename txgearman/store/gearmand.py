@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store.urls import parse_url
 
-READ_AT_ONCE: Final = 500
+READ_BATCH: Final = 500
 """Jobs that are in memory at the same time."""
 
 _PRIORITIES: Final = frozenset({0, 1, 2})
@@ -66,7 +66,7 @@ class GearmandQueue:
         backend = self._url.get_backend_name()
         self._kind = _KINDS[backend]
         self.table = table or self._kind.table
-        self._shown = self._url.set(drivername=backend, query={}).render_as_string()
+        self._redacted_url = self._url.set(drivername=backend, query={}).render_as_string()
 
     def __enter__(self) -> GearmandQueue:
         path = self._url.database
@@ -80,7 +80,7 @@ class GearmandQueue:
             with self._errors():
                 if not self._has(self.table):
                     before = " It was migrated before." if self._has(self._new_name(1)) else ""
-                    raise StoreError(f"{self._shown} has no table {self.table}.{before}")
+                    raise StoreError(f"{self._redacted_url} has no table {self.table}.{before}")
                 self._connection.exec_driver_sql(self._kind.lock.format(self._quoted(self.table)))
         except BaseException:
             self._connection.close()
@@ -102,11 +102,11 @@ class GearmandQueue:
             f" FROM {self._quoted(self.table)} ORDER BY {self._kind.order}"
         )
         with self._errors():
-            result = self._connection.execute(query.execution_options(yield_per=READ_AT_ONCE))
-            for rows in result.partitions(READ_AT_ONCE):
+            result = self._connection.execute(query.execution_options(yield_per=READ_BATCH))
+            for rows in result.partitions(READ_BATCH):
                 yield [_job(row) for row in rows]
 
-    def put_aside(self) -> str:
+    def rename_table(self) -> str:
         """Give the table another name, so that nobody runs its jobs again; returns that."""
         with self._errors():
             name = next(name for number in count(1) if not self._has(name := self._new_name(number)))
@@ -129,7 +129,7 @@ class GearmandQueue:
         try:
             yield
         except sa.exc.DBAPIError as error:
-            raise StoreUnavailable(f"{self._shown}: {' '.join(str(error.orig).split())}") from error
+            raise StoreUnavailable(f"{self._redacted_url}: {' '.join(str(error.orig).split())}") from error
 
 
 def _job(row: Sequence[Any]) -> QueuedJob:

@@ -29,15 +29,15 @@ from sqlalchemy.dialects import postgresql
 
 from txgearman.errors import LeaseLost, StoreError, StoreUnavailable
 from txgearman.store import tables
-from txgearman.store.arrays import ARRAYS, Array, take_arrays
+from txgearman.store.arrays import ARRAYS, Array, register_arrays
 from txgearman.store.contract import NO_PLACE, Changes, Coalesced, StoredJob, Written
-from txgearman.store.database import DatabaseStore, Row, TryAgain
-from txgearman.store.tables import DATA_AT, FUNCTION_AT, JOB, SAVED, SERVER
+from txgearman.store.database import DatabaseStore, Row, TransactionConflict
+from txgearman.store.tables import DATA_INDEX, FUNCTION_INDEX, JOB, SAVED, SERVER
 
 CONNECT_TIMEOUT: Final = 10
 """Seconds to wait for a connection."""
 
-SILENCE: Final = 15
+DEAD_PEER_TIMEOUT: Final = 15
 """Seconds after which a connection is broken whose other end acknowledges nothing."""
 
 LOCK_TIMEOUT: Final = 10
@@ -65,7 +65,7 @@ _HAS_DEAD: Final = sa.select(sa.exists().where(SERVER.c.dead | (SERVER.c.lease_e
 _ALIVE: Final = (
     "WITH alive AS (SELECT number FROM txgearman_server WHERE number = %b::bigint AND NOT dead{} FOR SHARE)"
 )
-_LIVES: Final = f"{_ALIVE.format('')} SELECT count(*) FROM alive"
+_HAS_LEASE: Final = f"{_ALIVE.format('')} SELECT count(*) FROM alive"
 _REMOVED: Final = {
     False: "txgearman_job.number = ANY(%b::bigint[]) AND owner = alive.number AND joined IS NULL",
     True: "txgearman_job.number = ANY(%b::bigint[]) AND owner = alive.number AND (joined IS NULL OR"
@@ -142,8 +142,8 @@ _NUMBERS: Final = ARRAYS["BIGINT"]
 _TIMES: Final = ARRAYS["DOUBLE PRECISION"]
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
-_OTHERS_IN_THE_WAY: Final = frozenset({"40001", "40P01"})
-_ALREADY_THERE: Final = "23505"
+_CONFLICTS: Final = frozenset({"40001", "40P01"})
+_UNIQUE_VIOLATION: Final = "23505"
 _READ_ONLY: Final = "25006"
 
 
@@ -157,53 +157,53 @@ class PostgresqlStore(DatabaseStore):
     def __init__(self, url: sa.URL) -> None:
         super().__init__(url)
         self._lease = 0.0
-        self._saved_before = False
+        self._may_conflict = False
         """Whether the write under way met a job that is there already."""
-        self._unsure: list[int] = []
+        self._unconfirmed: list[int] = []
         """What the last call of `take_over` moved, as long as nobody knows whether it was committed."""
 
     def write(self, changes: Changes) -> Written:
-        self._saved_before = False
+        self._may_conflict = False
         return super().write(changes)
 
     # -- several servers ----------------------------------------------------------------------------
 
-    def _mine(self) -> sa.ColumnElement[bool]:
-        mine = super()._mine()
-        return sa.and_(mine, JOB.c.number.not_in(self._unsure)) if self._unsure else mine
+    def _owned(self) -> sa.ColumnElement[bool]:
+        owned = super()._owned()
+        return sa.and_(owned, JOB.c.number.not_in(self._unconfirmed)) if self._unconfirmed else owned
 
     def _read(self, query: sa.Select[Any]) -> list[StoredJob]:
-        return [self._as_told(job) for job in super()._read(query)]
+        return [self._as_confirmed(job) for job in super()._read(query)]
 
     def _find(self, query: sa.Select[Any]) -> StoredJob | None:
         job = super()._find(query)
-        return job and self._as_told(job)
+        return job and self._as_confirmed(job)
 
-    def _as_told(self, job: StoredJob) -> StoredJob:
+    def _as_confirmed(self, job: StoredJob) -> StoredJob:
         """A job without a place here as long as nobody was told of one."""
-        return job._replace(place=NO_PLACE) if job.number in self._unsure else job
+        return job._replace(place=NO_PLACE) if job.number in self._unconfirmed else job
 
     def renew(self) -> bool:
-        return self._retried(self._renew)
+        return self._with_retries(self._renew)
 
     def _renew(self) -> bool:
         with self._connected() as connection:
             self._prolong(connection)
-            return bool(connection.scalar(_HAS_DEAD)) or bool(self._unsure)
+            return bool(connection.scalar(_HAS_DEAD)) or bool(self._unconfirmed)
 
     def _prolong(self, connection: sa.Connection) -> float:
         """Let the lease begin anew; returns its end."""
         change = SERVER.update().where(SERVER.c.number == self._owner, ~SERVER.c.dead)
         end = connection.scalar(change.values(lease_end=_CLOCK + self._lease).returning(SERVER.c.lease_end))
         if end is None:
-            raise self._dead()
+            raise self._lease_lost()
         return float(end)
 
     def servers(self) -> list[str]:
         return [name for (name,) in self._rows(_LIVING.order_by(SERVER.c.name))]
 
     def take_over(self, limit: int, place: int) -> list[StoredJob]:
-        return self._retried(lambda: self._take_over(limit, place))
+        return self._with_retries(lambda: self._take_over(limit, place))
 
     def _take_over(self, limit: int, place: int) -> list[StoredJob]:
         with self._connected() as connection:
@@ -214,14 +214,14 @@ class PostgresqlStore(DatabaseStore):
             if not jobs:
                 self._mark_dead(connection)
                 jobs = self._take(connection, lease_end, limit, place)
-        self._unsure = []
+        self._unconfirmed = []
         return jobs
 
     def _taken_before(self, connection: sa.Connection) -> list[StoredJob]:
         """What the last call of `take_over` moved if it was committed and its answer got lost."""
-        if not self._unsure:
+        if not self._unconfirmed:
             return []
-        query = sa.select(*SAVED).where(JOB.c.number.in_(self._unsure), JOB.c.owner == self._owner)
+        query = sa.select(*SAVED).where(JOB.c.number.in_(self._unconfirmed), JOB.c.owner == self._owner)
         return sorted(map(StoredJob._make, connection.execute(query)), key=attrgetter("place"))
 
     def _mark_dead(self, connection: sa.Connection) -> None:
@@ -275,7 +275,7 @@ class PostgresqlStore(DatabaseStore):
     ) -> set[int]:
         """Own those of `jobs` that still belong to `owners`, with their new places; returns their numbers."""
         places = {job.number: job.place for job in jobs}
-        self._unsure = numbers = sorted(places)
+        self._unconfirmed = numbers = sorted(places)
         values = (
             _NUMBERS(numbers),
             _NUMBERS([owners[number] for number in numbers]),
@@ -283,9 +283,9 @@ class PostgresqlStore(DatabaseStore):
         )
         alive, moved = connection.exec_driver_sql(_MOVE, (self._owner, lease_end, *values)).one()
         if not alive:
-            self._check_life(connection)
+            self._check_lease(connection)
             # A renewal whose answer had got lost took place only now.
-            raise TryAgain
+            raise TransactionConflict
         return set(moved)
 
     def _forget(self, connection: sa.Connection, server: int) -> None:
@@ -293,7 +293,7 @@ class PostgresqlStore(DatabaseStore):
         without_jobs = ~sa.exists().where(JOB.c.owner == server)
         connection.execute(SERVER.delete().where(SERVER.c.number == server, without_jobs))
 
-    def _dead(self) -> LeaseLost:
+    def _lease_lost(self) -> LeaseLost:
         return LeaseLost(f"the lease of {self._name} has ended, and others may have taken over its jobs")
 
     # -- connecting ---------------------------------------------------------------------------------
@@ -311,17 +311,17 @@ class PostgresqlStore(DatabaseStore):
         settings = {
             "application_name": "txgearman",
             "connect_timeout": CONNECT_TIMEOUT,
-            "keepalives_idle": SILENCE // 3,
-            "keepalives_interval": SILENCE // 3,
+            "keepalives_idle": DEAD_PEER_TIMEOUT // 3,
+            "keepalives_interval": DEAD_PEER_TIMEOUT // 3,
             "keepalives_count": 2,
-            "tcp_user_timeout": SILENCE * 1000,
+            "tcp_user_timeout": DEAD_PEER_TIMEOUT * 1000,
         }
         return {name: value for name, value in settings.items() if name not in self._url.query}
 
     def _prepare(self, connection: sa.Connection) -> None:
         driver = connection.connection.driver_connection
         assert driver is not None
-        take_arrays(driver)
+        register_arrays(driver)
         connection.exec_driver_sql(
             # What others commit meanwhile must be seen, to find the duplicates of jobs.
             "SET default_transaction_isolation = 'read committed';"
@@ -340,12 +340,12 @@ class PostgresqlStore(DatabaseStore):
     def _writing(self, statements: int) -> Iterator[sa.Connection]:
         with self._connected() as connection:
             if not statements:
-                self._check_life(connection)
+                self._check_lease(connection)
             yield connection
 
-    def _check_life(self, connection: sa.Connection) -> None:
+    def _check_lease(self, connection: sa.Connection) -> None:
         """Make sure that this server may write."""
-        self._check(connection.exec_driver_sql(_LIVES, (self._owner,)).scalar())
+        self._check(connection.exec_driver_sql(_HAS_LEASE, (self._owner,)).scalar())
 
     def _begin_opening(self, connection: sa.Connection) -> None:
         connection.exec_driver_sql("BEGIN")
@@ -355,7 +355,7 @@ class PostgresqlStore(DatabaseStore):
         names = connection.scalars(_LIVING).all()
         if names:
             raise StoreError(
-                f"the tables of {self._shown_url} have version {version} and must be upgraded to "
+                f"the tables of {self._redacted_url} have version {version} and must be upgraded to "
                 f"{tables.newest_version()}: first stop the servers that use them: {', '.join(names)}"
             )
 
@@ -364,30 +364,30 @@ class PostgresqlStore(DatabaseStore):
         connection.execute(
             SERVER.insert().values(number=start, name=name, lease_end=_CLOCK + lease, dead=False)
         )
-        self._owner, self._name, self._lease, self._unsure = start, name, lease, []
+        self._owner, self._name, self._lease, self._unconfirmed = start, name, lease, []
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
         with self._connected() as connection:
             alive = sa.select(SERVER.c.number).where(SERVER.c.number == self._owner, ~SERVER.c.dead)
             if connection.scalar(alive) is None:
-                raise self._dead()
+                raise self._lease_lost()
             yield connection
 
     # -- the statements that must be fast -----------------------------------------------------------
 
-    def _pieces(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
+    def _batches(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
         # In the order of their keys, so that two servers that save the same jobs do not wait for each other.
         # Of two equal ones the first stays first.
-        rows = sorted(rows, key=lambda row: (row[-1] or b"", row[FUNCTION_AT]))
-        pieces: list[Sequence[Row]] = []
+        rows = sorted(rows, key=lambda row: (row[-1] or b"", row[FUNCTION_INDEX]))
+        batches: list[Sequence[Row]] = []
         start = size = 0
         for end, row in enumerate(rows):
-            size += len(row[DATA_AT])
+            size += len(row[DATA_INDEX])
             if end > start and (size > STATEMENT_BYTES or end - start == STATEMENT_ROWS):
-                pieces.append(rows[start:end])
-                start, size = end, len(row[DATA_AT])
-        return [*pieces, rows[start:]]
+                batches.append(rows[start:end])
+                start, size = end, len(row[DATA_INDEX])
+        return [*batches, rows[start:]]
 
     def _insert(self, connection: sa.Connection, rows: Sequence[Row]) -> int:
         arrays, checking = self._arrays(rows)
@@ -404,7 +404,7 @@ class PostgresqlStore(DatabaseStore):
         rows: Sequence[Row],
     ) -> tuple[int, int]:
         arrays, checking = self._arrays(rows)
-        values = (self._owner, *arrays, *_removed(numbers, coalesced))
+        values = (self._owner, *arrays, *_removal_values(numbers, coalesced))
         sql = _INSERT_AND_DELETE[checking, bool(coalesced)]
         alive, deleted, inserted = connection.exec_driver_sql(sql, values).one()
         self._check(alive)
@@ -415,10 +415,10 @@ class PostgresqlStore(DatabaseStore):
         columns = list(zip(*rows, strict=True))
         del columns[_OWNER]
         arrays = [array(column) for array, column in zip(_ARRAYS, columns, strict=True)]
-        return arrays, any(columns[-1]) or self._saved_before
+        return arrays, any(columns[-1]) or self._may_conflict
 
     def _delete(self, connection: sa.Connection, numbers: Sequence[int], coalesced: dict[int, float]) -> int:
-        values = (self._owner, *_removed(numbers, coalesced))
+        values = (self._owner, *_removal_values(numbers, coalesced))
         alive, deleted = connection.exec_driver_sql(_DELETE[bool(coalesced)], values).one()
         self._check(alive)
         return int(deleted)
@@ -438,20 +438,20 @@ class PostgresqlStore(DatabaseStore):
 
     def _check(self, alive: int | None) -> None:
         if not alive:
-            raise self._dead()
+            raise self._lease_lost()
 
-    def _judge(self, error: sa.exc.DBAPIError) -> type[Exception] | None:
+    def _classify(self, error: sa.exc.DBAPIError) -> type[Exception] | None:
         state = getattr(error.orig, "sqlstate", None)
-        if state in _OTHERS_IN_THE_WAY:
-            return TryAgain
-        if state == _ALREADY_THERE and not self._saved_before:
-            self._saved_before = True
-            return TryAgain
+        if state in _CONFLICTS:
+            return TransactionConflict
+        if state == _UNIQUE_VIOLATION and not self._may_conflict:
+            self._may_conflict = True
+            return TransactionConflict
         # A database that is read only may be a standby that another has replaced.
         return None if state is None or state == _READ_ONLY else StoreUnavailable
 
 
-def _removed(numbers: Sequence[int], coalesced: dict[int, float]) -> list[Array]:
+def _removal_values(numbers: Sequence[int], coalesced: dict[int, float]) -> list[Array]:
     """The values of `_REMOVED`."""
     known = [_NUMBERS(list(coalesced)), _TIMES(list(coalesced.values()))] if coalesced else []
     return [_NUMBERS(numbers), *known]

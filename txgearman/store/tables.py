@@ -105,8 +105,8 @@ SAVED: Final = [JOB.c[name] for name in StoredJob._fields]
 WRITTEN: Final = [*SAVED, JOB.c.owner, JOB.c.unique_key]
 """The columns of a new row: those of a `StoredJob`, and what is known only where it is written."""
 
-FUNCTION_AT: Final = StoredJob._fields.index("function")
-DATA_AT: Final = StoredJob._fields.index("data")
+FUNCTION_INDEX: Final = StoredJob._fields.index("function")
+DATA_INDEX: Final = StoredJob._fields.index("data")
 """Where these are, in a `StoredJob` and in a new row."""
 
 # PostgreSQL would try to compress longer data, which costs more time than writing it.

@@ -54,7 +54,7 @@ def migrate(queue: GearmandQueue, store: Store, now: float) -> Outcome:
                 known += len(store.write(Changes(list(_saved(keyed, numbers, now)))).duplicates)
                 store.renew()
             store.write(Changes(list(_saved(without_key, numbers, now))))
-            return Outcome(read, known, queue.put_aside())
+            return Outcome(read, known, queue.rename_table())
     finally:
         store.close()
 
