@@ -8,12 +8,12 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from tests.server.kept import UNAVAILABLE, Thread
 from tests.server.peers import PREFIX, SocketlikeTransport, req
+from tests.server.stores import UNAVAILABLE, Thread
 from tests.store.model import ModelDatabase, ModelStore
 from txgearman.server import GearmanServerFactory, Settings
 from txgearman.server.persistence.writer import StoreWriter
-from txgearman.store.contract import NO_PLACE, Changes, Store, StoredJob, Written
+from txgearman.store.contract import NO_POSITION, Changes, Store, StoredJob, Written
 
 LEASE = 10.0
 
@@ -41,9 +41,9 @@ class BrittleStore(ModelStore):
     def renew(self) -> bool:
         return super().renew() or bool(self.unconfirmed)
 
-    def take_over(self, limit: int, place: int) -> list[StoredJob]:
+    def take_over(self, limit: int, position: int) -> list[StoredJob]:
         jobs = [job for job in super()._own() if job.number in self.unconfirmed]
-        jobs = jobs or super().take_over(limit, place)
+        jobs = jobs or super().take_over(limit, position)
         self.unconfirmed = [job.number for job in jobs]
         self._lose_answer()
         self.unconfirmed = []
@@ -56,7 +56,7 @@ class BrittleStore(ModelStore):
         return self._as_confirmed(super().find_duplicate(function, unique, data))
 
     def _as_confirmed(self, job: StoredJob | None) -> StoredJob | None:
-        return job and (job._replace(place=NO_PLACE) if job.number in self.unconfirmed else job)
+        return job and (job._replace(place=NO_POSITION) if job.number in self.unconfirmed else job)
 
     def _own(self, after: int = -1) -> list[StoredJob]:
         return [job for job in super()._own(after) if job.number not in self.unconfirmed]
@@ -74,7 +74,7 @@ class BrittleStore(ModelStore):
             raise UNAVAILABLE
 
 
-class KeptServer:
+class DurableServer:
     """A server with a store, whose thread runs when it is told to."""
 
     def launch(
@@ -135,7 +135,7 @@ class KeptServer:
         await stopped
 
 
-class Site(KeptServer):
+class Site(DurableServer):
     """One server on `database`, which is started again and again under the same name."""
 
     def __init__(

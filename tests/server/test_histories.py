@@ -8,9 +8,9 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.server.kept import UNAVAILABLE, ListStore, SharedStore
 from tests.server.peers import SocketlikeTransport, req, res
 from tests.server.sites import LEASE, Site
+from tests.server.stores import UNAVAILABLE, ListStore, SharedStore
 from tests.server.test_writer import SavingTestCase, submit
 from tests.store.model import ModelDatabase
 from txgearman.errors import LeaseLost, StoreUnavailable

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from twisted.logger import capturedLogs
 
-from tests.server.kept import UNAVAILABLE, SharedStore
 from tests.server.peers import req, res
 from tests.server.sites import LEASE
+from tests.server.stores import UNAVAILABLE, SharedStore
 from tests.server.test_writer import SavingTestCase, handle, submit
 from txgearman.errors import LeaseLost
 from txgearman.server.persistence.lease import MAX_TAKEN_OVER, NUMBERS_PER_START, RENEWALS

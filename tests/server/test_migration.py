@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from tests.databases import HOST, USER, connected, needs_postgresql, shared_postgresql
 from tests.interop.programs import Server, exchange, gearmand
 from tests.store.contract import LEASE
-from tests.store.jobs import kept
+from tests.store.jobs import stored
 from tests.support import needs_program, on_reactor
 from txgearman.server.persistence import migration
 from txgearman.server.persistence.lease import NUMBERS_PER_START
@@ -72,7 +72,7 @@ class MigrationCase(SynchronousTestCase):
     def migrated(self) -> list[StoredJob]:
         store = open_store(self.store)
         store.open("looker", LEASE)
-        jobs = kept(store)
+        jobs = stored(store)
         store.close()
         return jobs
 

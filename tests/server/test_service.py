@@ -21,9 +21,9 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.interop.programs import HOST, exchange, free_port
-from tests.server.kept import UNAVAILABLE, ListStore, Thread
 from tests.server.lines import Line, close, connect
 from tests.server.peers import SocketlikeTransport, req, res
+from tests.server.stores import UNAVAILABLE, ListStore, Thread
 from tests.support import on_reactor
 from txgearman.errors import StoreUnavailable
 from txgearman.server import GearmanService, Settings, make_service, service

@@ -7,9 +7,9 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.server.kept import UNAVAILABLE, ListStore
 from tests.server.peers import PREFIX, error, req, res
-from tests.server.sites import LEASE, KeptServer
+from tests.server.sites import LEASE, DurableServer
+from tests.server.stores import UNAVAILABLE, ListStore
 from txgearman.broker.job import Ending
 from txgearman.errors import LookupFailed
 from txgearman.server.persistence import writer
@@ -31,7 +31,7 @@ def submit(data: bytes = b"data", unique: bytes = b"", kind: int = 18) -> bytes:
     return req(kind, b"f", unique, data)
 
 
-class SavingTestCase(KeptServer, SynchronousTestCase):
+class SavingTestCase(DurableServer, SynchronousTestCase):
     """A server whose store remembers what it was told."""
 
     def setUp(self) -> None:

@@ -134,7 +134,7 @@ class ModelStore:
         base.leases[self._owner].end = base.clock() + self._length
         return any(self._has_ended(lease) for lease in base.leases.values())
 
-    def take_over(self, limit: int, place: int) -> list[StoredJob]:
+    def take_over(self, limit: int, position: int) -> list[StoredJob]:
         self._check()
         base = self._base
         jobs: list[StoredJob] = []
@@ -145,7 +145,7 @@ class ModelStore:
                 if not found:
                     del base.leases[owner]
                 jobs += sorted(found, key=_order)
-        jobs = [job._replace(place=place + index) for index, job in enumerate(jobs[:limit])]
+        jobs = [job._replace(place=position + index) for index, job in enumerate(jobs[:limit])]
         for job in jobs:
             base.jobs[job.number] = job
             base.owners[job.number] = self._owner

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from tests.store.contract import LEASE
-from tests.store.jobs import job, kept, save
+from tests.store.jobs import job, save, stored
 from txgearman.errors import LeaseLost
 from txgearman.store.contract import Changes, Coalesced, Store
 
@@ -38,15 +38,15 @@ class SharedContract(_TestCase):
         first, second = self.opened("first"), self.opened("second")
         save(first, job(1), job(2, run_at=5.0))
         save(second, job(3), job(4, run_at=5.0))
-        self.assertEqual([job.number for job in kept(first)], [1, 2])
-        self.assertEqual([job.number for job in kept(second)], [3, 4])
+        self.assertEqual([job.number for job in stored(first)], [1, 2])
+        self.assertEqual([job.number for job in stored(second)], [3, 4])
         self.assertEqual(second.take_over(10, 1), [])
 
     def test_none_changes_what_another_owns(self) -> None:
         first, second = self.opened("first"), self.opened("second")
         save(first, job(1), job(2, run_at=5.0))
         second.write(Changes([job(3)], [1, 2], {1: 5, 2: 5}))
-        self.assertEqual(kept(first), [job(1), job(2, run_at=5.0)])
+        self.assertEqual(stored(first), [job(1), job(2, run_at=5.0)])
 
     def test_a_unique_holds_for_all(self) -> None:
         first, second = self.opened("first"), self.opened("second")
@@ -66,7 +66,7 @@ class SharedContract(_TestCase):
         late, other = self.opened("late", ENDED), self.opened("other")
         save(late, job(1))
         late.renew()
-        self.assertEqual(kept(late), [job(1)])
+        self.assertEqual(stored(late), [job(1)])
         self.assertEqual(other.servers(), ["other"])
 
     def test_the_jobs_of_a_dead_server_get_new_places(self) -> None:
@@ -78,7 +78,7 @@ class SharedContract(_TestCase):
         self.assertEqual([job.number for job in jobs], [3, 2, 5, 1, 4])
         self.assertEqual([job.place for job in jobs], [100, 101, 102, 103, 104])
         self.assertEqual(jobs[2], job(5, b"-", b"d", place=102))
-        self.assertEqual(sorted(kept(living)), sorted([*jobs, job(6)]))
+        self.assertEqual(sorted(stored(living)), sorted([*jobs, job(6)]))
         self.assertEqual(living.take_over(10, 200), [])
 
     def test_of_one_that_closed_at_once(self) -> None:
@@ -113,17 +113,17 @@ class SharedContract(_TestCase):
         with self.assertRaises(LeaseLost):
             slow.renew()
         self.assertEqual(slow.open("slow", LEASE), 3)
-        self.assertEqual(kept(slow), [])
+        self.assertEqual(stored(slow), [])
         self.assertEqual(save(slow, job(2), job(3, b"u")), {3: b"H:test:1"})
         slow.write(Changes(removals=[1]))
-        self.assertEqual(kept(living), jobs)
+        self.assertEqual(stored(living), jobs)
         self.assertEqual(living.servers(), ["living", "slow"])
 
     def test_opening_again_gives_up_the_jobs(self) -> None:
         server = self.opened("server")
         save(server, job(1))
         server.open("server", LEASE)
-        self.assertEqual(kept(server), [])
+        self.assertEqual(stored(server), [])
         self.assertEqual([job.number for job in server.take_over(10, 1)], [1])
 
     # -- submits that are answered with another server's job ------------------------------------------
@@ -140,7 +140,7 @@ class SharedContract(_TestCase):
         save(second, job(5, b"u"), job(6, b"-"))
         found = sorted(each.job for each in self.coalesced(first, 1, 2, 3, 4))
         self.assertEqual(found, [job(1, b"u"), job(2, b"-")])
-        self.assertEqual(kept(first), [job(1, b"u"), job(2, b"-")])
+        self.assertEqual(stored(first), [job(1, b"u"), job(2, b"-")])
         self.assertEqual(save(second, job(7, b"u"), job(8, b"v")), {7: b"H:test:1"})
 
     def test_when_it_was_joined(self) -> None:
@@ -165,10 +165,10 @@ class SharedContract(_TestCase):
         known = {each.job.number: each.at for each in self.coalesced(first, 1, 2)}
         # With another job's removal, and with one that takes the unique over.
         self.assertEqual(self.coalesced(first, 1, 3, known={1: known[1]}), [])
-        self.assertEqual(kept(first), [job(2, b"v")])
+        self.assertEqual(stored(first), [job(2, b"v")])
         written = first.write(Changes([job(6, b"v")], [2], {}, {2: known[2]}))
         self.assertEqual(written, ({}, []))
-        self.assertEqual(kept(first), [job(6, b"v")])
+        self.assertEqual(stored(first), [job(6, b"v")])
 
     def test_not_by_who_knows_of_an_earlier_one(self) -> None:
         first, second = self.opened("first"), self.opened("second")
@@ -192,7 +192,7 @@ class SharedContract(_TestCase):
         save(first, job(1, b"u"))
         self.assertEqual(save(first, job(2, b"u")), {2: b"H:test:1"})
         self.assertEqual(self.coalesced(first, 1), [])
-        self.assertEqual(kept(first), [])
+        self.assertEqual(stored(first), [])
 
     def test_a_job_that_another_server_has_taken_over_is_its_own_duplicate(self) -> None:
         first, second = self.opened("first", ENDED), self.opened("second")
@@ -202,7 +202,7 @@ class SharedContract(_TestCase):
         self.assertEqual(save(first, job(1, b"u"), job(2), job(3)), {1: b"H:test:1", 2: b"H:test:2"})
         found = [each.job for each in self.coalesced(second, 1, 2)]
         self.assertEqual(found, [job(1, b"u", place=50), job(2, place=51)])
-        self.assertEqual(kept(first), [job(3)])
+        self.assertEqual(stored(first), [job(3)])
 
     def test_a_coalesced_submit_is_known_to_who_takes_the_job_over(self) -> None:
         first, second, third = self.opened("first", ENDED), self.opened("second"), self.opened("third")
@@ -212,4 +212,4 @@ class SharedContract(_TestCase):
         (each,) = self.coalesced(third, 1)
         self.assertEqual(each.job, job(1, b"u", place=50))
         self.assertEqual(self.coalesced(third, 1, known={1: each.at}), [])
-        self.assertEqual(kept(third), [])
+        self.assertEqual(stored(third), [])

@@ -8,12 +8,12 @@ from typing import Any
 
 from tests.databases import Cable, PostgreSQL, connected, needs_postgresql, shared_postgresql
 from tests.store.contract import LEASE, CrashContract, StoreContract
-from tests.store.jobs import job, kept, save
+from tests.store.jobs import job, save, stored
 from tests.store.sharing import ENDED
 from tests.store.test_several_servers import SharedCase
 from txgearman.errors import LeaseLost, StoreUnavailable
 from txgearman.store import postgresql
-from txgearman.store.contract import NO_PLACE, Changes, Store
+from txgearman.store.contract import NO_POSITION, Changes, Store
 from txgearman.store.urls import open_store
 
 
@@ -50,7 +50,7 @@ class CutTests(SharedCase):
             self.cable.cut()
             save(self.store, job(number))
         self.cable.cut()
-        self.assertEqual([job.number for job in kept(self.store)], [1, 2, 3])
+        self.assertEqual([job.number for job in stored(self.store)], [1, 2, 3])
         self.cable.cut()
         self.store.renew()
 
@@ -58,7 +58,7 @@ class CutTests(SharedCase):
         save(self.store, job(1))
         self.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
         self.store.write(Changes([job(2)], [1], {2: 3}))
-        self.assertEqual([job.number for job in kept(self.store)], [2])
+        self.assertEqual([job.number for job in stored(self.store)], [2])
 
     def test_the_answer_to_a_commit_is_lost(self) -> None:
         save(self.store, job(1, b"u"))
@@ -71,7 +71,7 @@ class CutTests(SharedCase):
             self.cable.cut_behind(words)
             duplicates = self.store.write(changes).duplicates
             self.assertEqual(duplicates, {7: b"H:test:1"} if changes.attempts else {})
-        found = [(job.number, job.attempts) for job in kept(self.store)]
+        found = [(job.number, job.attempts) for job in stored(self.store)]
         self.assertEqual(found, [(1, 5), (4, 0), (5, 0), (6, 0), (8, 0)])
 
     def test_the_answer_to_a_take_over_is_lost(self) -> None:
@@ -82,7 +82,7 @@ class CutTests(SharedCase):
         self.assertEqual(
             [(job.number, job.place) for job in jobs], [(1, 100), (2, 101), (3, 102), (4, 200), (5, 201)]
         )
-        self.assertEqual(kept(self.store), jobs)
+        self.assertEqual(stored(self.store), jobs)
 
     def test_a_take_over_that_comes_late(self) -> None:
         dead = self.opened("dead", ENDED)
@@ -122,21 +122,21 @@ class CutTests(SharedCase):
         with self.assertRaises(StoreUnavailable):
             self.store.take_over(6, 100)
         self.cable.mend()
-        self.assertEqual(kept(self.store), [job(7, place=150)])
+        self.assertEqual(stored(self.store), [job(7, place=150)])
         for found in (
             self.store.find(1),
             self.store.find_unique(b"6"),
             self.store.find_duplicate(b"reverse", b"3", b""),
         ):
             assert found is not None
-            self.assertEqual(found.place, NO_PLACE)
+            self.assertEqual(found.place, NO_POSITION)
         # The dead one may be forgotten by then.
         self.sql("DELETE FROM txgearman_server WHERE name = 'dead'")
         self.assertIs(self.store.renew(), True)
         jobs = self.store.take_over(6, 200)
         self.assertEqual([job.place for job in jobs], [100, 101, 102, 103, 104, 105])
         self.assertIs(self.store.renew(), False)
-        self.assertEqual(kept(self.store), [*jobs, job(7, place=150)])
+        self.assertEqual(stored(self.store), [*jobs, job(7, place=150)])
 
     def test_the_answer_to_a_join_is_lost(self) -> None:
         other = self.opened("other")
@@ -155,7 +155,7 @@ class CutTests(SharedCase):
             self.assertEqual(each.job, job(number, b"u"))
             self.cable.cut_behind(words)
             self.assertEqual(self.store.write(Changes([], [number], {}, {number: each.at})).coalesced, [])
-            self.assertEqual(kept(self.store), [])
+            self.assertEqual(stored(self.store), [])
 
     def test_the_way_is_cut_while_the_database_commits_a_take_over(self) -> None:
         dead = self.opened("dead", ENDED)
@@ -171,7 +171,7 @@ class CutTests(SharedCase):
         self.cable.cut_at(b"SET owner")
         jobs = self.store.take_over(3, 100)
         self.assertEqual([(job.number, job.place) for job in jobs], [(1, 100), (2, 101), (3, 102)])
-        self.assertEqual(kept(self.store), jobs)
+        self.assertEqual(stored(self.store), jobs)
 
     def test_nothing_to_write_where_nothing_can_be_written(self) -> None:
         save(self.store, job(1))
@@ -237,7 +237,7 @@ class StandstillTests(SharedCase):
             writing = self.standing_still(words, lambda still=still, all_=changes: still.write(all_))
             left = other.write(Changes(removals=[5, *range(100, 200)])).coalesced
             self.assertEqual(len(left), words == b"SET joined", words)
-            self.assertEqual([job.number for job in kept(other)], [5] * len(left), words)
+            self.assertEqual([job.number for job in stored(other)], [5] * len(left), words)
             uniques = (b"saved", b"removed", b"attempted", b"joined", b"another")
             duplicates = save(other, *(job(number, unique) for number, unique in enumerate(uniques, 20)))
             self.assertEqual(duplicates[22], b"H:test:2", words)
@@ -247,7 +247,7 @@ class StandstillTests(SharedCase):
             written = writing.result(20)
             self.assertEqual(11 in written.duplicates, bool(left), words)
             # Each unique is kept once, by whoever was first.
-            found = [job.unique for store in (still, other) for job in kept(store)]
+            found = [job.unique for store in (still, other) for job in stored(store)]
             self.assertEqual(sorted(found), sorted({*uniques, b"theirs"}), words)
 
     def test_while_it_takes_over(self) -> None:
@@ -308,7 +308,7 @@ class OutageTests(SharedCase):
                 )
                 store.write(Changes(removals=[number]))
                 number += 10
-            self.assertEqual([job.number for job in kept(store)], [2, 12, 22])
+            self.assertEqual([job.number for job in stored(store)], [2, 12, 22])
 
     def test_a_full_disk(self) -> None:
         with PostgreSQL(largest_file=17_000_000) as cluster:

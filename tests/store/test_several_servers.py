@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.databases import connected, needs_postgresql, shared_postgresql
 from tests.store.contract import HERE, LEASE
-from tests.store.jobs import job, kept, save
+from tests.store.jobs import job, save, stored
 from tests.store.sharing import ENDED, SharedContract
 from txgearman.errors import LeaseLost, StoreUnavailable
 from txgearman.store import database, postgresql
@@ -194,7 +194,7 @@ class AtTheSameTimeTests(SharedCase):
                     del alive[server][number]
                 late[server] += len(coalesced)
                 alive[server] |= {job.number: job for job in jobs if job.number not in duplicates}
-            self.assertEqual({job.number: job for job in kept(store)}, alive[server])
+            self.assertEqual({job.number: job for job in stored(store)}, alive[server])
 
         self.in_threads(*(lambda server=server: work(server) for server in range(servers)))
         left = [job.unique for jobs in alive for job in jobs.values()]

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.server.kept import ListStore, Thread
+from tests.server.stores import ListStore, Thread
 from tests.web.asking import Exchange, Web
 from txgearman.broker.job import JobState
 from txgearman.broker.peers import Worker

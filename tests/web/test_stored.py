@@ -6,7 +6,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.server.kept import UNAVAILABLE, ListStore, Thread
+from tests.server.stores import UNAVAILABLE, ListStore, Thread
 from tests.web.asking import Web
 from txgearman.broker.job import StoredJob
 from txgearman.broker.peers import Worker

@@ -327,7 +327,7 @@ def _show_store(peer: Peer) -> Iterator[bytes]:
             b"available" if outage is None else b"unavailable: " + escape(" ".join(outage.split()).encode())
         )
         counts = (
-            (b"saved", store_writer.saved),
+            (b"saved", store_writer.stored),
             (b"commits", store_writer.commits),
             (b"waiting", store_writer.waiting),
             (b"unremoved", store_writer.unremoved),

@@ -44,7 +44,7 @@ class ServiceVitals:
             available=store_writer.outage is None,
             commits=store_writer.commits,
             failures=store_writer.failures,
-            saved=store_writer.saved,
+            saved=store_writer.stored,
             times=store_writer.times.so_far(),
             lag=store_writer.lag,
             unsaved=store_writer.unsaved,

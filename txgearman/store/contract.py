@@ -7,10 +7,10 @@ from typing import Final, NamedTuple, Protocol
 
 from txgearman.broker.job import StoredJob
 
-__all__ = ["NO_PLACE", "Changes", "Coalesced", "QueueLength", "Store", "StoredJob", "Written"]
+__all__ = ["NO_POSITION", "Changes", "Coalesced", "QueueLength", "Store", "StoredJob", "Written"]
 
-NO_PLACE: Final = -1
-"""The place of a job that may have been taken, as long as nobody was told so."""
+NO_POSITION: Final = -1
+"""The position of a job that may have been taken, as long as nobody was told so."""
 
 
 @dataclass(slots=True)
@@ -122,18 +122,18 @@ class Store(Protocol):
         """Prolong this server's lease to its full length from now; returns whether there may be jobs to
         `take_over`."""
 
-    def take_over(self, limit: int, place: int) -> list[StoredJob]:
+    def take_over(self, limit: int, position: int) -> list[StoredJob]:
         """Own up to `limit` jobs of servers whose lease has ended.
 
         Of one server after the other come first those of high priority, those of a function and priority by
-        place, and last the scheduled ones; they get the places from `place` on. A server all of whose jobs
-        are taken over is forgotten. Two servers that take over at the same time get different jobs. A server
-        that is just writing, or being marked by another, is left for the next call, so nothing now does not
-        mean nothing later. A store that is not shared has none.
+        place, and last the scheduled ones; they get the positions from `position` on. A server all of whose
+        jobs are taken over is forgotten. Two servers that take over at the same time get different jobs. A
+        server that is just writing, or being marked by another, is left for the next call, so nothing now
+        does not mean nothing later. A store that is not shared has none.
 
         What was taken over by a call that failed, as its answer got lost, is what the next call returns,
         which `renew` asks for. Until then `queue_lengths`, `fetch` and `scheduled` leave it out, and others
-        give it `NO_PLACE`.
+        give it `NO_POSITION`.
         """
 
     def servers(self) -> list[str]:

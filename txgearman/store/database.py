@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store import tables
 from txgearman.store.contract import Changes, Coalesced, QueueLength, StoredJob, Written
-from txgearman.store.tables import DATA_INDEX, FUNCTION_INDEX, JOB, SAVED
+from txgearman.store.tables import DATA_INDEX, FUNCTION_INDEX, JOB, STORED
 from txgearman.store.uniques import unique_key
 
 MAX_ATTEMPTS: Final = 10
@@ -34,10 +34,10 @@ LARGEST_NUMBER: Final = 2**63 - 1
 """What fits into the column of a job's number."""
 
 Row = tuple[Any, ...]
-"""The values of `tables.WRITTEN` for one job."""
+"""The values of `tables.INSERTED` for one job."""
 
 _Result = TypeVar("_Result")
-_WITHOUT_DATA: Final = [column for column in SAVED if column is not JOB.c.data]
+_WITHOUT_DATA: Final = [column for column in STORED if column is not JOB.c.data]
 
 
 class TransactionConflict(Exception):
@@ -225,7 +225,7 @@ class DatabaseStore(ABC):
 
     def fetch(self, function: bytes, priority: int, after: int, limit: int) -> list[StoredJob]:
         query = (
-            sa.select(*SAVED)
+            sa.select(*STORED)
             .where(
                 self._owned(),
                 JOB.c.priority == priority,
@@ -240,7 +240,7 @@ class DatabaseStore(ABC):
 
     def scheduled(self, after: int, limit: int) -> list[StoredJob]:
         query = (
-            sa.select(*SAVED)
+            sa.select(*STORED)
             .where(self._owned(), JOB.c.place > after, JOB.c.run_at.is_not(None))
             .order_by(JOB.c.place)
             .limit(limit)
@@ -264,7 +264,7 @@ class DatabaseStore(ABC):
         key = unique_key(unique, data)
         if key is None:
             return None
-        found = self._read(sa.select(*SAVED).where(JOB.c.unique_key == key, JOB.c.function == function))
+        found = self._read(sa.select(*STORED).where(JOB.c.unique_key == key, JOB.c.function == function))
         return found[0] if found else None
 
     def _read(self, query: sa.Select[Any]) -> list[StoredJob]:

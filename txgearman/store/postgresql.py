@@ -30,9 +30,9 @@ from sqlalchemy.dialects import postgresql
 from txgearman.errors import LeaseLost, StoreError, StoreUnavailable
 from txgearman.store import tables
 from txgearman.store.arrays import ARRAYS, Array, register_arrays
-from txgearman.store.contract import NO_PLACE, Changes, Coalesced, StoredJob, Written
+from txgearman.store.contract import NO_POSITION, Changes, Coalesced, StoredJob, Written
 from txgearman.store.database import DatabaseStore, Row, TransactionConflict
-from txgearman.store.tables import DATA_INDEX, FUNCTION_INDEX, JOB, SAVED, SERVER
+from txgearman.store.tables import DATA_INDEX, FUNCTION_INDEX, JOB, SERVER, STORED
 
 CONNECT_TIMEOUT: Final = 10
 """Seconds to wait for a connection."""
@@ -100,8 +100,8 @@ _MOVE: Final = (
 )
 
 
-_INSERTED: Final = [column for column in tables.WRITTEN if column is not JOB.c.owner]
-_TYPES: Final = [column.type.compile(postgresql.dialect()) for column in _INSERTED]  # type: ignore[no-untyped-call]
+_INSERTED_COLUMNS: Final = [column for column in tables.INSERTED if column is not JOB.c.owner]
+_TYPES: Final = [column.type.compile(postgresql.dialect()) for column in _INSERTED_COLUMNS]  # type: ignore[no-untyped-call]
 
 
 def _insertion(checking: bool, removed: str | None = None) -> str:
@@ -111,7 +111,7 @@ def _insertion(checking: bool, removed: str | None = None) -> str:
     Looking for conflicts ahead of each row is what ON CONFLICT costs. Jobs without a unique cannot have any,
     but with themselves when they are saved again.
     """
-    names = [f'"{column.name}"' for column in _INSERTED]
+    names = [f'"{column.name}"' for column in _INSERTED_COLUMNS]
     arrays = [f"%b::{name}[]" for name in _TYPES]
     conflict = " ON CONFLICT DO NOTHING" if checking else ""
     deletion, deleted = "", "0"
@@ -136,7 +136,7 @@ _INSERT_AND_DELETE: Final = {
     for known, removed in _REMOVED.items()
 }
 
-_OWNER: Final = tables.WRITTEN.index(JOB.c.owner)
+_OWNER: Final = tables.INSERTED.index(JOB.c.owner)
 _ARRAYS: Final = [ARRAYS[name] for name in _TYPES]
 _NUMBERS: Final = ARRAYS["BIGINT"]
 _TIMES: Final = ARRAYS["DOUBLE PRECISION"]
@@ -180,8 +180,8 @@ class PostgresqlStore(DatabaseStore):
         return job and self._as_confirmed(job)
 
     def _as_confirmed(self, job: StoredJob) -> StoredJob:
-        """A job without a place here as long as nobody was told of one."""
-        return job._replace(place=NO_PLACE) if job.number in self._unconfirmed else job
+        """A job without a position as long as nobody was told of one."""
+        return job._replace(place=NO_POSITION) if job.number in self._unconfirmed else job
 
     def renew(self) -> bool:
         return self._with_retries(self._renew)
@@ -202,10 +202,10 @@ class PostgresqlStore(DatabaseStore):
     def servers(self) -> list[str]:
         return [name for (name,) in self._rows(_LIVING.order_by(SERVER.c.name))]
 
-    def take_over(self, limit: int, place: int) -> list[StoredJob]:
-        return self._with_retries(lambda: self._take_over(limit, place))
+    def take_over(self, limit: int, position: int) -> list[StoredJob]:
+        return self._with_retries(lambda: self._take_over(limit, position))
 
-    def _take_over(self, limit: int, place: int) -> list[StoredJob]:
+    def _take_over(self, limit: int, position: int) -> list[StoredJob]:
         with self._connected() as connection:
             # This waits for a take-over that is still under way, as its answer got lost, and one that has
             # not begun will find another lease than its own.
@@ -213,7 +213,7 @@ class PostgresqlStore(DatabaseStore):
             jobs = self._taken_before(connection)
             if not jobs:
                 self._mark_dead(connection)
-                jobs = self._take(connection, lease_end, limit, place)
+                jobs = self._take(connection, lease_end, limit, position)
         self._unconfirmed = []
         return jobs
 
@@ -221,7 +221,7 @@ class PostgresqlStore(DatabaseStore):
         """What the last call of `take_over` moved if it was committed and its answer got lost."""
         if not self._unconfirmed:
             return []
-        query = sa.select(*SAVED).where(JOB.c.number.in_(self._unconfirmed), JOB.c.owner == self._owner)
+        query = sa.select(*STORED).where(JOB.c.number.in_(self._unconfirmed), JOB.c.owner == self._owner)
         return sorted(map(StoredJob._make, connection.execute(query)), key=attrgetter("place"))
 
     def _mark_dead(self, connection: sa.Connection) -> None:
@@ -238,8 +238,10 @@ class PostgresqlStore(DatabaseStore):
             connection.scalars(sa.select(SERVER.c.number).where(SERVER.c.dead).order_by(SERVER.c.number))
         )
 
-    def _take(self, connection: sa.Connection, lease_end: float, limit: int, place: int) -> list[StoredJob]:
-        """Own up to `limit` jobs of dead servers, with the places from `place` on."""
+    def _take(
+        self, connection: sa.Connection, lease_end: float, limit: int, position: int
+    ) -> list[StoredJob]:
+        """Own up to `limit` jobs of dead servers, with the positions from `position` on."""
         while True:
             owners: dict[int, int] = {}
             jobs: list[StoredJob] = []
@@ -251,7 +253,7 @@ class PostgresqlStore(DatabaseStore):
                     break
                 if not found:
                     self._forget(connection, server)
-            jobs = [job._replace(place=new) for new, job in enumerate(jobs, place)]
+            jobs = [job._replace(place=new) for new, job in enumerate(jobs, position)]
             taken = self._move(connection, lease_end, jobs, owners) if jobs else set()
             # None of them if another server has just taken the same.
             if taken or not jobs:
@@ -260,7 +262,7 @@ class PostgresqlStore(DatabaseStore):
     def _jobs_of(self, connection: sa.Connection, server: int, limit: int) -> list[StoredJob]:
         """Up to `limit` jobs of a dead server, in the order of its queues."""
         jobs: list[StoredJob] = []
-        query = sa.select(*SAVED).where(JOB.c.owner == server)
+        query = sa.select(*STORED).where(JOB.c.owner == server)
         for some in (
             query.where(JOB.c.run_at.is_(None)).order_by(JOB.c.priority, JOB.c.function, JOB.c.place),
             query.where(JOB.c.run_at.is_not(None)).order_by(JOB.c.place),
@@ -273,13 +275,14 @@ class PostgresqlStore(DatabaseStore):
     def _move(
         self, connection: sa.Connection, lease_end: float, jobs: list[StoredJob], owners: dict[int, int]
     ) -> set[int]:
-        """Own those of `jobs` that still belong to `owners`, with their new places; returns their numbers."""
-        places = {job.number: job.place for job in jobs}
-        self._unconfirmed = numbers = sorted(places)
+        """Own those of `jobs` that still belong to `owners`, with their new positions; returns their
+        numbers."""
+        positions = {job.number: job.place for job in jobs}
+        self._unconfirmed = numbers = sorted(positions)
         values = (
             _NUMBERS(numbers),
             _NUMBERS([owners[number] for number in numbers]),
-            _NUMBERS([places[number] for number in numbers]),
+            _NUMBERS([positions[number] for number in numbers]),
         )
         alive, moved = connection.exec_driver_sql(_MOVE, (self._owner, lease_end, *values)).one()
         if not alive:
@@ -424,7 +427,7 @@ class PostgresqlStore(DatabaseStore):
         return int(deleted)
 
     def _coalesced(self, connection: sa.Connection, numbers: Sequence[int]) -> list[Coalesced]:
-        query = sa.select(JOB.c.coalesced_at, _CLOCK - JOB.c.coalesced_at, *SAVED).where(
+        query = sa.select(JOB.c.coalesced_at, _CLOCK - JOB.c.coalesced_at, *STORED).where(
             JOB.c.number.in_(numbers), JOB.c.owner == self._owner, JOB.c.coalesced_at.is_not(None)
         )
         return [Coalesced(StoredJob._make(job), at, ago) for at, ago, *job in connection.execute(query)]

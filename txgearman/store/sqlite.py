@@ -236,7 +236,7 @@ class SqliteStore(DatabaseStore):
     def renew(self) -> bool:
         return False
 
-    def take_over(self, limit: int, place: int) -> list[StoredJob]:
+    def take_over(self, limit: int, position: int) -> list[StoredJob]:
         return []
 
     def _lock_file(self) -> None:
@@ -423,7 +423,7 @@ class SqliteStore(DatabaseStore):
 
     def _insert(self, connection: sa.Connection, rows: Sequence[Row]) -> int:
         sql, size = _insertion(len(rows))
-        values = (*chain.from_iterable(rows), *(None,) * ((size - len(rows)) * len(tables.WRITTEN)))
+        values = (*chain.from_iterable(rows), *(None,) * ((size - len(rows)) * len(tables.INSERTED)))
         return connection.exec_driver_sql(sql, values).rowcount
 
     def _delete(self, connection: sa.Connection, numbers: Sequence[int], coalesced: dict[int, float]) -> int:
@@ -488,9 +488,9 @@ def _insertion(rows: int) -> tuple[str, int]:
     Compiling one costs more than running it. So there are few, for powers of two; values of NULL fill up.
     """
     size = 1 << (rows - 1).bit_length()
-    names = ", ".join(f'"{column.name}"' for column in tables.WRITTEN)
-    values = ", ".join(f"column{number}" for number in range(1, len(tables.WRITTEN) + 1))
-    row = f"({', '.join('?' * len(tables.WRITTEN))})"
+    names = ", ".join(f'"{column.name}"' for column in tables.INSERTED)
+    values = ", ".join(f"column{number}" for number in range(1, len(tables.INSERTED) + 1))
+    row = f"({', '.join('?' * len(tables.INSERTED))})"
     return (
         f"INSERT INTO txgearman_job ({names}) SELECT {values} FROM (VALUES {', '.join([row] * size)})"
         " WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING",

@@ -99,10 +99,10 @@ sa.Index(
     "txgearman_job_scheduled", JOB.c.owner, JOB.c.place, sqlite_where=_scheduled, postgresql_where=_scheduled
 )
 
-SAVED: Final = [JOB.c[name] for name in StoredJob._fields]
+STORED: Final = [JOB.c[name] for name in StoredJob._fields]
 """The columns that a `StoredJob` is made of, in its order."""
 
-WRITTEN: Final = [*SAVED, JOB.c.owner, JOB.c.unique_key]
+INSERTED: Final = [*STORED, JOB.c.owner, JOB.c.unique_key]
 """The columns of a new row: those of a `StoredJob`, and what is known only where it is written."""
 
 FUNCTION_INDEX: Final = StoredJob._fields.index("function")

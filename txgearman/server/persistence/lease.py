@@ -103,7 +103,7 @@ class Lease:
 
     def owns(self, job: StoredJob) -> bool:
         """Whether the job is this server's."""
-        # A job's place is given by the server that saves it or takes it over.
+        # A job's position is given by the server that saves it or takes it over.
         return not self._store.shared or job.place // NUMBERS_PER_START == self._start
 
     def renew(self) -> None:
@@ -146,8 +146,8 @@ class Lease:
 
     def _take_over(self) -> None:
         assert self._broker is not None
-        place = self._broker.reserve(MAX_TAKEN_OVER)
-        self._in_thread(self._store.take_over, MAX_TAKEN_OVER, place).addCallbacks(
+        position = self._broker.reserve(MAX_TAKEN_OVER)
+        self._in_thread(self._store.take_over, MAX_TAKEN_OVER, position).addCallbacks(
             self._taken_over, self._holder.store_failed
         ).addErrback(log_defect)
 

@@ -91,7 +91,7 @@ class StoreWriter:
         self.lease = Lease(store, reactor, in_thread, self._outage, self)
         self.commits = 0
         self.failures = 0
-        self.saved = 0
+        self.stored = 0
         self.rerun_elsewhere = 0
         self.late_duplicates = 0
         self.times = Histogram()
@@ -349,7 +349,7 @@ class StoreWriter:
         self._saves_in_flight = len(jobs)
         submits = [len(job.saving or ()) for job in jobs]
         # One that has ended is not written: a later one in the same transaction may have its unique.
-        saves = [_as_saved(job) for job in jobs if job.state is not _GONE]
+        saves = [_stored_job(job) for job in jobs if job.state is not _GONE]
         self._removals_in_flight = removals = self._take_removals()
         coalesced = {number: self._coalesced[number] for number in self._coalesced.keys() & removals.keys()}
         changes = Changes(saves, list(removals), self._attempts, coalesced)
@@ -395,7 +395,7 @@ class StoreWriter:
             self.lease.renew()
         self.commits += 1
         duplicates = written.duplicates
-        self.saved += len(changes.saves) - len(duplicates)
+        self.stored += len(changes.saves) - len(duplicates)
         for number in changes.coalesced:
             self._coalesced.pop(number, None)
         for each in written.coalesced:
@@ -483,7 +483,7 @@ class StoreWriter:
             self._schedule_write(REMOVAL_DELAY)
 
 
-def _as_saved(job: Job) -> StoredJob:
+def _stored_job(job: Job) -> StoredJob:
     number = number_of(job.handle)
     # Past the constructor, which a named tuple has in Python: a twentieth of a durable submit.
     return tuple.__new__(
