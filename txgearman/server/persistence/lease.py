@@ -1,4 +1,4 @@
-"""This server's right to its stored jobs, where several servers share a store.
+"""The lease: this server's right to its stored jobs, where several servers share a store.
 
 The lease is renewed in time. When it has expired, others take over the jobs, and this server begins anew as
 one without jobs; when another server's lease has expired, this one takes over. What is written, and what
@@ -27,7 +27,7 @@ NUMBERS_PER_START: Final = 10**13
 given twice; this many last for six years at fifty thousand jobs a second."""
 
 RENEWALS: Final = 3
-"""How often in its time a lease is renewed."""
+"""How often a lease is renewed within its duration: so two attempts may fail."""
 
 MAX_TAKEN_OVER: Final = 1000
 """Jobs that are taken over from another server in one transaction."""
@@ -36,19 +36,19 @@ _log = Logger()
 
 
 class LeaseHolder(Protocol):
-    """Whom a lease tells what it learns: the writer. None of these may raise."""
+    """What the lease calls: the writer. None of these may raise."""
 
     def store_answered(self) -> None:
-        """The store works."""
+        """The store has answered, so it works."""
 
     def store_failed(self, failure: Failure) -> None:
-        """The store does not work, or says that the lease has expired."""
+        """The store has failed, or says that the lease has expired."""
 
     def lease_lost(self) -> None:
-        """Others may have taken over all jobs: nothing is to be written."""
+        """The lease has expired: write nothing, as others may have taken over the jobs."""
 
     def lease_regained(self) -> None:
-        """This server has a new lease and no jobs: what was to be written of the old ones is not its own."""
+        """There is a new lease, without jobs: forget what was to be written of the old ones."""
 
 
 class Lease:
@@ -79,14 +79,26 @@ class Lease:
         self.taken_over = 0
 
     def open(self, name: str, duration: float) -> int:
-        """Open the store; returns the number behind which handles begin. Blocks; raises `StoreError`."""
+        """Open the store and get a lease. Blocks.
+
+        Args:
+            name: What other servers know this one by.
+            duration: Seconds until the lease expires unless it is renewed.
+
+        Returns:
+            The last number before the first handle of this start.
+
+        Raises:
+            StoreError: The store cannot be used. The text is for the operator.
+        """
         self._name, self._duration = name, duration
         self._opened_at = self._clock()
         self._start = self._store.open(name, duration)
         return self._start * NUMBERS_PER_START
 
     def begin(self, broker: Broker) -> None:
-        """Renew the lease from now on, and let the broker give out jobs as long as it certainly runs."""
+        """Renew the lease from now on. The broker gives out jobs only while the lease has certainly not
+        expired."""
         self._broker = broker
         if self._store.shared:
             broker.extend_lease(self._opened_at + self._duration)
@@ -95,7 +107,7 @@ class Lease:
             self._renewal.start(self._duration / RENEWALS).addErrback(log_defect)
 
     def stop(self) -> None:
-        """Renew and take over nothing any more."""
+        """Stop renewing the lease, and taking over jobs."""
         self._stopping = True
         self._cancel_next_attempt()
         if self._renewal is not None and self._renewal.running:
@@ -107,26 +119,28 @@ class Lease:
         return not self._store.shared or job.place // NUMBERS_PER_START == self._start
 
     def renew(self) -> None:
-        """Let the other servers know that this one lives, and take over jobs of those that do not."""
+        """Renew the lease, and take over jobs of servers whose lease has expired."""
         if not self._store.shared or self._renewing or self.is_lost or self._stopping:
             return
         self._renewing = True
-        # The lease counts from when it was asked for, not from when the answer came.
+        # The lease counts from the request, not from the answer: the database may have handled it at once.
         asked_at = self._clock()
         self._in_thread(self._store.renew).addCallbacks(
             self._renewed, self._not_renewed, callbackArgs=(asked_at,)
         ).addErrback(log_defect)
 
     def lose(self) -> None:
-        """This server was not heard of in time, and its jobs belong to others: begin as a new one."""
+        """The lease has expired, and others may have taken over the jobs: begin as a new server without."""
         if self.is_lost or self._stopping:
             return
         assert self._broker is not None
         self.is_lost = True
         self._holder.lease_lost()
         _log.error(
-            "This server was not heard of for {lease} seconds: others have taken over its background jobs",
-            lease=self._duration,
+            "The lease expired: it was not renewed for {seconds:g} seconds, and other servers may have taken "
+            "over the background jobs. Check whether this process was paused and whether the database is "
+            "slow; a greater --store-lease tolerates longer pauses",
+            seconds=self._duration,
         )
         self._broker.extend_lease(self._clock())
         self._open_again()
@@ -159,7 +173,7 @@ class Lease:
             self._broker.restore(job)
         if jobs:
             self.taken_over += len(jobs)
-            _log.info("{count} jobs taken over from a server that is not heard of", count=len(jobs))
+            _log.info("{count} jobs taken over from a server whose lease expired", count=len(jobs))
         if len(jobs) == MAX_TAKEN_OVER:
             self._take_over()
 
@@ -178,7 +192,7 @@ class Lease:
         self._start = start
         self._broker.disown(start * NUMBERS_PER_START)
         self._broker.extend_lease(asked_at + self._duration)
-        _log.info("Joined the other servers again")
+        _log.info("This server has a new lease and takes background jobs again")
 
     def _not_opened(self, failure: Failure) -> None:
         self._outage.begin(failure)

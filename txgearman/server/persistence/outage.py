@@ -29,7 +29,13 @@ class Outage:
         if not isinstance(error, StoreError):
             _log.failure("The store failed", failure)
         if self.error is None:
-            _log.error("The store is unavailable, background jobs are refused: {error}", error=str(error))
+            _log.error(
+                "The store is unavailable, background jobs are refused: {error}. Check the database, its "
+                "disk and the network to it. The server tries again by itself, at least "
+                "every {seconds:g} seconds",
+                error=str(error),
+                seconds=MAX_BACKOFF,
+            )
         self.error = error if isinstance(error, StoreUnavailable) else StoreUnavailable(str(error))
 
     def end(self) -> bool:

@@ -32,21 +32,21 @@ if TYPE_CHECKING:
     from txgearman.broker.interfaces import Tell, TellPage
 
 MAX_BATCH_JOBS: Final = 2000
-"""Jobs that are saved in one transaction: what is handled in one go when it is done."""
+"""Jobs saved in one transaction. All their clients are answered in one turn of the reactor after it."""
 
 MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
 """Bytes of data in one transaction, one job excepted."""
 
 REMOVAL_DELAY: Final = 0.05
-"""Seconds that a removal waits for others, or for something to be saved, to share its transaction. A crash
-within them makes done jobs run again, which a crash ahead of any removal may do."""
+"""Seconds that a removal waits to share a transaction with others or with saves. A crash meanwhile makes jobs
+that ended run again, as a crash ahead of any removal does."""
 
 MAX_REMOVALS: Final = 20_000
 """Jobs that are removed in one transaction: after a long outage there may be very many."""
 
 MAX_TRUSTED_AGE: Final = 5.0
-"""Seconds back for which the database's clock is trusted to tell what came first, a job's end or a submit to
-another server that was answered with it. A clock may be set, and behind an outage nobody knows."""
+"""Seconds back for which the database's clock is trusted to tell which came first: a job's end, or a submit
+that another server coalesced with it. Clocks get set, and after an outage nobody knows."""
 
 CLOCK_DRIFT: Final = 0.001
 """Seconds by which two clocks may differ in each second: twice what time services correct at most."""
@@ -55,17 +55,22 @@ INITIAL_FETCH_LIMIT: Final = 100
 """Jobs that are fetched at first, when their size is not known yet."""
 
 _UNKNOWN_TIME: Final = -math.inf
-"""When a job ended of which nobody knows when it did."""
+"""The end of a job of which nobody knows when it ended."""
 
 _GONE: Final = JobState.GONE  # An enum's member costs two look-ups each time.
 _log = Logger()
 
 
 class StoreWriter:
-    """The broker's `JobStore` for a `Store`.
+    """The broker's `JobStore` on a `Store`: batches changes into transactions, and backs off in an outage.
 
-    `store` is used through `in_thread`, which calls a function with arguments in one thread and returns a
-    Deferred; but for `open` and `load`, which block.
+    There is one transaction at a time. What gathers meanwhile goes into the next (group commit). `open` and
+    `load` block, and are for the start; everything else calls the store in its thread.
+
+    Args:
+        store: The store. Closed by `close`.
+        reactor: What makes timers.
+        in_thread: Calls a function with arguments in the store's thread, in order, and returns a Deferred.
     """
 
     def __init__(self, store: Store, reactor: Any, in_thread: InThread) -> None:
@@ -102,15 +107,29 @@ class StoreWriter:
     # -- start and stop -------------------------------------------------------------------------
 
     def open(self, name: str, lease: float) -> int:
-        """Open the store; returns the number behind which handles begin. Blocks; raises `StoreError`.
+        """Open the store and get a lease. Blocks.
 
-        On a store that is shared this server is known by `name`, and others take its jobs over when they
-        have not heard of it for `lease` seconds.
+        Args:
+            name: What other servers on a shared store know this one by.
+            lease: Seconds until the lease expires unless it is renewed; others take over the jobs then.
+
+        Returns:
+            The last number before the first handle of this start.
+
+        Raises:
+            StoreError: The store cannot be used. The text is for the operator.
         """
         return self.lease.open(name, lease)
 
     def load(self, broker: Broker) -> int:
-        """Give the broker the jobs that are kept, and from now on its answers; returns how many. Blocks."""
+        """Give the broker the stored jobs, and the store's answers from now on. Blocks.
+
+        Args:
+            broker: The broker whose job store this is.
+
+        Returns:
+            The number of stored jobs.
+        """
         self._broker = broker
         loaded = 0
         jobs = self._store.scheduled(-1, MAX_BATCH_JOBS)
@@ -127,7 +146,7 @@ class StoreWriter:
         return loaded
 
     async def flush(self) -> None:
-        """Write what waits to be written; returns when that is done, or cannot be done now."""
+        """Write what waits to be written. Returns when that is done, or the store is unavailable."""
         while True:
             if self._writing is not None:
                 await _after(self._writing)
@@ -137,7 +156,7 @@ class StoreWriter:
                 return
 
     async def close(self) -> None:
-        """Write what waits to be written, as far as the store lets us, and close the store."""
+        """Write what waits to be written, as far as the store takes it, and close the store."""
         await self.flush()
         self._stopping = True
         self._cancel_next_write()
@@ -151,13 +170,13 @@ class StoreWriter:
                 break
         if self._removals:
             _log.warn(
-                "{count} jobs that are done could not be removed from the store and will run again",
+                "{count} jobs that ended could not be removed from the store and will run again",
                 count=len(self._removals),
             )
         await self._in_thread(self._store.close)
 
     def abandon(self) -> None:
-        """Write nothing and ask nothing any more. The caller closes the store."""
+        """Neither write nor read any more. The caller closes the store."""
         self._stopping = True
         self._cancel_next_write()
         self.lease.stop()
@@ -267,8 +286,11 @@ class StoreWriter:
 
     def lease_regained(self) -> None:
         if self._removals:
-            # Their new owner, which cannot know that they are done, gives them to its own workers.
-            _log.warn("{count} jobs were done here and are run again elsewhere", count=len(self._removals))
+            # Their new owner cannot know that they ended, and gives them to its own workers.
+            _log.warn(
+                "{count} jobs that ended here will run again on the servers that took them over",
+                count=len(self._removals),
+            )
             self.rerun_elsewhere += len(self._removals)
         self._removals, self._coalesced, self._attempts = {}, {}, {}
 
@@ -328,7 +350,7 @@ class StoreWriter:
         return bool(self._saves or self._removals or self._attempts)
 
     def _schedule_write(self, delay: float) -> None:
-        """Write in `delay` seconds at the latest, or once the transaction under way is done."""
+        """Write within `delay` seconds, or after the transaction in flight."""
         if self._writing is not None or self._outage.error is not None or self._stopping:
             return
         if self._next_write is None:
@@ -406,9 +428,8 @@ class StoreWriter:
                 duplicate = duplicates.get(number_of(job.handle))
                 if duplicate is None:
                     self._broker.saved(job)
-                # It may have ended meanwhile, as is known of an own one, and whoever came since then wants
-                # another one: another server may have ended it after it was coalesced with, and ahead of
-                # them.
+                # The duplicate may have ended meanwhile, as is known of an own one. Submits since then want
+                # another job: another server may have ended the duplicate after this coalesced with it.
                 elif number_of(duplicate) in self._removals or self._broker.stored_before(
                     job, duplicate, count
                 ):
@@ -419,17 +440,17 @@ class StoreWriter:
                 self._broker.saved(job)
 
     def _remove_or_rerun(self, each: Coalesced, ended: float) -> None:
-        """A job that has ended could not be removed, as another server has answered a submit with it.
+        """Deal with a job that has ended and was not removed, as another server coalesced a submit with it.
 
-        If that was ahead of the job's end all is well, and the next transaction removes it. If not, or in
-        doubt, it is run for that submit.
+        If the submit came before the job's end, the next transaction removes the job. If not, or in doubt,
+        the submit is a late duplicate: the job runs again for it.
         """
         assert self._broker is not None
         ago = self._clock() - ended
         if ago <= MAX_TRUSTED_AGE and each.ago > ago * (1 + CLOCK_DRIFT):
             self._removals[each.job.number] = ended
         elif self._stopping:
-            # It stays in the store for who takes it over.
+            # It stays in the store for whoever takes it over.
             return
         else:
             self.late_duplicates += 1
@@ -444,8 +465,8 @@ class StoreWriter:
         self._removals_in_flight = {}
         self._saves_in_flight = 0
         if changes.saves and not isinstance(failure.value, LeaseLost):
-            # Whether the transaction took place may be unknown: what was refused must not come back. It is
-            # removed first, as one that goes on for those who wait for its result may be saved again.
+            # Whether the transaction was committed may be unknown, and a refused job must not come back. So
+            # it is removed. That comes first: a job that goes on for waiting clients may be saved again.
             refused = dict.fromkeys([job.number for job in changes.saves], _UNKNOWN_TIME)
             self._removals = {**refused, **self._removals}
         self._attempts = {**changes.attempts, **self._attempts}
