@@ -1,9 +1,9 @@
 """What all databases share: one connection, transactions, errors, opening, and everything that reads.
 
 SQLAlchemy makes the connections, knows the dialects and compiles what is not hot. The hot statements,
-in each database's own file, are plain SQL: inserting through SQLAlchemy's constructs was measured to cost
-three times as much, and row by row a hundred times as much beside a busy thread, since the driver gives up
-the interpreter's lock for every row and waits up to 5 ms to have it back.
+in each database's own file, are plain SQL. Inserting through SQLAlchemy's constructs was measured to cost
+three times as much, and row by row a hundred times as much beside a busy thread: the driver releases the
+interpreter's lock for every row and waits up to 5 ms to get it back.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from txgearman.store.tables import DATA_INDEX, FUNCTION_INDEX, JOB, STORED
 from txgearman.store.uniques import unique_key
 
 MAX_ATTEMPTS: Final = 10
-"""How often a transaction is tried that others on the same database get in the way of."""
+"""Attempts at a transaction that conflicts with others on the same database."""
 
 BACKOFF_STEP: Final = 0.005
-"""Seconds by which the longest pause ahead of another attempt grows each time. It is a random part of that,
-so that two servers that got in each other's way do not do so again."""
+"""Seconds by which the backoff grows with each attempt. Full jitter: a random part of it is waited, so that
+two servers whose transactions conflicted do not conflict again."""
 
 LARGEST_NUMBER: Final = 2**63 - 1
-"""What fits into the column of a job's number."""
+"""The largest number that fits into the column of a job's number."""
 
 Row = tuple[Any, ...]
 """The values of `tables.INSERTED` for one job."""
@@ -41,7 +41,7 @@ _WITHOUT_DATA: Final = [column for column in STORED if column is not JOB.c.data]
 
 
 class TransactionConflict(Exception):
-    """Others got in the way of a transaction; the same may succeed now. Never leaves this room."""
+    """A transaction conflicted with others; the same may succeed now. Never leaves this room."""
 
 
 class DatabaseStore(ABC):
@@ -55,7 +55,7 @@ class DatabaseStore(ABC):
 
     def __init__(self, url: sa.URL) -> None:
         self._url = url
-        # Without what libpq may be told behind a question mark, where a password may be too.
+        # Without libpq's parameters after the question mark, which may have a password.
         self._redacted_url = url.set(drivername=url.get_backend_name(), query={}).render_as_string()
         self._connection: sa.Connection | None = None
         self._name = ""
@@ -75,27 +75,27 @@ class DatabaseStore(ABC):
 
     @abstractmethod
     def _prepare(self, connection: sa.Connection) -> None:
-        """Set up a new connection."""
+        """Configure a new connection."""
 
     @abstractmethod
     def _writing(self, statements: int) -> contextlib.AbstractContextManager[sa.Connection]:
-        """The connection, for so many statements that write. Without any it is tried whether it can write."""
+        """The connection, for so many statements that write. With none it is tested whether it can write."""
 
     @abstractmethod
     def _begin_opening(self, connection: sa.Connection) -> None:
-        """Begin a transaction that keeps others from opening the database at the same time."""
+        """Begin a transaction that excludes others from opening the database."""
 
     @abstractmethod
     def _before_upgrade(self, connection: sa.Connection, version: int) -> None:
-        """Make sure that tables of `version` may be changed."""
+        """Make sure that the tables of `version` may be upgraded."""
 
     @abstractmethod
     def _batches(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
-        """`rows` cut into what one statement takes."""
+        """`rows` cut into batches that one statement takes."""
 
     @abstractmethod
     def _insert(self, connection: sa.Connection, rows: Sequence[Row]) -> int:
-        """Insert a piece, leaving out rows whose number or unique key is there already; returns how many
+        """Insert a batch, without rows whose number or unique key is there already; returns how many
         were inserted."""
 
     @abstractmethod
@@ -120,13 +120,13 @@ class DatabaseStore(ABC):
 
     @abstractmethod
     def _classify(self, error: sa.exc.DBAPIError) -> type[Exception] | None:
-        """What `error` means: `TransactionConflict`, `StoreUnavailable` with a connection that is still good,
+        """Classify `error`: `TransactionConflict`, `StoreUnavailable` with a connection that is still good,
         or None for one that is not."""
 
     # -- what a subclass knows that several servers share -------------------------------------------
 
     def _owned(self) -> sa.ColumnElement[bool]:
-        """Which jobs are this server's as far as it was told."""
+        """The condition for jobs of this server, without those whose take-over is unconfirmed."""
         return JOB.c.owner == self._owner
 
     def _coalesced(self, connection: sa.Connection, numbers: Sequence[int]) -> list[Coalesced]:
@@ -140,8 +140,7 @@ class DatabaseStore(ABC):
     # -- writing ------------------------------------------------------------------------------------
 
     def write(self, changes: Changes) -> Written:
-        # In the order of their index, so that servers which delete and coalesce with the same do not wait for
-        # each other.
+        # In the order of their index: servers which delete and coalesce with the same jobs do not deadlock.
         removals = dict.fromkeys(sorted(changes.removals))
         owner = self._owner
         rows = [
@@ -249,7 +248,7 @@ class DatabaseStore(ABC):
 
     def find(self, number: int) -> StoredJob | None:
         if number > LARGEST_NUMBER:
-            # What a peer takes for a handle may end with any number, and drivers fail on a long one.
+            # A peer may send a handle with any number, and drivers fail on a long one.
             return None
         return self._find(sa.select(*_WITHOUT_DATA).where(JOB.c.number == number))
 
@@ -328,10 +327,10 @@ class DatabaseStore(ABC):
             yield self._connect()
 
     def _with_retries(self, work: Callable[[], _Result]) -> _Result:
-        """Do what may be done again without harm, even if it was done and the answer got lost.
+        """Do idempotent work, with retries.
 
-        It is done again where others got in the way, and once with a new connection where the old one
-        turned out to be broken, as after a restart of the database.
+        It is retried after a conflict, and once with a new connection where the old one turned out to be
+        broken, as after a restart of the database. The first attempt may have been committed.
         """
         for attempt in range(MAX_ATTEMPTS):
             if attempt:
@@ -346,12 +345,12 @@ class DatabaseStore(ABC):
                     raise
                 reason = error
         raise StoreUnavailable(
-            f"{self._redacted_url}: others got in the way {MAX_ATTEMPTS} times"
+            f"{self._redacted_url}: {MAX_ATTEMPTS} attempts conflicted with others"
         ) from reason
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
-        """Undo an unfinished transaction, and tell of the driver's errors in words of ours."""
+        """Roll back an unfinished transaction, and turn the driver's errors into ours."""
         try:
             yield
         except sa.exc.DBAPIError as error:
@@ -379,14 +378,14 @@ class DatabaseStore(ABC):
         return self._connection
 
     def _roll_back(self) -> None:
-        """End the transaction without its changes, if there is one."""
+        """Roll back the transaction, if there is one."""
         if self._connection is not None:
             try:
                 driver = self._connection.connection.driver_connection
                 assert driver is not None
                 driver.rollback()
             except Exception:
-                # Then there is none: the driver's own words do not matter, the connection is given up.
+                # The connection is broken, and gone with its transaction.
                 self._disconnect()
 
     def _disconnect(self) -> None:

@@ -14,7 +14,7 @@ from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store.urls import parse_url
 
 READ_BATCH: Final = 500
-"""Jobs that are in memory at the same time."""
+"""Jobs that are read in one batch, and are in memory at the same time."""
 
 _PRIORITIES: Final = frozenset({0, 1, 2})
 _NORMAL: Final = 1
@@ -95,7 +95,7 @@ class GearmandQueue:
             self._connection.close()
 
     def jobs(self) -> Iterator[list[QueuedJob]]:
-        """All jobs, in gearmand's order, some at a time."""
+        """All jobs, in gearmand's order, in batches."""
         function, unique = (self._kind.name.format(name) for name in ("function_name", "unique_key"))
         query = sa.text(
             f"SELECT {function}, {unique}, {self._kind.data}, priority, when_to_run"
@@ -107,7 +107,7 @@ class GearmandQueue:
                 yield [_job(row) for row in rows]
 
     def rename_table(self) -> str:
-        """Give the table another name, so that nobody runs its jobs again; returns that."""
+        """Rename the table, so that nobody runs its jobs again; returns the new name."""
         with self._errors():
             name = next(name for number in count(1) if not self._has(name := self._new_name(number)))
             self._connection.exec_driver_sql(

@@ -1,20 +1,18 @@
 """Jobs in PostgreSQL, which several servers may share.
 
 Each server has a lease by the database's clock. Every write holds a shared lock on the row of its server, and
-changes nothing once that is marked dead; whoever wants to take over jobs marks it first, which passes over
-one that is just writing. So a server that was thought dead cannot touch what others have taken over.
+changes nothing once that is marked dead. A take-over marks it first, and skips a server that is just writing.
+So a server that was thought dead cannot touch what others have taken over.
 
-Each statement that changes jobs is a transaction of its own, so that a server which stops in the middle of
-its work holds no lock that others wait for. None waits for one that waits for it, not even by way of others:
-an insertion waits, in the order of the keys, for whatever others are doing with the same key, and locks
-nothing else ahead of that; all the rest waits for single rows, in the order of their numbers, and for no
-insertion. So a job is deleted behind the insertions of its statement, and not ahead of them.
+Each statement that changes jobs is a transaction of its own, so a server that is paused in the middle of its
+work holds no lock. Deadlocks are ruled out by the order of locks: a statement first locks unique keys in
+ascending order, by inserting, and then rows in the order of their numbers. So a job is deleted after the
+insertions of its statement.
 
-One statement deletes and inserts: each answer to wait for may cost 5 ms beside a busy thread, and jobs that
-come and go at once were a quarter faster for it.
-The values go as binary arrays: with psycopg's text the same batch took two to three times as long, with a row
-of values for each job five times. Batches of 1000 jobs took 11 ms with 64 bytes of data and 20 ms with 1 KiB;
-where a job has a unique, ON CONFLICT adds a third.
+One statement deletes and inserts, as each answer to wait for may cost 5 ms beside a busy thread: jobs that
+come and go at once were a quarter faster for it. The values go as binary arrays: with psycopg's text the same
+batch took two to three times as long, with a row of values for each job five times. Batches of 1000 jobs took
+11 ms with 64 bytes of data and 20 ms with 1 KiB; where a job has a unique, ON CONFLICT adds a third.
 """
 
 from __future__ import annotations
@@ -35,20 +33,21 @@ from txgearman.store.database import DatabaseStore, Row, TransactionConflict
 from txgearman.store.tables import DATA_INDEX, FUNCTION_INDEX, JOB, SERVER, STORED
 
 CONNECT_TIMEOUT: Final = 10
-"""Seconds to wait for a connection."""
+"""Seconds until an attempt to connect fails."""
 
 DEAD_PEER_TIMEOUT: Final = 15
-"""Seconds after which a connection is broken whose other end acknowledges nothing."""
+"""Seconds until a connection is broken whose other end acknowledges nothing: TCP_USER_TIMEOUT and
+keepalive."""
 
 LOCK_TIMEOUT: Final = 10
-"""Seconds to wait for a lock of another server's transaction."""
+"""Seconds until a statement that waits for another server's lock fails."""
 
 IDLE_TIMEOUT: Final = 10
-"""Seconds that a server may stop in the middle of opening, a paused process for example, before the database
-ends its transaction; until then no other can open."""
+"""Seconds until the database ends the transaction of a server that is paused in the middle of opening. No
+other can open meanwhile."""
 
 STATEMENT_ROWS: Final = 10_000
-"""Jobs that one statement inserts at most, so that none holds locks for long."""
+"""Jobs that one statement inserts at most, so that none holds its locks for long."""
 
 STATEMENT_BYTES: Final = 64 * 1024 * 1024
 """Bytes of data that one statement inserts, unless a single job has more. A message may have 1 GiB."""
@@ -158,9 +157,9 @@ class PostgresqlStore(DatabaseStore):
         super().__init__(url)
         self._lease = 0.0
         self._may_conflict = False
-        """Whether the write under way met a job that is there already."""
+        """Whether the write in flight met a job that is there already."""
         self._unconfirmed: list[int] = []
-        """What the last call of `take_over` moved, as long as nobody knows whether it was committed."""
+        """The jobs that the last take-over may have moved here: its answer is still to come, or was lost."""
 
     def write(self, changes: Changes) -> Written:
         self._may_conflict = False
@@ -180,7 +179,7 @@ class PostgresqlStore(DatabaseStore):
         return job and self._as_confirmed(job)
 
     def _as_confirmed(self, job: StoredJob) -> StoredJob:
-        """A job without a position as long as nobody was told of one."""
+        """The job, without a position as long as its take-over is unconfirmed."""
         return job._replace(place=NO_POSITION) if job.number in self._unconfirmed else job
 
     def renew(self) -> bool:
@@ -192,7 +191,7 @@ class PostgresqlStore(DatabaseStore):
             return bool(connection.scalar(_HAS_DEAD)) or bool(self._unconfirmed)
 
     def _prolong(self, connection: sa.Connection) -> float:
-        """Let the lease begin anew; returns its end."""
+        """Extend the lease to its full length; returns when it expires."""
         change = SERVER.update().where(SERVER.c.number == self._owner, ~SERVER.c.dead)
         end = connection.scalar(change.values(lease_end=_CLOCK + self._lease).returning(SERVER.c.lease_end))
         if end is None:
@@ -207,8 +206,8 @@ class PostgresqlStore(DatabaseStore):
 
     def _take_over(self, limit: int, position: int) -> list[StoredJob]:
         with self._connected() as connection:
-            # This waits for a take-over that is still under way, as its answer got lost, and one that has
-            # not begun will find another lease than its own.
+            # This waits for an earlier take-over that still runs though its connection was lost. One that
+            # has not begun will find another lease than its own, and do nothing.
             lease_end = self._prolong(connection)
             jobs = self._taken_before(connection)
             if not jobs:
@@ -225,7 +224,7 @@ class PostgresqlStore(DatabaseStore):
         return sorted(map(StoredJob._make, connection.execute(query)), key=attrgetter("place"))
 
     def _mark_dead(self, connection: sa.Connection) -> None:
-        """Mark the servers whose lease has ended. One that just writes is left for the next time."""
+        """Mark the servers whose lease has expired. One that is just writing is left for the next time."""
         ended = (
             sa.select(SERVER.c.number)
             .where(~SERVER.c.dead, SERVER.c.lease_end < _CLOCK, SERVER.c.number != self._owner)
@@ -241,7 +240,7 @@ class PostgresqlStore(DatabaseStore):
     def _take(
         self, connection: sa.Connection, lease_end: float, limit: int, position: int
     ) -> list[StoredJob]:
-        """Own up to `limit` jobs of dead servers, with the positions from `position` on."""
+        """Own up to `limit` jobs of dead servers, with positions from `position` on."""
         while True:
             owners: dict[int, int] = {}
             jobs: list[StoredJob] = []
@@ -287,7 +286,7 @@ class PostgresqlStore(DatabaseStore):
         alive, moved = connection.exec_driver_sql(_MOVE, (self._owner, lease_end, *values)).one()
         if not alive:
             self._check_lease(connection)
-            # A renewal whose answer had got lost took place only now.
+            # Meanwhile a renewal whose answer had been lost took effect.
             raise TransactionConflict
         return set(moved)
 
@@ -297,14 +296,14 @@ class PostgresqlStore(DatabaseStore):
         connection.execute(SERVER.delete().where(SERVER.c.number == server, without_jobs))
 
     def _lease_lost(self) -> LeaseLost:
-        return LeaseLost(f"the lease of {self._name} has ended, and others may have taken over its jobs")
+        return LeaseLost(f"the lease of {self._name} has expired, and others may have taken over its jobs")
 
     # -- connecting ---------------------------------------------------------------------------------
 
     def close(self) -> None:
         if self._connection is not None and self._owner:
             give_up = SERVER.update().where(SERVER.c.number == self._owner).values(dead=True)
-            # Without it the others wait for the end of the lease.
+            # Otherwise the others wait for the lease to expire.
             with contextlib.suppress(Exception), self._connected() as connection:
                 connection.execute(give_up)
         self._owner = 0
@@ -326,16 +325,16 @@ class PostgresqlStore(DatabaseStore):
         assert driver is not None
         register_arrays(driver)
         connection.exec_driver_sql(
-            # What others commit meanwhile must be seen, to find the duplicates of jobs.
+            # Duplicates that others commit meanwhile must be seen.
             "SET default_transaction_isolation = 'read committed';"
-            # There is an index for each query. What is known of tables that fill and empty within minutes is
-            # out of date, and has led to a walk through all jobs for each thousand that were taken over.
+            # There is an index for each query. Statistics of tables that fill and empty within minutes are
+            # out of date, and have led to a scan of all jobs for each thousand that were taken over.
             "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off;"
             "SET jit = off;"
             f"SET lock_timeout = '{LOCK_TIMEOUT}s';"
             f"SET idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}s'"
         )
-        # A database may have been told to answer before a commit is safe; here that would break a promise.
+        # A database may be configured to answer before a commit is safe; here that would break a promise.
         if connection.scalar(sa.text("SHOW synchronous_commit")) == "off":
             connection.exec_driver_sql("SET synchronous_commit = on")
 
@@ -380,8 +379,8 @@ class PostgresqlStore(DatabaseStore):
     # -- the statements that must be fast -----------------------------------------------------------
 
     def _batches(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
-        # In the order of their keys, so that two servers that save the same jobs do not wait for each other.
-        # Of two equal ones the first stays first.
+        # In the order of their keys, so that two servers that save the same jobs do not deadlock. The sort is
+        # stable: of two duplicates the first is saved.
         rows = sorted(rows, key=lambda row: (row[-1] or b"", row[FUNCTION_INDEX]))
         batches: list[Sequence[Row]] = []
         start = size = 0
@@ -450,7 +449,7 @@ class PostgresqlStore(DatabaseStore):
         if state == _UNIQUE_VIOLATION and not self._may_conflict:
             self._may_conflict = True
             return TransactionConflict
-        # A database that is read only may be a standby that another has replaced.
+        # A read-only database may be a standby that another has replaced: connect anew.
         return None if state is None or state == _READ_ONLY else StoreUnavailable
 
 

@@ -28,7 +28,7 @@ from txgearman.store.contract import Changes, StoredJob, Written
 from txgearman.store.database import DatabaseStore, Row
 
 BUSY_TIMEOUT: Final = 5.0
-"""Seconds to wait for another program that writes to the file, an operator's shell for example."""
+"""Seconds to wait for another program that writes to the file, such as an operator's shell."""
 
 PAGE_SIZE: Final = 8192
 """Bytes. See the measurements above."""
@@ -41,11 +41,11 @@ WAL_SHARE: Final = 16
 """The part of a disk that the log may have before that: a sixteenth, where that is less."""
 
 SPACE_MARGIN: Final = 32 * PAGE_SIZE
-"""Bytes of the disk that no job is saved into: so removing jobs, which makes room, need not touch the reserve
-at once."""
+"""Bytes of the disk that saves leave free: so removals, which free space, need not use the reserve at
+once."""
 
 AMPLE_SPACE: Final = 4 * 1024**3
-"""Bytes that are free where nobody needs to look closer: more than four jobs of the largest size."""
+"""Free bytes from which on no closer check is needed: more than four jobs of the largest size."""
 
 CACHE_SIZE: Final = 32 * 1024
 """KiB of pages kept in memory."""
@@ -54,7 +54,7 @@ STATEMENT_ROWS: Final = 2048
 """Jobs that one statement inserts at most. The compiled statement takes 2 MB of memory."""
 
 DISK_CHECK_INTERVAL: Final = 0.1
-"""Seconds between two looks at a disk with that much room, which no writer fills in that time."""
+"""Seconds between two checks of a disk with that much space, which no writer fills in that time."""
 
 JOB_SIZE: Final = 2048
 """Bytes of a job in the database beside its data, its entries in all indexes included: a function's name has
@@ -184,7 +184,7 @@ class SqliteStore(DatabaseStore):
     """A file at `url`'s path. While it is open a file beside it, with ``-owner`` at the end of its name, is
     locked, which keeps other servers away; the lock ends with the process, however that ends.
 
-    On a full disk jobs are not saved any more, but removed: see `reserve`.
+    On a full disk jobs are not saved any more, but still removed: see `Reserve`.
     """
 
     largest_data = _SQLITE_LENGTH_LIMIT - 1_000_000
@@ -197,7 +197,7 @@ class SqliteStore(DatabaseStore):
                 f"{url.render_as_string()} names no file: say sqlite:///PATH, "
                 "or sqlite:////PATH for a path that begins at the root"
             )
-        # Of a relative path another name is made once the process changes its folder, as daemons do.
+        # A relative path would change its meaning when the process changes its folder, as daemons do.
         self._path = os.path.realpath(path)
         self._ownership: sqlite3.Connection | None = None
         self._reserve = Reserve(self._path)
@@ -220,7 +220,7 @@ class SqliteStore(DatabaseStore):
             self._require_space(changes.saves)
             return super().write(changes)
         self._remove(changes)
-        # Otherwise this would look as if jobs could be saved again.
+        # Success would mean that jobs can be saved again.
         self._require_space(())
         return Written({}, [])
 
@@ -240,7 +240,7 @@ class SqliteStore(DatabaseStore):
         return []
 
     def _lock_file(self) -> None:
-        """Keep other servers away from the file, or raise `StoreError`."""
+        """Lock the file against other servers, or raise `StoreError`."""
         if self._ownership is not None:
             return
         if os.path.isdir(self._path):

@@ -1,6 +1,6 @@
-"""The tables that every database has alike, their version, and making or upgrading them.
+"""The tables, which are the same in every database, their version, and creating or upgrading them.
 
-How the rows are written fast is each database's own business.
+The statements that write rows fast are in each database's own module.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from txgearman.store.contract import StoredJob
 
 
 class Bytes(sa.LargeBinary):
-    """Bytes that every driver here takes and gives as they are, so SQLAlchemy need not look at each."""
+    """Bytes without SQLAlchemy's conversion of each value: every driver here takes and gives them as they
+    are."""
 
     cache_ok = True
 
@@ -48,8 +49,9 @@ SERVER: Final = sa.Table(
     sa.Column("lease_end", _SECONDS, nullable=False),
     sa.Column("dead", sa.Boolean, nullable=False),
 )
-"""The starts that own jobs; `lease_end` is seconds since the epoch by the database's clock. Once `dead`
-is set others may take over the jobs, so it never goes back. Without a row where a store is not shared."""
+"""The starts that own jobs. `lease_end` is when the lease expires, in seconds since the epoch by the
+database's clock. Once `dead` is set others may take over the jobs, so it never goes back. Without a row where
+a store is not shared."""
 
 JOB: Final = sa.Table(
     "txgearman_job",
@@ -67,7 +69,7 @@ JOB: Final = sa.Table(
     sa.Column("owner", _NUMBER, nullable=False),
     sa.Column("unique_key", Bytes),
     sa.Column("joined", _SECONDS, key="coalesced_at"),
-    # Last, because SQLite would have to walk through long data to what stands behind it.
+    # Last, because SQLite has to read through long data to get at the columns after it.
     sa.Column("data", Bytes, nullable=False),
 )
 """The jobs. `owner` is the number of a server's start, 0 where a store is not shared. `unique_key` says which
@@ -127,7 +129,7 @@ def _add_coalesced_at(connection: sa.Connection) -> None:
 
 
 UPGRADES: Final[Sequence[Upgrade]] = (_add_coalesced_at,)
-"""What makes each version of the tables from the one before; the first makes version 2 of version 1.
+"""The upgrade to each version of the tables from the one before; the first leads from version 1 to 2.
 Each runs in the transaction that changes the version."""
 
 _FIRST_VERSION: Final = 1
