@@ -91,6 +91,7 @@ setup(
         "txgearman.server.budgets",
         "txgearman.server.config",
         "txgearman.server.monitoring",
+        "txgearman.server.persistence",
         "txgearman.server.process",
         "txgearman.store",
         "txgearman.web",

@@ -29,7 +29,7 @@ SLOW: Final = (
     "interop",
     "server/test_admin_against_gearmand.py",
     "server/test_durable.py",
-    "server/test_migrate.py",
+    "server/test_migration.py",
     "server/test_systemd.py",
     "server/test_twistd.py",
     "store/test_postgresql.py",

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from txgearman.broker.job import Job
-from txgearman.server.saving import StoreWriter
+from txgearman.server.persistence.writer import StoreWriter
 from txgearman.store import sqlite
-from txgearman.store.contract import Changes, Joined, Written
+from txgearman.store.contract import Changes, Coalesced, Written
 from txgearman.store.sqlite import SqliteStore
 
 LATE: Final = 0.3
@@ -24,7 +24,7 @@ def answers_early() -> None:
     def save(self: Any, job: Job) -> None:
         self._saves.append(job)
         self._reactor.callLater(0, self._broker.saved, job)
-        self._write_in(LATE)
+        self._schedule_write(LATE)
 
     StoreWriter.save = save  # type: ignore[method-assign]
 
@@ -60,15 +60,15 @@ def removes_nothing() -> None:
     StoreWriter.remove = remove  # type: ignore[method-assign]
 
 
-def takes_joins_for_early() -> None:
+def takes_late_duplicates_for_early() -> None:
     """A submit that another server answered with a job of this one is always taken to have come ahead of its
     end."""
 
-    def see_to(self: Any, joined: Joined, ended: float) -> None:
-        self._removals[joined.job.number] = ended
-        self._joins[joined.job.number] = joined.at
+    def remove_or_rerun(self: Any, each: Coalesced, ended: float) -> None:
+        self._removals[each.job.number] = ended
+        self._coalesced[each.job.number] = each.at
 
-    StoreWriter._see_to = see_to  # type: ignore[method-assign]
+    StoreWriter._remove_or_rerun = remove_or_rerun  # type: ignore[method-assign]
 
 
 def syncs_nothing() -> None:

@@ -133,7 +133,7 @@ class ClusterTest(Trials):
     def test_those_that_come_late_and_are_taken_for_early(self) -> None:
         plan = Plan("postgresql", seed=1, servers=2, blows=6, lease=LEASE, load=SAME)
         # Two servers must be at the same job within milliseconds: most trials have that, not each.
-        self.assert_found(replace(plan, mistake="takes_joins_for_early"), "lost", trials=6)
+        self.assert_found(replace(plan, mistake="takes_late_duplicates_for_early"), "lost", trials=6)
 
     def test_all_that_may_happen(self) -> None:
         faults = ("kill", "pause", "database", "cut", "stall", "deaf")

@@ -37,7 +37,7 @@ LOOK: Final = 0.02
 """Seconds between two looks at a process."""
 
 _LOG_TIME: Final = "%Y-%m-%dT%H:%M:%S%z"
-_LOST_LEASE: Final = re.compile(r"^(\S+) .*This server was not heard of for", re.MULTILINE)
+_LOST_LEASE: Final = re.compile(r"^(\S+) .*The lease expired", re.MULTILINE)
 
 
 class Failed(Exception):

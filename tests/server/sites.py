@@ -8,29 +8,29 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 
-from tests.server.kept import UNAVAILABLE, Thread
 from tests.server.peers import PREFIX, SocketlikeTransport, req
+from tests.server.stores import UNAVAILABLE, Thread
 from tests.store.model import ModelDatabase, ModelStore
 from txgearman.server import GearmanServerFactory, Settings
-from txgearman.server.saving import StoreWriter
-from txgearman.store.contract import NO_PLACE, Changes, Store, StoredJob, Written
+from txgearman.server.persistence.writer import StoreWriter
+from txgearman.store.contract import NO_POSITION, Changes, Store, StoredJob, Written
 
 LEASE = 10.0
 
 
 class BrittleStore(ModelStore):
     """One that may be cut off from the database. While it is `cut` no call gets there; while it is `deaf`
-    those that change jobs do, and their answers get lost. `unsure` is what an adoption took of which the
+    those that change jobs do, and their answers get lost. `unconfirmed` is what a take-over took of which the
     server was not told."""
 
     def __init__(self, database: ModelDatabase) -> None:
         super().__init__(database, shared=True)
         self.cut = self.deaf = False
-        self.unsure: list[int] = []
+        self.unconfirmed: list[int] = []
 
     def open(self, name: str, lease: float) -> int:
         self._reach()
-        self.unsure = []
+        self.unconfirmed = []
         return super().open(name, lease)
 
     def write(self, changes: Changes) -> Written:
@@ -39,27 +39,27 @@ class BrittleStore(ModelStore):
         return written
 
     def renew(self) -> bool:
-        return super().renew() or bool(self.unsure)
+        return super().renew() or bool(self.unconfirmed)
 
-    def adopt(self, limit: int, place: int) -> list[StoredJob]:
-        jobs = [job for job in super()._own() if job.number in self.unsure]
-        jobs = jobs or super().adopt(limit, place)
-        self.unsure = [job.number for job in jobs]
+    def take_over(self, limit: int, position: int) -> list[StoredJob]:
+        jobs = [job for job in super()._own() if job.number in self.unconfirmed]
+        jobs = jobs or super().take_over(limit, position)
+        self.unconfirmed = [job.number for job in jobs]
         self._lose_answer()
-        self.unsure = []
+        self.unconfirmed = []
         return jobs
 
     def find(self, number: int) -> StoredJob | None:
-        return self._as_told(super().find(number))
+        return self._as_confirmed(super().find(number))
 
     def find_duplicate(self, function: bytes, unique: bytes, data: bytes) -> StoredJob | None:
-        return self._as_told(super().find_duplicate(function, unique, data))
+        return self._as_confirmed(super().find_duplicate(function, unique, data))
 
-    def _as_told(self, job: StoredJob | None) -> StoredJob | None:
-        return job and (job._replace(place=NO_PLACE) if job.number in self.unsure else job)
+    def _as_confirmed(self, job: StoredJob | None) -> StoredJob | None:
+        return job and (job._replace(place=NO_POSITION) if job.number in self.unconfirmed else job)
 
     def _own(self, after: int = -1) -> list[StoredJob]:
-        return [job for job in super()._own(after) if job.number not in self.unsure]
+        return [job for job in super()._own(after) if job.number not in self.unconfirmed]
 
     def _check(self) -> None:
         self._reach()
@@ -74,7 +74,7 @@ class BrittleStore(ModelStore):
             raise UNAVAILABLE
 
 
-class KeptServer:
+class DurableServer:
     """A server with a store, whose thread runs when it is told to."""
 
     def launch(
@@ -122,7 +122,7 @@ class KeptServer:
     def stop(self) -> None:
         """End as a service does."""
         self.factory.broker.drain()
-        for coroutine in (self.store_writer.settle(), self._leave(), self.store_writer.close()):
+        for coroutine in (self.store_writer.flush(), self._leave(), self.store_writer.close()):
             done = Deferred.fromCoroutine(coroutine)
             self.thread.run_all()
             assert done.called
@@ -135,7 +135,7 @@ class KeptServer:
         await stopped
 
 
-class Site(KeptServer):
+class Site(DurableServer):
     """One server on `database`, which is started again and again under the same name."""
 
     def __init__(

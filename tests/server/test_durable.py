@@ -24,7 +24,7 @@ from tests.server.lines import close, connect
 from tests.server.peers import req
 from tests.server.test_twistd import TWISTD, twistd
 from tests.support import fill, on_reactor, small_disk
-from txgearman.server.saving import LONGEST_RETRY
+from txgearman.server.persistence.outage import MAX_BACKOFF
 
 
 class DurableTests(TestCase):
@@ -90,7 +90,7 @@ class FullDiskTests(TestCase):
                 cancels = b"".join(b"cancel job %b\n" % handle for handle in some)
                 self.assertEqual(await line.ask(cancels, b"OK\r\n" * len(some)), b"OK\r\n" * len(some))
 
-            await until(accepts, "jobs are accepted again", LONGEST_RETRY + 1)
+            await until(accepts, "jobs are accepted again", MAX_BACKOFF + 1)
             await close(line)
             server.signal(signal.SIGTERM)
             await server.program.ended()
@@ -107,7 +107,7 @@ class FullDiskTests(TestCase):
             (handle,) = re.findall(rb"H:[^\0]+?:\d+", await line.say(req(9)))
             await line.say(req(13, handle, b"done"))
             filler.unlink()
-            await until(accepts, "jobs are accepted again", LONGEST_RETRY + 1)
+            await until(accepts, "jobs are accepted again", MAX_BACKOFF + 1)
             await close(line)
             assert_no_traceback(server.log)
 

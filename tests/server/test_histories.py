@@ -8,10 +8,10 @@ from random import Random
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.server.kept import UNAVAILABLE, ListStore, SharedStore
 from tests.server.peers import SocketlikeTransport, req, res
 from tests.server.sites import LEASE, Site
-from tests.server.test_saving import SavingTestCase, submit
+from tests.server.stores import UNAVAILABLE, ListStore, SharedStore
+from tests.server.test_writer import SavingTestCase, submit
 from tests.store.model import ModelDatabase
 from txgearman.errors import LeaseLost, StoreUnavailable
 
@@ -270,7 +270,7 @@ class SeveralServersTests(SynchronousTestCase):
         for player in self.players:
             broker, store_writer = player.site.factory.broker, player.site.store_writer
             self.assertEqual((broker.total, broker._away, player.online), (0, 0, set()))
-            self.assertEqual((store_writer.unremoved, store_writer._joins), (0, {}))
+            self.assertEqual((store_writer.unremoved, store_writer._coalesced), (0, {}))
 
     def any(self) -> Player:
         return self.random.choice(self.players)

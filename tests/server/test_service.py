@@ -21,13 +21,13 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.interop.programs import HOST, exchange, free_port
-from tests.server.kept import UNAVAILABLE, ListStore, Thread
 from tests.server.lines import Line, close, connect
 from tests.server.peers import SocketlikeTransport, req, res
+from tests.server.stores import UNAVAILABLE, ListStore, Thread
 from tests.support import on_reactor
 from txgearman.errors import StoreUnavailable
 from txgearman.server import GearmanService, Settings, make_service, service
-from txgearman.server.saving import NUMBERS_PER_START
+from txgearman.server.persistence.lease import NUMBERS_PER_START
 from txgearman.store.contract import QueueLength
 
 PREFIX = "H:test"

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.store.crowd import a_job
-from tests.store.jobs import job, kept, save
+from tests.store.jobs import job, save, stored
 from tests.store.model import ModelDatabase, ModelStore
 from txgearman.store.contract import Changes, QueueLength, Store, StoredJob
 from txgearman.store.urls import open_store
@@ -50,12 +50,12 @@ class StoreContract(_TestCase):
         self.store.close()
         self.store = self.make_store()
         self.start = self.store.open("here", LEASE)
-        while self.store.adopt(1000, 1):
+        while self.store.take_over(1000, 1):
             pass
 
     def numbers(self) -> list[int]:
         """The numbers of the jobs there are, by place."""
-        return [job.number for job in kept(self.store)]
+        return [job.number for job in stored(self.store)]
 
     # -- saving -------------------------------------------------------------------------------------
 
@@ -68,11 +68,11 @@ class StoreContract(_TestCase):
             job(5, reducer=b"", data=b""),
         ]
         self.assertEqual(save(self.store, *jobs), {})
-        self.assertEqual(sorted(kept(self.store)), jobs)
+        self.assertEqual(sorted(stored(self.store)), jobs)
 
     def test_nothing_to_write(self) -> None:
         self.assertEqual(self.store.write(Changes()), ({}, []))
-        self.assertEqual(kept(self.store), [])
+        self.assertEqual(stored(self.store), [])
 
     def test_all_bytes_and_none(self) -> None:
         jobs = [
@@ -82,20 +82,20 @@ class StoreContract(_TestCase):
             job(4, b"%(x)s", b"\\x00", function=b"?", handle=b""),
         ]
         save(self.store, *jobs)
-        self.assertEqual(kept(self.store), jobs)
+        self.assertEqual(stored(self.store), jobs)
         self.assertEqual(self.store.find_duplicate(ALL_BYTES, ALL_BYTES[1:65], b"other data"), jobs[0])
 
     def test_long_names(self) -> None:
         long = job(1, b"u" * 64, function=random.Random(1).randbytes(512), handle=b"h" * 63)
         save(self.store, long)
-        self.assertEqual(kept(self.store), [long])
+        self.assertEqual(stored(self.store), [long])
 
     def test_large_data(self) -> None:
         data = random.Random(1).randbytes(1 << 24)
         self.assertGreater(self.store.largest_data, len(data))
         save(self.store, job(1, b"-", data))
         self.assertEqual(save(self.store, job(2, b"-", data)), {2: b"H:test:1"})
-        self.assertEqual([found.data == data for found in kept(self.store)], [True])
+        self.assertEqual([found.data == data for found in stored(self.store)], [True])
 
     def test_the_largest_numbers(self) -> None:
         largest = job(LARGEST_NUMBER, b"u", place=LARGEST_NUMBER, priority=2, attempts=2**31 - 1)
@@ -112,16 +112,16 @@ class StoreContract(_TestCase):
             with self.subTest(count=count):
                 jobs = [job(number, b"" if number % 20 else b"%d" % number) for number in range(1, count + 1)]
                 self.assertEqual(save(self.store, *jobs), {})
-                self.assertEqual(kept(self.store), jobs)
+                self.assertEqual(stored(self.store), jobs)
                 self.store.write(Changes(removals=[job.number for job in jobs]))
-                self.assertEqual(kept(self.store), [])
+                self.assertEqual(stored(self.store), [])
 
     def test_saving_again_what_is_there(self) -> None:
         # What a server does whose connection broke before it was told of the commit.
         jobs = [job(1), job(2, b"u"), job(3, b"-")]
         save(self.store, *jobs)
         self.assertEqual(save(self.store, *jobs, job(4, b"u")), {4: b"H:test:2"})
-        self.assertEqual(kept(self.store), jobs)
+        self.assertEqual(stored(self.store), jobs)
 
     # -- uniques ------------------------------------------------------------------------------------
 
@@ -159,14 +159,14 @@ class StoreContract(_TestCase):
     def test_without_unique_or_data_jobs_are_never_the_same(self) -> None:
         jobs = [job(1), job(2), job(3, b"-", b""), job(4, b"-", b"")]
         self.assertEqual(save(self.store, *jobs), {})
-        self.assertEqual(kept(self.store), jobs)
+        self.assertEqual(stored(self.store), jobs)
 
     def test_a_unique_is_free_after_a_removal(self) -> None:
         save(self.store, job(1, b"u"), job(2, b"-"))
         self.assertEqual(self.store.write(Changes([job(3, b"u"), job(4, b"-")], [1, 2])).duplicates, {})
         self.assertEqual(self.numbers(), [3, 4])
 
-    def test_twins_of_scheduled_jobs(self) -> None:
+    def test_duplicates_of_scheduled_jobs(self) -> None:
         save(self.store, job(1, b"u", run_at=5.0))
         self.assertEqual(save(self.store, job(2, b"u")), {2: b"H:test:1"})
 
@@ -180,12 +180,12 @@ class StoreContract(_TestCase):
     def test_attempts(self) -> None:
         save(self.store, job(1), job(2), job(3, run_at=5.0))
         self.store.write(Changes(attempts={1: 5, 3: 1, 99: 7}))
-        self.assertEqual([job.attempts for job in kept(self.store)], [5, 0, 1])
+        self.assertEqual([job.attempts for job in stored(self.store)], [5, 0, 1])
 
     def test_all_kinds_of_changes_at_once(self) -> None:
         save(self.store, job(1), job(2))
         self.store.write(Changes([job(3), job(4)], [1, 4], {1: 9, 2: 9}))
-        self.assertEqual([(job.number, job.attempts) for job in kept(self.store)], [(2, 9), (3, 0)])
+        self.assertEqual([(job.number, job.attempts) for job in stored(self.store)], [(2, 9), (3, 0)])
 
     # -- reading ------------------------------------------------------------------------------------
 
@@ -208,8 +208,8 @@ class StoreContract(_TestCase):
         )
 
     def test_fetching_goes_by_place(self) -> None:
-        places = [5, 3, 9, 1, 7]
-        save(self.store, *(job(number, place=place) for number, place in enumerate(places, 1)))
+        positions = [5, 3, 9, 1, 7]
+        save(self.store, *(job(number, place=position) for number, position in enumerate(positions, 1)))
         save(
             self.store,
             job(6, place=4, priority=0),
@@ -254,7 +254,7 @@ class StoreContract(_TestCase):
         for unknown in (b"", b"-", b"data", b"unknown"):
             self.assertIsNone(self.store.find_unique(unknown), unknown)
 
-    def test_finding_twins(self) -> None:
+    def test_finding_duplicates(self) -> None:
         first, second = job(1, b"u", b"x" * 5000), job(2, b"-", b"\0" * 5000)
         save(self.store, first, second, job(3), job(4, b"-", b""))
         self.assertEqual(self.store.find_duplicate(b"reverse", b"u", b""), first)
@@ -280,20 +280,20 @@ class StoreContract(_TestCase):
         self.restart()
         jobs[0] = jobs[0]._replace(attempts=2)
         # On a store that is shared they get new places.
-        self.assertEqual(sorted(job._replace(place=job.number) for job in kept(self.store)), jobs[:3])
+        self.assertEqual(sorted(job._replace(place=job.number) for job in stored(self.store)), jobs[:3])
         self.assertEqual(
             save(self.store, job(5, b"u"), job(6, b"-", ALL_BYTES)), {5: b"H:test:1", 6: b"H:test:2"}
         )
         self.store.write(Changes(removals=[1, 3], attempts={2: 1}))
-        self.assertEqual([(job.number, job.attempts) for job in kept(self.store)], [(2, 1)])
+        self.assertEqual([(job.number, job.attempts) for job in stored(self.store)], [(2, 1)])
 
     def test_it_knows_itself(self) -> None:
         self.assertEqual(self.store.servers(), ["here"])
 
-    def test_nothing_to_adopt(self) -> None:
+    def test_nothing_to_take_over(self) -> None:
         save(self.store, job(1))
         self.assertIs(self.store.renew(), False)
-        self.assertEqual(self.store.adopt(10, 1), [])
+        self.assertEqual(self.store.take_over(10, 1), [])
 
     def test_closing_twice(self) -> None:
         self.store.close()
@@ -317,7 +317,7 @@ class StoreContract(_TestCase):
             }
             changes = Changes(saves, removals, attempts)
             self.assertEqual(self.store.write(changes), model.write(changes))
-            self.assertEqual(kept(self.store), kept(model))
+            self.assertEqual(stored(self.store), stored(model))
             self.assertEqual(sorted(self.store.queue_lengths()), sorted(model.queue_lengths()))
             unique = chance.choice(_UNIQUES)
             mine, its = self.store.find_unique(unique), model.find_unique(unique)
@@ -343,9 +343,9 @@ class CrashContract(_TestCase):
             last = max(int(line) for line in said if line.endswith("\n"))
             store = open_store(self.url)
             store.open("after the crash", LEASE)
-            while store.adopt(1000, 1):
+            while store.take_over(1000, 1):
                 pass
-            found = sorted(kept(store))
+            found = sorted(stored(store))
             self.assertIn(len(found), (last, last + jobs))
             expected = [a_job(number) for number in range(1, len(found) + 1)]
             self.assertEqual([job._replace(place=job.number) for job in found], expected)

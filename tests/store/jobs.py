@@ -27,7 +27,7 @@ def save(store: Store, *jobs: StoredJob) -> dict[int, bytes]:
     return store.write(Changes(saves=list(jobs))).duplicates
 
 
-def kept(store: Store) -> list[StoredJob]:
+def stored(store: Store) -> list[StoredJob]:
     """All jobs the store's server owns, by place."""
     found = [
         job

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from txgearman.errors import LeaseLost
-from txgearman.store.contract import Changes, Joined, QueueLength, StoredJob, Written
+from txgearman.store.contract import Changes, Coalesced, QueueLength, StoredJob, Written
 
 
 @dataclass(slots=True)
@@ -22,26 +22,26 @@ class Lease:
 
 @dataclass(slots=True)
 class ModelDatabase:
-    """What outlives the servers: jobs by number, with their owner and last join if there is any. `clock` is
-    this database's own."""
+    """What outlives the servers: jobs by number, with their owner and time of the last coalesced submit if
+    there is any. `clock` is this database's own."""
 
     clock: Callable[[], float] = time.time
     jobs: dict[int, StoredJob] = field(default_factory=dict)
     owners: dict[int, int] = field(default_factory=dict)
-    joins: dict[int, float] = field(default_factory=dict)
+    coalesced: dict[int, float] = field(default_factory=dict)
     leases: dict[int, Lease] = field(default_factory=dict)
     starts: int = 0
 
-    def join(self, number: int) -> None:
+    def coalesce(self, number: int) -> None:
         """Answer a submit to another server than the job's with the job."""
         at = self.clock()
-        # Two joins have different times, however slow the clock.
-        self.joins[number] = at if at != self.joins.get(number) else at + 1e-6
+        # Two submits have different times, however slow the clock.
+        self.coalesced[number] = at if at != self.coalesced.get(number) else at + 1e-6
 
     def remove(self, number: int) -> None:
         """Forget a job."""
         del self.jobs[number], self.owners[number]
-        self.joins.pop(number, None)
+        self.coalesced.pop(number, None)
 
 
 class ModelStore:
@@ -78,10 +78,10 @@ class ModelStore:
             if self._owns(number):
                 base.jobs[number] = base.jobs[number]._replace(attempts=attempts)
         for number in set(changes.removals):
-            if self._owns(number) and base.joins.get(number) == changes.joins.get(number):
+            if self._owns(number) and base.coalesced.get(number) == changes.coalesced.get(number):
                 base.remove(number)
-        joined = [
-            Joined(base.jobs[number], base.joins[number], base.clock() - base.joins[number])
+        coalesced = [
+            Coalesced(base.jobs[number], base.coalesced[number], base.clock() - base.coalesced[number])
             for number in set(changes.removals)
             if self._owns(number)
         ]
@@ -96,8 +96,8 @@ class ModelStore:
             else:
                 duplicates[job.number] = duplicate.handle
                 if base.owners[duplicate.number] != self._owner:
-                    base.join(duplicate.number)
-        return Written(duplicates, joined)
+                    base.coalesce(duplicate.number)
+        return Written(duplicates, coalesced)
 
     def queue_lengths(self) -> list[QueueLength]:
         counts = Counter((job.function, job.priority) for job in self._own() if job.run_at is None)
@@ -134,7 +134,7 @@ class ModelStore:
         base.leases[self._owner].end = base.clock() + self._length
         return any(self._has_ended(lease) for lease in base.leases.values())
 
-    def adopt(self, limit: int, place: int) -> list[StoredJob]:
+    def take_over(self, limit: int, position: int) -> list[StoredJob]:
         self._check()
         base = self._base
         jobs: list[StoredJob] = []
@@ -145,7 +145,7 @@ class ModelStore:
                 if not found:
                     del base.leases[owner]
                 jobs += sorted(found, key=_order)
-        jobs = [job._replace(place=place + index) for index, job in enumerate(jobs[:limit])]
+        jobs = [job._replace(place=position + index) for index, job in enumerate(jobs[:limit])]
         for job in jobs:
             base.jobs[job.number] = job
             base.owners[job.number] = self._owner

@@ -7,9 +7,9 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from tests.store.contract import LEASE
-from tests.store.jobs import job, kept, save
+from tests.store.jobs import job, save, stored
 from txgearman.errors import LeaseLost
-from txgearman.store.contract import Changes, Joined, Store
+from txgearman.store.contract import Changes, Coalesced, Store
 
 if TYPE_CHECKING:
     from twisted.trial.unittest import SynchronousTestCase as _TestCase
@@ -38,15 +38,15 @@ class SharedContract(_TestCase):
         first, second = self.opened("first"), self.opened("second")
         save(first, job(1), job(2, run_at=5.0))
         save(second, job(3), job(4, run_at=5.0))
-        self.assertEqual([job.number for job in kept(first)], [1, 2])
-        self.assertEqual([job.number for job in kept(second)], [3, 4])
-        self.assertEqual(second.adopt(10, 1), [])
+        self.assertEqual([job.number for job in stored(first)], [1, 2])
+        self.assertEqual([job.number for job in stored(second)], [3, 4])
+        self.assertEqual(second.take_over(10, 1), [])
 
     def test_none_changes_what_another_owns(self) -> None:
         first, second = self.opened("first"), self.opened("second")
         save(first, job(1), job(2, run_at=5.0))
         second.write(Changes([job(3)], [1, 2], {1: 5, 2: 5}))
-        self.assertEqual(kept(first), [job(1), job(2, run_at=5.0)])
+        self.assertEqual(stored(first), [job(1), job(2, run_at=5.0)])
 
     def test_a_unique_holds_for_all(self) -> None:
         first, second = self.opened("first"), self.opened("second")
@@ -66,26 +66,26 @@ class SharedContract(_TestCase):
         late, other = self.opened("late", ENDED), self.opened("other")
         save(late, job(1))
         late.renew()
-        self.assertEqual(kept(late), [job(1)])
+        self.assertEqual(stored(late), [job(1)])
         self.assertEqual(other.servers(), ["other"])
 
     def test_the_jobs_of_a_dead_server_get_new_places(self) -> None:
         dead, living = self.opened("dead", ENDED), self.opened("living")
         save(dead, job(1, place=9), job(2, b"u"), job(3, priority=0), job(4, run_at=5.0), job(5, b"-", b"d"))
         save(living, job(6))
-        jobs = living.adopt(10, 100)
+        jobs = living.take_over(10, 100)
         # High priority first, then by place; what waits for its time comes last.
         self.assertEqual([job.number for job in jobs], [3, 2, 5, 1, 4])
         self.assertEqual([job.place for job in jobs], [100, 101, 102, 103, 104])
         self.assertEqual(jobs[2], job(5, b"-", b"d", place=102))
-        self.assertEqual(sorted(kept(living)), sorted([*jobs, job(6)]))
-        self.assertEqual(living.adopt(10, 200), [])
+        self.assertEqual(sorted(stored(living)), sorted([*jobs, job(6)]))
+        self.assertEqual(living.take_over(10, 200), [])
 
     def test_of_one_that_closed_at_once(self) -> None:
         first, second = self.opened("first"), self.opened("second")
         save(first, job(1))
         first.close()
-        self.assertEqual([job.number for job in second.adopt(10, 5)], [1])
+        self.assertEqual([job.number for job in second.take_over(10, 5)], [1])
 
     def test_in_batches(self) -> None:
         for start in (1, 11):
@@ -93,52 +93,54 @@ class SharedContract(_TestCase):
             save(dead, *(job(number) for number in range(start, start + 9)), job(start + 9, run_at=5.0))
         living = self.opened("living")
         batches = []
-        while jobs := living.adopt(4, 1):
+        while jobs := living.take_over(4, 1):
             batches.append([job.number for job in jobs])
         self.assertEqual(list(itertools.chain(*batches)), list(range(1, 21)))
         self.assertEqual([len(batch) for batch in batches], [4] * 5)
 
-    def test_what_is_adopted_can_be_adopted_again(self) -> None:
+    def test_what_is_taken_over_can_be_taken_over_again(self) -> None:
         first = self.opened("first", ENDED)
         save(first, job(1), job(2))
         second = self.opened("second", ENDED)
-        self.assertEqual(len(second.adopt(10, 10)), 2)
+        self.assertEqual(len(second.take_over(10, 10)), 2)
         third = self.opened("third")
-        self.assertEqual([job.place for job in third.adopt(10, 50)], [50, 51])
+        self.assertEqual([job.place for job in third.take_over(10, 50)], [50, 51])
 
     def test_it_comes_back_as_a_new_server(self) -> None:
         slow, living = self.opened("slow", ENDED), self.opened("living")
         save(slow, job(1, b"u"))
-        jobs = living.adopt(10, 50)
+        jobs = living.take_over(10, 50)
         with self.assertRaises(LeaseLost):
             slow.renew()
         self.assertEqual(slow.open("slow", LEASE), 3)
-        self.assertEqual(kept(slow), [])
+        self.assertEqual(stored(slow), [])
         self.assertEqual(save(slow, job(2), job(3, b"u")), {3: b"H:test:1"})
         slow.write(Changes(removals=[1]))
-        self.assertEqual(kept(living), jobs)
+        self.assertEqual(stored(living), jobs)
         self.assertEqual(living.servers(), ["living", "slow"])
 
     def test_opening_again_gives_up_the_jobs(self) -> None:
         server = self.opened("server")
         save(server, job(1))
         server.open("server", LEASE)
-        self.assertEqual(kept(server), [])
-        self.assertEqual([job.number for job in server.adopt(10, 1)], [1])
+        self.assertEqual(stored(server), [])
+        self.assertEqual([job.number for job in server.take_over(10, 1)], [1])
 
     # -- submits that are answered with another server's job ------------------------------------------
 
-    def joined(self, store: Store, *removals: int, joins: dict[int, float] | None = None) -> list[Joined]:
+    def coalesced(
+        self, store: Store, *removals: int, known: dict[int, float] | None = None
+    ) -> list[Coalesced]:
         """What is kept of the jobs that a server wants to remove."""
-        return store.write(Changes(removals=list(removals), joins=joins or {})).joined
+        return store.write(Changes(removals=list(removals), coalesced=known or {})).coalesced
 
     def test_a_job_that_another_server_joined_is_not_removed(self) -> None:
         first, second = self.opened("first"), self.opened("second")
         save(first, job(1, b"u"), job(2, b"-"), job(3, b"v"), job(4))
         save(second, job(5, b"u"), job(6, b"-"))
-        found = sorted(each.job for each in self.joined(first, 1, 2, 3, 4))
+        found = sorted(each.job for each in self.coalesced(first, 1, 2, 3, 4))
         self.assertEqual(found, [job(1, b"u"), job(2, b"-")])
-        self.assertEqual(kept(first), [job(1, b"u"), job(2, b"-")])
+        self.assertEqual(stored(first), [job(1, b"u"), job(2, b"-")])
         self.assertEqual(save(second, job(7, b"u"), job(8, b"v")), {7: b"H:test:1"})
 
     def test_when_it_was_joined(self) -> None:
@@ -147,67 +149,67 @@ class SharedContract(_TestCase):
         before = time.monotonic()
         save(second, job(2, b"u"))
         behind = time.monotonic()
-        (joined,) = self.joined(first, 1)
+        (each,) = self.coalesced(first, 1)
         # Two clocks are read here, which may differ by a little.
-        self.assertGreater(joined.ago, -0.01)
-        self.assertLess(joined.ago, time.monotonic() - before + 0.01)
-        (later,) = self.joined(first, 1)
-        self.assertEqual(later.at, joined.at)
-        self.assertGreater(later.ago, joined.ago)
+        self.assertGreater(each.ago, -0.01)
+        self.assertLess(each.ago, time.monotonic() - before + 0.01)
+        (later,) = self.coalesced(first, 1)
+        self.assertEqual(later.at, each.at)
+        self.assertGreater(later.ago, each.ago)
         self.assertLess(later.ago - (time.monotonic() - behind), behind - before + 0.01)
 
     def test_it_is_removed_by_who_knows_of_the_join(self) -> None:
         first, second = self.opened("first"), self.opened("second")
         save(first, job(1, b"u"), job(2, b"v"), job(3))
         save(second, job(4, b"u"), job(5, b"v"))
-        joins = {each.job.number: each.at for each in self.joined(first, 1, 2)}
+        known = {each.job.number: each.at for each in self.coalesced(first, 1, 2)}
         # With another job's removal, and with one that takes the unique over.
-        self.assertEqual(self.joined(first, 1, 3, joins={1: joins[1]}), [])
-        self.assertEqual(kept(first), [job(2, b"v")])
-        written = first.write(Changes([job(6, b"v")], [2], {}, {2: joins[2]}))
+        self.assertEqual(self.coalesced(first, 1, 3, known={1: known[1]}), [])
+        self.assertEqual(stored(first), [job(2, b"v")])
+        written = first.write(Changes([job(6, b"v")], [2], {}, {2: known[2]}))
         self.assertEqual(written, ({}, []))
-        self.assertEqual(kept(first), [job(6, b"v")])
+        self.assertEqual(stored(first), [job(6, b"v")])
 
     def test_not_by_who_knows_of_an_earlier_one(self) -> None:
         first, second = self.opened("first"), self.opened("second")
         save(first, job(1, b"u"))
         save(second, job(2, b"u"))
-        (known,) = self.joined(first, 1)
+        (known,) = self.coalesced(first, 1)
         save(second, job(3, b"u"))
-        (joined,) = self.joined(first, 1, joins={1: known.at})
-        self.assertGreater(joined.at, known.at)
-        self.assertEqual(self.joined(first, 1, joins={1: joined.at}), [])
+        (each,) = self.coalesced(first, 1, known={1: known.at})
+        self.assertGreater(each.at, known.at)
+        self.assertEqual(self.coalesced(first, 1, known={1: each.at}), [])
 
     def test_a_job_that_is_the_same_as_one_that_is_kept_is_so_too(self) -> None:
         first, second = self.opened("first"), self.opened("second")
         save(first, job(1, b"u"))
         save(second, job(2, b"u"))
-        duplicates, joined = first.write(Changes([job(3, b"u")], [1]))
-        self.assertEqual((duplicates, [each.job.number for each in joined]), ({3: b"H:test:1"}, [1]))
+        duplicates, coalesced = first.write(Changes([job(3, b"u")], [1]))
+        self.assertEqual((duplicates, [each.job.number for each in coalesced]), ({3: b"H:test:1"}, [1]))
 
     def test_its_own_server_does_not_join(self) -> None:
         first = self.opened("first")
         save(first, job(1, b"u"))
         self.assertEqual(save(first, job(2, b"u")), {2: b"H:test:1"})
-        self.assertEqual(self.joined(first, 1), [])
-        self.assertEqual(kept(first), [])
+        self.assertEqual(self.coalesced(first, 1), [])
+        self.assertEqual(stored(first), [])
 
-    def test_a_job_that_another_server_has_adopted_is_its_own_twin(self) -> None:
+    def test_a_job_that_another_server_has_taken_over_is_its_own_duplicate(self) -> None:
         first, second = self.opened("first", ENDED), self.opened("second")
         save(first, job(1, b"u"), job(2))
-        second.adopt(10, 50)
+        second.take_over(10, 50)
         first.open("first", LEASE)
         self.assertEqual(save(first, job(1, b"u"), job(2), job(3)), {1: b"H:test:1", 2: b"H:test:2"})
-        found = [each.job for each in self.joined(second, 1, 2)]
+        found = [each.job for each in self.coalesced(second, 1, 2)]
         self.assertEqual(found, [job(1, b"u", place=50), job(2, place=51)])
-        self.assertEqual(kept(first), [job(3)])
+        self.assertEqual(stored(first), [job(3)])
 
-    def test_a_join_is_known_to_who_adopts_the_job(self) -> None:
+    def test_a_coalesced_submit_is_known_to_who_takes_the_job_over(self) -> None:
         first, second, third = self.opened("first", ENDED), self.opened("second"), self.opened("third")
         save(first, job(1, b"u"))
         save(second, job(2, b"u"))
-        self.assertEqual(len(third.adopt(10, 50)), 1)
-        (joined,) = self.joined(third, 1)
-        self.assertEqual(joined.job, job(1, b"u", place=50))
-        self.assertEqual(self.joined(third, 1, joins={1: joined.at}), [])
-        self.assertEqual(kept(third), [])
+        self.assertEqual(len(third.take_over(10, 50)), 1)
+        (each,) = self.coalesced(third, 1)
+        self.assertEqual(each.job, job(1, b"u", place=50))
+        self.assertEqual(self.coalesced(third, 1, known={1: each.at}), [])
+        self.assertEqual(stored(third), [])

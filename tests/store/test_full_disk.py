@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.store.contract import HERE, LEASE
-from tests.store.jobs import job, kept, save
+from tests.store.jobs import job, save, stored
 from tests.store.test_sqlite import SqliteCase
 from tests.support import fill, small_disk
 from txgearman.errors import StoreError, StoreUnavailable
@@ -63,12 +63,12 @@ class FullDiskTests(SqliteCase):
         for start in range(0, len(numbers), 50):
             with contextlib.suppress(StoreUnavailable):
                 store.write(Changes(removals=numbers[start : start + 50]))
-        self.assertEqual(kept(store), [])
+        self.assertEqual(stored(store), [])
 
     def assert_saves(self, store: Store) -> None:
         for number in range(20_000, 20_010):
             save(store, job(number, data=b"x" * 1000))
-        self.assertEqual(len(kept(store)), 10)
+        self.assertEqual(len(stored(store)), 10)
 
     def test_by_its_own_jobs(self) -> None:
         store = self.opened()
@@ -78,7 +78,7 @@ class FullDiskTests(SqliteCase):
         for _ in range(3):
             with self.assertRaisesRegex(StoreUnavailable, FULL):
                 store.write(Changes())
-        self.assertEqual([job.number for job in kept(store)], saved)
+        self.assertEqual([job.number for job in stored(store)], saved)
         self.remove_all(store, saved)
         store.write(Changes())
         self.assert_saves(store)
@@ -99,7 +99,7 @@ class FullDiskTests(SqliteCase):
         saved = self.save_until_full(store)
         store.close()
         store = self.opened()
-        self.assertEqual([job.number for job in kept(store)], saved)
+        self.assertEqual([job.number for job in stored(store)], saved)
         self.remove_all(store, saved)
         self.assert_saves(store)
 
@@ -119,8 +119,8 @@ class FullDiskTests(SqliteCase):
         for _ in range(2):
             store.close()
             store = self.opened()
-            self.assertEqual([job.number for job in kept(store)], numbers)
-        self.assertEqual(kept(store)[1].attempts, 3)
+            self.assertEqual([job.number for job in stored(store)], numbers)
+        self.assertEqual(stored(store)[1].attempts, 3)
         self.remove_all(store, numbers)
         self.filler.unlink()
         store.write(Changes())
@@ -132,7 +132,7 @@ class FullDiskTests(SqliteCase):
         self.fill()
         with contextlib.suppress(StoreUnavailable):
             store.write(Changes(removals=saved, attempts=dict.fromkeys(saved, 1)))
-        self.assertEqual(kept(store), [])
+        self.assertEqual(stored(store), [])
 
     def test_after_a_kill(self) -> None:
         script = (
@@ -150,7 +150,7 @@ class FullDiskTests(SqliteCase):
         )
         self.fill()
         store = self.opened()
-        self.assertEqual(len(kept(store)), 19)
+        self.assertEqual(len(stored(store)), 19)
         self.remove_all(store, list(range(1, 20)))
 
     def test_with_a_reader_who_keeps_the_log(self) -> None:
@@ -172,7 +172,7 @@ class FullDiskTests(SqliteCase):
         with self.assertRaisesRegex(StoreUnavailable, FULL):
             save(store, job(1, data=b"x" * (self.free() * 3 // 4)))
         save(store, job(2, data=b"x" * (self.free() // 4)))
-        self.assertEqual([job.number for job in kept(store)], [2])
+        self.assertEqual([job.number for job in stored(store)], [2])
 
     def test_without_room_for_the_reserve_nothing_is_saved(self) -> None:
         store = self.opened()
@@ -200,4 +200,4 @@ class FullDiskTests(SqliteCase):
         with contextlib.closing(sqlite3.connect(self.path)) as database:
             database.execute("UPDATE txgearman_meta SET version = ?", (tables.newest_version(),))
             database.commit()
-        self.assertEqual(len(kept(self.opened())), len(saved))
+        self.assertEqual(len(stored(self.opened())), len(saved))

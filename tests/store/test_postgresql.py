@@ -8,12 +8,12 @@ from typing import Any
 
 from tests.databases import Cable, PostgreSQL, connected, needs_postgresql, shared_postgresql
 from tests.store.contract import LEASE, CrashContract, StoreContract
-from tests.store.jobs import job, kept, save
+from tests.store.jobs import job, save, stored
 from tests.store.sharing import ENDED
 from tests.store.test_several_servers import SharedCase
 from txgearman.errors import LeaseLost, StoreUnavailable
 from txgearman.store import postgresql
-from txgearman.store.contract import NO_PLACE, Changes, Store
+from txgearman.store.contract import NO_POSITION, Changes, Store
 from txgearman.store.urls import open_store
 
 
@@ -50,7 +50,7 @@ class CutTests(SharedCase):
             self.cable.cut()
             save(self.store, job(number))
         self.cable.cut()
-        self.assertEqual([job.number for job in kept(self.store)], [1, 2, 3])
+        self.assertEqual([job.number for job in stored(self.store)], [1, 2, 3])
         self.cable.cut()
         self.store.renew()
 
@@ -58,7 +58,7 @@ class CutTests(SharedCase):
         save(self.store, job(1))
         self.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
         self.store.write(Changes([job(2)], [1], {2: 3}))
-        self.assertEqual([job.number for job in kept(self.store)], [2])
+        self.assertEqual([job.number for job in stored(self.store)], [2])
 
     def test_the_answer_to_a_commit_is_lost(self) -> None:
         save(self.store, job(1, b"u"))
@@ -71,32 +71,32 @@ class CutTests(SharedCase):
             self.cable.cut_behind(words)
             duplicates = self.store.write(changes).duplicates
             self.assertEqual(duplicates, {7: b"H:test:1"} if changes.attempts else {})
-        found = [(job.number, job.attempts) for job in kept(self.store)]
+        found = [(job.number, job.attempts) for job in stored(self.store)]
         self.assertEqual(found, [(1, 5), (4, 0), (5, 0), (6, 0), (8, 0)])
 
-    def test_the_answer_to_an_adoption_is_lost(self) -> None:
+    def test_the_answer_to_a_take_over_is_lost(self) -> None:
         dead = self.opened("dead", ENDED)
         save(dead, *(job(number) for number in range(1, 6)))
         self.cable.cut_behind(b"SET owner")
-        jobs = self.store.adopt(3, 100) + self.store.adopt(3, 200)
+        jobs = self.store.take_over(3, 100) + self.store.take_over(3, 200)
         self.assertEqual(
             [(job.number, job.place) for job in jobs], [(1, 100), (2, 101), (3, 102), (4, 200), (5, 201)]
         )
-        self.assertEqual(kept(self.store), jobs)
+        self.assertEqual(stored(self.store), jobs)
 
-    def test_an_adoption_that_comes_late(self) -> None:
+    def test_a_take_over_that_comes_late(self) -> None:
         dead = self.opened("dead", ENDED)
         save(dead, *(job(number) for number in range(1, 4)))
         self.cable.delay(b"SET owner")
         with self.assertRaises(StoreUnavailable):
-            self.store.adopt(3, 100)
+            self.store.take_over(3, 100)
         self.cable.mend()
-        self.assertEqual(self.store.adopt(0, 200), [])
+        self.assertEqual(self.store.take_over(0, 200), [])
         self.cable.deliver()
         # What it would have taken nobody would have been told of.
-        self.assertEqual([job.place for job in self.store.adopt(3, 300)], [300, 301, 302])
+        self.assertEqual([job.place for job in self.store.take_over(3, 300)], [300, 301, 302])
 
-    def test_an_adoption_behind_a_renewal_that_came_late(self) -> None:
+    def test_a_take_over_behind_a_renewal_that_came_late(self) -> None:
         dead = self.opened("dead", ENDED)
         save(dead, job(1))
         self.cable.delay(b"SET lease_end")
@@ -112,7 +112,7 @@ class CutTests(SharedCase):
             return end
 
         self.patch(self.store, "_prolong", prolong)
-        self.assertEqual([job.place for job in self.store.adopt(3, 300)], [300])
+        self.assertEqual([job.place for job in self.store.take_over(3, 300)], [300])
 
     def test_nor_does_the_next_connection_tell_of_it(self) -> None:
         dead = self.opened("dead", ENDED)
@@ -120,30 +120,30 @@ class CutTests(SharedCase):
         save(self.store, job(7, place=150))
         self.cable.cut_behind(b"SET owner", for_good=True)
         with self.assertRaises(StoreUnavailable):
-            self.store.adopt(6, 100)
+            self.store.take_over(6, 100)
         self.cable.mend()
-        self.assertEqual(kept(self.store), [job(7, place=150)])
+        self.assertEqual(stored(self.store), [job(7, place=150)])
         for found in (
             self.store.find(1),
             self.store.find_unique(b"6"),
             self.store.find_duplicate(b"reverse", b"3", b""),
         ):
             assert found is not None
-            self.assertEqual(found.place, NO_PLACE)
+            self.assertEqual(found.place, NO_POSITION)
         # The dead one may be forgotten by then.
         self.sql("DELETE FROM txgearman_server WHERE name = 'dead'")
         self.assertIs(self.store.renew(), True)
-        jobs = self.store.adopt(6, 200)
+        jobs = self.store.take_over(6, 200)
         self.assertEqual([job.place for job in jobs], [100, 101, 102, 103, 104, 105])
         self.assertIs(self.store.renew(), False)
-        self.assertEqual(kept(self.store), [*jobs, job(7, place=150)])
+        self.assertEqual(stored(self.store), [*jobs, job(7, place=150)])
 
     def test_the_answer_to_a_join_is_lost(self) -> None:
         other = self.opened("other")
         save(other, job(1, b"u"))
         self.cable.cut_behind(b"UPDATE txgearman_job")
         self.assertEqual(save(self.store, job(2, b"u")), {2: b"H:test:1"})
-        self.assertEqual(len(other.write(Changes(removals=[1])).joined), 1)
+        self.assertEqual(len(other.write(Changes(removals=[1])).coalesced), 1)
 
     def test_the_answer_to_a_removal_of_a_job_that_was_joined_is_lost(self) -> None:
         other = self.opened("other")
@@ -151,13 +151,13 @@ class CutTests(SharedCase):
             save(self.store, job(number, b"u"))
             save(other, job(10, b"u"))
             self.cable.cut_behind(words)
-            (joined,) = self.store.write(Changes(removals=[number])).joined
-            self.assertEqual(joined.job, job(number, b"u"))
+            (each,) = self.store.write(Changes(removals=[number])).coalesced
+            self.assertEqual(each.job, job(number, b"u"))
             self.cable.cut_behind(words)
-            self.assertEqual(self.store.write(Changes([], [number], {}, {number: joined.at})).joined, [])
-            self.assertEqual(kept(self.store), [])
+            self.assertEqual(self.store.write(Changes([], [number], {}, {number: each.at})).coalesced, [])
+            self.assertEqual(stored(self.store), [])
 
-    def test_the_way_is_cut_while_the_database_commits_an_adoption(self) -> None:
+    def test_the_way_is_cut_while_the_database_commits_a_take_over(self) -> None:
         dead = self.opened("dead", ENDED)
         save(dead, *(job(number) for number in range(1, 6)))
         self.sql(
@@ -169,9 +169,9 @@ class CutTests(SharedCase):
             " DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION wait()"
         )
         self.cable.cut_at(b"SET owner")
-        jobs = self.store.adopt(3, 100)
+        jobs = self.store.take_over(3, 100)
         self.assertEqual([(job.number, job.place) for job in jobs], [(1, 100), (2, 101), (3, 102)])
-        self.assertEqual(kept(self.store), jobs)
+        self.assertEqual(stored(self.store), jobs)
 
     def test_nothing_to_write_where_nothing_can_be_written(self) -> None:
         save(self.store, job(1))
@@ -232,12 +232,12 @@ class StandstillTests(SharedCase):
             still, other = self.begin()
             save(still, job(1, b"removed"), job(2, b"attempted"), job(3, b"joined"))
             save(other, job(4, b"joined"), job(5, b"theirs"), *(job(number) for number in range(100, 200)))
-            (joined,) = still.write(Changes(removals=[3])).joined
-            changes = Changes([job(10, b"saved"), job(11, b"theirs")], [1, 3], {2: 7}, {3: joined.at})
+            (each,) = still.write(Changes(removals=[3])).coalesced
+            changes = Changes([job(10, b"saved"), job(11, b"theirs")], [1, 3], {2: 7}, {3: each.at})
             writing = self.standing_still(words, lambda still=still, all_=changes: still.write(all_))
-            left = other.write(Changes(removals=[5, *range(100, 200)])).joined
+            left = other.write(Changes(removals=[5, *range(100, 200)])).coalesced
             self.assertEqual(len(left), words == b"SET joined", words)
-            self.assertEqual([job.number for job in kept(other)], [5] * len(left), words)
+            self.assertEqual([job.number for job in stored(other)], [5] * len(left), words)
             uniques = (b"saved", b"removed", b"attempted", b"joined", b"another")
             duplicates = save(other, *(job(number, unique) for number, unique in enumerate(uniques, 20)))
             self.assertEqual(duplicates[22], b"H:test:2", words)
@@ -247,36 +247,36 @@ class StandstillTests(SharedCase):
             written = writing.result(20)
             self.assertEqual(11 in written.duplicates, bool(left), words)
             # Each unique is kept once, by whoever was first.
-            found = [job.unique for store in (still, other) for job in kept(store)]
+            found = [job.unique for store in (still, other) for job in stored(store)]
             self.assertEqual(sorted(found), sorted({*uniques, b"theirs"}), words)
 
-    def test_while_it_adopts(self) -> None:
+    def test_while_it_takes_over(self) -> None:
         for words in (b"SET lease_end", b"SET dead", b"SET owner"):
             still, other = self.begin()
             dead = self.opened("dead", ENDED)
             save(dead, job(1, b"u"), job(2))
-            adopting = self.standing_still(words, lambda still=still: still.adopt(10, 100))
+            taking = self.standing_still(words, lambda still=still: still.take_over(10, 100))
             self.assertEqual(save(other, job(3, b"u"), job(4, b"v")), {3: b"H:test:1"}, words)
             self.assertIs(other.renew(), True, words)
-            adopted = [job.number for job in other.adopt(10, 100)]
-            self.assertEqual(adopted, [] if words == b"SET owner" else [1, 2], words)
+            taken = [job.number for job in other.take_over(10, 100)]
+            self.assertEqual(taken, [] if words == b"SET owner" else [1, 2], words)
             with self.assertRaises(LeaseLost):
                 dead.renew()
             self.cable.cut()
-            self.assertEqual([job.number for job in adopting.result(20)], [] if adopted else [1, 2], words)
+            self.assertEqual([job.number for job in taking.result(20)], [] if taken else [1, 2], words)
 
 
 @needs_postgresql
 class ArrayTests(SharedCase):
     def test_postgresql_reads_them_as_they_were(self) -> None:
-        from txgearman.store.arrays import ARRAYS, take_arrays
+        from txgearman.store.arrays import ARRAYS, register_arrays
 
         limits = {"BIGINT": 2**63, "INTEGER": 2**31, "SMALLINT": 2**15}
         cases: dict[str, list[Any]] = {kind: [0, None, limit - 1, -limit] for kind, limit in limits.items()}
         cases["DOUBLE PRECISION"] = [0.0, None, 1.7e9 + 1e-6, -5e-324, float("inf")]
         cases["BYTEA"] = [b"", None, bytes(range(256)), b"x" * 100_000]
         with connected(self.url) as connection:
-            take_arrays(connection)
+            register_arrays(connection)
             for kind, values in cases.items():
                 for some in (values, values[:1], [None], values * 500):
                     cursor = connection.execute(f"SELECT %b::{kind}[]", (ARRAYS[kind](some),), binary=True)
@@ -308,7 +308,7 @@ class OutageTests(SharedCase):
                 )
                 store.write(Changes(removals=[number]))
                 number += 10
-            self.assertEqual([job.number for job in kept(store)], [2, 12, 22])
+            self.assertEqual([job.number for job in stored(store)], [2, 12, 22])
 
     def test_a_full_disk(self) -> None:
         with PostgreSQL(largest_file=17_000_000) as cluster:

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.databases import connected, needs_postgresql, shared_postgresql
 from tests.store.contract import HERE, LEASE
-from tests.store.jobs import job, kept, save
+from tests.store.jobs import job, save, stored
 from tests.store.sharing import ENDED, SharedContract
 from txgearman.errors import LeaseLost, StoreUnavailable
 from txgearman.store import database, postgresql
@@ -37,7 +37,7 @@ CALLS: Final[dict[str, Callable[[Store], Any]]] = {
     "find_unique": lambda store: store.find_unique(b"u"),
     "find_duplicate": lambda store: store.find_duplicate(b"reverse", b"u", b""),
     "renew": lambda store: store.renew(),
-    "adopt": lambda store: store.adopt(1, 1),
+    "take over": lambda store: store.take_over(1, 1),
     "servers": lambda store: store.servers(),
 }
 
@@ -76,16 +76,16 @@ class LivingTests(SharedCase):
 
 
 @needs_postgresql
-class AdoptingTests(SharedCase):
+class TakingOverTests(SharedCase):
     def test_a_renewal_tells_whether_there_may_be_some(self) -> None:
         living = self.opened("living")
         self.assertIs(living.renew(), False)
         dead = self.opened("dead", ENDED)
         save(dead, job(1), job(2))
         self.assertIs(living.renew(), True)
-        self.assertEqual(len(living.adopt(1, 1)), 1)
+        self.assertEqual(len(living.take_over(1, 1)), 1)
         self.assertIs(living.renew(), True)
-        while living.adopt(1, 2):
+        while living.take_over(1, 2):
             pass
         self.assertIs(living.renew(), False)
         closed = self.opened("closed")
@@ -98,7 +98,7 @@ class AdoptingTests(SharedCase):
         for jobs in (0, 5):
             dead = self.opened("dead", ENDED)
             save(dead, *(job(number) for number in range(1, jobs + 1)))
-            while living.adopt(2, 1):
+            while living.take_over(2, 1):
                 pass
             self.assertEqual(self.sql("SELECT name FROM txgearman_server"), [("living",)])
 
@@ -106,22 +106,22 @@ class AdoptingTests(SharedCase):
         numbers = list(range(1, 501))
         save(self.opened("dead", ENDED), *(job(number) for number in numbers))
         # One that finds the dead while another marks them leaves them for the next time.
-        self.assertEqual(self.opened("living").adopt(0, 1), [])
-        command = [sys.executable, "-m", "tests.store.adopter", self.url]
-        adopters = [
+        self.assertEqual(self.opened("living").take_over(0, 1), [])
+        command = [sys.executable, "-m", "tests.store.taker", self.url]
+        takers = [
             subprocess.Popen(
                 [*command, name], cwd=HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
             )
             for name in ("first", "second")
         ]
-        for adopter in adopters:
-            assert adopter.stdout is not None
-            self.assertEqual(adopter.stdout.readline(), "ready\n")
-        for adopter in adopters:
-            assert adopter.stdin is not None
-            adopter.stdin.write("go\n")
-            adopter.stdin.flush()
-        got = [list(map(int, adopter.communicate(timeout=30)[0].split())) for adopter in adopters]
+        for taker in takers:
+            assert taker.stdout is not None
+            self.assertEqual(taker.stdout.readline(), "ready\n")
+        for taker in takers:
+            assert taker.stdin is not None
+            taker.stdin.write("go\n")
+            taker.stdin.flush()
+        got = [list(map(int, taker.communicate(timeout=30)[0].split())) for taker in takers]
         self.assertEqual(sorted(itertools.chain(*got)), numbers)
         self.assertNotIn([], got)
 
@@ -132,21 +132,21 @@ class AdoptingTests(SharedCase):
             # A server that was stopped in the middle of a transaction.
             connection.execute("BEGIN")
             connection.execute("SELECT FROM txgearman_server WHERE name = 'writing' FOR SHARE")
-            self.assertEqual(living.adopt(10, 1), [])
+            self.assertEqual(living.take_over(10, 1), [])
             connection.execute("COMMIT")
-        self.assertEqual(len(living.adopt(10, 1)), 1)
+        self.assertEqual(len(living.take_over(10, 1)), 1)
 
 
 @needs_postgresql
 class FencingTests(SharedCase):
     def test_a_server_that_was_declared_dead_can_do_nothing(self) -> None:
         for batch in (0, 1):
-            with self.subTest(adopted=batch):
+            with self.subTest(taken=batch):
                 self.url = shared_postgresql().new_database()
                 slow, living = self.opened("slow", ENDED), self.opened("living")
                 save(slow, job(1, b"u"))
-                # Even before anything is adopted.
-                living.adopt(batch, 50)
+                # Even before anything is taken over.
+                living.take_over(batch, 50)
                 rows = self.sql("SELECT * FROM txgearman_job")
                 for name, call in CALLS.items():
                     with self.assertRaisesRegex(LeaseLost, "the lease of slow has ended", msg=name):
@@ -188,13 +188,13 @@ class AtTheSameTimeTests(SharedCase):
                 jobs = [job(first + number, unique) for number, unique in enumerate(uniques)]
                 removals = [number for number in alive[server] if chance.random() < 0.7]
                 together.wait()
-                duplicates, joined = store.write(Changes(jobs, removals))
+                duplicates, coalesced = store.write(Changes(jobs, removals))
                 told[server] |= duplicates
-                for number in set(removals) - {each.job.number for each in joined}:
+                for number in set(removals) - {each.job.number for each in coalesced}:
                     del alive[server][number]
-                late[server] += len(joined)
+                late[server] += len(coalesced)
                 alive[server] |= {job.number: job for job in jobs if job.number not in duplicates}
-            self.assertEqual({job.number: job for job in kept(store)}, alive[server])
+            self.assertEqual({job.number: job for job in stored(store)}, alive[server])
 
         self.in_threads(*(lambda server=server: work(server) for server in range(servers)))
         left = [job.unique for jobs in alive for job in jobs.values()]
@@ -228,7 +228,7 @@ class AtTheSameTimeTests(SharedCase):
 
     def test_none_waits_for_one_that_waits_for_it(self) -> None:
         # A deadlock is an error then.
-        self.patch(database, "ATTEMPTS", 1)
+        self.patch(database, "MAX_ATTEMPTS", 1)
         first, second = self.opened("first"), self.opened("second")
         save(first, job(1, b"x"), job(2, b"m"))
         theirs, ours = self.held_back(
@@ -238,10 +238,10 @@ class AtTheSameTimeTests(SharedCase):
         )
         self.assertEqual(ours.duplicates, {6: b"H:test:3"})
         # Either may be first behind that.
-        self.assertEqual(theirs, {4: b"H:test:2"} | ({5: b"H:test:1"} if ours.joined else {}))
+        self.assertEqual(theirs, {4: b"H:test:2"} | ({5: b"H:test:1"} if ours.coalesced else {}))
 
     def test_nor_where_functions_differ_alone(self) -> None:
-        self.patch(database, "ATTEMPTS", 1)
+        self.patch(database, "MAX_ATTEMPTS", 1)
         first, second = self.opened("first"), self.opened("second")
         functions = [b"f", b"g", b"h"]
         f, g, h = (

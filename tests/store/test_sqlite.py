@@ -13,7 +13,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.store.contract import HERE, LEASE, CrashContract, StoreContract
-from tests.store.jobs import job, kept, save
+from tests.store.jobs import job, save, stored
 from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store import sqlite
 from txgearman.store.contract import Changes, Store
@@ -64,7 +64,7 @@ class OwnershipTests(SqliteCase):
             self.make_store().open("there", LEASE)
         save(first, job(2))
         first.close()
-        self.assertEqual([job.number for job in kept(self.opened())], [1, 2])
+        self.assertEqual([job.number for job in stored(self.opened())], [1, 2])
 
     def test_nor_by_another_name_of_the_file(self) -> None:
         self.opened()
@@ -98,10 +98,10 @@ class ErrorTests(SqliteCase):
             save(store, job(2))
         with self.assertRaisesRegex(StoreUnavailable, "database is locked"):
             store.write(Changes([job(3)], [1], {1: 5}))
-        self.assertEqual([job.number for job in kept(store)], [1])
+        self.assertEqual([job.number for job in stored(store)], [1])
         shell.execute("COMMIT")
         store.write(Changes([job(3)], [1]))
-        self.assertEqual([job.number for job in kept(store)], [3])
+        self.assertEqual([job.number for job in stored(store)], [3])
 
     def test_a_full_disk(self) -> None:
         self.patch(sqlite, "SETTINGS", (*sqlite.SETTINGS, "PRAGMA max_page_count=40"))
@@ -113,10 +113,10 @@ class ErrorTests(SqliteCase):
         ):
             with self.assertRaisesRegex(StoreUnavailable, "full"):
                 store.write(changes)
-        self.assertEqual([(job.number, job.attempts) for job in kept(store)], [(1, 0)])
+        self.assertEqual([(job.number, job.attempts) for job in stored(store)], [(1, 0)])
         store.write(Changes([job(3)], [1]))
         save(store, job(4, data=b"x" * 100_000))
-        self.assertEqual([job.number for job in kept(store)], [3, 4])
+        self.assertEqual([job.number for job in stored(store)], [3, 4])
 
     def test_a_file_that_cannot_grow(self) -> None:
         store = self.opened()
@@ -132,7 +132,7 @@ class ErrorTests(SqliteCase):
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         save(store, job(2, data=b"x" * 2_000_000))
-        self.assertEqual([job.number for job in kept(store)], [1, 2, 3])
+        self.assertEqual([job.number for job in stored(store)], [1, 2, 3])
         with self.assertRaisesRegex(StoreError, "another server"):
             self.make_store().open("there", LEASE)
 

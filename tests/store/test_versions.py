@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from tests.databases import needs_postgresql
 from tests.store.contract import LEASE
-from tests.store.jobs import job, kept, save
+from tests.store.jobs import job, save, stored
 from tests.store.sharing import ENDED
 from tests.store.test_several_servers import SharedCase
 from tests.store.test_sqlite import SqliteCase
@@ -86,11 +86,11 @@ class VersionContract(_TestCase):
             self.sql(statement.format_map(self.types))
         store = open_store(self.url)
         self.assertEqual(store.open("new", LEASE), 2)
-        store.adopt(10, 1)
-        self.assertEqual(kept(store), [job(1, b"u")])
+        store.take_over(10, 1)
+        self.assertEqual(stored(store), [job(1, b"u")])
         self.assertEqual(save(store, job(2, b"u"), job(3)), {2: b"H:test:1"})
         store.write(Changes(removals=[1]))
-        self.assertEqual(kept(store), [job(3)])
+        self.assertEqual(stored(store), [job(3)])
         store.close()
 
     def test_old_tables_are_upgraded_and_keep_their_jobs(self) -> None:
@@ -102,8 +102,8 @@ class VersionContract(_TestCase):
             self.version(*upgrades)
             store = open_store(self.url)
             store.open("new", LEASE)
-            store.adopt(10, 1)
-            self.assertEqual(kept(store), [job(1, b"u"), job(2)])
+            store.take_over(10, 1)
+            self.assertEqual(stored(store), [job(1, b"u"), job(2)])
             self.assertEqual(save(store, job(3, b"u")), {3: b"H:test:1"})
             store.close()
 
@@ -114,8 +114,8 @@ class VersionContract(_TestCase):
         store.close()
         self.version(add_column, add_table)
         store.open("new", LEASE)
-        store.adopt(10, 1)
-        self.assertEqual(kept(store), [job(1)])
+        store.take_over(10, 1)
+        self.assertEqual(stored(store), [job(1)])
         store.close()
 
     def test_newer_tables_are_refused(self) -> None:
@@ -145,8 +145,8 @@ class VersionContract(_TestCase):
             store.open("new", LEASE)
         self.version()
         self.assertEqual(store.open("old", LEASE), 2)
-        store.adopt(10, 1)
-        self.assertEqual(kept(store), [job(1)])
+        store.take_over(10, 1)
+        self.assertEqual(stored(store), [job(1)])
         store.close()
 
     def test_tables_without_a_version(self) -> None:
@@ -194,7 +194,7 @@ class SqliteVersionTests(SqliteCase, VersionContract):
         self.version()
         old = open_store(f"sqlite:///{copy}")
         self.assertEqual(old.open("old", LEASE), 2)
-        self.assertEqual(kept(old), [job(1)])
+        self.assertEqual(stored(old), [job(1)])
         old.close()
 
     def test_an_older_copy_is_not_overwritten(self) -> None:
@@ -239,5 +239,5 @@ class PostgresqlVersionTests(SharedCase, VersionContract):
         save(running, job(1))
         running.close()
         store.open("new", LEASE)
-        self.assertEqual(len(store.adopt(10, 1)), 1)
+        self.assertEqual(len(store.take_over(10, 1)), 1)
         store.close()

@@ -5,11 +5,11 @@ from __future__ import annotations
 from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.server.kept import UNAVAILABLE, ListStore, Thread
 from tests.server.peers import SocketlikeTransport, req
+from tests.server.stores import UNAVAILABLE, ListStore, Thread
 from tests.web.asking import HERE, Exchange, Response
 from txgearman.server import GearmanService, Settings
-from txgearman.server.saving import StoreWriter
+from txgearman.server.persistence.writer import StoreWriter
 
 
 class HealthTest(SynchronousTestCase):

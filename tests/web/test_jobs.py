@@ -7,12 +7,12 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.server.kept import ListStore, Thread
+from tests.server.stores import ListStore, Thread
 from tests.web.asking import Exchange, Web
 from txgearman.broker.job import JobState
 from txgearman.broker.peers import Worker
 from txgearman.server import Settings
-from txgearman.server.saving import StoreWriter
+from txgearman.server.persistence.writer import StoreWriter
 from txgearman.web import WebSettings
 from txgearman.web.http.stream import HEARTBEAT, MAX_UNSENT
 

@@ -6,16 +6,17 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.server.kept import UNAVAILABLE, ListStore, Thread
+from tests.server.stores import UNAVAILABLE, ListStore, Thread
 from tests.web.asking import Web
 from txgearman.broker.job import StoredJob
 from txgearman.broker.peers import Worker
 from txgearman.server import Settings
-from txgearman.server.saving import FIRST_FETCH, NUMBERS_PER_START, REMOVAL_PATIENCE, StoreWriter
+from txgearman.server.persistence.lease import NUMBERS_PER_START
+from txgearman.server.persistence.writer import INITIAL_FETCH_LIMIT, REMOVAL_DELAY, StoreWriter
 
 JOBS = "/api/v1/functions/f/jobs"
 BEFORE = NUMBERS_PER_START
-AHEAD = FIRST_FETCH
+AHEAD = INITIAL_FETCH_LIMIT
 """Jobs that are in memory behind a start: more than half of what may be, so no more are fetched."""
 
 
@@ -110,7 +111,7 @@ class ListTests(StoredCase):
 
     def test_one_that_ended_is_left_out(self) -> None:
         self.assertEqual(self.ask("DELETE", f"/api/v1/jobs/H:t:{BEFORE + AHEAD + 3}").status, 204)
-        self.web.gearman.turn(REMOVAL_PATIENCE / 2)
+        self.web.gearman.turn(REMOVAL_DELAY / 2)
         numbers = self.all("?state=stored")
         self.assertNotIn(AHEAD + 3, numbers)
         self.assertEqual(len(numbers), self.DEPTH - AHEAD - 1)

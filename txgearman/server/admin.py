@@ -327,13 +327,13 @@ def _show_store(peer: Peer) -> Iterator[bytes]:
             b"available" if outage is None else b"unavailable: " + escape(" ".join(outage.split()).encode())
         )
         counts = (
-            (b"saved", store_writer.saved),
+            (b"saved", store_writer.stored),
             (b"commits", store_writer.commits),
             (b"waiting", store_writer.waiting),
             (b"unremoved", store_writer.unremoved),
-            (b"adopted", store_writer.adopted),
-            (b"done-twice", store_writer.done_twice),
-            (b"joined-late", store_writer.joined_late),
+            (b"adopted", store_writer.lease.taken_over),
+            (b"done-twice", store_writer.rerun_elsewhere),
+            (b"joined-late", store_writer.late_duplicates),
         )
         for name, count in counts:
             yield b"%b\t%d\n" % (name, count)

@@ -29,7 +29,7 @@ from txgearman.server.monitoring.traffic import Traffic
 from txgearman.server.protocol import GearmanServerProtocol
 
 if TYPE_CHECKING:
-    from txgearman.server.saving import StoreWriter
+    from txgearman.server.persistence.writer import StoreWriter
 
     Shutdown = Callable[[bool], None]
     CallSoon = Callable[[Callable[[], None]], object]

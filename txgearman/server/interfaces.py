@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from txgearman.server.budgets.unsent import SendBudget
     from txgearman.server.config.settings import Level, Settings
     from txgearman.server.monitoring.traffic import Traffic
-    from txgearman.server.saving import StoreWriter
+    from txgearman.server.persistence.writer import StoreWriter
 
 T = TypeVar("T")
 

@@ -22,7 +22,8 @@ from txgearman.net.polling import Poller
 from txgearman.server.config.options import with_reloadable
 from txgearman.server.config.settings import Settings, web_endpoint
 from txgearman.server.factory import GearmanServerFactory
-from txgearman.server.saving import StoreWriter, one_thread
+from txgearman.server.persistence.thread import one_thread
+from txgearman.server.persistence.writer import StoreWriter
 from txgearman.store.contract import Store
 from txgearman.wire.limits import MAX_FUNCTION, MAX_UNIQUE
 
@@ -295,7 +296,7 @@ class GearmanService(MultiService):
         if store_writer is not None:
             # Otherwise clients and workers that go on would always leave something to write.
             self.factory.broker.drain()
-            await store_writer.settle()
+            await store_writer.flush()
         self._say_what_is_left(store_writer is not None)
         await self.factory.stop()
         if self._poller is not None:

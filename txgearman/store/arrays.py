@@ -35,7 +35,7 @@ class _ArrayDumper(Dumper):
         return obj.binary
 
 
-def take_arrays(connection: Connection[Any]) -> None:
+def register_arrays(connection: Connection[Any]) -> None:
     """Let a connection take `Array` as a parameter."""
     connection.adapters.register_dumper(Array, _ArrayDumper)
 

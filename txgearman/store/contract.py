@@ -1,4 +1,7 @@
-"""What every store does. The suite in tests/store holds each of them to it."""
+"""What every store does. The suite in tests/store holds each of them to it.
+
+Only the shape of what goes in and comes out is here, and what is promised of it; no SQL, and no database.
+"""
 
 from __future__ import annotations
 
@@ -7,28 +10,32 @@ from typing import Final, NamedTuple, Protocol
 
 from txgearman.broker.job import StoredJob
 
-__all__ = ["NO_PLACE", "Changes", "Joined", "QueueLength", "Store", "StoredJob", "Written"]
+__all__ = ["NO_POSITION", "Changes", "Coalesced", "QueueLength", "Store", "StoredJob", "Written"]
 
-NO_PLACE: Final = -1
-"""The place of a job that may have been adopted, as long as nobody was told so."""
+NO_POSITION: Final = -1
+"""The position of a job that a take-over may have moved here, until its answer has arrived."""
 
 
 @dataclass(slots=True)
 class Changes:
-    """What is written at once: `saves` in the order they were submitted, the numbers in `removals`,
-    and the new `attempts` by number. Removing or changing what is not there is no error. `joins` names the
-    last join, `Joined.at`, of those to be removed in spite of one."""
+    """What one call of `Store.write` makes durable.
+
+    `saves` are in the order in which they were submitted. `removals` are the numbers of jobs that have ended.
+    `attempts` has the new number of attempts by job number. Removing or changing a job that is not there is
+    no error. `coalesced` has, by job number, the `Coalesced.at` that the caller knows of: these jobs are
+    removed unless another submit was coalesced with them since.
+    """
 
     saves: list[StoredJob] = field(default_factory=list)
     removals: list[int] = field(default_factory=list)
     attempts: dict[int, int] = field(default_factory=dict)
-    joins: dict[int, float] = field(default_factory=dict)
+    coalesced: dict[int, float] = field(default_factory=dict)
 
 
-class Joined(NamedTuple):
-    """A job that was to be removed and is kept, as a submit to another server was answered with it.
+class Coalesced(NamedTuple):
+    """A job that was not removed, because another server coalesced a submit with it.
 
-    `at` is what stands for the last such join, which was `ago` seconds before this was read, both by the
+    `at` identifies the last such submit. That was `ago` seconds before this was read. Both are by the
     database's clock.
     """
 
@@ -38,15 +45,18 @@ class Joined(NamedTuple):
 
 
 class Written(NamedTuple):
-    """What came of changes: by the number of each job not saved the handle of the one that it is the
-    same as, and the jobs that were not removed."""
+    """The outcome of `Store.write`.
+
+    `duplicates` has, by the number of each job that was not saved, the handle of its duplicate. `coalesced`
+    are the jobs that were not removed.
+    """
 
     duplicates: dict[int, bytes]
-    joined: list[Joined]
+    coalesced: list[Coalesced]
 
 
 class QueueLength(NamedTuple):
-    """How many jobs of one function and priority are kept that wait for no time of their own."""
+    """The number of stored jobs of one function and priority, without scheduled ones."""
 
     function: bytes
     priority: int
@@ -54,90 +64,132 @@ class QueueLength(NamedTuple):
 
 
 class Store(Protocol):
-    """A place that keeps jobs, used by one thread at a time.
+    """Jobs in a database, used by one thread at a time. Every method blocks.
 
-    Every method blocks. Each raises `StoreUnavailable` when the database cannot be reached or cannot
-    write now; the store stays usable, and the same call may be made again later, which connects anew if need
-    be. Whether something was changed nobody knows then, as the answer to a commit may have been lost: whoever
-    refuses jobs then removes them later. On a store that others share every method behind
-    `open` raises `LeaseLost` once this server's lease has ended and another server has noticed; it has
-    changed nothing. Then only `open` helps, which makes this server a new one without jobs.
+    Each raises `StoreUnavailable` when the database cannot be reached or cannot write now. The store stays
+    usable: the same call may be made again later, and connects anew if need be. After `StoreUnavailable` it
+    is unknown whether anything was changed, as the answer to a commit may have been lost. So whoever refuses
+    jobs because of it removes them later.
+
+    On a shared store every method after `open` raises `LeaseLost` once this server's lease has expired and
+    another server has noticed. It has changed nothing then. Only `open` helps, which makes this server a new
+    one without jobs.
     """
 
     largest_data: int
-    """Bytes of a job's data that can be kept."""
+    """Bytes of a job's data that can be stored."""
 
     shared: bool
     """Whether several servers may use the database at the same time."""
 
     def open(self, name: str, lease: float) -> int:
-        """Connect, make or upgrade the tables; returns the number of this start, from 1.
+        """Connect, and create or upgrade the tables.
 
-        Every start on one database, by whatever server, has a number of its own, greater than all before.
-        A store that is not shared now owns all jobs; on a shared one this server has a lease for `lease`
-        seconds, known to others by `name`, and owns no job yet.
-        Raises `StoreError`, in words for the operator, for a database that is newer than this program, is
-        not ours, or is in use by another server though it cannot be shared.
+        Afterwards a server on a store that is not shared owns all jobs. On a shared one it has a lease, and
+        owns no job yet.
+
+        Args:
+            name: What other servers know this one by.
+            lease: Seconds until the lease expires unless it is renewed.
+
+        Returns:
+            The number of this start, from 1. Every start on one database, by whatever server, has a number of
+            its own, greater than all before.
+
+        Raises:
+            StoreError: The database is newer than this program, is not ours, or is in use by another server
+                though it cannot be shared. The text is for the operator.
         """
 
     def write(self, changes: Changes) -> Written:
         """Make all changes durable: removals first, then saves.
 
-        A job that is to be saved and has the function and unique of one that is kept is not saved: its
-        duplicate's handle is returned. The unique ``-`` stands for the data; with no data, and for an empty
-        unique, jobs are never the same. Of two such jobs within `changes` the first is saved. Only jobs that
-        this server owns are removed or changed. Removals come first, so that a job may have the unique of
-        one that has just ended, and what is both saved and removed is not kept. A job whose number is kept
-        already was saved by an earlier call, or another server has adopted it: then it is its own duplicate.
-        Without any changes it tells whether the database can be written to.
+        A job is not saved if there is a duplicate: a stored job of the same function and unique. The unique
+        ``-`` stands for the data; without data, or with an empty unique, a job has no duplicates. Of two
+        duplicates within `changes` the first is saved. As removals come first, a job may have the unique of
+        one that has just ended, and what is both saved and removed is not stored. A job whose number is
+        stored already was saved by an earlier call; if another server has taken it over since, it is its own
+        duplicate. Only jobs that this server owns are removed or changed.
 
-        A duplicate that another server owns is joined by that, durably: its owner, which may have ended it
-        without having removed it yet, cannot remove it any more unless it says that it knows of this join,
-        the last. So whoever answers a submit with a duplicate's handle may be sure that its owner, or who
-        adopts it, hears of that.
+        A duplicate that another server owns is marked, durably: a submit was coalesced with it. Its owner may
+        have ended it without having removed it yet. It cannot remove it any more unless `Changes.coalesced`
+        says that it knows of the last such submit. So a submit may be answered with a duplicate's handle:
+        the owner, or whoever takes the job over, hears of that submit.
+
+        Args:
+            changes: What to write. Without any changes the call tells whether the database can be written to.
+
+        Returns:
+            The duplicates, and the jobs that were not removed.
         """
 
     def queue_lengths(self) -> list[QueueLength]:
-        """What this server owns, without what is scheduled."""
+        """Count the jobs that this server owns, without scheduled ones."""
 
     def fetch(self, function: bytes, priority: int, after: int, limit: int) -> list[StoredJob]:
-        """The first `limit` own jobs of a function and priority whose place is greater than `after`, by
-        place, without what is scheduled."""
+        """Read own jobs of one queue in order, without scheduled ones.
+
+        Args:
+            function: The function's name.
+            priority: The jobs' priority.
+            after: The cursor: only jobs with a greater position are read.
+            limit: How many jobs to read at most.
+
+        Returns:
+            The jobs by position; fewer than `limit` if there are no more.
+        """
 
     def scheduled(self, after: int, limit: int) -> list[StoredJob]:
-        """The first `limit` own jobs that have a `run_at` and a place greater than `after`, by place."""
+        """Read own jobs that have a `run_at`.
+
+        Args:
+            after: The cursor: only jobs with a greater position are read.
+            limit: How many jobs to read at most.
+
+        Returns:
+            The jobs by position; fewer than `limit` if there are no more.
+        """
 
     def find(self, number: int) -> StoredJob | None:
-        """The job with this number, whoever owns it; its data may be left empty."""
+        """Find the job with this number, whoever owns it. Its data may be left empty."""
 
     def find_unique(self, unique: bytes) -> StoredJob | None:
-        """The job with this unique that was submitted last, whatever its function and whoever owns it."""
+        """Find the job with this unique that was submitted last, of any function and owner. Its data may be
+        left empty."""
 
     def find_duplicate(self, function: bytes, unique: bytes, data: bytes) -> StoredJob | None:
-        """The whole job that one with this function, unique and data is the same as, whoever owns it."""
+        """Find the duplicate of a job with this function, unique and data, whoever owns it, with its data."""
 
     # -- several servers on one database ----------------------------------------------------------
 
     def renew(self) -> bool:
-        """Prolong this server's lease to its full length from now; returns whether there may be jobs to
-        `adopt`."""
+        """Extend this server's lease to its full length from now.
 
-    def adopt(self, limit: int, place: int) -> list[StoredJob]:
-        """Own up to `limit` jobs of servers whose lease has ended.
+        Returns:
+            Whether there may be jobs to `take_over`.
+        """
 
-        Of one server after the other come first those of high priority, those of a function and priority
-        by place, and last the scheduled ones; they get the places from `place` on. A server all of whose
-        jobs are adopted is forgotten. Two servers that adopt at the same time get different jobs. A server
-        that is just writing, or being marked by another, is left for the next call, so nothing now does
-        not mean nothing later. A store that is not shared has none.
+    def take_over(self, limit: int, position: int) -> list[StoredJob]:
+        """Own jobs of servers whose lease has expired. A store that is not shared has none.
 
-        What was adopted by a call that failed, as its answer got lost, is what the next call returns, which
-        `renew` asks for. Until then `queue_lengths`, `fetch` and `scheduled` leave it out, and others give it
-        `NO_PLACE`.
+        One server's jobs come after the other's: those of high priority first, those of one function and
+        priority by position, and the scheduled ones last. A server without jobs is forgotten. Two servers
+        that call this at the same time get different jobs. A dead server that is just writing, or being
+        marked by another, is left for the next call; so an empty list does not mean that nothing will come.
+
+        If the answer to a call is lost, the next one returns the same jobs; `renew` asks for it. Until then
+        `queue_lengths`, `fetch` and `scheduled` leave these jobs out, and the others give them `NO_POSITION`.
+
+        Args:
+            limit: How many jobs to take over at most.
+            position: The position of the first job here; the others follow.
+
+        Returns:
+            The jobs, with their new positions.
         """
 
     def servers(self) -> list[str]:
-        """The names of the servers whose lease runs, this one's included."""
+        """The names of the servers whose lease has not expired, this one's included."""
 
     def close(self) -> None:
-        """Give up the lease, so that others need not wait for its end, and disconnect. Never raises."""
+        """Release the lease, so that others need not wait for its expiry, and disconnect. Never raises."""

@@ -1,9 +1,9 @@
 """What all databases share: one connection, transactions, errors, opening, and everything that reads.
 
 SQLAlchemy makes the connections, knows the dialects and compiles what is not hot. The hot statements,
-in each database's own file, are plain SQL: inserting through SQLAlchemy's constructs was measured to cost
-three times as much, and row by row a hundred times as much beside a busy thread, since the driver gives up
-the interpreter's lock for every row and waits up to 5 ms to have it back.
+in each database's own file, are plain SQL. Inserting through SQLAlchemy's constructs was measured to cost
+three times as much, and row by row a hundred times as much beside a busy thread: the driver releases the
+interpreter's lock for every row and waits up to 5 ms to get it back.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ import sqlalchemy as sa
 
 from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store import tables
-from txgearman.store.contract import Changes, Joined, QueueLength, StoredJob, Written
-from txgearman.store.tables import DATA_AT, FUNCTION_AT, JOB, SAVED
+from txgearman.store.contract import Changes, Coalesced, QueueLength, StoredJob, Written
+from txgearman.store.tables import DATA_INDEX, FUNCTION_INDEX, JOB, STORED
 from txgearman.store.uniques import unique_key
 
-ATTEMPTS: Final = 10
-"""How often a transaction is tried that others on the same database get in the way of."""
+MAX_ATTEMPTS: Final = 10
+"""Attempts at a transaction that conflicts with others on the same database."""
 
-SIDESTEP: Final = 0.005
-"""Seconds by which the longest pause ahead of another attempt grows each time. It is a random part of that,
-so that two servers that got in each other's way do not do so again."""
+BACKOFF_STEP: Final = 0.005
+"""Seconds by which the backoff grows with each attempt. Full jitter: a random part of it is waited, so that
+two servers whose transactions conflicted do not conflict again."""
 
 LARGEST_NUMBER: Final = 2**63 - 1
-"""What fits into the column of a job's number."""
+"""The largest number that fits into the column of a job's number."""
 
 Row = tuple[Any, ...]
-"""The values of `tables.WRITTEN` for one job."""
+"""The values of `tables.INSERTED` for one job."""
 
 _Result = TypeVar("_Result")
-_WITHOUT_DATA: Final = [column for column in SAVED if column is not JOB.c.data]
+_WITHOUT_DATA: Final = [column for column in STORED if column is not JOB.c.data]
 
 
-class TryAgain(Exception):
-    """Others got in the way of a transaction; the same may succeed now. Never leaves this room."""
+class TransactionConflict(Exception):
+    """A transaction conflicted with others; the same may succeed now. Never leaves this room."""
 
 
 class DatabaseStore(ABC):
@@ -55,8 +55,8 @@ class DatabaseStore(ABC):
 
     def __init__(self, url: sa.URL) -> None:
         self._url = url
-        # Without what libpq may be told behind a question mark, where a password may be too.
-        self._shown_url = url.set(drivername=url.get_backend_name(), query={}).render_as_string()
+        # Without libpq's parameters after the question mark, which may have a password.
+        self._redacted_url = url.set(drivername=url.get_backend_name(), query={}).render_as_string()
         self._connection: sa.Connection | None = None
         self._name = ""
         self._owner = 0
@@ -65,7 +65,7 @@ class DatabaseStore(ABC):
         )
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._shown_url}>"
+        return f"<{type(self).__name__} {self._redacted_url}>"
 
     # -- what a subclass knows ----------------------------------------------------------------------
 
@@ -75,73 +75,72 @@ class DatabaseStore(ABC):
 
     @abstractmethod
     def _prepare(self, connection: sa.Connection) -> None:
-        """Set up a new connection."""
+        """Configure a new connection."""
 
     @abstractmethod
     def _writing(self, statements: int) -> contextlib.AbstractContextManager[sa.Connection]:
-        """The connection, for so many statements that write. Without any it is tried whether it can write."""
+        """The connection, for so many statements that write. With none it is tested whether it can write."""
 
     @abstractmethod
     def _begin_opening(self, connection: sa.Connection) -> None:
-        """Begin a transaction that keeps others from opening the database at the same time."""
+        """Begin a transaction that excludes others from opening the database."""
 
     @abstractmethod
     def _before_upgrade(self, connection: sa.Connection, version: int) -> None:
-        """Make sure that tables of `version` may be changed."""
+        """Make sure that the tables of `version` may be upgraded."""
 
     @abstractmethod
-    def _pieces(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
-        """`rows` cut into what one statement takes."""
+    def _batches(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
+        """`rows` cut into batches that one statement takes."""
 
     @abstractmethod
     def _insert(self, connection: sa.Connection, rows: Sequence[Row]) -> int:
-        """Insert a piece, leaving out rows whose number or unique key is there already; returns how many
+        """Insert a batch, without rows whose number or unique key is there already; returns how many
         were inserted."""
 
     @abstractmethod
-    def _delete(self, connection: sa.Connection, numbers: Sequence[int], joins: dict[int, float]) -> int:
-        """Delete own jobs that nobody has joined, or whose last join is the one in `joins`; returns how many
-        were deleted."""
+    def _delete(self, connection: sa.Connection, numbers: Sequence[int], coalesced: dict[int, float]) -> int:
+        """Delete own jobs with which no submit elsewhere was coalesced, or the last one at the time in
+        `coalesced`; returns how many were deleted."""
 
     def _delete_and_insert(
         self,
         connection: sa.Connection,
         numbers: Sequence[int],
-        joins: dict[int, float],
+        coalesced: dict[int, float],
         rows: Sequence[Row],
     ) -> tuple[int, int]:
         """Do both; returns how many were deleted and what `_insert` does, which may leave out rows that are
         the same as jobs that are deleted."""
-        return self._delete(connection, numbers, joins), self._insert(connection, rows)
+        return self._delete(connection, numbers, coalesced), self._insert(connection, rows)
 
     @abstractmethod
     def _set_attempts(self, connection: sa.Connection, attempts: dict[int, int]) -> None:
         """Change own jobs' attempts, by number."""
 
     @abstractmethod
-    def _judge(self, error: sa.exc.DBAPIError) -> type[Exception] | None:
-        """What `error` means: `TryAgain`, `StoreUnavailable` with a connection that is still good, or None
-        for one that is not."""
+    def _classify(self, error: sa.exc.DBAPIError) -> type[Exception] | None:
+        """Classify `error`: `TransactionConflict`, `StoreUnavailable` with a connection that is still good,
+        or None for one that is not."""
 
     # -- what a subclass knows that several servers share -------------------------------------------
 
-    def _mine(self) -> sa.ColumnElement[bool]:
-        """Which jobs are this server's as far as it was told."""
+    def _owned(self) -> sa.ColumnElement[bool]:
+        """The condition for jobs of this server, without those whose take-over is unconfirmed."""
         return JOB.c.owner == self._owner
 
-    def _left(self, connection: sa.Connection, numbers: Sequence[int]) -> list[Joined]:
-        """Those of own jobs that somebody has joined."""
+    def _coalesced(self, connection: sa.Connection, numbers: Sequence[int]) -> list[Coalesced]:
+        """Those of own jobs with which a submit to another server was coalesced."""
         return []
 
-    def _join(self, connection: sa.Connection, numbers: Sequence[int]) -> set[int]:
-        """Join others' jobs; returns those that are still there."""
+    def _coalesce(self, connection: sa.Connection, numbers: Sequence[int]) -> set[int]:
+        """Note that submits were coalesced with others' jobs; returns the jobs that are still there."""
         return set()
 
     # -- writing ------------------------------------------------------------------------------------
 
     def write(self, changes: Changes) -> Written:
-        # In the order of their index, so that servers which delete and join the same do not wait for each
-        # other.
+        # In the order of their index: servers which delete and coalesce with the same jobs do not deadlock.
         removals = dict.fromkeys(sorted(changes.removals))
         owner = self._owner
         rows = [
@@ -149,45 +148,46 @@ class DatabaseStore(ABC):
             for job in changes.saves
             if job.number not in removals
         ]
-        pieces = self._pieces(rows) if rows else []
-        return self._retried(lambda: self._write(changes, list(removals), pieces))
+        batches = self._batches(rows) if rows else []
+        return self._with_retries(lambda: self._write(changes, list(removals), batches))
 
-    def _write(self, changes: Changes, removals: Sequence[int], pieces: list[Sequence[Row]]) -> Written:
+    def _write(self, changes: Changes, removals: Sequence[int], batches: list[Sequence[Row]]) -> Written:
         duplicates: dict[int, bytes] = {}
         deleted = 0
-        statements = len(pieces) + bool(removals) + bool(changes.attempts)
+        statements = len(batches) + bool(removals) + bool(changes.attempts)
         with self._writing(statements) as connection:
             if changes.attempts:
                 self._set_attempts(connection, dict(sorted(changes.attempts.items())))
-            if removals and not pieces:
-                deleted = self._delete(connection, removals, changes.joins)
-            for index, rows in enumerate(pieces):
+            if removals and not batches:
+                deleted = self._delete(connection, removals, changes.coalesced)
+            for index, rows in enumerate(batches):
                 if index == 0 and removals:
-                    deleted, inserted = self._delete_and_insert(connection, removals, changes.joins, rows)
+                    deleted, inserted = self._delete_and_insert(connection, removals, changes.coalesced, rows)
                 else:
                     inserted = self._insert(connection, rows)
                 if inserted != len(rows):
-                    duplicates |= self._twins(connection, rows)
-            # Nobody else removes them: what is still there was joined, now or at the first of two tries.
-            left = self._left(connection, removals) if deleted != len(removals) else []
+                    duplicates |= self._resolve_duplicates(connection, rows)
+            # Nobody else removes them: what is still there was coalesced with, now or at the first of two
+            # attempts.
+            left = self._coalesced(connection, removals) if deleted != len(removals) else []
         return Written(duplicates, left)
 
-    def _twins(self, connection: sa.Connection, rows: Sequence[Row]) -> dict[int, bytes]:
+    def _resolve_duplicates(self, connection: sa.Connection, rows: Sequence[Row]) -> dict[int, bytes]:
         """The handles of the jobs that some of `rows`, not all of which were inserted, are the same as, by
         number. A row whose duplicate has been removed since is inserted after all."""
         duplicates: dict[int, bytes] = {}
-        for _ in range(ATTEMPTS):
+        for _ in range(MAX_ATTEMPTS):
             found, rows = self._find_duplicates(connection, rows)
             duplicates |= found
             if not rows or self._insert(connection, rows) == len(rows):
                 return duplicates
-        raise TryAgain
+        raise TransactionConflict
 
     def _find_duplicates(
         self, connection: sa.Connection, rows: Sequence[Row]
     ) -> tuple[dict[int, bytes], Sequence[Row]]:
         """The handles of the jobs that some of `rows` are the same as, by number, and the rows that are not
-        there, nor anything that is the same. Twins of other servers are joined.
+        there, nor a duplicate. Duplicates of other servers are marked as coalesced with.
 
         A row whose own number is there was saved, if not now then by an earlier call whose answer got
         lost; unless it has become another server's, which is a duplicate as any other.
@@ -201,9 +201,9 @@ class DatabaseStore(ABC):
             JOB.c.unique_key.in_({row[-1] for row in keyed})
         )
         same = {(key, function): (*its,) for key, function, *its in connection.execute(query)}
-        duplicates |= {row[0]: same[key] for row in keyed if (key := (row[-1], row[FUNCTION_AT])) in same}
+        duplicates |= {row[0]: same[key] for row in keyed if (key := (row[-1], row[FUNCTION_INDEX])) in same}
         foreign = {number for number, owner, _ in duplicates.values() if owner != self._owner}
-        gone = foreign - self._join(connection, sorted(foreign)) if foreign else foreign
+        gone = foreign - self._coalesce(connection, sorted(foreign)) if foreign else foreign
         duplicates = {number: its for number, its in duplicates.items() if its[0] not in gone}
         handles = {
             number: handle
@@ -217,16 +217,16 @@ class DatabaseStore(ABC):
     def queue_lengths(self) -> list[QueueLength]:
         query = (
             sa.select(JOB.c.function, JOB.c.priority, sa.func.count())
-            .where(self._mine(), JOB.c.run_at.is_(None))
+            .where(self._owned(), JOB.c.run_at.is_(None))
             .group_by(JOB.c.priority, JOB.c.function)
         )
         return [QueueLength(*row) for row in self._rows(query)]
 
     def fetch(self, function: bytes, priority: int, after: int, limit: int) -> list[StoredJob]:
         query = (
-            sa.select(*SAVED)
+            sa.select(*STORED)
             .where(
-                self._mine(),
+                self._owned(),
                 JOB.c.priority == priority,
                 JOB.c.function == function,
                 JOB.c.place > after,
@@ -239,8 +239,8 @@ class DatabaseStore(ABC):
 
     def scheduled(self, after: int, limit: int) -> list[StoredJob]:
         query = (
-            sa.select(*SAVED)
-            .where(self._mine(), JOB.c.place > after, JOB.c.run_at.is_not(None))
+            sa.select(*STORED)
+            .where(self._owned(), JOB.c.place > after, JOB.c.run_at.is_not(None))
             .order_by(JOB.c.place)
             .limit(limit)
         )
@@ -248,7 +248,7 @@ class DatabaseStore(ABC):
 
     def find(self, number: int) -> StoredJob | None:
         if number > LARGEST_NUMBER:
-            # What a peer takes for a handle may end with any number, and drivers fail on a long one.
+            # A peer may send a handle with any number, and drivers fail on a long one.
             return None
         return self._find(sa.select(*_WITHOUT_DATA).where(JOB.c.number == number))
 
@@ -263,7 +263,7 @@ class DatabaseStore(ABC):
         key = unique_key(unique, data)
         if key is None:
             return None
-        found = self._read(sa.select(*SAVED).where(JOB.c.unique_key == key, JOB.c.function == function))
+        found = self._read(sa.select(*STORED).where(JOB.c.unique_key == key, JOB.c.function == function))
         return found[0] if found else None
 
     def _read(self, query: sa.Select[Any]) -> list[StoredJob]:
@@ -271,19 +271,19 @@ class DatabaseStore(ABC):
 
     def _find(self, query: sa.Select[Any]) -> StoredJob | None:
         found = self._rows(query)
-        return StoredJob._make((*found[0][:DATA_AT], b"", *found[0][DATA_AT:])) if found else None
+        return StoredJob._make((*found[0][:DATA_INDEX], b"", *found[0][DATA_INDEX:])) if found else None
 
     def _rows(self, query: sa.Select[Any]) -> Sequence[Sequence[Any]]:
         def read() -> Sequence[Sequence[Any]]:
             with self._reading() as connection:
                 return connection.execute(query).all()
 
-        return self._retried(read)
+        return self._with_retries(read)
 
     # -- connecting ---------------------------------------------------------------------------------
 
     def open(self, name: str, lease: float) -> int:
-        return self._retried(lambda: self._open(name, lease))
+        return self._with_retries(lambda: self._open(name, lease))
 
     def _open(self, name: str, lease: float) -> int:
         with self._connected() as connection:
@@ -306,7 +306,7 @@ class DatabaseStore(ABC):
             tables.create(connection)
         elif version > newest:
             raise StoreError(
-                f"{self._shown_url} was written by a newer txgearman: its tables have version "
+                f"{self._redacted_url} was written by a newer txgearman: its tables have version "
                 f"{version}, this one knows up to {newest}"
             )
         elif version < newest:
@@ -326,40 +326,42 @@ class DatabaseStore(ABC):
         with self._errors():
             yield self._connect()
 
-    def _retried(self, work: Callable[[], _Result]) -> _Result:
-        """Do what may be done again without harm, even if it was done and the answer got lost.
+    def _with_retries(self, work: Callable[[], _Result]) -> _Result:
+        """Do idempotent work, with retries.
 
-        It is done again where others got in the way, and once with a new connection where the old one
-        turned out to be broken, as after a restart of the database.
+        It is retried after a conflict, and once with a new connection where the old one turned out to be
+        broken, as after a restart of the database. The first attempt may have been committed.
         """
-        for attempt in range(ATTEMPTS):
+        for attempt in range(MAX_ATTEMPTS):
             if attempt:
-                time.sleep(random.uniform(0, attempt * SIDESTEP))
+                time.sleep(random.uniform(0, attempt * BACKOFF_STEP))
             connected = self._connection is not None
             try:
                 return work()
-            except TryAgain as error:
+            except TransactionConflict as error:
                 reason: Exception = error
             except StoreUnavailable as error:
                 if not connected or self._connection is not None:
                     raise
                 reason = error
-        raise StoreUnavailable(f"{self._shown_url}: others got in the way {ATTEMPTS} times") from reason
+        raise StoreUnavailable(
+            f"{self._redacted_url}: {MAX_ATTEMPTS} attempts conflicted with others"
+        ) from reason
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
-        """Undo an unfinished transaction, and tell of the driver's errors in words of ours."""
+        """Roll back an unfinished transaction, and turn the driver's errors into ours."""
         try:
             yield
         except sa.exc.DBAPIError as error:
-            meaning = None if error.connection_invalidated else self._judge(error)
+            meaning = None if error.connection_invalidated else self._classify(error)
             if meaning is None:
                 self._disconnect()
             else:
                 self._roll_back()
-            if meaning is TryAgain:
-                raise TryAgain from error
-            raise StoreUnavailable(f"{self._shown_url}: {_words(error)}") from error
+            if meaning is TransactionConflict:
+                raise TransactionConflict from error
+            raise StoreUnavailable(f"{self._redacted_url}: {_message(error)}") from error
         except BaseException:
             self._roll_back()
             raise
@@ -376,14 +378,14 @@ class DatabaseStore(ABC):
         return self._connection
 
     def _roll_back(self) -> None:
-        """End the transaction without its changes, if there is one."""
+        """Roll back the transaction, if there is one."""
         if self._connection is not None:
             try:
                 driver = self._connection.connection.driver_connection
                 assert driver is not None
                 driver.rollback()
             except Exception:
-                # Then there is none: the driver's own words do not matter, the connection is given up.
+                # The connection is broken, and gone with its transaction.
                 self._disconnect()
 
     def _disconnect(self) -> None:
@@ -393,6 +395,6 @@ class DatabaseStore(ABC):
                 connection.close()
 
 
-def _words(error: sa.exc.DBAPIError) -> str:
+def _message(error: sa.exc.DBAPIError) -> str:
     """What the database says of an error, in one line."""
     return " ".join(str(error.orig).split()) or type(error.orig).__name__

@@ -13,8 +13,8 @@ import sqlalchemy as sa
 from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store.urls import parse_url
 
-READ_AT_ONCE: Final = 500
-"""Jobs that are in memory at the same time."""
+READ_BATCH: Final = 500
+"""Jobs that are read in one batch, and are in memory at the same time."""
 
 _PRIORITIES: Final = frozenset({0, 1, 2})
 _NORMAL: Final = 1
@@ -66,7 +66,7 @@ class GearmandQueue:
         backend = self._url.get_backend_name()
         self._kind = _KINDS[backend]
         self.table = table or self._kind.table
-        self._shown = self._url.set(drivername=backend, query={}).render_as_string()
+        self._redacted_url = self._url.set(drivername=backend, query={}).render_as_string()
 
     def __enter__(self) -> GearmandQueue:
         path = self._url.database
@@ -80,7 +80,7 @@ class GearmandQueue:
             with self._errors():
                 if not self._has(self.table):
                     before = " It was migrated before." if self._has(self._new_name(1)) else ""
-                    raise StoreError(f"{self._shown} has no table {self.table}.{before}")
+                    raise StoreError(f"{self._redacted_url} has no table {self.table}.{before}")
                 self._connection.exec_driver_sql(self._kind.lock.format(self._quoted(self.table)))
         except BaseException:
             self._connection.close()
@@ -95,19 +95,19 @@ class GearmandQueue:
             self._connection.close()
 
     def jobs(self) -> Iterator[list[QueuedJob]]:
-        """All jobs, in gearmand's order, some at a time."""
+        """All jobs, in gearmand's order, in batches."""
         function, unique = (self._kind.name.format(name) for name in ("function_name", "unique_key"))
         query = sa.text(
             f"SELECT {function}, {unique}, {self._kind.data}, priority, when_to_run"
             f" FROM {self._quoted(self.table)} ORDER BY {self._kind.order}"
         )
         with self._errors():
-            result = self._connection.execute(query.execution_options(yield_per=READ_AT_ONCE))
-            for rows in result.partitions(READ_AT_ONCE):
+            result = self._connection.execute(query.execution_options(yield_per=READ_BATCH))
+            for rows in result.partitions(READ_BATCH):
                 yield [_job(row) for row in rows]
 
-    def put_aside(self) -> str:
-        """Give the table another name, so that nobody runs its jobs again; returns that."""
+    def rename_table(self) -> str:
+        """Rename the table, so that nobody runs its jobs again; returns the new name."""
         with self._errors():
             name = next(name for number in count(1) if not self._has(name := self._new_name(number)))
             self._connection.exec_driver_sql(
@@ -129,7 +129,7 @@ class GearmandQueue:
         try:
             yield
         except sa.exc.DBAPIError as error:
-            raise StoreUnavailable(f"{self._shown}: {' '.join(str(error.orig).split())}") from error
+            raise StoreUnavailable(f"{self._redacted_url}: {' '.join(str(error.orig).split())}") from error
 
 
 def _job(row: Sequence[Any]) -> QueuedJob:

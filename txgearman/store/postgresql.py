@@ -1,20 +1,18 @@
 """Jobs in PostgreSQL, which several servers may share.
 
-Each server has a lease by the database's clock. Every write holds a shared lock on the row of its server,
-and changes nothing once that is marked dead; whoever wants to adopt jobs marks it first, which passes over
-one that is just writing. So a server that was thought dead cannot touch what others have taken over.
+Each server has a lease by the database's clock. Every write holds a shared lock on the row of its server, and
+changes nothing once that is marked dead. A take-over marks it first, and skips a server that is just writing.
+So a server that was thought dead cannot touch what others have taken over.
 
-Each statement that changes jobs is a transaction of its own, so that a server which stops in the middle of
-its work holds no lock that others wait for. None waits for one that waits for it, not even by way of others:
-an insertion waits, in the order of the keys, for whatever others are doing with the same key, and locks
-nothing else ahead of that; all the rest waits for single rows, in the order of their numbers, and for no
-insertion. So a job is deleted behind the insertions of its statement, and not ahead of them.
+Each statement that changes jobs is a transaction of its own, so a server that is paused in the middle of its
+work holds no lock. Deadlocks are ruled out by the order of locks: a statement first locks unique keys in
+ascending order, by inserting, and then rows in the order of their numbers. So a job is deleted after the
+insertions of its statement.
 
-One statement deletes and inserts: each answer to wait for may cost 5 ms beside a busy thread, and jobs that
-come and go at once were a quarter faster for it.
-The values go as binary arrays: with psycopg's text the same batch took two to three times as long, with a row
-of values for each job five times. Batches of 1000 jobs took 11 ms with 64 bytes of data and 20 ms with 1 KiB;
-where a job has a unique, ON CONFLICT adds a third.
+One statement deletes and inserts, as each answer to wait for may cost 5 ms beside a busy thread: jobs that
+come and go at once were a quarter faster for it. The values go as binary arrays: with psycopg's text the same
+batch took two to three times as long, with a row of values for each job five times. Batches of 1000 jobs took
+11 ms with 64 bytes of data and 20 ms with 1 KiB; where a job has a unique, ON CONFLICT adds a third.
 """
 
 from __future__ import annotations
@@ -29,26 +27,27 @@ from sqlalchemy.dialects import postgresql
 
 from txgearman.errors import LeaseLost, StoreError, StoreUnavailable
 from txgearman.store import tables
-from txgearman.store.arrays import ARRAYS, Array, take_arrays
-from txgearman.store.contract import NO_PLACE, Changes, Joined, StoredJob, Written
-from txgearman.store.database import DatabaseStore, Row, TryAgain
-from txgearman.store.tables import DATA_AT, FUNCTION_AT, JOB, SAVED, SERVER
+from txgearman.store.arrays import ARRAYS, Array, register_arrays
+from txgearman.store.contract import NO_POSITION, Changes, Coalesced, StoredJob, Written
+from txgearman.store.database import DatabaseStore, Row, TransactionConflict
+from txgearman.store.tables import DATA_INDEX, FUNCTION_INDEX, JOB, SERVER, STORED
 
 CONNECT_TIMEOUT: Final = 10
-"""Seconds to wait for a connection."""
+"""Seconds until an attempt to connect fails."""
 
-SILENCE: Final = 15
-"""Seconds after which a connection is broken whose other end acknowledges nothing."""
+DEAD_PEER_TIMEOUT: Final = 15
+"""Seconds until a connection is broken whose other end acknowledges nothing: TCP_USER_TIMEOUT and
+keepalive."""
 
 LOCK_TIMEOUT: Final = 10
-"""Seconds to wait for a lock of another server's transaction."""
+"""Seconds until a statement that waits for another server's lock fails."""
 
 IDLE_TIMEOUT: Final = 10
-"""Seconds that a server may stop in the middle of opening, a paused process for example, before the database
-ends its transaction; until then no other can open."""
+"""Seconds until the database ends the transaction of a server that is paused in the middle of opening. No
+other can open meanwhile."""
 
 STATEMENT_ROWS: Final = 10_000
-"""Jobs that one statement inserts at most, so that none holds locks for long."""
+"""Jobs that one statement inserts at most, so that none holds its locks for long."""
 
 STATEMENT_BYTES: Final = 64 * 1024 * 1024
 """Bytes of data that one statement inserts, unless a single job has more. A message may have 1 GiB."""
@@ -65,21 +64,22 @@ _HAS_DEAD: Final = sa.select(sa.exists().where(SERVER.c.dead | (SERVER.c.lease_e
 _ALIVE: Final = (
     "WITH alive AS (SELECT number FROM txgearman_server WHERE number = %b::bigint AND NOT dead{} FOR SHARE)"
 )
-_LIVES: Final = f"{_ALIVE.format('')} SELECT count(*) FROM alive"
+_HAS_LEASE: Final = f"{_ALIVE.format('')} SELECT count(*) FROM alive"
 _REMOVED: Final = {
     False: "txgearman_job.number = ANY(%b::bigint[]) AND owner = alive.number AND joined IS NULL",
     True: "txgearman_job.number = ANY(%b::bigint[]) AND owner = alive.number AND (joined IS NULL OR"
     " (txgearman_job.number, joined) IN (SELECT * FROM unnest(%b::bigint[], %b::double precision[])))",
 }
-"""What may be removed, by whether some joins are known."""
+"""What may be removed, by whether the time of a coalesced submit is known for some."""
 _DELETE: Final = {
-    joined: f"{_ALIVE.format('')}, gone AS ("
+    known: f"{_ALIVE.format('')}, gone AS ("
     f"DELETE FROM txgearman_job USING alive WHERE {removed} RETURNING 1)"
     " SELECT (SELECT count(*) FROM alive), count(*) FROM gone"
-    for joined, removed in _REMOVED.items()
+    for known, removed in _REMOVED.items()
 }
-# The moment, not the beginning of the transaction: what a server knew before it joined is before the join.
-_JOIN: Final = (
+# The moment, not the beginning of the transaction: what a server knew ahead of coalescing is ahead of this
+# time.
+_COALESCE: Final = (
     "UPDATE txgearman_job SET joined = extract(epoch FROM clock_timestamp())::double precision"
     " WHERE number = ANY(%b::bigint[]) AND owner <> %b::bigint RETURNING number"
 )
@@ -99,8 +99,8 @@ _MOVE: Final = (
 )
 
 
-_INSERTED: Final = [column for column in tables.WRITTEN if column is not JOB.c.owner]
-_TYPES: Final = [column.type.compile(postgresql.dialect()) for column in _INSERTED]  # type: ignore[no-untyped-call]
+_INSERTED_COLUMNS: Final = [column for column in tables.INSERTED if column is not JOB.c.owner]
+_TYPES: Final = [column.type.compile(postgresql.dialect()) for column in _INSERTED_COLUMNS]  # type: ignore[no-untyped-call]
 
 
 def _insertion(checking: bool, removed: str | None = None) -> str:
@@ -110,7 +110,7 @@ def _insertion(checking: bool, removed: str | None = None) -> str:
     Looking for conflicts ahead of each row is what ON CONFLICT costs. Jobs without a unique cannot have any,
     but with themselves when they are saved again.
     """
-    names = [f'"{column.name}"' for column in _INSERTED]
+    names = [f'"{column.name}"' for column in _INSERTED_COLUMNS]
     arrays = [f"%b::{name}[]" for name in _TYPES]
     conflict = " ON CONFLICT DO NOTHING" if checking else ""
     deletion, deleted = "", "0"
@@ -130,19 +130,19 @@ def _insertion(checking: bool, removed: str | None = None) -> str:
 
 _INSERT: Final = {checking: _insertion(checking) for checking in (False, True)}
 _INSERT_AND_DELETE: Final = {
-    (checking, joined): _insertion(checking, removed)
+    (checking, known): _insertion(checking, removed)
     for checking in (False, True)
-    for joined, removed in _REMOVED.items()
+    for known, removed in _REMOVED.items()
 }
 
-_OWNER: Final = tables.WRITTEN.index(JOB.c.owner)
+_OWNER: Final = tables.INSERTED.index(JOB.c.owner)
 _ARRAYS: Final = [ARRAYS[name] for name in _TYPES]
 _NUMBERS: Final = ARRAYS["BIGINT"]
 _TIMES: Final = ARRAYS["DOUBLE PRECISION"]
 
 # https://www.postgresql.org/docs/current/errcodes-appendix.html
-_OTHERS_IN_THE_WAY: Final = frozenset({"40001", "40P01"})
-_ALREADY_THERE: Final = "23505"
+_CONFLICTS: Final = frozenset({"40001", "40P01"})
+_UNIQUE_VIOLATION: Final = "23505"
 _READ_ONLY: Final = "25006"
 
 
@@ -156,75 +156,75 @@ class PostgresqlStore(DatabaseStore):
     def __init__(self, url: sa.URL) -> None:
         super().__init__(url)
         self._lease = 0.0
-        self._saved_before = False
-        """Whether the write under way met a job that is there already."""
-        self._unsure: list[int] = []
-        """What the last adoption took, as long as nobody knows whether it was committed."""
+        self._may_conflict = False
+        """Whether the write in flight met a job that is there already."""
+        self._unconfirmed: list[int] = []
+        """The jobs that the last take-over may have moved here: its answer is still to come, or was lost."""
 
     def write(self, changes: Changes) -> Written:
-        self._saved_before = False
+        self._may_conflict = False
         return super().write(changes)
 
     # -- several servers ----------------------------------------------------------------------------
 
-    def _mine(self) -> sa.ColumnElement[bool]:
-        mine = super()._mine()
-        return sa.and_(mine, JOB.c.number.not_in(self._unsure)) if self._unsure else mine
+    def _owned(self) -> sa.ColumnElement[bool]:
+        owned = super()._owned()
+        return sa.and_(owned, JOB.c.number.not_in(self._unconfirmed)) if self._unconfirmed else owned
 
     def _read(self, query: sa.Select[Any]) -> list[StoredJob]:
-        return [self._as_told(job) for job in super()._read(query)]
+        return [self._as_confirmed(job) for job in super()._read(query)]
 
     def _find(self, query: sa.Select[Any]) -> StoredJob | None:
         job = super()._find(query)
-        return job and self._as_told(job)
+        return job and self._as_confirmed(job)
 
-    def _as_told(self, job: StoredJob) -> StoredJob:
-        """A job without a place here as long as nobody was told of one."""
-        return job._replace(place=NO_PLACE) if job.number in self._unsure else job
+    def _as_confirmed(self, job: StoredJob) -> StoredJob:
+        """The job, without a position as long as its take-over is unconfirmed."""
+        return job._replace(place=NO_POSITION) if job.number in self._unconfirmed else job
 
     def renew(self) -> bool:
-        return self._retried(self._renew)
+        return self._with_retries(self._renew)
 
     def _renew(self) -> bool:
         with self._connected() as connection:
             self._prolong(connection)
-            return bool(connection.scalar(_HAS_DEAD)) or bool(self._unsure)
+            return bool(connection.scalar(_HAS_DEAD)) or bool(self._unconfirmed)
 
     def _prolong(self, connection: sa.Connection) -> float:
-        """Let the lease begin anew; returns its end."""
+        """Extend the lease to its full length; returns when it expires."""
         change = SERVER.update().where(SERVER.c.number == self._owner, ~SERVER.c.dead)
         end = connection.scalar(change.values(lease_end=_CLOCK + self._lease).returning(SERVER.c.lease_end))
         if end is None:
-            raise self._dead()
+            raise self._lease_lost()
         return float(end)
 
     def servers(self) -> list[str]:
         return [name for (name,) in self._rows(_LIVING.order_by(SERVER.c.name))]
 
-    def adopt(self, limit: int, place: int) -> list[StoredJob]:
-        return self._retried(lambda: self._adopt(limit, place))
+    def take_over(self, limit: int, position: int) -> list[StoredJob]:
+        return self._with_retries(lambda: self._take_over(limit, position))
 
-    def _adopt(self, limit: int, place: int) -> list[StoredJob]:
+    def _take_over(self, limit: int, position: int) -> list[StoredJob]:
         with self._connected() as connection:
-            # This waits for an adoption that is still under way, as its answer got lost, and one that has
-            # not begun will find another lease than its own.
+            # This waits for an earlier take-over that still runs though its connection was lost. One that
+            # has not begun will find another lease than its own, and do nothing.
             lease_end = self._prolong(connection)
             jobs = self._taken_before(connection)
             if not jobs:
                 self._mark_dead(connection)
-                jobs = self._take(connection, lease_end, limit, place)
-        self._unsure = []
+                jobs = self._take(connection, lease_end, limit, position)
+        self._unconfirmed = []
         return jobs
 
     def _taken_before(self, connection: sa.Connection) -> list[StoredJob]:
-        """What the last adoption took if it was committed and its answer got lost."""
-        if not self._unsure:
+        """What the last call of `take_over` moved if it was committed and its answer got lost."""
+        if not self._unconfirmed:
             return []
-        query = sa.select(*SAVED).where(JOB.c.number.in_(self._unsure), JOB.c.owner == self._owner)
+        query = sa.select(*STORED).where(JOB.c.number.in_(self._unconfirmed), JOB.c.owner == self._owner)
         return sorted(map(StoredJob._make, connection.execute(query)), key=attrgetter("place"))
 
     def _mark_dead(self, connection: sa.Connection) -> None:
-        """Mark the servers whose lease has ended. One that just writes is left for the next time."""
+        """Mark the servers whose lease has expired. One that is just writing is left for the next time."""
         ended = (
             sa.select(SERVER.c.number)
             .where(~SERVER.c.dead, SERVER.c.lease_end < _CLOCK, SERVER.c.number != self._owner)
@@ -237,8 +237,10 @@ class PostgresqlStore(DatabaseStore):
             connection.scalars(sa.select(SERVER.c.number).where(SERVER.c.dead).order_by(SERVER.c.number))
         )
 
-    def _take(self, connection: sa.Connection, lease_end: float, limit: int, place: int) -> list[StoredJob]:
-        """Own up to `limit` jobs of dead servers, with the places from `place` on."""
+    def _take(
+        self, connection: sa.Connection, lease_end: float, limit: int, position: int
+    ) -> list[StoredJob]:
+        """Own up to `limit` jobs of dead servers, with positions from `position` on."""
         while True:
             owners: dict[int, int] = {}
             jobs: list[StoredJob] = []
@@ -250,7 +252,7 @@ class PostgresqlStore(DatabaseStore):
                     break
                 if not found:
                     self._forget(connection, server)
-            jobs = [job._replace(place=new) for new, job in enumerate(jobs, place)]
+            jobs = [job._replace(place=new) for new, job in enumerate(jobs, position)]
             taken = self._move(connection, lease_end, jobs, owners) if jobs else set()
             # None of them if another server has just taken the same.
             if taken or not jobs:
@@ -259,7 +261,7 @@ class PostgresqlStore(DatabaseStore):
     def _jobs_of(self, connection: sa.Connection, server: int, limit: int) -> list[StoredJob]:
         """Up to `limit` jobs of a dead server, in the order of its queues."""
         jobs: list[StoredJob] = []
-        query = sa.select(*SAVED).where(JOB.c.owner == server)
+        query = sa.select(*STORED).where(JOB.c.owner == server)
         for some in (
             query.where(JOB.c.run_at.is_(None)).order_by(JOB.c.priority, JOB.c.function, JOB.c.place),
             query.where(JOB.c.run_at.is_not(None)).order_by(JOB.c.place),
@@ -272,19 +274,20 @@ class PostgresqlStore(DatabaseStore):
     def _move(
         self, connection: sa.Connection, lease_end: float, jobs: list[StoredJob], owners: dict[int, int]
     ) -> set[int]:
-        """Own those of `jobs` that still belong to `owners`, with their new places; returns their numbers."""
-        places = {job.number: job.place for job in jobs}
-        self._unsure = numbers = sorted(places)
+        """Own those of `jobs` that still belong to `owners`, with their new positions; returns their
+        numbers."""
+        positions = {job.number: job.place for job in jobs}
+        self._unconfirmed = numbers = sorted(positions)
         values = (
             _NUMBERS(numbers),
             _NUMBERS([owners[number] for number in numbers]),
-            _NUMBERS([places[number] for number in numbers]),
+            _NUMBERS([positions[number] for number in numbers]),
         )
         alive, moved = connection.exec_driver_sql(_MOVE, (self._owner, lease_end, *values)).one()
         if not alive:
-            self._check_life(connection)
-            # A renewal whose answer had got lost took place only now.
-            raise TryAgain
+            self._check_lease(connection)
+            # Meanwhile a renewal whose answer had been lost took effect.
+            raise TransactionConflict
         return set(moved)
 
     def _forget(self, connection: sa.Connection, server: int) -> None:
@@ -292,15 +295,15 @@ class PostgresqlStore(DatabaseStore):
         without_jobs = ~sa.exists().where(JOB.c.owner == server)
         connection.execute(SERVER.delete().where(SERVER.c.number == server, without_jobs))
 
-    def _dead(self) -> LeaseLost:
-        return LeaseLost(f"the lease of {self._name} has ended, and others may have taken over its jobs")
+    def _lease_lost(self) -> LeaseLost:
+        return LeaseLost(f"the lease of {self._name} has expired, and others may have taken over its jobs")
 
     # -- connecting ---------------------------------------------------------------------------------
 
     def close(self) -> None:
         if self._connection is not None and self._owner:
             give_up = SERVER.update().where(SERVER.c.number == self._owner).values(dead=True)
-            # Without it the others wait for the end of the lease.
+            # Otherwise the others wait for the lease to expire.
             with contextlib.suppress(Exception), self._connected() as connection:
                 connection.execute(give_up)
         self._owner = 0
@@ -310,28 +313,28 @@ class PostgresqlStore(DatabaseStore):
         settings = {
             "application_name": "txgearman",
             "connect_timeout": CONNECT_TIMEOUT,
-            "keepalives_idle": SILENCE // 3,
-            "keepalives_interval": SILENCE // 3,
+            "keepalives_idle": DEAD_PEER_TIMEOUT // 3,
+            "keepalives_interval": DEAD_PEER_TIMEOUT // 3,
             "keepalives_count": 2,
-            "tcp_user_timeout": SILENCE * 1000,
+            "tcp_user_timeout": DEAD_PEER_TIMEOUT * 1000,
         }
         return {name: value for name, value in settings.items() if name not in self._url.query}
 
     def _prepare(self, connection: sa.Connection) -> None:
         driver = connection.connection.driver_connection
         assert driver is not None
-        take_arrays(driver)
+        register_arrays(driver)
         connection.exec_driver_sql(
-            # What others commit meanwhile must be seen, to find the duplicates of jobs.
+            # Duplicates that others commit meanwhile must be seen.
             "SET default_transaction_isolation = 'read committed';"
-            # There is an index for each query. What is known of tables that fill and empty within minutes is
-            # out of date, and has led to a walk through all jobs for each thousand that were adopted.
+            # There is an index for each query. Statistics of tables that fill and empty within minutes are
+            # out of date, and have led to a scan of all jobs for each thousand that were taken over.
             "SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_sort = off;"
             "SET jit = off;"
             f"SET lock_timeout = '{LOCK_TIMEOUT}s';"
             f"SET idle_in_transaction_session_timeout = '{IDLE_TIMEOUT}s'"
         )
-        # A database may have been told to answer before a commit is safe; here that would break a promise.
+        # A database may be configured to answer before a commit is safe; here that would break a promise.
         if connection.scalar(sa.text("SHOW synchronous_commit")) == "off":
             connection.exec_driver_sql("SET synchronous_commit = on")
 
@@ -339,12 +342,12 @@ class PostgresqlStore(DatabaseStore):
     def _writing(self, statements: int) -> Iterator[sa.Connection]:
         with self._connected() as connection:
             if not statements:
-                self._check_life(connection)
+                self._check_lease(connection)
             yield connection
 
-    def _check_life(self, connection: sa.Connection) -> None:
+    def _check_lease(self, connection: sa.Connection) -> None:
         """Make sure that this server may write."""
-        self._check(connection.exec_driver_sql(_LIVES, (self._owner,)).scalar())
+        self._check(connection.exec_driver_sql(_HAS_LEASE, (self._owner,)).scalar())
 
     def _begin_opening(self, connection: sa.Connection) -> None:
         connection.exec_driver_sql("BEGIN")
@@ -354,7 +357,7 @@ class PostgresqlStore(DatabaseStore):
         names = connection.scalars(_LIVING).all()
         if names:
             raise StoreError(
-                f"the tables of {self._shown_url} have version {version} and must be upgraded to "
+                f"the tables of {self._redacted_url} have version {version} and must be upgraded to "
                 f"{tables.newest_version()}: first stop the servers that use them: {', '.join(names)}"
             )
 
@@ -363,30 +366,30 @@ class PostgresqlStore(DatabaseStore):
         connection.execute(
             SERVER.insert().values(number=start, name=name, lease_end=_CLOCK + lease, dead=False)
         )
-        self._owner, self._name, self._lease, self._unsure = start, name, lease, []
+        self._owner, self._name, self._lease, self._unconfirmed = start, name, lease, []
 
     @contextlib.contextmanager
     def _reading(self) -> Iterator[sa.Connection]:
         with self._connected() as connection:
             alive = sa.select(SERVER.c.number).where(SERVER.c.number == self._owner, ~SERVER.c.dead)
             if connection.scalar(alive) is None:
-                raise self._dead()
+                raise self._lease_lost()
             yield connection
 
     # -- the statements that must be fast -----------------------------------------------------------
 
-    def _pieces(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
-        # In the order of their keys, so that two servers that save the same jobs do not wait for each other.
-        # Of two equal ones the first stays first.
-        rows = sorted(rows, key=lambda row: (row[-1] or b"", row[FUNCTION_AT]))
-        pieces: list[Sequence[Row]] = []
+    def _batches(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
+        # In the order of their keys, so that two servers that save the same jobs do not deadlock. The sort is
+        # stable: of two duplicates the first is saved.
+        rows = sorted(rows, key=lambda row: (row[-1] or b"", row[FUNCTION_INDEX]))
+        batches: list[Sequence[Row]] = []
         start = size = 0
         for end, row in enumerate(rows):
-            size += len(row[DATA_AT])
+            size += len(row[DATA_INDEX])
             if end > start and (size > STATEMENT_BYTES or end - start == STATEMENT_ROWS):
-                pieces.append(rows[start:end])
-                start, size = end, len(row[DATA_AT])
-        return [*pieces, rows[start:]]
+                batches.append(rows[start:end])
+                start, size = end, len(row[DATA_INDEX])
+        return [*batches, rows[start:]]
 
     def _insert(self, connection: sa.Connection, rows: Sequence[Row]) -> int:
         arrays, checking = self._arrays(rows)
@@ -399,12 +402,12 @@ class PostgresqlStore(DatabaseStore):
         self,
         connection: sa.Connection,
         numbers: Sequence[int],
-        joins: dict[int, float],
+        coalesced: dict[int, float],
         rows: Sequence[Row],
     ) -> tuple[int, int]:
         arrays, checking = self._arrays(rows)
-        values = (self._owner, *arrays, *_removed(numbers, joins))
-        sql = _INSERT_AND_DELETE[checking, bool(joins)]
+        values = (self._owner, *arrays, *_removal_values(numbers, coalesced))
+        sql = _INSERT_AND_DELETE[checking, bool(coalesced)]
         alive, deleted, inserted = connection.exec_driver_sql(sql, values).one()
         self._check(alive)
         return deleted, inserted
@@ -414,22 +417,22 @@ class PostgresqlStore(DatabaseStore):
         columns = list(zip(*rows, strict=True))
         del columns[_OWNER]
         arrays = [array(column) for array, column in zip(_ARRAYS, columns, strict=True)]
-        return arrays, any(columns[-1]) or self._saved_before
+        return arrays, any(columns[-1]) or self._may_conflict
 
-    def _delete(self, connection: sa.Connection, numbers: Sequence[int], joins: dict[int, float]) -> int:
-        values = (self._owner, *_removed(numbers, joins))
-        alive, deleted = connection.exec_driver_sql(_DELETE[bool(joins)], values).one()
+    def _delete(self, connection: sa.Connection, numbers: Sequence[int], coalesced: dict[int, float]) -> int:
+        values = (self._owner, *_removal_values(numbers, coalesced))
+        alive, deleted = connection.exec_driver_sql(_DELETE[bool(coalesced)], values).one()
         self._check(alive)
         return int(deleted)
 
-    def _left(self, connection: sa.Connection, numbers: Sequence[int]) -> list[Joined]:
-        query = sa.select(JOB.c.joined, _CLOCK - JOB.c.joined, *SAVED).where(
-            JOB.c.number.in_(numbers), JOB.c.owner == self._owner, JOB.c.joined.is_not(None)
+    def _coalesced(self, connection: sa.Connection, numbers: Sequence[int]) -> list[Coalesced]:
+        query = sa.select(JOB.c.coalesced_at, _CLOCK - JOB.c.coalesced_at, *STORED).where(
+            JOB.c.number.in_(numbers), JOB.c.owner == self._owner, JOB.c.coalesced_at.is_not(None)
         )
-        return [Joined(StoredJob._make(job), at, ago) for at, ago, *job in connection.execute(query)]
+        return [Coalesced(StoredJob._make(job), at, ago) for at, ago, *job in connection.execute(query)]
 
-    def _join(self, connection: sa.Connection, numbers: Sequence[int]) -> set[int]:
-        return set(connection.exec_driver_sql(_JOIN, (_NUMBERS(numbers), self._owner)).scalars())
+    def _coalesce(self, connection: sa.Connection, numbers: Sequence[int]) -> set[int]:
+        return set(connection.exec_driver_sql(_COALESCE, (_NUMBERS(numbers), self._owner)).scalars())
 
     def _set_attempts(self, connection: sa.Connection, attempts: dict[int, int]) -> None:
         values = (self._owner, list(attempts), list(attempts.values()))
@@ -437,20 +440,20 @@ class PostgresqlStore(DatabaseStore):
 
     def _check(self, alive: int | None) -> None:
         if not alive:
-            raise self._dead()
+            raise self._lease_lost()
 
-    def _judge(self, error: sa.exc.DBAPIError) -> type[Exception] | None:
+    def _classify(self, error: sa.exc.DBAPIError) -> type[Exception] | None:
         state = getattr(error.orig, "sqlstate", None)
-        if state in _OTHERS_IN_THE_WAY:
-            return TryAgain
-        if state == _ALREADY_THERE and not self._saved_before:
-            self._saved_before = True
-            return TryAgain
-        # A database that is read only may be a standby that another has replaced.
+        if state in _CONFLICTS:
+            return TransactionConflict
+        if state == _UNIQUE_VIOLATION and not self._may_conflict:
+            self._may_conflict = True
+            return TransactionConflict
+        # A read-only database may be a standby that another has replaced: connect anew.
         return None if state is None or state == _READ_ONLY else StoreUnavailable
 
 
-def _removed(numbers: Sequence[int], joins: dict[int, float]) -> list[Array]:
+def _removal_values(numbers: Sequence[int], coalesced: dict[int, float]) -> list[Array]:
     """The values of `_REMOVED`."""
-    known = [_NUMBERS(list(joins)), _TIMES(list(joins.values()))] if joins else []
+    known = [_NUMBERS(list(coalesced)), _TIMES(list(coalesced.values()))] if coalesced else []
     return [_NUMBERS(numbers), *known]

@@ -28,24 +28,24 @@ from txgearman.store.contract import Changes, StoredJob, Written
 from txgearman.store.database import DatabaseStore, Row
 
 BUSY_TIMEOUT: Final = 5.0
-"""Seconds to wait for another program that writes to the file, an operator's shell for example."""
+"""Seconds to wait for another program that writes to the file, such as an operator's shell."""
 
 PAGE_SIZE: Final = 8192
 """Bytes. See the measurements above."""
 
-LOG_PAGES: Final = 5000
+WAL_PAGES: Final = 5000
 """Pages in the write-ahead log before they are moved into the database: 40 MB, on a large enough disk. With
 SQLite's 1000 the moving, which needs two more fsyncs, would come ten times a second under load."""
 
-LOG_SHARE: Final = 16
+WAL_SHARE: Final = 16
 """The part of a disk that the log may have before that: a sixteenth, where that is less."""
 
-MARGIN: Final = 32 * PAGE_SIZE
-"""Bytes of the disk that no job is saved into: so removing jobs, which makes room, need not touch the reserve
-at once."""
+SPACE_MARGIN: Final = 32 * PAGE_SIZE
+"""Bytes of the disk that saves leave free: so removals, which free space, need not use the reserve at
+once."""
 
-ROOMY: Final = 4 * 1024**3
-"""Bytes that are free where nobody needs to look closer: more than four jobs of the largest size."""
+AMPLE_SPACE: Final = 4 * 1024**3
+"""Free bytes from which on no closer check is needed: more than four jobs of the largest size."""
 
 CACHE_SIZE: Final = 32 * 1024
 """KiB of pages kept in memory."""
@@ -53,8 +53,8 @@ CACHE_SIZE: Final = 32 * 1024
 STATEMENT_ROWS: Final = 2048
 """Jobs that one statement inserts at most. The compiled statement takes 2 MB of memory."""
 
-LOOK_EVERY: Final = 0.1
-"""Seconds between two looks at a disk with that much room, which no writer fills in that time."""
+DISK_CHECK_INTERVAL: Final = 0.1
+"""Seconds between two checks of a disk with that much space, which no writer fills in that time."""
 
 JOB_SIZE: Final = 2048
 """Bytes of a job in the database beside its data, its entries in all indexes included: a function's name has
@@ -101,28 +101,28 @@ class Reserve:
 
     def __init__(self, path: str) -> None:
         self._path = path + _RESERVE_SUFFIX
-        self._log_path = path + "-wal"
+        self._wal_path = path + "-wal"
         self._folder = os.path.dirname(path)
         self.is_held = False
 
     @property
-    def log_limit(self) -> int:
+    def wal_limit(self) -> int:
         """Bytes of the log from which on it is emptied."""
         size, _, _ = self._disk()
-        return max(1, min(LOG_PAGES, size // LOG_SHARE // PAGE_SIZE)) * PAGE_SIZE
+        return max(1, min(WAL_PAGES, size // WAL_SHARE // PAGE_SIZE)) * PAGE_SIZE
 
     @property
     def _size(self) -> int:
         """Bytes to keep: those of a log somewhat larger than it is meant to be, as the last transaction comes
         whole, and of the file beside it that SQLite needs to open it."""
-        return self.log_limit * 5 // 4 + MARGIN
+        return self.wal_limit * 5 // 4 + SPACE_MARGIN
 
     @property
     def settings(self) -> tuple[str, ...]:
         """What SQLite is to be told about the log on this disk."""
         return (
-            f"PRAGMA wal_autocheckpoint={self.log_limit // PAGE_SIZE}",
-            f"PRAGMA journal_size_limit={2 * self.log_limit}",
+            f"PRAGMA wal_autocheckpoint={self.wal_limit // PAGE_SIZE}",
+            f"PRAGMA journal_size_limit={2 * self.wal_limit}",
         )
 
     @property
@@ -139,10 +139,10 @@ class Reserve:
             raise StoreUnavailable(f"{self._folder}: {error.strerror}") from error
 
     @property
-    def log_size(self) -> int:
+    def wal_size(self) -> int:
         """Bytes of the log's file, which it may not use all."""
         try:
-            return os.stat(self._log_path).st_size
+            return os.stat(self._wal_path).st_size
         except FileNotFoundError:
             return 0
 
@@ -184,7 +184,7 @@ class SqliteStore(DatabaseStore):
     """A file at `url`'s path. While it is open a file beside it, with ``-owner`` at the end of its name, is
     locked, which keeps other servers away; the lock ends with the process, however that ends.
 
-    On a full disk jobs are not saved any more, but removed: see `reserve`.
+    On a full disk jobs are not saved any more, but still removed: see `Reserve`.
     """
 
     largest_data = _SQLITE_LENGTH_LIMIT - 1_000_000
@@ -197,19 +197,19 @@ class SqliteStore(DatabaseStore):
                 f"{url.render_as_string()} names no file: say sqlite:///PATH, "
                 "or sqlite:////PATH for a path that begins at the root"
             )
-        # Of a relative path another name is made once the process changes its folder, as daemons do.
+        # A relative path would change its meaning when the process changes its folder, as daemons do.
         self._path = os.path.realpath(path)
         self._ownership: sqlite3.Connection | None = None
         self._reserve = Reserve(self._path)
-        self._roomy_until = 0.0
+        self._ample_until = 0.0
         super().__init__(url.set(database=self._path))
 
     def open(self, name: str, lease: float) -> int:
-        self._own()
+        self._lock_file()
         try:
             start = self._with_reserve(lambda: super(SqliteStore, self).open(name, lease))
             if not self._reserve.take():
-                self._empty_log()
+                self._checkpoint()
             return start
         except BaseException:
             self.close()
@@ -217,11 +217,11 @@ class SqliteStore(DatabaseStore):
 
     def write(self, changes: Changes) -> Written:
         if changes.saves or not (changes.removals or changes.attempts):
-            self._demand_room(changes.saves)
+            self._require_space(changes.saves)
             return super().write(changes)
         self._remove(changes)
-        # Otherwise this would look as if jobs could be saved again.
-        self._demand_room(())
+        # Success would mean that jobs can be saved again.
+        self._require_space(())
         return Written({}, [])
 
     def close(self) -> None:
@@ -236,11 +236,11 @@ class SqliteStore(DatabaseStore):
     def renew(self) -> bool:
         return False
 
-    def adopt(self, limit: int, place: int) -> list[StoredJob]:
+    def take_over(self, limit: int, position: int) -> list[StoredJob]:
         return []
 
-    def _own(self) -> None:
-        """Keep other servers away from the file, or raise `StoreError`."""
+    def _lock_file(self) -> None:
+        """Lock the file against other servers, or raise `StoreError`."""
         if self._ownership is not None:
             return
         if os.path.isdir(self._path):
@@ -264,42 +264,42 @@ class SqliteStore(DatabaseStore):
 
     # -- room on the disk ---------------------------------------------------------------------------
 
-    def _demand_room(self, saves: Sequence[StoredJob]) -> None:
+    def _require_space(self, saves: Sequence[StoredJob]) -> None:
         """Raise `StoreUnavailable` unless there is room for saving these jobs, in the log and then, when that
         is emptied, in the database. Without jobs it is asked for room for the smallest."""
         now = time.monotonic()
-        if now < self._roomy_until:
+        if now < self._ample_until:
             return
         reserve = self._reserve
-        left = reserve.free - reserve.log_size
-        if reserve.is_held and left > ROOMY:
-            self._roomy_until = now + LOOK_EVERY
+        left = reserve.free - reserve.wal_size
+        if reserve.is_held and left > AMPLE_SPACE:
+            self._ample_until = now + DISK_CHECK_INTERVAL
             return
-        in_log, in_database = _room_for(saves)
-        if reserve.is_held and left > reserve.log_limit + in_log + in_database + MARGIN:
+        in_wal, in_database = _space_for(saves)
+        if reserve.is_held and left > reserve.wal_limit + in_wal + in_database + SPACE_MARGIN:
             return
-        if self._has_room(in_log, in_database) or (self._shrink() and self._has_room(in_log, in_database)):
+        if self._has_space(in_wal, in_database) or (self._vacuum() and self._has_space(in_wal, in_database)):
             return
         raise StoreUnavailable(
-            f"{self._shown_url}: the disk is full: {reserve.free} bytes are left beside the reserve"
+            f"{self._redacted_url}: the disk is full: {reserve.free} bytes are left beside the reserve"
         )
 
-    def _has_room(self, in_log: int, in_database: int) -> bool:
+    def _has_space(self, in_wal: int, in_database: int) -> bool:
         """Whether there is room for so many bytes, with the log emptied before."""
         # What the log holds must still be moved, if somebody reads what it replaces.
-        owed = 0 if self._empty_log() else self._reserve.log_size
+        owed = 0 if self._checkpoint() else self._reserve.wal_size
         grown = max(0, in_database - self._pages("freelist_count") * PAGE_SIZE)
         if grown:
             # The database keeps its size. What uses the same pages again, later, still needs a log.
-            in_log = max(in_log, self._reserve.log_limit)
-        return self._reserve.is_held and self._reserve.free >= owed + in_log + grown + MARGIN
+            in_wal = max(in_wal, self._reserve.wal_limit)
+        return self._reserve.is_held and self._reserve.free >= owed + in_wal + grown + SPACE_MARGIN
 
-    def _shrink(self) -> bool:
+    def _vacuum(self) -> bool:
         """Give back to the disk what the database does not use, if that is most of it and there is room for
         writing the rest anew. Returns whether that was done."""
         unused = self._pages("freelist_count")
         used = self._pages("page_count") - unused
-        if unused < used or self._reserve.free < 3 * used * PAGE_SIZE + MARGIN:
+        if unused < used or self._reserve.free < 3 * used * PAGE_SIZE + SPACE_MARGIN:
             return False
         try:
             with self._connected() as connection:
@@ -320,7 +320,7 @@ class SqliteStore(DatabaseStore):
         try:
             self._with_reserve(lambda: super(SqliteStore, self).write(changes))
         except StoreUnavailable as error:
-            if not _wants_room(error) or len(changes.removals) + len(changes.attempts) < 2:
+            if not _is_disk_full(error) or len(changes.removals) + len(changes.attempts) < 2:
                 raise
             for part in _halves(changes):
                 self._remove(part)
@@ -330,29 +330,29 @@ class SqliteStore(DatabaseStore):
         try:
             return work()
         except StoreUnavailable as error:
-            if not (_wants_room(error) and self._reserve.release()):
+            if not (_is_disk_full(error) and self._reserve.release()):
                 raise
         try:
             return work()
         finally:
-            self._empty_log()
+            self._checkpoint()
 
-    def _empty_log(self) -> bool:
+    def _checkpoint(self) -> bool:
         """Move the log into the database, with the reserve if need be, and give the log's room back. Returns
         False where that cannot be done now, as somebody reads or there is no room at all."""
         try:
-            emptied = self._truncate_log()
+            emptied = self._truncate_wal()
         except StoreUnavailable as error:
-            if not (_wants_room(error) and self._reserve.release()):
+            if not (_is_disk_full(error) and self._reserve.release()):
                 return False
             try:
-                emptied = self._truncate_log()
+                emptied = self._truncate_wal()
             except StoreUnavailable:
                 emptied = False
         self._reserve.take()
         return emptied
 
-    def _truncate_log(self) -> bool:
+    def _truncate_wal(self) -> bool:
         with self._connected() as connection:
             # Not to wait for a reader, a backup for example.
             connection.exec_driver_sql("PRAGMA busy_timeout=0")
@@ -418,21 +418,21 @@ class SqliteStore(DatabaseStore):
     def _register(self, connection: sa.Connection, start: int, name: str, lease: float) -> None:
         self._name = name
 
-    def _pieces(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
+    def _batches(self, rows: Sequence[Row]) -> list[Sequence[Row]]:
         return [rows[start : start + STATEMENT_ROWS] for start in range(0, len(rows), STATEMENT_ROWS)]
 
     def _insert(self, connection: sa.Connection, rows: Sequence[Row]) -> int:
         sql, size = _insertion(len(rows))
-        values = (*chain.from_iterable(rows), *(None,) * ((size - len(rows)) * len(tables.WRITTEN)))
+        values = (*chain.from_iterable(rows), *(None,) * ((size - len(rows)) * len(tables.INSERTED)))
         return connection.exec_driver_sql(sql, values).rowcount
 
-    def _delete(self, connection: sa.Connection, numbers: Sequence[int], joins: dict[int, float]) -> int:
+    def _delete(self, connection: sa.Connection, numbers: Sequence[int], coalesced: dict[int, float]) -> int:
         return connection.exec_driver_sql(_DELETE, (json.dumps(numbers),)).rowcount
 
     def _set_attempts(self, connection: sa.Connection, attempts: dict[int, int]) -> None:
         connection.exec_driver_sql(_SET_ATTEMPTS, (json.dumps(list(attempts.items())),))
 
-    def _judge(self, error: sa.exc.DBAPIError) -> type[Exception] | None:
+    def _classify(self, error: sa.exc.DBAPIError) -> type[Exception] | None:
         # After an error of input or output nothing that SQLite remembers of the file can be trusted.
         return StoreUnavailable if _code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL} else None
 
@@ -444,7 +444,7 @@ def _copy_names(path: str, version: int) -> Iterator[str]:
     yield from (f"{name}.{number}" for number in count(2))
 
 
-def _room_for(saves: Sequence[StoredJob]) -> tuple[int, int]:
+def _space_for(saves: Sequence[StoredJob]) -> tuple[int, int]:
     """Bytes that saving these jobs takes in the log at most, and then in the database. None count as one."""
     size = sum(len(job.data) for job in saves) + max(1, len(saves)) * JOB_SIZE
     # What SQLite needs beside, and pages that are not quite full.
@@ -468,7 +468,7 @@ def _halves(changes: Changes) -> tuple[Changes, Changes]:
     )
 
 
-def _wants_room(error: StoreUnavailable) -> bool:
+def _is_disk_full(error: StoreUnavailable) -> bool:
     """Whether more room on the disk may help. SQLite calls it an error of input or output where it has no
     room for the file that leads to its log."""
     cause = error.__cause__
@@ -488,9 +488,9 @@ def _insertion(rows: int) -> tuple[str, int]:
     Compiling one costs more than running it. So there are few, for powers of two; values of NULL fill up.
     """
     size = 1 << (rows - 1).bit_length()
-    names = ", ".join(f'"{column.name}"' for column in tables.WRITTEN)
-    values = ", ".join(f"column{number}" for number in range(1, len(tables.WRITTEN) + 1))
-    row = f"({', '.join('?' * len(tables.WRITTEN))})"
+    names = ", ".join(f'"{column.name}"' for column in tables.INSERTED)
+    values = ", ".join(f"column{number}" for number in range(1, len(tables.INSERTED) + 1))
+    row = f"({', '.join('?' * len(tables.INSERTED))})"
     return (
         f"INSERT INTO txgearman_job ({names}) SELECT {values} FROM (VALUES {', '.join([row] * size)})"
         " WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING",

@@ -1,6 +1,6 @@
-"""The tables that every database has alike, their version, and making or upgrading them.
+"""The tables, which are the same in every database, their version, and creating or upgrading them.
 
-How the rows are written fast is each database's own business.
+The statements that write rows fast are in each database's own module.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from txgearman.store.contract import StoredJob
 
 
 class Bytes(sa.LargeBinary):
-    """Bytes that every driver here takes and gives as they are, so SQLAlchemy need not look at each."""
+    """Bytes without SQLAlchemy's conversion of each value: every driver here takes and gives them as they
+    are."""
 
     cache_ok = True
 
@@ -48,8 +49,9 @@ SERVER: Final = sa.Table(
     sa.Column("lease_end", _SECONDS, nullable=False),
     sa.Column("dead", sa.Boolean, nullable=False),
 )
-"""The starts that own jobs; `lease_end` is seconds since the epoch by the database's clock. Once `dead`
-is set others may adopt the jobs, so it never goes back. Without a row where a store is not shared."""
+"""The starts that own jobs. `lease_end` is when the lease expires, in seconds since the epoch by the
+database's clock. Once `dead` is set others may take over the jobs, so it never goes back. Without a row where
+a store is not shared."""
 
 JOB: Final = sa.Table(
     "txgearman_job",
@@ -66,12 +68,12 @@ JOB: Final = sa.Table(
     sa.Column("reducer", Bytes),
     sa.Column("owner", _NUMBER, nullable=False),
     sa.Column("unique_key", Bytes),
-    sa.Column("joined", _SECONDS),
-    # Last, because SQLite would have to walk through long data to what stands behind it.
+    sa.Column("joined", _SECONDS, key="coalesced_at"),
+    # Last, because SQLite has to read through long data to get at the columns after it.
     sa.Column("data", Bytes, nullable=False),
 )
-"""The jobs. `owner` is the number of a server's start, 0 where a store is not shared. `unique_key` says
-which jobs are the same, see `unique_key`. `joined` is when another server last answered a submit with this
+"""The jobs. `owner` is the number of a server's start, 0 where a store is not shared. `unique_key` says which
+jobs are the same, see `unique_key`. `coalesced_at` is when another server last answered a submit with this
 job, in seconds since the epoch by the database's clock."""
 
 _keyed = JOB.c.unique_key.is_not(None)
@@ -99,14 +101,14 @@ sa.Index(
     "txgearman_job_scheduled", JOB.c.owner, JOB.c.place, sqlite_where=_scheduled, postgresql_where=_scheduled
 )
 
-SAVED: Final = [JOB.c[name] for name in StoredJob._fields]
+STORED: Final = [JOB.c[name] for name in StoredJob._fields]
 """The columns that a `StoredJob` is made of, in its order."""
 
-WRITTEN: Final = [*SAVED, JOB.c.owner, JOB.c.unique_key]
+INSERTED: Final = [*STORED, JOB.c.owner, JOB.c.unique_key]
 """The columns of a new row: those of a `StoredJob`, and what is known only where it is written."""
 
-FUNCTION_AT: Final = StoredJob._fields.index("function")
-DATA_AT: Final = StoredJob._fields.index("data")
+FUNCTION_INDEX: Final = StoredJob._fields.index("function")
+DATA_INDEX: Final = StoredJob._fields.index("data")
 """Where these are, in a `StoredJob` and in a new row."""
 
 # PostgreSQL would try to compress longer data, which costs more time than writing it.
@@ -121,13 +123,13 @@ sa.event.listen(
 Upgrade = Callable[[sa.Connection], Any]
 
 
-def _add_joined(connection: sa.Connection) -> None:
-    kind = JOB.c.joined.type.compile(connection.dialect)
+def _add_coalesced_at(connection: sa.Connection) -> None:
+    kind = JOB.c.coalesced_at.type.compile(connection.dialect)
     connection.exec_driver_sql(f"ALTER TABLE {JOB.name} ADD COLUMN joined {kind}")
 
 
-UPGRADES: Final[Sequence[Upgrade]] = (_add_joined,)
-"""What makes each version of the tables from the one before; the first makes version 2 of version 1.
+UPGRADES: Final[Sequence[Upgrade]] = (_add_coalesced_at,)
+"""The upgrade to each version of the tables from the one before; the first leads from version 1 to 2.
 Each runs in the transaction that changes the version."""
 
 _FIRST_VERSION: Final = 1

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from txgearman.store.contract import Store
 
 
-class _Kind(NamedTuple):
+class _Backend(NamedTuple):
     """A kind of database: the class of its store, and what SQLAlchemy calls its driver."""
 
     module: str
@@ -24,13 +24,13 @@ class _Kind(NamedTuple):
     extra: str
 
 
-_SQLITE: Final = _Kind("txgearman.store.sqlite", "SqliteStore", "sqlite+pysqlite", "sqlite3", "store")
-_POSTGRESQL: Final = _Kind(
+_SQLITE: Final = _Backend("txgearman.store.sqlite", "SqliteStore", "sqlite+pysqlite", "sqlite3", "store")
+_POSTGRESQL: Final = _Backend(
     "txgearman.store.postgresql", "PostgresqlStore", "postgresql+psycopg", "psycopg", "postgresql"
 )
 
-KINDS: Final = {"sqlite": _SQLITE, "postgresql": _POSTGRESQL, "postgres": _POSTGRESQL}
-"""The databases there are, by the scheme of their URLs."""
+BACKENDS: Final = {"sqlite": _SQLITE, "postgresql": _POSTGRESQL, "postgres": _POSTGRESQL}
+"""The kinds of databases there are, by the scheme of their URLs."""
 
 
 def open_store(url: str) -> Store:
@@ -42,33 +42,33 @@ def open_store(url: str) -> Store:
     Raises `StoreError`, in words for the operator, for a URL that names no such database and for a library
     that is not installed.
     """
-    kind, parsed = _kind_of(url), parse_url(url)
-    return cast("Store", getattr(import_module(kind.module), kind.store)(parsed))
+    backend, parsed = _backend_of(url), parse_url(url)
+    return cast("Store", getattr(import_module(backend.module), backend.store)(parsed))
 
 
 def parse_url(url: str) -> sa.URL:
     """`url` as SQLAlchemy has it, with the driver that is used here. Raises what `open_store` raises."""
-    kind = _kind_of(url)
-    for library in ("sqlalchemy", kind.library):
+    backend = _backend_of(url)
+    for library in ("sqlalchemy", backend.library):
         if find_spec(library) is None:
             raise StoreError(
                 f"{url.partition(':')[0]}:// needs {library}, which is not installed: "
-                f"pip install 'txgearman[{kind.extra}]'"
+                f"pip install 'txgearman[{backend.extra}]'"
             )
     import sqlalchemy as sa
 
     try:
-        return sa.make_url(url).set(drivername=kind.driver)
+        return sa.make_url(url).set(drivername=backend.driver)
     except (sa.exc.ArgumentError, ValueError) as error:
         raise StoreError(f"not the URL of a store: {error}") from None
 
 
-def _kind_of(url: str) -> _Kind:
+def _backend_of(url: str) -> _Backend:
     scheme, separator, _ = url.partition("://")
-    kind = KINDS.get(scheme)
-    if kind is None or not separator:
-        known = ", ".join(f"{name}://" for name in KINDS)
+    backend = BACKENDS.get(scheme)
+    if backend is None or not separator:
+        known = ", ".join(f"{name}://" for name in BACKENDS)
         # Not the whole, which may hold a password.
         begins = f"{scheme}://" if separator else url
         raise StoreError(f"not the URL of a store, which begins with one of {known}: {begins}")
-    return kind
+    return backend

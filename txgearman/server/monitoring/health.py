@@ -9,7 +9,7 @@ from txgearman.web.interfaces import Saved
 
 if TYPE_CHECKING:
     from txgearman.server.monitoring.loop_lag import LoopLag
-    from txgearman.server.saving import StoreWriter
+    from txgearman.server.persistence.writer import StoreWriter
 
 
 class Service(Protocol):
@@ -65,7 +65,7 @@ class ServiceHealth:
             available=store_writer.outage is None,
             commits=store_writer.commits,
             failures=store_writer.failures,
-            saved=store_writer.saved,
+            saved=store_writer.stored,
             times=store_writer.times.so_far(),
             lag=store_writer.lag,
             unsaved=store_writer.unsaved,

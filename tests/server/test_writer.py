@@ -7,14 +7,15 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.server.kept import UNAVAILABLE, ListStore
 from tests.server.peers import PREFIX, error, req, res
-from tests.server.sites import LEASE, KeptServer
+from tests.server.sites import LEASE, DurableServer
+from tests.server.stores import UNAVAILABLE, ListStore
 from txgearman.broker.job import Ending
 from txgearman.errors import LookupFailed
-from txgearman.server import saving
+from txgearman.server.persistence import writer
+from txgearman.server.persistence.lease import NUMBERS_PER_START
+from txgearman.server.persistence.writer import MAX_BATCH_BYTES, MAX_BATCH_JOBS, REMOVAL_DELAY
 from txgearman.server.replies import MAX_PENDING, MAX_PENDING_BYTES
-from txgearman.server.saving import MAX_BYTES, MAX_JOBS, NUMBERS_PER_START, REMOVAL_PATIENCE
 from txgearman.store.contract import StoredJob
 
 NOT_SAVED = error(b"QUEUE_ERROR", b"Job could not be saved")
@@ -30,7 +31,7 @@ def submit(data: bytes = b"data", unique: bytes = b"", kind: int = 18) -> bytes:
     return req(kind, b"f", unique, data)
 
 
-class SavingTestCase(KeptServer, SynchronousTestCase):
+class SavingTestCase(DurableServer, SynchronousTestCase):
     """A server whose store remembers what it was told."""
 
     def setUp(self) -> None:
@@ -180,12 +181,12 @@ class AnswerTests(SavingTestCase):
             self.assertEqual(connection._replies.size, 0)
 
     def test_transactions_have_a_limit_in_jobs_and_bytes(self) -> None:
-        self.store.largest_data = MAX_BYTES
+        self.store.largest_data = MAX_BATCH_BYTES
         client = self.connect()
-        client.receive(*[submit(b"")] * (MAX_JOBS + 1))
-        client.receive(*[submit(bytes(MAX_BYTES // 4))] * 7)
+        client.receive(*[submit(b"")] * (MAX_BATCH_JOBS + 1))
+        client.receive(*[submit(bytes(MAX_BATCH_BYTES // 4))] * 7)
         self.commit()
-        self.assertEqual([len(changes.saves) for changes in self.store.writes], [MAX_JOBS, 5, 3])
+        self.assertEqual([len(changes.saves) for changes in self.store.writes], [MAX_BATCH_JOBS, 5, 3])
 
 
 class LifeTests(SavingTestCase):
@@ -194,9 +195,9 @@ class LifeTests(SavingTestCase):
         client.receive(submit(), submit())
         self.commit()
         worker.receive(req(9), req(13, handle(1), b""), req(9), req(13, handle(2), b""))
-        self.turn(REMOVAL_PATIENCE / 2)
+        self.turn(REMOVAL_DELAY / 2)
         self.assertEqual(self.thread.calls, [])
-        self.turn(REMOVAL_PATIENCE / 2)
+        self.turn(REMOVAL_DELAY / 2)
         self.commit()
         self.assertEqual(self.store.jobs, {})
         self.assertEqual(len(self.store.writes), 2)
@@ -339,7 +340,7 @@ class OutageTests(SavingTestCase):
         )
 
     def test_what_ended_in_a_long_one_is_removed_bit_by_bit(self) -> None:
-        self.patch(saving, "MAX_REMOVALS", 3)
+        self.patch(writer, "MAX_REMOVALS", 3)
         self.store.failing = None
         self.client.receive(*[submit()] * 10)
         self.commit()
@@ -499,8 +500,8 @@ class BacklogTests(SavingTestCase):
         self.assertFalse(self.factory.broker.may_have_stored_jobs)
 
     def test_their_turn_comes_though_foreground_jobs_always_wait(self) -> None:
-        self.patch(saving, "FIRST_FETCH", 3)
-        self.patch(saving, "MAX_JOBS", 3)
+        self.patch(writer, "INITIAL_FETCH_LIMIT", 3)
+        self.patch(writer, "MAX_BATCH_JOBS", 3)
         for is_restarted in (False, True):
             with self.subTest(is_restarted=is_restarted):
                 self.setUp()
@@ -682,9 +683,9 @@ class BacklogTests(SavingTestCase):
         self.assertEqual(len(self.drain()), 15)
         self.assertEqual(self.factory.broker.total, 0)
 
-    def test_an_adopted_job_does_not_fall_behind_the_head_that_was_fetched(self) -> None:
+    def test_a_job_taken_over_does_not_fall_behind_the_head_that_was_fetched(self) -> None:
         self.submit(20)
-        late = StoredJob(5, 5, b"H:other:5", b"f", b"", b"adopted", 1, None, 0, 0.0, None)
+        late = StoredJob(5, 5, b"H:other:5", b"f", b"", b"taken over", 1, None, 0, 0.0, None)
         self.factory.broker.restore(late)
         self.store.jobs[5] = late
         self.assertEqual(len(self.drain()), 21)

@@ -15,10 +15,10 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from tests.databases import HOST, USER, connected, needs_postgresql, shared_postgresql
 from tests.interop.programs import Server, exchange, gearmand
 from tests.store.contract import LEASE
-from tests.store.jobs import kept
+from tests.store.jobs import stored
 from tests.support import needs_program, on_reactor
-from txgearman.server import migrate
-from txgearman.server.saving import NUMBERS_PER_START
+from txgearman.server.persistence import migration
+from txgearman.server.persistence.lease import NUMBERS_PER_START
 from txgearman.store import gearmand as queue
 from txgearman.store.contract import StoredJob
 from txgearman.store.urls import open_store
@@ -66,13 +66,13 @@ class MigrationCase(SynchronousTestCase):
         """The exit code, output and errors of the command."""
         output, errors = io.StringIO(), io.StringIO()
         with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
-            code = migrate.main(arguments)
+            code = migration.main(arguments)
         return code, output.getvalue(), errors.getvalue()
 
     def migrated(self) -> list[StoredJob]:
         store = open_store(self.store)
         store.open("looker", LEASE)
-        jobs = kept(store)
+        jobs = stored(store)
         store.close()
         return jobs
 
@@ -127,7 +127,7 @@ class RealTests(MigrationCase, TestCase):
         self.addCleanup(living.close)
         self.assertEqual(self.run_command(f"sqlite:///{database}", self.store)[0], 0)
         self.assertEqual(
-            sorted(job.data for job in living.adopt(10, 1)), sorted(row[2] for row in TAKEN_OVER)
+            sorted(job.data for job in living.take_over(10, 1)), sorted(row[2] for row in TAKEN_OVER)
         )
         self.assertEqual(living.servers(), ["living"])
 
@@ -168,13 +168,13 @@ class TableTests(MigrationCase):
         self.assertIn("The old table is now my queue_migrated.", output)
 
     def test_many_jobs_keep_their_order(self) -> None:
-        count = 3 * queue.READ_AT_ONCE + 1
+        count = 3 * queue.READ_BATCH + 1
         source = self.source(*((str(count - number), "f", 1, b"%d" % number, 0) for number in range(count)))
         self.assertEqual(self.run_command(source, self.store)[0], 0)
         self.assertEqual([job.data for job in self.migrated()], [b"%d" % number for number in range(count)])
 
     def test_one_that_was_interrupted_can_be_done_again(self) -> None:
-        rows = [(str(number), "f", 1, b"", 0) for number in range(2 * queue.READ_AT_ONCE)]
+        rows = [(str(number), "f", 1, b"", 0) for number in range(2 * queue.READ_BATCH)]
         source = self.source(("", "f", 1, b"", 0), *rows)
         store = open_store(self.store)
 
@@ -186,8 +186,8 @@ class TableTests(MigrationCase):
 
         self.patch(store, "renew", renew)
         with self.assertRaises(Interrupted):
-            migrate.migrate(queue.GearmandQueue(source), store, 1.0)
-        self.assertEqual(len(self.migrated()), queue.READ_AT_ONCE - 1)
+            migration.migrate(queue.GearmandQueue(source), store, 1.0)
+        self.assertEqual(len(self.migrated()), queue.READ_BATCH - 1)
         output = self.run_command(source, self.store)[1]
         self.assertIn("1001 jobs read, 502 saved, 499 were there before", output)
         self.assertEqual(len(self.migrated()), len(rows) + 1)

@@ -99,7 +99,7 @@ class ListStore:
         self._check()
         return False
 
-    def adopt(self, limit: int, place: int) -> list[StoredJob]:
+    def take_over(self, limit: int, position: int) -> list[StoredJob]:
         return []
 
     def servers(self) -> list[str]:
@@ -155,12 +155,12 @@ class SharedStore(ListStore):
         self.renewals += 1
         return bool(self.orphans)
 
-    def adopt(self, limit: int, place: int) -> list[StoredJob]:
+    def take_over(self, limit: int, position: int) -> list[StoredJob]:
         self._check()
-        adopted, self.orphans = self.orphans[:limit], self.orphans[limit:]
-        adopted = [job._replace(place=place + index) for index, job in enumerate(adopted)]
-        self.jobs.update((job.number, job) for job in adopted)
-        return adopted
+        taken, self.orphans = self.orphans[:limit], self.orphans[limit:]
+        taken = [job._replace(place=position + index) for index, job in enumerate(taken)]
+        self.jobs.update((job.number, job) for job in taken)
+        return taken
 
 
 UNAVAILABLE = StoreUnavailable("the disk is full")

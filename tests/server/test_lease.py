@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from twisted.logger import capturedLogs
 
-from tests.server.kept import UNAVAILABLE, SharedStore
 from tests.server.peers import req, res
 from tests.server.sites import LEASE
-from tests.server.test_saving import SavingTestCase, handle, submit
+from tests.server.stores import UNAVAILABLE, SharedStore
+from tests.server.test_writer import SavingTestCase, handle, submit
 from txgearman.errors import LeaseLost
-from txgearman.server.saving import FIRST_RETRY, MAX_ADOPTED, NUMBERS_PER_START, RENEWALS
+from txgearman.server.persistence.lease import MAX_TAKEN_OVER, NUMBERS_PER_START, RENEWALS
+from txgearman.server.persistence.outage import MIN_BACKOFF
 from txgearman.store.contract import StoredJob
 
 
@@ -113,7 +114,7 @@ class LeaseTests(SharingTestCase):
         self.assertFalse(self.store.is_open)
 
 
-class AdoptionTests(SharingTestCase):
+class TakeOverTests(SharingTestCase):
     def test_jobs_of_one_that_is_gone_run_here(self) -> None:
         worker = self.worker()
         worker.receive(req(9), req(4))
@@ -127,14 +128,14 @@ class AdoptionTests(SharingTestCase):
         )
         self.pass_time(1)
         self.assertEqual(self.store.jobs, {})
-        self.assertEqual(self.store_writer.adopted, 2)
+        self.assertEqual(self.store_writer.lease.taken_over, 2)
 
     def test_a_great_many_come_bit_by_bit_and_not_all_into_memory(self) -> None:
         self.start(store_ahead=10)
         self.commit()
-        self.store.orphans = [orphan(number) for number in range(1, 2 * MAX_ADOPTED + 500)]
+        self.store.orphans = [orphan(number) for number in range(1, 2 * MAX_TAKEN_OVER + 500)]
         self.pass_time(LEASE / 2)
-        self.assertEqual(self.factory.broker.total, 2 * MAX_ADOPTED + 499)
+        self.assertEqual(self.factory.broker.total, 2 * MAX_TAKEN_OVER + 499)
         self.assertLessEqual(sum(1 for _ in self.factory.broker.jobs()), 10)
 
     def test_status_is_asked_of_the_store(self) -> None:
@@ -287,7 +288,7 @@ class LossTests(SharingTestCase):
         self.assertEqual(self.heard(online), res(13, handle(1), b"late"))
         self.pass_time(1)
         self.come_back()
-        self.assertEqual(self.store_writer.done_twice, 1)
+        self.assertEqual(self.store_writer.rerun_elsewhere, 1)
         self.assertIn(handle(1), [job.handle for job in self.store.jobs.values()], "it runs again")
 
     def test_a_worker_that_is_lost_after_that_loses_nothing(self) -> None:
@@ -340,7 +341,7 @@ class OutageTests(SharingTestCase):
         self.assertIsNotNone(self.store_writer.outage)
         self.store.failing = None
         renewals = self.store.renewals
-        self.turn(FIRST_RETRY)
+        self.turn(MIN_BACKOFF)
         self.thread.run_all()
         self.assertEqual(self.store.renewals, renewals + 1)
 

@@ -8,15 +8,15 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.peers import req, res
 from tests.server.sites import LEASE, Site
-from tests.server.test_saving import handle, submit
+from tests.server.test_writer import handle, submit
 from tests.store.model import ModelDatabase
-from txgearman.server.saving import LONGEST_AGO, REMOVAL_PATIENCE
+from txgearman.server.persistence.writer import MAX_TRUSTED_AGE, REMOVAL_DELAY
 
 FIRST = handle(1)
 """The job that the first server has."""
 
 
-class JoiningTestCase(SynchronousTestCase):
+class LateDuplicateTestCase(SynchronousTestCase):
     """A job with a unique is submitted to the first of two servers, which has a worker."""
 
     def setUp(self) -> None:
@@ -49,7 +49,7 @@ class JoiningTestCase(SynchronousTestCase):
         self.worker.receive(req(13, FIRST, b""))
         self.first.heard(self.worker)
 
-    def join(self) -> None:
+    def coalesce(self) -> None:
         """Somebody submits the same to the second server, and is told that it is accepted."""
         self.other.receive(submit(unique=b"u"))
         self.second.commit()
@@ -58,7 +58,7 @@ class JoiningTestCase(SynchronousTestCase):
     def settle(self) -> None:
         """Let the first server write what it has to."""
         for _ in range(10):
-            self.turn(REMOVAL_PATIENCE)
+            self.turn(REMOVAL_DELAY)
             self.first.commit()
 
     def check_run(self) -> None:
@@ -68,7 +68,7 @@ class JoiningTestCase(SynchronousTestCase):
         self.grab()
         self.complete()
         self.check_gone()
-        self.assertEqual(self.first.store_writer.joined_late, 1)
+        self.assertEqual(self.first.store_writer.late_duplicates, 1)
 
     def check_gone(self) -> None:
         """It does not run any more."""
@@ -79,22 +79,22 @@ class JoiningTestCase(SynchronousTestCase):
         self.assertEqual(self.first.factory.broker.total, 0)
 
 
-class TimeTests(JoiningTestCase):
+class TimeTests(LateDuplicateTestCase):
     """What came first, the end or the submit."""
 
     def test_behind_the_end(self) -> None:
         self.grab()
         self.complete()
         self.turn(0.01)
-        self.join()
+        self.coalesce()
         self.check_run()
 
     def test_behind_the_end_while_the_removal_is_under_way(self) -> None:
         self.grab()
         self.complete()
-        self.turn(REMOVAL_PATIENCE)
+        self.turn(REMOVAL_DELAY)
         self.assertEqual(len(self.first.thread.calls), 1)
-        self.join()
+        self.coalesce()
         self.check_run()
 
     def test_behind_the_end_while_an_answer_to_the_same_is_under_way(self) -> None:
@@ -122,29 +122,29 @@ class TimeTests(JoiningTestCase):
                 self.setUp()
                 if is_running:
                     self.grab()
-                self.join()
+                self.coalesce()
                 self.turn(0.01)
                 if not is_running:
                     self.grab()
                 self.complete()
                 self.check_gone()
-                self.assertEqual(self.first.store_writer.joined_late, 0)
+                self.assertEqual(self.first.store_writer.late_duplicates, 0)
 
     def test_ahead_of_the_end_and_behind_it(self) -> None:
         self.grab()
-        self.join()
+        self.coalesce()
         self.turn(0.01)
         self.complete()
-        self.turn(REMOVAL_PATIENCE)
+        self.turn(REMOVAL_DELAY)
         # The first is told of the first of them, and finds the second when it removes the job for good.
         self.first.thread.run()
-        self.join()
+        self.coalesce()
         self.check_run()
 
     def test_in_the_same_moment(self) -> None:
         self.grab()
         self.complete()
-        self.join()
+        self.coalesce()
         self.check_run()
 
     def test_behind_a_removal_something_new_is_made(self) -> None:
@@ -159,7 +159,7 @@ class TimeTests(JoiningTestCase):
         self.grab()
         self.complete()
         self.turn(0.01)
-        self.join()
+        self.coalesce()
         self.database.clock = lambda: 4e8 + self.now
         self.check_run()
 
@@ -167,15 +167,15 @@ class TimeTests(JoiningTestCase):
         self.grab()
         self.complete()
         self.first.store.cut = True
-        self.join()
-        self.turn(LONGEST_AGO + 1)
+        self.coalesce()
+        self.turn(MAX_TRUSTED_AGE + 1)
         self.first.commit()
         self.database.clock = lambda: 5e8 + self.now + LEASE / 3
         self.first.store.cut = False
         self.check_run()
 
 
-class LeaseTests(JoiningTestCase):
+class LeaseTests(LateDuplicateTestCase):
     def pass_lease(self) -> None:
         """So much time passes that the second server takes over the first one's job, and gives it out."""
         for _ in range(20):
@@ -213,15 +213,15 @@ class LeaseTests(JoiningTestCase):
         self.assertEqual(self.first.heard(self.client), res(8, FIRST))
         self.worker.lose()
         self.assertEqual(self.first.factory.broker.total, 0)
-        self.second.turn(REMOVAL_PATIENCE)
+        self.second.turn(REMOVAL_DELAY)
         self.second.commit()
         self.second.heard(self.others_worker)
         self.others_worker.receive(req(9))
         self.assertIn(FIRST, self.second.heard(self.others_worker))
 
 
-class AdoptionTests(JoiningTestCase):
-    """The second server dies, and the answer to the first one's adoption of its jobs gets lost."""
+class TakeOverTests(LateDuplicateTestCase):
+    """The second server dies, and the answer to the first one's take-over of its jobs gets lost."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -230,7 +230,7 @@ class AdoptionTests(JoiningTestCase):
         self.other.receive(submit(unique=b"v"), submit(unique=b"w"))
         self.second.commit()
         self.first.store.deaf = True
-        while not self.first.store.unsure:
+        while not self.first.store.unconfirmed:
             self.pass_time(LEASE / 10)
         self.first.store.deaf = False
         # A first write works; the renewal behind that will find what it does not know of.
@@ -239,7 +239,7 @@ class AdoptionTests(JoiningTestCase):
         self.first.thread.run()
         self.client.receive(*[submit()] * 5)
         self.first.turn()
-        self.assertEqual(len(self.first.store.unsure), 3)
+        self.assertEqual(len(self.first.store.unconfirmed), 3)
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
@@ -275,7 +275,7 @@ class AdoptionTests(JoiningTestCase):
         self.assertEqual(self.first.factory.broker.total, 0)
 
 
-class OtherEndTests(JoiningTestCase):
+class OtherEndTests(LateDuplicateTestCase):
     def test_a_job_that_failed_or_was_cancelled(self) -> None:
         for end in (req(14, FIRST), req(25, FIRST, b""), None):
             with self.subTest(end=end):
@@ -288,7 +288,7 @@ class OtherEndTests(JoiningTestCase):
                     self.first.commit()
                 self.first.heard(self.worker)
                 self.turn(0.01)
-                self.join()
+                self.coalesce()
                 self.check_run()
 
     def test_a_job_that_was_refused(self) -> None:
@@ -338,7 +338,7 @@ class OtherEndTests(JoiningTestCase):
         self.grab()
         self.complete()
         self.turn(0.01)
-        self.join()
+        self.coalesce()
         self.first.stop()
         self.turn(LEASE)
         self.second.commit()
@@ -348,7 +348,7 @@ class OtherEndTests(JoiningTestCase):
 
     def test_the_first_server_stops_and_the_submit_came_in_time(self) -> None:
         self.grab()
-        self.join()
+        self.coalesce()
         self.turn(0.01)
         self.complete()
         self.first.stop()
@@ -358,7 +358,7 @@ class OtherEndTests(JoiningTestCase):
         self.grab()
         self.complete()
         self.turn(0.01)
-        self.join()
+        self.coalesce()
         self.client.receive(submit(unique=b"u"))
         self.first.commit()
         self.assertEqual(self.first.heard(self.client), res(8, FIRST))
@@ -366,7 +366,7 @@ class OtherEndTests(JoiningTestCase):
 
     def test_one_to_the_first_server_makes_a_new_job_where_nothing_runs_again(self) -> None:
         self.grab()
-        self.join()
+        self.coalesce()
         self.turn(0.01)
         self.complete()
         self.client.receive(submit(unique=b"u"))

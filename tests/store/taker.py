@@ -1,4 +1,4 @@
-"""A program that adopts all it can: ``python -m tests.store.adopter URL NAME``; writes the jobs' numbers.
+"""A program that takes over all it can: ``python -m tests.store.taker URL NAME``; writes the jobs' numbers.
 
 It says when it is ready and begins when it reads a line, so that several can begin at the same time.
 """
@@ -16,7 +16,7 @@ def main() -> None:
     store.open(name, 3600.0)
     print("ready", flush=True)
     sys.stdin.readline()
-    while jobs := store.adopt(7, 1):
+    while jobs := store.take_over(7, 1):
         print(*(job.number for job in jobs), flush=True)
 
 

@@ -1,0 +1,537 @@
+"""Making background jobs durable: between the broker, which must not wait, and a store, which blocks.
+
+What gathers while one transaction is written goes into the next. So one job alone waits for one commit,
+and a flood of them shares it. No SQL here, and no decision about jobs.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from txgearman.broker.handles import number_of
+from txgearman.broker.interfaces import StoredPage
+from txgearman.broker.job import Job, JobState
+from txgearman.broker.meters import Histogram
+from txgearman.errors import ArgumentTooLarge, LeaseLost, LookupFailed, NotSaved, StoreError, StoreUnavailable
+from txgearman.net.clocks import monotonic_clock
+from txgearman.server.persistence.lease import Lease
+from txgearman.server.persistence.outage import Outage
+from txgearman.server.persistence.thread import InThread, log_defect
+from txgearman.store.contract import Changes, Coalesced, Store, StoredJob, Written
+
+if TYPE_CHECKING:
+    from txgearman.broker.broker import Broker
+    from txgearman.broker.interfaces import Tell, TellPage
+
+MAX_BATCH_JOBS: Final = 2000
+"""Jobs saved in one transaction. All their clients are answered in one turn of the reactor after it."""
+
+MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
+"""Bytes of data in one transaction, one job excepted."""
+
+REMOVAL_DELAY: Final = 0.05
+"""Seconds that a removal waits to share a transaction with others or with saves. A crash meanwhile makes jobs
+that ended run again, as a crash ahead of any removal does."""
+
+MAX_REMOVALS: Final = 20_000
+"""Jobs that are removed in one transaction: after a long outage there may be very many."""
+
+MAX_TRUSTED_AGE: Final = 5.0
+"""Seconds back for which the database's clock is trusted to tell which came first: a job's end, or a submit
+that another server coalesced with it. Clocks get set, and after an outage nobody knows."""
+
+CLOCK_DRIFT: Final = 0.001
+"""Seconds by which two clocks may differ in each second: twice what time services correct at most."""
+
+INITIAL_FETCH_LIMIT: Final = 100
+"""Jobs that are fetched at first, when their size is not known yet."""
+
+_UNKNOWN_TIME: Final = -math.inf
+"""The end of a job of which nobody knows when it ended."""
+
+_GONE: Final = JobState.GONE  # An enum's member costs two look-ups each time.
+_log = Logger()
+
+
+class StoreWriter:
+    """The broker's `JobStore` on a `Store`: batches changes into transactions, and backs off in an outage.
+
+    There is one transaction at a time. What gathers meanwhile goes into the next (group commit). `open` and
+    `load` block, and are for the start; everything else calls the store in its thread.
+
+    Args:
+        store: The store. Closed by `close`.
+        reactor: What makes timers.
+        in_thread: Calls a function with arguments in the store's thread, in order, and returns a Deferred.
+    """
+
+    def __init__(self, store: Store, reactor: Any, in_thread: InThread) -> None:
+        self._store = store
+        self._reactor = reactor
+        self._clock = monotonic_clock(reactor)
+        self._in_thread = in_thread
+        self._broker: Broker | None = None
+        self._saves: list[Job] = []
+        # Jobs that have ended, by number with when they did.
+        self._removals: dict[int, float] = {}
+        self._removals_in_flight: dict[int, float] = {}
+        # When a submit to another server was last coalesced with a job of this one, as far as it is known.
+        self._coalesced: dict[int, float] = {}
+        self._saves_in_flight = 0
+        self._attempts: dict[int, int] = {}
+        self._writing: Deferred[None] | None = None
+        self._next_write: IDelayedCall | None = None
+        self._outage = Outage()
+        self._fetch_limit = INITIAL_FETCH_LIMIT
+        self._stopping = False
+        self.shared = store.shared
+        self.lease = Lease(store, reactor, in_thread, self._outage, self)
+        self.commits = 0
+        self.failures = 0
+        self.stored = 0
+        self.rerun_elsewhere = 0
+        self.late_duplicates = 0
+        self.times = Histogram()
+        # When the oldest job came that waits to be written, and when the oldest that is being written.
+        self._oldest_waits_since = self._oldest_in_flight_since = 0.0
+        self._write_began_at = 0.0
+
+    # -- start and stop -------------------------------------------------------------------------
+
+    def open(self, name: str, lease: float) -> int:
+        """Open the store and get a lease. Blocks.
+
+        Args:
+            name: What other servers on a shared store know this one by.
+            lease: Seconds until the lease expires unless it is renewed; others take over the jobs then.
+
+        Returns:
+            The last number before the first handle of this start.
+
+        Raises:
+            StoreError: The store cannot be used. The text is for the operator.
+        """
+        return self.lease.open(name, lease)
+
+    def load(self, broker: Broker) -> int:
+        """Give the broker the stored jobs, and the store's answers from now on. Blocks.
+
+        Args:
+            broker: The broker whose job store this is.
+
+        Returns:
+            The number of stored jobs.
+        """
+        self._broker = broker
+        loaded = 0
+        jobs = self._store.scheduled(-1, MAX_BATCH_JOBS)
+        while jobs:
+            for job in jobs:
+                broker.restore(job)
+            loaded += len(jobs)
+            jobs = self._store.scheduled(jobs[-1].place, MAX_BATCH_JOBS)
+        # Last: the broker has the first jobs fetched by the thread, which must have the store for itself.
+        for length in self._store.queue_lengths():
+            broker.restore_stored_queue(*length)
+            loaded += length.jobs
+        self.lease.begin(broker)
+        return loaded
+
+    async def flush(self) -> None:
+        """Write what waits to be written. Returns when that is done, or the store is unavailable."""
+        while True:
+            if self._writing is not None:
+                await _after(self._writing)
+            elif self._pending and self._outage.error is None:
+                self._write()
+            else:
+                return
+
+    async def close(self) -> None:
+        """Write what waits to be written, as far as the store takes it, and close the store."""
+        await self.flush()
+        self._stopping = True
+        self._cancel_next_write()
+        self.lease.stop()
+        while self._pending and not self.lease.is_lost:
+            # The store may be back by now.
+            self._write()
+            assert self._writing is not None
+            await _after(self._writing)
+            if self._outage.error is not None:
+                break
+        if self._removals:
+            _log.warn(
+                "{count} jobs that ended could not be removed from the store and will run again",
+                count=len(self._removals),
+            )
+        await self._in_thread(self._store.close)
+
+    def abandon(self) -> None:
+        """Neither write nor read any more. The caller closes the store."""
+        self._stopping = True
+        self._cancel_next_write()
+        self.lease.stop()
+
+    # -- the broker's verbs (JobStore) ------------------------------------------------------------
+
+    def owns(self, job: StoredJob) -> bool:
+        return self.lease.owns(job)
+
+    def check(self, data: bytes) -> None:
+        if self._outage.error is not None:
+            raise NotSaved
+        if len(data) > self._store.largest_data:
+            raise ArgumentTooLarge(f"The store takes at most {self._store.largest_data} bytes of data")
+
+    def save(self, job: Job) -> None:
+        if not self._saves:
+            self._oldest_waits_since = self._clock()
+        self._saves.append(job)
+        self._schedule_write(0)
+
+    def remove(self, number: int, just_now: bool = True) -> None:
+        self._removals[number] = self._clock() if just_now and self.shared else _UNKNOWN_TIME
+        if self._next_write is None:
+            self._schedule_write(REMOVAL_DELAY)
+
+    def attempted(self, job: Job) -> None:
+        self._attempts[number_of(job.handle)] = job.attempts
+        if self._next_write is None:
+            self._schedule_write(REMOVAL_DELAY)
+
+    def fetch(self, function: bytes, priority: int, after: int) -> None:
+        limit = self._fetch_limit
+        self._in_thread(self._store.fetch, function, priority, after, limit).addCallbacks(
+            self._fetched,
+            self._not_fetched,
+            callbackArgs=(function, priority, limit),
+            errbackArgs=(function, priority),
+        ).addErrback(log_defect)
+
+    def page(self, function: bytes, priority: int, after: int, most: int, tell: TellPage) -> None:
+        limit = min(most, self._fetch_limit)
+
+        def found(jobs: list[StoredJob]) -> None:
+            there = [job for job in jobs if not self._has_ended(job.number)]
+            tell(StoredPage(there, jobs[-1].place if len(jobs) == limit else None))
+
+        self._ask(found, tell, self._store.fetch, function, priority, after, limit)
+
+    def find(self, number: int, tell: Tell) -> None:
+        self._find(tell, self._store.find, number)
+
+    def find_unique(self, unique: bytes, tell: Tell) -> None:
+        self._find(tell, self._store.find_unique, unique)
+
+    def find_duplicate(self, function: bytes, unique: bytes, data: bytes, tell: Tell) -> None:
+        self._find(tell, self._store.find_duplicate, function, unique, data)
+
+    # -- what an operator may know --------------------------------------------------------------
+
+    @property
+    def outage(self) -> str | None:
+        """Why the store cannot be used for now, or None."""
+        return None if self._outage.error is None else str(self._outage.error)
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait to be saved and are in no transaction yet."""
+        return len(self._saves)
+
+    @property
+    def unsaved(self) -> int:
+        """Jobs that are not durable yet, those in the transaction under way included."""
+        return len(self._saves) + self._saves_in_flight
+
+    @property
+    def lag(self) -> float:
+        """Seconds that the oldest of them waits."""
+        if not self.unsaved:
+            return 0.0
+        since = self._oldest_in_flight_since if self._saves_in_flight else self._oldest_waits_since
+        return max(0.0, self._clock() - since)
+
+    @property
+    def unremoved(self) -> int:
+        """Jobs that are done and still to be removed."""
+        return len(self._removals)
+
+    # -- what the lease tells (LeaseHolder) -------------------------------------------------------
+
+    def store_answered(self) -> None:
+        # In an outage, writing is worth a try at once.
+        if self._outage.error is not None and self._next_write is not None and not self.lease.is_lost:
+            self._cancel_next_write()
+            self._write()
+
+    def store_failed(self, failure: Failure) -> None:
+        is_tried = self._outage.error is not None
+        self._note_failure(failure)
+        if not (is_tried or self._writing is not None or self.lease.is_lost or self._stopping):
+            self._cancel_next_write()
+            self._back_off()
+
+    def lease_lost(self) -> None:
+        self._refuse_waiting()
+        self._cancel_next_write()
+
+    def lease_regained(self) -> None:
+        if self._removals:
+            # Their new owner cannot know that they ended, and gives them to its own workers.
+            _log.warn(
+                "{count} jobs that ended here will run again on the servers that took them over",
+                count=len(self._removals),
+            )
+            self.rerun_elsewhere += len(self._removals)
+        self._removals, self._coalesced, self._attempts = {}, {}, {}
+
+    # -- reading --------------------------------------------------------------------------------
+
+    def _fetched(self, jobs: list[StoredJob], function: bytes, priority: int, limit: int) -> None:
+        assert self._broker is not None
+        if jobs:
+            size = sum(len(job.data) for job in jobs) // len(jobs)
+            self._fetch_limit = max(1, min(MAX_BATCH_JOBS, MAX_BATCH_BYTES // (size + 1)))
+        self.store_answered()
+        there = [job for job in jobs if not self._has_ended(job.number)]
+        self._broker.fetched(function, priority, there, len(jobs) < limit)
+
+    def _not_fetched(self, failure: Failure, function: bytes, priority: int) -> None:
+        assert self._broker is not None
+        self._broker.not_fetched(function, priority)
+        self.store_failed(failure)
+
+    def _find(self, tell: Tell, ask: Callable[..., StoredJob | None], *arguments: Any) -> None:
+        def found(job: StoredJob | None) -> None:
+            tell(None if job is None or self._has_ended(job.number) else job)
+
+        self._ask(found, tell, ask, *arguments)
+
+    def _ask(
+        self,
+        found: Callable[[Any], None],
+        tell: Callable[[Any], None],
+        ask: Callable[..., object],
+        *arguments: Any,
+    ) -> None:
+        """Hand what the store answers to `found`, or what prevents that to `tell`."""
+
+        def answered(answer: Any) -> None:
+            found(answer)
+            self.store_answered()
+
+        def not_answered(failure: Failure) -> None:
+            tell(LookupFailed())
+            if isinstance(failure.value, StoreError):
+                self.store_failed(failure)
+            else:
+                # A defect in one lookup is no reason to refuse everybody's jobs.
+                _log.failure("The store failed", failure)
+
+        self._in_thread(ask, *arguments).addCallbacks(answered, not_answered).addErrback(log_defect)
+
+    def _has_ended(self, number: int) -> bool:
+        """Whether the job has ended, though it may still be in the store."""
+        return number in self._removals or number in self._removals_in_flight
+
+    # -- writing --------------------------------------------------------------------------------
+
+    @property
+    def _pending(self) -> bool:
+        return bool(self._saves or self._removals or self._attempts)
+
+    def _schedule_write(self, delay: float) -> None:
+        """Write within `delay` seconds, or after the transaction in flight."""
+        if self._writing is not None or self._outage.error is not None or self._stopping:
+            return
+        if self._next_write is None:
+            self._next_write = self._reactor.callLater(delay, self._write)
+        elif delay == 0 and self._next_write.getTime() > self._reactor.seconds():
+            self._next_write.reset(0)
+
+    def _cancel_next_write(self) -> None:
+        if self._next_write is not None and self._next_write.active():
+            self._next_write.cancel()
+        self._next_write = None
+
+    def _write(self) -> None:
+        self._cancel_next_write()
+        self._write_began_at = self._clock()
+        self._oldest_in_flight_since = self._oldest_waits_since
+        jobs = self._take_jobs()
+        self._saves_in_flight = len(jobs)
+        submits = [len(job.saving or ()) for job in jobs]
+        # One that has ended is not written: a later one in the same transaction may have its unique.
+        saves = [_stored_job(job) for job in jobs if job.state is not _GONE]
+        self._removals_in_flight = removals = self._take_removals()
+        coalesced = {number: self._coalesced[number] for number in self._coalesced.keys() & removals.keys()}
+        changes = Changes(saves, list(removals), self._attempts, coalesced)
+        self._attempts = {}
+        self._writing = self._in_thread(self._store.write, changes)
+        self._writing.addCallbacks(
+            self._written, self._failed, callbackArgs=(jobs, submits, changes), errbackArgs=(jobs, changes)
+        )
+        self._writing.addErrback(log_defect)
+        self._writing.addCallback(self._write_next)
+
+    def _take_jobs(self) -> list[Job]:
+        """The jobs to be saved in the next transaction."""
+        count = size = 0
+        for job in self._saves[:MAX_BATCH_JOBS]:
+            size += len(job.data)
+            if size > MAX_BATCH_BYTES and count:
+                break
+            count += 1
+        jobs, self._saves = self._saves[:count], self._saves[count:]
+        return jobs
+
+    def _take_removals(self) -> dict[int, float]:
+        """The jobs to be removed in the next transaction, with when they ended."""
+        removals = self._removals
+        if len(removals) <= MAX_REMOVALS:
+            self._removals = {}
+            return removals
+        taken = dict(itertools.islice(removals.items(), MAX_REMOVALS))
+        for number in taken:
+            del removals[number]
+        return taken
+
+    def _written(self, written: Written, jobs: list[Job], submits: list[int], changes: Changes) -> None:
+        assert self._broker is not None
+        removed, self._removals_in_flight = self._removals_in_flight, {}
+        self._saves_in_flight = 0
+        self.times.add(self._clock() - self._write_began_at)
+        if self._outage.end():
+            _log.info("The store is available again")
+            self._broker.fetch_again()
+            # The next outage may begin before the next renewal is due.
+            self.lease.renew()
+        self.commits += 1
+        duplicates = written.duplicates
+        self.stored += len(changes.saves) - len(duplicates)
+        for number in changes.coalesced:
+            self._coalesced.pop(number, None)
+        for each in written.coalesced:
+            self._remove_or_rerun(each, removed[each.job.number])
+        if duplicates:
+            again = []
+            for job, count in zip(jobs, submits, strict=True):
+                duplicate = duplicates.get(number_of(job.handle))
+                if duplicate is None:
+                    self._broker.saved(job)
+                # The duplicate may have ended meanwhile, as is known of an own one. Submits since then want
+                # another job: another server may have ended the duplicate after this coalesced with it.
+                elif number_of(duplicate) in self._removals or self._broker.stored_before(
+                    job, duplicate, count
+                ):
+                    again.append(job)
+            self._saves[:0] = again
+        else:
+            for job in jobs:
+                self._broker.saved(job)
+
+    def _remove_or_rerun(self, each: Coalesced, ended: float) -> None:
+        """Deal with a job that has ended and was not removed, as another server coalesced a submit with it.
+
+        If the submit came before the job's end, the next transaction removes the job. If not, or in doubt,
+        the submit is a late duplicate: the job runs again for it.
+        """
+        assert self._broker is not None
+        ago = self._clock() - ended
+        if ago <= MAX_TRUSTED_AGE and each.ago > ago * (1 + CLOCK_DRIFT):
+            self._removals[each.job.number] = ended
+        elif self._stopping:
+            # It stays in the store for whoever takes it over.
+            return
+        else:
+            self.late_duplicates += 1
+            self._broker.restore(each.job)
+        self._coalesced[each.job.number] = each.at
+
+    def _failed(self, failure: Failure, jobs: list[Job], changes: Changes) -> None:
+        assert self._broker is not None
+        self._note_failure(failure)
+        self.failures += 1
+        self._removals.update(self._removals_in_flight)
+        self._removals_in_flight = {}
+        self._saves_in_flight = 0
+        if changes.saves and not isinstance(failure.value, LeaseLost):
+            # Whether the transaction was committed may be unknown, and a refused job must not come back. So
+            # it is removed. That comes first: a job that goes on for waiting clients may be saved again.
+            refused = dict.fromkeys([job.number for job in changes.saves], _UNKNOWN_TIME)
+            self._removals = {**refused, **self._removals}
+        self._attempts = {**changes.attempts, **self._attempts}
+        for job in jobs:
+            self._broker.not_saved(job, NotSaved())
+        self._refuse_waiting()
+
+    def _refuse_waiting(self) -> None:
+        assert self._broker is not None
+        waiting, self._saves = self._saves, []
+        for job in waiting:
+            self._broker.not_saved(job, NotSaved())
+
+    def _note_failure(self, failure: Failure) -> None:
+        error = failure.value
+        if isinstance(error, LeaseLost):
+            self._outage.error = StoreUnavailable(str(error))
+            self.lease.lose()
+        else:
+            self._outage.begin(failure)
+
+    def _back_off(self) -> None:
+        """Write after a backoff, if only to see whether that works."""
+        self._next_write = self._reactor.callLater(self._outage.next_backoff(), self._write)
+
+    def _write_next(self, _: object) -> None:
+        self._writing = None
+        if self._stopping or self.lease.is_lost:
+            return
+        if self._outage.error is not None:
+            self._back_off()
+        elif self._saves:
+            self._write()
+        elif self._pending:
+            self._schedule_write(REMOVAL_DELAY)
+
+
+def _stored_job(job: Job) -> StoredJob:
+    number = number_of(job.handle)
+    # Past the constructor, which a named tuple has in Python: a twentieth of a durable submit.
+    return tuple.__new__(
+        StoredJob,
+        (
+            number,
+            number,
+            job.handle,
+            job.function.name,
+            job.unique,
+            job.data,
+            job.priority,
+            job.run_at,
+            job.attempts,
+            job.submitted,
+            job.reducer,
+        ),
+    )
+
+
+def _after(deferred: Deferred[None]) -> Deferred[None]:
+    """Fires when `deferred` does, without taking its result away from others."""
+    after: Deferred[None] = Deferred()
+
+    def pass_on(result: Any) -> Any:
+        after.callback(None)
+        return result
+
+    deferred.addCallback(pass_on)
+    return after
