@@ -177,7 +177,7 @@ class SharedHistoryTests(HistoryTests):
         return SharedStore()
 
     def break_store(self) -> None:
-        self.store.failing = self.random.choice([UNAVAILABLE, LeaseLost("the lease has ended"), None, None])
+        self.store.failing = self.random.choice([UNAVAILABLE, LeaseLost("the lease has expired"), None, None])
 
 
 ONLINE = 0

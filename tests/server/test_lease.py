@@ -198,7 +198,7 @@ class LossTests(SharingTestCase):
 
     def lose(self) -> None:
         """The lease is lost, which this server notices at the next renewal."""
-        self.store.failing = LeaseLost("the lease has ended")
+        self.store.failing = LeaseLost("the lease has expired")
         self.pass_time(LEASE / 2)
 
     def come_back(self) -> None:
@@ -270,7 +270,7 @@ class LossTests(SharingTestCase):
 
     def test_those_that_wait_when_a_renewal_tells_of_it_are_refused(self) -> None:
         client = self.connect()
-        self.store.failing = LeaseLost("the lease has ended")
+        self.store.failing = LeaseLost("the lease has expired")
         self.turn(LEASE / RENEWALS)
         client.receive(submit())
         self.thread.run()
@@ -283,7 +283,7 @@ class LossTests(SharingTestCase):
         online.receive(submit(unique=b"u", kind=7))
         worker.receive(req(9))
         self.heard(online)
-        self.store.failing = LeaseLost("the lease has ended")
+        self.store.failing = LeaseLost("the lease has expired")
         worker.receive(req(13, handle(1), b"late"))
         self.assertEqual(self.heard(online), res(13, handle(1), b"late"))
         self.pass_time(1)
@@ -306,7 +306,7 @@ class LossTests(SharingTestCase):
         client = self.connect()
         client.receive(submit())
         self.turn()
-        self.store.failing = LeaseLost("the lease has ended")
+        self.store.failing = LeaseLost("the lease has expired")
         client.receive(submit())
         self.turn()
         self.thread.run_all()

@@ -164,7 +164,7 @@ class ModelStore:
 
     def _check(self) -> None:
         if self.shared and (self._owner not in self._base.leases or self._base.leases[self._owner].dead):
-            raise LeaseLost(f"the lease of {self._name} has ended")
+            raise LeaseLost(f"the lease of {self._name} has expired")
 
     def _has_ended(self, lease: Lease) -> bool:
         return lease.dead or lease.end < self._base.clock()

@@ -149,7 +149,7 @@ class FencingTests(SharedCase):
                 living.take_over(batch, 50)
                 rows = self.sql("SELECT * FROM txgearman_job")
                 for name, call in CALLS.items():
-                    with self.assertRaisesRegex(LeaseLost, "the lease of slow has ended", msg=name):
+                    with self.assertRaisesRegex(LeaseLost, "the lease of slow has expired", msg=name):
                         call(slow)
                 self.assertEqual(self.sql("SELECT * FROM txgearman_job"), rows)
 
