@@ -71,9 +71,10 @@ class LimitedChannel(HTTPChannel):
             # TLS reads on until its peer agrees to the end.
             return
         self._unread = self._unread + data if self._unread else data
-        if self._can_step():
-            self.site.time_slice.run(self)
-        self._limit_unread()
+        self.site.time_slice.run(self)
+        if len(self._unread) > MAX_UNREAD and not (self._is_full or self._ending):
+            self._is_full = True
+            self.transport.pauseProducing()
 
     def step(self) -> bool:
         """Parse a piece of what has come, or less if a request ends within it, and begin to answer that.
@@ -94,7 +95,10 @@ class LimitedChannel(HTTPChannel):
             self._unread = self.clearLineBuffer() + self._unread
         elif self._deadline is None:
             self._expect(HEAD_LIMIT, self._took_too_long)
-        self._limit_unread()
+        if self._is_full and len(self._unread) <= MAX_UNREAD and not self._ending:
+            self._is_full = False
+            if not self._backpressure:
+                self.transport.resumeProducing()
         return self._can_step()
 
     def _can_step(self) -> bool:
@@ -102,17 +106,6 @@ class LimitedChannel(HTTPChannel):
         return (
             bool(self._unread) and self.waits_since is not None and not (self._backpressure or self._ending)
         )
-
-    def _limit_unread(self) -> None:
-        """Read from the peer only while what it has sent can be parsed."""
-        is_full = len(self._unread) > MAX_UNREAD
-        if is_full == self._is_full or self._ending:
-            return
-        self._is_full = is_full
-        if is_full:
-            self.transport.pauseProducing()
-        elif not self._backpressure:
-            self.transport.resumeProducing()
 
     def setLineMode(self, extra: bytes = b"") -> None:
         """A request was answered, so what is behind it is parsed next. `extra` came with its body."""
