@@ -116,7 +116,7 @@ class Roles(SynchronousTestCase):
         self.failureResultOf(working, CancelledError)
 
     def test_very_many_jobs(self) -> None:
-        self.gearman.server.broker.set_limits(b"reverse", (90, 90, 90))
+        self.gearman.server.administration.set_limits(b"reverse", (90, 90, 90))
         module = example("very_many.py")
         payloads = [b"%d" % number for number in range(100)]
         with printed() as lines:
@@ -163,7 +163,7 @@ class Roles(SynchronousTestCase):
             ["result: 7", "failed", "raised: ValueError: invalid literal for int() with base 10: b'x'"],
         )
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
-        self.gearman.server.broker.set_limits(b"full", (1, 1, 1))
+        self.gearman.server.administration.set_limits(b"full", (1, 1, 1))
         self.gearman.wait(client.submit("full", b"", background=True))
         self.assertEqual(self.gearman.wait(run(client, "full", b"")), "refused: QUEUE_ERROR")
         waiting = Deferred.fromCoroutine(run(client, "wait", b"5"))

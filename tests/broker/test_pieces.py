@@ -291,5 +291,9 @@ class MemoryTests(SynchronousTestCase):
 
     def size(self, bench: Bench) -> int:
         broker = bench.broker
-        tables = [*broker._handles._chunks.values(), *broker._uniques._shards, *broker._data_uniques._shards]
+        tables = [
+            *broker.life.handles._chunks.values(),
+            *broker.life.duplicates.by_unique._shards,
+            *broker.life.duplicates.by_data._shards,
+        ]
         return sum(map(sys.getsizeof, tables))

@@ -47,6 +47,7 @@ class Scene:
     def __init__(self) -> None:
         self.web = Web(server=Settings(web="8080", handle_prefix="H:t"))
         self.broker = self.web.broker
+        self.administration = self.web.administration
         self.worker = Worker(End())
         self.broker.can_do(self.worker, b"f")
         self.exchange: Exchange
@@ -103,7 +104,7 @@ def answered(scene: Scene) -> None:
 
 
 def refused(scene: Scene, headers: dict[str, str] | None = None) -> None:
-    scene.broker.set_limits(b"f", (1, 1, 1))
+    scene.administration.set_limits(b"f", (1, 1, 1))
     scene.submit(b"")
     scene.begin("POST", JOBS, headers=headers)
     assert scene.exchange.response.status == 429

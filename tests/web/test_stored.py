@@ -41,6 +41,7 @@ class StoredCase(SynchronousTestCase):
         factory = self.web.gearman.server
         factory.keep(store_writer, store_writer.open("test", 10))
         self.broker = factory.broker
+        self.inspection = factory.inspection
         store_writer.load(self.broker)
         self.thread.run_all()
 
@@ -104,7 +105,7 @@ class ListTests(StoredCase):
         for _ in range(AHEAD // 2):
             assert self.broker.grab(worker) is not None
         self.thread.run_all()
-        self.assertEqual(self.broker.function_detail(b"f").away, 0)
+        self.assertEqual(self.inspection.function_detail(b"f").away, 0)
         second, place = self.page(f"?limit=50&after={place}")
         self.assertEqual((first + second, place), (list(range(1, self.DEPTH + 1)), None))
 

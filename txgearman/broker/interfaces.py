@@ -125,8 +125,21 @@ class JobStore(Protocol):
         """Tell of the job that one with this function, unique and data is the same as."""
 
 
+class JobTrace(Protocol):
+    """Is told of the steps of every job. Without one, a step costs the test of an attribute."""
+
+    def queueing(self, job: Job) -> None:
+        """The job is about to be queued: for the first time, or again as its worker has lost it."""
+
+    def started(self, job: Job) -> None:
+        """A worker has got the job."""
+
+    def ending(self, job: Job, ending: int | None) -> None:
+        """The job is about to end, completed where `ending` is None; it still is in the state before."""
+
+
 class Follower(Protocol):
-    """Who is told of the way of some jobs, if anybody is; see `txgearman.broker.following`.
+    """Who is told of the way of some jobs, if anybody is; see `txgearman.broker.tracing`.
 
     Times are seconds since the epoch. `ending` is one of `Ending` as a plain int, None for a completed job.
     A job is told of before it changes, so it still has what it had on this part of its way.

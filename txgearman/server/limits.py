@@ -25,7 +25,7 @@ class Limit:
 
 def limits_of(factory: GearmanServerFactory) -> Iterator[Limit]:
     """The limits of the whole server. This walks the addresses, and the peers that do not read."""
-    settings, broker, dropped = factory.settings, factory.broker, factory.traffic.dropped
+    settings, inspection, dropped = factory.settings, factory.inspection, factory.traffic.dropped
     unfinished, budget = factory.unfinished, factory.budget
     yield from _of_connections("max-connections", factory.admission)
     yield Limit("handshake-timeout", settings.handshake_timeout, 0, dropped["handshake-timeout"])
@@ -33,8 +33,10 @@ def limits_of(factory: GearmanServerFactory) -> Iterator[Limit]:
     yield Limit("max-unfinished-total", _shown(unfinished.limit), unfinished.total, unfinished.refused)
     yield Limit("max-unsent", settings.max_unsent, budget.most, dropped["max-unsent"])
     yield Limit("max-unsent-total", settings.max_unsent_total, budget.used, dropped["max-unsent-total"])
-    yield Limit("max-jobs", settings.max_jobs, broker.total, broker.refused)
-    yield Limit("max-functions", settings.max_functions, broker.function_count, broker.functions_refused)
+    yield Limit("max-jobs", settings.max_jobs, inspection.total, inspection.refused)
+    yield Limit(
+        "max-functions", settings.max_functions, inspection.function_count, inspection.functions_refused
+    )
     if settings.web is not None:
         yield from _of_connections("web-max-connections", factory.web_admission)
 

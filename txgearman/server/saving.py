@@ -23,6 +23,7 @@ from txgearman.broker.handles import number_of
 from txgearman.broker.interfaces import StoredPage
 from txgearman.broker.job import Job, JobState
 from txgearman.broker.meters import Histogram
+from txgearman.broker.store_answers import StoreAnswers
 from txgearman.errors import ArgumentTooLarge, LeaseLost, LookupFailed, NotSaved, StoreError, StoreUnavailable
 from txgearman.server.clocks import steady_clock
 from txgearman.store.contract import Changes, Joined, Store, StoredJob, Written
@@ -100,7 +101,7 @@ class StoreWriter:
         self._reactor = reactor
         self._clock = steady_clock(reactor)
         self._in_thread = in_thread
-        self._broker: Broker | None = None
+        self._answers: StoreAnswers | None = None
         self._saves: list[Job] = []
         # Jobs that have ended, by number with when they did.
         self._removals: dict[int, float] = {}
@@ -150,20 +151,20 @@ class StoreWriter:
 
     def load(self, broker: Broker) -> int:
         """Give the broker the jobs that are kept, and from now on its answers; returns how many. Blocks."""
-        self._broker = broker
+        self._answers = answers = StoreAnswers(broker)
         loaded = 0
         jobs = self._store.scheduled(-1, MAX_JOBS)
         while jobs:
             for job in jobs:
-                broker.restore(job)
+                answers.restore(job)
             loaded += len(jobs)
             jobs = self._store.scheduled(jobs[-1].place, MAX_JOBS)
         # Last: the broker has the first jobs fetched by the thread, which must have the store for itself.
         for length in self._store.queue_lengths():
-            broker.restore_stored_queue(*length)
+            answers.restore_stored_queue(*length)
             loaded += length.jobs
         if self.shared:
-            broker.extend_lease(self._heard_at + self._lease)
+            answers.extend_lease(self._heard_at + self._lease)
             self._renewal = LoopingCall(self._renew)
             self._renewal.clock = self._reactor
             self._renewal.start(self._lease / RENEWALS).addErrback(_log_defect)
@@ -306,10 +307,10 @@ class StoreWriter:
         ).addErrback(_log_defect)
 
     def _renewed(self, has_orphans: bool, asked_at: float) -> None:
-        assert self._broker is not None
+        assert self._answers is not None
         self._renewing = False
         if not self._joining and not self._stopping:
-            self._broker.extend_lease(asked_at + self._lease)
+            self._answers.extend_lease(asked_at + self._lease)
             self._note_success()
             if has_orphans:
                 self._adopt()
@@ -319,18 +320,18 @@ class StoreWriter:
         self._stumble(failure)
 
     def _adopt(self) -> None:
-        assert self._broker is not None
-        place = self._broker.reserve(MAX_ADOPTED)
+        assert self._answers is not None
+        place = self._answers.reserve(MAX_ADOPTED)
         self._in_thread(self._store.adopt, MAX_ADOPTED, place).addCallbacks(
             self._adopted, self._stumble
         ).addErrback(_log_defect)
 
     def _adopted(self, jobs: list[StoredJob]) -> None:
-        assert self._broker is not None
+        assert self._answers is not None
         if self._joining or self._stopping:
             return
         for job in jobs:
-            self._broker.restore(job)
+            self._answers.restore(job)
         if jobs:
             self.adopted += len(jobs)
             _log.info("{count} jobs taken over from a server that is not heard of", count=len(jobs))
@@ -341,14 +342,14 @@ class StoreWriter:
         """This server was not heard of in time, and its jobs belong to others: begin as a new one."""
         if self._joining or self._stopping:
             return
-        assert self._broker is not None
+        assert self._answers is not None
         self._joining = True
         self._refuse_waiting()
         _log.error(
             "This server was not heard of for {lease} seconds: others have taken over its background jobs",
             lease=self._lease,
         )
-        self._broker.extend_lease(self._clock())
+        self._answers.extend_lease(self._clock())
         self._open_again()
 
     def _open_again(self) -> None:
@@ -359,7 +360,7 @@ class StoreWriter:
         ).addErrback(_log_defect)
 
     def _joined(self, start: int, asked_at: float) -> None:
-        assert self._broker is not None
+        assert self._answers is not None
         if self._removals:
             # Their new owner, which cannot know that they are done, gives them to its own workers.
             _log.warn("{count} jobs were done here and are run again elsewhere", count=len(self._removals))
@@ -369,8 +370,8 @@ class StoreWriter:
         self._outage = None
         self._retry_delay = FIRST_RETRY
         self._start = start
-        self._broker.disown(start * NUMBERS_PER_START)
-        self._broker.extend_lease(asked_at + self._lease)
+        self._answers.disown(start * NUMBERS_PER_START)
+        self._answers.extend_lease(asked_at + self._lease)
         _log.info("Joined the other servers again")
 
     def _not_joined(self, failure: Failure) -> None:
@@ -381,17 +382,17 @@ class StoreWriter:
     # -- reading --------------------------------------------------------------------------------
 
     def _fetched(self, jobs: list[StoredJob], function: bytes, priority: int, limit: int) -> None:
-        assert self._broker is not None
+        assert self._answers is not None
         if jobs:
             size = sum(len(job.data) for job in jobs) // len(jobs)
             self._fetch_limit = max(1, min(MAX_JOBS, MAX_BYTES // (size + 1)))
         self._note_success()
         there = [job for job in jobs if not self._has_ended(job.number)]
-        self._broker.fetched(function, priority, there, len(jobs) < limit)
+        self._answers.fetched(function, priority, there, len(jobs) < limit)
 
     def _not_fetched(self, failure: Failure, function: bytes, priority: int) -> None:
-        assert self._broker is not None
-        self._broker.not_fetched(function, priority)
+        assert self._answers is not None
+        self._answers.not_fetched(function, priority)
         self._stumble(failure)
 
     def _find(self, tell: Tell, ask: Callable[..., StoredJob | None], *arguments: Any) -> None:
@@ -490,7 +491,7 @@ class StoreWriter:
         return taken
 
     def _written(self, written: Written, jobs: list[Job], submits: list[int], changes: Changes) -> None:
-        assert self._broker is not None
+        assert self._answers is not None
         removed, self._being_removed = self._being_removed, {}
         self._being_saved = 0
         self.times.add(self._clock() - self._began)
@@ -498,7 +499,7 @@ class StoreWriter:
             _log.info("The store is available again")
             self._outage = None
             self._retry_delay = FIRST_RETRY
-            self._broker.fetch_again()
+            self._answers.fetch_again()
             if self.shared and not self._stopping:
                 # The next outage may begin before the next renewal is due.
                 self._renew()
@@ -514,17 +515,17 @@ class StoreWriter:
             for job, count in zip(jobs, submits, strict=True):
                 duplicate = duplicates.get(number_of(job.handle))
                 if duplicate is None:
-                    self._broker.saved(job)
+                    self._answers.saved(job)
                 # It may have ended meanwhile, as is known of an own one, and whoever came since then wants
                 # another one: another server may have ended it behind the join, and ahead of them.
-                elif number_of(duplicate) in self._removals or self._broker.stored_before(
+                elif number_of(duplicate) in self._removals or self._answers.stored_before(
                     job, duplicate, count
                 ):
                     again.append(job)
             self._saves[:0] = again
         else:
             for job in jobs:
-                self._broker.saved(job)
+                self._answers.saved(job)
 
     def _see_to(self, joined: Joined, ended: float) -> None:
         """A job that has ended could not be removed, as another server has answered a submit with it.
@@ -532,7 +533,7 @@ class StoreWriter:
         If that was ahead of the job's end all is well, and the next transaction removes it. If not, or in
         doubt, it is run for that submit.
         """
-        assert self._broker is not None
+        assert self._answers is not None
         ago = self._clock() - ended
         if ago <= LONGEST_AGO and joined.ago > ago * (1 + CLOCK_DRIFT):
             self._removals[joined.job.number] = ended
@@ -541,11 +542,11 @@ class StoreWriter:
             return
         else:
             self.joined_late += 1
-            self._broker.restore(joined.job)
+            self._answers.restore(joined.job)
         self._joins[joined.job.number] = joined.at
 
     def _failed(self, failure: Failure, jobs: list[Job], changes: Changes) -> None:
-        assert self._broker is not None
+        assert self._answers is not None
         self._note_outage(failure)
         self.failures += 1
         self._removals.update(self._being_removed)
@@ -558,14 +559,14 @@ class StoreWriter:
             self._removals = {**refused, **self._removals}
         self._attempts = {**changes.attempts, **self._attempts}
         for job in jobs:
-            self._broker.not_saved(job, NotSaved())
+            self._answers.not_saved(job, NotSaved())
         self._refuse_waiting()
 
     def _refuse_waiting(self) -> None:
-        assert self._broker is not None
+        assert self._answers is not None
         waiting, self._saves = self._saves, []
         for job in waiting:
-            self._broker.not_saved(job, NotSaved())
+            self._answers.not_saved(job, NotSaved())
 
     def _note_outage(self, failure: Failure) -> None:
         error = failure.value

@@ -353,19 +353,19 @@ class Api(Branch):
     async def _functions(self, call: Call) -> Answer:
         search, after, limit = call.given["search"].lower(), call.given["after"], call.given["limit"]
         has = finder(search)
-        broker = self._gearman.broker
+        inspection = self._gearman.inspection
         names: list[bytes] = []
 
         def see(functions: list[FunctionView]) -> None:
             names.extend(view.name for view in functions if has(view.name.lower()))
 
-        await walk(broker.functions(), see, self._reactor)
+        await walk(inspection.functions(), see, self._reactor)
         names.sort()
         shown = []
         for name in names[after : after + limit]:
             # One may have gone meanwhile.
             with suppress(FunctionNotFound):
-                shown.append(function_shape(broker.function_detail(name)))
+                shown.append(function_shape(inspection.function_detail(name)))
         more = after + limit < len(names)
         return Answer(
             to_json({"functions": shown, "total": len(names), "next": after + limit if more else None})
@@ -373,20 +373,20 @@ class Api(Branch):
 
     def _function(self, call: Call) -> Answer:
         try:
-            return Answer(to_json(function_shape(self._gearman.broker.function_detail(call.ids[0]))))
+            return Answer(to_json(function_shape(self._gearman.inspection.function_detail(call.ids[0]))))
         except FunctionNotFound as error:
             raise _no_function() from error
 
     def _change_function(self, call: Call) -> Answer:
-        name, broker = call.ids[0], self._gearman.broker
+        name, administration = call.ids[0], self._gearman.administration
         wish = call.json({"paused": bool, "limits": dict})
         limits = None if "limits" not in wish else _limits(wish["limits"])
         try:
-            broker.function_detail(name)
+            self._gearman.inspection.function_detail(name)
             if limits is not None:
-                broker.set_limits(name, limits)
+                administration.set_limits(name, limits)
             if "paused" in wish:
-                (broker.pause_function if wish["paused"] else broker.resume_function)(name)
+                (administration.pause_function if wish["paused"] else administration.resume_function)(name)
         except FunctionNotFound as error:
             raise _no_function() from error
         except Refused as error:
@@ -395,7 +395,7 @@ class Api(Branch):
 
     def _drop(self, call: Call) -> Answer:
         try:
-            self._gearman.broker.drop_function(call.ids[0])
+            self._gearman.administration.drop_function(call.ids[0])
         except FunctionNotFound as error:
             raise _no_function() from error
         except FunctionInUse as error:
@@ -405,7 +405,7 @@ class Api(Branch):
     # -- jobs -----------------------------------------------------------------------------------
 
     async def _jobs(self, call: Call) -> Answer:
-        name, broker = call.ids[0], self._gearman.broker
+        name = call.ids[0]
         self._function(call)
         state = call.given["state"]
         wanted = Wanted(name, state, call.given["search"])
@@ -416,7 +416,7 @@ class Api(Branch):
                 )
             else:
                 found = await find_jobs(
-                    broker, self._reactor, wanted, call.given["after"], call.given["limit"]
+                    self._gearman, self._reactor, wanted, call.given["after"], call.given["limit"]
                 )
         except Refused as error:
             raise refusal(error) from error
@@ -437,7 +437,7 @@ class Api(Branch):
 
     async def _cancel_all(self, call: Call) -> Answer:
         try:
-            await cancel_all(self._gearman.broker, self._reactor, call.ids[0])
+            await cancel_all(self._gearman, self._reactor, call.ids[0])
         except FunctionNotFound as error:
             raise _no_function() from error
         return _done()
@@ -446,11 +446,11 @@ class Api(Branch):
         return Answer(to_json(job_shape(await self._find_job(call))))
 
     async def _cancel(self, call: Call) -> Answer:
-        broker, handle = self._gearman.broker, call.ids[0]
+        handle = call.ids[0]
         try:
-            broker.cancel(handle)
+            self._gearman.broker.cancel(handle)
         except JobNotFound:
-            await self._seek(broker.seek_and_cancel, handle)
+            await self._seek(self._gearman.search.seek_and_cancel, handle)
         return _done()
 
     async def _data(self, call: Call) -> Answer:
@@ -464,7 +464,7 @@ class Api(Branch):
     def _watch(self, call: Call) -> None:
         broker = self._gearman.broker
         try:
-            handle = broker.job_detail(call.ids[0]).handle
+            handle = self._gearman.inspection.job_detail(call.ids[0]).handle
         except JobNotFound as error:
             raise _no_job() from error
         if call.is_head:
@@ -475,7 +475,7 @@ class Api(Branch):
         broker.watch(end.client, handle)
 
     def _status(self, call: Call) -> Answer:
-        status = self._gearman.broker.status_by_unique(call.given["unique"])
+        status = self._gearman.inspection.status_by_unique(call.given["unique"])
         return Answer(
             to_json(
                 {
@@ -490,16 +490,16 @@ class Api(Branch):
 
     async def _find_job(self, call: Call) -> JobDetail:
         """The job that the path names, wherever it is."""
-        broker, handle = self._gearman.broker, call.ids[0]
+        handle = call.ids[0]
         try:
-            return broker.job_detail(handle)
+            return self._gearman.inspection.job_detail(handle)
         except JobNotFound:
-            detail: JobDetail = await self._seek(broker.seek_job, handle)
+            detail: JobDetail = await self._seek(self._gearman.search.seek_job, handle)
             return detail
 
     async def _seek(self, verb: Callable[[bytes, Callable[[Any], None]], None], handle: bytes) -> Any:
         """What a verb tells of a job that is not in memory. Raises `HTTPProblem`."""
-        if not self._gearman.broker.may_have_stored_jobs:
+        if not self._gearman.inspection.may_have_stored_jobs:
             raise _no_job()
         told: Deferred[Any] = Deferred()
         verb(handle, told.callback)
@@ -532,11 +532,11 @@ class Api(Branch):
         connection = self._find_connection(call)
         wish = call.json({"quiet": bool})
         if "quiet" in wish:
-            self._gearman.broker.quiet(connection.worker, wish["quiet"])
+            self._gearman.administration.quiet(connection.worker, wish["quiet"])
         return self._connection(call)
 
     def _connection_shape(self, connection: Connection) -> dict[str, Any]:
-        return connection_shape(connection, jobs_of(self._gearman.broker, connection, MOST_JOBS))
+        return connection_shape(connection, jobs_of(self._gearman.inspection, connection, MOST_JOBS))
 
     def _find_connection(self, call: Call) -> Connection:
         number = call.ids[0]

@@ -9,7 +9,6 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.server import Request
 
-from txgearman.broker.broker import Broker
 from txgearman.broker.numbers import leading_number
 from txgearman.broker.peers import Client
 from txgearman.errors import (
@@ -23,6 +22,7 @@ from txgearman.errors import (
 from txgearman.web.answers import Answer, HTTPProblem, to_json
 from txgearman.web.body import PIECE, budget_of, queue_of, send_body, send_queue
 from txgearman.web.shapes import identifier, text
+from txgearman.web.sources import Jobs
 from txgearman.web.stream import EventStream
 
 OCTETS: Final = b"application/octet-stream"
@@ -50,7 +50,7 @@ class HTTPClient:
     ends lets the next request of its connection in, which may be a submit.
     """
 
-    def __init__(self, broker: Broker, request: Request, reactor: IReactorTime) -> None:
+    def __init__(self, broker: Jobs, request: Request, reactor: IReactorTime) -> None:
         self.client = Client(self)
         self._broker = broker
         self._request = request
@@ -140,7 +140,7 @@ class WholeAnswer(HTTPClient):
     """
 
     def __init__(
-        self, broker: Broker, request: Request, reactor: IReactorTime, background: bool, max_data: int
+        self, broker: Jobs, request: Request, reactor: IReactorTime, background: bool, max_data: int
     ) -> None:
         super().__init__(broker, request, reactor)
         self._background = background
@@ -210,7 +210,7 @@ class WholeAnswer(HTTPClient):
 class StreamedAnswer(HTTPClient):
     """A request that is answered with all news of its job as server-sent events."""
 
-    def __init__(self, broker: Broker, request: Request, reactor: IReactorTime) -> None:
+    def __init__(self, broker: Jobs, request: Request, reactor: IReactorTime) -> None:
         super().__init__(broker, request, reactor)
         self._stream: EventStream | None = None
 

@@ -135,7 +135,7 @@ class Live:
         # One that does not keep up is told later, and then all at once.
         picks = {viewer: Picked.of(viewer.given) for viewer in viewers if not viewer.stream.paused}
         picking = [picked for picked in picks.values() if picked is not None]
-        totals = Totals(self._gearman.broker.counts_of_gone)
+        totals = Totals(self._gearman.inspection.counts_of_gone)
 
         def see(functions: list[FunctionDetail]) -> None:
             totals.add(functions)
@@ -143,7 +143,7 @@ class Live:
                 picked.see(functions)
 
         if picking:
-            details = self._gearman.broker.function_details()
+            details = self._gearman.inspection.function_details()
             await walk(details, see, self._reactor, max(1, PIECE // len(picking)))
         for viewer, picked in picks.items():
             if viewer in self._viewers:
@@ -168,7 +168,7 @@ class Live:
     def _function(self, given: dict[str, Any]) -> Document:
         shown = self._jobs(given)
         try:
-            detail = self._gearman.broker.function_detail(given["function"])
+            detail = self._gearman.inspection.function_detail(given["function"])
         except FunctionNotFound:
             return shown
         return {"function": self._moving(function_shape(detail), "oldest"), **shown}
@@ -177,7 +177,7 @@ class Live:
         rows = {}
         for handle in given["handles"].split(b",")[:MOST_ROWS]:
             try:
-                detail = self._gearman.broker.job_detail(handle)
+                detail = self._gearman.inspection.job_detail(handle)
             except JobNotFound:
                 continue
             rows[detail.handle.decode("utf-8", "backslashreplace")] = self._moving(job_shape(detail))
@@ -197,7 +197,7 @@ class Live:
             if len(rows) == MOST_ROWS:
                 more = True
                 break
-            shape = connection_shape(connection, jobs_of(self._gearman.broker, connection, MOST_JOBS))
+            shape = connection_shape(connection, jobs_of(self._gearman.inspection, connection, MOST_JOBS))
             for job in shape["jobs"]:
                 self._moving(job)
             rows.append(shape)

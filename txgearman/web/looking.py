@@ -12,8 +12,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-from txgearman.broker.broker import Broker
+from txgearman.broker.inspection import Inspection
 from txgearman.broker.job import PRIORITIES, Job, JobState
+from txgearman.broker.stored_job_search import StoredJobSearch
 from txgearman.broker.views import JobDetail, JobPage
 from txgearman.errors import FunctionNotFound, Refused
 from txgearman.web.shapes import STORED
@@ -139,9 +140,12 @@ class _Step:
         return self._left <= 0
 
 
-async def find_jobs(broker: Broker, reactor: IReactorTime, wanted: Wanted, after: Place, most: int) -> Found:
+async def find_jobs(
+    gearman: Gearman, reactor: IReactorTime, wanted: Wanted, after: Place, most: int
+) -> Found:
     """At most so many of the wanted jobs, from `after` on. Raises `Refused` where the store does not answer
     and there is nothing else to show."""
+    inspection, search = gearman.inspection, gearman.search
     jobs: list[JobDetail] = []
     give_up = reactor.seconds() + PATIENCE
     place: Place | None = after
@@ -150,11 +154,11 @@ async def find_jobs(broker: Broker, reactor: IReactorTime, wanted: Wanted, after
     while place is not None:
         if place.priority is None:
             step = _Step(wanted)
-            page = broker.job_page(place.number, most - len(jobs), step.wants, step.is_over)
+            page = inspection.job_page(place.number, most - len(jobs), step.wants, step.is_over)
             jobs.extend(page.jobs)
         else:
             try:
-                page = await _stored(broker, wanted.function, place.priority, place.number, most - len(jobs))
+                page = await _stored(search, wanted.function, place.priority, place.number, most - len(jobs))
             except Refused:
                 if not jobs:
                     raise
@@ -176,10 +180,10 @@ def _next(place: Place, page: JobPage, wanted: Wanted) -> Place | None:
     return Place(0, place.priority + 1) if place.priority + 1 < PRIORITIES else None
 
 
-async def _stored(broker: Broker, function: bytes, priority: int, after: int, most: int) -> JobPage:
+async def _stored(search: StoredJobSearch, function: bytes, priority: int, after: int, most: int) -> JobPage:
     told: Deferred[JobPage | Refused] = Deferred()
     try:
-        broker.seek_page(function, priority, after, most, told.callback)
+        search.seek_page(function, priority, after, most, told.callback)
     except FunctionNotFound:
         # It was dropped meanwhile.
         return JobPage((), None)
@@ -193,7 +197,7 @@ async def running_jobs(
     gearman: Gearman, reactor: IReactorTime, wanted: Wanted, after: Place, most: int
 ) -> Found:
     """As `find_jobs`, for running jobs alone: these are found by way of their workers."""
-    broker = gearman.broker
+    inspection = gearman.inspection
     numbered = []
     for connection in gearman.connections.values():
         for handle, job in connection.worker.jobs.items():
@@ -213,32 +217,33 @@ async def running_jobs(
             step = _Step(wanted)
         # One that has ended meanwhile does not run any more.
         if step.wants(job):
-            jobs.append(broker.job_detail(handle))
+            jobs.append(inspection.job_detail(handle))
         place = Place(number)
     return Found(jobs, None)
 
 
-def jobs_of(broker: Broker, connection: Connection, most: int) -> list[JobDetail]:
+def jobs_of(inspection: Inspection, connection: Connection, most: int) -> list[JobDetail]:
     """The jobs that a connection works on, the first of them."""
     handles = [handle for _, handle in zip(range(most), connection.worker.jobs, strict=False)]
-    return [broker.job_detail(handle) for handle in handles]
+    return [inspection.job_detail(handle) for handle in handles]
 
 
-async def cancel_all(broker: Broker, reactor: IReactorTime, function: bytes) -> None:
+async def cancel_all(gearman: Gearman, reactor: IReactorTime, function: bytes) -> None:
     """Cancel all jobs that a function has now. Raises `FunctionNotFound`.
 
     Those that are not in memory come in as there is room, and are cancelled then; this gives up when none
     has come for `PATIENCE` seconds.
     """
-    until = broker.last_number
+    inspection, administration = gearman.inspection, gearman.administration
+    until = inspection.last_number
     seen = reactor.seconds()
     while True:
-        before = broker.function_detail(function)
+        before = inspection.function_detail(function)
         after: int | None = 0
         while after is not None:
-            after = broker.cancel_some(function, after, until)
+            after = administration.cancel_some(function, after, until)
             await deferLater(reactor, 0)
-        now = broker.function_detail(function)
+        now = inspection.function_detail(function)
         if now.failed != before.failed:
             seen = reactor.seconds()
         if not now.away or reactor.seconds() - seen > PATIENCE:

@@ -340,13 +340,17 @@ class ServerCollector(Collector):
         def see(measures: list[FunctionMeasures | None]) -> None:
             rows.extend(row for row in measures if row is not None)
 
-        await walk(self._gearman.broker.look_at_measures(), see, self._reactor)
-        broker, traffic, admission = self._gearman.broker, self._gearman.traffic, self._gearman.admission
+        await walk(self._gearman.inspection.look_at_measures(), see, self._reactor)
+        inspection, traffic, admission = (
+            self._gearman.inspection,
+            self._gearman.traffic,
+            self._gearman.admission,
+        )
         web = self._gearman.web_admission
         self._snapshot = Snapshot(
             # The row of the others is left out while it is of no function.
             functions=[row for row in rows if row.name is not None or row.counts.any or len(rows) == 1],
-            function_count=broker.function_count,
+            function_count=inspection.function_count,
             connections=len(self._gearman.connections),
             accepted=traffic.connections,
             received=traffic.received,

@@ -59,8 +59,8 @@ class Totals:
 
 async def totals_of(gearman: Gearman, reactor: IReactorTime) -> Totals:
     """The numbers of all functions of a server."""
-    totals = Totals(gearman.broker.counts_of_gone)
-    await walk(gearman.broker.function_details(), totals.add, reactor)
+    totals = Totals(gearman.inspection.counts_of_gone)
+    await walk(gearman.inspection.function_details(), totals.add, reactor)
     return totals
 
 
@@ -101,7 +101,7 @@ def server_shape(gearman: Gearman, totals: Totals, vitals: Vitals | None = None)
         "host": platform.node(),
         "pid": os.getpid(),
         "memory": resident_memory(),
-        "total": gearman.broker.total,
+        "total": gearman.inspection.total,
         "queued": by_priority(tuple(totals.queued)),
         "scheduled": totals.scheduled,
         "running": totals.running,

@@ -11,9 +11,11 @@ from typing import Any, Protocol, cast
 from twisted.internet.interfaces import IAddress
 
 from txgearman.access import AccessPolicy
-from txgearman.broker.broker import Broker
+from txgearman.broker.administration import Administration
+from txgearman.broker.inspection import Inspection
 from txgearman.broker.meters import Durations
 from txgearman.broker.peers import Client, Worker
+from txgearman.broker.stored_job_search import StoredJobSearch
 
 
 class Connection(Protocol):
@@ -122,13 +124,51 @@ class Limit(Protocol):
     def refused(self) -> int: ...
 
 
+class Jobs(Protocol):
+    """What a client does with jobs: the verbs of the broker that requests over HTTP call."""
+
+    def submit(
+        self,
+        client: Client,
+        function_name: bytes,
+        unique: bytes,
+        data: bytes,
+        priority: int = ...,
+        background: bool = ...,
+        reducer: bytes | None = ...,
+        run_at: float | None = ...,
+    ) -> None:
+        """Accept a job, or let `client` wait for the one that it is a duplicate of."""
+
+    def watch(self, client: Client, handle: bytes) -> None:
+        """Let `client` wait for a job that it did not submit."""
+
+    def leave_client(self, client: Client) -> None:
+        """The client waits no more."""
+
+    def cancel(self, handle: bytes) -> None:
+        """End a job."""
+
+
 class Gearman(Protocol):
-    """A job server: `broker` has its jobs and may be replaced by an empty one, `connections` are those
-    that live, by number, `traffic` counts what all of them carried."""
+    """A job server. Its jobs may be replaced by none, so none of the first four is to be kept for longer than
+    a request. `connections` are those that live, by number, `traffic` counts what all of them carried."""
 
     @property
-    def broker(self) -> Broker:
-        """The jobs."""
+    def broker(self) -> Jobs:
+        """The verbs of clients."""
+
+    @property
+    def inspection(self) -> Inspection:
+        """What can be read of functions and jobs."""
+
+    @property
+    def administration(self) -> Administration:
+        """The verbs of administrators."""
+
+    @property
+    def search(self) -> StoredJobSearch:
+        """Look-ups of jobs that only the store knows."""
 
     @property
     def access(self) -> AccessPolicy | None:
