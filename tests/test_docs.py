@@ -33,7 +33,8 @@ from benchmarks.workloads import LIBRARY_WORKLOADS, WORKLOADS
 from tests.support import DOCS, load, on_reactor, table
 from txgearman import Client, errors
 from txgearman.access import Identity, Right
-from txgearman.broker.meters import Counts, Meter
+from txgearman.broker.histograms import Meter
+from txgearman.broker.meters import Counts, measures_of
 from txgearman.server import GearmanService, Settings, admin, twistd
 from txgearman.server.service import check_endpoint
 from txgearman.server.settings import METRICS_FUNCTIONS
@@ -619,7 +620,7 @@ class Tables(SynchronousTestCase):
 
 
 def _snapshot_of_one_function() -> Snapshot:
-    row = Meter().measures(b"f", Counts())
+    row = measures_of(b"f", Counts(), Meter())
     return Snapshot([row], 1, 0, 0, 0, 0, {}, 0, [], {}, {}, row.waited, None)
 
 

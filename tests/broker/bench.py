@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from txgearman.broker.administration import Administration
 from txgearman.broker.broker import Broker
+from txgearman.broker.entities import Client, Job, Worker
 from txgearman.broker.inspection import Inspection
-from txgearman.broker.job import Job
-from txgearman.broker.peers import Client, Worker
 from txgearman.broker.policy import Policy
 from txgearman.broker.store_answers import StoreAnswers
 from txgearman.broker.stored_job_search import StoredJobSearch
@@ -22,7 +21,7 @@ from txgearman.errors import Refused
 
 if TYPE_CHECKING:
     from txgearman.broker.interfaces import Follower, Tell, TellPage
-    from txgearman.broker.job import StoredJob
+    from txgearman.broker.stored_job import StoredJob
 
 START: float = 1000.0
 """What the monotonic clock of a bench shows at first, in seconds."""

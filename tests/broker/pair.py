@@ -12,16 +12,16 @@ from typing import Any
 
 from tests.broker.bench import Bench, leftovers, said, uniques_of
 from tests.broker.model import Full, Model, ModelJob, ModelWorker, NotFound
-from txgearman.broker.abilities import _REMOVED, FREE_WALK
+from txgearman.broker.entities import _REMOVED, Client, Worker
+from txgearman.broker.histograms import BOUNDS
 from txgearman.broker.inspection import Inspection
 from txgearman.broker.interfaces import Follower
-from txgearman.broker.job import PRIORITIES, Ending, JobState
 from txgearman.broker.lifecycle import LONGEST_NAP
-from txgearman.broker.meters import BOUNDS
-from txgearman.broker.peers import Client, Worker
 from txgearman.broker.policy import WAKE_PATIENCE, FunctionOrder, Policy
 from txgearman.broker.slices import SLICE
+from txgearman.broker.states import PRIORITIES, Ending, JobState
 from txgearman.broker.views import FunctionView, JobStatus, JobView
+from txgearman.broker.waking import FREE_WALK
 from txgearman.errors import FunctionInUse, FunctionNotFound, JobNotFound, QueueFull
 
 ROUNDING = 1e-6

@@ -17,11 +17,12 @@ from tests.broker.bench import Bench, KeeperNotes
 from tests.broker.test_many_functions import skip_if_compiled
 from txgearman.broker import broker
 from txgearman.broker.administration import Administration
-from txgearman.broker.function import Function
+from txgearman.broker.entities import Function
+from txgearman.broker.histograms import Histogram
 from txgearman.broker.inspection import Inspection
-from txgearman.broker.job import StoredJob
-from txgearman.broker.meters import FunctionMeasures, Histogram
+from txgearman.broker.meters import FunctionMeasures
 from txgearman.broker.policy import FunctionRules, Policy
+from txgearman.broker.stored_job import StoredJob
 from txgearman.errors import NotSaved, QueueFull, RateExceeded, TooManyFunctions
 
 POLICY = Policy(b"H:t", max_functions=10)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import Bench, leftovers, said
+from txgearman.broker.entities import Job
 from txgearman.broker.handles import CHUNK_BITS
-from txgearman.broker.job import Job, JobState, StoredJob
+from txgearman.broker.states import JobState
+from txgearman.broker.stored_job import StoredJob
 from txgearman.errors import FunctionNotFound, JobNotFound, ShuttingDown
 
 CHUNK = 1 << CHUNK_BITS

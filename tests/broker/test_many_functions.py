@@ -17,11 +17,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import POLICY, Bench, leftovers
 from txgearman.broker import broker
-from txgearman.broker.abilities import _SLACK, FREE_WALK, AbilitySet, levels_of
-from txgearman.broker.function import Function
-from txgearman.broker.peers import Worker
-from txgearman.broker.policy import FunctionOrder, Policy
-from txgearman.broker.running import RunningByFunction
+from txgearman.broker.entities import _SLACK, AbilitySet, Function, RunningByFunction, Worker
+from txgearman.broker.policy import FunctionOrder, Policy, levels_of
+from txgearman.broker.waking import FREE_WALK
 
 SMALL, LARGE = 1_000, 10_000
 

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import Bench
-from txgearman.broker.job import Ending
-from txgearman.broker.meters import BOUNDS, Durations, FunctionMeasures, Histogram
+from txgearman.broker.histograms import BOUNDS, Durations, Histogram
+from txgearman.broker.meters import FunctionMeasures
+from txgearman.broker.states import Ending
 
 
 def cumulated(*durations: float) -> tuple[int, ...]:

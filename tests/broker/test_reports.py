@@ -7,8 +7,8 @@ from collections.abc import Callable
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import Bench, leftovers, said
+from txgearman.broker.entities import MAX_CANCELLED, Worker
 from txgearman.broker.numbers import MAX_DIGITS
-from txgearman.broker.peers import MAX_CANCELLED, Worker
 from txgearman.broker.views import UNKNOWN, JobStatus
 from txgearman.errors import JobNotFound
 

@@ -18,10 +18,10 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import Bench, leftovers, said
-from txgearman.broker.job import Job, JobState
-from txgearman.broker.peers import Client, Worker
+from txgearman.broker.entities import Client, Job, Worker
 from txgearman.broker.policy import Policy
 from txgearman.broker.slices import SLICE, Slices
+from txgearman.broker.states import JobState
 from txgearman.errors import JobNotFound
 
 MANY = 5 * SLICE

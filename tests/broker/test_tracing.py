@@ -9,8 +9,10 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.broker.bench import START, WALL_AHEAD, Bench, KeeperNotes
 from tests.broker.test_model import POLICIES, Walk
 from txgearman.broker.broker import Broker
-from txgearman.broker.job import Ending, Job, StoredJob
+from txgearman.broker.entities import Job
 from txgearman.broker.policy import FunctionRules, Policy
+from txgearman.broker.states import Ending
+from txgearman.broker.stored_job import StoredJob
 from txgearman.broker.tracing import JobTracer
 from txgearman.errors import NotSaved, QueueFull
 

@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.server.kept import UNAVAILABLE, ListStore
 from tests.server.peers import PREFIX, error, req, res
 from tests.server.sites import LEASE, KeptServer
-from txgearman.broker.job import Ending
+from txgearman.broker.states import Ending
 from txgearman.broker.store_answers import StoreAnswers
 from txgearman.errors import LookupFailed
 from txgearman.server import saving

@@ -15,7 +15,7 @@ from typing import Any
 from tests.server.held import really_held
 from tests.web.asking import Exchange, Web
 from tests.web.test_jobs import JOBS, STREAM, JobCase, events
-from txgearman.broker.peers import Worker
+from txgearman.broker.entities import Worker
 from txgearman.server import Settings
 from txgearman.web import WebSettings, stream
 from txgearman.web.answers import to_json

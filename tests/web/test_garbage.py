@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.garbage import garbage, gone, resting_collector
 from tests.web.asking import Exchange, Web
-from txgearman.broker.peers import Worker
+from txgearman.broker.entities import Worker
 from txgearman.server import Settings
 from txgearman.web.body import PIECE, STALLED
 from txgearman.web.channel import BODY_LIMIT, LimitedChannel

@@ -9,8 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.kept import ListStore, Thread
 from tests.web.asking import Exchange, Web
-from txgearman.broker.job import JobState
-from txgearman.broker.peers import Worker
+from txgearman.broker.entities import Worker
+from txgearman.broker.states import JobState
 from txgearman.server import Settings
 from txgearman.server.saving import StoreWriter
 from txgearman.web import WebSettings

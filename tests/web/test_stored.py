@@ -8,8 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.kept import UNAVAILABLE, ListStore, Thread
 from tests.web.asking import Web
-from txgearman.broker.job import StoredJob
-from txgearman.broker.peers import Worker
+from txgearman.broker.entities import Worker
+from txgearman.broker.stored_job import StoredJob
 from txgearman.server import Settings
 from txgearman.server.saving import FIRST_FETCH, NUMBERS_PER_START, REMOVAL_PATIENCE, StoreWriter
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from txgearman.broker.function import Function
+from txgearman.broker.entities import Function, Worker
 from txgearman.broker.handles import number_of
-from txgearman.broker.job import JobState
-from txgearman.broker.peers import Worker
 from txgearman.broker.policy import Policy
+from txgearman.broker.states import JobState
 from txgearman.errors import ShuttingDown
 
 if TYPE_CHECKING:

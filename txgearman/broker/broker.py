@@ -1,7 +1,7 @@
 """The verbs of the job server: every decision about jobs, clients and workers is made here.
 
 Each verb is O(1) at any depth of the queues and number of workers, O(log n) where time or turns order
-things; `txgearman.broker.abilities` says what many functions and kinds of workers cost. What a peer leaves
+things; `txgearman.broker.waking` says what many functions and kinds of workers cost. What a peer leaves
 behind, which may be any number of things, is seen to in slices (`txgearman.broker.slices`). A verb that
 refuses raises `Refused` and has changed nothing. What must leave goes through `txgearman.broker.interfaces`.
 
@@ -14,18 +14,16 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from txgearman.broker.abilities import AbilitySet
-from txgearman.broker.function import Function
+from txgearman.broker.entities import MAX_JOINS, AbilitySet, Client, Function, Job, RunningByFunction, Worker
 from txgearman.broker.functions import Functions
 from txgearman.broker.interfaces import Alarm, JobStore, JobTrace
-from txgearman.broker.job import Ending, Job, JobState, Priority, StoredJob
 from txgearman.broker.lifecycle import LONGEST_NAP, Lifecycle
 from txgearman.broker.limits import Limits
 from txgearman.broker.numbers import leading_number
-from txgearman.broker.peers import MAX_JOINS, Client, Worker, WorkerState
 from txgearman.broker.policy import WAKE_PATIENCE, Policy
-from txgearman.broker.running import RunningByFunction
 from txgearman.broker.slices import SLICE, Slices
+from txgearman.broker.states import Ending, JobState, Priority, WorkerState
+from txgearman.broker.stored_job import StoredJob
 from txgearman.broker.stored_queues import StoredQueues
 from txgearman.broker.timer import Timer
 from txgearman.broker.uniques import UNIQUE_IS_DATA

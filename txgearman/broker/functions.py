@@ -6,10 +6,9 @@ import sys
 from collections import OrderedDict
 from typing import Final
 
-from txgearman.broker.abilities import levels_of
-from txgearman.broker.function import Function
+from txgearman.broker.entities import Function
 from txgearman.broker.meters import Meters
-from txgearman.broker.policy import Policy
+from txgearman.broker.policy import Policy, levels_of
 from txgearman.errors import FunctionInUse, FunctionNotFound, TooManyFunctions
 
 UNLIMITED_COUNT: Final = sys.maxsize

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from txgearman.broker.job import Job
+    from txgearman.broker.entities import Job
 
 CHUNK_BITS: Final = 12
 """Binary digits of a handle's number that stay within a chunk: 4096 handles."""

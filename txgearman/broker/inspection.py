@@ -6,11 +6,10 @@ import operator
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from txgearman.broker.function import Function
+from txgearman.broker.entities import NO_STORED_QUEUE, Function, Job
 from txgearman.broker.handles import number_of
-from txgearman.broker.job import PRIORITIES, Job, JobState
 from txgearman.broker.meters import Counts, FunctionMeasures
-from txgearman.broker.stored_queue import NO_STORED_QUEUE
+from txgearman.broker.states import PRIORITIES, JobState
 from txgearman.broker.views import (
     UNKNOWN,
     FunctionDetail,

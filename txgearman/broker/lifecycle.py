@@ -8,15 +8,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from typing import Final
 
-from txgearman.broker.abilities import levels_of
 from txgearman.broker.deadlines import Deadlines
-from txgearman.broker.function import Function
+from txgearman.broker.entities import NO_PROGRESS, NOBODY, Client, Function, Job, Worker
 from txgearman.broker.functions import Functions
 from txgearman.broker.handles import Handles, number_of
 from txgearman.broker.interfaces import JobStore, JobTrace
-from txgearman.broker.job import NO_PROGRESS, NOBODY, PRIORITIES, Ending, Job, JobState, StoredJob
-from txgearman.broker.peers import Client, Worker
-from txgearman.broker.policy import UNLIMITED, Policy
+from txgearman.broker.policy import UNLIMITED, Policy, levels_of
+from txgearman.broker.states import PRIORITIES, Ending, JobState
+from txgearman.broker.stored_job import StoredJob
 from txgearman.broker.stored_queues import StoredQueues
 from txgearman.broker.timer import Timer
 from txgearman.broker.uniques import Duplicates

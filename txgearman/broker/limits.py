@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from txgearman.broker.function import Function
+from txgearman.broker.entities import Function
 from txgearman.broker.timer import Timer
 from txgearman.errors import QueueFull, RateExceeded, ServerFull, ShuttingDown
 

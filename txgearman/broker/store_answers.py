@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from txgearman.broker.entities import Job
 from txgearman.broker.handles import number_of
-from txgearman.broker.job import PRIORITIES, Ending, Job, JobState, StoredJob
+from txgearman.broker.states import PRIORITIES, Ending, JobState
+from txgearman.broker.stored_job import StoredJob
 from txgearman.errors import Refused
 
 if TYPE_CHECKING:

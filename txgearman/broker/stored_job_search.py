@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Final
 
 from txgearman.broker.handles import number_of
 from txgearman.broker.inspection import Inspection
-from txgearman.broker.job import Ending, StoredJob
+from txgearman.broker.states import Ending
+from txgearman.broker.stored_job import StoredJob
 from txgearman.broker.views import STORED, JobDetail, JobPage, JobStatus, stored_detail
 from txgearman.errors import JobNotFound, Refused
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from txgearman.broker.function import Function
+from txgearman.broker.entities import Function, StoredQueue
 from txgearman.broker.functions import Functions
 from txgearman.broker.interfaces import JobStore
-from txgearman.broker.job import PRIORITIES, Ending, JobState, StoredJob
-from txgearman.broker.stored_queue import StoredQueue
+from txgearman.broker.states import PRIORITIES, Ending, JobState
+from txgearman.broker.stored_job import StoredJob
 
 _QUEUED: Final = JobState.QUEUED
 _ADOPTED: Final = int(Ending.ADOPTED)

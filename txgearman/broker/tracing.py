@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from txgearman.broker.entities import Job
 from txgearman.broker.interfaces import Follower
-from txgearman.broker.job import Ending, Job, JobState
+from txgearman.broker.states import Ending, JobState
 
 _QUEUED: Final = JobState.QUEUED
 _RUNNING: Final = JobState.RUNNING

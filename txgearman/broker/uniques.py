@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from txgearman.broker.function import Function
-    from txgearman.broker.job import Job
+    from txgearman.broker.entities import Function, Job
 
 SHARDS: Final = 256
 """Tables that the keys are spread over. One table would grow in one go, which at two million jobs holds

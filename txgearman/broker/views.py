@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from txgearman.broker.job import JobState, StoredJob
-    from txgearman.broker.peers import Worker
+    from txgearman.broker.entities import Worker
+    from txgearman.broker.states import JobState
+    from txgearman.broker.stored_job import StoredJob
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,18 +1,47 @@
-"""Which workers share an ability set, who of them sleeps, and who is woken for a job."""
+"""Which workers share an ability set, who of them sleeps, and who is woken for a job.
+
+Workers that registered the same functions in the same order share one `AbilitySet`. It must never
+walk its functions, nor a function its sets: a worker may know thousands of functions, and a function
+thousands of workers. So each side keeps a list of the other that may be out of date in one direction
+only, and whoever is misled by a stale entry removes it and leaves a note to be listed again:
+
+* A set lists a function as ready, at a level, as long as nobody found it without a job there. Finding
+  it so removes it from `AbilitySet._ready` and notes the set in `Function.unready`; the next job pays
+  for listing it again.
+* A function lists a set in `Function.resting` as long as nobody found it without a sleeper. Finding it
+  so removes it and notes the function in `AbilitySet._forgotten`; the next sleeper pays.
+
+So both are O(1) over time at any number of functions and workers, but for the heap's O(log n) over the
+functions of one set, and for a factor of the number of *kinds* of workers a function has: an event is
+told to, or found out by, each set once.
+
+To find the set of a worker's functions, or to make one, walks them all. A worker with up to `FREE_WALK`
+functions does so when it first grabs after it has changed them. One with more has a set of its own, which
+grows and shrinks with each change, by O(log n); the walk that lets it share the set of others, or others
+share its own, it pays for: each change and each falling asleep is worth `WALK_PER_PACKET` functions. So no
+packet costs more, over time, than its share, whatever a worker has registered.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Final
 
-from txgearman.broker.abilities import FREE_WALK, WALK_PER_PACKET, AbilitySet, Kind
-from txgearman.broker.function import Function
+from txgearman.broker.entities import AbilitySet, Function, Job, Kind, Worker
 from txgearman.broker.functions import Functions
-from txgearman.broker.job import Job
-from txgearman.broker.peers import Worker, WorkerState
 from txgearman.broker.policy import WAKE_PATIENCE
 from txgearman.broker.slices import Slices
+from txgearman.broker.states import WorkerState
 from txgearman.broker.timer import Timer
+
+FREE_WALK: Final = 64
+"""Functions that may be walked for any packet of a worker: 50 microseconds to make a set of them. Nearly all
+workers have fewer."""
+
+WALK_PER_PACKET: Final = 2
+"""Functions that a packet pays for which changes a worker's functions or lets the worker sleep: about what
+the packet costs itself. So who registers n functions has paid for two walks over them: to find the set that
+others have, and to make one of its own when it leaves them. Nobody saves up for more than these two."""
 
 # Names local to the module: an enum's member costs two look-ups each time on the hot path.
 _AWAKE: Final = WorkerState.AWAKE

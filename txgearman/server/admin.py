@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from txgearman.access import Right
 from txgearman.broker.administration import Administration
 from txgearman.broker.inspection import Inspection
-from txgearman.broker.job import PRIORITIES
+from txgearman.broker.states import PRIORITIES
 from txgearman.broker.stored_job_search import StoredJobSearch
 from txgearman.errors import BrokenStream, GearmanError, Refused
 from txgearman.patterns import MAX_SHOWN, quoted, shown

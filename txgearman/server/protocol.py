@@ -29,7 +29,7 @@ from zope.interface import implementer
 
 from txgearman import direct
 from txgearman.access import AccessPolicy, Rights
-from txgearman.broker.peers import Client, Worker
+from txgearman.broker.entities import Client, Worker
 from txgearman.errors import BrokenStream, ProtocolError, Refused
 from txgearman.identity import identity_of
 from txgearman.patterns import quoted

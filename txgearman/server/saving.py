@@ -19,10 +19,11 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
 
+from txgearman.broker.entities import Job
 from txgearman.broker.handles import number_of
+from txgearman.broker.histograms import Histogram
 from txgearman.broker.interfaces import StoredPage
-from txgearman.broker.job import Job, JobState
-from txgearman.broker.meters import Histogram
+from txgearman.broker.states import JobState
 from txgearman.broker.store_answers import StoreAnswers
 from txgearman.errors import ArgumentTooLarge, LeaseLost, LookupFailed, NotSaved, StoreError, StoreUnavailable
 from txgearman.server.clocks import steady_clock

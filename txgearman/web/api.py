@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from txgearman.broker.job import PRIORITIES, JobState
+from txgearman.broker.states import PRIORITIES, JobState
 from txgearman.broker.views import FunctionView, JobDetail
 from txgearman.errors import FunctionInUse, FunctionNotFound, JobNotFound, Refused
 from txgearman.web.answers import Answer, Branch, HTTPProblem, to_json

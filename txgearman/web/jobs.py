@@ -9,8 +9,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.server import Request
 
+from txgearman.broker.entities import Client
 from txgearman.broker.numbers import leading_number
-from txgearman.broker.peers import Client
 from txgearman.errors import (
     ArgumentTooLarge,
     InvalidArgument,

@@ -12,8 +12,9 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
+from txgearman.broker.entities import Job
 from txgearman.broker.inspection import Inspection
-from txgearman.broker.job import PRIORITIES, Job, JobState
+from txgearman.broker.states import PRIORITIES, JobState
 from txgearman.broker.stored_job_search import StoredJobSearch
 from txgearman.broker.views import JobDetail, JobPage
 from txgearman.errors import FunctionNotFound, Refused

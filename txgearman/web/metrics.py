@@ -29,8 +29,9 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from txgearman.broker.job import Ending, Priority
-from txgearman.broker.meters import BOUNDS, Durations, FunctionMeasures
+from txgearman.broker.histograms import BOUNDS, Durations
+from txgearman.broker.meters import FunctionMeasures
+from txgearman.broker.states import Ending, Priority
 from txgearman.version import VERSION
 from txgearman.web.answers import Answer, HTTPProblem
 from txgearman.web.body import send_body

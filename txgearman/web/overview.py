@@ -9,8 +9,8 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
-from txgearman.broker.job import PRIORITIES
 from txgearman.broker.meters import Counts
+from txgearman.broker.states import PRIORITIES
 from txgearman.broker.views import FunctionDetail
 from txgearman.version import VERSION
 from txgearman.web.shapes import by_priority

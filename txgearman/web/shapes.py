@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 from urllib.parse import quote
 
-from txgearman.broker.job import Priority
+from txgearman.broker.states import Priority
 from txgearman.broker.views import FunctionDetail, JobDetail
 from txgearman.web.sources import Connection, connection_of
 

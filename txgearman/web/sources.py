@@ -12,9 +12,9 @@ from twisted.internet.interfaces import IAddress
 
 from txgearman.access import AccessPolicy
 from txgearman.broker.administration import Administration
+from txgearman.broker.entities import Client, Worker
+from txgearman.broker.histograms import Durations
 from txgearman.broker.inspection import Inspection
-from txgearman.broker.meters import Durations
-from txgearman.broker.peers import Client, Worker
 from txgearman.broker.stored_job_search import StoredJobSearch
 
 
