@@ -429,14 +429,14 @@ class Pair:
                 "submitted": counts.submitted,
                 "completed": counts.completed,
                 **{what: counts.uncompleted[ending] for ending, what in UNCOMPLETED},
-                "joined": counts.joined,
+                "joined": counts.coalesced,
                 "refused": counts.refused,
                 "retried": counts.retried,
             }
             assert counted == {what: model.counted[name, what] for what in counted}, name
             assert counts.submitted - counts.ended == len(mine)
             assert counts.running == sum(job.state == "running" for job in mine)
-            assert counts.held == sum(job.state == "held" for job in mine)
+            assert counts.scheduled == sum(job.state == "held" for job in mine)
             queued = [job.priority for job in mine if job.state == "queued"]
             assert counts.waiting == [queued.count(priority) for priority in range(PRIORITIES)]
             assert counts.workers == sum(

@@ -266,7 +266,7 @@ class CountsTests(SynchronousTestCase):
             "submitted": sum(row.counts.submitted for row in rows),
             "ended": sum(row.counts.ended for row in rows),
             "uncompleted": sum(sum(row.counts.uncompleted) for row in rows),
-            "joined": sum(row.counts.joined for row in rows),
+            "joined": sum(row.counts.coalesced for row in rows),
             "retried": sum(row.counts.retried for row in rows),
             "waited": sum(row.waited.cumulated[-1] for row in rows),
             "ran": sum(row.ran.cumulated[-1] for row in rows),

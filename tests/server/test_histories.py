@@ -318,11 +318,11 @@ class SeveralServersTests(SynchronousTestCase):
             name = heard[12:].split(b"\0")[0]
             job = player.site.factory.broker.life.handles.get(name)
             assert job is not None
-            if job.saved:
+            if job.stored:
                 self.check_alone(name)
             # A worker that goes on with a cancelled job may get it again: what it reports first counts.
             others = [each for each in player.has[index] if each[0] != name]
-            player.has[index] = [*others, (name, player.site.store.start if job.saved else ONLINE)]
+            player.has[index] = [*others, (name, player.site.store.start if job.stored else ONLINE)]
 
     def check_alone(self, name: bytes) -> None:
         """Nobody else has a job who may go on with it."""

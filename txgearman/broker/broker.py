@@ -139,7 +139,7 @@ class Broker:
         background: bool = False,
         reducer: bytes | None = None,
         run_at: float | None = None,
-        place: Any = None,
+        reply: Any = None,
     ) -> None:
         """Accept a job, or attach `client` to the live job of the same function and unique.
 
@@ -147,7 +147,7 @@ class Broker:
         `ClientConnection.created`, or with a job_store, for a background job, by `ClientConnection.saving`
         and what follows it. Raises `QueueFull`, `RateExceeded` and `ShuttingDown`, though never for a job
         that is attached to; `JoinedTooOften` for one that `client` waits for `MAX_JOINS` times; and
-        `NotSaved`, also for one that may not be this server's any more. `place` is for the broker itself:
+        `NotSaved`, also for one that may not be this server's any more. `reply` is for the broker itself:
         what `ClientConnection.saving` returned, if the client was told so already.
         """
         function = self._functions.get(function_name)
@@ -162,11 +162,11 @@ class Broker:
             if unique not in table and unique != UNIQUE_IS_DATA:
                 free = table
             elif (duplicate := self.life.duplicates.find(function, unique, data)) is not None:
-                self._attach(client, duplicate, background, place)
-                function.joined += 1
+                self._attach(client, duplicate, background, reply)
+                function.coalesced += 1
                 return
             if (
-                place is None
+                reply is None
                 and not background
                 and self.stored_queues.jobs
                 and function.stored_queue is not None
@@ -198,10 +198,10 @@ class Broker:
         if not background:
             job.watch(client, handle)
             client.jobs[handle] = job
-        if place is None:
+        if reply is None:
             client.connection.created(handle)
         else:
-            client.connection.saved(place, handle)
+            client.connection.saved(reply, handle)
         if run_at is None or not self.life.schedule(job, run_at):
             self.life.enqueue(job)
 
@@ -435,7 +435,7 @@ class Broker:
             if job is None:
                 break
             job.deadline = None
-            job.function.held[job.priority] -= 1
+            job.function.scheduled[job.priority] -= 1
             job.state = _QUEUED
             self.life.enqueue(job)
         for _ in range(SLICE):
@@ -456,7 +456,7 @@ class Broker:
         if epoch is not None:
             self.timer.ring_at(now + min(epoch - self.timer.wall_clock(), LONGEST_NAP))
 
-    def _attach(self, client: Client, job: Job, background: bool, place: Any) -> None:
+    def _attach(self, client: Client, job: Job, background: bool, reply: Any) -> None:
         """Let `client` be one more submitter of `job`, whose data and priority stay as they are.
 
         A client that already waits for the job gets one more handle, and each update once under each.
@@ -465,7 +465,7 @@ class Broker:
         """
         if background:
             job_store = self.life.job_store
-            if job_store is not None and not job.saved:
+            if job_store is not None and not job.stored:
                 if job.saving is None:
                     job_store.check(job.data)
                 self._save(client, job, job_store)
@@ -486,10 +486,10 @@ class Broker:
             self._handles.newest[handle] = job
         job.watch(client, handle)
         client.jobs[handle] = job
-        if place is None:
+        if reply is None:
             client.connection.created(handle)
         else:
-            client.connection.saved(place, handle)
+            client.connection.saved(reply, handle)
 
     def _save(self, client: Client, job: Job, job_store: JobStore) -> None:
         """Let `client` be told of a background job as soon as that is durable."""
@@ -509,23 +509,23 @@ class Broker:
     ) -> None:
         """Submit a foreground job that may be the same as one of the stored_queue."""
         assert self.life.job_store is not None
-        place = client.connection.saving()
+        reply = client.connection.saving()
 
-        def found(kept: Found) -> None:
+        def found(stored: Found) -> None:
             if client.gone:
                 return
             if (
-                isinstance(kept, StoredJob)
-                and self._handles.get(kept.handle) is None
-                and self.stored_queues.take(kept)
+                isinstance(stored, StoredJob)
+                and self._handles.get(stored.handle) is None
+                and self.stored_queues.take(stored)
             ):
-                self.life.revive(self._functions[function_name], kept)
+                self.life.revive(self._functions[function_name], stored)
             try:
-                if isinstance(kept, Refused):
-                    raise kept
-                self.submit(client, function_name, unique, data, priority, False, reducer, None, place)
+                if isinstance(stored, Refused):
+                    raise stored
+                self.submit(client, function_name, unique, data, priority, False, reducer, None, reply)
             except Refused as refusal:
-                client.connection.refused(place, refusal)
+                client.connection.refused(reply, refusal)
 
         self.life.job_store.find_duplicate(function_name, unique, data, found)
 

@@ -29,11 +29,11 @@ class ClientConnection(Protocol):
         is to reach it behind their answer, as clients match answers to their requests by order.
         """
 
-    def saved(self, place: Any, handle: bytes) -> None:
-        """The job whose `saving` returned `place` is durable and accepted, and has this handle."""
+    def saved(self, reply: Any, handle: bytes) -> None:
+        """The job whose `saving` returned `reply` is durable and accepted, and has this handle."""
 
-    def refused(self, place: Any, refusal: Refused) -> None:
-        """The job whose `saving` returned `place` could not be saved, and was not accepted."""
+    def refused(self, reply: Any, refusal: Refused) -> None:
+        """The job whose `saving` returned `reply` could not be saved, and was not accepted."""
 
     def data(self, handle: bytes, data: bytes) -> None:
         """The worker sent part of the result."""

@@ -62,7 +62,7 @@ class Job:
     counts the workers that got the job and lost it; `submitted` is when it came and `run_at` when it is to
     be queued, both in seconds since the epoch, `run_at` None for at once; `progress` is the numerator and
     denominator last reported; `deadline` is when a scheduled job is to be queued, or a running one to be
-    taken from its worker. `saved` says that the store has it; while it is being saved, `saving` holds who
+    taken from its worker. `stored` says that the store has it; while it is being saved, `saving` holds who
     is to be told. `since` is when it was queued last, or given to the worker that has it, by the broker's
     monotonic clock, and 0.0 where the broker measures no times.
     """
@@ -78,10 +78,10 @@ class Job:
         "progress",
         "reducer",
         "run_at",
-        "saved",
         "saving",
         "since",
         "state",
+        "stored",
         "submitted",
         "unique",
         "watchers",
@@ -116,7 +116,7 @@ class Job:
         self.progress = NO_PROGRESS
         self.deadline: Deadline | None = None
         self.since = 0.0
-        self.saved = False
+        self.stored = False
         self.saving: list[tuple[Client, object]] | None = None
 
     def watch(self, client: Client, handle: bytes) -> None:
@@ -130,18 +130,18 @@ class Job:
 class StoredQueue:
     """The tail of a function's queues, by priority.
 
-    `jobs` counts the jobs in it, `behind` is the place of the last job ahead of it, `fetching` says that its
+    `jobs` counts the jobs in it, `position` is that of the last job ahead of it, `fetching` says that its
     first jobs are under way into memory. `last` is what was last in its queue when the stored_queue began, or
     when jobs of it came into memory: the next come when that has been given out, however many foreground jobs
     have come to memory since. In a priority with a stored_queue every job that comes goes behind it, so that
     the job_store's order is the order in which they come.
     """
 
-    __slots__ = ("behind", "fetching", "jobs", "last")
+    __slots__ = ("fetching", "jobs", "last", "position")
 
     def __init__(self) -> None:
         self.jobs = [0] * PRIORITIES
-        self.behind = [-1] * PRIORITIES
+        self.position = [-1] * PRIORITIES
         self.fetching = [False] * PRIORITIES
         self.last: list[Job | None] = [None] * PRIORITIES
 
@@ -153,7 +153,7 @@ NO_STORED_QUEUE: Final = StoredQueue()
 class Function:
     """What jobs are submitted to and workers register for.
 
-    `waiting` counts queued jobs by priority, `held` those scheduled for later, `running` those that a
+    `waiting` counts queued jobs by priority, `scheduled` those scheduled for later, `running` those that a
     worker has, `workers` the workers registered. `limits` holds by priority the `total` at which a new job
     is refused, None for no limit; `rate` how fast new ones may come, None for no limit; `limited` says in
     one look whether there is either, or `server_limited`, a limit of the whole server. `time_limit` and
@@ -162,7 +162,7 @@ class Function:
 
     Counted since the function was made: `submitted` and `ended` the jobs that came and went, so that
     `total` costs nothing; `restored` those of `submitted` that came from the store; `uncompleted` those of
-    `ended` that were not completed, by `Ending`; `joined` the submits that were the same as a live job,
+    `ended` that were not completed, by `Ending`; `coalesced` the submits that were the same as a live job,
     `refused` those that met a limit; `retried` how often a job was taken from its worker and queued again.
     `meter` measures the jobs' times, if anybody does.
 
@@ -176,10 +176,9 @@ class Function:
         "_levels",
         "_open",
         "_queues",
-        "blocked",
+        "coalesced",
+        "dispatch_suspended",
         "ended",
-        "held",
-        "joined",
         "limited",
         "limits",
         "meter",
@@ -193,6 +192,7 @@ class Function:
         "retried",
         "retries",
         "running",
+        "scheduled",
         "server_limited",
         "stored_queue",
         "submitted",
@@ -213,11 +213,11 @@ class Function:
         self.name = name
         self.meter = meter
         self.waiting = [0] * PRIORITIES
-        self.held = [0] * PRIORITIES
+        self.scheduled = [0] * PRIORITIES
         self.submitted = 0
         self.ended = 0
         self.uncompleted = [0] * len(Ending)
-        self.joined = 0
+        self.coalesced = 0
         self.refused = 0
         self.restored = 0
         self.retried = 0
@@ -225,7 +225,7 @@ class Function:
         self.workers = 0
         self.paused = False
         self.pinned = False
-        self.blocked = False
+        self.dispatch_suspended = False
         self.stored_queue: StoredQueue | None = None
         self.server_limited = False
         self.obey(rules)
@@ -264,17 +264,17 @@ class Function:
     def pause(self) -> None:
         """Keep the queued jobs from the workers: to them the function is without jobs."""
         self.paused = True
-        self.block()
+        self.suspend_dispatch()
 
-    def block(self) -> None:
+    def suspend_dispatch(self) -> None:
         """As `pause`, but not by somebody's order."""
-        self.blocked = True
+        self.dispatch_suspended = True
         # So that `pop` need not ask.
         self._levels = tuple(() for _ in self._open)
 
-    def unblock(self) -> None:
-        """Undo `pause` and `block`."""
-        self.paused = self.blocked = False
+    def resume_dispatch(self) -> None:
+        """Undo `pause` and `suspend_dispatch`."""
+        self.paused = self.dispatch_suspended = False
         self._levels = self._open
 
     def trim(self) -> None:
@@ -355,9 +355,9 @@ class Function:
             queue.popleft()
             self._gone[priority] -= 1
         if self._gone[priority] > _SLACK and self._gone[priority] > self.waiting[priority]:
-            kept = [job for job in queue if job.state is _QUEUED]
+            remaining = [job for job in queue if job.state is _QUEUED]
             queue.clear()
-            queue.extend(kept)
+            queue.extend(remaining)
             self._gone[priority] = 0
 
 

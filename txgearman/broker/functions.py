@@ -73,7 +73,7 @@ class Functions:
             # Another server's jobs may still be taken over.
             function.pause()
         if self.dispatch_suspended:
-            function.block()
+            function.suspend_dispatch()
         return function
 
     def note_idle(self, function: Function) -> None:
@@ -147,4 +147,4 @@ class Functions:
         if not self.dispatch_suspended:
             self.dispatch_suspended = True
             for function in self.by_name.values():
-                function.block()
+                function.suspend_dispatch()

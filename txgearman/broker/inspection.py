@@ -89,7 +89,7 @@ class Inspection:
     def functions(self) -> Iterator[FunctionView]:
         """All functions, in the order they were made."""
         for function in list(self._broker.functions.by_name.values()):
-            waiting = map(operator.add, function.waiting, function.held)
+            waiting = map(operator.add, function.waiting, function.scheduled)
             if function.stored_queue is not None:
                 waiting = map(operator.add, waiting, function.stored_queue.jobs)
             yield FunctionView(
@@ -118,9 +118,9 @@ class Inspection:
             queued=tuple(map(operator.add, function.waiting, away)),
             away=sum(away),
             behind=tuple(
-                place if jobs else None for jobs, place in zip(away, stored_queue.behind, strict=True)
+                position if jobs else None for jobs, position in zip(away, stored_queue.position, strict=True)
             ),
-            scheduled=tuple(function.held),
+            scheduled=tuple(function.scheduled),
             running=function.running,
             workers=function.workers,
             paused=function.paused,

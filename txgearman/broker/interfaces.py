@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class StoredPage(NamedTuple):
-    """Some kept jobs; `next` is the place to go on behind, None if that was all."""
+    """Some stored jobs. `next` is the position to go on behind, None if that was all."""
 
     jobs: list[StoredJob]
     next: int | None
@@ -45,7 +45,7 @@ class JobStore(Protocol):
     """Whether other servers have jobs there too."""
 
     def owns(self, job: StoredJob) -> bool:
-        """Whether a kept job is this server's, and not one of those that share the job_store's store."""
+        """Whether a stored job is this server's, and not that of one which shares the store."""
 
     def check(self, data: bytes) -> None:
         """Raises `NotSaved` if a job with this data cannot be saved now."""
@@ -62,7 +62,7 @@ class JobStore(Protocol):
         """The `attempts` of a saved job have changed."""
 
     def fetch(self, function: bytes, priority: int, after: int) -> None:
-        """Bring jobs from behind the place `after`. Answered by `Broker.fetched`."""
+        """Bring jobs from behind the position `after`. Answered by `Broker.fetched`."""
 
     def page(self, function: bytes, priority: int, after: int, most: int, tell: TellPage) -> None:
         """Tell of jobs as `fetch` brings them, with their data, up to so many, and of fewer where they are

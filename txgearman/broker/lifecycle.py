@@ -97,7 +97,7 @@ class Lifecycle:
         if wait <= 0:
             return False
         job.state = _SCHEDULED
-        job.function.held[job.priority] += 1
+        job.function.scheduled[job.priority] += 1
         job.deadline = self.epochs.add(run_at, job)
         self._timer.ring_at(self._timer.clock() + min(wait, LONGEST_NAP))
         return True
@@ -113,36 +113,36 @@ class Lifecycle:
         function.push(job)
         level = self._level_of[job.priority]
         unready = function.unready[level]
-        if unready and not function.blocked:
+        if unready and not function.dispatch_suspended:
             for ability_set, slot in unready.items():
                 ability_set.list_ready(level, slot)
             unready.clear()
         if function.resting:
             self._waking.wake(function)
 
-    def revive(self, function: Function, kept: StoredJob) -> Job:
-        """Make a live job of one that is kept."""
+    def revive(self, function: Function, stored: StoredJob) -> Job:
+        """Make a live job of a stored one."""
         job = Job(
-            kept.handle,
+            stored.handle,
             function,
-            kept.unique,
-            kept.data,
-            kept.priority,
+            stored.unique,
+            stored.data,
+            stored.priority,
             True,
-            kept.reducer,
-            kept.submitted,
-            kept.run_at,
+            stored.reducer,
+            stored.submitted,
+            stored.run_at,
         )
-        job.attempts = kept.attempts
-        job.saved = True
+        job.attempts = stored.attempts
+        job.stored = True
         self.live += 1
-        self.handles.put(kept.handle, job)
-        if kept.unique and self.duplicates.find(function, kept.unique, kept.data) is None:
+        self.handles.put(stored.handle, job)
+        if stored.unique and self.duplicates.find(function, stored.unique, stored.data) is None:
             self.duplicates.add(job)
         self.let_in(job)
         if function.meter is not None and job.state is _QUEUED and not job.attempts:
             # It waits since it was submitted, or since its time, wherever it was.
-            job.since -= max(0.0, self._timer.wall_clock() - max(kept.submitted, kept.run_at or 0.0))
+            job.since -= max(0.0, self._timer.wall_clock() - max(stored.submitted, stored.run_at or 0.0))
         return job
 
     def take_back(self, job: Job) -> None:
@@ -164,7 +164,7 @@ class Lifecycle:
             self._forget_deadline(job)
         job.worker = None
         job.attempts += 1
-        if job.saved and self.job_store is not None:
+        if job.stored and self.job_store is not None:
             self.job_store.attempted(job)
         job.progress = NO_PROGRESS
         job.function.running -= 1
@@ -196,7 +196,7 @@ class Lifecycle:
             job.function.running -= 1
         queued = job.state is _QUEUED
         if job.state is _SCHEDULED:
-            job.function.held[job.priority] -= 1
+            job.function.scheduled[job.priority] -= 1
         watchers = self.end(job)
         if queued:
             # The object may stay in its queue for long.
@@ -217,7 +217,7 @@ class Lifecycle:
             self._forget_deadline(job)
         job.state = _GONE
         job.worker = None
-        if job.saved and self.job_store is not None:
+        if job.stored and self.job_store is not None:
             self.job_store.remove(number_of(job.handle))
         if job.unique:
             self.duplicates.remove(job)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Counts:
-    """What was counted of some functions: since the start as far as `joined`, of now behind it.
+    """What was counted of some functions: since the start as far as `coalesced`, of now behind it.
 
     The names are those of `Function`. `uncompleted` is by `Ending`; `waiting` is by priority, jobs that the
     store alone has included.
@@ -32,9 +32,9 @@ class Counts:
     retried: int = 0
     refused: int = 0
     restored: int = 0
-    joined: int = 0
+    coalesced: int = 0
     waiting: list[int] = field(default_factory=lambda: [0] * PRIORITIES)
-    held: int = 0
+    scheduled: int = 0
     running: int = 0
     workers: int = 0
 
@@ -46,12 +46,12 @@ class Counts:
     @property
     def saving(self) -> int:
         """How many jobs wait to be durable, and for no worker yet."""
-        return self.submitted - self.ended - self.running - self.held - sum(self.waiting)
+        return self.submitted - self.ended - self.running - self.scheduled - sum(self.waiting)
 
     @property
     def any(self) -> bool:
         """Whether anything was counted."""
-        return bool(self.submitted or self.refused or self.joined or self.workers)
+        return bool(self.submitted or self.refused or self.coalesced or self.workers)
 
     def add(self, function: Function) -> None:
         """Count one more function."""
@@ -62,10 +62,10 @@ class Counts:
         self.retried += function.retried
         self.refused += function.refused
         self.restored += function.restored
-        self.joined += function.joined
+        self.coalesced += function.coalesced
         if function.submitted > function.ended:
             self.waiting = list(map(operator.add, self.waiting, function.waiting))
-            self.held += sum(function.held)
+            self.scheduled += sum(function.scheduled)
         if function.stored_queue is not None:
             self.waiting = list(map(operator.add, self.waiting, function.stored_queue.jobs))
         self.running += function.running

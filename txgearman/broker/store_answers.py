@@ -38,19 +38,19 @@ class StoreAnswers:
     def saved(self, job: Job) -> None:
         """A job that was to be saved is durable: its clients are told, and it waits for a worker."""
         waiting, job.saving = job.saving or (), None
-        job.saved = job.background = True
-        for client, place in waiting:
-            client.connection.saved(place, job.handle)
+        job.stored = job.background = True
+        for client, reply in waiting:
+            client.connection.saved(reply, job.handle)
         if job.state is _GONE:
             # It was done, or cancelled, while it was being saved.
             if self._life.job_store is not None:
                 self._life.job_store.remove(number_of(job.handle), just_now=False)
         elif job.state is _SAVING:
-            place = number_of(job.handle)
+            position = number_of(job.handle)
             if (
                 job.run_at is None
                 and not job.watchers
-                and self._stored_queues.is_deep(job.function, job.priority, place)
+                and self._stored_queues.is_deep(job.function, job.priority, position)
             ):
                 self._put_away(job)
             else:
@@ -59,8 +59,8 @@ class StoreAnswers:
     def not_saved(self, job: Job, refusal: Refused) -> None:
         """A job could not be made durable: those who wanted that are refused."""
         waiting, job.saving = job.saving or (), None
-        for client, place in waiting:
-            client.connection.refused(place, refusal)
+        for client, reply in waiting:
+            client.connection.refused(reply, refusal)
         self._stay_online(job)
 
     def stored_before(self, job: Job, handle: bytes, submits: int) -> bool:
@@ -71,8 +71,8 @@ class StoreAnswers:
         """
         waiting = job.saving or []
         job.saving = waiting[submits:] or None
-        for client, place in waiting[:submits]:
-            client.connection.saved(place, handle)
+        for client, reply in waiting[:submits]:
+            client.connection.saved(reply, handle)
         if job.saving is not None:
             return True
         self._stay_online(job)
@@ -89,23 +89,23 @@ class StoreAnswers:
         elif not (job.background or job.watchers) and job.state in (_QUEUED, _SCHEDULED):
             self._life.discard(job, _ABANDONED)
 
-    def restore(self, kept: StoredJob) -> None:
+    def restore(self, stored: StoredJob) -> None:
         """Take in a background job that was saved before. One that is here, because its worker went on when
         it was disowned, is this server's again."""
-        job = self._life.handles.get(kept.handle)
+        job = self._life.handles.get(stored.handle)
         if job is not None:
-            job.saved = job.background = True
+            job.stored = job.background = True
             return
-        function = self._functions.restored(kept.function)
+        function = self._functions.restored(stored.function)
         function.submitted += 1
         function.restored += 1
-        if kept.run_at is None and self._stored_queues.is_deep(function, kept.priority, kept.place):
-            self._stored_queues.count(function, kept.priority, kept.place)
+        if stored.run_at is None and self._stored_queues.is_deep(function, stored.priority, stored.place):
+            self._stored_queues.count(function, stored.priority, stored.place)
         else:
-            self._life.revive(function, kept)
+            self._life.revive(function, stored)
 
     def restore_stored_queue(self, function_name: bytes, priority: int, jobs: int) -> None:
-        """Know that so many jobs are kept, and fetch the first of them."""
+        """Know that so many jobs are stored, and have the first of them fetched."""
         function = self._functions.restored(function_name)
         function.submitted += jobs
         function.restored += jobs
@@ -119,12 +119,12 @@ class StoreAnswers:
             # It was dropped meanwhile, when its last job was cancelled.
             return
         stored_queue.fetching[priority] = False
-        for kept in jobs:
-            stored_queue.behind[priority] = kept.place
-            if self._life.handles.get(kept.handle) is None:
+        for stored in jobs:
+            stored_queue.position[priority] = stored.place
+            if self._life.handles.get(stored.handle) is None:
                 stored_queue.jobs[priority] -= 1
                 self._stored_queues.jobs -= 1
-                self._life.revive(function, kept)
+                self._life.revive(function, stored)
         stored_queue.last[priority] = function.last(priority) if stored_queue.jobs[priority] else None
         if are_all and stored_queue.jobs[priority]:
             # Somebody has changed the store behind our back.
@@ -160,8 +160,8 @@ class StoreAnswers:
                 for priority in range(PRIORITIES):
                     self._stored_queues.lose(function, function.stored_queue, priority)
         for handle, job in self._life.handles:
-            if job.saved and handle == job.handle and job.state is not _GONE:
-                job.saved = job.background = False
+            if job.stored and handle == job.handle and job.state is not _GONE:
+                job.stored = job.background = False
                 if job.state is not _RUNNING:
                     self._life.give_up(job, _ADOPTED)
         self._life.handles.skip_to(last_number)
@@ -179,7 +179,7 @@ class StoreAnswers:
         elif self._functions.dispatch_suspended:
             self._functions.dispatch_suspended = False
             for function in self._functions.by_name.values():
-                if function.blocked and not function.paused:
+                if function.dispatch_suspended and not function.paused:
                     self._broker.waking.resume_dispatch(function)
 
     def detach_store(self) -> None:

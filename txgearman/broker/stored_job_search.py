@@ -35,12 +35,12 @@ class StoredJobSearch:
         """Tell the status of the job with this handle, wherever it is. Only where `may_have_stored_jobs` is
         true."""
 
-        def found(kept: Found) -> None:
+        def found(stored: Found) -> None:
             # It may have come into memory meanwhile.
             status = self._inspection.status(handle)
-            if isinstance(kept, Refused) and not status.known:
-                tell(kept)
-            elif isinstance(kept, StoredJob) and kept.handle == handle and not status.known:
+            if isinstance(stored, Refused) and not status.known:
+                tell(stored)
+            elif isinstance(stored, StoredJob) and stored.handle == handle and not status.known:
                 tell(STORED)
             else:
                 tell(status)
@@ -50,18 +50,18 @@ class StoredJobSearch:
     def seek_job(self, handle: bytes, tell: Callable[[JobDetail | Refused], None]) -> None:
         """As `job_detail`, for a job wherever it is. Only where `may_have_stored_jobs` is true."""
 
-        def found(kept: Found) -> None:
+        def found(stored: Found) -> None:
             job = self._life.handles.get(handle)
             if job is not None:
                 tell(self._inspection.detail_of(job))
-            elif isinstance(kept, StoredJob) and kept.handle == handle:
-                if self._stored_queues.contains(kept):
+            elif isinstance(stored, StoredJob) and stored.handle == handle:
+                if self._stored_queues.contains(stored):
                     # Once more, with its data.
-                    self._page(kept.function, kept.priority, kept.place - 1, 1, whole)
+                    self._page(stored.function, stored.priority, stored.place - 1, 1, whole)
                 else:
-                    tell(stored_detail(kept, False))
+                    tell(stored_detail(stored, False))
             else:
-                tell(kept if isinstance(kept, Refused) else JobNotFound())
+                tell(stored if isinstance(stored, Refused) else JobNotFound())
 
         def whole(page: JobPage | Refused) -> None:
             if isinstance(page, Refused):
@@ -85,7 +85,7 @@ class StoredJobSearch:
         if stored_queue is None or not (after or stored_queue.jobs[priority]):
             tell(JobPage((), None))
         else:
-            self._page(name, priority, after or stored_queue.behind[priority], most, tell)
+            self._page(name, priority, after or stored_queue.position[priority], most, tell)
 
     def _page(
         self, name: bytes, priority: int, after: int, most: int, tell: Callable[[JobPage | Refused], None]
@@ -99,12 +99,12 @@ class StoredJobSearch:
                 tell(page)
                 return
             details = []
-            for kept in page.jobs:
-                job = self._life.handles.get(kept.handle)
+            for stored in page.jobs:
+                job = self._life.handles.get(stored.handle)
                 if job is not None:
                     details.append(self._inspection.detail_of(job))
-                elif self._stored_queues.contains(kept):
-                    details.append(stored_detail(kept, True))
+                elif self._stored_queues.contains(stored):
+                    details.append(stored_detail(stored, True))
             tell(JobPage(tuple(details), page.next))
 
         self._life.job_store.page(name, priority, after, most, found)
@@ -114,32 +114,34 @@ class StoredJobSearch:
         `may_have_stored_jobs` is true."""
         assert self._life.job_store is not None
 
-        def found(kept: Found) -> None:
+        def found(stored: Found) -> None:
             status = self._inspection.status_by_unique(unique)
-            if status.known or kept is None:
+            if status.known or stored is None:
                 tell(status)
             else:
-                tell(kept if isinstance(kept, Refused) else STORED)
+                tell(stored if isinstance(stored, Refused) else STORED)
 
         self._life.job_store.find_unique(unique, found)
 
     def seek_and_cancel(self, handle: bytes, tell: Callable[[Refused | None], None]) -> None:
         """As `cancel`, for a job wherever it is. Only where `may_have_stored_jobs` is true."""
 
-        def found(kept: Found) -> None:
+        def found(stored: Found) -> None:
             if self._life.handles.get(handle) is not None:
                 self._broker.cancel(handle)
                 tell(None)
-            elif isinstance(kept, StoredJob) and kept.handle == handle and self._stored_queues.take(kept):
+            elif (
+                isinstance(stored, StoredJob) and stored.handle == handle and self._stored_queues.take(stored)
+            ):
                 assert self._life.job_store is not None
-                self._life.job_store.remove(kept.number)
-                function = self._functions.by_name[kept.function]
+                self._life.job_store.remove(stored.number)
+                function = self._functions.by_name[stored.function]
                 function.uncompleted[_CANCELLED] += 1
                 function.ended += 1
                 self._functions.note_idle(function)
                 tell(None)
             else:
-                tell(kept if isinstance(kept, Refused) else JobNotFound())
+                tell(stored if isinstance(stored, Refused) else JobNotFound())
 
         self._seek(handle, found)
 

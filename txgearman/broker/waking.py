@@ -179,7 +179,7 @@ class Waking:
         job. That is safe because a woken worker that does something else passes the wake-up on
         (`note_awake`), and one that does nothing is replaced (`replace_late`).
         """
-        if function.blocked:
+        if function.dispatch_suspended:
             return
         wanted = self._functions.policy.wakeup
         now = self._timer.clock()
@@ -223,7 +223,7 @@ class Waking:
 
     def resume_dispatch(self, function: Function) -> None:
         """Let workers have a function's jobs again, and wake as many as there are jobs for."""
-        function.unblock()
+        function.resume_dispatch()
         for level, unready in enumerate(function.unready):
             for ability_set, slot in unready.items():
                 ability_set.list_ready(level, slot)

@@ -742,7 +742,7 @@ class GearmanServerProtocol(Protocol):
         """
         return (
             self.broker.lease_expired
-            and any(job.saved for job in self.worker.jobs.values())
+            and any(job.stored for job in self.worker.jobs.values())
             and any(packet.startswith(_ASSIGNED) for packet in self._out)
         )
 

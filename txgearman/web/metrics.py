@@ -203,7 +203,7 @@ FAMILIES: Final = (
         "jobs_joined",
         "counter",
         "Submits that were the same as a job there was, by function and unique.",
-        lambda row: row.counts.joined,
+        lambda row: row.counts.coalesced,
     ),
     _by_function("jobs_refused", "counter", "Jobs refused by a limit.", lambda row: row.counts.refused),
     _by_function(
@@ -231,7 +231,9 @@ FAMILIES: Final = (
         "priority",
         [(priority.name.lower(), _waiting(priority)) for priority in Priority],
     ),
-    _by_function("jobs_scheduled", "gauge", "Jobs that wait for their time.", lambda row: row.counts.held),
+    _by_function(
+        "jobs_scheduled", "gauge", "Jobs that wait for their time.", lambda row: row.counts.scheduled
+    ),
     _by_function("jobs_running", "gauge", "Jobs that a worker has.", lambda row: row.counts.running),
     _by_function(
         "jobs_saving",
