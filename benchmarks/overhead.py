@@ -141,7 +141,7 @@ class Server:
 
     def check(self) -> None:
         """Raises `AssertionError` unless all jobs are done."""
-        (view,) = self._factory.broker.functions()
+        (view,) = self._factory.inspection.functions()
         assert view.total == 0, view
 
 

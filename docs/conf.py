@@ -20,12 +20,15 @@ sys.path.insert(0, str(HERE))
 
 import rooms  # noqa: E402
 
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
 project = "txgearman"
 author = "the txgearman developers"
 project_copyright = "2026, the txgearman developers"
 version = release = __version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "states"]
 exclude_patterns = ["_build", "examples", "performance_table.rst", "durable_table.rst", "library_table.rst"]
 # `name` in the docstrings: a link where the name is documented, and plain code where it is not.
 default_role = "py:obj"

@@ -33,7 +33,8 @@ from benchmarks.workloads import LIBRARY_WORKLOADS, WORKLOADS
 from tests.support import DOCS, load, on_reactor, table
 from txgearman import Client, errors
 from txgearman.access.policy import Identity, Right
-from txgearman.broker.meters import Counts, Meter
+from txgearman.broker.histograms import Meter
+from txgearman.broker.meters import Counts, measures_of
 from txgearman.server import GearmanService, Settings, admin
 from txgearman.server.config.settings import METRICS_FUNCTIONS
 from txgearman.server.process import twistd
@@ -117,7 +118,7 @@ class Roles(SynchronousTestCase):
         self.failureResultOf(working, CancelledError)
 
     def test_very_many_jobs(self) -> None:
-        self.gearman.server.broker.set_limits(b"reverse", (90, 90, 90))
+        self.gearman.server.administration.set_limits(b"reverse", (90, 90, 90))
         module = example("very_many.py")
         payloads = [b"%d" % number for number in range(100)]
         with printed() as lines:
@@ -164,7 +165,7 @@ class Roles(SynchronousTestCase):
             ["result: 7", "failed", "raised: ValueError: invalid literal for int() with base 10: b'x'"],
         )
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
-        self.gearman.server.broker.set_limits(b"full", (1, 1, 1))
+        self.gearman.server.administration.set_limits(b"full", (1, 1, 1))
         self.gearman.wait(client.submit("full", b"", background=True))
         self.assertEqual(self.gearman.wait(run(client, "full", b"")), "refused: QUEUE_ERROR")
         waiting = Deferred.fromCoroutine(run(client, "wait", b"5"))
@@ -620,7 +621,7 @@ class Tables(SynchronousTestCase):
 
 
 def _snapshot_of_one_function() -> Snapshot:
-    row = Meter().measures(b"f", Counts())
+    row = measures_of(b"f", Counts(), Meter())
     return Snapshot([row], 1, 0, 0, 0, 0, {}, 0, [], {}, {}, row.waited, None)
 
 

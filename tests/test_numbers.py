@@ -146,7 +146,7 @@ class OptionsTest(SynchronousTestCase):
             (LARGEST_WHOLE,) * 3, MAX_TIME_LIMIT, LARGEST_WHOLE, submit_rate=MAX_RATE, submit_burst=MAX_RATE
         )
         gearman = MemoryGearman()
-        gearman.server.broker.create_function(b"f")
+        gearman.server.administration.create_function(b"f")
         gearman.server.reconfigure(Settings(**most, functions={"*": rules}))
         peer, worker = Peer(gearman), Peer(gearman)
         for each in peer, worker:
@@ -219,7 +219,7 @@ class HTTPTest(SynchronousTestCase):
 
     def test_limits(self) -> None:
         web = Web()
-        web.gearman.server.broker.create_function(b"f")
+        web.gearman.server.administration.create_function(b"f")
         for value in (
             "NaN",
             "Infinity",

@@ -50,7 +50,7 @@ class _Programs(SynchronousTestCase):
     def waiting(self) -> list[int]:
         """How often each job that the server has was given out in vain, when all workers are gone."""
         until(lambda: self.server.connections == 1, "only the client is connected")
-        jobs = background_thread().call(lambda: list(self.server.factory.broker.jobs()))
+        jobs = background_thread().call(lambda: list(self.server.factory.inspection.jobs()))
         return [job.attempts for job in jobs]
 
 
@@ -617,7 +617,7 @@ class Tls(SynchronousTestCase):
         self.stack.callback(client.shutdown)
         with self.assertRaises(errors.ExceededConnectionAttempts):
             client.submit_job("reverse", "ab", poll_timeout=LIMIT)
-        self.assertEqual(background_thread().call(lambda: list(self.server.factory.broker.jobs())), [])
+        self.assertEqual(background_thread().call(lambda: list(self.server.factory.inspection.jobs())), [])
 
     def test_files_that_cannot_be_read(self) -> None:
         for name in self.files:

@@ -262,7 +262,7 @@ class Loop(_Case):
                 worker.work(LIMIT)
                 left -= count
         until(lambda: self.workers() == [], "the last connection is gone")
-        jobs = background_thread().call(lambda: list(self.server.factory.broker.jobs()))
+        jobs = background_thread().call(lambda: list(self.server.factory.inspection.jobs()))
         self.assertEqual([job.attempts for job in jobs], [0] * left)
 
     def test_nor_where_the_object_has_an_after_poll_of_its_own(self) -> None:
@@ -274,7 +274,7 @@ class Loop(_Case):
             worker.register_task("reverse", reverse)
             worker.work(LIMIT)
         until(lambda: self.workers() == [], "the last connection is gone")
-        jobs = background_thread().call(lambda: list(self.server.factory.broker.jobs()))
+        jobs = background_thread().call(lambda: list(self.server.factory.inspection.jobs()))
         self.assertEqual([job.attempts for job in jobs], [0] * 7)
 
     def test_shutdown_between_a_job_and_the_wait_for_the_next(self) -> None:

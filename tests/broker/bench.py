@@ -6,20 +6,22 @@ No expectations here, those are in the tests.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from txgearman.broker.administration import Administration
 from txgearman.broker.broker import Broker
-from txgearman.broker.following import FollowedBroker
-from txgearman.broker.job import Job
-from txgearman.broker.peers import Client, Worker
+from txgearman.broker.entities import Client, Job, Worker
+from txgearman.broker.inspection import Inspection
 from txgearman.broker.policy import Policy
+from txgearman.broker.store_answers import StoreAnswers
+from txgearman.broker.stored_job_search import StoredJobSearch
+from txgearman.broker.tracing import JobTracer
 from txgearman.broker.uniques import Uniques
 from txgearman.errors import Refused
 
 if TYPE_CHECKING:
     from txgearman.broker.interfaces import Follower, Tell, TellPage
-    from txgearman.broker.job import StoredJob
+    from txgearman.broker.stored_job import StoredJob
 
 START: float = 1000.0
 """What the monotonic clock of a bench shows at first, in seconds."""
@@ -154,10 +156,14 @@ class Bench:
         self.wall_ahead = WALL_AHEAD
         self.rings_at: float | None = None
         self.woken: list[str] = []
-        made = Broker if follower is None else partial(FollowedBroker, follower=follower)
-        self.broker: Broker = made(
-            policy, lambda: self.now, self.wall, self, measured, job_store, last_number
+        trace = None if follower is None else JobTracer(follower, lambda: self.now, self.wall)
+        self.broker = Broker(
+            policy, lambda: self.now, self.wall, self, measured, job_store, last_number, trace
         )
+        self.inspection = Inspection(self.broker)
+        self.administration = Administration(self.broker)
+        self.answers = StoreAnswers(self.broker)
+        self.search = StoredJobSearch(self.broker)
 
     def wall(self) -> float:
         """The wall clock, in seconds since the epoch."""
@@ -261,18 +267,18 @@ def uniques_of(uniques: Uniques) -> dict[bytes, Any]:
 def leftovers(broker: Broker) -> dict[str, Any]:
     """What a broker still holds in its indexes; empty once every job and every peer is gone."""
     held: dict[str, Any] = {
-        "jobs": dict(broker._handles),
-        "uniques": uniques_of(broker._uniques),
-        "data uniques": uniques_of(broker._data_uniques),
-        "ability sets": dict(broker._ability_sets),
-        "timeouts": len(broker._timeouts),
-        "epochs": len(broker._epochs),
-        "woken": dict(broker._woken),
-        "tasks": len(broker._slices),
+        "jobs": dict(broker.life.handles),
+        "uniques": uniques_of(broker.life.duplicates.by_unique),
+        "data uniques": uniques_of(broker.life.duplicates.by_data),
+        "ability sets": dict(broker.waking.ability_sets),
+        "timeouts": len(broker.life.timeouts),
+        "epochs": len(broker.life.epochs),
+        "woken": dict(broker.waking.woken),
+        "tasks": len(broker.slices),
         "leaving clients": broker._leaving,
         "total": broker.total,
     }
-    for name, function in broker._functions.items():
+    for name, function in broker.functions.by_name.items():
         held[f"unready of {name!r}"] = [dict(unready) for unready in function.unready if unready]
         held[f"resting of {name!r}"] = dict(function.resting)
         held[f"counters of {name!r}"] = [

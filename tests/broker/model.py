@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from txgearman.broker.abilities import WALK_PER_PACKET
-from txgearman.broker.peers import MAX_CANCELLED
+from txgearman.broker.entities import MAX_CANCELLED
 from txgearman.broker.policy import WAKE_PATIENCE, FunctionOrder, Policy
+from txgearman.broker.waking import WALK_PER_PACKET
 
 Key = tuple[str, bytes]
 

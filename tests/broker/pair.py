@@ -12,15 +12,16 @@ from typing import Any
 
 from tests.broker.bench import Bench, leftovers, said, uniques_of
 from tests.broker.model import Full, Model, ModelJob, ModelWorker, NotFound
-from txgearman.broker.abilities import _REMOVED, FREE_WALK
-from txgearman.broker.broker import LONGEST_NAP
+from txgearman.broker.entities import _REMOVED, Client, Worker
+from txgearman.broker.histograms import BOUNDS
+from txgearman.broker.inspection import Inspection
 from txgearman.broker.interfaces import Follower
-from txgearman.broker.job import PRIORITIES, Ending, JobState
-from txgearman.broker.meters import BOUNDS
-from txgearman.broker.peers import Client, Worker
+from txgearman.broker.lifecycle import LONGEST_NAP
 from txgearman.broker.policy import WAKE_PATIENCE, FunctionOrder, Policy
 from txgearman.broker.slices import SLICE
+from txgearman.broker.states import PRIORITIES, Ending, JobState
 from txgearman.broker.views import FunctionView, JobStatus, JobView
+from txgearman.broker.waking import FREE_WALK
 from txgearman.errors import FunctionInUse, FunctionNotFound, JobNotFound, QueueFull
 
 ROUNDING = 1e-6
@@ -51,8 +52,10 @@ class Pair:
     ) -> None:
         self.bench = Bench(policy, MEASURED, follower=follower)
         self.broker = self.bench.broker
-        self.broker._free_walk = free_walk
-        self.broker._slices.size = slice_size
+        self.inspection = self.bench.inspection
+        self.administration = self.bench.administration
+        self.broker.waking.free_walk = free_walk
+        self.broker.slices.size = slice_size
         self.model = Model(policy, self.bench.woken, MEASURED, free_walk)
         self.names = count()
         self.clients: list[tuple[str, Client]] = []
@@ -79,8 +82,8 @@ class Pair:
 
     def settle(self) -> None:
         """Let the broker see to all that a peer has left behind."""
-        while self.broker._slices:
-            self.broker._slices.go_on()
+        while self.broker.slices:
+            self.broker.slices.go_on()
 
     def both(
         self,
@@ -234,14 +237,14 @@ class Pair:
         )
 
     def create(self, function: bytes) -> None:
-        self.broker.create_function(function)
+        self.administration.create_function(function)
         self.model.create(function)
         self.compare()
 
     def drop(self, function: bytes) -> None:
         error: type[Exception] | None = None
         try:
-            self.broker.drop_function(function)
+            self.administration.drop_function(function)
         except (FunctionInUse, FunctionNotFound) as caught:
             error = type(caught)
         if function not in self.model.functions:
@@ -254,13 +257,13 @@ class Pair:
         self.compare()
 
     def set_limits(self, function: bytes, limits: tuple[int | None, ...]) -> None:
-        self.broker.set_limits(function, limits)
+        self.administration.set_limits(function, limits)
         self.model.create(function)
         self.model.functions[function] = limits
         self.compare()
 
     def pause(self, function: bytes, pause: bool) -> None:
-        change = self.broker.pause_function if pause else self.broker.resume_function
+        change = self.administration.pause_function if pause else self.administration.resume_function
         try:
             change(function)
         except FunctionNotFound:
@@ -275,7 +278,7 @@ class Pair:
 
     def quiet(self, place: int, quiet: bool) -> None:
         worker, modelled = self.worker(place)
-        self.broker.quiet(worker, quiet)
+        self.administration.quiet(worker, quiet)
         self.settle()
         self.model.quiet(modelled, quiet)
         self.compare()
@@ -287,7 +290,7 @@ class Pair:
         after: int | None = 0
         try:
             while after is not None:
-                after = self.broker.cancel_some(function, after, self.broker.last_number)
+                after = self.administration.cancel_some(function, after, self.inspection.last_number)
         except FunctionNotFound:
             assert function not in self.model.functions
         for handle in jobs:
@@ -327,7 +330,7 @@ class Pair:
         assert leftovers(self.broker) == {}
         for function in list(self.model.functions):
             self.drop(function)
-        assert not self.broker._functions
+        assert not self.broker.functions.by_name
 
     # -- comparing ------------------------------------------------------------------------------
 
@@ -356,13 +359,13 @@ class Pair:
     def compare_views(self) -> None:
         jobs = self.model.jobs
         assert self.broker.total == len(jobs)
-        assert list(self.broker.jobs()) == [
+        assert list(self.inspection.jobs()) == [
             JobView(
                 job.handle, job.function, job.unique, job.attempts, job.background, job.state == "running"
             )
             for job in jobs
         ]
-        views = {view.name: view for view in self.broker.functions()}
+        views = {view.name: view for view in self.inspection.functions()}
         assert views.keys() == self.model.functions.keys()
         for name, view in views.items():
             mine = [job for job in jobs if job.function == name]
@@ -377,13 +380,13 @@ class Pair:
         pages = []
         after: int | None = 0
         while after is not None:
-            page = broker.job_page(after, 3, lambda _job: True)
+            page = Inspection(broker).job_page(after, 3, lambda _job: True)
             pages.extend(page.jobs)
             after = page.next
         assert [detail.handle for detail in pages] == [job.handle for job in model.jobs]
         workers: dict[str | None, Worker] = dict(self.workers)
         for detail, job in zip(pages, model.jobs, strict=True):
-            assert detail == broker.job_detail(job.handle)
+            assert detail == Inspection(broker).job_detail(job.handle)
             shown = (detail.function, detail.unique, detail.attempts, detail.progress, detail.clients)
             assert shown == (job.function, job.unique, job.attempts, job.progress, len(job.watchers))
             assert (detail.worker, detail.state.value) == (
@@ -397,8 +400,8 @@ class Pair:
             else:
                 assert detail.seconds is not None or self.model.rows[job.function] is not None
                 assert abs((detail.seconds or 0.0) - (model.now - job.since)) < ROUNDING
-        for function in broker.function_details():
-            assert function == broker.function_detail(function.name)
+        for function in Inspection(broker).function_details():
+            assert function == Inspection(broker).function_detail(function.name)
             mine = [job for job in model.jobs if job.function == function.name]
             assert function.total == len(mine)
             assert sum(function.queued) == sum(job.state == "queued" for job in mine)
@@ -417,7 +420,7 @@ class Pair:
     def compare_measures(self) -> None:
         """Each row has what was counted of its functions one by one, and their times in their buckets."""
         model = self.model
-        rows = {row.name: row for row in self.broker.measures()}
+        rows = {row.name: row for row in self.inspection.measures()}
         assert rows.keys() == {None, *(name for name in model.rows.values() if name is not None)}
         for name, row in rows.items():
             counts = row.counts
@@ -426,14 +429,14 @@ class Pair:
                 "submitted": counts.submitted,
                 "completed": counts.completed,
                 **{what: counts.uncompleted[ending] for ending, what in UNCOMPLETED},
-                "joined": counts.joined,
+                "joined": counts.coalesced,
                 "refused": counts.refused,
                 "retried": counts.retried,
             }
             assert counted == {what: model.counted[name, what] for what in counted}, name
             assert counts.submitted - counts.ended == len(mine)
             assert counts.running == sum(job.state == "running" for job in mine)
-            assert counts.held == sum(job.state == "held" for job in mine)
+            assert counts.scheduled == sum(job.state == "held" for job in mine)
             queued = [job.priority for job in mine if job.state == "queued"]
             assert counts.waiting == [queued.count(priority) for priority in range(PRIORITIES)]
             assert counts.workers == sum(
@@ -456,20 +459,21 @@ class Pair:
             for handle in (job.handle, *(handle for _, handle in job.watchers)):
                 jobs.setdefault(handle, job)
         for handle in {*jobs, *self.seen[-5:]}:
-            assert self.broker.status(handle) == _status(jobs.get(handle)), handle
+            assert self.inspection.status(handle) == _status(jobs.get(handle)), handle
         for unique in {b"", b"-", *(job.unique for job in self.model.jobs)}:
-            assert self.broker.status_by_unique(unique) == _status(self.model.by_unique(unique)), unique
+            assert self.inspection.status_by_unique(unique) == _status(self.model.by_unique(unique)), unique
 
     def compare_indexes(self) -> None:
         """Nothing is missing from the broker's indexes, and nothing is left in them."""
         model, broker = self.model, self.broker
         seconds = {handle for job in model.jobs for _, handle in job.watchers}
-        assert dict(broker._handles).keys() == {job.handle for job in model.jobs} | seconds
+        assert dict(broker.life.handles).keys() == {job.handle for job in model.jobs} | seconds
         keys = [job.key for job in model.jobs if job.key is not None]
-        assert uniques_of(broker._uniques).keys() == {name for kind, name in keys if kind == "unique"}
-        assert uniques_of(broker._data_uniques).keys() == {name for kind, name in keys if kind == "data"}
-        assert len(broker._timeouts) == len(model.limited)
-        assert len(broker._epochs) == len(model.held)
+        duplicates = broker.life.duplicates
+        assert uniques_of(duplicates.by_unique).keys() == {name for kind, name in keys if kind == "unique"}
+        assert uniques_of(duplicates.by_data).keys() == {name for kind, name in keys if kind == "data"}
+        assert len(broker.life.timeouts) == len(model.limited)
+        assert len(broker.life.epochs) == len(model.held)
         for name, client in self.clients:
             assert client.jobs.keys() == {
                 handle for job in model.jobs for who, handle in job.watchers if who == name
@@ -479,13 +483,13 @@ class Pair:
             for job in worker.jobs.values():
                 assert job.worker is worker
                 assert job.state is JobState.RUNNING
-        assert [worker.connection.name for worker in broker._woken] == [  # type: ignore[attr-defined]
+        assert [worker.connection.name for worker in broker.waking.woken] == [  # type: ignore[attr-defined]
             worker.name for worker in model.awaited
         ]
 
     def check_kinds(self) -> None:
         """What `AbilitySet` promises: an entry may be stale in one direction only."""
-        shared = self.broker._ability_sets
+        shared = self.broker.waking.ability_sets
         joined = [worker.ability_set for _, worker in self.workers if worker.ability_set is not None]
         kept = [worker.own_set for _, worker in self.workers if worker.own_set is not None]
         kinds = {id(kind): kind for kind in (*joined, *kept)}
@@ -516,7 +520,7 @@ class Pair:
             assert resting.isdisjoint(kind._forgotten)
             assert resting | set(kind._forgotten) == functions
             assert len(resting) == len(functions) or not kind.sleepers
-        for function in self.broker._functions.values():
+        for function in self.broker.functions.by_name.values():
             for listed in (*function.unready, function.resting):
                 assert all(id(kind) in kinds and function in kind.functions for kind in listed)
 
@@ -530,7 +534,7 @@ class Pair:
 
     def check_queues(self) -> None:
         """Each queue holds the waiting jobs in their order, and counts those gone from its middle."""
-        for name, function in self.broker._functions.items():
+        for name, function in self.broker.functions.by_name.items():
             for priority, queue in enumerate(function._queues):
                 waiting = [job.handle for job in queue if job.state is JobState.QUEUED]
                 assert waiting == [

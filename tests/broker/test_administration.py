@@ -25,7 +25,7 @@ class LimitTests(SynchronousTestCase):
 
     def test_each_priority_has_its_own(self) -> None:
         bench = Bench()
-        bench.broker.set_limits(b"f", (3, 2, 1))
+        bench.administration.set_limits(b"f", (3, 2, 1))
         self.assert_admitted(bench, True, True, True)
         bench.queue(b"f")
         self.assert_admitted(bench, True, True, False)
@@ -36,16 +36,16 @@ class LimitTests(SynchronousTestCase):
 
     def test_none_is_no_limit(self) -> None:
         bench = Bench()
-        bench.broker.set_limits(b"f", (1, None, 2))
+        bench.administration.set_limits(b"f", (1, None, 2))
         for _ in range(5):
             bench.queue(b"f")
         self.assert_admitted(bench, False, True, False)
-        bench.broker.set_limits(b"f", (None, None, None))
+        bench.administration.set_limits(b"f", (None, None, None))
         self.assert_admitted(bench, True, True, True)
 
     def test_running_and_held_jobs_count(self) -> None:
         bench = Bench()
-        bench.broker.set_limits(b"f", (2, 2, 2))
+        bench.administration.set_limits(b"f", (2, 2, 2))
         bench.queue(b"f")
         bench.grab(bench.worker("w", b"f"))
         bench.queue(b"f", run_at=bench.wall() + 10)
@@ -53,13 +53,13 @@ class LimitTests(SynchronousTestCase):
 
     def test_other_functions_do_not_count(self) -> None:
         bench = Bench()
-        bench.broker.set_limits(b"f", (1, 1, 1))
+        bench.administration.set_limits(b"f", (1, 1, 1))
         bench.queue(b"g")
         self.assert_admitted(bench, True, True, True)
 
     def test_a_refusal_changes_nothing(self) -> None:
         bench = Bench()
-        bench.broker.set_limits(b"f", (1, 1, 1))
+        bench.administration.set_limits(b"f", (1, 1, 1))
         last = bench.queue(b"f")
         client = bench.client()
         with self.assertRaises(QueueFull) as caught:
@@ -70,7 +70,7 @@ class LimitTests(SynchronousTestCase):
         self.assertEqual(said(client), [])
         self.assertEqual(client.jobs, {})
         self.assertEqual(bench.broker.total, 1)
-        self.assertEqual(bench.broker.status_by_unique(b"u"), UNKNOWN)
+        self.assertEqual(bench.inspection.status_by_unique(b"u"), UNKNOWN)
         self.assertEqual(bench.handles(bench.worker("w", b"f")), [last])
         # The handle was not used up either.
         self.assertEqual(bench.queue(b"f"), b"H:t:2")
@@ -80,20 +80,20 @@ class LimitTests(SynchronousTestCase):
         handle = bench.queue(b"f")
         worker = bench.worker("w", b"f")
         bench.grab(worker)
-        bench.broker.set_limits(b"f", (1, 1, 1))
+        bench.administration.set_limits(b"f", (1, 1, 1))
         bench.broker.leave_worker(worker)
         self.assertEqual(bench.handles(bench.worker("x", b"f")), [handle])
 
     def test_may_be_set_ahead_of_the_first_job(self) -> None:
         bench = Bench()
-        bench.broker.set_limits(b"f", (None, 1, None))
-        self.assertEqual([view.name for view in bench.broker.functions()], [b"f"])
+        bench.administration.set_limits(b"f", (None, 1, None))
+        self.assertEqual([view.name for view in bench.inspection.functions()], [b"f"])
         bench.queue(b"f")
         self.assert_admitted(bench, True, False, True)
 
     def test_room_again_once_a_job_ended(self) -> None:
         bench = Bench()
-        bench.broker.set_limits(b"f", (1, 1, 1))
+        bench.administration.set_limits(b"f", (1, 1, 1))
         worker = bench.worker("w", b"f")
         for _ in range(3):
             bench.queue(b"f")
@@ -105,21 +105,21 @@ class LimitTests(SynchronousTestCase):
 class FunctionTests(SynchronousTestCase):
     def test_create_twice_is_create_once(self) -> None:
         bench = Bench()
-        self.assertIs(bench.broker.create_function(b"f"), bench.broker.create_function(b"f"))
-        self.assertEqual(list(bench.broker.functions()), [FunctionView(b"f", 0, 0, 0, (0, 0, 0))])
+        self.assertIs(bench.administration.create_function(b"f"), bench.administration.create_function(b"f"))
+        self.assertEqual(list(bench.inspection.functions()), [FunctionView(b"f", 0, 0, 0, (0, 0, 0))])
 
     def test_drop(self) -> None:
         bench = Bench()
-        bench.broker.set_limits(b"f", (1, 1, 1))
-        bench.broker.drop_function(b"f")
-        self.assertEqual(list(bench.broker.functions()), [])
+        bench.administration.set_limits(b"f", (1, 1, 1))
+        bench.administration.drop_function(b"f")
+        self.assertEqual(list(bench.inspection.functions()), [])
         # One made later knows nothing of the limits.
         bench.queue(b"f")
         bench.queue(b"f")
 
     def test_drop_of_an_unknown_one(self) -> None:
         with self.assertRaises(FunctionNotFound):
-            Bench().broker.drop_function(b"f")
+            Bench().administration.drop_function(b"f")
 
     def test_drop_is_refused_while_it_has_workers_or_jobs(self) -> None:
         bench = Bench()
@@ -127,7 +127,7 @@ class FunctionTests(SynchronousTestCase):
 
         def refused() -> None:
             with self.assertRaises(FunctionInUse):
-                bench.broker.drop_function(b"f")
+                bench.administration.drop_function(b"f")
 
         refused()
         bench.broker.cant_do(worker, b"f")
@@ -142,13 +142,13 @@ class FunctionTests(SynchronousTestCase):
         bench.broker.complete(worker, queued, b"")
         refused()
         bench.broker.leave_worker(worker)
-        bench.broker.drop_function(b"f")
+        bench.administration.drop_function(b"f")
 
     def test_a_dropped_function_made_anew(self) -> None:
         bench = Bench()
         worker = bench.sleeper("w", b"f", b"g")
         bench.broker.cant_do(worker, b"f")
-        bench.broker.drop_function(b"f")
+        bench.administration.drop_function(b"f")
         bench.broker.can_do(worker, b"f")
         bench.broker.sleep(worker)
         bench.take_woken()
@@ -167,33 +167,33 @@ class ViewTests(SynchronousTestCase):
         bench.worker("x", b"f")
         bench.grab(worker)
         bench.grab(worker)
-        self.assertEqual(list(bench.broker.functions()), [FunctionView(b"f", 7, 2, 2, (0, 2, 3))])
+        self.assertEqual(list(bench.inspection.functions()), [FunctionView(b"f", 7, 2, 2, (0, 2, 3))])
         self.assertEqual(bench.broker.total, 7)
 
     def test_a_held_job_is_counted_at_its_own_priority(self) -> None:
         bench = Bench()
         bench.queue(b"f", priority=LOW, run_at=bench.wall() + 10)
-        self.assertEqual(next(bench.broker.functions()).waiting, (0, 0, 1))
+        self.assertEqual(next(bench.inspection.functions()).waiting, (0, 0, 1))
 
     def test_registering_twice_counts_once(self) -> None:
         bench = Bench()
         worker = bench.worker("w", b"f", b"f", b"f")
-        self.assertEqual(next(bench.broker.functions()).workers, 1)
+        self.assertEqual(next(bench.inspection.functions()).workers, 1)
         bench.broker.cant_do(worker, b"f")
         bench.broker.cant_do(worker, b"f")
-        self.assertEqual(next(bench.broker.functions()).workers, 0)
+        self.assertEqual(next(bench.inspection.functions()).workers, 0)
 
     def test_functions_in_the_order_they_were_made(self) -> None:
         bench = Bench()
         bench.queue(b"z")
         bench.worker("w", b"a")
-        bench.broker.create_function(b"m")
-        self.assertEqual([view.name for view in bench.broker.functions()], [b"z", b"a", b"m"])
+        bench.administration.create_function(b"m")
+        self.assertEqual([view.name for view in bench.inspection.functions()], [b"z", b"a", b"m"])
 
     def test_functions_may_change_while_they_are_walked(self) -> None:
         bench = Bench()
         bench.queue(b"f")
-        walk = bench.broker.functions()
+        walk = bench.inspection.functions()
         next(walk)
         bench.queue(b"g")
         self.assertEqual(list(walk), [])
@@ -207,7 +207,7 @@ class ViewTests(SynchronousTestCase):
         bench.grab(bench.worker("w", b"f"))
         third = bench.queue(b"f", run_at=bench.wall() + 10)
         self.assertEqual(
-            list(bench.broker.jobs()),
+            list(bench.inspection.jobs()),
             [
                 JobView(first, b"f", b"u", 0, False, True),
                 JobView(second, b"g", b"-", 0, True, False),
@@ -218,20 +218,20 @@ class ViewTests(SynchronousTestCase):
     def test_jobs_may_end_while_they_are_walked(self) -> None:
         bench = Bench()
         first, second, third = (bench.queue(b"f") for _ in range(3))
-        walk = bench.broker.jobs()
+        walk = bench.inspection.jobs()
         self.assertEqual(next(walk).handle, first)
         bench.broker.cancel(second)
         self.assertEqual([view.handle for view in walk], [third])
 
     def test_status(self) -> None:
         bench = Bench()
-        self.assertEqual(bench.broker.status(b"H:t:1"), JobStatus())
+        self.assertEqual(bench.inspection.status(b"H:t:1"), JobStatus())
         handle = bench.submit(bench.client(), b"f", run_at=bench.wall() + 10)
-        self.assertEqual(bench.broker.status(handle), JobStatus(True, False, 0, 0, 1))
+        self.assertEqual(bench.inspection.status(handle), JobStatus(True, False, 0, 0, 1))
         bench.advance(11)
-        self.assertEqual(bench.broker.status(handle), JobStatus(True, False, 0, 0, 1))
+        self.assertEqual(bench.inspection.status(handle), JobStatus(True, False, 0, 0, 1))
         bench.grab(bench.worker("w", b"f"))
-        self.assertEqual(bench.broker.status(handle), JobStatus(True, True, 0, 0, 1))
+        self.assertEqual(bench.inspection.status(handle), JobStatus(True, True, 0, 0, 1))
 
 
 class HandleTests(SynchronousTestCase):

@@ -83,7 +83,7 @@ class TwinTests(SynchronousTestCase):
 
     def test_a_full_queue_does_not_refuse_it(self) -> None:
         bench = Bench()
-        bench.broker.set_limits(b"f", (1, 1, 1))
+        bench.administration.set_limits(b"f", (1, 1, 1))
         handle = bench.queue(b"f", b"u")
         self.assertEqual(bench.queue(b"f", b"u"), handle)
         with self.assertRaises(QueueFull):
@@ -127,7 +127,7 @@ class SeveralClientsTests(SynchronousTestCase):
         handle = bench.submit(one, b"f", b"u")
         bench.submit(two, b"f", b"u")
         bench.broker.leave_client(one)
-        self.assertEqual(bench.broker.status(handle).clients, 1)
+        self.assertEqual(bench.inspection.status(handle).clients, 1)
         self.assertEqual(bench.handles(bench.worker("w", b"f")), [handle])
         self.assertEqual(said(one), [])
         self.assertEqual(said(two), [("completed", handle, b"")])
@@ -137,7 +137,7 @@ class SeveralClientsTests(SynchronousTestCase):
         handle = bench.submit(bench.client(), b"f", b"u")
         bench.submit(bench.client(), b"f", b"u")
         bench.queue(b"f", b"u")
-        self.assertEqual(bench.broker.status(handle).clients, 2)
+        self.assertEqual(bench.inspection.status(handle).clients, 2)
 
 
 class OneClientTwiceTests(SynchronousTestCase):
@@ -156,7 +156,7 @@ class OneClientTwiceTests(SynchronousTestCase):
     def test_handles_differ_and_the_job_is_one(self) -> None:
         self.assertEqual(len(set(self.handles)), 3)
         self.assertEqual(self.broker.total, 1)
-        self.assertEqual([view.handle for view in self.broker.jobs()], [self.first])
+        self.assertEqual([view.handle for view in self.bench.inspection.jobs()], [self.first])
 
     def test_each_handle_gets_each_update_once(self) -> None:
         self.assertEqual(self.bench.grab(self.worker).handle, self.first)
@@ -172,7 +172,7 @@ class OneClientTwiceTests(SynchronousTestCase):
 
     def assert_forgotten(self) -> None:
         for handle in self.handles:
-            self.assertEqual(self.broker.status(handle), UNKNOWN)
+            self.assertEqual(self.bench.inspection.status(handle), UNKNOWN)
         self.broker.leave_worker(self.worker)
         self.assertEqual(leftovers(self.broker), {})
         self.assertEqual(self.client.jobs, {})
@@ -193,7 +193,7 @@ class OneClientTwiceTests(SynchronousTestCase):
         self.bench.grab(self.worker)
         self.broker.report_status(self.worker, self.first, b"3", b"4")
         for handle in self.handles:
-            status = self.broker.status(handle)
+            status = self.bench.inspection.status(handle)
             self.assertEqual((status.known, status.running, status.numerator), (True, True, 3))
 
     def test_cancel_by_another_handle(self) -> None:
@@ -216,8 +216,8 @@ class OneClientTwiceTests(SynchronousTestCase):
     def test_the_client_leaves_while_it_runs(self) -> None:
         self.bench.grab(self.worker)
         self.broker.leave_client(self.client)
-        self.assertEqual(self.broker.status(self.second), UNKNOWN)
-        self.assertTrue(self.broker.status(self.first).running)
+        self.assertEqual(self.bench.inspection.status(self.second), UNKNOWN)
+        self.assertTrue(self.bench.inspection.status(self.first).running)
         self.broker.complete(self.worker, self.first, b"")
         self.assertEqual(said(self.client), [])
         self.assert_forgotten()
@@ -226,7 +226,7 @@ class OneClientTwiceTests(SynchronousTestCase):
         other = self.bench.client()
         self.assertEqual(self.bench.submit(other, b"f", b"u"), self.first)
         self.broker.leave_client(self.client)
-        self.assertEqual(self.broker.status(self.second), UNKNOWN)
+        self.assertEqual(self.bench.inspection.status(self.second), UNKNOWN)
         self.bench.handles(self.worker)
         self.assertEqual(said(other), [("completed", self.first, b"")])
         self.assert_forgotten()
@@ -268,12 +268,12 @@ class StatusByUniqueTests(SynchronousTestCase):
         bench.queue(b"f", b"-", b"data")
         bench.queue(b"f", b"")
         for unique in (b"u", b"-", b"", b"data"):
-            self.assertEqual(bench.broker.status_by_unique(unique), UNKNOWN)
+            self.assertEqual(bench.inspection.status_by_unique(unique), UNKNOWN)
 
     def test_known(self) -> None:
         bench = Bench()
         bench.submit(bench.client(), b"f", b"u")
-        status = bench.broker.status_by_unique(b"u")
+        status = bench.inspection.status_by_unique(b"u")
         self.assertEqual((status.known, status.running, status.clients), (True, False, 1))
 
     def test_the_newest_across_functions(self) -> None:
@@ -283,19 +283,19 @@ class StatusByUniqueTests(SynchronousTestCase):
             # So many clients that the answer tells which job it is about.
             for _ in range(count):
                 handles[name] = bench.submit(bench.client(), name, b"u")
-            self.assertEqual(bench.broker.status_by_unique(b"u").clients, count)
+            self.assertEqual(bench.inspection.status_by_unique(b"u").clients, count)
         bench.broker.cancel(handles[b"h"])
-        self.assertEqual(bench.broker.status_by_unique(b"u").clients, 2)
+        self.assertEqual(bench.inspection.status_by_unique(b"u").clients, 2)
         bench.broker.cancel(handles[b"f"])
-        self.assertEqual(bench.broker.status_by_unique(b"u").clients, 2)
+        self.assertEqual(bench.inspection.status_by_unique(b"u").clients, 2)
         bench.submit(bench.client(), b"f", b"u")
-        self.assertEqual(bench.broker.status_by_unique(b"u").clients, 1)
+        self.assertEqual(bench.inspection.status_by_unique(b"u").clients, 1)
         bench.broker.cancel(handles[b"g"])
-        self.assertEqual(bench.broker.status_by_unique(b"u").clients, 1)
+        self.assertEqual(bench.inspection.status_by_unique(b"u").clients, 1)
 
     def test_joining_does_not_make_it_newer(self) -> None:
         bench = Bench()
         bench.queue(b"f", b"u")
         bench.submit(bench.client(), b"g", b"u")
         bench.queue(b"f", b"u")
-        self.assertEqual(bench.broker.status_by_unique(b"u").clients, 1)
+        self.assertEqual(bench.inspection.status_by_unique(b"u").clients, 1)

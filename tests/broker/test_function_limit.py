@@ -16,17 +16,20 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.broker.bench import Bench, KeeperNotes
 from tests.broker.test_many_functions import skip_if_compiled
 from txgearman.broker import broker
-from txgearman.broker.function import Function
-from txgearman.broker.job import StoredJob
-from txgearman.broker.meters import FunctionMeasures, Histogram
+from txgearman.broker.administration import Administration
+from txgearman.broker.entities import Function
+from txgearman.broker.histograms import Histogram
+from txgearman.broker.inspection import Inspection
+from txgearman.broker.meters import FunctionMeasures
 from txgearman.broker.policy import FunctionRules, Policy
+from txgearman.broker.stored_job import StoredJob
 from txgearman.errors import NotSaved, QueueFull, RateExceeded, TooManyFunctions
 
 POLICY = Policy(b"H:t", max_functions=10)
 
 
 def names(bench: Bench) -> list[bytes]:
-    return [view.name for view in bench.broker.functions()]
+    return [view.name for view in bench.inspection.functions()]
 
 
 def saved(number: int) -> StoredJob:
@@ -49,16 +52,16 @@ class LimitTests(SynchronousTestCase):
             lambda: broker.submit(client, b"g", b"u", b"", background=True),
             lambda: broker.can_do(worker, b"g"),
             lambda: broker.can_do(worker, b"g", 5.0),
-            lambda: broker.create_function(b"g"),
-            lambda: broker.set_limits(b"g", (1, 1, 1)),
-            lambda: broker.set_rate(b"g", 1.0),
+            lambda: Administration(broker).create_function(b"g"),
+            lambda: Administration(broker).set_limits(b"g", (1, 1, 1)),
+            lambda: Administration(broker).set_rate(b"g", 1.0),
         )
         for refused, attempt in enumerate(attempts, 1):
             with self.assertRaises(TooManyFunctions) as caught:
                 attempt()
             self.assertEqual(caught.exception.text, "Server has its limit of 10 functions")
             self.assertIsInstance(caught.exception, QueueFull)
-            self.assertEqual(broker.functions_refused, refused)
+            self.assertEqual(Inspection(broker).functions_refused, refused)
         self.assertEqual(names(self.bench), [b"f%d" % number for number in range(10)])
         self.assertEqual((worker.abilities, client.jobs, broker.total), ({}, {}, 10))
 
@@ -70,28 +73,28 @@ class LimitTests(SynchronousTestCase):
     def test_0_is_no_limit(self) -> None:
         bench = Bench(Policy(b"H:t"))
         for number in range(200):
-            bench.broker.create_function(b"%d" % number).pinned = False
-        self.assertEqual(bench.broker.function_count, 200)
+            bench.administration.create_function(b"%d" % number).pinned = False
+        self.assertEqual(bench.inspection.function_count, 200)
 
     def test_what_the_store_has_is_not_lost_for_it(self) -> None:
         bench = Bench(POLICY, job_store=KeeperNotes())
         for number in range(1, 16):
-            bench.broker.restore(saved(number))
-        bench.broker.restore_stored_queue(b"more", 1, 5)
-        self.assertEqual(bench.broker.function_count, 16)
+            bench.answers.restore(saved(number))
+        bench.answers.restore_stored_queue(b"more", 1, 5)
+        self.assertEqual(bench.inspection.function_count, 16)
         self.assertRaises(TooManyFunctions, bench.queue, b"g")
 
     def test_another_policy(self) -> None:
         self.fill()
-        change = self.bench.broker.change_policy
+        change = self.bench.administration.change_policy
         change(Policy(b"H:t", max_functions=11))
         self.bench.queue(b"g")
         self.assertRaises(TooManyFunctions, self.bench.queue, b"h")
         change(Policy(b"H:t", max_functions=2))
-        self.assertEqual(self.bench.broker.function_count, 11)
-        for _, job in list(self.bench.broker._handles):
+        self.assertEqual(self.bench.inspection.function_count, 11)
+        for _, job in list(self.bench.broker.life.handles):
             self.bench.broker.cancel(job.handle)
-        self.assertEqual(self.bench.broker.function_count, 1)
+        self.assertEqual(self.bench.inspection.function_count, 1)
         change(Policy(b"H:t"))
         for number in range(100):
             self.bench.queue(b"n%d" % number)
@@ -124,7 +127,7 @@ class ForgettingTests(SynchronousTestCase):
         client = self.bench.client()
         for number in range(10):
             self.bench.submit(client, b"f%d" % number)
-        self.assertEqual(self.broker.function_count, 10)
+        self.assertEqual(self.bench.inspection.function_count, 10)
         self.broker.leave_client(client)
         self.assertEqual(names(self.bench), [b"f%d" % number for number in range(5, 10)])
 
@@ -166,7 +169,7 @@ class ForgettingTests(SynchronousTestCase):
         for number, way in enumerate((cancelled, abandoned, unregistered, reset, left, done, lost)):
             for one in range(8):
                 way(b"%d-%d" % (number, one))
-                self.assertLessEqual(broker.function_count, 6, way)
+                self.assertLessEqual(Inspection(broker).function_count, 6, way)
             self.assertIn(b"%d-7" % number, names(bench))
 
     def test_refused_submits_keep_none(self) -> None:
@@ -177,27 +180,27 @@ class ForgettingTests(SynchronousTestCase):
         )
         for number in range(20):
             self.assertRaises(QueueFull, bench.queue, b"r%d" % number)
-            self.assertLessEqual(bench.broker.function_count, 6)
+            self.assertLessEqual(bench.inspection.function_count, 6)
         job_store.refusal = NotSaved()
         for number in range(20):
             self.assertRaises(NotSaved, bench.queue, b"n%d" % number)
-            self.assertLessEqual(bench.broker.function_count, 6)
+            self.assertLessEqual(bench.inspection.function_count, 6)
 
     def test_jobs_that_are_another_servers_now(self) -> None:
         bench = Bench(POLICY, job_store=KeeperNotes())
         for number in range(1, 16):
-            bench.broker.restore(saved(number))
-        bench.broker.restore_stored_queue(b"more", 1, 5)
-        bench.broker.disown(100)
-        self.assertEqual(bench.broker.function_count, 5)
+            bench.answers.restore(saved(number))
+        bench.answers.restore_stored_queue(b"more", 1, 5)
+        bench.answers.disown(100)
+        self.assertEqual(bench.inspection.function_count, 5)
 
     def test_not_those_with_jobs_workers_or_settings(self) -> None:
         bench, broker = self.bench, self.broker
         self.use(b"paused")
-        broker.pause_function(b"paused")
-        broker.set_limits(b"limited", (1, 1, 1))
-        broker.set_rate(b"slow", 5.0)
-        broker.create_function(b"made")
+        Administration(broker).pause_function(b"paused")
+        Administration(broker).set_limits(b"limited", (1, 1, 1))
+        Administration(broker).set_rate(b"slow", 5.0)
+        Administration(broker).create_function(b"made")
         bench.queue(b"waiting")
         bench.queue(b"scheduled", run_at=bench.wall() + 1e6)
         bench.worker("w", b"registered")
@@ -207,7 +210,7 @@ class ForgettingTests(SynchronousTestCase):
         kept = [b"paused", b"limited", b"slow", b"made", b"waiting", b"scheduled", b"registered", b"running"]
         self.use(*(b"x%d" % number for number in range(50)))
         self.assertEqual(names(bench), kept)
-        broker.drop_function(b"made")
+        Administration(broker).drop_function(b"made")
         self.assertNotIn(b"made", names(bench))
 
     def test_one_that_was_forgotten_comes_back_as_new(self) -> None:
@@ -252,7 +255,7 @@ class ForgettingTests(SynchronousTestCase):
                     known.add(name)
                     idle.pop(name, None)
             self.assertEqual(set(names(bench)), known)
-            self.assertLessEqual(len(bench.broker._idle), len(known))
+            self.assertLessEqual(len(bench.broker.functions._idle), len(known))
 
 
 class CountsTests(SynchronousTestCase):
@@ -263,7 +266,7 @@ class CountsTests(SynchronousTestCase):
             "submitted": sum(row.counts.submitted for row in rows),
             "ended": sum(row.counts.ended for row in rows),
             "uncompleted": sum(sum(row.counts.uncompleted) for row in rows),
-            "joined": sum(row.counts.joined for row in rows),
+            "joined": sum(row.counts.coalesced for row in rows),
             "retried": sum(row.counts.retried for row in rows),
             "waited": sum(row.waited.cumulated[-1] for row in rows),
             "ran": sum(row.ran.cumulated[-1] for row in rows),
@@ -293,23 +296,23 @@ class CountsTests(SynchronousTestCase):
                     bench.broker.complete(worker, handle, b"")
                 bench.broker.leave_worker(worker)
                 bench.broker.cancel(bench.queue(name))
-                now = self.summed(bench.broker.measures())
+                now = self.summed(bench.inspection.measures())
                 for what, count in before.items():
                     self.assertGreaterEqual(now[what] + 1e-9, count, (what, measured, number))
                 before = now
             self.assertEqual(before["submitted"], 40 * 3)
             self.assertEqual(before["ended"], 40 * 3)
             self.assertEqual(before["joined"], 40)
-            rows = bench.broker.measures()
+            rows = bench.inspection.measures()
             self.assertLessEqual(len(rows), min(measured, 6) + 1)
 
     def test_functions_that_come_take_the_places_of_those_that_are_forgotten(self) -> None:
         bench = Bench(POLICY, measured=3)
         for number in range(20):
             bench.broker.cancel(bench.queue(b"%d" % number))
-            self.assertLessEqual(len(bench.broker.measures()), 4)
+            self.assertLessEqual(len(bench.inspection.measures()), 4)
         # The last one that was forgotten may have left a place.
-        self.assertGreaterEqual(len(bench.broker.measures()), 3)
+        self.assertGreaterEqual(len(bench.inspection.measures()), 3)
 
     def test_a_histogram_takes_over_another(self) -> None:
         both, first, second = Histogram(), Histogram(), Histogram()

@@ -5,8 +5,10 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import Bench, leftovers, said
+from txgearman.broker.entities import Job
 from txgearman.broker.handles import CHUNK_BITS
-from txgearman.broker.job import Job, JobState, StoredJob
+from txgearman.broker.states import JobState
+from txgearman.broker.stored_job import StoredJob
 from txgearman.errors import FunctionNotFound, JobNotFound, ShuttingDown
 
 CHUNK = 1 << CHUNK_BITS
@@ -16,7 +18,7 @@ def pages(bench: Bench, most: int = 10, after: int | None = 0) -> list[list[byte
     """The handles of all jobs, page by page."""
     found = []
     while after is not None:
-        page = bench.broker.job_page(after, most, lambda _job: True)
+        page = bench.inspection.job_page(after, most, lambda _job: True)
         found.append([job.handle for job in page.jobs])
         after = page.next
     return found
@@ -34,7 +36,7 @@ class PageTests(SynchronousTestCase):
     def test_jobs_that_go_meanwhile_move_no_others(self) -> None:
         bench = Bench()
         handles = [bench.queue(b"f") for _ in range(6)]
-        page = bench.broker.job_page(0, 2, lambda _job: True)
+        page = bench.inspection.job_page(0, 2, lambda _job: True)
         for handle in handles[:4]:
             bench.broker.cancel(handle)
         self.assertEqual(pages(bench, 2, page.next), [handles[4:], []])
@@ -57,7 +59,7 @@ class PageTests(SynchronousTestCase):
             seen.append(job)
             return False
 
-        page = bench.broker.job_page(0, 10, look)
+        page = bench.inspection.job_page(0, 10, look)
         self.assertEqual(page.jobs, ())
         self.assertIsNotNone(page.next)
         self.assertLessEqual(len(seen), CHUNK)
@@ -69,7 +71,7 @@ class PageTests(SynchronousTestCase):
         second = bench.submit(client, b"f", b"u")
         self.assertNotEqual(first, second)
         self.assertEqual(pages(bench), [[first], []])
-        self.assertEqual(bench.broker.job_detail(second).handle, first)
+        self.assertEqual(bench.inspection.job_detail(second).handle, first)
 
 
 class DetailTests(SynchronousTestCase):
@@ -77,7 +79,7 @@ class DetailTests(SynchronousTestCase):
         bench = Bench(measured=9)
         handle = bench.submit(bench.client(), b"f", b"u", b"data", priority=2)
         bench.advance(3)
-        job = bench.broker.job_detail(handle)
+        job = bench.inspection.job_detail(handle)
         self.assertEqual((job.function, job.unique, job.data, job.priority), (b"f", b"u", b"data", 2))
         self.assertEqual(
             (job.state, job.worker, job.clients, job.background), (JobState.QUEUED, None, 1, False)
@@ -92,27 +94,27 @@ class DetailTests(SynchronousTestCase):
         bench.grab(worker)
         bench.advance(4)
         bench.broker.report_status(worker, handle, b"1", b"2")
-        job = bench.broker.job_detail(handle)
+        job = bench.inspection.job_detail(handle)
         self.assertIs(job.worker, worker)
         self.assertEqual((job.state, job.progress), (JobState.RUNNING, (1, 2)))
         self.assertEqual((job.seconds, job.run_in, job.left), (4.0, None, 6.0))
 
     def test_a_scheduled_job(self) -> None:
         bench = Bench(measured=9)
-        job = bench.broker.job_detail(bench.queue(b"f", run_at=bench.wall() + 50))
+        job = bench.inspection.job_detail(bench.queue(b"f", run_at=bench.wall() + 50))
         self.assertEqual((job.state, job.seconds, job.run_in), (JobState.SCHEDULED, None, 50.0))
 
     def test_where_no_times_are_taken_none_are_shown(self) -> None:
         bench = Bench()
-        job = bench.broker.job_detail(bench.queue(b"f"))
+        job = bench.inspection.job_detail(bench.queue(b"f"))
         self.assertIsNone(job.seconds)
-        self.assertIsNone(bench.broker.function_detail(b"f").oldest)
+        self.assertIsNone(bench.inspection.function_detail(b"f").oldest)
 
     def test_unknown_ones(self) -> None:
         bench = Bench(measured=9)
         for handle in (b"", b"H:t:1", b"H:t:x", b"\xff" * 100):
-            self.assertRaises(JobNotFound, bench.broker.job_detail, handle)
-        self.assertRaises(FunctionNotFound, bench.broker.function_detail, b"f")
+            self.assertRaises(JobNotFound, bench.inspection.job_detail, handle)
+        self.assertRaises(FunctionNotFound, bench.inspection.function_detail, b"f")
 
     def test_a_function(self) -> None:
         bench = Bench(measured=9)
@@ -124,8 +126,8 @@ class DetailTests(SynchronousTestCase):
         bench.broker.complete(worker, bench.grab(worker).handle, b"")
         bench.broker.fail(worker, bench.grab(worker).handle)
         bench.grab(worker)
-        bench.broker.set_limits(b"f", (9, None, None))
-        function = bench.broker.function_detail(b"f")
+        bench.administration.set_limits(b"f", (9, None, None))
+        function = bench.inspection.function_detail(b"f")
         self.assertEqual((function.queued, function.scheduled), ((0, 0, 1), (1, 0, 0)))
         self.assertEqual((function.submitted, function.completed, function.failed), (5, 1, 1))
         self.assertEqual((function.running, function.workers, function.oldest), (1, 1, 5.0))
@@ -136,30 +138,30 @@ class PauseTests(SynchronousTestCase):
     def test_jobs_are_taken_in_and_not_given(self) -> None:
         bench = Bench()
         worker = bench.worker("w", b"f", b"g")
-        bench.broker.pause_function(b"f")
+        bench.administration.pause_function(b"f")
         first = bench.queue(b"f")
         other = bench.queue(b"g")
         self.assertEqual(bench.handles(worker), [other])
-        bench.broker.resume_function(b"f")
+        bench.administration.resume_function(b"f")
         self.assertEqual(bench.handles(worker), [first])
 
     def test_sleepers_are_left_alone_until_it_goes_on(self) -> None:
         bench = Bench()
         for name in ("a", "b", "c"):
             bench.sleeper(name, b"f")
-        bench.broker.pause_function(b"f")
+        bench.administration.pause_function(b"f")
         for _ in range(2):
             bench.queue(b"f")
         bench.advance(10)
         self.assertEqual(bench.take_woken(), [])
-        bench.broker.resume_function(b"f")
+        bench.administration.resume_function(b"f")
         self.assertEqual(bench.take_woken(), ["a", "b"])
 
     def test_a_sleeper_that_asks_again_is_not_woken(self) -> None:
         bench = Bench()
         bench.queue(b"f")
         worker = bench.worker("w", b"f")
-        bench.broker.pause_function(b"f")
+        bench.administration.pause_function(b"f")
         bench.broker.sleep(worker)
         self.assertEqual(bench.take_woken(), [])
 
@@ -167,30 +169,30 @@ class PauseTests(SynchronousTestCase):
         bench = Bench()
         handle = bench.queue(b"f")
         bench.grab(worker := bench.worker("w", b"f"))
-        bench.broker.pause_function(b"f")
+        bench.administration.pause_function(b"f")
         bench.broker.leave_worker(worker)
         self.assertEqual(bench.handles(bench.worker("v", b"f")), [])
-        bench.broker.resume_function(b"f")
+        bench.administration.resume_function(b"f")
         self.assertEqual(bench.handles(bench.worker("v", b"f")), [handle])
 
     def test_running_jobs_end_as_always(self) -> None:
         bench = Bench()
         handle = bench.queue(b"f")
         bench.grab(worker := bench.worker("w", b"f"))
-        bench.broker.pause_function(b"f")
+        bench.administration.pause_function(b"f")
         bench.broker.complete(worker, handle, b"")
         self.assertEqual(bench.broker.total, 0)
 
     def test_unknown_functions(self) -> None:
         bench = Bench()
-        self.assertRaises(FunctionNotFound, bench.broker.pause_function, b"f")
-        self.assertRaises(FunctionNotFound, bench.broker.resume_function, b"f")
+        self.assertRaises(FunctionNotFound, bench.administration.pause_function, b"f")
+        self.assertRaises(FunctionNotFound, bench.administration.resume_function, b"f")
 
     def test_a_server_that_drains_lets_nothing_go_on(self) -> None:
         bench = Bench()
         bench.queue(b"f")
-        bench.broker.drain()
-        self.assertRaises(ShuttingDown, bench.broker.resume_function, b"f")
+        bench.administration.drain()
+        self.assertRaises(ShuttingDown, bench.administration.resume_function, b"f")
         self.assertEqual(bench.handles(bench.worker("w", b"f")), [])
 
 
@@ -199,23 +201,23 @@ class QuietTests(SynchronousTestCase):
         bench = Bench()
         first, second = bench.queue(b"f"), bench.queue(b"f")
         bench.grab(worker := bench.worker("w", b"f"))
-        bench.broker.quiet(worker)
+        bench.administration.quiet(worker)
         self.assertIsNone(bench.broker.grab(worker))
         bench.broker.complete(worker, first, b"")
         self.assertIsNone(bench.broker.grab(worker))
-        bench.broker.quiet(worker, False)
+        bench.administration.quiet(worker, False)
         self.assertEqual(bench.handles(worker), [second])
 
     def test_it_is_not_woken(self) -> None:
         bench = Bench()
         worker = bench.sleeper("w", b"f")
-        bench.broker.quiet(worker)
+        bench.administration.quiet(worker)
         bench.take_woken()
         bench.broker.grab(worker)
         bench.broker.sleep(worker)
         bench.queue(b"f")
         self.assertEqual(bench.take_woken(), [])
-        bench.broker.quiet(worker, False)
+        bench.administration.quiet(worker, False)
         self.assertEqual(bench.take_woken(), ["w"])
 
     def test_what_it_was_woken_for_goes_to_another(self) -> None:
@@ -223,17 +225,17 @@ class QuietTests(SynchronousTestCase):
         workers = [bench.sleeper(name, b"f") for name in "ab"]
         bench.queue(b"f")
         self.assertEqual(bench.take_woken(), ["a"])
-        bench.broker.quiet(workers[0])
+        bench.administration.quiet(workers[0])
         self.assertEqual(bench.take_woken(), ["b"])
 
 
 class CancelAllTests(SynchronousTestCase):
     def cancel_all(self, bench: Bench, name: bytes, until: int | None = None) -> int:
         """How many calls that took."""
-        until, calls = bench.broker.last_number if until is None else until, 0
+        until, calls = bench.inspection.last_number if until is None else until, 0
         after: int | None = 0
         while after is not None:
-            after = bench.broker.cancel_some(name, after, until)
+            after = bench.administration.cancel_some(name, after, until)
             calls += 1
         return calls
 
@@ -257,7 +259,7 @@ class CancelAllTests(SynchronousTestCase):
     def test_those_that_come_meanwhile_stay(self) -> None:
         bench = Bench()
         bench.queue(b"f")
-        until = bench.broker.last_number
+        until = bench.inspection.last_number
         late = bench.queue(b"f")
         self.cancel_all(bench, b"f", until)
         self.assertEqual(pages(bench), [[late], []])
@@ -266,24 +268,24 @@ class CancelAllTests(SynchronousTestCase):
         bench = Bench(last_number=100)
         far = 5 * CHUNK + 100
         for number in (far, far + 1, 7):
-            bench.broker.restore(
+            bench.answers.restore(
                 StoredJob(number, number, b"H:x:%d" % number, b"f", b"", b"", 1, None, 0, 0.0, None)
             )
         bench.queue(b"f")
-        until = bench.broker.last_number
+        until = bench.inspection.last_number
         late = [bench.queue(b"f") for _ in range(2 * CHUNK)]
         self.cancel_all(bench, b"f", until)
-        self.assertEqual([job.handle for job in bench.broker.jobs()], late)
+        self.assertEqual([job.handle for job in bench.inspection.jobs()], late)
 
     def test_a_flood_meanwhile_is_not_run_after(self) -> None:
         bench = Bench()
         bench.queue(b"f")
-        until, calls = bench.broker.last_number, 0
+        until, calls = bench.inspection.last_number, 0
         after: int | None = 0
         while after is not None:
             for _ in range(CHUNK):
                 bench.queue(b"f")
-            after = bench.broker.cancel_some(b"f", after, until)
+            after = bench.administration.cancel_some(b"f", after, until)
             calls += 1
         self.assertLess(calls, 4)
 
@@ -293,7 +295,7 @@ class CancelAllTests(SynchronousTestCase):
             bench.queue(b"f")
         self.assertGreaterEqual(self.cancel_all(bench, b"f"), 3)
         self.assertEqual(bench.broker.total, 0)
-        self.assertEqual(sum(map(len, bench.broker._functions[b"f"]._queues)), 0)
+        self.assertEqual(sum(map(len, bench.broker.functions.by_name[b"f"]._queues)), 0)
 
     def test_unknown_functions(self) -> None:
-        self.assertRaises(FunctionNotFound, Bench().broker.cancel_some, b"f", 0, 0)
+        self.assertRaises(FunctionNotFound, Bench().administration.cancel_some, b"f", 0, 0)

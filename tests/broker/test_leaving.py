@@ -18,7 +18,7 @@ class ClientLeavesTests(SynchronousTestCase):
         bench.submit(client, b"f", b"-", b"d")
         bench.submit(client, b"f", b"later", run_at=bench.wall() + 9)
         bench.broker.leave_client(client)
-        self.assertEqual(bench.broker.status(handle), UNKNOWN)
+        self.assertEqual(bench.inspection.status(handle), UNKNOWN)
         self.assertEqual(leftovers(bench.broker), {})
         self.assertIsNone(bench.broker.grab(bench.worker("w", b"f")))
         self.assertEqual(said(client), [])
@@ -50,7 +50,7 @@ class ClientLeavesTests(SynchronousTestCase):
         bench.broker.report_data(worker, handle, b"")
         bench.broker.report_warning(worker, handle, b"")
         bench.broker.report_status(worker, handle, b"1", b"2")
-        self.assertTrue(bench.broker.status(handle).running)
+        self.assertTrue(bench.inspection.status(handle).running)
         bench.broker.complete(worker, handle, b"")
         self.assertEqual(said(client), [])
 
@@ -111,12 +111,12 @@ class WorkerLosesTests(SynchronousTestCase):
         }[how]
         lose()
         self.assertEqual(said(client), [])
-        status = bench.broker.status(handle)
+        status = bench.inspection.status(handle)
         self.assertEqual((status.running, status.numerator, status.denominator), (False, 0, 0))
-        self.assertEqual(next(bench.broker.jobs()).attempts, 1)
+        self.assertEqual(next(bench.inspection.jobs()).attempts, 1)
         with self.assertRaises(JobNotFound):
             bench.broker.complete(worker, handle, b"late")
-        self.assertEqual(bench.broker.status(kept).running, how == "cant_do")
+        self.assertEqual(bench.inspection.status(kept).running, how == "cant_do")
         self.assertEqual(bench.grab(bench.worker("x", b"f")).handle, handle)
 
     def test_the_connection_ends(self) -> None:
@@ -164,8 +164,8 @@ class RetryTests(SynchronousTestCase):
         if times > 1:
             bench, handle, told = self.lose(retries, times - 1)
             self.assertEqual(told, [])
-            self.assertTrue(bench.broker.status(handle).known)
-            self.assertEqual(next(bench.broker.jobs()).attempts, times - 1)
+            self.assertTrue(bench.inspection.status(handle).known)
+            self.assertEqual(next(bench.inspection.jobs()).attempts, times - 1)
         bench, handle, told = self.lose(retries, times)
         self.assertEqual(told, [("failed", handle)])
         self.assertEqual(leftovers(bench.broker), {})

@@ -17,11 +17,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import POLICY, Bench, leftovers
 from txgearman.broker import broker
-from txgearman.broker.abilities import _SLACK, FREE_WALK, AbilitySet, levels_of
-from txgearman.broker.function import Function
-from txgearman.broker.peers import Worker
-from txgearman.broker.policy import FunctionOrder, Policy
-from txgearman.broker.running import RunningByFunction
+from txgearman.broker.entities import _SLACK, AbilitySet, Function, RunningByFunction, Worker
+from txgearman.broker.policy import FunctionOrder, Policy, levels_of
+from txgearman.broker.waking import FREE_WALK
 
 SMALL, LARGE = 1_000, 10_000
 
@@ -149,7 +147,7 @@ class StepTests(SynchronousTestCase):
         Counted.limit = 10**9
         sleepers = [bench.sleeper(name, *names(SMALL)) for name in "abcdefgh"]
         self.assertEqual(len({id(worker.ability_set) for worker in sleepers}), 1)
-        self.assertEqual(len(bench.broker._ability_sets), 1)
+        self.assertEqual(len(bench.broker.waking.ability_sets), 1)
 
 
 class OrderTests(SynchronousTestCase):
@@ -315,7 +313,7 @@ class RunningTests(SynchronousTestCase):
         for seed in range(10):
             random = Random(seed)
             bench = Bench()
-            bench.broker._free_walk = 0
+            bench.broker.waking.free_walk = 0
             worker = bench.worker("w", b"f0", b"f1", b"f2", timeout=5.0)
             other = bench.worker("other", b"f0", b"f1", b"f2")
             for _ in range(300):
@@ -335,5 +333,5 @@ class RunningTests(SynchronousTestCase):
                     self.assertEqual(list(worker.jobs), stay)
                     bench.broker.can_do(worker, name, 5.0)
                 running = list(worker.jobs.values()) + list(other.jobs.values())
-                self.assertEqual(len(running), bench.broker.running)
+                self.assertEqual(len(running), bench.inspection.running)
                 self.assertTrue(all(job.worker in (worker, other) for job in running))

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import Bench
-from txgearman.broker.job import Ending
-from txgearman.broker.meters import BOUNDS, Durations, FunctionMeasures, Histogram
+from txgearman.broker.histograms import BOUNDS, Durations, Histogram
+from txgearman.broker.meters import FunctionMeasures
+from txgearman.broker.states import Ending
 
 
 def cumulated(*durations: float) -> tuple[int, ...]:
@@ -58,7 +59,7 @@ class HistogramTests(SynchronousTestCase):
 
 class MeasuresTests(SynchronousTestCase):
     def rows(self, bench: Bench) -> dict[bytes | None, FunctionMeasures]:
-        return {row.name: row for row in bench.broker.measures()}
+        return {row.name: row for row in bench.inspection.measures()}
 
     def test_times(self) -> None:
         bench = Bench(measured=1)
@@ -120,7 +121,7 @@ class MeasuresTests(SynchronousTestCase):
         bench.queue(b"first")
         for _ in range(2):
             bench.broker.cancel(bench.queue(b"second"))
-            bench.broker.drop_function(b"second")
+            bench.administration.drop_function(b"second")
         counts = self.rows(bench)[None].counts
         self.assertEqual((counts.submitted, counts.uncompleted[Ending.CANCELLED]), (2, 2))
 
@@ -128,7 +129,7 @@ class MeasuresTests(SynchronousTestCase):
         bench = Bench(measured=1)
         bench.broker.cancel(bench.queue(b"first"))
         bench.queue(b"second")
-        bench.broker.drop_function(b"first")
+        bench.administration.drop_function(b"first")
         bench.queue(b"third")
         rows = self.rows(bench)
         self.assertEqual(set(rows), {b"third", None})
@@ -141,5 +142,5 @@ class MeasuresTests(SynchronousTestCase):
         bench.advance(2.0)
         bench.grab(worker)
         bench.broker.complete(worker, handle, b"")
-        (row,) = bench.broker.measures()
+        (row,) = bench.inspection.measures()
         self.assertEqual((row.name, row.counts.completed, row.waited.cumulated[-1]), (None, 1, 0))

@@ -12,10 +12,10 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.pair import Pair
 from tests.wire.effort import EFFORT, LONG
-from txgearman.broker.abilities import FREE_WALK
 from txgearman.broker.interfaces import Follower
 from txgearman.broker.policy import FunctionOrder, FunctionRules, Policy
 from txgearman.broker.slices import SLICE
+from txgearman.broker.waking import FREE_WALK
 
 CLIENTS, WORKERS = 4, 7
 FUNCTIONS = (b"X", b"Y", b"Z")

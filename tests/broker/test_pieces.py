@@ -7,13 +7,12 @@ import sys
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import Bench, uniques_of
-from txgearman.broker import deadlines, function
-from txgearman.broker.abilities import levels_of
-from txgearman.broker.deadlines import Deadline, Deadlines
-from txgearman.broker.function import Function
+from txgearman.broker import deadlines, entities
+from txgearman.broker.deadlines import Deadlines
+from txgearman.broker.entities import Deadline, Function, Job
 from txgearman.broker.handles import CHUNK_BITS, Handles
-from txgearman.broker.job import Job, JobState
-from txgearman.broker.policy import Policy
+from txgearman.broker.policy import Policy, levels_of
+from txgearman.broker.states import JobState
 from txgearman.broker.uniques import Uniques
 
 LEVELS = levels_of(Policy())
@@ -133,7 +132,7 @@ class FunctionTests(SynchronousTestCase):
             self.drop(queue, each)
             gone = len(queue._queues[1]) - queue.waiting[1]
             self.assertEqual(gone, queue._gone[1])
-            self.assertLessEqual(gone, max(function._SLACK, queue.waiting[1]))
+            self.assertLessEqual(gone, max(entities._SLACK, queue.waiting[1]))
         self.assertEqual(self.popped(queue), [jobs[0]])
 
     def test_order_survives_the_clean_up(self) -> None:
@@ -161,7 +160,7 @@ class FunctionTests(SynchronousTestCase):
         bench = Bench()
         data = b"workload of " + str(id(bench)).encode()
         before = sys.getrefcount(data)
-        for _ in range(function._SLACK):
+        for _ in range(entities._SLACK):
             client = bench.client()
             bench.submit(client, b"f", b"", data)
             bench.broker.leave_client(client)
@@ -291,5 +290,9 @@ class MemoryTests(SynchronousTestCase):
 
     def size(self, bench: Bench) -> int:
         broker = bench.broker
-        tables = [*broker._handles._chunks.values(), *broker._uniques._shards, *broker._data_uniques._shards]
+        tables = [
+            *broker.life.handles._chunks.values(),
+            *broker.life.duplicates.by_unique._shards,
+            *broker.life.duplicates.by_data._shards,
+        ]
         return sum(map(sys.getsizeof, tables))

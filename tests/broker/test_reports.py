@@ -7,8 +7,8 @@ from collections.abc import Callable
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import Bench, leftovers, said
+from txgearman.broker.entities import MAX_CANCELLED, Worker
 from txgearman.broker.numbers import MAX_DIGITS
-from txgearman.broker.peers import MAX_CANCELLED, Worker
 from txgearman.broker.views import UNKNOWN, JobStatus
 from txgearman.errors import JobNotFound
 
@@ -30,30 +30,34 @@ class ReportTests(SynchronousTestCase):
     def test_status_is_passed_on_and_kept(self) -> None:
         self.broker.report_status(self.worker, self.handle, b"007", b"10")
         self.assertEqual(said(self.client), [("status", self.handle, b"007", b"10")])
-        self.assertEqual(self.broker.status(self.handle), JobStatus(True, True, 7, 10, 1))
+        self.assertEqual(self.bench.inspection.status(self.handle), JobStatus(True, True, 7, 10, 1))
 
     def test_status_that_is_no_number_counts_as_0(self) -> None:
         self.broker.report_status(self.worker, self.handle, b"3", b"4")
         for text in (b"", b"abc", b"-1", b".5", b"\xb2"):
             self.broker.report_status(self.worker, self.handle, text, text)
             self.assertEqual(said(self.client)[-1], ("status", self.handle, text, text))
-            self.assertEqual(self.broker.status(self.handle), JobStatus(True, True, 0, 0, 1))
+            self.assertEqual(self.bench.inspection.status(self.handle), JobStatus(True, True, 0, 0, 1))
 
     def test_status_counts_as_the_number_it_begins_with(self) -> None:
         for text, number in ((b"1.5", 1), (b" 7", 7), (b"3/4", 3), (b"008", 8)):
             self.broker.report_status(self.worker, self.handle, text, text)
             self.assertEqual(said(self.client)[-1], ("status", self.handle, text, text))
-            self.assertEqual(self.broker.status(self.handle), JobStatus(True, True, number, number, 1))
+            self.assertEqual(
+                self.bench.inspection.status(self.handle), JobStatus(True, True, number, number, 1)
+            )
 
     def test_status_with_more_digits_than_python_converts(self) -> None:
         digits = b"9" * 5000
         self.broker.report_status(self.worker, self.handle, b"1", digits)
         self.assertEqual(said(self.client), [("status", self.handle, b"1", digits)])
-        self.assertTrue(self.broker.status(self.handle).known)
+        self.assertTrue(self.bench.inspection.status(self.handle).known)
 
     def test_status_at_the_limit_of_digits_and_one_past_it(self) -> None:
         self.broker.report_status(self.worker, self.handle, b"9" * MAX_DIGITS, b"9" * (MAX_DIGITS + 1))
-        self.assertEqual(self.broker.status(self.handle), JobStatus(True, True, 10**MAX_DIGITS - 1, 0, 1))
+        self.assertEqual(
+            self.bench.inspection.status(self.handle), JobStatus(True, True, 10**MAX_DIGITS - 1, 0, 1)
+        )
 
     def test_ends(self) -> None:
         for end, expected in (
@@ -65,7 +69,7 @@ class ReportTests(SynchronousTestCase):
             self.bench.grab(self.worker)
             end(handle)
             self.assertEqual(said(self.client), [(expected[0], handle, *expected[1:])])
-            self.assertEqual(self.broker.status(handle), UNKNOWN)
+            self.assertEqual(self.bench.inspection.status(handle), UNKNOWN)
             self.assertNotIn(handle, self.client.jobs)
             self.assertNotIn(handle, self.worker.jobs)
 
@@ -142,7 +146,7 @@ class CancelTests(SynchronousTestCase):
 
     def assert_cancelled(self, handle: bytes) -> None:
         self.assertEqual(said(self.client), [("failed", handle)])
-        self.assertEqual(self.broker.status(handle), UNKNOWN)
+        self.assertEqual(self.bench.inspection.status(handle), UNKNOWN)
         self.assertEqual(self.broker.total, 0)
         with self.assertRaises(JobNotFound):
             self.broker.cancel(handle)

@@ -121,9 +121,9 @@ class ObeyedTests(SynchronousTestCase):
 
     def test_limits_hold_again_when_a_function_is_made_anew(self) -> None:
         bench = Bench(ruled(f=FunctionRules(limits=(0, 0, 0))))
-        bench.broker.set_limits(b"f", (None, None, None))
+        bench.administration.set_limits(b"f", (None, None, None))
         bench.broker.cancel(bench.queue(b"f"))
-        bench.broker.drop_function(b"f")
+        bench.administration.drop_function(b"f")
         with self.assertRaises(QueueFull):
             bench.queue(b"f")
 
@@ -132,9 +132,9 @@ class ObeyedTests(SynchronousTestCase):
         worker = bench.worker("w", b"f", timeout=timeout)
         bench.grab(worker)
         bench.advance(seconds - 0.01)
-        self.assertTrue(bench.broker.status(handle).running)
+        self.assertTrue(bench.inspection.status(handle).running)
         bench.advance(0.02)
-        self.assertFalse(bench.broker.status(handle).running)
+        self.assertFalse(bench.inspection.status(handle).running)
         bench.broker.cancel(handle)
 
     def test_the_shorter_time_limit_holds(self) -> None:
@@ -170,7 +170,7 @@ class ChangeTests(SynchronousTestCase):
         bench = Bench()
         for function in (b"f", b"g"):
             bench.queue(function)
-        bench.broker.change_policy(
+        bench.administration.change_policy(
             replace(
                 ruled(f=FunctionRules(limits=(1, 1, 1)), h=FunctionRules(limits=(0, 0, 0))), job_retries=1
             )
@@ -183,13 +183,13 @@ class ChangeTests(SynchronousTestCase):
         worker = bench.worker("w", b"f")
         handle = bench.grab(worker).handle
         bench.broker.leave_worker(worker)
-        self.assertFalse(bench.broker.status(handle).known)
+        self.assertFalse(bench.inspection.status(handle).known)
         self.assertEqual(bench.broker.total, 2)
 
     def test_rules_that_are_gone_hold_no_longer(self) -> None:
         bench = Bench(ruled(all=FunctionRules(limits=(1, 1, 1), time_limit=1.0, retries=0)))
         bench.queue(b"f")
-        bench.broker.change_policy(POLICY)
+        bench.administration.change_policy(POLICY)
         bench.queue(b"f")
         worker = bench.worker("w", b"f")
         bench.grab(worker)
@@ -198,14 +198,16 @@ class ChangeTests(SynchronousTestCase):
 
     def test_what_an_administrator_has_set_stays_unless_its_rule_changes(self) -> None:
         bench = Bench(ruled(f=FunctionRules(limits=(1, 1, 1))))
-        bench.broker.set_limits(b"f", (2, 2, 2))
-        bench.broker.set_limits(b"g", (0, 0, 0))
-        bench.broker.change_policy(ruled(f=FunctionRules(limits=(1, 1, 1)), h=FunctionRules(retries=1)))
+        bench.administration.set_limits(b"f", (2, 2, 2))
+        bench.administration.set_limits(b"g", (0, 0, 0))
+        bench.administration.change_policy(
+            ruled(f=FunctionRules(limits=(1, 1, 1)), h=FunctionRules(retries=1))
+        )
         bench.queue(b"f")
         bench.queue(b"f")
         with self.assertRaises(QueueFull):
             bench.queue(b"g")
-        bench.broker.change_policy(ruled(f=FunctionRules(limits=(3, 3, 3))))
+        bench.administration.change_policy(ruled(f=FunctionRules(limits=(3, 3, 3))))
         bench.queue(b"f")
         with self.assertRaises(QueueFull):
             bench.queue(b"f")
@@ -215,7 +217,7 @@ class ChangeTests(SynchronousTestCase):
         bench.queue(b"f")
         worker = bench.worker("w", b"f")
         bench.grab(worker)
-        bench.broker.change_policy(ruled(f=FunctionRules(time_limit=50.0)))
+        bench.administration.change_policy(ruled(f=FunctionRules(time_limit=50.0)))
         bench.advance(6)
         self.assertEqual(worker.jobs, {})
 
@@ -227,5 +229,5 @@ class ChangeTests(SynchronousTestCase):
             replace(POLICY, handle_prefix=b"other"),
         ):
             with self.assertRaises(ValueError):
-                bench.broker.change_policy(replace(changed, job_retries=1))
+                bench.administration.change_policy(replace(changed, job_retries=1))
         self.assertEqual(bench.queue(b"f"), b"H:t:1")

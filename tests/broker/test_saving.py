@@ -7,10 +7,11 @@ from collections.abc import Callable
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import Bench, KeeperNotes, leftovers, said
+from txgearman.broker.entities import Client, Job
 from txgearman.broker.handles import number_of
-from txgearman.broker.job import Job, JobState, StoredJob
-from txgearman.broker.peers import Client
 from txgearman.broker.policy import Policy
+from txgearman.broker.states import JobState
+from txgearman.broker.stored_job import StoredJob
 from txgearman.broker.views import JobStatus
 from txgearman.errors import NotSaved, QueueFull
 
@@ -37,7 +38,7 @@ class SavingTestCase(SynchronousTestCase):
     def save(self) -> Job:
         """The oldest job that waits for it is saved."""
         job = self.job_store.saves.pop(0)
-        self.broker.saved(job)
+        self.bench.answers.saved(job)
         return job
 
 
@@ -116,12 +117,12 @@ class RefusalTests(SavingTestCase):
             self.broker.submit(client, b"f", b"u", b"", background=True)
         self.assertEqual(said(client), [])
         self.assertEqual(self.broker.total, 0)
-        self.assertEqual(self.broker.status_by_unique(b"u"), JobStatus(False, False, 0, 0, 0))
+        self.assertEqual(self.bench.inspection.status_by_unique(b"u"), JobStatus(False, False, 0, 0, 0))
 
     def test_a_failed_save_refuses_all_who_wait_for_it(self) -> None:
         clients = [self.submit(b"u"), self.submit(b"u")]
         (job,) = self.job_store.saves
-        self.broker.not_saved(job, NotSaved())
+        self.bench.answers.not_saved(job, NotSaved())
         for client in clients:
             self.assertEqual(said(client), [("refused", 1, "Job could not be saved")])
         self.assertEqual(self.broker.total, 0)
@@ -131,7 +132,7 @@ class RefusalTests(SavingTestCase):
         self.assertEqual(leftovers(self.broker), {})
 
     def test_limits_count_jobs_that_are_being_saved(self) -> None:
-        self.broker.set_limits(b"f", (1, 1, 1))
+        self.bench.administration.set_limits(b"f", (1, 1, 1))
         self.submit()
         with self.assertRaises(QueueFull):
             self.broker.submit(self.bench.client(), b"f", b"", b"", background=True)
@@ -167,7 +168,7 @@ class TwinTests(SavingTestCase):
     def test_and_keeps_it_online_when_it_cannot_be_saved(self) -> None:
         background, client = self.submit(b"u"), self.bench.client()
         self.bench.submit(client, b"f", b"u")
-        self.broker.not_saved(self.job_store.saves.pop(), NotSaved())
+        self.bench.answers.not_saved(self.job_store.saves.pop(), NotSaved())
         self.assertEqual(said(background), [("refused", 1, "Job could not be saved")])
         worker = self.bench.worker("w", b"f")
         self.bench.grab(worker)
@@ -212,12 +213,12 @@ class TwinTests(SavingTestCase):
         self.submit(b"u")
         self.broker.leave_client(online)
         self.assertEqual(self.broker.total, 1)
-        self.broker.not_saved(self.job_store.saves.pop(), NotSaved())
+        self.bench.answers.not_saved(self.job_store.saves.pop(), NotSaved())
         self.assertEqual(self.broker.total, 0)
 
     def test_the_store_may_have_one_that_is_not_here(self) -> None:
         client = self.submit(b"u")
-        self.assertIs(self.broker.stored_before(self.job_store.saves.pop(), b"H:other:7", 1), False)
+        self.assertIs(self.bench.answers.stored_before(self.job_store.saves.pop(), b"H:other:7", 1), False)
         self.assertEqual(said(client), [("saved", 1, b"H:other:7")])
         self.assertEqual(self.broker.total, 0)
         self.assertEqual(self.job_store.removed, [])
@@ -225,12 +226,12 @@ class TwinTests(SavingTestCase):
     def test_it_answers_nobody_who_came_since_it_was_looked_for(self) -> None:
         first, second = self.submit(b"u"), self.submit(b"u")
         job = self.job_store.saves.pop()
-        self.assertIs(self.broker.stored_before(job, b"H:other:7", 1), True)
+        self.assertIs(self.bench.answers.stored_before(job, b"H:other:7", 1), True)
         self.assertEqual(said(first), [("saved", 1, b"H:other:7")])
         self.assertEqual(said(second), [])
         third = self.submit(b"u")
         self.assertEqual(self.job_store.saves, [])
-        self.broker.saved(job)
+        self.bench.answers.saved(job)
         self.assertEqual([said(client) for client in (second, third)], [[("saved", 1, job.handle)]] * 2)
 
 
@@ -239,15 +240,15 @@ class RestoreTests(SavingTestCase):
         self, handle: bytes, unique: bytes = b"", attempts: int = 0, run_at: float | None = None
     ) -> None:
         number = number_of(handle)
-        self.broker.restore(
+        self.bench.answers.restore(
             StoredJob(number, number, handle, b"f", unique, b"data", 1, run_at, attempts, 5.0, None)
         )
 
     def test_it_is_as_it_was(self) -> None:
         self.make(Policy(handle_prefix=b"H:t", job_retries=3))
         self.restore(b"H:t:7", b"u", attempts=1)
-        self.assertEqual(self.broker.status(b"H:t:7"), JobStatus(True, False, 0, 0, 0))
-        self.assertTrue(self.broker.status_by_unique(b"u").known)
+        self.assertEqual(self.bench.inspection.status(b"H:t:7"), JobStatus(True, False, 0, 0, 0))
+        self.assertTrue(self.bench.inspection.status_by_unique(b"u").known)
         worker = self.bench.worker("w", b"f")
         job = self.bench.grab(worker)
         self.assertEqual(
@@ -265,11 +266,11 @@ class RestoreTests(SavingTestCase):
         # The last has the length of ours, and digits where ours has them.
         for handle in (b"H:old-name:7", b"nonsense:8", b"H:u:9"):
             self.restore(handle)
-            self.assertTrue(self.broker.status(handle).known)
-            self.assertEqual([view.handle for view in self.broker.jobs()], [handle])
+            self.assertTrue(self.bench.inspection.status(handle).known)
+            self.assertEqual([view.handle for view in self.bench.inspection.jobs()], [handle])
             self.broker.cancel(handle)
-            self.assertFalse(self.broker.status(handle).known)
-            self.assertEqual(list(self.broker.jobs()), [])
+            self.assertFalse(self.bench.inspection.status(handle).known)
+            self.assertEqual(list(self.bench.inspection.jobs()), [])
 
     def test_new_handles_are_behind_all_from_before(self) -> None:
         self.restore(b"H:t:7")
@@ -300,7 +301,7 @@ class RestoreTests(SavingTestCase):
         self.restore(b"H:t:7", b"u")
         worker = self.bench.worker("w", b"f")
         self.assertEqual(self.bench.handles(worker), [online, b"H:t:7"])
-        self.assertFalse(self.broker.status_by_unique(b"u").known)
+        self.assertFalse(self.bench.inspection.status_by_unique(b"u").known)
 
 
 class EndTests(SavingTestCase):
@@ -310,6 +311,6 @@ class EndTests(SavingTestCase):
         self.save()
         worker = self.bench.worker("w", b"f")
         self.bench.grab(worker)
-        self.broker.detach_store()
+        self.bench.answers.detach_store()
         self.broker.leave_worker(worker)
         self.assertEqual((self.job_store.attempts, self.job_store.removed), ([], []))

@@ -18,10 +18,10 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import Bench, leftovers, said
-from txgearman.broker.job import Job, JobState
-from txgearman.broker.peers import Client, Worker
+from txgearman.broker.entities import Client, Job, Worker
 from txgearman.broker.policy import Policy
 from txgearman.broker.slices import SLICE, Slices
+from txgearman.broker.states import JobState
 from txgearman.errors import JobNotFound
 
 MANY = 5 * SLICE
@@ -38,7 +38,8 @@ class SlicesTests(SynchronousTestCase):
                 done.append(name)
                 yield
 
-        slices = Slices()
+        bench = Bench()
+        slices = Slices(bench.broker.timer)
         slices.size = 3
         slices.begin(task("a", 7))
         slices.begin(task("b", 3))
@@ -72,7 +73,7 @@ class ClientTests(SynchronousTestCase):
         return before - self.broker.total
 
     def counts(self) -> tuple[int, int]:
-        view = next(self.broker.functions())
+        view = next(self.bench.inspection.functions())
         return view.total, sum(view.waiting)
 
     def test_few_go_at_once(self) -> None:
@@ -133,9 +134,11 @@ class ClientTests(SynchronousTestCase):
         self.broker.leave_client(self.client)
         self.assertEqual(self.bench.submit(other, b"f", b"joined"), joined)
         self.assertEqual(self.bench.submit(other, b"f", b"ours", background=True), ours)
-        self.assertTrue(self.broker.status(twice).known and self.broker.status(again).known)
+        self.assertTrue(
+            self.bench.inspection.status(twice).known and self.bench.inspection.status(again).known
+        )
         self.bench.advance(0)
-        left = [view.handle for view in self.broker.jobs()]
+        left = [view.handle for view in self.bench.inspection.jobs()]
         self.assertEqual(left, [shared, ours, joined, running])
         self.broker.complete(worker, running, b"")
         able = self.bench.worker("v", b"f")
@@ -212,8 +215,8 @@ class WorkerTests(SynchronousTestCase):
             self.lose(bench, worker, how)
             self.assertEqual(worker.jobs, {})
             for running in range(MANY - SLICE, -1, -SLICE):
-                self.assertEqual(bench.broker.running, running, how)
-                self.assertEqual(sum(next(bench.broker.functions()).waiting), MANY - running)
+                self.assertEqual(bench.inspection.running, running, how)
+                self.assertEqual(sum(next(bench.inspection.functions()).waiting), MANY - running)
                 bench.broker.tick()
             bench.advance(0)
             other = bench.worker("other", b"f")
@@ -228,7 +231,7 @@ class WorkerTests(SynchronousTestCase):
             self.lose(bench, worker, how)
             for handle in (handles[0], handles[-1]):
                 self.assertRaises(JobNotFound, bench.broker.complete, worker, handle, b"")
-                self.assertTrue(bench.broker.status(handle).known)
+                self.assertTrue(bench.inspection.status(handle).known)
 
     def test_it_may_get_them_again_meanwhile(self) -> None:
         for how in ("reset_abilities", "cant_do"):
@@ -239,7 +242,7 @@ class WorkerTests(SynchronousTestCase):
             self.assertEqual(again, handles[:SLICE])
             bench.advance(0)
             self.assertEqual(list(worker.jobs), again)
-            self.assertEqual(bench.broker.running, SLICE)
+            self.assertEqual(bench.inspection.running, SLICE)
 
     def test_they_may_end_or_time_out_meanwhile(self) -> None:
         for how in ("leave_worker", "reset_abilities", "cant_do"):
@@ -250,9 +253,9 @@ class WorkerTests(SynchronousTestCase):
                 bench.broker.cancel(handle)
             # In each turn some are come to, and others have timed out.
             bench.advance(0)
-            self.assertEqual(bench.broker.running, 0)
+            self.assertEqual(bench.inspection.running, 0)
             self.assertEqual(bench.broker.total, MANY - 5)
-            attempts = Counter(view.attempts for view in bench.broker.jobs())
+            attempts = Counter(view.attempts for view in bench.inspection.jobs())
             self.assertEqual(attempts, {1: MANY - 5})
 
     def test_the_functions_are_given_up_in_slices_too(self) -> None:
@@ -261,14 +264,14 @@ class WorkerTests(SynchronousTestCase):
             worker = bench.sleeper("w", *[b"f%d" % number for number in range(MANY)])
             self.lose(bench, worker, how)
             self.assertEqual(worker.abilities, {})
-            registered = sum(view.workers for view in bench.broker.functions())
+            registered = sum(view.workers for view in bench.inspection.functions())
             self.assertEqual(registered, MANY - SLICE)
             # It is not woken for what it cannot do any more.
             bench.take_woken()
             bench.queue(b"f%d" % (MANY - 1))
             self.assertEqual(bench.take_woken(), [])
             bench.advance(0)
-            self.assertEqual(sum(view.workers for view in bench.broker.functions()), 0)
+            self.assertEqual(sum(view.workers for view in bench.inspection.functions()), 0)
             other = bench.worker("other", b"f%d" % (MANY - 1))
             self.assertEqual(len(bench.handles(other)), 1)
             bench.broker.leave_worker(other)
@@ -287,7 +290,7 @@ class DueTests(SynchronousTestCase):
         bench.now += 5
         for queued in range(SLICE, MANY + 1, SLICE):
             bench.broker.tick()
-            detail = bench.broker.function_detail(b"f")
+            detail = bench.inspection.function_detail(b"f")
             self.assertEqual((sum(detail.queued), sum(detail.scheduled)), (queued, MANY - queued))
             self.assertEqual(bench.rings_at, bench.now if queued < MANY else None)
             bench.rings_at = None
@@ -302,7 +305,7 @@ class DueTests(SynchronousTestCase):
         bench.now += 5
         for back in range(SLICE, MANY + 1, SLICE):
             bench.broker.tick()
-            self.assertEqual(bench.broker.running, MANY - back)
+            self.assertEqual(bench.inspection.running, MANY - back)
             self.assertEqual(bench.rings_at, bench.now if back < MANY else None)
             bench.rings_at = None
         self.assertEqual(bench.handles(bench.worker("v", b"f")), handles)
@@ -319,8 +322,8 @@ class RandomTests(SynchronousTestCase):
     def test_the_rules_hold(self) -> None:
         for _ in range(20):
             self.bench = Bench(Policy(b"H:t", job_retries=4), measured=1)
-            self.bench.broker._slices.size = 2
-            self.bench.broker._free_walk = 1
+            self.bench.broker.slices.size = 2
+            self.bench.broker.waking.free_walk = 1
             self.clients = [self.bench.client() for _ in range(3)]
             self.workers = [self.bench.worker() for _ in range(3)]
             for _ in range(300):
@@ -380,12 +383,12 @@ class RandomTests(SynchronousTestCase):
 
     def check(self) -> None:
         """The counts are those of the jobs, at any time."""
-        jobs: dict[bytes, Job] = {job.handle: job for _, job in self.bench.broker._handles}
+        jobs: dict[bytes, Job] = {job.handle: job for _, job in self.bench.broker.life.handles}
         states = Counter(job.state for job in jobs.values())
-        views = list(self.bench.broker.functions())
+        views = list(self.bench.inspection.functions())
         self.assertEqual(sum(view.total for view in views), len(jobs))
         self.assertEqual(self.bench.broker.total, len(jobs))
-        self.assertEqual(self.bench.broker.running, states[JobState.RUNNING])
+        self.assertEqual(self.bench.inspection.running, states[JobState.RUNNING])
         self.assertEqual(sum(sum(view.waiting) for view in views), states[JobState.QUEUED])
         for worker in self.workers:
             for handle, job in worker.jobs.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import Bench, leftovers, said
-from txgearman.broker.broker import LONGEST_NAP
+from txgearman.broker.lifecycle import LONGEST_NAP
 from txgearman.broker.policy import Policy
 from txgearman.errors import JobNotFound
 
@@ -18,9 +18,9 @@ class TimeLimitTests(SynchronousTestCase):
         slow = bench.worker("slow", b"f", timeout=5.0)
         bench.grab(slow)
         bench.advance(4.99)
-        self.assertTrue(bench.broker.status(handle).running)
+        self.assertTrue(bench.inspection.status(handle).running)
         bench.advance(0.01)
-        self.assertFalse(bench.broker.status(handle).running)
+        self.assertFalse(bench.inspection.status(handle).running)
         # Nobody is told; what the slow one says comes too late.
         self.assertEqual(said(client), [])
         with self.assertRaises(JobNotFound):
@@ -70,7 +70,7 @@ class TimeLimitTests(SynchronousTestCase):
                 "exception": lambda handle: bench.broker.exception(worker, handle, b""),
                 "cancel": bench.broker.cancel,
             }[end](handle)
-            self.assertEqual(len(bench.broker._timeouts), 0, end)
+            self.assertEqual(len(bench.broker.life.timeouts), 0, end)
         bench.advance(10)
         self.assertEqual(bench.broker.total, 0)
 
@@ -149,7 +149,7 @@ class HeldJobTests(SynchronousTestCase):
         for run_at in (bench.wall(), bench.wall() - 1, 0.0, -5.0):
             handle = bench.queue(b"f", run_at=run_at)
             self.assertEqual(bench.grab(worker).handle, handle)
-        self.assertEqual(len(bench.broker._epochs), 0)
+        self.assertEqual(len(bench.broker.life.epochs), 0)
 
     def test_in_the_order_they_are_due(self) -> None:
         bench = Bench()

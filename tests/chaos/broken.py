@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from txgearman.broker.job import Job
+from txgearman.broker.entities import Job
 from txgearman.server.persistence.writer import StoreWriter
 from txgearman.store import sqlite
 from txgearman.store.contract import Changes, Coalesced, Written

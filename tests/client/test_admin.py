@@ -71,7 +71,7 @@ class InMemoryTests(SynchronousTestCase):
         self.assertEqual(caught.exception.text, "function not found")
 
     def test_limits(self) -> None:
-        functions = self.gearman.server.broker._functions  # the broker shows no limits
+        functions = self.gearman.server.broker.functions.by_name  # the broker shows no limits
         for limits, expected in {(5,): (5, 5, 5), (1, None, 3): (1, None, 3), (): None}.items():
             self.ask(self.admin.set_max_queue("resize", *limits))
             self.assertEqual(functions[b"resize"].limits, expected)

@@ -41,4 +41,4 @@ def listen() -> None:
 
 def _gives(connection: GearmanServerProtocol) -> bool:
     packets = {packet[4:8] for packet in connection._out}
-    return bool(packets & _KINDS) and any(job.saved for job in connection.worker.jobs.values())
+    return bool(packets & _KINDS) and any(job.stored for job in connection.worker.jobs.values())

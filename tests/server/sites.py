@@ -121,7 +121,7 @@ class DurableServer:
 
     def stop(self) -> None:
         """End as a service does."""
-        self.factory.broker.drain()
+        self.factory.administration.drain()
         for coroutine in (self.store_writer.flush(), self._leave(), self.store_writer.close()):
             done = Deferred.fromCoroutine(coroutine)
             self.thread.run_all()

@@ -70,7 +70,7 @@ class PacketTest(AccessTestCase):
     def test_a_denied_function_is_not_even_made(self) -> None:
         peer = self.guarded(NOBODY)
         peer.ask(req(7, b"f", b"", b""), req(1, b"g"))
-        self.assertEqual(list(self.gearman.server.broker.functions()), [])
+        self.assertEqual(list(self.gearman.server.inspection.functions()), [])
 
     def test_attaching_to_a_job_of_others_needs_the_right_too(self) -> None:
         gearman = self.serve(access=None)

@@ -227,7 +227,7 @@ class ListsTest(AdminTestCase):
         self.assert_answer(b"prioritystatus", shown + b"\t0\t1\t0\t1\n.\n")
         self.assert_answer(b"show unique jobs", shown + b"\n.\n")
         self.assert_answer(b"workers", b"1 127.0.0.1 - :\n2 127.0.0.1 %b : %b\n.\n" % (word, word))
-        self.gearman.server.broker.set_rate(name, 5, 5)
+        self.gearman.server.administration.set_rate(name, 5, 5)
         self.assert_answer(b"show function limits", shown + b"\t0\t0\t0\t5\t5\t0\n.\n")
 
     def test_names_cannot_break_the_lists(self) -> None:

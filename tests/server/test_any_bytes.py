@@ -95,7 +95,7 @@ class AnyBytesTest(SynchronousTestCase):
             peer.hang_up()
         self.assert_serves(gearman)
         # With everybody gone only background jobs are left, all of them waiting.
-        for view in gearman.server.broker.functions():
+        for view in gearman.server.inspection.functions():
             self.assertEqual((view.running, view.workers), (0, 0))
             self.assertEqual(sum(view.waiting), view.total)
-        self.assertTrue(all(view.background for view in gearman.server.broker.jobs()))
+        self.assertTrue(all(view.background for view in gearman.server.inspection.jobs()))

@@ -180,13 +180,7 @@ class ReadTest(FileTestCase):
 
 
 class Defective:
-    """A broker that fails to obey another policy. A compiled one's methods cannot be replaced."""
-
-    def __init__(self, broker: Any) -> None:
-        self._broker = broker
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._broker, name)
+    """An administration that fails to make the broker obey another policy."""
 
     def change_policy(self, _policy: object) -> None:
         raise RuntimeError("a defect")
@@ -333,9 +327,14 @@ class ReloadTest(FileTestCase):
         factory.threshold = Threshold(Level.INFO)
 
         def state() -> tuple[Any, ...]:
-            function = factory.broker._functions[b"f"]
+            function = factory.broker.functions.by_name[b"f"]
             return (
-                *(self.service.settings, factory.settings, factory.broker._policy, self.running.process),
+                *(
+                    self.service.settings,
+                    factory.settings,
+                    factory.broker.functions.policy,
+                    self.running.process,
+                ),
                 *(factory.threshold.level, factory.admission.limit, factory.access),
                 *(function.limits, function.rate, function.time_limit, function.limited),
                 self.service._tls,
@@ -367,7 +366,7 @@ class ReloadTest(FileTestCase):
                 self.assertIn(said, text)
                 self.assertEqual(state(), before)
 
-        patch = self.patch(factory, "broker", Defective(factory.broker))
+        patch = self.patch(type(factory), "administration", Defective())
         ((level, _),) = self.reload(good.format("", ""))
         self.assertIs(level, LogLevel.critical)
         self.assertEqual(state(), before)

@@ -84,7 +84,7 @@ class FloodTest(FlowTestCase):
         for _ in range(self.JOBS):
             client.receive(req(18, b"f", b"", bytes(self.SIZE)))
         worker.receive(req(1, b"f"), *[req(9)] * self.JOBS)
-        (view,) = self.factory.broker.functions()
+        (view,) = self.factory.inspection.functions()
         self.assertLess(view.running, 10)
 
     def test_what_was_read_before_the_pause_keeps_its_order(self) -> None:
@@ -115,7 +115,7 @@ class FloodTest(FlowTestCase):
         worker.taken()
         self.turn()
         self.assertEqual(len(worker.writes), written)
-        (view,) = self.factory.broker.functions()
+        (view,) = self.factory.inspection.functions()
         self.assertEqual((view.name, view.total, view.running, view.workers), (b"f", 10, 0, 0))
 
     def test_a_broken_stream_behind_a_pause(self) -> None:

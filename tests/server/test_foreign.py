@@ -33,6 +33,7 @@ from tests.support import on_reactor
 from tests.web.browser import browser, needs_browser
 from tests.wire.streams import cut, whole_bytes_and_halves
 from txgearman.access.patterns import MAX_SHOWN
+from txgearman.broker.inspection import Inspection
 from txgearman.server import GearmanService, Settings, make_service
 
 BODY = (
@@ -124,7 +125,10 @@ class ForeignTest(ServerTestCase):
 
     def assert_nothing_was_obeyed(self) -> None:
         broker = self.gearman.server.broker
-        self.assertEqual((list(broker.functions()), list(broker.limits()), broker.total), ([], [], 0))
+        self.assertEqual(
+            (list(Inspection(broker).functions()), list(Inspection(broker).limits()), broker.total),
+            ([], [], 0),
+        )
         self.assertEqual(self.shutdowns, [])
 
     def test_http(self) -> None:
@@ -226,7 +230,7 @@ class SocketTest(TestCase):
         line.transport.write(b"POST / HTTP/1.1\r\n" + HEAD + LASTING_BODY)
         await line.lost.addTimeout(15, reactor)
         self.assertEqual(service.factory.broker.total, 0)
-        self.assertEqual(list(service.factory.broker.functions()), [])
+        self.assertEqual(list(service.factory.inspection.functions()), [])
 
     @on_reactor
     async def test_tcp(self) -> None:

@@ -170,7 +170,7 @@ class TogetherTest(GivingWayTestCase):
     def test_a_list_of_which_the_rest_is_to_come(self) -> None:
         transport = self.connect()
         for number in range(2 * replies.LINES_AT_ONCE):
-            self.factory.broker.create_function(b"f%04d" % number)
+            self.factory.administration.create_function(b"f%04d" % number)
         transport.receive(self.echoes(MANY) + b"status\n" + self.echoes(MANY, MANY))
         heard = b""
         for _ in range(MANY):

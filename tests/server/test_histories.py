@@ -47,7 +47,7 @@ class HistoryTests(SavingTestCase):
 
     def begin_server(self) -> None:
         self.start(store_ahead=3)
-        self.factory.broker._wall_clock = self.wall_clock
+        self.factory.broker.timer.wall_clock = self.wall_clock
         self.client, self.admin = self.connect(), self.connect()
         self.asked: list[tuple[int, bool]] = []
         self.working = [self.worker() for _ in range(3)]
@@ -75,7 +75,7 @@ class HistoryTests(SavingTestCase):
         self.assertEqual(late, set(), "what was acknowledged is done")
         self.assertEqual(self.online - self.told, set(), "who waits is told")
         self.assertEqual((self.factory.broker.total, self.store.jobs), (0, {}))
-        self.assertEqual(self.factory.broker.may_have_stored_jobs, self.store.shared)
+        self.assertEqual(self.factory.inspection.may_have_stored_jobs, self.store.shared)
 
     def submit(self) -> None:
         for _ in range(self.random.randrange(1, 5)):
@@ -269,7 +269,7 @@ class SeveralServersTests(SynchronousTestCase):
         self.assertEqual(self.database.jobs, {})
         for player in self.players:
             broker, store_writer = player.site.factory.broker, player.site.store_writer
-            self.assertEqual((broker.total, broker._away, player.online), (0, 0, set()))
+            self.assertEqual((broker.total, broker.stored_queues.jobs, player.online), (0, 0, set()))
             self.assertEqual((store_writer.unremoved, store_writer._coalesced), (0, {}))
 
     def any(self) -> Player:
@@ -316,13 +316,13 @@ class SeveralServersTests(SynchronousTestCase):
         heard = player.site.heard(player.working[index])
         if heard != res(10):
             name = heard[12:].split(b"\0")[0]
-            job = player.site.factory.broker._handles.get(name)
+            job = player.site.factory.broker.life.handles.get(name)
             assert job is not None
-            if job.saved:
+            if job.stored:
                 self.check_alone(name)
             # A worker that goes on with a cancelled job may get it again: what it reports first counts.
             others = [each for each in player.has[index] if each[0] != name]
-            player.has[index] = [*others, (name, player.site.store.start if job.saved else ONLINE)]
+            player.has[index] = [*others, (name, player.site.store.start if job.stored else ONLINE)]
 
     def check_alone(self, name: bytes) -> None:
         """Nobody else has a job who may go on with it."""

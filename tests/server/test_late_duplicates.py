@@ -264,7 +264,7 @@ class TakeOverTests(LateDuplicateTestCase):
         self.assertEqual(len(got), 8)
         self.assertEqual(self.database.jobs, {})
         self.assertEqual(
-            (self.first.factory.broker.total, self.first.factory.broker.may_have_stored_jobs), (0, True)
+            (self.first.factory.broker.total, self.first.factory.inspection.may_have_stored_jobs), (0, True)
         )
 
     def test_they_cannot_be_cancelled_before_that_is_known(self) -> None:

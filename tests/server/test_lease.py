@@ -136,7 +136,7 @@ class TakeOverTests(SharingTestCase):
         self.store.orphans = [orphan(number) for number in range(1, 2 * MAX_TAKEN_OVER + 500)]
         self.pass_time(LEASE / 2)
         self.assertEqual(self.factory.broker.total, 2 * MAX_TAKEN_OVER + 499)
-        self.assertLessEqual(sum(1 for _ in self.factory.broker.jobs()), 10)
+        self.assertLessEqual(sum(1 for _ in self.factory.inspection.jobs()), 10)
 
     def test_status_is_asked_of_the_store(self) -> None:
         self.store.jobs[7] = orphan(7)

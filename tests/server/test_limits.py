@@ -518,5 +518,5 @@ class CommandsTest(ServerTestCase):
         self.assertEqual(peer.ask(b"show function limits\n"), b".\n")
 
     def test_names_cannot_forge_lines(self) -> None:
-        self.gearman.server.broker.set_rate(b"a\nmax\t1", 1.0)
+        self.gearman.server.administration.set_rate(b"a\nmax\t1", 1.0)
         self.assertEqual(self.peer().ask(b"show function limits\n"), b"a\\nmax\\t1\t0\t0\t0\t1\t1\t0\n.\n")

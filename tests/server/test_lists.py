@@ -233,7 +233,7 @@ class EndTest(ListTestCase):
         self.admin.lose()
         self.turn()
         self.assertEqual(self.clock.getDelayedCalls(), [])
-        self.assertEqual([view.name for view in self.factory.broker.functions()], [b"f"])
+        self.assertEqual([view.name for view in self.factory.inspection.functions()], [b"f"])
 
     def test_the_server_stops(self) -> None:
         self.admin.receive(b"show jobs\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from txgearman.broker.meters import BOUNDS
+from txgearman.broker.histograms import BOUNDS
 from txgearman.server.monitoring.loop_lag import INTERVAL, LoopLag
 
 

@@ -309,7 +309,7 @@ class CollectorTest(SynchronousTestCase):
             for number in range(10_000):
                 bench.submit(client, b"f", b"%d" % number, background=background)
             made = made_since() - before
-            self.assertEqual(bench.broker.in_memory, 10_000)
+            self.assertEqual(bench.inspection.in_memory, 10_000)
             self.assertLess(made, OBJECTS_OF_JOB * 10_000)
 
     def test_objects_of_a_function(self) -> None:
@@ -319,5 +319,5 @@ class CollectorTest(SynchronousTestCase):
         before = made_since()
         names = [b"f%d" % number for number in range(2_000)]
         bench.worker("w", *names)
-        self.assertEqual(bench.broker.function_count, 2_000)
+        self.assertEqual(bench.inspection.function_count, 2_000)
         self.assertLess(made_since() - before, OBJECTS_OF_FUNCTION * 2_000)

@@ -27,8 +27,8 @@ from tests.server.lines import close, connect
 from tests.server.peers import req, res
 from tests.server.test_twistd import twistd
 from tests.support import on_reactor
-from txgearman.broker.function import Function
-from txgearman.broker.job import Ending, Job
+from txgearman.broker.entities import Function, Job
+from txgearman.broker.states import Ending
 from txgearman.server import GearmanServerFactory, Settings, make_service
 from txgearman.wire.codec import encode
 from txgearman.wire.packets import (

@@ -92,7 +92,7 @@ class TimeTest(ConnectionsTestCase):
             self.asked += 1
             return self.clock.seconds()
 
-        self.factory.broker._clock = seconds
+        self.factory.broker.timer.clock = seconds
 
     def test_once_for_all_reads_of_a_turn(self) -> None:
         client, worker = self.connect(), self.connect()
@@ -105,7 +105,7 @@ class TimeTest(ConnectionsTestCase):
         worker.receive(req(13, b"H:test:1", b""), req(9))
         self.assertEqual(self.asked, 2)
         self.assertTrue(self.factory.broker.in_turn)
-        self.assertEqual(self.factory.broker._turn_time, 3)
+        self.assertEqual(self.factory.broker.timer.turn_time, 3)
 
     def test_a_read_without_an_answer(self) -> None:
         client, worker = self.connect(), self.connect()
@@ -115,7 +115,7 @@ class TimeTest(ConnectionsTestCase):
         self.assertFalse(self.factory.broker.in_turn)
         worker.receive(req(13, b"H:test:1", b""))
         self.assertFalse(self.factory.broker.in_turn, "nothing is flushed that could end it")
-        (row, _others) = self.factory.broker.measures()
+        (row, _others) = self.factory.inspection.measures()
         self.assertEqual(row.counts.completed, 1)
 
     def test_a_broken_stream_forgets_it_too(self) -> None:

@@ -10,7 +10,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.server.peers import PREFIX, error, req, res
 from tests.server.sites import LEASE, DurableServer
 from tests.server.stores import UNAVAILABLE, ListStore
-from txgearman.broker.job import Ending
+from txgearman.broker.states import Ending
+from txgearman.broker.store_answers import StoreAnswers
 from txgearman.errors import LookupFailed
 from txgearman.server.persistence import writer
 from txgearman.server.persistence.lease import NUMBERS_PER_START
@@ -480,12 +481,12 @@ class BacklogTests(SavingTestCase):
             got.append(data)
 
     def in_memory(self) -> int:
-        return sum(1 for _ in self.factory.broker.jobs())
+        return sum(1 for _ in self.factory.inspection.jobs())
 
     def test_only_the_head_is_in_memory(self) -> None:
         self.submit(20)
         self.assertEqual(self.in_memory(), self.AHEAD)
-        (view,) = self.factory.broker.functions()
+        (view,) = self.factory.inspection.functions()
         self.assertEqual((view.total, view.waiting), (20, (0, 20, 0)))
         self.assertEqual(self.factory.broker.total, 20)
 
@@ -497,7 +498,7 @@ class BacklogTests(SavingTestCase):
         self.commit()
         self.assertEqual(self.store.jobs, {})
         self.assertEqual(self.factory.broker.total, 0)
-        self.assertFalse(self.factory.broker.may_have_stored_jobs)
+        self.assertFalse(self.factory.inspection.may_have_stored_jobs)
 
     def test_their_turn_comes_though_foreground_jobs_always_wait(self) -> None:
         self.patch(writer, "INITIAL_FETCH_LIMIT", 3)
@@ -669,7 +670,7 @@ class BacklogTests(SavingTestCase):
         self.assertEqual(fetch[1], self.store.fetch)
         self.store.jobs.clear()
         self.thread.calls.clear()
-        self.factory.broker.fetched(b"f", 1, [], True)
+        StoreAnswers(self.factory.broker).fetched(b"f", 1, [], True)
         worker.lose()
         self.client.receive(b"drop function f\n")
         self.assertTrue(self.heard(self.client).endswith(b"OK\r\n"))
@@ -686,7 +687,7 @@ class BacklogTests(SavingTestCase):
     def test_a_job_taken_over_does_not_fall_behind_the_head_that_was_fetched(self) -> None:
         self.submit(20)
         late = StoredJob(5, 5, b"H:other:5", b"f", b"", b"taken over", 1, None, 0, 0.0, None)
-        self.factory.broker.restore(late)
+        StoreAnswers(self.factory.broker).restore(late)
         self.store.jobs[5] = late
         self.assertEqual(len(self.drain()), 21)
 
@@ -786,7 +787,7 @@ class History:
         case.assertEqual(twice - self.lost, set(), "and once, but where a worker was lost")
         case.assertEqual(case.factory.broker.total, 0)
         case.assertEqual(case.store.jobs, {})
-        case.assertFalse(case.factory.broker.may_have_stored_jobs)
+        case.assertFalse(case.factory.inspection.may_have_stored_jobs)
 
 
 class MeasuresTests(SavingTestCase):
@@ -797,7 +798,7 @@ class MeasuresTests(SavingTestCase):
         self.start(metrics_functions=2)
 
     def counts(self) -> Any:
-        return self.factory.broker.measures()[0].counts
+        return self.factory.inspection.measures()[0].counts
 
     def test_a_transaction(self) -> None:
         client = self.connect()
@@ -850,8 +851,8 @@ class MeasuresTests(SavingTestCase):
         self.commit()
         self.stop()
         self.start(metrics_functions=2)
-        self.factory.broker._wall_clock = lambda: 1e9 + 500
+        self.factory.broker.timer.wall_clock = lambda: 1e9 + 500
         self.commit()
         worker = self.worker()
         worker.receive(req(9))
-        self.assertEqual(self.factory.broker.measures()[0].waited.sum, 500)
+        self.assertEqual(self.factory.inspection.measures()[0].waited.sum, 500)

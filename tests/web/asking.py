@@ -161,6 +161,8 @@ class Web:
     ) -> None:
         self.gearman = MemoryGearman(server or Settings(handle_prefix="H:t"), ThreadlessClock())
         self.broker = self.gearman.server.broker
+        self.inspection = self.gearman.server.inspection
+        self.administration = self.gearman.server.administration
         self.site = make_site(self.gearman.server, settings or WebSettings(), self.gearman.clock, health)
 
     def one_turn(self) -> bool:

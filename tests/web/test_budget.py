@@ -15,7 +15,7 @@ from typing import Any
 from tests.server.held import really_held
 from tests.web.asking import Exchange, Web
 from tests.web.test_jobs import JOBS, STREAM, JobCase, events
-from txgearman.broker.peers import Worker
+from txgearman.broker.entities import Worker
 from txgearman.server import Settings
 from txgearman.web import WebSettings
 from txgearman.web.http import stream
@@ -61,6 +61,7 @@ class BudgetCase(JobCase):
     def serve(self, **settings: Any) -> None:
         self.web = Web(WebSettings(), Settings(web="8080", handle_prefix="H:t", **settings))
         self.broker = self.web.broker
+        self.administration = self.web.administration
         self.budget = self.web.gearman.server.budget
 
     def assert_counted(self) -> None:
@@ -226,7 +227,7 @@ class AnswerBudgetTests(BudgetCase):
 
     def test_a_large_answer_of_any_kind_is_handed_over_as_it_is_taken(self) -> None:
         for number in range(200):
-            self.broker.create_function(b"%03d" % number + b"\xff" * 500)
+            self.administration.create_function(b"%03d" % number + b"\xff" * 500)
         exchange = Exchange(self.web, "127.0.0.1")
         exchange.transport.pauses = True
         exchange.send(b"GET /api/v1/functions?limit=200 HTTP/1.1\r\nHost: localhost\r\n\r\n")

@@ -16,7 +16,7 @@ from typing import Any
 
 from tests.garbage import GarbageTestCase, gone
 from tests.web.asking import Exchange, Web
-from txgearman.broker.peers import Worker
+from txgearman.broker.entities import Worker
 from txgearman.server import Settings
 from txgearman.web.api.clients import StreamedResponse, WholeResponse
 from txgearman.web.api.live import Viewer
@@ -46,6 +46,7 @@ class Scene:
     def __init__(self) -> None:
         self.web = Web(server=Settings(web="8080", handle_prefix="H:t"))
         self.broker = self.web.broker
+        self.administration = self.web.administration
         self.worker = Worker(End())
         self.broker.can_do(self.worker, b"f")
         self.exchange: Exchange
@@ -102,7 +103,7 @@ def answered(scene: Scene) -> None:
 
 
 def refused(scene: Scene, headers: dict[str, str] | None = None) -> None:
-    scene.broker.set_limits(b"f", (1, 1, 1))
+    scene.administration.set_limits(b"f", (1, 1, 1))
     scene.submit(b"")
     scene.begin("POST", JOBS, headers=headers)
     assert scene.exchange.response.status == 429

@@ -9,8 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.stores import ListStore, Thread
 from tests.web.asking import Exchange, Web
-from txgearman.broker.job import JobState
-from txgearman.broker.peers import Worker
+from txgearman.broker.entities import Worker
+from txgearman.broker.states import JobState
 from txgearman.server import Settings
 from txgearman.server.persistence.writer import StoreWriter
 from txgearman.web import WebSettings
@@ -44,6 +44,8 @@ class JobCase(SynchronousTestCase):
     def setUp(self) -> None:
         self.web = Web(WebSettings(max_data=1000))
         self.broker = self.web.broker
+        self.inspection = self.web.inspection
+        self.administration = self.web.administration
 
     def worker(self, *functions: bytes) -> Worker:
         worker = Worker(SilentEnd())
@@ -66,36 +68,36 @@ class BackgroundTests(JobCase):
         self.assertEqual((response.status, response.json()), (202, {"handle": "H:t:1"}))
         self.assertEqual(response.headers["location"], "/api/v1/jobs/H%3At%3A1")
         self.assertEqual(response.headers["x-gearman-job-handle"], "H:t:1")
-        job = self.broker.job_detail(b"H:t:1")
+        job = self.inspection.job_detail(b"H:t:1")
         self.assertEqual((job.function, job.data, job.unique), (b"f", b"\0\xff data", b"u"))
         self.assertEqual((job.priority, job.background, job.clients), (0, True, 0))
 
     def test_headers_say_the_same(self) -> None:
         headers = {"X-Gearman-Background": "true", "X-Gearman-Priority": "low", "X-Gearman-Unique": "u"}
         self.assertEqual(self.web.ask("POST", JOBS, b"x", headers=headers).status, 202)
-        job = self.broker.job_detail(b"H:t:1")
+        job = self.inspection.job_detail(b"H:t:1")
         self.assertEqual((job.priority, job.background, job.unique), (2, True, b"u"))
 
     def test_a_time(self) -> None:
         self.web.ask("POST", JOBS + "?background=true&run_at=500")
-        job = self.broker.job_detail(b"H:t:1")
+        job = self.inspection.job_detail(b"H:t:1")
         self.assertEqual((job.state, job.run_in), (JobState.SCHEDULED, 500.0))
 
     def test_any_bytes_name_a_function(self) -> None:
         self.web.ask("POST", "/api/v1/functions/a%2Fb%20%ff/jobs?background=true")
-        self.assertEqual(self.broker.job_detail(b"H:t:1").function, b"a/b \xff")
+        self.assertEqual(self.inspection.job_detail(b"H:t:1").function, b"a/b \xff")
 
     def test_a_form_is_data_too(self) -> None:
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         self.web.ask("POST", JOBS + "?background=true", b"a=b&background=false", headers=headers)
-        self.assertEqual(self.broker.job_detail(b"H:t:1").data, b"a=b&background=false")
+        self.assertEqual(self.inspection.job_detail(b"H:t:1").data, b"a=b&background=false")
 
     def test_refusals(self) -> None:
-        self.broker.set_limits(b"f", (1, 1, 1))
+        self.administration.set_limits(b"f", (1, 1, 1))
         self.web.ask("POST", JOBS + "?background=true")
         response = self.web.ask("POST", JOBS + "?background=true")
         self.assertEqual((response.status, response.code), (429, "queue-error"))
-        self.broker.drain()
+        self.administration.drain()
         response = self.web.ask("POST", "/api/v1/functions/g/jobs?background=true")
         self.assertEqual((response.status, response.code), (503, "shutting-down"))
 
@@ -142,7 +144,7 @@ class ForegroundTests(JobCase):
         for _ in range(3):
             self.web.begin("POST", JOBS + "?background=true")
         thread.run_all()
-        self.assertTrue(server.broker.may_have_stored_jobs)
+        self.assertTrue(server.inspection.may_have_stored_jobs)
         exchange = self.web.begin("POST", JOBS + "?unique=u")
         self.assertEqual(len(thread.calls), 1)
         thread.run()
@@ -245,7 +247,7 @@ class StreamTests(JobCase):
         self.assertEqual(self.broker.total, 0)
 
     def test_a_refusal_is_a_problem_and_no_stream(self) -> None:
-        self.broker.set_limits(b"f", (1, 1, 1))
+        self.administration.set_limits(b"f", (1, 1, 1))
         self.web.ask("POST", JOBS + "?background=true")
         self.assertEqual(self.web.ask("POST", JOBS, headers=STREAM).code, "queue-error")
 
@@ -260,7 +262,7 @@ class StreamTests(JobCase):
     def test_who_stops_to_follow_a_background_job_does_not_end_it(self) -> None:
         self.web.ask("POST", JOBS + "?background=true")
         self.web.begin("GET", "/api/v1/jobs/H%3At%3A1/events").leave()
-        self.assertEqual((self.broker.total, self.broker.job_detail(b"H:t:1").clients), (1, 0))
+        self.assertEqual((self.broker.total, self.inspection.job_detail(b"H:t:1").clients), (1, 0))
 
     def test_signs_of_life(self) -> None:
         exchange = self.web.begin("POST", JOBS, headers=STREAM)
@@ -284,7 +286,7 @@ class StreamTests(JobCase):
         self.broker.report_data(worker, handle, b"x" * 1_000_000)
         self.turn()
         self.assertTrue(exchange.response.closed)
-        self.assertEqual(self.broker.job_detail(handle).clients, 0)
+        self.assertEqual(self.inspection.job_detail(handle).clients, 0)
 
     def test_a_reader_that_reads_again_gets_all(self) -> None:
         exchange = self.web.begin("POST", JOBS, headers=STREAM)

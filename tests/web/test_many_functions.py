@@ -45,8 +45,9 @@ class ManyFunctionsTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.web = Web(server=MEASURING)
         self.broker = self.web.gearman.server.broker
+        self.administration = self.web.administration
         for number in range(MANY):
-            self.broker.create_function(b"f%05d" % number)
+            self.administration.create_function(b"f%05d" % number)
         self.pauses = 0
         later = slices.deferLater
 
@@ -124,7 +125,7 @@ class ManyFunctionsTests(SynchronousTestCase):
     def test_one_that_is_dropped_meanwhile_is_left_out(self) -> None:
         exchange = Exchange(self.web, "127.0.0.1")
         exchange._protocol.dataReceived(b"GET /api/v1/functions?limit=2 HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        self.broker.drop_function(b"f00000")
+        self.administration.drop_function(b"f00000")
         self.web.gearman.turn()
         self.assertEqual([row["id"] for row in exchange.response.json()["functions"]], ["f00001"])
 
@@ -149,7 +150,7 @@ class MetricsTests(MetricsTestCase):
 
         self.patch(slices, "deferLater", pause)
         for number in range(MANY):
-            self.web.gearman.server.broker.create_function(b"f%05d" % number)
+            self.web.gearman.server.administration.create_function(b"f%05d" % number)
         self.assertEqual(self.value("functions"), MANY)
         # There is a row for all others.
         self.assertEqual(len(pauses), (MANY + 1) // SLICE)

@@ -18,7 +18,7 @@ from tests.server.peers import Peer, req
 from tests.support import needs_program
 from tests.web.asking import Web
 from txgearman.access.policy import AccessPolicy, Rule
-from txgearman.broker.meters import BOUNDS, Durations, Histogram
+from txgearman.broker.histograms import BOUNDS, Durations, Histogram
 from txgearman.server import Settings
 from txgearman.web import WebSettings, make_site
 from txgearman.web.interfaces import Saved

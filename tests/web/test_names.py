@@ -76,7 +76,7 @@ class NamesTest(SynchronousTestCase):
             while not exchange.response.status:
                 self.web.gearman.turn()
             self.assertEqual(self.ask("DELETE", name).status, 204, name)
-        self.assertEqual(self.web.broker.function_count, 0)
+        self.assertEqual(self.web.inspection.function_count, 0)
 
     def test_the_name_is_said_once(self) -> None:
         for query in ("", "?function=a&function=b", "?name=a"):

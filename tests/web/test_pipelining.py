@@ -15,7 +15,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.asking import HERE, Exchange, Web
-from txgearman.broker.peers import Worker
+from txgearman.broker.entities import Worker
 from txgearman.web.http.body import STALLED
 from txgearman.web.http.channel import BODY_LIMIT, HEAD_LIMIT, MAX_UNREAD, PIECE
 from txgearman.web.http.request import LimitedRequest

@@ -308,7 +308,7 @@ class ArrivalTests(SynchronousTestCase):
         self.exchange.send(self.POST.replace(b"60000", b"0") + self.START)
         self.web.gearman.turn(HEAD_LIMIT * 2)
         self.assertFalse(self.exchange.response.closed)
-        (handle,) = [view.handle for view in self.web.broker.jobs()]
+        (handle,) = [view.handle for view in self.web.inspection.jobs()]
         self.web.broker.cancel(handle)
         self.web.gearman.turn()
         self.assertEqual(self.exchange.response.status, 502)

@@ -8,8 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.stores import UNAVAILABLE, ListStore, Thread
 from tests.web.asking import Web
-from txgearman.broker.job import StoredJob
-from txgearman.broker.peers import Worker
+from txgearman.broker.entities import Worker
+from txgearman.broker.stored_job import StoredJob
 from txgearman.server import Settings
 from txgearman.server.persistence.lease import NUMBERS_PER_START
 from txgearman.server.persistence.writer import INITIAL_FETCH_LIMIT, REMOVAL_DELAY, StoreWriter
@@ -42,6 +42,7 @@ class StoredCase(SynchronousTestCase):
         factory = self.web.gearman.server
         factory.keep(store_writer, store_writer.open("test", 10))
         self.broker = factory.broker
+        self.inspection = factory.inspection
         store_writer.load(self.broker)
         self.thread.run_all()
 
@@ -105,7 +106,7 @@ class ListTests(StoredCase):
         for _ in range(AHEAD // 2):
             assert self.broker.grab(worker) is not None
         self.thread.run_all()
-        self.assertEqual(self.broker.function_detail(b"f").away, 0)
+        self.assertEqual(self.inspection.function_detail(b"f").away, 0)
         second, place = self.page(f"?limit=50&after={place}")
         self.assertEqual((first + second, place), (list(range(1, self.DEPTH + 1)), None))
 

@@ -44,7 +44,7 @@ class FunctionTests(ViewCase):
 
     def test_pages_and_search(self) -> None:
         for name in ("c", "a", "B", "ab"):
-            self.broker.create_function(name.encode())
+            self.administration.create_function(name.encode())
         page = self.web.get("/api/v1/functions?limit=3").json()
         self.assertEqual([each["name"] for each in page["functions"]], ["B", "a", "ab"])
         self.assertEqual((page["total"], page["next"]), (4, 3))
@@ -180,7 +180,7 @@ class JobViewTests(ViewCase):
             __contains__ = find  # type: ignore[assignment]
 
         job_filter = job_search.JobFilter(b"f", None, b"a" * 500 + b"b" + b"a" * 500)
-        detail = self.broker.job_detail
+        detail = self.inspection.job_detail
         self.submit("f")
         for data, found in ((b"a" * 2499, False), (b"a" * 1000 + b"b" + b"a" * 500, True)):
             job = replace(detail(b"H:t:1"), data=Data(data), unique=Data(b"u"), handle=Data(b"h"))

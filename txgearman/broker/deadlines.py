@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from itertools import count
 from typing import TYPE_CHECKING, Final
 
+from txgearman.broker.entities import Deadline
+
 if TYPE_CHECKING:
-    from txgearman.broker.job import Job
+    from txgearman.broker.entities import Job
 
 _SLACK: Final = 64
 """Cancelled entries that are never worth a rebuild."""
-
-
-@dataclass(slots=True, order=True)
-class Deadline:
-    """When something is due for a job; without a job it was cancelled."""
-
-    when: float
-    number: int
-    job: Job | None = field(compare=False)
 
 
 class Deadlines:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from txgearman.broker.job import Job
+    from txgearman.broker.entities import Job
 
 CHUNK_BITS: Final = 12
 """Binary digits of a handle's number that stay within a chunk: 4096 handles."""
@@ -93,12 +93,12 @@ class Handles:
             if handle in self._others:
                 del self._others[handle]
                 return
-            self._recent = chunk = self._chunks[self._place(handle)]
+            self._recent = chunk = self._chunks[self._chunk_of(handle)]
             del chunk[handle]
         if not chunk and chunk is not self.newest:
-            del self._chunks[self._place(handle)]
+            del self._chunks[self._chunk_of(handle)]
 
-    def _place(self, handle: bytes) -> int:
+    def _chunk_of(self, handle: bytes) -> int:
         """The number of the chunk that a handle of ours belongs to."""
         return int(handle[len(self._prefix) :]) >> CHUNK_BITS
 
@@ -112,15 +112,15 @@ class Handles:
 
         A job is listed once, by the handle it was given first.
         """
-        places = {place for place in self._chunks if place >= (number + 1) >> CHUNK_BITS}
+        chunks = {index for index in self._chunks if index >= (number + 1) >> CHUNK_BITS}
         others: dict[int, list[Job]] = {}
         for handle, job in self._others.items():
             if number_of(handle) > number:
                 others.setdefault(number_of(handle) >> CHUNK_BITS, []).append(job)
-        for place in sorted(places | others.keys()):
-            chunk = self._chunks.get(place, {})
+        for index in sorted(chunks | others.keys()):
+            chunk = self._chunks.get(index, {})
             jobs = [job for handle, job in chunk.items() if handle == job.handle]
-            numbered = [(number_of(job.handle), job) for job in jobs + others.get(place, [])]
+            numbered = [(number_of(job.handle), job) for job in jobs + others.get(index, [])]
             # Not always in order: a job that was kept comes back behind those that came after it.
             numbered.sort(key=_first)
             found = [job for its, job in numbered if its > number]

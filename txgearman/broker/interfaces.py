@@ -1,4 +1,4 @@
-"""What leaves the broker: calls on these small interfaces. Protocols implement them, tests fake them.
+"""What leaves the broker, beside the calls of `connections`: calls on these small interfaces.
 
 None of these methods may raise, and none may call back into the broker: they are called in the middle
 of its decisions.
@@ -7,12 +7,13 @@ of its decisions.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from txgearman.errors import Refused
 
 if TYPE_CHECKING:
-    from txgearman.broker.job import Job, StoredJob
+    from txgearman.broker.entities import Job
+    from txgearman.broker.stored_job import StoredJob
 
     Found = StoredJob | None | Refused
     """A job, or that there is none, or that this cannot be known now."""
@@ -21,58 +22,10 @@ if TYPE_CHECKING:
 
 
 class StoredPage(NamedTuple):
-    """Some kept jobs; `next` is the place to go on behind, None if that was all."""
+    """Some stored jobs. `next` is the position to go on behind, None if that was all."""
 
     jobs: list[StoredJob]
     next: int | None
-
-
-class ClientConnection(Protocol):
-    """The connection of a client: it is told of the jobs that it submitted.
-
-    `handle` is always the handle that this client was told of the job by `created`.
-    """
-
-    def created(self, handle: bytes) -> None:
-        """The job submitted last is accepted and has this handle."""
-
-    def saving(self) -> object:
-        """The job submitted last is being saved: `saved` or `refused` will say what came of it.
-
-        Returns what they are to be called with, which is not None. Whatever the client is told until then
-        is to reach it behind their answer, as clients match answers to their requests by order.
-        """
-
-    def saved(self, place: Any, handle: bytes) -> None:
-        """The job whose `saving` returned `place` is durable and accepted, and has this handle."""
-
-    def refused(self, place: Any, refusal: Refused) -> None:
-        """The job whose `saving` returned `place` could not be saved, and was not accepted."""
-
-    def data(self, handle: bytes, data: bytes) -> None:
-        """The worker sent part of the result."""
-
-    def warning(self, handle: bytes, data: bytes) -> None:
-        """The worker sent a warning."""
-
-    def status(self, handle: bytes, numerator: bytes, denominator: bytes) -> None:
-        """The worker is done with numerator/denominator of the job; both as the worker wrote them."""
-
-    def completed(self, handle: bytes, data: bytes) -> None:
-        """The job is done, `data` is its result. Nothing follows."""
-
-    def failed(self, handle: bytes) -> None:
-        """The job failed, was cancelled, or was given up. Nothing follows."""
-
-    def exception(self, handle: bytes, data: bytes) -> None:
-        """The worker's function raised. Nothing follows."""
-
-
-class WorkerConnection(Protocol):
-    """The connection of a worker."""
-
-    def wake(self) -> None:
-        """There may be a job for this sleeping worker; it is to grab."""
 
 
 class Alarm(Protocol):
@@ -92,7 +45,7 @@ class JobStore(Protocol):
     """Whether other servers have jobs there too."""
 
     def owns(self, job: StoredJob) -> bool:
-        """Whether a kept job is this server's, and not one of those that share the job_store's store."""
+        """Whether a stored job is this server's, and not that of one which shares the store."""
 
     def check(self, data: bytes) -> None:
         """Raises `NotSaved` if a job with this data cannot be saved now."""
@@ -109,7 +62,7 @@ class JobStore(Protocol):
         """The `attempts` of a saved job have changed."""
 
     def fetch(self, function: bytes, priority: int, after: int) -> None:
-        """Bring jobs from behind the place `after`. Answered by `Broker.fetched`."""
+        """Bring jobs from behind the position `after`. Answered by `Broker.fetched`."""
 
     def page(self, function: bytes, priority: int, after: int, most: int, tell: TellPage) -> None:
         """Tell of jobs as `fetch` brings them, with their data, up to so many, and of fewer where they are
@@ -125,8 +78,21 @@ class JobStore(Protocol):
         """Tell of the job that one with this function, unique and data is the same as."""
 
 
+class JobTrace(Protocol):
+    """Is told of the steps of every job. Without one, a step costs the test of an attribute."""
+
+    def queueing(self, job: Job) -> None:
+        """The job is about to be queued: for the first time, or again as its worker has lost it."""
+
+    def started(self, job: Job) -> None:
+        """A worker has got the job."""
+
+    def ending(self, job: Job, ending: int | None) -> None:
+        """The job is about to end, completed where `ending` is None; it still is in the state before."""
+
+
 class Follower(Protocol):
-    """Who is told of the way of some jobs, if anybody is; see `txgearman.broker.following`.
+    """Who is told of the way of some jobs, if anybody is; see `txgearman.broker.tracing`.
 
     Times are seconds since the epoch. `ending` is one of `Ending` as a plain int, None for a completed job.
     A job is told of before it changes, so it still has what it had on this part of its way.

@@ -6,80 +6,21 @@ Clients choose the names of functions, so only so many functions are told apart;
 
 from __future__ import annotations
 
-import math
 import operator
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from txgearman.broker.job import PRIORITIES, Ending
+from txgearman.broker.histograms import Durations, Meter
+from txgearman.broker.states import PRIORITIES, Ending
 
 if TYPE_CHECKING:
-    from txgearman.broker.function import Function
-
-BOUNDS: Final[tuple[float, ...]] = (
-    *(0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5),
-    *(1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0),
-)
-"""The buckets of durations: seconds up to which each counts, that number included; one more has the rest."""
-
-_EDGES: Final = tuple(pairwise((-math.ulp(0.0), *BOUNDS, math.inf)))
-"""What a duration in each bucket is more than, and at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Durations:
-    """A histogram as it was: for each of `BOUNDS` and for all, how many were at most so long; their sum in
-    seconds."""
-
-    cumulated: tuple[int, ...]
-    sum: float
-
-
-class Histogram:
-    """Durations in seconds, counted by `BOUNDS`.
-
-    Those that come behind each other are mostly of one bucket, so whoever counts looks there first, and
-    spares itself a call: what is more than `low` and at most `high` is added to `hits` and `sum`, and all
-    else goes to `add`.
-    """
-
-    __slots__ = ("_bucket", "_counts", "high", "hits", "low", "sum")
-
-    def __init__(self) -> None:
-        self._counts = [0] * (len(BOUNDS) + 1)
-        self._bucket = 0
-        self.hits = 0
-        self.sum = 0.0
-        self.low, self.high = _EDGES[0]
-
-    def add(self, duration: float) -> None:
-        """Count a duration of any length; less than 0, as the clock was set back, is 0."""
-        self._counts[self._bucket] += self.hits
-        self.hits = 1
-        self.sum += max(0.0, duration)
-        self._bucket = bucket = bisect_left(BOUNDS, duration)
-        self.low, self.high = _EDGES[bucket]
-
-    def take_over(self, other: Histogram) -> None:
-        """Count what `other` has counted, which is not used any more."""
-        counts = other.so_far().cumulated
-        for index, (below, count) in enumerate(pairwise((0, *counts))):
-            self._counts[index] += count - below
-        self.sum += other.sum
-
-    def so_far(self) -> Durations:
-        """What was counted."""
-        self._counts[self._bucket] += self.hits
-        self.hits = 0
-        return Durations(tuple(accumulate(self._counts)), self.sum)
+    from txgearman.broker.entities import Function
 
 
 @dataclass(slots=True)
 class Counts:
-    """What was counted of some functions: since the start as far as `joined`, of now behind it.
+    """What was counted of some functions: since the start as far as `coalesced`, of now behind it.
 
     The names are those of `Function`. `uncompleted` is by `Ending`; `waiting` is by priority, jobs that the
     store alone has included.
@@ -91,9 +32,9 @@ class Counts:
     retried: int = 0
     refused: int = 0
     restored: int = 0
-    joined: int = 0
+    coalesced: int = 0
     waiting: list[int] = field(default_factory=lambda: [0] * PRIORITIES)
-    held: int = 0
+    scheduled: int = 0
     running: int = 0
     workers: int = 0
 
@@ -105,12 +46,12 @@ class Counts:
     @property
     def saving(self) -> int:
         """How many jobs wait to be durable, and for no worker yet."""
-        return self.submitted - self.ended - self.running - self.held - sum(self.waiting)
+        return self.submitted - self.ended - self.running - self.scheduled - sum(self.waiting)
 
     @property
     def any(self) -> bool:
         """Whether anything was counted."""
-        return bool(self.submitted or self.refused or self.joined or self.workers)
+        return bool(self.submitted or self.refused or self.coalesced or self.workers)
 
     def add(self, function: Function) -> None:
         """Count one more function."""
@@ -121,10 +62,10 @@ class Counts:
         self.retried += function.retried
         self.refused += function.refused
         self.restored += function.restored
-        self.joined += function.joined
+        self.coalesced += function.coalesced
         if function.submitted > function.ended:
             self.waiting = list(map(operator.add, self.waiting, function.waiting))
-            self.held += sum(function.held)
+            self.scheduled += sum(function.scheduled)
         if function.stored_queue is not None:
             self.waiting = list(map(operator.add, self.waiting, function.stored_queue.jobs))
         self.running += function.running
@@ -143,21 +84,6 @@ class FunctionMeasures:
     counts: Counts
     waited: Durations
     ran: Durations
-
-
-class Meter:
-    """The times of one function's jobs, or of those of several functions: until a worker had them, and from
-    then until its report that ended them."""
-
-    __slots__ = ("ran", "waited")
-
-    def __init__(self) -> None:
-        self.waited = Histogram()
-        self.ran = Histogram()
-
-    def measures(self, name: bytes | None, counts: Counts) -> FunctionMeasures:
-        """The times, together with `counts`."""
-        return FunctionMeasures(name, counts, self.waited.so_far(), self.ran.so_far())
 
 
 class Meters:
@@ -207,6 +133,11 @@ class Meters:
             else:
                 counts = Counts()
                 counts.add(function)
-                row = function.meter.measures(function.name, counts)
+                row = measures_of(function.name, counts, function.meter)
             yield row
-        yield self._others.measures(None, others)
+        yield measures_of(None, others, self._others)
+
+
+def measures_of(name: bytes | None, counts: Counts, meter: Meter) -> FunctionMeasures:
+    """What is known of a function, or of several, that share a meter."""
+    return FunctionMeasures(name, counts, meter.waited.so_far(), meter.ran.so_far())

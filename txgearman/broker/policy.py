@@ -90,3 +90,13 @@ class Policy:
 
 
 NO_RULES: Final = FunctionRules()
+
+
+Levels = tuple[tuple[int, ...], ...]
+
+
+def levels_of(policy: Policy) -> Levels:
+    """The priorities that are looked through together, over all functions, level by level."""
+    if policy.order is FunctionOrder.PRIORITY:
+        return ((0,), (1,), (2,))
+    return ((0, 1, 2),)

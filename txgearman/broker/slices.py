@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Final
 
+from txgearman.broker.timer import Timer
+
 SLICE: Final = 1000
 """Things that are seen to in one go: jobs that their client or worker has left, functions that a worker had
 registered. Jobs that waited take 1.2 milliseconds, those that ran 2.7, functions 0.6."""
@@ -16,12 +18,13 @@ class Slices:
     """Tasks that are under way. Each is an iterator, which does its next thing when it is asked for.
 
     They take turns, so that a small one is done soon however much another has to do. `size` is how many
-    things a slice has.
+    things a slice has. As long as there are tasks, the alarm of `timer` rings at once.
     """
 
-    __slots__ = ("_tasks", "size")
+    __slots__ = ("_tasks", "_timer", "size")
 
-    def __init__(self) -> None:
+    def __init__(self, timer: Timer) -> None:
+        self._timer = timer
         self.size = SLICE
         self._tasks: deque[Iterator[object]] = deque()
 
@@ -35,6 +38,8 @@ class Slices:
             done += 1
         if done == self.size:
             self._tasks.append(task)
+        if self._tasks:
+            self._timer.ring_at(self._timer.clock())
 
     def go_on(self) -> None:
         """Do the next slice of one task."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from txgearman.broker.function import Function
-    from txgearman.broker.job import Job
+    from txgearman.broker.entities import Function, Job
 
 SHARDS: Final = 256
 """Tables that the keys are spread over. One table would grow in one go, which at two million jobs holds
 everything up for half a second, and would keep its memory when the queue has drained."""
 
 _SHARD: Final = SHARDS - 1
+
+UNIQUE_IS_DATA: Final = b"-"
+"""The unique that stands for "jobs with the same data are the same job"."""
 
 
 class Uniques:
@@ -69,3 +71,38 @@ class Uniques:
             del entry[job.function]
             if len(entry) == 1:
                 (table[key],) = entry.values()
+
+
+class Duplicates:
+    """Which live job a submit is a duplicate of: by its unique, or by its data where that is its unique."""
+
+    __slots__ = ("by_data", "by_unique")
+
+    def __init__(self) -> None:
+        self.by_unique = Uniques()
+        self.by_data = Uniques()
+
+    def find(self, function: Function, unique: bytes, data: bytes) -> Job | None:
+        """The live job that a submit with this unique is a duplicate of.
+
+        With ``-`` the data is the unique; without data such jobs are never the same, as with gearmand.
+        There a job with ``-`` is also the same as one whose unique is spelled like its data, by
+        accident; here the two are kept apart.
+        """
+        if unique == UNIQUE_IS_DATA:
+            return self.by_data.find(data, function) if data else None
+        return self.by_unique.find(unique, function)
+
+    def add(self, job: Job) -> None:
+        """Let `find` find a job."""
+        if job.unique != UNIQUE_IS_DATA:
+            self.by_unique.add(job.unique, job)
+        elif job.data:
+            self.by_data.add(job.data, job)
+
+    def remove(self, job: Job) -> None:
+        """Let `find` find a job no more."""
+        if job.unique != UNIQUE_IS_DATA:
+            self.by_unique.remove(job.unique, job)
+        elif job.data:
+            self.by_data.remove(job.data, job)

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from txgearman.broker.job import JobState, StoredJob
-    from txgearman.broker.peers import Worker
+    from txgearman.broker.entities import Worker
+    from txgearman.broker.states import JobState
+    from txgearman.broker.stored_job import StoredJob
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,26 +126,26 @@ class JobDetail:
     place: int | None = None
 
 
-def stored_detail(kept: StoredJob, is_ours: bool) -> JobDetail:
+def stored_detail(stored: StoredJob, is_ours: bool) -> JobDetail:
     """What is to be known of a job that is not in memory."""
     return JobDetail(
-        handle=kept.handle,
-        function=kept.function,
-        unique=kept.unique,
-        data=kept.data if is_ours else None,
-        priority=kept.priority,
+        handle=stored.handle,
+        function=stored.function,
+        unique=stored.unique,
+        data=stored.data if is_ours else None,
+        priority=stored.priority,
         background=True,
-        reducer=kept.reducer,
+        reducer=stored.reducer,
         state=None,
-        attempts=kept.attempts,
-        submitted=kept.submitted,
+        attempts=stored.attempts,
+        submitted=stored.submitted,
         progress=(0, 0),
         clients=0,
         worker=None,
         seconds=None,
         run_in=None,
         left=None,
-        place=kept.place if is_ours else None,
+        place=stored.place if is_ours else None,
     )
 
 

@@ -12,7 +12,10 @@ from twisted.logger import Logger
 
 from txgearman.access.patterns import MAX_SHOWN, quoted, shown
 from txgearman.access.policy import ADMIN_COMMANDS, Right
-from txgearman.broker.job import PRIORITIES
+from txgearman.broker.administration import Administration
+from txgearman.broker.inspection import Inspection
+from txgearman.broker.states import PRIORITIES
+from txgearman.broker.stored_job_search import StoredJobSearch
 from txgearman.errors import BrokenStream, GearmanError, Refused
 from txgearman.server.config.settings import MAX_RATE, Level
 from txgearman.server.monitoring.limits import limits_of
@@ -197,13 +200,13 @@ def _shutdown(peer: Peer, words: list[bytes]) -> bytes:
 
 
 def _status(peer: Peer, _words: list[bytes]) -> Iterator[bytes]:
-    for view in peer.broker.functions():
+    for view in Inspection(peer.broker).functions():
         yield b"%b\t%d\t%d\t%d\n" % (escape(view.name), view.total, view.running, view.workers)
     yield _END
 
 
 def _prioritystatus(peer: Peer, _words: list[bytes]) -> Iterator[bytes]:
-    for view in peer.broker.functions():
+    for view in Inspection(peer.broker).functions():
         waiting = b"\t".join([b"%d" % count for count in view.waiting])
         yield b"%b\t%b\t%d\n" % (escape(view.name), waiting, view.workers)
     yield _END
@@ -212,7 +215,7 @@ def _prioritystatus(peer: Peer, _words: list[bytes]) -> Iterator[bytes]:
 def _create(peer: Peer, words: list[bytes]) -> bytes:
     _check_is_function(words)
     # gearmand cuts the last letter off the name where the line ends in LF alone.
-    peer.broker.create_function(_function_name(words, 2))
+    Administration(peer.broker).create_function(_function_name(words, 2))
     return OK
 
 
@@ -220,7 +223,7 @@ def _drop(peer: Peer, words: list[bytes]) -> bytes:
     _check_is_function(words)
     try:
         # gearmand finds the function whatever the case of its name, here alone.
-        peer.broker.drop_function(words[2])
+        Administration(peer.broker).drop_function(words[2])
     except Refused as error:
         raise _Denied(error.text) from None
     return OK
@@ -255,7 +258,7 @@ def _maxqueue(peer: Peer, words: list[bytes]) -> bytes:
     if len(numbers) == 1:
         numbers *= PRIORITIES
     limits = (numbers + [None] * PRIORITIES)[:PRIORITIES]
-    peer.broker.set_limits(_function_name(words, 1), tuple(limits))
+    Administration(peer.broker).set_limits(_function_name(words, 1), tuple(limits))
     return OK
 
 
@@ -268,7 +271,7 @@ def _maxrate(peer: Peer, words: list[bytes]) -> bytes:
         raise _Denied("INVALID_ARGUMENTS A+rate+and+a+burst+are+numbers") from None
     if not (0 <= rate <= MAX_RATE and 0 <= burst <= MAX_RATE):
         raise _Denied(f"INVALID_ARGUMENTS A+rate+and+a+burst+are+0+to+{MAX_RATE}")
-    peer.broker.set_rate(_function_name(words, 1), rate, burst)
+    Administration(peer.broker).set_rate(_function_name(words, 1), rate, burst)
     return OK
 
 
@@ -288,13 +291,13 @@ def _show(peer: Peer, words: list[bytes]) -> Iterator[bytes]:
 
 def _show_jobs(peer: Peer) -> Iterator[bytes]:
     # The third column, "ignore", is for gearmand's jobs that are cancelled and still there.
-    for view in peer.broker.jobs():
+    for view in Inspection(peer.broker).jobs():
         yield b"%b\t%d\t0\t%d\n" % (view.handle, view.attempts, view.background)
     yield _END
 
 
 def _show_unique_jobs(peer: Peer) -> Iterator[bytes]:
-    for view in peer.broker.jobs():
+    for view in Inspection(peer.broker).jobs():
         yield b"%b\n" % escape(view.unique)
     yield _END
 
@@ -309,7 +312,7 @@ def _show_limits(peer: Peer) -> Iterator[bytes]:
 
 def _show_function_limits(peer: Peer) -> Iterator[bytes]:
     """The limits of each function that has some, 0 for none, and how many jobs they refused."""
-    for view in peer.broker.limits():
+    for view in Inspection(peer.broker).limits():
         queued = b"\t".join([b"%d" % (limit or 0) for limit in view.queued])
         rate = b"%g\t%d" % (view.per_second, view.burst)
         yield b"%b\t%b\t%b\t%d\n" % (escape(view.name), queued, rate, view.refused)
@@ -355,10 +358,10 @@ def _cancel(peer: Peer, words: list[bytes]) -> bytes:
     try:
         peer.broker.cancel(words[2])
     except Refused:
-        if not peer.broker.may_have_stored_jobs:
+        if not Inspection(peer.broker).may_have_stored_jobs:
             raise _Denied("UNKNOWN_JOB") from None
         peer.reply_later(
-            partial(peer.broker.seek_and_cancel, words[2]),
+            partial(StoredJobSearch(peer.broker).seek_and_cancel, words[2]),
             lambda refusal: OK if refusal is None else b"ERR UNKNOWN_JOB\r\n",
         )
         return b""

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from txgearman.broker.job import Priority
+from txgearman.broker.inspection import Inspection
 from txgearman.broker.numbers import leading_number
+from txgearman.broker.states import Priority
+from txgearman.broker.stored_job_search import StoredJobSearch
 from txgearman.broker.views import JobStatus
 from txgearman.errors import ArgumentTooLarge, BadPacket, InvalidArgument, Refused
 from txgearman.server.admin import answer_line
@@ -150,12 +152,12 @@ def _get_status(peer: Peer, handle: bytes) -> None:
     if len(handle) > MAX_HANDLE:
         # gearmand does not answer at all.
         raise ArgumentTooLarge("Job handle too large")
-    status = peer.broker.status(handle)
-    if status.known or not peer.broker.may_have_stored_jobs:
+    status = Inspection(peer.broker).status(handle)
+    if status.known or not Inspection(peer.broker).may_have_stored_jobs:
         peer.send_packet(STATUS_RES, handle, *_numbers(status))
     else:
         peer.reply_later(
-            partial(peer.broker.seek_status, handle),
+            partial(StoredJobSearch(peer.broker).seek_status, handle),
             lambda found: _found(found, lambda status: (STATUS_RES, handle, *_numbers(status))),
         )
 
@@ -163,12 +165,12 @@ def _get_status(peer: Peer, handle: bytes) -> None:
 def _get_status_unique(peer: Peer, unique: bytes) -> None:
     if len(unique) > MAX_UNIQUE:
         raise ArgumentTooLarge("Unique value too large")
-    status = peer.broker.status_by_unique(unique)
-    if status.known or not peer.broker.may_have_stored_jobs:
+    status = Inspection(peer.broker).status_by_unique(unique)
+    if status.known or not Inspection(peer.broker).may_have_stored_jobs:
         peer.send_packet(STATUS_RES_UNIQUE, unique, *_numbers(status), b"%d" % status.clients)
     else:
         peer.reply_later(
-            partial(peer.broker.seek_status_by_unique, unique),
+            partial(StoredJobSearch(peer.broker).seek_status_by_unique, unique),
             lambda found: _found(
                 found,
                 lambda status: (STATUS_RES_UNIQUE, unique, *_numbers(status), b"%d" % status.clients),
@@ -225,7 +227,7 @@ def _grab(peer: Peer) -> None:
     if job is None:
         peer.send(_NO_JOB)
         return
-    if job.saved:
+    if job.stored:
         peer.assigns_stored_job = True
     peer.send_packet(JOB_ASSIGN, job.handle, job.function.name, job.data)
 
@@ -235,7 +237,7 @@ def _grab_unique(peer: Peer) -> None:
     if job is None:
         peer.send(_NO_JOB)
         return
-    if job.saved:
+    if job.stored:
         peer.assigns_stored_job = True
     peer.send_packet(JOB_ASSIGN_UNIQ, job.handle, job.function.name, job.unique, job.data)
 
@@ -245,7 +247,7 @@ def _grab_all(peer: Peer) -> None:
     if job is None:
         peer.send(_NO_JOB)
         return
-    if job.saved:
+    if job.stored:
         peer.assigns_stored_job = True
     if job.reducer is None:
         peer.send_packet(JOB_ASSIGN_UNIQ, job.handle, job.function.name, job.unique, job.data)

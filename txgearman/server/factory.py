@@ -14,9 +14,13 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger, LogLevel
 
 from txgearman.access.policy import AccessPolicy
+from txgearman.broker.administration import Administration
 from txgearman.broker.broker import Broker
-from txgearman.broker.following import FollowedBroker
+from txgearman.broker.inspection import Inspection
 from txgearman.broker.interfaces import Follower, JobStore
+from txgearman.broker.store_answers import StoreAnswers
+from txgearman.broker.stored_job_search import StoredJobSearch
+from txgearman.broker.tracing import JobTracer
 from txgearman.net.clocks import monotonic_clock
 from txgearman.server.admission import Admission, files_for_connections, refusal
 from txgearman.server.budgets.unfinished import Unfinished
@@ -119,7 +123,7 @@ class GearmanServerFactory(Factory):
 
         Where the first step fails nothing has changed; behind it nothing fails.
         """
-        self.broker.change_policy(settings.policy)
+        self.administration.change_policy(settings.policy)
         before, self.settings = self.settings, settings
         self._obey_limits()
         if before.access != settings.access:
@@ -134,8 +138,10 @@ class GearmanServerFactory(Factory):
                     connection.drop()
 
     def _make_broker(self, job_store: JobStore | None = None, last_number: int = 0) -> Broker:
-        new = Broker if self._follower is None else partial(FollowedBroker, follower=self._follower)
-        return new(
+        trace = None
+        if self._follower is not None:
+            trace = JobTracer(self._follower, self.clock, self._wall_clock)
+        return Broker(
             self.settings.policy,
             self.clock,
             self._wall_clock,
@@ -143,7 +149,23 @@ class GearmanServerFactory(Factory):
             self.settings.measured_functions,
             job_store,
             last_number,
+            trace,
         )
+
+    @property
+    def inspection(self) -> Inspection:
+        """What can be read of the broker."""
+        return Inspection(self.broker)
+
+    @property
+    def administration(self) -> Administration:
+        """What administrators do with the broker."""
+        return Administration(self.broker)
+
+    @property
+    def search(self) -> StoredJobSearch:
+        """Look-ups that the store answers."""
+        return StoredJobSearch(self.broker)
 
     def keep(self, store_writer: StoreWriter, last_number: int) -> None:
         """Begin anew, with a broker whose job_store is `store_writer` and which numbers its handles from
@@ -201,7 +223,7 @@ class GearmanServerFactory(Factory):
             self._stopping = Deferred()
         stopping = self._stopping
         # What closing the connections does to their jobs is no news of the jobs.
-        self.broker.detach_store()
+        StoreAnswers(self.broker).detach_store()
         for connection in list(self.connections.values()):
             connection.close()
         self._check_stopped()

@@ -14,7 +14,8 @@ from twisted.internet.interfaces import IConsumer, IPushProducer, IReactorTime, 
 if TYPE_CHECKING:
     from txgearman.access.policy import AccessPolicy, Rights
     from txgearman.broker.broker import Broker
-    from txgearman.broker.peers import Client, Worker
+    from txgearman.broker.entities import Client, Worker
+    from txgearman.broker.inspection import Inspection
     from txgearman.errors import ProtocolError
     from txgearman.server.admission import Admission
     from txgearman.server.budgets.unfinished import Unfinished
@@ -69,6 +70,10 @@ class Server(Protocol):
     @property
     def access(self) -> AccessPolicy | None:
         """The access policy; None where everybody may do everything."""
+
+    @property
+    def inspection(self) -> Inspection:
+        """What can be read of the broker."""
 
     @property
     def threshold(self) -> LogThreshold | None:

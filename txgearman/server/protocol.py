@@ -29,7 +29,7 @@ from zope.interface import implementer
 from txgearman.access.identity import identity_of
 from txgearman.access.patterns import quoted
 from txgearman.access.policy import AccessPolicy, Rights
-from txgearman.broker.peers import Client, Worker
+from txgearman.broker.entities import Client, Worker
 from txgearman.errors import BrokenStream, ProtocolError, Refused
 from txgearman.net import fast_write
 from txgearman.net.addresses import is_loopback

@@ -295,7 +295,7 @@ class GearmanService(MultiService):
         store_writer, self.store_writer = self.store_writer, None
         if store_writer is not None:
             # Otherwise clients and workers that go on would always leave something to write.
-            self.factory.broker.drain()
+            self.factory.administration.drain()
             await store_writer.flush()
         self._say_what_is_left(store_writer is not None)
         await self.factory.stop()
@@ -309,13 +309,13 @@ class GearmanService(MultiService):
 
     def _say_what_is_left(self, stored: bool) -> None:
         """Log what becomes of the jobs that are not done."""
-        broker = self.factory.broker
-        if not broker.total:
+        inspection = self.factory.inspection
+        if not inspection.total:
             _log.info("Stopping. No job is left")
             return
         text = "Stopping. {total} jobs are not done, {running} of them run: "
         text += "background jobs stay in the store" if stored else "they are lost, as there is no store"
-        (_log.info if stored else _log.warn)(text, total=broker.total, running=broker.running)
+        (_log.info if stored else _log.warn)(text, total=inspection.total, running=inspection.running)
 
     def reconfigure(self, settings: Settings) -> tuple[list[str], list[str]]:
         """Obey other settings, as far as they can be changed while the server runs.
@@ -365,7 +365,7 @@ class GearmanService(MultiService):
     def draining(self) -> bool:
         """Whether the server is about to end."""
         ending = self._grace is not None or self._shutting_down or bool(self._stopping)
-        return ending or self.factory.broker.draining
+        return ending or self.factory.administration.draining
 
     def shut_down(self, graceful: bool) -> None:
         """End the server.
@@ -390,9 +390,9 @@ class GearmanService(MultiService):
         Fires when no job runs any more, and after so many `seconds` at the latest. Then the service is to
         be stopped: it does not come out of this by itself.
         """
-        broker = self.factory.broker
-        broker.drain()
-        running = broker.running
+        inspection = self.factory.inspection
+        self.factory.administration.drain()
+        running = inspection.running
         if not (running and seconds):
             return succeed(None)
         text = "Draining: {running} jobs run and have {seconds:g} seconds"
@@ -400,7 +400,7 @@ class GearmanService(MultiService):
         drained: Deferred[None] = Deferred()
         end = self._reactor.seconds() + seconds
         self._wait_until(
-            lambda: not broker.running or self._reactor.seconds() >= end, lambda: drained.callback(None)
+            lambda: not inspection.running or self._reactor.seconds() >= end, lambda: drained.callback(None)
         )
         return drained
 

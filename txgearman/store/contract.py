@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
-from txgearman.broker.job import StoredJob
+from txgearman.broker.stored_job import StoredJob
 
 __all__ = ["NO_POSITION", "Changes", "Coalesced", "QueueLength", "Store", "StoredJob", "Written"]
 

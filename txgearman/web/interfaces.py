@@ -10,9 +10,11 @@ from typing import Any, Protocol, cast
 from twisted.internet.interfaces import IAddress
 
 from txgearman.access.policy import AccessPolicy
-from txgearman.broker.broker import Broker
-from txgearman.broker.meters import Durations
-from txgearman.broker.peers import Client, Worker
+from txgearman.broker.administration import Administration
+from txgearman.broker.entities import Client, Worker
+from txgearman.broker.histograms import Durations
+from txgearman.broker.inspection import Inspection
+from txgearman.broker.stored_job_search import StoredJobSearch
 
 
 class Connection(Protocol):
@@ -174,15 +176,53 @@ class HTTPLimits(Protocol):
         """Counts the bytes that are held for peers, those over HTTP included."""
 
 
+class Jobs(Protocol):
+    """What a client does with jobs: the verbs of the broker that requests over HTTP call."""
+
+    def submit(
+        self,
+        client: Client,
+        function_name: bytes,
+        unique: bytes,
+        data: bytes,
+        priority: int = ...,
+        background: bool = ...,
+        reducer: bytes | None = ...,
+        run_at: float | None = ...,
+    ) -> None:
+        """Accept a job, or let `client` wait for the one that it is a duplicate of."""
+
+    def watch(self, client: Client, handle: bytes) -> None:
+        """Let `client` wait for a job that it did not submit."""
+
+    def leave_client(self, client: Client) -> None:
+        """The client waits no more."""
+
+    def cancel(self, handle: bytes) -> None:
+        """End a job."""
+
+
 class Gearman(HTTPLimits, Protocol):
     """A job server as the web side sees it.
 
-    It hands out the whole broker: the web side calls its views, and its verbs for submits and administration.
+    Its jobs may be replaced by none. So none of the first four is to be kept for longer than a request.
     """
 
     @property
-    def broker(self) -> Broker:
-        """The jobs. A server may replace it by an empty one, so it is asked for each time."""
+    def broker(self) -> Jobs:
+        """The verbs of clients."""
+
+    @property
+    def inspection(self) -> Inspection:
+        """What can be read of functions and jobs."""
+
+    @property
+    def administration(self) -> Administration:
+        """The verbs of administrators."""
+
+    @property
+    def search(self) -> StoredJobSearch:
+        """Look-ups of jobs that only the store knows."""
 
     @property
     def access(self) -> AccessPolicy | None:

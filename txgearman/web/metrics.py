@@ -29,8 +29,9 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from txgearman.broker.job import Ending, Priority
-from txgearman.broker.meters import BOUNDS, Durations, FunctionMeasures
+from txgearman.broker.histograms import BOUNDS, Durations
+from txgearman.broker.meters import FunctionMeasures
+from txgearman.broker.states import Ending, Priority
 from txgearman.version import VERSION
 from txgearman.web.http.body import send_body
 from txgearman.web.http.guard import Guard, WebRight
@@ -213,7 +214,7 @@ FAMILIES: Final = (
         "jobs_joined",
         "counter",
         "Submits that were the same as a job there was, by function and unique.",
-        lambda row: row.counts.joined,
+        lambda row: row.counts.coalesced,
     ),
     _by_function("jobs_refused", "counter", "Jobs refused by a limit.", lambda row: row.counts.refused),
     _by_function(
@@ -241,7 +242,9 @@ FAMILIES: Final = (
         "priority",
         [(priority.name.lower(), _waiting(priority)) for priority in Priority],
     ),
-    _by_function("jobs_scheduled", "gauge", "Jobs that wait for their time.", lambda row: row.counts.held),
+    _by_function(
+        "jobs_scheduled", "gauge", "Jobs that wait for their time.", lambda row: row.counts.scheduled
+    ),
     _by_function("jobs_running", "gauge", "Jobs that a worker has.", lambda row: row.counts.running),
     _by_function(
         "jobs_saving",
@@ -355,13 +358,17 @@ class ServerCollector(Collector):
         def take(measures: list[FunctionMeasures | None]) -> None:
             rows.extend(row for row in measures if row is not None)
 
-        await iterate_in_slices(self._gearman.broker.look_at_measures(), take, self._reactor)
-        broker, traffic, admission = self._gearman.broker, self._gearman.traffic, self._gearman.admission
+        await iterate_in_slices(self._gearman.inspection.look_at_measures(), take, self._reactor)
+        inspection, traffic, admission = (
+            self._gearman.inspection,
+            self._gearman.traffic,
+            self._gearman.admission,
+        )
         web = self._gearman.web_admission
         self._snapshot = Snapshot(
             # The row of the others is left out while it is of no function.
             functions=[row for row in rows if row.name is not None or row.counts.any or len(rows) == 1],
-            function_count=broker.function_count,
+            function_count=inspection.function_count,
             connections=len(self._gearman.connections),
             accepted=traffic.connections,
             received=traffic.received,

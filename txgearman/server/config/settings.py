@@ -13,8 +13,8 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from txgearman.access.policy import AccessPolicy
-from txgearman.broker.job import PRIORITIES
 from txgearman.broker.policy import UNLIMITED, FunctionOrder, FunctionRules, Policy
+from txgearman.broker.states import PRIORITIES
 from txgearman.net.keepalive import MAX_KEEPALIVE, Keepalive
 from txgearman.server.config.options import (
     INTEGER,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol
 
-from txgearman.broker.meters import Durations
+from txgearman.broker.histograms import Durations
 from txgearman.web.interfaces import Saved
 
 if TYPE_CHECKING:

@@ -25,7 +25,7 @@ class Limit:
 
 def limits_of(server: Server) -> Iterator[Limit]:
     """The limits of the whole server. This walks the addresses, and the peers that do not read."""
-    settings, broker, dropped = server.settings, server.broker, server.traffic.dropped
+    settings, inspection, dropped = server.settings, server.inspection, server.traffic.dropped
     unfinished, budget = server.unfinished, server.budget
     yield from _of_connections("max-connections", server.admission)
     yield Limit("handshake-timeout", settings.handshake_timeout, 0, dropped["handshake-timeout"])
@@ -33,8 +33,10 @@ def limits_of(server: Server) -> Iterator[Limit]:
     yield Limit("max-unfinished-total", _shown(unfinished.limit), unfinished.total, unfinished.refused)
     yield Limit("max-unsent", settings.max_unsent, budget.most, dropped["max-unsent"])
     yield Limit("max-unsent-total", settings.max_unsent_total, budget.used, dropped["max-unsent-total"])
-    yield Limit("max-jobs", settings.max_jobs, broker.total, broker.refused)
-    yield Limit("max-functions", settings.max_functions, broker.function_count, broker.functions_refused)
+    yield Limit("max-jobs", settings.max_jobs, inspection.total, inspection.refused)
+    yield Limit(
+        "max-functions", settings.max_functions, inspection.function_count, inspection.functions_refused
+    )
     if settings.web is not None:
         yield from _of_connections("web-max-connections", server.web_admission)
 

@@ -10,7 +10,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from txgearman.broker.meters import Histogram
+from txgearman.broker.histograms import Histogram
 
 INTERVAL: Final = 0.25
 """Seconds between two looks. What holds the loop up for longer is seen for certain, shorter things with

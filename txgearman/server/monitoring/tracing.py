@@ -39,7 +39,8 @@ from opentelemetry.util.types import AttributeValue
 from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger, LogLevel
 
-from txgearman.broker.job import Ending, Job, Priority
+from txgearman.broker.entities import Job
+from txgearman.broker.states import Ending, Priority
 from txgearman.server.monitoring.rate_limited_log import RateLimitedLog
 from txgearman.version import VERSION
 

@@ -19,7 +19,7 @@ from txgearman.server.persistence.thread import InThread, log_defect
 from txgearman.store.contract import Store, StoredJob
 
 if TYPE_CHECKING:
-    from txgearman.broker.broker import Broker
+    from txgearman.broker.store_answers import StoreAnswers
     from txgearman.server.persistence.outage import Outage
 
 NUMBERS_PER_START: Final = 10**13
@@ -66,7 +66,7 @@ class Lease:
         self._in_thread = in_thread
         self._outage = outage
         self._holder = holder
-        self._broker: Broker | None = None
+        self._answers: StoreAnswers | None = None
         self._name = ""
         self._duration = 0.0
         self._start = 0
@@ -96,12 +96,12 @@ class Lease:
         self._start = self._store.open(name, duration)
         return self._start * NUMBERS_PER_START
 
-    def begin(self, broker: Broker) -> None:
+    def begin(self, answers: StoreAnswers) -> None:
         """Renew the lease from now on. The broker gives out jobs only while the lease has certainly not
         expired."""
-        self._broker = broker
+        self._answers = answers
         if self._store.shared:
-            broker.extend_lease(self._opened_at + self._duration)
+            answers.extend_lease(self._opened_at + self._duration)
             self._renewal = LoopingCall(self.renew)
             self._renewal.clock = self._reactor
             self._renewal.start(self._duration / RENEWALS).addErrback(log_defect)
@@ -133,7 +133,7 @@ class Lease:
         """The lease has expired, and others may have taken over the jobs: begin as a new server without."""
         if self.is_lost or self._stopping:
             return
-        assert self._broker is not None
+        assert self._answers is not None
         self.is_lost = True
         self._holder.lease_lost()
         _log.error(
@@ -142,14 +142,14 @@ class Lease:
             "slow; a greater --store-lease tolerates longer pauses",
             seconds=self._duration,
         )
-        self._broker.extend_lease(self._clock())
+        self._answers.extend_lease(self._clock())
         self._open_again()
 
     def _renewed(self, has_orphans: bool, asked_at: float) -> None:
-        assert self._broker is not None
+        assert self._answers is not None
         self._renewing = False
         if not self.is_lost and not self._stopping:
-            self._broker.extend_lease(asked_at + self._duration)
+            self._answers.extend_lease(asked_at + self._duration)
             self._holder.store_answered()
             if has_orphans:
                 self._take_over()
@@ -159,18 +159,18 @@ class Lease:
         self._holder.store_failed(failure)
 
     def _take_over(self) -> None:
-        assert self._broker is not None
-        position = self._broker.reserve(MAX_TAKEN_OVER)
+        assert self._answers is not None
+        position = self._answers.reserve(MAX_TAKEN_OVER)
         self._in_thread(self._store.take_over, MAX_TAKEN_OVER, position).addCallbacks(
             self._taken_over, self._holder.store_failed
         ).addErrback(log_defect)
 
     def _taken_over(self, jobs: list[StoredJob]) -> None:
-        assert self._broker is not None
+        assert self._answers is not None
         if self.is_lost or self._stopping:
             return
         for job in jobs:
-            self._broker.restore(job)
+            self._answers.restore(job)
         if jobs:
             self.taken_over += len(jobs)
             _log.info("{count} jobs taken over from a server whose lease expired", count=len(jobs))
@@ -185,13 +185,13 @@ class Lease:
         ).addErrback(log_defect)
 
     def _opened_again(self, start: int, asked_at: float) -> None:
-        assert self._broker is not None
+        assert self._answers is not None
         self._holder.lease_regained()
         self.is_lost = False
         self._outage.end()
         self._start = start
-        self._broker.disown(start * NUMBERS_PER_START)
-        self._broker.extend_lease(asked_at + self._duration)
+        self._answers.disown(start * NUMBERS_PER_START)
+        self._answers.extend_lease(asked_at + self._duration)
         _log.info("This server has a new lease and takes background jobs again")
 
     def _not_opened(self, failure: Failure) -> None:

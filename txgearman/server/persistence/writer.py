@@ -16,10 +16,12 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txgearman.broker.entities import Job
 from txgearman.broker.handles import number_of
+from txgearman.broker.histograms import Histogram
 from txgearman.broker.interfaces import StoredPage
-from txgearman.broker.job import Job, JobState
-from txgearman.broker.meters import Histogram
+from txgearman.broker.states import JobState
+from txgearman.broker.store_answers import StoreAnswers
 from txgearman.errors import ArgumentTooLarge, LeaseLost, LookupFailed, NotSaved, StoreError, StoreUnavailable
 from txgearman.net.clocks import monotonic_clock
 from txgearman.server.persistence.lease import Lease
@@ -78,7 +80,7 @@ class StoreWriter:
         self._reactor = reactor
         self._clock = monotonic_clock(reactor)
         self._in_thread = in_thread
-        self._broker: Broker | None = None
+        self._answers: StoreAnswers | None = None
         self._saves: list[Job] = []
         # Jobs that have ended, by number with when they did.
         self._removals: dict[int, float] = {}
@@ -130,19 +132,19 @@ class StoreWriter:
         Returns:
             The number of stored jobs.
         """
-        self._broker = broker
+        self._answers = answers = StoreAnswers(broker)
         loaded = 0
         jobs = self._store.scheduled(-1, MAX_BATCH_JOBS)
         while jobs:
             for job in jobs:
-                broker.restore(job)
+                answers.restore(job)
             loaded += len(jobs)
             jobs = self._store.scheduled(jobs[-1].place, MAX_BATCH_JOBS)
         # Last: the broker has the first jobs fetched by the thread, which must have the store for itself.
         for length in self._store.queue_lengths():
-            broker.restore_stored_queue(*length)
+            answers.restore_stored_queue(*length)
             loaded += length.jobs
-        self.lease.begin(broker)
+        self.lease.begin(answers)
         return loaded
 
     async def flush(self) -> None:
@@ -297,17 +299,17 @@ class StoreWriter:
     # -- reading --------------------------------------------------------------------------------
 
     def _fetched(self, jobs: list[StoredJob], function: bytes, priority: int, limit: int) -> None:
-        assert self._broker is not None
+        assert self._answers is not None
         if jobs:
             size = sum(len(job.data) for job in jobs) // len(jobs)
             self._fetch_limit = max(1, min(MAX_BATCH_JOBS, MAX_BATCH_BYTES // (size + 1)))
         self.store_answered()
         there = [job for job in jobs if not self._has_ended(job.number)]
-        self._broker.fetched(function, priority, there, len(jobs) < limit)
+        self._answers.fetched(function, priority, there, len(jobs) < limit)
 
     def _not_fetched(self, failure: Failure, function: bytes, priority: int) -> None:
-        assert self._broker is not None
-        self._broker.not_fetched(function, priority)
+        assert self._answers is not None
+        self._answers.not_fetched(function, priority)
         self.store_failed(failure)
 
     def _find(self, tell: Tell, ask: Callable[..., StoredJob | None], *arguments: Any) -> None:
@@ -406,13 +408,13 @@ class StoreWriter:
         return taken
 
     def _written(self, written: Written, jobs: list[Job], submits: list[int], changes: Changes) -> None:
-        assert self._broker is not None
+        assert self._answers is not None
         removed, self._removals_in_flight = self._removals_in_flight, {}
         self._saves_in_flight = 0
         self.times.add(self._clock() - self._write_began_at)
         if self._outage.end():
             _log.info("The store is available again")
-            self._broker.fetch_again()
+            self._answers.fetch_again()
             # The next outage may begin before the next renewal is due.
             self.lease.renew()
         self.commits += 1
@@ -427,17 +429,17 @@ class StoreWriter:
             for job, count in zip(jobs, submits, strict=True):
                 duplicate = duplicates.get(number_of(job.handle))
                 if duplicate is None:
-                    self._broker.saved(job)
+                    self._answers.saved(job)
                 # The duplicate may have ended meanwhile, as is known of an own one. Submits since then want
                 # another job: another server may have ended the duplicate after this coalesced with it.
-                elif number_of(duplicate) in self._removals or self._broker.stored_before(
+                elif number_of(duplicate) in self._removals or self._answers.stored_before(
                     job, duplicate, count
                 ):
                     again.append(job)
             self._saves[:0] = again
         else:
             for job in jobs:
-                self._broker.saved(job)
+                self._answers.saved(job)
 
     def _remove_or_rerun(self, each: Coalesced, ended: float) -> None:
         """Deal with a job that has ended and was not removed, as another server coalesced a submit with it.
@@ -445,7 +447,7 @@ class StoreWriter:
         If the submit came before the job's end, the next transaction removes the job. If not, or in doubt,
         the submit is a late duplicate: the job runs again for it.
         """
-        assert self._broker is not None
+        assert self._answers is not None
         ago = self._clock() - ended
         if ago <= MAX_TRUSTED_AGE and each.ago > ago * (1 + CLOCK_DRIFT):
             self._removals[each.job.number] = ended
@@ -454,11 +456,11 @@ class StoreWriter:
             return
         else:
             self.late_duplicates += 1
-            self._broker.restore(each.job)
+            self._answers.restore(each.job)
         self._coalesced[each.job.number] = each.at
 
     def _failed(self, failure: Failure, jobs: list[Job], changes: Changes) -> None:
-        assert self._broker is not None
+        assert self._answers is not None
         self._note_failure(failure)
         self.failures += 1
         self._removals.update(self._removals_in_flight)
@@ -471,14 +473,14 @@ class StoreWriter:
             self._removals = {**refused, **self._removals}
         self._attempts = {**changes.attempts, **self._attempts}
         for job in jobs:
-            self._broker.not_saved(job, NotSaved())
+            self._answers.not_saved(job, NotSaved())
         self._refuse_waiting()
 
     def _refuse_waiting(self) -> None:
-        assert self._broker is not None
+        assert self._answers is not None
         waiting, self._saves = self._saves, []
         for job in waiting:
-            self._broker.not_saved(job, NotSaved())
+            self._answers.not_saved(job, NotSaved())
 
     def _note_failure(self, failure: Failure) -> None:
         error = failure.value

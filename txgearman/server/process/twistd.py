@@ -289,10 +289,10 @@ def makeService(options: Options) -> IService:
     supervisor = Supervisor()
     tune_collector()
     MemoryService(
-        lambda: server.factory.broker.in_memory,
+        lambda: server.factory.inspection.in_memory,
         reactor,
         counted=server.factory.counted_bytes,
-        functions=lambda: server.factory.broker.function_count,
+        functions=lambda: server.factory.inspection.function_count,
     ).setServiceParent(server)
     SignalService(
         server,

@@ -12,9 +12,8 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 from twisted.web.server import Request
 
-from txgearman.broker.broker import Broker
+from txgearman.broker.entities import Client
 from txgearman.broker.numbers import leading_number
-from txgearman.broker.peers import Client
 from txgearman.errors import (
     ArgumentTooLarge,
     InvalidArgument,
@@ -27,6 +26,7 @@ from txgearman.web.http.body import PIECE, budget_of, queue_of, send_body, send_
 from txgearman.web.http.encoding import identifier, text
 from txgearman.web.http.responses import HTTPProblem, Response, to_json
 from txgearman.web.http.stream import EventStream
+from txgearman.web.interfaces import Jobs
 
 OCTETS: Final = b"application/octet-stream"
 
@@ -58,7 +58,7 @@ class HTTPClientConnection:
         reactor: The clock.
     """
 
-    def __init__(self, broker: Broker, request: Request, reactor: IReactorTime) -> None:
+    def __init__(self, broker: Jobs, request: Request, reactor: IReactorTime) -> None:
         self.client = Client(self)
         self._broker = broker
         self._request = request
@@ -155,7 +155,7 @@ class WholeResponse(HTTPClientConnection):
     """
 
     def __init__(
-        self, broker: Broker, request: Request, reactor: IReactorTime, background: bool, max_data: int
+        self, broker: Jobs, request: Request, reactor: IReactorTime, background: bool, max_data: int
     ) -> None:
         super().__init__(broker, request, reactor)
         self._background = background
@@ -225,7 +225,7 @@ class WholeResponse(HTTPClientConnection):
 class StreamedResponse(HTTPClientConnection):
     """A request whose response is all news of its job, as server-sent events."""
 
-    def __init__(self, broker: Broker, request: Request, reactor: IReactorTime) -> None:
+    def __init__(self, broker: Jobs, request: Request, reactor: IReactorTime) -> None:
         super().__init__(broker, request, reactor)
         self._stream: EventStream | None = None
 

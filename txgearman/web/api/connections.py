@@ -40,11 +40,11 @@ class ConnectionEndpoints:
         connection = self._find_connection(call)
         wish = call.json({"quiet": bool})
         if "quiet" in wish:
-            self._gearman.broker.quiet(connection.worker, wish["quiet"])
+            self._gearman.administration.quiet(connection.worker, wish["quiet"])
         return self.connection(call)
 
     def _serialized(self, connection: Connection) -> dict[str, Any]:
-        jobs = first_jobs_of(self._gearman.broker, connection, MAX_JOBS)
+        jobs = first_jobs_of(self._gearman.inspection, connection, MAX_JOBS)
         return CONNECTION.serialize(ConnectionView(connection, jobs))
 
     def _find_connection(self, call: Call) -> Connection:

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
-from txgearman.broker.job import PRIORITIES
+from txgearman.broker.states import PRIORITIES
 from txgearman.broker.views import FunctionView
 from txgearman.errors import FunctionInUse, FunctionNotFound, Refused
 from txgearman.web.api.clients import refusal
@@ -30,40 +30,42 @@ class FunctionEndpoints:
         """A page of functions by name."""
         cursor, limit = call.arguments["after"], call.arguments["limit"]
         matches = compile_search(call.arguments["search"].lower())
-        broker = self._gearman.broker
+        inspection = self._gearman.inspection
         names: list[bytes] = []
 
         def take(functions: list[FunctionView]) -> None:
             names.extend(view.name for view in functions if matches(view.name.lower()))
 
-        await iterate_in_slices(broker.functions(), take, self._reactor)
+        await iterate_in_slices(inspection.functions(), take, self._reactor)
         names.sort()
         shown = []
         for name in names[cursor : cursor + limit]:
             # One may have gone meanwhile.
             with suppress(FunctionNotFound):
-                shown.append(FUNCTION.serialize(broker.function_detail(name)))
+                shown.append(FUNCTION.serialize(inspection.function_detail(name)))
         next_cursor = cursor + limit if cursor + limit < len(names) else None
         return Response(to_json({"functions": shown, "total": len(names), "next": next_cursor}))
 
     def function(self, call: Call) -> Response:
         """One function."""
         try:
-            return Response(to_json(FUNCTION.serialize(self._gearman.broker.function_detail(call.ids[0]))))
+            return Response(
+                to_json(FUNCTION.serialize(self._gearman.inspection.function_detail(call.ids[0])))
+            )
         except FunctionNotFound as error:
             raise no_function() from error
 
     def change_function(self, call: Call) -> Response:
         """Pause or resume a function, or set its limits, and show it."""
-        name, broker = call.ids[0], self._gearman.broker
+        name, administration = call.ids[0], self._gearman.administration
         wish = call.json({"paused": bool, "limits": dict})
         limits = None if "limits" not in wish else _limits(wish["limits"])
         try:
-            broker.function_detail(name)
+            self._gearman.inspection.function_detail(name)
             if limits is not None:
-                broker.set_limits(name, limits)
+                administration.set_limits(name, limits)
             if "paused" in wish:
-                (broker.pause_function if wish["paused"] else broker.resume_function)(name)
+                (administration.pause_function if wish["paused"] else administration.resume_function)(name)
         except FunctionNotFound as error:
             raise no_function() from error
         except Refused as error:
@@ -73,7 +75,7 @@ class FunctionEndpoints:
     def drop(self, call: Call) -> Response:
         """Forget a function that has no workers and no jobs."""
         try:
-            self._gearman.broker.drop_function(call.ids[0])
+            self._gearman.administration.drop_function(call.ids[0])
         except FunctionNotFound as error:
             raise no_function() from error
         except FunctionInUse as error:

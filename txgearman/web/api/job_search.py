@@ -12,8 +12,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 
-from txgearman.broker.broker import Broker
-from txgearman.broker.job import PRIORITIES, Job, JobState
+from txgearman.broker.entities import Job
+from txgearman.broker.inspection import Inspection
+from txgearman.broker.states import PRIORITIES, JobState
+from txgearman.broker.stored_job_search import StoredJobSearch
 from txgearman.broker.views import JobDetail, JobPage
 from txgearman.errors import FunctionNotFound, Refused
 from txgearman.web.api.serializers import STORED
@@ -166,14 +168,14 @@ class _Slice:
 
 
 async def find_jobs(
-    broker: Broker, reactor: IReactorTime, job_filter: JobFilter, cursor: JobCursor, limit: int
+    gearman: Gearman, reactor: IReactorTime, job_filter: JobFilter, cursor: JobCursor, limit: int
 ) -> FoundJobs:
     """Find jobs of a function, in memory and in the store.
 
     It ends after `SEARCH_SECONDS` with what it has, so a page may be short and not be the last.
 
     Args:
-        broker: Where to look.
+        gearman: Where to look.
         reactor: The clock, and the turns between slices.
         job_filter: Which jobs are wanted.
         cursor: Where to go on.
@@ -185,6 +187,7 @@ async def find_jobs(
     Raises:
         Refused: The store does not answer, and there is nothing else to show.
     """
+    inspection, search = gearman.inspection, gearman.search
     jobs: list[JobDetail] = []
     give_up = reactor.seconds() + SEARCH_SECONDS
     next_cursor: JobCursor | None = cursor
@@ -193,11 +196,11 @@ async def find_jobs(
     while next_cursor is not None:
         if next_cursor.priority is None:
             part = _Slice(job_filter)
-            page = broker.job_page(next_cursor.number, limit - len(jobs), part.matches, part.is_over)
+            page = inspection.job_page(next_cursor.number, limit - len(jobs), part.matches, part.is_over)
             jobs.extend(page.jobs)
         else:
             try:
-                page = await _stored_page(broker, job_filter.function, next_cursor, limit - len(jobs))
+                page = await _stored_page(search, job_filter.function, next_cursor, limit - len(jobs))
             except Refused:
                 if not jobs:
                     raise
@@ -219,11 +222,11 @@ def _cursor_behind(cursor: JobCursor, page: JobPage, job_filter: JobFilter) -> J
     return JobCursor(0, cursor.priority + 1) if cursor.priority + 1 < PRIORITIES else None
 
 
-async def _stored_page(broker: Broker, function: bytes, cursor: JobCursor, limit: int) -> JobPage:
+async def _stored_page(search: StoredJobSearch, function: bytes, cursor: JobCursor, limit: int) -> JobPage:
     assert cursor.priority is not None
     told: Deferred[JobPage | Refused] = Deferred()
     try:
-        broker.seek_page(function, cursor.priority, cursor.number, limit, told.callback)
+        search.seek_page(function, cursor.priority, cursor.number, limit, told.callback)
     except FunctionNotFound:
         # It was dropped meanwhile.
         return JobPage((), None)
@@ -248,7 +251,7 @@ async def find_running_jobs(
     Returns:
         The page.
     """
-    broker = gearman.broker
+    inspection = gearman.inspection
     numbered = []
     for connection in gearman.connections.values():
         for handle, job in connection.worker.jobs.items():
@@ -267,40 +270,41 @@ async def find_running_jobs(
             part = _Slice(job_filter)
         # A job that ended meanwhile is not running, so it does not match.
         if part.matches(job):
-            jobs.append(broker.job_detail(handle))
+            jobs.append(inspection.job_detail(handle))
         cursor = JobCursor(number)
     return FoundJobs(jobs, None)
 
 
-def first_jobs_of(broker: Broker, connection: Connection, limit: int) -> list[JobDetail]:
+def first_jobs_of(inspection: Inspection, connection: Connection, limit: int) -> list[JobDetail]:
     """The first of the jobs that a connection works on, at most `limit`."""
     handles = [handle for _, handle in zip(range(limit), connection.worker.jobs, strict=False)]
-    return [broker.job_detail(handle) for handle in handles]
+    return [inspection.job_detail(handle) for handle in handles]
 
 
-async def cancel_jobs(broker: Broker, reactor: IReactorTime, function: bytes) -> None:
+async def cancel_jobs(gearman: Gearman, reactor: IReactorTime, function: bytes) -> None:
     """Cancel all jobs that a function has now.
 
     Jobs that only the store has are cancelled as they come into memory. This gives up when none has come for
     `SEARCH_SECONDS`.
 
     Args:
-        broker: Where the jobs are.
+        gearman: Where the jobs are.
         reactor: The clock, and the turns between slices.
         function: The name of the function.
 
     Raises:
         FunctionNotFound: There is no such function, or no longer.
     """
-    last_number = broker.last_number
+    inspection, administration = gearman.inspection, gearman.administration
+    last_number = inspection.last_number
     seen = reactor.seconds()
     while True:
-        before = broker.function_detail(function)
+        before = inspection.function_detail(function)
         cursor: int | None = 0
         while cursor is not None:
-            cursor = broker.cancel_some(function, cursor, last_number)
+            cursor = administration.cancel_some(function, cursor, last_number)
             await deferLater(reactor, 0)
-        now = broker.function_detail(function)
+        now = inspection.function_detail(function)
         if now.failed != before.failed:
             seen = reactor.seconds()
         if not now.away or reactor.seconds() - seen > SEARCH_SECONDS:

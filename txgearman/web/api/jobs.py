@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from txgearman.broker.job import JobState
+from txgearman.broker.states import JobState
 from txgearman.broker.views import JobDetail
 from txgearman.errors import FunctionNotFound, JobNotFound, Refused
 from txgearman.web.api.clients import OCTETS, StreamedResponse, refusal
@@ -35,16 +35,16 @@ class JobEndpoints:
 
     async def jobs(self, call: Call) -> Response:
         """A page of the jobs of a function."""
-        name, broker = call.ids[0], self._gearman.broker
+        name = call.ids[0]
         state = call.arguments["state"]
         job_filter = JobFilter(name, state, call.arguments["search"])
         cursor, limit = call.arguments["after"], call.arguments["limit"]
         try:
-            broker.function_detail(name)
+            self._gearman.inspection.function_detail(name)
             if state == JobState.RUNNING.value:
                 found = await find_running_jobs(self._gearman, self._reactor, job_filter, cursor, limit)
             else:
-                found = await find_jobs(broker, self._reactor, job_filter, cursor, limit)
+                found = await find_jobs(self._gearman, self._reactor, job_filter, cursor, limit)
         except FunctionNotFound as error:
             raise no_function() from error
         except Refused as error:
@@ -68,7 +68,7 @@ class JobEndpoints:
     async def cancel_all(self, call: Call) -> Response:
         """Cancel all jobs of a function."""
         try:
-            await cancel_jobs(self._gearman.broker, self._reactor, call.ids[0])
+            await cancel_jobs(self._gearman, self._reactor, call.ids[0])
         except FunctionNotFound as error:
             raise no_function() from error
         return no_content()
@@ -79,11 +79,11 @@ class JobEndpoints:
 
     async def cancel(self, call: Call) -> Response:
         """Cancel a job."""
-        broker, handle = self._gearman.broker, call.ids[0]
+        handle = call.ids[0]
         try:
-            broker.cancel(handle)
+            self._gearman.broker.cancel(handle)
         except JobNotFound:
-            await self._seek(broker.seek_and_cancel, handle)
+            await self._seek(self._gearman.search.seek_and_cancel, handle)
         return no_content()
 
     async def data(self, call: Call) -> Response:
@@ -99,7 +99,7 @@ class JobEndpoints:
         """What a job's worker sends from now on, as events."""
         broker = self._gearman.broker
         try:
-            handle = broker.job_detail(call.ids[0]).handle
+            handle = self._gearman.inspection.job_detail(call.ids[0]).handle
         except JobNotFound as error:
             raise _no_job() from error
         if call.is_head:
@@ -111,21 +111,21 @@ class JobEndpoints:
 
     def status(self, call: Call) -> Response:
         """The status of the newest job with a unique."""
-        status = self._gearman.broker.status_by_unique(call.arguments["unique"])
+        status = self._gearman.inspection.status_by_unique(call.arguments["unique"])
         return Response(to_json(STATUS.serialize(status)))
 
     async def _find_job(self, call: Call) -> JobDetail:
         """The job that the path names, in memory or in the store. Raises `HTTPProblem`."""
-        broker, handle = self._gearman.broker, call.ids[0]
+        handle = call.ids[0]
         try:
-            return broker.job_detail(handle)
+            return self._gearman.inspection.job_detail(handle)
         except JobNotFound:
-            detail: JobDetail = await self._seek(broker.seek_job, handle)
+            detail: JobDetail = await self._seek(self._gearman.search.seek_job, handle)
             return detail
 
     async def _seek(self, verb: Callable[[bytes, Callable[[Any], None]], None], handle: bytes) -> Any:
         """Have a verb of the broker look for a job that is not in memory. Raises `HTTPProblem`."""
-        if not self._gearman.broker.may_have_stored_jobs:
+        if not self._gearman.inspection.may_have_stored_jobs:
             raise _no_job()
         told: Deferred[Any] = Deferred()
         verb(handle, told.callback)

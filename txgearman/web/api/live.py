@@ -151,7 +151,7 @@ class LiveDocuments:
             viewer: FunctionSelection.of(viewer.arguments) for viewer in viewers if not viewer.stream.paused
         }
         asked = [selection for selection in selections.values() if selection is not None]
-        totals = Totals(self._gearman.broker.counts_of_gone)
+        totals = Totals(self._gearman.inspection.counts_of_gone)
 
         def take(functions: list[FunctionDetail]) -> None:
             totals.add(functions)
@@ -159,7 +159,7 @@ class LiveDocuments:
                 selection.add(functions)
 
         if asked:
-            details = self._gearman.broker.function_details()
+            details = self._gearman.inspection.function_details()
             await iterate_in_slices(details, take, self._reactor, max(1, SLICE // len(asked)))
         for viewer, selection in selections.items():
             if viewer in self._viewers:
@@ -187,7 +187,7 @@ class LiveDocuments:
     def _function(self, arguments: dict[str, Any]) -> Document:
         shown = self._jobs(arguments)
         try:
-            detail = self._gearman.broker.function_detail(arguments["function"])
+            detail = self._gearman.inspection.function_detail(arguments["function"])
         except FunctionNotFound:
             return shown
         return {"function": self._moving(FUNCTION.serialize(detail), "oldest"), **shown}
@@ -196,7 +196,7 @@ class LiveDocuments:
         rows = {}
         for handle in arguments["handles"].split(b",")[:MAX_ROWS]:
             try:
-                detail = self._gearman.broker.job_detail(handle)
+                detail = self._gearman.inspection.job_detail(handle)
             except JobNotFound:
                 continue
             rows[detail.handle.decode("utf-8", "backslashreplace")] = self._moving(JOB.serialize(detail))
@@ -216,7 +216,7 @@ class LiveDocuments:
             if len(rows) == MAX_ROWS:
                 more = True
                 break
-            jobs = first_jobs_of(self._gearman.broker, connection, MAX_JOBS)
+            jobs = first_jobs_of(self._gearman.inspection, connection, MAX_JOBS)
             row = CONNECTION.serialize(ConnectionView(connection, jobs))
             for job in row["jobs"]:
                 self._moving(job)

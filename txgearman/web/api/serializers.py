@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from txgearman.broker.job import Priority
+from txgearman.broker.states import Priority
 from txgearman.broker.views import FunctionDetail, JobDetail, JobStatus
 from txgearman.version import VERSION
 from txgearman.web.api.totals import ServerView, resident_memory
@@ -250,7 +250,7 @@ SERVER: Final = Serializer[ServerView](
     Field("host", TEXT, lambda _view: platform.node()),
     Field("pid", COUNT, lambda _view: os.getpid()),
     Field("memory", INTEGER_OR_NULL, lambda _view: resident_memory()),
-    Field("total", COUNT, lambda view: view.gearman.broker.total),
+    Field("total", COUNT, lambda view: view.gearman.inspection.total),
     Field("queued", priorities_schema(COUNT), lambda view: by_priority(tuple(view.totals.queued))),
     Field("scheduled", COUNT, lambda view: view.totals.scheduled),
     Field("running", COUNT, lambda view: view.totals.running),

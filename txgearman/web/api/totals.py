@@ -9,8 +9,8 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
-from txgearman.broker.job import PRIORITIES
 from txgearman.broker.meters import Counts
+from txgearman.broker.states import PRIORITIES
 from txgearman.broker.views import FunctionDetail
 from txgearman.web.interfaces import Gearman, ServerHealth
 from txgearman.web.slices import iterate_in_slices
@@ -60,8 +60,8 @@ class Totals:
 
 async def totals_of(gearman: Gearman, reactor: IReactorTime) -> Totals:
     """Sum the numbers of all functions of a server, in slices."""
-    totals = Totals(gearman.broker.counts_of_gone)
-    await iterate_in_slices(gearman.broker.function_details(), totals.add, reactor)
+    totals = Totals(gearman.inspection.counts_of_gone)
+    await iterate_in_slices(gearman.inspection.function_details(), totals.add, reactor)
     return totals
 
 

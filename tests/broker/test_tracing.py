@@ -9,9 +9,11 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.broker.bench import START, WALL_AHEAD, Bench, KeeperNotes
 from tests.broker.test_model import POLICIES, Walk
 from txgearman.broker.broker import Broker
-from txgearman.broker.following import FollowedBroker
-from txgearman.broker.job import Ending, Job, StoredJob
+from txgearman.broker.entities import Job
 from txgearman.broker.policy import FunctionRules, Policy
+from txgearman.broker.states import Ending
+from txgearman.broker.stored_job import StoredJob
+from txgearman.broker.tracing import JobTracer
 from txgearman.errors import NotSaved, QueueFull
 
 BEGIN = START + WALL_AHEAD
@@ -76,8 +78,8 @@ class Ledger(FollowerNotes):
 
 def ways(broker: Broker) -> int:
     """How many jobs a broker follows now."""
-    assert isinstance(broker, FollowedBroker)
-    return len(broker._ways)
+    assert isinstance(broker.life.trace, JobTracer)
+    return len(broker.life.trace._jobs)
 
 
 def _round(time: float) -> float:
@@ -222,7 +224,7 @@ class KeepingTests(FollowingTestCase):
         job_store = self.keep()
         self.broker.submit(self.bench.client(), b"f", b"", b"", background=True)
         self.bench.advance(2.0)
-        self.broker.saved(job_store.saves[0])
+        self.bench.answers.saved(job_store.saves[0])
         self.bench.advance(1.0)
         self.bench.grab(self.bench.worker("w", b"f"))
         self.assert_told(("waited", 0.0, 3.0))
@@ -231,19 +233,19 @@ class KeepingTests(FollowingTestCase):
         job_store = self.keep()
         self.broker.submit(self.bench.client(), b"f", b"", b"", background=True)
         self.bench.advance(2.0)
-        self.broker.not_saved(job_store.saves[0], NotSaved())
+        self.bench.answers.not_saved(job_store.saves[0], NotSaved())
         self.assert_told(("ended", 0, 2.0, Ending.NOT_SAVED))
 
     def test_a_restored_job_has_waited_since_it_came(self) -> None:
         self.keep()
-        self.broker.restore(self.saved())
+        self.bench.answers.restore(self.saved())
         self.bench.advance(2.0)
         self.bench.grab(self.bench.worker("w", b"f"))
         self.assert_told(("waited", -60.0, 2.0))
 
     def test_one_that_ran_before_waits_since_it_is_here(self) -> None:
         self.keep()
-        self.broker.restore(self.saved(attempts=1))
+        self.bench.answers.restore(self.saved(attempts=1))
         self.bench.advance(2.0)
         worker = self.bench.worker("w", b"f")
         self.bench.grab(worker)
@@ -252,9 +254,9 @@ class KeepingTests(FollowingTestCase):
 
     def test_the_way_of_an_adopted_job_ends_elsewhere(self) -> None:
         self.keep()
-        self.broker.restore(self.saved())
+        self.bench.answers.restore(self.saved())
         self.bench.advance(2.0)
-        self.broker.disown(1000)
+        self.bench.answers.disown(1000)
         self.assert_told(("waited", -60.0, 2.0))
         self.assertEqual(ways(self.broker), 0)
 
@@ -263,13 +265,13 @@ class KeepingTests(FollowingTestCase):
         job_store = self.keep()
         for _ in range(2):
             self.broker.submit(self.bench.client(), b"f", b"", b"", background=True)
-            self.broker.saved(job_store.saves.pop())
+            self.bench.answers.saved(job_store.saves.pop())
         self.assertEqual(ways(self.broker), 1)
         self.bench.advance(2.0)
         worker = self.bench.worker("w", b"f")
         self.bench.grab(worker)
         away = self.saved(number=2, place=2, handle=b"H:t:2", submitted=BEGIN)
-        self.broker.fetched(b"f", 1, [away], True)
+        self.bench.answers.fetched(b"f", 1, [away], True)
         self.bench.advance(1.0)
         self.bench.grab(worker)
         self.assert_told(("waited", 0.0, 2.0), ("waited", 0.0, 3.0))

@@ -1,0 +1,146 @@
+"""What an administrator does with a broker: functions, their limits, pausing, cancelling, draining."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from txgearman.broker.entities import Function, Worker
+from txgearman.broker.handles import number_of
+from txgearman.broker.policy import Policy
+from txgearman.broker.states import JobState
+from txgearman.errors import ShuttingDown
+
+if TYPE_CHECKING:
+    from txgearman.broker.broker import Broker
+
+_GONE: Final = JobState.GONE
+
+
+class Administration:
+    """The verbs of administrators. It has no state of its own."""
+
+    __slots__ = ("_broker", "_functions")
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._functions = broker.functions
+
+    def create_function(self, name: bytes) -> Function:
+        """The function with this name, made if there is none. It stays until it is dropped. Raises
+        `TooManyFunctions`."""
+        function = self._functions.by_name.get(name)
+        if function is None:
+            function = self._functions.new(name)
+        function.pinned = True
+        return function
+
+    def drop_function(self, name: bytes) -> None:
+        """Forget a function.
+
+        gearmand does not look at queued jobs and leaves them unreachable, with dangling pointers.
+
+        Args:
+            name: The function.
+
+        Raises:
+            FunctionNotFound: There is no such function.
+            FunctionInUse: It has workers or jobs.
+        """
+        self._functions.drop(name)
+
+    def set_limits(self, name: bytes, limits: tuple[int | None, ...]) -> None:
+        """Limit the function's jobs, by the priority of the job that asks to be let in (high, normal, low).
+
+        A function that does not exist is made, so that a limit can be set ahead of the first job;
+        gearmand says OK and forgets it.
+        """
+        self.create_function(name).limit_queue(limits)
+
+    def set_rate(self, name: bytes, per_second: float, burst: int = 0) -> None:
+        """Limit how many new jobs a second the function takes, and how many of them at once.
+
+        A rate of 0 is no limit, a burst of 0 as many as the rate. As with `set_limits`, a function that
+        does not exist is made.
+        """
+        self.create_function(name).limit_rate(per_second, burst)
+
+    @property
+    def draining(self) -> bool:
+        """Whether no new job is taken, see `drain`."""
+        return self._broker.limits.draining
+
+    def drain(self) -> None:
+        """Take no new job from now on, and give no job to a worker. Running jobs may end."""
+        self._broker.limits.refuse_at = 0
+        self._functions.drain()
+
+    def change_policy(self, policy: Policy) -> None:
+        """Obey another policy from now on. This walks all functions.
+
+        A function whose rules are the same in both policies is left alone, so that a limit that was set by
+        `set_limits` or `set_rate` stays. No job that was accepted is touched. A time limit is that of the
+        moment at which the worker got the job.
+
+        Args:
+            policy: The new policy. Its order, turns and prefix of handles must be those of the old one.
+
+        Raises:
+            ValueError: One of these differs.
+        """
+        before = self._functions.policy
+        fixed = before.order, before.round_robin, before.handle_prefix
+        if (policy.order, policy.round_robin, policy.handle_prefix) != fixed:
+            raise ValueError("the order of functions and the prefix of handles cannot be changed")
+        self._functions.change_policy(policy)
+        self._broker.limits.change_max_jobs(policy.max_jobs)
+
+    def cancel_some(self, name: bytes, after: int, until: int) -> int | None:
+        """End jobs of a function, as `cancel` does: at most some thousands, in the order of their handles,
+        with numbers behind `after`, but for those that this server has given since `until`.
+
+        Returns what to go on with in place of `after`, None when there is nothing left. So all jobs of a
+        function are cancelled without holding up the others, and without those that come meanwhile:
+        begin with 0, and take `last_number` for `until`. Jobs that are not in memory are left, and come in
+        when there is room. Raises `FunctionNotFound`.
+        """
+        function = self._functions.find(name)
+        newest = self._broker.life.handles.last()
+        if until <= after < newest:
+            # Greater numbers are those of jobs taken over from servers that started later.
+            after = newest
+        jobs = self._broker.life.handles.behind(after)
+        if not jobs:
+            return None
+        for job in jobs:
+            # One may have ended with another meanwhile.
+            if job.function is function and job.state is not _GONE:
+                number = number_of(job.handle)
+                if number <= until or number > newest:
+                    self._broker.cancel(job.handle)
+        function.trim()
+        return number_of(jobs[-1].handle)
+
+    def pause_function(self, name: bytes) -> None:
+        """Give no job of the function to a worker from now on. Jobs are taken in as before, and running ones
+        go on. Raises `FunctionNotFound`."""
+        function = self._functions.find(name)
+        function.pinned = True
+        function.pause()
+
+    def resume_function(self, name: bytes) -> None:
+        """Undo `pause_function`. As many sleeping workers are woken as there are jobs for them. Raises
+        `FunctionNotFound`, and `ShuttingDown` behind `drain`."""
+        function = self._functions.find(name)
+        if self._functions.draining:
+            raise ShuttingDown
+        function.paused = False
+        if self._functions.dispatch_suspended:
+            return
+        self._broker.waking.resume_dispatch(function)
+
+    def quiet(self, worker: Worker, quiet: bool = True) -> None:
+        """Give the worker no more jobs, or again some. Those that it has stay with it."""
+        if worker.quiet != quiet:
+            worker.quiet = quiet
+            waking = self._broker.waking
+            waking.dissolve(waking.look_again(worker))

@@ -1,0 +1,645 @@
+"""Jobs, functions, clients, workers and ability sets: the things that refer to each other.
+
+The broker alone changes them. Each keeps its own invariant.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush, heapreplace
+from typing import TYPE_CHECKING, Final
+
+from txgearman.broker.policy import NO_RULES, FunctionOrder, FunctionRules, Levels, Policy, levels_of
+from txgearman.broker.rate import Rate
+from txgearman.broker.states import PRIORITIES, Ending, JobState, WorkerState
+
+if TYPE_CHECKING:
+    from txgearman.broker.connections import ClientConnection, WorkerConnection
+    from txgearman.broker.histograms import Meter
+
+NO_PROGRESS: Final = (0, 0)
+
+NOBODY: Final[dict[tuple[Client, bytes], None]] = {}
+"""The watchers of a job that has none. Never changed: `Job.watch` replaces it."""
+
+MAX_CANCELLED: Final = 16
+"""Handles of cancelled jobs that a worker is remembered to have had: as many as it is likely to run at
+once."""
+
+MAX_JOINS: Final = 1000
+"""How often one client may wait for one job. It is told each report once for each, so that without a limit a
+few bytes of a worker could make millions. Programs join a job by mistake or as tasks of one batch, a few
+times."""
+
+_REMOVED: Final = sys.maxsize
+"""The turn of a function that its set has no more."""
+
+_SLACK: Final = 64
+"""Entries of what has gone that are never worth a clean-up: jobs in the middle of a queue, removed functions
+in a heap, handles in an index."""
+
+_QUEUED: Final = JobState.QUEUED
+
+
+@dataclass(slots=True, order=True)
+class Deadline:
+    """When something is due for a job; without a job it was cancelled."""
+
+    when: float
+    number: int
+    job: Job | None = field(compare=False)
+
+
+class Job:
+    """One job in the server, from its submission to its end.
+
+    `handle`, `unique` and `data` are bytes; `priority` is one of `Priority` as a plain int;
+    `background` is true as soon as one submitter wants the job whether it waits or not; the keys of
+    `watchers` are the waiting clients with the handle each was told, in the order they came; `attempts`
+    counts the workers that got the job and lost it; `submitted` is when it came and `run_at` when it is to
+    be queued, both in seconds since the epoch, `run_at` None for at once; `progress` is the numerator and
+    denominator last reported; `deadline` is when a scheduled job is to be queued, or a running one to be
+    taken from its worker. `stored` says that the store has it; while it is being saved, `saving` holds who
+    is to be told. `since` is when it was queued last, or given to the worker that has it, by the broker's
+    monotonic clock, and 0.0 where the broker measures no times.
+    """
+
+    __slots__ = (
+        "attempts",
+        "background",
+        "data",
+        "deadline",
+        "function",
+        "handle",
+        "priority",
+        "progress",
+        "reducer",
+        "run_at",
+        "saving",
+        "since",
+        "state",
+        "stored",
+        "submitted",
+        "unique",
+        "watchers",
+        "worker",
+    )
+
+    def __init__(
+        self,
+        handle: bytes,
+        function: Function,
+        unique: bytes,
+        data: bytes,
+        priority: int,
+        background: bool,
+        reducer: bytes | None,
+        submitted: float,
+        run_at: float | None,
+    ) -> None:
+        self.handle = handle
+        self.function = function
+        self.unique = unique
+        self.data = data
+        self.priority = priority
+        self.background = background
+        self.reducer = reducer
+        self.submitted = submitted
+        self.run_at = run_at
+        self.state = JobState.QUEUED
+        self.worker: Worker | None = None
+        self.watchers = NOBODY
+        self.attempts = 0
+        self.progress = NO_PROGRESS
+        self.deadline: Deadline | None = None
+        self.since = 0.0
+        self.stored = False
+        self.saving: list[tuple[Client, object]] | None = None
+
+    def watch(self, client: Client, handle: bytes) -> None:
+        """Let `client` wait for this job, by the name of `handle`."""
+        if self.watchers:
+            self.watchers[client, handle] = None
+        else:
+            self.watchers = {(client, handle): None}
+
+
+class StoredQueue:
+    """The tail of a function's queues, by priority.
+
+    `jobs` counts the jobs in it, `position` is that of the last job ahead of it, `fetching` says that its
+    first jobs are under way into memory. `last` is what was last in its queue when the stored_queue began, or
+    when jobs of it came into memory: the next come when that has been given out, however many foreground jobs
+    have come to memory since. In a priority with a stored_queue every job that comes goes behind it, so that
+    the job_store's order is the order in which they come.
+    """
+
+    __slots__ = ("fetching", "jobs", "last", "position")
+
+    def __init__(self) -> None:
+        self.jobs = [0] * PRIORITIES
+        self.position = [-1] * PRIORITIES
+        self.fetching = [False] * PRIORITIES
+        self.last: list[Job | None] = [None] * PRIORITIES
+
+
+NO_STORED_QUEUE: Final = StoredQueue()
+"""That of a function without one. Never changed."""
+
+
+class Function:
+    """What jobs are submitted to and workers register for.
+
+    `waiting` counts queued jobs by priority, `scheduled` those scheduled for later, `running` those that a
+    worker has, `workers` the workers registered. `limits` holds by priority the `total` at which a new job
+    is refused, None for no limit; `rate` how fast new ones may come, None for no limit; `limited` says in
+    one look whether there is either, or `server_limited`, a limit of the whole server. `time_limit` and
+    `retries` are those of `FunctionRules`. `paused` means that the jobs are kept from the workers. `pinned`
+    means that an administrator has made it, or has set something for it.
+
+    Counted since the function was made: `submitted` and `ended` the jobs that came and went, so that
+    `total` costs nothing; `restored` those of `submitted` that came from the store; `uncompleted` those of
+    `ended` that were not completed, by `Ending`; `coalesced` the submits that were the same as a live job,
+    `refused` those that met a limit; `retried` how often a job was taken from its worker and queued again.
+    `meter` measures the jobs' times, if anybody does.
+
+    `stored_queue` are the jobs that are not in memory, None as long as there never were any.
+
+    `unready` and `resting` are kept for `AbilitySet`, which explains them.
+    """
+
+    __slots__ = (
+        "_gone",
+        "_levels",
+        "_open",
+        "_queues",
+        "coalesced",
+        "dispatch_suspended",
+        "ended",
+        "limited",
+        "limits",
+        "meter",
+        "name",
+        "paused",
+        "pinned",
+        "rate",
+        "refused",
+        "resting",
+        "restored",
+        "retried",
+        "retries",
+        "running",
+        "scheduled",
+        "server_limited",
+        "stored_queue",
+        "submitted",
+        "time_limit",
+        "uncompleted",
+        "unready",
+        "waiting",
+        "workers",
+    )
+
+    def __init__(
+        self,
+        name: bytes,
+        levels: Levels,
+        rules: FunctionRules = NO_RULES,
+        meter: Meter | None = None,
+    ) -> None:
+        self.name = name
+        self.meter = meter
+        self.waiting = [0] * PRIORITIES
+        self.scheduled = [0] * PRIORITIES
+        self.submitted = 0
+        self.ended = 0
+        self.uncompleted = [0] * len(Ending)
+        self.coalesced = 0
+        self.refused = 0
+        self.restored = 0
+        self.retried = 0
+        self.running = 0
+        self.workers = 0
+        self.paused = False
+        self.pinned = False
+        self.dispatch_suspended = False
+        self.stored_queue: StoredQueue | None = None
+        self.server_limited = False
+        self.obey(rules)
+        self._queues: tuple[deque[Job], ...] = tuple(deque() for _ in range(PRIORITIES))
+        self._open = tuple(tuple(self._queues[priority] for priority in level) for level in levels)
+        self._levels: tuple[tuple[deque[Job], ...], ...] = self._open
+        self._gone = [0] * PRIORITIES
+        self.unready: tuple[dict[AbilitySet, Slot], ...] = tuple({} for _ in levels)
+        self.resting: dict[AbilitySet, None] = {}
+
+    def obey(self, rules: FunctionRules) -> None:
+        """Take over the operator's rules for this function."""
+        self.time_limit = rules.time_limit or None
+        self.retries = rules.retries
+        self.limits = rules.limits
+        self.limit_rate(rules.submit_rate or 0, rules.submit_burst or 0)
+
+    def limit_queue(self, limits: tuple[int | None, ...]) -> None:
+        """Set `limits`."""
+        self.limits = None if all(limit is None for limit in limits) else limits
+        self._sum_up()
+
+    def limit_rate(self, per_second: float, burst: int) -> None:
+        """Set `rate`; 0 jobs `per_second` are no limit, a `burst` of 0 is as many as the rate."""
+        self.rate = Rate(per_second, burst) if per_second else None
+        self._sum_up()
+
+    def limit_by_server(self, limited: bool) -> None:
+        """Set `server_limited`."""
+        self.server_limited = limited
+        self._sum_up()
+
+    def _sum_up(self) -> None:
+        self.limited = self.server_limited or self.limits is not None or self.rate is not None
+
+    def pause(self) -> None:
+        """Keep the queued jobs from the workers: to them the function is without jobs."""
+        self.paused = True
+        self.suspend_dispatch()
+
+    def suspend_dispatch(self) -> None:
+        """As `pause`, but not by somebody's order."""
+        self.dispatch_suspended = True
+        # So that `pop` need not ask.
+        self._levels = tuple(() for _ in self._open)
+
+    def resume_dispatch(self) -> None:
+        """Undo `pause` and `suspend_dispatch`."""
+        self.paused = self.dispatch_suspended = False
+        self._levels = self._open
+
+    def trim(self) -> None:
+        """Let go of the jobs that are gone from the head of their queue."""
+        for queue in self._queues:
+            while queue and queue[0].state is not _QUEUED:
+                self._gone[queue.popleft().priority] -= 1
+
+    def heads(self) -> list[Job]:
+        """The job that is next of each priority that has one."""
+        self.trim()
+        return [queue[0] for queue in self._queues if queue]
+
+    @property
+    def total(self) -> int:
+        """All jobs of the function that have not ended, running ones included."""
+        return self.submitted - self.ended
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing would be missed but its counts: no job, no worker, no setting of its own."""
+        return not (self.workers or self.pinned) and self.submitted == self.ended
+
+    def full(self, priority: int) -> bool:
+        """Whether a new job of `priority` would exceed the limit.
+
+        As with gearmand, the limit of a priority is compared with the function's jobs of all
+        priorities, the running ones included.
+        """
+        if self.limits is None:
+            return False
+        limit = self.limits[priority]
+        return limit is not None and self.total >= limit
+
+    def push(self, job: Job) -> None:
+        """Put a job behind the others of its priority."""
+        priority = job.priority
+        self._queues[priority].append(job)
+        self.waiting[priority] += 1
+
+    def last(self, priority: int) -> Job | None:
+        """What `push` put into a queue last, as long as the queue holds it."""
+        queue = self._queues[priority]
+        return queue[-1] if queue else None
+
+    def pop(self, level: int) -> Job | None:
+        """Take the job that is next at `level`."""
+        for queue in self._levels[level]:
+            while queue:
+                job = queue.popleft()
+                if job.state is _QUEUED:
+                    self.waiting[job.priority] -= 1
+                    return job
+                self._gone[job.priority] -= 1
+        return None
+
+    def has_job(self, level: int) -> bool:
+        """Whether `pop` would give a job."""
+        for queue in self._levels[level]:
+            while queue:
+                if queue[0].state is _QUEUED:
+                    return True
+                self._gone[queue.popleft().priority] -= 1
+        return False
+
+    def dropped(self, job: Job) -> None:
+        """A queued job has just become GONE.
+
+        The object stays in its queue until it comes up, or until such objects are the majority: so
+        taking a job out of a deep queue is O(1) over time. Jobs that leave in the order in which they came
+        are never many at a time to be cleaned up.
+        """
+        priority = job.priority
+        queue = self._queues[priority]
+        self.waiting[priority] -= 1
+        self._gone[priority] += 1
+        while queue and queue[0].state is not _QUEUED:
+            queue.popleft()
+            self._gone[priority] -= 1
+        if self._gone[priority] > _SLACK and self._gone[priority] > self.waiting[priority]:
+            remaining = [job for job in queue if job.state is _QUEUED]
+            queue.clear()
+            queue.extend(remaining)
+            self._gone[priority] = 0
+
+
+class Client:
+    """A connection as a client: `jobs` are those it waits for, by the handle it was told; `joins` says how
+    often it waits for those that it waits for more than once, by their own handles; `gone` says that the
+    connection has ended."""
+
+    __slots__ = ("connection", "gone", "jobs", "joins")
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+        self.jobs: dict[bytes, Job] = {}
+        self.joins: dict[bytes, int] = {}
+        self.gone = False
+
+
+class RunningByFunction:
+    """Finds a worker's jobs of one function without walking the others.
+
+    Few ask: a worker that unregisters a function while it has jobs. So the index is not told of each job
+    that is given and ends, which would cost every job something. It catches up when it is asked: new jobs
+    are the last of the worker's dictionary, and handles of jobs that have ended find nothing there. Each job
+    is caught up with once, so asking is O(1) over time, beside what is found.
+    """
+
+    __slots__ = ("_handles", "_known")
+
+    def __init__(self) -> None:
+        self._handles: dict[Function, dict[bytes, None]] = {}
+        self._known: set[bytes] = set()
+
+    def take(self, function: Function, jobs: dict[bytes, Job]) -> list[Job]:
+        """Take the jobs of `function` out of `jobs`, all that the worker has, in the order in which it got
+        them."""
+        self._catch_up(jobs)
+        handles = self._handles.pop(function, {})
+        self._known.difference_update(handles)
+        return [jobs.pop(handle) for handle in handles if handle in jobs]
+
+    def forget(self, job: Job) -> None:
+        """The worker has lost a job, and may get it again."""
+        if job.handle in self._known:
+            self._known.remove(job.handle)
+            del self._handles[job.function][job.handle]
+
+    def _catch_up(self, jobs: dict[bytes, Job]) -> None:
+        if len(self._known) > 2 * len(jobs) + _SLACK:
+            self._known.clear()
+            self._handles.clear()
+        new = []
+        for handle, job in reversed(jobs.items()):
+            if handle in self._known:
+                break
+            new.append((handle, job.function))
+        for handle, function in reversed(new):
+            self._known.add(handle)
+            self._handles.setdefault(function, {})[handle] = None
+
+
+class Worker:
+    """A connection as a worker.
+
+    `abilities` are the functions it can do in the order it registered them, with the time limit in
+    seconds or None; `ability_set` the shared record of workers with the same functions, None after
+    a change until it is needed, and `own_set` meanwhile what becomes it; `walks` how many functions may be
+    walked for the packets that it has sent (`txgearman.broker.waking`); `jobs` those it has, which
+    `by_function` finds by their function once somebody has asked for that; `woken_for` the function it was
+    last woken for; `ended` is the handle of the job it ended last, None before the first; `cancelled` are
+    those of its jobs that were cancelled under its hands last; `quiet` means that it is to get no more jobs.
+    """
+
+    __slots__ = (
+        "abilities",
+        "ability_set",
+        "by_function",
+        "cancelled",
+        "connection",
+        "ended",
+        "jobs",
+        "own_set",
+        "quiet",
+        "state",
+        "walks",
+        "woken_for",
+    )
+
+    def __init__(self, connection: WorkerConnection) -> None:
+        self.connection = connection
+        self.abilities: dict[Function, float | None] = {}
+        self.ability_set: AbilitySet | None = None
+        self.own_set: AbilitySet | None = None
+        self.walks = 0
+        self.jobs: dict[bytes, Job] = {}
+        self.by_function: RunningByFunction | None = None
+        self.state = WorkerState.AWAKE
+        self.woken_for: Function | None = None
+        self.ended: bytes | None = None
+        self.cancelled: deque[bytes] | None = None
+        self.quiet = False
+
+    def note_cancelled(self, handle: bytes) -> None:
+        """Remember that a later report on `handle` is no fault of this worker."""
+        if self.cancelled is None:
+            self.cancelled = deque(maxlen=MAX_CANCELLED)
+        self.cancelled.append(handle)
+
+
+class Kind:
+    """Functions in the order in which workers registered them, as the key of their set. To make one walks
+    them; to find it again does not."""
+
+    __slots__ = ("_hash", "functions")
+
+    def __init__(self, functions: tuple[Function, ...]) -> None:
+        self.functions = functions
+        self._hash = hash(functions)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Kind) and self.functions == other.functions
+
+
+class Slot:
+    """A function in one set. The one with the smallest `turn` is next, if it has a job."""
+
+    __slots__ = ("function", "turn")
+
+    def __init__(self, function: Function, turn: int) -> None:
+        self.function = function
+        self.turn = turn
+
+
+class AbilitySet:
+    """The functions of one kind of worker, ordered by whose turn it is, and the sleepers of that kind.
+
+    `functions` must be in the order in which they were registered. `kind` is what the set is found by; None
+    while it is one worker's own, and found by nobody.
+    """
+
+    __slots__ = (
+        "_first",
+        "_forgotten",
+        "_ready",
+        "_removed",
+        "_slots",
+        "_take_turns",
+        "_turn",
+        "kind",
+        "members",
+        "sleepers",
+    )
+
+    def __init__(self, functions: Sequence[Function], policy: Policy) -> None:
+        self.kind: Kind | None = None
+        self.members = 0
+        # In the order they fell asleep: who slept longest is woken first.
+        self.sleepers: OrderedDict[Worker, None] = OrderedDict()
+        by_priority = policy.order is FunctionOrder.PRIORITY
+        self._take_turns = by_priority or policy.round_robin
+        # The function that was registered last comes first: those that come get lower turns than all others,
+        # those that were served higher ones.
+        self._first = -len(functions)
+        self._turn = 0
+        slots = [Slot(function, -place) for place, function in enumerate(functions, 1)]
+        self._slots = dict(zip(functions, slots, strict=True))
+        self._forgotten: dict[Function, None] = dict.fromkeys(functions)
+        # Heaps of (turn, slot); turns differ, so slots are never compared. A function's turn may have moved
+        # on since its entry was made, or the function been removed: next() puts that right when the entry
+        # comes up.
+        self._ready: tuple[list[tuple[int, Slot]], ...] = tuple([] for _ in levels_of(policy))
+        # How many entries there may be of functions that were removed.
+        self._removed = 0
+        slots.reverse()
+        for level, heap in enumerate(self._ready):
+            for slot in slots:
+                if slot.function.has_job(level):
+                    # In the order of the turns: it is a heap as it is.
+                    heap.append((slot.turn, slot))
+                else:
+                    slot.function.unready[level][self] = slot
+
+    @property
+    def functions(self) -> list[Function]:
+        """All functions. This walks them."""
+        return list(self._slots)
+
+    def add(self, function: Function) -> None:
+        """Take in a function, as the one that was registered last."""
+        self._first -= 1
+        slot = self._slots[function] = Slot(function, self._first)
+        self._forgotten[function] = None
+        for level, heap in enumerate(self._ready):
+            if function.has_job(level):
+                heappush(heap, (slot.turn, slot))
+            else:
+                function.unready[level][self] = slot
+
+    def remove(self, function: Function) -> None:
+        """Leave a function out."""
+        slot = self._slots.pop(function)
+        slot.turn = _REMOVED
+        self._forgotten.pop(function, None)
+        function.resting.pop(self, None)
+        for unready in function.unready:
+            if unready.pop(self, None) is None:
+                self._removed += 1
+        if self._removed > _SLACK and self._removed > len(self._slots):
+            for heap in self._ready:
+                heap[:] = [entry for entry in heap if entry[1].turn != _REMOVED]
+                heapify(heap)
+            self._removed = 0
+
+    def dissolve(self, most: int) -> int:
+        """No worker is left: make the functions forget this set, at most so many. How many are left."""
+        slots = self._slots
+        for _ in range(min(most, len(slots))):
+            function, _slot = slots.popitem()
+            function.resting.pop(self, None)
+            for unready in function.unready:
+                unready.pop(self, None)
+        return len(slots)
+
+    # -- ready functions ------------------------------------------------------------------------
+
+    def list_ready(self, level: int, slot: Slot) -> None:
+        """List a function again that this set had found without a job at `level`."""
+        heappush(self._ready[level], (slot.turn, slot))
+
+    def next(self) -> Job | None:
+        """Take the job that is next for a worker of this kind."""
+        for level, heap in enumerate(self._ready):
+            while heap:
+                turn, slot = heap[0]
+                if turn != slot.turn:
+                    if slot.turn != _REMOVED:
+                        heapreplace(heap, (slot.turn, slot))
+                    else:
+                        self._drop_removed(heap)
+                    continue
+                job = slot.function.pop(level)
+                if job is not None:
+                    if self._take_turns and len(self._slots) > 1:
+                        self._turn += 1
+                        slot.turn = self._turn
+                    return job
+                heappop(heap)
+                slot.function.unready[level][self] = slot
+        return None
+
+    def has_job(self) -> bool:
+        """Whether `next` would give a job."""
+        for level, heap in enumerate(self._ready):
+            while heap:
+                slot = heap[0][1]
+                if slot.turn == _REMOVED:
+                    self._drop_removed(heap)
+                    continue
+                if slot.function.has_job(level):
+                    return True
+                heappop(heap)
+                slot.function.unready[level][self] = slot
+        return False
+
+    def _drop_removed(self, heap: list[tuple[int, Slot]]) -> None:
+        """The entry of a function that was removed has come up."""
+        heappop(heap)
+        self._removed -= 1
+
+    # -- sleepers -------------------------------------------------------------------------------
+
+    def put_to_sleep(self, worker: Worker) -> None:
+        """Add a sleeper."""
+        if self._forgotten:
+            for function in self._forgotten:
+                function.resting[self] = None
+            self._forgotten.clear()
+        self.sleepers[worker] = None
+
+    def out_of_sleepers(self, function: Function) -> None:
+        """A function found no sleeper here and has removed this set from its `resting`."""
+        if function in self._slots:
+            self._forgotten[function] = None

@@ -1,0 +1,150 @@
+"""All functions: finding and making them, how many there may be, and what holds for every one of them."""
+
+from __future__ import annotations
+
+import sys
+from collections import OrderedDict
+from typing import Final
+
+from txgearman.broker.entities import Function
+from txgearman.broker.meters import Meters
+from txgearman.broker.policy import Policy, levels_of
+from txgearman.errors import FunctionInUse, FunctionNotFound, TooManyFunctions
+
+UNLIMITED_COUNT: Final = sys.maxsize
+"""The limit where there is none: a comparison needs no second test then."""
+
+
+class Functions:
+    """The functions by name. A new one gets its rules from `policy`, and its meter from `meters`.
+
+    `max_functions` is how many there may be, `refused` how many were refused for that. `server_limited` says
+    that the server limits its jobs over all functions, `draining` that it gives out no more jobs because it
+    ends, `dispatch_suspended` that it gives out none for now because its lease has expired.
+    """
+
+    __slots__ = (
+        "_idle",
+        "_levels",
+        "by_name",
+        "dispatch_suspended",
+        "draining",
+        "max_functions",
+        "meters",
+        "policy",
+        "refused",
+        "server_limited",
+    )
+
+    def __init__(self, policy: Policy, measured_functions: int) -> None:
+        self.by_name: dict[bytes, Function] = {}
+        self.meters = Meters(measured_functions)
+        self.refused = 0
+        self.draining = False
+        self.dispatch_suspended = False
+        self._levels = levels_of(policy)
+        # Functions that were idle when they were noted, that which was noted last being the last.
+        self._idle: OrderedDict[Function, None] = OrderedDict()
+        self._take_limits(policy)
+
+    def _take_limits(self, policy: Policy) -> None:
+        self.policy = policy
+        self.max_functions = policy.max_functions or UNLIMITED_COUNT
+        self.server_limited = bool(policy.max_jobs)
+
+    def new(self, name: bytes) -> Function:
+        """Make a function. Raises `TooManyFunctions`."""
+        if len(self.by_name) >= self.max_functions:
+            self.refused += 1
+            raise TooManyFunctions(self.max_functions)
+        self._forget_idle()
+        return self._make(name)
+
+    def restored(self, name: bytes) -> Function:
+        """The function of a job that the store has, which is not to be lost for a limit."""
+        return self.by_name.get(name) or self._make(name)
+
+    def _make(self, name: bytes) -> Function:
+        function = Function(name, self._levels, self.policy.rules_for(name), self.meters.new())
+        self.by_name[name] = function
+        self._idle[function] = None
+        function.limit_by_server(self.server_limited or self.draining)
+        if self.draining:
+            # Another server's jobs may still be taken over.
+            function.pause()
+        if self.dispatch_suspended:
+            function.suspend_dispatch()
+        return function
+
+    def note_idle(self, function: Function) -> None:
+        """A function may have become idle: nobody has used it for less long than it."""
+        if function.idle:
+            self._idle[function] = None
+            self._idle.move_to_end(function)
+            self._forget_idle()
+
+    def _forget_idle(self) -> None:
+        """While there are more than half of the functions that may be, forget those that are idle, the one
+        first that is so for longest."""
+        while self._idle and len(self.by_name) > self.max_functions // 2:
+            function, _ = self._idle.popitem(last=False)
+            # It may have come to be used since, or have been dropped.
+            if function.idle and self.by_name.get(function.name) is function:
+                del self.by_name[function.name]
+                self.meters.move_to_others(function)
+
+    def drop(self, name: bytes) -> None:
+        """Forget a function. Raises `FunctionNotFound`, and `FunctionInUse` while it has workers or jobs.
+
+        gearmand does not look at queued jobs and leaves them unreachable, with dangling pointers.
+        """
+        function = self.by_name.get(name)
+        if function is None:
+            raise FunctionNotFound
+        if function.workers or function.total:
+            raise FunctionInUse
+        del self.by_name[name]
+        self._idle.pop(function, None)
+        self.meters.forget(function)
+
+    def find(self, name: bytes) -> Function:
+        function = self.by_name.get(name)
+        if function is None:
+            raise FunctionNotFound
+        return function
+
+    def change_policy(self, policy: Policy) -> None:
+        """Obey another policy. This walks all functions.
+
+        Functions whose rules are the same in both policies are left alone.
+        """
+        before = self.policy
+        # All rules are made before the first function obeys: an error here has changed nothing.
+        changed = [
+            (function, rules)
+            for function in self.by_name.values()
+            if (rules := policy.rules_for(function.name)) != before.rules_for(function.name)
+        ]
+        self._take_limits(policy)
+        self._forget_idle()
+        self._limit_all(self.server_limited or self.draining)
+        for function, rules in changed:
+            function.obey(rules)
+
+    def _limit_all(self, limited: bool) -> None:
+        for function in self.by_name.values():
+            function.limit_by_server(limited)
+
+    def drain(self) -> None:
+        """Refuse new jobs and give out none, in all functions."""
+        self.draining = True
+        self._limit_all(True)
+        for function in self.by_name.values():
+            function.pause()
+
+    def suspend_dispatch(self) -> None:
+        """Give out no jobs, in all functions."""
+        if not self.dispatch_suspended:
+            self.dispatch_suspended = True
+            for function in self.by_name.values():
+                function.suspend_dispatch()

@@ -1,0 +1,244 @@
+"""What can be read of a broker: counts, functions, jobs. Nothing here changes anything."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from txgearman.broker.entities import NO_STORED_QUEUE, Function, Job
+from txgearman.broker.handles import number_of
+from txgearman.broker.meters import Counts, FunctionMeasures
+from txgearman.broker.states import PRIORITIES, JobState
+from txgearman.broker.views import (
+    UNKNOWN,
+    FunctionDetail,
+    FunctionLimits,
+    FunctionView,
+    JobDetail,
+    JobPage,
+    JobStatus,
+    JobView,
+)
+from txgearman.errors import JobNotFound
+
+if TYPE_CHECKING:
+    from txgearman.broker.broker import Broker
+
+_QUEUED: Final = JobState.QUEUED
+_RUNNING: Final = JobState.RUNNING
+_GONE: Final = JobState.GONE
+
+
+class Inspection:
+    """Read-only views of a broker, for admin lines, metrics and the web. It has no state of its own."""
+
+    __slots__ = ("_broker",)
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    @property
+    def total(self) -> int:
+        """How many jobs there are, scheduled and running ones included."""
+        return self._broker.total
+
+    @property
+    def refused(self) -> int:
+        """How many new jobs were refused because there were `Policy.max_jobs` already."""
+        return self._broker.limits.refused
+
+    @property
+    def may_have_stored_jobs(self) -> bool:
+        """Whether there may be jobs that only the store knows, which only `StoredJobSearch` finds."""
+        return self._broker.stored_queues.may_have_stored_jobs
+
+    @property
+    def running(self) -> int:
+        """How many jobs are with workers."""
+        return sum(function.running for function in self._broker.functions.by_name.values())
+
+    @property
+    def in_memory(self) -> int:
+        """How many of them are in memory, and not in the store alone."""
+        return self._broker.life.live
+
+    def limits(self) -> Iterator[FunctionLimits]:
+        """The functions whose new jobs are limited, or were refused."""
+        for function in list(self._broker.functions.by_name.values()):
+            rate = function.rate
+            if function.limits is not None or rate is not None or function.refused:
+                yield FunctionLimits(
+                    function.name,
+                    function.limits or (None,) * PRIORITIES,
+                    rate.per_second if rate else 0.0,
+                    rate.burst if rate else 0,
+                    function.refused,
+                )
+
+    @property
+    def function_count(self) -> int:
+        """How many functions there are."""
+        return len(self._broker.functions.by_name)
+
+    @property
+    def functions_refused(self) -> int:
+        """How often a function was refused because there were `Policy.max_functions` already."""
+        return self._broker.functions.refused
+
+    def functions(self) -> Iterator[FunctionView]:
+        """All functions, in the order they were made."""
+        for function in list(self._broker.functions.by_name.values()):
+            waiting = map(operator.add, function.waiting, function.scheduled)
+            if function.stored_queue is not None:
+                waiting = map(operator.add, waiting, function.stored_queue.jobs)
+            yield FunctionView(
+                function.name, function.total, function.running, function.workers, tuple(waiting)
+            )
+
+    def function_details(self) -> Iterator[FunctionDetail]:
+        """All functions, in the order they were made, with all there is to know of each."""
+        for function in list(self._broker.functions.by_name.values()):
+            yield self._function_detail(function)
+
+    def function_detail(self, name: bytes) -> FunctionDetail:
+        """One function. Raises `FunctionNotFound`."""
+        return self._function_detail(self._broker.functions.find(name))
+
+    def _function_detail(self, function: Function) -> FunctionDetail:
+        oldest = None
+        stored_queue = function.stored_queue or NO_STORED_QUEUE
+        away = stored_queue.jobs
+        if function.meter is not None:
+            now = self._broker.timer.clock()
+            oldest = max((now - job.since for job in function.heads()), default=None)
+        return FunctionDetail(
+            name=function.name,
+            total=function.total,
+            queued=tuple(map(operator.add, function.waiting, away)),
+            away=sum(away),
+            behind=tuple(
+                position if jobs else None for jobs, position in zip(away, stored_queue.position, strict=True)
+            ),
+            scheduled=tuple(function.scheduled),
+            running=function.running,
+            workers=function.workers,
+            paused=function.paused,
+            limits=function.limits or (None,) * PRIORITIES,
+            submitted=function.submitted,
+            completed=function.ended - sum(function.uncompleted),
+            failed=sum(function.uncompleted),
+            retried=function.retried,
+            refused=function.refused,
+            oldest=oldest,
+        )
+
+    def job_detail(self, handle: bytes) -> JobDetail:
+        """One job. Raises `JobNotFound`."""
+        job = self._broker.life.handles.get(handle)
+        if job is None:
+            raise JobNotFound
+        return self.detail_of(job)
+
+    @property
+    def last_number(self) -> int:
+        """The number of the handle that was given last."""
+        return self._broker.life.handles.last()
+
+    def job_page(
+        self,
+        after: int,
+        most: int,
+        wanted: Callable[[Job], bool],
+        enough: Callable[[], bool] | None = None,
+    ) -> JobPage:
+        """Jobs that are `wanted`, at most so many, in the order of their handles, behind the number `after`.
+
+        Only some thousand jobs are looked at, and no more once there is `enough`, so a page may be short, or
+        empty, and not be the last.
+        """
+        jobs = self._broker.life.handles.behind(after)
+        found = []
+        for job in jobs:
+            if wanted(job):
+                found.append(self.detail_of(job))
+                if len(found) == most:
+                    return JobPage(tuple(found), number_of(job.handle))
+            if enough is not None and enough():
+                return JobPage(tuple(found), number_of(job.handle))
+        return JobPage(tuple(found), number_of(jobs[-1].handle) if jobs else None)
+
+    def detail_of(self, job: Job) -> JobDetail:
+        seconds = run_in = left = None
+        if job.function.meter is not None and job.state in (_QUEUED, _RUNNING):
+            seconds = self._broker.timer.clock() - job.since
+        if job.deadline is not None:
+            if job.state is _RUNNING:
+                left = job.deadline.when - self._broker.timer.clock()
+            else:
+                run_in = job.deadline.when - self._broker.timer.wall_clock()
+        return JobDetail(
+            handle=job.handle,
+            function=job.function.name,
+            unique=job.unique,
+            data=job.data,
+            priority=job.priority,
+            background=job.background,
+            reducer=job.reducer,
+            state=job.state,
+            attempts=job.attempts,
+            submitted=job.submitted,
+            progress=job.progress,
+            clients=len(job.watchers),
+            worker=job.worker,
+            seconds=seconds,
+            run_in=run_in,
+            left=left,
+        )
+
+    @property
+    def counts_of_gone(self) -> Counts:
+        """What the functions had counted that were forgotten, or dropped and not told apart."""
+        return self._broker.functions.meters.gone
+
+    def measures(self) -> list[FunctionMeasures]:
+        """What was counted and timed: a row for each function that is told apart, and the last row for all
+        others.
+
+        A function belongs to the same row from its making to its end. The last row keeps the counts of those
+        of its functions that were dropped, and of all that were forgotten, so that no count falls.
+        """
+        return [row for row in self.look_at_measures() if row is not None]
+
+    def look_at_measures(self) -> Iterator[FunctionMeasures | None]:
+        """As `measures`, one function at a time, for who has to let others go ahead. Those whose row is not
+        their own are None."""
+        return self._broker.functions.meters.look_at(list(self._broker.functions.by_name.values()))
+
+    def jobs(self) -> Iterator[JobView]:
+        """All jobs, in the order they were submitted."""
+        for handle, job in self._broker.life.handles:
+            # A job is also found by the handles that it has for repeated submits of one client.
+            if job.state is not _GONE and handle == job.handle:
+                yield JobView(
+                    handle,
+                    job.function.name,
+                    job.unique,
+                    job.attempts,
+                    job.background,
+                    job.state is _RUNNING,
+                )
+
+    def status(self, handle: bytes) -> JobStatus:
+        """The status of the job with this handle."""
+        return _status(self._broker.life.handles.get(handle))
+
+    def status_by_unique(self, unique: bytes) -> JobStatus:
+        """The status of the newest live job with this unique, whatever its function."""
+        return _status(self._broker.life.duplicates.by_unique.newest(unique))
+
+
+def _status(job: Job | None) -> JobStatus:
+    if job is None:
+        return UNKNOWN
+    return JobStatus(True, job.state is _RUNNING, *job.progress, len(job.watchers))

@@ -1,0 +1,188 @@
+"""What the store's answers do to the jobs: stored, refused, restored, fetched, taken over, disowned."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from txgearman.broker.entities import Job
+from txgearman.broker.handles import number_of
+from txgearman.broker.states import PRIORITIES, Ending, JobState
+from txgearman.broker.stored_job import StoredJob
+from txgearman.errors import Refused
+
+if TYPE_CHECKING:
+    from txgearman.broker.broker import Broker
+
+_SAVING: Final = JobState.SAVING
+_QUEUED: Final = JobState.QUEUED
+_SCHEDULED: Final = JobState.SCHEDULED
+_RUNNING: Final = JobState.RUNNING
+_GONE: Final = JobState.GONE
+_NOT_SAVED: Final = int(Ending.NOT_SAVED)
+_ABANDONED: Final = int(Ending.ABANDONED)
+_ADOPTED: Final = int(Ending.ADOPTED)
+
+
+class StoreAnswers:
+    """The answers to the calls of `JobStore`, and what the store says by itself. It has no state."""
+
+    __slots__ = ("_broker", "_functions", "_life", "_stored_queues")
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._functions = broker.functions
+        self._life = broker.life
+        self._stored_queues = broker.stored_queues
+
+    def saved(self, job: Job) -> None:
+        """A job that was to be saved is durable: its clients are told, and it waits for a worker."""
+        waiting, job.saving = job.saving or (), None
+        job.stored = job.background = True
+        for client, reply in waiting:
+            client.connection.saved(reply, job.handle)
+        if job.state is _GONE:
+            # It was done, or cancelled, while it was being saved.
+            if self._life.job_store is not None:
+                self._life.job_store.remove(number_of(job.handle), just_now=False)
+        elif job.state is _SAVING:
+            position = number_of(job.handle)
+            if (
+                job.run_at is None
+                and not job.watchers
+                and self._stored_queues.is_deep(job.function, job.priority, position)
+            ):
+                self._put_away(job)
+            else:
+                self._life.let_in(job)
+
+    def not_saved(self, job: Job, refusal: Refused) -> None:
+        """A job could not be made durable: those who wanted that are refused."""
+        waiting, job.saving = job.saving or (), None
+        for client, reply in waiting:
+            client.connection.refused(reply, refusal)
+        self._stay_online(job)
+
+    def stored_before(self, job: Job, handle: bytes, submits: int) -> bool:
+        """A job was not saved, as the store has one of the same function and unique, with this handle.
+
+        That answers the first so many `submits`. Returns whether there are others: for them it is to be saved
+        once more.
+        """
+        waiting = job.saving or []
+        job.saving = waiting[submits:] or None
+        for client, reply in waiting[:submits]:
+            client.connection.saved(reply, handle)
+        if job.saving is not None:
+            return True
+        self._stay_online(job)
+        return False
+
+    def _stay_online(self, job: Job) -> None:
+        """A job that was not saved goes on for those who wait for its result, if there are any."""
+        if job.state is _SAVING:
+            job.background = False
+            if job.watchers:
+                self._life.let_in(job)
+            else:
+                self._life.discard(job, _NOT_SAVED)
+        elif not (job.background or job.watchers) and job.state in (_QUEUED, _SCHEDULED):
+            self._life.discard(job, _ABANDONED)
+
+    def restore(self, stored: StoredJob) -> None:
+        """Take in a background job that was saved before. One that is here, because its worker went on when
+        it was disowned, is this server's again."""
+        job = self._life.handles.get(stored.handle)
+        if job is not None:
+            job.stored = job.background = True
+            return
+        function = self._functions.restored(stored.function)
+        function.submitted += 1
+        function.restored += 1
+        if stored.run_at is None and self._stored_queues.is_deep(function, stored.priority, stored.place):
+            self._stored_queues.count(function, stored.priority, stored.place)
+        else:
+            self._life.revive(function, stored)
+
+    def restore_stored_queue(self, function_name: bytes, priority: int, jobs: int) -> None:
+        """Know that so many jobs are stored, and have the first of them fetched."""
+        function = self._functions.restored(function_name)
+        function.submitted += jobs
+        function.restored += jobs
+        self._stored_queues.restore(function, priority, jobs)
+
+    def fetched(self, function_name: bytes, priority: int, jobs: Sequence[StoredJob], are_all: bool) -> None:
+        """Take in the jobs that were fetched, in their order; `are_all` says that there are no more."""
+        function = self._functions.by_name.get(function_name)
+        stored_queue = None if function is None else function.stored_queue
+        if function is None or stored_queue is None:
+            # It was dropped meanwhile, when its last job was cancelled.
+            return
+        stored_queue.fetching[priority] = False
+        for stored in jobs:
+            stored_queue.position[priority] = stored.place
+            if self._life.handles.get(stored.handle) is None:
+                stored_queue.jobs[priority] -= 1
+                self._stored_queues.jobs -= 1
+                self._life.revive(function, stored)
+        stored_queue.last[priority] = function.last(priority) if stored_queue.jobs[priority] else None
+        if are_all and stored_queue.jobs[priority]:
+            # Somebody has changed the store behind our back.
+            self._stored_queues.lose(function, stored_queue, priority)
+        self._stored_queues.fetch_ahead(function, stored_queue, priority)
+
+    def not_fetched(self, function_name: bytes, priority: int) -> None:
+        """The store could not bring jobs. It is asked again by the next grab, or by `fetch_again`."""
+        self._stored_queues.not_fetched(function_name, priority)
+
+    def fetch_again(self) -> None:
+        """The store can bring jobs again. This walks all functions."""
+        self._stored_queues.fetch_again()
+
+    def _put_away(self, job: Job) -> None:
+        """Forget a job that the job_store has, until its turn comes."""
+        job.state = _GONE
+        self._life.live -= 1
+        if job.unique:
+            self._life.duplicates.remove(job)
+        self._life.handles.remove(job.handle)
+        self._stored_queues.count(job.function, job.priority, number_of(job.handle))
+
+    def disown(self, last_number: int) -> None:
+        """The saved jobs are another server's now: forget them, and number handles from behind `last_number`.
+
+        A worker that has one goes on with it, as nothing can stop it, and clients that wait for it get the
+        result; if it loses the job nobody here gets it. Clients of those that wait are told that they failed.
+        """
+        # Those that are without jobs then may be forgotten.
+        for function in list(self._functions.by_name.values()):
+            if function.stored_queue is not None:
+                for priority in range(PRIORITIES):
+                    self._stored_queues.lose(function, function.stored_queue, priority)
+        for handle, job in self._life.handles:
+            if job.stored and handle == job.handle and job.state is not _GONE:
+                job.stored = job.background = False
+                if job.state is not _RUNNING:
+                    self._life.give_up(job, _ADOPTED)
+        self._life.handles.skip_to(last_number)
+
+    def reserve(self, numbers: int) -> int:
+        """The first of so many consecutive numbers that no handle will have."""
+        return self._life.handles.skip(numbers)
+
+    def extend_lease(self, when: float) -> None:
+        """Give jobs to workers until `when`, by the monotonic clock, and then no more until this says a later
+        time: as long as it is certain that the jobs are this server's. This may walk all functions."""
+        self._broker.lease_expires_at = when
+        if when <= self._broker.timer.clock():
+            self._functions.suspend_dispatch()
+        elif self._functions.dispatch_suspended:
+            self._functions.dispatch_suspended = False
+            for function in self._functions.by_name.values():
+                if function.dispatch_suspended and not function.paused:
+                    self._broker.waking.resume_dispatch(function)
+
+    def detach_store(self) -> None:
+        """What happens from now on is not told to the job_store: this server ends, and its saved jobs stay as
+        they are for the next one."""
+        self._life.job_store = self._stored_queues.job_store = None
