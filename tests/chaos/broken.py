@@ -23,7 +23,7 @@ def answers_early() -> None:
 
     def save(self: Any, job: Job) -> None:
         self._saves.append(job)
-        self._reactor.callLater(0, self._broker.saved, job)
+        self._reactor.callLater(0, self._answers.saved, job)
         self._schedule_write(LATE)
 
     StoreWriter.save = save  # type: ignore[method-assign]

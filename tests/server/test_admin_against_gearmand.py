@@ -135,7 +135,7 @@ async def answer(server: Server, command: str) -> bytes:
     async def is_up_to_date() -> bool:
         nonlocal found
         found = await server.ask(command)
-        return command != "workers" or found.count(b"\n") == CONNECTIONS + 1
+        return not command.startswith("workers") or found.count(b"\n") == CONNECTIONS + 1
 
     await until(is_up_to_date, f"{command!r} is up to date")
     return found

@@ -234,7 +234,7 @@ class Unsent:
             if taken:
                 queue.skip(taken)
                 taken = 0
-        self._hand_over(queue)
+        self._hand_over(queue, was_offered=True)
         return True
 
     def resume(self) -> bool:
@@ -249,10 +249,13 @@ class Unsent:
         self._hand_over(self._queue)
         return True
 
-    def _hand_over(self, queue: SendQueue) -> None:
+    def _hand_over(self, queue: SendQueue, was_offered: bool = False) -> None:
+        """Give the transport what waits until it has enough; `was_offered` what the socket has just left."""
         transport = self._peer.transport
         while queue and not self.paused:
-            queue.skip(fast_write.offer(transport, queue.first(fast_write.MAX_PIECES)))
+            if not was_offered:
+                queue.skip(fast_write.offer(transport, queue.first(fast_write.MAX_PIECES)))
+            was_offered = False
             if queue:
                 transport.write(queue.take(WRITE_PIECE))
 
