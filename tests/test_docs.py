@@ -694,6 +694,16 @@ class Texts(SynchronousTestCase):
                 arguments = shlex.split(line.replace("gearmand.toml", str(EXAMPLES / "gearmand.toml")))
                 Options().parseOptions(arguments)
 
+    def test_contributing_names_what_is_there(self) -> None:
+        text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+        named = [name for name in re.findall(r"`([\w./]+)`", text) if "/" in name]
+        self.assertGreater(len(named), 10)
+        self.assertEqual([name for name in named if not (ROOT / name).exists()], [])
+        targets = set(
+            re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        )
+        self.assertLessEqual(set(re.findall(r"`?make ([\w-]+)", text)), targets | {"it"})
+
     def test_version(self) -> None:
         changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
         self.assertIn(f"## {txgearman.__version__} ", changelog)

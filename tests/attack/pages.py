@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from tests.attack.attack import Attack, Target
+from tests.attack.attack import Attack, Bounds, Target
 from tests.attack.http import ask, http
 from tests.attack.peers import Peer
 from tests.processes.packets import Type, request
@@ -83,6 +83,8 @@ class WebPageInPieces(OtherProtocol):
 
     name = "web-page-in-pieces"
     about = "The same requests, cut in two at each byte."
+    # A line for each connection, of which there is one for each byte.
+    bounds = Bounds(log_lines=400)
     unix = True
 
     def run(self, target: Target) -> None:
