@@ -52,7 +52,7 @@ class StoreAnswers:
                 and not job.watchers
                 and self._stored_queues.is_deep(job.function, job.priority, position)
             ):
-                self._put_away(job)
+                self._leave_to_store(job)
             else:
                 self._life.let_in(job)
 
@@ -139,7 +139,7 @@ class StoreAnswers:
         """The store can bring jobs again. This walks all functions."""
         self._stored_queues.fetch_again()
 
-    def _put_away(self, job: Job) -> None:
+    def _leave_to_store(self, job: Job) -> None:
         """Forget a job that the job_store has, until its turn comes."""
         job.state = _GONE
         self._life.live -= 1
