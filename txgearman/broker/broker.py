@@ -144,7 +144,7 @@ class Broker:
         """Accept a job, or attach `client` to the live job of the same function and unique.
 
         `run_at` (seconds since the epoch) holds the job until then. The client is told by
-        `ClientConnection.created`, or with a job_store, for a background job, by `ClientConnection.saving`
+        `ClientConnection.created`, or with a store, for a background job, by `ClientConnection.saving`
         and what follows it. Raises `QueueFull`, `RateExceeded` and `ShuttingDown`, though never for a job
         that is attached to; `JoinedTooOften` for one that `client` waits for `MAX_JOINS` times; and
         `NotSaved`, also for one that may not be this server's any more. `reply` is for the broker itself:

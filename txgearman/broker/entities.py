@@ -134,7 +134,7 @@ class StoredQueue:
     first jobs are under way into memory. `last` is what was last in its queue when the stored_queue began, or
     when jobs of it came into memory: the next come when that has been given out, however many foreground jobs
     have come to memory since. In a priority with a stored_queue every job that comes goes behind it, so that
-    the job_store's order is the order in which they come.
+    the store's order is the order in which they come.
     """
 
     __slots__ = ("fetching", "jobs", "last", "position")

@@ -56,7 +56,7 @@ class Policy:
     limit. `max_functions`: how many functions there may be, 0 for no limit; above half of that those that are
     not used are forgotten. `submit_rate`: how many new jobs a second each function takes, `submit_burst` of
     them at once; a rate of 0 is no limit, a burst of 0 as many as the rate. `in_memory`: how many waiting
-    jobs of a function and priority are in memory when a job_store has them too; those behind are fetched when
+    jobs of a function and priority are in memory when a store has them too; those behind are fetched when
     their turn comes.
     `functions`: rules by the name of a function, or a pattern of names.
     """

@@ -140,7 +140,7 @@ class StoreAnswers:
         self._stored_queues.fetch_again()
 
     def _leave_to_store(self, job: Job) -> None:
-        """Forget a job that the job_store has, until its turn comes."""
+        """Forget a job that the store has, until its turn comes."""
         job.state = _GONE
         self._life.live -= 1
         if job.unique:

@@ -98,13 +98,13 @@ class StoredQueues:
             self.job_store.fetch(function.name, priority, stored_queue.position[priority])
 
     def not_fetched(self, function_name: bytes, priority: int) -> None:
-        """The job_store could not fetch jobs. It is asked again by the next grab, or by `fetch_again`."""
+        """The store could not fetch jobs. It is asked again by the next grab, or by `fetch_again`."""
         function = self._functions.by_name.get(function_name)
         if function is not None and function.stored_queue is not None:
             function.stored_queue.fetching[priority] = False
 
     def fetch_again(self) -> None:
-        """The job_store can fetch jobs again. This walks all functions."""
+        """The store can fetch jobs again. This walks all functions."""
         for function in self._functions.by_name.values():
             if function.stored_queue is not None:
                 for priority in range(PRIORITIES):
