@@ -11,8 +11,8 @@ from docutils.statemachine import StringList
 
 from txgearman import __version__
 from txgearman.server.config.access_rules import RuleSettings
-from txgearman.server.config.options import options_of
-from txgearman.server.config.settings import FunctionSettings
+from txgearman.server.config.option_kinds import options_of
+from txgearman.server.config.options import FunctionSettings
 from txgearman.server.process.twistd import OPTIONS
 
 HERE = Path(__file__).parent

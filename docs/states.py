@@ -14,7 +14,7 @@ from typing import Any, Final
 from docutils import nodes
 from docutils.parsers.rst import Directive
 
-from txgearman.broker.states import JOB_TRANSITIONS, WORKER_TRANSITIONS
+from txgearman.broker.job_states import JOB_TRANSITIONS, WORKER_TRANSITIONS
 
 COLUMN, BOX, HEIGHT, ROW, LINE, MARGIN = 200, 92, 30, 20, 15, 8
 """Lengths in pixels."""

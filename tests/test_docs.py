@@ -36,7 +36,7 @@ from txgearman.access.policy import Identity, Right
 from txgearman.broker.histograms import Meter
 from txgearman.broker.meters import Counts, measures_of
 from txgearman.server import GearmanService, Settings, admin
-from txgearman.server.config.settings import METRICS_FUNCTIONS
+from txgearman.server.config.options import METRICS_FUNCTIONS
 from txgearman.server.process import twistd
 from txgearman.server.process.twistd import Options
 from txgearman.server.service import check_endpoint

@@ -38,8 +38,8 @@ from txgearman.connection.arguments import LARGEST_COUNT, LONGEST_TIME
 from txgearman.connection.backoff import retry_policy_from
 from txgearman.server.commands import MAX_TIMEOUT
 from txgearman.server.config.configuration import ConfigurationError, read_configuration
-from txgearman.server.config.options import LARGEST_WHOLE, Option, options_of
-from txgearman.server.config.settings import (
+from txgearman.server.config.option_kinds import LARGEST_WHOLE, Option, options_of
+from txgearman.server.config.options import (
     MAX_RATE,
     MAX_TIME_LIMIT,
     FunctionSettings,

@@ -16,10 +16,10 @@ from txgearman.broker.entities import _REMOVED, Client, Worker
 from txgearman.broker.histograms import BOUNDS
 from txgearman.broker.inspection import Inspection
 from txgearman.broker.interfaces import Follower
+from txgearman.broker.job_states import PRIORITIES, Ending, JobState
 from txgearman.broker.lifecycle import LONGEST_NAP
 from txgearman.broker.policy import WAKE_PATIENCE, FunctionOrder, Policy
 from txgearman.broker.slices import SLICE
-from txgearman.broker.states import PRIORITIES, Ending, JobState
 from txgearman.broker.views import FunctionView, JobStatus, JobView
 from txgearman.broker.waking import FREE_WALK
 from txgearman.errors import FunctionInUse, FunctionNotFound, JobNotFound, QueueFull

@@ -7,7 +7,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.broker.bench import Bench, leftovers, said
 from txgearman.broker.entities import Job
 from txgearman.broker.handles import CHUNK_BITS
-from txgearman.broker.states import JobState
+from txgearman.broker.job_states import JobState
 from txgearman.broker.stored_job import StoredJob
 from txgearman.errors import FunctionNotFound, JobNotFound, ShuttingDown
 

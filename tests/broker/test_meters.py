@@ -8,8 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import Bench
 from txgearman.broker.histograms import BOUNDS, Durations, Histogram
+from txgearman.broker.job_states import Ending
 from txgearman.broker.meters import FunctionMeasures
-from txgearman.broker.states import Ending
 
 
 def cumulated(*durations: float) -> tuple[int, ...]:

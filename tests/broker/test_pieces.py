@@ -11,8 +11,8 @@ from txgearman.broker import deadlines, entities
 from txgearman.broker.deadlines import Deadlines
 from txgearman.broker.entities import Deadline, Function, Job
 from txgearman.broker.handles import CHUNK_BITS, Handles
+from txgearman.broker.job_states import JobState
 from txgearman.broker.policy import Policy, levels_of
-from txgearman.broker.states import JobState
 from txgearman.broker.uniques import Uniques
 
 LEVELS = levels_of(Policy())

@@ -9,8 +9,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.broker.bench import Bench, KeeperNotes, leftovers, said
 from txgearman.broker.entities import Client, Job
 from txgearman.broker.handles import number_of
+from txgearman.broker.job_states import JobState
 from txgearman.broker.policy import Policy
-from txgearman.broker.states import JobState
 from txgearman.broker.stored_job import StoredJob
 from txgearman.broker.views import JobStatus
 from txgearman.errors import NotSaved, QueueFull

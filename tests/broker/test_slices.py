@@ -19,9 +19,9 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import Bench, leftovers, said
 from txgearman.broker.entities import Client, Job, Worker
+from txgearman.broker.job_states import JobState
 from txgearman.broker.policy import Policy
 from txgearman.broker.slices import SLICE, Slices
-from txgearman.broker.states import JobState
 from txgearman.errors import JobNotFound
 
 MANY = 5 * SLICE

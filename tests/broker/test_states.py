@@ -9,8 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import Bench, KeeperNotes
 from txgearman.broker.entities import Client, Worker
-from txgearman.broker.policy import Policy
-from txgearman.broker.states import (
+from txgearman.broker.job_states import (
     JOB_TRANSITIONS,
     WORKER_TRANSITIONS,
     JobEvent,
@@ -18,6 +17,7 @@ from txgearman.broker.states import (
     WorkerEvent,
     WorkerState,
 )
+from txgearman.broker.policy import Policy
 from txgearman.errors import JobNotFound, NotSaved
 
 AHEAD: Final = 10.0

@@ -10,8 +10,8 @@ from tests.broker.bench import START, WALL_AHEAD, Bench, KeeperNotes
 from tests.broker.test_model import POLICIES, Walk
 from txgearman.broker.broker import Broker
 from txgearman.broker.entities import Job
+from txgearman.broker.job_states import Ending
 from txgearman.broker.policy import FunctionRules, Policy
-from txgearman.broker.states import Ending
 from txgearman.broker.stored_job import StoredJob
 from txgearman.broker.tracing import JobTracer
 from txgearman.errors import NotSaved, QueueFull

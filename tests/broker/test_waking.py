@@ -5,8 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import Bench, leftovers
+from txgearman.broker.job_states import WorkerState
 from txgearman.broker.policy import WAKE_PATIENCE, FunctionOrder, Policy
-from txgearman.broker.states import WorkerState
 
 
 class SubmitTests(SynchronousTestCase):

@@ -15,7 +15,7 @@ from tests.client.several import BACKOFF, SeveralServersTestCase
 from tests.connection.memory import packet
 from txgearman.client import Client, Priority
 from txgearman.client.batch import CHUNK_BYTES
-from txgearman.client.dispatch import CONNECT_PATIENCE
+from txgearman.client.failover import CONNECT_PATIENCE
 from txgearman.client.send_budget import REQUEST_OVERHEAD
 from txgearman.errors import ConnectionLost, NotAllAccepted, NotConnected, ServerError, TimedOut
 from txgearman.server import Settings

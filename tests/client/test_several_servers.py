@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.client.several import BACKOFF, SeveralServersTestCase
 from tests.connection.memory import PlayedEndpoint
 from txgearman.client import Client, JobStatus
-from txgearman.client.dispatch import CONNECT_PATIENCE
+from txgearman.client.failover import CONNECT_PATIENCE
 from txgearman.client.hashing import routing_key, score
 from txgearman.client.submission import Priority, submission
 from txgearman.connection.endpoint import named_endpoints

@@ -22,7 +22,7 @@ from tests.server.peers import (
 from tests.server.test_flow import KIB, FlowTestCase
 from txgearman.server.admission import files_for_connections, origin_of
 from txgearman.server.budgets.unfinished import COUNTED_FROM
-from txgearman.server.config.settings import Settings
+from txgearman.server.config.options import Settings
 from txgearman.server.factory import SILENCE, GearmanServerFactory
 from txgearman.server.monitoring.rate_limited_log import LOG_INTERVAL
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txgearman.server.config.options import SECONDS, SIZE, Kind, Option, option, options_of, verify
+from txgearman.server.config.option_kinds import SECONDS, SIZE, Kind, Option, option, options_of, verify
 
 
 class Colour(Enum):

@@ -28,7 +28,7 @@ from tests.server.peers import req, res
 from tests.server.test_twistd import twistd
 from tests.support import on_reactor
 from txgearman.broker.entities import Function, Job
-from txgearman.broker.states import Ending
+from txgearman.broker.job_states import Ending
 from txgearman.server import GearmanServerFactory, Settings, make_service
 from txgearman.wire.codec import encode
 from txgearman.wire.packets import (

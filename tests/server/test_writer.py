@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.server.peers import PREFIX, error, req, res
 from tests.server.sites import LEASE, DurableServer
 from tests.server.stores import UNAVAILABLE, ListStore
-from txgearman.broker.states import Ending
+from txgearman.broker.job_states import Ending
 from txgearman.broker.store_answers import StoreAnswers
 from txgearman.errors import LookupFailed
 from txgearman.server.persistence import writer

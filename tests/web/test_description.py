@@ -16,7 +16,7 @@ from tests.support import on_reactor
 from tests.test_docs import literal, table
 from tests.web.asking import Web
 from txgearman import Client
-from txgearman.web.http.routes import Body
+from txgearman.web.http.routing import Body
 
 CONFIGURATION = """
 [parameters]

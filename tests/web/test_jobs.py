@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.server.stores import ListStore, Thread
 from tests.web.asking import Exchange, Web
 from txgearman.broker.entities import Worker
-from txgearman.broker.states import JobState
+from txgearman.broker.job_states import JobState
 from txgearman.server import Settings
 from txgearman.server.persistence.writer import StoreWriter
 from txgearman.web import WebSettings

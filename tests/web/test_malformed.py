@@ -27,7 +27,7 @@ from txgearman.access.patterns import MAX_SHOWN
 from txgearman.access.policy import AccessPolicy, Right, Rule
 from txgearman.server import Settings
 from txgearman.web import WebSettings
-from txgearman.web.http.routes import MAX_JSON
+from txgearman.web.http.routing import MAX_JSON
 
 CASES = 10_000
 """Requests that are made up: about two seconds."""

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Final
 
 from txgearman.broker.entities import Function, Worker
 from txgearman.broker.handles import number_of
+from txgearman.broker.job_states import JobState
 from txgearman.broker.policy import Policy
-from txgearman.broker.states import JobState
 from txgearman.errors import ShuttingDown
 
 if TYPE_CHECKING:

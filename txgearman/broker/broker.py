@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any, Final
 from txgearman.broker.entities import MAX_JOINS, AbilitySet, Client, Function, Job, RunningByFunction, Worker
 from txgearman.broker.functions import Functions
 from txgearman.broker.interfaces import Alarm, JobStore, JobTrace
+from txgearman.broker.job_states import Ending, JobState, Priority, WorkerState
 from txgearman.broker.lifecycle import LONGEST_NAP, Lifecycle
 from txgearman.broker.limits import Limits
 from txgearman.broker.numbers import leading_number
 from txgearman.broker.policy import WAKE_PATIENCE, Policy
 from txgearman.broker.slices import SLICE, Slices
-from txgearman.broker.states import Ending, JobState, Priority, WorkerState
 from txgearman.broker.stored_job import StoredJob
 from txgearman.broker.stored_queues import StoredQueues
 from txgearman.broker.timer import Timer

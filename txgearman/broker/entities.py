@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import TYPE_CHECKING, Final
 
+from txgearman.broker.job_states import PRIORITIES, Ending, JobState, WorkerState
 from txgearman.broker.policy import NO_RULES, FunctionOrder, FunctionRules, Levels, Policy, levels_of
 from txgearman.broker.rate import Rate
-from txgearman.broker.states import PRIORITIES, Ending, JobState, WorkerState
 
 if TYPE_CHECKING:
     from txgearman.broker.connections import ClientConnection, WorkerConnection

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 
 from txgearman.broker.entities import NO_STORED_QUEUE, Function, Job
 from txgearman.broker.handles import number_of
+from txgearman.broker.job_states import PRIORITIES, JobState
 from txgearman.broker.meters import Counts, FunctionMeasures
-from txgearman.broker.states import PRIORITIES, JobState
 from txgearman.broker.views import (
     UNKNOWN,
     FunctionDetail,

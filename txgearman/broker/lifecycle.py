@@ -13,8 +13,8 @@ from txgearman.broker.entities import NO_PROGRESS, NOBODY, Client, Function, Job
 from txgearman.broker.functions import Functions
 from txgearman.broker.handles import Handles, number_of
 from txgearman.broker.interfaces import JobStore, JobTrace
+from txgearman.broker.job_states import PRIORITIES, Ending, JobState
 from txgearman.broker.policy import UNLIMITED, Policy, levels_of
-from txgearman.broker.states import PRIORITIES, Ending, JobState
 from txgearman.broker.stored_job import StoredJob
 from txgearman.broker.stored_queues import StoredQueues
 from txgearman.broker.timer import Timer

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from txgearman.broker.histograms import Durations, Meter
-from txgearman.broker.states import PRIORITIES, Ending
+from txgearman.broker.job_states import PRIORITIES, Ending
 
 if TYPE_CHECKING:
     from txgearman.broker.entities import Function

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from txgearman.broker.entities import Job
 from txgearman.broker.handles import number_of
-from txgearman.broker.states import PRIORITIES, Ending, JobState
+from txgearman.broker.job_states import PRIORITIES, Ending, JobState
 from txgearman.broker.stored_job import StoredJob
 from txgearman.errors import Refused
 

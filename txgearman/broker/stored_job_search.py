@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from txgearman.broker.handles import number_of
 from txgearman.broker.inspection import Inspection
-from txgearman.broker.states import Ending
+from txgearman.broker.job_states import Ending
 from txgearman.broker.stored_job import StoredJob
 from txgearman.broker.views import STORED, JobDetail, JobPage, JobStatus, stored_detail
 from txgearman.errors import JobNotFound, Refused

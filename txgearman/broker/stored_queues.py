@@ -7,7 +7,7 @@ from typing import Final
 from txgearman.broker.entities import Function, StoredQueue
 from txgearman.broker.functions import Functions
 from txgearman.broker.interfaces import JobStore
-from txgearman.broker.states import PRIORITIES, Ending, JobState
+from txgearman.broker.job_states import PRIORITIES, Ending, JobState
 from txgearman.broker.stored_job import StoredJob
 
 _QUEUED: Final = JobState.QUEUED

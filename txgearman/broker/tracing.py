@@ -10,7 +10,7 @@ from typing import Final
 
 from txgearman.broker.entities import Job
 from txgearman.broker.interfaces import Follower
-from txgearman.broker.states import Ending, JobState
+from txgearman.broker.job_states import Ending, JobState
 
 _QUEUED: Final = JobState.QUEUED
 _RUNNING: Final = JobState.RUNNING

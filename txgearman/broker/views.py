@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from txgearman.broker.entities import Worker
-    from txgearman.broker.states import JobState
+    from txgearman.broker.job_states import JobState
     from txgearman.broker.stored_job import StoredJob
 
 

@@ -29,9 +29,9 @@ from typing import Final
 
 from txgearman.broker.entities import AbilitySet, Function, Job, Kind, Worker
 from txgearman.broker.functions import Functions
+from txgearman.broker.job_states import WorkerState
 from txgearman.broker.policy import WAKE_PATIENCE
 from txgearman.broker.slices import Slices
-from txgearman.broker.states import WorkerState
 from txgearman.broker.timer import Timer
 
 FREE_WALK: Final = 64

@@ -1,7 +1,7 @@
 """Submitting very many offline jobs by one call: reading them bit by bit, and telling what became of each.
 
 This is made for speed: jobs go to a server in chunks, each with one Deferred. Jobs with uniques go one by one
-where their server was lost, or is not connected yet. `dispatch` decides which server a job goes to.
+where their server was lost, or is not connected yet. `failover` decides which server a job goes to.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
-from txgearman.client.dispatch import Dispatch, Server
+from txgearman.client.failover import Dispatch, Server
 from txgearman.client.hashing import routing_key
 from txgearman.client.protocol import Chunk, ClientProtocol
 from txgearman.client.send_budget import REQUEST_OVERHEAD, SendBudget

@@ -1,7 +1,7 @@
 """The client as its users see it: its methods, the checks of their arguments, and time limits.
 
 What is said on a connection is in `protocol`, how a connection is made in `connector`, and which server a
-request goes to in `dispatch`.
+request goes to in `failover`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from txgearman.client.batch import Batch
 from txgearman.client.connector import Connector
-from txgearman.client.dispatch import Ask, Dispatch, Server
+from txgearman.client.failover import Ask, Dispatch, Server
 from txgearman.client.hashing import routing_key
 from txgearman.client.job import Job
 from txgearman.client.protocol import ClientProtocol

@@ -1,6 +1,6 @@
 """Submitting a job again when the connection to its server is lost.
 
-`dispatch` decides which server it goes to.
+`failover` decides which server it goes to.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from txgearman.client.dispatch import Dispatch, is_shutting_down
+from txgearman.client.failover import Dispatch, is_shutting_down
 from txgearman.client.hashing import routing_key
 from txgearman.client.job import Job
 from txgearman.client.submission import Submission

@@ -1,6 +1,6 @@
 """The job server on Twisted. Decides nothing about jobs: that is the broker's."""
 
-from txgearman.server.config.settings import Settings
+from txgearman.server.config.options import Settings
 from txgearman.server.factory import GearmanServerFactory
 from txgearman.server.protocol import GearmanServerProtocol
 from txgearman.server.service import GearmanService, make_service

@@ -14,10 +14,10 @@ from txgearman.access.patterns import MAX_SHOWN, quoted, shown
 from txgearman.access.policy import ADMIN_COMMANDS, Right
 from txgearman.broker.administration import Administration
 from txgearman.broker.inspection import Inspection
-from txgearman.broker.states import PRIORITIES
+from txgearman.broker.job_states import PRIORITIES
 from txgearman.broker.stored_job_search import StoredJobSearch
 from txgearman.errors import BrokenStream, GearmanError, Refused
-from txgearman.server.config.settings import MAX_RATE, Level
+from txgearman.server.config.options import MAX_RATE, Level
 from txgearman.server.monitoring.limits import limits_of
 from txgearman.version import VERSION
 from txgearman.wire.limits import MAX_FUNCTION, MAX_WORDS

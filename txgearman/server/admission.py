@@ -12,7 +12,7 @@ from twisted.internet.interfaces import IAddress
 from twisted.logger import LogLevel
 
 from txgearman.net.refusal import RefusedConnection
-from txgearman.server.config.settings import FILES_KEPT
+from txgearman.server.config.options import FILES_KEPT
 from txgearman.server.monitoring.rate_limited_log import RateLimitedLog
 from txgearman.wire.codec import frame
 from txgearman.wire.packets import ERROR, RESPONSE

@@ -7,8 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from txgearman.broker.inspection import Inspection
+from txgearman.broker.job_states import Priority
 from txgearman.broker.numbers import leading_number
-from txgearman.broker.states import Priority
 from txgearman.broker.stored_job_search import StoredJobSearch
 from txgearman.broker.views import JobStatus
 from txgearman.errors import ArgumentTooLarge, BadPacket, InvalidArgument, Refused

@@ -25,7 +25,7 @@ from txgearman.net.clocks import monotonic_clock
 from txgearman.server.admission import Admission, files_for_connections, refusal
 from txgearman.server.budgets.unfinished import Unfinished
 from txgearman.server.budgets.unsent import SendBudget
-from txgearman.server.config.settings import Level, Settings
+from txgearman.server.config.options import Level, Settings
 from txgearman.server.interfaces import LogThreshold, Peer
 from txgearman.server.monitoring.limits import Limit, limits_of
 from txgearman.server.monitoring.rate_limited_log import RateLimitedLog

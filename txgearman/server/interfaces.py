@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from txgearman.server.admission import Admission
     from txgearman.server.budgets.unfinished import Unfinished
     from txgearman.server.budgets.unsent import SendBudget
-    from txgearman.server.config.settings import Level, Settings
+    from txgearman.server.config.options import Level, Settings
     from txgearman.server.monitoring.traffic import Traffic
     from txgearman.server.persistence.writer import StoreWriter
 

@@ -19,8 +19,8 @@ from twisted.logger import Logger
 
 from txgearman.net.endpoints import endpoint_of, listening_service
 from txgearman.net.polling import Poller
-from txgearman.server.config.options import with_reloadable
-from txgearman.server.config.settings import Settings, web_endpoint
+from txgearman.server.config.option_kinds import with_reloadable
+from txgearman.server.config.options import Settings, web_endpoint
 from txgearman.server.factory import GearmanServerFactory
 from txgearman.server.persistence.thread import one_thread
 from txgearman.server.persistence.writer import StoreWriter

@@ -26,7 +26,7 @@ from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txgearman.server.config.settings import TlsFiles
+from txgearman.server.config.options import TlsFiles
 from txgearman.wire.codec import encode
 from txgearman.wire.packets import ERROR, RESPONSE
 

@@ -30,8 +30,8 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from txgearman.broker.histograms import BOUNDS, Durations
+from txgearman.broker.job_states import Ending, Priority
 from txgearman.broker.meters import FunctionMeasures
-from txgearman.broker.states import Ending, Priority
 from txgearman.version import VERSION
 from txgearman.web.http.body import send_body
 from txgearman.web.http.guard import Guard, WebRight

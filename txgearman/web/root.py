@@ -11,8 +11,8 @@ from twisted.web.server import Request
 
 from txgearman.web.api.history import History
 from txgearman.web.api.live import LiveDocuments
+from txgearman.web.api.routes import Api
 from txgearman.web.api.submission import GearmandStyle
-from txgearman.web.api.table import Api
 from txgearman.web.api.totals import measured
 from txgearman.web.dashboard.files import add_dashboard
 from txgearman.web.health import HealthResource

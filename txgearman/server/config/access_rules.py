@@ -9,7 +9,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Final
 
 from txgearman.access.policy import ADMIN_COMMANDS, ANY_USER, EVERYTHING, Right, Rule
-from txgearman.server.config.options import PATH, TEXTS, option
+from txgearman.server.config.option_kinds import PATH, TEXTS, option
 from txgearman.wire.limits import MAX_FUNCTION
 
 LAST_USER: Final = 2**32 - 2

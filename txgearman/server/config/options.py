@@ -1,277 +1,579 @@
-"""What an option is: described once, as a field of a dataclass. The command line, the configuration file,
-``--help`` and the table of docs/server.rst follow from that. No option is named here: they are in `settings`.
+"""What an operator may choose, checked. Data only.
+
+To add an option is to add a field here with `option`; `option_kinds` says what follows from it.
 """
 
 from __future__ import annotations
 
-import math
-import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final, TypeVar, cast
+from typing import Any, Final
+from urllib.parse import urlsplit
 
-T = TypeVar("T")
-
-LARGEST_WHOLE: Final = 2**63 - 1
-"""The largest whole number of an option without a bound of its own: what databases and systems take for one.
-None is needed that large."""
-
-LONGEST_SAID: Final = 60
-"""Characters of a wrong value that an error shows."""
-
-_SIZES: Final = {"k": 1024, "m": 1024**2, "g": 1024**3}
-_TIMES: Final = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """How values of a kind are written.
-
-    `called` is what an error calls them. `of_text` makes a value of the word on the command line, `of_toml`
-    of what the configuration file has; both raise `ValueError` or `TypeError` for what is no such value.
-    `repeated` means that the option may be given more than once, and its values make a tuple. `numbers` are
-    the types of its values where these are numbers, which are finite then and no booleans.
-    """
-
-    called: str
-    of_text: Callable[[str], Any]
-    of_toml: Callable[[Any], Any]
-    repeated: bool = False
-    numbers: tuple[type, ...] = ()
-
-
-def _only(*types: type) -> Callable[[Any], Any]:
-    """Lets through what is of one of the types; True is no number."""
-
-    def check(value: Any) -> Any:
-        if type(value) not in types:
-            raise TypeError
-        return value
-
-    return check
-
-
-def _suffixed(units: Mapping[str, float], number: Callable[[str], Any]) -> Callable[[str], Any]:
-    def convert(text: str) -> Any:
-        unit = units.get(text[-1:].lower())
-        return number(text) if unit is None else number(text[:-1]) * unit
-
-    return convert
-
-
-def _texts(value: Any) -> tuple[str, ...]:
-    if type(value) is str:
-        return (value,)
-    if type(value) is not list or not all(type(text) is str for text in value):
-        raise TypeError
-    return tuple(value)
-
-
-def _text_or(kind_of_text: Callable[[str], Any], *types: type) -> Callable[[Any], Any]:
-    return lambda value: kind_of_text(value) if type(value) is str else _only(*types)(value)
-
-
-def _finite(number: str | int | float) -> float:
-    """A finite number, and no -0. Raises `ValueError`, or `OverflowError` for a whole number too large."""
-    value = float(number) + 0.0
-    if not math.isfinite(value):
-        raise ValueError
-    return value
-
-
-_of_size: Final = _suffixed(_SIZES, int)
-_of_time: Final = _suffixed(_TIMES, float)
-
-
-def _seconds(text: str) -> float:
-    # Behind the unit: 1e308d is finite only without it.
-    return _finite(_of_time(text))
-
-
-def _number(value: Any) -> float:
-    return _finite(_only(int, float)(value))
-
-
-FLAG: Final = Kind("true or false", lambda _text: True, _only(bool))
-INTEGER: Final = Kind("a whole number", int, _only(int), numbers=(int,))
-NUMBER: Final = Kind("a number", _finite, _number, numbers=(int, float))
-SIZE: Final = Kind(
-    "a number of bytes, with K, M or G behind it if wanted", _of_size, _text_or(_of_size, int), numbers=(int,)
+from txgearman.access.policy import AccessPolicy
+from txgearman.broker.job_states import PRIORITIES
+from txgearman.broker.policy import UNLIMITED, FunctionOrder, FunctionRules, Policy
+from txgearman.net.keepalive import MAX_KEEPALIVE, Keepalive
+from txgearman.server.config.option_kinds import (
+    INTEGER,
+    LARGEST_WHOLE,
+    NUMBER,
+    PATH,
+    SECONDS,
+    SIZE,
+    TEXT,
+    Kind,
+    option,
+    show_value,
+    verify,
 )
-SECONDS: Final = Kind(
-    "a number of seconds, with s, m, h or d behind it if wanted",
-    _seconds,
-    lambda value: _seconds(value) if type(value) is str else _number(value),
-    numbers=(int, float),
-)
-TEXT: Final = Kind("text", str, _only(str))
-PATH: Final = Kind("the path of a file", os.path.abspath, _only(str))
-TEXTS: Final = Kind("text, or a list of texts", lambda text: (text,), _texts, repeated=True)
+from txgearman.wire.limits import MAX_FUNCTION, MAX_HANDLE, MAX_PACKET
+
+DEFAULT_ENDPOINT: Final = "tcp:4730:interface=127.0.0.1"
+"""Where the server listens if nothing is said: Gearman's port, for this machine only."""
+
+MAX_PREFIX: Final = MAX_HANDLE - len(":18446744073709551615")
+"""Bytes of a handle's prefix, so that no handle exceeds what clients accept."""
+
+METRICS_FUNCTIONS: Final = 100
+"""Functions that metrics tell apart where a web side is served."""
+
+MOST_METRICS_FUNCTIONS: Final = 10_000
+
+SMALLEST_MAX_PACKET: Final = 1024
+_LARGEST_MAX_PACKET: Final = 0xFFFFFFFF
+
+MAX_FUNCTIONS: Final = 50_000
+"""Functions. Installations with a function for each host or for each job and node have thousands, and half of
+this many are kept although nobody uses them. A function without jobs takes 4.5 kB."""
+
+MAX_UNSENT: Final = 64 * 1024 * 1024
+"""Bytes. Redis ends its subscribers at 32 MiB; here one result may have 64 already."""
+
+MAX_UNSENT_TOTAL: Final = 1024 * 1024 * 1024
+"""Bytes: as much as sixteen connections that take nothing at all."""
+
+MAX_UNFINISHED_TOTAL: Final = 1024 * 1024 * 1024
+"""Bytes: sixteen of the largest packets that are on their way at the same time."""
+
+MAX_RATE: Final = 10**9
+"""The largest rate and burst of new jobs, of ``maxrate`` too: more than any server takes."""
+
+MAX_TIME_LIMIT: Final = 315_360_000
+"""Seconds of the longest time limit of a function, ten years, as for workers that set one."""
+
+FILES_KEPT: Final = 16
+"""Open files that are never left to connections of clients and workers: for the log, the store, what
+listens and the reactor. Those of the web side come beside them."""
 
 
-def choice(values: type[Enum]) -> Kind:
-    """One of the values of an enum, each of which is a text."""
-    return Kind(" or ".join(repr(value.value) for value in values), values, _text_or(values))
+def default_handle_prefix() -> str:
+    """``H:`` and the name of this machine, as gearmand has it."""
+    name = "".join(
+        letter if letter.isascii() and letter.isprintable() and letter != " " else "_"
+        for letter in platform.node()
+    )
+    return f"H:{name or 'localhost'}"[:MAX_PREFIX]
 
 
-def _is_finite(value: Any) -> bool:
-    # A whole number is, but may be too large for a float.
-    return type(value) is int or math.isfinite(value)
+def _check_prefix(prefix: str) -> None:
+    if not prefix or not prefix.isascii() or not prefix.isprintable() or " " in prefix:
+        raise ValueError(f"must be printable ASCII without spaces, not {show_value(prefix)}")
+    if len(prefix) > MAX_PREFIX:
+        raise ValueError(f"must have at most {MAX_PREFIX} bytes, not {len(prefix)}")
 
 
-def _bound(most: float) -> str:
-    return str(most) if isinstance(most, int) else f"{most:g}"
-
-
-def show_value(value: Any) -> str:
-    """A wrong value as an error shows it: in TOML's words where that is easy, and never long."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int) and abs(value) >= 10**LONGEST_SAID:
-        # Python refuses to write very long ones, as that takes quadratic time.
-        return f"a number of {value.bit_length()} bits"
+def _check_collector(url: str) -> None:
     try:
-        text = repr(value)
-    except RecursionError:
-        return f"a {type(value).__name__} that is nested too deeply"
-    return text if len(text) <= LONGEST_SAID else f"{text[:LONGEST_SAID]}..."
+        parts = urlsplit(url)
+        possible = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        possible = False
+    if not possible:
+        raise ValueError(f"must be a URL that begins with http:// or https://, not {url!r}")
+    if parts.username is not None:
+        raise ValueError("must not have a password in it; OTEL_EXPORTER_OTLP_HEADERS is for that")
+
+
+def web_endpoint(where: str) -> str:
+    """The endpoint description that `where` stands for: a bare port is one of this machine alone."""
+    return f"tcp:{where}:interface=127.0.0.1" if where.isdecimal() else where
+
+
+def check_function_name(name: str) -> None:
+    """Raises `ValueError` for what is no name of a function, and no pattern for one."""
+    if not 0 < len(name.encode()) <= MAX_FUNCTION:
+        raise ValueError(
+            f"the name of a function must have 1 to {MAX_FUNCTION} bytes, not {show_value(name)}"
+        )
+
+
+def _limits(value: Any) -> tuple[int, ...]:
+    numbers = [value] * PRIORITIES if type(value) is int else value
+    if type(numbers) is not list or [type(number) for number in numbers] != [int] * PRIORITIES:
+        raise TypeError
+    if min(numbers) < 0 or max(numbers) > LARGEST_WHOLE:
+        raise ValueError
+    return tuple(numbers)
+
+
+def _limits_of_text(text: str) -> tuple[int, ...]:
+    numbers = [int(number) for number in text.split(",")]
+    return _limits(numbers if len(numbers) > 1 else numbers[0])
+
+
+def _check_limits(limits: Any) -> None:
+    try:
+        _limits(list(limits))
+    except (TypeError, ValueError):
+        raise ValueError(f"must be {LIMITS.called}, not {show_value(limits)}") from None
+
+
+LIMITS: Final = Kind(
+    "a number of jobs, or a list of one for high, normal and low priority", _limits_of_text, _limits
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Option:
-    """One option. `option` tells what the attributes are; `attribute` is the name of the field."""
+class FunctionSettings:
+    """The settings of one function, or of those whose name fits a pattern; None where nothing is said.
 
-    attribute: str
-    name: str
-    kind: Kind
-    default: Any
-    meaning: str
-    short: str | None
-    shown: str
-    reloadable: bool
-    least: float | None
-    most: float | None
-    check: Callable[[Any], None] | None
-
-    @property
-    def is_flag(self) -> bool:
-        """Whether it is given without a value."""
-        return self.kind is FLAG
-
-    def of_text(self, text: str) -> Any:
-        """The value that `text` on the command line stands for. Raises `ValueError`, naming the option."""
-        return self._convert(self.kind.of_text, text)
-
-    def of_toml(self, value: Any) -> Any:
-        """The value that `value` in the configuration file stands for. Raises `ValueError` likewise."""
-        return self._convert(self.kind.of_toml, value)
-
-    def _convert(self, convert: Callable[[Any], Any], value: Any) -> Any:
-        try:
-            converted = convert(value)
-        except (TypeError, ValueError, OverflowError):
-            raise self._no_such_value(value) from None
-        self.verify(converted)
-        return converted
-
-    def _no_such_value(self, value: Any) -> ValueError:
-        return ValueError(f"{self.name} must be {self.kind.called}, not {show_value(value)}")
-
-    def verify(self, value: Any) -> None:
-        """Raises `ValueError`, naming the option, if the value is no such number or out of its bounds."""
-        if value is None:
-            return
-        if self.kind.numbers and (type(value) not in self.kind.numbers or not _is_finite(value)):
-            raise self._no_such_value(value)
-        if self.least is not None and value < self.least:
-            raise ValueError(f"{self.name} must be {self.least:g} or more, not {show_value(value)}")
-        most = LARGEST_WHOLE if self.most is None and int in self.kind.numbers else self.most
-        if most is not None and value > most:
-            raise ValueError(f"{self.name} must be {_bound(most)} or less, not {show_value(value)}")
-        if self.check is not None:
-            try:
-                self.check(value)
-            except ValueError as error:
-                raise ValueError(f"{self.name} {error}") from None
-
-
-def option(
-    default: Any,
-    meaning: str,
-    *,
-    kind: Kind | None = None,
-    name: str | None = None,
-    short: str | None = None,
-    shown: str | None = None,
-    reloadable: bool = False,
-    least: float | None = None,
-    most: float | None = None,
-    check: Callable[[Any], None] | None = None,
-) -> Any:
-    """A field of a dataclass that is an option.
-
-    `default` is its value if nothing is said, or what makes it. `meaning` are sentences for operators, with
-    code in double backquotes. `kind` follows from the default, if it is not given. `name` is the field's,
-    with hyphens, if it is not given. `short` is a letter. `shown` is how the default is written, if not as it
-    is. `reloadable` means that a reload of the configuration changes it: nobody may keep a copy of its value.
-    `least` and `most` are bounds. `check` raises `ValueError` for what cannot be, with a text that goes on
-    behind the option's name.
+    `queue_limit` holds three numbers, by priority. Raises `ValueError` for a value that cannot be.
     """
-    if kind is None:
-        kind = _kind_of(default)
-    shown = _shown(default) if shown is None else shown
-    metadata = {Option: (name, kind, default, meaning, short, shown, reloadable, least, most, check)}
-    if callable(default):
-        return field(default_factory=default, metadata=metadata)
-    return field(default=default, metadata=metadata)
 
-
-def _kind_of(default: Any) -> Kind:
-    if isinstance(default, Enum):
-        return choice(type(default))
-    kinds = {bool: FLAG, int: INTEGER, float: SECONDS, tuple: TEXTS}
-    return kinds.get(type(default), TEXT)
-
-
-def _shown(default: Any) -> str:
-    if default is None or default is False:
-        return ""
-    if isinstance(default, tuple):
-        return " ".join(f"``{value}``" for value in default)
-    value = default.value if isinstance(default, Enum) else default
-    return f"``{value:g}``" if isinstance(value, float) else f"``{value}``"
-
-
-def options_of(settings: type) -> tuple[Option, ...]:
-    """The options that are fields of a dataclass, in its order."""
-    found = []
-    for each in fields(settings):
-        if Option in each.metadata:
-            name, *rest = each.metadata[Option]
-            found.append(Option(each.name, name or each.name.replace("_", "-"), *rest))
-    return tuple(found)
-
-
-def with_reloadable(before: T, wanted: T) -> tuple[T, list[str], list[str]]:
-    """What settings become that run as `before` when `wanted` is asked for: the reloadable options change.
-
-    Returns them, the names of the options that changed, and of those that would have to.
-    """
-    changed = [
-        each
-        for each in options_of(type(before))
-        if getattr(before, each.attribute) != getattr(wanted, each.attribute)
-    ]
-    values = {each.attribute: getattr(wanted, each.attribute) for each in changed if each.reloadable}
-    return (
-        replace(cast(Any, before), **values),
-        [each.name for each in changed if each.reloadable],
-        [each.name for each in changed if not each.reloadable],
+    queue_limit: tuple[int, ...] | None = option(
+        None,
+        "A new job is refused with QUEUE_ERROR while the function has so many jobs or more, running ones "
+        "included. A list of three numbers is for new jobs of high, normal and low priority. 0 is no limit.",
+        kind=LIMITS,
+        check=_check_limits,
+    )
+    time_limit: float | None = option(
+        None,
+        "Seconds after which a running job is taken from its worker and given to another, as with "
+        "CAN_DO_TIMEOUT; of the two limits the shorter one holds. 0 is no limit.",
+        kind=SECONDS,
+        least=0,
+        most=MAX_TIME_LIMIT,
+    )
+    retries: int | None = option(
+        None, "As ``job-retries``, for the jobs of this function.", least=UNLIMITED, kind=INTEGER
+    )
+    submit_rate: float | None = option(
+        None,
+        "How many new jobs a second the function takes; one more is refused with RATE_EXCEEDED. "
+        "0 is no limit.",
+        kind=NUMBER,
+        least=0,
+        most=MAX_RATE,
+    )
+    submit_burst: int | None = option(
+        None,
+        "How many of them may come at once. 0 is as many as the rate, and at least one.",
+        kind=INTEGER,
+        least=0,
+        most=MAX_RATE,
     )
 
+    def __post_init__(self) -> None:
+        verify(self)
 
-def verify(settings: Any) -> None:
-    """Raises `ValueError`, naming the option, if a field of the dataclass is out of its option's bounds."""
-    for each in options_of(type(settings)):
-        each.verify(getattr(settings, each.attribute))
+    @property
+    def rules(self) -> FunctionRules:
+        """The part that is the broker's."""
+        limits = None if self.queue_limit is None else tuple(limit or None for limit in self.queue_limit)
+        return FunctionRules(limits, self.time_limit, self.retries, self.submit_rate, self.submit_burst)
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """The operator's files, in PEM: the certificate with those between it and a CA that clients know, its
+    key (None if it is in the same file), and the CAs of clients' certificates, None if none is asked for.
+    `required` is whether a client must show one.
+    """
+
+    certificate: str
+    key: str | None = None
+    ca: str | None = None
+    required: bool = True
+
+
+class TlsVerify(Enum):
+    """What is asked of a client's certificate where there is a CA for them."""
+
+    REQUIRED = "required"
+    OPTIONAL = "optional"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings of a server; raises `ValueError` for a value that cannot be.
+
+    The attributes are named as the options of ``twistd gearmand``, with underscores, but for `wakeup`
+    (``--worker-wakeup``). `listen` and `tls` are tuples. `functions` are settings by the name of a function,
+    in which ``*`` stands for any letters. `access` says who may do what; without it everybody who can connect
+    may do everything but shut the server down from another machine.
+    """
+
+    listen: tuple[str, ...] = option(
+        (),
+        "A Twisted server endpoint to listen at, such as ``tcp:4730`` for everybody who can reach this "
+        "machine, or ``unix:/run/gearmand.sock``. May be repeated; all lead to the same jobs.",
+        short="L",
+        shown=f"``{DEFAULT_ENDPOINT}`` without ``--tls``",
+    )
+    tls: tuple[str, ...] = option(
+        (),
+        "A Twisted server endpoint to listen at with TLS, such as ``tcp:4730``. May be repeated.",
+        shown="",
+    )
+    tls_certificate: str | None = option(
+        None,
+        "The server's certificate in PEM, with those between it and a CA that clients know.",
+        kind=PATH,
+        reloadable=True,
+    )
+    tls_key: str | None = option(
+        None,
+        "Its private key, without a password, if that is not in the same file.",
+        kind=PATH,
+        reloadable=True,
+    )
+    tls_ca: str | None = option(
+        None,
+        "The CAs of clients' certificates. With it clients must show a certificate that one of these has "
+        "signed.",
+        kind=PATH,
+        reloadable=True,
+    )
+    tls_verify: TlsVerify = option(
+        TlsVerify.REQUIRED,
+        "With ``--tls-ca``: whether a client's certificate is ``required`` or ``optional``. One that is "
+        "shown is verified in either case.",
+        reloadable=True,
+    )
+    job_retries: int = option(
+        UNLIMITED,
+        "How many workers may lose a job before it fails. -1 is no limit. 0 and 1 are the same: the job "
+        "fails with the first worker that loses it. A time limit that expires counts as a loss.",
+        short="j",
+        reloadable=True,
+        least=UNLIMITED,
+    )
+    wakeup: int = option(
+        1,
+        "How many sleeping workers are woken for a job. 0 wakes all.",
+        name="worker-wakeup",
+        short="w",
+        reloadable=True,
+        least=0,
+    )
+    order: FunctionOrder = option(
+        FunctionOrder.PRIORITY,
+        "Which of a worker's functions is served first. ``priority``: the highest priority over all its "
+        "functions, which take turns within a priority, as gearmand 2. ``registration``: the function it "
+        "registered last, then the one before, and priority only within a function, as gearmand 1.1.",
+    )
+    round_robin: bool = option(
+        False, "With ``--order=registration``, let a worker's functions take turns.", short="R"
+    )
+    handle_prefix: str = option(
+        default_handle_prefix,
+        "What job handles begin with, ahead of a colon and a number. Printable ASCII without spaces, at "
+        f"most {MAX_PREFIX} bytes.",
+        shown="``H:`` and the machine's name",
+        check=_check_prefix,
+    )
+    max_packet: int = option(
+        MAX_PACKET,
+        "The largest body of a packet in bytes, 1024 to 4294967295. K, M and G may follow the number.",
+        kind=SIZE,
+        reloadable=True,
+        least=SMALLEST_MAX_PACKET,
+        most=_LARGEST_MAX_PACKET,
+    )
+    exceptions: bool = option(
+        False,
+        "Send WORK_EXCEPTION also to clients that did not ask for it by OPTION_REQ. "
+        "The others get WORK_FAIL.",
+        reloadable=True,
+    )
+    store: str | None = option(
+        None,
+        "Where background jobs are kept, so that they survive the end of the server: "
+        "``sqlite:///file`` (``sqlite:////folder/file`` for an absolute path), or "
+        "``postgresql://user:password@host/database``. Without it jobs are in memory only.",
+        kind=TEXT,
+        shown="none",
+    )
+    store_lease: float = option(
+        10.0,
+        "On a database that several servers share: seconds after which the others take over the jobs of a "
+        "server that they do not hear of. It is heard of three times as often.",
+        kind=SECONDS,
+        least=1,
+        most=3600,
+    )
+    store_ahead: int = option(
+        20_000,
+        "With a store, how many waiting jobs of a function and priority are in memory. Those behind them are "
+        "only in the store until their turn comes.",
+        least=1,
+    )
+    keepalive_idle: int = option(
+        0,
+        "Seconds of silence on a connection before TCP keepalive probes. 0 is the system's own value, here "
+        "and below.",
+        reloadable=True,
+        least=0,
+        most=MAX_KEEPALIVE.idle,
+    )
+    keepalive_interval: int = option(
+        0, "Seconds between the probes.", reloadable=True, least=0, most=MAX_KEEPALIVE.interval
+    )
+    keepalive_count: int = option(
+        0, "Lost probes that end a connection.", reloadable=True, least=0, most=MAX_KEEPALIVE.count
+    )
+    max_connections: int = option(
+        0,
+        "How many clients and workers may be connected. One more gets an ERROR and is closed, unless one "
+        "that has never sent anything can make room for it. 0 is what the limit of open files leaves room "
+        f"for: all but a tenth, or but {FILES_KEPT} and ``web-max-connections`` if these are more.",
+        reloadable=True,
+        least=0,
+    )
+    max_connections_per_address: int = option(
+        0,
+        "How many of them from one IPv4 address, or from one IPv6 network of 64 bits. 0 is no limit: behind "
+        "a proxy all have the same. Connections over UNIX sockets do not count.",
+        reloadable=True,
+        least=0,
+    )
+    handshake_timeout: float = option(
+        10.0,
+        "Seconds that a TLS handshake may take. Then the connection is dropped.",
+        reloadable=True,
+        least=0.1,
+        most=3600,
+    )
+    max_unsent: int = option(
+        MAX_UNSENT,
+        "Bytes that may wait for a peer that does not read, beside one packet and what the system's buffers "
+        "take. Then its connection is dropped. K, M and G may follow the number.",
+        kind=SIZE,
+        shown="``64M``",
+        reloadable=True,
+        least=1024,
+    )
+    max_unsent_total: int = option(
+        MAX_UNSENT_TOTAL,
+        "Bytes that may wait for all such peers together, those over HTTP and the first packet for each "
+        "included. Then those for whom most waits are dropped. 0 is no limit.",
+        kind=SIZE,
+        shown="``1G``",
+        reloadable=True,
+        least=0,
+    )
+    max_unfinished_total: int = option(
+        MAX_UNFINISHED_TOTAL,
+        "Bytes that may have come of packets, and of bodies of HTTP requests, that are not whole yet, of all "
+        "peers together. Then those that began first are refused with TOO_MUCH_UNFINISHED. Never less than "
+        "``--max-packet``. 0 is no limit.",
+        kind=SIZE,
+        shown="``1G``",
+        reloadable=True,
+        least=0,
+    )
+    max_jobs: int = option(
+        0,
+        "How many jobs there may be in all, running ones included. One more is refused with QUEUE_ERROR. "
+        "0 is no limit.",
+        reloadable=True,
+        least=0,
+    )
+    max_functions: int = option(
+        MAX_FUNCTIONS,
+        "How many functions there may be. One more is refused with QUEUE_ERROR, to who submits a job and to "
+        "who registers. While there are more than half as many, those without jobs, workers and settings of "
+        "an administrator are forgotten, unused ones of longest standing first. 0 is no limit.",
+        reloadable=True,
+        least=0,
+    )
+    submit_rate: float = option(
+        0.0,
+        "How many new jobs a second each function takes, in the long run. One more is refused with "
+        "RATE_EXCEEDED. 0 is no limit. ``maxrate`` sets another for a function.",
+        kind=NUMBER,
+        reloadable=True,
+        least=0,
+        most=MAX_RATE,
+    )
+    submit_burst: int = option(
+        0, "How many of them at once. 0 is as many as the rate.", reloadable=True, least=0, most=MAX_RATE
+    )
+    web: str | None = option(
+        None,
+        "Where the dashboard and the HTTP interface listen: a port, for this machine only, or a Twisted "
+        "server endpoint. Without it they are not there.",
+    )
+    web_tls: bool = option(False, "Speak TLS there, with the certificate of ``--tls-certificate``.")
+    web_read_only: bool = option(False, "Show everything there and let nothing be changed.")
+    web_token_file: str | None = option(
+        None,
+        "A file with a token of at least 16 characters. Whoever wants to change something there must show "
+        "it. Without a token that is left to connections from this machine.",
+        kind=PATH,
+    )
+    web_max_connections: int = option(
+        256,
+        "How many HTTP connections there may be, dashboards and requests that wait for a job included. They "
+        "do not count in ``max-connections``, so that a full server can still be looked at. One more gets "
+        "503 and is closed, unless one on which no request is being answered can make room for it.",
+        reloadable=True,
+        least=1,
+    )
+    web_max_connections_per_address: int = option(
+        0,
+        "How many of them from one IPv4 address, or from one IPv6 network of 64 bits. 0 is no limit. One "
+        "browser makes up to six.",
+        reloadable=True,
+        least=0,
+    )
+    metrics_functions: int | None = option(
+        None,
+        "How many functions ``/metrics`` tells apart; all others are one row, so that clients that invent "
+        "names cannot make it grow. 0 takes no times either.",
+        kind=INTEGER,
+        shown=f"``{METRICS_FUNCTIONS}`` with ``--web``",
+        least=0,
+        most=MOST_METRICS_FUNCTIONS,
+    )
+    traces: str | None = option(
+        None,
+        "Where traces of jobs go: the URL of an OpenTelemetry collector that takes OTLP over HTTP, such as "
+        "``http://localhost:4318``. The path ``/v1/traces`` is added where there is none. Headers and the "
+        "rest are taken from the environment, as OpenTelemetry names it. Without it nothing is traced.",
+        check=_check_collector,
+    )
+    traces_ratio: float = option(
+        0.01,
+        "The part of the jobs that is traced: 1 is all, 0.01 one in a hundred.",
+        kind=NUMBER,
+        least=0,
+        most=1,
+    )
+
+    functions: Mapping[str, FunctionSettings] = field(default_factory=dict)
+    access: AccessPolicy | None = None
+
+    def __post_init__(self) -> None:
+        verify(self)
+        for name in self.functions:
+            check_function_name(name)
+        if not self.listen and not self.tls:
+            object.__setattr__(self, "listen", (DEFAULT_ENDPOINT,))
+        if (self.tls or self.web_tls) and self.tls_certificate is None:
+            raise ValueError("tls and web-tls need tls-certificate")
+        if self.tls_certificate is None and (self.tls_key or self.tls_ca):
+            raise ValueError("tls-key and tls-ca need tls-certificate")
+
+    @property
+    def measured_functions(self) -> int:
+        """For how many functions jobs are counted and timed apart; 0 takes no times."""
+        if self.metrics_functions is None:
+            return 0 if self.web is None else METRICS_FUNCTIONS
+        return self.metrics_functions
+
+    @property
+    def keepalive(self) -> Keepalive:
+        """What is set on each connection."""
+        return Keepalive(self.keepalive_idle, self.keepalive_interval, self.keepalive_count)
+
+    @property
+    def endpoints(self) -> tuple[str, ...]:
+        """The descriptions of all endpoints, that of the web side included."""
+        web = () if self.web is None else (web_endpoint(self.web),)
+        return (*self.listen, *self.tls, *web)
+
+    @property
+    def tls_files(self) -> TlsFiles | None:
+        """What TLS is made of, None if no endpoint speaks it."""
+        if self.tls_certificate is None or not (self.tls or self.web_tls):
+            return None
+        required = self.tls_verify is TlsVerify.REQUIRED
+        return TlsFiles(self.tls_certificate, self.tls_key, self.tls_ca, required)
+
+    @property
+    def policy(self) -> Policy:
+        """The part that is the broker's."""
+        return Policy(
+            handle_prefix=self.handle_prefix.encode("ascii"),
+            job_retries=self.job_retries,
+            wakeup=self.wakeup,
+            order=self.order,
+            round_robin=self.round_robin,
+            functions=tuple((name.encode(), settings.rules) for name, settings in self.functions.items()),
+            in_memory=self.store_ahead,
+            max_jobs=self.max_jobs,
+            max_functions=self.max_functions,
+            submit_rate=self.submit_rate,
+            submit_burst=self.submit_burst,
+        )
+
+
+class LogFormat(Enum):
+    """How an event is written."""
+
+    TEXT = "text"
+    """As twistd writes it."""
+    JSON = "json"
+    """A JSON object on a line of its own."""
+
+
+class Level(Enum):
+    """How grave an event is, with Twisted's names."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARN = "warn"
+    ERROR = "error"
+    CRITICAL = "critical"
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSettings:
+    """What concerns the whole process, and so only ``twistd gearmand`` and no server inside another
+    program; raises `ValueError` for a value that cannot be."""
+
+    file_descriptors: int = option(
+        0,
+        "How many open files to ask the system for; a connection needs one. 0 is as many as the system "
+        "allows. If it refuses, that is logged and the server starts with the old limit.",
+        short="f",
+        least=0,
+    )
+    log_format: LogFormat = option(
+        LogFormat.TEXT,
+        "How the log is written. ``text`` is twistd's own format; ``json`` is a JSON object a line, with "
+        "``time``, ``level``, ``logger``, ``message`` and its ``fields``. Where it is written to twistd's "
+        "options say.",
+    )
+    log_level: Level = option(
+        Level.INFO,
+        "From which level on events are logged: ``debug``, ``info``, ``warn``, ``error`` or ``critical``. "
+        "SIGUSR2 turns debugging on and off, and so does ``verbose``.",
+        reloadable=True,
+    )
+    drain_timeout: float = option(
+        5.0,
+        "Seconds that running jobs have to end after SIGTERM. Meanwhile nobody is let in, no job is taken "
+        "and none given to a worker. 0 is to stop at once. A second SIGTERM does so too.",
+        reloadable=True,
+        least=0,
+        most=86400,
+    )
+
+    def __post_init__(self) -> None:
+        verify(self)

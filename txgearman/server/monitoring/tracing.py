@@ -40,7 +40,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger, LogLevel
 
 from txgearman.broker.entities import Job
-from txgearman.broker.states import Ending, Priority
+from txgearman.broker.job_states import Ending, Priority
 from txgearman.server.monitoring.rate_limited_log import RateLimitedLog
 from txgearman.version import VERSION
 

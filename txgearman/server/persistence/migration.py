@@ -13,7 +13,7 @@ from itertools import count
 from typing import Final, NamedTuple
 
 from txgearman.errors import StoreError
-from txgearman.server.config.settings import Settings
+from txgearman.server.config.options import Settings
 from txgearman.server.persistence.lease import NUMBERS_PER_START
 from txgearman.store.contract import Changes, Store, StoredJob
 from txgearman.store.gearmand import GearmandQueue, QueuedJob

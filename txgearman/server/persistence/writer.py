@@ -20,7 +20,7 @@ from txgearman.broker.entities import Job
 from txgearman.broker.handles import number_of
 from txgearman.broker.histograms import Histogram
 from txgearman.broker.interfaces import StoredPage
-from txgearman.broker.states import JobState
+from txgearman.broker.job_states import JobState
 from txgearman.broker.store_answers import StoreAnswers
 from txgearman.errors import ArgumentTooLarge, LeaseLost, LookupFailed, NotSaved, StoreError, StoreUnavailable
 from txgearman.net.clocks import monotonic_clock

@@ -1,6 +1,6 @@
 """Requests as clients of the broker: what becomes of a job, as one response or as events.
 
-Which paths there are is in `table`.
+Which paths there are is in `routes`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Connections over HTTP. The paths are in `table`."""
+"""Connections over HTTP. The paths are in `routes`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from txgearman.web.api.job_search import first_jobs_of
 from txgearman.web.api.serializers import CONNECTION, MAX_JOBS, ConnectionView
 from txgearman.web.http.responses import HTTPProblem, Response, to_json
-from txgearman.web.http.routes import Call
+from txgearman.web.http.routing import Call
 from txgearman.web.interfaces import Connection, Gearman
 
 

@@ -1,4 +1,4 @@
-"""Functions over HTTP: lists, pauses, limits. The paths are in `table`."""
+"""Functions over HTTP: lists, pauses, limits. The paths are in `routes`."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
-from txgearman.broker.states import PRIORITIES
+from txgearman.broker.job_states import PRIORITIES
 from txgearman.broker.views import FunctionView
 from txgearman.errors import FunctionInUse, FunctionNotFound, Refused
 from txgearman.web.api.clients import refusal
 from txgearman.web.api.job_search import compile_search
 from txgearman.web.api.serializers import FUNCTION, MAX_LIMIT, PRIORITY_NAMES
 from txgearman.web.http.responses import HTTPProblem, Response, no_content, to_json
-from txgearman.web.http.routes import Call
+from txgearman.web.http.routing import Call
 from txgearman.web.interfaces import Gearman
 from txgearman.web.slices import iterate_in_slices
 

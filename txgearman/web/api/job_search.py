@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 
 from txgearman.broker.entities import Job
 from txgearman.broker.inspection import Inspection
-from txgearman.broker.states import PRIORITIES, JobState
+from txgearman.broker.job_states import PRIORITIES, JobState
 from txgearman.broker.stored_job_search import StoredJobSearch
 from txgearman.broker.views import JobDetail, JobPage
 from txgearman.errors import FunctionNotFound, Refused

@@ -1,4 +1,4 @@
-"""Jobs over HTTP: lists, submits, data, events. The paths are in `table`."""
+"""Jobs over HTTP: lists, submits, data, events. The paths are in `routes`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
-from txgearman.broker.states import JobState
+from txgearman.broker.job_states import JobState
 from txgearman.broker.views import JobDetail
 from txgearman.errors import FunctionNotFound, JobNotFound, Refused
 from txgearman.web.api.clients import OCTETS, StreamedResponse, refusal
@@ -18,7 +18,7 @@ from txgearman.web.api.serializers import JOB, STATUS
 from txgearman.web.api.submission import submit
 from txgearman.web.http.guard import Guard
 from txgearman.web.http.responses import HTTPProblem, Response, no_content, to_json
-from txgearman.web.http.routes import Call
+from txgearman.web.http.routing import Call
 from txgearman.web.http.stream import EVENT_STREAM, send_stream_head
 from txgearman.web.interfaces import Gearman
 from txgearman.web.settings import WebSettings

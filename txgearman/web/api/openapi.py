@@ -23,7 +23,7 @@ from txgearman.web.api.serializers import (
     array_schema,
     object_schema,
 )
-from txgearman.web.http.routes import Parameter, Route
+from txgearman.web.http.routing import Parameter, Route
 
 
 def _ref(name: str) -> Schema:

@@ -1,4 +1,4 @@
-"""The server as a whole over HTTP, and the dashboard's events. The paths are in `table`."""
+"""The server as a whole over HTTP, and the dashboard's events. The paths are in `routes`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from txgearman.web.api.serializers import SERVER
 from txgearman.web.api.totals import ServerView, totals_of
 from txgearman.web.http.guard import Guard, WebRight
 from txgearman.web.http.responses import Response, to_json
-from txgearman.web.http.routes import Call
+from txgearman.web.http.routing import Call
 from txgearman.web.http.stream import send_stream_head
 from txgearman.web.interfaces import Gearman, ServerHealth
 from txgearman.web.settings import WebSettings

@@ -13,7 +13,7 @@ from txgearman.web.api.clients import HTTPClientConnection, StreamedResponse, Wh
 from txgearman.web.api.serializers import PRIORITY_NAMES
 from txgearman.web.http.guard import Guard, WebRight
 from txgearman.web.http.responses import HTTPProblem
-from txgearman.web.http.routes import Call, Parameter, parse_arguments
+from txgearman.web.http.routing import Call, Parameter, parse_arguments
 from txgearman.web.interfaces import Gearman
 from txgearman.web.settings import WebSettings
 

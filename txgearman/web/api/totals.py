@@ -9,8 +9,8 @@ from typing import Any
 
 from twisted.internet.interfaces import IReactorTime
 
+from txgearman.broker.job_states import PRIORITIES
 from txgearman.broker.meters import Counts
-from txgearman.broker.states import PRIORITIES
 from txgearman.broker.views import FunctionDetail
 from txgearman.web.interfaces import Gearman, ServerHealth
 from txgearman.web.slices import iterate_in_slices

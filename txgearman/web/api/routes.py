@@ -18,7 +18,7 @@ from txgearman.web.api.server import ServerEndpoints
 from txgearman.web.api.submission import submit_parameters
 from txgearman.web.http.guard import Guard, WebRight
 from txgearman.web.http.responses import Branch, Response, to_json
-from txgearman.web.http.routes import Body, Call, Handler, Parameter, Route, Routes
+from txgearman.web.http.routing import Body, Call, Handler, Parameter, Route, Routes
 from txgearman.web.http.stream import EVENT_STREAM
 from txgearman.web.interfaces import Gearman, ServerHealth
 from txgearman.web.settings import WebSettings
