@@ -145,6 +145,13 @@ class JobNotFound(Refused):
     text = "Job does not exist on server"
 
 
+class UniqueInUse(Refused):
+    """A dead job cannot be retried, as a live job of its function has its unique now."""
+
+    code = b"UNIQUE_IN_USE"
+    text = "A live job has the unique of this one"
+
+
 class AccessDenied(Refused):
     """The operator's access policy does not allow this to the peer."""
 

@@ -6,12 +6,13 @@ of its decisions.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from txgearman.errors import Refused
 
 if TYPE_CHECKING:
+    from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
     from txgearman.broker.entities import Job
     from txgearman.broker.stored_job import StoredJob
 
@@ -61,6 +62,13 @@ class JobStore(Protocol):
     def attempted(self, job: Job) -> None:
         """The `attempts` of a saved job have changed."""
 
+    def retrying(self, job: Job) -> None:
+        """A run of a saved job has failed, and `Job.failures` says when it is to run again."""
+
+    def died(self, number: int, dead: DeadJob) -> None:
+        """As `remove`, in a transaction that also keeps the job as a dead one. The store takes the data from
+        its own row; a late duplicate is restored by `Broker.restore`, and nothing is dead then."""
+
     def fetch(self, function: bytes, priority: int, after: int) -> None:
         """Bring jobs from behind the position `after`. Answered by `Broker.fetched`."""
 
@@ -76,6 +84,40 @@ class JobStore(Protocol):
 
     def find_duplicate(self, function: bytes, unique: bytes, data: bytes, tell: Tell) -> None:
         """Tell of the job that one with this function, unique and data is the same as."""
+
+
+class DeadJobStore(Protocol):
+    """What keeps dead jobs: memory, or the store. Answers may come later, and from inside the call."""
+
+    def page(
+        self,
+        wanted: DeadFilter,
+        before: DeadCursor | None,
+        limit: int,
+        with_data: bool,
+        tell: Callable[[DeadPage | Refused], None],
+    ) -> None:
+        """Tell of dead jobs that are `wanted`, those that ended last first, from behind the cursor `before`;
+        at most `limit` of them, with or without their data."""
+
+    def find(self, number: int, tell: Callable[[DeadJob | None | Refused], None]) -> None:
+        """Tell of the dead job with this number, with its data."""
+
+    def retry(self, number: int, tell: Callable[[StoredJob | None | Refused], None]) -> None:
+        """Make a live job of the dead one with this number, with no attempts and no losses, and forget that it
+        was dead. Of two servers that do this at once one gets it, the other None. `UniqueInUse` if a stored
+        job has its function and unique; it stays dead then."""
+
+    def forget(self, numbers: Sequence[int], tell: Callable[[int | Refused], None]) -> None:
+        """Forget the dead jobs with these numbers; tell how many there were."""
+
+    def counts(self) -> dict[bytes, int]:
+        """How many dead jobs each function has, without functions that have none. On a database that several
+        servers share this may be a minute old."""
+
+    @property
+    def evicted(self) -> int:
+        """How many dead jobs this server has forgotten as they were too many, too large or too old."""
 
 
 class JobTrace(Protocol):

@@ -1,0 +1,44 @@
+"""The failed runs of a job that has not ended, and what its worker said."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, NamedTuple
+
+MAX_RUNS: Final = 20
+"""Failed runs that are remembered of one job, the latest ones. They are shown; nothing is decided by them."""
+
+MAX_WARNINGS: Final = 5
+"""Warnings that are remembered of one job, the latest ones."""
+
+
+class FailedRun(NamedTuple):
+    """One run that failed: when it began and ended in seconds since the epoch (`started` None where no times
+    are taken), its outcome as a plain int, its worker, and what that said of the failure."""
+
+    started: float | None
+    ended: float
+    outcome: int
+    worker: bytes
+    error: bytes
+
+
+class Failures:
+    """What is known of a job's failed runs.
+
+    `attempts` counts the runs that ended in WORK_FAIL, WORK_EXCEPTION or a time limit that counts. `outcome`
+    is that of the last one, `error` what its worker said, and `worker` which it was. `retry_at` is when the
+    job is to be queued again, in seconds since the epoch, None once it has been. `runs` are the latest of
+    those runs that this server has seen, and `warnings` what workers have warned of.
+    """
+
+    __slots__ = ("attempts", "error", "outcome", "retry_at", "runs", "warnings", "worker")
+
+    def __init__(self, attempts: int = 0, outcome: int = 0, error: bytes = b"") -> None:
+        self.attempts = attempts
+        self.outcome = outcome
+        self.error = error
+        self.worker = b""
+        self.retry_at: float | None = None
+        self.runs: deque[FailedRun] = deque(maxlen=MAX_RUNS)
+        self.warnings: deque[bytes] = deque(maxlen=MAX_WARNINGS)
