@@ -62,13 +62,6 @@ class JobStore(Protocol):
     def attempted(self, job: Job) -> None:
         """The `attempts` of a saved job have changed."""
 
-    def retrying(self, job: Job) -> None:
-        """A run of a saved job has failed, and `Job.failures` says when it is to run again."""
-
-    def died(self, number: int, dead: DeadJob) -> None:
-        """As `remove`, in a transaction that also keeps the job as a dead one. The store takes the data from
-        its own row; a late duplicate is restored by `Broker.restore`, and nothing is dead then."""
-
     def fetch(self, function: bytes, priority: int, after: int) -> None:
         """Bring jobs from behind the position `after`. Answered by `Broker.fetched`."""
 
@@ -100,13 +93,13 @@ class DeadJobStore(Protocol):
         """Tell of dead jobs that are `wanted`, those that ended last first, from behind the cursor `before`;
         at most `limit` of them, with or without their data."""
 
-    def find(self, number: int, tell: Callable[[DeadJob | None | Refused], None]) -> None:
+    def find(self, number: int, tell: Callable[[DeadJob | Refused | None], None]) -> None:
         """Tell of the dead job with this number, with its data."""
 
-    def retry(self, number: int, tell: Callable[[StoredJob | None | Refused], None]) -> None:
-        """Make a live job of the dead one with this number, with no attempts and no losses, and forget that it
-        was dead. Of two servers that do this at once one gets it, the other None. `UniqueInUse` if a stored
-        job has its function and unique; it stays dead then."""
+    def retry(self, number: int, tell: Callable[[StoredJob | Refused | None], None]) -> None:
+        """Make a live job of the dead one with this number, with no attempts and no losses, which is dead no
+        more. Of two servers that do this at once one gets it, the other None. `UniqueInUse` if a stored job
+        has its function and unique; it stays dead then."""
 
     def forget(self, numbers: Sequence[int], tell: Callable[[int | Refused], None]) -> None:
         """Forget the dead jobs with these numbers; tell how many there were."""

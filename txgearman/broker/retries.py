@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 DEFAULT_BACKOFF = 15.0
-"""Seconds before the first retry: long enough for a restarted dependency, and what Sidekiq and Faktory wait."""
+"""Seconds before the first retry, as with Sidekiq and Faktory: long enough for a dependency to restart."""
 
 DEFAULT_BACKOFF_FACTOR = 2.0
 """Each backoff is twice the one before, as with most job systems."""
