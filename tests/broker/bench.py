@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from txgearman.broker.administration import Administration
 from txgearman.broker.broker import Broker
+from txgearman.broker.dead_job_administration import DeadJobAdministration
 from txgearman.broker.entities import Client, Job, Worker
 from txgearman.broker.inspection import Inspection
 from txgearman.broker.policy import Policy
@@ -20,6 +21,7 @@ from txgearman.broker.uniques import Uniques
 from txgearman.errors import Refused
 
 if TYPE_CHECKING:
+    from txgearman.broker.dead_job import DeadJob
     from txgearman.broker.interfaces import Follower, Tell, TellPage
     from txgearman.broker.stored_job import StoredJob
 
@@ -76,6 +78,9 @@ class ClientNotes:
     def failed(self, handle: bytes) -> None:
         self.notes.append(("failed", handle))
 
+    def retrying(self, handle: bytes, attempts: int, delay: float) -> None:
+        self.notes.append(("retrying", handle, attempts, delay))
+
     def exception(self, handle: bytes, data: bytes) -> None:
         self.notes.append(("exception", handle, data))
 
@@ -85,6 +90,7 @@ class WorkerNotes:
 
     def __init__(self, name: str, woken: list[str]) -> None:
         self.name = name
+        self.label = name.encode()
         self._woken = woken
 
     def wake(self) -> None:
@@ -98,6 +104,8 @@ class KeeperNotes:
         self.saves: list[Job] = []
         self.removed: list[int] = []
         self.attempts: list[tuple[bytes, int]] = []
+        self.retries: list[tuple[bytes, int, float | None]] = []
+        self.dead: list[DeadJob] = []
         self.refusal: Refused | None = None
         self.fetches: list[tuple[bytes, int, int]] = []
         self.searches: list[tuple[Any, ...]] = []
@@ -131,6 +139,13 @@ class KeeperNotes:
     def remove(self, number: int, just_now: bool = True) -> None:
         self.removed.append(number)
 
+    def retrying(self, job: Job) -> None:
+        assert job.failures is not None
+        self.retries.append((job.handle, job.failures.attempts, job.failures.retry_at))
+
+    def died(self, number: int, dead: DeadJob) -> None:
+        self.dead.append(dead)
+
     def attempted(self, job: Job) -> None:
         self.attempts.append((job.handle, job.attempts))
 
@@ -140,6 +155,8 @@ class Bench:
 
     `measured` functions are told apart in what the broker measures; 0 measures no times. `follower` is told
     of the ways of jobs.
+
+    `chance` is the broker's next random number, `deaths` are the jobs that died.
 
     `woken` are the names of the workers woken since `take_woken` was called last, in order.
     """
@@ -156,18 +173,34 @@ class Bench:
         self.wall_ahead = WALL_AHEAD
         self.rings_at: float | None = None
         self.woken: list[str] = []
+        self.chance = 0.5
+        self.deaths: list[DeadJob] = []
         trace = None if follower is None else JobTracer(follower, lambda: self.now, self.wall)
         self.broker = Broker(
-            policy, lambda: self.now, self.wall, self, measured, job_store, last_number, trace
+            policy,
+            lambda: self.now,
+            self.wall,
+            self,
+            measured,
+            job_store,
+            last_number,
+            trace,
+            lambda: self.chance,
+            self,
         )
         self.inspection = Inspection(self.broker)
         self.administration = Administration(self.broker)
+        self.dead = DeadJobAdministration(self.broker)
         self.answers = StoreAnswers(self.broker)
         self.search = StoredJobSearch(self.broker)
 
     def wall(self) -> float:
         """The wall clock, in seconds since the epoch."""
         return self.now + self.wall_ahead
+
+    def died(self, dead: DeadJob) -> None:
+        """The broker's death listener."""
+        self.deaths.append(dead)
 
     def ring_in(self, delay: float) -> None:
         """The broker's alarm."""

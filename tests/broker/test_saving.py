@@ -61,8 +61,6 @@ class NewJobTests(SavingTestCase):
     def test_it_is_removed_when_it_ends(self) -> None:
         endings: list[Callable[[Job], object]] = [
             lambda job: self.broker.complete(self.worker, job.handle, b""),
-            lambda job: self.broker.fail(self.worker, job.handle),
-            lambda job: self.broker.exception(self.worker, job.handle, b""),
             lambda job: self.broker.cancel(job.handle),
         ]
         self.worker = self.bench.worker("w", b"f")
@@ -260,7 +258,7 @@ class RestoreTests(SavingTestCase):
         worker = self.bench.worker("w2", b"f")
         self.bench.grab(worker)
         self.broker.leave_worker(worker)
-        self.assertEqual(self.job_store.removed, [7], "the third attempt was the last")
+        self.assertEqual([dead.number for dead in self.job_store.dead], [7], "the third attempt was the last")
 
     def test_handles_of_another_prefix(self) -> None:
         # The last has the length of ours, and digits where ours has them.

@@ -17,11 +17,14 @@ from txgearman.broker.job_states import (
     WorkerEvent,
     WorkerState,
 )
-from txgearman.broker.policy import Policy
+from txgearman.broker.policy import FunctionRules, Policy
 from txgearman.errors import JobNotFound, NotSaved
 
 AHEAD: Final = 10.0
 """Seconds until a scheduled job is due."""
+
+EXPIRES: Final = AHEAD - 1
+"""Seconds after which a job expires that no worker has got."""
 
 FOREGROUND: Final = (JobEvent.ABANDONED, JobEvent.STORED_DEEP)
 """Events that foreground jobs are tried with: only these can be abandoned, and with an empty memory others
@@ -32,8 +35,13 @@ class JobScene:
     """A job in a state, and what may happen to it."""
 
     def __init__(self, state: JobState, event: JobEvent) -> None:
+        # A backoff longer than what the other scenes wait, and one run that may fail more than those that do.
+        attempts = 2 if JobState.RETRYING in (state, JOB_TRANSITIONS.get((state, event))) else None
+        expires = EXPIRES if event is JobEvent.EXPIRED else None
+        rules = FunctionRules(attempts=attempts, backoff=AHEAD, retry_online=True, expires=expires)
         policy = Policy(
             handle_prefix=b"H:t",
+            functions=((b"f", rules),),
             job_retries=1 if event is JobEvent.LAST_WORKER_LOST else -1,
             in_memory=0 if event is JobEvent.STORED_DEEP else 100,
         )
@@ -58,6 +66,9 @@ class JobScene:
             self.bench.advance(AHEAD)
         if state in (JobState.RUNNING, JobState.GONE):
             assert self.broker.grab(self.worker) is self.job
+        if state is JobState.RETRYING:
+            assert self.broker.grab(self.worker) is self.job
+            self.broker.fail(self.worker, self.job.handle)
         if state is JobState.GONE:
             self.broker.complete(self.worker, self.job.handle, b"")
 
@@ -70,6 +81,8 @@ class JobScene:
             JobEvent.DUE: lambda: self.bench.advance(AHEAD),
             JobEvent.GRABBED: lambda: self.broker.grab(self.bench.worker("other", b"f")),
             JobEvent.REPORTED: self.reported,
+            JobEvent.RUN_FAILED: self.failed,
+            JobEvent.EXPIRED: lambda: self.bench.advance(EXPIRES),
             JobEvent.WORKER_LOST: lambda: self.broker.leave_worker(self.worker),
             JobEvent.LAST_WORKER_LOST: lambda: self.broker.leave_worker(self.worker),
             JobEvent.CANCELLED: self.cancelled,
@@ -84,6 +97,10 @@ class JobScene:
     def reported(self) -> None:
         with contextlib.suppress(JobNotFound):
             self.broker.complete(self.worker, self.job.handle, b"")
+
+    def failed(self) -> None:
+        with contextlib.suppress(JobNotFound):
+            self.broker.fail(self.worker, self.job.handle)
 
     def cancelled(self) -> None:
         with contextlib.suppress(JobNotFound):

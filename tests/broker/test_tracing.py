@@ -306,5 +306,10 @@ class WalkTests(SynchronousTestCase):
             self.assertEqual([handle for handle, at in ledger.at.items() if at is not None], [])
             self.assertEqual(len(ledger.endings), len(ledger.at))
             endings |= set(ledger.endings)
-        expected = {None, *Ending} - {Ending.NOT_SAVED, Ending.ADOPTED}
+        expected = {None, *Ending} - {
+            Ending.NOT_SAVED,
+            Ending.ADOPTED,
+            Ending.TIMED_OUT,
+            Ending.EXPIRED,
+        }
         self.assertEqual(endings, expected)

@@ -92,6 +92,7 @@ class Administration:
         if (policy.order, policy.round_robin, policy.handle_prefix) != fixed:
             raise ValueError("the order of functions and the prefix of handles cannot be changed")
         self._functions.change_policy(policy)
+        self._broker.life.change_policy(policy)
         self._broker.limits.change_max_jobs(policy.max_jobs)
 
     def cancel_some(self, name: bytes, after: int, until: int) -> int | None:

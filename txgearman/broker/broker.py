@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from txgearman.broker.entities import MAX_JOINS, AbilitySet, Client, Function, Job, RunningByFunction, Worker
 from txgearman.broker.functions import Functions
-from txgearman.broker.interfaces import Alarm, JobStore, JobTrace
+from txgearman.broker.interfaces import Alarm, DeadJobStore, DeathListener, JobStore, JobTrace
 from txgearman.broker.job_states import Ending, JobState, Priority, WorkerState
 from txgearman.broker.lifecycle import LONGEST_NAP, Lifecycle
 from txgearman.broker.limits import Limits
@@ -43,8 +43,13 @@ _WOKEN: Final = WorkerState.WOKEN
 _NORMAL: Final = int(Priority.NORMAL)
 _FAILED: Final = int(Ending.FAILED)
 _RAISED: Final = int(Ending.RAISED)
+_TIMED_OUT: Final = int(Ending.TIMED_OUT)
 _CANCELLED: Final = int(Ending.CANCELLED)
 _ABANDONED: Final = int(Ending.ABANDONED)
+
+
+def _no_jitter() -> float:
+    return 0.5
 
 
 class Broker:
@@ -54,7 +59,8 @@ class Broker:
     epoch; `alarm` is asked to call `tick`. `job_store`, if there is one, makes background jobs durable before
     their clients are told of them. Handles are numbered from the number behind `last_number`.
     `measured_functions` is how many functions at most have measures of their own; with 0 no times are taken.
-    `trace` is told of the steps of every job.
+    `trace` is told of the steps of every job, `death_listener` of each that dies. `dead_job_store` keeps
+    them, by default memory. `chance` gives random numbers from 0 to 1.
 
     Calls between `begin_turn` and `end_turn` share one reading of the clocks; `in_turn` says whether one is
     under way.
@@ -94,6 +100,9 @@ class Broker:
         job_store: JobStore | None = None,
         last_number: int = 0,
         trace: JobTrace | None = None,
+        chance: Callable[[], float] = _no_jitter,
+        death_listener: DeathListener | None = None,
+        dead_job_store: DeadJobStore | None = None,
     ) -> None:
         self.timer = Timer(clock, wall_clock, alarm)
         self.slices = Slices(self.timer)
@@ -102,7 +111,17 @@ class Broker:
         self.waking = Waking(self.functions, self.slices, self.timer)
         self.stored_queues = StoredQueues(self.functions, job_store)
         self.life = Lifecycle(
-            policy, self.functions, self.stored_queues, self.waking, self.timer, job_store, last_number, trace
+            policy,
+            self.functions,
+            self.stored_queues,
+            self.waking,
+            self.timer,
+            job_store,
+            last_number,
+            trace,
+            chance,
+            death_listener,
+            dead_job_store,
         )
         # What nearly every call needs, without the way to it.
         self._functions = self.functions.by_name
@@ -112,7 +131,7 @@ class Broker:
         self._leaving = 0
         self.lease_expires_at: float | None = None
         self.in_turn = False
-        self._measures_times = measured_functions > 0
+        self._measures_times = measured_functions > 0 or policy.history > 0
 
     def begin_turn(self) -> None:
         """Take what follows, until `end_turn`, for one moment.
@@ -304,6 +323,8 @@ class Broker:
         job = ability_set.next()
         if self._leaving and job is not None:
             job = self._skip_abandoned(ability_set, job)
+        if job is not None and job.expiry is not None:
+            job = self._skip_expired(ability_set, job)
         if worker.state is not _AWAKE:
             self.waking.note_awake(worker, job)
         if job is None:
@@ -325,6 +346,9 @@ class Broker:
             else:
                 times.add(time)
             job.since = now
+        elif self._measures_times:
+            now = self.timer.turn_time
+            job.since = self.timer.clock() if now is None else now
         job.state = _RUNNING
         job.worker = worker
         worker.jobs[job.handle] = job
@@ -367,6 +391,9 @@ class Broker:
     def report_warning(self, worker: Worker, handle: bytes, data: bytes) -> int:
         """A warning. Raises `JobNotFound`."""
         watchers = self._reported(worker, handle, "Job does not exist on server")
+        job = worker.jobs.get(handle)
+        if job is not None:
+            self.life.note_warning(job, data)
         for client, name in watchers:
             client.connection.warning(name, data)
         return len(watchers)
@@ -386,22 +413,22 @@ class Broker:
 
     def complete(self, worker: Worker, handle: bytes, data: bytes) -> int:
         """The job is done. Raises `JobNotFound`."""
-        watchers = self._ended(worker, handle, "Job given in work result not found")
+        watchers = self._completed(worker, handle, "Job given in work result not found")
         for client, name in watchers:
             client.connection.completed(name, data)
         return len(watchers)
 
     def fail(self, worker: Worker, handle: bytes) -> int:
-        """The job failed and is not tried again. Raises `JobNotFound`."""
-        watchers = self._ended(worker, handle, "Job given in work result not found", _FAILED)
+        """The run failed: the job is retried, or ends. Raises `JobNotFound`."""
+        watchers = self._run_failed(worker, handle, "Job given in work result not found", _FAILED, b"")
         for client, name in watchers:
             client.connection.failed(name)
         return len(watchers)
 
     def exception(self, worker: Worker, handle: bytes, data: bytes) -> int:
-        """The job's function raised; the job has ended. Raises `JobNotFound`."""
+        """The job's function raised: the job is retried, or ends. Raises `JobNotFound`."""
         text = "An exception was received for a job that does not exist"
-        watchers = self._ended(worker, handle, text, _RAISED)
+        watchers = self._run_failed(worker, handle, text, _RAISED, data)
         for client, name in watchers:
             client.connection.exception(name, data)
         return len(watchers)
@@ -438,16 +465,18 @@ class Broker:
             job = self.life.epochs.pop_due(self.timer.wall_clock())
             if job is None:
                 break
-            job.deadline = None
-            job.function.scheduled[job.priority] -= 1
-            job.state = _QUEUED
-            self.life.enqueue(job)
+            self.life.due(job)
+        for _ in range(SLICE):
+            job = self.life.expiries.pop_due(self.timer.wall_clock())
+            if job is None:
+                break
+            self.life.expire(job)
         for _ in range(SLICE):
             job = self.life.timeouts.pop_due(now)
             if job is None:
                 break
             job.deadline = None
-            self.life.take_back(job)
+            self._time_out(job)
         self.waking.replace_late(now)
         if self.slices:
             self.timer.ring_at(now)
@@ -456,9 +485,20 @@ class Broker:
         timeout = self.life.timeouts.next()
         if timeout is not None:
             self.timer.ring_at(timeout)
-        epoch = self.life.epochs.next()
-        if epoch is not None:
-            self.timer.ring_at(now + min(epoch - self.timer.wall_clock(), LONGEST_NAP))
+        for deadlines in (self.life.epochs, self.life.expiries):
+            when = deadlines.next()
+            if when is not None:
+                self.timer.ring_at(now + min(when - self.timer.wall_clock(), LONGEST_NAP))
+
+    def _time_out(self, job: Job) -> None:
+        """A job has run for longer than its time limit. That is a lost worker, and a failed run where it is
+        said how many of these there may be."""
+        if job.function.retry is None:
+            self.life.take_back(job)
+            return
+        error = b"The time limit of the run has passed"
+        for client, name in self.life.fail_run(job, _TIMED_OUT, error):
+            client.connection.failed(name)
 
     def _attach(self, client: Client, job: Job, background: bool, reply: Any) -> None:
         """Let `client` be one more submitter of `job`, whose data and priority stay as they are.
@@ -550,6 +590,21 @@ class Broker:
             job = following
         return None
 
+    def _skip_expired(self, ability_set: AbilitySet, job: Job) -> Job | None:
+        """The first job that has not expired, of `job`, which `ability_set` has given, and those behind it.
+        None after a slice of others, as with `_skip_abandoned`."""
+        for _ in range(self.slices.size):
+            if job.expiry is None or not self.life.expire_late(job):
+                return job
+            following = ability_set.next()
+            if following is None:
+                break
+            job = following
+        else:
+            # It was taken out of its queue: it comes again, behind the others.
+            self.life.enqueue(job)
+        return None
+
     def _reported(self, worker: Worker, handle: bytes, text: str) -> Collection[tuple[Client, bytes]]:
         """Who waits for the worker's job. Raises `JobNotFound` with `text` if it is not its job."""
         job = worker.jobs.get(handle)
@@ -558,20 +613,29 @@ class Broker:
         self._not_reported(worker, handle, text)
         return ()
 
-    def _ended(
-        self, worker: Worker, handle: bytes, text: str, ending: int | None = None
+    def _run_failed(
+        self, worker: Worker, handle: bytes, text: str, outcome: int, error: bytes
     ) -> Collection[tuple[Client, bytes]]:
-        """End the worker's job, which was completed unless `ending` says otherwise; returns and raises as
-        `_reported` does."""
+        """The run of the worker's job has failed; returns who is told, and raises as `_reported` does."""
+        job = worker.jobs.get(handle)
+        if job is not None:
+            worker.ended = handle
+            meter = job.function.meter
+            if meter is not None:
+                meter.ran.add(self.timer.clock() - job.since)
+            return self.life.fail_run(job, outcome, error)
+        self._not_reported(worker, handle, text)
+        return ()
+
+    def _completed(self, worker: Worker, handle: bytes, text: str) -> Collection[tuple[Client, bytes]]:
+        """End the worker's job, which is done; returns and raises as `_reported` does."""
         job = worker.jobs.pop(handle, None)
         if job is not None:
             worker.ended = handle
             if self.life.trace is not None:
-                self.life.trace.ending(job, ending)
+                self.life.trace.ending(job, None)
             function = job.function
             function.running -= 1
-            if ending is not None:
-                function.uncompleted[ending] += 1
             meter = function.meter
             if meter is not None:
                 now = self.timer.turn_time

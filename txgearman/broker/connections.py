@@ -53,9 +53,18 @@ class ClientConnection(Protocol):
     def exception(self, handle: bytes, data: bytes) -> None:
         """The worker's function raised. Nothing follows."""
 
+    def retrying(self, handle: bytes, attempts: int, delay: float) -> None:
+        """So many runs of the job have failed, and it is run again in `delay` seconds. The end follows some
+        time. Only where its function has `RetryPolicy.online`."""
+
 
 class WorkerConnection(Protocol):
-    """The connection of a worker."""
+    """The connection of a worker.
+
+    `label` is what the worker is shown as: its client id and address.
+    """
+
+    label: bytes
 
     def wake(self) -> None:
         """There may be a job for this sleeping worker; it is to grab."""

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import TYPE_CHECKING, Final
 
+from txgearman.broker.failures import Failures
 from txgearman.broker.job_states import PRIORITIES, Ending, JobState, WorkerState
 from txgearman.broker.policy import NO_RULES, FunctionOrder, FunctionRules, Levels, Policy, levels_of
 from txgearman.broker.rate import Rate
+from txgearman.broker.retries import RetryPolicy
 
 if TYPE_CHECKING:
     from txgearman.broker.connections import ClientConnection, WorkerConnection
@@ -64,7 +66,9 @@ class Job:
     denominator last reported; `deadline` is when a scheduled job is to be queued, or a running one to be
     taken from its worker. `stored` says that the store has it; while it is being saved, `saving` holds who
     is to be told. `since` is when it was queued last, or given to the worker that has it, by the broker's
-    monotonic clock, and 0.0 where the broker measures no times.
+    monotonic clock, and 0.0 where the broker measures no times. `failures` is what is known of its failed
+    runs, None before the first; `expiry` when it ends unless a worker gets it, None unless it waits and its
+    function says so.
     """
 
     __slots__ = (
@@ -72,6 +76,8 @@ class Job:
         "background",
         "data",
         "deadline",
+        "expiry",
+        "failures",
         "function",
         "handle",
         "priority",
@@ -116,6 +122,8 @@ class Job:
         self.progress = NO_PROGRESS
         self.deadline: Deadline | None = None
         self.since = 0.0
+        self.failures: Failures | None = None
+        self.expiry: Deadline | None = None
         self.stored = False
         self.saving: list[tuple[Client, object]] | None = None
 
@@ -153,11 +161,13 @@ NO_STORED_QUEUE: Final = StoredQueue()
 class Function:
     """What jobs are submitted to and workers register for.
 
-    `waiting` counts queued jobs by priority, `scheduled` those scheduled for later, `running` those that a
+    `waiting` counts queued jobs by priority, `scheduled` those scheduled for later and those that wait for a
+    retry, `retrying` the latter alone, `running` those that a
     worker has, `workers` the workers registered. `limits` holds by priority the `total` at which a new job
     is refused, None for no limit; `rate` how fast new ones may come, None for no limit; `limited` says in
     one look whether there is either, or `server_limited`, a limit of the whole server. `time_limit` and
-    `retries` are those of `FunctionRules`. `paused` means that the jobs are kept from the workers. `pinned`
+    `retries` and `expires` are those of `FunctionRules`; `retry` is what becomes of failed runs, None where
+    nothing is said of that. `paused` means that the jobs are kept from the workers. `pinned`
     means that an administrator has made it, or has set something for it.
 
     Counted since the function was made: `submitted` and `ended` the jobs that came and went, so that
@@ -179,6 +189,7 @@ class Function:
         "coalesced",
         "dispatch_suspended",
         "ended",
+        "expires",
         "limited",
         "limits",
         "meter",
@@ -191,6 +202,8 @@ class Function:
         "restored",
         "retried",
         "retries",
+        "retry",
+        "retrying",
         "running",
         "scheduled",
         "server_limited",
@@ -209,6 +222,7 @@ class Function:
         levels: Levels,
         rules: FunctionRules = NO_RULES,
         meter: Meter | None = None,
+        retry: RetryPolicy | None = None,
     ) -> None:
         self.name = name
         self.meter = meter
@@ -221,6 +235,7 @@ class Function:
         self.refused = 0
         self.restored = 0
         self.retried = 0
+        self.retrying = 0
         self.running = 0
         self.workers = 0
         self.paused = False
@@ -228,7 +243,7 @@ class Function:
         self.dispatch_suspended = False
         self.stored_queue: StoredQueue | None = None
         self.server_limited = False
-        self.obey(rules)
+        self.obey(rules, retry)
         self._queues: tuple[deque[Job], ...] = tuple(deque() for _ in range(PRIORITIES))
         self._open = tuple(tuple(self._queues[priority] for priority in level) for level in levels)
         self._levels: tuple[tuple[deque[Job], ...], ...] = self._open
@@ -236,8 +251,10 @@ class Function:
         self.unready: tuple[dict[AbilitySet, Slot], ...] = tuple({} for _ in levels)
         self.resting: dict[AbilitySet, None] = {}
 
-    def obey(self, rules: FunctionRules) -> None:
-        """Take over the operator's rules for this function."""
+    def obey(self, rules: FunctionRules, retry: RetryPolicy | None) -> None:
+        """Take over the operator's rules for this function, and what they make of failed runs."""
+        self.retry = retry
+        self.expires = rules.expires or None
         self.time_limit = rules.time_limit or None
         self.retries = rules.retries
         self.limits = rules.limits

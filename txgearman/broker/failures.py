@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from txgearman.broker.dead_job import DeadJob
 
 MAX_RUNS: Final = 20
 """Failed runs that are remembered of one job, the latest ones. They are shown; nothing is decided by them."""
@@ -29,10 +32,11 @@ class Failures:
     `attempts` counts the runs that ended in WORK_FAIL, WORK_EXCEPTION or a time limit that counts. `outcome`
     is that of the last one, `error` what its worker said, and `worker` which it was. `retry_at` is when the
     job is to be queued again, in seconds since the epoch, None once it has been. `runs` are the latest of
-    those runs that this server has seen, and `warnings` what workers have warned of.
+    those runs that this server has seen, and `warnings` what workers have warned of. `dead` is what is to be
+    kept of a job that died while it was being saved.
     """
 
-    __slots__ = ("attempts", "error", "outcome", "retry_at", "runs", "warnings", "worker")
+    __slots__ = ("attempts", "dead", "error", "outcome", "retry_at", "runs", "warnings", "worker")
 
     def __init__(self, attempts: int = 0, outcome: int = 0, error: bytes = b"") -> None:
         self.attempts = attempts
@@ -40,5 +44,6 @@ class Failures:
         self.error = error
         self.worker = b""
         self.retry_at: float | None = None
+        self.dead: DeadJob | None = None
         self.runs: deque[FailedRun] = deque(maxlen=MAX_RUNS)
         self.warnings: deque[bytes] = deque(maxlen=MAX_WARNINGS)

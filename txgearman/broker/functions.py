@@ -8,7 +8,7 @@ from typing import Final
 
 from txgearman.broker.entities import Function
 from txgearman.broker.meters import Meters
-from txgearman.broker.policy import Policy, levels_of
+from txgearman.broker.policy import NO_RULES, Policy, levels_of
 from txgearman.errors import FunctionInUse, FunctionNotFound, TooManyFunctions
 
 UNLIMITED_COUNT: Final = sys.maxsize
@@ -65,7 +65,8 @@ class Functions:
         return self.by_name.get(name) or self._make(name)
 
     def _make(self, name: bytes) -> Function:
-        function = Function(name, self._levels, self.policy.rules_for(name), self.meters.new())
+        rules = self.policy.rules_for(name)
+        function = Function(name, self._levels, rules, self.meters.new(), self.policy.retry_policy(rules))
         self.by_name[name] = function
         self._idle[function] = None
         function.limit_by_server(self.server_limited or self.draining)
@@ -129,7 +130,10 @@ class Functions:
         self._forget_idle()
         self._limit_all(self.server_limited or self.draining)
         for function, rules in changed:
-            function.obey(rules)
+            function.obey(rules, policy.retry_policy(rules))
+        if policy.retry_policy(NO_RULES) != before.retry_policy(NO_RULES):
+            for function in self.by_name.values():
+                function.retry = policy.retry_policy(policy.rules_for(function.name))
 
     def _limit_all(self, limited: bool) -> None:
         for function in self.by_name.values():

@@ -135,6 +135,12 @@ class Handles:
             yield from list(chunk.items())
 
 
+def number_in(handle: bytes) -> int | None:
+    """The number that a handle ends with, which may be anything that a peer sent; None without one."""
+    _, _, digits = handle.rpartition(b":")
+    return int(digits) if digits.isdigit() and len(digits) <= _MAX_DIGITS else None
+
+
 def number_of(handle: bytes) -> int:
     """The number that a handle of ours ends with."""
     return int(handle[handle.rindex(b":") + 1 :])

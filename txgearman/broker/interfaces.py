@@ -62,6 +62,13 @@ class JobStore(Protocol):
     def attempted(self, job: Job) -> None:
         """The `attempts` of a saved job have changed."""
 
+    def retrying(self, job: Job) -> None:
+        """A run of a saved job has failed, and `Job.failures` says when it is to run again."""
+
+    def died(self, number: int, dead: DeadJob) -> None:
+        """As `remove`, in a transaction that also keeps the job as a dead one. The store takes the data from
+        its own row; a late duplicate is restored by `Broker.restore`, and nothing is dead then."""
+
     def fetch(self, function: bytes, priority: int, after: int) -> None:
         """Bring jobs from behind the position `after`. Answered by `Broker.fetched`."""
 
@@ -122,8 +129,18 @@ class JobTrace(Protocol):
     def started(self, job: Job) -> None:
         """A worker has got the job."""
 
+    def failing(self, job: Job, ending: int) -> None:
+        """A run of the job has failed with this outcome, and another will follow; it still is running."""
+
     def ending(self, job: Job, ending: int | None) -> None:
         """The job is about to end, completed where `ending` is None; it still is in the state before."""
+
+
+class DeathListener(Protocol):
+    """Is told of each job that dies, to log it or to tell others."""
+
+    def died(self, dead: DeadJob) -> None:
+        """The job is dead, with its data."""
 
 
 class Follower(Protocol):

@@ -28,6 +28,8 @@ class JobState(Enum):
     """In its function's queue."""
     RUNNING = "running"
     """With `Job.worker`."""
+    RETRYING = "retrying"
+    """A run has failed, and the job waits for its backoff to end; in no queue."""
     GONE = "gone"
     """Ended, cancelled or given up; the broker has forgotten it. Its queue may still hold the object."""
 
@@ -49,6 +51,15 @@ class Ending(IntEnum):
     """It was not accepted: it could not be saved, or the store had the same job already."""
     ADOPTED = 6
     """Another server on the same store has it now, or it has vanished from there."""
+    TIMED_OUT = 7
+    """Its worker took longer than the time limit, and that counts as a failed run."""
+    EXPIRED = 8
+    """No run had begun when its time was over, see `FunctionRules.expires`."""
+
+
+FAILURES: Final = frozenset({int(Ending.FAILED), int(Ending.RAISED), int(Ending.LOST), int(Ending.TIMED_OUT)})
+"""The outcomes that are failures: a background job that ends so is dead. In all others nobody wanted the job
+any more, or it is not this server's."""
 
 
 class WorkerState(Enum):
@@ -73,11 +84,15 @@ class JobEvent(Enum):
     NOT_STORED = "not stored"
     """The store failed, and no client waits for the result."""
     DUE = "due"
-    """Its time has come."""
+    """Its time has come, or its backoff is over."""
     GRABBED = "grabbed"
     """A worker gets it."""
     REPORTED = "completed or failed"
     """Its worker reports its end."""
+    RUN_FAILED = "failed, attempts left"
+    """Its worker reports a failure, or took too long where that is one, and it may be tried again."""
+    EXPIRED = "expired"
+    """It is too old for a run to begin, by `FunctionRules.expires`."""
     WORKER_LOST = "worker lost"
     """Its worker left, unregistered the function, or took too long."""
     LAST_WORKER_LOST = "last worker lost"
@@ -119,10 +134,17 @@ JOB_TRANSITIONS: Final = {
     (JobState.QUEUED, JobEvent.CANCELLED): JobState.GONE,
     (JobState.QUEUED, JobEvent.ABANDONED): JobState.GONE,
     (JobState.QUEUED, JobEvent.DISOWNED): JobState.GONE,
+    (JobState.QUEUED, JobEvent.EXPIRED): JobState.GONE,
     (JobState.RUNNING, JobEvent.REPORTED): JobState.GONE,
+    (JobState.RUNNING, JobEvent.RUN_FAILED): JobState.RETRYING,
     (JobState.RUNNING, JobEvent.WORKER_LOST): JobState.QUEUED,
     (JobState.RUNNING, JobEvent.LAST_WORKER_LOST): JobState.GONE,
     (JobState.RUNNING, JobEvent.CANCELLED): JobState.GONE,
+    (JobState.RETRYING, JobEvent.DUE): JobState.QUEUED,
+    (JobState.RETRYING, JobEvent.CANCELLED): JobState.GONE,
+    (JobState.RETRYING, JobEvent.ABANDONED): JobState.GONE,
+    (JobState.RETRYING, JobEvent.DISOWNED): JobState.GONE,
+    (JobState.RETRYING, JobEvent.EXPIRED): JobState.GONE,
 }
 """What becomes of a job. Each other event leaves it in its state. Tests hold the broker against this table,
 and the diagram in the docs is drawn from it."""

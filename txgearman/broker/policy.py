@@ -7,6 +7,13 @@ from enum import Enum
 from typing import Final
 
 from txgearman.access.patterns import matches
+from txgearman.broker.retries import (
+    DEFAULT_BACKOFF,
+    DEFAULT_BACKOFF_FACTOR,
+    DEFAULT_BACKOFF_MAX,
+    DEFAULT_JITTER,
+    RetryPolicy,
+)
 
 WAKE_PATIENCE: Final = 0.2
 """Seconds after which a woken worker that has not grabbed counts as not coming, and another is woken
@@ -33,8 +40,10 @@ class FunctionRules:
 
     `limits` are by priority how many jobs the function may have when one more is to be let in, None for no
     limit. `time_limit`: seconds after which a running job is given to another worker; a shorter limit that
-    the worker has set itself holds, and 0 is no limit. `retries`, `submit_rate`, `submit_burst`: as those of
-    `Policy`.
+    the worker has set itself holds, and 0 is no limit. `retries`, `submit_rate`, `submit_burst`, `attempts`,
+    `backoff`, `backoff_factor`, `backoff_max`, `jitter`: as those of `Policy`. `retry_online`: whether
+    clients that wait for a result go on waiting while the job is retried. `expires`: seconds from the job's
+    submission, or its `run_at`, after which no run of it begins; 0 is never.
     """
 
     limits: tuple[int | None, ...] | None = None
@@ -42,22 +51,33 @@ class FunctionRules:
     retries: int | None = None
     submit_rate: float | None = None
     submit_burst: int | None = None
+    attempts: int | None = None
+    backoff: float | None = None
+    backoff_factor: float | None = None
+    backoff_max: float | None = None
+    jitter: float | None = None
+    retry_online: bool | None = None
+    expires: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The settings of a `Broker`.
 
-    `job_retries`: how many workers may lose a job before it fails; 0 and 1 are the same, as with
-    gearmand, and `UNLIMITED` never gives up. `wakeup`: how many sleeping workers are woken for a job;
-    0 wakes all. `round_robin`: with `FunctionOrder.REGISTRATION`, let functions take turns (with
-    `FunctionOrder.PRIORITY` they always do). `handle_prefix`: what job handles begin with, ahead of
-    a colon and a number. `max_jobs`: how many jobs there may be in all, running ones included; 0 is no
-    limit. `max_functions`: how many functions there may be, 0 for no limit; above half of that those that are
-    not used are forgotten. `submit_rate`: how many new jobs a second each function takes, `submit_burst` of
-    them at once; a rate of 0 is no limit, a burst of 0 as many as the rate. `in_memory`: how many waiting
-    jobs of a function and priority are in memory when a store has them too; those behind are fetched when
-    their turn comes.
+    `job_retries`: how many workers may lose a job before it fails; 0 and 1 are the same, as with gearmand,
+    and `UNLIMITED` never gives up. `wakeup`: how many sleeping workers are woken for a job; 0 wakes all.
+    `round_robin`: with `FunctionOrder.REGISTRATION`, let functions take turns (with `FunctionOrder.PRIORITY`
+    they always do). `handle_prefix`: what job handles begin with, ahead of a colon and a number. `max_jobs`:
+    how many jobs there may be in all, running ones included; 0 is no limit. `max_functions`: how many
+    functions there may be, 0 for no limit; above half of that those that are not used are forgotten.
+    `submit_rate`: how many new jobs a second each function takes, `submit_burst` of them at once; a rate of 0
+    is no limit, a burst of 0 as many as the rate. `in_memory`: how many waiting jobs of a function and
+    priority are in memory when a store has them too; those behind are fetched when their turn comes.
+    `attempts`: how many runs of a job may fail, None where nothing is said, which is 1, and lets a time limit
+    count as a lost worker; `backoff`, `backoff_factor`, `backoff_max` and `jitter` are those of
+    `RetryPolicy`. `dead_jobs`, `dead_bytes` and `dead_age`: how many dead jobs are kept in memory where there
+    is no store, with how many bytes, for how many seconds; 0 `dead_jobs` keeps none, there or in the store.
+    `history` and `history_bytes`: how many ended jobs are remembered, with how many bytes; 0 is none.
     `functions`: rules by the name of a function, or a pattern of names.
     """
 
@@ -71,6 +91,16 @@ class Policy:
     submit_rate: float = 0.0
     submit_burst: int = 0
     in_memory: int = 20_000
+    attempts: int | None = None
+    backoff: float = DEFAULT_BACKOFF
+    backoff_factor: float = DEFAULT_BACKOFF_FACTOR
+    backoff_max: float = DEFAULT_BACKOFF_MAX
+    jitter: float = DEFAULT_JITTER
+    dead_jobs: int = 1000
+    dead_bytes: int = 16 * 1024 * 1024
+    dead_age: float = 180 * 86_400.0
+    history: int = 5000
+    history_bytes: int = 8 * 1024 * 1024
     functions: tuple[tuple[bytes, FunctionRules], ...] = ()
 
     def rules_for(self, name: bytes) -> FunctionRules:
@@ -87,6 +117,21 @@ class Policy:
             for each in fields(FunctionRules)
         }
         return FunctionRules(**values)
+
+    def retry_policy(self, rules: FunctionRules) -> RetryPolicy | None:
+        """What becomes of a failed run of a function with these rules; None where nothing is said of it: the
+        job fails then, and a time limit that passes is a lost worker."""
+        attempts = self.attempts if rules.attempts is None else rules.attempts
+        if attempts is None:
+            return None
+        return RetryPolicy(
+            attempts=attempts,
+            backoff=self.backoff if rules.backoff is None else rules.backoff,
+            factor=self.backoff_factor if rules.backoff_factor is None else rules.backoff_factor,
+            backoff_max=self.backoff_max if rules.backoff_max is None else rules.backoff_max,
+            jitter=self.jitter if rules.jitter is None else rules.jitter,
+            online=bool(rules.retry_online),
+        )
 
 
 NO_RULES: Final = FunctionRules()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 DEFAULT_BACKOFF = 15.0
@@ -52,7 +53,7 @@ class RetryPolicy:
         if self.backoff == 0.0:
             return 0.0
         try:
-            growth = self.factor ** float(attempts - 1)
+            growth = math.pow(self.factor, attempts - 1)
         except OverflowError:
-            growth = float("inf")
+            growth = math.inf
         return min(self.backoff_max, self.backoff * growth) * (1.0 + self.jitter * (2.0 * chance - 1.0))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _SAVING: Final = JobState.SAVING
 _QUEUED: Final = JobState.QUEUED
 _SCHEDULED: Final = JobState.SCHEDULED
+_RETRYING: Final = JobState.RETRYING
 _RUNNING: Final = JobState.RUNNING
 _GONE: Final = JobState.GONE
 _NOT_SAVED: Final = int(Ending.NOT_SAVED)
@@ -43,8 +44,14 @@ class StoreAnswers:
             client.connection.saved(reply, job.handle)
         if job.state is _GONE:
             # It was done, or cancelled, while it was being saved.
+            dead = None if job.failures is None else job.failures.dead
             if self._life.job_store is not None:
-                self._life.job_store.remove(number_of(job.handle), just_now=False)
+                if dead is not None:
+                    self._life.job_store.died(dead.number, dead)
+                else:
+                    self._life.job_store.remove(number_of(job.handle), just_now=False)
+        elif job.state is _RETRYING and self._life.job_store is not None:
+            self._life.job_store.retrying(job)
         elif job.state is _SAVING:
             position = number_of(job.handle)
             if (
@@ -86,7 +93,7 @@ class StoreAnswers:
                 self._life.let_in(job)
             else:
                 self._life.discard(job, _NOT_SAVED)
-        elif not (job.background or job.watchers) and job.state in (_QUEUED, _SCHEDULED):
+        elif not (job.background or job.watchers) and job.state in (_QUEUED, _SCHEDULED, _RETRYING):
             self._life.discard(job, _ABANDONED)
 
     def restore(self, stored: StoredJob) -> None:

@@ -66,6 +66,13 @@ class JobTracer:
             self._follower.waited(job, traced.since, now)
             traced.since = now
 
+    def failing(self, job: Job, ending: int) -> None:
+        traced = self._jobs.get(job.handle)
+        if traced is not None:
+            self._follower.ran(job, job.attempts + 1, traced.since, self._now(traced), ending)
+            # It is told of again when it is queued, and is in no queue until then.
+            del self._jobs[job.handle]
+
     def ending(self, job: Job, ending: int | None) -> None:
         traced = self._jobs.pop(job.handle, None)
         if traced is None:

@@ -107,9 +107,9 @@ def _why(error: BaseException | None) -> str:
 class GearmanServerProtocol(JobReplies, Protocol):
     """A client, a worker and an administrator in one, as every Gearman connection may be.
 
-    `number` tells the connections of a server apart; `client_id` is what the peer calls itself;
-    `exceptions` whether it wants WORK_EXCEPTION and not WORK_FAIL; `known_rights` are its `rights`, or None
-    as long as nobody has asked for these.
+    `number` tells the connections of a server apart; `client_id` is what the peer calls itself; `label` that
+    and its address, as jobs remember it; `exceptions` whether it wants WORK_EXCEPTION and not WORK_FAIL;
+    `known_rights` are its `rights`, or None as long as nobody has asked for these.
     """
 
     transport: ServerTransport
@@ -147,6 +147,7 @@ class GearmanServerProtocol(JobReplies, Protocol):
         "client_id",
         "exceptions",
         "known_rights",
+        "label",
         "number",
         "server",
         "worker",
@@ -160,6 +161,7 @@ class GearmanServerProtocol(JobReplies, Protocol):
         self.number = number
         self._since = server.reactor.seconds()
         self.client_id = b"-"
+        self.label = b""
         self.exceptions = server.settings.exceptions
         self.assigns_stored_job = False
         self.client = Client(self)

@@ -371,6 +371,9 @@ class JobReplies:
     def failed(self, handle: bytes) -> None:
         self.send_packet(WORK_FAIL, handle)
 
+    def retrying(self, handle: bytes, attempts: int, delay: float) -> None:
+        """The protocol has no packet for it, so the client goes on waiting."""
+
     def exception(self, handle: bytes, data: bytes) -> None:
         # gearmand sends the WORK_FAIL in place of an exception with a NUL behind the handle, which
         # some clients take for part of it.

@@ -136,6 +136,9 @@ class HTTPClientConnection:
     def failed(self, handle: bytes) -> None:
         self._enqueue("failed", None)
 
+    def retrying(self, handle: bytes, attempts: int, delay: float) -> None:
+        self._enqueue("retrying", (attempts, delay))
+
     def exception(self, handle: bytes, data: bytes) -> None:
         self._enqueue("exception", data)
 
@@ -201,6 +204,10 @@ class WholeResponse(HTTPClientConnection):
     def _on_status(self, _numbers: tuple[int, int]) -> None:
         """A whole response has no place for progress."""
 
+    def _on_retrying(self, _numbers: tuple[int, float]) -> None:
+        """A whole response waits for the end. What a failed run sent of its result is not part of it."""
+        self._result.clear()
+
     def _on_completed(self, data: bytes) -> None:
         self._result.append(data)
         self.leave()
@@ -264,6 +271,9 @@ class StreamedResponse(HTTPClientConnection):
 
     def _on_status(self, numbers: tuple[int, int]) -> None:
         self.begin().send("status", {"numerator": numbers[0], "denominator": numbers[1]})
+
+    def _on_retrying(self, numbers: tuple[int, float]) -> None:
+        self.begin().send("retry", {"attempts": numbers[0], "in": numbers[1]})
 
     def _on_completed(self, data: bytes) -> None:
         self._end_with("complete", data)
