@@ -103,7 +103,7 @@ class KeeperNotes:
     def __init__(self) -> None:
         self.saves: list[Job] = []
         self.removed: list[int] = []
-        self.attempts: list[tuple[bytes, int]] = []
+        self.losses: list[tuple[bytes, int]] = []
         self.retries: list[tuple[bytes, int, float | None]] = []
         self.dead: list[DeadJob] = []
         self.refusal: Refused | None = None
@@ -146,8 +146,8 @@ class KeeperNotes:
     def died(self, number: int, dead: DeadJob) -> None:
         self.dead.append(dead)
 
-    def attempted(self, job: Job) -> None:
-        self.attempts.append((job.handle, job.attempts))
+    def lost(self, job: Job) -> None:
+        self.losses.append((job.handle, job.losses))
 
 
 class Bench:

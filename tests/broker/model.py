@@ -442,14 +442,14 @@ class Model:
         self.forget_place(job)
         ruled = self.policy.rules_for(job.function).retries
         retries = self.policy.job_retries if ruled is None else ruled
-        if retries != -1 and job.attempts + 1 >= max(retries, 1):
+        if retries != -1 and job.losses + 1 >= max(retries, 1):
             self.tell(job, "failed")
             self.end(job, "lost")
         elif not job.background and not job.watchers:
             self.end(job, "abandoned")
         else:
             self.count(job.function, "retried")
-            job.attempts += 1
+            job.losses += 1
             job.progress = (0, 0)
             job.worker = job.due = None
             self.enqueue(job)

@@ -360,9 +360,7 @@ class Pair:
         jobs = self.model.jobs
         assert self.broker.total == len(jobs)
         assert list(self.inspection.jobs()) == [
-            JobView(
-                job.handle, job.function, job.unique, job.attempts, job.background, job.state == "running"
-            )
+            JobView(job.handle, job.function, job.unique, job.losses, job.background, job.state == "running")
             for job in jobs
         ]
         views = {view.name: view for view in self.inspection.functions()}
@@ -388,7 +386,7 @@ class Pair:
         for detail, job in zip(pages, model.jobs, strict=True):
             assert detail == Inspection(broker).job_detail(job.handle)
             shown = (detail.function, detail.unique, detail.attempts, detail.progress, detail.clients)
-            assert shown == (job.function, job.unique, job.attempts, job.progress, len(job.watchers))
+            assert shown == (job.function, job.unique, job.losses, job.progress, len(job.watchers))
             assert (detail.worker, detail.state.value) == (
                 workers.get(job.worker),
                 {"held": "scheduled"}.get(job.state, job.state),

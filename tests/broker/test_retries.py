@@ -165,7 +165,7 @@ class RetryTests(FailedRunTestCase):
         self.worker = self.bench.worker("other", b"f")
         job = self.raise_in(handle)
         assert job.failures is not None
-        self.assertEqual((job.attempts, job.failures.attempts, job.state), (1, 1, JobState.RETRYING))
+        self.assertEqual((job.losses, job.failures.attempts, job.state), (1, 1, JobState.RETRYING))
 
     def test_a_time_limit_is_an_attempt_where_these_are_said(self) -> None:
         self.begin(attempts=1, time_limit=5.0)
@@ -181,7 +181,7 @@ class RetryTests(FailedRunTestCase):
         self.bench.grab(self.worker)
         self.bench.advance(5)
         job = self.bench.grab(self.bench.worker("other", b"f"))
-        self.assertEqual((job.handle, job.attempts, job.failures), (handle, 1, None))
+        self.assertEqual((job.handle, job.losses, job.failures), (handle, 1, None))
 
     def test_what_holds_when_the_run_ends_counts(self) -> None:
         self.begin(attempts=1)

@@ -91,7 +91,7 @@ class NewJobTests(SavingTestCase):
         worker = self.bench.worker("w", b"f")
         self.bench.grab(worker)
         self.broker.leave_worker(worker)
-        self.assertEqual(self.job_store.attempts, [(HANDLE, 1)])
+        self.assertEqual(self.job_store.losses, [(HANDLE, 1)])
 
     def test_foreground_jobs_are_not_kept(self) -> None:
         client = self.bench.client()
@@ -250,11 +250,11 @@ class RestoreTests(SavingTestCase):
         worker = self.bench.worker("w", b"f")
         job = self.bench.grab(worker)
         self.assertEqual(
-            (job.handle, job.unique, job.data, job.attempts, job.submitted),
+            (job.handle, job.unique, job.data, job.losses, job.submitted),
             (b"H:t:7", b"u", b"data", 1, 5.0),
         )
         self.broker.leave_worker(worker)
-        self.assertEqual(self.job_store.attempts, [(b"H:t:7", 2)])
+        self.assertEqual(self.job_store.losses, [(b"H:t:7", 2)])
         worker = self.bench.worker("w2", b"f")
         self.bench.grab(worker)
         self.broker.leave_worker(worker)
@@ -311,4 +311,4 @@ class EndTests(SavingTestCase):
         self.bench.grab(worker)
         self.bench.answers.detach_store()
         self.broker.leave_worker(worker)
-        self.assertEqual((self.job_store.attempts, self.job_store.removed), ([], []))
+        self.assertEqual((self.job_store.losses, self.job_store.removed), ([], []))

@@ -255,7 +255,7 @@ class WorkerTests(SynchronousTestCase):
             bench.advance(0)
             self.assertEqual(bench.inspection.running, 0)
             self.assertEqual(bench.broker.total, MANY - 5)
-            attempts = Counter(view.attempts for view in bench.inspection.jobs())
+            attempts = Counter(view.losses for view in bench.inspection.jobs())
             self.assertEqual(attempts, {1: MANY - 5})
 
     def test_the_functions_are_given_up_in_slices_too(self) -> None:

@@ -65,7 +65,7 @@ class Ledger(FollowerNotes):
         self._step(job, since, until, False)
 
     def ran(self, job: Job, attempt: int, since: float, until: float, ending: int | None) -> None:
-        assert attempt == job.attempts + (ending != Ending.LOST or job.worker is not None)
+        assert attempt == job.losses + (ending != Ending.LOST or job.worker is not None)
         self._step(job, since, until, True)
 
     def ended(self, job: Job, attempts: int, when: float, ending: int | None) -> None:

@@ -252,7 +252,7 @@ class LifeTests(SavingTestCase):
         client.receive(submit(b"last"))
         self.stop()
         self.assertEqual([job.data for job in self.store.jobs.values()], [b"data", b"last"])
-        self.assertEqual([job.attempts for job in self.store.jobs.values()], [0, 0])
+        self.assertEqual([job.losses for job in self.store.jobs.values()], [0, 0])
         self.assertIn(handle(3), client.taken())
         self.assertFalse(self.store.is_open)
 

@@ -61,7 +61,7 @@ class StoreContract(_TestCase):
 
     def test_what_is_saved_is_there_as_it_was(self) -> None:
         jobs = [
-            job(1, b"a unique", b"\0some\0data", priority=0, attempts=3, submitted=1234567890.125),
+            job(1, b"a unique", b"\0some\0data", priority=0, losses=3, submitted=1234567890.125),
             job(2, priority=2, place=7, handle=b"H:other.host:2", reducer=b"a reducer"),
             job(3, run_at=1.5e9, function=b"another"),
             job(4, b"-", b"the data"),
@@ -98,11 +98,11 @@ class StoreContract(_TestCase):
         self.assertEqual([found.data == data for found in stored(self.store)], [True])
 
     def test_the_largest_numbers(self) -> None:
-        largest = job(LARGEST_NUMBER, b"u", place=LARGEST_NUMBER, priority=2, attempts=2**31 - 1)
+        largest = job(LARGEST_NUMBER, b"u", place=LARGEST_NUMBER, priority=2, losses=2**31 - 1)
         save(self.store, largest, job(1, b"x"))
         self.assertEqual(self.store.fetch(b"reverse", 2, LARGEST_NUMBER - 1, 1), [largest])
-        self.store.write(Changes(attempts={LARGEST_NUMBER: 7}))
-        self.assertEqual(self.store.fetch(b"reverse", 2, 1, 9), [largest._replace(attempts=7)])
+        self.store.write(Changes(losses={LARGEST_NUMBER: 7}))
+        self.assertEqual(self.store.fetch(b"reverse", 2, 1, 9), [largest._replace(losses=7)])
         self.assertIsNotNone(self.store.find(LARGEST_NUMBER))
         self.store.write(Changes(removals=[LARGEST_NUMBER]))
         self.assertEqual(self.numbers(), [1])
@@ -179,13 +179,13 @@ class StoreContract(_TestCase):
 
     def test_attempts(self) -> None:
         save(self.store, job(1), job(2), job(3, run_at=5.0))
-        self.store.write(Changes(attempts={1: 5, 3: 1, 99: 7}))
-        self.assertEqual([job.attempts for job in stored(self.store)], [5, 0, 1])
+        self.store.write(Changes(losses={1: 5, 3: 1, 99: 7}))
+        self.assertEqual([job.losses for job in stored(self.store)], [5, 0, 1])
 
     def test_all_kinds_of_changes_at_once(self) -> None:
         save(self.store, job(1), job(2))
         self.store.write(Changes([job(3), job(4)], [1, 4], {1: 9, 2: 9}))
-        self.assertEqual([(job.number, job.attempts) for job in stored(self.store)], [(2, 9), (3, 0)])
+        self.assertEqual([(job.number, job.losses) for job in stored(self.store)], [(2, 9), (3, 0)])
 
     # -- reading ------------------------------------------------------------------------------------
 
@@ -276,16 +276,16 @@ class StoreContract(_TestCase):
     def test_jobs_outlive_a_restart(self) -> None:
         jobs = [job(1, b"u"), job(2, b"-", ALL_BYTES), job(3, run_at=5.0), job(4)]
         save(self.store, *jobs)
-        self.store.write(Changes(removals=[4], attempts={1: 2}))
+        self.store.write(Changes(removals=[4], losses={1: 2}))
         self.restart()
-        jobs[0] = jobs[0]._replace(attempts=2)
+        jobs[0] = jobs[0]._replace(losses=2)
         # On a store that is shared they get new places.
         self.assertEqual(sorted(job._replace(place=job.number) for job in stored(self.store)), jobs[:3])
         self.assertEqual(
             save(self.store, job(5, b"u"), job(6, b"-", ALL_BYTES)), {5: b"H:test:1", 6: b"H:test:2"}
         )
-        self.store.write(Changes(removals=[1, 3], attempts={2: 1}))
-        self.assertEqual([(job.number, job.attempts) for job in stored(self.store)], [(2, 1)])
+        self.store.write(Changes(removals=[1, 3], losses={2: 1}))
+        self.assertEqual([(job.number, job.losses) for job in stored(self.store)], [(2, 1)])
 
     def test_it_knows_itself(self) -> None:
         self.assertEqual(self.store.servers(), ["here"])
@@ -311,11 +311,11 @@ class StoreContract(_TestCase):
                 saves.append(_random_job(chance, next_number))
                 next_number += 1
             removals = [chance.randrange(1, next_number + 3) for _ in range(chance.choice([0, 0, 1, 20]))]
-            attempts = {
+            losses = {
                 chance.randrange(1, next_number + 3): chance.randrange(5)
                 for _ in range(chance.choice([0, 2]))
             }
-            changes = Changes(saves, removals, attempts)
+            changes = Changes(saves, removals, losses)
             self.assertEqual(self.store.write(changes), model.write(changes))
             self.assertEqual(stored(self.store), stored(model))
             self.assertEqual(sorted(self.store.queue_lengths()), sorted(model.queue_lengths()))

@@ -15,7 +15,7 @@ def job(number: int, unique: bytes = b"", data: bytes = b"data", **others: Any) 
         "function": b"reverse",
         "priority": 1,
         "run_at": None,
-        "attempts": 0,
+        "losses": 0,
         "submitted": 1_700_000_000.25,
         "reducer": None,
     }

@@ -74,9 +74,9 @@ class ModelStore:
     def write(self, changes: Changes) -> Written:
         self._check()
         base = self._base
-        for number, attempts in changes.attempts.items():
+        for number, losses in changes.losses.items():
             if self._owns(number):
-                base.jobs[number] = base.jobs[number]._replace(attempts=attempts)
+                base.jobs[number] = base.jobs[number]._replace(losses=losses)
         for number in set(changes.removals):
             if self._owns(number) and base.coalesced.get(number) == changes.coalesced.get(number):
                 base.remove(number)

@@ -115,12 +115,12 @@ class FullDiskTests(SqliteCase):
         with self.assertRaisesRegex(StoreUnavailable, FULL):
             store.write(Changes([job(100)], [1], {2: 5}))
         with self.assertRaisesRegex(StoreUnavailable, FULL):
-            store.write(Changes(attempts={2: 3}))
+            store.write(Changes(losses={2: 3}))
         for _ in range(2):
             store.close()
             store = self.opened()
             self.assertEqual([job.number for job in stored(store)], numbers)
-        self.assertEqual(stored(store)[1].attempts, 3)
+        self.assertEqual(stored(store)[1].losses, 3)
         self.remove_all(store, numbers)
         self.filler.unlink()
         store.write(Changes())
@@ -131,7 +131,7 @@ class FullDiskTests(SqliteCase):
         saved = self.save_until_full(store)
         self.fill()
         with contextlib.suppress(StoreUnavailable):
-            store.write(Changes(removals=saved, attempts=dict.fromkeys(saved, 1)))
+            store.write(Changes(removals=saved, losses=dict.fromkeys(saved, 1)))
         self.assertEqual(stored(store), [])
 
     def test_after_a_kill(self) -> None:

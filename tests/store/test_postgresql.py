@@ -66,12 +66,12 @@ class CutTests(SharedCase):
             b"INSERT INTO": Changes([job(2), job(3)]),
             b"ON CONFLICT": Changes([job(4, b"v"), job(5, b"-")]),
             b"DELETE FROM": Changes(removals=[2]),
-            b"SET attempts": Changes([job(6, b"w"), job(7, b"u"), job(8)], [3], {1: 5}),
+            b"SET losses": Changes([job(6, b"w"), job(7, b"u"), job(8)], [3], {1: 5}),
         }.items():
             self.cable.cut_behind(words)
             duplicates = self.store.write(changes).duplicates
-            self.assertEqual(duplicates, {7: b"H:test:1"} if changes.attempts else {})
-        found = [(job.number, job.attempts) for job in stored(self.store)]
+            self.assertEqual(duplicates, {7: b"H:test:1"} if changes.losses else {})
+        found = [(job.number, job.losses) for job in stored(self.store)]
         self.assertEqual(found, [(1, 5), (4, 0), (5, 0), (6, 0), (8, 0)])
 
     def test_the_answer_to_a_take_over_is_lost(self) -> None:
@@ -228,7 +228,7 @@ class StandstillTests(SharedCase):
         return future
 
     def test_while_it_writes(self) -> None:
-        for words in (b"SET attempts", b"INSERT INTO", b"DELETE FROM", b"SET joined"):
+        for words in (b"SET losses", b"INSERT INTO", b"DELETE FROM", b"SET joined"):
             still, other = self.begin()
             save(still, job(1, b"removed"), job(2, b"attempted"), job(3, b"joined"))
             save(other, job(4, b"joined"), job(5, b"theirs"), *(job(number) for number in range(100, 200)))

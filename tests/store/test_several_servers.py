@@ -25,7 +25,7 @@ from txgearman.store.urls import open_store
 # All that a server asks of its store but `open` and `close`.
 CALLS: Final[dict[str, Callable[[Store], Any]]] = {
     "write nothing": lambda store: store.write(Changes()),
-    "write nothing but attempts": lambda store: store.write(Changes(attempts={1: 1})),
+    "write nothing but losses": lambda store: store.write(Changes(losses={1: 1})),
     "write nothing but a removal": lambda store: store.write(Changes(removals=[1])),
     "write nothing but a job": lambda store: save(store, job(70)),
     "write a job with a unique": lambda store: save(store, job(71, b"of its own")),
@@ -232,7 +232,7 @@ class AtTheSameTimeTests(SharedCase):
         first, second = self.opened("first"), self.opened("second")
         save(first, job(1, b"x"), job(2, b"m"))
         theirs, ours = self.held_back(
-            "UPDATE txgearman_job SET attempts = 1 WHERE number = 2",
+            "UPDATE txgearman_job SET losses = 1 WHERE number = 2",
             lambda: save(second, job(3, b"a"), job(4, b"m"), job(5, b"x")),
             lambda: first.write(Changes([job(6, b"a")], [1])),
         )
@@ -250,7 +250,7 @@ class AtTheSameTimeTests(SharedCase):
         )
         save(first, g[0])
         told = self.held_back(
-            "UPDATE txgearman_job SET attempts = 1",
+            "UPDATE txgearman_job SET losses = 1",
             lambda: save(second, h[1], g[1], f[1]),
             lambda: save(first, f[2], h[2]),
         )

@@ -113,7 +113,7 @@ class ErrorTests(SqliteCase):
         ):
             with self.assertRaisesRegex(StoreUnavailable, "full"):
                 store.write(changes)
-        self.assertEqual([(job.number, job.attempts) for job in stored(store)], [(1, 0)])
+        self.assertEqual([(job.number, job.losses) for job in stored(store)], [(1, 0)])
         store.write(Changes([job(3)], [1]))
         save(store, job(4, data=b"x" * 100_000))
         self.assertEqual([job.number for job in stored(store)], [3, 4])

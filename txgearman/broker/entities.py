@@ -60,7 +60,7 @@ class Job:
 
     `handle`, `unique` and `data` are bytes; `priority` is one of `Priority` as a plain int;
     `background` is true as soon as one submitter wants the job whether it waits or not; the keys of
-    `watchers` are the waiting clients with the handle each was told, in the order they came; `attempts`
+    `watchers` are the waiting clients with the handle each was told, in the order they came; `losses`
     counts the workers that got the job and lost it; `submitted` is when it came and `run_at` when it is to
     be queued, both in seconds since the epoch, `run_at` None for at once; `progress` is the numerator and
     denominator last reported; `deadline` is when a scheduled job is to be queued, or a running one to be
@@ -72,7 +72,6 @@ class Job:
     """
 
     __slots__ = (
-        "attempts",
         "background",
         "data",
         "deadline",
@@ -80,6 +79,7 @@ class Job:
         "failures",
         "function",
         "handle",
+        "losses",
         "priority",
         "progress",
         "reducer",
@@ -118,7 +118,7 @@ class Job:
         self.state = JobState.QUEUED
         self.worker: Worker | None = None
         self.watchers = NOBODY
-        self.attempts = 0
+        self.losses = 0
         self.progress = NO_PROGRESS
         self.deadline: Deadline | None = None
         self.since = 0.0

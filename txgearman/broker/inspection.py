@@ -186,7 +186,7 @@ class Inspection:
             background=job.background,
             reducer=job.reducer,
             state=job.state,
-            attempts=job.attempts,
+            losses=job.losses,
             submitted=job.submitted,
             progress=job.progress,
             clients=len(job.watchers),
@@ -224,7 +224,7 @@ class Inspection:
                     handle,
                     job.function.name,
                     job.unique,
-                    job.attempts,
+                    job.losses,
                     job.background,
                     job.state is _RUNNING,
                 )

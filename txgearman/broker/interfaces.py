@@ -59,8 +59,8 @@ class JobStore(Protocol):
         longer. If a submit that came behind its end was answered with it elsewhere, `Broker.restore` brings
         it back."""
 
-    def attempted(self, job: Job) -> None:
-        """The `attempts` of a saved job have changed."""
+    def lost(self, job: Job) -> None:
+        """One more worker has lost a saved job: its `losses` have changed."""
 
     def retrying(self, job: Job) -> None:
         """A run of a saved job has failed, and `Job.failures` says when it is to run again."""

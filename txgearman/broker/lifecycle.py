@@ -178,14 +178,17 @@ class Lifecycle:
             stored.submitted,
             stored.run_at,
         )
-        job.attempts = stored.attempts
+        job.losses = stored.losses
+        if stored.attempts:
+            job.failures = Failures(stored.attempts, stored.outcome or 0, stored.error or b"")
+            job.failures.retry_at = stored.retry_at
         job.stored = True
         self.live += 1
         self.handles.put(stored.handle, job)
         if stored.unique and self.duplicates.find(function, stored.unique, stored.data) is None:
             self.duplicates.add(job)
         self.let_in(job)
-        if function.meter is not None and job.state is _QUEUED and not job.attempts:
+        if function.meter is not None and job.state is _QUEUED and not job.losses:
             # It waits since it was submitted, or since its time, wherever it was.
             job.since -= max(0.0, self._timer.wall_clock() - max(stored.submitted, stored.run_at or 0.0))
         return job
@@ -205,14 +208,14 @@ class Lifecycle:
         retries = job.function.retries
         if retries is None:
             retries = self._functions.policy.job_retries
-        exhausted = retries != UNLIMITED and job.attempts + 1 >= max(retries, 1)
+        exhausted = retries != UNLIMITED and job.losses + 1 >= max(retries, 1)
         if exhausted or not (job.background or job.watchers or job.saving):
             self.give_up(job, _LOST if exhausted else _ABANDONED)
             return
         self._take_from_worker(job, worker)
-        job.attempts += 1
+        job.losses += 1
         if job.stored and self.job_store is not None:
-            self.job_store.attempted(job)
+            self.job_store.lost(job)
         job.function.retried += 1
         job.state = _QUEUED
         self.enqueue(job)
@@ -466,7 +469,7 @@ class Lifecycle:
             run_at=job.run_at,
             ended=self._timer.wall_clock(),
             attempts=0 if failures is None else failures.attempts,
-            losses=job.attempts + (ending == _LOST),
+            losses=job.losses + (ending == _LOST),
             outcome=ending,
             error=b"" if failures is None else failures.error,
             worker=worker.connection.label if worker else (failures.worker if failures else b""),

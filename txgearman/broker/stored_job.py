@@ -10,8 +10,10 @@ class StoredJob(NamedTuple):
 
     `number` is the one that its handle ends with; no two jobs of a store ever have the same, whatever
     server made them. `place` orders the jobs of one function and priority on the server that owns them;
-    at first it is the number. `run_at` and `submitted` are seconds since the epoch. `attempts` counts the
-    workers that lost the job.
+    at first it is the number. `run_at` and `submitted` are seconds since the epoch. `losses` counts the
+    workers that lost the job, `attempts` its runs that failed. One that waits for a retry, or has been
+    retried, has the time of that as `retry_at`, in seconds since the epoch, with the `outcome` and `error` of
+    its last failed run.
     """
 
     number: int
@@ -22,6 +24,10 @@ class StoredJob(NamedTuple):
     data: bytes
     priority: int
     run_at: float | None
-    attempts: int
+    losses: int
     submitted: float
     reducer: bytes | None
+    attempts: int = 0
+    retry_at: float | None = None
+    outcome: int | None = None
+    error: bytes | None = None

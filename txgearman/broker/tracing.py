@@ -54,7 +54,7 @@ class JobTracer:
         if traced is not None:
             # No job is queued twice, unless it was taken back from a worker.
             now = self._now(traced)
-            self._follower.ran(job, job.attempts, traced.since, now, _LOST)
+            self._follower.ran(job, _runs(job), traced.since, now, _LOST)
             traced.since = now
         elif self._follower.follows(job.handle):
             self._jobs[job.handle] = self._begin(job)
@@ -69,7 +69,7 @@ class JobTracer:
     def failing(self, job: Job, ending: int) -> None:
         traced = self._jobs.get(job.handle)
         if traced is not None:
-            self._follower.ran(job, job.attempts + 1, traced.since, self._now(traced), ending)
+            self._follower.ran(job, _runs(job), traced.since, self._now(traced), ending)
             # It is told of again when it is queued, and is in no queue until then.
             del self._jobs[job.handle]
 
@@ -81,15 +81,15 @@ class JobTracer:
             # It was never in a queue.
             traced = self._begin(job)
         now = self._now(traced)
-        attempts = job.attempts
+        runs = _runs(job)
         if job.state is _RUNNING:
-            attempts += 1
-            self._follower.ran(job, attempts, traced.since, now, ending)
+            runs += 1
+            self._follower.ran(job, runs, traced.since, now, ending)
         elif job.state is _QUEUED:
             self._follower.waited(job, traced.since, now)
         if ending != _ADOPTED:
             # Otherwise it goes on with another server.
-            self._follower.ended(job, attempts, now, ending)
+            self._follower.ended(job, runs, now, ending)
 
     def _now(self, traced: _TracedJob) -> float:
         """The time, by the clock that goes for this job."""
@@ -99,5 +99,10 @@ class JobTracer:
         now = self._wall_clock()
         ahead = now - self._clock()
         # One that was restored has waited since it came, wherever it was, unless it ran meanwhile.
-        since = now if job.attempts else min(now, max(job.submitted, job.run_at or 0.0))
+        since = now if _runs(job) else min(now, max(job.submitted, job.run_at or 0.0))
         return _TracedJob(ahead, since)
+
+
+def _runs(job: Job) -> int:
+    """How many runs of a job have ended, by the loss of a worker or by a failure."""
+    return job.losses + (job.failures.attempts if job.failures is not None else 0)

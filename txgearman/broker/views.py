@@ -37,12 +37,12 @@ class FunctionLimits:
 
 @dataclass(frozen=True, slots=True)
 class JobView:
-    """A job: `attempts` workers had and lost it; `background` ones outlive their clients."""
+    """A job: `losses` workers had and lost it; `background` ones outlive their clients."""
 
     handle: bytes
     function: bytes
     unique: bytes
-    attempts: int
+    losses: int
     background: bool
     running: bool
 
@@ -115,7 +115,7 @@ class JobDetail:
     background: bool
     reducer: bytes | None
     state: JobState | None
-    attempts: int
+    losses: int
     submitted: float
     progress: tuple[int, int]
     clients: int
@@ -137,7 +137,7 @@ def stored_detail(stored: StoredJob, is_ours: bool) -> JobDetail:
         background=True,
         reducer=stored.reducer,
         state=None,
-        attempts=stored.attempts,
+        losses=stored.losses,
         submitted=stored.submitted,
         progress=(0, 0),
         clients=0,

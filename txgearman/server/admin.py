@@ -292,7 +292,7 @@ def _show(peer: Peer, words: list[bytes]) -> Iterator[bytes]:
 def _show_jobs(peer: Peer) -> Iterator[bytes]:
     # The third column, "ignore", is for gearmand's jobs that are cancelled and still there.
     for view in Inspection(peer.broker).jobs():
-        yield b"%b\t%d\t0\t%d\n" % (view.handle, view.attempts, view.background)
+        yield b"%b\t%d\t0\t%d\n" % (view.handle, view.losses, view.background)
     yield _END
 
 

@@ -21,14 +21,14 @@ class Changes:
     """What one call of `Store.write` makes durable.
 
     `saves` are in the order in which they were submitted. `removals` are the numbers of jobs that have ended.
-    `attempts` has the new number of attempts by job number. Removing or changing a job that is not there is
+    `losses` has the new number of losses by job number. Removing or changing a job that is not there is
     no error. `coalesced` has, by job number, the `Coalesced.at` that the caller knows of: these jobs are
     removed unless another submit was coalesced with them since.
     """
 
     saves: list[StoredJob] = field(default_factory=list)
     removals: list[int] = field(default_factory=list)
-    attempts: dict[int, int] = field(default_factory=dict)
+    losses: dict[int, int] = field(default_factory=dict)
     coalesced: dict[int, float] = field(default_factory=dict)
 
 

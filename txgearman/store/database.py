@@ -115,8 +115,8 @@ class DatabaseStore(ABC):
         return self._delete(connection, numbers, coalesced), self._insert(connection, rows)
 
     @abstractmethod
-    def _set_attempts(self, connection: sa.Connection, attempts: dict[int, int]) -> None:
-        """Change own jobs' attempts, by number."""
+    def _set_losses(self, connection: sa.Connection, losses: dict[int, int]) -> None:
+        """Change own jobs' losses, by number."""
 
     @abstractmethod
     def _classify(self, error: sa.exc.DBAPIError) -> type[Exception] | None:
@@ -154,10 +154,10 @@ class DatabaseStore(ABC):
     def _write(self, changes: Changes, removals: Sequence[int], batches: list[Sequence[Row]]) -> Written:
         duplicates: dict[int, bytes] = {}
         deleted = 0
-        statements = len(batches) + bool(removals) + bool(changes.attempts)
+        statements = len(batches) + bool(removals) + bool(changes.losses)
         with self._writing(statements) as connection:
-            if changes.attempts:
-                self._set_attempts(connection, dict(sorted(changes.attempts.items())))
+            if changes.losses:
+                self._set_losses(connection, dict(sorted(changes.losses.items())))
             if removals and not batches:
                 deleted = self._delete(connection, removals, changes.coalesced)
             for index, rows in enumerate(batches):

@@ -83,9 +83,9 @@ _COALESCE: Final = (
     "UPDATE txgearman_job SET joined = extract(epoch FROM clock_timestamp())::double precision"
     " WHERE number = ANY(%b::bigint[]) AND owner <> %b::bigint RETURNING number"
 )
-_SET_ATTEMPTS: Final = (
-    f"{_ALIVE.format('')}, changed AS (UPDATE txgearman_job SET attempts = new.attempts"
-    " FROM alive, unnest(%b::bigint[], %b::integer[]) AS new(number, attempts)"
+_SET_LOSSES: Final = (
+    f"{_ALIVE.format('')}, changed AS (UPDATE txgearman_job SET losses = new.losses"
+    " FROM alive, unnest(%b::bigint[], %b::integer[]) AS new(number, losses)"
     " WHERE txgearman_job.number = new.number AND owner = alive.number)"
     " SELECT count(*) FROM alive"
 )
@@ -434,9 +434,9 @@ class PostgresqlStore(DatabaseStore):
     def _coalesce(self, connection: sa.Connection, numbers: Sequence[int]) -> set[int]:
         return set(connection.exec_driver_sql(_COALESCE, (_NUMBERS(numbers), self._owner)).scalars())
 
-    def _set_attempts(self, connection: sa.Connection, attempts: dict[int, int]) -> None:
-        values = (self._owner, list(attempts), list(attempts.values()))
-        self._check(connection.exec_driver_sql(_SET_ATTEMPTS, values).scalar())
+    def _set_losses(self, connection: sa.Connection, losses: dict[int, int]) -> None:
+        values = (self._owner, list(losses), list(losses.values()))
+        self._check(connection.exec_driver_sql(_SET_LOSSES, values).scalar())
 
     def _check(self, alive: int | None) -> None:
         if not alive:

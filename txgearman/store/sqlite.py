@@ -85,8 +85,8 @@ _BEGIN: Final = "BEGIN IMMEDIATE"
 
 # The numbers come as one JSON text, so that the statement is the same, and compiled, for any number of them.
 _DELETE: Final = "DELETE FROM txgearman_job WHERE number IN (SELECT value FROM json_each(?))"
-_SET_ATTEMPTS: Final = (
-    "UPDATE txgearman_job SET attempts = json_extract(new.value, '$[1]') FROM json_each(?) AS new"
+_SET_LOSSES: Final = (
+    "UPDATE txgearman_job SET losses = json_extract(new.value, '$[1]') FROM json_each(?) AS new"
     " WHERE number = json_extract(new.value, '$[0]')"
 )
 
@@ -216,7 +216,7 @@ class SqliteStore(DatabaseStore):
             raise
 
     def write(self, changes: Changes) -> Written:
-        if changes.saves or not (changes.removals or changes.attempts):
+        if changes.saves or not (changes.removals or changes.losses):
             self._require_space(changes.saves)
             return super().write(changes)
         self._remove(changes)
@@ -320,7 +320,7 @@ class SqliteStore(DatabaseStore):
         try:
             self._with_reserve(lambda: super(SqliteStore, self).write(changes))
         except StoreUnavailable as error:
-            if not _is_disk_full(error) or len(changes.removals) + len(changes.attempts) < 2:
+            if not _is_disk_full(error) or len(changes.removals) + len(changes.losses) < 2:
                 raise
             for part in _halves(changes):
                 self._remove(part)
@@ -429,8 +429,8 @@ class SqliteStore(DatabaseStore):
     def _delete(self, connection: sa.Connection, numbers: Sequence[int], coalesced: dict[int, float]) -> int:
         return connection.exec_driver_sql(_DELETE, (json.dumps(numbers),)).rowcount
 
-    def _set_attempts(self, connection: sa.Connection, attempts: dict[int, int]) -> None:
-        connection.exec_driver_sql(_SET_ATTEMPTS, (json.dumps(list(attempts.items())),))
+    def _set_losses(self, connection: sa.Connection, losses: dict[int, int]) -> None:
+        connection.exec_driver_sql(_SET_LOSSES, (json.dumps(list(losses.items())),))
 
     def _classify(self, error: sa.exc.DBAPIError) -> type[Exception] | None:
         # After an error of input or output nothing that SQLite remembers of the file can be trusted.
@@ -458,13 +458,13 @@ def _space_for(saves: Sequence[StoredJob]) -> tuple[int, int]:
 def _halves(changes: Changes) -> tuple[Changes, Changes]:
     """Changes that save nothing, in two parts, neither of which is empty. Neighbours, which share pages, stay
     together."""
-    removals, attempts = sorted(changes.removals), sorted(changes.attempts.items())
-    if removals and attempts:
-        return Changes(removals=removals), Changes(attempts=changes.attempts)
-    half = max(len(removals), len(attempts)) // 2
+    removals, losses = sorted(changes.removals), sorted(changes.losses.items())
+    if removals and losses:
+        return Changes(removals=removals), Changes(losses=changes.losses)
+    half = max(len(removals), len(losses)) // 2
     return (
-        Changes(removals=removals[:half], attempts=dict(attempts[:half])),
-        Changes(removals=removals[half:], attempts=dict(attempts[half:])),
+        Changes(removals=removals[:half], losses=dict(losses[:half])),
+        Changes(removals=removals[half:], losses=dict(losses[half:])),
     )
 
 

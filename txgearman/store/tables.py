@@ -63,7 +63,7 @@ JOB: Final = sa.Table(
     sa.Column("unique", Bytes, nullable=False),
     sa.Column("priority", sa.SmallInteger, nullable=False),
     sa.Column("run_at", _SECONDS),
-    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("losses", sa.Integer, nullable=False),
     sa.Column("submitted", _SECONDS, nullable=False),
     sa.Column("reducer", Bytes),
     sa.Column("owner", _NUMBER, nullable=False),

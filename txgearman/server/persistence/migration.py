@@ -71,7 +71,7 @@ def _saved(jobs: Sequence[QueuedJob], numbers: Iterator[int], now: float) -> Ite
             data=job.data,
             priority=job.priority,
             run_at=job.run_at,
-            attempts=0,
+            losses=0,
             submitted=now,
             reducer=None,
         )

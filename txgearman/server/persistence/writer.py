@@ -88,7 +88,7 @@ class StoreWriter:
         # When a submit to another server was last coalesced with a job of this one, as far as it is known.
         self._coalesced: dict[int, float] = {}
         self._saves_in_flight = 0
-        self._attempts: dict[int, int] = {}
+        self._losses: dict[int, int] = {}
         self._writing: Deferred[None] | None = None
         self._next_write: IDelayedCall | None = None
         self._outage = Outage()
@@ -205,8 +205,8 @@ class StoreWriter:
         if self._next_write is None:
             self._schedule_write(REMOVAL_DELAY)
 
-    def attempted(self, job: Job) -> None:
-        self._attempts[number_of(job.handle)] = job.attempts
+    def lost(self, job: Job) -> None:
+        self._losses[number_of(job.handle)] = job.losses
         if self._next_write is None:
             self._schedule_write(REMOVAL_DELAY)
 
@@ -294,7 +294,7 @@ class StoreWriter:
                 count=len(self._removals),
             )
             self.rerun_elsewhere += len(self._removals)
-        self._removals, self._coalesced, self._attempts = {}, {}, {}
+        self._removals, self._coalesced, self._losses = {}, {}, {}
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -349,7 +349,7 @@ class StoreWriter:
 
     @property
     def _pending(self) -> bool:
-        return bool(self._saves or self._removals or self._attempts)
+        return bool(self._saves or self._removals or self._losses)
 
     def _schedule_write(self, delay: float) -> None:
         """Write within `delay` seconds, or after the transaction in flight."""
@@ -376,8 +376,8 @@ class StoreWriter:
         saves = [_stored_job(job) for job in jobs if job.state is not _GONE]
         self._removals_in_flight = removals = self._take_removals()
         coalesced = {number: self._coalesced[number] for number in self._coalesced.keys() & removals.keys()}
-        changes = Changes(saves, list(removals), self._attempts, coalesced)
-        self._attempts = {}
+        changes = Changes(saves, list(removals), self._losses, coalesced)
+        self._losses = {}
         self._writing = self._in_thread(self._store.write, changes)
         self._writing.addCallbacks(
             self._written, self._failed, callbackArgs=(jobs, submits, changes), errbackArgs=(jobs, changes)
@@ -471,7 +471,7 @@ class StoreWriter:
             # it is removed. That comes first: a job that goes on for waiting clients may be saved again.
             refused = dict.fromkeys([job.number for job in changes.saves], _UNKNOWN_TIME)
             self._removals = {**refused, **self._removals}
-        self._attempts = {**changes.attempts, **self._attempts}
+        self._losses = {**changes.losses, **self._losses}
         for job in jobs:
             self._answers.not_saved(job, NotSaved())
         self._refuse_waiting()
@@ -520,7 +520,7 @@ def _stored_job(job: Job) -> StoredJob:
             job.data,
             job.priority,
             job.run_at,
-            job.attempts,
+            job.losses,
             job.submitted,
             job.reducer,
         ),
