@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 
 class StoredPage(NamedTuple):
-    """Some stored jobs. `next` is the position to go on behind, None if that was all."""
+    """Some stored jobs.
+
+    Attributes:
+        jobs: The jobs, in the order of their positions.
+        next: The position to go on behind; None if that was all.
+    """
 
     jobs: list[StoredJob]
     next: int | None
@@ -32,7 +37,11 @@ class Alarm(Protocol):
     """The one timer the broker needs."""
 
     def ring_in(self, delay: float) -> None:
-        """Call `Broker.tick` in `delay` seconds, instead of when it was last said."""
+        """Call `Broker.tick` once, instead of when it was last said.
+
+        Args:
+            delay: Seconds from now.
+        """
 
 
 class JobStore(Protocol):
@@ -45,50 +54,121 @@ class JobStore(Protocol):
     """Whether other servers have jobs there too."""
 
     def owns(self, job: StoredJob) -> bool:
-        """Whether a stored job is this server's, and not that of one which shares the store."""
+        """Whether a stored job is this server's, and not that of one which shares the store.
+
+        Args:
+            job: The job, as the store has it.
+
+        Returns:
+            True if it is this server's.
+        """
 
     def check(self, data: bytes) -> None:
-        """Raises `NotSaved` if a job with this data cannot be saved now."""
+        """Test whether a job can be saved now.
+
+        Args:
+            data: The job's payload.
+
+        Raises:
+            NotSaved: It cannot.
+        """
 
     def save(self, job: Job) -> None:
-        """Make the job durable. Answered by `Broker.saved`, `Broker.stored_before` or `Broker.not_saved`."""
+        """Make a job durable. `StoreAnswers.saved`, `stored_before` or `not_saved` says what came of it.
+
+        Args:
+            job: The job, which has no place in a queue until then.
+        """
 
     def remove(self, number: int, just_now: bool = True) -> None:
-        """The saved job with this number has ended, `just_now` or some time before: it need not be kept any
-        longer. If a submit that came behind its end was answered with it elsewhere, `Broker.restore` brings
-        it back."""
+        """A stored job has ended, and need not be kept any longer.
+
+        If a submit that came behind its end was answered with it elsewhere, `StoreAnswers.restore` brings it
+        back.
+
+        Args:
+            number: The number of its handle.
+            just_now: Whether it ended in this moment, and not some time before.
+        """
 
     def attempted(self, job: Job) -> None:
-        """The `attempts` of a saved job have changed."""
+        """The attempts of a stored job have changed.
+
+        Args:
+            job: The job. Its `attempts` are how many workers have lost it.
+        """
 
     def fetch(self, function: bytes, priority: int, after: int) -> None:
-        """Bring jobs from behind the position `after`. Answered by `Broker.fetched`."""
+        """Bring jobs of a queue. `StoreAnswers.fetched` or `not_fetched` says what came of it.
+
+        Args:
+            function: The function of the queue.
+            priority: Its priority.
+            after: The position behind which the jobs begin.
+        """
 
     def page(self, function: bytes, priority: int, after: int, most: int, tell: TellPage) -> None:
-        """Tell of jobs as `fetch` brings them, with their data, up to so many, and of fewer where they are
-        large. Those that have ended are left out."""
+        """Tell of jobs as `fetch` brings them, with their data. Those that have ended are left out.
+
+        Args:
+            function: The function of the queue.
+            priority: Its priority.
+            after: The position behind which the page begins.
+            most: How many jobs the page may have. It has fewer where they are large.
+            tell: Called with the page, or with why there is none.
+        """
 
     def find(self, number: int, tell: Tell) -> None:
-        """Tell of the job with this number, with or without its data."""
+        """Find a stored job by its number.
+
+        Args:
+            number: The number of its handle.
+            tell: Called with the job, with or without its data.
+        """
 
     def find_unique(self, unique: bytes, tell: Tell) -> None:
-        """Tell of the job with this unique that was submitted last."""
+        """Find the stored job that was submitted last with a unique.
+
+        Args:
+            unique: The unique.
+            tell: Called with the job.
+        """
 
     def find_duplicate(self, function: bytes, unique: bytes, data: bytes, tell: Tell) -> None:
-        """Tell of the job that one with this function, unique and data is the same as."""
+        """Find the stored job that a new one is a duplicate of.
+
+        Args:
+            function: The function of the new job.
+            unique: Its unique.
+            data: Its payload, which counts where the unique says so.
+            tell: Called with the stored job.
+        """
 
 
 class JobTrace(Protocol):
     """Is told of the steps of every job. Without one, a step costs the test of an attribute."""
 
     def queueing(self, job: Job) -> None:
-        """The job is about to be queued: for the first time, or again as its worker has lost it."""
+        """The job is about to be queued: for the first time, or again as its worker has lost it.
+
+        Args:
+            job: The job, in the state before.
+        """
 
     def started(self, job: Job) -> None:
-        """A worker has got the job."""
+        """A worker has got the job.
+
+        Args:
+            job: The job, which is running now.
+        """
 
     def ending(self, job: Job, ending: int | None) -> None:
-        """The job is about to end, completed where `ending` is None; it still is in the state before."""
+        """The job is about to end.
+
+        Args:
+            job: The job, in the state before.
+            ending: How it ends, one of `Ending` as a plain int; None if it is completed.
+        """
 
 
 class Follower(Protocol):
@@ -99,14 +179,42 @@ class Follower(Protocol):
     """
 
     def follows(self, handle: bytes) -> bool:
-        """Whether the way of this job is wanted. For a handle always the same answer."""
+        """Whether the way of a job is wanted.
+
+        Args:
+            handle: The job's handle.
+
+        Returns:
+            Always the same for one handle.
+        """
 
     def waited(self, job: Job, since: float, until: float) -> None:
-        """The job was in its queue, until a worker got it or it ended there."""
+        """The job was in its queue, until a worker got it or it ended there.
+
+        Args:
+            job: The job, before it changes.
+            since: When it was queued.
+            until: When it left the queue.
+        """
 
     def ran(self, job: Job, attempt: int, since: float, until: float, ending: int | None) -> None:
-        """The job was with a worker, the first one for an `attempt` of 1. With `Ending.LOST` the job may
-        go on to another: `ended` says so where it does not."""
+        """The job was with a worker.
+
+        Args:
+            job: The job, before it changes.
+            attempt: Which worker this was, counted from 1.
+            since: When the worker got it.
+            until: When the worker ended or lost it.
+            ending: How that ended. Behind `Ending.LOST` the job may go on to another worker; `ended` says so
+                where it does not.
+        """
 
     def ended(self, job: Job, attempts: int, when: float, ending: int | None) -> None:
-        """The job has ended, and so many workers had it. Nothing follows."""
+        """The job has ended. Nothing follows.
+
+        Args:
+            job: The job, before it is forgotten.
+            attempts: How many workers had it.
+            when: When it ended.
+            ending: How it ended.
+        """
