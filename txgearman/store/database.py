@@ -17,10 +17,30 @@ from typing import Any, ClassVar, Final, TypeVar
 
 import sqlalchemy as sa
 
-from txgearman.errors import StoreError, StoreUnavailable
+from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
+from txgearman.errors import StoreError, StoreUnavailable, UniqueInUse
 from txgearman.store import tables
-from txgearman.store.contract import Changes, Coalesced, QueueLength, StoredJob, Written
-from txgearman.store.tables import DATA_INDEX, FUNCTION_INDEX, JOB, STORED
+from txgearman.store.contract import (
+    MAX_EXAMINED,
+    Changes,
+    Coalesced,
+    DeadCount,
+    QueueLength,
+    Retry,
+    StoredJob,
+    Written,
+)
+from txgearman.store.tables import (
+    DATA_INDEX,
+    DEAD,
+    DEAD_COLUMNS,
+    FRESH,
+    FUNCTION_INDEX,
+    JOB,
+    QUEUED,
+    STORED,
+    WAITS,
+)
 from txgearman.store.uniques import unique_key
 
 MAX_ATTEMPTS: Final = 10
@@ -30,6 +50,12 @@ BACKOFF_STEP: Final = 0.005
 """Seconds by which the backoff grows with each attempt. Full jitter: a random part of it is waited, so that
 two servers whose transactions conflicted do not conflict again."""
 
+SEARCHED_ROWS: Final = 2000
+"""Dead jobs that one statement reads at most."""
+
+SEARCHED_BYTES: Final = 64 * 1024 * 1024
+"""Bytes of dead jobs' data from which on a page ends."""
+
 LARGEST_NUMBER: Final = 2**63 - 1
 """The largest number that fits into the column of a job's number."""
 
@@ -38,6 +64,8 @@ Row = tuple[Any, ...]
 
 _Result = TypeVar("_Result")
 _WITHOUT_DATA: Final = [column for column in STORED if column is not JOB.c.data]
+_DEAD_WITHOUT_DATA: Final = [column for column in DEAD_COLUMNS if column is not DEAD.c.data]
+_DEAD_DATA: Final = DeadJob._fields.index("data")
 
 
 class TransactionConflict(Exception):
@@ -119,6 +147,24 @@ class DatabaseStore(ABC):
         """Change own jobs' losses, by number."""
 
     @abstractmethod
+    def _set_retries(self, connection: sa.Connection, retries: dict[int, Retry]) -> None:
+        """Change what is known of own jobs' failed runs, by number."""
+
+    @abstractmethod
+    def _bury(self, connection: sa.Connection, deaths: Sequence[DeadJob], coalesced: dict[int, float]) -> int:
+        """Make own jobs dead, in the order of their numbers, but for those that `_delete` would not delete;
+        returns how many were deleted."""
+
+    @abstractmethod
+    def _revive(self, connection: sa.Connection, number: int, position: int) -> bool:
+        """Make a dead job an own one, unless there is none, or a job with its unique; returns whether that
+        was done."""
+
+    @abstractmethod
+    def _deleting(self) -> contextlib.AbstractContextManager[sa.Connection]:
+        """The connection, for one statement that deletes what belongs to no server."""
+
+    @abstractmethod
     def _classify(self, error: sa.exc.DBAPIError) -> type[Exception] | None:
         """Classify `error`: `TransactionConflict`, `StoreUnavailable` with a connection that is still good,
         or None for one that is not."""
@@ -144,20 +190,26 @@ class DatabaseStore(ABC):
         removals = dict.fromkeys(sorted(changes.removals))
         owner = self._owner
         rows = [
-            (*job, owner, unique_key(job.unique, job.data))
+            (*job[:FRESH], owner, unique_key(job.unique, job.data))
             for job in changes.saves
-            if job.number not in removals
+            if job.number not in removals and job.number not in changes.deaths
         ]
         batches = self._batches(rows) if rows else []
         return self._with_retries(lambda: self._write(changes, list(removals), batches))
 
     def _write(self, changes: Changes, removals: Sequence[int], batches: list[Sequence[Row]]) -> Written:
         duplicates: dict[int, bytes] = {}
-        deleted = 0
+        deleted = buried = 0
         statements = len(batches) + bool(removals) + bool(changes.losses)
+        statements += bool(changes.retries) + 2 * bool(changes.deaths)
         with self._writing(statements) as connection:
             if changes.losses:
                 self._set_losses(connection, dict(sorted(changes.losses.items())))
+            if changes.retries:
+                self._set_retries(connection, dict(sorted(changes.retries.items())))
+            if changes.deaths:
+                deaths = [changes.deaths[number] for number in sorted(changes.deaths)]
+                buried = self._bury(connection, deaths, changes.coalesced)
             if removals and not batches:
                 deleted = self._delete(connection, removals, changes.coalesced)
             for index, rows in enumerate(batches):
@@ -170,6 +222,8 @@ class DatabaseStore(ABC):
             # Nobody else removes them: what is still there was coalesced with, now or at the first of two
             # attempts.
             left = self._coalesced(connection, removals) if deleted != len(removals) else []
+            if buried != len(changes.deaths):
+                left += self._coalesced(connection, sorted(changes.deaths))
         return Written(duplicates, left)
 
     def _resolve_duplicates(self, connection: sa.Connection, rows: Sequence[Row]) -> dict[int, bytes]:
@@ -217,7 +271,7 @@ class DatabaseStore(ABC):
     def queue_lengths(self) -> list[QueueLength]:
         query = (
             sa.select(JOB.c.function, JOB.c.priority, sa.func.count())
-            .where(self._owned(), JOB.c.run_at.is_(None))
+            .where(self._owned(), QUEUED)
             .group_by(JOB.c.priority, JOB.c.function)
         )
         return [QueueLength(*row) for row in self._rows(query)]
@@ -230,7 +284,7 @@ class DatabaseStore(ABC):
                 JOB.c.priority == priority,
                 JOB.c.function == function,
                 JOB.c.place > after,
-                JOB.c.run_at.is_(None),
+                QUEUED,
             )
             .order_by(JOB.c.place)
             .limit(limit)
@@ -240,7 +294,7 @@ class DatabaseStore(ABC):
     def scheduled(self, after: int, limit: int) -> list[StoredJob]:
         query = (
             sa.select(*STORED)
-            .where(self._owned(), JOB.c.place > after, JOB.c.run_at.is_not(None))
+            .where(self._owned(), JOB.c.place > after, WAITS)
             .order_by(JOB.c.place)
             .limit(limit)
         )
@@ -265,6 +319,87 @@ class DatabaseStore(ABC):
             return None
         found = self._read(sa.select(*STORED).where(JOB.c.unique_key == key, JOB.c.function == function))
         return found[0] if found else None
+
+    # -- dead jobs ----------------------------------------------------------------------------------
+
+    def dead(self, wanted: DeadFilter, before: DeadCursor | None, limit: int, with_data: bool) -> DeadPage:
+        needs_data = with_data or bool(wanted.search)
+        columns = DEAD_COLUMNS if needs_data else _DEAD_WITHOUT_DATA
+        query = sa.select(*columns).order_by(DEAD.c.ended.desc(), DEAD.c.number.desc())
+        if wanted.function is not None:
+            query = query.where(DEAD.c.function == wanted.function)
+        if before is not None:
+            query = query.where(sa.tuple_(DEAD.c.ended, DEAD.c.number) < sa.tuple_(*before))
+        jobs: list[DeadJob] = []
+        cursor: DeadCursor | None = None
+        # One more says whether there is another page.
+        some = MAX_EXAMINED if wanted.search else limit
+        size = 0
+        for row in self._rows(query.limit(min(some, SEARCHED_ROWS) + 1)):
+            if len(jobs) == limit or size > SEARCHED_BYTES or (cursor and some == 0):
+                return DeadPage(jobs, cursor)
+            some -= 1
+            job = _dead_job(row, needs_data)
+            size += len(job.data or b"")
+            cursor = DeadCursor(job.ended, job.number)
+            if wanted.matches(job):
+                jobs.append(job if with_data else job._replace(data=None))
+        return DeadPage(jobs, None)
+
+    def find_dead(self, number: int) -> DeadJob | None:
+        if number > LARGEST_NUMBER:
+            return None
+        rows = self._rows(sa.select(*DEAD_COLUMNS).where(DEAD.c.number == number))
+        return DeadJob._make(rows[0]) if rows else None
+
+    def retry_dead(self, number: int, position: int) -> StoredJob | None:
+        if number > LARGEST_NUMBER:
+            return None
+        query = sa.select(*STORED).where(JOB.c.number == number, JOB.c.place == position)
+
+        def retry() -> StoredJob | None:
+            with self._writing(2) as connection:
+                self._revive(connection, number, position)
+            # Also if an earlier call did it whose answer was lost: no other job ever has this position.
+            with self._reading() as connection:
+                row = connection.execute(query).first()
+                if row is not None:
+                    return StoredJob._make(row)
+                is_dead = sa.select(DEAD.c.number).where(DEAD.c.number == number)
+                if connection.execute(is_dead).first() is not None:
+                    raise UniqueInUse
+                return None
+
+        return self._with_retries(retry)
+
+    def forget_dead(self, numbers: Sequence[int]) -> int:
+        known = [number for number in numbers if number <= LARGEST_NUMBER]
+
+        def forget() -> int:
+            with self._deleting() as connection:
+                return connection.execute(DEAD.delete().where(DEAD.c.number.in_(known))).rowcount
+
+        return self._with_retries(forget)
+
+    def dead_counts(self) -> list[DeadCount]:
+        query = sa.select(DEAD.c.function, sa.func.count(), sa.func.sum(DEAD.c.size)).group_by(
+            DEAD.c.function
+        )
+        return [DeadCount(function, jobs, int(size)) for function, jobs, size in self._rows(query)]
+
+    def evict_dead(self, max_jobs: int, max_size: int, ended_before: float, limit: int) -> int:
+        counts = self.dead_counts()
+        too_many = sum(count.jobs for count in counts) - max_jobs
+        too_large = sum(count.size for count in counts) - max_size
+        query = sa.select(DEAD.c.number, DEAD.c.ended, DEAD.c.size).order_by(DEAD.c.ended, DEAD.c.number)
+        numbers = []
+        for number, ended, size in self._rows(query.limit(limit)):
+            if too_many <= 0 and too_large <= 0 and ended >= ended_before:
+                break
+            numbers.append(number)
+            too_many -= 1
+            too_large -= size
+        return self.forget_dead(numbers) if numbers else 0
 
     def _read(self, query: sa.Select[Any]) -> list[StoredJob]:
         return [StoredJob._make(row) for row in self._rows(query)]
@@ -393,6 +528,10 @@ class DatabaseStore(ABC):
         if connection is not None:
             with contextlib.suppress(Exception):
                 connection.close()
+
+
+def _dead_job(row: Sequence[Any], has_data: bool) -> DeadJob:
+    return DeadJob._make(row if has_data else (*row[:_DEAD_DATA], None, *row[_DEAD_DATA:]))
 
 
 def _message(error: sa.exc.DBAPIError) -> str:

@@ -17,14 +17,17 @@ import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import chain, count
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
+from txgearman.broker.dead_job import DeadJob
+from txgearman.broker.dead_jobs import stored_job
 from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store import tables
-from txgearman.store.contract import Changes, StoredJob, Written
+from txgearman.store.contract import Changes, Retry, StoredJob, Written
 from txgearman.store.database import DatabaseStore, Row
 
 BUSY_TIMEOUT: Final = 5.0
@@ -85,6 +88,25 @@ _BEGIN: Final = "BEGIN IMMEDIATE"
 
 # The numbers come as one JSON text, so that the statement is the same, and compiled, for any number of them.
 _DELETE: Final = "DELETE FROM txgearman_job WHERE number IN (SELECT value FROM json_each(?))"
+_SET_RETRIES: Final = (
+    "UPDATE txgearman_job SET attempts = ?, retry_at = ?, outcome = ?, error = ? WHERE number = ?"
+)
+_BURIED: Final = ", ".join(
+    '"unique"' if name == "unique" else name
+    for name in ("handle", "function", "unique", "unique_key", "priority", "reducer", "submitted", "run_at")
+)
+_BURY: Final = (
+    f"INSERT INTO txgearman_dead (number, {_BURIED}, attributes, data, size, ended, attempts, losses,"
+    f" outcome, error, worker) SELECT number, {_BURIED}, attributes, data, length(data), ?, ?, ?, ?, ?, ?"
+    " FROM txgearman_job WHERE number = ? ON CONFLICT DO NOTHING"
+)
+_REVIVE: Final = (
+    "INSERT INTO txgearman_job (number, place, losses, owner, data, attributes, handle, function, "
+    '"unique", unique_key, priority, reducer, submitted)'
+    " SELECT number, ?, 0, ?, data, attributes, handle, function, "
+    '"unique", unique_key, priority, reducer, submitted FROM txgearman_dead WHERE number = ?'
+    " ON CONFLICT DO NOTHING"
+)
 _SET_LOSSES: Final = (
     "UPDATE txgearman_job SET losses = json_extract(new.value, '$[1]') FROM json_each(?) AS new"
     " WHERE number = json_extract(new.value, '$[0]')"
@@ -216,8 +238,15 @@ class SqliteStore(DatabaseStore):
             raise
 
     def write(self, changes: Changes) -> Written:
-        if changes.saves or not (changes.removals or changes.losses):
-            self._require_space(changes.saves)
+        frees = changes.removals or changes.losses or changes.retries
+        if changes.saves or changes.deaths or not frees:
+            try:
+                # A dead job takes about the room that it had alive, until the next transaction.
+                self._require_space([*changes.saves, *map(stored_job, changes.deaths.values())])
+            except StoreUnavailable:
+                if changes.deaths and frees:
+                    self._remove(replace(changes, saves=[], deaths={}))
+                raise
             return super().write(changes)
         self._remove(changes)
         # Success would mean that jobs can be saved again.
@@ -320,7 +349,10 @@ class SqliteStore(DatabaseStore):
         try:
             self._with_reserve(lambda: super(SqliteStore, self).write(changes))
         except StoreUnavailable as error:
-            if not _is_disk_full(error) or len(changes.removals) + len(changes.losses) < 2:
+            if (
+                not _is_disk_full(error)
+                or len(changes.removals) + len(changes.losses) + len(changes.retries) < 2
+            ):
                 raise
             for part in _halves(changes):
                 self._remove(part)
@@ -432,6 +464,30 @@ class SqliteStore(DatabaseStore):
     def _set_losses(self, connection: sa.Connection, losses: dict[int, int]) -> None:
         connection.exec_driver_sql(_SET_LOSSES, (json.dumps(list(losses.items())),))
 
+    def _set_retries(self, connection: sa.Connection, retries: dict[int, Retry]) -> None:
+        rows = [(*retry, number) for number, retry in retries.items()]
+        connection.exec_driver_sql(_SET_RETRIES, rows)
+
+    def _bury(self, connection: sa.Connection, deaths: Sequence[DeadJob], coalesced: dict[int, float]) -> int:
+        rows = [
+            (dead.ended, dead.attempts, dead.losses, dead.outcome, dead.error, dead.worker, dead.number)
+            for dead in deaths
+        ]
+        connection.exec_driver_sql(_BURY, rows)
+        return self._delete(connection, [dead.number for dead in deaths], coalesced)
+
+    def _revive(self, connection: sa.Connection, number: int, position: int) -> bool:
+        values = (position, self._owner, number)
+        revived = connection.exec_driver_sql(_REVIVE, values).rowcount == 1
+        if revived:
+            connection.exec_driver_sql("DELETE FROM txgearman_dead WHERE number = ?", (number,))
+        return revived
+
+    @contextlib.contextmanager
+    def _deleting(self) -> Iterator[sa.Connection]:
+        with self._connected() as connection:
+            yield connection
+
     def _classify(self, error: sa.exc.DBAPIError) -> type[Exception] | None:
         # After an error of input or output nothing that SQLite remembers of the file can be trusted.
         return StoreUnavailable if _code(error) in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL} else None
@@ -458,6 +514,8 @@ def _space_for(saves: Sequence[StoredJob]) -> tuple[int, int]:
 def _halves(changes: Changes) -> tuple[Changes, Changes]:
     """Changes that save nothing, in two parts, neither of which is empty. Neighbours, which share pages, stay
     together."""
+    if changes.retries:
+        return replace(changes, retries={}), Changes(retries=changes.retries)
     removals, losses = sorted(changes.removals), sorted(changes.losses.items())
     if removals and losses:
         return Changes(removals=removals), Changes(losses=changes.losses)
