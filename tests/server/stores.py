@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from txgearman.errors import StoreUnavailable
-from txgearman.store.contract import Changes, QueueLength, StoredJob, Written
+from txgearman.broker.dead_jobs import stored_job
+from txgearman.errors import StoreUnavailable, UniqueInUse
+from txgearman.store.contract import (
+    Changes,
+    DeadCount,
+    DeadCursor,
+    DeadFilter,
+    DeadJob,
+    DeadPage,
+    QueueLength,
+    StoredJob,
+    Written,
+)
 
 
 class ListStore:
@@ -24,6 +35,7 @@ class ListStore:
     def __init__(self) -> None:
         self.starts = 0
         self.jobs: dict[int, StoredJob] = {}
+        self.dead_jobs: dict[int, DeadJob] = {}
         self.writes: list[Changes] = []
         self.failing: Exception | None = None
         self.is_open = False
@@ -45,6 +57,10 @@ class ListStore:
         self.writes.append(changes)
         for number in changes.removals:
             self.jobs.pop(number, None)
+        for number, dead in changes.deaths.items():
+            buried = self.jobs.pop(number, None)
+            if buried is not None:
+                self.dead_jobs[number] = dead._replace(data=buried.data)
         duplicates = {}
         for job in changes.saves:
             duplicate = self.find_duplicate(job.function, job.unique, job.data)
@@ -52,9 +68,12 @@ class ListStore:
                 self.jobs[job.number] = job
             else:
                 duplicates[job.number] = duplicate.handle
-        for number, attempts in changes.attempts.items():
+        for number, losses in changes.losses.items():
             if number in self.jobs:
-                self.jobs[number] = self.jobs[number]._replace(attempts=attempts)
+                self.jobs[number] = self.jobs[number]._replace(losses=losses)
+        for number, retry in changes.retries.items():
+            if number in self.jobs:
+                self.jobs[number] = self.jobs[number]._replace(**retry._asdict())
         return Written(duplicates, [])
 
     def _own(self) -> list[StoredJob]:
@@ -64,7 +83,7 @@ class ListStore:
     def queue_lengths(self) -> list[QueueLength]:
         counts: dict[tuple[bytes, int], int] = {}
         for job in self._own():
-            if job.run_at is None:
+            if job.run_at is None and job.retry_at is None:
                 key = job.function, job.priority
                 counts[key] = counts.get(key, 0) + 1
         return [QueueLength(*key, count) for key, count in counts.items()]
@@ -75,11 +94,56 @@ class ListStore:
             for job in self._own()
             if (job.function, job.priority) == (function, priority)
             and job.run_at is None
+            and job.retry_at is None
             and job.place > after
         ][:limit]
 
     def scheduled(self, after: int, limit: int) -> list[StoredJob]:
-        return [job for job in self._own() if job.run_at is not None and job.place > after][:limit]
+        waiting = [job for job in self._own() if job.run_at is not None or job.retry_at is not None]
+        return [job for job in waiting if job.place > after][:limit]
+
+    def dead(self, wanted: DeadFilter, before: DeadCursor | None, limit: int, with_data: bool) -> DeadPage:
+        self._check()
+        dead = sorted(self.dead_jobs.values(), key=lambda job: (job.ended, job.number), reverse=True)
+        found = [
+            job
+            for job in dead
+            if wanted.matches(job) and (before is None or DeadCursor(job.ended, job.number) < before)
+        ]
+        page = [job if with_data else job._replace(data=None) for job in found[:limit]]
+        return DeadPage(page, DeadCursor(page[-1].ended, page[-1].number) if len(found) > limit else None)
+
+    def find_dead(self, number: int) -> DeadJob | None:
+        self._check()
+        return self.dead_jobs.get(number)
+
+    def retry_dead(self, number: int, position: int) -> StoredJob | None:
+        self._check()
+        dead = self.dead_jobs.get(number)
+        if dead is None:
+            return None
+        if self.find_duplicate(dead.function, dead.unique, dead.data or b"") is not None:
+            raise UniqueInUse
+        del self.dead_jobs[number]
+        job = self.jobs[number] = stored_job(dead)._replace(place=position)
+        return job
+
+    def forget_dead(self, numbers: Sequence[int]) -> int:
+        self._check()
+        return sum(self.dead_jobs.pop(number, None) is not None for number in numbers)
+
+    def dead_counts(self) -> list[DeadCount]:
+        self._check()
+        counts: dict[bytes, int] = {}
+        for job in self.dead_jobs.values():
+            counts[job.function] = counts.get(job.function, 0) + 1
+        return [DeadCount(function, count, 0) for function, count in counts.items()]
+
+    def evict_dead(self, max_jobs: int, max_size: int, ended_before: float, limit: int) -> int:
+        self._check()
+        too_many = len(self.dead_jobs) - max_jobs
+        oldest = sorted(self.dead_jobs, key=lambda number: self.dead_jobs[number].ended)
+        return self.forget_dead(oldest[: max(0, too_many)][:limit])
 
     def find(self, number: int) -> StoredJob | None:
         self._check()

@@ -128,7 +128,7 @@ class VersionContract(_TestCase):
         for _ in range(2):
             with self.assertRaisesRegex(
                 StoreError,
-                "was written by a newer txgearman: its tables have version 3, this one knows up to 2",
+                "was written by a newer txgearman: its tables have version 4, this one knows up to 3",
             ):
                 store.open("old", LEASE)
         self.version(add_column)
@@ -189,7 +189,7 @@ class SqliteVersionTests(SqliteCase, VersionContract):
         store.open("new", LEASE)
         store.close()
         (copy,) = self.copies()
-        self.assertEqual(copy.name, "queue.db.version-2")
+        self.assertEqual(copy.name, "queue.db.version-3")
         # The copy is what it was, and an older program works with it.
         self.version()
         old = open_store(f"sqlite:///{copy}")
@@ -198,8 +198,8 @@ class SqliteVersionTests(SqliteCase, VersionContract):
         old.close()
 
     def test_an_older_copy_is_not_overwritten(self) -> None:
-        self.path.with_name("queue.db.version-2").write_text("precious")
-        self.path.with_name("queue.db.version-2.2").write_text("too")
+        self.path.with_name("queue.db.version-3").write_text("precious")
+        self.path.with_name("queue.db.version-3.2").write_text("too")
         store = open_store(self.url)
         store.open("old", LEASE)
         store.close()
@@ -207,10 +207,10 @@ class SqliteVersionTests(SqliteCase, VersionContract):
         store.open("new", LEASE)
         store.close()
         self.assertEqual(
-            [copy.name for copy in self.copies()], [f"queue.db.version-2{end}" for end in ("", ".2", ".3")]
+            [copy.name for copy in self.copies()], [f"queue.db.version-3{end}" for end in ("", ".2", ".3")]
         )
         with closing(sqlite3.connect(self.copies()[2])) as copy:
-            self.assertEqual(copy.execute("SELECT version FROM txgearman_meta").fetchone(), (2,))
+            self.assertEqual(copy.execute("SELECT version FROM txgearman_meta").fetchone(), (3,))
         self.assertEqual(self.copies()[0].read_text(), "precious")
 
 
@@ -233,7 +233,7 @@ class PostgresqlVersionTests(SharedCase, VersionContract):
         self.version(add_column)
         store = open_store(self.url)
         with self.assertRaisesRegex(
-            StoreError, "must be upgraded to 3: first stop the servers that use them: running"
+            StoreError, "must be upgraded to 4: first stop the servers that use them: running"
         ):
             store.open("new", LEASE)
         save(running, job(1))

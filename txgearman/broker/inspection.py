@@ -221,14 +221,16 @@ class Inspection:
         Returns:
             A copy, with times in seconds.
         """
-        seconds = run_in = left = None
+        seconds = run_in = left = next_run = None
+        failures = job.failures
         if job.function.meter is not None and job.state in (_QUEUED, _RUNNING):
             seconds = self._broker.timer.clock() - job.since
         if job.deadline is not None:
             if job.state is _RUNNING:
                 left = job.deadline.when - self._broker.timer.clock()
             else:
-                run_in = job.deadline.when - self._broker.timer.wall_clock()
+                next_run = job.deadline.when
+                run_in = next_run - self._broker.timer.wall_clock()
         return JobDetail(
             handle=job.handle,
             function=job.function.name,
@@ -246,7 +248,22 @@ class Inspection:
             seconds=seconds,
             run_in=run_in,
             left=left,
+            attempts=0 if failures is None else failures.attempts,
+            outcome=None if failures is None or not failures.attempts else failures.outcome,
+            error=b"" if failures is None else failures.error,
+            started=self._started(job),
+            next_run=next_run,
+            label=b"" if job.worker is None else job.worker.connection.label,
+            runs=() if failures is None else tuple(failures.runs),
+            warnings=() if failures is None else tuple(failures.warnings),
         )
+
+    def _started(self, job: Job) -> float | None:
+        """When a running job began to run, in seconds since the epoch."""
+        if job.state is not _RUNNING or not job.since:
+            return None
+        timer = self._broker.timer
+        return timer.wall_clock() - (timer.clock() - job.since)
 
     @property
     def counts_of_gone(self) -> Counts:

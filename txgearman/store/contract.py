@@ -12,7 +12,22 @@ from typing import Final, NamedTuple, Protocol
 from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
 from txgearman.broker.stored_job import StoredJob
 
-__all__ = ["NO_POSITION", "Changes", "Coalesced", "QueueLength", "Store", "StoredJob", "Written"]
+__all__ = [
+    "MAX_EXAMINED",
+    "NO_POSITION",
+    "Changes",
+    "Coalesced",
+    "DeadCount",
+    "DeadCursor",
+    "DeadFilter",
+    "DeadJob",
+    "DeadPage",
+    "QueueLength",
+    "Retry",
+    "Store",
+    "StoredJob",
+    "Written",
+]
 
 MAX_EXAMINED: Final = 2000
 """Dead jobs that are looked at for one page, so that a search that finds little does not hold up the

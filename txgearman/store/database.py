@@ -17,7 +17,6 @@ from typing import Any, ClassVar, Final, TypeVar
 
 import sqlalchemy as sa
 
-from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
 from txgearman.errors import StoreError, StoreUnavailable, UniqueInUse
 from txgearman.store import tables
 from txgearman.store.contract import (
@@ -25,6 +24,10 @@ from txgearman.store.contract import (
     Changes,
     Coalesced,
     DeadCount,
+    DeadCursor,
+    DeadFilter,
+    DeadJob,
+    DeadPage,
     QueueLength,
     Retry,
     StoredJob,

@@ -25,11 +25,10 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
-from txgearman.broker.dead_job import DeadJob
 from txgearman.errors import LeaseLost, StoreError, StoreUnavailable
 from txgearman.store import tables
 from txgearman.store.arrays import ARRAYS, Array, register_arrays
-from txgearman.store.contract import NO_POSITION, Changes, Coalesced, Retry, StoredJob, Written
+from txgearman.store.contract import NO_POSITION, Changes, Coalesced, DeadJob, Retry, StoredJob, Written
 from txgearman.store.database import DatabaseStore, Row, TransactionConflict
 from txgearman.store.tables import DATA_INDEX, FUNCTION_INDEX, JOB, QUEUED, SERVER, STORED, WAITS
 

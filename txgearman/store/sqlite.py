@@ -23,11 +23,9 @@ from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
-from txgearman.broker.dead_job import DeadJob
-from txgearman.broker.dead_jobs import stored_job
 from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store import tables
-from txgearman.store.contract import Changes, Retry, StoredJob, Written
+from txgearman.store.contract import Changes, DeadJob, Retry, StoredJob, Written
 from txgearman.store.database import DatabaseStore, Row
 
 BUSY_TIMEOUT: Final = 5.0
@@ -242,7 +240,7 @@ class SqliteStore(DatabaseStore):
         if changes.saves or changes.deaths or not frees:
             try:
                 # A dead job takes about the room that it had alive, until the next transaction.
-                self._require_space([*changes.saves, *map(stored_job, changes.deaths.values())])
+                self._require_space([*changes.saves, *changes.deaths.values()])
             except StoreUnavailable:
                 if changes.deaths and frees:
                     self._remove(replace(changes, saves=[], deaths={}))
@@ -293,7 +291,7 @@ class SqliteStore(DatabaseStore):
 
     # -- room on the disk ---------------------------------------------------------------------------
 
-    def _require_space(self, saves: Sequence[StoredJob]) -> None:
+    def _require_space(self, saves: Sequence[StoredJob | DeadJob]) -> None:
         """Raise `StoreUnavailable` unless there is room for saving these jobs, in the log and then, when that
         is emptied, in the database. Without jobs it is asked for room for the smallest."""
         now = time.monotonic()
@@ -500,9 +498,13 @@ def _copy_names(path: str, version: int) -> Iterator[str]:
     yield from (f"{name}.{number}" for number in count(2))
 
 
-def _space_for(saves: Sequence[StoredJob]) -> tuple[int, int]:
+def _data_size(job: StoredJob | DeadJob) -> int:
+    return job.size if isinstance(job, DeadJob) else len(job.data)
+
+
+def _space_for(saves: Sequence[StoredJob | DeadJob]) -> tuple[int, int]:
     """Bytes that saving these jobs takes in the log at most, and then in the database. None count as one."""
-    size = sum(len(job.data) for job in saves) + max(1, len(saves)) * JOB_SIZE
+    size = sum(map(_data_size, saves)) + max(1, len(saves)) * JOB_SIZE
     # What SQLite needs beside, and pages that are not quite full.
     size += size // 8
     # Jobs stand one behind the other, in the queue of their function too. But each unique has its own page.

@@ -10,9 +10,8 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
-from txgearman.broker.dead_job import DeadJob
 from txgearman.errors import StoreError
-from txgearman.store.contract import StoredJob
+from txgearman.store.contract import DeadJob, StoredJob
 
 
 class Bytes(sa.LargeBinary):

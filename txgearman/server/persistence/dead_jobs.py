@@ -57,11 +57,12 @@ class StoredDeadJobs:
         self._max_jobs, self._max_bytes, self._max_age = max_jobs, max_bytes, max_age
 
     def begin(self, answers: StoreAnswers) -> None:
-        """Count the dead jobs, and look at them from now on."""
+        """Count the dead jobs, which blocks, and look at them from now on."""
         self._answers = answers
+        self._counted(self._store.dead_counts())
         self._looking = LoopingCall(self._look)
         self._looking.clock = self._reactor
-        self._looking.start(EVICTION_INTERVAL).addErrback(log_defect)
+        self._looking.start(EVICTION_INTERVAL, now=False).addErrback(log_defect)
 
     def stop(self) -> None:
         """Look at them no more."""
