@@ -5,15 +5,53 @@ Only the shape of what goes in and comes out is here, and what is promised of it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
+from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
 from txgearman.broker.stored_job import StoredJob
 
-__all__ = ["NO_POSITION", "Changes", "Coalesced", "QueueLength", "Store", "StoredJob", "Written"]
+__all__ = [
+    "MAX_EXAMINED",
+    "MAX_EXAMINED_BYTES",
+    "NO_POSITION",
+    "Changes",
+    "Coalesced",
+    "DeadCount",
+    "QueueLength",
+    "Retry",
+    "Store",
+    "StoredJob",
+    "Written",
+]
+
+MAX_EXAMINED: Final = 2000
+"""Dead jobs that are looked at for one page of a search, so that one that finds little does not hold up the
+writes."""
+
+MAX_EXAMINED_BYTES: Final = 16 * 1024 * 1024
+"""Bytes of them, by `DeadJob.weight`, for a page of a search or one with data; but one job at least."""
 
 NO_POSITION: Final = -1
 """The position of a job that a take-over may have moved here, until its answer has arrived."""
+
+
+class Retry(NamedTuple):
+    """What a failed run changes of a job, see `StoredJob`."""
+
+    attempts: int
+    retry_at: float
+    outcome: int
+    error: bytes
+
+
+class DeadCount(NamedTuple):
+    """How many dead jobs a function has, and the sum of their `DeadJob.weight`."""
+
+    function: bytes
+    jobs: int
+    weight: int
 
 
 @dataclass(slots=True)
@@ -21,15 +59,20 @@ class Changes:
     """What one call of `Store.write` makes durable.
 
     `saves` are in the order in which they were submitted. `removals` are the numbers of jobs that have ended.
-    `losses` has the new number of losses by job number. Removing or changing a job that is not there is
-    no error. `coalesced` has, by job number, the `Coalesced.at` that the caller knows of: these jobs are
-    removed unless another submit was coalesced with them since.
+    `losses` has the new number of losses by job number, `retries` what failed runs have changed. `deaths`
+    has, by job number, what is to be kept of jobs that are dead: they are removed as those in `removals`, and
+    only a job that is removed becomes a dead one, with what is stored of it. `retries` and `deaths` are of
+    jobs that were saved before. Removing or changing a job that is not there is no error. `coalesced` has, by
+    job number, the `Coalesced.at` that the caller knows of: these jobs are removed unless another submit was
+    coalesced with them since.
     """
 
     saves: list[StoredJob] = field(default_factory=list)
     removals: list[int] = field(default_factory=list)
     losses: dict[int, int] = field(default_factory=dict)
     coalesced: dict[int, float] = field(default_factory=dict)
+    retries: dict[int, Retry] = field(default_factory=dict)
+    deaths: dict[int, DeadJob] = field(default_factory=dict)
 
 
 class Coalesced(NamedTuple):
@@ -159,6 +202,61 @@ class Store(Protocol):
 
     def find_duplicate(self, function: bytes, unique: bytes, data: bytes) -> StoredJob | None:
         """Find the duplicate of a job with this function, unique and data, whoever owns it, with its data."""
+
+    # -- dead jobs, which belong to no server -----------------------------------------------------
+
+    def dead(self, wanted: DeadFilter, before: DeadCursor | None, limit: int, with_data: bool) -> DeadPage:
+        """Read dead jobs, those that ended last first.
+
+        Args:
+            wanted: Which ones.
+            before: The cursor behind which the page begins, None for the first page.
+            limit: How many jobs to read at most. A search looks at `MAX_EXAMINED` at most, and a search or a
+                page with data at `MAX_EXAMINED_BYTES`. So a page may be short or empty and not be the last.
+            with_data: Whether the jobs are to have their data.
+
+        Returns:
+            The page.
+        """
+
+    def find_dead(self, number: int) -> DeadJob | None:
+        """Find the dead job with this number, with its data."""
+
+    def retry_dead(self, number: int, position: int) -> StoredJob | None:
+        """Make a dead job a live one of this server, without attempts and losses.
+
+        Of several servers that do this with one job at the same time one succeeds. If the answer to a call is
+        lost, the next one with the same position returns the same job.
+
+        Args:
+            number: The job's number.
+            position: Its new position, which no other job ever has.
+
+        Returns:
+            The job; None if there is no dead job with this number.
+
+        Raises:
+            UniqueInUse: There is a stored job with its function and unique. It stays dead.
+        """
+
+    def forget_dead(self, numbers: Sequence[int]) -> int:
+        """Delete dead jobs; returns how many there were."""
+
+    def dead_counts(self) -> list[DeadCount]:
+        """Count the dead jobs of each function."""
+
+    def evict_dead(self, max_jobs: int, max_bytes: int, ended_before: float, limit: int) -> int:
+        """Delete the dead jobs that ended first, until the others are within the limits.
+
+        Args:
+            max_jobs: How many may stay.
+            max_bytes: How many bytes they may have by `DeadJob.weight`.
+            ended_before: In seconds since the epoch; those that ended before are deleted in any case.
+            limit: How many jobs to delete at most.
+
+        Returns:
+            How many were deleted; `limit` if there may be more.
+        """
 
     # -- several servers on one database ----------------------------------------------------------
 

@@ -17,10 +17,31 @@ from typing import Any, ClassVar, Final, TypeVar
 
 import sqlalchemy as sa
 
-from txgearman.errors import StoreError, StoreUnavailable
+from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
+from txgearman.errors import StoreError, StoreUnavailable, UniqueInUse
 from txgearman.store import tables
-from txgearman.store.contract import Changes, Coalesced, QueueLength, StoredJob, Written
-from txgearman.store.tables import DATA_INDEX, FUNCTION_INDEX, JOB, STORED
+from txgearman.store.contract import (
+    MAX_EXAMINED,
+    MAX_EXAMINED_BYTES,
+    Changes,
+    Coalesced,
+    DeadCount,
+    QueueLength,
+    Retry,
+    StoredJob,
+    Written,
+)
+from txgearman.store.tables import (
+    DATA_INDEX,
+    DEAD,
+    DEAD_COLUMNS,
+    FUNCTION_INDEX,
+    HAS_NO_TIME,
+    HAS_TIME,
+    INSERTED_FIELDS,
+    JOB,
+    STORED,
+)
 from txgearman.store.uniques import unique_key
 
 MAX_ATTEMPTS: Final = 10
@@ -33,11 +54,19 @@ two servers whose transactions conflicted do not conflict again."""
 LARGEST_NUMBER: Final = 2**63 - 1
 """The largest number that fits into the column of a job's number."""
 
+FORGOTTEN_AT_ONCE: Final = 1000
+"""Dead jobs whose numbers one statement has at most."""
+
 Row = tuple[Any, ...]
 """The values of `tables.INSERTED` for one job."""
 
 _Result = TypeVar("_Result")
 _WITHOUT_DATA: Final = [column for column in STORED if column is not JOB.c.data]
+_DEAD_WITHOUT_DATA: Final = [column for column in DEAD_COLUMNS if column is not DEAD.c.data]
+_DEAD_DATA: Final = DeadJob._fields.index("data")
+_LAST_DEAD_FIRST: Final = (DEAD.c.ended.desc(), DEAD.c.number.desc())
+_SEARCHED: Final = (DEAD.c.function, DEAD.c.unique, DEAD.c.handle, DEAD.c.error, DEAD.c.data)
+"""What `DeadFilter.search` is looked for in."""
 
 
 class TransactionConflict(Exception):
@@ -119,6 +148,24 @@ class DatabaseStore(ABC):
         """Change own jobs' losses, by number."""
 
     @abstractmethod
+    def _set_retries(self, connection: sa.Connection, retries: dict[int, Retry]) -> None:
+        """Change what is known of own jobs' failed runs, by number."""
+
+    @abstractmethod
+    def _bury(self, connection: sa.Connection, deaths: Sequence[DeadJob], coalesced: dict[int, float]) -> int:
+        """Make own jobs dead, in the order of their numbers, but for those that `_delete` would not delete;
+        returns how many were deleted."""
+
+    @abstractmethod
+    def _revive(self, connection: sa.Connection, number: int, position: int) -> bool:
+        """Make a dead job an own one, unless there is none, or a job with its unique; returns whether that
+        was done."""
+
+    @abstractmethod
+    def _contains(self, column: sa.Column[Any], text: bytes) -> sa.ColumnElement[bool]:
+        """The condition that a column of bytes has these bytes in it."""
+
+    @abstractmethod
     def _classify(self, error: sa.exc.DBAPIError) -> type[Exception] | None:
         """Classify `error`: `TransactionConflict`, `StoreUnavailable` with a connection that is still good,
         or None for one that is not."""
@@ -144,7 +191,7 @@ class DatabaseStore(ABC):
         removals = dict.fromkeys(sorted(changes.removals))
         owner = self._owner
         rows = [
-            (*job, owner, unique_key(job.unique, job.data))
+            (*job[:INSERTED_FIELDS], owner, unique_key(job.unique, job.data))
             for job in changes.saves
             if job.number not in removals
         ]
@@ -153,11 +200,17 @@ class DatabaseStore(ABC):
 
     def _write(self, changes: Changes, removals: Sequence[int], batches: list[Sequence[Row]]) -> Written:
         duplicates: dict[int, bytes] = {}
-        deleted = 0
+        deleted = buried = 0
         statements = len(batches) + bool(removals) + bool(changes.losses)
+        statements += bool(changes.retries) + 2 * bool(changes.deaths)
         with self._writing(statements) as connection:
             if changes.losses:
                 self._set_losses(connection, dict(sorted(changes.losses.items())))
+            if changes.retries:
+                self._set_retries(connection, dict(sorted(changes.retries.items())))
+            if changes.deaths:
+                deaths = [changes.deaths[number] for number in sorted(changes.deaths)]
+                buried = self._bury(connection, deaths, changes.coalesced)
             if removals and not batches:
                 deleted = self._delete(connection, removals, changes.coalesced)
             for index, rows in enumerate(batches):
@@ -170,6 +223,8 @@ class DatabaseStore(ABC):
             # Nobody else removes them: what is still there was coalesced with, now or at the first of two
             # attempts.
             left = self._coalesced(connection, removals) if deleted != len(removals) else []
+            if buried != len(changes.deaths):
+                left += self._coalesced(connection, sorted(changes.deaths))
         return Written(duplicates, left)
 
     def _resolve_duplicates(self, connection: sa.Connection, rows: Sequence[Row]) -> dict[int, bytes]:
@@ -217,7 +272,7 @@ class DatabaseStore(ABC):
     def queue_lengths(self) -> list[QueueLength]:
         query = (
             sa.select(JOB.c.function, JOB.c.priority, sa.func.count())
-            .where(self._owned(), JOB.c.run_at.is_(None))
+            .where(self._owned(), HAS_NO_TIME)
             .group_by(JOB.c.priority, JOB.c.function)
         )
         return [QueueLength(*row) for row in self._rows(query)]
@@ -230,7 +285,7 @@ class DatabaseStore(ABC):
                 JOB.c.priority == priority,
                 JOB.c.function == function,
                 JOB.c.place > after,
-                JOB.c.run_at.is_(None),
+                HAS_NO_TIME,
             )
             .order_by(JOB.c.place)
             .limit(limit)
@@ -240,7 +295,7 @@ class DatabaseStore(ABC):
     def scheduled(self, after: int, limit: int) -> list[StoredJob]:
         query = (
             sa.select(*STORED)
-            .where(self._owned(), JOB.c.place > after, JOB.c.run_at.is_not(None))
+            .where(self._owned(), JOB.c.place > after, HAS_TIME)
             .order_by(JOB.c.place)
             .limit(limit)
         )
@@ -279,6 +334,140 @@ class DatabaseStore(ABC):
                 return connection.execute(query).all()
 
         return self._with_retries(read)
+
+    # -- dead jobs ----------------------------------------------------------------------------------
+
+    def dead(self, wanted: DeadFilter, before: DeadCursor | None, limit: int, with_data: bool) -> DeadPage:
+        def read() -> DeadPage:
+            with self._reading() as connection:
+                return self._read_dead(connection, wanted, before, limit, with_data)
+
+        return self._with_retries(read)
+
+    def _read_dead(
+        self,
+        connection: sa.Connection,
+        wanted: DeadFilter,
+        before: DeadCursor | None,
+        limit: int,
+        with_data: bool,
+    ) -> DeadPage:
+        conditions = [] if wanted.function is None else [DEAD.c.function == wanted.function]
+        examined, has_more = self._examined(
+            connection,
+            [*conditions, _dead_key() < sa.tuple_(*before)] if before else conditions,
+            MAX_EXAMINED if wanted.search else limit,
+            MAX_EXAMINED_BYTES if wanted.search or with_data else None,
+        )
+        if not examined:
+            return DeadPage([], None)
+        conditions += [_dead_key() <= sa.tuple_(*examined[0]), _dead_key() >= sa.tuple_(*examined[-1])]
+        if wanted.search:
+            conditions.append(sa.or_(*(self._contains(column, wanted.search) for column in _SEARCHED)))
+        query = sa.select(*(DEAD_COLUMNS if with_data else _DEAD_WITHOUT_DATA)).where(*conditions)
+        rows = connection.execute(query.order_by(*_LAST_DEAD_FIRST).limit(limit)).all()
+        jobs = [_dead_job(row, with_data) for row in rows]
+        last = examined[-1]
+        if len(jobs) == limit:
+            last = DeadCursor(jobs[-1].ended, jobs[-1].number)
+        return DeadPage(jobs, last if has_more or last != examined[-1] else None)
+
+    def _examined(
+        self,
+        connection: sa.Connection,
+        conditions: Sequence[sa.ColumnElement[bool]],
+        most: int,
+        most_bytes: int | None,
+    ) -> tuple[list[DeadCursor], bool]:
+        """The cursors of the dead jobs that are looked at for a page, and whether there are more. This reads
+        an index alone."""
+        query = sa.select(DEAD.c.ended, DEAD.c.number, DEAD.c.weight).where(*conditions)
+        cursors: list[DeadCursor] = []
+        size = 0
+        for ended, number, weight in connection.execute(query.order_by(*_LAST_DEAD_FIRST).limit(most + 1)):
+            size += weight
+            too_large = most_bytes is not None and size > most_bytes
+            if len(cursors) == most or (too_large and cursors):
+                return cursors, True
+            cursors.append(DeadCursor(ended, number))
+        return cursors, False
+
+    def find_dead(self, number: int) -> DeadJob | None:
+        if number > LARGEST_NUMBER:
+            return None
+        rows = self._rows(sa.select(*DEAD_COLUMNS).where(DEAD.c.number == number))
+        return DeadJob._make(rows[0]) if rows else None
+
+    def retry_dead(self, number: int, position: int) -> StoredJob | None:
+        if number > LARGEST_NUMBER:
+            return None
+        # No other job ever has this position. So it was this call, or an earlier one whose answer was lost.
+        revived = sa.select(*STORED).where(JOB.c.number == number, JOB.c.place == position)
+        is_dead = sa.select(DEAD.c.number).where(DEAD.c.number == number)
+
+        def retry() -> StoredJob | None:
+            with self._writing(2) as connection:
+                self._revive(connection, number, position)
+            with self._reading() as connection:
+                row = connection.execute(revived).first()
+                if row is None and connection.execute(is_dead).first() is not None:
+                    raise UniqueInUse
+            return None if row is None else StoredJob._make(row)
+
+        return self._with_retries(retry)
+
+    def forget_dead(self, numbers: Sequence[int]) -> int:
+        known = [number for number in numbers if number <= LARGEST_NUMBER]
+        return sum(
+            self._delete_dead(DEAD.c.number.in_(known[start : start + FORGOTTEN_AT_ONCE]))
+            for start in range(0, len(known), FORGOTTEN_AT_ONCE)
+        )
+
+    def dead_counts(self) -> list[DeadCount]:
+        query = sa.select(DEAD.c.function, sa.func.count(), sa.func.sum(DEAD.c.weight))
+        return [
+            DeadCount(function, jobs, int(weight))
+            for function, jobs, weight in self._rows(query.group_by(DEAD.c.function))
+        ]
+
+    def evict_dead(self, max_jobs: int, max_bytes: int, ended_before: float, limit: int) -> int:
+        # One statement, which sees one state: another server that does the same deletes the same ones.
+        oldest = sa.select(DEAD.c.number, DEAD.c.ended, DEAD.c.weight)
+        oldest_first = oldest.order_by(DEAD.c.ended, DEAD.c.number).limit(limit).subquery()
+        order = [oldest_first.c.ended, oldest_first.c.number]
+        ranked = sa.select(
+            oldest_first.c.number,
+            oldest_first.c.ended,
+            sa.func.row_number().over(order_by=order).label("rank"),
+            sa.func.sum(oldest_first.c.weight).over(order_by=order).label("passed"),
+            oldest_first.c.weight,
+        ).subquery()
+        total = sa.select(
+            sa.func.count().label("jobs"), sa.func.coalesce(sa.func.sum(DEAD.c.weight), 0).label("bytes")
+        ).subquery()
+        return self._delete_dead(
+            DEAD.c.number.in_(
+                sa.select(ranked.c.number)
+                .select_from(ranked.join(total, sa.true()))
+                .where(
+                    sa.or_(
+                        ranked.c.ended < ended_before,
+                        total.c.jobs - ranked.c.rank >= max_jobs,
+                        total.c.bytes - ranked.c.passed + ranked.c.weight > max_bytes,
+                    )
+                )
+            )
+        )
+
+    def _delete_dead(self, condition: sa.ColumnElement[bool]) -> int:
+        """Delete dead jobs; returns how many. They are nobody's, so a lease that is lost meanwhile does no
+        harm."""
+
+        def delete() -> int:
+            with self._reading() as connection:
+                return connection.execute(DEAD.delete().where(condition)).rowcount
+
+        return self._with_retries(delete)
 
     # -- connecting ---------------------------------------------------------------------------------
 
@@ -393,6 +582,14 @@ class DatabaseStore(ABC):
         if connection is not None:
             with contextlib.suppress(Exception):
                 connection.close()
+
+
+def _dead_job(row: Sequence[Any], has_data: bool) -> DeadJob:
+    return DeadJob._make(row if has_data else (*row[:_DEAD_DATA], None, *row[_DEAD_DATA:]))
+
+
+def _dead_key() -> sa.Tuple:
+    return sa.tuple_(DEAD.c.ended, DEAD.c.number)
 
 
 def _message(error: sa.exc.DBAPIError) -> str:

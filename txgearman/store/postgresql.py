@@ -25,12 +25,13 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from txgearman.broker.dead_job import DeadJob
 from txgearman.errors import LeaseLost, StoreError, StoreUnavailable
 from txgearman.store import tables
 from txgearman.store.arrays import ARRAYS, Array, register_arrays
-from txgearman.store.contract import NO_POSITION, Changes, Coalesced, StoredJob, Written
+from txgearman.store.contract import NO_POSITION, Changes, Coalesced, Retry, StoredJob, Written
 from txgearman.store.database import DatabaseStore, Row, TransactionConflict
-from txgearman.store.tables import DATA_INDEX, FUNCTION_INDEX, JOB, SERVER, STORED
+from txgearman.store.tables import DATA_INDEX, FUNCTION_INDEX, HAS_NO_TIME, HAS_TIME, JOB, SERVER, STORED
 
 CONNECT_TIMEOUT: Final = 10
 """Seconds until an attempt to connect fails."""
@@ -88,6 +89,39 @@ _SET_LOSSES: Final = (
     " FROM alive, unnest(%b::bigint[], %b::integer[]) AS new(number, losses)"
     " WHERE txgearman_job.number = new.number AND owner = alive.number)"
     " SELECT count(*) FROM alive"
+)
+_SET_RETRIES: Final = (
+    f"{_ALIVE.format('')}, changed AS (UPDATE txgearman_job SET attempts = new.attempts,"
+    " retry_at = new.retry_at, outcome = new.outcome, error = new.error"
+    " FROM alive, unnest(%b::bigint[], %b::integer[], %b::double precision[], %b::smallint[], %b::bytea[])"
+    " AS new(number, attempts, retry_at, outcome, error)"
+    " WHERE txgearman_job.number = new.number AND owner = alive.number)"
+    " SELECT count(*) FROM alive"
+)
+_KEPT: Final = 'handle, function, "unique", unique_key, priority, reducer, submitted, attributes, data'
+"""The columns that a job has alive and dead, beside its number."""
+
+_BURY: Final = {
+    known: f"{_ALIVE.format('')}, gone AS ("
+    f"DELETE FROM txgearman_job USING alive WHERE {removed} RETURNING txgearman_job.*), buried AS ("
+    f"INSERT INTO txgearman_dead (number, {_KEPT}, run_at, size, weight, ended, attempts, losses, outcome,"
+    f" error, worker) SELECT number, {_KEPT}, run_at, length(data),"
+    f" {tables.DEAD_WEIGHT} + length(death.error),"
+    " death.ended, death.attempts, death.losses, death.outcome, death.error, death.worker"
+    " FROM gone JOIN unnest(%b::bigint[], %b::double precision[], %b::integer[], %b::integer[],"
+    " %b::smallint[], %b::bytea[], %b::bytea[])"
+    " AS death(dead, ended, attempts, losses, outcome, error, worker) ON gone.number = death.dead)"
+    " SELECT (SELECT count(*) FROM alive), count(*) FROM gone"
+    for known, removed in _REMOVED.items()
+}
+_REVIVE: Final = (
+    f"{_ALIVE.format('')}, gone AS (DELETE FROM txgearman_dead USING alive"
+    " WHERE txgearman_dead.number = %b::bigint AND NOT EXISTS (SELECT 1 FROM txgearman_job"
+    " WHERE txgearman_job.unique_key = txgearman_dead.unique_key"
+    " AND txgearman_job.function = txgearman_dead.function) RETURNING txgearman_dead.*),"
+    f" revived AS (INSERT INTO txgearman_job (number, place, losses, owner, {_KEPT})"
+    f" SELECT gone.number, %b::bigint, 0, alive.number, {_KEPT} FROM gone, alive RETURNING 1)"
+    " SELECT (SELECT count(*) FROM alive), count(*) FROM revived"
 )
 _MOVE: Final = (
     f"{_ALIVE.format(' AND lease_end = %b::double precision')}, moved AS ("
@@ -263,8 +297,8 @@ class PostgresqlStore(DatabaseStore):
         jobs: list[StoredJob] = []
         query = sa.select(*STORED).where(JOB.c.owner == server)
         for some in (
-            query.where(JOB.c.run_at.is_(None)).order_by(JOB.c.priority, JOB.c.function, JOB.c.place),
-            query.where(JOB.c.run_at.is_not(None)).order_by(JOB.c.place),
+            query.where(HAS_NO_TIME).order_by(JOB.c.priority, JOB.c.function, JOB.c.place),
+            query.where(HAS_TIME).order_by(JOB.c.place),
         ):
             jobs += [StoredJob._make(row) for row in connection.execute(some.limit(limit - len(jobs)))]
             if len(jobs) == limit:
@@ -437,6 +471,46 @@ class PostgresqlStore(DatabaseStore):
     def _set_losses(self, connection: sa.Connection, losses: dict[int, int]) -> None:
         values = (self._owner, list(losses), list(losses.values()))
         self._check(connection.exec_driver_sql(_SET_LOSSES, values).scalar())
+
+    def _set_retries(self, connection: sa.Connection, retries: dict[int, Retry]) -> None:
+        attempts, times, outcomes, errors = zip(*retries.values(), strict=True)
+        values = (
+            self._owner,
+            _NUMBERS(list(retries)),
+            ARRAYS["INTEGER"](attempts),
+            _TIMES(times),
+            ARRAYS["SMALLINT"](outcomes),
+            ARRAYS["BYTEA"](errors),
+        )
+        self._check(connection.exec_driver_sql(_SET_RETRIES, values).scalar())
+
+    def _bury(self, connection: sa.Connection, deaths: Sequence[DeadJob], coalesced: dict[int, float]) -> int:
+        numbers = [dead.number for dead in deaths]
+        values = (
+            self._owner,
+            *_removal_values(numbers, coalesced),
+            _NUMBERS(numbers),
+            _TIMES([dead.ended for dead in deaths]),
+            ARRAYS["INTEGER"]([dead.attempts for dead in deaths]),
+            ARRAYS["INTEGER"]([dead.losses for dead in deaths]),
+            ARRAYS["SMALLINT"]([dead.outcome for dead in deaths]),
+            ARRAYS["BYTEA"]([dead.error for dead in deaths]),
+            ARRAYS["BYTEA"]([dead.worker for dead in deaths]),
+        )
+        alive, deleted = connection.exec_driver_sql(_BURY[bool(coalesced)], values).one()
+        self._check(alive)
+        return int(deleted)
+
+    def _revive(self, connection: sa.Connection, number: int, position: int) -> bool:
+        # If another job gets its unique at this moment that is a conflict, and the next attempt sees it.
+        self._may_conflict = False
+        values = (self._owner, number, position)
+        alive, revived = connection.exec_driver_sql(_REVIVE, values).one()
+        self._check(alive)
+        return bool(revived)
+
+    def _contains(self, column: sa.Column[Any], text: bytes) -> sa.ColumnElement[bool]:
+        return sa.func.pg_catalog.position(column, sa.literal(text, tables.Bytes)) > 0
 
     def _check(self, alive: int | None) -> None:
         if not alive:

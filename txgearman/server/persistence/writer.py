@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txgearman.broker.dead_job import DeadJob
 from txgearman.broker.entities import Job
 from txgearman.broker.handles import number_of
 from txgearman.broker.histograms import Histogram
@@ -24,10 +25,11 @@ from txgearman.broker.job_states import JobState
 from txgearman.broker.store_answers import StoreAnswers
 from txgearman.errors import ArgumentTooLarge, LeaseLost, LookupFailed, NotSaved, StoreError, StoreUnavailable
 from txgearman.net.clocks import monotonic_clock
+from txgearman.server.persistence.dead_jobs import StoredDeadJobs
 from txgearman.server.persistence.lease import Lease
 from txgearman.server.persistence.outage import Outage
 from txgearman.server.persistence.thread import InThread, log_defect
-from txgearman.store.contract import Changes, Coalesced, Store, StoredJob, Written
+from txgearman.store.contract import Changes, Coalesced, Retry, Store, StoredJob, Written
 
 if TYPE_CHECKING:
     from txgearman.broker.broker import Broker
@@ -89,6 +91,11 @@ class StoreWriter:
         self._coalesced: dict[int, float] = {}
         self._saves_in_flight = 0
         self._losses: dict[int, int] = {}
+        self._retries: dict[int, Retry] = {}
+        # What is to be kept of jobs that are dead, by number, with when they ended.
+        self._deaths: dict[int, DeadJob] = {}
+        self._death_times: dict[int, float] = {}
+        self._deaths_in_flight: dict[int, DeadJob] = {}
         self._writing: Deferred[None] | None = None
         self._next_write: IDelayedCall | None = None
         self._outage = Outage()
@@ -96,6 +103,7 @@ class StoreWriter:
         self._stopping = False
         self.shared = store.shared
         self.lease = Lease(store, reactor, in_thread, self._outage, self)
+        self.dead_jobs = StoredDeadJobs(store, reactor, in_thread)
         self.commits = 0
         self.failures = 0
         self.stored = 0
@@ -144,6 +152,7 @@ class StoreWriter:
         for length in self._store.queue_lengths():
             answers.restore_stored_queue(*length)
             loaded += length.jobs
+        self.dead_jobs.begin(answers)
         self.lease.begin(answers)
         return loaded
 
@@ -163,6 +172,7 @@ class StoreWriter:
         self._stopping = True
         self._cancel_next_write()
         self.lease.stop()
+        self.dead_jobs.stop()
         while self._pending and not self.lease.is_lost:
             # The store may be back by now.
             self._write()
@@ -182,6 +192,7 @@ class StoreWriter:
         self._stopping = True
         self._cancel_next_write()
         self.lease.stop()
+        self.dead_jobs.stop()
 
     # -- the broker's verbs (JobStore) ------------------------------------------------------------
 
@@ -207,6 +218,24 @@ class StoreWriter:
 
     def lost(self, job: Job) -> None:
         self._losses[number_of(job.handle)] = job.losses
+        if self._next_write is None:
+            self._schedule_write(REMOVAL_DELAY)
+
+    def retrying(self, job: Job) -> None:
+        failures = job.failures
+        assert failures is not None
+        assert failures.retry_at is not None
+        retry = Retry(failures.attempts, failures.retry_at, failures.outcome, failures.error)
+        self._retries[number_of(job.handle)] = retry
+        if self._next_write is None:
+            self._schedule_write(REMOVAL_DELAY)
+
+    def died(self, number: int, dead: DeadJob) -> None:
+        self.dead_jobs.died(dead)
+        self._retries.pop(number, None)
+        # The store has its data.
+        self._deaths[number] = dead._replace(data=None)
+        self._death_times[number] = self._clock() if self.shared else _UNKNOWN_TIME
         if self._next_write is None:
             self._schedule_write(REMOVAL_DELAY)
 
@@ -265,7 +294,7 @@ class StoreWriter:
     @property
     def unremoved(self) -> int:
         """Jobs that are done and still to be removed."""
-        return len(self._removals)
+        return len(self._removals) + len(self._deaths)
 
     # -- what the lease tells (LeaseHolder) -------------------------------------------------------
 
@@ -287,14 +316,15 @@ class StoreWriter:
         self._cancel_next_write()
 
     def lease_regained(self) -> None:
-        if self._removals:
+        if self._removals or self._deaths:
             # Their new owner cannot know that they ended, and gives them to its own workers.
             _log.warn(
                 "{count} jobs that ended here will run again on the servers that took them over",
-                count=len(self._removals),
+                count=len(self._removals) + len(self._deaths),
             )
-            self.rerun_elsewhere += len(self._removals)
+            self.rerun_elsewhere += len(self._removals) + len(self._deaths)
         self._removals, self._coalesced, self._losses = {}, {}, {}
+        self._retries, self._deaths, self._death_times = {}, {}, {}
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -343,13 +373,18 @@ class StoreWriter:
 
     def _has_ended(self, number: int) -> bool:
         """Whether the job has ended, though it may still be in the store."""
-        return number in self._removals or number in self._removals_in_flight
+        return (
+            number in self._removals
+            or number in self._removals_in_flight
+            or number in self._deaths
+            or number in self._deaths_in_flight
+        )
 
     # -- writing --------------------------------------------------------------------------------
 
     @property
     def _pending(self) -> bool:
-        return bool(self._saves or self._removals or self._losses)
+        return bool(self._saves or self._removals or self._losses or self._retries or self._deaths)
 
     def _schedule_write(self, delay: float) -> None:
         """Write within `delay` seconds, or after the transaction in flight."""
@@ -375,9 +410,13 @@ class StoreWriter:
         # One that has ended is not written: a later one in the same transaction may have its unique.
         saves = [_stored_job(job) for job in jobs if job.state is not _GONE]
         self._removals_in_flight = removals = self._take_removals()
-        coalesced = {number: self._coalesced[number] for number in self._coalesced.keys() & removals.keys()}
-        changes = Changes(saves, list(removals), self._losses, coalesced)
-        self._losses = {}
+        ended = removals.keys() | self._deaths.keys()
+        coalesced = {number: self._coalesced[number] for number in self._coalesced.keys() & ended}
+        self._deaths_in_flight, self._deaths = self._deaths, {}
+        changes = Changes(
+            saves, list(removals), self._losses, coalesced, self._retries, self._deaths_in_flight
+        )
+        self._losses, self._retries = {}, {}
         self._writing = self._in_thread(self._store.write, changes)
         self._writing.addCallbacks(
             self._written, self._failed, callbackArgs=(jobs, submits, changes), errbackArgs=(jobs, changes)
@@ -410,6 +449,8 @@ class StoreWriter:
     def _written(self, written: Written, jobs: list[Job], submits: list[int], changes: Changes) -> None:
         assert self._answers is not None
         removed, self._removals_in_flight = self._removals_in_flight, {}
+        buried, self._deaths_in_flight = self._deaths_in_flight, {}
+        times = {number: self._death_times.pop(number, _UNKNOWN_TIME) for number in buried}
         self._saves_in_flight = 0
         self.times.add(self._clock() - self._write_began_at)
         if self._outage.end():
@@ -423,7 +464,10 @@ class StoreWriter:
         for number in changes.coalesced:
             self._coalesced.pop(number, None)
         for each in written.coalesced:
-            self._remove_or_rerun(each, removed[each.job.number])
+            number = each.job.number
+            self._remove_or_rerun(
+                each, removed.get(number, times.get(number, _UNKNOWN_TIME)), buried.get(number)
+            )
         if duplicates:
             again = []
             for job, count in zip(jobs, submits, strict=True):
@@ -441,7 +485,7 @@ class StoreWriter:
             for job in jobs:
                 self._answers.saved(job)
 
-    def _remove_or_rerun(self, each: Coalesced, ended: float) -> None:
+    def _remove_or_rerun(self, each: Coalesced, ended: float, dead: DeadJob | None) -> None:
         """Deal with a job that has ended and was not removed, as another server coalesced a submit with it.
 
         If the submit came before the job's end, the next transaction removes the job. If not, or in doubt,
@@ -450,7 +494,10 @@ class StoreWriter:
         assert self._answers is not None
         ago = self._clock() - ended
         if ago <= MAX_TRUSTED_AGE and each.ago > ago * (1 + CLOCK_DRIFT):
-            self._removals[each.job.number] = ended
+            if dead is None:
+                self._removals[each.job.number] = ended
+            else:
+                self._deaths[dead.number], self._death_times[dead.number] = dead, ended
         elif self._stopping:
             # It stays in the store for whoever takes it over.
             return
@@ -465,6 +512,11 @@ class StoreWriter:
         self.failures += 1
         self._removals.update(self._removals_in_flight)
         self._removals_in_flight = {}
+        self._deaths = {**self._deaths_in_flight, **self._deaths}
+        self._deaths_in_flight = {}
+        self._retries = {**changes.retries, **self._retries}
+        for number in self._deaths.keys() & self._retries.keys():
+            del self._retries[number]
         self._saves_in_flight = 0
         if changes.saves and not isinstance(failure.value, LeaseLost):
             # Whether the transaction was committed may be unknown, and a refused job must not come back. So
@@ -523,6 +575,10 @@ def _stored_job(job: Job) -> StoredJob:
             job.losses,
             job.submitted,
             job.reducer,
+            0,
+            None,
+            None,
+            None,
         ),
     )
 
