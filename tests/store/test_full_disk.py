@@ -23,7 +23,7 @@ from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store import tables
 from txgearman.store.contract import Changes, Store
 
-DISK_SIZE: Final = 4 * 1024 * 1024
+DISK_SIZE: Final = 6 * 1024 * 1024
 """Bytes: a fill takes some hundred transactions."""
 
 FULL: Final = "the disk is full"

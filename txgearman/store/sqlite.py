@@ -340,7 +340,8 @@ class SqliteStore(DatabaseStore):
         writing the rest anew. Returns whether that was done."""
         unused = self._pages("freelist_count")
         used = self._pages("page_count") - unused
-        if unused < used or self._reserve.free < 3 * used * PAGE_SIZE + SPACE_MARGIN:
+        # It is written twice: in a file of its own, and then into the log.
+        if unused < used or self._reserve.free < 2 * used * PAGE_SIZE + SPACE_MARGIN:
             return False
         try:
             with self._connected() as connection:
@@ -436,8 +437,10 @@ class SqliteStore(DatabaseStore):
                 source.backup(target)
             os.replace(unfinished, copy)
         except (sqlite3.Error, OSError) as error:
-            with contextlib.suppress(OSError):
-                os.unlink(unfinished)
+            # On a full disk SQLite may leave its journal behind.
+            for left in (unfinished, unfinished + "-journal"):
+                with contextlib.suppress(OSError):
+                    os.unlink(left)
             raise StoreError(
                 f"{self._path} cannot be copied to {copy} ahead of its upgrade: {error}"
             ) from error

@@ -70,7 +70,7 @@ JOB: Final = sa.Table(
     sa.Column("owner", _NUMBER, nullable=False),
     sa.Column("unique_key", Bytes),
     sa.Column("joined", _SECONDS, key="coalesced_at"),
-    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default=sa.text("0")),
     sa.Column("retry_at", _SECONDS),
     sa.Column("outcome", sa.SmallInteger),
     sa.Column("error", Bytes),
