@@ -9,9 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.store.crowd import a_job
-from tests.store.jobs import job, save, stored
+from tests.store.jobs import bury, dead_jobs, death, job, save, stored
 from tests.store.model import ModelDatabase, ModelStore
-from txgearman.store.contract import Changes, QueueLength, Store, StoredJob
+from txgearman.broker.dead_job import MAX_ERROR, DeadCursor, DeadFilter, DeadJob
+from txgearman.errors import UniqueInUse
+from txgearman.store.contract import (
+    MAX_EXAMINED,
+    MAX_EXAMINED_BYTES,
+    Changes,
+    DeadCount,
+    QueueLength,
+    Retry,
+    Store,
+    StoredJob,
+)
 from txgearman.store.urls import open_store
 
 if TYPE_CHECKING:
@@ -187,6 +198,228 @@ class StoreContract(_TestCase):
         self.store.write(Changes([job(3), job(4)], [1, 4], {1: 9, 2: 9}))
         self.assertEqual([(job.number, job.losses) for job in stored(self.store)], [(2, 9), (3, 0)])
 
+    # -- failed runs --------------------------------------------------------------------------------
+
+    def test_retries(self) -> None:
+        """A job that waits for its retry is read with those that wait for a time, in no queue."""
+        save(self.store, job(1), job(2), job(3, run_at=5.0), job(4))
+        first, again = Retry(1, 1.5e9, 0, b""), Retry(2**31 - 1, 1.5e9 + 0.25, 8, ALL_BYTES * 32)
+        self.store.write(Changes(retries={1: first, 3: first, 99: first}))
+        self.store.write(Changes(retries={1: again}))
+        retried = [job(1)._replace(**again._asdict()), job(3, run_at=5.0)._replace(**first._asdict())]
+        self.assertEqual(self.store.scheduled(0, 9), retried)
+        self.assertEqual(self.store.queue_lengths(), [QueueLength(b"reverse", 1, 2)])
+        self.assertEqual(self.store.fetch(b"reverse", 1, 0, 9), [job(2), job(4)])
+        found = self.store.find(1)
+        assert found is not None
+        self.assertEqual(found._replace(data=b""), retried[0]._replace(data=b""))
+        self.restart()
+        self.assertEqual([job._replace(place=job.number) for job in self.store.scheduled(0, 9)], retried)
+
+    def test_a_retry_that_is_removed(self) -> None:
+        save(self.store, job(1, b"u"), job(2, b"v"))
+        retry = Retry(1, 1.5e9, 1, b"why")
+        self.store.write(Changes([job(3, b"u")], [1], retries={1: retry, 2: retry}))
+        self.assertEqual(self.numbers(), [2, 3])
+        self.store.write(Changes(removals=[2]))
+        self.assertEqual(self.numbers(), [3])
+
+    def test_many_retries_and_deaths_at_once(self) -> None:
+        count = 1100
+        jobs = [job(number) for number in range(1, count + 1)]
+        save(self.store, *jobs)
+        self.store.write(Changes(retries={job.number: Retry(job.number, 7.0, 0, b"") for job in jobs}))
+        self.assertEqual([job.attempts for job in stored(self.store)], list(range(1, count + 1)))
+        bury(self.store, *map(death, jobs))
+        self.assertEqual(stored(self.store), [])
+        self.assertEqual([dead.number for dead in dead_jobs(self.store)], list(range(count, 0, -1)))
+
+    # -- dead jobs ----------------------------------------------------------------------------------
+
+    def buried(self, *jobs: StoredJob) -> list[DeadJob]:
+        """These jobs, saved and dead, those that ended last first."""
+        save(self.store, *jobs)
+        deaths = [death(job) for job in jobs]
+        bury(self.store, *deaths)
+        return deaths[::-1]
+
+    def test_what_has_died_is_kept_as_it_was(self) -> None:
+        jobs = [
+            job(1, b"a unique", ALL_BYTES, priority=0, reducer=b"a reducer", losses=2, run_at=5.0),
+            job(2, b"-", b"", function=ALL_BYTES, handle=ALL_BYTES[:63]),
+            job(LARGEST_NUMBER),
+            job(3),
+        ]
+        deaths = [
+            death(jobs[0], 1.5e9 + 0.25, attempts=2**31 - 1, losses=2**31 - 1, error=ALL_BYTES * 32),
+            death(jobs[1], 1.5e9, error=b"", worker=b"", outcome=8, attempts=0),
+            death(jobs[2], 1.4e9, worker=ALL_BYTES),
+        ]
+        self.assertEqual(len(deaths[0].error), MAX_ERROR)
+        save(self.store, *jobs)
+        bury(self.store, *deaths)
+        self.assertEqual(stored(self.store), [jobs[3]])
+        self.assertEqual(dead_jobs(self.store), deaths)
+        for dead in deaths:
+            self.assertEqual(self.store.find_dead(dead.number), dead)
+            self.assertIsNone(self.store.find(dead.number))
+        for unknown in (3, 99, -1, 2**63, 10**60):
+            self.assertIsNone(self.store.find_dead(unknown), unknown)
+        self.restart()
+        self.assertEqual(dead_jobs(self.store), deaths)
+
+    def test_only_what_is_removed_is_dead(self) -> None:
+        save(self.store, job(1))
+        deaths = [death(job(1)), death(job(2))]
+        bury(self.store, *deaths)
+        # Once more, as by a server that does not know whether the first attempt was committed.
+        bury(self.store, *deaths)
+        self.assertEqual(dead_jobs(self.store), [death(job(1))])
+
+    def test_the_unique_of_a_dead_job_is_free(self) -> None:
+        save(self.store, job(1, b"u"), job(2, b"-"))
+        changes = Changes([job(3, b"u"), job(4, b"-")], [], deaths={1: death(job(1)), 2: death(job(2))})
+        self.assertEqual(self.store.write(changes), ({}, []))
+        self.assertEqual(self.numbers(), [3, 4])
+        bury(self.store, death(job(3, b"u")))
+        self.assertEqual([dead.number for dead in dead_jobs(self.store)], [3, 2, 1])
+        self.assertIsNone(self.store.find_unique(b"u"))
+
+    def test_pages_of_dead_jobs(self) -> None:
+        deaths = self.buried(*(job(number, function=b"fg"[number % 2 :][:1]) for number in range(1, 8)))
+        ties = [dead._replace(number=10 + dead.number, ended=deaths[3].ended) for dead in deaths]
+        save(self.store, *(job(dead.number, function=dead.function) for dead in ties))
+        ties = [dead._replace(handle=b"H:test:%d" % dead.number) for dead in ties]
+        bury(self.store, *ties)
+        expected = sorted([*deaths, *ties], key=lambda dead: (dead.ended, dead.number), reverse=True)
+        for function in (None, b"f", b"g", b"unknown"):
+            wanted = [dead for dead in expected if function in (None, dead.function)]
+            for limit in (1, 2, 3, 7, 14, 100):
+                for with_data in (True, False):
+                    self.assertEqual(
+                        self.all_pages(DeadFilter(function), limit, with_data),
+                        wanted if with_data else [dead._replace(data=None) for dead in wanted],
+                        (function, limit),
+                    )
+
+    def all_pages(self, wanted: DeadFilter, limit: int, with_data: bool = False) -> list[DeadJob]:
+        """What all pages have, of which all but the last are full unless something is searched for."""
+        jobs: list[DeadJob] = []
+        cursor: DeadCursor | None = None
+        while True:
+            page = self.store.dead(wanted, cursor, limit, with_data)
+            self.assertLessEqual(len(page.jobs), limit)
+            jobs += page.jobs
+            if page.next is None:
+                return jobs
+            if not wanted.search:
+                self.assertEqual(len(page.jobs), limit)
+            if cursor is not None:
+                self.assertLess(page.next, cursor)
+            cursor = page.next
+
+    def test_searching_dead_jobs(self) -> None:
+        self.buried(
+            job(1, b"a needle", b""),
+            job(2, data=b"hay\0needle\xff"),
+            job(3, function=b"needles"),
+            job(4, handle=b"H:needle:4"),
+            job(5, b"hay", b"NEEDLE", handle=b"%"),
+        )
+        save(self.store, job(6))
+        bury(self.store, death(job(6), error=b"line\nneedle"))
+        for limit in (1, 2, 100):
+            found = [dead.number for dead in self.all_pages(DeadFilter(None, b"needle"), limit)]
+            self.assertEqual(found, [6, 4, 3, 2, 1])
+            for search in (b"\xff", b"\0needle"):
+                found = [dead.number for dead in self.all_pages(DeadFilter(b"reverse", search), limit)]
+                self.assertEqual(found, [2])
+            self.assertEqual(self.all_pages(DeadFilter(None, b"%needle"), limit), [])
+
+    def test_a_search_looks_at_so_many_at_once(self) -> None:
+        """Both limits of a page, in jobs and in bytes: at the limit and one past it."""
+        self.buried(*(job(number, data=b"") for number in range(1, MAX_EXAMINED + 2)))
+        page = self.store.dead(DeadFilter(None, b"H:test:1\0"), None, 5, False)
+        self.assertEqual(page, ([], DeadCursor(death(job(2)).ended, 2)))
+        page = self.store.dead(DeadFilter(None, b"H:test:"), page.next, 5, False)
+        self.assertEqual([[dead.number for dead in page.jobs], page.next], [[1], None])
+        self.assertEqual(self.store.evict_dead(0, 0, 0.0, 10_000), MAX_EXAMINED + 1)
+
+    def test_a_page_with_data_has_so_many_bytes(self) -> None:
+        half = b"x" * (MAX_EXAMINED_BYTES // 2)
+        fits = half[death(job(1)).weight - len(b"data") :]
+        self.buried(job(1, data=half + half), job(2, data=half), job(3, data=fits), job(4, data=fits))
+        sizes = []
+        cursor = None
+        for _ in range(3):
+            page = self.store.dead(DeadFilter(), cursor, 100, True)
+            sizes.append(len(page.jobs))
+            cursor = page.next
+        self.assertEqual([sizes, cursor], [[2, 1, 1], None])
+        self.assertEqual(len(self.store.dead(DeadFilter(), None, 100, False).jobs), 4)
+
+    def test_retrying_dead_jobs(self) -> None:
+        first = job(1, b"u", ALL_BYTES, priority=0, reducer=b"r", submitted=7.5, losses=3, run_at=5.0)
+        self.buried(first, job(2, b"v"))
+        revived = first._replace(place=50, losses=0, run_at=None)
+        self.assertEqual(self.store.retry_dead(1, 50), revived)
+        self.assertEqual(stored(self.store), [revived])
+        self.assertEqual([dead.number for dead in dead_jobs(self.store)], [2])
+        # The same call once more is one whose answer was lost.
+        self.assertEqual(self.store.retry_dead(1, 50), revived)
+        for unknown in (1, 99, 2**63, 10**60):
+            self.assertIsNone(self.store.retry_dead(unknown, 51), unknown)
+        self.assertEqual(save(self.store, job(3, b"u")), {3: b"H:test:1"})
+        bury(self.store, death(revived))
+        self.assertEqual(self.store.find_dead(1), death(revived))
+
+    def test_retrying_a_dead_job_whose_unique_is_in_use(self) -> None:
+        self.buried(job(1, b"u"), job(2, b"-"), job(3))
+        save(self.store, job(4, b"u"), job(5, b"-"), job(6, b"u", function=b"other"))
+        for number in (1, 2):
+            with self.assertRaises(UniqueInUse):
+                self.store.retry_dead(number, 50)
+        self.assertEqual(len(dead_jobs(self.store)), 3)
+        self.assertIsNotNone(self.store.retry_dead(3, 51))
+        self.store.write(Changes(removals=[4, 5]))
+        self.assertIsNotNone(self.store.retry_dead(1, 52))
+        self.assertIsNotNone(self.store.retry_dead(2, 53))
+        self.assertEqual(self.numbers(), [6, 3, 1, 2])
+
+    def test_forgetting_dead_jobs(self) -> None:
+        self.buried(*(job(number) for number in range(1, 2101)))
+        self.assertEqual(self.store.forget_dead([]), 0)
+        self.assertEqual(self.store.forget_dead([1, 3, 9999, 2**63, 10**60]), 2)
+        self.assertEqual(self.store.forget_dead([1, 3, *range(5, 2101)]), 2096)
+        self.assertEqual([dead.number for dead in dead_jobs(self.store)], [4, 2])
+
+    def test_counting_dead_jobs(self) -> None:
+        self.assertEqual(self.store.dead_counts(), [])
+        deaths = self.buried(job(1, b"u", ALL_BYTES), job(2), job(3, function=b"f", data=b""))
+        counts = sorted(self.store.dead_counts())
+        weight = deaths[1].weight + deaths[2].weight
+        self.assertEqual(counts, [DeadCount(b"f", 1, deaths[0].weight), DeadCount(b"reverse", 2, weight)])
+
+    def test_evicting_dead_jobs(self) -> None:
+        everything = 1 << 62
+        weights = [dead.weight for dead in self.buried(*(job(number) for number in range(1, 21)))]
+        for evicted, max_jobs, max_bytes, ended_before, limit in (
+            (0, 20, everything, 0.0, 100),
+            (0, 20, sum(weights), death(job(1)).ended, 100),
+            (1, 19, everything, 0.0, 100),
+            (2, 0, everything, 0.0, 2),
+            (3, 100, everything, death(job(7)).ended, 100),
+            (4, 100, sum(weights[:10]), 0.0, 100),
+            (1, 100, sum(weights[:10]) - 1, 0.0, 100),
+            (3, 6, sum(weights[:8]), death(job(13)).ended, 100),
+        ):
+            there = len(dead_jobs(self.store))
+            self.assertEqual(self.store.evict_dead(max_jobs, max_bytes, ended_before, limit), evicted)
+            left = [dead.number for dead in dead_jobs(self.store)]
+            self.assertEqual(left, list(range(20, 20 - there + evicted, -1)))
+        self.assertEqual(self.store.evict_dead(0, 0, 0.0, 100), 6)
+        self.assertEqual(self.store.evict_dead(0, 0, 0.0, 100), 0)
+
     # -- reading ------------------------------------------------------------------------------------
 
     def test_backlogs(self) -> None:
@@ -315,9 +548,30 @@ class StoreContract(_TestCase):
                 chance.randrange(1, next_number + 3): chance.randrange(5)
                 for _ in range(chance.choice([0, 2]))
             }
-            changes = Changes(saves, removals, losses)
+            there = [job for job in stored(model) if job.number not in removals]
+            retries = {
+                job.number: Retry(job.attempts + 1, 1e9, chance.randrange(9), b"why")
+                for job in chance.sample(there, min(len(there), chance.choice([0, 0, 5])))
+            }
+            deaths = {
+                job.number: death(job, chance.randrange(20))._replace(data=None)
+                for job in chance.sample(there, min(len(there), chance.choice([0, 0, 5])))
+            }
+            changes = Changes(saves, removals, losses, {}, retries, deaths)
             self.assertEqual(self.store.write(changes), model.write(changes))
             self.assertEqual(stored(self.store), stored(model))
+            self.assertEqual(dead_jobs(self.store), dead_jobs(model))
+            for dead in chance.sample(dead_jobs(model), min(len(dead_jobs(model)), chance.choice([0, 2]))):
+                outcomes = [
+                    _retried(store, dead.number, 10_000 + next_number) for store in (self.store, model)
+                ]
+                self.assertEqual(outcomes[0], outcomes[1])
+                next_number += 1
+            limits = chance.choice([0, 5, 100]), chance.choice([1000, 1 << 40]), chance.randrange(10), 3
+            if chance.random() < 0.2:
+                self.assertEqual(self.store.evict_dead(*limits), model.evict_dead(*limits))
+                self.assertEqual(dead_jobs(self.store), dead_jobs(model))
+            self.assertEqual(sorted(self.store.dead_counts()), sorted(model.dead_counts()))
             self.assertEqual(sorted(self.store.queue_lengths()), sorted(model.queue_lengths()))
             unique = chance.choice(_UNIQUES)
             mine, its = self.store.find_unique(unique), model.find_unique(unique)
@@ -354,6 +608,14 @@ class CrashContract(_TestCase):
 
 
 _UNIQUES: Final = [b"", b"-", b"a", b"b", b"c", b"d", b"\xff"]
+
+
+def _retried(store: Store, number: int, position: int) -> StoredJob | str | None:
+    """What comes of running a dead job again."""
+    try:
+        return store.retry_dead(number, position)
+    except UniqueInUse:
+        return "its unique is in use"
 
 
 def _random_job(chance: random.Random, number: int) -> StoredJob:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from txgearman.broker.dead_job import DeadFilter, DeadJob
 from txgearman.store.contract import Changes, Store, StoredJob
 
 
@@ -20,6 +21,41 @@ def job(number: int, unique: bytes = b"", data: bytes = b"data", **others: Any) 
         "reducer": None,
     }
     return StoredJob(number=number, unique=unique, data=data, **(fields | others))
+
+
+def death(job: StoredJob, ended: float | None = None, **others: Any) -> DeadJob:
+    """What is kept of a job that has died, as the store will have it."""
+    fields: dict[str, Any] = {
+        "attempts": 3,
+        "losses": job.losses,
+        "outcome": 1,
+        "error": b"it broke",
+        "worker": b"worker 1",
+    }
+    return DeadJob(
+        number=job.number,
+        handle=job.handle,
+        function=job.function,
+        unique=job.unique,
+        data=job.data,
+        priority=job.priority,
+        reducer=job.reducer,
+        submitted=job.submitted,
+        run_at=job.run_at,
+        ended=1_700_000_100.5 + job.number if ended is None else ended,
+        size=len(job.data),
+        **(fields | others),
+    )
+
+
+def bury(store: Store, *deaths: DeadJob) -> None:
+    """Let stored jobs die, of which the server knows all but their data."""
+    store.write(Changes(deaths={dead.number: dead._replace(data=None) for dead in deaths}))
+
+
+def dead_jobs(store: Store) -> list[DeadJob]:
+    """All dead jobs with their data, those that ended last first."""
+    return store.dead(DeadFilter(), None, 1_000_000, True).jobs
 
 
 def save(store: Store, *jobs: StoredJob) -> dict[int, bytes]:

@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from txgearman.errors import LeaseLost
-from txgearman.store.contract import Changes, Coalesced, QueueLength, StoredJob, Written
+from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
+from txgearman.errors import LeaseLost, UniqueInUse
+from txgearman.store.contract import (
+    MAX_EXAMINED,
+    MAX_EXAMINED_BYTES,
+    Changes,
+    Coalesced,
+    DeadCount,
+    QueueLength,
+    StoredJob,
+    Written,
+)
 
 
 @dataclass(slots=True)
@@ -23,13 +33,14 @@ class Lease:
 @dataclass(slots=True)
 class ModelDatabase:
     """What outlives the servers: jobs by number, with their owner and time of the last coalesced submit if
-    there is any. `clock` is this database's own."""
+    there is any, and dead jobs by number. `clock` is this database's own."""
 
     clock: Callable[[], float] = time.time
     jobs: dict[int, StoredJob] = field(default_factory=dict)
     owners: dict[int, int] = field(default_factory=dict)
     coalesced: dict[int, float] = field(default_factory=dict)
     leases: dict[int, Lease] = field(default_factory=dict)
+    dead: dict[int, DeadJob] = field(default_factory=dict)
     starts: int = 0
 
     def coalesce(self, number: int) -> None:
@@ -77,12 +88,18 @@ class ModelStore:
         for number, losses in changes.losses.items():
             if self._owns(number):
                 base.jobs[number] = base.jobs[number]._replace(losses=losses)
-        for number in set(changes.removals):
+        for number, retry in changes.retries.items():
+            if self._owns(number):
+                base.jobs[number] = base.jobs[number]._replace(**retry._asdict())
+        ended = {*changes.removals, *changes.deaths}
+        for number in ended:
             if self._owns(number) and base.coalesced.get(number) == changes.coalesced.get(number):
+                if number in changes.deaths:
+                    base.dead[number] = _bury(base.jobs[number], changes.deaths[number])
                 base.remove(number)
         coalesced = [
             Coalesced(base.jobs[number], base.coalesced[number], base.clock() - base.coalesced[number])
-            for number in set(changes.removals)
+            for number in ended
             if self._owns(number)
         ]
         duplicates = {}
@@ -100,18 +117,18 @@ class ModelStore:
         return Written(duplicates, coalesced)
 
     def queue_lengths(self) -> list[QueueLength]:
-        counts = Counter((job.function, job.priority) for job in self._own() if job.run_at is None)
+        counts = Counter((job.function, job.priority) for job in self._own() if not _has_time(job))
         return [QueueLength(*key, count) for key, count in counts.items()]
 
     def fetch(self, function: bytes, priority: int, after: int, limit: int) -> list[StoredJob]:
         return [
             job
             for job in self._own(after)
-            if job.run_at is None and (job.function, job.priority) == (function, priority)
+            if not _has_time(job) and (job.function, job.priority) == (function, priority)
         ][:limit]
 
     def scheduled(self, after: int, limit: int) -> list[StoredJob]:
-        return [job for job in self._own(after) if job.run_at is not None][:limit]
+        return [job for job in self._own(after) if _has_time(job)][:limit]
 
     def find(self, number: int) -> StoredJob | None:
         self._check()
@@ -125,6 +142,84 @@ class ModelStore:
     def find_duplicate(self, function: bytes, unique: bytes, data: bytes) -> StoredJob | None:
         self._check()
         return self._find_duplicate(function, unique, data)
+
+    def dead(self, wanted: DeadFilter, before: DeadCursor | None, limit: int, with_data: bool) -> DeadPage:
+        self._check()
+        jobs: list[DeadJob] = []
+        cursor = None
+        size = 0
+        there = [
+            job
+            for job in sorted(self._base.dead.values(), key=_cursor, reverse=True)
+            if wanted.function in {None, job.function} and (before is None or _cursor(job) < before)
+        ]
+        for examined, job in enumerate(there):
+            size += job.weight
+            too_many = wanted.search and examined == MAX_EXAMINED
+            too_large = (wanted.search or with_data) and size > MAX_EXAMINED_BYTES and cursor
+            if len(jobs) == limit or too_many or too_large:
+                return DeadPage(jobs, cursor)
+            cursor = _cursor(job)
+            if wanted.matches(job):
+                jobs.append(job if with_data else job._replace(data=None))
+        return DeadPage(jobs, None)
+
+    def find_dead(self, number: int) -> DeadJob | None:
+        self._check()
+        return self._base.dead.get(number)
+
+    def retry_dead(self, number: int, position: int) -> StoredJob | None:
+        self._check()
+        base = self._base
+        dead = base.dead.get(number)
+        if dead is None:
+            job = base.jobs.get(number)
+            return job if job is not None and job.place == position else None
+        assert dead.data is not None
+        if self._find_duplicate(dead.function, dead.unique, dead.data) is not None:
+            raise UniqueInUse
+        del base.dead[number]
+        base.jobs[number] = job = StoredJob(
+            number,
+            position,
+            dead.handle,
+            dead.function,
+            dead.unique,
+            dead.data,
+            dead.priority,
+            None,
+            0,
+            dead.submitted,
+            dead.reducer,
+        )
+        base.owners[number] = self._owner
+        return job
+
+    def forget_dead(self, numbers: Sequence[int]) -> int:
+        self._check()
+        return sum(self._base.dead.pop(number, None) is not None for number in numbers)
+
+    def dead_counts(self) -> list[DeadCount]:
+        self._check()
+        jobs, weights = Counter[bytes](), Counter[bytes]()
+        for job in self._base.dead.values():
+            jobs[job.function] += 1
+            weights[job.function] += job.weight
+        return [DeadCount(function, count, weights[function]) for function, count in jobs.items()]
+
+    def evict_dead(self, max_jobs: int, max_bytes: int, ended_before: float, limit: int) -> int:
+        self._check()
+        dead = self._base.dead
+        for evicted in range(limit):
+            oldest = min(dead.values(), key=_cursor, default=None)
+            if oldest is None or (
+                len(dead) <= max_jobs
+                and sum(job.weight for job in dead.values()) <= max_bytes
+                and oldest.ended >= ended_before
+            ):
+                return evicted
+            del dead[oldest.number]
+        return limit
 
     def renew(self) -> bool:
         self._check()
@@ -188,4 +283,24 @@ class ModelStore:
 
 def _order(job: StoredJob) -> tuple[int | bytes, ...]:
     """What the jobs of a dead server are sorted by."""
-    return (0, job.priority, job.function, job.place) if job.run_at is None else (1, job.place)
+    return (1, job.place) if _has_time(job) else (0, job.priority, job.function, job.place)
+
+
+def _has_time(job: StoredJob) -> bool:
+    """Whether it waits for a time, or has waited for one."""
+    return job.run_at is not None or job.retry_at is not None
+
+
+def _bury(job: StoredJob, death: DeadJob) -> DeadJob:
+    """A dead job: what was known of it alive comes from the store."""
+    return death._replace(
+        **{
+            name: getattr(job, name)
+            for name in ("handle", "function", "unique", "data", "priority", "reducer", "submitted", "run_at")
+        },
+        size=len(job.data),
+    )
+
+
+def _cursor(job: DeadJob) -> DeadCursor:
+    return DeadCursor(job.ended, job.number)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 MAX_ERROR = 8 * 1024
 """Bytes of an error text that are kept: a deep traceback has some thousand."""
+
+
+OVERHEAD: Final = 512
+"""Bytes that a dead job counts beside its data, unique and error: its objects or its row, and where it is
+listed."""
 
 
 class DeadJob(NamedTuple):
@@ -34,6 +39,11 @@ class DeadJob(NamedTuple):
     error: bytes
     worker: bytes
     size: int
+
+    @property
+    def weight(self) -> int:
+        """The bytes that it counts for in a limit of bytes."""
+        return OVERHEAD + self.size + len(self.unique) + len(self.error)
 
 
 class DeadFilter(NamedTuple):

@@ -13,9 +13,6 @@ from txgearman.broker.stored_job import StoredJob
 if TYPE_CHECKING:
     from txgearman.errors import Refused
 
-OVERHEAD: Final = 512
-"""Bytes that a dead job counts beside its data, unique and error: its objects, and where they are listed."""
-
 MAX_EXAMINED: Final = 2000
 """Dead jobs that are looked at for one page, so that a search that finds little holds up nobody."""
 
@@ -57,7 +54,7 @@ class DeadJobs:
             return
         self._forget(job.number)
         self._jobs[job.number] = job
-        self._bytes += _size(job)
+        self._bytes += job.weight
         self._counts[job.function] = self._counts.get(job.function, 0) + 1
         self._evict()
 
@@ -74,7 +71,7 @@ class DeadJobs:
     def _forget(self, number: int) -> DeadJob | None:
         job = self._jobs.pop(number, None)
         if job is not None:
-            self._bytes -= _size(job)
+            self._bytes -= job.weight
             self._counts[job.function] -= 1
             if not self._counts[job.function]:
                 del self._counts[job.function]
@@ -126,10 +123,6 @@ class DeadJobs:
 
 def _cursor(job: DeadJob) -> DeadCursor:
     return DeadCursor(job.ended, job.number)
-
-
-def _size(job: DeadJob) -> int:
-    return OVERHEAD + job.size + len(job.unique) + len(job.error)
 
 
 def stored_job(job: DeadJob) -> StoredJob:

@@ -14,14 +14,11 @@ from txgearman.broker.stored_job import StoredJob
 
 __all__ = [
     "MAX_EXAMINED",
+    "MAX_EXAMINED_BYTES",
     "NO_POSITION",
     "Changes",
     "Coalesced",
     "DeadCount",
-    "DeadCursor",
-    "DeadFilter",
-    "DeadJob",
-    "DeadPage",
     "QueueLength",
     "Retry",
     "Store",
@@ -30,8 +27,11 @@ __all__ = [
 ]
 
 MAX_EXAMINED: Final = 2000
-"""Dead jobs that are looked at for one page, so that a search that finds little does not hold up the
+"""Dead jobs that are looked at for one page of a search, so that one that finds little does not hold up the
 writes."""
+
+MAX_EXAMINED_BYTES: Final = 16 * 1024 * 1024
+"""Bytes of them, by `DeadJob.weight`, for a page of a search or one with data; but one job at least."""
 
 NO_POSITION: Final = -1
 """The position of a job that a take-over may have moved here, until its answer has arrived."""
@@ -47,11 +47,11 @@ class Retry(NamedTuple):
 
 
 class DeadCount(NamedTuple):
-    """How many dead jobs a function has, and the bytes of their data."""
+    """How many dead jobs a function has, and the sum of their `DeadJob.weight`."""
 
     function: bytes
     jobs: int
-    size: int
+    weight: int
 
 
 @dataclass(slots=True)
@@ -61,9 +61,10 @@ class Changes:
     `saves` are in the order in which they were submitted. `removals` are the numbers of jobs that have ended.
     `losses` has the new number of losses by job number, `retries` what failed runs have changed. `deaths`
     has, by job number, what is to be kept of jobs that are dead: they are removed as those in `removals`, and
-    only a job that is removed becomes a dead one, with the data that is stored. Removing or changing a job
-    that is not there is no error. `coalesced` has, by job number, the `Coalesced.at` that the caller knows
-    of: these jobs are removed unless another submit was coalesced with them since.
+    only a job that is removed becomes a dead one, with what is stored of it. `retries` and `deaths` are of
+    jobs that were saved before. Removing or changing a job that is not there is no error. `coalesced` has, by
+    job number, the `Coalesced.at` that the caller knows of: these jobs are removed unless another submit was
+    coalesced with them since.
     """
 
     saves: list[StoredJob] = field(default_factory=list)
@@ -210,8 +211,8 @@ class Store(Protocol):
         Args:
             wanted: Which ones.
             before: The cursor behind which the page begins, None for the first page.
-            limit: How many jobs to read at most. With something to search for at most `MAX_EXAMINED` are
-                looked at, so that the page may be short or empty and not be the last.
+            limit: How many jobs to read at most. A search looks at `MAX_EXAMINED` at most, and a search or a
+                page with data at `MAX_EXAMINED_BYTES`. So a page may be short or empty and not be the last.
             with_data: Whether the jobs are to have their data.
 
         Returns:
@@ -225,11 +226,11 @@ class Store(Protocol):
         """Make a dead job a live one of this server, without attempts and losses.
 
         Of several servers that do this with one job at the same time one succeeds. If the answer to a call is
-        lost, the next one returns the same job.
+        lost, the next one with the same position returns the same job.
 
         Args:
             number: The job's number.
-            position: Its new position.
+            position: Its new position, which no other job ever has.
 
         Returns:
             The job; None if there is no dead job with this number.
@@ -244,12 +245,12 @@ class Store(Protocol):
     def dead_counts(self) -> list[DeadCount]:
         """Count the dead jobs of each function."""
 
-    def evict_dead(self, max_jobs: int, max_size: int, ended_before: float, limit: int) -> int:
-        """Delete the dead jobs that ended first.
+    def evict_dead(self, max_jobs: int, max_bytes: int, ended_before: float, limit: int) -> int:
+        """Delete the dead jobs that ended first, until the others are within the limits.
 
         Args:
             max_jobs: How many may stay.
-            max_size: How many bytes of data they may have.
+            max_bytes: How many bytes they may have by `DeadJob.weight`.
             ended_before: In seconds since the epoch; those that ended before are deleted in any case.
             limit: How many jobs to delete at most.
 

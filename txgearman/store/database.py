@@ -17,17 +17,15 @@ from typing import Any, ClassVar, Final, TypeVar
 
 import sqlalchemy as sa
 
+from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
 from txgearman.errors import StoreError, StoreUnavailable, UniqueInUse
 from txgearman.store import tables
 from txgearman.store.contract import (
     MAX_EXAMINED,
+    MAX_EXAMINED_BYTES,
     Changes,
     Coalesced,
     DeadCount,
-    DeadCursor,
-    DeadFilter,
-    DeadJob,
-    DeadPage,
     QueueLength,
     Retry,
     StoredJob,
@@ -37,12 +35,12 @@ from txgearman.store.tables import (
     DATA_INDEX,
     DEAD,
     DEAD_COLUMNS,
-    FRESH,
     FUNCTION_INDEX,
+    HAS_NO_TIME,
+    HAS_TIME,
+    INSERTED_FIELDS,
     JOB,
-    QUEUED,
     STORED,
-    WAITS,
 )
 from txgearman.store.uniques import unique_key
 
@@ -53,14 +51,11 @@ BACKOFF_STEP: Final = 0.005
 """Seconds by which the backoff grows with each attempt. Full jitter: a random part of it is waited, so that
 two servers whose transactions conflicted do not conflict again."""
 
-SEARCHED_ROWS: Final = 2000
-"""Dead jobs that one statement reads at most."""
-
-SEARCHED_BYTES: Final = 64 * 1024 * 1024
-"""Bytes of dead jobs' data from which on a page ends."""
-
 LARGEST_NUMBER: Final = 2**63 - 1
 """The largest number that fits into the column of a job's number."""
+
+FORGOTTEN_AT_ONCE: Final = 1000
+"""Dead jobs whose numbers one statement has at most."""
 
 Row = tuple[Any, ...]
 """The values of `tables.INSERTED` for one job."""
@@ -69,6 +64,9 @@ _Result = TypeVar("_Result")
 _WITHOUT_DATA: Final = [column for column in STORED if column is not JOB.c.data]
 _DEAD_WITHOUT_DATA: Final = [column for column in DEAD_COLUMNS if column is not DEAD.c.data]
 _DEAD_DATA: Final = DeadJob._fields.index("data")
+_LAST_DEAD_FIRST: Final = (DEAD.c.ended.desc(), DEAD.c.number.desc())
+_SEARCHED: Final = (DEAD.c.function, DEAD.c.unique, DEAD.c.handle, DEAD.c.error, DEAD.c.data)
+"""What `DeadFilter.search` is looked for in."""
 
 
 class TransactionConflict(Exception):
@@ -164,8 +162,8 @@ class DatabaseStore(ABC):
         was done."""
 
     @abstractmethod
-    def _deleting(self) -> contextlib.AbstractContextManager[sa.Connection]:
-        """The connection, for one statement that deletes what belongs to no server."""
+    def _contains(self, column: sa.Column[Any], text: bytes) -> sa.ColumnElement[bool]:
+        """The condition that a column of bytes has these bytes in it."""
 
     @abstractmethod
     def _classify(self, error: sa.exc.DBAPIError) -> type[Exception] | None:
@@ -193,9 +191,9 @@ class DatabaseStore(ABC):
         removals = dict.fromkeys(sorted(changes.removals))
         owner = self._owner
         rows = [
-            (*job[:FRESH], owner, unique_key(job.unique, job.data))
+            (*job[:INSERTED_FIELDS], owner, unique_key(job.unique, job.data))
             for job in changes.saves
-            if job.number not in removals and job.number not in changes.deaths
+            if job.number not in removals
         ]
         batches = self._batches(rows) if rows else []
         return self._with_retries(lambda: self._write(changes, list(removals), batches))
@@ -274,7 +272,7 @@ class DatabaseStore(ABC):
     def queue_lengths(self) -> list[QueueLength]:
         query = (
             sa.select(JOB.c.function, JOB.c.priority, sa.func.count())
-            .where(self._owned(), QUEUED)
+            .where(self._owned(), HAS_NO_TIME)
             .group_by(JOB.c.priority, JOB.c.function)
         )
         return [QueueLength(*row) for row in self._rows(query)]
@@ -287,7 +285,7 @@ class DatabaseStore(ABC):
                 JOB.c.priority == priority,
                 JOB.c.function == function,
                 JOB.c.place > after,
-                QUEUED,
+                HAS_NO_TIME,
             )
             .order_by(JOB.c.place)
             .limit(limit)
@@ -297,7 +295,7 @@ class DatabaseStore(ABC):
     def scheduled(self, after: int, limit: int) -> list[StoredJob]:
         query = (
             sa.select(*STORED)
-            .where(self._owned(), JOB.c.place > after, WAITS)
+            .where(self._owned(), JOB.c.place > after, HAS_TIME)
             .order_by(JOB.c.place)
             .limit(limit)
         )
@@ -323,87 +321,6 @@ class DatabaseStore(ABC):
         found = self._read(sa.select(*STORED).where(JOB.c.unique_key == key, JOB.c.function == function))
         return found[0] if found else None
 
-    # -- dead jobs ----------------------------------------------------------------------------------
-
-    def dead(self, wanted: DeadFilter, before: DeadCursor | None, limit: int, with_data: bool) -> DeadPage:
-        needs_data = with_data or bool(wanted.search)
-        columns = DEAD_COLUMNS if needs_data else _DEAD_WITHOUT_DATA
-        query = sa.select(*columns).order_by(DEAD.c.ended.desc(), DEAD.c.number.desc())
-        if wanted.function is not None:
-            query = query.where(DEAD.c.function == wanted.function)
-        if before is not None:
-            query = query.where(sa.tuple_(DEAD.c.ended, DEAD.c.number) < sa.tuple_(*before))
-        jobs: list[DeadJob] = []
-        cursor: DeadCursor | None = None
-        # One more says whether there is another page.
-        some = MAX_EXAMINED if wanted.search else limit
-        size = 0
-        for row in self._rows(query.limit(min(some, SEARCHED_ROWS) + 1)):
-            if len(jobs) == limit or size > SEARCHED_BYTES or (cursor and some == 0):
-                return DeadPage(jobs, cursor)
-            some -= 1
-            job = _dead_job(row, needs_data)
-            size += len(job.data or b"")
-            cursor = DeadCursor(job.ended, job.number)
-            if wanted.matches(job):
-                jobs.append(job if with_data else job._replace(data=None))
-        return DeadPage(jobs, None)
-
-    def find_dead(self, number: int) -> DeadJob | None:
-        if number > LARGEST_NUMBER:
-            return None
-        rows = self._rows(sa.select(*DEAD_COLUMNS).where(DEAD.c.number == number))
-        return DeadJob._make(rows[0]) if rows else None
-
-    def retry_dead(self, number: int, position: int) -> StoredJob | None:
-        if number > LARGEST_NUMBER:
-            return None
-        query = sa.select(*STORED).where(JOB.c.number == number, JOB.c.place == position)
-
-        def retry() -> StoredJob | None:
-            with self._writing(2) as connection:
-                self._revive(connection, number, position)
-            # Also if an earlier call did it whose answer was lost: no other job ever has this position.
-            with self._reading() as connection:
-                row = connection.execute(query).first()
-                if row is not None:
-                    return StoredJob._make(row)
-                is_dead = sa.select(DEAD.c.number).where(DEAD.c.number == number)
-                if connection.execute(is_dead).first() is not None:
-                    raise UniqueInUse
-                return None
-
-        return self._with_retries(retry)
-
-    def forget_dead(self, numbers: Sequence[int]) -> int:
-        known = [number for number in numbers if number <= LARGEST_NUMBER]
-
-        def forget() -> int:
-            with self._deleting() as connection:
-                return connection.execute(DEAD.delete().where(DEAD.c.number.in_(known))).rowcount
-
-        return self._with_retries(forget)
-
-    def dead_counts(self) -> list[DeadCount]:
-        query = sa.select(DEAD.c.function, sa.func.count(), sa.func.sum(DEAD.c.size)).group_by(
-            DEAD.c.function
-        )
-        return [DeadCount(function, jobs, int(size)) for function, jobs, size in self._rows(query)]
-
-    def evict_dead(self, max_jobs: int, max_size: int, ended_before: float, limit: int) -> int:
-        counts = self.dead_counts()
-        too_many = sum(count.jobs for count in counts) - max_jobs
-        too_large = sum(count.size for count in counts) - max_size
-        query = sa.select(DEAD.c.number, DEAD.c.ended, DEAD.c.size).order_by(DEAD.c.ended, DEAD.c.number)
-        numbers = []
-        for number, ended, size in self._rows(query.limit(limit)):
-            if too_many <= 0 and too_large <= 0 and ended >= ended_before:
-                break
-            numbers.append(number)
-            too_many -= 1
-            too_large -= size
-        return self.forget_dead(numbers) if numbers else 0
-
     def _read(self, query: sa.Select[Any]) -> list[StoredJob]:
         return [StoredJob._make(row) for row in self._rows(query)]
 
@@ -417,6 +334,140 @@ class DatabaseStore(ABC):
                 return connection.execute(query).all()
 
         return self._with_retries(read)
+
+    # -- dead jobs ----------------------------------------------------------------------------------
+
+    def dead(self, wanted: DeadFilter, before: DeadCursor | None, limit: int, with_data: bool) -> DeadPage:
+        def read() -> DeadPage:
+            with self._reading() as connection:
+                return self._read_dead(connection, wanted, before, limit, with_data)
+
+        return self._with_retries(read)
+
+    def _read_dead(
+        self,
+        connection: sa.Connection,
+        wanted: DeadFilter,
+        before: DeadCursor | None,
+        limit: int,
+        with_data: bool,
+    ) -> DeadPage:
+        conditions = [] if wanted.function is None else [DEAD.c.function == wanted.function]
+        examined, has_more = self._examined(
+            connection,
+            [*conditions, _dead_key() < sa.tuple_(*before)] if before else conditions,
+            MAX_EXAMINED if wanted.search else limit,
+            MAX_EXAMINED_BYTES if wanted.search or with_data else None,
+        )
+        if not examined:
+            return DeadPage([], None)
+        conditions += [_dead_key() <= sa.tuple_(*examined[0]), _dead_key() >= sa.tuple_(*examined[-1])]
+        if wanted.search:
+            conditions.append(sa.or_(*(self._contains(column, wanted.search) for column in _SEARCHED)))
+        query = sa.select(*(DEAD_COLUMNS if with_data else _DEAD_WITHOUT_DATA)).where(*conditions)
+        rows = connection.execute(query.order_by(*_LAST_DEAD_FIRST).limit(limit)).all()
+        jobs = [_dead_job(row, with_data) for row in rows]
+        last = examined[-1]
+        if len(jobs) == limit:
+            last = DeadCursor(jobs[-1].ended, jobs[-1].number)
+        return DeadPage(jobs, last if has_more or last != examined[-1] else None)
+
+    def _examined(
+        self,
+        connection: sa.Connection,
+        conditions: Sequence[sa.ColumnElement[bool]],
+        most: int,
+        most_bytes: int | None,
+    ) -> tuple[list[DeadCursor], bool]:
+        """The cursors of the dead jobs that are looked at for a page, and whether there are more. This reads
+        an index alone."""
+        query = sa.select(DEAD.c.ended, DEAD.c.number, DEAD.c.weight).where(*conditions)
+        cursors: list[DeadCursor] = []
+        size = 0
+        for ended, number, weight in connection.execute(query.order_by(*_LAST_DEAD_FIRST).limit(most + 1)):
+            size += weight
+            too_large = most_bytes is not None and size > most_bytes
+            if len(cursors) == most or (too_large and cursors):
+                return cursors, True
+            cursors.append(DeadCursor(ended, number))
+        return cursors, False
+
+    def find_dead(self, number: int) -> DeadJob | None:
+        if number > LARGEST_NUMBER:
+            return None
+        rows = self._rows(sa.select(*DEAD_COLUMNS).where(DEAD.c.number == number))
+        return DeadJob._make(rows[0]) if rows else None
+
+    def retry_dead(self, number: int, position: int) -> StoredJob | None:
+        if number > LARGEST_NUMBER:
+            return None
+        # No other job ever has this position. So it was this call, or an earlier one whose answer was lost.
+        revived = sa.select(*STORED).where(JOB.c.number == number, JOB.c.place == position)
+        is_dead = sa.select(DEAD.c.number).where(DEAD.c.number == number)
+
+        def retry() -> StoredJob | None:
+            with self._writing(2) as connection:
+                self._revive(connection, number, position)
+            with self._reading() as connection:
+                row = connection.execute(revived).first()
+                if row is None and connection.execute(is_dead).first() is not None:
+                    raise UniqueInUse
+            return None if row is None else StoredJob._make(row)
+
+        return self._with_retries(retry)
+
+    def forget_dead(self, numbers: Sequence[int]) -> int:
+        known = [number for number in numbers if number <= LARGEST_NUMBER]
+        return sum(
+            self._delete_dead(DEAD.c.number.in_(known[start : start + FORGOTTEN_AT_ONCE]))
+            for start in range(0, len(known), FORGOTTEN_AT_ONCE)
+        )
+
+    def dead_counts(self) -> list[DeadCount]:
+        query = sa.select(DEAD.c.function, sa.func.count(), sa.func.sum(DEAD.c.weight))
+        return [
+            DeadCount(function, jobs, int(weight))
+            for function, jobs, weight in self._rows(query.group_by(DEAD.c.function))
+        ]
+
+    def evict_dead(self, max_jobs: int, max_bytes: int, ended_before: float, limit: int) -> int:
+        # One statement, which sees one state: another server that does the same deletes the same ones.
+        oldest = sa.select(DEAD.c.number, DEAD.c.ended, DEAD.c.weight)
+        oldest_first = oldest.order_by(DEAD.c.ended, DEAD.c.number).limit(limit).subquery()
+        order = [oldest_first.c.ended, oldest_first.c.number]
+        ranked = sa.select(
+            oldest_first.c.number,
+            oldest_first.c.ended,
+            sa.func.row_number().over(order_by=order).label("rank"),
+            sa.func.sum(oldest_first.c.weight).over(order_by=order).label("passed"),
+            oldest_first.c.weight,
+        ).subquery()
+        total = sa.select(
+            sa.func.count().label("jobs"), sa.func.coalesce(sa.func.sum(DEAD.c.weight), 0).label("bytes")
+        ).subquery()
+        return self._delete_dead(
+            DEAD.c.number.in_(
+                sa.select(ranked.c.number)
+                .select_from(ranked.join(total, sa.true()))
+                .where(
+                    sa.or_(
+                        ranked.c.ended < ended_before,
+                        total.c.jobs - ranked.c.rank >= max_jobs,
+                        total.c.bytes - ranked.c.passed + ranked.c.weight > max_bytes,
+                    )
+                )
+            )
+        )
+
+    def _delete_dead(self, condition: sa.ColumnElement[bool]) -> int:
+        """Delete dead jobs; returns how many. They are nobody's, so a lease that is lost meanwhile does no
+        harm."""
+
+        def delete() -> int:
+            with self._reading() as connection:
+                return connection.execute(DEAD.delete().where(condition)).rowcount
+
+        return self._with_retries(delete)
 
     # -- connecting ---------------------------------------------------------------------------------
 
@@ -535,6 +586,10 @@ class DatabaseStore(ABC):
 
 def _dead_job(row: Sequence[Any], has_data: bool) -> DeadJob:
     return DeadJob._make(row if has_data else (*row[:_DEAD_DATA], None, *row[_DEAD_DATA:]))
+
+
+def _dead_key() -> sa.Tuple:
+    return sa.tuple_(DEAD.c.ended, DEAD.c.number)
 
 
 def _message(error: sa.exc.DBAPIError) -> str:

@@ -25,12 +25,13 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 
+from txgearman.broker.dead_job import DeadJob
 from txgearman.errors import LeaseLost, StoreError, StoreUnavailable
 from txgearman.store import tables
 from txgearman.store.arrays import ARRAYS, Array, register_arrays
-from txgearman.store.contract import NO_POSITION, Changes, Coalesced, DeadJob, Retry, StoredJob, Written
+from txgearman.store.contract import NO_POSITION, Changes, Coalesced, Retry, StoredJob, Written
 from txgearman.store.database import DatabaseStore, Row, TransactionConflict
-from txgearman.store.tables import DATA_INDEX, FUNCTION_INDEX, JOB, QUEUED, SERVER, STORED, WAITS
+from txgearman.store.tables import DATA_INDEX, FUNCTION_INDEX, HAS_NO_TIME, HAS_TIME, JOB, SERVER, STORED
 
 CONNECT_TIMEOUT: Final = 10
 """Seconds until an attempt to connect fails."""
@@ -97,20 +98,19 @@ _SET_RETRIES: Final = (
     " WHERE txgearman_job.number = new.number AND owner = alive.number)"
     " SELECT count(*) FROM alive"
 )
-_BURIED: Final = (
-    'handle, function, "unique", unique_key, priority, reducer, submitted, run_at, attributes, data'
-)
+_KEPT: Final = 'handle, function, "unique", unique_key, priority, reducer, submitted, attributes, data'
+"""The columns that a job has alive and dead, beside its number."""
+
 _BURY: Final = {
     known: f"{_ALIVE.format('')}, gone AS ("
-    f"DELETE FROM txgearman_job USING alive WHERE {removed} RETURNING txgearman_job.*),"
-    f" buried AS (INSERT INTO txgearman_dead (number, {_BURIED}, size,"
-    " ended, attempts, losses, outcome, error, worker)"
-    f" SELECT gone.number, {', '.join('gone.' + name for name in _BURIED.split(', '))}, length(gone.data),"
-    " new.ended, new.attempts, new.losses, new.outcome, new.error, new.worker"
-    " FROM gone JOIN unnest(%b::bigint[], %b::double precision[], %b::integer[],"
-    " %b::integer[], %b::smallint[], %b::bytea[], %b::bytea[])"
-    " AS new(dead, ended, attempts, losses, outcome, error, worker) ON gone.number = new.dead"
-    " ON CONFLICT DO NOTHING)"
+    f"DELETE FROM txgearman_job USING alive WHERE {removed} RETURNING txgearman_job.*), buried AS ("
+    f"INSERT INTO txgearman_dead (number, {_KEPT}, run_at, size, weight, ended, attempts, losses, outcome,"
+    f" error, worker) SELECT number, {_KEPT}, run_at, length(data),"
+    f" {tables.DEAD_WEIGHT} + length(death.error),"
+    " death.ended, death.attempts, death.losses, death.outcome, death.error, death.worker"
+    " FROM gone JOIN unnest(%b::bigint[], %b::double precision[], %b::integer[], %b::integer[],"
+    " %b::smallint[], %b::bytea[], %b::bytea[])"
+    " AS death(dead, ended, attempts, losses, outcome, error, worker) ON gone.number = death.dead)"
     " SELECT (SELECT count(*) FROM alive), count(*) FROM gone"
     for known, removed in _REMOVED.items()
 }
@@ -119,10 +119,8 @@ _REVIVE: Final = (
     " WHERE txgearman_dead.number = %b::bigint AND NOT EXISTS (SELECT 1 FROM txgearman_job"
     " WHERE txgearman_job.unique_key = txgearman_dead.unique_key"
     " AND txgearman_job.function = txgearman_dead.function) RETURNING txgearman_dead.*),"
-    " revived AS (INSERT INTO txgearman_job (number, place, losses, owner, data, attributes, handle,"
-    ' function, "unique", unique_key, priority, reducer, submitted)'
-    " SELECT gone.number, %b::bigint, 0, alive.number, data, attributes, handle, function,"
-    ' "unique", unique_key, priority, reducer, submitted FROM gone, alive RETURNING 1)'
+    f" revived AS (INSERT INTO txgearman_job (number, place, losses, owner, {_KEPT})"
+    f" SELECT gone.number, %b::bigint, 0, alive.number, {_KEPT} FROM gone, alive RETURNING 1)"
     " SELECT (SELECT count(*) FROM alive), count(*) FROM revived"
 )
 _MOVE: Final = (
@@ -299,8 +297,8 @@ class PostgresqlStore(DatabaseStore):
         jobs: list[StoredJob] = []
         query = sa.select(*STORED).where(JOB.c.owner == server)
         for some in (
-            query.where(QUEUED).order_by(JOB.c.priority, JOB.c.function, JOB.c.place),
-            query.where(WAITS).order_by(JOB.c.place),
+            query.where(HAS_NO_TIME).order_by(JOB.c.priority, JOB.c.function, JOB.c.place),
+            query.where(HAS_TIME).order_by(JOB.c.place),
         ):
             jobs += [StoredJob._make(row) for row in connection.execute(some.limit(limit - len(jobs)))]
             if len(jobs) == limit:
@@ -504,18 +502,15 @@ class PostgresqlStore(DatabaseStore):
         return int(deleted)
 
     def _revive(self, connection: sa.Connection, number: int, position: int) -> bool:
-        # A job that gets its unique at the same time is a violation, and so a conflict: then it is seen.
+        # If another job gets its unique at this moment that is a conflict, and the next attempt sees it.
         self._may_conflict = False
         values = (self._owner, number, position)
         alive, revived = connection.exec_driver_sql(_REVIVE, values).one()
         self._check(alive)
         return bool(revived)
 
-    @contextlib.contextmanager
-    def _deleting(self) -> Iterator[sa.Connection]:
-        with self._connected() as connection:
-            self._check_lease(connection)
-            yield connection
+    def _contains(self, column: sa.Column[Any], text: bytes) -> sa.ColumnElement[bool]:
+        return sa.func.pg_catalog.position(column, sa.literal(text, tables.Bytes)) > 0
 
     def _check(self, alive: int | None) -> None:
         if not alive:

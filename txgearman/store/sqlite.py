@@ -16,16 +16,17 @@ import os
 import shutil
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, count
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
 
+from txgearman.broker.dead_job import DeadJob
 from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store import tables
-from txgearman.store.contract import Changes, DeadJob, Retry, StoredJob, Written
+from txgearman.store.contract import Changes, Retry, StoredJob, Written
 from txgearman.store.database import DatabaseStore, Row
 
 BUSY_TIMEOUT: Final = 5.0
@@ -53,6 +54,9 @@ CACHE_SIZE: Final = 32 * 1024
 
 STATEMENT_ROWS: Final = 2048
 """Jobs that one statement inserts at most. The compiled statement takes 2 MB of memory."""
+
+FAILED_ROWS: Final = 256
+"""Failed jobs that one statement changes or buries at most: their statements are made anew each time."""
 
 DISK_CHECK_INTERVAL: Final = 0.1
 """Seconds between two checks of a disk with that much space, which no writer fills in that time."""
@@ -86,29 +90,29 @@ _BEGIN: Final = "BEGIN IMMEDIATE"
 
 # The numbers come as one JSON text, so that the statement is the same, and compiled, for any number of them.
 _DELETE: Final = "DELETE FROM txgearman_job WHERE number IN (SELECT value FROM json_each(?))"
-_SET_RETRIES: Final = (
-    "UPDATE txgearman_job SET attempts = ?, retry_at = ?, outcome = ?, error = ? WHERE number = ?"
-)
-_BURIED: Final = ", ".join(
-    '"unique"' if name == "unique" else name
-    for name in ("handle", "function", "unique", "unique_key", "priority", "reducer", "submitted", "run_at")
-)
-_BURY: Final = (
-    f"INSERT INTO txgearman_dead (number, {_BURIED}, attributes, data, size, ended, attempts, losses,"
-    f" outcome, error, worker) SELECT number, {_BURIED}, attributes, data, length(data), ?, ?, ?, ?, ?, ?"
-    " FROM txgearman_job WHERE number = ? ON CONFLICT DO NOTHING"
-)
-_REVIVE: Final = (
-    "INSERT INTO txgearman_job (number, place, losses, owner, data, attributes, handle, function, "
-    '"unique", unique_key, priority, reducer, submitted)'
-    " SELECT number, ?, 0, ?, data, attributes, handle, function, "
-    '"unique", unique_key, priority, reducer, submitted FROM txgearman_dead WHERE number = ?'
-    " ON CONFLICT DO NOTHING"
-)
 _SET_LOSSES: Final = (
     "UPDATE txgearman_job SET losses = json_extract(new.value, '$[1]') FROM json_each(?) AS new"
     " WHERE number = json_extract(new.value, '$[0]')"
 )
+# JSON has no bytes, and a statement for each row would wait for the interpreter's lock each time.
+_SET_RETRIES: Final = (
+    "UPDATE txgearman_job SET attempts = column2, retry_at = column3, outcome = column4, error = column5"
+    " FROM ({}) WHERE number = column1"
+)
+_KEPT: Final = 'handle, function, "unique", unique_key, priority, reducer, submitted, attributes, data'
+"""The columns that a job has alive and dead, beside its number."""
+
+_BURY: Final = (
+    f"INSERT INTO txgearman_dead (number, {_KEPT}, run_at, size, weight, ended, attempts, losses, outcome,"
+    f" error, worker) SELECT number, {_KEPT}, run_at, length(data), {tables.DEAD_WEIGHT} + length(column6),"
+    " column2, column3, column4, column5, column6, column7"
+    " FROM ({}) CROSS JOIN txgearman_job ON number = column1"
+)
+_REVIVE: Final = (
+    f"INSERT INTO txgearman_job (number, place, losses, owner, {_KEPT})"
+    f" SELECT number, ?, 0, ?, {_KEPT} FROM txgearman_dead WHERE number = ? ON CONFLICT DO NOTHING"
+)
+_FORGET: Final = "DELETE FROM txgearman_dead WHERE number = ?"
 
 
 class Reserve:
@@ -236,20 +240,29 @@ class SqliteStore(DatabaseStore):
             raise
 
     def write(self, changes: Changes) -> Written:
-        frees = changes.removals or changes.losses or changes.retries
-        if changes.saves or changes.deaths or not frees:
-            try:
-                # A dead job takes about the room that it had alive, until the next transaction.
-                self._require_space([*changes.saves, *changes.deaths.values()])
-            except StoreUnavailable:
-                if changes.deaths and frees:
-                    self._remove(replace(changes, saves=[], deaths={}))
-                raise
+        frees = bool(changes.removals or changes.losses or changes.retries)
+        if changes.saves or not (changes.deaths or frees):
+            self._require_space(changes.saves, changes.deaths.values())
             return super().write(changes)
-        self._remove(changes)
-        # Success would mean that jobs can be saved again.
-        self._require_space(())
-        return Written({}, [])
+        if frees:
+            self._remove(replace(changes, deaths={}))
+        # Success would mean that jobs can be saved again. A dead job takes room before the live one is gone.
+        self._require_space((), changes.deaths.values())
+        return super().write(Changes(deaths=changes.deaths)) if changes.deaths else Written({}, [])
+
+    def retry_dead(self, number: int, position: int) -> StoredJob | None:
+        dead = self.find_dead(number)
+        if dead is not None:
+            self._require_space((), [dead])
+        return super().retry_dead(number, position)
+
+    def forget_dead(self, numbers: Sequence[int]) -> int:
+        return self._with_reserve(lambda: super(SqliteStore, self).forget_dead(numbers))
+
+    def evict_dead(self, max_jobs: int, max_bytes: int, ended_before: float, limit: int) -> int:
+        return self._with_reserve(
+            lambda: super(SqliteStore, self).evict_dead(max_jobs, max_bytes, ended_before, limit)
+        )
 
     def close(self) -> None:
         super().close()
@@ -291,9 +304,10 @@ class SqliteStore(DatabaseStore):
 
     # -- room on the disk ---------------------------------------------------------------------------
 
-    def _require_space(self, saves: Sequence[StoredJob | DeadJob]) -> None:
-        """Raise `StoreUnavailable` unless there is room for saving these jobs, in the log and then, when that
-        is emptied, in the database. Without jobs it is asked for room for the smallest."""
+    def _require_space(self, saves: Sequence[StoredJob], moves: Collection[DeadJob] = ()) -> None:
+        """Raise `StoreUnavailable` unless there is room for saving these jobs and for moving those from one
+        table to the other, in the log and then, when that is emptied, in the database. Without jobs it is
+        asked for room for the smallest."""
         now = time.monotonic()
         if now < self._ample_until:
             return
@@ -302,7 +316,7 @@ class SqliteStore(DatabaseStore):
         if reserve.is_held and left > AMPLE_SPACE:
             self._ample_until = now + DISK_CHECK_INTERVAL
             return
-        in_wal, in_database = _space_for(saves)
+        in_wal, in_database = _space_for(saves, moves)
         if reserve.is_held and left > reserve.wal_limit + in_wal + in_database + SPACE_MARGIN:
             return
         if self._has_space(in_wal, in_database) or (self._vacuum() and self._has_space(in_wal, in_database)):
@@ -326,7 +340,8 @@ class SqliteStore(DatabaseStore):
         writing the rest anew. Returns whether that was done."""
         unused = self._pages("freelist_count")
         used = self._pages("page_count") - unused
-        if unused < used or self._reserve.free < 3 * used * PAGE_SIZE + SPACE_MARGIN:
+        # It is written twice: in a file of its own, and then into the log.
+        if unused < used or self._reserve.free < 2 * used * PAGE_SIZE + SPACE_MARGIN:
             return False
         try:
             with self._connected() as connection:
@@ -347,10 +362,7 @@ class SqliteStore(DatabaseStore):
         try:
             self._with_reserve(lambda: super(SqliteStore, self).write(changes))
         except StoreUnavailable as error:
-            if (
-                not _is_disk_full(error)
-                or len(changes.removals) + len(changes.losses) + len(changes.retries) < 2
-            ):
+            if not _is_disk_full(error) or _count(changes) < 2:
                 raise
             for part in _halves(changes):
                 self._remove(part)
@@ -425,8 +437,10 @@ class SqliteStore(DatabaseStore):
                 source.backup(target)
             os.replace(unfinished, copy)
         except (sqlite3.Error, OSError) as error:
-            with contextlib.suppress(OSError):
-                os.unlink(unfinished)
+            # On a full disk SQLite may leave its journal behind.
+            for left in (unfinished, unfinished + "-journal"):
+                with contextlib.suppress(OSError):
+                    os.unlink(left)
             raise StoreError(
                 f"{self._path} cannot be copied to {copy} ahead of its upgrade: {error}"
             ) from error
@@ -463,28 +477,26 @@ class SqliteStore(DatabaseStore):
         connection.exec_driver_sql(_SET_LOSSES, (json.dumps(list(losses.items())),))
 
     def _set_retries(self, connection: sa.Connection, retries: dict[int, Retry]) -> None:
-        rows = [(*retry, number) for number, retry in retries.items()]
-        connection.exec_driver_sql(_SET_RETRIES, rows)
+        rows = [(number, *retry) for number, retry in retries.items()]
+        _execute_for(connection, _SET_RETRIES, rows)
 
     def _bury(self, connection: sa.Connection, deaths: Sequence[DeadJob], coalesced: dict[int, float]) -> int:
         rows = [
-            (dead.ended, dead.attempts, dead.losses, dead.outcome, dead.error, dead.worker, dead.number)
+            (dead.number, dead.ended, dead.attempts, dead.losses, dead.outcome, dead.error, dead.worker)
             for dead in deaths
         ]
-        connection.exec_driver_sql(_BURY, rows)
+        _execute_for(connection, _BURY, rows)
         return self._delete(connection, [dead.number for dead in deaths], coalesced)
 
     def _revive(self, connection: sa.Connection, number: int, position: int) -> bool:
         values = (position, self._owner, number)
         revived = connection.exec_driver_sql(_REVIVE, values).rowcount == 1
         if revived:
-            connection.exec_driver_sql("DELETE FROM txgearman_dead WHERE number = ?", (number,))
+            connection.exec_driver_sql(_FORGET, (number,))
         return revived
 
-    @contextlib.contextmanager
-    def _deleting(self) -> Iterator[sa.Connection]:
-        with self._connected() as connection:
-            yield connection
+    def _contains(self, column: sa.Column[Any], text: bytes) -> sa.ColumnElement[bool]:
+        return sa.func.instr(column, sa.literal(text, tables.Bytes)) > 0
 
     def _classify(self, error: sa.exc.DBAPIError) -> type[Exception] | None:
         # After an error of input or output nothing that SQLite remembers of the file can be trusted.
@@ -498,34 +510,46 @@ def _copy_names(path: str, version: int) -> Iterator[str]:
     yield from (f"{name}.{number}" for number in count(2))
 
 
-def _data_size(job: StoredJob | DeadJob) -> int:
-    return job.size if isinstance(job, DeadJob) else len(job.data)
-
-
-def _space_for(saves: Sequence[StoredJob | DeadJob]) -> tuple[int, int]:
-    """Bytes that saving these jobs takes in the log at most, and then in the database. None count as one."""
-    size = sum(map(_data_size, saves)) + max(1, len(saves)) * JOB_SIZE
+def _space_for(saves: Sequence[StoredJob], moves: Collection[DeadJob]) -> tuple[int, int]:
+    """Bytes that saving and moving these jobs takes in the log at most, and then in the database. None count
+    as one."""
+    size = sum(len(job.data) for job in saves) + max(1, len(saves)) * JOB_SIZE
+    size += sum(job.size + len(job.error) + JOB_SIZE for job in moves)
     # What SQLite needs beside, and pages that are not quite full.
     size += size // 8
     # Jobs stand one behind the other, in the queue of their function too. But each unique has its own page.
     uniques = max(1, sum(1 for job in saves if job.unique))
     functions = max(1, len({job.function for job in saves}))
-    return size + (uniques + 2 * functions + CHANGED_PAGES) * PAGE_SIZE, size + CHANGED_PAGES * PAGE_SIZE
+    # A row that moves changes its page, and one of each index, in both tables.
+    size_of_moves = 8 * len(moves) * PAGE_SIZE
+    return size + (
+        uniques + 2 * functions + CHANGED_PAGES
+    ) * PAGE_SIZE + size_of_moves, size + CHANGED_PAGES * PAGE_SIZE
 
 
 def _halves(changes: Changes) -> tuple[Changes, Changes]:
     """Changes that save nothing, in two parts, neither of which is empty. Neighbours, which share pages, stay
     together."""
-    if changes.retries:
-        return replace(changes, retries={}), Changes(retries=changes.retries)
-    removals, losses = sorted(changes.removals), sorted(changes.losses.items())
-    if removals and losses:
-        return Changes(removals=removals), Changes(losses=changes.losses)
-    half = max(len(removals), len(losses)) // 2
+    kinds = [
+        Changes(removals=sorted(changes.removals)),
+        Changes(losses=dict(sorted(changes.losses.items()))),
+        Changes(retries=dict(sorted(changes.retries.items()))),
+    ]
+    first, *others = [kind for kind in kinds if _count(kind)]
+    if others:
+        # Removals, which make room, come first.
+        return first, Changes(losses=changes.losses if first.removals else {}, retries=changes.retries)
+    half = _count(first) // 2
+    losses, retries = list(first.losses.items()), list(first.retries.items())
     return (
-        Changes(removals=removals[:half], losses=dict(losses[:half])),
-        Changes(removals=removals[half:], losses=dict(losses[half:])),
+        Changes(removals=first.removals[:half], losses=dict(losses[:half]), retries=dict(retries[:half])),
+        Changes(removals=first.removals[half:], losses=dict(losses[half:]), retries=dict(retries[half:])),
     )
+
+
+def _count(changes: Changes) -> int:
+    """How many jobs are removed or changed."""
+    return len(changes.removals) + len(changes.losses) + len(changes.retries)
 
 
 def _is_disk_full(error: StoreUnavailable) -> bool:
@@ -539,6 +563,15 @@ def _is_disk_full(error: StoreUnavailable) -> bool:
 def _code(error: sa.exc.DBAPIError) -> int:
     """SQLite's primary result code."""
     return getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+
+
+def _execute_for(connection: sa.Connection, sql: str, rows: Sequence[Row]) -> None:
+    """Execute a statement for so many rows of values, which it has as a table in the place of ``{}``."""
+    for start in range(0, len(rows), FAILED_ROWS):
+        some = rows[start : start + FAILED_ROWS]
+        row = f"({', '.join('?' * len(some[0]))})"
+        values = f"VALUES {', '.join([row] * len(some))}"
+        connection.exec_driver_sql(sql.format(values), (*chain.from_iterable(some),))
 
 
 @functools.cache

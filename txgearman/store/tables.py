@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import sqlalchemy as sa
 
+from txgearman.broker.dead_job import OVERHEAD, DeadJob
 from txgearman.errors import StoreError
-from txgearman.store.contract import DeadJob, StoredJob
+from txgearman.store.contract import StoredJob
 
 
 class Bytes(sa.LargeBinary):
@@ -69,7 +70,7 @@ JOB: Final = sa.Table(
     sa.Column("owner", _NUMBER, nullable=False),
     sa.Column("unique_key", Bytes),
     sa.Column("joined", _SECONDS, key="coalesced_at"),
-    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default=sa.text("0")),
     sa.Column("retry_at", _SECONDS),
     sa.Column("outcome", sa.SmallInteger),
     sa.Column("error", Bytes),
@@ -80,16 +81,17 @@ JOB: Final = sa.Table(
 )
 """The jobs. `owner` is the number of a server's start, 0 where a store is not shared. `unique_key` says which
 jobs are the same, see `unique_key`. `coalesced_at` is when another server last answered a submit with this
-job, in seconds since the epoch by the database's clock. `attempts`, `outcome` and `error` are those of its
-failed runs, and `retry_at` when it is to run again after the last of them. `expires_at` and `attributes` are
-for what a submit says of one job alone; nothing writes them yet."""
+job, in seconds since the epoch by the database's clock. `attempts` counts its failed runs, `outcome` and
+`error` are those of the last, and `retry_at` is when it was to run again after that. `expires_at` and
+`attributes` are for what a submit says of one job alone; nothing writes them yet. In a database that was
+upgraded the newer columns come behind `data`."""
 
 _keyed = JOB.c.unique_key.is_not(None)
-WAITS: Final = sa.or_(JOB.c.run_at.is_not(None), JOB.c.retry_at.is_not(None))
-"""The condition for jobs that wait for a time, or have waited for one. They are in memory from the start."""
+HAS_TIME: Final = sa.or_(JOB.c.run_at.is_not(None), JOB.c.retry_at.is_not(None))
+"""The condition for jobs that wait for a time, or have waited for one. A server has all of them in memory."""
 
-QUEUED: Final = sa.and_(JOB.c.run_at.is_(None), JOB.c.retry_at.is_(None))
-"""The condition for all others, which wait in the order of their positions."""
+HAS_NO_TIME: Final = sa.and_(JOB.c.run_at.is_(None), JOB.c.retry_at.is_(None))
+"""The condition for all others, of which it has the first of each queue in memory."""
 
 # Jobs without a unique, which are most, cost the first nothing; the others serve jobs in their order,
 # and the jobs of a dead server those of high priority first.
@@ -107,10 +109,12 @@ sa.Index(
     JOB.c.priority,
     JOB.c.function,
     JOB.c.place,
-    sqlite_where=QUEUED,
-    postgresql_where=QUEUED,
+    sqlite_where=HAS_NO_TIME,
+    postgresql_where=HAS_NO_TIME,
 )
-sa.Index("txgearman_job_scheduled", JOB.c.owner, JOB.c.place, sqlite_where=WAITS, postgresql_where=WAITS)
+sa.Index(
+    "txgearman_job_scheduled", JOB.c.owner, JOB.c.place, sqlite_where=HAS_TIME, postgresql_where=HAS_TIME
+)
 
 DEAD: Final = sa.Table(
     "txgearman_dead",
@@ -131,14 +135,20 @@ DEAD: Final = sa.Table(
     sa.Column("error", Bytes, nullable=False),
     sa.Column("worker", Bytes, nullable=False),
     sa.Column("size", _NUMBER, nullable=False),
+    sa.Column("weight", _NUMBER, nullable=False),
     sa.Column("attributes", Bytes),
     sa.Column("data", Bytes, nullable=False),
 )
-"""The dead jobs, of all servers together: `ended` is in seconds since the epoch, by the clock of the server
-that had the job, `size` the bytes of `data`."""
+"""The dead jobs. They belong to no server. `ended` is in seconds since the epoch, by the clock of the server
+that had the job; `size` is the bytes of `data`, and `weight` what the job counts in a limit of bytes, see
+`DEAD_WEIGHT`."""
 
-sa.Index("txgearman_dead_ended", DEAD.c.ended, DEAD.c.number)
-sa.Index("txgearman_dead_function", DEAD.c.function, DEAD.c.ended, DEAD.c.number)
+DEAD_WEIGHT: Final = f'length(data) + length("unique") + {OVERHEAD}'
+"""The SQL for `DeadJob.weight` without its error, in terms of the columns of `JOB`."""
+
+# Both have all that counting and forgetting the oldest need, so that these never read the jobs themselves.
+sa.Index("txgearman_dead_ended", DEAD.c.ended, DEAD.c.number, DEAD.c.weight)
+sa.Index("txgearman_dead_function", DEAD.c.function, DEAD.c.ended, DEAD.c.number, DEAD.c.weight)
 
 RESULT: Final = sa.Table(
     "txgearman_result",
@@ -147,49 +157,83 @@ RESULT: Final = sa.Table(
     sa.Column("handle", Bytes, nullable=False),
     sa.Column("function", Bytes, nullable=False),
     sa.Column("unique_key", Bytes),
+    sa.Column("unique_until", _SECONDS),
     sa.Column("ended", _SECONDS, nullable=False),
     sa.Column("expires_at", _SECONDS, nullable=False),
     sa.Column("outcome", sa.SmallInteger, nullable=False),
-    sa.Column("data", Bytes, nullable=False),
+    sa.Column("weight", _NUMBER, nullable=False),
+    sa.Column("error", Bytes),
+    sa.Column("data", Bytes),
 )
-"""Kept results of background jobs, and until when. `unique_key` lets a submit find the job that ended with
-its unique. Nothing writes it yet."""
+"""What is kept of background jobs that have ended, until `expires_at`: the result as `data`, where it is to
+be kept, and the unique, where submits with it are answered with this job until `unique_until`. Nothing writes
+it yet."""
 
-sa.Index("txgearman_result_expires", RESULT.c.expires_at)
-sa.Index("txgearman_result_unique", RESULT.c.unique_key, RESULT.c.function)
+_unique_kept = RESULT.c.unique_until.is_not(None)
+sa.Index("txgearman_result_expires", RESULT.c.expires_at, RESULT.c.number, RESULT.c.weight)
+sa.Index(
+    "txgearman_result_unique",
+    RESULT.c.unique_key,
+    RESULT.c.function,
+    sqlite_where=_unique_kept,
+    postgresql_where=_unique_kept,
+)
 
 SCHEDULE: Final = sa.Table(
     "txgearman_schedule",
     TABLES,
-    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("name", Bytes, primary_key=True),
     sa.Column("number", _NUMBER, nullable=False, unique=True),
-    sa.Column("definition", sa.Text, nullable=False),
+    sa.Column("handle", Bytes, nullable=False),
+    sa.Column("function", Bytes, nullable=False),
+    sa.Column("unique", Bytes, nullable=False),
     sa.Column("paused", sa.Boolean, nullable=False),
     sa.Column("last_tick", _SECONDS),
     sa.Column("last_job", _NUMBER),
+    sa.Column("definition", sa.Text, nullable=False),
+    sa.Column("data", Bytes, nullable=False),
 )
-"""Recurring jobs: `definition` in JSON, `number` that of the handle, `last_tick` the time of the last tick
-that is done with, in seconds since the epoch. Nothing writes it yet."""
+"""Recurring jobs: `definition` has in JSON when they run and how. `last_tick` is the last tick that is done
+with, in seconds since the epoch. Those of the configuration file have a row too, for their last tick and
+whether they are paused. Nothing writes it yet."""
 
 TICK: Final = sa.Table(
     "txgearman_tick",
     TABLES,
-    sa.Column("schedule", sa.Text, primary_key=True),
+    sa.Column("schedule", Bytes, primary_key=True),
     sa.Column("tick", _SECONDS, primary_key=True),
-    sa.Column("job", _NUMBER, nullable=False),
+    sa.Column("job", _NUMBER),
 )
-"""The ticks that have made a job: its key lets each be done once, by whatever server. Nothing writes it
-yet."""
+"""The ticks of schedules that are done with, with the number of the job that came of it, if one did. The
+primary key lets one of several servers do a tick: the row is inserted in the transaction of the job. Nothing
+writes it yet."""
+
+sa.Index("txgearman_tick_time", TICK.c.tick)
+
+SLOT: Final = sa.Table(
+    "txgearman_slot",
+    TABLES,
+    sa.Column("function", Bytes, primary_key=True),
+    sa.Column("key", Bytes, primary_key=True),
+    sa.Column("slot", sa.Integer, primary_key=True),
+    sa.Column("owner", _NUMBER, nullable=False),
+    sa.Column("wanted_by", _NUMBER),
+)
+"""The slots of functions that may run so many jobs on all servers together: `key` is empty for the function's
+own limit. `owner` is the start that has the slot, and `wanted_by` one that has jobs waiting for it. Nothing
+writes it yet."""
+
+sa.Index("txgearman_slot_owner", SLOT.c.owner)
 
 SETTING: Final = sa.Table(
     "txgearman_setting",
     TABLES,
-    sa.Column("kind", sa.Text, primary_key=True),
     sa.Column("name", Bytes, primary_key=True),
+    sa.Column("kind", sa.String(32), primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
 )
-"""What administrators have set while the server ran, a function's pause for example: `value` in JSON. Nothing
-writes it yet."""
+"""What administrators have set while a server ran, `value` in JSON: the pause and the limits of the function
+called `name` for example. Nothing writes it yet."""
 
 PLOT: Final = sa.Table(
     "txgearman_plot",
@@ -199,19 +243,21 @@ PLOT: Final = sa.Table(
     sa.Column("began", _SECONDS, primary_key=True),
     sa.Column("points", Bytes, nullable=False),
 )
-"""Pieces of the dashboard's plots. Nothing writes it yet."""
+"""Pieces of the dashboard's plots, by when they begin in seconds since the epoch. Nothing writes it yet."""
 
-NEW_TABLES: Final = [DEAD, RESULT, SCHEDULE, TICK, SETTING, PLOT]
+NEW_TABLES: Final = [DEAD, RESULT, SCHEDULE, TICK, SLOT, SETTING, PLOT]
 """Those that came with version 3."""
 
 STORED: Final = [JOB.c[name] for name in StoredJob._fields]
 """The columns that a `StoredJob` is made of, in its order."""
 
-FRESH: Final = StoredJob._fields.index("attempts")
-"""How many of its first fields a new job has: no run of it has failed."""
+INSERTED_FIELDS: Final = StoredJob._fields.index("attempts")
+"""How many of its first fields are inserted: no run of a new job has failed, so the others have their
+defaults."""
 
-INSERTED: Final = [*STORED[:FRESH], JOB.c.owner, JOB.c.unique_key]
-"""The columns of a new row: those of a `StoredJob`, and what is known only where it is written."""
+INSERTED: Final = [*STORED[:INSERTED_FIELDS], JOB.c.owner, JOB.c.unique_key]
+"""The columns of a new row: those of a `StoredJob` that are inserted, and what is known only where it is
+written."""
 
 DEAD_COLUMNS: Final = [DEAD.c[name] for name in DeadJob._fields]
 """The columns that a `DeadJob` is made of, in its order."""
@@ -239,6 +285,8 @@ def _add_coalesced_at(connection: sa.Connection) -> None:
 
 
 def _add_failures(connection: sa.Connection) -> None:
+    """Rename what is not an attempt any more, tell jobs that are retried from those that are queued, and make
+    the tables that are new."""
     connection.exec_driver_sql(f"ALTER TABLE {JOB.name} RENAME COLUMN attempts TO losses")
     for name in ("attempts", "retry_at", "outcome", "error", "expires_at", "attributes"):
         kind = JOB.c[name].type.compile(connection.dialect)

@@ -57,7 +57,7 @@ class StoredDeadJobs:
         self._max_jobs, self._max_bytes, self._max_age = max_jobs, max_bytes, max_age
 
     def begin(self, answers: StoreAnswers) -> None:
-        """Count the dead jobs, which blocks, and look at them from now on."""
+        """Count the dead jobs, and look at them from now on."""
         self._answers = answers
         self._counted(self._store.dead_counts())
         self._looking = LoopingCall(self._look)
