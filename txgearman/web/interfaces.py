@@ -11,9 +11,11 @@ from twisted.internet.interfaces import IAddress
 
 from txgearman.access.policy import AccessPolicy
 from txgearman.broker.administration import Administration
+from txgearman.broker.dead_job_administration import DeadJobAdministration
 from txgearman.broker.entities import Client, Worker
 from txgearman.broker.histograms import Durations
 from txgearman.broker.inspection import Inspection
+from txgearman.broker.job_lookup import JobLookup
 from txgearman.broker.stored_job_search import StoredJobSearch
 
 
@@ -205,7 +207,7 @@ class Jobs(Protocol):
 class Gearman(HTTPLimits, Protocol):
     """A job server as the web side sees it.
 
-    Its jobs may be replaced by none. So none of the first four is to be kept for longer than a request.
+    Its jobs may be replaced by none. So none of the first six is to be kept for longer than a request.
     """
 
     @property
@@ -219,6 +221,14 @@ class Gearman(HTTPLimits, Protocol):
     @property
     def administration(self) -> Administration:
         """The verbs of administrators."""
+
+    @property
+    def dead_jobs(self) -> DeadJobAdministration:
+        """The verbs of administrators on failed jobs."""
+
+    @property
+    def lookup(self) -> JobLookup:
+        """Finds a job whatever has become of it."""
 
     @property
     def search(self) -> StoredJobSearch:
