@@ -131,7 +131,7 @@ class Server(Protocol):
         """A connection is gone.
 
         Args:
-            connection: The connection. Its client and worker leave the broker.
+            connection: The connection, which counts no more.
         """
 
     def note_handshake_timeout(self, connection: Peer) -> None:
@@ -197,7 +197,7 @@ class Peer(Protocol):
         """Log what the peer was denied, the first time.
 
         Args:
-            what: The packet or admin command.
+            what: What it wanted to do, such as "use the admin command 'shutdown'".
         """
 
     def access_changed(self) -> None:
@@ -244,10 +244,10 @@ class Peer(Protocol):
         """
 
     def send_list(self, pieces: Iterator[bytes]) -> None:
-        """Send a list piece by piece, as the peer takes it.
+        """Send a list piece by piece, as the peer takes it, while others are served.
 
         Args:
-            pieces: The text of the list. The next piece is asked for when the one before has left.
+            pieces: The text of the list. It must not mind what happens to the server between two pieces.
         """
 
     def reply_later(self, ask: Callable[[Callable[[T], None]], None], reply: Callable[[T], bytes]) -> None:

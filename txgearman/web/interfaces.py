@@ -139,14 +139,14 @@ class SendQueue(Protocol):
         """Add bytes at the end.
 
         Args:
-            piece: The bytes, which may be none.
+            piece: The bytes.
         """
 
     def skip(self, count: int) -> None:
         """Remove the first bytes.
 
         Args:
-            count: How many; never more than wait.
+            count: How many.
         """
 
     def take(self, most: int) -> bytes:
@@ -281,8 +281,8 @@ class Jobs(Protocol):
 class Gearman(HTTPLimits, Protocol):
     """A job server as the web side sees it.
 
-    `broker`, `inspection`, `administration` and `search` may be replaced when the server begins anew, so none
-    of them is to be kept for longer than a request.
+    Its broker is replaced when the server starts or stops. So `broker`, `inspection`, `administration` and
+    `search` are not to be kept for longer than a request.
     """
 
     @property

@@ -242,8 +242,9 @@ class TlsVerify(Enum):
 class Settings:
     """The settings of a server.
 
-    The attributes are named as the options of ``twistd gearmand``, with underscores, and mean the same. The
-    page on the server lists them with their units and defaults. Named otherwise, or no options, are these.
+    The attributes are named as the options of ``twistd gearmand``, with underscores. :doc:`server` lists the
+    options with their units and defaults. These attributes are not named so, or hold something else than the
+    option's text:
 
     Attributes:
         listen: The endpoints without TLS, a tuple.
