@@ -8,8 +8,8 @@ from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.logger import LogLevel, capturedLogs
 
 from tests.worker.played import GRAB, PlayedWorkerTestCase
-from txgearman.worker import Job, Worker, functions
-from txgearman.worker.functions import MAX_TIMEOUT_MS
+from txgearman.worker import Job, Worker
+from txgearman.worker.functions import EXCEPTION_BYTES, MAX_TIMEOUT_MS
 
 
 class Shout:
@@ -107,12 +107,10 @@ class TracebackTests(PlayedWorkerTestCase):
                 self.flushLoggedErrors(LookupError)
 
     def test_it_is_cut(self) -> None:
-        # Trial's parallel workers cannot log a line as long as the limit really is.
-        self.patch(functions, "EXCEPTION_BYTES", 1000)
-        self.run_job = lambda job: fail(LookupError("x" * 1000))
+        self.run_job = lambda job: fail(LookupError("x" * EXCEPTION_BYTES))
         self.start(tracebacks=True)
         self.assign()
-        self.assertEqual(len(self.server.heard()[0][2]), 1000)
+        self.assertEqual(len(self.server.heard()[0][2]), EXCEPTION_BYTES)
         self.flushLoggedErrors(LookupError)
 
 
