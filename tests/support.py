@@ -9,6 +9,7 @@ import os
 import random
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -97,7 +98,22 @@ def free_port() -> int:
 def process_state(pid: int) -> str:
     """The letter by which Linux says what a process does: ``T`` if it is stopped, ``Z`` if it is dead and not
     reaped. Raises `OSError` for one that is not there."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return _state(Path(f"/proc/{pid}"))
+
+
+def pause(pid: int) -> None:
+    """Stop a process with SIGSTOP, and return when all its threads stand still.
+
+    The signal alone returns earlier. On a busy machine a thread of the process would still answer what is
+    sent to it afterwards.
+    """
+    os.kill(pid, signal.SIGSTOP)
+    while any(_state(thread) != "T" for thread in Path(f"/proc/{pid}/task").iterdir()):
+        os.sched_yield()
+
+
+def _state(folder: Path) -> str:
+    return (folder / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 def small_disk(test: unittest.TestCase, size: int) -> Path:
