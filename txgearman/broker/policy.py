@@ -163,8 +163,15 @@ class Policy:
         return FunctionRules(**values)
 
     def retry_policy(self, rules: FunctionRules) -> RetryPolicy | None:
-        """What becomes of a failed run of a function with these rules; None where nothing is said of it: the
-        job fails then, and a time limit that passes is a lost worker."""
+        """What becomes of failed runs of a function.
+
+        Args:
+            rules: The function's rules.
+
+        Returns:
+            The policy. None where nothing is said of that: the job fails then, and a time limit that passes
+            is a lost worker.
+        """
         attempts = self.attempts if rules.attempts is None else rules.attempts
         if attempts is None:
             return None

@@ -260,7 +260,11 @@ class Peer(Protocol):
         """
 
     def set_client_id(self, client_id: bytes) -> None:
-        """Take the name that the peer calls itself by."""
+        """Take the name that the peer calls itself by.
+
+        Args:
+            client_id: The name.
+        """
 
     def flush(self) -> None:
         """Hand everything that waits to the transport."""

@@ -38,7 +38,14 @@ NO_POSITION: Final = -1
 
 
 class Retry(NamedTuple):
-    """What a failed run changes of a job, see `StoredJob`."""
+    """What a failed run changes of a job.
+
+    Attributes:
+        attempts: How many runs have failed.
+        retry_at: When the job runs again, in seconds since the epoch.
+        outcome: How the last run ended, as `StoredJob` has it.
+        error: What its worker said of that.
+    """
 
     attempts: int
     retry_at: float
@@ -47,7 +54,13 @@ class Retry(NamedTuple):
 
 
 class DeadCount(NamedTuple):
-    """How many dead jobs a function has, and the sum of their `DeadJob.weight`."""
+    """The dead jobs of a function.
+
+    Attributes:
+        function: The function's name.
+        jobs: How many there are.
+        weight: The sum of their `DeadJob.weight`.
+    """
 
     function: bytes
     jobs: int
@@ -257,7 +270,14 @@ class Store(Protocol):
         """
 
     def find_dead(self, number: int) -> DeadJob | None:
-        """Find the dead job with this number, with its data."""
+        """Find a dead job by its number.
+
+        Args:
+            number: The number of its handle.
+
+        Returns:
+            The job with its data; None if there is none.
+        """
 
     def retry_dead(self, number: int, position: int) -> StoredJob | None:
         """Make a dead job a live one of this server, without attempts and losses.
@@ -277,10 +297,21 @@ class Store(Protocol):
         """
 
     def forget_dead(self, numbers: Sequence[int]) -> int:
-        """Delete dead jobs; returns how many there were."""
+        """Delete dead jobs.
+
+        Args:
+            numbers: The numbers of their handles.
+
+        Returns:
+            How many of them there were.
+        """
 
     def dead_counts(self) -> list[DeadCount]:
-        """Count the dead jobs of each function."""
+        """Count the dead jobs.
+
+        Returns:
+            The counts of the functions that have some.
+        """
 
     def evict_dead(self, max_jobs: int, max_bytes: int, ended_before: float, limit: int) -> int:
         """Delete the dead jobs that ended first, until the others are within the limits.

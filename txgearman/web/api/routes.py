@@ -240,7 +240,8 @@ def make_routes(
             "/functions/{function}/dead/retry",
             WebRight.MANAGE,
             dead_jobs.retry_dead,
-            "Run all dead jobs of a function again, but for those that cannot be; answered when that is done.",
+            "Run all dead jobs of a function again, but for those that cannot be. Answered when that is "
+            "done.",
             {200: "Retried"},
             (400, 503),
             (
