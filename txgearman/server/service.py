@@ -403,8 +403,15 @@ class GearmanService(MultiService):
             return
         if self._grace is not None:
             return
-        _log.info("Graceful shutdown: {total} jobs to be done", total=self.factory.broker.total)
-        self._wait_until(lambda: not self.factory.broker.total, self._shut_down)
+        _log.info("Graceful shutdown: {total} jobs to be done", total=self._undone)
+        self._wait_until(lambda: not self._undone, self._shut_down)
+
+    @property
+    def _undone(self) -> int:
+        """Jobs that a graceful shutdown waits for. Those that wait for a retry stay in the store, if there is
+        one."""
+        inspection = self.factory.inspection
+        return inspection.total - (inspection.retrying if self.store_writer is not None else 0)
 
     def drain(self, seconds: float) -> Deferred[None]:
         """Let nobody in, take no new job and give none to a worker.

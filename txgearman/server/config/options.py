@@ -81,6 +81,10 @@ MAX_RATE: Final = 10**9
 MAX_TIME_LIMIT: Final = 315_360_000
 """Seconds of the longest time limit of a function, ten years, as for workers that set one."""
 
+DEFAULT_STORED_LOSSES: Final = 25
+"""Workers that may lose a job with a store, which keeps it when it is dead: far more than restarts of workers
+cost one job, and few enough that a job which ends its workers is out of the way within minutes."""
+
 DEFAULT_DEAD_JOBS: Final = 10_000
 """Dead jobs in a store: as many as Faktory and Sidekiq keep."""
 
@@ -360,11 +364,13 @@ class Settings:
         "shown is verified in either case.",
         reloadable=True,
     )
-    job_retries: int = option(
-        UNLIMITED,
+    job_retries: int | None = option(
+        None,
         "How many workers may lose a job before it fails. -1 is no limit. 0 and 1 are the same: the job "
         "fails with the first worker that loses it. A time limit that expires counts as a loss, unless "
         "``attempts`` is said.",
+        kind=INTEGER,
+        shown=f"``{DEFAULT_STORED_LOSSES}`` with a store, else ``{UNLIMITED}``",
         short="j",
         reloadable=True,
         least=UNLIMITED,
@@ -700,7 +706,7 @@ class Settings:
         """The part that is the broker's."""
         return Policy(
             handle_prefix=self.handle_prefix.encode("ascii"),
-            job_retries=self.job_retries,
+            job_retries=self._max_losses,
             wakeup=self.wakeup,
             order=self.order,
             round_robin=self.round_robin,
@@ -721,6 +727,12 @@ class Settings:
             history=self.history,
             history_bytes=self.history_bytes,
         )
+
+    @property
+    def _max_losses(self) -> int:
+        if self.job_retries is not None:
+            return self.job_retries
+        return UNLIMITED if self.store is None else DEFAULT_STORED_LOSSES
 
     @property
     def stored_dead_limits(self) -> tuple[int, int, float]:
