@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
 from txgearman.errors import StoreUnavailable
-from txgearman.store.contract import Changes, QueueLength, StoredJob, Written
+from txgearman.store.contract import Changes, DeadCount, QueueLength, StoredJob, Written
 
 
 class ListStore:
@@ -24,6 +25,7 @@ class ListStore:
     def __init__(self) -> None:
         self.starts = 0
         self.jobs: dict[int, StoredJob] = {}
+        self.buried: dict[int, DeadJob] = {}
         self.writes: list[Changes] = []
         self.failing: Exception | None = None
         self.is_open = False
@@ -43,8 +45,14 @@ class ListStore:
     def write(self, changes: Changes) -> Written:
         self._check()
         self.writes.append(changes)
+        for number, retry in changes.retries.items():
+            if number in self.jobs:
+                self.jobs[number] = self.jobs[number]._replace(**retry._asdict())
         for number in changes.removals:
             self.jobs.pop(number, None)
+        for number, dead in changes.deaths.items():
+            if number in self.jobs:
+                self.buried[number] = dead._replace(data=self.jobs.pop(number).data)
         duplicates = {}
         for job in changes.saves:
             duplicate = self.find_duplicate(job.function, job.unique, job.data)
@@ -52,9 +60,9 @@ class ListStore:
                 self.jobs[job.number] = job
             else:
                 duplicates[job.number] = duplicate.handle
-        for number, attempts in changes.attempts.items():
+        for number, losses in changes.losses.items():
             if number in self.jobs:
-                self.jobs[number] = self.jobs[number]._replace(attempts=attempts)
+                self.jobs[number] = self.jobs[number]._replace(losses=losses)
         return Written(duplicates, [])
 
     def _own(self) -> list[StoredJob]:
@@ -64,7 +72,7 @@ class ListStore:
     def queue_lengths(self) -> list[QueueLength]:
         counts: dict[tuple[bytes, int], int] = {}
         for job in self._own():
-            if job.run_at is None:
+            if job.run_at is None and job.retry_at is None:
                 key = job.function, job.priority
                 counts[key] = counts.get(key, 0) + 1
         return [QueueLength(*key, count) for key, count in counts.items()]
@@ -75,11 +83,16 @@ class ListStore:
             for job in self._own()
             if (job.function, job.priority) == (function, priority)
             and job.run_at is None
+            and job.retry_at is None
             and job.place > after
         ][:limit]
 
     def scheduled(self, after: int, limit: int) -> list[StoredJob]:
-        return [job for job in self._own() if job.run_at is not None and job.place > after][:limit]
+        return [
+            job
+            for job in self._own()
+            if (job.run_at is not None or job.retry_at is not None) and job.place > after
+        ][:limit]
 
     def find(self, number: int) -> StoredJob | None:
         self._check()
@@ -94,6 +107,49 @@ class ListStore:
             if job.function == function and unique and job.unique == unique != b"-":
                 return job
         return None
+
+    def dead(self, wanted: DeadFilter, before: DeadCursor | None, limit: int, with_data: bool) -> DeadPage:
+        self._check()
+        return DeadPage(list(filter(wanted.matches, self.buried.values()))[:limit], None)
+
+    def find_dead(self, number: int) -> DeadJob | None:
+        self._check()
+        return self.buried.get(number)
+
+    def retry_dead(self, number: int, position: int) -> StoredJob | None:
+        self._check()
+        dead = self.buried.pop(number, None)
+        if dead is not None:
+            assert dead.data is not None
+            self.jobs[number] = StoredJob(
+                number,
+                position,
+                dead.handle,
+                dead.function,
+                dead.unique,
+                dead.data,
+                dead.priority,
+                None,
+                0,
+                dead.submitted,
+                dead.reducer,
+            )
+        job = self.jobs.get(number)
+        return job if job is not None and job.place == position else None
+
+    def forget_dead(self, numbers: Sequence[int]) -> int:
+        self._check()
+        return sum(self.buried.pop(number, None) is not None for number in numbers)
+
+    def dead_counts(self) -> list[DeadCount]:
+        self._check()
+        functions = [dead.function for dead in self.buried.values()]
+        return [DeadCount(function, functions.count(function), 0) for function in dict.fromkeys(functions)]
+
+    def evict_dead(self, max_jobs: int, max_bytes: int, ended_before: float, limit: int) -> int:
+        self._check()
+        evicted = list(self.buried)[: max(0, min(limit, len(self.buried) - max_jobs))]
+        return self.forget_dead(evicted)
 
     def renew(self) -> bool:
         self._check()
