@@ -42,7 +42,7 @@ class ModelJob:
     state: str = "queued"
     worker: str | None = None
     watchers: list[tuple[str, bytes]] = field(default_factory=list)
-    attempts: int = 0
+    losses: int = 0
     progress: tuple[int, int] = (0, 0)
     due: float | None = None
     since: float = 0.0

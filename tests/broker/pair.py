@@ -385,7 +385,7 @@ class Pair:
         workers: dict[str | None, Worker] = dict(self.workers)
         for detail, job in zip(pages, model.jobs, strict=True):
             assert detail == Inspection(broker).job_detail(job.handle)
-            shown = (detail.function, detail.unique, detail.attempts, detail.progress, detail.clients)
+            shown = (detail.function, detail.unique, detail.losses, detail.progress, detail.clients)
             assert shown == (job.function, job.unique, job.losses, job.progress, len(job.watchers))
             assert (detail.worker, detail.state.value) == (
                 workers.get(job.worker),

@@ -113,7 +113,7 @@ class WorkerLosesTests(SynchronousTestCase):
         self.assertEqual(said(client), [])
         status = bench.inspection.status(handle)
         self.assertEqual((status.running, status.numerator, status.denominator), (False, 0, 0))
-        self.assertEqual(next(bench.inspection.jobs()).attempts, 1)
+        self.assertEqual(next(bench.inspection.jobs()).losses, 1)
         with self.assertRaises(JobNotFound):
             bench.broker.complete(worker, handle, b"late")
         self.assertEqual(bench.inspection.status(kept).running, how == "cant_do")
@@ -165,7 +165,7 @@ class RetryTests(SynchronousTestCase):
             bench, handle, told = self.lose(retries, times - 1)
             self.assertEqual(told, [])
             self.assertTrue(bench.inspection.status(handle).known)
-            self.assertEqual(next(bench.inspection.jobs()).attempts, times - 1)
+            self.assertEqual(next(bench.inspection.jobs()).losses, times - 1)
         bench, handle, told = self.lose(retries, times)
         self.assertEqual(told, [("failed", handle)])
         self.assertEqual(leftovers(bench.broker), {})

@@ -7,9 +7,19 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
-from txgearman.errors import StoreUnavailable
-from txgearman.store.contract import Changes, DeadCount, QueueLength, StoredJob, Written
+from txgearman.broker.dead_jobs import stored_job
+from txgearman.errors import StoreUnavailable, UniqueInUse
+from txgearman.store.contract import (
+    Changes,
+    DeadCount,
+    DeadCursor,
+    DeadFilter,
+    DeadJob,
+    DeadPage,
+    QueueLength,
+    StoredJob,
+    Written,
+)
 
 
 class ListStore:
@@ -25,7 +35,7 @@ class ListStore:
     def __init__(self) -> None:
         self.starts = 0
         self.jobs: dict[int, StoredJob] = {}
-        self.buried: dict[int, DeadJob] = {}
+        self.dead_jobs: dict[int, DeadJob] = {}
         self.writes: list[Changes] = []
         self.failing: Exception | None = None
         self.is_open = False
@@ -45,14 +55,12 @@ class ListStore:
     def write(self, changes: Changes) -> Written:
         self._check()
         self.writes.append(changes)
-        for number, retry in changes.retries.items():
-            if number in self.jobs:
-                self.jobs[number] = self.jobs[number]._replace(**retry._asdict())
         for number in changes.removals:
             self.jobs.pop(number, None)
         for number, dead in changes.deaths.items():
-            if number in self.jobs:
-                self.buried[number] = dead._replace(data=self.jobs.pop(number).data)
+            buried = self.jobs.pop(number, None)
+            if buried is not None:
+                self.dead_jobs[number] = dead._replace(data=buried.data)
         duplicates = {}
         for job in changes.saves:
             duplicate = self.find_duplicate(job.function, job.unique, job.data)
@@ -63,6 +71,9 @@ class ListStore:
         for number, losses in changes.losses.items():
             if number in self.jobs:
                 self.jobs[number] = self.jobs[number]._replace(losses=losses)
+        for number, retry in changes.retries.items():
+            if number in self.jobs:
+                self.jobs[number] = self.jobs[number]._replace(**retry._asdict())
         return Written(duplicates, [])
 
     def _own(self) -> list[StoredJob]:
@@ -88,11 +99,51 @@ class ListStore:
         ][:limit]
 
     def scheduled(self, after: int, limit: int) -> list[StoredJob]:
-        return [
+        waiting = [job for job in self._own() if job.run_at is not None or job.retry_at is not None]
+        return [job for job in waiting if job.place > after][:limit]
+
+    def dead(self, wanted: DeadFilter, before: DeadCursor | None, limit: int, with_data: bool) -> DeadPage:
+        self._check()
+        dead = sorted(self.dead_jobs.values(), key=lambda job: (job.ended, job.number), reverse=True)
+        found = [
             job
-            for job in self._own()
-            if (job.run_at is not None or job.retry_at is not None) and job.place > after
-        ][:limit]
+            for job in dead
+            if wanted.matches(job) and (before is None or DeadCursor(job.ended, job.number) < before)
+        ]
+        page = [job if with_data else job._replace(data=None) for job in found[:limit]]
+        return DeadPage(page, DeadCursor(page[-1].ended, page[-1].number) if len(found) > limit else None)
+
+    def find_dead(self, number: int) -> DeadJob | None:
+        self._check()
+        return self.dead_jobs.get(number)
+
+    def retry_dead(self, number: int, position: int) -> StoredJob | None:
+        self._check()
+        dead = self.dead_jobs.get(number)
+        if dead is None:
+            return None
+        if self.find_duplicate(dead.function, dead.unique, dead.data or b"") is not None:
+            raise UniqueInUse
+        del self.dead_jobs[number]
+        job = self.jobs[number] = stored_job(dead)._replace(place=position)
+        return job
+
+    def forget_dead(self, numbers: Sequence[int]) -> int:
+        self._check()
+        return sum(self.dead_jobs.pop(number, None) is not None for number in numbers)
+
+    def dead_counts(self) -> list[DeadCount]:
+        self._check()
+        counts: dict[bytes, int] = {}
+        for job in self.dead_jobs.values():
+            counts[job.function] = counts.get(job.function, 0) + 1
+        return [DeadCount(function, count, 0) for function, count in counts.items()]
+
+    def evict_dead(self, max_jobs: int, max_bytes: int, ended_before: float, limit: int) -> int:
+        self._check()
+        too_many = len(self.dead_jobs) - max_jobs
+        oldest = sorted(self.dead_jobs, key=lambda number: self.dead_jobs[number].ended)
+        return self.forget_dead(oldest[: max(0, too_many)][:limit])
 
     def find(self, number: int) -> StoredJob | None:
         self._check()
@@ -107,49 +158,6 @@ class ListStore:
             if job.function == function and unique and job.unique == unique != b"-":
                 return job
         return None
-
-    def dead(self, wanted: DeadFilter, before: DeadCursor | None, limit: int, with_data: bool) -> DeadPage:
-        self._check()
-        return DeadPage(list(filter(wanted.matches, self.buried.values()))[:limit], None)
-
-    def find_dead(self, number: int) -> DeadJob | None:
-        self._check()
-        return self.buried.get(number)
-
-    def retry_dead(self, number: int, position: int) -> StoredJob | None:
-        self._check()
-        dead = self.buried.pop(number, None)
-        if dead is not None:
-            assert dead.data is not None
-            self.jobs[number] = StoredJob(
-                number,
-                position,
-                dead.handle,
-                dead.function,
-                dead.unique,
-                dead.data,
-                dead.priority,
-                None,
-                0,
-                dead.submitted,
-                dead.reducer,
-            )
-        job = self.jobs.get(number)
-        return job if job is not None and job.place == position else None
-
-    def forget_dead(self, numbers: Sequence[int]) -> int:
-        self._check()
-        return sum(self.buried.pop(number, None) is not None for number in numbers)
-
-    def dead_counts(self) -> list[DeadCount]:
-        self._check()
-        functions = [dead.function for dead in self.buried.values()]
-        return [DeadCount(function, functions.count(function), 0) for function in dict.fromkeys(functions)]
-
-    def evict_dead(self, max_jobs: int, max_bytes: int, ended_before: float, limit: int) -> int:
-        self._check()
-        evicted = list(self.buried)[: max(0, min(limit, len(self.buried) - max_jobs))]
-        return self.forget_dead(evicted)
 
     def renew(self) -> bool:
         self._check()

@@ -23,6 +23,7 @@ STREAM = {"Accept": "text/event-stream"}
 class SilentEnd:
     """A worker that is never woken: it grabs when the test says so."""
 
+    label = b"silent"
     number = 77
 
     def wake(self) -> None:

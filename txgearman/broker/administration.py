@@ -17,7 +17,11 @@ _GONE: Final = JobState.GONE
 
 
 class Administration:
-    """The verbs of administrators. It has no state of its own."""
+    """The verbs of administrators. It has no state of its own.
+
+    Args:
+        broker: Whose functions and jobs these are.
+    """
 
     __slots__ = ("_broker", "_functions")
 
@@ -26,8 +30,17 @@ class Administration:
         self._functions = broker.functions
 
     def create_function(self, name: bytes) -> Function:
-        """The function with this name, made if there is none. It stays until it is dropped. Raises
-        `TooManyFunctions`."""
+        """Make a function that stays until it is dropped.
+
+        Args:
+            name: The function. One that exists stays from now on.
+
+        Returns:
+            The function.
+
+        Raises:
+            TooManyFunctions: There are as many functions as there may be.
+        """
         function = self._functions.by_name.get(name)
         if function is None:
             function = self._functions.new(name)
@@ -49,18 +62,33 @@ class Administration:
         self._functions.drop(name)
 
     def set_limits(self, name: bytes, limits: tuple[int | None, ...]) -> None:
-        """Limit the function's jobs, by the priority of the job that asks to be let in (high, normal, low).
+        """Limit how many jobs the function may have.
 
-        A function that does not exist is made, so that a limit can be set ahead of the first job;
-        gearmand says OK and forgets it.
+        A function that does not exist is made, so that a limit can be set ahead of the first job. gearmand
+        says OK and forgets it.
+
+        Args:
+            name: The function.
+            limits: How many jobs there may be when one more is let in, by the priority of that one (high,
+                normal, low). None is no limit.
+
+        Raises:
+            TooManyFunctions: The function would be one more than there may be.
         """
         self.create_function(name).limit_queue(limits)
 
     def set_rate(self, name: bytes, per_second: float, burst: int = 0) -> None:
-        """Limit how many new jobs a second the function takes, and how many of them at once.
+        """Limit how fast the function takes new jobs.
 
-        A rate of 0 is no limit, a burst of 0 as many as the rate. As with `set_limits`, a function that
-        does not exist is made.
+        A function that does not exist is made, as by `set_limits`.
+
+        Args:
+            name: The function.
+            per_second: New jobs a second; 0 is no limit.
+            burst: How many of them may come at once; 0 is as many as the rate.
+
+        Raises:
+            TooManyFunctions: The function would be one more than there may be.
         """
         self.create_function(name).limit_rate(per_second, burst)
 
@@ -96,13 +124,23 @@ class Administration:
         self._broker.limits.change_max_jobs(policy.max_jobs)
 
     def cancel_some(self, name: bytes, after: int, until: int) -> int | None:
-        """End jobs of a function, as `cancel` does: at most some thousands, in the order of their handles,
-        with numbers behind `after`, but for those that this server has given since `until`.
+        """End some jobs of a function, as `Broker.cancel` does, in the order of their handles.
 
-        Returns what to go on with in place of `after`, None when there is nothing left. So all jobs of a
-        function are cancelled without holding up the others, and without those that come meanwhile:
-        begin with 0, and take `last_number` for `until`. Jobs that are not in memory are left, and come in
-        when there is room. Raises `FunctionNotFound`.
+        One call looks at some thousands, so that cancelling all jobs of a function does not hold up the
+        others: begin with 0 and go on with what is returned. Jobs that only the store has are left, and come
+        in when there is room.
+
+        Args:
+            name: The function.
+            after: The number of a handle. Jobs with greater numbers are ended.
+            until: The `Inspection.last_number` at the beginning. Jobs that this server took since then are
+                left alone.
+
+        Returns:
+            What to go on with in place of `after`, None when there is nothing left.
+
+        Raises:
+            FunctionNotFound: There is no such function.
         """
         function = self._functions.find(name)
         newest = self._broker.life.handles.last()
@@ -122,15 +160,30 @@ class Administration:
         return number_of(jobs[-1].handle)
 
     def pause_function(self, name: bytes) -> None:
-        """Give no job of the function to a worker from now on. Jobs are taken in as before, and running ones
-        go on. Raises `FunctionNotFound`."""
+        """Give no job of the function to a worker from now on.
+
+        Jobs are taken in as before, and running ones go on.
+
+        Args:
+            name: The function.
+
+        Raises:
+            FunctionNotFound: There is no such function.
+        """
         function = self._functions.find(name)
         function.pinned = True
         function.pause()
 
     def resume_function(self, name: bytes) -> None:
-        """Undo `pause_function`. As many sleeping workers are woken as there are jobs for them. Raises
-        `FunctionNotFound`, and `ShuttingDown` behind `drain`."""
+        """Undo `pause_function`. As many sleeping workers are woken as there are jobs for them.
+
+        Args:
+            name: The function.
+
+        Raises:
+            FunctionNotFound: There is no such function.
+            ShuttingDown: The server drains, see `drain`.
+        """
         function = self._functions.find(name)
         if self._functions.draining:
             raise ShuttingDown
@@ -140,7 +193,12 @@ class Administration:
         self._broker.waking.resume_dispatch(function)
 
     def quiet(self, worker: Worker, quiet: bool = True) -> None:
-        """Give the worker no more jobs, or again some. Those that it has stay with it."""
+        """Give the worker no more jobs, or some again. Those that it has stay with it.
+
+        Args:
+            worker: The worker.
+            quiet: Whether it is to get none.
+        """
         if worker.quiet != quiet:
             worker.quiet = quiet
             waking = self._broker.waking

@@ -55,13 +55,6 @@ def _no_jitter() -> float:
 class Broker:
     """The jobs, and who may have them.
 
-    `policy` are the operator's choices; `clock` gives monotonic seconds, `wall_clock` seconds since the
-    epoch; `alarm` is asked to call `tick`. `job_store`, if there is one, makes background jobs durable before
-    their clients are told of them. Handles are numbered from the number behind `last_number`.
-    `measured_functions` is how many functions at most have measures of their own; with 0 no times are taken.
-    `trace` is told of the steps of every job, `death_listener` of each that dies. `dead_job_store` keeps
-    them, by default memory. `chance` gives random numbers from 0 to 1.
-
     Calls between `begin_turn` and `end_turn` share one reading of the clocks; `in_turn` says whether one is
     under way.
 
@@ -70,6 +63,20 @@ class Broker:
 
     The parts are for the modules above this one: `functions`, `life` (the jobs in memory), `stored_queues`
     (those in the store alone), `limits`, `waking`, `timer` and `slices`.
+
+    Args:
+        policy: The operator's choices.
+        clock: Gives monotonic seconds.
+        wall_clock: Gives seconds since the epoch.
+        alarm: Is asked to call `tick`.
+        measured_functions: How many functions at most have measures of their own. With 0 no times are taken.
+        job_store: Makes background jobs durable before their clients are told of them. Without one they are
+            in memory alone.
+        last_number: The handles of new jobs are numbered from the number behind this one.
+        trace: Is told of the steps of every job.
+        chance: Gives random numbers from 0 to 1, for the jitter of backoffs. By default there is none.
+        death_listener: Is told of each job that dies.
+        dead_job_store: Keeps the dead jobs. By default memory does.
     """
 
     # More attributes than Python keeps quickly in an instance's dictionary: each look-up would search it.
@@ -162,12 +169,31 @@ class Broker:
     ) -> None:
         """Accept a job, or attach `client` to the live job of the same function and unique.
 
-        `run_at` (seconds since the epoch) holds the job until then. The client is told by
-        `ClientConnection.created`, or with a store, for a background job, by `ClientConnection.saving`
-        and what follows it. Raises `QueueFull`, `RateExceeded` and `ShuttingDown`, though never for a job
-        that is attached to; `JoinedTooOften` for one that `client` waits for `MAX_JOINS` times; and
-        `NotSaved`, also for one that may not be this server's any more. `reply` is for the broker itself:
-        what `ClientConnection.saving` returned, if the client was told so already.
+        A job that is attached to keeps its data and priority, and is refused by no limit of the function or
+        the server. The client is told by `ClientConnection.created`; of a background job, where there is a
+        store, by `ClientConnection.saving` and what follows it.
+
+        Args:
+            client: Who submits. It waits for the job unless that is `background`.
+            function_name: The function that is to run; one that does not exist is made.
+            unique: The key that makes two jobs of a function the same one. Empty for a job of its own, ``-``
+                to compare the data.
+            data: The payload.
+            priority: One of `Priority`, as a plain int.
+            background: Whether the job goes on without a client.
+            reducer: What SUBMIT_REDUCE_JOB names for the worker.
+            run_at: Seconds since the epoch before which no worker gets the job; None for at once.
+            reply: For the broker itself: what `ClientConnection.saving` returned, if the client was told so
+                already.
+
+        Raises:
+            QueueFull: The function or the server has as many jobs, or the server as many functions, as it
+                may.
+            JoinedTooOften: The client waits for this job `MAX_JOINS` times already.
+            RateExceeded: New jobs of the function come faster than its limit.
+            ShuttingDown: The server drains.
+            NotSaved: A background job cannot be made durable, or the one to attach to may be another server's
+                by now.
         """
         function = self._functions.get(function_name)
         if function is None:
@@ -226,7 +252,15 @@ class Broker:
 
     def watch(self, client: Client, handle: bytes) -> None:
         """Let `client` wait for a job that it did not submit and does not wait for already: it hears of it
-        from now on. Raises `JobNotFound`."""
+        from now on.
+
+        Args:
+            client: Who waits.
+            handle: The job, by any of its handles.
+
+        Raises:
+            JobNotFound: There is no such job in memory.
+        """
         job = self._handles.get(handle)
         if job is None:
             raise JobNotFound
@@ -236,11 +270,14 @@ class Broker:
     def leave_client(self, client: Client) -> None:
         """The client's connection is gone.
 
-        A waiting job that nobody else wants goes with it. gearmand keeps such a job until a worker
-        comes by, and gives its handle to new clients of the same unique, who then wait for ever; and
-        it discards background jobs whose last *waiting* client leaves.
+        A waiting job that nobody else wants goes with it. gearmand keeps such a job until a worker comes by,
+        and gives its handle to new clients of the same unique, who then wait for ever. It also discards
+        background jobs whose last *waiting* client leaves.
 
-        Very many go in slices, and count as waiting until then; no worker gets one meanwhile.
+        Very many jobs are discarded in slices, and count as waiting until then. No worker gets one meanwhile.
+
+        Args:
+            client: Who is gone. Nothing is told to it from now on.
         """
         client.joins.clear()
         client.gone = True
@@ -267,14 +304,30 @@ class Broker:
         return self.lease_expires_at is not None and self.timer.clock() >= self.lease_expires_at
 
     def may_have_lost(self, worker: Worker) -> bool:
-        """Whether a stored job of this worker may be another server's by now."""
+        """Whether a stored job of this worker may be another server's by now.
+
+        Args:
+            worker: Whose running jobs are looked at.
+
+        Returns:
+            True if the lease has expired and one of the jobs is stored.
+        """
         return self.lease_expired and any(job.stored for job in worker.jobs.values())
 
     def can_do(self, worker: Worker, function_name: bytes, timeout: float | None = None) -> None:
-        """Register a function; `timeout` seconds after a worker got a job it is given to another.
+        """Register a function for a worker.
 
-        Registering twice changes the timeout and counts once, where gearmand counts, and lists, a
-        worker as often as it registers.
+        Registering twice changes the timeout and counts once. gearmand counts and lists a worker as often as
+        it registers.
+
+        Args:
+            worker: Who can do it.
+            function_name: The function; one that does not exist is made.
+            timeout: Seconds after which a job that this worker got is given to another. None leaves that to
+                the function's own limit.
+
+        Raises:
+            TooManyFunctions: The function would be one more than the server may have.
         """
         function = self._functions.get(function_name)
         if function is None:
@@ -287,7 +340,12 @@ class Broker:
         worker.abilities[function] = timeout
 
     def cant_do(self, worker: Worker, function_name: bytes) -> None:
-        """Unregister a function; the worker's jobs of that function are given to others."""
+        """Unregister a function. The worker's jobs of that function are given to others.
+
+        Args:
+            worker: Who can no longer do it.
+            function_name: The function. One that the worker never registered is passed over.
+        """
         function = self._functions.get(function_name)
         if function is None or function not in worker.abilities:
             return
@@ -309,12 +367,23 @@ class Broker:
             self.slices.begin(self.life.take_back_all(worker, jobs))
 
     def reset_abilities(self, worker: Worker) -> None:
-        """Unregister all functions; the worker's jobs are given to others."""
+        """Unregister all functions. The worker's jobs are given to others.
+
+        Args:
+            worker: Whose functions and jobs these are.
+        """
         self.waking.dissolve(self.waking.look_again(worker))
         self._unregister_all(worker)
 
     def grab(self, worker: Worker) -> Job | None:  # noqa: PLR0912 (as `submit`: no calls)
-        """Give the worker the job that is next for it, if there is one."""
+        """Give the worker the job that is next for it.
+
+        Args:
+            worker: Who asks. It counts as awake from now on.
+
+        Returns:
+            The job, which is running now; None if there is none for this worker.
+        """
         if self.lease_expires_at is not None and self.lease_expired:
             self.functions.suspend_dispatch()
         ability_set = worker.ability_set
@@ -365,7 +434,11 @@ class Broker:
         return job
 
     def sleep(self, worker: Worker) -> None:
-        """The worker sleeps until it is woken, which is at once if there is a job for it."""
+        """Let the worker sleep until it is woken, which is at once if there is a job for it.
+
+        Args:
+            worker: Who sleeps. It is told by `WorkerConnection.wake`.
+        """
         ability_set = worker.ability_set
         if ability_set is None:
             ability_set = self.waking.join_set(worker)
@@ -382,14 +455,38 @@ class Broker:
             ability_set.put_to_sleep(worker)
 
     def report_data(self, worker: Worker, handle: bytes, data: bytes) -> int:
-        """Part of a result. Raises `JobNotFound`."""
+        """Pass part of a result to the job's clients.
+
+        Args:
+            worker: Who reports.
+            handle: The job that it runs.
+            data: The part.
+
+        Returns:
+            How many times the report was told, once for each handle of each client.
+
+        Raises:
+            JobNotFound: The job is not with this worker.
+        """
         watchers = self._reported(worker, handle, "Job does not exist on server")
         for client, name in watchers:
             client.connection.data(name, data)
         return len(watchers)
 
     def report_warning(self, worker: Worker, handle: bytes, data: bytes) -> int:
-        """A warning. Raises `JobNotFound`."""
+        """Pass a warning to the job's clients.
+
+        Args:
+            worker: Who reports.
+            handle: The job that it runs.
+            data: The warning.
+
+        Returns:
+            How many times the report was told, as for `report_data`.
+
+        Raises:
+            JobNotFound: The job is not with this worker.
+        """
         watchers = self._reported(worker, handle, "Job does not exist on server")
         job = worker.jobs.get(handle)
         if job is not None:
@@ -399,9 +496,20 @@ class Broker:
         return len(watchers)
 
     def report_status(self, worker: Worker, handle: bytes, numerator: bytes, denominator: bytes) -> int:
-        """Progress, both numbers as decimal text. Raises `JobNotFound`.
+        """Pass the progress of a job to its clients, and note it for status requests.
 
-        Clients get the text as it is; answers to status requests have the number it begins with.
+        Args:
+            worker: Who reports.
+            handle: The job that it runs.
+            numerator: How much is done, as decimal text. Clients get the text as it is. Answers to status
+                requests have the number that it begins with.
+            denominator: How much there is to do, in the same way.
+
+        Returns:
+            How many times the report was told, as for `report_data`.
+
+        Raises:
+            JobNotFound: The job is not with this worker.
         """
         watchers = self._reported(worker, handle, "Job given in work result not found")
         job = worker.jobs.get(handle)
@@ -412,21 +520,56 @@ class Broker:
         return len(watchers)
 
     def complete(self, worker: Worker, handle: bytes, data: bytes) -> int:
-        """The job is done. Raises `JobNotFound`."""
+        """End a job that is done.
+
+        Args:
+            worker: Who reports.
+            handle: The job that it ran.
+            data: The result.
+
+        Returns:
+            How many times the report was told, as for `report_data`.
+
+        Raises:
+            JobNotFound: The job is not with this worker.
+        """
         watchers = self._completed(worker, handle, "Job given in work result not found")
         for client, name in watchers:
             client.connection.completed(name, data)
         return len(watchers)
 
     def fail(self, worker: Worker, handle: bytes) -> int:
-        """The run failed: the job is retried, or ends. Raises `JobNotFound`."""
+        """End a run that failed: the job is retried, or ends.
+
+        Args:
+            worker: Who reports.
+            handle: The job that it ran.
+
+        Returns:
+            How many times the report was told, as for `report_data`.
+
+        Raises:
+            JobNotFound: The job is not with this worker.
+        """
         watchers = self._run_failed(worker, handle, "Job given in work result not found", _FAILED, b"")
         for client, name in watchers:
             client.connection.failed(name)
         return len(watchers)
 
     def exception(self, worker: Worker, handle: bytes, data: bytes) -> int:
-        """The job's function raised: the job is retried, or ends. Raises `JobNotFound`."""
+        """End a run whose function raised: the job is retried, or ends.
+
+        Args:
+            worker: Who reports.
+            handle: The job that it ran.
+            data: What the worker sends of the exception.
+
+        Returns:
+            How many times the report was told, as for `report_data`.
+
+        Raises:
+            JobNotFound: The job is not with this worker.
+        """
         text = "An exception was received for a job that does not exist"
         watchers = self._run_failed(worker, handle, text, _RAISED, data)
         for client, name in watchers:
@@ -434,15 +577,25 @@ class Broker:
         return len(watchers)
 
     def leave_worker(self, worker: Worker) -> None:
-        """The worker's connection is gone: its jobs are given to others."""
+        """The worker's connection is gone: its jobs are given to others.
+
+        Args:
+            worker: Who is gone.
+        """
         self.waking.dissolve(self.waking.leave_set(worker))
         self._unregister_all(worker)
 
     def cancel(self, handle: bytes) -> None:
-        """End a job; its clients are told that it failed. Raises `JobNotFound`.
+        """End a job. Its clients are told that it failed.
 
-        The job is gone at once. gearmand only flags it: it is still counted until a worker comes by.
-        A running job's worker is not told, as the protocol has no way to; what it reports is dropped.
+        The job is gone at once. gearmand only flags it, and counts it until a worker comes by. A running
+        job's worker is not told, as the protocol has no way to; what it reports is dropped.
+
+        Args:
+            handle: The job, by any of its handles.
+
+        Raises:
+            JobNotFound: There is no such job in memory.
         """
         job = self._handles.get(handle)
         if job is None:
@@ -457,7 +610,7 @@ class Broker:
         return self.life.live + self.stored_queues.jobs
 
     def tick(self) -> None:
-        """Do what is due, and set the alarm for what is next. Where very much is due it is done in slices."""
+        """Do what is due, in slices where that is much, and set the alarm for what is next."""
         self.timer.rings_at = None
         now = self.timer.clock()
         self.slices.go_on()

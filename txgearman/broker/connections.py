@@ -20,38 +20,85 @@ class ClientConnection(Protocol):
     """
 
     def created(self, handle: bytes) -> None:
-        """The job submitted last is accepted and has this handle."""
+        """The job submitted last is accepted.
+
+        Args:
+            handle: The handle that it has for this client.
+        """
 
     def saving(self) -> object:
         """The job submitted last is being saved: `saved` or `refused` will say what came of it.
 
-        Returns what they are to be called with, which is not None. Whatever the client is told until then
-        is to reach it behind their answer, as clients match answers to their requests by order.
+        Whatever the client is told until then is to reach it behind their answer, as clients match answers to
+        their requests by order.
+
+        Returns:
+            What `saved` or `refused` is to be called with, never None.
         """
 
     def saved(self, reply: Any, handle: bytes) -> None:
-        """The job whose `saving` returned `reply` is durable and accepted, and has this handle."""
+        """A job that was being saved is durable and accepted.
+
+        Args:
+            reply: What `saving` returned for it.
+            handle: The handle that it has for this client.
+        """
 
     def refused(self, reply: Any, refusal: Refused) -> None:
-        """The job whose `saving` returned `reply` could not be saved, and was not accepted."""
+        """A job that was being saved could not be, and was not accepted.
+
+        Args:
+            reply: What `saving` returned for it.
+            refusal: Why.
+        """
 
     def data(self, handle: bytes, data: bytes) -> None:
-        """The worker sent part of the result."""
+        """The worker sent part of the result.
+
+        Args:
+            handle: The job.
+            data: The part.
+        """
 
     def warning(self, handle: bytes, data: bytes) -> None:
-        """The worker sent a warning."""
+        """The worker sent a warning.
+
+        Args:
+            handle: The job.
+            data: The warning.
+        """
 
     def status(self, handle: bytes, numerator: bytes, denominator: bytes) -> None:
-        """The worker is done with numerator/denominator of the job; both as the worker wrote them."""
+        """The worker told how far it is.
+
+        Args:
+            handle: The job.
+            numerator: How much is done, as the worker wrote it.
+            denominator: How much there is to do, as the worker wrote it.
+        """
 
     def completed(self, handle: bytes, data: bytes) -> None:
-        """The job is done, `data` is its result. Nothing follows."""
+        """The job is done. Nothing follows.
+
+        Args:
+            handle: The job.
+            data: The result.
+        """
 
     def failed(self, handle: bytes) -> None:
-        """The job failed, was cancelled, or was given up. Nothing follows."""
+        """The job failed, was cancelled, or was given up. Nothing follows.
+
+        Args:
+            handle: The job.
+        """
 
     def exception(self, handle: bytes, data: bytes) -> None:
-        """The worker's function raised. Nothing follows."""
+        """The worker's function raised. Nothing follows.
+
+        Args:
+            handle: The job.
+            data: What the worker sent of the exception.
+        """
 
     def retrying(self, handle: bytes, attempts: int, delay: float) -> None:
         """So many runs of the job have failed, and it is run again in `delay` seconds. The end follows some

@@ -31,7 +31,11 @@ _GONE: Final = JobState.GONE
 
 
 class Inspection:
-    """Read-only views of a broker, for admin lines, metrics and the web. It has no state of its own."""
+    """Read-only views of a broker, for admin lines, metrics and the web. It has no state of its own.
+
+    Args:
+        broker: What is read.
+    """
 
     __slots__ = ("_broker",)
 
@@ -64,7 +68,11 @@ class Inspection:
         return self._broker.life.live
 
     def limits(self) -> Iterator[FunctionLimits]:
-        """The functions whose new jobs are limited, or were refused."""
+        """Walk the functions whose new jobs are limited, or were refused.
+
+        Yields:
+            The limits of one function.
+        """
         for function in list(self._broker.functions.by_name.values()):
             rate = function.rate
             if function.limits is not None or rate is not None or function.refused:
@@ -87,7 +95,11 @@ class Inspection:
         return self._broker.functions.refused
 
     def functions(self) -> Iterator[FunctionView]:
-        """All functions, in the order they were made."""
+        """Walk all functions, in the order they were made.
+
+        Yields:
+            The counts of one function.
+        """
         for function in list(self._broker.functions.by_name.values()):
             waiting = map(operator.add, function.waiting, function.scheduled)
             if function.stored_queue is not None:
@@ -97,12 +109,26 @@ class Inspection:
             )
 
     def function_details(self) -> Iterator[FunctionDetail]:
-        """All functions, in the order they were made, with all there is to know of each."""
+        """Walk all functions, in the order they were made, with all there is to know of each.
+
+        Yields:
+            One function.
+        """
         for function in list(self._broker.functions.by_name.values()):
             yield self._function_detail(function)
 
     def function_detail(self, name: bytes) -> FunctionDetail:
-        """One function. Raises `FunctionNotFound`."""
+        """All there is to know of one function.
+
+        Args:
+            name: The function.
+
+        Returns:
+            What `function_details` yields for it.
+
+        Raises:
+            FunctionNotFound: There is no such function.
+        """
         return self._function_detail(self._broker.functions.find(name))
 
     def _function_detail(self, function: Function) -> FunctionDetail:
@@ -134,7 +160,17 @@ class Inspection:
         )
 
     def job_detail(self, handle: bytes) -> JobDetail:
-        """One job. Raises `JobNotFound`."""
+        """All there is to know of one job.
+
+        Args:
+            handle: The job, by any of its handles.
+
+        Returns:
+            What `detail_of` returns for it.
+
+        Raises:
+            JobNotFound: There is no such job in memory.
+        """
         job = self._broker.life.handles.get(handle)
         if job is None:
             raise JobNotFound
@@ -152,10 +188,18 @@ class Inspection:
         wanted: Callable[[Job], bool],
         enough: Callable[[], bool] | None = None,
     ) -> JobPage:
-        """Jobs that are `wanted`, at most so many, in the order of their handles, behind the number `after`.
+        """One page of a list of jobs, in the order of their handles.
 
-        Only some thousand jobs are looked at, and no more once there is `enough`, so a page may be short, or
-        empty, and not be the last.
+        Only some thousand jobs are looked at, so a page may be short, or empty, and not be the last.
+
+        Args:
+            after: The number of a handle: the page begins behind it.
+            most: How many jobs the page may have.
+            wanted: Whether a job belongs to the list.
+            enough: Asked behind each job: whether the page is to end here, as it has taken long for example.
+
+        Returns:
+            The page, with the number that the next one begins behind.
         """
         jobs = self._broker.life.handles.behind(after)
         found = []
@@ -169,14 +213,24 @@ class Inspection:
         return JobPage(tuple(found), number_of(jobs[-1].handle) if jobs else None)
 
     def detail_of(self, job: Job) -> JobDetail:
-        seconds = run_in = left = None
+        """All there is to know of a job, as it is now.
+
+        Args:
+            job: A live job.
+
+        Returns:
+            A copy, with times in seconds.
+        """
+        seconds = run_in = left = next_run = None
+        failures = job.failures
         if job.function.meter is not None and job.state in (_QUEUED, _RUNNING):
             seconds = self._broker.timer.clock() - job.since
         if job.deadline is not None:
             if job.state is _RUNNING:
                 left = job.deadline.when - self._broker.timer.clock()
             else:
-                run_in = job.deadline.when - self._broker.timer.wall_clock()
+                next_run = job.deadline.when
+                run_in = next_run - self._broker.timer.wall_clock()
         return JobDetail(
             handle=job.handle,
             function=job.function.name,
@@ -194,7 +248,22 @@ class Inspection:
             seconds=seconds,
             run_in=run_in,
             left=left,
+            attempts=0 if failures is None else failures.attempts,
+            outcome=None if failures is None or not failures.attempts else failures.outcome,
+            error=b"" if failures is None else failures.error,
+            started=self._started(job),
+            next_run=next_run,
+            label=b"" if job.worker is None else job.worker.connection.label,
+            runs=() if failures is None else tuple(failures.runs),
+            warnings=() if failures is None else tuple(failures.warnings),
         )
+
+    def _started(self, job: Job) -> float | None:
+        """When a running job began to run, in seconds since the epoch."""
+        if job.state is not _RUNNING or not job.since:
+            return None
+        timer = self._broker.timer
+        return timer.wall_clock() - (timer.clock() - job.since)
 
     @property
     def counts_of_gone(self) -> Counts:
@@ -202,21 +271,30 @@ class Inspection:
         return self._broker.functions.meters.gone
 
     def measures(self) -> list[FunctionMeasures]:
-        """What was counted and timed: a row for each function that is told apart, and the last row for all
-        others.
+        """What was counted and timed.
 
         A function belongs to the same row from its making to its end. The last row keeps the counts of those
         of its functions that were dropped, and of all that were forgotten, so that no count falls.
+
+        Returns:
+            A row for each function that is told apart, and a last row for all others.
         """
         return [row for row in self.look_at_measures() if row is not None]
 
     def look_at_measures(self) -> Iterator[FunctionMeasures | None]:
-        """As `measures`, one function at a time, for who has to let others go ahead. Those whose row is not
-        their own are None."""
+        """Do what `measures` does one function at a time, so that the caller can let others go ahead.
+
+        Returns:
+            The rows, and None for each function that has no row of its own.
+        """
         return self._broker.functions.meters.look_at(list(self._broker.functions.by_name.values()))
 
     def jobs(self) -> Iterator[JobView]:
-        """All jobs, in the order they were submitted."""
+        """Walk all jobs in memory, in the order they were submitted.
+
+        Yields:
+            One job.
+        """
         for handle, job in self._broker.life.handles:
             # A job is also found by the handles that it has for repeated submits of one client.
             if job.state is not _GONE and handle == job.handle:
@@ -230,11 +308,25 @@ class Inspection:
                 )
 
     def status(self, handle: bytes) -> JobStatus:
-        """The status of the job with this handle."""
+        """The status of a job.
+
+        Args:
+            handle: The job, by any of its handles.
+
+        Returns:
+            Its status; `UNKNOWN` if there is no such job in memory.
+        """
         return _status(self._broker.life.handles.get(handle))
 
     def status_by_unique(self, unique: bytes) -> JobStatus:
-        """The status of the newest live job with this unique, whatever its function."""
+        """The status of the newest live job with a unique, whatever its function.
+
+        Args:
+            unique: The unique.
+
+        Returns:
+            Its status; `UNKNOWN` if there is no such job in memory.
+        """
         return _status(self._broker.life.duplicates.by_unique.newest(unique))
 
 

@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 
 class StoredPage(NamedTuple):
-    """Some stored jobs. `next` is the position to go on behind, None if that was all."""
+    """Some stored jobs.
+
+    Attributes:
+        jobs: The jobs, in the order of their positions.
+        next: The position to go on behind; None if that was all.
+    """
 
     jobs: list[StoredJob]
     next: int | None
@@ -33,7 +38,11 @@ class Alarm(Protocol):
     """The one timer the broker needs."""
 
     def ring_in(self, delay: float) -> None:
-        """Call `Broker.tick` in `delay` seconds, instead of when it was last said."""
+        """Call `Broker.tick` once, instead of when it was last said.
+
+        Args:
+            delay: Seconds from now.
+        """
 
 
 class JobStore(Protocol):
@@ -46,44 +55,112 @@ class JobStore(Protocol):
     """Whether other servers have jobs there too."""
 
     def owns(self, job: StoredJob) -> bool:
-        """Whether a stored job is this server's, and not that of one which shares the store."""
+        """Whether a stored job is this server's, and not that of one which shares the store.
+
+        Args:
+            job: The job, as the store has it.
+
+        Returns:
+            True if it is this server's.
+        """
 
     def check(self, data: bytes) -> None:
-        """Raises `NotSaved` if a job with this data cannot be saved now."""
+        """Test whether a job can be saved now.
+
+        Args:
+            data: The job's payload.
+
+        Raises:
+            NotSaved: It cannot.
+        """
 
     def save(self, job: Job) -> None:
-        """Make the job durable. Answered by `Broker.saved`, `Broker.stored_before` or `Broker.not_saved`."""
+        """Make a job durable. `StoreAnswers.saved`, `stored_before` or `not_saved` says what came of it.
+
+        Args:
+            job: The job, which has no place in a queue until then.
+        """
 
     def remove(self, number: int, just_now: bool = True) -> None:
-        """The saved job with this number has ended, `just_now` or some time before: it need not be kept any
-        longer. If a submit that came behind its end was answered with it elsewhere, `Broker.restore` brings
-        it back."""
+        """A stored job has ended, and need not be kept any longer.
+
+        If a submit that came behind its end was answered with it elsewhere, `StoreAnswers.restore` brings it
+        back.
+
+        Args:
+            number: The number of its handle.
+            just_now: Whether it ended in this moment, and not some time before.
+        """
 
     def lost(self, job: Job) -> None:
-        """One more worker has lost a saved job: its `losses` have changed."""
+        """One more worker has lost a stored job.
+
+        Args:
+            job: The job, whose `losses` have changed.
+        """
 
     def retrying(self, job: Job) -> None:
-        """A run of a saved job has failed, and `Job.failures` says when it is to run again."""
+        """A run of a stored job has failed, and it waits for its retry.
+
+        Args:
+            job: The job. Its `failures` say what happened, and when it is to run again.
+        """
 
     def died(self, number: int, dead: DeadJob) -> None:
-        """As `remove`, in a transaction that also keeps the job as a dead one. The store takes the data from
-        its own row; a late duplicate is restored by `Broker.restore`, and nothing is dead then."""
+        """A stored job is dead: as `remove`, in a transaction that also keeps it as a dead one.
+
+        A late duplicate is restored by `StoreAnswers.restore`, and nothing is dead then.
+
+        Args:
+            number: The number of its handle.
+            dead: What is to be kept, but for the data, which the store has.
+        """
 
     def fetch(self, function: bytes, priority: int, after: int) -> None:
-        """Bring jobs from behind the position `after`. Answered by `Broker.fetched`."""
+        """Bring jobs of a queue. `StoreAnswers.fetched` or `not_fetched` says what came of it.
+
+        Args:
+            function: The function of the queue.
+            priority: Its priority.
+            after: The position behind which the jobs begin.
+        """
 
     def page(self, function: bytes, priority: int, after: int, most: int, tell: TellPage) -> None:
-        """Tell of jobs as `fetch` brings them, with their data, up to so many, and of fewer where they are
-        large. Those that have ended are left out."""
+        """Tell of jobs as `fetch` brings them, with their data. Those that have ended are left out.
+
+        Args:
+            function: The function of the queue.
+            priority: Its priority.
+            after: The position behind which the page begins.
+            most: How many jobs the page may have. It has fewer where they are large.
+            tell: Called with the page, or with why there is none.
+        """
 
     def find(self, number: int, tell: Tell) -> None:
-        """Tell of the job with this number, with or without its data."""
+        """Find a stored job by its number.
+
+        Args:
+            number: The number of its handle.
+            tell: Called with the job, with or without its data.
+        """
 
     def find_unique(self, unique: bytes, tell: Tell) -> None:
-        """Tell of the job with this unique that was submitted last."""
+        """Find the stored job that was submitted last with a unique.
+
+        Args:
+            unique: The unique.
+            tell: Called with the job.
+        """
 
     def find_duplicate(self, function: bytes, unique: bytes, data: bytes, tell: Tell) -> None:
-        """Tell of the job that one with this function, unique and data is the same as."""
+        """Find the stored job that a new one is a duplicate of.
+
+        Args:
+            function: The function of the new job.
+            unique: Its unique.
+            data: Its payload, which counts where the unique says so.
+            tell: Called with the stored job.
+        """
 
 
 class DeadJobStore(Protocol):
@@ -97,23 +174,48 @@ class DeadJobStore(Protocol):
         with_data: bool,
         tell: Callable[[DeadPage | Refused], None],
     ) -> None:
-        """Tell of dead jobs that are `wanted`, those that ended last first, from behind the cursor `before`;
-        at most `limit` of them, with or without their data."""
+        """Find dead jobs, those that ended last first.
+
+        Args:
+            wanted: Which ones.
+            before: The cursor behind which the page begins, None for the first page.
+            limit: How many jobs the page may have.
+            with_data: Whether the jobs are to have their data.
+            tell: Called with the page, or with why there is none.
+        """
 
     def find(self, number: int, tell: Callable[[DeadJob | Refused | None], None]) -> None:
-        """Tell of the dead job with this number, with its data."""
+        """Find a dead job by its number.
+
+        Args:
+            number: The number of its handle.
+            tell: Called with the job and its data, None if there is none.
+        """
 
     def retry(self, number: int, tell: Callable[[StoredJob | Refused | None], None]) -> None:
-        """Make a live job of the dead one with this number, with no attempts and no losses, which is dead no
-        more. Of two servers that do this at once one gets it, the other None. `UniqueInUse` if a stored job
-        has its function and unique; it stays dead then."""
+        """Make a live job of a dead one, with no attempts and no losses. Of two servers that do this at once
+        one gets it.
+
+        Args:
+            number: The number of its handle.
+            tell: Called with the live job, None if there is no such dead job, or with `UniqueInUse` if a
+                stored job has its function and unique, which stays dead then.
+        """
 
     def forget(self, numbers: Sequence[int], tell: Callable[[int | Refused], None]) -> None:
-        """Forget the dead jobs with these numbers; tell how many there were."""
+        """Forget dead jobs.
+
+        Args:
+            numbers: The numbers of their handles.
+            tell: Called with how many of them there were.
+        """
 
     def counts(self) -> dict[bytes, int]:
-        """How many dead jobs each function has, without functions that have none. On a database that several
-        servers share this may be a minute old."""
+        """Count the dead jobs. On a database that several servers share this may be a minute old.
+
+        Returns:
+            How many each function has, without functions that have none.
+        """
 
     @property
     def evicted(self) -> int:
@@ -124,23 +226,45 @@ class JobTrace(Protocol):
     """Is told of the steps of every job. Without one, a step costs the test of an attribute."""
 
     def queueing(self, job: Job) -> None:
-        """The job is about to be queued: for the first time, or again as its worker has lost it."""
+        """The job is about to be queued: for the first time, or again as its worker has lost it.
+
+        Args:
+            job: The job, in the state before.
+        """
 
     def started(self, job: Job) -> None:
-        """A worker has got the job."""
+        """A worker has got the job.
+
+        Args:
+            job: The job, which is running now.
+        """
 
     def failing(self, job: Job, ending: int) -> None:
-        """A run of the job has failed with this outcome, and another will follow; it still is running."""
+        """A run of the job has failed, and another will follow.
+
+        Args:
+            job: The job, which is running still.
+            ending: The run's outcome, one of `Ending` as a plain int.
+        """
 
     def ending(self, job: Job, ending: int | None) -> None:
-        """The job is about to end, completed where `ending` is None; it still is in the state before."""
+        """The job is about to end.
+
+        Args:
+            job: The job, in the state before.
+            ending: How it ends, one of `Ending` as a plain int; None if it is completed.
+        """
 
 
 class DeathListener(Protocol):
     """Is told of each job that dies, to log it or to tell others."""
 
     def died(self, dead: DeadJob) -> None:
-        """The job is dead, with its data."""
+        """A job has died.
+
+        Args:
+            dead: The job, with its data.
+        """
 
 
 class Follower(Protocol):
@@ -151,14 +275,42 @@ class Follower(Protocol):
     """
 
     def follows(self, handle: bytes) -> bool:
-        """Whether the way of this job is wanted. For a handle always the same answer."""
+        """Whether the way of a job is wanted.
+
+        Args:
+            handle: The job's handle.
+
+        Returns:
+            Always the same for one handle.
+        """
 
     def waited(self, job: Job, since: float, until: float) -> None:
-        """The job was in its queue, until a worker got it or it ended there."""
+        """The job was in its queue, until a worker got it or it ended there.
+
+        Args:
+            job: The job, before it changes.
+            since: When it was queued.
+            until: When it left the queue.
+        """
 
     def ran(self, job: Job, attempt: int, since: float, until: float, ending: int | None) -> None:
-        """The job was with a worker, the first one for an `attempt` of 1. With `Ending.LOST` the job may
-        go on to another: `ended` says so where it does not."""
+        """The job was with a worker.
+
+        Args:
+            job: The job, before it changes.
+            attempt: Which worker this was, counted from 1.
+            since: When the worker got it.
+            until: When the worker ended or lost it.
+            ending: How that ended. Behind `Ending.LOST` the job may go on to another worker; `ended` says so
+                where it does not.
+        """
 
     def ended(self, job: Job, attempts: int, when: float, ending: int | None) -> None:
-        """The job has ended, and so many workers had it. Nothing follows."""
+        """The job has ended. Nothing follows.
+
+        Args:
+            job: The job, before it is forgotten.
+            attempts: How many workers had it.
+            when: When it ended.
+            ending: How it ended.
+        """

@@ -160,3 +160,17 @@ WORKER_TRANSITIONS: Final = {
     (WorkerState.WOKEN, WorkerEvent.CHANGES): WorkerState.AWAKE,
 }
 """What becomes of a worker, as `JOB_TRANSITIONS` says it of a job."""
+
+OUTCOME_NAMES: Final[dict[int | None, str]] = {
+    None: "completed",
+    int(Ending.FAILED): "failed",
+    int(Ending.RAISED): "raised",
+    int(Ending.LOST): "lost",
+    int(Ending.CANCELLED): "cancelled",
+    int(Ending.ABANDONED): "abandoned",
+    int(Ending.NOT_SAVED): "not-saved",
+    int(Ending.ADOPTED): "taken-over",
+    int(Ending.TIMED_OUT): "timed-out",
+    int(Ending.EXPIRED): "expired",
+}
+"""What users call the outcomes of a job, in HTTP, admin lines and the log."""

@@ -21,6 +21,21 @@ for its job: longer than a round trip to a far worker, short enough that a job d
 
 UNLIMITED: Final = -1
 
+DEFAULT_DEAD_JOBS_IN_MEMORY: Final = 1000
+"""Dead jobs where no store keeps them: enough to see what goes wrong."""
+
+DEFAULT_DEAD_BYTES_IN_MEMORY: Final = 16 * 1024 * 1024
+"""Bytes of these."""
+
+DEFAULT_DEAD_AGE: Final = 180 * 86_400.0
+"""Seconds: half a year, as with Sidekiq and Faktory."""
+
+DEFAULT_HISTORY: Final = 5000
+"""Ended jobs that are remembered: the last minutes of a busy server, the last days of a quiet one."""
+
+DEFAULT_HISTORY_BYTES: Final = 8 * 1024 * 1024
+"""Bytes of these."""
+
 
 class FunctionOrder(Enum):
     """Which of a worker's functions is served first."""
@@ -96,11 +111,11 @@ class Policy:
     backoff_factor: float = DEFAULT_BACKOFF_FACTOR
     backoff_max: float = DEFAULT_BACKOFF_MAX
     jitter: float = DEFAULT_JITTER
-    dead_jobs: int = 1000
-    dead_bytes: int = 16 * 1024 * 1024
-    dead_age: float = 180 * 86_400.0
-    history: int = 5000
-    history_bytes: int = 8 * 1024 * 1024
+    dead_jobs: int = DEFAULT_DEAD_JOBS_IN_MEMORY
+    dead_bytes: int = DEFAULT_DEAD_BYTES_IN_MEMORY
+    dead_age: float = DEFAULT_DEAD_AGE
+    history: int = DEFAULT_HISTORY
+    history_bytes: int = DEFAULT_HISTORY_BYTES
     functions: tuple[tuple[bytes, FunctionRules], ...] = ()
 
     def rules_for(self, name: bytes) -> FunctionRules:

@@ -26,7 +26,11 @@ _ADOPTED: Final = int(Ending.ADOPTED)
 
 
 class StoreAnswers:
-    """The answers to the calls of `JobStore`, and what the store says by itself. It has no state."""
+    """The answers to the calls of `JobStore`, and what the store says by itself. It has no state.
+
+    Args:
+        broker: Whose jobs these are.
+    """
 
     __slots__ = ("_broker", "_functions", "_life", "_stored_queues")
 
@@ -37,7 +41,11 @@ class StoreAnswers:
         self._stored_queues = broker.stored_queues
 
     def saved(self, job: Job) -> None:
-        """A job that was to be saved is durable: its clients are told, and it waits for a worker."""
+        """A job that was to be saved is durable: its clients are told, and it waits for a worker.
+
+        Args:
+            job: What `JobStore.save` was called with.
+        """
         waiting, job.saving = job.saving or (), None
         job.stored = job.background = True
         for client, reply in waiting:
@@ -64,17 +72,29 @@ class StoreAnswers:
                 self._life.let_in(job)
 
     def not_saved(self, job: Job, refusal: Refused) -> None:
-        """A job could not be made durable: those who wanted that are refused."""
+        """A job could not be made durable: those who wanted that are refused.
+
+        It goes on for those who wait for its result, if there are any.
+
+        Args:
+            job: What `JobStore.save` was called with.
+            refusal: What the clients are told.
+        """
         waiting, job.saving = job.saving or (), None
         for client, reply in waiting:
             client.connection.refused(reply, refusal)
         self._stay_online(job)
 
     def stored_before(self, job: Job, handle: bytes, submits: int) -> bool:
-        """A job was not saved, as the store has one of the same function and unique, with this handle.
+        """A job was not saved, as the store has a duplicate of it.
 
-        That answers the first so many `submits`. Returns whether there are others: for them it is to be saved
-        once more.
+        Args:
+            job: What `JobStore.save` was called with.
+            handle: The handle of the duplicate.
+            submits: How many submits, from the first one, this answers.
+
+        Returns:
+            Whether there are other submits: for them the job is to be saved once more.
         """
         waiting = job.saving or []
         job.saving = waiting[submits:] or None
@@ -97,8 +117,13 @@ class StoreAnswers:
             self._life.discard(job, _ABANDONED)
 
     def restore(self, stored: StoredJob) -> None:
-        """Take in a background job that was saved before. One that is here, because its worker went on when
-        it was disowned, is this server's again."""
+        """Take in a background job that was saved before.
+
+        One that is here already is this server's again: its worker went on with it when it was disowned.
+
+        Args:
+            stored: The job, as the store has it.
+        """
         job = self._life.handles.get(stored.handle)
         if job is not None:
             job.stored = job.background = True
@@ -112,14 +137,27 @@ class StoreAnswers:
             self._life.revive(function, stored)
 
     def restore_stored_queue(self, function_name: bytes, priority: int, jobs: int) -> None:
-        """Know that so many jobs are stored, and have the first of them fetched."""
+        """Know of jobs that only the store has, and have the first of them fetched.
+
+        Args:
+            function_name: The function of the jobs; one that does not exist is made.
+            priority: Their priority.
+            jobs: How many there are.
+        """
         function = self._functions.restored(function_name)
         function.submitted += jobs
         function.restored += jobs
         self._stored_queues.restore(function, priority, jobs)
 
     def fetched(self, function_name: bytes, priority: int, jobs: Sequence[StoredJob], are_all: bool) -> None:
-        """Take in the jobs that were fetched, in their order; `are_all` says that there are no more."""
+        """Take in the jobs that `JobStore.fetch` has brought.
+
+        Args:
+            function_name: The function of the jobs.
+            priority: Their priority.
+            jobs: The jobs, in the order of their positions.
+            are_all: Whether the store has no more of them.
+        """
         function = self._functions.by_name.get(function_name)
         stored_queue = None if function is None else function.stored_queue
         if function is None or stored_queue is None:
@@ -139,7 +177,12 @@ class StoreAnswers:
         self._stored_queues.fetch_ahead(function, stored_queue, priority)
 
     def not_fetched(self, function_name: bytes, priority: int) -> None:
-        """The store could not bring jobs. It is asked again by the next grab, or by `fetch_again`."""
+        """The store could not bring jobs. It is asked again by the next grab, or by `fetch_again`.
+
+        Args:
+            function_name: The function of the jobs.
+            priority: Their priority.
+        """
         self._stored_queues.not_fetched(function_name, priority)
 
     def fetch_again(self) -> None:
@@ -156,10 +199,14 @@ class StoreAnswers:
         self._stored_queues.count(job.function, job.priority, number_of(job.handle))
 
     def disown(self, last_number: int) -> None:
-        """The saved jobs are another server's now: forget them, and number handles from behind `last_number`.
+        """The stored jobs are another server's now: forget them.
 
         A worker that has one goes on with it, as nothing can stop it, and clients that wait for it get the
-        result; if it loses the job nobody here gets it. Clients of those that wait are told that they failed.
+        result. If the worker loses the job, nobody here gets it. Clients that wait for a job which no worker
+        has are told that it failed.
+
+        Args:
+            last_number: New handles are numbered from behind this number.
         """
         # Those that are without jobs then may be forgotten.
         for function in list(self._functions.by_name.values()):
@@ -174,12 +221,24 @@ class StoreAnswers:
         self._life.handles.skip_to(last_number)
 
     def reserve(self, numbers: int) -> int:
-        """The first of so many consecutive numbers that no handle will have."""
+        """Set numbers aside that no handle will have.
+
+        Args:
+            numbers: How many, consecutive.
+
+        Returns:
+            The first of them.
+        """
         return self._life.handles.skip(numbers)
 
     def extend_lease(self, when: float) -> None:
-        """Give jobs to workers until `when`, by the monotonic clock, and then no more until this says a later
-        time: as long as it is certain that the jobs are this server's. This may walk all functions."""
+        """Give jobs to workers until a time, and then no more until this says a later one.
+
+        So jobs are given only while it is certain that they are this server's. This may walk all functions.
+
+        Args:
+            when: Seconds by the monotonic clock. A time that has passed stops the giving at once.
+        """
         self._broker.lease_expires_at = when
         if when <= self._broker.timer.clock():
             self._functions.suspend_dispatch()
@@ -190,6 +249,6 @@ class StoreAnswers:
                     self._broker.waking.resume_dispatch(function)
 
     def detach_store(self) -> None:
-        """What happens from now on is not told to the job_store: this server ends, and its saved jobs stay as
-        they are for the next one."""
+        """Tell the store nothing from now on: this server ends, and its stored jobs stay as they are for the
+        next one."""
         self._life.job_store = self._stored_queues.job_store = None

@@ -10,11 +10,12 @@ from typing import Final
 
 from txgearman.broker.entities import Job
 from txgearman.broker.interfaces import Follower
-from txgearman.broker.job_states import Ending, JobState
+from txgearman.broker.job_states import FAILURES, Ending, JobState
 
 _QUEUED: Final = JobState.QUEUED
 _RUNNING: Final = JobState.RUNNING
 _LOST: Final = int(Ending.LOST)
+_FAILED_RUNS: Final = FAILURES - {int(Ending.LOST)}
 _ADOPTED: Final = int(Ending.ADOPTED)
 
 
@@ -83,7 +84,8 @@ class JobTracer:
         now = self._now(traced)
         runs = _runs(job)
         if job.state is _RUNNING:
-            runs += 1
+            # A failed run is among those that have ended already.
+            runs += job.failures is None or not job.failures.attempts or ending not in _FAILED_RUNS
             self._follower.ran(job, runs, traced.since, now, ending)
         elif job.state is _QUEUED:
             self._follower.waited(job, traced.since, now)

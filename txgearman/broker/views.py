@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from txgearman.broker.job_states import OUTCOME_NAMES, JobState
+
 if TYPE_CHECKING:
+    from txgearman.broker.dead_job import DeadJob
     from txgearman.broker.entities import Worker
-    from txgearman.broker.job_states import JobState
+    from txgearman.broker.failures import FailedRun
+    from txgearman.broker.history import EndedJob
     from txgearman.broker.stored_job import StoredJob
 
 
@@ -124,6 +128,91 @@ class JobDetail:
     run_in: float | None
     left: float | None
     place: int | None = None
+    attempts: int = 0
+    outcome: int | None = None
+    error: bytes = b""
+    started: float | None = None
+    ended: float | None = None
+    next_run: float | None = None
+    is_dead: bool = False
+    label: bytes = b""
+    runs: tuple[FailedRun, ...] = ()
+    warnings: tuple[bytes, ...] = ()
+
+    @property
+    def shown_state(self) -> str:
+        """The state as users know it: saving, scheduled, queued, stored, running, retrying, dead or ended."""
+        if self.state is None:
+            return "stored"
+        if self.state is JobState.GONE:
+            return "dead" if self.is_dead else "ended"
+        return str(self.state.value)
+
+    @property
+    def outcome_name(self) -> str:
+        """How the job ended, or its last failed run; empty for a job that has neither."""
+        if self.outcome is None and self.state is not JobState.GONE:
+            return ""
+        return OUTCOME_NAMES[self.outcome]
+
+
+def ended_detail(ended: EndedJob) -> JobDetail:
+    """What is remembered of a job that has ended."""
+    job, failures = ended.job, ended.job.failures
+    return JobDetail(
+        handle=job.handle,
+        function=job.function.name,
+        unique=job.unique,
+        data=None,
+        priority=job.priority,
+        background=job.background,
+        reducer=job.reducer,
+        state=job.state,
+        losses=job.losses,
+        submitted=job.submitted,
+        progress=(0, 0),
+        clients=0,
+        worker=None,
+        seconds=ended.ran,
+        run_in=None,
+        left=None,
+        attempts=0 if failures is None else failures.attempts,
+        outcome=ended.outcome,
+        error=b"" if failures is None else failures.error,
+        started=None if ended.ran is None else ended.ended - ended.ran,
+        ended=ended.ended,
+        label=ended.worker,
+        runs=() if failures is None else tuple(failures.runs),
+        warnings=() if failures is None else tuple(failures.warnings),
+    )
+
+
+def dead_detail(dead: DeadJob) -> JobDetail:
+    """What is known of a dead job."""
+    return JobDetail(
+        handle=dead.handle,
+        function=dead.function,
+        unique=dead.unique,
+        data=dead.data,
+        priority=dead.priority,
+        background=True,
+        reducer=dead.reducer,
+        state=JobState.GONE,
+        losses=dead.losses,
+        submitted=dead.submitted,
+        progress=(0, 0),
+        clients=0,
+        worker=None,
+        seconds=None,
+        run_in=None,
+        left=None,
+        attempts=dead.attempts,
+        outcome=dead.outcome,
+        error=dead.error,
+        ended=dead.ended,
+        is_dead=True,
+        label=dead.worker,
+    )
 
 
 def stored_detail(stored: StoredJob, is_ours: bool) -> JobDetail:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
@@ -13,15 +14,19 @@ from twisted.logger import Logger
 from txgearman.access.patterns import MAX_SHOWN, quoted, shown
 from txgearman.access.policy import ADMIN_COMMANDS, Right
 from txgearman.broker.administration import Administration
+from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadPage
+from txgearman.broker.dead_job_administration import DeadJobAdministration, Progress
 from txgearman.broker.inspection import Inspection
-from txgearman.broker.job_states import PRIORITIES
+from txgearman.broker.job_lookup import JobLookup
+from txgearman.broker.job_states import OUTCOME_NAMES, PRIORITIES, Priority
 from txgearman.broker.stored_job_search import StoredJobSearch
-from txgearman.errors import BrokenStream, GearmanError, Refused
+from txgearman.broker.views import JobDetail
+from txgearman.errors import BrokenStream, GearmanError, JobNotFound, Refused, UniqueInUse
 from txgearman.server.config.options import MAX_RATE, Level
 from txgearman.server.monitoring.limits import limits_of
 from txgearman.version import VERSION
 from txgearman.wire.limits import MAX_FUNCTION, MAX_WORDS
-from txgearman.wire.names import escape, escape_word
+from txgearman.wire.names import escape, escape_word, unescape
 
 if TYPE_CHECKING:
     from txgearman.server.interfaces import Peer
@@ -31,6 +36,18 @@ Answer = Callable[["Peer", list[bytes]], bytes | Iterator[bytes]]
 
 FUNCTIONS_OF_A_PIECE: Final = 100
 """Functions of a worker that are one piece of ``workers``: one connection may have any number of them."""
+
+DEAD_PAGE: Final = 200
+"""Dead jobs that are read, retried or forgotten in one go."""
+
+MAX_DEAD_LINES: Final = 100_000
+"""Dead jobs of one list, at most a few hundred bytes each."""
+
+MAX_ERROR_LINE: Final = 200
+"""Bytes of the first line of an error in a list."""
+
+SomeDead = Callable[[DeadFilter, "DeadCursor | None", int, Callable[["Progress | Refused"], None]], None]
+"""A verb on some dead jobs: which, behind which cursor, how many at most, and who is told."""
 
 _log = Logger()
 
@@ -282,7 +299,11 @@ def _limit(word: bytes) -> int | None:
 # -- jobs and workers ---------------------------------------------------------------------------
 
 
-def _show(peer: Peer, words: list[bytes]) -> Iterator[bytes]:
+def _show(peer: Peer, words: list[bytes]) -> Iterator[bytes] | bytes:
+    if words[1].lower() == b"job" and len(words) == 3:
+        return _show_job(peer, words[2])
+    if words[1].lower() == b"dead" and len(words) < 4:
+        return _show_dead(peer, DeadFilter(unescape(words[2]) if len(words) > 2 else None))
     show = _SHOWN.get(b" ".join(words[1:]).lower())
     if show is None:
         raise _Denied("UNKNOWN_SHOW_ARGUMENTS")
@@ -368,6 +389,145 @@ def _cancel(peer: Peer, words: list[bytes]) -> bytes:
     return OK
 
 
+def _show_job(peer: Peer, handle: bytes) -> bytes:
+    """All that is known of a job: lines of name, TAB, value. Data and errors are in base64."""
+    peer.reply_later(partial(JobLookup(peer.broker).find, unescape(handle)), _job_lines)
+    return b""
+
+
+def _job_lines(job: JobDetail | Refused) -> bytes:
+    if isinstance(job, JobNotFound):
+        return b"ERR UNKNOWN_JOB\r\n"
+    if isinstance(job, Refused):
+        return _refusal_line(job)
+    values: dict[str, bytes | float | None] = {
+        "handle": escape(job.handle),
+        "function": escape(job.function),
+        "unique": escape(job.unique),
+        "state": job.shown_state.encode(),
+        "priority": Priority(job.priority).name.lower().encode(),
+        "background": int(job.background),
+        "attempts": job.attempts,
+        "losses": job.losses,
+        "submitted": job.submitted,
+        "started": job.started,
+        "ended": job.ended,
+        "next_run": job.next_run,
+        "outcome": job.outcome_name.encode() or None,
+        "worker": escape(job.label) or None,
+        "error": b64encode(job.error) or None,
+        "data": None if job.data is None else b64encode(job.data),
+    }
+    lines = [
+        b"%b\t%b\n" % (name.encode(), _value(value)) for name, value in values.items() if value is not None
+    ]
+    return b"".join(lines) + _END
+
+
+def _value(value: bytes | float) -> bytes:
+    if isinstance(value, bytes):
+        return value
+    return b"%d" % value if value == int(value) else b"%.3f" % value
+
+
+def _show_dead(peer: Peer, wanted: DeadFilter) -> bytes:
+    """Dead jobs, those that died last first: handle, function, unique, end, attempts, outcome, error."""
+    peer.reply_later(partial(_list_dead, peer, wanted), lambda lines: lines)
+    return b""
+
+
+def _list_dead(peer: Peer, wanted: DeadFilter, tell: Callable[[bytes], None]) -> None:
+    dead_jobs = DeadJobAdministration(peer.broker)
+    lines: list[bytes] = []
+
+    def found(page: DeadPage | Refused) -> None:
+        if isinstance(page, Refused):
+            tell(_refusal_line(page))
+            return
+        for dead in page.jobs:
+            names = b"%b\t%b\t%b" % (escape(dead.handle), escape(dead.function), escape(dead.unique))
+            first_line = escape(dead.error.split(b"\n", 1)[0][:MAX_ERROR_LINE])
+            outcome = OUTCOME_NAMES[dead.outcome].encode()
+            lines.append(b"%b\t%d\t%d\t%b\t%b\n" % (names, dead.ended, dead.attempts, outcome, first_line))
+        if page.next is None or len(lines) >= MAX_DEAD_LINES:
+            tell(b"".join(lines) + _END)
+        else:
+            dead_jobs.page(wanted, page.next, DEAD_PAGE, False, found)
+
+    dead_jobs.page(wanted, None, DEAD_PAGE, False, found)
+
+
+def _refusal_line(refusal: Refused) -> bytes:
+    return _error_line(_Denied(f"{refusal.code.decode()} {refusal.text.replace(' ', '+')}"))
+
+
+def _done_line(refusal: Refused | None) -> bytes:
+    """The answer to a verb on one job."""
+    if refusal is None:
+        return OK
+    if isinstance(refusal, JobNotFound):
+        return b"ERR UNKNOWN_JOB\r\n"
+    if isinstance(refusal, UniqueInUse):
+        return b"ERR UNIQUE_IN_USE\r\n"
+    return _refusal_line(refusal)
+
+
+def _retry(peer: Peer, words: list[bytes]) -> bytes:
+    """``retry job HANDLE``, ``retry dead FUNCTION``."""
+    dead_jobs = DeadJobAdministration(peer.broker)
+    if words[1].lower() == b"job":
+        peer.reply_later(partial(dead_jobs.retry, unescape(words[2])), _done_line)
+        return b""
+    return _each_dead(peer, words, dead_jobs.retry_some)
+
+
+def _forget(peer: Peer, words: list[bytes]) -> bytes:
+    """``forget job HANDLE``, ``forget dead FUNCTION``."""
+    dead_jobs = DeadJobAdministration(peer.broker)
+    if words[1].lower() == b"job":
+        peer.reply_later(partial(dead_jobs.forget, unescape(words[2])), _done_line)
+        return b""
+    return _each_dead(peer, words, dead_jobs.forget_some)
+
+
+def _each_dead(peer: Peer, words: list[bytes], verb: SomeDead) -> bytes:
+    if words[1].lower() != b"dead":
+        raise _incomplete(words)
+    peer.reply_later(
+        partial(_do_with_dead, peer, DeadFilter(unescape(words[2])), verb), lambda answer: answer
+    )
+    return b""
+
+
+def _do_with_dead(peer: Peer, wanted: DeadFilter, verb: SomeDead, tell: Callable[[bytes], None]) -> None:
+    """Call a verb for all dead jobs of a function, a page in each turn of the reactor."""
+    done = 0
+
+    def progressed(progress: Progress | Refused) -> None:
+        nonlocal done
+        if isinstance(progress, Refused):
+            tell(_refusal_line(progress))
+            return
+        done += progress.done
+        if progress.next is None:
+            tell(b"OK %d\r\n" % done)
+        else:
+            peer.server.reactor.callLater(0, verb, wanted, progress.next, DEAD_PAGE, progressed)
+
+    verb(wanted, None, DEAD_PAGE, progressed)
+
+
+def _kill(peer: Peer, words: list[bytes]) -> bytes:
+    """``kill job HANDLE``: a job that waits for its retry is dead."""
+    if words[1].lower() != b"job":
+        raise _incomplete(words)
+    try:
+        DeadJobAdministration(peer.broker).kill(unescape(words[2]))
+    except JobNotFound:
+        raise _Denied("UNKNOWN_JOB") from None
+    return OK
+
+
 def _workers(peer: Peer, _words: list[bytes]) -> Iterator[bytes]:
     """All connections. The first column is gearmand's file descriptor; here it counts connections."""
     for connection in list(peer.server.connections.values()):
@@ -410,6 +570,9 @@ _ANSWERS: Final[dict[bytes, _Command]] = {
     b"workers": _Command(1, None, _workers),
     b"show": _Command(2, None, _show),
     b"cancel": _Command(3, 3, _cancel),
+    b"retry": _Command(3, 3, _retry),
+    b"forget": _Command(3, 3, _forget),
+    b"kill": _Command(3, 3, _kill),
     b"create": _Command(3, 3, _create),
     b"drop": _Command(3, 3, _drop),
     b"maxqueue": _Command(2, 5, _maxqueue),

@@ -191,7 +191,7 @@ def _option(peer: Peer, option: bytes) -> None:
 
 
 def _set_client_id(peer: Peer, client_id: bytes) -> None:
-    peer.client_id = client_id[:MAX_CLIENT_ID]
+    peer.set_client_id(client_id[:MAX_CLIENT_ID])
 
 
 # -- working ------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -16,8 +17,10 @@ from twisted.logger import Logger, LogLevel
 from txgearman.access.policy import AccessPolicy
 from txgearman.broker.administration import Administration
 from txgearman.broker.broker import Broker
+from txgearman.broker.dead_job_administration import DeadJobAdministration
 from txgearman.broker.inspection import Inspection
-from txgearman.broker.interfaces import Follower, JobStore
+from txgearman.broker.interfaces import DeadJobStore, Follower, JobStore
+from txgearman.broker.job_lookup import JobLookup
 from txgearman.broker.store_answers import StoreAnswers
 from txgearman.broker.stored_job_search import StoredJobSearch
 from txgearman.broker.tracing import JobTracer
@@ -27,6 +30,7 @@ from txgearman.server.budgets.unfinished import Unfinished
 from txgearman.server.budgets.unsent import SendBudget
 from txgearman.server.config.options import Level, Settings
 from txgearman.server.interfaces import LogThreshold, Peer
+from txgearman.server.monitoring.death_log import DeathLog
 from txgearman.server.monitoring.limits import Limit, limits_of
 from txgearman.server.monitoring.rate_limited_log import RateLimitedLog
 from txgearman.server.monitoring.traffic import Traffic
@@ -105,6 +109,7 @@ class GearmanServerFactory(Factory):
         )
         self._wall_clock = wall_clock
         self._follower = follower
+        self.deaths = DeathLog(self.clock)
         self.broker = self._make_broker()
         self.threshold: LogThreshold | None = None
         self._on_shutdown = on_shutdown
@@ -124,6 +129,8 @@ class GearmanServerFactory(Factory):
         Where the first step fails nothing has changed; behind it nothing fails.
         """
         self.administration.change_policy(settings.policy)
+        if self.store_writer is not None:
+            self.store_writer.dead_jobs.limit(*settings.stored_dead_limits)
         before, self.settings = self.settings, settings
         self._obey_limits()
         if before.access != settings.access:
@@ -137,7 +144,12 @@ class GearmanServerFactory(Factory):
                     )
                     connection.drop()
 
-    def _make_broker(self, job_store: JobStore | None = None, last_number: int = 0) -> Broker:
+    def _make_broker(
+        self,
+        job_store: JobStore | None = None,
+        last_number: int = 0,
+        dead_job_store: DeadJobStore | None = None,
+    ) -> Broker:
         trace = None
         if self._follower is not None:
             trace = JobTracer(self._follower, self.clock, self._wall_clock)
@@ -150,6 +162,9 @@ class GearmanServerFactory(Factory):
             job_store,
             last_number,
             trace,
+            random.random,
+            self.deaths,
+            dead_job_store,
         )
 
     @property
@@ -163,6 +178,16 @@ class GearmanServerFactory(Factory):
         return Administration(self.broker)
 
     @property
+    def dead_jobs(self) -> DeadJobAdministration:
+        """What administrators do with failed jobs."""
+        return DeadJobAdministration(self.broker)
+
+    @property
+    def lookup(self) -> JobLookup:
+        """Finds a job whatever has become of it."""
+        return JobLookup(self.broker)
+
+    @property
     def search(self) -> StoredJobSearch:
         """Look-ups that the store answers."""
         return StoredJobSearch(self.broker)
@@ -174,7 +199,8 @@ class GearmanServerFactory(Factory):
         To be called ahead of the first connection.
         """
         self.store_writer = store_writer
-        self.broker = self._make_broker(store_writer, last_number)
+        store_writer.dead_jobs.limit(*self.settings.stored_dead_limits)
+        self.broker = self._make_broker(store_writer, last_number, store_writer.dead_jobs)
 
     def _obey_limits(self) -> None:
         settings, web = self.settings, self.web_admission

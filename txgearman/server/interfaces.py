@@ -120,6 +120,7 @@ class Peer(Protocol):
     worker: Worker
     number: int
     client_id: bytes
+    label: bytes
     exceptions: bool
     known_rights: Rights | None
     assigns_stored_job: bool
@@ -181,6 +182,9 @@ class Peer(Protocol):
 
     def reply_later(self, ask: Callable[[Callable[[T], None]], None], reply: Callable[[T], bytes]) -> None:
         """Reply with what `reply` makes of the answer that `ask` gets, and send nothing else until then."""
+
+    def set_client_id(self, client_id: bytes) -> None:
+        """Take the name that the peer calls itself by."""
 
     def flush(self) -> None:
         """Hand everything that waits to the transport."""

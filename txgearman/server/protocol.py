@@ -195,6 +195,11 @@ class GearmanServerProtocol(JobReplies, Protocol):
         self._unhandled: Iterator[Packet] | None = None
         self._undecoded: deque[bytes] = deque()
 
+    def set_client_id(self, client_id: bytes) -> None:
+        """Take the name that the peer calls itself by."""
+        self.client_id = client_id
+        self.label = b"%b %b" % (client_id, self.host.encode())
+
     @property
     def host(self) -> str:
         """The peer's address, ``unix`` for a UNIX socket."""
@@ -256,6 +261,7 @@ class GearmanServerProtocol(JobReplies, Protocol):
     # -- the transport's calls ------------------------------------------------------------------
 
     def connectionMade(self) -> None:
+        self.set_client_id(self.client_id)
         self.server.connected(self)
         if ISSLTransport.providedBy(self.transport):
             self._deadline = self.server.reactor.callLater(

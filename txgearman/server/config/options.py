@@ -14,9 +14,26 @@ from urllib.parse import urlsplit
 
 from txgearman.access.policy import AccessPolicy
 from txgearman.broker.job_states import PRIORITIES
-from txgearman.broker.policy import UNLIMITED, FunctionOrder, FunctionRules, Policy
+from txgearman.broker.policy import (
+    DEFAULT_DEAD_AGE,
+    DEFAULT_DEAD_BYTES_IN_MEMORY,
+    DEFAULT_DEAD_JOBS_IN_MEMORY,
+    DEFAULT_HISTORY,
+    DEFAULT_HISTORY_BYTES,
+    UNLIMITED,
+    FunctionOrder,
+    FunctionRules,
+    Policy,
+)
+from txgearman.broker.retries import (
+    DEFAULT_BACKOFF,
+    DEFAULT_BACKOFF_FACTOR,
+    DEFAULT_BACKOFF_MAX,
+    DEFAULT_JITTER,
+)
 from txgearman.net.keepalive import MAX_KEEPALIVE, Keepalive
 from txgearman.server.config.option_kinds import (
+    FLAG,
     INTEGER,
     LARGEST_WHOLE,
     NUMBER,
@@ -63,6 +80,12 @@ MAX_RATE: Final = 10**9
 
 MAX_TIME_LIMIT: Final = 315_360_000
 """Seconds of the longest time limit of a function, ten years, as for workers that set one."""
+
+DEFAULT_DEAD_JOBS: Final = 10_000
+"""Dead jobs in a store: as many as Faktory and Sidekiq keep."""
+
+DEFAULT_DEAD_BYTES: Final = 256 * 1024 * 1024
+"""Bytes of their data."""
 
 FILES_KEPT: Final = 16
 """Open files that are never left to connections of clients and workers: for the log, the store, what
@@ -158,8 +181,37 @@ class FunctionSettings:
         least=0,
         most=MAX_TIME_LIMIT,
     )
-    retries: int | None = option(
+    job_retries: int | None = option(
         None, "As ``job-retries``, for the jobs of this function.", least=UNLIMITED, kind=INTEGER
+    )
+    attempts: int | None = option(
+        None, "As ``attempts``, for the jobs of this function.", least=1, kind=INTEGER
+    )
+    backoff: float | None = option(
+        None, "As ``backoff``, for the jobs of this function.", kind=SECONDS, least=0, most=MAX_TIME_LIMIT
+    )
+    backoff_factor: float | None = option(
+        None, "As ``backoff-factor``, for the jobs of this function.", kind=NUMBER, least=1, most=1000
+    )
+    backoff_max: float | None = option(
+        None, "As ``backoff-max``, for the jobs of this function.", kind=SECONDS, least=0, most=MAX_TIME_LIMIT
+    )
+    jitter: float | None = option(
+        None, "As ``jitter``, for the jobs of this function.", kind=NUMBER, least=0, most=1
+    )
+    retry_online: bool | None = option(
+        None,
+        "Let clients that wait for a result wait while the job is retried. Otherwise they are told of the "
+        "first failure, and the job is not retried for them.",
+        kind=FLAG,
+    )
+    expires: float | None = option(
+        None,
+        "Seconds from a job's submission, or from the time it is to run at, after which no run of it begins: "
+        "the job ends. One that had failed before is dead then. 0 is never.",
+        kind=SECONDS,
+        least=0,
+        most=MAX_TIME_LIMIT,
     )
     submit_rate: float | None = option(
         None,
@@ -184,7 +236,20 @@ class FunctionSettings:
     def rules(self) -> FunctionRules:
         """The part that is the broker's."""
         limits = None if self.queue_limit is None else tuple(limit or None for limit in self.queue_limit)
-        return FunctionRules(limits, self.time_limit, self.retries, self.submit_rate, self.submit_burst)
+        return FunctionRules(
+            limits=limits,
+            time_limit=self.time_limit,
+            retries=self.job_retries,
+            submit_rate=self.submit_rate,
+            submit_burst=self.submit_burst,
+            attempts=self.attempts,
+            backoff=self.backoff,
+            backoff_factor=self.backoff_factor,
+            backoff_max=self.backoff_max,
+            jitter=self.jitter,
+            retry_online=self.retry_online,
+            expires=self.expires,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,10 +322,94 @@ class Settings:
     job_retries: int = option(
         UNLIMITED,
         "How many workers may lose a job before it fails. -1 is no limit. 0 and 1 are the same: the job "
-        "fails with the first worker that loses it. A time limit that expires counts as a loss.",
+        "fails with the first worker that loses it. A time limit that expires counts as a loss, unless "
+        "``attempts`` is said.",
         short="j",
         reloadable=True,
         least=UNLIMITED,
+    )
+    attempts: int | None = option(
+        None,
+        "How many runs of a job may end in a failure or an exception. After each but the last the job waits "
+        "for a backoff and is run again. A background job whose last run failed is dead. Where this is said, "
+        "here or for a function, a time limit that expires counts as such a run.",
+        kind=INTEGER,
+        shown="``1``",
+        reloadable=True,
+        least=1,
+    )
+    backoff: float = option(
+        DEFAULT_BACKOFF,
+        "Seconds that a job waits before its first retry.",
+        reloadable=True,
+        least=0,
+        most=MAX_TIME_LIMIT,
+    )
+    backoff_factor: float = option(
+        DEFAULT_BACKOFF_FACTOR,
+        "Each further backoff is so many times the one before.",
+        kind=NUMBER,
+        reloadable=True,
+        least=1,
+        most=1000,
+    )
+    backoff_max: float = option(
+        DEFAULT_BACKOFF_MAX,
+        "Seconds; no backoff is longer, apart from its jitter.",
+        reloadable=True,
+        least=0,
+        most=MAX_TIME_LIMIT,
+    )
+    jitter: float = option(
+        DEFAULT_JITTER,
+        "The part, 0 to 1, by which each backoff is longer or shorter at random, so that jobs that failed "
+        "together do not run together again.",
+        kind=NUMBER,
+        reloadable=True,
+        least=0,
+        most=1,
+    )
+    dead_jobs: int | None = option(
+        None,
+        "How many dead jobs are kept, with their data. The oldest are forgotten first. 0 keeps none: a "
+        "background job whose last run failed is gone then.",
+        kind=INTEGER,
+        shown="``10000``; ``1000`` without a store",
+        reloadable=True,
+        least=0,
+        most=MAX_RATE,
+    )
+    dead_bytes: int | None = option(
+        None,
+        "How many bytes they may take in all.",
+        kind=SIZE,
+        shown="256 MiB; 16 MiB without a store",
+        reloadable=True,
+        least=0,
+    )
+    dead_age: float = option(
+        DEFAULT_DEAD_AGE,
+        "Seconds after which a dead job is forgotten in any case.",
+        shown="``180d``",
+        reloadable=True,
+        least=1,
+        most=MAX_TIME_LIMIT,
+    )
+    history: int = option(
+        DEFAULT_HISTORY,
+        "How many ended jobs are remembered, without their data: outcome, times, worker, failed runs. "
+        "0 is off.",
+        reloadable=True,
+        least=0,
+        most=MAX_RATE,
+    )
+    history_bytes: int = option(
+        DEFAULT_HISTORY_BYTES,
+        "How many bytes that may take.",
+        kind=SIZE,
+        shown="8 MiB",
+        reloadable=True,
+        least=0,
     )
     wakeup: int = option(
         1,
@@ -520,6 +669,25 @@ class Settings:
             max_functions=self.max_functions,
             submit_rate=self.submit_rate,
             submit_burst=self.submit_burst,
+            attempts=self.attempts,
+            backoff=self.backoff,
+            backoff_factor=self.backoff_factor,
+            backoff_max=self.backoff_max,
+            jitter=self.jitter,
+            dead_jobs=DEFAULT_DEAD_JOBS_IN_MEMORY if self.dead_jobs is None else self.dead_jobs,
+            dead_bytes=DEFAULT_DEAD_BYTES_IN_MEMORY if self.dead_bytes is None else self.dead_bytes,
+            dead_age=self.dead_age,
+            history=self.history,
+            history_bytes=self.history_bytes,
+        )
+
+    @property
+    def stored_dead_limits(self) -> tuple[int, int, float]:
+        """How many dead jobs a store keeps, how many bytes of data, and for how many seconds."""
+        return (
+            DEFAULT_DEAD_JOBS if self.dead_jobs is None else self.dead_jobs,
+            DEFAULT_DEAD_BYTES if self.dead_bytes is None else self.dead_bytes,
+            self.dead_age,
         )
 
 

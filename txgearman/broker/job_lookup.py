@@ -1,0 +1,73 @@
+"""Finding a job whatever has become of it: live, in a stored queue, dead, or ended not long ago."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from txgearman.broker.dead_job import DeadJob
+from txgearman.broker.dead_job_administration import DeadJobAdministration
+from txgearman.broker.history import EndedJob
+from txgearman.broker.inspection import Inspection
+from txgearman.broker.stored_job_search import StoredJobSearch
+from txgearman.broker.views import JobDetail, dead_detail, ended_detail
+from txgearman.errors import JobNotFound, Refused
+
+if TYPE_CHECKING:
+    from txgearman.broker.broker import Broker
+
+
+class JobLookup:
+    """One look-up over all that is known of jobs. It has no state of its own."""
+
+    __slots__ = ("_broker", "_inspection")
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._inspection = Inspection(broker)
+
+    def find(self, handle: bytes, tell: Callable[[JobDetail | Refused], None]) -> None:
+        """Find a job.
+
+        Args:
+            handle: The job's handle.
+            tell: Called with what is known of the job, with `JobNotFound`, or with what prevents the look-up.
+        """
+        try:
+            tell(self._inspection.job_detail(handle))
+        except JobNotFound:
+            if self._inspection.may_have_stored_jobs:
+                StoredJobSearch(self._broker).seek_job(handle, lambda found: self._found(handle, found, tell))
+            else:
+                self._find_ended(handle, tell)
+
+    def _found(
+        self, handle: bytes, found: JobDetail | Refused, tell: Callable[[JobDetail | Refused], None]
+    ) -> None:
+        if isinstance(found, JobNotFound):
+            self._find_ended(handle, tell)
+        else:
+            tell(found)
+
+    def _find_ended(self, handle: bytes, tell: Callable[[JobDetail | Refused], None]) -> None:
+        history = self._broker.life.history
+        ended = None if history is None else history.get(handle)
+
+        def found(dead: DeadJob | Refused) -> None:
+            if isinstance(dead, DeadJob):
+                tell(_with_runs(dead_detail(dead), ended))
+            elif isinstance(dead, JobNotFound) and ended is not None:
+                tell(ended_detail(ended))
+            else:
+                tell(dead)
+
+        DeadJobAdministration(self._broker).find(handle, found)
+
+
+def _with_runs(detail: JobDetail, ended: EndedJob | None) -> JobDetail:
+    """What is known of a dead job, with its runs if this server remembers them."""
+    if ended is None:
+        return detail
+    remembered = ended_detail(ended)
+    return replace(detail, runs=remembered.runs, warnings=remembered.warnings, started=remembered.started)

@@ -1,0 +1,54 @@
+"""Logs that jobs die: one line for each function at a time."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from twisted.logger import LogLevel
+
+from txgearman.access.patterns import shown
+from txgearman.broker.dead_job import DeadJob
+from txgearman.broker.job_states import OUTCOME_NAMES
+from txgearman.server.monitoring.rate_limited_log import RateLimitedLog
+
+DEATH_INTERVAL: Final = 60.0
+"""Seconds between two lines about one function: a broken deployment kills thousands of jobs in a minute."""
+
+MAX_FUNCTIONS: Final = 1000
+"""Functions of which it is known when they were logged last, those that were latest."""
+
+MAX_ERROR_SHOWN: Final = 200
+"""Bytes of an error text in the log."""
+
+
+class DeathLog:
+    """The broker's `DeathListener`: warns of dead jobs in the log.
+
+    Args:
+        clock: Gives monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._logs: OrderedDict[bytes, RateLimitedLog] = OrderedDict()
+
+    def died(self, dead: DeadJob) -> None:
+        log = self._logs.pop(dead.function, None)
+        if log is None:
+            text = (
+                "Job {handle} of function {function} is dead ({outcome}): {error}. It is kept with its data; "
+                "`txgearman dead` lists such jobs"
+            )
+            log = RateLimitedLog(LogLevel.warn, text, self._clock, DEATH_INTERVAL)
+            if len(self._logs) >= MAX_FUNCTIONS:
+                self._logs.popitem(last=False)
+        self._logs[dead.function] = log
+        first_line = dead.error.split(b"\n", 1)[0][:MAX_ERROR_SHOWN]
+        log.happened(
+            handle=shown(dead.handle),
+            function=shown(dead.function),
+            outcome=OUTCOME_NAMES[dead.outcome],
+            error=shown(first_line) if first_line else "its worker gave no reason",
+        )
