@@ -121,7 +121,8 @@ class ListStore:
         self._check()
         dead = self.dead_jobs.get(number)
         if dead is None:
-            return None
+            job = self.jobs.get(number)
+            return job if job is not None and job.place == position else None
         if self.find_duplicate(dead.function, dead.unique, dead.data or b"") is not None:
             raise UniqueInUse
         del self.dead_jobs[number]

@@ -242,12 +242,12 @@ class StoreWriter:
             self._schedule_write(REMOVAL_DELAY)
 
     def died(self, number: int, dead: DeadJob) -> None:
-        self.dead_jobs.died(dead)
         # The store has its data.
         ended = self._clock() if self.shared else _UNKNOWN_TIME
         self._deaths[number] = _Death(dead._replace(data=None), ended)
         if self._next_write is None:
             self._schedule_write(REMOVAL_DELAY)
+        self.dead_jobs.died(dead)
 
     def fetch(self, function: bytes, priority: int, after: int) -> None:
         limit = self._fetch_limit
