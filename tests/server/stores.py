@@ -121,7 +121,8 @@ class ListStore:
         self._check()
         dead = self.dead_jobs.get(number)
         if dead is None:
-            return None
+            job = self.jobs.get(number)
+            return job if job is not None and job.place == position else None
         if self.find_duplicate(dead.function, dead.unique, dead.data or b"") is not None:
             raise UniqueInUse
         del self.dead_jobs[number]
@@ -139,7 +140,7 @@ class ListStore:
             counts[job.function] = counts.get(job.function, 0) + 1
         return [DeadCount(function, count, 0) for function, count in counts.items()]
 
-    def evict_dead(self, max_jobs: int, max_size: int, ended_before: float, limit: int) -> int:
+    def evict_dead(self, max_jobs: int, max_bytes: int, ended_before: float, limit: int) -> int:
         self._check()
         too_many = len(self.dead_jobs) - max_jobs
         oldest = sorted(self.dead_jobs, key=lambda number: self.dead_jobs[number].ended)

@@ -69,7 +69,7 @@ class FullDiskTests(TestCase):
 
     @on_reactor
     async def test_it_recovers_without_a_restart_and_with_one(self) -> None:
-        disk = small_disk(self, 4 * 1024 * 1024)
+        disk = small_disk(self, 6 * 1024 * 1024)
         store = f"--store=sqlite:///{disk}/queue.db"
         submit = req(18, b"f", b"", b"x" * 1000)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -10,10 +13,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.server.peers import PREFIX, error, req, res
 from tests.server.sites import LEASE, DurableServer
 from tests.server.stores import UNAVAILABLE, ListStore
+from txgearman.broker.dead_job import DeadFilter
 from txgearman.broker.job_states import Ending
 from txgearman.broker.store_answers import StoreAnswers
 from txgearman.errors import LookupFailed
+from txgearman.server.config.options import FunctionSettings
+from txgearman.server.persistence import dead_jobs as dead_jobs_module
 from txgearman.server.persistence import writer
+from txgearman.server.persistence.dead_jobs import EVICTION_INTERVAL, MIN_DEATHS
 from txgearman.server.persistence.lease import NUMBERS_PER_START
 from txgearman.server.persistence.writer import MAX_BATCH_BYTES, MAX_BATCH_JOBS, REMOVAL_DELAY
 from txgearman.server.replies import MAX_PENDING, MAX_PENDING_BYTES
@@ -33,14 +40,16 @@ def submit(data: bytes = b"data", unique: bytes = b"", kind: int = 18) -> bytes:
 
 
 class SavingTestCase(DurableServer, SynchronousTestCase):
-    """A server whose store remembers what it was told."""
+    """A server whose store remembers what it was told. `now` is the time of its wall clock."""
+
+    now = 1e9
 
     def setUp(self) -> None:
         self.store = ListStore()
         self.start()
 
     def start(self, **settings: Any) -> None:
-        self.loaded = self.launch(self.store, "test", lambda: 1e9, LEASE, **settings)
+        self.loaded = self.launch(self.store, "test", lambda: self.now, LEASE, **settings)
 
     def stop(self) -> None:
         super().stop()
@@ -856,3 +865,228 @@ class MeasuresTests(SavingTestCase):
         worker = self.worker()
         worker.receive(req(9))
         self.assertEqual(self.factory.inspection.measures()[0].waited.sum, 500)
+
+
+class FailureTests(SavingTestCase):
+    """Retries and deaths: what is written of them, and what happens while that is not done or not known."""
+
+    def start(self, **settings: Any) -> None:
+        """Jobs of ``f`` die at once, those of ``g`` are retried once."""
+        rules = FunctionSettings(attempts=2, backoff=100.0, jitter=0.0)
+        super().start(functions={"g": rules}, **settings)
+
+    def let_fail(self, *functions: bytes, error: bytes = b"oh no") -> None:
+        """Submit a job of each of these functions, and let it fail."""
+        client, worker = self.connect(), self.worker()
+        worker.receive(req(1, b"g"))
+        client.receive(*(req(18, function, b"", b"data") for function in functions))
+        self.commit()
+        for _ in functions:
+            worker.receive(req(9))
+            (name,) = re.findall(rb"H:[^\0]+?:\d+", self.heard(worker))
+            worker.receive(req(25, name, error))
+        worker.lose()
+
+    def write_failures(self) -> None:
+        self.turn(REMOVAL_DELAY)
+        self.commit()
+
+    def answers(self, ask: Callable[[Callable[[Any], None]], None]) -> list[Any]:
+        """What the store's dead jobs tell."""
+        told: list[Any] = []
+        ask(told.append)
+        self.commit()
+        return told
+
+    def number(self, of: int = 1) -> int:
+        return NUMBERS_PER_START + of
+
+    def retry(self, of: int = 1) -> list[Any]:
+        """What comes of a retry of a dead job."""
+        return self.answers(partial(self.store_writer.dead_jobs.retry, self.number(of)))
+
+    def test_a_retry_is_written_as_soon_as_an_end(self) -> None:
+        self.let_fail(b"g", error=b"why\n")
+        self.turn(REMOVAL_DELAY * 0.9)
+        self.assertEqual(len(self.store.writes), 1)
+        self.write_failures()
+        (job,) = self.store.jobs.values()
+        self.assertEqual((job.attempts, job.retry_at, job.error), (1, 1e9 + 100, b"why\n"))
+        self.stop()
+        self.now += 50.0
+        self.start()
+        self.assertEqual(self.loaded, 1)
+        worker = self.connect()
+        worker.receive(req(1, b"g"), req(9))
+        self.assertEqual(self.heard(worker), res(10))
+        self.now += 50.0
+        self.turn(60.0)
+        worker.receive(req(9))
+        self.assertEqual(self.heard(worker), res(11, handle(1), b"g", b"data"))
+        worker.receive(req(25, handle(1), b"again"))
+        self.write_failures()
+        self.assertEqual((self.store.dead_jobs[self.number()].attempts, self.store.jobs), (2, {}))
+
+    def test_a_death_is_written_as_soon_as_an_end(self) -> None:
+        self.let_fail(b"f", error=b"why")
+        self.write_failures()
+        (dead,) = self.store.dead_jobs.values()
+        self.assertEqual((dead.handle, dead.data, dead.attempts, dead.error), (handle(1), b"data", 1, b"why"))
+        self.assertEqual(self.store.jobs, {})
+        self.assertEqual(self.store_writer.dead_jobs.counts(), {b"f": 1})
+        self.stop()
+        self.start()
+        self.assertEqual((self.loaded, self.store_writer.dead_jobs.counts()), (0, {b"f": 1}))
+
+    def test_the_end_of_the_server_writes_them(self) -> None:
+        self.let_fail(b"g", b"f")
+        self.stop()
+        self.assertEqual([job.attempts for job in self.store.jobs.values()], [1])
+        self.assertEqual(len(self.store.dead_jobs), 1)
+
+    def test_both_are_tried_again(self) -> None:
+        """Also where the first attempt was committed and nobody was told."""
+        self.let_fail(b"g", b"f")
+        for committed in (False, True):
+            self.turn(REMOVAL_DELAY)
+            self.turn(10.0)
+            (changes,) = (arguments[0] for _, _, arguments in self.thread.calls if arguments)
+            if committed:
+                self.store.write(changes)
+            self.store.failing = UNAVAILABLE
+            self.commit()
+            self.store.failing = None
+            self.assertEqual(self.store_writer.unremoved, 1)
+        self.turn(10.0)
+        self.commit()
+        self.assertEqual([job.attempts for job in self.store.jobs.values()], [1])
+        self.assertEqual(list(self.store.dead_jobs), [self.number(2)])
+        self.flushLoggedErrors()
+
+    def test_a_dead_job_is_not_found_alive_meanwhile(self) -> None:
+        self.let_fail(b"f")
+        client = self.connect()
+        client.receive(req(15, handle(1)))
+        self.commit()
+        self.assertEqual(self.heard(client), res(20, handle(1), b"0", b"0", b"0", b"0"))
+        self.assertEqual(list(self.store.jobs), [self.number()])
+
+    def test_who_asks_for_dead_jobs_sees_those_that_have_just_died(self) -> None:
+        dead_jobs = self.store_writer.dead_jobs
+        for number, ask in enumerate(
+            (
+                lambda tell: dead_jobs.page(DeadFilter(), None, 9, True, tell),
+                partial(dead_jobs.find, self.number(2)),
+                partial(dead_jobs.forget, [self.number(3)]),
+                partial(dead_jobs.retry, self.number(4)),
+            ),
+            1,
+        ):
+            self.let_fail(b"f")
+            if number == 2:
+                # Its transaction is under way already.
+                self.turn(REMOVAL_DELAY)
+            (told,) = self.answers(ask)
+            if number == 3:
+                self.assertEqual(told, 1)
+            else:
+                found = told.jobs[0] if number == 1 else told
+                self.assertEqual(found.number, self.number(number))
+
+    def test_a_dead_job_that_is_retried_runs_and_may_die_again(self) -> None:
+        self.let_fail(b"f")
+        (stored,) = self.retry()
+        self.assertGreater(stored.place, self.number())
+        self.assertEqual((stored.attempts, self.store_writer.dead_jobs.counts()), (0, {}))
+        self.store_writer._answers.restore(stored)  # type: ignore[union-attr]
+        worker = self.worker()
+        worker.receive(req(9))
+        self.assertEqual(self.heard(worker), res(11, handle(1), b"f", b"data"))
+        worker.receive(req(14, handle(1)))
+        self.write_failures()
+        self.assertEqual((list(self.store.dead_jobs), self.store.jobs), ([self.number()], {}))
+        self.assertEqual(self.retry(of=7), [None])
+
+    def test_no_retry_while_it_is_not_known_whether_its_death_is_written(self) -> None:
+        """The death is written once more, and would be that of the job that lives."""
+        self.let_fail(b"f")
+        self.turn(REMOVAL_DELAY)
+        ((_, _, (changes,)),) = self.thread.calls
+        self.store.write(changes)
+        self.store.failing = UNAVAILABLE
+        self.commit()
+        self.store.failing = None
+        (refusal,) = self.retry()
+        self.assertIsInstance(refusal, LookupFailed)
+        self.turn(10.0)
+        self.commit()
+        (stored,) = self.retry()
+        self.assertEqual(list(self.store.jobs), [stored.number])
+        self.flushLoggedErrors()
+
+    def test_a_retry_whose_answer_is_lost_is_noticed(self) -> None:
+        self.let_fail(b"f")
+        self.write_failures()
+        retry_dead = self.store.retry_dead
+
+        def retry_and_fail(number: int, position: int) -> StoredJob | None:
+            retry_dead(number, position)
+            raise UNAVAILABLE
+
+        self.patch(self.store, "retry_dead", retry_and_fail)
+        (refusal,) = self.retry()
+        self.assertIsInstance(refusal, LookupFailed)
+        self.patch(self.store, "retry_dead", retry_dead)
+        self.turn(EVICTION_INTERVAL)
+        self.commit()
+        worker = self.worker()
+        worker.receive(req(9))
+        self.assertEqual(self.heard(worker), res(11, handle(1), b"f", b"data"))
+
+    def test_the_oldest_are_evicted(self) -> None:
+        dead_jobs = self.store_writer.dead_jobs
+        self.let_fail(*[b"f"] * 5)
+        self.write_failures()
+        dead_jobs.limit(3, 1 << 40, 1e9)
+        self.commit()
+        self.assertEqual(list(self.store.dead_jobs), [self.number(of) for of in (3, 4, 5)])
+        self.assertEqual((dead_jobs.evicted, dead_jobs.counts()), (2, {b"f": 3}))
+        self.let_fail(b"f")
+        self.write_failures()
+        self.assertEqual(dead_jobs.evicted, 2)
+        self.turn(EVICTION_INTERVAL)
+        self.commit()
+        self.assertEqual((dead_jobs.evicted, dead_jobs.counts()), (3, {b"f": 3}))
+
+    def test_they_are_evicted_behind_many_deaths_too(self) -> None:
+        dead_jobs = self.store_writer.dead_jobs
+        dead_jobs.limit(10, 1 << 40, 1e9)
+        self.commit()
+        self.let_fail(*[b"f"] * MIN_DEATHS)
+        self.write_failures()
+        self.assertEqual(dead_jobs.evicted, 0)
+        self.let_fail(b"f")
+        self.commit()
+        self.assertEqual((dead_jobs.evicted, len(self.store.dead_jobs)), (MIN_DEATHS - 9, 10))
+
+    def test_an_eviction_of_very_many_gives_way(self) -> None:
+        self.patch(dead_jobs_module, "EVICTED_AT_ONCE", 2)
+        self.let_fail(*[b"f"] * 7)
+        self.write_failures()
+        self.store_writer.dead_jobs.limit(0, 0, 1e9)
+        steps = 0
+        while self.store.dead_jobs:
+            self.thread.run()
+            steps += 1
+        self.assertEqual(steps, 4)
+        self.commit()
+
+    def test_so_many_failures_are_written_at_once(self) -> None:
+        self.patch(writer, "MAX_FAILURES", 3)
+        self.let_fail(*[b"f", b"g"] * 4)
+        self.write_failures()
+        self.write_failures()
+        counts = [(len(changes.retries), len(changes.deaths)) for changes in self.store.writes]
+        self.assertLessEqual(max(counts), (3, 3))
+        self.assertEqual(len(self.store.dead_jobs), 4)
+        self.assertEqual([job.attempts for job in self.store.jobs.values()], [1] * 4)

@@ -7,9 +7,9 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from tests.store.contract import LEASE
-from tests.store.jobs import job, save, stored
-from txgearman.errors import LeaseLost
-from txgearman.store.contract import Changes, Coalesced, Store
+from tests.store.jobs import bury, dead_jobs, death, job, save, stored
+from txgearman.errors import LeaseLost, UniqueInUse
+from txgearman.store.contract import Changes, Coalesced, Retry, Store
 
 if TYPE_CHECKING:
     from twisted.trial.unittest import SynchronousTestCase as _TestCase
@@ -125,6 +125,70 @@ class SharedContract(_TestCase):
         server.open("server", LEASE)
         self.assertEqual(stored(server), [])
         self.assertEqual([job.number for job in server.take_over(10, 1)], [1])
+
+    # -- failed jobs ----------------------------------------------------------------------------------
+
+    def test_none_fails_or_buries_what_another_owns(self) -> None:
+        first, second = self.opened("first"), self.opened("second")
+        save(first, job(1), job(2))
+        second.write(Changes(retries={1: Retry(1, 5.0, 1, b"why")}, deaths={2: death(job(2))}))
+        self.assertEqual(stored(first), [job(1), job(2)])
+        self.assertEqual(dead_jobs(first), [])
+
+    def test_a_job_that_is_retried_is_taken_over_with_those_that_wait_for_a_time(self) -> None:
+        dead, living = self.opened("dead", ENDED), self.opened("living")
+        save(dead, job(1), job(2), job(3, run_at=5.0))
+        retry = Retry(2, 1.5e9, 1, b"why")
+        dead.write(Changes(retries={1: retry}))
+        jobs = living.take_over(10, 50)
+        retried = job(1, place=51)._replace(**retry._asdict())
+        self.assertEqual(jobs, [job(2, place=50), retried, job(3, place=52, run_at=5.0)])
+        self.assertEqual(living.scheduled(0, 9), jobs[1:])
+
+    def test_dead_jobs_belong_to_nobody(self) -> None:
+        first, second = self.opened("first"), self.opened("second")
+        save(first, job(1), job(2), job(3))
+        bury(first, death(job(1)), death(job(2)), death(job(3)))
+        first.close()
+        self.assertEqual([dead.number for dead in dead_jobs(second)], [3, 2, 1])
+        self.assertEqual(second.take_over(10, 50), [])
+        self.assertEqual(second.find_dead(1), death(job(1)))
+        self.assertEqual(second.retry_dead(1, 60), job(1, place=60))
+        self.assertEqual(second.forget_dead([2]), 1)
+        self.assertEqual(second.evict_dead(0, 0, 0.0, 9), 1)
+
+    def test_one_server_runs_a_dead_job_again(self) -> None:
+        first, second = self.opened("first"), self.opened("second")
+        save(first, job(1, b"u"))
+        bury(first, death(job(1, b"u")))
+        self.assertEqual(second.retry_dead(1, 50), job(1, b"u", place=50))
+        self.assertIsNone(first.retry_dead(1, 60))
+        self.assertEqual((stored(first), stored(second)), ([], [job(1, b"u", place=50)]))
+        # What it knew of the job that died is of no use any more.
+        first.write(Changes(removals=[1], deaths={1: death(job(1, b"u"))}))
+        self.assertEqual(stored(second), [job(1, b"u", place=50)])
+
+    def test_a_unique_that_another_server_has_keeps_a_dead_job_dead(self) -> None:
+        first, second = self.opened("first"), self.opened("second")
+        save(first, job(1, b"u"))
+        bury(first, death(job(1, b"u")))
+        save(second, job(2, b"u"))
+        with self.assertRaises(UniqueInUse):
+            first.retry_dead(1, 50)
+        self.assertEqual(dead_jobs(second), [death(job(1, b"u"))])
+
+    def test_a_job_that_another_server_joined_is_not_dead(self) -> None:
+        first, second = self.opened("first"), self.opened("second")
+        save(first, job(1, b"u"), job(2))
+        save(second, job(3, b"u"))
+        deaths = {1: death(job(1, b"u")), 2: death(job(2))}
+        (each,) = first.write(Changes(deaths=deaths)).coalesced
+        self.assertEqual(each.job, job(1, b"u"))
+        self.assertEqual((stored(first), dead_jobs(first)), ([job(1, b"u")], [death(job(2))]))
+        # Who knows of that submit buries it.
+        written = first.write(Changes(coalesced={1: each.at}, deaths=deaths))
+        self.assertEqual(written.coalesced, [])
+        self.assertEqual((stored(first), len(dead_jobs(first))), ([], 2))
 
     # -- submits that are answered with another server's job ------------------------------------------
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from tests.databases import Cable, PostgreSQL, connected, needs_postgresql, shared_postgresql
 from tests.store.contract import LEASE, CrashContract, StoreContract
-from tests.store.jobs import job, save, stored
+from tests.store.jobs import bury, dead_jobs, death, job, save, stored
 from tests.store.sharing import ENDED
 from tests.store.test_several_servers import SharedCase
 from txgearman.errors import LeaseLost, StoreUnavailable
 from txgearman.store import postgresql
-from txgearman.store.contract import NO_POSITION, Changes, Store
+from txgearman.store.contract import NO_POSITION, Changes, Retry, Store
 from txgearman.store.urls import open_store
 
 
@@ -73,6 +73,31 @@ class CutTests(SharedCase):
             self.assertEqual(duplicates, {7: b"H:test:1"} if changes.losses else {})
         found = [(job.number, job.losses) for job in stored(self.store)]
         self.assertEqual(found, [(1, 5), (4, 0), (5, 0), (6, 0), (8, 0)])
+
+    def test_the_answer_to_a_failure_is_lost(self) -> None:
+        save(self.store, job(1), job(2, b"u"))
+        retry = Retry(1, 5.0, 1, b"why")
+        for words, changes in {
+            b"SET attempts": Changes(retries={1: retry}),
+            b"INTO txgearman_dead": Changes(deaths={2: death(job(2, b"u"))}),
+        }.items():
+            self.cable.cut_behind(words)
+            self.assertEqual(self.store.write(changes), ({}, []))
+        self.assertEqual(stored(self.store), [job(1)._replace(**retry._asdict())])
+        self.assertEqual(dead_jobs(self.store), [death(job(2, b"u"))])
+
+    def test_the_answer_to_a_retry_of_a_dead_job_is_lost(self) -> None:
+        save(self.store, job(1), job(2))
+        bury(self.store, death(job(1)), death(job(2)))
+        self.cable.cut_behind(b"DELETE FROM txgearman_dead")
+        self.assertEqual(self.store.retry_dead(1, 50), job(1, place=50))
+        self.assertEqual(stored(self.store), [job(1, place=50)])
+        # Nor was it told of in the next attempt.
+        self.cable.cut_behind(b"DELETE FROM txgearman_dead", for_good=True)
+        with self.assertRaises(StoreUnavailable):
+            self.store.retry_dead(2, 51)
+        self.cable.mend()
+        self.assertEqual(self.store.retry_dead(2, 51), job(2, place=51))
 
     def test_the_answer_to_a_take_over_is_lost(self) -> None:
         dead = self.opened("dead", ENDED)

@@ -15,11 +15,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.databases import connected, needs_postgresql, shared_postgresql
 from tests.store.contract import HERE, LEASE
-from tests.store.jobs import job, save, stored
+from tests.store.jobs import bury, dead_jobs, death, job, save, stored
 from tests.store.sharing import ENDED, SharedContract
-from txgearman.errors import LeaseLost, StoreUnavailable
+from txgearman.errors import LeaseLost, StoreUnavailable, UniqueInUse
 from txgearman.store import database, postgresql
-from txgearman.store.contract import Changes, Store, StoredJob
+from txgearman.store.contract import Changes, Retry, Store, StoredJob
 from txgearman.store.urls import open_store
 
 # All that a server asks of its store but `open` and `close`.
@@ -29,6 +29,14 @@ CALLS: Final[dict[str, Callable[[Store], Any]]] = {
     "write nothing but a removal": lambda store: store.write(Changes(removals=[1])),
     "write nothing but a job": lambda store: save(store, job(70)),
     "write a job with a unique": lambda store: save(store, job(71, b"of its own")),
+    "write nothing but a retry": lambda store: store.write(Changes(retries={1: Retry(1, 5.0, 1, b"")})),
+    "write nothing but a death": lambda store: bury(store, death(job(1))),
+    "dead": dead_jobs,
+    "find_dead": lambda store: store.find_dead(1),
+    "retry_dead": lambda store: store.retry_dead(1, 1),
+    "forget_dead": lambda store: store.forget_dead([1]),
+    "dead_counts": lambda store: store.dead_counts(),
+    "evict_dead": lambda store: store.evict_dead(0, 0, 0.0, 1),
     "write everything": lambda store: store.write(Changes([job(72)], [1], {1: 1})),
     "queue_lengths": lambda store: store.queue_lengths(),
     "fetch": lambda store: store.fetch(b"reverse", 1, 0, 1),
@@ -268,3 +276,53 @@ class AtTheSameTimeTests(SharedCase):
             save(second, job(3, b"v"))
             connection.execute("COMMIT")
         self.assertEqual(save(second, job(2, b"u")), {})
+
+
+@needs_postgresql
+class DeadJobTests(SharedCase):
+    """Several servers at the same time on the same dead jobs."""
+
+    def test_each_is_retried_by_one_server(self) -> None:
+        servers = [self.opened(f"server {number}") for number in range(3)]
+        jobs = [job(number) for number in range(1, 101)]
+        save(servers[0], *jobs)
+        bury(servers[0], *map(death, jobs))
+        start = threading.Barrier(len(servers))
+
+        def retry_all(index: int) -> list[int]:
+            start.wait()
+            retried = [servers[index].retry_dead(job.number, 1000 * (index + 1) + job.number) for job in jobs]
+            return [job.number for job in retried if job is not None]
+
+        with ThreadPoolExecutor(len(servers)) as pool:
+            retried = list(pool.map(retry_all, range(len(servers))))
+        self.assertEqual(sorted(itertools.chain(*retried)), [job.number for job in jobs])
+        for server, numbers in zip(servers, retried, strict=True):
+            self.assertEqual([job.number for job in stored(server)], numbers)
+        self.assertEqual(dead_jobs(servers[0]), [])
+
+    def test_two_that_evict_at_once_evict_no_more_than_one(self) -> None:
+        first, second = self.opened("first"), self.opened("second")
+        jobs = [job(number) for number in range(1, 501)]
+        save(first, *jobs)
+        bury(first, *map(death, jobs))
+        with ThreadPoolExecutor(2) as pool:
+            counts = list(pool.map(lambda store: store.evict_dead(400, 1 << 40, 0.0, 1000), (first, second)))
+        self.assertEqual((sum(counts), len(dead_jobs(first))), (100, 400))
+
+    def test_a_unique_is_taken_by_a_retry_or_a_submit(self) -> None:
+        first, second = self.opened("first"), self.opened("second")
+        for number in range(1, 81, 2):
+            unique = b"%d" % number
+            save(first, job(number, unique))
+            bury(first, death(job(number, unique)))
+            with ThreadPoolExecutor(2) as pool:
+                retry = pool.submit(first.retry_dead, number, 1000 + number)
+                duplicates = pool.submit(save, second, job(number + 1, unique)).result()
+            if duplicates:
+                self.assertIsNotNone(retry.result())
+            else:
+                self.assertIsInstance(retry.exception(), UniqueInUse)
+            live, dead = first.find_unique(unique), first.find_dead(number)
+            assert live is not None
+            self.assertEqual((live.number == number, dead is None), (bool(duplicates), bool(duplicates)))

@@ -1,18 +1,16 @@
-"""The dead jobs in a store: the broker's `DeadJobStore`, and forgetting the oldest where there are too
-many."""
+"""The dead jobs in a store: the broker's `DeadJobStore`, and the eviction of the oldest."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
-from txgearman.errors import LookupFailed, Refused
+from txgearman.errors import LeaseLost, LookupFailed, Refused
 from txgearman.server.persistence.thread import InThread, log_defect
 from txgearman.store.contract import DeadCount, Store, StoredJob
 
@@ -20,90 +18,166 @@ if TYPE_CHECKING:
     from txgearman.broker.store_answers import StoreAnswers
 
 EVICTION_INTERVAL: Final = 60.0
-"""Seconds between two looks at how many dead jobs there are, whatever happens."""
+"""Seconds between two evictions, whatever happens."""
 
 EVICTION_SHARE: Final = 20
-"""Also after so many deaths as are this part of those that may be kept: a twentieth more than allowed at
-most."""
+"""There is one too after so many deaths as are this part of those that are kept. So a twentieth is too many
+at most, and an eviction, which counts all, is rare."""
+
+MIN_DEATHS: Final = 100
+"""Deaths between two evictions at least, where few are kept."""
 
 EVICTED_AT_ONCE: Final = 1000
-"""Dead jobs that are deleted in one transaction."""
+"""Dead jobs that are deleted in one transaction. What else is to be written comes in between."""
 
 _log = Logger()
 
 
+class DeathWriter(Protocol):
+    """What writes deaths, which takes a moment."""
+
+    def is_dying(self, number: int) -> bool:
+        """Whether a job is dead and this is not written yet."""
+
+    def when_deaths_are_written(self, go_on: Callable[[], None]) -> None:
+        """Call `go_on` when all deaths so far are written, or cannot be."""
+
+
 class StoredDeadJobs:
-    """The dead jobs in `store`, which is used through `in_thread`.
+    """The dead jobs in `store`. `load` and `begin` come first.
+
+    What is asked sees all deaths that came before. Dead jobs are evicted once `limit` has said which.
 
     Args:
-        store: The store.
+        store: The store, used through `in_thread`.
         reactor: What makes timers.
         in_thread: Calls a function with arguments in the store's thread, in order, and returns a Deferred.
+        wall_clock: Gives seconds since the epoch.
+        deaths: What writes deaths.
     """
 
-    def __init__(self, store: Store, reactor: Any, in_thread: InThread) -> None:
+    def __init__(
+        self,
+        store: Store,
+        reactor: Any,
+        in_thread: InThread,
+        wall_clock: Callable[[], float],
+        deaths: DeathWriter,
+    ) -> None:
         self._store = store
-        self._reactor = reactor
         self._in_thread = in_thread
+        self._wall_clock = wall_clock
+        self._writer = deaths
         self._answers: StoreAnswers | None = None
-        self._max_jobs, self._max_bytes, self._max_age = 0, 0, 0.0
+        self._limits: tuple[int, int, float] | None = None
         self._counts: dict[bytes, int] = {}
         self._deaths = 0
         self._evicted = 0
-        self._looking: LoopingCall | None = None
+        self._evicting = False
+        self._timer = LoopingCall(self._evict)
+        self._timer.clock = reactor
+        # The positions of jobs of which nobody knows whether they were made live.
+        self._unconfirmed: dict[int, int] = {}
 
     def limit(self, max_jobs: int, max_bytes: int, max_age: float) -> None:
-        """Keep so many from now on: jobs, bytes of their data, and seconds since their end."""
-        self._max_jobs, self._max_bytes, self._max_age = max_jobs, max_bytes, max_age
+        """Set what is kept from now on.
+
+        Args:
+            max_jobs: How many jobs.
+            max_bytes: How many bytes of them, by `DeadJob.weight`.
+            max_age: For how many seconds behind their end.
+        """
+        self._limits = max_jobs, max_bytes, max_age
+        if self._timer.running:
+            self._evict()
+
+    def load(self) -> None:
+        """Count the dead jobs. Blocks, and is for the start."""
+        self._counted(self._store.dead_counts())
 
     def begin(self, answers: StoreAnswers) -> None:
-        """Count the dead jobs, and look at them from now on."""
+        """Evict and count dead jobs from now on.
+
+        Args:
+            answers: What is told of a job that turns out to have been made live.
+        """
         self._answers = answers
-        self._counted(self._store.dead_counts())
-        self._looking = LoopingCall(self._look)
-        self._looking.clock = self._reactor
-        self._looking.start(EVICTION_INTERVAL, now=False).addErrback(log_defect)
+        self._timer.start(EVICTION_INTERVAL, now=False).addErrback(log_defect)
 
     def stop(self) -> None:
-        """Look at them no more."""
-        if self._looking is not None and self._looking.running:
-            self._looking.stop()
+        """Evict no more."""
+        if self._timer.running:
+            self._timer.stop()
 
     def died(self, dead: DeadJob) -> None:
-        """A job has died, and will be stored as dead."""
+        """Count a job that has died; its death will be written.
+
+        Args:
+            dead: The job.
+        """
         self._counts[dead.function] = self._counts.get(dead.function, 0) + 1
         self._deaths += 1
-        if self._deaths > max(100, self._max_jobs // EVICTION_SHARE):
+        if self._limits is not None and self._deaths > max(MIN_DEATHS, self._limits[0] // EVICTION_SHARE):
             self._deaths = 0
-            # Behind the transaction that stores it.
-            self._reactor.callLater(1, self._look)
+            self._writer.when_deaths_are_written(self._evict)
 
-    def _look(self) -> None:
-        if self._looking is None or not self._looking.running:
+    def disowned(self) -> None:
+        """The lease was lost: what may have been made live is another server's."""
+        self._unconfirmed.clear()
+
+    # -- eviction ---------------------------------------------------------------------------------
+
+    def _evict(self) -> None:
+        if self._evicting or not self._timer.running:
             return
-        ended_before = time.time() - self._max_age
-        limits = self._max_jobs, self._max_bytes, ended_before
-        self._in_thread(self._store.evict_dead, *limits, EVICTED_AT_ONCE).addCallbacks(
-            self._looked, self._failed
-        ).addErrback(log_defect)
+        self._evicting = True
+        self._confirm()
+        if self._limits is None:
+            self._count()
+            return
+        max_jobs, max_bytes, max_age = self._limits
+        ended_before = self._wall_clock() - max_age
+        self._in_thread(
+            self._store.evict_dead, max_jobs, max_bytes, ended_before, EVICTED_AT_ONCE
+        ).addCallbacks(self._have_evicted, self._failed).addErrback(log_defect)
 
-    def _looked(self, evicted: int) -> None:
+    def _have_evicted(self, evicted: int) -> None:
         self._evicted += evicted
-        if evicted == EVICTED_AT_ONCE:
-            self._look()
-            return
         if evicted:
-            _log.info("{count} dead jobs were forgotten: the oldest, as --dead-jobs says", count=evicted)
+            _log.info(
+                "{count} dead jobs are deleted: the oldest, as --dead-jobs, --dead-bytes and --dead-age say",
+                count=evicted,
+            )
+        if evicted == EVICTED_AT_ONCE:
+            self._evicting = False
+            self._evict()
+        else:
+            self._count()
+
+    def _count(self) -> None:
         self._in_thread(self._store.dead_counts).addCallbacks(self._counted, self._failed).addErrback(
             log_defect
         )
 
     def _counted(self, counts: list[DeadCount]) -> None:
+        self._evicting = False
         self._counts = {count.function: count.jobs for count in counts}
 
     def _failed(self, failure: Failure) -> None:
-        # The writer says what is wrong with the store; the next look will be as good.
-        _log.debug("The dead jobs could not be looked at: {error}", error=failure.value)
+        # The writer tells the operator what is wrong with the store; the next time will do.
+        self._evicting = False
+        _log.debug("Dead jobs could not be evicted: {error}", error=failure.value)
+
+    def _confirm(self) -> None:
+        """Learn what became of jobs that were to be made live when the store failed."""
+        unconfirmed, self._unconfirmed = self._unconfirmed, {}
+        for number, position in unconfirmed.items():
+            self._revive(number, position, self._restore)
+
+    def _restore(self, stored: StoredJob | Refused | None) -> None:
+        assert self._answers is not None
+        if isinstance(stored, StoredJob):
+            self._answers.restore(stored)
 
     # -- DeadJobStore -----------------------------------------------------------------------------
 
@@ -121,19 +195,22 @@ class StoredDeadJobs:
         self._ask(tell, self._store.find_dead, number)
 
     def retry(self, number: int, tell: Callable[[StoredJob | Refused | None], None]) -> None:
-        assert self._answers is not None
+        def retry() -> None:
+            if self._writer.is_dying(number):
+                # Its death may have been committed and would be written again, over the job that lives.
+                tell(LookupFailed())
+                return
+            assert self._answers is not None
+            if number not in self._unconfirmed:
+                self._unconfirmed[number] = self._answers.reserve(1)
+            self._revive(number, self._unconfirmed.pop(number), tell)
 
-        def retried(stored: StoredJob | Refused | None) -> None:
-            if isinstance(stored, StoredJob):
-                self._forgotten(stored.function, 1)
-            tell(stored)
-
-        self._ask(retried, self._store.retry_dead, number, self._answers.reserve(1))
+        self._writer.when_deaths_are_written(retry)
 
     def forget(self, numbers: Sequence[int], tell: Callable[[int | Refused], None]) -> None:
         def forgotten(count: int | Refused) -> None:
-            if not isinstance(count, Refused) and count:
-                self._in_thread(self._store.dead_counts).addCallbacks(self._counted, self._failed)
+            if count and not isinstance(count, Refused):
+                self._count()
             tell(count)
 
         self._ask(forgotten, self._store.forget_dead, list(numbers))
@@ -145,21 +222,36 @@ class StoredDeadJobs:
     def evicted(self) -> int:
         return self._evicted
 
-    def _forgotten(self, function: bytes, count: int) -> None:
-        left = self._counts.get(function, 0) - count
-        if left > 0:
-            self._counts[function] = left
-        else:
-            self._counts.pop(function, None)
+    def _revive(self, number: int, position: int, tell: Callable[[StoredJob | Refused | None], None]) -> None:
+        def revived(stored: StoredJob | None) -> None:
+            if stored is not None:
+                left = self._counts.pop(stored.function, 0) - 1
+                if left > 0:
+                    self._counts[stored.function] = left
+            tell(stored)
+
+        def not_revived(failure: Failure) -> None:
+            if not isinstance(failure.value, (Refused, LeaseLost)):
+                self._unconfirmed[number] = position
+            self._tell_failure(failure, tell)
+
+        self._in_thread(self._store.retry_dead, number, position).addCallbacks(
+            revived, not_revived
+        ).addErrback(log_defect)
 
     def _ask(self, tell: Callable[[Any], None], ask: Callable[..., object], *arguments: Any) -> None:
-        """Hand what the store answers to `tell`, or the refusal that it raises, or what prevents that."""
+        """Hand what the store answers to `tell`, or why it does not."""
 
-        def not_answered(failure: Failure) -> None:
-            if isinstance(failure.value, Refused):
-                tell(failure.value)
-                return
-            _log.warn("The dead jobs cannot be reached: {error}", error=failure.value)
-            tell(LookupFailed())
+        def go_on() -> None:
+            self._in_thread(ask, *arguments).addCallbacks(
+                tell, self._tell_failure, errbackArgs=(tell,)
+            ).addErrback(log_defect)
 
-        self._in_thread(ask, *arguments).addCallbacks(tell, not_answered).addErrback(log_defect)
+        self._writer.when_deaths_are_written(go_on)
+
+    def _tell_failure(self, failure: Failure, tell: Callable[[Refused], None]) -> None:
+        if isinstance(failure.value, Refused):
+            tell(failure.value)
+            return
+        _log.warn("The store has not answered about dead jobs: {error}", error=failure.value)
+        tell(LookupFailed())

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -48,6 +49,9 @@ that ended run again, as a crash ahead of any removal does."""
 MAX_REMOVALS: Final = 20_000
 """Jobs that are removed in one transaction: after a long outage there may be very many."""
 
+MAX_FAILURES: Final = 2000
+"""Retries, and deaths, that are written in one transaction: each may have 8 KiB of what its worker said."""
+
 MAX_TRUSTED_AGE: Final = 5.0
 """Seconds back for which the database's clock is trusted to tell which came first: a job's end, or a submit
 that another server coalesced with it. Clocks get set, and after an outage nobody knows."""
@@ -61,6 +65,7 @@ INITIAL_FETCH_LIMIT: Final = 100
 _UNKNOWN_TIME: Final = -math.inf
 """The end of a job of which nobody knows when it ended."""
 
+_T = TypeVar("_T")
 _GONE: Final = JobState.GONE  # An enum's member costs two look-ups each time.
 _log = Logger()
 
@@ -75,9 +80,12 @@ class StoreWriter:
         store: The store. Closed by `close`.
         reactor: What makes timers.
         in_thread: Calls a function with arguments in the store's thread, in order, and returns a Deferred.
+        wall_clock: Gives seconds since the epoch.
     """
 
-    def __init__(self, store: Store, reactor: Any, in_thread: InThread) -> None:
+    def __init__(
+        self, store: Store, reactor: Any, in_thread: InThread, wall_clock: Callable[[], float] = time.time
+    ) -> None:
         self._store = store
         self._reactor = reactor
         self._clock = monotonic_clock(reactor)
@@ -93,9 +101,11 @@ class StoreWriter:
         self._losses: dict[int, int] = {}
         self._retries: dict[int, Retry] = {}
         # What is to be kept of jobs that are dead, by number, with when they ended.
-        self._deaths: dict[int, DeadJob] = {}
-        self._death_times: dict[int, float] = {}
-        self._deaths_in_flight: dict[int, DeadJob] = {}
+        self._deaths: dict[int, _Death] = {}
+        self._deaths_in_flight: dict[int, _Death] = {}
+        # Who waits for the transaction that has all deaths so far.
+        self._after_deaths: list[Callable[[], None]] = []
+        self._after_deaths_in_flight: list[Callable[[], None]] = []
         self._writing: Deferred[None] | None = None
         self._next_write: IDelayedCall | None = None
         self._outage = Outage()
@@ -103,7 +113,7 @@ class StoreWriter:
         self._stopping = False
         self.shared = store.shared
         self.lease = Lease(store, reactor, in_thread, self._outage, self)
-        self.dead_jobs = StoredDeadJobs(store, reactor, in_thread)
+        self.dead_jobs = StoredDeadJobs(store, reactor, in_thread, wall_clock, self)
         self.commits = 0
         self.failures = 0
         self.stored = 0
@@ -152,6 +162,7 @@ class StoreWriter:
         for length in self._store.queue_lengths():
             answers.restore_stored_queue(*length)
             loaded += length.jobs
+        self.dead_jobs.load()
         self.dead_jobs.begin(answers)
         self.lease.begin(answers)
         return loaded
@@ -180,10 +191,10 @@ class StoreWriter:
             await _after(self._writing)
             if self._outage.error is not None:
                 break
-        if self._removals:
+        if self.unremoved:
             _log.warn(
                 "{count} jobs that ended could not be removed from the store and will run again",
-                count=len(self._removals),
+                count=self.unremoved,
             )
         await self._in_thread(self._store.close)
 
@@ -231,13 +242,12 @@ class StoreWriter:
             self._schedule_write(REMOVAL_DELAY)
 
     def died(self, number: int, dead: DeadJob) -> None:
-        self.dead_jobs.died(dead)
-        self._retries.pop(number, None)
         # The store has its data.
-        self._deaths[number] = dead._replace(data=None)
-        self._death_times[number] = self._clock() if self.shared else _UNKNOWN_TIME
+        ended = self._clock() if self.shared else _UNKNOWN_TIME
+        self._deaths[number] = _Death(dead._replace(data=None), ended)
         if self._next_write is None:
             self._schedule_write(REMOVAL_DELAY)
+        self.dead_jobs.died(dead)
 
     def fetch(self, function: bytes, priority: int, after: int) -> None:
         limit = self._fetch_limit
@@ -296,6 +306,28 @@ class StoreWriter:
         """Jobs that are done and still to be removed."""
         return len(self._removals) + len(self._deaths)
 
+    # -- what the dead jobs ask (DeathWriter) -----------------------------------------------------
+
+    def is_dying(self, number: int) -> bool:
+        return number in self._deaths or number in self._deaths_in_flight
+
+    def when_deaths_are_written(self, go_on: Callable[[], None]) -> None:
+        if self._outage.error is not None:
+            go_on()
+        elif self._deaths:
+            self._after_deaths.append(go_on)
+            self._schedule_write(0)
+        elif self._deaths_in_flight:
+            self._after_deaths_in_flight.append(go_on)
+        else:
+            go_on()
+
+    def _deaths_written(self) -> None:
+        """The transaction with the deaths has ended, whatever came of it."""
+        waiting, self._after_deaths_in_flight = self._after_deaths_in_flight, []
+        for go_on in waiting:
+            go_on()
+
     # -- what the lease tells (LeaseHolder) -------------------------------------------------------
 
     def store_answered(self) -> None:
@@ -316,15 +348,16 @@ class StoreWriter:
         self._cancel_next_write()
 
     def lease_regained(self) -> None:
-        if self._removals or self._deaths:
+        if self.unremoved:
             # Their new owner cannot know that they ended, and gives them to its own workers.
             _log.warn(
                 "{count} jobs that ended here will run again on the servers that took them over",
-                count=len(self._removals) + len(self._deaths),
+                count=self.unremoved,
             )
-            self.rerun_elsewhere += len(self._removals) + len(self._deaths)
+            self.rerun_elsewhere += self.unremoved
         self._removals, self._coalesced, self._losses = {}, {}, {}
-        self._retries, self._deaths, self._death_times = {}, {}, {}
+        self._retries, self._deaths = {}, {}
+        self.dead_jobs.disowned()
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -373,12 +406,7 @@ class StoreWriter:
 
     def _has_ended(self, number: int) -> bool:
         """Whether the job has ended, though it may still be in the store."""
-        return (
-            number in self._removals
-            or number in self._removals_in_flight
-            or number in self._deaths
-            or number in self._deaths_in_flight
-        )
+        return number in self._removals or number in self._removals_in_flight or self.is_dying(number)
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -409,14 +437,22 @@ class StoreWriter:
         submits = [len(job.saving or ()) for job in jobs]
         # One that has ended is not written: a later one in the same transaction may have its unique.
         saves = [_stored_job(job) for job in jobs if job.state is not _GONE]
-        self._removals_in_flight = removals = self._take_removals()
-        ended = removals.keys() | self._deaths.keys()
+        removals, self._removals = _split(self._removals, MAX_REMOVALS)
+        deaths, self._deaths = _split(self._deaths, MAX_FAILURES)
+        retries, self._retries = _split(self._retries, MAX_FAILURES)
+        self._removals_in_flight, self._deaths_in_flight = removals, deaths
+        self._after_deaths_in_flight, self._after_deaths = self._after_deaths, []
+        ended = removals.keys() | deaths.keys() if deaths else removals.keys()
         coalesced = {number: self._coalesced[number] for number in self._coalesced.keys() & ended}
-        self._deaths_in_flight, self._deaths = self._deaths, {}
         changes = Changes(
-            saves, list(removals), self._losses, coalesced, self._retries, self._deaths_in_flight
+            saves,
+            list(removals),
+            self._losses,
+            coalesced,
+            retries,
+            {number: death.job for number, death in deaths.items()},
         )
-        self._losses, self._retries = {}, {}
+        self._losses = {}
         self._writing = self._in_thread(self._store.write, changes)
         self._writing.addCallbacks(
             self._written, self._failed, callbackArgs=(jobs, submits, changes), errbackArgs=(jobs, changes)
@@ -435,22 +471,10 @@ class StoreWriter:
         jobs, self._saves = self._saves[:count], self._saves[count:]
         return jobs
 
-    def _take_removals(self) -> dict[int, float]:
-        """The jobs to be removed in the next transaction, with when they ended."""
-        removals = self._removals
-        if len(removals) <= MAX_REMOVALS:
-            self._removals = {}
-            return removals
-        taken = dict(itertools.islice(removals.items(), MAX_REMOVALS))
-        for number in taken:
-            del removals[number]
-        return taken
-
     def _written(self, written: Written, jobs: list[Job], submits: list[int], changes: Changes) -> None:
         assert self._answers is not None
         removed, self._removals_in_flight = self._removals_in_flight, {}
         buried, self._deaths_in_flight = self._deaths_in_flight, {}
-        times = {number: self._death_times.pop(number, _UNKNOWN_TIME) for number in buried}
         self._saves_in_flight = 0
         self.times.add(self._clock() - self._write_began_at)
         if self._outage.end():
@@ -464,10 +488,8 @@ class StoreWriter:
         for number in changes.coalesced:
             self._coalesced.pop(number, None)
         for each in written.coalesced:
-            number = each.job.number
-            self._remove_or_rerun(
-                each, removed.get(number, times.get(number, _UNKNOWN_TIME)), buried.get(number)
-            )
+            death = buried.get(each.job.number)
+            self._remove_or_rerun(each, removed[each.job.number] if death is None else death.ended, death)
         if duplicates:
             again = []
             for job, count in zip(jobs, submits, strict=True):
@@ -476,7 +498,7 @@ class StoreWriter:
                     self._answers.saved(job)
                 # The duplicate may have ended meanwhile, as is known of an own one. Submits since then want
                 # another job: another server may have ended the duplicate after this coalesced with it.
-                elif number_of(duplicate) in self._removals or self._answers.stored_before(
+                elif self._has_ended(number_of(duplicate)) or self._answers.stored_before(
                     job, duplicate, count
                 ):
                     again.append(job)
@@ -484,8 +506,9 @@ class StoreWriter:
         else:
             for job in jobs:
                 self._answers.saved(job)
+        self._deaths_written()
 
-    def _remove_or_rerun(self, each: Coalesced, ended: float, dead: DeadJob | None) -> None:
+    def _remove_or_rerun(self, each: Coalesced, ended: float, death: _Death | None) -> None:
         """Deal with a job that has ended and was not removed, as another server coalesced a submit with it.
 
         If the submit came before the job's end, the next transaction removes the job. If not, or in doubt,
@@ -494,10 +517,10 @@ class StoreWriter:
         assert self._answers is not None
         ago = self._clock() - ended
         if ago <= MAX_TRUSTED_AGE and each.ago > ago * (1 + CLOCK_DRIFT):
-            if dead is None:
+            if death is None:
                 self._removals[each.job.number] = ended
             else:
-                self._deaths[dead.number], self._death_times[dead.number] = dead, ended
+                self._deaths[each.job.number] = death
         elif self._stopping:
             # It stays in the store for whoever takes it over.
             return
@@ -515,8 +538,6 @@ class StoreWriter:
         self._deaths = {**self._deaths_in_flight, **self._deaths}
         self._deaths_in_flight = {}
         self._retries = {**changes.retries, **self._retries}
-        for number in self._deaths.keys() & self._retries.keys():
-            del self._retries[number]
         self._saves_in_flight = 0
         if changes.saves and not isinstance(failure.value, LeaseLost):
             # Whether the transaction was committed may be unknown, and a refused job must not come back. So
@@ -524,6 +545,7 @@ class StoreWriter:
             refused = dict.fromkeys([job.number for job in changes.saves], _UNKNOWN_TIME)
             self._removals = {**refused, **self._removals}
         self._losses = {**changes.losses, **self._losses}
+        self._deaths_written()
         for job in jobs:
             self._answers.not_saved(job, NotSaved())
         self._refuse_waiting()
@@ -556,6 +578,23 @@ class StoreWriter:
             self._write()
         elif self._pending:
             self._schedule_write(REMOVAL_DELAY)
+
+
+class _Death(NamedTuple):
+    """What is to be kept of a dead job, but for its data, and when it ended as in `StoreWriter._removals`."""
+
+    job: DeadJob
+    ended: float
+
+
+def _split(waiting: dict[int, _T], most: int) -> tuple[dict[int, _T], dict[int, _T]]:
+    """Up to so many that came first, and the others."""
+    if len(waiting) <= most:
+        return waiting, {}
+    first = dict(itertools.islice(waiting.items(), most))
+    for number in first:
+        del waiting[number]
+    return first, waiting
 
 
 def _stored_job(job: Job) -> StoredJob:
