@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 COMPILED := $(CURDIR)/$(VENV)/compiled
+# How many tests run side by side: one more than processors, as they wait for other programs nearly half of the time.
+WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
 # Where .ci/run puts the Node packages that the interoperability tests run.
 export NODE_PATH := $(CURDIR)/$(VENV)/node/node_modules
@@ -28,13 +30,13 @@ test: test-pytest test-trial
 
 # Those that need no other program, no database and no browser, in less than a minute.
 test-fast: $(VENV)/.development
-	$(BIN)/pytest --fast --numprocesses=2 --dist=worksteal --quiet
+	$(BIN)/pytest --fast --numprocesses=$(WORKERS) --dist=worksteal --quiet
 
 test-pytest: $(VENV)/.development
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses=$(WORKERS) --dist=worksteal
 
 test-trial: $(VENV)/.development
-	$(BIN)/trial --temp-directory=$(VENV)/_trial_temp tests
+	$(BIN)/trial --jobs=$(WORKERS) --temp-directory=$(VENV)/_trial_temp tests
 
 # What is compiled, and the server on top of it, pass the same tests; the package is built and tested in a folder of
 # its own, and the checkout stays as it is.

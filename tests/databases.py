@@ -33,7 +33,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from tests.support import process_state
+from tests.support import free_port, process_state
 
 HOST: Final = "127.0.0.1"
 USER: Final = "gearman"
@@ -130,7 +130,7 @@ class PostgreSQL:
     def start(self) -> Self:
         """Start it, at its first start on a free port, and return when it answers."""
         for attempt in range(1, _ATTEMPTS + 1):
-            port = self.port or _free_port()
+            port = self.port or free_port()
             options = self._settings | {
                 "listen_addresses": HOST,
                 "port": str(port),
@@ -393,8 +393,3 @@ def _is_alive(process: int) -> bool:
         return process_state(process) != "Z"
     except OSError:
         return False
-
-
-def _free_port() -> int:
-    with socket.create_server((HOST, 0)) as probe:
-        return int(probe.getsockname()[1])

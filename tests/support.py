@@ -6,8 +6,11 @@ import contextlib
 import csv
 import functools
 import os
+import random
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +27,9 @@ DOCS = Path(__file__).parent.parent / "docs"
 
 LONGEST_TEST = 60.0
 """Seconds after which a test on the real reactor has failed."""
+
+PORTS = (10_000, 65_000)
+"""The first port that a test may choose, and the end: above those of programs that may run here."""
 
 block_on: Callable[[Deferred[Any]], Any] | None = None
 """Set by conftest.py: under pytest-twisted the reactor runs in a greenlet of its own, so trial cannot
@@ -72,10 +78,42 @@ def table(page: str, header: str) -> list[list[str]]:
     raise AssertionError(f"{page} has no such table: {header}")
 
 
+def free_port() -> int:
+    """A TCP port of 127.0.0.1 that nobody listens on, and that the system gives to nobody by itself.
+
+    Between the choice and its use the system would give away one of its own range: to another process's
+    connection, or to the near end of a client's attempt to reach a server that is down, which TCP connects to
+    itself. It is drawn by chance, so that runners side by side do not choose the same.
+    """
+    given = range(*map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()))
+    while True:
+        port = random.SystemRandom().randrange(*PORTS)
+        if port in given:
+            continue
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 def process_state(pid: int) -> str:
     """The letter by which Linux says what a process does: ``T`` if it is stopped, ``Z`` if it is dead and not
     reaped. Raises `OSError` for one that is not there."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    return _state(Path(f"/proc/{pid}"))
+
+
+def pause(pid: int) -> None:
+    """Stop a process with SIGSTOP, and return when all its threads stand still.
+
+    The signal alone returns earlier. On a busy machine a thread of the process would still answer what is
+    sent to it afterwards.
+    """
+    os.kill(pid, signal.SIGSTOP)
+    while any(_state(thread) != "T" for thread in Path(f"/proc/{pid}/task").iterdir()):
+        os.sched_yield()
+
+
+def _state(folder: Path) -> str:
+    return (folder / "stat").read_text().rpartition(")")[2].split()[0]
 
 
 def small_disk(test: unittest.TestCase, size: int) -> Path:

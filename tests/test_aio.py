@@ -22,8 +22,7 @@ from twisted.internet.defer import CancelledError
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.blocking.servers import LIMIT, BackgroundServer
-from tests.interop.programs import free_port
-from tests.support import load
+from tests.support import free_port, load
 from txgearman import aio, client, worker
 from txgearman.client import DataUpdate, StatusUpdate, WarningUpdate
 from txgearman.errors import BadPayload, JobRaised, NoResult, NotConnected

@@ -23,10 +23,10 @@ from twisted.internet import defer
 from twisted.internet.defer import Deferred, DeferredQueue
 from twisted.trial.unittest import TestCase
 
-from tests.interop.programs import HOST, RUN_LIMIT, free_port
+from tests.interop.programs import HOST, RUN_LIMIT
 from tests.server.lines import Line, close, connect
 from tests.server.peers import req, res
-from tests.support import on_reactor
+from tests.support import free_port, on_reactor
 from txgearman import worker as worker_package
 from txgearman.client import Client, JobStatus
 from txgearman.errors import NoResult

@@ -15,11 +15,29 @@ class Codec(Protocol):
     """Makes payloads of values, and back. Any object with these two methods will do."""
 
     def encode(self, value: Any, /) -> bytes:
-        """The payload of `value`. Raises `ValueError` or `TypeError` for a value that it cannot encode."""
+        """Make a payload.
+
+        Args:
+            value: What the user gave.
+
+        Returns:
+            The payload.
+
+        Raises:
+            ValueError: The value cannot be encoded.
+            TypeError: A value of this type cannot be encoded.
+        """
         ...
 
     def decode(self, data: bytes, /) -> Any:
-        """The value of the payload `data`. May raise anything for bytes that it cannot decode."""
+        """Read a payload. It may raise anything for bytes that it cannot decode.
+
+        Args:
+            data: The payload.
+
+        Returns:
+            The value that the user gets.
+        """
         ...
 
 

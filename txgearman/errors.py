@@ -30,9 +30,11 @@ class GearmanError(Exception):
 
 
 class ProtocolError(GearmanError):
-    """The peer broke the protocol.
+    """The peer broke the protocol. Both arguments are attributes too.
 
-    `code` and `text` are what an ERROR packet says of it.
+    Args:
+        code: The code that an ERROR packet has for it.
+        text: The text of that packet.
     """
 
     def __init__(self, code: bytes, text: str) -> None:
@@ -56,7 +58,11 @@ class BrokenStream(ProtocolError):
 
 
 class Refused(GearmanError):
-    """The broker says no. `code` and `text` are those of gearmand's ERROR packet, where it has one."""
+    """The broker says no. `code` and `text` are those of gearmand's ERROR packet, where it has one.
+
+    Args:
+        text: Said in place of the text of the class.
+    """
 
     code = b"SERVER_ERROR"
     text = "Refused"
@@ -82,28 +88,44 @@ class NotSaved(Refused):
 
 
 class ServerFull(QueueFull):
-    """The server's limit of jobs (``--max-jobs``) is reached."""
+    """The server's limit of jobs (``--max-jobs``) is reached.
+
+    Args:
+        limit: How many jobs there may be.
+    """
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"Server has its limit of {limit} jobs")
 
 
 class JoinedTooOften(QueueFull):
-    """The client waits for this job as often as it may."""
+    """The client waits for this job as often as it may.
+
+    Args:
+        limit: How often that is.
+    """
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"Connection waits for this job {limit} times, as often as it may")
 
 
 class TooManyFunctions(QueueFull):
-    """The server's limit of functions (``--max-functions``) is reached."""
+    """The server's limit of functions (``--max-functions``) is reached.
+
+    Args:
+        limit: How many functions there may be.
+    """
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"Server has its limit of {limit} functions")
 
 
 class RateExceeded(Refused):
-    """The function's jobs come in faster than its limit (``--submit-rate``, ``maxrate``) allows."""
+    """The function's jobs come in faster than its limit (``--submit-rate``, ``maxrate``) allows.
+
+    Args:
+        per_second: How many new jobs a second it takes.
+    """
 
     code = b"RATE_EXCEEDED"
 
@@ -194,9 +216,11 @@ class ClientError(GearmanError):
 
 
 class ServerError(ClientError):
-    """The server answered a request with an ERROR packet.
+    """The server answered a request with an ERROR packet. Both arguments are attributes too.
 
-    `code` is the server's error code such as ``QUEUE_ERROR``, `text` its words.
+    Args:
+        code: The server's error code such as ``QUEUE_ERROR``.
+        text: The server's words.
     """
 
     def __init__(self, code: str, text: str) -> None:
@@ -220,10 +244,14 @@ class TimedOut(ClientError):
 class NotAllAccepted(ClientError):
     """Not all jobs of a batch were accepted; its text and its ``__cause__`` say why.
 
-    `taken` is how many payloads were taken from the batch; those behind them were not looked at. `errors`
-    are the errors of the jobs that were not accepted, by their places in the batch from 0. `handles` are
-    the handles of the taken jobs in their order, empty for those that were not accepted; there is none if
-    the batch was not to keep them.
+    The first three arguments are attributes too.
+
+    Args:
+        taken: How many payloads were taken from the batch. Those behind them were not looked at.
+        handles: The handles of the taken jobs in their order, empty for those that were not accepted. There
+            is none if the batch was not to keep them.
+        errors: The errors of the jobs that were not accepted, by their places in the batch from 0.
+        why: What the text says in the end.
     """
 
     def __init__(self, taken: int, handles: list[bytes], errors: dict[int, Exception], why: str) -> None:
@@ -242,7 +270,12 @@ class UpdatesLost(ClientError):
 
 
 class JobError(ClientError):
-    """The job was run and did not give a result. `handle` says which."""
+    """The job was run and did not give a result. Its `handle` is an attribute.
+
+    Args:
+        handle: The job.
+        text: What happened to it.
+    """
 
     def __init__(self, handle: bytes, text: str) -> None:
         super().__init__(text)
@@ -250,14 +283,23 @@ class JobError(ClientError):
 
 
 class JobFailed(JobError):
-    """The worker failed the job (WORK_FAIL), or the server gave it up."""
+    """The worker failed the job (WORK_FAIL), or the server gave it up.
+
+    Args:
+        handle: The job.
+    """
 
     def __init__(self, handle: bytes) -> None:
         super().__init__(handle, f"job {handle.decode('utf-8', 'backslashreplace')} failed")
 
 
 class JobRaised(JobError):
-    """The worker's function raised (WORK_EXCEPTION). `data` is what the worker sent of it, bytes."""
+    """The worker's function raised (WORK_EXCEPTION). Both arguments are attributes too.
+
+    Args:
+        handle: The job.
+        data: What the worker sent of the exception.
+    """
 
     def __init__(self, handle: bytes, data: bytes) -> None:
         super().__init__(
@@ -269,7 +311,13 @@ class JobRaised(JobError):
 
 
 class BadPayload(JobError):
-    """A payload of the job could not be decoded by the codec. `data` is the payload, bytes."""
+    """A payload of the job could not be decoded by the codec. Its `handle` and `data` are attributes.
+
+    Args:
+        handle: The job.
+        data: The payload.
+        why: What the codec raised.
+    """
 
     def __init__(self, handle: bytes, data: bytes, why: str) -> None:
         super().__init__(
@@ -280,7 +328,11 @@ class BadPayload(JobError):
 
 
 class AdminError(ClientError):
-    """The server refused an admin command with an ERR line. `text` is what it says behind ``ERR``."""
+    """The server refused an admin command with an ERR line. Its `text` is an attribute.
+
+    Args:
+        text: What the line says behind ``ERR``.
+    """
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
@@ -291,11 +343,15 @@ class AdminError(ClientError):
 
 
 class FailJob(GearmanError):
-    """A worker's function raises this to fail its job. Its text is logged, not sent.
+    """A worker's function raises this to fail its job.
 
-    The submitter is told `data`, bytes, as of an exception (WORK_EXCEPTION), and finds it in
-    `JobRaised.data`; without `data` it is told nothing but the failure (WORK_FAIL). Raises `TypeError` for
-    other `data`.
+    Args:
+        text: Logged, not sent.
+        data: What the submitter is told as of an exception (WORK_EXCEPTION), and finds in `JobRaised.data`.
+            Without it the submitter is told nothing but the failure (WORK_FAIL).
+
+    Raises:
+        TypeError: The data is not bytes.
     """
 
     def __init__(self, text: str = "", *, data: bytes | None = None) -> None:
@@ -310,7 +366,11 @@ class JobOver(GearmanError):
 
 
 class TimeLimitExceeded(GearmanError):
-    """A worker's function ran longer than its ``time_limit`` of `seconds`; the job failed."""
+    """A worker's function ran longer than its ``time_limit``; the job failed. Its `seconds` is an attribute.
+
+    Args:
+        seconds: The time limit.
+    """
 
     def __init__(self, seconds: float) -> None:
         super().__init__(f"the function ran longer than its time limit of {seconds:g} seconds")
@@ -322,9 +382,11 @@ class ProcessDied(GearmanError):
 
 
 class RaisedInProcess(GearmanError):
-    """A function raised in a worker process.
+    """A function raised in a worker process. Both arguments are attributes too.
 
-    `text` is the exception's type and message, `traceback` its traceback there, both str.
+    Args:
+        text: The exception's type and message.
+        traceback: Its traceback there.
     """
 
     def __init__(self, text: str, traceback: str) -> None:

@@ -20,7 +20,8 @@ from tests.attack.peers import TimeUp
 from tests.certificates import Authority
 from tests.processes.nursery import CHECKOUT, shared_nursery
 from tests.processes.packets import Disorder
-from tests.processes.servers import HOST, Failed, Server, quiet_port
+from tests.processes.servers import HOST, Failed, Server
+from tests.support import free_port
 
 MEMORY: Final = 3072
 """MiB more than before at which a server is killed, so that what fails here does no harm to the machine."""
@@ -104,7 +105,7 @@ async def _run(attack: Attack, seconds: float, seed: int, mistake: str | None) -
     result = Result(attack.name, attack.bounds)
     async with contextlib.AsyncExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="txgearman-attack-")))
-        target = Target(0, quiet_port(), quiet_port(), folder, random.Random(seed), 0.0)
+        target = Target(0, free_port(), free_port(), folder, random.Random(seed), 0.0)
         stack.callback(target.leave)
         server = Server(shared_nursery(), 0, folder, _options(attack, target), mistake)
         stack.callback(server.end)

@@ -16,7 +16,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from tests.blocking.servers import LIMIT, BackgroundServer, ThreadedWorker, reversing, until, working
-from tests.interop.programs import HOST, free_port
+from tests.interop.programs import HOST
+from tests.support import free_port
 from txgearman import blocking as gearman
 from txgearman import errors as package_errors
 from txgearman.blocking import errors

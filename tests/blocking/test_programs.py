@@ -24,7 +24,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.blocking.servers import LIMIT, BackgroundServer, ThreadedWorker, reverse, until, working
 from tests.certificates import authorities
-from tests.interop.programs import HOST, free_port
+from tests.interop.programs import HOST
+from tests.support import free_port
 from txgearman import blocking as gearman
 from txgearman.blocking import errors
 from txgearman.blocking.background_thread import background_thread

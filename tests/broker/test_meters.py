@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import Bench
+from tests.wire.effort import EFFORT
 from txgearman.broker.histograms import BOUNDS, Durations, Histogram
 from txgearman.broker.job_states import Ending
 from txgearman.broker.meters import FunctionMeasures
@@ -50,6 +51,7 @@ class HistogramTests(SynchronousTestCase):
             self.assertEqual(histogram.so_far(), histogram.so_far())
         self.assertEqual(histogram.so_far().cumulated, cumulated(*(number / 10 for number in range(100))))
 
+    @EFFORT
     @given(st.lists(st.floats(0, 4000) | st.sampled_from([0.0, *BOUNDS])))
     def test_any_durations(self, durations: list[float]) -> None:
         so_far = self.counted(*durations)

@@ -12,6 +12,7 @@ from rich.console import Console
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.wire.effort import EFFORT
 from txgearman.cli.progress_bar import ProgressBar
 from txgearman.cli.tables import print_table
 from txgearman.cli.top_view import SORT_ORDERS, ServerState, render
@@ -114,6 +115,7 @@ class TrendTest(SynchronousTestCase):
         trend.add(1, [FunctionCounts("f", 2, 0, 0)])
         self.assertIsNone(self.newest(trend).rate)
 
+    @EFFORT
     @given(st.lists(st.integers(0, 1000), min_size=1, max_size=60))
     def test_little_is_kept(self, queued: list[int]) -> None:
         trend = Trend()

@@ -17,10 +17,10 @@ from twisted.trial.unittest import TestCase
 
 from tests.cli.running import COMMAND, Ended, at_work, command, process
 from tests.interop.expectations import Expectations, OnGearmand, OnTxgearman
-from tests.interop.programs import HOST, Server, free_port, run_program, running, until
+from tests.interop.programs import HOST, Server, run_program, running, until
 from tests.server.lines import close, connect
 from tests.server.peers import req
-from tests.support import needs_program, on_reactor
+from tests.support import free_port, needs_program, on_reactor
 from txgearman.cli.exit_codes import ExitCode
 
 

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.wire.effort import EFFORT
 from txgearman.cli.parameters import duration_seconds, endpoint_string, point_in_time
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -34,6 +35,7 @@ class ServerTest(SynchronousTestCase):
             with self.assertRaises(ValueError, msg=text):
                 endpoint_string(text)
 
+    @EFFORT
     @given(st.text())
     def test_any_text_is_an_address_or_refused(self, text: str) -> None:
         try:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from random import Random
-from signal import SIGCONT, SIGSTOP
+from signal import SIGCONT
 from typing import Any
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -17,7 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.interop.expectations import Expectations, OnGearmand, OnTxgearman
 from tests.interop.programs import Server, start_again
-from tests.support import on_reactor
+from tests.support import on_reactor, pause
 from txgearman.client import Client, Job
 from txgearman.errors import ConnectionLost
 from txgearman.testing import MemoryGearman
@@ -205,12 +205,12 @@ class RestartExpectations(Expectations):
                 [one.endpoint, two.endpoint],
                 check_interval=0.2,
                 # Long enough that the living one is not taken for hung on a busy machine.
-                check_timeout=1.0,
+                check_timeout=2.5,
             ) as client,
         ):
             load = Load(client)
             await client.echo_each(b"there?")
-            os.kill(one.pid, SIGSTOP)
+            pause(one.pid)
             try:
                 for number in range(100):
                     load.submit(unique=[None, b"%d" % number][number % 2])

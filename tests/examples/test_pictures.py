@@ -24,8 +24,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.test.requesthelper import DummyRequest
 
 from tests.blocking.servers import BackgroundServer, ThreadedWorker, until, working
-from tests.interop.programs import Server, exchange, free_port, run_program, running, txgearmand
-from tests.support import load, needs_program, on_reactor
+from tests.interop.programs import Server, exchange, run_program, running, txgearmand
+from tests.support import free_port, load, needs_program, on_reactor
 from txgearman.client import Client
 from txgearman.testing import MemoryGearman
 

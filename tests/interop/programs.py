@@ -18,7 +18,6 @@ import functools
 import os
 import shutil
 import signal
-import socket
 import sysconfig
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -33,6 +32,8 @@ from twisted.internet.error import ConnectError, ConnectionDone, ProcessExitedAl
 from twisted.internet.protocol import Factory, ProcessProtocol, Protocol, connectionDone
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
+
+from tests.support import free_port
 
 if TYPE_CHECKING:
     from twisted.internet.epollreactor import EPollReactor
@@ -271,13 +272,6 @@ async def alongside(coroutine: Coroutine[Any, Any, _Result]) -> AsyncIterator[De
             deferred.cancel()
             with contextlib.suppress(CancelledError):
                 await deferred
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on at this moment."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
 
 
 class _Exchange(Protocol):

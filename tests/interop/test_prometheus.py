@@ -10,11 +10,11 @@ from typing import Any
 
 from twisted.trial.unittest import TestCase
 
-from tests.interop.programs import HOST, free_port, run_program, running, until
+from tests.interop.programs import HOST, run_program, running, until
 from tests.server.lines import close, connect
 from tests.server.peers import req
 from tests.server.test_twistd import twistd
-from tests.support import needs_program, on_reactor
+from tests.support import free_port, needs_program, on_reactor
 from tests.web.test_grafana import ALERTS, DOCS, dashboard
 
 INTERVAL = "1s"

@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import random
 import re
 import resource
 import select
 import shutil
 import signal
-import socket
 import time
 from collections.abc import Sequence
 from datetime import datetime
@@ -20,7 +18,7 @@ from typing import Final
 
 from tests.processes import instants
 from tests.processes.nursery import Nursery
-from tests.support import process_state
+from tests.support import free_port, process_state
 
 HOST: Final = "127.0.0.1"
 
@@ -60,7 +58,7 @@ class Server:
     ) -> None:
         self._nursery = nursery
         self.number = number
-        self.port = quiet_port()
+        self.port = free_port()
         self._folder = folder
         self.log = folder / f"server-{number}.log"
         self._output = folder / f"server-{number}.output"
@@ -204,19 +202,3 @@ class Server:
         if self._process is not None:
             os.close(self._process)
             self._process = None
-
-
-def quiet_port() -> int:
-    """A free TCP port that the system gives to no connection of its own accord.
-
-    One of those could be the near end of a client's attempt to connect to a server that is down: TCP would
-    connect it to itself.
-    """
-    given = range(*map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()))
-    while True:
-        port = random.SystemRandom().randrange(10_000, 65_000)
-        if port in given:
-            continue
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind((HOST, port))
-            return port

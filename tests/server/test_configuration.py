@@ -37,7 +37,7 @@ time-limit = "10m"
 
 [functions.resize]
 queue-limit = [0, 20, 10]
-retries = 0
+job-retries = 0
 """
 
 
@@ -111,11 +111,11 @@ class ReadTest(FileTestCase):
     def test_mistakes_are_all_told_with_their_lines(self) -> None:
         self.assert_mistakes(
             "# mine\njob-retires = 1\n\nmax-packet = true\n"
-            'listen = [\n  1,\n]\n[functions.f]\nretries = "x"\n',
+            'listen = [\n  1,\n]\n[functions.f]\njob-retries = "x"\n',
             (2, "unknown key 'job-retires'; did you mean 'job-retries'?"),
             (4, "max-packet must be a number of bytes, with K, M or G behind it if wanted, not true"),
             (5, "listen must be text"),
-            (9, "retries must be a whole number, not 'x'"),
+            (9, "job-retries must be a whole number, not 'x'"),
         )
 
     def test_mistakes(self) -> None:
@@ -128,8 +128,8 @@ class ReadTest(FileTestCase):
             ("\n[options]\nlisten = 'x'\n", (2, "unknown key 'options'")),
             ("functions = 1\n", (1, "must be a table")),
             ("[functions]\nf = 1\n", (2, "must be a table")),
-            ("[function.f]\nretries = 1\n", (1, "did you mean 'functions'?")),
-            ("[functions.f]\nretry = 1\n", (2, "did you mean 'retries'?")),
+            ("[function.f]\njob-retries = 1\n", (1, "did you mean 'functions'?")),
+            ("[functions.f]\njob-retry = 1\n", (2, "did you mean 'job-retries'?")),
             ('[functions.""]\n', (1, "1 to 512 bytes")),
             ("[functions.f]\nqueue-limit = [1, 2]\n", (2, "queue-limit must be a number of jobs")),
             ("[functions.f]\nqueue-limit = -1\n", (2, "queue-limit")),
@@ -144,7 +144,7 @@ class ReadTest(FileTestCase):
                 "max-jobs = 0x" + "f" * 5000,
                 (1, "max-jobs must be 9223372036854775807 or less, not a number of"),
             ),
-            ("[functions.f]\nretries = -2\n", (2, "retries must be -1 or more")),
+            ("[functions.f]\njob-retries = -2\n", (2, "job-retries must be -1 or more")),
             (b"a = 1\nb = '\xff'\n", (2, "not UTF-8")),
         ):
             self.assert_mistakes(text, *mistakes)
@@ -229,7 +229,7 @@ class ReloadTest(FileTestCase):
             .replace('"tcp:1"', '"tcp:2"')
             .replace('order = "registration"\nround-robin = true\n', "")
             .replace("file-descriptors = 100", "file-descriptors = 200")
-            .replace("retries = 0", "retries = 1")
+            .replace("job-retries = 0", "job-retries = 1")
             .replace('"*"', '"a*"')
         )
         for _ in range(2):

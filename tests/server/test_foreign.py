@@ -24,12 +24,12 @@ from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial import util
 from twisted.trial.unittest import TestCase
 
-from tests.interop.programs import HOST, free_port, txgearmand
+from tests.interop.programs import HOST, txgearmand
 from tests.server import test_tls
 from tests.server.lines import Line
 from tests.server.lines import connect as connect_tcp
 from tests.server.peers import Peer, ServerTestCase, req, res
-from tests.support import on_reactor
+from tests.support import free_port, on_reactor
 from tests.web.browser import browser, needs_browser
 from tests.wire.streams import cut, whole_bytes_and_halves
 from txgearman.access.patterns import MAX_SHOWN

@@ -20,11 +20,11 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from tests.interop.programs import HOST, exchange, free_port
+from tests.interop.programs import HOST, exchange
 from tests.server.lines import Line, close, connect
 from tests.server.peers import SocketlikeTransport, req, res
 from tests.server.stores import UNAVAILABLE, ListStore, Thread
-from tests.support import on_reactor
+from tests.support import free_port, on_reactor
 from txgearman.errors import StoreUnavailable
 from txgearman.server import GearmanService, Settings, make_service, service
 from txgearman.server.persistence.lease import NUMBERS_PER_START

@@ -32,10 +32,10 @@ from typing import Final
 
 from twisted.trial.unittest import TestCase
 
-from tests.interop.programs import HOST, Program, free_port, run_program, until
+from tests.interop.programs import HOST, Program, run_program, until
 from tests.server import starting
 from tests.server.test_twistd import TWISTD
-from tests.support import on_reactor
+from tests.support import free_port, on_reactor
 
 NOBODY: Final = 65534
 """The owner of what the server must not touch."""

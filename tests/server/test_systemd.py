@@ -24,7 +24,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from tests.interop.programs import HOST, Program, assert_no_traceback, running, until
 from tests.server.lines import close, connect
 from tests.server.peers import req, res
-from tests.support import needs_program, on_reactor
+from tests.support import free_port, needs_program, on_reactor
 from txgearman.net.endpoints import BACKLOG, endpoint_of
 from txgearman.server.process.systemd import SupervisedService, Supervisor
 
@@ -268,9 +268,7 @@ class HeldSocketTest(TestCase):
     @needs_program("systemd-socket-activate")
     @on_reactor
     async def test_with_the_socket_of_systemd_itself(self) -> None:
-        with socket.socket() as probe:
-            probe.bind((HOST, 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         command = ["systemd-socket-activate", f"--listen={HOST}:{port}", "--fdname=gearmand"]
         # It hands on nothing else of the environment.
         command += [f"--setenv=PYTHONPATH={os.environ.get('PYTHONPATH', '')}"]

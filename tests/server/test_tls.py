@@ -16,10 +16,10 @@ from twisted.internet.task import deferLater
 from twisted.trial import util
 from twisted.trial.unittest import TestCase
 
-from tests.interop.programs import HOST, free_port
+from tests.interop.programs import HOST
 from tests.server.lines import Line, close
 from tests.server.peers import req, res
-from tests.support import on_reactor
+from tests.support import free_port, on_reactor
 from txgearman.server import GearmanService, Settings, make_service
 
 

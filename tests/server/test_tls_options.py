@@ -21,11 +21,11 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial import util
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from tests.interop.programs import HOST, free_port, run_program, running
+from tests.interop.programs import HOST, run_program, running
 from tests.server.lines import Line, close
 from tests.server.lines import connect as connect_plainly
 from tests.server.peers import PREFIX, error, req, res
-from tests.support import needs_program, on_reactor
+from tests.support import free_port, needs_program, on_reactor
 from txgearman import Client, Worker
 from txgearman.access.policy import AccessPolicy, Rule
 from txgearman.errors import ClientError

@@ -22,11 +22,11 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.resource import Resource
 from twisted.web.server import Site
 
-from tests.interop.programs import HOST, assert_no_traceback, free_port
+from tests.interop.programs import HOST, assert_no_traceback
 from tests.server.lines import close, connect
 from tests.server.peers import req, res
 from tests.server.test_twistd import twistd
-from tests.support import on_reactor
+from tests.support import free_port, on_reactor
 from txgearman.broker.entities import Function, Job
 from txgearman.broker.job_states import Ending
 from txgearman.server import GearmanServerFactory, Settings, make_service

@@ -19,10 +19,10 @@ from twisted.internet.error import ConnectError, ConnectionDone
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from tests.interop.programs import HOST, Program, assert_no_traceback, free_port, run_program, running, until
+from tests.interop.programs import HOST, Program, assert_no_traceback, run_program, running, until
 from tests.server.lines import Line, close, connect
 from tests.server.peers import req, res
-from tests.support import on_reactor
+from tests.support import free_port, on_reactor
 
 TWISTD = str(Path(sysconfig.get_path("scripts")) / "twistd")
 STARTED = b"Gearman job server listens"

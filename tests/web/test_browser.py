@@ -13,10 +13,10 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from tests.interop.programs import HOST, Server, free_port, txgearmand
+from tests.interop.programs import HOST, Server, txgearmand
 from tests.server.lines import close, connect
 from tests.server.peers import req
-from tests.support import on_reactor
+from tests.support import free_port, on_reactor
 from tests.web.browser import PHONE, Page, browser, needs_browser
 from tests.web.names import NAMES
 from txgearman import Client, Worker

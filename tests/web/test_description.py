@@ -11,8 +11,8 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from tests.interop.programs import HOST, free_port, run_program, txgearmand
-from tests.support import on_reactor
+from tests.interop.programs import HOST, run_program, txgearmand
+from tests.support import free_port, on_reactor
 from tests.test_docs import literal, table
 from tests.web.asking import Web
 from txgearman import Client

@@ -36,6 +36,8 @@ KINDS = (LimitedChannel, LimitedRequest, WholeResponse, StreamedResponse, EventS
 class End:
     """A worker that is never woken."""
 
+    label = b"silent"
+
     def wake(self) -> None:
         pass
 

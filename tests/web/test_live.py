@@ -11,6 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.web.asking import Exchange
 from tests.web.test_jobs import JobCase, events
+from tests.wire.effort import EFFORT
 from txgearman.web.api import history, live
 from txgearman.web.api.history import History
 from txgearman.web.api.live import merge_patch
@@ -43,13 +44,13 @@ def without_nulls(value: Any) -> Any:
 
 
 class PatchTests(SynchronousTestCase):
-    @settings(max_examples=300, deadline=None, database=None)
+    @settings(EFFORT, max_examples=300)
     @given(documents, documents)
     def test_it_makes_the_new_of_the_old(self, old: dict[str, Any], new: dict[str, Any]) -> None:
         self.assertEqual(merged(without_nulls(old), merge_patch(old, new)), without_nulls(new))
 
     @given(documents)
-    @settings(max_examples=50, deadline=None, database=None)
+    @settings(EFFORT, max_examples=50)
     def test_without_a_change_it_is_empty(self, document: dict[str, Any]) -> None:
         self.assertEqual(merge_patch(document, document), {})
 

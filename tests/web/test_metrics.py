@@ -17,6 +17,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.server.peers import Peer, req
 from tests.support import needs_program
 from tests.web.asking import Web
+from tests.wire.effort import EFFORT
 from txgearman.access.policy import AccessPolicy, Rule
 from txgearman.broker.histograms import BOUNDS, Durations, Histogram
 from txgearman.server import Settings
@@ -182,6 +183,7 @@ class LabelsTest(MetricsTestCase):
         for name in names:
             self.assertEqual(self.value("jobs_submitted_total", function=function_label(name)), 1, name)
 
+    @EFFORT
     @given(st.binary(max_size=12), st.binary(max_size=12))
     def test_no_two_functions_have_one_label(self, one: bytes, other: bytes) -> None:
         self.assertEqual(function_label(one) == function_label(other), one == other)

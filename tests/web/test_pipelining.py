@@ -45,6 +45,8 @@ def submit(number: int, more: bytes = b"") -> bytes:
 class End:
     """A worker that is never woken."""
 
+    label = b"silent"
+
     def wake(self) -> None:
         pass
 

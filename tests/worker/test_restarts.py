@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 from contextlib import AsyncExitStack
-from signal import SIGCONT, SIGSTOP
+from signal import SIGCONT
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred, DeferredList
@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests.interop.expectations import Expectations, OnGearmand, OnTxgearman
 from tests.interop.programs import RUN_LIMIT, Server, start_again
-from tests.support import on_reactor
+from tests.support import on_reactor, pause
 from txgearman.client import Client
 from txgearman.errors import ClientError
 from txgearman.testing import MemoryGearman
@@ -187,7 +187,7 @@ class RestartExpectations(Expectations):
                 await worker.start()
                 await self.echoes(server, name)
                 lost = worker_log("not answer within 0.2 seconds")
-                os.kill(server.pid, SIGSTOP)
+                pause(server.pid)
                 try:
                     await lost
                 finally:

@@ -101,8 +101,13 @@ class ClientConnection(Protocol):
         """
 
     def retrying(self, handle: bytes, attempts: int, delay: float) -> None:
-        """So many runs of the job have failed, and it is run again in `delay` seconds. The end follows some
-        time. Only where its function has `RetryPolicy.online`."""
+        """A run of the job has failed, and it is run again. Only where its function has `RetryPolicy.online`.
+
+        Args:
+            handle: The handle that this client was told.
+            attempts: How many runs have failed.
+            delay: Seconds until it is queued.
+        """
 
 
 class WorkerConnection(Protocol):

@@ -58,6 +58,11 @@ class Inspection:
         return self._broker.stored_queues.may_have_stored_jobs
 
     @property
+    def retrying(self) -> int:
+        """How many jobs wait for a retry."""
+        return sum(function.retrying for function in self._broker.functions.by_name.values())
+
+    @property
     def running(self) -> int:
         """How many jobs are with workers."""
         return sum(function.running for function in self._broker.functions.by_name.values())

@@ -78,7 +78,7 @@ class JobStore(Protocol):
         """Make a job durable. `StoreAnswers.saved`, `stored_before` or `not_saved` says what came of it.
 
         Args:
-            job: The job, which has no place in a queue until then.
+            job: The job. It may be with a worker already.
         """
 
     def remove(self, number: int, just_now: bool = True) -> None:

@@ -53,12 +53,22 @@ class FunctionOrder(Enum):
 class FunctionRules:
     """What holds for the jobs of one function; None where nothing is said.
 
-    `limits` are by priority how many jobs the function may have when one more is to be let in, None for no
-    limit. `time_limit`: seconds after which a running job is given to another worker; a shorter limit that
-    the worker has set itself holds, and 0 is no limit. `retries`, `submit_rate`, `submit_burst`, `attempts`,
-    `backoff`, `backoff_factor`, `backoff_max`, `jitter`: as those of `Policy`. `retry_online`: whether
-    clients that wait for a result go on waiting while the job is retried. `expires`: seconds from the job's
-    submission, or its `run_at`, after which no run of it begins; 0 is never.
+    Attributes:
+        limits: How many jobs the function may have when one more is let in, by the priority of that one
+            (high, normal, low). None is no limit.
+        time_limit: Seconds after which a running job is given to another worker; 0 is no limit. A shorter
+            limit that the worker has set itself holds.
+        retries: As `Policy.job_retries`.
+        submit_rate: As that of `Policy`.
+        submit_burst: As that of `Policy`.
+        attempts: As that of `Policy`.
+        backoff: As that of `Policy`.
+        backoff_factor: As that of `Policy`.
+        backoff_max: As that of `Policy`.
+        jitter: As that of `Policy`.
+        retry_online: Whether clients that wait for a result go on waiting while the job is retried.
+        expires: Seconds from the job's submission, or its `run_at`, after which no run of it begins; 0 is
+            never.
     """
 
     limits: tuple[int | None, ...] | None = None
@@ -79,21 +89,33 @@ class FunctionRules:
 class Policy:
     """The settings of a `Broker`.
 
-    `job_retries`: how many workers may lose a job before it fails; 0 and 1 are the same, as with gearmand,
-    and `UNLIMITED` never gives up. `wakeup`: how many sleeping workers are woken for a job; 0 wakes all.
-    `round_robin`: with `FunctionOrder.REGISTRATION`, let functions take turns (with `FunctionOrder.PRIORITY`
-    they always do). `handle_prefix`: what job handles begin with, ahead of a colon and a number. `max_jobs`:
-    how many jobs there may be in all, running ones included; 0 is no limit. `max_functions`: how many
-    functions there may be, 0 for no limit; above half of that those that are not used are forgotten.
-    `submit_rate`: how many new jobs a second each function takes, `submit_burst` of them at once; a rate of 0
-    is no limit, a burst of 0 as many as the rate. `in_memory`: how many waiting jobs of a function and
-    priority are in memory when a store has them too; those behind are fetched when their turn comes.
-    `attempts`: how many runs of a job may fail, None where nothing is said, which is 1, and lets a time limit
-    count as a lost worker; `backoff`, `backoff_factor`, `backoff_max` and `jitter` are those of
-    `RetryPolicy`. `dead_jobs`, `dead_bytes` and `dead_age`: how many dead jobs are kept in memory where there
-    is no store, with how many bytes, for how many seconds; 0 `dead_jobs` keeps none, there or in the store.
-    `history` and `history_bytes`: how many ended jobs are remembered, with how many bytes; 0 is none.
-    `functions`: rules by the name of a function, or a pattern of names.
+    Attributes:
+        handle_prefix: What job handles begin with, ahead of a colon and a number.
+        job_retries: How many workers may lose a job before it fails. 0 and 1 are the same, as with gearmand,
+            and `UNLIMITED` never gives up.
+        wakeup: How many sleeping workers are woken for a job; 0 wakes all.
+        order: Which of a worker's functions is served first.
+        round_robin: With `FunctionOrder.REGISTRATION`, let functions take turns. With
+            `FunctionOrder.PRIORITY` they always do.
+        max_jobs: How many jobs there may be in all, running ones included; 0 is no limit.
+        max_functions: How many functions there may be; 0 is no limit. Above half of that, unused functions
+            are forgotten.
+        submit_rate: How many new jobs a second each function takes; 0 is no limit.
+        submit_burst: How many of them may come at once; 0 is as many as the rate.
+        in_memory: How many waiting jobs of a function and priority are in memory when a store has them too.
+            Those behind are fetched when their turn comes.
+        attempts: How many runs of a job may fail. None where nothing is said: then it is 1, and a time limit
+            that passes counts as a lost worker.
+        backoff: Seconds that a job waits before its first retry.
+        backoff_factor: Each further backoff is so many times the one before.
+        backoff_max: Seconds; no backoff is longer, apart from its jitter.
+        jitter: The part, from 0 to 1, by which each backoff is longer or shorter at random.
+        dead_jobs: How many dead jobs memory keeps where there is no store; 0 keeps none, in a store neither.
+        dead_bytes: How many bytes they have at most, by `DeadJob.weight`.
+        dead_age: Seconds for which they are kept.
+        history: How many ended jobs are remembered; 0 is none.
+        history_bytes: How many bytes that takes at most.
+        functions: Rules by the name of a function, or a pattern of names.
     """
 
     handle_prefix: bytes = b"H:txgearman"
@@ -119,8 +141,15 @@ class Policy:
     functions: tuple[tuple[bytes, FunctionRules], ...] = ()
 
     def rules_for(self, name: bytes) -> FunctionRules:
-        """The rules of one function. Of each, the one that is said for the name itself holds, otherwise
-        the first that is said for a pattern which fits the name."""
+        """The rules of one function.
+
+        Args:
+            name: The function.
+
+        Returns:
+            The rules. Each is the one that is said for the name itself, or else the first that is said for a
+            pattern which fits the name.
+        """
         fitting = [rules for pattern, rules in self.functions if pattern == name]
         fitting += [rules for pattern, rules in self.functions if pattern != name and matches(pattern, name)]
         if self.submit_rate:
@@ -134,8 +163,15 @@ class Policy:
         return FunctionRules(**values)
 
     def retry_policy(self, rules: FunctionRules) -> RetryPolicy | None:
-        """What becomes of a failed run of a function with these rules; None where nothing is said of it: the
-        job fails then, and a time limit that passes is a lost worker."""
+        """What becomes of failed runs of a function.
+
+        Args:
+            rules: The function's rules.
+
+        Returns:
+            The policy. None where nothing is said of that: the job fails then, and a time limit that passes
+            is a lost worker.
+        """
         attempts = self.attempts if rules.attempts is None else rules.attempts
         if attempts is None:
             return None
@@ -156,7 +192,14 @@ Levels = tuple[tuple[int, ...], ...]
 
 
 def levels_of(policy: Policy) -> Levels:
-    """The priorities that are looked through together, over all functions, level by level."""
+    """The priorities that are looked through together, over all functions, level by level.
+
+    Args:
+        policy: Says in which order functions are served.
+
+    Returns:
+        The levels, the first one first.
+    """
     if policy.order is FunctionOrder.PRIORITY:
         return ((0,), (1,), (2,))
     return ((0, 1, 2),)

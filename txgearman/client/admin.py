@@ -112,19 +112,35 @@ class Admin:
     # -- asking ---------------------------------------------------------------------------------
 
     def status(self) -> Deferred[tuple[FunctionStatus, ...]]:
-        """Ask for the server's functions, with the numbers of their jobs and workers."""
+        """Ask for the server's functions, with the numbers of their jobs and workers.
+
+        Returns:
+            A Deferred that fires with the functions.
+        """
         return self._ask_list(b"status", replies.function_statuses)
 
     def priority_status(self) -> Deferred[tuple[PriorityStatus, ...]]:
-        """Ask for the server's functions, with the numbers of their waiting jobs by priority."""
+        """Ask for the server's functions, with the numbers of their waiting jobs by priority.
+
+        Returns:
+            A Deferred that fires with the functions.
+        """
         return self._ask_list(b"prioritystatus", replies.priority_statuses)
 
     def workers(self) -> Deferred[tuple[ConnectionStatus, ...]]:
-        """Ask for the server's connections, including this one."""
+        """Ask for the server's connections, including this one.
+
+        Returns:
+            A Deferred that fires with the connections.
+        """
         return self._ask_list(b"workers", replies.connection_statuses)
 
     def jobs(self) -> Deferred[tuple[JobEntry, ...]]:
-        """Ask for the server's jobs."""
+        """Ask for the server's jobs.
+
+        Returns:
+            A Deferred that fires with the jobs.
+        """
         return self._ask_list(b"show jobs", replies.job_entries)
 
     def unique_jobs(self) -> Deferred[tuple[str, ...]]:
@@ -136,15 +152,27 @@ class Admin:
         return self._ask_list(b"show unique jobs", replies.uniques)
 
     def version(self) -> Deferred[str]:
-        """Ask for the server's version."""
+        """Ask for the server's version.
+
+        Returns:
+            A Deferred that fires with the version, which is text.
+        """
         return self._ask_line(b"version", replies.said)
 
     def getpid(self) -> Deferred[int]:
-        """Ask for the server's process id."""
+        """Ask for the server's process id.
+
+        Returns:
+            A Deferred that fires with the number.
+        """
         return self._ask_line(b"getpid", replies.number)
 
     def verbose(self) -> Deferred[str]:
-        """Ask for the server's level of logging."""
+        """Ask for the server's level of logging.
+
+        Returns:
+            A Deferred that fires with the name of the level.
+        """
         return self._ask_line(b"verbose", replies.said)
 
     # -- administration -------------------------------------------------------------------------

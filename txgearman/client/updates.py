@@ -37,7 +37,12 @@ class WarningUpdate:
 
 @dataclass(frozen=True, slots=True)
 class StatusUpdate:
-    """How far the job is: `numerator` of `denominator` is done (WORK_STATUS)."""
+    """How far the job is (WORK_STATUS).
+
+    Attributes:
+        numerator: How much is done.
+        denominator: Of how much.
+    """
 
     numerator: int
     denominator: int
@@ -111,7 +116,12 @@ class UpdateStream:
         self._wake()
 
     def listen(self, kind: type[_U], callback: Callable[[_U], object]) -> None:
-        """Call `callback` with each update of `kind`, the buffered ones first."""
+        """Call a function with each update of a kind, the buffered ones first.
+
+        Args:
+            kind: The kind.
+            callback: Is called with the update. What it raises is logged.
+        """
         self._callbacks.setdefault(kind, []).append(callback)
         kept, self._buffer = self._buffer, deque()
         for update, size in kept:

@@ -13,8 +13,12 @@ _SYSTEM_DEFAULT: Final = 0
 
 @dataclass(frozen=True, slots=True)
 class Keepalive:
-    """TCP keepalive: after `idle` seconds of silence a probe every `interval` seconds, and the
-    connection is given up after `count` without an answer. 0 leaves a value to the system.
+    """TCP keepalive, which finds peers that vanished without a word. 0 leaves a value to the system.
+
+    Attributes:
+        idle: Seconds of silence before the first probe.
+        interval: Seconds between probes.
+        count: Probes without an answer after which the connection is given up.
     """
 
     idle: int = _SYSTEM_DEFAULT
@@ -22,7 +26,12 @@ class Keepalive:
     count: int = _SYSTEM_DEFAULT
 
     def apply(self, transport: ITCPTransport) -> None:
-        """Set this, and no delay of small packets, on a connection. gearmand always sets both."""
+        """Set this, and no delay of small packets, on a connection. gearmand always sets both.
+
+        Args:
+            transport: The transport of the connection. One that is no TCP connection is left without
+                keepalive.
+        """
         transport.setTcpNoDelay(True)
         transport.setTcpKeepAlive(True)
         # Below TLS is the transport with the socket.

@@ -124,9 +124,15 @@ class GearmanServerFactory(Factory):
         return self.settings.access
 
     def reconfigure(self, settings: Settings) -> None:
-        """Obey other settings from now on, which differ in what can be changed while the server runs.
+        """Obey other settings from now on.
 
         Where the first step fails nothing has changed; behind it nothing fails.
+
+        Args:
+            settings: The settings. They differ only in what can be changed while the server runs.
+
+        Raises:
+            ValueError: The policy differs in what is fixed, see `Administration.change_policy`.
         """
         self.administration.change_policy(settings.policy)
         if self.store_writer is not None:
@@ -193,10 +199,11 @@ class GearmanServerFactory(Factory):
         return StoredJobSearch(self.broker)
 
     def keep(self, store_writer: StoreWriter, last_number: int) -> None:
-        """Begin anew, with a broker whose job_store is `store_writer` and which numbers its handles from
-        behind `last_number`.
+        """Begin anew, with a broker whose jobs are stored. To be called ahead of the first connection.
 
-        To be called ahead of the first connection.
+        Args:
+            store_writer: Stores the jobs.
+            last_number: New handles are numbered from behind this number.
         """
         self.store_writer = store_writer
         store_writer.dead_jobs.limit(*self.settings.stored_dead_limits)
@@ -215,11 +222,19 @@ class GearmanServerFactory(Factory):
         self.budget.limit = settings.max_unsent_total or sys.maxsize
 
     def counted_bytes(self) -> int:
-        """Bytes that are held for peers, and of what has not come whole."""
+        """Add up the bytes that the budgets count.
+
+        Returns:
+            Bytes that are held for peers, and of what has not come whole.
+        """
         return self.budget.used + self.unfinished.total
 
     def limits(self) -> Iterable[Limit]:
-        """How the limits of the server stand."""
+        """Walk the limits of the server.
+
+        Returns:
+            Each limit, with how much of it is used.
+        """
         return limits_of(self)
 
     def buildProtocol(self, addr: IAddress | None) -> Protocol:
@@ -232,7 +247,11 @@ class GearmanServerFactory(Factory):
         return GearmanServerProtocol(self, self.traffic.connections)
 
     def shut_down(self, graceful: bool) -> None:
-        """An administrator wants the server to end, `graceful` when its jobs are done."""
+        """An administrator wants the server to end.
+
+        Args:
+            graceful: Whether the jobs are to be finished first.
+        """
         if self._on_shutdown is not None:
             self._on_shutdown(graceful)
 
@@ -256,17 +275,29 @@ class GearmanServerFactory(Factory):
         return stopping
 
     def connected(self, connection: Peer) -> None:
-        """A connection is there."""
+        """A connection is there.
+
+        Args:
+            connection: The connection, which counts from now on.
+        """
         self.connections[connection.number] = self.silent[connection.number] = connection
         self.admission.entered(connection.transport.getPeer())
         self._debug(connection, "is there")
 
     def spoke(self, connection: Peer) -> None:
-        """The first packet or admin command of a connection has come."""
+        """The first packet or admin command of a connection has come.
+
+        Args:
+            connection: The connection. It is not ended any more to make room for another.
+        """
         self.silent.pop(connection.number, None)
 
     def disconnected(self, connection: Peer) -> None:
-        """A connection is gone."""
+        """A connection is gone.
+
+        Args:
+            connection: The connection, which counts no more.
+        """
         del self.connections[connection.number]
         self.silent.pop(connection.number, None)
         self.admission.left(connection.transport.getPeer())
@@ -298,7 +329,11 @@ class GearmanServerFactory(Factory):
         return False
 
     def note_handshake_timeout(self, connection: Peer) -> None:
-        """A connection is dropped because its TLS handshake took too long."""
+        """A connection is dropped because its TLS handshake took too long.
+
+        Args:
+            connection: The connection, for the log and the counts.
+        """
         self.traffic.dropped["handshake-timeout"] += 1
         self._log_handshake_timeout.happened(
             number=connection.number, host=connection.host, seconds=self.settings.handshake_timeout
@@ -318,7 +353,11 @@ class GearmanServerFactory(Factory):
     # -- the broker's timer (Alarm) -------------------------------------------------------------
 
     def ring_in(self, delay: float) -> None:
-        """Call the broker's `tick` in `delay` seconds, and not when it was said before."""
+        """Call the broker's `tick` once, instead of when it was said before.
+
+        Args:
+            delay: Seconds from now.
+        """
         if self._timer is not None and self._timer.active():
             self._timer.reset(delay)
         else:
@@ -327,19 +366,27 @@ class GearmanServerFactory(Factory):
     # -- writing once a turn --------------------------------------------------------------------
 
     def flush_soon(self, connection: Peer) -> None:
-        """Flush `connection` after all that this turn of the reactor has read was handled.
+        """Flush a connection after all that this turn of the reactor has read was handled.
 
-        So the answers to a read, and what the reads of others have to tell the same connection, leave
-        in one write, and at once: left to the reactor's own buffer it would cost two calls of
-        epoll_ctl and a wait more.
+        So the answers to a read, and what the reads of others have to tell the same connection, leave in one
+        write, and at once. The reactor's own buffer would cost two more calls of epoll_ctl and a wait.
+
+        Args:
+            connection: The connection, once a turn.
         """
         if not self._unflushed:
             self._call_soon(self._flush)
         self._unflushed.append(connection)
 
     def fanned_out(self, reporter: Peer, size: int) -> None:
-        """A report was told several times, which made so many bytes. If that is enough for a turn, the
-        reporter gives way. It is not counted anew with each turn: that would cost something with each."""
+        """A report was told several times. If that is enough for a turn, the reporter gives way.
+
+        The bytes are not counted anew with each turn: that would cost something with each.
+
+        Args:
+            reporter: The worker's connection.
+            size: Bytes of all packets that the report became.
+        """
         self._fanned_out += size
         if self._fanned_out >= TURN_OUTPUT:
             self._fanned_out = 0

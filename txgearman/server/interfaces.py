@@ -36,7 +36,11 @@ class ServerTransport(ITransport, IConsumer, IPushProducer):
 
 
 class LogThreshold(Protocol):
-    """From which level on the log is written. `level` is what the operator chose."""
+    """From which level on the log is written.
+
+    Attributes:
+        level: What the operator chose.
+    """
 
     @property
     def current(self) -> Level:
@@ -45,7 +49,11 @@ class LogThreshold(Protocol):
     level: Level
 
     def override(self, level: Level | None) -> None:
-        """Use this level in place of the configured one; None ends that."""
+        """Use another level in place of the configured one.
+
+        Args:
+            level: The level; None ends that.
+        """
 
     def toggle_debug(self) -> None:
         """Debugging on, or off again."""
@@ -84,34 +92,67 @@ class Server(Protocol):
         """Whether anything will be flushed at the end of this turn."""
 
     def flush_soon(self, connection: Peer) -> None:
-        """Flush `connection` at the end of this turn of the reactor."""
+        """Flush a connection at the end of this turn of the reactor.
+
+        Args:
+            connection: The connection, once a turn.
+        """
 
     def fanned_out(self, reporter: Peer, size: int) -> None:
-        """A report was told several times, which made `size` bytes."""
+        """A report was told several times. Where that makes much in one turn, its worker has to give way.
+
+        Args:
+            reporter: The worker's connection.
+            size: Bytes of all packets that the report became.
+        """
 
     def shut_down(self, graceful: bool) -> None:
-        """End the server, `graceful` when its jobs are done."""
+        """End the server.
+
+        Args:
+            graceful: Whether the running jobs are to be finished first.
+        """
 
     def connected(self, connection: Peer) -> None:
-        """A connection is there."""
+        """A connection is there.
+
+        Args:
+            connection: The connection, which counts from now on.
+        """
 
     def spoke(self, connection: Peer) -> None:
-        """The first packet or admin command of a connection has come."""
+        """The first packet or admin command of a connection has come.
+
+        Args:
+            connection: The connection. It is not ended any more to make room for another.
+        """
 
     def disconnected(self, connection: Peer) -> None:
-        """A connection is gone."""
+        """A connection is gone.
+
+        Args:
+            connection: The connection, which counts no more.
+        """
 
     def note_handshake_timeout(self, connection: Peer) -> None:
-        """A connection is dropped because its TLS handshake took too long."""
+        """A connection is dropped because its TLS handshake took too long.
+
+        Args:
+            connection: The connection, for the log and the counts.
+        """
 
 
 class Peer(Protocol):
     """One connection, as the server and the commands see it.
 
-    `client` and `worker` are what the broker knows of it. `client_id` is what the peer calls itself,
-    `exceptions` whether it wants WORK_EXCEPTION and not WORK_FAIL. `known_rights` are its `rights`, None as
-    long as nobody has asked for these. `assigns_stored_job` is set ahead of each packet that gives a job from
-    the store to the worker.
+    Attributes:
+        client: What the broker knows of it as a client.
+        worker: What the broker knows of it as a worker.
+        number: The server's number for it.
+        client_id: What the peer calls itself.
+        exceptions: Whether it wants WORK_EXCEPTION and not WORK_FAIL.
+        known_rights: Its `rights`; None as long as nobody has asked for these.
+        assigns_stored_job: Set ahead of each packet that gives a job from the store to the worker.
     """
 
     transport: ServerTransport
@@ -154,37 +195,76 @@ class Peer(Protocol):
         """What the peer may do by the access policy."""
 
     def note_denied(self, what: str) -> None:
-        """Log what the peer was denied, the first time."""
+        """Log what the peer was denied, the first time.
+
+        Args:
+            what: What it wanted to do, such as "use the admin command 'shutdown'".
+        """
 
     def access_changed(self) -> None:
         """There is another access policy."""
 
     def note_unfinished(self, size: int) -> None:
-        """`size` bytes of an unfinished packet are there, 0 when it is whole."""
+        """Count the bytes that have come of an unfinished packet.
+
+        Args:
+            size: How many there are now; 0 when the packet is whole.
+        """
 
     def log_protocol_error(self, error: ProtocolError) -> None:
-        """Log what the peer did wrong, the first time."""
+        """Log what the peer did wrong, the first time.
+
+        Args:
+            error: What the peer is told, or would be.
+        """
 
     def give_way(self) -> None:
         """Handle nothing more of this peer in this turn of the reactor."""
 
     def send(self, data: bytes) -> None:
-        """Send whole packets or lines, at the end of this turn of the reactor."""
+        """Send bytes at the end of this turn of the reactor.
+
+        Args:
+            data: Whole packets or lines.
+        """
 
     def send_packet(self, number: int, *fields: bytes) -> None:
-        """Send a response packet; no field but the last may hold a NUL."""
+        """Send a response packet.
+
+        Args:
+            number: The packet's type.
+            *fields: Its fields. No field but the last may hold a NUL.
+        """
 
     def send_error(self, code: bytes, text: str) -> None:
-        """Send an ERROR packet."""
+        """Send an ERROR packet.
+
+        Args:
+            code: Its code, such as ``QUEUE_ERROR``.
+            text: Its text for people.
+        """
 
     def send_list(self, pieces: Iterator[bytes]) -> None:
-        """Send a list, whose text is `pieces`, as the peer takes it."""
+        """Send a list piece by piece, as the peer takes it, while others are served.
+
+        Args:
+            pieces: The text of the list. It must not mind what happens to the server between two pieces.
+        """
 
     def reply_later(self, ask: Callable[[Callable[[T], None]], None], reply: Callable[[T], bytes]) -> None:
-        """Reply with what `reply` makes of the answer that `ask` gets, and send nothing else until then."""
+        """Send a reply whose answer is not known yet, and nothing else until then.
+
+        Args:
+            ask: Is called with the function that takes the answer.
+            reply: Makes the bytes of the reply from the answer.
+        """
 
     def set_client_id(self, client_id: bytes) -> None:
-        """Take the name that the peer calls itself by."""
+        """Take the name that the peer calls itself by.
+
+        Args:
+            client_id: The name.
+        """
 
     def flush(self) -> None:
         """Hand everything that waits to the transport."""

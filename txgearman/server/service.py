@@ -320,16 +320,35 @@ class GearmanService(MultiService):
     def reconfigure(self, settings: Settings) -> tuple[list[str], list[str]]:
         """Obey other settings, as far as they can be changed while the server runs.
 
-        Returns the names of what changed, and of what would have to and needs a new start. Connections and
-        jobs stay. Files of TLS are read again. Raises `ValueError` for settings that cannot be, `StoreError`
-        for such a store, and changes nothing then.
+        Connections and jobs stay. Files of TLS are read again. Where this raises, nothing has changed.
+
+        Args:
+            settings: The settings.
+
+        Returns:
+            The names of the settings that changed, and of those that differ and need a new start.
+
+        Raises:
+            ValueError: A setting cannot be.
+            StoreError: The store's URL cannot be understood.
         """
         reload = self.prepare(settings)
         self.commit(reload)
         return reload.changed, reload.waiting
 
     def prepare(self, settings: Settings) -> Reload:
-        """Do all of a reload that can fail. Raises what `reconfigure` raises, and changes nothing."""
+        """Do all of a reload that can fail, and change nothing.
+
+        Args:
+            settings: The settings.
+
+        Returns:
+            What `commit` takes.
+
+        Raises:
+            ValueError: A setting cannot be.
+            StoreError: The store's URL cannot be understood.
+        """
         merged, changed, waiting = with_reloadable(self.settings, settings)
         before, after = self.settings.functions, settings.functions
         changed += [
@@ -350,7 +369,11 @@ class GearmanService(MultiService):
         return Reload(merged, changed, waiting, loaded)
 
     def commit(self, reload: Reload) -> None:
-        """Obey settings that were prepared."""
+        """Obey settings that were prepared.
+
+        Args:
+            reload: What `prepare` returned.
+        """
         self.factory.reconfigure(reload.settings)
         self.settings = reload.settings
         if self._tls is not None and reload.tls is not None:
@@ -380,15 +403,27 @@ class GearmanService(MultiService):
             return
         if self._grace is not None:
             return
-        _log.info("Graceful shutdown: {total} jobs to be done", total=self.factory.broker.total)
-        self._wait_until(lambda: not self.factory.broker.total, self._shut_down)
+        _log.info("Graceful shutdown: {total} jobs to be done", total=self._undone)
+        self._wait_until(lambda: not self._undone, self._shut_down)
+
+    @property
+    def _undone(self) -> int:
+        """Jobs that a graceful shutdown waits for. Those that wait for a retry stay in the store, if there is
+        one."""
+        inspection = self.factory.inspection
+        return inspection.total - (inspection.retrying if self.store_writer is not None else 0)
 
     def drain(self, seconds: float) -> Deferred[None]:
-        """Let nobody in, take no new job and give none to a worker; jobs that run may end, and those who
-        wait for them are told.
+        """Let nobody in, take no new job and give none to a worker.
 
-        Fires when no job runs any more, and after so many `seconds` at the latest. Then the service is to
-        be stopped: it does not come out of this by itself.
+        Running jobs may end, and those who wait for them are told. The service is to be stopped behind that:
+        it does not come out of this by itself.
+
+        Args:
+            seconds: How long running jobs have.
+
+        Returns:
+            Fires when no job runs any more, and at the latest when the seconds are over.
         """
         inspection = self.factory.inspection
         self.factory.administration.drain()

@@ -38,7 +38,14 @@ NO_POSITION: Final = -1
 
 
 class Retry(NamedTuple):
-    """What a failed run changes of a job, see `StoredJob`."""
+    """What a failed run changes of a job.
+
+    Attributes:
+        attempts: How many runs have failed.
+        retry_at: When the job runs again, in seconds since the epoch.
+        outcome: How the last run ended, as `StoredJob` has it.
+        error: What its worker said of that.
+    """
 
     attempts: int
     retry_at: float
@@ -47,7 +54,13 @@ class Retry(NamedTuple):
 
 
 class DeadCount(NamedTuple):
-    """How many dead jobs a function has, and the sum of their `DeadJob.weight`."""
+    """The dead jobs of a function.
+
+    Attributes:
+        function: The function's name.
+        jobs: How many there are.
+        weight: The sum of their `DeadJob.weight`.
+    """
 
     function: bytes
     jobs: int
@@ -56,15 +69,17 @@ class DeadCount(NamedTuple):
 
 @dataclass(slots=True)
 class Changes:
-    """What one call of `Store.write` makes durable.
+    """What one call of `Store.write` makes durable. Removing or changing a job that is not there is no error.
 
-    `saves` are in the order in which they were submitted. `removals` are the numbers of jobs that have ended.
-    `losses` has the new number of losses by job number, `retries` what failed runs have changed. `deaths`
-    has, by job number, what is to be kept of jobs that are dead: they are removed as those in `removals`, and
-    only a job that is removed becomes a dead one, with what is stored of it. `retries` and `deaths` are of
-    jobs that were saved before. Removing or changing a job that is not there is no error. `coalesced` has, by
-    job number, the `Coalesced.at` that the caller knows of: these jobs are removed unless another submit was
-    coalesced with them since.
+    Attributes:
+        saves: Jobs, in the order in which they were submitted.
+        removals: The numbers of jobs that have ended.
+        losses: The new number of losses, by job number.
+        coalesced: The `Coalesced.at` that the caller knows of, by job number. These jobs are removed unless
+            another submit was coalesced with them since.
+        retries: What failed runs have changed, by job number. These jobs were saved before.
+        deaths: What is to be kept of jobs that are dead, by job number. They are removed as those in
+            `removals`, and only a job that is removed becomes a dead one, with what is stored of it.
     """
 
     saves: list[StoredJob] = field(default_factory=list)
@@ -78,8 +93,10 @@ class Changes:
 class Coalesced(NamedTuple):
     """A job that was not removed, because another server coalesced a submit with it.
 
-    `at` identifies the last such submit. That was `ago` seconds before this was read. Both are by the
-    database's clock.
+    Attributes:
+        job: The job.
+        at: Identifies the last such submit: its time by the database's clock.
+        ago: Seconds from that submit until this was read, by the database's clock.
     """
 
     job: StoredJob
@@ -90,8 +107,9 @@ class Coalesced(NamedTuple):
 class Written(NamedTuple):
     """The outcome of `Store.write`.
 
-    `duplicates` has, by the number of each job that was not saved, the handle of its duplicate. `coalesced`
-    are the jobs that were not removed.
+    Attributes:
+        duplicates: The handle of the duplicate, by the number of each job that was not saved.
+        coalesced: The jobs that were not removed.
     """
 
     duplicates: dict[int, bytes]
@@ -99,7 +117,13 @@ class Written(NamedTuple):
 
 
 class QueueLength(NamedTuple):
-    """The number of stored jobs of one function and priority, without scheduled ones."""
+    """The number of stored jobs of one queue, without scheduled ones.
+
+    Attributes:
+        function: The function of the queue.
+        priority: Its priority.
+        jobs: How many there are.
+    """
 
     function: bytes
     priority: int
@@ -167,7 +191,11 @@ class Store(Protocol):
         """
 
     def queue_lengths(self) -> list[QueueLength]:
-        """Count the jobs that this server owns, without scheduled ones."""
+        """Count the jobs that this server owns, without scheduled ones.
+
+        Returns:
+            The length of each queue that has jobs.
+        """
 
     def fetch(self, function: bytes, priority: int, after: int, limit: int) -> list[StoredJob]:
         """Read own jobs of one queue in order, without scheduled ones.
@@ -194,14 +222,36 @@ class Store(Protocol):
         """
 
     def find(self, number: int) -> StoredJob | None:
-        """Find the job with this number, whoever owns it. Its data may be left empty."""
+        """Find a job by its number, whoever owns it.
+
+        Args:
+            number: The number of its handle.
+
+        Returns:
+            The job, whose data may be left empty; None if there is none.
+        """
 
     def find_unique(self, unique: bytes) -> StoredJob | None:
-        """Find the job with this unique that was submitted last, of any function and owner. Its data may be
-        left empty."""
+        """Find the job that was submitted last with a unique, of any function and owner.
+
+        Args:
+            unique: The unique.
+
+        Returns:
+            The job, whose data may be left empty; None if there is none.
+        """
 
     def find_duplicate(self, function: bytes, unique: bytes, data: bytes) -> StoredJob | None:
-        """Find the duplicate of a job with this function, unique and data, whoever owns it, with its data."""
+        """Find the stored job that a new one is a duplicate of, whoever owns it.
+
+        Args:
+            function: The function of the new job.
+            unique: Its unique.
+            data: Its data, which counts where the unique is ``-``.
+
+        Returns:
+            The stored job with its data; None if there is none.
+        """
 
     # -- dead jobs, which belong to no server -----------------------------------------------------
 
@@ -220,7 +270,14 @@ class Store(Protocol):
         """
 
     def find_dead(self, number: int) -> DeadJob | None:
-        """Find the dead job with this number, with its data."""
+        """Find a dead job by its number.
+
+        Args:
+            number: The number of its handle.
+
+        Returns:
+            The job with its data; None if there is none.
+        """
 
     def retry_dead(self, number: int, position: int) -> StoredJob | None:
         """Make a dead job a live one of this server, without attempts and losses.
@@ -240,10 +297,21 @@ class Store(Protocol):
         """
 
     def forget_dead(self, numbers: Sequence[int]) -> int:
-        """Delete dead jobs; returns how many there were."""
+        """Delete dead jobs.
+
+        Args:
+            numbers: The numbers of their handles.
+
+        Returns:
+            How many of them there were.
+        """
 
     def dead_counts(self) -> list[DeadCount]:
-        """Count the dead jobs of each function."""
+        """Count the dead jobs.
+
+        Returns:
+            The counts of the functions that have some.
+        """
 
     def evict_dead(self, max_jobs: int, max_bytes: int, ended_before: float, limit: int) -> int:
         """Delete the dead jobs that ended first, until the others are within the limits.
@@ -287,7 +355,11 @@ class Store(Protocol):
         """
 
     def servers(self) -> list[str]:
-        """The names of the servers whose lease has not expired, this one's included."""
+        """Ask which servers use the database.
+
+        Returns:
+            The names of those whose lease has not expired, this one's included.
+        """
 
     def close(self) -> None:
         """Release the lease, so that others need not wait for its expiry, and disconnect. Never raises."""

@@ -11,17 +11,22 @@ from twisted.internet.interfaces import IAddress
 
 from txgearman.access.policy import AccessPolicy
 from txgearman.broker.administration import Administration
+from txgearman.broker.dead_job_administration import DeadJobAdministration
 from txgearman.broker.entities import Client, Worker
 from txgearman.broker.histograms import Durations
 from txgearman.broker.inspection import Inspection
+from txgearman.broker.job_lookup import JobLookup
 from txgearman.broker.stored_job_search import StoredJobSearch
 
 
 class Connection(Protocol):
     """A live connection.
 
-    `number` tells it from others, `client_id` is what the peer calls itself. `client` and `worker` are its
-    two sides in the broker.
+    Attributes:
+        number: Tells it from others.
+        client_id: What the peer calls itself.
+        client: The client that it is in the broker.
+        worker: The worker that it is in the broker.
     """
 
     number: int
@@ -37,8 +42,12 @@ class Connection(Protocol):
 class Traffic(Protocol):
     """What connections carried since the server's start.
 
-    `received` and `sent` count bytes, `connections` all that were made. `refused` counts ERROR packets by
-    their code, `dropped` the connections that the server ended by itself, by the reason.
+    Attributes:
+        received: Bytes.
+        sent: Bytes.
+        connections: How many were made.
+        refused: ERROR packets, by their code.
+        dropped: Connections that the server ended by itself, by the reason.
     """
 
     received: int
@@ -51,8 +60,11 @@ class Traffic(Protocol):
 class Admission(Protocol):
     """Who may connect.
 
-    There may be `limit` connections, and there are `count`. `refused` counts those for which there was no
-    room, `refused_per_address` those whose address had too many.
+    Attributes:
+        limit: How many connections there may be.
+        count: How many there are.
+        refused: How many found no room.
+        refused_per_address: How many came from an address that had too many.
     """
 
     limit: int
@@ -81,13 +93,25 @@ class Admission(Protocol):
         """
 
     def entered(self, address: IAddress | None) -> None:
-        """Count a new connection of this address."""
+        """Count a new connection.
+
+        Args:
+            address: The peer's address.
+        """
 
     def left(self, address: IAddress | None) -> None:
-        """Count a connection of this address that has ended."""
+        """Count a connection that has ended.
+
+        Args:
+            address: The peer's address.
+        """
 
     def note_late(self, address: IAddress | None) -> None:
-        """Count a connection that was ended because its request did not arrive in time."""
+        """Count a connection that was ended because its request did not arrive in time.
+
+        Args:
+            address: The peer's address.
+        """
 
 
 class Unfinished(Protocol):
@@ -103,20 +127,39 @@ class Unfinished(Protocol):
 
 
 class SendQueue(Protocol):
-    """The bytes that wait for one peer, in order. It is true while there are any; `size` is how many."""
+    """The bytes that wait for one peer, in order. It is true while there are any.
+
+    Attributes:
+        size: How many bytes wait.
+    """
 
     size: int
 
     def __bool__(self) -> bool: ...
 
     def append(self, piece: bytes) -> None:
-        """Add `piece` at the end."""
+        """Add bytes at the end.
+
+        Args:
+            piece: The bytes.
+        """
 
     def skip(self, count: int) -> None:
-        """Remove the first `count` bytes."""
+        """Remove the first bytes.
+
+        Args:
+            count: How many.
+        """
 
     def take(self, most: int) -> bytes:
-        """Remove and return the first bytes, at most `most`."""
+        """Remove the first bytes to send them.
+
+        Args:
+            most: How many at most.
+
+        Returns:
+            The bytes.
+        """
 
     def clear(self) -> None:
         """Remove all bytes."""
@@ -190,22 +233,58 @@ class Jobs(Protocol):
         reducer: bytes | None = ...,
         run_at: float | None = ...,
     ) -> None:
-        """Accept a job, or let `client` wait for the one that it is a duplicate of."""
+        """Accept a job, or let `client` wait for the one that it is a duplicate of.
+
+        `txgearman.broker.broker.Broker.submit` is the verb behind it, and says more.
+
+        Args:
+            client: Who submits. It waits for the job unless that is `background`.
+            function_name: The function that is to run.
+            unique: The key that makes two jobs of a function the same one; empty for none.
+            data: The payload.
+            priority: One of the broker's `Priority`, as a plain int.
+            background: Whether the job goes on without a client.
+            reducer: The name of the reducing function.
+            run_at: Seconds since the epoch before which no worker gets the job; None for at once.
+
+        Raises:
+            Refused: The job is not accepted.
+        """
 
     def watch(self, client: Client, handle: bytes) -> None:
-        """Let `client` wait for a job that it did not submit."""
+        """Let `client` wait for a job that it did not submit.
+
+        Args:
+            client: Who waits.
+            handle: The job.
+
+        Raises:
+            JobNotFound: There is no such job in memory.
+        """
 
     def leave_client(self, client: Client) -> None:
-        """The client waits no more."""
+        """The client waits no more.
+
+        Args:
+            client: Who leaves. Waiting jobs that nobody else wants go with it.
+        """
 
     def cancel(self, handle: bytes) -> None:
-        """End a job."""
+        """End a job.
+
+        Args:
+            handle: The job.
+
+        Raises:
+            JobNotFound: There is no such job in memory.
+        """
 
 
 class Gearman(HTTPLimits, Protocol):
     """A job server as the web side sees it.
 
-    Its jobs may be replaced by none. So none of the first four is to be kept for longer than a request.
+    Its broker is replaced when the server starts or stops. So `broker`, `inspection`, `administration` and
+    `search` are not to be kept for longer than a request.
     """
 
     @property
@@ -219,6 +298,14 @@ class Gearman(HTTPLimits, Protocol):
     @property
     def administration(self) -> Administration:
         """The verbs of administrators."""
+
+    @property
+    def dead_jobs(self) -> DeadJobAdministration:
+        """The verbs of administrators on failed jobs."""
+
+    @property
+    def lookup(self) -> JobLookup:
+        """Finds a job whatever has become of it."""
 
     @property
     def search(self) -> StoredJobSearch:
@@ -237,7 +324,11 @@ class Gearman(HTTPLimits, Protocol):
         """Who may connect to the Gearman port."""
 
     def limits(self) -> Iterable[Limit]:
-        """The limits of the server, and how much of each is used."""
+        """Walk the limits of the server.
+
+        Returns:
+            Each limit, with how much of it is used.
+        """
 
     @property
     def traffic(self) -> Traffic:
@@ -273,15 +364,36 @@ class ServerHealth(Protocol):
     """Whether a server is well, apart from its jobs."""
 
     def problems(self) -> list[str]:
-        """Why it is not ready to take jobs, one sentence each; empty if it is ready."""
+        """Why the server is not ready to take jobs.
+
+        Returns:
+            One sentence for each problem; empty if it is ready.
+        """
 
     def loop_delay(self) -> Durations:
-        """How late the event loop made calls that were due, since the start."""
+        """How late the event loop made calls that were due, since the start.
+
+        Returns:
+            The delays in seconds, counted by size.
+        """
 
     def saved(self) -> Saved | None:
-        """How the writing to the store goes; None without a store."""
+        """How the writing to the store goes.
+
+        Returns:
+            Its counts and times; None without a store.
+        """
 
 
 def connection_of(worker: Worker) -> Connection:
-    """The connection of a worker: the server gives it to the broker as the worker's `WorkerConnection`."""
+    """The connection of a worker.
+
+    The server gives it to the broker as the worker's `WorkerConnection`.
+
+    Args:
+        worker: The worker.
+
+    Returns:
+        Its connection.
+    """
     return cast(Connection, worker.connection)

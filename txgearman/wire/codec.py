@@ -60,16 +60,33 @@ _TYPES: Final = len(_SPLITS)
 
 
 def frame(magic: bytes, number: int, body: bytes) -> bytes:
-    """A packet around a `body` whose fields are already joined. Checks nothing: for the hot path."""
+    """Put a header ahead of a body. Checks nothing: for the hot path.
+
+    Args:
+        magic: `REQUEST` or `RESPONSE`.
+        number: The packet's type.
+        body: The fields, joined already.
+
+    Returns:
+        The packet.
+    """
     return pack_header(magic, number, len(body)) + body
 
 
 def encode(magic: bytes, number: int, fields: Sequence[bytes] = ()) -> bytes:
     """A whole packet, checked against the table.
 
-    `magic` is `REQUEST` or `RESPONSE`, `number` the packet's type, `fields` its fields as bytes.
-    Raises `ValueError` for an unknown type, for the wrong number of fields, for a NUL in a field that
-    cannot hold one, and for a body too large for the header.
+    Args:
+        magic: `REQUEST` or `RESPONSE`.
+        number: The packet's type.
+        fields: Its fields.
+
+    Returns:
+        The packet.
+
+    Raises:
+        ValueError: The type is unknown, the number of fields is wrong, a field holds a NUL and cannot, or the
+            body is too large for the header.
     """
     packet = BY_NUMBER.get(number)
     if packet is None:
@@ -93,9 +110,11 @@ leave its sender waiting for ever."""
 class Decoder:
     """Cuts what one peer sends into packets and text lines.
 
-    `magic` is what the peer's packets begin with; `max_packet` the largest body in bytes. With
-    `text`, a first byte other than NUL begins an admin text line; without it, that breaks the stream.
-    Of an unfinished packet it tells by `UNFINISHED` once `tell_from` bytes have come, `LARGE` at least.
+    Args:
+        magic: What the peer's packets begin with.
+        max_packet: The largest body of a packet in bytes.
+        text: Whether a first byte other than NUL begins an admin text line. Otherwise it breaks the stream.
+        tell_from: From how many bytes on an unfinished packet is told of by `UNFINISHED`, `LARGE` at least.
     """
 
     __slots__ = ("_have", "_kept", "_magic", "_max_packet", "_pieces", "_tell_from", "_text", "_wanted")
@@ -119,11 +138,19 @@ class Decoder:
         self._wanted = 0
 
     def feed(self, data: bytes) -> Iterator[tuple[int, list[Any]]]:
-        """What `data` completes: pairs of packet number and list of fields.
+        """Cut the next bytes. Exhaust the iterator before the next call, or never call again.
 
-        Beside the numbers of the table there are `TEXT`, with the line (without its line end) as the
-        one field, `REFUSED`, with a `BadPacket`, and `UNFINISHED`. Exhaust the iterator before the next
-        call, or never call again. Raises `BrokenStream`.
+        Beside the numbers of the table there are `TEXT`, with the line (without its line end) as the one
+        field, `REFUSED`, with a `BadPacket`, and `UNFINISHED`.
+
+        Args:
+            data: The bytes, as they came.
+
+        Yields:
+            Each packet that is complete: its number and the list of its fields.
+
+        Raises:
+            BrokenStream: What follows cannot be read, or must not be awaited.
         """
         kept = self._kept
         if kept:

@@ -43,17 +43,25 @@ _ESCAPE: Final = re.compile(rb"\\(?:[\\trn]|x[0-9a-fA-F]{2})")
 
 
 def escape(name: bytes) -> bytes:
-    """`name` as a line of its own, or as a column between tabs.
+    """Show a name as a line of its own, or as a column between tabs.
 
-    Spaces stay: programs look names up as they are.
+    Args:
+        name: The name. Its spaces stay: programs look names up as they are.
+
+    Returns:
+        The name with its escapes.
     """
     return _escape(name, _LOOK_CLOSER, _AMBIGUOUS, _SHOWN)
 
 
 def escape_word(name: bytes) -> bytes:
-    r"""`name` as a word between spaces.
+    r"""Show a name as a word between spaces.
 
-    A space is ``\x20``, and a lone colon, which separates words, ``\x3a``.
+    Args:
+        name: The name. A space is ``\x20``, and a lone colon, which separates words, ``\x3a``.
+
+    Returns:
+        The name with its escapes.
     """
     if name == b":":
         return rb"\x3a"
@@ -61,12 +69,26 @@ def escape_word(name: bytes) -> bytes:
 
 
 def unescape(shown: bytes) -> bytes:
-    """The name that `escape` or `escape_word` has shown so. What is no escape stays."""
+    """Read a name that `escape` or `escape_word` has shown. What is no escape stays.
+
+    Args:
+        shown: The name with its escapes.
+
+    Returns:
+        The name.
+    """
     return _ESCAPE.sub(_unescaped, shown) if b"\\" in shown else shown
 
 
 def has_escapes(line: bytes) -> bool:
-    """Whether `unescape` would change anything in this line."""
+    """Whether `unescape` would change anything in a line.
+
+    Args:
+        line: The line.
+
+    Returns:
+        True if it would.
+    """
     return _ESCAPE.search(line) is not None
 
 

@@ -33,9 +33,14 @@ class Role(Flag):
 class PacketType:
     """One row of the table.
 
-    `number` is the type on the wire, `fields` the names of what the body holds, in order, and
-    `binary` says that the last of them may hold any bytes. `missing` is what the last field counts as
-    where it is not there, NUL ahead and all; None where it must be.
+    Attributes:
+        number: The type on the wire.
+        name: Its name in the protocol document.
+        senders: Who sends it.
+        fields: The names of what the body holds, in order.
+        binary: Whether the last field may hold any bytes.
+        missing: What the last field counts as where it is not there, NUL ahead and all; None where it must
+            be.
     """
 
     number: int
@@ -166,6 +171,13 @@ BY_NUMBER: Final = {packet.number: packet for packet in PACKETS}
 
 
 def name_of(number: int) -> str:
-    """The name of packet type `number`, for messages: ``type 99`` where there is none."""
+    """The name of a packet type, for messages.
+
+    Args:
+        number: The packet's type.
+
+    Returns:
+        Its name; ``type 99`` where there is none.
+    """
     packet = BY_NUMBER.get(number)
     return packet.name if packet is not None else f"type {number}"

@@ -39,8 +39,13 @@ holds a line feed the first two must do, if the host looks like an address."""
 
 @dataclass(frozen=True, slots=True)
 class FunctionStatus:
-    """One function in the reply to ``status``: how many jobs it has, `running` of them with a worker, and
-    how many connections offer it.
+    """One function in the reply to ``status``.
+
+    Attributes:
+        function: Its name.
+        total: How many jobs it has.
+        running: How many of them a worker has.
+        workers: How many connections offer it.
     """
 
     function: str
@@ -56,7 +61,15 @@ class FunctionStatus:
 
 @dataclass(frozen=True, slots=True)
 class PriorityStatus:
-    """One function in the reply to ``prioritystatus``: waiting jobs of each priority, and workers."""
+    """One function in the reply to ``prioritystatus``.
+
+    Attributes:
+        function: Its name.
+        high: Waiting jobs of high priority.
+        normal: Waiting jobs of normal priority.
+        low: Waiting jobs of low priority.
+        workers: How many connections offer it.
+    """
 
     function: str
     high: int
@@ -69,7 +82,11 @@ class PriorityStatus:
 class ConnectionStatus:
     """One connection in the reply to ``workers``, which lists clients too: those without functions.
 
-    `number` is the server's number for it, `client_id` is ``-`` where none was given.
+    Attributes:
+        number: The server's number for it.
+        host: The peer's address.
+        client_id: What the peer calls itself, ``-`` where it has not said.
+        functions: What it has registered.
     """
 
     number: int
@@ -82,8 +99,11 @@ class ConnectionStatus:
 class JobEntry:
     """One job in the reply to ``show jobs``.
 
-    `retries` is how often it was lost with its worker, `ignored` says that nobody waits for it any more,
-    `background` that it is an offline job.
+    Attributes:
+        handle: The job.
+        retries: How often it was lost with its worker.
+        ignored: Whether nobody waits for it any more.
+        background: Whether it is an offline job.
     """
 
     handle: str
@@ -93,13 +113,31 @@ class JobEntry:
 
 
 def refusal(line: bytes) -> str | None:
-    """What an ERR line says behind ``ERR``, with its plus signs as spaces; None for any other line."""
+    """Read an ERR line.
+
+    Args:
+        line: Any line.
+
+    Returns:
+        What it says behind ``ERR``, with its plus signs as spaces; None for any other line.
+    """
     match = _REFUSAL.match(line)
     return None if match is None else _text(match[1] or b"unknown error").replace("+", " ")
 
 
 def rows(lines: Sequence[bytes]) -> list[bytes]:
-    """The rows of a list, of all lines of the reply to its command. Raises `AdminError` for a refusal."""
+    """The rows of a list.
+
+    Args:
+        lines: All lines of the reply to its command.
+
+    Returns:
+        The lines ahead of the end.
+
+    Raises:
+        AdminError: The reply is a refusal.
+        BrokenStream: The last line is not the end of a list.
+    """
     if len(lines) == 1:
         _check_refusal(lines[0].removesuffix(b"\r"))
     end = lines[-1] if lines else b""
@@ -111,20 +149,48 @@ def rows(lines: Sequence[bytes]) -> list[bytes]:
 
 
 def said(line: bytes) -> str:
-    """What a one-line reply says behind ``OK``, which old servers leave out; empty for OK alone. Raises
-    `AdminError` for a refusal, as the two below."""
+    """Read a one-line reply that is a text.
+
+    Args:
+        line: The reply.
+
+    Returns:
+        What it says behind ``OK``, which old servers leave out; empty for OK alone.
+
+    Raises:
+        AdminError: The reply is a refusal.
+    """
     _check_refusal(line)
     return _text(b"" if line == b"OK" else line.removeprefix(b"OK "))
 
 
 def number(line: bytes) -> int:
-    """The number of a one-line reply."""
+    """Read a one-line reply that is a number.
+
+    Args:
+        line: The reply.
+
+    Returns:
+        The number.
+
+    Raises:
+        AdminError: The reply is a refusal.
+        BrokenStream: The reply is no number.
+    """
     _check_refusal(line)
     return _number(line.removeprefix(b"OK "), line)
 
 
 def done(line: bytes) -> None:
-    """Nothing, of a one-line reply that is ``OK``."""
+    """Read a one-line reply that is ``OK``.
+
+    Args:
+        line: The reply.
+
+    Raises:
+        AdminError: The reply is a refusal.
+        BrokenStream: The reply is anything else.
+    """
     _check_refusal(line)
     if line != b"OK":
         raise _broken(line)
@@ -137,17 +203,50 @@ def _check_refusal(line: bytes) -> None:
 
 
 def function_statuses(lines: Sequence[bytes], escaped: bool = False) -> tuple[FunctionStatus, ...]:
-    """The rows of ``status``."""
+    """Read the rows of ``status``.
+
+    Args:
+        lines: The rows.
+        escaped: Whether the server escapes names.
+
+    Returns:
+        The functions, in the order of the rows.
+
+    Raises:
+        BrokenStream: A row has another form.
+    """
     return tuple([FunctionStatus(_name(name, escaped), *numbers) for name, numbers in _table(lines, 3)])
 
 
 def priority_statuses(lines: Sequence[bytes], escaped: bool = False) -> tuple[PriorityStatus, ...]:
-    """The rows of ``prioritystatus``."""
+    """Read the rows of ``prioritystatus``.
+
+    Args:
+        lines: The rows.
+        escaped: Whether the server escapes names.
+
+    Returns:
+        The functions, in the order of the rows.
+
+    Raises:
+        BrokenStream: A row has another form.
+    """
     return tuple([PriorityStatus(_name(name, escaped), *numbers) for name, numbers in _table(lines, 4)])
 
 
 def job_entries(lines: Sequence[bytes], escaped: bool = False) -> tuple[JobEntry, ...]:
-    """The rows of ``show jobs``."""
+    """Read the rows of ``show jobs``.
+
+    Args:
+        lines: The rows.
+        escaped: Whether the server escapes names.
+
+    Returns:
+        The jobs, in the order of the rows.
+
+    Raises:
+        BrokenStream: A row has another form.
+    """
     return tuple(
         [
             JobEntry(_name(handle, escaped), retries, bool(ignored), bool(background))
@@ -157,12 +256,31 @@ def job_entries(lines: Sequence[bytes], escaped: bool = False) -> tuple[JobEntry
 
 
 def uniques(lines: Sequence[bytes], escaped: bool = False) -> tuple[str, ...]:
-    """The rows of ``show unique jobs``, an empty one for each job without a unique."""
+    """Read the rows of ``show unique jobs``.
+
+    Args:
+        lines: The rows.
+        escaped: Whether the server escapes names.
+
+    Returns:
+        The uniques, an empty one for each job without a unique.
+    """
     return tuple([_name(line, escaped) for line in lines])
 
 
 def connection_statuses(lines: Sequence[bytes], escaped: bool = False) -> tuple[ConnectionStatus, ...]:
-    """The rows of ``workers``: number, host, client id, a colon, and functions, between spaces."""
+    """Read the rows of ``workers``: number, host, client id, a colon, and functions, between spaces.
+
+    Args:
+        lines: The rows.
+        escaped: Whether the server escapes names.
+
+    Returns:
+        The connections, in the order of the rows.
+
+    Raises:
+        BrokenStream: A row has another form.
+    """
     found: list[list[bytes]] = []
     for line in lines:
         if _CONNECTION.match(line) or not found:

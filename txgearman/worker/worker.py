@@ -400,7 +400,11 @@ class Worker(Service):
                 self._connect_all()
 
     def stopService(self) -> Deferred[None]:
-        """Stop with the worker's `drain` as the timeout; see `stop`."""
+        """Stop with the worker's `drain` as the timeout; see `stop`.
+
+        Returns:
+            What `stop` returns.
+        """
         return self.stop()
 
     def _connect_all(self) -> None:

@@ -81,6 +81,10 @@ MAX_RATE: Final = 10**9
 MAX_TIME_LIMIT: Final = 315_360_000
 """Seconds of the longest time limit of a function, ten years, as for workers that set one."""
 
+DEFAULT_STORED_LOSSES: Final = 25
+"""Workers that may lose a job with a store, which keeps it when it is dead: far more than restarts of workers
+cost one job, and few enough that a job which ends its workers is out of the way within minutes."""
+
 DEFAULT_DEAD_JOBS: Final = 10_000
 """Dead jobs in a store: as many as Faktory and Sidekiq keep."""
 
@@ -93,7 +97,11 @@ listens and the reactor. Those of the web side come beside them."""
 
 
 def default_handle_prefix() -> str:
-    """``H:`` and the name of this machine, as gearmand has it."""
+    """What handles begin with unless the operator says otherwise.
+
+    Returns:
+        ``H:`` and the name of this machine, as gearmand has it.
+    """
     name = "".join(
         letter if letter.isascii() and letter.isprintable() and letter != " " else "_"
         for letter in platform.node()
@@ -121,12 +129,26 @@ def _check_collector(url: str) -> None:
 
 
 def web_endpoint(where: str) -> str:
-    """The endpoint description that `where` stands for: a bare port is one of this machine alone."""
+    """Find where the web side listens.
+
+    Args:
+        where: What the operator wrote. A bare port is one of this machine alone.
+
+    Returns:
+        The endpoint description.
+    """
     return f"tcp:{where}:interface=127.0.0.1" if where.isdecimal() else where
 
 
 def check_function_name(name: str) -> None:
-    """Raises `ValueError` for what is no name of a function, and no pattern for one."""
+    """Test the name of a function, or a pattern for one.
+
+    Args:
+        name: What the operator wrote.
+
+    Raises:
+        ValueError: It is empty, or longer than a name may be.
+    """
     if not 0 < len(name.encode()) <= MAX_FUNCTION:
         raise ValueError(
             f"the name of a function must have 1 to {MAX_FUNCTION} bytes, not {show_value(name)}"
@@ -163,7 +185,16 @@ LIMITS: Final = Kind(
 class FunctionSettings:
     """The settings of one function, or of those whose name fits a pattern; None where nothing is said.
 
-    `queue_limit` holds three numbers, by priority. Raises `ValueError` for a value that cannot be.
+    Attributes:
+        queue_limit: How many jobs the function may have when one more is let in, by the priority of that one
+            (high, normal, low). 0 is no limit.
+        time_limit: Seconds after which a running job is given to another worker. 0 is no limit.
+        retries: How many workers may lose a job before it fails.
+        submit_rate: New jobs a second. 0 is no limit.
+        submit_burst: How many of them may come at once. 0 is as many as the rate.
+
+    Raises:
+        ValueError: A value cannot be.
     """
 
     queue_limit: tuple[int, ...] | None = option(
@@ -254,9 +285,13 @@ class FunctionSettings:
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
-    """The operator's files, in PEM: the certificate with those between it and a CA that clients know, its
-    key (None if it is in the same file), and the CAs of clients' certificates, None if none is asked for.
-    `required` is whether a client must show one.
+    """The operator's files, in PEM.
+
+    Attributes:
+        certificate: The server's certificate, with those between it and a CA that clients know.
+        key: Its private key; None if it is in the same file.
+        ca: The CAs of clients' certificates; None if no certificate is asked for.
+        required: Whether a client must show a certificate.
     """
 
     certificate: str
@@ -274,12 +309,22 @@ class TlsVerify(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings of a server; raises `ValueError` for a value that cannot be.
+    """The settings of a server.
 
-    The attributes are named as the options of ``twistd gearmand``, with underscores, but for `wakeup`
-    (``--worker-wakeup``). `listen` and `tls` are tuples. `functions` are settings by the name of a function,
-    in which ``*`` stands for any letters. `access` says who may do what; without it everybody who can connect
-    may do everything but shut the server down from another machine.
+    The attributes are named as the options of ``twistd gearmand``, with underscores. :doc:`server` lists the
+    options with their units and defaults. These attributes are not named so, or hold something else than the
+    option's text:
+
+    Attributes:
+        listen: The endpoints without TLS, a tuple.
+        tls: The endpoints with TLS, a tuple.
+        wakeup: How many sleeping workers are woken for a job (``--worker-wakeup``); 0 wakes all.
+        functions: Settings by the name of a function, in which ``*`` stands for any letters.
+        access: Who may do what. Without it everybody who can connect may do everything but shut the server
+            down from another machine.
+
+    Raises:
+        ValueError: A value cannot be.
     """
 
     listen: tuple[str, ...] = option(
@@ -319,11 +364,13 @@ class Settings:
         "shown is verified in either case.",
         reloadable=True,
     )
-    job_retries: int = option(
-        UNLIMITED,
+    job_retries: int | None = option(
+        None,
         "How many workers may lose a job before it fails. -1 is no limit. 0 and 1 are the same: the job "
         "fails with the first worker that loses it. A time limit that expires counts as a loss, unless "
         "``attempts`` is said.",
+        kind=INTEGER,
+        shown=f"``{DEFAULT_STORED_LOSSES}`` with a store, else ``{UNLIMITED}``",
         short="j",
         reloadable=True,
         least=UNLIMITED,
@@ -659,7 +706,7 @@ class Settings:
         """The part that is the broker's."""
         return Policy(
             handle_prefix=self.handle_prefix.encode("ascii"),
-            job_retries=self.job_retries,
+            job_retries=self._max_losses,
             wakeup=self.wakeup,
             order=self.order,
             round_robin=self.round_robin,
@@ -680,6 +727,12 @@ class Settings:
             history=self.history,
             history_bytes=self.history_bytes,
         )
+
+    @property
+    def _max_losses(self) -> int:
+        if self.job_retries is not None:
+            return self.job_retries
+        return UNLIMITED if self.store is None else DEFAULT_STORED_LOSSES
 
     @property
     def stored_dead_limits(self) -> tuple[int, int, float]:
@@ -712,8 +765,13 @@ class Level(Enum):
 
 @dataclass(frozen=True, slots=True)
 class ProcessSettings:
-    """What concerns the whole process, and so only ``twistd gearmand`` and no server inside another
-    program; raises `ValueError` for a value that cannot be."""
+    """What concerns the whole process, and so only ``twistd gearmand`` and no server inside another program.
+
+    The attributes are named as the options of ``twistd gearmand``, as those of `Settings` are.
+
+    Raises:
+        ValueError: A value cannot be.
+    """
 
     file_descriptors: int = option(
         0,

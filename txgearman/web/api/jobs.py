@@ -78,17 +78,28 @@ class JobEndpoints:
         return Response(to_json(JOB.serialize(await self._find_job(call))))
 
     async def cancel(self, call: Call) -> Response:
-        """Cancel a job."""
+        """Cancel a job, or forget a dead one."""
         handle = call.ids[0]
         try:
             self._gearman.broker.cancel(handle)
         except JobNotFound:
-            await self._seek(self._gearman.search.seek_and_cancel, handle)
+            if not self._gearman.inspection.may_have_stored_jobs:
+                await self._ask(self._gearman.dead_jobs.forget, handle)
+                return no_content()
+            try:
+                await self._ask(self._gearman.search.seek_and_cancel, handle)
+            except HTTPProblem as problem:
+                if problem.status != 404:
+                    raise
+                await self._ask(self._gearman.dead_jobs.forget, handle)
         return no_content()
 
     async def data(self, call: Call) -> Response:
         """A job's data, or a part of it."""
-        data = (await self._find_job(call)).data
+        detail = await self._find_job(call)
+        data = detail.data
+        if data is None and detail.state is JobState.GONE:
+            raise HTTPProblem(404, "data-gone", "The job has ended, and its data is not kept.")
         if data is None:
             raise HTTPProblem(409, "elsewhere", "Another server on the same store has this job.")
         offset, length = call.arguments["offset"], call.arguments["length"]
@@ -115,18 +126,12 @@ class JobEndpoints:
         return Response(to_json(STATUS.serialize(status)))
 
     async def _find_job(self, call: Call) -> JobDetail:
-        """The job that the path names, in memory or in the store. Raises `HTTPProblem`."""
-        handle = call.ids[0]
-        try:
-            return self._gearman.inspection.job_detail(handle)
-        except JobNotFound:
-            detail: JobDetail = await self._seek(self._gearman.search.seek_job, handle)
-            return detail
+        """The job that the path names, whatever has become of it. Raises `HTTPProblem`."""
+        detail: JobDetail = await self._ask(self._gearman.lookup.find, call.ids[0])
+        return detail
 
-    async def _seek(self, verb: Callable[[bytes, Callable[[Any], None]], None], handle: bytes) -> Any:
-        """Have a verb of the broker look for a job that is not in memory. Raises `HTTPProblem`."""
-        if not self._gearman.inspection.may_have_stored_jobs:
-            raise _no_job()
+    async def _ask(self, verb: Callable[[bytes, Callable[[Any], None]], None], handle: bytes) -> Any:
+        """What a verb of the broker tells of a job. Raises `HTTPProblem`."""
         told: Deferred[Any] = Deferred()
         verb(handle, told.callback)
         found = await told

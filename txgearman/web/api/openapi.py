@@ -9,6 +9,7 @@ from txgearman.version import VERSION
 from txgearman.web.api.serializers import (
     CONNECTION,
     COUNT,
+    DEAD,
     FLAG,
     FUNCTION,
     INTEGER_OR_NULL,
@@ -48,6 +49,9 @@ def _schemas() -> dict[str, Schema]:
             paused=FLAG, limits=_change_schema(**dict.fromkeys(PRIORITY_NAMES, LIMIT_OR_NULL))
         ),
         "Job": JOB.schema,
+        "DeadJobs": object_schema(jobs=array_schema(DEAD.schema), next=TEXT_OR_NULL),
+        "Retried": object_schema(retried=COUNT, skipped=COUNT),
+        "Forgotten": object_schema(forgotten=COUNT, skipped=COUNT),
         "Jobs": object_schema(jobs=array_schema(_ref("Job")), next=TEXT_OR_NULL),
         "Accepted": object_schema(handle=TEXT),
         "Status": STATUS.schema,
@@ -128,7 +132,7 @@ def _parameter(parameter: Parameter) -> dict[str, Any]:
         "flag": {"type": "boolean"},
         "number": {"type": "integer", "minimum": parameter.minimum, "maximum": parameter.maximum},
         "choice": {"enum": list(parameter.choices)},
-        "cursor": {"type": "string", "pattern": "^(stored-[0-2]-)?[0-9]{1,19}$"},
+        "cursor": {"type": "string", "pattern": f"^{parameter.pattern}$"},
     }
     schema = kinds[parameter.kind]
     if parameter.max_length:

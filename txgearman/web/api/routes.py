@@ -8,6 +8,12 @@ from twisted.internet.interfaces import IReactorTime
 
 from txgearman.web.api.clients import OCTETS
 from txgearman.web.api.connections import ConnectionEndpoints
+from txgearman.web.api.dead_jobs import (
+    CURSOR_PATTERN,
+    MAX_PER_SECOND,
+    DeadJobEndpoints,
+    read_dead_cursor,
+)
 from txgearman.web.api.functions import FunctionEndpoints
 from txgearman.web.api.job_search import MAX_NUMBER, JobCursor
 from txgearman.web.api.jobs import JobEndpoints
@@ -40,12 +46,21 @@ _JOB_CURSOR: Final = Parameter(
     "Begin behind this place: `next` of the page before.",
     JobCursor(),
     read_cursor=JobCursor.parse,
+    pattern="(stored-[0-2]-)?[0-9]{1,19}",
+)
+_DEAD_CURSOR: Final = Parameter(
+    "after",
+    "cursor",
+    "Begin behind this place: `next` of the page before.",
+    None,
+    read_cursor=read_dead_cursor,
+    pattern=CURSOR_PATTERN,
 )
 _STATE: Final = Parameter(
     "state",
     "choice",
     "Only jobs in this state. Of the queued ones those are `stored` that are not in memory.",
-    choices=("scheduled", "queued", "running", STORED),
+    choices=("scheduled", "queued", "running", "retrying", STORED),
 )
 _ROLE: Final = Parameter("role", "choice", "Only workers, or only others.", choices=("worker", "client"))
 _SEARCH: Final = Parameter(
@@ -74,6 +89,7 @@ class Api(Branch):
             FunctionEndpoints(gearman, reactor),
             JobEndpoints(gearman, settings, guard, reactor),
             ConnectionEndpoints(gearman),
+            DeadJobEndpoints(gearman, reactor),
             settings,
         )
         self.description = describe(self.routes)
@@ -89,6 +105,7 @@ def make_routes(
     functions: FunctionEndpoints,
     jobs: JobEndpoints,
     connections: ConnectionEndpoints,
+    dead_jobs: DeadJobEndpoints,
     settings: WebSettings,
 ) -> tuple[Route, ...]:
     """Every path of version 1, in the order of the description."""
@@ -170,15 +187,81 @@ def make_routes(
             {204: ""},
             (404,),
         ),
-        Route("GET", "/jobs/{handle}", WebRight.VIEW, jobs.job, "A job.", {200: "Job"}, (404,)),
+        Route(
+            "GET",
+            "/jobs/{handle}",
+            WebRight.VIEW,
+            jobs.job,
+            "A job: live, dead, or ended not long ago.",
+            {200: "Job"},
+            (404, 503),
+        ),
         Route(
             "DELETE",
             "/jobs/{handle}",
             WebRight.MANAGE,
             jobs.cancel,
-            "Cancel a job; those who wait for it are told that it failed.",
+            "Cancel a job; those who wait for it are told that it failed. Forget a dead one.",
             {204: ""},
-            (404,),
+            (404, 503),
+        ),
+        Route(
+            "POST",
+            "/jobs/{handle}/retry",
+            WebRight.MANAGE,
+            dead_jobs.retry,
+            "Run a dead job again, or one that waits for its retry at once.",
+            {204: ""},
+            (404, 409, 429, 503),
+        ),
+        Route(
+            "GET",
+            "/dead",
+            WebRight.VIEW,
+            dead_jobs.dead,
+            "Dead jobs, those that died last first. With a search a page may be short and not be the last.",
+            {200: "DeadJobs"},
+            (400, 503),
+            (
+                Parameter("function", "text", "Only those of this function."),
+                Parameter(
+                    "search",
+                    "text",
+                    "Only those that contain these bytes in function, unique, handle, error or data.",
+                    b"",
+                    max_length=1024,
+                ),
+                _DEAD_CURSOR,
+                _LIMIT,
+            ),
+        ),
+        Route(
+            "POST",
+            "/functions/{function}/dead/retry",
+            WebRight.MANAGE,
+            dead_jobs.retry_dead,
+            "Run all dead jobs of a function again, but for those that cannot be. Answered when that is "
+            "done.",
+            {200: "Retried"},
+            (400, 503),
+            (
+                Parameter(
+                    "per_second",
+                    "number",
+                    "How many a second at most, so that they do not drown what they need.",
+                    minimum=1,
+                    maximum=MAX_PER_SECOND,
+                ),
+            ),
+        ),
+        Route(
+            "DELETE",
+            "/functions/{function}/dead",
+            WebRight.MANAGE,
+            dead_jobs.forget_dead,
+            "Forget all dead jobs of a function.",
+            {200: "Forgotten"},
+            (503,),
         ),
         Route(
             "GET",

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
-from txgearman.broker.job_states import Priority
+from txgearman.broker.dead_job import DeadJob
+from txgearman.broker.failures import FailedRun
+from txgearman.broker.job_states import OUTCOME_NAMES, Priority
 from txgearman.broker.views import FunctionDetail, JobDetail, JobStatus
 from txgearman.version import VERSION
 from txgearman.web.api.totals import ServerView, resident_memory
@@ -38,6 +40,17 @@ MAX_LIMIT: Final = 10**15
 
 STORED: Final = "stored"
 """The state of a job that is not in memory."""
+
+JOB_STATES: Final = (
+    "saving",
+    "scheduled",
+    "queued",
+    STORED,
+    "running",
+    "retrying",
+    "dead",
+    "ended",
+)
 
 PRIORITY_NAMES: Final = tuple(priority.name.lower() for priority in Priority)
 
@@ -138,10 +151,6 @@ FUNCTION: Final = Serializer[FunctionDetail](
 # -- jobs ---------------------------------------------------------------------------------------
 
 
-def _state(job: JobDetail) -> str:
-    return STORED if job.state is None else job.state.value
-
-
 def _worker_number(job: JobDetail) -> int | None:
     return None if job.worker is None else connection_of(job.worker).number
 
@@ -156,16 +165,32 @@ _SECONDS: Final[Field[JobDetail]] = Field("seconds", NUMBER_OR_NULL, lambda job:
 _NUMERATOR: Final[Field[JobDetail]] = Field("numerator", COUNT, lambda job: job.progress[0])
 _DENOMINATOR: Final[Field[JobDetail]] = Field("denominator", COUNT, lambda job: job.progress[1])
 
+_RUN: Final = Serializer[FailedRun](
+    Field("started", NUMBER_OR_NULL, lambda run: _rounded(run.started)),
+    Field("ended", NUMBER, lambda run: _rounded(run.ended)),
+    Field("outcome", {"enum": list(OUTCOME_NAMES.values())}, lambda run: OUTCOME_NAMES[run.outcome]),
+    Field("worker", TEXT, lambda run: text(run.worker)),
+    Field("error", TEXT, lambda run: text(run.error)),
+)
+
 JOB: Final = Serializer[JobDetail](
     _HANDLE,
     _FUNCTION,
     Field("function_id", TEXT, lambda job: identifier(job.function)),
     Field("unique", TEXT, lambda job: text(job.unique)),
-    Field("state", {"enum": ["scheduled", "saving", "queued", "running", STORED]}, _state),
+    Field("state", {"enum": list(JOB_STATES)}, lambda job: job.shown_state),
     Field("priority", {"enum": list(PRIORITY_NAMES)}, lambda job: PRIORITY_NAMES[job.priority]),
     Field("background", FLAG),
     Field("reducer", TEXT_OR_NULL, lambda job: None if job.reducer is None else text(job.reducer)),
     Field("attempts", COUNT),
+    Field("losses", COUNT),
+    Field("outcome", {"enum": [*OUTCOME_NAMES.values(), None]}, lambda job: job.outcome_name or None),
+    Field("error", TEXT_OR_NULL, lambda job: text(job.error) if job.error else None),
+    Field("started", NUMBER_OR_NULL, lambda job: _rounded(job.started)),
+    Field("ended", NUMBER_OR_NULL, lambda job: _rounded(job.ended)),
+    Field("next_run", NUMBER_OR_NULL, lambda job: _rounded(job.next_run)),
+    Field("runs", array_schema(_RUN.schema), lambda job: [_RUN.serialize(run) for run in job.runs]),
+    Field("warnings", array_schema(TEXT), lambda job: [text(warning) for warning in job.warnings]),
     Field("submitted", NUMBER, lambda job: _rounded(job.submitted)),
     _SECONDS,
     Field("run_in", NUMBER_OR_NULL, lambda job: _rounded(job.run_in)),
@@ -177,6 +202,23 @@ JOB: Final = Serializer[JobDetail](
     Field("size", {**INTEGER_OR_NULL, "minimum": 0}, lambda job: None if job.data is None else len(job.data)),
     Field("preview", TEXT, _preview),
     Field("place", INTEGER_OR_NULL, lambda job: job.place),
+)
+
+DEAD: Final = Serializer[DeadJob](
+    Field("handle", TEXT, lambda dead: text(dead.handle)),
+    Field("function", TEXT, lambda dead: text(dead.function)),
+    Field("function_id", TEXT, lambda dead: identifier(dead.function)),
+    Field("unique", TEXT, lambda dead: text(dead.unique)),
+    Field("priority", {"enum": list(PRIORITY_NAMES)}, lambda dead: PRIORITY_NAMES[dead.priority]),
+    Field("outcome", {"enum": list(OUTCOME_NAMES.values())}, lambda dead: OUTCOME_NAMES[dead.outcome]),
+    Field("error", TEXT, lambda dead: text(dead.error)),
+    Field("attempts", COUNT),
+    Field("losses", COUNT),
+    Field("worker", TEXT, lambda dead: text(dead.worker)),
+    Field("submitted", NUMBER, lambda dead: _rounded(dead.submitted)),
+    Field("run_at", NUMBER_OR_NULL, lambda dead: _rounded(dead.run_at)),
+    Field("ended", NUMBER, lambda dead: _rounded(dead.ended)),
+    Field("size", COUNT),
 )
 
 STATUS: Final = Serializer[JobStatus](

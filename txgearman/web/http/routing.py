@@ -1,6 +1,6 @@
 """From a request to its handler: paths, parameters, rights, bodies. No response is made here.
 
-The routes themselves are in `api.table`, which also describes the interface to the world, see `api.openapi`.
+The routes themselves are in `api.routes`, which also describes the interface to the world, see `api.openapi`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ class Parameter:
 
     `kind` says how it is written: ``text`` (any bytes), ``flag`` (true or false), ``number`` (a whole one,
     from `low` to `high`), ``choice`` (one of `choices`), ``cursor`` (the `next` of a page, read by
-    `read_cursor`, which returns None for anything else). `default` is its value when it is not given.
+    `read_cursor`, which returns None for anything else, and described by `pattern`). `default` is its value
+    when it is not given.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Parameter:
     max_length: int = 0
     header: str | None = None
     read_cursor: Callable[[bytes], Any] | None = None
+    pattern: str = ""
 
     def parse(self, value: bytes) -> Any:
         """Parse and check a value.
