@@ -308,12 +308,53 @@ class ExpiryTests(FailedRunTestCase):
         self.assertEqual((dead.outcome, dead.attempts), (Ending.RAISED, 1))
 
     def test_one_that_was_lost_when_it_is_too_old_ends(self) -> None:
+        """It is in no queue then, and must not be counted out of one. So it is with every job that is too old
+        for its queue when it comes there: when it is submitted, lost, or its backoff is over."""
         self.begin(expires=60.0)
         self.bench.queue(b"f")
         self.bench.grab(self.worker)
         self.bench.advance(61)
         self.broker.leave_worker(self.worker)
-        self.assertEqual(self.broker.total, 0)
+        self.assertEqual(self.counts(), (0, [0, 0, 0], [0, 0, 0]))
+
+    def test_one_that_is_too_old_when_it_is_submitted_ends(self) -> None:
+        self.begin(expires=60.0)
+        client = self.bench.client()
+        handle = self.bench.queue(b"f", run_at=self.bench.wall() - 61)
+        self.broker.submit(client, b"f", b"", b"", run_at=self.bench.wall() - 61)
+        self.assertNotIn(handle, dict(self.broker.life.handles))
+        self.assertEqual([what for what, *_ in said(client)], ["created", "failed"])
+        self.assertEqual(self.counts(), (0, [0, 0, 0], [0, 0, 0]))
+
+    def counts(self) -> tuple[int, list[int], list[int]]:
+        """All jobs, and by priority those that wait in a queue and those that left it from its middle."""
+        function = self.broker.functions.by_name[b"f"]
+        return self.broker.total, list(function.waiting), list(function._gone)
+
+    def test_many_that_expire_under_a_grab_do_not_change_the_order(self) -> None:
+        """A grab that has passed over a slice of expired jobs gives none, and leaves the next where it is."""
+        self.begin(expires=60.0)
+        self.broker.slices.size = 2
+        for _ in range(2):
+            self.bench.queue(b"f")
+        self.bench.now += 30
+        young = [self.bench.queue(b"f") for _ in range(2)]
+        self.bench.now += 31
+        self.assertIsNone(self.broker.grab(self.worker))
+        self.broker.sleep(self.worker)
+        self.assertEqual(self.bench.take_woken(), ["w"])
+        self.assertEqual(self.bench.handles(self.worker), young)
+
+    def test_behind_one_that_expired_no_worker_gets_one_whose_client_leaves(self) -> None:
+        self.begin(expires=60.0)
+        self.bench.queue(b"f")
+        self.bench.now += 61
+        client = self.bench.client()
+        self.bench.submit(client, b"f")
+        self.broker.slices.size = 0
+        self.broker.leave_client(client)
+        self.broker.slices.size = 10
+        self.assertIsNone(self.broker.grab(self.worker))
 
 
 class DeadJobTests(FailedRunTestCase):

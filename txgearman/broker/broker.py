@@ -390,10 +390,8 @@ class Broker:
         if ability_set is None:
             ability_set = self.waking.join_set(worker)
         job = ability_set.next()
-        if self._leaving and job is not None:
-            job = self._skip_abandoned(ability_set, job)
-        if job is not None and job.expiry is not None:
-            job = self._skip_expired(ability_set, job)
+        if job is not None and (self._leaving or job.expiry is not None):
+            job = self._skip_unwanted(ability_set, job)
         if worker.state is not _AWAKE:
             self.waking.note_awake(worker, job)
         if job is None:
@@ -726,36 +724,23 @@ class Broker:
 
         self.life.job_store.find_duplicate(function_name, unique, data, found)
 
-    def _skip_abandoned(self, ability_set: AbilitySet, job: Job) -> Job | None:
-        """The first job that somebody wants, of `job`, which `ability_set` has given, and those behind it.
+    def _skip_unwanted(self, ability_set: AbilitySet, job: Job) -> Job | None:
+        """The first job that somebody wants and that is not too old, of `job`, which `ability_set` has given,
+        and those behind it.
 
         None after a slice of others, as if there were none: a worker that then sleeps is woken at once.
         """
         for left in range(self.slices.size - 1, -1, -1):
-            if job.background or job.saving or not all(client.gone for client, _ in job.watchers):
+            if not (job.background or job.saving) and all(client.gone for client, _ in job.watchers):
+                # It is in no queue any more.
+                job.state = _SAVING
+                self.life.discard(job, _ABANDONED)
+            elif job.expiry is None or not self.life.expire_late(job):
                 return job
-            # It is in no queue any more.
-            job.state = _SAVING
-            self.life.discard(job, _ABANDONED)
             following = ability_set.next() if left else None
             if following is None:
                 break
             job = following
-        return None
-
-    def _skip_expired(self, ability_set: AbilitySet, job: Job) -> Job | None:
-        """The first job that has not expired, of `job`, which `ability_set` has given, and those behind it.
-        None after a slice of others, as with `_skip_abandoned`."""
-        for _ in range(self.slices.size):
-            if job.expiry is None or not self.life.expire_late(job):
-                return job
-            following = ability_set.next()
-            if following is None:
-                break
-            job = following
-        else:
-            # It was taken out of its queue: it comes again, behind the others.
-            self.life.enqueue(job)
         return None
 
     def _reported(self, worker: Worker, handle: bytes, text: str) -> Collection[tuple[Client, bytes]]:

@@ -31,6 +31,7 @@ LONGEST_NAP: Final = 60.0
 wall clock is noticed."""
 
 # Names local to the module: an enum's member costs two look-ups each time on the hot path.
+_SAVING: Final = JobState.SAVING
 _QUEUED: Final = JobState.QUEUED
 _RUNNING: Final = JobState.RUNNING
 _SCHEDULED: Final = JobState.SCHEDULED
@@ -343,6 +344,9 @@ class Lifecycle:
             since = job.submitted if job.run_at is None else job.run_at
             wait = since + expires - self._timer.wall_clock()
             if wait <= 0:
+                if job.state is _QUEUED:
+                    # It is in no queue yet.
+                    job.state = _SAVING
                 self.expire(job)
                 return False
             job.expiry = self.expiries.add(since + expires, job)
@@ -363,7 +367,7 @@ class Lifecycle:
         job.expiry = None
         if late:
             # It is in no queue any more.
-            job.state = JobState.SAVING
+            job.state = _SAVING
             self.expire(job)
         return late
 
