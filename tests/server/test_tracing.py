@@ -139,7 +139,7 @@ class SpanTests(SynchronousTestCase):
         ]
 
     def endings(self) -> list[object]:
-        return [(span.attributes or {}).get("gearman.ending") for span in self.spans()]
+        return [(span.attributes or {}).get("gearman.outcome") for span in self.spans()]
 
     def test_completed(self) -> None:
         self.run_one()
@@ -176,7 +176,7 @@ class SpanTests(SynchronousTestCase):
         }
         wait, process, job = (dict(span.attributes or {}) for span in self.spans())
         self.assertEqual(wait, {**common, "messaging.operation.name": "wait"})
-        running = {"messaging.operation.name": "process", "gearman.attempt": 1, "gearman.ending": "completed"}
+        running = {"messaging.operation.name": "process", "gearman.run": 1, "gearman.outcome": "completed"}
         self.assertEqual(process, {**common, **running})
         self.assertEqual(
             job,
@@ -186,8 +186,8 @@ class SpanTests(SynchronousTestCase):
                 "messaging.message.body.size": 6,
                 "gearman.priority": "normal",
                 "gearman.background": True,
-                "gearman.attempts": 1,
-                "gearman.ending": "completed",
+                "gearman.runs": 1,
+                "gearman.outcome": "completed",
             },
         )
 
@@ -209,7 +209,7 @@ class SpanTests(SynchronousTestCase):
         self.run_one()
         self.say(self.worker, WORK_EXCEPTION, b"H:t:1", b"why")
         self.assertEqual([line[3] for line in self.lines()], ["UNSET", "ERROR", "ERROR"])
-        self.assertEqual(self.endings(), [None, "exception", "exception"])
+        self.assertEqual(self.endings(), [None, "raised", "raised"])
 
     def test_a_worker_lost_it_and_another_did_it(self) -> None:
         self.run_one()
@@ -228,7 +228,7 @@ class SpanTests(SynchronousTestCase):
         ]
         self.assertEqual(self.lines(), expected)
         self.assertEqual(self.endings(), [None, "lost", None, "completed", "completed"])
-        self.assertEqual((self.spans()[4].attributes or {})["gearman.attempts"], 2)
+        self.assertEqual((self.spans()[4].attributes or {})["gearman.runs"], 2)
 
     def test_lost(self) -> None:
         self.start(job_retries=1)
@@ -252,7 +252,7 @@ class SpanTests(SynchronousTestCase):
 
     def test_not_saved(self) -> None:
         self.traces.ended(job_of(), 0, WALL + 1.0, Ending.NOT_SAVED)
-        self.assertEqual(self.endings(), ["not_saved"])
+        self.assertEqual(self.endings(), ["not-saved"])
         self.assertIs(self.spans()[0].status.status_code, StatusCode.ERROR)
 
     def test_a_name_of_any_bytes(self) -> None:

@@ -40,7 +40,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger, LogLevel
 
 from txgearman.broker.entities import Job
-from txgearman.broker.job_states import Ending, Priority
+from txgearman.broker.job_states import FAILURES, OUTCOME_NAMES, Ending, Priority
 from txgearman.server.monitoring.rate_limited_log import RateLimitedLog
 from txgearman.version import VERSION
 
@@ -54,20 +54,8 @@ of ``--drain-timeout`` less than what ``docker stop`` waits."""
 LOG_INTERVAL: Final = 60.0
 """Seconds between two lines of the log about a collector that does not take what is sent."""
 
-ENDINGS: Final[dict[int | None, str]] = {
-    None: "completed",
-    Ending.FAILED: "failed",
-    Ending.RAISED: "exception",
-    Ending.LOST: "lost",
-    Ending.CANCELLED: "cancelled",
-    Ending.ABANDONED: "abandoned",
-    Ending.NOT_SAVED: "not_saved",
-    Ending.ADOPTED: "adopted",
-}
-"""What an ending is called, as in the metrics."""
-
-ERRORS: Final = frozenset({Ending.FAILED, Ending.RAISED, Ending.LOST, Ending.NOT_SAVED})
-"""The endings that make a span an error. That nobody wanted the job any more is none."""
+ERRORS: Final = FAILURES | {int(Ending.NOT_SAVED)}
+"""The outcomes that make a span an error. That nobody wanted the job any more is none."""
 
 _CRCS: Final = 1 << 32
 
@@ -192,7 +180,7 @@ class Traces:
             since,
             until,
             ending,
-            {"gearman.attempt": attempt, "gearman.ending": ENDINGS[ending]},
+            {"gearman.run": attempt, "gearman.outcome": OUTCOME_NAMES[ending]},
         )
 
     def ended(self, job: Job, attempts: int, when: float, ending: int | None) -> None:
@@ -202,8 +190,8 @@ class Traces:
             "messaging.message.body.size": len(job.data),
             "gearman.priority": Priority(job.priority).name.lower(),
             "gearman.background": job.background,
-            "gearman.attempts": attempts,
-            "gearman.ending": ENDINGS[ending],
+            "gearman.runs": attempts,
+            "gearman.outcome": OUTCOME_NAMES[ending],
         }
         if job.run_at is not None:
             attributes["gearman.run_at"] = job.run_at
@@ -240,7 +228,7 @@ class Traces:
     ) -> None:
         is_error = ending in ERRORS
         if is_error:
-            attributes["error.type"] = ENDINGS[ending]
+            attributes["error.type"] = OUTCOME_NAMES[ending]
         span = self._tracer.start_span(
             f"{what} {_text(job.function.name)}",
             context,
