@@ -79,6 +79,31 @@ class LateDuplicateTestCase(SynchronousTestCase):
         self.assertEqual(self.first.factory.broker.total, 0)
 
 
+class DeathTests(LateDuplicateTestCase):
+    """A job that its server ended as dead, with which another coalesced a submit."""
+
+    def die(self) -> None:
+        self.grab()
+        self.worker.receive(req(14, FIRST))
+        self.first.heard(self.worker)
+
+    def test_behind_its_death_it_runs_again_and_is_not_dead(self) -> None:
+        self.die()
+        self.turn(0.01)
+        self.coalesce()
+        self.settle()
+        self.assertEqual(self.database.dead, {})
+        self.check_run()
+        self.assertEqual(self.database.dead, {})
+
+    def test_ahead_of_its_death_it_is_dead(self) -> None:
+        self.coalesce()
+        self.turn(0.01)
+        self.die()
+        self.check_gone()
+        self.assertEqual([dead.handle for dead in self.database.dead.values()], [FIRST])
+
+
 class TimeTests(LateDuplicateTestCase):
     """What came first, the end or the submit."""
 

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Final
 
 from tests.store.contract import HERE, LEASE
-from tests.store.jobs import job, save, stored
+from tests.store.jobs import dead_jobs, death, job, save, stored
 from tests.store.test_sqlite import SqliteCase
 from tests.support import fill, small_disk
 from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store import tables
-from txgearman.store.contract import Changes, Store
+from txgearman.store.contract import Changes, Retry, Store
 
 DISK_SIZE: Final = 6 * 1024 * 1024
 """Bytes: a fill takes some hundred transactions."""
@@ -125,6 +125,31 @@ class FullDiskTests(SqliteCase):
         self.filler.unlink()
         store.write(Changes())
         self.assert_saves(store)
+
+    def test_failed_jobs(self) -> None:
+        """A death waits for room, and holds up no removal; evicting makes room."""
+        store = self.opened()
+        saved = self.save_until_full(store)
+        self.fill()
+        dead = [death(job(number, b"u%d" % number, data=b"x" * 1000)) for number in saved[:40]]
+        deaths = {job.number: job for job in dead}
+        retries = {saved[40]: Retry(1, 9.5, 1, b"why")}
+        with self.assertRaisesRegex(StoreUnavailable, FULL):
+            store.write(Changes(removals=saved[41:43], retries=retries, deaths=deaths))
+        there = {each.number: each.attempts for each in stored(store)}
+        self.assertEqual((there[saved[40]], saved[41] in there, dead_jobs(store)), (1, False, []))
+        self.assertEqual(there.keys() & deaths.keys(), deaths.keys())
+        with contextlib.suppress(StoreUnavailable):
+            store.write(Changes(removals=saved[41:]))
+        self.filler.unlink()
+        store.write(Changes(deaths=deaths))
+        self.assertEqual([job.number for job in dead_jobs(store)], saved[:40][::-1])
+        self.fill()
+        with self.assertRaisesRegex(StoreUnavailable, FULL):
+            store.retry_dead(saved[0], 90_000)
+        self.assertEqual(store.forget_dead(saved[:20]), 20)
+        self.assertEqual(store.evict_dead(0, 0, 0.0, 100), 20)
+        self.assertEqual([job.number for job in stored(store)], saved[40:41])
 
     def test_more_removals_than_the_log_has_room_for(self) -> None:
         store = self.opened()

@@ -246,9 +246,25 @@ class SqliteStore(DatabaseStore):
             return super().write(changes)
         if frees:
             self._remove(replace(changes, deaths={}))
-        # Success would mean that jobs can be saved again. A dead job takes room before the live one is gone.
-        self._require_space((), changes.deaths.values())
-        return super().write(Changes(deaths=changes.deaths)) if changes.deaths else Written({}, [])
+        if changes.deaths:
+            self._bury_all(changes.deaths)
+        # Success would mean that jobs can be saved again.
+        self._require_space(())
+        return Written({}, [])
+
+    def _bury_all(self, deaths: dict[int, DeadJob]) -> None:
+        """Write deaths, in parts where there is no room for all at once: a dead job takes room before the job
+        that it was is gone."""
+        try:
+            self._require_space((), deaths.values())
+            super().write(Changes(deaths=deaths))
+        except StoreUnavailable as error:
+            if len(deaths) == 1 or not (error.__cause__ is None or _is_disk_full(error)):
+                raise
+            numbers = sorted(deaths)
+            half = len(numbers) // 2
+            for some in (numbers[:half], numbers[half:]):
+                self._bury_all({number: deaths[number] for number in some})
 
     def retry_dead(self, number: int, position: int) -> StoredJob | None:
         dead = self.find_dead(number)
@@ -520,8 +536,8 @@ def _space_for(saves: Sequence[StoredJob], moves: Collection[DeadJob]) -> tuple[
     # Jobs stand one behind the other, in the queue of their function too. But each unique has its own page.
     uniques = max(1, sum(1 for job in saves if job.unique))
     functions = max(1, len({job.function for job in saves}))
-    # A row that moves changes its page, and one of each index, in both tables.
-    size_of_moves = 8 * len(moves) * PAGE_SIZE
+    # A row that moves changes its page and one of its function's queue; each unique has its own page again.
+    size_of_moves = sum(3 if job.unique else 2 for job in moves) * PAGE_SIZE
     return size + (
         uniques + 2 * functions + CHANGED_PAGES
     ) * PAGE_SIZE + size_of_moves, size + CHANGED_PAGES * PAGE_SIZE
