@@ -52,7 +52,7 @@ class _Programs(SynchronousTestCase):
         """How often each job that the server has was given out in vain, when all workers are gone."""
         until(lambda: self.server.connections == 1, "only the client is connected")
         jobs = background_thread().call(lambda: list(self.server.factory.inspection.jobs()))
-        return [job.attempts for job in jobs]
+        return [job.losses for job in jobs]
 
 
 class LoopingWorker(gearman.GearmanWorker):

@@ -264,7 +264,7 @@ class Loop(_Case):
                 left -= count
         until(lambda: self.workers() == [], "the last connection is gone")
         jobs = background_thread().call(lambda: list(self.server.factory.inspection.jobs()))
-        self.assertEqual([job.attempts for job in jobs], [0] * left)
+        self.assertEqual([job.losses for job in jobs], [0] * left)
 
     def test_nor_where_the_object_has_an_after_poll_of_its_own(self) -> None:
         for _ in range(10):
@@ -276,7 +276,7 @@ class Loop(_Case):
             worker.work(LIMIT)
         until(lambda: self.workers() == [], "the last connection is gone")
         jobs = background_thread().call(lambda: list(self.server.factory.inspection.jobs()))
-        self.assertEqual([job.attempts for job in jobs], [0] * 7)
+        self.assertEqual([job.losses for job in jobs], [0] * 7)
 
     def test_shutdown_between_a_job_and_the_wait_for_the_next(self) -> None:
         class Ends(gearman.GearmanWorker):

@@ -29,7 +29,7 @@ from txgearman.server import Settings
 from txgearman.web import WebSettings
 from txgearman.web.http.routing import MAX_JSON
 
-CASES = 12_000
+CASES = 15_000
 """Requests that are made up: about two seconds."""
 
 LONGEST_LINE = 1000

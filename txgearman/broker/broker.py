@@ -138,7 +138,7 @@ class Broker:
         self._leaving = 0
         self.lease_expires_at: float | None = None
         self.in_turn = False
-        self._measures_times = measured_functions > 0 or policy.history > 0
+        self._measures_times = measured_functions > 0
 
     def begin_turn(self) -> None:
         """Take what follows, until `end_turn`, for one moment.
@@ -413,9 +413,8 @@ class Broker:
             else:
                 times.add(time)
             job.since = now
-        elif self._measures_times:
-            now = self.timer.turn_time
-            job.since = self.timer.clock() if now is None else now
+        started = self.timer.turn_wall_time
+        job.started = self.timer.wall_clock() if started is None else started
         job.state = _RUNNING
         job.worker = worker
         worker.jobs[job.handle] = job

@@ -58,17 +58,17 @@ class Deadline:
 class Job:
     """One job in the server, from its submission to its end.
 
-    `handle`, `unique` and `data` are bytes; `priority` is one of `Priority` as a plain int;
-    `background` is true as soon as one submitter wants the job whether it waits or not; the keys of
-    `watchers` are the waiting clients with the handle each was told, in the order they came; `losses`
-    counts the workers that got the job and lost it; `submitted` is when it came and `run_at` when it is to
-    be queued, both in seconds since the epoch, `run_at` None for at once; `progress` is the numerator and
-    denominator last reported; `deadline` is when a scheduled job is to be queued, or a running one to be
-    taken from its worker. `stored` says that the store has it; while it is being saved, `saving` holds who
-    is to be told. `since` is when it was queued last, or given to the worker that has it, by the broker's
-    monotonic clock, and 0.0 where the broker measures no times. `failures` is what is known of its failed
-    runs, None before the first; `expiry` when it ends unless a worker gets it, None unless it waits and its
-    function says so.
+    `handle`, `unique` and `data` are bytes; `priority` is one of `Priority` as a plain int; `background` is
+    true as soon as one submitter wants the job whether it waits or not; the keys of `watchers` are the
+    waiting clients with the handle each was told, in the order they came; `losses` counts the workers that
+    got the job and lost it; `submitted` is when it came and `run_at` when it is to be queued, both in seconds
+    since the epoch, `run_at` None for at once; `progress` is the numerator and denominator last reported;
+    `deadline` is when a scheduled job is to be queued, or a running one to be taken from its worker. `stored`
+    says that the store has it; while it is being saved, `saving` holds who is to be told. `since` is when it
+    was queued last, or given to the worker that has it, by the broker's monotonic clock, and 0.0 where the
+    broker measures no times. `started` is when its last run began, in seconds since the epoch, None before
+    the first. `failures` is what is known of its failed runs, None before the first; `expiry` when it ends
+    unless a worker gets it, None unless it waits and its function says so.
     """
 
     __slots__ = (
@@ -86,6 +86,7 @@ class Job:
         "run_at",
         "saving",
         "since",
+        "started",
         "state",
         "stored",
         "submitted",
@@ -122,6 +123,7 @@ class Job:
         self.progress = NO_PROGRESS
         self.deadline: Deadline | None = None
         self.since = 0.0
+        self.started: float | None = None
         self.failures: Failures | None = None
         self.expiry: Deadline | None = None
         self.stored = False

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 MAX_RUNS: Final = 20
 """Failed runs that are remembered of one job, the latest ones. They are shown; nothing is decided by them."""
 
+RUN_SIZE: Final = 300
+"""Bytes that a failed run counts beside its error."""
+
 MAX_WARNINGS: Final = 5
 """Warnings that are remembered of one job, the latest ones."""
 
@@ -47,3 +50,9 @@ class Failures:
         self.dead: DeadJob | None = None
         self.runs: deque[FailedRun] = deque(maxlen=MAX_RUNS)
         self.warnings: deque[bytes] = deque(maxlen=MAX_WARNINGS)
+
+    @property
+    def size(self) -> int:
+        """Bytes that its texts have."""
+        texts = len(self.error) + sum(map(len, self.warnings))
+        return texts + sum(RUN_SIZE + len(run.error) for run in self.runs)

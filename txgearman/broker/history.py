@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -16,67 +16,60 @@ class EndedJob(NamedTuple):
     """A job that has ended.
 
     `job` still has what it had at its end, without its data; of its failed runs `Job.failures` knows.
-    `worker` is what had it last, empty if none had. `ended` is in seconds since the epoch, and `ran` for how
-    many seconds its last run took, None where no times are taken or it was not running. `outcome` is one of
-    `Ending` as a plain int, None for a completed job.
+    `worker` is what had it last, empty if none had. `ended` is in seconds since the epoch. `outcome` is one
+    of `Ending` as a plain int, None for a completed job. `size` is what it counts for in bytes.
     """
 
     job: Job
     worker: bytes
     ended: float
-    ran: float | None
     outcome: int | None
     size: int
 
 
 class History:
-    """The jobs that ended last, by handle: at most `max_jobs` of them, with at most so many bytes."""
+    """The jobs that ended last: at most `max_jobs` of them, with at most so many bytes.
 
-    __slots__ = ("_bytes", "_entries", "_max_bytes", "_max_jobs")
+    There is no index: one would cost each job that ends more than a look-up, of which there are few, costs in
+    all. So to look one up walks the history.
+    """
 
-    def __init__(self, max_jobs: int, max_bytes: int) -> None:
+    __slots__ = ("_entries", "_max_jobs", "_max_size", "size")
+
+    def __init__(self, max_jobs: int, max_size: int) -> None:
         self._max_jobs = max_jobs
-        self._max_bytes = max_bytes
-        self._entries: OrderedDict[bytes, EndedJob] = OrderedDict()
-        self._bytes = 0
+        self._max_size = max_size
+        self._entries: deque[EndedJob] = deque()
+        self.size = 0
 
     def __len__(self) -> int:
         return len(self._entries)
 
-    @property
-    def size(self) -> int:
-        """How many bytes it takes."""
-        return self._bytes
-
-    def limit(self, max_jobs: int, max_bytes: int) -> None:
+    def limit(self, max_jobs: int, max_size: int) -> None:
         """Remember so many from now on."""
-        self._max_jobs, self._max_bytes = max_jobs, max_bytes
+        self._max_jobs, self._max_size = max_jobs, max_size
         self._evict()
 
-    def add(self, job: Job, worker: bytes, ended: float, ran: float | None, outcome: int | None) -> None:
+    def add(self, job: Job, worker: bytes, ended: float, outcome: int | None) -> None:
         """Remember a job that ends."""
-        size = OVERHEAD + len(job.unique) + len(worker)
-        failures = job.failures
-        if failures is not None:
-            size += len(failures.error) + sum(map(len, failures.warnings))
-            size += sum(OVERHEAD // 2 + len(run.error) for run in failures.runs)
-        handle = job.handle
-        entries = self._entries
-        # One that was retried by hand ends twice.
-        before = entries.pop(handle, None) if handle in entries else None
-        if before is not None:
-            self._bytes -= before.size
-        entries[handle] = EndedJob(job, worker, ended, ran, outcome, size)
-        self._bytes += size
-        if len(entries) > self._max_jobs or self._bytes > self._max_bytes:
+        size = OVERHEAD + len(job.unique)
+        if job.failures is not None:
+            size += job.failures.size
+        # Past the constructor, which a named tuple has in Python.
+        self._entries.append(tuple.__new__(EndedJob, (job, worker, ended, outcome, size)))
+        self.size += size
+        if self.size > self._max_size or len(self._entries) > self._max_jobs:
             self._evict()
 
     def _evict(self) -> None:
         entries = self._entries
-        while entries and (len(entries) > self._max_jobs or self._bytes > self._max_bytes):
-            _, entry = entries.popitem(last=False)
-            self._bytes -= entry.size
+        while entries and (len(entries) > self._max_jobs or self.size > self._max_size):
+            self.size -= entries.popleft().size
 
     def get(self, handle: bytes) -> EndedJob | None:
-        """The job with this handle, if it ended not too long ago."""
-        return self._entries.get(handle)
+        """The job with this handle, if it ended not too long ago: as it ended last, where it was dead and ran
+        again."""
+        for entry in reversed(self._entries):
+            if entry.job.handle == handle:
+                return entry
+        return None

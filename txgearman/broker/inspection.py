@@ -256,19 +256,12 @@ class Inspection:
             attempts=0 if failures is None else failures.attempts,
             outcome=None if failures is None or not failures.attempts else failures.outcome,
             error=b"" if failures is None else failures.error,
-            started=self._started(job),
+            started=job.started if job.state is _RUNNING else None,
             next_run=next_run,
             label=b"" if job.worker is None else job.worker.connection.label,
             runs=() if failures is None else tuple(failures.runs),
             warnings=() if failures is None else tuple(failures.warnings),
         )
-
-    def _started(self, job: Job) -> float | None:
-        """When a running job began to run, in seconds since the epoch."""
-        if job.state is not _RUNNING or not job.since:
-            return None
-        timer = self._broker.timer
-        return timer.wall_clock() - (timer.clock() - job.since)
 
     @property
     def counts_of_gone(self) -> Counts:

@@ -265,12 +265,11 @@ class Lifecycle:
         error = error[:MAX_ERROR]
         worker = b"" if job.worker is None else job.worker.connection.label
         now = self._timer.wall_clock()
-        ran = self._ran(job)
         failures.attempts += 1
         failures.outcome = outcome
         failures.error = error
         failures.worker = worker
-        failures.runs.append(FailedRun(None if ran is None else now - ran, now, outcome, worker, error))
+        failures.runs.append(FailedRun(job.started, now, outcome, worker, error))
         return failures
 
     def note_warning(self, job: Job, warning: bytes) -> None:
@@ -279,10 +278,6 @@ class Lifecycle:
             if job.failures is None:
                 job.failures = Failures()
             job.failures.warnings.append(warning[:MAX_ERROR])
-
-    def _ran(self, job: Job) -> float | None:
-        """For how many seconds the job runs, None where no times are taken."""
-        return self._timer.clock() - job.since if job.since and job.state is _RUNNING else None
 
     def _retry(self, job: Job, failures: Failures, retry: RetryPolicy) -> Collection[tuple[Client, bytes]]:
         """Let a job whose run failed wait for its backoff; returns who waits for it no more."""
@@ -425,9 +420,8 @@ class Lifecycle:
             now = self._timer.turn_wall_time
             if now is None:
                 now = self._timer.wall_clock()
-            self.history.add(job, label, now, self._ran(job), ending)
-        dead = ending is not None and ending in FAILURES and self.keeps_dead
-        if dead and (job.background or job.saving):
+            self.history.add(job, label, now, ending)
+        if ending is not None and ending in FAILURES and self.keeps_dead and (job.background or job.saving):
             self._bury(job, ending)
         elif job.stored and self.job_store is not None:
             self.job_store.remove(number_of(job.handle))
@@ -443,7 +437,7 @@ class Lifecycle:
         self.handles.remove(job.handle)
         # The object may stay in its queue, and in the history, for long.
         job.data = b""
-        return self._dismiss_watchers(job)
+        return self._dismiss_watchers(job) if job.watchers else NOBODY
 
     def _dismiss_watchers(self, job: Job) -> Collection[tuple[Client, bytes]]:
         """Let nobody wait for a job any more; returns who did."""
@@ -456,9 +450,8 @@ class Lifecycle:
         job.watchers = NOBODY
         return watchers
 
-    def _bury(self, job: Job, ending: int | None) -> None:
+    def _bury(self, job: Job, ending: int) -> None:
         """Keep a job that has just died."""
-        assert ending is not None
         failures = job.failures
         worker = job.worker
         dead = DeadJob(

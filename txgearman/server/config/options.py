@@ -91,6 +91,9 @@ DEFAULT_DEAD_JOBS: Final = 10_000
 DEFAULT_DEAD_BYTES: Final = 256 * 1024 * 1024
 """Bytes of their data."""
 
+MAX_HISTORY: Final = 100_000
+"""Ended jobs: to look one up walks them, which takes five milliseconds then."""
+
 FILES_KEPT: Final = 16
 """Open files that are never left to connections of clients and workers: for the log, the store, what
 listens and the reactor. Those of the web side come beside them."""
@@ -448,7 +451,7 @@ class Settings:
         "0 is off.",
         reloadable=True,
         least=0,
-        most=MAX_RATE,
+        most=MAX_HISTORY,
     )
     history_bytes: int = option(
         DEFAULT_HISTORY_BYTES,
