@@ -57,7 +57,7 @@ class Submitting(Expectations):
                 "number": 1,
                 "function": f"{self.prefix}chatty",
                 "server": server.endpoint,
-                "outcome": "done",
+                "outcome": "completed",
                 "result_base64": "b25lCv9lbmQ=",
                 "warnings": ["care\x1b[2J!\n"],
             },
@@ -75,7 +75,7 @@ class Submitting(Expectations):
         self.assertRegex(raised.errors, r"^txgearman: job H:\S+ raised: ValueError: no such thing\n$")
         self.assertEqual(as_json.code, ExitCode.JOB_FAILED)
         (row,) = rows(as_json)
-        self.assertEqual(row["outcome"], "failed")
+        self.assertEqual(row["outcome"], "raised")
         self.assertIn("no such thing", row["error"])
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 2)
 
@@ -103,7 +103,7 @@ class Submitting(Expectations):
             plain.errors, r"^txgearman: job 2: job H:\S+ failed\ntxgearman: 1 of 3 jobs gave no result\n$"
         )
         self.assertEqual(as_json.code, ExitCode.JOB_FAILED)
-        self.assertEqual([row["outcome"] for row in rows(as_json)], ["done", "failed", "done"])
+        self.assertEqual([row["outcome"] for row in rows(as_json)], ["completed", "failed", "completed"])
 
     @on_reactor
     async def test_time_limit(self) -> None:
@@ -115,7 +115,7 @@ class Submitting(Expectations):
         self.assertEqual((one.code, one.output), (ExitCode.TIMED_OUT, b""))
         self.assertEqual(one.errors, "txgearman: no result within 0.05 seconds; the job may still run\n")
         self.assertEqual(many.code, ExitCode.JOB_FAILED)
-        self.assertEqual([row["outcome"] for row in rows(many)], ["timed out"] * 2)
+        self.assertEqual([row["outcome"] for row in rows(many)], ["timed-out"] * 2)
 
     @on_reactor
     async def test_background(self) -> None:

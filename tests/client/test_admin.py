@@ -17,7 +17,16 @@ from tests.interop.expectations import Expectations, OnGearmand, OnTxgearman
 from tests.server.lines import close, connect
 from tests.server.peers import req, res
 from tests.support import on_reactor
-from txgearman.client import Admin, Client, ConnectionStatus, FunctionStatus, JobEntry, PriorityStatus, admin
+from txgearman.client import (
+    Admin,
+    Client,
+    ConnectionStatus,
+    DeadJobEntry,
+    FunctionStatus,
+    JobEntry,
+    PriorityStatus,
+    admin,
+)
 from txgearman.errors import AdminError, ConnectionLost, NotConnected, TimedOut
 from txgearman.server import Settings
 from txgearman.testing import MemoryGearman
@@ -117,6 +126,110 @@ class InMemoryTests(SynchronousTestCase):
         ):
             with self.assertRaises(ValueError):
                 call()
+
+
+class DeadJobsTests(SynchronousTestCase):
+    """What becomes of jobs that fail, on our own server."""
+
+    def begin(self, **settings: Any) -> None:
+        self.gearman = MemoryGearman(Settings(handle_prefix="H:example", **settings))
+        self.gearman.clock.advance(1_700_000_000)
+        self.admin = Admin(self.gearman.clock, self.gearman.endpoint)
+        self.client = self.gearman.client()
+
+    def let_fail(self, function: str, *payloads: bytes, unique: str = "") -> None:
+        """Let a worker fail a job of each payload."""
+        for payload in payloads:
+            self.ask(self.client.submit(function, payload, background=True, unique=unique))
+        worker = self.gearman.worker(client_id="painter")
+        worker.register(function, raise_error)
+        self.ask(worker.start())
+        self.gearman.turn(1)
+        self.ask(worker.stop())
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), len(payloads))
+
+    def ask(self, deferred: Deferred[Any]) -> Any:
+        return self.gearman.wait(deferred)
+
+    def refusal(self, deferred: Deferred[Any]) -> str:
+        with self.assertRaises(AdminError) as caught:
+            self.ask(deferred)
+        return caught.exception.text
+
+    def test_list(self) -> None:
+        self.begin()
+        self.assertEqual(self.ask(self.admin.dead()), ())
+        self.let_fail("resize", b"a", unique="cat")
+        self.gearman.turn(10)
+        self.let_fail("two words", b"b")
+        first = DeadJobEntry("H:example:1", "resize", "cat", 1_700_000_000, 1, "raised", "ValueError: bad")
+        second = DeadJobEntry("H:example:2", "two words", "", 1_700_000_011, 1, "raised", "ValueError: bad")
+        self.assertEqual(self.ask(self.admin.dead()), (second, first))
+        self.assertEqual(self.ask(self.admin.dead("two words")), (second,))
+        self.assertEqual(self.ask(self.admin.dead(b"none")), ())
+
+    def test_one_job(self) -> None:
+        self.begin()
+        self.let_fail("resize", b"\0\xff", unique="cat")
+        info = self.ask(self.admin.job("H:example:1"))
+        self.assertEqual((info.handle, info.function, info.unique), ("H:example:1", "resize", "cat"))
+        self.assertEqual((info.state, info.outcome, info.background), ("dead", "raised", True))
+        self.assertEqual((info.attempts, info.losses, info.priority), (1, 0, "normal"))
+        self.assertEqual((info.data, info.error), (b"\0\xff", b"ValueError: bad\nline two"))
+        self.assertEqual((info.submitted, info.ended, info.next_run), (1_700_000_000, 1_700_000_000, None))
+        self.assertIn("painter", info.worker)
+        self.assertEqual(self.refusal(self.admin.job("H:none:1")), "UNKNOWN_JOB")
+
+    def test_retry_and_forget(self) -> None:
+        self.begin()
+        self.let_fail("resize", b"a", b"b")
+        self.ask(self.admin.retry("H:example:1"))
+        self.assertEqual(self.ask(self.admin.job(b"H:example:1")).state, "queued")
+        self.ask(self.admin.forget("H:example:2"))
+        self.assertEqual(self.ask(self.admin.dead()), ())
+        for verb in (self.admin.retry, self.admin.forget, self.admin.kill):
+            for handle in ("H:example:1", "H:example:2"):
+                self.assertEqual(self.refusal(verb(handle)), "UNKNOWN_JOB")
+
+    def test_a_unique_that_is_in_use(self) -> None:
+        self.begin()
+        self.let_fail("resize", b"a", unique="cat")
+        self.ask(self.client.submit("resize", b"", background=True, unique="cat"))
+        self.assertEqual(self.refusal(self.admin.retry("H:example:1")), "UNIQUE_IN_USE")
+        self.assertEqual(self.ask(self.admin.retry_dead("resize")), 0)
+        self.assertEqual(len(self.ask(self.admin.dead())), 1)
+
+    def test_all_of_a_function(self) -> None:
+        self.begin()
+        for function in ("resize", r"App\tasks x"):
+            self.let_fail(function, b"a", b"b")
+        self.assertEqual(self.ask(self.admin.retry_dead(r"App\tasks x")), 2)
+        self.assertEqual(self.ask(self.admin.forget_dead("resize")), 2)
+        self.assertEqual(self.ask(self.admin.dead()), ())
+        self.assertEqual(self.ask(self.admin.forget_dead("resize")), 0)
+
+    def test_a_job_that_waits_for_its_next_attempt(self) -> None:
+        self.begin(attempts=2, jitter=0)
+        self.let_fail("resize", b"a", b"b")
+        info = self.ask(self.admin.job("H:example:1"))
+        self.assertEqual((info.state, info.next_run, info.ended), ("retrying", 1_700_000_015, None))
+        self.ask(self.admin.kill("H:example:1"))
+        self.ask(self.admin.retry("H:example:2"))
+        states = [self.ask(self.admin.job(f"H:example:{number}")).state for number in (1, 2)]
+        self.assertEqual(states, ["dead", "queued"])
+
+    def test_wrong_arguments(self) -> None:
+        self.begin()
+        for call in (self.admin.job, self.admin.retry, self.admin.forget, self.admin.kill):
+            for handle in ("", "H" * 64, "H:\0"):
+                self.assertRaises(ValueError, call, handle)
+        for call in (self.admin.dead, self.admin.retry_dead, self.admin.forget_dead):
+            for function in ("", "f" * 513):
+                self.assertRaises(ValueError, call, function)
+
+
+def raise_error(_job: object) -> bytes:
+    raise ValueError("bad\nline two")
 
 
 class PlayedTests(SynchronousTestCase):
@@ -375,6 +488,12 @@ class AdminExpectations(Expectations):
                 with self.assertRaises(AdminError):
                     await refused
             if self.kind == "gearmand":
+                for refused in (admin_.dead(), admin_.dead("f"), admin_.job(job.handle)):
+                    with self.assertRaisesRegex(AdminError, "^UNKNOWN_SHOW_ARGUMENTS$"):
+                        await refused
+                for refused in (admin_.retry(job.handle), admin_.forget_dead("f"), admin_.kill(job.handle)):
+                    with self.assertRaisesRegex(AdminError, "^UNKNOWN_COMMAND"):
+                        await refused
                 with self.assertRaisesRegex(AdminError, "UNKNOWN_COMMAND"):
                     await admin_.shutdown()
             else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
@@ -9,7 +11,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.wire.effort import EFFORT
 from txgearman.errors import AdminError, BrokenStream
 from txgearman.wire import replies
-from txgearman.wire.replies import ConnectionStatus, FunctionStatus, JobEntry, PriorityStatus
+from txgearman.wire.replies import (
+    ConnectionStatus,
+    DeadJobEntry,
+    FunctionStatus,
+    JobEntry,
+    JobInfo,
+    PriorityStatus,
+)
 
 
 class RowTests(SynchronousTestCase):
@@ -56,6 +65,75 @@ class RowTests(SynchronousTestCase):
 
     def test_uniques(self) -> None:
         self.assertEqual(replies.uniques([b"", "schlüssel".encode()]), ("", "schlüssel"))
+
+    def test_dead_jobs(self) -> None:
+        self.assertEqual(
+            replies.dead_job_entries(
+                [
+                    rb"H:h:2%cApp\\tasks%ca\tb%c1700000000%c3%craised%cno\x1b[2J" % ((9,) * 6),
+                    b"H:h:1\tf\t\t0\t0\tlost\t",
+                ],
+                True,
+            ),
+            (
+                DeadJobEntry("H:h:2", r"App\tasks", "a\tb", 1_700_000_000, 3, "raised", "no\x1b[2J"),
+                DeadJobEntry("H:h:1", "f", "", 0, 0, "lost", ""),
+            ),
+        )
+        for line in (
+            b"",
+            b"H:h:1\tf\t\t0\t0\tlost",
+            b"H:h:1\tf\t\t0\t0\tlost\t\t",
+            b"H:h:1\tf\t\tx\t0\tlost\t",
+        ):
+            with self.assertRaises(BrokenStream):
+                replies.dead_job_entries([line])
+
+    JOB_LINES = (
+        b"handle\tH:h:1",
+        b"function\tf",
+        rb"unique%ca\tb" % 9,
+        b"state\tscheduled",
+        b"priority\tlow",
+        b"background\t1",
+        b"attempts\t0",
+        b"losses\t2",
+        b"submitted\t1700000000.250",
+    )
+
+    def test_one_job(self) -> None:
+        least = JobInfo("H:h:1", "f", "a\tb", "scheduled", "low", True, 0, 2, 1_700_000_000.25)
+        self.assertEqual(replies.job_info(self.JOB_LINES, True), least)
+        more = (
+            b"started\t1",
+            b"ended\t2",
+            b"next_run\t3",
+            b"outcome\tlost",
+            b"worker\tw",
+            b"error\tAP8=",
+            b"data\t",
+        )
+        self.assertEqual(
+            replies.job_info([*self.JOB_LINES, *more, b"of another\tversion"], True),
+            replace(
+                least,
+                started=1,
+                ended=2,
+                next_run=3,
+                outcome="lost",
+                worker="w",
+                error=b"\0\xff",
+                data=b"",
+            ),
+        )
+
+    def test_one_job_in_other_forms(self) -> None:
+        for index in range(len(self.JOB_LINES)):
+            with self.assertRaisesRegex(BrokenStream, "lacks"):
+                replies.job_info(self.JOB_LINES[:index] + self.JOB_LINES[index + 1 :])
+        for line in (b"", b"data", b"data\t*", b"error\tA", b"ended\tnan", b"ended\t", b"losses\t1.5"):
+            with self.assertRaises(BrokenStream):
+                replies.job_info([*self.JOB_LINES, line])
 
     def test_names_that_were_escaped(self) -> None:
         self.assertEqual(
@@ -148,6 +226,8 @@ class RowTests(SynchronousTestCase):
             replies.priority_statuses,
             replies.connection_statuses,
             replies.job_entries,
+            replies.dead_job_entries,
+            replies.job_info,
             replies.uniques,
         ):
             try:

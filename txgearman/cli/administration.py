@@ -63,7 +63,7 @@ async def ask_servers(
     return ServerReplies(good, code)
 
 
-def _with_admin(
+def with_admin(
     context: CommandContext, timeout: float, ask: Callable[[Admin], Awaitable[_T]]
 ) -> Callable[[str], Awaitable[_T]]:
     """Make a function that calls `ask` with a new admin client of a server."""
@@ -75,7 +75,7 @@ def _with_admin(
     return ask_server
 
 
-def _print_rows(
+def print_rows(
     servers: Sequence[str],
     as_json: bool,
     columns: Sequence[str],
@@ -100,7 +100,7 @@ def status(servers: Sequence[str], timeout: float, as_json: bool, functions: Seq
 
     async def main(context: CommandContext) -> int:
         replies = await ask_servers(
-            context, servers, _with_admin(context, timeout, lambda admin: admin.status())
+            context, servers, with_admin(context, timeout, lambda admin: admin.status())
         )
         rows = [
             [server, status.function, status.queued, status.running, status.workers]
@@ -109,7 +109,7 @@ def status(servers: Sequence[str], timeout: float, as_json: bool, functions: Seq
             if not functions or status.function in functions
         ]
         if replies.by_server and (rows or as_json or not functions):
-            _print_rows(servers, as_json, ["server", "function", "queued", "running", "workers"], rows)
+            print_rows(servers, as_json, ["server", "function", "queued", "running", "workers"], rows)
         unknown = [name for name in functions if name not in {row[1] for row in rows}]
         for name in unknown if replies.by_server else ():
             print_message(f"no server knows the function {name}")
@@ -123,7 +123,7 @@ def workers(servers: Sequence[str], timeout: float, as_json: bool, all_connectio
 
     async def main(context: CommandContext) -> int:
         replies = await ask_servers(
-            context, servers, _with_admin(context, timeout, lambda admin: admin.workers())
+            context, servers, with_admin(context, timeout, lambda admin: admin.workers())
         )
         rows = [
             [server, peer.number, peer.host, peer.client_id, peer.functions]
@@ -132,7 +132,7 @@ def workers(servers: Sequence[str], timeout: float, as_json: bool, all_connectio
             if all_connections or peer.functions
         ]
         if replies.by_server:
-            _print_rows(servers, as_json, ["server", "number", "host", "client_id", "functions"], rows)
+            print_rows(servers, as_json, ["server", "number", "host", "client_id", "functions"], rows)
         return replies.code
 
     return main
@@ -143,7 +143,7 @@ def jobs(servers: Sequence[str], timeout: float, as_json: bool) -> Main:
 
     async def main(context: CommandContext) -> int:
         replies = await ask_servers(
-            context, servers, _with_admin(context, timeout, lambda admin: admin.jobs())
+            context, servers, with_admin(context, timeout, lambda admin: admin.jobs())
         )
         rows = [
             [server, job.handle, job.background, job.retries, job.ignored]
@@ -151,7 +151,7 @@ def jobs(servers: Sequence[str], timeout: float, as_json: bool) -> Main:
             for job in reply
         ]
         if replies.by_server:
-            _print_rows(servers, as_json, ["server", "handle", "background", "retries", "ignored"], rows)
+            print_rows(servers, as_json, ["server", "handle", "background", "retries", "ignored"], rows)
         return replies.code
 
     return main
@@ -165,7 +165,7 @@ def job_states(servers: Sequence[str], timeout: float, as_json: bool, handles: S
             async with connected(context.reactor, [server], timeout) as client:
                 return [await client.status(handle, timeout) for handle in handles]
 
-        _check_handles(handles)
+        check_handles(handles)
         replies = await ask_servers(context, servers, states)
         rows = []
         code: int = replies.code
@@ -183,10 +183,10 @@ def job_states(servers: Sequence[str], timeout: float, as_json: bool, handles: S
                 for server, state in known
             ]
             if not known and replies.by_server:
-                print_message(_unknown(handle))
+                print_message(unknown_job(handle))
                 code = code or ExitCode.REFUSED
         if rows or as_json:
-            _print_rows(servers, as_json, ["server", "handle", "state", "numerator", "denominator"], rows)
+            print_rows(servers, as_json, ["server", "handle", "state", "numerator", "denominator"], rows)
         return code
 
     return main
@@ -219,12 +219,12 @@ def version(servers: Sequence[str], timeout: float, as_json: bool) -> Main:
 
     async def main(context: CommandContext) -> int:
         replies = await ask_servers(
-            context, servers, _with_admin(context, timeout, lambda admin: admin.version())
+            context, servers, with_admin(context, timeout, lambda admin: admin.version())
         )
         if replies.by_server:
             rows = [[server, found] for server, found in replies.by_server.items()]
             if as_json or len(set(servers)) > 1:
-                _print_rows(servers, as_json, ["server", "version"], rows)
+                print_rows(servers, as_json, ["server", "version"], rows)
             else:
                 print(rows[0][1])
         return replies.code
@@ -239,17 +239,17 @@ def cancel(servers: Sequence[str], timeout: float, handles: Sequence[str]) -> Ma
     """Cancel each job at the server that knows it."""
 
     async def main(context: CommandContext) -> int:
-        _check_handles(handles)
+        check_handles(handles)
         code: int = ExitCode.OK
         for handle in handles:
             replies = await ask_servers(
-                context, servers, _with_admin(context, timeout, partial(_cancel, handle))
+                context, servers, with_admin(context, timeout, partial(_cancel, handle))
             )
             if any(replies.by_server.values()):
                 print(f"{handle} cancelled")
                 continue
             if replies.by_server:
-                print_message(_unknown(handle))
+                print_message(unknown_job(handle))
             code = code or replies.code or ExitCode.REFUSED
         return code
 
@@ -280,7 +280,7 @@ def maxqueue(servers: Sequence[str], timeout: float, function: str, limits: Sequ
             if function not in {status.function for status in await admin.status()}:
                 raise NotFound(f"the server does not know the function {function}, so it cannot be limited")
 
-        return (await ask_servers(context, servers, _with_admin(context, timeout, limit))).code
+        return (await ask_servers(context, servers, with_admin(context, timeout, limit))).code
 
     return main
 
@@ -289,17 +289,19 @@ def shutdown(servers: Sequence[str], timeout: float, graceful: bool) -> Main:
     """Stop the servers."""
 
     async def main(context: CommandContext) -> int:
-        ask = _with_admin(context, timeout, lambda admin: admin.shutdown(graceful))
+        ask = with_admin(context, timeout, lambda admin: admin.shutdown(graceful))
         return (await ask_servers(context, servers, ask)).code
 
     return main
 
 
-def _check_handles(handles: Sequence[str]) -> None:
+def check_handles(handles: Sequence[str]) -> None:
+    """Raise `InvalidArgument` if one of these cannot be a handle."""
     for handle in handles:
         if not handle or not handle.isprintable() or " " in handle or len(handle.encode()) > MAX_HANDLE:
             raise InvalidArgument(f"{handle!r} is not a job handle")
 
 
-def _unknown(handle: str) -> str:
+def unknown_job(handle: str) -> str:
+    """The line that is printed for a job that no server knows."""
     return f"no server knows the job {handle}; it has ended, or never was"

@@ -1,6 +1,6 @@
 """Declares the commands that ask servers or tell them what to do: arguments, options and help.
 
-What they do is in `administration` and `top`.
+What they do is in `administration`, `dead_jobs` and `top`.
 """
 
 from __future__ import annotations
@@ -69,6 +69,96 @@ def cancel(handles: tuple[str, ...], servers: tuple[str, ...], verbose: bool, ti
     from txgearman.cli import administration
 
     run_and_exit(administration.cancel(servers, timeout, handles), verbose)
+
+
+@click.command(short_help="Show all that is known of one job.")
+@click.argument("handle")
+@common_options
+@timeout_option
+@json_option
+def job(handle: str, servers: tuple[str, ...], verbose: bool, timeout: float, as_json: bool) -> None:
+    """Show the job of HANDLE with its data: one that waits, runs, is dead, or has ended not long ago."""
+    from txgearman.cli import dead_jobs
+
+    run_and_exit(dead_jobs.job(servers, timeout, as_json, handle), verbose)
+
+
+@click.command(short_help="Show dead jobs: those that failed and are kept.")
+@common_options
+@timeout_option
+@json_option
+@click.option("-f", "--function", metavar="FUNCTION", help="Only jobs of this function.")
+@click.option(
+    "--search",
+    metavar="TEXT",
+    default="",
+    help="Only jobs with this text in handle, function, unique, error or data.",
+)
+def dead(
+    servers: tuple[str, ...], verbose: bool, timeout: float, as_json: bool, function: str | None, search: str
+) -> None:
+    """Show the background jobs that failed and are kept to be run again, those that died last first.
+
+    With --json all that is known of each is written, its data included.
+    """
+    from txgearman.cli import dead_jobs
+
+    run_and_exit(dead_jobs.dead(servers, timeout, as_json, function, search), verbose)
+
+
+@click.command(short_help="Run dead jobs again.")
+@click.argument("handles", metavar="[HANDLE]...", nargs=-1)
+@common_options
+@timeout_option
+@click.option("-f", "--function", metavar="FUNCTION", help="All dead jobs of this function.")
+@click.option("--all", "all_jobs", is_flag=True, help="All dead jobs of all functions.")
+def retry(
+    handles: tuple[str, ...],
+    servers: tuple[str, ...],
+    verbose: bool,
+    timeout: float,
+    function: str | None,
+    all_jobs: bool,
+) -> None:
+    """Run the dead job of each HANDLE again, with its attempts anew. A job that waits for its next attempt
+    is run at once.
+
+    A job stays dead while another job of its function has its unique.
+    """
+    _check_one_choice(handles, function, all_jobs)
+    from txgearman.cli import dead_jobs
+
+    if handles:
+        run_and_exit(dead_jobs.retry(servers, timeout, handles), verbose)
+    run_and_exit(dead_jobs.retry_all(servers, timeout, function), verbose)
+
+
+@click.command(short_help="Delete dead jobs.")
+@click.argument("handles", metavar="[HANDLE]...", nargs=-1)
+@common_options
+@timeout_option
+@click.option("-f", "--function", metavar="FUNCTION", help="All dead jobs of this function.")
+@click.option("--all", "all_jobs", is_flag=True, help="All dead jobs of all functions.")
+def forget(
+    handles: tuple[str, ...],
+    servers: tuple[str, ...],
+    verbose: bool,
+    timeout: float,
+    function: str | None,
+    all_jobs: bool,
+) -> None:
+    """Delete the dead job of each HANDLE, with its data."""
+    _check_one_choice(handles, function, all_jobs)
+    from txgearman.cli import dead_jobs
+
+    if handles:
+        run_and_exit(dead_jobs.forget(servers, timeout, handles), verbose)
+    run_and_exit(dead_jobs.forget_all(servers, timeout, function), verbose)
+
+
+def _check_one_choice(handles: tuple[str, ...], function: str | None, all_jobs: bool) -> None:
+    if [bool(handles), function is not None, all_jobs].count(True) != 1:
+        raise click.UsageError("give handles, --function or --all, and one of these only")
 
 
 @click.command(short_help="Limit how many jobs a function may have.")

@@ -6,7 +6,6 @@ Payloads are read in `payloads`, and the progress is drawn in `progress_bar`.
 
 from __future__ import annotations
 
-import base64
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,8 +19,9 @@ from txgearman.cli.exit_codes import ExitCode, InvalidArgument, error_line, exit
 from txgearman.cli.payloads import Payloads
 from txgearman.cli.progress_bar import ProgressBar
 from txgearman.cli.run import CommandContext, Main, print_message
+from txgearman.cli.tables import text_or_base64
 from txgearman.client import Client, DataUpdate, Job, Priority, StatusUpdate, WarningUpdate
-from txgearman.errors import ClientError, NotConnected, TimedOut
+from txgearman.errors import ClientError, JobRaised, NotConnected, TimedOut
 
 REORDER_BUFFER_RESULTS: Final = 10_000
 """Results of many jobs that may wait for the result of an earlier one. When so many wait no job is submitted
@@ -118,7 +118,7 @@ class JobOutcome:
         if self.error is not None:
             shown["error"] = str(self.error)
         elif not options.offline:
-            shown |= _text_or_base64("result", b"".join(self.parts))
+            shown |= text_or_base64("result", b"".join(self.parts))
         if self.warnings:
             shown["warnings"] = [warning.decode("utf-8", "backslashreplace") for warning in self.warnings]
         return json.dumps(shown).encode() + b"\n"
@@ -133,23 +133,19 @@ class JobOutcome:
 
     def _outcome_word(self, options: SubmitOptions) -> str:
         if self.error is None:
-            return "accepted" if options.offline else "done"
+            return "accepted" if options.offline else "completed"
+        if isinstance(self.error, JobRaised):
+            return "raised"
         return _WORDS.get(exit_code_of(self.error), "failed")
 
 
 _WORDS: Final = {
     ExitCode.JOB_FAILED: "failed",
-    ExitCode.NOT_CONNECTED: "lost",
-    ExitCode.TIMED_OUT: "timed out",
+    # The server's outcome "lost" is another: the job's workers went away.
+    ExitCode.NOT_CONNECTED: "connection-lost",
+    ExitCode.TIMED_OUT: "timed-out",
     ExitCode.REFUSED: "refused",
 }
-
-
-def _text_or_base64(name: str, data: bytes) -> dict[str, str]:
-    try:
-        return {name: data.decode()}
-    except UnicodeDecodeError:
-        return {f"{name}_base64": base64.b64encode(data).decode()}
 
 
 # -- one job ------------------------------------------------------------------------------------

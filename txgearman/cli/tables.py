@@ -1,10 +1,13 @@
-"""Prints rows: as a table without a frame, the same in a terminal and in a pipe, or as JSON."""
+"""Prints rows: as a table without a frame, the same in a terminal and in a pipe, or as JSON. Forms of values
+that several commands show, too."""
 
 from __future__ import annotations
 
+import base64
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 
 from rich.console import Console
 from rich.table import Table
@@ -65,9 +68,51 @@ def cell_text(cell: Cell) -> str:
 
 def print_json(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Print `rows` as a JSON array of objects, whose keys are the columns."""
-    objects = [dict(zip(columns, row, strict=True)) for row in rows]
-    json.dump(objects, sys.stdout, indent=2)
-    print()
+    array = JsonArray()
+    for row in rows:
+        array.write(dict(zip(columns, row, strict=True)))
+    array.close()
+
+
+class JsonArray:
+    """Writes a JSON array of objects to standard output, each as soon as it is there.
+
+    Attributes:
+        is_empty: Whether nothing was written yet.
+    """
+
+    def __init__(self) -> None:
+        self.is_empty = True
+
+    def write(self, value: Mapping[str, object]) -> None:
+        """Write the next object."""
+        # No text in JSON has a line feed, so each one begins a line of its own.
+        text = json.dumps(value, indent=2).replace("\n", "\n  ")
+        sys.stdout.write(("[\n  " if self.is_empty else ",\n  ") + text)
+        self.is_empty = False
+
+    def close(self) -> None:
+        """End the array."""
+        sys.stdout.write("[]\n" if self.is_empty else "\n]\n")
+
+
+def text_or_base64(name: str, data: bytes) -> dict[str, str]:
+    """The member of a JSON object that has `data`: as text, or in Base64 under another name if it is none."""
+    try:
+        return {name: data.decode()}
+    except UnicodeDecodeError:
+        return {f"{name}_base64": base64.b64encode(data).decode()}
+
+
+def local_time(seconds: float | None) -> str | None:
+    """A number of seconds since 1970 as date and time of this machine's zone; None for None."""
+    if seconds is None:
+        return None
+    try:
+        return datetime.fromtimestamp(seconds).astimezone().isoformat(" ", "seconds")
+    except (ValueError, OverflowError, OSError):
+        # A server may say any number, and dates end with the year 9999.
+        return f"{seconds}"
 
 
 def _is_number(cells: Iterable[Cell]) -> bool:

@@ -6,16 +6,25 @@ from txgearman.client.job import Job
 from txgearman.client.status import JobStatus
 from txgearman.client.submission import Priority
 from txgearman.client.updates import DataUpdate, StatusUpdate, Update, WarningUpdate
-from txgearman.wire.replies import ConnectionStatus, FunctionStatus, JobEntry, PriorityStatus
+from txgearman.wire.replies import (
+    ConnectionStatus,
+    DeadJobEntry,
+    FunctionStatus,
+    JobEntry,
+    JobInfo,
+    PriorityStatus,
+)
 
 __all__ = [
     "Admin",
     "Client",
     "ConnectionStatus",
     "DataUpdate",
+    "DeadJobEntry",
     "FunctionStatus",
     "Job",
     "JobEntry",
+    "JobInfo",
     "JobStatus",
     "Priority",
     "PriorityStatus",

@@ -25,10 +25,17 @@ from txgearman.connection.endpoint import endpoint_from
 from txgearman.errors import AdminError, BrokenStream, ConnectionLost, TimedOut
 from txgearman.wire import replies
 from txgearman.wire.codec import frame
-from txgearman.wire.limits import MAX_HANDLE, MAX_LINE
-from txgearman.wire.names import has_escapes
+from txgearman.wire.limits import MAX_HANDLE, MAX_LINE, MAX_PACKET
+from txgearman.wire.names import escape_word, has_escapes
 from txgearman.wire.packets import ECHO_REQ, ECHO_RES, REQUEST, RESPONSE
-from txgearman.wire.replies import ConnectionStatus, FunctionStatus, JobEntry, PriorityStatus
+from txgearman.wire.replies import (
+    ConnectionStatus,
+    DeadJobEntry,
+    FunctionStatus,
+    JobEntry,
+    JobInfo,
+    PriorityStatus,
+)
 
 _T = TypeVar("_T")
 _T_co = TypeVar("_T_co", covariant=True)
@@ -44,8 +51,9 @@ ADMIN_TIMEOUT: Final = 30.0
 """Default of ``timeout``: seconds that an admin command may take. Twisted's connections have the same
 timeout. A list of a million jobs takes a few seconds."""
 
-MAX_REPLY_LINE: Final = 16 * 1024 * 1024
-"""Bytes of one line of a reply at most. It can be long, as all functions of a worker are in one line."""
+MAX_REPLY_LINE: Final = MAX_PACKET // 3 * 4 + 1024
+"""Bytes of one line of a reply at most, some 85 MiB: ``show job`` has a payload in base64 in one line. Beside
+that all functions of a worker are in one line."""
 
 LARGEST_LIMIT: Final = 2**31 - 1
 """Jobs of the largest limit of ``maxqueue``. gearmand parses it to 32 bits."""
@@ -151,6 +159,40 @@ class Admin:
         """
         return self._ask_list(b"show unique jobs", replies.uniques)
 
+    def job(self, handle: str | bytes) -> Deferred[JobInfo]:
+        """Ask for all that the server knows of a job: one that waits, runs, is dead, or ended not long ago.
+
+        gearmand refuses this.
+
+        Args:
+            handle: The job's handle.
+
+        Returns:
+            A Deferred that fires with what is known. It fails with an `AdminError` that begins with
+            ``UNKNOWN_JOB`` if that is nothing.
+
+        Raises:
+            ValueError: The handle cannot be sent.
+        """
+        return self._ask_list(b"show job " + _escaped_handle(handle), replies.job_info)
+
+    def dead(self, function: str | bytes | None = None) -> Deferred[tuple[DeadJobEntry, ...]]:
+        """Ask for the server's dead jobs: background jobs that failed and are kept, to be run again.
+
+        gearmand has none, and refuses this.
+
+        Args:
+            function: The name of the function whose dead jobs are meant; None for those of all functions.
+
+        Returns:
+            A Deferred that fires with the dead jobs, at most 100,000, those that died last first.
+
+        Raises:
+            ValueError: The name cannot be sent.
+        """
+        line = b"show dead" if function is None else b"show dead " + _escaped_function(function)
+        return self._ask_list(line, replies.dead_job_entries)
+
     def version(self) -> Deferred[str]:
         """Ask for the server's version.
 
@@ -219,6 +261,81 @@ class Admin:
         return self._ask_done(
             b"cancel job " + _admin_word(name_bytes(handle, "the handle", MAX_HANDLE), "the handle")
         )
+
+    def retry(self, handle: str | bytes) -> Deferred[None]:
+        """Run a dead job again, with its attempts anew, or at once a job that waits for its next attempt.
+
+        gearmand refuses this, and all of the next four.
+
+        Args:
+            handle: The job's handle.
+
+        Returns:
+            A Deferred that fires when the server has obeyed. It fails with an `AdminError` that begins with
+            ``UNKNOWN_JOB`` if the job is neither, with ``UNIQUE_IN_USE`` if another job has its unique now.
+
+        Raises:
+            ValueError: The handle cannot be sent.
+        """
+        return self._ask_done(b"retry job " + _escaped_handle(handle))
+
+    def forget(self, handle: str | bytes) -> Deferred[None]:
+        """Delete a dead job, with its data.
+
+        Args:
+            handle: The job's handle.
+
+        Returns:
+            A Deferred that fires when the server has obeyed. It fails with an `AdminError` that begins with
+            ``UNKNOWN_JOB`` if the job is not dead.
+
+        Raises:
+            ValueError: The handle cannot be sent.
+        """
+        return self._ask_done(b"forget job " + _escaped_handle(handle))
+
+    def kill(self, handle: str | bytes) -> Deferred[None]:
+        """Make a job dead that waits for its next attempt.
+
+        Args:
+            handle: The job's handle.
+
+        Returns:
+            A Deferred that fires when the server has obeyed. It fails with an `AdminError` that begins with
+            ``UNKNOWN_JOB`` if the job does not wait for an attempt.
+
+        Raises:
+            ValueError: The handle cannot be sent.
+        """
+        return self._ask_done(b"kill job " + _escaped_handle(handle))
+
+    def retry_dead(self, function: str | bytes) -> Deferred[int]:
+        """Run all dead jobs of a function again, but those whose unique another job has now.
+
+        Args:
+            function: The name of the function.
+
+        Returns:
+            A Deferred that fires with how many jobs that were.
+
+        Raises:
+            ValueError: The name cannot be sent.
+        """
+        return self._ask_line(b"retry dead " + _escaped_function(function), replies.number)
+
+    def forget_dead(self, function: str | bytes) -> Deferred[int]:
+        """Delete all dead jobs of a function, with their data.
+
+        Args:
+            function: The name of the function.
+
+        Returns:
+            A Deferred that fires with how many jobs that were.
+
+        Raises:
+            ValueError: The name cannot be sent.
+        """
+        return self._ask_line(b"forget dead " + _escaped_function(function), replies.number)
 
     def create_function(self, name: str | bytes) -> Deferred[None]:
         """Make a function known to the server before it has a worker or a job.
@@ -533,3 +650,16 @@ def _admin_word(name: bytes, what: str) -> bytes:
             f"{what} cannot be sent in an admin command: it is empty, or has spaces or line ends: {name!r}"
         )
     return name
+
+
+def _escaped_handle(handle: str | bytes) -> bytes:
+    """A handle as a word of a command that takes escapes. Raises `ValueError` if it cannot be one."""
+    word = name_bytes(handle, "the handle", MAX_HANDLE)
+    if not word:
+        raise ValueError("the handle must not be empty")
+    return escape_word(word)
+
+
+def _escaped_function(function: str | bytes) -> bytes:
+    """A function as a word of a command that takes escapes. Raises `ValueError` if it cannot be one."""
+    return escape_word(function_bytes(function))

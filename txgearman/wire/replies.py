@@ -17,6 +17,7 @@ What does not have the form of such a reply raises `BrokenStream`.
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -32,6 +33,7 @@ ESCAPING: Final = "txgearman-"
 
 _REFUSAL: Final = re.compile(rb"ERR(?: ([A-Za-z_]+(?: .*)?))?\Z", re.DOTALL)
 _NUMBER: Final = re.compile(rb"-?[0-9]{1,20}\Z")
+_DECIMAL: Final = re.compile(rb"-?[0-9]{1,20}(?:\.[0-9]{1,20})?\Z")
 _CONNECTION: Final = re.compile(rb"[0-9]{1,20} (?:[^ ]* .*? :(?: |\Z)|[^ ]*[.:][^ ]* )")
 """What a row of ``workers`` begins with: the connection's number, host, client id and a colon. Where the id
 holds a line feed the first two must do, if the host looks like an address."""
@@ -110,6 +112,56 @@ class JobEntry:
     retries: int
     ignored: bool
     background: bool
+
+
+@dataclass(frozen=True, slots=True)
+class DeadJobEntry:
+    """One dead job in the reply to ``show dead``.
+
+    `ended` is when its last run failed, in seconds since 1970. `attempts` is how many runs failed. `outcome`
+    is how the last one ended: ``failed``, ``raised``, ``timed-out`` or ``lost``. `error` is the first line of
+    what the worker said about that, empty if it said nothing.
+    """
+
+    handle: str
+    function: str
+    unique: str
+    ended: int
+    attempts: int
+    outcome: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobInfo:
+    """What the reply to ``show job`` tells of one job, whatever has become of it.
+
+    `state` is ``saving``, ``scheduled``, ``queued``, ``stored``, ``running``, ``retrying``, ``dead`` or
+    ``ended``, and `priority` is ``high``, ``normal`` or ``low``. `attempts` is how many runs failed, `losses`
+    how many workers went away with the job. `submitted`, `started`, `ended` and `next_run` are seconds since
+    1970.
+
+    What does not apply or is not known is None. `outcome` is how the job ended, or its last failed run.
+    `worker` is which worker had it last, and `error` what that worker said of the failure, empty if nothing.
+    `data` is the payload, which the server no longer has for a job that has ended and is not dead.
+    """
+
+    handle: str
+    function: str
+    unique: str
+    state: str
+    priority: str
+    background: bool
+    attempts: int
+    losses: int
+    submitted: float
+    started: float | None = None
+    ended: float | None = None
+    next_run: float | None = None
+    outcome: str | None = None
+    worker: str | None = None
+    error: bytes = b""
+    data: bytes | None = None
 
 
 def refusal(line: bytes) -> str | None:
@@ -255,6 +307,47 @@ def job_entries(lines: Sequence[bytes], escaped: bool = False) -> tuple[JobEntry
     )
 
 
+def dead_job_entries(lines: Sequence[bytes], escaped: bool = False) -> tuple[DeadJobEntry, ...]:
+    """The rows of ``show dead``."""
+    return tuple([_dead_job_entry(line, escaped) for line in lines])
+
+
+def job_info(lines: Sequence[bytes], escaped: bool = False) -> JobInfo:
+    """The rows of ``show job``: a name and its value, between them a tab. Unknown names are ignored: a newer
+    server may say more."""
+    values = dict([_name_and_value(line) for line in lines])
+
+    def text(name: bytes) -> str | None:
+        value = values.get(name)
+        return None if value is None else _name(value, escaped)
+
+    def seconds(name: bytes) -> float | None:
+        value = values.get(name)
+        return None if value is None else _seconds(value)
+
+    try:
+        return JobInfo(
+            handle=_name(values[b"handle"], escaped),
+            function=_name(values[b"function"], escaped),
+            unique=_name(values[b"unique"], escaped),
+            state=_text(values[b"state"]),
+            priority=_text(values[b"priority"]),
+            background=bool(_number(values[b"background"], values[b"background"])),
+            attempts=_number(values[b"attempts"], values[b"attempts"]),
+            losses=_number(values[b"losses"], values[b"losses"]),
+            submitted=_seconds(values[b"submitted"]),
+            started=seconds(b"started"),
+            ended=seconds(b"ended"),
+            next_run=seconds(b"next_run"),
+            outcome=text(b"outcome"),
+            worker=text(b"worker"),
+            error=_base64(values.get(b"error", b"")),
+            data=_base64(values[b"data"]) if b"data" in values else None,
+        )
+    except KeyError as missing:
+        raise BrokenStream(b"", f"the reply to show job lacks {missing.args[0]!r}") from None
+
+
 def uniques(lines: Sequence[bytes], escaped: bool = False) -> tuple[str, ...]:
     """Read the rows of ``show unique jobs``.
 
@@ -306,6 +399,29 @@ def _table(lines: Sequence[bytes], width: int) -> Iterator[tuple[bytes, list[int
         raise _broken(begun[0])
 
 
+def _dead_job_entry(line: bytes, escaped: bool) -> DeadJobEntry:
+    columns = line.split(b"\t")
+    if len(columns) != 7:
+        raise _broken(line)
+    handle, function, unique, ended, attempts, outcome, error = columns
+    return DeadJobEntry(
+        _name(handle, escaped),
+        _name(function, escaped),
+        _name(unique, escaped),
+        _number(ended, line),
+        _number(attempts, line),
+        _text(outcome),
+        _name(error, escaped),
+    )
+
+
+def _name_and_value(line: bytes) -> tuple[bytes, bytes]:
+    name, tab, value = line.partition(b"\t")
+    if not tab:
+        raise _broken(line)
+    return name, value
+
+
 def _connection(row: bytes, escaped: bool) -> ConnectionStatus:
     words = row.split(b" ")
     try:
@@ -327,6 +443,19 @@ def _number(text: bytes, line: bytes) -> int:
     if not _NUMBER.match(text):
         raise _broken(line)
     return int(text)
+
+
+def _seconds(text: bytes) -> float:
+    if not _DECIMAL.match(text):
+        raise _broken(text)
+    return float(text)
+
+
+def _base64(text: bytes) -> bytes:
+    try:
+        return b64decode(text, validate=True)
+    except ValueError:
+        raise _broken(text) from None
 
 
 def _name(shown: bytes, escaped: bool) -> str:
