@@ -203,8 +203,10 @@ class JobViewTests(ViewCase):
         self.submit("f")
         self.assertEqual(self.web.ask("DELETE", "/api/v1/jobs/H:t:1").status, 204)
         self.assertEqual(self.web.ask("DELETE", "/api/v1/jobs/H:t:1").code, "no-such-job")
-        for path in ("", "/data", "/events"):
-            self.assertEqual(self.web.get("/api/v1/jobs/H:t:1" + path).code, "no-such-job")
+        job = self.web.get("/api/v1/jobs/H:t:1").json()
+        self.assertEqual((job["state"], job["outcome"]), ("ended", "cancelled"))
+        self.assertEqual(self.web.get("/api/v1/jobs/H:t:1/data").code, "data-gone")
+        self.assertEqual(self.web.get("/api/v1/jobs/H:t:1/events").code, "no-such-job")
 
     def test_status_by_unique(self) -> None:
         self.submit("f", query="&unique=u")
