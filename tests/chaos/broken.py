@@ -64,7 +64,7 @@ def takes_late_duplicates_for_early() -> None:
     """A submit that another server answered with a job of this one is always taken to have come ahead of its
     end."""
 
-    def remove_or_rerun(self: Any, each: Coalesced, ended: float) -> None:
+    def remove_or_rerun(self: Any, each: Coalesced, ended: float, _dead: object) -> None:
         self._removals[each.job.number] = ended
         self._coalesced[each.job.number] = each.at
 

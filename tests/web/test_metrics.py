@@ -20,6 +20,7 @@ from tests.web.asking import Web
 from tests.wire.effort import EFFORT
 from txgearman.access.policy import AccessPolicy, Rule
 from txgearman.broker.histograms import BOUNDS, Durations, Histogram
+from txgearman.broker.job_states import OUTCOME_NAMES
 from txgearman.server import Settings
 from txgearman.web import WebSettings, make_site
 from txgearman.web.interfaces import Saved
@@ -119,16 +120,55 @@ class ValuesTest(MetricsTestCase):
             ("jobs_submitted_total", {}, 7),
             ("jobs_joined_total", {}, 1),
             ("jobs_completed_total", {}, 1),
-            ("jobs_failed_total", {"reason": "failed"}, 1),
-            ("jobs_failed_total", {"reason": "exception"}, 1),
-            ("jobs_failed_total", {"reason": "lost"}, 0),
-            ("jobs_retried_total", {}, 1),
-            ("jobs_dropped_total", {"reason": "cancelled"}, 1),
-            ("jobs_dropped_total", {"reason": "abandoned"}, 2),
+            ("jobs_failed_total", {"outcome": "failed"}, 1),
+            ("jobs_failed_total", {"outcome": "raised"}, 1),
+            ("jobs_failed_total", {"outcome": "timed-out"}, 0),
+            ("jobs_failed_total", {"outcome": "lost"}, 0),
+            ("jobs_requeued_total", {}, 1),
+            ("jobs_dropped_total", {"outcome": "cancelled"}, 1),
+            ("jobs_dropped_total", {"outcome": "abandoned"}, 2),
+            ("jobs_dead", {}, 2),
+            ("jobs_retrying", {}, 0),
             ("jobs_queued", {"priority": "normal"}, 1),
             ("jobs_saving", {}, 0),
         ):
             self.assertEqual(self.value(name, function="f", **labels), value, (name, labels))
+
+    def test_each_outcome_is_in_one_count(self) -> None:
+        """Completed jobs have a counter of their own. Places that count outcomes: this, the totals of HTTP
+        and those of a function."""
+        self.peer(req(18, b"f", b"", b""))
+        samples = self.samples()
+        failed, dropped = (
+            {dict(labels)["outcome"] for each, labels in samples if each == f"txgearman_jobs_{name}_total"}
+            for name in ("failed", "dropped")
+        )
+        self.assertEqual(failed, {"failed", "raised", "timed-out", "lost"})
+        self.assertEqual(failed | dropped | {"completed"}, set(OUTCOME_NAMES.values()))
+        self.assertEqual(failed & dropped, set())
+
+    def test_retries_and_dead_jobs(self) -> None:
+        server = Settings(handle_prefix="H:t", metrics_functions=1, attempts=2, dead_jobs=2)
+        self.web = Web(server=server, health=self.health)
+        self.peer(
+            *[req(18, b"f", b"", b"")] * 2, *[req(18, b"g", b"", b"")] * 2, req(36, b"f", b"", b"99", b"")
+        )
+        worker = self.peer(req(1, b"f"), *[req(9)] * 2)
+        worker.ask(req(14, b"H:t:1"), req(14, b"H:t:2"))
+        self.assertEqual(self.value("jobs_retrying", function="f"), 2)
+        self.assertEqual(self.value("jobs_scheduled", function="f"), 1)
+        self.assertEqual(self.value("jobs_dead", function="f"), 0)
+        worker.ask(req(1, b"g"))
+        for _ in range(2):
+            self.web.gearman.turn(30)
+            worker.ask(*[req(9)] * 4)
+            worker.ask(*[req(14, b"H:t:%d" % number) for number in (1, 2, 3, 4)])
+        self.assertEqual(self.value("jobs_retrying", function="f"), 0)
+        # Two are kept. Functions that are not told apart have their dead jobs together.
+        self.assertEqual(self.value("jobs_dead", function="f"), 0)
+        self.assertEqual(self.value("jobs_dead", function=OTHER_FUNCTIONS), 2)
+        self.assertEqual(self.value("jobs_dead_evicted_total"), 2)
+        self.assertEqual(self.value("jobs_failed_total", function="f", outcome="failed"), 2)
 
     def test_connections(self) -> None:
         said = b"maxqueue f 1\n" + req(18, b"f", b"", b"") * 3

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from txgearman.broker.entities import NO_STORED_QUEUE, Function, Job
 from txgearman.broker.handles import number_of
 from txgearman.broker.job_states import PRIORITIES, JobState
-from txgearman.broker.meters import Counts, FunctionMeasures
+from txgearman.broker.meters import Counts, FunctionMeasures, failures_of
 from txgearman.broker.views import (
     UNKNOWN,
     FunctionDetail,
@@ -119,8 +119,9 @@ class Inspection:
         Yields:
             One function.
         """
+        dead = self._broker.life.dead_job_store.counts()
         for function in list(self._broker.functions.by_name.values()):
-            yield self._function_detail(function)
+            yield self._function_detail(function, dead.get(function.name, 0))
 
     def function_detail(self, name: bytes) -> FunctionDetail:
         """All there is to know of one function.
@@ -134,12 +135,15 @@ class Inspection:
         Raises:
             FunctionNotFound: There is no such function.
         """
-        return self._function_detail(self._broker.functions.find(name))
+        function = self._broker.functions.find(name)
+        return self._function_detail(function, self._broker.life.dead_job_store.counts().get(name, 0))
 
-    def _function_detail(self, function: Function) -> FunctionDetail:
+    def _function_detail(self, function: Function, dead: int) -> FunctionDetail:
         oldest = None
         stored_queue = function.stored_queue or NO_STORED_QUEUE
         away = stored_queue.jobs
+        failed = failures_of(function.uncompleted)
+        uncompleted = sum(function.uncompleted)
         if function.meter is not None:
             now = self._broker.timer.clock()
             oldest = max((now - job.since for job in function.heads()), default=None)
@@ -152,13 +156,16 @@ class Inspection:
                 position if jobs else None for jobs, position in zip(away, stored_queue.position, strict=True)
             ),
             scheduled=tuple(function.scheduled),
+            retrying=function.retrying,
+            dead=dead,
             running=function.running,
             workers=function.workers,
             paused=function.paused,
             limits=function.limits or (None,) * PRIORITIES,
             submitted=function.submitted,
-            completed=function.ended - sum(function.uncompleted),
-            failed=sum(function.uncompleted),
+            completed=function.ended - uncompleted,
+            failed=failed,
+            dropped=uncompleted - failed,
             retried=function.retried,
             refused=function.refused,
             oldest=oldest,

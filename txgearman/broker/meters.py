@@ -12,10 +12,23 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from txgearman.broker.histograms import Durations, Meter
-from txgearman.broker.job_states import PRIORITIES, Ending
+from txgearman.broker.job_states import FAILURES, PRIORITIES, Ending
 
 if TYPE_CHECKING:
     from txgearman.broker.entities import Function
+
+
+def failures_of(uncompleted: list[int]) -> int:
+    """How many of the jobs that were not completed have failed. The others were not wanted any more, or are
+    not this server's.
+
+    Args:
+        uncompleted: Counts by `Ending`.
+
+    Returns:
+        The sum over `FAILURES`.
+    """
+    return sum(uncompleted[ending] for ending in FAILURES)
 
 
 @dataclass(slots=True)
@@ -23,7 +36,7 @@ class Counts:
     """What was counted of some functions: since the start as far as `coalesced`, of now behind it.
 
     The names are those of `Function`. `uncompleted` is by `Ending`; `waiting` is by priority, jobs that the
-    store alone has included.
+    store alone has included. `scheduled` has the jobs that wait for a retry, which `retrying` counts alone.
     """
 
     submitted: int = 0
@@ -35,6 +48,7 @@ class Counts:
     coalesced: int = 0
     waiting: list[int] = field(default_factory=lambda: [0] * PRIORITIES)
     scheduled: int = 0
+    retrying: int = 0
     running: int = 0
     workers: int = 0
 
@@ -66,6 +80,7 @@ class Counts:
         if function.submitted > function.ended:
             self.waiting = list(map(operator.add, self.waiting, function.waiting))
             self.scheduled += sum(function.scheduled)
+            self.retrying += function.retrying
         if function.stored_queue is not None:
             self.waiting = list(map(operator.add, self.waiting, function.stored_queue.jobs))
         self.running += function.running

@@ -76,9 +76,11 @@ class FunctionDetail:
 
     `total` are all its jobs; `queued` and `scheduled` are counts by priority; `away` are those of the queued
     jobs that are not in memory, and `behind`, by priority, is the place that these have greater ones than,
-    None where there are none; `limits` those of `Function`, without a limit all None. The counts from
-    `submitted` to `refused` are since the function was made. `oldest` is how many seconds the oldest job that
-    is next of its priority has waited, None without one or where no times are taken.
+    None where there are none; `retrying` are those of the scheduled ones that wait for a retry; `dead` are
+    not in `total`; `limits` are those of `Function`, without a limit all None. The counts from `submitted`
+    to `refused` are since the function was made: `failed` are the jobs that ended in one of `FAILURES`,
+    `dropped` those that ended in any other way without being completed. `oldest` is how many seconds the
+    oldest job that is next of its priority has waited, None without one or where no times are taken.
     """
 
     name: bytes
@@ -87,6 +89,8 @@ class FunctionDetail:
     away: int
     behind: tuple[int | None, ...]
     scheduled: tuple[int, ...]
+    retrying: int
+    dead: int
     running: int
     workers: int
     paused: bool
@@ -94,6 +98,7 @@ class FunctionDetail:
     submitted: int
     completed: int
     failed: int
+    dropped: int
     retried: int
     refused: int
     oldest: float | None

@@ -30,7 +30,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from txgearman.broker.histograms import BOUNDS, Durations
-from txgearman.broker.job_states import Ending, Priority
+from txgearman.broker.job_states import FAILURES, OUTCOME_NAMES, Ending, Priority
 from txgearman.broker.meters import FunctionMeasures
 from txgearman.version import VERSION
 from txgearman.web.http.body import send_body
@@ -49,12 +49,8 @@ OTHER_FUNCTIONS: Final = "(other)"
 _OPEN_METRICS: Final = "application/openmetrics-text; version=1.0.0"
 """What Prometheus asks for to get OpenMetrics."""
 
-_FAILURES: Final = {Ending.FAILED: "failed", Ending.RAISED: "exception", Ending.LOST: "lost"}
-_DROPS: Final = {
-    Ending.CANCELLED: "cancelled",
-    Ending.ABANDONED: "abandoned",
-    Ending.NOT_SAVED: "not_saved",
-}
+_FAILURES: Final = tuple(ending for ending in Ending if ending in FAILURES)
+_DROPS: Final = tuple(ending for ending in Ending if ending not in FAILURES)
 _LIMITS: Final = (*(floatToGoString(bound) for bound in BOUNDS), "+Inf")
 
 
@@ -80,6 +76,8 @@ class Snapshot:
     """The server at one moment, as plain data."""
 
     functions: list[FunctionMeasures]
+    dead: dict[str, int]
+    dead_evicted: int
     function_count: int
     connections: int
     accepted: int
@@ -163,11 +161,11 @@ def _split(
     return Family(f"txgearman_{name}", kind, meaning, ("function", label), values)
 
 
-def _endings(endings: dict[Ending, str]) -> list[tuple[str, Callable[[FunctionMeasures], int]]]:
+def _endings(endings: Iterable[Ending]) -> list[tuple[str, Callable[[FunctionMeasures], int]]]:
     def value(ending: Ending) -> Callable[[FunctionMeasures], int]:
         return lambda row: row.counts.uncompleted[ending]
 
-    return [(reason, value(ending)) for ending, reason in endings.items()]
+    return [(OUTCOME_NAMES[ending], value(ending)) for ending in endings]
 
 
 def _waiting(priority: Priority) -> Callable[[FunctionMeasures], int]:
@@ -220,16 +218,16 @@ FAMILIES: Final = (
     _by_function(
         "jobs_completed", "counter", "Jobs completed by a worker.", lambda row: row.counts.completed
     ),
-    _split("jobs_failed", "counter", "Jobs that failed, by how.", "reason", _endings(_FAILURES)),
+    _split("jobs_failed", "counter", "Jobs that failed, by how.", "outcome", _endings(_FAILURES)),
     _split(
         "jobs_dropped",
         "counter",
-        "Jobs that ended without a worker's word, by why.",
-        "reason",
+        "Jobs that ended without a worker's word, by why. They are no failures.",
+        "outcome",
         _endings(_DROPS),
     ),
     _by_function(
-        "jobs_retried",
+        "jobs_requeued",
         "counter",
         "Times that a job was taken from its worker and queued again.",
         lambda row: row.counts.retried,
@@ -243,7 +241,29 @@ FAMILIES: Final = (
         [(priority.name.lower(), _waiting(priority)) for priority in Priority],
     ),
     _by_function(
-        "jobs_scheduled", "gauge", "Jobs that wait for their time.", lambda row: row.counts.scheduled
+        "jobs_scheduled",
+        "gauge",
+        "Jobs that wait for their time.",
+        lambda row: row.counts.scheduled - row.counts.retrying,
+    ),
+    _by_function(
+        "jobs_retrying",
+        "gauge",
+        "Jobs that have failed and wait for a retry.",
+        lambda row: row.counts.retrying,
+    ),
+    Family(
+        "txgearman_jobs_dead",
+        "gauge",
+        "Dead jobs: they failed, and are kept until they are retried or forgotten.",
+        ("function",),
+        lambda snapshot: (((function,), count) for function, count in snapshot.dead.items()),
+    ),
+    _single(
+        "jobs_dead_evicted",
+        "counter",
+        "Dead jobs forgotten as they were too many, too large or too old.",
+        lambda snapshot: snapshot.dead_evicted,
     ),
     _by_function("jobs_running", "gauge", "Jobs that a worker has.", lambda row: row.counts.running),
     _by_function(
@@ -364,10 +384,12 @@ class ServerCollector(Collector):
             self._gearman.traffic,
             self._gearman.admission,
         )
-        web = self._gearman.web_admission
+        web, dead_jobs = self._gearman.web_admission, self._gearman.dead_jobs
         self._snapshot = Snapshot(
             # The row of the others is left out while it is of no function.
             functions=[row for row in rows if row.name is not None or row.counts.any or len(rows) == 1],
+            dead=_dead_by_label(dead_jobs.counts, [row.name for row in rows if row.name is not None]),
+            dead_evicted=dead_jobs.evicted,
             function_count=inspection.function_count,
             connections=len(self._gearman.connections),
             accepted=traffic.connections,
@@ -395,6 +417,13 @@ class ServerCollector(Collector):
         """The metrics as they were at the last `take`."""
         snapshot = self._snapshot
         return [family.metric(snapshot) for family in FAMILIES]
+
+
+def _dead_by_label(counts: dict[bytes, int], names: list[bytes]) -> dict[str, int]:
+    """How many dead jobs there are by function, those of functions that are not told apart together."""
+    dead = {function_label(name): counts.get(name, 0) for name in names}
+    dead[OTHER_FUNCTIONS] = sum(counts.values()) - sum(dead.values())
+    return dead
 
 
 class MetricsResource(Resource):

@@ -54,11 +54,8 @@ class DeadJobEndpoints:
 
     async def dead(self, call: Call) -> Response:
         """A page of the dead jobs."""
-        function = call.arguments["function"]
-        wanted = DeadFilter(function, call.arguments["search"])
-        page: DeadPage = await _answer(
-            self._gearman.dead_jobs.page, wanted, call.arguments["after"], call.arguments["limit"], False
-        )
+        cursor, limit = call.arguments["after"], call.arguments["limit"]
+        page: DeadPage = await _answer(self._gearman.dead_jobs.page, _wanted(call), cursor, limit, False)
         jobs = [DEAD.serialize(job) for job in page.jobs]
         return Response(to_json({"jobs": jobs, "next": _show_cursor(page.next)}))
 
@@ -67,30 +64,46 @@ class DeadJobEndpoints:
         await _answer(self._gearman.dead_jobs.retry, call.ids[0])
         return no_content()
 
+    async def retry_all(self, call: Call) -> Response:
+        """Run the dead jobs of all functions again."""
+        return await self.retry_dead(call)
+
+    async def forget_all(self, call: Call) -> Response:
+        """Forget the dead jobs of all functions."""
+        return await self.forget_dead(call)
+
     async def retry_dead(self, call: Call) -> Response:
-        """Run all dead jobs of a function again, so many a second at most."""
+        """Run the dead jobs of a function again, so many a second at most."""
         per_second = call.arguments["per_second"]
         at_once = AT_ONCE if per_second is None else max(1, min(AT_ONCE, per_second // 10))
         pause = 0 if per_second is None else at_once / per_second
-        return await self._all(call, self._gearman.dead_jobs.retry_some, at_once, pause, "retried")
+        verb = self._gearman.dead_jobs.retry_some
+        return await self._all(_wanted(call), verb, at_once, pause, "retried")
 
     async def forget_dead(self, call: Call) -> Response:
-        """Forget all dead jobs of a function."""
-        return await self._all(call, self._gearman.dead_jobs.forget_some, AT_ONCE, 0, "forgotten")
+        """Forget the dead jobs of a function."""
+        verb = self._gearman.dead_jobs.forget_some
+        return await self._all(_wanted(call), verb, AT_ONCE, 0, "forgotten")
 
     async def _all(
-        self, call: Call, verb: Callable[..., None], at_once: int, pause: float, done: str
+        self, wanted: DeadFilter, verb: Callable[..., None], at_once: int, pause: float, done: str
     ) -> Response:
-        """Call a verb for all dead jobs of a function that were there when it began."""
+        """Call a verb for all those dead jobs that were there when it began."""
         progress = Progress(0, 0, None)
         count = skipped = 0
         while True:
-            progress = await _answer(verb, DeadFilter(call.ids[0]), progress.next, at_once)
+            progress = await _answer(verb, wanted, progress.next, at_once)
             count += progress.done
             skipped += progress.skipped
             if progress.next is None:
                 return Response(to_json({done: count, "skipped": skipped}))
             await deferLater(self._reactor, pause, lambda: None)
+
+
+def _wanted(call: Call) -> DeadFilter:
+    """Which dead jobs a request is about: those of the function in its path or its query, if one is there."""
+    function = call.ids[0] if call.ids else call.arguments["function"]
+    return DeadFilter(function, call.arguments["search"])
 
 
 async def _answer(verb: Callable[..., None], *arguments: Any) -> Any:

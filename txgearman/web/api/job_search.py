@@ -105,15 +105,15 @@ def compile_search(search: AnyStr) -> Callable[..., re.Match[AnyStr] | None]:
 
 @dataclass(frozen=True, slots=True)
 class JobFilter:
-    """Which jobs of a function are looked for.
+    """Which jobs are looked for.
 
     Args:
-        function: The name of the function.
+        function: The name of their function, None for any. Then jobs that only the store has do not match.
         state: The state of the jobs, None for any.
         search: What their handle, unique or the beginning of their data contains.
     """
 
-    function: bytes
+    function: bytes | None
     state: str | None
     search: bytes
     _find: Callable[..., re.Match[bytes] | None] = field(init=False, repr=False, compare=False)
@@ -124,11 +124,13 @@ class JobFilter:
     @property
     def may_match_stored(self) -> bool:
         """Whether jobs that only the store has may match."""
-        return self.state in (None, JobState.QUEUED.value, STORED)
+        return self.function is not None and self.state in (None, JobState.QUEUED.value, STORED)
 
     def matches(self, job: Job) -> bool:
         """Whether a job in memory matches."""
-        if job.function.name != self.function or (self.state is not None and job.state.value != self.state):
+        if self.function is not None and job.function.name != self.function:
+            return False
+        if self.state is not None and job.state.value != self.state:
             return False
         return self._contains(job.handle, job.unique, job.data)
 
@@ -199,6 +201,7 @@ async def find_jobs(
             page = inspection.job_page(next_cursor.number, limit - len(jobs), part.matches, part.is_over)
             jobs.extend(page.jobs)
         else:
+            assert job_filter.function is not None, "only jobs of one function are looked for in the store"
             try:
                 page = await _stored_page(search, job_filter.function, next_cursor, limit - len(jobs))
             except Refused:
@@ -305,7 +308,7 @@ async def cancel_jobs(gearman: Gearman, reactor: IReactorTime, function: bytes) 
             cursor = administration.cancel_some(function, cursor, last_number)
             await deferLater(reactor, 0)
         now = inspection.function_detail(function)
-        if now.failed != before.failed:
+        if now.dropped != before.dropped:
             seen = reactor.seconds()
         if not now.away or reactor.seconds() - seen > SEARCH_SECONDS:
             return

@@ -13,8 +13,15 @@ from txgearman.broker.views import JobDetail
 from txgearman.errors import FunctionNotFound, JobNotFound, Refused
 from txgearman.web.api.clients import OCTETS, StreamedResponse, refusal
 from txgearman.web.api.functions import no_function
-from txgearman.web.api.job_search import JobFilter, cancel_jobs, find_jobs, find_running_jobs
-from txgearman.web.api.serializers import JOB, STATUS
+from txgearman.web.api.job_search import (
+    FoundJobs,
+    JobCursor,
+    JobFilter,
+    cancel_jobs,
+    find_jobs,
+    find_running_jobs,
+)
+from txgearman.web.api.serializers import JOB, LISTED_JOB, STATUS
 from txgearman.web.api.submission import submit
 from txgearman.web.http.guard import Guard
 from txgearman.web.http.responses import HTTPProblem, Response, no_content, to_json
@@ -49,8 +56,13 @@ class JobEndpoints:
             raise no_function() from error
         except Refused as error:
             raise refusal(error) from error
-        next_cursor = None if found.next_cursor is None else str(found.next_cursor)
-        return Response(to_json({"jobs": [JOB.serialize(job) for job in found.jobs], "next": next_cursor}))
+        return _page(found)
+
+    async def retrying(self, call: Call) -> Response:
+        """A page of the jobs of all functions that wait for a retry."""
+        job_filter = JobFilter(None, JobState.RETRYING.value, call.arguments["search"])
+        cursor, limit = JobCursor(call.arguments["after"]), call.arguments["limit"]
+        return _page(await find_jobs(self._gearman, self._reactor, job_filter, cursor, limit))
 
     def submit(self, call: Call) -> None:
         """Submit a job."""
@@ -140,6 +152,11 @@ class JobEndpoints:
         if isinstance(found, Refused):
             raise refusal(found)
         return found
+
+
+def _page(found: FoundJobs) -> Response:
+    next_cursor = None if found.next_cursor is None else str(found.next_cursor)
+    return Response(to_json({"jobs": [LISTED_JOB.serialize(job) for job in found.jobs], "next": next_cursor}))
 
 
 def _no_job() -> HTTPProblem:

@@ -5,10 +5,11 @@ The changes are JSON merge patches (RFC 7396). A member that is null and one tha
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import Callable, Coroutine
 from functools import partial
-from heapq import nsmallest
+from heapq import nlargest, nsmallest
 from itertools import chain
 from typing import Any, Final
 
@@ -21,9 +22,16 @@ from txgearman.broker.views import FunctionDetail
 from txgearman.errors import FunctionNotFound, JobNotFound
 from txgearman.web.api.history import COLUMNS, History, Sample
 from txgearman.web.api.job_search import compile_search, first_jobs_of
-from txgearman.web.api.serializers import CONNECTION, FUNCTION, JOB, MAX_JOBS, SERVER, ConnectionView
+from txgearman.web.api.serializers import (
+    CONNECTION,
+    FUNCTION,
+    LISTED_JOB,
+    MAX_JOBS,
+    SERVER,
+    ConnectionView,
+)
 from txgearman.web.api.totals import ServerView, Totals
-from txgearman.web.http.encoding import text
+from txgearman.web.http.encoding import identifier, text
 from txgearman.web.http.stream import EventStream
 from txgearman.web.interfaces import Gearman, ServerHealth
 from txgearman.web.slices import SLICE, iterate_in_slices
@@ -45,6 +53,8 @@ SORTS: Final[dict[str, Callable[[FunctionDetail], Any]]] = {
     "queued": lambda function: -sum(function.queued),
     "running": lambda function: -function.running,
     "workers": lambda function: -function.workers,
+    "retrying": lambda function: -function.retrying,
+    "dead": lambda function: -function.dead,
     "oldest": lambda function: float("inf") if function.oldest is None else -function.oldest,
 }
 """How functions can be ordered."""
@@ -176,7 +186,12 @@ class LiveDocuments:
     ) -> Document:
         """The document that the arguments ask for, as it is now."""
         if selection is None:
-            views = {"function": self._function, "jobs": self._jobs, "connections": self._connections}
+            views = {
+                "function": self._function,
+                "jobs": self._jobs,
+                "dead": self._dead,
+                "connections": self._connections,
+            }
             return views[arguments["view"]](arguments)
         rows = [self._moving(FUNCTION.serialize(function), "oldest") for function in selection.functions]
         if arguments["view"] == "overview":
@@ -199,8 +214,18 @@ class LiveDocuments:
                 detail = self._gearman.inspection.job_detail(handle)
             except JobNotFound:
                 continue
-            rows[detail.handle.decode("utf-8", "backslashreplace")] = self._moving(JOB.serialize(detail))
+            rows[detail.handle.decode("utf-8", "backslashreplace")] = self._moving(
+                LISTED_JOB.serialize(detail)
+            )
         return {"rows": rows}
+
+    def _dead(self, arguments: dict[str, Any]) -> Document:
+        """How many dead jobs there are, by function, and what is live of the jobs that are shown."""
+        counts = self._gearman.dead_jobs.counts
+        first = nlargest(MAX_ROWS, counts.items(), key=operator.itemgetter(1))
+        functions = [{"id": identifier(name), "name": text(name), "dead": count} for name, count in first]
+        total = sum(counts.values())
+        return {"total": total, "functions": _listed(functions, "id"), **self._jobs(arguments)}
 
     def _connections(self, arguments: dict[str, Any]) -> Document:
         rows: list[Document] = []

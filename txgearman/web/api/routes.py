@@ -56,6 +56,21 @@ _DEAD_CURSOR: Final = Parameter(
     read_cursor=read_dead_cursor,
     pattern=CURSOR_PATTERN,
 )
+_DEAD_FUNCTION: Final = Parameter("function", "text", "Only those of this function.")
+_DEAD_SEARCH: Final = Parameter(
+    "search",
+    "text",
+    "Only those that contain these bytes in function, unique, handle, error or data.",
+    b"",
+    max_length=1024,
+)
+_PER_SECOND: Final = Parameter(
+    "per_second",
+    "number",
+    "How many a second at most, so that they do not drown what they need.",
+    minimum=1,
+    maximum=MAX_PER_SECOND,
+)
 _STATE: Final = Parameter(
     "state",
     "choice",
@@ -66,7 +81,7 @@ _ROLE: Final = Parameter("role", "choice", "Only workers, or only others.", choi
 _SEARCH: Final = Parameter(
     "search", "text", "Only those that contain this: names without case, jobs as bytes.", b"", max_length=1024
 )
-_VIEWS: Final = ("overview", "functions", "function", "jobs", "connections")
+_VIEWS: Final = ("overview", "functions", "function", "jobs", "dead", "connections")
 
 
 class Api(Branch):
@@ -216,6 +231,17 @@ def make_routes(
         ),
         Route(
             "GET",
+            "/retrying",
+            WebRight.VIEW,
+            jobs.retrying,
+            "Jobs of all functions that wait for a retry, in the order they came. A page may be short and "
+            "not be the last.",
+            {200: "Jobs"},
+            (400,),
+            (_SEARCH, _CURSOR, _LIMIT),
+        ),
+        Route(
+            "GET",
             "/dead",
             WebRight.VIEW,
             dead_jobs.dead,
@@ -223,36 +249,42 @@ def make_routes(
             {200: "DeadJobs"},
             (400, 503),
             (
-                Parameter("function", "text", "Only those of this function."),
-                Parameter(
-                    "search",
-                    "text",
-                    "Only those that contain these bytes in function, unique, handle, error or data.",
-                    b"",
-                    max_length=1024,
-                ),
+                _DEAD_FUNCTION,
+                _DEAD_SEARCH,
                 _DEAD_CURSOR,
                 _LIMIT,
             ),
+        ),
+        Route(
+            "DELETE",
+            "/dead",
+            WebRight.MANAGE,
+            dead_jobs.forget_all,
+            "Forget all dead jobs, or those that are looked for.",
+            {200: "Forgotten"},
+            (400, 503),
+            (_DEAD_FUNCTION, _DEAD_SEARCH),
+        ),
+        Route(
+            "POST",
+            "/dead/retry",
+            WebRight.MANAGE,
+            dead_jobs.retry_all,
+            "Run all dead jobs again, or those that are looked for, but for those that cannot be; answered "
+            "when that is done.",
+            {200: "Retried"},
+            (400, 503),
+            (_DEAD_FUNCTION, _DEAD_SEARCH, _PER_SECOND),
         ),
         Route(
             "POST",
             "/functions/{function}/dead/retry",
             WebRight.MANAGE,
             dead_jobs.retry_dead,
-            "Run all dead jobs of a function again, but for those that cannot be. Answered when that is "
-            "done.",
+            "Run all dead jobs of a function again, but for those that cannot be; answered when it is done.",
             {200: "Retried"},
             (400, 503),
-            (
-                Parameter(
-                    "per_second",
-                    "number",
-                    "How many a second at most, so that they do not drown what they need.",
-                    minimum=1,
-                    maximum=MAX_PER_SECOND,
-                ),
-            ),
+            (_DEAD_SEARCH, _PER_SECOND),
         ),
         Route(
             "DELETE",
@@ -261,7 +293,8 @@ def make_routes(
             dead_jobs.forget_dead,
             "Forget all dead jobs of a function.",
             {200: "Forgotten"},
-            (503,),
+            (400, 503),
+            (_DEAD_SEARCH,),
         ),
         Route(
             "GET",

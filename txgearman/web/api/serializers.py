@@ -134,7 +134,9 @@ FUNCTION: Final = Serializer[FunctionDetail](
     Field("queued", priorities_schema(COUNT), lambda function: by_priority(function.queued)),
     Field("away", COUNT, lambda function: function.away),
     Field("behind", priorities_schema(INTEGER_OR_NULL), lambda function: by_priority(function.behind)),
-    Field("scheduled", COUNT, lambda function: sum(function.scheduled)),
+    Field("scheduled", COUNT, lambda function: sum(function.scheduled) - function.retrying),
+    Field("retrying", COUNT),
+    Field("dead", COUNT),
     Field("running", COUNT),
     Field("workers", COUNT),
     Field("paused", FLAG),
@@ -143,7 +145,8 @@ FUNCTION: Final = Serializer[FunctionDetail](
     Field("submitted", COUNT),
     Field("completed", COUNT),
     Field("failed", COUNT),
-    Field("retried", COUNT),
+    Field("dropped", COUNT),
+    Field("requeued", COUNT, lambda function: function.retried),
     Field("refused", COUNT),
 )
 
@@ -173,7 +176,7 @@ _RUN: Final = Serializer[FailedRun](
     Field("error", TEXT, lambda run: text(run.error)),
 )
 
-JOB: Final = Serializer[JobDetail](
+_JOB_FIELDS: Final[tuple[Field[JobDetail], ...]] = (
     _HANDLE,
     _FUNCTION,
     Field("function_id", TEXT, lambda job: identifier(job.function)),
@@ -189,8 +192,6 @@ JOB: Final = Serializer[JobDetail](
     Field("started", NUMBER_OR_NULL, lambda job: _rounded(job.started)),
     Field("ended", NUMBER_OR_NULL, lambda job: _rounded(job.ended)),
     Field("next_run", NUMBER_OR_NULL, lambda job: _rounded(job.next_run)),
-    Field("runs", array_schema(_RUN.schema), lambda job: [_RUN.serialize(run) for run in job.runs]),
-    Field("warnings", array_schema(TEXT), lambda job: [text(warning) for warning in job.warnings]),
     Field("submitted", NUMBER, lambda job: _rounded(job.submitted)),
     _SECONDS,
     Field("run_in", NUMBER_OR_NULL, lambda job: _rounded(job.run_in)),
@@ -202,6 +203,16 @@ JOB: Final = Serializer[JobDetail](
     Field("size", {**INTEGER_OR_NULL, "minimum": 0}, lambda job: None if job.data is None else len(job.data)),
     Field("preview", TEXT, _preview),
     Field("place", INTEGER_OR_NULL, lambda job: job.place),
+)
+
+LISTED_JOB: Final = Serializer[JobDetail](*_JOB_FIELDS)
+"""A job in a list, and in a live document: without its runs, whose errors may have 160 KiB."""
+
+JOB: Final = Serializer[JobDetail](
+    *_JOB_FIELDS,
+    Field("last_worker", TEXT, lambda job: text(job.label)),
+    Field("runs", array_schema(_RUN.schema), lambda job: [_RUN.serialize(run) for run in job.runs]),
+    Field("warnings", array_schema(TEXT), lambda job: [text(warning) for warning in job.warnings]),
 )
 
 DEAD: Final = Serializer[DeadJob](
@@ -295,11 +306,15 @@ SERVER: Final = Serializer[ServerView](
     Field("total", COUNT, lambda view: view.gearman.inspection.total),
     Field("queued", priorities_schema(COUNT), lambda view: by_priority(tuple(view.totals.queued))),
     Field("scheduled", COUNT, lambda view: view.totals.scheduled),
+    Field("retrying", COUNT, lambda view: view.totals.retrying),
+    Field("dead", COUNT, lambda view: view.count_dead()),
+    Field("dead_evicted", COUNT, lambda view: view.gearman.dead_jobs.evicted),
     Field("running", COUNT, lambda view: view.totals.running),
     Field("submitted", COUNT, lambda view: view.totals.submitted),
     Field("completed", COUNT, lambda view: view.totals.completed),
     Field("failed", COUNT, lambda view: view.totals.failed),
-    Field("retried", COUNT, lambda view: view.totals.retried),
+    Field("dropped", COUNT, lambda view: view.totals.dropped),
+    Field("requeued", COUNT, lambda view: view.totals.requeued),
     Field("functions", COUNT, lambda view: view.totals.functions),
     Field("paused", COUNT, lambda view: view.totals.paused),
     Field("connections", COUNT, lambda view: len(view.gearman.connections)),

@@ -10,7 +10,7 @@ from typing import Any
 from twisted.internet.interfaces import IReactorTime
 
 from txgearman.broker.job_states import PRIORITIES
-from txgearman.broker.meters import Counts
+from txgearman.broker.meters import Counts, failures_of
 from txgearman.broker.views import FunctionDetail
 from txgearman.web.interfaces import Gearman, ServerHealth
 from txgearman.web.slices import iterate_in_slices
@@ -36,12 +36,14 @@ class Totals:
         self.functions = 0
         self.queued = [0] * PRIORITIES
         self.scheduled = 0
+        self.retrying = 0
         self.running = 0
         self.paused = 0
         self.submitted = gone.submitted
         self.completed = gone.completed
-        self.failed = sum(gone.uncompleted)
-        self.retried = gone.retried
+        self.failed = failures_of(gone.uncompleted)
+        self.dropped = sum(gone.uncompleted) - self.failed
+        self.requeued = gone.retried
 
     def add(self, functions: list[FunctionDetail]) -> None:
         """Add the numbers of these functions."""
@@ -50,11 +52,13 @@ class Totals:
             self.submitted += function.submitted
             self.completed += function.completed
             self.failed += function.failed
-            self.retried += function.retried
+            self.dropped += function.dropped
+            self.requeued += function.retried
             self.paused += function.paused
             if function.total:
                 self.queued = list(map(operator.add, self.queued, function.queued))
-                self.scheduled += sum(function.scheduled)
+                self.scheduled += sum(function.scheduled) - function.retrying
+                self.retrying += function.retrying
                 self.running += function.running
 
 
@@ -86,6 +90,10 @@ class ServerView:
     gearman: Gearman
     totals: Totals
     health: ServerHealth | None
+
+    def count_dead(self) -> int:
+        """How many dead jobs there are, those of functions that are not known any more included."""
+        return sum(self.gearman.dead_jobs.counts.values())
 
     def count_workers(self) -> int:
         """How many connections are workers. This walks all of them."""

@@ -3,6 +3,7 @@
 import { h, icon, setText } from "./dom.js";
 import { access, change, hasToken, Problem, setToken } from "./live.js";
 import { connections } from "./connections.js";
+import { deadPage, retryingPage } from "./failed_jobs.js";
 import { functionPage } from "./function.js";
 import { functions } from "./functions.js";
 import { jobPage } from "./job.js";
@@ -39,11 +40,31 @@ const frame = {
     tokenButton.classList.toggle("on", hasToken());
   },
 
-  // Ask, then do: `what` says in a sentence what will happen.
+  // Ask, then do: `what` says in a sentence what will happen, `done` what has, or makes that of the server's answer.
   async act({ title, what, button, danger = false, method, path, parameters = {}, value = null, done, field = null }) {
     const answer = await ask({ title, what, button, danger, field });
     if (answer === null) return false;
-    return send(method, path, parameters, field ? field.value(answer) : value, done);
+    const more = field && field.parameters ? field.parameters(answer) : {};
+    return send(method, path, { ...parameters, ...more }, field && field.value ? field.value(answer) : value, done);
+  },
+
+  // Ask, then do the same to several, one after the other, and say at the end of how many it is done.
+  async actOnEach({ title, what, button, danger = false }, calls, done) {
+    if ((await ask({ title, what, button, danger })) === null) return false;
+    let number = 0;
+    const refusals = new Map();
+    for (const { method, path } of calls) {
+      try {
+        if (!(await attempt(method, path, {}, null))) break;
+        number += 1;
+      } catch (error) {
+        const why = messageOf(error);
+        refusals.set(why, (refusals.get(why) || 0) + 1);
+      }
+    }
+    if (number) toast(`${number} ${done}`);
+    for (const [why, times] of refusals) toast(`${times} not ${done}: ${why}`, true);
+    return true;
   },
 
   send,
@@ -52,17 +73,29 @@ const frame = {
 
 async function send(method, path, parameters, value, done) {
   try {
-    await change(method, path, parameters, value);
+    const result = await attempt(method, path, parameters, value);
+    if (result && done) toast(typeof done === "function" ? done(result.answer) : done);
+    return result !== null;
   } catch (error) {
-    if (error instanceof Problem && error.status === 401) {
-      if (await askForToken()) return send(method, path, parameters, value, done);
-      return false;
-    }
-    toast(error instanceof Problem ? error.message : "The server cannot be reached.", true);
+    toast(messageOf(error), true);
     return false;
   }
-  if (done) toast(done);
-  return true;
+}
+
+// Resolves to {answer}, or to null if a token is needed and none was given.
+async function attempt(method, path, parameters, value) {
+  for (;;) {
+    try {
+      return { answer: await change(method, path, parameters, value) };
+    } catch (error) {
+      if (!(error instanceof Problem && error.status === 401)) throw error;
+      if (!(await askForToken())) return null;
+    }
+  }
+}
+
+function messageOf(error) {
+  return error instanceof Problem ? error.message : "The server cannot be reached.";
 }
 
 function toast(text, bad = false) {
@@ -172,6 +205,8 @@ function show() {
   let page = overview;
   if (name === "functions") page = id === undefined ? functions : functionPage;
   else if (name === "jobs" && id) page = jobPage;
+  else if (name === "retrying") page = retryingPage;
+  else if (name === "dead") page = deadPage;
   else if (name === "connections") page = connections;
   const tab = name === "jobs" ? "functions" : name || "overview";
   for (const link of document.querySelectorAll("[data-tab]")) {

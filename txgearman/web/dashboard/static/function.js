@@ -3,6 +3,7 @@
 import { h, icon, isolated, link, peerName, setText, Table } from "./dom.js";
 import { bytes, count, short } from "./format.js";
 import { get, Problem, serverNow, Stream } from "./live.js";
+import { errorView, nextRun, RETRY_NOW } from "./failure.js";
 import { limits, mix } from "./functions.js";
 import { age, sum } from "./overview.js";
 import { Spark } from "./plot.js";
@@ -13,14 +14,15 @@ const STATES = [
   ["queued", "Queued"],
   ["running", "Running"],
   ["scheduled", "Scheduled"],
+  ["retrying", "Retrying"],
   ["stored", "Stored"],
 ];
 
-export function functionPage(frame, id) {
+export function functionPage(frame, id, parameters) {
   let now = null;
   let jobs = [];
   let gone = new Set();
-  let state = "";
+  let state = STATES.some(([value]) => value === parameters.get("state")) ? parameters.get("state") : "";
   let search = "";
   // The cursors of the pages up to the one that is shown, and of the next page.
   let cursors = [0];
@@ -39,6 +41,7 @@ export function functionPage(frame, id) {
     limit: fact("Limit of jobs"),
     done: fact("Completed"),
     failed: fact("Failed"),
+    dead: fact("Dead"),
   };
   const spark = new Spark("queued");
   facts.queued.element.append(spark.element);
@@ -142,11 +145,15 @@ export function functionPage(frame, id) {
       { title: "Job", cell: (job) => ({ key: job.handle, make: () => link(`#/jobs/${encodeURIComponent(job.handle)}`, job.handle, "mono") }) },
       { title: "State", cell: (job) => ({ key: stateOf(job), make: () => stateChip(stateOf(job)) }) },
       { title: "Priority", cell: (job) => job.priority },
-      { title: "For", right: true, cell: (job) => (gone.has(job.handle) ? "–" : age(job.since)) },
-      { title: "Progress", cell: progressCell },
-      { title: "Worker", right: true, cell: workerCell },
+      { title: "For", right: true, class: "runs", cell: (job) => (gone.has(job.handle) ? "–" : age(job.since)) },
+      { title: "Next run", right: true, class: "waits", cell: nextRun },
+      { title: "Failed runs", right: true, class: "retries", cell: (job) => count(job.attempts) },
+      { title: "Error", class: "error-cell retries", cell: (job) => ({ key: job.error || "", make: () => errorView(job.error, 1) }) },
+      { title: "Progress", class: "runs", cell: progressCell },
+      { title: "Worker", right: true, class: "runs", cell: workerCell },
       { title: "Size", right: true, cell: (job) => bytes(job.size) },
       { title: "Data", wide: true, class: "preview", cell: (job) => job.preview },
+      { title: "", class: "action-cell retries", cell: retryCell },
     ],
     {
       empty: "No jobs here.",
@@ -154,6 +161,7 @@ export function functionPage(frame, id) {
       onRow: (line, job) => line.classList.toggle("gone", gone.has(job.handle)),
     },
   );
+  table.element.dataset.state = state;
   const pages = h("div", { class: "pages" });
   const field = h("input", { type: "search", placeholder: "Find in data, unique or handle", "aria-label": "Find jobs" });
   let typing = 0;
@@ -173,9 +181,10 @@ export function functionPage(frame, id) {
         {
           type: "button",
           "aria-pressed": String(value === state),
-          hidden: value === "stored",
+          hidden: value === "stored" && state !== "stored",
           click: (event) => {
             state = value;
+            table.element.dataset.state = state;
             for (const each of choice.children) each.setAttribute("aria-pressed", String(each === event.currentTarget));
             begin();
           },
@@ -200,7 +209,15 @@ export function functionPage(frame, id) {
   );
 
   function stateOf(job) {
-    return gone.has(job.handle) ? "gone" : job.state;
+    return gone.has(job.handle) ? "ended" : job.state;
+  }
+
+  function retryCell(job) {
+    if (job.state !== "retrying" || gone.has(job.handle)) return "";
+    return {
+      key: job.state,
+      make: () => button("play", RETRY_NOW.one, () => frame.act({ ...RETRY_NOW.ask(job.handle, 1), ...RETRY_NOW.call(job), done: RETRY_NOW.done }), true),
+    };
   }
 
   // Whether a job that is not in memory is still in the stored queue.
@@ -222,7 +239,7 @@ export function functionPage(frame, id) {
       setText(facts.queued.value, short(sum(now.queued)));
       setText(
         facts.queued.note,
-        [byPriority(now.queued), now.scheduled ? `${short(now.scheduled)} scheduled` : "", now.away ? `${short(now.away)} in the store alone` : ""].filter(Boolean).join(", "),
+        [byPriority(now.queued), now.scheduled ? `${short(now.scheduled)} scheduled` : "", now.retrying ? `${short(now.retrying)} retrying` : "", now.away ? `${short(now.away)} in the store alone` : ""].filter(Boolean).join(", "),
       );
       setText(facts.running.value, short(now.running));
       setText(facts.workers.value, short(now.workers));
@@ -231,7 +248,11 @@ export function functionPage(frame, id) {
       setText(facts.limit.note, now.refused ? `${short(now.refused)} refused` : "");
       setText(facts.done.value, short(now.completed));
       setText(facts.failed.value, short(now.failed));
-      setText(facts.failed.note, now.retried ? `${short(now.retried)} tried again` : "");
+      setText(facts.failed.note, [now.dropped ? `${short(now.dropped)} dropped` : "", now.requeued ? `${short(now.requeued)} lost by workers` : ""].filter(Boolean).join(", "));
+      if (facts.dead.value.textContent !== count(now.dead)) {
+        facts.dead.value.replaceChildren(now.dead ? link(`#/dead/${id}`, count(now.dead)) : "0");
+        setText(facts.dead.note, now.dead ? "to retry or delete" : "");
+      }
     }
     table.update(jobs, (job) => job.handle);
   }
@@ -345,8 +366,8 @@ function byPriority(queued) {
   return kinds.map(([priority, number]) => `${short(number)} ${priority}`).join(", ");
 }
 
-function button(sign, title, act) {
-  return h("button", { type: "button", class: "act", click: act }, icon(sign), title);
+function button(sign, title, act, isSmall = false) {
+  return h("button", { type: "button", class: isSmall ? "act small" : "act", click: act }, icon(sign), title);
 }
 
 export function pointInTime(job) {

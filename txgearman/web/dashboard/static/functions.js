@@ -1,6 +1,6 @@
 // All functions, by name or by what is going on.
 
-import { h, icon, setText, Table } from "./dom.js";
+import { h, icon, link, setText, Table } from "./dom.js";
 import { count, short } from "./format.js";
 import { Stream } from "./live.js";
 import { age, nameCell, sum } from "./overview.js";
@@ -17,6 +17,8 @@ export function functions(frame, _id, parameters) {
       { title: "Queued", sort: "queued", right: true, cell: (row) => count(sum(row.queued)) },
       { title: "By priority", class: "mix-cell", cell: mixCell },
       { title: "Running", sort: "running", right: true, cell: (row) => count(row.running) },
+      { title: "Retrying", sort: "retrying", right: true, cell: retryingCell },
+      { title: "Dead", sort: "dead", right: true, cell: deadCell },
       { title: "Workers", sort: "workers", right: true, cell: (row) => count(row.workers) },
       { title: "Oldest waits", sort: "oldest", right: true, cell: (row) => age(row.since) },
       { title: "Limit", right: true, cell: limits },
@@ -82,6 +84,16 @@ export function functions(frame, _id, parameters) {
       clearInterval(ticking);
     },
   };
+}
+
+export function retryingCell(row) {
+  if (!row.retrying) return "0";
+  return { key: String(row.retrying), make: () => link(`#/functions/${row.id}?state=retrying`, count(row.retrying)) };
+}
+
+export function deadCell(row) {
+  if (!row.dead) return "0";
+  return { key: String(row.dead), make: () => link(`#/dead/${row.id}`, count(row.dead)) };
 }
 
 export function limits(row) {

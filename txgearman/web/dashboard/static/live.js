@@ -59,6 +59,16 @@ function path(parts, { id = null, ...parameters } = {}) {
   return API + parts + (query ? `?${query}` : "");
 }
 
+// The text of an identifier in an address.
+export function decoded(id) {
+  try {
+    return decodeURIComponent(id);
+  } catch {
+    // It was typed, or is no UTF-8; the server says what there is by it.
+    return id;
+  }
+}
+
 export async function get(parts, parameters, signal) {
   const response = await fetch(path(parts, parameters), { headers: headers(), signal });
   if (!response.ok) await refuse(response);
@@ -71,11 +81,13 @@ export async function getBytes(parts, parameters, signal) {
   return new Uint8Array(await response.arrayBuffer());
 }
 
+// Resolves to what the server answers, null if that is nothing.
 export async function change(method, parts, parameters, value = null) {
   const body = value === null ? undefined : JSON.stringify(value);
   const type = value === null ? {} : { "Content-Type": "application/json" };
   const response = await fetch(path(parts, parameters), { method, body, headers: headers(type) });
   if (!response.ok) await refuse(response);
+  return response.status === 204 ? null : response.json();
 }
 
 // Applies a JSON merge patch (RFC 7396). A member that it removes reads as undefined.

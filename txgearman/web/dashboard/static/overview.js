@@ -37,6 +37,8 @@ export function overview(frame) {
   const tiles = {
     total: tile("Jobs", "queued"),
     running: tile("Running", "running"),
+    retrying: tile("Retrying", null, "#/retrying"),
+    dead: tile("Dead", null, "#/dead"),
     workers: tile("Workers"),
     functions: tile("Functions"),
     connections: tile("Connections", "connections"),
@@ -148,6 +150,11 @@ export function overview(frame) {
     setText(tiles.total.note, queuedNote(server));
     setText(tiles.running.value, short(server.running));
     setText(tiles.running.note, `${short(server.completed)} completed`);
+    setText(tiles.retrying.value, short(server.retrying));
+    setText(tiles.retrying.note, "wait to run again");
+    setText(tiles.dead.value, short(server.dead));
+    setText(tiles.dead.note, server.dead_evicted ? `${short(server.dead_evicted)} forgotten for room` : "to retry or delete");
+    tiles.dead.element.classList.toggle("bad", server.dead > 0);
     setText(tiles.workers.value, short(server.workers));
     setText(tiles.workers.note, "connected");
     setText(tiles.functions.value, short(server.functions));
@@ -201,11 +208,11 @@ export function overview(frame) {
   return { title: "Overview", element, close: () => stream.close() };
 }
 
-function tile(title, spark = null) {
+function tile(title, spark = null, href = null) {
   const value = h("strong", {}, "–");
   const note = h("small", {}, "");
   const line = spark ? new Spark(spark) : { element: null, show: () => {} };
-  return { element: h("div", { class: "tile" }, h("span", {}, title), value, note, line.element), value, note, spark: line };
+  return { element: h(href ? "a" : "div", { class: "tile", href }, h("span", {}, title), value, note, line.element), value, note, spark: line };
 }
 
 function connectionsNote(workers, others) {
