@@ -671,6 +671,18 @@ class ProcessTest(OnTxgearman, Expectations, TestCase):
         self.assertEqual(len(program.errors.splitlines()), 1, program)
 
     @on_reactor
+    async def test_a_lost_connection_is_another_outcome_than_a_lost_job(self) -> None:
+        async with (
+            self.serve_alone() as server,
+            process(server, "submit", "nobody", "x", "--json") as program,
+        ):
+            await server.has("nobody", jobs=1)
+            server.program.signal(signal.SIGTERM)
+            code = await program.ended()
+        self.assertEqual(code, ExitCode.NOT_CONNECTED)
+        self.assertEqual(json.loads(program.output)["outcome"], "connection-lost")
+
+    @on_reactor
     async def test_the_server_goes_away_while_lines_come(self) -> None:
         """The command ends without waiting for the end of its input."""
         async with (
