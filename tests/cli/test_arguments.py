@@ -66,6 +66,10 @@ class HelpTest(SynchronousTestCase):
             _TXGEARMAN_COMPLETE="zsh_complete", COMP_WORDS="txgearman submit --pr", COMP_CWORD="2"
         ).output.split("\n")
         self.assertIn("--priority", found)
+        found = invoke(
+            _TXGEARMAN_COMPLETE="zsh_complete", COMP_WORDS="txgearman dead --", COMP_CWORD="2"
+        ).output.split("\n")
+        self.assertLess({"--function", "--search", "--json"}, set(found))
 
 
 class UsageTest(SynchronousTestCase):
@@ -92,6 +96,14 @@ class UsageTest(SynchronousTestCase):
             (["worker", "--python", "os:getcwd", "--threads", "2", "--processes", "2"], "not both"),
             (["worker", "--python", "os:getcwd", "--lines"], "COMMAND"),
             (["cancel"], "HANDLE"),
+            (["job"], "HANDLE"),
+            (["job", "H:1", "H:2"], "H:2"),
+            (["dead", "H:1"], "H:1"),
+            *(
+                ([verb, *choice], "one of these only")
+                for verb in ("retry", "forget")
+                for choice in ([], ["H:1", "--all"], ["H:1", "-f", "f"], ["--function", "f", "--all"])
+            ),
             (["maxqueue", "f"], "LIMIT"),
             (["maxqueue", "f", "1", "2"], "three"),
             (["maxqueue", "f", "0"], "not a limit"),

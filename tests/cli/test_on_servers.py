@@ -20,7 +20,8 @@ from tests.interop.expectations import Expectations, OnGearmand, OnTxgearman
 from tests.interop.programs import HOST, Server, run_program, running, until
 from tests.server.lines import close, connect
 from tests.server.peers import req
-from tests.support import free_port, needs_program, on_reactor
+from tests.support import needs_program, on_reactor
+from txgearman.cli import dead_jobs
 from txgearman.cli.exit_codes import ExitCode
 
 
@@ -265,6 +266,167 @@ class Asking(Expectations):
             self.assertEqual(ended, Ended(0, b"", ""))
 
 
+class DeadJobsTest(OnTxgearman, Expectations, TestCase):
+    """The commands for dead jobs, on our server, which keeps them."""
+
+    async def let_fail(self, server: Server, function: str, *arguments: str) -> list[str]:
+        """Let background jobs raise, and return their handles once they are dead."""
+        async with at_work(server, self.prefix):
+            ended = await command(server, "submit", function, "-b", *arguments)
+            handles = ended.output.decode().split()
+
+            async def are_dead() -> bool:
+                dead = {row["handle"] for row in rows(await command(server, "dead", "--json"))}
+                return dead >= set(handles)
+
+            await until(are_dead, "the jobs are dead")
+        self.assertTrue(self.flushLoggedErrors(ValueError))
+        return handles
+
+    @on_reactor
+    async def test_they_are_shown(self) -> None:
+        function = f"{self.prefix}boom"
+        async with self.serve_alone() as server:
+            (text,) = await self.let_fail(server, function, "one\ntwo", "-u", "key")
+            with tempfile.NamedTemporaryFile() as file:
+                Path(file.name).write_bytes(b"\xff\0")
+                (odd,) = await self.let_fail(server, function, "--file", file.name)
+            plain = await command(server, "dead")
+            as_json = await command(server, "dead", "--json", "--function", function)
+            nothing = [
+                await command(server, "dead", *choice, "--json")
+                for choice in (["-f", "other"], ["--search", "Three"])
+            ]
+            found = [
+                await command(server, "dead", "--search", search) for search in ("two", "key", text, "thing")
+            ]
+            one = await command(server, "job", text)
+            one_as_json = await command(server, "job", odd, "--json")
+        cells = [re.split("  +", line) for line in plain.output.decode().splitlines()]
+        self.assertEqual(cells[0], ["Handle", "Function", "Unique", "Ended", "Attempts", "Outcome", "Error"])
+        self.assertEqual([row[0] for row in cells[1:]], [odd, text])
+        self.assertEqual(cells[2][:3], [text, function, "key"])
+        self.assertEqual(cells[2][4:], ["1", "raised", "ValueError: no such thing"])
+        first, second = rows(as_json)
+        self.assertEqual((first["handle"], first["data_base64"]), (odd, "/wA="))
+        self.assertEqual(
+            {name: second[name] for name in ("server", "handle", "function", "unique", "state", "data")},
+            {
+                "server": server.endpoint,
+                "handle": text,
+                "function": function,
+                "unique": "key",
+                "state": "dead",
+                "data": "one\ntwo",
+            },
+        )
+        self.assertEqual(second["error"], "ValueError: no such thing")
+        self.assertIsNone(second["next_run"])
+        self.assertGreaterEqual(second["ended"], second["submitted"])
+        self.assertEqual(nothing, [Ended(0, b"[]\n", "")] * 2)
+        self.assertEqual([len(ended.output.splitlines()) for ended in found], [2, 2, 2, 3])
+        shown = one.output.decode()
+        self.assertRegex(shown, rf"(?m)^Handle +{text}$")
+        self.assertRegex(shown, r"(?m)^Outcome +raised$")
+        self.assertRegex(shown, r"(?m)^Data( +)one\n +two$")
+        self.assertEqual(rows(one_as_json), [first])
+
+    @on_reactor
+    async def test_by_handle(self) -> None:
+        function = f"{self.prefix}boom"
+        async with self.serve_alone() as server:
+            first, second, third = await self.let_fail(server, function, "a", "b", "c")
+            (keyed,) = await self.let_fail(server, function, "d", "-u", "key")
+            retried = await command(server, "retry", first, "H:none:1", second)
+            forgotten = await command(server, "forget", third)
+            again = [await command(server, verb, third) for verb in ("retry", "forget")]
+            live = await command(server, "submit", function, "e", "-b", "-u", "key")
+            in_use = await command(server, "retry", keyed)
+            left = await command(server, "dead", "--json")
+            unknown = await command(server, "job", third)
+            nonsense = [await command(server, verb, "a b") for verb in ("retry", "forget", "job")]
+        said = "txgearman: no server has a dead job H:none:1\n"
+        done = f"{first} retried\n{second} retried\n".encode()
+        self.assertEqual(retried, Ended(ExitCode.REFUSED, done, said))
+        self.assertEqual(forgotten, Ended(0, f"{third} forgotten\n".encode(), ""))
+        said = f"txgearman: no server has a dead job {third}\n"
+        self.assertEqual(again, [Ended(ExitCode.REFUSED, b"", said)] * 2)
+        self.assertEqual(live.code, 0)
+        self.assertEqual((in_use.code, in_use.output), (ExitCode.REFUSED, b""))
+        self.assertIn(f"{keyed} stays dead", in_use.errors)
+        self.assertEqual([row["handle"] for row in rows(left)], [keyed])
+        # It was deleted, and the server remembers its end.
+        self.assertEqual(unknown.code, 0)
+        self.assertRegex(unknown.output.decode(), r"(?m)^State +ended$")
+        self.assertEqual([ended.code for ended in nonsense], [ExitCode.USAGE] * 3)
+
+    @on_reactor
+    async def test_all(self) -> None:
+        """Also more than are asked for ahead, and those of functions whose names are no words or no UTF-8."""
+        boom, many = f"{self.prefix}boom", [f"{number}" for number in range(dead_jobs.COMMANDS_AHEAD * 2 + 1)]
+        async with self.serve_alone() as server:
+            handles = await self.let_fail(server, boom, *many)
+            everything = await command(server, "dead", "--json")
+            by_handle = await command(server, "retry", *handles[:-1])
+            by_function = await command(server, "forget", "-f", boom)
+            none_left = await command(server, "retry", "--function", boom)
+            worker = await connect(server.port)
+            names = [b"sp ace", b"App\\tasks", b"\xff", rb"\xff"]
+            await worker.say(*(req(1, name) for name in names), *(req(18, name, b"", b"x") for name in names))
+            for _ in names:
+                assigned = await worker.say(req(9))
+                await worker.say(req(14, assigned[12:].split(b"\0")[0]))
+            await close(worker)
+            retried = await command(server, "retry", "--all")
+            left = await command(server, "dead", "--json")
+        self.assertEqual({row["handle"] for row in rows(everything)}, set(handles))
+        self.assertEqual(by_handle.output.decode().split()[::2], handles[:-1])
+        self.assertEqual(by_function, Ended(0, b"1 job forgotten\n", ""))
+        self.assertEqual(none_left, Ended(0, b"0 jobs retried\n", ""))
+        self.assertEqual(retried, Ended(0, b"4 jobs retried\n", ""))
+        self.assertEqual(left, Ended(0, b"[]\n", ""))
+
+    @on_reactor
+    async def test_two_servers(self) -> None:
+        function = f"{self.prefix}boom"
+        nobody = f"tcp:{HOST}:{free_port()}"
+        async with self.serve_alone() as server, self.serve_alone() as other:
+            (handle,) = await self.let_fail(server, function, "x")
+            both = ["--server", other.endpoint]
+            listed = await command(server, "dead", *both)
+            shown = await command(server, "job", handle, *both)
+            forgotten = await command(server, "forget", "--all", *both)
+            (handle,) = await self.let_fail(server, function, "x")
+            retried = await command(server, "retry", handle, "--server", nobody)
+        self.assertTrue(listed.output.startswith(b"Server "))
+        self.assertTrue(shown.output.startswith(b"Server "))
+        counts = {line.split(": ")[0]: line.split(": ")[1] for line in forgotten.output.decode().splitlines()}
+        self.assertEqual(counts, {server.endpoint: "1 job forgotten", other.endpoint: "0 jobs forgotten"})
+        self.assertEqual((retried.code, retried.output), (0, f"{handle} retried\n".encode()))
+        self.assertRegex(retried.errors, rf"^txgearman: {nobody}: .*refused.*\n$")
+
+
+class NoDeadJobsTest(OnGearmand, Expectations, TestCase):
+    """gearmand keeps no dead jobs, which is said in one line."""
+
+    @on_reactor
+    async def test_refused(self) -> None:
+        async with self.serve() as server:
+            commands = (
+                ["dead"],
+                ["dead", "--json"],
+                ["retry", "H:x:1"],
+                ["forget", "--all"],
+                ["retry", "-f", "f"],
+            )
+            refused = [await command(server, *arguments) for arguments in commands]
+            job = await command(server, "job", "H:x:1")
+        said = f"txgearman: {server.endpoint}: this server has no dead jobs\n"
+        self.assertEqual(refused, [Ended(ExitCode.REFUSED, b"", said)] * len(commands))
+        self.assertEqual((job.code, job.output), (ExitCode.REFUSED, b""))
+        self.assertIn("does not show single jobs", job.errors)
+
+
 class Working(Expectations):
     """``worker`` as a process of its own, with commands and Python code."""
 
@@ -507,6 +669,18 @@ class ProcessTest(OnTxgearman, Expectations, TestCase):
             code = await program.ended()
         self.assertEqual((code, bytes(program.output)), (ExitCode.NOT_CONNECTED, b""))
         self.assertEqual(len(program.errors.splitlines()), 1, program)
+
+    @on_reactor
+    async def test_a_lost_connection_is_another_outcome_than_a_lost_job(self) -> None:
+        async with (
+            self.serve_alone() as server,
+            process(server, "submit", "nobody", "x", "--json") as program,
+        ):
+            await server.has("nobody", jobs=1)
+            server.program.signal(signal.SIGTERM)
+            code = await program.ended()
+        self.assertEqual(code, ExitCode.NOT_CONNECTED)
+        self.assertEqual(json.loads(program.output)["outcome"], "connection-lost")
 
     @on_reactor
     async def test_the_server_goes_away_while_lines_come(self) -> None:

@@ -205,10 +205,10 @@ def _shown_data(data: bytes) -> str:
     try:
         text = data.decode()
     except UnicodeDecodeError:
-        return f"{len(data)} bytes that are no text; --json shows them"
+        return f"[{len(data)} B that are no text; --json shows them]"
     if len(text) <= SHOWN_DATA:
         return text
-    return f"{text[:SHOWN_DATA]}\n[the beginning of {len(data)} bytes; --json shows all]"
+    return f"{text[:SHOWN_DATA]}\n[the beginning of {len(data)} B; --json shows all]"
 
 
 # -- retrying and forgetting --------------------------------------------------------------------
