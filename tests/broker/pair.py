@@ -16,7 +16,7 @@ from txgearman.broker.entities import _REMOVED, Client, Worker
 from txgearman.broker.histograms import BOUNDS
 from txgearman.broker.inspection import Inspection
 from txgearman.broker.interfaces import Follower
-from txgearman.broker.job_states import PRIORITIES, Ending, JobState
+from txgearman.broker.job_states import PRIORITIES, JobState, Outcome
 from txgearman.broker.lifecycle import LONGEST_NAP
 from txgearman.broker.policy import WAKE_PATIENCE, FunctionOrder, Policy
 from txgearman.broker.slices import SLICE
@@ -30,7 +30,7 @@ ROUNDING = 1e-6
 MEASURED = 2
 """Functions that are told apart in what is measured: fewer than the tests have."""
 
-UNCOMPLETED = tuple((ending, ending.name.lower()) for ending in Ending)
+UNCOMPLETED = tuple((ending, ending.name.lower()) for ending in Outcome)
 """The other ends of a job, and what the model calls them."""
 
 

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.broker.bench import Bench
 from tests.wire.effort import EFFORT
 from txgearman.broker.histograms import BOUNDS, Durations, Histogram
-from txgearman.broker.job_states import Ending
+from txgearman.broker.job_states import Outcome
 from txgearman.broker.meters import FunctionMeasures
 
 
@@ -125,7 +125,7 @@ class MeasuresTests(SynchronousTestCase):
             bench.broker.cancel(bench.queue(b"second"))
             bench.administration.drop_function(b"second")
         counts = self.rows(bench)[None].counts
-        self.assertEqual((counts.submitted, counts.uncompleted[Ending.CANCELLED]), (2, 2))
+        self.assertEqual((counts.submitted, counts.uncompleted[Outcome.CANCELLED]), (2, 2))
 
     def test_the_row_of_a_dropped_function_is_free_for_a_new_one(self) -> None:
         bench = Bench(measured=1)

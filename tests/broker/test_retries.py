@@ -12,7 +12,7 @@ from txgearman.broker.dead_job import MAX_ERROR, DeadCursor, DeadFilter, DeadJob
 from txgearman.broker.dead_job_administration import Progress
 from txgearman.broker.entities import Client, Job, Worker
 from txgearman.broker.history import EndedJob
-from txgearman.broker.job_states import Ending, JobState
+from txgearman.broker.job_states import JobState, Outcome
 from txgearman.broker.policy import FunctionRules, Policy
 from txgearman.broker.retries import RetryPolicy
 from txgearman.errors import JobNotFound, QueueFull, Refused, UniqueInUse
@@ -84,7 +84,7 @@ class RetryTests(FailedRunTestCase):
         (dead,) = self.dead()
         self.assertEqual(
             (dead.handle, dead.unique, dead.data, dead.attempts, dead.outcome, dead.error, dead.worker),
-            (handle, b"u", b"data", 3, Ending.RAISED, b"the last", b"w"),
+            (handle, b"u", b"data", 3, Outcome.RAISED, b"the last", b"w"),
         )
         self.assertEqual(self.bench.deaths, [dead])
 
@@ -173,7 +173,7 @@ class RetryTests(FailedRunTestCase):
         self.bench.grab(self.worker)
         self.bench.advance(5)
         (dead,) = self.dead()
-        self.assertEqual((dead.outcome, dead.attempts), (Ending.TIMED_OUT, 1))
+        self.assertEqual((dead.outcome, dead.attempts), (Outcome.TIMED_OUT, 1))
 
     def test_a_time_limit_is_a_lost_worker_elsewhere(self) -> None:
         self.begin(attempts=None, time_limit=5.0)
@@ -277,7 +277,7 @@ class ExpiryTests(FailedRunTestCase):
         self.bench.advance(0.1)
         self.assertEqual((said(client), self.broker.total, self.dead()), ([("failed", handle)], 0, []))
         function = self.broker.functions.by_name[b"f"]
-        self.assertEqual(function.uncompleted[Ending.EXPIRED], 1)
+        self.assertEqual(function.uncompleted[Outcome.EXPIRED], 1)
 
     def test_it_counts_from_the_time_to_run_at(self) -> None:
         self.begin(expires=60.0)
@@ -305,7 +305,7 @@ class ExpiryTests(FailedRunTestCase):
         self.raise_in(self.bench.queue(b"f"))
         self.bench.advance(60)
         (dead,) = self.dead()
-        self.assertEqual((dead.outcome, dead.attempts), (Ending.RAISED, 1))
+        self.assertEqual((dead.outcome, dead.attempts), (Outcome.RAISED, 1))
 
     def test_one_that_was_lost_when_it_is_too_old_ends(self) -> None:
         """It is in no queue then, and must not be counted out of one. So it is with every job that is too old
@@ -389,7 +389,7 @@ class DeadJobTests(FailedRunTestCase):
             bench.grab(worker)
             bench.broker.leave_worker(worker)
         (dead,) = bench.deaths
-        self.assertEqual((dead.handle, dead.outcome, dead.losses), (handle, Ending.LOST, 2))
+        self.assertEqual((dead.handle, dead.outcome, dead.losses), (handle, Outcome.LOST, 2))
 
     def test_its_unique_is_free(self) -> None:
         first = self.kill(b"u")
@@ -555,7 +555,7 @@ class HistoryTests(FailedRunTestCase):
         failures = entry.job.failures
         assert failures is not None
         self.assertEqual([run.error for run in failures.runs], [b"first", b"second"])
-        self.assertEqual((list(failures.warnings), entry.outcome), ([b"careful"], Ending.RAISED))
+        self.assertEqual((list(failures.warnings), entry.outcome), ([b"careful"], Outcome.RAISED))
         self.assertIs(entry.job, job)
 
     def test_it_is_bounded(self) -> None:

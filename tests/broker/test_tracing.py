@@ -10,7 +10,7 @@ from tests.broker.bench import START, WALL_AHEAD, Bench, KeeperNotes
 from tests.broker.test_model import POLICIES, Walk
 from txgearman.broker.broker import Broker
 from txgearman.broker.entities import Job
-from txgearman.broker.job_states import Ending
+from txgearman.broker.job_states import Outcome
 from txgearman.broker.policy import FunctionRules, Policy
 from txgearman.broker.stored_job import StoredJob
 from txgearman.broker.tracing import JobTracer
@@ -65,7 +65,7 @@ class Ledger(FollowerNotes):
         self._step(job, since, until, False)
 
     def ran(self, job: Job, attempt: int, since: float, until: float, ending: int | None) -> None:
-        assert attempt == job.losses + (ending != Ending.LOST or job.worker is not None)
+        assert attempt == job.losses + (ending != Outcome.LOST or job.worker is not None)
         self._step(job, since, until, True)
 
     def ended(self, job: Job, attempts: int, when: float, ending: int | None) -> None:
@@ -128,19 +128,19 @@ class EndingTests(FollowingTestCase):
     def test_failed(self) -> None:
         worker, handle = self.run_one()
         self.broker.fail(worker, handle)
-        ending = Ending.FAILED
+        ending = Outcome.FAILED
         self.assert_told(("waited", 0.0, 2.0), ("ran", 1, 2.0, 5.0, ending), ("ended", 1, 5.0, ending))
 
     def test_raised(self) -> None:
         worker, handle = self.run_one()
         self.broker.exception(worker, handle, b"")
-        ending = Ending.RAISED
+        ending = Outcome.RAISED
         self.assert_told(("waited", 0.0, 2.0), ("ran", 1, 2.0, 5.0, ending), ("ended", 1, 5.0, ending))
 
     def test_a_worker_lost_it_and_another_did_it(self) -> None:
         worker, handle = self.run_one()
         self.broker.leave_worker(worker)
-        self.assert_told(("waited", 0.0, 2.0), ("ran", 1, 2.0, 5.0, Ending.LOST))
+        self.assert_told(("waited", 0.0, 2.0), ("ran", 1, 2.0, 5.0, Outcome.LOST))
         self.bench.advance(1.0)
         other = self.bench.worker("o", b"f")
         self.bench.grab(other)
@@ -152,24 +152,24 @@ class EndingTests(FollowingTestCase):
         self.make(job_retries=1)
         worker, _ = self.run_one()
         self.broker.leave_worker(worker)
-        ending = Ending.LOST
+        ending = Outcome.LOST
         self.assert_told(("waited", 0.0, 2.0), ("ran", 1, 2.0, 5.0, ending), ("ended", 1, 5.0, ending))
 
     def test_its_time_was_over(self) -> None:
         self.make(functions=((b"f", FunctionRules(time_limit=1.0)),))
         self.run_one()
-        self.assert_told(("waited", 0.0, 2.0), ("ran", 1, 2.0, 3.0, Ending.LOST))
+        self.assert_told(("waited", 0.0, 2.0), ("ran", 1, 2.0, 3.0, Outcome.LOST))
 
     def test_cancelled_while_it_waits(self) -> None:
         handle = self.bench.queue(b"f")
         self.bench.advance(2.0)
         self.broker.cancel(handle)
-        self.assert_told(("waited", 0.0, 2.0), ("ended", 0, 2.0, Ending.CANCELLED))
+        self.assert_told(("waited", 0.0, 2.0), ("ended", 0, 2.0, Outcome.CANCELLED))
 
     def test_cancelled_while_it_runs(self) -> None:
         worker, handle = self.run_one()
         self.broker.cancel(handle)
-        ending = Ending.CANCELLED
+        ending = Outcome.CANCELLED
         self.assert_told(("waited", 0.0, 2.0), ("ran", 1, 2.0, 5.0, ending), ("ended", 1, 5.0, ending))
         self.broker.complete(worker, handle, b"")
         self.assert_told()
@@ -179,7 +179,7 @@ class EndingTests(FollowingTestCase):
         self.bench.submit(client, b"f")
         self.bench.advance(2.0)
         self.broker.leave_client(client)
-        self.assert_told(("waited", 0.0, 2.0), ("ended", 0, 2.0, Ending.ABANDONED))
+        self.assert_told(("waited", 0.0, 2.0), ("ended", 0, 2.0, Outcome.ABANDONED))
 
     def test_a_refused_submit_is_no_job(self) -> None:
         self.make(functions=((b"f", FunctionRules(limits=(1, 1, 1))),))
@@ -191,7 +191,7 @@ class EndingTests(FollowingTestCase):
         handle = self.bench.queue(b"f", b"u")
         self.bench.queue(b"f", b"u")
         self.broker.cancel(handle)
-        self.assert_told(("waited", 0.0, 0.0), ("ended", 0, 0.0, Ending.CANCELLED))
+        self.assert_told(("waited", 0.0, 0.0), ("ended", 0, 0.0, Outcome.CANCELLED))
 
 
 class TimeTests(FollowingTestCase):
@@ -206,7 +206,7 @@ class TimeTests(FollowingTestCase):
         handle = self.bench.queue(b"f", run_at=BEGIN + 10.0)
         self.bench.advance(2.0)
         self.broker.cancel(handle)
-        self.assert_told(("ended", 0, 2.0, Ending.CANCELLED))
+        self.assert_told(("ended", 0, 2.0, Outcome.CANCELLED))
 
     def test_a_wall_clock_that_is_set_bends_nothing(self) -> None:
         worker, handle = self.run_one()
@@ -234,7 +234,7 @@ class KeepingTests(FollowingTestCase):
         self.broker.submit(self.bench.client(), b"f", b"", b"", background=True)
         self.bench.advance(2.0)
         self.bench.answers.not_saved(job_store.saves[0], NotSaved())
-        self.assert_told(("ended", 0, 2.0, Ending.NOT_SAVED))
+        self.assert_told(("ended", 0, 2.0, Outcome.NOT_SAVED))
 
     def test_a_restored_job_has_waited_since_it_came(self) -> None:
         self.keep()
@@ -306,10 +306,10 @@ class WalkTests(SynchronousTestCase):
             self.assertEqual([handle for handle, at in ledger.at.items() if at is not None], [])
             self.assertEqual(len(ledger.endings), len(ledger.at))
             endings |= set(ledger.endings)
-        expected = {None, *Ending} - {
-            Ending.NOT_SAVED,
-            Ending.ADOPTED,
-            Ending.TIMED_OUT,
-            Ending.EXPIRED,
+        expected = {None, *Outcome} - {
+            Outcome.NOT_SAVED,
+            Outcome.TAKEN_OVER,
+            Outcome.TIMED_OUT,
+            Outcome.EXPIRED,
         }
         self.assertEqual(endings, expected)

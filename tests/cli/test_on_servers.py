@@ -20,7 +20,7 @@ from tests.interop.expectations import Expectations, OnGearmand, OnTxgearman
 from tests.interop.programs import HOST, Server, run_program, running, until
 from tests.server.lines import close, connect
 from tests.server.peers import req
-from tests.support import needs_program, on_reactor
+from tests.support import free_port, needs_program, on_reactor
 from txgearman.cli import dead_jobs
 from txgearman.cli.exit_codes import ExitCode
 

@@ -28,7 +28,7 @@ from tests.server.peers import req, res
 from tests.server.test_twistd import twistd
 from tests.support import free_port, on_reactor
 from txgearman.broker.entities import Function, Job
-from txgearman.broker.job_states import Ending
+from txgearman.broker.job_states import Outcome
 from txgearman.server import GearmanServerFactory, Settings, make_service
 from txgearman.wire.codec import encode
 from txgearman.wire.packets import (
@@ -251,7 +251,7 @@ class SpanTests(SynchronousTestCase):
         self.assertIs((self.spans()[1].attributes or {})["gearman.background"], False)
 
     def test_not_saved(self) -> None:
-        self.traces.ended(job_of(), 0, WALL + 1.0, Ending.NOT_SAVED)
+        self.traces.ended(job_of(), 0, WALL + 1.0, Outcome.NOT_SAVED)
         self.assertEqual(self.endings(), ["not-saved"])
         self.assertIs(self.spans()[0].status.status_code, StatusCode.ERROR)
 

@@ -14,7 +14,7 @@ from tests.server.peers import PREFIX, error, req, res
 from tests.server.sites import LEASE, DurableServer
 from tests.server.stores import UNAVAILABLE, ListStore
 from txgearman.broker.dead_job import DeadFilter
-from txgearman.broker.job_states import Ending
+from txgearman.broker.job_states import Outcome
 from txgearman.broker.store_answers import StoreAnswers
 from txgearman.errors import LookupFailed
 from txgearman.server.config.options import FunctionSettings
@@ -842,7 +842,7 @@ class MeasuresTests(SavingTestCase):
         self.assertEqual(
             (self.store_writer.failures, self.store_writer.unsaved, self.store_writer.lag), (1, 0, 0.0)
         )
-        self.assertEqual(self.counts().uncompleted[Ending.NOT_SAVED], 1)
+        self.assertEqual(self.counts().uncompleted[Outcome.NOT_SAVED], 1)
         self.heard(client)
         self.assertEqual(self.factory.traffic.refused, {b"QUEUE_ERROR": 1})
 

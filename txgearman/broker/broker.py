@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from txgearman.broker.entities import MAX_JOINS, AbilitySet, Client, Function, Job, RunningByFunction, Worker
 from txgearman.broker.functions import Functions
 from txgearman.broker.interfaces import Alarm, DeadJobStore, DeathListener, JobStore, JobTrace
-from txgearman.broker.job_states import Ending, JobState, Priority, WorkerState
+from txgearman.broker.job_states import JobState, Outcome, Priority, WorkerState
 from txgearman.broker.lifecycle import LONGEST_NAP, Lifecycle
 from txgearman.broker.limits import Limits
 from txgearman.broker.numbers import leading_number
@@ -41,11 +41,11 @@ _AWAKE: Final = WorkerState.AWAKE
 _ASLEEP: Final = WorkerState.ASLEEP
 _WOKEN: Final = WorkerState.WOKEN
 _NORMAL: Final = int(Priority.NORMAL)
-_FAILED: Final = int(Ending.FAILED)
-_RAISED: Final = int(Ending.RAISED)
-_TIMED_OUT: Final = int(Ending.TIMED_OUT)
-_CANCELLED: Final = int(Ending.CANCELLED)
-_ABANDONED: Final = int(Ending.ABANDONED)
+_FAILED: Final = int(Outcome.FAILED)
+_RAISED: Final = int(Outcome.RAISED)
+_TIMED_OUT: Final = int(Outcome.TIMED_OUT)
+_CANCELLED: Final = int(Outcome.CANCELLED)
+_ABANDONED: Final = int(Outcome.ABANDONED)
 
 
 def _no_jitter() -> float:

@@ -13,7 +13,7 @@ from heapq import heapify, heappop, heappush, heapreplace
 from typing import TYPE_CHECKING, Final
 
 from txgearman.broker.failures import Failures
-from txgearman.broker.job_states import PRIORITIES, Ending, JobState, WorkerState
+from txgearman.broker.job_states import PRIORITIES, JobState, Outcome, WorkerState
 from txgearman.broker.policy import NO_RULES, FunctionOrder, FunctionRules, Levels, Policy, levels_of
 from txgearman.broker.rate import Rate
 from txgearman.broker.retries import RetryPolicy
@@ -174,7 +174,7 @@ class Function:
 
     Counted since the function was made: `submitted` and `ended` the jobs that came and went, so that
     `total` costs nothing; `restored` those of `submitted` that came from the store; `uncompleted` those of
-    `ended` that were not completed, by `Ending`; `coalesced` the submits that were the same as a live job,
+    `ended` that were not completed, by `Outcome`; `coalesced` the submits that were the same as a live job,
     `refused` those that met a limit; `retried` how often a job was taken from its worker and queued again.
     `meter` measures the jobs' times, if anybody does.
 
@@ -232,7 +232,7 @@ class Function:
         self.scheduled = [0] * PRIORITIES
         self.submitted = 0
         self.ended = 0
-        self.uncompleted = [0] * len(Ending)
+        self.uncompleted = [0] * len(Outcome)
         self.coalesced = 0
         self.refused = 0
         self.restored = 0

@@ -17,7 +17,7 @@ class EndedJob(NamedTuple):
 
     `job` still has what it had at its end, without its data; of its failed runs `Job.failures` knows.
     `worker` is what had it last, empty if none had. `ended` is in seconds since the epoch. `outcome` is one
-    of `Ending` as a plain int, None for a completed job. `size` is what it counts for in bytes.
+    of `Outcome` as a plain int, None for a completed job. `size` is what it counts for in bytes.
     """
 
     job: Job

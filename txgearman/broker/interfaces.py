@@ -244,7 +244,7 @@ class JobTrace(Protocol):
 
         Args:
             job: The job, which is running still.
-            ending: The run's outcome, one of `Ending` as a plain int.
+            ending: The run's outcome, one of `Outcome` as a plain int.
         """
 
     def ending(self, job: Job, ending: int | None) -> None:
@@ -252,7 +252,7 @@ class JobTrace(Protocol):
 
         Args:
             job: The job, in the state before.
-            ending: How it ends, one of `Ending` as a plain int; None if it is completed.
+            ending: How it ends, one of `Outcome` as a plain int; None if it is completed.
         """
 
 
@@ -270,7 +270,7 @@ class DeathListener(Protocol):
 class Follower(Protocol):
     """Who is told of the way of some jobs, if anybody is; see `txgearman.broker.tracing`.
 
-    Times are seconds since the epoch. `ending` is one of `Ending` as a plain int, None for a completed job.
+    Times are seconds since the epoch. `ending` is one of `Outcome` as a plain int, None for a completed job.
     A job is told of before it changes, so it still has what it had on this part of its way.
     """
 
@@ -301,7 +301,7 @@ class Follower(Protocol):
             attempt: Which worker this was, counted from 1.
             since: When the worker got it.
             until: When the worker ended or lost it.
-            ending: How that ended. Behind `Ending.LOST` the job may go on to another worker; `ended` says so
+            ending: How that ended. Behind `Outcome.LOST` the job may go on to another worker; `ended` says so
                 where it does not.
         """
 

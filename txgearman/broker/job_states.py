@@ -34,7 +34,7 @@ class JobState(Enum):
     """Ended, cancelled or given up; the broker has forgotten it. Its queue may still hold the object."""
 
 
-class Ending(IntEnum):
+class Outcome(IntEnum):
     """How a job ended that was not completed."""
 
     FAILED = 0
@@ -49,7 +49,7 @@ class Ending(IntEnum):
     """Nobody wanted it any more: it was a foreground job, and its clients have left."""
     NOT_SAVED = 5
     """It was not accepted: it could not be saved, or the store had the same job already."""
-    ADOPTED = 6
+    TAKEN_OVER = 6
     """Another server on the same store has it now, or it has vanished from there."""
     TIMED_OUT = 7
     """Its worker took longer than the time limit, and that counts as a failed run."""
@@ -57,7 +57,9 @@ class Ending(IntEnum):
     """No run had begun when its time was over, see `FunctionRules.expires`."""
 
 
-FAILURES: Final = frozenset({int(Ending.FAILED), int(Ending.RAISED), int(Ending.LOST), int(Ending.TIMED_OUT)})
+FAILURES: Final = frozenset(
+    {int(Outcome.FAILED), int(Outcome.RAISED), int(Outcome.LOST), int(Outcome.TIMED_OUT)}
+)
 """The outcomes that are failures: a background job that ends so is dead. In all others nobody wanted the job
 any more, or it is not this server's."""
 
@@ -163,14 +165,14 @@ WORKER_TRANSITIONS: Final = {
 
 OUTCOME_NAMES: Final[dict[int | None, str]] = {
     None: "completed",
-    int(Ending.FAILED): "failed",
-    int(Ending.RAISED): "raised",
-    int(Ending.LOST): "lost",
-    int(Ending.CANCELLED): "cancelled",
-    int(Ending.ABANDONED): "abandoned",
-    int(Ending.NOT_SAVED): "not-saved",
-    int(Ending.ADOPTED): "taken-over",
-    int(Ending.TIMED_OUT): "timed-out",
-    int(Ending.EXPIRED): "expired",
+    int(Outcome.FAILED): "failed",
+    int(Outcome.RAISED): "raised",
+    int(Outcome.LOST): "lost",
+    int(Outcome.CANCELLED): "cancelled",
+    int(Outcome.ABANDONED): "abandoned",
+    int(Outcome.NOT_SAVED): "not-saved",
+    int(Outcome.TAKEN_OVER): "taken-over",
+    int(Outcome.TIMED_OUT): "timed-out",
+    int(Outcome.EXPIRED): "expired",
 }
 """What users call the outcomes of a job, in HTTP, admin lines and the log."""

@@ -17,7 +17,7 @@ from txgearman.broker.functions import Functions
 from txgearman.broker.handles import Handles, number_of
 from txgearman.broker.history import History
 from txgearman.broker.interfaces import DeadJobStore, DeathListener, JobStore, JobTrace
-from txgearman.broker.job_states import FAILURES, PRIORITIES, Ending, JobState
+from txgearman.broker.job_states import FAILURES, PRIORITIES, JobState, Outcome
 from txgearman.broker.policy import UNLIMITED, Policy, levels_of
 from txgearman.broker.retries import RetryPolicy
 from txgearman.broker.stored_job import StoredJob
@@ -37,9 +37,9 @@ _RUNNING: Final = JobState.RUNNING
 _SCHEDULED: Final = JobState.SCHEDULED
 _RETRYING: Final = JobState.RETRYING
 _GONE: Final = JobState.GONE
-_LOST: Final = int(Ending.LOST)
-_ABANDONED: Final = int(Ending.ABANDONED)
-_EXPIRED: Final = int(Ending.EXPIRED)
+_LOST: Final = int(Outcome.LOST)
+_ABANDONED: Final = int(Outcome.ABANDONED)
+_EXPIRED: Final = int(Outcome.EXPIRED)
 
 
 class Lifecycle:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from txgearman.broker.histograms import Durations, Meter
-from txgearman.broker.job_states import FAILURES, PRIORITIES, Ending
+from txgearman.broker.job_states import FAILURES, PRIORITIES, Outcome
 
 if TYPE_CHECKING:
     from txgearman.broker.entities import Function
@@ -23,7 +23,7 @@ def failures_of(uncompleted: list[int]) -> int:
     not this server's.
 
     Args:
-        uncompleted: Counts by `Ending`.
+        uncompleted: Counts by `Outcome`.
 
     Returns:
         The sum over `FAILURES`.
@@ -35,13 +35,13 @@ def failures_of(uncompleted: list[int]) -> int:
 class Counts:
     """What was counted of some functions: since the start as far as `coalesced`, of now behind it.
 
-    The names are those of `Function`. `uncompleted` is by `Ending`; `waiting` is by priority, jobs that the
+    The names are those of `Function`. `uncompleted` is by `Outcome`; `waiting` is by priority, jobs that the
     store alone has included. `scheduled` has the jobs that wait for a retry, which `retrying` counts alone.
     """
 
     submitted: int = 0
     ended: int = 0
-    uncompleted: list[int] = field(default_factory=lambda: [0] * len(Ending))
+    uncompleted: list[int] = field(default_factory=lambda: [0] * len(Outcome))
     retried: int = 0
     refused: int = 0
     restored: int = 0

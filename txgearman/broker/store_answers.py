@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from txgearman.broker.entities import Job
 from txgearman.broker.handles import number_of
-from txgearman.broker.job_states import PRIORITIES, Ending, JobState
+from txgearman.broker.job_states import PRIORITIES, JobState, Outcome
 from txgearman.broker.stored_job import StoredJob
 from txgearman.errors import Refused
 
@@ -20,9 +20,9 @@ _SCHEDULED: Final = JobState.SCHEDULED
 _RETRYING: Final = JobState.RETRYING
 _RUNNING: Final = JobState.RUNNING
 _GONE: Final = JobState.GONE
-_NOT_SAVED: Final = int(Ending.NOT_SAVED)
-_ABANDONED: Final = int(Ending.ABANDONED)
-_ADOPTED: Final = int(Ending.ADOPTED)
+_NOT_SAVED: Final = int(Outcome.NOT_SAVED)
+_ABANDONED: Final = int(Outcome.ABANDONED)
+_TAKEN_OVER: Final = int(Outcome.TAKEN_OVER)
 
 
 class StoreAnswers:
@@ -217,7 +217,7 @@ class StoreAnswers:
             if job.stored and handle == job.handle and job.state is not _GONE:
                 job.stored = job.background = False
                 if job.state is not _RUNNING:
-                    self._life.give_up(job, _ADOPTED)
+                    self._life.give_up(job, _TAKEN_OVER)
         self._life.handles.skip_to(last_number)
 
     def reserve(self, numbers: int) -> int:

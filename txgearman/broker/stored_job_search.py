@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from txgearman.broker.handles import number_of
 from txgearman.broker.inspection import Inspection
-from txgearman.broker.job_states import Ending
+from txgearman.broker.job_states import Outcome
 from txgearman.broker.stored_job import StoredJob
 from txgearman.broker.views import STORED, JobDetail, JobPage, JobStatus, stored_detail
 from txgearman.errors import JobNotFound, Refused
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from txgearman.broker.broker import Broker
     from txgearman.broker.interfaces import Found, StoredPage, Tell
 
-_CANCELLED: Final = int(Ending.CANCELLED)
+_CANCELLED: Final = int(Outcome.CANCELLED)
 
 
 class StoredJobSearch:

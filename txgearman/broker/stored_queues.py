@@ -7,11 +7,11 @@ from typing import Final
 from txgearman.broker.entities import Function, StoredQueue
 from txgearman.broker.functions import Functions
 from txgearman.broker.interfaces import JobStore
-from txgearman.broker.job_states import PRIORITIES, Ending, JobState
+from txgearman.broker.job_states import PRIORITIES, JobState, Outcome
 from txgearman.broker.stored_job import StoredJob
 
 _QUEUED: Final = JobState.QUEUED
-_ADOPTED: Final = int(Ending.ADOPTED)
+_TAKEN_OVER: Final = int(Outcome.TAKEN_OVER)
 
 
 class StoredQueues:
@@ -83,7 +83,7 @@ class StoredQueues:
         """The jobs of a stored queue are not this server's any more."""
         jobs, stored_queue.jobs[priority] = stored_queue.jobs[priority], 0
         function.ended += jobs
-        function.uncompleted[_ADOPTED] += jobs
+        function.uncompleted[_TAKEN_OVER] += jobs
         self.jobs -= jobs
         self._functions.note_idle(function)
 

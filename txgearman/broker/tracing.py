@@ -10,13 +10,13 @@ from typing import Final
 
 from txgearman.broker.entities import Job
 from txgearman.broker.interfaces import Follower
-from txgearman.broker.job_states import FAILURES, Ending, JobState
+from txgearman.broker.job_states import FAILURES, JobState, Outcome
 
 _QUEUED: Final = JobState.QUEUED
 _RUNNING: Final = JobState.RUNNING
-_LOST: Final = int(Ending.LOST)
-_FAILED_RUNS: Final = FAILURES - {int(Ending.LOST)}
-_ADOPTED: Final = int(Ending.ADOPTED)
+_LOST: Final = int(Outcome.LOST)
+_FAILED_RUNS: Final = FAILURES - {int(Outcome.LOST)}
+_TAKEN_OVER: Final = int(Outcome.TAKEN_OVER)
 
 
 class _TracedJob:
@@ -89,7 +89,7 @@ class JobTracer:
             self._follower.ran(job, runs, traced.since, now, ending)
         elif job.state is _QUEUED:
             self._follower.waited(job, traced.since, now)
-        if ending != _ADOPTED:
+        if ending != _TAKEN_OVER:
             # Otherwise it goes on with another server.
             self._follower.ended(job, runs, now, ending)
 

@@ -30,7 +30,7 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
 from txgearman.broker.histograms import BOUNDS, Durations
-from txgearman.broker.job_states import FAILURES, OUTCOME_NAMES, Ending, Priority
+from txgearman.broker.job_states import FAILURES, OUTCOME_NAMES, Outcome, Priority
 from txgearman.broker.meters import FunctionMeasures
 from txgearman.version import VERSION
 from txgearman.web.http.body import send_body
@@ -49,8 +49,8 @@ OTHER_FUNCTIONS: Final = "(other)"
 _OPEN_METRICS: Final = "application/openmetrics-text; version=1.0.0"
 """What Prometheus asks for to get OpenMetrics."""
 
-_FAILURES: Final = tuple(ending for ending in Ending if ending in FAILURES)
-_DROPS: Final = tuple(ending for ending in Ending if ending not in FAILURES)
+_FAILURES: Final = tuple(ending for ending in Outcome if ending in FAILURES)
+_DROPS: Final = tuple(ending for ending in Outcome if ending not in FAILURES)
 _LIMITS: Final = (*(floatToGoString(bound) for bound in BOUNDS), "+Inf")
 
 
@@ -161,8 +161,8 @@ def _split(
     return Family(f"txgearman_{name}", kind, meaning, ("function", label), values)
 
 
-def _endings(endings: Iterable[Ending]) -> list[tuple[str, Callable[[FunctionMeasures], int]]]:
-    def value(ending: Ending) -> Callable[[FunctionMeasures], int]:
+def _endings(endings: Iterable[Outcome]) -> list[tuple[str, Callable[[FunctionMeasures], int]]]:
+    def value(ending: Outcome) -> Callable[[FunctionMeasures], int]:
         return lambda row: row.counts.uncompleted[ending]
 
     return [(OUTCOME_NAMES[ending], value(ending)) for ending in endings]

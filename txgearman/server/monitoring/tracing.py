@@ -40,7 +40,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger, LogLevel
 
 from txgearman.broker.entities import Job
-from txgearman.broker.job_states import FAILURES, OUTCOME_NAMES, Ending, Priority
+from txgearman.broker.job_states import FAILURES, OUTCOME_NAMES, Outcome, Priority
 from txgearman.server.monitoring.rate_limited_log import RateLimitedLog
 from txgearman.version import VERSION
 
@@ -54,7 +54,7 @@ of ``--drain-timeout`` less than what ``docker stop`` waits."""
 LOG_INTERVAL: Final = 60.0
 """Seconds between two lines of the log about a collector that does not take what is sent."""
 
-ERRORS: Final = FAILURES | {int(Ending.NOT_SAVED)}
+ERRORS: Final = FAILURES | {int(Outcome.NOT_SAVED)}
 """The outcomes that make a span an error. That nobody wanted the job any more is none."""
 
 _CRCS: Final = 1 << 32
