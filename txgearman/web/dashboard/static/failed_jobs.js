@@ -11,7 +11,13 @@ const FEW_LINES = 3;
 
 // -- what the pages share -------------------------------------------------------------------------
 
-// A page of failed jobs. `kind` is {title, about, empty, path, view, columns, actions, all, filter}; see `deadPage`.
+// A page of failed jobs. `kind` says of which:
+// - title, placeholder (of the search), empty (what is said of no jobs), about(document) beside the search;
+// - path of the list, view of the live document, columns;
+// - actions on one job and on some: {icon, one, some, done, danger, ask(which, number), call(job)};
+// - all: actions on all that are found, and total(document, parameters): how many that are without a search;
+// - filter(begin): {element, parameters(), show(document)}, begin() being called when it changes;
+// - isGone(row), merged(job, row), hasChanged(before, now, jobs, gone): what the live document says of the list.
 function failedJobs(frame, parameters, kind) {
   let search = parameters.get("search") || "";
   let jobs = [];
@@ -135,6 +141,12 @@ function failedJobs(frame, parameters, kind) {
   }
 
   async function actOnAll(action) {
+    // What was typed just now holds, as it is what the question shows.
+    clearTimeout(typing);
+    if (search !== field.value) {
+      search = field.value;
+      await begin();
+    }
     const where = filter ? filter.parameters() : {};
     const found = search ? `all jobs that “${search}” is found in` : `all ${count(kind.total(shown, where))} jobs`;
     await during(() =>
@@ -207,6 +219,9 @@ function failedJobs(frame, parameters, kind) {
     } catch (error) {
       if (signal.aborted) return;
       frame.toast(error instanceof Problem ? error.message : "The server cannot be reached.", true);
+      table.element.classList.remove("loading");
+      if (!stream) follow();
+      return;
     }
     table.element.classList.remove("loading");
     // The last of a page may have been handled.

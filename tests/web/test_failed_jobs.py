@@ -1,4 +1,4 @@
-"""Failed jobs over HTTP: dead ones, retries, and what becomes of a job with all its runs."""
+"""Failed jobs over HTTP, many at a time: actions on all that are found, lists, counts, live documents."""
 
 from __future__ import annotations
 
@@ -51,54 +51,13 @@ class FailureCase(SynchronousTestCase):
         return self.ask("GET", f"/jobs/H:t:{number}").json()
 
 
-class DeadTests(FailureCase):
-    def test_a_dead_job(self) -> None:
-        self.submit(b"f", unique=b"u")
-        self.web.gearman.turn(5)
-        self.fail(1)
-        (dead,) = self.ask("GET", "/dead").json()["jobs"]
-        self.assertEqual((dead["handle"], dead["function"], dead["unique"]), ("H:t:1", "f", "u"))
-        self.assertEqual((dead["outcome"], dead["error"]), ("raised", "it broke\nat line 7"))
-        self.assertEqual((dead["attempts"], dead["losses"], dead["size"]), (1, 0, 4))
-        self.assertEqual((dead["submitted"], dead["ended"]), (0.0, 5.0))
-        job = self.job(1)
-        self.assertEqual((job["state"], job["outcome"], job["error"]), ("dead", "raised", dead["error"]))
-        self.assertEqual([run["error"] for run in job["runs"]], [dead["error"]])
-        self.assertEqual(self.ask("GET", "/jobs/H:t:1/data").body, b"data")
-
-    def test_pages_functions_and_searches(self) -> None:
-        for number in range(5):
-            self.submit(b"fg"[number % 2 : number % 2 + 1], data=b"data %d" % number)
-            self.web.gearman.turn(1)
-            self.fail(number + 1, error=b"error %d" % number)
-        handles, cursor = self.handles("/dead?limit=3")
-        self.assertEqual(handles, ["5", "4", "3"])
-        self.assertEqual(self.handles(f"/dead?limit=3&after={cursor}"), (["2", "1"], None))
-        self.assertEqual(self.handles("/dead?function=g")[0], ["4", "2"])
-        self.assertEqual(self.handles("/dead?search=data%201")[0], ["2"])
-        self.assertEqual(self.handles("/dead?search=error%202")[0], ["3"])
-        self.assertEqual(self.handles("/dead?search=t:1")[0], ["1"])
-        self.assertEqual(self.ask("GET", "/dead?after=1").code, "bad-parameter")
-
-    def test_retry_and_forget_one(self) -> None:
-        self.submit(b"f", b"f")
-        self.fail(1, 2)
-        self.assertEqual(self.ask("POST", "/jobs/H:t:1/retry").status, 204)
-        self.assertEqual(self.job(1)["state"], "queued")
-        self.assertEqual(self.job(1)["attempts"], 0)
-        self.assertEqual(self.ask("POST", "/jobs/H:t:1/retry").code, "no-such-job")
-        self.assertEqual(self.ask("DELETE", "/jobs/H:t:2").status, 204)
-        self.assertEqual(self.ask("POST", "/jobs/H:t:2/retry").code, "no-such-job")
-        self.assertEqual(self.handles("/dead"), ([], None))
-
-    def test_a_unique_that_is_in_use(self) -> None:
+class AllFoundTests(FailureCase):
+    def test_those_that_cannot_be_retried_are_skipped(self) -> None:
         self.submit(b"f", unique=b"u")
         self.fail(1)
         self.submit(b"f", unique=b"u")
-        response = self.ask("POST", "/jobs/H:t:1/retry")
-        self.assertEqual((response.status, response.code), (409, "unique-in-use"))
-        self.assertEqual(self.handles("/dead")[0], ["1"])
         self.assertEqual(self.ask("POST", "/dead/retry").json(), {"retried": 0, "skipped": 1})
+        self.assertEqual(self.handles("/dead")[0], ["1"])
 
     def test_all_of_a_function_and_all_that_are_found(self) -> None:
         """The paths with a function, and those without; each may have a search."""
@@ -115,16 +74,6 @@ class DeadTests(FailureCase):
             ):
                 self.assertEqual(self.ask(method, path).json(), {done: number, "skipped": 0}, path)
                 self.assertEqual(self.handles("/dead")[0], left, path)
-
-    def test_so_many_a_second(self) -> None:
-        self.submit(*[b"f"] * 5)
-        self.fail(*range(1, 6))
-        exchange = self.web.begin("POST", f"{API}/functions/f/dead/retry?per_second=2")
-        for seconds in range(3):
-            self.assertEqual(len(self.handles("/dead")[0]), 4 - 2 * seconds)
-            self.web.gearman.turn(0.5)
-            self.web.gearman.turn(0.5)
-        self.assertEqual(exchange.response.json(), {"retried": 5, "skipped": 0})
 
     def test_a_reader_that_leaves_ends_it(self) -> None:
         self.submit(*[b"f"] * 5)
