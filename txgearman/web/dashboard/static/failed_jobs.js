@@ -277,21 +277,25 @@ function failedJobs(frame, parameters, kind) {
 
 const JOB_COLUMN = {
   title: "Job",
-  cell: (job) => ({ key: job.handle, make: () => link(`#/jobs/${encodeURIComponent(job.handle)}`, job.handle, "mono") }),
-};
-const FUNCTION_COLUMN = {
-  title: "Function",
-  class: "function-cell",
-  cell: (job) => ({ key: job.function_id, make: () => link(`#/functions/${job.function_id}`, peerName(job.function), "name") }),
+  class: "job-cell",
+  cell: (job) => ({
+    key: job.handle,
+    make: () => [
+      link(`#/jobs/${encodeURIComponent(job.handle)}`, job.handle, "mono"),
+      h("small", {}, link(`#/functions/${job.function_id}`, peerName(job.function), "name")),
+    ],
+  }),
 };
 const ERROR_COLUMN = {
   title: "Error",
   class: "error-cell",
   cell: (job) => ({ key: job.error || "", make: () => errorView(job.error, FEW_LINES) }),
 };
-const NEXT_RUN_COLUMN = { title: "Next run", right: true, cell: nextRun };
-const ATTEMPTS_COLUMN = { title: "Failed runs", right: true, cell: (job) => count(job.attempts) };
-const LOSSES_COLUMN = { title: "Workers lost", right: true, cell: (job) => count(job.losses) };
+const NEXT_RUN_COLUMN = { title: "Next run", cell: nextRun };
+const RUNS_COLUMN = {
+  title: "Runs",
+  cell: (job) => ({ key: `${job.attempts} ${job.losses}`, make: () => [`${count(job.attempts)} failed`, job.losses ? h("small", {}, `${count(job.losses)} workers lost`) : ""] }),
+};
 
 // -- dead jobs ------------------------------------------------------------------------------------
 
@@ -347,11 +351,9 @@ export function deadPage(frame, id, parameters) {
     view: "dead",
     columns: [
       JOB_COLUMN,
-      FUNCTION_COLUMN,
       { title: "Outcome", cell: (job) => ({ key: job.outcome, make: () => outcomeChip(job.outcome) }) },
       ERROR_COLUMN,
-      ATTEMPTS_COLUMN,
-      LOSSES_COLUMN,
+      RUNS_COLUMN,
       { title: "Died", cell: (job) => ({ key: String(job.ended), make: () => [moment(job.ended), h("small", {}, `submitted ${moment(job.submitted)}`)] }) },
     ],
     actions: { retry: RETRY_DEAD, forget: FORGET_DEAD },
@@ -417,7 +419,7 @@ export function retryingPage(frame, _id, parameters) {
     empty: "No job waits for a retry.",
     path: "/retrying",
     view: "jobs",
-    columns: [JOB_COLUMN, FUNCTION_COLUMN, NEXT_RUN_COLUMN, ERROR_COLUMN, ATTEMPTS_COLUMN, LOSSES_COLUMN, { title: "Submitted", cell: (job) => moment(job.submitted) }],
+    columns: [JOB_COLUMN, NEXT_RUN_COLUMN, ERROR_COLUMN, RUNS_COLUMN, { title: "Submitted", cell: (job) => moment(job.submitted) }],
     actions: { retry: RETRY_NOW, cancel: CANCEL_RETRY },
     about: () => "In the order they came",
     isGone: (row) => !row || row.state !== "retrying",
