@@ -11,7 +11,13 @@ const FEW_LINES = 3;
 
 // -- what the pages share -------------------------------------------------------------------------
 
-// A page of failed jobs. `kind` is {title, about, empty, path, view, columns, actions, all, filter}; see `deadPage`.
+// A page of failed jobs. `kind` says of which:
+// - title, placeholder (of the search), empty (what is said of no jobs), about(document) beside the search;
+// - path of the list, view of the live document, columns;
+// - actions on one job and on some: {icon, one, some, done, danger, ask(which, number), call(job)};
+// - all: actions on all that are found, and total(document, parameters): how many that are without a search;
+// - filter(begin): {element, parameters(), show(document)}, begin() being called when it changes;
+// - isGone(row), merged(job, row), hasChanged(before, now, jobs, gone): what the live document says of the list.
 function failedJobs(frame, parameters, kind) {
   let search = parameters.get("search") || "";
   let jobs = [];
@@ -135,6 +141,12 @@ function failedJobs(frame, parameters, kind) {
   }
 
   async function actOnAll(action) {
+    // What was typed just now holds, as it is what the question shows.
+    clearTimeout(typing);
+    if (search !== field.value) {
+      search = field.value;
+      await begin();
+    }
     const where = filter ? filter.parameters() : {};
     const found = search ? `all jobs that “${search}” is found in` : `all ${count(kind.total(shown, where))} jobs`;
     await during(() =>
@@ -207,6 +219,9 @@ function failedJobs(frame, parameters, kind) {
     } catch (error) {
       if (signal.aborted) return;
       frame.toast(error instanceof Problem ? error.message : "The server cannot be reached.", true);
+      table.element.classList.remove("loading");
+      if (!stream) follow();
+      return;
     }
     table.element.classList.remove("loading");
     // The last of a page may have been handled.
@@ -262,21 +277,25 @@ function failedJobs(frame, parameters, kind) {
 
 const JOB_COLUMN = {
   title: "Job",
-  cell: (job) => ({ key: job.handle, make: () => link(`#/jobs/${encodeURIComponent(job.handle)}`, job.handle, "mono") }),
-};
-const FUNCTION_COLUMN = {
-  title: "Function",
-  class: "function-cell",
-  cell: (job) => ({ key: job.function_id, make: () => link(`#/functions/${job.function_id}`, peerName(job.function), "name") }),
+  class: "job-cell",
+  cell: (job) => ({
+    key: job.handle,
+    make: () => [
+      link(`#/jobs/${encodeURIComponent(job.handle)}`, job.handle, "mono"),
+      h("small", {}, link(`#/functions/${job.function_id}`, peerName(job.function), "name")),
+    ],
+  }),
 };
 const ERROR_COLUMN = {
   title: "Error",
   class: "error-cell",
   cell: (job) => ({ key: job.error || "", make: () => errorView(job.error, FEW_LINES) }),
 };
-const NEXT_RUN_COLUMN = { title: "Next run", right: true, cell: nextRun };
-const ATTEMPTS_COLUMN = { title: "Failed runs", right: true, cell: (job) => count(job.attempts) };
-const LOSSES_COLUMN = { title: "Workers lost", right: true, cell: (job) => count(job.losses) };
+const NEXT_RUN_COLUMN = { title: "Next run", cell: nextRun };
+const RUNS_COLUMN = {
+  title: "Runs",
+  cell: (job) => ({ key: `${job.attempts} ${job.losses}`, make: () => [`${count(job.attempts)} failed`, job.losses ? h("small", {}, `${count(job.losses)} workers lost`) : ""] }),
+};
 
 // -- dead jobs ------------------------------------------------------------------------------------
 
@@ -332,11 +351,9 @@ export function deadPage(frame, id, parameters) {
     view: "dead",
     columns: [
       JOB_COLUMN,
-      FUNCTION_COLUMN,
       { title: "Outcome", cell: (job) => ({ key: job.outcome, make: () => outcomeChip(job.outcome) }) },
       ERROR_COLUMN,
-      ATTEMPTS_COLUMN,
-      LOSSES_COLUMN,
+      RUNS_COLUMN,
       { title: "Died", cell: (job) => ({ key: String(job.ended), make: () => [moment(job.ended), h("small", {}, `submitted ${moment(job.submitted)}`)] }) },
     ],
     actions: { retry: RETRY_DEAD, forget: FORGET_DEAD },
@@ -402,7 +419,7 @@ export function retryingPage(frame, _id, parameters) {
     empty: "No job waits for a retry.",
     path: "/retrying",
     view: "jobs",
-    columns: [JOB_COLUMN, FUNCTION_COLUMN, NEXT_RUN_COLUMN, ERROR_COLUMN, ATTEMPTS_COLUMN, LOSSES_COLUMN, { title: "Submitted", cell: (job) => moment(job.submitted) }],
+    columns: [JOB_COLUMN, NEXT_RUN_COLUMN, ERROR_COLUMN, RUNS_COLUMN, { title: "Submitted", cell: (job) => moment(job.submitted) }],
     actions: { retry: RETRY_NOW, cancel: CANCEL_RETRY },
     about: () => "In the order they came",
     isGone: (row) => !row || row.state !== "retrying",
