@@ -390,6 +390,11 @@ class DeadJobTests(FailedRunTestCase):
             bench.broker.leave_worker(worker)
         (dead,) = bench.deaths
         self.assertEqual((dead.handle, dead.outcome, dead.losses), (handle, Ending.LOST, 2))
+        # The history knows of as many losses.
+        assert bench.broker.life.history is not None
+        ended = bench.broker.life.history.get(handle)
+        assert ended is not None
+        self.assertEqual((ended.outcome, ended.job.losses), (Ending.LOST, 2))
 
     def test_its_unique_is_free(self) -> None:
         first = self.kill(b"u")
@@ -412,6 +417,20 @@ class DeadJobTests(FailedRunTestCase):
         self.assertEqual(self.dead(), [])
         self.broker.complete(self.worker, handle, b"")
         self.assertEqual(self.broker.total, 1)
+
+    def test_a_retried_one_is_as_young_as_a_new_job(self) -> None:
+        """Otherwise a retry of a job that is older than its function allows would end the job unseen, and the
+        time for which it was dead would count among the times that jobs wait for a worker."""
+        self.bench = Bench(
+            Policy(handle_prefix=b"H:t", functions=((b"f", FunctionRules(expires=60.0)),)), measured=1
+        )
+        self.broker, self.worker = self.bench.broker, self.bench.worker("w", b"f")
+        handle = self.kill()
+        self.bench.advance(1000)
+        self.assertIsNone(self.answer(self.bench.dead.retry, handle))
+        self.bench.advance(59)
+        self.assertEqual(self.bench.inspection.job_detail(handle).seconds, 59.0)
+        self.assertEqual(self.bench.grab(self.worker).handle, handle)
 
     def test_only_one_retry_wins(self) -> None:
         handle = self.kill()

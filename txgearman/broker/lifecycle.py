@@ -195,10 +195,11 @@ class Lifecycle:
         return job
 
     def revive_dead(self, stored: StoredJob) -> Job:
-        """Make a live job of one that was dead. It comes last in its queue, and counts as a new one."""
+        """Make a live job of one that was dead. It comes last in its queue, and counts as a new one: the time
+        that it waits, and its age for `FunctionRules.expires`, begin now."""
         function = self._functions.restored(stored.function)
         function.submitted += 1
-        job = self.revive(function, stored)
+        job = self.revive(function, stored._replace(submitted=self._timer.wall_clock()))
         job.stored = self.job_store is not None
         return job
 
@@ -209,12 +210,12 @@ class Lifecycle:
         retries = job.function.retries
         if retries is None:
             retries = self._functions.policy.job_retries
-        exhausted = retries != UNLIMITED and job.losses + 1 >= max(retries, 1)
+        job.losses += 1
+        exhausted = retries != UNLIMITED and job.losses >= max(retries, 1)
         if exhausted or not (job.background or job.watchers or job.saving):
             self.give_up(job, _LOST if exhausted else _ABANDONED)
             return
         self._take_from_worker(job, worker)
-        job.losses += 1
         if job.stored and self.job_store is not None:
             self.job_store.lost(job)
         job.function.retried += 1
@@ -473,7 +474,7 @@ class Lifecycle:
             run_at=job.run_at,
             ended=self._timer.wall_clock(),
             attempts=0 if failures is None else failures.attempts,
-            losses=job.losses + (ending == _LOST),
+            losses=job.losses,
             outcome=ending,
             error=b"" if failures is None else failures.error,
             worker=worker.connection.label if worker else (failures.worker if failures else b""),
