@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from itertools import chain
 from random import Random
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -18,10 +20,14 @@ from txgearman.errors import LeaseLost, StoreUnavailable
 SEEDS = 60
 STEPS = 300
 UNIQUES = (b"", b"u", b"v", b"w")
+ATTEMPTS = 2
+RETRIES: dict[str, Any] = {"attempts": ATTEMPTS, "backoff": 0.3, "jitter": 0.0}
+"""A backoff that passes in a few steps, so that the server often falls while jobs wait for their retry."""
 
 
 class HistoryTests(SavingTestCase):
-    """What was acknowledged is done behind its submit, or was cancelled behind it, whatever happens."""
+    """What was acknowledged is done behind its submit, was cancelled or forgotten behind it, or is dead,
+    whatever happens. No job is dead and alive, and none dies with attempts left."""
 
     def make_store(self) -> ListStore:
         return ListStore()
@@ -39,6 +45,8 @@ class HistoryTests(SavingTestCase):
         # By handle: the step of the last submit that was answered with it, and that in which the job ended.
         self.wanted: dict[bytes, int] = {}
         self.ended: dict[bytes, int] = {}
+        # How many failed runs of each job were reported.
+        self.failed: Counter[bytes] = Counter()
         self.online: set[bytes] = set()
         self.told: set[bytes] = set()
         self.handles: list[bytes] = []
@@ -46,7 +54,7 @@ class HistoryTests(SavingTestCase):
         self.begin_server()
 
     def begin_server(self) -> None:
-        self.start(store_ahead=3)
+        self.start(store_ahead=3, **RETRIES)
         self.factory.broker.timer.wall_clock = self.wall_clock
         self.client, self.admin = self.connect(), self.connect()
         self.asked: list[tuple[int, bool]] = []
@@ -58,11 +66,13 @@ class HistoryTests(SavingTestCase):
 
     def play(self) -> None:
         actions = [self.submit] * 5 + [self.grab] * 5 + [self.complete] * 4 + [self.run_thread] * 5
+        actions += [self.fail_run] * 2 + [self.retry, self.forget]
         actions += [self.lose_worker, self.break_store, self.cancel]
         for self.step in range(STEPS):
             if self.random.random() < 0.01:
                 self.random.choice([self.kill, self.restart])()
             self.random.choice(actions)()
+            self.check_dead()
         self.store.failing = None
         for self.step in range(STEPS, STEPS + 300):
             self.turn(1)
@@ -71,11 +81,22 @@ class HistoryTests(SavingTestCase):
             self.grab()
             self.complete()
         self.assertEqual(self.asked, [], "every submit is answered")
+        dead = self.check_dead()
         late = {name for name, step in self.wanted.items() if self.ended.get(name, -1) < step}
-        self.assertEqual(late, set(), "what was acknowledged is done")
+        self.assertEqual(late - dead, set(), "what was acknowledged is done, or dead")
         self.assertEqual(self.online - self.told, set(), "who waits is told")
         self.assertEqual((self.factory.broker.total, self.store.jobs), (0, {}))
         self.assertEqual(self.factory.inspection.may_have_stored_jobs, self.store.shared)
+
+    def check_dead(self) -> set[bytes]:
+        """Returns the handles of the dead jobs."""
+        alive = {*self.store.jobs, *(job.number for job in getattr(self.store, "orphans", ()))}
+        self.assertEqual(alive & self.store.dead_jobs.keys(), set(), "no job is dead and alive")
+        dead = {job.handle: job.attempts for job in self.store.dead_jobs.values()}
+        for name, attempts in dead.items():
+            self.assertEqual(attempts, ATTEMPTS)
+            self.assertGreaterEqual(self.failed[name], attempts, "none dies with attempts left")
+        return set(dead)
 
     def submit(self) -> None:
         for _ in range(self.random.randrange(1, 5)):
@@ -118,6 +139,38 @@ class HistoryTests(SavingTestCase):
             self.ended[name] = self.step
             self.hear()
 
+    def fail_run(self) -> None:
+        """A worker reports a failure, some as Perl's does."""
+        index = self.random.randrange(3)
+        if self.has[index]:
+            name = self.has[index].pop(0)
+            packets = [req(25, name, b"text"), req(14, name)]
+            self.working[index].receive(*self.random.choice([packets, packets[:1], packets[1:]]))
+            self.failed[name] += 1
+            self.hear()
+
+    def retry(self) -> None:
+        """Of a job that is retrying, dead, or neither."""
+        if self.failed:
+            self.ask(b"retry job ", self.random.choice(list(self.failed)[-10:]))
+
+    def forget(self) -> None:
+        if self.failed and self.random.random() < 0.3:
+            name = self.random.choice(list(self.failed)[-10:])
+            if self.ask(b"forget job ", name):
+                self.ended[name] = self.step
+
+    def ask(self, line: bytes, name: bytes) -> bool:
+        """Wait for the answer, as an operator does; returns whether that is OK."""
+        self.admin.receive(line + name + b"\n")
+        while not (heard := self.heard(self.admin)):
+            if self.thread.calls:
+                self.thread.run()
+            else:
+                self.turn(1)
+        self.hear()
+        return heard.startswith(b"OK")
+
     def run_thread(self) -> None:
         self.turn(self.random.choice([0, 0.01, 0.1, 1]))
         if self.thread.calls:
@@ -130,19 +183,8 @@ class HistoryTests(SavingTestCase):
     def cancel(self) -> None:
         if self.handles:
             name = self.random.choice(self.handles[-10:])
-            self.admin.receive(b"cancel job " + name + b"\n")
-            self.ended_by_cancel(name)
-
-    def ended_by_cancel(self, name: bytes) -> None:
-        """Wait for the answer, as an operator does, and note a cancelled job as ended."""
-        while not (heard := self.heard(self.admin)):
-            if self.thread.calls:
-                self.thread.run()
-            else:
-                self.turn(1)
-        if heard.startswith(b"OK"):
-            self.ended[name] = self.step
-        self.hear()
+            if self.ask(b"cancel job ", name):
+                self.ended[name] = self.step
 
     def lose_worker(self) -> None:
         index = self.random.randrange(3)
