@@ -194,14 +194,18 @@ class Lifecycle:
             job.since -= max(0.0, self._timer.wall_clock() - max(stored.submitted, stored.run_at or 0.0))
         return job
 
-    def revive_dead(self, stored: StoredJob) -> Job:
+    def revive_dead(self, stored: StoredJob) -> None:
         """Make a live job of one that was dead. It comes last in its queue, and counts as a new one: the time
         that it waits, and its age for `FunctionRules.expires`, begin now."""
         function = self._functions.restored(stored.function)
         function.submitted += 1
-        job = self.revive(function, stored._replace(submitted=self._timer.wall_clock()))
-        job.stored = self.job_store is not None
-        return job
+        stored = stored._replace(submitted=self._timer.wall_clock())
+        if self.job_store is None:
+            self.revive(function, stored).stored = False
+        elif self._stored_queues.is_deep(function, stored.priority, stored.place):
+            self._stored_queues.count(function, stored.priority, stored.place)
+        else:
+            self.revive(function, stored)
 
     def take_back(self, job: Job) -> None:
         """The job's worker is gone or too slow: give the job to another, behind those that wait."""
