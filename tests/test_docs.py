@@ -570,7 +570,7 @@ class Tables(SynchronousTestCase):
         """Each value that a label can have by the table is named in the row of its metric."""
         rows = {literal(name): meaning for name, _kind, _labels, meaning in table("metrics.rst", "Metric")}
         for name, values in (
-            ("txgearman_jobs_failed_total", ("failed", "exception", "lost")),
+            ("txgearman_jobs_failed_total", ("failed", "raised", "lost", "timed-out")),
             ("txgearman_jobs_dropped_total", ("cancelled", "abandoned", "not_saved")),
             ("txgearman_jobs_queued", ("high", "normal", "low")),
         ):

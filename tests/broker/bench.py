@@ -306,6 +306,7 @@ def leftovers(broker: Broker) -> dict[str, Any]:
         "ability sets": dict(broker.waking.ability_sets),
         "timeouts": len(broker.life.timeouts),
         "epochs": len(broker.life.epochs),
+        "expiries": len(broker.life.expiries),
         "woken": dict(broker.waking.woken),
         "tasks": len(broker.slices),
         "leaving clients": broker._leaving,

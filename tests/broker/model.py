@@ -13,10 +13,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from txgearman.broker.entities import MAX_CANCELLED
+from txgearman.broker.handles import number_of
 from txgearman.broker.policy import WAKE_PATIENCE, FunctionOrder, Policy
+from txgearman.broker.retries import RetryPolicy
 from txgearman.broker.waking import WALK_PER_PACKET
 
 Key = tuple[str, bytes]
+
+FAILURES = frozenset({"failed", "raised", "lost", "timed_out"})
+"""The ends of a background job that make it a dead one."""
+
+TIMED_OUT = b"The time limit of the run has passed"
+"""What is kept of a run that took too long."""
 
 
 class NotFound(Exception):
@@ -25,6 +33,10 @@ class NotFound(Exception):
 
 class Full(Exception):
     """The model's QueueFull."""
+
+
+class InUse(Exception):
+    """The model's UniqueInUse."""
 
 
 @dataclass(eq=False)
@@ -46,6 +58,31 @@ class ModelJob:
     progress: tuple[int, int] = (0, 0)
     due: float | None = None
     since: float = 0.0
+    submitted: float = 0.0
+    attempts: int = 0
+    failure: str = ""
+    error: bytes = b""
+    failed_by: str = ""
+    retry_at: float | None = None
+    expires_at: float = 0.0
+    revived: bool = False
+
+    @property
+    def wakes_at(self) -> float:
+        """When one that is held or retrying is queued, by the wall clock."""
+        when = self.run_at if self.state == "held" else self.retry_at
+        assert when is not None
+        return when
+
+
+@dataclass(frozen=True)
+class ModelEnd:
+    """What is to be known of a job that has ended. `how` is its outcome, `job` is not changed any more."""
+
+    job: ModelJob
+    how: str
+    worker: str
+    ended: float
 
 
 @dataclass(eq=False)
@@ -80,9 +117,12 @@ class Model:
     with nobody.
     """
 
-    def __init__(self, policy: Policy, woken: list[str], measured: int, free_walk: int) -> None:
+    def __init__(
+        self, policy: Policy, woken: list[str], measured: int, free_walk: int, slice_size: int
+    ) -> None:
         self.policy = policy
         self.free_walk = free_walk
+        self.slice_size = slice_size
         self.measured = measured
         self.woken = woken
         self.now = 0.0
@@ -93,7 +133,13 @@ class Model:
         self.paused: set[bytes] = set()
         self.jobs: list[ModelJob] = []  # all, in the order they were submitted
         self.queue: list[ModelJob] = []  # those that wait, in the order they came
-        self.held: list[ModelJob] = []  # in the order they were submitted
+        self.held: list[ModelJob] = []  # held or retrying, in the order in which they came to that
+        self.expiring: list[ModelJob] = []  # those that wait and may expire, in the order they began to
+        self.dead: list[ModelEnd] = []  # in the order in which they died
+        self.evicted = 0
+        self.happened: Counter[str] = Counter()  # what a walk must not miss
+        self.deaths: list[ModelEnd] = []  # of which nobody was told yet
+        self.ended: dict[bytes, ModelEnd] = {}  # the history, by handle
         self.limited: list[ModelJob] = []  # running with a time limit, in the order they were given
         self.workers: dict[str, ModelWorker] = {}
         self.sleepers: list[ModelWorker] = []  # who slept longest first
@@ -163,21 +209,19 @@ class Model:
         background: bool,
         run_at: float | None,
     ) -> None:
-        limits = self.create(function)
+        self.create(function)
         key: Key | None = ("unique", unique) if unique else None
         if unique == b"-":
             key = ("data", data) if data else None
-        for job in self.jobs:
-            if key is not None and job.key == key and job.function == function:
-                self.count(function, "joined")
-                self.join(client, job, background)
-                return
-        limit = limits[priority]
-        if limit is not None and sum(job.function == function for job in self.jobs) >= limit:
-            self.count(function, "refused")
-            raise Full
+        duplicate = self.duplicate(function, key)
+        if duplicate is not None:
+            self.count(function, "joined")
+            self.join(client, duplicate, background)
+            return
+        self.admit(function, priority)
         self.count(function, "submitted")
         job = ModelJob(self.new_handle(), function, unique, data, priority, background, key, run_at)
+        job.submitted = self.wall
         self.jobs.append(job)
         self.told[client].append(("created", job.handle))
         if not background:
@@ -187,6 +231,20 @@ class Model:
             self.held.append(job)
         else:
             self.enqueue(job)
+
+    def duplicate(self, function: bytes, key: Key | None) -> ModelJob | None:
+        """The live job that a submit with this key is joined to."""
+        for job in self.jobs:
+            if key is not None and job.key == key and job.function == function:
+                return job
+        return None
+
+    def admit(self, function: bytes, priority: int) -> None:
+        """Raises `Full` if the function takes no new job."""
+        limit = self.functions[function][priority]
+        if limit is not None and sum(job.function == function for job in self.jobs) >= limit:
+            self.count(function, "refused")
+            raise Full
 
     def new_handle(self) -> bytes:
         self.last_handle += 1
@@ -315,12 +373,22 @@ class Model:
 
     def grab(self, worker: ModelWorker) -> ModelJob | None:
         turns = self.be_of_a_kind(worker)
-        job = next(self.candidates(turns), None)
-        if job is not None:
+        for _ in range(self.slice_size):
+            job = next(self.candidates(turns), None)
+            if job is None:
+                break
             self.queue.remove(job)
             if self.policy.order is FunctionOrder.PRIORITY or self.policy.round_robin:
                 turns.remove(job.function)
                 turns.append(job.function)
+            if job not in self.expiring:
+                break
+            self.expiring.remove(job)
+            if job.expires_at > self.wall:
+                break
+            self.expire(job)
+        else:
+            job = None
         self.come(worker, job)
         if job is None:
             return None
@@ -375,9 +443,12 @@ class Model:
                 raise NotFound
             return
         worker.ended = handle
-        self.tell(job, *what)
         self.time(job, "ran")
-        self.end(job, {"exception": "raised"}.get(what[0], what[0]))
+        if what[0] == "completed":
+            self.tell(job, *what)
+            self.end(job, "completed")
+        else:
+            self.fail_run(job, {"exception": "raised"}.get(what[0], what[0]), *what)
 
     def of_worker(self, worker: ModelWorker, handle: bytes) -> ModelJob | None:
         return next((job for job in self.running(worker.name) if job.handle == handle), None)
@@ -416,13 +487,19 @@ class Model:
         )
 
     def tick(self) -> None:
-        for job in sorted(self.held, key=lambda job: job.run_at or 0.0):
-            if job.run_at is not None and job.run_at <= self.wall:
+        for job in sorted(self.held, key=lambda job: job.wakes_at):
+            if job.wakes_at <= self.wall:
                 self.held.remove(job)
                 self.enqueue(job)
+        for job in sorted(self.expiring, key=lambda job: job.expires_at):
+            if job.expires_at <= self.wall:
+                self.expire(job)
         for job in sorted(self.limited, key=lambda job: job.due or 0.0):
             if job.due is not None and job.due <= self.now:
-                self.take_back(job)
+                if self.retry_policy(job) is None:
+                    self.take_back(job)
+                else:
+                    self.fail_run(job, "timed_out", "failed")
         for worker in list(self.awaited):
             if worker.woken_at + WAKE_PATIENCE <= self.now:
                 self.awaited.remove(worker)
@@ -434,28 +511,75 @@ class Model:
 
     def enqueue(self, job: ModelJob) -> None:
         job.state = "queued"
-        job.since = self.now
-        self.queue.append(job)
-        self.wake(job.function)
+        job.retry_at = None
+        if self.limit_age(job):
+            job.since = self.now
+            self.queue.append(job)
+            self.wake(job.function)
+
+    def limit_age(self, job: ModelJob) -> bool:
+        """Whether a job that waits from now on is young enough for a run; if not, it has ended."""
+        expires = self.policy.rules_for(job.function).expires
+        if expires and job not in self.expiring:
+            job.expires_at = (job.submitted if job.run_at is None else job.run_at) + expires
+            if job.expires_at <= self.wall:
+                self.expire(job)
+                return False
+            self.expiring.append(job)
+        return True
+
+    def expire(self, job: ModelJob) -> None:
+        """A job that had failed before is dead, and no other."""
+        self.tell(job, "failed")
+        self.happened["died of age" if job.attempts else "expired"] += 1
+        self.end(job, job.failure if job.attempts else "expired")
+
+    def retry_policy(self, job: ModelJob) -> RetryPolicy | None:
+        return self.policy.retry_policy(self.policy.rules_for(job.function))
+
+    def fail_run(self, job: ModelJob, failure: str, what: str, *values: Any) -> None:
+        """A run has ended in a failure; `what` and `values` are what clients are told of it."""
+        retry = self.retry_policy(job)
+        job.attempts += 1
+        job.failure, job.failed_by = failure, job.worker or ""
+        job.error = values[0] if values else TIMED_OUT if failure == "timed_out" else b""
+        left = retry is not None and job.attempts < retry.attempts
+        if retry is None or not left or not (job.background or (retry.online and job.watchers)):
+            self.tell(job, what, *values)
+            self.end(job, failure)
+            return
+        delay = min(retry.backoff * retry.factor ** (job.attempts - 1), retry.backoff_max)
+        if retry.online:
+            self.tell(job, "retrying", job.attempts, delay)
+        else:
+            self.tell(job, what, *values)
+            job.watchers.clear()
+        self.forget_place(job)
+        job.progress = (0, 0)
+        job.worker = job.due = None
+        job.state, job.retry_at = "retrying", self.wall + delay
+        self.happened["retried online" if job.watchers else "retried"] += 1
+        if self.limit_age(job):
+            self.held.append(job)
 
     def take_back(self, job: ModelJob) -> None:
         self.forget_place(job)
         ruled = self.policy.rules_for(job.function).retries
         retries = self.policy.job_retries if ruled is None else ruled
-        if retries != -1 and job.losses + 1 >= max(retries, 1):
+        job.losses += 1
+        if retries != -1 and job.losses >= max(retries, 1):
             self.tell(job, "failed")
             self.end(job, "lost")
         elif not job.background and not job.watchers:
             self.end(job, "abandoned")
         else:
             self.count(job.function, "retried")
-            job.losses += 1
             job.progress = (0, 0)
             job.worker = job.due = None
             self.enqueue(job)
 
     def forget_place(self, job: ModelJob) -> None:
-        for place in (self.queue, self.held, self.limited):
+        for place in (self.queue, self.held, self.expiring, self.limited):
             if job in place:
                 place.remove(job)
 
@@ -463,8 +587,69 @@ class Model:
         self.count(job.function, how)
         self.forget_place(job)
         self.jobs.remove(job)
+        self.ended[job.handle] = end = ModelEnd(job, how, job.worker or job.failed_by, self.wall)
+        if how in FAILURES and job.background and self.policy.dead_jobs:
+            self.dead.append(end)
+            self.deaths.append(end)
+            self.evict_dead()
         job.state, job.worker = "gone", None
         job.watchers.clear()
+
+    # -- dead jobs ------------------------------------------------------------------------------
+
+    def evict_dead(self) -> None:
+        """Forget those that died first, while they are too many, or too old."""
+        oldest_allowed = self.wall - self.policy.dead_age
+        while len(self.dead) > self.policy.dead_jobs or (self.dead and self.dead[0].ended < oldest_allowed):
+            self.dead.pop(0)
+            self.evicted += 1
+            self.happened["evicted"] += 1
+
+    def dead_page(self, function: bytes | None = None) -> list[ModelEnd]:
+        """The dead jobs, of one function if that is said, the one that died last first."""
+        self.evict_dead()
+        dead = [end for end in self.dead if function in (None, end.job.function)]
+        return sorted(dead, key=lambda end: (end.ended, number_of(end.job.handle)), reverse=True)
+
+    def find_dead(self, handle: bytes) -> ModelEnd:
+        for end in self.dead:
+            if end.job.handle == handle:
+                return end
+        raise NotFound
+
+    def retry(self, handle: bytes) -> None:
+        """Run a job that is retrying now, or a dead one again."""
+        job = self.by_handle(handle)
+        if job is not None and job.state == "retrying":
+            self.held.remove(job)
+            self.enqueue(job)
+            self.happened["retried by hand"] += 1
+            return
+        end = self.find_dead(handle)
+        dead = end.job
+        self.create(dead.function)
+        if self.duplicate(dead.function, dead.key) is not None:
+            raise InUse
+        self.admit(dead.function, dead.priority)
+        self.dead.remove(end)
+        self.count(dead.function, "submitted")
+        job = ModelJob(handle, dead.function, dead.unique, dead.data, dead.priority, True, dead.key)
+        job.submitted, job.revived = self.wall, True
+        self.happened["revived"] += 1
+        self.jobs.append(job)
+        self.enqueue(job)
+
+    def forget(self, handle: bytes) -> None:
+        self.dead.remove(self.find_dead(handle))
+
+    def kill(self, handle: bytes) -> None:
+        """End a job that is retrying: it is dead."""
+        job = self.by_handle(handle)
+        if job is None or job.state != "retrying":
+            raise NotFound
+        self.tell(job, "failed")
+        self.happened["killed"] += 1
+        self.end(job, job.failure)
 
     # -- sleeping and waking --------------------------------------------------------------------
 

@@ -6,23 +6,35 @@ What is random about a test is chosen elsewhere; here only the comparing is done
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Callable
 from itertools import count
 from typing import Any
 
 from tests.broker.bench import Bench, leftovers, said, uniques_of
-from tests.broker.model import Full, Model, ModelJob, ModelWorker, NotFound
+from tests.broker.model import Full, InUse, Model, ModelEnd, ModelJob, ModelWorker, NotFound
+from txgearman.broker.dead_job import DeadFilter, DeadJob, DeadPage
+from txgearman.broker.dead_job_administration import Progress
 from txgearman.broker.entities import _REMOVED, Client, Worker
+from txgearman.broker.handles import number_of
 from txgearman.broker.histograms import BOUNDS
 from txgearman.broker.inspection import Inspection
 from txgearman.broker.interfaces import Follower
-from txgearman.broker.job_states import PRIORITIES, JobState, Outcome
+from txgearman.broker.job_lookup import JobLookup
+from txgearman.broker.job_states import OUTCOME_NAMES, PRIORITIES, JobState, Outcome
 from txgearman.broker.lifecycle import LONGEST_NAP
 from txgearman.broker.policy import WAKE_PATIENCE, FunctionOrder, Policy
 from txgearman.broker.slices import SLICE
-from txgearman.broker.views import FunctionView, JobStatus, JobView
+from txgearman.broker.views import FunctionView, JobDetail, JobStatus, JobView
 from txgearman.broker.waking import FREE_WALK
-from txgearman.errors import FunctionInUse, FunctionNotFound, JobNotFound, QueueFull
+from txgearman.errors import (
+    FunctionInUse,
+    FunctionNotFound,
+    JobNotFound,
+    QueueFull,
+    Refused,
+    UniqueInUse,
+)
 
 ROUNDING = 1e-6
 """Seconds that adding up floating-point times may be off."""
@@ -32,6 +44,20 @@ MEASURED = 2
 
 UNCOMPLETED = tuple((ending, ending.name.lower()) for ending in Outcome)
 """The other ends of a job, and what the model calls them."""
+
+OUTCOMES = {name: OUTCOME_NAMES[ending] for ending, name in UNCOMPLETED} | {"completed": "completed", "": ""}
+"""What users call what the model calls so."""
+
+
+WAITS_FOR_ITS_TIME = frozenset({"held", "retrying"})
+"""The states in which a job waits for no worker yet."""
+
+REFUSALS: dict[type[Exception], type[Refused]] = {
+    NotFound: JobNotFound,
+    InUse: UniqueInUse,
+    Full: QueueFull,
+}
+"""The refusals of the model, and those of the broker."""
 
 
 class Pair:
@@ -56,7 +82,7 @@ class Pair:
         self.administration = self.bench.administration
         self.broker.waking.free_walk = free_walk
         self.broker.slices.size = slice_size
-        self.model = Model(policy, self.bench.woken, MEASURED, free_walk)
+        self.model = Model(policy, self.bench.woken, MEASURED, free_walk, slice_size)
         self.names = count()
         self.clients: list[tuple[str, Client]] = []
         self.workers: list[tuple[str, Worker]] = []
@@ -201,6 +227,12 @@ class Pair:
             handles = self.seen or [b"H:nobody:1"]
         return handles[-1 - number % len(handles)]
 
+    def failed(self, number: int) -> bytes:
+        """A handle: one of a job that is retrying or dead if there are any, else any that ever was."""
+        handles = [job.handle for job in self.model.jobs if job.state == "retrying"]
+        handles += [end.job.handle for end in self.model.dead]
+        return handles[number % len(handles)] if handles else self.handle(number)
+
     def report(self, place: int, handle: bytes, what: str) -> None:
         worker, modelled = self.worker(place)
         real, values = {
@@ -235,6 +267,59 @@ class Pair:
         self.both(
             lambda: self.broker.cancel(handle), JobNotFound, lambda: self.model.cancel(handle), NotFound
         )
+
+    def tell_both(
+        self, real: Callable[[Callable[[Refused | None], None]], None], modelled: Callable[[], None]
+    ) -> None:
+        """Do the same on both sides, where the broker tells by a call what came of it."""
+        self.meet()
+        answers: list[Refused | None] = []
+        real(answers.append)
+        expected: type[Refused] | None = None
+        try:
+            modelled()
+        except (NotFound, InUse, Full) as refusal:
+            expected = REFUSALS[type(refusal)]
+        (answer,) = answers
+        assert expected is (None if answer is None else type(answer)), (expected, answer)
+        self.compare()
+
+    def retry(self, handle: bytes) -> None:
+        self.tell_both(lambda tell: self.bench.dead.retry(handle, tell), lambda: self.model.retry(handle))
+
+    def forget(self, handle: bytes) -> None:
+        self.tell_both(lambda tell: self.bench.dead.forget(handle, tell), lambda: self.model.forget(handle))
+
+    def kill(self, handle: bytes) -> None:
+        self.both(
+            lambda: self.bench.dead.kill(handle), JobNotFound, lambda: self.model.kill(handle), NotFound
+        )
+
+    def retry_all(self, function: bytes) -> None:
+        """Retry all dead jobs of a function."""
+        self.meet()
+        progress: list[Progress | Refused] = []
+        self.bench.dead.retry_some(DeadFilter(function), None, len(self.model.dead) + 1, progress.append)
+        done = skipped = 0
+        for end in self.model.dead_page(function):
+            try:
+                self.model.retry(end.job.handle)
+                done += 1
+            except (InUse, Full):
+                skipped += 1
+        assert progress == [Progress(done, skipped, None)]
+        self.compare()
+
+    def forget_all(self, function: bytes) -> None:
+        """Forget all dead jobs of a function."""
+        self.meet()
+        progress: list[Progress | Refused] = []
+        self.bench.dead.forget_some(DeadFilter(function), None, len(self.model.dead) + 1, progress.append)
+        dead = self.model.dead_page(function)
+        for end in dead:
+            self.model.dead.remove(end)
+        assert progress == [Progress(len(dead), 0, None)]
+        self.compare()
 
     def create(self, function: bytes) -> None:
         self.administration.create_function(function)
@@ -330,6 +415,8 @@ class Pair:
         assert leftovers(self.broker) == {}
         for function in list(self.model.functions):
             self.drop(function)
+        for function in {end.job.function for end in self.model.dead}:
+            self.forget_all(function)
         assert not self.broker.functions.by_name
 
     # -- comparing ------------------------------------------------------------------------------
@@ -342,6 +429,8 @@ class Pair:
         self.compare_details()
         self.compare_measures()
         self.compare_statuses()
+        self.compare_dead()
+        self.compare_ends()
         self.compare_indexes()
         self.check_kinds()
         self.check_queues()
@@ -359,10 +448,16 @@ class Pair:
     def compare_views(self) -> None:
         jobs = self.model.jobs
         assert self.broker.total == len(jobs)
-        assert list(self.inspection.jobs()) == [
-            JobView(job.handle, job.function, job.unique, job.losses, job.background, job.state == "running")
+        shown = list(self.inspection.jobs())
+        assert {view.handle: view for view in shown} == {
+            job.handle: JobView(
+                job.handle, job.function, job.unique, job.losses, job.background, job.state == "running"
+            )
             for job in jobs
-        ]
+        }
+        # A job that was dead is listed anywhere.
+        first = [job.handle for job in jobs if not job.revived]
+        assert [view.handle for view in shown if view.handle in first] == first
         views = {view.name: view for view in self.inspection.functions()}
         assert views.keys() == self.model.functions.keys()
         for name, view in views.items():
@@ -381,9 +476,10 @@ class Pair:
             page = Inspection(broker).job_page(after, 3, lambda _job: True)
             pages.extend(page.jobs)
             after = page.next
-        assert [detail.handle for detail in pages] == [job.handle for job in model.jobs]
+        jobs = sorted(model.jobs, key=lambda job: number_of(job.handle))
+        assert [detail.handle for detail in pages] == [job.handle for job in jobs]
         workers: dict[str | None, Worker] = dict(self.workers)
-        for detail, job in zip(pages, model.jobs, strict=True):
+        for detail, job in zip(pages, jobs, strict=True):
             assert detail == Inspection(broker).job_detail(job.handle)
             shown = (detail.function, detail.unique, detail.losses, detail.progress, detail.clients)
             assert shown == (job.function, job.unique, job.losses, job.progress, len(job.watchers))
@@ -391,10 +487,12 @@ class Pair:
                 workers.get(job.worker),
                 {"held": "scheduled"}.get(job.state, job.state),
             )
-            if job.state == "held":
+            failures = (detail.attempts, detail.outcome_name, detail.error)
+            assert failures == (job.attempts, OUTCOMES[job.failure], job.error)
+            if job.state in WAITS_FOR_ITS_TIME:
                 assert detail.seconds is None
-                assert job.run_at is not None
-                assert abs((detail.run_in or 0.0) - (job.run_at - model.wall)) < ROUNDING
+                assert abs((detail.run_in or 0.0) - (job.wakes_at - model.wall)) < ROUNDING
+                assert detail.next_run == job.wakes_at
             else:
                 assert detail.seconds is not None or self.model.rows[job.function] is not None
                 assert abs((detail.seconds or 0.0) - (model.now - job.since)) < ROUNDING
@@ -403,7 +501,7 @@ class Pair:
             mine = [job for job in model.jobs if job.function == function.name]
             assert function.total == len(mine)
             assert sum(function.queued) == sum(job.state == "queued" for job in mine)
-            assert sum(function.scheduled) == sum(job.state == "held" for job in mine)
+            assert sum(function.scheduled) == sum(job.state in WAITS_FOR_ITS_TIME for job in mine)
             assert function.paused == (function.name in model.paused)
             assert function.limits == model.functions[function.name]
             first = [
@@ -434,7 +532,7 @@ class Pair:
             assert counted == {what: model.counted[name, what] for what in counted}, name
             assert counts.submitted - counts.ended == len(mine)
             assert counts.running == sum(job.state == "running" for job in mine)
-            assert counts.scheduled == sum(job.state == "held" for job in mine)
+            assert counts.scheduled == sum(job.state in WAITS_FOR_ITS_TIME for job in mine)
             queued = [job.priority for job in mine if job.state == "queued"]
             assert counts.waiting == [queued.count(priority) for priority in range(PRIORITIES)]
             assert counts.workers == sum(
@@ -461,6 +559,48 @@ class Pair:
         for unique in {b"", b"-", *(job.unique for job in self.model.jobs)}:
             assert self.inspection.status_by_unique(unique) == _status(self.model.by_unique(unique)), unique
 
+    def compare_dead(self) -> None:
+        """The dead jobs, in the order in which they are listed, and who was told that they died."""
+        pages: list[DeadPage | Refused] = []
+        self.bench.dead.page(DeadFilter(), None, 1000, True, pages.append)
+        assert pages == [DeadPage([_dead(end) for end in self.model.dead_page()], None)]
+        dead = self.bench.dead
+        assert dead.evicted == self.model.evicted
+        assert dead.counts == Counter(end.job.function for end in self.model.dead)
+        assert self.bench.deaths == [_dead(end) for end in self.model.deaths]
+        self.bench.deaths.clear()
+        self.model.deaths.clear()
+        for name, function in self.broker.functions.by_name.items():
+            retrying = [job for job in self.model.jobs if (job.function, job.state) == (name, "retrying")]
+            assert function.retrying == len(retrying)
+
+    def compare_ends(self) -> None:
+        """What is known of the latest jobs, whether they live, are dead, or have ended."""
+        dead = {end.job.handle for end in self.model.dead}
+        for handle in self.seen[-5:]:
+            found: list[JobDetail | Refused] = []
+            JobLookup(self.broker).find(handle, found.append)
+            (detail,) = found
+            job = self.model.by_handle(handle)
+            remembered = self.model.policy.history or handle in dead
+            end = self.model.ended.get(handle) if remembered else None
+            if job is None and end is None:
+                # It is not remembered, or the handle is of one more submit of a job that has ended.
+                assert isinstance(detail, JobNotFound)
+                continue
+            assert isinstance(detail, JobDetail)
+            if job is not None:
+                state = {"held": "scheduled"}.get(job.state, job.state)
+                how, worker = job.failure, job.worker or ""
+            else:
+                assert end is not None
+                job, how, worker = end.job, end.how, end.worker
+                state = "dead" if handle in dead else "ended"
+                assert detail.ended == end.ended
+            shown = (detail.shown_state, detail.outcome_name, detail.label, detail.attempts, detail.error)
+            assert shown == (state, OUTCOMES[how], worker.encode(), job.attempts, job.error)
+            assert (detail.losses, detail.submitted) == (job.losses, job.submitted)
+
     def compare_indexes(self) -> None:
         """Nothing is missing from the broker's indexes, and nothing is left in them."""
         model, broker = self.model, self.broker
@@ -472,6 +612,7 @@ class Pair:
         assert uniques_of(duplicates.by_data).keys() == {name for kind, name in keys if kind == "data"}
         assert len(broker.life.timeouts) == len(model.limited)
         assert len(broker.life.epochs) == len(model.held)
+        assert len(broker.life.expiries) == len(model.expiring)
         for name, client in self.clients:
             assert client.jobs.keys() == {
                 handle for job in model.jobs for who, handle in job.watchers if who == name
@@ -560,10 +701,36 @@ class Pair:
         if model.held:
             due.append(model.now + LONGEST_NAP)
             if not self.wall_was_set:
-                due += [model.now + job.run_at - model.wall for job in model.held if job.run_at is not None]
+                due += [model.now + job.wakes_at - model.wall for job in model.held]
+        if model.expiring:
+            due.append(model.now + LONGEST_NAP)
+            if not self.wall_was_set:
+                due += [model.now + job.expires_at - model.wall for job in model.expiring]
         if due:
             assert self.bench.rings_at is not None
             assert self.bench.rings_at <= min(due) + ROUNDING
+
+
+def _dead(end: ModelEnd) -> DeadJob:
+    job = end.job
+    return DeadJob(
+        number=number_of(job.handle),
+        handle=job.handle,
+        function=job.function,
+        unique=job.unique,
+        data=job.data,
+        priority=job.priority,
+        reducer=None,
+        submitted=job.submitted,
+        run_at=job.run_at,
+        ended=end.ended,
+        attempts=job.attempts,
+        losses=job.losses,
+        outcome=next(ending for ending, name in UNCOMPLETED if name == end.how),
+        error=job.error,
+        worker=end.worker.encode(),
+        size=len(job.data),
+    )
 
 
 def _status(job: ModelJob | None) -> JobStatus:

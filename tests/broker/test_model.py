@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from random import Random
 
@@ -29,7 +30,7 @@ REPORTS = ("data", "warning", "status")
 ENDS = ("completed", "failed", "exception")
 LIMITS = ((1, 1, 1), (3, 2, 1), (None, 4, None), (None, None, None))
 POLICIES = tuple(
-    Policy(b"H:t", job_retries=retries, wakeup=wakeup, order=order, round_robin=round_robin)
+    Policy(b"H:t", job_retries=retries, wakeup=wakeup, order=order, round_robin=round_robin, dead_jobs=20)
     for order, round_robin in (
         (FunctionOrder.PRIORITY, False),
         (FunctionOrder.REGISTRATION, False),
@@ -48,6 +49,42 @@ POLICIES += tuple(
     )
     for policy in POLICIES[::2]
 )
+
+RETRIES = (
+    (b"X", FunctionRules(attempts=2, backoff=0.3, retry_online=True)),
+    (b"Y", FunctionRules(attempts=3, backoff=0.1, backoff_factor=10.0, backoff_max=0.5, time_limit=0.5)),
+)
+POLICIES += (
+    # Retries of all kinds, beside a function without any. Nothing expires.
+    replace(POLICIES[0], functions=RETRIES, dead_jobs=4),
+    # Jobs grow too old while they wait for a worker, or for their retry.
+    replace(
+        POLICIES[4],
+        functions=(*RETRIES, (b"*", FunctionRules(expires=1.0)), (b"Z", FunctionRules(limits=(4, 3, None)))),
+        dead_age=100.0,
+        history=0,
+    ),
+    # The clock steps by less and by more than this.
+    replace(
+        POLICIES[8],
+        functions=((b"*", FunctionRules(attempts=2, backoff=0.5, expires=30.0)),),
+        job_retries=2,
+        dead_jobs=0,
+    ),
+    replace(POLICIES[3], attempts=4, backoff=0.05, functions=((b"Y", FunctionRules(expires=0.2)),)),
+)
+
+MUST_HAPPEN = {
+    "retried",
+    "retried online",
+    "retried by hand",
+    "killed",
+    "expired",
+    "died of age",
+    "revived",
+    "evicted",
+}
+"""Without these in the long walks nothing is compared of what becomes of failed runs."""
 
 FREE_WALKS = (FREE_WALK, 0, 1)
 SLICES = (SLICE, 1)
@@ -145,6 +182,26 @@ class BrokerMachine(RuleBasedStateMachine):
     def cancel(self, number: int) -> None:
         self.pair.cancel(self.pair.handle(number))
 
+    @rule(number=numbers)
+    def retry(self, number: int) -> None:
+        self.pair.retry(self.pair.failed(number))
+
+    @rule(number=numbers)
+    def forget(self, number: int) -> None:
+        self.pair.forget(self.pair.failed(number))
+
+    @rule(number=numbers)
+    def kill(self, number: int) -> None:
+        self.pair.kill(self.pair.failed(number))
+
+    @rule(function=functions)
+    def retry_all(self, function: bytes) -> None:
+        self.pair.retry_all(function)
+
+    @rule(function=functions)
+    def forget_all(self, function: bytes) -> None:
+        self.pair.forget_all(function)
+
     @rule(function=functions)
     def create(self, function: bytes) -> None:
         self.pair.create(function)
@@ -208,6 +265,7 @@ class Walk:
             + [self.register] * 2
             + [self.leave]
             + [self.administer]
+            + [self.see_to_failed] * 2
             + [self.pass_time] * 4
         )
 
@@ -313,6 +371,23 @@ class Walk:
         else:
             self.pair.cancel_all(self.function())
 
+    def see_to_failed(self) -> None:
+        """What an administrator does with retrying and dead jobs."""
+        what = self.random.randrange(8)
+        handle = self.pair.failed(self.random.randrange(20))
+        if what < 3:
+            self.pair.retry(handle)
+        elif what == 3:
+            self.pair.forget(handle)
+        elif what == 4:
+            self.pair.kill(handle)
+        elif what == 5:
+            self.pair.cancel(handle)
+        elif what == 6:
+            self.pair.retry_all(self.function())
+        elif self.random.random() < 0.3:
+            self.pair.forget_all(self.function())
+
     def pass_time(self) -> None:
         if self.random.random() < 0.03:
             self.pair.set_wall_clock(self.random.choice(CLOCK_STEPS))
@@ -326,9 +401,15 @@ class ModelTests(SynchronousTestCase):
         run_state_machine_as_test(BrokerMachine, settings=settings(EFFORT, max_examples=examples))
 
     def test_long_walks(self) -> None:
+        happened: Counter[str] = Counter()
         for number, policy in enumerate(POLICIES):
             for seed in range(4 if LONG else 1):
                 steps = 10_000 if LONG else 700
-                Walk(policy, 1000 * number + seed).go(steps)
-                # As if the functions and jobs were more than are seen to in one go.
-                Walk(policy, 1000 * number + 500 + seed, None, number % 2, 1).go(steps)
+                # The second as if the functions and jobs were more than are seen to in one go.
+                for walk in (
+                    Walk(policy, 1000 * number + seed),
+                    Walk(policy, 1000 * number + 500 + seed, None, number % 2, 1),
+                ):
+                    walk.go(steps)
+                    happened += walk.pair.model.happened
+        self.assertEqual(happened.keys(), MUST_HAPPEN)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -15,6 +16,7 @@ from txgearman.broker.history import EndedJob
 from txgearman.broker.job_states import JobState, Outcome
 from txgearman.broker.policy import FunctionRules, Policy
 from txgearman.broker.retries import RetryPolicy
+from txgearman.broker.stored_job import StoredJob
 from txgearman.errors import JobNotFound, QueueFull, Refused, UniqueInUse
 
 
@@ -241,6 +243,31 @@ class StoredRetryTests(SynchronousTestCase):
         self.assertEqual(([dead.handle for dead in self.store.dead], self.store.removed), ([job.handle], []))
         self.assertEqual(len(self.broker.life.dead_jobs), 0)
 
+    def be_deep(self) -> None:
+        """From now on one job of the function waits in memory, and another behind it in the store alone."""
+        self.bench.administration.change_policy(replace(self.broker.functions.policy, in_memory=1))
+        for number in (101, 102):
+            self.bench.answers.restore(self.stored(number))
+        self.assertEqual((self.broker.life.live, self.broker.total), (1, 2))
+
+    def stored(self, number: int, **what: Any) -> StoredJob:
+        handle = b"H:t:%d" % number
+        return StoredJob(number, number, handle, b"f", b"", b"", 1, None, 0, 5.0, None, **what)
+
+    def test_a_retry_that_is_restored_is_not_left_to_the_store(self) -> None:
+        """Nothing would bring it from there: jobs with a time are not in the stored part of a queue."""
+        self.be_deep()
+        retry_at = self.bench.wall() + 10
+        self.bench.answers.restore(self.stored(103, attempts=1, retry_at=retry_at, outcome=0, error=b""))
+        job = self.broker.life.handles.get(b"H:t:103")
+        assert job is not None
+        self.assertIs(job.state, JobState.RETRYING)
+
+    def test_a_dead_job_is_retried_behind_those_that_the_store_alone_has(self) -> None:
+        self.be_deep()
+        self.broker.life.revive_dead(self.stored(103))
+        self.assertEqual((self.broker.life.live, self.broker.total), (1, 3))
+
     def test_a_job_that_dies_while_it_is_saved_is_dead_once_it_is(self) -> None:
         # An online client waits for it already, so that a worker gets it before it is stored.
         online = self.bench.client()
@@ -390,6 +417,11 @@ class DeadJobTests(FailedRunTestCase):
             bench.broker.leave_worker(worker)
         (dead,) = bench.deaths
         self.assertEqual((dead.handle, dead.outcome, dead.losses), (handle, Outcome.LOST, 2))
+        # The history knows of as many losses.
+        assert bench.broker.life.history is not None
+        ended = bench.broker.life.history.get(handle)
+        assert ended is not None
+        self.assertEqual((ended.outcome, ended.job.losses), (Outcome.LOST, 2))
 
     def test_its_unique_is_free(self) -> None:
         first = self.kill(b"u")
@@ -412,6 +444,20 @@ class DeadJobTests(FailedRunTestCase):
         self.assertEqual(self.dead(), [])
         self.broker.complete(self.worker, handle, b"")
         self.assertEqual(self.broker.total, 1)
+
+    def test_a_retried_one_is_as_young_as_a_new_job(self) -> None:
+        """Otherwise a retry of a job that is older than its function allows would end the job unseen, and the
+        time for which it was dead would count among the times that jobs wait for a worker."""
+        self.bench = Bench(
+            Policy(handle_prefix=b"H:t", functions=((b"f", FunctionRules(expires=60.0)),)), measured=1
+        )
+        self.broker, self.worker = self.bench.broker, self.bench.worker("w", b"f")
+        handle = self.kill()
+        self.bench.advance(1000)
+        self.assertIsNone(self.answer(self.bench.dead.retry, handle))
+        self.bench.advance(59)
+        self.assertEqual(self.bench.inspection.job_detail(handle).seconds, 59.0)
+        self.assertEqual(self.bench.grab(self.worker).handle, handle)
 
     def test_only_one_retry_wins(self) -> None:
         handle = self.kill()

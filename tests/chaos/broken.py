@@ -11,7 +11,7 @@ from typing import Any, Final
 from txgearman.broker.entities import Job
 from txgearman.server.persistence.writer import StoreWriter
 from txgearman.store import sqlite
-from txgearman.store.contract import Changes, Coalesced, Written
+from txgearman.store.contract import Changes, Coalesced, DeadJob, Written
 from txgearman.store.sqlite import SqliteStore
 
 LATE: Final = 0.3
@@ -60,11 +60,20 @@ def removes_nothing() -> None:
     StoreWriter.remove = remove  # type: ignore[method-assign]
 
 
+def buries_nothing() -> None:
+    """Jobs that are dead are removed from the store, as if they were done."""
+
+    def died(self: StoreWriter, number: int, dead: DeadJob) -> None:
+        self.remove(number)
+
+    StoreWriter.died = died  # type: ignore[method-assign]
+
+
 def takes_late_duplicates_for_early() -> None:
     """A submit that another server answered with a job of this one is always taken to have come ahead of its
     end."""
 
-    def remove_or_rerun(self: Any, each: Coalesced, ended: float, _dead: object) -> None:
+    def remove_or_rerun(self: Any, each: Coalesced, ended: float, _death: object) -> None:
         self._removals[each.job.number] = ended
         self._coalesced[each.job.number] = each.at
 

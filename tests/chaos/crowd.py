@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import random
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from tests.chaos.ledger import Ledger, Outcome, Submission, Turn
+from tests.chaos.ledger import ATTEMPTS, Ledger, Outcome, Submission, Turn
 from tests.processes.packets import Disorder, Type, answer, request
 
 HOST: Final = "127.0.0.1"
@@ -69,6 +70,9 @@ class Load:
     common_share: float = 0.1
     unique_share: float = 0.3
     death_share: float = 0.003
+    fail_share: float = 0.03
+    doomed_share: float = 0.02
+    """Jobs that fail whenever they run; `fail_share` of all runs fail beside them."""
     session: float = 3.0
     """Seconds after which a client goes to another server, if there are several."""
 
@@ -88,6 +92,7 @@ class Crowd:
         self.undone: set[bytes] = set()
         """Handles that were acknowledged and whose job was not done yet."""
         self._done: set[bytes] = set()
+        self._failed: Counter[bytes] = Counter()
 
     def start(self) -> None:
         """Send everybody to work."""
@@ -265,6 +270,7 @@ class Crowd:
         self._ledger.turns.append(turn)
         goes_on = rng.random() < 0.5
         dies = rng.random() < self._load.death_share
+        turn.failed = self._is_doomed(payload) or rng.random() < self._load.fail_share
         until = turn.begin + milliseconds / 1000
         lost = False
         try:
@@ -275,14 +281,20 @@ class Crowd:
             turn.end = time.monotonic()
         if dies or (lost and not goes_on):
             return None
-        self.undone.discard(handle)
-        self._done.add(handle)
+        self._failed[handle] += turn.failed
+        if not turn.failed or self._failed[handle] >= ATTEMPTS:
+            self.undone.discard(handle)
+            self._done.add(handle)
         if lost:
             turn.outcome = Outcome.UNREPORTED
             return None
         turn.outcome = Outcome.UNANSWERED
-        writer.write(request(Type.WORK_COMPLETE, handle, b"") + request(Type.GRAB_JOB_UNIQ))
+        report = request(Type.WORK_FAIL, handle) if turn.failed else request(Type.WORK_COMPLETE, handle, b"")
+        writer.write(report + request(Type.GRAB_JOB_UNIQ))
         return turn
+
+    def _is_doomed(self, payload: int) -> bool:
+        return random.Random(payload).random() < self._load.doomed_share
 
 
 def _data(payload: int, slow: float, size: int) -> bytes:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import itertools
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 UNIQUE_IS_DATA = b"-"
 
@@ -23,6 +25,13 @@ class Outcome(StrEnum):
     UNANSWERED = "done and reported, but the connection ended ahead of the server's next answer"
     UNREPORTED = "done by a worker that had lost its connection"
     ABANDONED = "left undone: the worker died, or lost its connection and stopped"
+
+
+ATTEMPTS: Final = 2
+"""How many runs of a job may fail until it is dead."""
+
+BACKOFF: Final = 0.3
+"""Seconds that a job waits for its second run: long enough that servers fall meanwhile."""
 
 
 @dataclass(slots=True)
@@ -50,7 +59,8 @@ class Submission:
 class Turn:
     """One worker's turn at a job, from its assignment to the moment in which the worker let go of it.
 
-    `confirmed` is when the worker had the server's answer that proves its report was handled.
+    `confirmed` is when the worker had the server's answer that proves its report was handled. `failed` says
+    that what it reported, or would have, was a failure; `outcome` says "done" of these too.
     """
 
     payload: int
@@ -61,6 +71,7 @@ class Turn:
     end: float | None = None
     outcome: Outcome | None = None
     confirmed: float | None = None
+    failed: bool = False
 
     @property
     def over(self) -> float:
@@ -69,8 +80,8 @@ class Turn:
 
     @property
     def done(self) -> bool:
-        """Whether the job's work was done to its end."""
-        return self.outcome is not None and self.outcome is not Outcome.ABANDONED
+        """Whether the job's work was done to its end, and did not fail."""
+        return self.outcome is not None and self.outcome is not Outcome.ABANDONED and not self.failed
 
 
 class Kind(StrEnum):
@@ -135,6 +146,10 @@ class Ledger:
     blows: list[Blow] = field(default_factory=list)
     disorders: list[str] = field(default_factory=list)
     """What clients and workers were sent that no server may send."""
+    dead: Counter[bytes] = field(default_factory=Counter)
+    """The handles of the dead jobs at the end, and how often they are listed."""
+    alive: set[bytes] = field(default_factory=set)
+    """The handles of the jobs that servers have at the end."""
     begin: float = field(default_factory=time.monotonic)
     settled: float | None = None
     """When all was healed, done, and the servers stopped and started cleanly: nothing may run behind it."""

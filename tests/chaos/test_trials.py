@@ -84,6 +84,9 @@ class MistakesTest(Trials):
     def test_handles_that_repeat(self) -> None:
         self.assert_found(Plan("sqlite", blows=1, seed=1, mistake="repeats_handles"), "a handle given twice")
 
+    def test_dead_jobs_that_are_not_kept(self) -> None:
+        self.assert_found(Plan("sqlite", blows=1, seed=1, mistake="buries_nothing"), "lost")
+
     def test_jobs_that_are_never_removed(self) -> None:
         self.assert_found(
             Plan("sqlite", blows=1, seed=1, mistake="removes_nothing"), "ran behind a clean stop"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.chaos.ledger import Blow, Kind, Ledger, Outcome, Submission, Turn
-from tests.chaos.verdict import HELD_TWICE, JOINED_LATE, NOT_REMOVED, Verdict, judge
+from tests.chaos.verdict import HELD_TWICE, JOINED_LATE, NOT_REMOVED, RETRIED, Verdict, judge
 
 
 class Story:
@@ -105,6 +105,67 @@ class VerdictTest(SynchronousTestCase):
         story.blow(Kind.PAUSE, 1.001, 5)
         story.turn(story.submit(None, at=1.0, error=b"QUEUE_ERROR"), 4, 4.5, server=1)
         self.assertTrue(story.judge().ok)
+
+    # -- failed runs -------------------------------------------------------------------------------
+
+    def failing(self, *begins: float) -> Story:
+        """A job whose turns begin then, take half a second, and fail."""
+        story = Story()
+        submission = story.submit(b"H:1")
+        for begin in begins:
+            story.turn(submission, begin, begin + 0.5).failed = True
+        return story
+
+    def test_dead_when_all_attempts_failed(self) -> None:
+        story = self.failing(2, 3)
+        story.ledger.dead[b"H:1"] = 1
+        verdict = story.judge()
+        self.assertEqual((verdict.faults, verdict.again), ({}, {RETRIED: 1}))
+        self.assertEqual(verdict.counts["acknowledged, and dead"], 1)
+
+    def test_done_when_it_was_retried(self) -> None:
+        story = self.failing(2)
+        story.turn(story.ledger.submissions[1], 3, 4)
+        self.assertTrue(story.judge().ok)
+
+    def test_failed_and_not_dead_is_lost(self) -> None:
+        self.assert_fault(self.failing(2, 3), "lost")
+
+    def test_dead_with_attempts_left(self) -> None:
+        story = self.failing(2)
+        story.ledger.dead[b"H:1"] = 1
+        self.assert_fault(story, "dead with attempts left")
+
+    def test_dead_twice_and_alive(self) -> None:
+        story = self.failing(2, 3)
+        story.ledger.dead[b"H:1"] = 2
+        story.ledger.alive.add(b"H:1")
+        self.assert_fault(story, "dead twice", "dead and alive")
+
+    def test_dead_and_done(self) -> None:
+        story = self.failing(2, 3)
+        story.blow(Kind.KILL, 3.6, 4)
+        story.turn(story.ledger.submissions[1], 5, 6)
+        story.ledger.dead[b"H:1"] = 1
+        self.assert_fault(story, "dead, and done after all")
+
+    def test_more_attempts_than_there_are(self) -> None:
+        story = self.failing(2, 3, 4)
+        story.ledger.dead[b"H:1"] = 1
+        self.assert_fault(story, "ran again for no reason")
+
+    def test_more_attempts_where_the_server_fell_ahead_of_a_commit(self) -> None:
+        """Be it of the retry or of the death."""
+        for fall in (2.6, 3.6):
+            story = self.failing(2, 3, 4)
+            story.blow(Kind.KILL, fall, fall + 0.2)
+            story.ledger.dead[b"H:1"] = 1
+            self.assertEqual(story.judge().faults, {})
+
+    def test_retried_ahead_of_its_time(self) -> None:
+        story = self.failing(2, 2.6)
+        story.ledger.dead[b"H:1"] = 1
+        self.assert_fault(story, "retried ahead of its time")
 
     # -- jobs that were joined ---------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import tempfile
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Final
 
 from tests.chaos.crowd import Crowd, Load
 from tests.chaos.faults import FAULTS, Arena, Disk
-from tests.chaos.ledger import Blow, Kind, Ledger
+from tests.chaos.ledger import ATTEMPTS, BACKOFF, Blow, Kind, Ledger
 from tests.chaos.power import library
 from tests.chaos.proxy import Proxy
 from tests.chaos.verdict import Verdict, judge
@@ -101,6 +102,7 @@ async def _run(plan: Plan, say: Callable[[str], object]) -> Report:
         await _stop_and_start(arena)
         await asyncio.sleep(QUIET)
         await crowd.stop_working(3.0)
+        await _look_at_what_is_left(arena)
         for server in arena.servers:
             await server.stop()
             if plan.logs is not None:
@@ -144,7 +146,9 @@ async def _arena(plan: Plan, ledger: Ledger, rng: random.Random, folder: Path) -
                 arena.proxies.append(proxy)
                 urls[number] = url.replace(f":{arena.database.port}/", f":{proxy.port}/")
         for number, url in enumerate(urls):
-            options = ["--store", url, "--store-lease", str(plan.lease)] if url else []
+            options = ["--attempts", str(ATTEMPTS), "--backoff", str(BACKOFF), "--jitter", "0"]
+            if url:
+                options += ["--store", url, "--store-lease", str(plan.lease)]
             mistake = plan.mistake and f"tests.chaos.broken.{plan.mistake}"
             server = Server(nursery, number, folder, options, mistake)
             stack.callback(server.end)
@@ -187,6 +191,20 @@ async def _drain(arena: Arena, crowd: Crowd) -> None:
         elif empty_since is None:
             empty_since = now
         await asyncio.sleep(0.05)
+
+
+async def _look_at_what_is_left(arena: Arena) -> None:
+    """Write down which jobs are dead, and which the servers have: those on one database list the same dead
+    jobs."""
+    ledger = arena.ledger
+    for server in arena.servers:
+        rows = (await server.ask("show dead")).encode().split(b"\n")[:-2]
+        dead = Counter(row.split(b"\t")[0] for row in rows)
+        if ledger.dead and arena.database is not None and dead != ledger.dead:
+            ledger.disorders.append(f"server {server.number} lists other dead jobs than the others")
+        ledger.dead |= dead
+        rows = (await server.ask("show jobs")).encode().split(b"\n")[:-2]
+        ledger.alive.update(row.split(b"\t")[0] for row in rows)
 
 
 async def _stop_and_start(arena: Arena) -> None:

@@ -13,7 +13,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from tests.chaos.ledger import OUTAGES, UNIQUE_IS_DATA, Blow, Kind, Ledger, Outcome, Submission, Turn
+from tests.chaos.ledger import (
+    ATTEMPTS,
+    BACKOFF,
+    OUTAGES,
+    UNIQUE_IS_DATA,
+    Blow,
+    Kind,
+    Ledger,
+    Outcome,
+    Submission,
+    Turn,
+)
 
 REMOVAL_WINDOW: Final = 2.0
 """Seconds between a report that the server has handled and its death, within which the job may run again:
@@ -42,6 +53,7 @@ _AGAIN: Final = {
     Outcome.UNANSWERED: "its report was under way when the connection ended",
     Outcome.REFUSED: "its report came when the server no longer had the job for this worker",
 }
+RETRIED: Final = "its run had failed, and it had attempts left"
 JOINED_LATE: Final = "another server answered a submit with it at its end, or when it was refused"
 NOT_REMOVED: Final = "it was done, and its server was struck before the removal was committed"
 HELD_TWICE: Final = "a worker went on after its server, or its connection, was struck"
@@ -91,6 +103,7 @@ class _Judge:
         for submission in self._ledger.submissions.values():
             self._look_at(submission)
         self._check_handles()
+        self._check_dead()
         for payload, turns in self._by_payload.items():
             self._check_turns(payload, turns)
         counts = self._verdict.counts
@@ -116,7 +129,9 @@ class _Judge:
         ran = any(turn.done for turn in self._by_payload.get(submission.payload, ()))
         if submission.handle is not None:
             counts["acknowledged"] += 1
-            if not ran and self._joined(submission):
+            if submission.handle in self._ledger.dead:
+                counts["acknowledged, and dead"] += 1
+            elif not ran and self._joined(submission):
                 counts["acknowledged, joined to an equal job"] += 1
             elif not ran:
                 self._fault("lost", self._told(submission))
@@ -183,6 +198,27 @@ class _Judge:
             if len({turn.payload for turn in turns}) > 1:
                 self._fault("a handle of two jobs", f"{handle!r}: jobs {[turn.payload for turn in turns]}")
 
+    def _check_dead(self) -> None:
+        """A dead job is dead once, is not alive, and has failed as often as it may: the last time it ran."""
+        for handle, listed in self._ledger.dead.items():
+            turns = [
+                turn for turn in self._by_handle.get(handle, ()) if turn.outcome is not Outcome.ABANDONED
+            ]
+            told = f"{handle!r}: {' / '.join(map(self._told, self._told_of[handle]))}"
+            if listed > 1:
+                self._fault("dead twice", told)
+            if handle in self._ledger.alive:
+                self._fault("dead and alive", told)
+            failed = [turn for turn in turns if turn.failed]
+            if len(failed) < ATTEMPTS:
+                self._fault("dead with attempts left", told)
+            elif any(
+                turn.outcome is Outcome.ACCEPTED and turn.begin > failed[-1].over
+                for turn in turns
+                if turn.done
+            ):
+                self._fault("dead, and done after all", told)
+
     # -- turns --------------------------------------------------------------------------------------
 
     def _check_turns(self, payload: int, turns: list[Turn]) -> None:
@@ -203,8 +239,8 @@ class _Judge:
         if len(turns) > 1:
             self._verdict.counts["jobs that had more than one turn"] += 1
             self._verdict.counts["jobs done more than once"] += sum(turn.done for turn in turns) > 1
-        for before, after in itertools.pairwise(turns):
-            reason = self._reason(before, after)
+        for index, (before, after) in enumerate(itertools.pairwise(turns)):
+            reason = self._retried(turns[: index + 1], after) or self._reason(before, after)
             if reason is None:
                 self._fault("ran again for no reason", self._told(submission))
             else:
@@ -242,6 +278,29 @@ class _Judge:
                     self._verdict.longest_unremoved = max(self._verdict.longest_unremoved, blow.begin - done)
                 return NOT_REMOVED
         return JOINED_LATE if self._joined_late(before, after) else None
+
+    def _retried(self, turns: list[Turn], after: Turn) -> str | None:
+        """Whether a job that has had these turns had another one as the last of them failed. A failure that
+        its server could not write is one that nobody knows of."""
+        before = turns[-1]
+        if not before.failed or before.outcome is not Outcome.ACCEPTED:
+            return None
+        failed = [turn for turn in turns if turn.failed and turn.outcome is Outcome.ACCEPTED]
+        known = [turn for turn in failed if not self._unwritten(turn, after.begin)]
+        if len(known) >= ATTEMPTS:
+            return None
+        if before in known and after.begin < before.over + BACKOFF - CLOCKS:
+            self._fault("retried ahead of its time", self._told(self._ledger.submissions[before.payload]))
+        return RETRIED
+
+    def _unwritten(self, turn: Turn, until: float) -> bool:
+        """Whether a server may have fallen before it could write what a turn's end has changed."""
+        done = turn.confirmed or turn.over
+        return any(
+            blow.begin - done <= REMOVAL_WINDOW
+            or any(done <= outage.over + RECOVERY for outage in self._outages(turn.server, blow.begin))
+            for blow in self._fatal(turn.server, turn.over, until)
+        )
 
     def _joined_late(self, before: Turn, after: Turn) -> bool:
         """Whether a submit was answered with a job when its end was near or past, or might have been, as

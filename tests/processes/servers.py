@@ -140,8 +140,10 @@ class Server:
         reader, writer = await asyncio.open_connection(HOST, self.port)
         try:
             writer.write(line.encode() + b"\n")
-            if line == "status":
-                return (await reader.readuntil(b".\n")).decode()
+            if line == "status" or line.startswith("show "):
+                if (first := await reader.readline()) == b".\n":
+                    return ".\n"
+                return (first + await reader.readuntil(b".\n")).decode()
             return (await reader.readline()).decode()
         finally:
             writer.transport.abort()

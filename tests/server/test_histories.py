@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from itertools import chain
 from random import Random
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -14,24 +16,48 @@ from tests.server.stores import UNAVAILABLE, ListStore, SharedStore
 from tests.server.test_writer import SavingTestCase, submit
 from tests.store.model import ModelDatabase
 from txgearman.errors import LeaseLost, StoreUnavailable
+from txgearman.server import GearmanServerFactory
+from txgearman.server.persistence.writer import StoreWriter
 
 SEEDS = 60
 STEPS = 300
 UNIQUES = (b"", b"u", b"v", b"w")
+ATTEMPTS = 2
+RETRIES: dict[str, Any] = {"attempts": ATTEMPTS, "backoff": 0.3, "jitter": 0.0}
+"""A backoff that passes in a few steps, so that servers often fall while jobs wait for their retry."""
+
+MUST_HAPPEN = {
+    "dead at the end",
+    "forgotten",
+    "killed ahead of a retry",
+    "killed ahead of a death",
+    "retried by hand",
+}
+"""Without these in the histories nothing is shown of failed runs."""
+
+
+def note_kill(factory: GearmanServerFactory, store_writer: StoreWriter, happened: Counter[str]) -> None:
+    """A server is about to be killed: note between which steps of its jobs."""
+    functions = factory.broker.functions.by_name.values()
+    happened["killed ahead of a retry"] += sum(function.retrying for function in functions)
+    happened["killed ahead of a death"] += len(store_writer._deaths)
 
 
 class HistoryTests(SavingTestCase):
-    """What was acknowledged is done behind its submit, or was cancelled behind it, whatever happens."""
+    """What was acknowledged is done behind its submit, was cancelled or forgotten behind it, or is dead,
+    whatever happens. No job is dead and alive, and none dies with attempts left."""
 
     def make_store(self) -> ListStore:
         return ListStore()
 
     def test_histories(self) -> None:
+        self.happened: Counter[str] = Counter()
         for seed in range(SEEDS):
             with self.subTest(seed=seed):
                 self.store = self.make_store()
                 self.begin(Random(seed))
                 self.play()
+        self.assertEqual(set(+self.happened), MUST_HAPPEN)
 
     def begin(self, random: Random) -> None:
         self.random = random
@@ -39,6 +65,8 @@ class HistoryTests(SavingTestCase):
         # By handle: the step of the last submit that was answered with it, and that in which the job ended.
         self.wanted: dict[bytes, int] = {}
         self.ended: dict[bytes, int] = {}
+        # How many failed runs of each job were reported.
+        self.failed: Counter[bytes] = Counter()
         self.online: set[bytes] = set()
         self.told: set[bytes] = set()
         self.handles: list[bytes] = []
@@ -46,7 +74,7 @@ class HistoryTests(SavingTestCase):
         self.begin_server()
 
     def begin_server(self) -> None:
-        self.start(store_ahead=3)
+        self.start(store_ahead=3, **RETRIES)
         self.factory.broker.timer.wall_clock = self.wall_clock
         self.client, self.admin = self.connect(), self.connect()
         self.asked: list[tuple[int, bool]] = []
@@ -58,11 +86,13 @@ class HistoryTests(SavingTestCase):
 
     def play(self) -> None:
         actions = [self.submit] * 5 + [self.grab] * 5 + [self.complete] * 4 + [self.run_thread] * 5
+        actions += [self.fail_run] * 2 + [self.retry, self.forget]
         actions += [self.lose_worker, self.break_store, self.cancel]
         for self.step in range(STEPS):
             if self.random.random() < 0.01:
                 self.random.choice([self.kill, self.restart])()
             self.random.choice(actions)()
+            self.check_dead()
         self.store.failing = None
         for self.step in range(STEPS, STEPS + 300):
             self.turn(1)
@@ -71,11 +101,23 @@ class HistoryTests(SavingTestCase):
             self.grab()
             self.complete()
         self.assertEqual(self.asked, [], "every submit is answered")
+        dead = self.check_dead()
+        self.happened["dead at the end"] += len(dead)
         late = {name for name, step in self.wanted.items() if self.ended.get(name, -1) < step}
-        self.assertEqual(late, set(), "what was acknowledged is done")
+        self.assertEqual(late - dead, set(), "what was acknowledged is done, or dead")
         self.assertEqual(self.online - self.told, set(), "who waits is told")
         self.assertEqual((self.factory.broker.total, self.store.jobs), (0, {}))
         self.assertEqual(self.factory.inspection.may_have_stored_jobs, self.store.shared)
+
+    def check_dead(self) -> set[bytes]:
+        """Returns the handles of the dead jobs."""
+        alive = {*self.store.jobs, *(job.number for job in getattr(self.store, "orphans", ()))}
+        self.assertEqual(alive & self.store.dead_jobs.keys(), set(), "no job is dead and alive")
+        dead = {job.handle: job.attempts for job in self.store.dead_jobs.values()}
+        for name, attempts in dead.items():
+            self.assertEqual(attempts, ATTEMPTS)
+            self.assertGreaterEqual(self.failed[name], attempts, "none dies with attempts left")
+        return set(dead)
 
     def submit(self) -> None:
         for _ in range(self.random.randrange(1, 5)):
@@ -118,6 +160,43 @@ class HistoryTests(SavingTestCase):
             self.ended[name] = self.step
             self.hear()
 
+    def fail_run(self) -> None:
+        """A worker reports a failure, some as Perl's does."""
+        index = self.random.randrange(3)
+        if self.has[index]:
+            name = self.has[index].pop(0)
+            packets = [req(25, name, b"text"), req(14, name)]
+            self.working[index].receive(*self.random.choice([packets, packets[:1], packets[1:]]))
+            self.failed[name] += 1
+            self.hear()
+            if self.random.random() < 0.03:
+                # Ahead of the commit that has the retry, or the death.
+                self.kill()
+
+    def retry(self) -> None:
+        """Of a job that is retrying, dead, or neither."""
+        if self.failed:
+            name = self.random.choice(list(self.failed)[-10:])
+            self.happened["retried by hand"] += self.ask(b"retry job ", name)
+
+    def forget(self) -> None:
+        if self.failed and self.random.random() < 0.3:
+            name = self.random.choice(list(self.failed)[-10:])
+            if self.ask(b"forget job ", name):
+                self.ended[name] = self.step
+                self.happened["forgotten"] += 1
+
+    def ask(self, line: bytes, name: bytes) -> bool:
+        """Wait for the answer, as an operator does; returns whether that is OK."""
+        self.admin.receive(line + name + b"\n")
+        while not (heard := self.heard(self.admin)):
+            if self.thread.calls:
+                self.thread.run()
+            else:
+                self.turn(1)
+        self.hear()
+        return heard.startswith(b"OK")
+
     def run_thread(self) -> None:
         self.turn(self.random.choice([0, 0.01, 0.1, 1]))
         if self.thread.calls:
@@ -130,19 +209,8 @@ class HistoryTests(SavingTestCase):
     def cancel(self) -> None:
         if self.handles:
             name = self.random.choice(self.handles[-10:])
-            self.admin.receive(b"cancel job " + name + b"\n")
-            self.ended_by_cancel(name)
-
-    def ended_by_cancel(self, name: bytes) -> None:
-        """Wait for the answer, as an operator does, and note a cancelled job as ended."""
-        while not (heard := self.heard(self.admin)):
-            if self.thread.calls:
-                self.thread.run()
-            else:
-                self.turn(1)
-        if heard.startswith(b"OK"):
-            self.ended[name] = self.step
-        self.hear()
+            if self.ask(b"cancel job ", name):
+                self.ended[name] = self.step
 
     def lose_worker(self) -> None:
         index = self.random.randrange(3)
@@ -151,6 +219,7 @@ class HistoryTests(SavingTestCase):
 
     def kill(self) -> None:
         """The process ends; what was under way in the store takes place, or not."""
+        note_kill(self.factory, self.store_writer, self.happened)
         for _ in range(self.random.randrange(3)):
             if self.thread.calls:
                 _, function, arguments = self.thread.calls.pop(0)
@@ -214,17 +283,20 @@ class SeveralServersTests(SynchronousTestCase):
     """The same with servers on one database: submits of the same uniques to all of them, answers of the
     database that are lost, servers that are cut off, paused, killed and started again.
 
-    An acknowledged job is done, or cancelled, behind its submit, whichever server that came to, and no two
-    workers have it at the same time unless the server of the first had lost its lease.
+    An acknowledged job is done, cancelled or forgotten behind its submit, whichever server that came to, or
+    it is dead. No two workers have it at the same time unless the server of the first had lost its lease, and
+    no job is dead and alive.
     """
 
     servers = 2
 
     def test_histories(self) -> None:
+        self.happened: Counter[str] = Counter()
         for seed in range(SEEDS):
             with self.subTest(seed=seed):
                 self.begin(Random(seed))
                 self.play()
+        self.assertEqual(set(+self.happened), MUST_HAPPEN)
 
     def begin(self, random: Random) -> None:
         self.random = random
@@ -234,23 +306,27 @@ class SeveralServersTests(SynchronousTestCase):
         self.database = ModelDatabase(lambda: self.now + self.skew)
         self.wanted: dict[bytes, int] = {}
         self.ended: dict[bytes, int] = {}
+        self.failed: Counter[bytes] = Counter()
         self.handles: list[bytes] = []
         self.players = [
-            Player(Site(str(number), self.database, self.wall_clock, store_ahead=random.choice([1, 3, 1000])))
-            for number in range(self.servers)
+            Player(Site(str(number), self.database, self.wall_clock, store_ahead=ahead, **RETRIES))
+            for number, ahead in enumerate(random.choices([1, 3, 1000], k=self.servers))
         ]
 
     def wall_clock(self) -> float:
-        return 1e9 + self.now
+        # Ahead of any real clock, by which dead jobs may be judged too old.
+        return 4e9 + self.now
 
     def play(self) -> None:
         actions = [self.submit] * 5 + [self.grab] * 5 + [self.complete] * 5 + [self.run_thread] * 8
+        actions += [self.fail_run] * 2 + [self.retry, self.forget]
         actions += [self.lose_worker, self.meddle, self.cancel, self.heal]
         rare = [self.kill, self.restart, self.pause, self.wait, self.set_clock_back]
         for self.step in range(STEPS):
             if self.random.random() < 0.02:
                 self.random.choice(rare)(self.any())
             self.random.choice(actions)(self.any())
+            self.check_dead()
         for player in self.players:
             self.heal(player)
         for self.step in range(STEPS, STEPS + 250):
@@ -264,13 +340,25 @@ class SeveralServersTests(SynchronousTestCase):
 
     def check(self) -> None:
         self.assertEqual([player.asked for player in self.players], [[]] * self.servers)
+        dead = self.check_dead()
+        self.happened["dead at the end"] += len(dead)
         late = {name for name, step in self.wanted.items() if self.ended.get(name, -1) < step}
-        self.assertEqual(late, set(), "what was acknowledged is done")
+        self.assertEqual(late - dead, set(), "what was acknowledged is done, or dead")
         self.assertEqual(self.database.jobs, {})
         for player in self.players:
             broker, store_writer = player.site.factory.broker, player.site.store_writer
             self.assertEqual((broker.total, broker.stored_queues.jobs, player.online), (0, 0, set()))
             self.assertEqual((store_writer.unremoved, store_writer._coalesced), (0, {}))
+
+    def check_dead(self) -> set[bytes]:
+        """Returns the handles of the dead jobs."""
+        both = self.database.jobs.keys() & self.database.dead.keys()
+        self.assertEqual(both, set(), "no job is dead and alive")
+        dead = {job.handle: job.attempts for job in self.database.dead.values()}
+        for name, attempts in dead.items():
+            self.assertEqual(attempts, ATTEMPTS)
+            self.assertGreaterEqual(self.failed[name], attempts, "none dies with attempts left")
+        return set(dead)
 
     def any(self) -> Player:
         return self.random.choice(self.players)
@@ -340,6 +428,43 @@ class SeveralServersTests(SynchronousTestCase):
             self.ended[name] = self.step
             self.hear(player)
 
+    def fail_run(self, player: Player) -> None:
+        """A worker reports a failure, some as Perl's does."""
+        index = self.random.randrange(len(player.working))
+        if player.has[index] and not player.paused:
+            name, _ = player.has[index].pop(0)
+            packets = [req(25, name, b"text"), req(14, name)]
+            player.working[index].receive(*self.random.choice([packets, packets[:1], packets[1:]]))
+            self.failed[name] += 1
+            self.hear(player)
+            if self.random.random() < 0.03:
+                # Ahead of the commit that has the retry, or the death.
+                self.kill(player)
+
+    def retry(self, player: Player) -> None:
+        """Of a job that is retrying, dead, or neither, and mostly with another server than had it last."""
+        if self.failed and not player.paused:
+            name = self.random.choice(list(self.failed)[-10:])
+            self.happened["retried by hand"] += self.ask(player, b"retry job ", name)
+
+    def forget(self, player: Player) -> None:
+        if self.failed and not player.paused and self.random.random() < 0.3:
+            name = self.random.choice(list(self.failed)[-10:])
+            if self.ask(player, b"forget job ", name):
+                self.ended[name] = self.step
+                self.happened["forgotten"] += 1
+
+    def ask(self, player: Player, line: bytes, name: bytes) -> bool:
+        """Wait for the answer, as an operator does; returns whether that is OK."""
+        player.admin.receive(line + name + b"\n")
+        while not (heard := player.site.heard(player.admin)):
+            if player.site.thread.calls:
+                player.site.thread.run()
+            else:
+                self.pass_time(1)
+        self.hear(player)
+        return heard.startswith(b"OK")
+
     def run_thread(self, player: Player) -> None:
         self.pass_time(self.random.choice([0, 0.001, 0.01, 0.1, 1]))
         if player.site.thread.calls and not player.paused:
@@ -375,19 +500,12 @@ class SeveralServersTests(SynchronousTestCase):
         if not self.handles or player.paused:
             return
         name = self.random.choice(self.handles[-10:])
-        player.admin.receive(b"cancel job " + name + b"\n")
-        while not (heard := player.site.heard(player.admin)):
-            if player.site.thread.calls:
-                player.site.thread.run()
-            else:
-                self.pass_time(1)
-        if heard.startswith(b"OK"):
+        if self.ask(player, b"cancel job ", name):
             self.ended[name] = self.step
             # Whoever has it goes on, and it may run again for a later submit.
             player.has = [
                 [(each, ONLINE if each == name else start) for each, start in some] for some in player.has
             ]
-        self.hear(player)
 
     def lose_worker(self, player: Player) -> None:
         if not player.paused:
@@ -397,6 +515,7 @@ class SeveralServersTests(SynchronousTestCase):
 
     def kill(self, player: Player) -> None:
         """The process ends; what was under way in the database takes place, or not."""
+        note_kill(player.site.factory, player.site.store_writer, self.happened)
         for _ in range(self.random.randrange(3)):
             if player.site.thread.calls:
                 _, function, arguments = player.site.thread.calls.pop(0)

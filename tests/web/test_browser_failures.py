@@ -10,8 +10,8 @@ from tempfile import TemporaryDirectory
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import TestCase
 
-from tests.interop.programs import HOST, free_port, txgearmand
-from tests.support import on_reactor
+from tests.interop.programs import HOST, txgearmand
+from tests.support import free_port, on_reactor
 from tests.web.browser import PHONE, Page, needs_browser
 from tests.web.test_browser import in_browser
 from txgearman import Client, Worker

@@ -194,13 +194,18 @@ class Lifecycle:
             job.since -= max(0.0, self._timer.wall_clock() - max(stored.submitted, stored.run_at or 0.0))
         return job
 
-    def revive_dead(self, stored: StoredJob) -> Job:
-        """Make a live job of one that was dead. It comes last in its queue, and counts as a new one."""
+    def revive_dead(self, stored: StoredJob) -> None:
+        """Make a live job of one that was dead. It comes last in its queue, and counts as a new one: the time
+        that it waits, and its age for `FunctionRules.expires`, begin now."""
         function = self._functions.restored(stored.function)
         function.submitted += 1
-        job = self.revive(function, stored)
-        job.stored = self.job_store is not None
-        return job
+        stored = stored._replace(submitted=self._timer.wall_clock())
+        if self.job_store is None:
+            self.revive(function, stored).stored = False
+        elif self._stored_queues.is_deep(function, stored.priority, stored.place):
+            self._stored_queues.count(function, stored.priority, stored.place)
+        else:
+            self.revive(function, stored)
 
     def take_back(self, job: Job) -> None:
         """The job's worker is gone or too slow: give the job to another, behind those that wait."""
@@ -209,12 +214,12 @@ class Lifecycle:
         retries = job.function.retries
         if retries is None:
             retries = self._functions.policy.job_retries
-        exhausted = retries != UNLIMITED and job.losses + 1 >= max(retries, 1)
+        job.losses += 1
+        exhausted = retries != UNLIMITED and job.losses >= max(retries, 1)
         if exhausted or not (job.background or job.watchers or job.saving):
             self.give_up(job, _LOST if exhausted else _ABANDONED)
             return
         self._take_from_worker(job, worker)
-        job.losses += 1
         if job.stored and self.job_store is not None:
             self.job_store.lost(job)
         job.function.retried += 1
@@ -466,7 +471,7 @@ class Lifecycle:
             run_at=job.run_at,
             ended=self._timer.wall_clock(),
             attempts=0 if failures is None else failures.attempts,
-            losses=job.losses + (ending == _LOST),
+            losses=job.losses,
             outcome=ending,
             error=b"" if failures is None else failures.error,
             worker=worker.connection.label if worker else (failures.worker if failures else b""),

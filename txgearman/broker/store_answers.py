@@ -131,7 +131,9 @@ class StoreAnswers:
         function = self._functions.restored(stored.function)
         function.submitted += 1
         function.restored += 1
-        if stored.run_at is None and self._stored_queues.is_deep(function, stored.priority, stored.place):
+        # `JobStore.fetch` brings none that has a time, be it its own or that of a retry.
+        has_time = stored.run_at is not None or stored.retry_at is not None
+        if not has_time and self._stored_queues.is_deep(function, stored.priority, stored.place):
             self._stored_queues.count(function, stored.priority, stored.place)
         else:
             self._life.revive(function, stored)

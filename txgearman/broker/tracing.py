@@ -16,6 +16,8 @@ _QUEUED: Final = JobState.QUEUED
 _RUNNING: Final = JobState.RUNNING
 _LOST: Final = int(Outcome.LOST)
 _FAILED_RUNS: Final = FAILURES - {int(Outcome.LOST)}
+_LOST_RUNS: Final = frozenset({_LOST, int(Outcome.ABANDONED)})
+"""How a running job ends that its worker has lost."""
 _TAKEN_OVER: Final = int(Outcome.TAKEN_OVER)
 
 
@@ -84,8 +86,9 @@ class JobTracer:
         now = self._now(traced)
         runs = _runs(job)
         if job.state is _RUNNING:
-            # A failed run is among those that have ended already.
-            runs += job.failures is None or not job.failures.attempts or ending not in _FAILED_RUNS
+            # A run that failed, or that its worker lost, is among those that have ended already.
+            failed = ending in _FAILED_RUNS and job.failures is not None and job.failures.attempts
+            runs += not (failed or ending in _LOST_RUNS)
             self._follower.ran(job, runs, traced.since, now, ending)
         elif job.state is _QUEUED:
             self._follower.waited(job, traced.since, now)

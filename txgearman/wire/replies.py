@@ -118,9 +118,14 @@ class JobEntry:
 class DeadJobEntry:
     """One dead job in the reply to ``show dead``.
 
-    `ended` is when its last run failed, in seconds since 1970. `attempts` is how many runs failed. `outcome`
-    is how the last one ended: ``failed``, ``raised``, ``timed-out`` or ``lost``. `error` is the first line of
-    what the worker said about that, empty if it said nothing.
+    Attributes:
+        handle: The job's handle.
+        function: The name of its function.
+        unique: Its unique, empty without one.
+        ended: When it died, in seconds since 1970.
+        attempts: How many runs failed.
+        outcome: How the last one ended: ``failed``, ``raised``, ``timed-out`` or ``lost``.
+        error: The first line of what the worker said about that, empty if it said nothing.
     """
 
     handle: str
@@ -136,14 +141,26 @@ class DeadJobEntry:
 class JobInfo:
     """What the reply to ``show job`` tells of one job, whatever has become of it.
 
-    `state` is ``saving``, ``scheduled``, ``queued``, ``stored``, ``running``, ``retrying``, ``dead`` or
-    ``ended``, and `priority` is ``high``, ``normal`` or ``low``. `attempts` is how many runs failed, `losses`
-    how many workers went away with the job. `submitted`, `started`, `ended` and `next_run` are seconds since
-    1970.
+    Times are seconds since 1970. What does not apply or is not known is None.
 
-    What does not apply or is not known is None. `outcome` is how the job ended, or its last failed run.
-    `worker` is which worker had it last, and `error` what that worker said of the failure, empty if nothing.
-    `data` is the payload, which the server no longer has for a job that has ended and is not dead.
+    Attributes:
+        handle: The job's handle.
+        function: The name of its function.
+        unique: Its unique, empty without one.
+        state: ``saving``, ``scheduled``, ``queued``, ``stored``, ``running``, ``retrying``, ``dead`` or
+            ``ended``.
+        priority: ``high``, ``normal`` or ``low``.
+        background: Whether it is an offline job.
+        attempts: How many runs failed.
+        losses: How many workers went away with it.
+        submitted: When it came.
+        started: When its last run began.
+        ended: When it ended.
+        next_run: When it is queued next.
+        outcome: How it ended, or its last failed run.
+        worker: Which worker had it last.
+        error: What that worker said of the failure, empty if nothing.
+        data: The payload. The server has none of a job that has ended and is not dead.
     """
 
     handle: str
@@ -308,13 +325,32 @@ def job_entries(lines: Sequence[bytes], escaped: bool = False) -> tuple[JobEntry
 
 
 def dead_job_entries(lines: Sequence[bytes], escaped: bool = False) -> tuple[DeadJobEntry, ...]:
-    """The rows of ``show dead``."""
+    """Read the rows of ``show dead``.
+
+    Args:
+        lines: The rows.
+        escaped: Whether the server escapes names.
+
+    Returns:
+        The dead jobs.
+    """
     return tuple([_dead_job_entry(line, escaped) for line in lines])
 
 
 def job_info(lines: Sequence[bytes], escaped: bool = False) -> JobInfo:
-    """The rows of ``show job``: a name and its value, between them a tab. Unknown names are ignored: a newer
-    server may say more."""
+    """Read the rows of ``show job``: a name and its value, between them a tab. Unknown names are ignored, as
+    a newer server may say more.
+
+    Args:
+        lines: The rows.
+        escaped: Whether the server escapes names.
+
+    Returns:
+        What they tell of the job.
+
+    Raises:
+        AdminError: The rows cannot be understood.
+    """
     values = dict([_name_and_value(line) for line in lines])
 
     def text(name: bytes) -> str | None:
