@@ -6,6 +6,8 @@ What they do is in `administration`, `dead_jobs` and `top`.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 from click.shell_completion import get_completion_class
@@ -14,6 +16,8 @@ from txgearman.cli.options import common_options, json_option, run_and_exit, tim
 from txgearman.cli.parameters import Duration, QueueLimit
 
 SHELLS = ("bash", "zsh", "fish")
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 @click.command(short_help="Show the functions with their jobs and workers.")
@@ -106,12 +110,16 @@ def dead(
     run_and_exit(dead_jobs.dead(servers, timeout, as_json, function, search), verbose)
 
 
+def _which_dead_jobs(command: _F) -> _F:
+    """Add what the commands take that do something with dead jobs."""
+    handles = click.argument("handles", metavar="[HANDLE]...", nargs=-1)
+    function = click.option("-f", "--function", metavar="FUNCTION", help="All dead jobs of this function.")
+    all_jobs = click.option("--all", "all_jobs", is_flag=True, help="All dead jobs of all functions.")
+    return handles(common_options(timeout_option(function(all_jobs(command)))))
+
+
 @click.command(short_help="Run dead jobs again.")
-@click.argument("handles", metavar="[HANDLE]...", nargs=-1)
-@common_options
-@timeout_option
-@click.option("-f", "--function", metavar="FUNCTION", help="All dead jobs of this function.")
-@click.option("--all", "all_jobs", is_flag=True, help="All dead jobs of all functions.")
+@_which_dead_jobs
 def retry(
     handles: tuple[str, ...],
     servers: tuple[str, ...],
@@ -134,11 +142,7 @@ def retry(
 
 
 @click.command(short_help="Delete dead jobs.")
-@click.argument("handles", metavar="[HANDLE]...", nargs=-1)
-@common_options
-@timeout_option
-@click.option("-f", "--function", metavar="FUNCTION", help="All dead jobs of this function.")
-@click.option("--all", "all_jobs", is_flag=True, help="All dead jobs of all functions.")
+@_which_dead_jobs
 def forget(
     handles: tuple[str, ...],
     servers: tuple[str, ...],
