@@ -290,6 +290,10 @@ class _Judge:
         if len(known) >= ATTEMPTS:
             return None
         if before in known and after.begin < before.over + BACKOFF - CLOCKS:
+            if len(failed) >= ATTEMPTS and self._reason(before, after) is not None:
+                # The failures ahead of it may have been written all the same: it was dead, and ran again as a
+                # job that was done does.
+                return None
             self._fault("retried ahead of its time", self._told(self._ledger.submissions[before.payload]))
         return RETRIED
 
