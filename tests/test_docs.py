@@ -571,7 +571,10 @@ class Tables(SynchronousTestCase):
         rows = {literal(name): meaning for name, _kind, _labels, meaning in table("metrics.rst", "Metric")}
         for name, values in (
             ("txgearman_jobs_failed_total", ("failed", "raised", "lost", "timed-out")),
-            ("txgearman_jobs_dropped_total", ("cancelled", "abandoned", "not-saved", "expired", "taken-over")),
+            (
+                "txgearman_jobs_dropped_total",
+                ("cancelled", "abandoned", "not-saved", "expired", "taken-over"),
+            ),
             ("txgearman_jobs_queued", ("high", "normal", "low")),
         ):
             (family,) = (family for family in FAMILIES if family.exported == name)
