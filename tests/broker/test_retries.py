@@ -613,7 +613,7 @@ class HistoryTests(FailedRunTestCase):
         self.assertEqual(len(self.broker.life.history), 3)
 
     def test_its_bytes_are_bounded(self) -> None:
-        self.bench = Bench(Policy(handle_prefix=b"H:t", history_bytes=20_000))
+        self.bench = Bench(Policy(handle_prefix=b"H:t", history_bytes=40_000))
         self.broker, self.worker = self.bench.broker, self.bench.worker("w", b"f")
         for _ in range(10):
             self.raise_in(self.bench.queue(b"f"), b"x" * 8000)

@@ -75,6 +75,7 @@ class Job:
         "background",
         "data",
         "deadline",
+        "end",
         "expiry",
         "failures",
         "function",
@@ -124,6 +125,7 @@ class Job:
         self.deadline: Deadline | None = None
         self.since = 0.0
         self.started: float | None = None
+        self.end: tuple[bytes, float, int | None] | None = None
         self.failures: Failures | None = None
         self.expiry: Deadline | None = None
         self.stored = False

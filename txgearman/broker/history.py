@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from txgearman.broker.entities import Job
 
-OVERHEAD: Final = 600
-"""Bytes that a remembered job counts beside its texts: the job's object and its entry here."""
+PLAIN_SIZE: Final = 800
+"""Bytes that a remembered job counts beside its failures: its object, handle, and the longest unique."""
 
 
 class EndedJob(NamedTuple):
@@ -17,59 +18,66 @@ class EndedJob(NamedTuple):
 
     `job` still has what it had at its end, without its data; of its failed runs `Job.failures` knows.
     `worker` is what had it last, empty if none had. `ended` is in seconds since the epoch. `outcome` is one
-    of `Outcome` as a plain int, None for a completed job. `size` is what it counts for in bytes.
+    of `Outcome` as a plain int, None for a completed job.
     """
 
     job: Job
     worker: bytes
     ended: float
     outcome: int | None
-    size: int
 
 
 class History:
     """The jobs that ended last: at most `max_jobs` of them, with at most so many bytes.
 
+    Jobs of which there are `Failures` may have long texts, and half of the bytes is for them. All others, in
+    `plain`, count for `PLAIN_SIZE` each, so that a bounded deque forgets them by itself.
+
     There is no index: one would cost each job that ends more than a look-up, of which there are few, costs in
     all. So to look one up walks the history.
     """
 
-    __slots__ = ("_entries", "_max_jobs", "_max_size", "size")
+    __slots__ = ("_failed", "_failed_size", "_max_failed", "_max_failed_size", "plain")
 
     def __init__(self, max_jobs: int, max_size: int) -> None:
-        self._max_jobs = max_jobs
-        self._max_size = max_size
-        self._entries: deque[EndedJob] = deque()
-        self.size = 0
+        self._failed: deque[Job] = deque()
+        self._failed_size = 0
+        self.plain: deque[Job] = deque()
+        self.limit(max_jobs, max_size)
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self.plain) + len(self._failed)
+
+    @property
+    def size(self) -> int:
+        """The bytes that it counts for."""
+        return len(self.plain) * PLAIN_SIZE + self._failed_size
 
     def limit(self, max_jobs: int, max_size: int) -> None:
         """Remember so many from now on."""
-        self._max_jobs, self._max_size = max_jobs, max_size
+        self._max_failed, self._max_failed_size = max_jobs, max_size // 2
+        self.plain = deque(self.plain, maxlen=min(max_jobs, max_size // 2 // PLAIN_SIZE))
         self._evict()
 
-    def add(self, job: Job, worker: bytes, ended: float, outcome: int | None) -> None:
-        """Remember a job that ends."""
-        size = OVERHEAD + len(job.unique)
-        if job.failures is not None:
-            size += job.failures.size
-        # Past the constructor, which a named tuple has in Python.
-        self._entries.append(tuple.__new__(EndedJob, (job, worker, ended, outcome, size)))
-        self.size += size
-        if self.size > self._max_size or len(self._entries) > self._max_jobs:
-            self._evict()
+    def add_failed(self, job: Job) -> None:
+        """Remember a job that ends and of which there are `Failures`. Any other is appended to `plain`."""
+        self._failed.append(job)
+        self._failed_size += _size(job)
+        self._evict()
 
     def _evict(self) -> None:
-        entries = self._entries
-        while entries and (len(entries) > self._max_jobs or self.size > self._max_size):
-            self.size -= entries.popleft().size
+        failed = self._failed
+        while failed and (len(failed) > self._max_failed or self._failed_size > self._max_failed_size):
+            self._failed_size -= _size(failed.popleft())
 
     def get(self, handle: bytes) -> EndedJob | None:
         """The job with this handle, if it ended not too long ago: as it ended last, where it was dead and ran
         again."""
-        for entry in reversed(self._entries):
-            if entry.job.handle == handle:
-                return entry
-        return None
+        found = [job for job in (*self.plain, *self._failed) if job.handle == handle and job.end is not None]
+        ended = [EndedJob(job, *job.end) for job in found if job.end is not None]
+        return max(ended, key=attrgetter("ended"), default=None)
+
+
+def _size(job: Job) -> int:
+    """The bytes that a job with failures counts for. They do not change any more."""
+    return PLAIN_SIZE + (0 if job.failures is None else job.failures.size)

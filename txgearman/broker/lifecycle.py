@@ -425,7 +425,11 @@ class Lifecycle:
             now = self._timer.turn_wall_time
             if now is None:
                 now = self._timer.wall_clock()
-            self.history.add(job, label, now, ending)
+            job.end = label, now, ending
+            if job.failures is None:
+                self.history.plain.append(job)
+            else:
+                self.history.add_failed(job)
         if ending is not None and ending in FAILURES and self.keeps_dead and (job.background or job.saving):
             self._bury(job, ending)
         elif job.stored and self.job_store is not None:
