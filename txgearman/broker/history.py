@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import deque
-from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -30,52 +29,55 @@ class EndedJob(NamedTuple):
 class History:
     """The jobs that ended last: at most `max_jobs` of them, with at most so many bytes.
 
-    Jobs of which there are `Failures` may have long texts, and half of the bytes is for them. All others, in
-    `plain`, count for `PLAIN_SIZE` each, so that a bounded deque forgets them by itself.
+    Jobs that were completed and had no failed run, in `plain`, count for `PLAIN_SIZE` each, so that a bounded
+    deque forgets them by itself. All others may have long texts, and half of the bytes is for them.
 
     There is no index: one would cost each job that ends more than a look-up, of which there are few, costs in
     all. So to look one up walks the history.
     """
 
-    __slots__ = ("_failed", "_failed_size", "_max_failed", "_max_failed_size", "plain")
+    __slots__ = ("_max_others", "_max_others_size", "_others", "_others_size", "plain")
 
     def __init__(self, max_jobs: int, max_size: int) -> None:
-        self._failed: deque[Job] = deque()
-        self._failed_size = 0
+        self._others: deque[Job] = deque()
+        self._others_size = 0
         self.plain: deque[Job] = deque()
         self.limit(max_jobs, max_size)
 
     def __len__(self) -> int:
-        return len(self.plain) + len(self._failed)
+        return len(self.plain) + len(self._others)
 
     @property
     def size(self) -> int:
         """The bytes that it counts for."""
-        return len(self.plain) * PLAIN_SIZE + self._failed_size
+        return len(self.plain) * PLAIN_SIZE + self._others_size
 
     def limit(self, max_jobs: int, max_size: int) -> None:
         """Remember so many from now on."""
-        self._max_failed, self._max_failed_size = max_jobs, max_size // 2
+        self._max_others, self._max_others_size = max_jobs, max_size // 2
         self.plain = deque(self.plain, maxlen=min(max_jobs, max_size // 2 // PLAIN_SIZE))
         self._evict()
 
-    def add_failed(self, job: Job) -> None:
-        """Remember a job that ends and of which there are `Failures`. Any other is appended to `plain`."""
-        self._failed.append(job)
-        self._failed_size += _size(job)
+    def add_other(self, job: Job) -> None:
+        """Remember a job that ends and is not plain. A plain one is appended to `plain`."""
+        self._others.append(job)
+        self._others_size += _size(job)
         self._evict()
 
     def _evict(self) -> None:
-        failed = self._failed
-        while failed and (len(failed) > self._max_failed or self._failed_size > self._max_failed_size):
-            self._failed_size -= _size(failed.popleft())
+        others = self._others
+        while others and (len(others) > self._max_others or self._others_size > self._max_others_size):
+            self._others_size -= _size(others.popleft())
 
     def get(self, handle: bytes) -> EndedJob | None:
         """The job with this handle, if it ended not too long ago: as it ended last, where it was dead and ran
         again."""
-        found = [job for job in (*self.plain, *self._failed) if job.handle == handle and job.end is not None]
-        ended = [EndedJob(job, *job.end) for job in found if job.end is not None]
-        return max(ended, key=attrgetter("ended"), default=None)
+        # A job that was completed at once never ran again, so what is known of it otherwise came before.
+        for jobs in (self.plain, self._others):
+            for job in reversed(jobs):
+                if job.handle == handle and job.end is not None:
+                    return EndedJob(job, *job.end)
+        return None
 
 
 def _size(job: Job) -> int:

@@ -426,10 +426,10 @@ class Lifecycle:
             if now is None:
                 now = self._timer.wall_clock()
             job.end = label, now, ending
-            if job.failures is None:
+            if ending is None and job.failures is None:
                 self.history.plain.append(job)
             else:
-                self.history.add_failed(job)
+                self.history.add_other(job)
         if ending is not None and ending in FAILURES and self.keeps_dead and (job.background or job.saving):
             self._bury(job, ending)
         elif job.stored and self.job_store is not None:
