@@ -195,6 +195,17 @@ class RetryTests(FailedRunTestCase):
         self.bench.advance(3)
         self.assertEqual(self.bench.grab(self.worker).handle, handle)
 
+    def test_a_default_that_changes_reaches_functions_with_attempts_of_their_own(self) -> None:
+        self.begin(attempts=3, backoff=None)
+        rules = ((b"f", FunctionRules(attempts=3, jitter=0.0)),)
+        handle = self.bench.queue(b"f")
+        self.bench.administration.change_policy(Policy(handle_prefix=b"H:t", functions=rules, backoff=40.0))
+        self.raise_in(handle)
+        self.bench.advance(39.9)
+        self.assertIsNone(self.broker.grab(self.worker))
+        self.bench.advance(0.1)
+        self.raise_in(handle)
+
     def test_defaults_for_all_functions_change_with_a_reload(self) -> None:
         self.bench = Bench(Policy(handle_prefix=b"H:t"))
         self.broker, self.worker = self.bench.broker, self.bench.worker("w", b"f")

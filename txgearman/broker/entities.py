@@ -247,7 +247,8 @@ class Function:
         self.dispatch_suspended = False
         self.stored_queue: StoredQueue | None = None
         self.server_limited = False
-        self.obey(rules, retry)
+        self.retry = retry
+        self.obey(rules)
         self._queues: tuple[deque[Job], ...] = tuple(deque() for _ in range(PRIORITIES))
         self._open = tuple(tuple(self._queues[priority] for priority in level) for level in levels)
         self._levels: tuple[tuple[deque[Job], ...], ...] = self._open
@@ -255,9 +256,9 @@ class Function:
         self.unready: tuple[dict[AbilitySet, Slot], ...] = tuple({} for _ in levels)
         self.resting: dict[AbilitySet, None] = {}
 
-    def obey(self, rules: FunctionRules, retry: RetryPolicy | None) -> None:
-        """Take over the operator's rules for this function, and what they make of failed runs."""
-        self.retry = retry
+    def obey(self, rules: FunctionRules) -> None:
+        """Take over the operator's rules for this function, but for `retry`, which the server's defaults make
+        too."""
         self.expires = rules.expires or None
         self.time_limit = rules.time_limit or None
         self.retries = rules.retries

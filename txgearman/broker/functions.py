@@ -8,7 +8,7 @@ from typing import Final
 
 from txgearman.broker.entities import Function
 from txgearman.broker.meters import Meters
-from txgearman.broker.policy import NO_RULES, Policy, levels_of
+from txgearman.broker.policy import Policy, levels_of
 from txgearman.errors import FunctionInUse, FunctionNotFound, TooManyFunctions
 
 UNLIMITED_COUNT: Final = sys.maxsize
@@ -121,19 +121,18 @@ class Functions:
         """
         before = self.policy
         # All rules are made before the first function obeys: an error here has changed nothing.
+        all_rules = [(function, policy.rules_for(function.name)) for function in self.by_name.values()]
         changed = [
-            (function, rules)
-            for function in self.by_name.values()
-            if (rules := policy.rules_for(function.name)) != before.rules_for(function.name)
+            (function, rules) for function, rules in all_rules if rules != before.rules_for(function.name)
         ]
         self._take_limits(policy)
         self._forget_idle()
         self._limit_all(self.server_limited or self.draining)
         for function, rules in changed:
-            function.obey(rules, policy.retry_policy(rules))
-        if policy.retry_policy(NO_RULES) != before.retry_policy(NO_RULES):
-            for function in self.by_name.values():
-                function.retry = policy.retry_policy(policy.rules_for(function.name))
+            function.obey(rules)
+        # Made of the defaults too, which may have changed where a function's own rules have not.
+        for function, rules in all_rules:
+            function.retry = policy.retry_policy(rules)
 
     def _limit_all(self, limited: bool) -> None:
         for function in self.by_name.values():
