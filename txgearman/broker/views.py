@@ -126,12 +126,12 @@ class JobDetail:
     state: JobState | None
     losses: int
     submitted: float
-    progress: tuple[int, int]
-    clients: int
-    worker: Worker | None
-    seconds: float | None
-    run_in: float | None
-    left: float | None
+    progress: tuple[int, int] = (0, 0)
+    clients: int = 0
+    worker: Worker | None = None
+    seconds: float | None = None
+    run_in: float | None = None
+    left: float | None = None
     place: int | None = None
     attempts: int = 0
     outcome: int | None = None
@@ -175,12 +175,6 @@ def ended_detail(ended: EndedJob) -> JobDetail:
         state=job.state,
         losses=job.losses,
         submitted=job.submitted,
-        progress=(0, 0),
-        clients=0,
-        worker=None,
-        seconds=None,
-        run_in=None,
-        left=None,
         attempts=0 if failures is None else failures.attempts,
         outcome=ended.outcome,
         error=b"" if failures is None else failures.error,
@@ -205,12 +199,6 @@ def dead_detail(dead: DeadJob) -> JobDetail:
         state=JobState.GONE,
         losses=dead.losses,
         submitted=dead.submitted,
-        progress=(0, 0),
-        clients=0,
-        worker=None,
-        seconds=None,
-        run_in=None,
-        left=None,
         attempts=dead.attempts,
         outcome=dead.outcome,
         error=dead.error,
@@ -233,12 +221,6 @@ def stored_detail(stored: StoredJob, is_ours: bool) -> JobDetail:
         state=None,
         losses=stored.losses,
         submitted=stored.submitted,
-        progress=(0, 0),
-        clients=0,
-        worker=None,
-        seconds=None,
-        run_in=None,
-        left=None,
         place=stored.place if is_ours else None,
     )
 
