@@ -49,9 +49,13 @@ MAX_ERROR_LINE: Final = 200
 SomeDead = Callable[[DeadFilter, "DeadCursor | None", int, Callable[["Progress | Refused"], None]], None]
 """A verb on some dead jobs: which, behind which cursor, how many at most, and who is told."""
 
+OneDead = Callable[[bytes, Callable[["Refused | None"], None]], None]
+"""A verb on the dead job with a handle, and who is told."""
+
 _log = Logger()
 
 OK: Final = b"OK\r\n"
+_UNKNOWN_JOB: Final = b"ERR UNKNOWN_JOB\r\n"
 _LEVELS: Final = {level.value.encode(): level for level in Level}
 _END: Final = b".\n"
 
@@ -115,7 +119,7 @@ def answer_line(peer: Peer, line: bytes) -> None:
     except _Denied as error:
         answer = _error_line(error)
     except Refused as error:
-        answer = _error_line(_Denied(f"{error.code.decode()} {error.text.replace(' ', '+')}"))
+        answer = _refusal_line(error)
     if not isinstance(answer, bytes):
         peer.send_list(answer)
     elif answer:
@@ -383,7 +387,7 @@ def _cancel(peer: Peer, words: list[bytes]) -> bytes:
             raise _Denied("UNKNOWN_JOB") from None
         peer.reply_later(
             partial(StoredJobSearch(peer.broker).seek_and_cancel, words[2]),
-            lambda refusal: OK if refusal is None else b"ERR UNKNOWN_JOB\r\n",
+            lambda refusal: OK if refusal is None else _UNKNOWN_JOB,
         )
         return b""
     return OK
@@ -397,7 +401,7 @@ def _show_job(peer: Peer, handle: bytes) -> bytes:
 
 def _job_lines(job: JobDetail | Refused) -> bytes:
     if isinstance(job, JobNotFound):
-        return b"ERR UNKNOWN_JOB\r\n"
+        return _UNKNOWN_JOB
     if isinstance(job, Refused):
         return _refusal_line(job)
     values: dict[str, bytes | float | None] = {
@@ -466,7 +470,7 @@ def _done_line(refusal: Refused | None) -> bytes:
     if refusal is None:
         return OK
     if isinstance(refusal, JobNotFound):
-        return b"ERR UNKNOWN_JOB\r\n"
+        return _UNKNOWN_JOB
     if isinstance(refusal, UniqueInUse):
         return b"ERR UNIQUE_IN_USE\r\n"
     return _refusal_line(refusal)
@@ -475,27 +479,24 @@ def _done_line(refusal: Refused | None) -> bytes:
 def _retry(peer: Peer, words: list[bytes]) -> bytes:
     """``retry job HANDLE``, ``retry dead FUNCTION``."""
     dead_jobs = DeadJobAdministration(peer.broker)
-    if words[1].lower() == b"job":
-        peer.reply_later(partial(dead_jobs.retry, unescape(words[2])), _done_line)
-        return b""
-    return _each_dead(peer, words, dead_jobs.retry_some)
+    return _one_or_all(peer, words, dead_jobs.retry, dead_jobs.retry_some)
 
 
 def _forget(peer: Peer, words: list[bytes]) -> bytes:
     """``forget job HANDLE``, ``forget dead FUNCTION``."""
     dead_jobs = DeadJobAdministration(peer.broker)
-    if words[1].lower() == b"job":
-        peer.reply_later(partial(dead_jobs.forget, unescape(words[2])), _done_line)
-        return b""
-    return _each_dead(peer, words, dead_jobs.forget_some)
+    return _one_or_all(peer, words, dead_jobs.forget, dead_jobs.forget_some)
 
 
-def _each_dead(peer: Peer, words: list[bytes], verb: SomeDead) -> bytes:
-    if words[1].lower() != b"dead":
+def _one_or_all(peer: Peer, words: list[bytes], one: OneDead, some: SomeDead) -> bytes:
+    """Call a verb for the job, or for all dead jobs of the function, that the last word names."""
+    kind, name = words[1].lower(), unescape(words[2])
+    if kind == b"job":
+        peer.reply_later(partial(one, name), _done_line)
+    elif kind == b"dead":
+        peer.reply_later(partial(_do_with_dead, peer, DeadFilter(name), some), lambda answer: answer)
+    else:
         raise _incomplete(words)
-    peer.reply_later(
-        partial(_do_with_dead, peer, DeadFilter(unescape(words[2])), verb), lambda answer: answer
-    )
     return b""
 
 
