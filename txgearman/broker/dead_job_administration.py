@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
@@ -41,7 +41,7 @@ class DeadJobAdministration:
         self._store: DeadJobStore = broker.life.dead_job_store
 
     @property
-    def counts(self) -> dict[bytes, int]:
+    def counts(self) -> Mapping[bytes, int]:
         """How many dead jobs each function has."""
         return self._store.counts()
 

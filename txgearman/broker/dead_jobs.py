@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
-from txgearman.broker.handles import number_of
 from txgearman.broker.stored_job import StoredJob
 
 if TYPE_CHECKING:
@@ -113,8 +112,8 @@ class DeadJobs:
     def forget(self, numbers: Sequence[int], tell: Callable[[int | Refused], None]) -> None:
         tell(sum(self._forget(number) is not None for number in numbers))
 
-    def counts(self) -> dict[bytes, int]:
-        return dict(self._counts)
+    def counts(self) -> Mapping[bytes, int]:
+        return self._counts
 
     @property
     def evicted(self) -> int:
@@ -129,15 +128,15 @@ def stored_job(job: DeadJob) -> StoredJob:
     """The live job that a dead one becomes: with its handle, unique, priority and data, and nothing lost or
     tried yet."""
     return StoredJob(
-        number_of(job.handle),
-        number_of(job.handle),
-        job.handle,
-        job.function,
-        job.unique,
-        job.data or b"",
-        job.priority,
-        None,
-        0,
-        job.submitted,
-        job.reducer,
+        number=job.number,
+        place=job.number,
+        handle=job.handle,
+        function=job.function,
+        unique=job.unique,
+        data=job.data or b"",
+        priority=job.priority,
+        run_at=None,
+        losses=0,
+        submitted=job.submitted,
+        reducer=job.reducer,
     )

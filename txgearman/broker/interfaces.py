@@ -6,7 +6,7 @@ of its decisions.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from txgearman.errors import Refused
@@ -210,11 +210,11 @@ class DeadJobStore(Protocol):
             tell: Called with how many of them there were.
         """
 
-    def counts(self) -> dict[bytes, int]:
+    def counts(self) -> Mapping[bytes, int]:
         """Count the dead jobs. On a database that several servers share this may be a minute old.
 
         Returns:
-            How many each function has, without functions that have none.
+            How many each function has, without functions that have none. It is no copy, and changes.
         """
 
     @property

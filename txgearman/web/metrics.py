@@ -7,7 +7,7 @@ many functions. Nothing is counted here.
 from __future__ import annotations
 
 import gzip
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -419,7 +419,7 @@ class ServerCollector(Collector):
         return [family.metric(snapshot) for family in FAMILIES]
 
 
-def _dead_by_label(counts: dict[bytes, int], names: list[bytes]) -> dict[str, int]:
+def _dead_by_label(counts: Mapping[bytes, int], names: list[bytes]) -> dict[str, int]:
     """How many dead jobs there are by function, those of functions that are not told apart together."""
     dead = {function_label(name): counts.get(name, 0) for name in names}
     dead[OTHER_FUNCTIONS] = sum(counts.values()) - sum(dead.values())

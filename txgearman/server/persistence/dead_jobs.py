@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from twisted.internet.task import LoopingCall
@@ -215,8 +215,8 @@ class StoredDeadJobs:
 
         self._ask(forgotten, self._store.forget_dead, list(numbers))
 
-    def counts(self) -> dict[bytes, int]:
-        return dict(self._counts)
+    def counts(self) -> Mapping[bytes, int]:
+        return self._counts
 
     @property
     def evicted(self) -> int:
