@@ -27,7 +27,7 @@ class EndedJob(NamedTuple):
 
 
 class History:
-    """The jobs that ended last: at most `max_jobs` of them, with at most so many bytes.
+    """The jobs that ended last: at most `max_jobs` plain ones and as many others, with at most so many bytes.
 
     Jobs that were completed and had no failed run, in `plain`, count for `PLAIN_SIZE` each, so that a bounded
     deque forgets them by itself. All others may have long texts, and half of the bytes is for them.

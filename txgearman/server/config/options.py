@@ -447,8 +447,8 @@ class Settings:
     )
     history: int = option(
         DEFAULT_HISTORY,
-        "How many ended jobs are remembered, without their data: outcome, times, worker, failed runs. "
-        "0 is off.",
+        "How many jobs that were completed at once are remembered, and how many that ended otherwise: "
+        "outcome, times, worker, failed runs, but not their data. 0 is off.",
         reloadable=True,
         least=0,
         most=MAX_HISTORY,
