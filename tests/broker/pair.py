@@ -22,9 +22,9 @@ from txgearman.broker.inspection import Inspection
 from txgearman.broker.interfaces import Follower
 from txgearman.broker.job_lookup import JobLookup
 from txgearman.broker.job_states import OUTCOME_NAMES, PRIORITIES, JobState, Outcome
-from txgearman.broker.lifecycle import LONGEST_NAP
 from txgearman.broker.policy import WAKE_PATIENCE, FunctionOrder, Policy
 from txgearman.broker.slices import SLICE
+from txgearman.broker.timer import LONGEST_NAP
 from txgearman.broker.views import FunctionView, JobDetail, JobStatus, JobView
 from txgearman.broker.waking import FREE_WALK
 from txgearman.errors import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import Bench, leftovers, said
-from txgearman.broker.lifecycle import LONGEST_NAP
 from txgearman.broker.policy import Policy
+from txgearman.broker.timer import LONGEST_NAP
 from txgearman.errors import JobNotFound
 
 

@@ -18,7 +18,7 @@ from txgearman.broker.entities import MAX_JOINS, AbilitySet, Client, Function, J
 from txgearman.broker.functions import Functions
 from txgearman.broker.interfaces import Alarm, DeadJobStore, DeathListener, JobStore, JobTrace
 from txgearman.broker.job_states import JobState, Outcome, Priority, WorkerState
-from txgearman.broker.lifecycle import LONGEST_NAP, Lifecycle
+from txgearman.broker.lifecycle import Lifecycle
 from txgearman.broker.limits import Limits
 from txgearman.broker.numbers import leading_number
 from txgearman.broker.policy import WAKE_PATIENCE, Policy
@@ -638,7 +638,7 @@ class Broker:
         for deadlines in (self.life.epochs, self.life.expiries):
             when = deadlines.next()
             if when is not None:
-                self.timer.ring_at(now + min(when - self.timer.wall_clock(), LONGEST_NAP))
+                self.timer.ring_at_wall_time(when)
 
     def _time_out(self, job: Job) -> None:
         """A job has run for longer than its time limit. That is a lost worker, and a failed run where it is

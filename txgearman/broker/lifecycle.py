@@ -26,10 +26,6 @@ from txgearman.broker.timer import Timer
 from txgearman.broker.uniques import Duplicates
 from txgearman.broker.waking import Waking
 
-LONGEST_NAP: Final = 60.0
-"""Seconds after which the clocks are compared again while an EPOCH job waits, so that a step of the
-wall clock is noticed."""
-
 # Names local to the module: an enum's member costs two look-ups each time on the hot path.
 _SAVING: Final = JobState.SAVING
 _QUEUED: Final = JobState.QUEUED
@@ -137,13 +133,12 @@ class Lifecycle:
 
     def schedule(self, job: Job, run_at: float) -> bool:
         """Let a job wait for its time. Returns false if that has come."""
-        wait = run_at - self._timer.wall_clock()
-        if wait <= 0:
+        if run_at <= self._timer.wall_clock():
             return False
         job.state = _SCHEDULED
         job.function.scheduled[job.priority] += 1
         job.deadline = self.epochs.add(run_at, job)
-        self._timer.ring_at(self._timer.clock() + min(wait, LONGEST_NAP))
+        self._timer.ring_at_wall_time(run_at)
         return True
 
     def enqueue(self, job: Job) -> None:
@@ -268,7 +263,7 @@ class Lifecycle:
         if failures is None:
             failures = job.failures = Failures()
         error = error[:MAX_ERROR]
-        worker = b"" if job.worker is None else job.worker.connection.label
+        worker = _last_worker(job)
         now = self._timer.wall_clock()
         failures.attempts += 1
         failures.outcome = outcome
@@ -314,10 +309,9 @@ class Lifecycle:
         function.retrying += 1
         if function.expires is not None and not self._limit_age(job, function.expires):
             return
-        now = self._timer.wall_clock()
         # Also where that is over: one way for all, and a worker that fails at once does not run in circles.
         job.deadline = self.epochs.add(when, job)
-        self._timer.ring_at(self._timer.clock() + max(0.0, min(when - now, LONGEST_NAP)))
+        self._timer.ring_at_wall_time(when)
 
     def due(self, job: Job) -> None:
         """The time of a scheduled job has come, or a backoff is over: queue it."""
@@ -341,16 +335,15 @@ class Lifecycle:
     def _limit_age(self, job: Job, expires: float) -> bool:
         """Let a job that waits end when it is too old for a run. Returns false if it is, and has ended."""
         if job.expiry is None:
-            since = job.submitted if job.run_at is None else job.run_at
-            wait = since + expires - self._timer.wall_clock()
-            if wait <= 0:
+            when = (job.submitted if job.run_at is None else job.run_at) + expires
+            if when <= self._timer.wall_clock():
                 if job.state is _QUEUED:
                     # It is in no queue yet.
                     job.state = _SAVING
                 self.expire(job)
                 return False
-            job.expiry = self.expiries.add(since + expires, job)
-            self._timer.ring_at(self._timer.clock() + min(wait, LONGEST_NAP))
+            job.expiry = self.expiries.add(when, job)
+            self._timer.ring_at_wall_time(when)
         return True
 
     def expire(self, job: Job) -> None:
@@ -418,10 +411,7 @@ class Lifecycle:
         self.live -= 1
         if self.history is not None:
             worker = job.worker
-            if worker is not None:
-                label = worker.connection.label
-            else:
-                label = b"" if job.failures is None else job.failures.worker
+            label = _last_worker(job) if worker is None else worker.connection.label
             now = self._timer.turn_wall_time
             if now is None:
                 now = self._timer.wall_clock()
@@ -462,7 +452,6 @@ class Lifecycle:
     def _bury(self, job: Job, ending: int) -> None:
         """Keep a job that has just died."""
         failures = job.failures
-        worker = job.worker
         dead = DeadJob(
             number=number_of(job.handle),
             handle=job.handle,
@@ -478,12 +467,14 @@ class Lifecycle:
             losses=job.losses,
             outcome=ending,
             error=b"" if failures is None else failures.error,
-            worker=worker.connection.label if worker else (failures.worker if failures else b""),
+            worker=_last_worker(job),
             size=len(job.data),
         )
         if job.saving:
             # It is buried once it is stored: nobody was told of it yet.
-            self._note_death(job, dead)
+            if failures is None:
+                failures = job.failures = Failures()
+            failures.dead = dead
         elif not job.stored or self.job_store is None:
             self.dead_jobs.add(dead)
         else:
@@ -491,13 +482,14 @@ class Lifecycle:
         if self.death_listener is not None:
             self.death_listener.died(dead)
 
-    @staticmethod
-    def _note_death(job: Job, dead: DeadJob) -> None:
-        if job.failures is None:
-            job.failures = Failures()
-        job.failures.dead = dead
-
     def _forget_deadline(self, job: Job) -> None:
         assert job.deadline is not None
         (self.timeouts if job.state is _RUNNING else self.epochs).cancel(job.deadline)
         job.deadline = None
+
+
+def _last_worker(job: Job) -> bytes:
+    """The label of the worker that has a job, or else of the one that failed it last; empty if unknown."""
+    if job.worker is not None:
+        return job.worker.connection.label
+    return b"" if job.failures is None else job.failures.worker

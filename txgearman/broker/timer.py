@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from txgearman.broker.interfaces import Alarm
+
+LONGEST_NAP: Final = 60.0
+"""Seconds after which the clocks are compared again while something waits for a time of the wall clock, so
+that a step of that is noticed."""
 
 
 class Timer:
@@ -29,3 +34,7 @@ class Timer:
         if self.rings_at is None or when < self.rings_at:
             self.rings_at = when
             self._alarm.ring_in(max(0.0, when - self.clock()))
+
+    def ring_at_wall_time(self, when: float) -> None:
+        """As `ring_at`, with `when` in seconds since the epoch."""
+        self.ring_at(self.clock() + min(when - self.wall_clock(), LONGEST_NAP))
