@@ -184,6 +184,19 @@ LIMITS: Final = Kind(
 )
 
 
+# What is said for all functions and for one alone has the same values.
+_LOSSES: Final[dict[str, Any]] = {"kind": INTEGER, "least": UNLIMITED}
+_ATTEMPTS: Final[dict[str, Any]] = {"kind": INTEGER, "least": 1}
+_BACKOFF: Final[dict[str, Any]] = {"kind": SECONDS, "least": 0, "most": MAX_TIME_LIMIT}
+_BACKOFF_FACTOR: Final[dict[str, Any]] = {"kind": NUMBER, "least": 1, "most": 1000}
+_JITTER: Final[dict[str, Any]] = {"kind": NUMBER, "least": 0, "most": 1}
+
+
+def _as_for_all(name: str, values: Mapping[str, Any]) -> Any:
+    """The option of one function that is `name` for all functions."""
+    return option(None, f"As ``{name}``, for the jobs of this function.", **values)
+
+
 @dataclass(frozen=True, slots=True)
 class FunctionSettings:
     """The settings of one function, or of those whose name fits a pattern; None where nothing is said.
@@ -215,24 +228,12 @@ class FunctionSettings:
         least=0,
         most=MAX_TIME_LIMIT,
     )
-    job_retries: int | None = option(
-        None, "As ``job-retries``, for the jobs of this function.", least=UNLIMITED, kind=INTEGER
-    )
-    attempts: int | None = option(
-        None, "As ``attempts``, for the jobs of this function.", least=1, kind=INTEGER
-    )
-    backoff: float | None = option(
-        None, "As ``backoff``, for the jobs of this function.", kind=SECONDS, least=0, most=MAX_TIME_LIMIT
-    )
-    backoff_factor: float | None = option(
-        None, "As ``backoff-factor``, for the jobs of this function.", kind=NUMBER, least=1, most=1000
-    )
-    backoff_max: float | None = option(
-        None, "As ``backoff-max``, for the jobs of this function.", kind=SECONDS, least=0, most=MAX_TIME_LIMIT
-    )
-    jitter: float | None = option(
-        None, "As ``jitter``, for the jobs of this function.", kind=NUMBER, least=0, most=1
-    )
+    job_retries: int | None = _as_for_all("job-retries", _LOSSES)
+    attempts: int | None = _as_for_all("attempts", _ATTEMPTS)
+    backoff: float | None = _as_for_all("backoff", _BACKOFF)
+    backoff_factor: float | None = _as_for_all("backoff-factor", _BACKOFF_FACTOR)
+    backoff_max: float | None = _as_for_all("backoff-max", _BACKOFF)
+    jitter: float | None = _as_for_all("jitter", _JITTER)
     retry_online: bool | None = option(
         None,
         "Let clients that wait for a result wait while the job is retried. Otherwise they are told of the "
@@ -372,52 +373,44 @@ class Settings:
         "How many workers may lose a job before it fails. -1 is no limit. 0 and 1 are the same: the job "
         "fails with the first worker that loses it. A time limit that expires counts as a loss, unless "
         "``attempts`` is said.",
-        kind=INTEGER,
         shown=f"``{DEFAULT_STORED_LOSSES}`` with a store, else ``{UNLIMITED}``",
         short="j",
         reloadable=True,
-        least=UNLIMITED,
+        **_LOSSES,
     )
     attempts: int | None = option(
         None,
         "How many runs of a job may end in a failure or an exception. After each but the last the job waits "
         "for a backoff and is run again. A background job whose last run failed is dead. Where this is said, "
         "here or for a function, a time limit that expires counts as such a run.",
-        kind=INTEGER,
         shown="``1``",
         reloadable=True,
-        least=1,
+        **_ATTEMPTS,
     )
     backoff: float = option(
         DEFAULT_BACKOFF,
         "Seconds that a job waits before its first retry.",
         reloadable=True,
-        least=0,
-        most=MAX_TIME_LIMIT,
+        **_BACKOFF,
     )
     backoff_factor: float = option(
         DEFAULT_BACKOFF_FACTOR,
         "Each further backoff is so many times the one before.",
-        kind=NUMBER,
         reloadable=True,
-        least=1,
-        most=1000,
+        **_BACKOFF_FACTOR,
     )
     backoff_max: float = option(
         DEFAULT_BACKOFF_MAX,
         "Seconds; no backoff is longer, apart from its jitter.",
         reloadable=True,
-        least=0,
-        most=MAX_TIME_LIMIT,
+        **_BACKOFF,
     )
     jitter: float = option(
         DEFAULT_JITTER,
         "The part, 0 to 1, by which each backoff is longer or shorter at random, so that jobs that failed "
         "together do not run together again.",
-        kind=NUMBER,
         reloadable=True,
-        least=0,
-        most=1,
+        **_JITTER,
     )
     dead_jobs: int | None = option(
         None,
