@@ -396,6 +396,7 @@ class Pair:
     def set_wall_clock(self, seconds: float) -> None:
         self.bench.wall_ahead += seconds
         self.wall_was_set = True
+        self.meet()
 
     def finish(self) -> None:
         """Let everybody leave and all jobs be done: nothing may be left."""
