@@ -19,6 +19,8 @@ export function jobPage(frame, id) {
   let isForgotten = false;
   let shownSize = null;
   let again = 0;
+  let loads = 0;
+  let isStreamed = false;
   let stream = null;
   const asked = new AbortController();
 
@@ -185,17 +187,22 @@ export function jobPage(frame, id) {
 
   async function load() {
     clearTimeout(again);
+    const number = ++loads;
     try {
-      job = pointInTime(await get(`/jobs/${id}`, {}, asked.signal));
+      const answer = await get(`/jobs/${id}`, {}, asked.signal);
+      // Answers may come in another order than they were asked for; an old one would undo the job's end.
+      if (number !== loads) return;
+      job = pointInTime(answer);
       isForgotten = false;
       draw();
       crumb.replaceChildren(link(`#/functions/${job.function_id}`, peerName(job.function), "crumb"));
       drawPayload();
       follow();
-      // The stream tells nothing of what is not in the server's memory.
-      if (job.state === "stored" || job.state === "dead") again = setTimeout(load, LOOK_AGAIN);
+      // The stream tells nothing of what is not in the server's memory, nor of a run that began and ended between
+      // two of its looks.
+      if (job.state !== "ended" && !isStreamed) again = setTimeout(load, LOOK_AGAIN);
     } catch (error) {
-      if (asked.signal.aborted) return;
+      if (asked.signal.aborted || number !== loads) return;
       frame.onState("live");
       if (job) {
         // It was shown before; only that it has gone is news.
@@ -220,6 +227,8 @@ export function jobPage(frame, id) {
         onChange(shown) {
           const row = shown.rows && Object.values(shown.rows)[0];
           const before = job;
+          isStreamed = Boolean(row);
+          if (isStreamed) clearTimeout(again);
           // A member that is missing here is null.
           if (row) job = { ...Object.fromEntries(Object.keys(job).map((name) => [name, null])), runs: job.runs, warnings: job.warnings, last_worker: job.last_worker, ...row };
           // Runs are not in the stream, and neither is the end.
