@@ -293,7 +293,7 @@ class KeepingTests(FollowingTestCase):
         self.bench.advance(2.0)
         worker = self.bench.worker("w", b"f")
         self.bench.grab(worker)
-        away = self.saved(number=2, place=2, handle=b"H:t:2", submitted=BEGIN)
+        away = self.saved(number=2, position=2, handle=b"H:t:2", submitted=BEGIN)
         self.bench.answers.fetched(b"f", 1, [away], True)
         self.bench.advance(1.0)
         self.bench.grab(worker)

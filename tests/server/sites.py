@@ -56,7 +56,7 @@ class BrittleStore(ModelStore):
         return self._as_confirmed(super().find_duplicate(function, unique, data))
 
     def _as_confirmed(self, job: StoredJob | None) -> StoredJob | None:
-        return job and (job._replace(place=NO_POSITION) if job.number in self.unconfirmed else job)
+        return job and (job._replace(position=NO_POSITION) if job.number in self.unconfirmed else job)
 
     def _own(self, after: int = -1) -> list[StoredJob]:
         return [job for job in super()._own(after) if job.number not in self.unconfirmed]

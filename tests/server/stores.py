@@ -78,7 +78,7 @@ class ListStore:
 
     def _own(self) -> list[StoredJob]:
         self._check()
-        return sorted(self.jobs.values(), key=lambda job: job.place)
+        return sorted(self.jobs.values(), key=lambda job: job.position)
 
     def queue_lengths(self) -> list[QueueLength]:
         counts: dict[tuple[bytes, int], int] = {}
@@ -95,12 +95,12 @@ class ListStore:
             if (job.function, job.priority) == (function, priority)
             and job.run_at is None
             and job.retry_at is None
-            and job.place > after
+            and job.position > after
         ][:limit]
 
     def scheduled(self, after: int, limit: int) -> list[StoredJob]:
         waiting = [job for job in self._own() if job.run_at is not None or job.retry_at is not None]
-        return [job for job in waiting if job.place > after][:limit]
+        return [job for job in waiting if job.position > after][:limit]
 
     def dead(self, wanted: DeadFilter, before: DeadCursor | None, limit: int, with_data: bool) -> DeadPage:
         self._check()
@@ -122,11 +122,11 @@ class ListStore:
         dead = self.dead_jobs.get(number)
         if dead is None:
             job = self.jobs.get(number)
-            return job if job is not None and job.place == position else None
+            return job if job is not None and job.position == position else None
         if self.find_duplicate(dead.function, dead.unique, dead.data or b"") is not None:
             raise UniqueInUse
         del self.dead_jobs[number]
-        job = self.jobs[number] = stored_job(dead)._replace(place=position)
+        job = self.jobs[number] = stored_job(dead)._replace(position=position)
         return job
 
     def forget_dead(self, numbers: Sequence[int]) -> int:
@@ -223,7 +223,7 @@ class SharedStore(ListStore):
     def take_over(self, limit: int, position: int) -> list[StoredJob]:
         self._check()
         taken, self.orphans = self.orphans[:limit], self.orphans[limit:]
-        taken = [job._replace(place=position + index) for index, job in enumerate(taken)]
+        taken = [job._replace(position=position + index) for index, job in enumerate(taken)]
         self.jobs.update((job.number, job) for job in taken)
         return taken
 

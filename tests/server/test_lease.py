@@ -161,7 +161,7 @@ class OthersTests(SharingTestCase):
         self.commit()
         self.heard(self.client)
         number = 7 * NUMBERS_PER_START + 1
-        self.others = orphan(number)._replace(unique=b"u", place=number)
+        self.others = orphan(number)._replace(unique=b"u", position=number)
         self.store.jobs[number] = self.others
 
     def check_own(self) -> None:

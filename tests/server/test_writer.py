@@ -996,7 +996,7 @@ class FailureTests(SavingTestCase):
     def test_a_dead_job_that_is_retried_runs_and_may_die_again(self) -> None:
         self.let_fail(b"f")
         (stored,) = self.retry()
-        self.assertGreater(stored.place, self.number())
+        self.assertGreater(stored.position, self.number())
         self.assertEqual((stored.attempts, self.store_writer.dead_jobs.counts()), (0, {}))
         self.store_writer._answers.restore(stored)  # type: ignore[union-attr]
         worker = self.worker()

@@ -65,7 +65,7 @@ class StoreContract(_TestCase):
             pass
 
     def numbers(self) -> list[int]:
-        """The numbers of the jobs there are, by place."""
+        """The numbers of the jobs there are, by position."""
         return [job.number for job in stored(self.store)]
 
     # -- saving -------------------------------------------------------------------------------------
@@ -73,7 +73,7 @@ class StoreContract(_TestCase):
     def test_what_is_saved_is_there_as_it_was(self) -> None:
         jobs = [
             job(1, b"a unique", b"\0some\0data", priority=0, losses=3, submitted=1234567890.125),
-            job(2, priority=2, place=7, handle=b"H:other.host:2", reducer=b"a reducer"),
+            job(2, priority=2, position=7, handle=b"H:other.host:2", reducer=b"a reducer"),
             job(3, run_at=1.5e9, function=b"another"),
             job(4, b"-", b"the data"),
             job(5, reducer=b"", data=b""),
@@ -109,7 +109,7 @@ class StoreContract(_TestCase):
         self.assertEqual([found.data == data for found in stored(self.store)], [True])
 
     def test_the_largest_numbers(self) -> None:
-        largest = job(LARGEST_NUMBER, b"u", place=LARGEST_NUMBER, priority=2, losses=2**31 - 1)
+        largest = job(LARGEST_NUMBER, b"u", position=LARGEST_NUMBER, priority=2, losses=2**31 - 1)
         save(self.store, largest, job(1, b"x"))
         self.assertEqual(self.store.fetch(b"reverse", 2, LARGEST_NUMBER - 1, 1), [largest])
         self.store.write(Changes(losses={LARGEST_NUMBER: 7}))
@@ -214,7 +214,7 @@ class StoreContract(_TestCase):
         assert found is not None
         self.assertEqual(found._replace(data=b""), retried[0]._replace(data=b""))
         self.restart()
-        self.assertEqual([job._replace(place=job.number) for job in self.store.scheduled(0, 9)], retried)
+        self.assertEqual([job._replace(position=job.number) for job in self.store.scheduled(0, 9)], retried)
 
     def test_a_retry_that_is_removed(self) -> None:
         save(self.store, job(1, b"u"), job(2, b"v"))
@@ -361,7 +361,7 @@ class StoreContract(_TestCase):
     def test_retrying_dead_jobs(self) -> None:
         first = job(1, b"u", ALL_BYTES, priority=0, reducer=b"r", submitted=7.5, losses=3, run_at=5.0)
         self.buried(first, job(2, b"v"))
-        revived = first._replace(place=50, losses=0, run_at=None)
+        revived = first._replace(position=50, losses=0, run_at=None)
         self.assertEqual(self.store.retry_dead(1, 50), revived)
         self.assertEqual(stored(self.store), [revived])
         self.assertEqual([dead.number for dead in dead_jobs(self.store)], [2])
@@ -440,30 +440,30 @@ class StoreContract(_TestCase):
             ],
         )
 
-    def test_fetching_goes_by_place(self) -> None:
+    def test_fetching_goes_by_position(self) -> None:
         positions = [5, 3, 9, 1, 7]
-        save(self.store, *(job(number, place=position) for number, position in enumerate(positions, 1)))
+        save(self.store, *(job(number, position=position) for number, position in enumerate(positions, 1)))
         save(
             self.store,
-            job(6, place=4, priority=0),
-            job(7, place=4, function=b"x"),
-            job(8, place=4, run_at=1.0),
+            job(6, position=4, priority=0),
+            job(7, position=4, function=b"x"),
+            job(8, position=4, run_at=1.0),
         )
         fetched = self.store.fetch(b"reverse", 1, 0, 3)
-        self.assertEqual([job.place for job in fetched], [1, 3, 5])
+        self.assertEqual([job.position for job in fetched], [1, 3, 5])
         fetched = self.store.fetch(b"reverse", 1, 5, 3)
-        self.assertEqual([job.place for job in fetched], [7, 9])
+        self.assertEqual([job.position for job in fetched], [7, 9])
         self.assertEqual(self.store.fetch(b"reverse", 1, 9, 3), [])
         self.assertEqual(self.store.fetch(b"unknown", 1, 0, 3), [])
 
-    def test_scheduled_goes_by_place(self) -> None:
+    def test_scheduled_goes_by_position(self) -> None:
         save(
             self.store,
-            job(1, place=5, run_at=1.0),
-            job(2, place=3, run_at=9.5, function=b"x"),
-            job(3, place=4),
+            job(1, position=5, run_at=1.0),
+            job(2, position=3, run_at=9.5, function=b"x"),
+            job(3, position=4),
         )
-        save(self.store, job(4, place=9, run_at=2.0, priority=0))
+        save(self.store, job(4, position=9, run_at=2.0, priority=0))
         self.assertEqual([job.number for job in self.store.scheduled(0, 2)], [2, 1])
         self.assertEqual([job.number for job in self.store.scheduled(5, 2)], [4])
 
@@ -512,8 +512,8 @@ class StoreContract(_TestCase):
         self.store.write(Changes(removals=[4], losses={1: 2}))
         self.restart()
         jobs[0] = jobs[0]._replace(losses=2)
-        # On a store that is shared they get new places.
-        self.assertEqual(sorted(job._replace(place=job.number) for job in stored(self.store)), jobs[:3])
+        # On a store that is shared they get new positions.
+        self.assertEqual(sorted(job._replace(position=job.number) for job in stored(self.store)), jobs[:3])
         self.assertEqual(
             save(self.store, job(5, b"u"), job(6, b"-", ALL_BYTES)), {5: b"H:test:1", 6: b"H:test:2"}
         )
@@ -602,7 +602,7 @@ class CrashContract(_TestCase):
             found = sorted(stored(store))
             self.assertIn(len(found), (last, last + jobs))
             expected = [a_job(number) for number in range(1, len(found) + 1)]
-            self.assertEqual([job._replace(place=job.number) for job in found], expected)
+            self.assertEqual([job._replace(position=job.number) for job in found], expected)
             store.write(Changes(removals=[job.number for job in found]))
             store.close()
 

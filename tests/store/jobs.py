@@ -11,7 +11,7 @@ from txgearman.store.contract import Changes, Store, StoredJob
 def job(number: int, unique: bytes = b"", data: bytes = b"data", **others: Any) -> StoredJob:
     """A job of the function ``reverse``, normal priority."""
     fields: dict[str, Any] = {
-        "place": number,
+        "position": number,
         "handle": b"H:test:%d" % number,
         "function": b"reverse",
         "priority": 1,
@@ -64,10 +64,10 @@ def save(store: Store, *jobs: StoredJob) -> dict[int, bytes]:
 
 
 def stored(store: Store) -> list[StoredJob]:
-    """All jobs the store's server owns, by place."""
+    """All jobs the store's server owns, by position."""
     found = [
         job
         for function, priority, count in store.queue_lengths()
         for job in store.fetch(function, priority, 0, count + 1)
     ]
-    return sorted(found + store.scheduled(0, 1_000_000), key=lambda job: job.place)
+    return sorted(found + store.scheduled(0, 1_000_000), key=lambda job: job.position)

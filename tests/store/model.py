@@ -174,7 +174,7 @@ class ModelStore:
         dead = base.dead.get(number)
         if dead is None:
             job = base.jobs.get(number)
-            return job if job is not None and job.place == position else None
+            return job if job is not None and job.position == position else None
         assert dead.data is not None
         if self._find_duplicate(dead.function, dead.unique, dead.data) is not None:
             raise UniqueInUse
@@ -240,7 +240,7 @@ class ModelStore:
                 if not found:
                     del base.leases[owner]
                 jobs += sorted(found, key=_order)
-        jobs = [job._replace(place=position + index) for index, job in enumerate(jobs[:limit])]
+        jobs = [job._replace(position=position + index) for index, job in enumerate(jobs[:limit])]
         for job in jobs:
             base.jobs[job.number] = job
             base.owners[job.number] = self._owner
@@ -269,8 +269,8 @@ class ModelStore:
 
     def _own(self, after: int = -1) -> list[StoredJob]:
         self._check()
-        jobs = [job for job in self._base.jobs.values() if self._owns(job.number) and job.place > after]
-        return sorted(jobs, key=lambda job: job.place)
+        jobs = [job for job in self._base.jobs.values() if self._owns(job.number) and job.position > after]
+        return sorted(jobs, key=lambda job: job.position)
 
     def _find_duplicate(self, function: bytes, unique: bytes, data: bytes) -> StoredJob | None:
         if not unique or (unique == b"-" and not data):
@@ -283,7 +283,7 @@ class ModelStore:
 
 def _order(job: StoredJob) -> tuple[int | bytes, ...]:
     """What the jobs of a dead server are sorted by."""
-    return (1, job.place) if _has_time(job) else (0, job.priority, job.function, job.place)
+    return (1, job.position) if _has_time(job) else (0, job.priority, job.function, job.position)
 
 
 def _has_time(job: StoredJob) -> bool:

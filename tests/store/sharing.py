@@ -71,13 +71,15 @@ class SharedContract(_TestCase):
 
     def test_the_jobs_of_a_dead_server_get_new_places(self) -> None:
         dead, living = self.opened("dead", ENDED), self.opened("living")
-        save(dead, job(1, place=9), job(2, b"u"), job(3, priority=0), job(4, run_at=5.0), job(5, b"-", b"d"))
+        save(
+            dead, job(1, position=9), job(2, b"u"), job(3, priority=0), job(4, run_at=5.0), job(5, b"-", b"d")
+        )
         save(living, job(6))
         jobs = living.take_over(10, 100)
         # High priority first, then by place; what waits for its time comes last.
         self.assertEqual([job.number for job in jobs], [3, 2, 5, 1, 4])
-        self.assertEqual([job.place for job in jobs], [100, 101, 102, 103, 104])
-        self.assertEqual(jobs[2], job(5, b"-", b"d", place=102))
+        self.assertEqual([job.position for job in jobs], [100, 101, 102, 103, 104])
+        self.assertEqual(jobs[2], job(5, b"-", b"d", position=102))
         self.assertEqual(sorted(stored(living)), sorted([*jobs, job(6)]))
         self.assertEqual(living.take_over(10, 200), [])
 
@@ -104,7 +106,7 @@ class SharedContract(_TestCase):
         second = self.opened("second", ENDED)
         self.assertEqual(len(second.take_over(10, 10)), 2)
         third = self.opened("third")
-        self.assertEqual([job.place for job in third.take_over(10, 50)], [50, 51])
+        self.assertEqual([job.position for job in third.take_over(10, 50)], [50, 51])
 
     def test_it_comes_back_as_a_new_server(self) -> None:
         slow, living = self.opened("slow", ENDED), self.opened("living")
@@ -141,8 +143,8 @@ class SharedContract(_TestCase):
         retry = Retry(2, 1.5e9, 1, b"why")
         dead.write(Changes(retries={1: retry}))
         jobs = living.take_over(10, 50)
-        retried = job(1, place=51)._replace(**retry._asdict())
-        self.assertEqual(jobs, [job(2, place=50), retried, job(3, place=52, run_at=5.0)])
+        retried = job(1, position=51)._replace(**retry._asdict())
+        self.assertEqual(jobs, [job(2, position=50), retried, job(3, position=52, run_at=5.0)])
         self.assertEqual(living.scheduled(0, 9), jobs[1:])
 
     def test_dead_jobs_belong_to_nobody(self) -> None:
@@ -153,7 +155,7 @@ class SharedContract(_TestCase):
         self.assertEqual([dead.number for dead in dead_jobs(second)], [3, 2, 1])
         self.assertEqual(second.take_over(10, 50), [])
         self.assertEqual(second.find_dead(1), death(job(1)))
-        self.assertEqual(second.retry_dead(1, 60), job(1, place=60))
+        self.assertEqual(second.retry_dead(1, 60), job(1, position=60))
         self.assertEqual(second.forget_dead([2]), 1)
         self.assertEqual(second.evict_dead(0, 0, 0.0, 9), 1)
 
@@ -161,12 +163,12 @@ class SharedContract(_TestCase):
         first, second = self.opened("first"), self.opened("second")
         save(first, job(1, b"u"))
         bury(first, death(job(1, b"u")))
-        self.assertEqual(second.retry_dead(1, 50), job(1, b"u", place=50))
+        self.assertEqual(second.retry_dead(1, 50), job(1, b"u", position=50))
         self.assertIsNone(first.retry_dead(1, 60))
-        self.assertEqual((stored(first), stored(second)), ([], [job(1, b"u", place=50)]))
+        self.assertEqual((stored(first), stored(second)), ([], [job(1, b"u", position=50)]))
         # What it knew of the job that died is of no use any more.
         first.write(Changes(removals=[1], deaths={1: death(job(1, b"u"))}))
-        self.assertEqual(stored(second), [job(1, b"u", place=50)])
+        self.assertEqual(stored(second), [job(1, b"u", position=50)])
 
     def test_a_unique_that_another_server_has_keeps_a_dead_job_dead(self) -> None:
         first, second = self.opened("first"), self.opened("second")
@@ -265,7 +267,7 @@ class SharedContract(_TestCase):
         first.open("first", LEASE)
         self.assertEqual(save(first, job(1, b"u"), job(2), job(3)), {1: b"H:test:1", 2: b"H:test:2"})
         found = [each.job for each in self.coalesced(second, 1, 2)]
-        self.assertEqual(found, [job(1, b"u", place=50), job(2, place=51)])
+        self.assertEqual(found, [job(1, b"u", position=50), job(2, position=51)])
         self.assertEqual(stored(first), [job(3)])
 
     def test_a_coalesced_submit_is_known_to_who_takes_the_job_over(self) -> None:
@@ -274,6 +276,6 @@ class SharedContract(_TestCase):
         save(second, job(2, b"u"))
         self.assertEqual(len(third.take_over(10, 50)), 1)
         (each,) = self.coalesced(third, 1)
-        self.assertEqual(each.job, job(1, b"u", place=50))
+        self.assertEqual(each.job, job(1, b"u", position=50))
         self.assertEqual(self.coalesced(third, 1, known={1: each.at}), [])
         self.assertEqual(stored(third), [])

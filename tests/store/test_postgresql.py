@@ -90,14 +90,14 @@ class CutTests(SharedCase):
         save(self.store, job(1), job(2))
         bury(self.store, death(job(1)), death(job(2)))
         self.cable.cut_behind(b"DELETE FROM txgearman_dead")
-        self.assertEqual(self.store.retry_dead(1, 50), job(1, place=50))
-        self.assertEqual(stored(self.store), [job(1, place=50)])
+        self.assertEqual(self.store.retry_dead(1, 50), job(1, position=50))
+        self.assertEqual(stored(self.store), [job(1, position=50)])
         # Nor was it told of in the next attempt.
         self.cable.cut_behind(b"DELETE FROM txgearman_dead", for_good=True)
         with self.assertRaises(StoreUnavailable):
             self.store.retry_dead(2, 51)
         self.cable.mend()
-        self.assertEqual(self.store.retry_dead(2, 51), job(2, place=51))
+        self.assertEqual(self.store.retry_dead(2, 51), job(2, position=51))
 
     def test_the_answer_to_a_take_over_is_lost(self) -> None:
         dead = self.opened("dead", ENDED)
@@ -105,7 +105,7 @@ class CutTests(SharedCase):
         self.cable.cut_behind(b"SET owner")
         jobs = self.store.take_over(3, 100) + self.store.take_over(3, 200)
         self.assertEqual(
-            [(job.number, job.place) for job in jobs], [(1, 100), (2, 101), (3, 102), (4, 200), (5, 201)]
+            [(job.number, job.position) for job in jobs], [(1, 100), (2, 101), (3, 102), (4, 200), (5, 201)]
         )
         self.assertEqual(stored(self.store), jobs)
 
@@ -119,7 +119,7 @@ class CutTests(SharedCase):
         self.assertEqual(self.store.take_over(0, 200), [])
         self.cable.deliver()
         # What it would have taken nobody would have been told of.
-        self.assertEqual([job.place for job in self.store.take_over(3, 300)], [300, 301, 302])
+        self.assertEqual([job.position for job in self.store.take_over(3, 300)], [300, 301, 302])
 
     def test_a_take_over_behind_a_renewal_that_came_late(self) -> None:
         dead = self.opened("dead", ENDED)
@@ -137,17 +137,17 @@ class CutTests(SharedCase):
             return end
 
         self.patch(self.store, "_prolong", prolong)
-        self.assertEqual([job.place for job in self.store.take_over(3, 300)], [300])
+        self.assertEqual([job.position for job in self.store.take_over(3, 300)], [300])
 
     def test_nor_does_the_next_connection_tell_of_it(self) -> None:
         dead = self.opened("dead", ENDED)
         save(dead, *(job(number, b"%d" % number) for number in range(1, 6)), job(6, b"6", run_at=5.0))
-        save(self.store, job(7, place=150))
+        save(self.store, job(7, position=150))
         self.cable.cut_behind(b"SET owner", for_good=True)
         with self.assertRaises(StoreUnavailable):
             self.store.take_over(6, 100)
         self.cable.mend()
-        self.assertEqual(stored(self.store), [job(7, place=150)])
+        self.assertEqual(stored(self.store), [job(7, position=150)])
         for found in (
             self.store.find(1),
             self.store.find_unique(b"6"),
@@ -159,9 +159,9 @@ class CutTests(SharedCase):
         self.sql("DELETE FROM txgearman_server WHERE name = 'dead'")
         self.assertIs(self.store.renew(), True)
         jobs = self.store.take_over(6, 200)
-        self.assertEqual([job.place for job in jobs], [100, 101, 102, 103, 104, 105])
+        self.assertEqual([job.position for job in jobs], [100, 101, 102, 103, 104, 105])
         self.assertIs(self.store.renew(), False)
-        self.assertEqual(stored(self.store), [*jobs, job(7, place=150)])
+        self.assertEqual(stored(self.store), [*jobs, job(7, position=150)])
 
     def test_the_answer_to_a_join_is_lost(self) -> None:
         other = self.opened("other")
@@ -195,7 +195,7 @@ class CutTests(SharedCase):
         )
         self.cable.cut_at(b"SET owner")
         jobs = self.store.take_over(3, 100)
-        self.assertEqual([(job.number, job.place) for job in jobs], [(1, 100), (2, 101), (3, 102)])
+        self.assertEqual([(job.number, job.position) for job in jobs], [(1, 100), (2, 101), (3, 102)])
         self.assertEqual(stored(self.store), jobs)
 
     def test_nothing_to_write_where_nothing_can_be_written(self) -> None:

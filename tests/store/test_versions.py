@@ -133,7 +133,7 @@ class VersionContract(_TestCase):
         bury(store, death(retrying))
         self.assertEqual(dead_jobs(store), [death(retrying)])
         self.assertEqual(stored(store), [job(4)])
-        self.assertEqual(store.retry_dead(1, 50), job(1, b"u", place=50))
+        self.assertEqual(store.retry_dead(1, 50), job(1, b"u", position=50))
         store.close()
 
     def test_the_tables_of_the_first_version(self) -> None:

@@ -129,7 +129,7 @@ def stored_job(job: DeadJob) -> StoredJob:
     tried yet."""
     return StoredJob(
         number=job.number,
-        place=job.number,
+        position=job.number,
         handle=job.handle,
         function=job.function,
         unique=job.unique,

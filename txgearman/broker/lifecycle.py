@@ -197,8 +197,8 @@ class Lifecycle:
         stored = stored._replace(submitted=self._timer.wall_clock())
         if self.job_store is None:
             self.revive(function, stored).stored = False
-        elif self._stored_queues.is_deep(function, stored.priority, stored.place):
-            self._stored_queues.count(function, stored.priority, stored.place)
+        elif self._stored_queues.is_deep(function, stored.priority, stored.position):
+            self._stored_queues.count(function, stored.priority, stored.position)
         else:
             self.revive(function, stored)
 

@@ -133,8 +133,8 @@ class StoreAnswers:
         function.restored += 1
         # `JobStore.fetch` brings none that has a time, be it its own or that of a retry.
         has_time = stored.run_at is not None or stored.retry_at is not None
-        if not has_time and self._stored_queues.is_deep(function, stored.priority, stored.place):
-            self._stored_queues.count(function, stored.priority, stored.place)
+        if not has_time and self._stored_queues.is_deep(function, stored.priority, stored.position):
+            self._stored_queues.count(function, stored.priority, stored.position)
         else:
             self._life.revive(function, stored)
 
@@ -167,7 +167,7 @@ class StoreAnswers:
             return
         stored_queue.fetching[priority] = False
         for stored in jobs:
-            stored_queue.position[priority] = stored.place
+            stored_queue.position[priority] = stored.position
             if self._life.handles.get(stored.handle) is None:
                 stored_queue.jobs[priority] -= 1
                 self._stored_queues.jobs -= 1

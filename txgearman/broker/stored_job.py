@@ -9,7 +9,7 @@ class StoredJob(NamedTuple):
     """A background job as a store keeps it.
 
     `number` is the one that its handle ends with; no two jobs of a store ever have the same, whatever
-    server made them. `place` orders the jobs of one function and priority on the server that owns them;
+    server made them. `position` orders the jobs of one function and priority on the server that owns them;
     at first it is the number. `run_at` and `submitted` are seconds since the epoch. `losses` counts the
     workers that lost the job, `attempts` its runs that failed. One that waits for a retry, or has been
     retried, has the time of that as `retry_at`, in seconds since the epoch, with the `outcome` and `error` of
@@ -17,7 +17,7 @@ class StoredJob(NamedTuple):
     """
 
     number: int
-    place: int
+    position: int
     handle: bytes
     function: bytes
     unique: bytes

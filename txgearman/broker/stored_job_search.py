@@ -57,7 +57,7 @@ class StoredJobSearch:
             elif isinstance(stored, StoredJob) and stored.handle == handle:
                 if self._stored_queues.contains(stored):
                     # Once more, with its data.
-                    self._page(stored.function, stored.priority, stored.place - 1, 1, whole)
+                    self._page(stored.function, stored.priority, stored.position - 1, 1, whole)
                 else:
                     tell(stored_detail(stored, False))
             else:

@@ -64,7 +64,7 @@ class StoredQueues:
         if (
             stored_queue is None
             or not stored_queue.jobs[stored.priority]
-            or stored.place <= stored_queue.position[stored.priority]
+            or stored.position <= stored_queue.position[stored.priority]
         ):
             return False
         return self.job_store is not None and self.job_store.owns(stored)

@@ -112,7 +112,7 @@ class JobDetail:
     with its `worker`, None where no times are taken. `run_in` says in how many seconds a scheduled job is
     due, and `left` in how many a running one is taken from its worker, None without a limit of time.
     `clients` counts those waiting for it. `state` is None for a job that is not in memory: it waits its turn,
-    or another server has it. Of one that waits its turn here `place` is where in its queue; what another
+    or another server has it. Of one that waits its turn here `position` is where in its queue; what another
     server has has None for that, and for its `data`.
     """
 
@@ -132,7 +132,7 @@ class JobDetail:
     seconds: float | None = None
     run_in: float | None = None
     left: float | None = None
-    place: int | None = None
+    position: int | None = None
     attempts: int = 0
     outcome: int | None = None
     error: bytes = b""
@@ -221,14 +221,14 @@ def stored_detail(stored: StoredJob, is_ours: bool) -> JobDetail:
         state=None,
         losses=stored.losses,
         submitted=stored.submitted,
-        place=stored.place if is_ours else None,
+        position=stored.position if is_ours else None,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class JobPage:
     """Some jobs; `next` is what to ask for the jobs behind them with, None if there are none: a number where
-    jobs are in the order of their handles, a place where in that of their queue."""
+    jobs are in the order of their handles, a position where in that of their queue."""
 
     jobs: tuple[JobDetail, ...]
     next: int | None

@@ -284,10 +284,10 @@ class DatabaseStore(ABC):
                 self._owned(),
                 JOB.c.priority == priority,
                 JOB.c.function == function,
-                JOB.c.place > after,
+                JOB.c.position > after,
                 HAS_NO_TIME,
             )
-            .order_by(JOB.c.place)
+            .order_by(JOB.c.position)
             .limit(limit)
         )
         return self._read(query)
@@ -295,8 +295,8 @@ class DatabaseStore(ABC):
     def scheduled(self, after: int, limit: int) -> list[StoredJob]:
         query = (
             sa.select(*STORED)
-            .where(self._owned(), JOB.c.place > after, HAS_TIME)
-            .order_by(JOB.c.place)
+            .where(self._owned(), JOB.c.position > after, HAS_TIME)
+            .order_by(JOB.c.position)
             .limit(limit)
         )
         return self._read(query)
@@ -402,7 +402,7 @@ class DatabaseStore(ABC):
         if number > LARGEST_NUMBER:
             return None
         # No other job ever has this position. So it was this call, or an earlier one whose answer was lost.
-        revived = sa.select(*STORED).where(JOB.c.number == number, JOB.c.place == position)
+        revived = sa.select(*STORED).where(JOB.c.number == number, JOB.c.position == position)
         is_dead = sa.select(DEAD.c.number).where(DEAD.c.number == number)
 
         def retry() -> StoredJob | None:

@@ -214,7 +214,7 @@ class PostgresqlStore(DatabaseStore):
 
     def _as_confirmed(self, job: StoredJob) -> StoredJob:
         """The job, without a position as long as its take-over is unconfirmed."""
-        return job._replace(place=NO_POSITION) if job.number in self._unconfirmed else job
+        return job._replace(position=NO_POSITION) if job.number in self._unconfirmed else job
 
     def renew(self) -> bool:
         return self._with_retries(self._renew)
@@ -255,7 +255,7 @@ class PostgresqlStore(DatabaseStore):
         if not self._unconfirmed:
             return []
         query = sa.select(*STORED).where(JOB.c.number.in_(self._unconfirmed), JOB.c.owner == self._owner)
-        return sorted(map(StoredJob._make, connection.execute(query)), key=attrgetter("place"))
+        return sorted(map(StoredJob._make, connection.execute(query)), key=attrgetter("position"))
 
     def _mark_dead(self, connection: sa.Connection) -> None:
         """Mark the servers whose lease has expired. One that is just writing is left for the next time."""
@@ -286,7 +286,7 @@ class PostgresqlStore(DatabaseStore):
                     break
                 if not found:
                     self._forget(connection, server)
-            jobs = [job._replace(place=new) for new, job in enumerate(jobs, position)]
+            jobs = [job._replace(position=new) for new, job in enumerate(jobs, position)]
             taken = self._move(connection, lease_end, jobs, owners) if jobs else set()
             # None of them if another server has just taken the same.
             if taken or not jobs:
@@ -297,8 +297,8 @@ class PostgresqlStore(DatabaseStore):
         jobs: list[StoredJob] = []
         query = sa.select(*STORED).where(JOB.c.owner == server)
         for some in (
-            query.where(HAS_NO_TIME).order_by(JOB.c.priority, JOB.c.function, JOB.c.place),
-            query.where(HAS_TIME).order_by(JOB.c.place),
+            query.where(HAS_NO_TIME).order_by(JOB.c.priority, JOB.c.function, JOB.c.position),
+            query.where(HAS_TIME).order_by(JOB.c.position),
         ):
             jobs += [StoredJob._make(row) for row in connection.execute(some.limit(limit - len(jobs)))]
             if len(jobs) == limit:
@@ -310,7 +310,7 @@ class PostgresqlStore(DatabaseStore):
     ) -> set[int]:
         """Own those of `jobs` that still belong to `owners`, with their new positions; returns their
         numbers."""
-        positions = {job.number: job.place for job in jobs}
+        positions = {job.number: job.position for job in jobs}
         self._unconfirmed = numbers = sorted(positions)
         values = (
             _NUMBERS(numbers),

@@ -58,7 +58,7 @@ JOB: Final = sa.Table(
     "txgearman_job",
     TABLES,
     sa.Column("number", _NUMBER, primary_key=True, autoincrement=False),
-    sa.Column("place", _NUMBER, nullable=False),
+    sa.Column("place", _NUMBER, key="position", nullable=False),
     sa.Column("handle", Bytes, nullable=False),
     sa.Column("function", Bytes, nullable=False),
     sa.Column("unique", Bytes, nullable=False),
@@ -108,12 +108,12 @@ sa.Index(
     JOB.c.owner,
     JOB.c.priority,
     JOB.c.function,
-    JOB.c.place,
+    JOB.c.position,
     sqlite_where=HAS_NO_TIME,
     postgresql_where=HAS_NO_TIME,
 )
 sa.Index(
-    "txgearman_job_scheduled", JOB.c.owner, JOB.c.place, sqlite_where=HAS_TIME, postgresql_where=HAS_TIME
+    "txgearman_job_scheduled", JOB.c.owner, JOB.c.position, sqlite_where=HAS_TIME, postgresql_where=HAS_TIME
 )
 
 DEAD: Final = sa.Table(

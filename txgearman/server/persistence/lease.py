@@ -116,7 +116,7 @@ class Lease:
     def owns(self, job: StoredJob) -> bool:
         """Whether the job is this server's."""
         # A job's position is given by the server that saves it or takes it over.
-        return not self._store.shared or job.place // NUMBERS_PER_START == self._start
+        return not self._store.shared or job.position // NUMBERS_PER_START == self._start
 
     def renew(self) -> None:
         """Renew the lease, and take over jobs of servers whose lease has expired."""

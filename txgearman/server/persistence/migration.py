@@ -64,7 +64,7 @@ def _saved(jobs: Sequence[QueuedJob], numbers: Iterator[int], now: float) -> Ite
     for job, number in zip(jobs, numbers, strict=False):
         yield StoredJob(
             number=number,
-            place=number,
+            position=number,
             handle=b"%s:%d" % (prefix, number),
             function=job.function,
             unique=job.unique,

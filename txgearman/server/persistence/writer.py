@@ -157,7 +157,7 @@ class StoreWriter:
             for job in jobs:
                 answers.restore(job)
             loaded += len(jobs)
-            jobs = self._store.scheduled(jobs[-1].place, MAX_BATCH_JOBS)
+            jobs = self._store.scheduled(jobs[-1].position, MAX_BATCH_JOBS)
         # Last: the broker has the first jobs fetched by the thread, which must have the store for itself.
         for length in self._store.queue_lengths():
             answers.restore_stored_queue(*length)
@@ -263,7 +263,7 @@ class StoreWriter:
 
         def found(jobs: list[StoredJob]) -> None:
             there = [job for job in jobs if not self._has_ended(job.number)]
-            tell(StoredPage(there, jobs[-1].place if len(jobs) == limit else None))
+            tell(StoredPage(there, jobs[-1].position if len(jobs) == limit else None))
 
         self._ask(found, tell, self._store.fetch, function, priority, after, limit)
 

@@ -202,7 +202,7 @@ _JOB_FIELDS: Final[tuple[Field[JobDetail], ...]] = (
     Field("worker", INTEGER_OR_NULL, _worker_number),
     Field("size", {**INTEGER_OR_NULL, "minimum": 0}, lambda job: None if job.data is None else len(job.data)),
     Field("preview", TEXT, _preview),
-    Field("place", INTEGER_OR_NULL, lambda job: job.place),
+    Field("place", INTEGER_OR_NULL, lambda job: job.position),
 )
 
 LISTED_JOB: Final = Serializer[JobDetail](*_JOB_FIELDS)
