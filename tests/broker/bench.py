@@ -52,16 +52,16 @@ class ClientNotes:
     def created(self, handle: bytes) -> None:
         self.notes.append(("created", handle))
 
-    def saving(self) -> int:
+    def created_later(self) -> int:
         self.places += 1
         self.notes.append(("saving", self.places))
         return self.places
 
-    def saved(self, place: object, handle: bytes) -> None:
-        self.notes.append(("saved", place, handle))
+    def resolve_created(self, reply: object, handle: bytes) -> None:
+        self.notes.append(("saved", reply, handle))
 
-    def refused(self, place: object, refusal: Refused) -> None:
-        self.notes.append(("refused", place, refusal.text))
+    def resolve_refused(self, reply: object, refusal: Refused) -> None:
+        self.notes.append(("refused", reply, refusal.text))
 
     def data(self, handle: bytes, data: bytes) -> None:
         self.notes.append(("data", handle, data))

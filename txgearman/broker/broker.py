@@ -246,7 +246,7 @@ class Broker:
         if reply is None:
             client.connection.created(handle)
         else:
-            client.connection.saved(reply, handle)
+            client.connection.resolve_created(reply, handle)
         if run_at is None or not self.life.schedule(job, run_at):
             self.life.enqueue(job)
 
@@ -683,14 +683,14 @@ class Broker:
         if reply is None:
             client.connection.created(handle)
         else:
-            client.connection.saved(reply, handle)
+            client.connection.resolve_created(reply, handle)
 
     def _save(self, client: Client, job: Job, job_store: JobStore) -> None:
         """Let `client` be told of a background job as soon as that is durable."""
         if job.saving is None:
             job.saving = []
             job_store.save(job)
-        job.saving.append((client, client.connection.saving()))
+        job.saving.append((client, client.connection.created_later()))
 
     def _seek_stored_duplicate(
         self,
@@ -703,7 +703,7 @@ class Broker:
     ) -> None:
         """Submit a foreground job that may be the same as one of the stored_queue."""
         assert self.life.job_store is not None
-        reply = client.connection.saving()
+        reply = client.connection.created_later()
 
         def found(stored: Found) -> None:
             if client.gone:
@@ -719,7 +719,7 @@ class Broker:
                     raise stored
                 self.submit(client, function_name, unique, data, priority, False, reducer, None, reply)
             except Refused as refusal:
-                client.connection.refused(reply, refusal)
+                client.connection.resolve_refused(reply, refusal)
 
         self.life.job_store.find_duplicate(function_name, unique, data, found)
 

@@ -26,29 +26,29 @@ class ClientConnection(Protocol):
             handle: The handle that it has for this client.
         """
 
-    def saving(self) -> object:
-        """The job submitted last is being saved: `saved` or `refused` will say what came of it.
+    def created_later(self) -> object:
+        """The job submitted last is being saved: `resolve_created` or `resolve_refused` will say what came of it.
 
         Whatever the client is told until then is to reach it behind their answer, as clients match answers to
         their requests by order.
 
         Returns:
-            What `saved` or `refused` is to be called with, never None.
+            What `resolve_created` or `resolve_refused` is to be called with, never None.
         """
 
-    def saved(self, reply: Any, handle: bytes) -> None:
+    def resolve_created(self, reply: Any, handle: bytes) -> None:
         """A job that was being saved is durable and accepted.
 
         Args:
-            reply: What `saving` returned for it.
+            reply: What `created_later` returned for it.
             handle: The handle that it has for this client.
         """
 
-    def refused(self, reply: Any, refusal: Refused) -> None:
+    def resolve_refused(self, reply: Any, refusal: Refused) -> None:
         """A job that was being saved could not be, and was not accepted.
 
         Args:
-            reply: What `saving` returned for it.
+            reply: What `created_later` returned for it.
             refusal: Why.
         """
 

@@ -49,7 +49,7 @@ class StoreAnswers:
         waiting, job.saving = job.saving or (), None
         job.stored = job.background = True
         for client, reply in waiting:
-            client.connection.saved(reply, job.handle)
+            client.connection.resolve_created(reply, job.handle)
         if job.state is _GONE:
             # It was done, or cancelled, while it was being saved.
             dead = None if job.failures is None else job.failures.dead
@@ -82,7 +82,7 @@ class StoreAnswers:
         """
         waiting, job.saving = job.saving or (), None
         for client, reply in waiting:
-            client.connection.refused(reply, refusal)
+            client.connection.resolve_refused(reply, refusal)
         self._stay_online(job)
 
     def stored_before(self, job: Job, handle: bytes, submits: int) -> bool:
@@ -99,7 +99,7 @@ class StoreAnswers:
         waiting = job.saving or []
         job.saving = waiting[submits:] or None
         for client, reply in waiting[:submits]:
-            client.connection.saved(reply, handle)
+            client.connection.resolve_created(reply, handle)
         if job.saving is not None:
             return True
         self._stay_online(job)

@@ -342,18 +342,18 @@ class JobReplies:
         else:
             self._out.append(reply)
 
-    def saving(self) -> PendingReply:
+    def created_later(self) -> PendingReply:
         pending = self._replies.reserve()
         self._limit_pending()
         return pending
 
-    def saved(self, place: PendingReply, handle: bytes) -> None:
-        place.reply = _CREATED[len(handle)] + handle
+    def resolve_created(self, reply: PendingReply, handle: bytes) -> None:
+        reply.reply = _CREATED[len(handle)] + handle
         self._send_known()
 
-    def refused(self, place: PendingReply, refusal: Refused) -> None:
+    def resolve_refused(self, reply: PendingReply, refusal: Refused) -> None:
         self._traffic.refused[refusal.code] += 1
-        place.reply = error_packet(refusal.code, refusal.text)
+        reply.reply = error_packet(refusal.code, refusal.text)
         self._send_known()
 
     def data(self, handle: bytes, data: bytes) -> None:

@@ -112,13 +112,13 @@ class HTTPClientConnection:
     def created(self, handle: bytes) -> None:
         self._enqueue("created", handle)
 
-    def saving(self) -> object:
+    def created_later(self) -> object:
         return self
 
-    def saved(self, place: Any, handle: bytes) -> None:
+    def resolve_created(self, reply: Any, handle: bytes) -> None:
         self._enqueue("created", handle)
 
-    def refused(self, place: Any, refusal: Refused) -> None:
+    def resolve_refused(self, reply: Any, refusal: Refused) -> None:
         self._enqueue("refused", refusal)
 
     def data(self, handle: bytes, data: bytes) -> None:
