@@ -98,7 +98,7 @@ class ServerFull(QueueFull):
         super().__init__(f"Server has its limit of {limit} jobs")
 
 
-class JoinedTooOften(QueueFull):
+class CoalescedTooOften(QueueFull):
     """The client waits for this job as often as it may.
 
     Args:

@@ -18,7 +18,7 @@ from tests.server.peers import HIGH_WATER, SocketlikeTransport, req, res
 from tests.server.sites import Site
 from tests.server.test_flow import KIB, FlowTestCase
 from tests.store.model import ModelDatabase
-from txgearman.broker.entities import MAX_JOINS
+from txgearman.broker.entities import MAX_COALESCED
 from txgearman.server.budgets.unsent import JOINED_TO, SHARED_FROM, SendBudget, SendQueue
 from txgearman.server.factory import TURN_OUTPUT
 from txgearman.server.protocol import HELD_UNHANDLED
@@ -267,35 +267,35 @@ class FanOutTest(FlowTestCase):
 
     def test_joins_at_the_limit_and_one_past_it(self) -> None:
         client = self.connect()
-        client.receive(*[req(7, b"f", b"u", b"")] * (MAX_JOINS + 1), req(16, b"x"))
+        client.receive(*[req(7, b"f", b"u", b"")] * (MAX_COALESCED + 1), req(16, b"x"))
         self.turn()
         heard = client.taken()
-        self.assertEqual(heard.count(b"\0RES\0\0\0\x08"), MAX_JOINS)
-        text = b"Connection waits for this job %d times, as often as it may" % MAX_JOINS
+        self.assertEqual(heard.count(b"\0RES\0\0\0\x08"), MAX_COALESCED)
+        text = b"Connection waits for this job %d times, as often as it may" % MAX_COALESCED
         self.assertTrue(heard.endswith(res(19, b"QUEUE_ERROR", text) + res(17, b"x")), heard[-200:])
         self.assertEqual(self.factory.traffic.refused, {b"QUEUE_ERROR": 1})
         # Another connection may, and so may this one again, once the job has ended.
-        self.join(MAX_JOINS)
+        self.join(MAX_COALESCED)
         self.start().receive(req(13, b"H:test:1", b""))
         self.turn()
         client.taken()
-        client.receive(*[req(7, b"f", b"u", b"")] * MAX_JOINS)
+        client.receive(*[req(7, b"f", b"u", b"")] * MAX_COALESCED)
         self.turn()
         self.assertNotIn(b"QUEUE_ERROR", client.taken())
 
     def test_what_reports_make_in_one_turn_is_bounded(self) -> None:
         """Many connections too: what counts is what all of them are sent."""
-        clients = [self.join(MAX_JOINS // 10) for _ in range(10)]
+        clients = [self.join(MAX_COALESCED // 10) for _ in range(10)]
         worker = self.start()
         report = req(12, b"H:test:1", b"1", b"2")
-        told = MAX_JOINS * (len(res(12, b"H:test:1", b"1", b"2")) + 5)
+        told = MAX_COALESCED * (len(res(12, b"H:test:1", b"1", b"2")) + 5)
         worker.receive(report * 1000)
         turns = 0
         while not worker.reading:
             self.one_turn()
             self.assertLess(sum(len(client.taken()) for client in clients), TURN_OUTPUT + 2 * told)
             turns += 1
-        self.assertGreater(turns, 1000 * MAX_JOINS * 32 // TURN_OUTPUT // 2)
+        self.assertGreater(turns, 1000 * MAX_COALESCED * 32 // TURN_OUTPUT // 2)
         worker.receive(req(16, b"x"))
         self.turn()
         self.assertEqual(worker.taken(), res(17, b"x"))
@@ -314,7 +314,7 @@ class FanOutTest(FlowTestCase):
             self.assertEqual([part[:4] for part in parts], [b"%04d" % number for number in range(50)])
 
     def test_a_large_part_many_times_to_one_that_does_not_read(self) -> None:
-        client, worker = self.join(MAX_JOINS), self.start()
+        client, worker = self.join(MAX_COALESCED), self.start()
         worker.receive(req(28, b"H:test:1", bytes(MIB)))
         self.turn()
         self.assertTrue(client.aborted)
@@ -331,7 +331,7 @@ class FanOutTest(FlowTestCase):
     def test_it_gives_way_and_ends(self) -> None:
         for end in ("lose", "close", "stop"):
             self.setUp()
-            self.join(MAX_JOINS)
+            self.join(MAX_COALESCED)
             worker = self.start()
             worker.receive(req(12, b"H:test:1", b"1", b"2") * 100)
             self.assertFalse(worker.reading)

@@ -14,7 +14,15 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
-from txgearman.broker.entities import MAX_JOINS, AbilitySet, Client, Function, Job, RunningByFunction, Worker
+from txgearman.broker.entities import (
+    MAX_COALESCED,
+    AbilitySet,
+    Client,
+    Function,
+    Job,
+    RunningByFunction,
+    Worker,
+)
 from txgearman.broker.functions import Functions
 from txgearman.broker.interfaces import Alarm, DeadJobStore, DeathListener, JobStore, JobTrace
 from txgearman.broker.job_states import JobState, Outcome, Priority, WorkerState
@@ -28,7 +36,7 @@ from txgearman.broker.stored_queues import StoredQueues
 from txgearman.broker.timer import Timer
 from txgearman.broker.uniques import UNIQUE_IS_DATA
 from txgearman.broker.waking import Waking
-from txgearman.errors import JobNotFound, JoinedTooOften, NotSaved, Refused
+from txgearman.errors import JobNotFound, CoalescedTooOften, NotSaved, Refused
 
 if TYPE_CHECKING:
     from txgearman.broker.interfaces import Found
@@ -189,7 +197,7 @@ class Broker:
         Raises:
             QueueFull: The function or the server has as many jobs, or the server as many functions, as it
                 may.
-            JoinedTooOften: The client waits for this job `MAX_JOINS` times already.
+            CoalescedTooOften: The client waits for this job `MAX_COALESCED` times already.
             RateExceeded: New jobs of the function come faster than its limit.
             ShuttingDown: The server drains.
             NotSaved: A background job cannot be made durable, or the one to attach to may be another server's
@@ -279,7 +287,7 @@ class Broker:
         Args:
             client: Who is gone. Nothing is told to it from now on.
         """
-        client.joins.clear()
+        client.coalesced.clear()
         client.gone = True
         if client.jobs:
             self._leaving += 1
@@ -672,10 +680,10 @@ class Broker:
             return
         handle = job.handle
         if handle in client.jobs:
-            joins = client.joins.get(handle, 1)
-            if joins >= MAX_JOINS:
-                raise JoinedTooOften(MAX_JOINS)
-            client.joins[handle] = joins + 1
+            submits = client.coalesced.get(handle, 1)
+            if submits >= MAX_COALESCED:
+                raise CoalescedTooOften(MAX_COALESCED)
+            client.coalesced[handle] = submits + 1
             handle = self._handles.next()
             self._handles.newest[handle] = job
         job.watch(client, handle)

@@ -31,7 +31,7 @@ MAX_CANCELLED: Final = 16
 """Handles of cancelled jobs that a worker is remembered to have had: as many as it is likely to run at
 once."""
 
-MAX_JOINS: Final = 1000
+MAX_COALESCED: Final = 1000
 """How often one client may wait for one job. It is told each report once for each, so that without a limit a
 few bytes of a worker could make millions. Programs join a job by mistake or as tasks of one batch, a few
 times."""
@@ -384,16 +384,16 @@ class Function:
 
 
 class Client:
-    """A connection as a client: `jobs` are those it waits for, by the handle it was told; `joins` says how
+    """A connection as a client: `jobs` are those it waits for, by the handle it was told; `coalesced` says how
     often it waits for those that it waits for more than once, by their own handles; `gone` says that the
     connection has ended."""
 
-    __slots__ = ("connection", "gone", "jobs", "joins")
+    __slots__ = ("coalesced", "connection", "gone", "jobs")
 
     def __init__(self, connection: ClientConnection) -> None:
         self.connection = connection
         self.jobs: dict[bytes, Job] = {}
-        self.joins: dict[bytes, int] = {}
+        self.coalesced: dict[bytes, int] = {}
         self.gone = False
 
 

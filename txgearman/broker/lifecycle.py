@@ -445,7 +445,7 @@ class Lifecycle:
             del client.jobs[name]
             if name != job.handle:
                 self.handles.remove(name)
-                client.joins.pop(job.handle, None)
+                client.coalesced.pop(job.handle, None)
         job.watchers = NOBODY
         return watchers
 
