@@ -123,7 +123,7 @@ class Administration:
         self._broker.life.change_policy(policy)
         self._broker.limits.change_max_jobs(policy.max_jobs)
 
-    def cancel_some(self, name: bytes, after: int, until: int) -> int | None:
+    def cancel_some(self, name: bytes, cursor: int, until: int) -> int | None:
         """End some jobs of a function, as `Broker.cancel` does, in the order of their handles.
 
         One call looks at some thousands, so that cancelling all jobs of a function does not hold up the
@@ -132,22 +132,22 @@ class Administration:
 
         Args:
             name: The function.
-            after: The number of a handle. Jobs with greater numbers are ended.
+            cursor: The number of a handle. Jobs with greater numbers are ended.
             until: The `Inspection.last_number` at the beginning. Jobs that this server took since then are
                 left alone.
 
         Returns:
-            What to go on with in place of `after`, None when there is nothing left.
+            What to go on with in place of `cursor`, None when there is nothing left.
 
         Raises:
             FunctionNotFound: There is no such function.
         """
         function = self._functions.find(name)
         newest = self._broker.life.handles.last()
-        if until <= after < newest:
+        if until <= cursor < newest:
             # Greater numbers are those of jobs taken over from servers that started later.
-            after = newest
-        jobs = self._broker.life.handles.behind(after)
+            cursor = newest
+        jobs = self._broker.life.handles.behind(cursor)
         if not jobs:
             return None
         for job in jobs:

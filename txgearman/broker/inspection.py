@@ -195,8 +195,8 @@ class Inspection:
 
     def job_page(
         self,
-        after: int,
-        most: int,
+        cursor: int,
+        limit: int,
         wanted: Callable[[Job], bool],
         enough: Callable[[], bool] | None = None,
     ) -> JobPage:
@@ -205,20 +205,20 @@ class Inspection:
         Only some thousand jobs are looked at, so a page may be short, or empty, and not be the last.
 
         Args:
-            after: The number of a handle: the page begins behind it.
-            most: How many jobs the page may have.
+            cursor: The number of a handle: the page begins behind it.
+            limit: How many jobs the page may have.
             wanted: Whether a job belongs to the list.
             enough: Asked behind each job: whether the page is to end here, as it has taken long for example.
 
         Returns:
             The page, with the number that the next one begins behind.
         """
-        jobs = self._broker.life.handles.behind(after)
+        jobs = self._broker.life.handles.behind(cursor)
         found = []
         for job in jobs:
             if wanted(job):
                 found.append(self.detail_of(job))
-                if len(found) == most:
+                if len(found) == limit:
                     return JobPage(tuple(found), number_of(job.handle))
             if enough is not None and enough():
                 return JobPage(tuple(found), number_of(job.handle))

@@ -116,23 +116,23 @@ class JobStore(Protocol):
             dead: What is to be kept, but for the data, which the store has.
         """
 
-    def fetch(self, function: bytes, priority: int, after: int) -> None:
+    def fetch(self, function: bytes, priority: int, cursor: int) -> None:
         """Bring jobs of a queue. `StoreAnswers.fetched` or `not_fetched` says what came of it.
 
         Args:
             function: The function of the queue.
             priority: Its priority.
-            after: The position behind which the jobs begin.
+            cursor: The position behind which the jobs begin.
         """
 
-    def page(self, function: bytes, priority: int, after: int, most: int, tell: TellPage) -> None:
+    def page(self, function: bytes, priority: int, cursor: int, limit: int, tell: TellPage) -> None:
         """Tell of jobs as `fetch` brings them, with their data. Those that have ended are left out.
 
         Args:
             function: The function of the queue.
             priority: Its priority.
-            after: The position behind which the page begins.
-            most: How many jobs the page may have. It has fewer where they are large.
+            cursor: The position behind which the page begins.
+            limit: How many jobs the page may have. It has fewer where they are large.
             tell: Called with the page, or with why there is none.
         """
 

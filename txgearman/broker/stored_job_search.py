@@ -75,20 +75,20 @@ class StoredJobSearch:
         self._seek(handle, found)
 
     def seek_page(
-        self, name: bytes, priority: int, after: int, most: int, tell: Callable[[JobPage | Refused], None]
+        self, name: bytes, priority: int, cursor: int, limit: int, tell: Callable[[JobPage | Refused], None]
     ) -> None:
         """Tell of jobs of a function and priority that are not in memory, in the order of their queue, at
-        most so many, and of fewer where they are large: the first of them with 0 for `after`, then those
+        most so many, and of fewer where they are large: the first of them with 0 for `cursor`, then those
         behind the place that the page before gave. What has come into memory meanwhile is told of as it is
         there. Raises `FunctionNotFound`."""
         stored_queue = self._functions.find(name).stored_queue
-        if stored_queue is None or not (after or stored_queue.jobs[priority]):
+        if stored_queue is None or not (cursor or stored_queue.jobs[priority]):
             tell(JobPage((), None))
         else:
-            self._page(name, priority, after or stored_queue.position[priority], most, tell)
+            self._page(name, priority, cursor or stored_queue.position[priority], limit, tell)
 
     def _page(
-        self, name: bytes, priority: int, after: int, most: int, tell: Callable[[JobPage | Refused], None]
+        self, name: bytes, priority: int, cursor: int, limit: int, tell: Callable[[JobPage | Refused], None]
     ) -> None:
         if self._life.job_store is None:
             tell(JobPage((), None))
@@ -107,7 +107,7 @@ class StoredJobSearch:
                     details.append(stored_detail(stored, True))
             tell(JobPage(tuple(details), page.next))
 
-        self._life.job_store.page(name, priority, after, most, found)
+        self._life.job_store.page(name, priority, cursor, limit, found)
 
     def seek_status_by_unique(self, unique: bytes, tell: Callable[[JobStatus | Refused], None]) -> None:
         """Tell the status of the newest job with this unique, wherever it is. Only where

@@ -197,24 +197,24 @@ class Store(Protocol):
             The length of each queue that has jobs.
         """
 
-    def fetch(self, function: bytes, priority: int, after: int, limit: int) -> list[StoredJob]:
+    def fetch(self, function: bytes, priority: int, cursor: int, limit: int) -> list[StoredJob]:
         """Read own jobs of one queue in order, without scheduled ones.
 
         Args:
             function: The function's name.
             priority: The jobs' priority.
-            after: The cursor: only jobs with a greater position are read.
+            cursor: The cursor: only jobs with a greater position are read.
             limit: How many jobs to read at most.
 
         Returns:
             The jobs by position; fewer than `limit` if there are no more.
         """
 
-    def scheduled(self, after: int, limit: int) -> list[StoredJob]:
+    def scheduled(self, cursor: int, limit: int) -> list[StoredJob]:
         """Read own jobs that have a `run_at`.
 
         Args:
-            after: The cursor: only jobs with a greater position are read.
+            cursor: The cursor: only jobs with a greater position are read.
             limit: How many jobs to read at most.
 
         Returns:

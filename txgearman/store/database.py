@@ -277,14 +277,14 @@ class DatabaseStore(ABC):
         )
         return [QueueLength(*row) for row in self._rows(query)]
 
-    def fetch(self, function: bytes, priority: int, after: int, limit: int) -> list[StoredJob]:
+    def fetch(self, function: bytes, priority: int, cursor: int, limit: int) -> list[StoredJob]:
         query = (
             sa.select(*STORED)
             .where(
                 self._owned(),
                 JOB.c.priority == priority,
                 JOB.c.function == function,
-                JOB.c.position > after,
+                JOB.c.position > cursor,
                 HAS_NO_TIME,
             )
             .order_by(JOB.c.position)
@@ -292,10 +292,10 @@ class DatabaseStore(ABC):
         )
         return self._read(query)
 
-    def scheduled(self, after: int, limit: int) -> list[StoredJob]:
+    def scheduled(self, cursor: int, limit: int) -> list[StoredJob]:
         query = (
             sa.select(*STORED)
-            .where(self._owned(), JOB.c.position > after, HAS_TIME)
+            .where(self._owned(), JOB.c.position > cursor, HAS_TIME)
             .order_by(JOB.c.position)
             .limit(limit)
         )
@@ -376,7 +376,7 @@ class DatabaseStore(ABC):
         self,
         connection: sa.Connection,
         conditions: Sequence[sa.ColumnElement[bool]],
-        most: int,
+        limit: int,
         most_bytes: int | None,
     ) -> tuple[list[DeadCursor], bool]:
         """The cursors of the dead jobs that are looked at for a page, and whether there are more. This reads

@@ -249,23 +249,23 @@ class StoreWriter:
             self._schedule_write(REMOVAL_DELAY)
         self.dead_jobs.died(dead)
 
-    def fetch(self, function: bytes, priority: int, after: int) -> None:
+    def fetch(self, function: bytes, priority: int, cursor: int) -> None:
         limit = self._fetch_limit
-        self._in_thread(self._store.fetch, function, priority, after, limit).addCallbacks(
+        self._in_thread(self._store.fetch, function, priority, cursor, limit).addCallbacks(
             self._fetched,
             self._not_fetched,
             callbackArgs=(function, priority, limit),
             errbackArgs=(function, priority),
         ).addErrback(log_defect)
 
-    def page(self, function: bytes, priority: int, after: int, most: int, tell: TellPage) -> None:
+    def page(self, function: bytes, priority: int, cursor: int, limit: int, tell: TellPage) -> None:
         limit = min(most, self._fetch_limit)
 
         def found(jobs: list[StoredJob]) -> None:
             there = [job for job in jobs if not self._has_ended(job.number)]
             tell(StoredPage(there, jobs[-1].position if len(jobs) == limit else None))
 
-        self._ask(found, tell, self._store.fetch, function, priority, after, limit)
+        self._ask(found, tell, self._store.fetch, function, priority, cursor, limit)
 
     def find(self, number: int, tell: Tell) -> None:
         self._find(tell, self._store.find, number)
