@@ -106,7 +106,7 @@ class ListTests(StoredCase):
         for _ in range(AHEAD // 2):
             assert self.broker.grab(worker) is not None
         self.thread.run_all()
-        self.assertEqual(self.inspection.function_detail(b"f").away, 0)
+        self.assertEqual(self.inspection.function_detail(b"f").stored, 0)
         second, place = self.page(f"?limit=50&after={place}")
         self.assertEqual((first + second, place), (list(range(1, self.DEPTH + 1)), None))
 

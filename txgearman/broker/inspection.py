@@ -141,7 +141,7 @@ class Inspection:
     def _function_detail(self, function: Function, dead: int) -> FunctionDetail:
         oldest = None
         stored_queue = function.stored_queue or NO_STORED_QUEUE
-        away = stored_queue.jobs
+        stored = stored_queue.jobs
         failed = failures_of(function.uncompleted)
         uncompleted = sum(function.uncompleted)
         if function.meter is not None:
@@ -150,10 +150,11 @@ class Inspection:
         return FunctionDetail(
             name=function.name,
             total=function.total,
-            queued=tuple(map(operator.add, function.waiting, away)),
-            away=sum(away),
-            behind=tuple(
-                position if jobs else None for jobs, position in zip(away, stored_queue.position, strict=True)
+            queued=tuple(map(operator.add, function.waiting, stored)),
+            stored=sum(stored),
+            stored_after=tuple(
+                position if jobs else None
+                for jobs, position in zip(stored, stored_queue.position, strict=True)
             ),
             scheduled=tuple(function.scheduled),
             retrying=function.retrying,

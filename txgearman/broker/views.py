@@ -74,8 +74,8 @@ reports are not known here."""
 class FunctionDetail:
     """All there is to know of a function.
 
-    `total` are all its jobs; `queued` and `scheduled` are counts by priority; `away` are those of the queued
-    jobs that are not in memory, and `behind`, by priority, is the place that these have greater ones than,
+    `total` are all its jobs; `queued` and `scheduled` are counts by priority; `stored` are those of the queued
+    jobs that are not in memory, and `stored_after`, by priority, is the position that theirs are greater than,
     None where there are none; `retrying` are those of the scheduled ones that wait for a retry; `dead` are
     not in `total`; `limits` are those of `Function`, without a limit all None. The counts from `submitted`
     to `refused` are since the function was made: `failed` are the jobs that ended in one of `FAILURES`,
@@ -86,8 +86,8 @@ class FunctionDetail:
     name: bytes
     total: int
     queued: tuple[int, ...]
-    away: int
-    behind: tuple[int | None, ...]
+    stored: int
+    stored_after: tuple[int | None, ...]
     scheduled: tuple[int, ...]
     retrying: int
     dead: int

@@ -310,6 +310,6 @@ async def cancel_jobs(gearman: Gearman, reactor: IReactorTime, function: bytes) 
         now = inspection.function_detail(function)
         if now.dropped != before.dropped:
             seen = reactor.seconds()
-        if not now.away or reactor.seconds() - seen > SEARCH_SECONDS:
+        if not now.stored or reactor.seconds() - seen > SEARCH_SECONDS:
             return
         await deferLater(reactor, FETCH_SECONDS)
