@@ -504,7 +504,7 @@ class Tables(SynchronousTestCase):
         policy = options.settings.policy
         self.assertEqual(options.settings.max_packet, 16 * 1024 * 1024)
         self.assertEqual(policy.rules_for(b"image-resize").time_limit, 600)
-        self.assertEqual(policy.rules_for(b"send-mail").retries, 10)
+        self.assertEqual(policy.rules_for(b"send-mail").job_retries, 10)
         self.assertEqual(policy.rules_for(b"send-mail").limits, (100_000,) * 3)
 
     def test_access_rules(self) -> None:

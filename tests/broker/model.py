@@ -564,7 +564,7 @@ class Model:
 
     def take_back(self, job: ModelJob) -> None:
         self.forget_place(job)
-        ruled = self.policy.rules_for(job.function).retries
+        ruled = self.policy.rules_for(job.function).job_retries
         retries = self.policy.job_retries if ruled is None else ruled
         job.losses += 1
         if retries != -1 and job.losses >= max(retries, 1):

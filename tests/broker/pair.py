@@ -528,7 +528,7 @@ class Pair:
                 **{what: counts.uncompleted[ending] for ending, what in UNCOMPLETED},
                 "joined": counts.coalesced,
                 "refused": counts.refused,
-                "retried": counts.retried,
+                "requeued": counts.requeued,
             }
             assert counted == {what: model.counted[name, what] for what in counted}, name
             assert counts.submitted - counts.ended == len(mine)

@@ -215,7 +215,9 @@ class ForgettingTests(SynchronousTestCase):
 
     def test_one_that_was_forgotten_comes_back_as_new(self) -> None:
         bench = Bench(
-            Policy(b"H:t", max_functions=10, functions=((b"a", FunctionRules(submit_rate=1.0, retries=2)),))
+            Policy(
+                b"H:t", max_functions=10, functions=((b"a", FunctionRules(submit_rate=1.0, job_retries=2)),)
+            )
         )
         for name in (b"a", *(b"x%d" % number for number in range(8))):
             bench.broker.cancel(bench.queue(name))
@@ -267,7 +269,7 @@ class CountsTests(SynchronousTestCase):
             "ended": sum(row.counts.ended for row in rows),
             "uncompleted": sum(sum(row.counts.uncompleted) for row in rows),
             "joined": sum(row.counts.coalesced for row in rows),
-            "retried": sum(row.counts.retried for row in rows),
+            "requeued": sum(row.counts.requeued for row in rows),
             "waited": sum(row.waited.cumulated[-1] for row in rows),
             "ran": sum(row.ran.cumulated[-1] for row in rows),
             "waited for": sum(row.waited.sum for row in rows),

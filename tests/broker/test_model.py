@@ -43,8 +43,8 @@ POLICIES += tuple(
         policy,
         functions=(
             (b"*", FunctionRules(limits=(4, 3, None), time_limit=2.0)),
-            (b"X", FunctionRules(retries=2)),
-            (b"Y", FunctionRules(limits=(None, None, None), time_limit=0.5, retries=-1)),
+            (b"X", FunctionRules(job_retries=2)),
+            (b"Y", FunctionRules(limits=(None, None, None), time_limit=0.5, job_retries=-1)),
         ),
     )
     for policy in POLICIES[::2]

@@ -92,7 +92,7 @@ class ShownTests(SynchronousTestCase):
 class RulesForTests(SynchronousTestCase):
     def test_none(self) -> None:
         self.assertIs(POLICY.rules_for(b"f"), NO_RULES)
-        self.assertIs(ruled(g=FunctionRules(retries=1)).rules_for(b"f"), NO_RULES)
+        self.assertIs(ruled(g=FunctionRules(job_retries=1)).rules_for(b"f"), NO_RULES)
 
     def test_the_name_holds_before_patterns_and_the_first_pattern_before_the_next(self) -> None:
         policy = replace(
@@ -146,7 +146,7 @@ class ObeyedTests(SynchronousTestCase):
     def test_retries_of_one_function(self) -> None:
         for ours, losses in ((0, 1), (1, 1), (3, 3)):
             with self.subTest(ours):
-                bench = Bench(replace(ruled(f=FunctionRules(retries=ours)), job_retries=7))
+                bench = Bench(replace(ruled(f=FunctionRules(job_retries=ours)), job_retries=7))
                 client = bench.client()
                 handle = bench.submit(client, b"f")
                 for _ in range(losses):
@@ -157,7 +157,7 @@ class ObeyedTests(SynchronousTestCase):
                 self.assertEqual(said(client), [("failed", handle)])
 
     def test_a_function_may_have_no_limit_of_retries(self) -> None:
-        bench = Bench(replace(ruled(f=FunctionRules(retries=-1)), job_retries=1))
+        bench = Bench(replace(ruled(f=FunctionRules(job_retries=-1)), job_retries=1))
         handle = bench.queue(b"f")
         for _ in range(5):
             worker = bench.worker("w", b"f")
@@ -187,7 +187,7 @@ class ChangeTests(SynchronousTestCase):
         self.assertEqual(bench.broker.total, 2)
 
     def test_rules_that_are_gone_hold_no_longer(self) -> None:
-        bench = Bench(ruled(all=FunctionRules(limits=(1, 1, 1), time_limit=1.0, retries=0)))
+        bench = Bench(ruled(all=FunctionRules(limits=(1, 1, 1), time_limit=1.0, job_retries=0)))
         bench.queue(b"f")
         bench.administration.change_policy(POLICY)
         bench.queue(b"f")
@@ -201,7 +201,7 @@ class ChangeTests(SynchronousTestCase):
         bench.administration.set_limits(b"f", (2, 2, 2))
         bench.administration.set_limits(b"g", (0, 0, 0))
         bench.administration.change_policy(
-            ruled(f=FunctionRules(limits=(1, 1, 1)), h=FunctionRules(retries=1))
+            ruled(f=FunctionRules(limits=(1, 1, 1)), h=FunctionRules(job_retries=1))
         )
         bench.queue(b"f")
         bench.queue(b"f")

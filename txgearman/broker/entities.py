@@ -170,14 +170,14 @@ class Function:
     worker has, `workers` the workers registered. `limits` holds by priority the `total` at which a new job
     is refused, None for no limit; `rate` how fast new ones may come, None for no limit; `limited` says in
     one look whether there is either, or `server_limited`, a limit of the whole server. `time_limit` and
-    `retries` and `expires` are those of `FunctionRules`; `retry` is what becomes of failed runs, None where
+    `job_retries` and `expires` are those of `FunctionRules`; `retry` is what becomes of failed runs, None where
     nothing is said of that. `paused` means that the jobs are kept from the workers. `pinned`
     means that an administrator has made it, or has set something for it.
 
     Counted since the function was made: `submitted` and `ended` the jobs that came and went, so that
     `total` costs nothing; `restored` those of `submitted` that came from the store; `uncompleted` those of
     `ended` that were not completed, by `Outcome`; `coalesced` the submits that were the same as a live job,
-    `refused` those that met a limit; `retried` how often a job was taken from its worker and queued again.
+    `refused` those that met a limit; `requeued` how often a job was taken from its worker and queued again.
     `meter` measures the jobs' times, if anybody does.
 
     `stored_queue` are the jobs that are not in memory, None as long as there never were any.
@@ -204,8 +204,8 @@ class Function:
         "refused",
         "resting",
         "restored",
-        "retried",
-        "retries",
+        "requeued",
+        "job_retries",
         "retry",
         "retrying",
         "running",
@@ -238,7 +238,7 @@ class Function:
         self.coalesced = 0
         self.refused = 0
         self.restored = 0
-        self.retried = 0
+        self.requeued = 0
         self.retrying = 0
         self.running = 0
         self.workers = 0
@@ -261,7 +261,7 @@ class Function:
         too."""
         self.expires = rules.expires or None
         self.time_limit = rules.time_limit or None
-        self.retries = rules.retries
+        self.job_retries = rules.job_retries
         self.limits = rules.limits
         self.limit_rate(rules.submit_rate or 0, rules.submit_burst or 0)
 

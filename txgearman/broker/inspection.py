@@ -167,7 +167,7 @@ class Inspection:
             completed=function.ended - uncompleted,
             failed=failed,
             dropped=uncompleted - failed,
-            retried=function.retried,
+            requeued=function.requeued,
             refused=function.refused,
             oldest=oldest,
         )

@@ -206,18 +206,18 @@ class Lifecycle:
         """The job's worker is gone or too slow: give the job to another, behind those that wait."""
         worker = job.worker
         assert worker is not None, "only a running job can be taken back"
-        retries = job.function.retries
-        if retries is None:
-            retries = self._functions.policy.job_retries
+        allowed = job.function.job_retries
+        if allowed is None:
+            allowed = self._functions.policy.job_retries
         job.losses += 1
-        exhausted = retries != UNLIMITED and job.losses >= max(retries, 1)
+        exhausted = allowed != UNLIMITED and job.losses >= max(allowed, 1)
         if exhausted or not (job.background or job.watchers or job.saving):
             self.give_up(job, _LOST if exhausted else _ABANDONED)
             return
         self._take_from_worker(job, worker)
         if job.stored and self.job_store is not None:
             self.job_store.lost(job)
-        job.function.retried += 1
+        job.function.requeued += 1
         job.state = _QUEUED
         self.enqueue(job)
 

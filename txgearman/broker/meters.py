@@ -42,7 +42,7 @@ class Counts:
     submitted: int = 0
     ended: int = 0
     uncompleted: list[int] = field(default_factory=lambda: [0] * len(Outcome))
-    retried: int = 0
+    requeued: int = 0
     refused: int = 0
     restored: int = 0
     coalesced: int = 0
@@ -73,7 +73,7 @@ class Counts:
         if function.ended:
             self.ended += function.ended
             self.uncompleted = list(map(operator.add, self.uncompleted, function.uncompleted))
-        self.retried += function.retried
+        self.requeued += function.requeued
         self.refused += function.refused
         self.restored += function.restored
         self.coalesced += function.coalesced

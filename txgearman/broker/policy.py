@@ -58,7 +58,7 @@ class FunctionRules:
             (high, normal, low). None is no limit.
         time_limit: Seconds after which a running job is given to another worker; 0 is no limit. A shorter
             limit that the worker has set itself holds.
-        retries: As `Policy.job_retries`.
+        job_retries: As `Policy.job_retries`.
         submit_rate: As that of `Policy`.
         submit_burst: As that of `Policy`.
         attempts: As that of `Policy`.
@@ -73,7 +73,7 @@ class FunctionRules:
 
     limits: tuple[int | None, ...] | None = None
     time_limit: float | None = None
-    retries: int | None = None
+    job_retries: int | None = None
     submit_rate: float | None = None
     submit_burst: int | None = None
     attempts: int | None = None

@@ -99,7 +99,7 @@ class FunctionDetail:
     completed: int
     failed: int
     dropped: int
-    retried: int
+    requeued: int
     refused: int
     oldest: float | None
 

@@ -230,7 +230,7 @@ FAMILIES: Final = (
         "jobs_requeued",
         "counter",
         "Times that a job was taken from its worker and queued again.",
-        lambda row: row.counts.retried,
+        lambda row: row.counts.requeued,
     ),
     # -- jobs and workers, now
     _split(

@@ -274,7 +274,7 @@ class FunctionSettings:
         return FunctionRules(
             limits=limits,
             time_limit=self.time_limit,
-            retries=self.job_retries,
+            job_retries=self.job_retries,
             submit_rate=self.submit_rate,
             submit_burst=self.submit_burst,
             attempts=self.attempts,

@@ -146,7 +146,7 @@ FUNCTION: Final = Serializer[FunctionDetail](
     Field("completed", COUNT),
     Field("failed", COUNT),
     Field("dropped", COUNT),
-    Field("requeued", COUNT, lambda function: function.retried),
+    Field("requeued", COUNT, lambda function: function.requeued),
     Field("refused", COUNT),
 )
 

@@ -43,7 +43,7 @@ class Totals:
         self.completed = gone.completed
         self.failed = failures_of(gone.uncompleted)
         self.dropped = sum(gone.uncompleted) - self.failed
-        self.requeued = gone.retried
+        self.requeued = gone.requeued
 
     def add(self, functions: list[FunctionDetail]) -> None:
         """Add the numbers of these functions."""
@@ -53,7 +53,7 @@ class Totals:
             self.completed += function.completed
             self.failed += function.failed
             self.dropped += function.dropped
-            self.requeued += function.retried
+            self.requeued += function.requeued
             self.paused += function.paused
             if function.total:
                 self.queued = list(map(operator.add, self.queued, function.queued))
