@@ -6,7 +6,7 @@ production but for its size, and nothing that outlives this process. Everything 
     with PostgreSQL() as cluster:
         url = cluster.new_database()
 
-A `Cable` between a program and such a server can be cut. Tests share `shared_postgresql()`, which starts
+A `CuttableProxy` between a program and such a server can be cut. Tests share `shared_postgresql()`, which starts
 at its first use and ends with the process.
 """
 
@@ -233,7 +233,7 @@ class PostgreSQL:
 
 
 class _Then(Enum):
-    """What becomes of a packet that a `Cable` waits for."""
+    """What becomes of a packet that a `CuttableProxy` waits for."""
 
     CUT_BEHIND = auto()
     CUT_AT = auto()
@@ -241,7 +241,7 @@ class _Then(Enum):
     DELAY = auto()
 
 
-class Cable:
+class CuttableProxy:
     """What lies between a program and the server at `port` of 127.0.0.1; the program connects to `url(...)`.
 
     `cut` ends its connections. After `cut_behind(b"COMMIT")` the next packet with these bytes still gets

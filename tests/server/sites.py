@@ -87,7 +87,7 @@ class DurableServer:
             self.clock, Settings(handle_prefix=PREFIX, **settings), wall_clock
         )
         self.store_writer = StoreWriter(store, self.clock, self.thread)
-        self.factory.keep(self.store_writer, self.store_writer.open(name, lease))
+        self.factory.use_store(self.store_writer, self.store_writer.open(name, lease))
         return self.store_writer.load(self.factory.broker)
 
     def connect(self) -> SocketlikeTransport:

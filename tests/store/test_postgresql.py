@@ -6,7 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from tests.databases import Cable, PostgreSQL, connected, needs_postgresql, shared_postgresql
+from tests.databases import CuttableProxy, PostgreSQL, connected, needs_postgresql, shared_postgresql
 from tests.store.contract import LEASE, CrashContract, StoreContract
 from tests.store.jobs import bury, dead_jobs, death, job, save, stored
 from tests.store.sharing import ENDED
@@ -39,7 +39,7 @@ class CutTests(SharedCase):
     def setUp(self) -> None:
         super().setUp()
         self.direct = self.opened("direct")
-        self.cable = Cable(shared_postgresql().port)
+        self.cable = CuttableProxy(shared_postgresql().port)
         self.addCleanup(self.cable.remove)
         self.url = self.cable.url(self.url)
         self.store = self.opened("behind the cable")
@@ -235,7 +235,7 @@ class StandstillTests(SharedCase):
     def begin(self) -> tuple[Store, Store]:
         """One that will stand still and another, on a database of their own."""
         self.url = shared_postgresql().new_database()
-        cable = self.cable = Cable(shared_postgresql().port)
+        cable = self.cable = CuttableProxy(shared_postgresql().port)
         self.addCleanup(cable.remove)
         other = self.opened("other")
         self.url = cable.url(self.url)

@@ -68,7 +68,7 @@ class HealthTest(SynchronousTestCase):
         store, thread = ListStore(), Thread()
         self.service.startService()
         self.service.store_writer = store_writer = StoreWriter(store, self.reactor, thread)
-        self.service.factory.keep(store_writer, store_writer.open("this", 10))
+        self.service.factory.use_store(store_writer, store_writer.open("this", 10))
         store_writer.load(self.service.factory.broker)
         self.assert_ready()
         store.failing = UNAVAILABLE

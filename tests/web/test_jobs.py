@@ -140,7 +140,7 @@ class ForegroundTests(JobCase):
         self.web = Web(WebSettings(), Settings(store_ahead=1))
         server, thread = self.web.gearman.server, Thread()
         store_writer = StoreWriter(ListStore(), self.web.gearman.clock, thread)
-        server.keep(store_writer, store_writer.open("this", 10))
+        server.use_store(store_writer, store_writer.open("this", 10))
         store_writer.load(server.broker)
         for _ in range(3):
             self.web.begin("POST", JOBS + "?background=true")

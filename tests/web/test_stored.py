@@ -40,7 +40,7 @@ class StoredCase(SynchronousTestCase):
         self.thread = Thread()
         store_writer = StoreWriter(self.store, self.web.gearman.clock, self.thread)
         factory = self.web.gearman.server
-        factory.keep(store_writer, store_writer.open("test", 10))
+        factory.use_store(store_writer, store_writer.open("test", 10))
         self.broker = factory.broker
         self.inspection = factory.inspection
         store_writer.load(self.broker)

@@ -198,7 +198,7 @@ class GearmanServerFactory(Factory):
         """Look-ups that the store answers."""
         return StoredJobSearch(self.broker)
 
-    def keep(self, store_writer: StoreWriter, last_number: int) -> None:
+    def use_store(self, store_writer: StoreWriter, last_number: int) -> None:
         """Begin anew, with a broker whose jobs are stored. To be called ahead of the first connection.
 
         Args:

@@ -241,7 +241,7 @@ class GearmanService(MultiService):
             last_number = self.store_writer.open(
                 f"{platform.node()}:{os.getpid()}", self.settings.store_lease
             )
-            self.factory.keep(self.store_writer, last_number)
+            self.factory.use_store(self.store_writer, last_number)
             loaded = self.store_writer.load(self.factory.broker)
         except BaseException:
             self._abandon_store()
