@@ -6,8 +6,8 @@ production but for its size, and nothing that outlives this process. Everything 
     with PostgreSQL() as cluster:
         url = cluster.new_database()
 
-A `CuttableProxy` between a program and such a server can be cut. Tests share `shared_postgresql()`, which starts
-at its first use and ends with the process.
+A `CuttableProxy` between a program and such a server can be cut. Tests share `shared_postgresql()`, which
+starts at its first use and ends with the process.
 """
 
 from __future__ import annotations

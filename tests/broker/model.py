@@ -573,7 +573,7 @@ class Model:
         elif not job.background and not job.watchers:
             self.end(job, "abandoned")
         else:
-            self.count(job.function, "retried")
+            self.count(job.function, "requeued")
             job.progress = (0, 0)
             job.worker = job.due = None
             self.enqueue(job)

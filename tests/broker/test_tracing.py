@@ -275,7 +275,7 @@ class KeepingTests(FollowingTestCase):
         self.broker.complete(worker, b"H:t:7", b"")
         self.assert_told(("waited", 0.0, 2.0), ("ran", 2, 2.0, 2.0, None), ("ended", 2, 2.0, None))
 
-    def test_the_way_of_an_adopted_job_ends_elsewhere(self) -> None:
+    def test_the_way_of_a_taken_over_job_ends_elsewhere(self) -> None:
         self.keep()
         self.bench.answers.restore(self.saved())
         self.bench.advance(2.0)

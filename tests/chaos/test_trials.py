@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.chaos.__main__ import told
 from tests.chaos.crowd import Load
 from tests.chaos.trial import Plan, Report, run
-from tests.chaos.verdict import JOINED_LATE
+from tests.chaos.verdict import LATE_DUPLICATE
 from tests.databases import needs_postgresql
 from tests.support import needs_program
 
@@ -129,7 +129,7 @@ class ClusterTest(Trials):
             plan = Plan("postgresql", ("kill", "deaf"), seed=seed, servers=3, blows=3, lease=LEASE, load=SAME)
             report = run(plan)
             self.assert_kept(report, blows=3, jobs=200)
-            if JOINED_LATE in report.verdict.again:
+            if LATE_DUPLICATE in report.verdict.again:
                 return
         self.fail("nobody joined late")
 

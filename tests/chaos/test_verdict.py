@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.chaos.ledger import Blow, Kind, Ledger, Outcome, Submission, Turn
-from tests.chaos.verdict import HELD_TWICE, JOINED_LATE, NOT_REMOVED, RETRIED, Verdict, judge
+from tests.chaos.verdict import HELD_TWICE, LATE_DUPLICATE, NOT_REMOVED, RETRIED, Verdict, judge
 
 
 class Story:
@@ -188,7 +188,7 @@ class VerdictTest(SynchronousTestCase):
         story.submit(b"H:1", at=3.5, unique=b"u")
         self.assertTrue(story.judge().ok)
 
-    def test_joined_late_it_runs_again(self) -> None:
+    def test_late_duplicate_it_runs_again(self) -> None:
         story = Story(servers=2)
         first = story.submit(b"H:1", unique=b"u")
         story.turn(first, 2, 3)
@@ -196,9 +196,9 @@ class VerdictTest(SynchronousTestCase):
         story.turn(first, 4, 5)
         verdict = story.judge()
         self.assertTrue(verdict.ok)
-        self.assertEqual(verdict.again, {JOINED_LATE: 1})
+        self.assertEqual(verdict.again, {LATE_DUPLICATE: 1})
 
-    def test_joined_late_by_one_that_has_no_answer_it_runs_again(self) -> None:
+    def test_late_duplicate_by_one_that_has_no_answer_it_runs_again(self) -> None:
         for error in (None, b"QUEUE_ERROR"):
             story = Story(servers=2)
             first = story.submit(b"H:1", unique=b"u")

@@ -54,7 +54,7 @@ _AGAIN: Final = {
     Outcome.REFUSED: "its report came when the server no longer had the job for this worker",
 }
 RETRIED: Final = "its run had failed, and it had attempts left"
-JOINED_LATE: Final = "another server answered a submit with it at its end, or when it was refused"
+LATE_DUPLICATE: Final = "another server answered a submit with it at its end, or when it was refused"
 NOT_REMOVED: Final = "it was done, and its server was struck before the removal was committed"
 HELD_TWICE: Final = "a worker went on after its server, or its connection, was struck"
 
@@ -161,7 +161,7 @@ class _Judge:
     def _check_refused(self, submission: Submission) -> None:
         """A refused job is gone, unless its server fell before it could take back what it had sent."""
         if any(self._told_of[turn.handle] for turn in self._by_payload[submission.payload]):
-            self._verdict.counts[f"refused, and ran: {JOINED_LATE}"] += 1
+            self._verdict.counts[f"refused, and ran: {LATE_DUPLICATE}"] += 1
             return
         refused = submission.answered or submission.sent
         # The lease ended in the middle of the commit: it took place, and another server took the job over.
@@ -277,7 +277,7 @@ class _Judge:
                 if not waited:
                     self._verdict.longest_unremoved = max(self._verdict.longest_unremoved, blow.begin - done)
                 return NOT_REMOVED
-        return JOINED_LATE if self._joined_late(before, after) else None
+        return LATE_DUPLICATE if self._late_duplicate(before, after) else None
 
     def _retried(self, turns: list[Turn], after: Turn) -> str | None:
         """Whether a job that has had these turns had another one as the last of them failed. A failure that
@@ -306,7 +306,7 @@ class _Judge:
             for blow in self._fatal(turn.server, turn.over, until)
         )
 
-    def _joined_late(self, before: Turn, after: Turn) -> bool:
+    def _late_duplicate(self, before: Turn, after: Turn) -> bool:
         """Whether a submit was answered with a job when its end was near or past, or might have been, as
         nothing that a server does in an outage is to be found in the database. One whose answer got lost, or
         that was refused as its server did not hear of the commit, may have joined too."""

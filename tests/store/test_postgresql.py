@@ -154,7 +154,7 @@ class CutTests(SharedCase):
             self.store.find_duplicate(b"reverse", b"3", b""),
         ):
             assert found is not None
-            self.assertEqual(found.place, NO_POSITION)
+            self.assertEqual(found.position, NO_POSITION)
         # The dead one may be forgotten by then.
         self.sql("DELETE FROM txgearman_server WHERE name = 'dead'")
         self.assertIs(self.store.renew(), True)

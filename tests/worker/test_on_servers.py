@@ -140,7 +140,7 @@ class WorkerExpectations(Expectations):
             async with Admin(reactor, server.endpoint) as admin:  # type: ignore[arg-type]
                 jobs = await admin.jobs()
         self.assertEqual(len(jobs), 1000 - done)
-        self.assertEqual({job.retries for job in jobs}, {0})
+        self.assertEqual({job.losses for job in jobs}, {0})
 
     @on_reactor
     async def test_a_function_registered_late_gets_the_jobs_that_wait(self) -> None:

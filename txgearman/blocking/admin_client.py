@@ -126,7 +126,7 @@ class GearmanAdminClient(GearmanConnectionManager):
         return tuple(
             {
                 "handle": Name.of(one.handle),
-                "queued": one.retries,
+                "queued": one.losses,
                 "canceled": int(one.ignored),
                 "enabled": int(one.background),
             }

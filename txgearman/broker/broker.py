@@ -36,7 +36,7 @@ from txgearman.broker.stored_queues import StoredQueues
 from txgearman.broker.timer import Timer
 from txgearman.broker.uniques import UNIQUE_IS_DATA
 from txgearman.broker.waking import Waking
-from txgearman.errors import JobNotFound, CoalescedTooOften, NotSaved, Refused
+from txgearman.errors import CoalescedTooOften, JobNotFound, NotSaved, Refused
 
 if TYPE_CHECKING:
     from txgearman.broker.interfaces import Found

@@ -27,7 +27,8 @@ class ClientConnection(Protocol):
         """
 
     def created_later(self) -> object:
-        """The job submitted last is being saved: `resolve_created` or `resolve_refused` will say what came of it.
+        """The job submitted last is being saved: `resolve_created` or `resolve_refused` says later how that
+        ended.
 
         Whatever the client is told until then is to reach it behind their answer, as clients match answers to
         their requests by order.

@@ -169,9 +169,9 @@ class Function:
     retry, `retrying` the latter alone, `running` those that a
     worker has, `workers` the workers registered. `limits` holds by priority the `total` at which a new job
     is refused, None for no limit; `rate` how fast new ones may come, None for no limit; `limited` says in
-    one look whether there is either, or `server_limited`, a limit of the whole server. `time_limit` and
-    `job_retries` and `expires` are those of `FunctionRules`; `retry` is what becomes of failed runs, None where
-    nothing is said of that. `paused` means that the jobs are kept from the workers. `pinned`
+    one look whether there is either, or `server_limited`, a limit of the whole server. `time_limit`,
+    `job_retries` and `expires` are those of `FunctionRules`; `retry` is what becomes of failed runs, None
+    where nothing is said of that. `paused` means that the jobs are kept from the workers. `pinned`
     means that an administrator has made it, or has set something for it.
 
     Counted since the function was made: `submitted` and `ended` the jobs that came and went, so that
@@ -194,6 +194,7 @@ class Function:
         "dispatch_suspended",
         "ended",
         "expires",
+        "job_retries",
         "limited",
         "limits",
         "meter",
@@ -202,10 +203,9 @@ class Function:
         "pinned",
         "rate",
         "refused",
+        "requeued",
         "resting",
         "restored",
-        "requeued",
-        "job_retries",
         "retry",
         "retrying",
         "running",
@@ -384,7 +384,7 @@ class Function:
 
 
 class Client:
-    """A connection as a client: `jobs` are those it waits for, by the handle it was told; `coalesced` says how
+    """A connection as a client: `jobs` are those it waits for, by the handle it was told; `coalesced` has how
     often it waits for those that it waits for more than once, by their own handles; `gone` says that the
     connection has ended."""
 

@@ -74,13 +74,14 @@ reports are not known here."""
 class FunctionDetail:
     """All there is to know of a function.
 
-    `total` are all its jobs; `queued` and `scheduled` are counts by priority; `stored` are those of the queued
-    jobs that are not in memory, and `stored_after`, by priority, is the position that theirs are greater than,
-    None where there are none; `retrying` are those of the scheduled ones that wait for a retry; `dead` are
-    not in `total`; `limits` are those of `Function`, without a limit all None. The counts from `submitted`
-    to `refused` are since the function was made: `failed` are the jobs that ended in one of `FAILURES`,
-    `dropped` those that ended in any other way without being completed. `oldest` is how many seconds the
-    oldest job that is next of its priority has waited, None without one or where no times are taken.
+    `total` are all its jobs; `queued` and `scheduled` are counts by priority; `stored` are those of the
+    queued jobs that are not in memory, and `stored_after`, by priority, is the position that theirs are
+    greater than, None where there are none; `retrying` are those of the scheduled ones that wait for a
+    retry; `dead` are not in `total`; `limits` are those of `Function`, without a limit all None. The counts
+    from `submitted` to `refused` are since the function was made: `failed` are the jobs that ended in one of
+    `FAILURES`, `dropped` those that ended in any other way without being completed. `oldest` is how
+    many seconds the oldest job that is next of its priority has waited, None without one or where no times
+    are taken.
     """
 
     name: bytes

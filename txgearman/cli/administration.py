@@ -146,12 +146,12 @@ def jobs(servers: Sequence[str], timeout: float, as_json: bool) -> Main:
             context, servers, with_admin(context, timeout, lambda admin: admin.jobs())
         )
         rows = [
-            [server, job.handle, job.background, job.retries, job.ignored]
+            [server, job.handle, job.background, job.losses, job.ignored]
             for server, reply in replies.by_server.items()
             for job in reply
         ]
         if replies.by_server:
-            print_rows(servers, as_json, ["server", "handle", "background", "retries", "ignored"], rows)
+            print_rows(servers, as_json, ["server", "handle", "background", "losses", "ignored"], rows)
         return replies.code
 
     return main

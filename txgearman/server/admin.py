@@ -359,9 +359,9 @@ def _show_store(peer: Peer) -> Iterator[bytes]:
             (b"commits", store_writer.commits),
             (b"waiting", store_writer.waiting),
             (b"unremoved", store_writer.unremoved),
-            (b"adopted", store_writer.lease.taken_over),
+            (b"taken-over", store_writer.lease.taken_over),
             (b"done-twice", store_writer.rerun_elsewhere),
-            (b"joined-late", store_writer.late_duplicates),
+            (b"late-duplicates", store_writer.late_duplicates),
         )
         for name, count in counts:
             yield b"%b\t%d\n" % (name, count)

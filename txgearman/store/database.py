@@ -384,10 +384,10 @@ class DatabaseStore(ABC):
         query = sa.select(DEAD.c.ended, DEAD.c.number, DEAD.c.weight).where(*conditions)
         cursors: list[DeadCursor] = []
         size = 0
-        for ended, number, weight in connection.execute(query.order_by(*_LAST_DEAD_FIRST).limit(most + 1)):
+        for ended, number, weight in connection.execute(query.order_by(*_LAST_DEAD_FIRST).limit(limit + 1)):
             size += weight
             too_large = most_bytes is not None and size > most_bytes
-            if len(cursors) == most or (too_large and cursors):
+            if len(cursors) == limit or (too_large and cursors):
                 return cursors, True
             cursors.append(DeadCursor(ended, number))
         return cursors, False

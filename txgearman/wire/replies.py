@@ -103,13 +103,13 @@ class JobEntry:
 
     Attributes:
         handle: The job.
-        retries: How often it was lost with its worker.
+        losses: How many workers went away with it.
         ignored: Whether nobody waits for it any more.
         background: Whether it is an offline job.
     """
 
     handle: str
-    retries: int
+    losses: int
     ignored: bool
     background: bool
 
@@ -318,8 +318,8 @@ def job_entries(lines: Sequence[bytes], escaped: bool = False) -> tuple[JobEntry
     """
     return tuple(
         [
-            JobEntry(_name(handle, escaped), retries, bool(ignored), bool(background))
-            for handle, (retries, ignored, background) in _table(lines, 3)
+            JobEntry(_name(handle, escaped), losses, bool(ignored), bool(background))
+            for handle, (losses, ignored, background) in _table(lines, 3)
         ]
     )
 

@@ -259,7 +259,7 @@ class StoreWriter:
         ).addErrback(log_defect)
 
     def page(self, function: bytes, priority: int, cursor: int, limit: int, tell: TellPage) -> None:
-        limit = min(most, self._fetch_limit)
+        limit = min(limit, self._fetch_limit)
 
         def found(jobs: list[StoredJob]) -> None:
             there = [job for job in jobs if not self._has_ended(job.number)]
