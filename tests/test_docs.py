@@ -43,9 +43,11 @@ from txgearman.server.service import check_endpoint
 from txgearman.testing import MemoryGearman
 from txgearman.web.metrics import FAMILIES, Snapshot
 from txgearman.wire.codec import Decoder, encode
+from txgearman.wire.options import EXTENSIONS
 from txgearman.wire.packets import (
     BY_NUMBER,
     CAN_DO,
+    EXTENSION_PACKETS,
     GRAB_JOB,
     PACKETS,
     REQUEST,
@@ -450,6 +452,15 @@ class Tables(SynchronousTestCase):
             shown,
             [[str(row.number), row.name, _senders(row), _body(row)] for row in PACKETS],
         )
+
+    def test_packets_of_extensions(self) -> None:
+        shown = [row[:4] for row in table("extensions.rst", "No.")]
+        rows = [[str(row.number), row.name, _senders(row), _body(row)] for row in EXTENSION_PACKETS]
+        self.assertEqual(shown, rows)
+
+    def test_extensions(self) -> None:
+        shown = {row[0].strip("`").encode() for row in table("extensions.rst", "Option")}
+        self.assertEqual(shown, EXTENSIONS)
 
     def test_packets_called_refused_are_refused(self) -> None:
         gearman = MemoryGearman()

@@ -86,15 +86,32 @@ class ClientNotes:
 
 
 class WorkerNotes:
-    """A `WorkerConnection` that puts its name on a list each time it is woken."""
+    """A `WorkerConnection` that puts its name on a list each time it is woken, and what is to stop on another."""
 
     def __init__(self, name: str, woken: list[str]) -> None:
         self.name = name
         self.label = name.encode()
         self._woken = woken
+        self.cancelled: list[tuple[bytes, bytes]] = []
 
     def wake(self) -> None:
         self._woken.append(self.name)
+
+    def cancel(self, handle: bytes, reason: bytes) -> None:
+        self.cancelled.append((handle, reason))
+
+
+class SilentWorker:
+    """A `WorkerConnection` that hears nothing: the test grabs when it wants."""
+
+    label = b"silent"
+    number = 77
+
+    def wake(self) -> None:
+        pass
+
+    def cancel(self, handle: bytes, reason: bytes) -> None:
+        pass
 
 
 class KeeperNotes:

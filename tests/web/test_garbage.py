@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from tests.broker.bench import SilentWorker
 from tests.garbage import GarbageTestCase, gone
 from tests.web.asking import Exchange, Web
 from txgearman.broker.entities import Worker
@@ -33,15 +34,6 @@ FOLLOWING = b"GET /api/v1/server HTTP/1.1\r\nHost: localhost\r\n\r\n" * 2000
 KINDS = (LimitedChannel, LimitedRequest, WholeResponse, StreamedResponse, EventStream, Viewer)
 
 
-class End:
-    """A worker that is never woken."""
-
-    label = b"silent"
-
-    def wake(self) -> None:
-        pass
-
-
 class Scene:
     """A web side, and the `exchange` that is to end."""
 
@@ -49,7 +41,7 @@ class Scene:
         self.web = Web(server=Settings(web="8080", handle_prefix="H:t"))
         self.broker = self.web.broker
         self.administration = self.web.administration
-        self.worker = Worker(End())
+        self.worker = Worker(SilentWorker())
         self.broker.can_do(self.worker, b"f")
         self.exchange: Exchange
 

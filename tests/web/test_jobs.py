@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.broker.bench import SilentWorker
 from tests.server.stores import ListStore, Thread
 from tests.web.asking import Exchange, Web
 from txgearman.broker.entities import Worker
@@ -18,16 +19,6 @@ from txgearman.web.http.stream import HEARTBEAT, MAX_UNSENT
 
 JOBS = "/api/v1/functions/f/jobs"
 STREAM = {"Accept": "text/event-stream"}
-
-
-class SilentEnd:
-    """A worker that is never woken: it grabs when the test says so."""
-
-    label = b"silent"
-    number = 77
-
-    def wake(self) -> None:
-        pass
 
 
 def events(exchange: Exchange) -> list[tuple[str, Any]]:
@@ -49,7 +40,7 @@ class JobCase(SynchronousTestCase):
         self.administration = self.web.administration
 
     def worker(self, *functions: bytes) -> Worker:
-        worker = Worker(SilentEnd())
+        worker = Worker(SilentWorker())
         for function in functions or (b"f",):
             self.broker.can_do(worker, function)
         return worker
@@ -150,7 +141,7 @@ class ForegroundTests(JobCase):
         self.assertEqual(len(thread.calls), 1)
         thread.run()
         self.assertEqual(thread.calls, [], "it is looked for once")
-        worker = Worker(SilentEnd())
+        worker = Worker(SilentWorker())
         server.broker.can_do(worker, b"f")
         while (job := server.broker.grab(worker)) is not None:
             server.broker.complete(worker, job.handle, b"done")

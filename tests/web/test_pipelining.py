@@ -14,6 +14,7 @@ from typing import ClassVar
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.broker.bench import SilentWorker
 from tests.web.asking import HERE, Exchange, Web
 from txgearman.broker.entities import Worker
 from txgearman.web.http.body import STALLED
@@ -42,18 +43,9 @@ def submit(number: int, more: bytes = b"") -> bytes:
     return head + b"Content-Length: %d\r\n\r\n%b" % (len(body), body)
 
 
-class End:
-    """A worker that is never woken."""
-
-    label = b"silent"
-
-    def wake(self) -> None:
-        pass
-
-
 def jobs_of(web: Web) -> list[bytes]:
     """The data of all jobs, in their order."""
-    worker = Worker(End())
+    worker = Worker(SilentWorker())
     web.broker.can_do(worker, b"f")
     found = []
     while (job := web.broker.grab(worker)) is not None:
@@ -162,7 +154,7 @@ class TurnTest(PipelineCase):
 
     def test_an_answer_that_comes_later_does_not_begin_the_next_request(self) -> None:
         """It may come in the middle of the broker's decision."""
-        worker = Worker(End())
+        worker = Worker(SilentWorker())
         self.web.broker.can_do(worker, b"f")
         exchange = self.connect()
         waits = b"POST %b HTTP/1.1\r\n%bContent-Length: 1\r\n\r\nx" % (JOBS.encode(), HEAD)

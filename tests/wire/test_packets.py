@@ -7,7 +7,18 @@ import dataclasses
 from twisted.trial.unittest import SynchronousTestCase
 
 from txgearman.wire import packets
-from txgearman.wire.packets import BY_NUMBER, PACKETS, REQUEST, RESPONSE, TEXT, PacketType, Role, name_of
+from txgearman.wire.options import EXTENSIONS
+from txgearman.wire.packets import (
+    BY_NUMBER,
+    EXTENSION_PACKETS,
+    PACKETS,
+    REQUEST,
+    RESPONSE,
+    TEXT,
+    PacketType,
+    Role,
+    name_of,
+)
 
 # Written down once more, from the protocol document: number, name, senders, fields, and * for a last
 # field that holds any bytes.
@@ -58,6 +69,8 @@ DOCUMENTED = """
 
 ROLES = {"C": Role.CLIENT, "W": Role.WORKER, "S": Role.SERVER}
 
+ALL = (*PACKETS, *EXTENSION_PACKETS)
+
 
 def documented(line: str) -> PacketType:
     number, name, letters, *fields = line.split()
@@ -91,22 +104,30 @@ class TableTests(SynchronousTestCase):
     def test_numbers_are_consecutive_from_1(self) -> None:
         self.assertEqual([packet.number for packet in PACKETS], list(range(1, 43)))
 
+    def test_extensions(self) -> None:
+        """They are far from the protocol's numbers, and each belongs to an option that must be asked for."""
+        numbers = [packet.number for packet in EXTENSION_PACKETS]
+        self.assertEqual(numbers, list(range(1000, 1000 + len(numbers))))
+        self.assertEqual({packet.option for packet in EXTENSION_PACKETS}, EXTENSIONS)
+        self.assertEqual({packet.option for packet in PACKETS}, {None})
+
     def test_names_are_unique(self) -> None:
-        self.assertEqual(len({packet.name for packet in PACKETS}), len(PACKETS))
+        self.assertEqual(len({packet.name for packet in ALL}), len(ALL))
 
     def test_every_name_is_a_constant_of_its_number(self) -> None:
-        for packet in PACKETS:
+        for packet in ALL:
             self.assertEqual(getattr(packets, packet.name), packet.number)
 
     def test_field_names_are_unique_within_a_packet(self) -> None:
-        for packet in PACKETS:
+        for packet in ALL:
             self.assertEqual(len(set(packet.fields)), len(packet.fields), packet.name)
 
     def test_text_is_no_packet(self) -> None:
         self.assertNotIn(TEXT, BY_NUMBER)
 
     def test_by_number(self) -> None:
-        self.assertEqual(list(BY_NUMBER), list(range(1, 43)))
+        extensions = [packet.number for packet in EXTENSION_PACKETS]
+        self.assertEqual(list(BY_NUMBER), [*range(1, 43), *extensions])
         for number, packet in BY_NUMBER.items():
             self.assertEqual(packet.number, number)
 

@@ -11,7 +11,7 @@ from tests.connection.memory import PlayedEndpoint, PlayedServer
 from txgearman.wire.packets import JOB_ASSIGN_UNIQ, OPTION_RES
 from txgearman.worker import Worker
 
-OPTION = ("OPTION_REQ", b"exceptions")
+OPTIONS = (("OPTION_REQ", b"exceptions"), ("OPTION_REQ", b"cancel"))
 GRAB = ("GRAB_JOB_ALL",)
 SLEEP = ("PRE_SLEEP",)
 

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import capturedLogs
 
-from tests.worker.played import GRAB, OPTION, PlayedWorkerTestCase
+from tests.worker.played import GRAB, OPTIONS, PlayedWorkerTestCase
 from txgearman.errors import NotConnected
 from txgearman.testing import MemoryGearman
 from txgearman.wire.packets import NO_JOB, NOOP
@@ -138,7 +138,7 @@ class DrainTests(PlayedWorkerTestCase):
         self.server.hang_up()
         self.successResultOf(stopped)
         self.successResultOf(self.worker.start())
-        self.assertEqual(self.server.heard(), [OPTION, ("CAN_DO", b"f"), GRAB])
+        self.assertEqual(self.server.heard(), [*OPTIONS, ("CAN_DO", b"f"), GRAB])
 
     def test_starting_again_during_a_drain(self) -> None:
         """It is done behind the drain, which would otherwise have ended what was started."""
@@ -151,7 +151,7 @@ class DrainTests(PlayedWorkerTestCase):
         self.server.hang_up()
         self.successResultOf(stopped)
         self.successResultOf(started)
-        self.assertEqual(self.server.heard(), [OPTION, ("CAN_DO", b"f"), GRAB])
+        self.assertEqual(self.server.heard(), [*OPTIONS, ("CAN_DO", b"f"), GRAB])
 
     def test_starting_again_behind_a_server_that_was_given_up(self) -> None:
         """Its connection is not quite gone yet."""

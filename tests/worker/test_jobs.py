@@ -136,6 +136,7 @@ class ReportTests(PlayedWorkerTestCase):
         self.run_job = lambda job: fail(LookupError("why"))
         self.start(exceptions=False)
         self.server.say(ERROR, b"UNKNOWN_OPTION", b"Server does not recognize given option")
+        self.server.say(ERROR, b"UNKNOWN_OPTION", b"Server does not recognize given option")
         self.assign()
         self.assertEqual(self.server.heard(), [("WORK_FAIL", b"H:1"), GRAB])
         self.assertEqual(len(self.flushLoggedErrors(LookupError)), 1, "the cause is in the worker's log")

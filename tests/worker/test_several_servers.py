@@ -11,7 +11,7 @@ from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.connection.memory import PlayedEndpoint, PlayedServer
-from tests.worker.played import GRAB, OPTION, SLEEP
+from tests.worker.played import GRAB, OPTIONS, SLEEP
 from txgearman.errors import NotConnected
 from txgearman.wire.packets import ECHO_RES, JOB_ASSIGN_UNIQ, NO_JOB, NOOP
 from txgearman.worker import Job, Worker
@@ -57,7 +57,7 @@ class SeveralTestCase(SynchronousTestCase):
 class ServersTests(SeveralTestCase):
     def test_it_registers_on_each(self) -> None:
         self.start(client_id="w")
-        introduction = [("SET_CLIENT_ID", b"w"), OPTION, ("CAN_DO", b"f")]
+        introduction = [("SET_CLIENT_ID", b"w"), *OPTIONS, ("CAN_DO", b"f")]
         self.assertEqual(self.heard(), [[*introduction, GRAB], introduction])
         self.worker.register("g", self.run_job)
         self.assertEqual(self.heard(), [[("CAN_DO", b"g")]] * 2)
@@ -125,7 +125,7 @@ class LostTests(SeveralTestCase):
         self.clock.advance(RETRY)
         again = self.servers[0]
         self.assertIsNot(again, first)
-        self.assertEqual(again.heard(), [("SET_CLIENT_ID", b"w"), OPTION, ("CAN_DO", b"f")], "not its turn")
+        self.assertEqual(again.heard(), [("SET_CLIENT_ID", b"w"), *OPTIONS, ("CAN_DO", b"f")], "not its turn")
         second.say(NO_JOB)
         self.assertEqual(again.heard(), [GRAB])
 
@@ -141,10 +141,10 @@ class LostTests(SeveralTestCase):
     def test_a_server_that_is_down_from_the_begin_is_no_hindrance(self) -> None:
         self.endpoints[0].refusal = Refused()
         self.start()
-        self.assertEqual(self.endpoints[1].server.heard(), [OPTION, ("CAN_DO", b"f"), GRAB])
+        self.assertEqual(self.endpoints[1].server.heard(), [*OPTIONS, ("CAN_DO", b"f"), GRAB])
         self.endpoints[0].refusal = None
         self.clock.advance(RETRY)
-        self.assertEqual(self.endpoints[0].server.heard(), [OPTION, ("CAN_DO", b"f")])
+        self.assertEqual(self.endpoints[0].server.heard(), [*OPTIONS, ("CAN_DO", b"f")])
 
     def test_the_start_fails_when_it_is_stopped_before_any_is_up(self) -> None:
         for endpoint in self.endpoints:
@@ -203,7 +203,7 @@ class LaneTests(SeveralTestCase):
 
     def test_jobs_above_the_limit_stay_with_the_server(self) -> None:
         self.start_with_limit(client_id="w")
-        introduction = [("SET_CLIENT_ID", b"w"), OPTION]
+        introduction = [("SET_CLIENT_ID", b"w"), *OPTIONS]
         self.assertEqual(self.shared.heard(), [*introduction, ("CAN_DO", b"f"), GRAB])
         self.assertEqual(self.own.heard(), [*introduction, ("CAN_DO", b"g"), GRAB])
         self.assign_to(self.own, b"g", b"H:1")
@@ -244,7 +244,7 @@ class LaneTests(SeveralTestCase):
         self.assertEqual(self.own.heard()[0], ("WORK_COMPLETE", b"H:1", b"r"))
         self.own.hang_up()
         self.worker.register("g", self.run_job, concurrency=2)
-        self.assertEqual(self.endpoints[0].server.heard(), [OPTION, ("CAN_DO", b"g"), GRAB])
+        self.assertEqual(self.endpoints[0].server.heard(), [*OPTIONS, ("CAN_DO", b"g"), GRAB])
         stopped = self.worker.stop()
         for server in (self.shared, self.endpoints[0].server):
             server.say(NO_JOB)
@@ -268,7 +268,7 @@ class LaneTests(SeveralTestCase):
         self.start_with_limit()
         self.own.lose()
         self.clock.advance(RETRY)
-        self.assertEqual(self.endpoints[0].server.heard(), [OPTION, ("CAN_DO", b"g"), GRAB])
+        self.assertEqual(self.endpoints[0].server.heard(), [*OPTIONS, ("CAN_DO", b"g"), GRAB])
         self.assertFalse(self.shared.transport.disconnecting)
 
     def test_mistakes(self) -> None:

@@ -593,8 +593,8 @@ class Broker:
     def cancel(self, handle: bytes) -> None:
         """End a job. Its clients are told that it failed.
 
-        The job is gone at once. gearmand only flags it, and counts it until a worker comes by. A running
-        job's worker is not told, as the protocol has no way to; what it reports is dropped.
+        The job is gone at once. gearmand only flags it, and counts it until a worker comes by. The worker of
+        a running job is told if it has asked for that; what it reports is dropped.
 
         Args:
             handle: The job, by any of its handles.
@@ -607,6 +607,7 @@ class Broker:
             raise JobNotFound
         if job.worker is not None:
             job.worker.note_cancelled(job.handle)
+            job.worker.connection.cancel(job.handle, b"cancelled")
         self.life.give_up(job, _CANCELLED)
 
     @property

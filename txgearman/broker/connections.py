@@ -121,3 +121,13 @@ class WorkerConnection(Protocol):
 
     def wake(self) -> None:
         """There may be a job for this sleeping worker; it is to grab."""
+
+    def cancel(self, handle: bytes, reason: bytes) -> None:
+        """A job that this worker runs is to stop: whatever it reports on it is dropped.
+
+        Only a worker that has asked for it is told. Others go on.
+
+        Args:
+            handle: The job.
+            reason: Why, in words for a log.
+        """

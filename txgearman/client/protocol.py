@@ -25,6 +25,7 @@ from txgearman.connection.heartbeat import LivenessCheck
 from txgearman.connection.protocol import PacketProtocol
 from txgearman.errors import BrokenStream, ConnectionLost, JobFailed, JobRaised, ServerError
 from txgearman.wire.codec import frame
+from txgearman.wire.options import EXCEPTIONS
 from txgearman.wire.packets import (
     ECHO_REQ,
     ECHO_RES,
@@ -202,7 +203,7 @@ class ClientProtocol(PacketProtocol):
         return bool(self._requests)
 
     def opened(self) -> None:
-        self._request(OPTION_REQ, b"exceptions", OPTION_RES, None).addErrback(self._exceptions_refused)
+        self._request(OPTION_REQ, EXCEPTIONS, OPTION_RES, None).addErrback(self._exceptions_refused)
 
     def received(self, number: int, fields: list[Any]) -> None:
         receiver = self._receivers.get(number)

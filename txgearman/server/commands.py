@@ -15,6 +15,7 @@ from txgearman.errors import ArgumentTooLarge, BadPacket, InvalidArgument, Refus
 from txgearman.server.admin import answer_line
 from txgearman.wire.codec import REFUSED, UNFINISHED, encode, frame
 from txgearman.wire.limits import MAX_CLIENT_ID, MAX_FUNCTION, MAX_HANDLE, MAX_UNIQUE
+from txgearman.wire.options import EXCEPTIONS, EXTENSIONS
 from txgearman.wire.packets import (
     CAN_DO,
     CAN_DO_TIMEOUT,
@@ -22,6 +23,7 @@ from txgearman.wire.packets import (
     ECHO_REQ,
     ECHO_RES,
     ERROR,
+    EXTENSION_PACKETS,
     GET_STATUS,
     GET_STATUS_UNIQUE,
     GRAB_JOB,
@@ -183,10 +185,14 @@ def _echo(peer: Peer, data: bytes) -> None:
 
 
 def _option(peer: Peer, option: bytes) -> None:
-    if option.lower() != b"exceptions":
+    name = option.lower()
+    if name == EXCEPTIONS:
+        peer.exceptions = True
+    elif name in EXTENSIONS:
+        peer.extensions |= {name}
+    else:
         peer.send_error(b"UNKNOWN_OPTION", "Server does not recognize given option")
         return
-    peer.exceptions = True
     peer.send_packet(OPTION_RES, option)
 
 
@@ -325,7 +331,7 @@ def _integer(text: bytes, what: str) -> int:
 
 
 COMMANDS: Final[dict[int, Callable[..., Any]]] = {
-    **{packet.number: _not_expected for packet in PACKETS},
+    **{packet.number: _not_expected for packet in (*PACKETS, *EXTENSION_PACKETS)},
     TEXT: answer_line,
     REFUSED: _refused,
     UNFINISHED: _unfinished,

@@ -151,6 +151,7 @@ class Peer(Protocol):
         number: The server's number for it.
         client_id: What the peer calls itself.
         exceptions: Whether it wants WORK_EXCEPTION and not WORK_FAIL.
+        extensions: The extensions of the protocol that it has asked for, of `txgearman.wire.options`.
         known_rights: Its `rights`; None as long as nobody has asked for these.
         assigns_stored_job: Set ahead of each packet that gives a job from the store to the worker.
     """
@@ -163,6 +164,7 @@ class Peer(Protocol):
     client_id: bytes
     label: bytes
     exceptions: bool
+    extensions: frozenset[bytes]
     known_rights: Rights | None
     assigns_stored_job: bool
 

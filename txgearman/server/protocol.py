@@ -109,7 +109,8 @@ class GearmanServerProtocol(JobReplies, Protocol):
 
     `number` tells the connections of a server apart; `client_id` is what the peer calls itself; `label` that
     and its address, as jobs remember it; `exceptions` whether it wants WORK_EXCEPTION and not WORK_FAIL;
-    `known_rights` are its `rights`, or None as long as nobody has asked for these.
+    `extensions` are those of the protocol that it has asked for; `known_rights` are its `rights`,
+    or None as long as nobody has asked for these.
     """
 
     transport: ServerTransport
@@ -146,6 +147,7 @@ class GearmanServerProtocol(JobReplies, Protocol):
         "client",
         "client_id",
         "exceptions",
+        "extensions",
         "known_rights",
         "label",
         "number",
@@ -163,6 +165,7 @@ class GearmanServerProtocol(JobReplies, Protocol):
         self.client_id = b"-"
         self.label = b""
         self.exceptions = server.settings.exceptions
+        self.extensions: frozenset[bytes] = frozenset()
         self.assigns_stored_job = False
         self.client = Client(self)
         self.worker = Worker(self)

@@ -16,7 +16,9 @@ from txgearman.server.budgets.unsent import UNCOUNTED, SendQueue
 from txgearman.server.commands import error_packet
 from txgearman.wire.codec import frame, pack_header
 from txgearman.wire.limits import MAX_HANDLE
+from txgearman.wire.options import CANCEL
 from txgearman.wire.packets import (
+    JOB_CANCEL,
     JOB_CREATED,
     NOOP,
     RESPONSE,
@@ -310,6 +312,7 @@ class JobReplies:
     __slots__ = ()
 
     exceptions: bool
+    extensions: frozenset[bytes]
     _replies: Replies
     _pending: deque[PendingReply | bytes]
     _out: list[bytes]
@@ -386,3 +389,7 @@ class JobReplies:
 
     def wake(self) -> None:
         self.send(_NOOP)
+
+    def cancel(self, handle: bytes, reason: bytes) -> None:
+        if CANCEL in self.extensions:
+            self.send_packet(JOB_CANCEL, handle, reason)

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import Flag, auto
 from typing import Final
 
+from txgearman.wire.options import CANCEL
+
 REQUEST: Final = b"\0REQ"
 """Magic of packets to a server."""
 
@@ -41,6 +43,7 @@ class PacketType:
         binary: Whether the last field may hold any bytes.
         missing: What the last field counts as where it is not there, NUL ahead and all; None where it must
             be.
+        option: The option that the peer has to have asked for; None for a packet of the protocol itself.
     """
 
     number: int
@@ -49,6 +52,7 @@ class PacketType:
     fields: tuple[str, ...] = ()
     binary: bool = False
     missing: bytes | None = None
+    option: bytes | None = None
 
 
 _C, _W, _S = Role.CLIENT, Role.WORKER, Role.SERVER
@@ -96,6 +100,9 @@ GRAB_JOB_ALL: Final = 39
 JOB_ASSIGN_ALL: Final = 40
 GET_STATUS_UNIQUE: Final = 41
 STATUS_RES_UNIQUE: Final = 42
+
+# Extensions. Numbers from 1000 on are far from what the protocol may still define.
+JOB_CANCEL: Final = 1000
 
 _JOB = ("function", "unique", "data")
 # The protocol document gives three fields and the data; libgearman sends, and gearmand waits for, a
@@ -164,10 +171,15 @@ PACKETS: Final[tuple[PacketType, ...]] = (
         ("unique", "known", "running", "numerator", "denominator", "clients"),
     ),
 )
-"""All packet types, in the order of their numbers, 1 to 42."""
+"""The packet types of the protocol, in the order of their numbers, 1 to 42."""
 
-BY_NUMBER: Final = {packet.number: packet for packet in PACKETS}
-"""The table by number."""
+EXTENSION_PACKETS: Final[tuple[PacketType, ...]] = (
+    PacketType(JOB_CANCEL, "JOB_CANCEL", _S, ("handle", "reason"), option=CANCEL),
+)
+"""The packet types of the extensions, in the order of their numbers, from 1000 on."""
+
+BY_NUMBER: Final = {packet.number: packet for packet in (*PACKETS, *EXTENSION_PACKETS)}
+"""Both tables by number."""
 
 
 def name_of(number: int) -> str:

@@ -18,9 +18,11 @@ from txgearman.codecs import BYTES, Codec
 from txgearman.connection.arguments import body_of
 from txgearman.connection.backpressure import Backpressure
 from txgearman.connection.heartbeat import LivenessCheck
+from txgearman.connection.options import OptionRequests
 from txgearman.connection.protocol import PacketProtocol
 from txgearman.errors import FailJob, JobOver, RaisedInProcess, TimeLimitExceeded
 from txgearman.wire.codec import frame
+from txgearman.wire.options import CANCEL, EXCEPTIONS
 from txgearman.wire.packets import (
     CAN_DO,
     CAN_DO_TIMEOUT,
@@ -31,9 +33,9 @@ from txgearman.wire.packets import (
     JOB_ASSIGN,
     JOB_ASSIGN_ALL,
     JOB_ASSIGN_UNIQ,
+    JOB_CANCEL,
     NO_JOB,
     NOOP,
-    OPTION_REQ,
     OPTION_RES,
     PRE_SLEEP,
     REQUEST,
@@ -136,14 +138,15 @@ class WorkerProtocol(PacketProtocol):
         self._spurious_wakeups = 0
         self._slept_at = 0.0
         self._backoff: IDelayedCall | None = None
-        self._exceptions = False
+        self._options = OptionRequests()
         self._receivers: dict[int, Callable[..., None]] = {
             JOB_ASSIGN: self._assigned,
             JOB_ASSIGN_UNIQ: self._assigned_unique,
             JOB_ASSIGN_ALL: self._assigned_all,
             NO_JOB: self._no_job,
             NOOP: self._woken,
-            OPTION_RES: self._option_accepted,
+            OPTION_RES: self._options.accept,
+            JOB_CANCEL: self._cancelled,
             ERROR: self._refused,
             ECHO_RES: self._echoed,
         }
@@ -194,7 +197,7 @@ class WorkerProtocol(PacketProtocol):
         self._backpressure = Backpressure(cast(IConsumer, self.transport))
         client_id = self._config.client_id
         introduction = [] if client_id is None else [frame(REQUEST, SET_CLIENT_ID, client_id)]
-        introduction.append(frame(REQUEST, OPTION_REQ, b"exceptions"))
+        introduction += map(self._options.ask, (EXCEPTIONS, CANCEL))
         introduction += map(_can_do, self._functions.values())
         self._prefetcher.join(self)
         self._send_and_grab(b"".join(introduction))
@@ -267,13 +270,23 @@ class WorkerProtocol(PacketProtocol):
         self.state = READY
         self._send_and_grab()
 
-    def _option_accepted(self, _option: bytes) -> None:
-        self._exceptions = True
+    def _cancelled(self, handle: bytes, reason: bytes) -> None:
+        """The server drops what a job reports from now on, so it need not go on."""
+        for job, outcome in self._running.items():
+            if job.handle == handle:
+                self._log.info(
+                    "{job} is to stop: {reason}", job=job, reason=reason.decode("utf-8", "replace")
+                )
+                if outcome is not None:
+                    self._cancel(outcome, job)
+                break
 
     def _echoed(self, _data: bytes) -> None:
         """The server is alive. The bytes themselves have told the heartbeat already."""
 
     def _refused(self, code: bytes, text: bytes) -> None:
+        if self._options.refuse(code):
+            return
         self._log.warn(
             "The server refused: {code}: {text}",
             code=code.decode("utf-8", "backslashreplace"),
@@ -365,14 +378,14 @@ class WorkerProtocol(PacketProtocol):
             self._log.failure("{job} raised in its process: {trace}", failure, job=job, trace=error.traceback)
         else:
             self._log.failure("{job} raised", failure, job=job)
-        if not self._exceptions:
+        if EXCEPTIONS not in self._options.accepted:
             return WORK_FAIL, job.handle
         text = exception_traceback(failure) if self._config.tracebacks else exception_text(error)
         return WORK_EXCEPTION, job.handle + b"\0" + text
 
     def _deliberate_failure_report(self, error: FailJob, job: Job) -> tuple[int, bytes]:
         """The packet that reports a job that failed itself, and its body."""
-        if error.data is not None and self._exceptions:
+        if error.data is not None and EXCEPTIONS in self._options.accepted:
             try:
                 return WORK_EXCEPTION, body_of((job.handle, error.data), self.max_packet)
             except ValueError as too_long:
