@@ -86,7 +86,7 @@ class ClientNotes:
 
 
 class WorkerNotes:
-    """A `WorkerConnection` that puts its name on a list each time it is woken, and what is to stop on another."""
+    """A `WorkerConnection` that lists its name each time it is woken. `cancelled` are the jobs to stop."""
 
     def __init__(self, name: str, woken: list[str]) -> None:
         self.name = name
