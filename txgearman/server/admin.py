@@ -22,7 +22,8 @@ from txgearman.broker.job_states import OUTCOME_NAMES, PRIORITIES, Priority
 from txgearman.broker.stored_job_search import StoredJobSearch
 from txgearman.broker.views import JobDetail
 from txgearman.errors import BrokenStream, GearmanError, JobNotFound, Refused, UniqueInUse
-from txgearman.server.config.options import MAX_RATE, Level
+from txgearman.server.config.function_options import MAX_RATE
+from txgearman.server.config.process_options import Level
 from txgearman.server.monitoring.limits import limits_of
 from txgearman.version import VERSION
 from txgearman.wire.limits import MAX_FUNCTION, MAX_WORDS

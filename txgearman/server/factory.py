@@ -28,7 +28,8 @@ from txgearman.net.clocks import monotonic_clock
 from txgearman.server.admission import Admission, files_for_connections, refusal
 from txgearman.server.budgets.unfinished import Unfinished
 from txgearman.server.budgets.unsent import SendBudget
-from txgearman.server.config.options import Level, Settings
+from txgearman.server.config.options import Settings
+from txgearman.server.config.process_options import Level
 from txgearman.server.interfaces import LogThreshold, Peer
 from txgearman.server.monitoring.death_log import DeathLog
 from txgearman.server.monitoring.limits import Limit, limits_of

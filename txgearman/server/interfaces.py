@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from txgearman.server.admission import Admission
     from txgearman.server.budgets.unfinished import Unfinished
     from txgearman.server.budgets.unsent import SendBudget
-    from txgearman.server.config.options import Level, Settings
+    from txgearman.server.config.options import Settings
+    from txgearman.server.config.process_options import Level
     from txgearman.server.monitoring.traffic import Traffic
     from txgearman.server.persistence.writer import StoreWriter
 
