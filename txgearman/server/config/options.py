@@ -119,16 +119,27 @@ def _check_prefix(prefix: str) -> None:
         raise ValueError(f"must have at most {MAX_PREFIX} bytes, not {len(prefix)}")
 
 
-def _check_collector(url: str) -> None:
+def _is_http_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        possible = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        possible = False
-    if not possible:
+        return False
+
+
+def _check_collector(url: str) -> None:
+    if not _is_http_url(url):
         raise ValueError(f"must be a URL that begins with http:// or https://, not {url!r}")
-    if parts.username is not None:
+    if urlsplit(url).username is not None:
         raise ValueError("must not have a password in it; OTEL_EXPORTER_OTLP_HEADERS is for that")
+
+
+def _check_webhook(url: str) -> None:
+    # It is not shown: it may have a password or a token in it.
+    if not _is_http_url(url):
+        raise ValueError("must be a URL that begins with http:// or https://")
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError("must be a URL of printable ASCII without spaces")
 
 
 def web_endpoint(where: str) -> str:
@@ -293,6 +304,16 @@ class Settings:
         reloadable=True,
         least=1,
         most=MAX_TIME_LIMIT,
+    )
+    dead_webhook: str | None = option(
+        None,
+        "The URL, ``http`` or ``https``, of a web server that is told of each job that dies: by a POST of "
+        "JSON, many jobs in one. It may have a user and a password in it, or a token; write it into the "
+        "configuration file then, as others on this machine can see the command line.",
+        kind=TEXT,
+        shown="none",
+        reloadable=True,
+        check=_check_webhook,
     )
     history: int = option(
         DEFAULT_HISTORY,
