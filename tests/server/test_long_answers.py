@@ -14,10 +14,10 @@ from unittest.mock import patch
 
 from twisted.internet.task import Clock
 
-from tests.server.peers import HIGH_WATER, PREFIX, SocketlikeTransport, req, res
+from tests.server.peers import HIGH_WATER, PREFIX, req, res
 from tests.server.stores import UNAVAILABLE, ListStore, Thread
 from tests.server.test_death_webhook import dead_job
-from tests.server.test_flow import FlowTestCase
+from tests.server.test_lists import LongAnswersTestCase
 from txgearman.server import GearmanServerFactory, Settings, protocol
 from txgearman.server.admin import DATA_PIECE, DEAD_PAGE
 from txgearman.server.persistence.writer import StoreWriter
@@ -28,31 +28,14 @@ TURNS = 200
 """Far more turns than a list of these tests may take while its peer does not read."""
 
 
-class LongAnswersTestCase(FlowTestCase):
-    def setUp(self) -> None:
-        super().setUp()
-        self.admin = self.connect()
-
-    def turn(self) -> None:
-        self.one_turn()
-
+class DataTestCase(LongAnswersTestCase):
     def submit(self, data: bytes) -> None:
         client = self.connect()
         client.receive(req(18, b"f", b"", data))
         client.lose()
 
-    def finish(self, transport: SocketlikeTransport | None = None) -> bytes:
-        """All that a peer that reads is sent, whatever turns it takes."""
-        transport = self.admin if transport is None else transport
-        heard = bytearray()
-        while True:
-            self.turn()
-            data = transport.taken()
-            heard += data
-            if not data and not self.due():
-                return bytes(heard)
-
     def data_in(self, answer: bytes) -> bytes:
+        """The payload that an answer to ``show job`` shows."""
         lines = answer.splitlines()
         self.assertEqual(lines[-1], b".")
         name, _, value = lines[-2].partition(b"\t")
@@ -60,7 +43,7 @@ class LongAnswersTestCase(FlowTestCase):
         return b64decode(value, validate=True)
 
 
-class JobTest(LongAnswersTestCase):
+class JobTest(DataTestCase):
     SETTINGS = {"max_packet": 128 * MIB}
 
     def test_a_payload_beyond_what_may_wait_for_a_peer_arrives_whole(self) -> None:
@@ -144,7 +127,7 @@ class JobTest(LongAnswersTestCase):
         self.assertEqual(self.data_in(self.finish()), bytes(MIB))
 
 
-class LimitTest(LongAnswersTestCase):
+class LimitTest(DataTestCase):
     SETTINGS = {"max_unsent_total": 4 * MIB}
 
     def test_those_that_hold_too_much_in_all_are_dropped(self) -> None:
@@ -178,7 +161,7 @@ class LimitTest(LongAnswersTestCase):
         self.assertEqual(self.factory.budget.used, 0)
 
 
-class StoredTest(LongAnswersTestCase):
+class StoredTest(DataTestCase):
     """A server whose dead jobs are in a store, which answers when its thread is told to."""
 
     DEAD = 3 * DEAD_PAGE + 7
