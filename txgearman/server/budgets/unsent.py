@@ -209,7 +209,7 @@ class SendQueue:
             count -= len(piece)
             self._budget.let_go(piece)
         self._offset = count
-        self._enlist()
+        self._update_listing()
 
     def take(self, most: int) -> bytes:
         """Take the first bytes out, at most so many."""
@@ -231,7 +231,7 @@ class SendQueue:
         """So many bytes more are held for the peer, which are not in this queue."""
         self._budget.add(size - self._beside)
         self._beside = size
-        self._enlist()
+        self._update_listing()
 
     def hold_beside(self, data: bytes) -> None:
         """This object is held for the peer too, in place of the one before; an empty one for none."""
@@ -239,9 +239,10 @@ class SendQueue:
             before, self._held = self._held, data
             self._budget.hold(data)
             self._budget.let_go(before)
-            self._enlist()
+            self._update_listing()
 
-    def _enlist(self) -> None:
+    def _update_listing(self) -> None:
+        """Be among the queues that hold something, or not."""
         if self._pieces or self._beside or self._held:
             self._budget.enlist(self)
         else:
