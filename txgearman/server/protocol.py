@@ -575,8 +575,7 @@ class GearmanServerProtocol(JobReplies, Protocol):
             held += sum(map(len, self._undecoded))
             if self._unhandled is not None:
                 held += HELD_UNHANDLED
-        under_way = self._replies.list
-        unsent.count(held, b"" if under_way is None else under_way.held)
+        unsent.count(held, self._replies.held_by_list)
 
     def _may_still_assign(self) -> bool:
         """Whether the jobs that are about to be sent are still this server's.
@@ -639,19 +638,9 @@ class GearmanServerProtocol(JobReplies, Protocol):
     def _make_list_soon(self) -> None:
         """Make the next piece of a list that is under way, if all that is ahead of it was sent."""
         pending = self._replies.next_list
-        if pending is None or pending.due or self._unsent.paused:
-            return
-        pending.due = True
-        awaited, pending.awaited = pending.awaited, None
-        if awaited is None:
-            self.server.reactor.callLater(0, self._make_list, pending)
-            return
-
-        def go_on(result: T) -> T:
-            self.server.reactor.callLater(0, self._make_list, pending)
-            return result
-
-        awaited.addCallback(go_on)
+        if pending is not None and not pending.due and not self._unsent.paused:
+            pending.due = True
+            pending.when_known(lambda: self.server.reactor.callLater(0, self._make_list, pending))
 
     def _make_list(self, pending: PendingList) -> None:
         pending.due = False

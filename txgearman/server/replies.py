@@ -7,6 +7,7 @@ makes packets of what the broker says about jobs. `protocol` decides when someth
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
@@ -78,22 +79,22 @@ class PendingList(PendingReply):
     """The place of a list that is made and sent piece by piece; its `reply` is its end, once that is made.
 
     `size` is how many bytes of it are made and not sent, and `held` is what is held to make the rest. `due`
-    says that the reactor will make more of it, once `awaited` has fired if that is not None.
+    says that the reactor will make more of it.
     """
 
-    __slots__ = ("_made", "_pieces", "awaited", "due", "held", "size")
+    __slots__ = ("_awaited", "_made", "_pieces", "due", "held", "size")
 
     def __init__(self, pieces: ListPieces) -> None:
         super().__init__()
         self._pieces = pieces
         self.due = False
-        self.awaited: Deferred[Any] | None = None
+        self._awaited: Deferred[Any] | None = None
         self.size = 0
         self.held = b""
         self._made: list[bytes] = []
 
     def make_more(self) -> None:
-        """Make as much as one turn of the reactor may, or up to what is `awaited`."""
+        """Make as much as one turn of the reactor may, or up to what is not known yet."""
         enough = self.size + LIST_BYTES_AT_ONCE
         for made, piece in enumerate(self._pieces, 1):
             if isinstance(piece, bytes):
@@ -102,11 +103,24 @@ class PendingList(PendingReply):
             elif isinstance(piece, Held):
                 self.held = piece.data
             elif not piece.called:
-                self.awaited = piece
+                self._awaited = piece
                 return
             if made == LINES_AT_ONCE or self.size >= enough:
                 return
         self.reply = b"".join(self._made)
+
+    def when_known(self, make: Callable[[], object]) -> None:
+        """Call `make` when the next piece can be made, which may be now."""
+        awaited, self._awaited = self._awaited, None
+        if awaited is None:
+            make()
+            return
+
+        def go_on(result: Any) -> Any:
+            make()
+            return result
+
+        awaited.addCallback(go_on)
 
     def take(self) -> bytes:
         """What is made, but for line ends behind it: to some readers they would be the end of the list."""
@@ -173,6 +187,11 @@ class Replies:
     def held(self) -> int:
         """Bytes that wait here, those of the list included."""
         return self.size if self.list is None else self.size + self.list.size
+
+    @property
+    def held_by_list(self) -> bytes:
+        """What the list that is under way is made of, as far as that is held."""
+        return b"" if self.list is None else self.list.held
 
     @property
     def is_full(self) -> bool:
