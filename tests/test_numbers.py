@@ -38,14 +38,10 @@ from txgearman.connection.arguments import LARGEST_COUNT, LONGEST_TIME
 from txgearman.connection.backoff import retry_policy_from
 from txgearman.server.commands import MAX_TIMEOUT
 from txgearman.server.config.configuration import ConfigurationError, read_configuration
+from txgearman.server.config.function_options import MAX_RATE, MAX_TIME_LIMIT, FunctionSettings
 from txgearman.server.config.option_kinds import LARGEST_WHOLE, Option, options_of
-from txgearman.server.config.options import (
-    MAX_RATE,
-    MAX_TIME_LIMIT,
-    FunctionSettings,
-    ProcessSettings,
-    Settings,
-)
+from txgearman.server.config.options import Settings
+from txgearman.server.config.process_options import ProcessSettings
 from txgearman.server.process.twistd import CONFIGURABLE
 from txgearman.testing import MemoryGearman
 from txgearman.web.api.serializers import MAX_LIMIT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from typing import Final
 
 from tests.attack.attack import Attack, Bounds, Target
@@ -187,6 +188,31 @@ class UnreadLists(Attack):
             client.talk(submit(b"listed", b"") * 1_000)
         for peer in target.connect_many(100):
             peer.send(b"show jobs\nshow unique jobs\n" * 50, patience=0.05)
+
+
+class UnreadJobs(Attack):
+    """A payload becomes base64 as its reader takes it, and is held for a reader when its job has ended."""
+
+    name = "unread-jobs"
+    about = "With ``--max-unsent-total 256M``, 32 connections ask for 8 jobs of 60 MiB, unread, which end."
+    bounds = Bounds(peak=TOTAL + 4 * PACKET, stall=0.5)
+
+    def options(self, target: Target) -> list[str]:
+        return ["--max-unsent-total", f"{TOTAL}M"]
+
+    def run(self, target: Target) -> None:
+        client = target.connect()
+        for number in range(8):
+            data = bytes([number]) * LARGE
+            handle = created(client.talk(submit(b"shown", b"", data)))
+            for _ in range(4):
+                target.connect().send(b"show job " + handle + b"\n", patience=0.05)
+            if not number:
+                answer = client.ask(b"show job " + handle + b"\n", b"\n.\n")
+                target.expect(
+                    b64decode(answer.rpartition(b"\ndata\t")[2]) == data, "show job has not shown the payload"
+                )
+            client.ask(b"cancel job " + handle + b"\n", b"\n")
 
 
 class UnreadEvents(Attack):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 
 from tests.server.peers import Peer, ServerTestCase, req
-from txgearman.server.config.options import FunctionSettings
+from txgearman.server.config.function_options import FunctionSettings
 
 CAN_DO, GRAB_JOB, WORK_FAIL, WORK_EXCEPTION, SUBMIT_JOB_BG = 1, 9, 14, 25, 18
 BACKOFF = 10.0

@@ -17,7 +17,8 @@ from tests.server.peers import SocketlikeTransport, req, res
 from txgearman.broker.policy import FunctionOrder
 from txgearman.server import Settings, make_service
 from txgearman.server.config.configuration import MAX_SIZE, ConfigurationError, read_configuration
-from txgearman.server.config.options import FunctionSettings, Level
+from txgearman.server.config.function_options import FunctionSettings
+from txgearman.server.config.process_options import Level
 from txgearman.server.process.logs import Threshold
 from txgearman.server.process.twistd import CONFIGURABLE, Options, reload_configuration
 

@@ -14,27 +14,15 @@ WRITE = 20 * KIB
 """Bytes of a list that one write has in most of these tests: what a turn makes, and some."""
 
 
-class ListTestCase(FlowTestCase):
-    """A server with many jobs."""
+class LongAnswersTestCase(FlowTestCase):
+    """An administrator that takes what is sent to it when a test lets it."""
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(protocol, "LIST_WRITE", WRITE)
         self.admin = self.connect()
-        self.fill(JOBS)
 
     def turn(self) -> None:
         self.one_turn()
-
-    def fill(self, jobs: int) -> None:
-        client = self.connect()
-        for number in range(jobs):
-            client.receive(req(18, b"f", b"u%d" % number, b""))
-        client.lose()
-        self.turn()
-
-    def list_of(self, jobs: int) -> bytes:
-        return b"".join(b"H:test:%d\t0\t0\t1\n" % number for number in range(1, jobs + 1)) + b".\n"
 
     def finish(self, transport: SocketlikeTransport | None = None) -> bytes:
         """All that comes, whatever turns it takes."""
@@ -46,6 +34,25 @@ class ListTestCase(FlowTestCase):
             heard += data
             if not data and not self.due():
                 return bytes(heard)
+
+
+class ListTestCase(LongAnswersTestCase):
+    """A server with many jobs."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.patch(protocol, "LIST_WRITE", WRITE)
+        self.fill(JOBS)
+
+    def fill(self, jobs: int) -> None:
+        client = self.connect()
+        for number in range(jobs):
+            client.receive(req(18, b"f", b"u%d" % number, b""))
+        client.lose()
+        self.turn()
+
+    def list_of(self, jobs: int) -> bytes:
+        return b"".join(b"H:test:%d\t0\t0\t1\n" % number for number in range(1, jobs + 1)) + b".\n"
 
 
 class ListTest(ListTestCase):

@@ -12,7 +12,7 @@ from twisted.python.logfile import LogFile
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.peers import ServerTestCase
-from txgearman.server.config.options import Level, LogFormat
+from txgearman.server.config.process_options import Level, LogFormat
 from txgearman.server.process.logs import SAME_EVERY, Threshold, WithoutFiles, json_line, observer_for
 
 

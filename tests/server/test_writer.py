@@ -17,7 +17,7 @@ from txgearman.broker.dead_job import DeadFilter
 from txgearman.broker.job_states import Outcome
 from txgearman.broker.store_answers import StoreAnswers
 from txgearman.errors import LookupFailed
-from txgearman.server.config.options import FunctionSettings
+from txgearman.server.config.function_options import FunctionSettings
 from txgearman.server.persistence import dead_jobs as dead_jobs_module
 from txgearman.server.persistence import writer
 from txgearman.server.persistence.dead_jobs import EVICTION_INTERVAL, MIN_DEATHS

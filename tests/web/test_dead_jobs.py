@@ -7,7 +7,7 @@ from typing import Any
 from tests.web.asking import Web
 from tests.web.test_jobs import STREAM, JobCase, events
 from txgearman.server import Settings
-from txgearman.server.config.options import FunctionSettings
+from txgearman.server.config.function_options import FunctionSettings
 from txgearman.web import WebSettings
 
 DEAD = "/api/v1/dead"

@@ -23,7 +23,7 @@ from txgearman.broker.histograms import BOUNDS, Durations, Histogram
 from txgearman.broker.job_states import OUTCOME_NAMES
 from txgearman.server import Settings
 from txgearman.web import WebSettings, make_site
-from txgearman.web.interfaces import Saved
+from txgearman.web.interfaces import Saved, WebhookCounts
 from txgearman.web.metrics import FAMILIES, OTHER_FUNCTIONS, ServerCollector, function_label
 
 MEASURING = Settings(handle_prefix="H:t", metrics_functions=3)
@@ -34,6 +34,7 @@ class ServerHealth:
     """A server without a store, whose event loop is never late."""
 
     store: Saved | None = None
+    told: WebhookCounts | None = None
 
     def problems(self) -> list[str]:
         return []
@@ -45,6 +46,9 @@ class ServerHealth:
 
     def saved(self) -> Saved | None:
         return self.store
+
+    def webhook(self) -> WebhookCounts | None:
+        return self.told
 
 
 def samples_of(text: str) -> Samples:
@@ -198,6 +202,14 @@ class ValuesTest(MetricsTestCase):
         expected |= {"lag_seconds": 4, "unsaved_jobs": 5, "unremoved_jobs": 6, "commit_seconds_count": 1}
         for name, value in expected.items():
             self.assertEqual(self.value(f"store_{name}"), value, name)
+
+    def test_the_webhook(self) -> None:
+        names = {family.exported for family in FAMILIES if family.name.startswith("txgearman_dead_webhook_")}
+        self.assertFalse({name for name, _labels in self.samples()} & names)
+        self.health.told = WebhookCounts(delivered=1, failures=2, dropped=3, waiting=4)
+        expected = {"delivered_total": 1, "failures_total": 2, "dropped_total": 3, "waiting": 4}
+        for name, value in expected.items():
+            self.assertEqual(self.value(f"dead_webhook_{name}"), value, name)
 
     def test_a_server_that_begins_anew(self) -> None:
         self.peer(req(18, b"f", b"", b""))

@@ -185,7 +185,7 @@ class Admin:
             function: The name of the function whose dead jobs are meant; None for those of all functions.
 
         Returns:
-            A Deferred that fires with the dead jobs, at most 100,000, those that died last first.
+            A Deferred that fires with the dead jobs, those that died last first.
 
         Raises:
             ValueError: The name cannot be sent.

@@ -7,14 +7,15 @@ from base64 import b64encode
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 
 from txgearman.access.patterns import MAX_SHOWN, quoted, shown
 from txgearman.access.policy import ADMIN_COMMANDS, Right
 from txgearman.broker.administration import Administration
-from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadPage
+from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
 from txgearman.broker.dead_job_administration import DeadJobAdministration, Progress
 from txgearman.broker.inspection import Inspection
 from txgearman.broker.job_lookup import JobLookup
@@ -22,7 +23,9 @@ from txgearman.broker.job_states import OUTCOME_NAMES, PRIORITIES, Priority
 from txgearman.broker.stored_job_search import StoredJobSearch
 from txgearman.broker.views import JobDetail
 from txgearman.errors import BrokenStream, GearmanError, JobNotFound, Refused, UniqueInUse
-from txgearman.server.config.options import MAX_RATE, Level
+from txgearman.server.config.function_options import MAX_RATE
+from txgearman.server.config.process_options import Level
+from txgearman.server.interfaces import Held, ListPieces
 from txgearman.server.monitoring.limits import limits_of
 from txgearman.version import VERSION
 from txgearman.wire.limits import MAX_FUNCTION, MAX_WORDS
@@ -31,7 +34,7 @@ from txgearman.wire.names import escape, escape_word, unescape
 if TYPE_CHECKING:
     from txgearman.server.interfaces import Peer
 
-Answer = Callable[["Peer", list[bytes]], bytes | Iterator[bytes]]
+Answer = Callable[["Peer", list[bytes]], "bytes | ListPieces"]
 """A whole answer, or its pieces where it may be long."""
 
 FUNCTIONS_OF_A_PIECE: Final = 100
@@ -40,8 +43,9 @@ FUNCTIONS_OF_A_PIECE: Final = 100
 DEAD_PAGE: Final = 200
 """Dead jobs that are read, retried or forgotten in one go."""
 
-MAX_DEAD_LINES: Final = 100_000
-"""Dead jobs of one list, at most a few hundred bytes each."""
+DATA_PIECE: Final = 24 * 1024
+"""Bytes of a payload that become base64 at a time, in one turn. A multiple of three: the pieces join without
+padding."""
 
 MAX_ERROR_LINE: Final = 200
 """Bytes of the first line of an error in a list."""
@@ -303,9 +307,9 @@ def _limit(word: bytes) -> int | None:
 # -- jobs and workers ---------------------------------------------------------------------------
 
 
-def _show(peer: Peer, words: list[bytes]) -> Iterator[bytes] | bytes:
+def _show(peer: Peer, words: list[bytes]) -> ListPieces:
     if words[1].lower() == b"job" and len(words) == 3:
-        return _show_job(peer, words[2])
+        return _show_job(peer, unescape(words[2]))
     if words[1].lower() == b"dead" and len(words) < 4:
         return _show_dead(peer, DeadFilter(unescape(words[2]) if len(words) > 2 else None))
     show = _SHOWN.get(b" ".join(words[1:]).lower())
@@ -393,17 +397,21 @@ def _cancel(peer: Peer, words: list[bytes]) -> bytes:
     return OK
 
 
-def _show_job(peer: Peer, handle: bytes) -> bytes:
+def _show_job(peer: Peer, handle: bytes) -> ListPieces:
     """All that is known of a job: lines of name, TAB, value. Data and errors are in base64."""
-    peer.reply_later(partial(JobLookup(peer.broker).find, unescape(handle)), _job_lines)
-    return b""
+    asked: Deferred[JobDetail | Refused] = Deferred()
+    JobLookup(peer.broker).find(handle, asked.callback)
+    yield asked
+    job = cast(JobDetail | Refused, asked.result)
+    if isinstance(job, JobDetail):
+        yield from _job_lines(job)
+    elif isinstance(job, JobNotFound):
+        yield _UNKNOWN_JOB
+    else:
+        yield _refusal_line(job)
 
 
-def _job_lines(job: JobDetail | Refused) -> bytes:
-    if isinstance(job, JobNotFound):
-        return _UNKNOWN_JOB
-    if isinstance(job, Refused):
-        return _refusal_line(job)
+def _job_lines(job: JobDetail) -> ListPieces:
     values: dict[str, bytes | float | None] = {
         "handle": escape(job.handle),
         "function": escape(job.function),
@@ -420,12 +428,19 @@ def _job_lines(job: JobDetail | Refused) -> bytes:
         "outcome": job.outcome_name.encode() or None,
         "worker": escape(job.label) or None,
         "error": b64encode(job.error) or None,
-        "data": None if job.data is None else b64encode(job.data),
     }
-    lines = [
-        b"%b\t%b\n" % (name.encode(), _value(value)) for name, value in values.items() if value is not None
-    ]
-    return b"".join(lines) + _END
+    yield b"".join(
+        [b"%b\t%b\n" % (name.encode(), _value(value)) for name, value in values.items() if value is not None]
+    )
+    if job.data is not None:
+        # Only the peer holds it where the job is in the store, or ends meanwhile.
+        yield Held(job.data)
+        yield b"data\t"
+        view = memoryview(job.data)
+        for start in range(0, len(view), DATA_PIECE):
+            yield b64encode(view[start : start + DATA_PIECE])
+        yield b"\n"
+    yield _END
 
 
 def _value(value: bytes | float) -> bytes:
@@ -434,31 +449,36 @@ def _value(value: bytes | float) -> bytes:
     return b"%d" % value if value == int(value) else b"%.3f" % value
 
 
-def _show_dead(peer: Peer, wanted: DeadFilter) -> bytes:
+def _show_dead(peer: Peer, wanted: DeadFilter) -> ListPieces:
     """Dead jobs, those that died last first: handle, function, unique, end, attempts, outcome, error."""
-    peer.reply_later(partial(_list_dead, peer, wanted), lambda lines: lines)
-    return b""
-
-
-def _list_dead(peer: Peer, wanted: DeadFilter, tell: Callable[[bytes], None]) -> None:
     dead_jobs = DeadJobAdministration(peer.broker)
-    lines: list[bytes] = []
-
-    def found(page: DeadPage | Refused) -> None:
+    cursor: DeadCursor | None = None
+    is_begun = False
+    while True:
+        asked: Deferred[DeadPage | Refused] = Deferred()
+        dead_jobs.page(wanted, cursor, DEAD_PAGE, False, asked.callback)
+        yield asked
+        page = cast(DeadPage | Refused, asked.result)
         if isinstance(page, Refused):
-            tell(_refusal_line(page))
+            yield _refusal_line(page)
+            if is_begun:
+                # The reader looks for the end of the list, and must not take this for whole.
+                peer.close()
             return
         for dead in page.jobs:
-            names = b"%b\t%b\t%b" % (escape(dead.handle), escape(dead.function), escape(dead.unique))
-            first_line = escape(dead.error.split(b"\n", 1)[0][:MAX_ERROR_LINE])
-            outcome = OUTCOME_NAMES[dead.outcome].encode()
-            lines.append(b"%b\t%d\t%d\t%b\t%b\n" % (names, dead.ended, dead.attempts, outcome, first_line))
-        if page.next is None or len(lines) >= MAX_DEAD_LINES:
-            tell(b"".join(lines) + _END)
-        else:
-            dead_jobs.page(wanted, page.next, DEAD_PAGE, False, found)
+            is_begun = True
+            yield _dead_line(dead)
+        if page.next is None:
+            break
+        cursor = page.next
+    yield _END
 
-    dead_jobs.page(wanted, None, DEAD_PAGE, False, found)
+
+def _dead_line(dead: DeadJob) -> bytes:
+    names = b"%b\t%b\t%b" % (escape(dead.handle), escape(dead.function), escape(dead.unique))
+    first_line = escape(dead.error.split(b"\n", 1)[0][:MAX_ERROR_LINE])
+    outcome = OUTCOME_NAMES[dead.outcome].encode()
+    return b"%b\t%d\t%d\t%b\t%b\n" % (names, dead.ended, dead.attempts, outcome, first_line)
 
 
 def _refusal_line(refusal: Refused) -> bytes:

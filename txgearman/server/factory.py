@@ -17,9 +17,10 @@ from twisted.logger import Logger, LogLevel
 from txgearman.access.policy import AccessPolicy
 from txgearman.broker.administration import Administration
 from txgearman.broker.broker import Broker
+from txgearman.broker.dead_job import DeadJob
 from txgearman.broker.dead_job_administration import DeadJobAdministration
 from txgearman.broker.inspection import Inspection
-from txgearman.broker.interfaces import DeadJobStore, Follower, JobStore
+from txgearman.broker.interfaces import DeadJobStore, DeathListener, Follower, JobStore
 from txgearman.broker.job_lookup import JobLookup
 from txgearman.broker.store_answers import StoreAnswers
 from txgearman.broker.stored_job_search import StoredJobSearch
@@ -28,7 +29,8 @@ from txgearman.net.clocks import monotonic_clock
 from txgearman.server.admission import Admission, files_for_connections, refusal
 from txgearman.server.budgets.unfinished import Unfinished
 from txgearman.server.budgets.unsent import SendBudget
-from txgearman.server.config.options import Level, Settings
+from txgearman.server.config.options import Settings
+from txgearman.server.config.process_options import Level
 from txgearman.server.interfaces import LogThreshold, Peer
 from txgearman.server.monitoring.death_log import DeathLog
 from txgearman.server.monitoring.limits import Limit, limits_of
@@ -58,7 +60,7 @@ class GearmanServerFactory(Factory):
     """Makes the connections of one Gearman server, which may listen in several places.
 
     `connections` are the live ones by number, `broker` holds the jobs, `traffic` counts what the connections
-    carried.
+    carried. `death_listeners` are told of each job that dies.
 
     `admission` says who may connect, and `web_admission` who may over HTTP; `silent` are the connections
     that have never sent anything whole, the oldest first; `budget` counts the bytes that are held for peers,
@@ -109,7 +111,7 @@ class GearmanServerFactory(Factory):
         )
         self._wall_clock = wall_clock
         self._follower = follower
-        self.deaths = DeathLog(self.clock)
+        self.death_listeners: list[DeathListener] = [DeathLog(self.clock)]
         self.broker = self._make_broker()
         self.threshold: LogThreshold | None = None
         self._on_shutdown = on_shutdown
@@ -169,7 +171,7 @@ class GearmanServerFactory(Factory):
             last_number,
             trace,
             random.random,
-            self.deaths,
+            self,
             dead_job_store,
         )
 
@@ -362,6 +364,17 @@ class GearmanServerFactory(Factory):
             self._timer.reset(delay)
         else:
             self._timer = self.reactor.callLater(delay, self.broker.tick)
+
+    # -- dead jobs (DeathListener) ----------------------------------------------------------------
+
+    def died(self, dead: DeadJob) -> None:
+        """Tell all who want to know of a job that it has died.
+
+        Args:
+            dead: The job, with its data.
+        """
+        for listener in self.death_listeners:
+            listener.died(dead)
 
     # -- writing once a turn --------------------------------------------------------------------
 

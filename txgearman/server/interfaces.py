@@ -1,14 +1,16 @@
 """What the parts of the server see of each other, so that none imports the part that uses it.
 
 A connection has a `Server`, which the factory is. The commands, the guard and the admin lines have a `Peer`,
-which the connection is. For the type checker alone: nothing here is ever instantiated.
+which the connection is. For the type checker alone: but for `Held` nothing here is ever instantiated.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IPushProducer, IReactorTime, ITransport
 
 if TYPE_CHECKING:
@@ -20,11 +22,28 @@ if TYPE_CHECKING:
     from txgearman.server.admission import Admission
     from txgearman.server.budgets.unfinished import Unfinished
     from txgearman.server.budgets.unsent import SendBudget
-    from txgearman.server.config.options import Level, Settings
+    from txgearman.server.config.options import Settings
+    from txgearman.server.config.process_options import Level
     from txgearman.server.monitoring.traffic import Traffic
     from txgearman.server.persistence.writer import StoreWriter
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a list is made of and holds to its end, beside what is made of it.
+
+    Args:
+        data: The bytes. Where others hold the same object it counts once.
+    """
+
+    data: bytes
+
+
+ListPieces = Iterator[bytes | Deferred[Any] | Held]
+"""A list as it is made: its text, piece by piece, and in between what must fire before more is made of it, or
+how much is held."""
 
 
 class ServerTransport(ITransport, IConsumer, IPushProducer):
@@ -246,11 +265,11 @@ class Peer(Protocol):
             text: Its text for people.
         """
 
-    def send_list(self, pieces: Iterator[bytes]) -> None:
+    def send_list(self, pieces: ListPieces) -> None:
         """Send a list piece by piece, as the peer takes it, while others are served.
 
         Args:
-            pieces: The text of the list. It must not mind what happens to the server between two pieces.
+            pieces: The list. It must not mind what happens to the server between two pieces.
         """
 
     def reply_later(self, ask: Callable[[Callable[[T], None]], None], reply: Callable[[T], bytes]) -> None:

@@ -39,7 +39,7 @@ from txgearman.server.budgets.unfinished import COUNTED_FROM, TOO_MUCH
 from txgearman.server.budgets.unsent import UNCOUNTED
 from txgearman.server.commands import COMMANDS, error_packet
 from txgearman.server.guard import GUARDED_COMMANDS
-from txgearman.server.interfaces import Server, ServerTransport
+from txgearman.server.interfaces import ListPieces, Server, ServerTransport
 from txgearman.server.replies import LIST_WRITE, WRITE_PIECE, JobReplies, PendingList, Replies, Unsent
 from txgearman.wire.codec import TOO_LARGE, UNFINISHED, Decoder, pack_header
 from txgearman.wire.packets import RESPONSE, TEXT
@@ -578,7 +578,7 @@ class GearmanServerProtocol(JobReplies, Protocol):
             held += sum(map(len, self._undecoded))
             if self._unhandled is not None:
                 held += HELD_UNHANDLED
-        unsent.count(held)
+        unsent.count(held, self._replies.held_by_list)
 
     def _may_still_assign(self) -> bool:
         """Whether the jobs that are about to be sent are still this server's.
@@ -621,8 +621,8 @@ class GearmanServerProtocol(JobReplies, Protocol):
             # Not from here: the broker is in the middle of something.
             self.server.reactor.callLater(0, self._resume_reading)
 
-    def send_list(self, pieces: Iterator[bytes]) -> None:
-        """Send a list, whose text is `pieces`.
+    def send_list(self, pieces: ListPieces) -> None:
+        """Send a list, which `pieces` are.
 
         A long list is made piece by piece, as the peer takes it, while others are served. Whatever is for
         this peer meanwhile waits, and so do its next requests. `pieces` must not mind what happens to the
@@ -643,7 +643,7 @@ class GearmanServerProtocol(JobReplies, Protocol):
         pending = self._replies.next_list
         if pending is not None and not pending.due and not self._unsent.paused:
             pending.due = True
-            self.server.reactor.callLater(0, self._make_list, pending)
+            pending.when_known(lambda: self.server.reactor.callLater(0, self._make_list, pending))
 
     def _make_list(self, pending: PendingList) -> None:
         pending.due = False
@@ -657,7 +657,7 @@ class GearmanServerProtocol(JobReplies, Protocol):
                 if self._counts_bytes:
                     self._traffic.sent += len(piece)
                 self._write([piece])
-            elif pending.size > UNCOUNTED:
+            elif pending.size + len(pending.held) > UNCOUNTED:
                 self._count()
                 self.server.budget.enforce()
             self._make_list_soon()

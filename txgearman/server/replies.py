@@ -7,13 +7,16 @@ makes packets of what the broker says about jobs. `protocol` decides when someth
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.defer import Deferred
 
 from txgearman.errors import Refused
 from txgearman.net import fast_write
 from txgearman.server.budgets.unsent import UNCOUNTED, SendQueue
 from txgearman.server.commands import error_packet
+from txgearman.server.interfaces import Held, ListPieces
 from txgearman.wire.codec import frame, pack_header
 from txgearman.wire.limits import MAX_HANDLE
 from txgearman.wire.options import CANCEL
@@ -77,28 +80,49 @@ class PendingReply:
 class PendingList(PendingReply):
     """The place of a list that is made and sent piece by piece; its `reply` is its end, once that is made.
 
-    `pieces` are its text, `size` is how many bytes of it are made and not sent. `due` says that the reactor
-    will make more of it.
+    `size` is how many bytes of it are made and not sent, and `held` is what is held to make the rest. `due`
+    says that the reactor will make more of it.
     """
 
-    __slots__ = ("_made", "due", "pieces", "size")
+    __slots__ = ("_awaited", "_made", "_pieces", "due", "held", "size")
 
-    def __init__(self, pieces: Iterator[bytes]) -> None:
+    def __init__(self, pieces: ListPieces) -> None:
         super().__init__()
-        self.pieces = pieces
+        self._pieces = pieces
         self.due = False
+        self._awaited: Deferred[Any] | None = None
         self.size = 0
+        self.held = b""
         self._made: list[bytes] = []
 
     def make_more(self) -> None:
-        """Make as much as one turn of the reactor may."""
+        """Make as much as one turn of the reactor may, or up to what is not known yet."""
         enough = self.size + LIST_BYTES_AT_ONCE
-        for made, piece in enumerate(self.pieces, 1):
-            self._made.append(piece)
-            self.size += len(piece)
+        for made, piece in enumerate(self._pieces, 1):
+            if isinstance(piece, bytes):
+                self._made.append(piece)
+                self.size += len(piece)
+            elif isinstance(piece, Held):
+                self.held = piece.data
+            elif not piece.called:
+                self._awaited = piece
+                return
             if made == LINES_AT_ONCE or self.size >= enough:
                 return
         self.reply = b"".join(self._made)
+
+    def when_known(self, make: Callable[[], object]) -> None:
+        """Call `make` when the next piece can be made, which may be now."""
+        awaited, self._awaited = self._awaited, None
+        if awaited is None:
+            make()
+            return
+
+        def go_on(result: Any) -> Any:
+            make()
+            return result
+
+        awaited.addCallback(go_on)
 
     def take(self) -> bytes:
         """What is made, but for line ends behind it: to some readers they would be the end of the list."""
@@ -165,6 +189,11 @@ class Replies:
     def held(self) -> int:
         """Bytes that wait here, those of the list included."""
         return self.size if self.list is None else self.size + self.list.size
+
+    @property
+    def held_by_list(self) -> bytes:
+        """What the list that is under way is made of, as far as that is held."""
+        return b"" if self.list is None else self.list.held
 
     @property
     def is_full(self) -> bool:
@@ -278,12 +307,14 @@ class Unsent:
             return False
         return True
 
-    def count(self, beside: int) -> None:
-        """Count the bytes that are held for the peer elsewhere, and those in a paused transport."""
+    def count(self, beside: int, held: bytes) -> None:
+        """Count what is elsewhere for the peer: `beside` bytes, those in a paused transport, and `held`."""
         if self.paused:
-            held = fast_write.kept(self._peer.transport)
-            beside += HELD_BY_TRANSPORT if held is None else held
-        self._send_queue().note_beside(beside)
+            kept = fast_write.kept(self._peer.transport)
+            beside += HELD_BY_TRANSPORT if kept is None else kept
+        queue = self._send_queue()
+        queue.hold_beside(held)
+        queue.note_beside(beside)
 
     def drop(self) -> None:
         """Forget what waits, and take nothing more."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from twisted.application.internet import StreamServerEndpointService
 from twisted.application.service import MultiService
-from twisted.internet.defer import Deferred, maybeDeferred, succeed
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.interfaces import IProtocolFactory
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -28,6 +28,8 @@ from txgearman.store.contract import Store
 from txgearman.wire.limits import MAX_FUNCTION, MAX_UNIQUE
 
 if TYPE_CHECKING:
+    from txgearman.server.monitoring.death_webhook import DeathWebhook
+    from txgearman.server.monitoring.http_poster import HTTPPoster
     from txgearman.server.monitoring.tracing import Traces
     from txgearman.server.tls import LoadedFiles, ServerTls
     from txgearman.web import LimitedSite
@@ -69,6 +71,7 @@ def _check_parts(reactor: Any, settings: Settings) -> None:
         check_endpoint(reactor, description)
     if settings.traces is not None:
         _tracing()
+    _poster(reactor, settings.dead_webhook)
     if settings.store is not None:
         from txgearman.store.urls import open_store
 
@@ -93,6 +96,20 @@ def _tracing() -> ModuleType:
         raise ValueError(text) from error
 
 
+def _poster(reactor: Any, url: str | None) -> HTTPPoster | None:
+    """What posts dead jobs. Raises `ValueError` where a package is missing."""
+    if url is None:
+        return None
+    # Not at the top: without it nothing of Twisted's HTTP client is loaded.
+    from txgearman.server.monitoring.http_poster import HTTPPoster
+
+    try:
+        return HTTPPoster(reactor, url)
+    except ImportError as error:
+        text = f"dead-webhook with https needs packages: pip install 'txgearman[tls]' ({error})"
+        raise ValueError(text) from error
+
+
 @dataclass(frozen=True, slots=True)
 class Reload:
     """Other settings for a server that runs, with all that is needed to obey them, so that this cannot fail.
@@ -104,6 +121,7 @@ class Reload:
     changed: list[str]
     waiting: list[str]
     tls: LoadedFiles | None
+    poster: HTTPPoster | None
 
 
 class GearmanService(MultiService):
@@ -128,6 +146,7 @@ class GearmanService(MultiService):
         store: Store | None = None,
     ) -> None:
         super().__init__()
+        self._reactor = reactor
         self.settings = settings
         self.store_writer: StoreWriter | None = None
         if store is None and settings.store is not None:
@@ -147,8 +166,9 @@ class GearmanService(MultiService):
             call_soon=None if self._poller is None else self._poller.call_soon,
             follower=self._traces,
         )
+        self.death_webhook: DeathWebhook | None = None
+        self._use_poster(_poster(reactor, settings.dead_webhook))
         self._on_shutdown = self.stopService if on_shutdown is None else on_shutdown
-        self._reactor = reactor
         self._shutting_down = False
         self._grace: LoopingCall | None = None
         self._listeners: MultiService | None = None
@@ -161,6 +181,22 @@ class GearmanService(MultiService):
             self._tls = _tls().ServerTls(settings.tls_files, reactor)
         for description in settings.endpoints:
             check_endpoint(reactor, description)
+
+    def _use_poster(self, poster: HTTPPoster | None) -> None:
+        """Let dead jobs be posted by this one, or by none, in place of the one before."""
+        webhook = self.death_webhook
+        if poster is None:
+            if webhook is not None:
+                webhook.close()
+                self.factory.death_listeners.remove(webhook)
+                self.death_webhook = None
+        elif webhook is not None:
+            webhook.use(poster)
+        else:
+            from txgearman.server.monitoring.death_webhook import DeathWebhook
+
+            self.death_webhook = DeathWebhook(self._reactor, poster, platform.node())
+            self.factory.death_listeners.append(self.death_webhook)
 
     def _make_web(self) -> LimitedSite:
         # Not at the top: without a web side nothing of Twisted's web server is loaded.
@@ -304,8 +340,9 @@ class GearmanService(MultiService):
         if store_writer is not None and self._end_thread is not None:
             await store_writer.close()
             self._end_thread()
-        if self._traces is not None:
-            await self._traces.stop()
+        # Side by side: each may take some seconds.
+        stopping = [each.stop() for each in (self._traces, self.death_webhook) if each is not None]
+        await gatherResults(stopping)
 
     def _say_what_is_left(self, stored: bool) -> None:
         """Log what becomes of the jobs that are not done."""
@@ -366,7 +403,7 @@ class GearmanService(MultiService):
         if self._tls is not None and files is not None:
             # Also if their names are the same; new connections alone are concerned.
             loaded = loaded if files == settings.tls_files else _tls().load(files)
-        return Reload(merged, changed, waiting, loaded)
+        return Reload(merged, changed, waiting, loaded, _poster(self._reactor, settings.dead_webhook))
 
     def commit(self, reload: Reload) -> None:
         """Obey settings that were prepared.
@@ -375,6 +412,8 @@ class GearmanService(MultiService):
             reload: What `prepare` returned.
         """
         self.factory.reconfigure(reload.settings)
+        if reload.settings.dead_webhook != self.settings.dead_webhook:
+            self._use_poster(reload.poster)
         self.settings = reload.settings
         if self._tls is not None and reload.tls is not None:
             self._tls.adopt(reload.tls)

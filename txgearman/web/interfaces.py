@@ -360,6 +360,23 @@ class Saved:
     unremoved: int
 
 
+@dataclass(frozen=True, slots=True)
+class WebhookCounts:
+    """What became of the dead jobs that a web server is told of, since the server's start.
+
+    Args:
+        delivered: Dead jobs that it took.
+        failures: Requests that failed.
+        dropped: Dead jobs that were not told.
+        waiting: Dead jobs that are to be told.
+    """
+
+    delivered: int
+    failures: int
+    dropped: int
+    waiting: int
+
+
 class ServerHealth(Protocol):
     """Whether a server is well, apart from its jobs."""
 
@@ -382,6 +399,13 @@ class ServerHealth(Protocol):
 
         Returns:
             Its counts and times; None without a store.
+        """
+
+    def webhook(self) -> WebhookCounts | None:
+        """How the telling of dead jobs to a web server goes.
+
+        Returns:
+            Its counts; None if none is told.
         """
 
 

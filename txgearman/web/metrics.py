@@ -36,7 +36,7 @@ from txgearman.version import VERSION
 from txgearman.web.http.body import send_body
 from txgearman.web.http.guard import Guard, WebRight
 from txgearman.web.http.responses import HTTPProblem, Response
-from txgearman.web.interfaces import Gearman, Limit, Saved, ServerHealth
+from txgearman.web.interfaces import Gearman, Limit, Saved, ServerHealth, WebhookCounts
 from txgearman.web.slices import iterate_in_slices
 
 _log = Logger()
@@ -90,6 +90,7 @@ class Snapshot:
     dropped: dict[str, int]
     loop_delay: Durations
     saved: Saved | None
+    webhook: WebhookCounts | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +189,13 @@ def _of_store(name: str, kind: str, meaning: str, value: Callable[[Saved], Any])
         return [] if snapshot.saved is None else [((), value(snapshot.saved))]
 
     return Family(f"txgearman_store_{name}", kind, meaning, (), values)
+
+
+def _of_webhook(name: str, kind: str, meaning: str, value: Callable[[WebhookCounts], int]) -> Family:
+    def values(snapshot: Snapshot) -> Values:
+        return [] if snapshot.webhook is None else [((), value(snapshot.webhook))]
+
+    return Family(f"txgearman_dead_webhook_{name}", kind, meaning, (), values)
 
 
 FAMILIES: Final = (
@@ -347,6 +355,11 @@ FAMILIES: Final = (
     _of_store(
         "unremoved_jobs", "gauge", "Jobs that ended and are still stored.", lambda saved: saved.unremoved
     ),
+    # -- the web server that is told of dead jobs, if there is one
+    _of_webhook("delivered", "counter", "Dead jobs that it took.", lambda counts: counts.delivered),
+    _of_webhook("failures", "counter", "Requests to it that failed.", lambda counts: counts.failures),
+    _of_webhook("dropped", "counter", "Dead jobs that it was not told of.", lambda counts: counts.dropped),
+    _of_webhook("waiting", "gauge", "Dead jobs that it is to be told of.", lambda counts: counts.waiting),
 )
 """Every metric of the server's own, in the order they are shown."""
 
@@ -407,6 +420,7 @@ class ServerCollector(Collector):
             dropped=dict(traffic.dropped),
             loop_delay=self._vitals.loop_delay(),
             saved=self._vitals.saved(),
+            webhook=self._vitals.webhook(),
         )
 
     def describe(self) -> Iterable[Metric]:

@@ -332,7 +332,10 @@ def dead_job_entries(lines: Sequence[bytes], escaped: bool = False) -> tuple[Dea
         escaped: Whether the server escapes names.
 
     Returns:
-        The dead jobs.
+        The dead jobs, in the order of the rows.
+
+    Raises:
+        BrokenStream: A row has another form.
     """
     return tuple([_dead_job_entry(line, escaped) for line in lines])
 
@@ -349,7 +352,7 @@ def job_info(lines: Sequence[bytes], escaped: bool = False) -> JobInfo:
         What they tell of the job.
 
     Raises:
-        AdminError: The rows cannot be understood.
+        BrokenStream: A row has another form, or one that has to be there is missing.
     """
     values = dict([_name_and_value(line) for line in lines])
 

@@ -12,7 +12,7 @@ Read, but not handled as the peer does not read           counted while it lasts
 In the transport, ahead of a pause                        `UNCOUNTED` for each connection
 In the kernel's buffers of a socket                       the system's ``tcp_wmem`` and ``tcp_rmem``
 What one turn makes for peers                             `factory.TURN_OUTPUT`, then the reporter gives way
-A list that is under way                                  counted from `UNCOUNTED` on; `replies.LIST_WRITE`
+A list that is under way, and what it is made of          counted from `UNCOUNTED` on; `replies.LIST_WRITE`
 A packet, or the body of an HTTP request, not whole yet   counted apart; `unfinished.Unfinished`
 Events of an HTTP reader                                  counted, as they came; JSON is made as it is taken
 A result of an HTTP request, and parts ahead of it        counted; handed over as it is taken
@@ -154,13 +154,14 @@ class SendQueue:
     `size` is how many. An object is held, and counted, until the last of its bytes is taken.
     """
 
-    __slots__ = ("_beside", "_budget", "_offset", "_pieces", "holder", "size")
+    __slots__ = ("_beside", "_budget", "_held", "_offset", "_pieces", "holder", "size")
 
     def __init__(self, budget: SendBudget, holder: Holder) -> None:
         self._budget = budget
         self.holder = holder
         self.size = 0
         self._beside = 0
+        self._held = b""
         self._offset = 0
         self._pieces: deque[bytes | bytearray] = deque()
 
@@ -170,7 +171,7 @@ class SendQueue:
     @property
     def held(self) -> int:
         """Bytes that wait for the peer, those beside the queue included."""
-        return self.size + self._beside
+        return self.size + self._beside + len(self._held)
 
     def append(self, piece: bytes) -> None:
         """Let `piece` wait behind the rest."""
@@ -208,8 +209,7 @@ class SendQueue:
             count -= len(piece)
             self._budget.let_go(piece)
         self._offset = count
-        if not pieces and not self._beside:
-            self._budget.strike_off(self)
+        self._update_listing()
 
     def take(self, most: int) -> bytes:
         """Take the first bytes out, at most so many."""
@@ -231,9 +231,21 @@ class SendQueue:
         """So many bytes more are held for the peer, which are not in this queue."""
         self._budget.add(size - self._beside)
         self._beside = size
-        if size:
+        self._update_listing()
+
+    def hold_beside(self, data: bytes) -> None:
+        """This object is held for the peer too, in place of the one before; an empty one for none."""
+        if data is not self._held:
+            before, self._held = self._held, data
+            self._budget.hold(data)
+            self._budget.let_go(before)
+            self._update_listing()
+
+    def _update_listing(self) -> None:
+        """Be among the queues that hold something, or not."""
+        if self._pieces or self._beside or self._held:
             self._budget.enlist(self)
-        elif not self._pieces:
+        else:
             self._budget.strike_off(self)
 
     def clear(self) -> None:
@@ -242,4 +254,5 @@ class SendQueue:
             self._budget.let_go(piece)
         self._pieces.clear()
         self.size = self._offset = 0
+        self.hold_beside(b"")
         self.note_beside(0)

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from txgearman.access.policy import AccessPolicy
 from txgearman.server.config.access_rules import RuleSettings
+from txgearman.server.config.function_options import FunctionSettings, check_function_name
 from txgearman.server.config.option_kinds import PATH, Option, options_of, show_value
-from txgearman.server.config.options import FunctionSettings, check_function_name
 from txgearman.server.config.toml import Document, Path
 
 MAX_SIZE: Final = 4 * 1024 * 1024

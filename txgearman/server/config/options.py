@@ -9,11 +9,10 @@ import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Final
+from typing import Final
 from urllib.parse import urlsplit
 
 from txgearman.access.policy import AccessPolicy
-from txgearman.broker.job_states import PRIORITIES
 from txgearman.broker.policy import (
     DEFAULT_DEAD_AGE,
     DEFAULT_DEAD_BYTES_IN_MEMORY,
@@ -22,7 +21,6 @@ from txgearman.broker.policy import (
     DEFAULT_HISTORY_BYTES,
     UNLIMITED,
     FunctionOrder,
-    FunctionRules,
     Policy,
 )
 from txgearman.broker.retries import (
@@ -32,21 +30,29 @@ from txgearman.broker.retries import (
     DEFAULT_JITTER,
 )
 from txgearman.net.keepalive import MAX_KEEPALIVE, Keepalive
+from txgearman.server.config.function_options import (
+    ATTEMPTS,
+    BACKOFF,
+    BACKOFF_FACTOR,
+    JITTER,
+    LOSSES,
+    MAX_RATE,
+    MAX_TIME_LIMIT,
+    FunctionSettings,
+    check_function_name,
+)
 from txgearman.server.config.option_kinds import (
-    FLAG,
     INTEGER,
-    LARGEST_WHOLE,
     NUMBER,
     PATH,
     SECONDS,
     SIZE,
     TEXT,
-    Kind,
     option,
     show_value,
     verify,
 )
-from txgearman.wire.limits import MAX_FUNCTION, MAX_HANDLE, MAX_PACKET
+from txgearman.wire.limits import MAX_HANDLE, MAX_PACKET
 
 DEFAULT_ENDPOINT: Final = "tcp:4730:interface=127.0.0.1"
 """Where the server listens if nothing is said: Gearman's port, for this machine only."""
@@ -74,12 +80,6 @@ MAX_UNSENT_TOTAL: Final = 1024 * 1024 * 1024
 
 MAX_UNFINISHED_TOTAL: Final = 1024 * 1024 * 1024
 """Bytes: sixteen of the largest packets that are on their way at the same time."""
-
-MAX_RATE: Final = 10**9
-"""The largest rate and burst of new jobs, of ``maxrate`` too: more than any server takes."""
-
-MAX_TIME_LIMIT: Final = 315_360_000
-"""Seconds of the longest time limit of a function, ten years, as for workers that set one."""
 
 DEFAULT_STORED_LOSSES: Final = 25
 """Workers that may lose a job with a store, which keeps it when it is dead: far more than restarts of workers
@@ -119,16 +119,27 @@ def _check_prefix(prefix: str) -> None:
         raise ValueError(f"must have at most {MAX_PREFIX} bytes, not {len(prefix)}")
 
 
-def _check_collector(url: str) -> None:
+def _is_http_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
-        possible = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        possible = False
-    if not possible:
+        return False
+
+
+def _check_collector(url: str) -> None:
+    if not _is_http_url(url):
         raise ValueError(f"must be a URL that begins with http:// or https://, not {url!r}")
-    if parts.username is not None:
+    if urlsplit(url).username is not None:
         raise ValueError("must not have a password in it; OTEL_EXPORTER_OTLP_HEADERS is for that")
+
+
+def _check_webhook(url: str) -> None:
+    # It is not shown: it may have a password or a token in it.
+    if not _is_http_url(url):
+        raise ValueError("must be a URL that begins with http:// or https://")
+    if not url.isascii() or not url.isprintable() or " " in url:
+        raise ValueError("must be a URL of printable ASCII without spaces")
 
 
 def web_endpoint(where: str) -> str:
@@ -141,150 +152,6 @@ def web_endpoint(where: str) -> str:
         The endpoint description.
     """
     return f"tcp:{where}:interface=127.0.0.1" if where.isdecimal() else where
-
-
-def check_function_name(name: str) -> None:
-    """Test the name of a function, or a pattern for one.
-
-    Args:
-        name: What the operator wrote.
-
-    Raises:
-        ValueError: It is empty, or longer than a name may be.
-    """
-    if not 0 < len(name.encode()) <= MAX_FUNCTION:
-        raise ValueError(
-            f"the name of a function must have 1 to {MAX_FUNCTION} bytes, not {show_value(name)}"
-        )
-
-
-def _limits(value: Any) -> tuple[int, ...]:
-    numbers = [value] * PRIORITIES if type(value) is int else value
-    if type(numbers) is not list or [type(number) for number in numbers] != [int] * PRIORITIES:
-        raise TypeError
-    if min(numbers) < 0 or max(numbers) > LARGEST_WHOLE:
-        raise ValueError
-    return tuple(numbers)
-
-
-def _limits_of_text(text: str) -> tuple[int, ...]:
-    numbers = [int(number) for number in text.split(",")]
-    return _limits(numbers if len(numbers) > 1 else numbers[0])
-
-
-def _check_limits(limits: Any) -> None:
-    try:
-        _limits(list(limits))
-    except (TypeError, ValueError):
-        raise ValueError(f"must be {LIMITS.called}, not {show_value(limits)}") from None
-
-
-LIMITS: Final = Kind(
-    "a number of jobs, or a list of one for high, normal and low priority", _limits_of_text, _limits
-)
-
-
-# What is said for all functions and for one alone has the same values.
-_LOSSES: Final[dict[str, Any]] = {"kind": INTEGER, "least": UNLIMITED}
-_ATTEMPTS: Final[dict[str, Any]] = {"kind": INTEGER, "least": 1}
-_BACKOFF: Final[dict[str, Any]] = {"kind": SECONDS, "least": 0, "most": MAX_TIME_LIMIT}
-_BACKOFF_FACTOR: Final[dict[str, Any]] = {"kind": NUMBER, "least": 1, "most": 1000}
-_JITTER: Final[dict[str, Any]] = {"kind": NUMBER, "least": 0, "most": 1}
-
-
-def _as_for_all(name: str, values: Mapping[str, Any]) -> Any:
-    """The option of one function that is `name` for all functions."""
-    return option(None, f"As ``{name}``, for the jobs of this function.", **values)
-
-
-@dataclass(frozen=True, slots=True)
-class FunctionSettings:
-    """The settings of one function, or of those whose name fits a pattern; None where nothing is said.
-
-    Attributes:
-        queue_limit: How many jobs the function may have when one more is let in, by the priority of that one
-            (high, normal, low). 0 is no limit.
-        time_limit: Seconds after which a running job is given to another worker. 0 is no limit.
-        retries: How many workers may lose a job before it fails.
-        submit_rate: New jobs a second. 0 is no limit.
-        submit_burst: How many of them may come at once. 0 is as many as the rate.
-
-    Raises:
-        ValueError: A value cannot be.
-    """
-
-    queue_limit: tuple[int, ...] | None = option(
-        None,
-        "A new job is refused with QUEUE_ERROR while the function has so many jobs or more, running ones "
-        "included. A list of three numbers is for new jobs of high, normal and low priority. 0 is no limit.",
-        kind=LIMITS,
-        check=_check_limits,
-    )
-    time_limit: float | None = option(
-        None,
-        "Seconds after which a running job is taken from its worker and given to another, as with "
-        "CAN_DO_TIMEOUT; of the two limits the shorter one holds. 0 is no limit.",
-        kind=SECONDS,
-        least=0,
-        most=MAX_TIME_LIMIT,
-    )
-    job_retries: int | None = _as_for_all("job-retries", _LOSSES)
-    attempts: int | None = _as_for_all("attempts", _ATTEMPTS)
-    backoff: float | None = _as_for_all("backoff", _BACKOFF)
-    backoff_factor: float | None = _as_for_all("backoff-factor", _BACKOFF_FACTOR)
-    backoff_max: float | None = _as_for_all("backoff-max", _BACKOFF)
-    jitter: float | None = _as_for_all("jitter", _JITTER)
-    retry_online: bool | None = option(
-        None,
-        "Let clients that wait for a result wait while the job is retried. Otherwise they are told of the "
-        "first failure, and the job is not retried for them.",
-        kind=FLAG,
-    )
-    expires: float | None = option(
-        None,
-        "Seconds from a job's submission, or from the time it is to run at, after which no run of it begins: "
-        "the job ends. One that had failed before is dead then. 0 is never.",
-        kind=SECONDS,
-        least=0,
-        most=MAX_TIME_LIMIT,
-    )
-    submit_rate: float | None = option(
-        None,
-        "How many new jobs a second the function takes; one more is refused with RATE_EXCEEDED. "
-        "0 is no limit.",
-        kind=NUMBER,
-        least=0,
-        most=MAX_RATE,
-    )
-    submit_burst: int | None = option(
-        None,
-        "How many of them may come at once. 0 is as many as the rate, and at least one.",
-        kind=INTEGER,
-        least=0,
-        most=MAX_RATE,
-    )
-
-    def __post_init__(self) -> None:
-        verify(self)
-
-    @property
-    def rules(self) -> FunctionRules:
-        """The part that is the broker's."""
-        limits = None if self.queue_limit is None else tuple(limit or None for limit in self.queue_limit)
-        return FunctionRules(
-            limits=limits,
-            time_limit=self.time_limit,
-            job_retries=self.job_retries,
-            submit_rate=self.submit_rate,
-            submit_burst=self.submit_burst,
-            attempts=self.attempts,
-            backoff=self.backoff,
-            backoff_factor=self.backoff_factor,
-            backoff_max=self.backoff_max,
-            jitter=self.jitter,
-            retry_online=self.retry_online,
-            expires=self.expires,
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -376,7 +243,7 @@ class Settings:
         shown=f"``{DEFAULT_STORED_LOSSES}`` with a store, else ``{UNLIMITED}``",
         short="j",
         reloadable=True,
-        **_LOSSES,
+        **LOSSES,
     )
     attempts: int | None = option(
         None,
@@ -385,32 +252,32 @@ class Settings:
         "here or for a function, a time limit that expires counts as such a run.",
         shown="``1``",
         reloadable=True,
-        **_ATTEMPTS,
+        **ATTEMPTS,
     )
     backoff: float = option(
         DEFAULT_BACKOFF,
         "Seconds that a job waits before its first retry.",
         reloadable=True,
-        **_BACKOFF,
+        **BACKOFF,
     )
     backoff_factor: float = option(
         DEFAULT_BACKOFF_FACTOR,
         "Each further backoff is so many times the one before.",
         reloadable=True,
-        **_BACKOFF_FACTOR,
+        **BACKOFF_FACTOR,
     )
     backoff_max: float = option(
         DEFAULT_BACKOFF_MAX,
         "Seconds; no backoff is longer, apart from its jitter.",
         reloadable=True,
-        **_BACKOFF,
+        **BACKOFF,
     )
     jitter: float = option(
         DEFAULT_JITTER,
         "The part, 0 to 1, by which each backoff is longer or shorter at random, so that jobs that failed "
         "together do not run together again.",
         reloadable=True,
-        **_JITTER,
+        **JITTER,
     )
     dead_jobs: int | None = option(
         None,
@@ -437,6 +304,16 @@ class Settings:
         reloadable=True,
         least=1,
         most=MAX_TIME_LIMIT,
+    )
+    dead_webhook: str | None = option(
+        None,
+        "The URL, ``http`` or ``https``, of a web server that is told of each job that dies: by a POST of "
+        "JSON, many jobs in one. It may have a user and a password in it, or a token; write it into the "
+        "configuration file then, as others on this machine can see the command line.",
+        kind=TEXT,
+        shown="none",
+        reloadable=True,
+        check=_check_webhook,
     )
     history: int = option(
         DEFAULT_HISTORY,
@@ -738,64 +615,3 @@ class Settings:
             DEFAULT_DEAD_BYTES if self.dead_bytes is None else self.dead_bytes,
             self.dead_age,
         )
-
-
-class LogFormat(Enum):
-    """How an event is written."""
-
-    TEXT = "text"
-    """As twistd writes it."""
-    JSON = "json"
-    """A JSON object on a line of its own."""
-
-
-class Level(Enum):
-    """How grave an event is, with Twisted's names."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARN = "warn"
-    ERROR = "error"
-    CRITICAL = "critical"
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessSettings:
-    """What concerns the whole process, and so only ``twistd gearmand`` and no server inside another program.
-
-    The attributes are named as the options of ``twistd gearmand``, as those of `Settings` are.
-
-    Raises:
-        ValueError: A value cannot be.
-    """
-
-    file_descriptors: int = option(
-        0,
-        "How many open files to ask the system for; a connection needs one. 0 is as many as the system "
-        "allows. If it refuses, that is logged and the server starts with the old limit.",
-        short="f",
-        least=0,
-    )
-    log_format: LogFormat = option(
-        LogFormat.TEXT,
-        "How the log is written. ``text`` is twistd's own format; ``json`` is a JSON object a line, with "
-        "``time``, ``level``, ``logger``, ``message`` and its ``fields``. Where it is written to twistd's "
-        "options say.",
-    )
-    log_level: Level = option(
-        Level.INFO,
-        "From which level on events are logged: ``debug``, ``info``, ``warn``, ``error`` or ``critical``. "
-        "SIGUSR2 turns debugging on and off, and so does ``verbose``.",
-        reloadable=True,
-    )
-    drain_timeout: float = option(
-        5.0,
-        "Seconds that running jobs have to end after SIGTERM. Meanwhile nobody is let in, no job is taken "
-        "and none given to a worker. 0 is to stop at once. A second SIGTERM does so too.",
-        reloadable=True,
-        least=0,
-        most=86400,
-    )
-
-    def __post_init__(self) -> None:
-        verify(self)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 from txgearman.broker.histograms import Durations
-from txgearman.web.interfaces import Saved
+from txgearman.web.interfaces import Saved, WebhookCounts
 
 if TYPE_CHECKING:
+    from txgearman.server.monitoring.death_webhook import DeathWebhook
     from txgearman.server.monitoring.loop_lag import LoopLag
     from txgearman.server.persistence.writer import StoreWriter
 
@@ -26,6 +27,10 @@ class Service(Protocol):
     @property
     def store_writer(self) -> StoreWriter | None:
         """What writes jobs to the store, None without one."""
+
+    @property
+    def death_webhook(self) -> DeathWebhook | None:
+        """What tells a web server of dead jobs, None without one."""
 
 
 class ServiceHealth:
@@ -71,3 +76,8 @@ class ServiceHealth:
             unsaved=store_writer.unsaved,
             unremoved=store_writer.unremoved,
         )
+
+    def webhook(self) -> WebhookCounts | None:
+        """How the telling of dead jobs goes; None if no web server is told."""
+        webhook = self._service.death_webhook
+        return None if webhook is None else webhook.counts

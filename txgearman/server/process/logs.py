@@ -26,7 +26,7 @@ from twisted.logger import (
 from twisted.python.logfile import LogFile
 from zope.interface import implementer
 
-from txgearman.server.config.options import Level, LogFormat
+from txgearman.server.config.process_options import Level, LogFormat
 
 SAME_EVERY: Final = 10.0
 """Seconds between two lines of Twisted's about connections for which there was no open file."""

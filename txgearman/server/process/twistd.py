@@ -19,7 +19,8 @@ from twisted.python.usage import UsageError
 from txgearman.errors import StoreError
 from txgearman.server.config.configuration import Configuration, ConfigurationError, read_configuration
 from txgearman.server.config.option_kinds import PATH, Option, option, options_of, with_reloadable
-from txgearman.server.config.options import FILES_KEPT, LogFormat, ProcessSettings, Settings
+from txgearman.server.config.options import FILES_KEPT, Settings
+from txgearman.server.config.process_options import LogFormat, ProcessSettings
 from txgearman.server.process.logs import Threshold, observer_for
 from txgearman.server.process.memory import MemoryService, tune_collector
 from txgearman.server.process.signals import SignalService
