@@ -23,6 +23,7 @@ EXTRAS = {
         "opentelemetry-exporter-otlp-proto-http>=1.30",
     ],
     "processes": ["pebble>=5.0.7"],
+    "schedules": ["cronsim>=2.6", "tzdata; platform_system == 'Windows'"],
     "store": ["sqlalchemy>=2.0.30"],
     "postgresql": ["sqlalchemy>=2.0.30", "psycopg[binary]>=3.2"],
     "tls": ["twisted[tls]>=24.7", "pyopenssl>=24.3"],

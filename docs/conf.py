@@ -11,8 +11,9 @@ from docutils.statemachine import StringList
 
 from txgearman import __version__
 from txgearman.server.config.access_rules import RuleSettings
+from txgearman.server.config.function_options import FunctionSettings
 from txgearman.server.config.option_kinds import options_of
-from txgearman.server.config.options import FunctionSettings
+from txgearman.server.config.schedule_options import ScheduleSettings
 from txgearman.server.process.twistd import OPTIONS
 
 HERE = Path(__file__).parent
@@ -56,7 +57,7 @@ def make_readable(_app: Any, _what: str, _name: str, _obj: Any, _options: Any, *
 
 class GearmandOptions(Directive):
     """The table of the options of ``twistd gearmand``, made of their descriptions in the code; with the
-    argument ``functions`` or ``access`` that of a table in the configuration file."""
+    argument ``functions``, ``schedules`` or ``access`` that of a table in the configuration file."""
 
     optional_arguments = 1
 
@@ -81,7 +82,9 @@ class GearmandOptions(Directive):
         return rows
 
     def of_a_table(self, name: str) -> list[list[str]]:
-        options = options_of({"functions": FunctionSettings, "access": RuleSettings}[name])
+        options = options_of(
+            {"functions": FunctionSettings, "schedules": ScheduleSettings, "access": RuleSettings}[name]
+        )
         return [["Key", "Meaning"], *([f"``{option.name}``", option.meaning] for option in options)]
 
 

@@ -39,6 +39,7 @@ from txgearman.server import GearmanService, Settings, admin
 from txgearman.server.config.options import METRICS_FUNCTIONS
 from txgearman.server.process import twistd
 from txgearman.server.process.twistd import Options
+from txgearman.server.scheduling import schedules_of
 from txgearman.server.service import check_endpoint
 from txgearman.testing import MemoryGearman
 from txgearman.web.metrics import FAMILIES, Snapshot
@@ -373,6 +374,13 @@ class UsersTests(SynchronousTestCase):
         suite.run(result)
         self.assertEqual((result.testsRun, result.errors, result.failures), (3, [], []))
 
+    def test_schedule_example(self) -> None:
+        module = example("test_schedule.py")
+        suite = unittest.defaultTestLoader.loadTestsFromTestCase(module.ReportTests)
+        result = unittest.TestResult()
+        suite.run(result)
+        self.assertEqual((result.testsRun, result.errors, result.failures), (1, [], []))
+
     def test_pytest_example(self) -> None:
         module = example("test_with_pytest.py")
         tests = [
@@ -508,6 +516,12 @@ class Tables(SynchronousTestCase):
         for option in twistd.OPTIONS:
             self.assertRegex(option.meaning, r"^[A-Z].*\.$", option.name)
             self.assertEqual(option.meaning.count("``") % 2, 0, option.name)
+
+    def test_schedules_of_a_configuration_file(self) -> None:
+        options = Options()
+        options.parseOptions(["--config", str(EXAMPLES / "schedules.toml")])
+        names = [schedule.name for schedule in schedules_of(options.settings)]
+        self.assertEqual(names, [b"poll-orders", b"nightly-report", b"ping"])
 
     def test_configuration_file(self) -> None:
         options = Options()
@@ -679,6 +693,7 @@ class Texts(SynchronousTestCase):
             "thumbnails.py",
             "admin.txt",
             "gearmand.toml",
+            "schedules.toml",
             "access.toml",
             "restricted.toml",
         }

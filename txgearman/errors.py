@@ -174,6 +174,13 @@ class UniqueInUse(Refused):
     text = "A live job has the unique of this one"
 
 
+class ScheduleNotFound(Refused):
+    """There is no schedule of this name."""
+
+    code = b"UNKNOWN_SCHEDULE"
+    text = "There is no such schedule"
+
+
 class AccessDenied(Refused):
     """The operator's access policy does not allow this to the peer."""
 

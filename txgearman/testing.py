@@ -27,6 +27,7 @@ from zope.interface import implementer
 
 from txgearman.client import Client
 from txgearman.server import GearmanServerFactory, Settings
+from txgearman.server.scheduling import schedules_of
 from txgearman.worker import Worker
 
 T = TypeVar("T")
@@ -71,6 +72,7 @@ class MemoryGearman:
     def start(self) -> None:
         """Start a new server, without jobs."""
         self.server = GearmanServerFactory(self.clock, self._settings, wall_clock=self.clock.seconds)
+        self.server.scheduling.begin(schedules_of(self.server.settings))
         self.running = True
 
     def stop(self) -> None:

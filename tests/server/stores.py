@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from tests.store.schedules import HasSchedules, ScheduleTable
 from txgearman.broker.dead_jobs import stored_job
 from txgearman.errors import StoreUnavailable, UniqueInUse
 from txgearman.store.contract import (
@@ -22,7 +23,7 @@ from txgearman.store.contract import (
 )
 
 
-class ListStore:
+class ListStore(HasSchedules):
     """A `Store` that remembers what it was told, across `open` and `close`.
 
     `failing` is raised by every call while it is set; `poison` is data that `write` cannot take.
@@ -37,6 +38,7 @@ class ListStore:
         self.jobs: dict[int, StoredJob] = {}
         self.dead_jobs: dict[int, DeadJob] = {}
         self.writes: list[Changes] = []
+        self.schedule_table = ScheduleTable()
         self.failing: Exception | None = None
         self.is_open = False
 
@@ -62,7 +64,10 @@ class ListStore:
             if buried is not None:
                 self.dead_jobs[number] = dead._replace(data=buried.data)
         duplicates = {}
+        ticks_done = self.schedule_table.claim(changes.ticks)
         for job in changes.saves:
+            if job.number in ticks_done:
+                continue
             duplicate = self.find_duplicate(job.function, job.unique, job.data)
             if duplicate is None:
                 self.jobs[job.number] = job
@@ -74,7 +79,7 @@ class ListStore:
         for number, retry in changes.retries.items():
             if number in self.jobs:
                 self.jobs[number] = self.jobs[number]._replace(**retry._asdict())
-        return Written(duplicates, [])
+        return Written(duplicates, [], ticks_done)
 
     def _own(self) -> list[StoredJob]:
         self._check()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from tests.store.crowd import a_job
 from tests.store.jobs import bury, dead_jobs, death, job, save, stored
 from tests.store.model import ModelDatabase, ModelStore
+from tests.store.schedule_contract import ScheduleContract
 from txgearman.broker.dead_job import MAX_ERROR, DeadCursor, DeadFilter, DeadJob
 from txgearman.errors import UniqueInUse
 from txgearman.store.contract import (
@@ -22,6 +23,7 @@ from txgearman.store.contract import (
     Retry,
     Store,
     StoredJob,
+    Written,
 )
 from txgearman.store.urls import open_store
 
@@ -37,7 +39,7 @@ LARGEST_NUMBER: Final = 2**63 - 1
 ALL_BYTES: Final = bytes(range(256))
 
 
-class StoreContract(_TestCase):
+class StoreContract(ScheduleContract):
     """`store` is open on an empty database of its own; `start` is what its `open` returned."""
 
     store: Store
@@ -82,7 +84,7 @@ class StoreContract(_TestCase):
         self.assertEqual(sorted(stored(self.store)), jobs)
 
     def test_nothing_to_write(self) -> None:
-        self.assertEqual(self.store.write(Changes()), ({}, []))
+        self.assertEqual(self.store.write(Changes()), Written({}, []))
         self.assertEqual(stored(self.store), [])
 
     def test_all_bytes_and_none(self) -> None:
@@ -279,7 +281,7 @@ class StoreContract(_TestCase):
     def test_the_unique_of_a_dead_job_is_free(self) -> None:
         save(self.store, job(1, b"u"), job(2, b"-"))
         changes = Changes([job(3, b"u"), job(4, b"-")], [], deaths={1: death(job(1)), 2: death(job(2))})
-        self.assertEqual(self.store.write(changes), ({}, []))
+        self.assertEqual(self.store.write(changes), Written({}, []))
         self.assertEqual(self.numbers(), [3, 4])
         bury(self.store, death(job(3, b"u")))
         self.assertEqual([dead.number for dead in dead_jobs(self.store)], [3, 2, 1])

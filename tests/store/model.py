@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+from tests.store.schedules import HasSchedules, ScheduleTable
 from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
 from txgearman.errors import LeaseLost, UniqueInUse
 from txgearman.store.contract import (
@@ -42,6 +43,7 @@ class ModelDatabase:
     leases: dict[int, Lease] = field(default_factory=dict)
     dead: dict[int, DeadJob] = field(default_factory=dict)
     starts: int = 0
+    schedule_table: ScheduleTable = field(default_factory=ScheduleTable)
 
     def coalesce(self, number: int) -> None:
         """Answer a submit to another server than the job's with the job."""
@@ -55,7 +57,7 @@ class ModelDatabase:
         self.coalesced.pop(number, None)
 
 
-class ModelStore:
+class ModelStore(HasSchedules):
     """A `Store` on a `ModelDatabase`, which others use too if it is `shared`."""
 
     largest_data = 1 << 30
@@ -63,6 +65,7 @@ class ModelStore:
     def __init__(self, database: ModelDatabase, shared: bool = False) -> None:
         self.shared = shared
         self._base = database
+        self.schedule_table = database.schedule_table
         self._owner = 0
         self._name = ""
         self._length = 0.0
@@ -103,8 +106,9 @@ class ModelStore:
             if self._owns(number)
         ]
         duplicates = {}
+        ticks_done = base.schedule_table.claim(changes.ticks)
         for job in changes.saves:
-            if job.number in changes.removals or self._owns(job.number):
+            if job.number in changes.removals or job.number in ticks_done or self._owns(job.number):
                 continue
             duplicate = base.jobs.get(job.number) or self._find_duplicate(job.function, job.unique, job.data)
             if duplicate is None:
@@ -114,7 +118,7 @@ class ModelStore:
                 duplicates[job.number] = duplicate.handle
                 if base.owners[duplicate.number] != self._owner:
                     base.coalesce(duplicate.number)
-        return Written(duplicates, coalesced)
+        return Written(duplicates, coalesced, ticks_done)
 
     def queue_lengths(self) -> list[QueueLength]:
         counts = Counter((job.function, job.priority) for job in self._own() if not _has_time(job))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from tests.store.contract import LEASE
 from tests.store.jobs import bury, dead_jobs, death, job, save, stored
 from txgearman.errors import LeaseLost, UniqueInUse
-from txgearman.store.contract import Changes, Coalesced, Retry, Store
+from txgearman.store.contract import Changes, Coalesced, Retry, Store, Written
 
 if TYPE_CHECKING:
     from twisted.trial.unittest import SynchronousTestCase as _TestCase
@@ -233,7 +233,7 @@ class SharedContract(_TestCase):
         self.assertEqual(self.coalesced(first, 1, 3, known={1: known[1]}), [])
         self.assertEqual(stored(first), [job(2, b"v")])
         written = first.write(Changes([job(6, b"v")], [2], {}, {2: known[2]}))
-        self.assertEqual(written, ({}, []))
+        self.assertEqual(written, Written({}, []))
         self.assertEqual(stored(first), [job(6, b"v")])
 
     def test_not_by_who_knows_of_an_earlier_one(self) -> None:
@@ -250,7 +250,7 @@ class SharedContract(_TestCase):
         first, second = self.opened("first"), self.opened("second")
         save(first, job(1, b"u"))
         save(second, job(2, b"u"))
-        duplicates, coalesced = first.write(Changes([job(3, b"u")], [1]))
+        duplicates, coalesced, _ = first.write(Changes([job(3, b"u")], [1]))
         self.assertEqual((duplicates, [each.job.number for each in coalesced]), ({3: b"H:test:1"}, [1]))
 
     def test_its_own_server_does_not_join(self) -> None:

@@ -13,7 +13,7 @@ from tests.store.sharing import ENDED
 from tests.store.test_several_servers import SharedCase
 from txgearman.errors import LeaseLost, StoreUnavailable
 from txgearman.store import postgresql
-from txgearman.store.contract import NO_POSITION, Changes, Retry, Store
+from txgearman.store.contract import NO_POSITION, Changes, Retry, Store, Written
 from txgearman.store.urls import open_store
 
 
@@ -82,7 +82,7 @@ class CutTests(SharedCase):
             b"INTO txgearman_dead": Changes(deaths={2: death(job(2, b"u"))}),
         }.items():
             self.cable.cut_behind(words)
-            self.assertEqual(self.store.write(changes), ({}, []))
+            self.assertEqual(self.store.write(changes), Written({}, []))
         self.assertEqual(stored(self.store), [job(1)._replace(**retry._asdict())])
         self.assertEqual(dead_jobs(self.store), [death(job(2, b"u"))])
 

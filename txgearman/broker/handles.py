@@ -102,6 +102,10 @@ class Handles:
         """The number of the chunk that a handle of ours belongs to."""
         return int(handle[len(self._prefix) :]) >> CHUNK_BITS
 
+    def handle_of(self, number: int) -> bytes:
+        """The handle that `next` gave with this number."""
+        return self._format % number
+
     def last(self) -> int:
         """The number of the handle that was given last."""
         return self._last

@@ -222,6 +222,47 @@ class DeadJobStore(Protocol):
         """How many dead jobs this server has forgotten as they were too many, too large or too old."""
 
 
+class ScheduleStore(Protocol):
+    """Keeps the ticks of schedules that are done with, so that no other server and no later start does one
+    again. It says what came of a job by `StoreAnswers`, as for any other."""
+
+    def tick_with_job(self, number: int, schedule: bytes, tick: float) -> None:
+        """A job that is being saved is that of a tick: it is saved if the tick is not done with yet.
+
+        Otherwise `StoreAnswers.stored_before` says so, with an empty handle. In an outage of the store the
+        job is not refused as others are, but saved when the store is back.
+
+        Args:
+            number: The number of the job, for which `JobStore.save` was called in this turn.
+            schedule: The schedule's name.
+            tick: The tick, in seconds since the epoch.
+        """
+
+    def tick_without_job(self, schedule: bytes, tick: float) -> None:
+        """A tick is done with, and has no job.
+
+        Args:
+            schedule: The schedule's name.
+            tick: The tick, in seconds since the epoch.
+        """
+
+    def remember(self, schedule: bytes, since: float, paused: bool) -> None:
+        """A schedule was added, paused, or goes on.
+
+        Args:
+            schedule: The schedule's name.
+            since: When it was added, in seconds since the epoch.
+            paused: Whether it is paused.
+        """
+
+    def forget(self, schedule: bytes) -> None:
+        """A schedule was removed.
+
+        Args:
+            schedule: The schedule's name.
+        """
+
+
 class JobTrace(Protocol):
     """Is told of the steps of every job. Without one, a step costs the test of an attribute."""
 

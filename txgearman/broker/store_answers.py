@@ -85,6 +85,18 @@ class StoreAnswers:
             client.connection.resolve_refused(reply, refusal)
         self._stay_online(job)
 
+    def not_saved_yet(self, job: Job, refusal: Refused) -> None:
+        """A job could not be made durable for now, and will be: only its first submitter waits for that.
+
+        Args:
+            job: What `JobStore.save` was called with.
+            refusal: What the clients are told that were coalesced with it.
+        """
+        waiting = job.saving or []
+        job.saving = waiting[:1]
+        for client, reply in waiting[1:]:
+            client.connection.resolve_refused(reply, refusal)
+
     def stored_before(self, job: Job, handle: bytes, submits: int) -> bool:
         """A job was not saved, as the store has a duplicate of it.
 

@@ -37,8 +37,10 @@ from txgearman.server.monitoring.limits import Limit, limits_of
 from txgearman.server.monitoring.rate_limited_log import RateLimitedLog
 from txgearman.server.monitoring.traffic import Traffic
 from txgearman.server.protocol import GearmanServerProtocol
+from txgearman.server.scheduling import Scheduling
 
 if TYPE_CHECKING:
+    from txgearman.server.persistence.schedules import StoredSchedules
     from txgearman.server.persistence.writer import StoreWriter
 
     Shutdown = Callable[[bool], None]
@@ -113,6 +115,7 @@ class GearmanServerFactory(Factory):
         self._follower = follower
         self.death_listeners: list[DeathListener] = [DeathLog(self.clock)]
         self.broker = self._make_broker()
+        self.scheduling = self._make_scheduling()
         self.threshold: LogThreshold | None = None
         self._on_shutdown = on_shutdown
         self._timer: IDelayedCall | None = None
@@ -175,6 +178,9 @@ class GearmanServerFactory(Factory):
             dead_job_store,
         )
 
+    def _make_scheduling(self, store: StoredSchedules | None = None) -> Scheduling:
+        return Scheduling(self.broker, self.reactor, self.clock, self._wall_clock, store)
+
     @property
     def inspection(self) -> Inspection:
         """What can be read of the broker."""
@@ -210,6 +216,7 @@ class GearmanServerFactory(Factory):
         self.store_writer = store_writer
         store_writer.dead_jobs.limit(*self.settings.stored_dead_limits)
         self.broker = self._make_broker(store_writer, last_number, store_writer.dead_jobs)
+        self.scheduling = self._make_scheduling(store_writer.schedules)
 
     def _obey_limits(self) -> None:
         settings, web = self.settings, self.web_admission
@@ -269,6 +276,7 @@ class GearmanServerFactory(Factory):
         if self._stopping is None:
             self._stopping = Deferred()
         stopping = self._stopping
+        self.scheduling.stop()
         # What closing the connections does to their jobs is no news of the jobs.
         StoreAnswers(self.broker).detach_store()
         for connection in list(self.connections.values()):
@@ -350,6 +358,7 @@ class GearmanServerFactory(Factory):
         self._timer = None
         self.store_writer = None
         self.broker = self._make_broker()
+        self.scheduling = self._make_scheduling()
         stopping.callback(None)
 
     # -- the broker's timer (Alarm) -------------------------------------------------------------

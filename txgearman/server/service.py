@@ -24,10 +24,12 @@ from txgearman.server.config.options import Settings, web_endpoint
 from txgearman.server.factory import GearmanServerFactory
 from txgearman.server.persistence.thread import one_thread
 from txgearman.server.persistence.writer import StoreWriter
+from txgearman.server.scheduling import schedules_of
 from txgearman.store.contract import Store
 from txgearman.wire.limits import MAX_FUNCTION, MAX_UNIQUE
 
 if TYPE_CHECKING:
+    from txgearman.broker.schedule import Schedule
     from txgearman.server.monitoring.death_webhook import DeathWebhook
     from txgearman.server.monitoring.http_poster import HTTPPoster
     from txgearman.server.monitoring.tracing import Traces
@@ -121,6 +123,7 @@ class Reload:
     changed: list[str]
     waiting: list[str]
     tls: LoadedFiles | None
+    schedules: list[Schedule]
     poster: HTTPPoster | None
 
 
@@ -250,8 +253,13 @@ class GearmanService(MultiService):
 
     def startService(self) -> None:
         """Start. Blocks while the jobs in the store are loaded; raises `StoreError` if they cannot be."""
+        schedules = schedules_of(self.settings)
+        stored = None
         if self._store is not None and self.store_writer is None:
             self._load(self._store)
+        if self.store_writer is not None:
+            stored = self.store_writer.schedules.load()
+        self.factory.scheduling.begin(schedules, stored)
         try:
             if self._traces is not None:
                 self._traces.start()
@@ -261,6 +269,8 @@ class GearmanService(MultiService):
             self._abandon_store()
             raise
         self._shutting_down = False
+        if schedules:
+            _log.info("{count} schedules tick", count=sum(schedule.enabled for schedule in schedules))
         _log.info("Gearman job server listens at {endpoints}", endpoints=", ".join(self._places))
         if self.settings.web is not None:
             _log.info("Dashboard and HTTP at {endpoint}", endpoint=web_endpoint(self.settings.web))
@@ -391,9 +401,13 @@ class GearmanService(MultiService):
         changed += [
             f"functions.{name}" for name in {**before, **after} if before.get(name) != after.get(name)
         ]
+        ticked, ticking = self.settings.schedules, settings.schedules
+        changed += [
+            f"schedules.{name}" for name in {**ticked, **ticking} if ticked.get(name) != ticking.get(name)
+        ]
         if self.settings.access != settings.access:
             changed.append("access")
-        merged = replace(merged, functions=after, access=settings.access)
+        merged = replace(merged, functions=after, schedules=ticking, access=settings.access)
         # What needs a new start is looked at too: that start would fail.
         _check_parts(self._reactor, settings)
         if settings.web_token_file != self.settings.web_token_file:
@@ -403,7 +417,8 @@ class GearmanService(MultiService):
         if self._tls is not None and files is not None:
             # Also if their names are the same; new connections alone are concerned.
             loaded = loaded if files == settings.tls_files else _tls().load(files)
-        return Reload(merged, changed, waiting, loaded, _poster(self._reactor, settings.dead_webhook))
+        poster = _poster(self._reactor, settings.dead_webhook)
+        return Reload(merged, changed, waiting, loaded, schedules_of(merged), poster)
 
     def commit(self, reload: Reload) -> None:
         """Obey settings that were prepared.
@@ -412,6 +427,7 @@ class GearmanService(MultiService):
             reload: What `prepare` returned.
         """
         self.factory.reconfigure(reload.settings)
+        self.factory.scheduling.obey(reload.schedules)
         if reload.settings.dead_webhook != self.settings.dead_webhook:
             self._use_poster(reload.poster)
         self.settings = reload.settings
@@ -442,6 +458,7 @@ class GearmanService(MultiService):
             return
         if self._grace is not None:
             return
+        self.factory.scheduling.stop()
         _log.info("Graceful shutdown: {total} jobs to be done", total=self._undone)
         self._wait_until(lambda: not self._undone, self._shut_down)
 
@@ -465,6 +482,7 @@ class GearmanService(MultiService):
             Fires when no job runs any more, and at the latest when the seconds are over.
         """
         inspection = self.factory.inspection
+        self.factory.scheduling.stop()
         self.factory.administration.drain()
         running = inspection.running
         if not (running and seconds):

@@ -5,7 +5,7 @@ Only the shape of what goes in and comes out is here, and what is promised of it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
@@ -23,6 +23,8 @@ __all__ = [
     "Retry",
     "Store",
     "StoredJob",
+    "StoredSchedule",
+    "Tick",
     "Written",
 ]
 
@@ -53,6 +55,39 @@ class Retry(NamedTuple):
     error: bytes
 
 
+class Tick(NamedTuple):
+    """That a job is the job of a tick of a schedule.
+
+    Attributes:
+        schedule: The schedule's name.
+        tick: The tick, in seconds since the epoch.
+    """
+
+    schedule: bytes
+    tick: float
+
+
+class StoredSchedule(NamedTuple):
+    """What is stored of a schedule.
+
+    Attributes:
+        name: Its name.
+        since: When it was first added, in seconds since the epoch.
+        paused: Whether it is paused.
+        definition: What it is, as text of whoever wrote it; None where the configuration file says it.
+        data: The payload of its jobs; None likewise.
+        last_tick: The last tick that is done with and not forgotten; None without one. `Store.save_schedule`
+            passes over it.
+    """
+
+    name: bytes
+    since: float
+    paused: bool
+    definition: str | None = None
+    data: bytes | None = None
+    last_tick: float | None = None
+
+
 class DeadCount(NamedTuple):
     """The dead jobs of a function.
 
@@ -80,6 +115,8 @@ class Changes:
         retries: What failed runs have changed, by job number. These jobs were saved before.
         deaths: What is to be kept of jobs that are dead, by job number. They are removed as those in
             `removals`, and only a job that is removed becomes a dead one, with what is stored of it.
+        ticks: The ticks of schedules that `saves` are jobs of, by job number. A job whose tick is done with,
+            here or by another server, is not saved; others are done with from now on.
     """
 
     saves: list[StoredJob] = field(default_factory=list)
@@ -88,6 +125,7 @@ class Changes:
     coalesced: dict[int, float] = field(default_factory=dict)
     retries: dict[int, Retry] = field(default_factory=dict)
     deaths: dict[int, DeadJob] = field(default_factory=dict)
+    ticks: dict[int, Tick] = field(default_factory=dict)
 
 
 class Coalesced(NamedTuple):
@@ -110,10 +148,12 @@ class Written(NamedTuple):
     Attributes:
         duplicates: The handle of the duplicate, by the number of each job that was not saved.
         coalesced: The jobs that were not removed.
+        ticks_done: The numbers of the jobs that were not saved as their ticks were done with.
     """
 
     duplicates: dict[int, bytes]
     coalesced: list[Coalesced]
+    ticks_done: Set[int] = frozenset()
 
 
 class QueueLength(NamedTuple):
@@ -251,6 +291,47 @@ class Store(Protocol):
 
         Returns:
             The stored job with its data; None if there is none.
+        """
+
+    # -- schedules, which belong to no server either ----------------------------------------------
+
+    def schedules(self) -> list[StoredSchedule]:
+        """Read what is stored of schedules.
+
+        Returns:
+            The schedules by name.
+        """
+
+    def save_schedule(self, schedule: StoredSchedule) -> None:
+        """Store a schedule, in place of one of its name.
+
+        Args:
+            schedule: The schedule.
+        """
+
+    def delete_schedule(self, name: bytes) -> None:
+        """Delete what is stored of a schedule, its ticks included. One that is not there is no error.
+
+        Args:
+            name: The schedule.
+        """
+
+    def skip_tick(self, name: bytes, tick: float) -> None:
+        """Note that a tick is done with, without a job.
+
+        Args:
+            name: The schedule.
+            tick: The tick, in seconds since the epoch.
+        """
+
+    def forget_ticks(self, before: float) -> int:
+        """Forget old ticks that are done with. Whoever does one of them again does it twice.
+
+        Args:
+            before: Seconds since the epoch; ticks before that are forgotten.
+
+        Returns:
+            How many there were.
         """
 
     # -- dead jobs, which belong to no server -----------------------------------------------------

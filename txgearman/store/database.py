@@ -31,6 +31,7 @@ from txgearman.store.contract import (
     StoredJob,
     Written,
 )
+from txgearman.store.schedules import ScheduleRows
 from txgearman.store.tables import (
     DATA_INDEX,
     DEAD,
@@ -73,7 +74,7 @@ class TransactionConflict(Exception):
     """A transaction conflicted with others; the same may succeed now. Never leaves this room."""
 
 
-class DatabaseStore(ABC):
+class DatabaseStore(ScheduleRows, ABC):
     """A `Store` on what SQLAlchemy speaks to; `url` says where it is.
 
     A subclass knows one kind of database: how to connect, and the statements that must be fast.
@@ -202,8 +203,15 @@ class DatabaseStore(ABC):
         duplicates: dict[int, bytes] = {}
         deleted = buried = 0
         statements = len(batches) + bool(removals) + bool(changes.losses)
-        statements += bool(changes.retries) + 2 * bool(changes.deaths)
+        statements += bool(changes.retries) + 2 * bool(changes.deaths) + 2 * bool(changes.ticks)
+        ticks_done: frozenset[int] = frozenset()
         with self._writing(statements) as connection:
+            if changes.ticks:
+                # First, and in order, as the unique keys are: servers that do the same ticks do not deadlock.
+                ticks_done = self._claim_ticks(connection, changes.ticks)
+                if ticks_done:
+                    left_rows = [row for batch in batches for row in batch if row[0] not in ticks_done]
+                    batches = self._batches(left_rows) if left_rows else []
             if changes.losses:
                 self._set_losses(connection, dict(sorted(changes.losses.items())))
             if changes.retries:
@@ -225,7 +233,7 @@ class DatabaseStore(ABC):
             left = self._coalesced(connection, removals) if deleted != len(removals) else []
             if buried != len(changes.deaths):
                 left += self._coalesced(connection, sorted(changes.deaths))
-        return Written(duplicates, left)
+        return Written(duplicates, left, ticks_done)
 
     def _resolve_duplicates(self, connection: sa.Connection, rows: Sequence[Row]) -> dict[int, bytes]:
         """The handles of the jobs that some of `rows`, not all of which were inserted, are the same as, by

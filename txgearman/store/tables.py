@@ -183,19 +183,13 @@ SCHEDULE: Final = sa.Table(
     "txgearman_schedule",
     TABLES,
     sa.Column("name", Bytes, primary_key=True),
-    sa.Column("number", _NUMBER, nullable=False, unique=True),
-    sa.Column("handle", Bytes, nullable=False),
-    sa.Column("function", Bytes, nullable=False),
-    sa.Column("unique", Bytes, nullable=False),
+    sa.Column("since", _SECONDS, nullable=False),
     sa.Column("paused", sa.Boolean, nullable=False),
-    sa.Column("last_tick", _SECONDS),
-    sa.Column("last_job", _NUMBER),
-    sa.Column("definition", sa.Text, nullable=False),
-    sa.Column("data", Bytes, nullable=False),
+    sa.Column("definition", sa.Text),
+    sa.Column("data", Bytes),
 )
-"""Recurring jobs: `definition` has in JSON when they run and how. `last_tick` is the last tick that is done
-with, in seconds since the epoch. Those of the configuration file have a row too, for their last tick and
-whether they are paused. Nothing writes it yet."""
+"""Recurring jobs. `since` is when one was first added, in seconds since the epoch: ticks before that were not
+missed. `definition` has in JSON when it runs and how; it is NULL where the configuration file says so."""
 
 TICK: Final = sa.Table(
     "txgearman_tick",
@@ -205,8 +199,7 @@ TICK: Final = sa.Table(
     sa.Column("job", _NUMBER),
 )
 """The ticks of schedules that are done with, with the number of the job that came of it, if one did. The
-primary key lets one of several servers do a tick: the row is inserted in the transaction of the job. Nothing
-writes it yet."""
+primary key lets one of several servers do a tick: the row is inserted in the transaction of the job."""
 
 sa.Index("txgearman_tick_time", TICK.c.tick)
 

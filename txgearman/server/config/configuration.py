@@ -15,6 +15,7 @@ from txgearman.access.policy import AccessPolicy
 from txgearman.server.config.access_rules import RuleSettings
 from txgearman.server.config.function_options import FunctionSettings, check_function_name
 from txgearman.server.config.option_kinds import PATH, Option, options_of, show_value
+from txgearman.server.config.schedule_options import ScheduleSettings
 from txgearman.server.config.toml import Document, Path
 
 MAX_SIZE: Final = 4 * 1024 * 1024
@@ -28,10 +29,11 @@ class ConfigurationError(ValueError):
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """What a file says: `said` are values of options by name, `functions` the settings of functions,
-    `access` who may do what, None if it says nothing of it."""
+    `schedules` recurring jobs, `access` who may do what, None if it says nothing of it."""
 
     said: Mapping[str, Any] = field(default_factory=dict)
     functions: Mapping[str, FunctionSettings] = field(default_factory=dict)
+    schedules: Mapping[str, ScheduleSettings] = field(default_factory=dict)
     access: AccessPolicy | None = None
 
 
@@ -70,12 +72,13 @@ class _Reading:
     def done(self) -> Configuration:
         data = dict(self._document.data)
         functions = self._functions(data.pop("functions", {}))
+        schedules = self._schedules(data.pop("schedules", {}))
         access = self._access(data.pop("access")) if "access" in data else None
-        said = self._values((), data, self._options, tables=("functions", "access"))
+        said = self._values((), data, self._options, tables=("functions", "schedules", "access"))
         if self._mistakes:
             lines = [f"{self._path}:{line}: {text}" for line, text in sorted(self._mistakes)]
             raise ConfigurationError("\n".join(lines))
-        return Configuration(said, functions, access)
+        return Configuration(said, functions, schedules, access)
 
     def _wrong(self, path: Path, text: str) -> None:
         self._mistakes.append((self._document.line(path), text))
@@ -112,6 +115,26 @@ class _Reading:
                 **{options[key].attribute: value for key, value in values.items()}
             )
         return functions
+
+    def _schedules(self, tables: Any) -> dict[str, ScheduleSettings]:
+        schedules = {}
+        options = {option.name: option for option in options_of(ScheduleSettings)}
+        for name, table in self._tables("schedules", tables):
+            mistakes = len(self._mistakes)
+            values = self._values(("schedules", name), table, options)
+            if len(self._mistakes) > mistakes:
+                # What follows from a wrong value is no mistake of its own.
+                continue
+            try:
+                settings = ScheduleSettings(
+                    **{options[key].attribute: value for key, value in values.items()}
+                )
+                settings.schedule(name)
+            except ValueError as error:
+                self._wrong(("schedules", name), str(error))
+            else:
+                schedules[name] = settings
+        return schedules
 
     def _access(self, tables: Any) -> AccessPolicy:
         rules = []

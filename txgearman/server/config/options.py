@@ -52,6 +52,7 @@ from txgearman.server.config.option_kinds import (
     show_value,
     verify,
 )
+from txgearman.server.config.schedule_options import MAX_SCHEDULES, ScheduleSettings, check_schedule_name
 from txgearman.wire.limits import MAX_HANDLE, MAX_PACKET
 
 DEFAULT_ENDPOINT: Final = "tcp:4730:interface=127.0.0.1"
@@ -191,6 +192,7 @@ class Settings:
         tls: The endpoints with TLS, a tuple.
         wakeup: How many sleeping workers are woken for a job (``--worker-wakeup``); 0 wakes all.
         functions: Settings by the name of a function, in which ``*`` stands for any letters.
+        schedules: Recurring jobs by name.
         access: Who may do what. Without it everybody who can connect may do everything but shut the server
             down from another machine.
 
@@ -535,12 +537,17 @@ class Settings:
     )
 
     functions: Mapping[str, FunctionSettings] = field(default_factory=dict)
+    schedules: Mapping[str, ScheduleSettings] = field(default_factory=dict)
     access: AccessPolicy | None = None
 
     def __post_init__(self) -> None:
         verify(self)
         for name in self.functions:
             check_function_name(name)
+        if len(self.schedules) > MAX_SCHEDULES:
+            raise ValueError(f"there may be {MAX_SCHEDULES} schedules, not {len(self.schedules)}")
+        for name in self.schedules:
+            check_schedule_name(name)
         if not self.listen and not self.tls:
             object.__setattr__(self, "listen", (DEFAULT_ENDPOINT,))
         if (self.tls or self.web_tls) and self.tls_certificate is None:

@@ -29,6 +29,7 @@ from txgearman.net.clocks import monotonic_clock
 from txgearman.server.persistence.dead_jobs import StoredDeadJobs
 from txgearman.server.persistence.lease import Lease
 from txgearman.server.persistence.outage import Outage
+from txgearman.server.persistence.schedules import StoredSchedules
 from txgearman.server.persistence.thread import InThread, log_defect
 from txgearman.store.contract import Changes, Coalesced, Retry, Store, StoredJob, Written
 
@@ -114,6 +115,7 @@ class StoreWriter:
         self.shared = store.shared
         self.lease = Lease(store, reactor, in_thread, self._outage, self)
         self.dead_jobs = StoredDeadJobs(store, reactor, in_thread, wall_clock, self)
+        self.schedules = StoredSchedules(store, reactor, in_thread, wall_clock)
         self.commits = 0
         self.failures = 0
         self.stored = 0
@@ -164,6 +166,7 @@ class StoreWriter:
             loaded += length.jobs
         self.dead_jobs.load()
         self.dead_jobs.begin(answers)
+        self.schedules.begin()
         self.lease.begin(answers)
         return loaded
 
@@ -184,6 +187,7 @@ class StoreWriter:
         self._cancel_next_write()
         self.lease.stop()
         self.dead_jobs.stop()
+        self.schedules.stop()
         while self._pending and not self.lease.is_lost:
             # The store may be back by now.
             self._write()
@@ -204,6 +208,7 @@ class StoreWriter:
         self._cancel_next_write()
         self.lease.stop()
         self.dead_jobs.stop()
+        self.schedules.stop()
 
     # -- the broker's verbs (JobStore) ------------------------------------------------------------
 
@@ -451,6 +456,7 @@ class StoreWriter:
             coalesced,
             retries,
             {number: death.job for number, death in deaths.items()},
+            self.schedules.take(jobs),
         )
         self._losses = {}
         self._writing = self._in_thread(self._store.write, changes)
@@ -483,18 +489,23 @@ class StoreWriter:
             # The next outage may begin before the next renewal is due.
             self.lease.renew()
         self.commits += 1
-        duplicates = written.duplicates
-        self.stored += len(changes.saves) - len(duplicates)
+        duplicates, ticks_done = written.duplicates, written.ticks_done
+        self.stored += len(changes.saves) - len(duplicates) - len(ticks_done)
         for number in changes.coalesced:
             self._coalesced.pop(number, None)
         for each in written.coalesced:
             death = buried.get(each.job.number)
             self._remove_or_rerun(each, removed[each.job.number] if death is None else death.ended, death)
-        if duplicates:
+        if duplicates or ticks_done:
             again = []
             for job, count in zip(jobs, submits, strict=True):
-                duplicate = duplicates.get(number_of(job.handle))
-                if duplicate is None:
+                number = number_of(job.handle)
+                duplicate = duplicates.get(number)
+                if number in ticks_done:
+                    # The first submit was that of the tick. Others want the job all the same.
+                    if self._answers.stored_before(job, b"", 1):
+                        again.append(job)
+                elif duplicate is None:
                     self._answers.saved(job)
                 # The duplicate may have ended meanwhile, as is known of an own one. Submits since then want
                 # another job: another server may have ended the duplicate after this coalesced with it.
@@ -539,20 +550,31 @@ class StoreWriter:
         self._deaths_in_flight = {}
         self._retries = {**changes.retries, **self._retries}
         self._saves_in_flight = 0
-        if changes.saves and not isinstance(failure.value, LeaseLost):
+        lost = isinstance(failure.value, LeaseLost)
+        # Nobody waits for a job of a tick, and no other server may have done the tick: it is saved later.
+        ticks = {} if lost else changes.ticks
+        if changes.saves and not lost:
             # Whether the transaction was committed may be unknown, and a refused job must not come back. So
             # it is removed. That comes first: a job that goes on for waiting clients may be saved again.
-            refused = dict.fromkeys([job.number for job in changes.saves], _UNKNOWN_TIME)
-            self._removals = {**refused, **self._removals}
+            refused = [job.number for job in changes.saves if job.number not in ticks]
+            self._removals = {**dict.fromkeys(refused, _UNKNOWN_TIME), **self._removals}
         self._losses = {**changes.losses, **self._losses}
         self._deaths_written()
+        kept = []
         for job in jobs:
-            self._answers.not_saved(job, NotSaved())
+            if ticks and number_of(job.handle) in ticks:
+                self._answers.not_saved_yet(job, NotSaved())
+                kept.append(job)
+            else:
+                self._answers.not_saved(job, NotSaved())
         self._refuse_waiting()
+        self._saves = kept
+        self.schedules.put_back(ticks)
 
     def _refuse_waiting(self) -> None:
         assert self._answers is not None
         waiting, self._saves = self._saves, []
+        self.schedules.take(waiting)
         for job in waiting:
             self._answers.not_saved(job, NotSaved())
 

@@ -142,7 +142,9 @@ class Options(TwistedOptions):
         file = Configuration() if path is None else read_configuration(path, CONFIGURABLE)
         said = {**file.said, **self._said}
         return (
-            replace(_make(Settings, said), functions=file.functions, access=file.access),
+            replace(
+                _make(Settings, said), functions=file.functions, schedules=file.schedules, access=file.access
+            ),
             _make(ProcessSettings, said),
         )
 
