@@ -117,7 +117,7 @@ class ListStore:
         self._check()
         return self.dead_jobs.get(number)
 
-    def retry_dead(self, number: int, position: int) -> StoredJob | None:
+    def retry_dead(self, number: int, position: int, submitted: float) -> StoredJob | None:
         self._check()
         dead = self.dead_jobs.get(number)
         if dead is None:
@@ -126,7 +126,7 @@ class ListStore:
         if self.find_duplicate(dead.function, dead.unique, dead.data or b"") is not None:
             raise UniqueInUse
         del self.dead_jobs[number]
-        job = self.jobs[number] = stored_job(dead)._replace(position=position)
+        job = self.jobs[number] = stored_job(dead, submitted)._replace(position=position)
         return job
 
     def forget_dead(self, numbers: Sequence[int]) -> int:

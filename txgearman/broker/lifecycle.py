@@ -190,11 +190,10 @@ class Lifecycle:
         return job
 
     def revive_dead(self, stored: StoredJob) -> None:
-        """Make a live job of one that was dead. It comes last in its queue, and counts as a new one: the time
-        that it waits, and its age for `FunctionRules.expires`, begin now."""
+        """Make a live job of one that was dead, as `DeadJobStore.retry` gives it. It comes last in its queue,
+        and counts as a new one."""
         function = self._functions.restored(stored.function)
         function.submitted += 1
-        stored = stored._replace(submitted=self._timer.wall_clock())
         if self.job_store is None:
             self.revive(function, stored).stored = False
         elif self._stored_queues.is_deep(function, stored.priority, stored.position):
