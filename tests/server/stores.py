@@ -63,7 +63,8 @@ class ListStore:
                 self.dead_jobs[number] = dead._replace(data=buried.data)
         duplicates = {}
         for job in changes.saves:
-            duplicate = self.find_duplicate(job.function, job.unique, job.data)
+            duplicate = self._foreign.get(job.number)
+            duplicate = duplicate or self.find_duplicate(job.function, job.unique, job.data)
             if duplicate is None:
                 self.jobs[job.number] = job
             else:
@@ -75,6 +76,11 @@ class ListStore:
             if number in self.jobs:
                 self.jobs[number] = self.jobs[number]._replace(**retry._asdict())
         return Written(duplicates, [])
+
+    @property
+    def _foreign(self) -> dict[int, StoredJob]:
+        """The jobs of other servers."""
+        return {}
 
     def _own(self) -> list[StoredJob]:
         self._check()
@@ -155,7 +161,7 @@ class ListStore:
         return found[-1] if found else None
 
     def find_duplicate(self, function: bytes, unique: bytes, data: bytes) -> StoredJob | None:
-        for job in self._own():
+        for job in [*self._own(), *self._foreign.values()]:
             if job.function == function and unique and job.unique == unique != b"-":
                 return job
         return None
@@ -214,6 +220,10 @@ class SharedStore(ListStore):
         self.orphans += self.jobs.values()
         self.jobs.clear()
         return start
+
+    @property
+    def _foreign(self) -> dict[int, StoredJob]:
+        return {job.number: job for job in self.orphans}
 
     def renew(self) -> bool:
         super().renew()

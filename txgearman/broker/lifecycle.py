@@ -469,7 +469,7 @@ class Lifecycle:
             worker=_last_worker(job),
             size=len(job.data),
         )
-        if job.saving:
+        if job.saving is not None:
             # It is buried once it is stored: nobody was told of it yet.
             if failures is None:
                 failures = job.failures = Failures()

@@ -359,6 +359,19 @@ class StoreWriter:
         self._retries, self._deaths = {}, {}
         self.dead_jobs.disowned()
 
+    def taken_over(self, job: StoredJob) -> None:
+        assert self._answers is not None
+        if not self._has_ended(job.number):
+            self._answers.restore(job)
+        # One that has ended here since it was lost with the lease stays so: its removal finds it now.
+        elif self._answers.is_live(job.handle):
+            # It goes on: what is to be removed is a save of it in doubt, which was refused, and not the job.
+            if self._removals.pop(job.number, None) is None:
+                # The removal is in the thread already, behind the take-over.
+                self._answers.save_again(job.handle)
+            else:
+                self._answers.restore(job)
+
     # -- reading --------------------------------------------------------------------------------
 
     def _fetched(self, jobs: list[StoredJob], function: bytes, priority: int, limit: int) -> None:
@@ -541,8 +554,10 @@ class StoreWriter:
         self._saves_in_flight = 0
         if changes.saves and not isinstance(failure.value, LeaseLost):
             # Whether the transaction was committed may be unknown, and a refused job must not come back. So
-            # it is removed. That comes first: a job that goes on for waiting clients may be saved again.
-            refused = dict.fromkeys([job.number for job in changes.saves], _UNKNOWN_TIME)
+            # it is removed. That comes first: a job that goes on for waiting clients may be saved again. Not
+            # so one that a take-over has brought back meanwhile: others were told of it.
+            in_doubt = [job.number for job in changes.saves if not self._answers.is_stored(job.handle)]
+            refused = dict.fromkeys(in_doubt, _UNKNOWN_TIME)
             self._removals = {**refused, **self._removals}
         self._losses = {**changes.losses, **self._losses}
         self._deaths_written()
