@@ -140,11 +140,25 @@ class StoreAnswers:
             self._life.revive(function, stored)
 
     def is_live(self, handle: bytes) -> bool:
-        """Whether a job is in memory and has not ended."""
+        """Look for a job that is in memory and has not ended.
+
+        Args:
+            handle: The job's handle.
+
+        Returns:
+            Whether there is one.
+        """
         return self._life.handles.get(handle) is not None
 
     def is_stored(self, handle: bytes) -> bool:
-        """Whether a job is in memory, and durable as this server's."""
+        """Look for a job that is in memory, and durable as this server's.
+
+        Args:
+            handle: The job's handle.
+
+        Returns:
+            Whether there is one.
+        """
         job = self._life.handles.get(handle)
         return job is not None and job.stored
 
