@@ -267,7 +267,7 @@ class Lifecycle:
         failures.outcome = outcome
         failures.error = error
         failures.worker = worker
-        failures.runs.append(FailedRun(job.started, now, outcome, worker, error))
+        failures.add_run(FailedRun(job.started, now, outcome, worker, error))
         return failures
 
     def note_warning(self, job: Job, warning: bytes) -> None:
@@ -275,7 +275,7 @@ class Lifecycle:
         if self.history is not None or job.background:
             if job.failures is None:
                 job.failures = Failures()
-            job.failures.warnings.append(warning[:MAX_ERROR])
+            job.failures.add_warning(warning[:MAX_ERROR])
 
     def _retry(self, job: Job, failures: Failures, retry: RetryPolicy) -> Collection[tuple[Client, bytes]]:
         """Let a job whose run failed wait for its backoff; returns who waits for it no more."""
