@@ -85,6 +85,8 @@ class PendingDeaths:
         Returns:
             These deaths, by job number.
         """
+        if not self._waiting:
+            return {}
         self._in_flight = dict(itertools.islice(self._waiting.items(), limit))
         if len(self._in_flight) == len(self._waiting):
             self.clear()
