@@ -393,6 +393,9 @@ class UsersTests(SynchronousTestCase):
             test(MemoryGearman())
         self.flushLoggedErrors()
 
+    def test_retry_example(self) -> None:
+        example("test_retry_policy.py").test_mail_is_tried_three_times_and_then_kept()
+
 
 class AdminTranscript(SynchronousTestCase):
     """examples/admin.txt is what a server answers."""

@@ -17,6 +17,7 @@ from zope.interface.verify import verifyObject
 
 from tests.server.peers import req, res
 from txgearman import errors
+from txgearman.client import Job as ClientJob
 from txgearman.server import Settings
 from txgearman.testing import HIGH_WATER, MemoryGearman, MemoryTransport, NotFired
 from txgearman.worker import Job
@@ -462,3 +463,71 @@ class RawTest(SynchronousTestCase):
             gearman.connect(End()).loseConnection()
             gearman.turn()
         self.assertLessEqual(len(gearman._connections), 1)
+
+
+class RetryTests(SynchronousTestCase):
+    """Turning the clock to the next retry, and looking at the job."""
+
+    def begin(self, **settings: Any) -> None:
+        self.gearman = MemoryGearman(Settings(attempts=3, backoff=10.0, jitter=0.0, **settings))
+        self.client = self.gearman.client()
+        worker = self.gearman.worker()
+        worker.register("f", self.run_job)
+        worker.start()
+        self.seconds = 0.0
+        self.runs: list[float] = []
+
+    def run_job(self, _job: Job) -> Deferred[bytes]:
+        """Fails, after some time."""
+
+        def fail() -> bytes:
+            self.runs.append(self.gearman.clock.seconds())
+            raise errors.FailJob("no")
+
+        return deferLater(self.gearman.clock, self.seconds, fail)
+
+    def submit(self) -> ClientJob:
+        job: ClientJob = self.gearman.wait(self.client.submit("f", b"", background=True))
+        return job
+
+    def test_each_retry_until_the_job_is_dead(self) -> None:
+        self.begin()
+        job = self.submit()
+        self.assertEqual(self.gearman.turn_to_next_retry(), 10)
+        retrying = self.gearman.job(job)
+        self.assertEqual((retrying.state, retrying.attempts, retrying.next_run), ("retrying", 2, 30))
+        self.assertEqual(self.gearman.turn_to_next_retry(), 20)
+        for name in (job, job.handle, job.handle.decode()):
+            dead = self.gearman.job(name)
+            self.assertEqual((dead.state, dead.attempts, dead.outcome), ("dead", 3, "failed"))
+        self.assertEqual(self.runs, [0, 10, 30])
+        self.assertEqual(self.gearman.clock.seconds(), 30)
+        self.assertRaises(NotFired, self.gearman.turn_to_next_retry)
+        (entry,) = self.gearman.wait(self.gearman.admin().dead())
+        self.assertEqual(entry.handle, dead.handle)
+
+    def test_a_run_that_takes_time(self) -> None:
+        self.begin()
+        self.seconds = 2.5
+        self.submit()
+        self.assertEqual(self.gearman.turn_to_next_retry(), 12.5)
+        self.assertEqual(self.runs, [2.5])
+        self.assertEqual(self.gearman.turn_to_next_retry(), 22.5)
+
+    def test_the_first_of_several(self) -> None:
+        self.begin()
+        self.submit()
+        self.gearman.turn(4)
+        self.submit()
+        self.assertEqual([self.gearman.turn_to_next_retry() for _ in range(3)], [6, 4, 16])
+        self.assertEqual(self.runs, [0, 4, 10, 14, 30])
+
+    def test_a_limit(self) -> None:
+        self.begin()
+        self.submit()
+        self.assertRaises(NotFired, self.gearman.turn_to_next_retry, limit=9.9)
+        self.assertEqual(self.gearman.turn_to_next_retry(limit=10), 10)
+
+    def test_a_job_that_is_not_known(self) -> None:
+        self.begin()
+        self.assertRaises(errors.AdminError, self.gearman.job, b"H:x:1")

@@ -25,7 +25,8 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txgearman.client import Client
+from txgearman.client import Admin, Client, JobInfo
+from txgearman.client import Job as ClientJob
 from txgearman.server import GearmanServerFactory, Settings
 from txgearman.server.scheduling import schedules_of
 from txgearman.worker import Worker
@@ -121,6 +122,35 @@ class MemoryGearman:
         endpoints: Any = [self.endpoint, *(other.endpoint for other in others)] if others else self.endpoint
         return Worker(self.clock, endpoints, **options)
 
+    def admin(self, **options: Any) -> Admin:
+        """Make an `Admin`, which sends admin commands to this server.
+
+        Args:
+            **options: Options of `Admin`.
+
+        Returns:
+            The admin.
+        """
+        return Admin(self.clock, self.endpoint, **options)
+
+    def job(self, handle: str | bytes | ClientJob) -> JobInfo:
+        """Ask the server what it knows of a job. That includes dead jobs, and the last ones that ended.
+
+        Args:
+            handle: The job's handle, or what `Client.submit` returned.
+
+        Returns:
+            Its state, outcome, attempts, error and more.
+
+        Raises:
+            AdminError: The server knows of no such job.
+        """
+        admin = self.admin()
+        try:
+            return self.wait(admin.job(handle if isinstance(handle, (str, bytes)) else handle.handle))
+        finally:
+            self.wait(admin.close())
+
     def connect(self, protocol: IProtocol) -> MemoryTransport:
         """Connect any protocol to the server.
 
@@ -150,6 +180,31 @@ class MemoryGearman:
         while (call := self._next_call()) is not None and call <= end:
             self.clock.advance(call - self.clock.seconds())
         self.clock.advance(end - self.clock.seconds())
+
+    def turn_to_next_retry(self, limit: float = WAIT_LIMIT) -> float:
+        """Advance the clock until the next job that waits for its retry is run again. If none waits yet, the
+        first one that will is meant: a run may take some time until it fails.
+
+        Args:
+            limit: Seconds by which to advance at most.
+
+        Returns:
+            The seconds by which the clock was advanced.
+
+        Raises:
+            NotFired: No job is retried within `limit` seconds.
+        """
+        begin = self.clock.seconds()
+        self.turn()
+        waiting = self._next_retry()
+        # When its time has come it may run, fail and wait anew in the same turn.
+        while waiting is None or waiting in self._retries():
+            call = self._next_call()
+            if call is None or call > begin + limit:
+                raise NotFired(f"no job is retried within {limit} seconds")
+            self.turn(call - self.clock.seconds())
+            waiting = waiting or self._next_retry()
+        return self.clock.seconds() - begin
 
     def wait(self, awaitable: Deferred[T] | Coroutine[Any, Any, T], limit: float = WAIT_LIMIT) -> T:
         """Advance the clock until a Deferred or coroutine has a result.
@@ -186,6 +241,17 @@ class MemoryGearman:
         if isinstance(result, Failure):
             result.raiseException()
         return result  # type: ignore[no-any-return]
+
+    def _next_retry(self) -> tuple[float, bytes] | None:
+        return min(self._retries(), default=None)
+
+    def _retries(self) -> set[tuple[float, bytes]]:
+        """When each job that waits for its retry is due, and its handle."""
+        return {
+            (job.failures.retry_at, handle)
+            for handle, job in self.server.broker.life.handles
+            if job.failures is not None and job.failures.retry_at is not None
+        }
 
     def _next_call(self) -> float | None:
         """When the clock's next call is due."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -393,6 +394,23 @@ class ExpiryTests(FailedRunTestCase):
         self.broker.leave_client(client)
         self.broker.slices.size = 10
         self.assertIsNone(self.broker.grab(self.worker))
+
+
+class SizeTests(FailedRunTestCase):
+    def test_a_job_that_waits_for_its_retry_takes_little_more_than_one_in_a_queue(self) -> None:
+        """A million may wait. What is added is its deadline and what is known of the failed run."""
+        self.begin(attempts=2, backoff=60.0)
+        jobs, client = 200, self.bench.client()
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+        for _ in range(jobs):
+            self.broker.submit(client, b"f", b"", b"", background=True)
+        queued, _ = tracemalloc.get_traced_memory()
+        for _ in range(jobs):
+            self.broker.fail(self.worker, self.bench.grab(self.worker).handle)
+        retrying, _ = tracemalloc.get_traced_memory()
+        self.assertEqual(self.broker.functions.by_name[b"f"].retrying, jobs)
+        self.assertLess((retrying - queued) / jobs, 600)
 
 
 class DeadJobTests(FailedRunTestCase):

@@ -140,6 +140,30 @@ class FollowingTestCase(SynchronousTestCase):
         return worker, handle
 
 
+class EndUnderAGrabTests(FollowingTestCase):
+    """A job that is taken out of its queue for a worker and ends, as it is too old or nobody waits for it: it
+    has waited until then."""
+
+    def test_it_is_too_old(self) -> None:
+        self.make(functions=((b"f", FunctionRules(expires=60.0)),))
+        worker = self.bench.worker("w", b"f")
+        self.bench.queue(b"f")
+        # The alarm is late.
+        self.bench.now += 61
+        self.assertIsNone(self.broker.grab(worker))
+        self.assert_told(("waited", 0.0, 61.0), ("ended", 0, 61.0, Outcome.EXPIRED))
+
+    def test_nobody_waits_for_it(self) -> None:
+        worker, client = self.bench.worker("w", b"f"), self.bench.client()
+        self.bench.submit(client, b"f")
+        self.bench.now += 2
+        self.broker.slices.size = 0
+        self.broker.leave_client(client)
+        self.broker.slices.size = 10
+        self.assertIsNone(self.broker.grab(worker))
+        self.assert_told(("waited", 0.0, 2.0), ("ended", 0, 2.0, Outcome.ABANDONED))
+
+
 class EndingTests(FollowingTestCase):
     def test_completed(self) -> None:
         worker, handle = self.run_one()

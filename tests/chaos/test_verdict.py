@@ -288,6 +288,18 @@ class VerdictTest(SynchronousTestCase):
             faults = story.judge().faults
             self.assertEqual("a job under several handles" not in faults, ok, (at, server, handle))
 
+    def test_it_may_run_for_equal_ones_that_came_while_such_were_answered_with_another(self) -> None:
+        """A job is to be stored once more for each equal submit that came while the last answer was under
+        way; the submits between the first and the last may be answered with any other job."""
+        for at, server, ok in ((1.009, 1, True), (1.015, 1, False), (1.009, 0, False)):
+            story = Story(servers=2)
+            story.turn(story.submit(b"H:1", at=0.5, unique=b"u"), 1.004, 1.006)
+            story.turn(story.submit(b"H:1", unique=b"u", server=1), 2, 3, server=1).handle = b"H:2"
+            story.submit(b"H:1", at=at, unique=b"u", server=server)
+            story.submit(b"H:2", at=1.018, unique=b"u", server=1)
+            faults = story.judge().faults
+            self.assertEqual("a job under several handles" not in faults, ok, (at, server))
+
     # -- turns -------------------------------------------------------------------------------------
 
     def test_again_for_no_reason(self) -> None:

@@ -8,6 +8,7 @@ no reason that docs/durability.rst names.
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -252,17 +253,22 @@ class _Judge:
 
     def _runs_for_others(self, submission: Submission, handle: bytes) -> bool:
         """Whether a submit that was answered with another's handle ran, as its server had to accept it for
-        equal ones that came while that answer was under way, when the other job might have ended."""
+        equal ones that came while that answer was under way, when the other job might have ended. Those may
+        have been answered with others' handles too while more came, and so on: any number of answers may
+        pass until the job is stored for the last of them."""
         if submission.unique in (b"", UNIQUE_IS_DATA) or submission.answered is None:
             return False
-        return any(
-            other.server == submission.server
-            and other.handle in (handle, None)
-            and other.sent <= submission.answered
-            and (other.answered is None or other.answered >= submission.sent)
-            for other in self._same[submission.function, submission.unique]
-            if other is not submission
-        )
+        wanted_until = submission.answered
+        for other in sorted(self._same[submission.function, submission.unique], key=lambda other: other.sent):
+            answered = math.inf if other.answered is None else other.answered
+            if other is submission or other.server != submission.server or answered < submission.sent:
+                continue
+            if other.sent > wanted_until:
+                return False
+            if other.handle in (handle, None):
+                return True
+            wanted_until = max(wanted_until, answered)
+        return False
 
     def _reason(self, before: Turn, after: Turn) -> str | None:
         """Why a job had another turn."""

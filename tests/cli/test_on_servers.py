@@ -342,6 +342,7 @@ class DeadJobsTest(OnTxgearman, Expectations, TestCase):
             again = [await command(server, verb, third) for verb in ("retry", "forget")]
             live = await command(server, "submit", function, "e", "-b", "-u", "key")
             in_use = await command(server, "retry", keyed)
+            skipped = await command(server, "retry", "--function", function)
             left = await command(server, "dead", "--json")
             unknown = await command(server, "job", third)
             nonsense = [await command(server, verb, "a b") for verb in ("retry", "forget", "job")]
@@ -354,6 +355,7 @@ class DeadJobsTest(OnTxgearman, Expectations, TestCase):
         self.assertEqual(live.code, 0)
         self.assertEqual((in_use.code, in_use.output), (ExitCode.REFUSED, b""))
         self.assertIn(f"{keyed} stays dead", in_use.errors)
+        self.assertEqual(skipped, Ended(0, b"0 jobs retried, 1 skipped\n", ""))
         self.assertEqual([row["handle"] for row in rows(left)], [keyed])
         # It was deleted, and the server remembers its end.
         self.assertEqual(unknown.code, 0)

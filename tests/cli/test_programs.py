@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import subprocess
 import threading
 from dataclasses import dataclass, field
+from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -121,7 +124,7 @@ class CommandsTest(SynchronousTestCase):
         self.assertFails(ran, "not started", work)
         self.assertEqual(work.sent, [])
 
-    def test_the_end_kills_all_and_what_comes_later(self) -> None:
+    def test_the_end_kills_all_and_starts_no_more(self) -> None:
         ran = commands("echo up; exec sleep 60", lines=True)
         works = [Work(), Work()]
         threads = [threading.Thread(target=self.assertFails, args=(ran, "SIGKILL", work)) for work in works]
@@ -132,4 +135,36 @@ class CommandsTest(SynchronousTestCase):
         for thread in threads:
             thread.join(SOON)
             self.assertFalse(thread.is_alive())
+        self.assertFails(ran, "not started")
+
+    def test_the_end_kills_a_program_that_is_just_starting(self) -> None:
+        """Behind `end` the process may be gone: what is not killed then is never killed."""
+        ran = commands("sleep 60")
+        killed_by_the_end: list[int] = []
+        returned = threading.Event()
+
+        def end() -> None:
+            ran.end()
+            killed_by_the_end.extend(killed)
+            returned.set()
+
+        killed: list[int] = []
+        ending = threading.Thread(target=end)
+        popen, killpg = subprocess.Popen, os.killpg
+
+        def start(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+            process = popen(*arguments, **options)
+            ending.start()
+            # It must not return yet; an `end` that does not wait for the start would, within microseconds.
+            returned.wait(0.05)
+            return process
+
+        def kill(group: int, number: int) -> None:
+            killed.append(group)
+            killpg(group, number)
+
+        self.patch(subprocess, "Popen", start)
+        self.patch(os, "killpg", kill)
         self.assertFails(ran, signal.SIGKILL.name)
+        ending.join(SOON)
+        self.assertEqual(len(killed_by_the_end), 1)

@@ -19,6 +19,7 @@ from tests.server.peers import req, res
 from tests.support import on_reactor
 from txgearman.client import (
     Admin,
+    BulkResult,
     Client,
     ConnectionStatus,
     DeadJobEntry,
@@ -196,17 +197,17 @@ class DeadJobsTests(SynchronousTestCase):
         self.let_fail("resize", b"a", unique="cat")
         self.ask(self.client.submit("resize", b"", background=True, unique="cat"))
         self.assertEqual(self.refusal(self.admin.retry("H:example:1")), "UNIQUE_IN_USE")
-        self.assertEqual(self.ask(self.admin.retry_dead("resize")), 0)
+        self.assertEqual(self.ask(self.admin.retry_dead("resize")), BulkResult(0, 1))
         self.assertEqual(len(self.ask(self.admin.dead())), 1)
 
     def test_all_of_a_function(self) -> None:
         self.begin()
         for function in ("resize", r"App\tasks x"):
             self.let_fail(function, b"a", b"b")
-        self.assertEqual(self.ask(self.admin.retry_dead(r"App\tasks x")), 2)
-        self.assertEqual(self.ask(self.admin.forget_dead("resize")), 2)
+        self.assertEqual(self.ask(self.admin.retry_dead(r"App\tasks x")), BulkResult(2, 0))
+        self.assertEqual(self.ask(self.admin.forget_dead("resize")), BulkResult(2, 0))
         self.assertEqual(self.ask(self.admin.dead()), ())
-        self.assertEqual(self.ask(self.admin.forget_dead("resize")), 0)
+        self.assertEqual(self.ask(self.admin.forget_dead("resize")), BulkResult(0, 0))
 
     def test_a_job_that_waits_for_its_next_attempt(self) -> None:
         self.begin(attempts=2, jitter=0)

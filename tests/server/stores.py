@@ -68,7 +68,8 @@ class ListStore(HasSchedules):
         for job in changes.saves:
             if job.number in ticks_done:
                 continue
-            duplicate = self.find_duplicate(job.function, job.unique, job.data)
+            duplicate = self._foreign.get(job.number)
+            duplicate = duplicate or self.find_duplicate(job.function, job.unique, job.data)
             if duplicate is None:
                 self.jobs[job.number] = job
             else:
@@ -80,6 +81,11 @@ class ListStore(HasSchedules):
             if number in self.jobs:
                 self.jobs[number] = self.jobs[number]._replace(**retry._asdict())
         return Written(duplicates, [], ticks_done)
+
+    @property
+    def _foreign(self) -> dict[int, StoredJob]:
+        """The jobs of other servers."""
+        return {}
 
     def _own(self) -> list[StoredJob]:
         self._check()
@@ -122,7 +128,7 @@ class ListStore(HasSchedules):
         self._check()
         return self.dead_jobs.get(number)
 
-    def retry_dead(self, number: int, position: int) -> StoredJob | None:
+    def retry_dead(self, number: int, position: int, submitted: float) -> StoredJob | None:
         self._check()
         dead = self.dead_jobs.get(number)
         if dead is None:
@@ -131,7 +137,7 @@ class ListStore(HasSchedules):
         if self.find_duplicate(dead.function, dead.unique, dead.data or b"") is not None:
             raise UniqueInUse
         del self.dead_jobs[number]
-        job = self.jobs[number] = stored_job(dead)._replace(position=position)
+        job = self.jobs[number] = stored_job(dead, submitted)._replace(position=position)
         return job
 
     def forget_dead(self, numbers: Sequence[int]) -> int:
@@ -160,7 +166,7 @@ class ListStore(HasSchedules):
         return found[-1] if found else None
 
     def find_duplicate(self, function: bytes, unique: bytes, data: bytes) -> StoredJob | None:
-        for job in self._own():
+        for job in [*self._own(), *self._foreign.values()]:
             if job.function == function and unique and job.unique == unique != b"-":
                 return job
         return None
@@ -219,6 +225,10 @@ class SharedStore(ListStore):
         self.orphans += self.jobs.values()
         self.jobs.clear()
         return start
+
+    @property
+    def _foreign(self) -> dict[int, StoredJob]:
+        return {job.number: job for job in self.orphans}
 
     def renew(self) -> bool:
         super().renew()

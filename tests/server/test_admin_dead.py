@@ -87,7 +87,7 @@ class DeadJobsTest(ServerTestCase):
         for number in range(1, 4):
             self.kill(b"H:test:%d" % number, b"u%d" % number)
         self.submit(unique=b"u2")
-        self.assertEqual(self.ask(b"retry dead f"), b"OK 2\r\n")
+        self.assertEqual(self.ask(b"retry dead f"), b"OK 2 skipped 1\r\n")
         self.assertEqual(self.ask(b"forget dead f"), b"OK 1\r\n")
         self.assertEqual(self.ask(b"forget dead f"), b"OK 0\r\n")
 

@@ -1029,8 +1029,8 @@ class FailureTests(SavingTestCase):
         self.write_failures()
         retry_dead = self.store.retry_dead
 
-        def retry_and_fail(number: int, position: int) -> StoredJob | None:
-            retry_dead(number, position)
+        def retry_and_fail(number: int, position: int, submitted: float) -> StoredJob | None:
+            retry_dead(number, position, submitted)
             raise UNAVAILABLE
 
         self.patch(self.store, "retry_dead", retry_and_fail)

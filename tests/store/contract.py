@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.store.crowd import a_job
-from tests.store.jobs import bury, dead_jobs, death, job, save, stored
+from tests.store.jobs import RETRIED_AT, bury, dead_jobs, death, job, save, stored
 from tests.store.model import ModelDatabase, ModelStore
 from tests.store.schedule_contract import ScheduleContract
 from txgearman.broker.dead_job import MAX_ERROR, DeadCursor, DeadFilter, DeadJob
@@ -363,14 +363,14 @@ class StoreContract(ScheduleContract):
     def test_retrying_dead_jobs(self) -> None:
         first = job(1, b"u", ALL_BYTES, priority=0, reducer=b"r", submitted=7.5, losses=3, run_at=5.0)
         self.buried(first, job(2, b"v"))
-        revived = first._replace(position=50, losses=0, run_at=None)
-        self.assertEqual(self.store.retry_dead(1, 50), revived)
+        revived = first._replace(position=50, losses=0, run_at=None, submitted=RETRIED_AT)
+        self.assertEqual(self.store.retry_dead(1, 50, RETRIED_AT), revived)
         self.assertEqual(stored(self.store), [revived])
         self.assertEqual([dead.number for dead in dead_jobs(self.store)], [2])
         # The same call once more is one whose answer was lost.
-        self.assertEqual(self.store.retry_dead(1, 50), revived)
+        self.assertEqual(self.store.retry_dead(1, 50, RETRIED_AT + 1), revived)
         for unknown in (1, 99, 2**63, 10**60):
-            self.assertIsNone(self.store.retry_dead(unknown, 51), unknown)
+            self.assertIsNone(self.store.retry_dead(unknown, 51, RETRIED_AT), unknown)
         self.assertEqual(save(self.store, job(3, b"u")), {3: b"H:test:1"})
         bury(self.store, death(revived))
         self.assertEqual(self.store.find_dead(1), death(revived))
@@ -380,12 +380,12 @@ class StoreContract(ScheduleContract):
         save(self.store, job(4, b"u"), job(5, b"-"), job(6, b"u", function=b"other"))
         for number in (1, 2):
             with self.assertRaises(UniqueInUse):
-                self.store.retry_dead(number, 50)
+                self.store.retry_dead(number, 50, RETRIED_AT)
         self.assertEqual(len(dead_jobs(self.store)), 3)
-        self.assertIsNotNone(self.store.retry_dead(3, 51))
+        self.assertIsNotNone(self.store.retry_dead(3, 51, RETRIED_AT))
         self.store.write(Changes(removals=[4, 5]))
-        self.assertIsNotNone(self.store.retry_dead(1, 52))
-        self.assertIsNotNone(self.store.retry_dead(2, 53))
+        self.assertIsNotNone(self.store.retry_dead(1, 52, RETRIED_AT))
+        self.assertIsNotNone(self.store.retry_dead(2, 53, RETRIED_AT))
         self.assertEqual(self.numbers(), [6, 3, 1, 2])
 
     def test_forgetting_dead_jobs(self) -> None:
@@ -615,7 +615,7 @@ _UNIQUES: Final = [b"", b"-", b"a", b"b", b"c", b"d", b"\xff"]
 def _retried(store: Store, number: int, position: int) -> StoredJob | str | None:
     """What comes of running a dead job again."""
     try:
-        return store.retry_dead(number, position)
+        return store.retry_dead(number, position, RETRIED_AT + position)
     except UniqueInUse:
         return "its unique is in use"
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from txgearman.broker.dead_job import DeadFilter, DeadJob
 from txgearman.store.contract import Changes, Store, StoredJob
+
+SUBMITTED: Final = 1_700_000_000.25
+"""When jobs were submitted, in seconds since the epoch."""
+
+RETRIED_AT: Final = 1_700_009_000.75
+"""When dead jobs are retried: their age counts from then."""
 
 
 def job(number: int, unique: bytes = b"", data: bytes = b"data", **others: Any) -> StoredJob:
@@ -17,7 +23,7 @@ def job(number: int, unique: bytes = b"", data: bytes = b"data", **others: Any) 
         "priority": 1,
         "run_at": None,
         "losses": 0,
-        "submitted": 1_700_000_000.25,
+        "submitted": SUBMITTED,
         "reducer": None,
     }
     return StoredJob(number=number, unique=unique, data=data, **(fields | others))

@@ -172,7 +172,7 @@ class ModelStore(HasSchedules):
         self._check()
         return self._base.dead.get(number)
 
-    def retry_dead(self, number: int, position: int) -> StoredJob | None:
+    def retry_dead(self, number: int, position: int, submitted: float) -> StoredJob | None:
         self._check()
         base = self._base
         dead = base.dead.get(number)
@@ -193,7 +193,7 @@ class ModelStore(HasSchedules):
             dead.priority,
             None,
             0,
-            dead.submitted,
+            submitted,
             dead.reducer,
         )
         base.owners[number] = self._owner

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from tests.store.contract import LEASE
-from tests.store.jobs import bury, dead_jobs, death, job, save, stored
+from tests.store.jobs import RETRIED_AT, bury, dead_jobs, death, job, save, stored
 from txgearman.errors import LeaseLost, UniqueInUse
 from txgearman.store.contract import Changes, Coalesced, Retry, Store, Written
 
@@ -155,7 +155,7 @@ class SharedContract(_TestCase):
         self.assertEqual([dead.number for dead in dead_jobs(second)], [3, 2, 1])
         self.assertEqual(second.take_over(10, 50), [])
         self.assertEqual(second.find_dead(1), death(job(1)))
-        self.assertEqual(second.retry_dead(1, 60), job(1, position=60))
+        self.assertEqual(second.retry_dead(1, 60, RETRIED_AT), job(1, position=60, submitted=RETRIED_AT))
         self.assertEqual(second.forget_dead([2]), 1)
         self.assertEqual(second.evict_dead(0, 0, 0.0, 9), 1)
 
@@ -163,12 +163,13 @@ class SharedContract(_TestCase):
         first, second = self.opened("first"), self.opened("second")
         save(first, job(1, b"u"))
         bury(first, death(job(1, b"u")))
-        self.assertEqual(second.retry_dead(1, 50), job(1, b"u", position=50))
-        self.assertIsNone(first.retry_dead(1, 60))
-        self.assertEqual((stored(first), stored(second)), ([], [job(1, b"u", position=50)]))
+        retried = job(1, b"u", position=50, submitted=RETRIED_AT)
+        self.assertEqual(second.retry_dead(1, 50, RETRIED_AT), retried)
+        self.assertIsNone(first.retry_dead(1, 60, RETRIED_AT))
+        self.assertEqual((stored(first), stored(second)), ([], [retried]))
         # What it knew of the job that died is of no use any more.
         first.write(Changes(removals=[1], deaths={1: death(job(1, b"u"))}))
-        self.assertEqual(stored(second), [job(1, b"u", position=50)])
+        self.assertEqual(stored(second), [retried])
 
     def test_a_unique_that_another_server_has_keeps_a_dead_job_dead(self) -> None:
         first, second = self.opened("first"), self.opened("second")
@@ -176,7 +177,7 @@ class SharedContract(_TestCase):
         bury(first, death(job(1, b"u")))
         save(second, job(2, b"u"))
         with self.assertRaises(UniqueInUse):
-            first.retry_dead(1, 50)
+            first.retry_dead(1, 50, RETRIED_AT)
         self.assertEqual(dead_jobs(second), [death(job(1, b"u"))])
 
     def test_a_job_that_another_server_joined_is_not_dead(self) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.store.contract import HERE, LEASE
-from tests.store.jobs import dead_jobs, death, job, save, stored
+from tests.store.jobs import RETRIED_AT, dead_jobs, death, job, save, stored
 from tests.store.test_sqlite import SqliteCase
 from tests.support import fill, small_disk
 from txgearman.errors import StoreError, StoreUnavailable
@@ -146,7 +146,7 @@ class FullDiskTests(SqliteCase):
         self.assertEqual([job.number for job in dead_jobs(store)], saved[:40][::-1])
         self.fill()
         with self.assertRaisesRegex(StoreUnavailable, FULL):
-            store.retry_dead(saved[0], 90_000)
+            store.retry_dead(saved[0], 90_000, RETRIED_AT)
         self.assertEqual(store.forget_dead(saved[:20]), 20)
         self.assertEqual(store.evict_dead(0, 0, 0.0, 100), 20)
         self.assertEqual([job.number for job in stored(store)], saved[40:41])

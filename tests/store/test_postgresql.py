@@ -8,7 +8,7 @@ from typing import Any
 
 from tests.databases import CuttableProxy, PostgreSQL, connected, needs_postgresql, shared_postgresql
 from tests.store.contract import LEASE, CrashContract, StoreContract
-from tests.store.jobs import bury, dead_jobs, death, job, save, stored
+from tests.store.jobs import RETRIED_AT, bury, dead_jobs, death, job, save, stored
 from tests.store.sharing import ENDED
 from tests.store.test_several_servers import SharedCase
 from txgearman.errors import LeaseLost, StoreUnavailable
@@ -90,14 +90,15 @@ class CutTests(SharedCase):
         save(self.store, job(1), job(2))
         bury(self.store, death(job(1)), death(job(2)))
         self.cable.cut_behind(b"DELETE FROM txgearman_dead")
-        self.assertEqual(self.store.retry_dead(1, 50), job(1, position=50))
-        self.assertEqual(stored(self.store), [job(1, position=50)])
+        self.assertEqual(self.store.retry_dead(1, 50, RETRIED_AT), job(1, position=50, submitted=RETRIED_AT))
+        self.assertEqual(stored(self.store), [job(1, position=50, submitted=RETRIED_AT)])
         # Nor was it told of in the next attempt.
         self.cable.cut_behind(b"DELETE FROM txgearman_dead", for_good=True)
         with self.assertRaises(StoreUnavailable):
-            self.store.retry_dead(2, 51)
+            self.store.retry_dead(2, 51, RETRIED_AT)
         self.cable.mend()
-        self.assertEqual(self.store.retry_dead(2, 51), job(2, position=51))
+        retried = job(2, position=51, submitted=RETRIED_AT)
+        self.assertEqual(self.store.retry_dead(2, 51, RETRIED_AT + 1), retried)
 
     def test_the_answer_to_a_take_over_is_lost(self) -> None:
         dead = self.opened("dead", ENDED)

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.databases import connected, needs_postgresql, shared_postgresql
 from tests.store.contract import HERE, LEASE
-from tests.store.jobs import bury, dead_jobs, death, job, save, stored
+from tests.store.jobs import RETRIED_AT, bury, dead_jobs, death, job, save, stored
 from tests.store.sharing import ENDED, SharedContract
 from txgearman.errors import LeaseLost, StoreUnavailable, UniqueInUse
 from txgearman.store import database, postgresql
@@ -33,7 +33,7 @@ CALLS: Final[dict[str, Callable[[Store], Any]]] = {
     "write nothing but a death": lambda store: bury(store, death(job(1))),
     "dead": dead_jobs,
     "find_dead": lambda store: store.find_dead(1),
-    "retry_dead": lambda store: store.retry_dead(1, 1),
+    "retry_dead": lambda store: store.retry_dead(1, 1, RETRIED_AT),
     "forget_dead": lambda store: store.forget_dead([1]),
     "dead_counts": lambda store: store.dead_counts(),
     "evict_dead": lambda store: store.evict_dead(0, 0, 0.0, 1),
@@ -291,7 +291,8 @@ class DeadJobTests(SharedCase):
 
         def retry_all(index: int) -> list[int]:
             start.wait()
-            retried = [servers[index].retry_dead(job.number, 1000 * (index + 1) + job.number) for job in jobs]
+            first = 1000 * (index + 1)
+            retried = [servers[index].retry_dead(job.number, first + job.number, RETRIED_AT) for job in jobs]
             return [job.number for job in retried if job is not None]
 
         with ThreadPoolExecutor(len(servers)) as pool:
@@ -317,7 +318,7 @@ class DeadJobTests(SharedCase):
             save(first, job(number, unique))
             bury(first, death(job(number, unique)))
             with ThreadPoolExecutor(2) as pool:
-                retry = pool.submit(first.retry_dead, number, 1000 + number)
+                retry = pool.submit(first.retry_dead, number, 1000 + number, RETRIED_AT)
                 duplicates = pool.submit(save, second, job(number + 1, unique)).result()
             if duplicates:
                 self.assertIsNotNone(retry.result())

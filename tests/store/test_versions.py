@@ -20,7 +20,7 @@ import sqlalchemy as sa
 from tests.chaos.power import library, lose_unsynced
 from tests.databases import PostgreSQL, needs_postgresql, shared_postgresql
 from tests.store.contract import HERE, LEASE
-from tests.store.jobs import bury, dead_jobs, death, job, save, stored
+from tests.store.jobs import RETRIED_AT, bury, dead_jobs, death, job, save, stored
 from tests.store.sharing import ENDED
 from tests.store.test_several_servers import SharedCase
 from tests.store.test_sqlite import SqliteCase
@@ -133,7 +133,8 @@ class VersionContract(_TestCase):
         bury(store, death(retrying))
         self.assertEqual(dead_jobs(store), [death(retrying)])
         self.assertEqual(stored(store), [job(4)])
-        self.assertEqual(store.retry_dead(1, 50), job(1, b"u", position=50))
+        retried = job(1, b"u", position=50, submitted=RETRIED_AT)
+        self.assertEqual(store.retry_dead(1, 50, RETRIED_AT), retried)
         store.close()
 
     def test_the_tables_of_the_first_version(self) -> None:

@@ -12,6 +12,7 @@ from tests.wire.effort import EFFORT
 from txgearman.errors import AdminError, BrokenStream
 from txgearman.wire import replies
 from txgearman.wire.replies import (
+    BulkResult,
     ConnectionStatus,
     DeadJobEntry,
     FunctionStatus,
@@ -62,6 +63,15 @@ class RowTests(SynchronousTestCase):
             replies.job_entries([b"H:host:1\t0\t0\t1", b"H:host:2\t3\t1\t0"]),
             (JobEntry("H:host:1", 0, False, True), JobEntry("H:host:2", 3, True, False)),
         )
+
+    def test_a_command_on_many_jobs(self) -> None:
+        self.assertEqual(replies.bulk_result(b"OK 12"), BulkResult(12, 0))
+        self.assertEqual(replies.bulk_result(b"OK 0 skipped 3"), BulkResult(0, 3))
+        for line in (b"OK", b"OK x", b"OK 1 skipped", b"OK 1 skipped x", b"OK skipped 1", b"12 skipped"):
+            with self.assertRaises(BrokenStream):
+                replies.bulk_result(line)
+        with self.assertRaises(AdminError):
+            replies.bulk_result(b"ERR INVALID_ARGUMENTS")
 
     def test_uniques(self) -> None:
         self.assertEqual(replies.uniques([b"", "schlüssel".encode()]), ("", "schlüssel"))

@@ -740,9 +740,7 @@ class Broker:
         """
         for left in range(self.slices.size - 1, -1, -1):
             if not (job.background or job.saving) and all(client.gone for client, _ in job.watchers):
-                # It is in no queue any more.
-                job.state = _SAVING
-                self.life.discard(job, _ABANDONED)
+                self.life.discard(job, _ABANDONED, in_queue=False)
             elif job.expiry is None or not self.life.expire_late(job):
                 return job
             following = ability_set.next() if left else None

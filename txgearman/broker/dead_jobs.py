@@ -107,7 +107,7 @@ class DeadJobs:
 
     def retry(self, number: int, tell: Callable[[StoredJob | Refused | None], None]) -> None:
         job = self._forget(number)
-        tell(None if job is None else stored_job(job))
+        tell(None if job is None else stored_job(job, self._wall_clock()))
 
     def forget(self, numbers: Sequence[int], tell: Callable[[int | Refused], None]) -> None:
         tell(sum(self._forget(number) is not None for number in numbers))
@@ -124,9 +124,9 @@ def _cursor(job: DeadJob) -> DeadCursor:
     return DeadCursor(job.ended, job.number)
 
 
-def stored_job(job: DeadJob) -> StoredJob:
-    """The live job that a dead one becomes: with its handle, unique, priority and data, and nothing lost or
-    tried yet."""
+def stored_job(job: DeadJob, submitted: float) -> StoredJob:
+    """The live job that a dead one becomes: with its handle, unique, priority and data, nothing lost or tried
+    yet, and an age that counts from `submitted`."""
     return StoredJob(
         number=job.number,
         position=job.number,
@@ -137,6 +137,6 @@ def stored_job(job: DeadJob) -> StoredJob:
         priority=job.priority,
         run_at=None,
         losses=0,
-        submitted=job.submitted,
+        submitted=submitted,
         reducer=job.reducer,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -48,8 +47,17 @@ class Failures:
         self.worker = b""
         self.retry_at: float | None = None
         self.dead: DeadJob | None = None
-        self.runs: deque[FailedRun] = deque(maxlen=MAX_RUNS)
-        self.warnings: deque[bytes] = deque(maxlen=MAX_WARNINGS)
+        # Not deques: each takes 700 bytes, and a million jobs may wait for their retry.
+        self.runs: tuple[FailedRun, ...] = ()
+        self.warnings: tuple[bytes, ...] = ()
+
+    def add_run(self, run: FailedRun) -> None:
+        """Remember a run beside those before it."""
+        self.runs = (*self.runs[1 - MAX_RUNS :], run)
+
+    def add_warning(self, warning: bytes) -> None:
+        """Remember a warning beside those before it."""
+        self.warnings = (*self.warnings[1 - MAX_WARNINGS :], warning)
 
     @property
     def size(self) -> int:

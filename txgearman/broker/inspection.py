@@ -267,8 +267,8 @@ class Inspection:
             started=job.started if job.state is _RUNNING else None,
             next_run=next_run,
             label=b"" if job.worker is None else job.worker.connection.label,
-            runs=() if failures is None else tuple(failures.runs),
-            warnings=() if failures is None else tuple(failures.warnings),
+            runs=() if failures is None else failures.runs,
+            warnings=() if failures is None else failures.warnings,
         )
 
     @property

@@ -27,7 +27,6 @@ from txgearman.broker.uniques import Duplicates
 from txgearman.broker.waking import Waking
 
 # Names local to the module: an enum's member costs two look-ups each time on the hot path.
-_SAVING: Final = JobState.SAVING
 _QUEUED: Final = JobState.QUEUED
 _RUNNING: Final = JobState.RUNNING
 _SCHEDULED: Final = JobState.SCHEDULED
@@ -190,11 +189,10 @@ class Lifecycle:
         return job
 
     def revive_dead(self, stored: StoredJob) -> None:
-        """Make a live job of one that was dead. It comes last in its queue, and counts as a new one: the time
-        that it waits, and its age for `FunctionRules.expires`, begin now."""
+        """Make a live job of one that was dead, as `DeadJobStore.retry` gives it. It comes last in its queue,
+        and counts as a new one."""
         function = self._functions.restored(stored.function)
         function.submitted += 1
-        stored = stored._replace(submitted=self._timer.wall_clock())
         if self.job_store is None:
             self.revive(function, stored).stored = False
         elif self._stored_queues.is_deep(function, stored.priority, stored.position):
@@ -269,7 +267,7 @@ class Lifecycle:
         failures.outcome = outcome
         failures.error = error
         failures.worker = worker
-        failures.runs.append(FailedRun(job.started, now, outcome, worker, error))
+        failures.add_run(FailedRun(job.started, now, outcome, worker, error))
         return failures
 
     def note_warning(self, job: Job, warning: bytes) -> None:
@@ -277,7 +275,7 @@ class Lifecycle:
         if self.history is not None or job.background:
             if job.failures is None:
                 job.failures = Failures()
-            job.failures.warnings.append(warning[:MAX_ERROR])
+            job.failures.add_warning(warning[:MAX_ERROR])
 
     def _retry(self, job: Job, failures: Failures, retry: RetryPolicy) -> Collection[tuple[Client, bytes]]:
         """Let a job whose run failed wait for its backoff; returns who waits for it no more."""
@@ -333,35 +331,34 @@ class Lifecycle:
     # -- expiry ---------------------------------------------------------------------------------
 
     def _limit_age(self, job: Job, expires: float) -> bool:
-        """Let a job that waits end when it is too old for a run. Returns false if it is, and has ended."""
+        """Let a job that waits, and is in no queue yet, end when it is too old for a run. Returns false if it
+        is, and has ended."""
         if job.expiry is None:
             when = (job.submitted if job.run_at is None else job.run_at) + expires
             if when <= self._timer.wall_clock():
-                if job.state is _QUEUED:
-                    # It is in no queue yet.
-                    job.state = _SAVING
-                self.expire(job)
+                self.expire(job, in_queue=False)
                 return False
             job.expiry = self.expiries.add(when, job)
             self._timer.ring_at_wall_time(when)
         return True
 
-    def expire(self, job: Job) -> None:
-        """No run of the job may begin any more. One that had failed before is dead."""
+    def expire(self, job: Job, in_queue: bool = True) -> None:
+        """No run of the job may begin any more. One that had failed before is dead. `in_queue` is that of
+        `discard`."""
         job.expiry = None
         failures = job.failures
-        self.give_up(job, failures.outcome if failures is not None and failures.attempts else _EXPIRED)
+        ending = failures.outcome if failures is not None and failures.attempts else _EXPIRED
+        self.give_up(job, ending, in_queue)
 
     def expire_late(self, job: Job) -> bool:
-        """A worker is about to get a job that may expire. Returns whether it is too old, and has ended."""
+        """A worker is about to get a job that may expire, and was taken out of its queue for that. Returns
+        whether it is too old, and has ended."""
         assert job.expiry is not None
         self.expiries.cancel(job.expiry)
         late = job.expiry.when <= self._timer.wall_clock()
         job.expiry = None
         if late:
-            # It is in no queue any more.
-            job.state = _SAVING
-            self.expire(job)
+            self.expire(job, in_queue=False)
         return late
 
     # -- the end --------------------------------------------------------------------------------
@@ -374,13 +371,24 @@ class Lifecycle:
                 self.take_back(job)
             yield
 
-    def give_up(self, job: Job, ending: int) -> None:
-        """End a job that was not completed, and tell who waits for it that it failed."""
-        for client, name in self.discard(job, ending):
+    def give_up(self, job: Job, ending: int, in_queue: bool = True) -> None:
+        """End a job that was not completed, and tell who waits for it that it failed. `in_queue` is that of
+        `discard`."""
+        for client, name in self.discard(job, ending, in_queue):
             client.connection.failed(name)
 
-    def discard(self, job: Job, ending: int) -> Collection[tuple[Client, bytes]]:
-        """End a job in whatever state it is; returns who waited for it."""
+    def discard(self, job: Job, ending: int, in_queue: bool = True) -> Collection[tuple[Client, bytes]]:
+        """End a job in whatever state it is.
+
+        Args:
+            job: The job.
+            ending: How it ends, one of `Outcome`.
+            in_queue: Whether one that is queued is in its queue. It is not between its coming or its being
+                taken out for a worker, and here.
+
+        Returns:
+            Who waited for the job.
+        """
         if self.trace is not None:
             self.trace.ending(job, ending)
         job.function.uncompleted[ending] += 1
@@ -388,12 +396,12 @@ class Lifecycle:
             assert job.worker is not None
             job.worker.jobs.pop(job.handle, None)
             job.function.running -= 1
-        queued = job.state is _QUEUED
+        dropped = in_queue and job.state is _QUEUED
         if job.state is _SCHEDULED or job.state is _RETRYING:
             job.function.scheduled[job.priority] -= 1
             job.function.retrying -= job.state is _RETRYING
         watchers = self.end(job, ending)
-        if queued:
+        if dropped:
             function = job.function
             function.dropped(job)
             if function.stored_queue is not None:
@@ -470,7 +478,7 @@ class Lifecycle:
             worker=_last_worker(job),
             size=len(job.data),
         )
-        if job.saving:
+        if job.saving is not None:
             # It is buried once it is stored: nobody was told of it yet.
             if failures is None:
                 failures = job.failures = Failures()

@@ -53,7 +53,8 @@ class StoreAnswers:
         if job.state is _GONE:
             # It was done, or cancelled, while it was being saved.
             dead = None if job.failures is None else job.failures.dead
-            if self._life.job_store is not None:
+            # A take-over may have brought it back meanwhile, and submits may have been coalesced with it.
+            if self._life.job_store is not None and not self.is_live(job.handle):
                 if dead is not None:
                     self._life.job_store.died(dead.number, dead)
                 else:
@@ -149,6 +150,43 @@ class StoreAnswers:
             self._stored_queues.count(function, stored.priority, stored.position)
         else:
             self._life.revive(function, stored)
+
+    def is_live(self, handle: bytes) -> bool:
+        """Look for a job that is in memory and has not ended.
+
+        Args:
+            handle: The job's handle.
+
+        Returns:
+            Whether there is one.
+        """
+        return self._life.handles.get(handle) is not None
+
+    def is_stored(self, handle: bytes) -> bool:
+        """Look for a job that is in memory, and durable as this server's.
+
+        Args:
+            handle: The job's handle.
+
+        Returns:
+            Whether there is one.
+        """
+        job = self._life.handles.get(handle)
+        return job is not None and job.stored
+
+    def save_again(self, handle: bytes) -> None:
+        """Save a job that is in memory and was accepted, and is removed from the store all the same.
+
+        Args:
+            handle: The job's handle.
+        """
+        job = self._life.handles.get(handle)
+        if job is not None and self._life.job_store is not None:
+            job.background = True
+            if job.saving is None:
+                # Nobody waits for this.
+                job.saving = []
+                self._life.job_store.save(job)
 
     def restore_stored_queue(self, function_name: bytes, priority: int, jobs: int) -> None:
         """Know of jobs that only the store has, and have the first of them fetched.

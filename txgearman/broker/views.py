@@ -182,8 +182,8 @@ def ended_detail(ended: EndedJob) -> JobDetail:
         started=job.started,
         ended=ended.ended,
         label=ended.worker,
-        runs=() if failures is None else tuple(failures.runs),
-        warnings=() if failures is None else tuple(failures.warnings),
+        runs=() if failures is None else failures.runs,
+        warnings=() if failures is None else failures.warnings,
     )
 
 

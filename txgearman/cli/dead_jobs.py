@@ -24,7 +24,7 @@ from txgearman.cli.administration import (
 from txgearman.cli.exit_codes import ExitCode, InvalidArgument, NotFound, printable
 from txgearman.cli.run import CommandContext, Main, print_message
 from txgearman.cli.tables import JsonArray, local_time, text_or_base64
-from txgearman.client import Admin, DeadJobEntry, JobInfo
+from txgearman.client import Admin, BulkResult, DeadJobEntry, JobInfo
 from txgearman.connection.arguments import function_bytes
 from txgearman.errors import AdminError, GearmanError
 from txgearman.wire.names import unescape
@@ -281,21 +281,24 @@ def _each_function(
     servers: Sequence[str],
     timeout: float,
     function: str | None,
-    verb: Callable[[Admin, bytes], Deferred[int]],
+    verb: Callable[[Admin, bytes], Deferred[BulkResult]],
     done: str,
 ) -> Main:
-    """Do something with all dead jobs of a function, or of all functions, and print how many those are."""
+    """Do something with all dead jobs of a function, or of all functions, and print how many those are, and
+    how many were skipped."""
 
     async def main(context: CommandContext) -> int:
-        async def tell(_server: str, admin: Admin) -> int:
+        async def tell(_server: str, admin: Admin) -> BulkResult:
             names = {name} if name is not None else _functions_of(await admin.dead())
-            return sum([await verb(admin, each) for each in sorted(names)])
+            results = [await verb(admin, each) for each in sorted(names)]
+            return BulkResult(sum(each.done for each in results), sum(each.skipped for each in results))
 
         name = None if function is None else _function_name(function)
         replies = await _ask(context, servers, timeout, tell)
-        for server, count in replies.by_server.items():
+        for server, result in replies.by_server.items():
             where = f"{server}: " if len(set(servers)) > 1 else ""
-            print(f"{where}{count} {'job' if count == 1 else 'jobs'} {done}")
+            skipped = f", {result.skipped} skipped" if result.skipped else ""
+            print(f"{where}{result.done} {'job' if result.done == 1 else 'jobs'} {done}{skipped}")
         return replies.code
 
     return main

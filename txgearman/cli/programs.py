@@ -73,23 +73,8 @@ class ProgramRunner:
         Raises:
             FailJob: The program fails, or is killed, maybe before its start.
         """
-        with self._lock:
-            if job in self._killed:
-                raise FailJob("the command was not started")
-        environment = {
-            **os.environb,
-            b"TXGEARMAN_HANDLE": job.handle,
-            b"TXGEARMAN_FUNCTION": job.function,
-            b"TXGEARMAN_UNIQUE": job.unique,
-        }
-        process = subprocess.Popen(
-            self._arguments,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            process_group=0,
-        )
-        with process, self._killable(process, job):
+        process = self._start(job)
+        with process, self._killed_on_error(process, job):
             result = self._stream_lines(process, job) if self._lines else process.communicate(job.data)[0]
             code = process.wait()
         if code:
@@ -106,19 +91,37 @@ class ProgramRunner:
                 _kill(process)
 
     def end(self) -> None:
-        """Kill all running programs, and all that are started from now on."""
+        """Kill all running programs, and start no more."""
         with self._lock:
             self._ending = True
             for process in self._running.values():
                 _kill(process)
 
-    @contextlib.contextmanager
-    def _killable(self, process: subprocess.Popen[bytes], job: ThreadJob) -> Iterator[None]:
-        """Allow to kill the program during the block, and kill it if the block raises."""
+    def _start(self, job: ThreadJob) -> subprocess.Popen[bytes]:
+        """Start the program, unless it is to be killed already. Raises `FailJob` if it is."""
+        environment = {
+            **os.environb,
+            b"TXGEARMAN_HANDLE": job.handle,
+            b"TXGEARMAN_FUNCTION": job.function,
+            b"TXGEARMAN_UNIQUE": job.unique,
+        }
+        # With the lock held: after `end` this process may be gone at once, and would leave behind a program
+        # that runs but is not in `_running` yet.
         with self._lock:
-            self._running[job] = process
             if self._ending or job in self._killed:
-                _kill(process)
+                raise FailJob("the command was not started")
+            process = self._running[job] = subprocess.Popen(
+                self._arguments,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+                process_group=0,
+            )
+        return process
+
+    @contextlib.contextmanager
+    def _killed_on_error(self, process: subprocess.Popen[bytes], job: ThreadJob) -> Iterator[None]:
+        """Kill the program if the block raises. Behind the block it has ended."""
         try:
             yield
         except BaseException:

@@ -7,6 +7,7 @@ from txgearman.client.status import JobStatus
 from txgearman.client.submission import Priority
 from txgearman.client.updates import DataUpdate, StatusUpdate, Update, WarningUpdate
 from txgearman.wire.replies import (
+    BulkResult,
     ConnectionStatus,
     DeadJobEntry,
     FunctionStatus,
@@ -17,6 +18,7 @@ from txgearman.wire.replies import (
 
 __all__ = [
     "Admin",
+    "BulkResult",
     "Client",
     "ConnectionStatus",
     "DataUpdate",

@@ -29,6 +29,7 @@ from txgearman.wire.limits import MAX_HANDLE, MAX_LINE, MAX_PACKET
 from txgearman.wire.names import escape_word, has_escapes
 from txgearman.wire.packets import ECHO_REQ, ECHO_RES, REQUEST, RESPONSE
 from txgearman.wire.replies import (
+    BulkResult,
     ConnectionStatus,
     DeadJobEntry,
     FunctionStatus,
@@ -309,21 +310,22 @@ class Admin:
         """
         return self._ask_done(b"kill job " + _escaped_handle(handle))
 
-    def retry_dead(self, function: str | bytes) -> Deferred[int]:
-        """Run all dead jobs of a function again, but those whose unique another job has now.
+    def retry_dead(self, function: str | bytes) -> Deferred[BulkResult]:
+        """Run all dead jobs of a function again, but those whose unique another job has now, and those that a
+        limit refuses.
 
         Args:
             function: The name of the function.
 
         Returns:
-            A Deferred that fires with how many jobs that were.
+            A Deferred that fires with how many jobs that were, and how many stay dead.
 
         Raises:
             ValueError: The name cannot be sent.
         """
-        return self._ask_line(b"retry dead " + _escaped_function(function), replies.number)
+        return self._ask_line(b"retry dead " + _escaped_function(function), replies.bulk_result)
 
-    def forget_dead(self, function: str | bytes) -> Deferred[int]:
+    def forget_dead(self, function: str | bytes) -> Deferred[BulkResult]:
         """Delete all dead jobs of a function, with their data.
 
         Args:
@@ -335,7 +337,7 @@ class Admin:
         Raises:
             ValueError: The name cannot be sent.
         """
-        return self._ask_line(b"forget dead " + _escaped_function(function), replies.number)
+        return self._ask_line(b"forget dead " + _escaped_function(function), replies.bulk_result)
 
     def create_function(self, name: str | bytes) -> Deferred[None]:
         """Make a function known to the server before it has a worker or a job.

@@ -522,16 +522,17 @@ def _one_or_all(peer: Peer, words: list[bytes], one: OneDead, some: SomeDead) ->
 
 def _do_with_dead(peer: Peer, wanted: DeadFilter, verb: SomeDead, tell: Callable[[bytes], None]) -> None:
     """Call a verb for all dead jobs of a function, a page in each turn of the reactor."""
-    done = 0
+    done = skipped = 0
 
     def progressed(progress: Progress | Refused) -> None:
-        nonlocal done
+        nonlocal done, skipped
         if isinstance(progress, Refused):
             tell(_refusal_line(progress))
             return
         done += progress.done
+        skipped += progress.skipped
         if progress.next is None:
-            tell(b"OK %d\r\n" % done)
+            tell(b"OK %d skipped %d\r\n" % (done, skipped) if skipped else b"OK %d\r\n" % done)
         else:
             peer.server.reactor.callLater(0, verb, wanted, progress.next, DEAD_PAGE, progressed)
 

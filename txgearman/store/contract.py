@@ -360,7 +360,7 @@ class Store(Protocol):
             The job with its data; None if there is none.
         """
 
-    def retry_dead(self, number: int, position: int) -> StoredJob | None:
+    def retry_dead(self, number: int, position: int, submitted: float) -> StoredJob | None:
         """Make a dead job a live one of this server, without attempts and losses.
 
         Of several servers that do this with one job at the same time one succeeds. If the answer to a call is
@@ -369,6 +369,7 @@ class Store(Protocol):
         Args:
             number: The job's number.
             position: Its new position, which no other job ever has.
+            submitted: The time from which its age counts now, in seconds since the epoch.
 
         Returns:
             The job; None if there is no dead job with this number.

@@ -158,7 +158,7 @@ class DatabaseStore(ScheduleRows, ABC):
         returns how many were deleted."""
 
     @abstractmethod
-    def _revive(self, connection: sa.Connection, number: int, position: int) -> bool:
+    def _revive(self, connection: sa.Connection, number: int, position: int, submitted: float) -> bool:
         """Make a dead job an own one, unless there is none, or a job with its unique; returns whether that
         was done."""
 
@@ -406,7 +406,7 @@ class DatabaseStore(ScheduleRows, ABC):
         rows = self._rows(sa.select(*DEAD_COLUMNS).where(DEAD.c.number == number))
         return DeadJob._make(rows[0]) if rows else None
 
-    def retry_dead(self, number: int, position: int) -> StoredJob | None:
+    def retry_dead(self, number: int, position: int, submitted: float) -> StoredJob | None:
         if number > LARGEST_NUMBER:
             return None
         # No other job ever has this position. So it was this call, or an earlier one whose answer was lost.
@@ -415,7 +415,7 @@ class DatabaseStore(ScheduleRows, ABC):
 
         def retry() -> StoredJob | None:
             with self._writing(2) as connection:
-                self._revive(connection, number, position)
+                self._revive(connection, number, position, submitted)
             with self._reading() as connection:
                 row = connection.execute(revived).first()
                 if row is None and connection.execute(is_dead).first() is not None:

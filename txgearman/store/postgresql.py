@@ -98,14 +98,14 @@ _SET_RETRIES: Final = (
     " WHERE txgearman_job.number = new.number AND owner = alive.number)"
     " SELECT count(*) FROM alive"
 )
-_KEPT: Final = 'handle, function, "unique", unique_key, priority, reducer, submitted, attributes, data'
-"""The columns that a job has alive and dead, beside its number."""
+_KEPT: Final = 'handle, function, "unique", unique_key, priority, reducer, attributes, data'
+"""The columns that a job keeps when it dies and when it is retried, beside its number."""
 
 _BURY: Final = {
     known: f"{_ALIVE.format('')}, gone AS ("
     f"DELETE FROM txgearman_job USING alive WHERE {removed} RETURNING txgearman_job.*), buried AS ("
-    f"INSERT INTO txgearman_dead (number, {_KEPT}, run_at, size, weight, ended, attempts, losses, outcome,"
-    f" error, worker) SELECT number, {_KEPT}, run_at, length(data),"
+    f"INSERT INTO txgearman_dead (number, {_KEPT}, submitted, run_at, size, weight, ended, attempts, losses,"
+    f" outcome, error, worker) SELECT number, {_KEPT}, submitted, run_at, length(data),"
     f" {tables.DEAD_WEIGHT} + length(death.error),"
     " death.ended, death.attempts, death.losses, death.outcome, death.error, death.worker"
     " FROM gone JOIN unnest(%b::bigint[], %b::double precision[], %b::integer[], %b::integer[],"
@@ -119,8 +119,9 @@ _REVIVE: Final = (
     " WHERE txgearman_dead.number = %b::bigint AND NOT EXISTS (SELECT 1 FROM txgearman_job"
     " WHERE txgearman_job.unique_key = txgearman_dead.unique_key"
     " AND txgearman_job.function = txgearman_dead.function) RETURNING txgearman_dead.*),"
-    f" revived AS (INSERT INTO txgearman_job (number, place, losses, owner, {_KEPT})"
-    f" SELECT gone.number, %b::bigint, 0, alive.number, {_KEPT} FROM gone, alive RETURNING 1)"
+    f" revived AS (INSERT INTO txgearman_job (number, place, submitted, losses, owner, {_KEPT})"
+    f" SELECT gone.number, %b::bigint, %b::double precision, 0, alive.number, {_KEPT} FROM gone, alive"
+    " RETURNING 1)"
     " SELECT (SELECT count(*) FROM alive), count(*) FROM revived"
 )
 _MOVE: Final = (
@@ -501,10 +502,10 @@ class PostgresqlStore(DatabaseStore):
         self._check(alive)
         return int(deleted)
 
-    def _revive(self, connection: sa.Connection, number: int, position: int) -> bool:
+    def _revive(self, connection: sa.Connection, number: int, position: int, submitted: float) -> bool:
         # If another job gets its unique at this moment that is a conflict, and the next attempt sees it.
         self._may_conflict = False
-        values = (self._owner, number, position)
+        values = (self._owner, number, position, submitted)
         alive, revived = connection.exec_driver_sql(_REVIVE, values).one()
         self._check(alive)
         return bool(revived)

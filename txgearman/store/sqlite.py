@@ -99,18 +99,18 @@ _SET_RETRIES: Final = (
     "UPDATE txgearman_job SET attempts = column2, retry_at = column3, outcome = column4, error = column5"
     " FROM ({}) WHERE number = column1"
 )
-_KEPT: Final = 'handle, function, "unique", unique_key, priority, reducer, submitted, attributes, data'
-"""The columns that a job has alive and dead, beside its number."""
+_KEPT: Final = 'handle, function, "unique", unique_key, priority, reducer, attributes, data'
+"""The columns that a job keeps when it dies and when it is retried, beside its number."""
 
 _BURY: Final = (
-    f"INSERT INTO txgearman_dead (number, {_KEPT}, run_at, size, weight, ended, attempts, losses, outcome,"
-    f" error, worker) SELECT number, {_KEPT}, run_at, length(data), {tables.DEAD_WEIGHT} + length(column6),"
-    " column2, column3, column4, column5, column6, column7"
+    f"INSERT INTO txgearman_dead (number, {_KEPT}, submitted, run_at, size, weight, ended, attempts, losses,"
+    f" outcome, error, worker) SELECT number, {_KEPT}, submitted, run_at, length(data),"
+    f" {tables.DEAD_WEIGHT} + length(column6), column2, column3, column4, column5, column6, column7"
     " FROM ({}) CROSS JOIN txgearman_job ON number = column1"
 )
 _REVIVE: Final = (
-    f"INSERT INTO txgearman_job (number, place, losses, owner, {_KEPT})"
-    f" SELECT number, ?, 0, ?, {_KEPT} FROM txgearman_dead WHERE number = ? ON CONFLICT DO NOTHING"
+    f"INSERT INTO txgearman_job (number, place, submitted, losses, owner, {_KEPT})"
+    f" SELECT number, ?, ?, 0, ?, {_KEPT} FROM txgearman_dead WHERE number = ? ON CONFLICT DO NOTHING"
 )
 _FORGET: Final = "DELETE FROM txgearman_dead WHERE number = ?"
 
@@ -266,11 +266,11 @@ class SqliteStore(DatabaseStore):
             for some in (numbers[:half], numbers[half:]):
                 self._bury_all({number: deaths[number] for number in some})
 
-    def retry_dead(self, number: int, position: int) -> StoredJob | None:
+    def retry_dead(self, number: int, position: int, submitted: float) -> StoredJob | None:
         dead = self.find_dead(number)
         if dead is not None:
             self._require_space((), [dead])
-        return super().retry_dead(number, position)
+        return super().retry_dead(number, position, submitted)
 
     def forget_dead(self, numbers: Sequence[int]) -> int:
         return self._with_reserve(lambda: super(SqliteStore, self).forget_dead(numbers))
@@ -504,8 +504,8 @@ class SqliteStore(DatabaseStore):
         _execute_for(connection, _BURY, rows)
         return self._delete(connection, [dead.number for dead in deaths], coalesced)
 
-    def _revive(self, connection: sa.Connection, number: int, position: int) -> bool:
-        values = (position, self._owner, number)
+    def _revive(self, connection: sa.Connection, number: int, position: int, submitted: float) -> bool:
+        values = (position, submitted, self._owner, number)
         revived = connection.exec_driver_sql(_REVIVE, values).rowcount == 1
         if revived:
             connection.exec_driver_sql(_FORGET, (number,))

@@ -138,6 +138,20 @@ class DeadJobEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class BulkResult:
+    """The reply to a command on all dead jobs of a function.
+
+    Attributes:
+        done: How many jobs it was done with.
+        skipped: How many stay dead, as another job has their unique or a limit refuses them, and how many
+            somebody else was faster with.
+    """
+
+    done: int
+    skipped: int
+
+
+@dataclass(frozen=True, slots=True)
 class JobInfo:
     """What the reply to ``show job`` tells of one job, whatever has become of it.
 
@@ -248,6 +262,24 @@ def number(line: bytes) -> int:
     """
     _check_refusal(line)
     return _number(line.removeprefix(b"OK "), line)
+
+
+def bulk_result(line: bytes) -> BulkResult:
+    """Read the reply to a command on many jobs: ``OK N``, or ``OK N skipped M``.
+
+    Args:
+        line: The reply.
+
+    Returns:
+        What it says.
+
+    Raises:
+        AdminError: The reply is a refusal.
+        BrokenStream: The reply is anything else.
+    """
+    _check_refusal(line)
+    done, _, skipped = line.removeprefix(b"OK ").partition(b" skipped ")
+    return BulkResult(_number(done, line), _number(skipped, line) if skipped else 0)
 
 
 def done(line: bytes) -> None:

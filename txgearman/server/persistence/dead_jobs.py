@@ -235,7 +235,7 @@ class StoredDeadJobs:
                 self._unconfirmed[number] = position
             self._tell_failure(failure, tell)
 
-        self._in_thread(self._store.retry_dead, number, position).addCallbacks(
+        self._in_thread(self._store.retry_dead, number, position, self._wall_clock()).addCallbacks(
             revived, not_revived
         ).addErrback(log_defect)
 

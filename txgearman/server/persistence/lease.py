@@ -50,6 +50,9 @@ class LeaseHolder(Protocol):
     def lease_regained(self) -> None:
         """There is a new lease, without jobs: forget what was to be written of the old ones."""
 
+    def taken_over(self, job: StoredJob) -> None:
+        """A job of a server whose lease has expired is this one's now."""
+
 
 class Lease:
     """The lease on `store`, which is used through `in_thread`; but for `open`, which blocks.
@@ -166,11 +169,10 @@ class Lease:
         ).addErrback(log_defect)
 
     def _taken_over(self, jobs: list[StoredJob]) -> None:
-        assert self._answers is not None
         if self.is_lost or self._stopping:
             return
         for job in jobs:
-            self._answers.restore(job)
+            self._holder.taken_over(job)
         if jobs:
             self.taken_over += len(jobs)
             _log.info("{count} jobs taken over from a server whose lease expired", count=len(jobs))

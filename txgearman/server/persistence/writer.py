@@ -10,7 +10,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -27,6 +27,7 @@ from txgearman.broker.store_answers import StoreAnswers
 from txgearman.errors import ArgumentTooLarge, LeaseLost, LookupFailed, NotSaved, StoreError, StoreUnavailable
 from txgearman.net.clocks import monotonic_clock
 from txgearman.server.persistence.dead_jobs import StoredDeadJobs
+from txgearman.server.persistence.deaths import MAX_FAILURES, PendingDeath, PendingDeaths
 from txgearman.server.persistence.lease import Lease
 from txgearman.server.persistence.outage import Outage
 from txgearman.server.persistence.schedules import StoredSchedules
@@ -49,9 +50,6 @@ that ended run again, as a crash ahead of any removal does."""
 
 MAX_REMOVALS: Final = 20_000
 """Jobs that are removed in one transaction: after a long outage there may be very many."""
-
-MAX_FAILURES: Final = 2000
-"""Retries, and deaths, that are written in one transaction: each may have 8 KiB of what its worker said."""
 
 MAX_TRUSTED_AGE: Final = 5.0
 """Seconds back for which the database's clock is trusted to tell which came first: a job's end, or a submit
@@ -101,9 +99,7 @@ class StoreWriter:
         self._saves_in_flight = 0
         self._losses: dict[int, int] = {}
         self._retries: dict[int, Retry] = {}
-        # What is to be kept of jobs that are dead, by number, with when they ended.
-        self._deaths: dict[int, _Death] = {}
-        self._deaths_in_flight: dict[int, _Death] = {}
+        self._deaths = PendingDeaths()
         # Who waits for the transaction that has all deaths so far.
         self._after_deaths: list[Callable[[], None]] = []
         self._after_deaths_in_flight: list[Callable[[], None]] = []
@@ -249,7 +245,7 @@ class StoreWriter:
     def died(self, number: int, dead: DeadJob) -> None:
         # The store has its data.
         ended = self._clock() if self.shared else _UNKNOWN_TIME
-        self._deaths[number] = _Death(dead._replace(data=None), ended)
+        self._deaths.add(PendingDeath(dead._replace(data=None), ended))
         if self._next_write is None:
             self._schedule_write(REMOVAL_DELAY)
         self.dead_jobs.died(dead)
@@ -314,7 +310,7 @@ class StoreWriter:
     # -- what the dead jobs ask (DeathWriter) -----------------------------------------------------
 
     def is_dying(self, number: int) -> bool:
-        return number in self._deaths or number in self._deaths_in_flight
+        return number in self._deaths
 
     def when_deaths_are_written(self, go_on: Callable[[], None]) -> None:
         if self._outage.error is not None:
@@ -322,7 +318,7 @@ class StoreWriter:
         elif self._deaths:
             self._after_deaths.append(go_on)
             self._schedule_write(0)
-        elif self._deaths_in_flight:
+        elif self._deaths.in_flight:
             self._after_deaths_in_flight.append(go_on)
         else:
             go_on()
@@ -361,8 +357,22 @@ class StoreWriter:
             )
             self.rerun_elsewhere += self.unremoved
         self._removals, self._coalesced, self._losses = {}, {}, {}
-        self._retries, self._deaths = {}, {}
+        self._retries = {}
+        self._deaths.clear()
         self.dead_jobs.disowned()
+
+    def taken_over(self, job: StoredJob) -> None:
+        assert self._answers is not None
+        if not self._has_ended(job.number):
+            self._answers.restore(job)
+        # One that has ended here since it was lost with the lease stays so: its removal finds it now.
+        elif self._answers.is_live(job.handle):
+            # It goes on: what is to be removed is a save of it in doubt, which was refused, and not the job.
+            if self._removals.pop(job.number, None) is None:
+                # The removal is in the thread already, behind the take-over.
+                self._answers.save_again(job.handle)
+            else:
+                self._answers.restore(job)
 
     # -- reading --------------------------------------------------------------------------------
 
@@ -443,9 +453,9 @@ class StoreWriter:
         # One that has ended is not written: a later one in the same transaction may have its unique.
         saves = [_stored_job(job) for job in jobs if job.state is not _GONE]
         removals, self._removals = _split(self._removals, MAX_REMOVALS)
-        deaths, self._deaths = _split(self._deaths, MAX_FAILURES)
         retries, self._retries = _split(self._retries, MAX_FAILURES)
-        self._removals_in_flight, self._deaths_in_flight = removals, deaths
+        self._removals_in_flight = removals
+        deaths = self._deaths.take(MAX_FAILURES)
         self._after_deaths_in_flight, self._after_deaths = self._after_deaths, []
         ended = removals.keys() | deaths.keys() if deaths else removals.keys()
         coalesced = {number: self._coalesced[number] for number in self._coalesced.keys() & ended}
@@ -480,7 +490,7 @@ class StoreWriter:
     def _written(self, written: Written, jobs: list[Job], submits: list[int], changes: Changes) -> None:
         assert self._answers is not None
         removed, self._removals_in_flight = self._removals_in_flight, {}
-        buried, self._deaths_in_flight = self._deaths_in_flight, {}
+        buried = self._deaths.written()
         self._saves_in_flight = 0
         self.times.add(self._clock() - self._write_began_at)
         if self._outage.end():
@@ -519,7 +529,7 @@ class StoreWriter:
                 self._answers.saved(job)
         self._deaths_written()
 
-    def _remove_or_rerun(self, each: Coalesced, ended: float, death: _Death | None) -> None:
+    def _remove_or_rerun(self, each: Coalesced, ended: float, death: PendingDeath | None) -> None:
         """Deal with a job that has ended and was not removed, as another server coalesced a submit with it.
 
         If the submit came before the job's end, the next transaction removes the job. If not, or in doubt,
@@ -531,7 +541,7 @@ class StoreWriter:
             if death is None:
                 self._removals[each.job.number] = ended
             else:
-                self._deaths[each.job.number] = death
+                self._deaths.add(death)
         elif self._stopping:
             # It stays in the store for whoever takes it over.
             return
@@ -546,8 +556,7 @@ class StoreWriter:
         self.failures += 1
         self._removals.update(self._removals_in_flight)
         self._removals_in_flight = {}
-        self._deaths = {**self._deaths_in_flight, **self._deaths}
-        self._deaths_in_flight = {}
+        self._deaths.not_written()
         self._retries = {**changes.retries, **self._retries}
         self._saves_in_flight = 0
         lost = isinstance(failure.value, LeaseLost)
@@ -555,9 +564,14 @@ class StoreWriter:
         ticks = {} if lost else changes.ticks
         if changes.saves and not lost:
             # Whether the transaction was committed may be unknown, and a refused job must not come back. So
-            # it is removed. That comes first: a job that goes on for waiting clients may be saved again.
-            refused = [job.number for job in changes.saves if job.number not in ticks]
-            self._removals = {**dict.fromkeys(refused, _UNKNOWN_TIME), **self._removals}
+            # it is removed. That comes first: a job that goes on for waiting clients may be saved again. Not
+            # so one that a take-over has brought back meanwhile: others were told of it.
+            in_doubt = [
+                job.number
+                for job in changes.saves
+                if job.number not in ticks and not self._answers.is_stored(job.handle)
+            ]
+            self._removals = {**dict.fromkeys(in_doubt, _UNKNOWN_TIME), **self._removals}
         self._losses = {**changes.losses, **self._losses}
         self._deaths_written()
         kept = []
@@ -600,13 +614,6 @@ class StoreWriter:
             self._write()
         elif self._pending:
             self._schedule_write(REMOVAL_DELAY)
-
-
-class _Death(NamedTuple):
-    """What is to be kept of a dead job, but for its data, and when it ended as in `StoreWriter._removals`."""
-
-    job: DeadJob
-    ended: float
 
 
 def _split(waiting: dict[int, _T], most: int) -> tuple[dict[int, _T], dict[int, _T]]:
