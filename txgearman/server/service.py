@@ -19,7 +19,7 @@ from twisted.logger import Logger
 
 from txgearman.net.endpoints import endpoint_of, listening_service
 from txgearman.net.polling import Poller
-from txgearman.server.config.option_kinds import with_reloadable
+from txgearman.server.config.option_kinds import about_option, with_reloadable
 from txgearman.server.config.options import Settings, web_endpoint
 from txgearman.server.factory import GearmanServerFactory
 from txgearman.server.persistence.thread import one_thread
@@ -64,16 +64,22 @@ def _check_token(settings: Settings) -> None:
     if settings.web_token_file is not None:
         from txgearman.web.settings import read_token
 
-        read_token(settings.web_token_file)
+        with about_option("web-token-file"):
+            read_token(settings.web_token_file)
 
 
 def _check_parts(reactor: Any, settings: Settings) -> None:
     """The part of `check_settings` that reads no files."""
-    for description in settings.endpoints:
-        check_endpoint(reactor, description)
+    web = () if settings.web is None else (web_endpoint(settings.web),)
+    for name, descriptions in (("listen", settings.listen), ("tls", settings.tls), ("web", web)):
+        with about_option(name):
+            for description in descriptions:
+                check_endpoint(reactor, description)
     if settings.traces is not None:
-        _tracing()
-    _poster(reactor, settings.dead_webhook)
+        with about_option("traces"):
+            _tracing()
+    with about_option("dead-webhook"):
+        _poster(reactor, settings.dead_webhook)
     if settings.store is not None:
         from txgearman.store.urls import open_store
 

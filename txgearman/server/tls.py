@@ -26,6 +26,7 @@ from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from txgearman.server.config.option_kinds import about_option
 from txgearman.server.config.options import TlsFiles
 from txgearman.wire.codec import encode
 from txgearman.wire.packets import ERROR, RESPONSE
@@ -61,20 +62,23 @@ def _context_of(files: TlsFiles) -> SSL.Context:
     # Without tickets no session outlives a change of the CA: each connection is verified anew.
     context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-    first, *others = _certificates("certificate", files.certificate)
+    with about_option("tls-certificate"):
+        first, *others = _certificates("certificate", files.certificate)
     context.use_certificate(first)
     for other in others:
         context.add_extra_chain_cert(other)
     key = files.certificate if files.key is None else files.key
-    try:
-        context.use_privatekey(_key(key))
-        context.check_privatekey()
-    except SSL.Error:
-        raise ValueError(
-            f"the TLS key in {key} is not that of the certificate in {files.certificate}"
-        ) from None
+    with about_option("tls-certificate" if files.key is None else "tls-key"):
+        try:
+            context.use_privatekey(_key(key))
+            context.check_privatekey()
+        except SSL.Error:
+            raise ValueError(
+                f"the TLS key in {key} is not that of the certificate in {files.certificate}"
+            ) from None
     if files.ca is not None:
-        _certificates("CA", files.ca)
+        with about_option("tls-ca"):
+            _certificates("CA", files.ca)
         context.load_verify_locations(files.ca)
         # Tells clients which certificate is wanted.
         context.load_client_ca(os.fsencode(files.ca))

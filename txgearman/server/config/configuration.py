@@ -29,12 +29,14 @@ class ConfigurationError(ValueError):
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """What a file says: `said` are values of options by name, `functions` the settings of functions,
-    `schedules` recurring jobs, `access` who may do what, None if it says nothing of it."""
+    `schedules` recurring jobs, `access` who may do what, None if it says nothing of it. `lines` are
+    where options stand, by name."""
 
     said: Mapping[str, Any] = field(default_factory=dict)
     functions: Mapping[str, FunctionSettings] = field(default_factory=dict)
     schedules: Mapping[str, ScheduleSettings] = field(default_factory=dict)
     access: AccessPolicy | None = None
+    lines: Mapping[str, int] = field(default_factory=dict)
 
 
 def read_configuration(path: str, options: Sequence[Option]) -> Configuration:
@@ -78,7 +80,8 @@ class _Reading:
         if self._mistakes:
             lines = [f"{self._path}:{line}: {text}" for line, text in sorted(self._mistakes)]
             raise ConfigurationError("\n".join(lines))
-        return Configuration(said, functions, schedules, access)
+        stand = {name: self._document.line((name,)) for name in said}
+        return Configuration(said, functions, schedules, access, stand)
 
     def _wrong(self, path: Path, text: str) -> None:
         self._mistakes.append((self._document.line(path), text))

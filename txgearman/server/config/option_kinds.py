@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from enum import Enum
 from typing import Any, Final, TypeVar, cast
@@ -105,7 +106,8 @@ SECONDS: Final = Kind(
     lambda value: _seconds(value) if type(value) is str else _number(value),
     numbers=(int, float),
 )
-TEXT: Final = Kind("text", str, _only(str))
+TEXT: Final = Kind("text", str, lambda value: str(value) if type(value) is int else _only(str)(value))
+"""In the configuration file a whole number too, such as a port."""
 PATH: Final = Kind("the path of a file", os.path.abspath, _only(str))
 TEXTS: Final = Kind("text, or a list of texts", lambda text: (text,), _texts, repeated=True)
 
@@ -136,6 +138,30 @@ def show_value(value: Any) -> str:
     except RecursionError:
         return f"a {type(value).__name__} that is nested too deeply"
     return text if len(text) <= LONGEST_SAID else f"{text[:LONGEST_SAID]}..."
+
+
+class OptionError(ValueError):
+    """The value of an option cannot be used. The text says so without the option's name.
+
+    Args:
+        name: The option.
+        text: What is wrong.
+    """
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(text)
+        self.option = name
+
+
+@contextmanager
+def about_option(name: str) -> Iterator[None]:
+    """Say of each `ValueError` from within which option it is about."""
+    try:
+        yield
+    except OptionError:
+        raise
+    except ValueError as error:
+        raise OptionError(name, str(error)) from error
 
 
 @dataclass(frozen=True, slots=True)

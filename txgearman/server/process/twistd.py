@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
@@ -21,6 +22,7 @@ from txgearman.server.config.configuration import Configuration, ConfigurationEr
 from txgearman.server.config.option_kinds import PATH, Option, option, options_of, with_reloadable
 from txgearman.server.config.options import FILES_KEPT, Settings
 from txgearman.server.config.process_options import LogFormat, ProcessSettings
+from txgearman.server.process.help import help_text, hint
 from txgearman.server.process.logs import Threshold, observer_for
 from txgearman.server.process.memory import MemoryService, tune_collector
 from txgearman.server.process.signals import SignalService
@@ -52,10 +54,8 @@ CONFIGURABLE: Final = (*options_of(Settings), *options_of(ProcessSettings))
 OPTIONS: Final = (*options_of(CommandLine), *CONFIGURABLE)
 
 
-def _help(each: Option) -> str:
-    """What ``--help`` says of an option."""
-    text = f"{each.meaning} [default: {each.shown}]" if each.shown else each.meaning
-    return text.replace("``", "")
+EXIT_USAGE: Final = 2
+"""The exit code for a wrong command line, as getopt's programs have it. A wrong file or store is 1."""
 
 
 class Options(TwistedOptions):
@@ -70,11 +70,23 @@ class Options(TwistedOptions):
 
     # None and not the default tells what was not said.
     optParameters = [
-        [each.name, each.short, None, _help(each)]
+        [each.name, each.short, None, each.meaning]
         for each in OPTIONS
         if not each.is_flag and not each.kind.repeated
     ]
-    optFlags = [[each.name, each.short, _help(each)] for each in OPTIONS if each.is_flag]
+    optFlags = [[each.name, each.short, each.meaning] for each in OPTIONS if each.is_flag]
+
+    def opt_help(self) -> None:
+        """Show the options that most people look for, and exit."""
+        print(help_text(OPTIONS, self.longdesc, show_all=False), end="")
+        raise SystemExit(0)
+
+    opt_h = opt_help
+
+    def opt_help_all(self) -> None:
+        """Show all options, and exit."""
+        print(help_text(OPTIONS, self.longdesc, show_all=True), end="")
+        raise SystemExit(0)
 
     def opt_version(self) -> None:
         """Print the version of txgearman and exit."""
@@ -88,11 +100,14 @@ class Options(TwistedOptions):
             if not isinstance(self.parent, ServerOptions):
                 raise
             # twistd would write all its help, and then the error, to the standard output.
-            raise SystemExit(str(error)) from None
+            print(hint(str(error), OPTIONS), file=sys.stderr)
+            raise SystemExit(1 if self["check-config"] else EXIT_USAGE) from None
 
     def postOptions(self) -> None:
         from twisted.internet import reactor
 
+        self._said: dict[str, Any] = {}
+        self._lines: Mapping[str, int] = {}
         try:
             # Once and for all: what is relative to the current folder must stay so when that changes.
             self._said = {
@@ -102,14 +117,26 @@ class Options(TwistedOptions):
             check_settings(reactor, self.settings)
             self._check_log()
             self._check_user()
-        except (ConfigurationError, StoreError) as error:
+        except (ValueError, StoreError) as error:
+            if not isinstance(error, StoreError) and self._line_of(error) is None:
+                raise UsageError(str(error)) from None
             # Without the help that other programs than twistd put ahead of a UsageError.
-            raise SystemExit(str(error)) from None
-        except ValueError as error:
-            raise UsageError(str(error)) from None
+            raise SystemExit(self.located(error)) from None
         if self["check-config"]:
             print("The configuration is right.")
             raise SystemExit(0)
+
+    def located(self, error: Exception) -> str:
+        """An error with the file and line of the option that it is about, if that stands in the file."""
+        line = self._line_of(error)
+        return f"{self._said['config']}:{line}: {error}" if line else str(error)
+
+    def _line_of(self, error: Exception) -> int | None:
+        """The line of the file that an error is about, 0 where its text says so; None without one."""
+        if isinstance(error, ConfigurationError):
+            return 0
+        name: Any = "store" if isinstance(error, StoreError) else getattr(error, "option", None)
+        return None if name in self._said else self._lines.get(name)
 
     def _check_log(self) -> None:
         """Raises `ValueError` for options of the log beside others that leave them without effect."""
@@ -140,6 +167,7 @@ class Options(TwistedOptions):
         """What the configuration file, read anew, and the command line say. Raises `ValueError`."""
         path = self._said.get("config")
         file = Configuration() if path is None else read_configuration(path, CONFIGURABLE)
+        self._lines = file.lines
         said = {**file.said, **self._said}
         return (
             replace(
@@ -161,7 +189,7 @@ def _repeatable(each: Option) -> Callable[[Options, str], None]:
     def take(options: Options, text: str) -> None:
         options.setdefault(each.name, []).append(text)
 
-    take.__doc__ = _help(each)
+    take.__doc__ = each.meaning
     return take
 
 
@@ -217,7 +245,7 @@ def reload_configuration(server: GearmanService, options: Options) -> None:
         process, changed, waiting = with_reloadable(options.process, process)
         server.commit(reload)
     except (ValueError, StoreError) as error:
-        _log.error("The configuration is wrong, nothing was changed: {error}", error=error)
+        _log.error("The configuration is wrong, nothing was changed: {error}", error=options.located(error))
         return
     except Exception:
         _log.failure("The configuration cannot be obeyed, nothing was changed")
