@@ -27,8 +27,9 @@ class CancelTests(ServerTestCase):
         worker.ask(req(9))
         return worker
 
-    def cancel(self) -> None:
-        self.assertEqual(self.peer().ask(b"cancel job " + H1 + b"\n"), b"OK\r\n")
+    def cancel(self, *words: bytes) -> None:
+        line = b" ".join((b"cancel job", H1, *words)) + b"\n"
+        self.assertEqual(self.peer().ask(line), b"OK\r\n")
 
     def test_a_worker_that_asked_is_told(self) -> None:
         worker = self.running(CANCEL)
@@ -43,3 +44,67 @@ class CancelTests(ServerTestCase):
                 self.cancel()
                 self.assertEqual(worker.heard(), b"")
                 self.setUp()
+
+    def test_a_time_limit(self) -> None:
+        told, untold = self.worker(), self.worker()
+        told.ask(req(26, CANCEL))
+        submit, late = req(18, b"f", b"u", b"x"), error(b"JOB_NOT_FOUND", NOT_FOUND)
+        for worker, heard, answer in ((told, res(1000, H1, b"timed-out"), b""), (untold, b"", late)):
+            worker.ask(req(23, b"f", b"5000"))
+            self.peer().ask(submit)
+            worker.ask(req(9))
+            self.gearman.turn(5)
+            self.assertEqual(worker.heard(), heard)
+            self.assertEqual(worker.ask(req(13, H1, b"late")), answer)
+            worker.ask(req(3))
+
+    def test_the_client_of_a_foreground_job_leaves(self) -> None:
+        for options, heard in (((CANCEL,), res(1000, H1, b"abandoned")), ((), b"")):
+            with self.subTest(options):
+                self.setUp()
+                worker, client = self.worker(b"f"), self.peer()
+                worker.ask(*(req(26, option) for option in options))
+                client.ask(req(7, b"f", b"u", b"x"))
+                worker.ask(req(9))
+                client.hang_up()
+                self.assertEqual(worker.heard(), heard)
+                self.assertEqual(worker.ask(req(13, H1, b"late") + req(16, b"echo")), res(17, b"echo"))
+
+    def test_a_function_that_the_access_policy_forbids_while_it_runs(self) -> None:
+        for options, heard in (((CANCEL,), res(1000, H1, b"denied")), ((), b"")):
+            with self.subTest(options):
+                self.setUp()
+                worker = self.running(*options)
+                rule = Rule("none", (), submit=None, work=None, admin=())
+                self.gearman.server.change_access(AccessPolicy([rule]))
+                self.assertEqual(worker.heard(), heard)
+
+    def test_force_spares_a_worker_that_was_told(self) -> None:
+        worker = self.running(CANCEL)
+        self.cancel(b"force")
+        self.assertEqual(worker.heard(), res(1000, H1, b"cancelled"))
+        self.assertIsNone(worker.lost)
+
+    def test_force_cuts_the_connection_of_another(self) -> None:
+        worker = self.running()
+        self.peer().ask(req(18, b"f", b"v", b"y"))
+        worker.ask(req(9))
+        with capturedLogs() as events:
+            self.cancel(b"FORCE")
+        self.assertEqual(worker.heard(), b"")
+        self.assertIsInstance(worker.lost, ConnectionLost)
+        self.assertIn("cancelled by force", [event["log_format"] for event in events][-1])
+        other = self.worker(b"f")
+        self.assertEqual(other.ask(req(9), req(9)), res(11, b"H:test:2", b"f", b"y") + res(10))
+
+    def test_force_of_a_job_that_waits(self) -> None:
+        self.peer().ask(req(18, b"f", b"u", b"x"))
+        self.cancel(b"force")
+        self.assertEqual(self.worker(b"f").ask(req(9)), res(10))
+
+    def test_other_words_than_force(self) -> None:
+        self.running()
+        for words in (b"forc", b"force force", b"", b"force "):
+            with self.subTest(words):
+                answer = self.peer().ask(b"cancel job %b %b\n" % (H1, words))
+                self.assertEqual(answer, b"ERR UNKNOWN_ERROR\r\n")
