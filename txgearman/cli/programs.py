@@ -55,8 +55,8 @@ class ProgramRunner:
         self._arguments = ["/bin/sh", "-c", *arguments] if len(arguments) == 1 else list(arguments)
         self._lines = lines
         self._running: dict[ThreadJob, subprocess.Popen[bytes]] = {}
-        # Jobs that were killed while they waited for a thread: their programs are not started.
-        self._killed: weakref.WeakSet[ThreadJob] = weakref.WeakSet()
+        # Jobs that were ended while they waited for a thread: their programs are not started.
+        self._prevented: weakref.WeakSet[ThreadJob] = weakref.WeakSet()
         # Reentrant: `end` is called in a signal handler too, which may interrupt `kill`.
         self._lock = threading.RLock()
         self._ending = False
@@ -74,7 +74,7 @@ class ProgramRunner:
             FailJob: The program fails, or is killed, maybe before its start.
         """
         with self._lock:
-            if job in self._killed:
+            if job in self._prevented:
                 raise FailJob("the command was not started")
         environment = {
             **os.environb,
@@ -96,14 +96,21 @@ class ProgramRunner:
             raise FailJob(f"the command {_exit_text(code)}")
         return result
 
+    def terminate(self, job: ThreadJob) -> None:
+        """Tell the program of `job` and its children to end, by SIGTERM, or prevent its start."""
+        self._end(job, signal.SIGTERM)
+
     def kill(self, job: ThreadJob) -> None:
-        """Kill the program of `job`, or prevent its start."""
+        """Kill the program of `job` and its children, or prevent its start."""
+        self._end(job, signal.SIGKILL)
+
+    def _end(self, job: ThreadJob, number: signal.Signals) -> None:
         with self._lock:
             process = self._running.get(job)
             if process is None:
-                self._killed.add(job)
+                self._prevented.add(job)
             else:
-                _kill(process)
+                _signal(process, number)
 
     def end(self) -> None:
         """Kill all running programs, and all that are started from now on."""
@@ -117,7 +124,7 @@ class ProgramRunner:
         """Allow to kill the program during the block, and kill it if the block raises."""
         with self._lock:
             self._running[job] = process
-            if self._ending or job in self._killed:
+            if self._ending or job in self._prevented:
                 _kill(process)
         try:
             yield
@@ -148,10 +155,15 @@ def _write_input(process: subprocess.Popen[bytes], data: bytes) -> None:
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """Kill the program and its children."""
+    _signal(process, signal.SIGKILL)
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Send a signal to the program and its children."""
     # Once it is reaped its process id may be another's.
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+            os.killpg(process.pid, number)
 
 
 def _exit_text(code: int) -> str:
