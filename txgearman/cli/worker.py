@@ -239,8 +239,7 @@ class _JobInThread:
         self._job = job
 
     def send_data(self, data: bytes) -> None:
-        """Send a part of the result. Raises `JobOver` if no client waits for it any more, and the program goes
-        on."""
+        """Send a part of the result. Raises `JobOver` if no client waits for it and the program goes on."""
         if self.is_ending:
             # To raise would kill a program that says good-bye.
             return
