@@ -142,3 +142,5 @@ class StoppingTest(OnTxgearman, Expectations, TestCase):
         said = worker.errors.decode()
         self.assertNotIn("Traceback", said)
         self.assertNotIn("failed", said)
+        self.assertRegex(said, "job H:[^ ]+ of wait stopped: cancelled\n")
+        self.assertRegex(said, "job H:[^ ]+ of wait stopped: abandoned\n")

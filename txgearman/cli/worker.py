@@ -84,7 +84,7 @@ def work(servers: list[str], options: WorkerOptions) -> Main:
 
 
 class _FailureReporter:
-    """Prints the jobs that fail, and counts those that are cancelled at the end."""
+    """Prints the jobs that fail or are stopped, and counts those that are cancelled at the end."""
 
     def __init__(self) -> None:
         self.stopping = False
@@ -92,12 +92,12 @@ class _FailureReporter:
 
     def add(self, job: Job, failure: Failure) -> None:
         """A job has failed. The worker itself logs exceptions other than `FailJob`."""
-        if isinstance(failure.value, FailJob):
-            handle, function = (
-                name.decode("utf-8", "backslashreplace") for name in (job.handle, job.function)
-            )
+        handle, function = (name.decode("utf-8", "backslashreplace") for name in (job.handle, job.function))
+        if job.cancelled:
+            print_message(f"job {handle} of {function} stopped: {job.cancel_reason}")
+        elif isinstance(failure.value, FailJob):
             print_message(f"job {handle} of {function} failed: {failure.value}")
-        elif self.stopping and not job.cancelled and isinstance(failure.value, CancelledError | JobOver):
+        elif self.stopping and isinstance(failure.value, CancelledError | JobOver):
             self.returned_jobs += 1
 
 
