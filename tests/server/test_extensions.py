@@ -97,13 +97,17 @@ class CancelTests(ServerTestCase):
         worker = self.running()
         self.peer().ask(req(18, b"f", b"v", b"y"))
         worker.ask(req(9))
+        self.peer().ask(req(18, b"f", b"w", b"z"))
+        worker.ask(req(9))
         with capturedLogs() as events:
-            self.cancel(b"FORCE")
+            lines = b"cancel job H:test:1 FORCE\ncancel job H:test:2 force\n"
+            self.assertEqual(self.peer().ask(lines), b"OK\r\n" * 2)
         self.assertEqual(worker.heard(), b"")
         self.assertIsInstance(worker.lost, ConnectionLost)
-        self.assertIn("cancelled by force", " ".join(event["log_format"] for event in events))
+        said = [event["log_format"] for event in events]
+        self.assertEqual(len([line for line in said if "cancelled by force" in line]), 1, said)
         other = self.worker(b"f")
-        self.assertEqual(other.ask(req(9), req(9)), res(11, b"H:test:2", b"f", b"y") + res(10))
+        self.assertEqual(other.ask(req(9), req(9)), res(11, b"H:test:3", b"f", b"z") + res(10))
 
     def test_force_of_a_job_that_waits(self) -> None:
         self.peer().ask(req(18, b"f", b"u", b"x"))
