@@ -214,6 +214,15 @@ class ToldTests(StoppingTestCase):
         for handle in (handles[0], *handles[2:]):
             self.report_all(handle)
 
+    def test_a_job_that_is_stopped_again_is_remembered_as_the_last(self) -> None:
+        for number in range(MAX_CANCELLED):
+            self.worker.note_cancelled(b"%d" % number)
+        self.worker.note_cancelled(b"0")
+        self.worker.note_cancelled(b"new")
+        remembered = self.worker.cancelled or {}
+        self.assertEqual(len(remembered), MAX_CANCELLED)
+        self.assertEqual((b"0" in remembered, b"1" in remembered), (True, False))
+
 
 class UntoldTests(StoppingTestCase):
     """A worker that has not asked for it: all is as it is with gearmand, unless the connection is cut."""

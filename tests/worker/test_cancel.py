@@ -131,10 +131,10 @@ class CancelTests(PlayedWorkerTestCase):
         self.assertEqual((first.cancelled, second.cancelled), (True, False))
         second.send_status(1, 2)
         self.assertEqual(self.server.heard(), [("WORK_STATUS", b"H:1", b"1", b"2")])
-        first_ends.callback(None)
-        self.assertEqual(self.server.heard(), [GRAB], "nothing is reported of the first")
-        self.cancel()
+        self.assertEqual(self.cancel(), [GRAB])
         self.assertTrue(second.cancelled)
+        first_ends.callback(None)
+        self.assertEqual(self.server.heard(), [GRAB], "nothing is reported of either")
 
     def test_unknown_and_reported_jobs_and_a_second_time(self) -> None:
         job = self.begin()
