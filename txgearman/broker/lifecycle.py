@@ -368,19 +368,6 @@ class Lifecycle:
 
     # -- the end --------------------------------------------------------------------------------
 
-    def take_back_all(
-        self, worker: Worker, jobs: Iterable[Job], reason: bytes | None = None
-    ) -> Iterator[None]:
-        """Take jobs back that were taken out of `Worker.jobs`, one at a time. With a `reason` the worker is
-        told to stop."""
-        for job in jobs:
-            # Meanwhile it may have been cancelled, or have timed out, and even this worker may have it again.
-            if job.state is _RUNNING and job.worker is worker and job.handle not in worker.jobs:
-                if reason is not None:
-                    stop_run(job, reason)
-                self.take_back(job)
-            yield
-
     def cancel(self, job: Job, force: bool) -> None:
         """End a job that an administrator does not want; `force` is that of `Broker.cancel`."""
         worker = job.worker
@@ -395,6 +382,19 @@ class Lifecycle:
         """End a job that nobody here wants any more. A run goes on where its worker cannot be told."""
         if job.state is not _RUNNING or stop_run(job, reason):
             self.discard(job, ending)
+
+    def take_back_all(
+        self, worker: Worker, jobs: Iterable[Job], reason: bytes | None = None
+    ) -> Iterator[None]:
+        """Take jobs back that were taken out of `Worker.jobs`, one at a time. With a `reason` the worker is
+        told to stop."""
+        for job in jobs:
+            # Meanwhile it may have been cancelled, or have timed out, and even this worker may have it again.
+            if job.state is _RUNNING and job.worker is worker and job.handle not in worker.jobs:
+                if reason is not None:
+                    stop_run(job, reason)
+                self.take_back(job)
+            yield
 
     def give_up(self, job: Job, ending: int) -> None:
         """End a job that was not completed, and tell who waits for it that it failed."""

@@ -55,8 +55,8 @@ class ProgramRunner:
         self._arguments = ["/bin/sh", "-c", *arguments] if len(arguments) == 1 else list(arguments)
         self._lines = lines
         self._running: dict[ThreadJob, subprocess.Popen[bytes]] = {}
-        # Jobs that were ended while they waited for a thread: their programs are not started.
-        self._prevented: weakref.WeakSet[ThreadJob] = weakref.WeakSet()
+        # Jobs that were killed while they waited for a thread: their programs are not started.
+        self._killed: weakref.WeakSet[ThreadJob] = weakref.WeakSet()
         # Reentrant: `end` is called in a signal handler too, which may interrupt `kill`.
         self._lock = threading.RLock()
         self._ending = False
@@ -74,7 +74,7 @@ class ProgramRunner:
             FailJob: The program fails, or is killed, maybe before its start.
         """
         with self._lock:
-            if job in self._prevented:
+            if job in self._killed:
                 raise FailJob("the command was not started")
         environment = {
             **os.environb,
@@ -108,7 +108,7 @@ class ProgramRunner:
         with self._lock:
             process = self._running.get(job)
             if process is None:
-                self._prevented.add(job)
+                self._killed.add(job)
             else:
                 _signal(process, number)
 
@@ -124,7 +124,7 @@ class ProgramRunner:
         """Allow to kill the program during the block, and kill it if the block raises."""
         with self._lock:
             self._running[job] = process
-            if self._ending or job in self._prevented:
+            if self._ending or job in self._killed:
                 _kill(process)
         try:
             yield
