@@ -25,7 +25,7 @@ from tests.blocking.servers import LIMIT, BackgroundServer
 from tests.support import free_port, load
 from txgearman import aio, client, worker
 from txgearman.client import DataUpdate, StatusUpdate, WarningUpdate
-from txgearman.errors import BadPayload, JobRaised, NoResult, NotConnected
+from txgearman.errors import BadPayload, JobFailed, JobRaised, NoResult, NotConnected
 from txgearman.worker import Hooks
 from txgearman.worker import Job as WorkerJob
 
@@ -337,6 +337,39 @@ class WorkerTests(_Case):
 
         self.run_async(main)
         self.assertEqual([type(error) for error in seen], [asyncio.CancelledError, CancelledError])
+
+    def test_the_task_of_a_cancelled_job_is_cancelled(self) -> None:
+        seen: list[Any] = []
+
+        async def main() -> None:
+            begun, ended = asyncio.Event(), asyncio.Event()
+
+            async def stuck(job: WorkerJob) -> None:
+                begun.set()
+                try:
+                    await asyncio.Event().wait()
+                except asyncio.CancelledError:
+                    # It may clean up.
+                    await asyncio.sleep(0)
+                    seen.append((job.cancelled, job.cancel_reason))
+                    ended.set()
+                    raise
+
+            working = aio.Worker(self.endpoint)
+            working.register("stuck", stuck)
+            working.register("shout", shout)
+            async with working, aio.Client(self.endpoint) as submitting, aio.Admin(self.endpoint) as admin:
+                job = await submitting.submit("stuck", b"")
+                await begun.wait()
+                await admin.cancel(job.handle)
+                await ended.wait()
+                with self.assertRaises(JobFailed):
+                    await job.result()
+                following = await submitting.submit("shout", b"abc")
+                self.assertEqual(await following.result(), b"ABC")
+
+        self.run_async(main)
+        self.assertEqual(seen, [(True, "cancelled")])
 
     def test_functions_that_block(self) -> None:
         async def main() -> None:

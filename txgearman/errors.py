@@ -372,6 +372,19 @@ class JobOver(GearmanError):
     """Something was sent for a job that has ended, or whose connection was lost."""
 
 
+class JobCancelled(JobOver):
+    """Something was sent for a job that the server has told its worker to stop. Its `reason` is an attribute.
+
+    Args:
+        text: What was tried.
+        reason: Why the job is to stop, in the server's word, such as ``cancelled`` or ``timed-out``.
+    """
+
+    def __init__(self, text: str, reason: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
 class TimeLimitExceeded(GearmanError):
     """A worker's function ran longer than its ``time_limit``; the job failed. Its `seconds` is an attribute.
 

@@ -15,6 +15,7 @@ from tests.support import free_port
 from txgearman import blocking as gearman
 from txgearman.blocking import errors
 from txgearman.blocking.background_thread import background_thread
+from txgearman.errors import JobCancelled
 
 
 class _Case(SynchronousTestCase):
@@ -81,6 +82,73 @@ class Tasks(_Case):
         proceed.set()
         self.client.wait_until_jobs_completed(requests, poll_timeout=LIMIT)
         self.assertEqual([one.result for one in requests], ["slow", "slow"])
+
+    def cancel(self, request: Any) -> None:
+        admin = gearman.GearmanAdminClient([self.server.address])
+        try:
+            self.assertEqual(admin.cancel_job(request.job.handle), "OK")
+        finally:
+            admin.shutdown()
+
+    def test_a_cancelled_job(self) -> None:
+        """Its task sees it, its reports raise, what it returns is dropped, and the next job runs."""
+        begun = threading.Event()
+        seen: list[Any] = []
+
+        def heed(worker: gearman.GearmanWorker, job: gearman.GearmanJob) -> str:
+            seen.append(job.cancelled)
+            begun.set()
+            until(lambda: job.cancelled, "the job is cancelled")
+            for send, arguments in (
+                (worker.send_job_status, (1, 2)),
+                (worker.send_job_data, ("x",)),
+                (worker.send_job_warning, ("x",)),
+            ):
+                try:
+                    send(job, *arguments)
+                except Exception as error:
+                    seen.append(type(error))
+            return "dropped"
+
+        def raises(worker: gearman.GearmanWorker, job: gearman.GearmanJob) -> str:
+            begun.set()
+            until(lambda: job.cancelled, "the job is cancelled")
+            worker.send_job_status(job, 1, 2)
+            return "never"
+
+        self.work(ThreadedWorker(self.server.address), heed=heed, raises=raises, reverse=reverse)
+        for task in ("heed", "raises"):
+            with self.subTest(task), self.assertLogs("txgearman.blocking.worker", "INFO") as logs:
+                begun.clear()
+                request = self.submit(task, wait_until_complete=False)
+                self.assertTrue(begun.wait(LIMIT))
+                self.cancel(request)
+                self.client.wait_until_jobs_completed([request], poll_timeout=LIMIT)
+                self.assertEqual(request.state, gearman.JOB_FAILED)
+                self.assertEqual(self.submit("reverse", "ab").result, "ba")
+            self.assertEqual({record.levelname for record in logs.records}, {"INFO"})
+            self.assertIn("its outcome is discarded", logs.output[-1])
+        self.assertEqual(seen, [False, JobCancelled, JobCancelled, JobCancelled])
+
+    def test_a_job_that_is_cancelled_while_it_waits_for_the_program_is_not_run(self) -> None:
+        """Such a job has come while another took the time of the program."""
+        ran: list[Any] = []
+        done: list[Any] = []
+        worker = ThreadedWorker(self.server.address)
+        worker.register_task("look", lambda *arguments: ran.append(arguments))
+        worker.register_task("reverse", lambda _, job: done.append(job) or job.data[::-1])
+        worker.establish_worker_connections()
+        self.addCleanup(worker.shutdown)
+        request = self.submit("look", wait_until_complete=False)
+        admin = gearman.GearmanAdminClient([self.server.address])
+        self.addCleanup(admin.shutdown)
+        until(lambda: any(one["running"] for one in admin.get_status()), "the job has come")
+        self.cancel(request)
+        self.client.wait_until_jobs_completed([request], poll_timeout=LIMIT)
+        following = self.submit("reverse", "ab", wait_until_complete=False)
+        worker.poll_connections_until_stopped([], lambda _: not done, timeout=LIMIT)
+        self.client.wait_until_jobs_completed([following], poll_timeout=LIMIT)
+        self.assertEqual((ran, following.result), ([], "ba"))
 
     def test_registering_while_it_works(self) -> None:
         worker = self.work(ThreadedWorker(self.server.address))

@@ -86,19 +86,29 @@ class ClientNotes:
 
 
 class WorkerNotes:
-    """A `WorkerConnection` that lists its name each time it is woken. `cancelled` are the jobs to stop."""
+    """A `WorkerConnection` that lists its name each time it is woken.
 
-    def __init__(self, name: str, woken: list[str]) -> None:
+    `cancelled` are the jobs that it was told to stop, with the reasons; `disconnected` says that it is to
+    lose its connection.
+    """
+
+    def __init__(self, name: str, woken: list[str], hears_cancel: bool = False) -> None:
         self.name = name
         self.label = name.encode()
+        self.hears_cancel = hears_cancel
         self._woken = woken
         self.cancelled: list[tuple[bytes, bytes]] = []
+        self.disconnected = False
 
     def wake(self) -> None:
         self._woken.append(self.name)
 
     def cancel(self, handle: bytes, reason: bytes) -> None:
+        assert self.hears_cancel, "it has not asked for that"
         self.cancelled.append((handle, reason))
+
+    def disconnect(self) -> None:
+        self.disconnected = True
 
 
 class SilentWorker:
@@ -106,11 +116,15 @@ class SilentWorker:
 
     label = b"silent"
     number = 77
+    hears_cancel = False
 
     def wake(self) -> None:
         pass
 
     def cancel(self, handle: bytes, reason: bytes) -> None:
+        raise AssertionError("it has not asked for that")
+
+    def disconnect(self) -> None:
         pass
 
 
@@ -247,9 +261,15 @@ class Bench:
     def client(self) -> Client:
         return Client(ClientNotes())
 
-    def worker(self, name: str = "worker", *functions: bytes, timeout: float | None = None) -> Worker:
+    def worker(
+        self,
+        name: str = "worker",
+        *functions: bytes,
+        timeout: float | None = None,
+        hears_cancel: bool = False,
+    ) -> Worker:
         """A worker that registered `functions` in this order."""
-        worker = Worker(WorkerNotes(name, self.woken))
+        worker = Worker(WorkerNotes(name, self.woken, hears_cancel))
         for function in functions:
             self.broker.can_do(worker, function, timeout)
         return worker

@@ -89,7 +89,8 @@ class ModelEnd:
 class ModelWorker:
     """A worker; `turns` is the order of its kind's functions, None until it grabs or sleeps, and `kept` what
     they will be then if nobody else has any. `own` says that nobody can come to share them; `walks` is what
-    it has paid for finding others to share with."""
+    it has paid for finding others to share with. `told` are the jobs that it was told to stop, with the
+    reasons, and `cancelled` the handles on which its reports are dropped."""
 
     name: str
     abilities: dict[bytes, float | None] = field(default_factory=dict)
@@ -98,7 +99,10 @@ class ModelWorker:
     woken_for: bytes | None = None
     woken_at: float = 0.0
     ended: bytes = b""
+    hears_cancel: bool = False
     cancelled: list[bytes] = field(default_factory=list)
+    told: list[tuple[bytes, bytes]] = field(default_factory=list)
+    disconnected: bool = False
     quiet: bool = False
     kept: list[bytes] | None = None
     own: bool = False
@@ -264,7 +268,8 @@ class Model:
         for job in list(self.jobs):
             watched = any(name == client for name, _ in job.watchers)
             job.watchers = [(name, handle) for name, handle in job.watchers if name != client]
-            if watched and not job.watchers and not job.background and job.state != "running":
+            wanted = job.watchers or job.background
+            if watched and not wanted and (job.state != "running" or self.stop(job, b"abandoned")):
                 self.end(job, "abandoned")
 
     # -- workers --------------------------------------------------------------------------------
@@ -459,15 +464,32 @@ class Model:
 
     # -- administration and time ----------------------------------------------------------------
 
-    def cancel(self, handle: bytes) -> None:
+    def cancel(self, handle: bytes, force: bool = False) -> None:
         job = self.by_handle(handle)
         if job is None:
             raise NotFound
-        if job.worker is not None:
+        if job.worker is not None and not self.stop(job, b"cancelled"):
             worker = self.workers[job.worker]
-            worker.cancelled = [*worker.cancelled, job.handle][-MAX_CANCELLED:]
+            self.drop_reports(worker, job)
+            worker.disconnected = force
+            self.happened["cancelled by force"] += force
         self.tell(job, "failed")
         self.end(job, "cancelled")
+
+    def stop(self, job: ModelJob, reason: bytes) -> bool:
+        """Tell the worker of a running job, if it can be told."""
+        assert job.worker is not None
+        worker = self.workers[job.worker]
+        if not worker.hears_cancel:
+            return False
+        worker.told.append((job.handle, reason))
+        self.drop_reports(worker, job)
+        self.happened[f"stopped: {reason.decode()}"] += 1
+        return True
+
+    def drop_reports(self, worker: ModelWorker, job: ModelJob) -> None:
+        others = [handle for handle in worker.cancelled if handle != job.handle]
+        worker.cancelled = [*others, job.handle][-MAX_CANCELLED:]
 
     def resume(self, function: bytes) -> None:
         if function in self.paused:
@@ -496,6 +518,7 @@ class Model:
                 self.expire(job)
         for job in sorted(self.limited, key=lambda job: job.due or 0.0):
             if job.due is not None and job.due <= self.now:
+                self.stop(job, b"timed-out")
                 if self.retry_policy(job) is None:
                     self.take_back(job)
                 else:

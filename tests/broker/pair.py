@@ -11,7 +11,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-from tests.broker.bench import Bench, leftovers, said, uniques_of
+from tests.broker.bench import Bench, WorkerNotes, leftovers, said, uniques_of
 from tests.broker.model import Full, InUse, Model, ModelEnd, ModelJob, ModelWorker, NotFound
 from txgearman.broker.dead_job import DeadFilter, DeadJob, DeadPage
 from txgearman.broker.dead_job_administration import Progress
@@ -98,9 +98,10 @@ class Pair:
         return f"client{next(self.names)}", self.bench.client()
 
     def new_worker(self) -> tuple[str, Worker]:
-        name = f"worker{next(self.names)}"
-        self.model.workers[name] = ModelWorker(name)
-        return name, self.bench.worker(name)
+        number = next(self.names)
+        name, hears_cancel = f"worker{number}", bool(number % 2)
+        self.model.workers[name] = ModelWorker(name, hears_cancel=hears_cancel)
+        return name, self.bench.worker(name, hears_cancel=hears_cancel)
 
     def meet(self) -> None:
         """Tell the model what time it is."""
@@ -263,10 +264,16 @@ class Pair:
 
     # -- administration and time ----------------------------------------------------------------
 
-    def cancel(self, handle: bytes) -> None:
+    def cancel(self, handle: bytes, force: bool = False) -> None:
         self.both(
-            lambda: self.broker.cancel(handle), JobNotFound, lambda: self.model.cancel(handle), NotFound
+            lambda: self.broker.cancel(handle, force),
+            JobNotFound,
+            lambda: self.model.cancel(handle, force),
+            NotFound,
         )
+        for place, (name, _) in enumerate(self.workers):
+            if self.model.workers[name].disconnected:
+                self.leave_worker(place)
 
     def tell_both(
         self, real: Callable[[Callable[[Refused | None], None]], None], modelled: Callable[[], None]
@@ -619,6 +626,15 @@ class Pair:
                 handle for job in model.jobs for who, handle in job.watchers if who == name
             }
         for name, worker in self.workers:
+            modelled, notes = model.workers[name], worker.connection
+            assert isinstance(notes, WorkerNotes)
+            assert (sorted(notes.cancelled), notes.disconnected) == (
+                sorted(modelled.told),
+                modelled.disconnected,
+            )
+            notes.cancelled.clear()
+            modelled.told.clear()
+            assert (worker.cancelled or {}).keys() == set(modelled.cancelled)
             assert worker.jobs.keys() == {job.handle for job in model.running(name)}
             for job in worker.jobs.values():
                 assert job.worker is worker

@@ -83,8 +83,13 @@ MUST_HAPPEN = {
     "died of age",
     "revived",
     "evicted",
+    "stopped: cancelled",
+    "stopped: timed-out",
+    "stopped: abandoned",
+    "cancelled by force",
 }
-"""Without these in the long walks nothing is compared of what becomes of failed runs."""
+"""Without these in the long walks nothing is compared of what becomes of failed runs, and of those that are
+stopped."""
 
 FREE_WALKS = (FREE_WALK, 0, 1)
 SLICES = (SLICE, 1)
@@ -178,9 +183,9 @@ class BrokerMachine(RuleBasedStateMachine):
     def end(self, place: int, number: int, what: str, own: bool) -> None:
         self.pair.end(place, self.pair.handle(number, place if own else None), what)
 
-    @rule(number=numbers)
-    def cancel(self, number: int) -> None:
-        self.pair.cancel(self.pair.handle(number))
+    @rule(number=numbers, force=st.booleans())
+    def cancel(self, number: int, force: bool) -> None:
+        self.pair.cancel(self.pair.handle(number), force)
 
     @rule(number=numbers)
     def retry(self, number: int) -> None:
@@ -344,7 +349,7 @@ class Walk:
     def administer(self) -> None:
         what = self.random.randrange(14)
         if what < 2:
-            self.pair.cancel(self.pair.handle(self.random.randrange(20)))
+            self.pair.cancel(self.pair.handle(self.random.randrange(20)), what == 1)
         elif what < 4:
             # A worker's job, and its worker, which does not know, reports on it.
             place = self.worker()

@@ -26,7 +26,7 @@ AHEAD: Final = 10.0
 EXPIRES: Final = AHEAD - 1
 """Seconds after which a job expires that no worker has got."""
 
-FOREGROUND: Final = (JobEvent.ABANDONED, JobEvent.STORED_DEEP)
+FOREGROUND: Final = (JobEvent.ABANDONED, JobEvent.STOPPED, JobEvent.STORED_DEEP)
 """Events that foreground jobs are tried with: only these can be abandoned, and with an empty memory others
 do not get into a queue."""
 
@@ -49,7 +49,7 @@ class JobScene:
         self.bench = Bench(policy, job_store=self.store)
         self.broker = self.bench.broker
         self.client: Client = self.bench.client()
-        self.worker: Worker = self.bench.worker("w", b"f")
+        self.worker: Worker = self.bench.worker("w", b"f", hears_cancel=event is JobEvent.STOPPED)
         background = state is JobState.SAVING or event not in FOREGROUND
         later = state is JobState.SCHEDULED or event is JobEvent.STORED_AHEAD
         run_at = self.bench.wall() + AHEAD if later else None
@@ -87,6 +87,7 @@ class JobScene:
             JobEvent.LAST_WORKER_LOST: lambda: self.broker.leave_worker(self.worker),
             JobEvent.CANCELLED: self.cancelled,
             JobEvent.ABANDONED: lambda: self.broker.leave_client(self.client),
+            JobEvent.STOPPED: self.stopped,
             JobEvent.DISOWNED: lambda: self.bench.answers.disown(1000),
         }[event]()
         return self.job.state
@@ -101,6 +102,11 @@ class JobScene:
     def failed(self) -> None:
         with contextlib.suppress(JobNotFound):
             self.broker.fail(self.worker, self.job.handle)
+
+    def stopped(self) -> None:
+        # In the other states this is ABANDONED.
+        if self.job.state is JobState.RUNNING:
+            self.broker.leave_client(self.client)
 
     def cancelled(self) -> None:
         with contextlib.suppress(JobNotFound):

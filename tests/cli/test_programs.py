@@ -111,6 +111,23 @@ class CommandsTest(SynchronousTestCase):
         thread.join(SOON)
         self.assertFalse(thread.is_alive())
 
+    def test_a_program_may_end_by_itself_when_it_is_told_to(self) -> None:
+        work = Work()
+        ran = commands("trap 'echo bye; exit 3' TERM; echo up; while :; do sleep 0.01; done", lines=True)
+        thread = threading.Thread(target=self.assertFails, args=(ran, "exit code 3", work))
+        thread.start()
+        self.assertTrue(work.sending.wait(SOON))
+        ran.terminate(work)
+        thread.join(SOON)
+        self.assertFalse(thread.is_alive())
+        self.assertEqual(work.sent, [b"up\n", b"bye\n"])
+
+    def test_a_program_whose_job_was_told_to_end_is_not_started(self) -> None:
+        work = Work()
+        ran = commands("echo up", lines=True)
+        ran.terminate(work)
+        self.assertFails(ran, "not started", work)
+
     def test_killing_another_job_s_program_is_not_ours(self) -> None:
         ran = commands("cat")
         ran.kill(Work())

@@ -93,6 +93,14 @@ class InMemoryTests(SynchronousTestCase):
         with self.assertRaisesRegex(AdminError, "UNKNOWN_JOB"):
             self.ask(self.admin.cancel("H:example:1"))
 
+    def test_cancel_by_force(self) -> None:
+        broker = self.gearman.server.broker
+        told: list[tuple[bytes, bool]] = []
+        self.patch(type(broker), "cancel", lambda _, handle, force=False: told.append((handle, force)))
+        for force in (False, True):
+            self.ask(self.admin.cancel("H:example:1", force))
+        self.assertEqual(told, [(b"H:example:1", False), (b"H:example:1", True)])
+
     def test_shutdown(self) -> None:
         calls: list[bool] = []
         self.patch(self.gearman.server, "shut_down", lambda *, graceful: calls.append(graceful))

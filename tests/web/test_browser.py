@@ -111,6 +111,25 @@ class BrowserTests(TestCase):
         async with loaded() as its:
             await in_browser(its.address, self.look_around)
 
+    @on_reactor
+    async def test_cancelling_by_force(self) -> None:
+        """It is offered for a job that runs; here with a worker that cannot be told to stop."""
+        async with loaded() as its:
+            worker = await connect(its.port)
+            await worker.say(req(1, b"mail"))
+            assigned = await worker.say(req(9))
+            handle = assigned[12:].split(b"\0")[0].decode()
+
+            def act(page: Page) -> None:
+                page.open(f"/jobs/{quote(handle)}")
+                page.click("Cancel the job")
+                page.until("there is a choice", "document.querySelector('dialog input[name=force]')").click()
+                page.click("Cancel the job", "dialog")
+                page.shows("cancelled")
+
+            await in_browser(its.address, act)
+            await worker.lost
+
     def look_around(self, page: Page) -> None:
         page.open("/")
         page.shows("Live")

@@ -210,6 +210,19 @@ class JobViewTests(ViewCase):
         for path in ("", "/data", "/events"):
             self.assertEqual(self.web.get("/api/v1/jobs/H:t:9" + path).code, "no-such-job")
 
+    def test_cancel_by_force(self) -> None:
+        for query, is_cut in (("", False), ("?force=false", False), ("?force=true", True)):
+            with self.subTest(query):
+                self.setUp()
+                self.submit("f")
+                worker = Peer(self.web.gearman)
+                self.web.gearman.connect(worker)
+                worker.ask(req(1, b"f"), req(9))
+                self.assertEqual(self.web.ask("DELETE", f"/api/v1/jobs/H:t:1{query}").status, 204)
+                worker.heard()
+                self.assertEqual(worker.lost is not None, is_cut)
+        self.assertEqual(self.web.ask("DELETE", "/api/v1/jobs/H:t:1?force=perhaps").status, 400)
+
     def test_status_by_unique(self) -> None:
         self.submit("f", query="&unique=u")
         self.assertTrue(self.web.get("/api/v1/status?unique=u").json()["known"])

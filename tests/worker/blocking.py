@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from txgearman.errors import FailJob
+from txgearman.errors import FailJob, JobCancelled
 from txgearman.worker import Job
 
 MAIN = threading.get_ident()
@@ -81,6 +81,19 @@ def hold(job: Job) -> bytes:
     while not Path(os.fsdecode(job.data)).exists():
         time.sleep(0.002)
     return b"released"
+
+
+def heed(job: Job) -> bytes:
+    """As `hold`, until the job is cancelled; then it writes what it met into the file. For a thread."""
+    job.send_data(b"%d" % os.getpid())
+    path = Path(os.fsdecode(job.data))
+    while not job.cancelled:
+        time.sleep(0.002)
+    try:
+        job.send_data(b"late")
+    except JobCancelled as error:
+        path.write_text(error.reason)
+    return b"dropped"
 
 
 PIECE = bytes(64 * 1024)

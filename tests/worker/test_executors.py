@@ -18,7 +18,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from tests.interop.programs import until
 from tests.support import on_reactor, process_state
 from tests.worker import blocking
-from txgearman.client import Client
+from txgearman.client import Admin, Client
+from txgearman.client import Job as ClientJob
 from txgearman.codecs import BYTES
 from txgearman.errors import JobFailed, JobOver, JobRaised
 from txgearman.server import GearmanServerFactory
@@ -84,6 +85,18 @@ class PlaceExpectations:
             await worker.start()
             job = await client.submit("f", data)
             return await job.result(LIMIT)
+
+    async def cancel_once_it_runs(self: Any, client: Client, job: ClientJob) -> int:
+        """Cancel a job that has said in which process it runs; returns that."""
+        begun: Deferred[bytes] = Deferred()
+        job.on_data(begun.callback)
+        pid = int(await begun)
+        from twisted.internet import reactor
+
+        async with Admin(reactor, job.server) as admin:  # type: ignore[arg-type]
+            await admin.cancel(job.handle)
+        await self.assertFailure(job.result(LIMIT), JobFailed)
+        return pid
 
     @on_reactor
     async def test_what_is_sent_on_the_way_arrives_in_order_and_before_the_result(self: Any) -> None:
@@ -241,6 +254,37 @@ class ThreadTests(PlaceExpectations, TestCase):
                 self.assertFalse((await client.status(job)).running, "given back")
                 release.touch()
 
+    @on_reactor
+    async def test_a_cancelled_job_may_end_itself(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            met = Path(folder) / "met"
+            async with joined(threads=1) as (client, worker):
+                worker.register("heed", blocking.heed)
+                worker.register("echo", blocking.echo)
+                await worker.start()
+                job = await client.submit("heed", os.fsencode(met))
+                await self.cancel_once_it_runs(client, job)
+                job = await client.submit("echo", b"x")
+                self.assertEqual(await job.result(LIMIT), b"x")
+            self.assertEqual(met.read_text(), "cancelled")
+
+    @on_reactor
+    async def test_a_thread_that_outlives_its_cancelled_job_keeps_its_place(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            release = Path(folder) / "release"
+            async with joined(threads=1) as (client, worker):
+                worker.register("hold", blocking.hold)
+                worker.register("echo", blocking.echo)
+                await worker.start()
+                job = await client.submit("hold", os.fsencode(release))
+                await self.cancel_once_it_runs(client, job)
+                waiting = await client.submit("echo", b"x")
+                # Far more round trips than the worker would need to get the job.
+                for _ in range(20):
+                    self.assertFalse((await client.status(waiting)).running)
+                release.touch()
+                self.assertEqual(await waiting.result(LIMIT), b"x")
+
     def test_it_needs_a_reactor(self) -> None:
         with self.assertRaises(TypeError):
             Worker(Clock(), "tcp:127.0.0.1:4730", threads=1)
@@ -301,6 +345,19 @@ class ProcessTests(PlaceExpectations, TestCase):
             await ended(int(begun[0]))
             job = await client.submit("echo", b"x")
             self.assertEqual(await job.result(LIMIT), b"x")
+
+    @on_reactor
+    async def test_the_process_of_a_cancelled_job_is_ended_and_the_next_job_runs(self) -> None:
+        async with joined(processes=1) as (client, worker):
+            worker.register("hold", blocking.hold)
+            worker.register("place", blocking.place)
+            await worker.start()
+            job = await client.submit("hold", b"/nowhere")
+            pid = await self.cancel_once_it_runs(client, job)
+            await ended(pid)
+            for _ in range(2):
+                job = await client.submit("place", b"")
+                self.assertNotEqual(int((await job.result(LIMIT)).split()[0]), pid)
 
     @on_reactor
     async def test_a_process_that_dies_fails_its_job_and_no_other(self) -> None:

@@ -6,6 +6,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel, capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
+from txgearman.client import Admin
+from txgearman.errors import JobFailed
+from txgearman.server.replies import JobReplies
 from txgearman.testing import MemoryGearman
 from txgearman.worker import Job
 
@@ -72,7 +75,46 @@ class OutlivedTests(SynchronousTestCase):
         self.runs[0][1].callback(b"r")
         self.assertEqual(self.gearman.wait(job.result()), b"r")
 
+    def test_a_run_behind_its_time_limit_is_stopped(self) -> None:
+        self.start_worker("only", timeout=10)
+        job = self.gearman.wait(self.client.submit("f", b""))
+        with capturedLogs() as logs:
+            self.gearman.turn(10)
+        self.assertEqual(len(self.runs), 2, "it is given out again, here to the same worker")
+        (stopped,) = [event for event in logs if event["log_format"].startswith("{job} is to stop")]
+        self.assertEqual((stopped["log_level"], stopped["reason"]), (LogLevel.info, "timed-out"))
+        with capturedLogs() as logs:
+            self.runs[0][1].callback(b"late")
+            self.gearman.turn()
+            self.runs[1][1].callback(b"in time")
+            self.assertEqual(self.gearman.wait(job.result()), b"in time")
+        self.assertEqual([event for event in logs if event["log_level"] is LogLevel.warn], [])
+
+    def test_what_an_administrator_or_the_last_client_does_not_want_is_stopped(self) -> None:
+        self.start_worker("only")
+        admin = Admin(self.gearman.clock, self.gearman.endpoint)
+        for reason in ("cancelled", "abandoned"):
+            with self.subTest(reason), capturedLogs() as logs:
+                job = self.gearman.wait(self.client.submit("f", b""))
+                self.gearman.turn()
+                if reason == "cancelled":
+                    self.gearman.wait(admin.cancel(job.handle))
+                    with self.assertRaises(JobFailed):
+                        self.gearman.wait(job.result())
+                else:
+                    self.gearman.wait(self.client.close())
+                    self.client = self.gearman.client()
+                self.gearman.turn()
+            reasons = [event["reason"] for event in logs if "is to stop" in event["log_format"]]
+            self.assertEqual(reasons, [reason])
+        job = self.gearman.wait(self.client.submit("f", b""))
+        self.gearman.turn()
+        self.runs[2][1].callback(b"r")
+        self.assertEqual(self.gearman.wait(job.result()), b"r")
+
     def test_a_result_behind_the_time_limit_is_refused_and_survived(self) -> None:
+        """By a server that does not tell workers to stop, as gearmand."""
+        self.patch(JobReplies, "hears_cancel", False)
         self.start_worker("first", timeout=10)
         job = self.gearman.wait(self.client.submit("f", b""))
         self.gearman.turn()

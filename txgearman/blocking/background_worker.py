@@ -33,7 +33,7 @@ class RunningJob:
         worker: As given.
         job: As given.
         connection: The server that it came from.
-        lost: Whether its connection was lost.
+        lost: Whether its connection was lost, or the job was cancelled.
         reported: Whether its outcome was reported.
         late_report_logged: Whether a report after its outcome was logged.
         outcome: Fires with its outcome.

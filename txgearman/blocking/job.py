@@ -53,6 +53,16 @@ class GearmanJob(_Formattable):
         self.unique = unique
         self.data = data
 
+    @property
+    def cancelled(self) -> bool:
+        """Whether the server has told the worker to stop this job: whatever its task does is in vain.
+
+        A task should look at this from time to time, as nothing else can stop it. Status, data and warnings
+        of the job raise `JobCancelled` then.
+        """
+        running_job: Any = self._running_job
+        return running_job is not None and running_job.job.cancelled
+
     def to_dict(self) -> dict[str, Any]:
         """Return the job without its connection, as a dictionary."""
         return {"task": self.task, "job_handle": self.handle, "unique": self.unique, "data": self.data}

@@ -30,7 +30,7 @@ from txgearman.blocking.event_queue import EventQueue
 from txgearman.blocking.job import GearmanJob
 from txgearman.blocking.name import Name
 from txgearman.connection.arguments import function_bytes, name_bytes
-from txgearman.errors import ClientError, GearmanError, JobOver
+from txgearman.errors import ClientError, GearmanError, JobCancelled, JobOver
 from txgearman.wire.limits import MAX_CLIENT_ID
 
 POLL_TIMEOUT_IN_SECONDS: Final = 60.0
@@ -280,7 +280,13 @@ class GearmanWorker(GearmanConnectionManager):
         Returns:
             False.
         """
-        _log.error("%r raised", current_job, exc_info=exc_info)
+        # What a task raises when it is stopped is no mistake of it.
+        _log.log(
+            logging.INFO if getattr(current_job, "cancelled", False) else logging.ERROR,
+            "%r raised",
+            current_job,
+            exc_info=exc_info,
+        )
         self.send_job_failure(current_job)
         return False
 
@@ -324,6 +330,7 @@ class GearmanWorker(GearmanConnectionManager):
             poll_timeout: Seconds that the connection may take; None for 60.
 
         Raises:
+            JobCancelled: The server has told the worker to stop the job.
             ServerUnavailable: The job's connection is lost, so its server gives the job to another worker. Or
                 the connection took nothing for too long.
         """
@@ -342,6 +349,7 @@ class GearmanWorker(GearmanConnectionManager):
             poll_timeout: As for `send_job_status`.
 
         Raises:
+            JobCancelled: As for `send_job_status`.
             ServerUnavailable: As for `send_job_status`.
         """
         encoded = self.encode_data(data)
@@ -356,6 +364,7 @@ class GearmanWorker(GearmanConnectionManager):
             poll_timeout: As for `send_job_status`.
 
         Raises:
+            JobCancelled: As for `send_job_status`.
             ServerUnavailable: As for `send_job_status`.
         """
         encoded = self.encode_data(data)
@@ -416,6 +425,8 @@ class GearmanWorker(GearmanConnectionManager):
         try:
             # A server that reads slowly makes this wait.
             self._call(partial(send, running_job), CALL_TIMEOUT if timeout is None else timeout)
+        except JobCancelled:
+            raise
         except JobOver:
             raise ServerUnavailable(f"the connection of {job!r} is lost") from None
 
@@ -431,7 +442,9 @@ class GearmanWorker(GearmanConnectionManager):
             _log_late_report(job, running_job)
             return
         running_job.reported = True
-        if running_job.lost:
+        if running_job.job.cancelled:
+            _log.info("%r was cancelled, its outcome is discarded", job)
+        elif running_job.lost:
             _log.warning("The connection was lost while %r ran, its outcome is discarded", job)
         elif self._stopping and failed:
             _log.warning("%r goes back to its server: it failed after the shutdown of the worker", job)

@@ -31,6 +31,7 @@ from txgearman.broker.limits import Limits
 from txgearman.broker.numbers import leading_number
 from txgearman.broker.policy import WAKE_PATIENCE, Policy
 from txgearman.broker.slices import SLICE, Slices
+from txgearman.broker.stopping import ABANDONED, TIMED_OUT, stop_run
 from txgearman.broker.stored_job import StoredJob
 from txgearman.broker.stored_queues import StoredQueues
 from txgearman.broker.timer import Timer
@@ -52,7 +53,6 @@ _NORMAL: Final = int(Priority.NORMAL)
 _FAILED: Final = int(Outcome.FAILED)
 _RAISED: Final = int(Outcome.RAISED)
 _TIMED_OUT: Final = int(Outcome.TIMED_OUT)
-_CANCELLED: Final = int(Outcome.CANCELLED)
 _ABANDONED: Final = int(Outcome.ABANDONED)
 
 
@@ -301,8 +301,8 @@ class Broker:
                 del job.watchers[client, handle]
                 if handle != job.handle:
                     self._handles.remove(handle)
-                if not (job.watchers or job.background or job.saving) and job.state is not _RUNNING:
-                    self.life.discard(job, _ABANDONED)
+                if not (job.watchers or job.background or job.saving):
+                    self.life.abandon(job, _ABANDONED, ABANDONED)
             yield
         self._leaving -= 1
 
@@ -347,12 +347,14 @@ class Broker:
                 own_set.add(function)
         worker.abilities[function] = timeout
 
-    def cant_do(self, worker: Worker, function_name: bytes) -> None:
+    def cant_do(self, worker: Worker, function_name: bytes, reason: bytes | None = None) -> None:
         """Unregister a function. The worker's jobs of that function are given to others.
 
         Args:
             worker: Who can no longer do it.
             function_name: The function. One that the worker never registered is passed over.
+            reason: What the worker is told of those jobs, one of the reasons of `stopping`; None if it asked
+                for this itself, and is told nothing.
         """
         function = self._functions.get(function_name)
         if function is None or function not in worker.abilities:
@@ -372,7 +374,7 @@ class Broker:
             for job in jobs:
                 del worker.jobs[job.handle]
         if jobs:
-            self.slices.begin(self.life.take_back_all(worker, jobs))
+            self.slices.begin(self.life.take_back_all(worker, jobs, reason))
 
     def reset_abilities(self, worker: Worker) -> None:
         """Unregister all functions. The worker's jobs are given to others.
@@ -590,7 +592,7 @@ class Broker:
         self.waking.dissolve(self.waking.leave_set(worker))
         self._unregister_all(worker)
 
-    def cancel(self, handle: bytes) -> None:
+    def cancel(self, handle: bytes, force: bool = False) -> None:
         """End a job. Its clients are told that it failed.
 
         The job is gone at once. gearmand only flags it, and counts it until a worker comes by. The worker of
@@ -598,6 +600,8 @@ class Broker:
 
         Args:
             handle: The job, by any of its handles.
+            force: Whether the connection of a worker is ended that cannot be told. Its other jobs are given
+                to others.
 
         Raises:
             JobNotFound: There is no such job in memory.
@@ -605,10 +609,7 @@ class Broker:
         job = self._handles.get(handle)
         if job is None:
             raise JobNotFound
-        if job.worker is not None:
-            job.worker.note_cancelled(job.handle)
-            job.worker.connection.cancel(job.handle, b"cancelled")
-        self.life.give_up(job, _CANCELLED)
+        self.life.cancel(job, force)
 
     @property
     def total(self) -> int:
@@ -652,6 +653,7 @@ class Broker:
     def _time_out(self, job: Job) -> None:
         """A job has run for longer than its time limit. That is a lost worker, and a failed run where it is
         said how many of these there may be."""
+        stop_run(job, TIMED_OUT)
         if job.function.retry is None:
             self.life.take_back(job)
             return

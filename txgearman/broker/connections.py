@@ -119,15 +119,20 @@ class WorkerConnection(Protocol):
 
     label: bytes
 
+    @property
+    def hears_cancel(self) -> bool:
+        """Whether the worker has asked to be told when a job that it runs is to stop."""
+
     def wake(self) -> None:
         """There may be a job for this sleeping worker; it is to grab."""
 
     def cancel(self, handle: bytes, reason: bytes) -> None:
-        """A job that this worker runs is to stop: whatever it reports on it is dropped.
-
-        Only a worker that has asked for it is told. Others go on.
+        """A job that this worker runs is to stop. Only called where `hears_cancel`.
 
         Args:
             handle: The job.
-            reason: Why, in words for a log.
+            reason: Why: one of the reasons of `txgearman.broker.stopping`.
         """
+
+    def disconnect(self) -> None:
+        """End the connection, but not within this call: the worker is to lose its jobs later."""

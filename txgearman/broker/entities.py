@@ -27,9 +27,10 @@ NO_PROGRESS: Final = (0, 0)
 NOBODY: Final[dict[tuple[Client, bytes], None]] = {}
 """The watchers of a job that has none. Never changed: `Job.watch` replaces it."""
 
-MAX_CANCELLED: Final = 16
-"""Handles of cancelled jobs that a worker is remembered to have had: as many as it is likely to run at
-once."""
+MAX_CANCELLED: Final = 1000
+"""Handles of stopped jobs that a worker is remembered to have had: as many as a connection is likely to run
+at once, as all of them may be cancelled in one moment. Reports on those beyond it are answered with an ERROR,
+which ends some workers. A handle takes some 90 bytes."""
 
 MAX_COALESCED: Final = 1000
 """How often one client may wait for one job. It is told each report once for each, so that without a limit a
@@ -449,7 +450,8 @@ class Worker:
     walked for the packets that it has sent (`txgearman.broker.waking`); `jobs` those it has, which
     `by_function` finds by their function once somebody has asked for that; `woken_for` the function it was
     last woken for; `ended` is the handle of the job it ended last, None before the first; `cancelled` are
-    those of its jobs that were cancelled under its hands last; `quiet` means that it is to get no more jobs.
+    the handles of those jobs that were stopped under its hands last, None before the first; `quiet` means
+    that it is to get no more jobs.
     """
 
     __slots__ = (
@@ -478,14 +480,18 @@ class Worker:
         self.state = WorkerState.AWAKE
         self.woken_for: Function | None = None
         self.ended: bytes | None = None
-        self.cancelled: deque[bytes] | None = None
+        self.cancelled: dict[bytes, None] | None = None
         self.quiet = False
 
     def note_cancelled(self, handle: bytes) -> None:
         """Remember that a later report on `handle` is no fault of this worker."""
         if self.cancelled is None:
-            self.cancelled = deque(maxlen=MAX_CANCELLED)
-        self.cancelled.append(handle)
+            self.cancelled = {}
+        # A job that was given to this worker again is the last once more.
+        self.cancelled.pop(handle, None)
+        self.cancelled[handle] = None
+        if len(self.cancelled) > MAX_CANCELLED:
+            del self.cancelled[next(iter(self.cancelled))]
 
 
 class Kind:

@@ -102,7 +102,9 @@ class JobEvent(Enum):
     CANCELLED = "cancelled"
     """An administrator ends it."""
     ABANDONED = "clients left"
-    """The last client of a foreground job has left."""
+    """The last client of a foreground job has left, and its worker cannot be told to stop."""
+    STOPPED = "clients left, worker stops"
+    """The same, and its worker can be told. So it is where another server has the job now."""
     DISOWNED = "disowned"
     """Another server on the same store has it now."""
 
@@ -142,6 +144,7 @@ JOB_TRANSITIONS: Final = {
     (JobState.RUNNING, JobEvent.WORKER_LOST): JobState.QUEUED,
     (JobState.RUNNING, JobEvent.LAST_WORKER_LOST): JobState.GONE,
     (JobState.RUNNING, JobEvent.CANCELLED): JobState.GONE,
+    (JobState.RUNNING, JobEvent.STOPPED): JobState.GONE,
     (JobState.RETRYING, JobEvent.DUE): JobState.QUEUED,
     (JobState.RETRYING, JobEvent.CANCELLED): JobState.GONE,
     (JobState.RETRYING, JobEvent.ABANDONED): JobState.GONE,

@@ -20,6 +20,7 @@ from txgearman.broker.interfaces import DeadJobStore, DeathListener, JobStore, J
 from txgearman.broker.job_states import FAILURES, PRIORITIES, JobState, Outcome
 from txgearman.broker.policy import UNLIMITED, Policy, levels_of
 from txgearman.broker.retries import RetryPolicy
+from txgearman.broker.stopping import CANCELLED, stop_run
 from txgearman.broker.stored_job import StoredJob
 from txgearman.broker.stored_queues import StoredQueues
 from txgearman.broker.timer import Timer
@@ -33,6 +34,7 @@ _SCHEDULED: Final = JobState.SCHEDULED
 _RETRYING: Final = JobState.RETRYING
 _GONE: Final = JobState.GONE
 _LOST: Final = int(Outcome.LOST)
+_CANCELLED: Final = int(Outcome.CANCELLED)
 _ABANDONED: Final = int(Outcome.ABANDONED)
 _EXPIRED: Final = int(Outcome.EXPIRED)
 
@@ -363,11 +365,31 @@ class Lifecycle:
 
     # -- the end --------------------------------------------------------------------------------
 
-    def take_back_all(self, worker: Worker, jobs: Iterable[Job]) -> Iterator[None]:
-        """Take jobs back that were taken out of `Worker.jobs`, one at a time."""
+    def cancel(self, job: Job, force: bool) -> None:
+        """End a job that an administrator does not want; `force` is that of `Broker.cancel`."""
+        worker = job.worker
+        is_told = stop_run(job, CANCELLED)
+        if worker is not None and not is_told:
+            worker.note_cancelled(job.handle)
+        self.give_up(job, _CANCELLED)
+        if force and worker is not None and not is_told:
+            worker.connection.disconnect()
+
+    def abandon(self, job: Job, ending: int, reason: bytes) -> None:
+        """End a job that nobody here wants any more. A run goes on where its worker cannot be told."""
+        if job.state is not _RUNNING or stop_run(job, reason):
+            self.discard(job, ending)
+
+    def take_back_all(
+        self, worker: Worker, jobs: Iterable[Job], reason: bytes | None = None
+    ) -> Iterator[None]:
+        """Take jobs back that were taken out of `Worker.jobs`, one at a time. With a `reason` the worker is
+        told to stop."""
         for job in jobs:
             # Meanwhile it may have been cancelled, or have timed out, and even this worker may have it again.
             if job.state is _RUNNING and job.worker is worker and job.handle not in worker.jobs:
+                if reason is not None:
+                    stop_run(job, reason)
                 self.take_back(job)
             yield
 

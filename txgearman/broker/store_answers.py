@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from txgearman.broker.entities import Job
 from txgearman.broker.handles import number_of
 from txgearman.broker.job_states import PRIORITIES, JobState, Outcome
+from txgearman.broker.stopping import ABANDONED, TAKEN_OVER
 from txgearman.broker.stored_job import StoredJob
 from txgearman.errors import Refused
 
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from txgearman.broker.broker import Broker
 
 _SAVING: Final = JobState.SAVING
-_QUEUED: Final = JobState.QUEUED
-_SCHEDULED: Final = JobState.SCHEDULED
 _RETRYING: Final = JobState.RETRYING
 _RUNNING: Final = JobState.RUNNING
 _GONE: Final = JobState.GONE
@@ -126,8 +125,8 @@ class StoreAnswers:
                 self._life.let_in(job)
             else:
                 self._life.discard(job, _NOT_SAVED)
-        elif not (job.background or job.watchers) and job.state in (_QUEUED, _SCHEDULED, _RETRYING):
-            self._life.discard(job, _ABANDONED)
+        elif not (job.background or job.watchers) and job.state is not _GONE:
+            self._life.abandon(job, _ABANDONED, ABANDONED)
 
     def restore(self, stored: StoredJob) -> None:
         """Take in a background job that was saved before.
@@ -253,9 +252,9 @@ class StoreAnswers:
     def disown(self, last_number: int) -> None:
         """The stored jobs are another server's now: forget them.
 
-        A worker that has one goes on with it, as nothing can stop it, and clients that wait for it get the
-        result. If the worker loses the job, nobody here gets it. Clients that wait for a job which no worker
-        has are told that it failed.
+        A worker that has one is told to stop. It goes on where it cannot be told, and where clients here wait
+        for the result. If it loses the job then, nobody here gets it. Clients that wait for a job which no
+        worker has are told that it failed.
 
         Args:
             last_number: New handles are numbered from behind this number.
@@ -270,6 +269,8 @@ class StoreAnswers:
                 job.stored = job.background = False
                 if job.state is not _RUNNING:
                     self._life.give_up(job, _TAKEN_OVER)
+                elif not job.watchers:
+                    self._life.abandon(job, _TAKEN_OVER, TAKEN_OVER)
         self._life.handles.skip_to(last_number)
 
     def reserve(self, numbers: int) -> int:

@@ -123,12 +123,14 @@ class StoredJobSearch:
 
         self._life.job_store.find_unique(unique, found)
 
-    def seek_and_cancel(self, handle: bytes, tell: Callable[[Refused | None], None]) -> None:
-        """As `cancel`, for a job wherever it is. Only where `may_have_stored_jobs` is true."""
+    def seek_and_cancel(
+        self, handle: bytes, tell: Callable[[Refused | None], None], force: bool = False
+    ) -> None:
+        """As `Broker.cancel`, for a job wherever it is. Only where `may_have_stored_jobs` is true."""
 
         def found(stored: Found) -> None:
             if self._life.handles.get(handle) is not None:
-                self._broker.cancel(handle)
+                self._broker.cancel(handle, force)
                 tell(None)
             elif (
                 isinstance(stored, StoredJob) and stored.handle == handle and self._stored_queues.take(stored)

@@ -10,30 +10,28 @@ from typing import Final
 
 from txgearman.broker.entities import Job
 from txgearman.broker.interfaces import Follower
-from txgearman.broker.job_states import FAILURES, JobState, Outcome
+from txgearman.broker.job_states import JobState, Outcome
 
 _QUEUED: Final = JobState.QUEUED
 _RUNNING: Final = JobState.RUNNING
 _LOST: Final = int(Outcome.LOST)
-_FAILED_RUNS: Final = FAILURES - {int(Outcome.LOST)}
-_LOST_RUNS: Final = frozenset({_LOST, int(Outcome.ABANDONED)})
-"""How a running job ends that its worker has lost."""
 _TAKEN_OVER: Final = int(Outcome.TAKEN_OVER)
 
 
 class _TracedJob:
     """Where a traced job is: `since` is when it was queued last, or given to its worker, in seconds since
-    the epoch.
+    the epoch, and `run` the number of its last run, 0 before the first.
 
     `ahead` is what the wall clock was ahead of the monotonic one when the job was first queued. All times of
     a job are the monotonic clock's plus that, so clock steps do not distort them.
     """
 
-    __slots__ = ("ahead", "since")
+    __slots__ = ("ahead", "run", "since")
 
     def __init__(self, ahead: float, since: float) -> None:
         self.ahead = ahead
         self.since = since
+        self.run = 0
 
 
 class JobTracer:
@@ -68,6 +66,7 @@ class JobTracer:
             now = self._now(traced)
             self._follower.waited(job, traced.since, now)
             traced.since = now
+            traced.run = _runs(job) + 1
 
     def failing(self, job: Job, ending: int) -> None:
         traced = self._jobs.get(job.handle)
@@ -86,9 +85,7 @@ class JobTracer:
         now = self._now(traced)
         runs = _runs(job)
         if job.state is _RUNNING:
-            # A run that failed, or that its worker lost, is among those that have ended already.
-            failed = ending in _FAILED_RUNS and job.failures is not None and job.failures.attempts
-            runs += not (failed or ending in _LOST_RUNS)
+            runs = traced.run
             self._follower.ran(job, runs, traced.since, now, ending)
         elif job.state is _QUEUED:
             self._follower.waited(job, traced.since, now)

@@ -235,7 +235,7 @@ def version(servers: Sequence[str], timeout: float, as_json: bool) -> Main:
 # -- telling ------------------------------------------------------------------------------------
 
 
-def cancel(servers: Sequence[str], timeout: float, handles: Sequence[str]) -> Main:
+def cancel(servers: Sequence[str], timeout: float, handles: Sequence[str], force: bool) -> Main:
     """Cancel each job at the server that knows it."""
 
     async def main(context: CommandContext) -> int:
@@ -243,7 +243,7 @@ def cancel(servers: Sequence[str], timeout: float, handles: Sequence[str]) -> Ma
         code: int = ExitCode.OK
         for handle in handles:
             replies = await ask_servers(
-                context, servers, with_admin(context, timeout, partial(_cancel, handle))
+                context, servers, with_admin(context, timeout, partial(_cancel, handle, force))
             )
             if any(replies.by_server.values()):
                 print(f"{handle} cancelled")
@@ -256,10 +256,10 @@ def cancel(servers: Sequence[str], timeout: float, handles: Sequence[str]) -> Ma
     return main
 
 
-async def _cancel(handle: str, admin: Admin) -> bool:
+async def _cancel(handle: str, force: bool, admin: Admin) -> bool:
     """Cancel a job. Returns whether the server knew it."""
     try:
-        await admin.cancel(handle)
+        await admin.cancel(handle, force)
     except AdminError as error:
         if not error.text.startswith("UNKNOWN_JOB"):
             raise

@@ -81,14 +81,21 @@ class ProgramRunner:
             raise FailJob(f"the command {_exit_text(code)}")
         return result
 
+    def terminate(self, job: ThreadJob) -> None:
+        """Tell the program of `job` and its children to end, by SIGTERM, or prevent its start."""
+        self._end(job, signal.SIGTERM)
+
     def kill(self, job: ThreadJob) -> None:
-        """Kill the program of `job`, or prevent its start."""
+        """Kill the program of `job` and its children, or prevent its start."""
+        self._end(job, signal.SIGKILL)
+
+    def _end(self, job: ThreadJob, number: signal.Signals) -> None:
         with self._lock:
             process = self._running.get(job)
             if process is None:
                 self._killed.add(job)
             else:
-                _kill(process)
+                _signal(process, number)
 
     def end(self) -> None:
         """Kill all running programs, and start no more."""
@@ -151,10 +158,15 @@ def _write_input(process: subprocess.Popen[bytes], data: bytes) -> None:
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
     """Kill the program and its children."""
+    _signal(process, signal.SIGKILL)
+
+
+def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """Send a signal to the program and its children."""
     # Once it is reaped its process id may be another's.
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
+            os.killpg(process.pid, number)
 
 
 def _exit_text(code: int) -> str:

@@ -64,15 +64,25 @@ def jobs(
     run_and_exit(administration.jobs(servers, timeout, as_json), verbose)
 
 
-@click.command(short_help="Cancel jobs that wait.")
+@click.command(short_help="Cancel jobs.")
 @click.argument("handles", metavar="HANDLE...", nargs=-1, required=True)
 @common_options
 @timeout_option
-def cancel(handles: tuple[str, ...], servers: tuple[str, ...], verbose: bool, timeout: float) -> None:
-    """Cancel the job of each HANDLE. A job that runs already is not stopped."""
+@click.option(
+    "--force",
+    is_flag=True,
+    help="End the connection of a worker that cannot be told to stop. Its other jobs go to other workers.",
+)
+def cancel(
+    handles: tuple[str, ...], servers: tuple[str, ...], verbose: bool, timeout: float, force: bool
+) -> None:
+    """Cancel the job of each HANDLE.
+
+    A worker of txgearman that runs the job stops it. Others go on, and what they report is dropped.
+    """
     from txgearman.cli import administration
 
-    run_and_exit(administration.cancel(servers, timeout, handles), verbose)
+    run_and_exit(administration.cancel(servers, timeout, handles, force), verbose)
 
 
 @click.command(short_help="Show all that is known of one job.")

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from shutil import which
-from typing import Any
+from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.failure import Failure
 from twisted.python.threadpool import ThreadPool
@@ -23,6 +24,10 @@ from txgearman.cli.programs import ProgramRunner
 from txgearman.cli.run import CommandContext, Main, print_message
 from txgearman.errors import FailJob, JobOver
 from txgearman.worker import Hooks, Job, Worker
+
+TERMINATION_SECONDS: Final = 5.0
+"""Seconds that a program has to end after SIGTERM before it is killed, where its job is over its limit or
+cancelled. Long enough to remove temporary files. The job's place stays taken meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +84,7 @@ def work(servers: list[str], options: WorkerOptions) -> Main:
 
 
 class _FailureReporter:
-    """Prints the jobs that fail, and counts those that are cancelled at the end."""
+    """Prints the jobs that fail or are stopped, and counts those that are cancelled at the end."""
 
     def __init__(self) -> None:
         self.stopping = False
@@ -87,10 +92,10 @@ class _FailureReporter:
 
     def add(self, job: Job, failure: Failure) -> None:
         """A job has failed. The worker itself logs exceptions other than `FailJob`."""
-        if isinstance(failure.value, FailJob):
-            handle, function = (
-                name.decode("utf-8", "backslashreplace") for name in (job.handle, job.function)
-            )
+        handle, function = (name.decode("utf-8", "backslashreplace") for name in (job.handle, job.function))
+        if job.cancelled:
+            print_message(f"job {handle} of {function} stopped: {job.cancel_reason}")
+        elif isinstance(failure.value, FailJob):
             print_message(f"job {handle} of {function} failed: {failure.value}")
         elif self.stopping and isinstance(failure.value, CancelledError | JobOver):
             self.returned_jobs += 1
@@ -186,16 +191,29 @@ class _ProgramPool:
             job: The job.
 
         Returns:
-            A Deferred that fires with the result. Cancelling it kills the program.
+            A Deferred that fires with the result. Cancelling it ends the program: by SIGTERM, and by SIGKILL
+            after `TERMINATION_SECONDS`. The job holds its slot until the program has ended.
         """
         thread_job = _JobInThread(self._reactor, job)
-        result: Deferred[bytes] = Deferred(lambda _: self._runner.kill(thread_job))
+        ended: Deferred[None] = Deferred()
+        killing: list[IDelayedCall] = []
 
-        def ended(outcome: Any) -> None:
+        def terminate(_result: Deferred[bytes]) -> None:
+            thread_job.is_ending = True
+            self._runner.terminate(thread_job)
+            killing.append(self._reactor.callLater(TERMINATION_SECONDS, self._runner.kill, thread_job))
+            job._slot_held_until = ended
+
+        def end(outcome: Any) -> None:
+            for call in killing:
+                if call.active():
+                    call.cancel()
             if not result.called:
                 result.callback(outcome)  # or its errback, of a Failure
+            ended.callback(None)
 
-        deferToThreadPool(self._reactor, self._pool, self._runner.run, thread_job).addBoth(ended)
+        result: Deferred[bytes] = Deferred(terminate)
+        deferToThreadPool(self._reactor, self._pool, self._runner.run, thread_job).addBoth(end)
         return result
 
     def end(self) -> None:
@@ -209,18 +227,22 @@ class _ProgramPool:
 
 
 class _JobInThread:
-    """A job that a thread may use."""
+    """A job that a thread may use. `is_ending` says that its program has been told to end."""
 
     def __init__(self, reactor: Any, job: Job) -> None:
         self.handle = job.handle
         self.function = job.function
         self.unique = job.unique
         self.data = job.data
+        self.is_ending = False
         self._reactor = reactor
         self._job = job
 
     def send_data(self, data: bytes) -> None:
-        """Send a part of the result. Raises `JobOver` if no client waits for it any more."""
+        """Send a part of the result. Raises `JobOver` if no client waits for it and the program goes on."""
+        if self.is_ending:
+            # To raise would kill a program that says good-bye.
+            return
         if self._job.over:
             raise JobOver(f"the job {self.handle!r} is over")
         self._reactor.callFromThread(self._send, data)

@@ -245,13 +245,16 @@ class Admin:
         name = _admin_word(function_bytes(function), "the function's name")
         return self._ask_done(b" ".join([b"maxqueue", name, *(b"%d" % (limit or 0) for limit in limits)]))
 
-    def cancel(self, handle: str | bytes) -> Deferred[None]:
+    def cancel(self, handle: str | bytes, force: bool = False) -> Deferred[None]:
         """Cancel a job. Clients that wait for it are told that it has failed.
 
-        A worker that already runs it is not stopped.
+        A worker that runs it is told to stop, if it has asked for that, as those of txgearman do. Others go
+        on, and what they report is dropped.
 
         Args:
             handle: The job's handle.
+            force: Whether to end the connection of a worker that cannot be told. Its other jobs are given to
+                others. gearmand refuses this.
 
         Returns:
             A Deferred that fires when the server has obeyed.
@@ -259,9 +262,8 @@ class Admin:
         Raises:
             ValueError: The handle cannot be sent.
         """
-        return self._ask_done(
-            b"cancel job " + _admin_word(name_bytes(handle, "the handle", MAX_HANDLE), "the handle")
-        )
+        line = b"cancel job " + _admin_word(name_bytes(handle, "the handle", MAX_HANDLE), "the handle")
+        return self._ask_done(line + b" force" if force else line)
 
     def retry(self, handle: str | bytes) -> Deferred[None]:
         """Run a dead job again, with its attempts anew, or at once a job that waits for its next attempt.

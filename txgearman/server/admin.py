@@ -382,15 +382,18 @@ _SHOWN: Final = {
 
 
 def _cancel(peer: Peer, words: list[bytes]) -> bytes:
-    if words[1].lower() != b"job":
+    """``cancel job HANDLE``, ``cancel job HANDLE force``."""
+    force = len(words) == 4
+    # gearmand says this of words too many, too.
+    if words[1].lower() != b"job" or (force and words[3].lower() != b"force"):
         raise _Denied("UNKNOWN_ERROR")
     try:
-        peer.broker.cancel(words[2])
+        peer.broker.cancel(words[2], force)
     except Refused:
         if not Inspection(peer.broker).may_have_stored_jobs:
             raise _Denied("UNKNOWN_JOB") from None
         peer.reply_later(
-            partial(StoredJobSearch(peer.broker).seek_and_cancel, words[2]),
+            partial(StoredJobSearch(peer.broker).seek_and_cancel, words[2], force=force),
             lambda refusal: OK if refusal is None else _UNKNOWN_JOB,
         )
         return b""
@@ -591,7 +594,7 @@ _ANSWERS: Final[dict[bytes, _Command]] = {
     b"prioritystatus": _Command(1, None, _prioritystatus),
     b"workers": _Command(1, None, _workers),
     b"show": _Command(2, None, _show),
-    b"cancel": _Command(3, 3, _cancel),
+    b"cancel": _Command(3, 4, _cancel),
     b"retry": _Command(3, 3, _retry),
     b"forget": _Command(3, 3, _forget),
     b"kill": _Command(3, 3, _kill),

@@ -30,6 +30,7 @@ from txgearman.access.identity import identity_of
 from txgearman.access.patterns import quoted
 from txgearman.access.policy import AccessPolicy, Rights
 from txgearman.broker.entities import Client, Worker
+from txgearman.broker.stopping import DENIED
 from txgearman.errors import BrokenStream, ProtocolError, Refused
 from txgearman.net import fast_write
 from txgearman.net.addresses import is_loopback
@@ -259,7 +260,7 @@ class GearmanServerProtocol(JobReplies, Protocol):
             for function in list(self.worker.abilities):
                 if not self.rights.may_work(function.name):
                     self.note_denied(f"work on {quoted(function.name)} any more")
-                    self.broker.cant_do(self.worker, function.name)
+                    self.broker.cant_do(self.worker, function.name, DENIED)
 
     # -- the transport's calls ------------------------------------------------------------------
 
@@ -673,6 +674,19 @@ class GearmanServerProtocol(JobReplies, Protocol):
         if not self._lost:
             self._unsent.drop()
         self.transport.abortConnection()
+
+    def disconnect(self) -> None:
+        """End the connection of a worker whose job was cancelled by force."""
+        if self._lost or self._unsent.dropped:
+            return
+        _log.info(
+            "Connection {number} from {host} ({client_id}) closed: a job that it ran was cancelled by force",
+            number=self.number,
+            host=self.host,
+            client_id=ascii(self.client_id),
+        )
+        # The transport tells of the end in the reactor's next turn, so the broker is not called back here.
+        self.drop()
 
     def close(self) -> None:
         """Hear nothing more, and end the connection once everything was sent.

@@ -421,6 +421,9 @@ class JobReplies:
     def wake(self) -> None:
         self.send(_NOOP)
 
+    @property
+    def hears_cancel(self) -> bool:
+        return CANCEL in self.extensions
+
     def cancel(self, handle: bytes, reason: bytes) -> None:
-        if CANCEL in self.extensions:
-            self.send_packet(JOB_CANCEL, handle, reason)
+        self.send_packet(JOB_CANCEL, handle, reason)

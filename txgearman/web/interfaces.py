@@ -269,11 +269,12 @@ class Jobs(Protocol):
             client: Who leaves. Waiting jobs that nobody else wants go with it.
         """
 
-    def cancel(self, handle: bytes) -> None:
+    def cancel(self, handle: bytes, force: bool = False) -> None:
         """End a job.
 
         Args:
             handle: The job.
+            force: Whether the connection of a worker is ended that cannot be told to stop.
 
         Raises:
             JobNotFound: There is no such job in memory.

@@ -104,14 +104,21 @@ def call(function: Function, job: Job, clock: IReactorTime) -> object:
 
 
 def _with_time_limit(clock: IReactorTime, seconds: float, outcome: Deferred[Any], job: Job) -> Deferred[Any]:
-    """`outcome`, or `TimeLimitExceeded`, after which the job holds its slot until `outcome` has fired."""
-    limited: Deferred[Any] = Deferred(lambda _: outcome.cancel())
+    """`outcome`, or `TimeLimitExceeded`. The job holds its slot until `outcome` has fired, also behind that
+    error, and behind a cancellation that the function does not obey at once."""
     ended: Deferred[None] = Deferred()
 
-    def expire() -> None:
+    def cancel() -> None:
         outcome.cancel()
         if not ended.called and job._slot_held_until is None:
             job._slot_held_until = ended
+
+    def cancelled(_limited: Deferred[Any]) -> None:
+        timer.cancel()
+        cancel()
+
+    def expire() -> None:
+        cancel()
         limited.errback(Failure(TimeLimitExceeded(seconds)))
 
     def end(result: Any) -> None:
@@ -120,6 +127,7 @@ def _with_time_limit(clock: IReactorTime, seconds: float, outcome: Deferred[Any]
             timer.cancel()
             limited.callback(result)
 
+    limited: Deferred[Any] = Deferred(cancelled)
     timer = clock.callLater(seconds, expire)
     outcome.addBoth(end)
     return limited

@@ -30,7 +30,7 @@ class Hooks:
         on_failure: Called with the `Job` and a Twisted `Failure` before telling the server that the job
             failed. The failure's value is what the function or `before_job` raised, `FailJob` among them;
             `TimeLimitExceeded`; what was wrong with the result; or `CancelledError` or `JobOver` where the
-            connection was lost.
+            connection was lost, or the job was cancelled, which `Job.cancelled` tells.
     """
 
     before_job: Callable[[Job], object] | None = None

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 
 from txgearman.codecs import Codec, encoded
 from txgearman.connection.arguments import body_of, check_count
-from txgearman.errors import JobOver
+from txgearman.errors import JobCancelled, JobOver
 from txgearman.wire.codec import frame
 from txgearman.wire.packets import REQUEST, WORK_DATA, WORK_STATUS, WORK_WARNING
 
@@ -40,7 +40,16 @@ class JobWriter(Protocol):
 class Job:
     """A job that a worker was given."""
 
-    __slots__ = ("_slot_held_until", "_writer", "data", "function", "handle", "reducer", "unique")
+    __slots__ = (
+        "_slot_held_until",
+        "_writer",
+        "cancel_reason",
+        "data",
+        "function",
+        "handle",
+        "reducer",
+        "unique",
+    )
 
     def __init__(
         self,
@@ -61,6 +70,9 @@ class Job:
         """The name of the reducing function; None for a job without one."""
         self.data: Any = data
         """Its input as the worker's codec gives it, bytes without one."""
+        self.cancel_reason: str | None = None
+        """Why the server has told the worker to stop the job, such as ``cancelled``, ``timed-out`` or
+        ``abandoned``; None as long as it has not."""
         self._writer: JobWriter | None = writer
         # If set, the job's slot is held until this fires: it has an outcome, but its function still runs.
         self._slot_held_until: Deferred[None] | None = None
@@ -75,6 +87,7 @@ class Job:
             data: Bytes, or what the codec takes.
 
         Raises:
+            JobCancelled: The server has told the worker to stop the job.
             JobOver: The job has ended, or its connection is lost.
             ValueError: The part is larger than a packet may be.
             Exception: What the codec raises for data that it cannot encode; `TypeError` without a codec,
@@ -90,6 +103,7 @@ class Job:
             data: Bytes, or what the codec takes.
 
         Raises:
+            JobCancelled: The server has told the worker to stop the job.
             JobOver: The job has ended, or its connection is lost.
             ValueError: The warning is larger than a packet may be.
             Exception: What the codec raises for data that it cannot encode; `TypeError` without a codec,
@@ -106,6 +120,7 @@ class Job:
             denominator: Of how much, the same.
 
         Raises:
+            JobCancelled: The server has told the worker to stop the job.
             JobOver: The job has ended, or its connection is lost.
             TypeError: A number is no integer.
             ValueError: A number is negative, or too large.
@@ -123,13 +138,23 @@ class Job:
             A Deferred. It fails with `JobOver` if the job ends meanwhile or its connection is lost.
 
         Raises:
+            JobCancelled: The server has told the worker to stop the job.
             JobOver: The job has ended, or its connection is lost.
         """
         return self._open().writable().addCallback(self._still_open)
 
     @property
+    def cancelled(self) -> bool:
+        """Whether the server has told the worker to stop the job: whatever it does is in vain.
+
+        A function in a thread should look at this from time to time, as nothing else can stop it. In a worker
+        process it is always False: the process is ended instead.
+        """
+        return self.cancel_reason is not None
+
+    @property
     def over(self) -> bool:
-        """Whether the job has ended here, or its connection is lost: nobody waits for its outcome.
+        """Whether the job has ended here, is cancelled, or its connection is lost: its outcome is dropped.
 
         In a worker process it is False as long as the function runs. The process of a job that is over is
         ended.
@@ -139,8 +164,14 @@ class Job:
     def _open(self) -> JobWriter:
         writer = self._writer
         if writer is None:
-            raise JobOver(f"the job {self.handle!r} is over")
+            raise self._why_over(f"the job {self.handle!r} is over")
         return writer
+
+    def _why_over(self, text: str) -> JobOver:
+        """The error for what comes too late: `text` says what that is."""
+        if self.cancel_reason is None:
+            return JobOver(text)
+        return JobCancelled(f"{text}: {self.cancel_reason}", self.cancel_reason)
 
     def _still_open(self, _: None) -> None:
         self._open()

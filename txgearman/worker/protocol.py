@@ -20,7 +20,7 @@ from txgearman.connection.backpressure import Backpressure
 from txgearman.connection.heartbeat import LivenessCheck
 from txgearman.connection.options import OptionRequests
 from txgearman.connection.protocol import PacketProtocol
-from txgearman.errors import FailJob, JobOver, RaisedInProcess, TimeLimitExceeded
+from txgearman.errors import FailJob, RaisedInProcess, TimeLimitExceeded
 from txgearman.wire.codec import frame
 from txgearman.wire.options import CANCEL, EXCEPTIONS
 from txgearman.wire.packets import (
@@ -218,6 +218,8 @@ class WorkerProtocol(PacketProtocol):
             self._backoff = None
         running, self._running = self._running, {}
         for job, outcome in running.items():
+            if job.cancelled:
+                continue
             job._writer = None
             self._log.warn(
                 "The connection ended while {job} ran, its outcome is discarded: {why}", job=job, why=why
@@ -271,12 +273,15 @@ class WorkerProtocol(PacketProtocol):
         self._send_and_grab()
 
     def _cancelled(self, handle: bytes, reason: bytes) -> None:
-        """The server drops what a job reports from now on, so it need not go on."""
+        """Stop a job. Nothing is sent of it from now on: its handle may come again, with another run.
+
+        One that has just been reported is not here any more.
+        """
         for job, outcome in self._running.items():
-            if job.handle == handle:
-                self._log.info(
-                    "{job} is to stop: {reason}", job=job, reason=reason.decode("utf-8", "replace")
-                )
+            if job.handle == handle and not job.cancelled:
+                job.cancel_reason = reason.decode("utf-8", "replace")
+                job._writer = None
+                self._log.info("{job} is to stop: {reason}", job=job, reason=job.cancel_reason)
                 if outcome is not None:
                     self._cancel(outcome, job)
                 break
@@ -341,7 +346,12 @@ class WorkerProtocol(PacketProtocol):
 
     def _returned(self, result: object, job: Job, function: Function) -> None:
         if job._writer is None:
-            self._raised(Failure(JobOver("the connection was lost, the result is discarded")), job)
+            lost = (
+                "the result is discarded"
+                if job.cancelled
+                else "the connection was lost, the result is discarded"
+            )
+            self._raised(Failure(job._why_over(lost)), job)
             return
         try:
             payload = function.encode(result)
@@ -395,8 +405,11 @@ class WorkerProtocol(PacketProtocol):
     def _report(self, job: Job, packet: int, body: bytes) -> None:
         """The job has ended: send its report, and the next grabs in the same write."""
         if job._writer is None:
-            # The connection is lost.
+            # The connection is lost, or the job is cancelled.
+            self._running.pop(job, None)
             self._release_slot_when_ended(job)
+            if job.cancelled and self._on_idle is not None:
+                self._check_idle()
             return
         job._writer = None
         del self._running[job]

@@ -172,8 +172,9 @@ class Worker(Service):
                 coroutine of it. None is an empty result. In a thread or process it must return the result
                 itself. A process imports it, so there it must be at the top level of a module.
             timeout: Seconds after which the server gives a job that it gave out to another worker too. The
-                server is told this; it does not stop the callback, whose late result the server refuses.
-                gearmand counts less than one second as one, and guards only the newest job of a connection.
+                server is told this, and tells the worker then to stop the job. gearmand does not: there the
+                callback goes on, and its late result is refused. gearmand counts less than one second as one,
+                and guards only the newest job of a connection.
             threads: Whether the callback runs in a thread. If `threads` and `processes` are both None, a
                 function that is not ``async`` runs in a thread or process if the worker has them; everything
                 else runs in the reactor's thread.

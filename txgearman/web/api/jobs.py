@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from twisted.internet.defer import Deferred
@@ -91,15 +92,15 @@ class JobEndpoints:
 
     async def cancel(self, call: Call) -> Response:
         """Cancel a job, or forget a dead one."""
-        handle = call.ids[0]
+        handle, force = call.ids[0], call.arguments["force"]
         try:
-            self._gearman.broker.cancel(handle)
+            self._gearman.broker.cancel(handle, force)
         except JobNotFound:
             if not self._gearman.inspection.may_have_stored_jobs:
                 await self._ask(self._gearman.dead_jobs.forget, handle)
                 return no_content()
             try:
-                await self._ask(self._gearman.search.seek_and_cancel, handle)
+                await self._ask(partial(self._gearman.search.seek_and_cancel, force=force), handle)
             except HTTPProblem as problem:
                 if problem.status != 404:
                     raise

@@ -64,6 +64,12 @@ _DEAD_SEARCH: Final = Parameter(
     b"",
     max_length=1024,
 )
+_FORCE: Final = Parameter(
+    "force",
+    "flag",
+    "End the connection of a worker that runs the job and cannot be told. Its other jobs go to others.",
+    False,
+)
 _PER_SECOND: Final = Parameter(
     "per_second",
     "number",
@@ -218,7 +224,8 @@ def make_routes(
             jobs.cancel,
             "Cancel a job; those who wait for it are told that it failed. Forget a dead one.",
             {204: ""},
-            (404, 503),
+            (400, 404, 503),
+            (_FORCE,),
         ),
         Route(
             "POST",

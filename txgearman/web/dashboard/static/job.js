@@ -12,6 +12,12 @@ const LOOK_AGAIN = 5000;
 // Lines of an error that are shown before it is opened.
 const FEW_LINES = 30;
 
+// In the dialog of a running job: whether its worker loses the connection where it cannot be told.
+const FORCE = {
+  make: () => h("label", { class: "check" }, h("input", { name: "force", type: "checkbox" }), "End the connection of a worker that cannot be told. Its other jobs go to others."),
+  parameters: (form) => (form.get("force") ? { force: true } : {}),
+};
+
 export function jobPage(frame, id) {
   const handle = decoded(id);
   let job = null;
@@ -30,13 +36,14 @@ export function jobPage(frame, id) {
     title: `Cancel ${handle}?`,
     what:
       job.state === "running"
-        ? "Its worker is not told and goes on, but what it reports is dropped. Those who wait are told that the job failed."
+        ? "Its worker is told to stop, if it can be told; otherwise it goes on, and what it reports is dropped. Those who wait are told that the job failed."
         : "The job ends, and those who wait for it are told that it failed. This cannot be undone.",
     button: "Cancel the job",
     danger: true,
     method: "DELETE",
     path: `/jobs/${id}`,
     done: "Cancelled",
+    field: job.state === "running" ? FORCE : null,
   }));
   const retryNow = button("play", "Retry now", false, () => ({ ...RETRY_NOW.ask(handle, 1), ...RETRY_NOW.call({ handle }), done: "Queued" }));
   const retry = button("play", "Retry", false, () => ({ ...RETRY_DEAD.ask(handle, 1), ...RETRY_DEAD.call({ handle }), done: "Queued" }));
