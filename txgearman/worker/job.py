@@ -40,7 +40,17 @@ class JobWriter(Protocol):
 class Job:
     """A job that a worker was given."""
 
-    __slots__ = ("_slot_held_until", "_writer", "data", "function", "handle", "reducer", "unique")
+    __slots__ = (
+        "_slot_held_until",
+        "_writer",
+        "attempt",
+        "data",
+        "function",
+        "handle",
+        "losses",
+        "reducer",
+        "unique",
+    )
 
     def __init__(
         self,
@@ -50,6 +60,8 @@ class Job:
         unique: bytes,
         reducer: bytes | None,
         data: bytes,
+        attempt: int | None = None,
+        losses: int | None = None,
     ) -> None:
         self.handle = handle
         """The server's name for the job."""
@@ -61,6 +73,10 @@ class Job:
         """The name of the reducing function; None for a job without one."""
         self.data: Any = data
         """Its input as the worker's codec gives it, bytes without one."""
+        self.attempt = attempt
+        """Which of its attempts this is, from 1; None where the server does not tell, as gearmand."""
+        self.losses = losses
+        """How many workers went away with it before; None where the server does not tell."""
         self._writer: JobWriter | None = writer
         # If set, the job's slot is held until this fires: it has an outcome, but its function still runs.
         self._slot_held_until: Deferred[None] | None = None

@@ -81,6 +81,10 @@ MAX_RATE: Final = 10**9
 MAX_TIME_LIMIT: Final = 315_360_000
 """Seconds of the longest time limit of a function, ten years, as for workers that set one."""
 
+MIN_HEARTBEAT: Final = 1.0
+"""Seconds of the shortest heartbeat, as of the shortest time limit: below that a busy machine looks dead, and
+what workers send for it becomes a load."""
+
 DEFAULT_STORED_LOSSES: Final = 25
 """Workers that may lose a job with a store, which keeps it when it is dead: far more than restarts of workers
 cost one job, and few enough that a job which ends its workers is out of the way within minutes."""
@@ -179,6 +183,11 @@ def _check_limits(limits: Any) -> None:
         raise ValueError(f"must be {LIMITS.called}, not {show_value(limits)}") from None
 
 
+def _check_heartbeat(seconds: float) -> None:
+    if 0 < seconds < MIN_HEARTBEAT:
+        raise ValueError(f"must be 0, or {MIN_HEARTBEAT:g} or more, not {show_value(seconds)}")
+
+
 LIMITS: Final = Kind(
     "a number of jobs, or a list of one for high, normal and low priority", _limits_of_text, _limits
 )
@@ -189,6 +198,12 @@ _LOSSES: Final[dict[str, Any]] = {"kind": INTEGER, "least": UNLIMITED}
 _ATTEMPTS: Final[dict[str, Any]] = {"kind": INTEGER, "least": 1}
 _BACKOFF: Final[dict[str, Any]] = {"kind": SECONDS, "least": 0, "most": MAX_TIME_LIMIT}
 _BACKOFF_FACTOR: Final[dict[str, Any]] = {"kind": NUMBER, "least": 1, "most": 1000}
+_HEARTBEAT: Final[dict[str, Any]] = {
+    "kind": SECONDS,
+    "least": 0,
+    "most": MAX_TIME_LIMIT,
+    "check": _check_heartbeat,
+}
 _JITTER: Final[dict[str, Any]] = {"kind": NUMBER, "least": 0, "most": 1}
 
 
@@ -234,6 +249,7 @@ class FunctionSettings:
     backoff_factor: float | None = _as_for_all("backoff-factor", _BACKOFF_FACTOR)
     backoff_max: float | None = _as_for_all("backoff-max", _BACKOFF)
     jitter: float | None = _as_for_all("jitter", _JITTER)
+    heartbeat: float | None = _as_for_all("heartbeat", _HEARTBEAT)
     retry_online: bool | None = option(
         None,
         "Let clients that wait for a result wait while the job is retried. Otherwise they are told of the "
@@ -284,6 +300,7 @@ class FunctionSettings:
             jitter=self.jitter,
             retry_online=self.retry_online,
             expires=self.expires,
+            heartbeat=self.heartbeat,
         )
 
 
@@ -411,6 +428,13 @@ class Settings:
         "together do not run together again.",
         reloadable=True,
         **_JITTER,
+    )
+    heartbeat: float = option(
+        0.0,
+        "Seconds without a status, data, a warning or a heartbeat of its worker after which a running job is "
+        "taken back, as a loss, and given to another. 0 is never.",
+        reloadable=True,
+        **_HEARTBEAT,
     )
     dead_jobs: int | None = option(
         None,
@@ -717,6 +741,7 @@ class Settings:
             backoff_factor=self.backoff_factor,
             backoff_max=self.backoff_max,
             jitter=self.jitter,
+            heartbeat=self.heartbeat,
             dead_jobs=DEFAULT_DEAD_JOBS_IN_MEMORY if self.dead_jobs is None else self.dead_jobs,
             dead_bytes=DEFAULT_DEAD_BYTES_IN_MEMORY if self.dead_bytes is None else self.dead_bytes,
             dead_age=self.dead_age,
