@@ -347,10 +347,11 @@ class FailJob(GearmanError):
     """A worker's function raises this to fail its job.
 
     Args:
-        text: Why, for the worker's log. Submitters are told it if the server has the option ``outcomes``, and
-            it is kept with the job; without it they are told nothing but the failure (WORK_FAIL).
-        data: What submitters are told in place of the text, as of an exception (WORK_EXCEPTION); they find
-            it in `JobRaised.data`. No server is needed for that.
+        text: Why, for the worker's log. A server with the option ``outcomes`` keeps it with the job and tells
+            submitters, who find it in `JobRaised.data`. With others they are told nothing but the failure
+            (WORK_FAIL), as `JobFailed`.
+        data: What submitters are told in place of the text, as of an exception (WORK_EXCEPTION): they find
+            it in `JobRaised.data`. Every server passes it on.
 
     Raises:
         TypeError: The data is not bytes.

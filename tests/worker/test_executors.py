@@ -20,7 +20,7 @@ from tests.support import on_reactor, process_state
 from tests.worker import blocking
 from txgearman.client import Client
 from txgearman.codecs import BYTES
-from txgearman.errors import JobFailed, JobOver, JobRaised
+from txgearman.errors import JobOver, JobRaised
 from txgearman.server import GearmanServerFactory
 from txgearman.worker import Hooks, Job, Worker
 from txgearman.worker.threads import ThreadWriter
@@ -121,7 +121,8 @@ class PlaceExpectations:
                 self.assertIn(line, "\n".join(trace))
                 self.assertEqual(len(self.flushLoggedErrors()), 1)
             job = await client.submit("fails", b"")
-            await self.assertFailure(job.result(LIMIT), JobFailed)
+            error = await self.assertFailure(job.result(LIMIT), JobRaised)
+            self.assertEqual(error.data, b"not today")
 
     @on_reactor
     async def test_failing_with_data(self: Any) -> None:
@@ -133,7 +134,8 @@ class PlaceExpectations:
             error = await self.assertFailure(job.result(LIMIT), JobRaised)
             self.assertEqual(error.data, b"\0\xff")
             job = await client.submit("fails_with_too_much", b"")
-            await self.assertFailure(job.result(LIMIT), JobFailed)
+            error = await self.assertFailure(job.result(LIMIT), JobRaised)
+            self.assertEqual(error.data, b"not today")
 
     @on_reactor
     async def test_codecs(self: Any) -> None:

@@ -440,16 +440,16 @@ class WorkerProtocol(PacketProtocol):
 
     def _deliberate_failure_report(self, error: FailJob, job: Job) -> tuple[int, bytes]:
         """The packet that reports a job that failed itself, and its body."""
-        text = error.data
-        packet = WORK_EXCEPTION if EXCEPTIONS in self._options.accepted else WORK_FAIL
-        if OUTCOMES in self._options.accepted:
-            packet = WORK_FAIL_EXTENDED
-            text = truncate_utf8(str(error)) or None if text is None else text
-        if text is not None and packet != WORK_FAIL:
+        says_why = OUTCOMES in self._options.accepted
+        if error.data is not None and (says_why or EXCEPTIONS in self._options.accepted):
+            packet = WORK_FAIL_EXTENDED if says_why else WORK_EXCEPTION
             try:
-                return packet, body_of((job.handle, text), self.max_packet)
+                return packet, body_of((job.handle, error.data), self.max_packet)
             except ValueError as too_long:
                 self._log.error("The data of the failure of {job} is not sent: {why}", job=job, why=too_long)
+        text = truncate_utf8(str(error))
+        if says_why and text:
+            return WORK_FAIL_EXTENDED, job.handle + b"\0" + text
         return WORK_FAIL, job.handle
 
     def _report(self, job: Job, packet: int, body: bytes) -> None:
