@@ -284,7 +284,7 @@ class JobError(ClientError):
 
 
 class JobFailed(JobError):
-    """The worker failed the job (WORK_FAIL), or the server gave it up.
+    """The worker failed the job (WORK_FAIL), or the server gave it up. `JobRaised` is one that says why.
 
     Args:
         handle: The job.
@@ -294,8 +294,9 @@ class JobFailed(JobError):
         super().__init__(handle, f"job {handle.decode('utf-8', 'backslashreplace')} failed")
 
 
-class JobRaised(JobError):
-    """The worker's function raised (WORK_EXCEPTION). Both arguments are attributes too.
+class JobRaised(JobFailed):
+    """The worker failed the job and said why (WORK_EXCEPTION): mostly its function raised. Both arguments are
+    attributes too.
 
     Args:
         handle: The job.
@@ -303,7 +304,8 @@ class JobRaised(JobError):
     """
 
     def __init__(self, handle: bytes, data: bytes) -> None:
-        super().__init__(
+        JobError.__init__(
+            self,
             handle,
             f"job {handle.decode('utf-8', 'backslashreplace')} raised: "
             f"{data.decode('utf-8', 'backslashreplace')}",

@@ -21,7 +21,7 @@ from txgearman.cli.connections import ReportingEndpoint
 from txgearman.cli.exit_codes import ExitCode, InvalidArgument
 from txgearman.cli.programs import ProgramRunner
 from txgearman.cli.run import CommandContext, Main, print_message
-from txgearman.errors import FailJob, JobOver
+from txgearman.errors import FailJob, JobOver, Reject, Retry
 from txgearman.worker import Hooks, Job, Worker
 
 
@@ -45,6 +45,7 @@ class WorkerOptions:
     timeout: float | None
     client_id: str | None
     drain: float
+    heartbeat: bool
 
     @property
     def concurrency(self) -> int:
@@ -86,12 +87,13 @@ class _FailureReporter:
         self.returned_jobs = 0
 
     def add(self, job: Job, failure: Failure) -> None:
-        """A job has failed. The worker itself logs exceptions other than `FailJob`."""
-        if isinstance(failure.value, FailJob):
+        """A job has failed. The worker itself logs exceptions that no function raises on purpose."""
+        if isinstance(failure.value, FailJob | Retry | Reject):
             handle, function = (
                 name.decode("utf-8", "backslashreplace") for name in (job.handle, job.function)
             )
-            print_message(f"job {handle} of {function} failed: {failure.value}")
+            what = {Retry: "is to be retried", Reject: "is rejected"}.get(type(failure.value), "failed")
+            print_message(f"job {handle} of {function} {what}: {failure.value}")
         elif self.stopping and isinstance(failure.value, CancelledError | JobOver):
             self.returned_jobs += 1
 
@@ -114,6 +116,7 @@ def _make_worker(
             threads=options.threads or 0,
             processes=options.processes or 0,
             hooks=Hooks(on_failure=failures.add),
+            heartbeat=options.heartbeat,
         )
         for function in options.functions:
             worker.register(function, pool.run, threads=False, processes=False, time_limit=options.timeout)
@@ -216,6 +219,8 @@ class _JobInThread:
         self.function = job.function
         self.unique = job.unique
         self.data = job.data
+        self.attempt = job.attempt
+        self.losses = job.losses
         self._reactor = reactor
         self._job = job
 

@@ -59,7 +59,14 @@ from txgearman.wire.packets import (
     WORK_RETRY,
     name_of,
 )
-from txgearman.worker.functions import Function, call, exception_text, exception_traceback, truncate_utf8
+from txgearman.worker.functions import (
+    ExceptionReport,
+    Function,
+    call,
+    exception_text,
+    exception_traceback,
+    truncate_utf8,
+)
 from txgearman.worker.heartbeats import Heartbeats
 from txgearman.worker.hooks import NO_HOOKS, Hooks, maybe_await, run_hook
 from txgearman.worker.job import Job
@@ -440,7 +447,7 @@ class WorkerProtocol(PacketProtocol):
 
     def _deliberate_failure_report(self, error: FailJob, job: Job) -> tuple[int, bytes]:
         """The packet that reports a job that failed itself, and its body."""
-        says_why = OUTCOMES in self._options.accepted
+        says_why = OUTCOMES in self._options.accepted and not isinstance(error, ExceptionReport)
         if error.data is not None and (says_why or EXCEPTIONS in self._options.accepted):
             packet = WORK_FAIL_EXTENDED if says_why else WORK_EXCEPTION
             try:
