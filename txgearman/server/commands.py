@@ -90,6 +90,9 @@ MAX_EPOCH: Final = 253402300799
 _HIGH, _NORMAL, _LOW = int(Priority.HIGH), int(Priority.NORMAL), int(Priority.LOW)
 _NO_JOB: Final = frame(RESPONSE, NO_JOB, b"")
 
+_NO_REDUCER_NOR_ATTRIBUTES: Final = b"\0"
+"""Two empty fields of JOB_ASSIGN_EXTENDED, joined."""
+
 _AROUND_DATA: Final = 32
 """Bytes of a report beside its data, as many as it has at least: its header, and a handle."""
 
@@ -268,36 +271,28 @@ def _grab_all(peer: Peer) -> None:
     if job.stored:
         peer.assigns_stored_job = True
     if OUTCOMES in peer.extensions:
-        _assign_extended(peer, job)
+        if job.failures is None and job.deadline is None and job.reducer is None and not job.losses:
+            # Nearly all jobs: their first run, and nothing to say of it.
+            said = _NO_REDUCER_NOR_ATTRIBUTES
+        else:
+            said = (job.reducer or b"") + b"\0" + _run_attributes(job)
+        peer.send_packet(JOB_ASSIGN_EXTENDED, job.handle, job.function.name, job.unique, said, job.data)
     elif job.reducer is None:
         peer.send_packet(JOB_ASSIGN_UNIQ, job.handle, job.function.name, job.unique, job.data)
     else:
         peer.send_packet(JOB_ASSIGN_ALL, job.handle, job.function.name, job.unique, job.reducer, job.data)
 
 
-def _assign_extended(peer: Peer, job: Job) -> None:
-    failures = job.failures
-    if failures is None and not job.losses and job.deadline is None:
-        # Nearly all jobs: their first run, and nothing to say of it.
-        attributes = b""
-    else:
-        values = {}
-        if failures is not None and failures.attempts:
-            values["attempt"] = str(failures.attempts + 1)
-        if job.losses:
-            values["losses"] = str(job.losses)
-        if job.deadline is not None and job.deadline.heartbeat is not None:
-            values["heartbeat"] = str(job.deadline.heartbeat.interval)
-        attributes = format_attributes(values)
-    peer.send_packet(
-        JOB_ASSIGN_EXTENDED,
-        job.handle,
-        job.function.name,
-        job.unique,
-        job.reducer or b"",
-        attributes,
-        job.data,
-    )
+def _run_attributes(job: Job) -> bytes:
+    """What a worker is told of a run that has just begun."""
+    values = {}
+    if job.failures is not None and job.failures.attempts:
+        values["attempt"] = str(job.failures.attempts + 1)
+    if job.losses:
+        values["losses"] = str(job.losses)
+    if job.deadline is not None and job.deadline.heartbeat is not None:
+        values["heartbeat"] = str(job.deadline.heartbeat.interval)
+    return format_attributes(values)
 
 
 def _work_data(peer: Peer, handle: bytes, data: bytes) -> None:
