@@ -336,6 +336,23 @@ class HeartbeatTests(DecisionTestCase):
         self.bench.advance(2.0)
         self.assertTrue(self.is_taken_back(handle))
 
+    def test_a_server_that_stood_still_takes_nothing_back_for_that(self) -> None:
+        """What its workers said meanwhile it has not read. Their time begins anew, that of the limit not."""
+        self.begin(time_limit=300.0)
+        handle = self.bench.queue(b"f")
+        self.bench.grab(self.worker)
+        self.bench.now += 100.0
+        self.broker.tick()
+        self.assertFalse(self.is_taken_back(handle))
+        self.bench.advance(3.99)
+        self.assertFalse(self.is_taken_back(handle))
+        self.bench.advance(0.01)
+        self.assertTrue(self.is_taken_back(handle))
+        self.bench.grab(self.worker)
+        self.bench.now += 301.0
+        self.broker.tick()
+        self.assertTrue(self.is_taken_back(handle))
+
     def test_too_many_losses_end_the_job(self) -> None:
         self.begin(job_retries=2)
         self.bench.queue(b"f")

@@ -40,6 +40,11 @@ _ABANDONED: Final = int(Outcome.ABANDONED)
 _EXPIRED: Final = int(Outcome.EXPIRED)
 
 
+MAX_LATENESS: Final = 1.0
+"""Seconds. When a heartbeat comes up later than by this, the server itself has stood still, as a machine that
+was suspended: what workers have said meanwhile may be in their sockets still, and each gets its time anew."""
+
+
 class Lifecycle:
     """The jobs in memory, by handle and by unique, and the steps of their lives.
 
@@ -255,12 +260,17 @@ class Lifecycle:
             job.deadline.heartbeat.heard = self._timer.clock() if now is None else now
 
     def still_runs(self, job: Job, now: float) -> bool:
-        """Whether a job whose deadline has come up may run on, as its worker was heard of meanwhile."""
+        """Whether a job whose deadline has come up may run on, as its worker was heard of meanwhile, or may
+        have said something that nobody has read."""
         deadline = job.deadline
         assert deadline is not None
         heartbeat = deadline.heartbeat
-        if heartbeat is None or heartbeat.due <= now:
+        if heartbeat is None:
             return False
+        if heartbeat.due <= now:
+            if now - heartbeat.due < MAX_LATENESS or heartbeat.limit <= now:
+                return False
+            heartbeat.heard = now
         self.timeouts.put_off(deadline, heartbeat.due)
         return True
 
