@@ -25,7 +25,9 @@ from tests.blocking.servers import LIMIT, BackgroundServer
 from tests.support import free_port, load
 from txgearman import aio, client, worker
 from txgearman.client import DataUpdate, StatusUpdate, WarningUpdate
-from txgearman.errors import BadPayload, JobFailed, JobRaised, NoResult, NotConnected
+from txgearman.errors import BadPayload, JobFailed, JobRaised, NoResult, NotConnected, Reject, Retry
+from txgearman.server import Settings
+from txgearman.server.config.function_options import FunctionSettings
 from txgearman.worker import Hooks
 from txgearman.worker import Job as WorkerJob
 
@@ -267,6 +269,33 @@ class WorkerTests(_Case):
         self.run_async(main)
         self.assertEqual(called, ["before", "LookupError"])
         self.flushLoggedErrors(LookupError)
+
+    def test_what_a_function_decides(self) -> None:
+        attempts: list[int | None] = []
+
+        async def decide(job: WorkerJob) -> bytes:
+            await asyncio.sleep(0)
+            attempts.append(job.attempt)
+            if job.attempt == 1:
+                raise Retry(0.0, "not yet")
+            raise Reject("no")
+
+        async def main() -> None:
+            working = aio.Worker(self.endpoint, heartbeat=True)
+            working.register("decide", decide)
+            async with working, aio.Client(self.endpoint) as submitting:
+                with self.assertRaises(JobRaised) as caught:
+                    await (await submitting.submit("decide", b"")).result()
+                self.assertEqual(caught.exception.data, b"no")
+
+        self.server.stop()
+        self.server = BackgroundServer(
+            settings=Settings(functions={"decide": FunctionSettings(retry_online=True)})
+        )
+        self.addCleanup(self.server.stop)
+        self.endpoint = f"tcp:localhost:{self.server.port}"
+        self.run_async(main)
+        self.assertEqual(attempts, [1, 2])
 
     def test_what_returns_something_to_await(self) -> None:
         hooked: list[str] = []

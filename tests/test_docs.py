@@ -35,6 +35,7 @@ from txgearman import Client, errors
 from txgearman.access.policy import Identity, Right
 from txgearman.broker.histograms import Meter
 from txgearman.broker.meters import Counts, measures_of
+from txgearman.client import Admin
 from txgearman.server import GearmanService, Settings, admin
 from txgearman.server.config.options import METRICS_FUNCTIONS
 from txgearman.server.process import twistd
@@ -135,6 +136,36 @@ class Roles(SynchronousTestCase):
             ["QUEUE_ERROR"] * 5,
         )
 
+    def test_decisions(self) -> None:
+        module = example("decisions.py")
+        # Too busy, refused for now, and delivered.
+        module.mailer.answers = [421, 450, 250, 550]
+        worker = self.gearman.worker()
+        worker.register("mail", module.send_mail)
+        self.gearman.wait(worker.start())
+        client = self.gearman.client()
+        job = self.gearman.wait(client.submit("mail", b"me@there", background=True))
+        admin = Admin(self.gearman.clock, self.gearman.endpoint)
+        states = []
+        for _ in range(3):
+            self.gearman.turn()
+            detail = self.gearman.wait(admin.job(job.handle))
+            states.append((detail.state, detail.outcome, detail.attempts, detail.error))
+            self.gearman.turn(60)
+        self.assertEqual(
+            states,
+            [
+                ("retrying", None, 0, b"too busy"),
+                ("retrying", "failed", 1, b"refused for now: 450"),
+                ("ended", "completed", 1, b"refused for now: 450"),
+            ],
+        )
+        for data, error in ((b"me@there", b"refused: 550"), (b"me", b"no address")):
+            job = self.gearman.wait(client.submit("mail", data))
+            with self.assertRaises(errors.JobRaised) as caught:
+                self.gearman.wait(job.result())
+            self.assertEqual(caught.exception.data, error)
+
     def test_updates(self) -> None:
         self.work()
         module = example("updates.py")
@@ -165,7 +196,11 @@ class Roles(SynchronousTestCase):
         outcomes = [self.gearman.wait(run(client, "parse", data)) for data in (b"7", b"", b"x")]
         self.assertEqual(
             outcomes,
-            ["result: 7", "failed", "raised: ValueError: invalid literal for int() with base 10: b'x'"],
+            [
+                "result: 7",
+                "failed: nothing to parse",
+                "failed: ValueError: invalid literal for int() with base 10: b'x'",
+            ],
         )
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
         self.gearman.server.administration.set_limits(b"full", (1, 1, 1))

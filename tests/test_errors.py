@@ -17,6 +17,7 @@ for _module in ("txgearman.blocking.errors", "txgearman.cli.exit_codes"):
     import_module(_module)
 
 _VALUES: dict[str, Any] = {
+    "bool": False,
     "bytes": b"H:1",
     "dict[int,": {},
     "float": 1.5,

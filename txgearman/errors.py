@@ -4,7 +4,7 @@
 * `Refused`: the server understood a request and says no; an expected event, not a defect.
 * `ClientError`: what a caller of the client meets.
 * `StoreError`: what the database that keeps jobs cannot do.
-* `FailJob` and `JobOver`: what a worker's function raises and meets.
+* `FailJob`, `Retry`, `Reject` and `JobOver`: what a worker's function raises and meets.
 
 Wrong arguments of our own callers are plain `ValueError` and `TypeError`.
 """
@@ -12,6 +12,7 @@ Wrong arguments of our own callers are plain `ValueError` and `TypeError`.
 from __future__ import annotations
 
 import copyreg
+import math
 from typing import Any
 
 
@@ -290,7 +291,7 @@ class JobError(ClientError):
 
 
 class JobFailed(JobError):
-    """The worker failed the job (WORK_FAIL), or the server gave it up.
+    """The worker failed the job (WORK_FAIL), or the server gave it up. `JobRaised` is one that says why.
 
     Args:
         handle: The job.
@@ -300,8 +301,9 @@ class JobFailed(JobError):
         super().__init__(handle, f"job {handle.decode('utf-8', 'backslashreplace')} failed")
 
 
-class JobRaised(JobError):
-    """The worker's function raised (WORK_EXCEPTION). Both arguments are attributes too.
+class JobRaised(JobFailed):
+    """The worker failed the job and said why (WORK_EXCEPTION): mostly its function raised. Both arguments are
+    attributes too.
 
     Args:
         handle: The job.
@@ -309,7 +311,8 @@ class JobRaised(JobError):
     """
 
     def __init__(self, handle: bytes, data: bytes) -> None:
-        super().__init__(
+        JobError.__init__(
+            self,
             handle,
             f"job {handle.decode('utf-8', 'backslashreplace')} raised: "
             f"{data.decode('utf-8', 'backslashreplace')}",
@@ -353,9 +356,11 @@ class FailJob(GearmanError):
     """A worker's function raises this to fail its job.
 
     Args:
-        text: Logged, not sent.
-        data: What the submitter is told as of an exception (WORK_EXCEPTION), and finds in `JobRaised.data`.
-            Without it the submitter is told nothing but the failure (WORK_FAIL).
+        text: Why, for the worker's log. A server with the option ``outcomes`` keeps it with the job and tells
+            submitters, who find it in `JobRaised.data`. With others they are told nothing but the failure
+            (WORK_FAIL), as `JobFailed`.
+        data: What submitters are told in place of the text, as of an exception (WORK_EXCEPTION): they find
+            it in `JobRaised.data`. Every server passes it on.
 
     Raises:
         TypeError: The data is not bytes.
@@ -366,6 +371,57 @@ class FailJob(GearmanError):
             raise TypeError(f"the data must be bytes, not {type(data).__name__}")
         super().__init__(text)
         self.data = data
+
+
+class Retry(GearmanError):
+    """A worker's function raises this to have its job run again later.
+
+    The run has failed, and the server queues the job again. It needs the option ``outcomes`` for that; with
+    other servers this is an exception like any other. All arguments are attributes too.
+
+    Args:
+        delay: Seconds until the job is queued again; None for the backoff of its function.
+        text: Why, for logs, for submitters, and for whoever looks at the job.
+        counts: Whether the run counts as an attempt, of which the server allows so many. One that does not
+            is for a job that has to wait for something, and has not failed.
+
+    Raises:
+        TypeError: The delay is no number, or the text is no str.
+        ValueError: The delay is negative or not finite.
+    """
+
+    def __init__(self, delay: float | None = None, text: str = "", counts: bool = True) -> None:
+        if delay is not None:
+            if isinstance(delay, bool) or not isinstance(delay, int | float):
+                raise TypeError(f"the delay must be a number of seconds, not {type(delay).__name__}")
+            if not 0 <= delay < math.inf:
+                raise ValueError(f"the delay must be 0 seconds or more, not {delay!r}")
+        if not isinstance(text, str):
+            raise TypeError(f"the text must be a str, not {type(text).__name__}")
+        super().__init__(text)
+        self.delay = delay
+        self.text = text
+        self.counts = bool(counts)
+
+
+class Reject(GearmanError):
+    """A worker's function raises this for a job that no retry can help, such as one with bad data.
+
+    The job fails at once, whatever attempts are left; a background job is dead. That needs a server with the
+    option ``outcomes``; with others this is an exception like any other.
+
+    Args:
+        text: Why, for logs, for submitters, and for whoever looks at the job. An attribute too.
+
+    Raises:
+        TypeError: The text is no str.
+    """
+
+    def __init__(self, text: str = "") -> None:
+        if not isinstance(text, str):
+            raise TypeError(f"the text must be a str, not {type(text).__name__}")
+        super().__init__(text)
+        self.text = text
 
 
 class JobOver(GearmanError):

@@ -17,8 +17,8 @@ async def run(client: Client, function: str, data: bytes) -> str:
         outcome = f"the job may still run: {error}"
     except ServerError as error:
         outcome = f"refused: {error.code}"
+    except JobRaised as error:
+        outcome = f"failed: {error.data.decode()}"
     except JobFailed:
         outcome = "failed"
-    except JobRaised as error:
-        outcome = f"raised: {error.data.decode()}"
     return outcome

@@ -30,11 +30,12 @@ LIMIT: Final = 20.0
 class BackgroundServer:
     """A server on a free port that can be stopped and started again there, and lose its connections.
 
-    With `mute` it takes connections and never answers.
+    With `mute` it takes connections and never answers. `settings` are the server's.
     """
 
-    def __init__(self, *, mute: bool = False) -> None:
+    def __init__(self, *, mute: bool = False, settings: Settings | None = None) -> None:
         self.port = 0
+        self._settings = settings or Settings()
         self.factory: Any = None
         self._mute = mute
         self._listening: Any = None
@@ -73,7 +74,7 @@ class BackgroundServer:
     def _start(self) -> None:
         reactor = background_thread().reactor
         self.factory = (
-            Factory.forProtocol(Protocol) if self._mute else GearmanServerFactory(reactor, Settings())
+            Factory.forProtocol(Protocol) if self._mute else GearmanServerFactory(reactor, self._settings)
         )
         self._wrapper = WrappingFactory(self.factory)
         self._wrapper.noisy = False

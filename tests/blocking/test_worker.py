@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -15,14 +15,20 @@ from tests.support import free_port
 from txgearman import blocking as gearman
 from txgearman.blocking import errors
 from txgearman.blocking.background_thread import background_thread
-from txgearman.errors import JobCancelled
+from txgearman.broker.job_states import Outcome
+from txgearman.errors import FailJob, JobCancelled, Reject, Retry
+from txgearman.server import Settings
+from txgearman.server.config.function_options import FunctionSettings
+from txgearman.wire.options import HEARTBEAT
 
 
 class _Case(SynchronousTestCase):
+    settings: ClassVar[Settings | None] = None
+
     def setUp(self) -> None:
         self.stack = ExitStack()
         self.addCleanup(self.stack.close)
-        self.server = self.stack.enter_context(BackgroundServer())
+        self.server = self.stack.enter_context(BackgroundServer(settings=self.settings))
         self.client = gearman.GearmanClient([self.server.address])
         self.stack.callback(self.client.shutdown)
 
@@ -197,6 +203,85 @@ class Tasks(_Case):
             self.assertEqual(self.submit("number").state, gearman.JOB_FAILED)
         self.assertIn("must be str or bytes, not int", logged.output[0])
         self.assertEqual(self.submit("reverse", "ab").result, "ba")
+
+
+class Decisions(_Case):
+    """What a task decides about its job, and what it is told of it."""
+
+    settings = Settings(functions={"*": FunctionSettings(retry_online=True, heartbeat=30)})
+
+    def test_what_it_raises(self) -> None:
+        def task(_worker: gearman.GearmanWorker, job: gearman.GearmanJob) -> str:
+            seen.append((job.data, job.attempt, job.losses))
+            if job.data == "retry" and job.attempt == 1:
+                raise Retry(0.0, "not yet")
+            if job.data == "put off" and len(seen) == 1:
+                raise Retry(0.0, "not yet", counts=False)
+            if job.data == "reject":
+                raise Reject("größe")
+            if job.data == "fail":
+                raise FailJob("größe")
+            return "done"
+
+        seen: list[Any] = []
+        self.work(ThreadedWorker(self.server.address), task=task)
+        for data, result, exception, runs in (
+            ("retry", "done", None, [(1, 0), (2, 0)]),
+            ("put off", "done", None, [(1, 0), (1, 0)]),
+            ("reject", None, "größe", [(1, 0)]),
+            ("fail", None, "größe", [(1, 0)]),
+        ):
+            with self.subTest(data), self.assertNoLogs("txgearman.blocking.worker", "WARNING"):
+                seen.clear()
+                request = self.submit("task", data)
+                self.assertEqual((request.result, request.exception), (result, exception))
+                self.assertEqual(seen, [(data, *run) for run in runs])
+
+    def test_what_it_calls(self) -> None:
+        def task(worker: gearman.GearmanWorker, job: gearman.GearmanJob) -> None:
+            if job.attempt == 1:
+                worker.send_job_retry(job, 0.0, "not yet")
+            else:
+                worker.send_job_reject(job, "no")
+
+        class Quiet(ThreadedWorker):
+            def on_job_complete(self, current_job: gearman.GearmanJob, job_result: Any) -> bool:
+                return False
+
+        self.work(Quiet(self.server.address), task=task)
+        request = self.submit("task")
+        self.assertEqual((request.state, request.exception), (gearman.JOB_FAILED, "no"))
+
+    def test_an_exception_that_it_reports_is_still_one(self) -> None:
+        """`failed` and `raised` are two outcomes."""
+
+        class Telling(ThreadedWorker):
+            def on_job_exception(self, current_job: gearman.GearmanJob, exc_info: Any) -> bool:
+                self.send_job_exception(current_job, "why")
+                return False
+
+        def task(worker: gearman.GearmanWorker, job: gearman.GearmanJob) -> None:
+            if job.data == "fail":
+                worker.send_job_failure(job)
+            else:
+                raise LookupError
+
+        self.work(Telling(self.server.address), task=task)
+        for data, exception, outcome in (("raise", "why", Outcome.RAISED), ("fail", None, Outcome.FAILED)):
+            request = self.submit("task", data)
+            self.assertEqual((request.state, request.exception), (gearman.JOB_FAILED, exception))
+            history = self.server.factory.broker.life.history
+            ended = background_thread().call(history.get, request.job.handle.encode())
+            self.assertEqual(ended.outcome, outcome)
+
+    def test_the_heartbeat_is_asked_for(self) -> None:
+        class Beating(ThreadedWorker):
+            heartbeat = True
+
+        for kind, asks in ((ThreadedWorker, False), (Beating, True)):
+            with working(kind(self.server.address)):
+                peers = background_thread().call(lambda: list(self.server.factory.connections.values()))
+                self.assertEqual(any(HEARTBEAT in peer.extensions for peer in peers), asks)
 
 
 class Reports(_Case):

@@ -18,6 +18,7 @@ from txgearman.broker.store_answers import StoreAnswers
 from txgearman.broker.stored_job_search import StoredJobSearch
 from txgearman.broker.tracing import JobTracer
 from txgearman.broker.uniques import Uniques
+from txgearman.broker.worker_decisions import WorkerDecisions
 from txgearman.errors import Refused
 
 if TYPE_CHECKING:
@@ -223,6 +224,7 @@ class Bench:
         self.administration = Administration(self.broker)
         self.dead = DeadJobAdministration(self.broker)
         self.answers = StoreAnswers(self.broker)
+        self.decisions = WorkerDecisions(self.broker)
         self.search = StoredJobSearch(self.broker)
 
     def wall(self) -> float:

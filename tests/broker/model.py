@@ -7,15 +7,16 @@ where the rules leave it open; `Model.wake` checks that the choice of the real b
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from txgearman.broker.entities import MAX_CANCELLED
 from txgearman.broker.handles import number_of
 from txgearman.broker.policy import WAKE_PATIENCE, FunctionOrder, Policy
-from txgearman.broker.retries import RetryPolicy
+from txgearman.broker.retries import WORKER_ATTEMPTS, RetryPolicy
 from txgearman.broker.waking import WALK_PER_PACKET
 
 Key = tuple[str, bytes]
@@ -57,6 +58,8 @@ class ModelJob:
     losses: int = 0
     progress: tuple[int, int] = (0, 0)
     due: float | None = None
+    heard: float = 0.0
+    heartbeat: float | None = None
     since: float = 0.0
     submitted: float = 0.0
     attempts: int = 0
@@ -66,6 +69,17 @@ class ModelJob:
     retry_at: float | None = None
     expires_at: float = 0.0
     revived: bool = False
+
+    @property
+    def shown_failure(self) -> str:
+        """The outcome of its last run, where that was an attempt or one was before it."""
+        return self.failure if self.attempts else ""
+
+    @property
+    def leaves_at(self) -> float:
+        """When it is taken from its worker if that says nothing more."""
+        silent = math.inf if self.heartbeat is None else self.heard + self.heartbeat
+        return min(math.inf if self.due is None else self.due, silent)
 
     @property
     def wakes_at(self) -> float:
@@ -407,6 +421,9 @@ class Model:
         timeout = min((limit for limit in (own, ruled) if limit is not None), default=None)
         if timeout is not None:
             job.due = self.now + timeout
+        job.heartbeat = self.policy.rules_for(job.function).heartbeat or None
+        job.heard = self.now
+        if timeout is not None or job.heartbeat is not None:
             self.limited.append(job)
         return job
 
@@ -430,11 +447,15 @@ class Model:
     # -- reports --------------------------------------------------------------------------------
 
     def report(self, worker: ModelWorker, handle: bytes, *what: Any) -> None:
-        """Pass on data, a warning or progress: `what` is its name and its values."""
+        """Pass on data, a warning or progress: `what` is its name and its values. Or a heartbeat, which
+        nobody hears of."""
         job = self.of_worker(worker, handle)
         if job is None:
-            if handle != worker.ended and handle not in worker.cancelled:
+            if what[0] != "heartbeat" and handle != worker.ended and handle not in worker.cancelled:
                 raise NotFound
+            return
+        job.heard = self.now
+        if what[0] == "heartbeat":
             return
         if what[0] == "status":
             job.progress = (int(what[1]), int(what[2]))
@@ -452,6 +473,16 @@ class Model:
         if what[0] == "completed":
             self.tell(job, *what)
             self.end(job, "completed")
+        elif what[0] == "retry":
+            self.ask_for_retry(job, *what[1:])
+        elif what[0] == "reject":
+            self.tell(job, "exception", what[1])
+            job.attempts += 1
+            job.failure, job.failed_by, job.error = "failed", job.worker or "", what[1]
+            self.happened["rejected"] += 1
+            self.end(job, "failed")
+        elif what[0] == "fail":
+            self.fail_run(job, "failed", "exception", what[1])
         else:
             self.fail_run(job, {"exception": "raised"}.get(what[0], what[0]), *what)
 
@@ -516,19 +547,29 @@ class Model:
         for job in sorted(self.expiring, key=lambda job: job.expires_at):
             if job.expires_at <= self.wall:
                 self.expire(job)
-        for job in sorted(self.limited, key=lambda job: job.due or 0.0):
-            if job.due is not None and job.due <= self.now:
-                self.stop(job, b"timed-out")
-                if self.retry_policy(job) is None:
-                    self.take_back(job)
-                else:
-                    self.fail_run(job, "timed_out", "failed")
+        for job in sorted(self.limited, key=lambda job: job.leaves_at):
+            if job.leaves_at <= self.now:
+                self.end_late_run(job)
         for worker in list(self.awaited):
             if worker.woken_at + WAKE_PATIENCE <= self.now:
                 self.awaited.remove(worker)
                 function, worker.woken_for = worker.woken_for, None
                 if function is not None and self.waits(function):
                     self.wake(function)
+
+    def end_late_run(self, job: ModelJob) -> None:
+        """A run is over its time limit, or its worker is silent."""
+        if job.due is None or job.due > self.now:
+            if not self.stop(job, b"silent"):
+                self.drop_reports(self.workers[job.worker or ""], job)
+            self.happened["silent"] += 1
+            self.take_back(job)
+            return
+        self.stop(job, b"timed-out")
+        if self.retry_policy(job) is None:
+            self.take_back(job)
+        else:
+            self.fail_run(job, "timed_out", "failed")
 
     # -- a job's way ----------------------------------------------------------------------------
 
@@ -562,8 +603,32 @@ class Model:
 
     def fail_run(self, job: ModelJob, failure: str, what: str, *values: Any) -> None:
         """A run has ended in a failure; `what` and `values` are what clients are told of it."""
-        retry = self.retry_policy(job)
         job.attempts += 1
+        self.retry_or_end(job, self.retry_policy(job), None, failure, what, *values)
+
+    def ask_for_retry(self, job: ModelJob, delay: float | None, counts: bool, text: bytes) -> None:
+        """The worker wants a retry. Nothing need be said of the function for that."""
+        retry = self.retry_policy(job)
+        if retry is None:
+            rules = self.policy.rules_for(job.function)
+            retry = self.policy.retry_policy(replace(rules, attempts=WORKER_ATTEMPTS))
+            assert retry is not None
+        if counts:
+            job.attempts += 1
+        else:
+            retry = replace(retry, attempts=job.attempts + 1)
+        self.happened["asked for a retry" if counts else "put off"] += 1
+        self.retry_or_end(job, retry, delay, "failed", "exception", text)
+
+    def retry_or_end(
+        self,
+        job: ModelJob,
+        retry: RetryPolicy | None,
+        delay: float | None,
+        failure: str,
+        what: str,
+        *values: Any,
+    ) -> None:
         job.failure, job.failed_by = failure, job.worker or ""
         job.error = values[0] if values else TIMED_OUT if failure == "timed_out" else b""
         left = retry is not None and job.attempts < retry.attempts
@@ -571,7 +636,8 @@ class Model:
             self.tell(job, what, *values)
             self.end(job, failure)
             return
-        delay = min(retry.backoff * retry.factor ** (job.attempts - 1), retry.backoff_max)
+        if delay is None:
+            delay = min(retry.backoff * retry.factor ** max(job.attempts - 1, 0), retry.backoff_max)
         if retry.online:
             self.tell(job, "retrying", job.attempts, delay)
         else:

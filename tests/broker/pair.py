@@ -240,6 +240,7 @@ class Pair:
             "data": (self.broker.report_data, (b"part",)),
             "warning": (self.broker.report_warning, (b"careful",)),
             "status": (self.broker.report_status, (b"3", b"14")),
+            "heartbeat": (self.bench.decisions.heartbeat, ()),
         }[what]
         self.both(
             lambda: real(worker, handle, *values),  # type: ignore[operator]
@@ -254,11 +255,17 @@ class Pair:
             "completed": (self.broker.complete, (b"result",)),
             "failed": (self.broker.fail, ()),
             "exception": (self.broker.exception, (b"raised",)),
+            "fail": (self.bench.decisions.fail, (b"why",)),
+            "retry": (self.bench.decisions.retry, (None, True, b"again")),
+            "retry soon": (self.bench.decisions.retry, (0.0, True, b"soon")),
+            "put off": (self.bench.decisions.retry, (0.4, False, b"not yet")),
+            "reject": (self.bench.decisions.reject, (b"never",)),
         }[what]
+        name = {"retry soon": "retry", "put off": "retry"}.get(what, what)
         self.both(
             lambda: real(worker, handle, *values),  # type: ignore[operator]
             JobNotFound,
-            lambda: self.model.report_end(modelled, handle, what, *values),
+            lambda: self.model.report_end(modelled, handle, name, *values),
             NotFound,
         )
 
@@ -496,7 +503,7 @@ class Pair:
                 {"held": "scheduled"}.get(job.state, job.state),
             )
             failures = (detail.attempts, detail.outcome_name, detail.error)
-            assert failures == (job.attempts, OUTCOMES[job.failure], job.error)
+            assert failures == (job.attempts, OUTCOMES[job.shown_failure], job.error)
             if job.state in WAITS_FOR_ITS_TIME:
                 assert detail.seconds is None
                 assert abs((detail.run_in or 0.0) - (job.wakes_at - model.wall)) < ROUNDING
@@ -599,7 +606,7 @@ class Pair:
             assert isinstance(detail, JobDetail)
             if job is not None:
                 state = {"held": "scheduled"}.get(job.state, job.state)
-                how, worker = job.failure, job.worker or ""
+                how, worker = job.shown_failure, job.worker or ""
             else:
                 assert end is not None
                 job, how, worker = end.job, end.how, end.worker
@@ -713,7 +720,7 @@ class Pair:
     def check_alarm(self) -> None:
         """The alarm rings no later than something is due."""
         model = self.model
-        due = [job.due for job in model.limited if job.due is not None]
+        due = [job.leaves_at for job in model.limited]
         due += [worker.woken_at + WAKE_PATIENCE for worker in model.awaited]
         if model.held:
             due.append(model.now + LONGEST_NAP)

@@ -26,8 +26,9 @@ DELAYS = (None, None, None, None, -1.0, 0.0, 0.1, 3.0, 100.0)
 TIMEOUTS = (None, None, 0.15, 1.0, 5.0)
 PAUSES = (0.0, 0.05, 0.1, 0.2, 0.25, 1.0, 7.0, 130.0)
 CLOCK_STEPS = (-3600.0, -1.0, 1.0, 50.0, 3600.0)
-REPORTS = ("data", "warning", "status")
+REPORTS = ("data", "warning", "status", "heartbeat")
 ENDS = ("completed", "failed", "exception")
+DECISIONS = ("fail", "retry", "retry soon", "put off", "reject")
 LIMITS = ((1, 1, 1), (3, 2, 1), (None, 4, None), (None, None, None))
 POLICIES = tuple(
     Policy(b"H:t", job_retries=retries, wakeup=wakeup, order=order, round_robin=round_robin, dead_jobs=20)
@@ -72,6 +73,15 @@ POLICIES += (
         dead_jobs=0,
     ),
     replace(POLICIES[3], attempts=4, backoff=0.05, functions=((b"Y", FunctionRules(expires=0.2)),)),
+    # Silent workers lose their jobs, beside time limits of both sides and without.
+    replace(
+        POLICIES[0],
+        functions=(
+            (b"X", FunctionRules(heartbeat=0.3)),
+            (b"Y", FunctionRules(heartbeat=1.0, time_limit=2.0, attempts=2, backoff=0.1)),
+        ),
+    ),
+    replace(POLICIES[1], heartbeat=0.5, functions=((b"Z", FunctionRules(heartbeat=0.0)),)),
 )
 
 MUST_HAPPEN = {
@@ -79,6 +89,10 @@ MUST_HAPPEN = {
     "retried online",
     "retried by hand",
     "killed",
+    "asked for a retry",
+    "put off",
+    "rejected",
+    "silent",
     "expired",
     "died of age",
     "revived",
@@ -179,7 +193,7 @@ class BrokerMachine(RuleBasedStateMachine):
     def report(self, place: int, number: int, what: str, own: bool) -> None:
         self.pair.report(place, self.pair.handle(number, place if own else None), what)
 
-    @rule(place=worker_places, number=numbers, what=st.sampled_from(ENDS), own=st.booleans())
+    @rule(place=worker_places, number=numbers, what=st.sampled_from((*ENDS, *DECISIONS)), own=st.booleans())
     def end(self, place: int, number: int, what: str, own: bool) -> None:
         self.pair.end(place, self.pair.handle(number, place if own else None), what)
 
@@ -324,7 +338,9 @@ class Walk:
         # Mostly its own, at times any.
         handle = self.pair.handle(self.random.randrange(40), self.random.choice((place, place, place, None)))
         for _ in range(self.random.choice((1, 1, 1, 2))):
-            self.pair.end(place, handle, self.random.choice(ENDS))
+            self.pair.end(
+                place, handle, self.random.choice(ENDS if self.random.random() < 0.7 else DECISIONS)
+            )
 
     def report(self) -> None:
         place = self.worker()

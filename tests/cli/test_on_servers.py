@@ -551,6 +551,33 @@ class Working(Expectations):
             self.assertNotEqual(where[in_threads][1], "MainThread")
             self.assertNotEqual(where[in_processes][0], str(processes.pid))
 
+    @on_reactor
+    async def test_what_a_command_decides(self) -> None:
+        """With exit code 75 it runs again, without any configuration, and with 65 it is dead at once."""
+        function = f"{self.prefix}decides"
+        line = 'if [ "$TXGEARMAN_ATTEMPT" = 1 ]; then exit 75; fi; exit 65'
+        async with (
+            self.serve_alone("--backoff", "0") as server,
+            process(server, "worker", "--heartbeat", "-f", function, line) as worker,
+        ):
+            handle = (await command(server, "submit", "-b", function, "x")).output.decode().strip()
+
+            async def is_dead() -> bool:
+                return bool(rows(await command(server, "dead", "--json")))
+
+            await until(is_dead, "the job is dead")
+            (dead,) = rows(await command(server, "dead", "--json"))
+            self.assertTrue(await worker.stop())
+        self.assertEqual(
+            (dead["handle"], dead["attempts"], dead["outcome"], dead["error"]),
+            (handle, 2, "failed", "the command ended with exit code 65"),
+        )
+        told = worker.errors.decode()
+        self.assertIn(
+            f"job {handle} of {function} is to be retried: the command ended with exit code 75", told
+        )
+        self.assertIn(f"job {handle} of {function} is rejected: the command ended with exit code 65", told)
+
     async def said(self, program: Any, text: bytes) -> None:
         """Wait until a program has written `text` to standard error."""
         await program._until(lambda: text in program.errors, 10, f"say {text!r}")

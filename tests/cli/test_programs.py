@@ -12,7 +12,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from txgearman.cli.programs import ProgramRunner
-from txgearman.errors import FailJob, JobOver
+from txgearman.errors import FailJob, JobOver, Reject, Retry
 
 SOON = 10
 """Seconds after which what should have happened did not."""
@@ -27,6 +27,8 @@ class Work:
     function: bytes = b"f"
     unique: bytes = b"u"
     over: int | None = None
+    attempt: int | None = None
+    losses: int | None = None
     sent: list[bytes] = field(default_factory=list)
     sending: threading.Event = field(default_factory=threading.Event)
 
@@ -68,6 +70,26 @@ class CommandsTest(SynchronousTestCase):
         line = 'printf "%s %s %s" "$TXGEARMAN_HANDLE" "$TXGEARMAN_FUNCTION" "$TXGEARMAN_UNIQUE"'
         work = Work(handle=b"H:x:7", function="größe".encode(), unique=b"\xff")
         self.assertEqual(commands(line).run(work), b"H:x:7 gr\xc3\xb6\xc3\x9fe \xff")
+
+    def test_which_attempt_it_is(self) -> None:
+        line = 'printf "%s %s" "${TXGEARMAN_ATTEMPT-none}" "${TXGEARMAN_LOSSES-none}"'
+        self.assertEqual(commands(line).run(Work(attempt=3, losses=0)), b"3 0")
+        # A worker may be the program of another job.
+        os.environ["TXGEARMAN_ATTEMPT"] = os.environ["TXGEARMAN_LOSSES"] = "7"
+        self.addCleanup(os.environ.pop, "TXGEARMAN_ATTEMPT")
+        self.addCleanup(os.environ.pop, "TXGEARMAN_LOSSES")
+        self.assertEqual(commands(line).run(Work()), b"none none")
+
+    def test_what_a_program_decides(self) -> None:
+        """By the exit codes of sysexits.h."""
+        with self.assertRaises(Retry) as retry:
+            commands("exit 75").run(Work())
+        error = retry.exception
+        self.assertEqual((error.delay, error.counts), (None, True))
+        self.assertEqual(error.text, "the command ended with exit code 75")
+        with self.assertRaises(Reject) as reject:
+            commands("echo some; exit 65", lines=True).run(Work())
+        self.assertEqual(reject.exception.text, "the command ended with exit code 65")
 
     def test_failures(self) -> None:
         self.assertFails(commands("exit 3"), "ended with exit code 3")

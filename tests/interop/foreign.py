@@ -12,6 +12,7 @@ chatty     data ``one\\0`` + workload, warning ``careful\\0`` + workload, status
 fail       fails
 raise      an exception with the data ``reason\\0`` + workload
 hold       status 3/7, then runs until the file that its workload names exists: ``released``
+busy       (PHP only) as hold, with a status every tenth of a second
 dies       (Perl only) dies in the language's own way
 zero       (Perl only) the result ``0``
 half-status (Perl only) status 1/2 by a method that forgets the 2, and the result ``done``

@@ -60,10 +60,10 @@ class OwnClient:
         submitted.on_status(lambda numerator, denominator: events.append(("status", numerator, denominator)))
         try:
             events.append(("complete", await submitted.result(timeout=LIMIT)))
-        except JobFailed:
-            events.append(("fail",))
         except JobRaised as error:
             events.append(("exception", error.data))
+        except JobFailed:
+            events.append(("fail",))
         told.order.append(index)
 
 

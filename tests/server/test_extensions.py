@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from twisted.internet.error import ConnectionLost
 from twisted.logger import capturedLogs
 
 from tests.server.peers import Peer, ServerTestCase, error, req, res
 from txgearman.access.policy import AccessPolicy, Rule
-from txgearman.wire.options import CANCEL, EXTENSIONS
+from txgearman.server.commands import MAX_EPOCH
+from txgearman.server.config.function_options import FunctionSettings
+from txgearman.wire.options import CANCEL, EXCEPTIONS, EXTENSIONS, HEARTBEAT, OUTCOMES
+from txgearman.wire.packets import EXTENSION_PACKETS, Role
 
 H1 = b"H:test:1"
 
@@ -24,8 +28,29 @@ class OptionTests(ServerTestCase):
                 with self.subTest(spelling):
                     self.assertEqual(peer.ask(req(26, spelling)), res(27, spelling))
 
+    def test_requests_of_an_option_that_was_not_asked_for_are_refused(self) -> None:
+        """And the connection stays in step."""
+        for packet in EXTENSION_PACKETS:
+            if Role.SERVER in packet.senders:
+                continue
+            with self.subTest(packet.name):
+                peer = self.peer()
+                for other in EXTENSIONS - {packet.option}:
+                    peer.ask(req(26, other))
+                answer = peer.ask(req(packet.number, *[b"0"] * len(packet.fields)), req(16, b"echo"))
+                self.assertTrue(answer.startswith(error(b"INVALID_COMMAND", b"")[:4]), answer)
+                self.assertIn(b"INVALID_COMMAND", answer)
+                self.assertIn(packet.option or b"", answer)
+                self.assertTrue(answer.endswith(res(17, b"echo")), answer)
 
-class CancelTests(ServerTestCase):
+    def test_packets_of_the_server_are_refused(self) -> None:
+        for packet in EXTENSION_PACKETS:
+            if Role.SERVER in packet.senders:
+                answer = self.peer().ask(req(packet.number, *[b"0"] * len(packet.fields)))
+                self.assertEqual(answer, error(b"INVALID_COMMAND", b"Command not expected"))
+
+
+class ExtensionTestCase(ServerTestCase):
     def running(self, *options: bytes) -> Peer:
         """A worker that has asked for these options and runs the only job."""
         worker = self.worker(b"f")
@@ -35,6 +60,12 @@ class CancelTests(ServerTestCase):
         worker.ask(req(9))
         return worker
 
+    def serve_function(self, **settings: Any) -> None:
+        """Another server, on which these are the settings of the function ``f``."""
+        self.gearman = self.serve(functions={"f": FunctionSettings(**settings)})
+
+
+class CancelTests(ExtensionTestCase):
     def cancel(self, *words: bytes) -> None:
         line = b" ".join((b"cancel job", H1, *words)) + b"\n"
         self.assertEqual(self.peer().ask(line), b"OK\r\n")
@@ -120,3 +151,188 @@ class CancelTests(ServerTestCase):
             with self.subTest(words):
                 answer = self.peer().ask(b"cancel job %b %b\n" % (H1, words))
                 self.assertEqual(answer, b"ERR UNKNOWN_ERROR\r\n")
+
+
+class AssignTests(ExtensionTestCase):
+    """What a worker with ``outcomes`` gets for GRAB_JOB_ALL, and that nothing else changes."""
+
+    def attributes(self, worker: Peer) -> bytes:
+        """Those of the worker's next job."""
+        answer = worker.ask(req(39))
+        self.assertEqual(answer[:8], res(1001)[:8])
+        return answer.split(b"\0")[-2]
+
+    def test_a_first_run_has_no_attributes(self) -> None:
+        worker = self.worker(b"f")
+        worker.ask(req(26, OUTCOMES))
+        self.peer().ask(req(18, b"f", b"u", b"x\0y"))
+        self.assertEqual(worker.ask(req(39)), res(1001, H1, b"f", b"u", b"", b"", b"x\0y"))
+
+    def test_a_reducer(self) -> None:
+        worker = self.worker(b"f")
+        worker.ask(req(26, OUTCOMES))
+        self.peer().ask(req(38, b"f", b"u", b"r", b"", b"x"))
+        self.assertEqual(worker.ask(req(39)), res(1001, H1, b"f", b"u", b"r", b"", b"x"))
+
+    def test_other_grabs_and_other_options_are_answered_as_ever(self) -> None:
+        for option, grab, answer in (
+            (OUTCOMES, 9, res(11, H1, b"f", b"x")),
+            (OUTCOMES, 30, res(31, H1, b"f", b"u", b"x")),
+            (HEARTBEAT, 39, res(31, H1, b"f", b"u", b"x")),
+            (EXCEPTIONS, 39, res(31, H1, b"f", b"u", b"x")),
+        ):
+            with self.subTest((option, grab)):
+                self.setUp()
+                worker = self.worker(b"f")
+                worker.ask(req(26, option))
+                self.peer().ask(req(18, b"f", b"u", b"x"))
+                self.assertEqual(worker.ask(req(grab)), answer)
+
+    def test_attempts_and_losses(self) -> None:
+        self.serve_function(attempts=5, backoff=0.0)
+        self.running().hang_up()
+        worker = self.worker(b"f")
+        worker.ask(req(26, OUTCOMES))
+        self.assertEqual(self.attributes(worker), b"losses=1")
+        worker.ask(req(14, H1))
+        self.assertEqual(self.attributes(worker), b"attempt=2\nlosses=1")
+        worker.ask(req(1002, H1, b"0", b"0", b"it does not count"))
+        self.assertEqual(self.attributes(worker), b"attempt=2\nlosses=1")
+
+    def test_a_warning_is_no_attempt(self) -> None:
+        self.running().ask(req(29, H1, b"careful"))
+        worker = self.worker(b"f")
+        worker.ask(req(26, OUTCOMES))
+        self.peer().ask(req(18, b"f", b"v", b"x"))
+        self.assertEqual(self.attributes(worker), b"")
+
+    def test_the_heartbeat(self) -> None:
+        self.serve_function(heartbeat=30)
+        worker = self.worker(b"f")
+        worker.ask(req(26, OUTCOMES))
+        self.peer().ask(req(18, b"f", b"u", b"x"))
+        self.assertEqual(self.attributes(worker), b"heartbeat=30")
+
+    def test_a_time_limit_is_not_told(self) -> None:
+        self.serve_function(time_limit=30)
+        worker = self.worker(b"f")
+        worker.ask(req(26, OUTCOMES))
+        self.peer().ask(req(18, b"f", b"u", b"x"))
+        self.assertEqual(self.attributes(worker), b"")
+
+
+class OutcomeTests(ExtensionTestCase):
+    def test_a_retry(self) -> None:
+        worker = self.running(OUTCOMES)
+        self.assertEqual(worker.ask(req(1002, H1, b"1500", b"1", b"busy \0")), b"")
+        self.gearman.turn(1.4)
+        self.assertEqual(worker.ask(req(9)), res(10))
+        self.gearman.turn(0.2)
+        self.assertEqual(worker.ask(req(9)), res(11, H1, b"f", b"x"))
+
+    def test_an_empty_delay_is_the_functions_backoff(self) -> None:
+        self.serve_function(backoff=7, jitter=0.0)
+        worker = self.running(OUTCOMES)
+        worker.ask(req(1002, H1, b"", b"1", b""))
+        self.gearman.turn(6.9)
+        self.assertEqual(worker.ask(req(9)), res(10))
+        self.gearman.turn(0.2)
+        self.assertEqual(worker.ask(req(9)), res(11, H1, b"f", b"x"))
+
+    def test_no_delay_is_too_long(self) -> None:
+        """It is cut to what a database still takes for a time."""
+        worker = self.running(OUTCOMES)
+        self.assertEqual(worker.ask(req(1002, H1, b"9" * 20, b"1", b"")), b"")
+        lines = dict(
+            line.split(b"\t", 1) for line in self.peer().ask(b"show job " + H1 + b"\n").splitlines()[:-1]
+        )
+        self.assertEqual(lines[b"state"], b"retrying")
+        self.assertLess(float(lines[b"next_run"]), MAX_EPOCH)
+
+    def test_what_is_no_retry_is_refused_and_the_job_runs_on(self) -> None:
+        for fields, text in (
+            ((b"soon", b"1"), b"Delay is not a decimal number of at most 20 digits"),
+            ((b"-1", b"1"), b"Delay must not be negative"),
+            ((b"1", b"2"), b"Whether the run counts must be 0 or 1"),
+            ((b"1", b""), b"Whether the run counts must be 0 or 1"),
+        ):
+            with self.subTest(fields):
+                self.setUp()
+                worker = self.running(OUTCOMES)
+                self.assertEqual(worker.ask(req(1002, H1, *fields, b"why")), error(b"INVALID_ARGUMENT", text))
+                self.assertEqual(worker.ask(req(13, H1, b"")), b"")
+
+    def test_a_rejection(self) -> None:
+        self.serve_function(attempts=5)
+        worker = self.running(OUTCOMES)
+        self.assertEqual(worker.ask(req(1003, H1, b"no such user")), b"")
+        self.assertEqual(self.peer().ask(b"show dead\n").split(b"\t")[5:], [b"failed", b"no such user\n.\n"])
+
+    def test_clients_that_asked_for_exceptions_get_the_text(self) -> None:
+        """The three packets with a text: each is WORK_FAIL to others, and without a text to all."""
+        for number, fields in ((1008, ()), (1003, ()), (1002, (b"", b"1"))):
+            for option, text, news in (
+                (EXCEPTIONS, b"why", res(25, H1, b"why")),
+                (EXCEPTIONS, b"", res(14, H1)),
+                (OUTCOMES, b"why", res(14, H1)),
+            ):
+                with self.subTest((number, option, text)):
+                    self.setUp()
+                    client = self.peer()
+                    client.ask(req(26, option))
+                    client.ask(req(7, b"f", b"u", b"x"))
+                    worker = self.worker(b"f")
+                    worker.ask(req(26, OUTCOMES))
+                    worker.ask(req(39))
+                    self.assertEqual(worker.ask(req(number, H1, *fields, text)), b"")
+                    self.assertEqual(client.heard(), news)
+
+    def test_a_job_that_is_not_the_workers(self) -> None:
+        self.running(OUTCOMES)
+        worker = self.worker(b"f")
+        worker.ask(req(26, OUTCOMES))
+        for number, fields in ((1008, ()), (1003, ()), (1002, (b"", b"1"))):
+            self.assertEqual(
+                worker.ask(req(number, H1, *fields, b"why")),
+                error(b"JOB_NOT_FOUND", b"Job given in work result not found"),
+            )
+
+
+class HeartbeatTests(ExtensionTestCase):
+    def test_a_worker_that_says_nothing_loses_its_job(self) -> None:
+        self.serve_function(heartbeat=10)
+        worker = self.running(HEARTBEAT, CANCEL)
+        for _ in range(5):
+            self.gearman.turn(9)
+            self.assertEqual(worker.ask(req(1004, H1)), b"")
+        self.gearman.turn(9)
+        other = self.worker(b"f")
+        self.assertEqual(other.ask(req(9)), res(10))
+        self.gearman.turn(1.1)
+        self.assertEqual(worker.heard(), res(1000, H1, b"silent"))
+        self.assertEqual(other.ask(req(9)), res(11, H1, b"f", b"x"))
+        self.assertEqual(worker.ask(req(1004, H1), req(13, H1, b"late"), req(16, b"echo")), res(17, b"echo"))
+
+    def test_a_worker_of_others_keeps_its_job_by_a_status(self) -> None:
+        """And gets no packet that it does not know when it loses it."""
+        self.serve_function(heartbeat=10)
+        worker = self.running()
+        for done in range(5):
+            self.gearman.turn(9)
+            self.assertEqual(worker.ask(req(12, H1, b"%d" % done, b"5")), b"")
+        self.gearman.turn(11)
+        self.assertEqual(worker.heard(), b"")
+        self.assertEqual(self.worker(b"f").ask(req(9)), res(11, H1, b"f", b"x"))
+        self.assertEqual(worker.ask(req(13, H1, b"late"), req(16, b"echo")), res(17, b"echo"))
+
+    def test_clients_do_not_hear_of_it(self) -> None:
+        client = self.peer()
+        client.ask(req(7, b"f", b"u", b"x"))
+        worker = self.worker(b"f")
+        worker.ask(req(26, HEARTBEAT))
+        worker.ask(req(9))
+        self.assertEqual((worker.ask(req(1004, H1)), client.heard()), (b"", b""))
+
+    def test_a_job_that_is_not_the_workers(self) -> None:
+        worker = self.running(HEARTBEAT)
+        self.assertEqual(worker.ask(req(1004, b"H:test:9"), req(16, b"echo")), res(17, b"echo"))

@@ -32,8 +32,32 @@ MUST_HAPPEN = {
     "killed ahead of a retry",
     "killed ahead of a death",
     "retried by hand",
+    "failed",
+    "asked for a retry",
+    "put off",
 }
 """Without these in the histories nothing is shown of failed runs."""
+
+
+PUT_OFF = "put off"
+"""A run that ended in a retry and is no attempt."""
+
+
+def failure_reports(random: Random, name: bytes) -> tuple[list[bytes], str]:
+    """How a worker reports a failure, some as Perl's does and some by the extensions; and what that is."""
+    outcomes = req(26, b"outcomes")
+    (choice,) = random.choices(
+        [
+            ([req(25, name, b"text"), req(14, name)], "failed"),
+            ([req(25, name, b"text")], "failed"),
+            ([req(14, name)], "failed"),
+            ([outcomes, req(1008, name, b"text")], "failed"),
+            ([outcomes, req(1002, name, b"", b"1", b"text")], "asked for a retry"),
+            ([outcomes, req(1002, name, b"200", b"0", b"text")], PUT_OFF),
+        ],
+        (3, 3, 3, 1, 1, 1),
+    )
+    return choice
 
 
 def note_kill(factory: GearmanServerFactory, store_writer: StoreWriter, happened: Counter[str]) -> None:
@@ -165,9 +189,11 @@ class HistoryTests(SavingTestCase):
         index = self.random.randrange(3)
         if self.has[index]:
             name = self.has[index].pop(0)
-            packets = [req(25, name, b"text"), req(14, name)]
-            self.working[index].receive(*self.random.choice([packets, packets[:1], packets[1:]]))
-            self.failed[name] += 1
+            packets, what = failure_reports(self.random, name)
+            self.working[index].receive(*packets)
+            self.heard(self.working[index])
+            self.failed[name] += what != PUT_OFF
+            self.happened[what] += 1
             self.hear()
             if self.random.random() < 0.03:
                 # Ahead of the commit that has the retry, or the death.
@@ -433,9 +459,11 @@ class SeveralServersTests(SynchronousTestCase):
         index = self.random.randrange(len(player.working))
         if player.has[index] and not player.paused:
             name, _ = player.has[index].pop(0)
-            packets = [req(25, name, b"text"), req(14, name)]
-            player.working[index].receive(*self.random.choice([packets, packets[:1], packets[1:]]))
-            self.failed[name] += 1
+            packets, what = failure_reports(self.random, name)
+            player.working[index].receive(*packets)
+            player.site.heard(player.working[index])
+            self.failed[name] += what != PUT_OFF
+            self.happened[what] += 1
             self.hear(player)
             if self.random.random() < 0.03:
                 # Ahead of the commit that has the retry, or the death.
@@ -448,7 +476,7 @@ class SeveralServersTests(SynchronousTestCase):
             self.happened["retried by hand"] += self.ask(player, b"retry job ", name)
 
     def forget(self, player: Player) -> None:
-        if self.failed and not player.paused and self.random.random() < 0.3:
+        if self.failed and not player.paused and self.random.random() < 0.5:
             name = self.random.choice(list(self.failed)[-10:])
             if self.ask(player, b"forget job ", name):
                 self.ended[name] = self.step

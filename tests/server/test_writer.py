@@ -927,6 +927,25 @@ class FailureTests(SavingTestCase):
         self.write_failures()
         self.assertEqual((self.store.dead_jobs[self.number()].attempts, self.store.jobs), (2, {}))
 
+    def test_a_run_that_does_not_count_waits_for_its_time_behind_a_restart_too(self) -> None:
+        client, worker = self.connect(), self.worker()
+        client.receive(req(18, b"f", b"", b"data"))
+        self.commit()
+        worker.receive(req(26, b"outcomes"), req(39))
+        worker.receive(req(1002, handle(1), b"100000", b"0", b"not yet"))
+        self.write_failures()
+        (job,) = self.store.jobs.values()
+        self.assertEqual((job.attempts, job.retry_at, job.error), (0, 1e9 + 100, b"not yet"))
+        self.stop()
+        self.start()
+        worker = self.worker()
+        worker.receive(req(9))
+        self.assertEqual(self.heard(worker), res(10))
+        self.now += 100.0
+        self.turn(60.0)
+        worker.receive(req(26, b"outcomes"), req(39))
+        self.assertIn(res(1001, handle(1), b"f", b"", b"", b"", b"data"), self.heard(worker))
+
     def test_a_death_is_written_as_soon_as_an_end(self) -> None:
         self.let_fail(b"f", error=b"why")
         self.write_failures()

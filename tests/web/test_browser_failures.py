@@ -214,7 +214,7 @@ class FailedJobsTests(TestCase):
             "[...document.querySelectorAll('.run')].map((each) => "
             "[...each.children].slice(0, 2).map((part) => part.innerText).join(' '))",
         )
-        self.assertEqual(runs[:3], ["Run 1 raised", "Run 2 raised", "Run 3 completed"])
+        self.assertEqual(runs[:3], ["Run 1 failed", "Run 2 failed", "Run 3 completed"])
 
     @on_reactor
     async def test_a_dead_job(self) -> None:

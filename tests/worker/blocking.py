@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from txgearman.errors import FailJob, JobCancelled
+from txgearman.errors import FailJob, JobCancelled, Reject, Retry
 from txgearman.worker import Job
 
 MAIN = threading.get_ident()
@@ -115,3 +115,21 @@ class Shout:
 
     def decode(self, data: bytes) -> str:
         return data.decode() + "!"
+
+
+def retries(job: Job) -> bytes:
+    """Wants to be run again, then tells which attempt it is; or rejects its job."""
+    if job.data == b"rejected":
+        raise Reject("no such größe")
+    if job.attempt == 1:
+        raise Retry(0.0, "not yet \0")
+    return b"%s %s" % (str(job.attempt).encode(), str(job.losses).encode())
+
+
+def puts_off(job: Job) -> bytes:
+    """Waits for a file without counting it as a failure."""
+    path = Path(job.data.decode())
+    if not path.exists():
+        path.touch()
+        raise Retry(0.0, "no file", counts=False)
+    return b"%d" % job.attempt

@@ -11,7 +11,7 @@ from tests.connection.memory import PlayedEndpoint, PlayedServer
 from txgearman.wire.packets import JOB_ASSIGN_UNIQ, OPTION_RES
 from txgearman.worker import Worker
 
-OPTIONS = (("OPTION_REQ", b"exceptions"), ("OPTION_REQ", b"cancel"))
+OPTIONS = tuple(("OPTION_REQ", option) for option in (b"exceptions", b"cancel", b"outcomes"))
 GRAB = ("GRAB_JOB_ALL",)
 SLEEP = ("PRE_SLEEP",)
 

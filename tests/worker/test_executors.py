@@ -22,7 +22,8 @@ from txgearman.client import Admin, Client
 from txgearman.client import Job as ClientJob
 from txgearman.codecs import BYTES
 from txgearman.errors import JobFailed, JobOver, JobRaised
-from txgearman.server import GearmanServerFactory
+from txgearman.server import GearmanServerFactory, Settings
+from txgearman.server.config.function_options import FunctionSettings
 from txgearman.worker import Hooks, Job, Worker
 from txgearman.worker.threads import ThreadWriter
 
@@ -31,11 +32,11 @@ LIMIT = 20.0
 
 
 @asynccontextmanager
-async def joined(**options: Any) -> AsyncIterator[tuple[Client, Worker]]:
+async def joined(settings: Settings | None = None, **options: Any) -> AsyncIterator[tuple[Client, Worker]]:
     """A client and a worker, not started, of a server in this process. The worker must stop at the end."""
     from twisted.internet import reactor
 
-    factory = GearmanServerFactory(reactor)  # type: ignore[arg-type]
+    factory = GearmanServerFactory(reactor, settings)  # type: ignore[arg-type]
     port = reactor.listenTCP(0, factory, interface="127.0.0.1")  # type: ignore[attr-defined]
     endpoint = f"tcp:127.0.0.1:{port.getHost().port}"
     worker = Worker(reactor, endpoint, **options)  # type: ignore[arg-type]
@@ -134,7 +135,8 @@ class PlaceExpectations:
                 self.assertIn(line, "\n".join(trace))
                 self.assertEqual(len(self.flushLoggedErrors()), 1)
             job = await client.submit("fails", b"")
-            await self.assertFailure(job.result(LIMIT), JobFailed)
+            error = await self.assertFailure(job.result(LIMIT), JobRaised)
+            self.assertEqual(error.data, b"not today")
 
     @on_reactor
     async def test_failing_with_data(self: Any) -> None:
@@ -146,7 +148,25 @@ class PlaceExpectations:
             error = await self.assertFailure(job.result(LIMIT), JobRaised)
             self.assertEqual(error.data, b"\0\xff")
             job = await client.submit("fails_with_too_much", b"")
-            await self.assertFailure(job.result(LIMIT), JobFailed)
+            error = await self.assertFailure(job.result(LIMIT), JobRaised)
+            self.assertEqual(error.data, b"not today")
+
+    @on_reactor
+    async def test_what_a_function_decides(self: Any) -> None:
+        """The server is told, and the next run which attempt it is."""
+        settings = Settings(functions={"*": FunctionSettings(retry_online=True)})
+        with tempfile.TemporaryDirectory() as folder:
+            async with joined(settings, **self.pool) as (client, worker):
+                worker.register("retries", blocking.retries)
+                worker.register("puts off", blocking.puts_off)
+                await worker.start()
+                job = await client.submit("retries", b"")
+                self.assertEqual(await job.result(LIMIT), b"2 0")
+                job = await client.submit("retries", b"rejected")
+                error = await self.assertFailure(job.result(LIMIT), JobRaised)
+                self.assertEqual(error.data, "no such größe".encode())
+                job = await client.submit("puts off", str(Path(folder) / "file").encode())
+                self.assertEqual(await job.result(LIMIT), b"1")
 
     @on_reactor
     async def test_codecs(self: Any) -> None:

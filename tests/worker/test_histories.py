@@ -14,12 +14,13 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.connection.histories import HISTORIES, STEPS, PlayedHistory
 from tests.connection.memory import PlayedServer
-from txgearman.errors import FailJob
+from txgearman.errors import FailJob, Reject, Retry
 from txgearman.wire.packets import (
     ECHO_RES,
     ERROR,
     JOB_ASSIGN,
     JOB_ASSIGN_ALL,
+    JOB_ASSIGN_EXTENDED,
     JOB_ASSIGN_UNIQ,
     JOB_CREATED,
     NO_JOB,
@@ -48,6 +49,7 @@ class History(PlayedHistory):
             concurrency=self.concurrency,
             check_interval=self.random.choice((None, 5)),
             hooks=hooks,
+            heartbeat=self.random.random() < 0.5,
         )
         self.registered: set[str] = set()
         self.running: list[Deferred[Any]] = []
@@ -60,7 +62,9 @@ class History(PlayedHistory):
         if chance < 0.3:
             return b"r"
         if chance < 0.4:
-            raise self.random.choice((Expected(), FailJob("no", data=b"d"), FailJob()))
+            raise self.random.choice(
+                (Expected(), FailJob("no", data=b"d"), FailJob(), Retry(1), Reject("no"))
+            )
         if chance < 0.5:
             return self.random.choice((None, "text", 7))
         if chance < 0.6:
@@ -132,8 +136,15 @@ class History(PlayedHistory):
                 server.say(OPTION_RES, *fields)
 
     def give(self, server: PlayedServer) -> None:
-        number = self.random.choice((JOB_ASSIGN, JOB_ASSIGN_UNIQ, JOB_ASSIGN_ALL))
-        between = {JOB_ASSIGN: (), JOB_ASSIGN_UNIQ: (b"u",), JOB_ASSIGN_ALL: (b"u", b"")}[number]
+        number, between = self.random.choice(
+            (
+                (JOB_ASSIGN, ()),
+                (JOB_ASSIGN_UNIQ, (b"u",)),
+                (JOB_ASSIGN_ALL, (b"u", b"")),
+                (JOB_ASSIGN_EXTENDED, (b"u", b"", b"")),
+                (JOB_ASSIGN_EXTENDED, (b"u", b"", b"attempt=2\nheartbeat=3")),
+            )
+        )
         handle = self.random.choice((b"H:1", b"H:2"))
         server.say(number, handle, self.random.choice(FUNCTIONS).encode(), *between, b"data")
 
@@ -203,6 +214,6 @@ class HistoriesTests(SynchronousTestCase):
     def test_it_comes_to_its_end_with_all_slots_free(self) -> None:
         for seed in range(HISTORIES):
             self.assertEqual(History(seed).run(), [], f"history {seed}")
-            self.flushLoggedErrors(Expected, FailJob, TypeError)
+            self.flushLoggedErrors(Expected, FailJob, Retry, Reject, TypeError)
         gc.collect()
         self.assertEqual(self.flushLoggedErrors(), [])

@@ -18,8 +18,9 @@ from zope.interface import implementer
 
 from txgearman.blocking.background_thread import BackgroundThread
 from txgearman.blocking.connection import CONNECT_TIMEOUT, GearmanConnection
-from txgearman.errors import FailJob, NotConnected
+from txgearman.errors import FailJob, NotConnected, Reject, Retry
 from txgearman.worker import Job, Worker
+from txgearman.worker.functions import ExceptionReport
 
 
 class RunningJob:
@@ -80,8 +81,16 @@ class RunningJob:
         Args:
             exception: What the submitter gets to know of an exception, if anything.
         """
+        self.decide(FailJob() if exception is None else ExceptionReport(data=exception))
+
+    def decide(self, decision: FailJob | Retry | Reject) -> None:
+        """The task has said what is to become of the job.
+
+        Args:
+            decision: What it raised.
+        """
         if not self.outcome.called:
-            self.outcome.errback(Failure(FailJob("the job failed", data=exception)))
+            self.outcome.errback(Failure(decision))
 
     def _lose(self, _outcome: Deferred[bytes]) -> None:
         self.lost = True
@@ -96,6 +105,7 @@ class BackgroundWorker:
         names: The functions that it offers first.
         client_id: The name that servers show.
         on_job: Called with each job.
+        heartbeat: Whether servers are told of jobs that still run.
 
     Attributes:
         holds_slots: Whether each job holds its slot until the caller releases it.
@@ -111,6 +121,7 @@ class BackgroundWorker:
         names: Sequence[bytes],
         client_id: bytes | None,
         on_job: Callable[[RunningJob], object],
+        heartbeat: bool = False,
     ) -> None:
         self.holds_slots = True
         self.thread = thread
@@ -120,6 +131,7 @@ class BackgroundWorker:
         self._names = list(names)
         self._client_id = client_id
         self._on_job = on_job
+        self._heartbeat = heartbeat
         self._origins: weakref.WeakKeyDictionary[Any, GearmanConnection] = weakref.WeakKeyDictionary()
         self._worker: Worker | None = None
         self._untried_servers = len(self.connections)
@@ -136,7 +148,7 @@ class BackgroundWorker:
             _ObservedEndpoint(connection.endpoint(self._reactor), self, connection)
             for connection in self.connections
         ]
-        self._worker = Worker(self._reactor, endpoints, client_id=self._client_id)
+        self._worker = Worker(self._reactor, endpoints, client_id=self._client_id, heartbeat=self._heartbeat)
         for name in self._names:
             self._worker.register(name, self._run)
         self._worker.startService()

@@ -35,9 +35,17 @@ class GearmanJob(_Formattable):
         task: The name of its function.
         unique: Its key.
         data: Its input, decoded.
+
+    Attributes:
+        attempt: In a task, which of the job's attempts it is, from 1. None where the server does not tell,
+            as gearmand.
+        losses: In a task, how many workers went away with the job before. None where the server does not
+            tell.
     """
 
     _running_job: object | None = None
+    attempt: int | None = None
+    losses: int | None = None
 
     def __init__(
         self,

@@ -30,7 +30,7 @@ from txgearman.blocking.event_queue import EventQueue
 from txgearman.blocking.job import GearmanJob
 from txgearman.blocking.name import Name
 from txgearman.connection.arguments import function_bytes, name_bytes
-from txgearman.errors import ClientError, GearmanError, JobCancelled, JobOver
+from txgearman.errors import ClientError, FailJob, GearmanError, JobCancelled, JobOver, Reject, Retry
 from txgearman.wire.limits import MAX_CLIENT_ID
 
 POLL_TIMEOUT_IN_SECONDS: Final = 60.0
@@ -54,7 +54,12 @@ class GearmanWorker(GearmanConnectionManager):
         worker_abilities: The registered tasks by name.
         worker_client_id: The name that servers show for this worker; None without one.
         command_handler_holding_job_lock: Not None while a job runs.
+        heartbeat: Whether servers are told of jobs that still run, where they take jobs from workers that are
+            silent for so long. Set it in a subclass, or before `work`. It says that the process lives, not
+            that the task gets on.
     """
+
+    heartbeat = False
 
     def __init__(self, host_list: Iterable[Server] | None = None) -> None:
         super().__init__(host_list)
@@ -255,6 +260,9 @@ class GearmanWorker(GearmanConnectionManager):
     def on_job_execute(self, current_job: GearmanJob) -> bool:
         """Run the task of a job.
 
+        A task decides what becomes of its job by raising `FailJob`, `Retry` or `Reject` of
+        `txgearman.errors`. Every other exception goes to `on_job_exception`.
+
         Args:
             current_job: The job.
 
@@ -266,6 +274,10 @@ class GearmanWorker(GearmanConnectionManager):
             if task is None:
                 raise InvalidWorkerState(f"the task {current_job.task!r} was unregistered")
             result = task(self, current_job)
+        except (FailJob, Retry, Reject) as decision:
+            _log.info("%r: %s: %s", current_job, type(decision).__name__, decision)
+            self._decide(current_job, decision, None)
+            return False
         except Exception:
             return self.on_job_exception(current_job, sys.exc_info())
         return self.on_job_complete(current_job, result)
@@ -407,6 +419,37 @@ class GearmanWorker(GearmanConnectionManager):
         encoded = self.encode_data(data)
         self._report(current_job, lambda running_job: running_job.fail(encoded), poll_timeout, failed=True)
 
+    def send_job_retry(
+        self,
+        current_job: GearmanJob,
+        delay: float | None = None,
+        text: str = "",
+        counts: bool = True,
+        poll_timeout: float | None = None,
+    ) -> None:
+        """End a run, and have the job run again: what `Retry` does that a task raises.
+
+        Args:
+            current_job: The job.
+            delay: Seconds until it is queued again; None for the backoff of its function.
+            text: Why.
+            counts: Whether the run counts as an attempt.
+            poll_timeout: As for `send_job_complete`.
+        """
+        self._decide(current_job, Retry(delay, text, counts), poll_timeout)
+
+    def send_job_reject(
+        self, current_job: GearmanJob, text: str = "", poll_timeout: float | None = None
+    ) -> None:
+        """End a job that no retry can help: what `Reject` does that a task raises.
+
+        Args:
+            current_job: The job.
+            text: Why.
+            poll_timeout: As for `send_job_complete`.
+        """
+        self._decide(current_job, Reject(text), poll_timeout)
+
     def wait_until_updates_sent(
         self, multiple_gearman_jobs: Iterable[GearmanJob], poll_timeout: float | None = None
     ) -> None:
@@ -429,6 +472,13 @@ class GearmanWorker(GearmanConnectionManager):
             raise
         except JobOver:
             raise ServerUnavailable(f"the connection of {job!r} is lost") from None
+
+    def _decide(
+        self, job: GearmanJob, decision: FailJob | Retry | Reject, poll_timeout: float | None
+    ) -> None:
+        # A job that failed after a shutdown is another worker's; what this one says of it holds for all.
+        failed = isinstance(decision, FailJob)
+        self._report(job, lambda running_job: running_job.decide(decision), poll_timeout, failed=failed)
 
     def _report(
         self,
@@ -593,7 +643,7 @@ class GearmanWorker(GearmanConnectionManager):
         # By a weak reference: a program may drop its worker without a shutdown.
         worker = weakref.ref(self)
         background_worker = BackgroundWorker(
-            thread, connections, names, client_id, partial(_job_received, worker)
+            thread, connections, names, client_id, partial(_job_received, worker), bool(self.heartbeat)
         )
         background_worker.finalizer = weakref.finalize(self, thread.post, background_worker.stop)
         background_worker.finalizer.atexit = False
@@ -614,6 +664,7 @@ class GearmanWorker(GearmanConnectionManager):
             None,
         )
         job._running_job = running_job
+        job.attempt, job.losses = running_job.job.attempt, running_job.job.losses
         try:
             job.data = self.decode_data(running_job.job.data)
         except Exception:

@@ -434,10 +434,8 @@ class Broker:
         limit = function.time_limit
         if limit is not None and (timeout is None or limit < timeout):
             timeout = limit
-        if timeout is not None:
-            when = self.timer.clock() + timeout
-            job.deadline = self.life.timeouts.add(when, job)
-            self.timer.ring_at(when)
+        if timeout is not None or function.heartbeat is not None:
+            self.life.watch_run(job, timeout)
         return job
 
     def sleep(self, worker: Worker) -> None:
@@ -635,8 +633,8 @@ class Broker:
             job = self.life.timeouts.pop_due(now)
             if job is None:
                 break
-            job.deadline = None
-            self._time_out(job)
+            if not self.life.still_runs(job, now):
+                self._time_out(job, now)
         self.waking.replace_late(now)
         if self.slices:
             self.timer.ring_at(now)
@@ -650,9 +648,14 @@ class Broker:
             if when is not None:
                 self.timer.ring_at_wall_time(when)
 
-    def _time_out(self, job: Job) -> None:
+    def _time_out(self, job: Job, now: float) -> None:
         """A job has run for longer than its time limit. That is a lost worker, and a failed run where it is
-        said how many of these there may be."""
+        said how many of these there may be. Or its worker is silent, which is a lost one always."""
+        deadline, job.deadline = job.deadline, None
+        assert deadline is not None
+        if deadline.heartbeat is not None and now < deadline.heartbeat.limit:
+            self.life.take_from_silent(job)
+            return
         stop_run(job, TIMED_OUT)
         if job.function.retry is None:
             self.life.take_back(job)
@@ -755,6 +758,8 @@ class Broker:
         """Who waits for the worker's job. Raises `JobNotFound` with `text` if it is not its job."""
         job = worker.jobs.get(handle)
         if job is not None:
+            if job.deadline is not None:
+                self.life.heard_of(job)
             return job.watchers
         self._not_reported(worker, handle, text)
         return ()
@@ -763,15 +768,32 @@ class Broker:
         self, worker: Worker, handle: bytes, text: str, outcome: int, error: bytes
     ) -> Collection[tuple[Client, bytes]]:
         """The run of the worker's job has failed; returns who is told, and raises as `_reported` does."""
+        job = self.note_failed_run(worker, handle, text)
+        return () if job is None else self.life.fail_run(job, outcome, error)
+
+    def note_failed_run(self, worker: Worker, handle: bytes, text: str) -> Job | None:
+        """The worker says that a run has ended, and not by completing the job: take its time.
+
+        Args:
+            worker: Who reports.
+            handle: The job that it ran.
+            text: What the error says.
+
+        Returns:
+            The job, for `life` to decide what becomes of it. None if its end is known.
+
+        Raises:
+            JobNotFound: The job is not with this worker.
+        """
         job = worker.jobs.get(handle)
-        if job is not None:
-            worker.ended = handle
-            meter = job.function.meter
-            if meter is not None:
-                meter.ran.add(self.timer.clock() - job.since)
-            return self.life.fail_run(job, outcome, error)
-        self._not_reported(worker, handle, text)
-        return ()
+        if job is None:
+            self._not_reported(worker, handle, text)
+            return None
+        worker.ended = handle
+        meter = job.function.meter
+        if meter is not None:
+            meter.ran.add(self.timer.clock() - job.since)
+        return job
 
     def _completed(self, worker: Worker, handle: bytes, text: str) -> Collection[tuple[Client, bytes]]:
         """End the worker's job, which is done; returns and raises as `_reported` does."""

@@ -61,3 +61,8 @@ class Deadlines:
         if when is None or when > now:
             return None
         return heappop(self._heap).job
+
+    def put_off(self, deadline: Deadline, when: float) -> None:
+        """Set a deadline that `pop_due` has taken out to a later time."""
+        deadline.when = when
+        heappush(self._heap, deadline)

@@ -47,13 +47,33 @@ in a heap, handles in an index."""
 _QUEUED: Final = JobState.QUEUED
 
 
+class Heartbeat:
+    """How a running job is kept by its worker: `interval` seconds behind `heard`, when the worker was last
+    heard of, the job is taken back; and at `limit`, the end of its time limit, in any case. Both by the
+    monotonic clock, `limit` infinite without one."""
+
+    __slots__ = ("heard", "interval", "limit")
+
+    def __init__(self, heard: float, interval: float, limit: float) -> None:
+        self.heard = heard
+        self.interval = interval
+        self.limit = limit
+
+    @property
+    def due(self) -> float:
+        """When the job is taken from the worker if that is not heard of any more."""
+        return min(self.limit, self.heard + self.interval)
+
+
 @dataclass(slots=True, order=True)
 class Deadline:
-    """When something is due for a job; without a job it was cancelled."""
+    """When something is due for a job; without a job it was cancelled. With a heartbeat it is looked at then
+    when it is due indeed: so a report that renews it, one of very many perhaps, costs no work on the heap."""
 
     when: float
     number: int
     job: Job | None = field(compare=False)
+    heartbeat: Heartbeat | None = field(default=None, compare=False)
 
 
 class Job:
@@ -171,8 +191,8 @@ class Function:
     worker has, `workers` the workers registered. `limits` holds by priority the `total` at which a new job
     is refused, None for no limit; `rate` how fast new ones may come, None for no limit; `limited` says in
     one look whether there is either, or `server_limited`, a limit of the whole server. `time_limit`,
-    `job_retries` and `expires` are those of `FunctionRules`; `retry` is what becomes of failed runs, None
-    where nothing is said of that. `paused` means that the jobs are kept from the workers. `pinned`
+    `job_retries`, `expires` and `heartbeat` are those of `FunctionRules`; `retry` is what becomes of failed
+    runs, None where nothing is said of that. `paused` means that the jobs are kept from the workers. `pinned`
     means that an administrator has made it, or has set something for it.
 
     Counted since the function was made: `submitted` and `ended` the jobs that came and went, so that
@@ -195,6 +215,7 @@ class Function:
         "dispatch_suspended",
         "ended",
         "expires",
+        "heartbeat",
         "job_retries",
         "limited",
         "limits",
@@ -262,6 +283,7 @@ class Function:
         too."""
         self.expires = rules.expires or None
         self.time_limit = rules.time_limit or None
+        self.heartbeat = rules.heartbeat or None
         self.job_retries = rules.job_retries
         self.limits = rules.limits
         self.limit_rate(rules.submit_rate or 0, rules.submit_burst or 0)

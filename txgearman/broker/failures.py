@@ -10,6 +10,10 @@ if TYPE_CHECKING:
 MAX_RUNS: Final = 20
 """Failed runs that are remembered of one job, the latest ones. They are shown; nothing is decided by them."""
 
+MAX_SNOOZES: Final = 1000
+"""Runs of one job that its worker may ask not to count. Those behind count as attempts, so that no job runs
+in circles for ever. A job that looks once a minute whether it can begin may do so for 16 hours."""
+
 RUN_SIZE: Final = 300
 """Bytes that a failed run counts beside its error."""
 
@@ -31,17 +35,19 @@ class FailedRun(NamedTuple):
 class Failures:
     """What is known of a job's failed runs.
 
-    `attempts` counts the runs that ended in WORK_FAIL, WORK_EXCEPTION or a time limit that counts. `outcome`
-    is that of the last one, `error` what its worker said, and `worker` which it was. `retry_at` is when the
+    `attempts` counts the runs that ended in WORK_FAIL, WORK_EXCEPTION or a time limit that counts, and
+    `snoozes` those that do not count as their workers asked for that. `outcome` is that of the last one,
+    `error` what its worker said, and `worker` which it was. `retry_at` is when the
     job is to be queued again, in seconds since the epoch, None once it has been. `runs` are the latest of
     those runs that this server has seen, and `warnings` what workers have warned of. `dead` is what is to be
     kept of a job that died while it was being saved.
     """
 
-    __slots__ = ("attempts", "dead", "error", "outcome", "retry_at", "runs", "warnings", "worker")
+    __slots__ = ("attempts", "dead", "error", "outcome", "retry_at", "runs", "snoozes", "warnings", "worker")
 
     def __init__(self, attempts: int = 0, outcome: int = 0, error: bytes = b"") -> None:
         self.attempts = attempts
+        self.snoozes = 0
         self.outcome = outcome
         self.error = error
         self.worker = b""

@@ -96,7 +96,7 @@ class JobEvent(Enum):
     EXPIRED = "expired"
     """It is too old for a run to begin, by `FunctionRules.expires`."""
     WORKER_LOST = "worker lost"
-    """Its worker left, unregistered the function, or took too long."""
+    """Its worker left, unregistered the function, took too long, or was silent for its heartbeat."""
     LAST_WORKER_LOST = "last worker lost"
     """The same, and it was the last worker that `Policy.job_retries` allows."""
     CANCELLED = "cancelled"

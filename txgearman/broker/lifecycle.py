@@ -6,13 +6,14 @@ Two stand elsewhere, in `Broker`, as they are its hot path: a worker gets the jo
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from math import inf
 from typing import Final
 
 from txgearman.broker.dead_job import MAX_ERROR, DeadJob
 from txgearman.broker.dead_jobs import DeadJobs
 from txgearman.broker.deadlines import Deadlines
-from txgearman.broker.entities import NO_PROGRESS, NOBODY, Client, Function, Job, Worker
-from txgearman.broker.failures import FailedRun, Failures
+from txgearman.broker.entities import NO_PROGRESS, NOBODY, Client, Function, Heartbeat, Job, Worker
+from txgearman.broker.failures import MAX_SNOOZES, FailedRun, Failures
 from txgearman.broker.functions import Functions
 from txgearman.broker.handles import Handles, number_of
 from txgearman.broker.history import History
@@ -20,7 +21,7 @@ from txgearman.broker.interfaces import DeadJobStore, DeathListener, JobStore, J
 from txgearman.broker.job_states import FAILURES, PRIORITIES, JobState, Outcome
 from txgearman.broker.policy import UNLIMITED, Policy, levels_of
 from txgearman.broker.retries import RetryPolicy
-from txgearman.broker.stopping import CANCELLED, stop_run
+from txgearman.broker.stopping import CANCELLED, SILENT, stop_run
 from txgearman.broker.stored_job import StoredJob
 from txgearman.broker.stored_queues import StoredQueues
 from txgearman.broker.timer import Timer
@@ -33,10 +34,16 @@ _RUNNING: Final = JobState.RUNNING
 _SCHEDULED: Final = JobState.SCHEDULED
 _RETRYING: Final = JobState.RETRYING
 _GONE: Final = JobState.GONE
+_FAILED: Final = int(Outcome.FAILED)
 _LOST: Final = int(Outcome.LOST)
 _CANCELLED: Final = int(Outcome.CANCELLED)
 _ABANDONED: Final = int(Outcome.ABANDONED)
 _EXPIRED: Final = int(Outcome.EXPIRED)
+
+
+MAX_LATENESS: Final = 1.0
+"""Seconds. When a heartbeat comes up later than by this, the server itself has stood still, as a machine that
+was suspended: what workers have said meanwhile may be in their sockets still, and each gets its time anew."""
 
 
 class Lifecycle:
@@ -176,7 +183,7 @@ class Lifecycle:
             stored.run_at,
         )
         job.losses = stored.losses
-        if stored.attempts:
+        if stored.attempts or stored.retry_at is not None:
             job.failures = Failures(stored.attempts, stored.outcome or 0, stored.error or b"")
             job.failures.retry_at = stored.retry_at
         job.stored = True
@@ -233,6 +240,49 @@ class Lifecycle:
         job.progress = NO_PROGRESS
         job.function.running -= 1
 
+    # -- what ends a run ------------------------------------------------------------------------
+
+    def watch_run(self, job: Job, timeout: float | None) -> None:
+        """A run has begun that has a time limit, in seconds, or a heartbeat."""
+        now = self._timer.clock()
+        limit = inf if timeout is None else now + timeout
+        interval = job.function.heartbeat
+        heartbeat = None if interval is None else Heartbeat(now, interval, limit)
+        when = limit if heartbeat is None else heartbeat.due
+        deadline = job.deadline = self.timeouts.add(when, job)
+        deadline.heartbeat = heartbeat
+        self._timer.ring_at(when)
+
+    def heard_of(self, job: Job) -> None:
+        """The worker of a running job has said something of it."""
+        if job.deadline is not None and job.deadline.heartbeat is not None:
+            now = self._timer.turn_time
+            job.deadline.heartbeat.heard = self._timer.clock() if now is None else now
+
+    def still_runs(self, job: Job, now: float) -> bool:
+        """Whether a job whose deadline has come up may run on, as its worker was heard of meanwhile, or may
+        have said something that nobody has read."""
+        deadline = job.deadline
+        assert deadline is not None
+        heartbeat = deadline.heartbeat
+        if heartbeat is None:
+            return False
+        if heartbeat.due <= now:
+            if now - heartbeat.due < MAX_LATENESS or heartbeat.limit <= now:
+                return False
+            heartbeat.heard = now
+        self.timeouts.put_off(deadline, heartbeat.due)
+        return True
+
+    def take_from_silent(self, job: Job) -> None:
+        """The job's worker was not heard of for the time of a heartbeat: give the job to another."""
+        worker = job.worker
+        assert worker is not None, "only a running job has a heartbeat"
+        if not stop_run(job, SILENT):
+            # It may come to itself, and is no worse than one that was told.
+            worker.note_cancelled(job.handle)
+        self.take_back(job)
+
     # -- failed runs ----------------------------------------------------------------------------
 
     def fail_run(self, job: Job, outcome: int, error: bytes) -> Collection[tuple[Client, bytes]]:
@@ -255,17 +305,57 @@ class Lifecycle:
                 and failures.attempts < retry.attempts
                 and (wanted or (retry.online and job.watchers))
             ):
-                return self._retry(job, failures, retry)
+                return self._retry(job, failures, retry, None)
         return self.discard(job, outcome)
 
-    def _note_failure(self, job: Job, outcome: int, error: bytes) -> Failures:
+    def retry_run(
+        self, job: Job, error: bytes, delay: float | None, counts: bool
+    ) -> Collection[tuple[Client, bytes]]:
+        """The worker of a job wants that to be run again, which is done if attempts are left.
+
+        Args:
+            job: The job, which is running.
+            error: Why; cut at `MAX_ERROR` bytes.
+            delay: Seconds until then; None for the backoff of the function.
+            counts: Whether the run is an attempt. The first `MAX_SNOOZES` runs that are not are none.
+
+        Returns:
+            Who waited for the job and is to be told that it failed.
+        """
+        policy = self._functions.policy
+        retry = job.function.retry or policy.worker_retry_policy(policy.rules_for(job.function.name))
+        counts = counts or (job.failures is not None and job.failures.snoozes >= MAX_SNOOZES)
+        failures = self._note_failure(job, _FAILED, error, counts)
+        if (not counts or failures.attempts < retry.attempts) and (
+            job.background or job.saving or (retry.online and job.watchers)
+        ):
+            return self._retry(job, failures, retry, delay)
+        return self.discard(job, _FAILED)
+
+    def reject_run(self, job: Job, error: bytes) -> Collection[tuple[Client, bytes]]:
+        """The worker of a job says that no retry can help: the job ends, whatever attempts are left.
+
+        Args:
+            job: The job, which is running.
+            error: Why; cut at `MAX_ERROR` bytes.
+
+        Returns:
+            Who waited for the job and is to be told that it failed.
+        """
+        self._note_failure(job, _FAILED, error)
+        return self.discard(job, _FAILED)
+
+    def _note_failure(self, job: Job, outcome: int, error: bytes, counts: bool = True) -> Failures:
         failures = job.failures
         if failures is None:
             failures = job.failures = Failures()
         error = error[:MAX_ERROR]
         worker = _last_worker(job)
         now = self._timer.wall_clock()
-        failures.attempts += 1
+        if counts:
+            failures.attempts += 1
+        else:
+            failures.snoozes += 1
         failures.outcome = outcome
         failures.error = error
         failures.worker = worker
@@ -279,14 +369,17 @@ class Lifecycle:
                 job.failures = Failures()
             job.failures.add_warning(warning[:MAX_ERROR])
 
-    def _retry(self, job: Job, failures: Failures, retry: RetryPolicy) -> Collection[tuple[Client, bytes]]:
-        """Let a job whose run failed wait for its backoff; returns who waits for it no more."""
+    def _retry(
+        self, job: Job, failures: Failures, retry: RetryPolicy, delay: float | None
+    ) -> Collection[tuple[Client, bytes]]:
+        """Let a job whose run failed wait for `delay`, or its backoff; returns who waits for it no more."""
         if self.trace is not None:
             self.trace.failing(job, failures.outcome)
         worker = job.worker
         assert worker is not None, "only a running job can fail"
         self._take_from_worker(job, worker)
-        delay = retry.delay(failures.attempts, self._chance())
+        if delay is None:
+            delay = retry.delay(failures.attempts, self._chance())
         failures.retry_at = self._timer.wall_clock() + delay
         if job.stored and self.job_store is not None:
             self.job_store.retrying(job)

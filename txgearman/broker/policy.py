@@ -12,6 +12,7 @@ from txgearman.broker.retries import (
     DEFAULT_BACKOFF_FACTOR,
     DEFAULT_BACKOFF_MAX,
     DEFAULT_JITTER,
+    WORKER_ATTEMPTS,
     RetryPolicy,
 )
 
@@ -69,6 +70,7 @@ class FunctionRules:
         retry_online: Whether clients that wait for a result go on waiting while the job is retried.
         expires: Seconds from the job's submission, or its `run_at`, after which no run of it begins; 0 is
             never.
+        heartbeat: As that of `Policy`.
     """
 
     limits: tuple[int | None, ...] | None = None
@@ -83,6 +85,7 @@ class FunctionRules:
     jitter: float | None = None
     retry_online: bool | None = None
     expires: float | None = None
+    heartbeat: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,8 @@ class Policy:
         backoff_factor: Each further backoff is so many times the one before.
         backoff_max: Seconds; no backoff is longer, apart from its jitter.
         jitter: The part, from 0 to 1, by which each backoff is longer or shorter at random.
+        heartbeat: Seconds without a word of its worker after which a running job is given to another; 0 is
+            never.
         dead_jobs: How many dead jobs memory keeps where there is no store; 0 keeps none, in a store neither.
         dead_bytes: How many bytes they have at most, by `DeadJob.weight`.
         dead_age: Seconds for which they are kept.
@@ -133,6 +138,7 @@ class Policy:
     backoff_factor: float = DEFAULT_BACKOFF_FACTOR
     backoff_max: float = DEFAULT_BACKOFF_MAX
     jitter: float = DEFAULT_JITTER
+    heartbeat: float = 0.0
     dead_jobs: int = DEFAULT_DEAD_JOBS_IN_MEMORY
     dead_bytes: int = DEFAULT_DEAD_BYTES_IN_MEMORY
     dead_age: float = DEFAULT_DEAD_AGE
@@ -154,6 +160,8 @@ class Policy:
         fitting += [rules for pattern, rules in self.functions if pattern != name and matches(pattern, name)]
         if self.submit_rate:
             fitting.append(FunctionRules(submit_rate=self.submit_rate, submit_burst=self.submit_burst))
+        if self.heartbeat:
+            fitting.append(FunctionRules(heartbeat=self.heartbeat))
         if not fitting:
             return NO_RULES
         values = {
@@ -173,8 +181,20 @@ class Policy:
             is a lost worker.
         """
         attempts = self.attempts if rules.attempts is None else rules.attempts
-        if attempts is None:
-            return None
+        return None if attempts is None else self._retry_policy(rules, attempts)
+
+    def worker_retry_policy(self, rules: FunctionRules) -> RetryPolicy:
+        """What becomes of runs whose worker asks for a retry.
+
+        Args:
+            rules: The function's rules.
+
+        Returns:
+            As `retry_policy`, and with `WORKER_ATTEMPTS` where nothing is said.
+        """
+        return self.retry_policy(rules) or self._retry_policy(rules, WORKER_ATTEMPTS)
+
+    def _retry_policy(self, rules: FunctionRules, attempts: int) -> RetryPolicy:
         return RetryPolicy(
             attempts=attempts,
             backoff=self.backoff if rules.backoff is None else rules.backoff,

@@ -18,6 +18,10 @@ DEFAULT_JITTER = 0.1
 """The part by which a backoff is made longer or shorter at random, as with River, so that jobs that failed
 together do not run together again."""
 
+WORKER_ATTEMPTS = 25
+"""Attempts of a job whose worker asks for a retry, where nothing is said of its function: the worker's word
+is enough, and is no endless loop. As many as Sidekiq's and Faktory's retries."""
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
@@ -44,7 +48,7 @@ class RetryPolicy:
         """The backoff of a job.
 
         Args:
-            attempts: How many of its runs have failed, from 1.
+            attempts: How many of its runs have failed; 0 counts as 1.
             chance: A random number from 0 to 1, which decides the jitter; 0.5 is none.
 
         Returns:
@@ -53,7 +57,7 @@ class RetryPolicy:
         if self.backoff == 0.0:
             return 0.0
         try:
-            growth = math.pow(self.factor, attempts - 1)
+            growth = math.pow(self.factor, max(attempts, 1) - 1)
         except OverflowError:
             growth = math.inf
         return min(self.backoff_max, self.backoff * growth) * (1.0 + self.jitter * (2.0 * chance - 1.0))

@@ -21,6 +21,9 @@ TAKEN_OVER: Final = b"taken-over"
 DENIED: Final = b"denied"
 """The access policy has changed, and the worker may work on the function no more."""
 
+SILENT: Final = b"silent"
+"""The worker was not heard of for the time of the function's heartbeat."""
+
 
 def stop_run(job: Job, reason: bytes) -> bool:
     """Tell the worker that runs a job to stop. A worker that has not asked for that is told nothing.

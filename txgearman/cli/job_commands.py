@@ -185,6 +185,11 @@ def submit(
     show_default=True,
     help="How long jobs that run may take to end after SIGTERM or Ctrl-C.",
 )
+@click.option(
+    "--heartbeat",
+    is_flag=True,
+    help="Tell the server that jobs still run, where it takes jobs from workers that are silent for long.",
+)
 def worker(
     command: tuple[str, ...],
     servers: tuple[str, ...],
@@ -198,12 +203,13 @@ def worker(
     timeout: float | None,
     client_id: str | None,
     drain: float,
+    heartbeat: bool,
 ) -> None:
     """Run jobs until it is told to stop.
 
     COMMAND is run for each job of the functions named with --function, with the payload on its standard
-    input; what it writes to its standard output is the result. If its exit code is not 0 the job fails. A
-    COMMAND without arguments is a line for the shell.
+    input; what it writes to its standard output is the result. If its exit code is not 0 the job fails: with
+    75 it is to be retried, with 65 no retry can help. A COMMAND without arguments is a line for the shell.
 
     With --python functions of Python are called with a Job, as those of txgearman.Worker. They are looked
     for in the current folder, too.
@@ -224,6 +230,6 @@ def worker(
     from txgearman.cli.worker import WorkerOptions, work
 
     options = WorkerOptions(
-        command, functions, imported, jobs, threads, processes, lines, timeout, client_id, drain
+        command, functions, imported, jobs, threads, processes, lines, timeout, client_id, drain, heartbeat
     )
     run_and_exit(work(list(servers), options), verbose, warnings=True)

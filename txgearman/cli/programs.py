@@ -12,9 +12,16 @@ import subprocess
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
-from txgearman.errors import FailJob
+from txgearman.errors import FailJob, Reject, Retry
+
+RETRIED: Final = 75
+"""The exit code of a program that wants its job to be run again: EX_TEMPFAIL of sysexits.h, which mail
+servers take so."""
+
+REJECTED: Final = 65
+"""The exit code of a program whose job no other run can help: EX_DATAERR of sysexits.h, for wrong input."""
 
 
 class ThreadJob(Protocol):
@@ -36,6 +43,14 @@ class ThreadJob(Protocol):
     def data(self) -> bytes:
         """The payload."""
 
+    @property
+    def attempt(self) -> int | None:
+        """Which of the job's attempts it is, None if that is not known."""
+
+    @property
+    def losses(self) -> int | None:
+        """How many workers went away with the job before, None if that is not known."""
+
     def send_data(self, data: bytes) -> None:
         """Send a part of the result."""
 
@@ -44,7 +59,8 @@ class ProgramRunner:
     """Runs a program once for each job, also several at the same time.
 
     Each program gets a process group of its own, so that Ctrl-C on the terminal does not end it. Its
-    environment has ``TXGEARMAN_HANDLE``, ``TXGEARMAN_FUNCTION`` and ``TXGEARMAN_UNIQUE``.
+    environment has ``TXGEARMAN_HANDLE``, ``TXGEARMAN_FUNCTION`` and ``TXGEARMAN_UNIQUE``, and, where the
+    server tells, ``TXGEARMAN_ATTEMPT`` and ``TXGEARMAN_LOSSES``.
 
     Args:
         arguments: The program and its arguments. A single argument is a line for ``/bin/sh``.
@@ -72,11 +88,17 @@ class ProgramRunner:
 
         Raises:
             FailJob: The program fails, or is killed, maybe before its start.
+            Retry: It ends with `RETRIED`.
+            Reject: It ends with `REJECTED`.
         """
         process = self._start(job)
         with process, self._killed_on_error(process, job):
             result = self._stream_lines(process, job) if self._lines else process.communicate(job.data)[0]
             code = process.wait()
+        if code == RETRIED:
+            raise Retry(text=f"the command {_exit_text(code)}")
+        if code == REJECTED:
+            raise Reject(f"the command {_exit_text(code)}")
         if code:
             raise FailJob(f"the command {_exit_text(code)}")
         return result
@@ -112,6 +134,10 @@ class ProgramRunner:
             b"TXGEARMAN_FUNCTION": job.function,
             b"TXGEARMAN_UNIQUE": job.unique,
         }
+        for name, number in ((b"TXGEARMAN_ATTEMPT", job.attempt), (b"TXGEARMAN_LOSSES", job.losses)):
+            environment.pop(name, None)
+            if number is not None:
+                environment[name] = b"%d" % number
         # With the lock held: after `end` this process may be gone at once, and would leave behind a program
         # that runs but is not in `_running` yet.
         with self._lock:

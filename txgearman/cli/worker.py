@@ -22,7 +22,7 @@ from txgearman.cli.connections import ReportingEndpoint
 from txgearman.cli.exit_codes import ExitCode, InvalidArgument
 from txgearman.cli.programs import ProgramRunner
 from txgearman.cli.run import CommandContext, Main, print_message
-from txgearman.errors import FailJob, JobOver
+from txgearman.errors import FailJob, JobOver, Reject, Retry
 from txgearman.worker import Hooks, Job, Worker
 
 TERMINATION_SECONDS: Final = 5.0
@@ -50,6 +50,7 @@ class WorkerOptions:
     timeout: float | None
     client_id: str | None
     drain: float
+    heartbeat: bool
 
     @property
     def concurrency(self) -> int:
@@ -91,12 +92,13 @@ class _FailureReporter:
         self.returned_jobs = 0
 
     def add(self, job: Job, failure: Failure) -> None:
-        """A job has failed. The worker itself logs exceptions other than `FailJob`."""
+        """A job has failed. The worker itself logs exceptions that no function raises on purpose."""
         handle, function = (name.decode("utf-8", "backslashreplace") for name in (job.handle, job.function))
         if job.cancelled:
             print_message(f"job {handle} of {function} stopped: {job.cancel_reason}")
-        elif isinstance(failure.value, FailJob):
-            print_message(f"job {handle} of {function} failed: {failure.value}")
+        elif isinstance(failure.value, FailJob | Retry | Reject):
+            what = {Retry: "is to be retried", Reject: "is rejected"}.get(type(failure.value), "failed")
+            print_message(f"job {handle} of {function} {what}: {failure.value}")
         elif self.stopping and isinstance(failure.value, CancelledError | JobOver):
             self.returned_jobs += 1
 
@@ -119,6 +121,7 @@ def _make_worker(
             threads=options.threads or 0,
             processes=options.processes or 0,
             hooks=Hooks(on_failure=failures.add),
+            heartbeat=options.heartbeat,
         )
         for function in options.functions:
             worker.register(function, pool.run, threads=False, processes=False, time_limit=options.timeout)
@@ -235,6 +238,8 @@ class _JobInThread:
         self.unique = job.unique
         self.data = job.data
         self.is_ending = False
+        self.attempt = job.attempt
+        self.losses = job.losses
         self._reactor = reactor
         self._job = job
 

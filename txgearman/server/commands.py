@@ -11,12 +11,15 @@ from txgearman.broker.job_states import Priority
 from txgearman.broker.numbers import leading_number
 from txgearman.broker.stored_job_search import StoredJobSearch
 from txgearman.broker.views import JobStatus
+from txgearman.broker.worker_decisions import WorkerDecisions
 from txgearman.errors import ArgumentTooLarge, BadPacket, InvalidArgument, Refused
 from txgearman.server.admin import answer_line
+from txgearman.wire.attributes import format_attributes
 from txgearman.wire.codec import REFUSED, UNFINISHED, encode, frame
 from txgearman.wire.limits import MAX_CLIENT_ID, MAX_FUNCTION, MAX_HANDLE, MAX_UNIQUE
-from txgearman.wire.options import EXCEPTIONS, EXTENSIONS
+from txgearman.wire.options import EXCEPTIONS, EXTENSIONS, OUTCOMES
 from txgearman.wire.packets import (
+    BY_NUMBER,
     CAN_DO,
     CAN_DO_TIMEOUT,
     CANT_DO,
@@ -31,6 +34,7 @@ from txgearman.wire.packets import (
     GRAB_JOB_UNIQ,
     JOB_ASSIGN,
     JOB_ASSIGN_ALL,
+    JOB_ASSIGN_EXTENDED,
     JOB_ASSIGN_UNIQ,
     NO_JOB,
     OPTION_REQ,
@@ -57,11 +61,16 @@ from txgearman.wire.packets import (
     WORK_DATA,
     WORK_EXCEPTION,
     WORK_FAIL,
+    WORK_FAIL_EXTENDED,
+    WORK_HEARTBEAT,
+    WORK_REJECT,
+    WORK_RETRY,
     WORK_STATUS,
     WORK_WARNING,
 )
 
 if TYPE_CHECKING:
+    from txgearman.broker.entities import Job
     from txgearman.server.interfaces import Peer
 
 Command = Callable[..., None]
@@ -72,11 +81,17 @@ MIN_TIMEOUT: Final = 1.0
 MAX_TIMEOUT: Final = 10 * 365 * 86400.0
 """Seconds; ten years stand for any longer CAN_DO_TIMEOUT."""
 
+MAX_RETRY_DELAY: Final = MAX_TIMEOUT
+"""Seconds; they stand for any longer delay of WORK_RETRY."""
+
 MAX_EPOCH: Final = 253402300799
 """Seconds since the epoch: the end of the year 9999, the last date Python's datetime has."""
 
 _HIGH, _NORMAL, _LOW = int(Priority.HIGH), int(Priority.NORMAL), int(Priority.LOW)
 _NO_JOB: Final = frame(RESPONSE, NO_JOB, b"")
+
+_NO_REDUCER_NOR_ATTRIBUTES: Final = b"\0"
+"""Two empty fields of JOB_ASSIGN_EXTENDED, joined."""
 
 _AROUND_DATA: Final = 32
 """Bytes of a report beside its data, as many as it has at least: its header, and a handle."""
@@ -255,10 +270,29 @@ def _grab_all(peer: Peer) -> None:
         return
     if job.stored:
         peer.assigns_stored_job = True
-    if job.reducer is None:
+    if OUTCOMES in peer.extensions:
+        if job.failures is None and job.deadline is None and job.reducer is None and not job.losses:
+            # Nearly all jobs: their first run, and nothing to say of it.
+            said = _NO_REDUCER_NOR_ATTRIBUTES
+        else:
+            said = (job.reducer or b"") + b"\0" + _run_attributes(job)
+        peer.send_packet(JOB_ASSIGN_EXTENDED, job.handle, job.function.name, job.unique, said, job.data)
+    elif job.reducer is None:
         peer.send_packet(JOB_ASSIGN_UNIQ, job.handle, job.function.name, job.unique, job.data)
     else:
         peer.send_packet(JOB_ASSIGN_ALL, job.handle, job.function.name, job.unique, job.reducer, job.data)
+
+
+def _run_attributes(job: Job) -> bytes:
+    """What a worker is told of a run that has just begun."""
+    values = {}
+    if job.failures is not None and job.failures.attempts:
+        values["attempt"] = str(job.failures.attempts + 1)
+    if job.losses:
+        values["losses"] = str(job.losses)
+    if job.deadline is not None and job.deadline.heartbeat is not None:
+        values["heartbeat"] = str(job.deadline.heartbeat.interval)
+    return format_attributes(values)
 
 
 def _work_data(peer: Peer, handle: bytes, data: bytes) -> None:
@@ -297,6 +331,36 @@ def _work_exception(peer: Peer, handle: bytes, data: bytes) -> None:
         _fanned_out(peer, told, data)
 
 
+def _work_fail_extended(peer: Peer, handle: bytes, text: bytes) -> None:
+    told = WorkerDecisions(peer.broker).fail(peer.worker, handle, text)
+    if told > 1:
+        _fanned_out(peer, told, text)
+
+
+def _work_retry(peer: Peer, handle: bytes, milliseconds: bytes, counts: bytes, text: bytes) -> None:
+    if counts not in {b"0", b"1"}:
+        raise InvalidArgument("Whether the run counts must be 0 or 1")
+    delay = None
+    if milliseconds:
+        delay = _integer(milliseconds, "delay") / 1000
+        if delay < 0:
+            raise InvalidArgument("Delay must not be negative")
+        delay = min(delay, MAX_RETRY_DELAY)
+    told = WorkerDecisions(peer.broker).retry(peer.worker, handle, delay, counts == b"1", text)
+    if told > 1:
+        _fanned_out(peer, told, text)
+
+
+def _work_reject(peer: Peer, handle: bytes, text: bytes) -> None:
+    told = WorkerDecisions(peer.broker).reject(peer.worker, handle, text)
+    if told > 1:
+        _fanned_out(peer, told, text)
+
+
+def _work_heartbeat(peer: Peer, handle: bytes) -> None:
+    WorkerDecisions(peer.broker).heartbeat(peer.worker, handle)
+
+
 def _fanned_out(peer: Peer, told: int, data: bytes) -> None:
     """A report with `data` was told so many times."""
     peer.server.fanned_out(peer, told * (len(data) + _AROUND_DATA))
@@ -321,6 +385,30 @@ def error_packet(code: bytes, text: str) -> bytes:
 
 def _not_expected(peer: Peer, *_fields: bytes) -> None:
     _refused(peer, BadPacket(b"INVALID_COMMAND", "Command not expected"))
+
+
+def _extension(number: int, command: Command) -> Command:
+    """A command that is refused to peers which have not asked for its option."""
+    packet = BY_NUMBER[number]
+    option = packet.option
+    assert option is not None
+    refusal = f"{packet.name} needs the option {option.decode()}, ask for it by OPTION_REQ"
+
+    def checked(peer: Peer, *fields: Any) -> None:
+        if option in peer.extensions:
+            command(peer, *fields)
+        else:
+            _refused(peer, BadPacket(b"INVALID_COMMAND", refusal))
+
+    return checked
+
+
+_EXTENSIONS: Final[dict[int, Command]] = {
+    WORK_RETRY: _work_retry,
+    WORK_REJECT: _work_reject,
+    WORK_HEARTBEAT: _work_heartbeat,
+    WORK_FAIL_EXTENDED: _work_fail_extended,
+}
 
 
 def _integer(text: bytes, what: str) -> int:
@@ -364,5 +452,6 @@ COMMANDS: Final[dict[int, Callable[..., Any]]] = {
     WORK_COMPLETE: _work_complete,
     WORK_FAIL: _work_fail,
     WORK_EXCEPTION: _work_exception,
+    **{number: _extension(number, command) for number, command in _EXTENSIONS.items()},
 }
 """What to call with the connection and the packet's fields, by packet number."""

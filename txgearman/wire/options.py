@@ -15,5 +15,12 @@ EXCEPTIONS: Final = b"exceptions"
 CANCEL: Final = b"cancel"
 """JOB_CANCEL reaches this worker when a job that it runs is to stop."""
 
-EXTENSIONS: Final = frozenset({CANCEL})
+OUTCOMES: Final = b"outcomes"
+"""This worker is told with each job which attempt it is, and may say that the job is to be retried or
+rejected."""
+
+HEARTBEAT: Final = b"heartbeat"
+"""This worker may say of a job that it still runs, without clients hearing of it."""
+
+EXTENSIONS: Final = frozenset({CANCEL, OUTCOMES, HEARTBEAT})
 """The options that gearmand does not know."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Flag, auto
 from typing import Final
 
-from txgearman.wire.options import CANCEL
+from txgearman.wire.options import CANCEL, HEARTBEAT, OUTCOMES
 
 REQUEST: Final = b"\0REQ"
 """Magic of packets to a server."""
@@ -103,6 +103,11 @@ STATUS_RES_UNIQUE: Final = 42
 
 # Extensions. Numbers from 1000 on are far from what the protocol may still define.
 JOB_CANCEL: Final = 1000
+JOB_ASSIGN_EXTENDED: Final = 1001
+WORK_RETRY: Final = 1002
+WORK_REJECT: Final = 1003
+WORK_HEARTBEAT: Final = 1004
+WORK_FAIL_EXTENDED: Final = 1008
 
 _JOB = ("function", "unique", "data")
 # The protocol document gives three fields and the data; libgearman sends, and gearmand waits for, a
@@ -175,6 +180,27 @@ PACKETS: Final[tuple[PacketType, ...]] = (
 
 EXTENSION_PACKETS: Final[tuple[PacketType, ...]] = (
     PacketType(JOB_CANCEL, "JOB_CANCEL", _S, ("handle", "reason"), option=CANCEL),
+    PacketType(
+        JOB_ASSIGN_EXTENDED,
+        "JOB_ASSIGN_EXTENDED",
+        _S,
+        ("handle", "function", "unique", "reducer", "attributes", "data"),
+        binary=True,
+        option=OUTCOMES,
+    ),
+    PacketType(
+        WORK_RETRY,
+        "WORK_RETRY",
+        _W,
+        ("handle", "milliseconds", "counts", "text"),
+        binary=True,
+        option=OUTCOMES,
+    ),
+    PacketType(WORK_REJECT, "WORK_REJECT", _W, ("handle", "text"), binary=True, option=OUTCOMES),
+    PacketType(WORK_HEARTBEAT, "WORK_HEARTBEAT", _W, ("handle",), option=HEARTBEAT),
+    PacketType(
+        WORK_FAIL_EXTENDED, "WORK_FAIL_EXTENDED", _W, ("handle", "text"), binary=True, option=OUTCOMES
+    ),
 )
 """The packet types of the extensions, in the order of their numbers, from 1000 on."""
 

@@ -21,7 +21,7 @@ from twisted.internet.defer import Deferred, succeed
 
 from txgearman.codecs import Codec, codec_from
 from txgearman.connection.arguments import body_of
-from txgearman.errors import FailJob
+from txgearman.errors import FailJob, Reject, Retry
 from txgearman.worker.functions import EXCEPTION_BYTES, exception_text, result_encoder, truncate_utf8
 from txgearman.worker.job import Job
 
@@ -48,6 +48,15 @@ FAILED: Final = b"f"
 
 FAILED_WITH: Final = b"w"
 """The function raised `FailJob` with data; the content is a `join_contents` of its text and that."""
+
+RETRIED: Final = b"t"
+"""The function raised `Retry`; the content is its `RETRY_HEADER` and its text."""
+
+RETRY_HEADER: Final = Struct("!d?")
+"""The delay of a `Retry`, below 0 for none, and whether it counts."""
+
+REJECTED: Final = b"j"
+"""The function raised `Reject`; the content is its text."""
 
 RAISED: Final = b"x"
 """The function raised; the content is a `join_contents` of the exception's text and the traceback."""
@@ -146,6 +155,11 @@ def run_job(number: int, task: bytes, max_packet: int, fields: tuple[Any, ...]) 
             connection.send(FAILED, number, text)
         else:
             connection.send(FAILED_WITH, number, join_contents(text, error.data))
+    except Retry as error:
+        header = RETRY_HEADER.pack(-1.0 if error.delay is None else error.delay, error.counts)
+        connection.send(RETRIED, number, header + truncate_utf8(error.text))
+    except Reject as error:
+        connection.send(REJECTED, number, truncate_utf8(error.text))
     # Any exception is the job's outcome, even SystemExit, and the process takes the next job.
     except BaseException as error:
         trace = traceback.format_exc().encode("utf-8", "backslashreplace")[:EXCEPTION_BYTES]

@@ -16,7 +16,7 @@ from twisted.python.reflect import safe_str
 
 from txgearman.codecs import BYTES, TEXT, Codec, encoded
 from txgearman.connection.arguments import is_time
-from txgearman.errors import ProcessDied, RaisedInProcess, TimeLimitExceeded
+from txgearman.errors import FailJob, ProcessDied, RaisedInProcess, TimeLimitExceeded
 from txgearman.worker.job import Job
 
 Callback = Callable[[Job], Any]
@@ -169,6 +169,10 @@ def result_bytes(result: object, function: bytes) -> bytes:
 
 
 # -- exceptions ---------------------------------------------------------------------------------
+
+
+class ExceptionReport(FailJob):
+    """What a program says itself of an exception, as `data`: it is reported as one that a function raised."""
 
 
 def exception_text(error: BaseException) -> bytes:

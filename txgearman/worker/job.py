@@ -43,10 +43,12 @@ class Job:
     __slots__ = (
         "_slot_held_until",
         "_writer",
+        "attempt",
         "cancel_reason",
         "data",
         "function",
         "handle",
+        "losses",
         "reducer",
         "unique",
     )
@@ -59,6 +61,8 @@ class Job:
         unique: bytes,
         reducer: bytes | None,
         data: bytes,
+        attempt: int | None = None,
+        losses: int | None = None,
     ) -> None:
         self.handle = handle
         """The server's name for the job."""
@@ -73,6 +77,10 @@ class Job:
         self.cancel_reason: str | None = None
         """Why the server has told the worker to stop the job, such as ``cancelled``, ``timed-out`` or
         ``abandoned``; None as long as it has not."""
+        self.attempt = attempt
+        """Which of its attempts this is, from 1; None where the server does not tell, as gearmand."""
+        self.losses = losses
+        """How many workers went away with it before; None where the server does not tell."""
         self._writer: JobWriter | None = writer
         # If set, the job's slot is held until this fires: it has an outcome, but its function still runs.
         self._slot_held_until: Deferred[None] | None = None

@@ -24,7 +24,7 @@ from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from txgearman.codecs import Codec, codec_from
-from txgearman.errors import FailJob, ProcessDied, RaisedInProcess, TimeLimitExceeded
+from txgearman.errors import FailJob, ProcessDied, RaisedInProcess, Reject, Retry, TimeLimitExceeded
 from txgearman.worker.child import (
     FAILED,
     FAILED_WITH,
@@ -32,7 +32,10 @@ from txgearman.worker.child import (
     MESSAGE_HEADER,
     PACKET,
     RAISED,
+    REJECTED,
     RESULT,
+    RETRIED,
+    RETRY_HEADER,
     STARTED,
     initialize,
     run_job,
@@ -98,7 +101,7 @@ class Processes:
 
         Returns:
             The callable. It returns a Deferred that fires with the encoded result, or fails with `FailJob`,
-            `RaisedInProcess`, `TimeLimitExceeded` or `ProcessDied`.
+            `Retry`, `Reject`, `RaisedInProcess`, `TimeLimitExceeded` or `ProcessDied`.
 
         Raises:
             ValueError: A process could not import the function or the codec.
@@ -141,7 +144,7 @@ class Processes:
 
     def _run(self, task: bytes, time_limit: float | None, job: Job) -> Deferred[object]:
         number = next(self._numbers)
-        fields = (job.handle, job.function, job.unique, job.reducer, job.data)
+        fields = (job.handle, job.function, job.unique, job.reducer, job.data, job.attempt, job.losses)
         future = self._schedule((number, task, self._max_packet, fields))
         child_job = self._jobs[number] = _ChildJob(self._reactor, job, time_limit, future)
         child_job.outcome.addBoth(self._remove, number)
@@ -198,6 +201,12 @@ class _ChildJob:
         elif kind == FAILED_WITH:
             text, data = split_contents(content)
             self.fail(FailJob(text.decode(), data=data))
+        elif kind == RETRIED:
+            delay, counts = RETRY_HEADER.unpack_from(content)
+            retry_text = content[RETRY_HEADER.size :].decode()
+            self.fail(Retry(None if delay < 0 else delay, retry_text, counts))
+        elif kind == REJECTED:
+            self.fail(Reject(content.decode()))
         elif kind == RAISED:
             text, trace = split_contents(content)
             self.fail(RaisedInProcess(text.decode(), trace.decode("utf-8", "replace")))

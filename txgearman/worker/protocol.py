@@ -6,6 +6,7 @@ after many spurious wakeups it backs off.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
@@ -20,9 +21,10 @@ from txgearman.connection.backpressure import Backpressure
 from txgearman.connection.heartbeat import LivenessCheck
 from txgearman.connection.options import OptionRequests
 from txgearman.connection.protocol import PacketProtocol
-from txgearman.errors import FailJob, RaisedInProcess, TimeLimitExceeded
+from txgearman.errors import FailJob, RaisedInProcess, Refused, Reject, Retry, TimeLimitExceeded
+from txgearman.wire.attributes import parse_attributes
 from txgearman.wire.codec import frame
-from txgearman.wire.options import CANCEL, EXCEPTIONS
+from txgearman.wire.options import CANCEL, EXCEPTIONS, HEARTBEAT, OUTCOMES
 from txgearman.wire.packets import (
     CAN_DO,
     CAN_DO_TIMEOUT,
@@ -32,6 +34,7 @@ from txgearman.wire.packets import (
     GRAB_JOB_ALL,
     JOB_ASSIGN,
     JOB_ASSIGN_ALL,
+    JOB_ASSIGN_EXTENDED,
     JOB_ASSIGN_UNIQ,
     JOB_CANCEL,
     NO_JOB,
@@ -43,9 +46,20 @@ from txgearman.wire.packets import (
     WORK_COMPLETE,
     WORK_EXCEPTION,
     WORK_FAIL,
+    WORK_FAIL_EXTENDED,
+    WORK_REJECT,
+    WORK_RETRY,
     name_of,
 )
-from txgearman.worker.functions import Function, call, exception_text, exception_traceback
+from txgearman.worker.functions import (
+    ExceptionReport,
+    Function,
+    call,
+    exception_text,
+    exception_traceback,
+    truncate_utf8,
+)
+from txgearman.worker.heartbeats import Heartbeats
 from txgearman.worker.hooks import NO_HOOKS, Hooks, maybe_await, run_hook
 from txgearman.worker.job import Job
 from txgearman.worker.prefetch import (
@@ -71,6 +85,9 @@ WRITE_BUFFER_SECONDS: Final = 0.001
 """Seconds after a read during which the reports of its jobs are buffered for one write. A system call takes a
 hundredth of that. So no result waits for a job that runs longer, unless those before it took no time."""
 
+MAX_RETRY_DELAY: Final = 10 * 365 * 86400.0
+"""Seconds; ten years stand for any longer delay of a retry, as with servers."""
+
 _GRAB: Final = frame(REQUEST, GRAB_JOB_ALL, b"")
 _SLEEP: Final = frame(REQUEST, PRE_SLEEP, b"")
 
@@ -88,6 +105,7 @@ class ConnectionConfig:
         hooks: Called around each job.
         tracebacks: Whether submitters are told the traceback of an exception.
         check: When a silent server counts as dead; None for never.
+        heartbeat: Whether the server is told of each job that it still runs, where it asks for that.
     """
 
     functions: Mapping[bytes, Function]
@@ -98,6 +116,7 @@ class ConnectionConfig:
     hooks: Hooks = NO_HOOKS
     tracebacks: bool = False
     check: LivenessCheck | None = None
+    heartbeat: bool = False
 
 
 class WorkerProtocol(PacketProtocol):
@@ -139,10 +158,12 @@ class WorkerProtocol(PacketProtocol):
         self._slept_at = 0.0
         self._backoff: IDelayedCall | None = None
         self._options = OptionRequests()
+        self._heartbeats = Heartbeats(clock, self.write) if config.heartbeat else None
         self._receivers: dict[int, Callable[..., None]] = {
             JOB_ASSIGN: self._assigned,
             JOB_ASSIGN_UNIQ: self._assigned_unique,
             JOB_ASSIGN_ALL: self._assigned_all,
+            JOB_ASSIGN_EXTENDED: self._assigned_extended,
             NO_JOB: self._no_job,
             NOOP: self._woken,
             OPTION_RES: self._options.accept,
@@ -197,7 +218,9 @@ class WorkerProtocol(PacketProtocol):
         self._backpressure = Backpressure(cast(IConsumer, self.transport))
         client_id = self._config.client_id
         introduction = [] if client_id is None else [frame(REQUEST, SET_CLIENT_ID, client_id)]
-        introduction += map(self._options.ask, (EXCEPTIONS, CANCEL))
+        introduction += map(self._options.ask, (EXCEPTIONS, CANCEL, OUTCOMES))
+        if self._heartbeats is not None:
+            introduction.append(self._options.ask(HEARTBEAT))
         introduction += map(_can_do, self._functions.values())
         self._prefetcher.join(self)
         self._send_and_grab(b"".join(introduction))
@@ -216,6 +239,8 @@ class WorkerProtocol(PacketProtocol):
         if self._backoff is not None:
             self._backoff.cancel()
             self._backoff = None
+        if self._heartbeats is not None:
+            self._heartbeats.stop()
         running, self._running = self._running, {}
         for job, outcome in running.items():
             if job.cancelled:
@@ -247,6 +272,30 @@ class WorkerProtocol(PacketProtocol):
         self, handle: bytes, function: bytes, unique: bytes, reducer: bytes, data: bytes
     ) -> None:
         self._run(Job(self, handle, function, unique, reducer or None, data))
+
+    def _assigned_extended(
+        self, handle: bytes, function: bytes, unique: bytes, reducer: bytes, attributes: bytes, data: bytes
+    ) -> None:
+        if not attributes:
+            self._run(Job(self, handle, function, unique, reducer or None, data, 1, 0))
+            return
+        try:
+            said = parse_attributes(attributes)
+            attempt, losses = int(said.get("attempt", 1)), int(said.get("losses", 0))
+            heartbeat = float(said.get("heartbeat", 0))
+        except (Refused, ValueError) as error:
+            # The job itself is whole.
+            self._log.warn("The server said what cannot be of {handle}: {error}", handle=handle, error=error)
+            attempt, losses, heartbeat = 1, 0, 0.0
+        job = Job(self, handle, function, unique, reducer or None, data, attempt, losses)
+        if (
+            self._heartbeats is not None
+            and 0 < heartbeat < math.inf
+            and HEARTBEAT in self._options.accepted
+            and function in self._functions
+        ):
+            self._heartbeats.begin(job, heartbeat)
+        self._run(job)
 
     def _no_job(self) -> None:
         if self.pending_grabs:
@@ -382,7 +431,12 @@ class WorkerProtocol(PacketProtocol):
         if isinstance(error, FailJob):
             self._log.info("{job} failed: {error}", job=job, error=error)
             return self._deliberate_failure_report(error, job)
-        if isinstance(error, TimeLimitExceeded):
+        if isinstance(error, Retry | Reject):
+            what = "is to be retried" if isinstance(error, Retry) else "is rejected"
+            self._log.info("{job} {what}: {error}", job=job, what=what, error=error)
+            if OUTCOMES in self._options.accepted:
+                return _decision_report(error, job)
+        elif isinstance(error, TimeLimitExceeded):
             self._log.warn("{job} failed: {error}", job=job, error=error)
         elif isinstance(error, RaisedInProcess):
             self._log.failure("{job} raised in its process: {trace}", failure, job=job, trace=error.traceback)
@@ -395,11 +449,16 @@ class WorkerProtocol(PacketProtocol):
 
     def _deliberate_failure_report(self, error: FailJob, job: Job) -> tuple[int, bytes]:
         """The packet that reports a job that failed itself, and its body."""
-        if error.data is not None and EXCEPTIONS in self._options.accepted:
+        says_why = OUTCOMES in self._options.accepted and not isinstance(error, ExceptionReport)
+        if error.data is not None and (says_why or EXCEPTIONS in self._options.accepted):
+            packet = WORK_FAIL_EXTENDED if says_why else WORK_EXCEPTION
             try:
-                return WORK_EXCEPTION, body_of((job.handle, error.data), self.max_packet)
+                return packet, body_of((job.handle, error.data), self.max_packet)
             except ValueError as too_long:
                 self._log.error("The data of the failure of {job} is not sent: {why}", job=job, why=too_long)
+        text = truncate_utf8(str(error))
+        if says_why and text:
+            return WORK_FAIL_EXTENDED, job.handle + b"\0" + text
         return WORK_FAIL, job.handle
 
     def _report(self, job: Job, packet: int, body: bytes) -> None:
@@ -413,6 +472,8 @@ class WorkerProtocol(PacketProtocol):
             return
         job._writer = None
         del self._running[job]
+        if self._heartbeats is not None:
+            self._heartbeats.end(job)
         if job._slot_held_until is None:
             grabs = self._prefetcher.job_ended(self)
         else:
@@ -445,6 +506,15 @@ class WorkerProtocol(PacketProtocol):
             self.write_buffered(packets)
         else:
             self.write(packets)
+
+
+def _decision_report(error: Retry | Reject, job: Job) -> tuple[int, bytes]:
+    """The packet that tells the server what a function wants for its job, and its body."""
+    text = truncate_utf8(error.text)
+    if isinstance(error, Reject):
+        return WORK_REJECT, job.handle + b"\0" + text
+    delay = b"" if error.delay is None else b"%d" % math.ceil(min(error.delay, MAX_RETRY_DELAY) * 1000)
+    return WORK_RETRY, b"%s\0%s\0%d\0%s" % (job.handle, delay, error.counts, text)
 
 
 def _can_do(function: Function) -> bytes:

@@ -90,6 +90,10 @@ class Worker(Service):
             the next. The default, which also stands in where a policy fails, is
             `txgearman.connection.backoff.exponential_backoff`.
         max_packet: The largest body of a packet in bytes that is sent or accepted.
+        heartbeat: Whether the worker tells the server of each job that it still runs, by itself, where the
+            server takes jobs from workers that are silent for so long. It says that this process lives and
+            its reactor turns, not that the function gets on. Without it the function has to send a status,
+            data or a warning often enough.
 
     Raises:
         ImportError: There are `processes`, and ``txgearman[processes]`` is not installed.
@@ -114,6 +118,7 @@ class Worker(Service):
         check_timeout: float | None = CHECK_TIMEOUT,
         retry_policy: RetryPolicy | None = None,
         max_packet: int = MAX_PACKET,
+        heartbeat: bool = False,
     ) -> None:
         self._concurrency = _concurrency(concurrency, threads, processes)
         _check_drain(drain)
@@ -138,6 +143,7 @@ class Worker(Service):
             hooks=hooks or Hooks(),
             tracebacks=tracebacks,
             check=liveness_check_from(check_interval, check_timeout),
+            heartbeat=bool(heartbeat),
         )
         # Those of all groups, and of groups that were given up but still have a job.
         self._connections: list[ServerConnection] = []
@@ -162,9 +168,10 @@ class Worker(Service):
     ) -> None:
         """Run the jobs of a function by calling `callback` with a `Job`. Can be called at any time.
 
-        If the callback raises `FailJob` the job fails, and the submitter is told the error's `data` if it has
-        any. Any other exception is logged, and the submitter is told its type and message. A result that
-        cannot be encoded is such an exception.
+        If the callback raises `FailJob` the job fails, and the submitter is told the error's text or `data`.
+        With `Retry` it is run again later, with `Reject` it fails whatever attempts are left. Any other
+        exception is logged, and the submitter is told its type and message. A result that cannot be encoded
+        is such an exception.
 
         Args:
             function: The name; a str is encoded as UTF-8.

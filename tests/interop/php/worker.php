@@ -36,6 +36,15 @@ $repertoire = [
         }
         return 'released';
     },
+    'busy' => function (GearmanJob $job) {
+        // As hold, with a status every tenth of a second: how many it has sent.
+        for ($sent = 0; !file_exists($job->workload()); ++$sent) {
+            $job->sendStatus($sent, 0);
+            usleep(100000);
+            clearstatcache();
+        }
+        return 'released';
+    },
 ];
 foreach ($repertoire as $name => $function) {
     $worker->addFunction($prefix . $name, $function);

@@ -29,6 +29,10 @@ MAX_RATE: Final = 10**9
 MAX_TIME_LIMIT: Final = 315_360_000
 """Seconds of the longest time limit of a function, ten years, as for workers that set one."""
 
+MIN_HEARTBEAT: Final = 1.0
+"""Seconds of the shortest heartbeat, as of the shortest time limit: below that a busy machine looks dead, and
+what workers send for it becomes a load."""
+
 
 def check_function_name(name: str) -> None:
     """Test the name of a function, or a pattern for one.
@@ -66,6 +70,11 @@ def _check_limits(limits: Any) -> None:
         raise ValueError(f"must be {LIMITS.called}, not {show_value(limits)}") from None
 
 
+def _check_heartbeat(seconds: float) -> None:
+    if 0 < seconds < MIN_HEARTBEAT:
+        raise ValueError(f"must be 0, or {MIN_HEARTBEAT:g} or more, not {show_value(seconds)}")
+
+
 LIMITS: Final = Kind(
     "a number of jobs, or a list of one for high, normal and low priority", _limits_of_text, _limits
 )
@@ -76,6 +85,12 @@ LOSSES: Final[dict[str, Any]] = {"kind": INTEGER, "least": UNLIMITED}
 ATTEMPTS: Final[dict[str, Any]] = {"kind": INTEGER, "least": 1}
 BACKOFF: Final[dict[str, Any]] = {"kind": SECONDS, "least": 0, "most": MAX_TIME_LIMIT}
 BACKOFF_FACTOR: Final[dict[str, Any]] = {"kind": NUMBER, "least": 1, "most": 1000}
+HEARTBEAT: Final[dict[str, Any]] = {
+    "kind": SECONDS,
+    "least": 0,
+    "most": MAX_TIME_LIMIT,
+    "check": _check_heartbeat,
+}
 JITTER: Final[dict[str, Any]] = {"kind": NUMBER, "least": 0, "most": 1}
 
 
@@ -121,6 +136,7 @@ class FunctionSettings:
     backoff_factor: float | None = _as_for_all("backoff-factor", BACKOFF_FACTOR)
     backoff_max: float | None = _as_for_all("backoff-max", BACKOFF)
     jitter: float | None = _as_for_all("jitter", JITTER)
+    heartbeat: float | None = _as_for_all("heartbeat", HEARTBEAT)
     retry_online: bool | None = option(
         None,
         "Let clients that wait for a result wait while the job is retried. Otherwise they are told of the "
@@ -171,4 +187,5 @@ class FunctionSettings:
             jitter=self.jitter,
             retry_online=self.retry_online,
             expires=self.expires,
+            heartbeat=self.heartbeat,
         )

@@ -34,6 +34,7 @@ from txgearman.server.config.function_options import (
     ATTEMPTS,
     BACKOFF,
     BACKOFF_FACTOR,
+    HEARTBEAT,
     JITTER,
     LOSSES,
     MAX_RATE,
@@ -280,6 +281,13 @@ class Settings:
         "together do not run together again.",
         reloadable=True,
         **JITTER,
+    )
+    heartbeat: float = option(
+        0.0,
+        "Seconds without a status, data, a warning or a heartbeat of its worker after which a running job is "
+        "taken back, as a loss, and given to another. 0 is never.",
+        reloadable=True,
+        **HEARTBEAT,
     )
     dead_jobs: int | None = option(
         None,
@@ -601,6 +609,7 @@ class Settings:
             backoff_factor=self.backoff_factor,
             backoff_max=self.backoff_max,
             jitter=self.jitter,
+            heartbeat=self.heartbeat,
             dead_jobs=DEFAULT_DEAD_JOBS_IN_MEMORY if self.dead_jobs is None else self.dead_jobs,
             dead_bytes=DEFAULT_DEAD_BYTES_IN_MEMORY if self.dead_bytes is None else self.dead_bytes,
             dead_age=self.dead_age,

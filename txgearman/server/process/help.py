@@ -21,6 +21,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "backoff-factor",
         "backoff-max",
         "jitter",
+        "heartbeat",
         "dead-jobs",
         "dead-bytes",
         "dead-age",
