@@ -241,6 +241,15 @@ class ThreadTests(PlaceExpectations, TestCase):
 
         self.assertEqual((await self.run_one(function)).split()[1], b"1")
 
+    async def assert_place_is_kept(self, client: Client, release: Path) -> None:
+        """The next job, of ``echo``, is not taken before the function of another has returned."""
+        waiting = await client.submit("echo", b"x")
+        # Far more round trips than the worker would need to get the job.
+        for _ in range(20):
+            self.assertFalse((await client.status(waiting)).running)
+        release.touch()
+        self.assertEqual(await waiting.result(LIMIT), b"x")
+
     @on_reactor
     async def test_a_thread_that_outlives_its_limit_keeps_its_place(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
@@ -252,12 +261,7 @@ class ThreadTests(PlaceExpectations, TestCase):
                 job = await client.submit("hold", os.fsencode(release))
                 error = await self.assertFailure(job.result(LIMIT), JobRaised)
                 self.assertIn(b"TimeLimitExceeded", error.data)
-                waiting = await client.submit("echo", b"x")
-                # Far more round trips than the worker would need to get the job.
-                for _ in range(20):
-                    self.assertFalse((await client.status(waiting)).running)
-                release.touch()
-                self.assertEqual(await waiting.result(LIMIT), b"x")
+                await self.assert_place_is_kept(client, release)
 
     @on_reactor
     async def test_a_thread_that_still_runs_does_not_hold_up_the_stop(self) -> None:
@@ -298,12 +302,7 @@ class ThreadTests(PlaceExpectations, TestCase):
                 await worker.start()
                 job = await client.submit("hold", os.fsencode(release))
                 await self.cancel_once_it_runs(client, job)
-                waiting = await client.submit("echo", b"x")
-                # Far more round trips than the worker would need to get the job.
-                for _ in range(20):
-                    self.assertFalse((await client.status(waiting)).running)
-                release.touch()
-                self.assertEqual(await waiting.result(LIMIT), b"x")
+                await self.assert_place_is_kept(client, release)
 
     def test_it_needs_a_reactor(self) -> None:
         with self.assertRaises(TypeError):

@@ -675,19 +675,6 @@ class GearmanServerProtocol(JobReplies, Protocol):
             self._unsent.drop()
         self.transport.abortConnection()
 
-    def disconnect(self) -> None:
-        """End the connection of a worker whose job was cancelled by force."""
-        if self._lost or self._unsent.dropped:
-            return
-        _log.info(
-            "Connection {number} from {host} ({client_id}) closed: a job that it ran was cancelled by force",
-            number=self.number,
-            host=self.host,
-            client_id=ascii(self.client_id),
-        )
-        # The transport tells of the end in the reactor's next turn, so the broker is not called back here.
-        self.drop()
-
     def close(self) -> None:
         """Hear nothing more, and end the connection once everything was sent.
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
 
+from twisted.logger import Logger
+
 from txgearman.errors import Refused
 from txgearman.net import fast_write
 from txgearman.server.budgets.unsent import UNCOUNTED, SendQueue
@@ -36,6 +38,8 @@ from txgearman.wire.packets import (
 if TYPE_CHECKING:
     from txgearman.server.interfaces import Peer
     from txgearman.server.monitoring.traffic import Traffic
+
+_log = Logger()
 
 MAX_PENDING: Final = 4096
 """Replies that may be pending, with those behind them, before a connection is read no more. Reading resumes
@@ -342,12 +346,24 @@ class JobReplies:
 
     __slots__ = ()
 
+    client_id: bytes
     exceptions: bool
     extensions: frozenset[bytes]
+    _lost: bool
     _replies: Replies
+    _unsent: Unsent
     _pending: deque[PendingReply | bytes]
     _out: list[bytes]
     _traffic: Traffic
+
+    @property
+    def described(self) -> str:
+        """Who this is, for the log."""
+        raise NotImplementedError
+
+    def drop(self) -> None:
+        """End the connection at once, and send nothing more."""
+        raise NotImplementedError
 
     def send(self, data: bytes) -> None:
         """Send whole packets, at the end of this turn of the reactor."""
@@ -427,3 +443,14 @@ class JobReplies:
 
     def cancel(self, handle: bytes, reason: bytes) -> None:
         self.send_packet(JOB_CANCEL, handle, reason)
+
+    def disconnect(self) -> None:
+        if self._lost or self._unsent.dropped:
+            return
+        _log.info(
+            "{connection} ({client_id}) closed: a job that it ran was cancelled by force",
+            connection=self.described,
+            client_id=ascii(self.client_id),
+        )
+        # The transport tells of the end in the reactor's next turn, so the broker is not called back here.
+        self.drop()
