@@ -289,7 +289,7 @@ class HeartbeatTests(DecisionTestCase):
         self.bench.advance(0.01)
         self.assertIs(self.bench.grab(self.other), job)
         self.assertEqual((job.losses, job.failures), (1, None))
-        self.assertEqual(self.cancelled(self.worker), [(handle, b"no heartbeat")])
+        self.assertEqual(self.cancelled(self.worker), [(handle, b"silent")])
 
     def test_each_report_renews_it(self) -> None:
         self.begin()

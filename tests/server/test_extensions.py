@@ -233,7 +233,7 @@ class HeartbeatTests(ExtensionTestCase):
         other = self.worker(b"f")
         self.assertEqual(other.ask(req(9)), res(10))
         self.gearman.turn(1.1)
-        self.assertEqual(worker.heard(), res(1000, H1, b"no heartbeat"))
+        self.assertEqual(worker.heard(), res(1000, H1, b"silent"))
         self.assertEqual(other.ask(req(9)), res(11, H1, b"f", b"x"))
         self.assertEqual(worker.ask(req(1004, H1), req(13, H1, b"late"), req(16, b"echo")), res(17, b"echo"))
 

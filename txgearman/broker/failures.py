@@ -58,6 +58,11 @@ class Failures:
         self.warnings: deque[bytes] = deque(maxlen=MAX_WARNINGS)
 
     @property
+    def ended_runs(self) -> int:
+        """How many runs a worker has ended otherwise than by completing the job."""
+        return self.attempts + self.snoozes
+
+    @property
     def size(self) -> int:
         """Bytes that its texts have."""
         texts = len(self.error) + sum(map(len, self.warnings))

@@ -280,7 +280,7 @@ class Lifecycle:
         assert worker is not None, "only a running job has a heartbeat"
         # It may come to itself.
         worker.note_cancelled(job.handle)
-        worker.connection.cancel(job.handle, b"no heartbeat")
+        worker.connection.cancel(job.handle, b"silent")
         self.take_back(job)
 
     # -- failed runs ----------------------------------------------------------------------------

@@ -87,7 +87,7 @@ class JobTracer:
         runs = _runs(job)
         if job.state is _RUNNING:
             # A run that failed, or that its worker lost, is among those that have ended already.
-            failed = ending in _FAILED_RUNS and job.failures is not None and job.failures.attempts
+            failed = ending in _FAILED_RUNS and job.failures is not None and job.failures.ended_runs
             runs += not (failed or ending in _LOST_RUNS)
             self._follower.ran(job, runs, traced.since, now, ending)
         elif job.state is _QUEUED:
@@ -109,5 +109,5 @@ class JobTracer:
 
 
 def _runs(job: Job) -> int:
-    """How many runs of a job have ended, by the loss of a worker or by a failure."""
-    return job.losses + (job.failures.attempts if job.failures is not None else 0)
+    """How many runs of a job have ended, by the loss of a worker, by a failure or by a retry asked for."""
+    return job.losses + (job.failures.ended_runs if job.failures is not None else 0)
