@@ -100,6 +100,7 @@ MUST_HAPPEN = {
     "stopped: cancelled",
     "stopped: timed-out",
     "stopped: abandoned",
+    "stopped: silent",
     "cancelled by force",
 }
 """Without these in the long walks nothing is compared of what becomes of failed runs, and of those that are

@@ -92,6 +92,11 @@ class RunningJob:
         if not self.outcome.called:
             self.outcome.errback(Failure(decision))
 
+    def report_without_next(self, report: Callable[[RunningJob], object]) -> None:
+        """Call `report` with this job, to report its outcome, and have no other grabbed."""
+        self.hold_slot()
+        report(self)
+
     def _lose(self, _outcome: Deferred[bytes]) -> None:
         self.lost = True
 

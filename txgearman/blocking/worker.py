@@ -54,9 +54,8 @@ class GearmanWorker(GearmanConnectionManager):
         worker_abilities: The registered tasks by name.
         worker_client_id: The name that servers show for this worker; None without one.
         command_handler_holding_job_lock: Not None while a job runs.
-        heartbeat: Whether servers are told of jobs that still run, where they take jobs from workers that are
-            silent for so long. Set it in a subclass, or before `work`. It says that the process lives, not
-            that the task gets on.
+        heartbeat: Whether servers with a ``heartbeat`` are told of the job that runs, as long as the process
+            lives. Set it in a subclass, or before `work`.
     """
 
     heartbeat = False
@@ -260,8 +259,7 @@ class GearmanWorker(GearmanConnectionManager):
     def on_job_execute(self, current_job: GearmanJob) -> bool:
         """Run the task of a job.
 
-        A task decides what becomes of its job by raising `FailJob`, `Retry` or `Reject` of
-        `txgearman.errors`. Every other exception goes to `on_job_exception`.
+        It may raise `FailJob`, `Retry` and `Reject`. Every other exception goes to `on_job_exception`.
 
         Args:
             current_job: The job.
@@ -476,9 +474,9 @@ class GearmanWorker(GearmanConnectionManager):
     def _decide(
         self, job: GearmanJob, decision: FailJob | Retry | Reject, poll_timeout: float | None
     ) -> None:
-        # A job that failed after a shutdown is another worker's; what this one says of it holds for all.
+        # A job that failed after a shutdown is another worker's; a retry and a rejection hold for all.
         failed = isinstance(decision, FailJob)
-        self._report(job, lambda running_job: running_job.decide(decision), poll_timeout, failed=failed)
+        self._report(job, lambda running_job: running_job.decide(decision), poll_timeout, failed)
 
     def _report(
         self,
@@ -499,8 +497,8 @@ class GearmanWorker(GearmanConnectionManager):
         elif self._stopping and failed:
             _log.warning("%r goes back to its server: it failed after the shutdown of the worker", job)
         else:
-            report = partial(_report_without_next, report) if self._stopping else report
-            self._call(partial(report, running_job), timeout)
+            last = partial(running_job.report_without_next, report)
+            self._call(last if self._stopping else partial(report, running_job), timeout)
         if running_job.worker in self._parked_workers:
             self._parked_workers.remove(running_job.worker)
             self._stop(running_job.worker)
@@ -713,9 +711,3 @@ def _log_late_report(job: GearmanJob, running_job: RunningJob) -> None:
     if not running_job.late_report_logged:
         running_job.late_report_logged = True
         _log.warning("%r has ended: its later reports are not sent", job)
-
-
-def _report_without_next(report: Callable[[RunningJob], object], running_job: RunningJob) -> None:
-    """Report the outcome of a job, and grab no other."""
-    running_job.hold_slot()
-    report(running_job)

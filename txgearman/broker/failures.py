@@ -66,6 +66,11 @@ class Failures:
         self.warnings = (*self.warnings[1 - MAX_WARNINGS :], warning)
 
     @property
+    def ended_runs(self) -> int:
+        """How many runs a worker has ended otherwise than by completing the job."""
+        return self.attempts + self.snoozes
+
+    @property
     def size(self) -> int:
         """Bytes that its texts have."""
         texts = len(self.error) + sum(map(len, self.warnings))

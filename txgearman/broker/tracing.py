@@ -106,5 +106,5 @@ class JobTracer:
 
 
 def _runs(job: Job) -> int:
-    """How many runs of a job have ended, by the loss of a worker or by a failure."""
-    return job.losses + (job.failures.attempts if job.failures is not None else 0)
+    """How many runs of a job have ended, by the loss of a worker, by a failure or by a retry asked for."""
+    return job.losses + (job.failures.ended_runs if job.failures is not None else 0)

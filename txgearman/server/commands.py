@@ -291,7 +291,7 @@ def _run_attributes(job: Job) -> bytes:
     if job.losses:
         values["losses"] = str(job.losses)
     if job.deadline is not None and job.deadline.heartbeat is not None:
-        values["heartbeat"] = str(job.deadline.heartbeat.interval)
+        values["heartbeat"] = f"{job.deadline.heartbeat.interval:.12g}"
     return format_attributes(values)
 
 

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
-
 from twisted.logger import Logger
 
 from txgearman.errors import Refused
