@@ -25,6 +25,7 @@ from txgearman.broker.entities import (
 )
 from txgearman.broker.functions import Functions
 from txgearman.broker.interfaces import Alarm, DeadJobStore, DeathListener, JobStore, JobTrace
+from txgearman.broker.job_options import JobOptions
 from txgearman.broker.job_states import JobState, Outcome, Priority, WorkerState
 from txgearman.broker.lifecycle import Lifecycle
 from txgearman.broker.limits import Limits
@@ -173,13 +174,14 @@ class Broker:
         background: bool = False,
         reducer: bytes | None = None,
         run_at: float | None = None,
+        options: JobOptions | None = None,
         reply: Any = None,
     ) -> None:
         """Accept a job, or attach `client` to the live job of the same function and unique.
 
-        A job that is attached to keeps its data and priority, and is refused by no limit of the function or
-        the server. The client is told by `ClientConnection.created`; of a background job, where there is a
-        store, by `ClientConnection.saving` and what follows it.
+        A job that is attached to keeps its data, priority and options, and is refused by no limit of the
+        function or the server. The client is told by `ClientConnection.created`; of a background job, where
+        there is a store, by `ClientConnection.saving` and what follows it.
 
         Args:
             client: Who submits. It waits for the job unless that is `background`.
@@ -191,6 +193,7 @@ class Broker:
             background: Whether the job goes on without a client.
             reducer: What SUBMIT_REDUCE_JOB names for the worker.
             run_at: Seconds since the epoch before which no worker gets the job; None for at once.
+            options: What is said of this job alone; None for nothing.
             reply: For the broker itself: what `ClientConnection.saving` returned, if the client was told so
                 already.
 
@@ -224,7 +227,9 @@ class Broker:
                 and self.stored_queues.jobs
                 and function.stored_queue is not None
             ):
-                self._seek_stored_duplicate(client, function_name, unique, data, priority, reducer)
+                self._seek_stored_duplicate(
+                    client, function_name, unique, data, priority, reducer, run_at, options
+                )
                 return
         if function.limited:
             self.limits.admit(function, priority, self.total)
@@ -235,7 +240,7 @@ class Broker:
         submitted = self.timer.turn_wall_time
         if submitted is None:
             submitted = self.timer.wall_clock()
-        job = Job(handle, function, unique, data, priority, background, reducer, submitted, run_at)
+        job = Job(handle, function, unique, data, priority, background, reducer, submitted, run_at, options)
         self._handles.newest[handle] = job
         function.submitted += 1
         self.life.live += 1
@@ -652,7 +657,7 @@ class Broker:
     def _time_out(self, job: Job) -> None:
         """A job has run for longer than its time limit. That is a lost worker, and a failed run where it is
         said how many of these there may be."""
-        if job.function.retry is None:
+        if self.life.retry_policy_of(job) is None:
             self.life.take_back(job)
             return
         error = b"The time limit of the run has passed"
@@ -709,6 +714,8 @@ class Broker:
         data: bytes,
         priority: int,
         reducer: bytes | None,
+        run_at: float | None,
+        options: JobOptions | None,
     ) -> None:
         """Submit a foreground job that may be the same as one of the stored_queue."""
         assert self.life.job_store is not None
@@ -726,7 +733,9 @@ class Broker:
             try:
                 if isinstance(stored, Refused):
                     raise stored
-                self.submit(client, function_name, unique, data, priority, False, reducer, None, reply)
+                self.submit(
+                    client, function_name, unique, data, priority, False, reducer, run_at, options, reply
+                )
             except Refused as refusal:
                 client.connection.resolve_refused(reply, refusal)
 

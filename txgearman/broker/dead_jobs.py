@@ -139,4 +139,5 @@ def stored_job(job: DeadJob) -> StoredJob:
         losses=0,
         submitted=job.submitted,
         reducer=job.reducer,
+        attributes=job.attributes,
     )

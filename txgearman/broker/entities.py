@@ -13,6 +13,7 @@ from heapq import heapify, heappop, heappush, heapreplace
 from typing import TYPE_CHECKING, Final
 
 from txgearman.broker.failures import Failures
+from txgearman.broker.job_options import JobOptions
 from txgearman.broker.job_states import PRIORITIES, JobState, Outcome, WorkerState
 from txgearman.broker.policy import NO_RULES, FunctionOrder, FunctionRules, Levels, Policy, levels_of
 from txgearman.broker.rate import Rate
@@ -68,7 +69,8 @@ class Job:
     was queued last, or given to the worker that has it, by the broker's monotonic clock, and 0.0 where the
     broker measures no times. `started` is when its last run began, in seconds since the epoch, None before
     the first. `failures` is what is known of its failed runs, None before the first; `expiry` when it ends
-    unless a worker gets it, None unless it waits and its function says so.
+    unless a worker gets it, None unless it waits and its function or its `options` say so. `options` are what
+    its submit says of it alone, None for nothing.
     """
 
     __slots__ = (
@@ -81,6 +83,7 @@ class Job:
         "function",
         "handle",
         "losses",
+        "options",
         "priority",
         "progress",
         "reducer",
@@ -107,6 +110,7 @@ class Job:
         reducer: bytes | None,
         submitted: float,
         run_at: float | None,
+        options: JobOptions | None = None,
     ) -> None:
         self.handle = handle
         self.function = function
@@ -117,6 +121,7 @@ class Job:
         self.reducer = reducer
         self.submitted = submitted
         self.run_at = run_at
+        self.options = options
         self.state = JobState.QUEUED
         self.worker: Worker | None = None
         self.watchers = NOBODY

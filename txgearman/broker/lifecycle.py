@@ -6,6 +6,7 @@ Two stand elsewhere, in `Broker`, as they are its hot path: a worker gets the jo
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from txgearman.broker.dead_job import MAX_ERROR, DeadJob
@@ -17,6 +18,7 @@ from txgearman.broker.functions import Functions
 from txgearman.broker.handles import Handles, number_of
 from txgearman.broker.history import History
 from txgearman.broker.interfaces import DeadJobStore, DeathListener, JobStore, JobTrace
+from txgearman.broker.job_options import decode_options
 from txgearman.broker.job_states import FAILURES, PRIORITIES, JobState, Outcome
 from txgearman.broker.policy import UNLIMITED, Policy, levels_of
 from txgearman.broker.retries import RetryPolicy
@@ -146,7 +148,7 @@ class Lifecycle:
         if self.trace is not None:
             self.trace.queueing(job)
         function = job.function
-        if function.expires is not None and not self._limit_age(job, function.expires):
+        if (function.expires is not None or job.options is not None) and not self._limit_age(job):
             return
         if function.meter is not None:
             now = self._timer.turn_time
@@ -173,6 +175,7 @@ class Lifecycle:
             stored.reducer,
             stored.submitted,
             stored.run_at,
+            decode_options(stored.attributes),
         )
         job.losses = stored.losses
         if stored.attempts:
@@ -246,7 +249,7 @@ class Lifecycle:
         Returns:
             Who waited for the job and is to be told that it failed.
         """
-        retry = job.function.retry
+        retry = self.retry_policy_of(job)
         wanted = job.background or bool(job.saving)
         if wanted or retry is not None or self.history is not None:
             failures = self._note_failure(job, outcome, error)
@@ -257,6 +260,21 @@ class Lifecycle:
             ):
                 return self._retry(job, failures, retry)
         return self.discard(job, outcome)
+
+    def retry_policy_of(self, job: Job) -> RetryPolicy | None:
+        """What becomes of a job's failed runs, by its options or else by its function. None where neither
+        says anything of that."""
+        function, options = job.function, job.options
+        if options is None or (options.attempts is None and options.backoff is None):
+            return function.retry
+        policy = self._functions.policy
+        rules = policy.rules_for(function.name)
+        if options.attempts is not None:
+            # Who asks for attempts and waits for the result wants to wait for them.
+            rules = replace(rules, attempts=options.attempts, retry_online=True)
+        if options.backoff is not None:
+            rules = replace(rules, backoff=options.backoff)
+        return policy.retry_policy(rules)
 
     def _note_failure(self, job: Job, outcome: int, error: bytes) -> Failures:
         failures = job.failures
@@ -307,7 +325,7 @@ class Lifecycle:
         job.state = _RETRYING
         function.scheduled[job.priority] += 1
         function.retrying += 1
-        if function.expires is not None and not self._limit_age(job, function.expires):
+        if (function.expires is not None or job.options is not None) and not self._limit_age(job):
             return
         # Also where that is over: one way for all, and a worker that fails at once does not run in circles.
         job.deadline = self.epochs.add(when, job)
@@ -332,9 +350,12 @@ class Lifecycle:
 
     # -- expiry ---------------------------------------------------------------------------------
 
-    def _limit_age(self, job: Job, expires: float) -> bool:
+    def _limit_age(self, job: Job) -> bool:
         """Let a job that waits end when it is too old for a run. Returns false if it is, and has ended."""
-        if job.expiry is None:
+        expires = job.function.expires
+        if job.options is not None and job.options.expires is not None:
+            expires = job.options.expires or None
+        if expires is not None and job.expiry is None:
             when = (job.submitted if job.run_at is None else job.run_at) + expires
             if when <= self._timer.wall_clock():
                 if job.state is _QUEUED:
@@ -469,6 +490,7 @@ class Lifecycle:
             error=b"" if failures is None else failures.error,
             worker=_last_worker(job),
             size=len(job.data),
+            attributes=None if job.options is None else job.options.encode(),
         )
         if job.saving:
             # It is buried once it is stored: nobody was told of it yet.

@@ -13,9 +13,10 @@ from txgearman.broker.stored_job_search import StoredJobSearch
 from txgearman.broker.views import JobStatus
 from txgearman.errors import ArgumentTooLarge, BadPacket, InvalidArgument, Refused
 from txgearman.server.admin import answer_line
+from txgearman.server.submit_attributes import MAX_EPOCH, read_submit_attributes
 from txgearman.wire.codec import REFUSED, UNFINISHED, encode, frame
 from txgearman.wire.limits import MAX_CLIENT_ID, MAX_FUNCTION, MAX_HANDLE, MAX_UNIQUE
-from txgearman.wire.options import EXCEPTIONS, EXTENSIONS
+from txgearman.wire.options import EXCEPTIONS, EXTENSIONS, SUBMIT_EXTENDED
 from txgearman.wire.packets import (
     CAN_DO,
     CAN_DO_TIMEOUT,
@@ -45,6 +46,7 @@ from txgearman.wire.packets import (
     SUBMIT_JOB,
     SUBMIT_JOB_BG,
     SUBMIT_JOB_EPOCH,
+    SUBMIT_JOB_EXTENDED,
     SUBMIT_JOB_HIGH,
     SUBMIT_JOB_HIGH_BG,
     SUBMIT_JOB_LOW,
@@ -71,9 +73,6 @@ MIN_TIMEOUT: Final = 1.0
 
 MAX_TIMEOUT: Final = 10 * 365 * 86400.0
 """Seconds; ten years stand for any longer CAN_DO_TIMEOUT."""
-
-MAX_EPOCH: Final = 253402300799
-"""Seconds since the epoch: the end of the year 9999, the last date Python's datetime has."""
 
 _HIGH, _NORMAL, _LOW = int(Priority.HIGH), int(Priority.NORMAL), int(Priority.LOW)
 _NO_JOB: Final = frame(RESPONSE, NO_JOB, b"")
@@ -124,6 +123,17 @@ def _submit_reduce(background: bool) -> Command:
         peer.broker.submit(peer.client, function, unique, data, _NORMAL, background, reducer)
 
     return submit
+
+
+def _submit_extended(peer: Peer, function: bytes, unique: bytes, attributes: bytes, data: bytes) -> None:
+    if SUBMIT_EXTENDED not in peer.extensions:
+        _refuse_unasked(peer, "SUBMIT_JOB_EXTENDED", SUBMIT_EXTENDED)
+        return
+    check_names(function, unique)
+    said = read_submit_attributes(attributes)
+    peer.broker.submit(
+        peer.client, function, unique, data, said.priority, said.background, None, said.run_at, said.options
+    )
 
 
 def _submit_sched(peer: Peer, *_fields: bytes) -> None:
@@ -323,6 +333,12 @@ def _not_expected(peer: Peer, *_fields: bytes) -> None:
     _refused(peer, BadPacket(b"INVALID_COMMAND", "Command not expected"))
 
 
+def _refuse_unasked(peer: Peer, packet: str, option: bytes) -> None:
+    """Refuse a packet of an extension that the peer has not asked for."""
+    text = f"{packet} needs the option {option.decode()}, which was not asked for"
+    _refused(peer, BadPacket(b"INVALID_COMMAND", text))
+
+
 def _integer(text: bytes, what: str) -> int:
     """The number that `text` is in decimal, of a length that converts fast."""
     if len(text) > 20 or not text.removeprefix(b"-").isdigit():
@@ -342,6 +358,7 @@ COMMANDS: Final[dict[int, Callable[..., Any]]] = {
     SUBMIT_JOB_HIGH_BG: _submit(_HIGH, background=True),
     SUBMIT_JOB_LOW_BG: _submit(_LOW, background=True),
     SUBMIT_JOB_EPOCH: _submit_epoch,
+    SUBMIT_JOB_EXTENDED: _submit_extended,
     SUBMIT_JOB_SCHED: _submit_sched,
     SUBMIT_REDUCE_JOB: _submit_reduce(background=False),
     SUBMIT_REDUCE_JOB_BACKGROUND: _submit_reduce(background=True),

@@ -15,5 +15,8 @@ EXCEPTIONS: Final = b"exceptions"
 CANCEL: Final = b"cancel"
 """JOB_CANCEL reaches this worker when a job that it runs is to stop."""
 
-EXTENSIONS: Final = frozenset({CANCEL})
+SUBMIT_EXTENDED: Final = b"submit-extended"
+"""This client may send SUBMIT_JOB_EXTENDED."""
+
+EXTENSIONS: Final = frozenset({CANCEL, SUBMIT_EXTENDED})
 """The options that gearmand does not know."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Flag, auto
 from typing import Final
 
-from txgearman.wire.options import CANCEL
+from txgearman.wire.options import CANCEL, SUBMIT_EXTENDED
 
 REQUEST: Final = b"\0REQ"
 """Magic of packets to a server."""
@@ -103,6 +103,7 @@ STATUS_RES_UNIQUE: Final = 42
 
 # Extensions. Numbers from 1000 on are far from what the protocol may still define.
 JOB_CANCEL: Final = 1000
+SUBMIT_JOB_EXTENDED: Final = 1007
 
 _JOB = ("function", "unique", "data")
 # The protocol document gives three fields and the data; libgearman sends, and gearmand waits for, a
@@ -175,6 +176,14 @@ PACKETS: Final[tuple[PacketType, ...]] = (
 
 EXTENSION_PACKETS: Final[tuple[PacketType, ...]] = (
     PacketType(JOB_CANCEL, "JOB_CANCEL", _S, ("handle", "reason"), option=CANCEL),
+    PacketType(
+        SUBMIT_JOB_EXTENDED,
+        "SUBMIT_JOB_EXTENDED",
+        _C,
+        ("function", "unique", "attributes", "data"),
+        binary=True,
+        option=SUBMIT_EXTENDED,
+    ),
 )
 """The packet types of the extensions, in the order of their numbers, from 1000 on."""
 

@@ -614,6 +614,7 @@ def _stored_job(job: Job) -> StoredJob:
             job.losses,
             job.submitted,
             job.reducer,
+            None if job.options is None else job.options.encode(),
             0,
             None,
             None,
