@@ -83,6 +83,14 @@ class AnswerTests(SavingTestCase):
         self.assertEqual(self.heard(client), res(8, handle(1)))
         self.assertEqual(list(self.store.jobs.values()), [job])
 
+    def test_options_of_a_job_are_stored_with_it(self) -> None:
+        client = self.connect()
+        client.receive(req(26, b"submit-extended"))
+        client.receive(req(1007, b"f", b"", b"background=1\nattempts=3\nexpires=60.5", b"data"))
+        self.turn()
+        (job,) = self.begun()
+        self.assertEqual(job.attributes, b'{"expires":60.5,"attempts":3}')
+
     def begun(self) -> list[StoredJob]:
         """The jobs of the transaction that is under way."""
         ((_, _, (changes,)),) = self.thread.calls

@@ -77,6 +77,7 @@ class StoreContract(_TestCase):
             job(3, run_at=1.5e9, function=b"another"),
             job(4, b"-", b"the data"),
             job(5, reducer=b"", data=b""),
+            job(6, attributes=b'{"attempts":3}', reducer=b"r"),
         ]
         self.assertEqual(save(self.store, *jobs), {})
         self.assertEqual(sorted(stored(self.store)), jobs)
@@ -360,6 +361,7 @@ class StoreContract(_TestCase):
 
     def test_retrying_dead_jobs(self) -> None:
         first = job(1, b"u", ALL_BYTES, priority=0, reducer=b"r", submitted=7.5, losses=3, run_at=5.0)
+        first = first._replace(attributes=b"\0{}\xff")
         self.buried(first, job(2, b"v"))
         revived = first._replace(position=50, losses=0, run_at=None)
         self.assertEqual(self.store.retry_dead(1, 50), revived)
@@ -627,4 +629,5 @@ def _random_job(chance: random.Random, number: int) -> StoredJob:
         priority=chance.randrange(3),
         run_at=chance.choice([None, None, 1e9]),
         reducer=chance.choice([None, b"r"]),
+        attributes=chance.choice([None, b"{}"]),
     )

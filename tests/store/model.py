@@ -191,6 +191,7 @@ class ModelStore:
             0,
             dead.submitted,
             dead.reducer,
+            dead.attributes,
         )
         base.owners[number] = self._owner
         return job

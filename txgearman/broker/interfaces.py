@@ -274,14 +274,14 @@ class Follower(Protocol):
     A job is told of before it changes, so it still has what it had on this part of its way.
     """
 
-    def follows(self, handle: bytes) -> bool:
+    def follows(self, job: Job) -> bool:
         """Whether the way of a job is wanted.
 
         Args:
-            handle: The job's handle.
+            job: The job.
 
         Returns:
-            Always the same for one handle.
+            Always the same for one job.
         """
 
     def waited(self, job: Job, since: float, until: float) -> None:

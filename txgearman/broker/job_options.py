@@ -36,10 +36,10 @@ class JobOptions:
         backoff: Seconds before the first retry.
         keep_result: Seconds for which the result is kept; 0 is not at all.
         unique_for: Seconds for which the unique is kept after the job is completed; 0 is not at all.
-        traceparent: The span that the job's span is below, as the W3C writes it.
+        traceparent: The span that the job's span is below, as `traceparent_from` returns it.
 
     Raises:
-        InvalidArgument: A number is not within its bounds.
+        InvalidArgument: A number is not within its bounds, or the traceparent is malformed.
     """
 
     expires: float | None = None
@@ -56,6 +56,8 @@ class JobOptions:
                 raise InvalidArgument(f"{name} must be 0 to {MAX_SECONDS} seconds")
         if self.attempts is not None and not 1 <= self.attempts <= MAX_ATTEMPTS:
             raise InvalidArgument(f"attempts must be 1 to {MAX_ATTEMPTS}")
+        if self.traceparent is not None and traceparent_from(self.traceparent) != self.traceparent:
+            raise InvalidArgument("traceparent is malformed")
 
     def encode(self) -> bytes:
         """The options as a store keeps them: a JSON object of what is said.
@@ -84,6 +86,8 @@ def decode_options(stored: bytes | None) -> JobOptions | None:
         return None
     try:
         values: Any = json.loads(stored)
+        if not isinstance(values, dict):
+            return None
         known = {each.name: values[each.name] for each in fields(NO_OPTIONS) if each.name in values}
         return JobOptions(**known)
     except (ValueError, TypeError, RecursionError, InvalidArgument):
