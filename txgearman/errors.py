@@ -229,6 +229,25 @@ class ServerError(ClientError):
         self.text = text
 
 
+class NotSupported(ServerError):
+    """The server lacks the extension of the protocol that a request needs. The request was not sent.
+
+    The arguments are attributes too.
+
+    Args:
+        server: The server's name.
+        option: The option that it does not know.
+        needed_for: What of the request needs it.
+    """
+
+    def __init__(self, server: str, option: str, needed_for: str) -> None:
+        where = f"the server {server}" if server else "the server"
+        super().__init__("UNKNOWN_OPTION", f"{where} lacks the extension {option}, needed for {needed_for}")
+        self.server = server
+        self.option = option
+        self.needed_for = needed_for
+
+
 class ConnectionLost(ClientError):
     """The connection ended before the answer came; whether the job ran is unknown."""
 

@@ -24,7 +24,7 @@ from txgearman.client.protocol import ClientProtocol
 from txgearman.client.retrying import RETRY_SECONDS, Retrying
 from txgearman.client.send_budget import SEND_BUDGET_BYTES, SendBudget
 from txgearman.client.status import JobStatus, first_known
-from txgearman.client.submission import JobTemplate, Priority, submission
+from txgearman.client.submission import NO_OPTIONS, JobOptions, JobTemplate, Priority, submission
 from txgearman.codecs import BYTES, CodecChoice, codec_from, encoded
 from txgearman.connection.arguments import (
     LARGEST_BODY,
@@ -160,6 +160,12 @@ class Client:
         background: bool = False,
         run_at: datetime | float | None = None,
         reducer: str | bytes | None = None,
+        expires: float | None = None,
+        attempts: int | None = None,
+        backoff: float | None = None,
+        keep_result: float | None = None,
+        unique_for: float | None = None,
+        traceparent: str | None = None,
         retry: int = 0,
         timeout: float | None = None,
     ) -> Deferred[Job]:
@@ -178,12 +184,23 @@ class Client:
                 function with this key, a submission with the same key joins that job instead of making
                 another. The key ``-`` stands for the data itself. Without a key each submission is a job of
                 its own.
-            priority: Which jobs a worker gets first. The protocol has normal priority alone for a job with
-                `run_at` or `reducer`.
+            priority: Which jobs a worker gets first. The protocol has normal priority alone for a job with a
+                `reducer`; with `run_at` another one is an extension.
             background: Whether the job is an offline job, which has no result and survives its submitter.
             run_at: The earliest time at which the job may run: an aware datetime, or seconds since 1970.
-                Fractions are rounded up to whole seconds. It makes the job an offline job.
+                Fractions are rounded up to whole seconds, unless an extension is used. It makes the job an
+                offline job.
             reducer: The name of a function that the worker is told of; a str is encoded as UTF-8.
+            expires: Seconds from the submission, or from `run_at`, after which no run of the job begins; 0 is
+                never. This and the next five are extensions of the protocol: they need a server that has
+                them, and None leaves it to what the server says for the function.
+            attempts: How many runs may fail, from 1 to 1000. The server runs the job again, after a backoff;
+                an online job's result comes from the last run.
+            backoff: Seconds before the first retry.
+            keep_result: Seconds for which the server keeps the result of an offline job; 0 is not at all.
+            unique_for: Seconds for which the unique is kept once the job is completed: a submission with it
+                is answered with this job, and does not run. 0 is not at all.
+            traceparent: The span that the job belongs to, as the W3C writes it in the header of this name.
             retry: How often the job is submitted again if it is lost beyond that: before it was accepted or,
                 if it is an online job, while it waits or runs. It goes to another server, or to the same when
                 it is back. Retry only idempotent jobs. With a `retry` the submission also waits for a server
@@ -195,7 +212,8 @@ class Client:
 
         Returns:
             A Deferred of the `Job`, which fires once a server has accepted it. It fails with `NotConnected`,
-            `ConnectionLost`, `TimedOut`, or `ServerError` if the server refuses.
+            `ConnectionLost`, `TimedOut`, or `ServerError` if the server refuses; with `NotSupported`, which
+            is one, if the server lacks an extension. Then nothing was submitted.
 
         Raises:
             TypeError: An argument has the wrong type.
@@ -203,7 +221,16 @@ class Client:
         """
         if self._codec is not BYTES:
             data = encoded(self._codec, data)
-        new = submission(function, data, unique, priority, background, run_at, reducer, self._max_packet)
+        options = NO_OPTIONS
+        if not (
+            expires is backoff is keep_result is unique_for is None
+            and attempts is None
+            and traceparent is None
+        ):
+            options = JobOptions(expires, attempts, backoff, keep_result, unique_for, traceparent)
+        new = submission(
+            function, data, unique, priority, background, run_at, reducer, self._max_packet, options
+        )
         if type(retry) is not int or retry:
             check_count(retry, "retry", 0)
         if not retry:
@@ -224,6 +251,12 @@ class Client:
         priority: Priority = Priority.NORMAL,
         run_at: datetime | float | None = None,
         reducer: str | bytes | None = None,
+        expires: float | None = None,
+        attempts: int | None = None,
+        backoff: float | None = None,
+        keep_result: float | None = None,
+        unique_for: float | None = None,
+        traceparent: str | None = None,
         keep_handles: bool = True,
         timeout: float | None = None,
     ) -> Deferred[list[bytes]]:
@@ -245,6 +278,12 @@ class Client:
             priority: As for `submit`, the same for all.
             run_at: As for `submit`, the same for all.
             reducer: As for `submit`, the same for all.
+            expires: As for `submit`, the same for all.
+            attempts: As for `submit`, the same for all.
+            backoff: As for `submit`, the same for all.
+            keep_result: As for `submit`, the same for all.
+            unique_for: As for `submit`, the same for all.
+            traceparent: As for `submit`, the same for all.
             keep_handles: Whether to return the handles. False saves their memory.
             timeout: Seconds for the whole batch, after which no further payload is taken. None for no limit.
 
@@ -261,7 +300,14 @@ class Client:
         if isinstance(payloads, str | bytes):
             raise TypeError(f"the payloads must be several, not a single {type(payloads).__name__}")
         check_timeout(timeout)
-        template = JobTemplate(function, priority, run_at, reducer, self._max_packet)
+        options = NO_OPTIONS
+        if not (
+            expires is backoff is keep_result is unique_for is None
+            and attempts is None
+            and traceparent is None
+        ):
+            options = JobOptions(expires, attempts, backoff, keep_result, unique_for, traceparent)
+        template = JobTemplate(function, priority, run_at, reducer, self._max_packet, options)
         whole = isinstance(payloads, list | tuple)
         if self._codec is not BYTES:
             payloads = map(partial(encoded, self._codec), payloads)
