@@ -120,6 +120,30 @@ class TooManyFunctions(QueueFull):
         super().__init__(f"Server has its limit of {limit} functions")
 
 
+class TooManyUniques(QueueFull):
+    """The server's limit of kept uniques (``--max-kept-uniques``) is reached.
+
+    Args:
+        limit: How many it keeps.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"Server has its limit of {limit} kept uniques")
+
+
+class UniqueKept(Refused):
+    """Who submits wants to wait for a job that is done already: its unique is kept, see ``unique-for``.
+
+    Args:
+        handle: The job that was completed.
+    """
+
+    code = b"UNIQUE_KEPT"
+
+    def __init__(self, handle: bytes) -> None:
+        super().__init__(f"Job was completed before, as {handle.decode('utf-8', 'backslashreplace')}")
+
+
 class RateExceeded(Refused):
     """The function's jobs come in faster than its limit (``--submit-rate``, ``maxrate``) allows.
 

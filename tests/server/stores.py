@@ -16,6 +16,7 @@ from txgearman.store.contract import (
     DeadFilter,
     DeadJob,
     DeadPage,
+    KeptUnique,
     QueueLength,
     StoredJob,
     Written,
@@ -36,6 +37,7 @@ class ListStore:
         self.starts = 0
         self.jobs: dict[int, StoredJob] = {}
         self.dead_jobs: dict[int, DeadJob] = {}
+        self.uniques: dict[tuple[bytes, bytes], KeptUnique] = {}
         self.writes: list[Changes] = []
         self.failing: Exception | None = None
         self.is_open = False
@@ -55,6 +57,8 @@ class ListStore:
     def write(self, changes: Changes) -> Written:
         self._check()
         self.writes.append(changes)
+        for kept in changes.kept_uniques:
+            self.uniques[kept.function, kept.key] = kept
         for number in changes.removals:
             self.jobs.pop(number, None)
         for number, dead in changes.deaths.items():
@@ -75,6 +79,10 @@ class ListStore:
             if number in self.jobs:
                 self.jobs[number] = self.jobs[number]._replace(**retry._asdict())
         return Written(duplicates, [])
+
+    def kept_uniques(self, now: float) -> list[KeptUnique]:
+        self._check()
+        return [kept for kept in self.uniques.values() if kept.until > now]
 
     def _own(self) -> list[StoredJob]:
         self._check()

@@ -18,6 +18,7 @@ from txgearman.store.contract import (
     MAX_EXAMINED_BYTES,
     Changes,
     DeadCount,
+    KeptUnique,
     QueueLength,
     Retry,
     Store,
@@ -198,6 +199,44 @@ class StoreContract(_TestCase):
         save(self.store, job(1), job(2))
         self.store.write(Changes([job(3), job(4)], [1, 4], {1: 9, 2: 9}))
         self.assertEqual([(job.number, job.losses) for job in stored(self.store)], [(2, 9), (3, 0)])
+
+    # -- kept uniques -------------------------------------------------------------------------------
+
+    def test_kept_uniques(self) -> None:
+        save(self.store, job(1, b"u"), job(2))
+        largest = KeptUnique(b"f" * 512, b"k" * 64, b"h" * 63, 4e9)
+        kept = [
+            KeptUnique(b"f", b"u", b"H:1", 100.0),
+            KeptUnique(b"g", b"u", b"H:2", 300.5),
+            KeptUnique(b"f", ALL_BYTES[:33], b"H:3", 200.0),
+            largest,
+        ]
+        self.store.write(Changes(removals=[1], kept_uniques=kept, now=1.0))
+        self.assertEqual(self.numbers(), [2])
+        self.assertEqual(self.store.kept_uniques(50.0), [kept[0], kept[2], kept[1], largest])
+        self.assertEqual(self.store.kept_uniques(200.0), [kept[1], largest])
+        self.restart()
+        self.assertEqual(self.store.kept_uniques(300.5), [largest])
+
+    def test_a_unique_that_is_kept_anew(self) -> None:
+        first, second = (KeptUnique(b"f", b"u", b"H:%d" % number, 100.0 * number) for number in (1, 2))
+        self.store.write(Changes(kept_uniques=[second, first], now=1.0))
+        self.assertEqual(self.store.kept_uniques(0.0), [first])
+        self.store.write(Changes(kept_uniques=[second], now=1.0))
+        self.assertEqual(self.store.kept_uniques(0.0), [second])
+
+    def test_uniques_past_their_time_are_deleted(self) -> None:
+        kept = [KeptUnique(b"f", b"%d" % number, b"H:1", float(number)) for number in range(1, 6)]
+        self.store.write(Changes(kept_uniques=kept[:4], now=0.0))
+        self.store.write(Changes(removals=[7], now=3.0))
+        self.assertEqual(self.store.kept_uniques(0.0), kept[:4])
+        self.store.write(Changes(kept_uniques=kept[4:], now=3.0))
+        self.assertEqual(self.store.kept_uniques(0.0), kept[3:])
+
+    def test_many_uniques_at_once(self) -> None:
+        kept = [KeptUnique(b"f", b"%d" % number, b"H:%d" % number, float(number)) for number in range(2000)]
+        self.store.write(Changes(kept_uniques=kept, now=0.0))
+        self.assertEqual(self.store.kept_uniques(-1.0), kept)
 
     # -- failed runs --------------------------------------------------------------------------------
 

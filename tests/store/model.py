@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
 from txgearman.errors import LeaseLost, UniqueInUse
@@ -15,6 +16,7 @@ from txgearman.store.contract import (
     Changes,
     Coalesced,
     DeadCount,
+    KeptUnique,
     QueueLength,
     StoredJob,
     Written,
@@ -33,7 +35,7 @@ class Lease:
 @dataclass(slots=True)
 class ModelDatabase:
     """What outlives the servers: jobs by number, with their owner and time of the last coalesced submit if
-    there is any, and dead jobs by number. `clock` is this database's own."""
+    there is any, dead jobs by number, kept uniques by function and key. `clock` is this database's own."""
 
     clock: Callable[[], float] = time.time
     jobs: dict[int, StoredJob] = field(default_factory=dict)
@@ -41,6 +43,7 @@ class ModelDatabase:
     coalesced: dict[int, float] = field(default_factory=dict)
     leases: dict[int, Lease] = field(default_factory=dict)
     dead: dict[int, DeadJob] = field(default_factory=dict)
+    uniques: dict[tuple[bytes, bytes], KeptUnique] = field(default_factory=dict)
     starts: int = 0
 
     def coalesce(self, number: int) -> None:
@@ -48,6 +51,12 @@ class ModelDatabase:
         at = self.clock()
         # Two submits have different times, however slow the clock.
         self.coalesced[number] = at if at != self.coalesced.get(number) else at + 1e-6
+
+    def keep_uniques(self, kept: Sequence[KeptUnique], now: float) -> None:
+        """Keep uniques, if there are any, and forget those whose time is over."""
+        if kept:
+            self.uniques = {key: each for key, each in self.uniques.items() if each.until > now}
+            self.uniques |= {(each.function, each.key): each for each in kept}
 
     def remove(self, number: int) -> None:
         """Forget a job."""
@@ -85,6 +94,7 @@ class ModelStore:
     def write(self, changes: Changes) -> Written:
         self._check()
         base = self._base
+        base.keep_uniques(changes.kept_uniques, changes.now)
         for number, losses in changes.losses.items():
             if self._owns(number):
                 base.jobs[number] = base.jobs[number]._replace(losses=losses)
@@ -221,6 +231,11 @@ class ModelStore:
                 return evicted
             del dead[oldest.number]
         return limit
+
+    def kept_uniques(self, now: float) -> list[KeptUnique]:
+        self._check()
+        kept = [each for each in self._base.uniques.values() if each.until > now]
+        return sorted(kept, key=attrgetter("until"))
 
     def renew(self) -> bool:
         self._check()

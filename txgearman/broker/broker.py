@@ -27,6 +27,7 @@ from txgearman.broker.functions import Functions
 from txgearman.broker.interfaces import Alarm, DeadJobStore, DeathListener, JobStore, JobTrace
 from txgearman.broker.job_options import JobOptions
 from txgearman.broker.job_states import JobState, Outcome, Priority, WorkerState
+from txgearman.broker.kept_unique import UNIQUE_IS_DATA
 from txgearman.broker.lifecycle import Lifecycle
 from txgearman.broker.limits import Limits
 from txgearman.broker.numbers import leading_number
@@ -35,7 +36,6 @@ from txgearman.broker.slices import SLICE, Slices
 from txgearman.broker.stored_job import StoredJob
 from txgearman.broker.stored_queues import StoredQueues
 from txgearman.broker.timer import Timer
-from txgearman.broker.uniques import UNIQUE_IS_DATA
 from txgearman.broker.waking import Waking
 from txgearman.errors import CoalescedTooOften, JobNotFound, NotSaved, Refused
 
@@ -92,6 +92,7 @@ class Broker:
     __slots__ = (
         "_functions",
         "_handles",
+        "_kept_uniques",
         "_leaving",
         "_measures_times",
         "_uniques",
@@ -143,6 +144,7 @@ class Broker:
         self._functions = self.functions.by_name
         self._handles = self.life.handles
         self._uniques = self.life.duplicates.by_unique
+        self._kept_uniques = self.life.kept_uniques.by_function
         # Clients that are gone and whose jobs are not all seen to.
         self._leaving = 0
         self.lease_expires_at: float | None = None
@@ -203,6 +205,8 @@ class Broker:
             CoalescedTooOften: The client waits for this job `MAX_COALESCED` times already.
             RateExceeded: New jobs of the function come faster than its limit.
             ShuttingDown: The server drains.
+            TooManyUniques: The unique is to be kept, and the server keeps as many as it may.
+            UniqueKept: The client wants to wait for a job that was completed before, whose unique is kept.
             NotSaved: A background job cannot be made durable, or the one to attach to may be another server's
                 by now.
         """
@@ -222,6 +226,13 @@ class Broker:
                 function.coalesced += 1
                 return
             if (
+                self._kept_uniques
+                and function_name in self._kept_uniques
+                and self.life.kept_uniques.answer(client, function_name, unique, data, background, reply)
+            ):
+                function.coalesced += 1
+                return
+            if (
                 reply is None
                 and not background
                 and self.stored_queues.jobs
@@ -231,6 +242,8 @@ class Broker:
                     client, function_name, unique, data, priority, reducer, run_at, options
                 )
                 return
+            if options is not None or function.unique_for is not None:
+                options = self.life.kept_uniques.admit(options, function.unique_for)
         if function.limited:
             self.limits.admit(function, priority, self.total)
         job_store = self.life.job_store if background else None

@@ -14,6 +14,7 @@ from txgearman.errors import Refused
 if TYPE_CHECKING:
     from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
     from txgearman.broker.entities import Job
+    from txgearman.broker.kept_unique import KeptUnique
     from txgearman.broker.stored_job import StoredJob
 
     Found = StoredJob | None | Refused
@@ -90,6 +91,14 @@ class JobStore(Protocol):
         Args:
             number: The number of its handle.
             just_now: Whether it ended in this moment, and not some time before.
+        """
+
+    def keep_unique(self, kept: KeptUnique) -> None:
+        """Make it durable that a unique is kept. Its job may be one that is not stored. If it is, `remove`
+        comes next, and is not done before this.
+
+        Args:
+            kept: The unique.
         """
 
     def lost(self, job: Job) -> None:

@@ -20,6 +20,7 @@ from txgearman.broker.history import History
 from txgearman.broker.interfaces import DeadJobStore, DeathListener, JobStore, JobTrace
 from txgearman.broker.job_options import decode_options
 from txgearman.broker.job_states import FAILURES, PRIORITIES, JobState, Outcome
+from txgearman.broker.kept_uniques import KeptUniques
 from txgearman.broker.policy import UNLIMITED, Policy, levels_of
 from txgearman.broker.retries import RetryPolicy
 from txgearman.broker.stored_job import StoredJob
@@ -48,7 +49,8 @@ class Lifecycle:
     when scheduled jobs and retries are queued, and `expiries` when jobs that wait expire. `history` remembers
     the jobs that ended, None where it is off. `dead_job_store` keeps the dead ones: `dead_jobs` in memory
     where it is no other; `keeps_dead` says whether they are kept at all, and `death_listener` is told of
-    each. `chance` gives random numbers from 0 to 1, for the jitter of backoffs.
+    each. `kept_uniques` has the uniques of completed jobs. `chance` gives random numbers from 0 to 1, for the
+    jitter of backoffs.
     """
 
     __slots__ = (
@@ -68,6 +70,7 @@ class Lifecycle:
         "history",
         "job_store",
         "keeps_dead",
+        "kept_uniques",
         "live",
         "timeouts",
         "trace",
@@ -103,6 +106,7 @@ class Lifecycle:
         self.expiries = Deadlines()
         self.dead_jobs = DeadJobs(policy.dead_jobs, policy.dead_bytes, policy.dead_age, timer.wall_clock)
         self.dead_job_store: DeadJobStore = dead_job_store or self.dead_jobs
+        self.kept_uniques = KeptUniques(policy.max_kept_uniques, timer.wall_clock)
         self.history: History | None = None
         self.keeps_dead = False
         self.change_policy(policy)
@@ -116,6 +120,7 @@ class Lifecycle:
         """Remember as many ended and dead jobs as a new policy says."""
         self.keeps_dead = policy.dead_jobs > 0
         self.dead_jobs.limit(policy.dead_jobs, policy.dead_bytes, policy.dead_age)
+        self.kept_uniques.limit = policy.max_kept_uniques
         if not policy.history:
             self.history = None
         elif self.history is None:
@@ -441,6 +446,8 @@ class Lifecycle:
                 self.history.plain.append(job)
             else:
                 self.history.add_other(job)
+        if ending is None and job.options is not None:
+            self._keep_unique(job)
         if ending is not None and ending in FAILURES and self.keeps_dead and (job.background or job.saving):
             self._bury(job, ending)
         elif job.stored and self.job_store is not None:
@@ -458,6 +465,14 @@ class Lifecycle:
         # The object may stay in its queue, and in the history, for long.
         job.data = b""
         return self._dismiss_watchers(job) if job.watchers else NOBODY
+
+    def _keep_unique(self, job: Job) -> None:
+        """Keep the unique of a job that is completed, if that is wanted."""
+        kept = self.kept_uniques.kept_of(job)
+        if kept is not None:
+            self.kept_uniques.keep(kept)
+            if self.job_store is not None:
+                self.job_store.keep_unique(kept)
 
     def _dismiss_watchers(self, job: Job) -> Collection[tuple[Client, bytes]]:
         """Let nobody wait for a job any more; returns who did."""

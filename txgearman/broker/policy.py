@@ -37,6 +37,10 @@ DEFAULT_HISTORY_BYTES: Final = 8 * 1024 * 1024
 """Bytes of these."""
 
 
+DEFAULT_KEPT_UNIQUES: Final = 100_000
+"""Uniques of completed jobs: one a second for a day. Each takes half a kilobyte."""
+
+
 class FunctionOrder(Enum):
     """Which of a worker's functions is served first."""
 
@@ -69,6 +73,7 @@ class FunctionRules:
         retry_online: Whether clients that wait for a result go on waiting while the job is retried.
         expires: Seconds from the job's submission, or its `run_at`, after which no run of it begins; 0 is
             never.
+        unique_for: Seconds for which the unique of a completed job is kept; 0 is not at all.
     """
 
     limits: tuple[int | None, ...] | None = None
@@ -83,6 +88,7 @@ class FunctionRules:
     jitter: float | None = None
     retry_online: bool | None = None
     expires: float | None = None
+    unique_for: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +121,7 @@ class Policy:
         dead_age: Seconds for which they are kept.
         history: How many ended jobs are remembered; 0 is none.
         history_bytes: How many bytes that takes at most.
+        max_kept_uniques: How many uniques of completed jobs are kept at most.
         functions: Rules by the name of a function, or a pattern of names.
     """
 
@@ -138,6 +145,7 @@ class Policy:
     dead_age: float = DEFAULT_DEAD_AGE
     history: int = DEFAULT_HISTORY
     history_bytes: int = DEFAULT_HISTORY_BYTES
+    max_kept_uniques: int = DEFAULT_KEPT_UNIQUES
     functions: tuple[tuple[bytes, FunctionRules], ...] = ()
 
     def rules_for(self, name: bytes) -> FunctionRules:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
+from txgearman.broker.kept_unique import KeptUnique
 from txgearman.broker.stored_job import StoredJob
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Changes",
     "Coalesced",
     "DeadCount",
+    "KeptUnique",
     "QueueLength",
     "Retry",
     "Store",
@@ -80,6 +82,9 @@ class Changes:
         retries: What failed runs have changed, by job number. These jobs were saved before.
         deaths: What is to be kept of jobs that are dead, by job number. They are removed as those in
             `removals`, and only a job that is removed becomes a dead one, with what is stored of it.
+        kept_uniques: Uniques that are kept, in place of earlier ones of the same function and key. Whatever
+            becomes durable, these do not become so later than the removals.
+        now: Seconds since the epoch. With `kept_uniques` those whose time is over then are deleted.
     """
 
     saves: list[StoredJob] = field(default_factory=list)
@@ -88,6 +93,8 @@ class Changes:
     coalesced: dict[int, float] = field(default_factory=dict)
     retries: dict[int, Retry] = field(default_factory=dict)
     deaths: dict[int, DeadJob] = field(default_factory=dict)
+    kept_uniques: list[KeptUnique] = field(default_factory=list)
+    now: float = 0.0
 
 
 class Coalesced(NamedTuple):
@@ -324,6 +331,18 @@ class Store(Protocol):
 
         Returns:
             How many were deleted; `limit` if there may be more.
+        """
+
+    # -- kept uniques, which belong to no server ---------------------------------------------------
+
+    def kept_uniques(self, now: float) -> list[KeptUnique]:
+        """Read the uniques that are kept.
+
+        Args:
+            now: Seconds since the epoch; those whose time is over then are left out.
+
+        Returns:
+            The uniques, those that are kept longest last.
         """
 
     # -- several servers on one database ----------------------------------------------------------

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Final, TypeVar
 import sqlalchemy as sa
 
 from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
+from txgearman.broker.kept_unique import unique_key
 from txgearman.errors import StoreError, StoreUnavailable, UniqueInUse
 from txgearman.store import tables
 from txgearman.store.contract import (
@@ -26,6 +27,7 @@ from txgearman.store.contract import (
     Changes,
     Coalesced,
     DeadCount,
+    KeptUnique,
     QueueLength,
     Retry,
     StoredJob,
@@ -41,8 +43,9 @@ from txgearman.store.tables import (
     INSERTED_FIELDS,
     JOB,
     STORED,
+    UNIQUE,
+    UNIQUE_COLUMNS,
 )
-from txgearman.store.uniques import unique_key
 
 MAX_ATTEMPTS: Final = 10
 """Attempts at a transaction that conflicts with others on the same database."""
@@ -162,6 +165,10 @@ class DatabaseStore(ABC):
         was done."""
 
     @abstractmethod
+    def _keep_uniques(self, connection: sa.Connection, kept: Sequence[KeptUnique]) -> None:
+        """Insert kept uniques, in place of those with the same function and key."""
+
+    @abstractmethod
     def _contains(self, column: sa.Column[Any], text: bytes) -> sa.ColumnElement[bool]:
         """The condition that a column of bytes has these bytes in it."""
 
@@ -202,8 +209,14 @@ class DatabaseStore(ABC):
         duplicates: dict[int, bytes] = {}
         deleted = buried = 0
         statements = len(batches) + bool(removals) + bool(changes.losses)
-        statements += bool(changes.retries) + 2 * bool(changes.deaths)
+        statements += bool(changes.retries) + 2 * bool(changes.deaths) + 2 * bool(changes.kept_uniques)
         with self._writing(statements) as connection:
+            # First: each statement may be a transaction of its own. Between the two a job runs once more.
+            if changes.kept_uniques:
+                connection.execute(UNIQUE.delete().where(UNIQUE.c.until <= changes.now))
+                # Of one key the last one counts. In order, so that two servers do not deadlock.
+                latest = {(kept.function, kept.key): kept for kept in changes.kept_uniques}
+                self._keep_uniques(connection, [latest[key] for key in sorted(latest)])
             if changes.losses:
                 self._set_losses(connection, dict(sorted(changes.losses.items())))
             if changes.retries:
@@ -468,6 +481,12 @@ class DatabaseStore(ABC):
                 return connection.execute(DEAD.delete().where(condition)).rowcount
 
         return self._with_retries(delete)
+
+    # -- kept uniques -------------------------------------------------------------------------------
+
+    def kept_uniques(self, now: float) -> list[KeptUnique]:
+        query = sa.select(*UNIQUE_COLUMNS).where(UNIQUE.c.until > now).order_by(UNIQUE.c.until)
+        return [KeptUnique._make(row) for row in self._rows(query)]
 
     # -- connecting ---------------------------------------------------------------------------------
 

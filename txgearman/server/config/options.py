@@ -20,6 +20,7 @@ from txgearman.broker.policy import (
     DEFAULT_DEAD_JOBS_IN_MEMORY,
     DEFAULT_HISTORY,
     DEFAULT_HISTORY_BYTES,
+    DEFAULT_KEPT_UNIQUES,
     UNLIMITED,
     FunctionOrder,
     FunctionRules,
@@ -248,6 +249,14 @@ class FunctionSettings:
         least=0,
         most=MAX_TIME_LIMIT,
     )
+    unique_for: float | None = option(
+        None,
+        "Seconds for which the unique of a job is kept once the job is completed: a submit with it is "
+        "answered with this job and does not run. 0 is not at all.",
+        kind=SECONDS,
+        least=0,
+        most=MAX_TIME_LIMIT,
+    )
     submit_rate: float | None = option(
         None,
         "How many new jobs a second the function takes; one more is refused with RATE_EXCEEDED. "
@@ -284,6 +293,7 @@ class FunctionSettings:
             jitter=self.jitter,
             retry_online=self.retry_online,
             expires=self.expires,
+            unique_for=self.unique_for,
         )
 
 
@@ -593,6 +603,15 @@ class Settings:
         reloadable=True,
         least=0,
     )
+    max_kept_uniques: int = option(
+        DEFAULT_KEPT_UNIQUES,
+        "How many uniques of completed jobs are kept, by ``unique-for`` of a function or of a job. None is "
+        "forgotten ahead of its time. While there are so many, a new job whose unique is to be kept is "
+        "refused with QUEUE_ERROR.",
+        reloadable=True,
+        least=0,
+        most=MAX_RATE,
+    )
     submit_rate: float = option(
         0.0,
         "How many new jobs a second each function takes, in the long run. One more is refused with "
@@ -722,6 +741,7 @@ class Settings:
             dead_age=self.dead_age,
             history=self.history,
             history_bytes=self.history_bytes,
+            max_kept_uniques=self.max_kept_uniques,
         )
 
     @property

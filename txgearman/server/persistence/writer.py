@@ -30,7 +30,7 @@ from txgearman.server.persistence.dead_jobs import StoredDeadJobs
 from txgearman.server.persistence.lease import Lease
 from txgearman.server.persistence.outage import Outage
 from txgearman.server.persistence.thread import InThread, log_defect
-from txgearman.store.contract import Changes, Coalesced, Retry, Store, StoredJob, Written
+from txgearman.store.contract import Changes, Coalesced, KeptUnique, Retry, Store, StoredJob, Written
 
 if TYPE_CHECKING:
     from txgearman.broker.broker import Broker
@@ -90,6 +90,7 @@ class StoreWriter:
         self._reactor = reactor
         self._clock = monotonic_clock(reactor)
         self._in_thread = in_thread
+        self._wall_clock = wall_clock
         self._answers: StoreAnswers | None = None
         self._saves: list[Job] = []
         # Jobs that have ended, by number with when they did.
@@ -103,6 +104,7 @@ class StoreWriter:
         # What is to be kept of jobs that are dead, by number, with when they ended.
         self._deaths: dict[int, _Death] = {}
         self._deaths_in_flight: dict[int, _Death] = {}
+        self._kept_uniques: list[KeptUnique] = []
         # Who waits for the transaction that has all deaths so far.
         self._after_deaths: list[Callable[[], None]] = []
         self._after_deaths_in_flight: list[Callable[[], None]] = []
@@ -162,6 +164,8 @@ class StoreWriter:
         for length in self._store.queue_lengths():
             answers.restore_stored_queue(*length)
             loaded += length.jobs
+        for kept in self._store.kept_uniques(self._wall_clock()):
+            broker.life.kept_uniques.keep(kept)
         self.dead_jobs.load()
         self.dead_jobs.begin(answers)
         self.lease.begin(answers)
@@ -224,6 +228,11 @@ class StoreWriter:
 
     def remove(self, number: int, just_now: bool = True) -> None:
         self._removals[number] = self._clock() if just_now and self.shared else _UNKNOWN_TIME
+        if self._next_write is None:
+            self._schedule_write(REMOVAL_DELAY)
+
+    def keep_unique(self, kept: KeptUnique) -> None:
+        self._kept_uniques.append(kept)
         if self._next_write is None:
             self._schedule_write(REMOVAL_DELAY)
 
@@ -356,7 +365,7 @@ class StoreWriter:
             )
             self.rerun_elsewhere += self.unremoved
         self._removals, self._coalesced, self._losses = {}, {}, {}
-        self._retries, self._deaths = {}, {}
+        self._retries, self._deaths, self._kept_uniques = {}, {}, []
         self.dead_jobs.disowned()
 
     # -- reading --------------------------------------------------------------------------------
@@ -412,7 +421,14 @@ class StoreWriter:
 
     @property
     def _pending(self) -> bool:
-        return bool(self._saves or self._removals or self._losses or self._retries or self._deaths)
+        return bool(
+            self._saves
+            or self._removals
+            or self._losses
+            or self._retries
+            or self._deaths
+            or self._kept_uniques
+        )
 
     def _schedule_write(self, delay: float) -> None:
         """Write within `delay` seconds, or after the transaction in flight."""
@@ -437,7 +453,9 @@ class StoreWriter:
         submits = [len(job.saving or ()) for job in jobs]
         # One that has ended is not written: a later one in the same transaction may have its unique.
         saves = [_stored_job(job) for job in jobs if job.state is not _GONE]
-        removals, self._removals = _split(self._removals, MAX_REMOVALS)
+        kept, self._kept_uniques = self._kept_uniques[:MAX_REMOVALS], self._kept_uniques[MAX_REMOVALS:]
+        # Not ahead of their uniques.
+        removals, self._removals = _split(self._removals, 0 if self._kept_uniques else MAX_REMOVALS)
         deaths, self._deaths = _split(self._deaths, MAX_FAILURES)
         retries, self._retries = _split(self._retries, MAX_FAILURES)
         self._removals_in_flight, self._deaths_in_flight = removals, deaths
@@ -451,6 +469,8 @@ class StoreWriter:
             coalesced,
             retries,
             {number: death.job for number, death in deaths.items()},
+            kept,
+            self._wall_clock(),
         )
         self._losses = {}
         self._writing = self._in_thread(self._store.write, changes)
@@ -545,6 +565,7 @@ class StoreWriter:
             refused = dict.fromkeys([job.number for job in changes.saves], _UNKNOWN_TIME)
             self._removals = {**refused, **self._removals}
         self._losses = {**changes.losses, **self._losses}
+        self._kept_uniques = changes.kept_uniques + self._kept_uniques
         self._deaths_written()
         for job in jobs:
             self._answers.not_saved(job, NotSaved())
