@@ -83,7 +83,7 @@ class FullDiskTests(SqliteCase):
         store.write(Changes())
         self.assert_saves(store)
         # Much larger than what was left beside the database, which gives back what it does not use.
-        save(store, job(30_000, data=b"x" * (DISK_SIZE // 4)))
+        save(store, job(30_000, data=b"x" * (DISK_SIZE // 5)))
 
     def test_again_and_again(self) -> None:
         store = self.opened()
