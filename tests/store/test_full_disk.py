@@ -23,7 +23,7 @@ from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store import tables
 from txgearman.store.contract import Changes, Retry, Store
 
-DISK_SIZE: Final = 6 * 1024 * 1024
+DISK_SIZE: Final = 7 * 1024 * 1024
 """Bytes: a fill takes some hundred transactions."""
 
 FULL: Final = "the disk is full"
@@ -83,7 +83,7 @@ class FullDiskTests(SqliteCase):
         store.write(Changes())
         self.assert_saves(store)
         # Much larger than what was left beside the database, which gives back what it does not use.
-        save(store, job(30_000, data=b"x" * (DISK_SIZE // 5)))
+        save(store, job(30_000, data=b"x" * (DISK_SIZE // 4)))
 
     def test_again_and_again(self) -> None:
         store = self.opened()

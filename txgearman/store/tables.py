@@ -174,6 +174,8 @@ UNIQUE: Final = sa.Table(
     sa.Column("key", Bytes, primary_key=True),
     sa.Column("handle", Bytes, nullable=False),
     sa.Column("until", _SECONDS, nullable=False),
+    # The rows stand in the index of the primary key, not beside it.
+    sqlite_with_rowid=False,
 )
 """The uniques of completed jobs that are kept, see `KeptUnique`. They belong to no server, and are apart from
 the results, which may be forgotten earlier where all together are too large."""
