@@ -12,6 +12,7 @@ from tests.store.crowd import a_job
 from tests.store.jobs import bury, dead_jobs, death, job, save, stored
 from tests.store.model import ModelDatabase, ModelStore
 from txgearman.broker.dead_job import MAX_ERROR, DeadCursor, DeadFilter, DeadJob
+from txgearman.broker.kept_unique import unique_key
 from txgearman.errors import UniqueInUse
 from txgearman.store.contract import (
     MAX_EXAMINED,
@@ -232,6 +233,34 @@ class StoreContract(_TestCase):
         self.assertEqual(self.store.kept_uniques(0.0), kept[:4])
         self.store.write(Changes(kept_uniques=kept[4:], now=3.0))
         self.assertEqual(self.store.kept_uniques(0.0), kept[3:])
+
+    def test_a_job_whose_unique_is_kept_is_not_saved_where_that_is_said(self) -> None:
+        by_data = job(0, b"-", b"the data")
+        key = unique_key(by_data.unique, by_data.data)
+        assert key is not None
+        kept = [
+            KeptUnique(b"reverse", b"u", b"H:1", 100.0),
+            KeptUnique(b"reverse", key, b"H:2", 100.0),
+            KeptUnique(b"other", b"v", b"H:3", 100.0),
+            KeptUnique(b"reverse", b"w", b"H:4", 50.0),
+        ]
+        self.store.write(Changes(kept_uniques=kept, now=1.0))
+        jobs = [
+            job(1, b"u"),
+            job(2, b"-", b"the data"),
+            job(3, b"v"),
+            job(4, b"w"),
+            job(5, b"-", b"other data"),
+            job(6),
+        ]
+        asked = frozenset(each.number for each in jobs)
+        written = self.store.write(Changes(jobs, [99], now=50.0, unless_kept=asked))
+        self.assertEqual(written.duplicates, {1: b"H:1", 2: b"H:2"})
+        self.assertEqual(self.numbers(), [3, 4, 5, 6])
+        # A stored job is a duplicate as ever, and nobody else is asked.
+        self.assertEqual(save(self.store, job(7, b"u"), job(8, b"v")), {8: b"H:test:3"})
+        only = self.store.write(Changes([job(9, b"u")], now=60.0, unless_kept=frozenset([9])))
+        self.assertEqual(only.duplicates, {9: b"H:1"})
 
     def test_many_uniques_at_once(self) -> None:
         kept = [KeptUnique(b"f", b"%d" % number, b"H:%d" % number, float(number)) for number in range(2000)]

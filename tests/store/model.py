@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from operator import attrgetter
 
 from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
+from txgearman.broker.kept_unique import unique_key
 from txgearman.errors import LeaseLost, UniqueInUse
 from txgearman.store.contract import (
     MAX_EXAMINED,
@@ -114,17 +115,33 @@ class ModelStore:
         ]
         duplicates = {}
         for job in changes.saves:
-            if job.number in changes.removals or self._owns(job.number):
-                continue
-            duplicate = base.jobs.get(job.number) or self._find_duplicate(job.function, job.unique, job.data)
-            if duplicate is None:
-                base.jobs[job.number] = job
-                base.owners[job.number] = self._owner
-            else:
-                duplicates[job.number] = duplicate.handle
-                if base.owners[duplicate.number] != self._owner:
-                    base.coalesce(duplicate.number)
+            if job.number not in changes.removals and not self._owns(job.number):
+                handle = self._save(job, changes)
+                if handle is not None:
+                    duplicates[job.number] = handle
         return Written(duplicates, coalesced)
+
+    def _save(self, job: StoredJob, changes: Changes) -> bytes | None:
+        """Save a job; returns the handle of its duplicate if there is one."""
+        base = self._base
+        kept = self._find_kept(job, changes)
+        if kept is not None:
+            return kept.handle
+        duplicate = base.jobs.get(job.number) or self._find_duplicate(job.function, job.unique, job.data)
+        if duplicate is None:
+            base.jobs[job.number] = job
+            base.owners[job.number] = self._owner
+            return None
+        if base.owners[duplicate.number] != self._owner:
+            base.coalesce(duplicate.number)
+        return duplicate.handle
+
+    def _find_kept(self, job: StoredJob, changes: Changes) -> KeptUnique | None:
+        key = unique_key(job.unique, job.data)
+        kept = self._base.uniques.get((job.function, key)) if key is not None else None
+        if kept is None or job.number not in changes.unless_kept or kept.until <= changes.now:
+            return None
+        return kept
 
     def queue_lengths(self) -> list[QueueLength]:
         counts = Counter((job.function, job.priority) for job in self._own() if not _has_time(job))

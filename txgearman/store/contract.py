@@ -85,6 +85,8 @@ class Changes:
         kept_uniques: Uniques that are kept, in place of earlier ones of the same function and key. Whatever
             becomes durable, these do not become so later than the removals.
         now: Seconds since the epoch. With `kept_uniques` those whose time is over then are deleted.
+        unless_kept: The numbers of those of `saves` that are not saved if their unique is kept, by whatever
+            server: the job that it is kept for is their duplicate.
     """
 
     saves: list[StoredJob] = field(default_factory=list)
@@ -95,6 +97,7 @@ class Changes:
     deaths: dict[int, DeadJob] = field(default_factory=dict)
     kept_uniques: list[KeptUnique] = field(default_factory=list)
     now: float = 0.0
+    unless_kept: frozenset[int] = frozenset()
 
 
 class Coalesced(NamedTuple):
@@ -189,6 +192,9 @@ class Store(Protocol):
         have ended it without having removed it yet. It cannot remove it any more unless `Changes.coalesced`
         says that it knows of the last such submit. So a submit may be answered with a duplicate's handle:
         the owner, or whoever takes the job over, hears of that submit.
+
+        A job in `Changes.unless_kept` whose unique is kept is not saved either, and the duplicate is what it
+        is kept for.
 
         Args:
             changes: What to write. Without any changes the call tells whether the database can be written to.

@@ -205,7 +205,7 @@ class DatabaseStore(ABC):
         batches = self._batches(rows) if rows else []
         return self._with_retries(lambda: self._write(changes, list(removals), batches))
 
-    def _write(self, changes: Changes, removals: Sequence[int], batches: list[Sequence[Row]]) -> Written:
+    def _write(self, changes: Changes, removals: Sequence[int], batches: Sequence[Sequence[Row]]) -> Written:
         duplicates: dict[int, bytes] = {}
         deleted = buried = 0
         statements = len(batches) + bool(removals) + bool(changes.losses)
@@ -224,6 +224,10 @@ class DatabaseStore(ABC):
             if changes.deaths:
                 deaths = [changes.deaths[number] for number in sorted(changes.deaths)]
                 buried = self._bury(connection, deaths, changes.coalesced)
+            if changes.unless_kept:
+                duplicates = self._find_kept(connection, batches, changes)
+                others = [[row for row in rows if row[0] not in duplicates] for rows in batches]
+                batches = list(filter(None, others))
             if removals and not batches:
                 deleted = self._delete(connection, removals, changes.coalesced)
             for index, rows in enumerate(batches):
@@ -239,6 +243,22 @@ class DatabaseStore(ABC):
             if buried != len(changes.deaths):
                 left += self._coalesced(connection, sorted(changes.deaths))
         return Written(duplicates, left)
+
+    def _find_kept(
+        self, connection: sa.Connection, batches: Sequence[Sequence[Row]], changes: Changes
+    ) -> dict[int, bytes]:
+        """The handles for which uniques of new jobs are kept, by the numbers of these jobs."""
+        keys = {
+            row[0]: (row[FUNCTION_INDEX], row[-1])
+            for rows in batches
+            for row in rows
+            if row[0] in changes.unless_kept and row[-1] is not None
+        }
+        query = sa.select(UNIQUE.c.function, UNIQUE.c.key, UNIQUE.c.handle).where(
+            UNIQUE.c.key.in_({key for _, key in keys.values()}), UNIQUE.c.until > changes.now
+        )
+        kept = {(function, key): handle for function, key, handle in connection.execute(query)}
+        return {number: kept[key] for number, key in keys.items() if key in kept}
 
     def _resolve_duplicates(self, connection: sa.Connection, rows: Sequence[Row]) -> dict[int, bytes]:
         """The handles of the jobs that some of `rows`, not all of which were inserted, are the same as, by

@@ -471,6 +471,7 @@ class StoreWriter:
             {number: death.job for number, death in deaths.items()},
             kept,
             self._wall_clock(),
+            frozenset(map(number_of, _whose_uniques_are_kept(jobs))) if self.shared else frozenset(),
         )
         self._losses = {}
         self._writing = self._in_thread(self._store.write, changes)
@@ -616,6 +617,11 @@ def _split(waiting: dict[int, _T], most: int) -> tuple[dict[int, _T], dict[int, 
     for number in first:
         del waiting[number]
     return first, waiting
+
+
+def _whose_uniques_are_kept(jobs: list[Job]) -> list[bytes]:
+    """The handles of jobs whose uniques are to be kept: another server may keep one already."""
+    return [job.handle for job in jobs if job.options is not None and job.options.unique_for]
 
 
 def _stored_job(job: Job) -> StoredJob:
