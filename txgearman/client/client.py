@@ -300,13 +300,7 @@ class Client:
         if isinstance(payloads, str | bytes):
             raise TypeError(f"the payloads must be several, not a single {type(payloads).__name__}")
         check_timeout(timeout)
-        options = NO_OPTIONS
-        if not (
-            expires is backoff is keep_result is unique_for is None
-            and attempts is None
-            and traceparent is None
-        ):
-            options = JobOptions(expires, attempts, backoff, keep_result, unique_for, traceparent)
+        options = JobOptions(expires, attempts, backoff, keep_result, unique_for, traceparent)
         template = JobTemplate(function, priority, run_at, reducer, self._max_packet, options)
         whole = isinstance(payloads, list | tuple)
         if self._codec is not BYTES:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from txgearman.access.policy import AccessPolicy
+from txgearman.broker.job_options import MAX_SECONDS
 from txgearman.broker.job_states import PRIORITIES
 from txgearman.broker.policy import (
     DEFAULT_DEAD_AGE,
@@ -79,7 +80,7 @@ MAX_UNFINISHED_TOTAL: Final = 1024 * 1024 * 1024
 MAX_RATE: Final = 10**9
 """The largest rate and burst of new jobs, of ``maxrate`` too: more than any server takes."""
 
-MAX_TIME_LIMIT: Final = 315_360_000
+MAX_TIME_LIMIT: Final = MAX_SECONDS
 """Seconds of the longest time limit of a function, ten years, as for workers that set one."""
 
 DEFAULT_STORED_LOSSES: Final = 25
