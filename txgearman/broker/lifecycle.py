@@ -464,6 +464,7 @@ class Lifecycle:
         self.handles.remove(job.handle)
         # The object may stay in its queue, and in the history, for long.
         job.data = b""
+        job.options = None
         return self._dismiss_watchers(job) if job.watchers else NOBODY
 
     def _keep_unique(self, job: Job) -> None:
