@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txgearman.client.submission import LATEST_EPOCH, NO_OPTIONS, JobOptions, Priority, Submission, submission
+from txgearman.client.submission import LATEST_EPOCH, JobOptions, Priority, Submission, submission
 from txgearman.wire.limits import MAX_FUNCTION, MAX_UNIQUE
 from txgearman.wire.packets import name_of
 
@@ -21,7 +21,7 @@ def submit(
     run_at: Any = None,
     reducer: Any = None,
     max_packet: int = 1000,
-    options: JobOptions = NO_OPTIONS,
+    options: JobOptions | None = None,
 ) -> Submission:
     return submission(function, data, unique, priority, background, run_at, reducer, max_packet, options)
 
@@ -74,11 +74,22 @@ class PacketTests(SynchronousTestCase):
         for arguments in ({}, {"run_at": 5}, {"background": True}, {"reducer": "r"}):
             with self.subTest(**arguments):
                 plain = submit(**arguments)
-                self.assertEqual(submit(**arguments, options=JobOptions()), plain)
+                self.assertEqual(submit(**arguments, options=JobOptions(attempts=None)), plain)
                 self.assertEqual(plain.extended_for, "")
 
+    def test_an_option_that_is_unknown(self) -> None:
+        with self.assertRaisesRegex(TypeError, "no option 'colour'"):
+            submit(options={"colour": "red"})
+
     def test_attributes(self) -> None:
-        most = JobOptions(60, 3, 0.25, 3600.0, 1e-7, "00-a-b-01")
+        most = JobOptions(
+            expires=60,
+            attempts=3,
+            backoff=0.25,
+            keep_result=3600.0,
+            unique_for=1e-7,
+            traceparent="00-a-b-01",
+        )
         for arguments, attributes, needed in (
             ({"options": JobOptions(expires=60)}, b"expires=60", "expires"),
             (
@@ -98,9 +109,9 @@ class PacketTests(SynchronousTestCase):
             ),
             (
                 {"options": most, "run_at": 1e15},
-                b"expires=60\nbackoff=0.25\nkeep_result=3600\nunique_for=0\nattempts=3\n"
+                b"expires=60\nattempts=3\nbackoff=0.25\nkeep_result=3600\nunique_for=0\n"
                 b"traceparent=00-a-b-01\nrun_at=1000000000000000\nbackground=1",
-                "expires, backoff, keep_result, unique_for, attempts, traceparent",
+                "expires, attempts, backoff, keep_result, unique_for, traceparent",
             ),
         ):
             with self.subTest(**arguments):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar, Unpack
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
@@ -24,7 +24,7 @@ from txgearman.client.protocol import ClientProtocol
 from txgearman.client.retrying import RETRY_SECONDS, Retrying
 from txgearman.client.send_budget import SEND_BUDGET_BYTES, SendBudget
 from txgearman.client.status import JobStatus, first_known
-from txgearman.client.submission import NO_OPTIONS, JobOptions, JobTemplate, Priority, submission
+from txgearman.client.submission import JobOptions, JobTemplate, Priority, submission
 from txgearman.codecs import BYTES, CodecChoice, codec_from, encoded
 from txgearman.connection.arguments import (
     LARGEST_BODY,
@@ -160,14 +160,9 @@ class Client:
         background: bool = False,
         run_at: datetime | float | None = None,
         reducer: str | bytes | None = None,
-        expires: float | None = None,
-        attempts: int | None = None,
-        backoff: float | None = None,
-        keep_result: float | None = None,
-        unique_for: float | None = None,
-        traceparent: str | None = None,
         retry: int = 0,
         timeout: float | None = None,
+        **options: Unpack[JobOptions],
     ) -> Deferred[Job]:
         """Submit a job.
 
@@ -191,16 +186,6 @@ class Client:
                 Fractions are rounded up to whole seconds, unless an extension is used. It makes the job an
                 offline job.
             reducer: The name of a function that the worker is told of; a str is encoded as UTF-8.
-            expires: Seconds from the submission, or from `run_at`, after which no run of the job begins; 0 is
-                never. This and the next five are extensions of the protocol: they need a server that has
-                them, and None leaves it to what the server says for the function.
-            attempts: How many runs may fail, from 1 to 1000. The server runs the job again, after a backoff;
-                an online job's result comes from the last run.
-            backoff: Seconds before the first retry.
-            keep_result: Seconds for which the server keeps the result of an offline job; 0 is not at all.
-            unique_for: Seconds for which the unique is kept once the job is completed: a submission with it
-                is answered with this job, and does not run. 0 is not at all.
-            traceparent: The span that the job belongs to, as the W3C writes it in the header of this name.
             retry: How often the job is submitted again if it is lost beyond that: before it was accepted or,
                 if it is an online job, while it waits or runs. It goes to another server, or to the same when
                 it is back. Retry only idempotent jobs. With a `retry` the submission also waits for a server
@@ -209,6 +194,8 @@ class Client:
                 to the time limits of the endpoints and twice the `check_timeout`, for each server; with a
                 `retry` it stands for `txgearman.client.retrying.RETRY_SECONDS`. `Job.result` has a limit of
                 its own.
+            **options: What else is said of the job: `expires`, `attempts`, `backoff`, `keep_result`,
+                `unique_for` and `traceparent`, see `txgearman.client.JobOptions`.
 
         Returns:
             A Deferred of the `Job`, which fires once a server has accepted it. It fails with `NotConnected`,
@@ -221,13 +208,6 @@ class Client:
         """
         if self._codec is not BYTES:
             data = encoded(self._codec, data)
-        options = NO_OPTIONS
-        if not (
-            expires is backoff is keep_result is unique_for is None
-            and attempts is None
-            and traceparent is None
-        ):
-            options = JobOptions(expires, attempts, backoff, keep_result, unique_for, traceparent)
         new = submission(
             function, data, unique, priority, background, run_at, reducer, self._max_packet, options
         )
@@ -251,14 +231,9 @@ class Client:
         priority: Priority = Priority.NORMAL,
         run_at: datetime | float | None = None,
         reducer: str | bytes | None = None,
-        expires: float | None = None,
-        attempts: int | None = None,
-        backoff: float | None = None,
-        keep_result: float | None = None,
-        unique_for: float | None = None,
-        traceparent: str | None = None,
         keep_handles: bool = True,
         timeout: float | None = None,
+        **options: Unpack[JobOptions],
     ) -> Deferred[list[bytes]]:
         """Submit very many offline jobs of one function, several times faster than `submit` for each.
 
@@ -278,14 +253,9 @@ class Client:
             priority: As for `submit`, the same for all.
             run_at: As for `submit`, the same for all.
             reducer: As for `submit`, the same for all.
-            expires: As for `submit`, the same for all.
-            attempts: As for `submit`, the same for all.
-            backoff: As for `submit`, the same for all.
-            keep_result: As for `submit`, the same for all.
-            unique_for: As for `submit`, the same for all.
-            traceparent: As for `submit`, the same for all.
             keep_handles: Whether to return the handles. False saves their memory.
             timeout: Seconds for the whole batch, after which no further payload is taken. None for no limit.
+            **options: As for `submit`, the same for all.
 
         Returns:
             A Deferred of the handles in the order of the payloads, empty without `keep_handles`. It fires
@@ -300,7 +270,6 @@ class Client:
         if isinstance(payloads, str | bytes):
             raise TypeError(f"the payloads must be several, not a single {type(payloads).__name__}")
         check_timeout(timeout)
-        options = JobOptions(expires, attempts, backoff, keep_result, unique_for, traceparent)
         template = JobTemplate(function, priority, run_at, reducer, self._max_packet, options)
         whole = isinstance(payloads, list | tuple)
         if self._codec is not BYTES:

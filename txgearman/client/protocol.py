@@ -157,11 +157,12 @@ class ClientProtocol(PacketProtocol):
         """
         if job is None:
             job = Job(self.clock, submission.function, submission.unique, submission.background, self._codec)
-        packet, body = submission.packet, submission.body
-        if not submission.extended_for:
-            return self._request(packet, body, JOB_CREATED, job)
-        ready = self._extension(SUBMIT_EXTENDED, submission.extended_for, len(body))
-        return ready.addCallback(lambda _: self._request(packet, body, JOB_CREATED, job))
+        if submission.extended_for:
+            ready = self._extension(SUBMIT_EXTENDED, submission.extended_for, len(submission.body))
+            return ready.addCallback(
+                lambda _: self._request(submission.packet, submission.body, JOB_CREATED, job)
+            )
+        return self._request(submission.packet, submission.body, JOB_CREATED, job)
 
     def submit_chunk(self, packets: bytes, chunk: Chunk, extended_for: str = "") -> Deferred[None]:
         """Submit several offline jobs.

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import Enum
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypedDict
 
 from txgearman.connection.arguments import (
     LONGEST_TIME,
@@ -58,45 +58,50 @@ _PACKETS: Final = {
 }
 
 
-class JobOptions(NamedTuple):
-    """What is said of one job beyond the protocol's own submits, as for `Client.submit`; None for nothing."""
+class JobOptions(TypedDict, total=False):
+    """What may be said of one job beyond the protocol's own submits. All are extensions of the protocol: they
+    need a server that has them. None is as if it were not said, which leaves it to the server.
 
-    expires: float | None = None
-    attempts: int | None = None
-    backoff: float | None = None
-    keep_result: float | None = None
-    unique_for: float | None = None
-    traceparent: str | None = None
+    Attributes:
+        expires: Seconds from the submission, or from `run_at`, after which no run of the job begins; 0 is
+            never.
+        attempts: How many runs may fail, from 1 to 1000. The server runs the job again, after a backoff; an
+            online job's result comes from the last run.
+        backoff: Seconds before the first retry.
+        keep_result: Seconds for which the server keeps the result of an offline job; 0 is not at all.
+        unique_for: Seconds for which the unique is kept once the job is completed: a submission with it is
+            answered with this job, and does not run. 0 is not at all.
+        traceparent: The span that the job belongs to, as the W3C writes it in the header of this name.
+    """
 
-    def attributes(self) -> dict[str, str]:
-        """Those that are said, as the attributes of a submit.
-
-        Returns:
-            Their values by name.
-
-        Raises:
-            TypeError: One has the wrong type.
-            ValueError: One has a value that no server takes.
-        """
-        values: dict[str, str] = {}
-        for name in ("expires", "backoff", "keep_result", "unique_for"):
-            seconds = getattr(self, name)
-            if seconds is not None:
-                if not is_time(seconds):
-                    raise ValueError(f"{name} must be seconds from 0 to {LONGEST_TIME}, not {seconds!r}")
-                values[name] = _decimal(seconds)
-        if self.attempts is not None:
-            check_count(self.attempts, "attempts", 1)
-            values["attempts"] = str(self.attempts)
-        if self.traceparent is not None:
-            if not isinstance(self.traceparent, str):
-                raise TypeError(f"the traceparent must be str, not {type(self.traceparent).__name__}")
-            values["traceparent"] = self.traceparent
-        return values
+    expires: float | None
+    attempts: int | None
+    backoff: float | None
+    keep_result: float | None
+    unique_for: float | None
+    traceparent: str | None
 
 
-NO_OPTIONS: Final = JobOptions()
-"""Those of most jobs. The object itself stands for them, so that to find that out costs no comparison."""
+def _attributes_of(options: JobOptions) -> dict[str, str]:
+    """The options that are said, as attributes. Raises `TypeError` and `ValueError` for what cannot be."""
+    attributes: dict[str, str] = {}
+    for name, value in options.items():
+        if name not in JobOptions.__annotations__:
+            raise TypeError(f"a job has no option {name!r}")
+        if value is None:
+            continue
+        if name == "traceparent":
+            if not isinstance(value, str):
+                raise TypeError(f"the traceparent must be str, not {type(value).__name__}")
+            attributes[name] = value
+        elif name == "attempts":
+            check_count(value, name, 1)
+            attributes[name] = str(value)
+        elif isinstance(value, int | float) and is_time(value):
+            attributes[name] = _decimal(value)
+        else:
+            raise ValueError(f"{name} must be seconds from 0 to {LONGEST_TIME}, not {value!r}")
+    return attributes
 
 
 class Submission(NamedTuple):
@@ -128,7 +133,7 @@ def submission(
     run_at: datetime | float | None,
     reducer: str | bytes | None,
     max_packet: int,
-    options: JobOptions = NO_OPTIONS,
+    options: JobOptions | None = None,
 ) -> Submission:
     """Check the arguments of `Client.submit`, and make a packet of them.
 
@@ -155,15 +160,15 @@ def submission(
     key = b"" if unique is None else name_bytes(unique, "the unique", MAX_UNIQUE)
     if not isinstance(priority, Priority):
         raise TypeError(f"the priority must be a Priority, not {priority!r}")
-    needs_priority = run_at is not None and priority is not Priority.NORMAL
-    if needs_priority or options is not NO_OPTIONS:
-        attributes = options.attributes()
-        if attributes or needs_priority:
-            return _extended(name, key, data, priority, background, run_at, reducer, attributes, max_packet)
-    if run_at is None and reducer is None:
+    if run_at is None and reducer is None and not options:
         offline = bool(background)
         body = body_of((name, key, data), max_packet)
         return Submission(_PACKETS[priority, offline], body, name, key, offline)
+    attributes = _attributes_of(options) if options else {}
+    if options and not attributes:
+        return submission(function, data, unique, priority, background, run_at, reducer, max_packet)
+    if attributes or (run_at is not None and priority is not Priority.NORMAL):
+        return _extended(name, key, data, priority, background, run_at, reducer, attributes, max_packet)
     if priority is not Priority.NORMAL:
         raise ValueError("the protocol has only normal priority for a job with a reducer")
     if run_at is not None:
@@ -219,7 +224,7 @@ class JobTemplate:
         run_at: datetime | float | None,
         reducer: str | bytes | None,
         max_packet: int,
-        options: JobOptions = NO_OPTIONS,
+        options: JobOptions | None = None,
     ) -> None:
         empty = submission(function, b"", None, priority, True, run_at, reducer, max_packet, options)
         self.extended_for = empty.extended_for
