@@ -540,7 +540,7 @@ class Tables(SynchronousTestCase):
         codes = set(re.findall(r'b"([A-Z]+_[A-Z_]+)"', sources))
         codes |= {refusal.code.decode() for refusal in (errors.QueueFull, errors.JobNotFound)}
         codes |= {refusal.code.decode() for refusal in (errors.ArgumentTooLarge, errors.InvalidArgument)}
-        codes.add(errors.AccessDenied.code.decode())
+        codes |= {refusal.code.decode() for refusal in (errors.AccessDenied, errors.UniqueKept)}
         codes |= {refusal.code.decode() for refusal in (errors.RateExceeded, errors.ShuttingDown)}
         self.assertEqual(shown, codes)
 

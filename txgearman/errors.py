@@ -121,6 +121,30 @@ class TooManyFunctions(QueueFull):
         super().__init__(f"Server has its limit of {limit} functions")
 
 
+class TooManyUniques(QueueFull):
+    """The server's limit of kept uniques (``--max-kept-uniques``) is reached.
+
+    Args:
+        limit: How many it keeps.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"Server has its limit of {limit} kept uniques")
+
+
+class UniqueKept(Refused):
+    """Who submits wants to wait for a job that is done already: its unique is kept, see ``unique-for``.
+
+    Args:
+        handle: The job that was completed.
+    """
+
+    code = b"UNIQUE_KEPT"
+
+    def __init__(self, handle: bytes) -> None:
+        super().__init__(f"Job was completed before, as {handle.decode('utf-8', 'backslashreplace')}")
+
+
 class RateExceeded(Refused):
     """The function's jobs come in faster than its limit (``--submit-rate``, ``maxrate``) allows.
 
@@ -235,6 +259,25 @@ class ServerError(ClientError):
         super().__init__(f"{code}: {text}")
         self.code = code
         self.text = text
+
+
+class NotSupported(ServerError):
+    """The server lacks the extension of the protocol that a request needs. The request was not sent.
+
+    The arguments are attributes too.
+
+    Args:
+        server: The server's name.
+        option: The option that it does not know.
+        needed_for: What of the request needs it.
+    """
+
+    def __init__(self, server: str, option: str, needed_for: str) -> None:
+        where = f"the server {server}" if server else "the server"
+        super().__init__("UNKNOWN_OPTION", f"{where} lacks the extension {option}, needed for {needed_for}")
+        self.server = server
+        self.option = option
+        self.needed_for = needed_for
 
 
 class ConnectionLost(ClientError):

@@ -108,6 +108,10 @@ class Submitting(_Case):
         with self.assertRaises(LookupError):
             client.submit_job("reverse", b"ab", poll_timeout=LIMIT)
 
+    def test_an_option_that_is_unknown(self) -> None:
+        with self.assertRaisesRegex(TypeError, "unexpected keyword argument 'colour'"):
+            self.client().submit_job("f", "", colour="red")
+
     def test_failure(self) -> None:
         self.reversing()
         request = self.client().submit_job("fail", "", poll_timeout=LIMIT)

@@ -111,6 +111,24 @@ class Load:
                     self.wrong.append(request)
 
 
+def try_extended(address: str, has_it: bool) -> None:
+    """What python-gearman has no word for, on a server that knows it or does not."""
+    client = gearman.GearmanClient([address])
+    try:
+        scheduled = client.submit_job("later", "", run_at=4e9, poll_timeout=LIMIT)
+        assert (scheduled.background, scheduled.complete) == (True, True), scheduled
+        requests = client.submit_multiple_jobs(
+            [{"task": "f", "data": "", "attempts": 3}, {"task": "f", "data": ""}],
+            background=True,
+            poll_timeout=LIMIT,
+        )
+        expected = gearman.JOB_CREATED if has_it else gearman.JOB_FAILED
+        assert [one.state for one in requests] == [expected, gearman.JOB_CREATED], requests
+        assert has_it or "lacks the extension submit-extended" in requests[0].exception, requests
+    finally:
+        client.shutdown()
+
+
 class OnServers(TestCase):
     @on_reactor
     async def test_txgearmand(self) -> None:
@@ -118,6 +136,7 @@ class OnServers(TestCase):
             await in_thread(try_all, f"{HOST}:{server.port}")
             await in_thread(try_exception, f"{HOST}:{server.port}")
             await in_thread(try_names, f"{HOST}:{server.port}")
+            await in_thread(try_extended, f"{HOST}:{server.port}", True)
 
     @needs_program("gearmand")
     @on_reactor
@@ -126,6 +145,7 @@ class OnServers(TestCase):
             await in_thread(try_all, f"{HOST}:{server.port}")
             await in_thread(try_exception, f"{HOST}:{server.port}")
             await in_thread(try_names, f"{HOST}:{server.port}")
+            await in_thread(try_extended, f"{HOST}:{server.port}", False)
 
     @on_reactor
     async def test_restart_of_txgearmand_under_load(self) -> None:

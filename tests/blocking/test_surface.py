@@ -25,7 +25,7 @@ POLLING: Final = "submitted_connections, callback_fxn, timeout=None"
 
 METHODS: Final = {
     "GearmanClient.__init__": "host_list=None, random_unique_bytes=16",
-    "GearmanClient.submit_job": f"task, data, unique=None, priority=None, {SUBMITTING}",
+    "GearmanClient.submit_job": f"task, data, unique=None, priority=None, {SUBMITTING}, options",
     "GearmanClient.submit_multiple_jobs": f"jobs_to_submit, {SUBMITTING}",
     "GearmanClient.submit_multiple_requests": "job_requests, wait_until_complete=True, poll_timeout=None",
     "GearmanClient.wait_until_jobs_accepted": "job_requests, poll_timeout=None",

@@ -24,6 +24,7 @@ from txgearman.errors import Refused
 if TYPE_CHECKING:
     from txgearman.broker.dead_job import DeadJob
     from txgearman.broker.interfaces import Follower, Tell, TellPage
+    from txgearman.broker.kept_unique import KeptUnique
     from txgearman.broker.stored_job import StoredJob
 
 START: float = 1000.0
@@ -138,6 +139,7 @@ class KeeperNotes:
         self.losses: list[tuple[bytes, int]] = []
         self.retries: list[tuple[bytes, int, float | None]] = []
         self.dead: list[DeadJob] = []
+        self.kept: list[KeptUnique] = []
         self.refusal: Refused | None = None
         self.fetches: list[tuple[bytes, int, int]] = []
         self.searches: list[tuple[Any, ...]] = []
@@ -177,6 +179,9 @@ class KeeperNotes:
 
     def died(self, number: int, dead: DeadJob) -> None:
         self.dead.append(dead)
+
+    def keep_unique(self, kept: KeptUnique) -> None:
+        self.kept.append(kept)
 
     def lost(self, job: Job) -> None:
         self.losses.append((job.handle, job.losses))

@@ -1,6 +1,6 @@
 """A second broker to hold the first one to: plain lists and linear scans, slow and easy to believe.
 
-It knows nothing of indexes, heaps or stale entries, and imports of the real broker only its constants.
+It knows nothing of indexes, heaps or stale entries, and imports of the real broker only constants and data.
 What each client is to be told is collected in `Model.told`. Which sleeper is woken is not predicted
 where the rules leave it open; `Model.wake` checks that the choice of the real broker obeys them.
 """
@@ -15,6 +15,7 @@ from typing import Any
 
 from txgearman.broker.entities import MAX_CANCELLED
 from txgearman.broker.handles import number_of
+from txgearman.broker.job_options import NO_OPTIONS, JobOptions
 from txgearman.broker.policy import WAKE_PATIENCE, FunctionOrder, Policy
 from txgearman.broker.retries import WORKER_ATTEMPTS, RetryPolicy
 from txgearman.broker.waking import WALK_PER_PACKET
@@ -34,6 +35,10 @@ class NotFound(Exception):
 
 class Full(Exception):
     """The model's QueueFull."""
+
+
+class Kept(Exception):
+    """The model's UniqueKept."""
 
 
 class InUse(Exception):
@@ -68,6 +73,7 @@ class ModelJob:
     failed_by: str = ""
     retry_at: float | None = None
     expires_at: float = 0.0
+    options: JobOptions = NO_OPTIONS
     revived: bool = False
 
     @property
@@ -155,6 +161,8 @@ class Model:
         self.expiring: list[ModelJob] = []  # those that wait and may expire, in the order they began to
         self.dead: list[ModelEnd] = []  # in the order in which they died
         self.evicted = 0
+        self.kept: dict[tuple[bytes, Key], tuple[bytes, float]] = {}  # handles of done jobs, until when
+        self.kept_times: list[tuple[float, tuple[bytes, Key]]] = []  # each time that one was kept
         self.happened: Counter[str] = Counter()  # what a walk must not miss
         self.deaths: list[ModelEnd] = []  # of which nobody was told yet
         self.ended: dict[bytes, ModelEnd] = {}  # the history, by handle
@@ -226,6 +234,7 @@ class Model:
         priority: int,
         background: bool,
         run_at: float | None,
+        options: JobOptions | None,
     ) -> None:
         self.create(function)
         key: Key | None = ("unique", unique) if unique else None
@@ -236,10 +245,18 @@ class Model:
             self.count(function, "joined")
             self.join(client, duplicate, background)
             return
+        options = NO_OPTIONS if options is None else options
+        if key is not None:
+            kept = self.kept.get((function, key))
+            if kept is not None and kept[1] > self.wall:
+                self.answer_with_kept(client, function, background, kept[0])
+                return
+        if unique:
+            options = self.admit_unique(function, options)
         self.admit(function, priority)
         self.count(function, "submitted")
         job = ModelJob(self.new_handle(), function, unique, data, priority, background, key, run_at)
-        job.submitted = self.wall
+        job.submitted, job.options = self.wall, options
         self.jobs.append(job)
         self.told[client].append(("created", job.handle))
         if not background:
@@ -249,6 +266,40 @@ class Model:
             self.held.append(job)
         else:
             self.enqueue(job)
+
+    def answer_with_kept(self, client: str, function: bytes, background: bool, handle: bytes) -> None:
+        self.happened["kept for one who waits" if not background else "answered with a kept one"] += 1
+        if not background:
+            raise Kept
+        self.count(function, "joined")
+        self.told[client].append(("created", handle))
+
+    def admit_unique(self, function: bytes, options: JobOptions) -> JobOptions:
+        """The options with the time for which the unique is kept. Raises `Full` if too many are."""
+        said = options.unique_for
+        unique_for = self.policy.rules_for(function).unique_for if said is None else said
+        if not unique_for:
+            return options
+        if len(self.kept_times) >= self.policy.max_kept_uniques:
+            self.forget_kept()
+        if len(self.kept_times) >= self.policy.max_kept_uniques:
+            self.happened["too many kept"] += 1
+            raise Full
+        return replace(options, unique_for=unique_for)
+
+    def keep_unique(self, job: ModelJob) -> None:
+        assert job.options.unique_for is not None
+        assert job.key is not None
+        self.forget_kept()
+        until = self.wall + job.options.unique_for
+        self.kept[job.function, job.key] = job.handle, until
+        self.kept_times.append((until, (job.function, job.key)))
+
+    def forget_kept(self) -> None:
+        for until, key in [each for each in self.kept_times if each[0] <= self.wall]:
+            self.kept_times.remove((until, key))
+            if key in self.kept and self.kept[key][1] <= self.wall:
+                del self.kept[key]
 
     def duplicate(self, function: bytes, key: Key | None) -> ModelJob | None:
         """The live job that a submit with this key is joined to."""
@@ -472,6 +523,8 @@ class Model:
         self.time(job, "ran")
         if what[0] == "completed":
             self.tell(job, *what)
+            if job.options.unique_for and job.key is not None:
+                self.keep_unique(job)
             self.end(job, "completed")
         elif what[0] == "retry":
             self.ask_for_retry(job, *what[1:])
@@ -583,7 +636,8 @@ class Model:
 
     def limit_age(self, job: ModelJob) -> bool:
         """Whether a job that waits from now on is young enough for a run; if not, it has ended."""
-        expires = self.policy.rules_for(job.function).expires
+        said = job.options.expires
+        expires = self.policy.rules_for(job.function).expires if said is None else said
         if expires and job not in self.expiring:
             job.expires_at = (job.submitted if job.run_at is None else job.run_at) + expires
             if job.expires_at <= self.wall:
@@ -599,7 +653,12 @@ class Model:
         self.end(job, job.failure if job.attempts else "expired")
 
     def retry_policy(self, job: ModelJob) -> RetryPolicy | None:
-        return self.policy.retry_policy(self.policy.rules_for(job.function))
+        rules, options = self.policy.rules_for(job.function), job.options
+        if options.attempts is not None:
+            rules = replace(rules, attempts=options.attempts, retry_online=True)
+        if options.backoff is not None:
+            rules = replace(rules, backoff=options.backoff)
+        return self.policy.retry_policy(rules)
 
     def fail_run(self, job: ModelJob, failure: str, what: str, *values: Any) -> None:
         """A run has ended in a failure; `what` and `values` are what clients are told of it."""
@@ -723,7 +782,7 @@ class Model:
         self.dead.remove(end)
         self.count(dead.function, "submitted")
         job = ModelJob(handle, dead.function, dead.unique, dead.data, dead.priority, True, dead.key)
-        job.submitted, job.revived = self.wall, True
+        job.submitted, job.revived, job.options = self.wall, True, dead.options
         self.happened["revived"] += 1
         self.jobs.append(job)
         self.enqueue(job)

@@ -12,7 +12,7 @@ from itertools import count
 from typing import Any
 
 from tests.broker.bench import Bench, WorkerNotes, leftovers, said, uniques_of
-from tests.broker.model import Full, InUse, Model, ModelEnd, ModelJob, ModelWorker, NotFound
+from tests.broker.model import Full, InUse, Kept, Model, ModelEnd, ModelJob, ModelWorker, NotFound
 from txgearman.broker.dead_job import DeadFilter, DeadJob, DeadPage
 from txgearman.broker.dead_job_administration import Progress
 from txgearman.broker.entities import _REMOVED, Client, Worker
@@ -21,6 +21,7 @@ from txgearman.broker.histograms import BOUNDS
 from txgearman.broker.inspection import Inspection
 from txgearman.broker.interfaces import Follower
 from txgearman.broker.job_lookup import JobLookup
+from txgearman.broker.job_options import NO_OPTIONS, JobOptions
 from txgearman.broker.job_states import OUTCOME_NAMES, PRIORITIES, JobState, Outcome
 from txgearman.broker.policy import WAKE_PATIENCE, FunctionOrder, Policy
 from txgearman.broker.slices import SLICE
@@ -34,6 +35,7 @@ from txgearman.errors import (
     QueueFull,
     Refused,
     UniqueInUse,
+    UniqueKept,
 )
 
 ROUNDING = 1e-6
@@ -56,6 +58,7 @@ REFUSALS: dict[type[Exception], type[Refused]] = {
     NotFound: JobNotFound,
     InUse: UniqueInUse,
     Full: QueueFull,
+    Kept: UniqueKept,
 }
 """The refusals of the model, and those of the broker."""
 
@@ -115,22 +118,24 @@ class Pair:
     def both(
         self,
         real: Callable[[], Any],
-        refusals: type[Exception],
+        refusals: type[Refused] | tuple[type[Refused], ...],
         modelled: Callable[[], Any],
-        full: type[Exception],
+        full: type[Exception] | tuple[type[Exception], ...],
     ) -> None:
-        """Do the same on both sides; either both refuse or none does."""
+        """Do the same on both sides; either both refuse for the same reason or none does."""
         self.meet()
-        refused = expected = False
+        refused: Refused | None = None
+        expected: type[Refused] | None = None
         try:
             real()
-        except refusals:
-            refused = True
+        except refusals as refusal:
+            refused = refusal
         try:
             modelled()
-        except full:
-            expected = True
-        assert refused == expected, f"refused: {refused}, should be: {expected}"
+        except full as refusal:
+            expected = REFUSALS[type(refusal)]
+        same = expected is None if refused is None else expected is not None and isinstance(refused, expected)
+        assert same, f"refused: {refused!r}, should be: {expected}"
         self.compare()
 
     # -- clients --------------------------------------------------------------------------------
@@ -144,14 +149,17 @@ class Pair:
         priority: int,
         background: bool,
         delay: float | None,
+        options: JobOptions | None = None,
     ) -> None:
         name, client = self.clients[place]
         run_at = None if delay is None else self.bench.wall() + delay
         self.both(
-            lambda: self.broker.submit(client, function, unique, data, priority, background, None, run_at),
-            QueueFull,
-            lambda: self.model.submit(name, function, unique, data, priority, background, run_at),
-            Full,
+            lambda: self.broker.submit(
+                client, function, unique, data, priority, background, None, run_at, options
+            ),
+            (QueueFull, UniqueKept),
+            lambda: self.model.submit(name, function, unique, data, priority, background, run_at, options),
+            (Full, Kept),
         )
 
     def leave_client(self, place: int) -> None:
@@ -445,12 +453,20 @@ class Pair:
         self.compare_measures()
         self.compare_statuses()
         self.compare_dead()
+        self.compare_kept()
         self.compare_ends()
         self.compare_indexes()
         self.check_kinds()
         self.check_queues()
         self.check_sleepers()
         self.check_alarm()
+
+    def compare_kept(self) -> None:
+        """As many uniques are kept, for the same jobs and as long."""
+        kept = self.broker.life.kept_uniques
+        found = [each[2:] for uniques in kept.by_function.values() for each in uniques.values()]
+        assert sorted(found) == sorted(self.model.kept.values())
+        assert len(kept) == len(self.model.kept_times)
 
     def compare_news(self) -> None:
         """Every client was told what it should have been, in that order, and nothing else."""
@@ -754,6 +770,7 @@ def _dead(end: ModelEnd) -> DeadJob:
         error=job.error,
         worker=end.worker.encode(),
         size=len(job.data),
+        attributes=None if job.options == NO_OPTIONS else job.options.encode(),
     )
 
 

@@ -14,6 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.broker.pair import Pair
 from tests.wire.effort import EFFORT, LONG
 from txgearman.broker.interfaces import Follower
+from txgearman.broker.job_options import JobOptions
 from txgearman.broker.policy import FunctionOrder, FunctionRules, Policy
 from txgearman.broker.slices import SLICE
 from txgearman.broker.waking import FREE_WALK
@@ -82,6 +83,8 @@ POLICIES += (
         ),
     ),
     replace(POLICIES[1], heartbeat=0.5, functions=((b"Z", FunctionRules(heartbeat=0.0)),)),
+    # Uniques of one function are kept, of which there are soon too many.
+    replace(POLICIES[1], functions=((b"X", FunctionRules(unique_for=2.0)),), max_kept_uniques=2),
 )
 
 MUST_HAPPEN = {
@@ -102,10 +105,24 @@ MUST_HAPPEN = {
     "stopped: abandoned",
     "stopped: silent",
     "cancelled by force",
+    "answered with a kept one",
+    "kept for one who waits",
+    "too many kept",
 }
 """Without these in the long walks nothing is compared of what becomes of failed runs, and of those that are
 stopped."""
 
+OPTIONS = (
+    *(None,) * 6,
+    JobOptions(expires=0.5),
+    JobOptions(expires=0),
+    JobOptions(attempts=3, backoff=0.1, expires=3.0),
+    JobOptions(attempts=1),
+    JobOptions(backoff=0.7),
+    JobOptions(unique_for=0.5),
+    JobOptions(unique_for=100.0, attempts=2),
+    JobOptions(unique_for=0),
+)
 FREE_WALKS = (FREE_WALK, 0, 1)
 SLICES = (SLICE, 1)
 
@@ -135,11 +152,19 @@ class BrokerMachine(RuleBasedStateMachine):
         data=st.sampled_from(DATA),
         priority=st.integers(0, 2),
         background=st.booleans(),
+        options=st.sampled_from(OPTIONS),
     )
     def submit(
-        self, place: int, function: bytes, unique: bytes, data: bytes, priority: int, background: bool
+        self,
+        place: int,
+        function: bytes,
+        unique: bytes,
+        data: bytes,
+        priority: int,
+        background: bool,
+        options: JobOptions | None,
     ) -> None:
-        self.pair.submit(place, function, unique, data, priority, background, None)
+        self.pair.submit(place, function, unique, data, priority, background, None, options)
 
     @rule(
         place=client_places,
@@ -149,6 +174,7 @@ class BrokerMachine(RuleBasedStateMachine):
         priority=st.integers(0, 2),
         background=st.booleans(),
         delay=st.sampled_from(DELAYS),
+        options=st.sampled_from(OPTIONS),
     )
     def submit_for_later(
         self,
@@ -159,8 +185,9 @@ class BrokerMachine(RuleBasedStateMachine):
         priority: int,
         background: bool,
         delay: float | None,
+        options: JobOptions | None,
     ) -> None:
-        self.pair.submit(place, function, unique, data, priority, background, delay)
+        self.pair.submit(place, function, unique, data, priority, background, delay, options)
 
     @rule(place=client_places)
     def leave_client(self, place: int) -> None:
@@ -313,6 +340,7 @@ class Walk:
             choice((0, 1, 1, 2)),
             choice((True, False)),
             choice(DELAYS),
+            choice(OPTIONS),
         )
 
     def grab(self) -> None:

@@ -33,8 +33,8 @@ class FollowerNotes:
         self.asked: list[bytes] = []
         self.notes: list[tuple[Any, ...]] = []
 
-    def follows(self, handle: bytes) -> bool:
-        self.asked.append(handle)
+    def follows(self, job: Job) -> bool:
+        self.asked.append(job.handle)
         return self.wanted
 
     def waited(self, job: Job, since: float, until: float) -> None:

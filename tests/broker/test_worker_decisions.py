@@ -271,6 +271,8 @@ class HeartbeatTests(DecisionTestCase):
     def begin(self, attempts: int | None = None, **rules: Any) -> None:
         rules.setdefault("heartbeat", 4.0)
         super().begin(attempts, **rules)
+        notes: Any = self.worker.connection
+        notes.hears_cancel = True
         self.other = self.bench.worker("other", b"f")
 
     def is_taken_back(self, handle: bytes) -> bool:

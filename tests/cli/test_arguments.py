@@ -86,6 +86,8 @@ class UsageTest(SynchronousTestCase):
             (["submit", "f", "x", "--at", "soon"], "not a time"),
             (["submit", "f", "x", "--priority", "urgent"], "urgent"),
             (["submit", "f", "x", "--timeout", "0"], "no time"),
+            (["submit", "f", "x", "--attempts", "0"], "0 is not in the range"),
+            (["submit", "f", "x", "--expires", "soon"], "not a duration"),
             (["submit", "f", "x", "--server", "h:port"], "port number"),
             (["submit", "f", "--file", "/nowhere"], "does not exist"),
             (["submit", "f", "x", "--jobs", "0"], "0"),

@@ -136,7 +136,7 @@ class Submitting(Expectations):
     @on_reactor
     async def test_what_only_the_client_sees_is_wrong(self) -> None:
         async with self.serve() as server:
-            ended = await command(server, "submit", "f", "x", "--at", "+5m", "--priority", "low")
+            ended = await command(server, "submit", "f", "x", "--unique", "k" * 65)
         self.assertEqual(ended.code, ExitCode.USAGE)
         self.assertEqual(len(ended.errors.splitlines()), 1)
 
@@ -586,9 +586,27 @@ class Working(Expectations):
 class SubmittingTest(OnTxgearman, Submitting, TestCase):
     """On our server."""
 
+    @on_reactor
+    async def test_extended(self) -> None:
+        async with self.serve() as server:
+            scheduled = await command(server, "submit", "f", "x", "--at", "+5m", "--priority", "low")
+            options = "--expires 2d --attempts 3 --backoff 0 --unique u --unique-for 1h --traceparent none"
+            many = await command(server, "submit", "g", "x", "-b", *options.split())
+            waiting = await server.status("f"), await server.status("g")
+        self.assertRegex(scheduled.output + many.output, rb"^H:\S+\nH:\S+\n$")
+        self.assertEqual(waiting, ((1, 0, 0), (1, 0, 0)))
+
 
 class SubmittingOnGearmandTest(OnGearmand, Submitting, TestCase):
     """On gearmand."""
+
+    @on_reactor
+    async def test_extended(self) -> None:
+        async with self.serve() as server:
+            refused = await command(server, "submit", "f", "x", "-b", "--attempts", "3")
+        self.assertEqual(refused.code, ExitCode.REFUSED)
+        self.assertRegex(refused.errors, "lacks the extension submit-extended, needed for attempts\n$")
+        self.assertEqual(len(refused.errors.splitlines()), 1)
 
 
 class AskingTest(OnTxgearman, Asking, TestCase):

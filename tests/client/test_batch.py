@@ -190,7 +190,8 @@ class OneServerTests(PlayedClientTestCase):
             (TypeError, "f", [b""], {"uniques": [5]}),
             (TypeError, "f", [b""], {"uniques": 5}),
             (TypeError, "f", [b""], {"priority": "high"}),
-            (ValueError, "f", [b""], {"priority": Priority.HIGH, "run_at": 5}),
+            (ValueError, "f", [b""], {"priority": Priority.HIGH, "reducer": "r"}),
+            (ValueError, "f", [b""], {"attempts": 0}),
             (ValueError, "f", [b""], {"timeout": -1}),
         ):
             self.assertRaises(error, client.submit_many, function, payloads, **options)

@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txgearman.client.submission import LATEST_EPOCH, Priority, Submission, submission
+from txgearman.client.submission import LATEST_EPOCH, JobOptions, Priority, Submission, submission
 from txgearman.wire.limits import MAX_FUNCTION, MAX_UNIQUE
 from txgearman.wire.packets import name_of
 
@@ -21,8 +21,9 @@ def submit(
     run_at: Any = None,
     reducer: Any = None,
     max_packet: int = 1000,
+    options: JobOptions | None = None,
 ) -> Submission:
-    return submission(function, data, unique, priority, background, run_at, reducer, max_packet)
+    return submission(function, data, unique, priority, background, run_at, reducer, max_packet, options)
 
 
 class PacketTests(SynchronousTestCase):
@@ -69,6 +70,57 @@ class PacketTests(SynchronousTestCase):
             self.assertEqual(new.body, b"f\0k\0" + expected + b"\0d")
             self.assertTrue(new.background)
 
+    def test_the_plain_packets_stay_where_they_say_all(self) -> None:
+        for arguments in ({}, {"run_at": 5}, {"background": True}, {"reducer": "r"}):
+            with self.subTest(**arguments):
+                plain = submit(**arguments)
+                self.assertEqual(submit(**arguments, options=JobOptions(attempts=None)), plain)
+                self.assertEqual(plain.extended_for, "")
+
+    def test_an_option_that_is_unknown(self) -> None:
+        with self.assertRaisesRegex(TypeError, "no option 'colour'"):
+            submit(options={"colour": "red"})
+
+    def test_attributes(self) -> None:
+        most = JobOptions(
+            expires=60,
+            attempts=3,
+            backoff=0.25,
+            keep_result=3600.0,
+            unique_for=1e-7,
+            traceparent="00-a-b-01",
+        )
+        for arguments, attributes, needed in (
+            ({"options": JobOptions(expires=60)}, b"expires=60", "expires"),
+            (
+                {"options": JobOptions(attempts=3), "background": True},
+                b"attempts=3\nbackground=1",
+                "attempts",
+            ),
+            (
+                {"run_at": 1000.5, "priority": Priority.HIGH},
+                b"run_at=1000.5\npriority=high\nbackground=1",
+                "priority with run_at",
+            ),
+            (
+                {"run_at": 2**62, "priority": Priority.LOW},
+                b"run_at=4611686018427387904\npriority=low\nbackground=1",
+                "priority with run_at",
+            ),
+            (
+                {"options": most, "run_at": 1e15},
+                b"expires=60\nattempts=3\nbackoff=0.25\nkeep_result=3600\nunique_for=0\n"
+                b"traceparent=00-a-b-01\nrun_at=1000000000000000\nbackground=1",
+                "expires, attempts, backoff, keep_result, unique_for, traceparent",
+            ),
+        ):
+            with self.subTest(**arguments):
+                new = submit(unique="k", **arguments)
+                self.assertEqual(name_of(new.packet), "SUBMIT_JOB_EXTENDED")
+                self.assertEqual(new.body, b"f\0k\0" + attributes + b"\0d")
+                self.assertEqual(new.background, b"background=1" in attributes)
+                self.assertEqual(new.extended_for, needed)
+
     def test_a_reducer_has_an_empty_aggregator_behind_it(self) -> None:
         new = submit(unique="k", reducer="sum")
         self.assertEqual((name_of(new.packet), new.body), ("SUBMIT_REDUCE_JOB", b"f\0k\0sum\0\0d"))
@@ -108,8 +160,16 @@ class RefusalTests(SynchronousTestCase):
             {"run_at": LATEST_EPOCH + 1},
             {"run_at": 10**400},
             {"run_at": 1000, "reducer": "r"},
-            {"run_at": 1000, "priority": Priority.HIGH},
             {"reducer": "r", "priority": Priority.LOW},
+            {"reducer": "r", "options": JobOptions(attempts=2)},
+            {"run_at": 1000, "reducer": "r", "priority": Priority.HIGH},
+            {"options": JobOptions(expires=-1)},
+            {"options": JobOptions(backoff=float("nan"))},
+            {"options": JobOptions(unique_for=True)},
+            {"options": JobOptions(keep_result="60")},
+            {"options": JobOptions(attempts=0)},
+            {"options": JobOptions(attempts=1.5)},
+            {"options": JobOptions(traceparent="a\nbackground=1")},
         ):
             with self.subTest(**arguments), self.assertRaises(ValueError):
                 submit(**arguments)

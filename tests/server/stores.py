@@ -17,6 +17,7 @@ from txgearman.store.contract import (
     DeadFilter,
     DeadJob,
     DeadPage,
+    KeptUnique,
     QueueLength,
     StoredJob,
     Written,
@@ -37,6 +38,7 @@ class ListStore(HasSchedules):
         self.starts = 0
         self.jobs: dict[int, StoredJob] = {}
         self.dead_jobs: dict[int, DeadJob] = {}
+        self.uniques: dict[tuple[bytes, bytes], KeptUnique] = {}
         self.writes: list[Changes] = []
         self.schedule_table = ScheduleTable()
         self.failing: Exception | None = None
@@ -57,6 +59,8 @@ class ListStore(HasSchedules):
     def write(self, changes: Changes) -> Written:
         self._check()
         self.writes.append(changes)
+        for kept in changes.kept_uniques:
+            self.uniques[kept.function, kept.key] = kept
         for number in changes.removals:
             self.jobs.pop(number, None)
         for number, dead in changes.deaths.items():
@@ -86,6 +90,10 @@ class ListStore(HasSchedules):
     def _foreign(self) -> dict[int, StoredJob]:
         """The jobs of other servers."""
         return {}
+
+    def kept_uniques(self, now: float) -> list[KeptUnique]:
+        self._check()
+        return [kept for kept in self.uniques.values() if kept.until > now]
 
     def _own(self) -> list[StoredJob]:
         self._check()

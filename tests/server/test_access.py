@@ -36,6 +36,7 @@ SUBMITS = {
     36: (b"%b", b"u", b"4102444800", b"x"),
     37: (b"%b", b"u", b"r", b"", b"x"),
     38: (b"%b", b"u", b"r", b"", b"x"),
+    1007: (b"%b", b"u", b"background=1", b"x"),
 }
 """The fields of each packet that submits a job, but for its function."""
 
@@ -62,6 +63,7 @@ class PacketTest(AccessTestCase):
         for number, (name, *rest) in SUBMITS.items():
             with self.subTest(number):
                 peer = self.guarded(everybody(submit=(b"f*",)))
+                peer.ask(req(26, b"submit-extended"))
                 denied = peer.ask(req(number, name % b"g", *rest))
                 self.assertEqual(denied, error(b"ACCESS_DENIED", b"You may not submit jobs of 'g'"))
                 self.assertEqual(self.gearman.server.broker.total, 0)

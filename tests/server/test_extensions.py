@@ -10,8 +10,8 @@ from twisted.logger import capturedLogs
 
 from tests.server.peers import Peer, ServerTestCase, error, req, res
 from txgearman.access.policy import AccessPolicy, Rule
-from txgearman.server.commands import MAX_EPOCH
 from txgearman.server.config.function_options import FunctionSettings
+from txgearman.server.submit_attributes import MAX_EPOCH
 from txgearman.wire.options import CANCEL, EXCEPTIONS, EXTENSIONS, HEARTBEAT, OUTCOMES
 from txgearman.wire.packets import EXTENSION_PACKETS, Role
 

@@ -101,6 +101,7 @@ class HistoryTests(SavingTestCase):
         self.start(store_ahead=3, **RETRIES)
         self.factory.broker.timer.wall_clock = self.wall_clock
         self.client, self.admin = self.connect(), self.connect()
+        self.client.receive(req(26, b"submit-extended"))
         self.asked: list[tuple[int, bool]] = []
         self.working = [self.worker() for _ in range(3)]
         self.has: list[list[bytes]] = [[], [], []]
@@ -152,7 +153,11 @@ class HistoryTests(SavingTestCase):
                 self.client.receive(submit(b"", unique, kind=self.random.choice([7, 21])))
             elif self.random.random() < 0.2:
                 run_at = b"%d" % (self.wall_clock() + self.random.randrange(-1, 3))
-                self.client.receive(req(36, b"f", unique, run_at, b""))
+                if self.step % 2:
+                    attributes = b"background=1\nexpires=1000000\nrun_at=%b" % run_at
+                    self.client.receive(req(1007, b"f", unique, attributes, b""))
+                else:
+                    self.client.receive(req(36, b"f", unique, run_at, b""))
             else:
                 self.client.receive(submit(b"", unique, kind=self.random.choice([18, 32])))
 

@@ -28,15 +28,19 @@ from tests.server.peers import req, res
 from tests.server.test_twistd import twistd
 from tests.support import free_port, on_reactor
 from txgearman.broker.entities import Function, Job
+from txgearman.broker.job_options import JobOptions
 from txgearman.broker.job_states import Outcome
 from txgearman.server import GearmanServerFactory, Settings, make_service
 from txgearman.wire.codec import encode
+from txgearman.wire.options import SUBMIT_EXTENDED
 from txgearman.wire.packets import (
     CAN_DO,
     GRAB_JOB,
+    OPTION_REQ,
     REQUEST,
     SUBMIT_JOB,
     SUBMIT_JOB_BG,
+    SUBMIT_JOB_EXTENDED,
     WORK_COMPLETE,
     WORK_EXCEPTION,
     WORK_FAIL,
@@ -69,9 +73,10 @@ class ThreadClock(Clock):
         self.handed.append(call)
 
 
-def job_of(handle: bytes = b"H:t:1", submitted: float = WALL) -> Job:
+def job_of(handle: bytes = b"H:t:1", submitted: float = WALL, options: JobOptions | None = None) -> Job:
     """A job of a function whose name is no text."""
-    return Job(handle, Function(b"a\\\xff", ((0, 1, 2),)), b"", b"", 0, True, None, submitted, WALL + 5.0)
+    function = Function(b"a\\\xff", ((0, 1, 2),))
+    return Job(handle, function, b"", b"", 0, True, None, submitted, WALL + 5.0, options)
 
 
 def join() -> None:
@@ -285,7 +290,37 @@ class SpanTests(SynchronousTestCase):
             (1.0, 20_000, 20_000),
         ):
             traces = Traces(self.clock, URL, ratio)
-            self.assertTrue(least <= sum(map(traces.follows, handles)) <= most, ratio)
+            jobs = map(job_of, handles)
+            self.assertTrue(least <= sum(map(traces.follows, jobs)) <= most, ratio)
+
+    def test_the_trace_of_the_client_goes_on(self) -> None:
+        trace, span = 0x4BF92F3577B34DA6A3CE929D0E0E4736, 0x00F067AA0BA902B7
+        self.say(self.client, OPTION_REQ, SUBMIT_EXTENDED)
+        traceparent = b"traceparent=00-%032x-%016x-01" % (trace, span)
+        self.say(self.client, SUBMIT_JOB_EXTENDED, b"resize", b"", traceparent + b"\nbackground=1", b"")
+        self.say(self.worker, GRAB_JOB)
+        self.say(self.worker, WORK_COMPLETE, b"H:t:1", b"")
+        spans = {each.name: each for each in self.spans()}
+        self.assertEqual(spans.keys(), {"wait resize", "process resize", "job resize"})
+        self.assertEqual({each.context.trace_id for each in spans.values()}, {trace})
+        job = spans["job resize"]
+        assert job.parent is not None
+        self.assertEqual((job.parent.trace_id, job.parent.span_id), (trace, span))
+        self.assertTrue(job.parent.is_remote)
+        for name in ("wait resize", "process resize"):
+            parent = spans[name].parent
+            assert parent is not None
+            self.assertEqual(parent.span_id, job.context.span_id)
+
+    def test_with_a_trace_of_its_own_the_client_decides_whether_the_job_is_followed(self) -> None:
+        trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-"
+        for flags, followed in (("01", True), ("03", True), ("00", False), ("02", False)):
+            job = job_of(options=JobOptions(traceparent=trace + flags))
+            for ratio in (0.0, 1.0):
+                self.assertEqual(Traces(self.clock, URL, ratio).follows(job), followed)
+        # Options without a trace change nothing.
+        self.assertTrue(Traces(self.clock, URL, 1.0).follows(job_of(options=JobOptions(attempts=2))))
+        self.assertFalse(Traces(self.clock, URL, 0.0).follows(job_of(options=JobOptions(attempts=2))))
 
     def test_sampling_of_opentelemetry_is_not_done_on_top(self) -> None:
         with patch.dict("os.environ", {"OTEL_TRACES_SAMPLER": "always_off"}):

@@ -83,6 +83,14 @@ class AnswerTests(SavingTestCase):
         self.assertEqual(self.heard(client), res(8, handle(1)))
         self.assertEqual(list(self.store.jobs.values()), [job])
 
+    def test_options_of_a_job_are_stored_with_it(self) -> None:
+        client = self.connect()
+        client.receive(req(26, b"submit-extended"))
+        client.receive(req(1007, b"f", b"", b"background=1\nattempts=3\nexpires=60.5", b"data"))
+        self.turn()
+        (job,) = self.begun()
+        self.assertEqual(job.attributes, b'{"expires":60.5,"attempts":3}')
+
     def begun(self) -> list[StoredJob]:
         """The jobs of the transaction that is under way."""
         ((_, _, (changes,)),) = self.thread.calls
@@ -252,6 +260,46 @@ class LifeTests(SavingTestCase):
             + res(31, handle(1), b"f", b"u", b"low")
             + res(10),
         )
+
+    def test_kept_uniques_survive(self) -> None:
+        functions = {"f": FunctionSettings(unique_for=60.0)}
+        self.stop()
+        self.start(functions=functions)
+        client, worker = self.connect(), self.worker()
+        client.receive(submit(unique=b"u"), submit(b"x" * 40, unique=b"-"))
+        self.commit()
+        first, second = handle(1, start=2), handle(2, start=2)
+        worker.receive(req(9), req(13, first, b""), req(9), req(13, second, b""))
+        self.turn(REMOVAL_DELAY)
+        self.commit()
+        self.assertEqual(self.store.jobs, {})
+        self.stop()
+        # The next one keeps none itself.
+        self.start()
+        client, online = self.connect(), self.connect()
+        client.receive(submit(unique=b"u"), submit(b"x" * 40, unique=b"-"))
+        self.assertEqual(self.heard(client), res(8, first) + res(8, second))
+        online.receive(submit(unique=b"u", kind=7))
+        text = b"Job was completed before, as " + first
+        self.assertEqual(self.heard(online), error(b"UNIQUE_KEPT", text))
+        self.now += 60
+        client.receive(submit(unique=b"u"))
+        self.commit()
+        self.assertEqual([job.handle for job in self.store.jobs.values()], [handle(1, start=3)])
+
+    def test_what_waits_for_an_answer_keeps_its_place_before_a_kept_unique(self) -> None:
+        self.stop()
+        self.start(functions={"f": FunctionSettings(unique_for=60.0)})
+        client, worker = self.connect(), self.worker()
+        client.receive(submit(unique=b"u", kind=7))
+        worker.receive(req(9), req(13, handle(1, start=2), b""))
+        self.heard(client)
+        client.receive(submit(b"saved"), submit(unique=b"u"), submit(unique=b"u", kind=7))
+        self.assertEqual(self.heard(client), b"")
+        self.commit()
+        heard = self.heard(client)
+        self.assertTrue(heard.startswith(res(8, handle(2, start=2)) + res(8, handle(1, start=2))), heard)
+        self.assertIn(b"UNIQUE_KEPT", heard)
 
     def test_the_end_of_the_server_writes_what_waits(self) -> None:
         client, worker = self.connect(), self.worker()
@@ -445,6 +493,21 @@ class OutageTests(SavingTestCase):
         self.running.receive(req(13, handle(1), b""))
         self.store.failing = None
         self.stop()
+        self.assertEqual(self.store.jobs, {})
+
+    def test_a_unique_that_is_kept_in_an_outage(self) -> None:
+        self.store.failing = None
+        self.client.receive(req(26, b"submit-extended"))
+        self.client.receive(req(1007, b"f", b"u", b"background=1\nunique_for=60", b""))
+        self.commit()
+        self.running.receive(req(13, handle(1), b""), req(9))
+        self.store.failing = UNAVAILABLE
+        self.running.receive(req(13, handle(2), b""))
+        self.turn(1)
+        self.thread.run_all()
+        self.assertEqual((self.store.uniques, len(self.store.jobs)), ({}, 2))
+        self.recover()
+        self.assertEqual([kept.handle for kept in self.store.uniques.values()], [handle(2)])
         self.assertEqual(self.store.jobs, {})
 
     def test_anything_that_works_ends_it(self) -> None:

@@ -13,12 +13,14 @@ from tests.store.jobs import RETRIED_AT, bury, dead_jobs, death, job, save, stor
 from tests.store.model import ModelDatabase, ModelStore
 from tests.store.schedule_contract import ScheduleContract
 from txgearman.broker.dead_job import MAX_ERROR, DeadCursor, DeadFilter, DeadJob
+from txgearman.broker.kept_unique import unique_key
 from txgearman.errors import UniqueInUse
 from txgearman.store.contract import (
     MAX_EXAMINED,
     MAX_EXAMINED_BYTES,
     Changes,
     DeadCount,
+    KeptUnique,
     QueueLength,
     Retry,
     Store,
@@ -79,6 +81,7 @@ class StoreContract(ScheduleContract):
             job(3, run_at=1.5e9, function=b"another"),
             job(4, b"-", b"the data"),
             job(5, reducer=b"", data=b""),
+            job(6, attributes=b'{"attempts":3}', reducer=b"r"),
         ]
         self.assertEqual(save(self.store, *jobs), {})
         self.assertEqual(sorted(stored(self.store)), jobs)
@@ -199,6 +202,72 @@ class StoreContract(ScheduleContract):
         save(self.store, job(1), job(2))
         self.store.write(Changes([job(3), job(4)], [1, 4], {1: 9, 2: 9}))
         self.assertEqual([(job.number, job.losses) for job in stored(self.store)], [(2, 9), (3, 0)])
+
+    # -- kept uniques -------------------------------------------------------------------------------
+
+    def test_kept_uniques(self) -> None:
+        save(self.store, job(1, b"u"), job(2))
+        largest = KeptUnique(b"f" * 512, b"k" * 64, b"h" * 63, 4e9)
+        kept = [
+            KeptUnique(b"f", b"u", b"H:1", 100.0),
+            KeptUnique(b"g", b"u", b"H:2", 300.5),
+            KeptUnique(b"f", ALL_BYTES[:33], b"H:3", 200.0),
+            largest,
+        ]
+        self.store.write(Changes(removals=[1], kept_uniques=kept, now=1.0))
+        self.assertEqual(self.numbers(), [2])
+        self.assertEqual(self.store.kept_uniques(50.0), [kept[0], kept[2], kept[1], largest])
+        self.assertEqual(self.store.kept_uniques(200.0), [kept[1], largest])
+        self.restart()
+        self.assertEqual(self.store.kept_uniques(300.5), [largest])
+
+    def test_a_unique_that_is_kept_anew(self) -> None:
+        first, second = (KeptUnique(b"f", b"u", b"H:%d" % number, 100.0 * number) for number in (1, 2))
+        self.store.write(Changes(kept_uniques=[second, first], now=1.0))
+        self.assertEqual(self.store.kept_uniques(0.0), [first])
+        self.store.write(Changes(kept_uniques=[second], now=1.0))
+        self.assertEqual(self.store.kept_uniques(0.0), [second])
+
+    def test_uniques_past_their_time_are_deleted(self) -> None:
+        kept = [KeptUnique(b"f", b"%d" % number, b"H:1", float(number)) for number in range(1, 6)]
+        self.store.write(Changes(kept_uniques=kept[:4], now=0.0))
+        self.store.write(Changes(removals=[7], now=3.0))
+        self.assertEqual(self.store.kept_uniques(0.0), kept[:4])
+        self.store.write(Changes(kept_uniques=kept[4:], now=3.0))
+        self.assertEqual(self.store.kept_uniques(0.0), kept[3:])
+
+    def test_a_job_whose_unique_is_kept_is_not_saved_where_that_is_said(self) -> None:
+        by_data = job(0, b"-", b"the data")
+        key = unique_key(by_data.unique, by_data.data)
+        assert key is not None
+        kept = [
+            KeptUnique(b"reverse", b"u", b"H:1", 100.0),
+            KeptUnique(b"reverse", key, b"H:2", 100.0),
+            KeptUnique(b"other", b"v", b"H:3", 100.0),
+            KeptUnique(b"reverse", b"w", b"H:4", 50.0),
+        ]
+        self.store.write(Changes(kept_uniques=kept, now=1.0))
+        jobs = [
+            job(1, b"u"),
+            job(2, b"-", b"the data"),
+            job(3, b"v"),
+            job(4, b"w"),
+            job(5, b"-", b"other data"),
+            job(6),
+        ]
+        asked = frozenset(each.number for each in jobs)
+        written = self.store.write(Changes(jobs, [99], now=50.0, unless_kept=asked))
+        self.assertEqual(written.duplicates, {1: b"H:1", 2: b"H:2"})
+        self.assertEqual(self.numbers(), [3, 4, 5, 6])
+        # A stored job is a duplicate as ever, and nobody else is asked.
+        self.assertEqual(save(self.store, job(7, b"u"), job(8, b"v")), {8: b"H:test:3"})
+        only = self.store.write(Changes([job(9, b"u")], now=60.0, unless_kept=frozenset([9])))
+        self.assertEqual(only.duplicates, {9: b"H:1"})
+
+    def test_many_uniques_at_once(self) -> None:
+        kept = [KeptUnique(b"f", b"%d" % number, b"H:%d" % number, float(number)) for number in range(2000)]
+        self.store.write(Changes(kept_uniques=kept, now=0.0))
+        self.assertEqual(self.store.kept_uniques(-1.0), kept)
 
     # -- failed runs --------------------------------------------------------------------------------
 
@@ -362,6 +431,7 @@ class StoreContract(ScheduleContract):
 
     def test_retrying_dead_jobs(self) -> None:
         first = job(1, b"u", ALL_BYTES, priority=0, reducer=b"r", submitted=7.5, losses=3, run_at=5.0)
+        first = first._replace(attributes=b"\0{}\xff")
         self.buried(first, job(2, b"v"))
         revived = first._replace(position=50, losses=0, run_at=None, submitted=RETRIED_AT)
         self.assertEqual(self.store.retry_dead(1, 50, RETRIED_AT), revived)
@@ -629,4 +699,5 @@ def _random_job(chance: random.Random, number: int) -> StoredJob:
         priority=chance.randrange(3),
         run_at=chance.choice([None, None, 1e9]),
         reducer=chance.choice([None, b"r"]),
+        attributes=chance.choice([None, b"{}"]),
     )

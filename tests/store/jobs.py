@@ -50,6 +50,7 @@ def death(job: StoredJob, ended: float | None = None, **others: Any) -> DeadJob:
         run_at=job.run_at,
         ended=1_700_000_100.5 + job.number if ended is None else ended,
         size=len(job.data),
+        attributes=job.attributes,
         **(fields | others),
     )
 

@@ -6,9 +6,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
 from tests.store.schedules import HasSchedules, ScheduleTable
 from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
+from txgearman.broker.kept_unique import unique_key
 from txgearman.errors import LeaseLost, UniqueInUse
 from txgearman.store.contract import (
     MAX_EXAMINED,
@@ -16,6 +18,7 @@ from txgearman.store.contract import (
     Changes,
     Coalesced,
     DeadCount,
+    KeptUnique,
     QueueLength,
     StoredJob,
     Written,
@@ -34,7 +37,7 @@ class Lease:
 @dataclass(slots=True)
 class ModelDatabase:
     """What outlives the servers: jobs by number, with their owner and time of the last coalesced submit if
-    there is any, and dead jobs by number. `clock` is this database's own."""
+    there is any, dead jobs by number, kept uniques by function and key. `clock` is this database's own."""
 
     clock: Callable[[], float] = time.time
     jobs: dict[int, StoredJob] = field(default_factory=dict)
@@ -42,6 +45,7 @@ class ModelDatabase:
     coalesced: dict[int, float] = field(default_factory=dict)
     leases: dict[int, Lease] = field(default_factory=dict)
     dead: dict[int, DeadJob] = field(default_factory=dict)
+    uniques: dict[tuple[bytes, bytes], KeptUnique] = field(default_factory=dict)
     starts: int = 0
     schedule_table: ScheduleTable = field(default_factory=ScheduleTable)
 
@@ -50,6 +54,12 @@ class ModelDatabase:
         at = self.clock()
         # Two submits have different times, however slow the clock.
         self.coalesced[number] = at if at != self.coalesced.get(number) else at + 1e-6
+
+    def keep_uniques(self, kept: Sequence[KeptUnique], now: float) -> None:
+        """Keep uniques, if there are any, and forget those whose time is over."""
+        if kept:
+            self.uniques = {key: each for key, each in self.uniques.items() if each.until > now}
+            self.uniques |= {(each.function, each.key): each for each in kept}
 
     def remove(self, number: int) -> None:
         """Forget a job."""
@@ -88,6 +98,7 @@ class ModelStore(HasSchedules):
     def write(self, changes: Changes) -> Written:
         self._check()
         base = self._base
+        base.keep_uniques(changes.kept_uniques, changes.now)
         for number, losses in changes.losses.items():
             if self._owns(number):
                 base.jobs[number] = base.jobs[number]._replace(losses=losses)
@@ -110,15 +121,32 @@ class ModelStore(HasSchedules):
         for job in changes.saves:
             if job.number in changes.removals or job.number in ticks_done or self._owns(job.number):
                 continue
-            duplicate = base.jobs.get(job.number) or self._find_duplicate(job.function, job.unique, job.data)
-            if duplicate is None:
-                base.jobs[job.number] = job
-                base.owners[job.number] = self._owner
-            else:
-                duplicates[job.number] = duplicate.handle
-                if base.owners[duplicate.number] != self._owner:
-                    base.coalesce(duplicate.number)
+            handle = self._save(job, changes)
+            if handle is not None:
+                duplicates[job.number] = handle
         return Written(duplicates, coalesced, ticks_done)
+
+    def _save(self, job: StoredJob, changes: Changes) -> bytes | None:
+        """Save a job; returns the handle of its duplicate if there is one."""
+        base = self._base
+        kept = self._find_kept(job, changes)
+        if kept is not None:
+            return kept.handle
+        duplicate = base.jobs.get(job.number) or self._find_duplicate(job.function, job.unique, job.data)
+        if duplicate is None:
+            base.jobs[job.number] = job
+            base.owners[job.number] = self._owner
+            return None
+        if base.owners[duplicate.number] != self._owner:
+            base.coalesce(duplicate.number)
+        return duplicate.handle
+
+    def _find_kept(self, job: StoredJob, changes: Changes) -> KeptUnique | None:
+        key = unique_key(job.unique, job.data)
+        kept = self._base.uniques.get((job.function, key)) if key is not None else None
+        if kept is None or job.number not in changes.unless_kept or kept.until <= changes.now:
+            return None
+        return kept
 
     def queue_lengths(self) -> list[QueueLength]:
         counts = Counter((job.function, job.priority) for job in self._own() if not _has_time(job))
@@ -195,6 +223,7 @@ class ModelStore(HasSchedules):
             0,
             submitted,
             dead.reducer,
+            dead.attributes,
         )
         base.owners[number] = self._owner
         return job
@@ -224,6 +253,11 @@ class ModelStore(HasSchedules):
                 return evicted
             del dead[oldest.number]
         return limit
+
+    def kept_uniques(self, now: float) -> list[KeptUnique]:
+        self._check()
+        kept = [each for each in self._base.uniques.values() if each.until > now]
+        return sorted(kept, key=attrgetter("until"))
 
     def renew(self) -> bool:
         self._check()

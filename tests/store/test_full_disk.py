@@ -21,9 +21,9 @@ from tests.store.test_sqlite import SqliteCase
 from tests.support import fill, small_disk
 from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store import tables
-from txgearman.store.contract import Changes, Retry, Store
+from txgearman.store.contract import Changes, KeptUnique, Retry, Store
 
-DISK_SIZE: Final = 6 * 1024 * 1024
+DISK_SIZE: Final = 7 * 1024 * 1024
 """Bytes: a fill takes some hundred transactions."""
 
 FULL: Final = "the disk is full"
@@ -102,6 +102,20 @@ class FullDiskTests(SqliteCase):
         self.assertEqual([job.number for job in stored(store)], saved)
         self.remove_all(store, saved)
         self.assert_saves(store)
+
+    def test_a_unique_that_cannot_be_kept_keeps_no_room(self) -> None:
+        store = self.opened()
+        numbers = list(range(1, 30))
+        for number in numbers:
+            save(store, job(number, data=b"x" * 1000))
+        self.fill()
+        kept = [KeptUnique(b"f", b"u", b"H:1", 9.0)]
+        with self.assertRaisesRegex(StoreUnavailable, FULL):
+            store.write(Changes(removals=numbers, kept_uniques=kept))
+        self.assertEqual((stored(store), store.kept_uniques(0.0)), ([], []))
+        self.filler.unlink()
+        store.write(Changes(removals=numbers, kept_uniques=kept))
+        self.assertEqual(store.kept_uniques(0.0), kept)
 
     def test_by_others(self) -> None:
         store = self.opened()

@@ -11,6 +11,7 @@ from tests.broker.bench import SilentWorker
 from tests.server.stores import ListStore, Thread
 from tests.web.asking import Exchange, Web
 from txgearman.broker.entities import Worker
+from txgearman.broker.job_options import JobOptions
 from txgearman.broker.job_states import JobState
 from txgearman.server import Settings
 from txgearman.server.persistence.writer import StoreWriter
@@ -18,6 +19,7 @@ from txgearman.web import WebSettings
 from txgearman.web.http.stream import HEARTBEAT, MAX_UNSENT
 
 JOBS = "/api/v1/functions/f/jobs"
+TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 STREAM = {"Accept": "text/event-stream"}
 
 
@@ -75,6 +77,37 @@ class BackgroundTests(JobCase):
         job = self.inspection.job_detail(b"H:t:1")
         self.assertEqual((job.state, job.run_in), (JobState.SCHEDULED, 500.0))
 
+    def test_options_of_the_job(self) -> None:
+        expected = JobOptions(expires=60, attempts=5, backoff=0, unique_for=3600, traceparent=TRACEPARENT)
+        query = "&expires=60&attempts=5&backoff=0&unique_for=3600"
+        headers = {
+            "X-Gearman-Expires": "60",
+            "X-Gearman-Attempts": "5",
+            "X-Gearman-Backoff": "0",
+            "X-Gearman-Unique-For": "3600",
+            "traceparent": TRACEPARENT,
+        }
+        for number, (path, how) in enumerate(
+            (
+                (JOBS + "?background=true" + query, {"traceparent": TRACEPARENT}),
+                (JOBS + "?background=true", headers),
+                (JOBS + "?background=true" + query + "&traceparent=" + TRACEPARENT, {"traceparent": "no"}),
+                ("/f?background=true", headers),
+            ),
+            1,
+        ):
+            with self.subTest(path, how=how):
+                self.assertEqual(self.web.ask("POST", path, headers=how).status, 202)
+                job = self.broker.life.handles.get(b"H:t:%d" % number)
+                assert job is not None
+                self.assertEqual(job.options, expected)
+
+    def test_a_traceparent_that_is_malformed_is_ignored(self) -> None:
+        for header in ("", "00-x", "\xff", TRACEPARENT + "x" * 1000):
+            response = self.web.ask("POST", JOBS + "?background=true", headers={"traceparent": header})
+            self.assertEqual(response.status, 202, header[:70])
+        self.assertEqual({job.options for _, job in self.broker.life.handles}, {None})
+
     def test_any_bytes_name_a_function(self) -> None:
         self.web.ask("POST", "/api/v1/functions/a%2Fb%20%ff/jobs?background=true")
         self.assertEqual(self.inspection.job_detail(b"H:t:1").function, b"a/b \xff")
@@ -99,6 +132,11 @@ class BackgroundTests(JobCase):
             ("?priority=urgent", "bad-parameter"),
             ("?run_at=-1&background=true", "bad-parameter"),
             ("?timeout=0", "bad-parameter"),
+            ("?attempts=0", "bad-parameter"),
+            ("?attempts=1001", "bad-parameter"),
+            ("?expires=315360001", "bad-parameter"),
+            ("?backoff=0.5", "bad-parameter"),
+            ("?unique_for=-1", "bad-parameter"),
             ("?unique=" + "u" * 65, "bad-parameter"),
             ("?unique=%00", "bad-name"),
             ("?unique=a&unique=b", "bad-parameter"),

@@ -209,7 +209,9 @@ class RequestTests(QuietCase):
                 self.answer(f"GET /api/v1/connections/{number}".encode()).status, 404, number[:40]
             )
             self.assertEqual(self.answer(f"GET /api/v1/jobs/H:t:{number}".encode()).status, 404, number[:40])
-            for parameter in ("run_at", "timeout", "background", "priority"):
+            for parameter in (
+                "run_at", "timeout", "background", "priority", "expires", "attempts", "backoff", "unique_for"
+            ):  # fmt: skip
                 header = f"Host: localhost\r\nX-Gearman-{parameter.replace('_', '-')}: {number}\r\n"
                 if "%" not in number and number:
                     self.assertEqual(self.answer(b"POST /f", header.encode()).status, 400, header[:80])

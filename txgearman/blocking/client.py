@@ -51,6 +51,17 @@ _PRIORITIES: Final = {
     PRIORITY_HIGH: Priority.HIGH,
 }
 
+OPTIONS: Final = (
+    "run_at",
+    "expires",
+    "attempts",
+    "backoff",
+    "keep_result",
+    "unique_for",
+    "traceparent",
+)
+"""What may be said of a job beyond what python-gearman knows, as for `txgearman.client.Client.submit`."""
+
 _log = logging.getLogger(__name__)
 
 Requests = Collection[GearmanJobRequest]
@@ -100,6 +111,7 @@ class GearmanClient(GearmanConnectionManager):
         wait_until_complete: bool = True,
         max_retries: int = 0,
         poll_timeout: float | None = None,
+        **options: Any,
     ) -> GearmanJobRequest:
         """Submit one job, and wait for it.
 
@@ -114,11 +126,19 @@ class GearmanClient(GearmanConnectionManager):
                 job is accepted.
             max_retries: How often the job may be submitted again, if a server is lost before it accepts it.
             poll_timeout: Seconds to wait; None for no limit.
+            **options: Any of `OPTIONS`, as for `txgearman.client.Client.submit`. A job with ``run_at`` is an
+                offline job. The others need a server that has this extension of the protocol; the job is
+                refused, with the code UNKNOWN_OPTION, by one that lacks it.
 
         Returns:
             The request.
+
+        Raises:
+            TypeError: An option is unknown.
         """
-        job = {"task": task, "data": data, "unique": unique, "priority": priority}
+        if unknown := [name for name in options if name not in OPTIONS]:
+            raise TypeError(f"submit_job() got an unexpected keyword argument {unknown[0]!r}")
+        job = {"task": task, "data": data, "unique": unique, "priority": priority, **options}
         (request,) = self.submit_multiple_jobs(
             [job], background, wait_until_complete, max_retries, poll_timeout
         )
@@ -135,8 +155,8 @@ class GearmanClient(GearmanConnectionManager):
         """Submit several jobs, and wait for them.
 
         Args:
-            jobs_to_submit: A dictionary for each job, with ``task``, ``data`` and, if wanted, ``unique`` and
-                ``priority``.
+            jobs_to_submit: A dictionary for each job, with ``task``, ``data`` and, if wanted, ``unique``,
+                ``priority`` and `OPTIONS`.
             background: As for `submit_job`.
             wait_until_complete: As for `submit_job`.
             max_retries: As for `submit_job`.
@@ -303,7 +323,13 @@ class GearmanClient(GearmanConnectionManager):
         request._submission = submission
         request.state = JOB_PENDING
         connection.submit(
-            submission, task, data, unique=unique, priority=priority, background=bool(request.background)
+            submission,
+            task,
+            data,
+            unique=unique,
+            priority=priority,
+            background=bool(request.background),
+            **request.options,
         )
         return request
 
@@ -483,7 +509,11 @@ class GearmanClient(GearmanConnectionManager):
         check_count(max_retries, "max_retries", 0)
         unique = job.get("unique") or os.urandom(self.random_unique_bytes).hex()
         new = self.job_class(None, None, Name.of(job["task"]), Name.of(unique), job["data"])
-        request = self.job_request_class(new, job.get("priority", PRIORITY_NONE), background, max_retries + 1)
+        options = {name: job[name] for name in OPTIONS if job.get(name) is not None}
+        # A request that is not one for an offline job waits for a result.
+        offline = background or "run_at" in options
+        request = self.job_request_class(new, job.get("priority", PRIORITY_NONE), offline, max_retries + 1)
+        request.options = options
         if request.priority not in _PRIORITIES:
             raise ValueError(f"the priority must be one of the PRIORITY constants, not {request.priority!r}")
         return request

@@ -178,6 +178,7 @@ class GearmanConnection:
         unique: bytes,
         priority: Priority,
         background: bool,
+        **options: Any,
     ) -> None:
         """Submit a job, without waiting.
 
@@ -188,9 +189,10 @@ class GearmanConnection:
             unique: The job's key.
             priority: Its priority.
             background: Whether it is an offline job.
+            **options: Others of `txgearman.client.Client.submit`.
         """
         thread, client = self._client.get()
-        thread.post(_submit, client, listener, task, data, unique, priority, background)
+        thread.post(_submit, client, listener, task, data, unique, priority, background, options)
 
     def request_status(self, handle: bytes, on_status: Any, on_failure: Any) -> None:
         """Ask for the status of a job, without waiting. The callbacks are called in the background thread.
@@ -255,11 +257,12 @@ def _submit(
     unique: bytes,
     priority: Priority,
     background: bool,
+    options: dict[str, Any],
 ) -> None:
     try:
         # Without a time limit of its own: the client gives up a server that does not answer.
         submitted: Deferred[Job] = client.submit(
-            task, data, unique=unique, priority=priority, background=background
+            task, data, unique=unique, priority=priority, background=background, **options
         )
     except (TypeError, ValueError) as error:
         listener.refused(type(error).__name__, str(error))

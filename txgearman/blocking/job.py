@@ -107,6 +107,7 @@ class GearmanJobRequest(_Formattable):
         status: A dictionary, empty or with the keys ``handle``, ``known``, ``running``, ``numerator``,
             ``denominator`` and ``time_received``, in seconds since 1970.
         timed_out: Whether the last wait for it took too long.
+        options: What else is said of the job, by the names in `txgearman.blocking.client.OPTIONS`.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class GearmanJobRequest(_Formattable):
         self.background = background
         self.connection_attempts = 0
         self.max_connection_attempts = max_attempts
+        self.options: dict[str, Any] = {}
         self.initialize_request()
 
     def initialize_request(self) -> None:

@@ -25,7 +25,9 @@ from txgearman.broker.entities import (
 )
 from txgearman.broker.functions import Functions
 from txgearman.broker.interfaces import Alarm, DeadJobStore, DeathListener, JobStore, JobTrace
+from txgearman.broker.job_options import JobOptions
 from txgearman.broker.job_states import JobState, Outcome, Priority, WorkerState
+from txgearman.broker.kept_unique import UNIQUE_IS_DATA
 from txgearman.broker.lifecycle import Lifecycle
 from txgearman.broker.limits import Limits
 from txgearman.broker.numbers import leading_number
@@ -35,7 +37,6 @@ from txgearman.broker.stopping import ABANDONED, TIMED_OUT, stop_run
 from txgearman.broker.stored_job import StoredJob
 from txgearman.broker.stored_queues import StoredQueues
 from txgearman.broker.timer import Timer
-from txgearman.broker.uniques import UNIQUE_IS_DATA
 from txgearman.broker.waking import Waking
 from txgearman.errors import CoalescedTooOften, JobNotFound, NotSaved, Refused
 
@@ -91,6 +92,7 @@ class Broker:
     __slots__ = (
         "_functions",
         "_handles",
+        "_kept_uniques",
         "_leaving",
         "_measures_times",
         "_uniques",
@@ -142,6 +144,7 @@ class Broker:
         self._functions = self.functions.by_name
         self._handles = self.life.handles
         self._uniques = self.life.duplicates.by_unique
+        self._kept_uniques = self.life.kept_uniques.by_function
         # Clients that are gone and whose jobs are not all seen to.
         self._leaving = 0
         self.lease_expires_at: float | None = None
@@ -173,13 +176,14 @@ class Broker:
         background: bool = False,
         reducer: bytes | None = None,
         run_at: float | None = None,
+        options: JobOptions | None = None,
         reply: Any = None,
     ) -> None:
         """Accept a job, or attach `client` to the live job of the same function and unique.
 
-        A job that is attached to keeps its data and priority, and is refused by no limit of the function or
-        the server. The client is told by `ClientConnection.created`; of a background job, where there is a
-        store, by `ClientConnection.saving` and what follows it.
+        A job that is attached to keeps its data, priority and options, and is refused by no limit of the
+        function or the server. The client is told by `ClientConnection.created`; of a background job, where
+        there is a store, by `ClientConnection.saving` and what follows it.
 
         Args:
             client: Who submits. It waits for the job unless that is `background`.
@@ -191,6 +195,7 @@ class Broker:
             background: Whether the job goes on without a client.
             reducer: What SUBMIT_REDUCE_JOB names for the worker.
             run_at: Seconds since the epoch before which no worker gets the job; None for at once.
+            options: What is said of this job alone; None for nothing.
             reply: For the broker itself: what `ClientConnection.saving` returned, if the client was told so
                 already.
 
@@ -200,6 +205,8 @@ class Broker:
             CoalescedTooOften: The client waits for this job `MAX_COALESCED` times already.
             RateExceeded: New jobs of the function come faster than its limit.
             ShuttingDown: The server drains.
+            TooManyUniques: The unique is to be kept, and the server keeps as many as it may.
+            UniqueKept: The client wants to wait for a job that was completed before, whose unique is kept.
             NotSaved: A background job cannot be made durable, or the one to attach to may be another server's
                 by now.
         """
@@ -219,13 +226,24 @@ class Broker:
                 function.coalesced += 1
                 return
             if (
+                self._kept_uniques
+                and function_name in self._kept_uniques
+                and self.life.kept_uniques.answer(client, function_name, unique, data, background, reply)
+            ):
+                function.coalesced += 1
+                return
+            if (
                 reply is None
                 and not background
                 and self.stored_queues.jobs
                 and function.stored_queue is not None
             ):
-                self._seek_stored_duplicate(client, function_name, unique, data, priority, reducer)
+                self._seek_stored_duplicate(
+                    client, function_name, unique, data, priority, reducer, run_at, options
+                )
                 return
+            if options is not None or function.unique_for is not None:
+                options = self.life.kept_uniques.admit(options, function.unique_for)
         if function.limited:
             self.limits.admit(function, priority, self.total)
         job_store = self.life.job_store if background else None
@@ -235,7 +253,7 @@ class Broker:
         submitted = self.timer.turn_wall_time
         if submitted is None:
             submitted = self.timer.wall_clock()
-        job = Job(handle, function, unique, data, priority, background, reducer, submitted, run_at)
+        job = Job(handle, function, unique, data, priority, background, reducer, submitted, run_at, options)
         self._handles.newest[handle] = job
         function.submitted += 1
         self.life.live += 1
@@ -657,7 +675,7 @@ class Broker:
             self.life.take_from_silent(job)
             return
         stop_run(job, TIMED_OUT)
-        if job.function.retry is None:
+        if self.life.retry_policy_of(job) is None:
             self.life.take_back(job)
             return
         error = b"The time limit of the run has passed"
@@ -714,6 +732,8 @@ class Broker:
         data: bytes,
         priority: int,
         reducer: bytes | None,
+        run_at: float | None,
+        options: JobOptions | None,
     ) -> None:
         """Submit a foreground job that may be the same as one of the stored_queue."""
         assert self.life.job_store is not None
@@ -731,7 +751,9 @@ class Broker:
             try:
                 if isinstance(stored, Refused):
                     raise stored
-                self.submit(client, function_name, unique, data, priority, False, reducer, None, reply)
+                self.submit(
+                    client, function_name, unique, data, priority, False, reducer, run_at, options, reply
+                )
             except Refused as refusal:
                 client.connection.resolve_refused(reply, refusal)
 

@@ -20,6 +20,7 @@ class DeadJob(NamedTuple):
     and `ended` are seconds since the epoch. `attempts` counts the runs that failed, `losses` the workers that
     went away with the job. `outcome` is one of `Outcome` as a plain int. `error` is what the worker said of
     the last failure, at most `MAX_ERROR` bytes, and `worker` which worker had it last, both empty if unknown.
+    `attributes` are its encoded `JobOptions`, None for none, which count as nothing beside `OVERHEAD`.
     `data` may be left out of lists, and is None then; `size` is its length in bytes all the same.
     """
 
@@ -39,6 +40,7 @@ class DeadJob(NamedTuple):
     error: bytes
     worker: bytes
     size: int
+    attributes: bytes | None = None
 
     @property
     def weight(self) -> int:

@@ -139,4 +139,5 @@ def stored_job(job: DeadJob, submitted: float) -> StoredJob:
         losses=0,
         submitted=submitted,
         reducer=job.reducer,
+        attributes=job.attributes,
     )

@@ -13,6 +13,7 @@ from heapq import heapify, heappop, heappush, heapreplace
 from typing import TYPE_CHECKING, Final
 
 from txgearman.broker.failures import Failures
+from txgearman.broker.job_options import JobOptions
 from txgearman.broker.job_states import PRIORITIES, JobState, Outcome, WorkerState
 from txgearman.broker.policy import NO_RULES, FunctionOrder, FunctionRules, Levels, Policy, levels_of
 from txgearman.broker.rate import Rate
@@ -89,7 +90,8 @@ class Job:
     was queued last, or given to the worker that has it, by the broker's monotonic clock, and 0.0 where the
     broker measures no times. `started` is when its last run began, in seconds since the epoch, None before
     the first. `failures` is what is known of its failed runs, None before the first; `expiry` when it ends
-    unless a worker gets it, None unless it waits and its function says so.
+    unless a worker gets it, None unless it waits and its function or its `options` say so. `options` are what
+    its submit says of it alone, None for nothing.
     """
 
     __slots__ = (
@@ -102,6 +104,7 @@ class Job:
         "function",
         "handle",
         "losses",
+        "options",
         "priority",
         "progress",
         "reducer",
@@ -128,6 +131,7 @@ class Job:
         reducer: bytes | None,
         submitted: float,
         run_at: float | None,
+        options: JobOptions | None = None,
     ) -> None:
         self.handle = handle
         self.function = function
@@ -138,6 +142,7 @@ class Job:
         self.reducer = reducer
         self.submitted = submitted
         self.run_at = run_at
+        self.options = options
         self.state = JobState.QUEUED
         self.worker: Worker | None = None
         self.watchers = NOBODY
@@ -191,9 +196,9 @@ class Function:
     worker has, `workers` the workers registered. `limits` holds by priority the `total` at which a new job
     is refused, None for no limit; `rate` how fast new ones may come, None for no limit; `limited` says in
     one look whether there is either, or `server_limited`, a limit of the whole server. `time_limit`,
-    `job_retries`, `expires` and `heartbeat` are those of `FunctionRules`; `retry` is what becomes of failed
-    runs, None where nothing is said of that. `paused` means that the jobs are kept from the workers. `pinned`
-    means that an administrator has made it, or has set something for it.
+    `job_retries`, `expires`, `heartbeat` and `unique_for` are those of `FunctionRules`; `retry` is what
+    becomes of failed runs, None where nothing is said of that. `paused` means that the jobs are kept from the
+    workers. `pinned` means that an administrator has made it, or has set something for it.
 
     Counted since the function was made: `submitted` and `ended` the jobs that came and went, so that
     `total` costs nothing; `restored` those of `submitted` that came from the store; `uncompleted` those of
@@ -237,6 +242,7 @@ class Function:
         "submitted",
         "time_limit",
         "uncompleted",
+        "unique_for",
         "unready",
         "waiting",
         "workers",
@@ -282,6 +288,7 @@ class Function:
         """Take over the operator's rules for this function, but for `retry`, which the server's defaults make
         too."""
         self.expires = rules.expires or None
+        self.unique_for = rules.unique_for or None
         self.time_limit = rules.time_limit or None
         self.heartbeat = rules.heartbeat or None
         self.job_retries = rules.job_retries

@@ -14,6 +14,7 @@ from txgearman.errors import Refused
 if TYPE_CHECKING:
     from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
     from txgearman.broker.entities import Job
+    from txgearman.broker.kept_unique import KeptUnique
     from txgearman.broker.stored_job import StoredJob
 
     Found = StoredJob | None | Refused
@@ -90,6 +91,14 @@ class JobStore(Protocol):
         Args:
             number: The number of its handle.
             just_now: Whether it ended in this moment, and not some time before.
+        """
+
+    def keep_unique(self, kept: KeptUnique) -> None:
+        """Make it durable that a unique is kept. Its job may be one that is not stored. If it is, `remove`
+        comes next, and is not done before this.
+
+        Args:
+            kept: The unique.
         """
 
     def lost(self, job: Job) -> None:
@@ -315,14 +324,14 @@ class Follower(Protocol):
     A job is told of before it changes, so it still has what it had on this part of its way.
     """
 
-    def follows(self, handle: bytes) -> bool:
+    def follows(self, job: Job) -> bool:
         """Whether the way of a job is wanted.
 
         Args:
-            handle: The job's handle.
+            job: The job.
 
         Returns:
-            Always the same for one handle.
+            Always the same for one job.
         """
 
     def waited(self, job: Job, since: float, until: float) -> None:

@@ -6,6 +6,7 @@ Two stand elsewhere, in `Broker`, as they are its hot path: a worker gets the jo
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
 from math import inf
 from typing import Final
 
@@ -18,7 +19,9 @@ from txgearman.broker.functions import Functions
 from txgearman.broker.handles import Handles, number_of
 from txgearman.broker.history import History
 from txgearman.broker.interfaces import DeadJobStore, DeathListener, JobStore, JobTrace
+from txgearman.broker.job_options import decode_options
 from txgearman.broker.job_states import FAILURES, PRIORITIES, JobState, Outcome
+from txgearman.broker.kept_uniques import KeptUniques
 from txgearman.broker.policy import UNLIMITED, Policy, levels_of
 from txgearman.broker.retries import RetryPolicy
 from txgearman.broker.stopping import CANCELLED, SILENT, stop_run
@@ -54,7 +57,8 @@ class Lifecycle:
     when scheduled jobs and retries are queued, and `expiries` when jobs that wait expire. `history` remembers
     the jobs that ended, None where it is off. `dead_job_store` keeps the dead ones: `dead_jobs` in memory
     where it is no other; `keeps_dead` says whether they are kept at all, and `death_listener` is told of
-    each. `chance` gives random numbers from 0 to 1, for the jitter of backoffs.
+    each. `kept_uniques` has the uniques of completed jobs. `chance` gives random numbers from 0 to 1, for the
+    jitter of backoffs.
     """
 
     __slots__ = (
@@ -74,6 +78,7 @@ class Lifecycle:
         "history",
         "job_store",
         "keeps_dead",
+        "kept_uniques",
         "live",
         "timeouts",
         "trace",
@@ -109,6 +114,7 @@ class Lifecycle:
         self.expiries = Deadlines()
         self.dead_jobs = DeadJobs(policy.dead_jobs, policy.dead_bytes, policy.dead_age, timer.wall_clock)
         self.dead_job_store: DeadJobStore = dead_job_store or self.dead_jobs
+        self.kept_uniques = KeptUniques(policy.max_kept_uniques, timer.wall_clock)
         self.history: History | None = None
         self.keeps_dead = False
         self.change_policy(policy)
@@ -122,6 +128,7 @@ class Lifecycle:
         """Remember as many ended and dead jobs as a new policy says."""
         self.keeps_dead = policy.dead_jobs > 0
         self.dead_jobs.limit(policy.dead_jobs, policy.dead_bytes, policy.dead_age)
+        self.kept_uniques.limit = policy.max_kept_uniques
         if not policy.history:
             self.history = None
         elif self.history is None:
@@ -154,7 +161,7 @@ class Lifecycle:
         if self.trace is not None:
             self.trace.queueing(job)
         function = job.function
-        if function.expires is not None and not self._limit_age(job, function.expires):
+        if (function.expires is not None or job.options is not None) and not self._limit_age(job):
             return
         if function.meter is not None:
             now = self._timer.turn_time
@@ -181,6 +188,7 @@ class Lifecycle:
             stored.reducer,
             stored.submitted,
             stored.run_at,
+            decode_options(stored.attributes),
         )
         job.losses = stored.losses
         if stored.attempts or stored.retry_at is not None:
@@ -296,7 +304,7 @@ class Lifecycle:
         Returns:
             Who waited for the job and is to be told that it failed.
         """
-        retry = job.function.retry
+        retry = self.retry_policy_of(job)
         wanted = job.background or bool(job.saving)
         if wanted or retry is not None or self.history is not None:
             failures = self._note_failure(job, outcome, error)
@@ -307,6 +315,21 @@ class Lifecycle:
             ):
                 return self._retry(job, failures, retry, None)
         return self.discard(job, outcome)
+
+    def retry_policy_of(self, job: Job) -> RetryPolicy | None:
+        """What becomes of a job's failed runs, by its options or else by its function. None where neither
+        says anything of that."""
+        function, options = job.function, job.options
+        if options is None or (options.attempts is None and options.backoff is None):
+            return function.retry
+        policy = self._functions.policy
+        rules = policy.rules_for(function.name)
+        if options.attempts is not None:
+            # Who asks for attempts and waits for the result wants to wait for them.
+            rules = replace(rules, attempts=options.attempts, retry_online=True)
+        if options.backoff is not None:
+            rules = replace(rules, backoff=options.backoff)
+        return policy.retry_policy(rules)
 
     def retry_run(
         self, job: Job, error: bytes, delay: float | None, counts: bool
@@ -323,7 +346,7 @@ class Lifecycle:
             Who waited for the job and is to be told that it failed.
         """
         policy = self._functions.policy
-        retry = job.function.retry or policy.worker_retry_policy(policy.rules_for(job.function.name))
+        retry = self.retry_policy_of(job) or policy.worker_retry_policy(policy.rules_for(job.function.name))
         counts = counts or (job.failures is not None and job.failures.snoozes >= MAX_SNOOZES)
         failures = self._note_failure(job, _FAILED, error, counts)
         if (not counts or failures.attempts < retry.attempts) and (
@@ -400,7 +423,7 @@ class Lifecycle:
         job.state = _RETRYING
         function.scheduled[job.priority] += 1
         function.retrying += 1
-        if function.expires is not None and not self._limit_age(job, function.expires):
+        if (function.expires is not None or job.options is not None) and not self._limit_age(job):
             return
         # Also where that is over: one way for all, and a worker that fails at once does not run in circles.
         job.deadline = self.epochs.add(when, job)
@@ -425,10 +448,13 @@ class Lifecycle:
 
     # -- expiry ---------------------------------------------------------------------------------
 
-    def _limit_age(self, job: Job, expires: float) -> bool:
+    def _limit_age(self, job: Job) -> bool:
         """Let a job that waits, and is in no queue yet, end when it is too old for a run. Returns false if it
         is, and has ended."""
-        if job.expiry is None:
+        expires = job.function.expires
+        if job.options is not None and job.options.expires is not None:
+            expires = job.options.expires or None
+        if expires is not None and job.expiry is None:
             when = (job.submitted if job.run_at is None else job.run_at) + expires
             if when <= self._timer.wall_clock():
                 self.expire(job, in_queue=False)
@@ -543,6 +569,8 @@ class Lifecycle:
                 self.history.plain.append(job)
             else:
                 self.history.add_other(job)
+        if ending is None and job.options is not None:
+            self._keep_unique(job)
         if ending is not None and ending in FAILURES and self.keeps_dead and (job.background or job.saving):
             self._bury(job, ending)
         elif job.stored and self.job_store is not None:
@@ -559,7 +587,16 @@ class Lifecycle:
         self.handles.remove(job.handle)
         # The object may stay in its queue, and in the history, for long.
         job.data = b""
+        job.options = None
         return self._dismiss_watchers(job) if job.watchers else NOBODY
+
+    def _keep_unique(self, job: Job) -> None:
+        """Keep the unique of a job that is completed, if that is wanted."""
+        kept = self.kept_uniques.kept_of(job)
+        if kept is not None:
+            self.kept_uniques.keep(kept)
+            if self.job_store is not None:
+                self.job_store.keep_unique(kept)
 
     def _dismiss_watchers(self, job: Job) -> Collection[tuple[Client, bytes]]:
         """Let nobody wait for a job any more; returns who did."""
@@ -592,6 +629,7 @@ class Lifecycle:
             error=b"" if failures is None else failures.error,
             worker=_last_worker(job),
             size=len(job.data),
+            attributes=None if job.options is None else job.options.encode(),
         )
         if job.saving is not None:
             # It is buried once it is stored: nobody was told of it yet.

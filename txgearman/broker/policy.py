@@ -38,6 +38,10 @@ DEFAULT_HISTORY_BYTES: Final = 8 * 1024 * 1024
 """Bytes of these."""
 
 
+DEFAULT_KEPT_UNIQUES: Final = 100_000
+"""Uniques of completed jobs: one a second for a day. Each takes half a kilobyte."""
+
+
 class FunctionOrder(Enum):
     """Which of a worker's functions is served first."""
 
@@ -71,6 +75,7 @@ class FunctionRules:
         expires: Seconds from the job's submission, or its `run_at`, after which no run of it begins; 0 is
             never.
         heartbeat: As that of `Policy`.
+        unique_for: Seconds for which the unique of a completed job is kept; 0 is not at all.
     """
 
     limits: tuple[int | None, ...] | None = None
@@ -86,6 +91,7 @@ class FunctionRules:
     retry_online: bool | None = None
     expires: float | None = None
     heartbeat: float | None = None
+    unique_for: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +126,7 @@ class Policy:
         dead_age: Seconds for which they are kept.
         history: How many ended jobs are remembered; 0 is none.
         history_bytes: How many bytes that takes at most.
+        max_kept_uniques: How many uniques of completed jobs are kept at most.
         functions: Rules by the name of a function, or a pattern of names.
     """
 
@@ -144,6 +151,7 @@ class Policy:
     dead_age: float = DEFAULT_DEAD_AGE
     history: int = DEFAULT_HISTORY
     history_bytes: int = DEFAULT_HISTORY_BYTES
+    max_kept_uniques: int = DEFAULT_KEPT_UNIQUES
     functions: tuple[tuple[bytes, FunctionRules], ...] = ()
 
     def rules_for(self, name: bytes) -> FunctionRules:

@@ -13,7 +13,7 @@ class StoredJob(NamedTuple):
     at first it is the number. `run_at` and `submitted` are seconds since the epoch. `losses` counts the
     workers that lost the job, `attempts` its runs that failed. One that waits for a retry, or has been
     retried, has the time of that as `retry_at`, in seconds since the epoch, with the `outcome` and `error` of
-    its last failed run.
+    its last failed run. `attributes` are its encoded `JobOptions`, None for none.
     """
 
     number: int
@@ -27,6 +27,7 @@ class StoredJob(NamedTuple):
     losses: int
     submitted: float
     reducer: bytes | None
+    attributes: bytes | None = None
     attempts: int = 0
     retry_at: float | None = None
     outcome: int | None = None

@@ -57,7 +57,7 @@ class JobTracer:
             now = self._now(traced)
             self._follower.ran(job, _runs(job), traced.since, now, _LOST)
             traced.since = now
-        elif self._follower.follows(job.handle):
+        elif self._follower.follows(job):
             self._jobs[job.handle] = self._begin(job)
 
     def started(self, job: Job) -> None:
@@ -78,7 +78,7 @@ class JobTracer:
     def ending(self, job: Job, ending: int | None) -> None:
         traced = self._jobs.pop(job.handle, None)
         if traced is None:
-            if job.state is _RUNNING or not self._follower.follows(job.handle):
+            if job.state is _RUNNING or not self._follower.follows(job):
                 return
             # It was never in a queue.
             traced = self._begin(job)

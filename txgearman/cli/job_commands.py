@@ -46,6 +46,41 @@ from txgearman.cli.parameters import Duration, Moment
     help="Not before this time, such as 2030-12-24T18:00 or +5m; an offline job.",
 )
 @click.option(
+    "--expires",
+    metavar="DURATION",
+    type=Duration(allow_zero=True),
+    help="No run begins later than this behind the submission or --at, such as 2d; 0 is never.",
+)
+@click.option(
+    "--attempts",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="How many runs may fail; the server runs a failed job again.",
+)
+@click.option(
+    "--backoff",
+    metavar="DURATION",
+    type=Duration(allow_zero=True),
+    help="How long a failed job waits before its first retry.",
+)
+@click.option(
+    "--unique-for",
+    metavar="DURATION",
+    type=Duration(allow_zero=True),
+    help="For how long behind the job's completion a submission with its key is not run.",
+)
+@click.option(
+    "--keep-result",
+    metavar="DURATION",
+    type=Duration(allow_zero=True),
+    help="For how long the server keeps the result of an offline job.",
+)
+@click.option(
+    "--traceparent",
+    metavar="TEXT",
+    help="The span that the job belongs to, as the W3C writes it, such as $TRACEPARENT.",
+)
+@click.option(
     "-u",
     "--unique",
     metavar="KEY",
@@ -81,6 +116,12 @@ def submit(
     jobs: int,
     background: bool,
     run_at: datetime | None,
+    expires: float | None,
+    attempts: int | None,
+    backoff: float | None,
+    unique_for: float | None,
+    keep_result: float | None,
+    traceparent: str | None,
     unique: str | None,
     priority: str,
     timeout: float | None,
@@ -104,8 +145,16 @@ def submit(
     from txgearman.cli.submission import SubmitOptions, submit_many, submit_one
     from txgearman.client import Priority
 
+    job_options = {
+        "expires": expires,
+        "attempts": attempts,
+        "backoff": backoff,
+        "unique_for": unique_for,
+        "keep_result": keep_result,
+        "traceparent": traceparent,
+    }
     options = SubmitOptions(
-        function, unique, Priority(priority), background, run_at, timeout, retry, as_json, jobs
+        function, unique, Priority(priority), background, run_at, timeout, retry, as_json, jobs, job_options
     )
     if lines:
         stream = click.open_file(files[0] if files else "-", "rb")

@@ -145,13 +145,16 @@ class ServerAddress(_TextParameter):
 
 
 class Duration(_TextParameter):
-    """A duration. The value is in seconds, more than 0."""
+    """A duration. The value is in seconds, more than 0 unless `allow_zero` says that 0 has a meaning."""
 
     name = "duration"
 
+    def __init__(self, allow_zero: bool = False) -> None:
+        self._allow_zero = allow_zero
+
     def _value(self, text: str) -> float:
         value = duration_seconds(text)
-        if not value:
+        if not (value or self._allow_zero):
             raise ValueError("a duration of 0 leaves no time")
         return value
 

@@ -42,6 +42,7 @@ class SubmitOptions:
         retry: As for `Client.submit`.
         as_json: Whether to write a line of JSON for each job.
         jobs: How many jobs may be submitted at the same time.
+        job_options: Options of `Client.submit` beyond these, by name.
     """
 
     function: str
@@ -53,6 +54,7 @@ class SubmitOptions:
     retry: int
     as_json: bool
     jobs: int
+    job_options: dict[str, Any]
 
     @property
     def offline(self) -> bool:
@@ -84,6 +86,7 @@ class SubmitOptions:
                 run_at=self.run_at,
                 retry=self.retry,
                 timeout=limit,
+                **self.job_options,
             )
         except (ValueError, TypeError) as error:
             raise InvalidArgument(str(error)) from error

@@ -4,7 +4,7 @@ from txgearman.client.admin import Admin
 from txgearman.client.client import Client
 from txgearman.client.job import Job
 from txgearman.client.status import JobStatus
-from txgearman.client.submission import Priority
+from txgearman.client.submission import JobOptions, Priority
 from txgearman.client.updates import DataUpdate, StatusUpdate, Update, WarningUpdate
 from txgearman.wire.replies import (
     BulkResult,
@@ -27,6 +27,7 @@ __all__ = [
     "Job",
     "JobEntry",
     "JobInfo",
+    "JobOptions",
     "JobStatus",
     "Priority",
     "PriorityStatus",

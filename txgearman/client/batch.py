@@ -235,7 +235,8 @@ class Batch:
         """Send those of these jobs that have no answer."""
         self._collect_answers(part)
         part.chunk = Chunk(len(part.datas), self._size(part))
-        return protocol.submit_chunk(self._template.packets(part.datas, part.uniques), part.chunk)
+        packets = self._template.packets(part.datas, part.uniques)
+        return protocol.submit_chunk(packets, part.chunk, self._template.extended_for)
 
     def _size(self, part: _Part) -> int:
         """Bytes to charge for these jobs: each counts as if it were submitted by itself."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar
+from typing import Any, NoReturn, Self, TypeVar, Unpack
 
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
@@ -24,7 +24,7 @@ from txgearman.client.protocol import ClientProtocol
 from txgearman.client.retrying import RETRY_SECONDS, Retrying
 from txgearman.client.send_budget import SEND_BUDGET_BYTES, SendBudget
 from txgearman.client.status import JobStatus, first_known
-from txgearman.client.submission import JobTemplate, Priority, submission
+from txgearman.client.submission import JobOptions, JobTemplate, Priority, submission
 from txgearman.codecs import BYTES, CodecChoice, codec_from, encoded
 from txgearman.connection.arguments import (
     LARGEST_BODY,
@@ -162,6 +162,7 @@ class Client:
         reducer: str | bytes | None = None,
         retry: int = 0,
         timeout: float | None = None,
+        **options: Unpack[JobOptions],
     ) -> Deferred[Job]:
         """Submit a job.
 
@@ -178,11 +179,12 @@ class Client:
                 function with this key, a submission with the same key joins that job instead of making
                 another. The key ``-`` stands for the data itself. Without a key each submission is a job of
                 its own.
-            priority: Which jobs a worker gets first. The protocol has normal priority alone for a job with
-                `run_at` or `reducer`.
+            priority: Which jobs a worker gets first. The protocol has normal priority alone for a job with a
+                `reducer`; with `run_at` another one is an extension.
             background: Whether the job is an offline job, which has no result and survives its submitter.
             run_at: The earliest time at which the job may run: an aware datetime, or seconds since 1970.
-                Fractions are rounded up to whole seconds. It makes the job an offline job.
+                Fractions are rounded up to whole seconds, unless an extension is used. It makes the job an
+                offline job.
             reducer: The name of a function that the worker is told of; a str is encoded as UTF-8.
             retry: How often the job is submitted again if it is lost beyond that: before it was accepted or,
                 if it is an online job, while it waits or runs. It goes to another server, or to the same when
@@ -192,10 +194,13 @@ class Client:
                 to the time limits of the endpoints and twice the `check_timeout`, for each server; with a
                 `retry` it stands for `txgearman.client.retrying.RETRY_SECONDS`. `Job.result` has a limit of
                 its own.
+            **options: What else is said of the job: `expires`, `attempts`, `backoff`, `keep_result`,
+                `unique_for` and `traceparent`, see `txgearman.client.JobOptions`.
 
         Returns:
             A Deferred of the `Job`, which fires once a server has accepted it. It fails with `NotConnected`,
-            `ConnectionLost`, `TimedOut`, or `ServerError` if the server refuses.
+            `ConnectionLost`, `TimedOut`, or `ServerError` if the server refuses; with `NotSupported`, which
+            is one, if the server lacks an extension. Then nothing was submitted.
 
         Raises:
             TypeError: An argument has the wrong type.
@@ -203,7 +208,9 @@ class Client:
         """
         if self._codec is not BYTES:
             data = encoded(self._codec, data)
-        new = submission(function, data, unique, priority, background, run_at, reducer, self._max_packet)
+        new = submission(
+            function, data, unique, priority, background, run_at, reducer, self._max_packet, options
+        )
         if type(retry) is not int or retry:
             check_count(retry, "retry", 0)
         if not retry:
@@ -226,6 +233,7 @@ class Client:
         reducer: str | bytes | None = None,
         keep_handles: bool = True,
         timeout: float | None = None,
+        **options: Unpack[JobOptions],
     ) -> Deferred[list[bytes]]:
         """Submit very many offline jobs of one function, several times faster than `submit` for each.
 
@@ -247,6 +255,7 @@ class Client:
             reducer: As for `submit`, the same for all.
             keep_handles: Whether to return the handles. False saves their memory.
             timeout: Seconds for the whole batch, after which no further payload is taken. None for no limit.
+            **options: As for `submit`, the same for all.
 
         Returns:
             A Deferred of the handles in the order of the payloads, empty without `keep_handles`. It fires
@@ -261,7 +270,7 @@ class Client:
         if isinstance(payloads, str | bytes):
             raise TypeError(f"the payloads must be several, not a single {type(payloads).__name__}")
         check_timeout(timeout)
-        template = JobTemplate(function, priority, run_at, reducer, self._max_packet)
+        template = JobTemplate(function, priority, run_at, reducer, self._max_packet, options)
         whole = isinstance(payloads, list | tuple)
         if self._codec is not BYTES:
             payloads = map(partial(encoded, self._codec), payloads)

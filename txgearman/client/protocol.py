@@ -11,7 +11,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
@@ -23,9 +23,9 @@ from txgearman.client.updates import DataUpdate, StatusUpdate, Update, WarningUp
 from txgearman.codecs import BYTES, Codec
 from txgearman.connection.heartbeat import LivenessCheck
 from txgearman.connection.protocol import PacketProtocol
-from txgearman.errors import BrokenStream, ConnectionLost, JobFailed, JobRaised, ServerError
+from txgearman.errors import BrokenStream, ConnectionLost, JobFailed, JobRaised, NotSupported, ServerError
 from txgearman.wire.codec import frame
-from txgearman.wire.options import EXCEPTIONS
+from txgearman.wire.options import EXCEPTIONS, SUBMIT_EXTENDED
 from txgearman.wire.packets import (
     ECHO_REQ,
     ECHO_RES,
@@ -122,6 +122,9 @@ class ClientProtocol(PacketProtocol):
         self._server_name = server
         self._codec = codec
         self._requests: deque[_Request] = deque()
+        # What is known of the extensions that were needed: whether the server has them, or who waits for its
+        # answer.
+        self._extensions: dict[bytes, bool | list[Deferred[bool]]] = {}
         # Jobs by handle. gearmand gives one handle to all submits of one unique, and sends each packet about
         # it as often as the job was submitted here.
         self._jobs: dict[bytes, list[Job]] = {}
@@ -154,20 +157,29 @@ class ClientProtocol(PacketProtocol):
         """
         if job is None:
             job = Job(self.clock, submission.function, submission.unique, submission.background, self._codec)
+        if submission.extended_for:
+            ready = self._extension(SUBMIT_EXTENDED, submission.extended_for, len(submission.body))
+            return ready.addCallback(
+                lambda _: self._request(submission.packet, submission.body, JOB_CREATED, job)
+            )
         return self._request(submission.packet, submission.body, JOB_CREATED, job)
 
-    def submit_chunk(self, packets: bytes, chunk: Chunk) -> Deferred[None]:
+    def submit_chunk(self, packets: bytes, chunk: Chunk, extended_for: str = "") -> Deferred[None]:
         """Submit several offline jobs.
 
         Args:
             packets: Their packets.
             chunk: Collects their answers.
+            extended_for: As `Submission.extended_for`.
 
         Returns:
             A Deferred that fires when each job has its answer. It fails with `ConnectionLost`; the chunk has
-            the answers that came before.
+            the answers that came before. It fails with `NotSupported` where nothing was sent.
         """
-        return self._send_request(packets, JOB_CREATED, chunk, chunk.size)
+        if not extended_for:
+            return self._send_request(packets, JOB_CREATED, chunk, chunk.size)
+        ready = self._extension(SUBMIT_EXTENDED, extended_for, chunk.size)
+        return ready.addCallback(lambda _: self._send_request(packets, JOB_CREATED, chunk, chunk.size))
 
     def status(self, handle: bytes) -> Deferred[JobStatus]:
         """Ask for the state of the job `handle`."""
@@ -192,6 +204,43 @@ class ClientProtocol(PacketProtocol):
         self._budget.charge(size)
         self.write_buffered(packets)
         return reply
+
+    def _extension(self, option: bytes, needed_for: str, size: int) -> Deferred[None]:
+        """Ask for an extension of the protocol, at its first use on this connection.
+
+        Args:
+            option: The extension's option.
+            needed_for: What of the request needs it, for people.
+            size: Bytes of the request, which count while it waits.
+
+        Returns:
+            A Deferred that fires when the server has the extension, at once where that is known. It fails
+            with `NotSupported` where it lacks it, and with `ConnectionLost`.
+        """
+
+        def check(has_it: bool) -> None:
+            if not has_it:
+                raise NotSupported(self._server_name, option.decode(), needed_for)
+
+        known = self._extensions.get(option)
+        if isinstance(known, bool):
+            return succeed(known).addCallback(check)
+        if known is None:
+            known = self._extensions[option] = []
+            asking = self._request(OPTION_REQ, option, OPTION_RES, None)
+            asking.addCallbacks(lambda _: True, _is_refused).addBoth(self._extension_known, option)
+        waiting: Deferred[bool] = Deferred()
+        known.append(waiting)
+        return self._budget.charged_until(size, waiting).addCallback(check)
+
+    def _extension_known(self, answer: Any, option: bytes) -> None:
+        """The server has said whether it has an extension, or `answer` is the failure to say so."""
+        waiting = self._extensions.pop(option)
+        assert isinstance(waiting, list)
+        if isinstance(answer, bool):
+            self._extensions[option] = answer
+        for each in waiting:
+            each.callback(answer)
 
     def send_probe(self) -> None:
         # `ended` tells of a lost connection.
@@ -342,6 +391,13 @@ class ClientProtocol(PacketProtocol):
 
     def _log_unknown_job(self, handle: bytes) -> None:
         self._log.debug("Ignoring news of the job {handle}, which is not waited for", handle=handle)
+
+
+def _is_refused(failure: Failure) -> bool:
+    """False for a server that answers a request with an ERROR; raises anything else."""
+    if not isinstance(failure.value, ServerError):
+        failure.raiseException()
+    return False
 
 
 def _server_error(code: bytes, text: bytes) -> ServerError:

@@ -7,9 +7,18 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import Enum
 from itertools import islice
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypedDict
 
-from txgearman.connection.arguments import body_of, data_bytes, function_bytes, name_bytes
+from txgearman.connection.arguments import (
+    LONGEST_TIME,
+    body_of,
+    check_count,
+    data_bytes,
+    function_bytes,
+    is_time,
+    name_bytes,
+)
+from txgearman.wire.attributes import format_attributes
 from txgearman.wire.codec import pack_header
 from txgearman.wire.limits import MAX_FUNCTION, MAX_UNIQUE
 from txgearman.wire.packets import (
@@ -17,6 +26,7 @@ from txgearman.wire.packets import (
     SUBMIT_JOB,
     SUBMIT_JOB_BG,
     SUBMIT_JOB_EPOCH,
+    SUBMIT_JOB_EXTENDED,
     SUBMIT_JOB_HIGH,
     SUBMIT_JOB_HIGH_BG,
     SUBMIT_JOB_LOW,
@@ -48,14 +58,70 @@ _PACKETS: Final = {
 }
 
 
+class JobOptions(TypedDict, total=False):
+    """What may be said of one job beyond the protocol's own submits. All are extensions of the protocol: they
+    need a server that has them. None is as if it were not said, which leaves it to the server.
+
+    Attributes:
+        expires: Seconds from the submission, or from `run_at`, after which no run of the job begins; 0 is
+            never.
+        attempts: How many runs may fail, from 1 to 1000. The server runs the job again, after a backoff; an
+            online job's result comes from the last run.
+        backoff: Seconds before the first retry.
+        keep_result: Seconds for which the server keeps the result of an offline job; 0 is not at all.
+        unique_for: Seconds for which the unique is kept once the job is completed: a submission with it is
+            answered with this job, and does not run. 0 is not at all.
+        traceparent: The span that the job belongs to, as the W3C writes it in the header of this name.
+    """
+
+    expires: float | None
+    attempts: int | None
+    backoff: float | None
+    keep_result: float | None
+    unique_for: float | None
+    traceparent: str | None
+
+
+def _attributes_of(options: JobOptions) -> dict[str, str]:
+    """The options that are said, as attributes. Raises `TypeError` and `ValueError` for what cannot be."""
+    attributes: dict[str, str] = {}
+    for name, value in options.items():
+        if name not in JobOptions.__annotations__:
+            raise TypeError(f"a job has no option {name!r}")
+        if value is None:
+            continue
+        if name == "traceparent":
+            if not isinstance(value, str):
+                raise TypeError(f"the traceparent must be str, not {type(value).__name__}")
+            attributes[name] = value
+        elif name == "attempts":
+            check_count(value, name, 1)
+            attributes[name] = str(value)
+        elif isinstance(value, int | float) and is_time(value):
+            attributes[name] = _decimal(value)
+        else:
+            raise ValueError(f"{name} must be seconds from 0 to {LONGEST_TIME}, not {value!r}")
+    return attributes
+
+
 class Submission(NamedTuple):
-    """A new job whose arguments were checked: the packet's type and body, and what its `Job` tells of it."""
+    """A new job whose arguments were checked.
+
+    Attributes:
+        packet: The type of the packet that submits it.
+        body: The packet's body.
+        function: The function's name.
+        unique: The job's unique, empty for none.
+        background: Whether it is an offline job.
+        extended_for: Which arguments need the extended packet; empty for a packet that every server knows.
+    """
 
     packet: int
     body: bytes
     function: bytes
     unique: bytes
     background: bool
+    extended_for: str = ""
 
 
 def submission(
@@ -67,6 +133,7 @@ def submission(
     run_at: datetime | float | None,
     reducer: str | bytes | None,
     max_packet: int,
+    options: JobOptions | None = None,
 ) -> Submission:
     """Check the arguments of `Client.submit`, and make a packet of them.
 
@@ -79,9 +146,10 @@ def submission(
         run_at: As for `Client.submit`.
         reducer: As for `Client.submit`.
         max_packet: The largest body of a packet in bytes.
+        options: What else is said of the job.
 
     Returns:
-        The job as its packet.
+        The job as its packet: the plain one where that says all.
 
     Raises:
         TypeError: An argument has the wrong type.
@@ -92,12 +160,17 @@ def submission(
     key = b"" if unique is None else name_bytes(unique, "the unique", MAX_UNIQUE)
     if not isinstance(priority, Priority):
         raise TypeError(f"the priority must be a Priority, not {priority!r}")
-    if run_at is None and reducer is None:
+    if run_at is None and reducer is None and not options:
         offline = bool(background)
         body = body_of((name, key, data), max_packet)
         return Submission(_PACKETS[priority, offline], body, name, key, offline)
+    attributes = _attributes_of(options) if options else {}
+    if options and not attributes:
+        return submission(function, data, unique, priority, background, run_at, reducer, max_packet)
+    if attributes or (run_at is not None and priority is not Priority.NORMAL):
+        return _extended(name, key, data, priority, background, run_at, reducer, attributes, max_packet)
     if priority is not Priority.NORMAL:
-        raise ValueError("the protocol has only normal priority for a job with run_at or a reducer")
+        raise ValueError("the protocol has only normal priority for a job with a reducer")
     if run_at is not None:
         if reducer is not None:
             raise ValueError("the protocol has no job with both run_at and a reducer")
@@ -110,13 +183,39 @@ def submission(
     return Submission(packet, body_of(fields, max_packet), name, key, bool(background))
 
 
+def _extended(
+    name: bytes,
+    key: bytes,
+    data: bytes,
+    priority: Priority,
+    background: bool,
+    run_at: datetime | float | None,
+    reducer: str | bytes | None,
+    attributes: dict[str, str],
+    max_packet: int,
+) -> Submission:
+    """The job as an extended submit."""
+    needed_for = [*attributes] or ["priority with run_at"]
+    if reducer is not None:
+        raise ValueError(f"the protocol has no job with both a reducer and {needed_for[0]}")
+    offline = bool(background) or run_at is not None
+    if run_at is not None:
+        attributes["run_at"] = _decimal(_timestamp(run_at))
+    if priority is not Priority.NORMAL:
+        attributes["priority"] = priority.value
+    if offline:
+        attributes["background"] = "1"
+    body = body_of((name, key, format_attributes(attributes), data), max_packet)
+    return Submission(SUBMIT_JOB_EXTENDED, body, name, key, offline, ", ".join(needed_for))
+
+
 class JobTemplate:
     """What is the same in many offline jobs: all but their data and uniques, checked as by `submission`.
 
     Each job must pass `check` first; the other methods check nothing.
     """
 
-    __slots__ = ("_function", "_max_packet", "_packet", "_suffix", "overhead")
+    __slots__ = ("_function", "_max_packet", "_packet", "_suffix", "extended_for", "overhead")
 
     def __init__(
         self,
@@ -125,8 +224,11 @@ class JobTemplate:
         run_at: datetime | float | None,
         reducer: str | bytes | None,
         max_packet: int,
+        options: JobOptions | None = None,
     ) -> None:
-        empty = submission(function, b"", None, priority, True, run_at, reducer, max_packet)
+        empty = submission(function, b"", None, priority, True, run_at, reducer, max_packet, options)
+        self.extended_for = empty.extended_for
+        """As `Submission.extended_for`."""
         self._packet = empty.packet
         self._function = empty.function
         # The unique comes behind the function's name, and the data last, whatever the packet.
@@ -164,7 +266,7 @@ class JobTemplate:
     def fill(self, data: bytes, unique: bytes) -> Submission:
         """A single job."""
         body = b"".join((self._function, b"\0", unique, self._suffix, data))
-        return Submission(self._packet, body, self._function, unique, True)
+        return Submission(self._packet, body, self._function, unique, True, self.extended_for)
 
     def packets(self, datas: Sequence[bytes], uniques: Sequence[bytes] | None) -> bytes:
         """The packets of many jobs, one behind the other."""
@@ -196,6 +298,11 @@ class JobTemplate:
 
 def _epoch(when: datetime | float) -> int:
     """`when` in whole seconds since 1970, rounded up so that no job runs before its time."""
+    return math.ceil(_timestamp(when))
+
+
+def _timestamp(when: datetime | float) -> float:
+    """`when` in seconds since 1970."""
     if isinstance(when, datetime):
         if when.tzinfo is None:
             raise ValueError(f"run_at needs a time zone: {when!r}")
@@ -204,7 +311,11 @@ def _epoch(when: datetime | float) -> int:
         raise TypeError(f"run_at must be a datetime or a number of seconds, not {type(when).__name__}")
     if isinstance(when, float) and not math.isfinite(when):
         raise ValueError(f"run_at must be finite: {when!r}")
-    epoch = math.ceil(when)
-    if not 0 <= epoch <= LATEST_EPOCH:
+    if not (when > -1 and math.ceil(when) <= LATEST_EPOCH):
         raise ValueError(f"run_at must lie between 1970 and {LATEST_EPOCH} seconds later: {when!r}")
-    return epoch
+    return max(when, 0)
+
+
+def _decimal(number: float) -> str:
+    """A number as servers read it: without an exponent, and to the microsecond."""
+    return str(number) if isinstance(number, int) else f"{number:.6f}".rstrip("0").rstrip(".")

@@ -14,6 +14,7 @@ from txgearman.broker.views import JobStatus
 from txgearman.broker.worker_decisions import WorkerDecisions
 from txgearman.errors import ArgumentTooLarge, BadPacket, InvalidArgument, Refused
 from txgearman.server.admin import answer_line
+from txgearman.server.submit_attributes import MAX_EPOCH, read_submit_attributes
 from txgearman.wire.attributes import format_attributes
 from txgearman.wire.codec import REFUSED, UNFINISHED, encode, frame
 from txgearman.wire.limits import MAX_CLIENT_ID, MAX_FUNCTION, MAX_HANDLE, MAX_UNIQUE
@@ -49,6 +50,7 @@ from txgearman.wire.packets import (
     SUBMIT_JOB,
     SUBMIT_JOB_BG,
     SUBMIT_JOB_EPOCH,
+    SUBMIT_JOB_EXTENDED,
     SUBMIT_JOB_HIGH,
     SUBMIT_JOB_HIGH_BG,
     SUBMIT_JOB_LOW,
@@ -83,9 +85,6 @@ MAX_TIMEOUT: Final = 10 * 365 * 86400.0
 
 MAX_RETRY_DELAY: Final = MAX_TIMEOUT
 """Seconds; they stand for any longer delay of WORK_RETRY."""
-
-MAX_EPOCH: Final = 253402300799
-"""Seconds since the epoch: the end of the year 9999, the last date Python's datetime has."""
 
 _HIGH, _NORMAL, _LOW = int(Priority.HIGH), int(Priority.NORMAL), int(Priority.LOW)
 _NO_JOB: Final = frame(RESPONSE, NO_JOB, b"")
@@ -139,6 +138,14 @@ def _submit_reduce(background: bool) -> Command:
         peer.broker.submit(peer.client, function, unique, data, _NORMAL, background, reducer)
 
     return submit
+
+
+def _submit_extended(peer: Peer, function: bytes, unique: bytes, attributes: bytes, data: bytes) -> None:
+    check_names(function, unique)
+    said = read_submit_attributes(attributes)
+    peer.broker.submit(
+        peer.client, function, unique, data, said.priority, said.background, None, said.run_at, said.options
+    )
 
 
 def _submit_sched(peer: Peer, *_fields: bytes) -> None:
@@ -404,6 +411,7 @@ def _extension(number: int, command: Command) -> Command:
 
 
 _EXTENSIONS: Final[dict[int, Command]] = {
+    SUBMIT_JOB_EXTENDED: _submit_extended,
     WORK_RETRY: _work_retry,
     WORK_REJECT: _work_reject,
     WORK_HEARTBEAT: _work_heartbeat,

@@ -22,6 +22,7 @@ from txgearman.wire.packets import (
     SUBMIT_JOB,
     SUBMIT_JOB_BG,
     SUBMIT_JOB_EPOCH,
+    SUBMIT_JOB_EXTENDED,
     SUBMIT_JOB_HIGH,
     SUBMIT_JOB_HIGH_BG,
     SUBMIT_JOB_LOW,
@@ -41,7 +42,12 @@ _SUBMITS: Final = (
     SUBMIT_JOB_HIGH_BG,
     SUBMIT_JOB_LOW_BG,
 )
-_LONG_SUBMITS: Final = (SUBMIT_JOB_EPOCH, SUBMIT_REDUCE_JOB, SUBMIT_REDUCE_JOB_BACKGROUND)
+_LONG_SUBMITS: Final = (
+    SUBMIT_JOB_EPOCH,
+    SUBMIT_REDUCE_JOB,
+    SUBMIT_REDUCE_JOB_BACKGROUND,
+    SUBMIT_JOB_EXTENDED,
+)
 
 
 def _denied(peer: Peer, what: str) -> AccessDenied:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
+from txgearman.broker.kept_unique import KeptUnique
 from txgearman.broker.stored_job import StoredJob
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "Changes",
     "Coalesced",
     "DeadCount",
+    "KeptUnique",
     "QueueLength",
     "Retry",
     "Store",
@@ -117,6 +119,11 @@ class Changes:
             `removals`, and only a job that is removed becomes a dead one, with what is stored of it.
         ticks: The ticks of schedules that `saves` are jobs of, by job number. A job whose tick is done with,
             here or by another server, is not saved; others are done with from now on.
+        kept_uniques: Uniques that are kept, in place of earlier ones of the same function and key. Whatever
+            becomes durable, these do not become so later than the removals.
+        now: Seconds since the epoch. With `kept_uniques` those whose time is over then are deleted.
+        unless_kept: The numbers of those of `saves` that are not saved if their unique is kept, by whatever
+            server: the job that it is kept for is their duplicate.
     """
 
     saves: list[StoredJob] = field(default_factory=list)
@@ -126,6 +133,9 @@ class Changes:
     retries: dict[int, Retry] = field(default_factory=dict)
     deaths: dict[int, DeadJob] = field(default_factory=dict)
     ticks: dict[int, Tick] = field(default_factory=dict)
+    kept_uniques: list[KeptUnique] = field(default_factory=list)
+    now: float = 0.0
+    unless_kept: frozenset[int] = frozenset()
 
 
 class Coalesced(NamedTuple):
@@ -222,6 +232,9 @@ class Store(Protocol):
         have ended it without having removed it yet. It cannot remove it any more unless `Changes.coalesced`
         says that it knows of the last such submit. So a submit may be answered with a duplicate's handle:
         the owner, or whoever takes the job over, hears of that submit.
+
+        A job in `Changes.unless_kept` whose unique is kept is not saved either, and the duplicate is what it
+        is kept for.
 
         Args:
             changes: What to write. Without any changes the call tells whether the database can be written to.
@@ -406,6 +419,18 @@ class Store(Protocol):
 
         Returns:
             How many were deleted; `limit` if there may be more.
+        """
+
+    # -- kept uniques, which belong to no server ---------------------------------------------------
+
+    def kept_uniques(self, now: float) -> list[KeptUnique]:
+        """Read the uniques that are kept.
+
+        Args:
+            now: Seconds since the epoch; those whose time is over then are left out.
+
+        Returns:
+            The uniques, those that are kept longest last.
         """
 
     # -- several servers on one database ----------------------------------------------------------

@@ -12,12 +12,13 @@ import contextlib
 import random
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from typing import Any, ClassVar, Final, TypeVar
 
 import sqlalchemy as sa
 
 from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
+from txgearman.broker.kept_unique import unique_key
 from txgearman.errors import StoreError, StoreUnavailable, UniqueInUse
 from txgearman.store import tables
 from txgearman.store.contract import (
@@ -26,6 +27,7 @@ from txgearman.store.contract import (
     Changes,
     Coalesced,
     DeadCount,
+    KeptUnique,
     QueueLength,
     Retry,
     StoredJob,
@@ -42,8 +44,9 @@ from txgearman.store.tables import (
     INSERTED_FIELDS,
     JOB,
     STORED,
+    UNIQUE,
+    UNIQUE_COLUMNS,
 )
-from txgearman.store.uniques import unique_key
 
 MAX_ATTEMPTS: Final = 10
 """Attempts at a transaction that conflicts with others on the same database."""
@@ -163,6 +166,10 @@ class DatabaseStore(ScheduleRows, ABC):
         was done."""
 
     @abstractmethod
+    def _keep_uniques(self, connection: sa.Connection, kept: Sequence[KeptUnique]) -> None:
+        """Insert kept uniques, in place of those with the same function and key."""
+
+    @abstractmethod
     def _contains(self, column: sa.Column[Any], text: bytes) -> sa.ColumnElement[bool]:
         """The condition that a column of bytes has these bytes in it."""
 
@@ -199,19 +206,22 @@ class DatabaseStore(ScheduleRows, ABC):
         batches = self._batches(rows) if rows else []
         return self._with_retries(lambda: self._write(changes, list(removals), batches))
 
-    def _write(self, changes: Changes, removals: Sequence[int], batches: list[Sequence[Row]]) -> Written:
+    def _write(self, changes: Changes, removals: Sequence[int], batches: Sequence[Sequence[Row]]) -> Written:
         duplicates: dict[int, bytes] = {}
         deleted = buried = 0
         statements = len(batches) + bool(removals) + bool(changes.losses)
         statements += bool(changes.retries) + 2 * bool(changes.deaths) + 2 * bool(changes.ticks)
+        statements += 2 * bool(changes.kept_uniques)
         ticks_done: frozenset[int] = frozenset()
         with self._writing(statements) as connection:
+            # First: each statement may be a transaction of its own. Between the two a job runs once more.
+            if changes.kept_uniques:
+                self._keep_latest(connection, changes)
             if changes.ticks:
-                # First, and in order, as the unique keys are: servers that do the same ticks do not deadlock.
+                # Ahead of the jobs, and in order, as the unique keys are: servers that do the same ticks do
+                # not deadlock.
                 ticks_done = self._claim_ticks(connection, changes.ticks)
-                if ticks_done:
-                    left_rows = [row for batch in batches for row in batch if row[0] not in ticks_done]
-                    batches = self._batches(left_rows) if left_rows else []
+                batches = _without(batches, ticks_done)
             if changes.losses:
                 self._set_losses(connection, dict(sorted(changes.losses.items())))
             if changes.retries:
@@ -219,6 +229,9 @@ class DatabaseStore(ScheduleRows, ABC):
             if changes.deaths:
                 deaths = [changes.deaths[number] for number in sorted(changes.deaths)]
                 buried = self._bury(connection, deaths, changes.coalesced)
+            if changes.unless_kept:
+                duplicates = self._find_kept(connection, batches, changes)
+                batches = _without(batches, duplicates)
             if removals and not batches:
                 deleted = self._delete(connection, removals, changes.coalesced)
             for index, rows in enumerate(batches):
@@ -234,6 +247,29 @@ class DatabaseStore(ScheduleRows, ABC):
             if buried != len(changes.deaths):
                 left += self._coalesced(connection, sorted(changes.deaths))
         return Written(duplicates, left, ticks_done)
+
+    def _keep_latest(self, connection: sa.Connection, changes: Changes) -> None:
+        """Keep uniques, and forget those whose time is over."""
+        connection.execute(UNIQUE.delete().where(UNIQUE.c.until <= changes.now))
+        # Of one key the last one counts. In order, so that two servers do not deadlock.
+        latest = {(kept.function, kept.key): kept for kept in changes.kept_uniques}
+        self._keep_uniques(connection, [latest[key] for key in sorted(latest)])
+
+    def _find_kept(
+        self, connection: sa.Connection, batches: Sequence[Sequence[Row]], changes: Changes
+    ) -> dict[int, bytes]:
+        """The handles for which uniques of new jobs are kept, by the numbers of these jobs."""
+        keys = {
+            row[0]: (row[FUNCTION_INDEX], row[-1])
+            for rows in batches
+            for row in rows
+            if row[0] in changes.unless_kept and row[-1] is not None
+        }
+        query = sa.select(UNIQUE.c.function, UNIQUE.c.key, UNIQUE.c.handle).where(
+            UNIQUE.c.key.in_({key for _, key in keys.values()}), UNIQUE.c.until > changes.now
+        )
+        kept = {(function, key): handle for function, key, handle in connection.execute(query)}
+        return {number: kept[key] for number, key in keys.items() if key in kept}
 
     def _resolve_duplicates(self, connection: sa.Connection, rows: Sequence[Row]) -> dict[int, bytes]:
         """The handles of the jobs that some of `rows`, not all of which were inserted, are the same as, by
@@ -477,6 +513,12 @@ class DatabaseStore(ScheduleRows, ABC):
 
         return self._with_retries(delete)
 
+    # -- kept uniques -------------------------------------------------------------------------------
+
+    def kept_uniques(self, now: float) -> list[KeptUnique]:
+        query = sa.select(*UNIQUE_COLUMNS).where(UNIQUE.c.until > now).order_by(UNIQUE.c.until)
+        return [KeptUnique._make(row) for row in self._rows(query)]
+
     # -- connecting ---------------------------------------------------------------------------------
 
     def open(self, name: str, lease: float) -> int:
@@ -590,6 +632,11 @@ class DatabaseStore(ScheduleRows, ABC):
         if connection is not None:
             with contextlib.suppress(Exception):
                 connection.close()
+
+
+def _without(batches: Sequence[Sequence[Row]], numbers: Container[int]) -> list[Sequence[Row]]:
+    """The batches without the rows of some jobs."""
+    return list(filter(None, ([row for row in rows if row[0] not in numbers] for rows in batches)))
 
 
 def _dead_job(row: Sequence[Any], has_data: bool) -> DeadJob:

@@ -29,7 +29,7 @@ from txgearman.broker.dead_job import DeadJob
 from txgearman.errors import LeaseLost, StoreError, StoreUnavailable
 from txgearman.store import tables
 from txgearman.store.arrays import ARRAYS, Array, register_arrays
-from txgearman.store.contract import NO_POSITION, Changes, Coalesced, Retry, StoredJob, Written
+from txgearman.store.contract import NO_POSITION, Changes, Coalesced, KeptUnique, Retry, StoredJob, Written
 from txgearman.store.database import DatabaseStore, Row, TransactionConflict
 from txgearman.store.tables import DATA_INDEX, FUNCTION_INDEX, HAS_NO_TIME, HAS_TIME, JOB, SERVER, STORED
 
@@ -114,6 +114,11 @@ _BURY: Final = {
     " SELECT (SELECT count(*) FROM alive), count(*) FROM gone"
     for known, removed in _REMOVED.items()
 }
+_KEEP_UNIQUES: Final = (
+    'INSERT INTO txgearman_unique (function, "key", handle, until)'
+    " SELECT * FROM unnest(%b::bytea[], %b::bytea[], %b::bytea[], %b::double precision[])"
+    ' ON CONFLICT (function, "key") DO UPDATE SET handle = excluded.handle, until = excluded.until'
+)
 _REVIVE: Final = (
     f"{_ALIVE.format('')}, gone AS (DELETE FROM txgearman_dead USING alive"
     " WHERE txgearman_dead.number = %b::bigint AND NOT EXISTS (SELECT 1 FROM txgearman_job"
@@ -501,6 +506,12 @@ class PostgresqlStore(DatabaseStore):
         alive, deleted = connection.exec_driver_sql(_BURY[bool(coalesced)], values).one()
         self._check(alive)
         return int(deleted)
+
+    def _keep_uniques(self, connection: sa.Connection, kept: Sequence[KeptUnique]) -> None:
+        functions, keys, handles, untils = zip(*kept, strict=True)
+        as_bytes = ARRAYS["BYTEA"]
+        values = as_bytes(functions), as_bytes(keys), as_bytes(handles), _TIMES(untils)
+        connection.exec_driver_sql(_KEEP_UNIQUES, values)
 
     def _revive(self, connection: sa.Connection, number: int, position: int, submitted: float) -> bool:
         # If another job gets its unique at this moment that is a conflict, and the next attempt sees it.

@@ -26,7 +26,7 @@ import sqlalchemy as sa
 from txgearman.broker.dead_job import DeadJob
 from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store import tables
-from txgearman.store.contract import Changes, Retry, StoredJob, Written
+from txgearman.store.contract import Changes, KeptUnique, Retry, StoredJob, Written
 from txgearman.store.database import DatabaseStore, Row
 
 BUSY_TIMEOUT: Final = 5.0
@@ -111,6 +111,10 @@ _BURY: Final = (
 _REVIVE: Final = (
     f"INSERT INTO txgearman_job (number, place, submitted, losses, owner, {_KEPT})"
     f" SELECT number, ?, ?, 0, ?, {_KEPT} FROM txgearman_dead WHERE number = ? ON CONFLICT DO NOTHING"
+)
+_KEEP_UNIQUES: Final = (
+    'INSERT INTO txgearman_unique (function, "key", handle, until) SELECT * FROM ({}) WHERE true'
+    ' ON CONFLICT (function, "key") DO UPDATE SET handle = excluded.handle, until = excluded.until'
 )
 _FORGET: Final = "DELETE FROM txgearman_dead WHERE number = ?"
 
@@ -240,6 +244,14 @@ class SqliteStore(DatabaseStore):
             raise
 
     def write(self, changes: Changes) -> Written:
+        if changes.kept_uniques and not changes.saves:
+            try:
+                self._require_space((), changes.deaths.values())
+                return super().write(changes)
+            except StoreUnavailable:
+                # What has ended makes room for the next attempt.
+                self.write(replace(changes, kept_uniques=[]))
+                raise
         frees = bool(changes.removals or changes.losses or changes.retries)
         if changes.saves or not (changes.deaths or frees):
             self._require_space(changes.saves, changes.deaths.values())
@@ -510,6 +522,9 @@ class SqliteStore(DatabaseStore):
         if revived:
             connection.exec_driver_sql(_FORGET, (number,))
         return revived
+
+    def _keep_uniques(self, connection: sa.Connection, kept: Sequence[KeptUnique]) -> None:
+        _execute_for(connection, _KEEP_UNIQUES, kept)
 
     def _contains(self, column: sa.Column[Any], text: bytes) -> sa.ColumnElement[bool]:
         return sa.func.instr(column, sa.literal(text, tables.Bytes)) > 0

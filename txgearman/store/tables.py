@@ -11,6 +11,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from txgearman.broker.dead_job import OVERHEAD, DeadJob
+from txgearman.broker.kept_unique import KeptUnique
 from txgearman.errors import StoreError
 from txgearman.store.contract import StoredJob
 
@@ -74,7 +75,6 @@ JOB: Final = sa.Table(
     sa.Column("retry_at", _SECONDS),
     sa.Column("outcome", sa.SmallInteger),
     sa.Column("error", Bytes),
-    sa.Column("expires_at", _SECONDS),
     sa.Column("attributes", Bytes),
     # Last, because SQLite has to read through long data to get at the columns after it.
     sa.Column("data", Bytes, nullable=False),
@@ -82,9 +82,8 @@ JOB: Final = sa.Table(
 """The jobs. `owner` is the number of a server's start, 0 where a store is not shared. `unique_key` says which
 jobs are the same, see `unique_key`. `coalesced_at` is when another server last answered a submit with this
 job, in seconds since the epoch by the database's clock. `attempts` counts its failed runs, `outcome` and
-`error` are those of the last, and `retry_at` is when it was to run again after that. `expires_at` and
-`attributes` are for what a submit says of one job alone; nothing writes them yet. In a database that was
-upgraded the newer columns come behind `data`."""
+`error` are those of the last, and `retry_at` is when it was to run again after that. `attributes` are what
+its submit says of it alone. In a database that was upgraded the newer columns come behind `data`."""
 
 _keyed = JOB.c.unique_key.is_not(None)
 HAS_TIME: Final = sa.or_(JOB.c.run_at.is_not(None), JOB.c.retry_at.is_not(None))
@@ -156,8 +155,6 @@ RESULT: Final = sa.Table(
     sa.Column("number", _NUMBER, primary_key=True, autoincrement=False),
     sa.Column("handle", Bytes, nullable=False),
     sa.Column("function", Bytes, nullable=False),
-    sa.Column("unique_key", Bytes),
-    sa.Column("unique_until", _SECONDS),
     sa.Column("ended", _SECONDS, nullable=False),
     sa.Column("expires_at", _SECONDS, nullable=False),
     sa.Column("outcome", sa.SmallInteger, nullable=False),
@@ -165,19 +162,25 @@ RESULT: Final = sa.Table(
     sa.Column("error", Bytes),
     sa.Column("data", Bytes),
 )
-"""What is kept of background jobs that have ended, until `expires_at`: the result as `data`, where it is to
-be kept, and the unique, where submits with it are answered with this job until `unique_until`. Nothing writes
+"""What is kept of background jobs that have ended, until `expires_at`: the result as `data`. Nothing writes
 it yet."""
 
-_unique_kept = RESULT.c.unique_until.is_not(None)
 sa.Index("txgearman_result_expires", RESULT.c.expires_at, RESULT.c.number, RESULT.c.weight)
-sa.Index(
-    "txgearman_result_unique",
-    RESULT.c.unique_key,
-    RESULT.c.function,
-    sqlite_where=_unique_kept,
-    postgresql_where=_unique_kept,
+
+UNIQUE: Final = sa.Table(
+    "txgearman_unique",
+    TABLES,
+    sa.Column("function", Bytes, primary_key=True),
+    sa.Column("key", Bytes, primary_key=True),
+    sa.Column("handle", Bytes, nullable=False),
+    sa.Column("until", _SECONDS, nullable=False),
+    # The rows stand in the index of the primary key, not beside it.
+    sqlite_with_rowid=False,
 )
+"""The uniques of completed jobs that are kept, see `KeptUnique`. They belong to no server, and are apart from
+the results, which may be forgotten earlier where all together are too large."""
+
+sa.Index("txgearman_unique_until", UNIQUE.c.until)
 
 SCHEDULE: Final = sa.Table(
     "txgearman_schedule",
@@ -238,7 +241,7 @@ PLOT: Final = sa.Table(
 )
 """Pieces of the dashboard's plots, by when they begin in seconds since the epoch. Nothing writes it yet."""
 
-NEW_TABLES: Final = [DEAD, RESULT, SCHEDULE, TICK, SLOT, SETTING, PLOT]
+NEW_TABLES: Final = [DEAD, RESULT, UNIQUE, SCHEDULE, TICK, SLOT, SETTING, PLOT]
 """Those that came with version 3."""
 
 STORED: Final = [JOB.c[name] for name in StoredJob._fields]
@@ -254,6 +257,9 @@ written."""
 
 DEAD_COLUMNS: Final = [DEAD.c[name] for name in DeadJob._fields]
 """The columns that a `DeadJob` is made of, in its order."""
+
+UNIQUE_COLUMNS: Final = [UNIQUE.c[name] for name in KeptUnique._fields]
+"""The columns that a `KeptUnique` is made of, in its order."""
 
 FUNCTION_INDEX: Final = StoredJob._fields.index("function")
 DATA_INDEX: Final = StoredJob._fields.index("data")
@@ -281,7 +287,7 @@ def _add_failures(connection: sa.Connection) -> None:
     """Rename what is not an attempt any more, tell jobs that are retried from those that are queued, and make
     the tables that are new."""
     connection.exec_driver_sql(f"ALTER TABLE {JOB.name} RENAME COLUMN attempts TO losses")
-    for name in ("attempts", "retry_at", "outcome", "error", "expires_at", "attributes"):
+    for name in ("attempts", "retry_at", "outcome", "error", "attributes"):
         kind = JOB.c[name].type.compile(connection.dialect)
         default = " NOT NULL DEFAULT 0" if name == "attempts" else ""
         connection.exec_driver_sql(f"ALTER TABLE {JOB.name} ADD COLUMN {name} {kind}{default}")

@@ -16,6 +16,7 @@ from txgearman.broker.entities import Client, Worker
 from txgearman.broker.histograms import Durations
 from txgearman.broker.inspection import Inspection
 from txgearman.broker.job_lookup import JobLookup
+from txgearman.broker.job_options import JobOptions
 from txgearman.broker.stored_job_search import StoredJobSearch
 
 
@@ -232,6 +233,7 @@ class Jobs(Protocol):
         background: bool = ...,
         reducer: bytes | None = ...,
         run_at: float | None = ...,
+        options: JobOptions | None = ...,
     ) -> None:
         """Accept a job, or let `client` wait for the one that it is a duplicate of.
 
@@ -246,6 +248,7 @@ class Jobs(Protocol):
             background: Whether the job goes on without a client.
             reducer: The name of the reducing function.
             run_at: Seconds since the epoch before which no worker gets the job; None for at once.
+            options: What is said of this job alone; None for nothing.
 
         Raises:
             Refused: The job is not accepted.

@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from txgearman.access.patterns import quoted
 from txgearman.errors import ArgumentTooLarge, InvalidArgument
 
 MAX_SIZE: Final = 4096
@@ -20,8 +21,6 @@ MAX_COUNT: Final = 32
 """Lines of the field: twice as many as there are names."""
 
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]{0,63}\Z")
-_SHOWN: Final = 100
-"""Characters of a line that is wrong that an error text shows."""
 
 
 def parse_attributes(field: bytes) -> dict[str, str]:
@@ -54,7 +53,7 @@ def parse_attributes(field: bytes) -> dict[str, str]:
             raise InvalidArgument("Attributes are not UTF-8") from None
         name, equals, value = text.partition("=")
         if not equals or _NAME.match(name) is None:
-            raise InvalidArgument(f"Attribute is not name=value: {text[:_SHOWN]!a}")
+            raise InvalidArgument(f"Attribute is not name=value: {quoted(line)}")
         if name in values:
             raise InvalidArgument(f"Attribute is there twice: {name}")
         values[name] = value

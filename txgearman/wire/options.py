@@ -22,5 +22,8 @@ rejected."""
 HEARTBEAT: Final = b"heartbeat"
 """This worker may say of a job that it still runs, without clients hearing of it."""
 
-EXTENSIONS: Final = frozenset({CANCEL, OUTCOMES, HEARTBEAT})
+SUBMIT_EXTENDED: Final = b"submit-extended"
+"""This client may send SUBMIT_JOB_EXTENDED."""
+
+EXTENSIONS: Final = frozenset({CANCEL, OUTCOMES, HEARTBEAT, SUBMIT_EXTENDED})
 """The options that gearmand does not know."""

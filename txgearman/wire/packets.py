@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Flag, auto
 from typing import Final
 
-from txgearman.wire.options import CANCEL, HEARTBEAT, OUTCOMES
+from txgearman.wire.options import CANCEL, HEARTBEAT, OUTCOMES, SUBMIT_EXTENDED
 
 REQUEST: Final = b"\0REQ"
 """Magic of packets to a server."""
@@ -107,6 +107,7 @@ JOB_ASSIGN_EXTENDED: Final = 1001
 WORK_RETRY: Final = 1002
 WORK_REJECT: Final = 1003
 WORK_HEARTBEAT: Final = 1004
+SUBMIT_JOB_EXTENDED: Final = 1007
 WORK_FAIL_EXTENDED: Final = 1008
 
 _JOB = ("function", "unique", "data")
@@ -198,6 +199,14 @@ EXTENSION_PACKETS: Final[tuple[PacketType, ...]] = (
     ),
     PacketType(WORK_REJECT, "WORK_REJECT", _W, ("handle", "text"), binary=True, option=OUTCOMES),
     PacketType(WORK_HEARTBEAT, "WORK_HEARTBEAT", _W, ("handle",), option=HEARTBEAT),
+    PacketType(
+        SUBMIT_JOB_EXTENDED,
+        "SUBMIT_JOB_EXTENDED",
+        _C,
+        ("function", "unique", "attributes", "data"),
+        binary=True,
+        option=SUBMIT_EXTENDED,
+    ),
     PacketType(
         WORK_FAIL_EXTENDED, "WORK_FAIL_EXTENDED", _W, ("handle", "text"), binary=True, option=OUTCOMES
     ),

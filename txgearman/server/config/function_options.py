@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from txgearman.broker.job_options import MAX_SECONDS
 from txgearman.broker.job_states import PRIORITIES
 from txgearman.broker.policy import UNLIMITED, FunctionRules
 from txgearman.server.config.option_kinds import (
@@ -26,7 +27,7 @@ from txgearman.wire.limits import MAX_FUNCTION
 MAX_RATE: Final = 10**9
 """The largest rate and burst of new jobs, of ``maxrate`` too: more than any server takes."""
 
-MAX_TIME_LIMIT: Final = 315_360_000
+MAX_TIME_LIMIT: Final = MAX_SECONDS
 """Seconds of the longest time limit of a function, ten years, as for workers that set one."""
 
 MIN_HEARTBEAT: Final = 1.0
@@ -151,6 +152,14 @@ class FunctionSettings:
         least=0,
         most=MAX_TIME_LIMIT,
     )
+    unique_for: float | None = option(
+        None,
+        "Seconds for which the unique of a job is kept once the job is completed: a submit with it is "
+        "answered with this job and does not run. 0 is not at all.",
+        kind=SECONDS,
+        least=0,
+        most=MAX_TIME_LIMIT,
+    )
     submit_rate: float | None = option(
         None,
         "How many new jobs a second the function takes; one more is refused with RATE_EXCEEDED. "
@@ -188,4 +197,5 @@ class FunctionSettings:
             retry_online=self.retry_online,
             expires=self.expires,
             heartbeat=self.heartbeat,
+            unique_for=self.unique_for,
         )

@@ -19,6 +19,7 @@ from txgearman.broker.policy import (
     DEFAULT_DEAD_JOBS_IN_MEMORY,
     DEFAULT_HISTORY,
     DEFAULT_HISTORY_BYTES,
+    DEFAULT_KEPT_UNIQUES,
     UNLIMITED,
     FunctionOrder,
     Policy,
@@ -480,6 +481,15 @@ class Settings:
         reloadable=True,
         least=0,
     )
+    max_kept_uniques: int = option(
+        DEFAULT_KEPT_UNIQUES,
+        "How many uniques of completed jobs are kept, by ``unique-for`` of a function or of a job. None is "
+        "forgotten ahead of its time. While there are so many, a new job whose unique is to be kept is "
+        "refused with QUEUE_ERROR.",
+        reloadable=True,
+        least=0,
+        most=MAX_RATE,
+    )
     submit_rate: float = option(
         0.0,
         "How many new jobs a second each function takes, in the long run. One more is refused with "
@@ -615,6 +625,7 @@ class Settings:
             dead_age=self.dead_age,
             history=self.history,
             history_bytes=self.history_bytes,
+            max_kept_uniques=self.max_kept_uniques,
         )
 
     @property

@@ -37,6 +37,8 @@ def limits_of(server: Server) -> Iterator[Limit]:
     yield Limit(
         "max-functions", settings.max_functions, inspection.function_count, inspection.functions_refused
     )
+    kept = server.broker.life.kept_uniques
+    yield Limit("max-kept-uniques", settings.max_kept_uniques, len(kept), kept.refused)
     if settings.web is not None:
         yield from _of_connections("web-max-connections", server.web_admission)
 

@@ -2,8 +2,9 @@
 service loads this.
 
 A job's span begins when it was submitted and is made when it has ended; what it did on its way, waiting and
-running, are spans below it, each made when it is over. The ids of a job's trace and of its span follow from
-its handle and when it was submitted. So nothing is kept for that, and a job that a store has kept is the same
+running, are spans below it, each made when it is over. It is itself below the span that its submit names as
+``traceparent``, if it names one. The ids of a job's trace, without that, and of its span follow from its
+handle and when it was submitted. So nothing is kept for that, and a job that a store has kept is the same
 trace whatever server goes on with it.
 """
 
@@ -69,7 +70,8 @@ def traces_url(url: str) -> str:
 
 
 class _Ids(RandomIdGenerator):
-    """Gives the span that has no parent the ids in `chosen`, and others any."""
+    """Gives the next span the ids in `chosen`, of which one with a parent has the span's alone; without them
+    any."""
 
     chosen: tuple[int, int] | None = None
 
@@ -94,7 +96,8 @@ class _ToOurLog(logging.Handler):
 class Traces:
     """The broker's `Follower`, which sends spans to the collector at `url`.
 
-    `ratio` is the part of the jobs that is followed; which ones they are follows from their handles.
+    `ratio` is the part of the jobs without a client's trace that is followed; which ones they are follows
+    from their handles.
     `make_processor` makes what takes the spans that have ended, each time this is started.
     """
 
@@ -164,9 +167,11 @@ class Traces:
 
     # -- the broker's Follower ------------------------------------------------------------------
 
-    def follows(self, handle: bytes) -> bool:
-        """Whether the job is one of those that are traced."""
-        return crc32(handle) < self._below
+    def follows(self, job: Job) -> bool:
+        """Whether the job is one of those that are traced: where its client has a trace, the client has
+        decided that, or else its trace would have holes."""
+        parent = _parent_of(job)
+        return crc32(job.handle) < self._below if parent is None else parent.trace_flags.sampled
 
     def waited(self, job: Job, since: float, until: float) -> None:
         """A span for a job's time in its queue."""
@@ -195,9 +200,11 @@ class Traces:
         }
         if job.run_at is not None:
             attributes["gearman.run_at"] = job.run_at
+        parent = _parent_of(job)
+        context = Context() if parent is None else set_span_in_context(NonRecordingSpan(parent), Context())
         self._ids.chosen = _ids_of(job)
         try:
-            self._span("job", job, Context(), job.submitted, when, ending, attributes)
+            self._span("job", job, context, job.submitted, when, ending, attributes)
         finally:
             self._ids.chosen = None
 
@@ -266,7 +273,17 @@ def _attributes(what: str, job: Job) -> dict[str, AttributeValue]:
 def _ids_of(job: Job) -> tuple[int, int]:
     """The ids of a job's trace and span. Handles begin anew with each start of a server without a store."""
     digest = blake2b(b"%b %b" % (job.handle, job.submitted.hex().encode()), digest_size=24).digest()
-    return int.from_bytes(digest[:16]), int.from_bytes(digest[16:])
+    parent = _parent_of(job)
+    trace = int.from_bytes(digest[:16]) if parent is None else parent.trace_id
+    return trace, int.from_bytes(digest[16:])
+
+
+def _parent_of(job: Job) -> SpanContext | None:
+    """The client's span that a job belongs to, if it has said that."""
+    if job.options is None or job.options.traceparent is None:
+        return None
+    _version, trace, span, flags = job.options.traceparent.split("-")
+    return SpanContext(int(trace, 16), int(span, 16), is_remote=True, trace_flags=TraceFlags(int(flags, 16)))
 
 
 def _text(name: bytes) -> str:

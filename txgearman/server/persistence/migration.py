@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from itertools import count
 from typing import Final, NamedTuple
 
+from txgearman.broker.kept_unique import unique_key
 from txgearman.errors import StoreError
 from txgearman.server.config.options import Settings
 from txgearman.server.persistence.lease import NUMBERS_PER_START
 from txgearman.store.contract import Changes, Store, StoredJob
 from txgearman.store.gearmand import GearmandQueue, QueuedJob
-from txgearman.store.uniques import unique_key
 from txgearman.store.urls import open_store
 
 LEASE: Final = 60.0

@@ -32,7 +32,7 @@ from txgearman.server.persistence.lease import Lease
 from txgearman.server.persistence.outage import Outage
 from txgearman.server.persistence.schedules import StoredSchedules
 from txgearman.server.persistence.thread import InThread, log_defect
-from txgearman.store.contract import Changes, Coalesced, Retry, Store, StoredJob, Written
+from txgearman.store.contract import Changes, Coalesced, KeptUnique, Retry, Store, StoredJob, Written
 
 if TYPE_CHECKING:
     from txgearman.broker.broker import Broker
@@ -89,6 +89,7 @@ class StoreWriter:
         self._reactor = reactor
         self._clock = monotonic_clock(reactor)
         self._in_thread = in_thread
+        self._wall_clock = wall_clock
         self._answers: StoreAnswers | None = None
         self._saves: list[Job] = []
         # Jobs that have ended, by number with when they did.
@@ -100,6 +101,7 @@ class StoreWriter:
         self._losses: dict[int, int] = {}
         self._retries: dict[int, Retry] = {}
         self._deaths = PendingDeaths()
+        self._kept_uniques: list[KeptUnique] = []
         # Who waits for the transaction that has all deaths so far.
         self._after_deaths: list[Callable[[], None]] = []
         self._after_deaths_in_flight: list[Callable[[], None]] = []
@@ -160,6 +162,8 @@ class StoreWriter:
         for length in self._store.queue_lengths():
             answers.restore_stored_queue(*length)
             loaded += length.jobs
+        for kept in self._store.kept_uniques(self._wall_clock()):
+            broker.life.kept_uniques.keep(kept)
         self.dead_jobs.load()
         self.dead_jobs.begin(answers)
         self.schedules.begin()
@@ -225,6 +229,11 @@ class StoreWriter:
 
     def remove(self, number: int, just_now: bool = True) -> None:
         self._removals[number] = self._clock() if just_now and self.shared else _UNKNOWN_TIME
+        if self._next_write is None:
+            self._schedule_write(REMOVAL_DELAY)
+
+    def keep_unique(self, kept: KeptUnique) -> None:
+        self._kept_uniques.append(kept)
         if self._next_write is None:
             self._schedule_write(REMOVAL_DELAY)
 
@@ -357,7 +366,7 @@ class StoreWriter:
             )
             self.rerun_elsewhere += self.unremoved
         self._removals, self._coalesced, self._losses = {}, {}, {}
-        self._retries = {}
+        self._retries, self._kept_uniques = {}, []
         self._deaths.clear()
         self.dead_jobs.disowned()
 
@@ -427,7 +436,14 @@ class StoreWriter:
 
     @property
     def _pending(self) -> bool:
-        return bool(self._saves or self._removals or self._losses or self._retries or self._deaths)
+        return bool(
+            self._saves
+            or self._removals
+            or self._losses
+            or self._retries
+            or self._deaths
+            or self._kept_uniques
+        )
 
     def _schedule_write(self, delay: float) -> None:
         """Write within `delay` seconds, or after the transaction in flight."""
@@ -452,7 +468,9 @@ class StoreWriter:
         submits = [len(job.saving or ()) for job in jobs]
         # One that has ended is not written: a later one in the same transaction may have its unique.
         saves = [_stored_job(job) for job in jobs if job.state is not _GONE]
-        removals, self._removals = _split(self._removals, MAX_REMOVALS)
+        kept, self._kept_uniques = self._kept_uniques[:MAX_REMOVALS], self._kept_uniques[MAX_REMOVALS:]
+        # Not ahead of their uniques.
+        removals, self._removals = _split(self._removals, 0 if self._kept_uniques else MAX_REMOVALS)
         retries, self._retries = _split(self._retries, MAX_FAILURES)
         self._removals_in_flight = removals
         deaths = self._deaths.take(MAX_FAILURES)
@@ -467,6 +485,9 @@ class StoreWriter:
             retries,
             {number: death.job for number, death in deaths.items()},
             self.schedules.take(jobs),
+            kept,
+            self._wall_clock(),
+            frozenset(map(number_of, _whose_uniques_are_kept(jobs))) if self.shared else frozenset(),
         )
         self._losses = {}
         self._writing = self._in_thread(self._store.write, changes)
@@ -573,6 +594,7 @@ class StoreWriter:
             ]
             self._removals = {**dict.fromkeys(in_doubt, _UNKNOWN_TIME), **self._removals}
         self._losses = {**changes.losses, **self._losses}
+        self._kept_uniques = changes.kept_uniques + self._kept_uniques
         self._deaths_written()
         kept = []
         for job in jobs:
@@ -626,6 +648,11 @@ def _split(waiting: dict[int, _T], most: int) -> tuple[dict[int, _T], dict[int, 
     return first, waiting
 
 
+def _whose_uniques_are_kept(jobs: list[Job]) -> list[bytes]:
+    """The handles of jobs whose uniques are to be kept: another server may keep one already."""
+    return [job.handle for job in jobs if job.options is not None and job.options.unique_for]
+
+
 def _stored_job(job: Job) -> StoredJob:
     number = number_of(job.handle)
     # Past the constructor, which a named tuple has in Python: a twentieth of a durable submit.
@@ -643,6 +670,7 @@ def _stored_job(job: Job) -> StoredJob:
             job.losses,
             job.submitted,
             job.reducer,
+            None if job.options is None else job.options.encode(),
             0,
             None,
             None,

@@ -41,6 +41,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "max-functions",
         "submit-rate",
         "submit-burst",
+        "max-kept-uniques",
         "max-connections",
         "max-connections-per-address",
         "handshake-timeout",

@@ -21,6 +21,7 @@ from txgearman.errors import (
     QueueFull,
     RateExceeded,
     Refused,
+    UniqueKept,
 )
 from txgearman.web.http.body import PIECE, budget_of, queue_of, send_body, send_queue
 from txgearman.web.http.encoding import identifier, text
@@ -34,6 +35,7 @@ _STATUSES: Final[tuple[tuple[type[Refused], int], ...]] = (
     (JobNotFound, 404),
     (ArgumentTooLarge, 400),
     (InvalidArgument, 400),
+    (UniqueKept, 409),
     (QueueFull, 429),
     (RateExceeded, 429),
 )

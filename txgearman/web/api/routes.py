@@ -195,7 +195,7 @@ def make_routes(
             "Submit a job. The body is its data, whatever its type. "
             "Accept text/event-stream to get what the worker sends while it runs.",
             {200: OCTETS.decode(), 202: "Accepted"},
-            (400, 413, 429, 502, 503, 504),
+            (400, 409, 413, 429, 502, 503, 504),
             submit_parameters(settings),
             Body.BYTES,
         ),

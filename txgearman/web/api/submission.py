@@ -8,6 +8,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
+from txgearman.broker.job_options import MAX_ATTEMPTS, MAX_SECONDS, NO_OPTIONS, JobOptions, traceparent_from
 from txgearman.errors import Refused
 from txgearman.web.api.clients import HTTPClientConnection, StreamedResponse, WholeResponse, refusal
 from txgearman.web.api.serializers import PRIORITY_NAMES
@@ -56,6 +57,44 @@ def submit_parameters(settings: WebSettings) -> tuple[Parameter, ...]:
             "Hold the job until this time, in seconds since 1970.",
             maximum=MAX_TIME,
             header="X-Gearman-Run-At",
+        ),
+        Parameter(
+            "expires",
+            "number",
+            "Begin no run of the job so many seconds behind its submit, or behind `run_at`; 0 is never. "
+            "Without it what is set for the function holds, as for the next three.",
+            maximum=MAX_SECONDS,
+            header="X-Gearman-Expires",
+        ),
+        Parameter(
+            "attempts",
+            "number",
+            "How many runs of the job may fail. A request that waits for the result waits for all of them.",
+            minimum=1,
+            maximum=MAX_ATTEMPTS,
+            header="X-Gearman-Attempts",
+        ),
+        Parameter(
+            "backoff",
+            "number",
+            "Seconds that the job waits before its first retry.",
+            maximum=MAX_SECONDS,
+            header="X-Gearman-Backoff",
+        ),
+        Parameter(
+            "unique_for",
+            "number",
+            "Seconds for which the unique is kept once the job is completed: a submit with it is answered "
+            "with this job and does not run.",
+            maximum=MAX_SECONDS,
+            header="X-Gearman-Unique-For",
+        ),
+        Parameter(
+            "traceparent",
+            "text",
+            "The span that the job belongs to, as the W3C writes it. One that is malformed is ignored.",
+            b"",
+            header="traceparent",
         ),
         Parameter(
             "timeout",
@@ -116,6 +155,7 @@ def submit(
             background,
             None,
             arguments["run_at"],
+            _options(arguments),
         )
     except Refused as error:
         connection.leave()
@@ -124,6 +164,18 @@ def submit(
         connection.begin()
     if arguments["timeout"] is not None and not background:
         connection.time_out_after(arguments["timeout"])
+
+
+def _options(arguments: dict[str, Any]) -> JobOptions | None:
+    """What is said of the job alone, if anything is."""
+    options = JobOptions(
+        expires=arguments["expires"],
+        attempts=arguments["attempts"],
+        backoff=arguments["backoff"],
+        unique_for=arguments["unique_for"],
+        traceparent=traceparent_from(arguments["traceparent"].decode("ascii", "replace")),
+    )
+    return None if options == NO_OPTIONS else options
 
 
 class GearmandStyle(Resource):
