@@ -174,6 +174,19 @@ class UniqueInUse(Refused):
     text = "A live job has the unique of this one"
 
 
+class TooManyWaits(Refused):
+    """As many clients wait for results as may, or one for as many as it may.
+
+    Args:
+        limit: How many that is.
+    """
+
+    code = b"TOO_MANY_WAITS"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"Results are waited for {limit} times, as often as they may")
+
+
 class AccessDenied(Refused):
     """The operator's access policy does not allow this to the peer."""
 

@@ -23,6 +23,7 @@ from txgearman.errors import Refused
 if TYPE_CHECKING:
     from txgearman.broker.dead_job import DeadJob
     from txgearman.broker.interfaces import Follower, Tell, TellPage
+    from txgearman.broker.kept_result import KeptResult
     from txgearman.broker.stored_job import StoredJob
 
 START: float = 1000.0
@@ -123,6 +124,7 @@ class KeeperNotes:
         self.losses: list[tuple[bytes, int]] = []
         self.retries: list[tuple[bytes, int, float | None]] = []
         self.dead: list[DeadJob] = []
+        self.results: list[KeptResult] = []
         self.refusal: Refused | None = None
         self.fetches: list[tuple[bytes, int, int]] = []
         self.searches: list[tuple[Any, ...]] = []
@@ -162,6 +164,9 @@ class KeeperNotes:
 
     def died(self, number: int, dead: DeadJob) -> None:
         self.dead.append(dead)
+
+    def completed(self, result: KeptResult) -> None:
+        self.results.append(result)
 
     def lost(self, job: Job) -> None:
         self.losses.append((job.handle, job.losses))
@@ -326,6 +331,9 @@ def leftovers(broker: Broker) -> dict[str, Any]:
         "expiries": len(broker.life.expiries),
         "woken": dict(broker.waking.woken),
         "tasks": len(broker.slices),
+        "results of running jobs": len(broker.life.results._collecting),
+        "bytes of these": broker.life.results._size,
+        "unsaved results": len(broker.life.results.unsaved),
         "leaving clients": broker._leaving,
         "total": broker.total,
     }

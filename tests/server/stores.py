@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from tests.store.model import evict_results
 from txgearman.broker.dead_jobs import stored_job
 from txgearman.errors import StoreUnavailable, UniqueInUse
 from txgearman.store.contract import (
@@ -16,7 +17,10 @@ from txgearman.store.contract import (
     DeadFilter,
     DeadJob,
     DeadPage,
+    Evicted,
+    KeptResult,
     QueueLength,
+    ResultCounts,
     StoredJob,
     Written,
 )
@@ -36,6 +40,7 @@ class ListStore:
         self.starts = 0
         self.jobs: dict[int, StoredJob] = {}
         self.dead_jobs: dict[int, DeadJob] = {}
+        self.results: dict[int, KeptResult] = {}
         self.writes: list[Changes] = []
         self.failing: Exception | None = None
         self.is_open = False
@@ -61,6 +66,9 @@ class ListStore:
             buried = self.jobs.pop(number, None)
             if buried is not None:
                 self.dead_jobs[number] = dead._replace(data=buried.data)
+        for number, result in changes.results.items():
+            if self.jobs.pop(number, None) is not None:
+                self.results[number] = result
         duplicates = {}
         for job in changes.saves:
             duplicate = self.find_duplicate(job.function, job.unique, job.data)
@@ -145,6 +153,19 @@ class ListStore:
         too_many = len(self.dead_jobs) - max_jobs
         oldest = sorted(self.dead_jobs, key=lambda number: self.dead_jobs[number].ended)
         return self.forget_dead(oldest[: max(0, too_many)][:limit])
+
+    def find_result(self, number: int, now: float) -> KeptResult | None:
+        self._check()
+        result = self.results.get(number)
+        return None if result is None or result.expires_at <= now else result
+
+    def result_counts(self) -> ResultCounts:
+        self._check()
+        return ResultCounts(len(self.results), sum(result.weight for result in self.results.values()))
+
+    def evict_results(self, max_bytes: int, now: float, limit: int) -> Evicted:
+        self._check()
+        return evict_results(self.results, max_bytes, now, limit)
 
     def find(self, number: int) -> StoredJob | None:
         self._check()

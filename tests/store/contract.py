@@ -9,16 +9,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.store.crowd import a_job
-from tests.store.jobs import bury, dead_jobs, death, job, save, stored
+from tests.store.jobs import bury, dead_jobs, death, job, keep, result, save, stored
 from tests.store.model import ModelDatabase, ModelStore
 from txgearman.broker.dead_job import MAX_ERROR, DeadCursor, DeadFilter, DeadJob
+from txgearman.broker.kept_result import MAX_RESULT_BYTES
 from txgearman.errors import UniqueInUse
 from txgearman.store.contract import (
     MAX_EXAMINED,
     MAX_EXAMINED_BYTES,
     Changes,
     DeadCount,
+    Evicted,
     QueueLength,
+    ResultCounts,
     Retry,
     Store,
     StoredJob,
@@ -419,6 +422,104 @@ class StoreContract(_TestCase):
             self.assertEqual(left, list(range(20, 20 - there + evicted, -1)))
         self.assertEqual(self.store.evict_dead(0, 0, 0.0, 100), 6)
         self.assertEqual(self.store.evict_dead(0, 0, 0.0, 100), 0)
+
+    # -- results ------------------------------------------------------------------------------------
+
+    def test_a_result_is_kept_as_it_was(self) -> None:
+        jobs = [job(1, b"u", ALL_BYTES), job(2, function=ALL_BYTES, handle=ALL_BYTES[:63], run_at=5.0)]
+        jobs += [job(LARGEST_NUMBER), job(3)]
+        save(self.store, *jobs)
+        results = [
+            result(jobs[0], 1.5e9 + 0.25, ALL_BYTES),
+            result(jobs[1], data=b""),
+            result(jobs[2], data=None),
+        ]
+        self.assertEqual(keep(self.store, *results), ({}, []))
+        for _ in range(2):
+            self.assertEqual(self.numbers(), [3])
+            for kept in results:
+                self.assertEqual(self.store.find_result(kept.number, 1.5e9), kept)
+                self.assertIsNone(self.store.find(kept.number))
+            for unknown in (3, 99, -1, 2**63, 10**60):
+                self.assertIsNone(self.store.find_result(unknown, 0.0), unknown)
+            self.assertEqual(
+                self.store.result_counts(), ResultCounts(3, sum(kept.weight for kept in results))
+            )
+            self.restart()
+
+    def test_a_large_result(self) -> None:
+        data = random.Random(2).randbytes(MAX_RESULT_BYTES)
+        save(self.store, job(1))
+        keep(self.store, result(job(1), data=data))
+        found = self.store.find_result(1, 0.0)
+        assert found is not None
+        self.assertTrue(found.data == data)
+
+    def test_a_result_expires(self) -> None:
+        save(self.store, job(1))
+        kept = result(job(1))
+        keep(self.store, kept)
+        self.assertIsNone(self.store.find_result(1, kept.expires_at))
+        self.assertEqual(self.store.find_result(1, kept.expires_at - 0.25), kept)
+
+    def test_only_of_what_is_removed_the_result_is_kept(self) -> None:
+        save(self.store, job(1))
+        keep(self.store, result(job(1)), result(job(2)))
+        # Once more, as by a server that does not know whether the first attempt was committed.
+        keep(self.store, result(job(1), data=b"another"), result(job(2)))
+        self.assertEqual(self.store.find_result(1, 0.0), result(job(1)))
+        self.assertIsNone(self.store.find_result(2, 0.0))
+
+    def test_results_with_all_other_changes(self) -> None:
+        save(self.store, *(job(number) for number in range(1, 6)), job(6, b"u"))
+        deaths = {2: death(job(2))._replace(data=None)}
+        changes = {"removals": [1], "losses": {5: 3}, "deaths": deaths, "saves": [job(7, b"u")]}
+        changes["retries"] = {4: Retry(1, 1.5e9, 0, b"")}
+        keep(self.store, result(job(3)), result(job(6, b"u")), **changes)
+        self.assertEqual([(job.number, job.losses) for job in stored(self.store)], [(4, 0), (5, 3), (7, 0)])
+        self.assertEqual(dead_jobs(self.store), [death(job(2))])
+        for number in (3, 6):
+            self.assertIsNotNone(self.store.find_result(number, 0.0))
+
+    def test_many_results_at_once(self) -> None:
+        jobs = [job(number) for number in range(1, 1101)]
+        save(self.store, *jobs)
+        keep(self.store, *(result(each, data=b"%d" % each.number) for each in jobs))
+        self.assertEqual(stored(self.store), [])
+        for number in (1, 256, 257, 1100):
+            found = self.store.find_result(number, 0.0)
+            assert found is not None
+            self.assertEqual(found.data, b"%d" % number)
+
+    def test_evicting_results(self) -> None:
+        """Those that have expired, then the oldest; at each limit and one past it."""
+        everything = 1 << 62
+        jobs = [job(number) for number in range(1, 21)]
+        save(self.store, *jobs)
+        results = [result(each) for each in jobs]
+        # The oldest but one is kept for longest.
+        results[1] = results[1]._replace(expires_at=results[1].expires_at + 7 * 86400)
+        keep(self.store, *results)
+        weight = results[0].weight
+        end = results[2].expires_at
+        left = 20
+        for expired, evicted, max_bytes, now, limit in (
+            (0, 0, everything, 0.0, 100),
+            (0, 0, 20 * weight, 0.0, 100),
+            (1, 0, everything, end, 1),
+            (1, 0, everything, end, 100),
+            (0, 1, 18 * weight - 1, end, 100),
+            (0, 2, 0, end, 2),
+            (1, 4, 10 * weight, results[5].expires_at, 100),
+        ):
+            counts = Evicted(expired, evicted)
+            self.assertEqual(self.store.evict_results(max_bytes, now, limit), counts)
+            left -= expired + evicted
+            self.assertEqual(self.store.result_counts(), ResultCounts(left, left * weight))
+        found = [number for number in range(1, 21) if self.store.find_result(number, 0.0)]
+        self.assertEqual(found, list(range(11, 21)))
+        self.assertEqual(self.store.evict_results(0, 0.0, 100), Evicted(0, 10))
+        self.assertEqual(self.store.result_counts(), ResultCounts(0, 0))
 
     # -- reading ------------------------------------------------------------------------------------
 

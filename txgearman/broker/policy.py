@@ -36,6 +36,9 @@ DEFAULT_HISTORY: Final = 5000
 DEFAULT_HISTORY_BYTES: Final = 8 * 1024 * 1024
 """Bytes of these."""
 
+DEFAULT_RESULTS_BYTES_IN_MEMORY: Final = 16 * 1024 * 1024
+"""Bytes of kept results where no store keeps them: as many as dead jobs take."""
+
 
 class FunctionOrder(Enum):
     """Which of a worker's functions is served first."""
@@ -69,6 +72,7 @@ class FunctionRules:
         retry_online: Whether clients that wait for a result go on waiting while the job is retried.
         expires: Seconds from the job's submission, or its `run_at`, after which no run of it begins; 0 is
             never.
+        keep_results: Seconds for which the results of background jobs are kept; 0 keeps none.
     """
 
     limits: tuple[int | None, ...] | None = None
@@ -83,6 +87,7 @@ class FunctionRules:
     jitter: float | None = None
     retry_online: bool | None = None
     expires: float | None = None
+    keep_results: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +120,8 @@ class Policy:
         dead_age: Seconds for which they are kept.
         history: How many ended jobs are remembered; 0 is none.
         history_bytes: How many bytes that takes at most.
+        results_bytes: How many bytes kept results take in memory at most, and beside them what running jobs
+            have sent of theirs.
         functions: Rules by the name of a function, or a pattern of names.
     """
 
@@ -138,6 +145,7 @@ class Policy:
     dead_age: float = DEFAULT_DEAD_AGE
     history: int = DEFAULT_HISTORY
     history_bytes: int = DEFAULT_HISTORY_BYTES
+    results_bytes: int = DEFAULT_RESULTS_BYTES_IN_MEMORY
     functions: tuple[tuple[bytes, FunctionRules], ...] = ()
 
     def rules_for(self, name: bytes) -> FunctionRules:

@@ -19,7 +19,7 @@ from txgearman.broker.administration import Administration
 from txgearman.broker.broker import Broker
 from txgearman.broker.dead_job_administration import DeadJobAdministration
 from txgearman.broker.inspection import Inspection
-from txgearman.broker.interfaces import DeadJobStore, Follower, JobStore
+from txgearman.broker.interfaces import DeadJobStore, Follower, JobStore, ResultStore
 from txgearman.broker.job_lookup import JobLookup
 from txgearman.broker.store_answers import StoreAnswers
 from txgearman.broker.stored_job_search import StoredJobSearch
@@ -35,6 +35,7 @@ from txgearman.server.monitoring.limits import Limit, limits_of
 from txgearman.server.monitoring.rate_limited_log import RateLimitedLog
 from txgearman.server.monitoring.traffic import Traffic
 from txgearman.server.protocol import GearmanServerProtocol
+from txgearman.server.result_waits import ResultWaits
 
 if TYPE_CHECKING:
     from txgearman.server.persistence.writer import StoreWriter
@@ -58,7 +59,7 @@ class GearmanServerFactory(Factory):
     """Makes the connections of one Gearman server, which may listen in several places.
 
     `connections` are the live ones by number, `broker` holds the jobs, `traffic` counts what the connections
-    carried.
+    carried, `results` finds results and waits for them.
 
     `admission` says who may connect, and `web_admission` who may over HTTP; `silent` are the connections
     that have never sent anything whole, the oldest first; `budget` counts the bytes that are held for peers,
@@ -110,6 +111,7 @@ class GearmanServerFactory(Factory):
         self._wall_clock = wall_clock
         self._follower = follower
         self.deaths = DeathLog(self.clock)
+        self.results = ResultWaits(reactor, lambda: self.broker)
         self.broker = self._make_broker()
         self.threshold: LogThreshold | None = None
         self._on_shutdown = on_shutdown
@@ -137,6 +139,7 @@ class GearmanServerFactory(Factory):
         self.administration.change_policy(settings.policy)
         if self.store_writer is not None:
             self.store_writer.dead_jobs.limit(*settings.stored_dead_limits)
+            self.store_writer.results.limit(settings.stored_results_bytes)
         before, self.settings = self.settings, settings
         self._obey_limits()
         if before.access != settings.access:
@@ -155,11 +158,12 @@ class GearmanServerFactory(Factory):
         job_store: JobStore | None = None,
         last_number: int = 0,
         dead_job_store: DeadJobStore | None = None,
+        result_store: ResultStore | None = None,
     ) -> Broker:
         trace = None
         if self._follower is not None:
             trace = JobTracer(self._follower, self.clock, self._wall_clock)
-        return Broker(
+        broker = Broker(
             self.settings.policy,
             self.clock,
             self._wall_clock,
@@ -171,7 +175,10 @@ class GearmanServerFactory(Factory):
             random.random,
             self.deaths,
             dead_job_store,
+            result_store,
         )
+        broker.life.results.listener = self.results.job_ended
+        return broker
 
     @property
     def inspection(self) -> Inspection:
@@ -207,7 +214,10 @@ class GearmanServerFactory(Factory):
         """
         self.store_writer = store_writer
         store_writer.dead_jobs.limit(*self.settings.stored_dead_limits)
-        self.broker = self._make_broker(store_writer, last_number, store_writer.dead_jobs)
+        store_writer.results.limit(self.settings.stored_results_bytes)
+        self.broker = self._make_broker(
+            store_writer, last_number, store_writer.dead_jobs, store_writer.results
+        )
 
     def _obey_limits(self) -> None:
         settings, web = self.settings, self.web_admission

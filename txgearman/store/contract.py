@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
+from txgearman.broker.kept_result import KeptResult, ResultCounts
 from txgearman.broker.stored_job import StoredJob
 
 __all__ = [
@@ -19,7 +20,10 @@ __all__ = [
     "Changes",
     "Coalesced",
     "DeadCount",
+    "Evicted",
+    "KeptResult",
     "QueueLength",
+    "ResultCounts",
     "Retry",
     "Store",
     "StoredJob",
@@ -80,6 +84,8 @@ class Changes:
         retries: What failed runs have changed, by job number. These jobs were saved before.
         deaths: What is to be kept of jobs that are dead, by job number. They are removed as those in
             `removals`, and only a job that is removed becomes a dead one, with what is stored of it.
+        results: The results of jobs that are done, by job number. They are removed as those in `removals`,
+            and only of a job that is removed the result is kept.
     """
 
     saves: list[StoredJob] = field(default_factory=list)
@@ -88,6 +94,7 @@ class Changes:
     coalesced: dict[int, float] = field(default_factory=dict)
     retries: dict[int, Retry] = field(default_factory=dict)
     deaths: dict[int, DeadJob] = field(default_factory=dict)
+    results: dict[int, KeptResult] = field(default_factory=dict)
 
 
 class Coalesced(NamedTuple):
@@ -114,6 +121,18 @@ class Written(NamedTuple):
 
     duplicates: dict[int, bytes]
     coalesced: list[Coalesced]
+
+
+class Evicted(NamedTuple):
+    """What `Store.evict_results` deleted.
+
+    Attributes:
+        expired: How many results whose time was over.
+        evicted: How many others.
+    """
+
+    expired: int
+    evicted: int
 
 
 class QueueLength(NamedTuple):
@@ -324,6 +343,39 @@ class Store(Protocol):
 
         Returns:
             How many were deleted; `limit` if there may be more.
+        """
+
+    # -- results, which belong to no server -------------------------------------------------------
+
+    def find_result(self, number: int, now: float) -> KeptResult | None:
+        """Find the result of a job.
+
+        Args:
+            number: The number of its handle.
+            now: In seconds since the epoch. A result that expires until then is not found.
+
+        Returns:
+            The result with its data; None if there is none.
+        """
+
+    def result_counts(self) -> ResultCounts:
+        """Count the results.
+
+        Returns:
+            How many there are, and how many bytes they count for.
+        """
+
+    def evict_results(self, max_bytes: int, now: float, limit: int) -> Evicted:
+        """Delete the results that have expired, and then those of the jobs that ended first, until the others
+        are within the limit.
+
+        Args:
+            max_bytes: How many bytes may stay, by `KeptResult.weight`.
+            now: In seconds since the epoch. Results that expire until then have expired.
+            limit: How many results of each kind to delete at most.
+
+        Returns:
+            How many were deleted; `limit` where there may be more.
         """
 
     # -- several servers on one database ----------------------------------------------------------

@@ -26,7 +26,10 @@ from txgearman.store.contract import (
     Changes,
     Coalesced,
     DeadCount,
+    Evicted,
+    KeptResult,
     QueueLength,
+    ResultCounts,
     Retry,
     StoredJob,
     Written,
@@ -40,6 +43,8 @@ from txgearman.store.tables import (
     HAS_TIME,
     INSERTED_FIELDS,
     JOB,
+    RESULT,
+    RESULT_COLUMNS,
     STORED,
 )
 from txgearman.store.uniques import unique_key
@@ -157,6 +162,13 @@ class DatabaseStore(ABC):
         returns how many were deleted."""
 
     @abstractmethod
+    def _keep(
+        self, connection: sa.Connection, results: Sequence[KeptResult], coalesced: dict[int, float]
+    ) -> int:
+        """Delete own jobs, in the order of their numbers, as `_delete` does, and keep the results of those
+        that are deleted; returns how many were."""
+
+    @abstractmethod
     def _revive(self, connection: sa.Connection, number: int, position: int) -> bool:
         """Make a dead job an own one, unless there is none, or a job with its unique; returns whether that
         was done."""
@@ -200,9 +212,9 @@ class DatabaseStore(ABC):
 
     def _write(self, changes: Changes, removals: Sequence[int], batches: list[Sequence[Row]]) -> Written:
         duplicates: dict[int, bytes] = {}
-        deleted = buried = 0
+        deleted = buried = kept = 0
         statements = len(batches) + bool(removals) + bool(changes.losses)
-        statements += bool(changes.retries) + 2 * bool(changes.deaths)
+        statements += bool(changes.retries) + 2 * bool(changes.deaths) + 2 * bool(changes.results)
         with self._writing(statements) as connection:
             if changes.losses:
                 self._set_losses(connection, dict(sorted(changes.losses.items())))
@@ -211,6 +223,9 @@ class DatabaseStore(ABC):
             if changes.deaths:
                 deaths = [changes.deaths[number] for number in sorted(changes.deaths)]
                 buried = self._bury(connection, deaths, changes.coalesced)
+            if changes.results:
+                results = [changes.results[number] for number in sorted(changes.results)]
+                kept = self._keep(connection, results, changes.coalesced)
             if removals and not batches:
                 deleted = self._delete(connection, removals, changes.coalesced)
             for index, rows in enumerate(batches):
@@ -225,6 +240,8 @@ class DatabaseStore(ABC):
             left = self._coalesced(connection, removals) if deleted != len(removals) else []
             if buried != len(changes.deaths):
                 left += self._coalesced(connection, sorted(changes.deaths))
+            if kept != len(changes.results):
+                left += self._coalesced(connection, sorted(changes.results))
         return Written(duplicates, left)
 
     def _resolve_duplicates(self, connection: sa.Connection, rows: Sequence[Row]) -> dict[int, bytes]:
@@ -419,7 +436,7 @@ class DatabaseStore(ABC):
     def forget_dead(self, numbers: Sequence[int]) -> int:
         known = [number for number in numbers if number <= LARGEST_NUMBER]
         return sum(
-            self._delete_dead(DEAD.c.number.in_(known[start : start + FORGOTTEN_AT_ONCE]))
+            self._delete_unowned(DEAD, DEAD.c.number.in_(known[start : start + FORGOTTEN_AT_ONCE]))
             for start in range(0, len(known), FORGOTTEN_AT_ONCE)
         )
 
@@ -445,7 +462,8 @@ class DatabaseStore(ABC):
         total = sa.select(
             sa.func.count().label("jobs"), sa.func.coalesce(sa.func.sum(DEAD.c.weight), 0).label("bytes")
         ).subquery()
-        return self._delete_dead(
+        return self._delete_unowned(
+            DEAD,
             DEAD.c.number.in_(
                 sa.select(ranked.c.number)
                 .select_from(ranked.join(total, sa.true()))
@@ -456,18 +474,58 @@ class DatabaseStore(ABC):
                         total.c.bytes - ranked.c.passed + ranked.c.weight > max_bytes,
                     )
                 )
-            )
+            ),
         )
 
-    def _delete_dead(self, condition: sa.ColumnElement[bool]) -> int:
-        """Delete dead jobs; returns how many. They are nobody's, so a lease that is lost meanwhile does no
-        harm."""
+    def _delete_unowned(self, table: sa.Table, condition: sa.ColumnElement[bool]) -> int:
+        """Delete dead jobs or results; returns how many. They are nobody's, so a lease that is lost meanwhile
+        does no harm."""
 
         def delete() -> int:
             with self._reading() as connection:
-                return connection.execute(DEAD.delete().where(condition)).rowcount
+                return connection.execute(table.delete().where(condition)).rowcount
 
         return self._with_retries(delete)
+
+    # -- results ------------------------------------------------------------------------------------
+
+    def find_result(self, number: int, now: float) -> KeptResult | None:
+        if number > LARGEST_NUMBER:
+            return None
+        rows = self._rows(
+            sa.select(*RESULT_COLUMNS).where(RESULT.c.number == number, RESULT.c.expires_at > now)
+        )
+        return KeptResult._make(rows[0]) if rows else None
+
+    def result_counts(self) -> ResultCounts:
+        ((results, weight),) = self._rows(sa.select(*[sa.func.count(), sa.func.sum(RESULT.c.weight)]))
+        return ResultCounts(results, int(weight or 0))
+
+    def evict_results(self, max_bytes: int, now: float, limit: int) -> Evicted:
+        past = sa.select(RESULT.c.number).where(RESULT.c.expires_at <= now)
+        expired = self._delete_unowned(
+            RESULT, RESULT.c.number.in_(past.order_by(RESULT.c.expires_at).limit(limit))
+        )
+        # One statement, which sees one state: another server that does the same deletes the same ones.
+        oldest = sa.select(RESULT.c.number, RESULT.c.ended, RESULT.c.weight)
+        oldest_first = oldest.order_by(RESULT.c.ended, RESULT.c.number).limit(limit).subquery()
+        ranked = sa.select(
+            oldest_first.c.number,
+            sa.func.sum(oldest_first.c.weight)
+            .over(order_by=[oldest_first.c.ended, oldest_first.c.number])
+            .label("passed"),
+            oldest_first.c.weight,
+        ).subquery()
+        total = sa.select(sa.func.coalesce(sa.func.sum(RESULT.c.weight), 0).label("bytes")).subquery()
+        evicted = self._delete_unowned(
+            RESULT,
+            RESULT.c.number.in_(
+                sa.select(ranked.c.number)
+                .select_from(ranked.join(total, sa.true()))
+                .where(total.c.bytes - ranked.c.passed + ranked.c.weight > max_bytes)
+            ),
+        )
+        return Evicted(expired, evicted)
 
     # -- connecting ---------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from txgearman.broker.policy import (
     DEFAULT_DEAD_JOBS_IN_MEMORY,
     DEFAULT_HISTORY,
     DEFAULT_HISTORY_BYTES,
+    DEFAULT_RESULTS_BYTES_IN_MEMORY,
     UNLIMITED,
     FunctionOrder,
     FunctionRules,
@@ -90,6 +91,9 @@ DEFAULT_DEAD_JOBS: Final = 10_000
 
 DEFAULT_DEAD_BYTES: Final = 256 * 1024 * 1024
 """Bytes of their data."""
+
+DEFAULT_RESULTS_BYTES: Final = 256 * 1024 * 1024
+"""Bytes of kept results in a store."""
 
 MAX_HISTORY: Final = 100_000
 """Ended jobs: to look one up walks them, which takes five milliseconds then."""
@@ -248,6 +252,13 @@ class FunctionSettings:
         least=0,
         most=MAX_TIME_LIMIT,
     )
+    keep_results: float | None = option(
+        None,
+        "Seconds for which the results of background jobs are kept for whoever asks for them. 0 keeps none.",
+        kind=SECONDS,
+        least=0,
+        most=MAX_TIME_LIMIT,
+    )
     submit_rate: float | None = option(
         None,
         "How many new jobs a second the function takes; one more is refused with RATE_EXCEEDED. "
@@ -284,6 +295,7 @@ class FunctionSettings:
             jitter=self.jitter,
             retry_online=self.retry_online,
             expires=self.expires,
+            keep_results=self.keep_results,
         )
 
 
@@ -451,6 +463,15 @@ class Settings:
         "How many bytes that may take.",
         kind=SIZE,
         shown="8 MiB",
+        reloadable=True,
+        least=0,
+    )
+    results_bytes: int | None = option(
+        None,
+        "How many bytes the results take in all that functions with ``keep-results`` keep. The oldest are "
+        "forgotten first.",
+        kind=SIZE,
+        shown="256 MiB; 16 MiB without a store",
         reloadable=True,
         least=0,
     )
@@ -722,7 +743,19 @@ class Settings:
             dead_age=self.dead_age,
             history=self.history,
             history_bytes=self.history_bytes,
+            results_bytes=self._results_bytes,
         )
+
+    @property
+    def _results_bytes(self) -> int:
+        if self.results_bytes is not None:
+            return self.results_bytes
+        return DEFAULT_RESULTS_BYTES_IN_MEMORY if self.store is None else DEFAULT_RESULTS_BYTES
+
+    @property
+    def stored_results_bytes(self) -> int:
+        """How many bytes the results take that a store keeps."""
+        return DEFAULT_RESULTS_BYTES if self.results_bytes is None else self.results_bytes
 
     @property
     def _max_losses(self) -> int:

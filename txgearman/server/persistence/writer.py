@@ -23,12 +23,14 @@ from txgearman.broker.handles import number_of
 from txgearman.broker.histograms import Histogram
 from txgearman.broker.interfaces import StoredPage
 from txgearman.broker.job_states import JobState
+from txgearman.broker.kept_result import KeptResult
 from txgearman.broker.store_answers import StoreAnswers
 from txgearman.errors import ArgumentTooLarge, LeaseLost, LookupFailed, NotSaved, StoreError, StoreUnavailable
 from txgearman.net.clocks import monotonic_clock
 from txgearman.server.persistence.dead_jobs import StoredDeadJobs
 from txgearman.server.persistence.lease import Lease
 from txgearman.server.persistence.outage import Outage
+from txgearman.server.persistence.results import StoredResults
 from txgearman.server.persistence.thread import InThread, log_defect
 from txgearman.store.contract import Changes, Coalesced, Retry, Store, StoredJob, Written
 
@@ -51,6 +53,9 @@ MAX_REMOVALS: Final = 20_000
 
 MAX_FAILURES: Final = 2000
 """Retries, and deaths, that are written in one transaction: each may have 8 KiB of what its worker said."""
+
+MAX_RESULTS: Final = 2000
+"""Results that are written in one transaction, with `MAX_BATCH_BYTES` at most."""
 
 MAX_TRUSTED_AGE: Final = 5.0
 """Seconds back for which the database's clock is trusted to tell which came first: a job's end, or a submit
@@ -103,9 +108,14 @@ class StoreWriter:
         # What is to be kept of jobs that are dead, by number, with when they ended.
         self._deaths: dict[int, _Death] = {}
         self._deaths_in_flight: dict[int, _Death] = {}
-        # Who waits for the transaction that has all deaths so far.
-        self._after_deaths: list[Callable[[], None]] = []
-        self._after_deaths_in_flight: list[Callable[[], None]] = []
+        # The results of jobs that are done, by number, with when they ended; how many bytes those are that
+        # are in no transaction yet.
+        self._results: dict[int, _Completion] = {}
+        self._results_in_flight: dict[int, _Completion] = {}
+        self._results_size = 0
+        # Who waits for the transaction that has all deaths and results so far.
+        self._after_ends: list[Callable[[], None]] = []
+        self._after_ends_in_flight: list[Callable[[], None]] = []
         self._writing: Deferred[None] | None = None
         self._next_write: IDelayedCall | None = None
         self._outage = Outage()
@@ -114,6 +124,7 @@ class StoreWriter:
         self.shared = store.shared
         self.lease = Lease(store, reactor, in_thread, self._outage, self)
         self.dead_jobs = StoredDeadJobs(store, reactor, in_thread, wall_clock, self)
+        self.results = StoredResults(store, reactor, in_thread, wall_clock, self)
         self.commits = 0
         self.failures = 0
         self.stored = 0
@@ -163,7 +174,9 @@ class StoreWriter:
             answers.restore_stored_queue(*length)
             loaded += length.jobs
         self.dead_jobs.load()
+        self.results.load()
         self.dead_jobs.begin(answers)
+        self.results.begin()
         self.lease.begin(answers)
         return loaded
 
@@ -184,6 +197,7 @@ class StoreWriter:
         self._cancel_next_write()
         self.lease.stop()
         self.dead_jobs.stop()
+        self.results.stop()
         while self._pending and not self.lease.is_lost:
             # The store may be back by now.
             self._write()
@@ -204,6 +218,7 @@ class StoreWriter:
         self._cancel_next_write()
         self.lease.stop()
         self.dead_jobs.stop()
+        self.results.stop()
 
     # -- the broker's verbs (JobStore) ------------------------------------------------------------
 
@@ -248,6 +263,22 @@ class StoreWriter:
         if self._next_write is None:
             self._schedule_write(REMOVAL_DELAY)
         self.dead_jobs.died(dead)
+
+    def completed(self, result: KeptResult) -> None:
+        ended = self._clock() if self.shared else _UNKNOWN_TIME
+        self._results[result.number] = _Completion(result, ended)
+        self._results_size += result.weight
+        limit = self.results.max_bytes
+        while limit is not None and self._results_size > limit:
+            # As the store would do later. During an outage they would fill memory.
+            number, oldest = next(iter(self._results.items()))
+            del self._results[number]
+            self._results_size -= oldest.result.weight
+            self._removals[number] = oldest.ended
+            self.results.dropped()
+        if self._next_write is None:
+            self._schedule_write(REMOVAL_DELAY)
+        self.results.completed(result)
 
     def fetch(self, function: bytes, priority: int, cursor: int) -> None:
         limit = self._fetch_limit
@@ -304,27 +335,30 @@ class StoreWriter:
     @property
     def unremoved(self) -> int:
         """Jobs that are done and still to be removed."""
-        return len(self._removals) + len(self._deaths)
+        return len(self._removals) + len(self._deaths) + len(self._results)
 
-    # -- what the dead jobs ask (DeathWriter) -----------------------------------------------------
+    # -- what the dead jobs and results ask (EndWriter) -------------------------------------------
 
     def is_dying(self, number: int) -> bool:
         return number in self._deaths or number in self._deaths_in_flight
 
-    def when_deaths_are_written(self, go_on: Callable[[], None]) -> None:
+    def has_unwritten_result(self, number: int) -> bool:
+        return number in self._results or number in self._results_in_flight
+
+    def when_ends_are_written(self, go_on: Callable[[], None]) -> None:
         if self._outage.error is not None:
             go_on()
-        elif self._deaths:
-            self._after_deaths.append(go_on)
+        elif self._deaths or self._results:
+            self._after_ends.append(go_on)
             self._schedule_write(0)
-        elif self._deaths_in_flight:
-            self._after_deaths_in_flight.append(go_on)
+        elif self._deaths_in_flight or self._results_in_flight:
+            self._after_ends_in_flight.append(go_on)
         else:
             go_on()
 
-    def _deaths_written(self) -> None:
-        """The transaction with the deaths has ended, whatever came of it."""
-        waiting, self._after_deaths_in_flight = self._after_deaths_in_flight, []
+    def _ends_written(self) -> None:
+        """The transaction with the deaths and results has ended, whatever came of it."""
+        waiting, self._after_ends_in_flight = self._after_ends_in_flight, []
         for go_on in waiting:
             go_on()
 
@@ -357,6 +391,7 @@ class StoreWriter:
             self.rerun_elsewhere += self.unremoved
         self._removals, self._coalesced, self._losses = {}, {}, {}
         self._retries, self._deaths = {}, {}
+        self._results, self._results_size = {}, 0
         self.dead_jobs.disowned()
 
     # -- reading --------------------------------------------------------------------------------
@@ -406,13 +441,20 @@ class StoreWriter:
 
     def _has_ended(self, number: int) -> bool:
         """Whether the job has ended, though it may still be in the store."""
-        return number in self._removals or number in self._removals_in_flight or self.is_dying(number)
+        return (
+            number in self._removals
+            or number in self._removals_in_flight
+            or self.has_unwritten_result(number)
+            or self.is_dying(number)
+        )
 
     # -- writing --------------------------------------------------------------------------------
 
     @property
     def _pending(self) -> bool:
-        return bool(self._saves or self._removals or self._losses or self._retries or self._deaths)
+        return bool(
+            self._saves or self._removals or self._losses or self._retries or self._deaths or self._results
+        )
 
     def _schedule_write(self, delay: float) -> None:
         """Write within `delay` seconds, or after the transaction in flight."""
@@ -440,9 +482,10 @@ class StoreWriter:
         removals, self._removals = _split(self._removals, MAX_REMOVALS)
         deaths, self._deaths = _split(self._deaths, MAX_FAILURES)
         retries, self._retries = _split(self._retries, MAX_FAILURES)
-        self._removals_in_flight, self._deaths_in_flight = removals, deaths
-        self._after_deaths_in_flight, self._after_deaths = self._after_deaths, []
-        ended = removals.keys() | deaths.keys() if deaths else removals.keys()
+        results = self._take_results() if self._results else {}
+        self._removals_in_flight, self._deaths_in_flight, self._results_in_flight = removals, deaths, results
+        self._after_ends_in_flight, self._after_ends = self._after_ends, []
+        ended = removals.keys() | deaths.keys() | results.keys() if deaths or results else removals.keys()
         coalesced = {number: self._coalesced[number] for number in self._coalesced.keys() & ended}
         changes = Changes(
             saves,
@@ -451,6 +494,7 @@ class StoreWriter:
             coalesced,
             retries,
             {number: death.job for number, death in deaths.items()},
+            {number: completion.result for number, completion in results.items()},
         )
         self._losses = {}
         self._writing = self._in_thread(self._store.write, changes)
@@ -471,10 +515,25 @@ class StoreWriter:
         jobs, self._saves = self._saves[:count], self._saves[count:]
         return jobs
 
+    def _take_results(self) -> dict[int, _Completion]:
+        """The results to be written in the next transaction."""
+        taken: dict[int, _Completion] = {}
+        size = 0
+        for number, completion in self._results.items():
+            size += completion.result.weight
+            if len(taken) == MAX_RESULTS or (taken and size > MAX_BATCH_BYTES):
+                break
+            taken[number] = completion
+        for number, completion in taken.items():
+            del self._results[number]
+            self._results_size -= completion.result.weight
+        return taken
+
     def _written(self, written: Written, jobs: list[Job], submits: list[int], changes: Changes) -> None:
         assert self._answers is not None
         removed, self._removals_in_flight = self._removals_in_flight, {}
         buried, self._deaths_in_flight = self._deaths_in_flight, {}
+        kept, self._results_in_flight = self._results_in_flight, {}
         self._saves_in_flight = 0
         self.times.add(self._clock() - self._write_began_at)
         if self._outage.end():
@@ -488,8 +547,9 @@ class StoreWriter:
         for number in changes.coalesced:
             self._coalesced.pop(number, None)
         for each in written.coalesced:
-            death = buried.get(each.job.number)
-            self._remove_or_rerun(each, removed[each.job.number] if death is None else death.ended, death)
+            number = each.job.number
+            end = buried.get(number) or kept.get(number)
+            self._remove_or_rerun(each, removed[number] if end is None else end.ended, end)
         if duplicates:
             again = []
             for job, count in zip(jobs, submits, strict=True):
@@ -506,9 +566,9 @@ class StoreWriter:
         else:
             for job in jobs:
                 self._answers.saved(job)
-        self._deaths_written()
+        self._ends_written()
 
-    def _remove_or_rerun(self, each: Coalesced, ended: float, death: _Death | None) -> None:
+    def _remove_or_rerun(self, each: Coalesced, ended: float, end: _Death | _Completion | None) -> None:
         """Deal with a job that has ended and was not removed, as another server coalesced a submit with it.
 
         If the submit came before the job's end, the next transaction removes the job. If not, or in doubt,
@@ -517,10 +577,12 @@ class StoreWriter:
         assert self._answers is not None
         ago = self._clock() - ended
         if ago <= MAX_TRUSTED_AGE and each.ago > ago * (1 + CLOCK_DRIFT):
-            if death is None:
+            if end is None:
                 self._removals[each.job.number] = ended
+            elif isinstance(end, _Death):
+                self._deaths[each.job.number] = end
             else:
-                self._deaths[each.job.number] = death
+                self._put_back_results({each.job.number: end})
         elif self._stopping:
             # It stays in the store for whoever takes it over.
             return
@@ -528,6 +590,11 @@ class StoreWriter:
             self.late_duplicates += 1
             self._answers.restore(each.job)
         self._coalesced[each.job.number] = each.at
+
+    def _put_back_results(self, results: dict[int, _Completion]) -> None:
+        """Write results again, ahead of those that wait."""
+        self._results_size += sum(completion.result.weight for completion in results.values())
+        self._results = {**results, **self._results}
 
     def _failed(self, failure: Failure, jobs: list[Job], changes: Changes) -> None:
         assert self._answers is not None
@@ -537,6 +604,8 @@ class StoreWriter:
         self._removals_in_flight = {}
         self._deaths = {**self._deaths_in_flight, **self._deaths}
         self._deaths_in_flight = {}
+        self._put_back_results(self._results_in_flight)
+        self._results_in_flight = {}
         self._retries = {**changes.retries, **self._retries}
         self._saves_in_flight = 0
         if changes.saves and not isinstance(failure.value, LeaseLost):
@@ -545,7 +614,7 @@ class StoreWriter:
             refused = dict.fromkeys([job.number for job in changes.saves], _UNKNOWN_TIME)
             self._removals = {**refused, **self._removals}
         self._losses = {**changes.losses, **self._losses}
-        self._deaths_written()
+        self._ends_written()
         for job in jobs:
             self._answers.not_saved(job, NotSaved())
         self._refuse_waiting()
@@ -584,6 +653,13 @@ class _Death(NamedTuple):
     """What is to be kept of a dead job, but for its data, and when it ended as in `StoreWriter._removals`."""
 
     job: DeadJob
+    ended: float
+
+
+class _Completion(NamedTuple):
+    """The result of a job that is done, and when it ended as in `StoreWriter._removals`."""
+
+    result: KeptResult
     ended: float
 
 
