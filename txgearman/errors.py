@@ -242,6 +242,25 @@ class ServerError(ClientError):
         self.text = text
 
 
+class NotSupported(ServerError):
+    """The server lacks the extension of the protocol that a request needs. The request was not sent.
+
+    The arguments are attributes too.
+
+    Args:
+        server: The server's name.
+        option: The option that it does not know.
+        needed_for: What of the request needs it.
+    """
+
+    def __init__(self, server: str, option: str, needed_for: str) -> None:
+        where = f"the server {server}" if server else "the server"
+        super().__init__("UNKNOWN_OPTION", f"{where} lacks the extension {option}, needed for {needed_for}")
+        self.server = server
+        self.option = option
+        self.needed_for = needed_for
+
+
 class ConnectionLost(ClientError):
     """The connection ended before the answer came; whether the job ran is unknown."""
 
@@ -321,6 +340,55 @@ class JobRaised(JobError):
             f"{data.decode('utf-8', 'backslashreplace')}",
         )
         self.data = data
+
+
+class ResultPending(JobError):
+    """The result of a job was asked for without waiting, and the job has not ended. Both arguments are
+    attributes too.
+
+    Args:
+        handle: The job.
+        state: Its state: ``saving``, ``scheduled``, ``queued``, ``stored``, ``running`` or ``retrying``.
+    """
+
+    def __init__(self, handle: bytes, state: str) -> None:
+        super().__init__(
+            handle, f"job {handle.decode('utf-8', 'backslashreplace')} has no result yet: it is {state}"
+        )
+        self.state = state
+
+
+class ResultGone(JobError):
+    """A job has ended, and there is no result of it. Both arguments are attributes too.
+
+    Args:
+        handle: The job.
+        reason: How it ended: ``completed`` where its result is not kept, or not any more, ``cancelled`` or
+            ``expired`` for example; ``too-large`` where its result was too large to be kept.
+    """
+
+    def __init__(self, handle: bytes, reason: str) -> None:
+        why = {
+            "completed": "was completed, and its result is not kept",
+            "too-large": "was completed, but its result was too large to be kept",
+        }
+        super().__init__(
+            handle,
+            f"job {handle.decode('utf-8', 'backslashreplace')} "
+            f"{why.get(reason, f'has no result: it ended as {reason}')}",
+        )
+        self.reason = reason
+
+
+class UnknownJob(JobError):
+    """No server knows of a job, or of its result.
+
+    Args:
+        handle: The job.
+    """
+
+    def __init__(self, handle: bytes) -> None:
+        super().__init__(handle, f"no server knows of the job {handle.decode('utf-8', 'backslashreplace')}")
 
 
 class BadPayload(JobError):

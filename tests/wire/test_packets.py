@@ -107,7 +107,8 @@ class TableTests(SynchronousTestCase):
     def test_extensions(self) -> None:
         """They are far from the protocol's numbers, and each belongs to an option that must be asked for."""
         numbers = [packet.number for packet in EXTENSION_PACKETS]
-        self.assertEqual(numbers, list(range(1000, 1000 + len(numbers))))
+        self.assertEqual(numbers, sorted(set(numbers)))
+        self.assertGreaterEqual(numbers[0], 1000)
         self.assertEqual({packet.option for packet in EXTENSION_PACKETS}, EXTENSIONS)
         self.assertEqual({packet.option for packet in PACKETS}, {None})
 

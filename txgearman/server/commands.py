@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 from txgearman.broker.inspection import Inspection
 from txgearman.broker.job_states import Priority
 from txgearman.broker.numbers import leading_number
+from txgearman.broker.result_lookup import FoundResult, ResultState
 from txgearman.broker.stored_job_search import StoredJobSearch
 from txgearman.broker.views import JobStatus
 from txgearman.errors import ArgumentTooLarge, BadPacket, InvalidArgument, Refused
 from txgearman.server.admin import answer_line
 from txgearman.wire.codec import REFUSED, UNFINISHED, encode, frame
 from txgearman.wire.limits import MAX_CLIENT_ID, MAX_FUNCTION, MAX_HANDLE, MAX_UNIQUE
-from txgearman.wire.options import EXCEPTIONS, EXTENSIONS
+from txgearman.wire.options import EXCEPTIONS, EXTENSIONS, RESULTS
 from txgearman.wire.packets import (
     CAN_DO,
     CAN_DO_TIMEOUT,
@@ -24,6 +25,7 @@ from txgearman.wire.packets import (
     ECHO_RES,
     ERROR,
     EXTENSION_PACKETS,
+    GET_RESULT,
     GET_STATUS,
     GET_STATUS_UNIQUE,
     GRAB_JOB,
@@ -39,6 +41,7 @@ from txgearman.wire.packets import (
     PRE_SLEEP,
     RESET_ABILITIES,
     RESPONSE,
+    RESULT_RES,
     SET_CLIENT_ID,
     STATUS_RES,
     STATUS_RES_UNIQUE,
@@ -178,6 +181,35 @@ def _get_status_unique(peer: Peer, unique: bytes) -> None:
                 lambda status: (STATUS_RES_UNIQUE, unique, *_numbers(status), b"%d" % status.clients),
             ),
         )
+
+
+def _get_result(peer: Peer, handle: bytes, wait: bytes) -> None:
+    if RESULTS not in peer.extensions:
+        _refuse_unasked(peer, "GET_RESULT", RESULTS)
+        return
+    if len(handle) > MAX_HANDLE:
+        raise ArgumentTooLarge("Job handle too large")
+    if wait not in (b"0", b"1"):
+        raise InvalidArgument("Wait must be 0 or 1")
+
+    def answer(found: FoundResult | Refused) -> bytes:
+        try:
+            if isinstance(found, Refused):
+                raise found
+            if found.state is ResultState.PENDING and wait == b"1":
+                peer.server.results.wait(handle, ended, peer.number)
+        except Refused as refusal:
+            return error_packet(refusal.code, refusal.text)
+        return encode(RESPONSE, RESULT_RES, _result_fields(handle, found))
+
+    def ended(found: FoundResult) -> None:
+        peer.send_packet(RESULT_RES, *_result_fields(handle, found))
+
+    peer.reply_later(partial(peer.server.results.find, handle), answer)
+
+
+def _result_fields(handle: bytes, found: FoundResult) -> tuple[bytes, bytes, bytes, bytes]:
+    return handle, found.state.value.encode(), found.reason.encode(), found.data
 
 
 def _echo(peer: Peer, data: bytes) -> None:
@@ -323,6 +355,12 @@ def _not_expected(peer: Peer, *_fields: bytes) -> None:
     _refused(peer, BadPacket(b"INVALID_COMMAND", "Command not expected"))
 
 
+def _refuse_unasked(peer: Peer, packet: str, option: bytes) -> None:
+    """Refuse a packet of an extension that the peer has not asked for."""
+    text = f"{packet} needs the option {option.decode()}, which was not asked for"
+    _refused(peer, BadPacket(b"INVALID_COMMAND", text))
+
+
 def _integer(text: bytes, what: str) -> int:
     """The number that `text` is in decimal, of a length that converts fast."""
     if len(text) > 20 or not text.removeprefix(b"-").isdigit():
@@ -347,6 +385,7 @@ COMMANDS: Final[dict[int, Callable[..., Any]]] = {
     SUBMIT_REDUCE_JOB_BACKGROUND: _submit_reduce(background=True),
     GET_STATUS: _get_status,
     GET_STATUS_UNIQUE: _get_status_unique,
+    GET_RESULT: _get_result,
     ECHO_REQ: _echo,
     OPTION_REQ: _option,
     SET_CLIENT_ID: _set_client_id,

@@ -14,7 +14,7 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger, LogLevel
 
-from txgearman.access.policy import AccessPolicy
+from txgearman.access.policy import AccessPolicy, Right
 from txgearman.broker.administration import Administration
 from txgearman.broker.broker import Broker
 from txgearman.broker.dead_job_administration import DeadJobAdministration
@@ -146,6 +146,8 @@ class GearmanServerFactory(Factory):
             for connection in list(self.connections.values()):
                 try:
                     connection.access_changed()
+                    if settings.access is not None and not connection.rights.may(Right.VIEW):
+                        self.results.deny(connection.number)
                 except Exception:
                     # It might do what it may not any more; the others have to obey all the same.
                     _log.failure(
@@ -310,6 +312,7 @@ class GearmanServerFactory(Factory):
         """
         del self.connections[connection.number]
         self.silent.pop(connection.number, None)
+        self.results.leave(connection.number)
         self.admission.left(connection.transport.getPeer())
         self._debug(connection, "is gone")
         self._check_stopped()

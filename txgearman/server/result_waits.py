@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from txgearman.broker.result_lookup import FoundResult, ResultLookup, ResultState
+from txgearman.broker.result_lookup import NO_RESULT, FoundResult, ResultLookup, ResultState
 from txgearman.errors import Refused, TooManyWaits
 
 if TYPE_CHECKING:
@@ -28,6 +28,9 @@ POLLS_AT_ONCE: Final = 100
 """Jobs that are looked at in one round, those first that were not for longest. So the store is asked for a
 hundred jobs a second at most, however many wait."""
 
+MAX_WAITS_OF_ONE: Final = 1000
+"""Waits of one connection, so that no client takes all of them."""
+
 MAX_WAITS: Final = 10_000
 """Waits of all clients together, those over HTTP included. With all of them a job of another server is looked
 at every hundred seconds."""
@@ -36,11 +39,12 @@ at every hundred seconds."""
 class ResultWait:
     """One wait for a result, which ends with the call of `tell` or by `cancel`."""
 
-    __slots__ = ("_waits", "handle", "tell")
+    __slots__ = ("_waits", "handle", "owner", "tell")
 
-    def __init__(self, waits: ResultWaits, handle: bytes, tell: Tell) -> None:
+    def __init__(self, waits: ResultWaits, handle: bytes, tell: Tell, owner: int | None) -> None:
         self._waits = waits
         self.handle = handle
+        self.owner = owner
         self.tell: Tell | None = tell
 
     def cancel(self) -> None:
@@ -64,6 +68,8 @@ class ResultWaits:
         # By handle, that which was not looked at for longest first.
         self._waits: dict[bytes, list[ResultWait]] = {}
         self._count = 0
+        # By the number of the connection that waits.
+        self._by_owner: dict[int, set[ResultWait]] = {}
         self._poll_call: IDelayedCall | None = None
 
     def __len__(self) -> int:
@@ -78,22 +84,28 @@ class ResultWaits:
         """
         ResultLookup(self._broker()).find(handle, tell)
 
-    def wait(self, handle: bytes, tell: Tell) -> ResultWait:
+    def wait(self, handle: bytes, tell: Tell, owner: int | None = None) -> ResultWait:
         """Wait for the result of a job that is pending.
 
         Args:
             handle: The job's handle.
             tell: Called when it is not pending any more, never from inside this call.
+            owner: The number of the connection that waits, for `leave` and `deny`.
 
         Returns:
             The wait.
 
         Raises:
-            TooManyWaits: There are `MAX_WAITS`.
+            TooManyWaits: There are `MAX_WAITS`, or `MAX_WAITS_OF_ONE` of this connection.
         """
         if self._count >= MAX_WAITS:
             raise TooManyWaits(MAX_WAITS)
-        wait = ResultWait(self, handle, tell)
+        wait = ResultWait(self, handle, tell, owner)
+        if owner is not None:
+            owned = self._by_owner.setdefault(owner, set())
+            if len(owned) >= MAX_WAITS_OF_ONE:
+                raise TooManyWaits(MAX_WAITS_OF_ONE)
+            owned.add(wait)
         self._waits.setdefault(handle, []).append(wait)
         self._count += 1
         if self._poll_call is None:
@@ -102,6 +114,11 @@ class ResultWaits:
 
     def remove(self, wait: ResultWait) -> None:
         """Forget a wait that was cancelled."""
+        if wait.owner is not None:
+            owned = self._by_owner[wait.owner]
+            owned.remove(wait)
+            if not owned:
+                del self._by_owner[wait.owner]
         waits = self._waits[wait.handle]
         waits.remove(wait)
         self._count -= 1
@@ -110,6 +127,27 @@ class ResultWaits:
             if not self._waits and self._poll_call is not None:
                 self._poll_call.cancel()
                 self._poll_call = None
+
+    def leave(self, owner: int) -> None:
+        """A connection is gone.
+
+        Args:
+            owner: Its number.
+        """
+        for wait in list(self._by_owner.get(owner, ())):
+            wait.cancel()
+
+    def deny(self, owner: int) -> None:
+        """A connection may not see results any more: to it they are unknown.
+
+        Args:
+            owner: Its number.
+        """
+        for wait in list(self._by_owner.get(owner, ())):
+            tell = wait.tell
+            wait.cancel()
+            if tell is not None:
+                tell(NO_RESULT)
 
     def job_ended(self, handle: bytes) -> None:
         """A job has just ended.

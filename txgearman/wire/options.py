@@ -15,5 +15,8 @@ EXCEPTIONS: Final = b"exceptions"
 CANCEL: Final = b"cancel"
 """JOB_CANCEL reaches this worker when a job that it runs is to stop."""
 
-EXTENSIONS: Final = frozenset({CANCEL})
+RESULTS: Final = b"results"
+"""This client may ask for the results of background jobs by GET_RESULT."""
+
+EXTENSIONS: Final = frozenset({CANCEL, RESULTS})
 """The options that gearmand does not know."""

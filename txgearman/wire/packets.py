@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Flag, auto
 from typing import Final
 
-from txgearman.wire.options import CANCEL
+from txgearman.wire.options import CANCEL, RESULTS
 
 REQUEST: Final = b"\0REQ"
 """Magic of packets to a server."""
@@ -103,6 +103,8 @@ STATUS_RES_UNIQUE: Final = 42
 
 # Extensions. Numbers from 1000 on are far from what the protocol may still define.
 JOB_CANCEL: Final = 1000
+GET_RESULT: Final = 1005
+RESULT_RES: Final = 1006
 
 _JOB = ("function", "unique", "data")
 # The protocol document gives three fields and the data; libgearman sends, and gearmand waits for, a
@@ -175,6 +177,10 @@ PACKETS: Final[tuple[PacketType, ...]] = (
 
 EXTENSION_PACKETS: Final[tuple[PacketType, ...]] = (
     PacketType(JOB_CANCEL, "JOB_CANCEL", _S, ("handle", "reason"), option=CANCEL),
+    PacketType(GET_RESULT, "GET_RESULT", _C, ("handle", "wait"), option=RESULTS),
+    PacketType(
+        RESULT_RES, "RESULT_RES", _S, ("handle", "state", "reason", "data"), binary=True, option=RESULTS
+    ),
 )
 """The packet types of the extensions, in the order of their numbers, from 1000 on."""
 
