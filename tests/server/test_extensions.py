@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from unittest.mock import patch
 
-from tests.server.peers import PREFIX, Peer, ServerTestCase, error, req, res
+from tests.server.peers import PREFIX, Peer, ServerTestCase, SocketlikeTransport, error, req, res
 from txgearman.access.policy import AccessPolicy, Rule
 from txgearman.server import Settings, result_waits
 from txgearman.server.config.options import FunctionSettings
@@ -132,6 +132,24 @@ class ResultTests(ResultCase):
             ((H1,), b"INVALID_PACKET"),
         ):
             self.assertIn(code, peer.ask(req(1005, *fields)), fields)
+
+    def test_many_questions_in_one_read(self) -> None:
+        """A peer that does not read is asked for no more: not all of the answers are made."""
+        worker, size = self.running(), 1 << 20
+        worker.ask(req(13, H1, bytes(size)))
+        transport = SocketlikeTransport()
+        transport.connect(self.gearman.server.buildProtocol(None))
+        transport.receive(req(26, RESULTS))
+        transport.receive(req(1005, H1, b"0") * 100)
+        self.gearman.turn()
+        self.assertLess(transport.unsent, 4 * size)
+        self.assertFalse(transport.aborted)
+        heard = 0
+        while data := transport.take():
+            heard += len(data)
+            self.gearman.turn()
+        answer = res(1006, H1, b"completed", b"", bytes(size))
+        self.assertEqual(heard, len(res(27, RESULTS)) + 100 * len(answer))
 
     def test_nobody_else_gets_a_packet_of_an_extension(self) -> None:
         """A peer that asked for all other options, through the whole life of jobs whose results are kept."""

@@ -743,11 +743,13 @@ class Settings:
             dead_age=self.dead_age,
             history=self.history,
             history_bytes=self.history_bytes,
-            results_bytes=self._results_bytes,
+            results_bytes=self.results_bytes_in_memory,
         )
 
     @property
-    def _results_bytes(self) -> int:
+    def results_bytes_in_memory(self) -> int:
+        """How many bytes the results take that memory keeps, and beside them what running jobs have sent of
+        theirs."""
         if self.results_bytes is not None:
             return self.results_bytes
         return DEFAULT_RESULTS_BYTES_IN_MEMORY if self.store is None else DEFAULT_RESULTS_BYTES

@@ -37,6 +37,13 @@ def limits_of(server: Server) -> Iterator[Limit]:
     yield Limit(
         "max-functions", settings.max_functions, inspection.function_count, inspection.functions_refused
     )
+    stored = server.store_writer is not None
+    yield Limit(
+        "results-bytes",
+        settings.stored_results_bytes if stored else settings.results_bytes_in_memory,
+        server.results.counts().weight,
+        server.results.evicted,
+    )
     if settings.web is not None:
         yield from _of_connections("web-max-connections", server.web_admission)
 
