@@ -86,7 +86,7 @@ class DurableServer:
         self.factory = GearmanServerFactory(
             self.clock, Settings(handle_prefix=PREFIX, **settings), wall_clock
         )
-        self.store_writer = StoreWriter(store, self.clock, self.thread)
+        self.store_writer = StoreWriter(store, self.clock, self.thread, wall_clock)
         self.factory.use_store(self.store_writer, self.store_writer.open(name, lease))
         return self.store_writer.load(self.factory.broker)
 
