@@ -421,7 +421,8 @@ class Lifecycle:
         Here is decided what is kept of it: its place in the history, its result, and the whole job if it is
         dead. `result` is the last part of the result, if it was completed.
         """
-        job.function.ended += 1
+        function = job.function
+        function.ended += 1
         self.live -= 1
         if self.history is not None:
             worker = job.worker
@@ -434,7 +435,7 @@ class Lifecycle:
                 self.history.plain.append(job)
             else:
                 self.history.add_other(job)
-        if job.function.keep_results is not None and self._keep_result(job, ending, result):
+        if function.keep_results is not None and self._keep_result(job, ending, result):
             pass
         elif ending is not None and ending in FAILURES and self.keeps_dead and (job.background or job.saving):
             self._bury(job, ending)
