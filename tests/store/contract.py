@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.store.crowd import a_job
+from tests.store.finishing import FINISHED_AT_ONCE
 from tests.store.jobs import bury, dead_jobs, death, job, keep, result, save, stored
 from tests.store.model import ModelDatabase, ModelStore
 from txgearman.broker.dead_job import MAX_ERROR, DeadCursor, DeadFilter, DeadJob
@@ -658,7 +660,12 @@ class StoreContract(_TestCase):
                 job.number: death(job, chance.randrange(20))._replace(data=None)
                 for job in chance.sample(there, min(len(there), chance.choice([0, 0, 5])))
             }
-            changes = Changes(saves, removals, losses, {}, retries, deaths)
+            alive = [job for job in there if job.number not in deaths]
+            results = {
+                job.number: result(job, float(chance.randrange(20)), bytes(chance.randrange(200)))
+                for job in chance.sample(alive, min(len(alive), chance.choice([0, 0, 5])))
+            }
+            changes = Changes(saves, removals, losses, {}, retries, deaths, results)
             self.assertEqual(self.store.write(changes), model.write(changes))
             self.assertEqual(stored(self.store), stored(model))
             self.assertEqual(dead_jobs(self.store), dead_jobs(model))
@@ -672,6 +679,12 @@ class StoreContract(_TestCase):
             if chance.random() < 0.2:
                 self.assertEqual(self.store.evict_dead(*limits), model.evict_dead(*limits))
                 self.assertEqual(dead_jobs(self.store), dead_jobs(model))
+            kept = chance.choice([2000, 1 << 40]), 3600.0 + chance.choice([0, 5]), 3
+            if chance.random() < 0.2:
+                self.assertEqual(self.store.evict_results(*kept), model.evict_results(*kept))
+            self.assertEqual(self.store.result_counts(), model.result_counts())
+            some = chance.randrange(next_number)
+            self.assertEqual(self.store.find_result(some, 3605.0), model.find_result(some, 3605.0))
             self.assertEqual(sorted(self.store.dead_counts()), sorted(model.dead_counts()))
             self.assertEqual(sorted(self.store.queue_lengths()), sorted(model.queue_lengths()))
             unique = chance.choice(_UNIQUES)
@@ -706,6 +719,48 @@ class CrashContract(_TestCase):
             self.assertEqual([job._replace(position=job.number) for job in found], expected)
             store.write(Changes(removals=[job.number for job in found]))
             store.close()
+
+    def test_of_a_job_that_is_done_the_result_survives_a_kill(self) -> None:
+        """Each job is there, or its result is, and not both."""
+        for crash in range(1, 4):
+            self.finish_until_killed(5 * crash)
+            self.assert_jobs_or_results()
+
+    def finish_until_killed(self, transactions: int, **environment: str) -> None:
+        """Let a process finish jobs, see `tests.store.finishing`, and kill it behind so many transactions."""
+        command = [sys.executable, "-m", "tests.store.finishing", self.url, str(self.finished + 1)]
+        with subprocess.Popen(
+            command, cwd=HERE, env=os.environ | environment, stdout=subprocess.PIPE, text=True
+        ) as finishing:
+            assert finishing.stdout is not None
+            said = [finishing.stdout.readline() for _ in range(transactions)]
+            finishing.kill()
+            said += finishing.stdout.readlines()
+        # The last line may have been cut off in the middle.
+        self.finished = max(int(line) for line in said if line.endswith("\n"))
+
+    finished = 0
+    """The number of the last job that is known to be done."""
+
+    def assert_jobs_or_results(self) -> None:
+        store = open_store(self.url)
+        store.open("after the crash", LEASE)
+        while store.take_over(1000, 1):
+            pass
+        left = {job.number for job in stored(store)}
+        kept = {
+            number
+            for number in range(1, self.finished + 2 * FINISHED_AT_ONCE + 1)
+            if store.find_result(number, 0.0) is not None
+        }
+        self.assertEqual(left & kept, set())
+        self.assertEqual(sorted(set(range(1, self.finished + 1)) - kept), [])
+        self.assertIn(len(left), (0, FINISHED_AT_ONCE))
+        for number in (min(kept), max(kept)):
+            self.assertEqual(store.find_result(number, 0.0), result(a_job(number)))
+        keep(store, *(result(a_job(number)) for number in left))
+        self.finished = max(kept | left)
+        store.close()
 
 
 _UNIQUES: Final = [b"", b"-", b"a", b"b", b"c", b"d", b"\xff"]
