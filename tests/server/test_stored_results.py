@@ -12,8 +12,8 @@ from tests.server.test_writer import SavingTestCase, handle
 from txgearman.broker.kept_result import RESULT_OVERHEAD, KeptResult, ResultCounts
 from txgearman.errors import LookupFailed
 from txgearman.server.config.options import FunctionSettings
+from txgearman.server.persistence import pending_results
 from txgearman.server.persistence import results as results_module
-from txgearman.server.persistence import writer
 from txgearman.server.persistence.lease import NUMBERS_PER_START
 from txgearman.server.persistence.results import EVICTION_INTERVAL, MIN_BYTES
 from txgearman.server.persistence.writer import REMOVAL_DELAY
@@ -131,16 +131,16 @@ class WritingTests(StoredResultTestCase):
         self.assertEqual(self.kept(), [1])
 
     def test_so_many_are_written_at_once(self) -> None:
-        for limit, value in (("MAX_RESULTS", 3), ("MAX_BATCH_BYTES", 3 * (RESULT_OVERHEAD + 3))):
+        for limit, value in (("MAX_RESULTS", 3), ("MAX_RESULT_BATCH_BYTES", 3 * (RESULT_OVERHEAD + 3))):
             with self.subTest(limit):
                 self.setUp()
-                self.patch(writer, limit, value)
+                self.patch(pending_results, limit, value)
                 self.complete(*[b"end"] * 7)
                 while self.store_writer.unremoved:
                     self.write()
                 counts = [len(changes.results) for changes in self.store.writes if changes.results]
                 self.assertEqual(counts, [3, 3, 1])
-                self.patch(writer, limit, 1 << 30)
+                self.patch(pending_results, limit, 1 << 30)
 
     def test_a_flood_that_cannot_be_written_does_not_fill_memory(self) -> None:
         weight = RESULT_OVERHEAD + 3
@@ -176,7 +176,7 @@ class AskingTests(StoredResultTestCase):
             self.assertEqual(found.data, b"end")
 
     def test_more_than_one_transaction_has_is_waited_for(self) -> None:
-        self.patch(writer, "MAX_RESULTS", 1)
+        self.patch(pending_results, "MAX_RESULTS", 1)
         self.complete(b"1", b"2", b"3")
         told: list[Any] = []
         self.results.find(self.number(3), told.append)

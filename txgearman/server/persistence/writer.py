@@ -30,6 +30,7 @@ from txgearman.net.clocks import monotonic_clock
 from txgearman.server.persistence.dead_jobs import StoredDeadJobs
 from txgearman.server.persistence.lease import Lease
 from txgearman.server.persistence.outage import Outage
+from txgearman.server.persistence.pending_results import PendingResult, PendingResults
 from txgearman.server.persistence.results import StoredResults
 from txgearman.server.persistence.thread import InThread, log_defect
 from txgearman.store.contract import Changes, Coalesced, Retry, Store, StoredJob, Written
@@ -53,9 +54,6 @@ MAX_REMOVALS: Final = 20_000
 
 MAX_FAILURES: Final = 2000
 """Retries, and deaths, that are written in one transaction: each may have 8 KiB of what its worker said."""
-
-MAX_RESULTS: Final = 2000
-"""Results that are written in one transaction, with `MAX_BATCH_BYTES` at most."""
 
 MAX_TRUSTED_AGE: Final = 5.0
 """Seconds back for which the database's clock is trusted to tell which came first: a job's end, or a submit
@@ -108,11 +106,7 @@ class StoreWriter:
         # What is to be kept of jobs that are dead, by number, with when they ended.
         self._deaths: dict[int, _Death] = {}
         self._deaths_in_flight: dict[int, _Death] = {}
-        # The results of jobs that are done, by number, with when they ended; how many bytes those are that
-        # are in no transaction yet.
-        self._results: dict[int, _Completion] = {}
-        self._results_in_flight: dict[int, _Completion] = {}
-        self._results_size = 0
+        self._results = PendingResults()
         # Who waits for the transaction that has all deaths and results so far.
         self._after_ends: list[Callable[[], None]] = []
         self._after_ends_in_flight: list[Callable[[], None]] = []
@@ -266,15 +260,9 @@ class StoreWriter:
 
     def completed(self, result: KeptResult) -> None:
         ended = self._clock() if self.shared else _UNKNOWN_TIME
-        self._results[result.number] = _Completion(result, ended)
-        self._results_size += result.weight
-        limit = self.results.max_bytes
-        while limit is not None and self._results_size > limit:
+        for dropped in self._results.add(PendingResult(result, ended), self.results.max_bytes):
             # As the store would do later. During an outage they would fill memory.
-            number, oldest = next(iter(self._results.items()))
-            del self._results[number]
-            self._results_size -= oldest.result.weight
-            self._removals[number] = oldest.ended
+            self._removals[dropped.result.number] = dropped.ended
             self.results.dropped()
         if self._next_write is None:
             self._schedule_write(REMOVAL_DELAY)
@@ -343,7 +331,7 @@ class StoreWriter:
         return number in self._deaths or number in self._deaths_in_flight
 
     def has_unwritten_result(self, number: int) -> bool:
-        return number in self._results or number in self._results_in_flight
+        return number in self._results
 
     def when_ends_are_written(self, go_on: Callable[[], None]) -> None:
         if self._outage.error is not None:
@@ -351,7 +339,7 @@ class StoreWriter:
         elif self._deaths or self._results:
             self._after_ends.append(go_on)
             self._schedule_write(0)
-        elif self._deaths_in_flight or self._results_in_flight:
+        elif self._deaths_in_flight or self._results.in_flight:
             self._after_ends_in_flight.append(go_on)
         else:
             go_on()
@@ -391,7 +379,7 @@ class StoreWriter:
             self.rerun_elsewhere += self.unremoved
         self._removals, self._coalesced, self._losses = {}, {}, {}
         self._retries, self._deaths = {}, {}
-        self._results, self._results_size = {}, 0
+        self._results.clear()
         self.dead_jobs.disowned()
 
     # -- reading --------------------------------------------------------------------------------
@@ -444,7 +432,7 @@ class StoreWriter:
         return (
             number in self._removals
             or number in self._removals_in_flight
-            or self.has_unwritten_result(number)
+            or number in self._results
             or self.is_dying(number)
         )
 
@@ -482,8 +470,8 @@ class StoreWriter:
         removals, self._removals = _split(self._removals, MAX_REMOVALS)
         deaths, self._deaths = _split(self._deaths, MAX_FAILURES)
         retries, self._retries = _split(self._retries, MAX_FAILURES)
-        results = self._take_results() if self._results else {}
-        self._removals_in_flight, self._deaths_in_flight, self._results_in_flight = removals, deaths, results
+        self._removals_in_flight, self._deaths_in_flight = removals, deaths
+        results = self._results.take()
         self._after_ends_in_flight, self._after_ends = self._after_ends, []
         ended = removals.keys() | deaths.keys() | results.keys() if deaths or results else removals.keys()
         coalesced = {number: self._coalesced[number] for number in self._coalesced.keys() & ended}
@@ -494,7 +482,7 @@ class StoreWriter:
             coalesced,
             retries,
             {number: death.job for number, death in deaths.items()},
-            {number: completion.result for number, completion in results.items()},
+            {number: pending.result for number, pending in results.items()},
         )
         self._losses = {}
         self._writing = self._in_thread(self._store.write, changes)
@@ -515,25 +503,11 @@ class StoreWriter:
         jobs, self._saves = self._saves[:count], self._saves[count:]
         return jobs
 
-    def _take_results(self) -> dict[int, _Completion]:
-        """The results to be written in the next transaction."""
-        taken: dict[int, _Completion] = {}
-        size = 0
-        for number, completion in self._results.items():
-            size += completion.result.weight
-            if len(taken) == MAX_RESULTS or (taken and size > MAX_BATCH_BYTES):
-                break
-            taken[number] = completion
-        for number, completion in taken.items():
-            del self._results[number]
-            self._results_size -= completion.result.weight
-        return taken
-
     def _written(self, written: Written, jobs: list[Job], submits: list[int], changes: Changes) -> None:
         assert self._answers is not None
         removed, self._removals_in_flight = self._removals_in_flight, {}
         buried, self._deaths_in_flight = self._deaths_in_flight, {}
-        kept, self._results_in_flight = self._results_in_flight, {}
+        kept = self._results.written()
         self._saves_in_flight = 0
         self.times.add(self._clock() - self._write_began_at)
         if self._outage.end():
@@ -568,7 +542,7 @@ class StoreWriter:
                 self._answers.saved(job)
         self._ends_written()
 
-    def _remove_or_rerun(self, each: Coalesced, ended: float, end: _Death | _Completion | None) -> None:
+    def _remove_or_rerun(self, each: Coalesced, ended: float, end: _Death | PendingResult | None) -> None:
         """Deal with a job that has ended and was not removed, as another server coalesced a submit with it.
 
         If the submit came before the job's end, the next transaction removes the job. If not, or in doubt,
@@ -582,7 +556,7 @@ class StoreWriter:
             elif isinstance(end, _Death):
                 self._deaths[each.job.number] = end
             else:
-                self._put_back_results({each.job.number: end})
+                self._results.add(end)
         elif self._stopping:
             # It stays in the store for whoever takes it over.
             return
@@ -590,11 +564,6 @@ class StoreWriter:
             self.late_duplicates += 1
             self._answers.restore(each.job)
         self._coalesced[each.job.number] = each.at
-
-    def _put_back_results(self, results: dict[int, _Completion]) -> None:
-        """Write results again, ahead of those that wait."""
-        self._results_size += sum(completion.result.weight for completion in results.values())
-        self._results = {**results, **self._results}
 
     def _failed(self, failure: Failure, jobs: list[Job], changes: Changes) -> None:
         assert self._answers is not None
@@ -604,8 +573,7 @@ class StoreWriter:
         self._removals_in_flight = {}
         self._deaths = {**self._deaths_in_flight, **self._deaths}
         self._deaths_in_flight = {}
-        self._put_back_results(self._results_in_flight)
-        self._results_in_flight = {}
+        self._results.not_written()
         self._retries = {**changes.retries, **self._retries}
         self._saves_in_flight = 0
         if changes.saves and not isinstance(failure.value, LeaseLost):
@@ -653,13 +621,6 @@ class _Death(NamedTuple):
     """What is to be kept of a dead job, but for its data, and when it ended as in `StoreWriter._removals`."""
 
     job: DeadJob
-    ended: float
-
-
-class _Completion(NamedTuple):
-    """The result of a job that is done, and when it ended as in `StoreWriter._removals`."""
-
-    result: KeptResult
     ended: float
 
 
