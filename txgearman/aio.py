@@ -226,6 +226,13 @@ class Client(_LoopBound):
         """Ask for the state of a job, given as the `Job` or its handle, as the Twisted client does."""
         return future(self._twisted.status(job._twisted if isinstance(job, Job) else job, timeout))
 
+    def result(
+        self, job: Job | bytes | str, wait: bool = True, timeout: float | None = None
+    ) -> asyncio.Future[Any]:
+        """Ask for the result of an offline job, given as the `Job` or its handle, as the Twisted client
+        does."""
+        return future(self._twisted.result(job._twisted if isinstance(job, Job) else job, wait, timeout))
+
 
 class Job(_Wrapper):
     """`txgearman.client.Job` for asyncio. What that says of Deferreds holds of futures."""

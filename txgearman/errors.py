@@ -206,6 +206,19 @@ class ScheduleNotFound(Refused):
     text = "There is no such schedule"
 
 
+class TooManyWaits(Refused):
+    """As many clients wait for results as may, or one for as many as it may.
+
+    Args:
+        limit: How many that is.
+    """
+
+    code = b"TOO_MANY_WAITS"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"Results are waited for {limit} times, as often as they may")
+
+
 class AccessDenied(Refused):
     """The operator's access policy does not allow this to the peer."""
 
@@ -361,6 +374,55 @@ class JobRaised(JobFailed):
             f"{data.decode('utf-8', 'backslashreplace')}",
         )
         self.data = data
+
+
+class ResultPending(JobError):
+    """The result of a job was asked for without waiting, and the job has not ended. Both arguments are
+    attributes too.
+
+    Args:
+        handle: The job.
+        state: Its state: ``saving``, ``scheduled``, ``queued``, ``stored``, ``running`` or ``retrying``.
+    """
+
+    def __init__(self, handle: bytes, state: str) -> None:
+        super().__init__(
+            handle, f"job {handle.decode('utf-8', 'backslashreplace')} has no result yet: it is {state}"
+        )
+        self.state = state
+
+
+class ResultGone(JobError):
+    """A job has ended, and there is no result of it. Both arguments are attributes too.
+
+    Args:
+        handle: The job.
+        reason: How it ended: ``completed`` where its result is not kept, or not any more, ``cancelled`` or
+            ``expired`` for example; ``too-large`` where its result was too large to be kept.
+    """
+
+    def __init__(self, handle: bytes, reason: str) -> None:
+        why = {
+            "completed": "was completed, and its result is not kept",
+            "too-large": "was completed, but its result was too large to be kept",
+        }
+        super().__init__(
+            handle,
+            f"job {handle.decode('utf-8', 'backslashreplace')} "
+            f"{why.get(reason, f'has no result: it ended as {reason}')}",
+        )
+        self.reason = reason
+
+
+class UnknownJob(JobError):
+    """No server knows of a job, or of its result.
+
+    Args:
+        handle: The job.
+    """
+
+    def __init__(self, handle: bytes) -> None:
+        super().__init__(handle, f"no server knows of the job {handle.decode('utf-8', 'backslashreplace')}")
 
 
 class BadPayload(JobError):

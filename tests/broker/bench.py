@@ -24,6 +24,7 @@ from txgearman.errors import Refused
 if TYPE_CHECKING:
     from txgearman.broker.dead_job import DeadJob
     from txgearman.broker.interfaces import Follower, Tell, TellPage
+    from txgearman.broker.kept_result import KeptResult
     from txgearman.broker.kept_unique import KeptUnique
     from txgearman.broker.stored_job import StoredJob
 
@@ -140,6 +141,7 @@ class KeeperNotes:
         self.retries: list[tuple[bytes, int, float | None]] = []
         self.dead: list[DeadJob] = []
         self.kept: list[KeptUnique] = []
+        self.results: list[KeptResult] = []
         self.refusal: Refused | None = None
         self.fetches: list[tuple[bytes, int, int]] = []
         self.searches: list[tuple[Any, ...]] = []
@@ -182,6 +184,9 @@ class KeeperNotes:
 
     def keep_unique(self, kept: KeptUnique) -> None:
         self.kept.append(kept)
+
+    def completed(self, result: KeptResult) -> None:
+        self.results.append(result)
 
     def lost(self, job: Job) -> None:
         self.losses.append((job.handle, job.losses))
@@ -353,6 +358,9 @@ def leftovers(broker: Broker) -> dict[str, Any]:
         "expiries": len(broker.life.expiries),
         "woken": dict(broker.waking.woken),
         "tasks": len(broker.slices),
+        "results of running jobs": len(broker.life.results._collecting),
+        "bytes of these": broker.life.results._size,
+        "unsaved results": len(broker.life.results.unsaved),
         "leaving clients": broker._leaving,
         "total": broker.total,
     }

@@ -16,7 +16,9 @@ from typing import Any
 from txgearman.broker.entities import MAX_CANCELLED
 from txgearman.broker.handles import number_of
 from txgearman.broker.job_options import NO_OPTIONS, JobOptions
+from txgearman.broker.kept_result import RESULT_OVERHEAD
 from txgearman.broker.policy import WAKE_PATIENCE, FunctionOrder, Policy
+from txgearman.broker.results import PART_OVERHEAD
 from txgearman.broker.retries import WORKER_ATTEMPTS, RetryPolicy
 from txgearman.broker.waking import WALK_PER_PACKET
 
@@ -47,7 +49,8 @@ class InUse(Exception):
 
 @dataclass(eq=False)
 class ModelJob:
-    """A job; `key` is what makes another submit the same job, None where nothing does."""
+    """A job; `key` is what makes another submit the same job, None where nothing does; `parts` are what its
+    run has sent of its result, None if that cannot be kept as a whole."""
 
     handle: bytes
     function: bytes
@@ -75,6 +78,7 @@ class ModelJob:
     expires_at: float = 0.0
     options: JobOptions = NO_OPTIONS
     revived: bool = False
+    parts: list[bytes] | None = field(default_factory=list)
 
     @property
     def shown_failure(self) -> str:
@@ -103,6 +107,19 @@ class ModelEnd:
     how: str
     worker: str
     ended: float
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """A result that is kept until `expires_at`, `data` None if it is not whole."""
+
+    handle: bytes
+    data: bytes | None
+    expires_at: float
+
+    @property
+    def weight(self) -> int:
+        return RESULT_OVERHEAD + len(self.data or b"")
 
 
 @dataclass(eq=False)
@@ -163,6 +180,7 @@ class Model:
         self.evicted = 0
         self.kept: dict[tuple[bytes, Key], tuple[bytes, float]] = {}  # handles of done jobs, until when
         self.kept_times: list[tuple[float, tuple[bytes, Key]]] = []  # each time that one was kept
+        self.results: list[ModelResult] = []  # in the order in which their jobs ended
         self.happened: Counter[str] = Counter()  # what a walk must not miss
         self.deaths: list[ModelEnd] = []  # of which nobody was told yet
         self.ended: dict[bytes, ModelEnd] = {}  # the history, by handle
@@ -510,6 +528,8 @@ class Model:
             return
         if what[0] == "status":
             job.progress = (int(what[1]), int(what[2]))
+        if what[0] == "data":
+            self.collect(job, what[1])
         self.tell(job, *what)
 
     def report_end(self, worker: ModelWorker, handle: bytes, *what: Any) -> None:
@@ -525,6 +545,7 @@ class Model:
             self.tell(job, *what)
             if job.options.unique_for and job.key is not None:
                 self.keep_unique(job)
+            self.keep_result(job, what[1])
             self.end(job, "completed")
         elif what[0] == "retry":
             self.ask_for_retry(job, *what[1:])
@@ -705,7 +726,7 @@ class Model:
         self.forget_place(job)
         job.progress = (0, 0)
         job.worker = job.due = None
-        job.state, job.retry_at = "retrying", self.wall + delay
+        job.state, job.retry_at, job.parts = "retrying", self.wall + delay, []
         self.happened["retried online" if job.watchers else "retried"] += 1
         if self.limit_age(job):
             self.held.append(job)
@@ -724,6 +745,7 @@ class Model:
             self.count(job.function, "requeued")
             job.progress = (0, 0)
             job.worker = job.due = None
+            job.parts = []
             self.enqueue(job)
 
     def forget_place(self, job: ModelJob) -> None:
@@ -742,6 +764,38 @@ class Model:
             self.evict_dead()
         job.state, job.worker = "gone", None
         job.watchers.clear()
+
+    # -- results --------------------------------------------------------------------------------
+
+    def collect(self, job: ModelJob, data: bytes) -> None:
+        if not self.policy.rules_for(job.function).keep_results or job.parts is None:
+            return
+        sizes = [len(part) + PART_OVERHEAD for each in self.jobs for part in each.parts or ()]
+        if not job.background or sum(sizes) + len(data) + PART_OVERHEAD > self.policy.results_bytes:
+            job.parts = None
+            self.happened["not whole"] += 1
+        else:
+            job.parts.append(data)
+
+    def keep_result(self, job: ModelJob, data: bytes) -> None:
+        seconds = self.policy.rules_for(job.function).keep_results
+        if seconds and job.background:
+            whole = None if job.parts is None else b"".join([*job.parts, data])
+            self.results.append(ModelResult(job.handle, whole, self.wall + seconds))
+            self.happened["kept"] += 1
+            self.evict_results()
+
+    def evict_results(self) -> None:
+        kept = [result for result in self.results if result.expires_at > self.wall]
+        self.happened["result expired"] += len(self.results) - len(kept)
+        while sum(result.weight for result in kept) > self.policy.results_bytes:
+            kept.pop(0)
+            self.happened["result evicted"] += 1
+        self.results = kept
+
+    def find_result(self, handle: bytes) -> ModelResult | None:
+        self.evict_results()
+        return next((result for result in self.results if result.handle == handle), None)
 
     # -- dead jobs ------------------------------------------------------------------------------
 

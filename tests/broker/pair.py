@@ -12,7 +12,17 @@ from itertools import count
 from typing import Any
 
 from tests.broker.bench import Bench, WorkerNotes, leftovers, said, uniques_of
-from tests.broker.model import Full, InUse, Kept, Model, ModelEnd, ModelJob, ModelWorker, NotFound
+from tests.broker.model import (
+    FAILURES,
+    Full,
+    InUse,
+    Kept,
+    Model,
+    ModelEnd,
+    ModelJob,
+    ModelWorker,
+    NotFound,
+)
 from txgearman.broker.dead_job import DeadFilter, DeadJob, DeadPage
 from txgearman.broker.dead_job_administration import Progress
 from txgearman.broker.entities import _REMOVED, Client, Worker
@@ -24,6 +34,7 @@ from txgearman.broker.job_lookup import JobLookup
 from txgearman.broker.job_options import NO_OPTIONS, JobOptions
 from txgearman.broker.job_states import OUTCOME_NAMES, PRIORITIES, JobState, Outcome
 from txgearman.broker.policy import WAKE_PATIENCE, FunctionOrder, Policy
+from txgearman.broker.result_lookup import FoundResult, ResultLookup
 from txgearman.broker.slices import SLICE
 from txgearman.broker.timer import LONGEST_NAP
 from txgearman.broker.views import FunctionView, JobDetail, JobStatus, JobView
@@ -455,6 +466,7 @@ class Pair:
         self.compare_dead()
         self.compare_kept()
         self.compare_ends()
+        self.compare_results()
         self.compare_indexes()
         self.check_kinds()
         self.check_queues()
@@ -631,6 +643,30 @@ class Pair:
             shown = (detail.shown_state, detail.outcome_name, detail.label, detail.attempts, detail.error)
             assert shown == (state, OUTCOMES[how], worker.encode(), job.attempts, job.error)
             assert (detail.losses, detail.submitted) == (job.losses, job.submitted)
+
+    def compare_results(self) -> None:
+        """What is said of the results of the latest jobs."""
+        dead = {end.job.handle for end in self.model.dead}
+        for handle in self.seen[-5:]:
+            told: list[FoundResult | Refused] = []
+            ResultLookup(self.broker).find(handle, told.append)
+            (found,) = told
+            assert isinstance(found, FoundResult)
+            job, kept = self.model.by_handle(handle), self.model.find_result(handle)
+            end = self.model.ended.get(handle) if self.model.policy.history or handle in dead else None
+            if job is not None:
+                expected = ("pending", {"held": "scheduled"}.get(job.state, job.state), b"")
+            elif kept is not None:
+                expected = ("too-large" if kept.data is None else "completed", "", kept.data or b"")
+            elif end is None:
+                expected = ("unknown", "", b"")
+            elif end.how in FAILURES:
+                expected = ("failed", OUTCOMES[end.how], end.job.error)
+            else:
+                expected = ("gone", OUTCOMES[end.how], b"")
+            assert (found.state.value, found.reason, found.data) == expected, (handle, found, expected)
+        weight = sum(result.weight for result in self.model.results)
+        assert self.broker.life.result_store.counts() == (len(self.model.results), weight)
 
     def compare_indexes(self) -> None:
         """Nothing is missing from the broker's indexes, and nothing is left in them."""

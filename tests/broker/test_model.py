@@ -15,6 +15,7 @@ from tests.broker.pair import Pair
 from tests.wire.effort import EFFORT, LONG
 from txgearman.broker.interfaces import Follower
 from txgearman.broker.job_options import JobOptions
+from txgearman.broker.kept_result import RESULT_OVERHEAD
 from txgearman.broker.policy import FunctionOrder, FunctionRules, Policy
 from txgearman.broker.slices import SLICE
 from txgearman.broker.waking import FREE_WALK
@@ -59,6 +60,16 @@ RETRIES = (
 POLICIES += (
     # Retries of all kinds, beside a function without any. Nothing expires.
     replace(POLICIES[0], functions=RETRIES, dead_jobs=4),
+    # Results are kept, of two functions and for other times, and are too many.
+    replace(
+        POLICIES[0],
+        functions=(
+            *((name, replace(rules, keep_results=5.0)) for name, rules in RETRIES[:1]),
+            *RETRIES[1:],
+            (b"Z", FunctionRules(keep_results=0.7)),
+        ),
+        results_bytes=2 * (RESULT_OVERHEAD + 20),
+    ),
     # Jobs grow too old while they wait for a worker, or for their retry.
     replace(
         POLICIES[4],
@@ -108,9 +119,13 @@ MUST_HAPPEN = {
     "answered with a kept one",
     "kept for one who waits",
     "too many kept",
+    "kept",
+    "not whole",
+    "result expired",
+    "result evicted",
 }
-"""Without these in the long walks nothing is compared of what becomes of failed runs, and of those that are
-stopped."""
+"""Without these in the long walks nothing is compared of what becomes of failed runs, of those that are
+stopped, and of results."""
 
 OPTIONS = (
     *(None,) * 6,

@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
+from tests.store.model import evict_results
 from tests.store.schedules import HasSchedules, ScheduleTable
 from txgearman.broker.dead_jobs import stored_job
 from txgearman.errors import StoreUnavailable, UniqueInUse
@@ -17,8 +18,11 @@ from txgearman.store.contract import (
     DeadFilter,
     DeadJob,
     DeadPage,
+    Evicted,
+    KeptResult,
     KeptUnique,
     QueueLength,
+    ResultCounts,
     StoredJob,
     Written,
 )
@@ -39,6 +43,7 @@ class ListStore(HasSchedules):
         self.jobs: dict[int, StoredJob] = {}
         self.dead_jobs: dict[int, DeadJob] = {}
         self.uniques: dict[tuple[bytes, bytes], KeptUnique] = {}
+        self.results: dict[int, KeptResult] = {}
         self.writes: list[Changes] = []
         self.schedule_table = ScheduleTable()
         self.failing: Exception | None = None
@@ -59,14 +64,8 @@ class ListStore(HasSchedules):
     def write(self, changes: Changes) -> Written:
         self._check()
         self.writes.append(changes)
-        for kept in changes.kept_uniques:
-            self.uniques[kept.function, kept.key] = kept
-        for number in changes.removals:
-            self.jobs.pop(number, None)
-        for number, dead in changes.deaths.items():
-            buried = self.jobs.pop(number, None)
-            if buried is not None:
-                self.dead_jobs[number] = dead._replace(data=buried.data)
+        self.uniques.update({(kept.function, kept.key): kept for kept in changes.kept_uniques})
+        self._end_jobs(changes)
         duplicates = {}
         ticks_done = self.schedule_table.claim(changes.ticks)
         for job in changes.saves:
@@ -85,6 +84,17 @@ class ListStore(HasSchedules):
             if number in self.jobs:
                 self.jobs[number] = self.jobs[number]._replace(**retry._asdict())
         return Written(duplicates, [], ticks_done)
+
+    def _end_jobs(self, changes: Changes) -> None:
+        for number in changes.removals:
+            self.jobs.pop(number, None)
+        for number, dead in changes.deaths.items():
+            buried = self.jobs.pop(number, None)
+            if buried is not None:
+                self.dead_jobs[number] = dead._replace(data=buried.data)
+        for number, result in changes.results.items():
+            if self.jobs.pop(number, None) is not None:
+                self.results[number] = result
 
     @property
     def _foreign(self) -> dict[int, StoredJob]:
@@ -164,6 +174,19 @@ class ListStore(HasSchedules):
         too_many = len(self.dead_jobs) - max_jobs
         oldest = sorted(self.dead_jobs, key=lambda number: self.dead_jobs[number].ended)
         return self.forget_dead(oldest[: max(0, too_many)][:limit])
+
+    def find_result(self, number: int, now: float) -> KeptResult | None:
+        self._check()
+        result = self.results.get(number)
+        return None if result is None or result.expires_at <= now else result
+
+    def result_counts(self) -> ResultCounts:
+        self._check()
+        return ResultCounts(len(self.results), sum(result.weight for result in self.results.values()))
+
+    def evict_results(self, max_bytes: int, now: float, limit: int) -> Evicted:
+        self._check()
+        return evict_results(self.results, max_bytes, now, limit)
 
     def find(self, number: int) -> StoredJob | None:
         self._check()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from tests.store.crowd import a_job
-from tests.store.jobs import RETRIED_AT, bury, dead_jobs, death, job, save, stored
+from tests.store.finishing import FINISHED_AT_ONCE
+from tests.store.jobs import RETRIED_AT, bury, dead_jobs, death, job, keep, result, save, stored
 from tests.store.model import ModelDatabase, ModelStore
 from tests.store.schedule_contract import ScheduleContract
 from txgearman.broker.dead_job import MAX_ERROR, DeadCursor, DeadFilter, DeadJob
+from txgearman.broker.kept_result import MAX_RESULT_BYTES
 from txgearman.broker.kept_unique import unique_key
 from txgearman.errors import UniqueInUse
 from txgearman.store.contract import (
@@ -20,8 +23,10 @@ from txgearman.store.contract import (
     MAX_EXAMINED_BYTES,
     Changes,
     DeadCount,
+    Evicted,
     KeptUnique,
     QueueLength,
+    ResultCounts,
     Retry,
     Store,
     StoredJob,
@@ -492,6 +497,104 @@ class StoreContract(ScheduleContract):
         self.assertEqual(self.store.evict_dead(0, 0, 0.0, 100), 6)
         self.assertEqual(self.store.evict_dead(0, 0, 0.0, 100), 0)
 
+    # -- results ------------------------------------------------------------------------------------
+
+    def test_a_result_is_kept_as_it_was(self) -> None:
+        jobs = [job(1, b"u", ALL_BYTES), job(2, function=ALL_BYTES, handle=ALL_BYTES[:63], run_at=5.0)]
+        jobs += [job(LARGEST_NUMBER), job(3)]
+        save(self.store, *jobs)
+        results = [
+            result(jobs[0], 1.5e9 + 0.25, ALL_BYTES),
+            result(jobs[1], data=b""),
+            result(jobs[2], data=None),
+        ]
+        self.assertEqual(keep(self.store, *results), ({}, []))
+        for _ in range(2):
+            self.assertEqual(self.numbers(), [3])
+            for kept in results:
+                self.assertEqual(self.store.find_result(kept.number, 1.5e9), kept)
+                self.assertIsNone(self.store.find(kept.number))
+            for unknown in (3, 99, -1, 2**63, 10**60):
+                self.assertIsNone(self.store.find_result(unknown, 0.0), unknown)
+            self.assertEqual(
+                self.store.result_counts(), ResultCounts(3, sum(kept.weight for kept in results))
+            )
+            self.restart()
+
+    def test_a_large_result(self) -> None:
+        data = random.Random(2).randbytes(MAX_RESULT_BYTES)
+        save(self.store, job(1))
+        keep(self.store, result(job(1), data=data))
+        found = self.store.find_result(1, 0.0)
+        assert found is not None
+        self.assertTrue(found.data == data)
+
+    def test_a_result_expires(self) -> None:
+        save(self.store, job(1))
+        kept = result(job(1))
+        keep(self.store, kept)
+        self.assertIsNone(self.store.find_result(1, kept.expires_at))
+        self.assertEqual(self.store.find_result(1, kept.expires_at - 0.25), kept)
+
+    def test_only_of_what_is_removed_the_result_is_kept(self) -> None:
+        save(self.store, job(1))
+        keep(self.store, result(job(1)), result(job(2)))
+        # Once more, as by a server that does not know whether the first attempt was committed.
+        keep(self.store, result(job(1), data=b"another"), result(job(2)))
+        self.assertEqual(self.store.find_result(1, 0.0), result(job(1)))
+        self.assertIsNone(self.store.find_result(2, 0.0))
+
+    def test_results_with_all_other_changes(self) -> None:
+        save(self.store, *(job(number) for number in range(1, 6)), job(6, b"u"))
+        deaths = {2: death(job(2))._replace(data=None)}
+        changes = {"removals": [1], "losses": {5: 3}, "deaths": deaths, "saves": [job(7, b"u")]}
+        changes["retries"] = {4: Retry(1, 1.5e9, 0, b"")}
+        keep(self.store, result(job(3)), result(job(6, b"u")), **changes)
+        self.assertEqual([(job.number, job.losses) for job in stored(self.store)], [(4, 0), (5, 3), (7, 0)])
+        self.assertEqual(dead_jobs(self.store), [death(job(2))])
+        for number in (3, 6):
+            self.assertIsNotNone(self.store.find_result(number, 0.0))
+
+    def test_many_results_at_once(self) -> None:
+        jobs = [job(number) for number in range(1, 1101)]
+        save(self.store, *jobs)
+        keep(self.store, *(result(each, data=b"%d" % each.number) for each in jobs))
+        self.assertEqual(stored(self.store), [])
+        for number in (1, 256, 257, 1100):
+            found = self.store.find_result(number, 0.0)
+            assert found is not None
+            self.assertEqual(found.data, b"%d" % number)
+
+    def test_evicting_results(self) -> None:
+        """Those that have expired, then the oldest; at each limit and one past it."""
+        everything = 1 << 62
+        jobs = [job(number) for number in range(1, 21)]
+        save(self.store, *jobs)
+        results = [result(each) for each in jobs]
+        # The oldest but one is kept for longest.
+        results[1] = results[1]._replace(expires_at=results[1].expires_at + 7 * 86400)
+        keep(self.store, *results)
+        weight = results[0].weight
+        end = results[2].expires_at
+        left = 20
+        for expired, evicted, max_bytes, now, limit in (
+            (0, 0, everything, 0.0, 100),
+            (0, 0, 20 * weight, 0.0, 100),
+            (1, 0, everything, end, 1),
+            (1, 0, everything, end, 100),
+            (0, 1, 18 * weight - 1, end, 100),
+            (0, 2, 0, end, 2),
+            (1, 4, 10 * weight, results[5].expires_at, 100),
+        ):
+            counts = Evicted(expired, evicted)
+            self.assertEqual(self.store.evict_results(max_bytes, now, limit), counts)
+            left -= expired + evicted
+            self.assertEqual(self.store.result_counts(), ResultCounts(left, left * weight))
+        found = [number for number in range(1, 21) if self.store.find_result(number, 0.0)]
+        self.assertEqual(found, list(range(11, 21)))
+        self.assertEqual(self.store.evict_results(0, 0.0, 100), Evicted(0, 10))
+        self.assertEqual(self.store.result_counts(), ResultCounts(0, 0))
+
     # -- reading ------------------------------------------------------------------------------------
 
     def test_backlogs(self) -> None:
@@ -629,7 +732,12 @@ class StoreContract(ScheduleContract):
                 job.number: death(job, chance.randrange(20))._replace(data=None)
                 for job in chance.sample(there, min(len(there), chance.choice([0, 0, 5])))
             }
-            changes = Changes(saves, removals, losses, {}, retries, deaths)
+            alive = [job for job in there if job.number not in deaths]
+            results = {
+                job.number: result(job, float(chance.randrange(20)), bytes(chance.randrange(200)))
+                for job in chance.sample(alive, min(len(alive), chance.choice([0, 0, 5])))
+            }
+            changes = Changes(saves, removals, losses, {}, retries, deaths, results)
             self.assertEqual(self.store.write(changes), model.write(changes))
             self.assertEqual(stored(self.store), stored(model))
             self.assertEqual(dead_jobs(self.store), dead_jobs(model))
@@ -643,6 +751,12 @@ class StoreContract(ScheduleContract):
             if chance.random() < 0.2:
                 self.assertEqual(self.store.evict_dead(*limits), model.evict_dead(*limits))
                 self.assertEqual(dead_jobs(self.store), dead_jobs(model))
+            kept = chance.choice([2000, 1 << 40]), 3600.0 + chance.choice([0, 5]), 3
+            if chance.random() < 0.2:
+                self.assertEqual(self.store.evict_results(*kept), model.evict_results(*kept))
+            self.assertEqual(self.store.result_counts(), model.result_counts())
+            some = chance.randrange(next_number)
+            self.assertEqual(self.store.find_result(some, 3605.0), model.find_result(some, 3605.0))
             self.assertEqual(sorted(self.store.dead_counts()), sorted(model.dead_counts()))
             self.assertEqual(sorted(self.store.queue_lengths()), sorted(model.queue_lengths()))
             unique = chance.choice(_UNIQUES)
@@ -677,6 +791,48 @@ class CrashContract(_TestCase):
             self.assertEqual([job._replace(position=job.number) for job in found], expected)
             store.write(Changes(removals=[job.number for job in found]))
             store.close()
+
+    def test_of_a_job_that_is_done_the_result_survives_a_kill(self) -> None:
+        """Each job is there, or its result is, and not both."""
+        for crash in range(1, 4):
+            self.finish_until_killed(5 * crash)
+            self.assert_jobs_or_results()
+
+    def finish_until_killed(self, transactions: int, **environment: str) -> None:
+        """Let a process finish jobs, see `tests.store.finishing`, and kill it behind so many transactions."""
+        command = [sys.executable, "-m", "tests.store.finishing", self.url, str(self.finished + 1)]
+        with subprocess.Popen(
+            command, cwd=HERE, env=os.environ | environment, stdout=subprocess.PIPE, text=True
+        ) as finishing:
+            assert finishing.stdout is not None
+            said = [finishing.stdout.readline() for _ in range(transactions)]
+            finishing.kill()
+            said += finishing.stdout.readlines()
+        # The last line may have been cut off in the middle.
+        self.finished = max(int(line) for line in said if line.endswith("\n"))
+
+    finished = 0
+    """The number of the last job that is known to be done."""
+
+    def assert_jobs_or_results(self) -> None:
+        store = open_store(self.url)
+        store.open("after the crash", LEASE)
+        while store.take_over(1000, 1):
+            pass
+        left = {job.number for job in stored(store)}
+        kept = {
+            number
+            for number in range(1, self.finished + 2 * FINISHED_AT_ONCE + 1)
+            if store.find_result(number, 0.0) is not None
+        }
+        self.assertEqual(left & kept, set())
+        self.assertEqual(sorted(set(range(1, self.finished + 1)) - kept), [])
+        self.assertIn(len(left), (0, FINISHED_AT_ONCE))
+        for number in (min(kept), max(kept)):
+            self.assertEqual(store.find_result(number, 0.0), result(a_job(number)))
+        keep(store, *(result(a_job(number)) for number in left))
+        self.finished = max(kept | left)
+        store.close()
 
 
 _UNIQUES: Final = [b"", b"-", b"a", b"b", b"c", b"d", b"\xff"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from txgearman.broker.dead_job import DeadFilter, DeadJob
-from txgearman.store.contract import Changes, Store, StoredJob
+from txgearman.store.contract import Changes, KeptResult, Store, StoredJob, Written
 
 SUBMITTED: Final = 1_700_000_000.25
 """When jobs were submitted, in seconds since the epoch."""
@@ -63,6 +63,17 @@ def bury(store: Store, *deaths: DeadJob) -> None:
 def dead_jobs(store: Store) -> list[DeadJob]:
     """All dead jobs with their data, those that ended last first."""
     return store.dead(DeadFilter(), None, 1_000_000, True).jobs
+
+
+def result(job: StoredJob, ended: float | None = None, data: bytes | None = b"result") -> KeptResult:
+    """What is kept of a job that is done, for an hour."""
+    when = 1_700_000_100.5 + job.number if ended is None else ended
+    return KeptResult(job.number, job.handle, job.function, when, when + 3600, data)
+
+
+def keep(store: Store, *results: KeptResult, **others: Any) -> Written:
+    """Let stored jobs be done, in one transaction with other changes."""
+    return store.write(Changes(results={each.number: each for each in results}, **others))
 
 
 def save(store: Store, *jobs: StoredJob) -> dict[int, bytes]:

@@ -18,8 +18,11 @@ from txgearman.store.contract import (
     Changes,
     Coalesced,
     DeadCount,
+    Evicted,
+    KeptResult,
     KeptUnique,
     QueueLength,
+    ResultCounts,
     StoredJob,
     Written,
 )
@@ -37,7 +40,8 @@ class Lease:
 @dataclass(slots=True)
 class ModelDatabase:
     """What outlives the servers: jobs by number, with their owner and time of the last coalesced submit if
-    there is any, dead jobs by number, kept uniques by function and key. `clock` is this database's own."""
+    there is any, dead jobs and results by number, kept uniques by function and key. `clock` is this
+    database's own."""
 
     clock: Callable[[], float] = time.time
     jobs: dict[int, StoredJob] = field(default_factory=dict)
@@ -46,6 +50,7 @@ class ModelDatabase:
     leases: dict[int, Lease] = field(default_factory=dict)
     dead: dict[int, DeadJob] = field(default_factory=dict)
     uniques: dict[tuple[bytes, bytes], KeptUnique] = field(default_factory=dict)
+    results: dict[int, KeptResult] = field(default_factory=dict)
     starts: int = 0
     schedule_table: ScheduleTable = field(default_factory=ScheduleTable)
 
@@ -65,6 +70,20 @@ class ModelDatabase:
         """Forget a job."""
         del self.jobs[number], self.owners[number]
         self.coalesced.pop(number, None)
+
+
+def evict_results(results: dict[int, KeptResult], max_bytes: int, now: float, limit: int) -> Evicted:
+    """Evict some of `results`, as `Store.evict_results` does."""
+    past = sorted((each.expires_at, each.number) for each in results.values() if each.expires_at <= now)
+    for _, number in past[:limit]:
+        del results[number]
+    evicted = 0
+    for _, number in sorted((each.ended, each.number) for each in results.values())[:limit]:
+        if sum(each.weight for each in results.values()) <= max_bytes:
+            break
+        del results[number]
+        evicted += 1
+    return Evicted(min(len(past), limit), evicted)
 
 
 class ModelStore(HasSchedules):
@@ -105,11 +124,13 @@ class ModelStore(HasSchedules):
         for number, retry in changes.retries.items():
             if self._owns(number):
                 base.jobs[number] = base.jobs[number]._replace(**retry._asdict())
-        ended = {*changes.removals, *changes.deaths}
+        ended = {*changes.removals, *changes.deaths, *changes.results}
         for number in ended:
             if self._owns(number) and base.coalesced.get(number) == changes.coalesced.get(number):
                 if number in changes.deaths:
                     base.dead[number] = _bury(base.jobs[number], changes.deaths[number])
+                elif number in changes.results:
+                    base.results[number] = changes.results[number]
                 base.remove(number)
         coalesced = [
             Coalesced(base.jobs[number], base.coalesced[number], base.clock() - base.coalesced[number])
@@ -258,6 +279,20 @@ class ModelStore(HasSchedules):
         self._check()
         kept = [each for each in self._base.uniques.values() if each.until > now]
         return sorted(kept, key=attrgetter("until"))
+
+    def find_result(self, number: int, now: float) -> KeptResult | None:
+        self._check()
+        result = self._base.results.get(number)
+        return None if result is None or result.expires_at <= now else result
+
+    def result_counts(self) -> ResultCounts:
+        self._check()
+        results = self._base.results.values()
+        return ResultCounts(len(results), sum(result.weight for result in results))
+
+    def evict_results(self, max_bytes: int, now: float, limit: int) -> Evicted:
+        self._check()
+        return evict_results(self._base.results, max_bytes, now, limit)
 
     def renew(self) -> bool:
         self._check()

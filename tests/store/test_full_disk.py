@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Final
 
 from tests.store.contract import HERE, LEASE
-from tests.store.jobs import RETRIED_AT, dead_jobs, death, job, save, stored
+from tests.store.jobs import RETRIED_AT, dead_jobs, death, job, keep, result, save, stored
 from tests.store.test_sqlite import SqliteCase
 from tests.support import fill, small_disk
 from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store import tables
 from txgearman.store.contract import Changes, KeptUnique, Retry, Store
 
-DISK_SIZE: Final = 7 * 1024 * 1024
+DISK_SIZE: Final = 9 * 1024 * 1024
 """Bytes: a fill takes some hundred transactions."""
 
 FULL: Final = "the disk is full"
@@ -164,6 +164,26 @@ class FullDiskTests(SqliteCase):
         self.assertEqual(store.forget_dead(saved[:20]), 20)
         self.assertEqual(store.evict_dead(0, 0, 0.0, 100), 20)
         self.assertEqual([job.number for job in stored(store)], saved[40:41])
+
+    def test_results(self) -> None:
+        """A result waits for room together with its job, and holds up no removal; evicting makes room."""
+        store = self.opened()
+        saved = self.save_until_full(store)
+        self.fill()
+        results = [result(job(number), number, b"x" * 1000) for number in saved[:40]]
+        with self.assertRaisesRegex(StoreUnavailable, FULL):
+            keep(store, *results, removals=saved[41:43])
+        there = {each.number for each in stored(store)}
+        self.assertEqual((saved[0] in there, saved[39] in there, saved[41] in there), (True, True, False))
+        self.assertEqual(store.result_counts(), (0, 0))
+        with contextlib.suppress(StoreUnavailable):
+            store.write(Changes(removals=saved[41:]))
+        self.filler.unlink()
+        keep(store, *results)
+        self.assertEqual([job.number for job in stored(store)], saved[40:41])
+        self.assertEqual(store.result_counts().results, 40)
+        self.fill()
+        self.assertEqual(store.evict_results(0, 0.0, 100), (0, 40))
 
     def test_more_removals_than_the_log_has_room_for(self) -> None:
         store = self.opened()

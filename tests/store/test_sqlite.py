@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import random
 import resource
+import shutil
 import sqlite3
 import subprocess
 import sys
 import tempfile
+import unittest
 from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.chaos.power import library, lose_unsynced
 from tests.store.contract import HERE, LEASE, CrashContract, StoreContract
 from tests.store.jobs import job, save, stored
 from txgearman.errors import StoreError, StoreUnavailable
@@ -53,7 +57,19 @@ class SqliteContractTests(SqliteCase, StoreContract):
 
 
 class SqliteCrashTests(SqliteCase, CrashContract):
-    pass
+    @unittest.skipUnless(shutil.which(os.environ.get("CC", "cc")), "there is no C compiler")
+    def test_of_a_job_that_is_done_the_result_survives_a_loss_of_power(self) -> None:
+        chance = random.Random(5)
+        folder = self.path.parent / "disk"
+        folder.mkdir()
+        self.path = folder / "queue.db"
+        self.url = f"sqlite:///{self.path}"
+        lost = 0
+        for _ in range(8):
+            self.finish_until_killed(chance.randrange(1, 8), LD_PRELOAD=str(library()))
+            lost += lose_unsynced(folder, chance)
+            self.assert_jobs_or_results()
+        self.assertGreater(lost, 0, "nothing was ever lost")
 
 
 class OwnershipTests(SqliteCase):

@@ -35,6 +35,21 @@ enabled = false
 [[operations]]
 include-operation-id = "submit"
 parameters = { "query.background" = "true" }
+
+# As is the result of one waited for. That there is none any more is 410.
+[[operations]]
+include-operation-id = "result"
+parameters = { "query.wait" = "0" }
+
+[operations.checks]
+positive_data_acceptance.expected-statuses = ["2xx", "401", "403", "404", "410", "5xx"]
+
+# A list whose jobs were cancelled is still there.
+[[operations]]
+include-operation-id = "jobs"
+
+[operations.checks]
+use_after_free.enabled = false
 """
 
 

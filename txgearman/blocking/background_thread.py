@@ -101,13 +101,15 @@ class BackgroundThread:
             self._wakeup_scheduled = True
             self.reactor.callFromThread(self._run_posted_calls)
 
-    def call(self, function: Callable[..., Any], *arguments: Any, timeout: float = CALL_TIMEOUT) -> Any:
+    def call(
+        self, function: Callable[..., Any], *arguments: Any, timeout: float | None = CALL_TIMEOUT
+    ) -> Any:
         """Run `function` in the thread, and wait for it.
 
         Args:
             function: The function.
             *arguments: Its arguments.
-            timeout: Seconds to wait.
+            timeout: Seconds to wait; None for no limit.
 
         Returns:
             What it returns, or what its Deferred fires with.

@@ -206,6 +206,30 @@ class GearmanConnection:
         thread, client = self._client.get()
         thread.post(_request_status, client, handle, on_status, on_failure)
 
+    def result(self, handle: bytes, wait: bool, timeout: float | None) -> bytes:
+        """Ask for the result of an offline job.
+
+        Args:
+            handle: The job's handle.
+            wait: Whether to wait until the job has ended.
+            timeout: Seconds that this may take; None for no limit.
+
+        Returns:
+            The result.
+
+        Raises:
+            ServerUnavailable: The server cannot be reached, or the connection was closed.
+            ClientError: There is no result; the class says why.
+        """
+        thread, client = self._client.get()
+        limit = None if timeout is None else timeout + GRACE_SECONDS
+        try:
+            answer: bytes = thread.call(client.result, handle, wait, timeout, timeout=limit)
+        except ConnectionLost as error:
+            self.connected = False
+            raise ServerUnavailable(f"no answer from {self.gearman_host}: {error}") from error
+        return answer
+
     def echo(self, data: bytes, timeout: float) -> bytes:
         """Let the server send `data` back.
 

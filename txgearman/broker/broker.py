@@ -24,7 +24,14 @@ from txgearman.broker.entities import (
     Worker,
 )
 from txgearman.broker.functions import Functions
-from txgearman.broker.interfaces import Alarm, DeadJobStore, DeathListener, JobStore, JobTrace
+from txgearman.broker.interfaces import (
+    Alarm,
+    DeadJobStore,
+    DeathListener,
+    JobStore,
+    JobTrace,
+    ResultStore,
+)
 from txgearman.broker.job_options import JobOptions
 from txgearman.broker.job_states import JobState, Outcome, Priority, WorkerState
 from txgearman.broker.kept_unique import UNIQUE_IS_DATA
@@ -86,6 +93,7 @@ class Broker:
         chance: Gives random numbers from 0 to 1, for the jitter of backoffs. By default there is none.
         death_listener: Is told of each job that dies.
         dead_job_store: Keeps the dead jobs. By default memory does.
+        result_store: Keeps the results of background jobs. By default memory does.
     """
 
     # More attributes than Python keeps quickly in an instance's dictionary: each look-up would search it.
@@ -120,6 +128,7 @@ class Broker:
         chance: Callable[[], float] = _no_jitter,
         death_listener: DeathListener | None = None,
         dead_job_store: DeadJobStore | None = None,
+        result_store: ResultStore | None = None,
     ) -> None:
         self.timer = Timer(clock, wall_clock, alarm)
         self.slices = Slices(self.timer)
@@ -139,6 +148,7 @@ class Broker:
             chance,
             death_listener,
             dead_job_store,
+            result_store,
         )
         # What nearly every call needs, without the way to it.
         self._functions = self.functions.by_name
@@ -492,6 +502,9 @@ class Broker:
             JobNotFound: The job is not with this worker.
         """
         watchers = self._reported(worker, handle, "Job does not exist on server")
+        job = worker.jobs.get(handle)
+        if job is not None and job.function.keep_results is not None:
+            self.life.results.collect(job, data)
         for client, name in watchers:
             client.connection.data(name, data)
         return len(watchers)
@@ -556,7 +569,7 @@ class Broker:
         Raises:
             JobNotFound: The job is not with this worker.
         """
-        watchers = self._completed(worker, handle, "Job given in work result not found")
+        watchers = self._completed(worker, handle, "Job given in work result not found", data)
         for client, name in watchers:
             client.connection.completed(name, data)
         return len(watchers)
@@ -817,7 +830,9 @@ class Broker:
             meter.ran.add(self.timer.clock() - job.since)
         return job
 
-    def _completed(self, worker: Worker, handle: bytes, text: str) -> Collection[tuple[Client, bytes]]:
+    def _completed(
+        self, worker: Worker, handle: bytes, text: str, data: bytes
+    ) -> Collection[tuple[Client, bytes]]:
         """End the worker's job, which is done; returns and raises as `_reported` does."""
         job = worker.jobs.pop(handle, None)
         if job is not None:
@@ -838,7 +853,7 @@ class Broker:
                     times.sum += time
                 else:
                     times.add(time)
-            return self.life.end(job)
+            return self.life.end(job, None, data)
         self._not_reported(worker, handle, text)
         return ()
 

@@ -196,9 +196,9 @@ class Function:
     worker has, `workers` the workers registered. `limits` holds by priority the `total` at which a new job
     is refused, None for no limit; `rate` how fast new ones may come, None for no limit; `limited` says in
     one look whether there is either, or `server_limited`, a limit of the whole server. `time_limit`,
-    `job_retries`, `expires`, `heartbeat` and `unique_for` are those of `FunctionRules`; `retry` is what
-    becomes of failed runs, None where nothing is said of that. `paused` means that the jobs are kept from the
-    workers. `pinned` means that an administrator has made it, or has set something for it.
+    `job_retries`, `expires`, `heartbeat`, `unique_for` and `keep_results` are those of `FunctionRules`;
+    `retry` is what becomes of failed runs, None where nothing is said of that. `paused` means that the jobs
+    are kept from the workers. `pinned` means that an administrator has made it, or has set something for it.
 
     Counted since the function was made: `submitted` and `ended` the jobs that came and went, so that
     `total` costs nothing; `restored` those of `submitted` that came from the store; `uncompleted` those of
@@ -222,6 +222,7 @@ class Function:
         "expires",
         "heartbeat",
         "job_retries",
+        "keep_results",
         "limited",
         "limits",
         "meter",
@@ -289,6 +290,7 @@ class Function:
         too."""
         self.expires = rules.expires or None
         self.unique_for = rules.unique_for or None
+        self.keep_results = rules.keep_results or None
         self.time_limit = rules.time_limit or None
         self.heartbeat = rules.heartbeat or None
         self.job_retries = rules.job_retries

@@ -14,6 +14,7 @@ from txgearman.errors import Refused
 if TYPE_CHECKING:
     from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
     from txgearman.broker.entities import Job
+    from txgearman.broker.kept_result import KeptResult, ResultCounts
     from txgearman.broker.kept_unique import KeptUnique
     from txgearman.broker.stored_job import StoredJob
 
@@ -123,6 +124,15 @@ class JobStore(Protocol):
         Args:
             number: The number of its handle.
             dead: What is to be kept, but for the data, which the store has.
+        """
+
+    def completed(self, result: KeptResult) -> None:
+        """A stored job is done: as `remove`, in a transaction that also keeps its result.
+
+        A late duplicate is restored by `StoreAnswers.restore`, and no result is kept then.
+
+        Args:
+            result: The job's result.
         """
 
     def fetch(self, function: bytes, priority: int, cursor: int) -> None:
@@ -270,6 +280,33 @@ class ScheduleStore(Protocol):
         Args:
             schedule: The schedule's name.
         """
+
+
+class ResultStore(Protocol):
+    """What keeps results: memory, or the store. Answers may come later, and from inside the call."""
+
+    def find(self, number: int, tell: Callable[[KeptResult | Refused | None], None]) -> None:
+        """Find a result.
+
+        Args:
+            number: The number of the job's handle.
+            tell: Called with the result, None if there is none or its time is over.
+        """
+
+    def counts(self) -> ResultCounts:
+        """Count the results. On a database that several servers share this may be a minute old.
+
+        Returns:
+            How many there are, and how many bytes they count for.
+        """
+
+    @property
+    def expired(self) -> int:
+        """How many results this server has forgotten as their time was over."""
+
+    @property
+    def evicted(self) -> int:
+        """How many results this server has forgotten before that, as all together were too large."""
 
 
 class JobTrace(Protocol):

@@ -18,11 +18,12 @@ from txgearman.broker.failures import MAX_SNOOZES, FailedRun, Failures
 from txgearman.broker.functions import Functions
 from txgearman.broker.handles import Handles, number_of
 from txgearman.broker.history import History
-from txgearman.broker.interfaces import DeadJobStore, DeathListener, JobStore, JobTrace
+from txgearman.broker.interfaces import DeadJobStore, DeathListener, JobStore, JobTrace, ResultStore
 from txgearman.broker.job_options import decode_options
 from txgearman.broker.job_states import FAILURES, PRIORITIES, JobState, Outcome
 from txgearman.broker.kept_uniques import KeptUniques
 from txgearman.broker.policy import UNLIMITED, Policy, levels_of
+from txgearman.broker.results import Results
 from txgearman.broker.retries import RetryPolicy
 from txgearman.broker.stopping import CANCELLED, SILENT, stop_run
 from txgearman.broker.stored_job import StoredJob
@@ -57,8 +58,9 @@ class Lifecycle:
     when scheduled jobs and retries are queued, and `expiries` when jobs that wait expire. `history` remembers
     the jobs that ended, None where it is off. `dead_job_store` keeps the dead ones: `dead_jobs` in memory
     where it is no other; `keeps_dead` says whether they are kept at all, and `death_listener` is told of
-    each. `kept_uniques` has the uniques of completed jobs. `chance` gives random numbers from 0 to 1, for the
-    jitter of backoffs.
+    each. `kept_uniques` has the uniques of completed jobs. `results` has the results of background jobs that
+    run, and `result_store` keeps those of jobs that are done. `chance` gives random numbers from 0 to 1, for
+    the jitter of backoffs.
     """
 
     __slots__ = (
@@ -80,6 +82,8 @@ class Lifecycle:
         "keeps_dead",
         "kept_uniques",
         "live",
+        "result_store",
+        "results",
         "timeouts",
         "trace",
     )
@@ -97,6 +101,7 @@ class Lifecycle:
         chance: Callable[[], float],
         death_listener: DeathListener | None,
         dead_job_store: DeadJobStore | None,
+        result_store: ResultStore | None,
     ) -> None:
         self._functions = functions
         self._stored_queues = stored_queues
@@ -115,6 +120,8 @@ class Lifecycle:
         self.dead_jobs = DeadJobs(policy.dead_jobs, policy.dead_bytes, policy.dead_age, timer.wall_clock)
         self.dead_job_store: DeadJobStore = dead_job_store or self.dead_jobs
         self.kept_uniques = KeptUniques(policy.max_kept_uniques, timer.wall_clock)
+        self.results = Results(policy.results_bytes, timer.wall_clock)
+        self.result_store: ResultStore = result_store or self.results.memory
         self.history: History | None = None
         self.keeps_dead = False
         self.change_policy(policy)
@@ -125,10 +132,12 @@ class Lifecycle:
         )
 
     def change_policy(self, policy: Policy) -> None:
-        """Remember as many ended and dead jobs as a new policy says."""
+        """Remember as many ended jobs, dead jobs and results as a new policy says."""
         self.keeps_dead = policy.dead_jobs > 0
         self.dead_jobs.limit(policy.dead_jobs, policy.dead_bytes, policy.dead_age)
         self.kept_uniques.limit = policy.max_kept_uniques
+        self.results.limit(policy.results_bytes)
+        self.results.forget_unkept()
         if not policy.history:
             self.history = None
         elif self.history is None:
@@ -247,6 +256,8 @@ class Lifecycle:
         job.worker = None
         job.progress = NO_PROGRESS
         job.function.running -= 1
+        if job.function.keep_results is not None:
+            self.results.forget(job)
 
     # -- what ends a run ------------------------------------------------------------------------
 
@@ -551,12 +562,16 @@ class Lifecycle:
         self._functions.note_idle(job.function)
         return watchers
 
-    def end(self, job: Job, ending: int | None = None) -> Collection[tuple[Client, bytes]]:
+    def end(
+        self, job: Job, ending: int | None = None, result: bytes = b""
+    ) -> Collection[tuple[Client, bytes]]:
         """Forget a job, but for its worker and queue, which the caller sees to; returns who waited for it.
 
-        Here is decided what is kept of it: its place in the history, and the whole job if it is dead.
+        Here is decided what is kept of it: its place in the history, its result, and the whole job if it is
+        dead. `result` is the last part of the result, if it was completed.
         """
-        job.function.ended += 1
+        function = job.function
+        function.ended += 1
         self.live -= 1
         if self.history is not None:
             worker = job.worker
@@ -571,7 +586,9 @@ class Lifecycle:
                 self.history.add_other(job)
         if ending is None and job.options is not None:
             self._keep_unique(job)
-        if ending is not None and ending in FAILURES and self.keeps_dead and (job.background or job.saving):
+        if function.keep_results is not None and self._keep_result(job, ending, result):
+            pass
+        elif ending is not None and ending in FAILURES and self.keeps_dead and (job.background or job.saving):
             self._bury(job, ending)
         elif job.stored and self.job_store is not None:
             self.job_store.remove(number_of(job.handle))
@@ -597,6 +614,29 @@ class Lifecycle:
             self.kept_uniques.keep(kept)
             if self.job_store is not None:
                 self.job_store.keep_unique(kept)
+
+    def _keep_result(self, job: Job, ending: int | None, data: bytes) -> bool:
+        """A job has ended whose function keeps results. Returns whether its result is kept, and with that the
+        store told of its end."""
+        results = self.results
+        seconds = job.function.keep_results
+        if seconds is None or not (job.background or job.saving):
+            results.forget(job)
+            return False
+        if results.listener is not None:
+            results.listener(job.handle)
+        if ending is not None:
+            results.forget(job)
+            return False
+        result = results.finish(job, data, self._timer.wall_clock(), seconds)
+        if job.saving:
+            # Nobody was told of the job yet: its result is kept once it is stored.
+            results.unsaved[job.handle] = result
+        elif self.job_store is None:
+            results.memory.add(result)
+        elif job.stored:
+            self.job_store.completed(result)
+        return True
 
     def _dismiss_watchers(self, job: Job) -> Collection[tuple[Client, bytes]]:
         """Let nobody wait for a job any more; returns who did."""

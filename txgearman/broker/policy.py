@@ -37,6 +37,9 @@ DEFAULT_HISTORY: Final = 5000
 DEFAULT_HISTORY_BYTES: Final = 8 * 1024 * 1024
 """Bytes of these."""
 
+DEFAULT_RESULTS_BYTES_IN_MEMORY: Final = 16 * 1024 * 1024
+"""Bytes of kept results where no store keeps them: as many as dead jobs take."""
+
 
 DEFAULT_KEPT_UNIQUES: Final = 100_000
 """Uniques of completed jobs: one a second for a day. Each takes half a kilobyte."""
@@ -76,6 +79,7 @@ class FunctionRules:
             never.
         heartbeat: As that of `Policy`.
         unique_for: Seconds for which the unique of a completed job is kept; 0 is not at all.
+        keep_results: Seconds for which the results of background jobs are kept; 0 keeps none.
     """
 
     limits: tuple[int | None, ...] | None = None
@@ -92,6 +96,7 @@ class FunctionRules:
     expires: float | None = None
     heartbeat: float | None = None
     unique_for: float | None = None
+    keep_results: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +132,8 @@ class Policy:
         history: How many ended jobs are remembered; 0 is none.
         history_bytes: How many bytes that takes at most.
         max_kept_uniques: How many uniques of completed jobs are kept at most.
+        results_bytes: How many bytes kept results take in memory at most, and beside them what running jobs
+            have sent of theirs.
         functions: Rules by the name of a function, or a pattern of names.
     """
 
@@ -152,6 +159,7 @@ class Policy:
     history: int = DEFAULT_HISTORY
     history_bytes: int = DEFAULT_HISTORY_BYTES
     max_kept_uniques: int = DEFAULT_KEPT_UNIQUES
+    results_bytes: int = DEFAULT_RESULTS_BYTES_IN_MEMORY
     functions: tuple[tuple[bytes, FunctionRules], ...] = ()
 
     def rules_for(self, name: bytes) -> FunctionRules:

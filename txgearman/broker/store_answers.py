@@ -52,9 +52,12 @@ class StoreAnswers:
         if job.state is _GONE:
             # It was done, or cancelled, while it was being saved.
             dead = None if job.failures is None else job.failures.dead
+            result = self._life.results.unsaved.pop(job.handle, None)
             # A take-over may have brought it back meanwhile, and submits may have been coalesced with it.
             if self._life.job_store is not None and not self.is_live(job.handle):
-                if dead is not None:
+                if result is not None:
+                    self._life.job_store.completed(result)
+                elif dead is not None:
                     self._life.job_store.died(dead.number, dead)
                 else:
                     self._life.job_store.remove(number_of(job.handle), just_now=False)
@@ -119,6 +122,7 @@ class StoreAnswers:
 
     def _stay_online(self, job: Job) -> None:
         """A job that was not saved goes on for those who wait for its result, if there are any."""
+        self._life.results.unsaved.pop(job.handle, None)
         if job.state is _SAVING:
             job.background = False
             if job.watchers:

@@ -11,7 +11,8 @@ from txgearman.version import VERSION
 @click.group(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 done, 1 a job failed, 2 wrong arguments, 3 no connection, 4 out of time, "
-    "5 unknown to or refused by the server, 74 output not written, 128 + n ended by signal n.",
+    "5 unknown to or refused by the server, 6 not ended yet, 74 output not written, "
+    "128 + n ended by signal n.",
 )
 @click.version_option(VERSION, message="txgearman %(version)s")
 def app() -> None:
@@ -25,6 +26,7 @@ for command in (
     server_commands.workers,
     server_commands.jobs,
     server_commands.job,
+    server_commands.result,
     server_commands.cancel,
     server_commands.dead,
     server_commands.retry,

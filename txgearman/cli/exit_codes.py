@@ -21,6 +21,8 @@ class ExitCode(IntEnum):
     """No answer came within the time limit."""
     REFUSED = 5
     """The server does not know a job or function, or refuses."""
+    PENDING = 6
+    """The job whose result was asked for has not ended."""
     DEFECT = 70
     """This program has a defect."""
     NOT_WRITTEN = 74
@@ -68,6 +70,8 @@ def printable(text: str) -> str:
 _EXITS: tuple[tuple[type[BaseException], ExitCode], ...] = (
     (errors.TimedOut, ExitCode.TIMED_OUT),
     (errors.ConnectionLost, ExitCode.NOT_CONNECTED),
+    (errors.ResultPending, ExitCode.PENDING),
+    (errors.UnknownJob, ExitCode.REFUSED),
     (errors.JobError, ExitCode.JOB_FAILED),
     (errors.UpdatesLost, ExitCode.JOB_FAILED),
     (errors.ServerError, ExitCode.REFUSED),

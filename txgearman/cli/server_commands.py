@@ -97,6 +97,23 @@ def job(handle: str, servers: tuple[str, ...], verbose: bool, timeout: float, as
     run_and_exit(dead_jobs.job(servers, timeout, as_json, handle), verbose)
 
 
+@click.command(short_help="Write the result of an offline job.")
+@click.argument("handle")
+@common_options
+@click.option("-w", "--wait", is_flag=True, help="Wait until the job has ended.")
+@click.option(
+    "--timeout",
+    metavar="DURATION",
+    type=Duration(),
+    help="How long that may take, such as 30s; by default 10s, and with --wait no limit.",
+)
+def result(handle: str, servers: tuple[str, ...], verbose: bool, wait: bool, timeout: float | None) -> None:
+    """Write the result of the offline job of HANDLE, if the server keeps results of its function."""
+    from txgearman.cli import results
+
+    run_and_exit(results.result(servers, handle, wait, timeout), verbose)
+
+
 @click.command(short_help="Show dead jobs: those that failed and are kept.")
 @common_options
 @timeout_option

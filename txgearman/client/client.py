@@ -21,11 +21,12 @@ from txgearman.client.failover import Ask, Dispatch, Server
 from txgearman.client.hashing import routing_key
 from txgearman.client.job import Job
 from txgearman.client.protocol import ClientProtocol
+from txgearman.client.result import ResultRequest
 from txgearman.client.retrying import RETRY_SECONDS, Retrying
 from txgearman.client.send_budget import SEND_BUDGET_BYTES, SendBudget
 from txgearman.client.status import JobStatus, first_known
 from txgearman.client.submission import JobOptions, JobTemplate, Priority, submission
-from txgearman.codecs import BYTES, CodecChoice, codec_from, encoded
+from txgearman.codecs import BYTES, CodecChoice, codec_from, decoded, encoded
 from txgearman.connection.arguments import (
     LARGEST_BODY,
     body_of,
@@ -350,6 +351,41 @@ class Client:
         key = name_bytes(unique, "the unique", MAX_UNIQUE)
         check_timeout(timeout)
         return self._limited(self._known(lambda protocol: protocol.status_by_unique(key)), timeout)
+
+    def result(
+        self, job: Job | bytes | str, wait: bool = True, timeout: float | None = None
+    ) -> Deferred[Any]:
+        """Ask for the result of an offline job, if the server keeps results of its function.
+
+        While one waits and the connection is lost, this goes on when the server is back.
+
+        Args:
+            job: The `Job`, which is asked for at its server, or its handle. For a handle all servers that are
+                up are asked, and a server that knows of the job is believed.
+            wait: Whether to wait until the job has ended.
+            timeout: Seconds; None for no limit.
+
+        Returns:
+            A Deferred of the result: what the client's codec makes of it, bytes without one. It fails with
+            `JobRaised` or `JobFailed`; with `ResultGone` where there is no result, or none any more; with
+            `UnknownJob`; with `ResultPending` for a job that has not ended if there is no `wait`; with
+            `NotSupported` for a server that has no results, such as gearmand; with `BadPayload` for a result
+            that the codec cannot decode; or as that of `submit` does.
+
+        Raises:
+            TypeError: The handle is neither str nor bytes.
+            ValueError: The handle is too long or contains NUL, or the timeout is no time.
+        """
+        handle = name_bytes(job.handle if isinstance(job, Job) else job, "the handle", MAX_HANDLE)
+        check_timeout(timeout)
+        request = ResultRequest(self._dispatch, job.server if isinstance(job, Job) else "", handle)
+
+        async def fetch() -> Any:
+            answer = await (request.wait() if wait else request.ask())
+            value = answer.value(handle)
+            return value if self._codec is BYTES else decoded(self._codec, value, handle)
+
+        return self._limited(Deferred.fromCoroutine(fetch()), timeout)
 
     def echo(self, data: bytes, timeout: float | None = None) -> Deferred[bytes]:
         """Let a server send `data` back, which shows that it is alive.

@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from txgearman.client.job import Job
+from txgearman.client.result import ResultAnswer
 from txgearman.client.send_budget import SendBudget
 from txgearman.client.status import JobStatus, leading_integer
 from txgearman.client.submission import Submission
@@ -25,17 +26,19 @@ from txgearman.connection.heartbeat import LivenessCheck
 from txgearman.connection.protocol import PacketProtocol
 from txgearman.errors import BrokenStream, ConnectionLost, JobFailed, JobRaised, NotSupported, ServerError
 from txgearman.wire.codec import frame
-from txgearman.wire.options import EXCEPTIONS, SUBMIT_EXTENDED
+from txgearman.wire.options import EXCEPTIONS, RESULTS, SUBMIT_EXTENDED
 from txgearman.wire.packets import (
     ECHO_REQ,
     ECHO_RES,
     ERROR,
+    GET_RESULT,
     GET_STATUS,
     GET_STATUS_UNIQUE,
     JOB_CREATED,
     OPTION_REQ,
     OPTION_RES,
     REQUEST,
+    RESULT_RES,
     STATUS_RES,
     STATUS_RES_UNIQUE,
     WORK_COMPLETE,
@@ -125,6 +128,8 @@ class ClientProtocol(PacketProtocol):
         # What is known of the extensions that were needed: whether the server has them, or who waits for its
         # answer.
         self._extensions: dict[bytes, bool | list[Deferred[bool]]] = {}
+        # Who waits for the results of jobs that were pending, by handle.
+        self._result_waiters: dict[bytes, list[Deferred[ResultAnswer]]] = {}
         # Jobs by handle. gearmand gives one handle to all submits of one unique, and sends each packet about
         # it as often as the job was submitted here.
         self._jobs: dict[bytes, list[Job]] = {}
@@ -134,6 +139,7 @@ class ClientProtocol(PacketProtocol):
             OPTION_RES: partial(self._answered, OPTION_RES),
             STATUS_RES: partial(self._status_answered, STATUS_RES),
             STATUS_RES_UNIQUE: partial(self._status_answered, STATUS_RES_UNIQUE),
+            RESULT_RES: self._result_answered,
             ERROR: self._refused,
             WORK_COMPLETE: self._completed,
             WORK_DATA: self._data,
@@ -188,6 +194,43 @@ class ClientProtocol(PacketProtocol):
     def status_by_unique(self, unique: bytes) -> Deferred[JobStatus]:
         """Ask for the state of the job with this unique."""
         return self._request(GET_STATUS_UNIQUE, unique, STATUS_RES_UNIQUE, unique)
+
+    def result(self, handle: bytes, wait: bool) -> Deferred[ResultAnswer]:
+        """Ask for the result of a job.
+
+        Args:
+            handle: The job.
+            wait: Whether to wait for the end of a job that is pending.
+
+        Returns:
+            A Deferred of what the server says. It fails with `NotSupported` where the server has no results.
+        """
+
+        def ask(_: object) -> Deferred[ResultAnswer]:
+            if wait and handle in self._result_waiters:
+                return self._await_result(handle)
+            body = b"%b\0%d" % (handle, wait)
+            asked: Deferred[ResultAnswer] = self._request(GET_RESULT, body, RESULT_RES, handle)
+            return asked.addCallback(answered) if wait else asked
+
+        def answered(answer: ResultAnswer) -> ResultAnswer | Deferred[ResultAnswer]:
+            return self._await_result(handle) if answer.is_pending else answer
+
+        return self._extension(RESULTS, "the result of an offline job", len(handle)).addCallback(ask)
+
+    def _await_result(self, handle: bytes) -> Deferred[ResultAnswer]:
+        """The answer that comes when a pending job has ended. Several who wait for one job share it."""
+
+        def cancel(cancelled: Deferred[ResultAnswer]) -> None:
+            others = self._result_waiters.get(handle)
+            if others is not None and cancelled in others:
+                others.remove(cancelled)
+                if not others:
+                    del self._result_waiters[handle]
+
+        waiter: Deferred[ResultAnswer] = Deferred(cancel)
+        self._result_waiters.setdefault(handle, []).append(waiter)
+        return waiter
 
     def echo(self, data: bytes) -> Deferred[bytes]:
         """Ask for `data` to be sent back."""
@@ -268,6 +311,10 @@ class ClientProtocol(PacketProtocol):
         jobs, self._jobs = self._jobs, {}
         for request in requests:
             request.reply.errback(ConnectionLost(f"no answer came: {why}"))
+        waiters, self._result_waiters = self._result_waiters, {}
+        for waiting in waiters.values():
+            for waiter in waiting:
+                waiter.errback(ConnectionLost(f"no result came: {why}"))
         for same_handle in jobs.values():
             for job in same_handle:
                 job._connection_lost(partial(ConnectionLost, f"no result came: {why}"))
@@ -322,6 +369,19 @@ class ClientProtocol(PacketProtocol):
         self._pop_request().reply.callback(
             JobStatus(known == b"1", running == b"1", *map(leading_integer, numbers))
         )
+
+    def _result_answered(self, handle: bytes, state: bytes, reason: bytes, data: bytes) -> None:
+        """What is known of a result came: the answer to the oldest request, or what was waited for."""
+        answer = ResultAnswer(state, reason, data)
+        request = self._requests[0] if self._requests else None
+        if request is not None and (request.answer, request.subject) == (RESULT_RES, handle):
+            self._pop_request().reply.callback(answer)
+        elif answer.is_pending:
+            raise BrokenStream(b"", f"the result of {handle!r} is pending, which nobody asked for")
+        else:
+            # Nobody may wait any more.
+            for waiter in self._result_waiters.pop(handle, ()):
+                waiter.callback(answer)
 
     def _refused(self, code: bytes, text: bytes) -> None:
         if not self._requests:

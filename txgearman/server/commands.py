@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from txgearman.broker.inspection import Inspection
 from txgearman.broker.job_states import Priority
 from txgearman.broker.numbers import leading_number
+from txgearman.broker.result_lookup import FoundResult, ResultState
 from txgearman.broker.stored_job_search import StoredJobSearch
 from txgearman.broker.views import JobStatus
 from txgearman.broker.worker_decisions import WorkerDecisions
@@ -28,6 +29,7 @@ from txgearman.wire.packets import (
     ECHO_RES,
     ERROR,
     EXTENSION_PACKETS,
+    GET_RESULT,
     GET_STATUS,
     GET_STATUS_UNIQUE,
     GRAB_JOB,
@@ -44,6 +46,7 @@ from txgearman.wire.packets import (
     PRE_SLEEP,
     RESET_ABILITIES,
     RESPONSE,
+    RESULT_RES,
     SET_CLIENT_ID,
     STATUS_RES,
     STATUS_RES_UNIQUE,
@@ -200,6 +203,32 @@ def _get_status_unique(peer: Peer, unique: bytes) -> None:
                 lambda status: (STATUS_RES_UNIQUE, unique, *_numbers(status), b"%d" % status.clients),
             ),
         )
+
+
+def _get_result(peer: Peer, handle: bytes, wait: bytes) -> None:
+    if len(handle) > MAX_HANDLE:
+        raise ArgumentTooLarge("Job handle too large")
+    if wait not in (b"0", b"1"):
+        raise InvalidArgument("Wait must be 0 or 1")
+
+    def answer(found: FoundResult | Refused) -> bytes:
+        try:
+            if isinstance(found, Refused):
+                raise found
+            if found.state is ResultState.PENDING and wait == b"1":
+                peer.server.results.wait(handle, ended, peer.number)
+        except Refused as refusal:
+            return error_packet(refusal.code, refusal.text)
+        return encode(RESPONSE, RESULT_RES, _result_fields(handle, found))
+
+    def ended(found: FoundResult) -> None:
+        peer.send_packet(RESULT_RES, *_result_fields(handle, found))
+
+    peer.reply_later(partial(peer.server.results.find, handle), answer)
+
+
+def _result_fields(handle: bytes, found: FoundResult) -> tuple[bytes, bytes, bytes, bytes]:
+    return handle, found.state.value.encode(), found.reason.encode(), found.data
 
 
 def _echo(peer: Peer, data: bytes) -> None:
@@ -411,6 +440,7 @@ def _extension(number: int, command: Command) -> Command:
 
 
 _EXTENSIONS: Final[dict[int, Command]] = {
+    GET_RESULT: _get_result,
     SUBMIT_JOB_EXTENDED: _submit_extended,
     WORK_RETRY: _work_retry,
     WORK_REJECT: _work_reject,

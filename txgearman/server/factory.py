@@ -14,13 +14,13 @@ from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
 from twisted.logger import Logger, LogLevel
 
-from txgearman.access.policy import AccessPolicy
+from txgearman.access.policy import AccessPolicy, Right
 from txgearman.broker.administration import Administration
 from txgearman.broker.broker import Broker
 from txgearman.broker.dead_job import DeadJob
 from txgearman.broker.dead_job_administration import DeadJobAdministration
 from txgearman.broker.inspection import Inspection
-from txgearman.broker.interfaces import DeadJobStore, DeathListener, Follower, JobStore
+from txgearman.broker.interfaces import DeadJobStore, DeathListener, Follower, JobStore, ResultStore
 from txgearman.broker.job_lookup import JobLookup
 from txgearman.broker.store_answers import StoreAnswers
 from txgearman.broker.stored_job_search import StoredJobSearch
@@ -37,6 +37,7 @@ from txgearman.server.monitoring.limits import Limit, limits_of
 from txgearman.server.monitoring.rate_limited_log import RateLimitedLog
 from txgearman.server.monitoring.traffic import Traffic
 from txgearman.server.protocol import GearmanServerProtocol
+from txgearman.server.result_waits import ResultWaits
 from txgearman.server.scheduling import Scheduling
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class GearmanServerFactory(Factory):
     """Makes the connections of one Gearman server, which may listen in several places.
 
     `connections` are the live ones by number, `broker` holds the jobs, `traffic` counts what the connections
-    carried. `death_listeners` are told of each job that dies.
+    carried, `results` finds results and waits for them. `death_listeners` are told of each job that dies.
 
     `admission` says who may connect, and `web_admission` who may over HTTP; `silent` are the connections
     that have never sent anything whole, the oldest first; `budget` counts the bytes that are held for peers,
@@ -114,6 +115,7 @@ class GearmanServerFactory(Factory):
         self._wall_clock = wall_clock
         self._follower = follower
         self.death_listeners: list[DeathListener] = [DeathLog(self.clock)]
+        self.results = ResultWaits(reactor, lambda: self.broker)
         self.broker = self._make_broker()
         self.scheduling = self._make_scheduling()
         self.threshold: LogThreshold | None = None
@@ -142,12 +144,15 @@ class GearmanServerFactory(Factory):
         self.administration.change_policy(settings.policy)
         if self.store_writer is not None:
             self.store_writer.dead_jobs.limit(*settings.stored_dead_limits)
+            self.store_writer.results.limit(settings.stored_results_bytes)
         before, self.settings = self.settings, settings
         self._obey_limits()
         if before.access != settings.access:
             for connection in list(self.connections.values()):
                 try:
                     connection.access_changed()
+                    if settings.access is not None and not connection.rights.may(Right.VIEW):
+                        self.results.deny(connection.number)
                 except Exception:
                     # It might do what it may not any more; the others have to obey all the same.
                     _log.failure(
@@ -160,11 +165,12 @@ class GearmanServerFactory(Factory):
         job_store: JobStore | None = None,
         last_number: int = 0,
         dead_job_store: DeadJobStore | None = None,
+        result_store: ResultStore | None = None,
     ) -> Broker:
         trace = None
         if self._follower is not None:
             trace = JobTracer(self._follower, self.clock, self._wall_clock)
-        return Broker(
+        broker = Broker(
             self.settings.policy,
             self.clock,
             self._wall_clock,
@@ -176,7 +182,10 @@ class GearmanServerFactory(Factory):
             random.random,
             self,
             dead_job_store,
+            result_store,
         )
+        broker.life.results.listener = self.results.job_ended
+        return broker
 
     def _make_scheduling(self, store: StoredSchedules | None = None) -> Scheduling:
         return Scheduling(self.broker, self.reactor, self.clock, self._wall_clock, store)
@@ -215,7 +224,10 @@ class GearmanServerFactory(Factory):
         """
         self.store_writer = store_writer
         store_writer.dead_jobs.limit(*self.settings.stored_dead_limits)
-        self.broker = self._make_broker(store_writer, last_number, store_writer.dead_jobs)
+        store_writer.results.limit(self.settings.stored_results_bytes)
+        self.broker = self._make_broker(
+            store_writer, last_number, store_writer.dead_jobs, store_writer.results
+        )
         self.scheduling = self._make_scheduling(store_writer.schedules)
 
     def _obey_limits(self) -> None:
@@ -310,6 +322,7 @@ class GearmanServerFactory(Factory):
         """
         del self.connections[connection.number]
         self.silent.pop(connection.number, None)
+        self.results.leave(connection.number)
         self.admission.left(connection.transport.getPeer())
         self._debug(connection, "is gone")
         self._check_stopped()

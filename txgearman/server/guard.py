@@ -11,12 +11,14 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from txgearman.access.patterns import quoted
+from txgearman.access.policy import Right
 from txgearman.errors import AccessDenied
 from txgearman.server.commands import COMMANDS, Command, check_names
 from txgearman.wire.limits import MAX_FUNCTION
 from txgearman.wire.packets import (
     CAN_DO,
     CAN_DO_TIMEOUT,
+    GET_RESULT,
     GET_STATUS,
     GET_STATUS_UNIQUE,
     SUBMIT_JOB,
@@ -100,12 +102,24 @@ def _asking(command: Command) -> Command:
     return ask
 
 
+def _viewing(command: Command) -> Command:
+    """For what shows others' jobs: handles can be guessed."""
+
+    def view(peer: Peer, *fields: Any) -> None:
+        if not peer.rights.may(Right.VIEW):
+            raise _denied(peer, "see the results of jobs")
+        command(peer, *fields)
+
+    return view
+
+
 GUARDED_COMMANDS: Final[dict[int, Callable[..., Any]]] = {
     **COMMANDS,
     **{number: _submitting(COMMANDS[number]) for number in _SUBMITS},
     **{number: _submitting_more(COMMANDS[number]) for number in _LONG_SUBMITS},
     **{number: _working(COMMANDS[number]) for number in (CAN_DO, CAN_DO_TIMEOUT)},
     **{number: _asking(COMMANDS[number]) for number in (GET_STATUS, GET_STATUS_UNIQUE)},
+    GET_RESULT: _viewing(COMMANDS[GET_RESULT]),
 }
 """`COMMANDS`, with those that a policy can deny. What a worker reports needs no right of its own: it can only
 be about a job that it was given."""

@@ -612,6 +612,9 @@ class GearmanServerProtocol(JobReplies, Protocol):
         self._make_list_soon()
         if self._unsent.is_counted:
             self._count()
+        if self._out_large and self._handling:
+            # As send(): the peer is asked for more when it takes them.
+            self.flush()
         if self._out and not self._handling and not self._flush_due:
             self._flush_due = True
             self.server.flush_soon(self)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
 from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
+from txgearman.broker.kept_result import KeptResult, ResultCounts
 from txgearman.broker.kept_unique import KeptUnique
 from txgearman.broker.stored_job import StoredJob
 
@@ -20,8 +21,11 @@ __all__ = [
     "Changes",
     "Coalesced",
     "DeadCount",
+    "Evicted",
+    "KeptResult",
     "KeptUnique",
     "QueueLength",
+    "ResultCounts",
     "Retry",
     "Store",
     "StoredJob",
@@ -124,6 +128,8 @@ class Changes:
         now: Seconds since the epoch. With `kept_uniques` those whose time is over then are deleted.
         unless_kept: The numbers of those of `saves` that are not saved if their unique is kept, by whatever
             server: the job that it is kept for is their duplicate.
+        results: The results of jobs that are done, by job number. They are removed as those in `removals`,
+            and only of a job that is removed the result is kept.
     """
 
     saves: list[StoredJob] = field(default_factory=list)
@@ -136,6 +142,7 @@ class Changes:
     kept_uniques: list[KeptUnique] = field(default_factory=list)
     now: float = 0.0
     unless_kept: frozenset[int] = frozenset()
+    results: dict[int, KeptResult] = field(default_factory=dict)
 
 
 class Coalesced(NamedTuple):
@@ -164,6 +171,18 @@ class Written(NamedTuple):
     duplicates: dict[int, bytes]
     coalesced: list[Coalesced]
     ticks_done: Set[int] = frozenset()
+
+
+class Evicted(NamedTuple):
+    """What `Store.evict_results` deleted.
+
+    Attributes:
+        expired: How many results whose time was over.
+        evicted: How many others.
+    """
+
+    expired: int
+    evicted: int
 
 
 class QueueLength(NamedTuple):
@@ -431,6 +450,39 @@ class Store(Protocol):
 
         Returns:
             The uniques, those that are kept longest last.
+        """
+
+    # -- results, which belong to no server -------------------------------------------------------
+
+    def find_result(self, number: int, now: float) -> KeptResult | None:
+        """Find the result of a job.
+
+        Args:
+            number: The number of its handle.
+            now: In seconds since the epoch. A result that expires until then is not found.
+
+        Returns:
+            The result with its data; None if there is none.
+        """
+
+    def result_counts(self) -> ResultCounts:
+        """Count the results.
+
+        Returns:
+            How many there are, and how many bytes they count for.
+        """
+
+    def evict_results(self, max_bytes: int, now: float, limit: int) -> Evicted:
+        """Delete the results that have expired, and then those of the jobs that ended first, until the others
+        are within the limit.
+
+        Args:
+            max_bytes: How many bytes may stay, by `KeptResult.weight`.
+            now: In seconds since the epoch. Results that expire until then have expired.
+            limit: How many results of each kind to delete at most.
+
+        Returns:
+            How many were deleted; `limit` where there may be more.
         """
 
     # -- several servers on one database ----------------------------------------------------------

@@ -27,8 +27,11 @@ from txgearman.store.contract import (
     Changes,
     Coalesced,
     DeadCount,
+    Evicted,
+    KeptResult,
     KeptUnique,
     QueueLength,
+    ResultCounts,
     Retry,
     StoredJob,
     Written,
@@ -43,6 +46,8 @@ from txgearman.store.tables import (
     HAS_TIME,
     INSERTED_FIELDS,
     JOB,
+    RESULT,
+    RESULT_COLUMNS,
     STORED,
     UNIQUE,
     UNIQUE_COLUMNS,
@@ -161,6 +166,13 @@ class DatabaseStore(ScheduleRows, ABC):
         returns how many were deleted."""
 
     @abstractmethod
+    def _keep(
+        self, connection: sa.Connection, results: Sequence[KeptResult], coalesced: dict[int, float]
+    ) -> int:
+        """Delete own jobs, in the order of their numbers, as `_delete` does, and keep the results of those
+        that are deleted; returns how many were."""
+
+    @abstractmethod
     def _revive(self, connection: sa.Connection, number: int, position: int, submitted: float) -> bool:
         """Make a dead job an own one, unless there is none, or a job with its unique; returns whether that
         was done."""
@@ -208,10 +220,10 @@ class DatabaseStore(ScheduleRows, ABC):
 
     def _write(self, changes: Changes, removals: Sequence[int], batches: Sequence[Sequence[Row]]) -> Written:
         duplicates: dict[int, bytes] = {}
-        deleted = buried = 0
+        deleted = 0
         statements = len(batches) + bool(removals) + bool(changes.losses)
         statements += bool(changes.retries) + 2 * bool(changes.deaths) + 2 * bool(changes.ticks)
-        statements += 2 * bool(changes.kept_uniques)
+        statements += 2 * bool(changes.kept_uniques) + 2 * bool(changes.results)
         ticks_done: frozenset[int] = frozenset()
         with self._writing(statements) as connection:
             # First: each statement may be a transaction of its own. Between the two a job runs once more.
@@ -226,9 +238,7 @@ class DatabaseStore(ScheduleRows, ABC):
                 self._set_losses(connection, dict(sorted(changes.losses.items())))
             if changes.retries:
                 self._set_retries(connection, dict(sorted(changes.retries.items())))
-            if changes.deaths:
-                deaths = [changes.deaths[number] for number in sorted(changes.deaths)]
-                buried = self._bury(connection, deaths, changes.coalesced)
+            buried, kept = self._end_jobs(connection, changes)
             if changes.unless_kept:
                 duplicates = self._find_kept(connection, batches, changes)
                 batches = _without(batches, duplicates)
@@ -246,7 +256,20 @@ class DatabaseStore(ScheduleRows, ABC):
             left = self._coalesced(connection, removals) if deleted != len(removals) else []
             if buried != len(changes.deaths):
                 left += self._coalesced(connection, sorted(changes.deaths))
+            if kept != len(changes.results):
+                left += self._coalesced(connection, sorted(changes.results))
         return Written(duplicates, left, ticks_done)
+
+    def _end_jobs(self, connection: sa.Connection, changes: Changes) -> tuple[int, int]:
+        """Remove jobs of which something is kept; returns how many dead ones and how many with a result."""
+        buried = kept = 0
+        if changes.deaths:
+            deaths = [changes.deaths[number] for number in sorted(changes.deaths)]
+            buried = self._bury(connection, deaths, changes.coalesced)
+        if changes.results:
+            results = [changes.results[number] for number in sorted(changes.results)]
+            kept = self._keep(connection, results, changes.coalesced)
+        return buried, kept
 
     def _keep_latest(self, connection: sa.Connection, changes: Changes) -> None:
         """Keep uniques, and forget those whose time is over."""
@@ -463,7 +486,7 @@ class DatabaseStore(ScheduleRows, ABC):
     def forget_dead(self, numbers: Sequence[int]) -> int:
         known = [number for number in numbers if number <= LARGEST_NUMBER]
         return sum(
-            self._delete_dead(DEAD.c.number.in_(known[start : start + FORGOTTEN_AT_ONCE]))
+            self._delete_unowned(DEAD, DEAD.c.number.in_(known[start : start + FORGOTTEN_AT_ONCE]))
             for start in range(0, len(known), FORGOTTEN_AT_ONCE)
         )
 
@@ -489,7 +512,8 @@ class DatabaseStore(ScheduleRows, ABC):
         total = sa.select(
             sa.func.count().label("jobs"), sa.func.coalesce(sa.func.sum(DEAD.c.weight), 0).label("bytes")
         ).subquery()
-        return self._delete_dead(
+        return self._delete_unowned(
+            DEAD,
             DEAD.c.number.in_(
                 sa.select(ranked.c.number)
                 .select_from(ranked.join(total, sa.true()))
@@ -500,16 +524,16 @@ class DatabaseStore(ScheduleRows, ABC):
                         total.c.bytes - ranked.c.passed + ranked.c.weight > max_bytes,
                     )
                 )
-            )
+            ),
         )
 
-    def _delete_dead(self, condition: sa.ColumnElement[bool]) -> int:
-        """Delete dead jobs; returns how many. They are nobody's, so a lease that is lost meanwhile does no
-        harm."""
+    def _delete_unowned(self, table: sa.Table, condition: sa.ColumnElement[bool]) -> int:
+        """Delete dead jobs or results; returns how many. They are nobody's, so a lease that is lost meanwhile
+        does no harm."""
 
         def delete() -> int:
             with self._reading() as connection:
-                return connection.execute(DEAD.delete().where(condition)).rowcount
+                return connection.execute(table.delete().where(condition)).rowcount
 
         return self._with_retries(delete)
 
@@ -518,6 +542,46 @@ class DatabaseStore(ScheduleRows, ABC):
     def kept_uniques(self, now: float) -> list[KeptUnique]:
         query = sa.select(*UNIQUE_COLUMNS).where(UNIQUE.c.until > now).order_by(UNIQUE.c.until)
         return [KeptUnique._make(row) for row in self._rows(query)]
+
+    # -- results ------------------------------------------------------------------------------------
+
+    def find_result(self, number: int, now: float) -> KeptResult | None:
+        if number > LARGEST_NUMBER:
+            return None
+        rows = self._rows(
+            sa.select(*RESULT_COLUMNS).where(RESULT.c.number == number, RESULT.c.expires_at > now)
+        )
+        return KeptResult._make(rows[0]) if rows else None
+
+    def result_counts(self) -> ResultCounts:
+        ((results, weight),) = self._rows(sa.select(*[sa.func.count(), sa.func.sum(RESULT.c.weight)]))
+        return ResultCounts(results, int(weight or 0))
+
+    def evict_results(self, max_bytes: int, now: float, limit: int) -> Evicted:
+        past = sa.select(RESULT.c.number).where(RESULT.c.expires_at <= now)
+        expired = self._delete_unowned(
+            RESULT, RESULT.c.number.in_(past.order_by(RESULT.c.expires_at).limit(limit))
+        )
+        # One statement, which sees one state: another server that does the same deletes the same ones.
+        oldest = sa.select(RESULT.c.number, RESULT.c.ended, RESULT.c.weight)
+        oldest_first = oldest.order_by(RESULT.c.ended, RESULT.c.number).limit(limit).subquery()
+        ranked = sa.select(
+            oldest_first.c.number,
+            sa.func.sum(oldest_first.c.weight)
+            .over(order_by=[oldest_first.c.ended, oldest_first.c.number])
+            .label("passed"),
+            oldest_first.c.weight,
+        ).subquery()
+        total = sa.select(sa.func.coalesce(sa.func.sum(RESULT.c.weight), 0).label("bytes")).subquery()
+        evicted = self._delete_unowned(
+            RESULT,
+            RESULT.c.number.in_(
+                sa.select(ranked.c.number)
+                .select_from(ranked.join(total, sa.true()))
+                .where(total.c.bytes - ranked.c.passed + ranked.c.weight > max_bytes)
+            ),
+        )
+        return Evicted(expired, evicted)
 
     # -- connecting ---------------------------------------------------------------------------------
 

@@ -29,7 +29,16 @@ from txgearman.broker.dead_job import DeadJob
 from txgearman.errors import LeaseLost, StoreError, StoreUnavailable
 from txgearman.store import tables
 from txgearman.store.arrays import ARRAYS, Array, register_arrays
-from txgearman.store.contract import NO_POSITION, Changes, Coalesced, KeptUnique, Retry, StoredJob, Written
+from txgearman.store.contract import (
+    NO_POSITION,
+    Changes,
+    Coalesced,
+    KeptResult,
+    KeptUnique,
+    Retry,
+    StoredJob,
+    Written,
+)
 from txgearman.store.database import DatabaseStore, Row, TransactionConflict
 from txgearman.store.tables import DATA_INDEX, FUNCTION_INDEX, HAS_NO_TIME, HAS_TIME, JOB, SERVER, STORED
 
@@ -119,6 +128,16 @@ _KEEP_UNIQUES: Final = (
     " SELECT * FROM unnest(%b::bytea[], %b::bytea[], %b::bytea[], %b::double precision[])"
     ' ON CONFLICT (function, "key") DO UPDATE SET handle = excluded.handle, until = excluded.until'
 )
+_KEEP: Final = {
+    known: f"{_ALIVE.format('')}, gone AS ("
+    f"DELETE FROM txgearman_job USING alive WHERE {removed} RETURNING txgearman_job.*), kept AS ("
+    "INSERT INTO txgearman_result (number, handle, function, ended, expires_at, weight, data)"
+    " SELECT number, handle, function, result.ended, result.expires_at, result.weight, result.data"
+    " FROM gone JOIN unnest(%b::bigint[], %b::double precision[], %b::double precision[], %b::bigint[],"
+    " %b::bytea[]) AS result(job, ended, expires_at, weight, data) ON gone.number = result.job)"
+    " SELECT (SELECT count(*) FROM alive), count(*) FROM gone"
+    for known, removed in _REMOVED.items()
+}
 _REVIVE: Final = (
     f"{_ALIVE.format('')}, gone AS (DELETE FROM txgearman_dead USING alive"
     " WHERE txgearman_dead.number = %b::bigint AND NOT EXISTS (SELECT 1 FROM txgearman_job"
@@ -504,6 +523,23 @@ class PostgresqlStore(DatabaseStore):
             ARRAYS["BYTEA"]([dead.worker for dead in deaths]),
         )
         alive, deleted = connection.exec_driver_sql(_BURY[bool(coalesced)], values).one()
+        self._check(alive)
+        return int(deleted)
+
+    def _keep(
+        self, connection: sa.Connection, results: Sequence[KeptResult], coalesced: dict[int, float]
+    ) -> int:
+        numbers = [kept.number for kept in results]
+        values = (
+            self._owner,
+            *_removal_values(numbers, coalesced),
+            _NUMBERS(numbers),
+            _TIMES([kept.ended for kept in results]),
+            _TIMES([kept.expires_at for kept in results]),
+            _NUMBERS([kept.weight for kept in results]),
+            ARRAYS["BYTEA"]([kept.data for kept in results]),
+        )
+        alive, deleted = connection.exec_driver_sql(_KEEP[bool(coalesced)], values).one()
         self._check(alive)
         return int(deleted)
 

@@ -26,7 +26,15 @@ import sqlalchemy as sa
 from txgearman.broker.dead_job import DeadJob
 from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store import tables
-from txgearman.store.contract import Changes, KeptUnique, Retry, StoredJob, Written
+from txgearman.store.contract import (
+    Changes,
+    Evicted,
+    KeptResult,
+    KeptUnique,
+    Retry,
+    StoredJob,
+    Written,
+)
 from txgearman.store.database import DatabaseStore, Row
 
 BUSY_TIMEOUT: Final = 5.0
@@ -106,6 +114,11 @@ _BURY: Final = (
     f"INSERT INTO txgearman_dead (number, {_KEPT}, submitted, run_at, size, weight, ended, attempts, losses,"
     f" outcome, error, worker) SELECT number, {_KEPT}, submitted, run_at, length(data),"
     f" {tables.DEAD_WEIGHT} + length(column6), column2, column3, column4, column5, column6, column7"
+    " FROM ({}) CROSS JOIN txgearman_job ON number = column1"
+)
+_KEEP: Final = (
+    "INSERT INTO txgearman_result (number, handle, function, ended, expires_at, weight, data)"
+    " SELECT number, handle, function, column2, column3, column4, column5"
     " FROM ({}) CROSS JOIN txgearman_job ON number = column1"
 )
 _REVIVE: Final = (
@@ -253,30 +266,32 @@ class SqliteStore(DatabaseStore):
                 self.write(replace(changes, kept_uniques=[]))
                 raise
         frees = bool(changes.removals or changes.losses or changes.retries)
-        if changes.saves or not (changes.deaths or frees):
-            self._require_space(changes.saves, changes.deaths.values())
+        ends: list[DeadJob | KeptResult] = [*changes.deaths.values(), *changes.results.values()]
+        if changes.saves or not (ends or frees):
+            self._require_space(changes.saves, ends)
             return super().write(changes)
         if frees:
-            self._remove(replace(changes, deaths={}))
-        if changes.deaths:
-            self._bury_all(changes.deaths)
+            self._remove(replace(changes, deaths={}, results={}))
+        if ends:
+            self._end_all(ends)
         # Success would mean that jobs can be saved again.
         self._require_space(())
         return Written({}, [])
 
-    def _bury_all(self, deaths: dict[int, DeadJob]) -> None:
-        """Write deaths, in parts where there is no room for all at once: a dead job takes room before the job
-        that it was is gone."""
+    def _end_all(self, ends: Sequence[DeadJob | KeptResult]) -> None:
+        """Write deaths and results, in parts where there is no room for all at once: a dead job, or a result,
+        takes room before the job that it was is gone."""
+        deaths = {end.number: end for end in ends if isinstance(end, DeadJob)}
+        results = {end.number: end for end in ends if isinstance(end, KeptResult)}
         try:
-            self._require_space((), deaths.values())
-            super().write(Changes(deaths=deaths))
+            self._require_space((), ends)
+            super().write(Changes(deaths=deaths, results=results))
         except StoreUnavailable as error:
-            if len(deaths) == 1 or not (error.__cause__ is None or _is_disk_full(error)):
+            if len(ends) == 1 or not (error.__cause__ is None or _is_disk_full(error)):
                 raise
-            numbers = sorted(deaths)
-            half = len(numbers) // 2
-            for some in (numbers[:half], numbers[half:]):
-                self._bury_all({number: deaths[number] for number in some})
+            half = len(ends) // 2
+            for some in (ends[:half], ends[half:]):
+                self._end_all(some)
 
     def retry_dead(self, number: int, position: int, submitted: float) -> StoredJob | None:
         dead = self.find_dead(number)
@@ -291,6 +306,9 @@ class SqliteStore(DatabaseStore):
         return self._with_reserve(
             lambda: super(SqliteStore, self).evict_dead(max_jobs, max_bytes, ended_before, limit)
         )
+
+    def evict_results(self, max_bytes: int, now: float, limit: int) -> Evicted:
+        return self._with_reserve(lambda: super(SqliteStore, self).evict_results(max_bytes, now, limit))
 
     def close(self) -> None:
         super().close()
@@ -332,7 +350,9 @@ class SqliteStore(DatabaseStore):
 
     # -- room on the disk ---------------------------------------------------------------------------
 
-    def _require_space(self, saves: Sequence[StoredJob], moves: Collection[DeadJob] = ()) -> None:
+    def _require_space(
+        self, saves: Sequence[StoredJob], moves: Collection[DeadJob | KeptResult] = ()
+    ) -> None:
         """Raise `StoreUnavailable` unless there is room for saving these jobs and for moving those from one
         table to the other, in the log and then, when that is emptied, in the database. Without jobs it is
         asked for room for the smallest."""
@@ -516,6 +536,13 @@ class SqliteStore(DatabaseStore):
         _execute_for(connection, _BURY, rows)
         return self._delete(connection, [dead.number for dead in deaths], coalesced)
 
+    def _keep(
+        self, connection: sa.Connection, results: Sequence[KeptResult], coalesced: dict[int, float]
+    ) -> int:
+        rows = [(kept.number, kept.ended, kept.expires_at, kept.weight, kept.data) for kept in results]
+        _execute_for(connection, _KEEP, rows)
+        return self._delete(connection, [kept.number for kept in results], coalesced)
+
     def _revive(self, connection: sa.Connection, number: int, position: int, submitted: float) -> bool:
         values = (position, submitted, self._owner, number)
         revived = connection.exec_driver_sql(_REVIVE, values).rowcount == 1
@@ -541,18 +568,18 @@ def _copy_names(path: str, version: int) -> Iterator[str]:
     yield from (f"{name}.{number}" for number in count(2))
 
 
-def _space_for(saves: Sequence[StoredJob], moves: Collection[DeadJob]) -> tuple[int, int]:
+def _space_for(saves: Sequence[StoredJob], moves: Collection[DeadJob | KeptResult]) -> tuple[int, int]:
     """Bytes that saving and moving these jobs takes in the log at most, and then in the database. None count
     as one."""
     size = sum(len(job.data) for job in saves) + max(1, len(saves)) * JOB_SIZE
-    size += sum(job.size + len(job.error) + JOB_SIZE for job in moves)
+    size += sum(job.weight + JOB_SIZE for job in moves)
     # What SQLite needs beside, and pages that are not quite full.
     size += size // 8
     # Jobs stand one behind the other, in the queue of their function too. But each unique has its own page.
     uniques = max(1, sum(1 for job in saves if job.unique))
     functions = max(1, len({job.function for job in saves}))
     # A row that moves changes its page and one of its function's queue; each unique has its own page again.
-    size_of_moves = sum(3 if job.unique else 2 for job in moves) * PAGE_SIZE
+    size_of_moves = 3 * len(moves) * PAGE_SIZE
     return size + (
         uniques + 2 * functions + CHANGED_PAGES
     ) * PAGE_SIZE + size_of_moves, size + CHANGED_PAGES * PAGE_SIZE

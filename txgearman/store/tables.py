@@ -11,6 +11,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from txgearman.broker.dead_job import OVERHEAD, DeadJob
+from txgearman.broker.kept_result import KeptResult
 from txgearman.broker.kept_unique import KeptUnique
 from txgearman.errors import StoreError
 from txgearman.store.contract import StoredJob
@@ -157,15 +158,18 @@ RESULT: Final = sa.Table(
     sa.Column("function", Bytes, nullable=False),
     sa.Column("ended", _SECONDS, nullable=False),
     sa.Column("expires_at", _SECONDS, nullable=False),
-    sa.Column("outcome", sa.SmallInteger, nullable=False),
+    sa.Column("outcome", sa.SmallInteger),
     sa.Column("weight", _NUMBER, nullable=False),
     sa.Column("error", Bytes),
     sa.Column("data", Bytes),
 )
-"""What is kept of background jobs that have ended, until `expires_at`: the result as `data`. Nothing writes
-it yet."""
+"""What is kept of background jobs that have ended, until `expires_at`: the result as `data`, NULL where it
+was too large. They belong to no server. `outcome` is NULL for a job that was completed, as all are whose
+results are kept; `weight` is what the result counts in a limit of bytes, see `KeptResult`."""
 
-sa.Index("txgearman_result_expires", RESULT.c.expires_at, RESULT.c.number, RESULT.c.weight)
+sa.Index("txgearman_result_expires", RESULT.c.expires_at)
+# All that counting and forgetting the oldest need, so that these never read the results themselves.
+sa.Index("txgearman_result_ended", RESULT.c.ended, RESULT.c.number, RESULT.c.weight)
 
 UNIQUE: Final = sa.Table(
     "txgearman_unique",
@@ -260,6 +264,9 @@ DEAD_COLUMNS: Final = [DEAD.c[name] for name in DeadJob._fields]
 
 UNIQUE_COLUMNS: Final = [UNIQUE.c[name] for name in KeptUnique._fields]
 """The columns that a `KeptUnique` is made of, in its order."""
+
+RESULT_COLUMNS: Final = [RESULT.c[name] for name in KeptResult._fields]
+"""The columns that a `KeptResult` is made of, in its order."""
 
 FUNCTION_INDEX: Final = StoredJob._fields.index("function")
 DATA_INDEX: Final = StoredJob._fields.index("data")

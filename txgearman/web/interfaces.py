@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -17,7 +17,10 @@ from txgearman.broker.histograms import Durations
 from txgearman.broker.inspection import Inspection
 from txgearman.broker.job_lookup import JobLookup
 from txgearman.broker.job_options import JobOptions
+from txgearman.broker.kept_result import ResultCounts
+from txgearman.broker.result_lookup import FoundResult
 from txgearman.broker.stored_job_search import StoredJobSearch
+from txgearman.errors import Refused
 
 
 class Connection(Protocol):
@@ -284,6 +287,58 @@ class Jobs(Protocol):
         """
 
 
+class ResultWait(Protocol):
+    """A wait for a result."""
+
+    def cancel(self) -> None:
+        """Wait no more. Nothing happens if the wait has ended."""
+
+
+class Results(Protocol):
+    """The results of background jobs."""
+
+    def find(self, handle: bytes, tell: Callable[[FoundResult | Refused], None]) -> None:
+        """Find the result of a job, as it is now.
+
+        Args:
+            handle: The job's handle.
+            tell: Called with what is known of it, or with what prevents the look-up.
+        """
+
+    def wait(self, handle: bytes, tell: Callable[[FoundResult], None]) -> ResultWait:
+        """Wait for the result of a job that is pending.
+
+        Args:
+            handle: The job's handle.
+            tell: Called when it is not pending any more, never from inside this call.
+
+        Returns:
+            The wait.
+
+        Raises:
+            TooManyWaits: There are as many waits as there may be.
+        """
+
+    def counts(self) -> ResultCounts:
+        """Count the results that are kept. With several servers on a database this may be a minute old.
+
+        Returns:
+            How many there are, and how many bytes they count for.
+        """
+
+    @property
+    def expired(self) -> int:
+        """How many were forgotten as their time was over."""
+
+    @property
+    def evicted(self) -> int:
+        """How many were forgotten before that, as all together were too large."""
+
+    @property
+    def too_large(self) -> int:
+        """How many could not be kept as a whole."""
+
+
 class Gearman(HTTPLimits, Protocol):
     """A job server as the web side sees it.
 
@@ -310,6 +365,10 @@ class Gearman(HTTPLimits, Protocol):
     @property
     def lookup(self) -> JobLookup:
         """Finds a job whatever has become of it."""
+
+    @property
+    def results(self) -> Results:
+        """The results of background jobs."""
 
     @property
     def search(self) -> StoredJobSearch:

@@ -78,6 +78,9 @@ class Snapshot:
     functions: list[FunctionMeasures]
     dead: dict[str, int]
     dead_evicted: int
+    results: int
+    results_expired: int
+    results_too_large: int
     function_count: int
     connections: int
     accepted: int
@@ -273,6 +276,19 @@ FAMILIES: Final = (
         "Dead jobs forgotten as they were too many, too large or too old.",
         lambda snapshot: snapshot.dead_evicted,
     ),
+    _single("results", "gauge", "Results that are kept.", lambda snapshot: snapshot.results),
+    _single(
+        "results_expired",
+        "counter",
+        "Results forgotten as their time was over.",
+        lambda snapshot: snapshot.results_expired,
+    ),
+    _single(
+        "results_too_large",
+        "counter",
+        "Results that could not be kept as a whole.",
+        lambda snapshot: snapshot.results_too_large,
+    ),
     _by_function("jobs_running", "gauge", "Jobs that a worker has.", lambda row: row.counts.running),
     _by_function(
         "jobs_saving",
@@ -397,12 +413,19 @@ class ServerCollector(Collector):
             self._gearman.traffic,
             self._gearman.admission,
         )
-        web, dead_jobs = self._gearman.web_admission, self._gearman.dead_jobs
+        web, dead_jobs, results = (
+            self._gearman.web_admission,
+            self._gearman.dead_jobs,
+            self._gearman.results,
+        )
         self._snapshot = Snapshot(
             # The row of the others is left out while it is of no function.
             functions=[row for row in rows if row.name is not None or row.counts.any or len(rows) == 1],
             dead=_dead_by_label(dead_jobs.counts, [row.name for row in rows if row.name is not None]),
             dead_evicted=dead_jobs.evicted,
+            results=results.counts().results,
+            results_expired=results.expired,
+            results_too_large=results.too_large,
             function_count=inspection.function_count,
             connections=len(self._gearman.connections),
             accepted=traffic.connections,

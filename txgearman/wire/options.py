@@ -25,5 +25,8 @@ HEARTBEAT: Final = b"heartbeat"
 SUBMIT_EXTENDED: Final = b"submit-extended"
 """This client may send SUBMIT_JOB_EXTENDED."""
 
-EXTENSIONS: Final = frozenset({CANCEL, OUTCOMES, HEARTBEAT, SUBMIT_EXTENDED})
+RESULTS: Final = b"results"
+"""This client may ask for the results of background jobs by GET_RESULT."""
+
+EXTENSIONS: Final = frozenset({CANCEL, OUTCOMES, HEARTBEAT, RESULTS, SUBMIT_EXTENDED})
 """The options that gearmand does not know."""

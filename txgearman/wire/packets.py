@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Flag, auto
 from typing import Final
 
-from txgearman.wire.options import CANCEL, HEARTBEAT, OUTCOMES, SUBMIT_EXTENDED
+from txgearman.wire.options import CANCEL, HEARTBEAT, OUTCOMES, RESULTS, SUBMIT_EXTENDED
 
 REQUEST: Final = b"\0REQ"
 """Magic of packets to a server."""
@@ -107,6 +107,8 @@ JOB_ASSIGN_EXTENDED: Final = 1001
 WORK_RETRY: Final = 1002
 WORK_REJECT: Final = 1003
 WORK_HEARTBEAT: Final = 1004
+GET_RESULT: Final = 1005
+RESULT_RES: Final = 1006
 SUBMIT_JOB_EXTENDED: Final = 1007
 WORK_FAIL_EXTENDED: Final = 1008
 
@@ -199,6 +201,10 @@ EXTENSION_PACKETS: Final[tuple[PacketType, ...]] = (
     ),
     PacketType(WORK_REJECT, "WORK_REJECT", _W, ("handle", "text"), binary=True, option=OUTCOMES),
     PacketType(WORK_HEARTBEAT, "WORK_HEARTBEAT", _W, ("handle",), option=HEARTBEAT),
+    PacketType(GET_RESULT, "GET_RESULT", _C, ("handle", "wait"), option=RESULTS),
+    PacketType(
+        RESULT_RES, "RESULT_RES", _S, ("handle", "state", "reason", "data"), binary=True, option=RESULTS
+    ),
     PacketType(
         SUBMIT_JOB_EXTENDED,
         "SUBMIT_JOB_EXTENDED",

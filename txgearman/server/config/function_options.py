@@ -160,6 +160,13 @@ class FunctionSettings:
         least=0,
         most=MAX_TIME_LIMIT,
     )
+    keep_results: float | None = option(
+        None,
+        "Seconds for which the results of background jobs are kept for whoever asks for them. 0 keeps none.",
+        kind=SECONDS,
+        least=0,
+        most=MAX_TIME_LIMIT,
+    )
     submit_rate: float | None = option(
         None,
         "How many new jobs a second the function takes; one more is refused with RATE_EXCEEDED. "
@@ -198,4 +205,5 @@ class FunctionSettings:
             expires=self.expires,
             heartbeat=self.heartbeat,
             unique_for=self.unique_for,
+            keep_results=self.keep_results,
         )

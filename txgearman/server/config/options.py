@@ -20,6 +20,7 @@ from txgearman.broker.policy import (
     DEFAULT_HISTORY,
     DEFAULT_HISTORY_BYTES,
     DEFAULT_KEPT_UNIQUES,
+    DEFAULT_RESULTS_BYTES_IN_MEMORY,
     UNLIMITED,
     FunctionOrder,
     Policy,
@@ -93,6 +94,9 @@ DEFAULT_DEAD_JOBS: Final = 10_000
 
 DEFAULT_DEAD_BYTES: Final = 256 * 1024 * 1024
 """Bytes of their data."""
+
+DEFAULT_RESULTS_BYTES: Final = 256 * 1024 * 1024
+"""Bytes of kept results in a store."""
 
 MAX_HISTORY: Final = 100_000
 """Ended jobs: to look one up walks them, which takes five milliseconds then."""
@@ -339,6 +343,15 @@ class Settings:
         "How many bytes that may take.",
         kind=SIZE,
         shown="8 MiB",
+        reloadable=True,
+        least=0,
+    )
+    results_bytes: int | None = option(
+        None,
+        "How many bytes the results take in all that functions with ``keep-results`` keep. The oldest are "
+        "forgotten first.",
+        kind=SIZE,
+        shown="256 MiB; 16 MiB without a store",
         reloadable=True,
         least=0,
     )
@@ -626,7 +639,21 @@ class Settings:
             history=self.history,
             history_bytes=self.history_bytes,
             max_kept_uniques=self.max_kept_uniques,
+            results_bytes=self.results_bytes_in_memory,
         )
+
+    @property
+    def results_bytes_in_memory(self) -> int:
+        """How many bytes the results take that memory keeps, and beside them what running jobs have sent of
+        theirs."""
+        if self.results_bytes is not None:
+            return self.results_bytes
+        return DEFAULT_RESULTS_BYTES_IN_MEMORY if self.store is None else DEFAULT_RESULTS_BYTES
+
+    @property
+    def stored_results_bytes(self) -> int:
+        """How many bytes the results take that a store keeps."""
+        return DEFAULT_RESULTS_BYTES if self.results_bytes is None else self.results_bytes
 
     @property
     def _max_losses(self) -> int:

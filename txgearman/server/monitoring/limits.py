@@ -39,6 +39,13 @@ def limits_of(server: Server) -> Iterator[Limit]:
     )
     kept = server.broker.life.kept_uniques
     yield Limit("max-kept-uniques", settings.max_kept_uniques, len(kept), kept.refused)
+    stored = server.store_writer is not None
+    yield Limit(
+        "results-bytes",
+        settings.stored_results_bytes if stored else settings.results_bytes_in_memory,
+        server.results.counts().weight,
+        server.results.evicted,
+    )
     if settings.web is not None:
         yield from _of_connections("web-max-connections", server.web_admission)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 
 from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
 from txgearman.errors import LeaseLost, LookupFailed, Refused
-from txgearman.server.persistence.thread import InThread, log_defect
+from txgearman.server.persistence.thread import EndWriter, InThread, ask_store, log_defect, tell_failure
 from txgearman.store.contract import DeadCount, Store, StoredJob
 
 if TYPE_CHECKING:
@@ -33,16 +33,6 @@ EVICTED_AT_ONCE: Final = 1000
 _log = Logger()
 
 
-class DeathWriter(Protocol):
-    """What writes deaths, which takes a moment."""
-
-    def is_dying(self, number: int) -> bool:
-        """Whether a job is dead and this is not written yet."""
-
-    def when_deaths_are_written(self, go_on: Callable[[], None]) -> None:
-        """Call `go_on` when all deaths so far are written, or cannot be."""
-
-
 class StoredDeadJobs:
     """The dead jobs in `store`. `load` and `begin` come first.
 
@@ -62,7 +52,7 @@ class StoredDeadJobs:
         reactor: Any,
         in_thread: InThread,
         wall_clock: Callable[[], float],
-        deaths: DeathWriter,
+        deaths: EndWriter,
     ) -> None:
         self._store = store
         self._in_thread = in_thread
@@ -119,7 +109,7 @@ class StoredDeadJobs:
         self._deaths += 1
         if self._limits is not None and self._deaths > max(MIN_DEATHS, self._limits[0] // EVICTION_SHARE):
             self._deaths = 0
-            self._writer.when_deaths_are_written(self._evict)
+            self._writer.when_ends_are_written(self._evict)
 
     def disowned(self) -> None:
         """The lease was lost: what may have been made live is another server's."""
@@ -205,7 +195,7 @@ class StoredDeadJobs:
                 self._unconfirmed[number] = self._answers.reserve(1)
             self._revive(number, self._unconfirmed.pop(number), tell)
 
-        self._writer.when_deaths_are_written(retry)
+        self._writer.when_ends_are_written(retry)
 
     def forget(self, numbers: Sequence[int], tell: Callable[[int | Refused], None]) -> None:
         def forgotten(count: int | Refused) -> None:
@@ -233,7 +223,7 @@ class StoredDeadJobs:
         def not_revived(failure: Failure) -> None:
             if not isinstance(failure.value, (Refused, LeaseLost)):
                 self._unconfirmed[number] = position
-            self._tell_failure(failure, tell)
+            tell_failure(failure, tell)
 
         self._in_thread(self._store.retry_dead, number, position, self._wall_clock()).addCallbacks(
             revived, not_revived
@@ -243,15 +233,6 @@ class StoredDeadJobs:
         """Hand what the store answers to `tell`, or why it does not."""
 
         def go_on() -> None:
-            self._in_thread(ask, *arguments).addCallbacks(
-                tell, self._tell_failure, errbackArgs=(tell,)
-            ).addErrback(log_defect)
+            ask_store(self._in_thread, tell, ask, *arguments)
 
-        self._writer.when_deaths_are_written(go_on)
-
-    def _tell_failure(self, failure: Failure, tell: Callable[[Refused], None]) -> None:
-        if isinstance(failure.value, Refused):
-            tell(failure.value)
-            return
-        _log.warn("The store has not answered about dead jobs: {error}", error=failure.value)
-        tell(LookupFailed())
+        self._writer.when_ends_are_written(go_on)

@@ -23,6 +23,7 @@ from txgearman.broker.handles import number_of
 from txgearman.broker.histograms import Histogram
 from txgearman.broker.interfaces import StoredPage
 from txgearman.broker.job_states import JobState
+from txgearman.broker.kept_result import KeptResult
 from txgearman.broker.store_answers import StoreAnswers
 from txgearman.errors import ArgumentTooLarge, LeaseLost, LookupFailed, NotSaved, StoreError, StoreUnavailable
 from txgearman.net.clocks import monotonic_clock
@@ -30,6 +31,8 @@ from txgearman.server.persistence.dead_jobs import StoredDeadJobs
 from txgearman.server.persistence.deaths import MAX_FAILURES, PendingDeath, PendingDeaths
 from txgearman.server.persistence.lease import Lease
 from txgearman.server.persistence.outage import Outage
+from txgearman.server.persistence.pending_results import PendingResult, PendingResults
+from txgearman.server.persistence.results import StoredResults
 from txgearman.server.persistence.schedules import StoredSchedules
 from txgearman.server.persistence.thread import InThread, log_defect
 from txgearman.store.contract import Changes, Coalesced, KeptUnique, Retry, Store, StoredJob, Written
@@ -101,10 +104,11 @@ class StoreWriter:
         self._losses: dict[int, int] = {}
         self._retries: dict[int, Retry] = {}
         self._deaths = PendingDeaths()
+        self._results = PendingResults()
         self._kept_uniques: list[KeptUnique] = []
-        # Who waits for the transaction that has all deaths so far.
-        self._after_deaths: list[Callable[[], None]] = []
-        self._after_deaths_in_flight: list[Callable[[], None]] = []
+        # Who waits for the transaction that has all deaths and results so far.
+        self._after_ends: list[Callable[[], None]] = []
+        self._after_ends_in_flight: list[Callable[[], None]] = []
         self._writing: Deferred[None] | None = None
         self._next_write: IDelayedCall | None = None
         self._outage = Outage()
@@ -113,6 +117,7 @@ class StoreWriter:
         self.shared = store.shared
         self.lease = Lease(store, reactor, in_thread, self._outage, self)
         self.dead_jobs = StoredDeadJobs(store, reactor, in_thread, wall_clock, self)
+        self.results = StoredResults(store, reactor, in_thread, wall_clock, self)
         self.schedules = StoredSchedules(store, reactor, in_thread, wall_clock)
         self.commits = 0
         self.failures = 0
@@ -165,7 +170,9 @@ class StoreWriter:
         for kept in self._store.kept_uniques(self._wall_clock()):
             broker.life.kept_uniques.keep(kept)
         self.dead_jobs.load()
+        self.results.load()
         self.dead_jobs.begin(answers)
+        self.results.begin()
         self.schedules.begin()
         self.lease.begin(answers)
         return loaded
@@ -187,6 +194,7 @@ class StoreWriter:
         self._cancel_next_write()
         self.lease.stop()
         self.dead_jobs.stop()
+        self.results.stop()
         self.schedules.stop()
         while self._pending and not self.lease.is_lost:
             # The store may be back by now.
@@ -208,6 +216,7 @@ class StoreWriter:
         self._cancel_next_write()
         self.lease.stop()
         self.dead_jobs.stop()
+        self.results.stop()
         self.schedules.stop()
 
     # -- the broker's verbs (JobStore) ------------------------------------------------------------
@@ -258,6 +267,16 @@ class StoreWriter:
         if self._next_write is None:
             self._schedule_write(REMOVAL_DELAY)
         self.dead_jobs.died(dead)
+
+    def completed(self, result: KeptResult) -> None:
+        ended = self._clock() if self.shared else _UNKNOWN_TIME
+        for dropped in self._results.add(PendingResult(result, ended), self.results.max_bytes):
+            # As the store would do later. During an outage they would fill memory.
+            self._removals[dropped.result.number] = dropped.ended
+            self.results.dropped()
+        if self._next_write is None:
+            self._schedule_write(REMOVAL_DELAY)
+        self.results.completed(result)
 
     def fetch(self, function: bytes, priority: int, cursor: int) -> None:
         limit = self._fetch_limit
@@ -314,27 +333,30 @@ class StoreWriter:
     @property
     def unremoved(self) -> int:
         """Jobs that are done and still to be removed."""
-        return len(self._removals) + len(self._deaths)
+        return len(self._removals) + len(self._deaths) + len(self._results)
 
-    # -- what the dead jobs ask (DeathWriter) -----------------------------------------------------
+    # -- what the dead jobs and results ask (EndWriter) -------------------------------------------
 
     def is_dying(self, number: int) -> bool:
         return number in self._deaths
 
-    def when_deaths_are_written(self, go_on: Callable[[], None]) -> None:
+    def has_unwritten_result(self, number: int) -> bool:
+        return number in self._results
+
+    def when_ends_are_written(self, go_on: Callable[[], None]) -> None:
         if self._outage.error is not None:
             go_on()
-        elif self._deaths:
-            self._after_deaths.append(go_on)
+        elif self._deaths or self._results:
+            self._after_ends.append(go_on)
             self._schedule_write(0)
-        elif self._deaths.in_flight:
-            self._after_deaths_in_flight.append(go_on)
+        elif self._deaths.in_flight or self._results.in_flight:
+            self._after_ends_in_flight.append(go_on)
         else:
             go_on()
 
-    def _deaths_written(self) -> None:
-        """The transaction with the deaths has ended, whatever came of it."""
-        waiting, self._after_deaths_in_flight = self._after_deaths_in_flight, []
+    def _ends_written(self) -> None:
+        """The transaction with the deaths and results has ended, whatever came of it."""
+        waiting, self._after_ends_in_flight = self._after_ends_in_flight, []
         for go_on in waiting:
             go_on()
 
@@ -368,6 +390,7 @@ class StoreWriter:
         self._removals, self._coalesced, self._losses = {}, {}, {}
         self._retries, self._kept_uniques = {}, []
         self._deaths.clear()
+        self._results.clear()
         self.dead_jobs.disowned()
 
     def taken_over(self, job: StoredJob) -> None:
@@ -430,7 +453,12 @@ class StoreWriter:
 
     def _has_ended(self, number: int) -> bool:
         """Whether the job has ended, though it may still be in the store."""
-        return number in self._removals or number in self._removals_in_flight or self.is_dying(number)
+        return (
+            number in self._removals
+            or number in self._removals_in_flight
+            or number in self._results
+            or self.is_dying(number)
+        )
 
     # -- writing --------------------------------------------------------------------------------
 
@@ -442,6 +470,7 @@ class StoreWriter:
             or self._losses
             or self._retries
             or self._deaths
+            or self._results
             or self._kept_uniques
         )
 
@@ -474,8 +503,9 @@ class StoreWriter:
         retries, self._retries = _split(self._retries, MAX_FAILURES)
         self._removals_in_flight = removals
         deaths = self._deaths.take(MAX_FAILURES)
-        self._after_deaths_in_flight, self._after_deaths = self._after_deaths, []
-        ended = removals.keys() | deaths.keys() if deaths else removals.keys()
+        results = self._results.take()
+        self._after_ends_in_flight, self._after_ends = self._after_ends, []
+        ended = removals.keys() | deaths.keys() | results.keys() if deaths or results else removals.keys()
         coalesced = {number: self._coalesced[number] for number in self._coalesced.keys() & ended}
         changes = Changes(
             saves,
@@ -488,6 +518,7 @@ class StoreWriter:
             kept,
             self._wall_clock(),
             frozenset(map(number_of, _whose_uniques_are_kept(jobs))) if self.shared else frozenset(),
+            {number: pending.result for number, pending in results.items()},
         )
         self._losses = {}
         self._writing = self._in_thread(self._store.write, changes)
@@ -512,6 +543,7 @@ class StoreWriter:
         assert self._answers is not None
         removed, self._removals_in_flight = self._removals_in_flight, {}
         buried = self._deaths.written()
+        kept = self._results.written()
         self._saves_in_flight = 0
         self.times.add(self._clock() - self._write_began_at)
         if self._outage.end():
@@ -525,8 +557,9 @@ class StoreWriter:
         for number in changes.coalesced:
             self._coalesced.pop(number, None)
         for each in written.coalesced:
-            death = buried.get(each.job.number)
-            self._remove_or_rerun(each, removed[each.job.number] if death is None else death.ended, death)
+            number = each.job.number
+            end = buried.get(number) or kept.get(number)
+            self._remove_or_rerun(each, removed[number] if end is None else end.ended, end)
         if duplicates or ticks_done:
             again = []
             for job, count in zip(jobs, submits, strict=True):
@@ -548,9 +581,11 @@ class StoreWriter:
         else:
             for job in jobs:
                 self._answers.saved(job)
-        self._deaths_written()
+        self._ends_written()
 
-    def _remove_or_rerun(self, each: Coalesced, ended: float, death: PendingDeath | None) -> None:
+    def _remove_or_rerun(
+        self, each: Coalesced, ended: float, end: PendingDeath | PendingResult | None
+    ) -> None:
         """Deal with a job that has ended and was not removed, as another server coalesced a submit with it.
 
         If the submit came before the job's end, the next transaction removes the job. If not, or in doubt,
@@ -559,10 +594,12 @@ class StoreWriter:
         assert self._answers is not None
         ago = self._clock() - ended
         if ago <= MAX_TRUSTED_AGE and each.ago > ago * (1 + CLOCK_DRIFT):
-            if death is None:
+            if end is None:
                 self._removals[each.job.number] = ended
+            elif isinstance(end, PendingDeath):
+                self._deaths.add(end)
             else:
-                self._deaths.add(death)
+                self._results.add(end)
         elif self._stopping:
             # It stays in the store for whoever takes it over.
             return
@@ -578,6 +615,7 @@ class StoreWriter:
         self._removals.update(self._removals_in_flight)
         self._removals_in_flight = {}
         self._deaths.not_written()
+        self._results.not_written()
         self._retries = {**changes.retries, **self._retries}
         self._saves_in_flight = 0
         lost = isinstance(failure.value, LeaseLost)
@@ -595,7 +633,7 @@ class StoreWriter:
             self._removals = {**dict.fromkeys(in_doubt, _UNKNOWN_TIME), **self._removals}
         self._losses = {**changes.losses, **self._losses}
         self._kept_uniques = changes.kept_uniques + self._kept_uniques
-        self._deaths_written()
+        self._ends_written()
         kept = []
         for job in jobs:
             if ticks and number_of(job.handle) in ticks:

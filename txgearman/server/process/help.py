@@ -42,6 +42,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "submit-rate",
         "submit-burst",
         "max-kept-uniques",
+        "results-bytes",
         "max-connections",
         "max-connections-per-address",
         "handshake-timeout",

@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from txgearman.broker.job_states import JobState
+from txgearman.broker.result_lookup import FoundResult, ResultState
 from txgearman.broker.views import JobDetail
 from txgearman.errors import FunctionNotFound, JobNotFound, Refused
 from txgearman.web.api.clients import OCTETS, StreamedResponse, refusal
@@ -22,6 +23,7 @@ from txgearman.web.api.job_search import (
     find_jobs,
     find_running_jobs,
 )
+from txgearman.web.api.results import answer_with, wait_for_result
 from txgearman.web.api.serializers import JOB, LISTED_JOB, STATUS
 from txgearman.web.api.submission import submit
 from txgearman.web.http.guard import Guard
@@ -118,6 +120,17 @@ class JobEndpoints:
         offset, length = call.arguments["offset"], call.arguments["length"]
         part = data[offset:] if length is None else data[offset : offset + length]
         return Response(part, OCTETS, headers=((b"Content-Disposition", b"attachment"),))
+
+    async def result(self, call: Call) -> Response:
+        """The result of a background job, if it is kept."""
+        handle = call.ids[0]
+        results = self._gearman.results
+        found: FoundResult = await self._ask(results.find, handle)
+        seconds = call.arguments["wait"]
+        if found.state is ResultState.PENDING and seconds:
+            ended = await wait_for_result(results, handle, seconds, self._reactor)
+            found = await self._ask(results.find, handle) if ended is None else ended
+        return answer_with(handle, found)
 
     def watch(self, call: Call) -> None:
         """What a job's worker sends from now on, as events."""

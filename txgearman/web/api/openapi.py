@@ -56,6 +56,7 @@ def _schemas() -> dict[str, Schema]:
         "ListedJob": LISTED_JOB.schema,
         "Jobs": object_schema(jobs=array_schema(_ref("ListedJob")), next=TEXT_OR_NULL),
         "Accepted": object_schema(handle=TEXT),
+        "PendingResult": object_schema(handle=TEXT, state=TEXT),
         "Status": STATUS.schema,
         "Connection": CONNECTION.schema,
         "Connections": object_schema(connections=array_schema(_ref("Connection")), next=INTEGER_OR_NULL),

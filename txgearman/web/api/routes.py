@@ -19,6 +19,7 @@ from txgearman.web.api.job_search import MAX_NUMBER, JobCursor
 from txgearman.web.api.jobs import JobEndpoints
 from txgearman.web.api.live import SORTS, LiveDocuments
 from txgearman.web.api.openapi import describe
+from txgearman.web.api.results import MAX_WAIT as MAX_RESULT_WAIT
 from txgearman.web.api.serializers import STORED
 from txgearman.web.api.server import ServerEndpoints
 from txgearman.web.api.submission import submit_parameters
@@ -314,6 +315,24 @@ def make_routes(
             (
                 Parameter("offset", "number", "Bytes to leave out.", 0, maximum=MAX_NUMBER),
                 Parameter("length", "number", "How many bytes at most.", minimum=1, maximum=MAX_NUMBER),
+            ),
+        ),
+        Route(
+            "GET",
+            "/jobs/{handle}/result",
+            WebRight.VIEW,
+            jobs.result,
+            "The result of a background job whose function keeps results.",
+            {200: OCTETS.decode(), 202: "PendingResult"},
+            (400, 404, 410, 502, 503),
+            (
+                Parameter(
+                    "wait",
+                    "number",
+                    "Seconds to wait for the result of a job that has not ended; then its state is answered.",
+                    0,
+                    maximum=MAX_RESULT_WAIT,
+                ),
             ),
         ),
         Route(
