@@ -284,6 +284,8 @@ class HeartbeatTests(DecisionTestCase):
 
     def test_a_silent_worker_loses_its_job_without_delay(self) -> None:
         self.begin(attempts=3)
+        notes: Any = self.worker.connection
+        notes.hears_cancel = True
         handle = self.bench.queue(b"f")
         job = self.bench.grab(self.worker)
         self.bench.advance(3.99)
