@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from txgearman.broker.entities import Function, Worker
+from txgearman.broker.entities import Function, Job, Worker
 from txgearman.broker.handles import number_of
 from txgearman.broker.job_states import JobState
-from txgearman.broker.policy import Policy
+from txgearman.broker.policy import Policy, RunRules
 from txgearman.errors import ShuttingDown
 
 if TYPE_CHECKING:
     from txgearman.broker.broker import Broker
 
 _GONE: Final = JobState.GONE
+_RUNNING: Final = JobState.RUNNING
 
 
 class Administration:
@@ -92,6 +93,27 @@ class Administration:
         """
         self.create_function(name).limit_rate(per_second, burst)
 
+    def limit_runs(self, name: bytes, rules: RunRules) -> None:
+        """Limit the runs of a function. Nothing that runs is stopped.
+
+        A function that does not exist is made, as by `set_limits`. This may walk its queued jobs, and where
+        its runs come to be limited by key all jobs in memory.
+
+        Args:
+            name: The function.
+            rules: The limits.
+
+        Raises:
+            TooManyFunctions: The function would be one more than there may be.
+        """
+        self._broker.throttle.limit(self.create_function(name), rules, self._running)
+
+    def _running(self) -> list[Job]:
+        """All jobs that run. This walks the jobs in memory."""
+        return [
+            job for handle, job in self._broker.life.handles if job.state is _RUNNING and handle == job.handle
+        ]
+
     @property
     def draining(self) -> bool:
         """Whether no new job is taken, see `drain`."""
@@ -120,6 +142,7 @@ class Administration:
         if (policy.order, policy.round_robin, policy.handle_prefix) != fixed:
             raise ValueError("the order of functions and the prefix of handles cannot be changed")
         self._functions.change_policy(policy)
+        self._broker.throttle.change_policy(before, policy, self._running)
         self._broker.life.change_policy(policy)
         self._broker.limits.change_max_jobs(policy.max_jobs)
 
@@ -190,7 +213,7 @@ class Administration:
         function.paused = False
         if self._functions.dispatch_suspended:
             return
-        self._broker.waking.resume_dispatch(function)
+        self._broker.throttle.resume_dispatch(function)
 
     def quiet(self, worker: Worker, quiet: bool = True) -> None:
         """Give the worker no more jobs, or some again. Those that it has stay with it.

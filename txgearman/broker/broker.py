@@ -20,21 +20,29 @@ from txgearman.broker.entities import (
     Client,
     Function,
     Job,
-    RunningByFunction,
     Worker,
 )
 from txgearman.broker.functions import Functions
-from txgearman.broker.interfaces import Alarm, DeadJobStore, DeathListener, JobStore, JobTrace
+from txgearman.broker.interfaces import (
+    Alarm,
+    DeadJobStore,
+    DeathListener,
+    JobStore,
+    JobTrace,
+    PauseListener,
+    SlotSource,
+)
 from txgearman.broker.job_states import JobState, Outcome, Priority, WorkerState
 from txgearman.broker.lifecycle import Lifecycle
 from txgearman.broker.limits import Limits
 from txgearman.broker.numbers import leading_number
-from txgearman.broker.policy import WAKE_PATIENCE, Policy
+from txgearman.broker.policy import UNIQUE_IS_DATA, WAKE_PATIENCE, Policy
+from txgearman.broker.running_by_function import RunningByFunction
 from txgearman.broker.slices import SLICE, Slices
 from txgearman.broker.stored_job import StoredJob
 from txgearman.broker.stored_queues import StoredQueues
+from txgearman.broker.throttle import Throttle
 from txgearman.broker.timer import Timer
-from txgearman.broker.uniques import UNIQUE_IS_DATA
 from txgearman.broker.waking import Waking
 from txgearman.errors import CoalescedTooOften, JobNotFound, NotSaved, Refused
 
@@ -70,7 +78,7 @@ class Broker:
     test it first to skip the property call of `lease_expired`.
 
     The parts are for the modules above this one: `functions`, `life` (the jobs in memory), `stored_queues`
-    (those in the store alone), `limits`, `waking`, `timer` and `slices`.
+    (those in the store alone), `limits`, `throttle`, `waking`, `timer` and `slices`.
 
     Args:
         policy: The operator's choices.
@@ -85,6 +93,8 @@ class Broker:
         chance: Gives random numbers from 0 to 1, for the jitter of backoffs. By default there is none.
         death_listener: Is told of each job that dies.
         dead_job_store: Keeps the dead jobs. By default memory does.
+        slot_source: Has the slots of limits of runs. Without one the limits are for this server alone.
+        pause_listener: Is told of each function that is paused by itself.
     """
 
     # More attributes than Python keeps quickly in an instance's dictionary: each look-up would search it.
@@ -101,6 +111,7 @@ class Broker:
         "limits",
         "slices",
         "stored_queues",
+        "throttle",
         "timer",
         "waking",
     )
@@ -118,18 +129,22 @@ class Broker:
         chance: Callable[[], float] = _no_jitter,
         death_listener: DeathListener | None = None,
         dead_job_store: DeadJobStore | None = None,
+        slot_source: SlotSource | None = None,
+        pause_listener: PauseListener | None = None,
     ) -> None:
         self.timer = Timer(clock, wall_clock, alarm)
         self.slices = Slices(self.timer)
-        self.functions = Functions(policy, measured_functions)
+        self.functions = Functions(policy, measured_functions, slot_source)
         self.limits = Limits(policy.max_jobs, self.timer)
         self.waking = Waking(self.functions, self.slices, self.timer)
+        self.throttle = Throttle(self.functions, self.waking, self.timer, pause_listener)
         self.stored_queues = StoredQueues(self.functions, job_store)
         self.life = Lifecycle(
             policy,
             self.functions,
             self.stored_queues,
             self.waking,
+            self.throttle,
             self.timer,
             job_store,
             last_number,
@@ -162,6 +177,8 @@ class Broker:
         """Time passes again."""
         self.in_turn = False
         self.timer.turn_time = self.timer.turn_wall_time = None
+        if self.throttle.changed:
+            self.throttle.settle()
 
     def submit(  # noqa: PLR0912 (the calls that its branches save are a thirtieth of it)
         self,
@@ -408,6 +425,8 @@ class Broker:
         if function.stored_queue is not None:
             self.stored_queues.fetch_ahead(function, function.stored_queue, job.priority)
         function.running += 1
+        if function.run_limits is not None:
+            self.throttle.started(function)
         meter = function.meter
         if meter is not None:
             now = self.timer.turn_time
@@ -635,6 +654,7 @@ class Broker:
                 break
             job.deadline = None
             self._time_out(job)
+        self.throttle.tick(now)
         self.waking.replace_late(now)
         if self.slices:
             self.timer.ring_at(now)
@@ -744,6 +764,8 @@ class Broker:
                 self.life.discard(job, _ABANDONED)
             elif job.expiry is None or not self.life.expire_late(job):
                 return job
+            if job.function.run_limits is not None:
+                self.throttle.ended(job)
             following = ability_set.next() if left else None
             if following is None:
                 break
@@ -781,6 +803,8 @@ class Broker:
                 self.life.trace.ending(job, None)
             function = job.function
             function.running -= 1
+            if function.run_limits is not None:
+                self.throttle.completed(job)
             meter = function.meter
             if meter is not None:
                 now = self.timer.turn_time

@@ -7,20 +7,32 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict, deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import TYPE_CHECKING, Final
 
 from txgearman.broker.failures import Failures
 from txgearman.broker.job_states import PRIORITIES, JobState, Outcome, WorkerState
-from txgearman.broker.policy import NO_RULES, FunctionOrder, FunctionRules, Levels, Policy, levels_of
+from txgearman.broker.policy import (
+    NO_RULES,
+    FunctionOrder,
+    FunctionRules,
+    Levels,
+    Policy,
+    level_of,
+    levels_of,
+)
 from txgearman.broker.rate import Rate
 from txgearman.broker.retries import RetryPolicy
+from txgearman.broker.run_limits import RunLimits
+from txgearman.broker.running_by_function import RunningByFunction
+from txgearman.broker.stored_queue import StoredQueue
 
 if TYPE_CHECKING:
     from txgearman.broker.connections import ClientConnection, WorkerConnection
     from txgearman.broker.histograms import Meter
+    from txgearman.broker.keyed_queue import KeyedQueue
 
 NO_PROGRESS: Final = (0, 0)
 
@@ -139,29 +151,6 @@ class Job:
             self.watchers = {(client, handle): None}
 
 
-class StoredQueue:
-    """The tail of a function's queues, by priority.
-
-    `jobs` counts the jobs in it, `position` is that of the last job ahead of it, `fetching` says that its
-    first jobs are under way into memory. `last` is what was last in its queue when the stored_queue began, or
-    when jobs of it came into memory: the next come when that has been given out, however many foreground jobs
-    have come to memory since. In a priority with a stored_queue every job that comes goes behind it, so that
-    the store's order is the order in which they come.
-    """
-
-    __slots__ = ("fetching", "jobs", "last", "position")
-
-    def __init__(self) -> None:
-        self.jobs = [0] * PRIORITIES
-        self.position = [-1] * PRIORITIES
-        self.fetching = [False] * PRIORITIES
-        self.last: list[Job | None] = [None] * PRIORITIES
-
-
-NO_STORED_QUEUE: Final = StoredQueue()
-"""That of a function without one. Never changed."""
-
-
 class Function:
     """What jobs are submitted to and workers register for.
 
@@ -172,7 +161,8 @@ class Function:
     one look whether there is either, or `server_limited`, a limit of the whole server. `time_limit`,
     `job_retries` and `expires` are those of `FunctionRules`; `retry` is what becomes of failed runs, None
     where nothing is said of that. `paused` means that the jobs are kept from the workers. `pinned`
-    means that an administrator has made it, or has set something for it.
+    means that an administrator has made it, or has set something for it. `run_limits` limit its runs, None
+    for no limit; `throttled` means that for now they let no job begin.
 
     Counted since the function was made: `submitted` and `ended` the jobs that came and went, so that
     `total` costs nothing; `restored` those of `submitted` that came from the store; `uncompleted` those of
@@ -189,6 +179,7 @@ class Function:
         "_gone",
         "_levels",
         "_open",
+        "_priorities",
         "_queues",
         "coalesced",
         "dispatch_suspended",
@@ -208,11 +199,13 @@ class Function:
         "restored",
         "retry",
         "retrying",
+        "run_limits",
         "running",
         "scheduled",
         "server_limited",
         "stored_queue",
         "submitted",
+        "throttled",
         "time_limit",
         "uncompleted",
         "unready",
@@ -245,9 +238,12 @@ class Function:
         self.paused = False
         self.pinned = False
         self.dispatch_suspended = False
-        self.stored_queue: StoredQueue | None = None
+        self.stored_queue: StoredQueue[Job] | None = None
         self.server_limited = False
         self.retry = retry
+        self.run_limits: RunLimits[Job] | None = None
+        self.throttled = False
+        self._priorities = levels
         self.obey(rules)
         self._queues: tuple[deque[Job], ...] = tuple(deque() for _ in range(PRIORITIES))
         self._open = tuple(tuple(self._queues[priority] for priority in level) for level in levels)
@@ -291,13 +287,76 @@ class Function:
     def suspend_dispatch(self) -> None:
         """As `pause`, but not by somebody's order."""
         self.dispatch_suspended = True
-        # So that `pop` need not ask.
-        self._levels = tuple(() for _ in self._open)
+        self._choose_levels()
 
     def resume_dispatch(self) -> None:
         """Undo `pause` and `suspend_dispatch`."""
         self.paused = self.dispatch_suspended = False
-        self._levels = self._open
+        self._choose_levels()
+
+    def throttle(self, throttled: bool) -> None:
+        """Set `throttled`."""
+        self.throttled = throttled
+        self._choose_levels()
+        if not throttled:
+            self.list_all_ready()
+
+    def _choose_levels(self) -> None:
+        # So that `pop` need not ask.
+        closed = self.dispatch_suspended or self.throttled or self.keyed_queue is not None
+        self._levels = tuple(() for _ in self._open) if closed else self._open
+
+    def list_all_ready(self) -> None:
+        """Let each set look again that had found this function without a job, at all levels."""
+        if not (self.dispatch_suspended or self.throttled):
+            for level in range(len(self.unready)):
+                self.list_ready(level)
+
+    def list_ready(self, level: int) -> None:
+        """Let each set look again that had found this function without a job at `level`."""
+        unready = self.unready[level]
+        for ability_set, slot in unready.items():
+            ability_set.list_ready(level, slot)
+        unready.clear()
+
+    def list_priority_ready(self, priority: int) -> None:
+        """There is a job of this priority that workers may have."""
+        if not (self.dispatch_suspended or self.throttled):
+            self.list_ready(level_of(self._priorities, priority))
+
+    # -- limits of runs -------------------------------------------------------------------------
+
+    @property
+    def keyed_queue(self) -> KeyedQueue[Job] | None:
+        """What the queued jobs are in where the runs of each key are limited."""
+        return None if self.run_limits is None else self.run_limits.queue
+
+    def limit_runs(self, limits: RunLimits[Job] | None, running: Iterable[Job] = ()) -> None:
+        """Set `run_limits`. Where they have another queue this walks the queued jobs, and the `running` ones
+        of this function must be given."""
+        before, self.run_limits, queue = self.keyed_queue, limits, None if limits is None else limits.queue
+        if queue is not before:
+            if before is not None:
+                queued = before.empty()
+            else:
+                queued = [job for each in self._queues for job in each if job.state is _QUEUED]
+                for each in self._queues:
+                    each.clear()
+                self._gone = [0] * PRIORITIES
+            if queue is not None:
+                queue.fill(queued, running)
+            else:
+                for job in queued:
+                    self._queues[job.priority].append(job)
+        self.throttle(False)
+
+    @property
+    def has_startable(self) -> bool:
+        """Whether workers may have a job now, as far as that is known without looking at the queues."""
+        limits = self.run_limits
+        if limits is None:
+            return any(self.waiting)
+        return limits.free > 0 and (any(self.waiting) if limits.queue is None else limits.queue.runnable > 0)
 
     def trim(self) -> None:
         """Let go of the jobs that are gone from the head of their queue."""
@@ -307,6 +366,9 @@ class Function:
 
     def heads(self) -> list[Job]:
         """The job that is next of each priority that has one."""
+        keyed_queue = self.keyed_queue
+        if keyed_queue is not None:
+            return list(keyed_queue.heads())
         self.trim()
         return [queue[0] for queue in self._queues if queue]
 
@@ -334,8 +396,11 @@ class Function:
     def push(self, job: Job) -> None:
         """Put a job behind the others of its priority."""
         priority = job.priority
-        self._queues[priority].append(job)
         self.waiting[priority] += 1
+        if self.run_limits is None or self.run_limits.queue is None:
+            self._queues[priority].append(job)
+        else:
+            self.run_limits.queue.push(job)
 
     def last(self, priority: int) -> Job | None:
         """What `push` put into a queue last, as long as the queue holds it."""
@@ -351,7 +416,13 @@ class Function:
                     self.waiting[job.priority] -= 1
                     return job
                 self._gone[job.priority] -= 1
-        return None
+        keyed_queue = self.keyed_queue
+        if keyed_queue is None or self.dispatch_suspended or self.throttled:
+            return None
+        head = keyed_queue.pop(self._priorities[level])
+        if head is not None:
+            self.waiting[head.priority] -= 1
+        return head
 
     def has_job(self, level: int) -> bool:
         """Whether `pop` would give a job."""
@@ -360,7 +431,10 @@ class Function:
                 if queue[0].state is _QUEUED:
                     return True
                 self._gone[queue.popleft().priority] -= 1
-        return False
+        keyed_queue = self.keyed_queue
+        if keyed_queue is None or self.dispatch_suspended or self.throttled:
+            return False
+        return keyed_queue.has_job(self._priorities[level])
 
     def dropped(self, job: Job) -> None:
         """A queued job has just become GONE.
@@ -372,6 +446,9 @@ class Function:
         priority = job.priority
         queue = self._queues[priority]
         self.waiting[priority] -= 1
+        if self.run_limits is not None and self.run_limits.queue is not None:
+            self.run_limits.queue.dropped(job)
+            return
         self._gone[priority] += 1
         while queue and queue[0].state is not _QUEUED:
             queue.popleft()
@@ -395,49 +472,6 @@ class Client:
         self.jobs: dict[bytes, Job] = {}
         self.coalesced: dict[bytes, int] = {}
         self.gone = False
-
-
-class RunningByFunction:
-    """Finds a worker's jobs of one function without walking the others.
-
-    Few ask: a worker that unregisters a function while it has jobs. So the index is not told of each job
-    that is given and ends, which would cost every job something. It catches up when it is asked: new jobs
-    are the last of the worker's dictionary, and handles of jobs that have ended find nothing there. Each job
-    is caught up with once, so asking is O(1) over time, beside what is found.
-    """
-
-    __slots__ = ("_handles", "_known")
-
-    def __init__(self) -> None:
-        self._handles: dict[Function, dict[bytes, None]] = {}
-        self._known: set[bytes] = set()
-
-    def take(self, function: Function, jobs: dict[bytes, Job]) -> list[Job]:
-        """Take the jobs of `function` out of `jobs`, all that the worker has, in the order in which it got
-        them."""
-        self._catch_up(jobs)
-        handles = self._handles.pop(function, {})
-        self._known.difference_update(handles)
-        return [jobs.pop(handle) for handle in handles if handle in jobs]
-
-    def forget(self, job: Job) -> None:
-        """The worker has lost a job, and may get it again."""
-        if job.handle in self._known:
-            self._known.remove(job.handle)
-            del self._handles[job.function][job.handle]
-
-    def _catch_up(self, jobs: dict[bytes, Job]) -> None:
-        if len(self._known) > 2 * len(jobs) + _SLACK:
-            self._known.clear()
-            self._handles.clear()
-        new = []
-        for handle, job in reversed(jobs.items()):
-            if handle in self._known:
-                break
-            new.append((handle, job.function))
-        for handle, function in reversed(new):
-            self._known.add(handle)
-            self._handles.setdefault(function, {})[handle] = None
 
 
 class Worker:
@@ -474,7 +508,7 @@ class Worker:
         self.own_set: AbilitySet | None = None
         self.walks = 0
         self.jobs: dict[bytes, Job] = {}
-        self.by_function: RunningByFunction | None = None
+        self.by_function: RunningByFunction[Job] | None = None
         self.state = WorkerState.AWAKE
         self.woken_for: Function | None = None
         self.ended: bytes | None = None

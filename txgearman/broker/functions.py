@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict
-from typing import Final
+from collections.abc import Callable, Iterable
 
-from txgearman.broker.entities import Function
+from txgearman.broker.entities import Function, Job
+from txgearman.broker.keyed_queue import KeyedQueue
 from txgearman.broker.meters import Meters
-from txgearman.broker.policy import Policy, levels_of
+from txgearman.broker.numbers import UNLIMITED_COUNT
+from txgearman.broker.policy import NO_RUN_RULES, Policy, RunRules, levels_of
+from txgearman.broker.run_limits import RunLimits
+from txgearman.broker.slots import Slots, SlotSource
 from txgearman.errors import FunctionInUse, FunctionNotFound, TooManyFunctions
-
-UNLIMITED_COUNT: Final = sys.maxsize
-"""The limit where there is none: a comparison needs no second test then."""
 
 
 class Functions:
@@ -20,7 +20,8 @@ class Functions:
 
     `max_functions` is how many there may be, `refused` how many were refused for that. `server_limited` says
     that the server limits its jobs over all functions, `draining` that it gives out no more jobs because it
-    ends, `dispatch_suspended` that it gives out none for now because its lease has expired.
+    ends, `dispatch_suspended` that it gives out none for now because its lease has expired. `slot_source` has
+    the slots of limits that hold for several servers together, None where there is one.
     """
 
     __slots__ = (
@@ -34,9 +35,13 @@ class Functions:
         "policy",
         "refused",
         "server_limited",
+        "slot_source",
     )
 
-    def __init__(self, policy: Policy, measured_functions: int) -> None:
+    def __init__(
+        self, policy: Policy, measured_functions: int, slot_source: SlotSource | None = None
+    ) -> None:
+        self.slot_source = slot_source
         self.by_name: dict[bytes, Function] = {}
         self.meters = Meters(measured_functions)
         self.refused = 0
@@ -69,6 +74,7 @@ class Functions:
         function = Function(name, self._levels, rules, self.meters.new(), self.policy.retry_policy(rules))
         self.by_name[name] = function
         self._idle[function] = None
+        self.limit_runs(function, rules.runs, tuple)
         function.limit_by_server(self.server_limited or self.draining)
         if self.draining:
             # Another server's jobs may still be taken over.
@@ -133,6 +139,39 @@ class Functions:
         # Made of the defaults too, which may have changed where a function's own rules have not.
         for function, rules in all_rules:
             function.retry = policy.retry_policy(rules)
+
+    def limit_runs(self, function: Function, rules: RunRules, running: Callable[[], Iterable[Job]]) -> None:
+        """Let other limits of runs hold for a function; `running` finds all jobs that run, of all functions.
+        `Throttle` is to note it."""
+        before = function.run_limits
+        if rules == (NO_RUN_RULES if before is None else before.rules):
+            return
+        queue = None if before is None else before.queue
+        slots = None if before is None else before.slots
+        of_function: list[Job] = []
+        if not rules.max_running_per_key:
+            queue = None
+        elif before is not None and queue is not None and before.rules.key_separator == rules.key_separator:
+            queue.change_limit(rules.max_running_per_key)
+        else:
+            queue = KeyedQueue[Job](
+                function.name,
+                rules.max_running_per_key,
+                rules.key_separator,
+                self.slot_source,
+                function.list_priority_ready,
+            )
+            of_function = [job for job in running() if job.function is function]
+        if slots is not None and not rules.max_running:
+            slots.balance(0, 0, 0)
+            slots = None
+        elif slots is None and rules.max_running and self.slot_source is not None:
+            slots = Slots(self.slot_source, function.name, b"")
+        limits = RunLimits(rules, slots, queue) if rules.limits else None
+        if before is not None and limits is not None:
+            limits.offered = before.offered
+            limits.failed_in_row = before.failed_in_row
+        function.limit_runs(limits, of_function)
 
     def _limit_all(self, limited: bool) -> None:
         for function in self.by_name.values():

@@ -6,10 +6,11 @@ import operator
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from txgearman.broker.entities import NO_STORED_QUEUE, Function, Job
+from txgearman.broker.entities import Function, Job
 from txgearman.broker.handles import number_of
 from txgearman.broker.job_states import PRIORITIES, JobState
 from txgearman.broker.meters import Counts, FunctionMeasures, failures_of
+from txgearman.broker.stored_queue import NO_STORED_QUEUE
 from txgearman.broker.views import (
     UNKNOWN,
     FunctionDetail,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from txgearman.broker.slots import SlotSource as SlotSource  # noqa: PLC0414 (it is one of them)
 from txgearman.errors import Refused
 
 if TYPE_CHECKING:
@@ -220,6 +221,18 @@ class DeadJobStore(Protocol):
     @property
     def evicted(self) -> int:
         """How many dead jobs this server has forgotten as they were too many, too large or too old."""
+
+
+class PauseListener(Protocol):
+    """Is told of each function that is paused by itself, to log it."""
+
+    def paused(self, function: bytes, failures: int) -> None:
+        """A function was paused as its runs failed, see `FunctionRules.pause_after`.
+
+        Args:
+            function: The function.
+            failures: How many of its runs have failed in a row.
+        """
 
 
 class JobTrace(Protocol):

@@ -18,10 +18,11 @@ from txgearman.broker.handles import Handles, number_of
 from txgearman.broker.history import History
 from txgearman.broker.interfaces import DeadJobStore, DeathListener, JobStore, JobTrace
 from txgearman.broker.job_states import FAILURES, PRIORITIES, JobState, Outcome
-from txgearman.broker.policy import UNLIMITED, Policy, levels_of
+from txgearman.broker.policy import UNLIMITED, Policy, level_of, levels_of
 from txgearman.broker.retries import RetryPolicy
 from txgearman.broker.stored_job import StoredJob
 from txgearman.broker.stored_queues import StoredQueues
+from txgearman.broker.throttle import Throttle
 from txgearman.broker.timer import Timer
 from txgearman.broker.uniques import Duplicates
 from txgearman.broker.waking import Waking
@@ -54,6 +55,7 @@ class Lifecycle:
         "_functions",
         "_level_of",
         "_stored_queues",
+        "_throttle",
         "_timer",
         "_waking",
         "dead_job_store",
@@ -77,6 +79,7 @@ class Lifecycle:
         functions: Functions,
         stored_queues: StoredQueues,
         waking: Waking,
+        throttle: Throttle,
         timer: Timer,
         job_store: JobStore | None,
         last_number: int,
@@ -88,6 +91,7 @@ class Lifecycle:
         self._functions = functions
         self._stored_queues = stored_queues
         self._waking = waking
+        self._throttle = throttle
         self._timer = timer
         self.job_store = job_store
         self.trace = trace
@@ -105,10 +109,7 @@ class Lifecycle:
         self.keeps_dead = False
         self.change_policy(policy)
         # The index in the levels of an ability set of each priority.
-        self._level_of = tuple(
-            next(index for index, level in enumerate(levels_of(policy)) if priority in level)
-            for priority in range(PRIORITIES)
-        )
+        self._level_of = tuple(level_of(levels_of(policy), priority) for priority in range(PRIORITIES))
 
     def change_policy(self, policy: Policy) -> None:
         """Remember as many ended and dead jobs as a new policy says."""
@@ -152,6 +153,9 @@ class Lifecycle:
             now = self._timer.turn_time
             job.since = self._timer.clock() if now is None else now
         function.push(job)
+        if function.run_limits is not None:
+            self._throttle.queued(job)
+            return
         level = self._level_of[job.priority]
         unready = function.unready[level]
         if unready and not function.dispatch_suspended:
@@ -211,6 +215,8 @@ class Lifecycle:
             allowed = self._functions.policy.job_retries
         job.losses += 1
         exhausted = allowed != UNLIMITED and job.losses >= max(allowed, 1)
+        if exhausted and job.function.run_limits is not None:
+            self._throttle.failed(job.function)
         if exhausted or not (job.background or job.watchers or job.saving):
             self.give_up(job, _LOST if exhausted else _ABANDONED)
             return
@@ -232,6 +238,8 @@ class Lifecycle:
         job.worker = None
         job.progress = NO_PROGRESS
         job.function.running -= 1
+        if job.function.run_limits is not None:
+            self._throttle.ended(job)
 
     # -- failed runs ----------------------------------------------------------------------------
 
@@ -247,6 +255,8 @@ class Lifecycle:
             Who waited for the job and is to be told that it failed.
         """
         retry = job.function.retry
+        if job.function.run_limits is not None:
+            self._throttle.failed(job.function)
         wanted = job.background or bool(job.saving)
         if wanted or retry is not None or self.history is not None:
             failures = self._note_failure(job, outcome, error)
@@ -388,6 +398,8 @@ class Lifecycle:
             assert job.worker is not None
             job.worker.jobs.pop(job.handle, None)
             job.function.running -= 1
+            if job.function.run_limits is not None:
+                self._throttle.ended(job)
         queued = job.state is _QUEUED
         if job.state is _SCHEDULED or job.state is _RETRYING:
             job.function.scheduled[job.priority] -= 1
@@ -396,6 +408,7 @@ class Lifecycle:
         if queued:
             function = job.function
             function.dropped(job)
+            self._throttle.note(function)
             if function.stored_queue is not None:
                 self._stored_queues.fetch_ahead(function, function.stored_queue, job.priority)
         # A job that its worker ends leaves it with a worker. Here that need not be so.

@@ -21,6 +21,9 @@ for its job: longer than a round trip to a far worker, short enough that a job d
 
 UNLIMITED: Final = -1
 
+UNIQUE_IS_DATA: Final = b"-"
+"""The unique that stands for "jobs with the same data are the same job"."""
+
 DEFAULT_DEAD_JOBS_IN_MEMORY: Final = 1000
 """Dead jobs where no store keeps them: enough to see what goes wrong."""
 
@@ -49,6 +52,39 @@ class FunctionOrder(Enum):
     its users see them served in the order in which they added them."""
 
 
+KEY_SEPARATOR: Final = b":"
+"""What a key ends at in a unique, where nothing else is said: that of Redis and of many URLs and names."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRules:
+    """What limits the runs of one function. 0 is no limit.
+
+    Attributes:
+        max_running: As that of `FunctionRules`.
+        start_rate: As that of `FunctionRules`.
+        start_burst: As that of `FunctionRules`.
+        max_running_per_key: As that of `FunctionRules`.
+        key_separator: As that of `FunctionRules`.
+        pause_after: As that of `FunctionRules`.
+    """
+
+    max_running: int = 0
+    start_rate: float = 0.0
+    start_burst: int = 0
+    max_running_per_key: int = 0
+    key_separator: bytes = KEY_SEPARATOR
+    pause_after: int = 0
+
+    @property
+    def limits(self) -> bool:
+        """Whether there is any limit."""
+        return bool(self.max_running or self.start_rate or self.max_running_per_key or self.pause_after)
+
+
+NO_RUN_RULES: Final = RunRules()
+
+
 @dataclass(frozen=True, slots=True)
 class FunctionRules:
     """What holds for the jobs of one function; None where nothing is said.
@@ -69,6 +105,13 @@ class FunctionRules:
         retry_online: Whether clients that wait for a result go on waiting while the job is retried.
         expires: Seconds from the job's submission, or its `run_at`, after which no run of it begins; 0 is
             never.
+        max_running: How many jobs of the function may run at a time; 0 is no limit.
+        start_rate: How many of its jobs may begin to run in a second; 0 is no limit.
+        start_burst: How many of them may begin at once; 0 is as many as the rate.
+        max_running_per_key: How many jobs with the same key may run at a time; 0 is no limit. The key is the
+            unique up to the first `key_separator`, or all of it.
+        key_separator: What the key ends at.
+        pause_after: The function is paused when so many of its runs have failed in a row; 0 is never.
     """
 
     limits: tuple[int | None, ...] | None = None
@@ -83,6 +126,27 @@ class FunctionRules:
     jitter: float | None = None
     retry_online: bool | None = None
     expires: float | None = None
+    max_running: int | None = None
+    start_rate: float | None = None
+    start_burst: int | None = None
+    max_running_per_key: int | None = None
+    key_separator: bytes | None = None
+    pause_after: int | None = None
+
+    @property
+    def runs(self) -> RunRules:
+        """The part that limits the function's runs."""
+        return RunRules(
+            self.max_running or 0,
+            self.start_rate or 0.0,
+            self.start_burst or 0,
+            self.max_running_per_key or 0,
+            self.key_separator or KEY_SEPARATOR,
+            self.pause_after or 0,
+        )
+
+
+NO_RULES: Final = FunctionRules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +180,7 @@ class Policy:
         history: How many ended jobs are remembered; 0 is none.
         history_bytes: How many bytes that takes at most.
         functions: Rules by the name of a function, or a pattern of names.
+        defaults: What holds for a function where `functions` says nothing.
     """
 
     handle_prefix: bytes = b"H:txgearman"
@@ -139,6 +204,7 @@ class Policy:
     history: int = DEFAULT_HISTORY
     history_bytes: int = DEFAULT_HISTORY_BYTES
     functions: tuple[tuple[bytes, FunctionRules], ...] = ()
+    defaults: FunctionRules = NO_RULES
 
     def rules_for(self, name: bytes) -> FunctionRules:
         """The rules of one function.
@@ -154,6 +220,8 @@ class Policy:
         fitting += [rules for pattern, rules in self.functions if pattern != name and matches(pattern, name)]
         if self.submit_rate:
             fitting.append(FunctionRules(submit_rate=self.submit_rate, submit_burst=self.submit_burst))
+        if self.defaults != NO_RULES:
+            fitting.append(self.defaults)
         if not fitting:
             return NO_RULES
         values = {
@@ -185,10 +253,20 @@ class Policy:
         )
 
 
-NO_RULES: Final = FunctionRules()
-
-
 Levels = tuple[tuple[int, ...], ...]
+
+
+def level_of(levels: Levels, priority: int) -> int:
+    """Where a priority is.
+
+    Args:
+        levels: What `levels_of` gave.
+        priority: The priority.
+
+    Returns:
+        The index of its level.
+    """
+    return next(index for index, level in enumerate(levels) if priority in level)
 
 
 def levels_of(policy: Policy) -> Levels:

@@ -248,7 +248,34 @@ class StoreAnswers:
             self._functions.dispatch_suspended = False
             for function in self._functions.by_name.values():
                 if function.dispatch_suspended and not function.paused:
-                    self._broker.waking.resume_dispatch(function)
+                    self._broker.throttle.resume_dispatch(function)
+
+    def slot_gained(self, function_name: bytes, key: bytes) -> None:
+        """One more job may run here, as `SlotSource.want` asked for.
+
+        A slot of a function that is gone, or that nothing waits for any more, is released at once.
+
+        Args:
+            function_name: The function.
+            key: The key of its jobs, empty for the function's own limit.
+        """
+        self._broker.throttle.slot_gained(function_name, key)
+
+    def slot_wanted(self, function_name: bytes, key: bytes) -> None:
+        """Another server wants a slot: a free one is released at once, or else the next that becomes free.
+
+        Args:
+            function_name: The function.
+            key: The key of its jobs, empty for the function's own limit.
+        """
+        self._broker.throttle.slot_wanted(function_name, key)
+
+    def slots_lost(self) -> None:
+        """No slot is this server's any more, as its lease has expired. This walks all functions and keys.
+
+        `SlotSource.want` is said anew, from inside this call, for all that waits.
+        """
+        self._broker.throttle.slots_lost()
 
     def detach_store(self) -> None:
         """Tell the store nothing from now on: this server ends, and its stored jobs stay as they are for the

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from txgearman.broker.entities import Function, StoredQueue
+from txgearman.broker.entities import Function, Job
 from txgearman.broker.functions import Functions
 from txgearman.broker.interfaces import JobStore
 from txgearman.broker.job_states import PRIORITIES, JobState, Outcome
 from txgearman.broker.stored_job import StoredJob
+from txgearman.broker.stored_queue import StoredQueue
 
 _QUEUED: Final = JobState.QUEUED
 _TAKEN_OVER: Final = int(Outcome.TAKEN_OVER)
@@ -43,13 +44,13 @@ class StoredQueues:
     def restore(self, function: Function, priority: int, jobs: int) -> None:
         """Know that so many jobs are stored, and have the first of them fetched."""
         self.jobs += jobs
-        stored_queue = function.stored_queue = function.stored_queue or StoredQueue()
+        stored_queue = function.stored_queue = function.stored_queue or StoredQueue[Job]()
         stored_queue.jobs[priority] += jobs
         self.fetch_ahead(function, stored_queue, priority)
 
     def count(self, function: Function, priority: int, position: int) -> None:
         """One more job is in the stored queue."""
-        stored_queue = function.stored_queue = function.stored_queue or StoredQueue()
+        stored_queue = function.stored_queue = function.stored_queue or StoredQueue[Job]()
         if not stored_queue.jobs[priority]:
             stored_queue.position[priority] = position - 1
             stored_queue.last[priority] = function.last(priority)
@@ -79,7 +80,7 @@ class StoredQueues:
         self.jobs -= 1
         return True
 
-    def lose(self, function: Function, stored_queue: StoredQueue, priority: int) -> None:
+    def lose(self, function: Function, stored_queue: StoredQueue[Job], priority: int) -> None:
         """The jobs of a stored queue are not this server's any more."""
         jobs, stored_queue.jobs[priority] = stored_queue.jobs[priority], 0
         function.ended += jobs
@@ -87,7 +88,7 @@ class StoredQueues:
         self.jobs -= jobs
         self._functions.note_idle(function)
 
-    def fetch_ahead(self, function: Function, stored_queue: StoredQueue, priority: int) -> None:
+    def fetch_ahead(self, function: Function, stored_queue: StoredQueue[Job], priority: int) -> None:
         """Have jobs of a stored queue fetched if memory runs short of them, or it is their turn."""
         if not stored_queue.jobs[priority] or stored_queue.fetching[priority] or self.job_store is None:
             return

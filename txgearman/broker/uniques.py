@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from txgearman.broker.policy import UNIQUE_IS_DATA
+
 if TYPE_CHECKING:
     from txgearman.broker.entities import Function, Job
 
@@ -12,9 +14,6 @@ SHARDS: Final = 256
 everything up for half a second, and would keep its memory when the queue has drained."""
 
 _SHARD: Final = SHARDS - 1
-
-UNIQUE_IS_DATA: Final = b"-"
-"""The unique that stands for "jobs with the same data are the same job"."""
 
 
 class Uniques:

@@ -1,0 +1,281 @@
+"""The queued jobs of a function whose runs are limited by key: who is next, passing over keys that are full.
+
+Jobs of one customer have uniques that begin alike. The part up to the separator is their key, and only so
+many jobs of one key run at a time. However many jobs of a full key wait ahead, the next one of another key is
+found in O(log n): each key waits in a heap of its own, and is listed for the workers by its first job alone,
+as long as it has a slot free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from heapq import heapify, heappop, heappush
+from typing import Final, Generic, Protocol, TypeVar
+
+from txgearman.broker.job_states import PRIORITIES, JobState
+from txgearman.broker.policy import UNIQUE_IS_DATA
+from txgearman.broker.slots import Slots, SlotSource
+
+_QUEUED: Final = JobState.QUEUED
+
+_SLACK: Final = 64
+"""Entries of what has gone that are never worth a clean-up."""
+
+_UNLISTED: Final = -1
+
+NO_KEY: Final = b""
+"""What stands for the jobs without a key, whose number nothing limits."""
+
+
+class QueuedJob(Protocol):
+    """What the queue needs of a job."""
+
+    unique: bytes
+    priority: int
+    state: JobState
+
+
+J = TypeVar("J", bound=QueuedJob)
+
+
+class Key(Generic[J]):
+    """The jobs of one key.
+
+    `running` counts those that run, `waiting` has the others as (priority, number in the order they came,
+    job): a heap whose first is a live one. `gone` counts those of it that have ended. `ready` is how many of
+    them may run now, and `listed` the number of the first, by which workers find the key, or `_UNLISTED`.
+    `slots` are those of several servers together, None where there is one.
+    """
+
+    __slots__ = ("gone", "listed", "name", "ready", "running", "slots", "waiting")
+
+    def __init__(self, name: bytes, slots: Slots | None) -> None:
+        self.name = name
+        self.running = 0
+        self.waiting: list[tuple[int, int, J]] = []
+        self.gone = 0
+        self.ready = 0
+        self.listed = _UNLISTED
+        self.slots = slots
+
+    @property
+    def queued(self) -> int:
+        """How many jobs wait."""
+        return len(self.waiting) - self.gone
+
+    def trim(self) -> None:
+        """Let the first of `waiting` be a live one."""
+        waiting = self.waiting
+        while waiting and waiting[0][2].state is not _QUEUED:
+            heappop(waiting)
+            self.gone -= 1
+
+
+class KeyedQueue(Generic[J]):
+    """The queue of one function, of all priorities.
+
+    `runnable` is how many jobs may run now. `list_ready` is called with a priority at which there is a job
+    now and may have been none before.
+
+    Args:
+        function: The function's name, for `slot_source`.
+        limit: How many jobs of a key may run at a time.
+        separator: What the key ends at.
+        slot_source: Where slots come from if the limit holds for several servers.
+        list_ready: Makes workers look again at a priority.
+    """
+
+    __slots__ = (
+        "_function",
+        "_heads",
+        "_keys",
+        "_limit",
+        "_list_ready",
+        "_listed",
+        "_number",
+        "_separator",
+        "_slot_source",
+        "runnable",
+    )
+
+    def __init__(
+        self,
+        function: bytes,
+        limit: int,
+        separator: bytes,
+        slot_source: SlotSource | None,
+        list_ready: Callable[[int], None],
+    ) -> None:
+        self._function = function
+        self._limit = limit
+        self._separator = separator
+        self._slot_source = slot_source
+        self._list_ready = list_ready
+        self._number = 0
+        self.runnable = 0
+        # Keys with jobs or slots; all others are forgotten.
+        self._keys: dict[bytes, Key[J]] = {}
+        # By priority: the keys that have a slot for their first job, by its number, and a heap of the
+        # numbers. A number stays in the heap until it comes up, or until such numbers are the majority.
+        self._listed: tuple[dict[int, Key[J]], ...] = tuple({} for _ in range(PRIORITIES))
+        self._heads: tuple[list[int], ...] = tuple([] for _ in range(PRIORITIES))
+
+    def __len__(self) -> int:
+        return len(self._keys)
+
+    @property
+    def blocked_keys(self) -> int:
+        """How many keys have jobs that wait, and no slot for them. This walks the keys."""
+        return sum(1 for key in self._keys.values() if key.waiting and not key.ready)
+
+    def key_of(self, unique: bytes) -> bytes:
+        """The key of a job; `NO_KEY` if it has none: ``-`` says that its data are its unique, which nobody
+        chooses to group jobs by."""
+        if unique == UNIQUE_IS_DATA:
+            return NO_KEY
+        return unique.partition(self._separator)[0] if self._separator in unique else unique
+
+    def _key(self, unique: bytes) -> Key[J]:
+        name = self.key_of(unique)
+        key = self._keys.get(name)
+        if key is None:
+            slots = None
+            if name and self._slot_source is not None:
+                slots = Slots(self._slot_source, self._function, name)
+            key = self._keys[name] = Key(name, slots)
+        return key
+
+    def fill(self, queued: Iterable[J], running: Iterable[J]) -> None:
+        """Take in a function's jobs when the limit begins to hold: `queued` in the order in which they
+        came."""
+        for job in running:
+            self._key(job.unique).running += 1
+        for job in queued:
+            self.push(job)
+
+    def empty(self) -> list[J]:
+        """The queued jobs in the order in which they came. Slots are given back; the queue is of no use
+        then."""
+        entries = [entry for key in self._keys.values() for entry in key.waiting if entry[2].state is _QUEUED]
+        for key in self._keys.values():
+            if key.slots is not None:
+                key.slots.balance(0, 0, 0)
+        entries.sort(key=_number_of)
+        return [job for _, _, job in entries]
+
+    def change_limit(self, limit: int) -> None:
+        """Let another number of jobs of each key run. This walks the keys."""
+        self._limit = limit
+        for key in list(self._keys.values()):
+            self._settle(key)
+
+    def push(self, job: J) -> None:
+        """Put a job behind the others of its priority."""
+        key = self._key(job.unique)
+        self._number += 1
+        heappush(key.waiting, (job.priority, self._number, job))
+        self._settle(key)
+
+    def pop(self, priorities: tuple[int, ...]) -> J | None:
+        """Take the job that is next of the first of these priorities that has one. It counts as running."""
+        for priority in priorities:
+            listed = self._listed[priority]
+            if listed:
+                heap = self._heads[priority]
+                key = listed.pop(heappop(heap), None)
+                while key is None:
+                    key = listed.pop(heappop(heap), None)
+                key.listed = _UNLISTED
+                job = heappop(key.waiting)[2]
+                key.running += 1
+                if key.gone:
+                    key.trim()
+                self._settle(key)
+                return job
+        return None
+
+    def has_job(self, priorities: tuple[int, ...]) -> bool:
+        """Whether `pop` would give a job."""
+        return any(self._listed[priority] for priority in priorities)
+
+    def heads(self) -> Iterator[J]:
+        """The job that is next of each priority that has one."""
+        for listed, heap in zip(self._listed, self._heads, strict=True):
+            while heap and heap[0] not in listed:
+                heappop(heap)
+            if heap:
+                yield listed[heap[0]].waiting[0][2]
+
+    def dropped(self, job: J) -> None:
+        """A queued job has just ended."""
+        key = self._key(job.unique)
+        key.gone += 1
+        key.trim()
+        if key.gone > _SLACK and key.gone > key.queued:
+            key.waiting = [entry for entry in key.waiting if entry[2].state is _QUEUED]
+            heapify(key.waiting)
+            key.gone = 0
+        self._settle(key)
+
+    def ran(self, unique: bytes) -> None:
+        """A job that `pop` gave runs no more, or never did."""
+        key = self._key(unique)
+        key.running -= 1
+        self._settle(key)
+
+    def _settle(self, key: Key[J]) -> None:
+        """The jobs or slots of a key have changed: list it by its first job if that may run, and forget it
+        if it has nothing."""
+        queued = len(key.waiting) - key.gone
+        if not key.name:
+            ready = queued
+        else:
+            free = self._limit - key.running
+            if key.slots is not None:
+                free = min(free, key.slots.balance(self._limit, key.running, queued))
+            ready = min(queued, max(0, free))
+        self.runnable += ready - key.ready
+        key.ready = ready
+        listed = key.listed
+        if ready:
+            priority, number, _ = key.waiting[0]
+            if listed != number:
+                if listed != _UNLISTED:
+                    self._unlist(listed)
+                key.listed = number
+                self._listed[priority][number] = key
+                heappush(self._heads[priority], number)
+                self._list_ready(priority)
+        elif listed != _UNLISTED:
+            self._unlist(listed)
+            key.listed = _UNLISTED
+        if not (queued or key.running) and (key.slots is None or key.slots.idle):
+            del self._keys[key.name]
+
+    def _unlist(self, number: int) -> None:
+        for listed, heap in zip(self._listed, self._heads, strict=True):
+            if listed.pop(number, None) is not None and len(heap) > 2 * len(listed) + _SLACK:
+                heap[:] = listed
+                heapify(heap)
+
+    # -- slots of several servers ---------------------------------------------------------------
+
+    def slots_of(self, name: bytes) -> Slots | None:
+        """The slots of a key, None if it is forgotten."""
+        key = self._keys.get(name)
+        return None if key is None else key.slots
+
+    def settle(self, name: bytes) -> None:
+        """The slots of a key have changed."""
+        self._settle(self._keys[name])
+
+    def slots_lost(self) -> None:
+        """The slots of all keys are gone. This walks them."""
+        for key in list(self._keys.values()):
+            if key.slots is not None:
+                key.slots.lost()
+                self._settle(key)
+
+
+def _number_of(entry: tuple[int, int, J]) -> int:
+    return entry[1]
