@@ -22,7 +22,7 @@ from txgearman.errors import Refused
 
 if TYPE_CHECKING:
     from txgearman.broker.dead_job import DeadJob
-    from txgearman.broker.interfaces import Follower, Tell, TellPage
+    from txgearman.broker.interfaces import Follower, SlotSource, Tell, TellPage
     from txgearman.broker.stored_job import StoredJob
 
 START: float = 1000.0
@@ -168,6 +168,7 @@ class Bench:
         job_store: KeeperNotes | None = None,
         last_number: int = 0,
         follower: Follower | None = None,
+        slot_source: SlotSource | None = None,
     ) -> None:
         self.now = START
         self.wall_ahead = WALL_AHEAD
@@ -187,6 +188,7 @@ class Bench:
             trace,
             lambda: self.chance,
             self,
+            slot_source=slot_source,
         )
         self.inspection = Inspection(self.broker)
         self.administration = Administration(self.broker)
@@ -315,6 +317,8 @@ def leftovers(broker: Broker) -> dict[str, Any]:
     for name, function in broker.functions.by_name.items():
         held[f"unready of {name!r}"] = [dict(unready) for unready in function.unready if unready]
         held[f"resting of {name!r}"] = dict(function.resting)
+        keyed_queue = function.keyed_queue
+        held[f"keys of {name!r}"] = 0 if keyed_queue is None else len(keyed_queue) + keyed_queue.runnable
         held[f"counters of {name!r}"] = [
             count
             for count in (function.total, function.running, function.workers, *function.waiting)

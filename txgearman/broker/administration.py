@@ -123,6 +123,8 @@ class Administration:
         """Take no new job from now on, and give no job to a worker. Running jobs may end."""
         self._broker.limits.refuse_at = 0
         self._functions.drain()
+        for function in list(self._functions.by_name.values()):
+            self._broker.throttle.paused(function)
 
     def change_policy(self, policy: Policy) -> None:
         """Obey another policy from now on. This walks all functions.
@@ -196,6 +198,7 @@ class Administration:
         function = self._functions.find(name)
         function.pinned = True
         function.pause()
+        self._broker.throttle.paused(function)
 
     def resume_function(self, name: bytes) -> None:
         """Undo `pause_function`. As many sleeping workers are woken as there are jobs for them.

@@ -74,6 +74,7 @@ class Key(Generic[J]):
 class KeyedQueue(Generic[J]):
     """The queue of one function, of all priorities.
 
+    While it is `suspended` the jobs that wait here need no slots of those that several servers share.
     `runnable` is how many jobs may run now. `list_ready` is called with a priority at which there is a job
     now and may have been none before.
 
@@ -96,6 +97,7 @@ class KeyedQueue(Generic[J]):
         "_separator",
         "_slot_source",
         "runnable",
+        "suspended",
     )
 
     def __init__(
@@ -113,6 +115,7 @@ class KeyedQueue(Generic[J]):
         self._list_ready = list_ready
         self._number = 0
         self.runnable = 0
+        self.suspended = False
         # Keys with jobs or slots; all others are forgotten.
         self._keys: dict[bytes, Key[J]] = {}
         # By priority: the keys that have a slot for their first job, by its number, and a heap of the
@@ -232,7 +235,7 @@ class KeyedQueue(Generic[J]):
         else:
             free = self._limit - key.running
             if key.slots is not None:
-                free = min(free, key.slots.balance(self._limit, key.running, queued))
+                free = min(free, key.slots.balance(self._limit, key.running, 0 if self.suspended else queued))
             ready = min(queued, max(0, free))
         self.runnable += ready - key.ready
         key.ready = ready
@@ -268,6 +271,14 @@ class KeyedQueue(Generic[J]):
     def settle(self, name: bytes) -> None:
         """The slots of a key have changed."""
         self._settle(self._keys[name])
+
+    def suspend(self, suspended: bool) -> None:
+        """Set `suspended`. With slots this walks the keys."""
+        if suspended != self.suspended:
+            self.suspended = suspended
+            if self._slot_source is not None:
+                for key in list(self._keys.values()):
+                    self._settle(key)
 
     def slots_lost(self) -> None:
         """The slots of all keys are gone. This walks them."""

@@ -102,6 +102,7 @@ class Throttle:
                 self.pauses += 1
                 function.pinned = True
                 function.pause()
+                self.paused(function)
                 if self._pause_listener is not None:
                     self._pause_listener.paused(function.name, failures)
 
@@ -193,6 +194,14 @@ class Throttle:
             if rules != before.rules_for(function.name).runs:
                 self.limit(function, rules, running)
 
+    def paused(self, function: Function) -> None:
+        """A function was paused: give back the slots that its waiting jobs had."""
+        limits = function.run_limits
+        if limits is not None:
+            if limits.queue is not None:
+                limits.queue.suspend(True)
+            self.note(function)
+
     def resume_dispatch(self, function: Function) -> None:
         """Let workers have a function's jobs again, and wake as many as there are jobs for."""
         function.resume_dispatch()
@@ -202,6 +211,8 @@ class Throttle:
             self._wake(function, sum(function.waiting))
         else:
             limits.failed_in_row = limits.offered = 0
+            if limits.queue is not None:
+                limits.queue.suspend(False)
             self.note(function)
 
     # -- slots of several servers ---------------------------------------------------------------
