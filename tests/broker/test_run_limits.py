@@ -140,7 +140,7 @@ class MaxRunning(Limited):
 
         ends = {
             "completed": lambda worker, handle: self.broker.complete(worker, handle, b""),
-            "failed": lambda worker, handle: self.broker.fail(worker, handle),
+            "failed": lambda worker, handle: self.broker.fail(worker, handle),  # noqa: PLW0108 (that of then)
             "raised": lambda worker, handle: self.broker.exception(worker, handle, b""),
             "cancelled": lambda worker, handle: self.broker.cancel(handle),
             "lost": lose,
@@ -458,7 +458,7 @@ class MaxRunningPerKey(Limited):
         self.assertEqual(self.bench.grab(workers[0]).unique, b"a:3")
 
     def test_memory(self) -> None:
-        """Keys without jobs are forgotten, and what has gone of one, or of the list of keys, is cleaned up."""
+        """Keys without jobs are forgotten, and what has gone of one, or of their list, is cleaned up."""
         worker = self.bench.worker("w", b"f")
         for number in range(1000):
             self.bench.queue(b"f", b"%d:x" % number)

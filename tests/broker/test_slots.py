@@ -1,4 +1,4 @@
-"""Slots of limits that several servers have together: when the broker wants one, and when it gives one back."""
+"""Slots of limits that several servers have together: when the broker wants one, and when it gives one up."""
 
 from __future__ import annotations
 

@@ -20,7 +20,6 @@ from txgearman.broker.policy import (
     FunctionRules,
     Levels,
     Policy,
-    level_of,
     levels_of,
 )
 from txgearman.broker.rate import Rate
@@ -162,7 +161,8 @@ class Function:
     `job_retries` and `expires` are those of `FunctionRules`; `retry` is what becomes of failed runs, None
     where nothing is said of that. `paused` means that the jobs are kept from the workers. `pinned`
     means that an administrator has made it, or has set something for it. `run_limits` limit its runs, None
-    for no limit; `throttled` means that for now they let no job begin.
+    for no limit; `throttled` means that for now they let no job begin. `keyed_queue` has the queued jobs
+    where the runs of each key are limited, and is None elsewhere.
 
     Counted since the function was made: `submitted` and `ended` the jobs that came and went, so that
     `total` costs nothing; `restored` those of `submitted` that came from the store; `uncompleted` those of
@@ -186,6 +186,7 @@ class Function:
         "ended",
         "expires",
         "job_retries",
+        "keyed_queue",
         "limited",
         "limits",
         "meter",
@@ -242,6 +243,7 @@ class Function:
         self.server_limited = False
         self.retry = retry
         self.run_limits: RunLimits[Job] | None = None
+        self.keyed_queue: KeyedQueue[Job] | None = None
         self.throttled = False
         self._priorities = levels
         self.obey(rules)
@@ -321,20 +323,17 @@ class Function:
 
     def list_priority_ready(self, priority: int) -> None:
         """There is a job of this priority that workers may have."""
-        if not (self.dispatch_suspended or self.throttled):
-            self.list_ready(level_of(self._priorities, priority))
+        level = 0 if len(self.unready) == 1 else priority
+        if self.unready[level] and not (self.dispatch_suspended or self.throttled):
+            self.list_ready(level)
 
     # -- limits of runs -------------------------------------------------------------------------
-
-    @property
-    def keyed_queue(self) -> KeyedQueue[Job] | None:
-        """What the queued jobs are in where the runs of each key are limited."""
-        return None if self.run_limits is None else self.run_limits.queue
 
     def limit_runs(self, limits: RunLimits[Job] | None, running: Iterable[Job] = ()) -> None:
         """Set `run_limits`. Where they have another queue this walks the queued jobs, and the `running` ones
         of this function must be given."""
-        before, self.run_limits, queue = self.keyed_queue, limits, None if limits is None else limits.queue
+        before, queue = self.keyed_queue, None if limits is None else limits.queue
+        self.run_limits, self.keyed_queue = limits, queue
         if queue is not before:
             if before is not None:
                 queued = before.empty()
@@ -366,9 +365,8 @@ class Function:
 
     def heads(self) -> list[Job]:
         """The job that is next of each priority that has one."""
-        keyed_queue = self.keyed_queue
-        if keyed_queue is not None:
-            return list(keyed_queue.heads())
+        if self.keyed_queue is not None:
+            return list(self.keyed_queue.heads())
         self.trim()
         return [queue[0] for queue in self._queues if queue]
 
@@ -397,10 +395,10 @@ class Function:
         """Put a job behind the others of its priority."""
         priority = job.priority
         self.waiting[priority] += 1
-        if self.run_limits is None or self.run_limits.queue is None:
+        if self.keyed_queue is None:
             self._queues[priority].append(job)
         else:
-            self.run_limits.queue.push(job)
+            self.keyed_queue.push(job)
 
     def last(self, priority: int) -> Job | None:
         """What `push` put into a queue last, as long as the queue holds it."""
@@ -446,8 +444,8 @@ class Function:
         priority = job.priority
         queue = self._queues[priority]
         self.waiting[priority] -= 1
-        if self.run_limits is not None and self.run_limits.queue is not None:
-            self.run_limits.queue.dropped(job)
+        if self.keyed_queue is not None:
+            self.keyed_queue.dropped(job)
             return
         self._gone[priority] += 1
         while queue and queue[0].state is not _QUEUED:

@@ -193,7 +193,12 @@ class KeyedQueue(Generic[J]):
                 key.running += 1
                 if key.gone:
                     key.trim()
-                self._settle(key)
+                if key.running >= self._limit and key.slots is None and key.name:
+                    # What `_settle` would do, in nearly all cases.
+                    self.runnable -= key.ready
+                    key.ready = 0
+                else:
+                    self._settle(key)
                 return job
         return None
 
@@ -246,9 +251,12 @@ class KeyedQueue(Generic[J]):
                 if listed != _UNLISTED:
                     self._unlist(listed)
                 key.listed = number
-                self._listed[priority][number] = key
+                listed_keys = self._listed[priority]
+                was_empty = not listed_keys
+                listed_keys[number] = key
                 heappush(self._heads[priority], number)
-                self._list_ready(priority)
+                if was_empty:
+                    self._list_ready(priority)
         elif listed != _UNLISTED:
             self._unlist(listed)
             key.listed = _UNLISTED

@@ -18,7 +18,7 @@ from txgearman.broker.handles import Handles, number_of
 from txgearman.broker.history import History
 from txgearman.broker.interfaces import DeadJobStore, DeathListener, JobStore, JobTrace
 from txgearman.broker.job_states import FAILURES, PRIORITIES, JobState, Outcome
-from txgearman.broker.policy import UNLIMITED, Policy, level_of, levels_of
+from txgearman.broker.policy import UNLIMITED, Policy, levels_of
 from txgearman.broker.retries import RetryPolicy
 from txgearman.broker.stored_job import StoredJob
 from txgearman.broker.stored_queues import StoredQueues
@@ -109,7 +109,10 @@ class Lifecycle:
         self.keeps_dead = False
         self.change_policy(policy)
         # The index in the levels of an ability set of each priority.
-        self._level_of = tuple(level_of(levels_of(policy), priority) for priority in range(PRIORITIES))
+        self._level_of = tuple(
+            next(index for index, level in enumerate(levels_of(policy)) if priority in level)
+            for priority in range(PRIORITIES)
+        )
 
     def change_policy(self, policy: Policy) -> None:
         """Remember as many ended and dead jobs as a new policy says."""

@@ -256,21 +256,9 @@ class Policy:
 Levels = tuple[tuple[int, ...], ...]
 
 
-def level_of(levels: Levels, priority: int) -> int:
-    """Where a priority is.
-
-    Args:
-        levels: What `levels_of` gave.
-        priority: The priority.
-
-    Returns:
-        The index of its level.
-    """
-    return next(index for index, level in enumerate(levels) if priority in level)
-
-
 def levels_of(policy: Policy) -> Levels:
-    """The priorities that are looked through together, over all functions, level by level.
+    """The priorities that are looked through together, over all functions, level by level: each is a level of
+    its own, or all are one.
 
     Args:
         policy: Says in which order functions are served.

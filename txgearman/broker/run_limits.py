@@ -14,10 +14,11 @@ from txgearman.broker.slots import Slots
 class RunLimits(Generic[J]):
     """The limits of one function, and how they stand. `Throttle` keeps them up to date.
 
-    `free` is how many more jobs may run, whatever waits, and `offered` how many waiting jobs may begin that
-    workers were woken for, or need not be. `failed_in_row` counts the runs that failed since one was
-    completed. `due` is when the rate lets one more begin for which workers are to be woken then, by the
-    monotonic clock, None if nothing waits for that.
+    `by_key_alone` says that there is no limit but that of the keys, on this server alone. `free` is how many
+    more jobs may run, whatever waits, and `offered` how many waiting jobs may begin that workers were woken
+    for, or need not be. `failed_in_row` counts the runs that failed since one was completed. `due` is when
+    the rate lets one more begin for which workers are to be woken then, by the monotonic clock, None if
+    nothing waits for that.
 
     Args:
         rules: What the operator says.
@@ -25,7 +26,18 @@ class RunLimits(Generic[J]):
         queue: The function's queued jobs if its runs are limited by key.
     """
 
-    __slots__ = ("due", "failed_in_row", "free", "max_running", "offered", "queue", "rate", "rules", "slots")
+    __slots__ = (
+        "by_key_alone",
+        "due",
+        "failed_in_row",
+        "free",
+        "max_running",
+        "offered",
+        "queue",
+        "rate",
+        "rules",
+        "slots",
+    )
 
     def __init__(self, rules: RunRules, slots: Slots | None, queue: KeyedQueue[J] | None) -> None:
         self.rules = rules
@@ -33,6 +45,9 @@ class RunLimits(Generic[J]):
         self.rate = Rate(rules.start_rate, rules.start_burst) if rules.start_rate else None
         self.slots = slots
         self.queue = queue
+        self.by_key_alone = (
+            queue is not None and slots is None and not (rules.max_running or rules.start_rate)
+        )
         self.free = self.max_running
         self.offered = 0
         self.failed_in_row = 0

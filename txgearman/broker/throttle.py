@@ -114,6 +114,10 @@ class Throttle:
         limits = function.run_limits
         if limits is None:
             return
+        if limits.by_key_alone and limits.queue is not None and limits.queue.runnable <= limits.offered:
+            # The common case of a grab, and shorter.
+            limits.offered = limits.queue.runnable
+            return
         running = function.running
         waiting = sum(function.waiting) if limits.queue is None else limits.queue.runnable
         if function.dispatch_suspended:
