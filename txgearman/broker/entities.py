@@ -350,6 +350,16 @@ class Function:
         self.throttle(False)
 
     @property
+    def blocked(self) -> int:
+        """How many queued jobs in memory may not run for now, by the limits of runs."""
+        limits = self.run_limits
+        if limits is None:
+            return 0
+        waiting = sum(self.waiting)
+        runnable = waiting if limits.queue is None else limits.queue.runnable
+        return waiting - (0 if self.throttled else min(runnable, limits.free))
+
+    @property
     def has_startable(self) -> bool:
         """Whether workers may have a job now, as far as that is known without looking at the queues."""
         limits = self.run_limits

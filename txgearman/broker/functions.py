@@ -171,6 +171,7 @@ class Functions:
         if before is not None and limits is not None:
             limits.offered = before.offered
             limits.failed_in_row = before.failed_in_row
+            limits.paused_itself = before.paused_itself
         function.limit_runs(limits, of_function)
 
     def _limit_all(self, limited: bool) -> None:

@@ -10,6 +10,7 @@ from txgearman.broker.entities import Function, Job
 from txgearman.broker.handles import number_of
 from txgearman.broker.job_states import PRIORITIES, JobState
 from txgearman.broker.meters import Counts, FunctionMeasures, failures_of
+from txgearman.broker.policy import NO_RUN_RULES
 from txgearman.broker.stored_queue import NO_STORED_QUEUE
 from txgearman.broker.views import (
     UNKNOWN,
@@ -74,20 +75,22 @@ class Inspection:
         return self._broker.life.live
 
     def limits(self) -> Iterator[FunctionLimits]:
-        """Walk the functions whose new jobs are limited, or were refused.
+        """Walk the functions whose jobs or runs are limited, or whose new jobs were refused.
 
         Yields:
             The limits of one function.
         """
         for function in list(self._broker.functions.by_name.values()):
             rate = function.rate
-            if function.limits is not None or rate is not None or function.refused:
+            runs = function.run_limits
+            if function.limits is not None or rate is not None or runs is not None or function.refused:
                 yield FunctionLimits(
                     function.name,
                     function.limits or (None,) * PRIORITIES,
                     rate.per_second if rate else 0.0,
                     rate.burst if rate else 0,
                     function.refused,
+                    NO_RUN_RULES if runs is None else runs.rules,
                 )
 
     @property
@@ -141,6 +144,7 @@ class Inspection:
 
     def _function_detail(self, function: Function, dead: int) -> FunctionDetail:
         oldest = None
+        limits = function.run_limits
         stored_queue = function.stored_queue or NO_STORED_QUEUE
         stored = stored_queue.jobs
         failed = failures_of(function.uncompleted)
@@ -171,6 +175,10 @@ class Inspection:
             requeued=function.requeued,
             refused=function.refused,
             oldest=oldest,
+            runs=NO_RUN_RULES if limits is None else limits.rules,
+            throttled=function.throttled,
+            blocked=function.blocked,
+            paused_itself=limits is not None and limits.paused_itself,
         )
 
     def job_detail(self, handle: bytes) -> JobDetail:

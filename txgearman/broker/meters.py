@@ -37,6 +37,9 @@ class Counts:
 
     The names are those of `Function`. `uncompleted` is by `Outcome`; `waiting` is by priority, jobs that the
     store alone has included. `scheduled` has the jobs that wait for a retry, which `retrying` counts alone.
+    `blocked` are those of the waiting jobs that limits of runs hold back. `paused` counts the functions that
+    are paused, and `paused_itself` those of them that were so by their failures; `throttled` those whose
+    limits let no job begin, and `max_running` adds up how many jobs may run at a time.
     """
 
     submitted: int = 0
@@ -51,6 +54,11 @@ class Counts:
     retrying: int = 0
     running: int = 0
     workers: int = 0
+    blocked: int = 0
+    paused: int = 0
+    paused_itself: int = 0
+    throttled: int = 0
+    max_running: int = 0
 
     @property
     def completed(self) -> int:
@@ -85,6 +93,13 @@ class Counts:
             self.waiting = list(map(operator.add, self.waiting, function.stored_queue.jobs))
         self.running += function.running
         self.workers += function.workers
+        self.paused += function.paused
+        limits = function.run_limits
+        if limits is not None:
+            self.blocked += function.blocked
+            self.paused_itself += limits.paused_itself
+            self.throttled += function.throttled
+            self.max_running += limits.rules.max_running
 
 
 @dataclass(frozen=True, slots=True)

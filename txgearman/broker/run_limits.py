@@ -18,7 +18,7 @@ class RunLimits(Generic[J]):
     more jobs may run, whatever waits, and `offered` how many waiting jobs may begin that workers were woken
     for, or need not be. `failed_in_row` counts the runs that failed since one was completed. `due` is when
     the rate lets one more begin for which workers are to be woken then, by the monotonic clock, None if
-    nothing waits for that.
+    nothing waits for that. `paused_itself` says that the function is paused as too many runs failed.
 
     Args:
         rules: What the operator says.
@@ -33,6 +33,7 @@ class RunLimits(Generic[J]):
         "free",
         "max_running",
         "offered",
+        "paused_itself",
         "queue",
         "rate",
         "rules",
@@ -51,4 +52,5 @@ class RunLimits(Generic[J]):
         self.free = self.max_running
         self.offered = 0
         self.failed_in_row = 0
+        self.paused_itself = False
         self.due: float | None = None

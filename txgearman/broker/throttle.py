@@ -34,8 +34,7 @@ OWN_LIMIT: Final = b""
 
 class Throttle:
     """The limits of runs of all functions. `changed` are the functions that may run more jobs than they could
-    when this turn began; `settle` sees to them at its end. `pauses` counts the functions that were paused by
-    themselves.
+    when this turn began; `settle` sees to them at its end.
 
     Args:
         functions: All functions.
@@ -44,7 +43,7 @@ class Throttle:
         pause_listener: Is told of functions that are paused by themselves.
     """
 
-    __slots__ = ("_due", "_functions", "_number", "_pause_listener", "_timer", "_waking", "changed", "pauses")
+    __slots__ = ("_due", "_functions", "_number", "_pause_listener", "_timer", "_waking", "changed")
 
     def __init__(
         self, functions: Functions, waking: Waking, timer: Timer, pause_listener: PauseListener | None
@@ -54,7 +53,6 @@ class Throttle:
         self._timer = timer
         self._pause_listener = pause_listener
         self.changed: dict[Function, None] = {}
-        self.pauses = 0
         # A heap of when functions may begin one more job, by their rate. The numbers tell equal times apart.
         self._due: list[tuple[float, int, Function]] = []
         self._number = 0
@@ -99,8 +97,7 @@ class Throttle:
         if limits.rules.pause_after and limits.failed_in_row >= limits.rules.pause_after:
             failures, limits.failed_in_row = limits.failed_in_row, 0
             if not function.paused:
-                self.pauses += 1
-                function.pinned = True
+                limits.paused_itself = function.pinned = True
                 function.pause()
                 self.paused(function)
                 if self._pause_listener is not None:
@@ -215,6 +212,7 @@ class Throttle:
             self._wake(function, sum(function.waiting))
         else:
             limits.failed_in_row = limits.offered = 0
+            limits.paused_itself = False
             if limits.queue is not None:
                 limits.queue.suspend(False)
             self.note(function)

@@ -171,6 +171,7 @@ class GearmanServerFactory(Factory):
             random.random,
             self.deaths,
             dead_job_store,
+            pause_listener=self.deaths,
         )
 
     @property

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -46,6 +46,7 @@ from txgearman.server.config.option_kinds import (
     show_value,
     verify,
 )
+from txgearman.server.config.run_limit_options import default_rules, for_all, for_one, run_rules
 from txgearman.wire.limits import MAX_FUNCTION, MAX_HANDLE, MAX_PACKET
 
 DEFAULT_ENDPOINT: Final = "tcp:4730:interface=127.0.0.1"
@@ -263,6 +264,12 @@ class FunctionSettings:
         least=0,
         most=MAX_RATE,
     )
+    max_running: int | None = for_one("max_running", _as_for_all)
+    start_rate: float | None = for_one("start_rate", _as_for_all)
+    start_burst: int | None = for_one("start_burst", _as_for_all)
+    max_running_per_key: int | None = for_one("max_running_per_key", _as_for_all)
+    key_separator: str | None = for_one("key_separator", _as_for_all)
+    pause_after: int | None = for_one("pause_after", _as_for_all)
 
     def __post_init__(self) -> None:
         verify(self)
@@ -271,7 +278,8 @@ class FunctionSettings:
     def rules(self) -> FunctionRules:
         """The part that is the broker's."""
         limits = None if self.queue_limit is None else tuple(limit or None for limit in self.queue_limit)
-        return FunctionRules(
+        return replace(
+            run_rules(self),
             limits=limits,
             time_limit=self.time_limit,
             job_retries=self.job_retries,
@@ -605,6 +613,12 @@ class Settings:
     submit_burst: int = option(
         0, "How many of them at once. 0 is as many as the rate.", reloadable=True, least=0, most=MAX_RATE
     )
+    max_running: int = for_all("max_running")
+    start_rate: float = for_all("start_rate")
+    start_burst: int = for_all("start_burst")
+    max_running_per_key: int = for_all("max_running_per_key")
+    key_separator: str = for_all("key_separator")
+    pause_after: int = for_all("pause_after")
     web: str | None = option(
         None,
         "Where the dashboard and the HTTP interface listen: a port, for this machine only, or a Twisted "
@@ -712,6 +726,7 @@ class Settings:
             max_functions=self.max_functions,
             submit_rate=self.submit_rate,
             submit_burst=self.submit_burst,
+            defaults=default_rules(self),
             attempts=self.attempts,
             backoff=self.backoff,
             backoff_factor=self.backoff_factor,
