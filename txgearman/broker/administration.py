@@ -107,6 +107,8 @@ class Administration:
             TooManyFunctions: The function would be one more than there may be.
         """
         self._broker.throttle.limit(self.create_function(name), rules, self._running)
+        # What was blocked in the store alone may run now.
+        self._broker.stored_queues.fetch_again()
 
     def _running(self) -> list[Job]:
         """All jobs that run. This walks the jobs in memory."""
@@ -145,6 +147,7 @@ class Administration:
             raise ValueError("the order of functions and the prefix of handles cannot be changed")
         self._functions.change_policy(policy)
         self._broker.throttle.change_policy(before, policy, self._running)
+        self._broker.stored_queues.fetch_again()
         self._broker.life.change_policy(policy)
         self._broker.limits.change_max_jobs(policy.max_jobs)
 

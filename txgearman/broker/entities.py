@@ -329,35 +329,24 @@ class Function:
 
     # -- limits of runs -------------------------------------------------------------------------
 
-    def limit_runs(self, limits: RunLimits[Job] | None, running: Iterable[Job] = ()) -> None:
-        """Set `run_limits`. Where they have another queue this walks the queued jobs, and the `running` ones
-        of this function must be given."""
-        before, queue = self.keyed_queue, None if limits is None else limits.queue
-        self.run_limits, self.keyed_queue = limits, queue
-        if queue is not before:
-            if before is not None:
-                queued = before.empty()
-            else:
-                queued = [job for each in self._queues for job in each if job.state is _QUEUED]
-                for each in self._queues:
-                    each.clear()
-                self._gone = [0] * PRIORITIES
-            if queue is not None:
-                queue.fill(queued, running)
-            else:
-                for job in queued:
-                    self._queues[job.priority].append(job)
+    def limit_runs(self, limits: RunLimits[Job] | None) -> None:
+        """Set `run_limits`. Where `keyed_queue` is another then, all queued jobs must be out, and be put in
+        again."""
+        self.run_limits, self.keyed_queue = limits, None if limits is None else limits.queue
         self.throttle(False)
 
-    @property
-    def blocked(self) -> int:
-        """How many queued jobs in memory may not run for now, by the limits of runs."""
-        limits = self.run_limits
-        if limits is None:
-            return 0
-        waiting = sum(self.waiting)
-        runnable = waiting if limits.queue is None else limits.queue.runnable
-        return waiting - (0 if self.throttled else min(runnable, limits.free))
+    def take_queued(self) -> list[Job]:
+        """Take all queued jobs out, in the order in which they came."""
+        queued = [job for queue in self._queues for job in queue if job.state is _QUEUED]
+        for queue in self._queues:
+            queue.clear()
+        self._gone = [0] * PRIORITIES
+        return queued
+
+    def put_queued(self, queued: Iterable[Job]) -> None:
+        """Put the jobs in again that were taken out."""
+        for job in queued:
+            self._queues[job.priority].append(job)
 
     @property
     def has_startable(self) -> bool:
@@ -411,7 +400,10 @@ class Function:
             self.keyed_queue.push(job)
 
     def last(self, priority: int) -> Job | None:
-        """What `push` put into a queue last, as long as the queue holds it."""
+        """What `push` put into a queue last, as long as the queue holds it; where runs are limited by key, of
+        those that could run."""
+        if self.keyed_queue is not None:
+            return self.keyed_queue.last[priority]
         queue = self._queues[priority]
         return queue[-1] if queue else None
 

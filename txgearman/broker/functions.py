@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
 from txgearman.broker.entities import Function, Job
+from txgearman.broker.job_states import PRIORITIES
 from txgearman.broker.keyed_queue import KeyedQueue
 from txgearman.broker.meters import Meters
 from txgearman.broker.numbers import UNLIMITED_COUNT
@@ -172,7 +173,16 @@ class Functions:
             limits.offered = before.offered
             limits.failed_in_row = before.failed_in_row
             limits.paused_itself = before.paused_itself
-        function.limit_runs(limits, of_function)
+        keyed_queue = function.keyed_queue
+        if queue is keyed_queue:
+            function.limit_runs(limits)
+            return
+        queued = function.take_queued() if keyed_queue is None else _emptied(function, keyed_queue)
+        function.limit_runs(limits)
+        if queue is None:
+            function.put_queued(queued)
+        else:
+            queue.fill(queued, of_function)
 
     def _limit_all(self, limited: bool) -> None:
         for function in self.by_name.values():
@@ -191,3 +201,12 @@ class Functions:
             self.dispatch_suspended = True
             for function in self.by_name.values():
                 function.suspend_dispatch()
+
+
+def _emptied(function: Function, keyed_queue: KeyedQueue[Job]) -> list[Job]:
+    """Take all jobs out of a function's queue. Those that are in the store alone are fetched once more."""
+    for priority in range(PRIORITIES):
+        least = keyed_queue.least_stub(priority)
+        if function.stored_queue is not None and least is not None:
+            function.stored_queue.take_back(priority, least)
+    return keyed_queue.empty()

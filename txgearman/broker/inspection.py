@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from txgearman.broker.entities import Function, Job
 from txgearman.broker.handles import number_of
 from txgearman.broker.job_states import PRIORITIES, JobState
-from txgearman.broker.meters import Counts, FunctionMeasures, failures_of
+from txgearman.broker.meters import Counts, FunctionMeasures, blocked_of, failures_of
 from txgearman.broker.policy import NO_RUN_RULES
 from txgearman.broker.stored_queue import NO_STORED_QUEUE
 from txgearman.broker.views import (
@@ -112,7 +112,7 @@ class Inspection:
         for function in list(self._broker.functions.by_name.values()):
             waiting = map(operator.add, function.waiting, function.scheduled)
             if function.stored_queue is not None:
-                waiting = map(operator.add, waiting, function.stored_queue.jobs)
+                waiting = map(operator.add, waiting, function.stored_queue.alone)
             yield FunctionView(
                 function.name, function.total, function.running, function.workers, tuple(waiting)
             )
@@ -146,7 +146,7 @@ class Inspection:
         oldest = None
         limits = function.run_limits
         stored_queue = function.stored_queue or NO_STORED_QUEUE
-        stored = stored_queue.jobs
+        stored = stored_queue.alone
         failed = failures_of(function.uncompleted)
         uncompleted = sum(function.uncompleted)
         if function.meter is not None:
@@ -157,10 +157,7 @@ class Inspection:
             total=function.total,
             queued=tuple(map(operator.add, function.waiting, stored)),
             stored=sum(stored),
-            stored_after=tuple(
-                position if jobs else None
-                for jobs, position in zip(stored, stored_queue.position, strict=True)
-            ),
+            stored_after=tuple(stored_queue.after(priority) for priority in range(PRIORITIES)),
             scheduled=tuple(function.scheduled),
             retrying=function.retrying,
             dead=dead,
@@ -177,7 +174,7 @@ class Inspection:
             oldest=oldest,
             runs=NO_RUN_RULES if limits is None else limits.rules,
             throttled=function.throttled,
-            blocked=function.blocked,
+            blocked=blocked_of(function),
             paused_itself=limits is not None and limits.paused_itself,
         )
 

@@ -4,6 +4,10 @@ Jobs of one customer have uniques that begin alike. The part up to the separator
 many jobs of one key run at a time. However many jobs of a full key wait ahead, the next one of another key is
 found in O(log n): each key waits in a heap of its own, and is listed for the workers by its first job alone,
 as long as it has a slot free.
+
+With a store a blocked job may be there alone, however many there are: of such a job the key has the position,
+its stub, so that the jobs of other keys behind it are found. Once the jobs of the key in memory are used up,
+the next is fetched.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from typing import Final, Generic, Protocol, TypeVar
 from txgearman.broker.job_states import PRIORITIES, JobState
 from txgearman.broker.policy import UNIQUE_IS_DATA
 from txgearman.broker.slots import Slots, SlotSource
+from txgearman.broker.stubs import Stubs
 
 _QUEUED: Final = JobState.QUEUED
 
@@ -74,16 +79,16 @@ class Key(Generic[J]):
 class KeyedQueue(Generic[J]):
     """The queue of one function, of all priorities.
 
-    While it is `suspended` the jobs that wait here need no slots of those that several servers share.
-    `runnable` is how many jobs may run now. `list_ready` is called with a priority at which there is a job
-    now and may have been none before.
+    `runnable` is how many jobs may run now. `last` has by priority the job that was put there last of those
+    that could run. `needs` are the keys whose next job is to be fetched from the store. While it is
+    `suspended` the jobs that wait here need no slots of those that several servers share.
 
     Args:
         function: The function's name, for `slot_source`.
         limit: How many jobs of a key may run at a time.
         separator: What the key ends at.
         slot_source: Where slots come from if the limit holds for several servers.
-        list_ready: Makes workers look again at a priority.
+        list_ready: Makes workers look again at a priority where there is a job now, and may have been none.
     """
 
     __slots__ = (
@@ -96,6 +101,10 @@ class KeyedQueue(Generic[J]):
         "_number",
         "_separator",
         "_slot_source",
+        "_stubs",
+        "_unkeyed",
+        "last",
+        "needs",
         "runnable",
         "suspended",
     )
@@ -116,6 +125,11 @@ class KeyedQueue(Generic[J]):
         self._number = 0
         self.runnable = 0
         self.suspended = False
+        self.last: list[J | None] = [None] * PRIORITIES
+        # By priority, the jobs without a key that wait.
+        self._unkeyed = [0] * PRIORITIES
+        self._stubs: dict[bytes, Stubs] = {}
+        self.needs: dict[bytes, None] = {}
         # Keys with jobs or slots; all others are forgotten.
         self._keys: dict[bytes, Key[J]] = {}
         # By priority: the keys that have a slot for their first job, by its number, and a heap of the
@@ -176,8 +190,13 @@ class KeyedQueue(Generic[J]):
         """Put a job behind the others of its priority."""
         key = self._key(job.unique)
         self._number += 1
+        if not key.name:
+            self._unkeyed[job.priority] += 1
         heappush(key.waiting, (job.priority, self._number, job))
+        ready = key.ready
         self._settle(key)
+        if key.ready > ready:
+            self.last[job.priority] = job
 
     def pop(self, priorities: tuple[int, ...]) -> J | None:
         """Take the job that is next of the first of these priorities that has one. It counts as running."""
@@ -190,10 +209,12 @@ class KeyedQueue(Generic[J]):
                     key = listed.pop(heappop(heap), None)
                 key.listed = _UNLISTED
                 job = heappop(key.waiting)[2]
+                if not key.name:
+                    self._unkeyed[priority] -= 1
                 key.running += 1
                 if key.gone:
                     key.trim()
-                if key.running >= self._limit and key.slots is None and key.name:
+                if key.running >= self._limit and key.slots is None and key.name and not self._stubs:
                     # What `_settle` would do, in nearly all cases.
                     self.runnable -= key.ready
                     key.ready = 0
@@ -217,6 +238,8 @@ class KeyedQueue(Generic[J]):
     def dropped(self, job: J) -> None:
         """A queued job has just ended."""
         key = self._key(job.unique)
+        if not key.name:
+            self._unkeyed[job.priority] -= 1
         key.gone += 1
         key.trim()
         if key.gone > _SLACK and key.gone > key.queued:
@@ -234,13 +257,18 @@ class KeyedQueue(Generic[J]):
     def _settle(self, key: Key[J]) -> None:
         """The jobs or slots of a key have changed: list it by its first job if that may run, and forget it
         if it has nothing."""
-        queued = len(key.waiting) - key.gone
+        waiting = queued = len(key.waiting) - key.gone
+        if self._stubs and (stubs := self._stubs.get(key.name)) is not None:
+            waiting += len(stubs)
+            queued = self._settle_stubs(key, stubs, queued)
         if not key.name:
             ready = queued
         else:
             free = self._limit - key.running
             if key.slots is not None:
-                free = min(free, key.slots.balance(self._limit, key.running, 0 if self.suspended else queued))
+                free = min(
+                    free, key.slots.balance(self._limit, key.running, 0 if self.suspended else waiting)
+                )
             ready = min(queued, max(0, free))
         self.runnable += ready - key.ready
         key.ready = ready
@@ -260,8 +288,99 @@ class KeyedQueue(Generic[J]):
         elif listed != _UNLISTED:
             self._unlist(listed)
             key.listed = _UNLISTED
-        if not (queued or key.running) and (key.slots is None or key.slots.idle):
+        if not (waiting or key.running) and (key.slots is None or key.slots.idle):
             del self._keys[key.name]
+
+    # -- jobs in the store alone ----------------------------------------------------------------
+
+    def keeps(self, unique: bytes, priority: int, has_room: bool) -> bool:
+        """Whether a stored job that comes is to be in memory, and not only its stub.
+
+        If there is no room, the first job of a key is, and one that comes ahead of that. So a key's next job
+        is at hand, and no more than that is in memory of each key.
+        """
+        name = self.key_of(unique)
+        stubs = self._stubs.get(name)
+        if stubs is not None and stubs.count(priority):
+            # It would overtake them.
+            return False
+        if has_room or not name:
+            return True
+        key = self._keys.get(name)
+        return key is None or not key.queued or priority < key.waiting[0][0]
+
+    def add_stub(self, unique: bytes, priority: int, position: int) -> None:
+        """A job is in the store alone."""
+        key = self._key(unique)
+        stubs = self._stubs.get(key.name)
+        if stubs is None:
+            stubs = self._stubs[key.name] = Stubs()
+        stubs.add(priority, position)
+        self._settle(key)
+
+    def has_stub(self, unique: bytes, priority: int, position: int) -> bool:
+        """Whether a job is in the store alone."""
+        stubs = self._stubs.get(self.key_of(unique))
+        return stubs is not None and stubs.contains(priority, position)
+
+    def is_next(self, unique: bytes, priority: int, position: int) -> bool:
+        """Whether a job is the first of its key and priority in the store alone."""
+        stubs = self._stubs.get(self.key_of(unique))
+        return stubs is not None and stubs.least(priority) == position
+
+    def remove_stub(self, name: bytes, priority: int, position: int) -> bool:
+        """A job of a key is not in the store alone any more. Returns false if it was not.
+
+        `settle` is to follow, once it is in memory if it comes there.
+        """
+        stubs = self._stubs.get(name)
+        if stubs is None or not stubs.remove(priority, position):
+            return False
+        if not len(stubs):
+            del self._stubs[name]
+            self.needs.pop(name, None)
+        return True
+
+    def next_stub(self, name: bytes) -> tuple[int, int] | None:
+        """Begin to fetch the next job of a key: its priority and position, None if none is to be fetched."""
+        stubs = self._stubs.get(name)
+        if stubs is None or stubs.fetching:
+            return None
+        stubs.fetching = True
+        return stubs.first()
+
+    def stub_fetched(self, name: bytes) -> None:
+        """What `next_stub` began has ended, in whatever way."""
+        stubs = self._stubs.get(name)
+        if stubs is not None:
+            stubs.fetching = False
+
+    def ready(self, priority: int) -> int:
+        """How many jobs of a priority may run, of a key at most one."""
+        listed = len(self._listed[priority])
+        return listed if not self._unkeyed[priority] else listed + self._unkeyed[priority] - 1
+
+    def least_stub(self, priority: int) -> int | None:
+        """The first position of a priority in the store alone. This walks the keys."""
+        found = [least for stubs in self._stubs.values() if (least := stubs.least(priority)) is not None]
+        return min(found, default=None)
+
+    def forget_stubs(self) -> None:
+        """No job is in the store alone any more. This walks the keys."""
+        names = list(self._stubs)
+        self._stubs.clear()
+        self.needs.clear()
+        for name in names:
+            self.settle(name)
+
+    def _settle_stubs(self, key: Key[J], stubs: Stubs, queued: int) -> int:
+        """How many jobs of a key could run if it had slots: none while one comes from the store that is ahead
+        of those in memory."""
+        priority, _ = stubs.first()
+        is_ahead = not queued or priority < key.waiting[0][0]
+        if is_ahead and not stubs.fetching:
+            self.needs[key.name] = None
+        return 0 if is_ahead else queued
 
     def _unlist(self, number: int) -> None:
         for listed, heap in zip(self._listed, self._heads, strict=True):
@@ -277,8 +396,10 @@ class KeyedQueue(Generic[J]):
         return None if key is None else key.slots
 
     def settle(self, name: bytes) -> None:
-        """The slots of a key have changed."""
-        self._settle(self._keys[name])
+        """The slots of a key have changed, or what it has in the store alone."""
+        key = self._keys.get(name)
+        if key is not None:
+            self._settle(key)
 
     def suspend(self, suspended: bool) -> None:
         """Set `suspended`. With slots this walks the keys."""

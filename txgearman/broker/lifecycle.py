@@ -90,6 +90,7 @@ class Lifecycle:
     ) -> None:
         self._functions = functions
         self._stored_queues = stored_queues
+        stored_queues.revive = self.revive
         self._waking = waking
         self._throttle = throttle
         self._timer = timer
@@ -204,8 +205,8 @@ class Lifecycle:
         stored = stored._replace(submitted=self._timer.wall_clock())
         if self.job_store is None:
             self.revive(function, stored).stored = False
-        elif self._stored_queues.is_deep(function, stored.priority, stored.position):
-            self._stored_queues.count(function, stored.priority, stored.position)
+        elif self._stored_queues.is_deep(function, stored.priority, stored.position, stored.unique):
+            self._stored_queues.count(function, stored.priority, stored.position, stored.unique)
         else:
             self.revive(function, stored)
 

@@ -31,6 +31,24 @@ def failures_of(uncompleted: list[int]) -> int:
     return sum(uncompleted[ending] for ending in FAILURES)
 
 
+def blocked_of(function: Function) -> int:
+    """How many queued jobs the limits of runs hold back.
+
+    Args:
+        function: Whose jobs these are.
+
+    Returns:
+        The jobs in memory and in the store alone, as far as it is known of the latter.
+    """
+    limits = function.run_limits
+    if limits is None:
+        return 0
+    waiting = sum(function.waiting)
+    runnable = waiting if limits.queue is None else limits.queue.runnable
+    startable = 0 if function.throttled else min(runnable, limits.free)
+    return waiting - startable + (0 if function.stored_queue is None else sum(function.stored_queue.blocked))
+
+
 @dataclass(slots=True)
 class Counts:
     """What was counted of some functions: since the start as far as `coalesced`, of now behind it.
@@ -90,13 +108,13 @@ class Counts:
             self.scheduled += sum(function.scheduled)
             self.retrying += function.retrying
         if function.stored_queue is not None:
-            self.waiting = list(map(operator.add, self.waiting, function.stored_queue.jobs))
+            self.waiting = list(map(operator.add, self.waiting, function.stored_queue.alone))
         self.running += function.running
         self.workers += function.workers
         self.paused += function.paused
         limits = function.run_limits
         if limits is not None:
-            self.blocked += function.blocked
+            self.blocked += blocked_of(function)
             self.paused_itself += limits.paused_itself
             self.throttled += function.throttled
             self.max_running += limits.rules.max_running

@@ -65,7 +65,7 @@ class StoreAnswers:
             if (
                 job.run_at is None
                 and not job.watchers
-                and self._stored_queues.is_deep(job.function, job.priority, position)
+                and self._stored_queues.is_deep(job.function, job.priority, position, job.unique)
             ):
                 self._leave_to_store(job)
             else:
@@ -133,8 +133,10 @@ class StoreAnswers:
         function.restored += 1
         # `JobStore.fetch` brings none that has a time, be it its own or that of a retry.
         has_time = stored.run_at is not None or stored.retry_at is not None
-        if not has_time and self._stored_queues.is_deep(function, stored.priority, stored.position):
-            self._stored_queues.count(function, stored.priority, stored.position)
+        if not has_time and self._stored_queues.is_deep(
+            function, stored.priority, stored.position, stored.unique
+        ):
+            self._stored_queues.count(function, stored.priority, stored.position, stored.unique)
         else:
             self._life.revive(function, stored)
 
@@ -166,12 +168,17 @@ class StoreAnswers:
             # It was dropped meanwhile, when its last job was cancelled.
             return
         stored_queue.fetching[priority] = False
+        if stored_queue.refetch[priority]:
+            stored_queue.refetch[priority] = False
+            self._stored_queues.fetch_ahead(function, stored_queue, priority)
+            return
         for stored in jobs:
             stored_queue.position[priority] = stored.position
             if self._life.handles.get(stored.handle) is None:
                 stored_queue.jobs[priority] -= 1
                 self._stored_queues.jobs -= 1
-                self._life.revive(function, stored)
+                if not self._stored_queues.pass_over(function, stored_queue, stored):
+                    self._life.revive(function, stored)
         stored_queue.last[priority] = function.last(priority) if stored_queue.jobs[priority] else None
         if are_all and stored_queue.jobs[priority]:
             # Somebody has changed the store behind our back.
@@ -198,7 +205,7 @@ class StoreAnswers:
         if job.unique:
             self._life.duplicates.remove(job)
         self._life.handles.remove(job.handle)
-        self._stored_queues.count(job.function, job.priority, number_of(job.handle))
+        self._stored_queues.count(job.function, job.priority, number_of(job.handle), job.unique)
 
     def disown(self, last_number: int) -> None:
         """The stored jobs are another server's now: forget them.
@@ -213,6 +220,7 @@ class StoreAnswers:
         # Those that are without jobs then may be forgotten.
         for function in list(self._functions.by_name.values()):
             if function.stored_queue is not None:
+                self._stored_queues.lose_blocked(function, function.stored_queue)
                 for priority in range(PRIORITIES):
                     self._stored_queues.lose(function, function.stored_queue, priority)
         for handle, job in self._life.handles:

@@ -39,7 +39,7 @@ class FunctionLimits:
     per_second: float
     burst: int
     refused: int
-    runs: RunRules
+    runs: RunRules = NO_RUN_RULES
 
 
 @dataclass(frozen=True, slots=True)
