@@ -168,7 +168,7 @@ class Functions:
             slots = None
         elif slots is None and rules.max_running and self.slot_source is not None:
             slots = Slots(self.slot_source, function.name, b"")
-        limits = RunLimits(rules, slots, queue) if rules.limits else None
+        limits = RunLimits(rules, slots, queue) if rules != NO_RUN_RULES else None
         if before is not None and limits is not None:
             limits.offered = before.offered
             limits.failed_in_row = before.failed_in_row

@@ -82,11 +82,6 @@ class RunRules:
     key_separator: bytes = KEY_SEPARATOR
     pause_after: int = 0
 
-    @property
-    def limits(self) -> bool:
-        """Whether there is any limit."""
-        return bool(self.max_running or self.start_rate or self.max_running_per_key or self.pause_after)
-
 
 NO_RUN_RULES: Final = RunRules()
 

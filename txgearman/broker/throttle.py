@@ -19,7 +19,7 @@ from typing import Final
 from txgearman.broker.entities import Function, Job
 from txgearman.broker.functions import Functions
 from txgearman.broker.interfaces import PauseListener
-from txgearman.broker.policy import Policy, RunRules
+from txgearman.broker.policy import NO_RUN_RULES, Policy, RunRules
 from txgearman.broker.slices import SLICE
 from txgearman.broker.slots import Slots
 from txgearman.broker.timer import Timer
@@ -181,6 +181,9 @@ class Throttle:
     def limit(self, function: Function, rules: RunRules, running: Running) -> None:
         """Let other limits hold for a function. Nothing that runs is stopped. This may walk its queued jobs,
         or its keys."""
+        before = function.run_limits
+        if rules == (NO_RUN_RULES if before is None else before.rules):
+            return
         self._functions.limit_runs(function, rules, running)
         if function.run_limits is not None:
             self.note(function)
