@@ -221,6 +221,8 @@ class Model:
     def may_run(self, job: ModelJob) -> bool:
         if job.function in self.paused:
             return False
+        if not self.limited_runs(job.function):
+            return True
         if self.free(job.function) <= 0:
             self.happened["throttled"] += 1
             return False
@@ -233,6 +235,8 @@ class Model:
         """How many of the jobs that wait could begin now."""
         if function in self.paused:
             return 0
+        if not self.limited_runs(function):
+            return sum(job.function == function for job in self.queue)
         running = Counter(self.key_of(job) for job in self.running_of(function))
         found = 0
         for job in self.queue:
@@ -508,8 +512,8 @@ class Model:
         job.since = self.now
         self.given_so_far += 1
         self.grabbed[job.handle] = self.given_so_far
-        self.bucket(job.function)
-        if job.function in self.buckets:
+        if self.runs[job.function].start_rate:
+            self.bucket(job.function)
             left, when = self.buckets[job.function]
             self.buckets[job.function] = left - 1, when
         self.note(job.function)
