@@ -6,8 +6,8 @@ other jobs are blocked. Called as
 
     python -m benchmarks.keys [--keys N] [--jobs N] [--rounds N]
 
-it takes the processor's time, the least of the rounds, of grabs that get a job, and of reads with a completion
-and a grab, as workers send them.
+it takes the processor's time, the least of the rounds, of grabs that get a job, and of reads with a
+completion and a grab, as workers send them.
 """
 
 from __future__ import annotations

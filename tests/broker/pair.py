@@ -23,7 +23,7 @@ from txgearman.broker.inspection import Inspection
 from txgearman.broker.interfaces import Follower
 from txgearman.broker.job_lookup import JobLookup
 from txgearman.broker.job_states import OUTCOME_NAMES, PRIORITIES, JobState, Outcome
-from txgearman.broker.keyed_queue import KeyedQueue
+from txgearman.broker.keyed_queue import KeyedQueue, Waiting
 from txgearman.broker.policy import WAKE_PATIENCE, FunctionOrder, Policy, RunRules
 from txgearman.broker.slices import SLICE
 from txgearman.broker.timer import LONGEST_NAP
@@ -704,18 +704,19 @@ class Pair:
     def keyed_waiting(self, keyed_queue: KeyedQueue[Any], priority: int) -> list[bytes]:
         """The jobs of a priority that wait, whatever their keys are. Each key is found by its first job, if
         that may run."""
-        waiting = []
+        waiting: list[Waiting[Any]] = []
         for name, key in keyed_queue._keys.items():
-            jobs = sorted(entry[:2] for entry in key.waiting if entry[2].state is JobState.QUEUED)
+            jobs = [each.order for each in key.live()]
+            assert jobs == sorted(jobs)
             assert key.queued == len(jobs)
             assert key.running or jobs, name
-            assert (key.listed == jobs[0][1]) if key.ready else (key.listed == -1)
-            assert key.listed == -1 or keyed_queue._listed[jobs[0][0]][key.listed] is key
-            waiting += [entry[1:] for entry in key.waiting if entry[2].state is JobState.QUEUED]
+            assert (key.listed == jobs[0]) if key.ready else (key.listed == -1)
+            assert key.listed == -1 or keyed_queue._listed[jobs[0] >> 50][key.listed] is key
+            waiting += key.live()
         listed = sum(map(len, keyed_queue._listed))
         assert listed == sum(key.listed != -1 for key in keyed_queue._keys.values())
-        waiting.sort(key=lambda entry: entry[0])
-        return [job.handle for _, job in waiting if job.priority == priority]
+        waiting.sort(key=lambda each: each.order)
+        return [each.job.handle for each in waiting if each.job.priority == priority]
 
     def check_sleepers(self) -> None:
         """While somebody sleeps who could do a waiting job, somebody else is on the way to do it."""

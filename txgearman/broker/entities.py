@@ -393,11 +393,16 @@ class Function:
     def push(self, job: Job) -> None:
         """Put a job behind the others of its priority."""
         priority = job.priority
+        self._queues[priority].append(job)
         self.waiting[priority] += 1
+
+    def push_limited(self, job: Job) -> None:
+        """As `push`, where runs may be limited by key."""
         if self.keyed_queue is None:
-            self._queues[priority].append(job)
+            self.push(job)
         else:
             self.keyed_queue.push(job)
+            self.waiting[job.priority] += 1
 
     def last(self, priority: int) -> Job | None:
         """What `push` put into a queue last, as long as the queue holds it; where runs are limited by key, of

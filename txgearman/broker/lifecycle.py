@@ -156,10 +156,10 @@ class Lifecycle:
         if function.meter is not None:
             now = self._timer.turn_time
             job.since = self._timer.clock() if now is None else now
-        function.push(job)
         if function.run_limits is not None:
-            self._throttle.queued(job)
+            self._throttle.enqueue(job)
             return
+        function.push(job)
         level = self._level_of[job.priority]
         unready = function.unready[level]
         if unready and not function.dispatch_suspended:

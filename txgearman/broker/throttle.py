@@ -59,9 +59,10 @@ class Throttle:
 
     # -- the steps of a job ---------------------------------------------------------------------
 
-    def queued(self, job: Job) -> None:
-        """A job was put into the queue of a function with limits."""
+    def enqueue(self, job: Job) -> None:
+        """Put a job into the queue of a function with limits."""
         function = job.function
+        function.push_limited(job)
         function.list_priority_ready(job.priority)
         self.note(function)
 
@@ -69,6 +70,11 @@ class Throttle:
         """A worker has got a job of a function with limits."""
         limits = function.run_limits
         if limits is not None:
+            queue = limits.queue
+            if limits.by_key_alone and queue is not None and queue.runnable <= limits.offered:
+                # What `note` would do, in nearly all cases where nothing else is limited.
+                limits.offered = queue.runnable
+                return
             if limits.rate is not None:
                 limits.rate.count(self._timer.clock())
             self.note(function)
@@ -110,10 +116,6 @@ class Throttle:
         that more jobs may begin for."""
         limits = function.run_limits
         if limits is None:
-            return
-        if limits.by_key_alone and limits.queue is not None and limits.queue.runnable <= limits.offered:
-            # The common case of a grab, and shorter.
-            limits.offered = limits.queue.runnable
             return
         running = function.running
         waiting = sum(function.waiting) if limits.queue is None else limits.queue.runnable
