@@ -21,6 +21,7 @@ from txgearman.broker.waking import FREE_WALK
 CLIENTS, WORKERS = 4, 7
 FUNCTIONS = (b"X", b"Y", b"Z")
 UNIQUES = (b"", b"", b"-", b"u", b"v", b"d", b"u:1", b"u:2", b"v:1")
+UNIQUES_OF_FEW_KEYS = (b"", b"-", b"u", *(b"u:%d" % number for number in range(6)), b"v:1", b"v:2")
 DATA = (b"", b"d", b"u")
 DELAYS = (None, None, None, None, -1.0, 0.0, 0.1, 3.0, 100.0)
 TIMEOUTS = (None, None, 0.15, 1.0, 5.0)
@@ -299,6 +300,8 @@ class Walk:
         slice_size: int = SLICE,
     ) -> None:
         self.random = Random(seed)
+        by_key = any(rules.max_running_per_key for _, rules in policy.functions)
+        self.uniques = UNIQUES_OF_FEW_KEYS if by_key else UNIQUES
         self.pair = Pair(policy, CLIENTS, WORKERS, follower, free_walk, slice_size)
         # Mostly shorter than the patience with woken workers.
         self.pauses = (0.01, 0.03, 0.05, 0.08, *PAUSES)
@@ -336,7 +339,7 @@ class Walk:
         self.pair.submit(
             self.client(),
             self.function(),
-            choice(UNIQUES),
+            choice(self.uniques),
             choice(DATA),
             choice((0, 1, 1, 2)),
             choice((True, False)),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import TYPE_CHECKING, Final
@@ -330,23 +330,17 @@ class Function:
     # -- limits of runs -------------------------------------------------------------------------
 
     def limit_runs(self, limits: RunLimits[Job] | None) -> None:
-        """Set `run_limits`. Where `keyed_queue` is another then, all queued jobs must be out, and be put in
-        again."""
+        """Set `run_limits`. Where `keyed_queue` is another then, all queued jobs must be out."""
         self.run_limits, self.keyed_queue = limits, None if limits is None else limits.queue
         self.throttle(False)
 
     def take_queued(self) -> list[Job]:
-        """Take all queued jobs out, in the order in which they came."""
+        """Take all queued jobs out; those of each priority are in the order in which they came."""
         queued = [job for queue in self._queues for job in queue if job.state is _QUEUED]
         for queue in self._queues:
             queue.clear()
-        self._gone = [0] * PRIORITIES
-        return queued
-
-    def put_queued(self, queued: Iterable[Job]) -> None:
-        """Put the jobs in again that were taken out."""
-        for job in queued:
-            self._queues[job.priority].append(job)
+        self._gone, self.waiting = [0] * PRIORITIES, [0] * PRIORITIES
+        return queued if self.keyed_queue is None else self.keyed_queue.empty()
 
     @property
     def has_startable(self) -> bool:

@@ -173,16 +173,16 @@ class Functions:
             limits.offered = before.offered
             limits.failed_in_row = before.failed_in_row
             limits.paused_itself = before.paused_itself
-        keyed_queue = function.keyed_queue
-        if queue is keyed_queue:
+        if queue is function.keyed_queue:
             function.limit_runs(limits)
             return
-        queued = function.take_queued() if keyed_queue is None else _emptied(function, keyed_queue)
+        _forget_blocked(function)
+        queued = function.take_queued()
         function.limit_runs(limits)
-        if queue is None:
-            function.put_queued(queued)
-        else:
-            queue.fill(queued, of_function)
+        if queue is not None:
+            queue.count_running(of_function)
+        for job in queued:
+            function.push_limited(job)
 
     def _limit_all(self, limited: bool) -> None:
         for function in self.by_name.values():
@@ -203,10 +203,10 @@ class Functions:
                 function.suspend_dispatch()
 
 
-def _emptied(function: Function, keyed_queue: KeyedQueue[Job]) -> list[Job]:
-    """Take all jobs out of a function's queue. Those that are in the store alone are fetched once more."""
-    for priority in range(PRIORITIES):
-        least = keyed_queue.least_stub(priority)
-        if function.stored_queue is not None and least is not None:
-            function.stored_queue.take_back(priority, least)
-    return keyed_queue.empty()
+def _forget_blocked(function: Function) -> None:
+    """Let the jobs be fetched once more that are in the store alone as their key is full."""
+    if function.keyed_queue is not None and function.stored_queue is not None:
+        for priority in range(PRIORITIES):
+            least = function.keyed_queue.least_stub(priority)
+            if least is not None:
+                function.stored_queue.take_back(priority, least)

@@ -228,17 +228,14 @@ class KeyedQueue(Generic[J]):
             key = self._keys[name] = Key(name, slots)
         return key
 
-    def fill(self, queued: Iterable[J], running: Iterable[J]) -> None:
-        """Take in a function's jobs when the limit begins to hold: `queued` in the order in which they
-        came."""
+    def count_running(self, running: Iterable[J]) -> None:
+        """Know of the function's jobs that run when the limit begins to hold, ahead of those that wait."""
         for job in running:
             self._key(job.unique).running += 1
-        for job in queued:
-            self.push(job)
 
     def empty(self) -> list[J]:
-        """The queued jobs in the order in which they came. Slots are given back; the queue is of no use
-        then."""
+        """The queued jobs; those of each priority are in the order in which they came. Slots are given back:
+        the queue is of no use then."""
         waiting = [each for key in self._keys.values() for each in key.live()]
         for key in self._keys.values():
             if key.slots is not None:
