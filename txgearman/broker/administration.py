@@ -145,8 +145,8 @@ class Administration:
         fixed = before.order, before.round_robin, before.handle_prefix
         if (policy.order, policy.round_robin, policy.handle_prefix) != fixed:
             raise ValueError("the order of functions and the prefix of handles cannot be changed")
-        self._functions.change_policy(policy)
-        self._broker.throttle.change_policy(before, policy, self._running)
+        changed = self._functions.change_policy(policy)
+        self._broker.throttle.obey(changed, before, self._running)
         self._broker.stored_queues.fetch_again()
         self._broker.life.change_policy(policy)
         self._broker.limits.change_max_jobs(policy.max_jobs)
@@ -217,6 +217,8 @@ class Administration:
         if self._functions.draining:
             raise ShuttingDown
         function.paused = False
+        if function.run_limits is not None:
+            function.run_limits.forgive()
         if self._functions.dispatch_suspended:
             return
         self._broker.throttle.resume_dispatch(function)

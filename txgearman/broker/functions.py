@@ -10,7 +10,7 @@ from txgearman.broker.job_states import PRIORITIES
 from txgearman.broker.keyed_queue import KeyedQueue
 from txgearman.broker.meters import Meters
 from txgearman.broker.numbers import UNLIMITED_COUNT
-from txgearman.broker.policy import NO_RUN_RULES, Policy, RunRules, levels_of
+from txgearman.broker.policy import NO_RUN_RULES, FunctionRules, Policy, RunRules, levels_of
 from txgearman.broker.run_limits import RunLimits
 from txgearman.broker.slots import Slots, SlotSource
 from txgearman.errors import FunctionInUse, FunctionNotFound, TooManyFunctions
@@ -121,10 +121,10 @@ class Functions:
             raise FunctionNotFound
         return function
 
-    def change_policy(self, policy: Policy) -> None:
-        """Obey another policy. This walks all functions.
+    def change_policy(self, policy: Policy) -> list[tuple[Function, FunctionRules]]:
+        """Obey another policy, but for its limits of runs. This walks all functions.
 
-        Functions whose rules are the same in both policies are left alone.
+        Functions whose rules are the same in both policies are left alone; the others are returned.
         """
         before = self.policy
         # All rules are made before the first function obeys: an error here has changed nothing.
@@ -140,6 +140,7 @@ class Functions:
         # Made of the defaults too, which may have changed where a function's own rules have not.
         for function, rules in all_rules:
             function.retry = policy.retry_policy(rules)
+        return changed
 
     def limit_runs(self, function: Function, rules: RunRules, running: Callable[[], Iterable[Job]]) -> None:
         """Let other limits of runs hold for a function; `running` finds all jobs that run, of all functions.

@@ -412,7 +412,8 @@ class Lifecycle:
         if queued:
             function = job.function
             function.dropped(job)
-            self._throttle.note(function)
+            if function.run_limits is not None:
+                self._throttle.note(function)
             if function.stored_queue is not None:
                 self._stored_queues.fetch_ahead(function, function.stored_queue, job.priority)
         # A job that its worker ends leaves it with a worker. Here that need not be so.

@@ -54,3 +54,8 @@ class RunLimits(Generic[J]):
         self.failed_in_row = 0
         self.paused_itself = False
         self.due: float | None = None
+
+    def forgive(self) -> None:
+        """Forget the failures: somebody has resumed the function."""
+        self.failed_in_row = 0
+        self.paused_itself = False

@@ -19,7 +19,7 @@ from typing import Final
 from txgearman.broker.entities import Function, Job
 from txgearman.broker.functions import Functions
 from txgearman.broker.interfaces import PauseListener
-from txgearman.broker.policy import NO_RUN_RULES, Policy, RunRules
+from txgearman.broker.policy import NO_RUN_RULES, FunctionRules, Policy, RunRules
 from txgearman.broker.slices import SLICE
 from txgearman.broker.slots import Slots
 from txgearman.broker.timer import Timer
@@ -192,13 +192,14 @@ class Throttle:
         elif not function.dispatch_suspended:
             self._wake(function, sum(function.waiting))
 
-    def change_policy(self, before: Policy, policy: Policy, running: Running) -> None:
-        """Obey another policy. This walks all functions; one whose rules are the same in both is left alone,
-        so that a limit stays that an administrator has set."""
-        for function in list(self._functions.by_name.values()):
-            rules = policy.rules_for(function.name).runs
-            if rules != before.rules_for(function.name).runs:
-                self.limit(function, rules, running)
+    def obey(
+        self, changed: Iterable[tuple[Function, FunctionRules]], before: Policy, running: Running
+    ) -> None:
+        """Obey the rules of another policy that have changed. A function whose limits of runs are the same in
+        both is left alone, so that a limit stays that an administrator has set."""
+        for function, rules in changed:
+            if rules.runs != before.rules_for(function.name).runs:
+                self.limit(function, rules.runs, running)
 
     def paused(self, function: Function) -> None:
         """A function was paused: give back the slots that its waiting jobs had."""
@@ -216,8 +217,7 @@ class Throttle:
         if limits is None:
             self._wake(function, sum(function.waiting))
         else:
-            limits.failed_in_row = limits.offered = 0
-            limits.paused_itself = False
+            limits.offered = 0
             if limits.queue is not None:
                 limits.queue.suspend(False)
             self.note(function)
