@@ -287,6 +287,20 @@ class ChangedLimits(Limited):
         self.limit()
         self.assertEqual(self.uniques(worker), [b"a:3"])
 
+    def test_by_reload_for_many_functions(self) -> None:
+        """The jobs that run are found once, and counted with their own function."""
+        names = [b"f%d" % number for number in range(20)]
+        worker = self.bench.worker("w", *names)
+        for name in names:
+            self.bench.queue(name, b"a:1")
+            self.bench.queue(name, b"a:2")
+        for _ in names:
+            self.bench.grab(worker)
+        self.bench.administration.change_policy(
+            replace(POLICY, defaults=FunctionRules(max_running_per_key=1))
+        )
+        self.assertIsNone(self.broker.grab(worker))
+
     def test_another_separator(self) -> None:
         for unique in (b"a:1/x", b"a:1/y", b"a:2/z"):
             self.bench.queue(b"f", unique)
@@ -636,6 +650,15 @@ class PauseAfter(Limited):
         self.assertEqual(len(self.listener.pauses), 1)
         self.run_jobs("f")
         self.assertEqual(len(self.listener.pauses), 2)
+
+    def test_a_lease_that_was_lost_resumes_nothing(self) -> None:
+        self.run_jobs("ff")
+        self.bench.answers.extend_lease(self.bench.now - 1)
+        self.bench.answers.extend_lease(self.bench.now + 100)
+        self.run_jobs("f")
+        self.bench.answers.extend_lease(self.bench.now - 1)
+        self.bench.answers.extend_lease(self.bench.now + 100)
+        self.assertTrue(self.bench.inspection.function_detail(b"f").paused_itself)
 
     def test_failed_runs_that_are_retried_count(self) -> None:
         self.bench.administration.change_policy(limited(pause_after=3, attempts=10, backoff=0))

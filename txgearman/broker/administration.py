@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from txgearman.broker.entities import Function, Job, Worker
@@ -110,11 +111,13 @@ class Administration:
         # What was blocked in the store alone may run now.
         self._broker.stored_queues.fetch_again()
 
-    def _running(self) -> list[Job]:
-        """All jobs that run. This walks the jobs in memory."""
-        return [
-            job for handle, job in self._broker.life.handles if job.state is _RUNNING and handle == job.handle
-        ]
+    def _running(self) -> dict[Function, list[Job]]:
+        """All jobs that run, by their function. This walks the jobs in memory."""
+        running: dict[Function, list[Job]] = {}
+        for handle, job in self._broker.life.handles:
+            if job.state is _RUNNING and handle == job.handle:
+                running.setdefault(job.function, []).append(job)
+        return running
 
     @property
     def draining(self) -> bool:
@@ -146,7 +149,7 @@ class Administration:
         if (policy.order, policy.round_robin, policy.handle_prefix) != fixed:
             raise ValueError("the order of functions and the prefix of handles cannot be changed")
         changed = self._functions.change_policy(policy)
-        self._broker.throttle.obey(changed, before, self._running)
+        self._broker.throttle.obey(changed, before, cache(self._running))
         self._broker.stored_queues.fetch_again()
         self._broker.life.change_policy(policy)
         self._broker.limits.change_max_jobs(policy.max_jobs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 
 from txgearman.broker.entities import Function, Job
 from txgearman.broker.job_states import PRIORITIES
@@ -14,6 +14,10 @@ from txgearman.broker.policy import NO_RUN_RULES, FunctionRules, Policy, RunRule
 from txgearman.broker.run_limits import RunLimits
 from txgearman.broker.slots import Slots, SlotSource
 from txgearman.errors import FunctionInUse, FunctionNotFound, TooManyFunctions
+
+Running = Callable[[], Mapping[Function, list[Job]]]
+"""Finds all jobs that run, by their function. It walks the jobs in memory, and is called only where a function
+comes to be limited by key."""
 
 
 class Functions:
@@ -75,7 +79,7 @@ class Functions:
         function = Function(name, self._levels, rules, self.meters.new(), self.policy.retry_policy(rules))
         self.by_name[name] = function
         self._idle[function] = None
-        self.limit_runs(function, rules.runs, tuple)
+        self.limit_runs(function, rules.runs, dict)
         function.limit_by_server(self.server_limited or self.draining)
         if self.draining:
             # Another server's jobs may still be taken over.
@@ -142,9 +146,8 @@ class Functions:
             function.retry = policy.retry_policy(rules)
         return changed
 
-    def limit_runs(self, function: Function, rules: RunRules, running: Callable[[], Iterable[Job]]) -> None:
-        """Let other limits of runs hold for a function; `running` finds all jobs that run, of all functions.
-        `Throttle` is to note it."""
+    def limit_runs(self, function: Function, rules: RunRules, running: Running) -> None:
+        """Let other limits of runs hold for a function. `Throttle` is to note it."""
         before = function.run_limits
         if rules == (NO_RUN_RULES if before is None else before.rules):
             return
@@ -163,7 +166,7 @@ class Functions:
                 self.slot_source,
                 function.list_priority_ready,
             )
-            of_function = [job for job in running() if job.function is function]
+            of_function = running().get(function, [])
         if slots is not None and not rules.max_running:
             slots.balance(0, 0, 0)
             slots = None

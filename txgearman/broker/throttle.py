@@ -12,12 +12,12 @@ Functions without limits cost the test of an attribute in each verb.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from heapq import heappop, heappush
 from typing import Final
 
 from txgearman.broker.entities import Function, Job
-from txgearman.broker.functions import Functions
+from txgearman.broker.functions import Functions, Running
 from txgearman.broker.interfaces import PauseListener
 from txgearman.broker.policy import NO_RUN_RULES, FunctionRules, Policy, RunRules
 from txgearman.broker.slices import SLICE
@@ -25,8 +25,8 @@ from txgearman.broker.slots import Slots
 from txgearman.broker.timer import Timer
 from txgearman.broker.waking import Waking
 
-Running = Callable[[], Iterable[Job]]
-"""Finds all jobs that run. It walks the jobs in memory, and is called where that is needed only."""
+Changed = tuple[Function, FunctionRules]
+"""A function whose rules have changed, and the new ones."""
 
 OWN_LIMIT: Final = b""
 """The key that stands for a function's own limit, as for `SlotSource`."""
@@ -192,9 +192,7 @@ class Throttle:
         elif not function.dispatch_suspended:
             self._wake(function, sum(function.waiting))
 
-    def obey(
-        self, changed: Iterable[tuple[Function, FunctionRules]], before: Policy, running: Running
-    ) -> None:
+    def obey(self, changed: Iterable[Changed], before: Policy, running: Running) -> None:
         """Obey the rules of another policy that have changed. A function whose limits of runs are the same in
         both is left alone, so that a limit stays that an administrator has set."""
         for function, rules in changed:
