@@ -16,8 +16,8 @@ from txgearman.broker.slots import Slots, SlotSource
 from txgearman.errors import FunctionInUse, FunctionNotFound, TooManyFunctions
 
 Running = Callable[[], Mapping[Function, list[Job]]]
-"""Finds all jobs that run, by their function. It walks the jobs in memory, and is called only where a function
-comes to be limited by key."""
+"""Finds all jobs that run, by their function. It walks the jobs in memory, and is called only where a
+function comes to be limited by key."""
 
 
 class Functions:
