@@ -62,6 +62,8 @@ OPTIONS: Final[Mapping[str, Settings]] = {
     "max-connections": Settings(max_connections=1000, max_connections_per_address=1000),
     "max-jobs": Settings(max_jobs=10**9),
     "submit-rate": Settings(submit_rate=1e9),
+    "max-running": Settings(max_running=10**9),
+    "start-rate": Settings(start_rate=1e9),
     "traces": Settings(traces=NOBODY),
     "all traces": Settings(traces=NOBODY, traces_ratio=1.0),
 }
