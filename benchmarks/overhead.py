@@ -62,6 +62,8 @@ OPTIONS: Final[Mapping[str, Settings]] = {
     "max-connections": Settings(max_connections=1000, max_connections_per_address=1000),
     "max-jobs": Settings(max_jobs=10**9),
     "submit-rate": Settings(submit_rate=1e9),
+    "max-running": Settings(max_running=10**9),
+    "start-rate": Settings(start_rate=1e9),
     "traces": Settings(traces=NOBODY),
     "all traces": Settings(traces=NOBODY, traces_ratio=1.0),
 }
@@ -95,6 +97,15 @@ def _follower(settings: Settings) -> Follower | None:
     return traces
 
 
+def connect(factory: GearmanServerFactory) -> GearmanServerProtocol:
+    """A peer whose server forgets what it answers."""
+    connection = factory.buildProtocol(None)
+    assert isinstance(connection, GearmanServerProtocol)
+    sink: Any = _Sink
+    connection.makeConnection(sink())  # type: ignore[no-untyped-call]
+    return connection
+
+
 class Server:
     """A server with one client and some workers; `jobs` are submitted and then worked off."""
 
@@ -102,8 +113,8 @@ class Server:
         # One that is not run, but has the clocks of one that is.
         self._reactor: Any = EPollReactor()  # type: ignore[no-untyped-call]
         self._factory = GearmanServerFactory(self._reactor, settings, follower=_follower(settings))
-        self._client = self._connect()
-        self._workers = [self._connect() for _ in range(WORKERS)]
+        self._client = connect(self._factory)
+        self._workers = [connect(self._factory) for _ in range(WORKERS)]
         for worker in self._workers:
             worker.dataReceived(encode(REQUEST, CAN_DO, (FUNCTION,)))
         submit = encode(REQUEST, SUBMIT_JOB_BG, (FUNCTION, b"", bytes(PAYLOAD)))
@@ -115,13 +126,6 @@ class Server:
             encode(REQUEST, WORK_COMPLETE, (b"%b:%d" % (prefix, number + 1), b"")) + grab
             for number in range(jobs)
         ]
-
-    def _connect(self) -> GearmanServerProtocol:
-        connection = self._factory.buildProtocol(None)
-        assert isinstance(connection, GearmanServerProtocol)
-        sink: Any = _Sink
-        connection.makeConnection(sink())  # type: ignore[no-untyped-call]
-        return connection
 
     def submit(self, jobs: int = JOBS) -> None:
         """Submit jobs."""

@@ -663,7 +663,7 @@ class Tables(SynchronousTestCase):
         shown = [literal(row[0]) for row in table("server.rst", "Command")]
         self.assertEqual({command.split()[0] for command in shown}, known)
         for command in shown:
-            sent = command.replace(" RATE", " 2.5").replace(" BURST", " 10")
+            sent = command.replace(" RATE", " 2.5").replace(" BURST", " 10").replace("ing N", "ing 3")
             answer = Peer(gearman).send(sent.encode() + b"\n")
             self.assertNotIn("UNKNOWN_COMMAND", answer)
             self.assertNotIn("INVALID_ARGUMENTS", answer)

@@ -23,7 +23,7 @@ from txgearman.errors import Refused
 
 if TYPE_CHECKING:
     from txgearman.broker.dead_job import DeadJob
-    from txgearman.broker.interfaces import Follower, Tell, TellPage
+    from txgearman.broker.interfaces import Follower, SlotSource, Tell, TellPage
     from txgearman.broker.kept_result import KeptResult
     from txgearman.broker.kept_unique import KeptUnique
     from txgearman.broker.stored_job import StoredJob
@@ -210,6 +210,7 @@ class Bench:
         job_store: KeeperNotes | None = None,
         last_number: int = 0,
         follower: Follower | None = None,
+        slot_source: SlotSource | None = None,
     ) -> None:
         self.now = START
         self.wall_ahead = WALL_AHEAD
@@ -229,6 +230,7 @@ class Bench:
             trace,
             lambda: self.chance,
             self,
+            slot_source=slot_source,
         )
         self.inspection = Inspection(self.broker)
         self.administration = Administration(self.broker)
@@ -367,6 +369,8 @@ def leftovers(broker: Broker) -> dict[str, Any]:
     for name, function in broker.functions.by_name.items():
         held[f"unready of {name!r}"] = [dict(unready) for unready in function.unready if unready]
         held[f"resting of {name!r}"] = dict(function.resting)
+        keyed_queue = function.keyed_queue
+        held[f"keys of {name!r}"] = 0 if keyed_queue is None else len(keyed_queue) + keyed_queue.runnable
         held[f"counters of {name!r}"] = [
             count
             for count in (function.total, function.running, function.workers, *function.waiting)

@@ -17,7 +17,7 @@ from txgearman.broker.entities import MAX_CANCELLED
 from txgearman.broker.handles import number_of
 from txgearman.broker.job_options import NO_OPTIONS, JobOptions
 from txgearman.broker.kept_result import RESULT_OVERHEAD
-from txgearman.broker.policy import WAKE_PATIENCE, FunctionOrder, Policy
+from txgearman.broker.policy import NO_RUN_RULES, WAKE_PATIENCE, FunctionOrder, Policy, RunRules
 from txgearman.broker.results import PART_OVERHEAD
 from txgearman.broker.retries import WORKER_ATTEMPTS, RetryPolicy
 from txgearman.broker.waking import WALK_PER_PACKET
@@ -172,6 +172,10 @@ class Model:
         self.given_so_far = 0
         self.functions: dict[bytes, tuple[int | None, ...]] = {}
         self.paused: set[bytes] = set()
+        self.runs: dict[bytes, RunRules] = {}  # what limits the runs of each function
+        self.offered: Counter[bytes] = Counter()  # how many jobs somebody was woken for
+        self.failed: Counter[bytes] = Counter()  # runs in a row
+        self.buckets: dict[bytes, tuple[float, float]] = {}  # how many may begin, and when that was so
         self.jobs: list[ModelJob] = []  # all, in the order they were submitted
         self.queue: list[ModelJob] = []  # those that wait, in the order they came
         self.held: list[ModelJob] = []  # held or retrying, in the order in which they came to that
@@ -211,8 +215,116 @@ class Model:
     def running(self, worker: str) -> list[ModelJob]:
         return [job for job in self.jobs if job.worker == worker]
 
-    def waits(self, function: bytes) -> bool:
-        return any(job.function == function for job in self.queue)
+    # -- limits of runs -------------------------------------------------------------------------
+
+    def limited_runs(self, function: bytes) -> bool:
+        return self.runs[function] != NO_RUN_RULES
+
+    def key_of(self, job: ModelJob) -> bytes:
+        """What the runs of a job are limited by; empty for none."""
+        if job.unique == b"-" or not self.runs[job.function].max_running_per_key:
+            return b""
+        return job.unique.split(self.runs[job.function].key_separator)[0]
+
+    def running_of(self, function: bytes) -> list[ModelJob]:
+        return [job for job in self.jobs if job.function == function and job.state == "running"]
+
+    def is_key_full(self, job: ModelJob) -> bool:
+        key = self.key_of(job)
+        mates = [other for other in self.running_of(job.function) if self.key_of(other) == key]
+        return bool(key) and len(mates) >= self.runs[job.function].max_running_per_key
+
+    def bucket(self, function: bytes) -> float:
+        """How many jobs the rate lets begin; infinite without one."""
+        rules = self.runs[function]
+        if not rules.start_rate:
+            return math.inf
+        burst = rules.start_burst or max(1, math.ceil(rules.start_rate))
+        left, when = self.buckets.get(function, (burst, self.now))
+        left = min(burst, left + (self.now - when) * rules.start_rate)
+        self.buckets[function] = left, self.now
+        return left + 1e-9
+
+    def free(self, function: bytes) -> float:
+        """How many more jobs may run for now, whatever their keys are."""
+        most = self.runs[function].max_running or math.inf
+        return min(most - len(self.running_of(function)), math.floor(min(self.bucket(function), 1e9)))
+
+    def next_of_keys(self, function: bytes) -> list[ModelJob]:
+        """The jobs that are shown as the next ones: where runs are limited by key, the first of each that is
+        not full, and of those without a key."""
+        waiting = [job for job in self.queue if job.function == function]
+        if not self.runs[function].max_running_per_key:
+            return waiting
+        first: dict[bytes, ModelJob] = {}
+        for job in sorted(waiting, key=lambda job: job.priority):
+            first.setdefault(self.key_of(job), job)
+        return [job for job in waiting if first[self.key_of(job)] is job and not self.is_key_full(job)]
+
+    def may_run(self, job: ModelJob) -> bool:
+        if job.function in self.paused:
+            return False
+        if not self.limited_runs(job.function):
+            return True
+        if self.free(job.function) <= 0:
+            self.happened["throttled"] += 1
+            return False
+        if self.is_key_full(job):
+            self.happened["passed over"] += 1
+            return False
+        return True
+
+    def startable(self, function: bytes) -> int:
+        """How many of the jobs that wait could begin now."""
+        if function in self.paused:
+            return 0
+        if not self.limited_runs(function):
+            return sum(job.function == function for job in self.queue)
+        running = Counter(self.key_of(job) for job in self.running_of(function))
+        found = 0
+        for job in self.queue:
+            if job.function == function:
+                key = self.key_of(job)
+                if not key or running[key] < self.runs[function].max_running_per_key:
+                    running[key] += 1
+                    found += 1
+        return int(max(0, min(found, self.free(function))))
+
+    def note(self, function: bytes) -> None:
+        """More jobs of a function may begin than somebody was woken for, or fewer."""
+        if self.limited_runs(function):
+            startable = self.startable(function)
+            more, self.offered[function] = startable - self.offered[function], startable
+            for _ in range(more):
+                self.wake(function)
+
+    def limit_runs(self, function: bytes, rules: RunRules) -> None:
+        self.create(function)
+        before = self.runs[function]
+        if rules == before:
+            return
+        self.runs[function] = rules
+        self.buckets.pop(function, None)
+        if NO_RUN_RULES in (before, rules):
+            self.offered[function] = self.failed[function] = 0
+        self.note(function)
+        if rules == NO_RUN_RULES:
+            for job in self.queue:
+                if job.function == function:
+                    self.wake(function)
+
+    def pause(self, function: bytes) -> None:
+        self.paused.add(function)
+        self.offered[function] = 0
+
+    def count_failure(self, function: bytes) -> None:
+        self.failed[function] += 1
+        most = self.runs[function].pause_after
+        if most and self.failed[function] >= most:
+            self.failed[function] = 0
+            if function not in self.paused:
+                self.happened["paused by itself"] += 1
+                self.pause(function)
 
     def able_sleepers(self, function: bytes) -> list[ModelWorker]:
         return [worker for worker in self.sleepers if function in worker.kind]
@@ -222,6 +334,8 @@ class Model:
     def drop(self, function: bytes) -> None:
         del self.functions[function]
         self.paused.discard(function)
+        for kept in (self.runs, self.offered, self.failed, self.buckets):
+            kept.pop(function, None)
         if self.rows.pop(function) is not None:
             for key in [key for key in (*self.counted, *self.timed) if key[0] == function]:
                 self.counted.pop(key, None)
@@ -239,6 +353,7 @@ class Model:
         """Make a function if there is none; returns its limits."""
         if function not in self.functions:
             self.functions[function] = self.policy.rules_for(function).limits or (None, None, None)
+            self.runs[function] = self.policy.rules_for(function).runs
             told_apart = [name for name in self.rows.values() if name is not None]
             self.rows[function] = function if len(told_apart) < self.measured else None
         return self.functions[function]
@@ -453,10 +568,8 @@ class Model:
             for function in turns:
                 for priority in level:
                     for job in self.queue:
-                        if function not in self.paused and (job.function, job.priority) == (
-                            function,
-                            priority,
-                        ):
+                        is_its = (job.function, job.priority) == (function, priority)
+                        if is_its and self.may_run(job):
                             yield job
 
     def grab(self, worker: ModelWorker) -> ModelJob | None:
@@ -475,6 +588,7 @@ class Model:
             if job.expires_at > self.wall:
                 break
             self.expire(job)
+            self.note(job.function)
         else:
             job = None
         self.come(worker, job)
@@ -485,6 +599,11 @@ class Model:
         job.since = self.now
         self.given_so_far += 1
         self.grabbed[job.handle] = self.given_so_far
+        if self.runs[job.function].start_rate:
+            self.bucket(job.function)
+            left, when = self.buckets[job.function]
+            self.buckets[job.function] = left - 1, when
+        self.note(job.function)
         own = worker.abilities[job.function]
         ruled = self.policy.rules_for(job.function).time_limit
         timeout = min((limit for limit in (own, ruled) if limit is not None), default=None)
@@ -542,6 +661,7 @@ class Model:
         worker.ended = handle
         self.time(job, "ran")
         if what[0] == "completed":
+            self.failed[job.function] = 0
             self.tell(job, *what)
             if job.options.unique_for and job.key is not None:
                 self.keep_unique(job)
@@ -597,7 +717,11 @@ class Model:
         worker.cancelled = [*others, job.handle][-MAX_CANCELLED:]
 
     def resume(self, function: bytes) -> None:
-        if function in self.paused:
+        if self.limited_runs(function):
+            self.paused.discard(function)
+            self.offered[function] = self.failed[function] = 0
+            self.note(function)
+        elif function in self.paused:
             self.paused.remove(function)
             for job in self.queue:
                 if job.function == function:
@@ -624,11 +748,13 @@ class Model:
         for job in sorted(self.limited, key=lambda job: job.leaves_at):
             if job.leaves_at <= self.now:
                 self.end_late_run(job)
+        for function in self.functions:
+            self.note(function)
         for worker in list(self.awaited):
             if worker.woken_at + WAKE_PATIENCE <= self.now:
                 self.awaited.remove(worker)
                 function, worker.woken_for = worker.woken_for, None
-                if function is not None and self.waits(function):
+                if function is not None and self.startable(function):
                     self.wake(function)
 
     def end_late_run(self, job: ModelJob) -> None:
@@ -653,7 +779,10 @@ class Model:
         if self.limit_age(job):
             job.since = self.now
             self.queue.append(job)
-            self.wake(job.function)
+            if self.limited_runs(job.function):
+                self.note(job.function)
+            else:
+                self.wake(job.function)
 
     def limit_age(self, job: ModelJob) -> bool:
         """Whether a job that waits from now on is young enough for a run; if not, it has ended."""
@@ -683,6 +812,7 @@ class Model:
 
     def fail_run(self, job: ModelJob, failure: str, what: str, *values: Any) -> None:
         """A run has ended in a failure; `what` and `values` are what clients are told of it."""
+        self.count_failure(job.function)
         job.attempts += 1
         self.retry_or_end(job, self.retry_policy(job), None, failure, what, *values)
 
@@ -727,6 +857,7 @@ class Model:
         job.progress = (0, 0)
         job.worker = job.due = None
         job.state, job.retry_at, job.parts = "retrying", self.wall + delay, []
+        self.note(job.function)
         self.happened["retried online" if job.watchers else "retried"] += 1
         if self.limit_age(job):
             self.held.append(job)
@@ -737,6 +868,7 @@ class Model:
         retries = self.policy.job_retries if ruled is None else ruled
         job.losses += 1
         if retries != -1 and job.losses >= max(retries, 1):
+            self.count_failure(job.function)
             self.tell(job, "failed")
             self.end(job, "lost")
         elif not job.background and not job.watchers:
@@ -746,6 +878,8 @@ class Model:
             job.progress = (0, 0)
             job.worker = job.due = None
             job.parts = []
+            job.state = "taken back"
+            self.note(job.function)
             self.enqueue(job)
 
     def forget_place(self, job: ModelJob) -> None:
@@ -764,6 +898,7 @@ class Model:
             self.evict_dead()
         job.state, job.worker = "gone", None
         job.watchers.clear()
+        self.note(job.function)
 
     # -- results --------------------------------------------------------------------------------
 
@@ -885,5 +1020,5 @@ class Model:
             self.awaited.remove(worker)
         worker.state = "awake"
         function, worker.woken_for = worker.woken_for, None
-        if function is not None and (job is None or job.function != function) and self.waits(function):
+        if function is not None and (job is None or job.function != function) and self.startable(function):
             self.wake(function)

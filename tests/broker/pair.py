@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 from typing import Any
 
@@ -33,7 +34,8 @@ from txgearman.broker.interfaces import Follower
 from txgearman.broker.job_lookup import JobLookup
 from txgearman.broker.job_options import NO_OPTIONS, JobOptions
 from txgearman.broker.job_states import OUTCOME_NAMES, PRIORITIES, JobState, Outcome
-from txgearman.broker.policy import WAKE_PATIENCE, FunctionOrder, Policy
+from txgearman.broker.keyed_queue import KeyedQueue, Waiting
+from txgearman.broker.policy import WAKE_PATIENCE, FunctionOrder, Policy, RunRules
 from txgearman.broker.result_lookup import FoundResult, ResultLookup
 from txgearman.broker.slices import SLICE
 from txgearman.broker.timer import LONGEST_NAP
@@ -389,9 +391,15 @@ class Pair:
         else:
             assert function in self.model.functions
             if pause:
-                self.model.paused.add(function)
+                self.model.pause(function)
             else:
                 self.model.resume(function)
+        self.compare()
+
+    def limit_runs(self, function: bytes, rules: RunRules) -> None:
+        self.meet()
+        self.administration.limit_runs(function, rules)
+        self.model.limit_runs(function, rules)
         self.compare()
 
     def quiet(self, place: int, quiet: bool) -> None:
@@ -405,6 +413,8 @@ class Pair:
         """Cancel all jobs of a function, a chunk of handles at a time."""
         self.meet()
         jobs = [job.handle for job in self.model.jobs if job.function == function]
+        # A job that was dead may be found anywhere.
+        jobs.sort(key=number_of)
         after: int | None = 0
         try:
             while after is not None:
@@ -439,6 +449,8 @@ class Pair:
             self.leave_worker(place)
         for function in list(self.model.functions):
             self.pause(function, False)
+            # It would let so few begin.
+            self.limit_runs(function, replace(self.model.runs[function], start_rate=0.0))
             self.can_do(0, function, None)
         for _ in range(3):
             while self.grab(0):
@@ -547,10 +559,10 @@ class Pair:
             assert sum(function.scheduled) == sum(job.state in WAITS_FOR_ITS_TIME for job in mine)
             assert function.paused == (function.name in model.paused)
             assert function.limits == model.functions[function.name]
+            waiting = model.next_of_keys(function.name)
             first = [
-                next(job for job in model.queue if (job.function, job.priority) == (function.name, priority))
-                for priority in range(3)
-                if function.queued[priority]
+                next(job for job in waiting if job.priority == priority)
+                for priority in {job.priority for job in waiting}
             ]
             assert (function.oldest is None) == (not first)
             oldest = max((model.now - job.since for job in first), default=0.0)
@@ -742,9 +754,8 @@ class Pair:
     def has_job(self, function: bytes, level: int) -> bool:
         by_priority = self.model.policy.order is FunctionOrder.PRIORITY
         return any(
-            job.function == function and (job.priority == level or not by_priority)
-            for job in self.model.queue
-            if function not in self.model.paused
+            (job.priority == level or not by_priority) and self.model.may_run(job)
+            for job in self.model.next_of_keys(function)
         )
 
     def check_queues(self) -> None:
@@ -752,18 +763,42 @@ class Pair:
         for name, function in self.broker.functions.by_name.items():
             for priority, queue in enumerate(function._queues):
                 waiting = [job.handle for job in queue if job.state is JobState.QUEUED]
+                if function.keyed_queue is not None:
+                    assert not queue
+                    waiting = self.keyed_waiting(function.keyed_queue, priority)
                 assert waiting == [
                     job.handle for job in self.model.queue if (job.function, job.priority) == (name, priority)
                 ]
                 assert function.waiting[priority] == len(waiting)
-                assert function._gone[priority] == len(queue) - len(waiting)
+                if function.keyed_queue is None:
+                    assert function._gone[priority] == len(queue) - len(waiting)
+            if function.run_limits is not None:
+                has_job = any(function.has_job(level) for level in range(len(function.unready)))
+                assert has_job == (self.model.startable(name) > 0)
+
+    def keyed_waiting(self, keyed_queue: KeyedQueue[Any], priority: int) -> list[bytes]:
+        """The jobs of a priority that wait, whatever their keys are. Each key is found by its first job, if
+        that may run."""
+        waiting: list[Waiting[Any]] = []
+        for name, key in keyed_queue._keys.items():
+            jobs = [each.order for each in key.live()]
+            assert jobs == sorted(jobs)
+            assert key.queued == len(jobs)
+            assert key.running or jobs, name
+            assert (key.listed == jobs[0]) if key.ready else (key.listed == -1)
+            assert key.listed == -1 or keyed_queue._listed[jobs[0] >> 50][key.listed] is key
+            waiting += key.live()
+        listed = sum(map(len, keyed_queue._listed))
+        assert listed == sum(key.listed != -1 for key in keyed_queue._keys.values())
+        waiting.sort(key=lambda each: each.order)
+        return [each.job.handle for each in waiting if each.job.priority == priority]
 
     def check_sleepers(self) -> None:
         """While somebody sleeps who could do a waiting job, somebody else is on the way to do it."""
         model = self.model
         for function in model.functions:
             if model.able_sleepers(function) and function not in model.paused:
-                waiting = sum(job.function == function for job in model.queue)
+                waiting = model.startable(function)
                 coming = [worker for worker in model.awaited if worker.woken_for == function]
                 assert len(coming) >= waiting, f"{waiting} jobs of {function!r}, {len(coming)} woken"
         for worker in model.awaited:

@@ -16,13 +16,14 @@ from tests.wire.effort import EFFORT, LONG
 from txgearman.broker.interfaces import Follower
 from txgearman.broker.job_options import JobOptions
 from txgearman.broker.kept_result import RESULT_OVERHEAD
-from txgearman.broker.policy import FunctionOrder, FunctionRules, Policy
+from txgearman.broker.policy import FunctionOrder, FunctionRules, Policy, RunRules
 from txgearman.broker.slices import SLICE
 from txgearman.broker.waking import FREE_WALK
 
 CLIENTS, WORKERS = 4, 7
 FUNCTIONS = (b"X", b"Y", b"Z")
-UNIQUES = (b"", b"", b"-", b"u", b"v", b"d")
+UNIQUES = (b"", b"", b"-", b"u", b"v", b"d", b"u:1", b"u:2", b"v:1")
+UNIQUES_OF_FEW_KEYS = (b"", b"-", b"u", *(b"u:%d" % number for number in range(6)), b"v:1", b"v:2")
 DATA = (b"", b"d", b"u")
 DELAYS = (None, None, None, None, -1.0, 0.0, 0.1, 3.0, 100.0)
 TIMEOUTS = (None, None, 0.15, 1.0, 5.0)
@@ -98,6 +99,47 @@ POLICIES += (
     replace(POLICIES[1], functions=((b"X", FunctionRules(unique_for=2.0)),), max_kept_uniques=2),
 )
 
+RUN_RULES = (
+    RunRules(max_running=1),
+    RunRules(max_running=2, pause_after=4),
+    RunRules(max_running_per_key=1),
+    RunRules(max_running_per_key=2, max_running=3),
+    RunRules(max_running_per_key=1, key_separator=b"1"),
+    RunRules(start_rate=2.7, start_burst=2),
+    RunRules(start_rate=7.3, start_burst=1, max_running_per_key=1),
+    RunRules(),
+)
+"""What an administrator sets. No rate lets a job begin at a time that the clock stops at."""
+
+POLICIES += (
+    # Limits of runs of all kinds.
+    replace(
+        POLICIES[0],
+        functions=(
+            (b"X", FunctionRules(max_running=1)),
+            (b"Y", FunctionRules(max_running_per_key=1)),
+            (b"Z", FunctionRules(start_rate=2.7, start_burst=2)),
+        ),
+    ),
+    # In the order of registration, over all priorities of a function, and with limits of time.
+    replace(
+        POLICIES[4],
+        functions=(
+            (b"X", FunctionRules(max_running=2, max_running_per_key=1, pause_after=3)),
+            (b"*", FunctionRules(max_running_per_key=2, time_limit=0.5, job_retries=2)),
+        ),
+    ),
+    # With retries, and jobs that expire while they are blocked.
+    replace(
+        POLICIES[8],
+        functions=(
+            *RETRIES[:1],
+            (b"*", FunctionRules(max_running_per_key=1, attempts=2, backoff=0.2, expires=1.0)),
+        ),
+        defaults=FunctionRules(max_running=2, start_rate=5.3, pause_after=5),
+    ),
+)
+
 MUST_HAPPEN = {
     "retried",
     "retried online",
@@ -123,9 +165,12 @@ MUST_HAPPEN = {
     "not whole",
     "result expired",
     "result evicted",
+    "throttled",
+    "passed over",
+    "paused by itself",
 }
 """Without these in the long walks nothing is compared of what becomes of failed runs, of those that are
-stopped, and of results."""
+stopped, of results, or is limited."""
 
 OPTIONS = (
     *(None,) * 6,
@@ -280,6 +325,10 @@ class BrokerMachine(RuleBasedStateMachine):
     def pause(self, function: bytes, pause: bool) -> None:
         self.pair.pause(function, pause)
 
+    @rule(function=functions, rules=st.sampled_from(RUN_RULES))
+    def limit_runs(self, function: bytes, rules: RunRules) -> None:
+        self.pair.limit_runs(function, rules)
+
     @rule(place=worker_places, quiet=st.booleans())
     def quiet(self, place: int, quiet: bool) -> None:
         self.pair.quiet(place, quiet)
@@ -313,6 +362,8 @@ class Walk:
         slice_size: int = SLICE,
     ) -> None:
         self.random = Random(seed)
+        by_key = any(rules.max_running_per_key for _, rules in policy.functions)
+        self.uniques = UNIQUES_OF_FEW_KEYS if by_key else UNIQUES
         self.pair = Pair(policy, CLIENTS, WORKERS, follower, free_walk, slice_size)
         # Mostly shorter than the patience with woken workers.
         self.pauses = (0.01, 0.03, 0.05, 0.08, *PAUSES)
@@ -350,7 +401,7 @@ class Walk:
         self.pair.submit(
             self.client(),
             self.function(),
-            choice(UNIQUES),
+            choice(self.uniques),
             choice(DATA),
             choice((0, 1, 1, 2)),
             choice((True, False)),
@@ -407,7 +458,7 @@ class Walk:
             self.pair.leave_worker(self.worker())
 
     def administer(self) -> None:
-        what = self.random.randrange(14)
+        what = self.random.randrange(16)
         if what < 2:
             self.pair.cancel(self.pair.handle(self.random.randrange(20)), what == 1)
         elif what < 4:
@@ -433,8 +484,10 @@ class Walk:
             self.pair.quiet(self.worker(), True)
         elif what == 12:
             self.pair.quiet(self.worker(), False)
-        else:
+        elif what == 13:
             self.pair.cancel_all(self.function())
+        else:
+            self.pair.limit_runs(self.function(), self.random.choice(RUN_RULES))
 
     def see_to_failed(self) -> None:
         """What an administrator does with retrying and dead jobs."""

@@ -13,7 +13,17 @@ from tests.server.stores import UNAVAILABLE, Thread
 from tests.store.model import ModelDatabase, ModelStore
 from txgearman.server import GearmanServerFactory, Settings
 from txgearman.server.persistence.writer import StoreWriter
-from txgearman.store.contract import NO_POSITION, Changes, Store, StoredJob, Written
+from txgearman.store.contract import (
+    NO_POSITION,
+    Changes,
+    Renewal,
+    SettingChanges,
+    Slot,
+    SlotChanges,
+    Store,
+    StoredJob,
+    Written,
+)
 
 LEASE = 10.0
 
@@ -38,8 +48,18 @@ class BrittleStore(ModelStore):
         self._lose_answer()
         return written
 
-    def renew(self) -> bool:
-        return super().renew() or bool(self.unconfirmed)
+    def change_settings(self, changes: SettingChanges) -> None:
+        super().change_settings(changes)
+        self._lose_answer()
+
+    def exchange_slots(self, changes: SlotChanges) -> list[Slot]:
+        slots = super().exchange_slots(changes)
+        self._lose_answer()
+        return slots
+
+    def renew(self) -> Renewal:
+        renewal = super().renew()
+        return renewal._replace(has_orphans=renewal.has_orphans or bool(self.unconfirmed))
 
     def take_over(self, limit: int, position: int) -> list[StoredJob]:
         jobs = [job for job in super()._own() if job.number in self.unconfirmed]

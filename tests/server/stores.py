@@ -7,7 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from tests.store.model import evict_results
+from tests.store.model import ModelDatabase, evict_results
 from tests.store.schedules import HasSchedules, ScheduleTable
 from txgearman.broker.dead_jobs import stored_job
 from txgearman.errors import StoreUnavailable, UniqueInUse
@@ -22,7 +22,12 @@ from txgearman.store.contract import (
     KeptResult,
     KeptUnique,
     QueueLength,
+    Renewal,
     ResultCounts,
+    SettingChanges,
+    Settings,
+    Slot,
+    SlotChanges,
     StoredJob,
     Written,
 )
@@ -32,7 +37,7 @@ class ListStore(HasSchedules):
     """A `Store` that remembers what it was told, across `open` and `close`.
 
     `failing` is raised by every call while it is set; `poison` is data that `write` cannot take.
-    `writes` are the changes of each transaction.
+    `writes` are the changes of each transaction, `kept` has the settings.
     """
 
     largest_data = 1000
@@ -46,6 +51,7 @@ class ListStore(HasSchedules):
         self.results: dict[int, KeptResult] = {}
         self.writes: list[Changes] = []
         self.schedule_table = ScheduleTable()
+        self.kept = ModelDatabase()
         self.failing: Exception | None = None
         self.is_open = False
 
@@ -202,11 +208,23 @@ class ListStore(HasSchedules):
                 return job
         return None
 
-    def renew(self) -> bool:
+    def settings(self) -> Settings:
         self._check()
-        return False
+        return self.kept.all_settings()
+
+    def change_settings(self, changes: SettingChanges) -> None:
+        self._check()
+        self.kept.change_settings(changes)
+
+    def renew(self) -> Renewal:
+        self._check()
+        return Renewal(False, self.kept.settings_version, [], False)
 
     def take_over(self, limit: int, position: int) -> list[StoredJob]:
+        return []
+
+    def exchange_slots(self, changes: SlotChanges) -> list[Slot]:
+        self._check()
         return []
 
     def servers(self) -> list[str]:
@@ -261,10 +279,9 @@ class SharedStore(ListStore):
     def _foreign(self) -> dict[int, StoredJob]:
         return {job.number: job for job in self.orphans}
 
-    def renew(self) -> bool:
-        super().renew()
+    def renew(self) -> Renewal:
         self.renewals += 1
-        return bool(self.orphans)
+        return super().renew()._replace(has_orphans=bool(self.orphans))
 
     def take_over(self, limit: int, position: int) -> list[StoredJob]:
         self._check()

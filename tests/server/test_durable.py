@@ -46,6 +46,28 @@ class DurableTests(TestCase):
             self.assertIn("100 jobs loaded", server.log)
 
     @on_reactor
+    async def test_jobs_of_a_full_key_hide_no_other_behind_them(self) -> None:
+        options = (self.store, "--store-ahead=50", "--max-running-per-key=1")
+        uniques = [*(b"big:%d" % number for number in range(500)), b"small:1"]
+        async with twistd(*options) as server:
+            submits = b"".join(req(18, b"f", unique, b"") for unique in uniques)
+            await exchange(server.port, submits, lambda heard: heard.count(b"\0RES") == len(uniques))
+            server.signal(signal.SIGKILL)
+            await server.program.ended()
+        async with twistd(*options) as server:
+            line = await connect(server.port)
+            await line.say(req(1, b"f"))
+            given: list[bytes] = []
+
+            async def get(unique: bytes) -> bool:
+                given.extend(re.findall(rb"(big:\d+|small:\d+)\0", await line.say(req(30))))
+                return unique in given
+
+            await until(partial(get, b"small:1"), "the job of the other key is given")
+            self.assertEqual(given, [b"big:0", b"small:1"])
+            await close(line)
+
+    @on_reactor
     async def test_a_store_that_cannot_be_used_is_one_clear_line(self) -> None:
         not_a_database = Path(self.folder.name) / "queue.db"
         not_a_database.write_bytes(b"something else" * 1000)

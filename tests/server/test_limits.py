@@ -6,7 +6,7 @@ import sys
 
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.interfaces import IAddress, ISSLTransport
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 from zope.interface import directlyProvides
 
 from tests.server.peers import (
@@ -22,11 +22,15 @@ from tests.server.peers import (
 from tests.server.test_flow import KIB, FlowTestCase
 from txgearman.server.admission import files_for_connections, origin_of
 from txgearman.server.budgets.unfinished import COUNTED_FROM
-from txgearman.server.config.options import Settings
+from txgearman.server.config.options import FunctionSettings, Settings
 from txgearman.server.factory import SILENCE, GearmanServerFactory
 from txgearman.server.monitoring.rate_limited_log import LOG_INTERVAL
 
 ADDRESS = "192.0.2.1"
+
+
+NO_RUN_LIMITS = b"\t0\t0\t0\t0\t:\t0"
+"""The columns of ``show function limits`` for a function whose runs are not limited."""
 
 
 class TLSlikeTransport(TcpTransport):
@@ -504,7 +508,7 @@ class CommandsTest(ServerTestCase):
         peer = self.peer()
         self.assertEqual(peer.ask(b"maxrate f 0.5 2\n", b"maxqueue g 3\n"), b"OK\r\nOK\r\n")
         peer.ask(*[req(18, b"f", b"", b"")] * 5)
-        shown = b"f\t0\t0\t0\t0.5\t2\t3\ng\t3\t3\t3\t0\t0\t0\n.\n"
+        shown = b"f\t0\t0\t0\t0.5\t2\t3%b\ng\t3\t3\t3\t0\t0\t0%b\n.\n" % (NO_RUN_LIMITS, NO_RUN_LIMITS)
         self.assertEqual(peer.ask(b"show function limits\n"), shown)
         self.gearman.turn(4)
         self.assertEqual(peer.ask(req(18, b"f", b"", b"")), res(8, b"H:test:3"))
@@ -520,4 +524,78 @@ class CommandsTest(ServerTestCase):
 
     def test_names_cannot_forge_lines(self) -> None:
         self.gearman.server.administration.set_rate(b"a\nmax\t1", 1.0)
-        self.assertEqual(self.peer().ask(b"show function limits\n"), b"a\\nmax\\t1\t0\t0\t0\t1\t1\t0\n.\n")
+        shown = b"a\\nmax\\t1\t0\t0\t0\t1\t1\t0%b\n.\n" % NO_RUN_LIMITS
+        self.assertEqual(self.peer().ask(b"show function limits\n"), shown)
+
+    def test_limit(self) -> None:
+        peer = self.peer()
+        for words in (
+            b"max-running 2",
+            b"start-rate 0.5",
+            b"start-burst 9",
+            b"max-running-per-key 1",
+            rb"key-separator \x20",
+            b"pause-after 3",
+        ):
+            self.assertEqual(peer.ask(b"limit f %b\n" % words), b"OK\r\n")
+        shown = b"f\t0\t0\t0\t0\t0\t0\t2\t0.5\t9\t1\t \t3\n.\n"
+        self.assertEqual(peer.ask(b"show function limits\n"), shown)
+        self.assertEqual(peer.ask(b"limit f\n"), b"OK\r\n")
+        self.assertEqual(peer.ask(b"show function limits\n"), b".\n")
+
+    def test_limit_of_what_is_no_limit(self) -> None:
+        peer = self.peer()
+        for words in (
+            b"f max-running x",
+            b"f max-running -1",
+            b"f max-running 1.5",
+            b"f max-running",
+            b"f start-rate nan",
+            b"f start-rate 1e99",
+            b"f maxqueue 1",
+            b"f key-separator " + b"x" * 17,
+            b"f key-separator \xff",
+            b"f \xff 1",
+            b"f max_running 1",
+        ):
+            heard = peer.ask(b"limit %b\n" % words)
+            self.assertTrue(heard.startswith(b"ERR INVALID_ARGUMENTS"), (words, heard))
+            self.assertEqual(heard.count(b" "), 2, heard)
+        self.assertEqual(peer.ask(b"show function limits\n"), b".\n")
+
+    def test_what_runs_is_limited(self) -> None:
+        """By the settings of all functions, and of one."""
+        gearman = self.serve(max_running=1, functions={"g": FunctionSettings(max_running=0)})
+        worker, client = self.peer(gearman), self.peer(gearman)
+        client.ask(*[req(18, b"f", b"", b"")] * 2)
+        self.assertEqual(worker.ask(req(1, b"f"), req(9)), res(11, b"H:test:1", b"f", b""))
+        self.assertEqual(worker.ask(req(9)), res(10))
+        self.assertEqual(worker.ask(req(4)), b"", "it sleeps")
+        self.assertEqual(self.peer(gearman).ask(b"limit f max-running 2\n"), b"OK\r\n")
+        self.assertEqual(worker.heard(), res(6))
+        client.ask(*[req(18, b"g", b"", b"")] * 2)
+        self.assertEqual(worker.ask(req(1, b"g"), req(9), req(9), req(9)).count(b"\0RES\0\0\0\x0b"), 3)
+
+    def test_complete_and_grab_in_one_write_wake_nobody(self) -> None:
+        gearman = self.serve(max_running=1)
+        busy, asleep, client = self.peer(gearman), self.peer(gearman), self.peer(gearman)
+        client.ask(*[req(18, b"f", b"", b"")] * 3)
+        busy.ask(req(1, b"f"), req(9))
+        self.assertEqual(asleep.ask(req(1, b"f"), req(9), req(4)), res(10))
+        heard = busy.ask(req(13, b"H:test:1", b""), req(9))
+        self.assertEqual(heard, res(11, b"H:test:2", b"f", b""))
+        self.assertEqual(asleep.heard(), b"")
+        busy.ask(req(13, b"H:test:2", b""))
+        self.assertEqual(asleep.heard(), res(6))
+
+    def test_a_function_that_pauses_itself_is_logged(self) -> None:
+        gearman = self.serve(pause_after=2)
+        worker, client = self.peer(gearman), self.peer(gearman)
+        client.ask(*[req(18, b"f", b"", b"")] * 3)
+        worker.ask(req(1, b"f"))
+        with capturedLogs() as logged:
+            for number in (1, 2):
+                worker.ask(req(9), req(14, b"H:test:%d" % number))
+        self.assertEqual(worker.ask(req(9)), res(10))
+        texts = [str(formatEvent(event)) for event in logged]
+        self.assertTrue(any("Function f is paused: 2 of its runs" in text for text in texts), texts)

@@ -28,6 +28,9 @@ from txgearman.store.contract import (
     QueueLength,
     ResultCounts,
     Retry,
+    Setting,
+    SettingChanges,
+    SlotChanges,
     Store,
     StoredJob,
     Written,
@@ -671,6 +674,66 @@ class StoreContract(ScheduleContract):
             self.assertIsNone(self.store.find_duplicate(b"reverse", unique, data), unique)
         self.assertIsNone(self.store.find_duplicate(b"other", b"u", b""))
 
+    # -- settings -----------------------------------------------------------------------------------
+
+    def settings(self) -> dict[tuple[bytes, str], str]:
+        """What the store says of settings, by function and kind."""
+        settings = self.store.settings().settings
+        found = {(function, kind): value for function, kind, value in settings}
+        self.assertEqual(len(found), len(settings))
+        return found
+
+    def change(self, *dropped: bytes, values: dict[tuple[bytes, str], str | None] | None = None) -> None:
+        self.store.change_settings(SettingChanges(set(dropped), values or {}))
+
+    def test_settings(self) -> None:
+        self.assertEqual(self.store.settings(), (0, []))
+        long = random.Random(1).randbytes(512)
+        values: dict[tuple[bytes, str], str | None] = {
+            (ALL_BYTES, "paused"): "true",
+            (long, "k" * 32): '{"é": [1, null]} %s \'?:x',
+            (b"", "paused"): "",
+            (b"f", "a"): "1",
+            (b"f", "b"): "2",
+        }
+        self.change(values=values)
+        self.assertEqual(self.settings(), values)
+        self.assertIn(Setting(b"f", "a", "1"), self.store.settings().settings)
+        self.restart()
+        self.assertEqual(self.settings(), values)
+        self.change(values={(b"f", "a"): "3", (b"f", "b"): None, (b"f", "unknown"): None})
+        values[b"f", "a"] = "3"
+        del values[b"f", "b"]
+        self.assertEqual(self.settings(), values)
+        # Once more, as by a server that was not told of the commit.
+        self.change(values={(b"f", "a"): "3", (b"f", "b"): None})
+        self.assertEqual(self.settings(), values)
+
+    def test_a_function_that_is_dropped_has_no_settings(self) -> None:
+        self.change(values={(b"f", "a"): "1", (b"f", "b"): "2", (b"g", "a"): "3"})
+        self.change(b"f", b"unknown", values={(b"f", "b"): "4", (b"f", "c"): "5", (b"g", "b"): "6"})
+        expected = {(b"f", "b"): "4", (b"f", "c"): "5", (b"g", "a"): "3", (b"g", "b"): "6"}
+        self.assertEqual(self.settings(), expected)
+        self.change(b"f", b"g")
+        self.assertEqual(self.settings(), {})
+
+    def test_settings_have_a_version(self) -> None:
+        versions = [self.store.settings().version]
+        for values in ({(b"f", "a"): "1"}, {(b"f", "a"): "2"}, {(b"f", "a"): None}):
+            self.change(values=values)
+            versions.append(self.store.settings().version)
+        self.change(b"f")
+        self.restart()
+        versions.append(self.store.settings().version)
+        self.assertEqual(versions, sorted(set(versions)))
+
+    def test_many_settings(self) -> None:
+        values: dict[tuple[bytes, str], str | None] = {(b"%d" % n, "a"): str(n) for n in range(2100)}
+        self.change(values=values)
+        self.assertEqual(self.settings(), values)
+        self.change(*(name for name, _ in values))
+        self.assertEqual(self.settings(), {})
+
     # -- starting again -----------------------------------------------------------------------------
 
     def test_every_start_has_a_greater_number(self) -> None:
@@ -695,12 +758,16 @@ class StoreContract(ScheduleContract):
         self.store.write(Changes(removals=[1, 3], losses={2: 1}))
         self.assertEqual([(job.number, job.losses) for job in stored(self.store)], [(2, 1)])
 
+    def test_one_server_alone_needs_no_slots(self) -> None:
+        if not self.store.shared:
+            self.assertEqual(self.store.exchange_slots(SlotChanges(wanted={(b"f", b""): 1})), [])
+
     def test_it_knows_itself(self) -> None:
         self.assertEqual(self.store.servers(), ["here"])
 
     def test_nothing_to_take_over(self) -> None:
         save(self.store, job(1))
-        self.assertIs(self.store.renew(), False)
+        self.assertIs(self.store.renew().has_orphans, False)
         self.assertEqual(self.store.take_over(10, 1), [])
 
     def test_closing_twice(self) -> None:

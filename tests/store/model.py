@@ -15,6 +15,7 @@ from txgearman.errors import LeaseLost, UniqueInUse
 from txgearman.store.contract import (
     MAX_EXAMINED,
     MAX_EXAMINED_BYTES,
+    MAX_SLOTS,
     Changes,
     Coalesced,
     DeadCount,
@@ -22,8 +23,15 @@ from txgearman.store.contract import (
     KeptResult,
     KeptUnique,
     QueueLength,
+    Renewal,
     ResultCounts,
+    Setting,
+    SettingChanges,
+    Settings,
+    Slot,
+    SlotChanges,
     StoredJob,
+    WantedSlots,
     Written,
 )
 
@@ -40,8 +48,9 @@ class Lease:
 @dataclass(slots=True)
 class ModelDatabase:
     """What outlives the servers: jobs by number, with their owner and time of the last coalesced submit if
-    there is any, dead jobs and results by number, kept uniques by function and key. `clock` is this
-    database's own."""
+    there is any, dead jobs and results by number, kept uniques by function and key. `slots` has the owner of
+    each, `wants` by limit the servers that want one, in their order, with how many there may be. `clock` is
+    this database's own."""
 
     clock: Callable[[], float] = time.time
     jobs: dict[int, StoredJob] = field(default_factory=dict)
@@ -51,8 +60,25 @@ class ModelDatabase:
     dead: dict[int, DeadJob] = field(default_factory=dict)
     uniques: dict[tuple[bytes, bytes], KeptUnique] = field(default_factory=dict)
     results: dict[int, KeptResult] = field(default_factory=dict)
+    settings: dict[tuple[bytes, str], str] = field(default_factory=dict)
+    settings_version: int = 0
+    slots: dict[Slot, int] = field(default_factory=dict)
+    confirmed: set[Slot] = field(default_factory=set)
+    wants: dict[tuple[bytes, bytes], dict[int, int]] = field(default_factory=dict)
     starts: int = 0
     schedule_table: ScheduleTable = field(default_factory=ScheduleTable)
+
+    def change_settings(self, changes: SettingChanges) -> None:
+        """What `Store.change_settings` does."""
+        for key in list(self.settings):
+            if key[0] in changes.dropped or key in changes.values:
+                del self.settings[key]
+        self.settings.update((key, value) for key, value in changes.values.items() if value is not None)
+        self.settings_version += 1
+
+    def all_settings(self) -> Settings:
+        """What `Store.settings` returns."""
+        return Settings(self.settings_version, [Setting(*key, value) for key, value in self.settings.items()])
 
     def coalesce(self, number: int) -> None:
         """Answer a submit to another server than the job's with the job."""
@@ -65,6 +91,25 @@ class ModelDatabase:
         if kept:
             self.uniques = {key: each for key, each in self.uniques.items() if each.until > now}
             self.uniques |= {(each.function, each.key): each for each in kept}
+
+    def slots_of(self, key: tuple[bytes, bytes], owner: int | None = None) -> list[Slot]:
+        """The slots of one limit, of one server or of all."""
+        return [slot for slot, its in self.slots.items() if slot[:2] == key and owner in (None, its)]
+
+    def give_slots(self) -> None:
+        """Give the slots that are free to those who want them; the dead neither have nor want any."""
+        dead = {number for number, lease in self.leases.items() if lease.dead}
+        self.slots = {slot: owner for slot, owner in self.slots.items() if owner not in dead}
+        self.confirmed &= self.slots.keys()
+        for key, wants in self.wants.items():
+            for server, most in list(wants.items()):
+                taken = {slot.number for slot in self.slots_of(key)}
+                if server in dead:
+                    del wants[server]
+                elif len(taken) < most:
+                    del wants[server]
+                    number = next(number for number in range(most) if number not in taken)
+                    self.slots[Slot(*key, number)] = server
 
     def remove(self, number: int) -> None:
         """Forget a job."""
@@ -294,13 +339,52 @@ class ModelStore(HasSchedules):
         self._check()
         return evict_results(self._base.results, max_bytes, now, limit)
 
-    def renew(self) -> bool:
+    def settings(self) -> Settings:
+        self._check()
+        return self._base.all_settings()
+
+    def change_settings(self, changes: SettingChanges) -> None:
+        self._check()
+        self._base.change_settings(changes)
+
+    def renew(self) -> Renewal:
         self._check()
         if not self.shared:
-            return False
+            return Renewal(False, 0, [], False)
         base = self._base
         base.leases[self._owner].end = base.clock() + self._length
-        return any(self._has_ended(lease) for lease in base.leases.values())
+        has_orphans = any(self._has_ended(lease) for lease in base.leases.values())
+        wanted = []
+        for key, wants in base.wants.items():
+            own = len(base.slots_of(key, self._owner))
+            servers = sum(own > len(base.slots_of(key, server)) for server in wants if server != self._owner)
+            if servers:
+                wanted.append(WantedSlots(*key, servers))
+        has_new = any(
+            owner == self._owner and slot not in base.confirmed for slot, owner in base.slots.items()
+        )
+        return Renewal(has_orphans, base.settings_version, wanted[:MAX_SLOTS], has_new)
+
+    def exchange_slots(self, changes: SlotChanges) -> list[Slot]:
+        self._check()
+        if not self.shared:
+            return []
+        base = self._base
+        for slot in changes.released:
+            if base.slots.get(slot) == self._owner and slot in base.confirmed:
+                del base.slots[slot]
+                base.confirmed.remove(slot)
+        base.confirmed |= {slot for slot in changes.confirmed if base.slots.get(slot) == self._owner}
+        for key in changes.unwanted:
+            base.wants.get(key, {}).pop(self._owner, None)
+        for key, most in changes.wanted.items():
+            base.wants.setdefault(key, {})[self._owner] = most
+        if changes:
+            base.give_slots()
+        new = [
+            slot for slot, owner in base.slots.items() if owner == self._owner and slot not in base.confirmed
+        ]
+        return new[:MAX_SLOTS]
 
     def take_over(self, limit: int, position: int) -> list[StoredJob]:
         self._check()
@@ -309,6 +393,7 @@ class ModelStore(HasSchedules):
         for owner, lease in list(base.leases.items()):
             if owner != self._owner and self._has_ended(lease):
                 lease.dead = True
+                base.give_slots()
                 found = [job for job in base.jobs.values() if base.owners[job.number] == owner]
                 if not found:
                     del base.leases[owner]

@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, Final
 from tests.store.contract import LEASE
 from tests.store.jobs import RETRIED_AT, bury, dead_jobs, death, job, save, stored
 from txgearman.errors import LeaseLost, UniqueInUse
-from txgearman.store.contract import Changes, Coalesced, Retry, Store, Written
+from txgearman.store.contract import (
+    MAX_SLOTS,
+    Changes,
+    Coalesced,
+    Retry,
+    Setting,
+    SettingChanges,
+    Slot,
+    SlotChanges,
+    Store,
+    WantedSlots,
+    Written,
+)
 
 if TYPE_CHECKING:
     from twisted.trial.unittest import SynchronousTestCase as _TestCase
@@ -192,6 +204,221 @@ class SharedContract(_TestCase):
         written = first.write(Changes(coalesced={1: each.at}, deaths=deaths))
         self.assertEqual(written.coalesced, [])
         self.assertEqual((stored(first), len(dead_jobs(first))), ([], 2))
+
+    # -- settings -------------------------------------------------------------------------------------
+
+    def test_settings_hold_for_all(self) -> None:
+        first, second = self.opened("first"), self.opened("second")
+        first.change_settings(SettingChanges(values={(b"f", "a"): "1"}))
+        settings = second.settings()
+        self.assertEqual(settings.settings, [Setting(b"f", "a", "1")])
+        self.assertEqual(second.renew().settings_version, settings.version)
+        first.close()
+        self.assertEqual(second.settings(), settings)
+
+    def test_a_renewal_tells_of_changed_settings(self) -> None:
+        first, second = self.opened("first"), self.opened("second")
+        before = second.renew().settings_version
+        self.assertEqual(second.renew().settings_version, before)
+        first.change_settings(SettingChanges(values={(b"f", "a"): "1"}))
+        behind = second.renew().settings_version
+        self.assertGreater(behind, before)
+        first.change_settings(SettingChanges(dropped={b"f"}))
+        self.assertGreater(second.renew().settings_version, behind)
+
+    # -- slots ----------------------------------------------------------------------------------------
+
+    def want(self, store: Store, *keys: bytes, most: int = 1) -> list[Slot]:
+        """Want a slot of each of these keys of ``f``; returns what the server has got and not confirmed."""
+        return store.exchange_slots(SlotChanges(wanted={(b"f", key): most for key in keys}))
+
+    def take(self, store: Store, *keys: bytes, most: int = 1) -> list[Slot]:
+        """The same where they are free, and confirm them."""
+        slots = self.want(store, *keys, most=most)
+        self.assertEqual([slot.key for slot in slots], [*keys])
+        store.exchange_slots(SlotChanges(confirmed=slots))
+        return slots
+
+    def release(self, store: Store, *slots: Slot) -> list[Slot]:
+        return store.exchange_slots(SlotChanges(released=[*slots]))
+
+    def pass_on(self, store: Store, slot: Slot) -> None:
+        """Confirm a slot, and give it back."""
+        store.exchange_slots(SlotChanges(confirmed=[slot]))
+        self.release(store, slot)
+
+    def new(self, store: Store) -> list[Slot]:
+        return store.exchange_slots(SlotChanges())
+
+    def test_a_slot_has_one_owner(self) -> None:
+        first, second = self.opened("first"), self.opened("second")
+        (slot,) = self.want(first, b"")
+        self.assertEqual(slot[:2], (b"f", b""))
+        self.assertEqual(self.want(second, b""), [])
+        self.assertEqual(self.new(first), [slot], "until it is confirmed")
+        self.assertEqual([store.renew().has_new_slots for store in (first, second)], [True, False])
+        self.assertEqual(first.exchange_slots(SlotChanges(confirmed=[slot])), [])
+        self.assertIs(first.renew().has_new_slots, False)
+        self.assertEqual(self.new(first), [])
+        self.assertEqual(self.release(first, slot), [])
+        self.assertEqual([each[:2] for each in self.new(second)], [(b"f", b"")])
+
+    def test_limits_have_slots_of_their_own(self) -> None:
+        first, second = self.opened("first"), self.opened("second")
+        name, key = bytes(range(256)) * 2, bytes(range(256))[::-1]
+        changes = SlotChanges(wanted={(name, key): 1, (name, b""): 1, (b"", b""): 1, (b"", key): 1})
+        for store in (first, second):
+            store.exchange_slots(changes)
+        self.assertEqual({slot[:2] for slot in self.new(first)}, set(changes.wanted))
+        self.assertEqual(self.new(second), [])
+        self.assertEqual([slot.key for slot in self.want(second, b"k")], [b"k"])
+
+    def test_as_many_as_there_may_be(self) -> None:
+        servers = [self.opened(str(number)) for number in range(3)]
+        slots: list[Slot] = []
+        for _ in range(2):
+            for server in servers:
+                slots += self.want(server, b"", most=4)
+                server.exchange_slots(SlotChanges(confirmed=slots))
+        self.assertEqual(len(set(slots)), 4)
+        self.assertEqual([self.want(server, b"", most=4) for server in servers], [[]] * 3)
+        # One more for whoever knows of a raised limit.
+        self.assertEqual(len(self.want(servers[2], b"", most=5)), 1)
+        self.assertEqual([self.new(server) for server in servers[:2]], [[], []])
+
+    def test_a_lowered_limit_stops_nothing_and_gives_none(self) -> None:
+        first, second = self.opened("first"), self.opened("second")
+        slots = [slot for _ in range(4) for slot in self.take(first, b"", most=4)]
+        self.assertEqual(self.want(second, b"", most=2), [])
+        for slot in slots[:2]:
+            self.release(first, slot)
+            self.assertEqual(self.new(second), [], "as many as there may be are taken still")
+        self.release(first, slots[2])
+        self.assertEqual(len(self.new(second)), 1)
+
+    def test_who_wanted_first_has_it_first(self) -> None:
+        servers = [self.opened(str(number)) for number in range(4)]
+        (slot,) = self.take(servers[0], b"")
+        for server in (servers[2], servers[1], servers[3], servers[2]):
+            self.want(server, b"")
+        # Who gives it back and wants it again comes last.
+        changes = SlotChanges(released=[slot], wanted={(b"f", b""): 1})
+        self.assertEqual(servers[0].exchange_slots(changes), [])
+        for owner in (2, 1, 3, 0):
+            has = [index for index, server in enumerate(servers) if self.new(server)]
+            self.assertEqual(has, [owner])
+            self.pass_on(servers[owner], *self.new(servers[owner]))
+        self.assertEqual([self.new(server) for server in servers], [[]] * 4)
+
+    def test_who_wants_none_any_more_gets_none(self) -> None:
+        first, second, third = self.opened("first"), self.opened("second"), self.opened("third")
+        (slot,) = self.take(first, b"")
+        self.want(second, b"")
+        self.want(third, b"")
+        second.exchange_slots(SlotChanges(unwanted={(b"f", b""), (b"g", b"")}))
+        self.release(first, slot)
+        self.assertEqual(([], 1), (self.new(second), len(self.new(third))))
+        # With one call it wants anew.
+        second.exchange_slots(SlotChanges(unwanted={(b"f", b"")}, wanted={(b"f", b""): 2}))
+        self.assertEqual(len(self.new(second)), 1)
+
+    def test_what_is_said_again_does_no_harm(self) -> None:
+        """A server says the same again where it was not told what came of it."""
+        first, second = self.opened("first"), self.opened("second")
+        (slot,) = self.take(first, b"")
+        self.want(second, b"")
+        both = SlotChanges(released=[slot], wanted={(b"f", b""): 1})
+        first.exchange_slots(both)
+        (its,) = self.new(second)
+        self.assertEqual(first.exchange_slots(both), [])
+        self.assertEqual(self.new(second), [its])
+        self.pass_on(second, its)
+        (again,) = self.new(first)
+        self.assertEqual(again, slot, "it looks as the one that was given back")
+        self.assertEqual(first.exchange_slots(both), [again])
+        self.pass_on(first, again)
+        self.assertEqual(self.new(first), [again], "as it was wanted again")
+
+    def test_none_gives_back_what_another_has(self) -> None:
+        first, second = self.opened("first"), self.opened("second")
+        (slot,) = self.take(first, b"")
+        self.want(second, b"")
+        self.pass_on(second, slot)
+        self.assertEqual(self.new(second), [])
+        self.release(first, slot, slot._replace(number=7), slot._replace(key=b"unknown"))
+        self.assertEqual(len(self.new(second)), 1)
+
+    def test_a_renewal_tells_what_others_want(self) -> None:
+        first, second, third = self.opened("first"), self.opened("second"), self.opened("third")
+        self.assertEqual(first.renew().wanted_slots, [])
+        self.take(first, b"", b"k")
+        self.want(second, b"", b"k")
+        self.want(third, b"")
+        self.want(first, b"")
+        wanted = sorted(first.renew().wanted_slots)
+        self.assertEqual(wanted, [WantedSlots(b"f", b"", 2), WantedSlots(b"f", b"k", 1)])
+        self.assertEqual([server.renew().wanted_slots for server in (second, third)], [[], []])
+
+    def test_but_not_what_would_come_back_at_once(self) -> None:
+        first, second = self.opened("first"), self.opened("second")
+        for server, slots in ((first, 2), (second, 2), (first, 1)):
+            for _ in range(slots):
+                self.take(server, b"", most=5)
+        for server in (first, second):
+            self.want(server, b"", most=5)
+        self.assertEqual(first.renew().wanted_slots, [WantedSlots(b"f", b"", 1)])
+        self.assertEqual(second.renew().wanted_slots, [])
+
+    def test_the_slots_of_a_dead_server_are_free(self) -> None:
+        first, second = self.opened("first", ENDED), self.opened("second")
+        self.take(first, b"", b"k")
+        self.want(second, b"", b"k")
+        self.assertEqual(self.new(second), [], "nobody has noticed")
+        self.assertEqual(second.take_over(10, 50), [])
+        self.assertEqual(sorted(slot.key for slot in self.new(second)), [b"", b"k"])
+        with self.assertRaises(LeaseLost):
+            self.new(first)
+        with self.assertRaises(LeaseLost):
+            self.want(first, b"other")
+        first.open("first", LEASE)
+        self.assertEqual(self.new(first), [])
+        self.assertEqual(len(self.want(first, b"other")), 1)
+
+    def test_so_are_those_of_one_that_closed(self) -> None:
+        first, second, third = self.opened("first"), self.opened("second"), self.opened("third")
+        self.want(first, b"")
+        self.want(second, b"")
+        self.want(third, b"")
+        first.close()
+        second.close()
+        # What it wanted is forgotten, too.
+        third.take_over(10, 50)
+        self.assertEqual(len(self.new(third)), 1)
+        self.assertEqual(third.renew().has_orphans, False)
+
+    def test_with_a_new_lease_a_server_has_no_slots(self) -> None:
+        first, second = self.opened("first"), self.opened("second")
+        self.take(first, b"")
+        self.want(second, b"")
+        first.open("first", LEASE)
+        self.assertEqual(self.new(first), [])
+        second.take_over(10, 50)
+        self.assertEqual(len(self.new(second)), 1)
+
+    def test_very_many_slots(self) -> None:
+        first, second = self.opened("first"), self.opened("second")
+        keys = [b"%d" % number for number in range(2 * MAX_SLOTS + 100)]
+        slots: list[Slot] = []
+        new = self.want(first, *keys)
+        while new:
+            slots += new
+            new = first.exchange_slots(SlotChanges(confirmed=new))
+            self.assertLessEqual(len(new), MAX_SLOTS)
+        self.assertEqual(sorted(slot.key for slot in slots), sorted(keys))
+        self.assertEqual(self.want(second, *keys), [])
+        self.assertEqual(len(first.renew().wanted_slots), MAX_SLOTS)
+        self.release(first, *slots)
+        self.assertEqual(len(self.new(second)), MAX_SLOTS)
 
     # -- submits that are answered with another server's job ------------------------------------------
 

@@ -12,8 +12,8 @@ from tests.store.jobs import RETRIED_AT, bury, dead_jobs, death, job, save, stor
 from tests.store.sharing import ENDED
 from tests.store.test_several_servers import SharedCase
 from txgearman.errors import LeaseLost, StoreUnavailable
-from txgearman.store import postgresql
-from txgearman.store.contract import NO_POSITION, Changes, Retry, Store, Written
+from txgearman.store import postgresql, slots
+from txgearman.store.contract import NO_POSITION, Changes, Retry, SlotChanges, Store, Written
 from txgearman.store.urls import open_store
 
 
@@ -158,10 +158,10 @@ class CutTests(SharedCase):
             self.assertEqual(found.position, NO_POSITION)
         # The dead one may be forgotten by then.
         self.sql("DELETE FROM txgearman_server WHERE name = 'dead'")
-        self.assertIs(self.store.renew(), True)
+        self.assertIs(self.store.renew().has_orphans, True)
         jobs = self.store.take_over(6, 200)
         self.assertEqual([job.position for job in jobs], [100, 101, 102, 103, 104, 105])
-        self.assertIs(self.store.renew(), False)
+        self.assertIs(self.store.renew().has_orphans, False)
         self.assertEqual(stored(self.store), [*jobs, job(7, position=150)])
 
     def test_the_answer_to_a_join_is_lost(self) -> None:
@@ -182,6 +182,34 @@ class CutTests(SharedCase):
             self.cable.cut_behind(words)
             self.assertEqual(self.store.write(Changes([], [number], {}, {number: each.at})).coalesced, [])
             self.assertEqual(stored(self.store), [])
+
+    def test_the_answer_to_an_exchange_of_slots_is_lost(self) -> None:
+        key = b"f", b""
+        self.cable.cut_behind(b"txgearman_slot")
+        (slot,) = self.store.exchange_slots(SlotChanges(wanted={key: 1}))
+        self.direct.exchange_slots(SlotChanges(wanted={key: 1}))
+        self.cable.cut_behind(b"confirmed = TRUE")
+        self.assertEqual(self.store.exchange_slots(SlotChanges(confirmed=[slot])), [])
+        # It was understood to want one more, which it may give back.
+        for new in ([slot], []):
+            self.cable.cut_behind(b"txgearman_slot")
+            self.assertEqual(self.store.exchange_slots(SlotChanges(released=[slot])), new)
+            self.assertEqual(self.store.exchange_slots(SlotChanges(confirmed=new)), [])
+        self.assertEqual(self.direct.exchange_slots(SlotChanges()), [slot])
+
+    def test_an_exchange_of_slots_of_which_the_end_does_not_come(self) -> None:
+        """Its way is cut between what it begins with and the commit: others wait a moment, and go on when the
+        database has ended it."""
+        self.store.exchange_slots(SlotChanges())
+        with connected(self.url) as connection:
+            connection.execute("BEGIN")
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (slots.EXCHANGE_LOCK,))
+            self.patch(slots, "_SET_TIMEOUT", "SET LOCAL lock_timeout = '50ms'")
+            with self.assertRaisesRegex(StoreUnavailable, "lock timeout"):
+                self.direct.exchange_slots(SlotChanges(wanted={(b"f", b""): 1}))
+            save(self.direct, job(1))
+            connection.execute("COMMIT")
+        self.assertEqual(len(self.direct.exchange_slots(SlotChanges(wanted={(b"f", b""): 1}))), 1)
 
     def test_the_way_is_cut_while_the_database_commits_a_take_over(self) -> None:
         dead = self.opened("dead", ENDED)
@@ -268,13 +296,24 @@ class StandstillTests(SharedCase):
             duplicates = save(other, *(job(number, unique) for number, unique in enumerate(uniques, 20)))
             self.assertEqual(duplicates[22], b"H:test:2", words)
             self.assertNotIn(24, duplicates, words)
-            self.assertIs(other.renew(), False, words)
+            self.assertIs(other.renew().has_orphans, False, words)
             self.cable.cut()
             written = writing.result(20)
             self.assertEqual(11 in written.duplicates, bool(left), words)
             # Each unique is kept once, by whoever was first.
             found = [job.unique for store in (still, other) for job in stored(store)]
             self.assertEqual(sorted(found), sorted({*uniques, b"theirs"}), words)
+
+    def test_while_it_exchanges_slots(self) -> None:
+        for words in (b"pg_advisory_xact_lock", b"INTO txgearman_slot_want", b"COMMIT"):
+            still, other = self.begin()
+            changes = SlotChanges(wanted={(b"f", b""): 1})
+            exchanging = self.standing_still(
+                words, lambda still=still, all_=changes: still.exchange_slots(all_)
+            )
+            self.assertEqual(other.exchange_slots(changes), [], words)
+            self.cable.cut()
+            self.assertEqual(len(exchanging.result(20)), 1, words)
 
     def test_while_it_takes_over(self) -> None:
         for words in (b"SET lease_end", b"SET dead", b"SET owner"):
@@ -283,7 +322,7 @@ class StandstillTests(SharedCase):
             save(dead, job(1, b"u"), job(2))
             taking = self.standing_still(words, lambda still=still: still.take_over(10, 100))
             self.assertEqual(save(other, job(3, b"u"), job(4, b"v")), {3: b"H:test:1"}, words)
-            self.assertIs(other.renew(), True, words)
+            self.assertIs(other.renew().has_orphans, True, words)
             taken = [job.number for job in other.take_over(10, 100)]
             self.assertEqual(taken, [] if words == b"SET owner" else [1, 2], words)
             with self.assertRaises(LeaseLost):

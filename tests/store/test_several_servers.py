@@ -19,7 +19,7 @@ from tests.store.jobs import RETRIED_AT, bury, dead_jobs, death, job, save, stor
 from tests.store.sharing import ENDED, SharedContract
 from txgearman.errors import LeaseLost, StoreUnavailable, UniqueInUse
 from txgearman.store import database, postgresql
-from txgearman.store.contract import Changes, Retry, Store, StoredJob
+from txgearman.store.contract import Changes, Retry, SettingChanges, SlotChanges, Store, StoredJob
 from txgearman.store.urls import open_store
 
 # All that a server asks of its store but `open` and `close`.
@@ -44,6 +44,10 @@ CALLS: Final[dict[str, Callable[[Store], Any]]] = {
     "find": lambda store: store.find(1),
     "find_unique": lambda store: store.find_unique(b"u"),
     "find_duplicate": lambda store: store.find_duplicate(b"reverse", b"u", b""),
+    "settings": lambda store: store.settings(),
+    "change_settings": lambda store: store.change_settings(SettingChanges(values={(b"f", "a"): "1"})),
+    "exchange_slots": lambda store: store.exchange_slots(SlotChanges(wanted={(b"f", b""): 1})),
+    "exchange no slots": lambda store: store.exchange_slots(SlotChanges()),
     "renew": lambda store: store.renew(),
     "take over": lambda store: store.take_over(1, 1),
     "servers": lambda store: store.servers(),
@@ -87,19 +91,19 @@ class LivingTests(SharedCase):
 class TakingOverTests(SharedCase):
     def test_a_renewal_tells_whether_there_may_be_some(self) -> None:
         living = self.opened("living")
-        self.assertIs(living.renew(), False)
+        self.assertIs(living.renew().has_orphans, False)
         dead = self.opened("dead", ENDED)
         save(dead, job(1), job(2))
-        self.assertIs(living.renew(), True)
+        self.assertIs(living.renew().has_orphans, True)
         self.assertEqual(len(living.take_over(1, 1)), 1)
-        self.assertIs(living.renew(), True)
+        self.assertIs(living.renew().has_orphans, True)
         while living.take_over(1, 2):
             pass
-        self.assertIs(living.renew(), False)
+        self.assertIs(living.renew().has_orphans, False)
         closed = self.opened("closed")
         save(closed, job(3))
         closed.close()
-        self.assertIs(living.renew(), True)
+        self.assertIs(living.renew().has_orphans, True)
 
     def test_a_server_without_jobs_is_forgotten(self) -> None:
         living = self.opened("living")
@@ -160,6 +164,8 @@ class FencingTests(SharedCase):
                     with self.assertRaisesRegex(LeaseLost, "the lease of slow has expired", msg=name):
                         call(slow)
                 self.assertEqual(self.sql("SELECT * FROM txgearman_job"), rows)
+                self.assertEqual(self.sql("SELECT * FROM txgearman_setting"), [])
+                self.assertEqual(self.sql("SELECT * FROM txgearman_slot_want"), [])
 
 
 @needs_postgresql

@@ -86,6 +86,26 @@ class MetricsTestCase(SynchronousTestCase):
 
 
 class ValuesTest(MetricsTestCase):
+    def test_limits_of_runs(self) -> None:
+        client = self.peer(*[req(18, b"f", b"", b"")] * 4, req(18, b"g", b"", b""))
+        self.assertEqual(self.value("jobs_max_running", function="f"), 0)
+        client.ask(b"limit f max-running 2\nlimit f pause-after 1\n")
+        worker = self.peer(req(1, b"f"), req(9))
+        self.assertEqual(self.value("jobs_max_running", function="f"), 2)
+        self.assertEqual(self.value("jobs_blocked", function="f"), 2)
+        self.assertEqual(self.value("function_throttled", function="f"), 0)
+        worker.ask(req(9))
+        self.assertEqual(self.value("function_throttled", function="f"), 1)
+        self.assertEqual(self.value("function_paused", function="f", by="failures"), 0)
+        worker.ask(req(14, b"H:t:1"))
+        self.assertEqual(self.value("function_paused", function="f", by="failures"), 1)
+        self.assertEqual(self.value("function_paused", function="f", by="administrator"), 0)
+        administration = self.web.gearman.server.administration
+        administration.resume_function(b"f")
+        administration.pause_function(b"g")
+        self.assertEqual(self.value("function_paused", function="f", by="failures"), 0)
+        self.assertEqual(self.value("function_paused", function="g", by="administrator"), 1)
+
     def test_a_job_s_way(self) -> None:
         client = self.peer(req(18, b"f", b"", b""), req(32, b"f", b"", b""), req(34, b"g", b"", b""))
         client.ask(req(36, b"g", b"", b"30", b""))

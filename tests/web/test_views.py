@@ -63,6 +63,32 @@ class FunctionTests(ViewCase):
         shown = self.change("/api/v1/functions/f", {"paused": False}).json()
         self.assertEqual((shown["paused"], shown["limits"]["high"]), (False, 5))
 
+    def test_limits_of_runs(self) -> None:
+        for _ in range(3):
+            self.submit("f")
+        shown = self.change(
+            "/api/v1/functions/f",
+            {"run_limits": {"max_running": 1, "start_rate": 0.5, "key_separator": "/", "pause_after": 3.0}},
+        ).json()
+        limits = {
+            "max_running": 1,
+            "start_rate": 0.5,
+            "start_burst": None,
+            "max_running_per_key": None,
+            "key_separator": "/",
+            "pause_after": 3,
+        }
+        self.assertEqual((shown["run_limits"], shown["blocked"]), (limits, 2))
+        worker = self.worker()
+        job = self.broker.grab(worker)
+        assert job is not None
+        self.assertIsNone(self.broker.grab(worker))
+        self.broker.complete(worker, job.handle, b"")
+        shown = self.change("/api/v1/functions/f", {"run_limits": {"start_rate": None}}).json()
+        self.assertEqual(shown["run_limits"], limits | {"start_rate": None})
+        self.assertIsNotNone(self.broker.grab(worker))
+        self.assertFalse(shown["paused_by_failures"])
+
     def test_wrong_changes(self) -> None:
         self.submit("f")
         for wish in (
@@ -74,6 +100,17 @@ class FunctionTests(ViewCase):
             {"limits": {"urgent": 1}},
             {"limits": {"low": 1.5}},
             {"limits": {"low": 10**16}},
+            {"run_limits": {"max_running": 0}},
+            {"run_limits": {"max_running": 1.5}},
+            {"run_limits": {"max_running": True}},
+            {"run_limits": {"max_running": "1"}},
+            {"run_limits": {"start_rate": -1}},
+            {"run_limits": {"start_rate": 10**10}},
+            {"run_limits": {"key_separator": ""}},
+            {"run_limits": {"key_separator": "x" * 17}},
+            {"run_limits": {"key_separator": None}},
+            {"run_limits": {"speed": 1}},
+            {"run_limits": []},
         ):
             self.assertEqual(self.change("/api/v1/functions/f", wish).status, 400, wish)
         for body in (b"", b"{", b"[" * 100_000, b"\xff"):

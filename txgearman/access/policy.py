@@ -62,6 +62,7 @@ ADMIN_COMMANDS: Final = {
     "drop": Right.MANAGE,
     "maxqueue": Right.MANAGE,
     "maxrate": Right.MANAGE,
+    "limit": Right.MANAGE,
 }
 """All admin commands, with the right that each needs."""
 

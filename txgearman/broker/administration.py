@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from txgearman.broker.entities import Function, Worker
+from txgearman.broker.function_settings import FunctionSettings
 from txgearman.broker.handles import number_of
 from txgearman.broker.job_states import JobState
-from txgearman.broker.policy import Policy
+from txgearman.broker.policy import Policy, RunRules
+from txgearman.broker.setting_kinds import MAX_QUEUE, MAX_RATE, PAUSED
 from txgearman.errors import ShuttingDown
 
 if TYPE_CHECKING:
@@ -23,11 +26,12 @@ class Administration:
         broker: Whose functions and jobs these are.
     """
 
-    __slots__ = ("_broker", "_functions")
+    __slots__ = ("_broker", "_functions", "_settings")
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._functions = broker.functions
+        self._settings = FunctionSettings(broker)
 
     def create_function(self, name: bytes) -> Function:
         """Make a function that stays until it is dropped.
@@ -75,7 +79,7 @@ class Administration:
         Raises:
             TooManyFunctions: The function would be one more than there may be.
         """
-        self.create_function(name).limit_queue(limits)
+        self._settings.change(self.create_function(name), MAX_QUEUE, list(limits))
 
     def set_rate(self, name: bytes, per_second: float, burst: int = 0) -> None:
         """Limit how fast the function takes new jobs.
@@ -90,7 +94,22 @@ class Administration:
         Raises:
             TooManyFunctions: The function would be one more than there may be.
         """
-        self.create_function(name).limit_rate(per_second, burst)
+        self._settings.change(self.create_function(name), MAX_RATE, [per_second, burst])
+
+    def limit_runs(self, name: bytes, rules: RunRules) -> None:
+        """Limit the runs of a function. Nothing that runs is stopped.
+
+        A function that does not exist is made, as by `set_limits`. This may walk its queued jobs, and where
+        its runs come to be limited by key all jobs in memory.
+
+        Args:
+            name: The function.
+            rules: The limits.
+
+        Raises:
+            TooManyFunctions: The function would be one more than there may be.
+        """
+        self._settings.change_runs(self.create_function(name), rules)
 
     @property
     def draining(self) -> bool:
@@ -101,13 +120,15 @@ class Administration:
         """Take no new job from now on, and give no job to a worker. Running jobs may end."""
         self._broker.limits.refuse_at = 0
         self._functions.drain()
+        for function in list(self._functions.by_name.values()):
+            self._broker.throttle.paused(function)
 
     def change_policy(self, policy: Policy) -> None:
         """Obey another policy from now on. This walks all functions.
 
-        A function whose rules are the same in both policies is left alone, so that a limit that was set by
-        `set_limits` or `set_rate` stays. No job that was accepted is touched. A time limit is that of the
-        moment at which the worker got the job.
+        A rule that is the same in both policies is left alone, so that a limit that was set by `set_limits`
+        or `set_rate` stays. No job that was accepted is touched. A time limit is that of the moment at which
+        the worker got the job.
 
         Args:
             policy: The new policy. Its order, turns and prefix of handles must be those of the old one.
@@ -119,7 +140,9 @@ class Administration:
         fixed = before.order, before.round_robin, before.handle_prefix
         if (policy.order, policy.round_robin, policy.handle_prefix) != fixed:
             raise ValueError("the order of functions and the prefix of handles cannot be changed")
-        self._functions.change_policy(policy)
+        changed = self._functions.change_policy(policy)
+        self._broker.throttle.obey(changed, before, cache(self._broker.life.running))
+        self._broker.stored_queues.fetch_again()
         self._broker.life.change_policy(policy)
         self._broker.limits.change_max_jobs(policy.max_jobs)
 
@@ -170,9 +193,7 @@ class Administration:
         Raises:
             FunctionNotFound: There is no such function.
         """
-        function = self._functions.find(name)
-        function.pinned = True
-        function.pause()
+        self._settings.change(self._functions.find(name), PAUSED, True)
 
     def resume_function(self, name: bytes) -> None:
         """Undo `pause_function`. As many sleeping workers are woken as there are jobs for them.
@@ -187,10 +208,7 @@ class Administration:
         function = self._functions.find(name)
         if self._functions.draining:
             raise ShuttingDown
-        function.paused = False
-        if self._functions.dispatch_suspended:
-            return
-        self._broker.waking.resume_dispatch(function)
+        self._settings.change(function, PAUSED, False)
 
     def quiet(self, worker: Worker, quiet: bool = True) -> None:
         """Give the worker no more jobs, or some again. Those that it has stay with it.

@@ -20,7 +20,6 @@ from txgearman.broker.entities import (
     Client,
     Function,
     Job,
-    RunningByFunction,
     Worker,
 )
 from txgearman.broker.functions import Functions
@@ -30,7 +29,9 @@ from txgearman.broker.interfaces import (
     DeathListener,
     JobStore,
     JobTrace,
+    PauseListener,
     ResultStore,
+    SlotSource,
 )
 from txgearman.broker.job_options import JobOptions
 from txgearman.broker.job_states import JobState, Outcome, Priority, WorkerState
@@ -39,10 +40,12 @@ from txgearman.broker.lifecycle import Lifecycle
 from txgearman.broker.limits import Limits
 from txgearman.broker.numbers import leading_number
 from txgearman.broker.policy import WAKE_PATIENCE, Policy
+from txgearman.broker.running_by_function import RunningByFunction
 from txgearman.broker.slices import SLICE, Slices
 from txgearman.broker.stopping import ABANDONED, TIMED_OUT, stop_run
 from txgearman.broker.stored_job import StoredJob
 from txgearman.broker.stored_queues import StoredQueues
+from txgearman.broker.throttle import Throttle
 from txgearman.broker.timer import Timer
 from txgearman.broker.waking import Waking
 from txgearman.errors import CoalescedTooOften, JobNotFound, NotSaved, Refused
@@ -78,7 +81,7 @@ class Broker:
     test it first to skip the property call of `lease_expired`.
 
     The parts are for the modules above this one: `functions`, `life` (the jobs in memory), `stored_queues`
-    (those in the store alone), `limits`, `waking`, `timer` and `slices`.
+    (those in the store alone), `limits`, `throttle`, `waking`, `timer` and `slices`.
 
     Args:
         policy: The operator's choices.
@@ -94,6 +97,8 @@ class Broker:
         death_listener: Is told of each job that dies.
         dead_job_store: Keeps the dead jobs. By default memory does.
         result_store: Keeps the results of background jobs. By default memory does.
+        slot_source: Has the slots of limits of runs. Without one the limits are for this server alone.
+        pause_listener: Is told of each function that is paused by itself.
     """
 
     # More attributes than Python keeps quickly in an instance's dictionary: each look-up would search it.
@@ -111,6 +116,7 @@ class Broker:
         "limits",
         "slices",
         "stored_queues",
+        "throttle",
         "timer",
         "waking",
     )
@@ -129,18 +135,22 @@ class Broker:
         death_listener: DeathListener | None = None,
         dead_job_store: DeadJobStore | None = None,
         result_store: ResultStore | None = None,
+        slot_source: SlotSource | None = None,
+        pause_listener: PauseListener | None = None,
     ) -> None:
         self.timer = Timer(clock, wall_clock, alarm)
         self.slices = Slices(self.timer)
-        self.functions = Functions(policy, measured_functions)
+        self.functions = Functions(policy, measured_functions, slot_source)
         self.limits = Limits(policy.max_jobs, self.timer)
         self.waking = Waking(self.functions, self.slices, self.timer)
+        self.throttle = Throttle(self.functions, self.waking, self.timer, pause_listener)
         self.stored_queues = StoredQueues(self.functions, job_store)
         self.life = Lifecycle(
             policy,
             self.functions,
             self.stored_queues,
             self.waking,
+            self.throttle,
             self.timer,
             job_store,
             last_number,
@@ -175,6 +185,8 @@ class Broker:
         """Time passes again."""
         self.in_turn = False
         self.timer.turn_time = self.timer.turn_wall_time = None
+        if self.throttle.changed:
+            self.throttle.settle()
 
     def submit(  # noqa: PLR0912 (the calls that its branches save are a thirtieth of it)
         self,
@@ -370,6 +382,8 @@ class Broker:
             function = self.functions.new(function_name)
         if function not in worker.abilities:
             function.workers += 1
+            if function.workers == 1 and function.run_limits is not None:
+                self.throttle.workers_changed(function)
             own_set = self.waking.change_abilities(worker)
             if own_set is not None:
                 own_set.add(function)
@@ -391,8 +405,7 @@ class Broker:
         if own_set is not None:
             own_set.remove(function)
         del worker.abilities[function]
-        function.workers -= 1
-        self.functions.note_idle(function)
+        self._lose_worker(function)
         if len(worker.jobs) > self.waking.free_walk:
             if worker.by_function is None:
                 worker.by_function = RunningByFunction()
@@ -438,6 +451,8 @@ class Broker:
         if function.stored_queue is not None:
             self.stored_queues.fetch_ahead(function, function.stored_queue, job.priority)
         function.running += 1
+        if function.run_limits is not None:
+            self.throttle.started(function)
         meter = function.meter
         if meter is not None:
             now = self.timer.turn_time
@@ -666,6 +681,7 @@ class Broker:
                 break
             if not self.life.still_runs(job, now):
                 self._time_out(job, now)
+        self.throttle.tick(now)
         self.waking.replace_late(now)
         if self.slices:
             self.timer.ring_at(now)
@@ -783,6 +799,8 @@ class Broker:
                 self.life.discard(job, _ABANDONED, in_queue=False)
             elif job.expiry is None or not self.life.expire_late(job):
                 return job
+            if job.function.run_limits is not None:
+                self.throttle.ended(job)
             following = ability_set.next() if left else None
             if following is None:
                 break
@@ -841,6 +859,8 @@ class Broker:
                 self.life.trace.ending(job, None)
             function = job.function
             function.running -= 1
+            if function.run_limits is not None:
+                self.throttle.completed(job)
             meter = function.meter
             if meter is not None:
                 now = self.timer.turn_time
@@ -877,6 +897,11 @@ class Broker:
 
     def _unregister(self, abilities: Iterable[Function]) -> Iterator[None]:
         for function in abilities:
-            function.workers -= 1
-            self.functions.note_idle(function)
+            self._lose_worker(function)
             yield
+
+    def _lose_worker(self, function: Function) -> None:
+        function.workers -= 1
+        if not function.workers and function.run_limits is not None:
+            self.throttle.workers_changed(function)
+        self.functions.note_idle(function)

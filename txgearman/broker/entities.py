@@ -18,10 +18,14 @@ from txgearman.broker.job_states import PRIORITIES, JobState, Outcome, WorkerSta
 from txgearman.broker.policy import NO_RULES, FunctionOrder, FunctionRules, Levels, Policy, levels_of
 from txgearman.broker.rate import Rate
 from txgearman.broker.retries import RetryPolicy
+from txgearman.broker.run_limits import RunLimits
+from txgearman.broker.running_by_function import RunningByFunction
+from txgearman.broker.stored_queue import StoredQueue
 
 if TYPE_CHECKING:
     from txgearman.broker.connections import ClientConnection, WorkerConnection
     from txgearman.broker.histograms import Meter
+    from txgearman.broker.keyed_queue import KeyedQueue
 
 NO_PROGRESS: Final = (0, 0)
 
@@ -165,29 +169,6 @@ class Job:
             self.watchers = {(client, handle): None}
 
 
-class StoredQueue:
-    """The tail of a function's queues, by priority.
-
-    `jobs` counts the jobs in it, `position` is that of the last job ahead of it, `fetching` says that its
-    first jobs are under way into memory. `last` is what was last in its queue when the stored_queue began, or
-    when jobs of it came into memory: the next come when that has been given out, however many foreground jobs
-    have come to memory since. In a priority with a stored_queue every job that comes goes behind it, so that
-    the store's order is the order in which they come.
-    """
-
-    __slots__ = ("fetching", "jobs", "last", "position")
-
-    def __init__(self) -> None:
-        self.jobs = [0] * PRIORITIES
-        self.position = [-1] * PRIORITIES
-        self.fetching = [False] * PRIORITIES
-        self.last: list[Job | None] = [None] * PRIORITIES
-
-
-NO_STORED_QUEUE: Final = StoredQueue()
-"""That of a function without one. Never changed."""
-
-
 class Function:
     """What jobs are submitted to and workers register for.
 
@@ -199,6 +180,8 @@ class Function:
     `job_retries`, `expires`, `heartbeat`, `unique_for` and `keep_results` are those of `FunctionRules`;
     `retry` is what becomes of failed runs, None where nothing is said of that. `paused` means that the jobs
     are kept from the workers. `pinned` means that an administrator has made it, or has set something for it.
+    `run_limits` limit its runs, None for no limit; `throttled` means that for now they let no job begin.
+    `keyed_queue` has the queued jobs where the runs of each key are limited, and is None elsewhere.
 
     Counted since the function was made: `submitted` and `ended` the jobs that came and went, so that
     `total` costs nothing; `restored` those of `submitted` that came from the store; `uncompleted` those of
@@ -215,6 +198,7 @@ class Function:
         "_gone",
         "_levels",
         "_open",
+        "_priorities",
         "_queues",
         "coalesced",
         "dispatch_suspended",
@@ -223,6 +207,7 @@ class Function:
         "heartbeat",
         "job_retries",
         "keep_results",
+        "keyed_queue",
         "limited",
         "limits",
         "meter",
@@ -236,11 +221,13 @@ class Function:
         "restored",
         "retry",
         "retrying",
+        "run_limits",
         "running",
         "scheduled",
         "server_limited",
         "stored_queue",
         "submitted",
+        "throttled",
         "time_limit",
         "uncompleted",
         "unique_for",
@@ -274,9 +261,15 @@ class Function:
         self.paused = False
         self.pinned = False
         self.dispatch_suspended = False
-        self.stored_queue: StoredQueue | None = None
+        self.stored_queue: StoredQueue[Job] | None = None
         self.server_limited = False
+        self.limits: tuple[int | None, ...] | None = None
+        self.rate: Rate | None = None
         self.retry = retry
+        self.run_limits: RunLimits[Job] | None = None
+        self.keyed_queue: KeyedQueue[Job] | None = None
+        self.throttled = False
+        self._priorities = levels
         self.obey(rules)
         self._queues: tuple[deque[Job], ...] = tuple(deque() for _ in range(PRIORITIES))
         self._open = tuple(tuple(self._queues[priority] for priority in level) for level in levels)
@@ -285,17 +278,20 @@ class Function:
         self.unready: tuple[dict[AbilitySet, Slot], ...] = tuple({} for _ in levels)
         self.resting: dict[AbilitySet, None] = {}
 
-    def obey(self, rules: FunctionRules) -> None:
+    def obey(self, rules: FunctionRules, before: FunctionRules | None = None) -> None:
         """Take over the operator's rules for this function, but for `retry`, which the server's defaults make
-        too."""
+        too. An administrator's limit stays where the rules say what those `before` said."""
         self.expires = rules.expires or None
         self.unique_for = rules.unique_for or None
         self.keep_results = rules.keep_results or None
         self.time_limit = rules.time_limit or None
         self.heartbeat = rules.heartbeat or None
         self.job_retries = rules.job_retries
-        self.limits = rules.limits
-        self.limit_rate(rules.submit_rate or 0, rules.submit_burst or 0)
+        if before is None or rules.limits != before.limits:
+            self.limit_queue(rules.limits or ())
+        rate = rules.submit_rate or 0, rules.submit_burst or 0
+        if before is None or rate != (before.submit_rate or 0, before.submit_burst or 0):
+            self.limit_rate(*rate)
 
     def limit_queue(self, limits: tuple[int | None, ...]) -> None:
         """Set `limits`."""
@@ -323,13 +319,66 @@ class Function:
     def suspend_dispatch(self) -> None:
         """As `pause`, but not by somebody's order."""
         self.dispatch_suspended = True
-        # So that `pop` need not ask.
-        self._levels = tuple(() for _ in self._open)
+        self._choose_levels()
 
     def resume_dispatch(self) -> None:
         """Undo `pause` and `suspend_dispatch`."""
         self.paused = self.dispatch_suspended = False
-        self._levels = self._open
+        self._choose_levels()
+
+    def throttle(self, throttled: bool) -> None:
+        """Set `throttled`."""
+        self.throttled = throttled
+        self._choose_levels()
+        if not throttled:
+            self.list_all_ready()
+
+    def _choose_levels(self) -> None:
+        # So that `pop` need not ask.
+        closed = self.dispatch_suspended or self.throttled or self.keyed_queue is not None
+        self._levels = tuple(() for _ in self._open) if closed else self._open
+
+    def list_all_ready(self) -> None:
+        """Let each set look again that had found this function without a job, at all levels."""
+        if not (self.dispatch_suspended or self.throttled):
+            for level in range(len(self.unready)):
+                self.list_ready(level)
+
+    def list_ready(self, level: int) -> None:
+        """Let each set look again that had found this function without a job at `level`."""
+        unready = self.unready[level]
+        for ability_set, slot in unready.items():
+            ability_set.list_ready(level, slot)
+        unready.clear()
+
+    def list_priority_ready(self, priority: int) -> None:
+        """There is a job of this priority that workers may have."""
+        level = 0 if len(self.unready) == 1 else priority
+        if self.unready[level] and not (self.dispatch_suspended or self.throttled):
+            self.list_ready(level)
+
+    # -- limits of runs -------------------------------------------------------------------------
+
+    def limit_runs(self, limits: RunLimits[Job] | None) -> None:
+        """Set `run_limits`. Where `keyed_queue` is another then, all queued jobs must be out."""
+        self.run_limits, self.keyed_queue = limits, None if limits is None else limits.queue
+        self.throttle(False)
+
+    def take_queued(self) -> list[Job]:
+        """Take all queued jobs out; those of each priority are in the order in which they came."""
+        queued = [job for queue in self._queues for job in queue if job.state is _QUEUED]
+        for queue in self._queues:
+            queue.clear()
+        self._gone, self.waiting = [0] * PRIORITIES, [0] * PRIORITIES
+        return queued if self.keyed_queue is None else self.keyed_queue.empty()
+
+    @property
+    def has_startable(self) -> bool:
+        """Whether workers may have a job now, as far as that is known without looking at the queues."""
+        limits = self.run_limits
+        if limits is None:
+            return any(self.waiting)
+        return limits.free > 0 and (any(self.waiting) if limits.queue is None else limits.queue.runnable > 0)
 
     def trim(self) -> None:
         """Let go of the jobs that are gone from the head of their queue."""
@@ -339,6 +388,8 @@ class Function:
 
     def heads(self) -> list[Job]:
         """The job that is next of each priority that has one."""
+        if self.keyed_queue is not None:
+            return list(self.keyed_queue.heads())
         self.trim()
         return [queue[0] for queue in self._queues if queue]
 
@@ -369,8 +420,19 @@ class Function:
         self._queues[priority].append(job)
         self.waiting[priority] += 1
 
+    def push_limited(self, job: Job) -> None:
+        """As `push`, where runs may be limited by key."""
+        if self.keyed_queue is None:
+            self.push(job)
+        else:
+            self.keyed_queue.push(job)
+            self.waiting[job.priority] += 1
+
     def last(self, priority: int) -> Job | None:
-        """What `push` put into a queue last, as long as the queue holds it."""
+        """What `push` put into a queue last, as long as the queue holds it; where runs are limited by key, of
+        those that could run."""
+        if self.keyed_queue is not None:
+            return self.keyed_queue.last[priority]
         queue = self._queues[priority]
         return queue[-1] if queue else None
 
@@ -383,7 +445,13 @@ class Function:
                     self.waiting[job.priority] -= 1
                     return job
                 self._gone[job.priority] -= 1
-        return None
+        keyed_queue = self.keyed_queue
+        if keyed_queue is None or self.dispatch_suspended or self.throttled:
+            return None
+        head = keyed_queue.pop(self._priorities[level])
+        if head is not None:
+            self.waiting[head.priority] -= 1
+        return head
 
     def has_job(self, level: int) -> bool:
         """Whether `pop` would give a job."""
@@ -392,7 +460,10 @@ class Function:
                 if queue[0].state is _QUEUED:
                     return True
                 self._gone[queue.popleft().priority] -= 1
-        return False
+        keyed_queue = self.keyed_queue
+        if keyed_queue is None or self.dispatch_suspended or self.throttled:
+            return False
+        return keyed_queue.has_job(self._priorities[level])
 
     def dropped(self, job: Job) -> None:
         """A queued job has just become GONE.
@@ -404,6 +475,9 @@ class Function:
         priority = job.priority
         queue = self._queues[priority]
         self.waiting[priority] -= 1
+        if self.keyed_queue is not None:
+            self.keyed_queue.dropped(job)
+            return
         self._gone[priority] += 1
         while queue and queue[0].state is not _QUEUED:
             queue.popleft()
@@ -427,49 +501,6 @@ class Client:
         self.jobs: dict[bytes, Job] = {}
         self.coalesced: dict[bytes, int] = {}
         self.gone = False
-
-
-class RunningByFunction:
-    """Finds a worker's jobs of one function without walking the others.
-
-    Few ask: a worker that unregisters a function while it has jobs. So the index is not told of each job
-    that is given and ends, which would cost every job something. It catches up when it is asked: new jobs
-    are the last of the worker's dictionary, and handles of jobs that have ended find nothing there. Each job
-    is caught up with once, so asking is O(1) over time, beside what is found.
-    """
-
-    __slots__ = ("_handles", "_known")
-
-    def __init__(self) -> None:
-        self._handles: dict[Function, dict[bytes, None]] = {}
-        self._known: set[bytes] = set()
-
-    def take(self, function: Function, jobs: dict[bytes, Job]) -> list[Job]:
-        """Take the jobs of `function` out of `jobs`, all that the worker has, in the order in which it got
-        them."""
-        self._catch_up(jobs)
-        handles = self._handles.pop(function, {})
-        self._known.difference_update(handles)
-        return [jobs.pop(handle) for handle in handles if handle in jobs]
-
-    def forget(self, job: Job) -> None:
-        """The worker has lost a job, and may get it again."""
-        if job.handle in self._known:
-            self._known.remove(job.handle)
-            del self._handles[job.function][job.handle]
-
-    def _catch_up(self, jobs: dict[bytes, Job]) -> None:
-        if len(self._known) > 2 * len(jobs) + _SLACK:
-            self._known.clear()
-            self._handles.clear()
-        new = []
-        for handle, job in reversed(jobs.items()):
-            if handle in self._known:
-                break
-            new.append((handle, job.function))
-        for handle, function in reversed(new):
-            self._known.add(handle)
-            self._handles.setdefault(function, {})[handle] = None
 
 
 class Worker:
@@ -507,7 +538,7 @@ class Worker:
         self.own_set: AbilitySet | None = None
         self.walks = 0
         self.jobs: dict[bytes, Job] = {}
-        self.by_function: RunningByFunction | None = None
+        self.by_function: RunningByFunction[Job] | None = None
         self.state = WorkerState.AWAKE
         self.woken_for: Function | None = None
         self.ended: bytes | None = None

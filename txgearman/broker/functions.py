@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict
-from typing import Final
+from collections.abc import Callable, Mapping
 
-from txgearman.broker.entities import Function
+from txgearman.broker.entities import Function, Job
+from txgearman.broker.interfaces import SettingStore
+from txgearman.broker.job_states import PRIORITIES
+from txgearman.broker.keyed_queue import KeyedQueue
 from txgearman.broker.meters import Meters
-from txgearman.broker.policy import Policy, levels_of
+from txgearman.broker.numbers import UNLIMITED_COUNT
+from txgearman.broker.policy import NO_RUN_RULES, FunctionRules, Policy, RunRules, levels_of
+from txgearman.broker.run_limits import RunLimits
+from txgearman.broker.setting_kinds import KINDS, value_of
+from txgearman.broker.slots import Slots, SlotSource
 from txgearman.errors import FunctionInUse, FunctionNotFound, TooManyFunctions
 
-UNLIMITED_COUNT: Final = sys.maxsize
-"""The limit where there is none: a comparison needs no second test then."""
+Running = Callable[[], Mapping[Function, list[Job]]]
+"""Finds all jobs that run, by their function. It walks the jobs in memory, and is called only where a
+function comes to be limited by key."""
 
 
 class Functions:
@@ -20,7 +27,9 @@ class Functions:
 
     `max_functions` is how many there may be, `refused` how many were refused for that. `server_limited` says
     that the server limits its jobs over all functions, `draining` that it gives out no more jobs because it
-    ends, `dispatch_suspended` that it gives out none for now because its lease has expired.
+    ends, `dispatch_suspended` that it gives out none for now because its lease has expired. `slot_source` has
+    the slots of limits that hold for several servers together, None where there is one. `setting_store` keeps
+    what administrators set, if there is one.
     """
 
     __slots__ = (
@@ -34,14 +43,20 @@ class Functions:
         "policy",
         "refused",
         "server_limited",
+        "setting_store",
+        "slot_source",
     )
 
-    def __init__(self, policy: Policy, measured_functions: int) -> None:
+    def __init__(
+        self, policy: Policy, measured_functions: int, slot_source: SlotSource | None = None
+    ) -> None:
+        self.slot_source = slot_source
         self.by_name: dict[bytes, Function] = {}
         self.meters = Meters(measured_functions)
         self.refused = 0
         self.draining = False
         self.dispatch_suspended = False
+        self.setting_store: SettingStore | None = None
         self._levels = levels_of(policy)
         # Functions that were idle when they were noted, that which was noted last being the last.
         self._idle: OrderedDict[Function, None] = OrderedDict()
@@ -69,6 +84,7 @@ class Functions:
         function = Function(name, self._levels, rules, self.meters.new(), self.policy.retry_policy(rules))
         self.by_name[name] = function
         self._idle[function] = None
+        self.limit_runs(function, rules.runs, dict)
         function.limit_by_server(self.server_limited or self.draining)
         if self.draining:
             # Another server's jobs may still be taken over.
@@ -107,6 +123,8 @@ class Functions:
         del self.by_name[name]
         self._idle.pop(function, None)
         self.meters.forget(function)
+        if self.setting_store is not None:
+            self.setting_store.dropped(name)
 
     def find(self, name: bytes) -> Function:
         function = self.by_name.get(name)
@@ -114,25 +132,77 @@ class Functions:
             raise FunctionNotFound
         return function
 
-    def change_policy(self, policy: Policy) -> None:
-        """Obey another policy. This walks all functions.
+    def change_policy(self, policy: Policy) -> list[tuple[Function, FunctionRules]]:
+        """Obey another policy, but for its limits of runs. This walks all functions.
 
-        Functions whose rules are the same in both policies are left alone.
+        Rules that are the same in both policies are left alone. The functions with others are returned.
         """
         before = self.policy
         # All rules are made before the first function obeys: an error here has changed nothing.
-        all_rules = [(function, policy.rules_for(function.name)) for function in self.by_name.values()]
-        changed = [
-            (function, rules) for function, rules in all_rules if rules != before.rules_for(function.name)
+        all_rules = [
+            (function, before.rules_for(function.name), policy.rules_for(function.name))
+            for function in self.by_name.values()
         ]
         self._take_limits(policy)
         self._forget_idle()
         self._limit_all(self.server_limited or self.draining)
-        for function, rules in changed:
-            function.obey(rules)
-        # Made of the defaults too, which may have changed where a function's own rules have not.
-        for function, rules in all_rules:
+        for function, old, rules in all_rules:
+            if rules != old:
+                function.obey(rules, old)
+                self._overrule(function, old, rules)
+            # Made of the defaults too, which may have changed where a function's own rules have not.
             function.retry = policy.retry_policy(rules)
+        return [(function, rules) for function, old, rules in all_rules if rules != old]
+
+    def _overrule(self, function: Function, old: FunctionRules, rules: FunctionRules) -> None:
+        """What rules say anew holds over what an administrator has set."""
+        if self.setting_store is not None:
+            for kind in KINDS:
+                if value_of(old, kind) != value_of(rules, kind):
+                    self.setting_store.overruled(function.name, kind)
+
+    def limit_runs(self, function: Function, rules: RunRules, running: Running) -> None:
+        """Let other limits of runs hold for a function. `Throttle` is to note it."""
+        before = function.run_limits
+        if rules == (NO_RUN_RULES if before is None else before.rules):
+            return
+        queue = None if before is None else before.queue
+        slots = None if before is None else before.slots
+        of_function: list[Job] = []
+        if not rules.max_running_per_key:
+            queue = None
+        elif before is not None and queue is not None and before.rules.key_separator == rules.key_separator:
+            queue.change_limit(rules.max_running_per_key)
+        else:
+            queue = KeyedQueue[Job](
+                function.name,
+                rules.max_running_per_key,
+                rules.key_separator,
+                self.slot_source,
+                function.list_priority_ready,
+            )
+            queue.suspended = function.dispatch_suspended or not function.workers
+            of_function = running().get(function, [])
+        if slots is not None and not rules.max_running:
+            slots.balance(0, 0, 0)
+            slots = None
+        elif slots is None and rules.max_running and self.slot_source is not None:
+            slots = Slots(self.slot_source, function.name, b"")
+        limits = RunLimits(rules, slots, queue) if rules != NO_RUN_RULES else None
+        if before is not None and limits is not None:
+            limits.offered = before.offered
+            limits.failed_in_row = before.failed_in_row
+            limits.paused_itself = before.paused_itself
+        if queue is function.keyed_queue:
+            function.limit_runs(limits)
+            return
+        _forget_blocked(function)
+        queued = function.take_queued()
+        function.limit_runs(limits)
+        if queue is not None:
+            queue.count_running(of_function)
+        for job in queued:
+            function.push_limited(job)
 
     def _limit_all(self, limited: bool) -> None:
         for function in self.by_name.values():
@@ -151,3 +221,12 @@ class Functions:
             self.dispatch_suspended = True
             for function in self.by_name.values():
                 function.suspend_dispatch()
+
+
+def _forget_blocked(function: Function) -> None:
+    """Let the jobs be fetched once more that are in the store alone as their key is full."""
+    if function.keyed_queue is not None and function.stored_queue is not None:
+        for priority in range(PRIORITIES):
+            least = function.keyed_queue.least_stub(priority)
+            if least is not None:
+                function.stored_queue.take_back(priority, least)

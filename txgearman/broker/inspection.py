@@ -6,10 +6,12 @@ import operator
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
-from txgearman.broker.entities import NO_STORED_QUEUE, Function, Job
+from txgearman.broker.entities import Function, Job
 from txgearman.broker.handles import number_of
 from txgearman.broker.job_states import PRIORITIES, JobState
-from txgearman.broker.meters import Counts, FunctionMeasures, failures_of
+from txgearman.broker.meters import Counts, FunctionMeasures, blocked_of, failures_of
+from txgearman.broker.policy import NO_RUN_RULES
+from txgearman.broker.stored_queue import NO_STORED_QUEUE
 from txgearman.broker.views import (
     UNKNOWN,
     FunctionDetail,
@@ -73,20 +75,22 @@ class Inspection:
         return self._broker.life.live
 
     def limits(self) -> Iterator[FunctionLimits]:
-        """Walk the functions whose new jobs are limited, or were refused.
+        """Walk the functions whose jobs or runs are limited, or whose new jobs were refused.
 
         Yields:
             The limits of one function.
         """
         for function in list(self._broker.functions.by_name.values()):
             rate = function.rate
-            if function.limits is not None or rate is not None or function.refused:
+            runs = function.run_limits
+            if function.limits is not None or rate is not None or runs is not None or function.refused:
                 yield FunctionLimits(
                     function.name,
                     function.limits or (None,) * PRIORITIES,
                     rate.per_second if rate else 0.0,
                     rate.burst if rate else 0,
                     function.refused,
+                    NO_RUN_RULES if runs is None else runs.rules,
                 )
 
     @property
@@ -108,7 +112,7 @@ class Inspection:
         for function in list(self._broker.functions.by_name.values()):
             waiting = map(operator.add, function.waiting, function.scheduled)
             if function.stored_queue is not None:
-                waiting = map(operator.add, waiting, function.stored_queue.jobs)
+                waiting = map(operator.add, waiting, function.stored_queue.alone)
             yield FunctionView(
                 function.name, function.total, function.running, function.workers, tuple(waiting)
             )
@@ -140,8 +144,9 @@ class Inspection:
 
     def _function_detail(self, function: Function, dead: int) -> FunctionDetail:
         oldest = None
+        limits = function.run_limits
         stored_queue = function.stored_queue or NO_STORED_QUEUE
-        stored = stored_queue.jobs
+        stored = stored_queue.alone
         failed = failures_of(function.uncompleted)
         uncompleted = sum(function.uncompleted)
         if function.meter is not None:
@@ -152,10 +157,7 @@ class Inspection:
             total=function.total,
             queued=tuple(map(operator.add, function.waiting, stored)),
             stored=sum(stored),
-            stored_after=tuple(
-                position if jobs else None
-                for jobs, position in zip(stored, stored_queue.position, strict=True)
-            ),
+            stored_after=tuple(stored_queue.after(priority) for priority in range(PRIORITIES)),
             scheduled=tuple(function.scheduled),
             retrying=function.retrying,
             dead=dead,
@@ -170,6 +172,10 @@ class Inspection:
             requeued=function.requeued,
             refused=function.refused,
             oldest=oldest,
+            runs=NO_RUN_RULES if limits is None else limits.rules,
+            throttled=function.throttled,
+            blocked=blocked_of(function),
+            paused_itself=limits is not None and limits.paused_itself,
         )
 
     def job_detail(self, handle: bytes) -> JobDetail:

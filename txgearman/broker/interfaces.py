@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from txgearman.broker.slots import SlotSource as SlotSource  # noqa: PLC0414 (it is one of them)
 from txgearman.errors import Refused
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from txgearman.broker.entities import Job
     from txgearman.broker.kept_result import KeptResult, ResultCounts
     from txgearman.broker.kept_unique import KeptUnique
+    from txgearman.broker.setting_kinds import SettingValue
     from txgearman.broker.stored_job import StoredJob
 
     Found = StoredJob | None | Refused
@@ -307,6 +309,46 @@ class ResultStore(Protocol):
     @property
     def evicted(self) -> int:
         """How many results this server has forgotten before that, as all together were too large."""
+
+
+class SettingStore(Protocol):
+    """What keeps the settings that administrators make for functions, if anything does."""
+
+    def changed(self, function: bytes, kind: str, value: SettingValue) -> None:
+        """An administrator has set something.
+
+        Args:
+            function: The function's name.
+            kind: What was set, one of `setting_kinds.KINDS`.
+            value: To what.
+        """
+
+    def dropped(self, function: bytes) -> None:
+        """An administrator has dropped a function: it has no settings any more.
+
+        Args:
+            function: The function's name.
+        """
+
+    def overruled(self, function: bytes, kind: str) -> None:
+        """The operator's rules have changed in what they say of a function, and that holds from now on.
+
+        Args:
+            function: The function's name.
+            kind: What they say something else of.
+        """
+
+
+class PauseListener(Protocol):
+    """Is told of each function that is paused by itself, to log it."""
+
+    def paused(self, function: bytes, failures: int) -> None:
+        """A function was paused as its runs failed, see `FunctionRules.pause_after`.
+
+        Args:
+            function: The function.
+            failures: How many of its runs have failed in a row.
+        """
 
 
 class JobTrace(Protocol):

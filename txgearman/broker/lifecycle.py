@@ -28,6 +28,7 @@ from txgearman.broker.retries import RetryPolicy
 from txgearman.broker.stopping import CANCELLED, SILENT, stop_run
 from txgearman.broker.stored_job import StoredJob
 from txgearman.broker.stored_queues import StoredQueues
+from txgearman.broker.throttle import Throttle
 from txgearman.broker.timer import Timer
 from txgearman.broker.uniques import Duplicates
 from txgearman.broker.waking import Waking
@@ -68,6 +69,7 @@ class Lifecycle:
         "_functions",
         "_level_of",
         "_stored_queues",
+        "_throttle",
         "_timer",
         "_waking",
         "dead_job_store",
@@ -94,6 +96,7 @@ class Lifecycle:
         functions: Functions,
         stored_queues: StoredQueues,
         waking: Waking,
+        throttle: Throttle,
         timer: Timer,
         job_store: JobStore | None,
         last_number: int,
@@ -105,7 +108,9 @@ class Lifecycle:
     ) -> None:
         self._functions = functions
         self._stored_queues = stored_queues
+        stored_queues.revive = self.revive
         self._waking = waking
+        self._throttle = throttle
         self._timer = timer
         self.job_store = job_store
         self.trace = trace
@@ -175,6 +180,9 @@ class Lifecycle:
         if function.meter is not None:
             now = self._timer.turn_time
             job.since = self._timer.clock() if now is None else now
+        if function.run_limits is not None:
+            self._throttle.enqueue(job)
+            return
         function.push(job)
         level = self._level_of[job.priority]
         unready = function.unready[level]
@@ -184,6 +192,14 @@ class Lifecycle:
             unready.clear()
         if function.resting:
             self._waking.wake(function)
+
+    def running(self) -> dict[Function, list[Job]]:
+        """All jobs that run, by their function. This walks the jobs in memory."""
+        running: dict[Function, list[Job]] = {}
+        for handle, job in self.handles:
+            if job.state is _RUNNING and handle == job.handle:
+                running.setdefault(job.function, []).append(job)
+        return running
 
     def revive(self, function: Function, stored: StoredJob) -> Job:
         """Make a live job of a stored one."""
@@ -221,8 +237,8 @@ class Lifecycle:
         function.submitted += 1
         if self.job_store is None:
             self.revive(function, stored).stored = False
-        elif self._stored_queues.is_deep(function, stored.priority, stored.position):
-            self._stored_queues.count(function, stored.priority, stored.position)
+        elif self._stored_queues.is_deep(function, stored.priority, stored.position, stored.unique):
+            self._stored_queues.count(function, stored.priority, stored.position, stored.unique)
         else:
             self.revive(function, stored)
 
@@ -235,6 +251,8 @@ class Lifecycle:
             allowed = self._functions.policy.job_retries
         job.losses += 1
         exhausted = allowed != UNLIMITED and job.losses >= max(allowed, 1)
+        if exhausted and job.function.run_limits is not None:
+            self._throttle.failed(job.function)
         if exhausted or not (job.background or job.watchers or job.saving):
             self.give_up(job, _LOST if exhausted else _ABANDONED)
             return
@@ -258,6 +276,8 @@ class Lifecycle:
         job.function.running -= 1
         if job.function.keep_results is not None:
             self.results.forget(job)
+        if job.function.run_limits is not None:
+            self._throttle.ended(job)
 
     # -- what ends a run ------------------------------------------------------------------------
 
@@ -316,6 +336,8 @@ class Lifecycle:
             Who waited for the job and is to be told that it failed.
         """
         retry = self.retry_policy_of(job)
+        if job.function.run_limits is not None:
+            self._throttle.failed(job.function)
         wanted = job.background or bool(job.saving)
         if wanted or retry is not None or self.history is not None:
             failures = self._note_failure(job, outcome, error)
@@ -548,6 +570,8 @@ class Lifecycle:
             assert job.worker is not None
             job.worker.jobs.pop(job.handle, None)
             job.function.running -= 1
+            if job.function.run_limits is not None:
+                self._throttle.ended(job)
         dropped = in_queue and job.state is _QUEUED
         if job.state is _SCHEDULED or job.state is _RETRYING:
             job.function.scheduled[job.priority] -= 1
@@ -556,6 +580,8 @@ class Lifecycle:
         if dropped:
             function = job.function
             function.dropped(job)
+            if function.run_limits is not None:
+                self._throttle.note(function)
             if function.stored_queue is not None:
                 self._stored_queues.fetch_ahead(function, function.stored_queue, job.priority)
         # A job that its worker ends leaves it with a worker. Here that need not be so.

@@ -31,12 +31,33 @@ def failures_of(uncompleted: list[int]) -> int:
     return sum(uncompleted[ending] for ending in FAILURES)
 
 
+def blocked_of(function: Function) -> int:
+    """How many queued jobs the limits of runs hold back.
+
+    Args:
+        function: Whose jobs these are.
+
+    Returns:
+        The jobs in memory and in the store alone, as far as it is known of the latter.
+    """
+    limits = function.run_limits
+    if limits is None:
+        return 0
+    waiting = sum(function.waiting)
+    runnable = waiting if limits.queue is None else limits.queue.runnable
+    startable = 0 if function.throttled else min(runnable, limits.free)
+    return waiting - startable + (0 if function.stored_queue is None else sum(function.stored_queue.blocked))
+
+
 @dataclass(slots=True)
 class Counts:
     """What was counted of some functions: since the start as far as `coalesced`, of now behind it.
 
     The names are those of `Function`. `uncompleted` is by `Outcome`; `waiting` is by priority, jobs that the
     store alone has included. `scheduled` has the jobs that wait for a retry, which `retrying` counts alone.
+    `blocked` are those of the waiting jobs that limits of runs hold back. `paused` counts the functions that
+    are paused, and `paused_itself` those of them that were so by their failures; `throttled` those whose
+    limits let no job begin, and `max_running` adds up how many jobs may run at a time.
     """
 
     submitted: int = 0
@@ -51,6 +72,11 @@ class Counts:
     retrying: int = 0
     running: int = 0
     workers: int = 0
+    blocked: int = 0
+    paused: int = 0
+    paused_itself: int = 0
+    throttled: int = 0
+    max_running: int = 0
 
     @property
     def completed(self) -> int:
@@ -82,9 +108,16 @@ class Counts:
             self.scheduled += sum(function.scheduled)
             self.retrying += function.retrying
         if function.stored_queue is not None:
-            self.waiting = list(map(operator.add, self.waiting, function.stored_queue.jobs))
+            self.waiting = list(map(operator.add, self.waiting, function.stored_queue.alone))
         self.running += function.running
         self.workers += function.workers
+        self.paused += function.paused
+        limits = function.run_limits
+        if limits is not None:
+            self.blocked += blocked_of(function)
+            self.paused_itself += limits.paused_itself
+            self.throttled += function.throttled
+            self.max_running += limits.rules.max_running
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,13 @@
-"""Numbers as peers write them."""
+"""Numbers as peers write them, and the one that stands for no limit."""
 
 from __future__ import annotations
 
 import re
+import sys
 from typing import Final
+
+UNLIMITED_COUNT: Final = sys.maxsize
+"""The limit where there is none: a comparison needs no second test then."""
 
 MAX_DIGITS: Final = 20
 """Digits of a number that are read: more than 64 bits have."""

@@ -57,6 +57,40 @@ class FunctionOrder(Enum):
     its users see them served in the order in which they added them."""
 
 
+KEY_SEPARATOR: Final = b":"
+"""What a key ends at in a unique, where nothing else is said: that of Redis and of many URLs and names."""
+
+MAX_SEPARATOR: Final = 16
+"""Bytes that may separate a key from the rest of a unique: names for such things are short."""
+
+MAX_START_RATE: Final = 1_000_000_000
+"""Jobs a second, and at once: more than any server gives out, and little enough to be added up exactly."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunRules:
+    """What limits the runs of one function. 0 is no limit.
+
+    Attributes:
+        max_running: As that of `FunctionRules`.
+        start_rate: As that of `FunctionRules`.
+        start_burst: As that of `FunctionRules`.
+        max_running_per_key: As that of `FunctionRules`.
+        key_separator: As that of `FunctionRules`.
+        pause_after: As that of `FunctionRules`.
+    """
+
+    max_running: int = 0
+    start_rate: float = 0.0
+    start_burst: int = 0
+    max_running_per_key: int = 0
+    key_separator: bytes = KEY_SEPARATOR
+    pause_after: int = 0
+
+
+NO_RUN_RULES: Final = RunRules()
+
+
 @dataclass(frozen=True, slots=True)
 class FunctionRules:
     """What holds for the jobs of one function; None where nothing is said.
@@ -80,6 +114,13 @@ class FunctionRules:
         heartbeat: As that of `Policy`.
         unique_for: Seconds for which the unique of a completed job is kept; 0 is not at all.
         keep_results: Seconds for which the results of background jobs are kept; 0 keeps none.
+        max_running: How many jobs of the function may run at a time; 0 is no limit.
+        start_rate: How many of its jobs may begin to run in a second; 0 is no limit.
+        start_burst: How many of them may begin at once; 0 is as many as the rate.
+        max_running_per_key: How many jobs with the same key may run at a time; 0 is no limit. The key is the
+            unique up to the first `key_separator`, or all of it.
+        key_separator: What the key ends at.
+        pause_after: The function is paused when so many of its runs have failed in a row; 0 is never.
     """
 
     limits: tuple[int | None, ...] | None = None
@@ -97,6 +138,27 @@ class FunctionRules:
     heartbeat: float | None = None
     unique_for: float | None = None
     keep_results: float | None = None
+    max_running: int | None = None
+    start_rate: float | None = None
+    start_burst: int | None = None
+    max_running_per_key: int | None = None
+    key_separator: bytes | None = None
+    pause_after: int | None = None
+
+    @property
+    def runs(self) -> RunRules:
+        """The part that limits the function's runs."""
+        return RunRules(
+            self.max_running or 0,
+            self.start_rate or 0.0,
+            self.start_burst or 0,
+            self.max_running_per_key or 0,
+            self.key_separator or KEY_SEPARATOR,
+            self.pause_after or 0,
+        )
+
+
+NO_RULES: Final = FunctionRules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +197,7 @@ class Policy:
         results_bytes: How many bytes kept results take in memory at most, and beside them what running jobs
             have sent of theirs.
         functions: Rules by the name of a function, or a pattern of names.
+        defaults: What holds for a function where `functions` says nothing.
     """
 
     handle_prefix: bytes = b"H:txgearman"
@@ -161,6 +224,7 @@ class Policy:
     max_kept_uniques: int = DEFAULT_KEPT_UNIQUES
     results_bytes: int = DEFAULT_RESULTS_BYTES_IN_MEMORY
     functions: tuple[tuple[bytes, FunctionRules], ...] = ()
+    defaults: FunctionRules = NO_RULES
 
     def rules_for(self, name: bytes) -> FunctionRules:
         """The rules of one function.
@@ -178,6 +242,8 @@ class Policy:
             fitting.append(FunctionRules(submit_rate=self.submit_rate, submit_burst=self.submit_burst))
         if self.heartbeat:
             fitting.append(FunctionRules(heartbeat=self.heartbeat))
+        if self.defaults != NO_RULES:
+            fitting.append(self.defaults)
         if not fitting:
             return NO_RULES
         values = {
@@ -221,14 +287,12 @@ class Policy:
         )
 
 
-NO_RULES: Final = FunctionRules()
-
-
 Levels = tuple[tuple[int, ...], ...]
 
 
 def levels_of(policy: Policy) -> Levels:
-    """The priorities that are looked through together, over all functions, level by level.
+    """The priorities that are looked through together, over all functions, level by level: each is a level of
+    its own, or all are one.
 
     Args:
         policy: Says in which order functions are served.

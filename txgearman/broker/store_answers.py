@@ -68,7 +68,7 @@ class StoreAnswers:
             if (
                 job.run_at is None
                 and not job.watchers
-                and self._stored_queues.is_deep(job.function, job.priority, position)
+                and self._stored_queues.is_deep(job.function, job.priority, position, job.unique)
             ):
                 self._leave_to_store(job)
             else:
@@ -149,8 +149,10 @@ class StoreAnswers:
         function.restored += 1
         # `JobStore.fetch` brings none that has a time, be it its own or that of a retry.
         has_time = stored.run_at is not None or stored.retry_at is not None
-        if not has_time and self._stored_queues.is_deep(function, stored.priority, stored.position):
-            self._stored_queues.count(function, stored.priority, stored.position)
+        if not has_time and self._stored_queues.is_deep(
+            function, stored.priority, stored.position, stored.unique
+        ):
+            self._stored_queues.count(function, stored.priority, stored.position, stored.unique)
         else:
             self._life.revive(function, stored)
 
@@ -219,12 +221,17 @@ class StoreAnswers:
             # It was dropped meanwhile, when its last job was cancelled.
             return
         stored_queue.fetching[priority] = False
+        if stored_queue.refetch[priority]:
+            stored_queue.refetch[priority] = False
+            self._stored_queues.fetch_ahead(function, stored_queue, priority)
+            return
         for stored in jobs:
             stored_queue.position[priority] = stored.position
             if self._life.handles.get(stored.handle) is None:
                 stored_queue.jobs[priority] -= 1
                 self._stored_queues.jobs -= 1
-                self._life.revive(function, stored)
+                if not self._stored_queues.pass_over(function, stored_queue, stored):
+                    self._life.revive(function, stored)
         stored_queue.last[priority] = function.last(priority) if stored_queue.jobs[priority] else None
         if are_all and stored_queue.jobs[priority]:
             # Somebody has changed the store behind our back.
@@ -251,7 +258,7 @@ class StoreAnswers:
         if job.unique:
             self._life.duplicates.remove(job)
         self._life.handles.remove(job.handle)
-        self._stored_queues.count(job.function, job.priority, number_of(job.handle))
+        self._stored_queues.count(job.function, job.priority, number_of(job.handle), job.unique)
 
     def disown(self, last_number: int) -> None:
         """The stored jobs are another server's now: forget them.
@@ -266,6 +273,7 @@ class StoreAnswers:
         # Those that are without jobs then may be forgotten.
         for function in list(self._functions.by_name.values()):
             if function.stored_queue is not None:
+                self._stored_queues.lose_blocked(function, function.stored_queue)
                 for priority in range(PRIORITIES):
                     self._stored_queues.lose(function, function.stored_queue, priority)
         for handle, job in self._life.handles:
@@ -303,9 +311,50 @@ class StoreAnswers:
             self._functions.dispatch_suspended = False
             for function in self._functions.by_name.values():
                 if function.dispatch_suspended and not function.paused:
-                    self._broker.waking.resume_dispatch(function)
+                    self._broker.throttle.resume_dispatch(function)
+
+    def slot_gained(self, function_name: bytes, key: bytes) -> None:
+        """One more job may run here, as `SlotSource.want` asked for.
+
+        A slot of a function that is gone, or that nothing waits for any more, is released at once.
+
+        Args:
+            function_name: The function.
+            key: The key of its jobs, empty for the function's own limit.
+        """
+        self._broker.throttle.slot_gained(function_name, key)
+
+    def slot_wanted(self, function_name: bytes, key: bytes) -> None:
+        """Another server wants a slot: a free one is released at once, or else the next that becomes free.
+
+        Args:
+            function_name: The function.
+            key: The key of its jobs, empty for the function's own limit.
+        """
+        self._broker.throttle.slot_wanted(function_name, key)
+
+    def slot_limits(self, function_name: bytes) -> tuple[int, int]:
+        """How many slots there may be on all servers together.
+
+        Args:
+            function_name: The function.
+
+        Returns:
+            How many of the function, and how many of each key; 0 where there is no limit, or no function.
+        """
+        function = self._functions.by_name.get(function_name)
+        limits = None if function is None else function.run_limits
+        return (0, 0) if limits is None else (limits.rules.max_running, limits.rules.max_running_per_key)
+
+    def slots_lost(self) -> None:
+        """No slot is this server's any more, as its lease has expired. This walks all functions and keys.
+
+        `SlotSource.want` is said anew, from inside this call, for all that waits.
+        """
+        self._broker.throttle.slots_lost()
 
     def detach_store(self) -> None:
         """Tell the store nothing from now on: this server ends, and its stored jobs stay as they are for the
         next one."""
         self._life.job_store = self._stored_queues.job_store = None
+        self._functions.setting_store = None

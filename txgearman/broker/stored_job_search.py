@@ -82,10 +82,11 @@ class StoredJobSearch:
         behind the place that the page before gave. What has come into memory meanwhile is told of as it is
         there. Raises `FunctionNotFound`."""
         stored_queue = self._functions.find(name).stored_queue
-        if stored_queue is None or not (cursor or stored_queue.jobs[priority]):
+        after = cursor or (None if stored_queue is None else stored_queue.after(priority))
+        if stored_queue is None or after is None:
             tell(JobPage((), None))
         else:
-            self._page(name, priority, cursor or stored_queue.position[priority], limit, tell)
+            self._page(name, priority, after, limit, tell)
 
     def _page(
         self, name: bytes, priority: int, cursor: int, limit: int, tell: Callable[[JobPage | Refused], None]

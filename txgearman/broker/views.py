@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from txgearman.broker.job_states import OUTCOME_NAMES, JobState
+from txgearman.broker.policy import NO_RUN_RULES, RunRules
 
 if TYPE_CHECKING:
     from txgearman.broker.dead_job import DeadJob
@@ -30,13 +31,15 @@ class FunctionView:
 @dataclass(frozen=True, slots=True)
 class FunctionLimits:
     """What a function takes: `queued` are its limits of jobs by priority, None for no limit; `per_second` new
-    jobs with `burst` of them at once, 0 for no limit. `refused` jobs were turned away for either."""
+    jobs with `burst` of them at once, 0 for no limit. `refused` jobs were turned away for either. `runs` are
+    the limits of its runs."""
 
     name: bytes
     queued: tuple[int | None, ...]
     per_second: float
     burst: int
     refused: int
+    runs: RunRules = NO_RUN_RULES
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,8 @@ class FunctionDetail:
     from `submitted` to `refused` are since the function was made: `failed` are the jobs that ended in one of
     `FAILURES`, `dropped` those that ended in any other way without being completed. `oldest` is how
     many seconds the oldest job that is next of its priority has waited, None without one or where no times
-    are taken.
+    are taken. `runs` are the limits of its runs: `throttled` says that for now they let no job begin, and
+    `blocked` counts the queued jobs that they hold back. `paused_itself` says that too many runs failed.
     """
 
     name: bytes
@@ -103,6 +107,10 @@ class FunctionDetail:
     requeued: int
     refused: int
     oldest: float | None
+    runs: RunRules = NO_RUN_RULES
+    throttled: bool = False
+    blocked: int = 0
+    paused_itself: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -179,7 +179,7 @@ class Waking:
         job. That is safe because a woken worker that does something else passes the wake-up on
         (`note_awake`), and one that does nothing is replaced (`replace_late`).
         """
-        if function.dispatch_suspended:
+        if function.dispatch_suspended or function.throttled:
             return
         wanted = self._functions.policy.wakeup
         now = self._timer.clock()
@@ -218,20 +218,8 @@ class Waking:
         if function is not None:
             worker.woken_for = None
             self.woken.pop(worker, None)
-            if (job is None or job.function is not function) and any(function.waiting):
+            if (job is None or job.function is not function) and function.has_startable:
                 self.wake(function)
-
-    def resume_dispatch(self, function: Function) -> None:
-        """Let workers have a function's jobs again, and wake as many as there are jobs for."""
-        function.resume_dispatch()
-        for level, unready in enumerate(function.unready):
-            for ability_set, slot in unready.items():
-                ability_set.list_ready(level, slot)
-            unready.clear()
-        for _ in range(sum(function.waiting)):
-            if not function.resting:
-                break
-            self.wake(function)
 
     def replace_late(self, now: float) -> None:
         """Wake others for workers that were woken and have not come in time."""
@@ -242,7 +230,7 @@ class Waking:
             del self.woken[worker]
             function = worker.woken_for
             worker.woken_for = None
-            if function is not None and any(function.waiting):
+            if function is not None and function.has_startable:
                 self.wake(function)
 
 

@@ -20,11 +20,13 @@ from txgearman.broker.dead_job_administration import DeadJobAdministration, Prog
 from txgearman.broker.inspection import Inspection
 from txgearman.broker.job_lookup import JobLookup
 from txgearman.broker.job_states import OUTCOME_NAMES, PRIORITIES, Priority
+from txgearman.broker.policy import NO_RUN_RULES
 from txgearman.broker.stored_job_search import StoredJobSearch
 from txgearman.broker.views import JobDetail
 from txgearman.errors import BrokenStream, GearmanError, JobNotFound, Refused, UniqueInUse
 from txgearman.server.config.function_options import MAX_RATE
 from txgearman.server.config.process_options import Level
+from txgearman.server.config.run_limit_options import with_run_limit
 from txgearman.server.interfaces import Held, ListPieces
 from txgearman.server.monitoring.limits import limits_of
 from txgearman.version import VERSION
@@ -300,6 +302,25 @@ def _maxrate(peer: Peer, words: list[bytes]) -> bytes:
     return OK
 
 
+def _limit_runs(peer: Peer, words: list[bytes]) -> bytes:
+    """``limit f``, which ends all limits of its runs, or ``limit f max-running n``, and so on."""
+    name = _function_name(words, 1)
+    if len(words) == 3:
+        raise _incomplete(words)
+    rules = NO_RUN_RULES
+    if len(words) > 2:
+        function = peer.broker.functions.by_name.get(name)
+        if function is not None and function.run_limits is not None:
+            rules = function.run_limits.rules
+        try:
+            rules = with_run_limit(rules, words[2].decode(), unescape(words[3]).decode())
+        except ValueError as error:
+            reason = ascii(str(error))[1:-1].replace(" ", "+")
+            raise _Denied(f"INVALID_ARGUMENTS {reason}") from None
+    Administration(peer.broker).limit_runs(name, rules)
+    return OK
+
+
 def _limit(word: bytes) -> int | None:
     return int(word) or None if word.isdigit() and len(word) < 20 else None
 
@@ -344,7 +365,11 @@ def _show_function_limits(peer: Peer) -> Iterator[bytes]:
     for view in Inspection(peer.broker).limits():
         queued = b"\t".join([b"%d" % (limit or 0) for limit in view.queued])
         rate = b"%g\t%d" % (view.per_second, view.burst)
-        yield b"%b\t%b\t%b\t%d\n" % (escape(view.name), queued, rate, view.refused)
+        runs = view.runs
+        starts = b"%d\t%g\t%d" % (runs.max_running, runs.start_rate, runs.start_burst)
+        keys = b"%d\t%b" % (runs.max_running_per_key, escape(runs.key_separator))
+        columns = escape(view.name), queued, rate, view.refused, starts, keys, runs.pause_after
+        yield b"%b\t%b\t%b\t%d\t%b\t%b\t%d\n" % columns
     yield _END
 
 
@@ -602,4 +627,5 @@ _ANSWERS: Final[dict[bytes, _Command]] = {
     b"drop": _Command(3, 3, _drop),
     b"maxqueue": _Command(2, 5, _maxqueue),
     b"maxrate": _Command(2, 4, _maxrate),
+    b"limit": _Command(2, 4, _limit_runs),
 }

@@ -20,7 +20,14 @@ from txgearman.broker.broker import Broker
 from txgearman.broker.dead_job import DeadJob
 from txgearman.broker.dead_job_administration import DeadJobAdministration
 from txgearman.broker.inspection import Inspection
-from txgearman.broker.interfaces import DeadJobStore, DeathListener, Follower, JobStore, ResultStore
+from txgearman.broker.interfaces import (
+    DeadJobStore,
+    DeathListener,
+    Follower,
+    JobStore,
+    ResultStore,
+    SlotSource,
+)
 from txgearman.broker.job_lookup import JobLookup
 from txgearman.broker.store_answers import StoreAnswers
 from txgearman.broker.stored_job_search import StoredJobSearch
@@ -114,7 +121,8 @@ class GearmanServerFactory(Factory):
         )
         self._wall_clock = wall_clock
         self._follower = follower
-        self.death_listeners: list[DeathListener] = [DeathLog(self.clock)]
+        self._failure_log = DeathLog(self.clock)
+        self.death_listeners: list[DeathListener] = [self._failure_log]
         self.results = ResultWaits(reactor, lambda: self.broker)
         self.broker = self._make_broker()
         self.scheduling = self._make_scheduling()
@@ -166,6 +174,7 @@ class GearmanServerFactory(Factory):
         last_number: int = 0,
         dead_job_store: DeadJobStore | None = None,
         result_store: ResultStore | None = None,
+        slot_source: SlotSource | None = None,
     ) -> Broker:
         trace = None
         if self._follower is not None:
@@ -183,6 +192,8 @@ class GearmanServerFactory(Factory):
             self,
             dead_job_store,
             result_store,
+            slot_source,
+            self._failure_log,
         )
         broker.life.results.listener = self.results.job_ended
         return broker
@@ -226,7 +237,11 @@ class GearmanServerFactory(Factory):
         store_writer.dead_jobs.limit(*self.settings.stored_dead_limits)
         store_writer.results.limit(self.settings.stored_results_bytes)
         self.broker = self._make_broker(
-            store_writer, last_number, store_writer.dead_jobs, store_writer.results
+            store_writer,
+            last_number,
+            store_writer.dead_jobs,
+            store_writer.results,
+            store_writer.slots if store_writer.shared else None,
         )
         self.scheduling = self._make_scheduling(store_writer.schedules)
 

@@ -17,6 +17,7 @@ from txgearman.broker.stored_job import StoredJob
 __all__ = [
     "MAX_EXAMINED",
     "MAX_EXAMINED_BYTES",
+    "MAX_SLOTS",
     "NO_POSITION",
     "Changes",
     "Coalesced",
@@ -25,12 +26,19 @@ __all__ = [
     "KeptResult",
     "KeptUnique",
     "QueueLength",
+    "Renewal",
     "ResultCounts",
     "Retry",
+    "Setting",
+    "SettingChanges",
+    "Settings",
+    "Slot",
+    "SlotChanges",
     "Store",
     "StoredJob",
     "StoredSchedule",
     "Tick",
+    "WantedSlots",
     "Written",
 ]
 
@@ -40,6 +48,9 @@ writes."""
 
 MAX_EXAMINED_BYTES: Final = 16 * 1024 * 1024
 """Bytes of them, by `DeadJob.weight`, for a page of a search or one with data; but one job at least."""
+
+MAX_SLOTS: Final = 1000
+"""Slots that a server is told of at once, so that neither it nor the database is held up."""
 
 NO_POSITION: Final = -1
 """The position of a job that a take-over may have moved here, until its answer has arrived."""
@@ -197,6 +208,114 @@ class QueueLength(NamedTuple):
     function: bytes
     priority: int
     jobs: int
+
+
+class Setting(NamedTuple):
+    """Something that an administrator has set for a function.
+
+    Attributes:
+        function: The function's name.
+        kind: What is set: up to 32 characters.
+        value: To what, as text.
+    """
+
+    function: bytes
+    kind: str
+    value: str
+
+
+class Settings(NamedTuple):
+    """All settings.
+
+    Attributes:
+        version: Greater than all before as soon as one changes. The settings may be newer than that.
+        settings: The settings, in no order.
+    """
+
+    version: int
+    settings: list[Setting]
+
+
+@dataclass(slots=True)
+class SettingChanges:
+    """What one call of `Store.change_settings` makes durable.
+
+    Attributes:
+        dropped: Functions all of whose settings are deleted, ahead of what follows.
+        values: The new value by function and kind; None deletes the setting.
+    """
+
+    dropped: set[bytes] = field(default_factory=set)
+    values: dict[tuple[bytes, str], str | None] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.dropped or self.values)
+
+
+class Slot(NamedTuple):
+    """The right of one server to run one job at a time, under a limit that holds for all servers together.
+
+    Attributes:
+        function: The function of the job.
+        key: The key of the job, empty for the function's own limit.
+        number: Tells the slots of one limit apart.
+    """
+
+    function: bytes
+    key: bytes
+    number: int
+
+
+@dataclass(slots=True)
+class SlotChanges:
+    """What a server says in `Store.exchange_slots`. It may say the same again where the answer was lost.
+
+    Attributes:
+        confirmed: Slots that it was told of.
+        released: Slots that it gives back. One that was not confirmed by an earlier call is not given back:
+            it is another, which the server was just given.
+        unwanted: The limits of which it wants no slot any more, by function and key.
+        wanted: The limits of which it wants one more slot, with how many slots there may be.
+    """
+
+    confirmed: list[Slot] = field(default_factory=list)
+    released: list[Slot] = field(default_factory=list)
+    unwanted: set[tuple[bytes, bytes]] = field(default_factory=set)
+    wanted: dict[tuple[bytes, bytes], int] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.confirmed or self.released or self.unwanted or self.wanted)
+
+
+class WantedSlots(NamedTuple):
+    """Slots of one limit that other servers want.
+
+    Attributes:
+        function: The function.
+        key: The key, empty for the function's own limit.
+        servers: How many servers want one and have fewer than this server.
+    """
+
+    function: bytes
+    key: bytes
+    servers: int
+
+
+class Renewal(NamedTuple):
+    """What a server learns with the renewal of its lease.
+
+    Attributes:
+        has_orphans: Whether there may be jobs to `take_over`.
+        settings_version: The `Settings.version` of now.
+        wanted_slots: What others want of this server's slots; `MAX_SLOTS` limits at most.
+        has_new_slots: Whether this server has slots that it has not confirmed. It may have got one that it
+            does not know of, where the answer to what it wanted was lost.
+    """
+
+    has_orphans: bool
+    settings_version: int
+    wanted_slots: list[WantedSlots]
+    has_new_slots: bool
 
 
 class Store(Protocol):
@@ -485,13 +604,29 @@ class Store(Protocol):
             How many were deleted; `limit` where there may be more.
         """
 
+    # -- settings, which hold for all servers -----------------------------------------------------
+
+    def settings(self) -> Settings:
+        """Read what administrators have set.
+
+        Returns:
+            All settings.
+        """
+
+    def change_settings(self, changes: SettingChanges) -> None:
+        """Change settings. Deleting one that is not there is no error.
+
+        Args:
+            changes: The changes, at least one.
+        """
+
     # -- several servers on one database ----------------------------------------------------------
 
-    def renew(self) -> bool:
+    def renew(self) -> Renewal:
         """Extend this server's lease to its full length from now.
 
         Returns:
-            Whether there may be jobs to `take_over`.
+            What has to be looked after. A store that is not shared has nothing.
         """
 
     def take_over(self, limit: int, position: int) -> list[StoredJob]:
@@ -511,6 +646,20 @@ class Store(Protocol):
 
         Returns:
             The jobs, with their new positions.
+        """
+
+    def exchange_slots(self, changes: SlotChanges) -> list[Slot]:
+        """Give back slots and ask for others. A store that is not shared has none.
+
+        Who wants a slot gets one as soon as there are fewer than there may be, and those that wanted one
+        earlier have theirs. That ends the want. Slots and wants of a server whose lease has expired are gone
+        from when another has noticed.
+
+        Args:
+            changes: What has changed since the last call. Without any, this reads alone.
+
+        Returns:
+            The slots that this server has got and not confirmed, up to `MAX_SLOTS`.
         """
 
     def servers(self) -> list[str]:

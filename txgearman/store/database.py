@@ -33,6 +33,9 @@ from txgearman.store.contract import (
     QueueLength,
     ResultCounts,
     Retry,
+    Setting,
+    SettingChanges,
+    Settings,
     StoredJob,
     Written,
 )
@@ -46,8 +49,10 @@ from txgearman.store.tables import (
     HAS_TIME,
     INSERTED_FIELDS,
     JOB,
+    META,
     RESULT,
     RESULT_COLUMNS,
+    SETTING,
     STORED,
     UNIQUE,
     UNIQUE_COLUMNS,
@@ -180,6 +185,10 @@ class DatabaseStore(ScheduleRows, ABC):
     @abstractmethod
     def _keep_uniques(self, connection: sa.Connection, kept: Sequence[KeptUnique]) -> None:
         """Insert kept uniques, in place of those with the same function and key."""
+
+    @abstractmethod
+    def _change_settings(self, changes: SettingChanges) -> None:
+        """Change settings, and count that, in one transaction."""
 
     @abstractmethod
     def _contains(self, column: sa.Column[Any], text: bytes) -> sa.ColumnElement[bool]:
@@ -582,6 +591,21 @@ class DatabaseStore(ScheduleRows, ABC):
             ),
         )
         return Evicted(expired, evicted)
+
+    # -- settings -----------------------------------------------------------------------------------
+
+    def settings(self) -> Settings:
+        def read() -> Settings:
+            with self._reading() as connection:
+                # First: what changes in between is read again later.
+                version = connection.scalar(sa.select(META.c.settings))
+                rows = connection.execute(sa.select(SETTING.c.name, SETTING.c.kind, SETTING.c.value))
+                return Settings(int(version or 0), [Setting._make(row) for row in rows])
+
+        return self._with_retries(read)
+
+    def change_settings(self, changes: SettingChanges) -> None:
+        self._with_retries(lambda: self._change_settings(changes))
 
     # -- connecting ---------------------------------------------------------------------------------
 

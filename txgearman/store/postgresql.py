@@ -27,7 +27,7 @@ from sqlalchemy.dialects import postgresql
 
 from txgearman.broker.dead_job import DeadJob
 from txgearman.errors import LeaseLost, StoreError, StoreUnavailable
-from txgearman.store import tables
+from txgearman.store import slots, tables
 from txgearman.store.arrays import ARRAYS, Array, register_arrays
 from txgearman.store.contract import (
     NO_POSITION,
@@ -35,12 +35,27 @@ from txgearman.store.contract import (
     Coalesced,
     KeptResult,
     KeptUnique,
+    Renewal,
     Retry,
+    SettingChanges,
+    Slot,
+    SlotChanges,
     StoredJob,
     Written,
 )
 from txgearman.store.database import DatabaseStore, Row, TransactionConflict
-from txgearman.store.tables import DATA_INDEX, FUNCTION_INDEX, HAS_NO_TIME, HAS_TIME, JOB, SERVER, STORED
+from txgearman.store.tables import (
+    DATA_INDEX,
+    FUNCTION_INDEX,
+    HAS_NO_TIME,
+    HAS_TIME,
+    JOB,
+    META,
+    SERVER,
+    SLOT,
+    SLOT_WANT,
+    STORED,
+)
 
 CONNECT_TIMEOUT: Final = 10
 """Seconds until an attempt to connect fails."""
@@ -69,7 +84,11 @@ _CLOCK: Final = sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Doubl
 
 _LIVING: Final = sa.select(SERVER.c.name).where(~SERVER.c.dead, SERVER.c.lease_end > _CLOCK)
 
-_HAS_DEAD: Final = sa.select(sa.exists().where(SERVER.c.dead | (SERVER.c.lease_end < _CLOCK)))
+_NEWS: Final = sa.select(
+    sa.exists().where(SERVER.c.dead | (SERVER.c.lease_end < _CLOCK)),
+    sa.select(META.c.settings).scalar_subquery(),
+)
+"""What a server learns when it renews its lease."""
 
 _ALIVE: Final = (
     "WITH alive AS (SELECT number FROM txgearman_server WHERE number = %b::bigint AND NOT dead{} FOR SHARE)"
@@ -147,6 +166,21 @@ _REVIVE: Final = (
     f" SELECT gone.number, %b::bigint, %b::double precision, 0, alive.number, {_KEPT} FROM gone, alive"
     " RETURNING 1)"
     " SELECT (SELECT count(*) FROM alive), count(*) FROM revived"
+)
+# The row that counts the changes is locked first, so that two servers which change the same do not deadlock.
+# A row that is both deleted and inserted would be an error.
+_CHANGE_SETTINGS: Final = (
+    f"{_ALIVE.format('')}, counted AS ("
+    "UPDATE txgearman_meta SET settings = settings + 1 FROM alive RETURNING 1),"
+    " new AS (SELECT * FROM unnest(%b::bytea[], %b::text[], %b::text[]) AS new(name, kind, value)),"
+    " gone AS (DELETE FROM txgearman_setting AS old USING counted"
+    " WHERE (old.name = ANY(%b::bytea[]) OR (old.name, old.kind) IN (SELECT name, kind FROM new))"
+    " AND NOT EXISTS (SELECT 1 FROM new"
+    " WHERE new.name = old.name AND new.kind = old.kind AND new.value IS NOT NULL)),"
+    " saved AS (INSERT INTO txgearman_setting (name, kind, value)"
+    " SELECT new.* FROM new, counted WHERE value IS NOT NULL ORDER BY name, kind"
+    " ON CONFLICT (name, kind) DO UPDATE SET value = excluded.value)"
+    " SELECT count(*) FROM alive"
 )
 _MOVE: Final = (
     f"{_ALIVE.format(' AND lease_end = %b::double precision')}, moved AS ("
@@ -241,13 +275,16 @@ class PostgresqlStore(DatabaseStore):
         """The job, without a position as long as its take-over is unconfirmed."""
         return job._replace(position=NO_POSITION) if job.number in self._unconfirmed else job
 
-    def renew(self) -> bool:
+    def renew(self) -> Renewal:
         return self._with_retries(self._renew)
 
-    def _renew(self) -> bool:
+    def _renew(self) -> Renewal:
         with self._connected() as connection:
             self._prolong(connection)
-            return bool(connection.scalar(_HAS_DEAD)) or bool(self._unconfirmed)
+            has_new_slots = sa.exists().where(SLOT.c.owner == self._owner, ~SLOT.c.confirmed)
+            has_dead, settings, has_new = connection.execute(_NEWS.add_columns(has_new_slots)).one()
+            wanted = slots.wanted_slots(connection, self._owner)
+            return Renewal(has_dead or bool(self._unconfirmed), settings, wanted, has_new)
 
     def _prolong(self, connection: sa.Connection) -> float:
         """Extend the lease to its full length; returns when it expires."""
@@ -271,6 +308,7 @@ class PostgresqlStore(DatabaseStore):
             jobs = self._taken_before(connection)
             if not jobs:
                 self._mark_dead(connection)
+                slots.free_slots_of_dead(connection, self._owner)
                 jobs = self._take(connection, lease_end, limit, position)
         self._unconfirmed = []
         return jobs
@@ -350,9 +388,25 @@ class PostgresqlStore(DatabaseStore):
         return set(moved)
 
     def _forget(self, connection: sa.Connection, server: int) -> None:
-        """Delete the row of a dead server without jobs."""
+        """Delete the row of a dead server without jobs and slots."""
         without_jobs = ~sa.exists().where(JOB.c.owner == server)
-        connection.execute(SERVER.delete().where(SERVER.c.number == server, without_jobs))
+        without_slots = ~sa.exists().where(SLOT.c.owner == server)
+        without_wants = ~sa.exists().where(SLOT_WANT.c.server == server)
+        connection.execute(
+            SERVER.delete().where(SERVER.c.number == server, without_jobs, without_slots, without_wants)
+        )
+
+    def exchange_slots(self, changes: SlotChanges) -> list[Slot]:
+        return self._with_retries(lambda: self._exchange_slots(changes))
+
+    def _exchange_slots(self, changes: SlotChanges) -> list[Slot]:
+        if not changes:
+            with self._reading() as connection:
+                return slots.new_slots(connection, self._owner)
+        with self._connected() as connection:
+            is_alive, new = slots.exchange(connection, self._owner, changes)
+            self._check(is_alive)
+        return new
 
     def _lease_lost(self) -> LeaseLost:
         return LeaseLost(f"the lease of {self._name} has expired, and others may have taken over its jobs")
@@ -556,6 +610,13 @@ class PostgresqlStore(DatabaseStore):
         alive, revived = connection.exec_driver_sql(_REVIVE, values).one()
         self._check(alive)
         return bool(revived)
+
+    def _change_settings(self, changes: SettingChanges) -> None:
+        with self._connected() as connection:
+            names = [name for name, _ in changes.values]
+            kinds = [kind for _, kind in changes.values]
+            values = (self._owner, names, kinds, list(changes.values.values()), list(changes.dropped))
+            self._check(connection.exec_driver_sql(_CHANGE_SETTINGS, values).scalar())
 
     def _contains(self, column: sa.Column[Any], text: bytes) -> sa.ColumnElement[bool]:
         return sa.func.pg_catalog.position(column, sa.literal(text, tables.Bytes)) > 0

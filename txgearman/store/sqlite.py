@@ -31,7 +31,11 @@ from txgearman.store.contract import (
     Evicted,
     KeptResult,
     KeptUnique,
+    Renewal,
     Retry,
+    SettingChanges,
+    Slot,
+    SlotChanges,
     StoredJob,
     Written,
 )
@@ -130,6 +134,10 @@ _KEEP_UNIQUES: Final = (
     ' ON CONFLICT (function, "key") DO UPDATE SET handle = excluded.handle, until = excluded.until'
 )
 _FORGET: Final = "DELETE FROM txgearman_dead WHERE number = ?"
+
+_DROP_SETTINGS: Final = "DELETE FROM txgearman_setting WHERE name IN ({})"
+_REMOVE_SETTINGS: Final = "DELETE FROM txgearman_setting WHERE (name, kind) IN ({})"
+_SAVE_SETTINGS: Final = "INSERT OR REPLACE INTO txgearman_setting (name, kind, value) SELECT * FROM ({})"
 
 
 class Reserve:
@@ -319,10 +327,16 @@ class SqliteStore(DatabaseStore):
     def servers(self) -> list[str]:
         return [self._name]
 
-    def renew(self) -> bool:
-        return False
+    def change_settings(self, changes: SettingChanges) -> None:
+        self._with_reserve(lambda: super(SqliteStore, self).change_settings(changes))
+
+    def renew(self) -> Renewal:
+        return Renewal(False, 0, [], False)
 
     def take_over(self, limit: int, position: int) -> list[StoredJob]:
+        return []
+
+    def exchange_slots(self, changes: SlotChanges) -> list[Slot]:
         return []
 
     def _lock_file(self) -> None:
@@ -552,6 +566,15 @@ class SqliteStore(DatabaseStore):
 
     def _keep_uniques(self, connection: sa.Connection, kept: Sequence[KeptUnique]) -> None:
         _execute_for(connection, _KEEP_UNIQUES, kept)
+
+    def _change_settings(self, changes: SettingChanges) -> None:
+        with self._writing(2) as connection:
+            removed = [key for key, value in changes.values.items() if value is None]
+            saved = [(*key, value) for key, value in changes.values.items() if value is not None]
+            _execute_for(connection, _DROP_SETTINGS, [(name,) for name in changes.dropped])
+            _execute_for(connection, _REMOVE_SETTINGS, removed)
+            _execute_for(connection, _SAVE_SETTINGS, saved)
+            connection.exec_driver_sql("UPDATE txgearman_meta SET settings = settings + 1")
 
     def _contains(self, column: sa.Column[Any], text: bytes) -> sa.ColumnElement[bool]:
         return sa.func.instr(column, sa.literal(text, tables.Bytes)) > 0

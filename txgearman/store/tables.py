@@ -34,6 +34,9 @@ class Bytes(sa.LargeBinary):
 _NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 _SECONDS: sa.Double[float] = sa.Double()
 
+# Small rows in the order of their key: in SQLite the key is then no index beside the table.
+_BY_KEY: Final[dict[str, Any]] = {"sqlite_with_rowid": False}
+
 TABLES: Final = sa.MetaData()
 
 META: Final = sa.Table(
@@ -41,8 +44,10 @@ META: Final = sa.Table(
     TABLES,
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("starts", _NUMBER, nullable=False),
+    sa.Column("settings", _NUMBER, nullable=False, server_default=sa.text("0")),
 )
-"""One row: the version of the tables, and the number of the last start of a server."""
+"""One row: the version of the tables, the number of the last start of a server, and how often settings were
+changed."""
 
 SERVER: Final = sa.Table(
     "txgearman_server",
@@ -204,6 +209,7 @@ TICK: Final = sa.Table(
     sa.Column("schedule", Bytes, primary_key=True),
     sa.Column("tick", _SECONDS, primary_key=True),
     sa.Column("job", _NUMBER),
+    **_BY_KEY,
 )
 """The ticks of schedules that are done with, with the number of the job that came of it, if one did. The
 primary key lets one of several servers do a tick: the row is inserted in the transaction of the job."""
@@ -217,13 +223,31 @@ SLOT: Final = sa.Table(
     sa.Column("key", Bytes, primary_key=True),
     sa.Column("slot", sa.Integer, primary_key=True),
     sa.Column("owner", _NUMBER, nullable=False),
-    sa.Column("wanted_by", _NUMBER),
+    sa.Column("confirmed", sa.Boolean, nullable=False),
+    **_BY_KEY,
 )
 """The slots of functions that may run so many jobs on all servers together: `key` is empty for the function's
-own limit. `owner` is the start that has the slot, and `wanted_by` one that has jobs waiting for it. Nothing
-writes it yet."""
+own limit. `owner` is the start that has the slot, and `confirmed` says that it knows. A slot that nobody has
+is no row."""
 
+_not_confirmed = sa.not_(SLOT.c.confirmed)
 sa.Index("txgearman_slot_owner", SLOT.c.owner)
+sa.Index("txgearman_slot_new", SLOT.c.owner, sqlite_where=_not_confirmed, postgresql_where=_not_confirmed)
+
+SLOT_WANT: Final = sa.Table(
+    "txgearman_slot_want",
+    TABLES,
+    sa.Column("function", Bytes, primary_key=True),
+    sa.Column("key", Bytes, primary_key=True),
+    sa.Column("server", _NUMBER, primary_key=True),
+    sa.Column("turn", _NUMBER, nullable=False),
+    sa.Column("most", sa.Integer, nullable=False),
+    **_BY_KEY,
+)
+"""The starts that have jobs waiting for a slot. Of one limit the least `turn` is served first; `most` is how
+many slots there may be, as that server knows it."""
+
+sa.Index("txgearman_slot_want_server", SLOT_WANT.c.server)
 
 SETTING: Final = sa.Table(
     "txgearman_setting",
@@ -231,9 +255,10 @@ SETTING: Final = sa.Table(
     sa.Column("name", Bytes, primary_key=True),
     sa.Column("kind", sa.String(32), primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
+    **_BY_KEY,
 )
-"""What administrators have set while a server ran, `value` in JSON: the pause and the limits of the function
-called `name` for example. Nothing writes it yet."""
+"""What administrators have set while a server ran: the pause and the limits of the function called `name`.
+`META` counts the changes."""
 
 PLOT: Final = sa.Table(
     "txgearman_plot",
@@ -245,7 +270,7 @@ PLOT: Final = sa.Table(
 )
 """Pieces of the dashboard's plots, by when they begin in seconds since the epoch. Nothing writes it yet."""
 
-NEW_TABLES: Final = [DEAD, RESULT, UNIQUE, SCHEDULE, TICK, SLOT, SETTING, PLOT]
+NEW_TABLES: Final = [DEAD, RESULT, UNIQUE, SCHEDULE, TICK, SLOT, SLOT_WANT, SETTING, PLOT]
 """Those that came with version 3."""
 
 STORED: Final = [JOB.c[name] for name in StoredJob._fields]
@@ -302,6 +327,8 @@ def _add_failures(connection: sa.Connection) -> None:
         if index.name in {"txgearman_job_queue", "txgearman_job_scheduled"}:
             index.drop(connection)
             index.create(connection)
+    kind = META.c.settings.type.compile(connection.dialect)
+    connection.exec_driver_sql(f"ALTER TABLE {META.name} ADD COLUMN settings {kind} NOT NULL DEFAULT 0")
     TABLES.create_all(connection, NEW_TABLES, checkfirst=False)
 
 

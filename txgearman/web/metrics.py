@@ -291,6 +291,34 @@ FAMILIES: Final = (
     ),
     _by_function("jobs_running", "gauge", "Jobs that a worker has.", lambda row: row.counts.running),
     _by_function(
+        "jobs_blocked",
+        "gauge",
+        "Queued jobs that a limit of the function's runs holds back.",
+        lambda row: row.counts.blocked,
+    ),
+    _by_function(
+        "jobs_max_running",
+        "gauge",
+        "How many jobs may run at a time, 0 for no limit.",
+        lambda row: row.counts.max_running,
+    ),
+    _by_function(
+        "function_throttled",
+        "gauge",
+        "1 while the limits of its runs let no job of a function begin.",
+        lambda row: row.counts.throttled,
+    ),
+    _split(
+        "function_paused",
+        "gauge",
+        "1 while a function is paused, by an administrator or by itself as too many of its runs failed.",
+        "by",
+        [
+            ("administrator", lambda row: row.counts.paused - row.counts.paused_itself),
+            ("failures", lambda row: row.counts.paused_itself),
+        ],
+    ),
+    _by_function(
         "jobs_saving",
         "gauge",
         "Jobs that wait to be durable, ahead of any worker.",

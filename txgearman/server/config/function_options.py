@@ -5,7 +5,7 @@ Data only.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from txgearman.broker.job_options import MAX_SECONDS
@@ -22,6 +22,7 @@ from txgearman.server.config.option_kinds import (
     show_value,
     verify,
 )
+from txgearman.server.config.run_limit_options import for_one, run_rules
 from txgearman.wire.limits import MAX_FUNCTION
 
 MAX_RATE: Final = 10**9
@@ -183,6 +184,13 @@ class FunctionSettings:
         most=MAX_RATE,
     )
 
+    max_running: int | None = for_one("max_running", _as_for_all)
+    start_rate: float | None = for_one("start_rate", _as_for_all)
+    start_burst: int | None = for_one("start_burst", _as_for_all)
+    max_running_per_key: int | None = for_one("max_running_per_key", _as_for_all)
+    key_separator: str | None = for_one("key_separator", _as_for_all)
+    pause_after: int | None = for_one("pause_after", _as_for_all)
+
     def __post_init__(self) -> None:
         verify(self)
 
@@ -190,7 +198,8 @@ class FunctionSettings:
     def rules(self) -> FunctionRules:
         """The part that is the broker's."""
         limits = None if self.queue_limit is None else tuple(limit or None for limit in self.queue_limit)
-        return FunctionRules(
+        return replace(
+            run_rules(self),
             limits=limits,
             time_limit=self.time_limit,
             job_retries=self.job_retries,

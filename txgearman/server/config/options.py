@@ -55,6 +55,7 @@ from txgearman.server.config.option_kinds import (
     show_value,
     verify,
 )
+from txgearman.server.config.run_limit_options import default_rules, for_all
 from txgearman.server.config.schedule_options import MAX_SCHEDULES, ScheduleSettings, check_schedule_name
 from txgearman.wire.limits import MAX_HANDLE, MAX_PACKET
 
@@ -515,6 +516,12 @@ class Settings:
     submit_burst: int = option(
         0, "How many of them at once. 0 is as many as the rate.", reloadable=True, least=0, most=MAX_RATE
     )
+    max_running: int = for_all("max_running")
+    start_rate: float = for_all("start_rate")
+    start_burst: int = for_all("start_burst")
+    max_running_per_key: int = for_all("max_running_per_key")
+    key_separator: str = for_all("key_separator")
+    pause_after: int = for_all("pause_after")
     web: str | None = option(
         None,
         "Where the dashboard and the HTTP interface listen: a port, for this machine only, or a Twisted "
@@ -627,6 +634,7 @@ class Settings:
             max_functions=self.max_functions,
             submit_rate=self.submit_rate,
             submit_burst=self.submit_burst,
+            defaults=default_rules(self),
             attempts=self.attempts,
             backoff=self.backoff,
             backoff_factor=self.backoff_factor,

@@ -1,4 +1,4 @@
-"""Logs that jobs die: one line for each function at a time."""
+"""Logs that jobs die, one line for each function at a time, and that functions are paused by that."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from twisted.logger import LogLevel
+from twisted.logger import Logger, LogLevel
 
 from txgearman.access.patterns import shown
 from txgearman.broker.dead_job import DeadJob
@@ -23,8 +23,12 @@ MAX_ERROR_SHOWN: Final = 200
 """Bytes of an error text in the log."""
 
 
+_log: Final = Logger()
+
+
 class DeathLog:
-    """The broker's `DeathListener`: warns of dead jobs in the log.
+    """The broker's `DeathListener` and `PauseListener`: warns in the log of dead jobs, and of functions that
+    were paused as too many runs failed.
 
     Args:
         clock: Gives monotonic seconds.
@@ -51,4 +55,12 @@ class DeathLog:
             function=shown(dead.function),
             outcome=OUTCOME_NAMES[dead.outcome],
             error=shown(first_line) if first_line else "its worker gave no reason",
+        )
+
+    def paused(self, function: bytes, failures: int) -> None:
+        _log.warn(
+            "Function {function} is paused: {failures} of its runs have failed in a row. Resume it once they "
+            "can succeed",
+            function=shown(function),
+            failures=failures,
         )

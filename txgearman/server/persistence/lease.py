@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 
 from txgearman.net.clocks import monotonic_clock
 from txgearman.server.persistence.thread import InThread, log_defect
-from txgearman.store.contract import Store, StoredJob
+from txgearman.store.contract import Renewal, Store, StoredJob
 
 if TYPE_CHECKING:
     from txgearman.broker.store_answers import StoreAnswers
@@ -38,8 +38,12 @@ _log = Logger()
 class LeaseHolder(Protocol):
     """What the lease calls: the writer. None of these may raise."""
 
-    def store_answered(self) -> None:
-        """The store has answered, so it works."""
+    def renewed(self, renewal: Renewal) -> None:
+        """The lease was renewed, so the store works.
+
+        Args:
+            renewal: What the store says with it.
+        """
 
     def store_failed(self, failure: Failure) -> None:
         """The store has failed, or says that the lease has expired."""
@@ -57,7 +61,7 @@ class LeaseHolder(Protocol):
 class Lease:
     """The lease on `store`, which is used through `in_thread`; but for `open`, which blocks.
 
-    `is_lost` says that the lease has expired and there is no new one yet.
+    `duration` is its seconds. `is_lost` says that the lease has expired and there is no new one yet.
     """
 
     def __init__(
@@ -71,7 +75,7 @@ class Lease:
         self._holder = holder
         self._answers: StoreAnswers | None = None
         self._name = ""
-        self._duration = 0.0
+        self.duration = 0.0
         self._start = 0
         self._opened_at = 0.0
         self._renewal: LoopingCall | None = None
@@ -94,7 +98,7 @@ class Lease:
         Raises:
             StoreError: The store cannot be used. The text is for the operator.
         """
-        self._name, self._duration = name, duration
+        self._name, self.duration = name, duration
         self._opened_at = self._clock()
         self._start = self._store.open(name, duration)
         return self._start * NUMBERS_PER_START
@@ -104,10 +108,10 @@ class Lease:
         expired."""
         self._answers = answers
         if self._store.shared:
-            answers.extend_lease(self._opened_at + self._duration)
+            answers.extend_lease(self._opened_at + self.duration)
             self._renewal = LoopingCall(self.renew)
             self._renewal.clock = self._reactor
-            self._renewal.start(self._duration / RENEWALS).addErrback(log_defect)
+            self._renewal.start(self.duration / RENEWALS).addErrback(log_defect)
 
     def stop(self) -> None:
         """Stop renewing the lease, and taking over jobs."""
@@ -143,18 +147,18 @@ class Lease:
             "The lease expired: it was not renewed for {seconds:g} seconds, and other servers may have taken "
             "over the background jobs. Check whether this process was paused and whether the database is "
             "slow; a greater --store-lease tolerates longer pauses",
-            seconds=self._duration,
+            seconds=self.duration,
         )
         self._answers.extend_lease(self._clock())
         self._open_again()
 
-    def _renewed(self, has_orphans: bool, asked_at: float) -> None:
+    def _renewed(self, renewal: Renewal, asked_at: float) -> None:
         assert self._answers is not None
         self._renewing = False
         if not self.is_lost and not self._stopping:
-            self._answers.extend_lease(asked_at + self._duration)
-            self._holder.store_answered()
-            if has_orphans:
+            self._answers.extend_lease(asked_at + self.duration)
+            self._holder.renewed(renewal)
+            if renewal.has_orphans:
                 self._take_over()
 
     def _not_renewed(self, failure: Failure) -> None:
@@ -182,7 +186,7 @@ class Lease:
     def _open_again(self) -> None:
         self._cancel_next_attempt()
         asked_at = self._clock()
-        self._in_thread(self._store.open, self._name, self._duration).addCallbacks(
+        self._in_thread(self._store.open, self._name, self.duration).addCallbacks(
             self._opened_again, self._not_opened, callbackArgs=(asked_at,)
         ).addErrback(log_defect)
 
@@ -193,7 +197,7 @@ class Lease:
         self._outage.end()
         self._start = start
         self._answers.disown(start * NUMBERS_PER_START)
-        self._answers.extend_lease(asked_at + self._duration)
+        self._answers.extend_lease(asked_at + self.duration)
         _log.info("This server has a new lease and takes background jobs again")
 
     def _not_opened(self, failure: Failure) -> None:

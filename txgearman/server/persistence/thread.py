@@ -70,3 +70,15 @@ def tell_failure(failure: Failure, tell: Callable[[Refused], None]) -> None:
         return
     _log.warn("The store has not answered: {error}", error=failure.value)
     tell(LookupFailed())
+
+
+def when_done(deferred: Deferred[None]) -> Deferred[None]:
+    """Fires when `deferred` does, without taking its result away from others."""
+    done: Deferred[None] = Deferred()
+
+    def pass_on(result: Any) -> Any:
+        done.callback(None)
+        return result
+
+    deferred.addBoth(pass_on)
+    return done

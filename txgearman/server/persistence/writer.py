@@ -34,8 +34,19 @@ from txgearman.server.persistence.outage import Outage
 from txgearman.server.persistence.pending_results import PendingResult, PendingResults
 from txgearman.server.persistence.results import StoredResults
 from txgearman.server.persistence.schedules import StoredSchedules
-from txgearman.server.persistence.thread import InThread, log_defect
-from txgearman.store.contract import Changes, Coalesced, KeptUnique, Retry, Store, StoredJob, Written
+from txgearman.server.persistence.settings import StoredSettings
+from txgearman.server.persistence.slots import StoredSlots
+from txgearman.server.persistence.thread import InThread, log_defect, when_done
+from txgearman.store.contract import (
+    Changes,
+    Coalesced,
+    KeptUnique,
+    Renewal,
+    Retry,
+    Store,
+    StoredJob,
+    Written,
+)
 
 if TYPE_CHECKING:
     from txgearman.broker.broker import Broker
@@ -119,6 +130,8 @@ class StoreWriter:
         self.dead_jobs = StoredDeadJobs(store, reactor, in_thread, wall_clock, self)
         self.results = StoredResults(store, reactor, in_thread, wall_clock, self)
         self.schedules = StoredSchedules(store, reactor, in_thread, wall_clock)
+        self.settings = StoredSettings(store, reactor, in_thread, self.store_failed)
+        self.slots = StoredSlots(store, reactor, in_thread, self.store_failed)
         self.commits = 0
         self.failures = 0
         self.stored = 0
@@ -156,6 +169,8 @@ class StoreWriter:
             The number of stored jobs.
         """
         self._answers = answers = StoreAnswers(broker)
+        self.slots.begin(answers, self.lease.duration)
+        self.settings.load(broker)
         loaded = 0
         jobs = self._store.scheduled(-1, MAX_BATCH_JOBS)
         while jobs:
@@ -174,6 +189,7 @@ class StoreWriter:
         self.dead_jobs.begin(answers)
         self.results.begin()
         self.schedules.begin()
+        self.settings.begin()
         self.lease.begin(answers)
         return loaded
 
@@ -181,7 +197,7 @@ class StoreWriter:
         """Write what waits to be written. Returns when that is done, or the store is unavailable."""
         while True:
             if self._writing is not None:
-                await _after(self._writing)
+                await when_done(self._writing)
             elif self._pending and self._outage.error is None:
                 self._write()
             else:
@@ -196,11 +212,13 @@ class StoreWriter:
         self.dead_jobs.stop()
         self.results.stop()
         self.schedules.stop()
+        self.slots.stop()
+        await self.settings.close()
         while self._pending and not self.lease.is_lost:
             # The store may be back by now.
             self._write()
             assert self._writing is not None
-            await _after(self._writing)
+            await when_done(self._writing)
             if self._outage.error is not None:
                 break
         if self.unremoved:
@@ -218,6 +236,8 @@ class StoreWriter:
         self.dead_jobs.stop()
         self.results.stop()
         self.schedules.stop()
+        self.slots.stop()
+        self.settings.abandon()
 
     # -- the broker's verbs (JobStore) ------------------------------------------------------------
 
@@ -362,6 +382,11 @@ class StoreWriter:
 
     # -- what the lease tells (LeaseHolder) -------------------------------------------------------
 
+    def renewed(self, renewal: Renewal) -> None:
+        self.store_answered()
+        self.settings.renewed(renewal.settings_version)
+        self.slots.renewed(renewal)
+
     def store_answered(self) -> None:
         # In an outage, writing is worth a try at once.
         if self._outage.error is not None and self._next_write is not None and not self.lease.is_lost:
@@ -378,6 +403,7 @@ class StoreWriter:
     def lease_lost(self) -> None:
         self._refuse_waiting()
         self._cancel_next_write()
+        self.slots.lost()
 
     def lease_regained(self) -> None:
         if self.unremoved:
@@ -392,6 +418,7 @@ class StoreWriter:
         self._deaths.clear()
         self._results.clear()
         self.dead_jobs.disowned()
+        self.slots.regained()
 
     def taken_over(self, job: StoredJob) -> None:
         assert self._answers is not None
@@ -715,15 +742,3 @@ def _stored_job(job: Job) -> StoredJob:
             None,
         ),
     )
-
-
-def _after(deferred: Deferred[None]) -> Deferred[None]:
-    """Fires when `deferred` does, without taking its result away from others."""
-    after: Deferred[None] = Deferred()
-
-    def pass_on(result: Any) -> Any:
-        after.callback(None)
-        return result
-
-    deferred.addCallback(pass_on)
-    return after

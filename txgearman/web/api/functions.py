@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 from twisted.internet.interfaces import IReactorTime
 
 from txgearman.broker.job_states import PRIORITIES
+from txgearman.broker.policy import MAX_SEPARATOR, MAX_START_RATE, RunRules
 from txgearman.broker.views import FunctionView
 from txgearman.errors import FunctionInUse, FunctionNotFound, Refused
 from txgearman.web.api.clients import refusal
 from txgearman.web.api.job_search import compile_search
-from txgearman.web.api.serializers import FUNCTION, MAX_LIMIT, PRIORITY_NAMES
+from txgearman.web.api.serializers import FUNCTION, MAX_LIMIT, PRIORITY_NAMES, RUN_LIMITS
 from txgearman.web.http.responses import HTTPProblem, Response, no_content, to_json
 from txgearman.web.http.routing import Call
 from txgearman.web.interfaces import Gearman
 from txgearman.web.slices import iterate_in_slices
+
+_NUMBERS: Final = tuple(name for name in RUN_LIMITS.schema["properties"] if name != "key_separator")
 
 
 class FunctionEndpoints:
@@ -56,12 +60,15 @@ class FunctionEndpoints:
             raise no_function() from error
 
     def change_function(self, call: Call) -> Response:
-        """Pause or resume a function, or set its limits, and show it."""
+        """Pause or resume a function, or set its limits of jobs and of runs, and show it."""
         name, administration = call.ids[0], self._gearman.administration
-        wish = call.json({"paused": bool, "limits": dict})
+        wish = call.json({"paused": bool, "limits": dict, "run_limits": dict})
         limits = None if "limits" not in wish else _limits(wish["limits"])
         try:
-            self._gearman.inspection.function_detail(name)
+            function = self._gearman.inspection.function_detail(name)
+            runs = None if "run_limits" not in wish else _run_limits(function.runs, wish["run_limits"])
+            if runs is not None:
+                administration.limit_runs(name, runs)
             if limits is not None:
                 administration.set_limits(name, limits)
             if "paused" in wish:
@@ -98,6 +105,32 @@ def _limits(wish: dict[str, Any]) -> tuple[int | None, ...]:
     limits = tuple(None if limit is None else int(limit) for limit in asked)
     assert len(limits) == PRIORITIES
     return limits
+
+
+def _run_limits(rules: RunRules, wish: dict[str, Any]) -> RunRules:
+    """The rules with what a JSON object says of them; what it does not name stays."""
+    values: dict[str, Any] = {}
+    for name, value in wish.items():
+        if name == "key_separator":
+            separator = value.encode("utf-8", "ignore") if type(value) is str else b""
+            is_right = 0 < len(separator) <= MAX_SEPARATOR
+            values[name] = separator
+        else:
+            whole = name != "start_rate"
+            most = MAX_START_RATE if name.startswith("start_") else MAX_LIMIT
+            is_number = type(value) in (int, float) and 0 < value <= most
+            is_right = name in RUN_LIMITS.schema["properties"] and (
+                value is None or (is_number and (not whole or value % 1 == 0))
+            )
+            values[name] = 0 if value is None or not is_right else int(value) if whole else float(value)
+        if not is_right:
+            raise HTTPProblem(
+                400,
+                "bad-member",
+                f"Limits of runs are numbers above 0, or null for none, for {', '.join(_NUMBERS)}, and a "
+                f"key_separator of 1 to {MAX_SEPARATOR} bytes.",
+            )
+    return replace(rules, **values)
 
 
 def no_function() -> HTTPProblem:

@@ -17,6 +17,7 @@ from txgearman.web.api.serializers import (
     LIMIT_OR_NULL,
     LISTED_JOB,
     PRIORITY_NAMES,
+    RUN_LIMITS,
     SERVER,
     STATUS,
     TEXT,
@@ -47,7 +48,9 @@ def _schemas() -> dict[str, Schema]:
             functions=array_schema(_ref("Function")), total=COUNT, next=INTEGER_OR_NULL
         ),
         "FunctionChange": _change_schema(
-            paused=FLAG, limits=_change_schema(**dict.fromkeys(PRIORITY_NAMES, LIMIT_OR_NULL))
+            paused=FLAG,
+            limits=_change_schema(**dict.fromkeys(PRIORITY_NAMES, LIMIT_OR_NULL)),
+            run_limits=_change_schema(**RUN_LIMITS.schema["properties"]),
         ),
         "Job": JOB.schema,
         "DeadJobs": object_schema(jobs=array_schema(DEAD.schema), next=TEXT_OR_NULL),

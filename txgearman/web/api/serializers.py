@@ -16,6 +16,7 @@ from typing import Any, Final, Generic, TypeVar
 from txgearman.broker.dead_job import DeadJob
 from txgearman.broker.failures import FailedRun
 from txgearman.broker.job_states import OUTCOME_NAMES, Priority
+from txgearman.broker.policy import RunRules
 from txgearman.broker.views import FunctionDetail, JobDetail, JobStatus
 from txgearman.version import VERSION
 from txgearman.web.api.totals import ServerView, resident_memory
@@ -127,6 +128,15 @@ def _rounded(seconds: float | None) -> float | None:
 
 # -- functions ----------------------------------------------------------------------------------
 
+RUN_LIMITS: Final = Serializer[RunRules](
+    Field("max_running", LIMIT_OR_NULL, lambda rules: rules.max_running or None),
+    Field("start_rate", NUMBER_OR_NULL, lambda rules: rules.start_rate or None),
+    Field("start_burst", LIMIT_OR_NULL, lambda rules: rules.start_burst or None),
+    Field("max_running_per_key", LIMIT_OR_NULL, lambda rules: rules.max_running_per_key or None),
+    Field("key_separator", TEXT, lambda rules: text(rules.key_separator)),
+    Field("pause_after", LIMIT_OR_NULL, lambda rules: rules.pause_after or None),
+)
+
 FUNCTION: Final = Serializer[FunctionDetail](
     Field("id", TEXT, lambda function: identifier(function.name)),
     Field("name", TEXT, lambda function: text(function.name)),
@@ -148,6 +158,9 @@ FUNCTION: Final = Serializer[FunctionDetail](
     Field("dropped", COUNT),
     Field("requeued", COUNT, lambda function: function.requeued),
     Field("refused", COUNT),
+    Field("run_limits", RUN_LIMITS.schema, lambda function: RUN_LIMITS.serialize(function.runs)),
+    Field("blocked", COUNT),
+    Field("paused_by_failures", FLAG, lambda function: function.paused_itself),
 )
 
 

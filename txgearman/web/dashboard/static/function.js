@@ -18,6 +18,15 @@ const STATES = [
   ["stored", "Stored"],
 ];
 
+// The limits of what runs, as the server calls them, with what people are told and the step of their numbers.
+const RUN_LIMITS = [
+  ["max_running", "Jobs at a time", 1],
+  ["max_running_per_key", "Jobs of a key at a time", 1],
+  ["start_rate", "Jobs that begin in a second", "any"],
+  ["start_burst", "Jobs that begin at once", 1],
+  ["pause_after", "Failed runs in a row that pause it", 1],
+];
+
 export function functionPage(frame, id, parameters) {
   let now = null;
   let jobs = [];
@@ -109,6 +118,35 @@ export function functionPage(frame, id, parameters) {
       },
     }),
   );
+  const limitRuns = button("limit", "Limit runs", () =>
+    frame.act({
+      title: ["Limit the runs of ", peerName(now.name)],
+      what: "Jobs that may not run yet wait; nothing that runs is stopped. The key of a job is its unique up to the separator. Empty means no limit.",
+      button: "Limit the runs",
+      method: "PATCH",
+      path: "/function",
+      parameters: { id },
+      done: "The runs are limited",
+      field: {
+        make: () =>
+          h(
+            "div",
+            { class: "fields" },
+            RUN_LIMITS.map(([name, title, step]) =>
+              h(
+                "label",
+                { class: "field" },
+                title,
+                h("input", { name, type: "number", min: step === "any" ? 0 : 1, step, inputmode: "decimal", placeholder: "no limit", value: now.run_limits[name] }),
+              ),
+            ),
+          ),
+        value: (form) => ({
+          run_limits: Object.fromEntries(RUN_LIMITS.map(([name]) => [name, Number(form.get(name)) || null])),
+        }),
+      },
+    }),
+  );
   const cancelAll = button("cancel", "Cancel all jobs", async () => {
     const done = await frame.act({
       title: ["Cancel all jobs of ", peerName(now.name), "?"],
@@ -136,7 +174,7 @@ export function functionPage(frame, id, parameters) {
     if (done) location.hash = "#/functions";
   });
   // Until it is known what they would do.
-  for (const each of [pause, limit, cancelAll, drop]) each.disabled = true;
+  for (const each of [pause, limit, limitRuns, cancelAll, drop]) each.disabled = true;
   cancelAll.classList.add("danger-text");
   drop.classList.add("danger-text");
 
@@ -197,7 +235,7 @@ export function functionPage(frame, id, parameters) {
     "div",
     { class: "page" },
     link("#/functions", "Functions", "crumb"),
-    h("div", { class: "title" }, name, chip, h("div", { class: "actions" }, pause, limit, cancelAll, drop)),
+    h("div", { class: "title" }, name, chip, h("div", { class: "actions" }, pause, limit, limitRuns, cancelAll, drop)),
     h("section", { class: "card facts", "aria-label": "The function" }, Object.values(facts).map((each) => each.element), bar),
     h(
       "section",
@@ -232,23 +270,24 @@ export function functionPage(frame, id, parameters) {
       document.title = `${isolated(now.name)} · txgearman`;
       if (chip.textContent === "Paused") chip.hidden = !now.paused;
       pause.replaceChildren(icon(now.paused ? "play" : "pause"), now.paused ? "Resume" : "Pause");
-      pause.disabled = limit.disabled = false;
+      pause.disabled = limit.disabled = limitRuns.disabled = false;
       drop.disabled = now.total > 0 || now.workers > 0;
       cancelAll.disabled = now.total === 0;
       choice.lastChild.hidden = !now.away && state !== "stored";
       setText(facts.queued.value, short(sum(now.queued)));
       setText(
         facts.queued.note,
-        [byPriority(now.queued), now.scheduled ? `${short(now.scheduled)} scheduled` : "", now.retrying ? `${short(now.retrying)} retrying` : "", now.away ? `${short(now.away)} in the store alone` : ""].filter(Boolean).join(", "),
+        [byPriority(now.queued), now.scheduled ? `${short(now.scheduled)} scheduled` : "", now.retrying ? `${short(now.retrying)} retrying` : "", now.blocked ? `${short(now.blocked)} held back by limits` : "", now.away ? `${short(now.away)} in the store alone` : ""].filter(Boolean).join(", "),
       );
       setText(facts.running.value, short(now.running));
+      setText(facts.running.note, runLimits(now.run_limits));
       setText(facts.workers.value, short(now.workers));
       setText(facts.oldest.value, age(now.since));
       setText(facts.limit.value, limits(now));
       setText(facts.limit.note, now.refused ? `${short(now.refused)} refused` : "");
       setText(facts.done.value, short(now.completed));
       setText(facts.failed.value, short(now.failed));
-      setText(facts.failed.note, [now.dropped ? `${short(now.dropped)} dropped` : "", now.requeued ? `${short(now.requeued)} lost by workers` : ""].filter(Boolean).join(", "));
+      setText(facts.failed.note, [now.dropped ? `${short(now.dropped)} dropped` : "", now.requeued ? `${short(now.requeued)} lost by workers` : "", now.paused_by_failures ? "paused by itself: too many in a row" : ""].filter(Boolean).join(", "));
       if (facts.dead.value.textContent !== count(now.dead)) {
         facts.dead.value.replaceChildren(now.dead ? link(`#/dead/${id}`, count(now.dead)) : "0");
         setText(facts.dead.note, now.dead ? "to retry or delete" : "");
@@ -398,4 +437,17 @@ export function progressBar(part, title) {
 function workerCell(job) {
   if (job.worker === null || job.worker === undefined) return "";
   return { key: String(job.worker), make: () => link(`#/connections?at=${job.worker}`, `#${job.worker}`) };
+}
+
+// What limits the runs of a function, in a few words.
+function runLimits(rules) {
+  return [
+    rules.max_running ? `${short(rules.max_running)} at a time` : "",
+    rules.max_running_per_key ? `${short(rules.max_running_per_key)} of a key, up to "${rules.key_separator}"` : "",
+    rules.start_rate ? `${rules.start_rate} begin in a second` : "",
+    rules.start_burst ? `${short(rules.start_burst)} at once` : "",
+    rules.pause_after ? `paused after ${short(rules.pause_after)} failures` : "",
+  ]
+    .filter(Boolean)
+    .join(", ");
 }
