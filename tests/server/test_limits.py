@@ -455,6 +455,22 @@ class FunctionsTest(ServerTestCase):
         self.ask(req(1, b"c"))
         self.assertIn(b"\nmax-functions\t2\t2\t1\n", self.ask(b"show limits\n"))
 
+    def test_kept_uniques(self) -> None:
+        gearman = self.serve(max_kept_uniques=1, functions={"f": FunctionSettings(unique_for=60.0)})
+        client, worker = self.peer(gearman), self.peer(gearman)
+        worker.ask(req(1, b"f"))
+        self.assertEqual(client.ask(req(18, b"f", b"u", b"")), res(8, b"H:test:1"))
+        worker.ask(req(9), req(13, b"H:test:1", b""))
+        text = b"Server has its limit of 1 kept uniques"
+        self.assertEqual(client.ask(req(18, b"f", b"v", b"")), error(b"QUEUE_ERROR", text))
+        self.assertIn(b"\nmax-kept-uniques\t1\t1\t1\n", client.ask(b"show limits\n"))
+        gearman.server.reconfigure(
+            Settings(
+                handle_prefix=PREFIX, max_kept_uniques=2, functions={"f": FunctionSettings(unique_for=60.0)}
+            )
+        )
+        self.assertEqual(client.ask(req(18, b"f", b"v", b"")), res(8, b"H:test:2"))
+
     def test_a_changed_limit(self) -> None:
         self.gearman.server.reconfigure(Settings(handle_prefix=PREFIX, max_functions=3))
         self.assertEqual(
@@ -482,6 +498,7 @@ class CommandsTest(ServerTestCase):
             b"max-unsent-total\t1073741824\t0\t0\n"
             b"max-jobs\t2\t2\t1\n"
             b"max-functions\t50000\t1\t0\n"
+            b"max-kept-uniques\t100000\t0\t0\n"
             b"results-bytes\t16777216\t0\t0\n"
             b".\n",
         )

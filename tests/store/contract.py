@@ -511,7 +511,7 @@ class StoreContract(ScheduleContract):
             result(jobs[1], data=b""),
             result(jobs[2], data=None),
         ]
-        self.assertEqual(keep(self.store, *results), ({}, []))
+        self.assertEqual(keep(self.store, *results), Written({}, []))
         for _ in range(2):
             self.assertEqual(self.numbers(), [3])
             for kept in results:
