@@ -134,9 +134,10 @@ POLICIES += (
         POLICIES[8],
         functions=(
             *RETRIES[:1],
+            (b"Y", FunctionRules(start_rate=5.3)),
             (b"*", FunctionRules(max_running_per_key=1, attempts=2, backoff=0.2, expires=1.0)),
         ),
-        defaults=FunctionRules(max_running=2, start_rate=5.3, pause_after=5),
+        defaults=FunctionRules(max_running=2, pause_after=5),
     ),
 )
 

@@ -582,6 +582,18 @@ class StartRate(Limited):
         bench.advance(1.1)
         self.assertEqual(len(bench.handles(worker)), 1500)
 
+    def test_a_very_small_rate(self) -> None:
+        """The alarm rings at a time that there is."""
+        self.bench.administration.limit_runs(b"f", RunRules(start_rate=5e-324))
+        self.bench.queue(b"f")
+        self.bench.queue(b"f")
+        worker = self.bench.worker("w", b"f")
+        self.bench.grab(worker)
+        self.bench.advance(1000)
+        self.assertIsNone(self.broker.grab(worker))
+        assert self.bench.rings_at is not None
+        self.assertLess(self.bench.rings_at, self.bench.now + 100)
+
     def test_with_a_limit_at_a_time(self) -> None:
         self.bench.administration.limit_runs(b"f", RunRules(max_running=1, start_rate=2.0, start_burst=1))
         for _ in range(3):

@@ -206,11 +206,6 @@ class KeyedQueue(Generic[J]):
     def __len__(self) -> int:
         return len(self._keys)
 
-    @property
-    def blocked_keys(self) -> int:
-        """How many keys have jobs that wait, and no slot for them. This walks the keys."""
-        return sum(1 for key in self._keys.values() if key.queued and not key.ready)
-
     def key_of(self, unique: bytes) -> bytes:
         """The key of a job; `NO_KEY` if it has none: ``-`` says that its data are its unique, which nobody
         chooses to group jobs by."""

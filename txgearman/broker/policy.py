@@ -61,7 +61,7 @@ KEY_SEPARATOR: Final = b":"
 """What a key ends at in a unique, where nothing else is said: that of Redis and of many URLs and names."""
 
 MAX_SEPARATOR: Final = 16
-"""Bytes that may separate a key from the rest of a unique: names for such things are short."""
+"""Characters that may separate a key from the rest of a unique: such separators are short."""
 
 MAX_START_RATE: Final = 1_000_000_000
 """Jobs a second, and at once: more than any server gives out, and little enough to be added up exactly."""

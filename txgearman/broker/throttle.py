@@ -23,7 +23,7 @@ from txgearman.broker.policy import NO_RUN_RULES, FunctionRules, Policy, RunRule
 from txgearman.broker.setting_kinds import PAUSED, RUN_KINDS, value_of_runs, with_value
 from txgearman.broker.slices import SLICE
 from txgearman.broker.slots import Slots
-from txgearman.broker.timer import Timer
+from txgearman.broker.timer import LONGEST_NAP, Timer
 from txgearman.broker.waking import Waking
 
 Changed = tuple[Function, FunctionRules]
@@ -132,11 +132,13 @@ class Throttle:
         startable = min(waiting, free)
         throttled = free <= 0
         if limits.rate is not None:
-            available = limits.rate.available(self._timer.clock())
+            now = self._timer.clock()
+            available = limits.rate.available(now)
             throttled = throttled or available <= 0
             if startable > available:
                 startable = available
-                self._await(function, limits.rate.next_at())
+                # With a very small rate that is later than any clock gets.
+                self._await(function, min(limits.rate.next_at(), now + LONGEST_NAP))
         if throttled is not function.throttled:
             function.throttle(throttled)
         if startable <= limits.offered:

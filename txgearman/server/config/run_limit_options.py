@@ -19,8 +19,8 @@ from txgearman.server.config.option_kinds import INTEGER, NUMBER, TEXT, Option, 
 
 
 def _check_separator(separator: str) -> None:
-    if not 0 < len(separator.encode()) <= MAX_SEPARATOR:
-        raise ValueError(f"must have 1 to {MAX_SEPARATOR} bytes")
+    if not 0 < len(separator) <= MAX_SEPARATOR:
+        raise ValueError(f"must have 1 to {MAX_SEPARATOR} characters")
 
 
 _COUNT: Final[dict[str, Any]] = {"kind": INTEGER, "least": 0}

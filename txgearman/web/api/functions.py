@@ -113,7 +113,7 @@ def _run_limits(rules: RunRules, wish: dict[str, Any]) -> RunRules:
     for name, value in wish.items():
         if name == "key_separator":
             separator = value.encode("utf-8", "ignore") if type(value) is str else b""
-            is_right = 0 < len(separator) <= MAX_SEPARATOR
+            is_right = bool(separator) and len(value) <= MAX_SEPARATOR
             values[name] = separator
         else:
             whole = name != "start_rate"
@@ -128,7 +128,7 @@ def _run_limits(rules: RunRules, wish: dict[str, Any]) -> RunRules:
                 400,
                 "bad-member",
                 f"Limits of runs are numbers above 0, or null for none, for {', '.join(_NUMBERS)}, and a "
-                f"key_separator of 1 to {MAX_SEPARATOR} bytes.",
+                f"key_separator of 1 to {MAX_SEPARATOR} characters.",
             )
     return replace(rules, **values)
 

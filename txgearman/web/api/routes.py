@@ -162,7 +162,7 @@ def make_routes(
             "/functions/{function}",
             WebRight.MANAGE,
             functions.change_function,
-            "Pause or resume a function, or set its limits of jobs.",
+            "Pause or resume a function, or set its limits of jobs or of runs.",
             {200: "Function"},
             (400, 404, 413),
             body=Body.JSON,

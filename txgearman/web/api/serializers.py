@@ -16,7 +16,7 @@ from typing import Any, Final, Generic, TypeVar
 from txgearman.broker.dead_job import DeadJob
 from txgearman.broker.failures import FailedRun
 from txgearman.broker.job_states import OUTCOME_NAMES, Priority
-from txgearman.broker.policy import RunRules
+from txgearman.broker.policy import MAX_SEPARATOR, MAX_START_RATE, RunRules
 from txgearman.broker.views import FunctionDetail, JobDetail, JobStatus
 from txgearman.version import VERSION
 from txgearman.web.api.totals import ServerView, resident_memory
@@ -128,12 +128,17 @@ def _rounded(seconds: float | None) -> float | None:
 
 # -- functions ----------------------------------------------------------------------------------
 
+_RATE: Final = NUMBER_OR_NULL | {"exclusiveMinimum": 0, "maximum": MAX_START_RATE}
+
+_BURST: Final = LIMIT_OR_NULL | {"maximum": MAX_START_RATE}
+_SEPARATOR: Final = TEXT | {"minLength": 1, "maxLength": MAX_SEPARATOR}
+
 RUN_LIMITS: Final = Serializer[RunRules](
     Field("max_running", LIMIT_OR_NULL, lambda rules: rules.max_running or None),
-    Field("start_rate", NUMBER_OR_NULL, lambda rules: rules.start_rate or None),
-    Field("start_burst", LIMIT_OR_NULL, lambda rules: rules.start_burst or None),
+    Field("start_rate", _RATE, lambda rules: rules.start_rate or None),
+    Field("start_burst", _BURST, lambda rules: rules.start_burst or None),
     Field("max_running_per_key", LIMIT_OR_NULL, lambda rules: rules.max_running_per_key or None),
-    Field("key_separator", TEXT, lambda rules: text(rules.key_separator)),
+    Field("key_separator", _SEPARATOR, lambda rules: text(rules.key_separator)),
     Field("pause_after", LIMIT_OR_NULL, lambda rules: rules.pause_after or None),
 )
 
