@@ -902,8 +902,12 @@ class Model:
 
     # -- results --------------------------------------------------------------------------------
 
+    def result_lifetime(self, job: ModelJob) -> float:
+        said = job.options.keep_result
+        return (self.policy.rules_for(job.function).keep_results or 0.0) if said is None else said
+
     def collect(self, job: ModelJob, data: bytes) -> None:
-        if not self.policy.rules_for(job.function).keep_results or job.parts is None:
+        if not self.result_lifetime(job) or job.parts is None:
             return
         sizes = [len(part) + PART_OVERHEAD for each in self.jobs for part in each.parts or ()]
         if not job.background or sum(sizes) + len(data) + PART_OVERHEAD > self.policy.results_bytes:
@@ -913,7 +917,7 @@ class Model:
             job.parts.append(data)
 
     def keep_result(self, job: ModelJob, data: bytes) -> None:
-        seconds = self.policy.rules_for(job.function).keep_results
+        seconds = self.result_lifetime(job)
         if seconds and job.background:
             whole = None if job.parts is None else b"".join([*job.parts, data])
             self.results.append(ModelResult(job.handle, whole, self.wall + seconds))

@@ -61,13 +61,13 @@ RETRIES = (
 POLICIES += (
     # Retries of all kinds, beside a function without any. Nothing expires.
     replace(POLICIES[0], functions=RETRIES, dead_jobs=4),
-    # Results are kept, of two functions and for other times, and are too many.
+    # Results are kept, of one function for longer than of the others, and are too many.
     replace(
         POLICIES[0],
         functions=(
             *((name, replace(rules, keep_results=5.0)) for name, rules in RETRIES[:1]),
             *RETRIES[1:],
-            (b"Z", FunctionRules(keep_results=0.7)),
+            (b"*", FunctionRules(keep_results=0.7)),
         ),
         results_bytes=2 * (RESULT_OVERHEAD + 20),
     ),
@@ -183,6 +183,8 @@ OPTIONS = (
     JobOptions(unique_for=0.5),
     JobOptions(unique_for=100.0, attempts=2),
     JobOptions(unique_for=0),
+    JobOptions(keep_result=2.0),
+    JobOptions(keep_result=0),
 )
 FREE_WALKS = (FREE_WALK, 0, 1)
 SLICES = (SLICE, 1)
@@ -440,8 +442,10 @@ class Walk:
 
     def report(self) -> None:
         place = self.worker()
-        handle = self.pair.handle(self.random.randrange(40), self.random.choice((place, None)))
-        self.pair.report(place, handle, self.random.choice(REPORTS))
+        handle = self.pair.handle(self.random.randrange(40), self.random.choice((place, place, None)))
+        # Now and then a whole stream of them.
+        for _ in range(self.random.choice((1, 1, 1, 1, 20))):
+            self.pair.report(place, handle, self.random.choice(REPORTS))
 
     def register(self) -> None:
         change = self.random.randrange(16)

@@ -16,7 +16,15 @@ from txgearman.server.config.function_options import FunctionSettings
 from txgearman.server.result_waits import MAX_WAITS_OF_ONE, POLL_INTERVAL, POLLS_AT_ONCE
 from txgearman.server.submit_attributes import MAX_EPOCH
 from txgearman.testing import MemoryGearman
-from txgearman.wire.options import CANCEL, EXCEPTIONS, EXTENSIONS, HEARTBEAT, OUTCOMES, RESULTS
+from txgearman.wire.options import (
+    CANCEL,
+    EXCEPTIONS,
+    EXTENSIONS,
+    HEARTBEAT,
+    OUTCOMES,
+    RESULTS,
+    SUBMIT_EXTENDED,
+)
 from txgearman.wire.packets import EXTENSION_PACKETS, Role
 
 H1 = b"H:test:1"
@@ -524,3 +532,51 @@ class WaitTests(ResultCase):
         self.assertEqual(peer.ask(req(1005, H1, b"1")), denied)
         worker.ask(req(13, H1, b"end"))
         self.assertEqual(peer.heard(), b"")
+
+
+class ResultOfOneJobTests(ResultCase):
+    """What a submit says of its own result holds before what is said of the function."""
+
+    def result(self, function: bytes, attributes: bytes) -> bytes:
+        """What a client that asks is told of a completed job with these attributes."""
+        self.setUp()
+        client, worker = self.asker(), self.worker(function)
+        client.ask(req(26, SUBMIT_EXTENDED))
+        client.ask(req(1007, function, b"", b"background=1\n" + attributes, b"x"))
+        worker.ask(req(9))
+        worker.ask(req(28, H1, b"part ") + req(13, H1, b"end"))
+        return client.ask(req(1005, H1, b"0"))
+
+    def test_it_is_kept_as_the_submit_says(self) -> None:
+        kept = res(1006, H1, b"completed", b"", b"part end")
+        gone = res(1006, H1, b"gone", b"completed", b"")
+        for function, attributes, answer in (
+            (b"f", b"attempts=2", kept),
+            (b"f", b"keep_result=0", gone),
+            (b"f", b"keep_result=5", kept),
+            (b"other", b"keep_result=5", kept),
+            (b"other", b"attempts=2", gone),
+        ):
+            with self.subTest((function, attributes)):
+                self.assertEqual(self.result(function, attributes), answer)
+
+    def test_for_as_long(self) -> None:
+        self.result(b"f", b"keep_result=5")
+        peer = self.asker()
+        self.pass_time(4.9)
+        self.assertIn(b"completed\0\0part end", peer.ask(req(1005, H1, b"0")))
+        self.pass_time(0.2)
+        self.assertEqual(peer.ask(req(1005, H1, b"0")), res(1006, H1, b"gone", b"completed", b""))
+
+    def test_what_a_run_that_failed_has_sent_is_no_part_of_it(self) -> None:
+        self.setUp()
+        client, worker = self.asker(), self.worker(b"other")
+        client.ask(req(26, SUBMIT_EXTENDED))
+        attributes = b"background=1\nkeep_result=5\nattempts=2\nbackoff=0"
+        client.ask(req(1007, b"other", b"", attributes, b"x"))
+        worker.ask(req(9))
+        worker.ask(req(28, H1, b"first ") + req(14, H1))
+        self.gearman.turn(1)
+        worker.ask(req(9))
+        worker.ask(req(13, H1, b"second"))
+        self.assertEqual(client.ask(req(1005, H1, b"0")), res(1006, H1, b"completed", b"", b"second"))

@@ -45,12 +45,12 @@ class SubmitTests(ServerTestCase):
     def test_all_attributes(self) -> None:
         said = (
             "background=1\npriority=high\nrun_at=1000.25\nexpires=60\nattempts=5\nbackoff=0.5\n"
-            f"unique_for=3600\ntraceparent={TRACEPARENT}"
+            f"keep_result=9\nunique_for=3600\ntraceparent={TRACEPARENT}"
         )
         self.assertEqual(self.client.ask(submit(said.encode(), data=b"x")), res(8, H1))
         job = self.job()
         self.assertEqual((job.background, job.priority, job.run_at), (True, Priority.HIGH, 1000.25))
-        expected = JobOptions(expires=60, attempts=5, backoff=0.5, unique_for=3600, traceparent=TRACEPARENT)
+        expected = JobOptions(60, 5, 0.5, keep_result=9, unique_for=3600, traceparent=TRACEPARENT)
         self.assertEqual(job.options, expected)
 
     def test_one_alone(self) -> None:
@@ -102,7 +102,7 @@ class SubmitTests(ServerTestCase):
             (b"priority=urgent", b"INVALID_ARGUMENT", b"priority must be high or normal or low"),
             (b"background=true", b"INVALID_ARGUMENT", b"background must be 0 or 1"),
             (b"run_at=%d" % (MAX_EPOCH + 1), b"INVALID_ARGUMENT", b"run_at must not exceed %d" % MAX_EPOCH),
-            (b"keep_result=60", b"INVALID_ARGUMENT", b"keep_result: this server keeps no results"),
+            (b"keep_result=x", b"INVALID_ARGUMENT", b"keep_result must be a decimal number of seconds"),
             (
                 b"a=" + b"x" * MAX_SIZE,
                 b"ARGUMENT_TOO_LARGE",

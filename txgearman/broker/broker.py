@@ -518,8 +518,8 @@ class Broker:
         """
         watchers = self._reported(worker, handle, "Job does not exist on server")
         job = worker.jobs.get(handle)
-        if job is not None and job.function.keep_results is not None:
-            self.life.results.collect(job, data)
+        if job is not None and (job.function.keep_results is not None or job.options is not None):
+            self.life.collect_result(job, data)
         for client, name in watchers:
             client.connection.data(name, data)
         return len(watchers)

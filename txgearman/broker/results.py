@@ -33,6 +33,15 @@ class Parts:
         self.size = 0
 
 
+def result_lifetime(job: Job) -> float | None:
+    """For how many seconds the result of a background job is kept: what its submit says holds before what is
+    said of its function. None for not at all."""
+    options = job.options
+    if options is not None and options.keep_result is not None:
+        return options.keep_result or None
+    return job.function.keep_results
+
+
 class Results:
     """The results of jobs that run, and who is told of ends.
 
@@ -41,7 +50,7 @@ class Results:
 
     `too_large` counts the results that could not be kept as a whole. `unsaved` has, by handle, those of jobs
     that ended while they were being saved. `listener` is called with the handle of each background job that
-    has ended and whose function keeps results; it must not call back into the broker.
+    has ended and whose result was to be kept; it must not call back into the broker.
     """
 
     __slots__ = ("_collecting", "_max_bytes", "_size", "listener", "memory", "too_large", "unsaved")
@@ -61,7 +70,7 @@ class Results:
         self.memory.limit(max_bytes)
 
     def collect(self, job: Job, data: bytes) -> None:
-        """Keep a part of the result of a job whose function keeps results."""
+        """Keep a part of the result of a job whose result is to be kept."""
         parts = self._collecting.get(job)
         if parts is None:
             parts = self._collecting[job] = Parts()
@@ -89,8 +98,8 @@ class Results:
             self._size -= parts.size
 
     def forget_unkept(self) -> None:
-        """Forget what was collected for functions that keep no results any more."""
-        for job in [job for job in self._collecting if job.function.keep_results is None]:
+        """Forget what was collected of results that are not to be kept any more."""
+        for job in [job for job in self._collecting if result_lifetime(job) is None]:
             self.forget(job)
 
     def finish(self, job: Job, data: bytes, ended: float, seconds: float) -> KeptResult:

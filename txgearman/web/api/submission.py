@@ -82,6 +82,13 @@ def submit_parameters(settings: WebSettings) -> tuple[Parameter, ...]:
             header="X-Gearman-Backoff",
         ),
         Parameter(
+            "keep_result",
+            "number",
+            "Seconds for which the result of a background job is kept, see `GET /jobs/{handle}/result`.",
+            maximum=MAX_SECONDS,
+            header="X-Gearman-Keep-Result",
+        ),
+        Parameter(
             "unique_for",
             "number",
             "Seconds for which the unique is kept once the job is completed: a submit with it is answered "
@@ -172,6 +179,7 @@ def _options(arguments: dict[str, Any]) -> JobOptions | None:
         expires=arguments["expires"],
         attempts=arguments["attempts"],
         backoff=arguments["backoff"],
+        keep_result=arguments["keep_result"],
         unique_for=arguments["unique_for"],
         traceparent=traceparent_from(arguments["traceparent"].decode("ascii", "replace")),
     )
