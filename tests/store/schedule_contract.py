@@ -47,6 +47,38 @@ class ScheduleContract(_TestCase):
         self.store.delete_schedule(b"none")
         self.assertEqual(self.store.schedules(), [other])
 
+    def test_a_pause_changes_nothing_else(self) -> None:
+        schedule = StoredSchedule(b"s", NOON, False, "{}", b"data")
+        self.store.save_schedule(schedule)
+        self.assertTrue(self.store.pause_schedule(b"s", NOON + 5, True))
+        self.assertEqual(self.store.schedules(), [schedule._replace(since=NOON + 5, paused=True)])
+        self.assertFalse(self.store.pause_schedule(b"t", NOON, True))
+        self.assertEqual(len(self.store.schedules()), 1)
+
+    def test_those_of_a_file_keep_their_pause(self) -> None:
+        """Another server may have paused it since this one looked."""
+        self.store.note_file_schedule(b"s", NOON)
+        self.assertEqual(self.store.schedules(), [StoredSchedule(b"s", NOON, False)])
+        self.store.save_schedule(StoredSchedule(b"s", NOON + 1, True, "{}", b"data"))
+        self.store.note_file_schedule(b"s", NOON + 2)
+        self.assertEqual(self.store.schedules(), [StoredSchedule(b"s", NOON + 1, True)])
+
+    def test_changes_are_counted_and_ticks_are_not(self) -> None:
+        seen = [self.store.schedule_changes()]
+        for change in (
+            lambda: self.store.save_schedule(StoredSchedule(b"s", NOON, False)),
+            lambda: self.store.pause_schedule(b"s", NOON, True),
+            lambda: self.store.note_file_schedule(b"s", NOON),
+            lambda: self.store.delete_schedule(b"s"),
+        ):
+            change()
+            seen.append(self.store.schedule_changes())
+        self.assertEqual(len(set(seen)), 5)
+        self.write_tick(1, NOON)
+        self.store.skip_tick(b"s", NOON + 1)
+        self.restart()
+        self.assertEqual(self.store.schedule_changes(), seen[-1])
+
     def test_a_tick_has_one_job(self) -> None:
         self.assertEqual(self.write_tick(1, NOON).ticks_done, frozenset())
         self.assertEqual(self.write_tick(2, NOON).ticks_done, {2})

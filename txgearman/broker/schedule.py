@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from zlib import crc32
 
 from txgearman.broker.job_states import Priority
-
-if TYPE_CHECKING:
-    from txgearman.broker.recurrence import Recurrence
+from txgearman.broker.recurrence import Every, Recurrence
 
 DEFAULT_MISSED_WINDOW: Final = 600.0
 """Seconds: a restart or a short outage loses no tick, and a machine that was off for a day starts nothing
@@ -79,6 +77,28 @@ class Schedule:
     overlap: Overlap = Overlap.SKIP
     enabled: bool = True
 
+    def definition(self) -> dict[str, str | float | bool | None]:
+        """All that it is but for its name and data.
+
+        Returns:
+            Values for JSON, by the names of the settings.
+        """
+        recurrence = self.recurrence
+        every = recurrence.seconds if isinstance(recurrence, Every) else None
+        return {
+            "function": self.function.decode("utf-8", "backslashreplace"),
+            "cron": recurrence.text if every is None else None,
+            "every": every,
+            "timezone": self.timezone,
+            "unique": None if self.unique is None else self.unique.decode("utf-8", "backslashreplace"),
+            "priority": Priority(self.priority).name.lower(),
+            "jitter": self.jitter,
+            "missed": self.missed.value,
+            "missed_window": self.missed_window,
+            "overlap": self.overlap.value,
+            "enabled": self.enabled,
+        }
+
     def unique_of(self, tick: float) -> bytes:
         """The unique of the job of a tick."""
         if self.unique is not None:
@@ -119,3 +139,10 @@ class ScheduleDetail:
     skipped: int
     missed: int
     refused: int
+
+    @property
+    def state(self) -> str:
+        """``disabled`` by its definition, ``paused`` by an administrator, or ``active``."""
+        if not self.schedule.enabled:
+            return "disabled"
+        return "paused" if self.paused else "active"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from txgearman.server.config.process_options import Level
     from txgearman.server.monitoring.traffic import Traffic
     from txgearman.server.persistence.writer import StoreWriter
+    from txgearman.server.scheduling import Scheduling
 
 T = TypeVar("T")
 
@@ -91,6 +92,7 @@ class Server(Protocol):
     web_admission: Admission
     budget: SendBudget
     unfinished: Unfinished
+    scheduling: Scheduling
     connections: dict[int, Peer]
     """The live connections by number."""
 

@@ -52,7 +52,12 @@ from txgearman.server.config.option_kinds import (
     show_value,
     verify,
 )
-from txgearman.server.config.schedule_options import MAX_SCHEDULES, ScheduleSettings, check_schedule_name
+from txgearman.server.config.schedule_options import (
+    MAX_SCHEDULES,
+    MOST_SCHEDULES,
+    ScheduleSettings,
+    check_schedule_name,
+)
 from txgearman.wire.limits import MAX_HANDLE, MAX_PACKET
 
 DEFAULT_ENDPOINT: Final = "tcp:4730:interface=127.0.0.1"
@@ -484,6 +489,19 @@ class Settings:
     submit_burst: int = option(
         0, "How many of them at once. 0 is as many as the rate.", reloadable=True, least=0, most=MAX_RATE
     )
+    max_schedules: int = option(
+        MAX_SCHEDULES,
+        "How many schedules there may be, those of the configuration file included.",
+        reloadable=True,
+        least=0,
+        most=MOST_SCHEDULES,
+    )
+    allow_unsaved_schedules: bool = option(
+        False,
+        "Take schedules that are added while the server runs although there is no ``--store``. They are lost "
+        "with the server.",
+        reloadable=True,
+    )
     web: str | None = option(
         None,
         "Where the dashboard and the HTTP interface listen: a port, for this machine only, or a Twisted "
@@ -544,8 +562,8 @@ class Settings:
         verify(self)
         for name in self.functions:
             check_function_name(name)
-        if len(self.schedules) > MAX_SCHEDULES:
-            raise ValueError(f"there may be {MAX_SCHEDULES} schedules, not {len(self.schedules)}")
+        if len(self.schedules) > self.max_schedules:
+            raise ValueError(f"there may be {self.max_schedules} schedules, not {len(self.schedules)}")
         for name in self.schedules:
             check_schedule_name(name)
         if not self.listen and not self.tls:

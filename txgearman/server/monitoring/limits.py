@@ -37,6 +37,8 @@ def limits_of(server: Server) -> Iterator[Limit]:
     yield Limit(
         "max-functions", settings.max_functions, inspection.function_count, inspection.functions_refused
     )
+    scheduling = server.scheduling
+    yield Limit("max-schedules", settings.max_schedules, len(scheduling.schedules), scheduling.refused)
     if settings.web is not None:
         yield from _of_connections("web-max-connections", server.web_admission)
 
