@@ -13,6 +13,7 @@ from txgearman.wire.replies import (
     JobEntry,
     JobInfo,
     PriorityStatus,
+    ScheduleStatus,
 )
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "JobStatus",
     "Priority",
     "PriorityStatus",
+    "ScheduleStatus",
     "StatusUpdate",
     "Update",
     "WarningUpdate",
