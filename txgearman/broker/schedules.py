@@ -294,9 +294,13 @@ class Schedules:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def names(self) -> list[bytes]:
+        """The names of all schedules, in order."""
+        return sorted(self._entries)
+
     def __iter__(self) -> Iterator[ScheduleDetail]:
         """All schedules, by name. They may change meanwhile."""
-        for name in sorted(self._entries):
+        for name in self.names():
             if name in self._entries:
                 yield self.detail(name)
 

@@ -21,6 +21,10 @@ from txgearman.errors import (
     QueueFull,
     RateExceeded,
     Refused,
+    ScheduleNotFound,
+    ScheduleOfFile,
+    SchedulesUnsaved,
+    TooManySchedules,
 )
 from txgearman.web.http.body import PIECE, budget_of, queue_of, send_body, send_queue
 from txgearman.web.http.encoding import identifier, text
@@ -36,6 +40,10 @@ _STATUSES: Final[tuple[tuple[type[Refused], int], ...]] = (
     (InvalidArgument, 400),
     (QueueFull, 429),
     (RateExceeded, 429),
+    (ScheduleNotFound, 404),
+    (ScheduleOfFile, 409),
+    (SchedulesUnsaved, 409),
+    (TooManySchedules, 429),
 )
 """HTTP's status for a refusal of the broker; 503 for any other."""
 
