@@ -62,6 +62,7 @@ class Schedule:
         missed_window: Seconds; what was missed longer ago has no job whatever `missed` says.
         overlap: What becomes of a tick while the job of the one before lives.
         enabled: Whether it ticks at all.
+        handle: What a client calls it that has submitted it; empty for others.
     """
 
     name: bytes
@@ -76,9 +77,10 @@ class Schedule:
     missed_window: float = DEFAULT_MISSED_WINDOW
     overlap: Overlap = Overlap.SKIP
     enabled: bool = True
+    handle: bytes = b""
 
     def definition(self) -> dict[str, str | float | bool | None]:
-        """All that it is but for its name and data.
+        """All that it is but for its name, data and handle.
 
         Returns:
             Values for JSON, by the names of the settings.

@@ -32,6 +32,7 @@ from txgearman.server.schedule_lines import (
     drop_schedule,
     pause_schedule,
     refusal_line,
+    remove_schedule,
     resume_schedule,
     run_schedule,
     schedule_lines,
@@ -404,6 +405,11 @@ def _cancel(peer: Peer, words: list[bytes]) -> bytes:
     try:
         peer.broker.cancel(words[2])
     except Refused:
+        schedule = peer.server.scheduling.named(words[2])
+        if schedule is not None:
+            if peer.access is not None:
+                _check(peer, b"cancel schedule", Right.SCHEDULE)
+            return remove_schedule(peer, schedule)
         if not Inspection(peer.broker).may_have_stored_jobs:
             raise _Denied("UNKNOWN_JOB") from None
         peer.reply_later(

@@ -13,6 +13,7 @@ from txgearman.broker.stored_job_search import StoredJobSearch
 from txgearman.broker.views import JobStatus
 from txgearman.errors import ArgumentTooLarge, BadPacket, InvalidArgument, Refused
 from txgearman.server.admin import answer_line
+from txgearman.server.schedule_commands import schedule_of_packet, submit_schedule
 from txgearman.wire.codec import REFUSED, UNFINISHED, encode, frame
 from txgearman.wire.limits import MAX_CLIENT_ID, MAX_FUNCTION, MAX_HANDLE, MAX_UNIQUE
 from txgearman.wire.options import EXCEPTIONS, EXTENSIONS
@@ -126,8 +127,11 @@ def _submit_reduce(background: bool) -> Command:
     return submit
 
 
-def _submit_sched(peer: Peer, *_fields: bytes) -> None:
-    peer.send_error(b"INVALID_COMMAND", "SUBMIT_JOB_SCHED is not supported; SUBMIT_JOB_EPOCH is")
+def _submit_sched(peer: Peer, function: bytes, unique: bytes, *fields: bytes) -> None:
+    check_names(function, unique)
+    *times, data = fields
+    weekdays = peer.server.settings.sched_weekday
+    submit_schedule(peer, schedule_of_packet(function, unique, times, data, weekdays))
 
 
 # -- status and connection ----------------------------------------------------------------------
@@ -155,6 +159,8 @@ def _get_status(peer: Peer, handle: bytes) -> None:
         # gearmand does not answer at all.
         raise ArgumentTooLarge("Job handle too large")
     status = Inspection(peer.broker).status(handle)
+    if not status.known and peer.server.scheduling.named(handle) is not None:
+        status = JobStatus(True, False, 0, 0, 0)
     if status.known or not Inspection(peer.broker).may_have_stored_jobs:
         peer.send_packet(STATUS_RES, handle, *_numbers(status))
     else:

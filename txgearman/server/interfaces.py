@@ -117,6 +117,26 @@ class Scheduling(Protocol):
             Fires when that is durable.
         """
 
+    def put_with_handle(self, schedule: Schedule) -> Deferred[bytes]:
+        """Add a schedule that a client has submitted, in place of one of its name.
+
+        Args:
+            schedule: The schedule.
+
+        Returns:
+            Fires with its handle when it is durable.
+        """
+
+    def named(self, handle: bytes) -> bytes | None:
+        """Find the schedule that a client knows by a handle.
+
+        Args:
+            handle: Anything that a peer sent.
+
+        Returns:
+            The schedule's name; None without one.
+        """
+
     def remove(self, name: bytes) -> Deferred[None]:
         """Remove a schedule.
 

@@ -71,7 +71,12 @@ def create_schedule(peer: Peer, words: list[bytes]) -> bytes:
 
 def drop_schedule(peer: Peer, words: list[bytes]) -> bytes:
     """``drop schedule NAME``."""
-    return _when_done(peer, lambda: peer.server.scheduling.remove(unescape(words[2])))
+    return remove_schedule(peer, unescape(words[2]))
+
+
+def remove_schedule(peer: Peer, name: bytes) -> bytes:
+    """Remove a schedule, and answer when that is done."""
+    return _when_done(peer, lambda: peer.server.scheduling.remove(name))
 
 
 def pause_schedule(peer: Peer, words: list[bytes]) -> bytes:

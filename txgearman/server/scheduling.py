@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock, fail
@@ -85,6 +86,7 @@ class Scheduling:
     ) -> None:
         self.schedules = Schedules(broker, clock, wall_clock, self, store)
         self.refused = 0
+        self._broker = broker
         self._reactor = reactor
         self._wall_clock = wall_clock
         self._store = store
@@ -95,6 +97,8 @@ class Scheduling:
         self._configured: set[bytes] = set()
         # Those that were added while a server ran, with definition and data.
         self._added: dict[bytes, tuple[str, bytes]] = {}
+        # The names of those that clients know by a handle.
+        self._handles: dict[bytes, bytes] = {}
         self._changes = DeferredLock()
 
     def begin(
@@ -135,10 +139,11 @@ class Scheduling:
             if self._store is not None:
                 self._store.try_to(self._store.delete(name))
         for schedule in wanted.values():
-            self.schedules.add(schedule)
             if schedule.name not in self._configured:
                 self._added.pop(schedule.name, None)
+                self._handles.pop(self._handle_of(schedule.name), None)
                 self._remember(schedule.name)
+            self.schedules.add(schedule)
         self._configured = set(wanted)
         self._keep_ticks()
 
@@ -180,6 +185,17 @@ class Scheduling:
         data = data_of(definition)
         return schedule_of(name.decode(), definition, b"" if data is None else data)
 
+    def named(self, handle: bytes) -> bytes | None:
+        """Find the schedule that a client knows by a handle.
+
+        Args:
+            handle: Anything that a peer sent.
+
+        Returns:
+            The schedule's name; None without one.
+        """
+        return self._handles.get(handle)
+
     def put(self, schedule: Schedule) -> Deferred[None]:
         """Add a schedule, in place of one of its name.
 
@@ -191,6 +207,18 @@ class Scheduling:
             `ScheduleNotSaved`.
         """
         return self._in_order(lambda: self._put(schedule))
+
+    def put_with_handle(self, schedule: Schedule) -> Deferred[bytes]:
+        """Add a schedule that a client has submitted, in place of one of its name.
+
+        Args:
+            schedule: The schedule.
+
+        Returns:
+            Fires with its handle when it is durable: that of the one before, or a new one, which is known at
+            every server of the store. Fails as `put` does.
+        """
+        return self._in_order(lambda: self._put_with_handle(schedule))
 
     def remove(self, name: bytes) -> Deferred[None]:
         """Remove a schedule. Jobs of it that are there go on.
@@ -245,14 +273,24 @@ class Scheduling:
         self._changes.run(lambda: Deferred.fromCoroutine(change())).addCallbacks(told.callback, told.errback)
         return told
 
+    async def _put_with_handle(self, schedule: Schedule) -> bytes:
+        before = self._handle_of(schedule.name)
+        with_handle = replace(schedule, handle=before or self._broker.life.handles.next())
+        await self._put(with_handle)
+        return with_handle.handle
+
+    def _handle_of(self, name: bytes) -> bytes:
+        return self.schedules.detail(name).schedule.handle if name in self.schedules else b""
+
     async def _put(self, schedule: Schedule) -> None:
+        schedule = replace(schedule, handle=schedule.handle or self._handle_of(schedule.name))
         name, limit = schedule.name, self._settings().max_schedules
         self._check_not_of_file(name)
         is_new = name not in self.schedules
         if is_new and len(self.schedules) >= limit:
             self.refused += 1
             raise TooManySchedules(limit)
-        definition = json.dumps(schedule.definition())
+        definition = json.dumps({**schedule.definition(), "handle": schedule.handle.decode("ascii")})
         if self._store is not None:
             paused = not is_new and self.schedules.detail(name).paused
             now = self._wall_clock()
@@ -262,7 +300,7 @@ class Scheduling:
         elif not self._settings().allow_unsaved_schedules:
             raise SchedulesUnsaved
         self.schedules.add(schedule)
-        self._added[name] = definition, schedule.data
+        self._note_added(schedule, definition)
         self._keep_ticks()
 
     async def _remove(self, name: bytes) -> None:
@@ -316,18 +354,26 @@ class Scheduling:
         if self._added.get(row.name) == added:
             return
         try:
-            schedule = schedule_of(row.name.decode(), json.loads(row.definition), added[1])
-        except ValueError as error:
+            definition = json.loads(row.definition)
+            handle = definition.pop("handle", "").encode()
+            schedule = replace(schedule_of(row.name.decode(), definition, added[1]), handle=handle)
+        except (ValueError, AttributeError) as error:
             _log.error(
                 "The stored schedule {name} does not tick here: {why}", name=ascii(row.name), why=str(error)
             )
             return
         self.schedules.add(schedule, _known_since(row), row.paused)
-        self._added[row.name] = added
+        self._note_added(schedule, row.definition)
+
+    def _note_added(self, schedule: Schedule, definition: str) -> None:
+        self._added[schedule.name] = definition, schedule.data
+        if schedule.handle:
+            self._handles[schedule.handle] = schedule.name
 
     def _forget(self, name: bytes) -> None:
         """A schedule that was added is removed."""
         if self._added.pop(name, None) is not None:
+            self._handles.pop(self._handle_of(name), None)
             self.schedules.remove(name)
             self._keep_ticks()
 

@@ -56,6 +56,7 @@ from txgearman.server.config.schedule_options import (
     MAX_SCHEDULES,
     MOST_SCHEDULES,
     ScheduleSettings,
+    Weekdays,
     check_schedule_name,
 )
 from txgearman.wire.limits import MAX_HANDLE, MAX_PACKET
@@ -500,6 +501,12 @@ class Settings:
         False,
         "Take schedules that are added while the server runs although there is no ``--store``. They are lost "
         "with the server.",
+        reloadable=True,
+    )
+    sched_weekday: Weekdays = option(
+        Weekdays.MONDAY_0,
+        "What numbers of days of the week mean in SUBMIT_JOB_SCHED: ``monday-0``, where 6 is Sunday, as the "
+        "protocol document has it, or ``sunday-0`` as cron has it. Programs differ; names are safe.",
         reloadable=True,
     )
     web: str | None = option(

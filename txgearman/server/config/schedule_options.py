@@ -7,6 +7,7 @@ from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
+from enum import Enum
 from typing import Any, Final
 
 from txgearman.broker.job_states import Priority
@@ -38,7 +39,20 @@ MOST_SCHEDULES: Final = 100_000
 MAX_DATA: Final = 16 * 1024 * 1024
 """Bytes of a schedule's data. It is in memory once, and in each of its jobs."""
 
+MAX_ADDED_DATA: Final = 64 * 1024
+"""Bytes of the data of a schedule that is added while the server runs, as many as HTTP takes. Each server of
+a database reads them all when one is changed: 64 MB of a thousand schedules."""
+
 _PRIORITIES: Final = {priority.name.lower(): int(priority) for priority in Priority}
+
+
+class Weekdays(Enum):
+    """What the numbers of SUBMIT_JOB_SCHED's days of the week mean."""
+
+    MONDAY_0 = "monday-0"
+    """0 is Monday and 6 Sunday, as the protocol document has it."""
+    SUNDAY_0 = "sunday-0"
+    """0 and 7 are Sunday, as cron has it."""
 
 
 def zone_of(name: str) -> tzinfo:
@@ -325,6 +339,6 @@ def schedule_of(name: str, definition: Mapping[str, Any], data: bytes) -> Schedu
             raise ValueError(f"a schedule has no {show_value(key)}; it has {', '.join(_DEFINED)}")
         if value is not None:
             values[key] = each.of_toml(value)
-    if len(data) > MAX_DATA:
-        raise ValueError(f"data must have at most {MAX_DATA} bytes")
+    if len(data) > MAX_ADDED_DATA:
+        raise ValueError(f"data must have at most {MAX_ADDED_DATA} bytes")
     return replace(ScheduleSettings(**values).schedule(name), data=data)
