@@ -216,6 +216,8 @@ class Client(_LoopBound):
     connect = _awaited(TwistedClient.connect)
     submit = _job_awaited(TwistedClient.submit)
     submit_many = _awaited(TwistedClient.submit_many)
+    schedule = _awaited(TwistedClient.schedule)
+    unschedule = _awaited(TwistedClient.unschedule)
     room = _awaited(TwistedClient.room)
     answered = _awaited(TwistedClient.answered)
     status_by_unique = _awaited(TwistedClient.status_by_unique)
