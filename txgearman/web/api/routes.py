@@ -82,7 +82,7 @@ _ROLE: Final = Parameter("role", "choice", "Only workers, or only others.", choi
 _SEARCH: Final = Parameter(
     "search", "text", "Only those that contain this: names without case, jobs as bytes.", b"", max_length=1024
 )
-_VIEWS: Final = ("overview", "functions", "function", "jobs", "dead", "connections")
+_VIEWS: Final = ("overview", "functions", "function", "jobs", "dead", "schedules", "connections")
 
 
 class Api(Branch):
