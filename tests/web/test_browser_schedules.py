@@ -61,26 +61,31 @@ class ScheduleTests(TestCase):
         page.shows("2 in all")
         # Names are text, and the last job tells what became of it.
         page.shows("<b>nightly</b>")
-        page.until("the last job is told", f"{ROW}.innerText.includes('completed')", "poll")
-        page.until("so is its time", f"/took [0-9.]+ s/.test({ROW}.innerText)", "poll")
+        page.until("the last job is told", f"{ROW}?.innerText.includes('completed')", "poll")
+        page.until("so is its time", f"/took [0-9.]+ s/.test({ROW}?.innerText)", "poll")
         shown = page.script(f"return {ROW}.innerText", "nightly")
         self.assertIn("Pacific/Apia", shown)
         self.assertIn("03:30:00 Pacific/Apia", shown, "its next tick by its own clock")
         self.assertNotIn("Remove", shown, "it is of the file")
         self.add(page)
         self.change(page)
-        page.script(f"{ROW}.querySelector('[aria-label^=Run]').click()", "mine")
+        self.press(page, "Run")
         page.click("Run now", "dialog")
         page.shows("Submitted H:")
-        page.script(f"{ROW}.querySelector('[aria-label^=Pause]').click()", "mine")
+        self.press(page, "Pause")
         page.click("Pause", "dialog")
-        page.until("it is paused", f"{ROW}.innerText.includes('paused')", "mine")
-        page.script(f"{ROW}.querySelector('[aria-label^=Resume]').click()", "mine")
+        page.until("it is paused", f"{ROW}?.innerText.includes('paused')", "mine")
+        self.press(page, "Resume")
         page.click("Resume", "dialog")
-        page.until("it goes on", f"!{ROW}.innerText.includes('paused')", "mine")
-        page.script(f"{ROW}.querySelector('[aria-label^=Remove]').click()", "mine")
+        page.until("it goes on", f"{ROW}?.innerText.includes('paused') === false", "mine")
+        self.press(page, "Remove")
         page.click("Remove", "dialog")
         page.shows("2 in all")
+
+    def press(self, page: Page, what: str) -> None:
+        """Press a button of the schedule that was added."""
+        button = f"{ROW}?.querySelector('[aria-label^={what}]')"
+        page.script("arguments[0].click()", page.until(f"there is {what}", button, "mine"))
 
     def add(self, page: Page) -> None:
         """The next ten ticks are shown before anything is saved."""
@@ -99,13 +104,15 @@ class ScheduleTests(TestCase):
         page.shows("3 in all")
 
     def change(self, page: Page) -> None:
-        page.script(f"{ROW}.querySelector('[aria-label^=Change]').click()", "mine")
-        page.until("it is shown as it is", "document.querySelector('dialog [name=data]')?.value === 'hello'")
+        self.press(page, "Change")
+        page.until(
+            "it is shown as it is", "document.querySelector('dialog[open] [name=data]')?.value === 'hello'"
+        )
         page.type("dialog [name=cron]", "")
         page.type("dialog [name=every]", "2h")
         page.until("ten ticks are shown", "document.querySelectorAll('dialog .ticks li').length === 10")
         page.click("Save", "dialog")
-        page.until("it is changed", f"{ROW}.innerText.includes('every 2 h')", "mine")
+        page.until("it is changed", f"{ROW}?.innerText.includes('every 2 h')", "mine")
 
     @on_reactor
     async def test_read_only_and_on_a_telephone(self) -> None:

@@ -28,6 +28,8 @@ export function schedulesPage(frame, _id, parameters) {
   let closed = false;
   // The last job of each schedule, by handle: {job, asked}, job being null where the server knows no more of it.
   const lastJobs = new Map();
+  // What is shown of a schedule's last job, by schedule: it stays until more is known of the next one.
+  const shownLast = new Map();
   let asking = false;
 
   const table = new Table(
@@ -39,7 +41,7 @@ export function schedulesPage(frame, _id, parameters) {
       { title: "Ticks", right: true, cell: (row) => count(row.counts.ticks) },
       { title: "Skipped", right: true, cell: (row) => count(row.counts.skipped) },
       { title: "Missed", right: true, cell: missedCell },
-      { title: "", cell: actionCell, class: "action-cell" },
+      { title: "", cell: actionCell, class: "action-cell several" },
     ],
     { empty: "No schedule here. One lets the server submit a job again and again.", caption: "Schedules" },
   );
@@ -82,7 +84,7 @@ export function schedulesPage(frame, _id, parameters) {
   }
 
   function whenCell(row) {
-    const text = row.cron === null || row.cron === undefined ? `every ${duration(row.every)}` : row.cron;
+    const text = row.cron === null || row.cron === undefined ? everyText(row.every) : row.cron;
     return { key: `${text} ${row.timezone}`, make: () => [h("span", { class: "mono" }, text), row.cron ? h("small", {}, row.timezone) : ""] };
   }
 
@@ -96,16 +98,19 @@ export function schedulesPage(frame, _id, parameters) {
 
   function lastCell(row) {
     if (!row.last) return "–";
-    const known = lastJobs.get(row.last.handle);
+    // A copy, as the next patch changes the object that it is of.
+    if (lastJobs.has(row.last.handle) || !shownLast.has(row.id)) shownLast.set(row.id, { ...row.last });
+    const last = shownLast.get(row.id);
+    const known = lastJobs.get(last.handle);
     const job = known ? known.job : null;
     const took = job && job.started && job.ended ? duration(job.ended - job.started) : "";
-    const late = row.last.lateness >= 1 ? `${duration(row.last.lateness)} late` : "in time";
+    const late = last.lateness >= 1 ? `${duration(last.lateness)} late` : "in time";
     return {
-      key: `${row.last.handle} ${job ? `${job.state} ${job.outcome}` : ""} ${took} ${late}`,
+      key: `${last.handle} ${job ? `${job.state} ${job.outcome}` : ""} ${took} ${late}`,
       make: () => [
-        link(`#/jobs/${encodeURIComponent(row.last.handle)}`, row.last.handle, "mono"),
+        link(`#/jobs/${encodeURIComponent(last.handle)}`, last.handle, "mono"),
         job ? (job.outcome ? outcomeChip(job.outcome) : h("span", { class: "chip" }, job.state)) : "",
-        h("small", {}, [moment(row.last.tick), late, took && `took ${took}`].filter(Boolean).join(" · ")),
+        h("small", {}, [moment(last.tick), late, took && `took ${took}`].filter(Boolean).join(" · ")),
       ],
     };
   }
@@ -210,7 +215,8 @@ export function schedulesPage(frame, _id, parameters) {
     if (asking) return;
     asking = true;
     const handles = new Set(rows.map((row) => row.last && row.last.handle).filter(Boolean));
-    for (const handle of lastJobs.keys()) if (!handles.has(handle)) lastJobs.delete(handle);
+    const kept = new Set([...handles, ...[...shownLast.values()].map((last) => last.handle)]);
+    for (const handle of lastJobs.keys()) if (!kept.has(handle)) lastJobs.delete(handle);
     for (const handle of handles) {
       const known = lastJobs.get(handle);
       if (known && (!known.job || known.job.state === "ended" || known.asked > serverNow() - ASK_AGAIN)) continue;
@@ -223,6 +229,7 @@ export function schedulesPage(frame, _id, parameters) {
       }
       if (closed) return;
       lastJobs.set(handle, { job, asked: serverNow() });
+      draw();
     }
     asking = false;
   }
@@ -254,6 +261,12 @@ export function schedulesPage(frame, _id, parameters) {
       if (stream) stream.close();
     },
   };
+}
+
+function everyText(seconds) {
+  if (seconds % 3600 === 0) return `every ${seconds / 3600} h`;
+  if (seconds % 60 === 0) return `every ${seconds / 60} m`;
+  return `every ${seconds} s`;
 }
 
 function button(sign, text, label, click) {
@@ -314,7 +327,7 @@ function definition(before) {
       text("Cron: minute, hour, day, month, weekday", "cron", value("cron"), { placeholder: "30 3 * * mon-fri", autocomplete: "off" }),
       text("Or every", "every", value("every"), { placeholder: "90s" }),
       text("Time zone", "timezone", value("timezone", "UTC"), {}),
-      before && before.data_base64 ? null : h("label", { class: "field" }, "Data", h("textarea", { name: "data", rows: 2 }, value("data"))),
+      before && before.data_base64 ? null : h("label", { class: "field whole" }, "Data", h("textarea", { name: "data", rows: 2 }, value("data"))),
       choice("While the job before lives", "overlap", OVERLAPS, value("overlap", "skip")),
       choice("Jobs for missed ticks", "missed", MISSED, value("missed", "one")),
       note,
