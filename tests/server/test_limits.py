@@ -478,6 +478,7 @@ class CommandsTest(ServerTestCase):
             b"max-unsent-total\t1073741824\t0\t0\n"
             b"max-jobs\t2\t2\t1\n"
             b"max-functions\t50000\t1\t0\n"
+            b"max-schedules\t1000\t0\t0\n"
             b".\n",
         )
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.store.jobs import job, stored
 from tests.store.schedules import ScheduleTable
+from txgearman.errors import StoreUnavailable
 from txgearman.store.contract import Changes, Store, StoredSchedule, Tick, Written
 
 if TYPE_CHECKING:
@@ -171,3 +172,26 @@ class ScheduleContract(_TestCase):
                 self.assertEqual(self.store.forget_ticks(before), table.forget(before))
             written = self.store.write(Changes([job(each) for each in ticks], ticks=ticks))
             self.assertEqual(written.ticks_done, table.claim(ticks))
+
+
+class TickTransactionContract(_TestCase):
+    """Of stores that are databases: `store` is open on an empty one of its own."""
+
+    store: Store
+
+    def test_a_tick_is_claimed_with_its_job_or_not_at_all(self) -> None:
+        """Whoever is cut off or killed between the two leaves the tick to others."""
+        store: Any = self.store
+        insert = store._insert
+
+        def cut(*_arguments: object) -> int:
+            raise StoreUnavailable("gone")
+
+        store._insert = cut
+        self.assertRaises(StoreUnavailable, self.claim, 1)
+        store._insert = insert
+        self.assertEqual(self.claim(2).ticks_done, frozenset())
+        self.assertEqual([each.number for each in stored(self.store)], [2])
+
+    def claim(self, number: int) -> Written:
+        return self.store.write(Changes([job(number)], ticks={number: Tick(b"s", NOON)}))

@@ -108,8 +108,11 @@ class DatabaseStore(ScheduleRows, ABC):
         """Configure a new connection."""
 
     @abstractmethod
-    def _writing(self, statements: int) -> contextlib.AbstractContextManager[sa.Connection]:
-        """The connection, for so many statements that write. With none it is tested whether it can write."""
+    def _writing(
+        self, statements: int, together: bool = False
+    ) -> contextlib.AbstractContextManager[sa.Connection]:
+        """The connection, for so many statements that write. With none it is tested whether it can write.
+        `together` makes them one transaction where each of them is one otherwise."""
 
     @abstractmethod
     def _begin_opening(self, connection: sa.Connection) -> None:
@@ -205,7 +208,8 @@ class DatabaseStore(ScheduleRows, ABC):
         statements = len(batches) + bool(removals) + bool(changes.losses)
         statements += bool(changes.retries) + 2 * bool(changes.deaths) + 2 * bool(changes.ticks)
         ticks_done: frozenset[int] = frozenset()
-        with self._writing(statements) as connection:
+        # Whoever is killed between the claim of a tick and its job would leave a tick that nobody does.
+        with self._writing(statements, together=bool(changes.ticks)) as connection:
             if changes.ticks:
                 # First, and in order, as the unique keys are: servers that do the same ticks do not deadlock.
                 ticks_done = self._claim_ticks(connection, changes.ticks)
