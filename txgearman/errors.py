@@ -219,6 +219,40 @@ class TooManyWaits(Refused):
         super().__init__(f"Results are waited for {limit} times, as often as they may")
 
 
+class ScheduleNotSaved(Refused):
+    """A change of a schedule could not be stored, and was not made here."""
+
+    code = b"NOT_SAVED"
+    text = "The store could not be written to: try again later"
+
+
+class ScheduleOfFile(Refused):
+    """A schedule of the configuration file can be paused and run, but not changed or removed."""
+
+    code = b"SCHEDULE_OF_FILE"
+    text = "This schedule is in the configuration file: change it there and reload"
+
+
+class SchedulesUnsaved(Refused):
+    """Without a store a schedule that is added while the server runs would be lost with it."""
+
+    code = b"NO_STORE"
+    text = "Without a store schedules are lost with the server; allow-unsaved-schedules permits that"
+
+
+class TooManySchedules(Refused):
+    """The server's limit of schedules (``--max-schedules``) is reached.
+
+    Args:
+        limit: How many there may be.
+    """
+
+    code = b"TOO_MANY_SCHEDULES"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"There are {limit} schedules, as many as may be (max-schedules)")
+
+
 class AccessDenied(Refused):
     """The operator's access policy does not allow this to the peer."""
 

@@ -25,19 +25,12 @@ class ScheduleNotes:
     def __init__(self) -> None:
         self.ticks: dict[int, tuple[bytes, float]] = {}
         self.skipped: list[tuple[bytes, float]] = []
-        self.known: dict[bytes, tuple[float, bool]] = {}
 
     def tick_with_job(self, number: int, schedule: bytes, tick: float) -> None:
         self.ticks[number] = schedule, tick
 
     def tick_without_job(self, schedule: bytes, tick: float) -> None:
         self.skipped.append((schedule, tick))
-
-    def remember(self, schedule: bytes, since: float, paused: bool) -> None:
-        self.known[schedule] = since, paused
-
-    def forget(self, schedule: bytes) -> None:
-        del self.known[schedule]
 
 
 class ScheduleBench(Bench):
@@ -333,6 +326,14 @@ class AdministrationTests(SynchronousTestCase):
         self.assertEqual(self.bench.run(60), [120])
         self.assertEqual(self.bench.detail().ticks, 2)
 
+    def test_a_change_of_its_times_misses_nothing(self) -> None:
+        """One of each day that becomes one of each minute has no tick of this morning to make up for."""
+        self.bench.add(every=86_400.0, missed=Missed.ALL, missed_window=86_400.0)
+        self.bench.run(610)
+        self.bench.add(every=60.0, missed=Missed.ALL, missed_window=86_400.0)
+        self.assertEqual(self.bench.run(60), [660])
+        self.assertEqual(self.bench.detail().missed, 0)
+
     def test_remove(self) -> None:
         self.bench.add()
         self.bench.schedules.remove(b"s")
@@ -369,15 +370,6 @@ class StoreTests(SynchronousTestCase):
         assert self.bench.store is not None
         self.jobs, self.store = self.bench.job_store, self.bench.store
         self.bench.add()
-
-    def test_what_is_remembered(self) -> None:
-        begin = 500_000 * HOUR
-        self.assertEqual(self.store.known, {b"s": (begin, False)})
-        self.bench.now += 5
-        self.bench.schedules.pause(b"s")
-        self.assertEqual(self.store.known, {b"s": (begin + 5, True)})
-        self.bench.schedules.remove(b"s")
-        self.assertEqual(self.store.known, {})
 
     def test_a_tick_is_saved_with_its_job(self) -> None:
         self.bench.run(60, work=False)

@@ -33,7 +33,8 @@ class Ended:
 async def command(server: Server | None, *arguments: str, stdin: bytes = b"") -> Ended:
     """Run the command in this process, on the test's reactor, and return how it ended.
 
-    All is as in a process of its own but the signals, and the log, which is the test's.
+    All is as in a process of its own but the signals, and the log, which is the test's. The first argument is
+    the name of the command, which may have two words.
     """
     from twisted.internet import reactor
 
@@ -53,7 +54,7 @@ async def command(server: Server | None, *arguments: str, stdin: bytes = b"") ->
         mock.patch.object(sys, "stdin", source),
         mock.patch("txgearman.cli.run.run", keep),
     ):
-        app.main([first, *address, *others], prog_name="txgearman", standalone_mode=False)
+        app.main([*first.split(), *address, *others], prog_name="txgearman", standalone_mode=False)
         code = await run_command(mains[0], CommandContext(reactor))
     buffer = output.buffer
     assert isinstance(buffer, io.BytesIO)

@@ -26,6 +26,7 @@ from txgearman.client import (
     FunctionStatus,
     JobEntry,
     PriorityStatus,
+    ScheduleStatus,
     admin,
 )
 from txgearman.errors import AdminError, ConnectionLost, NotConnected, TimedOut
@@ -49,6 +50,43 @@ class InMemoryTests(SynchronousTestCase):
 
     def ask(self, deferred: Deferred[Any]) -> Any:
         return self.gearman.wait(deferred)
+
+    def test_schedules(self) -> None:
+        self.gearman = MemoryGearman(Settings(handle_prefix="H:example", allow_unsaved_schedules=True))
+        admin = self.admin = Admin(self.gearman.clock, self.gearman.endpoint)
+        definition = {"function": "größe", "cron": "0 * * * *", "timezone": "Asia/Tokyo"}
+        self.ask(admin.create_schedule("stündlich", definition, b"\xff data"))
+        self.ask(admin.create_schedule(rb"back\slash", {"function": "f", "every": 60}, "text"))
+        self.ask(admin.pause_schedule(rb"back\slash"))
+        now = self.gearman.clock.seconds()
+        paused = ScheduleStatus(
+            r"back\slash",
+            "f",
+            "every 60s",
+            "UTC",
+            "paused",
+            None,
+            None,
+            ticks=0,
+            skipped=0,
+            missed=0,
+            refused=0,
+        )
+        first, second = self.ask(admin.schedules())
+        self.assertEqual(first, paused)
+        self.assertEqual((second.name, second.state), ("stündlich", "active"))
+        self.assertEqual((second.next % 3600, second.next > now), (0, True))
+        handle = self.ask(admin.run_schedule("stündlich"))
+        info = self.ask(admin.job(handle))
+        self.assertEqual((info.function, info.data, info.unique), ("größe", b"\xff data", "stündlich"))
+        self.ask(admin.resume_schedule(rb"back\slash"))
+        self.ask(admin.drop_schedule("stündlich"))
+        self.assertEqual([each.state for each in self.ask(admin.schedules())], ["active"])
+        refused = admin.drop_schedule("stündlich")
+        self.assertRaisesRegex(AdminError, "^UNKNOWN_SCHEDULE", self.ask, refused)
+        for name in ("", "nul\0"):
+            self.assertRaises(ValueError, admin.pause_schedule, name)
+        self.assertRaises(ValueError, admin.create_schedule, "s", {"function": "f" * 9000})
 
     def test_lists(self) -> None:
         self.assertEqual(
@@ -500,6 +538,8 @@ class AdminExpectations(Expectations):
                 for refused in (admin_.dead(), admin_.dead("f"), admin_.job(job.handle)):
                     with self.assertRaisesRegex(AdminError, "^UNKNOWN_SHOW_ARGUMENTS$"):
                         await refused
+                with self.assertRaisesRegex(AdminError, "^UNKNOWN_SHOW_ARGUMENTS$"):
+                    await admin_.schedules()
                 for refused in (admin_.retry(job.handle), admin_.forget_dead("f"), admin_.kill(job.handle)):
                     with self.assertRaisesRegex(AdminError, "^UNKNOWN_COMMAND"):
                         await refused

@@ -500,6 +500,7 @@ class CommandsTest(ServerTestCase):
             b"max-functions\t50000\t1\t0\n"
             b"max-kept-uniques\t100000\t0\t0\n"
             b"results-bytes\t16777216\t0\t0\n"
+            b"max-schedules\t1000\t0\t0\n"
             b".\n",
         )
 

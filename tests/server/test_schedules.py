@@ -235,12 +235,12 @@ class StoreTests(Servers):
 
     def test_a_pause_outlives_the_server(self) -> None:
         site = self.site(overlap="queue")
-        site.factory.scheduling.schedules.pause(b"s")
+        site.factory.scheduling.pause(b"s")
         site.commit()
         self.restart(site)
         self.turn(200, site)
         self.assertEqual(self.ran, [])
-        site.factory.scheduling.schedules.pause(b"s", False)
+        site.factory.scheduling.pause(b"s", False)
         self.turn(60, site)
         self.assertEqual(sorted(self.times()), [240])
 

@@ -95,14 +95,6 @@ class SubmitTest(ServerTestCase):
         self.assertEqual(one.heard(), res(13, H1, b"both"))
         self.assertEqual(two.heard(), res(13, H1, b"both"))
 
-    def test_scheduled_submits_are_refused(self) -> None:
-        peer = self.peer()
-        self.assertEqual(
-            peer.ask(req(35, b"f", b"u", b"0", b"0", b"1", b"1", b"", b"data"), req(16, b"here")),
-            error(b"INVALID_COMMAND", b"SUBMIT_JOB_SCHED is not supported; SUBMIT_JOB_EPOCH is")
-            + res(17, b"here"),
-        )
-
 
 class EpochTest(ServerTestCase):
     """SUBMIT_JOB_EPOCH; the wall clock of the server in memory begins at 0."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tests.store.jobs import job, stored
 from tests.store.schedules import ScheduleTable
+from txgearman.errors import StoreUnavailable
 from txgearman.store.contract import Changes, Store, StoredSchedule, Tick, Written
 
 if TYPE_CHECKING:
@@ -46,6 +47,38 @@ class ScheduleContract(_TestCase):
         self.store.delete_schedule(b"b")
         self.store.delete_schedule(b"none")
         self.assertEqual(self.store.schedules(), [other])
+
+    def test_a_pause_changes_nothing_else(self) -> None:
+        schedule = StoredSchedule(b"s", NOON, False, "{}", b"data")
+        self.store.save_schedule(schedule)
+        self.assertTrue(self.store.pause_schedule(b"s", NOON + 5, True))
+        self.assertEqual(self.store.schedules(), [schedule._replace(since=NOON + 5, paused=True)])
+        self.assertFalse(self.store.pause_schedule(b"t", NOON, True))
+        self.assertEqual(len(self.store.schedules()), 1)
+
+    def test_those_of_a_file_keep_their_pause(self) -> None:
+        """Another server may have paused it since this one looked."""
+        self.store.note_file_schedule(b"s", NOON)
+        self.assertEqual(self.store.schedules(), [StoredSchedule(b"s", NOON, False)])
+        self.store.save_schedule(StoredSchedule(b"s", NOON + 1, True, "{}", b"data"))
+        self.store.note_file_schedule(b"s", NOON + 2)
+        self.assertEqual(self.store.schedules(), [StoredSchedule(b"s", NOON + 1, True)])
+
+    def test_changes_are_counted_and_ticks_are_not(self) -> None:
+        seen = [self.store.schedule_changes()]
+        for change in (
+            lambda: self.store.save_schedule(StoredSchedule(b"s", NOON, False)),
+            lambda: self.store.pause_schedule(b"s", NOON, True),
+            lambda: self.store.note_file_schedule(b"s", NOON),
+            lambda: self.store.delete_schedule(b"s"),
+        ):
+            change()
+            seen.append(self.store.schedule_changes())
+        self.assertEqual(len(set(seen)), 5)
+        self.write_tick(1, NOON)
+        self.store.skip_tick(b"s", NOON + 1)
+        self.restart()
+        self.assertEqual(self.store.schedule_changes(), seen[-1])
 
     def test_a_tick_has_one_job(self) -> None:
         self.assertEqual(self.write_tick(1, NOON).ticks_done, frozenset())
@@ -139,3 +172,26 @@ class ScheduleContract(_TestCase):
                 self.assertEqual(self.store.forget_ticks(before), table.forget(before))
             written = self.store.write(Changes([job(each) for each in ticks], ticks=ticks))
             self.assertEqual(written.ticks_done, table.claim(ticks))
+
+
+class TickTransactionContract(_TestCase):
+    """Of stores that are databases: `store` is open on an empty one of its own."""
+
+    store: Store
+
+    def test_a_tick_is_claimed_with_its_job_or_not_at_all(self) -> None:
+        """Whoever is cut off or killed between the two leaves the tick to others."""
+        store: Any = self.store
+        insert = store._insert
+
+        def cut(*_arguments: object) -> int:
+            raise StoreUnavailable("gone")
+
+        store._insert = cut
+        self.assertRaises(StoreUnavailable, self.claim, 1)
+        store._insert = insert
+        self.assertEqual(self.claim(2).ticks_done, frozenset())
+        self.assertEqual([each.number for each in stored(self.store)], [2])
+
+    def claim(self, number: int) -> Written:
+        return self.store.write(Changes([job(number)], ticks={number: Tick(b"s", NOON)}))

@@ -13,6 +13,7 @@ class ScheduleTable:
     def __init__(self) -> None:
         self.schedules: dict[bytes, StoredSchedule] = {}
         self.ticks: dict[tuple[bytes, float], int | None] = {}
+        self.changes = 0
 
     def claim(self, ticks: Mapping[int, Tick]) -> frozenset[int]:
         """Let jobs be those of their ticks; returns the numbers of those whose ticks were done with."""
@@ -56,10 +57,30 @@ class HasSchedules:
     def save_schedule(self, schedule: StoredSchedule) -> None:
         self._check()
         self.schedule_table.schedules[schedule.name] = schedule._replace(last_tick=None)
+        self.schedule_table.changes += 1
+
+    def note_file_schedule(self, name: bytes, since: float) -> None:
+        self._check()
+        self.schedule_table.changes += 1
+        table = self.schedule_table.schedules
+        table[name] = table.get(name, StoredSchedule(name, since, False))._replace(definition=None, data=None)
+
+    def pause_schedule(self, name: bytes, since: float, paused: bool) -> bool:
+        self._check()
+        self.schedule_table.changes += 1
+        stored = self.schedule_table.schedules.get(name)
+        if stored is not None:
+            self.schedule_table.schedules[name] = stored._replace(since=since, paused=paused)
+        return stored is not None
 
     def delete_schedule(self, name: bytes) -> None:
         self._check()
+        self.schedule_table.changes += 1
         self.schedule_table.delete(name)
+
+    def schedule_changes(self) -> int:
+        self._check()
+        return self.schedule_table.changes
 
     def skip_tick(self, name: bytes, tick: float) -> None:
         self._check()

@@ -16,11 +16,13 @@ from tests.support import free_port, on_reactor
 from tests.test_docs import literal, table
 from tests.web.asking import Web
 from txgearman import Client
+from txgearman.client import Admin
 from txgearman.web.http.routing import Body
 
 CONFIGURATION = """
 [parameters]
 function = "known"
+schedule = "known"
 
 # These go on until their reader leaves.
 [[operations]]
@@ -50,6 +52,11 @@ include-operation-id = "jobs"
 
 [operations.checks]
 use_after_free.enabled = false
+
+# No schema says which cron expressions there are.
+[[operations]]
+include-path-regex = "^/schedules/"
+checks.positive_data_acceptance.enabled = false
 """
 
 
@@ -116,9 +123,11 @@ class SchemathesisTests(TestCase):
         from twisted.internet import reactor
 
         port = free_port()
-        async with txgearmand(f"--web={port}") as server:
+        async with txgearmand(f"--web={port}", "--allow-unsaved-schedules") as server:
             async with Client(reactor, f"tcp:{HOST}:{server.port}") as client:
                 await client.submit("known", b"data", background=True)
+            async with Admin(reactor, f"tcp:{HOST}:{server.port}") as admin:
+                await admin.create_schedule("known", {"function": "known", "every": 3600})
             with TemporaryDirectory() as folder:
                 configuration = Path(folder, "schemathesis.toml")
                 configuration.write_text(CONFIGURATION)

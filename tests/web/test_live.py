@@ -155,7 +155,7 @@ class LiveTests(JobCase):
 
     def test_what_the_reader_may_do(self) -> None:
         ((_, rights),) = [event for event in events(self.watch()) if event[0] == "rights"]
-        self.assertEqual(rights, {"manage": True, "read_only": False, "token": False})
+        self.assertEqual(rights, {"manage": True, "schedule": True, "read_only": False, "token": False})
 
     def test_the_overview_has_a_past_and_goes_on(self) -> None:
         self.web.site.startFactory()

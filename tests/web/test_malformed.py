@@ -27,6 +27,7 @@ from tests.web.test_stored import StoredCase
 from txgearman.access.patterns import MAX_SHOWN
 from txgearman.access.policy import AccessPolicy, Right, Rule
 from txgearman.server import Settings
+from txgearman.server.config.schedule_options import ScheduleSettings
 from txgearman.web import WebSettings
 from txgearman.web.http.routing import MAX_JSON
 
@@ -44,7 +45,7 @@ STATUSES = frozenset(
 FUNCTION = b"f\xff/\n"
 SERVED = ("/", "/static/app.js", "/healthz", "/readyz", "/metrics", "/api/v1/openapi.json")
 READ_ONLY = (*SERVED, "/nothing", "/api", "/static", "/api/v1/nothing", "/f", "/*", "//", "/%")
-SAMPLES = {"{function}": "f%FF%2F%0A", "{handle}": "H:t:1", "{number}": "1"}
+SAMPLES = {"{function}": "f%FF%2F%0A", "{handle}": "H:t:1", "{number}": "1", "{schedule}": "s"}
 
 
 class Wire:
@@ -73,7 +74,9 @@ class _Socket:
 
 def served(**settings: Any) -> Web:
     """A server with a worker, a job that runs and one that waits."""
-    web = Web(WebSettings(max_data=100_000), Settings(handle_prefix="H:t", **settings), ServerHealth())
+    schedules = {"s": ScheduleSettings(function="f", every=3600.0)}
+    server = Settings(handle_prefix="H:t", schedules=schedules, **settings)
+    web = Web(WebSettings(max_data=100_000), server, ServerHealth())
     peer = Peer(web.gearman)
     web.gearman.connect(peer)
     peer.ask(req(18, FUNCTION, b"u", b"data"), req(18, FUNCTION, b"v", b"data"), req(1, FUNCTION), req(9))

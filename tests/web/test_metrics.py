@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 from unittest.mock import patch
 
@@ -22,7 +23,8 @@ from txgearman.access.policy import AccessPolicy, Rule
 from txgearman.broker.histograms import BOUNDS, Durations, Histogram
 from txgearman.broker.job_states import OUTCOME_NAMES
 from txgearman.server import Settings
-from txgearman.web import WebSettings, make_site
+from txgearman.server.config.schedule_options import ScheduleSettings
+from txgearman.web import WebSettings, make_site, metrics
 from txgearman.web.interfaces import Saved, WebhookCounts
 from txgearman.web.metrics import FAMILIES, OTHER_FUNCTIONS, ServerCollector, function_label
 
@@ -230,6 +232,36 @@ class ValuesTest(MetricsTestCase):
         expected = {"delivered_total": 1, "failures_total": 2, "dropped_total": 3, "waiting": 4}
         for name, value in expected.items():
             self.assertEqual(self.value(f"dead_webhook_{name}"), value, name)
+
+    def test_schedules(self) -> None:
+        names = {family.exported for family in FAMILIES if family.name.startswith("txgearman_schedule_")}
+        self.assertFalse({name for name, _labels in self.samples()} & names)
+        each = ScheduleSettings(function="f", every=60.0)
+        self.web = Web(server=replace(MEASURING, schedules={"a": each, "b": each}), health=self.health)
+        begin = self.web.gearman.clock.seconds()
+        self.web.gearman.server.scheduling.pause(b"b")
+        self.web.gearman.turn(121)
+        expected = {"ticks_total": 1, "skipped_total": 1, "missed_total": 0, "refused_total": 0}
+        expected |= {"lateness_seconds": 0, "next_timestamp_seconds": begin + 180}
+        for name, value in expected.items():
+            self.assertEqual(self.value(f"schedule_{name}", schedule="a"), value, name)
+        shown = {name for name, labels in self.samples() if ("schedule", "b") in labels}
+        self.assertEqual(
+            names - shown,
+            {"txgearman_schedule_lateness_seconds", "txgearman_schedule_next_timestamp_seconds"},
+        )
+
+    def test_more_schedules_than_are_shown(self) -> None:
+        self.patch(metrics, "MAX_SCHEDULES", 2)
+        each = ScheduleSettings(function="f", every=60.0)
+        schedules = {f"s{number}": each for number in range(5)}
+        self.web = Web(server=replace(MEASURING, schedules=schedules), health=self.health)
+        shown = {
+            dict(labels)["schedule"]
+            for name, labels in self.samples()
+            if name == "txgearman_schedule_ticks_total"
+        }
+        self.assertEqual(shown, {"s0", "s1"})
 
     def test_a_server_that_begins_anew(self) -> None:
         self.peer(req(18, b"f", b"", b""))

@@ -41,6 +41,8 @@ class Right(Enum):
     """Show functions, jobs, workers and connections."""
     MANAGE = "manage"
     """Cancel jobs, change functions and their limits, pause and quiet."""
+    SCHEDULE = "schedule"
+    """Add, remove, pause, resume and run schedules."""
     SHUTDOWN = "shutdown"
     """End the server."""
 
@@ -63,6 +65,9 @@ ADMIN_COMMANDS: Final = {
     "maxqueue": Right.MANAGE,
     "maxrate": Right.MANAGE,
     "limit": Right.MANAGE,
+    "pause": Right.SCHEDULE,
+    "resume": Right.SCHEDULE,
+    "run": Right.SCHEDULE,
 }
 """All admin commands, with the right that each needs."""
 

@@ -267,22 +267,6 @@ class ScheduleStore(Protocol):
             tick: The tick, in seconds since the epoch.
         """
 
-    def remember(self, schedule: bytes, since: float, paused: bool) -> None:
-        """A schedule was added, paused, or goes on.
-
-        Args:
-            schedule: The schedule's name.
-            since: When it was added, in seconds since the epoch.
-            paused: Whether it is paused.
-        """
-
-    def forget(self, schedule: bytes) -> None:
-        """A schedule was removed.
-
-        Args:
-            schedule: The schedule's name.
-        """
-
 
 class ResultStore(Protocol):
     """What keeps results: memory, or the store. Answers may come later, and from inside the call."""

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import Final
 from zlib import crc32
 
 from txgearman.broker.job_states import Priority
-
-if TYPE_CHECKING:
-    from txgearman.broker.recurrence import Recurrence
+from txgearman.broker.recurrence import Every, Recurrence
 
 DEFAULT_MISSED_WINDOW: Final = 600.0
 """Seconds: a restart or a short outage loses no tick, and a machine that was off for a day starts nothing
@@ -64,6 +62,7 @@ class Schedule:
         missed_window: Seconds; what was missed longer ago has no job whatever `missed` says.
         overlap: What becomes of a tick while the job of the one before lives.
         enabled: Whether it ticks at all.
+        handle: What a client calls it that has submitted it; empty for others.
     """
 
     name: bytes
@@ -78,6 +77,29 @@ class Schedule:
     missed_window: float = DEFAULT_MISSED_WINDOW
     overlap: Overlap = Overlap.SKIP
     enabled: bool = True
+    handle: bytes = b""
+
+    def definition(self) -> dict[str, str | float | bool | None]:
+        """All that it is but for its name, data and handle.
+
+        Returns:
+            Values for JSON, by the names of the settings.
+        """
+        recurrence = self.recurrence
+        every = recurrence.seconds if isinstance(recurrence, Every) else None
+        return {
+            "function": self.function.decode("utf-8", "backslashreplace"),
+            "cron": recurrence.text if every is None else None,
+            "every": every,
+            "timezone": self.timezone,
+            "unique": None if self.unique is None else self.unique.decode("utf-8", "backslashreplace"),
+            "priority": Priority(self.priority).name.lower(),
+            "jitter": self.jitter,
+            "missed": self.missed.value,
+            "missed_window": self.missed_window,
+            "overlap": self.overlap.value,
+            "enabled": self.enabled,
+        }
 
     def unique_of(self, tick: float) -> bytes:
         """The unique of the job of a tick."""
@@ -119,3 +141,10 @@ class ScheduleDetail:
     skipped: int
     missed: int
     refused: int
+
+    @property
+    def state(self) -> str:
+        """``disabled`` by its definition, ``paused`` by an administrator, or ``active``."""
+        if not self.schedule.enabled:
+            return "disabled"
+        return "paused" if self.paused else "active"

@@ -96,6 +96,10 @@ class _Entry:
         self.covered_from = self.covered_to = when
 
 
+def _ticks_alike(one: Schedule, other: Schedule) -> bool:
+    return (one.recurrence.text, one.timezone) == (other.recurrence.text, other.timezone)
+
+
 class _Submission:
     """A job of a schedule, which the store may have to take first. `handle` is the handle that it has here,
     and `tick` its tick: None for a job that somebody wants now, who is told by `tell`."""
@@ -212,13 +216,14 @@ class Schedules:
     def add(self, schedule: Schedule, known_since: float | None = None, paused: bool = False) -> None:
         """Let a schedule tick, in place of one of its name.
 
-        One that is replaced keeps its counts, and its place in time: no tick comes twice.
+        One that is replaced keeps its counts, and its place in time: no tick comes twice. If it ticks at
+        other times than before, those of them that are past were not missed.
 
         Args:
             schedule: The schedule.
             known_since: When it was first added, in seconds since the epoch, where a store remembers that:
                 ticks since then may have been missed. None for now.
-            paused: Whether it is paused.
+            paused: Whether it is paused, if it is new.
         """
         now = self._timer.wall_clock()
         entry = self._entries.get(schedule.name)
@@ -227,12 +232,10 @@ class Schedules:
             entry = _Entry(schedule, max(since, now - schedule.missed_window))
             entry.paused = paused
             self._entries[schedule.name] = entry
-            if known_since is None and self._store is not None:
-                self._store.remember(schedule.name, now, paused)
         else:
-            was_ticking = entry.is_ticking
+            keeps_place = entry.is_ticking and _ticks_alike(entry.schedule, schedule)
             entry.schedule = schedule
-            if not was_ticking:
+            if not keeps_place:
                 entry.covered_to = max(entry.covered_to, now)
         self._plan(entry)
 
@@ -248,8 +251,6 @@ class Schedules:
         entry = self._find(name)
         del self._entries[name]
         entry.due = entry.tick = None
-        if self._store is not None:
-            self._store.forget(name)
 
     def pause(self, name: bytes, paused: bool = True) -> None:
         """Let a schedule rest, or go on with its next tick. What it misses meanwhile is not made up for.
@@ -267,8 +268,6 @@ class Schedules:
             now = self._timer.wall_clock()
             entry.covered_to = max(entry.covered_to, now)
             self._plan(entry)
-            if self._store is not None:
-                self._store.remember(name, now, paused)
 
     def run(self, name: bytes, tell: TellRun) -> None:
         """Submit a job of a schedule now, whatever its ticks, `enabled` and `pause` say.
@@ -295,10 +294,15 @@ class Schedules:
     def __len__(self) -> int:
         return len(self._entries)
 
+    def names(self) -> list[bytes]:
+        """The names of all schedules, in order."""
+        return sorted(self._entries)
+
     def __iter__(self) -> Iterator[ScheduleDetail]:
-        """All schedules, by name."""
-        for name in sorted(self._entries):
-            yield self.detail(name)
+        """All schedules, by name. They may change meanwhile."""
+        for name in self.names():
+            if name in self._entries:
+                yield self.detail(name)
 
     def detail(self, name: bytes) -> ScheduleDetail:
         """All there is to know of a schedule.

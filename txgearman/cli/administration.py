@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 from twisted.internet.defer import Deferred, gatherResults
 
@@ -19,6 +19,14 @@ from txgearman.cli.tables import Cell, print_json, print_table
 from txgearman.client import Admin, JobStatus
 from txgearman.errors import AdminError, GearmanError
 from txgearman.wire.limits import MAX_HANDLE
+
+UNKNOWN_COMMANDS: Final = (
+    "UNKNOWN_COMMAND",
+    "UNKNOWN_SHOW_ARGUMENTS",
+    "INVALID_ARGUMENTS An incomplete set of arguments",
+)
+"""What the refusal of a command begins with that the server does not know. The last is gearmand's for
+``create`` and ``drop`` of what is no function."""
 
 _T = TypeVar("_T")
 
@@ -73,6 +81,37 @@ def with_admin(
             return await ask(admin)
 
     return ask_server
+
+
+async def ask_admins(
+    context: CommandContext,
+    servers: Sequence[str],
+    timeout: float,
+    ask: Callable[[str, Admin], Awaitable[_T]],
+    foreign: str,
+) -> ServerReplies[_T]:
+    """Ask each server, with a new admin client, what gearmand does not know.
+
+    Args:
+        context: What the command runs in.
+        servers: The servers.
+        timeout: Seconds that each reply may take.
+        ask: Asks the server that it is given.
+        foreign: The error for a server that does not know the command.
+
+    Returns:
+        The replies.
+    """
+
+    async def ask_server(server: str) -> _T:
+        try:
+            return await with_admin(context, timeout, partial(ask, server))(server)
+        except AdminError as error:
+            if error.text.startswith(UNKNOWN_COMMANDS):
+                raise NotFound(foreign) from error
+            raise
+
+    return await ask_servers(context, servers, ask_server)
 
 
 def print_rows(

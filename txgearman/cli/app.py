@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from txgearman.cli import job_commands, server_commands
+from txgearman.cli import job_commands, schedule_commands, server_commands
 from txgearman.version import VERSION
 
 
@@ -31,6 +31,7 @@ for command in (
     server_commands.dead,
     server_commands.retry,
     server_commands.forget,
+    schedule_commands.schedules,
     server_commands.maxqueue,
     server_commands.ping,
     server_commands.version,

@@ -6,7 +6,7 @@ How several servers are asked is in `administration`.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -14,14 +14,13 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from txgearman.cli.administration import (
-    ServerReplies,
-    ask_servers,
+    UNKNOWN_COMMANDS,
+    ask_admins,
     check_handles,
     print_rows,
     unknown_job,
-    with_admin,
 )
-from txgearman.cli.exit_codes import ExitCode, InvalidArgument, NotFound, printable
+from txgearman.cli.exit_codes import ExitCode, InvalidArgument, printable
 from txgearman.cli.run import CommandContext, Main, print_message
 from txgearman.cli.tables import JsonArray, local_time, text_or_base64
 from txgearman.client import Admin, BulkResult, DeadJobEntry, JobInfo
@@ -36,8 +35,7 @@ thousand round trips; with many their data would fill the memory."""
 SHOWN_DATA: Final = 2000
 """Characters of a payload that are shown to people."""
 
-_FOREIGN: Final = ("UNKNOWN_COMMAND", "UNKNOWN_SHOW_ARGUMENTS")
-"""What the refusal of a command begins with that the server does not know. gearmand knows none of these."""
+_NO_DEAD_JOBS: Final = "this server has no dead jobs"
 
 _T = TypeVar("_T")
 _Item = TypeVar("_Item")
@@ -72,7 +70,7 @@ def dead(servers: Sequence[str], timeout: float, as_json: bool, function: str | 
                     rows.append(_row(server, entry))
 
         name = None if function is None else _function_name(function)
-        replies = await _ask(context, servers, timeout, show)
+        replies = await ask_admins(context, servers, timeout, show, _NO_DEAD_JOBS)
         if as_json and (replies.by_server or not array.is_empty):
             array.close()
         elif not as_json and replies.by_server:
@@ -130,7 +128,7 @@ def job(servers: Sequence[str], timeout: float, as_json: bool, handle: str) -> M
 
         check_handles([handle])
         message = "this server does not show single jobs; try txgearman jobs"
-        replies = await _ask(context, servers, timeout, look_up, message)
+        replies = await ask_admins(context, servers, timeout, look_up, message)
         known = {server: info for server, info in replies.by_server.items() if info is not None}
         if as_json and replies.by_server:
             array = JsonArray()
@@ -252,7 +250,7 @@ def _each_handle(
             return {handle: reply async for handle, reply in replies}
 
         check_handles(handles)
-        replies = await _ask(context, servers, timeout, tell)
+        replies = await ask_admins(context, servers, timeout, tell, _NO_DEAD_JOBS)
         if not replies.by_server:
             return replies.code
         code = ExitCode.OK
@@ -294,7 +292,7 @@ def _each_function(
             return BulkResult(sum(each.done for each in results), sum(each.skipped for each in results))
 
         name = None if function is None else _function_name(function)
-        replies = await _ask(context, servers, timeout, tell)
+        replies = await ask_admins(context, servers, timeout, tell, _NO_DEAD_JOBS)
         for server, result in replies.by_server.items():
             where = f"{server}: " if len(set(servers)) > 1 else ""
             skipped = f", {result.skipped} skipped" if result.skipped else ""
@@ -314,26 +312,6 @@ def _functions_of(entries: Iterable[DeadJobEntry]) -> set[bytes]:
 # -- asking -------------------------------------------------------------------------------------
 
 
-async def _ask(
-    context: CommandContext,
-    servers: Sequence[str],
-    timeout: float,
-    ask: Callable[[str, Admin], Awaitable[_T]],
-    foreign: str = "this server has no dead jobs",
-) -> ServerReplies[_T]:
-    """As `ask_servers`. `foreign` is the error for a server that does not know the command."""
-
-    async def ask_server(server: str) -> _T:
-        try:
-            return await with_admin(context, timeout, partial(ask, server))(server)
-        except AdminError as error:
-            if error.text.startswith(_FOREIGN):
-                raise NotFound(foreign) from error
-            raise
-
-    return await ask_servers(context, servers, ask_server)
-
-
 async def _each(
     items: Iterable[_Item], send: Callable[[_Item], Deferred[_T]]
 ) -> AsyncIterator[tuple[_Item, _T | AdminError]]:
@@ -347,7 +325,7 @@ async def _each(
         reply = await deferred
         if not isinstance(reply, GearmanError):
             return item, reply
-        if isinstance(reply, AdminError) and not reply.text.startswith(_FOREIGN):
+        if isinstance(reply, AdminError) and not reply.text.startswith(UNKNOWN_COMMANDS):
             return item, reply
         raise reply
 

@@ -14,6 +14,7 @@ from txgearman.wire.replies import (
     JobEntry,
     JobInfo,
     PriorityStatus,
+    ScheduleStatus,
 )
 
 __all__ = [
@@ -31,6 +32,7 @@ __all__ = [
     "JobStatus",
     "Priority",
     "PriorityStatus",
+    "ScheduleStatus",
     "StatusUpdate",
     "Update",
     "WarningUpdate",

@@ -1,33 +1,32 @@
-"""The admin client: sends admin commands, which are lines of text, and matches the replies.
+"""The admin client: sends admin commands, which are lines of text. Its connection is in `admin_protocol`.
 
 Replies are parsed in `txgearman.wire.replies`. Jobs are submitted elsewhere.
 """
 
 from __future__ import annotations
 
-import secrets
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Final, NoReturn, Protocol, Self, TypeVar, cast
+import json
+from base64 import b64encode
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NoReturn, Self, TypeVar
 
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint, ITCPTransport
-from twisted.internet.protocol import Protocol as TwistedProtocol
-from twisted.internet.protocol import connectionDone
-from twisted.logger import Logger
-from twisted.python.failure import Failure
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
+from txgearman.client.admin_protocol import (
+    AdminProtocol,
+    Command,
+    LineCommand,
+    ListCommand,
+    ParseRows,
+)
 from txgearman.client.connector import Connector
 from txgearman.connection.arguments import check_count, check_timeout, function_bytes, name_bytes
 from txgearman.connection.endpoint import endpoint_from
-from txgearman.errors import AdminError, BrokenStream, ConnectionLost, TimedOut
+from txgearman.errors import TimedOut
 from txgearman.wire import replies
-from txgearman.wire.codec import frame
-from txgearman.wire.limits import MAX_HANDLE, MAX_LINE, MAX_PACKET
-from txgearman.wire.names import escape_word, has_escapes
-from txgearman.wire.packets import ECHO_REQ, ECHO_RES, REQUEST, RESPONSE
+from txgearman.wire.limits import MAX_HANDLE, MAX_LINE
+from txgearman.wire.names import escape_word
 from txgearman.wire.replies import (
     BulkResult,
     ConnectionStatus,
@@ -36,25 +35,15 @@ from txgearman.wire.replies import (
     JobEntry,
     JobInfo,
     PriorityStatus,
+    ScheduleStatus,
 )
 
 _T = TypeVar("_T")
-_T_co = TypeVar("_T_co", covariant=True)
-
-
-class ParseRows(Protocol[_T_co]):
-    """Parses the rows of a list. `escaped` is whether the server has escaped the names in them."""
-
-    def __call__(self, lines: Sequence[bytes], escaped: bool) -> _T_co: ...
 
 
 ADMIN_TIMEOUT: Final = 30.0
 """Default of ``timeout``: seconds that an admin command may take. Twisted's connections have the same
 timeout. A list of a million jobs takes a few seconds."""
-
-MAX_REPLY_LINE: Final = MAX_PACKET // 3 * 4 + 1024
-"""Bytes of one line of a reply at most, some 85 MiB: ``show job`` has a payload in base64 in one line. Beside
-that all functions of a worker are in one line."""
 
 LARGEST_LIMIT: Final = 2**31 - 1
 """Jobs of the largest limit of ``maxqueue``. gearmand parses it to 32 bits."""
@@ -193,6 +182,16 @@ class Admin:
         """
         line = b"show dead" if function is None else b"show dead " + _escaped_function(function)
         return self._ask_list(line, replies.dead_job_entries)
+
+    def schedules(self) -> Deferred[tuple[ScheduleStatus, ...]]:
+        """Ask for the server's schedules, which submit jobs again and again.
+
+        gearmand has none, and refuses this.
+
+        Returns:
+            A Deferred that fires with the schedules, by name.
+        """
+        return self._ask_list(b"show schedules", replies.schedule_statuses)
 
     def version(self) -> Deferred[str]:
         """Ask for the server's version.
@@ -341,6 +340,94 @@ class Admin:
         """
         return self._ask_line(b"forget dead " + _escaped_function(function), replies.bulk_result)
 
+    def create_schedule(
+        self, name: str | bytes, definition: Mapping[str, Any], data: str | bytes = b""
+    ) -> Deferred[None]:
+        """Let a server submit a job again and again, in place of a schedule of this name.
+
+        gearmand refuses this, and all of the next four.
+
+        Args:
+            name: What the schedule is called.
+            definition: When it submits what, by the names of the settings with underscores: ``function``, and
+                ``cron`` or ``every``; ``timezone``, ``unique``, ``priority``, ``jitter``, ``missed``,
+                ``missed_window``, ``overlap`` and ``enabled``, if wanted.
+            data: The payload of each job; str is sent as UTF-8.
+
+        Returns:
+            A Deferred that fires when the schedule is durable. It fails with an `AdminError` that says what
+            is wrong with the definition, or begins with ``SCHEDULE_OF_FILE`` if the server's configuration
+            file has a schedule of this name.
+
+        Raises:
+            ValueError: The name cannot be sent, or all that is too long for a command.
+        """
+        payload = data.encode() if isinstance(data, str) else data
+        members = dict(definition)
+        if payload:
+            members["data_base64"] = b64encode(payload).decode("ascii")
+        written = json.dumps(members, separators=(",", ":")).encode()
+        return self._ask_done(b"create schedule %b %b" % (_schedule_word(name), escape_word(written)))
+
+    def drop_schedule(self, name: str | bytes) -> Deferred[None]:
+        """Remove a schedule. Jobs of it that are there go on.
+
+        Args:
+            name: The schedule.
+
+        Returns:
+            A Deferred that fires when that is durable. It fails with an `AdminError` that begins with
+            ``UNKNOWN_SCHEDULE`` if there is none, with ``SCHEDULE_OF_FILE`` if it is one of the server's
+            configuration file.
+
+        Raises:
+            ValueError: The name cannot be sent.
+        """
+        return self._ask_done(b"drop schedule " + _schedule_word(name))
+
+    def pause_schedule(self, name: str | bytes) -> Deferred[None]:
+        """Let a schedule rest. What it misses meanwhile is not made up for.
+
+        Args:
+            name: The schedule.
+
+        Returns:
+            A Deferred that fires when that is durable.
+
+        Raises:
+            ValueError: The name cannot be sent.
+        """
+        return self._ask_done(b"pause schedule " + _schedule_word(name))
+
+    def resume_schedule(self, name: str | bytes) -> Deferred[None]:
+        """Let a schedule that was paused go on with its next tick.
+
+        Args:
+            name: The schedule.
+
+        Returns:
+            A Deferred that fires when that is durable.
+
+        Raises:
+            ValueError: The name cannot be sent.
+        """
+        return self._ask_done(b"resume schedule " + _schedule_word(name))
+
+    def run_schedule(self, name: str | bytes) -> Deferred[str]:
+        """Submit a job of a schedule now, also if it is paused.
+
+        Args:
+            name: The schedule.
+
+        Returns:
+            A Deferred that fires with the job's handle once the job is accepted. If its unique has a live job
+            it is the handle of that.
+
+        Raises:
+            ValueError: The name cannot be sent.
+        """
+        return self._ask_line(b"run schedule " + _schedule_word(name), replies.said)
+
     def create_function(self, name: str | bytes) -> Deferred[None]:
         """Make a function known to the server before it has a worker or a job.
 
@@ -385,15 +472,15 @@ class Admin:
     # -- sending --------------------------------------------------------------------------------
 
     def _ask_list(self, line: bytes, parse: ParseRows[_T]) -> Deferred[_T]:
-        return self._send(_ListCommand(line, parse))
+        return self._send(ListCommand(line, parse))
 
     def _ask_line(self, line: bytes, parse: Callable[[bytes], _T]) -> Deferred[_T]:
-        return self._send(_LineCommand(line, parse))
+        return self._send(LineCommand(line, parse))
 
     def _ask_done(self, line: bytes, stops_server: bool = False) -> Deferred[None]:
-        return self._send(_LineCommand(line, replies.done, stops_server))
+        return self._send(LineCommand(line, replies.done, stops_server))
 
-    def _send(self, command: _Command) -> Deferred[Any]:
+    def _send(self, command: Command) -> Deferred[Any]:
         if len(command.line) > MAX_LINE:
             raise ValueError(f"an admin command has at most {MAX_LINE} bytes, not {len(command.line)}")
         return self._with_timeout(
@@ -409,242 +496,6 @@ class Admin:
         if self._connector.protocol is not None:
             self._connector.protocol.abort(f"an admin command was not answered within {seconds:g} seconds")
         raise TimedOut(f"no answer from the server within {seconds:g} seconds")
-
-
-@dataclass(eq=False, slots=True)
-class _LineCommand:
-    """A command whose reply is one line.
-
-    Attributes:
-        line: The command.
-        parse: Parses the reply.
-        stops_server: Whether the server may close the connection instead of answering.
-        reply: Fires with the reply.
-    """
-
-    line: bytes
-    parse: Callable[[bytes], Any]
-    stops_server: bool = False
-    reply: Deferred[Any] = field(default_factory=Deferred)
-
-
-@dataclass(eq=False, slots=True)
-class _ListCommand:
-    """A command whose reply is a list.
-
-    Attributes:
-        line: The command.
-        parse: Parses the rows.
-        reply: Fires with the reply.
-        end_mark: The server is asked to echo this after the list, which marks its end: a line of one dot may
-            be a unique. It is random, so that no unique can look like it.
-    """
-
-    line: bytes
-    parse: ParseRows[Any]
-    reply: Deferred[Any] = field(default_factory=Deferred)
-    end_mark: bytes = field(default_factory=lambda: secrets.token_hex(8).encode())
-
-
-_Command = _LineCommand | _ListCommand
-
-
-class AdminProtocol(TwistedProtocol):
-    """One connection for admin commands. It matches replies with commands by their order.
-
-    Args:
-        on_ended: Called with this protocol when the connection cannot be used any more.
-
-    Attributes:
-        open: Whether commands can be sent.
-        hung: Whether the connection ended because the server did not answer. Never: commands have timeouts.
-    """
-
-    MAX_LENGTH = MAX_REPLY_LINE
-    hung = False
-    _log = Logger()
-
-    def __init__(self, on_ended: Callable[[AdminProtocol], object]) -> None:
-        self.open = False
-        self._on_ended = on_ended
-        self._pending_commands: deque[_Command] = deque()
-        self._received = bytearray()
-        self._searched = 0
-        self._rows: list[bytes] = []
-        # Whether the server escapes names; None until that is known. Lists that cannot be parsed before wait.
-        self._escaped: bool | None = None
-        self._undecoded_lists: deque[tuple[_ListCommand, list[bytes]]] = deque()
-        self._disconnected: Deferred[None] | None = None
-
-    def ask(self, command: _Command) -> Deferred[Any]:
-        """Send a command. Returns a Deferred that fires with its reply."""
-        self._pending_commands.append(command)
-        # If the line ends with LF alone gearmand cuts the last letter off the name.
-        message = command.line + b"\r\n"
-        if isinstance(command, _ListCommand):
-            message += frame(REQUEST, ECHO_REQ, command.end_mark)
-        cast(ITCPTransport, self.transport).write(message)
-        return command.reply
-
-    def close(self, why: str) -> Deferred[None]:
-        """End the connection at once: no written command matters any more.
-
-        Args:
-            why: The reason, for the errors of those who wait for replies.
-
-        Returns:
-            A Deferred that fires when the connection is closed.
-        """
-        self.abort(why)
-        if self._disconnected is None:
-            return succeed(None)
-        disconnected: Deferred[None] = Deferred()
-        self._disconnected.addCallback(lambda _: disconnected.callback(None))
-        return disconnected
-
-    def abort(self, why: str) -> None:
-        """Abort the connection.
-
-        Args:
-            why: The reason, for the errors of those who wait for replies.
-        """
-        self._end(why)
-        if self._disconnected is not None:
-            cast(ITCPTransport, self.transport).abortConnection()
-
-    def connectionMade(self) -> None:
-        self.open = True
-        self._disconnected = Deferred()
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        self._end(reason.getErrorMessage())
-        disconnected, self._disconnected = self._disconnected, None
-        if disconnected is not None:
-            disconnected.callback(None)
-
-    def dataReceived(self, data: bytes) -> None:
-        if not self.open:
-            return
-        self._received += data
-        try:
-            while self.open and self._received and self._parse_next():
-                pass
-        except BrokenStream as error:
-            self._abort_broken(error)
-
-    def _abort_broken(self, error: BrokenStream) -> None:
-        self._log.error("Aborting an admin connection: {error}", error=error)
-        self.abort(f"the server broke the protocol: {error}")
-
-    # -- parsing --------------------------------------------------------------------------------
-
-    def _parse_next(self) -> bool:
-        """Handle one line, or the echo after a list. Returns False if it has not come whole."""
-        if not self._pending_commands:
-            raise BrokenStream(b"", "a reply came without a command")
-        command = self._pending_commands[0]
-        # Only a packet begins with NUL: no name contains one.
-        if not self._received[0]:
-            return self._parse_echo(command)
-        line = self._parse_line()
-        if line is None:
-            return False
-        if isinstance(command, _ListCommand):
-            self._rows.append(line)
-        else:
-            self._answer(self._pending_commands, command, lambda: command.parse(line.removesuffix(b"\r")))
-        return True
-
-    def _parse_line(self) -> bytes | None:
-        received = self._received
-        end = received.find(b"\n", self._searched)
-        self._searched = length = len(received) if end < 0 else end
-        if length > self.MAX_LENGTH:
-            raise BrokenStream(b"", f"a line of a reply exceeds {self.MAX_LENGTH} bytes")
-        if end < 0:
-            return None
-        line = bytes(received[:end])
-        del received[: end + 1]
-        self._searched = 0
-        return line
-
-    def _parse_echo(self, command: _Command) -> bool:
-        if not isinstance(command, _ListCommand):
-            raise BrokenStream(b"", "a packet came instead of a line")
-        echo = frame(RESPONSE, ECHO_RES, command.end_mark)
-        came = bytes(self._received[: len(echo)])
-        if not echo.startswith(came):
-            raise BrokenStream(b"", f"another packet came instead of the echo after a list: {came!r}")
-        if came != echo:
-            return False
-        del self._received[: len(echo)]
-        lines, self._rows = self._rows, []
-        self._parse_list(command, lines)
-        return True
-
-    def _parse_list(self, command: _ListCommand, lines: list[bytes]) -> None:
-        try:
-            rows = replies.rows(lines)
-        except AdminError as error:
-            self._pending_commands.popleft()
-            command.reply.errback(error)
-            return
-        if self._escaped is None and any(map(has_escapes, rows)):
-            # For gearmand a backslash is a letter of a name. Only the version tells which server this is.
-            self._pending_commands.popleft()
-            if not self._undecoded_lists:
-                # An error is ignored: if the connection ends the waiting lists fail anyway.
-                self.ask(_LineCommand(b"version", _server_escapes)).addCallbacks(
-                    self._escaping_known, lambda _: None
-                )
-            self._undecoded_lists.append((command, rows))
-        else:
-            self._answer(self._pending_commands, command, lambda: command.parse(rows, bool(self._escaped)))
-
-    def _escaping_known(self, escaped: bool) -> None:
-        """It is known whether the server escapes names: parse the lists that wait for that."""
-        self._escaped = escaped
-        try:
-            while self._undecoded_lists:
-                command, rows = self._undecoded_lists[0]
-                self._answer(self._undecoded_lists, command, partial(command.parse, rows, escaped))
-        except BrokenStream as error:
-            self._abort_broken(error)
-
-    @staticmethod
-    def _answer(waiting: deque[Any], command: _Command, parse: Callable[[], Any]) -> None:
-        """Fire the command's `reply` with what `parse` returns, and remove the command from `waiting`.
-
-        Raises `BrokenStream` for a reply that cannot be parsed. The command then waits for the connection's
-        end.
-        """
-        fire: Callable[[], object]
-        try:
-            fire = partial(command.reply.callback, parse())
-        except AdminError as error:
-            fire = partial(command.reply.errback, error)
-        waiting.popleft()
-        fire()
-
-    def _end(self, why: str) -> None:
-        if not self.open:
-            return
-        self.open = False
-        self._on_ended(self)
-        commands = [*(command for command, _ in self._undecoded_lists), *self._pending_commands]
-        self._undecoded_lists.clear()
-        self._pending_commands.clear()
-        for command in commands:
-            if isinstance(command, _LineCommand) and command.stops_server:
-                command.reply.callback(None)
-            else:
-                command.reply.errback(ConnectionLost(f"no answer came: {why}"))
-
-
-def _server_escapes(version: bytes) -> bool:
-    """Whether a server with this reply to ``version`` escapes names."""
-    # gearmand never refuses ``version``, so a server that does is ours.
-    return replies.refusal(version) is not None or replies.said(version).startswith(replies.ESCAPING)
 
 
 def _admin_word(name: bytes, what: str) -> bytes:
@@ -667,3 +518,11 @@ def _escaped_handle(handle: str | bytes) -> bytes:
 def _escaped_function(function: str | bytes) -> bytes:
     """A function as a word of a command that takes escapes. Raises `ValueError` if it cannot be one."""
     return escape_word(function_bytes(function))
+
+
+def _schedule_word(name: str | bytes) -> bytes:
+    """The name of a schedule as a word of a command. Raises `ValueError` if it cannot be one."""
+    word = name.encode() if isinstance(name, str) else name
+    if not word or b"\0" in word:
+        raise ValueError(f"the name of a schedule must not be empty or have a NUL: {name!r}")
+    return escape_word(word)

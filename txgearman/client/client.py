@@ -23,6 +23,7 @@ from txgearman.client.job import Job
 from txgearman.client.protocol import ClientProtocol
 from txgearman.client.result import ResultRequest
 from txgearman.client.retrying import RETRY_SECONDS, Retrying
+from txgearman.client.schedules import schedule_submission, unschedule
 from txgearman.client.send_budget import SEND_BUDGET_BYTES, SendBudget
 from txgearman.client.status import JobStatus, first_known
 from txgearman.client.submission import JobOptions, JobTemplate, Priority, submission
@@ -100,13 +101,10 @@ class Client:
         self._check = liveness_check_from(check_interval, check_timeout)
         self._max_packet = max_packet
         policy = retry_policy_from(retry_policy)
+        named = named_endpoints(reactor, endpoints)
+        self._endpoints = [endpoint for _, endpoint in named]
         self._dispatch = Dispatch(
-            reactor,
-            [
-                self._connector(name, endpoint, policy)
-                for name, endpoint in named_endpoints(reactor, endpoints)
-            ],
-            self._budget,
+            reactor, [self._connector(name, endpoint, policy) for name, endpoint in named], self._budget
         )
 
     @property
@@ -283,6 +281,74 @@ class Client:
         if timeout is not None:
             submitting.addTimeout(timeout, self._clock, batch.timed_out)
         return submitting
+
+    def schedule(
+        self,
+        function: str | bytes,
+        data: Any,
+        *,
+        minute: str = "*",
+        hour: str = "*",
+        day: str = "*",
+        month: str = "*",
+        weekday: str = "*",
+        unique: str | bytes | None = None,
+        timeout: float | None = None,
+    ) -> Deferred[bytes]:
+        """Let a server submit an offline job again and again (SUBMIT_JOB_SCHED).
+
+        The fields are those of cron, in UTC. A `day` and a `weekday` that are both given mean either. It
+        replaces the schedule of this function with the same `unique`. Servers that share a database have the
+        same schedules; of others one has it. gearmand refuses it.
+
+        Args:
+            function: The name of what shall run; a str is encoded as UTF-8.
+            data: The input of each job: bytes, or what the codec takes.
+            minute: When; ``*/5`` is each fifth minute.
+            hour: When.
+            day: On which days of the month.
+            month: In which months, by number or name.
+            weekday: On which days of the week. Give names, such as ``mon-fri``: what numbers mean is up to
+                the server.
+            unique: The key of the jobs, of at most 64 bytes. Without one the schedule is told from others by
+                all that it is.
+            timeout: As for `submit`.
+
+        Returns:
+            A Deferred of the schedule's handle, for `unschedule` and `status`. It fires once the server has
+            saved the schedule. It fails as that of `submit` does.
+
+        Raises:
+            TypeError: An argument has the wrong type.
+            ValueError: An argument has a value that cannot be, or the packet would be too large.
+        """
+        if self._codec is not BYTES:
+            data = encoded(self._codec, data)
+        times = (minute, hour, day, month, weekday)
+        new = schedule_submission(function, data, unique, times, self._max_packet)
+        asked = self._request(lambda protocol: protocol.submit(new), timeout, routing_key(new), len(new.body))
+        return asked.addCallback(lambda job: job.handle)
+
+    def unschedule(self, handle: str | bytes, timeout: float | None = None) -> Deferred[None]:
+        """Remove a schedule. Jobs of it that are there go on.
+
+        The servers are asked one after the other, each on a connection of its own, until one has removed it.
+
+        Args:
+            handle: What `schedule` returned. The handle of a job cancels that.
+            timeout: Seconds for each server; None for no limit.
+
+        Returns:
+            A Deferred that fires when that is durable. It fails with an `AdminError` that begins with
+            ``UNKNOWN_JOB`` if no server knows the handle, or as that of `submit` does.
+
+        Raises:
+            TypeError: The handle is neither str nor bytes.
+            ValueError: The handle is too long or contains NUL, or the timeout is no time.
+        """
+        name = name_bytes(handle, "the handle", MAX_HANDLE)
+        check_timeout(timeout)
+        return Deferred.fromCoroutine(unschedule(self._clock, self._endpoints, name, timeout))
 
     def room(self) -> Deferred[None]:
         """Wait until the send budget allows more submissions: ``await`` it before each of very many.

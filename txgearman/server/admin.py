@@ -29,6 +29,16 @@ from txgearman.server.config.process_options import Level
 from txgearman.server.config.run_limit_options import with_run_limit
 from txgearman.server.interfaces import Held, ListPieces
 from txgearman.server.monitoring.limits import limits_of
+from txgearman.server.schedule_lines import (
+    create_schedule,
+    drop_schedule,
+    pause_schedule,
+    refusal_line,
+    remove_schedule,
+    resume_schedule,
+    run_schedule,
+    schedule_lines,
+)
 from txgearman.version import VERSION
 from txgearman.wire.limits import MAX_FUNCTION, MAX_WORDS
 from txgearman.wire.names import escape, escape_word, unescape
@@ -113,7 +123,9 @@ def answer_line(peer: Peer, line: bytes) -> None:
             raise _Denied("INVALID_ARGUMENTS A+command+must+not+contain+NUL")
         right, make_answer = _find(words)
         if peer.access is not None:
-            _check(peer, words[0], right)
+            # Rules that name `drop` are about functions: no rule names `drop schedule`.
+            of_functions = right is Right.SCHEDULE and words[0].lower() in _OF_SCHEDULES
+            _check(peer, b" ".join(words[:2]) if of_functions else words[0], right)
         answer = make_answer(peer, words)
         if right is not Right.VIEW:
             _log.info(
@@ -125,7 +137,7 @@ def answer_line(peer: Peer, line: bytes) -> None:
     except _Denied as error:
         answer = _error_line(error)
     except Refused as error:
-        answer = _refusal_line(error)
+        answer = refusal_line(error)
     if not isinstance(answer, bytes):
         peer.send_list(answer)
     elif answer:
@@ -154,6 +166,11 @@ def _check(peer: Peer, command: bytes, right: Right) -> None:
 def _find(words: list[bytes]) -> tuple[Right, Answer]:
     """What answers a command, and the right it needs. Raises `_Denied`."""
     name = words[0].lower()
+    of_schedules = _OF_SCHEDULES.get(name)
+    if of_schedules is not None and len(words) > 1 and words[1].lower() == b"schedule":
+        if len(words) != of_schedules.least:
+            raise _incomplete(words)
+        return Right.SCHEDULE, of_schedules.answer
     command = _ANSWERS.get(name)
     if command is None or (name in _SILENTLY_UNKNOWN and len(words) < command.least):
         raise _unknown(words[0])
@@ -403,6 +420,7 @@ _SHOWN: Final = {
     b"limits": _show_limits,
     b"store": _show_store,
     b"function limits": _show_function_limits,
+    b"schedules": schedule_lines,
 }
 
 
@@ -415,6 +433,11 @@ def _cancel(peer: Peer, words: list[bytes]) -> bytes:
     try:
         peer.broker.cancel(words[2], force)
     except Refused:
+        schedule = peer.server.scheduling.named(words[2])
+        if schedule is not None:
+            if peer.access is not None:
+                _check(peer, b"cancel schedule", Right.SCHEDULE)
+            return remove_schedule(peer, schedule)
         if not Inspection(peer.broker).may_have_stored_jobs:
             raise _Denied("UNKNOWN_JOB") from None
         peer.reply_later(
@@ -436,7 +459,7 @@ def _show_job(peer: Peer, handle: bytes) -> ListPieces:
     elif isinstance(job, JobNotFound):
         yield _UNKNOWN_JOB
     else:
-        yield _refusal_line(job)
+        yield refusal_line(job)
 
 
 def _job_lines(job: JobDetail) -> ListPieces:
@@ -488,7 +511,7 @@ def _show_dead(peer: Peer, wanted: DeadFilter) -> ListPieces:
         yield asked
         page = cast(DeadPage | Refused, asked.result)
         if isinstance(page, Refused):
-            yield _refusal_line(page)
+            yield refusal_line(page)
             if is_begun:
                 # The reader looks for the end of the list, and must not take this for whole.
                 peer.close()
@@ -509,10 +532,6 @@ def _dead_line(dead: DeadJob) -> bytes:
     return b"%b\t%d\t%d\t%b\t%b\n" % (names, dead.ended, dead.attempts, outcome, first_line)
 
 
-def _refusal_line(refusal: Refused) -> bytes:
-    return _error_line(_Denied(f"{refusal.code.decode()} {refusal.text.replace(' ', '+')}"))
-
-
 def _done_line(refusal: Refused | None) -> bytes:
     """The answer to a verb on one job."""
     if refusal is None:
@@ -521,7 +540,7 @@ def _done_line(refusal: Refused | None) -> bytes:
         return _UNKNOWN_JOB
     if isinstance(refusal, UniqueInUse):
         return b"ERR UNIQUE_IN_USE\r\n"
-    return _refusal_line(refusal)
+    return refusal_line(refusal)
 
 
 def _retry(peer: Peer, words: list[bytes]) -> bytes:
@@ -555,7 +574,7 @@ def _do_with_dead(peer: Peer, wanted: DeadFilter, verb: SomeDead, tell: Callable
     def progressed(progress: Progress | Refused) -> None:
         nonlocal done, skipped
         if isinstance(progress, Refused):
-            tell(_refusal_line(progress))
+            tell(refusal_line(progress))
             return
         done += progress.done
         skipped += progress.skipped
@@ -610,6 +629,23 @@ class _Command(NamedTuple):
     answer: Answer
 
 
+def _of_schedules(answer: Answer) -> Answer:
+    """A command that there is for schedules alone."""
+
+    def answer_schedule(peer: Peer, words: list[bytes]) -> bytes | ListPieces:
+        if words[1].lower() != b"schedule":
+            raise _incomplete(words)
+        return answer(peer, words)
+
+    return answer_schedule
+
+
+_OF_SCHEDULES: Final[dict[bytes, _Command]] = {
+    b"create": _Command(4, 4, create_schedule),
+    b"drop": _Command(3, 3, drop_schedule),
+}
+"""Commands for functions that are something else for schedules, and need another right."""
+
 _ANSWERS: Final[dict[bytes, _Command]] = {
     b"version": _Command(1, None, _version),
     b"verbose": _Command(1, None, _verbose),
@@ -628,4 +664,7 @@ _ANSWERS: Final[dict[bytes, _Command]] = {
     b"maxqueue": _Command(2, 5, _maxqueue),
     b"maxrate": _Command(2, 4, _maxrate),
     b"limit": _Command(2, 4, _limit_runs),
+    b"pause": _Command(3, 3, _of_schedules(pause_schedule)),
+    b"resume": _Command(3, 3, _of_schedules(resume_schedule)),
+    b"run": _Command(3, 3, _of_schedules(run_schedule)),
 }

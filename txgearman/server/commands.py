@@ -15,6 +15,7 @@ from txgearman.broker.views import JobStatus
 from txgearman.broker.worker_decisions import WorkerDecisions
 from txgearman.errors import ArgumentTooLarge, BadPacket, InvalidArgument, Refused
 from txgearman.server.admin import answer_line
+from txgearman.server.schedule_commands import schedule_of_packet, submit_schedule
 from txgearman.server.submit_attributes import MAX_EPOCH, read_submit_attributes
 from txgearman.wire.attributes import format_attributes
 from txgearman.wire.codec import REFUSED, UNFINISHED, encode, frame
@@ -151,8 +152,11 @@ def _submit_extended(peer: Peer, function: bytes, unique: bytes, attributes: byt
     )
 
 
-def _submit_sched(peer: Peer, *_fields: bytes) -> None:
-    peer.send_error(b"INVALID_COMMAND", "SUBMIT_JOB_SCHED is not supported; SUBMIT_JOB_EPOCH is")
+def _submit_sched(peer: Peer, function: bytes, unique: bytes, *fields: bytes) -> None:
+    check_names(function, unique)
+    *times, data = fields
+    weekdays = peer.server.settings.sched_weekday
+    submit_schedule(peer, schedule_of_packet(function, unique, times, data, weekdays))
 
 
 # -- status and connection ----------------------------------------------------------------------
@@ -180,6 +184,8 @@ def _get_status(peer: Peer, handle: bytes) -> None:
         # gearmand does not answer at all.
         raise ArgumentTooLarge("Job handle too large")
     status = Inspection(peer.broker).status(handle)
+    if not status.known and peer.server.scheduling.named(handle) is not None:
+        status = JobStatus(True, False, 0, 0, 0)
     if status.known or not Inspection(peer.broker).may_have_stored_jobs:
         peer.send_packet(STATUS_RES, handle, *_numbers(status))
     else:

@@ -199,7 +199,9 @@ class GearmanServerFactory(Factory):
         return broker
 
     def _make_scheduling(self, store: StoredSchedules | None = None) -> Scheduling:
-        return Scheduling(self.broker, self.reactor, self.clock, self._wall_clock, store)
+        return Scheduling(
+            self.broker, self.reactor, self.clock, self._wall_clock, store, lambda: self.settings
+        )
 
     @property
     def inspection(self) -> Inspection:

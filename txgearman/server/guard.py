@@ -29,6 +29,7 @@ from txgearman.wire.packets import (
     SUBMIT_JOB_HIGH_BG,
     SUBMIT_JOB_LOW,
     SUBMIT_JOB_LOW_BG,
+    SUBMIT_JOB_SCHED,
     SUBMIT_REDUCE_JOB,
     SUBMIT_REDUCE_JOB_BACKGROUND,
 )
@@ -83,6 +84,18 @@ def _submitting_more(command: Command) -> Command:
     return submit
 
 
+def _scheduling(command: Command) -> Command:
+    submit = _submitting_more(command)
+
+    def schedule(peer: Peer, function: bytes, unique: bytes, *fields: Any) -> None:
+        check_names(function, unique)
+        if not peer.rights.may(Right.SCHEDULE):
+            raise _denied(peer, "add schedules")
+        submit(peer, function, unique, *fields)
+
+    return schedule
+
+
 def _working(command: Command) -> Command:
     def can_do(peer: Peer, function: bytes, *fields: Any) -> None:
         check_names(function)
@@ -117,6 +130,7 @@ GUARDED_COMMANDS: Final[dict[int, Callable[..., Any]]] = {
     **COMMANDS,
     **{number: _submitting(COMMANDS[number]) for number in _SUBMITS},
     **{number: _submitting_more(COMMANDS[number]) for number in _LONG_SUBMITS},
+    SUBMIT_JOB_SCHED: _scheduling(COMMANDS[SUBMIT_JOB_SCHED]),
     **{number: _working(COMMANDS[number]) for number in (CAN_DO, CAN_DO_TIMEOUT)},
     **{number: _asking(COMMANDS[number]) for number in (GET_STATUS, GET_STATUS_UNIQUE)},
     GET_RESULT: _viewing(COMMANDS[GET_RESULT]),

@@ -460,11 +460,38 @@ class Store(Protocol):
             schedule: The schedule.
         """
 
+    def note_file_schedule(self, name: bytes, since: float) -> None:
+        """Note that a configuration file says what a schedule is. One that is stored stays paused if it is.
+
+        Args:
+            name: The schedule.
+            since: Its `StoredSchedule.since`, unless it is stored already.
+        """
+
+    def pause_schedule(self, name: bytes, since: float, paused: bool) -> bool:
+        """Store whether a schedule is paused; the rest stays.
+
+        Args:
+            name: The schedule.
+            since: What becomes of `StoredSchedule.since`.
+            paused: Whether it is paused.
+
+        Returns:
+            Whether there is one of this name.
+        """
+
     def delete_schedule(self, name: bytes) -> None:
         """Delete what is stored of a schedule, its ticks included. One that is not there is no error.
 
         Args:
             name: The schedule.
+        """
+
+    def schedule_changes(self) -> int:
+        """How often schedules were saved, paused or deleted, by all servers of the store.
+
+        Returns:
+            A number that differs from an earlier one where `schedules` may differ.
         """
 
     def skip_tick(self, name: bytes, tick: float) -> None:

@@ -121,8 +121,11 @@ class DatabaseStore(ScheduleRows, ABC):
         """Configure a new connection."""
 
     @abstractmethod
-    def _writing(self, statements: int) -> contextlib.AbstractContextManager[sa.Connection]:
-        """The connection, for so many statements that write. With none it is tested whether it can write."""
+    def _writing(
+        self, statements: int, together: bool = False
+    ) -> contextlib.AbstractContextManager[sa.Connection]:
+        """The connection, for so many statements that write. With none it is tested whether it can write.
+        `together` makes them one transaction where each of them is one otherwise."""
 
     @abstractmethod
     def _begin_opening(self, connection: sa.Connection) -> None:
@@ -234,7 +237,8 @@ class DatabaseStore(ScheduleRows, ABC):
         statements += bool(changes.retries) + 2 * bool(changes.deaths) + 2 * bool(changes.ticks)
         statements += 2 * bool(changes.kept_uniques) + 2 * bool(changes.results)
         ticks_done: frozenset[int] = frozenset()
-        with self._writing(statements) as connection:
+        # Whoever is killed between the claim of a tick and its job would leave a tick that nobody does.
+        with self._writing(statements, together=bool(changes.ticks)) as connection:
             # First: each statement may be a transaction of its own. Between the two a job runs once more.
             if changes.kept_uniques:
                 self._keep_latest(connection, changes)

@@ -452,11 +452,15 @@ class PostgresqlStore(DatabaseStore):
             connection.exec_driver_sql("SET synchronous_commit = on")
 
     @contextlib.contextmanager
-    def _writing(self, statements: int) -> Iterator[sa.Connection]:
+    def _writing(self, statements: int, together: bool = False) -> Iterator[sa.Connection]:
         with self._connected() as connection:
             if not statements:
                 self._check_lease(connection)
+            if together:
+                connection.exec_driver_sql("BEGIN")
             yield connection
+            if together:
+                connection.exec_driver_sql("COMMIT")
 
     def _check_lease(self, connection: sa.Connection) -> None:
         """Make sure that this server may write."""

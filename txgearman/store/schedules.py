@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from txgearman.store.contract import StoredSchedule, Tick
-from txgearman.store.tables import SCHEDULE, TICK
+from txgearman.store.tables import META, SCHEDULE, TICK
 
 _Result = TypeVar("_Result")
 _SAVED: Final = ("since", "paused", "definition", "data")
@@ -47,7 +47,23 @@ class ScheduleRows:
             insertion = _insert(connection, SCHEDULE).values(name=schedule.name, **values)
             connection.execute(insertion.on_conflict_do_update(index_elements=["name"], set_=values))
 
-        self._do(save)
+        self._change(save)
+
+    def note_file_schedule(self, name: bytes, since: float) -> None:
+        of_file = {"definition": None, "data": None}
+
+        def note(connection: sa.Connection) -> None:
+            insertion = _insert(connection, SCHEDULE).values(name=name, since=since, paused=False, **of_file)
+            connection.execute(insertion.on_conflict_do_update(index_elements=["name"], set_=of_file))
+
+        self._change(note)
+
+    def pause_schedule(self, name: bytes, since: float, paused: bool) -> bool:
+        def pause(connection: sa.Connection) -> bool:
+            update = SCHEDULE.update().where(SCHEDULE.c.name == name)
+            return connection.execute(update.values(since=since, paused=paused)).rowcount > 0
+
+        return self._change(pause)
 
     def delete_schedule(self, name: bytes) -> None:
         def delete(connection: sa.Connection) -> None:
@@ -55,7 +71,10 @@ class ScheduleRows:
             connection.execute(TICK.delete().where(TICK.c.schedule == name))
             connection.execute(SCHEDULE.delete().where(SCHEDULE.c.name == name))
 
-        self._do(delete)
+        self._change(delete)
+
+    def schedule_changes(self) -> int:
+        return self._do(lambda connection: int(connection.scalar(sa.select(META.c.schedule_changes)) or 0))
 
     def skip_tick(self, name: bytes, tick: float) -> None:
         def skip(connection: sa.Connection) -> None:
@@ -80,6 +99,18 @@ class ScheduleRows:
         query = sa.select(TICK.c.schedule, TICK.c.tick, TICK.c.job).where(keys)
         jobs = _by_tick(connection.execute(query))
         return frozenset(number for name, tick, number in wanted if jobs.get((name, tick)) != number)
+
+    def _change(self, work: Callable[[sa.Connection], _Result]) -> _Result:
+        """Do work that changes schedules, and count it in the same transaction."""
+
+        def change(connection: sa.Connection) -> _Result:
+            connection.exec_driver_sql("BEGIN")
+            result = work(connection)
+            connection.execute(META.update().values(schedule_changes=META.c.schedule_changes + 1))
+            connection.exec_driver_sql("COMMIT")
+            return result
+
+        return self._do(change)
 
     def _do(self, work: Callable[[sa.Connection], _Result]) -> _Result:
         def do() -> _Result:

@@ -508,7 +508,7 @@ class SqliteStore(DatabaseStore):
             ) from error
 
     @contextlib.contextmanager
-    def _writing(self, statements: int) -> Iterator[sa.Connection]:
+    def _writing(self, statements: int, together: bool = False) -> Iterator[sa.Connection]:
         with self._connected() as connection:
             # A single statement is a transaction of its own, with fewer waits for the interpreter's lock.
             if statements == 1:

@@ -45,9 +45,10 @@ META: Final = sa.Table(
     sa.Column("version", sa.Integer, nullable=False),
     sa.Column("starts", _NUMBER, nullable=False),
     sa.Column("settings", _NUMBER, nullable=False, server_default=sa.text("0")),
+    sa.Column("schedule_changes", _NUMBER, nullable=False, server_default=sa.text("0")),
 )
-"""One row: the version of the tables, the number of the last start of a server, and how often settings were
-changed."""
+"""One row: the version of the tables, the number of the last start of a server, and how often settings and
+schedules were changed, by which servers see that they have to read them again."""
 
 SERVER: Final = sa.Table(
     "txgearman_server",
@@ -316,13 +317,17 @@ def _add_coalesced_at(connection: sa.Connection) -> None:
 
 
 def _add_failures(connection: sa.Connection) -> None:
-    """Rename what is not an attempt any more, tell jobs that are retried from those that are queued, and make
-    the tables that are new."""
+    """Rename what is not an attempt any more, tell jobs that are retried from those that are queued, count
+    the changes of schedules, and make the tables that are new."""
     connection.exec_driver_sql(f"ALTER TABLE {JOB.name} RENAME COLUMN attempts TO losses")
     for name in ("attempts", "retry_at", "outcome", "error", "attributes"):
         kind = JOB.c[name].type.compile(connection.dialect)
         default = " NOT NULL DEFAULT 0" if name == "attempts" else ""
         connection.exec_driver_sql(f"ALTER TABLE {JOB.name} ADD COLUMN {name} {kind}{default}")
+    kind = META.c.schedule_changes.type.compile(connection.dialect)
+    connection.exec_driver_sql(
+        f"ALTER TABLE {META.name} ADD COLUMN schedule_changes {kind} NOT NULL DEFAULT 0"
+    )
     for index in JOB.indexes:
         if index.name in {"txgearman_job_queue", "txgearman_job_scheduled"}:
             index.drop(connection)

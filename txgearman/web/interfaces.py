@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 
 from txgearman.access.policy import AccessPolicy
@@ -19,6 +20,8 @@ from txgearman.broker.job_lookup import JobLookup
 from txgearman.broker.job_options import JobOptions
 from txgearman.broker.kept_result import ResultCounts
 from txgearman.broker.result_lookup import FoundResult
+from txgearman.broker.schedule import Schedule
+from txgearman.broker.schedules import Schedules
 from txgearman.broker.stored_job_search import StoredJobSearch
 from txgearman.errors import Refused
 
@@ -339,6 +342,83 @@ class Results(Protocol):
         """How many could not be kept as a whole."""
 
 
+class Scheduling(Protocol):
+    """The schedules, and what administrators do with them.
+
+    A Deferred of these fires when what it stands for is durable, and fails with `Refused`.
+
+    Attributes:
+        schedules: The schedules.
+    """
+
+    schedules: Schedules
+
+    def is_of_file(self, name: bytes) -> bool:
+        """Whether the configuration file says what a schedule is.
+
+        Args:
+            name: The schedule.
+
+        Returns:
+            Whether it cannot be changed or removed therefore.
+        """
+
+    def read(self, name: bytes, members: Mapping[str, Any]) -> Schedule:
+        """Make a schedule of what somebody wrote.
+
+        Args:
+            name: What it is called.
+            members: Its definition and data, as values of JSON.
+
+        Returns:
+            The schedule, which is not added.
+
+        Raises:
+            ValueError: It cannot be one.
+        """
+
+    def put(self, schedule: Schedule) -> Deferred[None]:
+        """Add a schedule, in place of one of its name.
+
+        Args:
+            schedule: The schedule.
+
+        Returns:
+            Fires when it is durable.
+        """
+
+    def remove(self, name: bytes) -> Deferred[None]:
+        """Remove a schedule.
+
+        Args:
+            name: The schedule.
+
+        Returns:
+            Fires when that is durable.
+        """
+
+    def pause(self, name: bytes, paused: bool = True) -> Deferred[None]:
+        """Let a schedule rest, or go on.
+
+        Args:
+            name: The schedule.
+            paused: Whether it is to rest.
+
+        Returns:
+            Fires when that is durable.
+        """
+
+    def run(self, name: bytes) -> Deferred[bytes]:
+        """Submit a job of a schedule now.
+
+        Args:
+            name: The schedule.
+
+        Returns:
+            Fires with the job's handle.
+        """
+
+
 class Gearman(HTTPLimits, Protocol):
     """A job server as the web side sees it.
 
@@ -369,6 +449,10 @@ class Gearman(HTTPLimits, Protocol):
     @property
     def results(self) -> Results:
         """The results of background jobs."""
+
+    @property
+    def scheduling(self) -> Scheduling:
+        """The schedules."""
 
     @property
     def search(self) -> StoredJobSearch:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -32,6 +33,7 @@ from twisted.web.server import NOT_DONE_YET, Request
 from txgearman.broker.histograms import BOUNDS, Durations
 from txgearman.broker.job_states import FAILURES, OUTCOME_NAMES, Outcome, Priority
 from txgearman.broker.meters import FunctionMeasures
+from txgearman.broker.schedule import ScheduleDetail
 from txgearman.version import VERSION
 from txgearman.web.http.body import send_body
 from txgearman.web.http.guard import Guard, WebRight
@@ -45,6 +47,10 @@ Values = Iterable[tuple[tuple[str, ...], Any]]
 
 OTHER_FUNCTIONS: Final = "(other)"
 """The label of all functions beyond the limit of those that have their own."""
+
+MAX_SCHEDULES: Final = 1000
+"""Schedules that are shown, the first by name: as many as there may be unless the operator says otherwise.
+They are 6,000 numbers, as many as a hundred functions have."""
 
 _OPEN_METRICS: Final = "application/openmetrics-text; version=1.0.0"
 """What Prometheus asks for to get OpenMetrics."""
@@ -94,6 +100,7 @@ class Snapshot:
     loop_delay: Durations
     saved: Saved | None
     webhook: WebhookCounts | None
+    schedules: list[ScheduleDetail]
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +199,20 @@ def _of_store(name: str, kind: str, meaning: str, value: Callable[[Saved], Any])
         return [] if snapshot.saved is None else [((), value(snapshot.saved))]
 
     return Family(f"txgearman_store_{name}", kind, meaning, (), values)
+
+
+def _by_schedule(
+    name: str, kind: str, meaning: str, value: Callable[[ScheduleDetail], float | None]
+) -> Family:
+    """A metric of each schedule that has a value."""
+
+    def values(snapshot: Snapshot) -> Iterator[tuple[tuple[str, ...], float]]:
+        for detail in snapshot.schedules:
+            found = value(detail)
+            if found is not None:
+                yield (function_label(detail.schedule.name),), found
+
+    return Family(f"txgearman_schedule_{name}", kind, meaning, ("schedule",), values)
 
 
 def _of_webhook(name: str, kind: str, meaning: str, value: Callable[[WebhookCounts], int]) -> Family:
@@ -340,6 +361,35 @@ FAMILIES: Final = (
         lambda row: row.ran,
     ),
     _single("functions", "gauge", "Functions known.", lambda snapshot: snapshot.function_count),
+    # -- schedules, if there are any
+    _by_schedule("ticks", "counter", "Ticks that had a job of this server.", lambda detail: detail.ticks),
+    _by_schedule(
+        "skipped",
+        "counter",
+        "Ticks without a job, as the one before was alive.",
+        lambda detail: detail.skipped,
+    ),
+    _by_schedule(
+        "missed",
+        "counter",
+        "Ticks without a job, as the server was not there in time.",
+        lambda detail: detail.missed,
+    ),
+    _by_schedule(
+        "refused", "counter", "Ticks without a job, as it was refused.", lambda detail: detail.refused
+    ),
+    _by_schedule(
+        "lateness_seconds",
+        "gauge",
+        "How late the job of the last tick was.",
+        lambda detail: None if detail.last_tick is None else detail.lateness,
+    ),
+    _by_schedule(
+        "next_timestamp_seconds",
+        "gauge",
+        "When the next job is due, in seconds since 1970.",
+        lambda detail: detail.next_due,
+    ),
     # -- connections
     _single("connections", "gauge", "Connections open.", lambda snapshot: snapshot.connections),
     _single(
@@ -436,6 +486,9 @@ class ServerCollector(Collector):
             rows.extend(row for row in measures if row is not None)
 
         await iterate_in_slices(self._gearman.inspection.look_at_measures(), take, self._reactor)
+        schedules: list[ScheduleDetail] = []
+        shown = islice(self._gearman.scheduling.schedules, MAX_SCHEDULES)
+        await iterate_in_slices(shown, schedules.extend, self._reactor)
         inspection, traffic, admission = (
             self._gearman.inspection,
             self._gearman.traffic,
@@ -472,6 +525,7 @@ class ServerCollector(Collector):
             loop_delay=self._vitals.loop_delay(),
             saved=self._vitals.saved(),
             webhook=self._vitals.webhook(),
+            schedules=schedules,
         )
 
     def describe(self) -> Iterable[Metric]:

@@ -152,6 +152,37 @@ class BulkResult:
 
 
 @dataclass(frozen=True, slots=True)
+class ScheduleStatus:
+    """One schedule in the reply to ``show schedules``. Times are seconds since 1970.
+
+    Attributes:
+        name: What it is called.
+        function: The function that its jobs run.
+        when: Its cron expression, or ``every`` and the seconds.
+        timezone: The time zone of the expression.
+        state: ``active``, ``paused`` by an administrator, or ``disabled`` by its definition.
+        next: When its next job is due; None if never, or while it is not active.
+        last: Its last tick that had a job of this server; None without one.
+        ticks: How many had a job of this server since its start.
+        skipped: How many had none, as the job of the one before was alive.
+        missed: How many had none, as the server was not there in time.
+        refused: How many had none, as the job was refused.
+    """
+
+    name: str
+    function: str
+    when: str
+    timezone: str
+    state: str
+    next: float | None
+    last: float | None
+    ticks: int
+    skipped: int
+    missed: int
+    refused: int
+
+
+@dataclass(frozen=True, slots=True)
 class JobInfo:
     """What the reply to ``show job`` tells of one job, whatever has become of it.
 
@@ -372,6 +403,22 @@ def dead_job_entries(lines: Sequence[bytes], escaped: bool = False) -> tuple[Dea
     return tuple([_dead_job_entry(line, escaped) for line in lines])
 
 
+def schedule_statuses(lines: Sequence[bytes], escaped: bool = False) -> tuple[ScheduleStatus, ...]:
+    """Read the rows of ``show schedules``.
+
+    Args:
+        lines: The rows.
+        escaped: Whether the server escapes names.
+
+    Returns:
+        The schedules, in the order of the rows.
+
+    Raises:
+        BrokenStream: A row has another form.
+    """
+    return tuple([_schedule_status(line, escaped) for line in lines])
+
+
 def job_info(lines: Sequence[bytes], escaped: bool = False) -> JobInfo:
     """Read the rows of ``show job``: a name and its value, between them a tab. Unknown names are ignored, as
     a newer server may say more.
@@ -483,6 +530,23 @@ def _dead_job_entry(line: bytes, escaped: bool) -> DeadJobEntry:
         _number(attempts, line),
         _text(outcome),
         _name(error, escaped),
+    )
+
+
+def _schedule_status(line: bytes, escaped: bool) -> ScheduleStatus:
+    columns = line.split(b"\t")
+    if len(columns) != 11:
+        raise _broken(line)
+    name, function, when, timezone, state, next_due, last, *counts = columns
+    return ScheduleStatus(
+        _name(name, escaped),
+        _name(function, escaped),
+        _name(when, escaped),
+        _name(timezone, escaped),
+        _text(state),
+        None if next_due == b"-" else _seconds(next_due),
+        None if last == b"-" else _seconds(last),
+        *[_number(count, line) for count in counts],
     )
 
 

@@ -129,8 +129,9 @@ class RuleSettings:
     admin: tuple[str, ...] = option(
         (),
         "Names of admin commands; ``view`` for all that only show something, ``manage`` for all that change "
-        "jobs and functions, ``shutdown``, and ``*`` for everything. Dashboard and HTTP ask for ``view`` and "
-        "``manage``.",
+        "jobs and functions, ``schedule`` for all that change schedules, ``shutdown``, and ``*`` for "
+        "everything. Dashboard and HTTP ask for ``view``, ``manage`` and ``schedule``. Who adds a schedule "
+        "must be allowed to ``submit`` its jobs, too.",
         check=_check_admin,
     )
 

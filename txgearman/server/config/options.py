@@ -56,7 +56,13 @@ from txgearman.server.config.option_kinds import (
     verify,
 )
 from txgearman.server.config.run_limit_options import default_rules, for_all
-from txgearman.server.config.schedule_options import MAX_SCHEDULES, ScheduleSettings, check_schedule_name
+from txgearman.server.config.schedule_options import (
+    MAX_SCHEDULES,
+    MOST_SCHEDULES,
+    ScheduleSettings,
+    Weekdays,
+    check_schedule_name,
+)
 from txgearman.wire.limits import MAX_HANDLE, MAX_PACKET
 
 DEFAULT_ENDPOINT: Final = "tcp:4730:interface=127.0.0.1"
@@ -522,6 +528,25 @@ class Settings:
     max_running_per_key: int = for_all("max_running_per_key")
     key_separator: str = for_all("key_separator")
     pause_after: int = for_all("pause_after")
+    max_schedules: int = option(
+        MAX_SCHEDULES,
+        "How many schedules there may be, those of the configuration file included.",
+        reloadable=True,
+        least=0,
+        most=MOST_SCHEDULES,
+    )
+    allow_unsaved_schedules: bool = option(
+        False,
+        "Take schedules that are added while the server runs although there is no ``--store``. They are lost "
+        "with the server.",
+        reloadable=True,
+    )
+    sched_weekday: Weekdays = option(
+        Weekdays.MONDAY_0,
+        "What numbers of days of the week mean in SUBMIT_JOB_SCHED: ``monday-0``, where 6 is Sunday, as the "
+        "protocol document has it, or ``sunday-0`` as cron has it. Programs differ; names are safe.",
+        reloadable=True,
+    )
     web: str | None = option(
         None,
         "Where the dashboard and the HTTP interface listen: a port, for this machine only, or a Twisted "
@@ -582,8 +607,8 @@ class Settings:
         verify(self)
         for name in self.functions:
             check_function_name(name)
-        if len(self.schedules) > MAX_SCHEDULES:
-            raise ValueError(f"there may be {MAX_SCHEDULES} schedules, not {len(self.schedules)}")
+        if len(self.schedules) > self.max_schedules:
+            raise ValueError(f"there may be {self.max_schedules} schedules, not {len(self.schedules)}")
         for name in self.schedules:
             check_schedule_name(name)
         if not self.listen and not self.tls:

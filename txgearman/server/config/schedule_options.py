@@ -3,27 +3,56 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from base64 import b64decode
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
-from typing import Final
+from enum import Enum
+from typing import Any, Final
 
 from txgearman.broker.job_states import Priority
 from txgearman.broker.recurrence import Cron, Every, Recurrence
 from txgearman.broker.schedule import DEFAULT_MISSED_WINDOW, MAX_WINDOW, Missed, Overlap, Schedule
 from txgearman.server.config.function_options import MAX_TIME_LIMIT, check_function_name
-from txgearman.server.config.option_kinds import FLAG, PATH, SECONDS, TEXT, option, verify
+from txgearman.server.config.option_kinds import (
+    FLAG,
+    PATH,
+    SECONDS,
+    TEXT,
+    option,
+    options_of,
+    show_value,
+    verify,
+)
 from txgearman.wire.limits import MAX_UNIQUE
 
 MAX_NAME: Final = MAX_UNIQUE - len(":253402300799")
 """Bytes of a schedule's name, so that name and tick make a unique."""
 
 MAX_SCHEDULES: Final = 1000
-"""Schedules that there may be. Each is looked at where the clock was set back."""
+"""Schedules that there may be unless the operator says otherwise. Each is looked at where the clock was set
+back."""
+
+MOST_SCHEDULES: Final = 100_000
+"""Schedules that an operator can allow: with one tick a minute each as many jobs as a server takes."""
 
 MAX_DATA: Final = 16 * 1024 * 1024
 """Bytes of a schedule's data. It is in memory once, and in each of its jobs."""
 
+MAX_ADDED_DATA: Final = 64 * 1024
+"""Bytes of the data of a schedule that is added while the server runs, as many as HTTP takes. Each server of
+a database reads them all when one is changed: 64 MB of a thousand schedules."""
+
 _PRIORITIES: Final = {priority.name.lower(): int(priority) for priority in Priority}
+
+
+class Weekdays(Enum):
+    """What the numbers of SUBMIT_JOB_SCHED's days of the week mean."""
+
+    MONDAY_0 = "monday-0"
+    """0 is Monday and 6 Sunday, as the protocol document has it."""
+    SUNDAY_0 = "sunday-0"
+    """0 and 7 are Sunday, as cron has it."""
 
 
 def zone_of(name: str) -> tzinfo:
@@ -253,3 +282,63 @@ class ScheduleSettings:
         if len(payload) > MAX_DATA:
             raise ValueError(f"data-file must have at most {MAX_DATA} bytes")
         return payload
+
+
+_DEFINED: Final = {
+    each.attribute: each
+    for each in options_of(ScheduleSettings)
+    if each.attribute not in ("data", "data_file")
+}
+
+
+def data_of(members: dict[str, Any]) -> bytes | None:
+    """Take the payload out of what somebody wrote of a schedule.
+
+    Args:
+        members: What was written. ``data`` has the payload as text, ``data_base64`` in Base64.
+
+    Returns:
+        The payload; None if nothing was said of it.
+
+    Raises:
+        ValueError: It is there twice, or is not what it should be.
+    """
+    text, encoded = members.pop("data", None), members.pop("data_base64", None)
+    if text is None and encoded is None:
+        return None
+    if text is not None and encoded is not None:
+        raise ValueError("only one of data and data_base64 can be said")
+    said = encoded if text is None else text
+    if not isinstance(said, str):
+        raise ValueError("data and data_base64 are texts")
+    try:
+        return said.encode() if encoded is None else b64decode(said, validate=True)
+    except ValueError:
+        raise ValueError("the data of a schedule cannot be read") from None
+
+
+def schedule_of(name: str, definition: Mapping[str, Any], data: bytes) -> Schedule:
+    """The schedule that a definition describes, as it is added while the server runs.
+
+    Args:
+        name: What it is called.
+        definition: The settings but for the data, as values of JSON, by their names with underscores. What is
+            missing or None has its default.
+        data: The payload of each job.
+
+    Returns:
+        The schedule.
+
+    Raises:
+        ValueError: It cannot be one.
+    """
+    values = {}
+    for key, value in definition.items():
+        each = _DEFINED.get(key)
+        if each is None:
+            raise ValueError(f"a schedule has no {show_value(key)}; it has {', '.join(_DEFINED)}")
+        if value is not None:
+            values[key] = each.of_toml(value)
+    if len(data) > MAX_ADDED_DATA:
+        raise ValueError(f"data must have at most {MAX_ADDED_DATA} bytes")
+    return replace(ScheduleSettings(**values).schedule(name), data=data)

@@ -46,6 +46,8 @@ def limits_of(server: Server) -> Iterator[Limit]:
         server.results.counts().weight,
         server.results.evicted,
     )
+    scheduling = server.scheduling
+    yield Limit("max-schedules", settings.max_schedules, len(scheduling.schedules), scheduling.refused)
     if settings.web is not None:
         yield from _of_connections("web-max-connections", server.web_admission)
 

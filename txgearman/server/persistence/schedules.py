@@ -1,16 +1,19 @@
-"""The broker's `ScheduleStore` on a `Store`: which ticks are done with, and which schedules are paused."""
+"""The broker's `ScheduleStore` on a `Store`: which ticks are done with. What is stored of schedules, too."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
+from twisted.internet.defer import Deferred
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 
 from txgearman.broker.entities import Job
 from txgearman.broker.handles import number_of
 from txgearman.broker.schedule import MAX_WINDOW
+from txgearman.errors import StoreError
 from txgearman.server.persistence.thread import InThread, log_defect
 from txgearman.store.contract import Store, StoredSchedule, Tick
 
@@ -21,6 +24,12 @@ statement deletes in a tenth of a second."""
 TICK_MARGIN: Final = 3600.0
 """Seconds by which ticks are kept beyond the longest window for missed ones: servers may differ so much in
 their clocks and in what their files say of the window."""
+
+LOOK_INTERVAL: Final = 5.0
+"""Seconds between two looks at whether another server has changed schedules. It is one row of one table."""
+
+Heard = Callable[[list[StoredSchedule]], None]
+"""Is told all that is stored of schedules, in the reactor's thread."""
 
 _log = Logger()
 
@@ -46,6 +55,10 @@ class StoredSchedules:
         self._longest_window = 0.0
         self._timer = LoopingCall(self._forget_old)
         self._timer.clock = reactor
+        self._heard: Heard | None = None
+        self._changes_seen = 0
+        self._look = LoopingCall(self._look_for_changes)
+        self._look.clock = reactor
 
     def load(self) -> dict[bytes, StoredSchedule]:
         """Read what is stored. Blocks, and is for the start.
@@ -53,16 +66,29 @@ class StoredSchedules:
         Returns:
             The schedules by name.
         """
+        # First: what changes in between is read again.
+        self._changes_seen = self._store.schedule_changes()
         return {stored.name: stored for stored in self._store.schedules()}
+
+    def watch(self, heard: Heard) -> None:
+        """Look from now on whether other servers change schedules, where there may be others.
+
+        Args:
+            heard: Is told of each change, soon. What this server writes before it is called is in it.
+        """
+        self._heard = heard
+        if self._store.shared and not self._look.running:
+            self._look.start(LOOK_INTERVAL, now=False).addErrback(log_defect)
 
     def begin(self) -> None:
         """Forget old ticks from now on."""
         self._timer.start(FORGET_INTERVAL, now=False).addErrback(log_defect)
 
     def stop(self) -> None:
-        """Forget no more."""
-        if self._timer.running:
-            self._timer.stop()
+        """Neither forget nor look for changes any more."""
+        for call in (self._timer, self._look):
+            if call.running:
+                call.stop()
 
     def take(self, jobs: Iterable[Job]) -> dict[int, Tick]:
         """The ticks of jobs that are being saved now. They wait no more.
@@ -103,19 +129,93 @@ class StoredSchedules:
     def tick_without_job(self, schedule: bytes, tick: float) -> None:
         self._write(self._store.skip_tick, schedule, tick)
 
-    def remember(self, schedule: bytes, since: float, paused: bool) -> None:
-        self._write(self._store.save_schedule, StoredSchedule(schedule, since, paused))
+    # -- what is stored of schedules --------------------------------------------------------------
 
-    def forget(self, schedule: bytes) -> None:
-        self._write(self._store.delete_schedule, schedule)
+    def save(self, schedule: StoredSchedule) -> Deferred[None]:
+        """Store a schedule, in place of one of its name.
 
-    def _write(self, write: Callable[..., object], *arguments: Any) -> None:
-        def failed(failure: Any) -> None:
+        Args:
+            schedule: The schedule.
+
+        Returns:
+            Fires when it is durable; fails with `StoreError`.
+        """
+        return self._in_thread(self._store.save_schedule, schedule)
+
+    def note(self, name: bytes, since: float) -> Deferred[None]:
+        """Store that the configuration file says what a schedule is.
+
+        Args:
+            name: The schedule.
+            since: Since when its ticks are wanted if it is new, in seconds since the epoch.
+
+        Returns:
+            Fires when it is durable; fails with `StoreError`.
+        """
+        return self._in_thread(self._store.note_file_schedule, name, since)
+
+    def pause(self, name: bytes, since: float, paused: bool) -> Deferred[bool]:
+        """Store whether a schedule is paused.
+
+        Args:
+            name: The schedule.
+            since: Since when its ticks are wanted, in seconds since the epoch.
+            paused: Whether it is paused.
+
+        Returns:
+            Fires with whether there is one of this name when that is durable; fails with `StoreError`.
+        """
+        return self._in_thread(self._store.pause_schedule, name, since, paused)
+
+    def delete(self, name: bytes) -> Deferred[None]:
+        """Delete what is stored of a schedule.
+
+        Args:
+            name: The schedule.
+
+        Returns:
+            Fires when that is durable; fails with `StoreError`.
+        """
+        return self._in_thread(self._store.delete_schedule, name)
+
+    def try_to(self, change: Deferred[Any]) -> None:
+        """Let a change be made that nobody waits for; log it if it cannot be.
+
+        Args:
+            change: What one of the methods above returned.
+        """
+
+        def failed(failure: Failure) -> None:
+            _pass_over(failure)
             _log.warn("What the store has to know of a schedule was not written: {why}", why=failure.value)
 
-        self._in_thread(write, *arguments).addErrback(failed)
+        change.addErrback(failed).addErrback(log_defect)
+
+    def _write(self, write: Callable[..., object], *arguments: Any) -> None:
+        self.try_to(self._in_thread(write, *arguments))
+
+    def _look_for_changes(self) -> Deferred[None]:
+        """See whether schedules changed; the next look comes behind the answer."""
+        looked = self._in_thread(self._changed_schedules)
+        # In an outage it is tried again with the next interval.
+        return looked.addCallbacks(self._tell, _pass_over)
+
+    def _changed_schedules(self) -> tuple[int, list[StoredSchedule]] | None:
+        """In the thread: what is stored, if that has changed since the last look."""
+        changes = self._store.schedule_changes()
+        return None if changes == self._changes_seen else (changes, self._store.schedules())
+
+    def _tell(self, found: tuple[int, list[StoredSchedule]] | None) -> None:
+        if found is not None and self._heard is not None and self._look.running:
+            self._changes_seen, schedules = found
+            self._heard(schedules)
 
     def _forget_old(self) -> None:
         before = self._wall_clock() - self._longest_window - TICK_MARGIN
         # In an outage it is tried again with the next interval.
         self._in_thread(self._store.forget_ticks, before).addErrback(lambda _failure: None)
+
+
+def _pass_over(failure: Failure) -> None:
+    if not isinstance(failure.value, StoreError):
+        failure.raiseException()

@@ -34,6 +34,7 @@ GROUPS: Final[Mapping[str, tuple[str, ...]]] = {
         "handle-prefix",
         "exceptions",
     ),
+    "Schedules": ("max-schedules", "allow-unsaved-schedules", "sched-weekday"),
     "Store": ("store", "store-lease", "store-ahead"),
     "Limits": (
         "max-packet",

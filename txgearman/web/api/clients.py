@@ -21,6 +21,10 @@ from txgearman.errors import (
     QueueFull,
     RateExceeded,
     Refused,
+    ScheduleNotFound,
+    ScheduleOfFile,
+    SchedulesUnsaved,
+    TooManySchedules,
     UniqueKept,
 )
 from txgearman.web.http.body import PIECE, budget_of, queue_of, send_body, send_queue
@@ -38,6 +42,10 @@ _STATUSES: Final[tuple[tuple[type[Refused], int], ...]] = (
     (UniqueKept, 409),
     (QueueFull, 429),
     (RateExceeded, 429),
+    (ScheduleNotFound, 404),
+    (ScheduleOfFile, 409),
+    (SchedulesUnsaved, 409),
+    (TooManySchedules, 429),
 )
 """HTTP's status for a refusal of the broker; 503 for any other."""
 

@@ -26,9 +26,11 @@ from txgearman.web.api.serializers import (
     CONNECTION,
     FUNCTION,
     LISTED_JOB,
+    LISTED_SCHEDULE,
     MAX_JOBS,
     SERVER,
     ConnectionView,
+    ScheduleView,
 )
 from txgearman.web.api.totals import ServerView, Totals
 from txgearman.web.http.encoding import identifier, text
@@ -190,6 +192,7 @@ class LiveDocuments:
                 "function": self._function,
                 "jobs": self._jobs,
                 "dead": self._dead,
+                "schedules": self._schedules,
                 "connections": self._connections,
             }
             return views[arguments["view"]](arguments)
@@ -226,6 +229,19 @@ class LiveDocuments:
         functions = [{"id": identifier(name), "name": text(name), "dead": count} for name, count in first]
         total = sum(counts.values())
         return {"total": total, "functions": _listed(functions, "id"), **self._jobs(arguments)}
+
+    def _schedules(self, arguments: dict[str, Any]) -> Document:
+        """The first schedules by name that are looked for."""
+        scheduling = self._gearman.scheduling
+        matches = compile_search(arguments["search"].lower())
+        names = [name for name in scheduling.schedules.names() if matches(name.lower())]
+        rows = [
+            LISTED_SCHEDULE.serialize(
+                ScheduleView(scheduling.schedules.detail(name), scheduling.is_of_file(name))
+            )
+            for name in names[:MAX_ROWS]
+        ]
+        return {"total": len(names), **_listed(rows, "id")}
 
     def _connections(self, arguments: dict[str, Any]) -> Document:
         rows: list[Document] = []

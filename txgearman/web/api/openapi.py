@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 from txgearman.version import VERSION
 from txgearman.web.api.serializers import (
     CONNECTION,
     COUNT,
+    DATA_MEMBERS,
     DEAD,
+    DEFINITION,
     FLAG,
     FUNCTION,
     INTEGER_OR_NULL,
     JOB,
     LIMIT_OR_NULL,
     LISTED_JOB,
+    LISTED_SCHEDULE,
+    NUMBER,
     PRIORITY_NAMES,
     RUN_LIMITS,
+    SCHEDULE,
     SERVER,
     STATUS,
     TEXT,
@@ -33,9 +38,24 @@ def _ref(name: str) -> Schema:
     return {"$ref": f"#/components/schemas/{name}"}
 
 
+def _or_null(schema: Schema) -> Schema:
+    return {"anyOf": [schema, {"type": "null"}]}
+
+
 def _change_schema(**properties: Schema) -> Schema:
     """The schema of the body of a PATCH: it has the members that are to change."""
     return {"type": "object", "properties": properties, "additionalProperties": False}
+
+
+_DURATIONS: Final = ("every", "jitter", "missed_window")
+
+_DEFINED: Final[dict[str, Schema]] = {
+    **{name: _or_null(schema) for name, schema in DEFINITION.items()},
+    # As in the configuration file: a number, or text such as 90s.
+    **{name: {"type": ["number", "string", "null"]} for name in _DURATIONS},
+    **dict.fromkeys(DATA_MEMBERS, TEXT_OR_NULL),
+}
+"""What may be said of a schedule. What is missing or null has its default."""
 
 
 def _schemas() -> dict[str, Schema]:
@@ -61,6 +81,13 @@ def _schemas() -> dict[str, Schema]:
         "Accepted": object_schema(handle=TEXT),
         "PendingResult": object_schema(handle=TEXT, state=TEXT),
         "Status": STATUS.schema,
+        "Schedule": SCHEDULE.schema,
+        "Schedules": object_schema(
+            schedules=array_schema(LISTED_SCHEDULE.schema), total=COUNT, next=INTEGER_OR_NULL
+        ),
+        "ScheduleDefinition": {**_change_schema(**_DEFINED), "required": ["function"]},
+        "ScheduleChange": _change_schema(**_DEFINED, paused=FLAG),
+        "Ticks": object_schema(ticks=array_schema(NUMBER)),
         "Connection": CONNECTION.schema,
         "Connections": object_schema(connections=array_schema(_ref("Connection")), next=INTEGER_OR_NULL),
         "ConnectionChange": _change_schema(quiet=FLAG),

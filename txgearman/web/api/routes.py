@@ -20,6 +20,7 @@ from txgearman.web.api.jobs import JobEndpoints
 from txgearman.web.api.live import SORTS, LiveDocuments
 from txgearman.web.api.openapi import describe
 from txgearman.web.api.results import MAX_WAIT as MAX_RESULT_WAIT
+from txgearman.web.api.schedules import DEFAULT_PREVIEW, MAX_PREVIEW, ScheduleEndpoints
 from txgearman.web.api.serializers import STORED
 from txgearman.web.api.server import ServerEndpoints
 from txgearman.web.api.submission import submit_parameters
@@ -88,7 +89,7 @@ _ROLE: Final = Parameter("role", "choice", "Only workers, or only others.", choi
 _SEARCH: Final = Parameter(
     "search", "text", "Only those that contain this: names without case, jobs as bytes.", b"", max_length=1024
 )
-_VIEWS: Final = ("overview", "functions", "function", "jobs", "dead", "connections")
+_VIEWS: Final = ("overview", "functions", "function", "jobs", "dead", "schedules", "connections")
 
 
 class Api(Branch):
@@ -112,6 +113,7 @@ class Api(Branch):
             JobEndpoints(gearman, settings, guard, reactor),
             ConnectionEndpoints(gearman),
             DeadJobEndpoints(gearman, reactor),
+            ScheduleEndpoints(gearman, guard),
             settings,
         )
         self.description = describe(self.routes)
@@ -128,6 +130,7 @@ def make_routes(
     jobs: JobEndpoints,
     connections: ConnectionEndpoints,
     dead_jobs: DeadJobEndpoints,
+    schedules: ScheduleEndpoints,
     settings: WebSettings,
 ) -> tuple[Route, ...]:
     """Every path of version 1, in the order of the description."""
@@ -303,6 +306,90 @@ def make_routes(
             {200: "Forgotten"},
             (400, 503),
             (_DEAD_SEARCH,),
+        ),
+        Route(
+            "GET",
+            "/schedules",
+            WebRight.VIEW,
+            schedules.schedules,
+            "Recurring jobs by name.",
+            {200: "Schedules"},
+            (400,),
+            (
+                _SEARCH,
+                Parameter("after", "number", "How many to leave out.", 0, maximum=MAX_NUMBER),
+                _LIMIT,
+            ),
+        ),
+        Route(
+            "GET",
+            "/schedules/{schedule}",
+            WebRight.VIEW,
+            schedules.schedule,
+            "A recurring job.",
+            {200: "Schedule"},
+            (404,),
+        ),
+        Route(
+            "PUT",
+            "/schedules/{schedule}",
+            WebRight.SCHEDULE,
+            schedules.put_schedule,
+            "Add a recurring job, or replace one; answered when it is saved.",
+            {200: "Schedule"},
+            (400, 409, 413, 429, 503),
+            body=Body.JSON,
+            body_schema="ScheduleDefinition",
+        ),
+        Route(
+            "PATCH",
+            "/schedules/{schedule}",
+            WebRight.SCHEDULE,
+            schedules.change_schedule,
+            "Pause or resume a recurring job, or change what it is; answered when that is saved.",
+            {200: "Schedule"},
+            (400, 404, 409, 413, 503),
+            body=Body.JSON,
+            body_schema="ScheduleChange",
+        ),
+        Route(
+            "DELETE",
+            "/schedules/{schedule}",
+            WebRight.SCHEDULE,
+            schedules.remove_schedule,
+            "Remove a recurring job; answered when that is saved.",
+            {204: ""},
+            (404, 409, 503),
+        ),
+        Route(
+            "POST",
+            "/schedules/{schedule}/run",
+            WebRight.SCHEDULE,
+            schedules.run_schedule,
+            "Submit a recurring job now, also if it is paused.",
+            {202: "Accepted"},
+            (404, 429, 503),
+        ),
+        Route(
+            "POST",
+            "/schedules/{schedule}/preview",
+            WebRight.SCHEDULE,
+            schedules.preview_schedule,
+            "When a recurring job of this name would come next, in seconds since 1970. It is not added.",
+            {200: "Ticks"},
+            (400, 413),
+            (
+                Parameter(
+                    "limit",
+                    "number",
+                    "How many ticks at most.",
+                    DEFAULT_PREVIEW,
+                    minimum=1,
+                    maximum=MAX_PREVIEW,
+                ),
+            ),
+            body=Body.JSON,
+            body_schema="ScheduleDefinition",
         ),
         Route(
             "GET",

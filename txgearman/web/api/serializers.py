@@ -17,10 +17,11 @@ from txgearman.broker.dead_job import DeadJob
 from txgearman.broker.failures import FailedRun
 from txgearman.broker.job_states import OUTCOME_NAMES, Priority
 from txgearman.broker.policy import MAX_SEPARATOR, MAX_START_RATE, RunRules
+from txgearman.broker.schedule import Missed, Overlap, ScheduleDetail
 from txgearman.broker.views import FunctionDetail, JobDetail, JobStatus
 from txgearman.version import VERSION
 from txgearman.web.api.totals import ServerView, resident_memory
-from txgearman.web.http.encoding import identifier, text
+from txgearman.web.http.encoding import identifier, payload, text
 from txgearman.web.interfaces import Connection, Limit, Saved, connection_of
 
 View = TypeVar("View")
@@ -256,6 +257,87 @@ STATUS: Final = Serializer[JobStatus](
     Field("numerator", COUNT),
     Field("denominator", COUNT),
     Field("clients", COUNT),
+)
+
+
+# -- schedules ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleView:
+    """A schedule, and whether the configuration file says what it is."""
+
+    detail: ScheduleDetail
+    of_file: bool
+
+
+DEFINITION: Final[dict[str, Schema]] = {
+    "function": TEXT,
+    "cron": TEXT_OR_NULL,
+    "every": {"type": ["integer", "null"], "minimum": 1},
+    "timezone": TEXT,
+    "unique": TEXT_OR_NULL,
+    "priority": {"enum": list(PRIORITY_NAMES)},
+    "jitter": NUMBER,
+    "missed": {"enum": [missed.value for missed in Missed]},
+    "missed_window": NUMBER,
+    "overlap": {"enum": [overlap.value for overlap in Overlap]},
+    "enabled": FLAG,
+}
+"""What `Schedule.definition` returns."""
+
+DATA_MEMBERS: Final = ("data", "data_base64")
+"""The payload of a schedule's jobs, as text or in Base64."""
+
+
+def _defined(name: str) -> Callable[[ScheduleView], Any]:
+    return lambda view: view.detail.schedule.definition()[name]
+
+
+def _last_run(view: ScheduleView) -> dict[str, Any] | None:
+    detail = view.detail
+    if detail.last_tick is None:
+        return None
+    return {
+        "tick": detail.last_tick,
+        "handle": text(detail.last_job),
+        "lateness": _rounded(detail.lateness),
+    }
+
+
+def _counts(view: ScheduleView) -> dict[str, int]:
+    return {name: getattr(view.detail, name) for name in _TICK_COUNTS}
+
+
+def _data(view: ScheduleView) -> dict[str, str]:
+    shown = payload(view.detail.schedule.data)
+    return {("data" if shown["encoding"] == "utf-8" else "data_base64"): shown["data"]}
+
+
+_TICK_COUNTS: Final = ("ticks", "skipped", "missed", "refused")
+_LAST_RUN: Final = object_schema(tick=NUMBER, handle=TEXT, lateness=NUMBER)
+
+_SCHEDULE_FIELDS: Final[tuple[Field[ScheduleView], ...]] = (
+    Field("id", TEXT, lambda view: identifier(view.detail.schedule.name)),
+    Field("name", TEXT, lambda view: text(view.detail.schedule.name)),
+    *[Field(name, schema, _defined(name)) for name, schema in DEFINITION.items()],
+    Field("function_id", TEXT, lambda view: identifier(view.detail.schedule.function)),
+    Field("size", COUNT, lambda view: len(view.detail.schedule.data)),
+    Field("of_file", FLAG),
+    Field("state", {"enum": ["active", "paused", "disabled"]}, lambda view: view.detail.state),
+    Field("paused", FLAG, lambda view: view.detail.paused),
+    Field("next", NUMBER_OR_NULL, lambda view: _rounded(view.detail.next_due)),
+    Field("last", {**_LAST_RUN, "type": ["object", "null"]}, _last_run),
+    Field("counts", object_schema(**dict.fromkeys(_TICK_COUNTS, COUNT)), _counts),
+)
+
+LISTED_SCHEDULE: Final = Serializer[ScheduleView](*_SCHEDULE_FIELDS)
+"""A schedule in a list: without the payload of its jobs."""
+
+SCHEDULE: Final = Serializer[ScheduleView](
+    *_SCHEDULE_FIELDS,
+    Field("data", TEXT_OR_NULL, lambda view: _data(view).get("data")),
+    Field("data_base64", TEXT_OR_NULL, lambda view: _data(view).get("data_base64")),
 )
 
 

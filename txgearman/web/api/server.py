@@ -47,6 +47,7 @@ class ServerEndpoints:
         settings = self._settings
         rights = {
             "manage": self._guard.allows(call.request, WebRight.MANAGE),
+            "schedule": self._guard.allows(call.request, WebRight.SCHEDULE),
             "read_only": settings.read_only,
             "token": self._guard.knows_tokens,
         }

@@ -46,9 +46,14 @@ class WebRight(Enum):
     VIEW = "view"
     SUBMIT = "submit"
     MANAGE = "manage"
+    SCHEDULE = "schedule"
 
 
-_AS_A_WHOLE: Final = {WebRight.VIEW: access.Right.VIEW, WebRight.MANAGE: access.Right.MANAGE}
+_AS_A_WHOLE: Final = {
+    WebRight.VIEW: access.Right.VIEW,
+    WebRight.MANAGE: access.Right.MANAGE,
+    WebRight.SCHEDULE: access.Right.SCHEDULE,
+}
 
 
 class Guard:

@@ -8,6 +8,7 @@ import { functionPage } from "./function.js";
 import { functions } from "./functions.js";
 import { jobPage } from "./job.js";
 import { overview } from "./overview.js";
+import { schedulesPage } from "./schedules.js";
 
 const main = document.getElementById("main");
 const live = document.getElementById("live");
@@ -34,6 +35,7 @@ const frame = {
   onRights() {
     document.body.classList.toggle("read-only", access.read_only);
     document.body.classList.toggle("may-manage", access.manage || (access.token && !access.read_only));
+    document.body.classList.toggle("may-schedule", access.schedule || (access.token && !access.read_only));
     mode.hidden = !access.read_only;
     setText(mode, "Read-only");
     tokenButton.hidden = access.read_only || !access.token;
@@ -41,11 +43,12 @@ const frame = {
   },
 
   // Ask, then do: `what` says in a sentence what will happen, `done` what has, or makes that of the server's answer.
-  async act({ title, what, button, danger = false, method, path, parameters = {}, value = null, done, field = null }) {
+  async act({ title, what, button, danger = false, method, path = "", parameters = {}, value = null, done, field = null }) {
     const answer = await ask({ title, what, button, danger, field });
     if (answer === null) return false;
     const more = field && field.parameters ? field.parameters(answer) : {};
-    return send(method, path, { ...parameters, ...more }, field && field.value ? field.value(answer) : value, done);
+    const place = field && field.path ? field.path(answer) : path;
+    return send(method, place, { ...parameters, ...more }, field && field.value ? field.value(answer) : value, done);
   },
 
   // Ask, then do the same to several, one after the other, and say at the end of how many it is done.
@@ -207,6 +210,7 @@ function show() {
   else if (name === "jobs" && id) page = jobPage;
   else if (name === "retrying") page = retryingPage;
   else if (name === "dead") page = deadPage;
+  else if (name === "schedules") page = schedulesPage;
   else if (name === "connections") page = connections;
   const tab = name === "jobs" ? "functions" : name || "overview";
   for (const link of document.querySelectorAll("[data-tab]")) {

@@ -1,0 +1,121 @@
+"""The admin commands about schedules. Which words they have and which right they need is in `admin`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+from txgearman.access.patterns import quoted
+from txgearman.broker.schedule import ScheduleDetail
+from txgearman.errors import AccessDenied, InvalidArgument, Refused
+from txgearman.wire.names import escape, unescape
+
+if TYPE_CHECKING:
+    from txgearman.server.interfaces import Peer
+
+_OK: Final = b"OK\r\n"
+_NEVER: Final = b"-"
+
+
+def schedule_lines(peer: Peer) -> Iterator[bytes]:
+    """Each schedule: name, function, when, time zone, state, when it is due next, its last tick, and how many
+    ticks had a job, were skipped, missed, refused."""
+    for detail in peer.server.scheduling.schedules:
+        yield _line(detail)
+    yield b".\n"
+
+
+def _line(detail: ScheduleDetail) -> bytes:
+    schedule = detail.schedule
+    names = (schedule.name, schedule.function, schedule.recurrence.text.encode(), schedule.timezone.encode())
+    counts = (detail.ticks, detail.skipped, detail.missed, detail.refused)
+    return (
+        b"\t".join(
+            [
+                *map(escape, names),
+                detail.state.encode(),
+                _time(detail.next_due),
+                _time(detail.last_tick),
+                *[b"%d" % count for count in counts],
+            ]
+        )
+        + b"\n"
+    )
+
+
+def _time(seconds: float | None) -> bytes:
+    if seconds is None:
+        return _NEVER
+    return b"%d" % seconds if seconds == int(seconds) else b"%.3f" % seconds
+
+
+def create_schedule(peer: Peer, words: list[bytes]) -> bytes:
+    """``create schedule NAME DEFINITION``: the definition is JSON, written as one word."""
+    try:
+        members = json.loads(unescape(words[3]))
+        if not isinstance(members, dict):
+            raise ValueError("the definition of a schedule is a JSON object")
+        schedule = peer.server.scheduling.read(unescape(words[2]), members)
+    except (ValueError, RecursionError) as error:
+        raise InvalidArgument(str(error)) from None
+    if peer.access is not None and not peer.rights.may_submit[schedule.function]:
+        what = f"submit jobs of {quoted(schedule.function)}"
+        peer.note_denied(what)
+        raise AccessDenied(f"You may not {what}")
+    return _when_done(peer, lambda: peer.server.scheduling.put(schedule))
+
+
+def drop_schedule(peer: Peer, words: list[bytes]) -> bytes:
+    """``drop schedule NAME``."""
+    return remove_schedule(peer, unescape(words[2]))
+
+
+def remove_schedule(peer: Peer, name: bytes) -> bytes:
+    """Remove a schedule, and answer when that is done."""
+    return _when_done(peer, lambda: peer.server.scheduling.remove(name))
+
+
+def pause_schedule(peer: Peer, words: list[bytes]) -> bytes:
+    """``pause schedule NAME``."""
+    return _when_done(peer, lambda: peer.server.scheduling.pause(unescape(words[2])))
+
+
+def resume_schedule(peer: Peer, words: list[bytes]) -> bytes:
+    """``resume schedule NAME``."""
+    return _when_done(peer, lambda: peer.server.scheduling.pause(unescape(words[2]), False))
+
+
+def run_schedule(peer: Peer, words: list[bytes]) -> bytes:
+    """``run schedule NAME``: the answer has the handle of the job."""
+    return _when_done(peer, lambda: peer.server.scheduling.run(unescape(words[2])))
+
+
+def _when_done(peer: Peer, verb: Callable[[], Deferred[Any]]) -> bytes:
+    """Answer when a verb is done: ``OK``, with what it returns behind that."""
+
+    def ask(tell: Callable[[bytes | Refused | None], None]) -> None:
+        def refused(failure: Failure) -> None:
+            if not isinstance(failure.value, Refused):
+                failure.raiseException()
+            tell(failure.value)
+
+        verb().addCallbacks(tell, refused)
+
+    peer.reply_later(ask, _answer)
+    return b""
+
+
+def _answer(answer: bytes | Refused | None) -> bytes:
+    if isinstance(answer, Refused):
+        return refusal_line(answer)
+    return _OK if answer is None else b"OK %b\r\n" % answer
+
+
+def refusal_line(refusal: Refused) -> bytes:
+    """The answer to a command that the server refuses."""
+    text = refusal.text.replace(" ", "+").encode("utf-8", "backslashreplace")
+    return b"ERR %b %b\r\n" % (refusal.code, text)
