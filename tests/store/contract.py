@@ -804,7 +804,7 @@ class StoreContract(ScheduleContract):
                 job.number: result(job, float(chance.randrange(20)), bytes(chance.randrange(200)))
                 for job in chance.sample(alive, min(len(alive), chance.choice([0, 0, 5])))
             }
-            changes = Changes(saves, removals, losses, {}, retries, deaths, results)
+            changes = Changes(saves, removals, losses, retries=retries, deaths=deaths, results=results)
             self.assertEqual(self.store.write(changes), model.write(changes))
             self.assertEqual(stored(self.store), stored(model))
             self.assertEqual(dead_jobs(self.store), dead_jobs(model))
