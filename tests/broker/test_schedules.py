@@ -178,6 +178,23 @@ class OverlapTests(SynchronousTestCase):
             [unique for unique, _ in self.bench.ran], [b"s:%d" % (begin + n * 60) for n in (1, 2, 3)]
         )
 
+    def test_a_unique_that_the_function_keeps_is_no_overlap(self) -> None:
+        """`unique-for` of the function would answer the next ticks with the job that is completed."""
+        policy = Policy(b"H:t", functions=((b"f", FunctionRules(unique_for=1000.0)),))
+        bench = ScheduleBench(policy=policy)
+        bench.add()
+        self.assertEqual(bench.run(180), [60, 120, 180])
+        self.assertEqual((bench.detail().skipped, len(bench.broker.life.kept_uniques)), (0, 0))
+
+    def test_a_tick_with_a_unique_that_a_client_had_kept_is_skipped(self) -> None:
+        policy = Policy(b"H:t", functions=((b"f", FunctionRules(unique_for=100.0)),))
+        bench = ScheduleBench(policy=policy)
+        bench.submit(bench.client(), b"f", b"s", background=True)
+        bench.add()
+        bench.work()
+        self.assertEqual(bench.run(180), [120, 180])
+        self.assertEqual(bench.detail().skipped, 1)
+
     def test_an_online_job_of_the_same_unique_stays_online(self) -> None:
         client = self.bench.client()
         self.bench.submit(client, b"f", b"s")

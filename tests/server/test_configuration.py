@@ -124,6 +124,7 @@ class ReadTest(FileTestCase):
             ("max-packet = 10\n", (1, "max-packet must be 1024 or more, not 10")),
             ("config = 'other.toml'\n", (1, "unknown key 'config'")),
             ("check-config = true\n", (1, "unknown key")),
+            ("expires = '1h'\n", (1, 'a setting of functions; for all of them put it below [functions."*"]')),
             ("order = 'random'\n", (1, "'priority' or 'registration'")),
             ("\n[options]\nlisten = 'x'\n", (2, "unknown key 'options'")),
             ("functions = 1\n", (1, "must be a table")),

@@ -200,7 +200,7 @@ class FailureTest(WebhookTestCase):
         with capturedLogs() as logged:
             self.die_and_send(1)
             for _ in range(5):
-                self.posted.refuse("it answered\n503")
+                self.posted.refuse("it answered\n503.")
                 self.clock.advance(BACKOFF.backoff_max)
             self.posted.refuse()
         texts = [event["log_format"].format(**event) for event in logged]

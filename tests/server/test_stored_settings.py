@@ -230,7 +230,10 @@ class ConfigurationTests(SettingTestCase):
         self.restart(functions=self.limited)
         self.say(b"maxqueue f 5", b"maxrate f 3")
         self.factory.administration.pause_function(b"f")
-        self.reload(f=FunctionSettings(queue_limit=(10, 10, 10), time_limit=7.0, submit_rate=4.0))
+        with capturedLogs() as events:
+            self.reload(f=FunctionSettings(queue_limit=(10, 10, 10), time_limit=7.0, submit_rate=4.0))
+        said = [(event["kind"], event["value"]) for event in events if "holds no more" in event["log_format"]]
+        self.assertEqual(said, [("maxrate", "[3.0, 0]")], "the log says what was forgotten")
         self.assertEqual(self.shown()[b"f"], ((5, 5, 5), (4, 4), True))
         self.assertEqual(self.kept(), {(b"f", "maxqueue"): [5, 5, 5], (b"f", "paused"): True})
         self.reload(f=FunctionSettings(submit_rate=4.0))

@@ -92,6 +92,21 @@ class KeptUniques:
             return None
         return KeptUnique(job.function.name, key, job.handle, self._wall_clock() + unique_for)
 
+    def find(self, function: bytes, unique: bytes, data: bytes) -> KeptUnique | None:
+        """What is kept of a job that a submit is the same as.
+
+        Args:
+            function: The name of the function.
+            unique: The unique of the new job.
+            data: Its payload.
+
+        Returns:
+            Its unique; None where it is not kept, or not any more.
+        """
+        key = unique_key(unique, data)
+        kept = None if key is None else self.by_function.get(function, {}).get(key)
+        return None if kept is None or kept.until <= self._wall_clock() else kept
+
     def answer(
         self, client: Client, function: bytes, unique: bytes, data: bytes, background: bool, reply: Any
     ) -> bool:
@@ -111,9 +126,8 @@ class KeptUniques:
         Raises:
             UniqueKept: It is kept, and the client wants to wait for a result, which does not come any more.
         """
-        key = unique_key(unique, data)
-        kept = None if key is None else self.by_function.get(function, {}).get(key)
-        if kept is None or kept.until <= self._wall_clock():
+        kept = self.find(function, unique, data)
+        if kept is None:
             return False
         if not background:
             raise UniqueKept(kept.handle)

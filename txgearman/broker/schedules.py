@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from txgearman.broker.entities import Client
 from txgearman.broker.interfaces import Alarm, ScheduleStore
+from txgearman.broker.job_options import JobOptions
 from txgearman.broker.schedule import Missed, Schedule, ScheduleDetail
 from txgearman.broker.slices import SLICE
 from txgearman.broker.timer import Timer
@@ -41,6 +42,10 @@ TellRun = Callable[[bytes | Refused], None]
 """Is told the handle of a job, or why there is none."""
 
 _HEAP_SLACK: Final = 64
+
+_OPTIONS: Final = JobOptions(unique_for=0)
+"""What each job is submitted with. Its unique is not kept once it is completed, whatever its function says:
+the next ticks have the same unique, would be answered with that job, and would not run."""
 
 
 class _Entry:
@@ -464,12 +469,7 @@ class Schedules:
     def _submit_tick(self, entry: _Entry, tick: float, now: float) -> None:
         schedule = entry.schedule
         unique = schedule.unique_of(tick)
-        function = self._broker.functions.by_name.get(schedule.function)
-        if (
-            unique
-            and function is not None
-            and self._broker.life.duplicates.find(function, unique, schedule.data) is not None
-        ):
+        if unique and self._is_duplicate(schedule, unique):
             entry.skipped += 1
             if self._store is not None:
                 self._store.tick_without_job(schedule.name, tick)
@@ -480,6 +480,14 @@ class Schedules:
         except Refused as refusal:
             self._refused(submission, refusal)
 
+    def _is_duplicate(self, schedule: Schedule, unique: bytes) -> bool:
+        """Whether a submit would be answered with a job that was there before."""
+        life = self._broker.life
+        function = self._broker.functions.by_name.get(schedule.function)
+        if function is not None and life.duplicates.find(function, unique, schedule.data) is not None:
+            return True
+        return life.kept_uniques.find(schedule.function, unique, schedule.data) is not None
+
     def _submit(self, submission: _Submission, unique: bytes) -> None:
         schedule = submission.entry.schedule
         handles = self._broker.life.handles
@@ -487,7 +495,13 @@ class Schedules:
         self._submitter.current = submission
         try:
             self._broker.submit(
-                self._client, schedule.function, unique, schedule.data, schedule.priority, background=True
+                self._client,
+                schedule.function,
+                unique,
+                schedule.data,
+                schedule.priority,
+                background=True,
+                options=_OPTIONS,
             )
         finally:
             self._submitter.current = None

@@ -94,7 +94,7 @@ class _Reading:
         for key, value in table.items():
             option = options.get(key)
             if option is None:
-                self._wrong((*path, key), _unknown(key, [*options, *tables]))
+                self._wrong((*path, key), _unknown(path, key, [*options, *tables]))
                 continue
             try:
                 values[key] = option.of_toml(value)
@@ -168,6 +168,8 @@ class _Reading:
         return found
 
 
-def _unknown(key: str, known: Sequence[str]) -> str:
+def _unknown(path: Path, key: str, known: Sequence[str]) -> str:
+    if not path and any(option.name == key for option in options_of(FunctionSettings)):
+        return f'{key} is a setting of functions; for all of them put it below [functions."*"]'
     near = get_close_matches(key, known, n=1)
     return f"unknown key {show_value(key)}" + (f"; did you mean {near[0]!r}?" if near else "")

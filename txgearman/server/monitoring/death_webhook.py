@@ -263,7 +263,8 @@ def _reason(failure: Failure) -> str:
     # Twisted's HTTP client has a list of failures there, of which the last is the cause.
     reasons = getattr(failure.value, "reasons", None)
     cause = reasons[-1] if reasons else failure
-    return shown((cause.getErrorMessage() or type(cause.value).__name__).encode())
+    # Twisted's texts are sentences.
+    return shown((cause.getErrorMessage().rstrip(".") or type(cause.value).__name__).encode())
 
 
 def _log_defect(failure: Failure) -> None:

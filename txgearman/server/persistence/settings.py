@@ -91,13 +91,7 @@ class StoredSettings:
                 self._kept[function, kind] = kept
                 self._functions.restore(function, kind, kept.value)
             else:
-                _log.info(
-                    "{kind} of {function}, which an administrator has set to {value}, holds no more: the "
-                    "configuration says something else by now",
-                    kind=kind,
-                    function=shown(function),
-                    value=json.dumps(kept.value),
-                )
+                _log_overruled(function, kind, kept.value)
                 self._changes.values[function, kind] = None
         broker.functions.setting_store = self
         if self._kept:
@@ -162,6 +156,9 @@ class StoredSettings:
         self._write()
 
     def overruled(self, function: bytes, kind: str) -> None:
+        kept = self._kept.get((function, kind))
+        if kept is not None:
+            _log_overruled(function, kind, kept.value)
         self._forget((function, kind))
 
     def _forget(self, key: _Key) -> None:
@@ -254,6 +251,16 @@ def _parse(function: bytes, kind: str, text: str) -> _Kept | None:
         text=text[:100],
     )
     return None
+
+
+def _log_overruled(function: bytes, kind: str, value: SettingValue) -> None:
+    _log.info(
+        "{kind} of {function}, which an administrator has set to {value}, holds no more: the configuration "
+        "says something else by now",
+        kind=kind,
+        function=shown(function),
+        value=json.dumps(value),
+    )
 
 
 def _first_of(changes: SettingChanges) -> SettingChanges:
