@@ -175,6 +175,40 @@ class AskingTests(StoredResultTestCase):
             found = self.find(1 + in_flight)
             self.assertEqual(found.data, b"end")
 
+    def test_one_is_under_way_for_a_connection(self) -> None:
+        """Whatever it asks for in one read. Each result may be large, and the store has one thread."""
+        self.complete(*[b"x" * 100] * 5)
+        self.write()
+        client, other = self.connect(), self.connect()
+        client.receive(req(26, RESULTS))
+        self.turn()
+        client.take()
+        client.receive(*[req(1005, handle(of), b"0") for of in range(1, 6)], req(16, b"echo"))
+        for of in range(1, 6):
+            self.turn()
+            self.assertEqual(len(self.thread.calls), 1)
+            self.assertFalse(client.reading)
+            self.thread.run()
+            answer = res(1006, handle(of), b"completed", b"", b"x" * 100)
+            self.assertEqual(self.heard(client), answer + res(17, b"echo") * (of == 5))
+        self.assertTrue(client.reading)
+        self.assertTrue(other.reading)
+
+    def test_one_behind_another_answer_is_under_way_until_it_is_sent(self) -> None:
+        self.complete(b"end")
+        self.write()
+        client = self.connect()
+        client.receive(req(26, RESULTS))
+        self.heard(client)
+        client.receive(req(18, b"f", b"", b"data"), *[req(1005, handle(1), b"0")] * 2)
+        self.thread.run()
+        self.assertFalse(client.reading, "the submit is not answered yet, so neither is this")
+        self.assertEqual(len(self.factory.connections[max(self.factory.connections)]._pending), 2)
+        self.commit()
+        answer = res(1006, handle(1), b"completed", b"", b"end")
+        self.assertEqual(self.heard(client), res(8, handle(2)) + answer * 2)
+        self.assertTrue(client.reading)
+
     def test_more_than_one_transaction_has_is_waited_for(self) -> None:
         self.patch(pending_results, "MAX_RESULTS", 1)
         self.complete(b"1", b"2", b"3")
@@ -283,6 +317,17 @@ class SharedTests(LateDuplicateTestCase):
         self.turn(POLL_INTERVAL)
         self.second.commit()
         self.assertEqual(self.second.heard(asker), res(1006, FIRST, b"completed", b"", b"part end"))
+
+    def test_who_is_gone_before_the_store_answers_waits_for_nothing(self) -> None:
+        """Otherwise a peer that comes and goes could take all waits there are, and for years."""
+        asker = self.second.connect()
+        asker.receive(req(26, RESULTS), *[req(1005, FIRST, b"1")] * 3)
+        self.second.turn()
+        asker.lose()
+        self.second.commit()
+        self.assertEqual(len(self.second.factory.results), 0)
+        self.turn(POLL_INTERVAL)
+        self.assertEqual(self.second.thread.calls, [])
 
     def test_behind_its_end_it_runs_again_and_has_the_result_of_that(self) -> None:
         self.grab()
