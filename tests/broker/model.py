@@ -904,8 +904,12 @@ class Model:
 
     # -- results --------------------------------------------------------------------------------
 
+    def kept_for(self, job: ModelJob) -> float | None:
+        said = job.options.keep_result
+        return self.policy.rules_for(job.function).keep_results if said is None else said
+
     def collect(self, job: ModelJob, data: bytes) -> None:
-        if not self.policy.rules_for(job.function).keep_results or job.parts is None:
+        if not self.kept_for(job) or job.parts is None:
             return
         sizes = [len(part) + PART_OVERHEAD for each in self.jobs for part in each.parts or ()]
         if not job.background or sum(sizes) + len(data) + PART_OVERHEAD > self.policy.results_bytes:
@@ -915,7 +919,7 @@ class Model:
             job.parts.append(data)
 
     def keep_result(self, job: ModelJob, data: bytes) -> None:
-        seconds = self.policy.rules_for(job.function).keep_results
+        seconds = self.kept_for(job)
         if seconds and job.background:
             whole = None if job.parts is None else b"".join([*job.parts, data])
             self.results.append(ModelResult(job.handle, whole, self.wall + seconds))

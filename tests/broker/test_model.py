@@ -183,6 +183,8 @@ OPTIONS = (
     JobOptions(unique_for=0.5),
     JobOptions(unique_for=100.0, attempts=2),
     JobOptions(unique_for=0),
+    JobOptions(keep_result=0.4),
+    JobOptions(keep_result=0),
 )
 FREE_WALKS = (FREE_WALK, 0, 1)
 SLICES = (SLICE, 1)

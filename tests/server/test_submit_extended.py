@@ -102,7 +102,7 @@ class SubmitTests(ServerTestCase):
             (b"priority=urgent", b"INVALID_ARGUMENT", b"priority must be high or normal or low"),
             (b"background=true", b"INVALID_ARGUMENT", b"background must be 0 or 1"),
             (b"run_at=%d" % (MAX_EPOCH + 1), b"INVALID_ARGUMENT", b"run_at must not exceed %d" % MAX_EPOCH),
-            (b"keep_result=60", b"INVALID_ARGUMENT", b"keep_result: this server keeps no results"),
+            (b"keep_result=-1", b"INVALID_ARGUMENT", b"keep_result must be a decimal number of seconds"),
             (
                 b"a=" + b"x" * MAX_SIZE,
                 b"ARGUMENT_TOO_LARGE",

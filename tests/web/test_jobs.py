@@ -78,13 +78,14 @@ class BackgroundTests(JobCase):
         self.assertEqual((job.state, job.run_in), (JobState.SCHEDULED, 500.0))
 
     def test_options_of_the_job(self) -> None:
-        expected = JobOptions(expires=60, attempts=5, backoff=0, unique_for=3600, traceparent=TRACEPARENT)
-        query = "&expires=60&attempts=5&backoff=0&unique_for=3600"
+        expected = JobOptions(60, 5, 0, keep_result=90, unique_for=3600, traceparent=TRACEPARENT)
+        query = "&expires=60&attempts=5&backoff=0&unique_for=3600&keep_result=90"
         headers = {
             "X-Gearman-Expires": "60",
             "X-Gearman-Attempts": "5",
             "X-Gearman-Backoff": "0",
             "X-Gearman-Unique-For": "3600",
+            "X-Gearman-Keep-Result": "90",
             "traceparent": TRACEPARENT,
         }
         for number, (path, how) in enumerate(

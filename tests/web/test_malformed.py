@@ -215,7 +215,8 @@ class RequestTests(QuietCase):
             )
             self.assertEqual(self.answer(f"GET /api/v1/jobs/H:t:{number}".encode()).status, 404, number[:40])
             for parameter in (
-                "run_at", "timeout", "background", "priority", "expires", "attempts", "backoff", "unique_for"
+                "run_at", "timeout", "background", "priority", "expires", "attempts", "backoff", "unique_for",
+                "keep_result",
             ):  # fmt: skip
                 header = f"Host: localhost\r\nX-Gearman-{parameter.replace('_', '-')}: {number}\r\n"
                 if "%" not in number and number:

@@ -518,7 +518,7 @@ class Broker:
         """
         watchers = self._reported(worker, handle, "Job does not exist on server")
         job = worker.jobs.get(handle)
-        if job is not None and job.function.keep_results is not None:
+        if job is not None and (job.function.keep_results is not None or job.options is not None):
             self.life.results.collect(job, data)
         for client, name in watchers:
             client.connection.data(name, data)

@@ -23,7 +23,7 @@ from txgearman.broker.job_options import decode_options
 from txgearman.broker.job_states import FAILURES, PRIORITIES, JobState, Outcome
 from txgearman.broker.kept_uniques import KeptUniques
 from txgearman.broker.policy import UNLIMITED, Policy, levels_of
-from txgearman.broker.results import Results
+from txgearman.broker.results import Results, kept_for
 from txgearman.broker.retries import RetryPolicy
 from txgearman.broker.stopping import CANCELLED, SILENT, stop_run
 from txgearman.broker.stored_job import StoredJob
@@ -274,7 +274,7 @@ class Lifecycle:
         job.worker = None
         job.progress = NO_PROGRESS
         job.function.running -= 1
-        if job.function.keep_results is not None:
+        if job.function.keep_results is not None or job.options is not None:
             self.results.forget(job)
         if job.function.run_limits is not None:
             self._throttle.ended(job)
@@ -615,7 +615,8 @@ class Lifecycle:
                 self.history.add_other(job)
         if ending is None and job.options is not None:
             self._keep_unique(job)
-        if function.keep_results is not None and self._keep_result(job, ending, result):
+        keeps_result = function.keep_results is not None or job.options is not None
+        if keeps_result and self._keep_result(job, ending, result):
             pass
         elif ending is not None and ending in FAILURES and self.keeps_dead and (job.background or job.saving):
             self._bury(job, ending)
@@ -645,10 +646,10 @@ class Lifecycle:
                 self.job_store.keep_unique(kept)
 
     def _keep_result(self, job: Job, ending: int | None, data: bytes) -> bool:
-        """A job has ended whose function keeps results. Returns whether its result is kept, and with that the
-        store told of its end."""
+        """A job has ended whose result may be kept. Returns whether it is, and with that the store told of
+        its end."""
         results = self.results
-        seconds = job.function.keep_results
+        seconds = kept_for(job)
         if seconds is None or not (job.background or job.saving):
             results.forget(job)
             return False

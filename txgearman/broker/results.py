@@ -22,6 +22,15 @@ _SLACK: Final = 64
 """Times of results that are gone that are never worth a clean-up."""
 
 
+def kept_for(job: Job) -> float | None:
+    """For how many seconds the result of a job is kept, by its options or else by its function; None for not
+    at all."""
+    options = job.options
+    if options is None or options.keep_result is None:
+        return job.function.keep_results
+    return options.keep_result or None
+
+
 class Parts:
     """What the run of a job has sent of its result so far. `pieces` is None if that cannot be kept as a
     whole. `size` is what the pieces count for."""
@@ -41,7 +50,7 @@ class Results:
 
     `too_large` counts the results that could not be kept as a whole. `unsaved` has, by handle, those of jobs
     that ended while they were being saved. `listener` is called with the handle of each background job that
-    has ended and whose function keeps results; it must not call back into the broker.
+    has ended and whose result was to be kept; it must not call back into the broker.
     """
 
     __slots__ = ("_collecting", "_max_bytes", "_size", "listener", "memory", "too_large", "unsaved")
@@ -61,7 +70,9 @@ class Results:
         self.memory.limit(max_bytes)
 
     def collect(self, job: Job, data: bytes) -> None:
-        """Keep a part of the result of a job whose function keeps results."""
+        """Keep a part of the result of a job, if that is to be kept."""
+        if kept_for(job) is None:
+            return
         parts = self._collecting.get(job)
         if parts is None:
             parts = self._collecting[job] = Parts()
@@ -89,8 +100,8 @@ class Results:
             self._size -= parts.size
 
     def forget_unkept(self) -> None:
-        """Forget what was collected for functions that keep no results any more."""
-        for job in [job for job in self._collecting if job.function.keep_results is None]:
+        """Forget what was collected of results that are not kept any more."""
+        for job in [job for job in self._collecting if kept_for(job) is None]:
             self.forget(job)
 
     def finish(self, job: Job, data: bytes, ended: float, seconds: float) -> KeptResult:

@@ -59,12 +59,11 @@ def read_submit_attributes(field: bytes) -> SubmitAttributes:
     if attempts is not None and _WHOLE.match(attempts) is None:
         raise _bad("attempts", "a whole number")
     traceparent = values.pop("traceparent", None)
-    if "keep_result" in values:
-        raise InvalidArgument("keep_result: this server keeps no results")
     options = JobOptions(
         expires=_seconds(values, "expires"),
         attempts=None if attempts is None else int(attempts),
         backoff=_seconds(values, "backoff"),
+        keep_result=_seconds(values, "keep_result"),
         unique_for=_seconds(values, "unique_for"),
         traceparent=None if traceparent is None else traceparent_from(traceparent),
     )

@@ -62,7 +62,7 @@ def submit_parameters(settings: WebSettings) -> tuple[Parameter, ...]:
             "expires",
             "number",
             "Begin no run of the job so many seconds behind its submit, or behind `run_at`; 0 is never. "
-            "Without it what is set for the function holds, as for the next three.",
+            "Without it what is set for the function holds, as for the next four.",
             maximum=MAX_SECONDS,
             header="X-Gearman-Expires",
         ),
@@ -88,6 +88,13 @@ def submit_parameters(settings: WebSettings) -> tuple[Parameter, ...]:
             "with this job and does not run.",
             maximum=MAX_SECONDS,
             header="X-Gearman-Unique-For",
+        ),
+        Parameter(
+            "keep_result",
+            "number",
+            "Seconds for which the result of a background job is kept once it is completed; 0 is not at all.",
+            maximum=MAX_SECONDS,
+            header="X-Gearman-Keep-Result",
         ),
         Parameter(
             "traceparent",
@@ -172,6 +179,7 @@ def _options(arguments: dict[str, Any]) -> JobOptions | None:
         expires=arguments["expires"],
         attempts=arguments["attempts"],
         backoff=arguments["backoff"],
+        keep_result=arguments["keep_result"],
         unique_for=arguments["unique_for"],
         traceparent=traceparent_from(arguments["traceparent"].decode("ascii", "replace")),
     )
