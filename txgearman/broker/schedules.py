@@ -98,8 +98,8 @@ class _Entry:
 
 class _Submission:
     """A job of a schedule, which the store may have to take first. `handle` is the handle that it has here,
-    empty if another job stands for it, and `answer` the handle that the broker answered at once. `tick` is its
-    tick: None for a job that somebody wants now, who is told by `tell`."""
+    empty if another job stands for it, and `answer` the handle that the broker answered at once. `tick` is
+    its tick: None for a job that somebody wants now, who is told by `tell`."""
 
     __slots__ = ("answer", "entry", "handle", "tell", "tick", "wall")
 
