@@ -442,8 +442,10 @@ class Walk:
 
     def report(self) -> None:
         place = self.worker()
-        handle = self.pair.handle(self.random.randrange(40), self.random.choice((place, None)))
-        self.pair.report(place, handle, self.random.choice(REPORTS))
+        # Mostly on its own, at times on any, and often more than once.
+        handle = self.pair.handle(self.random.randrange(40), self.random.choice((place, place, place, None)))
+        for _ in range(self.random.choice((1, 2, 3))):
+            self.pair.report(place, handle, self.random.choice(REPORTS))
 
     def register(self) -> None:
         change = self.random.randrange(16)

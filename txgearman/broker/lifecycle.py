@@ -615,8 +615,9 @@ class Lifecycle:
                 self.history.add_other(job)
         if ending is None and job.options is not None:
             self._keep_unique(job)
-        keeps_result = function.keep_results is not None or job.options is not None
-        if keeps_result and self._keep_result(job, ending, result):
+        if (function.keep_results is not None or job.options is not None) and self._keep_result(
+            job, ending, result
+        ):
             pass
         elif ending is not None and ending in FAILURES and self.keeps_dead and (job.background or job.saving):
             self._bury(job, ending)
