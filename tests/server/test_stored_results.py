@@ -18,7 +18,7 @@ from txgearman.server.persistence.lease import NUMBERS_PER_START
 from txgearman.server.persistence.results import EVICTION_INTERVAL, MIN_BYTES
 from txgearman.server.persistence.writer import REMOVAL_DELAY
 from txgearman.server.result_waits import POLL_INTERVAL
-from txgearman.wire.options import RESULTS
+from txgearman.wire.options import RESULTS, SUBMIT_EXTENDED
 
 KEEPING = {"f": FunctionSettings(keep_results=3600.0)}
 
@@ -75,6 +75,22 @@ class WritingTests(StoredResultTestCase):
             self.assertEqual(self.loaded, 0)
         self.now += 3600.0
         self.assertIsNone(self.find())
+
+    def test_what_one_job_says_outlives_the_server(self) -> None:
+        """Its function keeps results for longer."""
+        client = self.connect()
+        client.receive(
+            req(26, SUBMIT_EXTENDED), req(1007, b"f", b"", b"background=1\nkeep_result=7", b"data")
+        )
+        self.commit()
+        self.stop()
+        self.start()
+        worker = self.worker()
+        self.commit()
+        worker.receive(req(9), req(28, handle(1), b"part "), req(13, handle(1), b"end"))
+        self.write()
+        kept = KeptResult(self.number(), handle(1), b"f", 1e9, 1e9 + 7, b"part end")
+        self.assertEqual((self.store.results, self.store.jobs), ({self.number(): kept}, {}))
 
     def test_the_end_of_the_server_writes_it(self) -> None:
         self.complete(b"end")
