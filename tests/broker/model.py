@@ -670,6 +670,7 @@ class Model:
         elif what[0] == "retry":
             self.ask_for_retry(job, *what[1:])
         elif what[0] == "reject":
+            self.count_failure(job.function)
             self.tell(job, "exception", what[1])
             job.attempts += 1
             job.failure, job.failed_by, job.error = "failed", job.worker or "", what[1]
@@ -824,6 +825,7 @@ class Model:
             retry = self.policy.retry_policy(replace(rules, attempts=WORKER_ATTEMPTS))
             assert retry is not None
         if counts:
+            self.count_failure(job.function)
             job.attempts += 1
         else:
             retry = replace(retry, attempts=job.attempts + 1)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import Bench, KeeperNotes, leftovers, said
 from txgearman.broker.entities import Job
+from txgearman.broker.job_options import JobOptions
 from txgearman.broker.job_states import Outcome
 from txgearman.broker.kept_result import MAX_RESULT_BYTES, RESULT_OVERHEAD, KeptResult, ResultCounts
 from txgearman.broker.policy import FunctionRules, Policy
@@ -55,6 +57,42 @@ class ResultCase(SynchronousTestCase):
     def assert_nothing_collected(self) -> None:
         self.assertNotIn("results of running jobs", leftovers(self.broker))
         self.assertNotIn("bytes of these", leftovers(self.broker))
+
+
+class OptionTests(ResultCase):
+    """The option ``keep_result`` of a job, in place of what is said for its function."""
+
+    def test_nothing_is_left_of_a_run_that_was_lost(self) -> None:
+        """In a function that keeps none: the ways in which a run ends without a result."""
+        for end in ("fail", "lost", "cancel"):
+            with self.subTest(end):
+                self.begin(keep_results=None)
+                handle = self.bench.queue(b"f", options=JobOptions(keep_result=60.0))
+                self.bench.grab(self.worker)
+                self.broker.report_data(self.worker, handle, b"part")
+                self.assertIn("bytes of these", leftovers(self.broker))
+                if end == "fail":
+                    self.broker.fail(self.worker, handle)
+                elif end == "lost":
+                    self.broker.leave_worker(self.worker)
+                else:
+                    self.broker.cancel(handle)
+                self.assert_nothing_collected()
+
+    def test_it_outlives_a_reload_that_keeps_none_of_the_function(self) -> None:
+        self.begin()
+        handles = [
+            self.bench.queue(b"f", options=options) for options in (JobOptions(keep_result=60.0), None)
+        ]
+        for handle in handles:
+            self.bench.grab(self.worker)
+            self.broker.report_data(self.worker, handle, b"part ")
+        self.bench.administration.change_policy(replace(self.policy, functions=()))
+        for handle in handles:
+            self.broker.complete(self.worker, handle, b"end")
+        self.assertEqual(self.find(handles[0]).data, b"part end")
+        self.assertEqual(self.state(handles[1]), "gone")
+        self.assert_nothing_collected()
 
 
 class KeepingTests(ResultCase):

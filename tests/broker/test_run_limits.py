@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.broker.bench import POLICY, Bench, said
 from txgearman.broker.keyed_queue import KeyedQueue
 from txgearman.broker.policy import FunctionOrder, FunctionRules, Policy, RunRules
+from txgearman.broker.worker_decisions import WorkerDecisions
 
 
 def limited(**rules: Any) -> Policy:
@@ -630,7 +631,10 @@ class PauseAfter(Limited):
         self.worker = self.bench.worker("w", b"f")
 
     def run_jobs(self, ends: str) -> None:
-        """Let jobs end: ``f`` by a failure, ``r`` by an exception, ``c`` completed, ``x`` cancelled."""
+        """Let jobs end: ``f`` by a failure, ``r`` by an exception, ``c`` completed, ``x`` cancelled; or by
+        what a worker decides: ``t`` a failure with a text, ``j`` a rejection, ``a`` a retry, ``s`` a retry
+        after a run that does not count."""
+        decisions = WorkerDecisions(self.broker)
         for end in ends:
             self.bench.queue(b"f")
             handle = self.bench.grab(self.worker).handle
@@ -640,6 +644,12 @@ class PauseAfter(Limited):
                 self.broker.fail(self.worker, handle)
             elif end == "r":
                 self.broker.exception(self.worker, handle, b"")
+            elif end == "t":
+                decisions.fail(self.worker, handle, b"why")
+            elif end == "j":
+                decisions.reject(self.worker, handle, b"why")
+            elif end in "as":
+                decisions.retry(self.worker, handle, 1000.0, end == "a", b"why")
             else:
                 self.broker.cancel(handle)
 
@@ -654,6 +664,22 @@ class PauseAfter(Limited):
         self.assertIsNone(self.broker.grab(self.worker))
         self.bench.administration.resume_function(b"f")
         self.assertIsNotNone(self.broker.grab(self.worker))
+
+    def test_what_a_worker_decides_counts_as_well(self) -> None:
+        """The ways in which a run fails: WORK_FAIL, WORK_EXCEPTION, a time limit, too many lost workers, and
+        the packets of the option ``outcomes``: WORK_FAIL_EXTENDED, WORK_REJECT and WORK_RETRY."""
+        for pauses, end in enumerate("taj", 1):
+            self.run_jobs(end * 2)
+            self.assertEqual(len(self.listener.pauses), pauses - 1)
+            self.run_jobs(end)
+            self.assertEqual(len(self.listener.pauses), pauses, end)
+            self.bench.administration.resume_function(b"f")
+
+    def test_a_run_that_does_not_count_is_no_failure(self) -> None:
+        self.run_jobs("ffssss")
+        self.assertEqual(self.listener.pauses, [])
+        self.run_jobs("a")
+        self.assertEqual(self.listener.pauses, [(b"f", 3)])
 
     def test_it_counts_anew_once_it_is_resumed(self) -> None:
         self.run_jobs("fff")

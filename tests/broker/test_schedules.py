@@ -149,6 +149,21 @@ class OverlapTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.bench = ScheduleBench()
 
+    def test_a_tick_whose_unique_is_kept_is_done_with(self) -> None:
+        """For all servers: none does it once the unique is kept no more."""
+        policy = Policy(b"H:t", functions=((b"f", FunctionRules(unique_for=90.0)),))
+        bench = ScheduleBench(stored=True, policy=policy)
+        assert bench.job_store is not None
+        assert bench.store is not None
+        bench.add()
+        bench.run(60, work=False)
+        job = bench.job_store.saves.pop()
+        bench.answers.saved(job)
+        bench.work()
+        bench.run(60)
+        self.assertEqual((bench.ran, bench.detail().skipped), ([(b"s", 60)], 1))
+        self.assertEqual(bench.store.skipped, [(b"s", 500_000 * HOUR + 120)])
+
     def test_a_tick_is_skipped_while_the_job_before_lives(self) -> None:
         self.bench.add()
         self.bench.run(60, work=False)

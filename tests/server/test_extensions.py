@@ -447,6 +447,26 @@ class ResultTests(ResultCase):
         answer = res(1006, H1, b"completed", b"", bytes(size))
         self.assertEqual(heard, len(res(27, RESULTS)) + 100 * len(answer))
 
+    def test_a_job_says_for_how_long_for_itself(self) -> None:
+        """In a function that keeps results, and in one that keeps none."""
+        peer = self.asker()
+        peer.ask(req(26, SUBMIT_EXTENDED))
+        worker = self.worker(b"f", b"g")
+        for number, (function, seconds) in enumerate(
+            ((b"f", b"10"), (b"g", b"10"), (b"f", b"0"), (b"g", b"0")), 1
+        ):
+            with self.subTest(function + seconds):
+                handle = b"H:test:%d" % number
+                said = b"background=1\nkeep_result=" + seconds
+                self.assertEqual(peer.ask(req(1007, function, b"", said, b"x")), res(8, handle))
+                worker.ask(req(9), req(28, handle, b"part "), req(13, handle, b"end"))
+                gone = res(1006, handle, b"gone", b"completed", b"")
+                if seconds == b"10":
+                    kept = res(1006, handle, b"completed", b"", b"part end")
+                    self.assertEqual(peer.ask(req(1005, handle, b"0")), kept)
+                    self.pass_time(10)
+                self.assertEqual(peer.ask(req(1005, handle, b"0")), gone)
+
     def test_nobody_else_gets_a_packet_of_an_extension(self) -> None:
         """A peer that asked for all other options, through the whole life of jobs whose results are kept."""
         numbers = {packet.number for packet in EXTENSION_PACKETS if packet.option == RESULTS}

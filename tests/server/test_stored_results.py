@@ -18,7 +18,7 @@ from txgearman.server.persistence.lease import NUMBERS_PER_START
 from txgearman.server.persistence.results import EVICTION_INTERVAL, MIN_BYTES
 from txgearman.server.persistence.writer import REMOVAL_DELAY
 from txgearman.server.result_waits import POLL_INTERVAL
-from txgearman.wire.options import RESULTS
+from txgearman.wire.options import RESULTS, SUBMIT_EXTENDED
 
 KEEPING = {"f": FunctionSettings(keep_results=3600.0)}
 
@@ -75,6 +75,22 @@ class WritingTests(StoredResultTestCase):
             self.assertEqual(self.loaded, 0)
         self.now += 3600.0
         self.assertIsNone(self.find())
+
+    def test_what_one_job_says_outlives_the_server(self) -> None:
+        """Its function keeps results for longer."""
+        client = self.connect()
+        client.receive(
+            req(26, SUBMIT_EXTENDED), req(1007, b"f", b"", b"background=1\nkeep_result=7", b"data")
+        )
+        self.commit()
+        self.stop()
+        self.start()
+        worker = self.worker()
+        self.commit()
+        worker.receive(req(9), req(28, handle(1), b"part "), req(13, handle(1), b"end"))
+        self.write()
+        kept = KeptResult(self.number(), handle(1), b"f", 1e9, 1e9 + 7, b"part end")
+        self.assertEqual((self.store.results, self.store.jobs), ({self.number(): kept}, {}))
 
     def test_the_end_of_the_server_writes_it(self) -> None:
         self.complete(b"end")
@@ -174,6 +190,40 @@ class AskingTests(StoredResultTestCase):
                 self.turn(REMOVAL_DELAY)
             found = self.find(1 + in_flight)
             self.assertEqual(found.data, b"end")
+
+    def test_one_is_under_way_for_a_connection(self) -> None:
+        """Whatever it asks for in one read. Each result may be large, and the store has one thread."""
+        self.complete(*[b"x" * 100] * 5)
+        self.write()
+        client, other = self.connect(), self.connect()
+        client.receive(req(26, RESULTS))
+        self.turn()
+        client.take()
+        client.receive(*[req(1005, handle(of), b"0") for of in range(1, 6)], req(16, b"echo"))
+        for of in range(1, 6):
+            self.turn()
+            self.assertEqual(len(self.thread.calls), 1)
+            self.assertFalse(client.reading)
+            self.thread.run()
+            answer = res(1006, handle(of), b"completed", b"", b"x" * 100)
+            self.assertEqual(self.heard(client), answer + res(17, b"echo") * (of == 5))
+        self.assertTrue(client.reading)
+        self.assertTrue(other.reading)
+
+    def test_one_behind_another_answer_is_under_way_until_it_is_sent(self) -> None:
+        self.complete(b"end")
+        self.write()
+        client = self.connect()
+        client.receive(req(26, RESULTS))
+        self.heard(client)
+        client.receive(req(18, b"f", b"", b"data"), *[req(1005, handle(1), b"0")] * 2)
+        self.thread.run()
+        self.assertFalse(client.reading, "the submit is not answered yet, so neither is this")
+        self.assertEqual(len(self.factory.connections[max(self.factory.connections)]._pending), 2)
+        self.commit()
+        answer = res(1006, handle(1), b"completed", b"", b"end")
+        self.assertEqual(self.heard(client), res(8, handle(2)) + answer * 2)
+        self.assertTrue(client.reading)
 
     def test_more_than_one_transaction_has_is_waited_for(self) -> None:
         self.patch(pending_results, "MAX_RESULTS", 1)
@@ -283,6 +333,17 @@ class SharedTests(LateDuplicateTestCase):
         self.turn(POLL_INTERVAL)
         self.second.commit()
         self.assertEqual(self.second.heard(asker), res(1006, FIRST, b"completed", b"", b"part end"))
+
+    def test_who_is_gone_before_the_store_answers_waits_for_nothing(self) -> None:
+        """Otherwise a peer that comes and goes could take all waits there are, and for years."""
+        asker = self.second.connect()
+        asker.receive(req(26, RESULTS), *[req(1005, FIRST, b"1")] * 3)
+        self.second.turn()
+        asker.lose()
+        self.second.commit()
+        self.assertEqual(len(self.second.factory.results), 0)
+        self.turn(POLL_INTERVAL)
+        self.assertEqual(self.second.thread.calls, [])
 
     def test_behind_its_end_it_runs_again_and_has_the_result_of_that(self) -> None:
         self.grab()

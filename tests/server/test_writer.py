@@ -510,6 +510,52 @@ class OutageTests(SavingTestCase):
         self.assertEqual([kept.handle for kept in self.store.uniques.values()], [handle(2)])
         self.assertEqual(self.store.jobs, {})
 
+    def complete_foreground(self, jobs: int, options: bytes) -> None:
+        """Jobs that are never stored, whose uniques are to be kept all the same."""
+        for number in range(jobs):
+            self.client.receive(req(1007, b"f", b"u%d" % number, options, b""))
+            self.running.receive(req(9))
+            (name,) = re.findall(rb"H:[^\0]+?:\d+", self.heard(self.running))
+            self.running.receive(req(13, name, b""))
+            self.heard(self.client)
+
+    def test_uniques_that_need_not_be_kept_any_more_do_not_gather(self) -> None:
+        """Foreground jobs go on in an outage. However long it lasts, what waits is limited by the number of
+        uniques that the server keeps."""
+        self.client.receive(req(26, b"submit-extended"))
+        self.heard(self.client)
+        self.break_off()
+        for _ in range(3):
+            self.complete_foreground(10, b"unique_for=5")
+            self.now += 6
+            self.turn(60)
+            self.thread.run_all()
+        self.assertEqual(self.store_writer._kept_uniques, [])
+        self.complete_foreground(1, b"unique_for=100")
+        self.recover()
+        self.assertEqual([kept.key for kept in self.store.uniques.values()], [b"u0"])
+
+    def test_no_job_is_removed_ahead_of_its_unique(self) -> None:
+        """Be its result kept or not: a crash in between would let another submit run it again."""
+        self.patch(writer, "MAX_REMOVALS", 3)
+        for keep_results in (None, 3600.0):
+            self.stop()
+            self.flushLoggedErrors()
+            self.store = ListStore()
+            self.start(functions={"f": FunctionSettings(unique_for=60.0, keep_results=keep_results)})
+            client, worker = self.connect(), self.worker()
+            client.receive(*[submit(unique=b"u%d" % number) for number in range(8)])
+            self.commit()
+            for number in range(1, 9):
+                worker.receive(req(9), req(13, handle(number), b""))
+            while self.store_writer._pending:
+                self.turn(1)
+                self.commit()
+                kept = {unique.key for unique in self.store.uniques.values()}
+                stored = {job.unique for job in self.store.jobs.values()}
+                self.assertEqual(kept | stored, {b"u%d" % number for number in range(8)})
+            self.assertEqual(self.store.jobs, {})
+
     def test_anything_that_works_ends_it(self) -> None:
         self.break_off()
         self.turn(20)
@@ -571,6 +617,18 @@ class BacklogTests(SavingTestCase):
         self.assertEqual(self.store.jobs, {})
         self.assertEqual(self.factory.broker.total, 0)
         self.assertFalse(self.factory.inspection.may_have_stored_jobs)
+
+    def test_their_turn_comes_though_all_of_the_head_is_too_old(self) -> None:
+        """And a worker is the first to find that out, as the wall clock was set on."""
+        self.client.receive(
+            req(26, b"submit-extended"),
+            *[req(1007, b"f", b"", b"background=1\nexpires=5", b"old")] * self.AHEAD,
+        )
+        self.commit()
+        self.heard(self.client)
+        self.submit(10)
+        self.now += 10
+        self.assertEqual(self.drain(), [b"%d" % number for number in range(10)])
 
     def test_their_turn_comes_though_foreground_jobs_always_wait(self) -> None:
         self.patch(writer, "INITIAL_FETCH_LIMIT", 3)

@@ -86,6 +86,7 @@ class BackgroundTests(JobCase):
             "X-Gearman-Backoff": "0",
             "X-Gearman-Keep-Result": "9",
             "X-Gearman-Unique-For": "3600",
+            "X-Gearman-Keep-Result": "90",
             "traceparent": TRACEPARENT,
         }
         for number, (path, how) in enumerate(

@@ -799,8 +799,11 @@ class Broker:
                 self.life.discard(job, _ABANDONED, in_queue=False)
             elif job.expiry is None or not self.life.expire_late(job):
                 return job
-            if job.function.run_limits is not None:
+            function = job.function
+            if function.run_limits is not None:
                 self.throttle.ended(job)
+            if function.stored_queue is not None:
+                self.stored_queues.fetch_ahead(function, function.stored_queue, job.priority)
             following = ability_set.next() if left else None
             if following is None:
                 break

@@ -381,6 +381,8 @@ class Lifecycle:
         policy = self._functions.policy
         retry = self.retry_policy_of(job) or policy.worker_retry_policy(policy.rules_for(job.function.name))
         counts = counts or (job.failures is not None and job.failures.snoozes >= MAX_SNOOZES)
+        if counts:
+            self._throttle.failed(job.function)
         failures = self._note_failure(job, _FAILED, error, counts)
         if (not counts or failures.attempts < retry.attempts) and (
             job.background or job.saving or (retry.online and job.watchers)
@@ -398,6 +400,7 @@ class Lifecycle:
         Returns:
             Who waited for the job and is to be told that it failed.
         """
+        self._throttle.failed(job.function)
         self._note_failure(job, _FAILED, error)
         return self.discard(job, _FAILED)
 

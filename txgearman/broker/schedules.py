@@ -107,9 +107,10 @@ def _ticks_alike(one: Schedule, other: Schedule) -> bool:
 
 class _Submission:
     """A job of a schedule, which the store may have to take first. `handle` is the handle that it has here,
-    and `tick` its tick: None for a job that somebody wants now, who is told by `tell`."""
+    empty if another job stands for it, and `answer` the handle that the broker answered at once. `tick` is
+    its tick: None for a job that somebody wants now, who is told by `tell`."""
 
-    __slots__ = ("entry", "handle", "tell", "tick", "wall")
+    __slots__ = ("answer", "entry", "handle", "tell", "tick", "wall")
 
     def __init__(self, entry: _Entry, tick: float | None, wall: float, tell: TellRun | None = None) -> None:
         self.entry = entry
@@ -117,6 +118,7 @@ class _Submission:
         self.wall = wall
         self.tell = tell
         self.handle = b""
+        self.answer: bytes | None = None
 
 
 class _Submitter:
@@ -134,8 +136,7 @@ class _Submitter:
 
     def created(self, handle: bytes) -> None:
         assert self.current is not None
-        self.current.handle = handle
-        self.taken(self.current, handle)
+        self.current.answer = handle
 
     def created_later(self) -> object:
         return self.current
@@ -505,11 +506,18 @@ class Schedules:
             )
         finally:
             self._submitter.current = None
-        tick = submission.tick
-        if self._store is not None and handles.last() > before:
+        is_new = handles.last() > before
+        if is_new:
             submission.handle = handles.handle_of(handles.last())
-            if tick is not None:
+        tick = submission.tick
+        if tick is not None and self._store is not None:
+            if is_new:
                 self._store.tick_with_job(handles.last(), schedule.name, tick)
+            else:
+                # Its unique is kept, and stands for a job that is completed.
+                self._store.tick_without_job(schedule.name, tick)
+        if submission.answer is not None:
+            self._taken(submission, submission.answer)
 
     def _taken(self, submission: _Submission, handle: bytes) -> None:
         """The job of a tick is there: this one, or another whose handle was given."""

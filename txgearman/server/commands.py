@@ -230,7 +230,7 @@ def _get_result(peer: Peer, handle: bytes, wait: bytes) -> None:
     def ended(found: FoundResult) -> None:
         peer.send_packet(RESULT_RES, *_result_fields(handle, found))
 
-    peer.reply_later(partial(peer.server.results.find, handle), answer)
+    peer.reply_later(partial(peer.server.results.find, handle), answer, alone=True)
 
 
 def _result_fields(handle: bytes, found: FoundResult) -> tuple[bytes, bytes, bytes, bytes]:

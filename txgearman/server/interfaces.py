@@ -369,12 +369,19 @@ class Peer(Protocol):
             pieces: The list. It must not mind what happens to the server between two pieces.
         """
 
-    def reply_later(self, ask: Callable[[Callable[[T], None]], None], reply: Callable[[T], bytes]) -> None:
+    def reply_later(
+        self,
+        ask: Callable[[Callable[[T], None]], None],
+        reply: Callable[[T], bytes],
+        alone: bool = False,
+    ) -> None:
         """Send a reply whose answer is not known yet, and nothing else until then.
 
         Args:
             ask: Is called with the function that takes the answer.
-            reply: Makes the bytes of the reply from the answer.
+            reply: Makes the bytes of the reply from the answer. Not called once the connection is gone.
+            alone: Whether no more requests are handled until the reply is sent. For replies that may have any
+                size: else a read full of small requests fills memory.
         """
 
     def set_client_id(self, client_id: bytes) -> None:

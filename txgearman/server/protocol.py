@@ -592,16 +592,29 @@ class GearmanServerProtocol(JobReplies, Protocol):
             self.assigns_stored_job = False
         return not self.broker.may_have_lost(self.worker)
 
-    def reply_later(self, ask: Callable[[Callable[[T], None]], None], reply: Callable[[T], bytes]) -> None:
-        """Reply with what `reply` makes of the answer that `ask` gets, and send nothing else until then."""
+    def reply_later(
+        self,
+        ask: Callable[[Callable[[T], None]], None],
+        reply: Callable[[T], bytes],
+        alone: bool = False,
+    ) -> None:
+        """Reply with what `reply` makes of the answer that `ask` gets, and send nothing else until then.
+
+        With `alone` the peer is asked for nothing more until that is sent.
+        """
         pending = self._replies.reserve()
+        if alone:
+            self._replies.alone = pending
         self._limit_pending()
 
         def tell(found: T) -> None:
-            pending.reply = reply(found)
-            self._send_known()
+            if not self._lost:
+                pending.reply = reply(found)
+                self._send_known()
 
         ask(tell)
+        if self._replies.alone is not None:
+            self._await_replies()
 
     def _send_known(self) -> None:
         """Send the pending replies that are known now, and what is behind them."""
@@ -638,8 +651,7 @@ class GearmanServerProtocol(JobReplies, Protocol):
             self.send(pending.reply)
         elif not self._lost:
             self._replies.begin_list(pending)
-            self._awaits_replies = self._reading_suspended = True
-            self.transport.pauseProducing()
+            self._await_replies()
             self._make_list_soon()
 
     def _make_list_soon(self) -> None:
@@ -703,5 +715,9 @@ class GearmanServerProtocol(JobReplies, Protocol):
 
     def _limit_pending(self) -> None:
         if self._replies.is_full and not (self._awaits_replies or self._closing):
-            self._awaits_replies = self._reading_suspended = True
-            self.transport.pauseProducing()
+            self._await_replies()
+
+    def _await_replies(self) -> None:
+        """Read the connection no more until `Replies.has_room`."""
+        self._awaits_replies = self._reading_suspended = True
+        self.transport.pauseProducing()

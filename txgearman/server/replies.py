@@ -142,15 +142,17 @@ class Replies:
     """The replies to one peer that cannot be sent yet: pending ones, and known ones behind these.
 
     Clients match replies to their requests by order, so no reply may overtake another. `queue` has them in
-    their order, `size` is how many bytes of known ones there are, `list` the list that is under way.
+    their order, `size` is how many bytes of known ones there are, `list` the list that is under way. `alone`
+    is a pending reply that may have any size: the peer is asked for nothing more until that was sent.
     """
 
-    __slots__ = ("list", "queue", "size")
+    __slots__ = ("alone", "list", "queue", "size")
 
     def __init__(self) -> None:
         self.queue: deque[PendingReply | bytes] = deque()
         self.size = 0
         self.list: PendingList | None = None
+        self.alone: PendingReply | None = None
 
     def append(self, reply: bytes) -> None:
         """Put a known reply behind those that are pending."""
@@ -183,6 +185,8 @@ class Replies:
                 known.append(first)
             elif first.reply is not None:
                 known.append(first.reply)
+                if first is self.alone:
+                    self.alone = None
             else:
                 break
             queue.popleft()
@@ -207,7 +211,10 @@ class Replies:
     def has_room(self) -> bool:
         """Whether so little waits that the peer may be read again."""
         return (
-            self.list is None and len(self.queue) <= MAX_PENDING // 2 and self.size <= MAX_PENDING_BYTES // 2
+            self.list is None
+            and self.alone is None
+            and len(self.queue) <= MAX_PENDING // 2
+            and self.size <= MAX_PENDING_BYTES // 2
         )
 
     def clear(self) -> None:
@@ -215,6 +222,7 @@ class Replies:
         self.queue.clear()
         self.size = 0
         self.list = None
+        self.alone = None
 
 
 class Unsent:

@@ -65,8 +65,9 @@ class ResultWaits:
     def __init__(self, reactor: IReactorTime, broker: Callable[[], Broker]) -> None:
         self._reactor = reactor
         self._broker = broker
-        # By handle, that which was not looked at for longest first.
-        self._waits: dict[bytes, list[ResultWait]] = {}
+        # By handle, that which was not looked at for longest first. All waits may be for one handle: each is
+        # found at once.
+        self._waits: dict[bytes, dict[ResultWait, None]] = {}
         self._count = 0
         # By the number of the connection that waits.
         self._by_owner: dict[int, set[ResultWait]] = {}
@@ -106,7 +107,7 @@ class ResultWaits:
             if len(owned) >= MAX_WAITS_OF_ONE:
                 raise TooManyWaits(MAX_WAITS_OF_ONE)
             owned.add(wait)
-        self._waits.setdefault(handle, []).append(wait)
+        self._waits.setdefault(handle, {})[wait] = None
         self._count += 1
         if self._poll_call is None:
             self._poll_call = self._reactor.callLater(POLL_INTERVAL, self._poll)
@@ -120,7 +121,7 @@ class ResultWaits:
             if not owned:
                 del self._by_owner[wait.owner]
         waits = self._waits[wait.handle]
-        waits.remove(wait)
+        del waits[wait]
         self._count -= 1
         if not waits:
             del self._waits[wait.handle]

@@ -525,12 +525,12 @@ class StoreWriter:
         # One that has ended is not written: a later one in the same transaction may have its unique.
         saves = [_stored_job(job) for job in jobs if job.state is not _GONE]
         kept, self._kept_uniques = self._kept_uniques[:MAX_REMOVALS], self._kept_uniques[MAX_REMOVALS:]
-        # Not ahead of their uniques.
+        # No job is removed ahead of its unique, be its result kept or not.
         removals, self._removals = _split(self._removals, 0 if self._kept_uniques else MAX_REMOVALS)
         retries, self._retries = _split(self._retries, MAX_FAILURES)
         self._removals_in_flight = removals
         deaths = self._deaths.take(MAX_FAILURES)
-        results = self._results.take()
+        results = {} if self._kept_uniques else self._results.take()
         self._after_ends_in_flight, self._after_ends = self._after_ends, []
         ended = removals.keys() | deaths.keys() | results.keys() if deaths or results else removals.keys()
         coalesced = {number: self._coalesced[number] for number in self._coalesced.keys() & ended}
@@ -659,7 +659,11 @@ class StoreWriter:
             ]
             self._removals = {**dict.fromkeys(in_doubt, _UNKNOWN_TIME), **self._removals}
         self._losses = {**changes.losses, **self._losses}
-        self._kept_uniques = changes.kept_uniques + self._kept_uniques
+        # Jobs that are not stored go on in an outage: those whose time is over would fill memory.
+        now = self._wall_clock()
+        self._kept_uniques = [
+            kept for kept in (*changes.kept_uniques, *self._kept_uniques) if kept.until > now
+        ]
         self._ends_written()
         kept = []
         for job in jobs:
