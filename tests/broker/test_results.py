@@ -331,6 +331,21 @@ class StoredTests(ResultCase):
         self.assertEqual(store.removed, [])
         self.assertNotIn("unsaved results", leftovers(self.broker))
 
+    def test_results_that_wait_for_a_slow_store_have_a_limit(self) -> None:
+        """At the limit, and one byte past it. There is room again once one is saved."""
+        one = RESULT_OVERHEAD + len(b"end")
+        for limit, whole in ((2 * one, 2), (2 * one - 1, 1)):
+            store = KeeperNotes()
+            self.begin(store, results_bytes=limit)
+            jobs = [self.running_unsaved() for _ in range(4)]
+            for job in jobs:
+                self.bench.answers.saved(job)
+            kept = [b"end" if number < whole else None for number in range(4)]
+            self.assertEqual([result.data for result in store.results], kept)
+            self.assertEqual(self.broker.life.results.too_large, 4 - whole)
+            self.bench.answers.saved(self.running_unsaved())
+            self.assertEqual(store.results[-1].data, b"end")
+
     def test_a_job_that_is_done_and_cannot_be_saved(self) -> None:
         store = self.begin_stored()
         self.bench.answers.not_saved(self.running_unsaved(), NotSaved())

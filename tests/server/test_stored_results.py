@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 from tests.server.peers import req, res
 from tests.server.stores import UNAVAILABLE
 from tests.server.test_late_duplicates import FIRST, LateDuplicateTestCase
 from tests.server.test_writer import SavingTestCase, handle
+from txgearman.access.policy import AccessPolicy, Rule
 from txgearman.broker.kept_result import RESULT_OVERHEAD, KeptResult, ResultCounts
 from txgearman.errors import LookupFailed
 from txgearman.server.config.options import FunctionSettings
@@ -333,6 +335,23 @@ class SharedTests(LateDuplicateTestCase):
         self.turn(POLL_INTERVAL)
         self.second.commit()
         self.assertEqual(self.second.heard(asker), res(1006, FIRST, b"completed", b"", b"part end"))
+
+    def test_who_may_not_see_it_any_more_when_the_store_answers(self) -> None:
+        """As with waits, results are unknown to it from the reload on, and it waits for none."""
+        self.finish()
+        for job in (FIRST, b"H:first:99"):
+            asker = self.second.connect()
+            asker.receive(req(26, RESULTS), req(1005, job, b"1"))
+            self.second.turn()
+            factory = self.second.factory
+            before = factory.settings
+            factory.reconfigure(replace(before, access=AccessPolicy((Rule("everybody", submit=(b"*",)),))))
+            self.second.commit()
+            self.assertEqual(
+                self.second.heard(asker), res(27, RESULTS) + res(1006, job, b"unknown", b"", b"")
+            )
+            self.assertEqual(len(factory.results), 0)
+            factory.reconfigure(before)
 
     def test_who_is_gone_before_the_store_answers_waits_for_nothing(self) -> None:
         """Otherwise a peer that comes and goes could take all waits there are, and for years."""

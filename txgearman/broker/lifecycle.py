@@ -666,7 +666,7 @@ class Lifecycle:
         result = results.finish(job, data, self._timer.wall_clock(), seconds)
         if job.saving:
             # Nobody was told of the job yet: its result is kept once it is stored.
-            results.unsaved[job.handle] = result
+            results.add_unsaved(result)
         elif self.job_store is None:
             results.memory.add(result)
         elif job.stored:

@@ -46,14 +46,23 @@ class Results:
     """The results of jobs that run, and who is told of ends.
 
     Parts are kept as they came, and joined once, at the job's end. All of them together take no more than the
-    limit for kept results.
+    limit for kept results, and neither do those in `unsaved`.
 
     `too_large` counts the results that could not be kept as a whole. `unsaved` has, by handle, those of jobs
-    that ended while they were being saved. `listener` is called with the handle of each background job that
-    has ended and whose result was to be kept; it must not call back into the broker.
+    that ended while they were being saved; it is for reading alone. `listener` is called with the handle of
+    each background job that has ended and whose result was to be kept; it must not call back into the broker.
     """
 
-    __slots__ = ("_collecting", "_max_bytes", "_size", "listener", "memory", "too_large", "unsaved")
+    __slots__ = (
+        "_collecting",
+        "_max_bytes",
+        "_size",
+        "_unsaved_size",
+        "listener",
+        "memory",
+        "too_large",
+        "unsaved",
+    )
 
     def __init__(self, max_bytes: int, wall_clock: Callable[[], float]) -> None:
         self._collecting: dict[Job, Parts] = {}
@@ -61,6 +70,7 @@ class Results:
         self._max_bytes = max_bytes
         self.memory = ResultsInMemory(max_bytes, wall_clock)
         self.unsaved: dict[bytes, KeptResult] = {}
+        self._unsaved_size = 0
         self.too_large = 0
         self.listener: Callable[[bytes], None] | None = None
 
@@ -126,6 +136,22 @@ class Results:
         return KeptResult(
             number_of(job.handle), job.handle, job.function.name, ended, ended + seconds, result
         )
+
+    def add_unsaved(self, result: KeptResult) -> None:
+        """Keep the result of a job that is being saved, until `take_unsaved`. Over the limit it counts as too
+        large: a store that is slow must not fill memory."""
+        if self._unsaved_size + result.weight > self._max_bytes:
+            self.too_large += result.data is not None
+            result = result._replace(data=None)
+        self.unsaved[result.handle] = result
+        self._unsaved_size += result.weight
+
+    def take_unsaved(self, handle: bytes) -> KeptResult | None:
+        """The result of a job that was saved, or is not to be; None if it has none."""
+        result = self.unsaved.pop(handle, None)
+        if result is not None:
+            self._unsaved_size -= result.weight
+        return result
 
 
 class ResultsInMemory:

@@ -52,7 +52,7 @@ class StoreAnswers:
         if job.state is _GONE:
             # It was done, or cancelled, while it was being saved.
             dead = None if job.failures is None else job.failures.dead
-            result = self._life.results.unsaved.pop(job.handle, None)
+            result = self._life.results.take_unsaved(job.handle)
             # A take-over may have brought it back meanwhile, and submits may have been coalesced with it.
             if self._life.job_store is not None and not self.is_live(job.handle):
                 if result is not None:
@@ -122,7 +122,7 @@ class StoreAnswers:
 
     def _stay_online(self, job: Job) -> None:
         """A job that was not saved goes on for those who wait for its result, if there are any."""
-        self._life.results.unsaved.pop(job.handle, None)
+        self._life.results.take_unsaved(job.handle)
         if job.state is _SAVING:
             job.background = False
             if job.watchers:

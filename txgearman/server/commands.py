@@ -6,10 +6,11 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from txgearman.access.policy import Right
 from txgearman.broker.inspection import Inspection
 from txgearman.broker.job_states import Priority
 from txgearman.broker.numbers import leading_number
-from txgearman.broker.result_lookup import FoundResult, ResultState
+from txgearman.broker.result_lookup import NO_RESULT, FoundResult, ResultState
 from txgearman.broker.stored_job_search import StoredJobSearch
 from txgearman.broker.views import JobStatus
 from txgearman.broker.worker_decisions import WorkerDecisions
@@ -221,6 +222,9 @@ def _get_result(peer: Peer, handle: bytes, wait: bytes) -> None:
         try:
             if isinstance(found, Refused):
                 raise found
+            if peer.access is not None and not peer.rights.may(Right.VIEW):
+                # A reload has taken the right away meanwhile, as `ResultWaits.deny` has it.
+                found = NO_RESULT
             if found.state is ResultState.PENDING and wait == b"1":
                 peer.server.results.wait(handle, ended, peer.number)
         except Refused as refusal:
