@@ -602,14 +602,19 @@ class Tables(SynchronousTestCase):
 
     def test_configuration_of_the_readme(self) -> None:
         readme = (ROOT / "README.md").read_text(encoding="utf-8")
-        (text,) = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
+        access_text, jobs_text = re.findall(r"```toml\n(.*?)```", readme, re.DOTALL)
         self.patch(twistd, "check_settings", lambda *_: None)  # the certificates are not here
         with tempfile.TemporaryDirectory(prefix="txgearman-docs-") as folder:
             (Path(folder) / "token").write_text("0123456789abcdef")
             file = Path(folder) / "gearmand.toml"
-            file.write_text(text, encoding="utf-8")
+            file.write_text(access_text, encoding="utf-8")
             options = Options()
             options.parseOptions(["--config", str(file)])
+            file.write_text(jobs_text, encoding="utf-8")
+            of_jobs = Options()
+            of_jobs.parseOptions(["--config", str(file)])
+        self.assertEqual(of_jobs.settings.functions["render"].max_running, 20)
+        self.assertEqual(list(of_jobs.settings.schedules), ["nightly-report"])
         access = options.settings.access
         assert access is not None
         worker = access.rights_of(Identity(frozenset({"worker-1"})))

@@ -19,7 +19,7 @@ from txgearman.worker import Job
 
 def options(script: str, lines: bool = False) -> WorkerOptions:
     """The options of a worker that runs a shell script."""
-    return WorkerOptions((script,), ("f",), (), None, None, None, lines, None, None, 1.0)
+    return WorkerOptions((script,), ("f",), (), None, None, None, lines, None, None, 1.0, False)
 
 
 class Sent:

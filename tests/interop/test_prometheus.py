@@ -20,6 +20,21 @@ from tests.web.test_grafana import ALERTS, DOCS, dashboard
 INTERVAL = "1s"
 """How often the server is asked, in place of what docs/prometheus.yml says."""
 
+FEATURES = """
+dead-webhook = "http://127.0.0.1:9/"
+
+[functions.throttled]
+max-running = 1
+start-rate = 1
+pause-after = 3
+keep-results = "1h"
+
+[schedules.resizing]
+function = "resize"
+every = "1s"
+"""
+"""The configuration of what has panels of its own and is off by default."""
+
 SILENT = ("Refused and dropped per second",)
 """Panels some of whose queries have nothing to show while nothing of the kind has happened."""
 
@@ -45,9 +60,13 @@ class PrometheusTest(TestCase):
                 "scrape_interval: .*", f"scrape_interval: {INTERVAL}", text
             )
             configuration.write_text(text)
+            features = Path(folder) / "gearmand.toml"
+            features.write_text(FEATURES)
             command = ["prometheus", f"--config.file={configuration}", f"--storage.tsdb.path={folder}/data"]
             async with (
-                twistd(f"--web={web}", f"--store=sqlite:///{folder}/jobs.db") as server,
+                twistd(
+                    f"--web={web}", f"--store=sqlite:///{folder}/jobs.db", f"--config={features}"
+                ) as server,
                 running(*command, f"--web.listen-address={HOST}:{port}", "--log.level=error"),
             ):
                 await self.work(server.port)

@@ -262,7 +262,7 @@ class HeldSocketTest(TestCase):
     @on_reactor
     async def test_without_such_a_socket_it_does_not_start(self) -> None:
         async with started(self.LISTEN) as server:
-            self.assertEqual(await server.ended(), 1)
+            self.assertEqual(await server.ended(), 2)
             self.assertIn(b"is no server endpoint", server.output + server.errors)
 
     @needs_program("systemd-socket-activate")

@@ -86,7 +86,6 @@ class BackgroundTests(JobCase):
             "X-Gearman-Backoff": "0",
             "X-Gearman-Keep-Result": "9",
             "X-Gearman-Unique-For": "3600",
-            "X-Gearman-Keep-Result": "90",
             "traceparent": TRACEPARENT,
         }
         for number, (path, how) in enumerate(

@@ -181,9 +181,10 @@ class StoredSlots:
             self._answers.slots_lost()
 
     def regained(self) -> None:
-        """There is a new lease, without slots."""
+        """There is a new lease, without slots. What is wanted was said while there was none."""
         self._has_lease = True
-        self._exchange_within(0)
+        if self._changes.wanted:
+            self._exchange_within(0)
 
     def _give_up(self, limit: _Key, servers: int) -> None:
         """Give back slots of one limit for so many servers: spare ones now, others when the broker can."""
