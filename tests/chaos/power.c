@@ -4,6 +4,9 @@
  * Lives here: the calls of the C library that SQLite writes with, wrapped. A record goes to the file "undo"
  * beside the folder of the database ahead of the write; a sync leaves a record that all before it is safe. One
  * process with one database is assumed. The file -shm is mapped and never has to survive, so it is left out.
+ *
+ * With POWER_LOST_AFTER=N in its environment the process kills itself ahead of write N + 1. So it dies between
+ * a write and its sync, where a kill from outside hits seldom.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -11,6 +14,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -75,6 +79,15 @@ static int add(const char *folder, const struct record *record, const void *old)
     return result;
 }
 
+/* Die here if as many writes have been done as the environment lets. */
+static void lose_power(void)
+{
+    static long done = 0;
+    const char *most = getenv("POWER_LOST_AFTER");
+    if (most != NULL && done++ >= atol(most))
+        raise(SIGKILL);
+}
+
 /* Keep `length` bytes at `offset`, and the size of the file; returns what `add` does. */
 static int keep(int fd, off_t offset, size_t length)
 {
@@ -84,6 +97,7 @@ static int keep(int fd, off_t offset, size_t length)
     if (!find_name(fd, folder, record.name))
         return 0;
     pthread_mutex_lock(&lock);
+    lose_power();
     if (fstat(fd, &about) < 0)
         die("fstat");
     record.size = (uint64_t)about.st_size;

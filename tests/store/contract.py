@@ -865,15 +865,18 @@ class CrashContract(_TestCase):
             self.finish_until_killed(5 * crash)
             self.assert_jobs_or_results()
 
-    def finish_until_killed(self, transactions: int, **environment: str) -> None:
-        """Let a process finish jobs, see `tests.store.finishing`, and kill it behind so many transactions."""
+    def finish_until_killed(self, transactions: int | None, **environment: str) -> None:
+        """Let a process finish jobs, see `tests.store.finishing`, and kill it behind so many transactions; with
+        None it kills itself."""
         command = [sys.executable, "-m", "tests.store.finishing", self.url, str(self.finished + 1)]
         with subprocess.Popen(
             command, cwd=HERE, env=os.environ | environment, stdout=subprocess.PIPE, text=True
         ) as finishing:
             assert finishing.stdout is not None
-            said = [finishing.stdout.readline() for _ in range(transactions)]
-            finishing.kill()
+            said = []
+            if transactions is not None:
+                said += [finishing.stdout.readline() for _ in range(transactions)]
+                finishing.kill()
             said += finishing.stdout.readlines()
         # The last line may have been cut off in the middle.
         self.finished = max(int(line) for line in said if line.endswith("\n"))

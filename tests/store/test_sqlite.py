@@ -67,7 +67,8 @@ class SqliteCrashTests(SqliteCase, CrashContract):
         self.url = f"sqlite:///{self.path}"
         lost = 0
         for _ in range(8):
-            self.finish_until_killed(chance.randrange(1, 8), LD_PRELOAD=str(library()))
+            writes = str(chance.randrange(100, 400))
+            self.finish_until_killed(None, LD_PRELOAD=str(library()), POWER_LOST_AFTER=writes)
             lost += lose_unsynced(folder, chance)
             self.assert_jobs_or_results()
         self.assertGreater(lost, 0, "nothing was ever lost")
