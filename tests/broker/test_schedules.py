@@ -149,21 +149,6 @@ class OverlapTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.bench = ScheduleBench()
 
-    def test_a_tick_whose_unique_is_kept_is_done_with(self) -> None:
-        """For all servers: none does it once the unique is kept no more."""
-        policy = Policy(b"H:t", functions=((b"f", FunctionRules(unique_for=90.0)),))
-        bench = ScheduleBench(stored=True, policy=policy)
-        assert bench.job_store is not None
-        assert bench.store is not None
-        bench.add()
-        bench.run(60, work=False)
-        job = bench.job_store.saves.pop()
-        bench.answers.saved(job)
-        bench.work()
-        bench.run(60)
-        self.assertEqual((bench.ran, bench.detail().skipped), ([(b"s", 60)], 1))
-        self.assertEqual(bench.store.skipped, [(b"s", 500_000 * HOUR + 120)])
-
     def test_a_tick_is_skipped_while_the_job_before_lives(self) -> None:
         self.bench.add()
         self.bench.run(60, work=False)
@@ -209,6 +194,18 @@ class OverlapTests(SynchronousTestCase):
         bench.work()
         self.assertEqual(bench.run(180), [120, 180])
         self.assertEqual(bench.detail().skipped, 1)
+
+    def test_and_is_done_with_for_all_servers(self) -> None:
+        """None does it once the unique is kept no more."""
+        policy = Policy(b"H:t", functions=((b"f", FunctionRules(unique_for=100.0)),))
+        bench = ScheduleBench(stored=True, policy=policy)
+        assert bench.store is not None
+        bench.submit(bench.client(), b"f", b"s")
+        bench.add()
+        bench.work()
+        bench.run(60)
+        self.assertEqual(bench.detail().skipped, 1)
+        self.assertEqual(bench.store.skipped, [(b"s", 500_000 * HOUR + 60)])
 
     def test_an_online_job_of_the_same_unique_stays_online(self) -> None:
         client = self.bench.client()

@@ -866,8 +866,8 @@ class CrashContract(_TestCase):
             self.assert_jobs_or_results()
 
     def finish_until_killed(self, transactions: int | None, **environment: str) -> None:
-        """Let a process finish jobs, see `tests.store.finishing`, and kill it behind so many transactions; with
-        None it kills itself."""
+        """Let a process finish jobs, see `tests.store.finishing`, and kill it behind so many transactions;
+        with None it kills itself."""
         command = [sys.executable, "-m", "tests.store.finishing", self.url, str(self.finished + 1)]
         with subprocess.Popen(
             command, cwd=HERE, env=os.environ | environment, stdout=subprocess.PIPE, text=True

@@ -242,7 +242,7 @@ class AtTheSameTimeTests(SharedCase):
 
     def test_none_waits_for_one_that_waits_for_it(self) -> None:
         # A deadlock is an error then.
-        self.patch(database, "MAX_ATTEMPTS", 1)
+        self.patch(database, "MAX_TRIES", 1)
         first, second = self.opened("first"), self.opened("second")
         save(first, job(1, b"x"), job(2, b"m"))
         theirs, ours = self.held_back(
@@ -255,7 +255,7 @@ class AtTheSameTimeTests(SharedCase):
         self.assertEqual(theirs, {4: b"H:test:2"} | ({5: b"H:test:1"} if ours.coalesced else {}))
 
     def test_nor_where_functions_differ_alone(self) -> None:
-        self.patch(database, "MAX_ATTEMPTS", 1)
+        self.patch(database, "MAX_TRIES", 1)
         first, second = self.opened("first"), self.opened("second")
         functions = [b"f", b"g", b"h"]
         f, g, h = (

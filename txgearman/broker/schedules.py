@@ -506,16 +506,10 @@ class Schedules:
             )
         finally:
             self._submitter.current = None
-        is_new = handles.last() > before
-        if is_new:
-            submission.handle = handles.handle_of(handles.last())
-        tick = submission.tick
-        if tick is not None and self._store is not None:
-            if is_new:
+        if handles.last() > before:
+            tick, submission.handle = submission.tick, handles.handle_of(handles.last())
+            if tick is not None and self._store is not None:
                 self._store.tick_with_job(handles.last(), schedule.name, tick)
-            else:
-                # Its unique is kept, and stands for a job that is completed.
-                self._store.tick_without_job(schedule.name, tick)
         if submission.answer is not None:
             self._taken(submission, submission.answer)
 

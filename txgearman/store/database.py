@@ -58,8 +58,8 @@ from txgearman.store.tables import (
     UNIQUE_COLUMNS,
 )
 
-MAX_ATTEMPTS: Final = 10
-"""Attempts at a transaction that conflicts with others on the same database."""
+MAX_TRIES: Final = 10
+"""How often a transaction is tried that conflicts with others on the same database."""
 
 BACKOFF_STEP: Final = 0.005
 """Seconds by which the backoff grows with each attempt. Full jitter: a random part of it is waited, so that
@@ -311,7 +311,7 @@ class DatabaseStore(ScheduleRows, ABC):
         """The handles of the jobs that some of `rows`, not all of which were inserted, are the same as, by
         number. A row whose duplicate has been removed since is inserted after all."""
         duplicates: dict[int, bytes] = {}
-        for _ in range(MAX_ATTEMPTS):
+        for _ in range(MAX_TRIES):
             found, rows = self._find_duplicates(connection, rows)
             duplicates |= found
             if not rows or self._insert(connection, rows) == len(rows):
@@ -661,11 +661,11 @@ class DatabaseStore(ScheduleRows, ABC):
         """Do idempotent work, with retries.
 
         It is retried after a conflict, and once with a new connection where the old one turned out to be
-        broken, as after a restart of the database. The first attempt may have been committed.
+        broken, as after a restart of the database. The first try may have been committed.
         """
-        for attempt in range(MAX_ATTEMPTS):
-            if attempt:
-                time.sleep(random.uniform(0, attempt * BACKOFF_STEP))
+        for tried in range(MAX_TRIES):
+            if tried:
+                time.sleep(random.uniform(0, tried * BACKOFF_STEP))
             connected = self._connection is not None
             try:
                 return work()
@@ -675,9 +675,7 @@ class DatabaseStore(ScheduleRows, ABC):
                 if not connected or self._connection is not None:
                     raise
                 reason = error
-        raise StoreUnavailable(
-            f"{self._redacted_url}: {MAX_ATTEMPTS} attempts conflicted with others"
-        ) from reason
+        raise StoreUnavailable(f"{self._redacted_url}: {MAX_TRIES} tries conflicted with others") from reason
 
     @contextlib.contextmanager
     def _errors(self) -> Iterator[None]:
