@@ -115,18 +115,7 @@ class WritingTests(StoredResultTestCase):
     def test_it_is_tried_again(self) -> None:
         """Also where the first attempt was committed and nobody was told."""
         self.complete(b"end")
-        for committed in (False, True):
-            self.turn(REMOVAL_DELAY)
-            self.turn(10.0)
-            (changes,) = (arguments[0] for _, _, arguments in self.thread.calls if arguments)
-            if committed:
-                self.store.write(changes)
-            self.store.failing = UNAVAILABLE
-            self.commit()
-            self.store.failing = None
-            self.assertEqual(self.store_writer.unremoved, 1)
-        self.turn(10.0)
-        self.commit()
+        self.fail_to_write_twice()
         self.assertEqual((self.store_writer.unremoved, self.kept()), (0, [1]))
         self.flushLoggedErrors()
 

@@ -56,6 +56,21 @@ class SavingTestCase(DurableServer, SynchronousTestCase):
         self.turn()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def fail_to_write_twice(self) -> None:
+        """Ends are written at the third attempt: the first was lost, and the answer of the second."""
+        for committed in (False, True):
+            self.turn(REMOVAL_DELAY)
+            self.turn(10.0)
+            (changes,) = (arguments[0] for _, _, arguments in self.thread.calls if arguments)
+            if committed:
+                self.store.write(changes)
+            self.store.failing = UNAVAILABLE
+            self.commit()
+            self.store.failing = None
+            self.assertEqual(self.store_writer.unremoved, 1)
+        self.turn(10.0)
+        self.commit()
+
 
 class AnswerTests(SavingTestCase):
     def test_the_answer_leaves_behind_the_commit(self) -> None:
@@ -1087,18 +1102,7 @@ class FailureTests(SavingTestCase):
     def test_both_are_tried_again(self) -> None:
         """Also where the first attempt was committed and nobody was told."""
         self.let_fail(b"g", b"f")
-        for committed in (False, True):
-            self.turn(REMOVAL_DELAY)
-            self.turn(10.0)
-            (changes,) = (arguments[0] for _, _, arguments in self.thread.calls if arguments)
-            if committed:
-                self.store.write(changes)
-            self.store.failing = UNAVAILABLE
-            self.commit()
-            self.store.failing = None
-            self.assertEqual(self.store_writer.unremoved, 1)
-        self.turn(10.0)
-        self.commit()
+        self.fail_to_write_twice()
         self.assertEqual([job.attempts for job in self.store.jobs.values()], [1])
         self.assertEqual(list(self.store.dead_jobs), [self.number(2)])
         self.flushLoggedErrors()

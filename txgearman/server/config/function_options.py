@@ -85,14 +85,10 @@ LIMITS: Final = Kind(
 # What is said for all functions and for one alone has the same values.
 LOSSES: Final[dict[str, Any]] = {"kind": INTEGER, "least": UNLIMITED}
 ATTEMPTS: Final[dict[str, Any]] = {"kind": INTEGER, "least": 1}
-BACKOFF: Final[dict[str, Any]] = {"kind": SECONDS, "least": 0, "most": MAX_TIME_LIMIT}
+DURATION: Final[dict[str, Any]] = {"kind": SECONDS, "least": 0, "most": MAX_TIME_LIMIT}
+BACKOFF: Final = DURATION
 BACKOFF_FACTOR: Final[dict[str, Any]] = {"kind": NUMBER, "least": 1, "most": 1000}
-HEARTBEAT: Final[dict[str, Any]] = {
-    "kind": SECONDS,
-    "least": 0,
-    "most": MAX_TIME_LIMIT,
-    "check": _check_heartbeat,
-}
+HEARTBEAT: Final[dict[str, Any]] = {**DURATION, "check": _check_heartbeat}
 JITTER: Final[dict[str, Any]] = {"kind": NUMBER, "least": 0, "most": 1}
 
 
@@ -109,7 +105,7 @@ class FunctionSettings:
         queue_limit: How many jobs the function may have when one more is let in, by the priority of that one
             (high, normal, low). 0 is no limit.
         time_limit: Seconds after which a running job is given to another worker. 0 is no limit.
-        retries: How many workers may lose a job before it fails.
+        job_retries: How many workers may lose a job before it fails.
         submit_rate: New jobs a second. 0 is no limit.
         submit_burst: How many of them may come at once. 0 is as many as the rate.
 
@@ -128,9 +124,7 @@ class FunctionSettings:
         None,
         "Seconds after which a running job is taken from its worker and given to another, as with "
         "CAN_DO_TIMEOUT; of the two limits the shorter one holds. 0 is no limit.",
-        kind=SECONDS,
-        least=0,
-        most=MAX_TIME_LIMIT,
+        **DURATION,
     )
     job_retries: int | None = _as_for_all("job-retries", LOSSES)
     attempts: int | None = _as_for_all("attempts", ATTEMPTS)
@@ -149,24 +143,18 @@ class FunctionSettings:
         None,
         "Seconds from a job's submission, or from the time it is to run at, after which no run of it begins: "
         "the job ends. One that had failed before is dead then. 0 is never.",
-        kind=SECONDS,
-        least=0,
-        most=MAX_TIME_LIMIT,
+        **DURATION,
     )
     unique_for: float | None = option(
         None,
         "Seconds for which the unique of a job is kept once the job is completed: a submit with it is "
         "answered with this job and does not run. 0 is not at all.",
-        kind=SECONDS,
-        least=0,
-        most=MAX_TIME_LIMIT,
+        **DURATION,
     )
     keep_results: float | None = option(
         None,
         "Seconds for which the results of background jobs are kept for whoever asks for them. 0 keeps none.",
-        kind=SECONDS,
-        least=0,
-        most=MAX_TIME_LIMIT,
+        **DURATION,
     )
     submit_rate: float | None = option(
         None,
