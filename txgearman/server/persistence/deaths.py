@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 from twisted.logger import Logger
 
 from txgearman.broker.dead_job import MAX_ERROR, DeadJob
+from txgearman.server.persistence.pending import Pending
 
 MAX_FAILURES: Final = 2000
 """Retries, and deaths, that are written in one transaction: each may have 8 KiB of what its worker said."""
@@ -39,30 +40,15 @@ class PendingDeath(NamedTuple):
     ended: float
 
 
-class PendingDeaths:
-    """The deaths that wait, in the order in which they came, and those of the transaction in flight.
-
-    A job is in it if it is one of either; its length counts those that wait.
-    """
+class PendingDeaths(Pending[PendingDeath]):
+    """The deaths that wait, and those of the transaction in flight."""
 
     def __init__(self) -> None:
-        self._waiting: dict[int, PendingDeath] = {}
-        self._in_flight: dict[int, PendingDeath] = {}
+        super().__init__()
         # The lengths of the texts of those that wait, without those that were forgotten.
         self._texts: OrderedDict[int, int] = OrderedDict()
         self._size = 0
         self._is_forgetting = False
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def __contains__(self, number: int) -> bool:
-        return number in self._waiting or number in self._in_flight
-
-    @property
-    def in_flight(self) -> bool:
-        """Whether some are in the transaction in flight."""
-        return bool(self._in_flight)
 
     def add(self, death: PendingDeath) -> None:
         """Let a death wait.
@@ -95,15 +81,6 @@ class PendingDeaths:
                 del self._waiting[number]
                 self._forget_length(number)
         return self._in_flight
-
-    def written(self) -> dict[int, PendingDeath]:
-        """The transaction took place.
-
-        Returns:
-            The deaths that were in it.
-        """
-        written, self._in_flight = self._in_flight, {}
-        return written
 
     def not_written(self) -> None:
         """The transaction failed: its deaths wait again, ahead of the others."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from txgearman.broker.kept_result import KeptResult
+from txgearman.server.persistence.pending import Pending
 
 MAX_RESULTS: Final = 2000
 """Results that are written in one transaction."""
@@ -29,28 +30,13 @@ class PendingResult(NamedTuple):
     ended: float
 
 
-class PendingResults:
-    """The results that wait, in the order in which they came, and those of the transaction in flight.
-
-    A job is in it if it is one of either; its length counts those that wait.
-    """
+class PendingResults(Pending[PendingResult]):
+    """The results that wait, and those of the transaction in flight."""
 
     def __init__(self) -> None:
-        self._waiting: dict[int, PendingResult] = {}
-        self._in_flight: dict[int, PendingResult] = {}
+        super().__init__()
         # Bytes of those that wait.
         self._size = 0
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    def __contains__(self, number: int) -> bool:
-        return number in self._waiting or number in self._in_flight
-
-    @property
-    def in_flight(self) -> bool:
-        """Whether some are in the transaction in flight."""
-        return bool(self._in_flight)
 
     def add(self, pending: PendingResult, max_bytes: int | None = None) -> list[PendingResult]:
         """Let a result wait.
@@ -84,15 +70,6 @@ class PendingResults:
             first.append(number)
         self._in_flight = {number: self._pop(number) for number in first}
         return self._in_flight
-
-    def written(self) -> dict[int, PendingResult]:
-        """The transaction took place.
-
-        Returns:
-            The results that were in it.
-        """
-        written, self._in_flight = self._in_flight, {}
-        return written
 
     def not_written(self) -> None:
         """The transaction failed: its results wait again, ahead of the others."""
