@@ -89,6 +89,7 @@ setup(
         "txgearman.connection",
         "txgearman.net",
         "txgearman.server",
+        "txgearman.server.admin",
         "txgearman.server.budgets",
         "txgearman.server.config",
         "txgearman.server.monitoring",

@@ -36,7 +36,8 @@ from txgearman.access.policy import Identity, Right
 from txgearman.broker.histograms import Meter
 from txgearman.broker.meters import Counts, measures_of
 from txgearman.client import Admin
-from txgearman.server import GearmanService, Settings, admin
+from txgearman.server import GearmanService, Settings
+from txgearman.server.admin import commands as admin_commands
 from txgearman.server.config.options import METRICS_FUNCTIONS
 from txgearman.server.process import twistd
 from txgearman.server.process.twistd import Options
@@ -664,7 +665,7 @@ class Tables(SynchronousTestCase):
     def test_admin_commands(self) -> None:
         """Each documented command is known to the server, and the server knows no other."""
         gearman = MemoryGearman()
-        known = {name.decode() for name in admin._ANSWERS}
+        known = {name.decode() for name in admin_commands._ANSWERS}
         shown = [literal(row[0]) for row in table("server.rst", "Command")]
         self.assertEqual({command.split()[0] for command in shown}, known)
         for command in shown:

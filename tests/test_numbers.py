@@ -3,8 +3,8 @@
 The places, each with one mechanism:
 
 * options of the server, on the command line, in the configuration file and in a program (`server.options`);
-* admin lines (`server.admin`): ``maxrate`` refuses; what is no number for ``maxqueue`` is no limit, as with
-  gearmand;
+* admin lines (`server.admin.functions`): ``maxrate`` refuses; what is no number for ``maxqueue`` is no
+  limit, as with gearmand;
 * parameters of HTTP (`web.http.routes`), and limits in its JSON (`web.api.serializers`);
 * the ``txgearman`` command (`cli.parameters`);
 * arguments of client, worker and admin client (`connection.arguments`), which asyncio's side hands on; time

@@ -19,7 +19,8 @@ from tests.support import on_reactor
 from txgearman.access.identity import identity_of
 from txgearman.access.patterns import MAX_SHOWN
 from txgearman.access.policy import ADMIN_COMMANDS, ANY_USER, AccessPolicy, Identity, Rule
-from txgearman.server import GearmanServerFactory, Settings, admin, make_service
+from txgearman.server import GearmanServerFactory, Settings, make_service
+from txgearman.server.admin import commands as admin_commands
 from txgearman.server.config.configuration import ConfigurationError, read_configuration
 from txgearman.server.process.twistd import CONFIGURABLE
 from txgearman.testing import MemoryGearman
@@ -156,7 +157,7 @@ class CommandTest(AccessTestCase):
 
     def test_all_are_known_here(self) -> None:
         self.assertLessEqual(set(self.LINES), set(ADMIN_COMMANDS))
-        self.assertEqual({name.decode() for name in admin._ANSWERS}, set(ADMIN_COMMANDS))
+        self.assertEqual({name.decode() for name in admin_commands._ANSWERS}, set(ADMIN_COMMANDS))
 
     def test_by_right_and_by_name(self) -> None:
         manage, shutdown = {"cancel", "create", "drop", "maxqueue"}, {"shutdown"}

@@ -19,7 +19,8 @@ from tests.server.stores import UNAVAILABLE, ListStore, Thread
 from tests.server.test_death_webhook import dead_job
 from tests.server.test_lists import LongAnswersTestCase
 from txgearman.server import GearmanServerFactory, Settings, protocol
-from txgearman.server.admin import DATA_PIECE, DEAD_PAGE
+from txgearman.server.admin.dead_jobs import DEAD_PAGE
+from txgearman.server.admin.jobs import DATA_PIECE
 from txgearman.server.persistence.writer import StoreWriter
 from txgearman.server.replies import LINES_AT_ONCE, LIST_BYTES_AT_ONCE, LIST_WRITE
 

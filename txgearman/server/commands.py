@@ -15,7 +15,7 @@ from txgearman.broker.stored_job_search import StoredJobSearch
 from txgearman.broker.views import JobStatus
 from txgearman.broker.worker_decisions import WorkerDecisions
 from txgearman.errors import ArgumentTooLarge, BadPacket, InvalidArgument, Refused
-from txgearman.server.admin import answer_line
+from txgearman.server.admin.commands import answer_line
 from txgearman.server.schedule_commands import schedule_of_packet, submit_schedule
 from txgearman.server.submit_attributes import MAX_EPOCH, read_submit_attributes
 from txgearman.wire.attributes import format_attributes

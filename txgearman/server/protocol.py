@@ -35,7 +35,7 @@ from txgearman.errors import BrokenStream, ProtocolError, Refused
 from txgearman.net import fast_write
 from txgearman.net.addresses import is_loopback
 from txgearman.net.quickack import QuickAck, quick_ack
-from txgearman.server.admin import ForeignPeer, shows_gearman
+from txgearman.server.admin.commands import ForeignPeer, shows_gearman
 from txgearman.server.budgets.unfinished import COUNTED_FROM, TOO_MUCH
 from txgearman.server.budgets.unsent import UNCOUNTED
 from txgearman.server.commands import COMMANDS, error_packet

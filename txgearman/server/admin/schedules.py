@@ -1,4 +1,4 @@
-"""The admin commands about schedules. Which words they have and which right they need is in `admin`."""
+"""The admin commands about schedules. Which words they take and which right they need is in `commands`."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from twisted.python.failure import Failure
 from txgearman.access.patterns import quoted
 from txgearman.broker.schedule import ScheduleDetail
 from txgearman.errors import AccessDenied, InvalidArgument, Refused
+from txgearman.server.admin.answers import END, OK, refusal_line
 from txgearman.wire.names import escape, unescape
 
 if TYPE_CHECKING:
     from txgearman.server.interfaces import Peer
 
-_OK: Final = b"OK\r\n"
 _NEVER: Final = b"-"
 
 
-def schedule_lines(peer: Peer) -> Iterator[bytes]:
-    """Each schedule: name, function, when, time zone, state, when it is due next, its last tick, and how many
-    ticks had a job, were skipped, missed, refused."""
+def show_schedules(peer: Peer) -> Iterator[bytes]:
+    """``show schedules``: each schedule, with name, function, when, time zone, state, when it is due next,
+    its last tick, and how many ticks had a job, were skipped, missed, refused."""
     for detail in peer.server.scheduling.schedules:
         yield _line(detail)
-    yield b".\n"
+    yield END
 
 
 def _line(detail: ScheduleDetail) -> bytes:
@@ -112,10 +112,4 @@ def _when_done(peer: Peer, verb: Callable[[], Deferred[Any]]) -> bytes:
 def _answer(answer: bytes | Refused | None) -> bytes:
     if isinstance(answer, Refused):
         return refusal_line(answer)
-    return _OK if answer is None else b"OK %b\r\n" % answer
-
-
-def refusal_line(refusal: Refused) -> bytes:
-    """The answer to a command that the server refuses."""
-    text = refusal.text.replace(" ", "+").encode("utf-8", "backslashreplace")
-    return b"ERR %b %b\r\n" % (refusal.code, text)
+    return OK if answer is None else b"OK %b\r\n" % answer

@@ -1,0 +1,224 @@
+"""The admin commands: text lines in, lines of gearmand's formats out.
+
+One table has the words that a command takes and what answers it. The answers are made by the modules beside
+this one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from twisted.logger import Logger
+
+from txgearman.access.patterns import quoted, shown
+from txgearman.access.policy import ADMIN_COMMANDS, Right
+from txgearman.broker.dead_job import DeadFilter
+from txgearman.errors import BrokenStream, Refused
+from txgearman.server.admin.answers import Denied, check_right, error_line, incomplete, refusal_line, unknown
+from txgearman.server.admin.dead_jobs import forget_jobs, kill_job, retry_jobs, show_dead
+from txgearman.server.admin.functions import (
+    create_function,
+    drop_function,
+    limit_queue,
+    limit_rate,
+    limit_runs,
+    show_function_limits,
+    show_priority_status,
+    show_status,
+)
+from txgearman.server.admin.jobs import cancel_job, show_job, show_jobs, show_unique_jobs
+from txgearman.server.admin.schedules import (
+    create_schedule,
+    drop_schedule,
+    pause_schedule,
+    resume_schedule,
+    run_schedule,
+    show_schedules,
+)
+from txgearman.server.admin.server import (
+    set_verbosity,
+    show_limits,
+    show_pid,
+    show_store,
+    show_version,
+    show_workers,
+    shut_down,
+)
+from txgearman.wire.limits import MAX_WORDS
+from txgearman.wire.names import unescape
+
+if TYPE_CHECKING:
+    from txgearman.server.interfaces import ListPieces, Peer
+
+Answer = Callable[["Peer", list[bytes]], "bytes | ListPieces"]
+"""A whole answer, or its pieces where it may be long."""
+
+_log = Logger()
+
+
+class ForeignPeer(BrokenStream):
+    """The first line of a connection shows that its peer does not speak Gearman.
+
+    `answer` is what to tell it ahead of the connection's end.
+    """
+
+    def __init__(self, why: str, answer: bytes) -> None:
+        super().__init__(b"", why)
+        self.answer = answer
+
+
+def shows_gearman(line: bytes) -> bool:
+    """Whether a connection's first line shows that its peer speaks Gearman, by being an admin command.
+
+    One that begins with a command's name and lacks words shows neither that nor the contrary. Raises
+    `ForeignPeer` for all others.
+
+    A web page can let a browser send nearly anything to this port, but only behind the head of an HTTP
+    request. As a method can be called anything, a first line with the word ``HTTP/…`` is no command either,
+    ``status / HTTP/1.1`` for example.
+    """
+    words = _words(line)
+    if any(word[:5].upper() == b"HTTP/" for word in words[1:]):
+        refusal = Denied("UNKNOWN_COMMAND This+port+speaks+Gearman+and+not+HTTP")
+        raise ForeignPeer("the peer speaks HTTP, which is not spoken here", error_line(refusal))
+    command = _ANSWERS.get(words[0].lower())
+    if command is None:
+        refusal = unknown(words[0])
+        raise ForeignPeer(f"the first line is no admin command: {quoted(line)}", error_line(refusal))
+    return len(words) >= command.least
+
+
+def answer_line(peer: Peer, line: bytes) -> None:
+    """Answer one admin line, given without its line end."""
+    words = _words(line)
+    try:
+        if len(words) > MAX_WORDS:
+            raise Denied(f"TOO_MANY_ARGS A+command+has+at+most+{MAX_WORDS}+words")
+        if b"\0" in line:
+            # gearmand reads each word up to its NUL, and so drops another function than was said.
+            raise Denied("INVALID_ARGUMENTS A+command+must+not+contain+NUL")
+        right, make_answer = _find(words)
+        if peer.access is not None:
+            # Rules that name `drop` are about functions: no rule names `drop schedule`.
+            of_functions = right is Right.SCHEDULE and words[0].lower() in _OF_SCHEDULES
+            check_right(peer, b" ".join(words[:2]) if of_functions else words[0], right)
+        answer = make_answer(peer, words)
+        if right is not Right.VIEW:
+            _log.info(
+                "{host} ({client_id}) said {command}",
+                host=peer.host,
+                client_id=ascii(peer.client_id),
+                command=shown(line),
+            )
+    except Denied as error:
+        answer = error_line(error)
+    except Refused as error:
+        answer = refusal_line(error)
+    if not isinstance(answer, bytes):
+        peer.send_list(answer)
+    elif answer:
+        peer.send(answer)
+
+
+def _words(line: bytes) -> list[bytes]:
+    """The words of a line as gearmand has them: several spaces count as one, those at the end are followed by
+    an empty word."""
+    words = line.split(b" ")
+    last = len(words) - 1
+    return [word for index, word in enumerate(words) if word or index in (0, last)]
+
+
+def _find(words: list[bytes]) -> tuple[Right, Answer]:
+    """What answers a command, and the right it needs. Raises `Denied`."""
+    name = words[0].lower()
+    of_schedules = _OF_SCHEDULES.get(name)
+    if of_schedules is not None and len(words) > 1 and words[1].lower() == b"schedule":
+        if len(words) != of_schedules.least:
+            raise incomplete(words)
+        return Right.SCHEDULE, of_schedules.answer
+    command = _ANSWERS.get(name)
+    if command is None or (name in _SILENTLY_UNKNOWN and len(words) < command.least):
+        raise unknown(words[0])
+    if len(words) < command.least:
+        raise incomplete(words)
+    if command.most is not None and len(words) > command.most:
+        # A line with a word too many is a mistake, and must change nothing.
+        raise Denied("UNKNOWN_ERROR") if name == b"cancel" else incomplete(words)
+    return ADMIN_COMMANDS[name.decode()], command.answer
+
+
+_SHOWN: Final = {
+    b"jobs": show_jobs,
+    b"unique jobs": show_unique_jobs,
+    b"limits": show_limits,
+    b"store": show_store,
+    b"function limits": show_function_limits,
+    b"schedules": show_schedules,
+}
+"""What answers ``show`` and further words."""
+
+
+def _show(peer: Peer, words: list[bytes]) -> ListPieces:
+    if words[1].lower() == b"job" and len(words) == 3:
+        return show_job(peer, unescape(words[2]))
+    if words[1].lower() == b"dead" and len(words) < 4:
+        return show_dead(peer, DeadFilter(unescape(words[2]) if len(words) > 2 else None))
+    show = _SHOWN.get(b" ".join(words[1:]).lower())
+    if show is None:
+        raise Denied("UNKNOWN_SHOW_ARGUMENTS")
+    return show(peer)
+
+
+_SILENTLY_UNKNOWN: Final = frozenset({b"show", b"cancel"})
+"""Commands that gearmand calls unknown, and not incomplete, when words are missing."""
+
+
+class _Command(NamedTuple):
+    """How many words a command needs, itself among them, and how many it takes, None where all further ones
+    are ignored, as gearmand does; and what answers it."""
+
+    least: int
+    most: int | None
+    answer: Answer
+
+
+def _of_schedules(answer: Answer) -> Answer:
+    """A command that there is for schedules alone."""
+
+    def answer_schedule(peer: Peer, words: list[bytes]) -> bytes | ListPieces:
+        if words[1].lower() != b"schedule":
+            raise incomplete(words)
+        return answer(peer, words)
+
+    return answer_schedule
+
+
+_OF_SCHEDULES: Final[dict[bytes, _Command]] = {
+    b"create": _Command(4, 4, create_schedule),
+    b"drop": _Command(3, 3, drop_schedule),
+}
+"""Commands for functions that are something else for schedules, and need another right."""
+
+_ANSWERS: Final[dict[bytes, _Command]] = {
+    b"version": _Command(1, None, show_version),
+    b"verbose": _Command(1, None, set_verbosity),
+    b"getpid": _Command(1, None, show_pid),
+    b"shutdown": _Command(1, None, shut_down),
+    b"status": _Command(1, None, show_status),
+    b"prioritystatus": _Command(1, None, show_priority_status),
+    b"workers": _Command(1, None, show_workers),
+    b"show": _Command(2, None, _show),
+    b"cancel": _Command(3, 4, cancel_job),
+    b"retry": _Command(3, 3, retry_jobs),
+    b"forget": _Command(3, 3, forget_jobs),
+    b"kill": _Command(3, 3, kill_job),
+    b"create": _Command(3, 3, create_function),
+    b"drop": _Command(3, 3, drop_function),
+    b"maxqueue": _Command(2, 5, limit_queue),
+    b"maxrate": _Command(2, 4, limit_rate),
+    b"limit": _Command(2, 4, limit_runs),
+    b"pause": _Command(3, 3, _of_schedules(pause_schedule)),
+    b"resume": _Command(3, 3, _of_schedules(resume_schedule)),
+    b"run": _Command(3, 3, _of_schedules(run_schedule)),
+}

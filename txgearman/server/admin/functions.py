@@ -1,0 +1,136 @@
+"""The admin commands about functions: their jobs and workers, and their limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from txgearman.broker.administration import Administration
+from txgearman.broker.inspection import Inspection
+from txgearman.broker.job_states import PRIORITIES
+from txgearman.broker.policy import NO_RUN_RULES
+from txgearman.errors import Refused
+from txgearman.server.admin.answers import END, OK, Denied, incomplete
+from txgearman.server.config.function_options import MAX_RATE
+from txgearman.server.config.run_limit_options import with_run_limit
+from txgearman.wire.limits import MAX_FUNCTION
+from txgearman.wire.names import escape, unescape
+
+if TYPE_CHECKING:
+    from txgearman.server.interfaces import Peer
+
+
+def show_status(peer: Peer, _words: list[bytes]) -> Iterator[bytes]:
+    """``status``: each function, with its jobs, how many of them run, and its workers."""
+    for view in Inspection(peer.broker).functions():
+        yield b"%b\t%d\t%d\t%d\n" % (escape(view.name), view.total, view.running, view.workers)
+    yield END
+
+
+def show_priority_status(peer: Peer, _words: list[bytes]) -> Iterator[bytes]:
+    """``prioritystatus``: each function, with its waiting jobs by priority, and its workers."""
+    for view in Inspection(peer.broker).functions():
+        waiting = b"\t".join([b"%d" % count for count in view.waiting])
+        yield b"%b\t%b\t%d\n" % (escape(view.name), waiting, view.workers)
+    yield END
+
+
+def create_function(peer: Peer, words: list[bytes]) -> bytes:
+    """``create function NAME``."""
+    _check_is_function(words)
+    # gearmand cuts the last letter off the name where the line ends in LF alone.
+    Administration(peer.broker).create_function(_function_name(words, 2))
+    return OK
+
+
+def drop_function(peer: Peer, words: list[bytes]) -> bytes:
+    """``drop function NAME``, which is refused while it has jobs or workers."""
+    _check_is_function(words)
+    try:
+        # gearmand finds the function whatever the case of its name, here alone.
+        Administration(peer.broker).drop_function(words[2])
+    except Refused as error:
+        raise Denied(error.text) from None
+    return OK
+
+
+def _check_is_function(words: list[bytes]) -> None:
+    if words[1].lower() != b"function":
+        raise incomplete(words)
+
+
+def _function_name(words: list[bytes], place: int) -> bytes:
+    """The name of a function that is made if it does not exist. gearmand makes one without a name of a line
+    that ends there with a space."""
+    name = words[place]
+    if not name:
+        raise incomplete(words)
+    if len(name) > MAX_FUNCTION:
+        raise Denied(f"ARGUMENT_TOO_LARGE A+function+name+has+at+most+{MAX_FUNCTION}+bytes")
+    return name
+
+
+def limit_queue(peer: Peer, words: list[bytes]) -> bytes:
+    """``maxqueue f``, ``maxqueue f n``, ``maxqueue f high normal low``.
+
+    As with gearmand no number, 0, a negative number and what is no number mean no limit, one number
+    is for all priorities, and of two the second is for normal and low has none.
+    """
+    if not words[-1]:
+        # To gearmand the empty word behind a last space is a number that means no limit.
+        raise incomplete(words)
+    numbers = [_limit(word) for word in words[2:]]
+    if len(numbers) == 1:
+        numbers *= PRIORITIES
+    limits = (numbers + [None] * PRIORITIES)[:PRIORITIES]
+    Administration(peer.broker).set_limits(_function_name(words, 1), tuple(limits))
+    return OK
+
+
+def limit_rate(peer: Peer, words: list[bytes]) -> bytes:
+    """``maxrate f``, ``maxrate f jobs-a-second``, ``maxrate f jobs-a-second burst``."""
+    try:
+        rate = float(words[2]) + 0.0 if len(words) > 2 else 0.0  # -0 becomes 0
+        burst = int(words[3]) if len(words) > 3 else 0
+    except ValueError:
+        raise Denied("INVALID_ARGUMENTS A+rate+and+a+burst+are+numbers") from None
+    if not (0 <= rate <= MAX_RATE and 0 <= burst <= MAX_RATE):
+        raise Denied(f"INVALID_ARGUMENTS A+rate+and+a+burst+are+0+to+{MAX_RATE}")
+    Administration(peer.broker).set_rate(_function_name(words, 1), rate, burst)
+    return OK
+
+
+def limit_runs(peer: Peer, words: list[bytes]) -> bytes:
+    """``limit f``, which ends all limits of its runs, or ``limit f max-running n``, and so on."""
+    name = _function_name(words, 1)
+    if len(words) == 3:
+        raise incomplete(words)
+    rules = NO_RUN_RULES
+    if len(words) > 2:
+        function = peer.broker.functions.by_name.get(name)
+        if function is not None and function.run_limits is not None:
+            rules = function.run_limits.rules
+        try:
+            rules = with_run_limit(rules, words[2].decode(), unescape(words[3]).decode())
+        except ValueError as error:
+            reason = ascii(str(error))[1:-1].replace(" ", "+")
+            raise Denied(f"INVALID_ARGUMENTS {reason}") from None
+    Administration(peer.broker).limit_runs(name, rules)
+    return OK
+
+
+def _limit(word: bytes) -> int | None:
+    return int(word) or None if word.isdigit() and len(word) < 20 else None
+
+
+def show_function_limits(peer: Peer) -> Iterator[bytes]:
+    """``show function limits``: those of each function with some, 0 for none, and how often they refused."""
+    for view in Inspection(peer.broker).limits():
+        queued = b"\t".join([b"%d" % (limit or 0) for limit in view.queued])
+        rate = b"%g\t%d" % (view.per_second, view.burst)
+        runs = view.runs
+        starts = b"%d\t%g\t%d" % (runs.max_running, runs.start_rate, runs.start_burst)
+        keys = b"%d\t%b" % (runs.max_running_per_key, escape(runs.key_separator))
+        columns = escape(view.name), queued, rate, view.refused, starts, keys, runs.pause_after
+        yield b"%b\t%b\t%b\t%d\t%b\t%b\t%d\n" % columns
+    yield END

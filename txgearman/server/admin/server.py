@@ -1,0 +1,111 @@
+"""The admin commands about the server itself: version, log, end, connections, limits, store."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Final
+
+from txgearman.access.policy import Right
+from txgearman.server.admin.answers import END, OK, Denied, check_right
+from txgearman.server.config.process_options import Level
+from txgearman.server.monitoring.limits import limits_of
+from txgearman.version import VERSION
+from txgearman.wire.names import escape, escape_word
+
+if TYPE_CHECKING:
+    from txgearman.server.interfaces import Peer
+
+FUNCTIONS_OF_A_PIECE: Final = 100
+"""Functions of a worker that are one piece of ``workers``: one connection may have any number of them."""
+
+_LEVELS: Final = {level.value.encode(): level for level in Level}
+
+
+def show_version(_peer: Peer, _words: list[bytes]) -> bytes:
+    """``version``."""
+    return b"OK txgearman-%b\n" % VERSION.encode()
+
+
+def set_verbosity(peer: Peer, words: list[bytes]) -> bytes:
+    """``verbose`` as gearmand has it, whatever follows; ``verbose LEVEL`` for peers on this machine."""
+    threshold = peer.server.threshold
+    level = _LEVELS.get(words[1].lower()) if len(words) > 1 else None
+    if level is not None:
+        if len(words) > 2:
+            raise Denied("INVALID_ARGUMENTS verbose+or+verbose+LEVEL")
+        if peer.access is not None:
+            check_right(peer, words[0], Right.MANAGE)
+        elif not peer.is_local:
+            raise Denied("NOT_ALLOWED verbose+LEVEL+is+for+connections+from+this+machine")
+        if threshold is None:
+            raise Denied("NOT_ALLOWED The+level+of+the+log+is+not+up+to+this+server")
+        threshold.override(level)
+    return b"OK %b\n" % (Level.INFO if threshold is None else threshold.current).value.upper().encode()
+
+
+def show_pid(_peer: Peer, _words: list[bytes]) -> bytes:
+    """``getpid``."""
+    return b"OK %d\n" % os.getpid()
+
+
+def shut_down(peer: Peer, words: list[bytes]) -> bytes:
+    """``shutdown``, ``shutdown graceful``."""
+    if peer.access is None and not peer.is_local:
+        raise Denied("NOT_ALLOWED shutdown+is+for+connections+from+this+machine")
+    if len(words) > 2 or (len(words) > 1 and words[1].lower() != b"graceful"):
+        raise Denied("INVALID_ARGUMENTS shutdown+or+shutdown+graceful")
+    peer.server.shut_down(graceful=len(words) > 1)
+    return OK
+
+
+def show_limits(peer: Peer) -> Iterator[bytes]:
+    """``show limits``: each limit of the server, how much of it is used, and how often it said no."""
+    for row in limits_of(peer.server):
+        limit = b"%d" % row.limit if row.limit == int(row.limit) else b"%g" % row.limit
+        yield b"%b\t%b\t%d\t%d\n" % (row.name.encode(), limit, row.used, row.refused)
+    yield END
+
+
+def show_store(peer: Peer) -> Iterator[bytes]:
+    """``show store``: what keeps the jobs, and how that goes."""
+    store_writer = peer.server.store_writer
+    if store_writer is None:
+        yield b"state\tnone\n"
+    else:
+        outage = store_writer.outage
+        yield b"state\t%b\n" % (
+            b"available" if outage is None else b"unavailable: " + escape(" ".join(outage.split()).encode())
+        )
+        counts = (
+            (b"saved", store_writer.stored),
+            (b"commits", store_writer.commits),
+            (b"waiting", store_writer.waiting),
+            (b"unremoved", store_writer.unremoved),
+            (b"taken-over", store_writer.lease.taken_over),
+            (b"done-twice", store_writer.rerun_elsewhere),
+            (b"late-duplicates", store_writer.late_duplicates),
+        )
+        for name, count in counts:
+            yield b"%b\t%d\n" % (name, count)
+    yield END
+
+
+def show_workers(peer: Peer, _words: list[bytes]) -> Iterator[bytes]:
+    """``workers``: all connections. The first column is gearmand's file descriptor; here it counts them."""
+    for connection in list(peer.server.connections.values()):
+        if connection.number not in peer.server.connections:
+            # Gone since the list began.
+            continue
+        host, client_id = escape_word(connection.host.encode()), escape_word(connection.client_id)
+        functions = reversed(list(connection.worker.abilities))
+        piece = [b"%d %b %b :" % (connection.number, host, client_id)]
+        while some := list(islice(functions, FUNCTIONS_OF_A_PIECE)):
+            piece += [b" " + escape_word(function.name) for function in some]
+            if len(some) == FUNCTIONS_OF_A_PIECE:
+                yield b"".join(piece)
+                piece = []
+        piece.append(b"\n")
+        yield b"".join(piece)
+    yield END
