@@ -41,7 +41,7 @@ from txgearman.server.admin import commands as admin_commands
 from txgearman.server.config.options import METRICS_FUNCTIONS
 from txgearman.server.process import twistd
 from txgearman.server.process.twistd import Options
-from txgearman.server.scheduling import schedules_of
+from txgearman.server.schedules.scheduling import schedules_of
 from txgearman.server.service import check_endpoint
 from txgearman.testing import MemoryGearman
 from txgearman.web.metrics import FAMILIES, Snapshot

@@ -28,7 +28,7 @@ from zope.interface import implementer
 from txgearman.client import Admin, Client, JobInfo
 from txgearman.client import Job as ClientJob
 from txgearman.server import GearmanServerFactory, Settings
-from txgearman.server.scheduling import schedules_of
+from txgearman.server.schedules.scheduling import schedules_of
 from txgearman.worker import Worker
 
 T = TypeVar("T")

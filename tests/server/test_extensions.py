@@ -11,10 +11,11 @@ from twisted.logger import capturedLogs
 
 from tests.server.peers import PREFIX, Peer, ServerTestCase, SocketlikeTransport, error, req, res
 from txgearman.access.policy import AccessPolicy, Rule
-from txgearman.server import Settings, result_waits
+from txgearman.server import Settings
 from txgearman.server.config.function_options import FunctionSettings
-from txgearman.server.result_waits import MAX_WAITS_OF_ONE, POLL_INTERVAL, POLLS_AT_ONCE
-from txgearman.server.submit_attributes import MAX_EPOCH
+from txgearman.server.extensions import result_waits
+from txgearman.server.extensions.result_waits import MAX_WAITS_OF_ONE, POLL_INTERVAL, POLLS_AT_ONCE
+from txgearman.server.extensions.submit_attributes import MAX_EPOCH
 from txgearman.testing import MemoryGearman
 from txgearman.wire.options import (
     CANCEL,

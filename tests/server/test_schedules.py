@@ -19,7 +19,7 @@ from txgearman.server.config.configuration import ConfigurationError, read_confi
 from txgearman.server.config.schedule_options import MAX_SCHEDULES, ScheduleSettings
 from txgearman.server.persistence.schedules import FORGET_INTERVAL
 from txgearman.server.process.twistd import CONFIGURABLE
-from txgearman.server.scheduling import schedules_of
+from txgearman.server.schedules.scheduling import schedules_of
 from txgearman.testing import MemoryGearman
 
 MIDNIGHT = 1_800_057_600.0

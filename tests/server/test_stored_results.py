@@ -14,12 +14,12 @@ from txgearman.access.policy import AccessPolicy, Rule
 from txgearman.broker.kept_result import RESULT_OVERHEAD, KeptResult, ResultCounts
 from txgearman.errors import LookupFailed
 from txgearman.server.config.options import FunctionSettings
+from txgearman.server.extensions.result_waits import POLL_INTERVAL
 from txgearman.server.persistence import pending_results
 from txgearman.server.persistence import results as results_module
 from txgearman.server.persistence.lease import NUMBERS_PER_START
 from txgearman.server.persistence.results import EVICTION_INTERVAL, MIN_BYTES
 from txgearman.server.persistence.writer import REMOVAL_DELAY
-from txgearman.server.result_waits import POLL_INTERVAL
 from txgearman.wire.options import RESULTS, SUBMIT_EXTENDED
 
 KEEPING = {"f": FunctionSettings(keep_results=3600.0)}

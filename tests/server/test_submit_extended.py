@@ -7,7 +7,7 @@ from txgearman.access.policy import AccessPolicy
 from txgearman.broker.entities import Job
 from txgearman.broker.job_options import JobOptions
 from txgearman.broker.job_states import Priority
-from txgearman.server.submit_attributes import MAX_EPOCH
+from txgearman.server.extensions.submit_attributes import MAX_EPOCH
 from txgearman.wire.attributes import MAX_SIZE
 
 H1 = b"H:test:1"

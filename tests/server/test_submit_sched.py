@@ -13,7 +13,7 @@ from txgearman.access.policy import AccessPolicy, Rule
 from txgearman.errors import InvalidArgument
 from txgearman.server.config.schedule_options import MAX_ADDED_DATA, Weekdays
 from txgearman.server.persistence.schedules import LOOK_INTERVAL
-from txgearman.server.schedule_commands import schedule_of_packet
+from txgearman.server.schedules.submit_sched import schedule_of_packet
 
 SCHED, CREATED, GET_STATUS, STATUS_RES, ECHO = 35, 8, 15, 20, 16
 EVERY_MINUTE = (b"*", b"*", b"*", b"*", b"*")

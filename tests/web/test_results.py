@@ -10,8 +10,8 @@ from tests.web.test_jobs import JobCase
 from txgearman.broker.kept_result import MAX_RESULT_BYTES
 from txgearman.server import Settings
 from txgearman.server.config.options import FunctionSettings
+from txgearman.server.extensions.result_waits import POLL_INTERVAL
 from txgearman.server.persistence.writer import StoreWriter
-from txgearman.server.result_waits import POLL_INTERVAL
 from txgearman.web import WebSettings
 
 KEEPING = {"f": FunctionSettings(keep_results=3600.0, attempts=2, backoff=10.0, jitter=0.0, expires=1000.0)}

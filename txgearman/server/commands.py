@@ -16,8 +16,8 @@ from txgearman.broker.views import JobStatus
 from txgearman.broker.worker_decisions import WorkerDecisions
 from txgearman.errors import ArgumentTooLarge, BadPacket, InvalidArgument, Refused
 from txgearman.server.admin.commands import answer_line
-from txgearman.server.schedule_commands import schedule_of_packet, submit_schedule
-from txgearman.server.submit_attributes import MAX_EPOCH, read_submit_attributes
+from txgearman.server.extensions.submit_attributes import MAX_EPOCH, read_submit_attributes
+from txgearman.server.schedules.submit_sched import schedule_of_packet, submit_schedule
 from txgearman.wire.attributes import format_attributes
 from txgearman.wire.codec import REFUSED, UNFINISHED, encode, frame
 from txgearman.wire.limits import MAX_CLIENT_ID, MAX_FUNCTION, MAX_HANDLE, MAX_UNIQUE

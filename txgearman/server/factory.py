@@ -38,14 +38,14 @@ from txgearman.server.budgets.unfinished import Unfinished
 from txgearman.server.budgets.unsent import SendBudget
 from txgearman.server.config.options import Settings
 from txgearman.server.config.process_options import Level
+from txgearman.server.extensions.result_waits import ResultWaits
 from txgearman.server.interfaces import LogThreshold, Peer
 from txgearman.server.monitoring.death_log import DeathLog
 from txgearman.server.monitoring.limits import Limit, limits_of
 from txgearman.server.monitoring.rate_limited_log import RateLimitedLog
 from txgearman.server.monitoring.traffic import Traffic
 from txgearman.server.protocol import GearmanServerProtocol
-from txgearman.server.result_waits import ResultWaits
-from txgearman.server.scheduling import Scheduling
+from txgearman.server.schedules.scheduling import Scheduling
 
 if TYPE_CHECKING:
     from txgearman.server.persistence.schedules import StoredSchedules

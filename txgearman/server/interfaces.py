@@ -6,7 +6,7 @@ which the connection is. For the type checker alone: but for `Held` nothing here
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -18,17 +18,16 @@ if TYPE_CHECKING:
     from txgearman.broker.broker import Broker
     from txgearman.broker.entities import Client, Worker
     from txgearman.broker.inspection import Inspection
-    from txgearman.broker.schedule import Schedule
-    from txgearman.broker.schedules import Schedules
     from txgearman.errors import ProtocolError
     from txgearman.server.admission import Admission
     from txgearman.server.budgets.unfinished import Unfinished
     from txgearman.server.budgets.unsent import SendBudget
     from txgearman.server.config.options import Settings
     from txgearman.server.config.process_options import Level
+    from txgearman.server.extensions.result_waits import ResultWaits
     from txgearman.server.monitoring.traffic import Traffic
     from txgearman.server.persistence.writer import StoreWriter
-    from txgearman.server.result_waits import ResultWaits
+    from txgearman.server.schedules.scheduling import Scheduling
 
 T = TypeVar("T")
 
@@ -79,95 +78,6 @@ class LogThreshold(Protocol):
 
     def toggle_debug(self) -> None:
         """Debugging on, or off again."""
-
-
-class Scheduling(Protocol):
-    """The schedules of a server, and what administrators do with them.
-
-    A Deferred of these fires when what it stands for is durable, and fails with `Refused`.
-
-    Attributes:
-        schedules: The schedules.
-        refused: How many were refused as there were as many as may be.
-    """
-
-    schedules: Schedules
-    refused: int
-
-    def read(self, name: bytes, members: Mapping[str, Any]) -> Schedule:
-        """Make a schedule of what somebody wrote.
-
-        Args:
-            name: What it is called.
-            members: Its definition and data, as values of JSON.
-
-        Returns:
-            The schedule, which is not added.
-
-        Raises:
-            ValueError: It cannot be one.
-        """
-
-    def put(self, schedule: Schedule) -> Deferred[None]:
-        """Add a schedule, in place of one of its name.
-
-        Args:
-            schedule: The schedule.
-
-        Returns:
-            Fires when that is durable.
-        """
-
-    def put_with_handle(self, schedule: Schedule) -> Deferred[bytes]:
-        """Add a schedule that a client has submitted, in place of one of its name.
-
-        Args:
-            schedule: The schedule.
-
-        Returns:
-            Fires with its handle when it is durable.
-        """
-
-    def named(self, handle: bytes) -> bytes | None:
-        """Find the schedule that a client knows by a handle.
-
-        Args:
-            handle: Anything that a peer sent.
-
-        Returns:
-            The schedule's name; None without one.
-        """
-
-    def remove(self, name: bytes) -> Deferred[None]:
-        """Remove a schedule.
-
-        Args:
-            name: The schedule.
-
-        Returns:
-            Fires when that is durable.
-        """
-
-    def pause(self, name: bytes, paused: bool = True) -> Deferred[None]:
-        """Let a schedule rest, or go on.
-
-        Args:
-            name: The schedule.
-            paused: Whether it is to rest.
-
-        Returns:
-            Fires when that is durable.
-        """
-
-    def run(self, name: bytes) -> Deferred[bytes]:
-        """Submit a job of a schedule now.
-
-        Args:
-            name: The schedule.
-
-        Returns:
-            Fires with the job's handle.
-        """
 
 
 class Server(Protocol):

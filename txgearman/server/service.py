@@ -24,7 +24,7 @@ from txgearman.server.config.options import Settings, web_endpoint
 from txgearman.server.factory import GearmanServerFactory
 from txgearman.server.persistence.thread import one_thread
 from txgearman.server.persistence.writer import StoreWriter
-from txgearman.server.scheduling import schedules_of
+from txgearman.server.schedules.scheduling import schedules_of
 from txgearman.store.contract import Store
 from txgearman.wire.limits import MAX_FUNCTION, MAX_UNIQUE
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 
 from txgearman.access.patterns import quoted
 from txgearman.broker.schedule import ScheduleDetail
 from txgearman.errors import AccessDenied, InvalidArgument, Refused
 from txgearman.server.admin.answers import END, OK, refusal_line
+from txgearman.server.schedules.replies import reply_when_done
 from txgearman.wire.names import escape, unescape
 
 if TYPE_CHECKING:
@@ -96,16 +96,7 @@ def run_schedule(peer: Peer, words: list[bytes]) -> bytes:
 
 def _when_done(peer: Peer, verb: Callable[[], Deferred[Any]]) -> bytes:
     """Answer when a verb is done: ``OK``, with what it returns behind that."""
-
-    def ask(tell: Callable[[bytes | Refused | None], None]) -> None:
-        def refused(failure: Failure) -> None:
-            if not isinstance(failure.value, Refused):
-                failure.raiseException()
-            tell(failure.value)
-
-        verb().addCallbacks(tell, refused)
-
-    peer.reply_later(ask, _answer)
+    reply_when_done(peer, verb, _answer)
     return b""
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
-from twisted.python.failure import Failure
-
 from txgearman.errors import InvalidArgument, Refused, SchedulesUnsaved
 from txgearman.server.config.schedule_options import Weekdays, schedule_of
+from txgearman.server.schedules.replies import reply_when_done
 from txgearman.wire.codec import encode, frame
 from txgearman.wire.packets import ERROR, JOB_CREATED, RESPONSE
 
@@ -102,16 +101,7 @@ def submit_schedule(peer: Peer, schedule: Schedule) -> None:
         peer: Who sent it.
         schedule: The schedule.
     """
-
-    def ask(tell: Callable[[bytes | Refused], None]) -> None:
-        def refused(failure: Failure) -> None:
-            if not isinstance(failure.value, Refused):
-                failure.raiseException()
-            tell(failure.value)
-
-        peer.server.scheduling.put_with_handle(schedule).addCallbacks(tell, refused)
-
-    peer.reply_later(ask, _answer)
+    reply_when_done(peer, lambda: peer.server.scheduling.put_with_handle(schedule), _answer)
 
 
 def _answer(answer: bytes | Refused) -> bytes:
