@@ -318,7 +318,7 @@ class TlsTest(SynchronousTestCase):
         from twisted.internet.ssl import DefaultOpenSSLContextFactory
         from twisted.protocols.tls import TLSMemoryBIOFactory
 
-        from txgearman.server.config.options import TlsFiles
+        from txgearman.server.config.tls_options import TlsFiles
         from txgearman.server.tls import ServerTls
 
         ours = ServerTls(TlsFiles(str(certificate), str(key)), Clock())

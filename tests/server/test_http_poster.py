@@ -23,7 +23,7 @@ from tests.server.lines import close, connect
 from tests.server.peers import req
 from tests.server.test_twistd import twistd
 from tests.support import free_port, on_reactor
-from txgearman.server.config.options import TlsFiles
+from txgearman.server.config.tls_options import TlsFiles
 from txgearman.server.monitoring import http_poster
 from txgearman.server.monitoring.http_poster import MAX_RESPONSE, HTTPPoster, PostRefused
 from txgearman.server.tls import ServerTls

@@ -16,7 +16,7 @@ from txgearman import __version__
 from txgearman.broker.policy import FunctionOrder
 from txgearman.net.keepalive import Keepalive
 from txgearman.server import Settings, make_service
-from txgearman.server.config.options import MAX_PREFIX, default_handle_prefix
+from txgearman.server.config.option_values import MAX_PREFIX, default_handle_prefix
 from txgearman.server.process import twistd
 from txgearman.server.process.twistd import Options
 from txgearman.wire.limits import MAX_HANDLE, MAX_PACKET

@@ -36,7 +36,7 @@ if find_spec("OpenSSL"):
     from OpenSSL import SSL
 
     from tests.certificates import Authority, authorities
-    from txgearman.server.config.options import TlsFiles, TlsVerify
+    from txgearman.server.config.tls_options import TlsFiles, TlsVerify
     from txgearman.server.tls import LOOK_INTERVAL, ServerTls, make_context
 
 needs_tls = unittest.skipUnless(find_spec("OpenSSL"), "not installed: pyOpenSSL")

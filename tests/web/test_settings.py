@@ -8,7 +8,7 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 
 from txgearman.server import GearmanService, Settings
-from txgearman.server.config.options import web_endpoint
+from txgearman.server.config.option_values import web_endpoint
 from txgearman.web.settings import SHORTEST_TOKEN, read_token
 
 

@@ -20,7 +20,8 @@ from twisted.logger import Logger
 from txgearman.net.endpoints import endpoint_of, listening_service
 from txgearman.net.polling import Poller
 from txgearman.server.config.option_kinds import about_option, with_reloadable
-from txgearman.server.config.options import Settings, web_endpoint
+from txgearman.server.config.option_values import web_endpoint
+from txgearman.server.config.options import Settings
 from txgearman.server.factory import GearmanServerFactory
 from txgearman.server.persistence.thread import one_thread
 from txgearman.server.persistence.writer import StoreWriter

@@ -27,7 +27,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txgearman.server.config.option_kinds import about_option
-from txgearman.server.config.options import TlsFiles
+from txgearman.server.config.tls_options import TlsFiles
 from txgearman.wire.codec import encode
 from txgearman.wire.packets import ERROR, RESPONSE
 

@@ -5,12 +5,9 @@ To add an option is to add a field here with `option`; `option_kinds` says what 
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
 from typing import Final
-from urllib.parse import urlsplit
 
 from txgearman.access.policy import AccessPolicy
 from txgearman.broker.policy import (
@@ -52,8 +49,15 @@ from txgearman.server.config.option_kinds import (
     SIZE,
     TEXT,
     option,
-    show_value,
     verify,
+)
+from txgearman.server.config.option_values import (
+    MAX_PREFIX,
+    check_collector_url,
+    check_handle_prefix,
+    check_webhook_url,
+    default_handle_prefix,
+    web_endpoint,
 )
 from txgearman.server.config.run_limit_options import default_rules, for_all
 from txgearman.server.config.schedule_options import (
@@ -63,13 +67,11 @@ from txgearman.server.config.schedule_options import (
     Weekdays,
     check_schedule_name,
 )
-from txgearman.wire.limits import MAX_HANDLE, MAX_PACKET
+from txgearman.server.config.tls_options import TlsFiles, TlsVerify
+from txgearman.wire.limits import MAX_PACKET
 
 DEFAULT_ENDPOINT: Final = "tcp:4730:interface=127.0.0.1"
 """Where the server listens if nothing is said: Gearman's port, for this machine only."""
-
-MAX_PREFIX: Final = MAX_HANDLE - len(":18446744073709551615")
-"""Bytes of a handle's prefix, so that no handle exceeds what clients accept."""
 
 METRICS_FUNCTIONS: Final = 100
 """Functions that metrics tell apart where a web side is served."""
@@ -111,85 +113,6 @@ MAX_HISTORY: Final = 100_000
 FILES_KEPT: Final = 16
 """Open files that are never left to connections of clients and workers: for the log, the store, what
 listens and the reactor. Those of the web side come beside them."""
-
-
-def default_handle_prefix() -> str:
-    """What handles begin with unless the operator says otherwise.
-
-    Returns:
-        ``H:`` and the name of this machine, as gearmand has it.
-    """
-    name = "".join(
-        letter if letter.isascii() and letter.isprintable() and letter != " " else "_"
-        for letter in platform.node()
-    )
-    return f"H:{name or 'localhost'}"[:MAX_PREFIX]
-
-
-def _check_prefix(prefix: str) -> None:
-    if not prefix or not prefix.isascii() or not prefix.isprintable() or " " in prefix:
-        raise ValueError(f"must be printable ASCII without spaces, not {show_value(prefix)}")
-    if len(prefix) > MAX_PREFIX:
-        raise ValueError(f"must have at most {MAX_PREFIX} bytes, not {len(prefix)}")
-
-
-def _is_http_url(url: str) -> bool:
-    try:
-        parts = urlsplit(url)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
-
-
-def _check_collector(url: str) -> None:
-    if not _is_http_url(url):
-        raise ValueError(f"must be a URL that begins with http:// or https://, not {url!r}")
-    if urlsplit(url).username is not None:
-        raise ValueError("must not have a password in it; OTEL_EXPORTER_OTLP_HEADERS is for that")
-
-
-def _check_webhook(url: str) -> None:
-    # It is not shown: it may have a password or a token in it.
-    if not _is_http_url(url):
-        raise ValueError("must be a URL that begins with http:// or https://")
-    if not url.isascii() or not url.isprintable() or " " in url:
-        raise ValueError("must be a URL of printable ASCII without spaces")
-
-
-def web_endpoint(where: str) -> str:
-    """Find where the web side listens.
-
-    Args:
-        where: What the operator wrote. A bare port is one of this machine alone.
-
-    Returns:
-        The endpoint description.
-    """
-    return f"tcp:{where}:interface=127.0.0.1" if where.isdecimal() else where
-
-
-@dataclass(frozen=True, slots=True)
-class TlsFiles:
-    """The operator's files, in PEM.
-
-    Attributes:
-        certificate: The server's certificate, with those between it and a CA that clients know.
-        key: Its private key; None if it is in the same file.
-        ca: The CAs of clients' certificates; None if no certificate is asked for.
-        required: Whether a client must show a certificate.
-    """
-
-    certificate: str
-    key: str | None = None
-    ca: str | None = None
-    required: bool = True
-
-
-class TlsVerify(Enum):
-    """What is asked of a client's certificate where there is a CA for them."""
-
-    REQUIRED = "required"
-    OPTIONAL = "optional"
 
 
 @dataclass(frozen=True, slots=True)
@@ -335,7 +258,7 @@ class Settings:
         kind=TEXT,
         shown="none",
         reloadable=True,
-        check=_check_webhook,
+        check=check_webhook_url,
     )
     history: int = option(
         DEFAULT_HISTORY,
@@ -384,7 +307,7 @@ class Settings:
         "What job handles begin with, ahead of a colon and a number. Printable ASCII without spaces, at "
         f"most {MAX_PREFIX} bytes.",
         shown="``H:`` and the machine's name",
-        check=_check_prefix,
+        check=check_handle_prefix,
     )
     max_packet: int = option(
         MAX_PACKET,
@@ -589,7 +512,7 @@ class Settings:
         "Where traces of jobs go: the URL of an OpenTelemetry collector that takes OTLP over HTTP, such as "
         "``http://localhost:4318``. The path ``/v1/traces`` is added where there is none. Headers and the "
         "rest are taken from the environment, as OpenTelemetry names it. Without it nothing is traced.",
-        check=_check_collector,
+        check=check_collector_url,
     )
     traces_ratio: float = option(
         0.01,
