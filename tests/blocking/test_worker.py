@@ -365,12 +365,12 @@ class Reports(_Case):
             worker = self.work(Lazy(self.server.address), lazy=reverse, reverse=reverse)
             request = self.submit("lazy", wait_until_complete=False)
             self.assertEqual(self.submit("reverse", "ab").result, "ba")
-            until(lambda: len(worker._parked_workers) == 1, "the job is left open")
+            until(lambda: len(worker._connections.parked) == 1, "the job is left open")
         (job,) = jobs
         worker.send_job_complete(job, "late")
         self.client.wait_until_jobs_completed([request], poll_timeout=LIMIT)
         self.assertEqual(request.result, "late")
-        self.assertEqual(worker._parked_workers, [])
+        self.assertEqual(worker._connections.parked, [])
         self.assertEqual(self.submit("reverse", "ab").result, "ba")
         until(lambda: len(self.workers()) == 1, "the connection of the open job is closed")
 

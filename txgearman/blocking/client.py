@@ -1,4 +1,8 @@
-"""The blocking client: which server a job goes to, and waiting. Events of jobs are in `submission`."""
+"""The blocking client: which server a job goes to, and waiting.
+
+Events of jobs are in `submission`, those of statuses in `status_requests`, and what python-gearman has no
+method for in `client_additions`.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +13,13 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Collection, Iterable
-from functools import partial
 from typing import Any, Final
 
 from txgearman.blocking import errors
 from txgearman.blocking.background_thread import BackgroundThread, background_thread
+from txgearman.blocking.client_additions import ClientAdditions
 from txgearman.blocking.connection import CONNECT_TIMEOUT, GearmanConnection
-from txgearman.blocking.connection_manager import GearmanConnectionManager, Server
+from txgearman.blocking.connection_manager import Server
 from txgearman.blocking.constants import (
     JOB_PENDING,
     JOB_UNKNOWN,
@@ -31,14 +35,14 @@ from txgearman.blocking.errors import (
     ServerUnavailable,
 )
 from txgearman.blocking.event_queue import EventQueue
-from txgearman.blocking.job import GearmanJob, GearmanJobRequest
+from txgearman.blocking.job import GearmanJobRequest
 from txgearman.blocking.name import Name
-from txgearman.blocking.submission import JobKey, PendingRequests, Submission, status_of
-from txgearman.client import JobStatus, Priority
+from txgearman.blocking.status_requests import StatusRequests
+from txgearman.blocking.submission import PendingRequests, Submission
+from txgearman.client import Priority
 from txgearman.client.hashing import score
 from txgearman.connection.arguments import check_count, function_bytes, name_bytes
-from txgearman.errors import JobError, NotSupported, UnknownJob
-from txgearman.wire.limits import MAX_HANDLE, MAX_UNIQUE
+from txgearman.wire.limits import MAX_UNIQUE
 
 RANDOM_UNIQUE_BYTES: Final = 16
 """Random bytes in the unique of a job that is submitted without one."""
@@ -68,7 +72,7 @@ _log = logging.getLogger(__name__)
 Requests = Collection[GearmanJobRequest]
 
 
-class GearmanClient(GearmanConnectionManager):
+class GearmanClient(ClientAdditions):
     """Submits jobs, and waits for them. Threads may share a client.
 
     Every ``poll_timeout`` is in seconds; None is no limit. A method that waits does not raise when it is
@@ -96,6 +100,7 @@ class GearmanClient(GearmanConnectionManager):
         self._thread: BackgroundThread | None = None
         self._local = threading.local()
         self._pending = PendingRequests()
+        self._statuses = StatusRequests(self._event_queue, self._pending)
         self.request_to_rotating_connection_queue: weakref.WeakKeyDictionary[GearmanJobRequest, Any] = (
             weakref.WeakKeyDictionary()
         )
@@ -351,58 +356,6 @@ class GearmanClient(GearmanConnectionManager):
         self.get_job_statuses([current_request], poll_timeout)
         return current_request
 
-    def result(
-        self,
-        job: GearmanJobRequest | GearmanJob | str | bytes,
-        wait: bool = True,
-        poll_timeout: float | None = None,
-    ) -> Any:
-        """Ask for the result of an offline job, if the server keeps results of its function.
-
-        Args:
-            job: The request, the job, or its handle. For a handle the servers are asked in turn, until one
-                knows of the job.
-            wait: Whether to wait until the job has ended.
-            poll_timeout: Seconds to wait; None for no limit.
-
-        Returns:
-            The result, as the data encoder decodes it.
-
-        Raises:
-            InvalidClientState: The job has no handle.
-            ServerUnavailable: No server can be reached.
-            TimedOut: The time is over. This and those below are in `txgearman.errors`.
-            JobError: There is no result: `JobFailed`, `JobRaised`, `ResultGone`, `UnknownJob`, or
-                `ResultPending` without `wait`.
-            NotSupported: The server has no results.
-        """
-        given = job.job if isinstance(job, GearmanJobRequest) else job
-        handle = given.handle if isinstance(given, GearmanJob) else given
-        if not handle:
-            raise InvalidClientState(f"the job has no handle: {job!r}")
-        name = name_bytes(bytes_of(handle), "the handle", MAX_HANDLE)
-        connection = given.connection if isinstance(given, GearmanJob) else None
-        deadline = Deadline(poll_timeout)
-        if connection is None:
-            connection = self._server_that_knows(name, deadline)
-        return self.decode_data(connection.result(name, wait, deadline.remaining()))
-
-    def _server_that_knows(self, handle: bytes, deadline: Deadline) -> GearmanConnection:
-        """The first server that can be reached and knows of a job. Raises what the last one says if none
-        does."""
-        if not self.connection_list:
-            raise ServerUnavailable("the client has no server")
-        *others, last = self.connection_list
-        for connection in others:
-            try:
-                connection.result(handle, False, deadline.remaining())
-            except (ServerUnavailable, UnknownJob, NotSupported):
-                continue
-            except JobError:
-                return connection
-            return connection
-        return last
-
     def get_job_statuses(self, job_requests: Requests, poll_timeout: float | None = None) -> Requests:
         """Ask for the statuses of several jobs, and wait for them.
 
@@ -423,7 +376,7 @@ class GearmanClient(GearmanConnectionManager):
         _check_collection(job_requests)
         self._attach_event_queue()
         for request in job_requests:
-            self._request_status(request)
+            self._statuses.ask(request)
         return self.wait_until_job_statuses_received(job_requests, poll_timeout)
 
     def wait_until_job_statuses_received(
@@ -592,42 +545,6 @@ class GearmanClient(GearmanConnectionManager):
             random.shuffle(servers)
         # If this is another attempt, the last server has failed.
         return sorted(servers, key=lambda server: (server is request.job.connection, failed_recently(server)))
-
-    def _request_status(self, request: GearmanJobRequest) -> None:
-        job = request.job
-        if job.connection is None or not job.handle:
-            raise InvalidClientState(f"the job has no connection or no handle: {request!r}")
-        handle = name_bytes(bytes_of(job.handle), "the handle", MAX_HANDLE)
-        request.status["last_time_received"] = request.status.get("time_received")
-        request._pending_status_requests += 1
-        key = (job.connection, job.handle)
-        with self._event_queue.processing_lock:
-            self._pending.subscribe(key, request)
-        job.connection.request_status(
-            handle,
-            lambda status: self._event_queue.put(partial(self._status_received, request, key, status)),
-            lambda why, closed: self._event_queue.put(
-                partial(self._status_failed, request, key, why, closed)
-            ),
-        )
-
-    # -- processing events, in the thread that waits --------------------------------------------
-
-    def _status_received(self, request: GearmanJobRequest, key: JobKey, status: JobStatus) -> None:
-        request._pending_status_requests -= 1
-        connection, handle = key
-        connection.connected = True
-        request.status = status_of(handle, status.known, status.running, status.numerator, status.denominator)
-
-    def _status_failed(self, request: GearmanJobRequest, key: JobKey, why: str, closed: bool) -> None:
-        request._pending_status_requests -= 1
-        connection, handle = key
-        if closed:
-            request._connection_closed = True
-            return
-        connection.connected = False
-        _log.warning("No status of the job %s: %s", handle, why)
-        request.state = JOB_UNKNOWN
 
 
 def _check_collection(jobs: object) -> None:

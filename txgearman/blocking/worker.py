@@ -1,6 +1,7 @@
 """The blocking worker: runs tasks in the thread that calls `work`, and sends their reports.
 
-The network is in the background thread, in `background_worker`.
+The network is in the background thread: its connections in `worker_connections`, its jobs in
+`background_worker`.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ from txgearman.blocking.errors import InvalidWorkerState, ServerUnavailable
 from txgearman.blocking.event_queue import EventQueue
 from txgearman.blocking.job import GearmanJob
 from txgearman.blocking.name import Name
+from txgearman.blocking.worker_connections import WorkerConnections
 from txgearman.connection.arguments import function_bytes, name_bytes
-from txgearman.errors import ClientError, FailJob, GearmanError, JobCancelled, JobOver, Reject, Retry
+from txgearman.errors import FailJob, GearmanError, JobCancelled, JobOver, Reject, Retry
 from txgearman.wire.limits import MAX_CLIENT_ID
 
 POLL_TIMEOUT_IN_SECONDS: Final = 60.0
@@ -68,10 +70,7 @@ class GearmanWorker(GearmanConnectionManager):
         self._event_queue = EventQueue()
         self._work_lock = threading.Lock()
         self._poll_lock = threading.Lock()
-        self._background_worker: BackgroundWorker | None = None
-        # Workers whose job was left without an outcome. Each keeps its connections for that.
-        self._parked_workers: list[BackgroundWorker] = []
-        self._reconnect_needed = False
+        self._connections = WorkerConnections(self._event_queue)
         self._stopping = False
         # Its slot is released, so that the next job is grabbed, once `after_poll` has agreed.
         self._last_job: RunningJob | None = None
@@ -93,7 +92,7 @@ class GearmanWorker(GearmanConnectionManager):
         is_new = name not in self.worker_abilities
         self.worker_abilities[name] = callback_function
         if is_new:
-            self._call_background_worker(lambda background_worker: background_worker.register(bytes_of(name)))
+            self._connections.call(lambda background_worker: background_worker.register(bytes_of(name)))
         return task
 
     def unregister_task(self, task: str | bytes) -> str | bytes:
@@ -107,9 +106,7 @@ class GearmanWorker(GearmanConnectionManager):
         """
         name = text_of(bytes_of(task))
         if self.worker_abilities.pop(name, None) is not None:
-            self._call_background_worker(
-                lambda background_worker: background_worker.unregister(bytes_of(name))
-            )
+            self._connections.call(lambda background_worker: background_worker.unregister(bytes_of(name)))
         return task
 
     def set_client_id(self, client_id: str | bytes | None) -> str | bytes | None:
@@ -126,7 +123,7 @@ class GearmanWorker(GearmanConnectionManager):
         if client_id is not None:
             name_bytes(bytes_of(client_id), "the client id", MAX_CLIENT_ID)
         self.worker_client_id = client_id
-        self._reconnect_needed = True
+        self._connections.reconnect_needed = True
         self._event_queue.wake()
         return client_id
 
@@ -206,11 +203,12 @@ class GearmanWorker(GearmanConnectionManager):
             empty list if none can.
         """
         background_thread().refuse_in_own_thread()
-        if self._background_worker is not None and not self._background_worker.thread.alive:
+        connections = self._connections
+        if connections.current is not None and not connections.current.thread.alive:
             self._disconnect()
-        if self._background_worker is None and self.connection_list:
+        if connections.current is None and self.connection_list:
             self._connect()
-        return [] if self._background_worker is None else list(self._background_worker.connections)
+        return [] if connections.current is None else list(connections.current.connections)
 
     def poll_connections_until_stopped(
         self,
@@ -499,9 +497,7 @@ class GearmanWorker(GearmanConnectionManager):
         else:
             last = partial(running_job.report_without_next, report)
             self._call(last if self._stopping else partial(report, running_job), timeout)
-        if running_job.worker in self._parked_workers:
-            self._parked_workers.remove(running_job.worker)
-            self._stop(running_job.worker)
+        self._connections.job_ended(running_job)
 
     def _running_job_of(self, job: GearmanJob) -> RunningJob:
         running_job = getattr(job, "_running_job", None)
@@ -521,14 +517,15 @@ class GearmanWorker(GearmanConnectionManager):
 
     def _run_jobs(self, callback: Callable[[bool], Any], deadline: Deadline) -> bool:
         """Run jobs until the deadline. Returns whether the deadline ended that, and not the program."""
+        connections = self._connections
         go_on = not self._stopping and bool(callback(False))
-        if self._background_worker is not None:
+        if connections.current is not None:
             # A program that may stop after each job must not be assigned another that it will not run.
-            self._background_worker.holds_slots = callback != self._work_continues or self._overrides_hooks
+            connections.current.holds_slots = callback != self._work_continues or self._overrides_hooks
         while go_on:
             changes = self._event_queue.changes
             event = self._event_queue.take()
-            if self._background_worker is None:
+            if connections.current is None:
                 raise ServerUnavailable(f"the worker is not connected to any of {self.connection_list!r}")
             if event is not None:
                 event()
@@ -541,10 +538,8 @@ class GearmanWorker(GearmanConnectionManager):
             elif self._stopping:
                 # The wait below would miss a wake-up from before `changes` was read.
                 go_on = False
-            elif self._reconnect_needed:
-                background_worker, self._background_worker = self._background_worker, None
-                self._stop(background_worker)
-                self._reconnect(background_worker)
+            elif connections.reconnect_needed:
+                connections.reconnect(self._new_background_worker)
             elif not self._event_queue.wait(changes, deadline):
                 return True
         return False
@@ -563,91 +558,6 @@ class GearmanWorker(GearmanConnectionManager):
         """Whether the program overrides a hook that can end `work` after each job."""
         ours = (GearmanWorker.after_poll, GearmanWorker.after_job)
         return tuple(getattr(hook, "__func__", None) for hook in (self.after_poll, self.after_job)) != ours
-
-    def _connect(self) -> None:
-        """Connect, if at least one server can be reached."""
-        thread = self._attach_event_queue()
-        background_worker = self._background_worker = self._new_background_worker(
-            thread, self.connection_list
-        )
-        try:
-            thread.call(background_worker.connect, timeout=background_worker.connect_timeout + GRACE_SECONDS)
-        except BaseException as error:
-            self._disconnect()
-            if not isinstance(error, ClientError):
-                raise
-            _log.info("No server can be reached of %r: %s", self.connection_list, error)
-
-    def _reconnect(self, background_worker: BackgroundWorker) -> None:
-        """Replace a background worker by a new one for the same servers, without waiting for a connection."""
-        self._background_worker = self._new_background_worker(
-            self._attach_event_queue(), background_worker.connections
-        )
-        self._background_worker.holds_slots = background_worker.holds_slots
-        background_thread().post(self._background_worker.start)
-
-    def _connection_closed(self, connection: GearmanConnection) -> None:
-        """The program has closed a connection: continue without it."""
-        background_worker = self._background_worker
-        if background_worker is None or connection not in background_worker.connections:
-            return
-        background_worker.connections.remove(connection)
-        connection.on_close = None
-        if background_worker.connections:
-            self._reconnect_needed = True
-            self._event_queue.wake()
-        else:
-            self._disconnect()
-
-    def _disconnect(self) -> None:
-        """Close the connections. Jobs without an outcome go back to their servers."""
-        workers = [
-            *self._parked_workers,
-            *([] if self._background_worker is None else [self._background_worker]),
-        ]
-        self._background_worker, self._parked_workers, self._last_job = None, [], None
-        self.command_handler_holding_job_lock = None
-        for background_worker in workers:
-            for connection in background_worker.connections:
-                connection.on_close = None
-                connection.connected = False
-            self._stop(background_worker)
-        # Jobs that came meanwhile have gone back to their servers too.
-        while self._event_queue.take() is not None:
-            pass
-
-    def _stop(self, background_worker: BackgroundWorker) -> None:
-        if not background_worker.thread.alive:
-            # This process is a fork, and the worker is the parent's. Or the background thread has ended.
-            return
-        background_worker.finalizer.detach()
-        try:
-            self._call(background_worker.stop, None)
-        except ServerUnavailable as error:
-            _log.info("%s", error)
-
-    def _attach_event_queue(self) -> BackgroundThread:
-        thread = background_thread()
-        self._event_queue.reopen()
-        thread.close_when_ended(self._event_queue)
-        return thread
-
-    def _new_background_worker(
-        self, thread: BackgroundThread, connections: Sequence[GearmanConnection]
-    ) -> BackgroundWorker:
-        self._reconnect_needed = False
-        client_id = None if self.worker_client_id is None else bytes_of(self.worker_client_id)
-        names = [bytes_of(name) for name in self.worker_abilities]
-        # By a weak reference: a program may drop its worker without a shutdown.
-        worker = weakref.ref(self)
-        background_worker = BackgroundWorker(
-            thread, connections, names, client_id, partial(_job_received, worker), bool(self.heartbeat)
-        )
-        background_worker.finalizer = weakref.finalize(self, thread.post, background_worker.stop)
-        background_worker.finalizer.atexit = False
-        for connection in connections:
-            connection.on_close = partial(_connection_closed, worker)
-        return background_worker
 
     def _execute(self, running_job: RunningJob) -> None:
         self._last_job = running_job
@@ -671,22 +581,45 @@ class GearmanWorker(GearmanConnectionManager):
         else:
             self.on_job_execute(job)
         if not running_job.reported and not running_job.lost:
-            self._park(job)
+            _log.warning("%r was left without an outcome", job)
+            self._last_job = None
+            self._connections.park(self._new_background_worker)
 
-    def _park(self, job: GearmanJob) -> None:
-        """The task left its job without an outcome. Keep the job's connection, and continue on others."""
-        _log.warning("%r was left without an outcome", job)
-        background_worker, self._background_worker, self._last_job = self._background_worker, None, None
-        if background_worker is not None:
-            self._parked_workers.append(background_worker)
-            self._reconnect(background_worker)
+    # -- connections ----------------------------------------------------------------------------
 
-    # -- the background thread ------------------------------------------------------------------
+    def _connect(self) -> None:
+        """Connect, if at least one server can be reached."""
+        connected = False
+        try:
+            connected = self._connections.connect(self._new_background_worker, self.connection_list)
+        finally:
+            if not connected:
+                self._disconnect()
 
-    def _call_background_worker(self, function: Callable[[BackgroundWorker], object]) -> None:
-        background_worker = self._background_worker
-        if background_worker is not None:
-            self._call(partial(function, background_worker), None)
+    def _connection_closed(self, connection: GearmanConnection) -> None:
+        if self._connections.remove(connection):
+            self._disconnect()
+
+    def _new_background_worker(
+        self, thread: BackgroundThread, servers: Sequence[GearmanConnection]
+    ) -> BackgroundWorker:
+        client_id = None if self.worker_client_id is None else bytes_of(self.worker_client_id)
+        names = [bytes_of(name) for name in self.worker_abilities]
+        # By a weak reference: a program may drop its worker without a shutdown.
+        worker = weakref.ref(self)
+        background_worker = BackgroundWorker(
+            thread, servers, names, client_id, partial(_job_received, worker), bool(self.heartbeat)
+        )
+        background_worker.finalizer = weakref.finalize(self, thread.post, background_worker.stop)
+        background_worker.finalizer.atexit = False
+        for connection in servers:
+            connection.on_close = partial(_connection_closed, worker)
+        return background_worker
+
+    def _disconnect(self) -> None:
+        self._last_job = None
+        self.command_handler_holding_job_lock = None
+        self._connections.disconnect()
 
     def _call(self, function: Callable[[], Any], timeout: float | None) -> None:
         limit = GRACE_SECONDS if timeout is None else timeout
