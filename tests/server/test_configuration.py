@@ -19,7 +19,8 @@ from txgearman.server.config.configuration import MAX_SIZE, ConfigurationError, 
 from txgearman.server.config.function_options import FunctionSettings
 from txgearman.server.config.process_options import Level
 from txgearman.server.process.logs import Threshold
-from txgearman.server.process.twistd import CONFIGURABLE, Options, reload_configuration
+from txgearman.server.process.program import reload_configuration
+from txgearman.server.process.twistd import CONFIGURABLE, Options
 
 WHOLE = """\
 listen = ["tcp:1", "unix:/s"]

@@ -279,6 +279,16 @@ def options_of(settings: type) -> tuple[Option, ...]:
     return tuple(found)
 
 
+def with_values(settings: type[T], values: Mapping[str, Any]) -> T:
+    """Settings with those of `values`, by the names of options, that are theirs, and defaults for the rest.
+
+    Raises `ValueError` for what a value cannot be.
+    """
+    return settings(
+        **{each.attribute: values[each.name] for each in options_of(settings) if each.name in values}
+    )
+
+
 def with_reloadable(before: T, wanted: T) -> tuple[T, list[str], list[str]]:
     """What settings become that run as `before` when `wanted` is asked for: the reloadable options change.
 

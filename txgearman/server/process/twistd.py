@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from twisted.application.app import ServerOptions
-from twisted.application.service import IService, MultiService
-from twisted.internet.error import ReactorNotRunning
-from twisted.logger import ILogObserver, Logger
-from twisted.python.components import Componentized
+from twisted.application.service import IService
+from twisted.logger import ILogObserver
 from twisted.python.usage import Options as TwistedOptions
 from twisted.python.usage import UsageError
 
 from txgearman.errors import StoreError
 from txgearman.server.config.configuration import Configuration, ConfigurationError, read_configuration
-from txgearman.server.config.option_kinds import PATH, Option, option, options_of, with_reloadable
-from txgearman.server.config.options import FILES_KEPT, Settings
+from txgearman.server.config.option_kinds import PATH, Option, option, options_of, with_values
+from txgearman.server.config.options import Settings
 from txgearman.server.config.process_options import LogFormat, ProcessSettings
 from txgearman.server.process.help import help_text, hint
 from txgearman.server.process.logs import Threshold, observer_for
-from txgearman.server.process.memory import MemoryService, tune_collector
-from txgearman.server.process.signals import SignalService
-from txgearman.server.process.startup import Startup
-from txgearman.server.process.systemd import SupervisedService, Supervisor
-from txgearman.server.service import GearmanService, check_settings, make_service
+from txgearman.server.process.program import make_program
+from txgearman.server.service import check_settings
 from txgearman.version import VERSION
-
-_log = Logger()
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +160,12 @@ class Options(TwistedOptions):
         said = {**file.said, **self._said}
         return (
             replace(
-                _make(Settings, said), functions=file.functions, schedules=file.schedules, access=file.access
+                with_values(Settings, said),
+                functions=file.functions,
+                schedules=file.schedules,
+                access=file.access,
             ),
-            _make(ProcessSettings, said),
+            with_values(ProcessSettings, said),
         )
 
     def _value(self, each: Option) -> Any:
@@ -199,143 +191,12 @@ for _each in OPTIONS:
             setattr(Options, f"opt_{_name.replace('-', '_')}", _repeatable(_each))
 
 
-def _make(settings: type[T], said: dict[str, Any]) -> T:
-    """The settings with what was said of them, and defaults for the rest."""
-    return settings(**{each.attribute: said[each.name] for each in options_of(settings) if each.name in said})
-
-
-class _Program(MultiService):
-    """All services of the process, whose start is watched over by `startup`, None inside another program.
-
-    `observer` writes the log, if it is not None.
-    """
-
-    def __init__(self, observer: ILogObserver | None, startup: Startup | None, reactor: Any) -> None:
-        super().__init__()
-        self._observer = observer
-        self._startup = startup
-        self._reactor = reactor
-
-    def setServiceParent(self, parent: Any) -> None:
-        # The application, which twistd asks for an observer before it makes one of its own.
-        if self._observer is not None and isinstance(parent, Componentized):
-            parent.setComponent(ILogObserver, self._observer)
-        super().setServiceParent(parent)
-
-    def privilegedStartService(self) -> None:
-        if self._startup is not None:
-            self._startup.enter(self._reactor)
-        super().privilegedStartService()
-
-    def startService(self) -> None:
-        super().startService()
-        if self._startup is not None:
-            # The ports are open and the store is loaded. This is called once signals are handled too.
-            self._reactor.callWhenRunning(self._startup.succeeded)
-
-
-def reload_configuration(server: GearmanService, options: Options) -> None:
-    """Read the configuration again and obey it, as far as that needs no new start. What was accepted stays.
-
-    Says in the log what changed. A configuration that is wrong changes nothing.
-    """
-    try:
-        settings, process = options.read()
-        reload = server.prepare(settings)
-        process, changed, waiting = with_reloadable(options.process, process)
-        server.commit(reload)
-    except (ValueError, StoreError) as error:
-        _log.error("The configuration is wrong, nothing was changed: {error}", error=options.located(error))
-        return
-    except Exception:
-        _log.failure("The configuration cannot be obeyed, nothing was changed")
-        return
-    options.process = process
-    if server.factory.threshold is not None:
-        server.factory.threshold.level = process.log_level
-    changed, waiting = reload.changed + changed, reload.waiting + waiting
-    _log.info("Configuration read again. Changed: {changed}", changed=", ".join(changed) or "nothing")
-    if waiting:
-        _log.warn("Not changed, as it needs a new start: {waiting}", waiting=", ".join(waiting))
-
-
-def _raise_file_limit(wanted: int) -> None:
-    """Let this process open `wanted` files, or with 0 as many as it may. A connection needs one."""
-    try:
-        import resource
-    except ImportError:  # not on Windows, which has no such limit
-        return
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    target = wanted or hard
-    try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (target, max(target, hard)))
-    except (ValueError, OSError) as error:
-        _log.warn(
-            "Cannot open {target} files, the limit stays at {soft}: {error}",
-            target=target,
-            soft=soft,
-            error=error,
-        )
-
-
-def _check_files(needed: int) -> None:
-    """Raises `ValueError` unless `needed` more files can be opened: what runs short of them later fails where
-    nobody expects it."""
-    held: list[int] = []
-    try:
-        while len(held) < needed:
-            held.append(os.open(os.devnull, os.O_RDONLY))
-    except OSError as error:
-        raise ValueError(
-            f"the server itself needs {needed} open files more, and the system gives it {len(held)}: "
-            f"{error.strerror} (--file-descriptors, ulimit -n)"
-        ) from None
-    finally:
-        for file in held:
-            os.close(file)
-
-
 def makeService(options: Options) -> IService:
     """The service that ``twistd gearmand`` runs."""
-    from twisted.internet import reactor
 
-    startup = None
-    if options.parent is not None:
-        startup = Startup(options.parent)
-        startup.begin()
+    def observer(threshold: Threshold) -> ILogObserver | None:
+        if not isinstance(options.parent, ServerOptions):
+            return None
+        return observer_for(options.parent, options.process.log_format, threshold)
 
-    def stop_reactor() -> None:
-        # A signal may have stopped it meanwhile.
-        with suppress(ReactorNotRunning):
-            reactor.stop()
-
-    # First: how many connections may come follows from it.
-    _raise_file_limit(options.process.file_descriptors)
-    _check_files(FILES_KEPT + len(options.settings.endpoints))
-    server = make_service(options.settings, reactor=reactor, on_shutdown=stop_reactor)
-    server.factory.threshold = threshold = Threshold(options.process.log_level)
-    observer = None
-    if isinstance(options.parent, ServerOptions):
-        observer = observer_for(options.parent, options.process.log_format, threshold)
-    supervisor = Supervisor()
-    tune_collector()
-    MemoryService(
-        lambda: server.factory.inspection.in_memory,
-        reactor,
-        counted=server.factory.counted_bytes,
-        functions=lambda: server.factory.inspection.function_count,
-    ).setServiceParent(server)
-    SignalService(
-        server,
-        supervisor,
-        reactor,
-        drain_timeout=lambda: options.process.drain_timeout,
-        reload=lambda: reload_configuration(server, options),
-        stop=stop_reactor,
-    ).setServiceParent(server)
-    SupervisedService(supervisor, reactor).setServiceParent(server)
-    if startup is not None:
-        startup.take_over()
-    program = _Program(observer, startup, reactor)
-    server.setServiceParent(program)
-    return program
+    return make_program(options, observer)
