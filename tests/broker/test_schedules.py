@@ -133,7 +133,7 @@ class TickTests(SynchronousTestCase):
             self.bench.add(f"s{number}")
         self.bench.now = self.bench.alarm or 0.0
         self.bench.schedules.tick()
-        self.assertEqual(self.bench.broker.total, 500)
+        self.assertEqual(self.bench.broker.total, 1000)
         self.assertEqual(len(self.bench.run(1)), 2500)
 
     def test_a_preview(self) -> None:

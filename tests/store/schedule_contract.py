@@ -76,7 +76,7 @@ class ScheduleContract(_TestCase):
             seen.append(self.store.schedule_changes())
         self.assertEqual(len(set(seen)), 5)
         self.write_tick(1, NOON)
-        self.store.skip_tick(b"s", NOON + 1)
+        self.store.skip_ticks([Tick(b"s", NOON + 1)])
         self.restart()
         self.assertEqual(self.store.schedule_changes(), seen[-1])
 
@@ -121,11 +121,16 @@ class ScheduleContract(_TestCase):
 
     def test_a_tick_without_a_job(self) -> None:
         for _ in range(2):
-            self.store.skip_tick(b"s", NOON)
+            self.store.skip_ticks([Tick(b"s", NOON), Tick(b"a", NOON)])
         self.assertEqual(self.write_tick(1, NOON).ticks_done, {1})
         self.write_tick(2, NOON + 60)
-        self.store.skip_tick(b"s", NOON + 60)
+        self.store.skip_ticks([Tick(b"s", NOON + 60)])
         self.assertEqual(self.write_tick(2, NOON + 60).ticks_done, frozenset(), "it has its job still")
+
+    def test_very_many_ticks_without_jobs(self) -> None:
+        ticks = [Tick(b"s%d" % (number % 700), NOON + number // 700) for number in range(3000)]
+        self.store.skip_ticks(ticks)
+        self.assertEqual(self.store.forget_ticks(NOON + 9), 3000)
 
     def test_the_last_tick_is_known(self) -> None:
         for name in (b"s", b"other"):
@@ -166,7 +171,7 @@ class ScheduleContract(_TestCase):
             if chance.random() < 0.2:
                 name, tick = chance.choice((b"a", b"b")), NOON + chance.randrange(12)
                 table.ticks.setdefault((name, tick), None)
-                self.store.skip_tick(name, tick)
+                self.store.skip_ticks([Tick(name, tick)])
             if chance.random() < 0.1:
                 before = NOON + chance.randrange(6)
                 self.assertEqual(self.store.forget_ticks(before), table.forget(before))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from txgearman.store.contract import StoredSchedule, Tick
 
@@ -82,9 +82,10 @@ class HasSchedules:
         self._check()
         return self.schedule_table.changes
 
-    def skip_tick(self, name: bytes, tick: float) -> None:
+    def skip_ticks(self, ticks: Sequence[Tick]) -> None:
         self._check()
-        self.schedule_table.ticks.setdefault((name, tick), None)
+        for tick in ticks:
+            self.schedule_table.ticks.setdefault((*tick,), None)
 
     def forget_ticks(self, before: float) -> int:
         self._check()

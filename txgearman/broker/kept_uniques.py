@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from txgearman.broker.job_options import NO_OPTIONS, JobOptions
 from txgearman.broker.kept_unique import KeptUnique, unique_key
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from txgearman.broker.entities import Client, Job
+
+NOT_KEPT: Final = JobOptions(unique_for=0)
+"""The options of a job whose unique is not kept, of which nothing else is said. It need not be remembered."""
 
 
 class KeptUniques:
@@ -59,7 +62,7 @@ class KeptUniques:
         if options is not None and options.unique_for is not None:
             unique_for = options.unique_for
         if not unique_for:
-            return options
+            return None if options is NOT_KEPT else options
         if len(self) >= self.limit:
             self._forget_past()
             if len(self) >= self.limit:
@@ -103,8 +106,11 @@ class KeptUniques:
         Returns:
             Its unique; None where it is not kept, or not any more.
         """
+        uniques = self.by_function.get(function)
+        if not uniques:
+            return None
         key = unique_key(unique, data)
-        kept = None if key is None else self.by_function.get(function, {}).get(key)
+        kept = None if key is None else uniques.get(key)
         return None if kept is None or kept.until <= self._wall_clock() else kept
 
     def answer(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from txgearman.broker.entities import Client
 from txgearman.broker.interfaces import Alarm, ScheduleStore
-from txgearman.broker.job_options import JobOptions
+from txgearman.broker.kept_uniques import NOT_KEPT
 from txgearman.broker.schedule import Missed, Schedule, ScheduleDetail
 from txgearman.broker.slices import SLICE
 from txgearman.broker.timer import Timer
@@ -42,10 +42,6 @@ TellRun = Callable[[bytes | Refused], None]
 """Is told the handle of a job, or why there is none."""
 
 _HEAP_SLACK: Final = 64
-
-_OPTIONS: Final = JobOptions(unique_for=0)
-"""What each job is submitted with. Its unique is not kept once it is completed, whatever its function says:
-the next ticks have the same unique, would be answered with that job, and would not run."""
 
 
 class _Entry:
@@ -374,7 +370,7 @@ class Schedules:
             return
         jobs = 0
         while jobs < SLICE and (entry := self._pop_due(now)) is not None:
-            jobs += 1 + self._do(entry, now)
+            jobs += max(1, self._do(entry, now))
         self._set_alarm()
 
     def _turn_back(self, now: float) -> None:
@@ -397,17 +393,21 @@ class Schedules:
         return None
 
     def _plan(self, entry: _Entry, not_before: float = 0.0) -> None:
-        """Find when the next job of a schedule is due."""
-        entry.tick = entry.due = None
+        """Find when the next job of a schedule is due, and set the alarm for it."""
+        entry.tick = entry.next_after(entry.covered_to) if entry.is_ticking else None
+        self._plan_tick(entry, not_before)
+        if entry.due is not None:
+            self._timer.ring_at_wall_time(entry.due)
+
+    def _plan_tick(self, entry: _Entry, not_before: float = 0.0) -> None:
+        """The next tick of a schedule is known: its job is due with it, and not before a time."""
+        entry.due = None
         if len(self._heap) > _HEAP_SLACK + 2 * len(self._entries):
             self._heap = [item for item in self._heap if item[2].due == item[0]]
             heapify(self._heap)
-        if entry.is_ticking:
-            entry.tick = entry.next_after(entry.covered_to)
-            if entry.tick is not None:
-                entry.due = max(entry.schedule.due(entry.tick), not_before)
-                heappush(self._heap, (entry.due, next(self._numbers), entry))
-                self._timer.ring_at_wall_time(entry.due)
+        if entry.tick is not None:
+            entry.due = max(entry.schedule.due(entry.tick), not_before)
+            heappush(self._heap, (entry.due, next(self._numbers), entry))
 
     def _set_alarm(self) -> None:
         while self._heap and self._heap[0][2].due != self._heap[0][0]:
@@ -432,14 +432,15 @@ class Schedules:
             for tick in ticks:
                 self._submit_tick(entry, tick, now)
         if entry.due is not None and entry.due <= now:
-            self._plan(entry)
+            # `tick` sets the alarm.
+            self._plan_tick(entry)
         return len(ticks)
 
     def _due_ticks(self, entry: _Entry, now: float) -> list[float]:
-        """The last ticks that are due, `MAX_CATCH_UP` at most."""
+        """The last ticks that are due, `MAX_CATCH_UP` at most. Leaves the next one in `entry`."""
         schedule = entry.schedule
         ticks: deque[float] = deque(maxlen=MAX_CATCH_UP)
-        tick = entry.next_after(entry.covered_to)
+        tick = entry.tick
         looked_at = 0
         while tick is not None and schedule.due(tick) <= now:
             if len(ticks) == MAX_CATCH_UP:
@@ -450,6 +451,7 @@ class Schedules:
                 # So many more take about as long again: what lies before them need not be looked at.
                 tick = max(tick, now - 2 * (ticks[-1] - ticks[0]))
             tick = entry.next_after(tick)
+        entry.tick = tick
         return list(ticks)
 
     def _miss_until(self, entry: _Entry, when: float) -> None:
@@ -463,6 +465,7 @@ class Schedules:
                     break
                 entry.missed += 1
                 tick = entry.next_after(tick)
+            entry.tick = entry.next_after(when)
         entry.covered_to = when
 
     # -- jobs -------------------------------------------------------------------------------------
@@ -502,7 +505,9 @@ class Schedules:
                 schedule.data,
                 schedule.priority,
                 background=True,
-                options=_OPTIONS,
+                # Whatever its function says: the next ticks have the same unique, would be answered with
+                # this job, and would not run.
+                options=NOT_KEPT,
             )
         finally:
             self._submitter.current = None

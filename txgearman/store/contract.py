@@ -494,12 +494,11 @@ class Store(Protocol):
             A number that differs from an earlier one where `schedules` may differ.
         """
 
-    def skip_tick(self, name: bytes, tick: float) -> None:
-        """Note that a tick is done with, without a job.
+    def skip_ticks(self, ticks: Sequence[Tick]) -> None:
+        """Note that ticks are done with, without a job. One that has a job keeps it.
 
         Args:
-            name: The schedule.
-            tick: The tick, in seconds since the epoch.
+            ticks: The ticks.
         """
 
     def forget_ticks(self, before: float) -> int:

@@ -44,6 +44,7 @@ from txgearman.store.contract import (
     Written,
 )
 from txgearman.store.database import DatabaseStore, Row, TransactionConflict
+from txgearman.store.schedules import TickRow
 from txgearman.store.tables import (
     DATA_INDEX,
     FUNCTION_INDEX,
@@ -146,6 +147,10 @@ _KEEP_UNIQUES: Final = (
     'INSERT INTO txgearman_unique (function, "key", handle, until)'
     " SELECT * FROM unnest(%b::bytea[], %b::bytea[], %b::bytea[], %b::double precision[])"
     ' ON CONFLICT (function, "key") DO UPDATE SET handle = excluded.handle, until = excluded.until'
+)
+_INSERT_TICKS: Final = (
+    "INSERT INTO txgearman_tick (schedule, tick, job)"
+    " SELECT * FROM unnest(%b::bytea[], %b::double precision[], %b::bigint[]) ON CONFLICT DO NOTHING"
 )
 _KEEP: Final = {
     known: f"{_ALIVE.format('')}, gone AS ("
@@ -614,6 +619,11 @@ class PostgresqlStore(DatabaseStore):
         alive, revived = connection.exec_driver_sql(_REVIVE, values).one()
         self._check(alive)
         return bool(revived)
+
+    def _insert_ticks(self, connection: sa.Connection, rows: Sequence[TickRow]) -> int:
+        schedules, ticks, jobs = zip(*rows, strict=True)
+        values = ARRAYS["BYTEA"](schedules), _TIMES(ticks), _NUMBERS(jobs)
+        return connection.exec_driver_sql(_INSERT_TICKS, values).rowcount
 
     def _change_settings(self, changes: SettingChanges) -> None:
         with self._connected() as connection:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 import sqlalchemy as sa
@@ -13,6 +13,9 @@ from txgearman.store.contract import StoredSchedule, Tick
 from txgearman.store.tables import META, SCHEDULE, TICK
 
 _Result = TypeVar("_Result")
+TickRow = tuple[bytes, float, int | None]
+"""A schedule's name, a tick of it, and the number of the job that is to be the tick's; None for no job."""
+
 _SAVED: Final = ("since", "paused", "definition", "data")
 
 
@@ -25,6 +28,10 @@ class ScheduleRows:
 
     def _connected(self) -> contextlib.AbstractContextManager[sa.Connection]:
         """The connection, where each statement is a transaction of its own."""
+        raise NotImplementedError
+
+    def _insert_ticks(self, connection: sa.Connection, rows: Sequence[TickRow]) -> int:
+        """Insert ticks that are not there, of two equal ones the first; returns how many were inserted."""
         raise NotImplementedError
 
     def schedules(self) -> list[StoredSchedule]:
@@ -76,13 +83,10 @@ class ScheduleRows:
     def schedule_changes(self) -> int:
         return self._do(lambda connection: int(connection.scalar(sa.select(META.c.schedule_changes)) or 0))
 
-    def skip_tick(self, name: bytes, tick: float) -> None:
-        def skip(connection: sa.Connection) -> None:
-            connection.execute(
-                _insert(connection, TICK).values(schedule=name, tick=tick).on_conflict_do_nothing()
-            )
-
-        self._do(skip)
+    def skip_ticks(self, ticks: Sequence[Tick]) -> None:
+        # In the order of their index, as `_claim_ticks` has them.
+        rows = [(*tick, None) for tick in sorted(ticks)]
+        self._do(lambda connection: self._insert_ticks(connection, rows))
 
     def forget_ticks(self, before: float) -> int:
         def forget(connection: sa.Connection) -> int:
@@ -92,13 +96,15 @@ class ScheduleRows:
 
     def _claim_ticks(self, connection: sa.Connection, ticks: Mapping[int, Tick]) -> frozenset[int]:
         """Let jobs be those of their ticks; returns the numbers of those whose ticks were done with."""
-        wanted = sorted((*its, number) for number, its in ticks.items())
-        rows = [{"schedule": name, "tick": tick, "job": number} for name, tick, number in wanted]
-        connection.execute(_insert(connection, TICK).on_conflict_do_nothing(), rows)
-        keys = sa.tuple_(TICK.c.schedule, TICK.c.tick).in_([(name, tick) for name, tick, _ in wanted])
-        query = sa.select(TICK.c.schedule, TICK.c.tick, TICK.c.job).where(keys)
-        jobs = _by_tick(connection.execute(query))
-        return frozenset(number for name, tick, number in wanted if jobs.get((name, tick)) != number)
+        # In the order of their index: servers that do the same ticks do not deadlock.
+        claims: list[tuple[bytes, float, int]] = sorted([(*its, number) for number, its in ticks.items()])
+        if self._insert_ticks(connection, claims) == len(claims):
+            return frozenset()
+        keys = sa.tuple_(TICK.c.schedule, TICK.c.tick).in_([(name, tick) for name, tick, _ in claims])
+        rows = connection.execute(sa.select(TICK.c.schedule, TICK.c.tick, TICK.c.job).where(keys))
+        jobs = {(name, tick): job for name, tick, job in rows}
+        # A tick that has its own job was claimed by an earlier attempt, whose answer was lost.
+        return frozenset(number for name, tick, number in claims if jobs.get((name, tick)) != number)
 
     def _change(self, work: Callable[[sa.Connection], _Result]) -> _Result:
         """Do work that changes schedules, and count it in the same transaction."""
@@ -118,10 +124,6 @@ class ScheduleRows:
                 return work(connection)
 
         return self._with_retries(do)
-
-
-def _by_tick(rows: Iterable[Any]) -> dict[tuple[bytes, float], int | None]:
-    return {(name, tick): job for name, tick, job in rows}
 
 
 def _insert(connection: sa.Connection, table: sa.Table) -> Any:

@@ -40,6 +40,7 @@ from txgearman.store.contract import (
     Written,
 )
 from txgearman.store.database import DatabaseStore, Row
+from txgearman.store.schedules import TickRow
 
 BUSY_TIMEOUT: Final = 5.0
 """Seconds to wait for another program that writes to the file, such as an operator's shell."""
@@ -65,7 +66,7 @@ CACHE_SIZE: Final = 32 * 1024
 """KiB of pages kept in memory."""
 
 STATEMENT_ROWS: Final = 2048
-"""Jobs that one statement inserts at most. The compiled statement takes 2 MB of memory."""
+"""Jobs, or ticks, that one statement inserts at most. The compiled statement takes 2 MB of memory."""
 
 FAILED_ROWS: Final = 256
 """Failed jobs that one statement changes or buries at most: their statements are made anew each time."""
@@ -134,6 +135,9 @@ _KEEP_UNIQUES: Final = (
     ' ON CONFLICT (function, "key") DO UPDATE SET handle = excluded.handle, until = excluded.until'
 )
 _FORGET: Final = "DELETE FROM txgearman_dead WHERE number = ?"
+
+_JOB_COLUMNS: Final = tuple(column.name for column in tables.INSERTED)
+_TICK_COLUMNS: Final = ("schedule", "tick", "job")
 
 _DROP_SETTINGS: Final = "DELETE FROM txgearman_setting WHERE name IN ({})"
 _REMOVE_SETTINGS: Final = "DELETE FROM txgearman_setting WHERE (name, kind) IN ({})"
@@ -528,8 +532,7 @@ class SqliteStore(DatabaseStore):
         return [rows[start : start + STATEMENT_ROWS] for start in range(0, len(rows), STATEMENT_ROWS)]
 
     def _insert(self, connection: sa.Connection, rows: Sequence[Row]) -> int:
-        sql, size = _insertion(len(rows))
-        values = (*chain.from_iterable(rows), *(None,) * ((size - len(rows)) * len(tables.INSERTED)))
+        sql, values = _insertion("txgearman_job", _JOB_COLUMNS, rows)
         return connection.exec_driver_sql(sql, values).rowcount
 
     def _delete(self, connection: sa.Connection, numbers: Sequence[int], coalesced: dict[int, float]) -> int:
@@ -566,6 +569,14 @@ class SqliteStore(DatabaseStore):
 
     def _keep_uniques(self, connection: sa.Connection, kept: Sequence[KeptUnique]) -> None:
         _execute_for(connection, _KEEP_UNIQUES, kept)
+
+    def _insert_ticks(self, connection: sa.Connection, rows: Sequence[TickRow]) -> int:
+        inserted = 0
+        for start in range(0, len(rows), STATEMENT_ROWS):
+            some = rows[start : start + STATEMENT_ROWS]
+            sql, values = _insertion("txgearman_tick", _TICK_COLUMNS, some)
+            inserted += connection.exec_driver_sql(sql, values).rowcount
+        return inserted
 
     def _change_settings(self, changes: SettingChanges) -> None:
         with self._writing(2) as connection:
@@ -655,18 +666,22 @@ def _execute_for(connection: sa.Connection, sql: str, rows: Sequence[Row]) -> No
         connection.exec_driver_sql(sql.format(values), (*chain.from_iterable(some),))
 
 
-@functools.cache
-def _insertion(rows: int) -> tuple[str, int]:
-    """A statement that inserts `rows` jobs, and how many rows of values it must be given.
+def _insertion(table: str, columns: tuple[str, ...], rows: Sequence[Row]) -> tuple[str, Row]:
+    """A statement that inserts rows which are not there, and its values.
 
     Compiling one costs more than running it. So there are few, for powers of two; values of NULL fill up.
     """
-    size = 1 << (rows - 1).bit_length()
-    names = ", ".join(f'"{column.name}"' for column in tables.INSERTED)
-    values = ", ".join(f"column{number}" for number in range(1, len(tables.INSERTED) + 1))
-    row = f"({', '.join('?' * len(tables.INSERTED))})"
+    size = 1 << (len(rows) - 1).bit_length()
+    values = (*chain.from_iterable(rows), *(None,) * ((size - len(rows)) * len(columns)))
+    return _insertion_of(table, columns, size), values
+
+
+@functools.cache
+def _insertion_of(table: str, columns: tuple[str, ...], size: int) -> str:
+    names = ", ".join(f'"{name}"' for name in columns)
+    values = ", ".join(f"column{number}" for number in range(1, len(columns) + 1))
+    row = f"({', '.join('?' * len(columns))})"
     return (
-        f"INSERT INTO txgearman_job ({names}) SELECT {values} FROM (VALUES {', '.join([row] * size)})"
-        " WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING",
-        size,
+        f"INSERT INTO {table} ({names}) SELECT {values} FROM (VALUES {', '.join([row] * size)})"
+        " WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING"
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -28,6 +29,17 @@ their clocks and in what their files say of the window."""
 LOOK_INTERVAL: Final = 5.0
 """Seconds between two looks at whether another server has changed schedules. It is one row of one table."""
 
+SKIP_DELAY: Final = 0.05
+"""Seconds that a tick without a job waits to share a transaction with others: with a thousand schedules there
+may be a thousand in a second. A crash meanwhile makes it a missed one."""
+
+RETRY_INTERVAL: Final = 5.0
+"""Seconds until such ticks are written again that the store could not take."""
+
+MAX_SKIPPED: Final = 10_000
+"""Ticks without jobs that wait to be written. Only in an outage are there more. The oldest are forgotten
+then, as their windows end first."""
+
 Heard = Callable[[list[StoredSchedule]], None]
 """Is told all that is stored of schedules, in the reactor's thread."""
 
@@ -48,10 +60,14 @@ class StoredSchedules:
         self, store: Store, reactor: Any, in_thread: InThread, wall_clock: Callable[[], float]
     ) -> None:
         self._store = store
+        self._reactor = reactor
         self._in_thread = in_thread
         self._wall_clock = wall_clock
         # The ticks of jobs that wait to be saved, by number.
         self._ticks: dict[int, Tick] = {}
+        # Those without jobs that are to be written, in order.
+        self._skipped: dict[Tick, None] = {}
+        self._next_write: IDelayedCall | None = None
         self._longest_window = 0.0
         self._timer = LoopingCall(self._forget_old)
         self._timer.clock = reactor
@@ -84,8 +100,16 @@ class StoredSchedules:
         """Forget old ticks from now on."""
         self._timer.start(FORGET_INTERVAL, now=False).addErrback(log_defect)
 
+    def close(self) -> None:
+        """Write what is to be written, and nothing more."""
+        if self._skipped:
+            self._write_skipped()
+        self.stop()
+
     def stop(self) -> None:
-        """Neither forget nor look for changes any more."""
+        """Neither write, nor forget, nor look for changes any more."""
+        self._skipped = {}
+        self._cancel_next_write()
         for call in (self._timer, self._look):
             if call.running:
                 call.stop()
@@ -127,7 +151,9 @@ class StoredSchedules:
         self._ticks[number] = Tick(schedule, tick)
 
     def tick_without_job(self, schedule: bytes, tick: float) -> None:
-        self._write(self._store.skip_tick, schedule, tick)
+        self._skipped[Tick(schedule, tick)] = None
+        if self._next_write is None:
+            self._next_write = self._reactor.callLater(SKIP_DELAY, self._write_skipped)
 
     # -- what is stored of schedules --------------------------------------------------------------
 
@@ -191,8 +217,24 @@ class StoredSchedules:
 
         change.addErrback(failed).addErrback(log_defect)
 
-    def _write(self, write: Callable[..., object], *arguments: Any) -> None:
-        self.try_to(self._in_thread(write, *arguments))
+    def _write_skipped(self) -> None:
+        self._cancel_next_write()
+        skipped, self._skipped = self._skipped, {}
+
+        def failed(failure: Failure) -> None:
+            # In an outage, which the writer tells the operator of, they are written later.
+            _pass_over(failure)
+            left = [*skipped, *self._skipped][-MAX_SKIPPED:]
+            self._skipped = dict.fromkeys(left)
+            if self._next_write is None and self._timer.running:
+                self._next_write = self._reactor.callLater(RETRY_INTERVAL, self._write_skipped)
+
+        self._in_thread(self._store.skip_ticks, list(skipped)).addErrback(failed).addErrback(log_defect)
+
+    def _cancel_next_write(self) -> None:
+        if self._next_write is not None and self._next_write.active():
+            self._next_write.cancel()
+        self._next_write = None
 
     def _look_for_changes(self) -> Deferred[None]:
         """See whether schedules changed; the next look comes behind the answer."""

@@ -211,7 +211,7 @@ class StoreWriter:
         self.lease.stop()
         self.dead_jobs.stop()
         self.results.stop()
-        self.schedules.stop()
+        self.schedules.close()
         self.slots.stop()
         await self.settings.close()
         while self._pending and not self.lease.is_lost:
