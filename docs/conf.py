@@ -21,15 +21,12 @@ sys.path.insert(0, str(HERE))
 
 import rooms  # noqa: E402
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE))
-
 project = "txgearman"
 author = "the txgearman developers"
 project_copyright = "2026, the txgearman developers"
 version = release = __version__
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "states"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "states"]
 exclude_patterns = ["_build", "examples", "performance_table.rst", "durable_table.rst", "library_table.rst"]
 # `name` in the docstrings: a link where the name is documented, and plain code where it is not.
 default_role = "py:obj"
@@ -45,6 +42,10 @@ python_use_unqualified_type_names = True
 html_theme = "furo"
 html_title = f"txgearman {release}"
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
+# Of a terminal's text the commands are copied, without their prompts and without what they print.
+copybutton_prompt_text = "$ "
 
 
 def make_readable(_app: Any, _what: str, _name: str, _obj: Any, _options: Any, *parts: str | None) -> Any:

@@ -1,19 +1,15 @@
-"""What is in contrib/: the units of systemd, their options, the Dockerfile."""
+"""The units of systemd in contrib/, and the file of their options."""
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
-import shutil
 import signal
 import socket
-import sysconfig
 import tempfile
-import unittest
 from pathlib import Path
 
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import TestCase
 
 from tests.interop.programs import HOST, run_program
 from tests.server.lines import close, connect
@@ -23,10 +19,9 @@ from tests.support import needs_program, on_reactor
 from txgearman.server.process.signals import STOP_MARGIN
 from txgearman.server.process.twistd import Options
 
-CONTRIB = Path(__file__).parent.parent / "contrib"
+CONTRIB = Path(__file__).parent.parent.parent / "contrib"
 SERVICE = CONTRIB / "systemd/txgearmand.service"
 SOCKET = CONTRIB / "systemd/txgearmand.socket"
-HADOLINT = Path(sysconfig.get_path("scripts")) / "hadolint"
 
 
 def settings_of(unit: Path) -> dict[str, str]:
@@ -85,36 +80,3 @@ class SystemdTest(TestCase):
         seconds = int(settings_of(SERVICE)["TimeoutStopSec"])
         self.assertGreater(seconds, STOP_MARGIN, "until it has asked for more")
         self.assertGreater(options.process.drain_timeout, 0)
-
-
-class DockerTest(SynchronousTestCase):
-    TEXT = (CONTRIB / "docker/Dockerfile").read_text(encoding="utf-8")
-
-    def words(self, instruction: str) -> list[str]:
-        (found,) = re.findall(rf"(?m)^{instruction} (\[.*\])$", self.TEXT)
-        return [str(word) for word in json.loads(found)]
-
-    def test_its_command_is_one_of_the_server(self) -> None:
-        self.assertEqual(self.words("ENTRYPOINT"), ["twistd", "--nodaemon", "--pidfile=", "gearmand"])
-        options = Options()
-        options.parseOptions([each for each in self.words("CMD") if not each.startswith("--log-")])
-        self.assertEqual(options.settings.listen, ("tcp:4730",))
-        self.assertLess(options.process.drain_timeout, 10, "docker stop kills after 10 seconds")
-
-    def test_it_does_not_run_as_root(self) -> None:
-        self.assertRegex(self.TEXT, r"(?m)^USER 4730:4730$")
-
-    def test_all_that_is_needed_is_let_in(self) -> None:
-        ignore = (CONTRIB / "docker/Dockerfile.dockerignore").read_text(encoding="utf-8").split()
-        self.assertEqual(ignore[0], "*")
-        for name in [line[1:] for line in ignore if line.startswith("!")]:
-            self.assertTrue((CONTRIB.parent / name).exists(), name)
-
-
-class LintTest(TestCase):
-    @unittest.skipUnless(HADOLINT.exists() or shutil.which("hadolint"), "not installed: hadolint")
-    @on_reactor
-    async def test_the_linter_is_content(self) -> None:
-        program = str(HADOLINT) if HADOLINT.exists() else "hadolint"
-        code, output, errors = await run_program([program, str(CONTRIB / "docker/Dockerfile")])
-        self.assertEqual((code, output, errors), (0, b"", b""))
