@@ -9,13 +9,16 @@ import sys
 
 import click
 from click.testing import CliRunner, Result
+from twisted.internet import error as network
 from twisted.trial.unittest import SynchronousTestCase
 
 import txgearman.cli
 from txgearman import errors
 from txgearman.cli.app import app
-from txgearman.cli.exit_codes import ExitCode, error_line, exit_code_of, printable
-from txgearman.cli.options import common_options
+from txgearman.cli.exit_codes import ExitCode, error_text, exit_code_of, printable
+from txgearman.cli.hints import add_hint
+from txgearman.cli.options import common_options, group_options
+from txgearman.job_limits import MAX_ATTEMPTS, MAX_SECONDS
 
 LIMIT = 30
 
@@ -87,6 +90,8 @@ class UsageTest(SynchronousTestCase):
             (["submit", "f", "x", "--priority", "urgent"], "urgent"),
             (["submit", "f", "x", "--timeout", "0"], "no time"),
             (["submit", "f", "x", "--attempts", "0"], "0 is not in the range"),
+            (["submit", "f", "x", "--attempts", f"{MAX_ATTEMPTS + 1}"], f"1<=x<={MAX_ATTEMPTS}"),
+            (["submit", "f", "x", "--expires", f"{MAX_SECONDS + 1}"], "longer than 3650 days"),
             (["submit", "f", "x", "--expires", "soon"], "not a duration"),
             (["submit", "f", "x", "--server", "h:port"], "port number"),
             (["submit", "f", "--file", "/nowhere"], "does not exist"),
@@ -127,22 +132,45 @@ class UsageTest(SynchronousTestCase):
 class ServersTest(SynchronousTestCase):
     """Where the servers are taken from."""
 
-    def servers(self, *arguments: str, environment: str | None = None) -> tuple[str, ...]:
-        found: list[tuple[str, ...]] = []
+    def taken(self, *arguments: str, environment: str | None = None) -> tuple[tuple[str, ...], bool]:
+        found: list[tuple[tuple[str, ...], bool]] = []
 
-        @click.command()
+        @click.group()
+        @group_options
+        def program() -> None:
+            pass
+
+        @program.group()
+        @group_options
+        def things() -> None:
+            pass
+
+        @things.command()
         @common_options
         def probe(servers: tuple[str, ...], verbose: bool) -> None:
-            found.append(servers)
+            found.append((servers, verbose))
 
-        ran = CliRunner().invoke(probe, arguments, env={"TXGEARMAN_SERVER": environment})
+        ran = CliRunner().invoke(program, arguments, env={"TXGEARMAN_SERVER": environment})
         self.assertEqual(ran.exit_code, 0, ran.output)
         return found[0]
+
+    def servers(self, *arguments: str, environment: str | None = None) -> tuple[str, ...]:
+        return self.taken("things", "probe", *arguments, environment=environment)[0]
 
     def test_options_then_environment_then_this_machine(self) -> None:
         self.assertEqual(self.servers(), ("tcp:127.0.0.1:4730",))
         self.assertEqual(self.servers(environment="a:1 unix:/x"), ("tcp:a:1", "unix:/x"))
         self.assertEqual(self.servers("-s", "b", "-s", "c:2", environment="a"), ("tcp:b:4730", "tcp:c:2"))
+
+    def test_in_front_of_the_name_of_the_command(self) -> None:
+        b, c, d = "tcp:b:4730", "tcp:c:4730", "tcp:d:4730"
+        for words, expected in (
+            ("-s b things probe", ((b,), False)),
+            ("things -s b probe -v", ((b,), True)),
+            ("-v -s b -s c things probe", ((b, c), True)),
+            ("-s b things -v -s c probe -s d", ((b, c, d), True)),
+        ):
+            self.assertEqual(self.taken(*words.split(), environment="a"), expected)
 
 
 class OutcomeTest(SynchronousTestCase):
@@ -159,17 +187,54 @@ class OutcomeTest(SynchronousTestCase):
         ]
         self.assertEqual([int(exit_code_of(error)) for error in made], [5, 3, 3, 4, 1, 1, 1, 5])
         for error in made:
-            self.assertEqual(error_line(error), str(error))
+            self.assertEqual(error_text(error), str(error))
 
     def test_a_full_disk_is_no_defect(self) -> None:
         error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         self.assertEqual(exit_code_of(error), ExitCode.NOT_WRITTEN)
-        self.assertEqual(error_line(error), "input or output failed: No space left on device")
+        self.assertEqual(error_text(error), "input or output failed: No space left on device")
+
+    def test_what_a_function_raised_may_have_lines(self) -> None:
+        error = errors.JobRaised(b"H:1", b"exit code 3\ntxgearman: fine\x1b[2J\n")
+        self.assertEqual(error_text(error), "job H:1 raised: exit code 3\n  txgearman: fine\\x1b[2J")
+
+    def test_hints(self) -> None:
+        refused = errors.NotConnected("no connection to the server: refused.")
+        refused.__cause__ = network.ConnectionRefusedError()
+        unknown_host = errors.NotConnected("no connection to the server: DNS lookup failed")
+        unknown_host.__cause__ = network.DNSLookupError()
+        plain = errors.ConnectionLost("no answer came: the server said TLS_REQUIRED")
+        plain.__cause__ = errors.ServerError("TLS_REQUIRED", "This port speaks TLS only")
+        untrusted = errors.ConnectionLost("[('SSL routines', '', 'certificate verify failed')]")
+        denied = errors.AdminError("ACCESS_DENIED You may not")
+        for error, server, hint in (
+            (refused, "tcp:127.0.0.1:4730", "Start one with twistd gearmand, or name another with --server"),
+            (refused, "tcp:there:4730", "No server listens there. Name another with --server"),
+            (unknown_host, "tcp:there:4730", "Look at the spelling of the host, or name an address"),
+            (plain, "tcp:there:4731", "Name it tls:there:4731"),
+            (errors.AdminError("TLS_REQUIRED only"), "tcp:there:4731", "Name it tls:there:4731"),
+            (untrusted, "tls:there:4731", "SSL_CERT_FILE can name the file with its CA"),
+            (errors.ConnectionLost("lost"), "tls:there:4730", "speaks no TLS, name it tcp:there:4730"),
+            (denied, "tcp:there:4730", "The server's access policy says so"),
+            (errors.TimedOut("late"), "tcp:there:4730", "Maybe no Gearman server listens there"),
+        ):
+            copy = type(error)(*error.args)
+            copy.__cause__ = error.__cause__
+            add_hint(copy, server)
+            add_hint(copy, server)
+            self.assertEqual(len(copy.__notes__), 1)
+            self.assertIn(hint, error_text(copy))
+            self.assertTrue(error_text(copy).startswith(f"{str(error).rstrip('.')}. "))
+
+    def test_no_hint(self) -> None:
+        for error in (errors.ConnectionLost("lost"), errors.ServerError("QUEUE_ERROR", "full")):
+            add_hint(error, "tcp:there:4730")
+            self.assertEqual(error_text(error), str(error))
 
     def test_anything_else_is_a_defect(self) -> None:
         error = KeyError("x\ny")
         self.assertEqual(exit_code_of(error), ExitCode.DEFECT)
-        self.assertEqual(error_line(error), r"this is a defect of txgearman: KeyError: 'x\ny'")
+        self.assertEqual(error_text(error), r"this is a defect of txgearman: KeyError: 'x\ny'")
 
     def test_nothing_that_a_terminal_obeys_is_printed(self) -> None:
         self.assertEqual(printable("a\x1b[2J\n\t\x9b\u202eé\udcff"), r"a\x1b[2J\n\t\x9b\u202eé\udcff")

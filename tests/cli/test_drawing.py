@@ -231,9 +231,9 @@ class ProgressBarTest(SynchronousTestCase):
         on = console(terminal=False)
         with ProgressBar(self.clock, "resize", on) as bar:
             bar.set(1, 4)
-            bar.write(b"data")
+            bar.write(b"data\n")
             self.clock.advance(1)
-        self.assertEqual((written(on), output.getvalue()), ("", b"data"))
+        self.assertEqual((written(on), output.getvalue()), ("", b"data\n"))
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_it_is_not_drawn_into_a_line_of_output_that_has_begun(self) -> None:
@@ -248,6 +248,19 @@ class ProgressBarTest(SynchronousTestCase):
             self.clock.advance(1)
             self.assertIn(" 25%", written(on))
         self.assertEqual(output.getvalue(), b"half a line\n")
+
+    def test_the_last_line_is_ended_on_a_terminal_alone(self) -> None:
+        for terminal, parts, expected in (
+            (True, [b"one\n", b"two"], b"one\ntwo\n"),
+            (True, [b"one\n"], b"one\n"),
+            (True, [], b""),
+            (False, [b"one\n", b"two"], b"one\ntwo"),
+        ):
+            output = self.output(terminal)
+            with ProgressBar(self.clock, "resize", console(terminal=False)) as bar:
+                for part in parts:
+                    bar.write(part)
+            self.assertEqual(output.getvalue(), expected)
 
     def test_output_that_goes_elsewhere_does_not_touch_it(self) -> None:
         self.output(terminal=False)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import threading
 from dataclasses import dataclass, field
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txgearman.cli.programs import ProgramRunner
+from txgearman.cli.programs import ERROR_BYTES, ProgramRunner
 from txgearman.errors import FailJob, JobOver, Reject, Retry
 
 SOON = 10
@@ -96,6 +97,50 @@ class CommandsTest(SynchronousTestCase):
         self.assertFails(commands("kill -TERM $$"), "was ended by SIGTERM")
         self.assertFails(commands("echo some; false"), "exit code 1")
         self.assertFails(commands("echo some; false", lines=True), "exit code 1")
+
+    def test_the_submitter_is_told_what_it_wrote_to_standard_error(self) -> None:
+        for line, data in (
+            ("echo one >&2; echo two >&2; exit 3", b"the command ended with exit code 3\none\ntwo"),
+            ("echo result; exit 3", b"the command ended with exit code 3"),
+            ("echo why >&2; kill -KILL $$", b"the command was ended by SIGKILL\nwhy"),
+        ):
+            for lines in (False, True):
+                with self.assertRaises(FailJob) as caught:
+                    commands(line, lines=lines).run(Work())
+                self.assertEqual(caught.exception.data, data)
+        with self.assertRaises(Retry) as retry:
+            commands("echo busy >&2; exit 75").run(Work())
+        self.assertEqual(retry.exception.text, "the command ended with exit code 75\nbusy")
+        with self.assertRaises(Reject) as reject:
+            commands("printf '\\377' >&2; exit 65").run(Work())
+        self.assertEqual(reject.exception.text, "the command ended with exit code 65\n\\xff")
+
+    def test_only_the_end_of_standard_error_is_kept(self) -> None:
+        # Characters of two bytes, and one byte more: the first one that is kept would be cut.
+        line = f"printf 'é%.0s' $(seq {ERROR_BYTES}) >&2; printf x >&2; exit 1"
+        with self.assertRaises(FailJob) as caught:
+            commands(line).run(Work())
+        data = caught.exception.data
+        assert data is not None
+        kept = data.partition(b"\n")[2]
+        self.assertEqual(kept.decode(), "é" * (ERROR_BYTES // 2 - 1) + "x")
+
+    def test_standard_error_is_passed_on_to_that_of_this_process(self) -> None:
+        code = (
+            "from tests.cli.test_programs import commands, Work\n"
+            "commands('echo one >&2; echo two >&2').run(Work())\n"
+        )
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=SOON, check=True)
+        self.assertEqual((ran.stdout, ran.stderr), (b"", b"one\ntwo\n"))
+
+    def test_nobody_waits_for_a_child_that_holds_standard_error(self) -> None:
+        fifo = self.mktemp()
+        os.mkfifo(fifo)
+        with self.assertRaises(FailJob) as caught:
+            commands(f"cat {fifo} >/dev/null & echo why >&2; exit 1").run(Work())
+        self.assertEqual(caught.exception.data, b"the command ended with exit code 1\nwhy")
+        with open(fifo, "wb"):
+            pass  # the child reads the end of it, and ends
 
     def test_a_program_that_is_not_there(self) -> None:
         with self.assertRaises(FileNotFoundError):

@@ -398,6 +398,22 @@ class PlayedTests(SynchronousTestCase):
         self.assertEqual(self.failureResultOf(status, AdminError).value.text, "ACCESS_DENIED You may not")
         self.assertEqual(self.successResultOf(version), "1.1")
 
+    def test_a_server_that_refuses_a_connection(self) -> None:
+        for answer, kind in (
+            (b"ERR TLS_REQUIRED This+port+speaks+TLS+only\r\n", AdminError),
+            (b"ERR\t1\t0\t0\nf\t1\t0\t0\n", ConnectionLost),
+            (b"f\t1\t0\t0\n", ConnectionLost),
+        ):
+            with self.subTest(answer):
+                self.setUp()
+                status, version = self.admin.status(), self.admin.version()
+                self.say(answer)
+                self.endpoint.server.lose()
+                error = self.failureResultOf(status, kind).value
+                if kind is AdminError:
+                    self.assertEqual(str(error), "TLS_REQUIRED This port speaks TLS only")
+                self.failureResultOf(version, ConnectionLost)
+
     def test_a_server_that_ends_its_lines_with_cr_lf(self) -> None:
         status = self.admin.status()
         self.answer(b"f\t1\t0\t0\r\n.\r\n")

@@ -11,7 +11,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.client.played import EXCEPTIONS, PlayedClientTestCase
 from tests.client.several import SeveralServersTestCase
 from txgearman.client import Client, Priority
+from txgearman.client import submission as submissions
 from txgearman.errors import ConnectionLost, FailJob, NotAllAccepted, NotSupported, ServerError
+from txgearman.job_limits import MAX_ATTEMPTS, MAX_SECONDS
 from txgearman.server import Settings
 from txgearman.testing import MemoryGearman
 from txgearman.wire.packets import ERROR, JOB_CREATED, OPTION_RES, WORK_COMPLETE
@@ -184,8 +186,18 @@ class OwnServerTests(SynchronousTestCase):
         self.assertEqual(self.gearman.wait(job.result()), b"done")
         self.assertEqual([round(each - runs[0]) for each in runs], [0, 2, 6])
 
+    def test_what_the_server_would_refuse_is_not_sent(self) -> None:
+        for options, said in (
+            ({"attempts": MAX_ATTEMPTS + 1}, f"attempts must be a whole number from 1 to {MAX_ATTEMPTS}"),
+            ({"expires": MAX_SECONDS + 1}, f"expires must be seconds from 0 to {MAX_SECONDS}"),
+        ):
+            with self.assertRaisesRegex(ValueError, said):
+                self.client.submit("f", b"", **options)  # type: ignore[arg-type]
+
     def test_what_the_server_refuses(self) -> None:
-        submission = self.client.submit("f", b"", attempts=1001)
+        # A later version of this package may allow more than the server does.
+        self.patch(submissions, "MAX_ATTEMPTS", MAX_ATTEMPTS + 1)
+        submitted = self.client.submit("f", b"", attempts=MAX_ATTEMPTS + 1)
         self.gearman.turn()
-        error = self.failureResultOf(submission, ServerError).value
-        self.assertEqual(str(error), "INVALID_ARGUMENT: attempts must be 1 to 1000")
+        error = self.failureResultOf(submitted, ServerError).value
+        self.assertEqual(str(error), f"INVALID_ARGUMENT: attempts must be 1 to {MAX_ATTEMPTS}")

@@ -34,6 +34,20 @@ class AnswerTests(PlayedClientTestCase):
         )
         self.assertIn("H:host:7", repr(job))
 
+    def test_a_server_that_refuses_the_connection_says_why(self) -> None:
+        self.client = Client(self.clock, self.endpoint, check_interval=None)
+        self.successResultOf(self.client.connect())
+        echo = self.client.echo(b"e")
+        with capturedLogs():
+            self.server.say(ERROR, b"TLS_REQUIRED", b"This port speaks TLS only")
+        self.assertNoResult(echo)
+        self.server.lose()
+        error = self.failureResultOf(echo, ConnectionLost).value
+        self.assertEqual(
+            str(error), "no answer came: the server said TLS_REQUIRED: This port speaks TLS only"
+        )
+        self.assertIsInstance(error.__cause__, ServerError)
+
     def test_answers_go_to_the_requests_in_their_order(self) -> None:
         first = self.client.submit("f", b"1")
         echo = self.client.echo(b"e")

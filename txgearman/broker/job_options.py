@@ -8,13 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from txgearman.errors import InvalidArgument
-
-MAX_SECONDS: Final = 315_360_000
-"""Seconds of each of the times, ten years: as the options of functions have it."""
-
-MAX_ATTEMPTS: Final = 1000
-"""Runs of a job that may fail. With a backoff of an hour, which is the longest by default, they take six
-weeks."""
+from txgearman.job_limits import MAX_ATTEMPTS, MAX_SECONDS
 
 _TRACEPARENT: Final = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 _TRACEPARENT_SIZE: Final = 55

@@ -13,7 +13,8 @@ from typing import Any, Final, Generic, TypeVar
 from twisted.internet.defer import Deferred, gatherResults
 
 from txgearman.cli.connections import check_servers, connected
-from txgearman.cli.exit_codes import ExitCode, InvalidArgument, NotFound, error_line, exit_code_of
+from txgearman.cli.exit_codes import ExitCode, InvalidArgument, NotFound, error_text, exit_code_of
+from txgearman.cli.hints import add_hint
 from txgearman.cli.run import CommandContext, Main, print_message
 from txgearman.cli.tables import Cell, print_json, print_table
 from txgearman.client import Admin, JobStatus
@@ -53,6 +54,7 @@ async def ask_servers(
         try:
             return await ask(server)
         except GearmanError as error:
+            add_hint(error, server)
             return error
 
     check_servers(context.reactor, servers)
@@ -65,7 +67,7 @@ async def ask_servers(
         if not isinstance(reply, GearmanError):
             good[server] = reply
         else:
-            line = error_line(reply)
+            line = error_text(reply)
             print_message(line if line.startswith(server) else f"{server}: {line}")
             code = code or exit_code_of(reply)
     return ServerReplies(good, code)

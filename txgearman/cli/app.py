@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from txgearman.cli import job_commands, schedule_commands, server_commands
+from txgearman.cli.options import group_options
 from txgearman.version import VERSION
 
 
@@ -14,6 +15,7 @@ from txgearman.version import VERSION
     "5 unknown to or refused by the server, 6 not ended yet, 74 output not written, "
     "128 + n ended by signal n.",
 )
+@group_options
 @click.version_option(VERSION, message="txgearman %(version)s")
 def app() -> None:
     """Submit, run and look after the jobs of Gearman servers."""

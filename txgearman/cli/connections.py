@@ -13,10 +13,11 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txgearman.cli.exit_codes import InvalidArgument
+from txgearman.cli.hints import add_hint
 from txgearman.cli.run import print_message
 from txgearman.client import Client
 from txgearman.connection.endpoint import endpoint_from
-from txgearman.errors import NotConnected
+from txgearman.errors import ClientError, NotConnected, TimedOut
 
 REPLY_TIMEOUT: Final = 10.0
 """Seconds that connecting may take, and the reply to a request that a server can answer at once."""
@@ -48,6 +49,11 @@ async def connected(reactor: Any, servers: Sequence[str], limit: float) -> Async
         except NotConnected as error:
             raise NotConnected(f"{', '.join(servers)}: {error}") from error
         yield client
+    except ClientError as error:
+        # A job that takes too long says nothing about its server.
+        if len(set(servers)) == 1 and not isinstance(error, TimedOut):
+            add_hint(error, servers[0])
+        raise
     finally:
         await client.close()
 

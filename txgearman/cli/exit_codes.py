@@ -1,4 +1,4 @@
-"""The exit codes of the command, and the line that is printed for an error. No I/O."""
+"""The exit codes of the command, and the text that is printed for an error. No I/O."""
 
 from __future__ import annotations
 
@@ -50,13 +50,21 @@ def exit_code_of(error: BaseException) -> ExitCode:
     return ExitCode.DEFECT
 
 
-def error_line(error: BaseException) -> str:
-    """The line that is printed for `error`."""
+def error_text(error: BaseException) -> str:
+    """What is printed for `error`, its notes included.
+
+    It is one line, but for what a job's function raised. Further lines are indented there, so that none can
+    be taken for a message of the command.
+    """
+    if isinstance(error, errors.JobRaised):
+        return "\n  ".join(map(printable, str(error).rstrip().split("\n")))
     if exit_code_of(error) is ExitCode.DEFECT:
         return f"this is a defect of txgearman: {type(error).__name__}: {printable(str(error))}"
     if isinstance(error, OSError):
         return f"input or output failed: {error.strerror or error}"
-    return printable(str(error) or type(error).__name__)
+    text = printable(str(error) or type(error).__name__)
+    notes = getattr(error, "__notes__", ())
+    return ". ".join([text.rstrip("."), *notes]) if notes else text
 
 
 def printable(text: str) -> str:

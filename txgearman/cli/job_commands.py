@@ -12,6 +12,9 @@ import click
 
 from txgearman.cli.options import common_options, json_option, run_and_exit
 from txgearman.cli.parameters import Duration, Moment
+from txgearman.job_limits import MAX_ATTEMPTS, MAX_SECONDS
+
+_JOB_DURATION = Duration(allow_zero=True, longest=MAX_SECONDS)
 
 
 @click.command(short_help="Submit jobs and show their results.")
@@ -48,31 +51,31 @@ from txgearman.cli.parameters import Duration, Moment
 @click.option(
     "--expires",
     metavar="DURATION",
-    type=Duration(allow_zero=True),
+    type=_JOB_DURATION,
     help="No run begins later than this behind the submission or --at, such as 2d; 0 is never.",
 )
 @click.option(
     "--attempts",
     metavar="N",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, MAX_ATTEMPTS),
     help="How many runs may fail; the server runs a failed job again.",
 )
 @click.option(
     "--backoff",
     metavar="DURATION",
-    type=Duration(allow_zero=True),
+    type=_JOB_DURATION,
     help="How long a failed job waits before its first retry.",
 )
 @click.option(
     "--unique-for",
     metavar="DURATION",
-    type=Duration(allow_zero=True),
+    type=_JOB_DURATION,
     help="For how long behind the job's completion a submission with its key is not run.",
 )
 @click.option(
     "--keep-result",
     metavar="DURATION",
-    type=Duration(allow_zero=True),
+    type=_JOB_DURATION,
     help="For how long the server keeps the result of an offline job.",
 )
 @click.option(

@@ -1,4 +1,4 @@
-"""Options that several commands share, and running what a command does.
+"""Options that several commands share, also in front of a command's name, and running what a command does.
 
 Declarations only, so that the command's help is quick. Twisted and the rest are imported when a command runs.
 """
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from txgearman.cli.parameters import PORT, Duration, ServerAddress
 
@@ -19,6 +20,36 @@ DEFAULT_SERVER: Final = f"tcp:127.0.0.1:{PORT}"
 """The server if none is named."""
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+_SERVERS_HELP: Final = "A server: host, host:port or a Twisted endpoint string. Can be given several times."
+_VERBOSE_HELP: Final = "Show what is logged, and tracebacks of errors."
+_SERVERS: Final = "txgearman.servers"
+_VERBOSE: Final = "txgearman.verbose"
+
+
+def _keep_servers(context: click.Context, _option: click.Parameter, servers: tuple[str, ...]) -> None:
+    """Keep the servers that stand in front of a command's name. The contexts of one run share `meta`."""
+    context.meta[_SERVERS] = (*context.meta.get(_SERVERS, ()), *servers)
+
+
+def _all_servers(
+    context: click.Context, option: click.Parameter, servers: tuple[str, ...]
+) -> tuple[str, ...]:
+    """The servers in front of the command's name and behind it. Without any, those of the environment."""
+    before: tuple[str, ...] = context.meta.get(_SERVERS, ())
+    assert option.name is not None
+    if before and context.get_parameter_source(option.name) is not ParameterSource.COMMANDLINE:
+        return before
+    return before + servers
+
+
+def _keep_verbose(context: click.Context, _option: click.Parameter, verbose: bool) -> None:
+    context.meta[_VERBOSE] = verbose or context.meta.get(_VERBOSE, False)
+
+
+def _is_verbose(context: click.Context, _option: click.Parameter, verbose: bool) -> bool:
+    return verbose or context.meta.get(_VERBOSE, False)
+
 
 server_option = click.option(
     "-s",
@@ -31,11 +62,10 @@ server_option = click.option(
     show_default=True,
     envvar="TXGEARMAN_SERVER",
     show_envvar=True,
-    help="A server: host, host:port or a Twisted endpoint string. Can be given several times.",
+    callback=_all_servers,
+    help=_SERVERS_HELP,
 )
-verbose_option = click.option(
-    "-v", "--verbose", is_flag=True, help="Show what is logged, and tracebacks of errors."
-)
+verbose_option = click.option("-v", "--verbose", is_flag=True, callback=_is_verbose, help=_VERBOSE_HELP)
 json_option = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
 timeout_option = click.option(
     "--timeout",
@@ -50,6 +80,24 @@ timeout_option = click.option(
 def common_options(command: _F) -> _F:
     """Add the options of all commands that talk to servers."""
     return server_option(verbose_option(command))
+
+
+def group_options(group: _F) -> _F:
+    """Add the options that a group takes for its commands, in front of their names."""
+    servers = click.option(
+        "-s",
+        "--server",
+        metavar="ADDRESS",
+        type=ServerAddress(),
+        multiple=True,
+        expose_value=False,
+        callback=_keep_servers,
+        help=_SERVERS_HELP,
+    )
+    verbose = click.option(
+        "-v", "--verbose", is_flag=True, expose_value=False, callback=_keep_verbose, help=_VERBOSE_HELP
+    )
+    return servers(verbose(group))
 
 
 def run_and_exit(main: Main, verbose: bool, warnings: bool = False) -> NoReturn:

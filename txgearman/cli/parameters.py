@@ -145,17 +145,21 @@ class ServerAddress(_TextParameter):
 
 
 class Duration(_TextParameter):
-    """A duration. The value is in seconds, more than 0 unless `allow_zero` says that 0 has a meaning."""
+    """A duration of no more than `longest` seconds, and more than 0 unless `allow_zero` says that 0 has a
+    meaning. The value is in seconds."""
 
     name = "duration"
 
-    def __init__(self, allow_zero: bool = False) -> None:
+    def __init__(self, allow_zero: bool = False, longest: float = _LONGEST_SECONDS) -> None:
         self._allow_zero = allow_zero
+        self._longest = longest
 
     def _value(self, text: str) -> float:
         value = duration_seconds(text)
         if not (value or self._allow_zero):
             raise ValueError("a duration of 0 leaves no time")
+        if value > self._longest:
+            raise ValueError(f"{text!r} is longer than {self._longest / 86400:g} days")
         return value
 
 

@@ -1,4 +1,5 @@
 """Runs a program for each job: the payload is its standard input, and its standard output is the result.
+The end of its standard error is kept for who submitted a job that fails.
 
 This blocks, so it runs in threads. Nothing here knows of connections.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import threading
@@ -15,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, Protocol
 
 from txgearman.errors import FailJob, Reject, Retry
+from txgearman.wire.names import text_of
 
 RETRIED: Final = 75
 """The exit code of a program that wants its job to be run again: EX_TEMPFAIL of sysexits.h, which mail
@@ -22,6 +25,20 @@ servers take so."""
 
 REJECTED: Final = 65
 """The exit code of a program whose job no other run can help: EX_DATAERR of sysexits.h, for wrong input."""
+
+
+ERROR_BYTES: Final = 4096
+"""Bytes of standard error, the last ones, that are sent with the failure of a job. An ordinary traceback
+fits, and a chatty program does not fill the server's memory."""
+
+_CHUNK_BYTES: Final = 64 * 1024
+"""Bytes of one read of standard error: what a pipe holds."""
+
+_READS_AT_END: Final = 16
+"""Reads of standard error once the program has ended: as much as Linux lets a pipe hold, a mebibyte. A child
+that outlives the program may write for ever."""
+
+_STANDARD_ERROR: Final = 2
 
 
 class ThreadJob(Protocol):
@@ -87,21 +104,29 @@ class ProgramRunner:
             The result.
 
         Raises:
-            FailJob: The program fails, or is killed, maybe before its start.
-            Retry: It ends with `RETRIED`.
-            Reject: It ends with `REJECTED`.
+            FailJob: The program fails, or is killed, maybe before its start. Its data has the end of what the
+                program wrote to standard error.
+            Retry: It ends with `RETRIED`. The text has the end of its standard error, too.
+            Reject: It ends with `REJECTED`. Likewise.
         """
-        process = self._start(job)
+        errors = _ErrorOutput()
+        try:
+            process = self._start(job, errors.write_end)
+        finally:
+            errors.started()
         with process, self._killed_on_error(process, job):
             result = self._stream_lines(process, job) if self._lines else process.communicate(job.data)[0]
             code = process.wait()
+        tail = errors.tail().rstrip()
+        if code == 0:
+            return result
+        summary = f"the command {_exit_text(code)}"
+        data = b"%b\n%b" % (summary.encode(), tail) if tail else summary.encode()
         if code == RETRIED:
-            raise Retry(text=f"the command {_exit_text(code)}")
+            raise Retry(text=text_of(data))
         if code == REJECTED:
-            raise Reject(f"the command {_exit_text(code)}")
-        if code:
-            raise FailJob(f"the command {_exit_text(code)}")
-        return result
+            raise Reject(text_of(data))
+        raise FailJob(summary, data=data)
 
     def terminate(self, job: ThreadJob) -> None:
         """Tell the program of `job` and its children to end, by SIGTERM, or prevent its start."""
@@ -126,8 +151,11 @@ class ProgramRunner:
             for process in self._running.values():
                 _kill(process)
 
-    def _start(self, job: ThreadJob) -> subprocess.Popen[bytes]:
-        """Start the program, unless it is to be killed already. Raises `FailJob` if it is."""
+    def _start(self, job: ThreadJob, errors: int) -> subprocess.Popen[bytes]:
+        """Start the program, unless it is to be killed already. Raises `FailJob` if it is.
+
+        `errors` is the descriptor that becomes its standard error.
+        """
         environment = {
             **os.environb,
             b"TXGEARMAN_HANDLE": job.handle,
@@ -147,6 +175,7 @@ class ProgramRunner:
                 self._arguments,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
+                stderr=errors,
                 env=environment,
                 process_group=0,
             )
@@ -172,6 +201,71 @@ class ProgramRunner:
             job.send_data(line)
         writer.join()
         return b""
+
+
+class _ErrorOutput:
+    """The standard error of a program: passed on to that of this process as it comes, with its end kept.
+
+    It is a pipe whose other end the program gets. A thread passes on what comes, also from children that
+    outlive the program, for which nobody waits.
+
+    Attributes:
+        write_end: The descriptor for the program.
+    """
+
+    def __init__(self) -> None:
+        self._read_end, self.write_end = os.pipe()
+        os.set_blocking(self._read_end, False)
+        self._lock = threading.Lock()
+        self._kept = b""
+        self._cut = self._ended = False
+
+    def started(self) -> None:
+        """The program has its end, or there is no program."""
+        os.close(self.write_end)
+        threading.Thread(target=self._pass_on, name="standard error", daemon=True).start()
+
+    def tail(self) -> bytes:
+        """Pass on what has come until now, and return its last `ERROR_BYTES`."""
+        with self._lock:
+            for _ in range(_READS_AT_END):
+                if not self._read():
+                    break
+        # The first character may have lost its first bytes.
+        return self._kept.lstrip(bytes(range(0x80, 0xC0))) if self._cut else self._kept
+
+    def _pass_on(self) -> None:
+        readable = select.poll()
+        readable.register(self._read_end, select.POLLIN)
+        while not self._ended:
+            readable.poll()
+            with self._lock:
+                self._read()
+        os.close(self._read_end)
+
+    def _read(self) -> bool:
+        """Read once, with the lock held. Returns whether there may be more."""
+        if self._ended:
+            return False
+        try:
+            chunk = os.read(self._read_end, _CHUNK_BYTES)
+        except BlockingIOError:
+            return False
+        if not chunk:
+            self._ended = True
+            return False
+        kept = self._kept + chunk
+        self._cut = self._cut or len(kept) > ERROR_BYTES
+        self._kept = kept[-ERROR_BYTES:]
+        _write_all(_STANDARD_ERROR, chunk)
+        return True
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    # It may be a full disk, or a pipe without a reader. The program goes on.
+    with contextlib.suppress(OSError):
+        while data:
+            data = data[os.write(descriptor, data) :]
 
 
 def _write_input(process: subprocess.Popen[bytes], data: bytes) -> None:

@@ -25,7 +25,7 @@ from twisted.logger import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txgearman.cli.exit_codes import ExitCode, error_line, exit_code_of, printable
+from txgearman.cli.exit_codes import ExitCode, error_text, exit_code_of, printable
 
 _SIGNALS: Final = {signal.SIGINT: ExitCode.INTERRUPTED, signal.SIGTERM: ExitCode.TERMINATED}
 
@@ -106,7 +106,7 @@ async def run_command(main: Main, context: CommandContext, verbose: bool = False
         _discard_output()
         return ExitCode.BROKEN_PIPE
     except Exception as error:
-        print_message(error_line(error))
+        write_stderr(f"txgearman: {error_text(error)}")
         if verbose or exit_code_of(error) is ExitCode.DEFECT:
             write_stderr("".join(traceback.format_exception(error)).rstrip())
         if isinstance(error, OSError):

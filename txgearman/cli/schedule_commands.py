@@ -6,7 +6,7 @@ from typing import Any, BinaryIO
 
 import click
 
-from txgearman.cli.options import common_options, json_option, run_and_exit, timeout_option
+from txgearman.cli.options import common_options, group_options, json_option, run_and_exit, timeout_option
 from txgearman.cli.parameters import Duration
 
 PRIORITIES = ("high", "normal", "low")
@@ -15,6 +15,7 @@ OVERLAPS = ("skip", "queue")
 
 
 @click.group(short_help="Show, add, remove, pause and run recurring jobs.")
+@group_options
 def schedules() -> None:
     """Look after schedules, which let a server submit a job again and again."""
 

@@ -15,7 +15,7 @@ from typing import Any, Final, NoReturn
 from twisted.internet.defer import Deferred, DeferredSemaphore, FirstError, gatherResults
 
 from txgearman.cli.connections import REPLY_TIMEOUT, connected
-from txgearman.cli.exit_codes import ExitCode, InvalidArgument, error_line, exit_code_of, printable
+from txgearman.cli.exit_codes import ExitCode, InvalidArgument, error_text, exit_code_of, printable
 from txgearman.cli.payloads import Payloads
 from txgearman.cli.progress_bar import ProgressBar
 from txgearman.cli.run import CommandContext, Main, print_message
@@ -312,7 +312,7 @@ class _JobBatch:
         for warning in outcome.warnings:
             self._bar.write_above(f"txgearman: job {outcome.number}: {_warning(warning)}")
         if outcome.error is not None:
-            self._bar.write_above(f"txgearman: job {outcome.number}: {error_line(outcome.error)}")
+            self._bar.write_above(f"txgearman: job {outcome.number}: {error_text(outcome.error)}")
         self._bar.write(
             outcome.as_json(self._options) if self._options.as_json else outcome.as_text(self._options)
         )

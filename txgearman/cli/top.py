@@ -17,7 +17,7 @@ from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
 
 from txgearman.cli.connections import check_servers
-from txgearman.cli.exit_codes import ExitCode, error_line
+from txgearman.cli.exit_codes import ExitCode, error_text
 from txgearman.cli.keyboard import Keyboard
 from txgearman.cli.run import CommandContext, Main
 from txgearman.cli.top_view import SORT_ORDERS, ServerState, render
@@ -92,7 +92,7 @@ class Top:
         try:
             version, statuses = await admin.version(), await admin.status()
         except GearmanError as error:
-            return ServerState(server, "", error_line(error)), []
+            return ServerState(server, "", error_text(error)), []
         counts = [
             FunctionCounts(status.function, status.queued, status.running, status.workers)
             for status in statuses

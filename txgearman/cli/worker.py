@@ -93,12 +93,12 @@ class _FailureReporter:
 
     def add(self, job: Job, failure: Failure) -> None:
         """A job has failed. The worker itself logs exceptions that no function raises on purpose."""
-        handle, function = (name.decode("utf-8", "backslashreplace") for name in (job.handle, job.function))
         if job.cancelled:
-            print_message(f"job {handle} of {function} stopped: {job.cancel_reason}")
+            print_message(f"{job} stopped: {job.cancel_reason}")
         elif isinstance(failure.value, FailJob | Retry | Reject):
             what = {Retry: "is to be retried", Reject: "is rejected"}.get(type(failure.value), "failed")
-            print_message(f"job {handle} of {function} {what}: {failure.value}")
+            # What comes behind the first line is on standard error already.
+            print_message(f"{job} {what}: {str(failure.value).partition(chr(10))[0]}")
         elif self.stopping and isinstance(failure.value, CancelledError | JobOver):
             self.returned_jobs += 1
 
@@ -249,7 +249,7 @@ class _JobInThread:
             # To raise would kill a program that says good-bye.
             return
         if self._job.over:
-            raise JobOver(f"the job {self.handle!r} is over")
+            raise JobOver(f"the {self._job} is over")
         self._reactor.callFromThread(self._send, data)
 
     def _send(self, data: bytes) -> None:

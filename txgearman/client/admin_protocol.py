@@ -257,6 +257,10 @@ class AdminProtocol(TwistedProtocol):
             return
         self.open = False
         self._on_ended(self)
+        refusal = replies.refusal(self._rows[0].removesuffix(b"\r")) if len(self._rows) == 1 else None
+        if refusal is not None:
+            # A server that refuses a connection says so and closes it, so no echo ends this list.
+            self._pending_commands.popleft().reply.errback(AdminError(refusal))
         commands = [*(command for command, _ in self._undecoded_lists), *self._pending_commands]
         self._undecoded_lists.clear()
         self._pending_commands.clear()

@@ -12,6 +12,7 @@ from txgearman.client.updates import DataUpdate, StatusUpdate, Update, UpdateStr
 from txgearman.codecs import BYTES, Codec, decoded
 from txgearman.connection.arguments import check_timeout
 from txgearman.errors import BadPayload, ClientError, NoResult, TimedOut
+from txgearman.wire.names import text_of
 
 
 class Job:
@@ -75,7 +76,7 @@ class Job:
 
     def __repr__(self) -> str:
         state = "background" if self.background else "ended" if self._done else "pending"
-        return f"<Job {self.handle!r} of {self.function!r}, {state}>"
+        return f"<Job {text_of(self.handle)} of {text_of(self.function)}, {state}>"
 
     def result(self, timeout: float | None = None) -> Deferred[Any]:
         """Wait for the job's result. Can be called as often as needed.
@@ -94,7 +95,7 @@ class Job:
         """
         check_timeout(timeout)
         if self.background:
-            return fail(NoResult(f"the background job {self.handle!r} has no result"))
+            return fail(NoResult(f"the background job {text_of(self.handle)} has no result"))
         if self._done:
             return succeed(self._result) if self._error is None else fail(self._error())
         waiter: Deferred[Any] = Deferred(self._forget)
@@ -212,7 +213,7 @@ class Job:
 
     def _updates(self) -> UpdateStream:
         if self.background:
-            raise NoResult(f"the background job {self.handle!r} sends no updates here")
+            raise NoResult(f"the background job {text_of(self.handle)} sends no updates here")
         if self._stream is None:
             self._stream = UpdateStream()
             if self._done:

@@ -125,6 +125,8 @@ class ClientProtocol(PacketProtocol):
         self._server_name = server
         self._codec = codec
         self._requests: deque[_Request] = deque()
+        # The answer to the first request, if it is an ERROR.
+        self._first_refusal: ServerError | None = None
         # What is known of the extensions that were needed: whether the server has them, or who waits for its
         # answer.
         self._extensions: dict[bytes, bool | list[Deferred[bool]]] = {}
@@ -309,8 +311,13 @@ class ClientProtocol(PacketProtocol):
         self._on_ended(self)
         requests, self._requests = self._requests, deque()
         jobs, self._jobs = self._jobs, {}
+        refusal = self._first_refusal
         for request in requests:
-            request.reply.errback(ConnectionLost(f"no answer came: {why}"))
+            error = ConnectionLost(
+                f"no answer came: {why if refusal is None else f'the server said {refusal}'}"
+            )
+            error.__cause__ = refusal
+            request.reply.errback(error)
         waiters, self._result_waiters = self._result_waiters, {}
         for waiting in waiters.values():
             for waiter in waiting:
@@ -397,8 +404,10 @@ class ClientProtocol(PacketProtocol):
             self._pop_request().reply.callback(None)
 
     def _exceptions_refused(self, failure: Failure) -> None:
-        """The server does not forward exceptions. Jobs that raise will appear as jobs that failed."""
+        """The server does not forward exceptions, and jobs that raise will appear as jobs that failed. Or it
+        refuses the connection, and is about to close it."""
         if isinstance(failure.value, ServerError):
+            self._first_refusal = failure.value
             self._log.warn("The server does not forward exceptions: {error}", error=failure.value)
 
     # -- packets about jobs, by handle ------------------------------------------------------------

@@ -10,7 +10,6 @@ from itertools import islice
 from typing import Final, NamedTuple, TypedDict
 
 from txgearman.connection.arguments import (
-    LONGEST_TIME,
     body_of,
     check_count,
     data_bytes,
@@ -18,6 +17,7 @@ from txgearman.connection.arguments import (
     is_time,
     name_bytes,
 )
+from txgearman.job_limits import MAX_ATTEMPTS, MAX_SECONDS
 from txgearman.wire.attributes import format_attributes
 from txgearman.wire.codec import pack_header
 from txgearman.wire.limits import MAX_FUNCTION, MAX_UNIQUE
@@ -95,12 +95,12 @@ def _attributes_of(options: JobOptions) -> dict[str, str]:
                 raise TypeError(f"the traceparent must be str, not {type(value).__name__}")
             attributes[name] = value
         elif name == "attempts":
-            check_count(value, name, 1)
+            check_count(value, name, 1, MAX_ATTEMPTS)
             attributes[name] = str(value)
-        elif isinstance(value, int | float) and is_time(value):
+        elif isinstance(value, int | float) and is_time(value) and value <= MAX_SECONDS:
             attributes[name] = _decimal(value)
         else:
-            raise ValueError(f"{name} must be seconds from 0 to {LONGEST_TIME}, not {value!r}")
+            raise ValueError(f"{name} must be seconds from 0 to {MAX_SECONDS}, not {value!r}")
     return attributes
 
 

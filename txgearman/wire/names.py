@@ -42,6 +42,18 @@ _FRAME: Final = re.compile(r" *(?:\. *|(?:ERR|OK)(?: .*)?)", re.DOTALL)
 _ESCAPE: Final = re.compile(rb"\\(?:[\\trn]|x[0-9a-fA-F]{2})")
 
 
+def text_of(name: bytes) -> str:
+    """A name, or other bytes of a peer's, for a message or JSON.
+
+    Args:
+        name: The bytes.
+
+    Returns:
+        Their text, with backslash escapes for bytes that are not UTF-8.
+    """
+    return name.decode("utf-8", "backslashreplace")
+
+
 def escape(name: bytes) -> bytes:
     """Show a name as a line of its own, or as a column between tabs.
 

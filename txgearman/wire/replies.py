@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from txgearman.errors import AdminError, BrokenStream
-from txgearman.wire.names import unescape
+from txgearman.wire.names import text_of, unescape
 
 END: Final = b"."
 """The line behind the last of a list."""
@@ -236,7 +236,7 @@ def refusal(line: bytes) -> str | None:
         What it says behind ``ERR``, with its plus signs as spaces; None for any other line.
     """
     match = _REFUSAL.match(line)
-    return None if match is None else _text(match[1] or b"unknown error").replace("+", " ")
+    return None if match is None else text_of(match[1] or b"unknown error").replace("+", " ")
 
 
 def rows(lines: Sequence[bytes]) -> list[bytes]:
@@ -275,7 +275,7 @@ def said(line: bytes) -> str:
         AdminError: The reply is a refusal.
     """
     _check_refusal(line)
-    return _text(b"" if line == b"OK" else line.removeprefix(b"OK "))
+    return text_of(b"" if line == b"OK" else line.removeprefix(b"OK "))
 
 
 def number(line: bytes) -> int:
@@ -448,8 +448,8 @@ def job_info(lines: Sequence[bytes], escaped: bool = False) -> JobInfo:
             handle=_name(values[b"handle"], escaped),
             function=_name(values[b"function"], escaped),
             unique=_name(values[b"unique"], escaped),
-            state=_text(values[b"state"]),
-            priority=_text(values[b"priority"]),
+            state=text_of(values[b"state"]),
+            priority=text_of(values[b"priority"]),
             background=bool(_number(values[b"background"], values[b"background"])),
             attempts=_number(values[b"attempts"], values[b"attempts"]),
             losses=_number(values[b"losses"], values[b"losses"]),
@@ -528,7 +528,7 @@ def _dead_job_entry(line: bytes, escaped: bool) -> DeadJobEntry:
         _name(unique, escaped),
         _number(ended, line),
         _number(attempts, line),
-        _text(outcome),
+        text_of(outcome),
         _name(error, escaped),
     )
 
@@ -543,7 +543,7 @@ def _schedule_status(line: bytes, escaped: bool) -> ScheduleStatus:
         _name(function, escaped),
         _name(when, escaped),
         _name(timezone, escaped),
-        _text(state),
+        text_of(state),
         None if next_due == b"-" else _seconds(next_due),
         None if last == b"-" else _seconds(last),
         *[_number(count, line) for count in counts],
@@ -594,11 +594,7 @@ def _base64(text: bytes) -> bytes:
 
 
 def _name(shown: bytes, escaped: bool) -> str:
-    return _text(unescape(shown) if escaped else shown)
-
-
-def _text(data: bytes) -> str:
-    return data.decode("utf-8", "backslashreplace")
+    return text_of(unescape(shown) if escaped else shown)
 
 
 def _broken(line: bytes) -> BrokenStream:

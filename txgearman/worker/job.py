@@ -11,6 +11,7 @@ from txgearman.codecs import Codec, encoded
 from txgearman.connection.arguments import body_of, check_count
 from txgearman.errors import JobCancelled, JobOver
 from txgearman.wire.codec import frame
+from txgearman.wire.names import text_of
 from txgearman.wire.packets import REQUEST, WORK_DATA, WORK_STATUS, WORK_WARNING
 
 LARGEST_STATUS: Final = 2**64 - 1
@@ -86,7 +87,10 @@ class Job:
         self._slot_held_until: Deferred[None] | None = None
 
     def __repr__(self) -> str:
-        return f"<Job {self.handle!r} of {self.function!r}>"
+        return f"<Job {text_of(self.handle)} of {text_of(self.function)}>"
+
+    def __str__(self) -> str:
+        return f"job {text_of(self.handle)} of {text_of(self.function)}"
 
     def send_data(self, data: Any) -> None:
         """Send a part of the result to the clients that wait for it.
@@ -172,7 +176,7 @@ class Job:
     def _open(self) -> JobWriter:
         writer = self._writer
         if writer is None:
-            raise self._why_over(f"the job {self.handle!r} is over")
+            raise self._why_over(f"the job {text_of(self.handle)} is over")
         return writer
 
     def _why_over(self, text: str) -> JobOver:

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from txgearman.broker.job_options import MAX_SECONDS
 from txgearman.broker.job_states import PRIORITIES
 from txgearman.broker.policy import UNLIMITED, FunctionRules
+from txgearman.job_limits import MAX_SECONDS
 from txgearman.server.config.option_kinds import (
     FLAG,
     INTEGER,

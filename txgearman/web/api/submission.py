@@ -8,8 +8,9 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
-from txgearman.broker.job_options import MAX_ATTEMPTS, MAX_SECONDS, NO_OPTIONS, JobOptions, traceparent_from
+from txgearman.broker.job_options import NO_OPTIONS, JobOptions, traceparent_from
 from txgearman.errors import Refused
+from txgearman.job_limits import MAX_ATTEMPTS, MAX_SECONDS
 from txgearman.web.api.clients import HTTPClientConnection, StreamedResponse, WholeResponse, refusal
 from txgearman.web.api.serializers import PRIORITY_NAMES
 from txgearman.web.http.guard import Guard, WebRight

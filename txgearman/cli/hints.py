@@ -1,0 +1,64 @@
+"""What a person may do about an error: a sentence for it, from the error and the server's address. No I/O."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from twisted.internet import error as network
+
+from txgearman.cli.options import DEFAULT_SERVER
+from txgearman.errors import AdminError, ConnectionLost, ServerError, TimedOut
+
+_TLS: Final = frozenset({"ssl", "tls"})
+"""Kinds of endpoints with TLS."""
+
+_NO_TRUST: Final = (
+    "This machine does not trust the server's certificate, or it is for another name. The "
+    "environment variable SSL_CERT_FILE can name the file with its CA"
+)
+
+
+def add_hint(error: BaseException, server: str) -> None:
+    """Note with an error what may be done about it, which `error_text` prints behind it.
+
+    Args:
+        error: The error.
+        server: The endpoint string of the server that it came from.
+    """
+    causes = _causes(error)
+    refusals = [cause for cause in causes if isinstance(cause, ServerError | AdminError)]
+    hint = _of_refusal(refusals[0], server) if refusals else _of_connection(error, causes, server)
+    if hint is not None and hint not in getattr(error, "__notes__", ()):
+        error.add_note(hint)
+
+
+def _of_refusal(refusal: ServerError | AdminError, server: str) -> str | None:
+    text = refusal.code if isinstance(refusal, ServerError) else refusal.text
+    kind, _, where = server.partition(":")
+    if text.startswith("TLS_REQUIRED") and kind not in _TLS:
+        return f"Name it tls:{where}"
+    if text.startswith("ACCESS_DENIED"):
+        return "The server's access policy says so: ask who runs it for the right"
+    return None
+
+
+def _of_connection(error: BaseException, causes: list[BaseException], server: str) -> str | None:
+    kind, _, where = server.partition(":")
+    if any(isinstance(cause, network.ConnectionRefusedError) for cause in causes):
+        start = "Start one with twistd gearmand, or name" if server == DEFAULT_SERVER else "Name"
+        return f"No server listens there. {start} another with --server"
+    if any(isinstance(cause, network.DNSLookupError) for cause in causes):
+        return "Look at the spelling of the host, or name an address"
+    if isinstance(error, TimedOut):
+        return "Maybe no Gearman server listens there, or a firewall is in between"
+    if isinstance(error, ConnectionLost) and kind in _TLS:
+        is_untrusted = "certificate verify failed" in str(error)
+        return _NO_TRUST if is_untrusted else f"If this port speaks no TLS, name it tcp:{where}"
+    return None
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    causes = [error]
+    while (cause := causes[-1].__cause__) is not None and cause not in causes:
+        causes.append(cause)
+    return causes
