@@ -199,6 +199,7 @@ class PostgreSQL:
 
     def _limit(self) -> None:
         """Called in the process that becomes a program."""
+        assert self._largest_file is not None
         resource.setrlimit(resource.RLIMIT_FSIZE, (self._largest_file, self._largest_file))
 
     def _pid(self) -> int | None:

@@ -40,6 +40,7 @@ from txgearman.server.config.options import Settings
 from txgearman.server.config.process_options import Level
 from txgearman.server.extensions.result_waits import ResultWaits
 from txgearman.server.interfaces import LogThreshold, Peer
+from txgearman.server.monitoring.activity import Activity
 from txgearman.server.monitoring.death_log import DeathLog
 from txgearman.server.monitoring.limits import Limit, limits_of
 from txgearman.server.monitoring.rate_limited_log import RateLimitedLog
@@ -121,7 +122,8 @@ class GearmanServerFactory(Factory):
         )
         self._wall_clock = wall_clock
         self._follower = follower
-        self._failure_log = DeathLog(self.clock)
+        self.activity = Activity(wall_clock)
+        self._failure_log = DeathLog(self.clock, self.activity)
         self.death_listeners: list[DeathListener] = [self._failure_log]
         self.results = ResultWaits(reactor, lambda: self.broker)
         self.broker = self._make_broker()

@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IConsumer, IPushProducer, IReactorTime, ITransport
 
 if TYPE_CHECKING:
+    from txgearman.access.actor import Actor
     from txgearman.access.policy import AccessPolicy, Rights
     from txgearman.broker.broker import Broker
     from txgearman.broker.entities import Client, Worker
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from txgearman.server.config.options import Settings
     from txgearman.server.config.process_options import Level
     from txgearman.server.extensions.result_waits import ResultWaits
+    from txgearman.server.monitoring.activity import Activity
     from txgearman.server.monitoring.traffic import Traffic
     from txgearman.server.persistence.writer import StoreWriter
     from txgearman.server.schedules.scheduling import Scheduling
@@ -94,6 +96,7 @@ class Server(Protocol):
     budget: SendBudget
     unfinished: Unfinished
     results: ResultWaits
+    activity: Activity
     connections: dict[int, Peer]
     """The live connections by number."""
 
@@ -205,6 +208,10 @@ class Peer(Protocol):
     @property
     def described(self) -> str:
         """Who this is, for the log."""
+
+    @property
+    def actor(self) -> Actor:
+        """Who this is, for what it changes."""
 
     @property
     def age(self) -> float:

@@ -26,6 +26,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from txgearman.access.actor import Actor, actor_of
 from txgearman.access.identity import identity_of
 from txgearman.access.patterns import quoted
 from txgearman.access.policy import AccessPolicy, Rights
@@ -67,6 +68,9 @@ without a look at the clock. So what most reads bring, a packet or two, costs no
 HELD_UNHANDLED: Final = 128 * 1024
 """Bytes that a read which is not handled to its end is taken to hold: it brings 120 KiB at most. To remember
 how many it brought would cost something with each read."""
+
+NO_CLIENT_ID: Final = b"-"
+"""What a peer is called that has not said who it is, as with gearmand."""
 
 _log = Logger()
 
@@ -163,7 +167,7 @@ class GearmanServerProtocol(JobReplies, Protocol):
         self._counts_bytes = server.settings.measured_functions > 0
         self.number = number
         self._since = server.reactor.seconds()
-        self.client_id = b"-"
+        self.client_id = NO_CLIENT_ID
         self.label = b""
         self.exceptions = server.settings.exceptions
         self.extensions: frozenset[bytes] = frozenset()
@@ -235,6 +239,13 @@ class GearmanServerProtocol(JobReplies, Protocol):
             assert self.access is not None
             self.known_rights = self.access.rights_of(identity_of(self.transport))
         return self.known_rights
+
+    @property
+    def actor(self) -> Actor:
+        """Who this is, for what it changes."""
+        rights = None if self.access is None else self.rights
+        name = b"" if self.client_id == NO_CLIENT_ID else self.client_id
+        return actor_of(identity_of(self.transport), self.host, client_id=name, rights=rights)
 
     def note_denied(self, what: str) -> None:
         """Log what the peer was denied, the first time."""

@@ -27,6 +27,7 @@ from txgearman.server.persistence.thread import one_thread
 from txgearman.server.persistence.writer import StoreWriter
 from txgearman.server.schedules.scheduling import schedules_of
 from txgearman.store.contract import Store
+from txgearman.version import VERSION
 from txgearman.wire.limits import MAX_FUNCTION, MAX_UNIQUE
 
 if TYPE_CHECKING:
@@ -279,6 +280,7 @@ class GearmanService(MultiService):
         if schedules:
             _log.info("{count} schedules tick", count=sum(schedule.enabled for schedule in schedules))
         _log.info("Gearman job server listens at {endpoints}", endpoints=", ".join(self._places))
+        self.factory.activity.happened("start", f"version {VERSION}, process {os.getpid()}")
         if self.settings.web is not None:
             _log.info("Dashboard and HTTP at {endpoint}", endpoint=web_endpoint(self.settings.web))
 
@@ -289,7 +291,9 @@ class GearmanService(MultiService):
 
     def _load(self, store: Store) -> None:
         in_thread, self._end_thread = one_thread(self._reactor)
-        self.store_writer = StoreWriter(store, self._reactor, in_thread)
+        self.store_writer = StoreWriter(
+            store, self._reactor, in_thread, happened=self.factory.activity.happened
+        )
         try:
             last_number = self.store_writer.open(
                 f"{platform.node()}:{os.getpid()}", self.settings.store_lease
@@ -300,6 +304,7 @@ class GearmanService(MultiService):
             self._abandon_store()
             raise
         _log.info("{count} jobs loaded from the store", count=loaded)
+        self.factory.activity.happened("load jobs", "from the store", jobs=loaded)
 
     def _abandon_store(self) -> None:
         """The start has failed: give up the store, which must not be kept from others. Blocks."""
@@ -467,6 +472,7 @@ class GearmanService(MultiService):
             return
         self.factory.scheduling.stop()
         _log.info("Graceful shutdown: {total} jobs to be done", total=self._undone)
+        self.factory.activity.happened("shut down gracefully", f"{self._undone} jobs to be done")
         self._wait_until(lambda: not self._undone, self._shut_down)
 
     @property
@@ -492,6 +498,7 @@ class GearmanService(MultiService):
         self.factory.scheduling.stop()
         self.factory.administration.drain()
         running = inspection.running
+        self.factory.activity.happened("drain", f"{running} jobs run and have {seconds:g} seconds")
         if not (running and seconds):
             return succeed(None)
         text = "Draining: {running} jobs run and have {seconds:g} seconds"

@@ -10,6 +10,7 @@ from typing import Any, Protocol, cast
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IAddress
 
+from txgearman.access.actor import Actor
 from txgearman.access.policy import AccessPolicy
 from txgearman.broker.administration import Administration
 from txgearman.broker.dead_job_administration import DeadJobAdministration
@@ -419,6 +420,77 @@ class Scheduling(Protocol):
         """
 
 
+class Event(Protocol):
+    """Something that was done with the server, or by it."""
+
+    @property
+    def number(self) -> int:
+        """Counts the events since the server's start, from 1."""
+
+    @property
+    def time(self) -> float:
+        """When it was, in seconds since the epoch."""
+
+    @property
+    def actor(self) -> Actor | None:
+        """Who did it; None for the server itself."""
+
+    @property
+    def via(self) -> str:
+        """Which way it came, such as ``http``; empty for the server itself."""
+
+    @property
+    def action(self) -> str:
+        """What was done, such as ``cancel job``."""
+
+    @property
+    def target(self) -> bytes:
+        """What it was done to: a handle, or the name of a function or schedule. May be empty."""
+
+    @property
+    def detail(self) -> str:
+        """More about it. May be empty."""
+
+    @property
+    def jobs(self) -> int | None:
+        """How many jobs it changed; None where it was not about jobs."""
+
+
+class Activity(Protocol):
+    """Logs and remembers what was done with the server, and what it did by itself."""
+
+    @property
+    def last_number(self) -> int:
+        """The number of the newest event, 0 without one."""
+
+    def newest_first(self) -> Iterable[Event]:
+        """Walk the events that are remembered.
+
+        Returns:
+            The events. Nothing may be added while they are walked.
+        """
+
+    def acted(
+        self,
+        actor: Actor,
+        via: str,
+        action: str,
+        target: bytes = ...,
+        detail: str = ...,
+        jobs: int | None = ...,
+    ) -> None:
+        """Somebody has changed something. It is logged and remembered.
+
+        Args:
+            actor: Who.
+            via: Which way it came.
+            action: What was done.
+            target: What it was done to.
+            detail: More about it.
+            jobs: How many jobs it changed; None where it was not about jobs.
+        """
+
+
 class Gearman(HTTPLimits, Protocol):
     """A job server as the web side sees it.
 
@@ -461,6 +533,10 @@ class Gearman(HTTPLimits, Protocol):
     @property
     def access(self) -> AccessPolicy | None:
         """Who may do what, None without a policy."""
+
+    @property
+    def activity(self) -> Activity:
+        """What was done with the server, and what it did by itself."""
 
     @property
     def connections(self) -> Mapping[int, Connection]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from txgearman.access.patterns import MAX_SHOWN, quoted
 from txgearman.access.policy import Right
@@ -20,6 +21,30 @@ UNKNOWN_JOB: Final = b"ERR UNKNOWN_JOB\r\n"
 
 END: Final = b".\n"
 """The line behind the last of a list."""
+
+
+class Changed(NamedTuple):
+    """The answer to an admin line that has changed something.
+
+    Attributes:
+        line: The answer.
+        jobs: How many jobs were changed; None where it was not about jobs.
+    """
+
+    line: bytes
+    jobs: int | None = None
+
+
+class Later(NamedTuple):
+    """The answer to an admin line that is not known yet.
+
+    Attributes:
+        ask: Is called with the function that takes what was found.
+        reply: Makes the answer of what was found.
+    """
+
+    ask: Callable[[Callable[[Any], None]], None]
+    reply: Callable[[Any], bytes | Changed]
 
 
 class Denied(GearmanError):

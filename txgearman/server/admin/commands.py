@@ -7,15 +7,23 @@ this one.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from twisted.logger import Logger
-
-from txgearman.access.patterns import quoted, shown
+from txgearman.access.patterns import quoted
 from txgearman.access.policy import ADMIN_COMMANDS, Right
 from txgearman.broker.dead_job import DeadFilter
 from txgearman.errors import BrokenStream, Refused
-from txgearman.server.admin.answers import Denied, check_right, error_line, incomplete, refusal_line, unknown
+from txgearman.server.admin.answers import (
+    Changed,
+    Denied,
+    Later,
+    check_right,
+    error_line,
+    incomplete,
+    refusal_line,
+    unknown,
+)
 from txgearman.server.admin.dead_jobs import forget_jobs, kill_job, retry_jobs, show_dead
 from txgearman.server.admin.functions import (
     create_function,
@@ -51,10 +59,9 @@ from txgearman.wire.names import unescape
 if TYPE_CHECKING:
     from txgearman.server.interfaces import ListPieces, Peer
 
-Answer = Callable[["Peer", list[bytes]], "bytes | ListPieces"]
-"""A whole answer, or its pieces where it may be long."""
-
-_log = Logger()
+Answer = Callable[["Peer", list[bytes]], "bytes | Changed | Later | ListPieces"]
+"""A whole answer, its pieces where it may be long, or how to get it. A command that needs another right than
+`Right.VIEW` answers ``OK`` only where it has changed something."""
 
 
 class ForeignPeer(BrokenStream):
@@ -98,27 +105,58 @@ def answer_line(peer: Peer, line: bytes) -> None:
         if b"\0" in line:
             # gearmand reads each word up to its NUL, and so drops another function than was said.
             raise Denied("INVALID_ARGUMENTS A+command+must+not+contain+NUL")
-        right, make_answer = _find(words)
+        right, command = _find(words)
         if peer.access is not None:
             # Rules that name `drop` are about functions: no rule names `drop schedule`.
             of_functions = right is Right.SCHEDULE and words[0].lower() in _OF_SCHEDULES
             check_right(peer, b" ".join(words[:2]) if of_functions else words[0], right)
-        answer = make_answer(peer, words)
-        if right is not Right.VIEW:
-            _log.info(
-                "{host} ({client_id}) said {command}",
-                host=peer.host,
-                client_id=ascii(peer.client_id),
-                command=shown(line),
-            )
+        answer = command.answer(peer, words)
     except Denied as error:
-        answer = error_line(error)
+        peer.send(error_line(error))
     except Refused as error:
-        answer = refusal_line(error)
-    if not isinstance(answer, bytes):
+        peer.send(refusal_line(error))
+    else:
+        _send(peer, answer, partial(_note, peer, command, words, right))
+
+
+def _send(
+    peer: Peer, answer: bytes | Changed | Later | ListPieces, note: Callable[[bytes | Changed], bytes]
+) -> None:
+    """Send an answer, at once or when it is known. Each that is no list passes through `note`."""
+    if isinstance(answer, Later):
+        ask, reply = answer
+
+        def ask_and_note(tell: Callable[[bytes], None]) -> None:
+            # Not where the reply is sent: the peer may have gone by then, and what it did is done.
+            ask(lambda found: tell(note(reply(found))))
+
+        peer.reply_later(ask_and_note, bytes)
+    elif isinstance(answer, bytes | Changed):
+        peer.send(note(answer))
+    else:
         peer.send_list(answer)
-    elif answer:
-        peer.send(answer)
+
+
+def _note(peer: Peer, command: _Command, words: list[bytes], right: Right, answer: bytes | Changed) -> bytes:
+    """Log what a command has changed, whichever it is. Returns the line of its answer."""
+    if not isinstance(answer, Changed):
+        if right is Right.VIEW or not answer.startswith(b"OK"):
+            return answer
+        answer = Changed(answer)
+    named = 2 if command.has_kind else 1
+    peer.server.activity.acted(
+        peer.actor,
+        "admin",
+        _said(words[:named]).lower(),
+        unescape(words[named]) if len(words) > named else b"",
+        _said(words[named + 1 :]),
+        answer.jobs,
+    )
+    return answer.line
+
+
+def _said(words: list[bytes]) -> str:
+    return b" ".join(words).decode("utf-8", "backslashreplace")
 
 
 def _words(line: bytes) -> list[bytes]:
@@ -129,14 +167,14 @@ def _words(line: bytes) -> list[bytes]:
     return [word for index, word in enumerate(words) if word or index in (0, last)]
 
 
-def _find(words: list[bytes]) -> tuple[Right, Answer]:
+def _find(words: list[bytes]) -> tuple[Right, _Command]:
     """What answers a command, and the right it needs. Raises `Denied`."""
     name = words[0].lower()
     of_schedules = _OF_SCHEDULES.get(name)
     if of_schedules is not None and len(words) > 1 and words[1].lower() == b"schedule":
         if len(words) != of_schedules.least:
             raise incomplete(words)
-        return Right.SCHEDULE, of_schedules.answer
+        return Right.SCHEDULE, of_schedules
     command = _ANSWERS.get(name)
     if command is None or (name in _SILENTLY_UNKNOWN and len(words) < command.least):
         raise unknown(words[0])
@@ -145,7 +183,7 @@ def _find(words: list[bytes]) -> tuple[Right, Answer]:
     if command.most is not None and len(words) > command.most:
         # A line with a word too many is a mistake, and must change nothing.
         raise Denied("UNKNOWN_ERROR") if name == b"cancel" else incomplete(words)
-    return ADMIN_COMMANDS[name.decode()], command.answer
+    return ADMIN_COMMANDS[name.decode()], command
 
 
 _SHOWN: Final = {
@@ -176,17 +214,19 @@ _SILENTLY_UNKNOWN: Final = frozenset({b"show", b"cancel"})
 
 class _Command(NamedTuple):
     """How many words a command needs, itself among them, and how many it takes, None where all further ones
-    are ignored, as gearmand does; and what answers it."""
+    are ignored, as gearmand does; and what answers it. Where it `has_kind`, the second word says of what kind
+    the third is, as in ``cancel job``."""
 
     least: int
     most: int | None
     answer: Answer
+    has_kind: bool = False
 
 
 def _of_schedules(answer: Answer) -> Answer:
     """A command that there is for schedules alone."""
 
-    def answer_schedule(peer: Peer, words: list[bytes]) -> bytes | ListPieces:
+    def answer_schedule(peer: Peer, words: list[bytes]) -> bytes | Changed | Later | ListPieces:
         if words[1].lower() != b"schedule":
             raise incomplete(words)
         return answer(peer, words)
@@ -195,8 +235,8 @@ def _of_schedules(answer: Answer) -> Answer:
 
 
 _OF_SCHEDULES: Final[dict[bytes, _Command]] = {
-    b"create": _Command(4, 4, create_schedule),
-    b"drop": _Command(3, 3, drop_schedule),
+    b"create": _Command(4, 4, create_schedule, has_kind=True),
+    b"drop": _Command(3, 3, drop_schedule, has_kind=True),
 }
 """Commands for functions that are something else for schedules, and need another right."""
 
@@ -209,16 +249,16 @@ _ANSWERS: Final[dict[bytes, _Command]] = {
     b"prioritystatus": _Command(1, None, show_priority_status),
     b"workers": _Command(1, None, show_workers),
     b"show": _Command(2, None, _show),
-    b"cancel": _Command(3, 4, cancel_job),
-    b"retry": _Command(3, 3, retry_jobs),
-    b"forget": _Command(3, 3, forget_jobs),
-    b"kill": _Command(3, 3, kill_job),
-    b"create": _Command(3, 3, create_function),
-    b"drop": _Command(3, 3, drop_function),
+    b"cancel": _Command(3, 4, cancel_job, has_kind=True),
+    b"retry": _Command(3, 3, retry_jobs, has_kind=True),
+    b"forget": _Command(3, 3, forget_jobs, has_kind=True),
+    b"kill": _Command(3, 3, kill_job, has_kind=True),
+    b"create": _Command(3, 3, create_function, has_kind=True),
+    b"drop": _Command(3, 3, drop_function, has_kind=True),
     b"maxqueue": _Command(2, 5, limit_queue),
     b"maxrate": _Command(2, 4, limit_rate),
     b"limit": _Command(2, 4, limit_runs),
-    b"pause": _Command(3, 3, _of_schedules(pause_schedule)),
-    b"resume": _Command(3, 3, _of_schedules(resume_schedule)),
-    b"run": _Command(3, 3, _of_schedules(run_schedule)),
+    b"pause": _Command(3, 3, _of_schedules(pause_schedule), has_kind=True),
+    b"resume": _Command(3, 3, _of_schedules(resume_schedule), has_kind=True),
+    b"run": _Command(3, 3, _of_schedules(run_schedule), has_kind=True),
 }

@@ -12,7 +12,16 @@ from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
 from txgearman.broker.dead_job_administration import DeadJobAdministration, Progress
 from txgearman.broker.job_states import OUTCOME_NAMES
 from txgearman.errors import JobNotFound, Refused, UniqueInUse
-from txgearman.server.admin.answers import END, OK, UNKNOWN_JOB, Denied, incomplete, refusal_line
+from txgearman.server.admin.answers import (
+    END,
+    OK,
+    UNKNOWN_JOB,
+    Changed,
+    Denied,
+    Later,
+    incomplete,
+    refusal_line,
+)
 from txgearman.server.interfaces import ListPieces
 from txgearman.wire.names import escape, unescape
 
@@ -65,10 +74,10 @@ def _dead_line(dead: DeadJob) -> bytes:
     return b"%b\t%d\t%d\t%b\t%b\n" % (names, dead.ended, dead.attempts, outcome, first_line)
 
 
-def _done_line(refusal: Refused | None) -> bytes:
+def _done_line(refusal: Refused | None) -> bytes | Changed:
     """The answer to a verb on one job."""
     if refusal is None:
-        return OK
+        return Changed(OK, 1)
     if isinstance(refusal, JobNotFound):
         return UNKNOWN_JOB
     if isinstance(refusal, UniqueInUse):
@@ -76,50 +85,52 @@ def _done_line(refusal: Refused | None) -> bytes:
     return refusal_line(refusal)
 
 
-def retry_jobs(peer: Peer, words: list[bytes]) -> bytes:
+def retry_jobs(peer: Peer, words: list[bytes]) -> Later:
     """``retry job HANDLE``, ``retry dead FUNCTION``."""
     dead_jobs = DeadJobAdministration(peer.broker)
     return _one_or_all(peer, words, dead_jobs.retry, dead_jobs.retry_some)
 
 
-def forget_jobs(peer: Peer, words: list[bytes]) -> bytes:
+def forget_jobs(peer: Peer, words: list[bytes]) -> Later:
     """``forget job HANDLE``, ``forget dead FUNCTION``."""
     dead_jobs = DeadJobAdministration(peer.broker)
     return _one_or_all(peer, words, dead_jobs.forget, dead_jobs.forget_some)
 
 
-def _one_or_all(peer: Peer, words: list[bytes], one: OneDead, some: SomeDead) -> bytes:
+def _one_or_all(peer: Peer, words: list[bytes], one: OneDead, some: SomeDead) -> Later:
     """Call a verb for the job, or for all dead jobs of the function, that the last word names."""
     kind, name = words[1].lower(), unescape(words[2])
     if kind == b"job":
-        peer.reply_later(partial(one, name), _done_line)
-    elif kind == b"dead":
-        peer.reply_later(partial(_do_with_dead, peer, DeadFilter(name), some), lambda answer: answer)
-    else:
-        raise incomplete(words)
-    return b""
+        return Later(partial(one, name), _done_line)
+    if kind == b"dead":
+        return Later(partial(_do_with_dead, peer, DeadFilter(name), some), lambda answer: answer)
+    raise incomplete(words)
 
 
-def _do_with_dead(peer: Peer, wanted: DeadFilter, verb: SomeDead, tell: Callable[[bytes], None]) -> None:
+def _do_with_dead(
+    peer: Peer, wanted: DeadFilter, verb: SomeDead, tell: Callable[[bytes | Changed], None]
+) -> None:
     """Call a verb for all dead jobs of a function, a page in each turn of the reactor."""
     done = skipped = 0
 
     def progressed(progress: Progress | Refused) -> None:
         nonlocal done, skipped
         if isinstance(progress, Refused):
-            tell(refusal_line(progress))
+            line = refusal_line(progress)
+            tell(Changed(line, done) if done else line)
             return
         done += progress.done
         skipped += progress.skipped
         if progress.next is None:
-            tell(b"OK %d skipped %d\r\n" % (done, skipped) if skipped else b"OK %d\r\n" % done)
+            line = b"OK %d skipped %d\r\n" % (done, skipped) if skipped else b"OK %d\r\n" % done
+            tell(Changed(line, done))
         else:
             peer.server.reactor.callLater(0, verb, wanted, progress.next, DEAD_PAGE, progressed)
 
     verb(wanted, None, DEAD_PAGE, progressed)
 
 
-def kill_job(peer: Peer, words: list[bytes]) -> bytes:
+def kill_job(peer: Peer, words: list[bytes]) -> Changed:
     """``kill job HANDLE``: a job that waits for its retry is dead."""
     if words[1].lower() != b"job":
         raise incomplete(words)
@@ -127,4 +138,4 @@ def kill_job(peer: Peer, words: list[bytes]) -> bytes:
         DeadJobAdministration(peer.broker).kill(unescape(words[2]))
     except JobNotFound:
         raise Denied("UNKNOWN_JOB") from None
-    return OK
+    return Changed(OK, 1)

@@ -16,7 +16,16 @@ from txgearman.broker.job_states import Priority
 from txgearman.broker.stored_job_search import StoredJobSearch
 from txgearman.broker.views import JobDetail
 from txgearman.errors import JobNotFound, Refused
-from txgearman.server.admin.answers import END, OK, UNKNOWN_JOB, Denied, check_right, refusal_line
+from txgearman.server.admin.answers import (
+    END,
+    OK,
+    UNKNOWN_JOB,
+    Changed,
+    Denied,
+    Later,
+    check_right,
+    refusal_line,
+)
 from txgearman.server.admin.schedules import remove_schedule
 from txgearman.server.interfaces import Held, ListPieces
 from txgearman.wire.names import escape
@@ -44,7 +53,7 @@ def show_unique_jobs(peer: Peer) -> Iterator[bytes]:
     yield END
 
 
-def cancel_job(peer: Peer, words: list[bytes]) -> bytes:
+def cancel_job(peer: Peer, words: list[bytes]) -> Changed | Later:
     """``cancel job HANDLE``, ``cancel job HANDLE force``."""
     force = len(words) == 4
     # gearmand says this of words too many, too.
@@ -60,12 +69,11 @@ def cancel_job(peer: Peer, words: list[bytes]) -> bytes:
             return remove_schedule(peer, schedule)
         if not Inspection(peer.broker).may_have_stored_jobs:
             raise Denied("UNKNOWN_JOB") from None
-        peer.reply_later(
+        return Later(
             partial(StoredJobSearch(peer.broker).seek_and_cancel, words[2], force=force),
-            lambda refusal: OK if refusal is None else UNKNOWN_JOB,
+            lambda refusal: Changed(OK, 1) if refusal is None else UNKNOWN_JOB,
         )
-        return b""
-    return OK
+    return Changed(OK, 1)
 
 
 def show_job(peer: Peer, handle: bytes) -> ListPieces:

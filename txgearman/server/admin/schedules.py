@@ -11,8 +11,8 @@ from twisted.internet.defer import Deferred
 from txgearman.access.patterns import quoted
 from txgearman.broker.schedule import ScheduleDetail
 from txgearman.errors import AccessDenied, InvalidArgument, Refused
-from txgearman.server.admin.answers import END, OK, refusal_line
-from txgearman.server.schedules.replies import reply_when_done
+from txgearman.server.admin.answers import END, OK, Changed, Later, refusal_line
+from txgearman.server.schedules.replies import when_done
 from txgearman.wire.names import escape, unescape
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def _time(seconds: float | None) -> bytes:
     return b"%d" % seconds if seconds == int(seconds) else b"%.3f" % seconds
 
 
-def create_schedule(peer: Peer, words: list[bytes]) -> bytes:
+def create_schedule(peer: Peer, words: list[bytes]) -> Later:
     """``create schedule NAME DEFINITION``: the definition is JSON, written as one word."""
     try:
         members = json.loads(unescape(words[3]))
@@ -66,41 +66,41 @@ def create_schedule(peer: Peer, words: list[bytes]) -> bytes:
         what = f"submit jobs of {quoted(schedule.function)}"
         peer.note_denied(what)
         raise AccessDenied(f"You may not {what}")
-    return _when_done(peer, lambda: peer.server.scheduling.put(schedule))
+    return _when_done(lambda: peer.server.scheduling.put(schedule))
 
 
-def drop_schedule(peer: Peer, words: list[bytes]) -> bytes:
+def drop_schedule(peer: Peer, words: list[bytes]) -> Later:
     """``drop schedule NAME``."""
     return remove_schedule(peer, unescape(words[2]))
 
 
-def remove_schedule(peer: Peer, name: bytes) -> bytes:
+def remove_schedule(peer: Peer, name: bytes) -> Later:
     """Remove a schedule, and answer when that is done."""
-    return _when_done(peer, lambda: peer.server.scheduling.remove(name))
+    return _when_done(lambda: peer.server.scheduling.remove(name))
 
 
-def pause_schedule(peer: Peer, words: list[bytes]) -> bytes:
+def pause_schedule(peer: Peer, words: list[bytes]) -> Later:
     """``pause schedule NAME``."""
-    return _when_done(peer, lambda: peer.server.scheduling.pause(unescape(words[2])))
+    return _when_done(lambda: peer.server.scheduling.pause(unescape(words[2])))
 
 
-def resume_schedule(peer: Peer, words: list[bytes]) -> bytes:
+def resume_schedule(peer: Peer, words: list[bytes]) -> Later:
     """``resume schedule NAME``."""
-    return _when_done(peer, lambda: peer.server.scheduling.pause(unescape(words[2]), False))
+    return _when_done(lambda: peer.server.scheduling.pause(unescape(words[2]), False))
 
 
-def run_schedule(peer: Peer, words: list[bytes]) -> bytes:
+def run_schedule(peer: Peer, words: list[bytes]) -> Later:
     """``run schedule NAME``: the answer has the handle of the job."""
-    return _when_done(peer, lambda: peer.server.scheduling.run(unescape(words[2])))
+    return _when_done(lambda: peer.server.scheduling.run(unescape(words[2])))
 
 
-def _when_done(peer: Peer, verb: Callable[[], Deferred[Any]]) -> bytes:
+def _when_done(verb: Callable[[], Deferred[Any]]) -> Later:
     """Answer when a verb is done: ``OK``, with what it returns behind that."""
-    reply_when_done(peer, verb, _answer)
-    return b""
+    return Later(when_done(verb), _answer)
 
 
-def _answer(answer: bytes | Refused | None) -> bytes:
+def _answer(answer: bytes | Refused | None) -> bytes | Changed:
     if isinstance(answer, Refused):
         return refusal_line(answer)
-    return OK if answer is None else b"OK %b\r\n" % answer
+    # A handle is that of the job that was submitted.
+    return OK if answer is None else Changed(b"OK %b\r\n" % answer, 1)

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from txgearman.access.policy import Right
-from txgearman.server.admin.answers import END, OK, Denied, check_right
+from txgearman.server.admin.answers import END, OK, Changed, Denied, check_right
 from txgearman.server.config.process_options import Level
 from txgearman.server.monitoring.limits import limits_of
 from txgearman.version import VERSION
@@ -28,7 +28,7 @@ def show_version(_peer: Peer, _words: list[bytes]) -> bytes:
     return b"OK txgearman-%b\n" % VERSION.encode()
 
 
-def set_verbosity(peer: Peer, words: list[bytes]) -> bytes:
+def set_verbosity(peer: Peer, words: list[bytes]) -> bytes | Changed:
     """``verbose`` as gearmand has it, whatever follows; ``verbose LEVEL`` for peers on this machine."""
     threshold = peer.server.threshold
     level = _LEVELS.get(words[1].lower()) if len(words) > 1 else None
@@ -42,7 +42,8 @@ def set_verbosity(peer: Peer, words: list[bytes]) -> bytes:
         if threshold is None:
             raise Denied("NOT_ALLOWED The+level+of+the+log+is+not+up+to+this+server")
         threshold.override(level)
-    return b"OK %b\n" % (Level.INFO if threshold is None else threshold.current).value.upper().encode()
+    line = b"OK %b\n" % (Level.INFO if threshold is None else threshold.current).value.upper().encode()
+    return line if level is None else Changed(line)
 
 
 def show_pid(_peer: Peer, _words: list[bytes]) -> bytes:

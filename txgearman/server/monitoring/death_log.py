@@ -11,6 +11,7 @@ from twisted.logger import Logger, LogLevel
 from txgearman.access.patterns import shown
 from txgearman.broker.dead_job import DeadJob
 from txgearman.broker.job_states import OUTCOME_NAMES
+from txgearman.server.monitoring.activity import Activity
 from txgearman.server.monitoring.rate_limited_log import RateLimitedLog
 
 DEATH_INTERVAL: Final = 60.0
@@ -32,10 +33,12 @@ class DeathLog:
 
     Args:
         clock: Gives monotonic seconds.
+        activity: Remembers that functions were paused.
     """
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], activity: Activity) -> None:
         self._clock = clock
+        self._activity = activity
         self._logs: OrderedDict[bytes, RateLimitedLog] = OrderedDict()
 
     def died(self, dead: DeadJob) -> None:
@@ -64,3 +67,4 @@ class DeathLog:
             function=shown(function),
             failures=failures,
         )
+        self._activity.happened("pause function", f"{failures} of its runs failed in a row", function)

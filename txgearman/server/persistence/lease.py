@@ -20,7 +20,7 @@ from txgearman.store.contract import Renewal, Store, StoredJob
 
 if TYPE_CHECKING:
     from txgearman.broker.store_answers import StoreAnswers
-    from txgearman.server.persistence.outage import Outage
+    from txgearman.server.persistence.outage import Happened, Outage
 
 NUMBERS_PER_START: Final = 10**13
 """Handles that one start of a server can give. Each start has its own range, so that no handle is ever
@@ -62,10 +62,17 @@ class Lease:
     """The lease on `store`, which is used through `in_thread`; but for `open`, which blocks.
 
     `duration` is its seconds. `is_lost` says that the lease has expired and there is no new one yet.
+    `happened` is told of that, and of jobs that were taken over.
     """
 
     def __init__(
-        self, store: Store, reactor: Any, in_thread: InThread, outage: Outage, holder: LeaseHolder
+        self,
+        store: Store,
+        reactor: Any,
+        in_thread: InThread,
+        outage: Outage,
+        holder: LeaseHolder,
+        happened: Happened,
     ) -> None:
         self._store = store
         self._reactor = reactor
@@ -73,6 +80,7 @@ class Lease:
         self._in_thread = in_thread
         self._outage = outage
         self._holder = holder
+        self._happened = happened
         self._answers: StoreAnswers | None = None
         self._name = ""
         self.duration = 0.0
@@ -84,6 +92,8 @@ class Lease:
         self._stopping = False
         self.is_lost = False
         self.taken_over = 0
+        # How many of them are not told yet, as more of the same server follow.
+        self._untold = 0
 
     def open(self, name: str, duration: float) -> int:
         """Open the store and get a lease. Blocks.
@@ -149,6 +159,7 @@ class Lease:
             "slow; a greater --store-lease tolerates longer pauses",
             seconds=self.duration,
         )
+        self._happened("lease lost", f"it was not renewed for {self.duration:g} seconds")
         self._answers.extend_lease(self._clock())
         self._open_again()
 
@@ -180,8 +191,12 @@ class Lease:
         if jobs:
             self.taken_over += len(jobs)
             _log.info("{count} jobs taken over from a server whose lease expired", count=len(jobs))
+        self._untold += len(jobs)
         if len(jobs) == MAX_TAKEN_OVER:
             self._take_over()
+        elif self._untold:
+            self._happened("take over jobs", "of a server whose lease expired", jobs=self._untold)
+            self._untold = 0
 
     def _open_again(self) -> None:
         self._cancel_next_attempt()
@@ -199,6 +214,7 @@ class Lease:
         self._answers.disown(start * NUMBERS_PER_START)
         self._answers.extend_lease(asked_at + self.duration)
         _log.info("This server has a new lease and takes background jobs again")
+        self._happened("new lease")
 
     def _not_opened(self, failure: Failure) -> None:
         self._outage.begin(failure)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 from twisted.logger import Logger
@@ -13,14 +14,22 @@ MIN_BACKOFF: Final = 0.1
 MAX_BACKOFF: Final = 5.0
 """Seconds between two attempts on a store that is unavailable: the first, and what doubling leads to."""
 
+Happened = Callable[..., None]
+"""Is told what the server has done by itself, see `Activity.happened`."""
+
 _log = Logger()
 
 
 class Outage:
-    """The outage of the store, if there is one. `error` says why, and is None while the store works."""
+    """The outage of the store, if there is one. `error` says why, and is None while the store works.
 
-    def __init__(self) -> None:
+    Args:
+        happened: Is told when one begins and ends.
+    """
+
+    def __init__(self, happened: Happened) -> None:
         self.error: StoreUnavailable | None = None
+        self._happened = happened
         self._backoff = MIN_BACKOFF
 
     def begin(self, failure: Failure) -> None:
@@ -36,6 +45,7 @@ class Outage:
                 error=str(error),
                 seconds=MAX_BACKOFF,
             )
+            self._happened("store unavailable", str(error))
         self.error = error if isinstance(error, StoreUnavailable) else StoreUnavailable(str(error))
 
     def end(self) -> bool:
@@ -44,6 +54,7 @@ class Outage:
             return False
         self.error = None
         self._backoff = MIN_BACKOFF
+        self._happened("store available again")
         return True
 
     def next_backoff(self) -> float:

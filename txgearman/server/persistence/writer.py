@@ -30,7 +30,7 @@ from txgearman.net.clocks import monotonic_clock
 from txgearman.server.persistence.dead_jobs import StoredDeadJobs
 from txgearman.server.persistence.deaths import MAX_FAILURES, PendingDeath, PendingDeaths
 from txgearman.server.persistence.lease import Lease
-from txgearman.server.persistence.outage import Outage
+from txgearman.server.persistence.outage import Happened, Outage
 from txgearman.server.persistence.pending_results import PendingResult, PendingResults
 from txgearman.server.persistence.results import StoredResults
 from txgearman.server.persistence.schedules import StoredSchedules
@@ -94,10 +94,16 @@ class StoreWriter:
         reactor: What makes timers.
         in_thread: Calls a function with arguments in the store's thread, in order, and returns a Deferred.
         wall_clock: Gives seconds since the epoch.
+        happened: Is told of outages of the store, of its lease, and of jobs that were taken over.
     """
 
     def __init__(
-        self, store: Store, reactor: Any, in_thread: InThread, wall_clock: Callable[[], float] = time.time
+        self,
+        store: Store,
+        reactor: Any,
+        in_thread: InThread,
+        wall_clock: Callable[[], float] = time.time,
+        happened: Happened = lambda *_, **__: None,
     ) -> None:
         self._store = store
         self._reactor = reactor
@@ -122,11 +128,11 @@ class StoreWriter:
         self._after_ends_in_flight: list[Callable[[], None]] = []
         self._writing: Deferred[None] | None = None
         self._next_write: IDelayedCall | None = None
-        self._outage = Outage()
+        self._outage = Outage(happened)
         self._fetch_limit = INITIAL_FETCH_LIMIT
         self._stopping = False
         self.shared = store.shared
-        self.lease = Lease(store, reactor, in_thread, self._outage, self)
+        self.lease = Lease(store, reactor, in_thread, self._outage, self, happened)
         self.dead_jobs = StoredDeadJobs(store, reactor, in_thread, wall_clock, self)
         self.results = StoredResults(store, reactor, in_thread, wall_clock, self)
         self.schedules = StoredSchedules(store, reactor, in_thread, wall_clock)

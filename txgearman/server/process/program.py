@@ -83,6 +83,7 @@ def reload_configuration(server: GearmanService, options: ProgramOptions) -> Non
 
     Says in the log what changed. A configuration that is wrong changes nothing.
     """
+    happened = server.factory.activity.happened
     try:
         settings, process = options.read()
         reload = server.prepare(settings)
@@ -90,15 +91,20 @@ def reload_configuration(server: GearmanService, options: ProgramOptions) -> Non
         server.commit(reload)
     except (ValueError, StoreError) as error:
         _log.error("The configuration is wrong, nothing was changed: {error}", error=options.located(error))
+        happened("refuse configuration", options.located(error))
         return
     except Exception:
         _log.failure("The configuration cannot be obeyed, nothing was changed")
+        happened("refuse configuration", "see the log")
         return
     options.process = process
     if server.factory.threshold is not None:
         server.factory.threshold.level = process.log_level
     changed, waiting = reload.changed + changed, reload.waiting + waiting
-    _log.info("Configuration read again. Changed: {changed}", changed=", ".join(changed) or "nothing")
+    said = ", ".join(changed) or "nothing"
+    _log.info("Configuration read again. Changed: {changed}", changed=said)
+    needs_start = f"; needs a new start: {', '.join(waiting)}" if waiting else ""
+    happened("reload configuration", f"changed: {said}{needs_start}")
     if waiting:
         _log.warn("Not changed, as it needs a new start: {waiting}", waiting=", ".join(waiting))
 

@@ -81,8 +81,13 @@ class SignalService(Service):
         self._server.drain(seconds).addBoth(lambda _: self._stop())
 
     def _toggle_debug(self, _number: int, _frame: FrameType | None) -> None:
-        if self._server.factory.threshold is not None:
-            self._reactor.callFromThread(self._server.factory.threshold.toggle_debug)
+        self._reactor.callFromThread(self._toggle)
+
+    def _toggle(self) -> None:
+        threshold = self._server.factory.threshold
+        if threshold is not None:
+            threshold.toggle_debug()
+            self._server.factory.activity.happened("change level of the log", threshold.current.value)
 
     def _shut_down(self, _number: int, _frame: FrameType | None) -> None:
         self._reactor.callFromThread(self._server.shut_down, graceful=True)

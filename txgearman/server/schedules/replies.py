@@ -1,34 +1,27 @@
-"""Replies to what a peer asks of the schedules, which wait until it is durable."""
+"""Answers to what a peer asks of the schedules, which wait until it is durable."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import Any
 
+from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
 from txgearman.errors import Refused
 
-if TYPE_CHECKING:
-    from twisted.internet.defer import Deferred
 
-    from txgearman.server.interfaces import Peer
-
-_T = TypeVar("_T")
-
-
-def reply_when_done(
-    peer: Peer, verb: Callable[[], Deferred[_T]], reply: Callable[[_T | Refused], bytes]
-) -> None:
-    """Call a verb of `Scheduling`, and reply when it is done or refused.
+def when_done(verb: Callable[[], Deferred[Any]]) -> Callable[[Callable[[Any], None]], None]:
+    """Wait for a verb of `Scheduling`.
 
     Args:
-        peer: Who asked.
-        verb: Called at once.
-        reply: Makes the bytes of the reply.
+        verb: The verb.
+
+    Returns:
+        What `Peer.reply_later` takes: it calls the verb, and tells what that returns, or why it is refused.
     """
 
-    def ask(tell: Callable[[_T | Refused], None]) -> None:
+    def ask(tell: Callable[[Any], None]) -> None:
         def refused(failure: Failure) -> None:
             if not isinstance(failure.value, Refused):
                 failure.raiseException()
@@ -36,4 +29,4 @@ def reply_when_done(
 
         verb().addCallbacks(tell, refused)
 
-    peer.reply_later(ask, reply)
+    return ask

@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from hashlib import sha256
 from typing import TYPE_CHECKING, Final
 
+from twisted.internet.defer import Deferred
+
 from txgearman.errors import InvalidArgument, Refused, SchedulesUnsaved
 from txgearman.server.config.schedule_options import Weekdays, schedule_of
-from txgearman.server.schedules.replies import reply_when_done
+from txgearman.server.schedules.replies import when_done
 from txgearman.wire.codec import encode, frame
 from txgearman.wire.packets import ERROR, JOB_CREATED, RESPONSE
 
@@ -101,7 +103,16 @@ def submit_schedule(peer: Peer, schedule: Schedule) -> None:
         peer: Who sent it.
         schedule: The schedule.
     """
-    reply_when_done(peer, lambda: peer.server.scheduling.put_with_handle(schedule), _answer)
+
+    def put() -> Deferred[bytes]:
+        return peer.server.scheduling.put_with_handle(schedule).addCallback(noted)
+
+    def noted(handle: bytes) -> bytes:
+        when = schedule.recurrence.text
+        peer.server.activity.acted(peer.actor, "packet", "create schedule", schedule.name, when)
+        return handle
+
+    peer.reply_later(when_done(put), _answer)
 
 
 def _answer(answer: bytes | Refused) -> bytes:

@@ -62,6 +62,7 @@ class DeadJobEndpoints:
     async def retry(self, call: Call) -> Response:
         """Run a dead job again, or one that waits for its retry at once."""
         await _answer(self._gearman.dead_jobs.retry, call.ids[0])
+        call.effect.jobs = 1
         return no_content()
 
     async def retry_all(self, call: Call) -> Response:
@@ -78,22 +79,23 @@ class DeadJobEndpoints:
         at_once = AT_ONCE if per_second is None else max(1, min(AT_ONCE, per_second // 10))
         pause = 0 if per_second is None else at_once / per_second
         verb = self._gearman.dead_jobs.retry_some
-        return await self._all(_wanted(call), verb, at_once, pause, "retried")
+        return await self._all(call, verb, at_once, pause, "retried")
 
     async def forget_dead(self, call: Call) -> Response:
         """Forget the dead jobs of a function."""
         verb = self._gearman.dead_jobs.forget_some
-        return await self._all(_wanted(call), verb, AT_ONCE, 0, "forgotten")
+        return await self._all(call, verb, AT_ONCE, 0, "forgotten")
 
     async def _all(
-        self, wanted: DeadFilter, verb: Callable[..., None], at_once: int, pause: float, done: str
+        self, call: Call, verb: Callable[..., None], at_once: int, pause: float, done: str
     ) -> Response:
         """Call a verb for all those dead jobs that were there when it began."""
+        wanted = _wanted(call)
         progress = Progress(0, 0, None)
         count = skipped = 0
         while True:
             progress = await _answer(verb, wanted, progress.next, at_once)
-            count += progress.done
+            call.effect.jobs = count = count + progress.done
             skipped += progress.skipped
             if progress.next is None:
                 return Response(to_json({done: count, "skipped": skipped}))

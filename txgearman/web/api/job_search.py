@@ -284,7 +284,9 @@ def first_jobs_of(inspection: Inspection, connection: Connection, limit: int) ->
     return [inspection.job_detail(handle) for handle in handles]
 
 
-async def cancel_jobs(gearman: Gearman, reactor: IReactorTime, function: bytes) -> None:
+async def cancel_jobs(
+    gearman: Gearman, reactor: IReactorTime, function: bytes, cancelled: Callable[[int], None]
+) -> None:
     """Cancel all jobs that a function has now.
 
     Jobs that only the store has are cancelled as they come into memory. This gives up when none has come for
@@ -294,6 +296,7 @@ async def cancel_jobs(gearman: Gearman, reactor: IReactorTime, function: bytes) 
         gearman: Where the jobs are.
         reactor: The clock, and the turns between slices.
         function: The name of the function.
+        cancelled: Is told how many more were cancelled.
 
     Raises:
         FunctionNotFound: There is no such function, or no longer.
@@ -302,14 +305,17 @@ async def cancel_jobs(gearman: Gearman, reactor: IReactorTime, function: bytes) 
     last_number = inspection.last_number
     seen = reactor.seconds()
     while True:
-        before = inspection.function_detail(function)
         cursor: int | None = 0
         while cursor is not None:
+            # Nothing else can come between: what this counts more is what was cancelled.
+            before = inspection.function_detail(function).dropped
             cursor = administration.cancel_some(function, cursor, last_number)
+            count = inspection.function_detail(function).dropped - before
+            if count:
+                seen = reactor.seconds()
+                cancelled(count)
             await deferLater(reactor, 0)
         now = inspection.function_detail(function)
-        if now.dropped != before.dropped:
-            seen = reactor.seconds()
         if not now.stored or reactor.seconds() - seen > SEARCH_SECONDS:
             return
         await deferLater(reactor, FETCH_SECONDS)

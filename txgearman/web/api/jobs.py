@@ -82,8 +82,12 @@ class JobEndpoints:
 
     async def cancel_all(self, call: Call) -> Response:
         """Cancel all jobs of a function."""
+
+        def cancelled(count: int) -> None:
+            call.effect.jobs = (call.effect.jobs or 0) + count
+
         try:
-            await cancel_jobs(self._gearman, self._reactor, call.ids[0])
+            await cancel_jobs(self._gearman, self._reactor, call.ids[0], cancelled)
         except FunctionNotFound as error:
             raise no_function() from error
         return no_content()
@@ -100,6 +104,7 @@ class JobEndpoints:
         except JobNotFound:
             if not self._gearman.inspection.may_have_stored_jobs:
                 await self._ask(self._gearman.dead_jobs.forget, handle)
+                call.effect.jobs = 1
                 return no_content()
             try:
                 await self._ask(partial(self._gearman.search.seek_and_cancel, force=force), handle)
@@ -107,6 +112,7 @@ class JobEndpoints:
                 if problem.status != 404:
                     raise
                 await self._ask(self._gearman.dead_jobs.forget, handle)
+        call.effect.jobs = 1
         return no_content()
 
     async def data(self, call: Call) -> Response:

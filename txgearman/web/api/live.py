@@ -194,6 +194,7 @@ class LiveDocuments:
                 "dead": self._dead,
                 "schedules": self._schedules,
                 "connections": self._connections,
+                "activity": self._activity,
             }
             return views[arguments["view"]](arguments)
         rows = [self._moving(FUNCTION.serialize(function), "oldest") for function in selection.functions]
@@ -242,6 +243,10 @@ class LiveDocuments:
             for name in names[:MAX_ROWS]
         ]
         return {"total": len(names), **_listed(rows, "id")}
+
+    def _activity(self, _arguments: dict[str, Any]) -> Document:
+        """How far the events are; the page asks for those that are new."""
+        return {"last": self._gearman.activity.last_number}
 
     def _connections(self, arguments: dict[str, Any]) -> Document:
         rows: list[Document] = []

@@ -12,6 +12,7 @@ from txgearman.web.api.serializers import (
     DATA_MEMBERS,
     DEAD,
     DEFINITION,
+    EVENT,
     FLAG,
     FUNCTION,
     INTEGER_OR_NULL,
@@ -91,6 +92,7 @@ def _schemas() -> dict[str, Schema]:
         "Connection": CONNECTION.schema,
         "Connections": object_schema(connections=array_schema(_ref("Connection")), next=INTEGER_OR_NULL),
         "ConnectionChange": _change_schema(quiet=FLAG),
+        "Activity": object_schema(events=array_schema(EVENT.schema), total=COUNT, next=INTEGER_OR_NULL),
     }
 
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from twisted.internet.interfaces import IReactorTime
 
+from txgearman.web.api.activity import BY, ActivityEndpoints
 from txgearman.web.api.clients import OCTETS
 from txgearman.web.api.connections import ConnectionEndpoints
 from txgearman.web.api.dead_jobs import (
@@ -89,7 +90,16 @@ _ROLE: Final = Parameter("role", "choice", "Only workers, or only others.", choi
 _SEARCH: Final = Parameter(
     "search", "text", "Only those that contain this: names without case, jobs as bytes.", b"", max_length=1024
 )
-_VIEWS: Final = ("overview", "functions", "function", "jobs", "dead", "schedules", "connections")
+_VIEWS: Final = (
+    "overview",
+    "functions",
+    "function",
+    "jobs",
+    "dead",
+    "schedules",
+    "connections",
+    "activity",
+)
 
 
 class Api(Branch):
@@ -114,10 +124,11 @@ class Api(Branch):
             ConnectionEndpoints(gearman),
             DeadJobEndpoints(gearman, reactor),
             ScheduleEndpoints(gearman, guard),
+            ActivityEndpoints(gearman),
             settings,
         )
         self.description = describe(self.routes)
-        self.putChild(b"v1", Routes(self.routes, guard, reactor))
+        self.putChild(b"v1", Routes(self.routes, guard, reactor, gearman.activity))
 
     def _openapi(self, _call: Call) -> Response:
         return Response(to_json(self.description))
@@ -131,6 +142,7 @@ def make_routes(
     connections: ConnectionEndpoints,
     dead_jobs: DeadJobEndpoints,
     schedules: ScheduleEndpoints,
+    activity: ActivityEndpoints,
     settings: WebSettings,
 ) -> tuple[Route, ...]:
     """Every path of version 1, in the order of the description."""
@@ -170,6 +182,7 @@ def make_routes(
             (400, 404, 413),
             body=Body.JSON,
             body_schema="FunctionChange",
+            action="change function",
         ),
         Route(
             "DELETE",
@@ -179,6 +192,7 @@ def make_routes(
             "Forget a function that has no workers and no jobs.",
             {204: ""},
             (404, 409),
+            action="drop function",
         ),
         Route(
             "GET",
@@ -211,6 +225,7 @@ def make_routes(
             "Cancel all jobs that the function has now; answered when that is done.",
             {204: ""},
             (404,),
+            action="cancel jobs",
         ),
         Route(
             "GET",
@@ -230,6 +245,7 @@ def make_routes(
             {204: ""},
             (400, 404, 503),
             (_FORCE,),
+            action="cancel job",
         ),
         Route(
             "POST",
@@ -239,6 +255,7 @@ def make_routes(
             "Run a dead job again, or one that waits for its retry at once.",
             {204: ""},
             (404, 409, 429, 503),
+            action="retry job",
         ),
         Route(
             "GET",
@@ -275,6 +292,7 @@ def make_routes(
             {200: "Forgotten"},
             (400, 503),
             (_DEAD_FUNCTION, _DEAD_SEARCH),
+            action="forget dead",
         ),
         Route(
             "POST",
@@ -286,6 +304,7 @@ def make_routes(
             {200: "Retried"},
             (400, 503),
             (_DEAD_FUNCTION, _DEAD_SEARCH, _PER_SECOND),
+            action="retry dead",
         ),
         Route(
             "POST",
@@ -296,6 +315,7 @@ def make_routes(
             {200: "Retried"},
             (400, 503),
             (_DEAD_SEARCH, _PER_SECOND),
+            action="retry dead",
         ),
         Route(
             "DELETE",
@@ -306,6 +326,7 @@ def make_routes(
             {200: "Forgotten"},
             (400, 503),
             (_DEAD_SEARCH,),
+            action="forget dead",
         ),
         Route(
             "GET",
@@ -340,6 +361,7 @@ def make_routes(
             (400, 409, 413, 429, 503),
             body=Body.JSON,
             body_schema="ScheduleDefinition",
+            action="create schedule",
         ),
         Route(
             "PATCH",
@@ -351,6 +373,7 @@ def make_routes(
             (400, 404, 409, 413, 503),
             body=Body.JSON,
             body_schema="ScheduleChange",
+            action="change schedule",
         ),
         Route(
             "DELETE",
@@ -360,6 +383,7 @@ def make_routes(
             "Remove a recurring job; answered when that is saved.",
             {204: ""},
             (404, 409, 503),
+            action="drop schedule",
         ),
         Route(
             "POST",
@@ -369,6 +393,7 @@ def make_routes(
             "Submit a recurring job now, also if it is paused.",
             {202: "Accepted"},
             (404, 429, 503),
+            action="run schedule",
         ),
         Route(
             "POST",
@@ -390,6 +415,7 @@ def make_routes(
             ),
             body=Body.JSON,
             body_schema="ScheduleDefinition",
+            action="",
         ),
         Route(
             "GET",
@@ -457,6 +483,29 @@ def make_routes(
         ),
         Route(
             "GET",
+            "/activity",
+            WebRight.VIEW,
+            activity.events,
+            "What was done with the server, and what it did by itself: the last events, the newest first.",
+            {200: "Activity"},
+            (400,),
+            (
+                Parameter(
+                    "by", "choice", "Only what people and programs did, or the server itself.", choices=BY
+                ),
+                _SEARCH,
+                Parameter(
+                    "before",
+                    "number",
+                    "Begin behind this event: `next` of the page before.",
+                    minimum=1,
+                    maximum=MAX_NUMBER,
+                ),
+                _LIMIT,
+            ),
+        ),
+        Route(
+            "GET",
             "/live",
             WebRight.VIEW,
             server.watch_all,
@@ -494,5 +543,6 @@ def make_routes(
             (400, 404, 413),
             body=Body.JSON,
             body_schema="ConnectionChange",
+            action="change connection",
         ),
     )

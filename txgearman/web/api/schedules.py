@@ -88,6 +88,7 @@ class ScheduleEndpoints:
     async def run_schedule(self, call: Call) -> Response:
         """Submit a job of a schedule now."""
         handle = await _answer(self._scheduling.run(call.ids[0]))
+        call.effect.jobs = 1
         return Response(to_json({"handle": text(handle)}), status=202)
 
     def preview_schedule(self, call: Call) -> Response:

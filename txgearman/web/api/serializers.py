@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Generic, TypeVar
 
+from txgearman.access.actor import Actor
 from txgearman.broker.dead_job import DeadJob
 from txgearman.broker.failures import FailedRun
 from txgearman.broker.job_states import OUTCOME_NAMES, Priority
@@ -22,7 +23,7 @@ from txgearman.broker.views import FunctionDetail, JobDetail, JobStatus
 from txgearman.version import VERSION
 from txgearman.web.api.totals import ServerView, resident_memory
 from txgearman.web.http.encoding import identifier, payload, text
-from txgearman.web.interfaces import Connection, Limit, Saved, connection_of
+from txgearman.web.interfaces import Connection, Event, Limit, Saved, connection_of
 
 View = TypeVar("View")
 Schema = dict[str, Any]
@@ -427,3 +428,38 @@ SERVER: Final = Serializer[ServerView](
     ),
     Field("problems", array_schema(TEXT), lambda view: [] if view.health is None else view.health.problems()),
 )
+
+
+# -- activity -----------------------------------------------------------------------------------
+
+ACTOR: Final = Serializer[Actor](
+    Field("address", TEXT),
+    Field("client_id", TEXT),
+    Field("certificate", TEXT),
+    Field("user", INTEGER_OR_NULL),
+    Field("rules", array_schema(TEXT), lambda actor: list(actor.rules)),
+    Field("web_token", FLAG),
+)
+
+EVENT: Final = Serializer[Event](
+    Field("number", COUNT),
+    Field("time", NUMBER, lambda event: _rounded(event.time)),
+    Field(
+        "actor",
+        {"anyOf": [ACTOR.schema, {"type": "null"}]},
+        lambda event: None if event.actor is None else ACTOR.serialize(event.actor),
+    ),
+    Field("via", TEXT),
+    Field("action", TEXT),
+    Field("target", TEXT, lambda event: text(event.target)),
+    Field("target_id", TEXT, lambda event: identifier(event.target)),
+    Field("detail", TEXT),
+    Field("jobs", INTEGER_OR_NULL),
+)
+
+
+def event_text(event: Event) -> str:
+    """All texts of an event, to search in."""
+    actor = event.actor
+    who = () if actor is None else (actor.address, actor.client_id, actor.certificate, *actor.rules)
+    return " ".join([event.action, text(event.target), event.detail, event.via, *who])

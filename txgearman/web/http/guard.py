@@ -14,6 +14,7 @@ from twisted.internet.address import UNIXAddress
 from twisted.web.server import Request
 
 from txgearman.access import policy as access
+from txgearman.access.actor import Actor, actor_of
 from txgearman.access.identity import identity_of
 from txgearman.access.patterns import quoted
 from txgearman.access.policy import AccessPolicy, Rights
@@ -154,6 +155,24 @@ class Guard:
         if policy is None or (token is not None and self._shows_token(request, token)):
             return None
         return policy.rights_of(replace(identity_of(request.channel.transport), token=_shown_token(request)))
+
+    def actor_of(self, request: Request) -> Actor:
+        """Say who the sender of a request is.
+
+        Args:
+            request: The request.
+
+        Returns:
+            The sender, for the log of actions.
+        """
+        address = request.getClientAddress()
+        token = self._settings.token
+        return actor_of(
+            identity_of(request.channel.transport),
+            "unix" if isinstance(address, UNIXAddress) else getattr(address, "host", ""),
+            rights=self._rights(request),
+            web_token=token is not None and self._shows_token(request, token),
+        )
 
     def allows(self, request: Request, right: WebRight) -> bool:
         """Whether `check` would pass."""

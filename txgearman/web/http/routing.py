@@ -18,14 +18,20 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request
 
+from txgearman.access.actor import Actor
 from txgearman.access.patterns import shown
 from txgearman.web.http.body import send_body
 from txgearman.web.http.guard import Guard, WebRight
 from txgearman.web.http.responses import HTTPProblem, Response, not_found
+from txgearman.web.interfaces import Activity
 
 MAX_JSON: Final = 64 * 1024
 """Bytes that a body of JSON has at most. A useful one has some hundred; nobody else is served while it is
 parsed."""
+
+
+MAX_SAID: Final = 200
+"""Bytes of a body or of a parameter that the log of actions shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +111,31 @@ class Body(Enum):
     JSON = "json"
 
 
+@dataclass(slots=True)
+class Effect:
+    """What a request has changed so far, for the log of actions.
+
+    Args:
+        jobs: How many jobs; None where it is not about jobs.
+        body: What its body says, as text.
+    """
+
+    jobs: int | None = None
+    body: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """A request on its way to its handler.
 
     `ids` are the names in its path, as bytes. `arguments` are the values of its parameters, by name.
+    `effect` is what the handler has done.
     """
 
     request: Request
     ids: tuple[bytes, ...]
     arguments: dict[str, Any]
+    effect: Effect = field(default_factory=Effect)
 
     @property
     def is_head(self) -> bool:
@@ -134,6 +155,7 @@ class Call:
             HTTPProblem: The body is too large, is no JSON object, or has other members.
         """
         body = self.body()
+        self.effect.body = body[:MAX_SAID].decode("utf-8", "backslashreplace")
         if len(body) > MAX_JSON:
             raise HTTPProblem(413, "too-large", f"A body of JSON has at most {MAX_JSON} bytes.")
         try:
@@ -174,6 +196,8 @@ class Route:
         parameters: All parameters that a request may have.
         body: What the body is.
         body_schema: The name of the schema of a body of JSON.
+        action: What it does, as the log of actions calls it. Empty where it changes nothing; None for views
+            and submits.
     """
 
     method: str
@@ -186,6 +210,13 @@ class Route:
     parameters: tuple[Parameter, ...] = field(default=())
     body: Body = Body.NONE
     body_schema: str = ""
+    action: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.action is None and self.right not in (WebRight.VIEW, WebRight.SUBMIT):
+            raise ValueError(
+                f"{self.method} {self.path} needs a name for the log of actions, or an empty one"
+            )
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -206,26 +237,61 @@ class Routes(Resource):
 
     isLeaf = True
 
-    def __init__(self, routes: tuple[Route, ...], guard: Guard, reactor: IReactorTime) -> None:
+    def __init__(
+        self, routes: tuple[Route, ...], guard: Guard, reactor: IReactorTime, activity: Activity
+    ) -> None:
         super().__init__()
         self.routes = routes
         self._guard = guard
         self._reactor = reactor
+        self._activity = activity
 
     def render(self, request: Request) -> Any:
         try:
             route, ids = self._find(request)
             self._guard.check(request, route.right)
-            response = route.handler(Call(request, ids, parse_arguments(request, route.parameters)))
+            call = Call(request, ids, parse_arguments(request, route.parameters))
+            # Once the sender has gone nobody knows who it was.
+            actor = self._guard.actor_of(request) if route.action else None
+            response = route.handler(call)
         except HTTPProblem as problem:
             return problem.response().send(request)
         if response is None:
             return NOT_DONE_YET
         if isinstance(response, Response):
+            self._note(route, call, actor, is_done=True)
             send_body(request, response.send(request), self._reactor)
             return NOT_DONE_YET
-        self._send_later(request, response)
+        self._send_later(request, self._noted(route, call, actor, response))
         return NOT_DONE_YET
+
+    async def _noted(
+        self, route: Route, call: Call, actor: Actor | None, response: Awaitable[Response | None]
+    ) -> Response | None:
+        """What a handler responds later, once what it has changed is in the log of actions."""
+        is_done = False
+        try:
+            result = await response
+            is_done = True
+            return result
+        finally:
+            self._note(route, call, actor, is_done)
+
+    def _note(self, route: Route, call: Call, actor: Actor | None, is_done: bool) -> None:
+        """Log what a request has changed, whichever it is: all of it, or a part if it was not done."""
+        if actor is None or not route.action or not (is_done or call.effect.jobs):
+            return
+        said = [f"{name} {_said(value)}" for name, value in _given(route.parameters, call.arguments)]
+        said += [call.effect.body] if call.effect.body else []
+        said += [] if is_done else ["not to its end"]
+        self._activity.acted(
+            actor,
+            "http",
+            route.action,
+            call.ids[0] if call.ids else b"",
+            ", ".join(said),
+            call.effect.jobs,
+        )
 
     def _find(self, request: Request) -> tuple[Route, tuple[bytes, ...]]:
         path = _path_of(request)
@@ -275,6 +341,16 @@ class Routes(Resource):
 
         waiting = Deferred.fromCoroutine(wait())
         waiting.addBoth(done)
+
+
+def _given(parameters: tuple[Parameter, ...], arguments: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The arguments that say more than the defaults do, by name."""
+    defaults = {parameter.name: parameter.default for parameter in parameters}
+    return [(name, value) for name, value in arguments.items() if value != defaults[name]]
+
+
+def _said(value: Any) -> str:
+    return value[:MAX_SAID].decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
 
 
 def _path_of(request: Request) -> list[bytes]:
