@@ -98,6 +98,7 @@ setup(
         "txgearman.server.monitoring",
         "txgearman.server.persistence",
         "txgearman.server.process",
+        "txgearman.server.replies",
         "txgearman.server.schedules",
         "txgearman.store",
         "txgearman.web",

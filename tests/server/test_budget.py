@@ -22,7 +22,7 @@ from txgearman.broker.entities import MAX_COALESCED
 from txgearman.server.budgets.unsent import JOINED_TO, SHARED_FROM, SendBudget, SendQueue
 from txgearman.server.factory import TURN_OUTPUT
 from txgearman.server.protocol import HELD_UNHANDLED
-from txgearman.server.replies import HELD_BY_TRANSPORT, LIST_WRITE, WRITE_PIECE
+from txgearman.server.replies.sender import HELD_BY_TRANSPORT, LIST_WRITE, WRITE_PIECE
 
 MIB = 1024 * KIB
 

@@ -33,7 +33,7 @@ from tests.server.peers import PREFIX, SocketlikeTransport, TcpTransport, req
 from tests.server.sites import Site
 from tests.store.model import ModelDatabase
 from txgearman.server import GearmanServerFactory, Settings
-from txgearman.server.replies import LINES_AT_ONCE
+from txgearman.server.replies.pending import LINES_AT_ONCE
 
 MIB = 1024 * 1024
 LARGE = bytes(MIB)

@@ -10,8 +10,9 @@ from twisted.logger import capturedLogs
 
 from tests.server.peers import SocketlikeTransport, req, res
 from tests.server.test_flow import KIB, FlowTestCase
-from txgearman.server import commands, protocol, replies
+from txgearman.server import commands, protocol
 from txgearman.server.protocol import HANDLE_SECONDS, SHORT_READ, UNTIMED_PACKETS, GearmanServerProtocol
+from txgearman.server.replies import pending
 from txgearman.wire.packets import ECHO_REQ
 
 PART = UNTIMED_PACKETS + 1
@@ -169,7 +170,7 @@ class TogetherTest(GivingWayTestCase):
 
     def test_a_list_of_which_the_rest_is_to_come(self) -> None:
         transport = self.connect()
-        for number in range(2 * replies.LINES_AT_ONCE):
+        for number in range(2 * pending.LINES_AT_ONCE):
             self.factory.administration.create_function(b"f%04d" % number)
         transport.receive(self.echoes(MANY) + b"status\n" + self.echoes(MANY, MANY))
         heard = b""

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 from tests.server.peers import HIGH_WATER, SocketlikeTransport, req, res
 from tests.server.test_flow import KIB, FlowTestCase
-from txgearman.server import protocol
-from txgearman.server.replies import LINES_AT_ONCE, LIST_BYTES_AT_ONCE, LIST_WRITE
+from txgearman.server.replies import sender
+from txgearman.server.replies.pending import LINES_AT_ONCE, LIST_BYTES_AT_ONCE
+from txgearman.server.replies.sender import LIST_WRITE
 
 JOBS = 7 * LINES_AT_ONCE + 3
 WRITE = 20 * KIB
@@ -41,7 +42,7 @@ class ListTestCase(LongAnswersTestCase):
 
     def setUp(self) -> None:
         super().setUp()
-        self.patch(protocol, "LIST_WRITE", WRITE)
+        self.patch(sender, "LIST_WRITE", WRITE)
         self.fill(JOBS)
 
     def fill(self, jobs: int) -> None:
@@ -98,7 +99,7 @@ class ListTest(ListTestCase):
 
     def test_a_list_of_many_functions_leaves_in_one_write_with_the_answer_behind_it(self) -> None:
         # gearmand writes a list in one go, and there are readers that read once: the C check_gearman.
-        self.patch(protocol, "LIST_WRITE", LIST_WRITE)
+        self.patch(sender, "LIST_WRITE", LIST_WRITE)
         worker = self.connect()
         worker.receive(*[req(1, b"hostgroup_%d" % number) for number in range(5000)])
         self.admin.receive(b"status\nversion\n")
@@ -118,8 +119,8 @@ class ListTest(ListTestCase):
         self.assertEqual(self.finish(), b"\n" * (2 * WRITE + 5) + b".\n")
 
     def test_what_is_held_of_it_counts_among_what_waits(self) -> None:
-        self.patch(protocol, "LIST_WRITE", LIST_WRITE)
-        self.patch(protocol, "UNCOUNTED", 0)
+        self.patch(sender, "LIST_WRITE", LIST_WRITE)
+        self.patch(sender, "UNCOUNTED", 0)
         self.admin.receive(b"show jobs\n")
         held = []
         while self.due():

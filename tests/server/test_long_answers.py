@@ -18,11 +18,13 @@ from tests.server.peers import HIGH_WATER, PREFIX, req, res
 from tests.server.stores import UNAVAILABLE, ListStore, Thread
 from tests.server.test_death_webhook import dead_job
 from tests.server.test_lists import LongAnswersTestCase
-from txgearman.server import GearmanServerFactory, Settings, protocol
+from txgearman.server import GearmanServerFactory, Settings
 from txgearman.server.admin.dead_jobs import DEAD_PAGE
 from txgearman.server.admin.jobs import DATA_PIECE
 from txgearman.server.persistence.writer import StoreWriter
-from txgearman.server.replies import LINES_AT_ONCE, LIST_BYTES_AT_ONCE, LIST_WRITE
+from txgearman.server.replies import sender
+from txgearman.server.replies.pending import LINES_AT_ONCE, LIST_BYTES_AT_ONCE
+from txgearman.server.replies.sender import LIST_WRITE
 
 MIB = 1024 * 1024
 TURNS = 200
@@ -77,7 +79,7 @@ class JobTest(DataTestCase):
 
     def test_what_a_turn_makes_is_bounded(self) -> None:
         self.submit(bytes(MIB))
-        self.patch(protocol, "LIST_WRITE", 1)
+        self.patch(sender, "LIST_WRITE", 1)
         self.admin.receive(b"show job H:test:1\n")
         self.turn()
         while self.due():
@@ -215,7 +217,7 @@ class StoredTest(DataTestCase):
             self.assertEqual(self.pages, 50)
 
     def test_what_a_turn_makes_is_bounded(self) -> None:
-        self.patch(protocol, "LIST_WRITE", 1)
+        self.patch(sender, "LIST_WRITE", 1)
         self.admin.receive(b"show dead\n")
         while self.due() or self.thread.calls:
             self.assertLessEqual(self.admin.taken().count(b"\n"), LINES_AT_ONCE)

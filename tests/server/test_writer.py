@@ -23,7 +23,7 @@ from txgearman.server.persistence import writer
 from txgearman.server.persistence.dead_jobs import EVICTION_INTERVAL, MIN_DEATHS
 from txgearman.server.persistence.lease import NUMBERS_PER_START
 from txgearman.server.persistence.writer import MAX_BATCH_BYTES, MAX_BATCH_JOBS, REMOVAL_DELAY
-from txgearman.server.replies import MAX_PENDING, MAX_PENDING_BYTES
+from txgearman.server.replies.pending import MAX_PENDING, MAX_PENDING_BYTES
 from txgearman.store.contract import StoredJob
 
 NOT_SAVED = error(b"QUEUE_ERROR", b"Job could not be saved")

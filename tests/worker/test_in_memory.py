@@ -8,7 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txgearman.client import Admin
 from txgearman.errors import JobFailed
-from txgearman.server.replies import JobReplies
+from txgearman.server.replies.job_replies import JobReplies
 from txgearman.testing import MemoryGearman
 from txgearman.worker import Job
 

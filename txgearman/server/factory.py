@@ -39,7 +39,7 @@ from txgearman.server.budgets.unsent import SendBudget
 from txgearman.server.config.options import Settings
 from txgearman.server.config.process_options import Level
 from txgearman.server.extensions.result_waits import ResultWaits
-from txgearman.server.interfaces import LogThreshold, Peer
+from txgearman.server.interfaces import Flushable, LogThreshold, Peer
 from txgearman.server.monitoring.activity import Activity
 from txgearman.server.monitoring.death_log import DeathLog
 from txgearman.server.monitoring.limits import Limit, limits_of
@@ -132,7 +132,7 @@ class GearmanServerFactory(Factory):
         self._on_shutdown = on_shutdown
         self._timer: IDelayedCall | None = None
         self._call_soon = partial(reactor.callLater, 0) if call_soon is None else call_soon
-        self._unflushed: list[Peer] = []
+        self._unflushed: list[Flushable] = []
         self._stopping: Deferred[None] | None = None
 
     @property
@@ -419,7 +419,7 @@ class GearmanServerFactory(Factory):
 
     # -- writing once a turn --------------------------------------------------------------------
 
-    def flush_soon(self, connection: Peer) -> None:
+    def flush_soon(self, connection: Flushable) -> None:
         """Flush a connection after all that this turn of the reactor has read was handled.
 
         So the answers to a read, and what the reads of others have to tell the same connection, leave in one

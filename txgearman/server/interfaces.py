@@ -82,6 +82,20 @@ class LogThreshold(Protocol):
         """Debugging on, or off again."""
 
 
+class Flushable(Protocol):
+    """What has something to send at the end of a turn.
+
+    Attributes:
+        number: The server's number for the connection.
+    """
+
+    transport: ServerTransport
+    number: int
+
+    def flush(self) -> None:
+        """Hand everything that waits to the transport."""
+
+
 class Server(Protocol):
     """What a connection and its commands need of the server that they belong to."""
 
@@ -120,7 +134,7 @@ class Server(Protocol):
     def flush_is_due(self) -> bool:
         """Whether anything will be flushed at the end of this turn."""
 
-    def flush_soon(self, connection: Peer) -> None:
+    def flush_soon(self, connection: Flushable) -> None:
         """Flush a connection at the end of this turn of the reactor.
 
         Args:
@@ -171,13 +185,12 @@ class Server(Protocol):
         """
 
 
-class Peer(Protocol):
+class Peer(Flushable, Protocol):
     """One connection, as the server and the commands see it.
 
     Attributes:
         client: What the broker knows of it as a client.
         worker: What the broker knows of it as a worker.
-        number: The server's number for it.
         client_id: What the peer calls itself.
         exceptions: Whether it wants WORK_EXCEPTION and not WORK_FAIL.
         extensions: The extensions of the protocol that it has asked for, of `txgearman.wire.options`.
@@ -185,11 +198,9 @@ class Peer(Protocol):
         assigns_stored_job: Set ahead of each packet that gives a job from the store to the worker.
     """
 
-    transport: ServerTransport
     broker: Broker
     client: Client
     worker: Worker
-    number: int
     client_id: bytes
     label: bytes
     exceptions: bool
@@ -307,9 +318,6 @@ class Peer(Protocol):
         Args:
             client_id: The name.
         """
-
-    def flush(self) -> None:
-        """Hand everything that waits to the transport."""
 
     def close(self) -> None:
         """Hear nothing more, and end the connection once everything was sent."""
