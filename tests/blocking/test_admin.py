@@ -57,6 +57,27 @@ class Commands(SynchronousTestCase):
         self.assertTrue(one.pop("file_descriptor").isdigit())
         self.assertEqual(one, {"ip": HOST, "client_id": "name", "tasks": ("reverse",)})
 
+    def test_limits_and_pauses(self) -> None:
+        self.assertEqual(self.admin.send_maxrate("größe", 2.5, 4), "OK")
+        self.assertEqual(self.admin.send_limit(b"f", "max-running", 3), "OK")
+        self.assertEqual(self.admin.send_pause("f"), "OK")
+        functions = self.server.factory.broker.functions.by_name
+        limit = functions["größe".encode()].rate
+        assert limit is not None
+        self.assertEqual((limit.per_second, limit.burst), (2.5, 4))
+        runs = functions[b"f"].run_limits
+        assert runs is not None
+        self.assertEqual((runs.rules.max_running, functions[b"f"].paused), (3, True))
+        self.assertEqual(self.admin.send_resume("f"), "OK")
+        self.assertEqual(self.admin.send_limit("f"), "OK")
+        self.assertEqual((functions[b"f"].run_limits, functions[b"f"].paused), (None, False))
+        self.assertEqual(self.admin.send_maxrate("größe"), "OK")
+        self.assertIsNone(functions["größe".encode()].rate)
+        with self.assertRaisesRegex(errors.ProtocolError, "UNKNOWN_FUNCTION"):
+            self.admin.send_pause("none")
+        with self.assertRaises(ValueError):
+            self.admin.send_limit("f", "max-running")
+
     def test_maxqueue(self) -> None:
         self.assertEqual(self.admin.send_maxqueue("reverse", 5), "OK")
         self.assertEqual(self.admin.send_maxqueue("reverse", -1), "OK")

@@ -16,6 +16,7 @@ from tests.connection.memory import PlayedEndpoint
 from tests.interop.expectations import Expectations, OnGearmand, OnTxgearman
 from tests.server.lines import close, connect
 from tests.server.peers import req, res
+from tests.server.test_admin_jobs import Process
 from tests.support import on_reactor
 from txgearman.client import (
     Admin,
@@ -23,14 +24,19 @@ from txgearman.client import (
     Client,
     ConnectionStatus,
     DeadJobEntry,
+    FunctionLimits,
     FunctionStatus,
     JobEntry,
+    JobSummary,
+    Priority,
     PriorityStatus,
     ScheduleStatus,
-    admin,
+    ServerLimit,
 )
+from txgearman.client.admin_protocol import AdminProtocol
 from txgearman.errors import AdminError, ConnectionLost, NotConnected, TimedOut
 from txgearman.server import Settings
+from txgearman.server.interfaces import Reloaded
 from txgearman.testing import MemoryGearman
 from txgearman.version import VERSION
 
@@ -124,6 +130,107 @@ class InMemoryTests(SynchronousTestCase):
             self.ask(self.admin.set_max_queue("resize", *limits))
             self.assertEqual(functions[b"resize"].limits, expected)
 
+    def test_limits_of_functions(self) -> None:
+        for change in (
+            self.admin.set_max_queue("resize", 5, None, 7),
+            self.admin.set_max_rate("resize", 2.5, 4),
+            self.admin.limit_runs("resize", "max-running", 3),
+            self.admin.limit_runs("resize", "start-rate", 0.5),
+            self.admin.limit_runs("resize", "key-separator", "\t "),
+        ):
+            self.ask(change)
+        expected = FunctionLimits("resize", 5, 0, 7, 2.5, 4, 0, 3, 0.5, 0, 0, "\t ", 0)
+        self.assertEqual(self.ask(self.admin.function_limits()), (expected,))
+        self.assertRaisesRegex(
+            AdminError, "^INVALID_ARGUMENTS", self.ask, self.admin.limit_runs("resize", "max-walking", 1)
+        )
+        self.ask(self.admin.limit_runs("resize"))
+        self.ask(self.admin.set_max_rate("resize"))
+        expected = FunctionLimits("resize", 5, 0, 7, 0, 0, 0, 0, 0, 0, 0, ":", 0)
+        self.assertEqual(self.ask(self.admin.function_limits()), (expected,))
+
+    def test_limits_of_the_server(self) -> None:
+        limits = {each.name: each for each in self.ask(self.admin.limits())}
+        settings = self.gearman.server.settings
+        self.assertEqual(
+            limits["max-functions"], ServerLimit("max-functions", settings.max_functions, used=2, refused=0)
+        )
+
+    def test_functions_with_all_that_is_counted(self) -> None:
+        self.ask(self.admin.pause_function("resize"))
+        functions = {each.function: each for each in self.ask(self.admin.functions())}
+        resize = functions["resize"]
+        self.assertEqual((resize.state, resize.queued, resize.submitted, resize.ended), ("paused", 2, 2, 0))
+        self.assertEqual((functions["paint"].state, functions["paint"].workers), ("active", 1))
+        self.ask(self.admin.cancel("H:example:1"))
+        self.ask(self.admin.resume_function("resize"))
+        resize = self.ask(self.admin.functions())[0]
+        self.assertEqual((resize.state, resize.dropped, resize.ended), ("active", 1, 1))
+        with self.assertRaisesRegex(AdminError, "^UNKNOWN_FUNCTION"):
+            self.ask(self.admin.pause_function("none"))
+
+    def test_finding_jobs(self) -> None:
+        client = self.gearman.client()
+        self.ask(client.submit("größe\t", b"data", background=True, unique="two words"))
+        first, second, third = self.ask(self.admin.find_jobs())
+        self.assertEqual((first.handle, second.background), ("H:example:1", False))
+        expected = JobSummary(
+            handle="H:example:3",
+            function="größe\t",
+            unique="two words",
+            state="queued",
+            priority="normal",
+            background=True,
+            attempts=0,
+            losses=0,
+            age=0.0,
+            size=4,
+            numerator=0,
+            denominator=0,
+            worker="",
+        )
+        self.assertEqual(third, expected)
+        for filters, found in (
+            ({"function": "größe\t"}, (third,)),
+            ({"unique": "two words", "states": ["queued", "running"], "older_than": 0}, ()),
+            ({"states": ["running"]}, ()),
+            ({"unique": "cat"}, (first,)),
+        ):
+            self.assertEqual(self.ask(self.admin.find_jobs(**filters)), found)  # type: ignore[arg-type]
+        with self.assertRaisesRegex(AdminError, "^INVALID_ARGUMENTS"):
+            self.ask(self.admin.find_jobs(states=["dead"]))
+
+    def test_what_was_said_of_a_job(self) -> None:
+        client = self.gearman.client()
+        now = self.gearman.clock.seconds()
+        job = self.ask(
+            client.submit("f", b"", run_at=now + 60, priority=Priority.HIGH, attempts=7, backoff=2)
+        )
+        info = self.ask(self.admin.job(job.handle))
+        self.assertEqual((info.run_at, info.max_attempts, info.backoff, info.attempts), (now + 60, 7, 2, 0))
+        self.assertEqual((info.expires, info.keep_result, info.unique_for, info.traceparent), (None,) * 4)
+
+    def test_quiet(self) -> None:
+        (number,) = [each.number for each in self.ask(self.admin.connections()) if each.functions]
+        self.ask(self.admin.quiet(number))
+        (painter,) = [each for each in self.ask(self.admin.connections()) if each.functions]
+        self.assertEqual((painter.client_id, painter.quiet, painter.running), ("painter", True, 0))
+        self.ask(self.admin.quiet(number, False))
+        self.assertFalse(any(each.quiet for each in self.ask(self.admin.connections())))
+        with self.assertRaisesRegex(AdminError, "^UNKNOWN_CONNECTION"):
+            self.ask(self.admin.quiet(999))
+
+    def test_the_process(self) -> None:
+        for call in (self.admin.reload, self.admin.drain):
+            self.assertRaisesRegex(AdminError, "^NOT_ALLOWED", self.ask, call())
+        process = self.gearman.server.process = Process(Reloaded(["max-jobs"], []))
+        self.assertEqual(self.ask(self.admin.reload()), "changed: max-jobs")
+        self.ask(self.admin.drain())
+        self.assertEqual(process.told, ["reload", "drain"])
+        process.reloaded = Reloaded([], [], "a.toml:1: no option")
+        with self.assertRaisesRegex(AdminError, "^WRONG_CONFIGURATION a.toml:1: no option$"):
+            self.ask(self.admin.reload())
+
     def test_cancel(self) -> None:
         for handle in ("H:example:1", b"H:example:2"):
             self.ask(self.admin.cancel(handle))
@@ -169,6 +276,18 @@ class InMemoryTests(SynchronousTestCase):
             lambda: self.admin.set_max_queue("f", -1),
             lambda: self.admin.set_max_queue("f", 2**31),
             lambda: self.admin.set_max_queue("f", 1, 2),
+            lambda: self.admin.set_max_rate("f", -1),
+            lambda: self.admin.set_max_rate("f", float("nan")),
+            lambda: self.admin.set_max_rate("f", 1, -1),
+            lambda: self.admin.limit_runs("f", "max-running"),
+            lambda: self.admin.limit_runs("f", None, 1),
+            lambda: self.admin.limit_runs("f", "two words", 1),
+            lambda: self.admin.limit_runs("two words"),
+            lambda: self.admin.pause_function(""),
+            lambda: self.admin.quiet(-1),
+            lambda: self.admin.find_jobs(older_than=-1),
+            lambda: self.admin.find_jobs(states=["two words"]),
+            lambda: self.admin.find_jobs(unique="u" * 65),
             lambda: Admin(self.gearman.clock, self.gearman.endpoint, timeout=-1),
         ):
             with self.assertRaises(ValueError):
@@ -473,7 +592,7 @@ class PlayedTests(SynchronousTestCase):
         self.assertTrue(self.endpoint.server.transport.disconnected)
 
     def test_a_line_at_the_limit_and_one_past_it(self) -> None:
-        self.patch(admin.AdminProtocol, "MAX_LENGTH", 20)
+        self.patch(AdminProtocol, "MAX_LENGTH", 20)
         version = self.admin.version()
         self.say(b"OK 12345678901234567\n")
         self.assertEqual(self.successResultOf(version), "12345678901234567")

@@ -148,6 +148,10 @@ class CommandTest(AccessTestCase):
         "drop": b"drop function f",
         "maxqueue": b"maxqueue f 1",
         "shutdown": b"shutdown nonsense",
+        "jobs": b"jobs",
+        "quiet": b"quiet 99",
+        "unquiet": b"unquiet 99",
+        "reload": b"reload",
     }
 
     def denied(self, access: AccessPolicy) -> set[str]:
@@ -160,7 +164,8 @@ class CommandTest(AccessTestCase):
         self.assertEqual({name.decode() for name in admin_commands._ANSWERS}, set(ADMIN_COMMANDS))
 
     def test_by_right_and_by_name(self) -> None:
-        manage, shutdown = {"cancel", "create", "drop", "maxqueue"}, {"shutdown"}
+        manage = {"cancel", "create", "drop", "maxqueue", "quiet", "unquiet", "reload"}
+        shutdown = {"shutdown"}
         view = set(self.LINES) - manage - shutdown
         for words, denied in (
             ((), view | manage | shutdown),

@@ -11,10 +11,12 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.peers import ServerTestCase, req
+from tests.server.test_admin_jobs import Process
 from txgearman.access.actor import Actor, actor_of
 from txgearman.access.policy import ADMIN_COMMANDS, AccessPolicy, Identity, Right, Rule
 from txgearman.errors import StoreUnavailable
 from txgearman.server.config.function_options import FunctionSettings
+from txgearman.server.interfaces import Reloaded
 from txgearman.server.monitoring.activity import MAX_BYTES, MAX_DETAIL, MAX_EVENTS, Activity, Event
 from txgearman.server.persistence.outage import Outage
 from txgearman.server.process.logs import json_line
@@ -28,6 +30,11 @@ LINES = (
     (b"maxqueue g 5", ("maxqueue", b"g", "5", None)),
     (b"MaxRate g 2 3", ("maxrate", b"g", "2 3", None)),
     (b"limit g max-running 2", ("limit", b"g", "max-running 2", None)),
+    (b"pause function g", ("pause function", b"g", "", None)),
+    (b"resume function g", ("resume function", b"g", "", None)),
+    (b"quiet 1", ("quiet", b"1", "", None)),
+    (b"unquiet 1", ("unquiet", b"1", "", None)),
+    (b"reload", ("reload", b"", "", None)),
     (b"drop function g", ("drop function", b"g", "", None)),
     (b"cancel job H:test:1", ("cancel job", b"H:test:1", "", 1)),
     (b"kill job H:test:2", ("kill job", b"H:test:2", "", 1)),
@@ -47,6 +54,7 @@ class ActionsTestCase(ServerTestCase):
     def setUp(self) -> None:
         functions = {"f": FunctionSettings(attempts=2, backoff=10, jitter=0)}
         self.gearman = self.serve(functions=functions, allow_unsaved_schedules=True)
+        self.gearman.server.process = Process(Reloaded([], []))
         self.admin = self.peer()
 
     @property

@@ -17,6 +17,7 @@ from txgearman.access.patterns import MAX_SHOWN
 from txgearman.server import GearmanServerFactory
 
 H1, H2, H3 = b"H:test:1", b"H:test:2", b"H:test:3"
+WRONG_SHUTDOWN = b"ERR INVALID_ARGUMENTS shutdown,+shutdown+graceful+or+shutdown+drain\r\n"
 NO_SUCH_COMMAND = b"ERR UNKNOWN_COMMAND Unknown+server+command%b\r\n"
 INCOMPLETE = b"ERR INVALID_ARGUMENTS An+incomplete+set+of+arguments+was+sent+to+this+command+%b\r\n"
 
@@ -84,7 +85,7 @@ class LinesTest(AdminTestCase):
             (b"maxqueue f ", INCOMPLETE % b"maxqueue"),
             (b"maxqueue f 1 ", INCOMPLETE % b"maxqueue"),
             (b"maxrate ", INCOMPLETE % b"maxrate"),
-            (b"shutdown ", b"ERR INVALID_ARGUMENTS shutdown+or+shutdown+graceful\r\n"),
+            (b"shutdown ", WRONG_SHUTDOWN),
         ):
             with self.subTest(line):
                 self.assert_answer(line, answer)
@@ -150,7 +151,7 @@ class LinesTest(AdminTestCase):
             (b"cancel work H:test:1 x", b"ERR UNKNOWN_ERROR\r\n"),
             (b"maxqueue f 1 2 3 4", b"ERR TOO_MANY_ARGS A+command+has+at+most+5+words\r\n"),
             (b"maxrate f 1 2 3", INCOMPLETE % b"maxrate"),
-            (b"shutdown graceful now", b"ERR INVALID_ARGUMENTS shutdown+or+shutdown+graceful\r\n"),
+            (b"shutdown graceful now", WRONG_SHUTDOWN),
             (b"verbose debug x", level),
             (b"verbose debug ", level),
             (b"show jobs x", b"ERR UNKNOWN_SHOW_ARGUMENTS\r\n"),
@@ -432,7 +433,7 @@ class ShutdownTest(SynchronousTestCase):
 
     def test_wrong_words(self) -> None:
         answer, calls = self.ask(b"shutdown now", self.LOCAL[0])
-        self.assertEqual((answer, calls), (b"ERR INVALID_ARGUMENTS shutdown+or+shutdown+graceful\r\n", []))
+        self.assertEqual((answer, calls), (WRONG_SHUTDOWN, []))
 
 
 class ShutdownWithoutListenerTest(AdminTestCase):

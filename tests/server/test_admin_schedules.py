@@ -119,7 +119,8 @@ class ScheduleLinesTest(ServerTestCase):
         for line in (
             b"pause",
             b"pause schedule",
-            b"resume function s",
+            b"resume s s",
+            b"run function s",
             b"run schedule s s",
             b"drop schedule",
             b"create schedule s",

@@ -174,6 +174,67 @@ class GearmanAdminClient(GearmanConnectionManager):
         self._run(lambda admin: admin.set_max_queue(bytes_of(task), limit))
         return "OK"
 
+    def send_maxrate(self, task: str | bytes, per_second: float = 0, burst: int = 0) -> str:
+        """Limit how many new jobs of a function the server takes in a second. gearmand refuses this.
+
+        Args:
+            task: The name of the function.
+            per_second: Jobs a second; 0 removes the limit.
+            burst: How many of them may come at once; 0 is as many as the rate.
+
+        Returns:
+            ``"OK"``.
+
+        Raises:
+            ValueError: A number is negative, or not a number.
+        """
+        self._run(lambda admin: admin.set_max_rate(bytes_of(task), per_second, burst))
+        return "OK"
+
+    def send_limit(
+        self, task: str | bytes, setting: str | None = None, value: float | str | None = None
+    ) -> str:
+        """Limit the runs of a function. gearmand refuses this.
+
+        Args:
+            task: The name of the function.
+            setting: ``max-running``, ``start-rate``, ``start-burst``, ``max-running-per-key``,
+                ``key-separator`` or ``pause-after``. None removes all of them.
+            value: The limit, 0 for none; of ``key-separator`` a text.
+
+        Returns:
+            ``"OK"``.
+
+        Raises:
+            ValueError: The setting or the value is missing.
+        """
+        self._run(lambda admin: admin.limit_runs(bytes_of(task), setting, value))
+        return "OK"
+
+    def send_pause(self, task: str | bytes) -> str:
+        """Let the server give no job of a function to a worker. gearmand refuses this.
+
+        Args:
+            task: The name of the function.
+
+        Returns:
+            ``"OK"``.
+        """
+        self._run(lambda admin: admin.pause_function(bytes_of(task)))
+        return "OK"
+
+    def send_resume(self, task: str | bytes) -> str:
+        """Undo `send_pause`, or a pause after too many failed runs. gearmand refuses this.
+
+        Args:
+            task: The name of the function.
+
+        Returns:
+            ``"OK"``.
+        """
+        self._run(lambda admin: admin.resume_function(bytes_of(task)))
+        return "OK"
+
     def send_shutdown(self, graceful: bool = True) -> None:
         """Stop the server. gearmand since 1.1.15 refuses.
 

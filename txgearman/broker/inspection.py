@@ -275,6 +275,8 @@ class Inspection:
             label=b"" if job.worker is None else job.worker.connection.label,
             runs=() if failures is None else failures.runs,
             warnings=() if failures is None else failures.warnings,
+            run_at=job.run_at,
+            options=job.options,
         )
 
     @property

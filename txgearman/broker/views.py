@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from txgearman.broker.job_options import JobOptions, decode_options
 from txgearman.broker.job_states import OUTCOME_NAMES, JobState
 from txgearman.broker.policy import NO_RUN_RULES, RunRules
 
@@ -122,7 +123,8 @@ class JobDetail:
     due, and `left` in how many a running one is taken from its worker, None without a limit of time.
     `clients` counts those waiting for it. `state` is None for a job that is not in memory: it waits its turn,
     or another server has it. Of one that waits its turn here `position` is where in its queue; what another
-    server has has None for that, and for its `data`.
+    server has has None for that, and for its `data`. `run_at` and `options` are what was said at its
+    submission.
     """
 
     handle: bytes
@@ -152,6 +154,8 @@ class JobDetail:
     label: bytes = b""
     runs: tuple[FailedRun, ...] = ()
     warnings: tuple[bytes, ...] = ()
+    run_at: float | None = None
+    options: JobOptions | None = None
 
     @property
     def shown_state(self) -> str:
@@ -190,6 +194,8 @@ def ended_detail(ended: EndedJob) -> JobDetail:
         started=job.started,
         ended=ended.ended,
         label=ended.worker,
+        run_at=job.run_at,
+        options=job.options,
         runs=() if failures is None else failures.runs,
         warnings=() if failures is None else failures.warnings,
     )
@@ -214,6 +220,8 @@ def dead_detail(dead: DeadJob) -> JobDetail:
         ended=dead.ended,
         is_dead=True,
         label=dead.worker,
+        run_at=dead.run_at,
+        options=decode_options(dead.attributes),
     )
 
 
@@ -231,6 +239,8 @@ def stored_detail(stored: StoredJob, is_ours: bool) -> JobDetail:
         losses=stored.losses,
         submitted=stored.submitted,
         position=stored.position if is_ours else None,
+        run_at=stored.run_at,
+        options=decode_options(stored.attributes),
     )
 
 

@@ -6,6 +6,7 @@ from txgearman.client.job import Job
 from txgearman.client.status import JobStatus
 from txgearman.client.submission import JobOptions, Priority
 from txgearman.client.updates import DataUpdate, StatusUpdate, Update, WarningUpdate
+from txgearman.wire.listings import ConnectionInfo, FunctionInfo, FunctionLimits, JobSummary, ServerLimit
 from txgearman.wire.replies import (
     BulkResult,
     ConnectionStatus,
@@ -21,18 +22,23 @@ __all__ = [
     "Admin",
     "BulkResult",
     "Client",
+    "ConnectionInfo",
     "ConnectionStatus",
     "DataUpdate",
     "DeadJobEntry",
+    "FunctionInfo",
+    "FunctionLimits",
     "FunctionStatus",
     "Job",
     "JobEntry",
     "JobInfo",
     "JobOptions",
     "JobStatus",
+    "JobSummary",
     "Priority",
     "PriorityStatus",
     "ScheduleStatus",
+    "ServerLimit",
     "StatusUpdate",
     "Update",
     "WarningUpdate",

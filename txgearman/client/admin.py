@@ -1,55 +1,26 @@
-"""The admin client: sends admin commands, which are lines of text. Its connection is in `admin_protocol`.
+"""The admin client: sends admin commands, which are lines of text. Its connection is in `admin_connection`.
 
-Replies are parsed in `txgearman.wire.replies`. Jobs are submitted elsewhere.
+Replies are parsed in `txgearman.wire.replies` and `txgearman.wire.listings`. Jobs are submitted elsewhere.
 """
 
 from __future__ import annotations
 
-import json
-from base64 import b64encode
-from collections.abc import Callable, Mapping
-from typing import Any, Final, NoReturn, Self, TypeVar
+from collections.abc import Iterable
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
-from txgearman.client.admin_protocol import (
-    AdminProtocol,
-    Command,
-    LineCommand,
-    ListCommand,
-    ParseRows,
-)
-from txgearman.client.connector import Connector
-from txgearman.connection.arguments import check_count, check_timeout, function_bytes, name_bytes
-from txgearman.connection.endpoint import endpoint_from
-from txgearman.errors import TimedOut
-from txgearman.wire import replies
-from txgearman.wire.limits import MAX_HANDLE, MAX_LINE
+from txgearman.client.admin_connection import admin_word, escaped_function
+from txgearman.client.admin_functions import FunctionCommands
+from txgearman.client.admin_schedules import ScheduleCommands
+from txgearman.connection.arguments import check_count, check_timeout, name_bytes
+from txgearman.wire import listings, replies
+from txgearman.wire.limits import MAX_HANDLE, MAX_UNIQUE
+from txgearman.wire.listings import ConnectionInfo, JobSummary, ServerLimit
 from txgearman.wire.names import escape_word
-from txgearman.wire.replies import (
-    BulkResult,
-    ConnectionStatus,
-    DeadJobEntry,
-    FunctionStatus,
-    JobEntry,
-    JobInfo,
-    PriorityStatus,
-    ScheduleStatus,
-)
-
-_T = TypeVar("_T")
+from txgearman.wire.replies import BulkResult, ConnectionStatus, DeadJobEntry, JobEntry, JobInfo
 
 
-ADMIN_TIMEOUT: Final = 30.0
-"""Default of ``timeout``: seconds that an admin command may take. Twisted's connections have the same
-timeout. A list of a million jobs takes a few seconds."""
-
-LARGEST_LIMIT: Final = 2**31 - 1
-"""Jobs of the largest limit of ``maxqueue``. gearmand parses it to 32 bits."""
-
-
-class Admin:
+class Admin(FunctionCommands, ScheduleCommands):
     """Sends admin commands to one server, ours or gearmand.
 
     It connects when it is first used, and at the first call after the connection was lost. Commands can be
@@ -69,61 +40,7 @@ class Admin:
         ValueError: The endpoint is not understood, or the timeout is not a number of seconds.
     """
 
-    def __init__(
-        self,
-        reactor: IReactorTime,
-        endpoint: str | IStreamClientEndpoint,
-        *,
-        timeout: float | None = ADMIN_TIMEOUT,
-    ) -> None:
-        check_timeout(timeout)
-        self._clock = reactor
-        self._timeout = timeout
-        self._connector: Connector[AdminProtocol] = Connector(
-            reactor, endpoint_from(reactor, endpoint), AdminProtocol, name=str(endpoint)
-        )
-
-    def connect(self) -> Deferred[None]:
-        """Connect. This is only needed to find out early whether the server can be reached.
-
-        Returns:
-            A Deferred that fires when the server is connected.
-        """
-        connected = self._connector.connect().addCallback(lambda _: None)
-        return self._with_timeout(connected)
-
-    def close(self) -> Deferred[None]:
-        """Close the connection for good.
-
-        Returns:
-            A Deferred that fires when it is closed.
-        """
-        return self._connector.close()
-
-    async def __aenter__(self) -> Self:
-        await self.connect()
-        return self
-
-    async def __aexit__(self, *_error: object) -> None:
-        await self.close()
-
     # -- asking ---------------------------------------------------------------------------------
-
-    def status(self) -> Deferred[tuple[FunctionStatus, ...]]:
-        """Ask for the server's functions, with the numbers of their jobs and workers.
-
-        Returns:
-            A Deferred that fires with the functions.
-        """
-        return self._ask_list(b"status", replies.function_statuses)
-
-    def priority_status(self) -> Deferred[tuple[PriorityStatus, ...]]:
-        """Ask for the server's functions, with the numbers of their waiting jobs by priority.
-
-        Returns:
-            A Deferred that fires with the functions.
-        """
-        return self._ask_list(b"prioritystatus", replies.priority_statuses)
 
     def workers(self) -> Deferred[tuple[ConnectionStatus, ...]]:
         """Ask for the server's connections, including this one.
@@ -180,18 +97,8 @@ class Admin:
         Raises:
             ValueError: The name cannot be sent.
         """
-        line = b"show dead" if function is None else b"show dead " + _escaped_function(function)
+        line = b"show dead" if function is None else b"show dead " + escaped_function(function)
         return self._ask_list(line, replies.dead_job_entries)
-
-    def schedules(self) -> Deferred[tuple[ScheduleStatus, ...]]:
-        """Ask for the server's schedules, which submit jobs again and again.
-
-        gearmand has none, and refuses this.
-
-        Returns:
-            A Deferred that fires with the schedules, by name.
-        """
-        return self._ask_list(b"show schedules", replies.schedule_statuses)
 
     def version(self) -> Deferred[str]:
         """Ask for the server's version.
@@ -217,32 +124,65 @@ class Admin:
         """
         return self._ask_line(b"verbose", replies.said)
 
-    # -- administration -------------------------------------------------------------------------
+    def find_jobs(
+        self,
+        *,
+        function: str | bytes | None = None,
+        states: Iterable[str] = (),
+        unique: str | bytes | None = None,
+        older_than: float | None = None,
+    ) -> Deferred[tuple[JobSummary, ...]]:
+        """Ask for the server's jobs, with more about each than `jobs` tells: all, or those that fit.
 
-    def set_max_queue(self, function: str | bytes, *limits: int | None) -> Deferred[None]:
-        """Limit the number of jobs of a function. The server refuses further jobs.
-
-        gearmand ignores this for a function that it does not know yet.
+        Jobs in memory come in the order of their submits; then, by function and priority, those that only the
+        store has. Dead jobs are no part of it. gearmand refuses this.
 
         Args:
-            function: The name of the function.
-            *limits: One limit for all priorities, or three: for high, normal and low. A limit of None or 0 is
-                removed. No argument removes all limits.
+            function: The name of their function.
+            states: ``saving``, ``scheduled``, ``queued``, ``stored``, ``running``, ``retrying`` in any order.
+                Without any all are found. ``queued`` finds stored ones, too.
+            unique: Their unique.
+            older_than: Seconds: only jobs that were submitted before so long.
 
         Returns:
-            A Deferred that fires when the server has obeyed.
+            A Deferred that fires with the jobs.
 
         Raises:
-            ValueError: The name cannot be sent, or a limit is negative or too large, or there are two or more
-                than three.
+            ValueError: A name cannot be sent, or the time is no number of seconds.
         """
-        if len(limits) not in (0, 1, 3):
-            raise ValueError(f"there is one limit or three, not {len(limits)}")
-        for limit in limits:
-            if limit is not None:
-                check_count(limit, "a limit", 0, LARGEST_LIMIT)
-        name = _admin_word(function_bytes(function), "the function's name")
-        return self._ask_done(b" ".join([b"maxqueue", name, *(b"%d" % (limit or 0) for limit in limits)]))
+        words = [b"jobs"]
+        if function is not None:
+            words.append(b"function=" + escaped_function(function))
+        if states := list(states):
+            words.append(b"state=" + admin_word(",".join(states).encode(), "the state"))
+        if unique is not None:
+            words.append(b"unique=" + escape_word(name_bytes(unique, "the unique", MAX_UNIQUE)))
+        if older_than is not None:
+            check_timeout(older_than)
+            words.append(b"older-than=%.17g" % older_than)
+        return self._ask_list(b" ".join(words), listings.job_summaries)
+
+    def connections(self) -> Deferred[tuple[ConnectionInfo, ...]]:
+        """Ask for the server's connections: how many jobs each has, and whether it is quiet.
+
+        gearmand refuses this.
+
+        Returns:
+            A Deferred that fires with the connections.
+        """
+        return self._ask_list(b"show connections", listings.connection_infos)
+
+    def limits(self) -> Deferred[tuple[ServerLimit, ...]]:
+        """Ask for the limits of the whole server, and how much of each is used.
+
+        gearmand refuses this.
+
+        Returns:
+            A Deferred that fires with the limits.
+        """
+        return self._ask_list(b"show limits", listings.server_limits)
+
+    # -- administration -------------------------------------------------------------------------
 
     def cancel(self, handle: str | bytes, force: bool = False) -> Deferred[None]:
         """Cancel a job. Clients that wait for it are told that it has failed.
@@ -261,7 +201,7 @@ class Admin:
         Raises:
             ValueError: The handle cannot be sent.
         """
-        line = b"cancel job " + _admin_word(name_bytes(handle, "the handle", MAX_HANDLE), "the handle")
+        line = b"cancel job " + admin_word(name_bytes(handle, "the handle", MAX_HANDLE), "the handle")
         return self._ask_done(line + b" force" if force else line)
 
     def retry(self, handle: str | bytes) -> Deferred[None]:
@@ -324,7 +264,7 @@ class Admin:
         Raises:
             ValueError: The name cannot be sent.
         """
-        return self._ask_line(b"retry dead " + _escaped_function(function), replies.bulk_result)
+        return self._ask_line(b"retry dead " + escaped_function(function), replies.bulk_result)
 
     def forget_dead(self, function: str | bytes) -> Deferred[BulkResult]:
         """Delete all dead jobs of a function, with their data.
@@ -338,123 +278,7 @@ class Admin:
         Raises:
             ValueError: The name cannot be sent.
         """
-        return self._ask_line(b"forget dead " + _escaped_function(function), replies.bulk_result)
-
-    def create_schedule(
-        self, name: str | bytes, definition: Mapping[str, Any], data: str | bytes = b""
-    ) -> Deferred[None]:
-        """Let a server submit a job again and again, in place of a schedule of this name.
-
-        gearmand refuses this, and all of the next four.
-
-        Args:
-            name: What the schedule is called.
-            definition: When it submits what, by the names of the settings with underscores: ``function``, and
-                ``cron`` or ``every``; ``timezone``, ``unique``, ``priority``, ``jitter``, ``missed``,
-                ``missed_window``, ``overlap`` and ``enabled``, if wanted.
-            data: The payload of each job; str is sent as UTF-8.
-
-        Returns:
-            A Deferred that fires when the schedule is durable. It fails with an `AdminError` that says what
-            is wrong with the definition, or begins with ``SCHEDULE_OF_FILE`` if the server's configuration
-            file has a schedule of this name.
-
-        Raises:
-            ValueError: The name cannot be sent, or all that is too long for a command.
-        """
-        payload = data.encode() if isinstance(data, str) else data
-        members = dict(definition)
-        if payload:
-            members["data_base64"] = b64encode(payload).decode("ascii")
-        written = json.dumps(members, separators=(",", ":")).encode()
-        return self._ask_done(b"create schedule %b %b" % (_schedule_word(name), escape_word(written)))
-
-    def drop_schedule(self, name: str | bytes) -> Deferred[None]:
-        """Remove a schedule. Jobs of it that are there go on.
-
-        Args:
-            name: The schedule.
-
-        Returns:
-            A Deferred that fires when that is durable. It fails with an `AdminError` that begins with
-            ``UNKNOWN_SCHEDULE`` if there is none, with ``SCHEDULE_OF_FILE`` if it is one of the server's
-            configuration file.
-
-        Raises:
-            ValueError: The name cannot be sent.
-        """
-        return self._ask_done(b"drop schedule " + _schedule_word(name))
-
-    def pause_schedule(self, name: str | bytes) -> Deferred[None]:
-        """Let a schedule rest. What it misses meanwhile is not made up for.
-
-        Args:
-            name: The schedule.
-
-        Returns:
-            A Deferred that fires when that is durable.
-
-        Raises:
-            ValueError: The name cannot be sent.
-        """
-        return self._ask_done(b"pause schedule " + _schedule_word(name))
-
-    def resume_schedule(self, name: str | bytes) -> Deferred[None]:
-        """Let a schedule that was paused go on with its next tick.
-
-        Args:
-            name: The schedule.
-
-        Returns:
-            A Deferred that fires when that is durable.
-
-        Raises:
-            ValueError: The name cannot be sent.
-        """
-        return self._ask_done(b"resume schedule " + _schedule_word(name))
-
-    def run_schedule(self, name: str | bytes) -> Deferred[str]:
-        """Submit a job of a schedule now, also if it is paused.
-
-        Args:
-            name: The schedule.
-
-        Returns:
-            A Deferred that fires with the job's handle once the job is accepted. If its unique has a live job
-            it is the handle of that.
-
-        Raises:
-            ValueError: The name cannot be sent.
-        """
-        return self._ask_line(b"run schedule " + _schedule_word(name), replies.said)
-
-    def create_function(self, name: str | bytes) -> Deferred[None]:
-        """Make a function known to the server before it has a worker or a job.
-
-        Args:
-            name: The name of the function.
-
-        Returns:
-            A Deferred that fires when the server has obeyed.
-
-        Raises:
-            ValueError: The name cannot be sent.
-        """
-        return self._ask_done(b"create function " + _admin_word(function_bytes(name), "the function's name"))
-
-    def drop_function(self, name: str | bytes) -> Deferred[None]:
-        """Make the server forget a function that has no workers and no jobs.
-
-        Args:
-            name: The name of the function.
-
-        Returns:
-            A Deferred that fires when the server has obeyed.
-
-        Raises:
-            ValueError: The name cannot be sent.
-        """
-        return self._ask_done(b"drop function " + _admin_word(function_bytes(name), "the function's name"))
+        return self._ask_line(b"forget dead " + escaped_function(function), replies.bulk_result)
 
     def shutdown(self, graceful: bool = False) -> Deferred[None]:
         """Stop the server. gearmand since 1.1.15 refuses; ours obeys only clients on its own machine.
@@ -469,42 +293,46 @@ class Admin:
         # A server that closes the connection instead of answering has obeyed.
         return self._ask_done(line, stops_server=True)
 
-    # -- sending --------------------------------------------------------------------------------
+    def drain(self) -> Deferred[None]:
+        """Let the server take no new job, end when those that run have ended, or as many seconds later as its
+        ``--drain-timeout`` says. What is queued stays in the store, if there is one.
 
-    def _ask_list(self, line: bytes, parse: ParseRows[_T]) -> Deferred[_T]:
-        return self._send(ListCommand(line, parse))
+        gearmand refuses this. So does a server within another program.
 
-    def _ask_line(self, line: bytes, parse: Callable[[bytes], _T]) -> Deferred[_T]:
-        return self._send(LineCommand(line, parse))
+        Returns:
+            A Deferred that fires when the server has begun with it.
+        """
+        return self._ask_done(b"shutdown drain", stops_server=True)
 
-    def _ask_done(self, line: bytes, stops_server: bool = False) -> Deferred[None]:
-        return self._send(LineCommand(line, replies.done, stops_server))
+    def reload(self) -> Deferred[str]:
+        """Let the server read its configuration file again.
 
-    def _send(self, command: Command) -> Deferred[Any]:
-        if len(command.line) > MAX_LINE:
-            raise ValueError(f"an admin command has at most {MAX_LINE} bytes, not {len(command.line)}")
-        return self._with_timeout(
-            self._connector.connect().addCallback(lambda protocol: protocol.ask(command))
-        )
+        gearmand refuses this. So does a server within another program.
 
-    def _with_timeout(self, pending: Deferred[_T]) -> Deferred[_T]:
-        if self._timeout is not None:
-            pending.addTimeout(self._timeout, self._clock, self._timed_out)
-        return pending
+        Returns:
+            A Deferred that fires with what has changed, and what needs a new start, in words. It fails with
+            an `AdminError` that begins with ``WRONG_CONFIGURATION`` and says why nothing has changed.
+        """
+        return self._ask_line(b"reload", replies.said)
 
-    def _timed_out(self, _result: object, seconds: float) -> NoReturn:
-        if self._connector.protocol is not None:
-            self._connector.protocol.abort(f"an admin command was not answered within {seconds:g} seconds")
-        raise TimedOut(f"no answer from the server within {seconds:g} seconds")
+    def quiet(self, number: int, quiet: bool = True) -> Deferred[None]:
+        """Let the server give no more jobs to a worker. Those that it has stay with it.
 
+        gearmand refuses this.
 
-def _admin_word(name: bytes, what: str) -> bytes:
-    """Return `name` if it can be a word of a line. Raises `ValueError` for one with spaces or line ends."""
-    if not name or b" " in name or b"\n" in name or b"\r" in name:
-        raise ValueError(
-            f"{what} cannot be sent in an admin command: it is empty, or has spaces or line ends: {name!r}"
-        )
-    return name
+        Args:
+            number: The server's number for its connection, of `workers` or `connections`.
+            quiet: Whether it is to get none; False undoes that.
+
+        Returns:
+            A Deferred that fires when the server has obeyed. It fails with an `AdminError` that begins with
+            ``UNKNOWN_CONNECTION`` if there is none.
+
+        Raises:
+            ValueError: The number is not one.
+        """
+        check_count(number, "the number of a connection", 0)
+        return self._ask_done(b"%b %d" % (b"quiet" if quiet else b"unquiet", number))
 
 
 def _escaped_handle(handle: str | bytes) -> bytes:
@@ -512,17 +340,4 @@ def _escaped_handle(handle: str | bytes) -> bytes:
     word = name_bytes(handle, "the handle", MAX_HANDLE)
     if not word:
         raise ValueError("the handle must not be empty")
-    return escape_word(word)
-
-
-def _escaped_function(function: str | bytes) -> bytes:
-    """A function as a word of a command that takes escapes. Raises `ValueError` if it cannot be one."""
-    return escape_word(function_bytes(function))
-
-
-def _schedule_word(name: str | bytes) -> bytes:
-    """The name of a schedule as a word of a command. Raises `ValueError` if it cannot be one."""
-    word = name.encode() if isinstance(name, str) else name
-    if not word or b"\0" in word:
-        raise ValueError(f"the name of a schedule must not be empty or have a NUL: {name!r}")
     return escape_word(word)

@@ -39,7 +39,7 @@ from txgearman.server.budgets.unsent import SendBudget
 from txgearman.server.config.options import Settings
 from txgearman.server.config.process_options import Level
 from txgearman.server.extensions.result_waits import ResultWaits
-from txgearman.server.interfaces import Flushable, LogThreshold, Peer
+from txgearman.server.interfaces import Flushable, LogThreshold, Peer, ProcessControl
 from txgearman.server.monitoring.activity import Activity
 from txgearman.server.monitoring.death_log import DeathLog
 from txgearman.server.monitoring.limits import Limit, limits_of
@@ -76,7 +76,8 @@ class GearmanServerFactory(Factory):
     `admission` says who may connect, and `web_admission` who may over HTTP; `silent` are the connections
     that have never sent anything whole, the oldest first; `budget` counts the bytes that are held for peers,
     and `unfinished` those of what has not come whole. `threshold` says from which level on the log is
-    written, None where that is not up to this server.
+    written, None where that is not up to this server; nor is `process` then, by which administrators end and
+    reload the process.
 
     Args:
         reactor: Gives the time and calls back.
@@ -129,6 +130,7 @@ class GearmanServerFactory(Factory):
         self.broker = self._make_broker()
         self.scheduling = self._make_scheduling()
         self.threshold: LogThreshold | None = None
+        self.process: ProcessControl | None = None
         self._on_shutdown = on_shutdown
         self._timer: IDelayedCall | None = None
         self._call_soon = partial(reactor.callLater, 0) if call_soon is None else call_soon

@@ -1,7 +1,8 @@
 """What the parts of the server see of each other, so that none imports the part that uses it.
 
 A connection has a `Server`, which the factory is. The commands, the guard and the admin lines have a `Peer`,
-which the connection is. For the type checker alone: but for `Held` nothing here is ever instantiated.
+which the connection is. For the type checker alone: but for `Held` and `Reloaded` nothing here is ever
+instantiated.
 """
 
 from __future__ import annotations
@@ -56,6 +57,41 @@ class ServerTransport(ITransport, IConsumer, IPushProducer):
 
     def abortConnection() -> None:
         """End the connection without sending what waits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What became of a reload of the configuration.
+
+    Args:
+        changed: The settings that are others now.
+        waiting: Those that need a new start.
+        error: Why nothing was changed; None where the reload was done.
+    """
+
+    changed: list[str]
+    waiting: list[str]
+    error: str | None = None
+
+    @property
+    def summary(self) -> str:
+        """What has changed, in words."""
+        needs_start = f"; needs a new start: {', '.join(self.waiting)}" if self.waiting else ""
+        return f"changed: {', '.join(self.changed) or 'nothing'}{needs_start}"
+
+
+class ProcessControl(Protocol):
+    """What an administrator may do with the process that the server runs in, as signals do."""
+
+    def drain(self) -> None:
+        """Take no new job, let those that run end, and end the process."""
+
+    def reload(self) -> Reloaded:
+        """Read the configuration again, and obey it.
+
+        Returns:
+            What became of that.
+        """
 
 
 class LogThreshold(Protocol):
@@ -129,6 +165,10 @@ class Server(Protocol):
     @property
     def threshold(self) -> LogThreshold | None:
         """From which level on the log is written; None where that is not up to this server."""
+
+    @property
+    def process(self) -> ProcessControl | None:
+        """The process that the server runs in; None where that is another program's."""
 
     @property
     def flush_is_due(self) -> bool:

@@ -206,6 +206,13 @@ class JobInfo:
         worker: Which worker had it last.
         error: What that worker said of the failure, empty if nothing.
         data: The payload. The server has none of a job that has ended and is not dead.
+        run_at: The time that it was submitted for. This and the next ones are what was said of this job.
+        expires: Seconds behind that or its submission after which no run begins; 0 is never.
+        max_attempts: How many runs may fail.
+        backoff: Seconds before the first retry.
+        keep_result: Seconds for which its result is kept; 0 is not at all.
+        unique_for: Seconds for which its unique is kept once it is completed; 0 is not at all.
+        traceparent: The span that it belongs to.
     """
 
     handle: str
@@ -224,6 +231,13 @@ class JobInfo:
     worker: str | None = None
     error: bytes = b""
     data: bytes | None = None
+    run_at: float | None = None
+    expires: float | None = None
+    max_attempts: int | None = None
+    backoff: float | None = None
+    keep_result: float | None = None
+    unique_for: float | None = None
+    traceparent: str | None = None
 
 
 def refusal(line: bytes) -> str | None:
@@ -461,6 +475,13 @@ def job_info(lines: Sequence[bytes], escaped: bool = False) -> JobInfo:
             worker=text(b"worker"),
             error=_base64(values.get(b"error", b"")),
             data=_base64(values[b"data"]) if b"data" in values else None,
+            run_at=seconds(b"run_at"),
+            expires=seconds(b"expires"),
+            max_attempts=_number(attempts, attempts) if (attempts := values.get(b"max_attempts")) else None,
+            backoff=seconds(b"backoff"),
+            keep_result=seconds(b"keep_result"),
+            unique_for=seconds(b"unique_for"),
+            traceparent=text(b"traceparent"),
         )
     except KeyError as missing:
         raise BrokenStream(b"", f"the reply to show job lacks {missing.args[0]!r}") from None

@@ -31,10 +31,14 @@ from txgearman.server.admin.functions import (
     limit_queue,
     limit_rate,
     limit_runs,
+    pause_function,
+    resume_function,
     show_function_limits,
+    show_functions,
     show_priority_status,
     show_status,
 )
+from txgearman.server.admin.job_list import list_jobs
 from txgearman.server.admin.jobs import cancel_job, show_job, show_jobs, show_unique_jobs
 from txgearman.server.admin.schedules import (
     create_schedule,
@@ -45,13 +49,17 @@ from txgearman.server.admin.schedules import (
     show_schedules,
 )
 from txgearman.server.admin.server import (
+    quiet_worker,
+    reload_configuration,
     set_verbosity,
+    show_connections,
     show_limits,
     show_pid,
     show_store,
     show_version,
     show_workers,
     shut_down,
+    unquiet_worker,
 )
 from txgearman.wire.limits import MAX_WORDS
 from txgearman.wire.names import unescape
@@ -105,11 +113,9 @@ def answer_line(peer: Peer, line: bytes) -> None:
         if b"\0" in line:
             # gearmand reads each word up to its NUL, and so drops another function than was said.
             raise Denied("INVALID_ARGUMENTS A+command+must+not+contain+NUL")
-        right, command = _find(words)
+        name, right, command = _find(words)
         if peer.access is not None:
-            # Rules that name `drop` are about functions: no rule names `drop schedule`.
-            of_functions = right is Right.SCHEDULE and words[0].lower() in _OF_SCHEDULES
-            check_right(peer, b" ".join(words[:2]) if of_functions else words[0], right)
+            check_right(peer, name, right)
         answer = command.answer(peer, words)
     except Denied as error:
         peer.send(error_line(error))
@@ -167,14 +173,15 @@ def _words(line: bytes) -> list[bytes]:
     return [word for index, word in enumerate(words) if word or index in (0, last)]
 
 
-def _find(words: list[bytes]) -> tuple[Right, _Command]:
-    """What answers a command, and the right it needs. Raises `Denied`."""
+def _find(words: list[bytes]) -> tuple[bytes, Right, _Command]:
+    """What answers a command, the right it needs, and the name by which rules allow it. Raises `Denied`."""
     name = words[0].lower()
-    of_schedules = _OF_SCHEDULES.get(name)
-    if of_schedules is not None and len(words) > 1 and words[1].lower() == b"schedule":
-        if len(words) != of_schedules.least:
+    named = b" ".join(words[:2]).lower()
+    of_kind = _OTHER_KINDS.get(named)
+    if of_kind is not None:
+        if len(words) != of_kind[1].least:
             raise incomplete(words)
-        return Right.SCHEDULE, of_schedules
+        return named, *of_kind
     command = _ANSWERS.get(name)
     if command is None or (name in _SILENTLY_UNKNOWN and len(words) < command.least):
         raise unknown(words[0])
@@ -183,13 +190,15 @@ def _find(words: list[bytes]) -> tuple[Right, _Command]:
     if command.most is not None and len(words) > command.most:
         # A line with a word too many is a mistake, and must change nothing.
         raise Denied("UNKNOWN_ERROR") if name == b"cancel" else incomplete(words)
-    return ADMIN_COMMANDS[name.decode()], command
+    return words[0], ADMIN_COMMANDS[name.decode()], command
 
 
 _SHOWN: Final = {
     b"jobs": show_jobs,
     b"unique jobs": show_unique_jobs,
     b"limits": show_limits,
+    b"connections": show_connections,
+    b"functions": show_functions,
     b"store": show_store,
     b"function limits": show_function_limits,
     b"schedules": show_schedules,
@@ -234,11 +243,14 @@ def _of_schedules(answer: Answer) -> Answer:
     return answer_schedule
 
 
-_OF_SCHEDULES: Final[dict[bytes, _Command]] = {
-    b"create": _Command(4, 4, create_schedule, has_kind=True),
-    b"drop": _Command(3, 3, drop_schedule, has_kind=True),
+_OTHER_KINDS: Final[dict[bytes, tuple[Right, _Command]]] = {
+    b"create schedule": (Right.SCHEDULE, _Command(4, 4, create_schedule, has_kind=True)),
+    b"drop schedule": (Right.SCHEDULE, _Command(3, 3, drop_schedule, has_kind=True)),
+    b"pause function": (Right.MANAGE, _Command(3, 3, pause_function, has_kind=True)),
+    b"resume function": (Right.MANAGE, _Command(3, 3, resume_function, has_kind=True)),
 }
-"""Commands for functions that are something else for schedules, and need another right."""
+"""Commands that need another right for this kind of thing. Rules that name ``drop`` are about functions, and
+those that name ``pause`` about schedules: only the right allows these."""
 
 _ANSWERS: Final[dict[bytes, _Command]] = {
     b"version": _Command(1, None, show_version),
@@ -249,6 +261,7 @@ _ANSWERS: Final[dict[bytes, _Command]] = {
     b"prioritystatus": _Command(1, None, show_priority_status),
     b"workers": _Command(1, None, show_workers),
     b"show": _Command(2, None, _show),
+    b"jobs": _Command(1, MAX_WORDS, list_jobs),
     b"cancel": _Command(3, 4, cancel_job, has_kind=True),
     b"retry": _Command(3, 3, retry_jobs, has_kind=True),
     b"forget": _Command(3, 3, forget_jobs, has_kind=True),
@@ -258,6 +271,9 @@ _ANSWERS: Final[dict[bytes, _Command]] = {
     b"maxqueue": _Command(2, 5, limit_queue),
     b"maxrate": _Command(2, 4, limit_rate),
     b"limit": _Command(2, 4, limit_runs),
+    b"quiet": _Command(2, 2, quiet_worker),
+    b"unquiet": _Command(2, 2, unquiet_worker),
+    b"reload": _Command(1, 1, reload_configuration),
     b"pause": _Command(3, 3, _of_schedules(pause_schedule), has_kind=True),
     b"resume": _Command(3, 3, _of_schedules(resume_schedule), has_kind=True),
     b"run": _Command(3, 3, _of_schedules(run_schedule), has_kind=True),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from txgearman.broker.administration import Administration
 from txgearman.broker.inspection import Inspection
 from txgearman.broker.job_states import PRIORITIES
 from txgearman.broker.policy import NO_RUN_RULES
-from txgearman.errors import Refused
+from txgearman.errors import FunctionNotFound, Refused
 from txgearman.server.admin.answers import END, OK, Denied, incomplete
 from txgearman.server.config.function_options import MAX_RATE
 from txgearman.server.config.run_limit_options import with_run_limit
@@ -51,6 +51,51 @@ def drop_function(peer: Peer, words: list[bytes]) -> bytes:
         Administration(peer.broker).drop_function(words[2])
     except Refused as error:
         raise Denied(error.text) from None
+    return OK
+
+
+def show_functions(peer: Peer) -> Iterator[bytes]:
+    """``show functions``: the state of each, what is counted of it, and how long its oldest job has
+    waited."""
+    for view in Inspection(peer.broker).function_details():
+        state = b"paused-by-failures" if view.paused_itself else b"paused" if view.paused else b"active"
+        columns = (
+            sum(view.queued),
+            sum(view.scheduled) - view.retrying,
+            view.retrying,
+            view.running,
+            view.dead,
+            view.workers,
+            view.blocked,
+            view.submitted,
+            view.completed,
+            view.failed,
+            view.dropped,
+            view.requeued,
+            view.refused,
+        )
+        oldest = b"-" if view.oldest is None else b"%.3f" % view.oldest
+        counts = b"\t".join([b"%d" % each for each in columns])
+        yield b"%b\t%b\t%b\t%b\n" % (escape(view.name), state, oldest, counts)
+    yield END
+
+
+def pause_function(peer: Peer, words: list[bytes]) -> bytes:
+    """``pause function NAME``: its jobs are given to no worker."""
+    return _with_function(Administration(peer.broker).pause_function, words)
+
+
+def resume_function(peer: Peer, words: list[bytes]) -> bytes:
+    """``resume function NAME``."""
+    return _with_function(Administration(peer.broker).resume_function, words)
+
+
+def _with_function(verb: Callable[[bytes], None], words: list[bytes]) -> bytes:
+    """Call a verb for the function that the third word names. Raises `Denied` if there is none."""
+    try:
+        verb(unescape(words[2]))
+    except FunctionNotFound:
+        raise Denied("UNKNOWN_FUNCTION") from None
     return OK
 
 

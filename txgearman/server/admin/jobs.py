@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred
 from txgearman.access.policy import Right
 from txgearman.broker.inspection import Inspection
 from txgearman.broker.job_lookup import JobLookup
+from txgearman.broker.job_options import NO_OPTIONS
 from txgearman.broker.job_states import Priority
 from txgearman.broker.stored_job_search import StoredJobSearch
 from txgearman.broker.views import JobDetail
@@ -107,7 +108,14 @@ def _job_lines(job: JobDetail) -> ListPieces:
         "outcome": job.outcome_name.encode() or None,
         "worker": escape(job.label) or None,
         "error": b64encode(job.error) or None,
+        "run_at": job.run_at,
     }
+    options = NO_OPTIONS if job.options is None else job.options
+    for name in ("expires", "backoff", "keep_result", "unique_for"):
+        values[name] = getattr(options, name)
+    # `attempts` counts the runs that failed.
+    values["max_attempts"] = options.attempts
+    values["traceparent"] = None if options.traceparent is None else options.traceparent.encode()
     yield b"".join(
         [b"%b\t%b\n" % (name.encode(), _value(value)) for name, value in values.items() if value is not None]
     )

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
 from txgearman.access.policy import Right
-from txgearman.server.admin.answers import END, OK, Changed, Denied, check_right
+from txgearman.broker.administration import Administration
+from txgearman.server.admin.answers import END, OK, Changed, Denied, Later, check_right
 from txgearman.server.config.process_options import Level
 from txgearman.server.monitoring.limits import limits_of
 from txgearman.version import VERSION
 from txgearman.wire.names import escape, escape_word
 
 if TYPE_CHECKING:
-    from txgearman.server.interfaces import Peer
+    from txgearman.server.interfaces import Peer, ProcessControl, Reloaded
 
 FUNCTIONS_OF_A_PIECE: Final = 100
 """Functions of a worker that are one piece of ``workers``: one connection may have any number of them."""
+
+MAX_DIGITS: Final = 19
+"""Digits of the number of a connection, less one: the largest that 63 bits hold has as many."""
 
 _LEVELS: Final = {level.value.encode(): level for level in Level}
 
@@ -52,13 +56,80 @@ def show_pid(_peer: Peer, _words: list[bytes]) -> bytes:
 
 
 def shut_down(peer: Peer, words: list[bytes]) -> bytes:
-    """``shutdown``, ``shutdown graceful``."""
+    """``shutdown``, ``shutdown graceful``, ``shutdown drain``."""
     if peer.access is None and not peer.is_local:
         raise Denied("NOT_ALLOWED shutdown+is+for+connections+from+this+machine")
-    if len(words) > 2 or (len(words) > 1 and words[1].lower() != b"graceful"):
-        raise Denied("INVALID_ARGUMENTS shutdown+or+shutdown+graceful")
-    peer.server.shut_down(graceful=len(words) > 1)
+    how = [word.lower() for word in words[1:]]
+    if how == [b"drain"]:
+        _check_process(peer, "shutdown+drain").drain()
+    elif how in ([], [b"graceful"]):
+        peer.server.shut_down(graceful=bool(how))
+    else:
+        raise Denied("INVALID_ARGUMENTS shutdown,+shutdown+graceful+or+shutdown+drain")
     return OK
+
+
+def _check_process(peer: Peer, command: str) -> ProcessControl:
+    """The process, for who may do `command` with it. Raises `Denied`."""
+    if peer.access is None and not peer.is_local:
+        raise Denied(f"NOT_ALLOWED {command}+is+for+connections+from+this+machine")
+    if peer.server.process is None:
+        raise Denied(f"NOT_ALLOWED {command}+is+not+up+to+this+server")
+    return peer.server.process
+
+
+def reload_configuration(peer: Peer, _words: list[bytes]) -> Later:
+    """``reload``: the configuration file is read again. Says what has changed."""
+    process = _check_process(peer, "reload")
+
+    def ask(tell: Callable[[Reloaded], None]) -> None:
+        # In a turn of its own, as by SIGHUP: it may end this connection.
+        peer.server.reactor.callLater(0, lambda: tell(process.reload()))
+
+    def reply(reloaded: Reloaded) -> bytes:
+        if reloaded.error is not None:
+            text = " ".join(reloaded.error.split())
+            return b"ERR WRONG_CONFIGURATION %b\r\n" % text.replace(" ", "+").encode(
+                "utf-8", "backslashreplace"
+            )
+        return b"OK %b\r\n" % escape(reloaded.summary.encode("utf-8", "backslashreplace"))
+
+    return Later(ask, reply)
+
+
+def quiet_worker(peer: Peer, words: list[bytes]) -> bytes:
+    """``quiet NUMBER``: the worker of this connection gets no more jobs."""
+    return _set_quiet(peer, words, True)
+
+
+def unquiet_worker(peer: Peer, words: list[bytes]) -> bytes:
+    """``unquiet NUMBER``: it gets jobs again."""
+    return _set_quiet(peer, words, False)
+
+
+def _set_quiet(peer: Peer, words: list[bytes], quiet: bool) -> bytes:
+    number = int(words[1]) if words[1].isdigit() and len(words[1]) < MAX_DIGITS else -1
+    connection = peer.server.connections.get(number)
+    if connection is None:
+        raise Denied("UNKNOWN_CONNECTION")
+    Administration(peer.broker).quiet(connection.worker, quiet)
+    return OK
+
+
+def show_connections(peer: Peer) -> Iterator[bytes]:
+    """``show connections``: number, host, client id, functions, running jobs, whether it is quiet,
+    seconds."""
+    for connection in list(peer.server.connections.values()):
+        if connection.number in peer.server.connections:
+            worker = connection.worker
+            names = b"%d\t%b\t%b" % (
+                connection.number,
+                escape(connection.host.encode()),
+                escape(connection.client_id),
+            )
+            counts = b"%d\t%d\t%d" % (len(worker.abilities), len(worker.jobs), worker.quiet)
+            yield b"%b\t%b\t%.3f\n" % (names, counts, connection.age)
+    yield END
 
 
 def show_limits(peer: Peer) -> Iterator[bytes]:

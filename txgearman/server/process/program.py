@@ -18,6 +18,7 @@ from txgearman.errors import StoreError
 from txgearman.server.config.option_kinds import with_reloadable
 from txgearman.server.config.options import FILES_KEPT, Settings
 from txgearman.server.config.process_options import ProcessSettings
+from txgearman.server.interfaces import Reloaded
 from txgearman.server.process.logs import Threshold
 from txgearman.server.process.memory import MemoryService, tune_collector
 from txgearman.server.process.signals import SignalService
@@ -78,10 +79,10 @@ class _Program(MultiService):
             self._reactor.callWhenRunning(self._startup.succeeded)
 
 
-def reload_configuration(server: GearmanService, options: ProgramOptions) -> None:
+def reload_configuration(server: GearmanService, options: ProgramOptions) -> Reloaded:
     """Read the configuration again and obey it, as far as that needs no new start. What was accepted stays.
 
-    Says in the log what changed. A configuration that is wrong changes nothing.
+    Says in the log what changed, and returns it. A configuration that is wrong changes nothing.
     """
     happened = server.factory.activity.happened
     try:
@@ -92,21 +93,21 @@ def reload_configuration(server: GearmanService, options: ProgramOptions) -> Non
     except (ValueError, StoreError) as error:
         _log.error("The configuration is wrong, nothing was changed: {error}", error=options.located(error))
         happened("refuse configuration", options.located(error))
-        return
+        return Reloaded([], [], options.located(error))
     except Exception:
         _log.failure("The configuration cannot be obeyed, nothing was changed")
         happened("refuse configuration", "see the log")
-        return
+        return Reloaded([], [], "it cannot be obeyed; the log says why")
     options.process = process
     if server.factory.threshold is not None:
         server.factory.threshold.level = process.log_level
-    changed, waiting = reload.changed + changed, reload.waiting + waiting
-    said = ", ".join(changed) or "nothing"
+    reloaded = Reloaded(reload.changed + changed, reload.waiting + waiting)
+    said = ", ".join(reloaded.changed) or "nothing"
     _log.info("Configuration read again. Changed: {changed}", changed=said)
-    needs_start = f"; needs a new start: {', '.join(waiting)}" if waiting else ""
-    happened("reload configuration", f"changed: {said}{needs_start}")
-    if waiting:
-        _log.warn("Not changed, as it needs a new start: {waiting}", waiting=", ".join(waiting))
+    happened("reload configuration", reloaded.summary)
+    if reloaded.waiting:
+        _log.warn("Not changed, as it needs a new start: {waiting}", waiting=", ".join(reloaded.waiting))
+    return reloaded
 
 
 def _raise_file_limit(wanted: int) -> None:
@@ -177,9 +178,9 @@ def make_program(
         with suppress(ReactorNotRunning):
             reactor.stop()
 
-    def reload() -> None:
+    def reload() -> Reloaded:
         reopen_log()
-        reload_configuration(server, options)
+        return reload_configuration(server, options)
 
     # First: how many connections may come follows from it.
     _raise_file_limit(options.process.file_descriptors)
@@ -195,14 +196,15 @@ def make_program(
         counted=server.factory.counted_bytes,
         functions=lambda: server.factory.inspection.function_count,
     ).setServiceParent(server)
-    SignalService(
+    server.factory.process = signals = SignalService(
         server,
         supervisor,
         reactor,
         drain_timeout=lambda: options.process.drain_timeout,
         reload=reload,
         stop=stop_reactor,
-    ).setServiceParent(server)
+    )
+    signals.setServiceParent(server)
     SupervisedService(supervisor, reactor).setServiceParent(server)
     if startup is not None:
         startup.take_over()

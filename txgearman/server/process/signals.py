@@ -1,4 +1,7 @@
-"""What signals mean to the process. Nothing is done in a handler itself, but by the reactor behind it."""
+"""What signals mean to the process, and what administrators may do with it in the same way.
+
+Nothing is done in a handler itself, but by the reactor behind it.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import Any, Final
 
 from twisted.application.service import Service
 
+from txgearman.server.interfaces import Reloaded
 from txgearman.server.process.systemd import Supervisor
 from txgearman.server.service import GearmanService
 
@@ -30,6 +34,9 @@ class SignalService(Service):
         drain_timeout: Gives the seconds that running jobs have after SIGTERM, as configured by then.
         reload: Reads the configuration again.
         stop: Ends the process.
+
+    Attributes:
+        reload: As given.
     """
 
     def __init__(
@@ -39,14 +46,14 @@ class SignalService(Service):
         reactor: Any,
         *,
         drain_timeout: Callable[[], float],
-        reload: Callable[[], object],
+        reload: Callable[[], Reloaded],
         stop: Callable[[], object],
     ) -> None:
         self._server = server
         self._supervisor = supervisor
         self._reactor = reactor
         self._drain_timeout = drain_timeout
-        self._reload = reload
+        self.reload = reload
         self._stop = stop
         self._draining = False
 
@@ -74,6 +81,12 @@ class SignalService(Service):
     def _stop_at_once(self, _number: int, _frame: FrameType | None) -> None:
         self._reactor.callFromThread(self._stop)
 
+    def drain(self) -> None:
+        """Do what SIGTERM does, behind this turn: the administrator is answered first."""
+        if not self._draining:
+            self._draining = True
+            self._reactor.callLater(0, self._drain)
+
     def _drain(self) -> None:
         seconds = self._drain_timeout()
         margin = seconds + STOP_MARGIN
@@ -93,4 +106,4 @@ class SignalService(Service):
         self._reactor.callFromThread(self._server.shut_down, graceful=True)
 
     def _reload_configuration(self, _number: int, _frame: FrameType | None) -> None:
-        self._reactor.callFromThread(self._reload)
+        self._reactor.callFromThread(self.reload)
