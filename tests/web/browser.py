@@ -79,7 +79,7 @@ class Page:
             f"{text!r} can be clicked in {within}",
             """[...document.querySelectorAll(arguments[1] + ' :is(button, a)')].find(
                 (each) => each.innerText.trim() === arguments[0]
-                && !each.disabled && each.checkVisibility())""",
+                && !each.disabled && !each.hasAttribute('aria-disabled') && each.checkVisibility())""",
             text,
             within,
         )

@@ -141,7 +141,7 @@ class BrowserTests(TestCase):
         page.click("<img src=x onerror=alert(1)>\\xff/ä odd")
         page.shows("queued")
         page.open("/functions")
-        page.type("input[type=search]", "rend")
+        page.type("main input[type=search]", "rend")
         page.shows_not("mail")
         page.click("render")
         page.shows("Jobs")

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.web.asking import Exchange
+from tests.web.asking import Exchange, Web
 from tests.web.test_jobs import JobCase, events
 from tests.wire.effort import EFFORT
+from txgearman.web import WebSettings
 from txgearman.web.api import history, live
 from txgearman.web.api.history import History
 from txgearman.web.api.live import merge_patch
@@ -111,7 +112,7 @@ class LiveTests(JobCase):
 
     def test_a_function_that_is_not_there(self) -> None:
         (patch,) = self.patches(self.watch("?view=function&function=nothing"))
-        self.assertEqual(patch, {"rows": {}})
+        self.assertEqual(patch, {"rows": {}, "retrying": 0})
 
     def test_connections(self) -> None:
         worker = self.web.gearman.worker(client_id="a worker")
@@ -155,7 +156,16 @@ class LiveTests(JobCase):
 
     def test_what_the_reader_may_do(self) -> None:
         ((_, rights),) = [event for event in events(self.watch()) if event[0] == "rights"]
-        self.assertEqual(rights, {"manage": True, "schedule": True, "read_only": False, "token": False})
+        expected = {"manage": True, "schedule": True, "read_only": False, "token": False}
+        self.assertEqual(rights, {**expected, "wrong_token": False})
+
+    def test_a_wrong_token(self) -> None:
+        self.web = Web(WebSettings(token=b"0123456789abcdef"))
+        for token, is_wrong in (("0123456789abcdef", False), ("0123456789abcdeX", True), ("", False)):
+            exchange = self.web.begin("GET", "/api/v1/live", headers={"Authorization": f"Bearer {token}"})
+            ((_, rights),) = [event for event in events(exchange) if event[0] == "rights"]
+            self.assertEqual((rights["wrong_token"], rights["token"]), (is_wrong, True), token)
+            exchange.leave()
 
     def test_the_overview_has_a_past_and_goes_on(self) -> None:
         self.web.site.startFactory()

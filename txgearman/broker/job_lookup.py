@@ -10,6 +10,7 @@ from txgearman.broker.dead_job import DeadJob
 from txgearman.broker.dead_job_administration import DeadJobAdministration
 from txgearman.broker.history import EndedJob
 from txgearman.broker.inspection import Inspection
+from txgearman.broker.stored_job import StoredJob
 from txgearman.broker.stored_job_search import StoredJobSearch
 from txgearman.broker.views import JobDetail, dead_detail, ended_detail
 from txgearman.errors import JobNotFound, Refused
@@ -41,6 +42,30 @@ class JobLookup:
                 StoredJobSearch(self._broker).seek_job(handle, lambda found: self._found(handle, found, tell))
             else:
                 self._find_ended(handle, tell)
+
+    def find_unique(self, unique: bytes, tell: Callable[[JobDetail | Refused], None]) -> None:
+        """Find the newest live job with a unique, whatever its function.
+
+        Args:
+            unique: The unique.
+            tell: Called with what is known of the job, with `JobNotFound`, or with what prevents the look-up.
+        """
+        life = self._broker.life
+        job = life.duplicates.by_unique.newest(unique)
+        if job is not None:
+            tell(self._inspection.detail_of(job))
+            return
+        if life.job_store is None or not self._inspection.may_have_stored_jobs:
+            tell(JobNotFound())
+            return
+
+        def found(stored: StoredJob | Refused | None) -> None:
+            if isinstance(stored, StoredJob):
+                self.find(stored.handle, tell)
+            else:
+                tell(JobNotFound() if stored is None else stored)
+
+        life.job_store.find_unique(unique, found)
 
     def _found(
         self, handle: bytes, found: JobDetail | Refused, tell: Callable[[JobDetail | Refused], None]

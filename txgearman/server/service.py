@@ -304,7 +304,8 @@ class GearmanService(MultiService):
             self._abandon_store()
             raise
         _log.info("{count} jobs loaded from the store", count=loaded)
-        self.factory.activity.happened("load jobs", "from the store", jobs=loaded)
+        if loaded:
+            self.factory.activity.happened("load jobs", "from the store", jobs=loaded)
 
     def _abandon_store(self) -> None:
         """The start has failed: give up the store, which must not be kept from others. Blocks."""

@@ -56,6 +56,7 @@ SORTS: Final[dict[str, Callable[[FunctionDetail], Any]]] = {
     "running": lambda function: -function.running,
     "workers": lambda function: -function.workers,
     "retrying": lambda function: -function.retrying,
+    "scheduled": lambda function: function.retrying - sum(function.scheduled),
     "dead": lambda function: -function.dead,
     "oldest": lambda function: float("inf") if function.oldest is None else -function.oldest,
 }
@@ -221,7 +222,7 @@ class LiveDocuments:
             rows[detail.handle.decode("utf-8", "backslashreplace")] = self._moving(
                 LISTED_JOB.serialize(detail)
             )
-        return {"rows": rows}
+        return {"rows": rows, "retrying": self._gearman.inspection.retrying}
 
     def _dead(self, arguments: dict[str, Any]) -> Document:
         """How many dead jobs there are, by function, and what is live of the jobs that are shown."""
@@ -267,7 +268,18 @@ class LiveDocuments:
             for job in row["jobs"]:
                 self._moving(job)
             rows.append(row)
-        return {"more": more, **_listed(rows, "number")}
+        return {"more": more, "total": self._count(arguments), **_listed(rows, "number")}
+
+    def _count(self, arguments: dict[str, Any]) -> int | None:
+        """How many connections all pages have together; None for a search, which looks no further than it has
+        to."""
+        if arguments["search"]:
+            return None
+        connections = self._gearman.connections
+        if arguments["role"] is None:
+            return len(connections)
+        workers = sum(bool(connection.worker.abilities) for connection in connections.values())
+        return workers if arguments["role"] == "worker" else len(connections) - workers
 
     def _moving(self, row: Document, age: str = "seconds") -> Document:
         """A point in time, `since`, in place of an age that would change all the time."""

@@ -92,6 +92,11 @@ def _schemas() -> dict[str, Schema]:
         "Connection": CONNECTION.schema,
         "Connections": object_schema(connections=array_schema(_ref("Connection")), next=INTEGER_OR_NULL),
         "ConnectionChange": _change_schema(quiet=FLAG),
+        "Found": object_schema(
+            jobs=array_schema(_ref("ListedJob")),
+            functions=array_schema(object_schema(id=TEXT, name=TEXT)),
+            total=COUNT,
+        ),
         "Activity": object_schema(events=array_schema(EVENT.schema), total=COUNT, next=INTEGER_OR_NULL),
     }
 

@@ -22,6 +22,7 @@ from txgearman.web.api.live import SORTS, LiveDocuments
 from txgearman.web.api.openapi import describe
 from txgearman.web.api.results import MAX_WAIT as MAX_RESULT_WAIT
 from txgearman.web.api.schedules import DEFAULT_PREVIEW, MAX_PREVIEW, ScheduleEndpoints
+from txgearman.web.api.search import SearchEndpoints
 from txgearman.web.api.serializers import STORED
 from txgearman.web.api.server import ServerEndpoints
 from txgearman.web.api.submission import submit_parameters
@@ -125,6 +126,7 @@ class Api(Branch):
             DeadJobEndpoints(gearman, reactor),
             ScheduleEndpoints(gearman, guard),
             ActivityEndpoints(gearman),
+            SearchEndpoints(gearman, reactor),
             settings,
         )
         self.description = describe(self.routes)
@@ -143,6 +145,7 @@ def make_routes(
     dead_jobs: DeadJobEndpoints,
     schedules: ScheduleEndpoints,
     activity: ActivityEndpoints,
+    search: SearchEndpoints,
     settings: WebSettings,
 ) -> tuple[Route, ...]:
     """Every path of version 1, in the order of the description."""
@@ -480,6 +483,17 @@ def make_routes(
                 _CURSOR,
                 _LIMIT,
             ),
+        ),
+        Route(
+            "GET",
+            "/search",
+            WebRight.VIEW,
+            search.find,
+            "What a text leads to: the job with this handle, the newest live one with this unique, and "
+            "functions that have it in their names.",
+            {200: "Found"},
+            (400, 503),
+            (Parameter("text", "text", "What to look for.", b"", max_length=1024),),
         ),
         Route(
             "GET",

@@ -50,5 +50,6 @@ class ServerEndpoints:
             "schedule": self._guard.allows(call.request, WebRight.SCHEDULE),
             "read_only": settings.read_only,
             "token": self._guard.knows_tokens,
+            "wrong_token": self._guard.shows_wrong_token(call.request),
         }
         self._live.subscribe(call.request, call.arguments, rights)

@@ -113,7 +113,7 @@ class Guard:
         if rights is not None:
             allowed = rights.submits if right is WebRight.SUBMIT else rights.may(_AS_A_WHOLE[right])
             if not allowed:
-                raise _denied(rights, right.value)
+                raise _denied(request, rights, right.value)
             return
         if right is WebRight.VIEW:
             return
@@ -123,9 +123,7 @@ class Guard:
                     403, "no-token-set", "Without a token this is allowed on the server's own machine alone."
                 )
         elif not self._shows_token(request, self._settings.token):
-            raise HTTPProblem(
-                401, "token-needed", "This needs the token.", ((b"WWW-Authenticate", b"Bearer"),)
-            )
+            raise _no_token(request, "This needs the token.")
 
     def check_submit(self, request: Request, function: bytes) -> None:
         """Refuse a submit that the access policy does not allow.
@@ -139,13 +137,30 @@ class Guard:
         """
         rights = self._rights(request)
         if rights is not None and not rights.may_submit(function):
-            raise _denied(rights, f"submit jobs of {quoted(function)}")
+            raise _denied(request, rights, f"submit jobs of {quoted(function)}")
 
     @property
     def knows_tokens(self) -> bool:
         """Whether some token would allow more."""
         policy = self._policy()
         return self._settings.token is not None or (policy is not None and policy.knows_tokens)
+
+    def shows_wrong_token(self, request: Request) -> bool:
+        """Whether a request has a token that the server does not know.
+
+        Args:
+            request: The request.
+
+        Returns:
+            False without a token, and where tokens make no difference.
+        """
+        if not self.knows_tokens or not _shown_token(request):
+            return False
+        token = self._settings.token
+        if token is not None and self._shows_token(request, token):
+            return False
+        rights = self._rights(request)
+        return rights is None or not rights.by_token
 
     def _rights(self, request: Request) -> Rights | None:
         """What the access policy allows to the sender. None without a policy, or with the token that allows
@@ -188,13 +203,18 @@ class Guard:
         return shown is not None and hmac.compare_digest(shown, token)
 
 
-def _denied(rights: Rights, what: str) -> HTTPProblem:
+def _denied(request: Request, rights: Rights, what: str) -> HTTPProblem:
     if rights.by_token:
         return HTTPProblem(403, "access-denied", f"You may not {what}.")
+    return _no_token(request, f"Without a token that allows it you may not {what}.")
+
+
+def _no_token(request: Request, text: str) -> HTTPProblem:
+    """The sender has shown no token, or one that the server does not know."""
     challenge = (b"WWW-Authenticate", b"Bearer")
-    return HTTPProblem(
-        401, "token-needed", f"Without a token that allows it you may not {what}.", (challenge,)
-    )
+    if _shown_token(request):
+        return HTTPProblem(401, "wrong-token", "The server does not know this token.", (challenge,))
+    return HTTPProblem(401, "token-needed", text, (challenge,))
 
 
 def _shown_token(request: Request) -> bytes | None:

@@ -2,6 +2,7 @@
 
 import { h, icon, setText } from "./dom.js";
 import { access, change, hasToken, Problem, setToken } from "./live.js";
+import { activityPage } from "./activity.js";
 import { connections } from "./connections.js";
 import { deadPage, retryingPage } from "./failed_jobs.js";
 import { functionPage } from "./function.js";
@@ -9,6 +10,7 @@ import { functions } from "./functions.js";
 import { jobPage } from "./job.js";
 import { overview } from "./overview.js";
 import { schedulesPage } from "./schedules.js";
+import { searchPage } from "./search.js";
 
 const main = document.getElementById("main");
 const live = document.getElementById("live");
@@ -23,13 +25,14 @@ const frame = {
   // The state of the page's stream, for the light in the corner.
   onState(state, why = "", code = "") {
     // Where even to look needs a token, nothing else has told that there is one.
-    if (code === "token-needed") {
+    const isLocked = code === "token-needed" || code === "wrong-token";
+    if (isLocked) {
       tokenButton.hidden = false;
-      askForTokenOnce();
+      askForTokenOnce(code === "wrong-token");
     }
     live.dataset.state = state;
     live.title = state === "live" ? "Up to date, once a second" : why;
-    setText(live.lastElementChild, state === "live" ? "Live" : code === "token-needed" ? "Locked" : "Reconnecting");
+    setText(live.lastElementChild, state === "live" ? "Live" : isLocked ? "Locked" : "Reconnecting");
   },
 
   onRights() {
@@ -39,7 +42,10 @@ const frame = {
     mode.hidden = !access.read_only;
     setText(mode, "Read-only");
     tokenButton.hidden = access.read_only || !access.token;
-    tokenButton.classList.toggle("on", hasToken());
+    tokenButton.classList.toggle("on", hasToken() && !access.wrong_token);
+    if (isTokenNew && access.wrong_token) toast(WRONG_TOKEN, true);
+    else if (isTokenNew && hasToken()) toast("The token is accepted.");
+    isTokenNew = false;
   },
 
   // Ask, then do: `what` says in a sentence what will happen, `done` what has, or makes that of the server's answer.
@@ -92,7 +98,7 @@ async function attempt(method, path, parameters, value) {
       return { answer: await change(method, path, parameters, value) };
     } catch (error) {
       if (!(error instanceof Problem && error.status === 401)) throw error;
-      if (!(await askForToken())) return null;
+      if (!(await askForToken(error.code === "wrong-token"))) return null;
     }
   }
 }
@@ -135,10 +141,14 @@ function ask({ title, what, button, danger = false, field = null }) {
   });
 }
 
-async function askForToken() {
+const WRONG_TOKEN = "The server does not know this token.";
+// Whether nothing has told yet what the server says of the token.
+let isTokenNew = false;
+
+async function askForToken(isWrong = false) {
   const answer = await ask({
     title: "Token",
-    what: "The server wants a token for this. It is kept until this tab is closed.",
+    what: [isWrong ? h("strong", { class: "danger-text", role: "alert" }, `${WRONG_TOKEN} `) : "", "The server wants a token for this. It is kept until this tab is closed."],
     button: "Use it",
     field: {
       make: () =>
@@ -152,6 +162,7 @@ async function askForToken() {
   });
   if (answer === null) return false;
   setToken(String(answer.get("token")).trim());
+  isTokenNew = true;
   tokenButton.classList.toggle("on", hasToken());
   return hasToken();
 }
@@ -159,10 +170,11 @@ async function askForToken() {
 // A page that may not even be seen without a token asks for it, but not again and again.
 let asked = false;
 
-async function askForTokenOnce() {
-  if (asked || dialog.open) return;
+async function askForTokenOnce(isWrong) {
+  if ((asked && !isTokenNew) || dialog.open) return;
   asked = true;
-  if (await askForToken()) show();
+  if (await askForToken(isWrong && isTokenNew)) show();
+  else isTokenNew = false;
 }
 
 tokenButton.append(icon("key"));
@@ -199,23 +211,80 @@ themeButton.addEventListener("click", () => {
 
 let close = () => {};
 
+const PAGES = {
+  "": overview,
+  functions,
+  retrying: retryingPage,
+  dead: deadPage,
+  schedules: schedulesPage,
+  connections,
+  activity: activityPage,
+  search: searchPage,
+};
+// Pages of one thing, whose identifier follows the name.
+const PAGES_OF_ONE = { functions: functionPage, jobs: jobPage, dead: deadPage };
+
+function pageAt(name, id, rest) {
+  const pages = id === undefined ? PAGES : PAGES_OF_ONE;
+  return Object.hasOwn(pages, name) && !rest.length && (id || name !== "jobs") ? pages[name] : unknownPage;
+}
+
+function unknownPage() {
+  frame.onState("live");
+  return {
+    title: "No such page",
+    element: h(
+      "div",
+      { class: "page" },
+      h("div", { class: "title" }, h("h1", {}, "There is no such page")),
+      h("p", { class: "about" }, "The address ", h("code", {}, location.hash), " leads nowhere. ", h("a", { href: "#/" }, "To the overview")),
+    ),
+    close() {},
+  };
+}
+
+// What is shown of a page, in its address: parameters behind a question mark.
+function parts() {
+  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
+  return { path, parameters: new URLSearchParams(query) };
+}
+
+frame.place = {
+  get: (name) => parts().parameters.get(name),
+
+  // Changes parameters, without those that are null or empty. `isStep` says whether Back leads to what was before;
+  // `state` is kept in the browser's history for whoever comes back.
+  set(changes, isStep = true, state = null) {
+    frame.place.go(parts().path, changes, isStep, state);
+  },
+
+  // The same, at another path.
+  go(path, changes, isStep = true, state = null) {
+    const { parameters } = parts();
+    for (const [name, value] of Object.entries(changes)) {
+      if (value === null || value === "") parameters.delete(name);
+      else parameters.set(name, value);
+    }
+    const query = parameters.toString();
+    const address = `#/${path}${query ? `?${query}` : ""}`;
+    if (address === location.hash) return;
+    history[isStep ? "pushState" : "replaceState"](state, "", address);
+  },
+};
+
 // #/functions/ID: the parts stay encoded, as names are bytes. An ID may be empty, as a name may.
 function show() {
   close();
-  const [path, query = ""] = location.hash.replace(/^#\/?/, "").split("?");
-  const parameters = new URLSearchParams(query);
-  const [name, id] = path.split("/");
-  let page = overview;
-  if (name === "functions") page = id === undefined ? functions : functionPage;
-  else if (name === "jobs" && id) page = jobPage;
-  else if (name === "retrying") page = retryingPage;
-  else if (name === "dead") page = deadPage;
-  else if (name === "schedules") page = schedulesPage;
-  else if (name === "connections") page = connections;
+  const { path, parameters } = parts();
+  const [name, id, ...rest] = path.split("/");
+  const page = pageAt(name, id, rest);
   const tab = name === "jobs" ? "functions" : name || "overview";
   for (const link of document.querySelectorAll("[data-tab]")) {
-    if (link.dataset.tab === tab) link.setAttribute("aria-current", "page");
-    else link.removeAttribute("aria-current");
+    if (link.dataset.tab === tab) {
+      link.setAttribute("aria-current", "page");
+      // On a telephone they do not all fit.
+      link.parentNode.scrollLeft = link.offsetLeft - (link.parentNode.clientWidth - link.offsetWidth) / 2;
+    } else link.removeAttribute("aria-current");
   }
   live.dataset.state = "";
   setText(live.lastElementChild, "Connecting");
@@ -225,6 +294,35 @@ function show() {
   main.replaceChildren(shown.element);
   window.scrollTo(0, 0);
 }
+
+// Buttons that say why they cannot be used, see `enable`.
+document.addEventListener(
+  "click",
+  (event) => {
+    const button = event.target.closest && event.target.closest("[aria-disabled]");
+    if (!button) return;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  },
+  true,
+);
+
+// -- the search for anything ----------------------------------------------------------------------
+
+const finder = document.getElementById("finder");
+const wanted = document.getElementById("wanted");
+finder.prepend(icon("search"));
+finder.addEventListener("submit", (event) => {
+  event.preventDefault();
+  const text = wanted.value.trim();
+  if (text) location.hash = `#/search?text=${encodeURIComponent(text)}`;
+});
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || dialog.open) return;
+  if (/^(INPUT|TEXTAREA|SELECT)$/.test(document.activeElement.tagName)) return;
+  event.preventDefault();
+  wanted.focus();
+});
 
 window.addEventListener("hashchange", () => {
   show();

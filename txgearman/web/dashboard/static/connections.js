@@ -2,7 +2,7 @@
 
 import { h, icon, link, peerName, Table } from "./dom.js";
 import { count } from "./format.js";
-import { Stream } from "./live.js";
+import { Choice, downloads, Follower, Pages, Search } from "./list.js";
 import { progressBar, stateChip } from "./function.js";
 import { age } from "./overview.js";
 
@@ -12,14 +12,12 @@ const ROLES = [
   ["client", "Others"],
 ];
 const FEW = 4;
+// Rows of a page, as the server has them.
+const ROWS = 200;
 
-export function connections(frame, _id, parameters) {
-  const at = Number(parameters.get("at")) || null;
-  let role = "";
-  let search = "";
-  let cursors = [at ? at - 1 : 0];
+export function connections(frame) {
+  const at = Number(frame.place.get("at")) || null;
   let shown = null;
-  let stream = null;
 
   const table = new Table(
     [
@@ -39,42 +37,14 @@ export function connections(frame, _id, parameters) {
       onRow: (line, row) => line.classList.toggle("found", row.number === at),
     },
   );
-  const pages = h("div", { class: "pages" });
-  const field = h("input", { type: "search", placeholder: "Find an id or address", "aria-label": "Find connections" });
-  let typing = 0;
-  field.addEventListener("input", () => {
-    clearTimeout(typing);
-    typing = setTimeout(() => {
-      search = field.value;
-      cursors = [0];
-      follow();
-    }, 250);
-  });
-  const choice = h(
-    "div",
-    { class: "segments", role: "group", "aria-label": "Who is shown" },
-    ROLES.map(([value, title]) =>
-      h(
-        "button",
-        {
-          type: "button",
-          "aria-pressed": String(value === role),
-          click: (event) => {
-            role = value;
-            cursors = [0];
-            for (const each of choice.children) each.setAttribute("aria-pressed", String(each === event.currentTarget));
-            follow();
-          },
-        },
-        title,
-      ),
-    ),
-  );
+  const search = new Search(frame, "Find an id or address", "Find connections", restart);
+  const role = new Choice(frame, "role", "Who is shown", ROLES, restart);
+  const pages = new Pages(frame, at ? at - 1 : 0, follow);
   const element = h(
     "div",
     { class: "page" },
-    h("div", { class: "title" }, h("h1", {}, "Connections"), choice, h("label", { class: "search" }, icon("search"), field)),
-    h("section", { class: "card" }, table.element, pages),
+    h("div", { class: "title" }, h("h1", {}, "Connections"), role.element, search.element, downloads(table, "connections")),
+    h("section", { class: "card" }, table.element, pages.element),
   );
 
   function stateCell(row) {
@@ -146,54 +116,26 @@ export function connections(frame, _id, parameters) {
       shown.order.map((key) => shown.rows[key]),
       (row) => row.number,
     );
-    const numbers = shown.order.map(Number);
-    pages.hidden = cursors.length === 1 && !shown.more;
-    pages.replaceChildren(
-      h(
-        "button",
-        {
-          type: "button",
-          class: "quiet",
-          disabled: cursors.length < 2,
-          click: () => {
-            cursors.pop();
-            follow();
-          },
-        },
-        icon("back"),
-        "Back",
-      ),
-      h("span", { class: "about" }, `Page ${cursors.length}`),
-      h(
-        "button",
-        {
-          type: "button",
-          class: "quiet",
-          disabled: !shown.more,
-          click: () => {
-            cursors.push(Math.max(...numbers));
-            follow();
-          },
-        },
-        "Next",
-        icon("next"),
-      ),
-    );
+    pages.again.hidden = true;
+    pages.element.hidden = pages.isFirst && !shown.more;
+    const { total } = shown;
+    pages.draw(shown.more ? Number(shown.order[shown.order.length - 1]) : null, total === undefined ? null : total, ROWS);
   }
 
+  function restart() {
+    // Not only those behind the one that a link led to.
+    pages.first = 0;
+    pages.reset();
+    follow();
+  }
+
+  const follower = new Follower(frame, (now) => {
+    shown = now;
+    draw();
+  });
+
   function follow() {
-    if (stream) stream.close();
-    stream = new Stream(
-      { view: "connections", role, search, after: cursors[cursors.length - 1] },
-      {
-        onState: frame.onState,
-        onEvent: (event) => event === "rights" && frame.onRights(),
-        onChange(now) {
-          shown = now;
-          draw();
-        },
-      },
-    );
+    follower.follow({ view: "connections", role: role.value, search: search.text, after: pages.cursor });
   }
 
   follow();
@@ -203,7 +145,8 @@ export function connections(frame, _id, parameters) {
     element,
     close() {
       clearInterval(ticking);
-      stream.close();
+      search.close();
+      follower.close();
     },
   };
 }

@@ -43,6 +43,21 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
+// Lets a button be used, or says why it cannot be: beside the button under the pointer or with the focus, and to screen
+// readers. A button that is `disabled` could not have the focus. The frame keeps clicks from it.
+export function enable(button, why = "") {
+  if (button.dataset.why === why || (!why && button.dataset.why === undefined)) return;
+  if (why) {
+    button.dataset.why = why;
+    button.setAttribute("aria-disabled", "true");
+    button.setAttribute("aria-description", why);
+  } else {
+    delete button.dataset.why;
+    button.removeAttribute("aria-disabled");
+    button.removeAttribute("aria-description");
+  }
+}
+
 const ICONS = {
   sun: "M12 4V2M12 22v-2M4 12H2M22 12h-2M5.6 5.6 4.2 4.2M19.8 19.8l-1.4-1.4M5.6 18.4l-1.4 1.4M19.8 4.2l-1.4 1.4M12 8a4 4 0 1 0 0 8 4 4 0 0 0 0-8",
   moon: "M20 14.5A8.5 8.5 0 0 1 9.5 4a8.5 8.5 0 1 0 10.5 10.5",
@@ -82,7 +97,7 @@ export class Table {
     this.heads = columns.map((column) => {
       const label = column.sort
         ? h("button", { type: "button", class: "sort", click: () => onSort(column.sort) }, column.title)
-        : column.title;
+        : column.title || h("span", { class: "unseen" }, column.class === "pick" ? "Selection" : "Actions");
       const shownBy = column.sort && column.sort === sort ? (sort === "name" ? "ascending" : "descending") : null;
       return h("th", { scope: "col", class: classes(column), "aria-sort": shownBy }, label);
     });
@@ -107,7 +122,18 @@ export class Table {
     });
   }
 
+  // What is seen of the rows, with the titles: a list of texts for each line.
+  texts() {
+    const columns = this.columns.map((column, index) => ({ column, index })).filter(({ column }) => column.title);
+    const lines = [...this.body.rows].filter((line) => !line.classList.contains("gone"));
+    return [
+      columns.map(({ column }) => column.title),
+      ...lines.map((line) => columns.map(({ index }) => line.cells[index].innerText.replace(/\s+/g, " ").trim())),
+    ];
+  }
+
   update(rows, keyOf) {
+    this.shownRows = rows;
     const kept = new Set();
     let before = null;
     for (const row of rows) {

@@ -1,9 +1,10 @@
 // Dead jobs, and jobs that wait for a retry: two pages of one kind, with actions on one job, on some, and on all found.
 
-import { h, icon, isolated, link, peerName, setText, Table } from "./dom.js";
+import { enable, h, icon, isolated, link, peerName, setText, Table } from "./dom.js";
 import { CANCEL_RETRY, errorView, FORGET_DEAD, nextRun, outcomeChip, RETRY_DEAD, RETRY_NOW } from "./failure.js";
 import { count, moment } from "./format.js";
-import { decoded, get, Problem, Stream } from "./live.js";
+import { downloads, Follower, Pages, Search } from "./list.js";
+import { decoded, get, Problem } from "./live.js";
 
 const PAGE = 50;
 // Lines of an error that a list shows before it is opened.
@@ -15,16 +16,13 @@ const FEW_LINES = 3;
 // - title, placeholder (of the search), empty (what is said of no jobs), about(document) beside the search;
 // - path of the list, view of the live document, columns;
 // - actions on one job and on some: {icon, one, some, done, danger, ask(which, number), call(job)};
-// - all: actions on all that are found, and total(document, parameters): how many that are without a search;
+// - all: actions on all that are found;
+// - total(document, parameters): how many jobs there are without a search;
 // - filter(begin): {element, parameters(), show(document)}, begin() being called when it changes;
 // - isGone(row), merged(job, row), hasChanged(before, now, jobs, gone): what the live document says of the list.
-function failedJobs(frame, parameters, kind) {
-  let search = parameters.get("search") || "";
+function failedJobs(frame, kind) {
   let jobs = [];
-  // The cursors of the pages up to the one that is shown, and of the next page.
-  let cursors = [null];
   let nextCursor = null;
-  let stream = null;
   let asked = new AbortController();
   let busy = false;
   let shown = null;
@@ -41,21 +39,8 @@ function failedJobs(frame, parameters, kind) {
     },
   );
   const about = h("span", { class: "about" });
-  const field = h("input", {
-    type: "search",
-    placeholder: kind.placeholder,
-    "aria-label": `Find in ${kind.title.toLowerCase()}`,
-    value: search,
-  });
-  let typing = 0;
-  field.addEventListener("input", () => {
-    clearTimeout(typing);
-    typing = setTimeout(() => {
-      search = field.value;
-      begin();
-    }, 300);
-  });
-  const filter = kind.filter ? kind.filter(begin) : null;
+  const search = new Search(frame, kind.placeholder, `Find in ${kind.title.toLowerCase()}`, restart);
+  const filter = kind.filter ? kind.filter(restart) : null;
   const every = h("input", {
     type: "checkbox",
     change: () => {
@@ -80,12 +65,12 @@ function failedJobs(frame, parameters, kind) {
     chosen,
     forAll.length ? h("span", { class: "bulk-all" }, forAll) : null,
   );
-  const pages = h("div", { class: "pages" });
+  const pages = new Pages(frame, null, load);
   const element = h(
     "div",
     { class: "page" },
-    h("div", { class: "title" }, h("h1", {}, kind.title), filter ? filter.element : null, h("label", { class: "search" }, icon("search"), field), about),
-    h("section", { class: "card" }, tools, table.element, pages),
+    h("div", { class: "title" }, h("h1", {}, kind.title), filter ? filter.element : null, search.element, downloads(table, kind.path.slice(1)), about),
+    h("section", { class: "card" }, tools, table.element, pages.element),
   );
 
   function pickCell(job) {
@@ -131,7 +116,7 @@ function failedJobs(frame, parameters, kind) {
 
   async function actOnOne(action, job) {
     const done = await frame.act({ ...action.ask(`the job ${job.handle}`, 1), ...action.call(job), done: action.done });
-    if (done) await begin(cursors);
+    if (done) await load();
   }
 
   async function actOnSome(action) {
@@ -142,19 +127,15 @@ function failedJobs(frame, parameters, kind) {
 
   async function actOnAll(action) {
     // What was typed just now holds, as it is what the question shows.
-    clearTimeout(typing);
-    if (search !== field.value) {
-      search = field.value;
-      await begin();
-    }
+    if (search.settle()) await restart();
     const where = filter ? filter.parameters() : {};
-    const found = search ? `all jobs that “${search}” is found in` : `all ${count(kind.total(shown, where))} jobs`;
+    const found = search.text ? `all jobs that “${search.text}” is found in` : `all ${count(kind.total(shown, where))} jobs`;
     await during(() =>
       frame.act({
         ...action.ask(where.id === undefined || where.id === null ? found : `${found} of this function`),
         method: action.method,
         path: action.path,
-        parameters: { ...where, search },
+        parameters: { ...where, search: search.text },
         done: action.answered,
       }),
     );
@@ -167,7 +148,7 @@ function failedJobs(frame, parameters, kind) {
     const done = await act();
     busy = false;
     tools.removeAttribute("aria-busy");
-    if (done) await begin(cursors);
+    if (done) await load();
   }
 
   // -- showing --
@@ -177,42 +158,36 @@ function failedJobs(frame, parameters, kind) {
     every.checked = number > 0 && number === jobs.length - gone.size;
     every.indeterminate = number > 0 && !every.checked;
     setText(chosen, number ? `${count(number)} selected` : "");
-    for (const button of forSome) button.disabled = number === 0;
-    for (const button of forAll) button.disabled = jobs.length === 0;
-    tools.hidden = jobs.length === 0 && cursors.length === 1;
+    for (const button of forSome) enable(button, number ? "" : "No job is selected");
+    for (const button of forAll) enable(button, jobs.length ? "" : "There are no jobs here");
+    tools.hidden = jobs.length === 0 && pages.isFirst;
   }
 
   function draw() {
     setText(about, kind.about(shown));
     table.update(jobs, (job) => job.handle);
+    pages.draw(nextCursor, shown && !search.text ? kind.total(shown, filter ? filter.parameters() : {}) : null, PAGE);
     drawTools();
   }
 
-  function drawPages() {
-    const turn = (title, sign, enabled, go) =>
-      h("button", { type: "button", class: "quiet", disabled: !enabled, click: go }, sign === "back" ? [icon(sign), title] : [title, icon(sign)]);
-    pages.replaceChildren(
-      turn("Back", "back", cursors.length > 1, () => begin(cursors.slice(0, -1))),
-      h("span", { class: "about" }, `Page ${cursors.length}`),
-      h("button", { type: "button", class: "quiet", click: () => begin(cursors) }, "Look again"),
-      turn("Next", "next", nextCursor !== null, () => begin([...cursors, nextCursor])),
-    );
+  function restart() {
+    pages.reset();
+    return load();
   }
 
-  // Fetches the page of jobs behind the last of the cursors.
-  async function begin(behind = [null]) {
-    cursors = behind;
+  // Fetches the page of jobs at the cursor.
+  async function load() {
     asked.abort();
     asked = new AbortController();
     const { signal } = asked;
     const where = filter ? filter.parameters() : {};
     const found = [];
-    let cursor = cursors[cursors.length - 1];
+    let { cursor } = pages;
     table.element.classList.add("loading");
     try {
       do {
         // A page may be short and not be the last.
-        const page = await get(kind.path, { ...where, search, after: cursor, limit: PAGE - found.length }, signal);
+        const page = await get(kind.path, { ...where, search: search.text, after: cursor, limit: PAGE - found.length }, signal);
         found.push(...page.jobs);
         cursor = page.next;
       } while (cursor !== null && found.length < PAGE);
@@ -220,57 +195,52 @@ function failedJobs(frame, parameters, kind) {
       if (signal.aborted) return;
       frame.toast(error instanceof Problem ? error.message : "The server cannot be reached.", true);
       table.element.classList.remove("loading");
-      if (!stream) follow();
+      if (!follower.stream) follow();
       return;
     }
     table.element.classList.remove("loading");
     // The last of a page may have been handled.
-    if (!found.length && cursors.length > 1) return begin(cursors.slice(0, -1));
+    if (!found.length && !pages.isFirst) {
+      pages.turnBack();
+      return;
+    }
     jobs = found;
     nextCursor = cursor;
     gone.clear();
     selected.clear();
     for (const box of table.body.querySelectorAll("input")) box.checked = false;
     draw();
-    drawPages();
     follow();
   }
 
+  const follower = new Follower(frame, (now) => {
+    const before = shown;
+    shown = now;
+    const rows = now.rows || {};
+    gone.clear();
+    for (const job of jobs) if (kind.isGone(rows[job.handle])) gone.add(job.handle);
+    jobs = jobs.map((job) => kind.merged(job, rows[job.handle]));
+    if (filter) filter.show(now);
+    draw();
+    // Nobody is in the middle of a choice, so that the list may move.
+    const isStill = !selected.size && !busy && pages.isFirst && !document.getElementById("dialog").open;
+    if (isStill && before && kind.hasChanged(before, now, jobs, gone)) restart();
+  });
+
   function follow() {
-    if (stream) stream.close();
-    const handles = jobs.map((job) => job.handle);
-    stream = new Stream(
-      { view: kind.view, handles: handles.join(",") },
-      {
-        onState: frame.onState,
-        onEvent: (event) => event === "rights" && frame.onRights(),
-        onChange(now) {
-          const before = shown;
-          shown = now;
-          const rows = now.rows || {};
-          gone.clear();
-          for (const job of jobs) if (kind.isGone(rows[job.handle])) gone.add(job.handle);
-          jobs = jobs.map((job) => kind.merged(job, rows[job.handle]));
-          if (filter) filter.show(now);
-          draw();
-          // Nobody is in the middle of a choice, so that the list may move.
-          const isStill = !selected.size && !busy && cursors.length === 1 && !document.getElementById("dialog").open;
-          if (isStill && before && kind.hasChanged(before, now, jobs, gone)) begin();
-        },
-      },
-    );
+    follower.follow({ view: kind.view, handles: jobs.map((job) => job.handle).join(",") });
   }
 
-  begin();
+  load();
   const ticking = setInterval(() => table.update(jobs, (job) => job.handle), 1000);
   return {
     title: kind.title,
     element,
     close() {
       asked.abort();
-      clearTimeout(typing);
+      search.close();
       clearInterval(ticking);
-      if (stream) stream.close();
+      follower.close();
     },
   };
 }
@@ -342,8 +312,8 @@ function answered(number, verb, skipped) {
   return `${count(number)} ${verb}${skipped ? `, ${count(skipped)} stay dead` : ""}`;
 }
 
-export function deadPage(frame, id, parameters) {
-  return failedJobs(frame, parameters, {
+export function deadPage(frame, id) {
+  return failedJobs(frame, {
     title: "Dead jobs",
     placeholder: "Find in function, error, data, unique, handle",
     empty: "No dead jobs here. A background job that fails for good comes here, with its data.",
@@ -358,7 +328,7 @@ export function deadPage(frame, id, parameters) {
     ],
     actions: { retry: RETRY_DEAD, forget: FORGET_DEAD },
     all: ALL_DEAD,
-    filter: (begin) => functionFilter(id, begin),
+    filter: (begin) => functionFilter(frame, id, begin),
     about: (shown) => (shown ? `${count(shown.total)} in all` : ""),
     total: (shown, { id: chosen }) => {
       if (!shown) return 0;
@@ -374,14 +344,13 @@ export function deadPage(frame, id, parameters) {
 }
 
 // The functions that have dead jobs, to choose one.
-function functionFilter(id, begin) {
+function functionFilter(frame, id, begin) {
   const choice = h(
     "select",
     {
       "aria-label": "Function",
       change: () => {
-        // So that going back, and a link, lead here.
-        history.replaceState(null, "", choice.value === "*" ? "#/dead" : `#/dead/${choice.value.slice(1)}`);
+        frame.place.go(choice.value === "*" ? "dead" : `dead/${choice.value.slice(1)}`, { page: null, after: null });
         begin();
       },
     },
@@ -412,8 +381,8 @@ function functionFilter(id, begin) {
 
 // -- jobs that wait for a retry -------------------------------------------------------------------
 
-export function retryingPage(frame, _id, parameters) {
-  return failedJobs(frame, parameters, {
+export function retryingPage(frame) {
+  return failedJobs(frame, {
     title: "Retrying",
     placeholder: "Find in data, unique or handle",
     empty: "No job waits for a retry.",
@@ -422,6 +391,7 @@ export function retryingPage(frame, _id, parameters) {
     columns: [JOB_COLUMN, NEXT_RUN_COLUMN, ERROR_COLUMN, RUNS_COLUMN, { title: "Submitted", cell: (job) => moment(job.submitted) }],
     actions: { retry: RETRY_NOW, cancel: CANCEL_RETRY },
     about: () => "In the order they came",
+    total: (now) => now.retrying || 0,
     isGone: (row) => !row || row.state !== "retrying",
     merged: (job, row) => (row ? { ...job, ...row } : job),
     hasChanged: (_before, _now, jobs, gone) => jobs.length > 0 && gone.size > jobs.length / 2,

@@ -1,11 +1,12 @@
 // One function: what is going on, its jobs, and what an operator can do about it.
 
-import { h, icon, isolated, link, peerName, setText, Table } from "./dom.js";
+import { enable, h, icon, isolated, link, peerName, setText, Table } from "./dom.js";
 import { bytes, count, short } from "./format.js";
-import { get, Problem, serverNow, Stream } from "./live.js";
+import { Choice, downloads, Follower, Pages, Search } from "./list.js";
+import { get, Problem, serverNow } from "./live.js";
 import { errorView, nextRun, RETRY_NOW } from "./failure.js";
 import { limits, mix } from "./functions.js";
-import { age, sum } from "./overview.js";
+import { age, lacksWorker, sum } from "./overview.js";
 import { Spark } from "./plot.js";
 
 const PAGE = 50;
@@ -27,21 +28,17 @@ const RUN_LIMITS = [
   ["pause_after", "Failed runs in a row that pause it", 1],
 ];
 
-export function functionPage(frame, id, parameters) {
+export function functionPage(frame, id) {
   let now = null;
   let jobs = [];
   let gone = new Set();
-  let state = STATES.some(([value]) => value === parameters.get("state")) ? parameters.get("state") : "";
-  let search = "";
-  // The cursors of the pages up to the one that is shown, and of the next page.
-  let cursors = [0];
   let nextCursor = null;
-  let stream = null;
   let asked = new AbortController();
   const depths = [];
 
   const name = h("h1", { class: "name" }, "…");
   const chip = h("span", { class: "chip warn", hidden: true }, "Paused");
+  const noWorker = h("span", { class: "chip bad", hidden: true }, "No worker");
   const facts = {
     queued: fact("Queued"),
     running: fact("Running"),
@@ -174,7 +171,7 @@ export function functionPage(frame, id, parameters) {
     if (done) location.hash = "#/functions";
   });
   // Until it is known what they would do.
-  for (const each of [pause, limit, limitRuns, cancelAll, drop]) each.disabled = true;
+  for (const each of [pause, limit, limitRuns, cancelAll, drop]) enable(each, "The server has not answered yet");
   cancelAll.classList.add("danger-text");
   drop.classList.add("danger-text");
 
@@ -199,50 +196,21 @@ export function functionPage(frame, id, parameters) {
       onRow: (line, job) => line.classList.toggle("gone", gone.has(job.handle)),
     },
   );
-  table.element.dataset.state = state;
-  const pages = h("div", { class: "pages" });
-  const field = h("input", { type: "search", placeholder: "Find in data, unique or handle", "aria-label": "Find jobs" });
-  let typing = 0;
-  field.addEventListener("input", () => {
-    clearTimeout(typing);
-    typing = setTimeout(() => {
-      search = field.value;
-      begin();
-    }, 300);
-  });
-  const choice = h(
-    "div",
-    { class: "segments", role: "group", "aria-label": "State" },
-    STATES.map(([value, title]) =>
-      h(
-        "button",
-        {
-          type: "button",
-          "aria-pressed": String(value === state),
-          hidden: value === "stored" && state !== "stored",
-          click: (event) => {
-            state = value;
-            table.element.dataset.state = state;
-            for (const each of choice.children) each.setAttribute("aria-pressed", String(each === event.currentTarget));
-            begin();
-          },
-        },
-        title,
-      ),
-    ),
-  );
+  const search = new Search(frame, "Find in data, unique or handle", "Find jobs", restart);
+  const state = new Choice(frame, "state", "State", STATES, restart);
+  const pages = new Pages(frame, 0, load);
   const element = h(
     "div",
     { class: "page" },
     link("#/functions", "Functions", "crumb"),
-    h("div", { class: "title" }, name, chip, h("div", { class: "actions" }, pause, limit, limitRuns, cancelAll, drop)),
+    h("div", { class: "title" }, name, chip, noWorker, h("div", { class: "actions" }, pause, limit, limitRuns, cancelAll, drop)),
     h("section", { class: "card facts", "aria-label": "The function" }, Object.values(facts).map((each) => each.element), bar),
     h(
       "section",
       { class: "card" },
-      h("div", { class: "card-head" }, h("h2", {}, "Jobs"), choice, h("label", { class: "search" }, icon("search"), field)),
+      h("div", { class: "card-head" }, h("h2", {}, "Jobs"), state.element, search.element, downloads(table, "jobs")),
       table.element,
-      pages,
+      pages.element,
     ),
   );
 
@@ -270,10 +238,11 @@ export function functionPage(frame, id, parameters) {
       document.title = `${isolated(now.name)} · txgearman`;
       if (chip.textContent === "Paused") chip.hidden = !now.paused;
       pause.replaceChildren(icon(now.paused ? "play" : "pause"), now.paused ? "Resume" : "Pause");
-      pause.disabled = limit.disabled = limitRuns.disabled = false;
-      drop.disabled = now.total > 0 || now.workers > 0;
-      cancelAll.disabled = now.total === 0;
-      choice.lastChild.hidden = !now.away && state !== "stored";
+      for (const each of [pause, limit, limitRuns]) enable(each);
+      enable(drop, now.total ? "It has jobs" : now.workers ? "It has workers" : "");
+      enable(cancelAll, now.total ? "" : "It has no jobs");
+      noWorker.hidden = !lacksWorker(now);
+      state.buttons.get("stored").hidden = !now.away && state.value !== "stored";
       setText(facts.queued.value, short(sum(now.queued)));
       setText(
         facts.queued.note,
@@ -293,7 +262,14 @@ export function functionPage(frame, id, parameters) {
         setText(facts.dead.note, now.dead ? "to retry or delete" : "");
       }
     }
+    table.element.dataset.state = state.value;
     table.update(jobs, (job) => job.handle);
+    pages.draw(jobs.length ? nextCursor : null, now && !search.text ? totalOf(now, state.value) : null, PAGE);
+  }
+
+  function restart() {
+    pages.reset();
+    load();
   }
 
   // Fetches the page of jobs that is shown.
@@ -302,11 +278,11 @@ export function functionPage(frame, id, parameters) {
     asked = new AbortController();
     const { signal } = asked;
     const found = [];
-    let cursor = cursors[cursors.length - 1];
+    let { cursor } = pages;
     table.element.classList.add("loading");
     try {
       do {
-        const page = await get("/function/jobs", { id, state, search, after: cursor, limit: PAGE - found.length }, signal);
+        const page = await get("/function/jobs", { id, state: state.value, search: search.text, after: cursor, limit: PAGE - found.length }, signal);
         found.push(...page.jobs.map(pointInTime));
         cursor = page.next;
         if (found.length) {
@@ -325,58 +301,29 @@ export function functionPage(frame, id, parameters) {
     gone = new Set();
     nextCursor = cursor;
     draw();
-    drawPages();
     follow();
   }
 
-  function begin() {
-    cursors = [0];
-    load();
-  }
-
-  function drawPages() {
-    const turn = (title, sign, enabled, go) =>
-      h("button", { type: "button", class: "quiet", disabled: !enabled, click: go }, sign === "back" ? [icon(sign), title] : [title, icon(sign)]);
-    pages.replaceChildren(
-      turn("Back", "back", cursors.length > 1, () => {
-        cursors.pop();
-        load();
-      }),
-      h("span", { class: "about" }, `Page ${cursors.length}`),
-      h("button", { type: "button", class: "quiet", click: load }, "Look again"),
-      turn("Next", "next", nextCursor !== null && jobs.length > 0, () => {
-        cursors.push(nextCursor);
-        load();
-      }),
-    );
-  }
+  const follower = new Follower(frame, (shown) => {
+    if (now && !shown.function) {
+      chip.hidden = false;
+      setText(chip, "Dropped");
+    } else if (shown.function) {
+      now = shown.function;
+      depths.push(sum(now.queued));
+      if (depths.length > 120) depths.shift();
+      spark.show(depths);
+      bar.replaceChildren(mix(now.queued));
+    }
+    gone = new Set(jobs.filter((job) => !(shown.rows && shown.rows[job.handle]) && !isStored(job)).map((job) => job.handle));
+    jobs = jobs.map((job) => (shown.rows && shown.rows[job.handle]) || job);
+    draw();
+    // Most of the first page has gone: show the jobs that are there now.
+    if (jobs.length && gone.size > jobs.length / 2 && pages.isFirst) load();
+  });
 
   function follow() {
-    if (stream) stream.close();
-    stream = new Stream(
-      { view: "function", id, handles: jobs.map((job) => job.handle).join(",") },
-      {
-        onState: frame.onState,
-        onEvent: (event) => event === "rights" && frame.onRights(),
-        onChange(shown) {
-          if (now && !shown.function) {
-            chip.hidden = false;
-            setText(chip, "Dropped");
-          } else if (shown.function) {
-            now = shown.function;
-            depths.push(sum(now.queued));
-            if (depths.length > 120) depths.shift();
-            spark.show(depths);
-            bar.replaceChildren(mix(now.queued));
-          }
-          gone = new Set(jobs.filter((job) => !(shown.rows && shown.rows[job.handle]) && !isStored(job)).map((job) => job.handle));
-          jobs = jobs.map((job) => (shown.rows && shown.rows[job.handle]) || job);
-          draw();
-          // Most of the first page has gone: show the jobs that are there now.
-          if (jobs.length && gone.size > jobs.length / 2 && cursors.length === 1) load();
-        },
-      },
-    );
+    follower.follow({ view: "function", id, handles: jobs.map((job) => job.handle).join(",") });
   }
 
   load();
@@ -387,9 +334,16 @@ export function functionPage(frame, id, parameters) {
     close() {
       asked.abort();
       clearInterval(ticking);
-      if (stream) stream.close();
+      search.close();
+      follower.close();
     },
   };
+}
+
+// How many jobs of a function are in a state.
+function totalOf(row, state) {
+  const totals = { "": row.total, queued: sum(row.queued), running: row.running, scheduled: row.scheduled, retrying: row.retrying, stored: row.away };
+  return totals[state];
 }
 
 function fact(title) {
@@ -428,7 +382,7 @@ export function progressBar(part, title) {
   const percent = Math.round(part * 100);
   return h(
     "span",
-    { class: "progress", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": percent, title },
+    { class: "progress", role: "progressbar", "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": percent, "aria-label": title || "Progress", title },
     h("span", {}, h("i", { style: { width: `${percent}%` } })),
     h("em", {}, `${percent} %`),
   );

@@ -1,14 +1,15 @@
 // All functions, by name or by what is going on.
 
-import { h, icon, link, setText, Table } from "./dom.js";
+import { h, link, setText, Table } from "./dom.js";
 import { count, short } from "./format.js";
-import { Stream } from "./live.js";
+import { downloads, Follower, Search } from "./list.js";
 import { age, nameCell, sum } from "./overview.js";
 
-export function functions(frame, _id, parameters) {
-  let sort = parameters.get("sort") || "name";
-  let search = parameters.get("search") || "";
-  let stream = null;
+const SORTS = ["name", "queued", "running", "scheduled", "retrying", "dead", "workers", "oldest"];
+
+export function functions(frame) {
+  const wanted = frame.place.get("sort");
+  let sort = SORTS.includes(wanted) ? wanted : "name";
   let shown = null;
 
   const table = new Table(
@@ -17,38 +18,33 @@ export function functions(frame, _id, parameters) {
       { title: "Queued", sort: "queued", right: true, cell: (row) => count(sum(row.queued)) },
       { title: "By priority", class: "mix-cell", cell: mixCell },
       { title: "Running", sort: "running", right: true, cell: (row) => count(row.running) },
+      { title: "Scheduled", sort: "scheduled", right: true, cell: scheduledCell },
       { title: "Retrying", sort: "retrying", right: true, cell: retryingCell },
       { title: "Dead", sort: "dead", right: true, cell: deadCell },
       { title: "Workers", sort: "workers", right: true, cell: (row) => count(row.workers) },
       { title: "Oldest waits", sort: "oldest", right: true, cell: (row) => age(row.since) },
       { title: "Limit", right: true, cell: limits },
+      { title: "Completed", right: true, cell: (row) => short(row.completed) },
       { title: "Failed", right: true, cell: (row) => count(row.failed) },
     ],
     {
       empty: "No such function.",
       caption: "Functions",
       sort,
-      onSort(wanted) {
-        sort = wanted;
+      onSort(chosen) {
+        sort = chosen;
+        frame.place.set({ sort: sort === "name" ? null : sort });
         table.sortedBy(sort);
         follow();
       },
     },
   );
   const total = h("span", { class: "about" });
-  const field = h("input", { type: "search", placeholder: "Find a function", "aria-label": "Find a function", value: search });
-  let typing = 0;
-  field.addEventListener("input", () => {
-    clearTimeout(typing);
-    typing = setTimeout(() => {
-      search = field.value;
-      follow();
-    }, 200);
-  });
+  const search = new Search(frame, "Find a function", "Find a function", follow);
   const element = h(
     "div",
     { class: "page" },
-    h("div", { class: "title" }, h("h1", {}, "Functions"), h("label", { class: "search" }, icon("search"), field), total),
+    h("div", { class: "title" }, h("h1", {}, "Functions"), search.element, downloads(table, "functions"), total),
     h("section", { class: "card" }, table.element),
   );
 
@@ -59,19 +55,13 @@ export function functions(frame, _id, parameters) {
     setText(total, rows.length < shown.total ? `The first ${count(rows.length)} of ${count(shown.total)}` : `${count(shown.total)} in all`);
   }
 
+  const follower = new Follower(frame, (now) => {
+    shown = now;
+    draw();
+  });
+
   function follow() {
-    if (stream) stream.close();
-    stream = new Stream(
-      { view: "functions", sort, search },
-      {
-        onState: frame.onState,
-        onEvent: (name) => name === "rights" && frame.onRights(),
-        onChange(now) {
-          shown = now;
-          draw();
-        },
-      },
-    );
+    follower.follow({ view: "functions", sort, search: search.text });
   }
 
   follow();
@@ -80,10 +70,16 @@ export function functions(frame, _id, parameters) {
     title: "Functions",
     element,
     close() {
-      stream.close();
+      search.close();
+      follower.close();
       clearInterval(ticking);
     },
   };
+}
+
+export function scheduledCell(row) {
+  if (!row.scheduled) return "0";
+  return { key: String(row.scheduled), make: () => link(`#/functions/${row.id}?state=scheduled`, count(row.scheduled)) };
 }
 
 export function retryingCell(row) {

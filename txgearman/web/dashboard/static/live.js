@@ -5,7 +5,7 @@ const API = "/api/v1";
 const MIN_BACKOFF = 500;
 const MAX_BACKOFF = 10000;
 
-export const access = { manage: false, schedule: false, read_only: false, token: false };
+export const access = { manage: false, schedule: false, read_only: false, token: false, wrong_token: false };
 
 let token = null;
 try {

@@ -2,17 +2,22 @@
 
 import { h, link, peerName, setText, Table } from "./dom.js";
 import { bytes, count, duration, rate, short } from "./format.js";
-import { serverNow, Stream } from "./live.js";
+import { Choice, Follower } from "./list.js";
+import { serverNow } from "./live.js";
 import { Plot, Spark } from "./plot.js";
 
-const SPANS = [
-  { name: "2 min", seconds: 120, span: "minutes" },
-  { name: "10 min", seconds: 600, span: "minutes" },
-  { name: "24 h", seconds: 86400, span: "day" },
+// What the server sends for each range: samples of a second for some minutes, or of a minute for a day.
+const SPANS = {
+  "2m": { seconds: 120, span: "minutes" },
+  "10m": { seconds: 600, span: "minutes" },
+  "24h": { seconds: 86400, span: "day" },
+};
+const RANGES = [
+  ["2m", "2 min"],
+  ["10m", "10 min"],
+  ["24h", "24 h"],
 ];
 const MOST_POINTS = 300;
-
-let chosen = 0;
 
 export function overview(frame) {
   const rates = new Plot({
@@ -37,15 +42,15 @@ export function overview(frame) {
   const tiles = {
     total: tile("Jobs", "queued"),
     running: tile("Running", "running"),
+    completed: tile("Completed"),
+    failed: tile("Failed"),
     retrying: tile("Retrying", null, "#/retrying"),
     dead: tile("Dead", null, "#/dead"),
-    workers: tile("Workers"),
     functions: tile("Functions"),
     connections: tile("Connections", "connections"),
     memory: tile("Memory", "memory"),
   };
   const store = tile("Store");
-  store.element.hidden = true;
   const table = new Table(
     [
       { title: "Function", cell: nameCell, wide: true },
@@ -67,11 +72,12 @@ export function overview(frame) {
   );
   const limitsNote = h("span", { class: "about" });
   const about = h("p", { class: "about" });
+  const range = new Choice(frame, "range", "Time shown", RANGES, follow);
   const alarm = h("p", { class: "alarm", role: "alert", hidden: true });
   const element = h(
     "div",
     { class: "page" },
-    h("div", { class: "title" }, h("h1", {}, "Overview"), spans(), about),
+    h("div", { class: "title" }, h("h1", {}, "Overview"), range.element, about),
     alarm,
     h("section", { class: "tiles", "aria-label": "Totals" }, [...Object.values(tiles), store].map(({ element }) => element)),
     h(
@@ -89,36 +95,11 @@ export function overview(frame) {
     h("details", { class: "card" }, h("summary", { class: "card-head" }, h("h2", {}, "Limits"), limitsNote), limits.element),
   );
 
-  function spans() {
-    return h(
-      "div",
-      { class: "segments", role: "group", "aria-label": "Time shown" },
-      SPANS.map((each, index) =>
-        h(
-          "button",
-          {
-            type: "button",
-            "aria-pressed": String(index === chosen),
-            click: (event) => {
-              chosen = index;
-              for (const button of event.currentTarget.parentNode.children) {
-                button.setAttribute("aria-pressed", String(button === event.currentTarget));
-              }
-              follow();
-            },
-          },
-          each.name,
-        ),
-      ),
-    );
-  }
-
   let samples = [];
   let coarse = false;
-  let stream = null;
 
   function draw() {
-    const { seconds } = SPANS[chosen];
+    const { seconds } = SPANS[range.value];
     const end = samples.length ? samples[samples.length - 1][0] : serverNow();
     const kept = samples.filter((sample) => sample[0] >= end - seconds - 2);
     const step = Math.max(1, Math.ceil(kept.length / MOST_POINTS));
@@ -149,22 +130,26 @@ export function overview(frame) {
     setText(tiles.total.value, short(server.total));
     setText(tiles.total.note, queuedNote(server));
     setText(tiles.running.value, short(server.running));
-    setText(tiles.running.note, `${short(server.completed)} completed`);
+    setText(tiles.running.note, "by workers");
+    setText(tiles.completed.value, short(server.completed));
+    setText(tiles.completed.note, "since the start");
+    setText(tiles.failed.value, short(server.failed));
+    setText(tiles.failed.note, server.dropped ? `${short(server.dropped)} dropped` : "since the start");
     setText(tiles.retrying.value, short(server.retrying));
     setText(tiles.retrying.note, "wait to run again");
     setText(tiles.dead.value, short(server.dead));
     setText(tiles.dead.note, server.dead_evicted ? `${short(server.dead_evicted)} forgotten for room` : "to retry or delete");
     tiles.dead.element.classList.toggle("bad", server.dead > 0);
-    setText(tiles.workers.value, short(server.workers));
-    setText(tiles.workers.note, "connected");
     setText(tiles.functions.value, short(server.functions));
-    setText(tiles.functions.note, server.paused ? `${count(server.paused)} paused` : `${short(server.failed)} jobs failed`);
+    setText(tiles.functions.note, server.paused ? `${count(server.paused)} paused` : "none is paused");
     setText(tiles.connections.value, short(server.connections));
     setText(tiles.connections.note, connectionsNote(server.workers, server.connections - server.workers));
     setText(tiles.memory.value, bytes(server.memory));
     setText(tiles.memory.note, "of this process");
-    store.element.hidden = !server.store;
-    if (server.store) {
+    if (!server.store) {
+      setText(store.value, "None");
+      setText(store.note, "jobs are in memory alone");
+    } else {
       setText(store.value, server.store.available ? "In order" : "Unavailable");
       setText(store.note, server.store.unsaved ? `${short(server.store.unsaved)} not saved yet` : `${short(server.store.saved)} saved`);
       store.element.classList.toggle("bad", !server.store.available);
@@ -179,33 +164,26 @@ export function overview(frame) {
     );
   }
 
+  const follower = new Follower(frame, show, (name, data) => {
+    if (name === "history") {
+      samples = data.samples;
+      coarse = data.coarse;
+      draw();
+    } else if (name === "sample") {
+      // Between the coarse samples the last one stands for now.
+      if (coarse && samples.length > 1 && data[0] - samples[samples.length - 2][0] < 60) samples.pop();
+      samples.push(data);
+      if (samples.length > 1500) samples.shift();
+      draw();
+    }
+  });
+
   function follow() {
-    if (stream) stream.close();
-    stream = new Stream(
-      { view: "overview", span: SPANS[chosen].span },
-      {
-        onChange: show,
-        onState: frame.onState,
-        onEvent(name, data) {
-          if (name === "rights") frame.onRights();
-          else if (name === "history") {
-            samples = data.samples;
-            coarse = data.coarse;
-            draw();
-          } else if (name === "sample") {
-            // Between the coarse samples the last one stands for now.
-            if (coarse && samples.length > 1 && data[0] - samples[samples.length - 2][0] < 60) samples.pop();
-            samples.push(data);
-            if (samples.length > 1500) samples.shift();
-            draw();
-          }
-        },
-      },
-    );
+    follower.follow({ view: "overview", span: SPANS[range.value].span });
   }
 
   follow();
-  return { title: "Overview", element, close: () => stream.close() };
+  return { title: "Overview", element, close: () => follower.close() };
 }
 
 function tile(title, spark = null, href = null) {
@@ -244,12 +222,18 @@ export function age(since) {
   return since === null || since === undefined ? "–" : duration(serverNow() - since);
 }
 
+// Whether jobs wait that nobody can do.
+export function lacksWorker(row) {
+  return row.workers === 0 && sum(row.queued) > 0;
+}
+
 export function nameCell(row) {
   return {
-    key: `${row.id} ${row.paused}`,
+    key: `${row.id} ${row.paused} ${lacksWorker(row)}`,
     make: () => [
       link(`#/functions/${row.id}`, peerName(row.name), "name"),
       row.paused ? h("span", { class: "chip warn" }, "Paused") : null,
+      lacksWorker(row) ? h("span", { class: "chip bad", title: "Jobs wait, and no worker can do them" }, "No worker") : null,
     ].filter(Boolean),
   };
 }

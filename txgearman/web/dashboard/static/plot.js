@@ -4,12 +4,14 @@ import { h, setText, svg } from "./dom.js";
 import { clock } from "./format.js";
 
 const WIDTH = 1000;
+// Parts of the width that an arrow key goes.
+const KEY_STEPS = 60;
 
-// A number that a scale may end at: 1, 2 or 5 with noughts.
+// A number that a scale may end at, whose half is easy to read too.
 function nice(number) {
   if (number <= 2) return 2;
   const power = 10 ** Math.floor(Math.log10(number));
-  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= number);
+  return [1, 2, 3, 4, 5, 6, 8, 10].map((step) => step * power).find((step) => step >= number);
 }
 
 // Lines over the same times. `series` are {name, title, format}; each has the class s-NAME.
@@ -41,10 +43,17 @@ export class Plot {
       { class: "legend" },
       series.map((each, index) => h("li", {}, h("i", { class: `s-${each.name}` }), each.title, " ", this.values[index])),
     );
-    const frame = h("div", { class: "frame" }, this.svg, this.scale);
-    frame.addEventListener("pointermove", (event) => this.#point(event));
+    this.at = h("div", { class: "at", "aria-hidden": "true", hidden: true });
+    // Where the pointer is, as a part of the width; null where it is elsewhere.
+    this.pointed = null;
+    const frame = h("div", { class: "frame", tabindex: 0, role: "group", "aria-label": `${label}. The arrow keys show the values at a time` }, this.svg, this.scale, this.at);
+    frame.addEventListener("pointermove", (event) => {
+      const box = this.svg.getBoundingClientRect();
+      this.#point(Math.min(1, Math.max(0, (event.clientX - box.left) / box.width)));
+    });
     frame.addEventListener("pointerleave", () => this.#leave());
-    this.frame = frame;
+    frame.addEventListener("blur", () => this.#leave());
+    frame.addEventListener("keydown", (event) => this.#key(event));
     this.element = h("div", { class: "plot" }, frame, this.times);
     this.points = [];
   }
@@ -72,7 +81,8 @@ export class Plot {
       area.setAttribute("d", `M${x(shown[0].time)} ${this.height}L${path}L${x(shown[shown.length - 1].time)} ${this.height}Z`);
     });
     this.#draw(scale, y);
-    this.#tell(points.length ? points[points.length - 1] : null);
+    if (this.pointed === null) this.#tell(points.length ? points[points.length - 1] : null);
+    else this.#point(this.pointed);
   }
 
   #draw(scale, y) {
@@ -98,22 +108,36 @@ export class Plot {
     this.svg.setAttribute("aria-label", `${this.label}: ${said.join(", ")}${time ? ` at ${clock(time)}` : ""}`);
   }
 
-  #point(event) {
+  // Shows the values at a part of the width, until the pointer leaves.
+  #point(part) {
+    this.pointed = part;
     if (!this.points.length) return;
-    const box = this.frame.getBoundingClientRect();
-    const time = this.begin + ((event.clientX - box.left) / box.width) * this.span;
+    const time = this.begin + part * this.span;
     let best = this.points[0];
     for (const point of this.points) if (Math.abs(point.time - time) < Math.abs(best.time - time)) best = point;
-    const at = ((best.time - this.begin) / this.span) * WIDTH;
-    this.cursor.setAttribute("x1", at);
-    this.cursor.setAttribute("x2", at);
+    const at = (best.time - this.begin) / this.span;
+    this.cursor.setAttribute("x1", at * WIDTH);
+    this.cursor.setAttribute("x2", at * WIDTH);
     this.cursor.setAttribute("visibility", "visible");
+    this.at.hidden = false;
+    this.at.style.setProperty("--at", String(Math.min(0.94, Math.max(0.06, at))));
+    setText(this.at, clock(best.time, this.span < 7200));
     this.#tell(best, best.time);
   }
 
   #leave() {
+    this.pointed = null;
+    this.at.hidden = true;
     this.cursor.setAttribute("visibility", "hidden");
     this.#tell(this.points[this.points.length - 1] || null);
+  }
+
+  #key(event) {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (step) {
+      event.preventDefault();
+      this.#point(Math.min(1, Math.max(0, (this.pointed === null ? 1 : this.pointed) + step / KEY_STEPS)));
+    } else if (event.key === "Escape") this.#leave();
   }
 }
 

@@ -3,7 +3,8 @@
 import { h, icon, link, peerName, setText, Table } from "./dom.js";
 import { outcomeChip } from "./failure.js";
 import { count, duration, moment } from "./format.js";
-import { change, get, Problem, serverNow, Stream } from "./live.js";
+import { downloads, Follower, Search } from "./list.js";
+import { change, get, Problem, serverNow } from "./live.js";
 
 // Ticks that are shown before a schedule is saved.
 const PREVIEW = 10;
@@ -21,9 +22,7 @@ const MISSED = [
   ["all", "A job for each"],
 ];
 
-export function schedulesPage(frame, _id, parameters) {
-  let search = parameters.get("search") || "";
-  let stream = null;
+export function schedulesPage(frame) {
   let shown = null;
   let closed = false;
   // The last job of each schedule, by handle: {job, asked}, job being null where the server knows no more of it.
@@ -46,15 +45,7 @@ export function schedulesPage(frame, _id, parameters) {
     { empty: "No schedule here. One lets the server submit a job again and again.", caption: "Schedules" },
   );
   const total = h("span", { class: "about" });
-  const field = h("input", { type: "search", placeholder: "Find a schedule", "aria-label": "Find a schedule", value: search });
-  let typing = 0;
-  field.addEventListener("input", () => {
-    clearTimeout(typing);
-    typing = setTimeout(() => {
-      search = field.value;
-      follow();
-    }, 200);
-  });
+  const search = new Search(frame, "Find a schedule", "Find a schedule", follow);
   const element = h(
     "div",
     { class: "page" },
@@ -62,7 +53,8 @@ export function schedulesPage(frame, _id, parameters) {
       "div",
       { class: "title" },
       h("h1", {}, "Schedules"),
-      h("label", { class: "search" }, icon("search"), field),
+      search.element,
+      downloads(table, "schedules"),
       total,
       button("play", "Add a schedule", "Add a schedule", add),
     ),
@@ -234,19 +226,13 @@ export function schedulesPage(frame, _id, parameters) {
     asking = false;
   }
 
+  const follower = new Follower(frame, (now) => {
+    shown = now;
+    draw();
+  });
+
   function follow() {
-    if (stream) stream.close();
-    stream = new Stream(
-      { view: "schedules", search },
-      {
-        onState: frame.onState,
-        onEvent: (name) => name === "rights" && frame.onRights(),
-        onChange(now) {
-          shown = now;
-          draw();
-        },
-      },
-    );
+    follower.follow({ view: "schedules", search: search.text });
   }
 
   follow();
@@ -256,9 +242,9 @@ export function schedulesPage(frame, _id, parameters) {
     element,
     close() {
       closed = true;
-      clearTimeout(typing);
+      search.close();
+      follower.close();
       clearInterval(ticking);
-      if (stream) stream.close();
     },
   };
 }
