@@ -6,6 +6,10 @@ COMPILED := $(CURDIR)/$(VENV)/compiled
 # How many tests run side by side: one more than processors, as they wait for other programs nearly half of the time.
 WORKERS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 
+# Images of containers mostly set this: each of the hundreds of processes that the tests start would compile all that
+# it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Where .ci/run puts the Node packages that the interoperability tests run.
 export NODE_PATH := $(CURDIR)/$(VENV)/node/node_modules
 

@@ -104,6 +104,7 @@ class Pair:
         self.workers: list[tuple[str, Worker]] = []
         self.seen: list[bytes] = []  # every handle that a client was ever told, the newest last
         self.wall_was_set = False
+        self.comparisons = count()
         for _ in range(clients):
             self.clients.append(self.new_client())
         for _ in range(workers):
@@ -536,8 +537,11 @@ class Pair:
         jobs = sorted(model.jobs, key=lambda job: number_of(job.handle))
         assert [detail.handle for detail in pages] == [job.handle for job in jobs]
         workers: dict[str | None, Worker] = dict(self.workers)
+        if pages:
+            # One by its handle, each in its turn: pages show them by the same code.
+            detail = pages[next(self.comparisons) % len(pages)]
+            assert detail == Inspection(broker).job_detail(detail.handle)
         for detail, job in zip(pages, jobs, strict=True):
-            assert detail == Inspection(broker).job_detail(job.handle)
             shown = (detail.function, detail.unique, detail.losses, detail.progress, detail.clients)
             assert shown == (job.function, job.unique, job.losses, job.progress, len(job.watchers))
             assert (detail.worker, detail.state.value) == (

@@ -572,6 +572,19 @@ class StartRate(Limited):
         self.bench.advance(1000)
         self.assertIsNone(self.bench.rings_at)
 
+    def test_the_alarm_is_quiet_where_as_many_as_may_wait_for_workers(self) -> None:
+        """However many more wait: a full bucket gets no fuller."""
+        for _ in range(10):
+            self.bench.queue(b"f")
+        self.bench.advance(1000)
+        self.assertIsNone(self.bench.rings_at)
+        worker = self.bench.worker("w", b"f")
+        self.assertEqual(len(self.bench.handles(worker)), 3)
+        self.assertIsNotNone(self.bench.rings_at)
+        self.bench.advance(1.5)
+        self.assertIsNone(self.bench.rings_at)
+        self.assertEqual(len(self.bench.handles(worker)), 3)
+
     def test_many_functions(self) -> None:
         """More than a slice comes due at once."""
         bench = Bench(replace(POLICY, defaults=FunctionRules(start_rate=1.0)))

@@ -137,8 +137,10 @@ class Throttle:
             throttled = throttled or available <= 0
             if startable > available:
                 startable = available
-                # With a very small rate that is later than any clock gets.
-                self._await(function, min(limits.rate.next_at(), now + LONGEST_NAP))
+                # A full bucket gets no fuller: what changes it is a job that begins.
+                if available < limits.rate.burst:
+                    # With a very small rate that is later than any clock gets.
+                    self._await(function, min(limits.rate.next_at(), now + LONGEST_NAP))
         if throttled is not function.throttled:
             function.throttle(throttled)
         if startable <= limits.offered:
