@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import re
 from contextlib import redirect_stdout
 from dataclasses import replace
 from io import StringIO
@@ -70,20 +71,40 @@ class EachTests(SynchronousTestCase):
 class ShownTests(SynchronousTestCase):
     def test_data(self) -> None:
         for data, shown in (
-            (b"a\nb\x1b", ["Data        a", r"            b\x1b"]),
-            (b"x" * SHOWN_DATA, ["Data        " + "x" * SHOWN_DATA]),
+            (b"a\nb\x1b", ["Data         a", r"             b\x1b"]),
+            (b"x" * SHOWN_DATA, ["Data         " + "x" * SHOWN_DATA]),
             (
                 b"x" * (SHOWN_DATA + 1),
                 [
-                    "Data        " + "x" * SHOWN_DATA,
-                    "            [the beginning of 2001 B; --json shows all]",
+                    "Data         " + "x" * SHOWN_DATA,
+                    "             [the beginning of 2001 B; --json shows all]",
                 ],
             ),
-            (b"\xff", ["Data        [1 B that are no text; --json shows them]"]),
+            (b"\xff", ["Data         [1 B that are no text; --json shows them]"]),
         ):
             lines = _as_text(None, replace(INFO, data=data)).splitlines()
             self.assertEqual(lines[-len(shown) :], shown)
         self.assertNotIn("Data", _as_text(None, replace(INFO, data=None)))
+
+    def test_what_was_said_of_the_job(self) -> None:
+        info = replace(
+            INFO,
+            submitted=0.0,
+            run_at=60.0,
+            expires=30.0,
+            attempts=1,
+            max_attempts=7,
+            backoff=2.5,
+            keep_result=0.0,
+        )
+        lines = dict(re.split("  +", line, maxsplit=1) for line in _as_text(None, info).splitlines())
+        self.assertEqual(
+            (lines["Attempts"], lines["Backoff"], lines["Keep result"]), ("1 of 7", "2.5s", "0s")
+        )
+        self.assertEqual((lines["Run at"], lines["Expires"]), (local_time(60), local_time(90)))
+        self.assertNotIn("Unique for", lines)
+        never = _as_text(None, replace(info, expires=0.0))
+        self.assertRegex(never, r"\nExpires +never\n")
 
     def test_times(self) -> None:
         self.assertRegex(str(local_time(86400 * 365)), r"^197[01]-\d\d-\d\d \d\d:\d\d:00[+-]\d\d:\d\d$")

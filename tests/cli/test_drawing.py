@@ -14,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.wire.effort import EFFORT
 from txgearman.cli.progress_bar import ProgressBar
-from txgearman.cli.tables import print_table
+from txgearman.cli.tables import duration_text, print_table
 from txgearman.cli.top_view import SORT_ORDERS, ServerState, render
 from txgearman.cli.trend import HISTORY_LENGTH, RATE_SECONDS, FunctionCounts, FunctionRow, Trend
 
@@ -76,6 +76,23 @@ class TableTest(SynchronousTestCase):
             self.assertEqual(written(on).split(), ["One", "Two"])
 
 
+class DurationTest(SynchronousTestCase):
+    def test_the_two_largest_units(self) -> None:
+        for seconds, shown in (
+            (0, "0s"),
+            (0.9, "0s"),
+            (59.9, "59s"),
+            (60, "1m"),
+            (200, "3m 20s"),
+            (3600, "1h"),
+            (7199, "1h 59m"),
+            (86400, "1d"),
+            (86400 + 3599, "1d"),
+            (400 * 86400 + 7200, "400d 2h"),
+        ):
+            self.assertEqual(duration_text(seconds), shown)
+
+
 class TrendTest(SynchronousTestCase):
     def newest(self, trend: Trend) -> FunctionRow:
         (line,) = trend.rows(BY_NAME.key)
@@ -84,22 +101,43 @@ class TrendTest(SynchronousTestCase):
     def test_a_rate_needs_two_looks(self) -> None:
         trend = Trend()
         trend.add(0, [FunctionCounts("f", 5, 0, 1)])
-        self.assertEqual(self.newest(trend), FunctionRow("f", 5, 0, 1, None, (5,)))
+        self.assertEqual(self.newest(trend), FunctionRow("f", 5, 0, 1, None, None, (5,)))
         trend.add(2, [FunctionCounts("f", 8, 3, 1)])
-        self.assertEqual(self.newest(trend), FunctionRow("f", 8, 3, 1, 3.0, (5, 8)))
+        self.assertEqual(self.newest(trend), FunctionRow("f", 8, 3, 1, None, 3.0, (5, 8)))
 
     def test_the_rate_is_of_the_last_seconds(self) -> None:
         trend = Trend()
         for second in range(100):
             trend.add(second, [FunctionCounts("f", 1000 - 10 * second if second < 50 else 500, 0, 1)])
-        self.assertEqual(self.newest(trend).rate, 0)
+        self.assertEqual(self.newest(trend).growth, 0)
         trend.add(100, [FunctionCounts("f", 600, 0, 1)])
-        self.assertEqual(self.newest(trend).rate, 100 / RATE_SECONDS)
+        self.assertEqual(self.newest(trend).growth, 100 / RATE_SECONDS)
+
+    def test_how_many_jobs_end_in_a_second(self) -> None:
+        trend = Trend()
+        for second in range(30):
+            trend.add(
+                second, [FunctionCounts("f", 7, 0, 1, 4 * second), FunctionCounts("f", 0, 0, 1, second)]
+            )
+        self.assertEqual((self.newest(trend).ended_rate, self.newest(trend).growth), (5, 0))
+        # A server that began anew counts from 0.
+        trend.add(30, [FunctionCounts("f", 7, 0, 1, 0), FunctionCounts("f", 0, 0, 1, 30)])
+        self.assertIsNone(self.newest(trend).ended_rate)
+        for second in range(31, 45):
+            trend.add(second, [FunctionCounts("f", 7, 0, 1, second), FunctionCounts("f", 0, 0, 1, 30)])
+        self.assertEqual(self.newest(trend).ended_rate, 1)
+
+    def test_a_server_that_does_not_count_ended_jobs(self) -> None:
+        trend = Trend()
+        for second in range(3):
+            trend.add(second, [FunctionCounts("f", 7, 0, 1, second), FunctionCounts("f", 1, 0, 1)])
+        self.assertIsNone(self.newest(trend).ended_rate)
+        self.assertEqual(self.newest(trend).growth, 0)
 
     def test_servers_are_added_up(self) -> None:
         trend = Trend()
         trend.add(0, [FunctionCounts("f", 1, 2, 3), FunctionCounts("f", 10, 20, 30)])
-        self.assertEqual(self.newest(trend), FunctionRow("f", 11, 22, 33, None, (11,)))
+        self.assertEqual(self.newest(trend), FunctionRow("f", 11, 22, 33, None, None, (11,)))
 
     def test_what_is_gone_is_forgotten(self) -> None:
         trend = Trend()
@@ -113,7 +151,7 @@ class TrendTest(SynchronousTestCase):
         trend = Trend()
         trend.add(1, [FunctionCounts("f", 1, 0, 0)])
         trend.add(1, [FunctionCounts("f", 2, 0, 0)])
-        self.assertIsNone(self.newest(trend).rate)
+        self.assertIsNone(self.newest(trend).growth)
 
     @EFFORT
     @given(st.lists(st.integers(0, 1000), min_size=1, max_size=60))
@@ -127,13 +165,13 @@ class TrendTest(SynchronousTestCase):
 
 class TopViewTest(SynchronousTestCase):
     LINES = [
-        FunctionRow("resize", 120, 4, 2, 3.04, (0, 60, 120)),
-        FunctionRow("mail", 0, 1, 8, -250.0, (9, 3, 0)),
-        FunctionRow("[b]odd\x1b[0m", 1, 0, 0, None, (1,)),
+        FunctionRow("resize", 120, 4, 2, 12.34, 3.04, (0, 60, 120)),
+        FunctionRow("mail", 0, 1, 8, 1250.4, -250.0, (9, 3, 0)),
+        FunctionRow("[b]odd\x1b[0m", 1, 0, 0, None, None, (1,)),
     ]
     SERVERS = [ServerState("tcp:a:4730", "1.1.20"), ServerState("tcp:b:4730", "", "no connection")]
 
-    def drawn(self, width: int = 76, height: int = 24, plain: bool = False, lines_: Any = None) -> list[str]:
+    def drawn(self, width: int = 82, height: int = 24, plain: bool = False, lines_: Any = None) -> list[str]:
         on = console(width, height)
         shown = self.LINES if lines_ is None else lines_
         on.print(render(self.SERVERS, shown, SORT_ORDERS[0], "12:00:00", (width, height), plain))
@@ -147,10 +185,10 @@ class TopViewTest(SynchronousTestCase):
                 "tcp:b:4730  no connection",
                 "12:00:00   3 functions   121 queued   5 running",
                 "",
-                "Function              Queued  Running  Workers  Jobs/s  Queue",
-                "resize                   120        4        2    +3.0  ▁▄█",
-                "mail                       0        1        8    -250  █▃▁",
-                r"[b]odd\x1b[0m              1        0        0       -  █",
+                "Function         Queued  Running  Workers  Ended/s  Growth/s  Queue",
+                "resize              120        4        2     12.3      +3.0  ▁▄█",
+                "mail                  0        1        8     1250      -250  █▃▁",
+                r"[b]odd\x1b[0m         1        0        0        -         -  █",
                 "q quit   s sort (by queued)",
             ],
         )
@@ -161,7 +199,7 @@ class TopViewTest(SynchronousTestCase):
         self.assertTrue("".join(drawn).isascii())
 
     def test_more_functions_than_lines(self) -> None:
-        many = [FunctionRow(f"f{number}", 1, 0, 0, None, (1,)) for number in range(100)]
+        many = [FunctionRow(f"f{number}", 1, 0, 0, None, None, (1,)) for number in range(100)]
         drawn = self.drawn(height=20, lines_=many)
         self.assertLessEqual(len(drawn), 20)
         shown = sum(line.startswith("f") for line in drawn)
@@ -174,16 +212,34 @@ class TopViewTest(SynchronousTestCase):
     def test_the_orders(self) -> None:
         trend = Trend()
         trend.add(
-            0, [FunctionCounts("a", 1, 2, 3), FunctionCounts("b", 3, 1, 2), FunctionCounts("c", 2, 3, 1)]
+            0,
+            [
+                FunctionCounts("a", 1, 2, 3, 0),
+                FunctionCounts("b", 3, 1, 2, 0),
+                FunctionCounts("c", 2, 3, 1, 0),
+            ],
         )
         trend.add(
-            1, [FunctionCounts("a", 1, 2, 3), FunctionCounts("b", 3, 1, 9), FunctionCounts("c", 1, 0, 1)]
+            1,
+            [
+                FunctionCounts("a", 1, 2, 3, 5),
+                FunctionCounts("b", 3, 1, 9, 7),
+                FunctionCounts("c", 1, 0, 1, 6),
+            ],
         )
         found = {
             order.name: "".join(line.function for line in trend.rows(order.key)) for order in SORT_ORDERS
         }
         self.assertEqual(
-            found, {"queued": "bac", "running": "abc", "workers": "bac", "change": "cab", "function": "abc"}
+            found,
+            {
+                "queued": "bac",
+                "running": "abc",
+                "workers": "bac",
+                "ended": "bca",
+                "growth": "cab",
+                "function": "abc",
+            },
         )
 
 

@@ -31,6 +31,12 @@ def rows(ended: Ended) -> list[dict[str, Any]]:
     return json.loads(text) if text.startswith("[") else [json.loads(line) for line in text.splitlines()]
 
 
+def _words(line: str) -> list[str]:
+    """The words of a command line; those of a command in a group are one, as `command` takes them."""
+    words = line.split()
+    return [" ".join(words[:2]), *words[2:]] if words[0] == "schedules" else words
+
+
 class Submitting(Expectations):
     """What ``submit`` does with a worker on the other side."""
 
@@ -147,9 +153,10 @@ class Submitting(Expectations):
             await command(server, "submit", function, "x", "-b")
             limited = await command(server, "maxqueue", function, "1")
             refused = await command(server, "submit", function, "y", "-b")
-            await command(server, "maxqueue", function, "none")
+            lifted = await command(server, "maxqueue", function, "none")
             taken = await command(server, "submit", function, "y", "-b")
-        self.assertEqual(limited, Ended(0, b"", ""))
+        self.assertEqual(limited, Ended(0, f"{function} has at most 1 jobs\n".encode(), ""))
+        self.assertEqual(lifted, Ended(0, f"{function} has no limit of its jobs\n".encode(), ""))
         self.assertEqual(refused.code, ExitCode.REFUSED)
         self.assertIn("QUEUE", refused.errors)
         self.assertEqual(taken.code, 0)
@@ -167,11 +174,24 @@ class Asking(Expectations):
             plain = await command(server, "status", function)
             everything = await command(server, "status", "--json")
             unknown = await command(server, "status", f"{self.prefix}unknown")
-        row = {"server": server.endpoint, "function": function, "queued": 1, "running": 0, "workers": 0}
+        ours = self.kind != "gearmand"
+        row = {
+            "server": server.endpoint,
+            "function": function,
+            "state": "active" if ours else None,
+            "queued": 1,
+            "scheduled": 0 if ours else None,
+            "retrying": 0 if ours else None,
+            "running": 0,
+            "dead": 0 if ours else None,
+            "workers": 0,
+        }
         self.assertEqual(rows(as_json), [row])
         self.assertIn(row, rows(everything))
         shown = [line.split() for line in plain.output.decode().splitlines()]
-        self.assertEqual(shown, [["Function", "Queued", "Running", "Workers"], [function, "1", "0", "0"]])
+        titles = [title.capitalize() for title in row][1:]
+        cells = ["-" if cell is None else f"{cell}" for cell in row.values()][1:]
+        self.assertEqual(shown, [titles, cells])
         said = f"txgearman: no server knows the function {self.prefix}unknown\n"
         self.assertEqual(unknown, Ended(ExitCode.REFUSED, b"", said))
 
@@ -220,6 +240,9 @@ class Asking(Expectations):
             nonsense = await command(server, "cancel", "a b")
         (row,) = [row for row in rows(everything) if row["handle"] == handle]
         self.assertTrue(row["background"])
+        ours = self.kind != "gearmand"
+        known = (row["function"], row["state"], row["size"], row["priority"])
+        self.assertEqual(known, (function, "queued", 1, "normal") if ours else (None,) * 4)
         (row,) = rows(one)
         self.assertEqual((row["handle"], row["state"], row["server"]), (handle, "waiting", server.endpoint))
         self.assertEqual(cancelled, Ended(0, f"{handle} cancelled\n".encode(), ""))
@@ -263,7 +286,8 @@ class Asking(Expectations):
             self.assertEqual((ended.code, ended.output), (ExitCode.REFUSED, b""))
             self.assertIn("does not know the function", ended.errors)
         else:
-            self.assertEqual(ended, Ended(0, b"", ""))
+            said = f"{self.prefix}unknown has at most 3 jobs\n".encode()
+            self.assertEqual(ended, Ended(0, said, ""))
 
 
 class DeadJobsTest(OnTxgearman, Expectations, TestCase):
@@ -406,6 +430,114 @@ class DeadJobsTest(OnTxgearman, Expectations, TestCase):
         self.assertEqual(counts, {server.endpoint: "1 job forgotten", other.endpoint: "0 jobs forgotten"})
         self.assertEqual((retried.code, retried.output), (0, f"{handle} retried\n".encode()))
         self.assertRegex(retried.errors, rf"^txgearman: {nobody}: .*refused.*\n$")
+
+
+class ControlTest(OnTxgearman, Expectations, TestCase):
+    """The commands that gearmand has not."""
+
+    @on_reactor
+    async def test_finding_jobs(self) -> None:
+        function = f"{self.prefix}f"
+        async with self.serve() as server:
+            await command(server, "submit", function, "data", "-b", "-u", "key", "-p", "high")
+            await command(server, "submit", function, "x", "--at", "+1h")
+            await command(server, "submit", f"{self.prefix}g", "x", "-b")
+            mine = await command(server, "jobs", "-f", function, "--json")
+            plain = await command(server, "jobs", "-f", function, "--state", "queued", "--state", "running")
+            others = [
+                await command(server, "jobs", "-f", function, *filters, "--json")
+                for filters in (("--unique", "key"), ("--older-than", "1h"), ("--state", "scheduled"))
+            ]
+        first, second = rows(mine)
+        self.assertEqual((first["unique"], first["priority"], first["size"]), ("key", "high", 4))
+        self.assertEqual((second["state"], second["unique"]), ("scheduled", None))
+        titles, row = plain.output.decode().splitlines()
+        self.assertEqual(
+            titles.split(),
+            ["Handle", "Function", "State", "Age", "Attempts", "Unique", "Priority", "Size"],
+        )
+        self.assertRegex(row, rf"^H:\S+ +{re.escape(function)} +queued +\d+s +0 +key +high +4$")
+        found = [[job["handle"] for job in rows(other)] for other in others]
+        self.assertEqual(found, [[first["handle"]], [], [second["handle"]]])
+
+    @on_reactor
+    async def test_pausing_and_dropping(self) -> None:
+        function = f"{self.prefix}f"
+        async with self.serve() as server:
+            await command(server, "submit", function, "x", "-b")
+            ended = [await command(server, "pause", function, f"{self.prefix}none")]
+            (paused,) = rows(await command(server, "status", function, "--json"))
+            ended.append(await command(server, "resume", function))
+            (resumed,) = rows(await command(server, "status", function, "--json"))
+            ended.append(await command(server, "drop", function))
+            (job,) = rows(await command(server, "jobs", "-f", function, "--json"))
+            await command(server, "cancel", job["handle"])
+            ended.append(await command(server, "drop", function))
+        unknown = f"txgearman: no server knows the function {self.prefix}none\n"
+        in_use = f"txgearman: {server.endpoint}: there are still connected workers or executing clients\n"
+        self.assertEqual(
+            ended,
+            [
+                Ended(ExitCode.REFUSED, f"{function} paused\n".encode(), unknown),
+                Ended(0, f"{function} resumed\n".encode(), ""),
+                Ended(ExitCode.REFUSED, b"", in_use),
+                Ended(0, f"{function} dropped\n".encode(), ""),
+            ],
+        )
+        self.assertEqual((paused["state"], resumed["state"]), ("paused", "active"))
+
+    @on_reactor
+    async def test_limits(self) -> None:
+        function = f"{self.prefix}f"
+        async with self.serve() as server:
+            changes = "--max-queue 5,none,7 --max-rate 2.5 --rate-burst 4 --max-running 3 --start-rate 9"
+            changed = await command(server, "limits", function, *changes.split(), "--json")
+            plain = await command(server, "limits", function, "--key-separator", "/", "--pause-after", "2")
+            all_limits = await command(server, "limits", "--json")
+            shown = await command(server, "limits")
+            wrong = await command(server, "limits", function, "--key-separator", "x" * 500)
+            removed = await command(server, "limits", function, "--none", "--max-queue", "1")
+            gone = await command(server, "limits", function, "--none")
+        ((limits,),) = [row["functions"] for row in rows(changed)]
+        self.assertEqual(
+            (limits["max_queue_high"], limits["max_queue_normal"], limits["max_queue_low"]), (5, 0, 7)
+        )
+        self.assertEqual(
+            [limits[name] for name in ("max_rate", "rate_burst", "max_running", "start_rate")], [2.5, 4, 3, 9]
+        )
+        row = plain.output.decode().splitlines()[1]
+        self.assertEqual(
+            re.split("  +", row), [function, "5/-/7", "2.5/s, 4 at once", "3", "9/s", "-", "2", "0"]
+        )
+        (of_all,) = rows(all_limits)
+        self.assertIn("max-jobs", [limit["name"] for limit in of_all["limits"]])
+        self.assertIn(function, [limits["function"] for limits in of_all["functions"]])
+        self.assertIn(b"max-functions", shown.output)
+        self.assertIn(function.encode(), shown.output)
+        self.assertEqual(wrong.code, ExitCode.REFUSED)
+        self.assertIn("INVALID_ARGUMENTS", wrong.errors)
+        row = removed.output.decode().splitlines()[1]
+        self.assertEqual(re.split("  +", row), [function, "1", *"-----", "0"])
+        self.assertEqual(gone, Ended(0, f"{function} has no limits\n".encode(), ""))
+
+    @on_reactor
+    async def test_quiet(self) -> None:
+        async with self.serve() as server, at_work(server, self.prefix):
+            workers = rows(await command(server, "workers", "--json"))
+            (worker,) = [row for row in workers if f"{self.prefix}upper" in row["functions"]]
+            number = f"{worker['number']}"
+            quieted = await command(server, "quiet", number, "999999999")
+            during = rows(await command(server, "workers", "--json"))
+            ended = await command(server, "quiet", "--off", number)
+            after = rows(await command(server, "workers", "--json"))
+        self.assertEqual((quieted.code, quieted.output), (5, f"{number} gets no more jobs\n".encode()))
+        self.assertIn("no server has a connection 999999999", quieted.errors)
+        self.assertEqual(ended, Ended(0, f"{number} gets jobs again\n".encode(), ""))
+        quiet = [
+            [row["quiet"] for row in listed if row["number"] == worker["number"]]
+            for listed in (during, after)
+        ]
+        self.assertEqual((worker["quiet"], worker["running"], quiet), (False, 0, [[True], [False]]))
 
 
 class NoDeadJobsTest(OnGearmand, Expectations, TestCase):
@@ -745,6 +877,16 @@ class ProcessTest(OnTxgearman, Expectations, TestCase):
         self.assertEqual((bytes(program.output), len(program.errors.splitlines())), (b"A\n", 1))
 
     @on_reactor
+    async def test_drain_and_reload(self) -> None:
+        async with self.serve_alone() as server:
+            reloaded = await command(server, "reload")
+            drained = await command(server, "drain")
+            self.assertEqual(await server.program.ended(), 0)
+        self.assertEqual(reloaded, Ended(0, b"changed: nothing\n", ""))
+        said = f"{server.endpoint} drains, and ends with its running jobs\n"
+        self.assertEqual(drained, Ended(0, said.encode(), ""))
+
+    @on_reactor
     async def test_shutdown(self) -> None:
         async with self.serve_alone() as server:
             ended = await command(server, "shutdown")
@@ -831,4 +973,25 @@ class ShutdownOnGearmandTest(OnGearmand, Expectations, TestCase):
         async with self.serve() as server:
             ended = await command(server, "shutdown")
         self.assertEqual((ended.code, ended.output), (ExitCode.REFUSED, b""))
-        self.assertIn("UNKNOWN_COMMAND", ended.errors)
+        self.assertIn("this server ends by signals alone", ended.errors)
+
+    @on_reactor
+    async def test_what_it_does_not_have(self) -> None:
+        """Each command says so in a line, and no other error comes out."""
+        async with self.serve() as server:
+            for words, said in (
+                ("jobs --function f", "cannot look for jobs"),
+                ("job H:none:1", "does not show single jobs"),
+                ("pause f", "cannot pause functions"),
+                ("resume f", "cannot pause functions"),
+                ("limits", "shows no limits"),
+                ("limits f --max-running 3", "shows no limits"),
+                ("quiet 1", "cannot quiet workers"),
+                ("drain", "cannot drain"),
+                ("reload", "has no configuration"),
+                ("dead", "no dead jobs"),
+                ("schedules list", "no schedules"),
+            ):
+                ended = await command(server, *_words(words))
+                self.assertEqual((ended.code, ended.output), (ExitCode.REFUSED, b""), words)
+                self.assertRegex(ended.errors, rf"^txgearman: {server.endpoint}: this server .*{said}.*\n$")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from txgearman.cli import job_commands, schedule_commands, server_commands
+from txgearman.cli import control_commands, job_commands, schedule_commands, server_commands
 from txgearman.cli.options import group_options
 from txgearman.version import VERSION
 
@@ -29,15 +29,22 @@ for command in (
     server_commands.jobs,
     server_commands.job,
     server_commands.result,
-    server_commands.cancel,
+    control_commands.cancel,
     server_commands.dead,
     server_commands.retry,
     server_commands.forget,
     schedule_commands.schedules,
-    server_commands.maxqueue,
+    control_commands.pause,
+    control_commands.resume,
+    control_commands.drop,
+    control_commands.limits,
+    control_commands.maxqueue,
+    control_commands.quiet,
     server_commands.ping,
     server_commands.version,
-    server_commands.shutdown,
+    control_commands.reload,
+    control_commands.drain,
+    control_commands.shutdown,
     server_commands.top,
     server_commands.completion,
 ):

@@ -1,6 +1,6 @@
 """What the commands for failed jobs do: list dead jobs, run them again, forget them, show one job.
 
-How several servers are asked is in `administration`.
+How several servers are asked is in `asking`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-from txgearman.cli.administration import (
+from txgearman.cli.asking import (
     UNKNOWN_COMMANDS,
     ask_admins,
     check_handles,
@@ -163,6 +163,13 @@ def _as_json(server: str, info: JobInfo) -> dict[str, object]:
         "next_run": info.next_run,
         "outcome": info.outcome,
         "worker": info.worker,
+        "run_at": info.run_at,
+        "expires": info.expires,
+        "max_attempts": info.max_attempts,
+        "backoff": info.backoff,
+        "keep_result": info.keep_result,
+        "unique_for": info.unique_for,
+        "traceparent": info.traceparent,
         **text_or_base64("error", info.error),
         **({"data": None} if info.data is None else text_or_base64("data", info.data)),
     }
@@ -179,13 +186,19 @@ def _as_text(server: str | None, info: JobInfo) -> str:
         "Outcome": info.outcome,
         "Priority": info.priority,
         "Background": "yes" if info.background else "no",
-        "Attempts": f"{info.attempts}",
+        "Attempts": f"{info.attempts}" + (f" of {info.max_attempts}" if info.max_attempts else ""),
         "Losses": f"{info.losses}",
         "Submitted": local_time(info.submitted),
         "Started": local_time(info.started),
         "Ended": local_time(info.ended),
         "Next run": local_time(info.next_run),
         "Worker": info.worker,
+        "Run at": local_time(info.run_at),
+        "Expires": _expiry_text(info),
+        "Backoff": _seconds_text(info.backoff),
+        "Keep result": _seconds_text(info.keep_result),
+        "Unique for": _seconds_text(info.unique_for),
+        "Traceparent": info.traceparent,
         "Error": info.error.decode("utf-8", "backslashreplace"),
         "Data": None if info.data is None else _shown_data(info.data),
     }
@@ -197,6 +210,19 @@ def _as_text(server: str | None, info: JobInfo) -> str:
             lines.append(name.ljust(width) + printable(first))
             lines += [" " * width + printable(other) for other in others]
     return "\n".join(lines)
+
+
+def _expiry_text(info: JobInfo) -> str | None:
+    if info.expires is None:
+        return None
+    if not info.expires:
+        return "never"
+    return local_time((info.submitted if info.run_at is None else info.run_at) + info.expires)
+
+
+def _seconds_text(seconds: float | None) -> str | None:
+    """A duration as options have it; None for None."""
+    return None if seconds is None else f"{seconds:g}s"
 
 
 def _shown_data(data: bytes) -> str:

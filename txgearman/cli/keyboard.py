@@ -1,4 +1,5 @@
-"""The keyboard of `top`: each key at once, and the terminal restored at the end. Nothing is drawn here."""
+"""The keyboard of commands that draw: each key at once, and the terminal restored at the end. Nothing is
+drawn here."""
 
 from __future__ import annotations
 

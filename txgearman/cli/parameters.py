@@ -178,8 +178,24 @@ class QueueLimit(_TextParameter):
     name = "limit"
 
     def _value(self, text: str) -> int | None:
-        if text.lower() == "none":
-            return None
-        if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**31):
-            raise ValueError(f"{text!r} is not a limit; write a number above 0, or none")
-        return int(text)
+        return _queue_limit(text)
+
+
+class QueueLimits(_TextParameter):
+    """How many jobs a function may have. The value is a tuple of one such limit, or of three by priority."""
+
+    name = "limits"
+
+    def _value(self, text: str) -> tuple[int | None, ...]:
+        limits = tuple([_queue_limit(each.strip()) for each in text.split(",")])
+        if len(limits) not in {1, 3}:
+            raise ValueError("there is one limit, or three: for high, normal and low priority")
+        return limits
+
+
+def _queue_limit(text: str) -> int | None:
+    if text.lower() == "none":
+        return None
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 2**31):
+        raise ValueError(f"{text!r} is not a limit; write a number above 0, or none")
+    return int(text)

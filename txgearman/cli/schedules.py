@@ -1,6 +1,6 @@
 """What the commands for schedules do: list, add, remove, pause, resume and run them.
 
-How several servers are asked is in `administration`.
+How several servers are asked is in `asking`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from twisted.internet.defer import Deferred
 
-from txgearman.cli.administration import UNKNOWN_COMMANDS, ask_admins, print_rows
+from txgearman.cli.asking import UNKNOWN_COMMANDS, ask_admins, print_rows
 from txgearman.cli.exit_codes import ExitCode, InvalidArgument
 from txgearman.cli.run import CommandContext, Main, print_message
 from txgearman.cli.tables import local_time

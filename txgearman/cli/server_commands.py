@@ -1,6 +1,6 @@
-"""Declares the commands that ask servers or tell them what to do: arguments, options and help.
+"""Declares the commands that show what servers have, and those for failed jobs: arguments, options and help.
 
-What they do is in `administration`, `dead_jobs` and `top`.
+What they do is in `administration`, `jobs`, `dead_jobs` and `top`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,27 @@ import click
 from click.shell_completion import get_completion_class
 
 from txgearman.cli.options import common_options, json_option, run_and_exit, timeout_option
-from txgearman.cli.parameters import Duration, QueueLimit
+from txgearman.cli.parameters import Duration
 
 SHELLS = ("bash", "zsh", "fish")
+STATES = ("saving", "scheduled", "queued", "stored", "running", "retrying")
+
+interval_option = click.option(
+    "-i",
+    "--interval",
+    metavar="DURATION",
+    type=Duration(),
+    default="1s",
+    show_default=True,
+    help="How often to look.",
+)
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def _check_terminal(what: str, instead: str) -> None:
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        raise click.UsageError(f"{what} needs a terminal; in a pipe {instead}")
 
 
 @click.command(short_help="Show the functions with their jobs and workers.")
@@ -48,41 +64,57 @@ def workers(
     run_and_exit(administration.workers(servers, timeout, as_json, all_connections), verbose)
 
 
-@click.command(short_help="Show all jobs, or the state of some.")
+@click.command(short_help="Show jobs, or the state of some.")
 @click.argument("handles", metavar="[HANDLE]...", nargs=-1)
 @common_options
 @timeout_option
 @json_option
+@click.option("-f", "--function", metavar="FUNCTION", help="Only jobs of this function.")
+@click.option(
+    "--state",
+    "states",
+    type=click.Choice(STATES),
+    multiple=True,
+    help="Only jobs in this state. Can be given several times.",
+)
+@click.option("-u", "--unique", metavar="KEY", help="Only jobs with this key.")
+@click.option(
+    "--older-than", metavar="DURATION", type=Duration(), help="Only jobs submitted so long ago, such as 5m."
+)
+@click.option("-w", "--watch", is_flag=True, help="Draw the list again and again; q ends it.")
+@interval_option
 def jobs(
-    handles: tuple[str, ...], servers: tuple[str, ...], verbose: bool, timeout: float, as_json: bool
+    handles: tuple[str, ...],
+    servers: tuple[str, ...],
+    verbose: bool,
+    timeout: float,
+    as_json: bool,
+    function: str | None,
+    states: tuple[str, ...],
+    unique: str | None,
+    older_than: float | None,
+    watch: bool,
+    interval: float,
 ) -> None:
-    """Show the jobs that a server has, or whether the job of each HANDLE runs and how far it is."""
-    from txgearman.cli import administration
+    """Show the jobs that a server has, or whether the job of each HANDLE runs and how far it is.
+
+    Dead jobs are shown by txgearman dead, and all that is known of one job by txgearman job.
+    """
+    filters = (function, states or None, unique, older_than)
+    if handles and (watch or any(each is not None for each in filters)):
+        raise click.UsageError("give handles, or say which jobs to list")
+    if watch and as_json:
+        raise click.UsageError("--watch draws on a terminal, and writes no JSON")
+    if watch:
+        _check_terminal("--watch", "leave it away")
+    from txgearman.cli.jobs import JobQuery, job_states, list_jobs, watch_jobs
 
     if handles:
-        run_and_exit(administration.job_states(servers, timeout, as_json, handles), verbose)
-    run_and_exit(administration.jobs(servers, timeout, as_json), verbose)
-
-
-@click.command(short_help="Cancel jobs.")
-@click.argument("handles", metavar="HANDLE...", nargs=-1, required=True)
-@common_options
-@timeout_option
-@click.option(
-    "--force",
-    is_flag=True,
-    help="End the connection of a worker that cannot be told to stop. Its other jobs go to other workers.",
-)
-def cancel(
-    handles: tuple[str, ...], servers: tuple[str, ...], verbose: bool, timeout: float, force: bool
-) -> None:
-    """Cancel the job of each HANDLE.
-
-    A worker of txgearman that runs the job stops it. Others go on, and what they report is dropped.
-    """
-    from txgearman.cli import administration
-
-    run_and_exit(administration.cancel(servers, timeout, handles, force), verbose)
+        run_and_exit(job_states(servers, timeout, as_json, handles), verbose)
+    query = JobQuery(function, states, unique, older_than)
+    if watch:
+        run_and_exit(watch_jobs(servers, timeout, query, interval), verbose)
+    run_and_exit(list_jobs(servers, timeout, as_json, query), verbose)
 
 
 @click.command(short_help="Show all that is known of one job.")
@@ -192,26 +224,6 @@ def _check_one_choice(handles: tuple[str, ...], function: str | None, all_jobs: 
         raise click.UsageError("give handles, --function or --all, and one of these only")
 
 
-@click.command(short_help="Limit how many jobs a function may have.")
-@click.argument("function")
-@click.argument("limits", metavar="LIMIT...", nargs=-1, required=True, type=QueueLimit())
-@common_options
-@timeout_option
-def maxqueue(
-    function: str, limits: tuple[int | None, ...], servers: tuple[str, ...], verbose: bool, timeout: float
-) -> None:
-    """Refuse further jobs of FUNCTION while it has LIMIT of them, waiting and running.
-
-    One LIMIT is for all priorities, three are for jobs of high, normal and low priority. A LIMIT is a
-    number above 0, or none.
-    """
-    if len(limits) not in {1, 3}:
-        raise click.UsageError("give one LIMIT, or three: for high, normal and low priority")
-    from txgearman.cli import administration
-
-    run_and_exit(administration.maxqueue(servers, timeout, function, limits), verbose)
-
-
 @click.command(short_help="See whether the servers answer, and how fast.")
 @common_options
 @timeout_option
@@ -234,36 +246,17 @@ def version(servers: tuple[str, ...], verbose: bool, timeout: float, as_json: bo
     run_and_exit(administration.version(servers, timeout, as_json), verbose)
 
 
-@click.command(short_help="Stop servers.")
-@common_options
-@timeout_option
-@click.option("-g", "--graceful", is_flag=True, help="Let the jobs it has end first.")
-def shutdown(servers: tuple[str, ...], verbose: bool, timeout: float, graceful: bool) -> None:
-    """Stop each server. gearmand 1.1.15 and later refuses."""
-    from txgearman.cli import administration
-
-    run_and_exit(administration.shutdown(servers, timeout, graceful), verbose)
-
-
 @click.command(short_help="Watch functions, jobs and workers.")
 @common_options
 @timeout_option
-@click.option(
-    "-i",
-    "--interval",
-    metavar="DURATION",
-    type=Duration(),
-    default="1s",
-    show_default=True,
-    help="How often to look.",
-)
+@interval_option
 def top(servers: tuple[str, ...], verbose: bool, timeout: float, interval: float) -> None:
-    """Watch the functions: jobs that wait and run, workers, and how fast the number of jobs changes.
+    """Watch the functions: jobs that wait and run, workers, how many jobs end in a second, and by how many
+    there are more.
 
     The figures of several servers are added up. q ends it, s changes the order.
     """
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise click.UsageError("top needs a terminal; in a pipe use status")
+    _check_terminal("top", "use status")
     from txgearman.cli.top import watch
 
     run_and_exit(watch(servers, timeout, interval), verbose)

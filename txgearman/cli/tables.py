@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
@@ -113,6 +114,22 @@ def local_time(seconds: float | None) -> str | None:
     except (ValueError, OverflowError, OSError):
         # A server may say any number, and dates end with the year 9999.
         return f"{seconds}"
+
+
+_UNITS: Final = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
+
+
+def duration_text(seconds: float) -> str:
+    """A duration in its two largest units: ``12s``, ``3m 20s``, ``2d 5h``."""
+    left = int(seconds)
+    for index, (size, unit) in enumerate(_UNITS):
+        if left >= size:
+            whole, rest = divmod(left, size)
+            if index + 1 == len(_UNITS):
+                return f"{whole}{unit}"
+            smaller, name = _UNITS[index + 1]
+            return f"{whole}{unit} {rest // smaller}{name}" if rest // smaller else f"{whole}{unit}"
+    return "0s"
 
 
 def _is_number(cells: Iterable[Cell]) -> bool:

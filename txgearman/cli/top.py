@@ -1,27 +1,24 @@
 """What ``txgearman top`` does: ask the servers at an interval, and draw their functions.
 
-Drawing is in `top_view`, the history of the functions in `trend`, and the keys in `keyboard`.
+Drawing is in `top_view` and `watching`, and the history of the functions in `trend`.
 """
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
 from rich.console import Console
-from rich.live import Live
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.task import LoopingCall
-from twisted.python.failure import Failure
 
+from txgearman.cli.asking import ask_or_fall_back
 from txgearman.cli.connections import check_servers
-from txgearman.cli.exit_codes import ExitCode, error_text
-from txgearman.cli.keyboard import Keyboard
+from txgearman.cli.exit_codes import error_text
 from txgearman.cli.run import CommandContext, Main
 from txgearman.cli.top_view import SORT_ORDERS, ServerState, render
 from txgearman.cli.trend import FunctionCounts, Trend
+from txgearman.cli.watching import draw_until_quit
 from txgearman.client import Admin
 from txgearman.errors import GearmanError
 
@@ -34,15 +31,9 @@ class Top:
         servers: The servers' endpoints.
         timeout: Seconds that a server may take to answer.
         console: Where it is drawn.
-
-    Attributes:
-        quit: Fires with the exit code when the person quits.
-        on_change: Called when a key has changed what is shown.
     """
 
     def __init__(self, reactor: Any, servers: Sequence[str], timeout: float, console: Console) -> None:
-        self.quit: Deferred[int] = Deferred()
-        self.on_change: Callable[[], object] = bool
         self._reactor = reactor
         self._console = console
         self._admins = {server: Admin(reactor, server, timeout=timeout) for server in dict.fromkeys(servers)}
@@ -50,23 +41,12 @@ class Top:
         self._trend = Trend()
         self._order = 0
 
-    def key_pressed(self, key: str) -> None:
-        """Handle a key: ``q`` quits, ``s`` changes the order."""
-        if key in {"q", "Q"}:
-            self.leave()
-        elif key in {"s", "S"}:
-            self._order = (self._order + 1) % len(SORT_ORDERS)
-            self.on_change()
-
-    def leave(self) -> None:
-        """Quit."""
-        if not self.quit.called:
-            self.quit.callback(ExitCode.OK)
-
-    def fail(self, failure: Failure) -> None:
-        """Quit with an error."""
-        if not self.quit.called:
-            self.quit.errback(failure)
+    def key_pressed(self, key: str) -> bool:
+        """Handle a key: ``s`` changes the order. Returns whether to draw anew."""
+        if key not in {"s", "S"}:
+            return False
+        self._order = (self._order + 1) % len(SORT_ORDERS)
+        return True
 
     async def refresh(self) -> None:
         """Ask all servers once. The error of a server that does not answer is shown in its place."""
@@ -90,14 +70,26 @@ class Top:
 
     async def _ask(self, server: str, admin: Admin) -> tuple[ServerState, list[FunctionCounts]]:
         try:
-            version, statuses = await admin.version(), await admin.status()
+            version = await admin.version()
+            counts = await ask_or_fall_back(lambda: _counts(admin), lambda: _counts_without_ended(admin))
         except GearmanError as error:
             return ServerState(server, "", error_text(error)), []
-        counts = [
-            FunctionCounts(status.function, status.queued, status.running, status.workers)
-            for status in statuses
-        ]
         return ServerState(server, version), counts
+
+
+async def _counts(admin: Admin) -> list[FunctionCounts]:
+    return [
+        FunctionCounts(each.function, each.waiting, each.running, each.workers, each.ended)
+        for each in await admin.functions()
+    ]
+
+
+async def _counts_without_ended(admin: Admin) -> list[FunctionCounts]:
+    """gearmand does not count the jobs that have ended."""
+    return [
+        FunctionCounts(each.function, each.queued, each.running, each.workers, None)
+        for each in await admin.status()
+    ]
 
 
 def watch(servers: Sequence[str], timeout: float, interval: float) -> Main:
@@ -107,29 +99,9 @@ def watch(servers: Sequence[str], timeout: float, interval: float) -> Main:
         check_servers(context.reactor, servers)
         console = Console()
         top = Top(context.reactor, servers, timeout, console)
-        with (
-            Live(console=console, screen=True, auto_refresh=False) as live,
-            Keyboard(context.reactor, sys.stdin.fileno(), top.key_pressed, top.leave) as keyboard,
-        ):
-            context.kill_hooks.append(keyboard.restore)
-
-            def draw() -> None:
-                live.update(top.render(), refresh=True)
-
-            async def refresh() -> None:
-                await top.refresh()
-                draw()
-
-            top.on_change = draw
-            draw()
-            refreshing = LoopingCall(lambda: Deferred.fromCoroutine(refresh()))
-            refreshing.clock = context.reactor
-            refreshing.start(interval).addErrback(top.fail)
-            try:
-                return await top.quit
-            finally:
-                if refreshing.running:
-                    refreshing.stop()
-                await top.close()
+        try:
+            return await draw_until_quit(context, interval, top.refresh, top.render, console, top.key_pressed)
+        finally:
+            await top.close()
 
     return main

@@ -19,8 +19,11 @@ _PLAIN_BARS: Final = "_.-=+*#@"
 _FIXED_LINES: Final = 5
 """Lines of the display beside those of functions: a server, totals, column titles, keys, and a spare one."""
 
-_WIDE_COLUMNS: Final = 70
+_WIDE_COLUMNS: Final = 80
 """A terminal with fewer columns shows no history of the queues: the functions' names need the room."""
+
+_GROWTH_COLUMNS: Final = 60
+"""With fewer it does not show how fast they grow either."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,8 @@ SORT_ORDERS: Final = (
     SortOrder("queued", lambda row: -row.queued),
     SortOrder("running", lambda row: -row.running),
     SortOrder("workers", lambda row: -row.workers),
-    SortOrder("change", lambda row: -abs(row.rate or 0)),
+    SortOrder("ended", lambda row: -(row.ended_rate or 0)),
+    SortOrder("growth", lambda row: -abs(row.growth or 0)),
     SortOrder("function", lambda row: row.function),
 )
 """The orders that the key ``s`` cycles through."""
@@ -105,7 +109,10 @@ def _totals_line(rows: Sequence[FunctionRow], clock: str) -> Text:
 def _function_table(rows: Sequence[FunctionRow], width: int, plain: bool) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="reverse", expand=True)
     table.add_column("Function", ratio=1, no_wrap=True, overflow="ellipsis")
-    for name in ("Queued", "Running", "Workers", "Jobs/s"):
+    numbers = ["Queued", "Running", "Workers", "Ended/s", "Growth/s"][
+        : None if width >= _GROWTH_COLUMNS else 4
+    ]
+    for name in numbers:
         table.add_column(name, justify="right", no_wrap=True)
     history = width >= _WIDE_COLUMNS
     if history:
@@ -117,16 +124,19 @@ def _function_table(rows: Sequence[FunctionRow], width: int, plain: bool) -> Tab
             Text(str(row.running), style="bold green" if row.running else "dim"),
             # Jobs without a worker are what a person looks for here.
             Text(str(row.workers), style="bold red" if row.queued and not row.workers else ""),
-            Text(_rate_text(row.rate)),
-        ]
+            Text(_rate_text(row.ended_rate)),
+            Text(_rate_text(row.growth, sign="+")),
+        ][: len(numbers) + 1]
         table.add_row(*cells, *[Text(_history_bars(row.history, plain), style="cyan")] * history)
     return table
 
 
-def _rate_text(rate: float | None) -> str:
+def _rate_text(rate: float | None, sign: str = "") -> str:
     if rate is None:
         return "-"
-    return "0" if abs(rate) < 0.05 else f"{rate:+.1f}" if abs(rate) < 100 else f"{rate:+.0f}"
+    if abs(rate) < 0.05:
+        return "0"
+    return format(rate, f"{sign}.{1 if abs(rate) < 100 else 0}f")
 
 
 def _history_bars(queued: Sequence[int], plain: bool) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 RATE_SECONDS: Final = 10.0
 """Seconds over which a rate is measured. In a shorter time it jumps; a longer one shows changes late."""
@@ -15,12 +15,14 @@ HISTORY_LENGTH: Final = 20
 
 @dataclass(frozen=True, slots=True)
 class FunctionCounts:
-    """A function's counts at a server: queued jobs, running jobs, workers."""
+    """A function's counts at a server: queued jobs, running jobs, workers, and jobs that have ended since the
+    function was made, None where the server does not count them."""
 
     function: str
     queued: int
     running: int
     workers: int
+    ended: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,10 @@ class FunctionRow:
         queued: Its queued jobs.
         running: Its running jobs.
         workers: Its workers.
-        rate: How many jobs a second, queued and running, are added; below 0 if they become fewer. None until
-            that is known.
+        ended_rate: How many jobs end in a second; None until that is known, or where a server does not count
+            them.
+        growth: By how many jobs a second, queued and running, there are more; below 0 if they become fewer.
+            None until that is known.
         history: Its queued jobs in the last samples, the newest last.
     """
 
@@ -41,13 +45,22 @@ class FunctionRow:
     queued: int
     running: int
     workers: int
-    rate: float | None
+    ended_rate: float | None
+    growth: float | None
     history: tuple[int, ...]
+
+
+class _Sample(NamedTuple):
+    """When it was taken, in seconds, and how many jobs there were then, and had ended by then."""
+
+    time: float
+    jobs: int
+    ended: int | None
 
 
 @dataclass(slots=True)
 class _FunctionHistory:
-    samples: deque[tuple[float, int]] = field(default_factory=deque)
+    samples: deque[_Sample] = field(default_factory=deque)
     queued: deque[int] = field(default_factory=lambda: deque(maxlen=HISTORY_LENGTH))
     newest: FunctionCounts | None = None
 
@@ -67,21 +80,22 @@ class Trend:
         """
         sums: dict[str, FunctionCounts] = {}
         for count in counts:
-            before = sums.get(count.function, FunctionCounts(count.function, 0, 0, 0))
+            before = sums.get(count.function, FunctionCounts(count.function, 0, 0, 0, 0))
             sums[count.function] = FunctionCounts(
                 count.function,
                 before.queued + count.queued,
                 before.running + count.running,
                 before.workers + count.workers,
+                None if before.ended is None or count.ended is None else before.ended + count.ended,
             )
         self._functions = {name: self._functions.get(name, _FunctionHistory()) for name in sums}
         for name, summed in sums.items():
             history = self._functions[name]
             history.newest = summed
             history.queued.append(summed.queued)
-            history.samples.append((now, summed.queued + summed.running))
+            history.samples.append(_Sample(now, summed.queued + summed.running, summed.ended))
             # One older sample stays, so that the rate spans the whole time.
-            while len(history.samples) > 2 and history.samples[1][0] <= now - RATE_SECONDS:
+            while len(history.samples) > 2 and history.samples[1].time <= now - RATE_SECONDS:
                 history.samples.popleft()
 
     def rows(self, order: Callable[[FunctionRow], object]) -> list[FunctionRow]:
@@ -97,13 +111,21 @@ class Trend:
                     newest.queued,
                     newest.running,
                     newest.workers,
-                    _rate(history.samples),
+                    *_rates(history.samples),
                     tuple(history.queued),
                 )
             )
         return sorted(rows, key=order)  # type: ignore[arg-type]
 
 
-def _rate(samples: deque[tuple[float, int]]) -> float | None:
-    (begin, before), (end, after) = samples[0], samples[-1]
-    return (after - before) / (end - begin) if end > begin else None
+def _rates(samples: deque[_Sample]) -> tuple[float | None, float | None]:
+    """How many jobs end in a second, and by how many a second there are more."""
+    first, last = samples[0], samples[-1]
+    seconds = last.time - first.time
+    if seconds <= 0:
+        return None, None
+    growth = (last.jobs - first.jobs) / seconds
+    # A function or server that began anew counts from 0.
+    if first.ended is None or last.ended is None or last.ended < first.ended:
+        return None, growth
+    return (last.ended - first.ended) / seconds, growth

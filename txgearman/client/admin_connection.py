@@ -23,7 +23,7 @@ from txgearman.connection.endpoint import endpoint_from
 from txgearman.errors import TimedOut
 from txgearman.wire import replies
 from txgearman.wire.limits import MAX_LINE
-from txgearman.wire.names import escape_word
+from txgearman.wire.names import escape_word, text_of
 
 _T = TypeVar("_T")
 
@@ -114,9 +114,8 @@ class AdminConnection:
 def admin_word(name: bytes, what: str) -> bytes:
     """Return `name` if it can be a word of a line. Raises `ValueError` for one with spaces or line ends."""
     if not name or b" " in name or b"\n" in name or b"\r" in name:
-        raise ValueError(
-            f"{what} cannot be sent in an admin command: it is empty, or has spaces or line ends: {name!r}"
-        )
+        why = "it is empty, or has spaces or line ends"
+        raise ValueError(f"{what} cannot be sent in an admin command: {why}: {text_of(name)!r}")
     return name
 
 

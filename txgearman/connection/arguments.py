@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from txgearman.wire.limits import MAX_FUNCTION
+from txgearman.wire.names import text_of
 
 LONGEST_TIME: Final = 100 * 365 * 86400
 """Seconds of the longest time limit or pause, a hundred years: whoever says more means none. Clocks and dates
@@ -42,7 +43,7 @@ def name_bytes(value: str | bytes, what: str, limit: int) -> bytes:
     if len(value) > limit:
         raise ValueError(f"{what} has {len(value)} bytes, at most {limit} are allowed")
     if b"\0" in value:
-        raise ValueError(f"{what} must not contain NUL: {value!r}")
+        raise ValueError(f"{what} must not contain NUL: {text_of(value)!r}")
     return value
 
 

@@ -60,6 +60,11 @@ class FunctionInfo:
     refused: int
 
     @property
+    def waiting(self) -> int:
+        """Jobs that no worker has, whatever they wait for."""
+        return self.queued + self.scheduled + self.retrying
+
+    @property
     def ended(self) -> int:
         """Jobs that have ended, however."""
         return self.completed + self.failed + self.dropped
