@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.server.peers import ServerTestCase
 from txgearman.server.config.process_options import Level, LogFormat
+from txgearman.server.process import logs
 from txgearman.server.process.logs import SAME_EVERY, Threshold, WithoutFiles, json_line, observer_for
 
 
@@ -88,6 +89,18 @@ class ThresholdTest(SynchronousTestCase):
         self.assertEqual(self.written(threshold), ["warn", "error", "critical"])
         threshold.level = Level.CRITICAL
         self.assertEqual(self.written(threshold), ["critical"])
+
+    def test_a_change_is_no_alarm_and_is_always_written(self) -> None:
+        for level in Level:
+            threshold = Threshold(Level.CRITICAL)
+            log, output = logged(threshold)
+            self.patch(logs, "_log", log)
+            threshold.override(level)
+            line = json.loads(output.getvalue())
+            self.assertEqual(
+                (line["level"], line["message"]),
+                ("info", f"The log is now written from level {level.value} on"),
+            )
 
 
 class WithoutFilesTest(SynchronousTestCase):

@@ -207,8 +207,8 @@ class KeyedQueue(Generic[J]):
         return len(self._keys)
 
     def key_of(self, unique: bytes) -> bytes:
-        """The key of a job; `NO_KEY` if it has none: ``-`` says that its data are its unique, which nobody
-        chooses to group jobs by."""
+        """The key of a job; `NO_KEY` if it has none. ``-`` says that its data are its unique, which nobody
+        chooses to group jobs by, and of a unique that begins with the separator the key is empty."""
         if unique == UNIQUE_IS_DATA:
             return NO_KEY
         return unique.partition(self._separator)[0] if self._separator in unique else unique

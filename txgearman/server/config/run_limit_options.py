@@ -48,7 +48,8 @@ _OPTIONS: Final[dict[str, tuple[Any, str, dict[str, Any]]]] = {
     "max_running_per_key": (
         0,
         "How many jobs of a function with the same key may run at a time. The key is what a job's unique has "
-        "before the ``--key-separator``, or all of it. Jobs of a full key are passed over. 0 is no limit.",
+        "before the ``--key-separator``, or all of it; an empty one is none. Full keys are passed over. "
+        "0 is no limit.",
         _COUNT,
     ),
     "key_separator": (KEY_SEPARATOR.decode(), "What ends the key in a unique.", _SEPARATOR),

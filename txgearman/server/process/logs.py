@@ -83,8 +83,9 @@ class Threshold:
     def override(self, level: Level | None) -> None:
         """Let another level hold from now on; None for the operator's again."""
         self._override = level
-        # Whatever the level is: who looks for lines that are not there finds out here.
-        _log.critical("The log is now written from level {threshold} on", threshold=self.current.value)
+        # Written whatever the level is: who looks for lines that are not there finds out here.
+        text = "The log is now written from level {threshold} on"
+        _log.info(text, threshold=self.current.value, is_always_written=True)
 
     def toggle_debug(self) -> None:
         """Debugging on, or off again."""
@@ -93,7 +94,7 @@ class Threshold:
     def __call__(self, event: LogEvent) -> Any:
         """The predicate for `FilteringLogObserver`."""
         enough = event.get("log_level", LogLevel.info) >= LogLevel.lookupByName(self.current.value)
-        return PredicateResult.maybe if enough else PredicateResult.no
+        return PredicateResult.maybe if enough or event.get("is_always_written") else PredicateResult.no
 
 
 @implementer(ILogFilterPredicate)
