@@ -94,6 +94,7 @@ setup(
         "txgearman.server.admin",
         "txgearman.server.budgets",
         "txgearman.server.config",
+        "txgearman.server.gearmand",
         "txgearman.server.extensions",
         "txgearman.server.monitoring",
         "txgearman.server.persistence",
@@ -112,7 +113,12 @@ setup(
     # Without this an editable installation hides the plugin from twistd.
     package_dir={"": "."},
     package_data={"txgearman": ["py.typed"], "txgearman.web.dashboard": ["static/*"]},
-    entry_points={"console_scripts": ["txgearman=txgearman.cli:main"]},
+    entry_points={
+        "console_scripts": [
+            "txgearman=txgearman.cli:main",
+            "txgearmand=txgearman.server.gearmand.program:main",
+        ]
+    },
     install_requires=["twisted>=24.7"],
     setup_requires=["mypy>=1.11"] if COMPILE else [],
     ext_modules=extensions(),

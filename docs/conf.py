@@ -14,6 +14,8 @@ from txgearman.server.config.access_rules import RuleSettings
 from txgearman.server.config.function_options import FunctionSettings
 from txgearman.server.config.option_kinds import options_of
 from txgearman.server.config.schedule_options import ScheduleSettings
+from txgearman.server.gearmand.options import OPTIONS as GEARMAND_OPTIONS
+from txgearman.server.gearmand.options import Effect
 from txgearman.server.process.twistd import OPTIONS
 
 HERE = Path(__file__).parent
@@ -58,7 +60,8 @@ def make_readable(_app: Any, _what: str, _name: str, _obj: Any, _options: Any, *
 
 class GearmandOptions(Directive):
     """The table of the options of ``twistd gearmand``, made of their descriptions in the code; with the
-    argument ``functions``, ``schedules`` or ``access`` that of a table in the configuration file."""
+    argument ``functions``, ``schedules`` or ``access`` that of a table in the configuration file, with
+    ``txgearmand`` that of gearmand's options."""
 
     optional_arguments = 1
 
@@ -82,7 +85,17 @@ class GearmandOptions(Directive):
         rows += [["``--help``", "", "Print the options and exit.", ""]]
         return rows
 
+    def of_txgearmand(self) -> list[list[str]]:
+        rows = [["Option", "Here"]]
+        for option in GEARMAND_OPTIONS:
+            if not option.hidden and option.effect is not Effect.ELSEWHERE:
+                short = f", ``-{option.short}``" if option.short else ""
+                rows.append([f"``--{option.name}``{short}", option.meaning])
+        return rows
+
     def of_a_table(self, name: str) -> list[list[str]]:
+        if name == "txgearmand":
+            return self.of_txgearmand()
         options = options_of(
             {"functions": FunctionSettings, "schedules": ScheduleSettings, "access": RuleSettings}[name]
         )

@@ -123,11 +123,16 @@ def observer_for(
     if twistd.get("logger") is not None:
         return None
     if twistd.get("syslog"):
-        writer = _to_syslog(twistd.get("prefix") or "")
+        writer = syslog_observer(twistd.get("prefix") or "")
     else:
         form: Callable[[LogEvent], str | None]
         form = json_line if log_format is LogFormat.JSON else formatEventAsClassicLogText
         writer = FileLogObserver(_file(twistd), form)
+    return filtered(writer, threshold)
+
+
+def filtered(writer: ILogObserver, threshold: Threshold) -> ILogObserver:
+    """What writes the events that are to be written, to `writer`."""
     return FilteringLogObserver(writer, [threshold, WithoutFiles()])
 
 
@@ -139,7 +144,8 @@ def _file(twistd: Mapping[str, Any]) -> TextIO:
     return cast(TextIO, LogFile.fromFullPath(name or "twistd.log"))
 
 
-def _to_syslog(prefix: str) -> ILogObserver:
+def syslog_observer(prefix: str) -> ILogObserver:
+    """What writes events to syslog, with `prefix` ahead of the process id."""
     from twisted.logger import LegacyLogObserverWrapper
     from twisted.python.syslog import SyslogObserver
 

@@ -5,11 +5,11 @@ line, it gives its settings to `make_program`.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Protocol
 
-from twisted.application.service import MultiService
+from twisted.application.service import MultiService, Service
 from twisted.internet.error import ReactorNotRunning
 from twisted.logger import ILogObserver, Logger
 from twisted.python.components import Componentized
@@ -150,6 +150,7 @@ def make_program(
     options: ProgramOptions,
     observer_for: Callable[[Threshold], ILogObserver | None],
     reopen_log: Callable[[], object] = lambda: None,
+    ahead: Sequence[Service] = (),
 ) -> MultiService:
     """All services of the process.
 
@@ -158,6 +159,8 @@ def make_program(
         observer_for: Makes what writes the log, with the threshold that SIGUSR2 and administrators move; or
             None where the parent's options give an observer of their own.
         reopen_log: Opens the file of the log anew, ahead of each reload.
+        ahead: Services that are started behind the opening of the ports, and ahead of the server, which
+            loads its store then.
 
     Returns:
         The service whose start is that of the process.
@@ -209,5 +212,6 @@ def make_program(
     if startup is not None:
         startup.take_over()
     program = _Program(observer, startup, reactor)
-    server.setServiceParent(program)
+    for service in (*ahead, server):
+        service.setServiceParent(program)
     return program

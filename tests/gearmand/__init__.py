@@ -1,0 +1,1 @@
+"""``txgearmand``, which takes gearmand's place."""

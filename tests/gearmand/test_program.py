@@ -1,0 +1,194 @@
+"""``txgearmand`` as an operator meets it: real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sysconfig
+import tempfile
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.gearmand.programs import LIMIT, Connection, in_background, make_script, run
+from tests.support import free_port
+from txgearman.version import VERSION
+from txgearman.wire import packets as p
+
+
+class ProgramCase(SynchronousTestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory(prefix="txgearman-gearmand-")
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.script = make_script(self.folder)
+        self.pid_file = self.folder / "pid"
+        self.log = self.folder / "log"
+        self.port = free_port()
+
+    def words(self, *words: str, without: str = "") -> list[str]:
+        """The program on a port of its own, with further words, and without one of the usual options."""
+        usual = {
+            "listen": "127.0.0.1",
+            "port": self.port,
+            "pid-file": self.pid_file,
+            "log-file": self.log,
+        }
+        said = [f"--{name}={value}" for name, value in usual.items() if name != without]
+        return [self.script, *said, *words]
+
+
+class AnswerTests(ProgramCase):
+    def test_words_that_only_ask(self) -> None:
+        self.assertEqual(run(self.script, "--version").stdout, f"\ntxgearmand {VERSION}\n")
+        self.assertIn("--libsqlite3-db", run(self.script, "-h").stdout)
+        checked = run(*self.words("-t", "8", "--check-args"))
+        self.assertEqual(checked.stdout, "")
+        self.assertEqual(
+            checked.stderr, "txgearmand: --threads has no effect: one thread serves all connections.\n"
+        )
+        self.assertEqual(sorted(path.name for path in self.folder.iterdir()), ["txgearmand"])
+
+    def test_errors_are_one_line_and_exit_code_1(self) -> None:
+        for words, text in (
+            (["--nosuch"], "unrecognised option '--nosuch'"),
+            (["-q", "MySQL"], "There is no queue MySQL here."),
+            (["--pid-file=/nonexistent/pid"], "Could not open pid file for writing: /nonexistent/pid"),
+            (["--user=no_such_user"], "no_such_user" if os.getuid() == 0 else "Must be root"),
+            (["-f", "99999999999"], "Failed to set limit for the number of file descriptors."),
+            (["--ssl", "--ssl-certificate=/nonexistent/c", "--ssl-key=/nonexistent/k"], "/nonexistent/"),
+            (["--job-handle-prefix=a b"], "handle-prefix must be printable ASCII"),
+        ):
+            errors = run(self.script, "-L", "127.0.0.1", *words, code=1).stderr
+            self.assertTrue(errors.startswith("txgearmand: "), errors)
+            self.assertIn(text, errors)
+            self.assertEqual(errors.count("\n"), 1, errors)
+
+
+class ServingTests(ProgramCase):
+    def test_in_the_background(self) -> None:
+        with in_background(*self.words("--daemon"), pid_file=self.pid_file) as process:
+            with Connection(self.port) as connection:
+                self.assertEqual(connection.line("version"), f"OK txgearman-{VERSION}")
+            self.assertEqual(self.pid_file.stat().st_mode & 0o777, 0o644)
+            self.assertEqual(self.log.stat().st_mode & 0o777, 0o644)
+            process.stop()
+        self.assertFalse(self.pid_file.exists())
+
+    def test_sighup_opens_the_log_anew(self) -> None:
+        with in_background(*self.words("-d"), pid_file=self.pid_file) as process:
+            self.log.rename(self.folder / "log.1")
+            process.send_signal(signal.SIGHUP)
+            # What is logged at the end comes behind the signal.
+            process.stop()
+        self.assertIn("Gearman job server listens", (self.folder / "log.1").read_text())
+        self.assertIn("Configuration read again. Changed: nothing", self.log.read_text())
+
+    def test_sighup_reads_the_configuration_file_again(self) -> None:
+        file = self.folder / "conf"
+        file.write_text("--verbose=ERROR")
+        with in_background(*self.words("-d", f"--config-file={file}"), pid_file=self.pid_file) as process:
+            self.assertEqual(self.log.read_text(), "")
+            file.write_text("--verbose=INFO -j 3 -t 2")
+            process.send_signal(signal.SIGHUP)
+            process.stop()
+        self.assertIn("Changed: job-retries, log-level", self.log.read_text())
+
+    def test_a_second_one_leaves_the_first_alone(self) -> None:
+        with in_background(*self.words("-d"), pid_file=self.pid_file) as process:
+            errors = run(*self.words("-d"), code=1).stderr
+            self.assertIn(f"a job server runs already, with process id {process.pid}", errors)
+            other = self.folder / "pid2"
+            errors = run(
+                self.script, "-d", "-L127.0.0.1", f"-p{self.port}", f"-P{other}", "-lnone", code=1
+            ).stderr
+            self.assertIn("Address already in use", errors)
+            self.assertFalse(other.exists())
+            self.assertEqual(self.pid_file.read_text(), str(process.pid))
+
+    def test_a_pid_file_that_is_left(self) -> None:
+        # A process there is, and it is none of ours.
+        self.pid_file.write_text("1\n")
+        with in_background(*self.words("-d"), pid_file=self.pid_file):
+            self.assertNotEqual(self.pid_file.read_text(), "1\n")
+
+    def test_in_the_foreground(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+            program = subprocess.Popen(
+                self.words("--log-file=stderr", without="log-file"),
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            assert program.stderr is not None
+            for line in program.stderr:
+                if "listens at" in line:
+                    break
+            # It answers once the reactor runs, which handles the signals.
+            with Connection(self.port) as connection:
+                connection.line("version")
+            program.send_signal(number)
+            program.stderr.read()
+            program.stderr.close()
+            self.assertEqual(program.wait(LIMIT), 0, number)
+            self.assertFalse(self.pid_file.exists())
+
+    def test_a_log_that_cannot_be_opened(self) -> None:
+        done = run(*self.words("-d", "--log-file=/nonexistent/log", without="log-file"))
+        try:
+            self.assertIn('Could not open log file "/nonexistent/log", switching to stderr.', done.stderr)
+        finally:
+            os.kill(int(self.pid_file.read_text()), signal.SIGTERM)
+
+    def test_every_address_is_said_in_the_log(self) -> None:
+        words = self.words("-d", "--threads=3", without="listen")
+        with in_background(*words, pid_file=self.pid_file) as process:
+            for host in ("127.0.0.1", "127.0.0.2"):
+                with Connection(self.port, host) as connection:
+                    connection.line("version")
+            process.stop()
+        log = self.log.read_text()
+        self.assertEqual(log.count("listens at every address"), 1)
+        self.assertEqual(log.count("--threads has no effect"), 1)
+
+
+class PrintedConfigurationTests(ProgramCase):
+    def behaviour(self) -> list[bytes]:
+        """What tells these options from the defaults of ``twistd gearmand``."""
+        with Connection(self.port) as connection:
+            handle = connection.submit(p.SUBMIT_JOB_HIGH_BG, b"first", b"", b"")
+            connection.submit(p.SUBMIT_JOB_BG, b"second", b"", b"")
+            connection.send(p.CAN_DO, b"first")
+            connection.send(p.CAN_DO, b"second")
+            jobs = []
+            while (job := connection.grab()) is not None:
+                jobs.append(job[1])
+                connection.send(p.WORK_COMPLETE, job[0], b"")
+            return [handle.rpartition(b":")[0], *jobs]
+
+    def test_a_server_started_from_it_does_the_same(self) -> None:
+        words = self.words("--job-handle-prefix=H:mine")
+        with in_background(*words, "-d", pid_file=self.pid_file) as process:
+            expected = self.behaviour()
+            process.stop()
+        self.assertEqual(expected, [b"H:mine", b"second", b"first"])
+        file = self.folder / "gearmand.toml"
+        file.write_text(run(*words, "--print-config").stdout)
+        twistd = str(Path(sysconfig.get_path("scripts")) / "twistd")
+        command = [
+            twistd,
+            f"--pidfile={self.pid_file}",
+            f"--logfile={self.log}",
+            "gearmand",
+            f"--config={file}",
+        ]
+        with in_background(*command, pid_file=self.pid_file):
+            self.assertEqual(self.behaviour(), expected)
+
+    def test_its_first_line_is_the_command(self) -> None:
+        first = run(*self.words("--print-config", "--syslog", "-u", "nobody")).stdout.splitlines()[0]
+        self.assertEqual(
+            first,
+            f"# twistd --pidfile={self.pid_file} --logfile={self.log} --nodaemon --syslog --uid=nobody "
+            "gearmand --config=THIS_FILE",
+        )
