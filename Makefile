@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # Where .ci/run puts the Node packages that the interoperability tests run.
 export NODE_PATH := $(CURDIR)/$(VENV)/node/node_modules
 
-.PHONY: demo test test-fast test-pytest test-trial test-compiled check chaos attack bench docs format clean
+.PHONY: demo test test-fast test-pytest test-trial test-compiled deb test-deb check chaos attack bench docs format clean
 
 # The runtime alone, for the demonstration.
 $(VENV)/.runtime: setup.py
@@ -57,6 +57,14 @@ test-compiled: $(VENV)/.development
 	cp -r tests pyproject.toml $(COMPILED)
 	cd $(COMPILED) && TXGEARMAN_COMPILE=1 PYTHONPATH=$(COMPILED) $(CURDIR)/$(BIN)/pytest \
 		tests/test_compiled.py tests/wire tests/broker tests/net tests/server tests/test_testing.py
+
+# The package for this machine's release of Debian, into build/deb.
+deb:
+	contrib/debian/build
+
+# That package is installed, upgraded under load, removed and purged on a copy of this machine's system; root is needed.
+test-deb: deb $(VENV)/.development
+	$(BIN)/pytest tests/contrib/debian_package.py
 
 check: $(VENV)/.development
 	$(BIN)/ruff format --check .
