@@ -29,7 +29,7 @@ from txgearman.errors import FailJob
 
 DOCS: Final = Path(__file__).parent
 
-SECONDS: Final = 20.0
+SECONDS: Final = 75.0
 """Seconds of work that the plots show."""
 
 CONFIG: Final = """

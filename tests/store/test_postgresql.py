@@ -9,6 +9,7 @@ from typing import Any
 from tests.databases import CuttableProxy, PostgreSQL, connected, needs_postgresql, shared_postgresql
 from tests.store.contract import LEASE, CrashContract, StoreContract
 from tests.store.jobs import RETRIED_AT, bury, dead_jobs, death, job, save, stored
+from tests.store.plot_contract import PlotContract
 from tests.store.schedule_contract import TickTransactionContract
 from tests.store.sharing import ENDED
 from tests.store.test_several_servers import SharedCase
@@ -19,7 +20,7 @@ from txgearman.store.urls import open_store
 
 
 @needs_postgresql
-class PostgresqlContractTests(SharedCase, StoreContract, TickTransactionContract):
+class PostgresqlContractTests(SharedCase, StoreContract, TickTransactionContract, PlotContract):
     def setUp(self) -> None:
         SharedCase.setUp(self)
         StoreContract.setUp(self)

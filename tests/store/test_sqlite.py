@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.chaos.power import library, lose_unsynced
 from tests.store.contract import HERE, LEASE, CrashContract, StoreContract
 from tests.store.jobs import job, save, stored
+from tests.store.plot_contract import PlotContract
 from tests.store.schedule_contract import TickTransactionContract
 from txgearman.errors import StoreError, StoreUnavailable
 from txgearman.store import sqlite
@@ -51,7 +52,7 @@ class SqliteCase(SynchronousTestCase):
         return shell
 
 
-class SqliteContractTests(SqliteCase, StoreContract, TickTransactionContract):
+class SqliteContractTests(SqliteCase, StoreContract, TickTransactionContract, PlotContract):
     def setUp(self) -> None:
         SqliteCase.setUp(self)
         StoreContract.setUp(self)

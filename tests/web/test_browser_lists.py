@@ -167,18 +167,31 @@ class ListsTests(TestCase):
         frame = page.script("return document.querySelectorAll('.frame')[1]")
         ActionChains(page.chrome).move_to_element_with_offset(frame, -200, 0).perform()
         self.assertTrue(
-            page.until("the time is told", "document.querySelectorAll('.at')[1].checkVisibility()")
+            page.until("the time is told", "document.querySelectorAll('.moment')[1].checkVisibility()")
         )
         before = page.script(f"return {times}")
         page.until("it goes on", f"{times} !== arguments[0]", before)
-        self.assertTrue(page.script("return document.querySelectorAll('.at')[1].checkVisibility()"))
+        self.assertTrue(page.script("return document.querySelectorAll('.moment')[1].checkVisibility()"))
         ActionChains(page.chrome).move_by_offset(0, -300).perform()
-        page.until("it is gone", "!document.querySelectorAll('.at')[1].checkVisibility()")
+        page.until("it is gone", "!document.querySelectorAll('.moment')[1].checkVisibility()")
         page.script("document.querySelectorAll('.frame')[0].focus()")
         from selenium.webdriver.common.keys import Keys
 
         page.chrome.switch_to.active_element.send_keys(Keys.ARROW_LEFT)
-        self.assertTrue(page.until("by keys too", "document.querySelector('.at').checkVisibility()"))
+        self.assertTrue(page.until("by keys too", "document.querySelector('.moment').checkVisibility()"))
+
+    @on_reactor
+    async def test_the_past_of_a_function(self) -> None:
+        async with loaded() as its:
+            await in_browser(its.address, self._past)
+
+    def _past(self, page: Page) -> None:
+        page.open("/functions/render")
+        page.shows("Rate and times")
+        page.click("24 h", within=".function-plots")
+        page.until("the range is in the address", "location.hash.includes('range=24h')")
+        page.click("2 min", within=".function-plots")
+        page.until("curves are there", "document.querySelector('.function-plots .line').getAttribute('d')")
 
     @on_reactor
     async def test_saving_rows(self) -> None:

@@ -49,6 +49,7 @@ from txgearman.server.protocol import GearmanServerProtocol
 from txgearman.server.schedules.scheduling import Scheduling
 
 if TYPE_CHECKING:
+    from txgearman.server.persistence.plots import StoredPlots
     from txgearman.server.persistence.schedules import StoredSchedules
     from txgearman.server.persistence.writer import StoreWriter
 
@@ -124,6 +125,7 @@ class GearmanServerFactory(Factory):
         self._wall_clock = wall_clock
         self._follower = follower
         self.activity = Activity(wall_clock)
+        self.plots: StoredPlots | None = None
         self._failure_log = DeathLog(self.clock, self.activity)
         self.death_listeners: list[DeathListener] = [self._failure_log]
         self.results = ResultWaits(reactor, lambda: self.broker)

@@ -23,10 +23,12 @@ from txgearman.server.config.option_kinds import about_option, with_reloadable
 from txgearman.server.config.option_values import web_endpoint
 from txgearman.server.config.options import Settings
 from txgearman.server.factory import GearmanServerFactory
+from txgearman.server.persistence.plots import StoredPlots
 from txgearman.server.persistence.thread import one_thread
 from txgearman.server.persistence.writer import StoreWriter
 from txgearman.server.schedules.scheduling import schedules_of
 from txgearman.store.contract import Store
+from txgearman.store.plots import PlotTable
 from txgearman.version import VERSION
 from txgearman.wire.limits import MAX_FUNCTION, MAX_UNIQUE
 
@@ -294,6 +296,10 @@ class GearmanService(MultiService):
         self.store_writer = StoreWriter(
             store, self._reactor, in_thread, happened=self.factory.activity.happened
         )
+        if isinstance(store, PlotTable):
+            # What does not change with a restart, and is not that of another server on the same machine.
+            name = " ".join([platform.node(), *self._places])
+            self.factory.plots = StoredPlots(store, in_thread, name)
         try:
             last_number = self.store_writer.open(
                 f"{platform.node()}:{os.getpid()}", self.settings.store_lease
@@ -309,6 +315,7 @@ class GearmanService(MultiService):
 
     def _abandon_store(self) -> None:
         """The start has failed: give up the store, which must not be kept from others. Blocks."""
+        self.factory.plots = None
         store_writer, self.store_writer = self.store_writer, None
         if store_writer is not None and self._store is not None and self._end_thread is not None:
             store_writer.abandon()
@@ -351,6 +358,7 @@ class GearmanService(MultiService):
             await maybeDeferred(listeners.disownServiceParent)
         if self._web is not None:
             self._web.close()
+        self.factory.plots = None
         store_writer, self.store_writer = self.store_writer, None
         if store_writer is not None:
             # Otherwise clients and workers that go on would always leave something to write.

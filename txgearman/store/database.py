@@ -39,6 +39,7 @@ from txgearman.store.contract import (
     StoredJob,
     Written,
 )
+from txgearman.store.plot_rows import PlotRows
 from txgearman.store.schedules import ScheduleRows
 from txgearman.store.tables import (
     DATA_INDEX,
@@ -87,7 +88,7 @@ class TransactionConflict(Exception):
     """A transaction conflicted with others; the same may succeed now. Never leaves this room."""
 
 
-class DatabaseStore(ScheduleRows, ABC):
+class DatabaseStore(ScheduleRows, PlotRows, ABC):
     """A `Store` on what SQLAlchemy speaks to; `url` says where it is.
 
     A subclass knows one kind of database: how to connect, and the statements that must be fast.

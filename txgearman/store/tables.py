@@ -269,7 +269,7 @@ PLOT: Final = sa.Table(
     sa.Column("began", _SECONDS, primary_key=True),
     sa.Column("points", Bytes, nullable=False),
 )
-"""Pieces of the dashboard's plots, by when they begin in seconds since the epoch. Nothing writes it yet."""
+"""Pieces of the dashboard's plots, by when they begin in seconds since the epoch."""
 
 NEW_TABLES: Final = [DEAD, RESULT, UNIQUE, SCHEDULE, TICK, SLOT, SLOT_WANT, SETTING, PLOT]
 """Those that came with version 3."""

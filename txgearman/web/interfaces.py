@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -420,6 +420,30 @@ class Scheduling(Protocol):
         """
 
 
+PlotPiece = tuple[str, float, bytes]
+"""A piece of a plot that is kept: the plot's name, when it begins in seconds since the epoch, its points."""
+
+
+class Plots(Protocol):
+    """Where plots outlive the server."""
+
+    def load(self, since: float, tell: Callable[[list[PlotPiece]], None]) -> None:
+        """Read what is kept.
+
+        Args:
+            since: Pieces that begin earlier are left out; seconds since the epoch.
+            tell: Called with the pieces, in the order of time. Not called where they cannot be read.
+        """
+
+    def save(self, pieces: Sequence[PlotPiece], before: float) -> None:
+        """Keep pieces.
+
+        Args:
+            pieces: The pieces. Those of the same name and beginning are replaced.
+            before: Pieces that begin earlier are deleted; seconds since the epoch.
+        """
+
+
 class Event(Protocol):
     """Something that was done with the server, or by it."""
 
@@ -533,6 +557,10 @@ class Gearman(HTTPLimits, Protocol):
     @property
     def access(self) -> AccessPolicy | None:
         """Who may do what, None without a policy."""
+
+    @property
+    def plots(self) -> Plots | None:
+        """Where plots outlive the server; None where nothing does."""
 
     @property
     def activity(self) -> Activity:

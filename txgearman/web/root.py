@@ -9,8 +9,10 @@ from twisted.logger import Logger
 from twisted.web.resource import Resource
 from twisted.web.server import Request
 
+from txgearman.web.api.function_history import FunctionHistory
 from txgearman.web.api.history import History
 from txgearman.web.api.live import LiveDocuments
+from txgearman.web.api.plots import PlotSampler
 from txgearman.web.api.routes import Api
 from txgearman.web.api.submission import GearmandStyle
 from txgearman.web.api.totals import measured
@@ -56,14 +58,16 @@ def make_site(
     guard = Guard(settings, lambda: gearman.access)
     root = Root(gearman, settings, guard, reactor)
     history = History(lambda: measured(gearman, reactor), reactor, time.time)
+    functions = FunctionHistory(time.time)
+    sampler = PlotSampler(gearman, history, functions, reactor, time.time)
     live = LiveDocuments(gearman, health, history, reactor)
-    root.putChild(b"api", Api(gearman, health, settings, guard, live, reactor))
+    root.putChild(b"api", Api(gearman, health, settings, guard, live, functions, reactor))
     add_dashboard(root)
     if health is not None:
         root.putChild(b"healthz", HealthResource(list))
         root.putChild(b"readyz", HealthResource(health.problems))
         root.putChild(b"metrics", _metrics(gearman, health, guard, reactor))
-    return WebSite(root, settings, guard, gearman, reactor, history.start, history.stop)
+    return WebSite(root, settings, guard, gearman, reactor, sampler.start, sampler.stop)
 
 
 def _metrics(gearman: Gearman, health: ServerHealth, guard: Guard, reactor: IReactorTime) -> Resource:

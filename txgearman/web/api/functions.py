@@ -13,6 +13,7 @@ from txgearman.broker.policy import MAX_SEPARATOR, MAX_START_RATE, RunRules
 from txgearman.broker.views import FunctionView
 from txgearman.errors import FunctionInUse, FunctionNotFound, Refused
 from txgearman.web.api.clients import refusal
+from txgearman.web.api.function_history import FunctionHistory, as_json
 from txgearman.web.api.job_search import compile_search
 from txgearman.web.api.serializers import FUNCTION, MAX_LIMIT, PRIORITY_NAMES, RUN_LIMITS
 from txgearman.web.http.responses import HTTPProblem, Response, no_content, to_json
@@ -26,8 +27,9 @@ _NUMBERS: Final = tuple(name for name in RUN_LIMITS.schema["properties"] if name
 class FunctionEndpoints:
     """The endpoints about functions; the table says what each is for."""
 
-    def __init__(self, gearman: Gearman, reactor: IReactorTime) -> None:
+    def __init__(self, gearman: Gearman, history: FunctionHistory, reactor: IReactorTime) -> None:
         self._gearman = gearman
+        self._history = history
         self._reactor = reactor
 
     async def functions(self, call: Call) -> Response:
@@ -58,6 +60,16 @@ class FunctionEndpoints:
             )
         except FunctionNotFound as error:
             raise no_function() from error
+
+    def history(self, call: Call) -> Response:
+        """The past of a function."""
+        name = call.ids[0]
+        try:
+            self._gearman.inspection.function_detail(name)
+        except FunctionNotFound as error:
+            raise no_function() from error
+        coarse = call.arguments["span"] == "day"
+        return Response(to_json(as_json(self._history.samples(name, coarse), coarse)))
 
     def change_function(self, call: Call) -> Response:
         """Pause or resume a function, or set its limits of jobs and of runs, and show it."""

@@ -72,6 +72,18 @@ class History:
         """The samples, the oldest first: a second apart, or, if `coarse`, a minute."""
         return list(self._coarse if coarse else self._recent)
 
+    def restore(self, samples: list[Sample]) -> None:
+        """Take samples that were kept, of a server that ended.
+
+        Args:
+            samples: They are a minute apart, the oldest first.
+        """
+        begun = self._coarse[0][0] if self._coarse else float("inf")
+        taken = list(self._coarse)
+        self._coarse.clear()
+        self._coarse.extend([sample for sample in samples if sample[0] < begun])
+        self._coarse.extend(taken)
+
     async def _run(self) -> None:
         while True:
             begun = self._reactor.seconds()

@@ -21,6 +21,7 @@ from txgearman.web.api.serializers import (
     LISTED_JOB,
     LISTED_SCHEDULE,
     NUMBER,
+    NUMBER_OR_NULL,
     PRIORITY_NAMES,
     RUN_LIMITS,
     SCHEDULE,
@@ -67,6 +68,9 @@ def _schemas() -> dict[str, Schema]:
         "Function": FUNCTION.schema,
         "Functions": object_schema(
             functions=array_schema(_ref("Function")), total=COUNT, next=INTEGER_OR_NULL
+        ),
+        "FunctionHistory": object_schema(
+            columns=array_schema(TEXT), samples=array_schema(array_schema(NUMBER_OR_NULL)), step=NUMBER
         ),
         "FunctionChange": _change_schema(
             paused=FLAG,

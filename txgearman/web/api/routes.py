@@ -15,6 +15,7 @@ from txgearman.web.api.dead_jobs import (
     DeadJobEndpoints,
     read_dead_cursor,
 )
+from txgearman.web.api.function_history import FunctionHistory
 from txgearman.web.api.functions import FunctionEndpoints
 from txgearman.web.api.job_search import MAX_NUMBER, JobCursor
 from txgearman.web.api.jobs import JobEndpoints
@@ -61,6 +62,9 @@ _DEAD_CURSOR: Final = Parameter(
     pattern=CURSOR_PATTERN,
 )
 _DEAD_FUNCTION: Final = Parameter("function", "text", "Only those of this function.")
+_SPAN: Final = Parameter(
+    "span", "choice", "The last minutes, or the last day.", "minutes", choices=("minutes", "day")
+)
 _DEAD_SEARCH: Final = Parameter(
     "search",
     "text",
@@ -113,6 +117,7 @@ class Api(Branch):
         settings: WebSettings,
         guard: Guard,
         live: LiveDocuments,
+        history: FunctionHistory,
         reactor: IReactorTime,
     ) -> None:
         super().__init__()
@@ -120,7 +125,7 @@ class Api(Branch):
         self.routes = make_routes(
             self._openapi,
             ServerEndpoints(gearman, health, settings, guard, live, reactor),
-            FunctionEndpoints(gearman, reactor),
+            FunctionEndpoints(gearman, history, reactor),
             JobEndpoints(gearman, settings, guard, reactor),
             ConnectionEndpoints(gearman),
             DeadJobEndpoints(gearman, reactor),
@@ -196,6 +201,17 @@ def make_routes(
             {204: ""},
             (404, 409),
             action="drop function",
+        ),
+        Route(
+            "GET",
+            "/functions/{function}/history",
+            WebRight.VIEW,
+            functions.history,
+            "Jobs a second of a function, and how long they waited and ran, over the last minutes or the "
+            "last day.",
+            {200: "FunctionHistory"},
+            (400, 404),
+            (_SPAN,),
         ),
         Route(
             "GET",
@@ -529,7 +545,7 @@ def make_routes(
             (400,),
             (
                 Parameter("view", "choice", "What to show.", "overview", choices=_VIEWS),
-                Parameter("span", "choice", "Of the overview.", "minutes", choices=("minutes", "day")),
+                _SPAN,
                 Parameter("sort", "choice", "The order of functions.", "name", choices=tuple(SORTS)),
                 Parameter("function", "text", "The function to show.", b""),
                 Parameter("handles", "text", "The jobs to show, with commas between.", b"", max_length=16384),

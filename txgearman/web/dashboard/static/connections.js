@@ -61,10 +61,13 @@ export function connections(frame) {
     const more = row.functions_total - few.length;
     return {
       key: JSON.stringify([few, more]),
-      make: () => [
-        ...few.map((name) => h("span", { class: "chip name" }, peerName(name))),
-        more > 0 ? h("span", { class: "about" }, `and ${count(more)} more`) : "",
-      ],
+      make: () =>
+        h(
+          "span",
+          { class: "chips" },
+          few.map((name) => h("span", { class: "chip name" }, peerName(name))),
+          more > 0 ? h("span", { class: "about" }, `and ${count(more)} more`) : "",
+        ),
     };
   }
 

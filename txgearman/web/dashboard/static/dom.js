@@ -124,7 +124,8 @@ export class Table {
 
   // What is seen of the rows, with the titles: a list of texts for each line.
   texts() {
-    const columns = this.columns.map((column, index) => ({ column, index })).filter(({ column }) => column.title);
+    const isShown = (index) => getComputedStyle(this.heads[index]).display !== "none";
+    const columns = this.columns.map((column, index) => ({ column, index })).filter(({ column, index }) => column.title && isShown(index));
     const lines = [...this.body.rows].filter((line) => !line.classList.contains("gone"));
     return [
       columns.map(({ column }) => column.title),

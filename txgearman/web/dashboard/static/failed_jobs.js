@@ -207,8 +207,9 @@ function failedJobs(frame, kind) {
     jobs = found;
     nextCursor = cursor;
     gone.clear();
-    selected.clear();
-    for (const box of table.body.querySelectorAll("input")) box.checked = false;
+    // Somebody may have chosen some while these came.
+    const handles = new Set(jobs.map((job) => job.handle));
+    for (const handle of selected) if (!handles.has(handle)) selected.delete(handle);
     draw();
     follow();
   }

@@ -40,6 +40,14 @@ export function duration(seconds) {
   return `${Math.floor(seconds / 86400)} d ${Math.floor((seconds % 86400) / 3600)} h`;
 }
 
+// A length of time that may be very short.
+export function span(seconds) {
+  if (seconds === null || seconds === undefined || Number.isNaN(seconds)) return "–";
+  if (seconds < 0.001) return seconds ? "< 1 ms" : "0";
+  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
+  return duration(seconds);
+}
+
 export function clock(seconds, withSeconds = true) {
   const options = { hour: "2-digit", minute: "2-digit", second: withSeconds ? "2-digit" : undefined, hour12: false };
   return new Date(seconds * 1000).toLocaleTimeString("en-GB", options);

@@ -7,6 +7,7 @@ import { get, Problem, serverNow } from "./live.js";
 import { errorView, nextRun, RETRY_NOW } from "./failure.js";
 import { limits, mix } from "./functions.js";
 import { age, lacksWorker, sum } from "./overview.js";
+import { functionPlots } from "./function_plots.js";
 import { Spark } from "./plot.js";
 
 const PAGE = 50;
@@ -196,6 +197,7 @@ export function functionPage(frame, id) {
       onRow: (line, job) => line.classList.toggle("gone", gone.has(job.handle)),
     },
   );
+  const plots = functionPlots(frame, id);
   const search = new Search(frame, "Find in data, unique or handle", "Find jobs", restart);
   const state = new Choice(frame, "state", "State", STATES, restart);
   const pages = new Pages(frame, 0, load);
@@ -205,6 +207,7 @@ export function functionPage(frame, id) {
     link("#/functions", "Functions", "crumb"),
     h("div", { class: "title" }, name, chip, noWorker, h("div", { class: "actions" }, pause, limit, limitRuns, cancelAll, drop)),
     h("section", { class: "card facts", "aria-label": "The function" }, Object.values(facts).map((each) => each.element), bar),
+    plots.element,
     h(
       "section",
       { class: "card" },
@@ -335,6 +338,7 @@ export function functionPage(frame, id) {
       asked.abort();
       clearInterval(ticking);
       search.close();
+      plots.close();
       follower.close();
     },
   };

@@ -8,16 +8,17 @@ const WIDTH = 1000;
 const KEY_STEPS = 60;
 
 // A number that a scale may end at, whose half is easy to read too.
-function nice(number) {
-  if (number <= 2) return 2;
+function nice(number, smallest) {
+  if (number <= smallest) return smallest;
   const power = 10 ** Math.floor(Math.log10(number));
   return [1, 2, 3, 4, 5, 6, 8, 10].map((step) => step * power).find((step) => step >= number);
 }
 
-// Lines over the same times. `series` are {name, title, format}; each has the class s-NAME.
+// Lines over the same times. `series` are {name, title}; each has the class s-NAME. The scale ends at `smallest` at least.
 export class Plot {
-  constructor({ series, height, label, format }) {
+  constructor({ series, height, label, format, smallest = 2 }) {
     this.series = series;
+    this.smallest = smallest;
     this.height = height;
     this.format = format;
     this.label = label;
@@ -43,7 +44,7 @@ export class Plot {
       { class: "legend" },
       series.map((each, index) => h("li", {}, h("i", { class: `s-${each.name}` }), each.title, " ", this.values[index])),
     );
-    this.at = h("div", { class: "at", "aria-hidden": "true", hidden: true });
+    this.at = h("div", { class: "moment", "aria-hidden": "true", hidden: true });
     // Where the pointer is, as a part of the width; null where it is elsewhere.
     this.pointed = null;
     const frame = h("div", { class: "frame", tabindex: 0, role: "group", "aria-label": `${label}. The arrow keys show the values at a time` }, this.svg, this.scale, this.at);
@@ -66,7 +67,7 @@ export class Plot {
     this.begin = end - span;
     let top = 0;
     for (const point of points) for (const value of point.values) if (value > top) top = value;
-    const scale = nice(top * 1.05);
+    const scale = nice(top * 1.05, this.smallest);
     const x = (time) => (((time - this.begin) / span) * WIDTH).toFixed(1);
     const y = (value) => (this.height - 2 - (Math.max(0, value) / scale) * (this.height - 10)).toFixed(1);
     this.lines.forEach(({ area, line }, index) => {

@@ -1,0 +1,142 @@
+"""Takes the samples behind the plots of functions, and has the last day of all plots kept in the store."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from txgearman.broker.meters import FunctionMeasures
+from txgearman.web.api.function_history import COARSE_STEP, FINE_STEP, FunctionHistory
+from txgearman.web.api.history import COARSE, COARSE_INTERVAL, COLUMNS, SHARE, History, Sample
+from txgearman.web.http.encoding import identifier
+from txgearman.web.interfaces import Gearman, PlotPiece
+from txgearman.web.slices import iterate_in_slices
+
+KEPT: Final = COARSE * COARSE_INTERVAL
+"""Seconds that plots are kept: a day."""
+
+TOTALS: Final = "total"
+"""The name of the plot of the server's totals in the store."""
+
+FUNCTION: Final = "function:"
+"""What the names of the plots of functions begin with; the function follows, percent-encoded."""
+
+HOUR: Final = 3600.0
+"""Seconds of the totals that are kept together."""
+
+_SAMPLE: Final = struct.Struct(f"<{len(COLUMNS)}d")
+
+_log = Logger()
+
+
+class PlotSampler:
+    """Samples functions and keeps plots while it runs.
+
+    Args:
+        gearman: The server.
+        totals: The history of the server's totals, which samples by itself.
+        functions: The histories of functions.
+        reactor: The clock between samples.
+        wall_clock: Returns seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        gearman: Gearman,
+        totals: History,
+        functions: FunctionHistory,
+        reactor: IReactorTime,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self._gearman = gearman
+        self._totals = totals
+        self._functions = functions
+        self._reactor = reactor
+        self._wall_clock = wall_clock
+        self._running: Deferred[None] | None = None
+        self._saved = 0.0
+
+    def start(self) -> None:
+        """Take what was kept, and start sampling with one sample now."""
+        if self._running is not None:
+            return
+        self._totals.start()
+        plots = self._gearman.plots
+        if plots is not None:
+            plots.load(self._wall_clock() - KEPT, self._restore)
+        self._saved = self._reactor.seconds()
+        self._running = Deferred.fromCoroutine(self._run())
+        self._running.addErrback(self._ended)
+
+    def stop(self) -> None:
+        """Stop sampling. Samples that were taken stay."""
+        self._totals.stop()
+        running, self._running = self._running, None
+        if running is not None:
+            running.cancel()
+            self._keep()
+
+    async def _run(self) -> None:
+        while True:
+            begun = self._reactor.seconds()
+            rows: list[FunctionMeasures] = []
+
+            def take(found: list[FunctionMeasures | None], rows: list[FunctionMeasures] = rows) -> None:
+                rows.extend(row for row in found if row is not None)
+
+            await iterate_in_slices(self._gearman.inspection.look_at_measures(), take, self._reactor)
+            self._functions.take(rows)
+            if begun - self._saved >= COARSE_STEP:
+                self._saved = begun
+                self._keep()
+            took = self._reactor.seconds() - begun
+            await deferLater(self._reactor, max(FINE_STEP, took * SHARE))
+
+    def _keep(self) -> None:
+        plots = self._gearman.plots
+        if plots is not None:
+            now = self._wall_clock()
+            pieces: list[PlotPiece] = [
+                (FUNCTION + identifier(name), began, points)
+                for name, began, points in self._functions.pieces()
+            ]
+            hour = now // HOUR * HOUR
+            pieces.append((TOTALS, hour, self._pack_totals(hour)))
+            plots.save(pieces, now - KEPT - HOUR)
+
+    def _pack_totals(self, began: float) -> bytes:
+        """The samples of the totals since a time."""
+        samples = [sample for sample in self._totals.samples(True) if sample[0] >= began]
+        return b"".join(
+            [_SAMPLE.pack(*(math.nan if value is None else value for value in sample)) for sample in samples]
+        )
+
+    def _restore(self, pieces: list[PlotPiece]) -> None:
+        totals: list[Sample] = []
+        for name, _began, points in pieces:
+            if name == TOTALS:
+                whole = points[: len(points) // _SAMPLE.size * _SAMPLE.size]
+                totals += [_unpacked(values) for values in _SAMPLE.iter_unpack(whole)]
+            elif name.startswith(FUNCTION):
+                self._functions.restore(unquote_to_bytes(name.removeprefix(FUNCTION)), points)
+        self._totals.restore([sample for sample in totals if sample[0] > self._wall_clock() - KEPT])
+
+    def _ended(self, reason: Failure) -> None:
+        if not reason.check(CancelledError):
+            _log.failure(
+                "Sampling functions stopped: their plots stand still until the server is restarted", reason
+            )
+
+
+def _unpacked(values: tuple[float, ...]) -> Sample:
+    time, *others = values
+    return [time, *(None if math.isnan(value) else int(value) for value in others)]
