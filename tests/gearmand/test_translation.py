@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import tempfile
+import tomllib
 from typing import Any
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -183,13 +185,18 @@ class QueueTests(Case):
 
 
 class ConfigurationFileTests(Case):
+    def file(self) -> str:
+        folder = tempfile.TemporaryDirectory(prefix="txgearman-gearmand-")
+        self.addCleanup(folder.cleanup)
+        return f"{folder.name}/gearmand.toml"
+
     def test_the_file_says_the_same(self) -> None:
         words = (
             "-L ::1 -p 4731 -j 3 -w 2 -R -f 100 --exceptions --keepalive --keepalive-idle=7 --verbose=DEBUG "
             "-q libsqlite3 --libsqlite3-db=/q/jobs.db"
         )
         found = self.translated(words)
-        path = self.mktemp()
+        path = self.file()
         with open(path, "w") as file:
             file.write(toml_text(found.said, ["A comment"]))
         said = dict(read_configuration(path, CONFIGURABLE).said)
@@ -200,12 +207,10 @@ class ConfigurationFileTests(Case):
         self.assertEqual(said, {})
 
     def test_texts_of_any_kind(self) -> None:
-        path = self.mktemp()
+        path = self.file()
         text = '"quoted" \\ \t \x7f \x01 \N{GRINNING FACE} é'
         with open(path, "w") as file:
             file.write(toml_text({"handle-prefix": text, "listen": [text, "b"], "round-robin": True}))
-        import tomllib
-
         with open(path, "rb") as binary:
             self.assertEqual(
                 tomllib.load(binary), {"handle-prefix": text, "listen": [text, "b"], "round-robin": True}
