@@ -362,7 +362,7 @@ class LogTest(TestCase):
             await close(await answering(server.port), admin)
             await server.program.wrote(b"is gone")
             self.assertNotIn("quiet", server.log)
-            self.assertIn("127.0.0.1 ('-') said maxqueue loud 1", server.log.replace("(b'-')", "('-')"))
+            self.assertIn("Action over admin by 127.0.0.1: maxqueue loud (1)", server.log)
 
     @on_reactor
     async def test_an_observer_of_twistd_keeps_its_say(self) -> None:
