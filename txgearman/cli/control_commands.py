@@ -9,14 +9,17 @@ from typing import Any
 
 import click
 
+from txgearman.cli.completion import complete_function, complete_handle, complete_worker
 from txgearman.cli.options import common_options, json_option, run_and_exit, timeout_option
 from txgearman.cli.parameters import QueueLimit, QueueLimits
 
-_functions = click.argument("functions", metavar="FUNCTION...", nargs=-1, required=True)
+_functions = click.argument(
+    "functions", metavar="FUNCTION...", nargs=-1, required=True, shell_complete=complete_function
+)
 
 
 @click.command(short_help="Cancel jobs.")
-@click.argument("handles", metavar="HANDLE...", nargs=-1, required=True)
+@click.argument("handles", metavar="HANDLE...", nargs=-1, required=True, shell_complete=complete_handle)
 @common_options
 @timeout_option
 @click.option(
@@ -71,7 +74,14 @@ def drop(functions: tuple[str, ...], servers: tuple[str, ...], verbose: bool, ti
 
 
 @click.command(short_help="Give workers no more jobs.")
-@click.argument("numbers", metavar="NUMBER...", nargs=-1, required=True, type=click.IntRange(min=0))
+@click.argument(
+    "numbers",
+    metavar="NUMBER...",
+    nargs=-1,
+    required=True,
+    type=click.IntRange(min=0),
+    shell_complete=complete_worker,
+)
 @common_options
 @timeout_option
 @click.option("--off", is_flag=True, help="Give them jobs again.")
@@ -88,7 +98,7 @@ def quiet(
 
 
 @click.command(short_help="Show and set limits.")
-@click.argument("function", required=False)
+@click.argument("function", required=False, shell_complete=complete_function)
 @common_options
 @timeout_option
 @json_option
@@ -159,7 +169,7 @@ def limits(
 
 
 @click.command(short_help="Limit how many jobs a function may have.")
-@click.argument("function")
+@click.argument("function", shell_complete=complete_function)
 @click.argument("limits", metavar="LIMIT...", nargs=-1, required=True, type=QueueLimit())
 @common_options
 @timeout_option

@@ -10,6 +10,7 @@ from datetime import datetime
 
 import click
 
+from txgearman.cli.completion import complete_function
 from txgearman.cli.options import common_options, json_option, run_and_exit
 from txgearman.cli.parameters import Duration, Moment
 from txgearman.job_limits import MAX_ATTEMPTS, MAX_SECONDS
@@ -18,7 +19,7 @@ _JOB_DURATION = Duration(allow_zero=True, longest=MAX_SECONDS)
 
 
 @click.command(short_help="Submit jobs and show their results.")
-@click.argument("function")
+@click.argument("function", shell_complete=complete_function)
 @click.argument("payloads", metavar="[PAYLOAD]...", nargs=-1)
 @common_options
 @click.option(
@@ -194,6 +195,7 @@ def submit(
     "functions",
     metavar="FUNCTION",
     multiple=True,
+    shell_complete=complete_function,
     help="A function whose jobs COMMAND runs. Can be given several times.",
 )
 @click.option(

@@ -6,12 +6,15 @@ from typing import Any, BinaryIO
 
 import click
 
+from txgearman.cli.completion import complete_function, complete_schedule
 from txgearman.cli.options import common_options, group_options, json_option, run_and_exit, timeout_option
 from txgearman.cli.parameters import Duration
 
 PRIORITIES = ("high", "normal", "low")
 MISSED = ("skip", "one", "all")
 OVERLAPS = ("skip", "queue")
+
+_names = click.argument("names", metavar="NAME...", nargs=-1, required=True, shell_complete=complete_schedule)
 
 
 @click.group(short_help="Show, add, remove, pause and run recurring jobs.")
@@ -33,7 +36,14 @@ def show(servers: tuple[str, ...], verbose: bool, timeout: float, as_json: bool)
 
 @schedules.command(short_help="Add a schedule, or change one.")
 @click.argument("name")
-@click.option("-f", "--function", metavar="FUNCTION", required=True, help="What the jobs are to run.")
+@click.option(
+    "-f",
+    "--function",
+    metavar="FUNCTION",
+    required=True,
+    shell_complete=complete_function,
+    help="What the jobs are to run.",
+)
 @click.option("--cron", metavar="FIELDS", help="When: five fields as cron has them, or @daily and its like.")
 @click.option("--every", metavar="DURATION", type=Duration(), help="In place of --cron: how often.")
 @click.option("--timezone", metavar="ZONE", help="The time zone of --cron, UTC by default.")
@@ -73,7 +83,7 @@ def add(
 
 
 @schedules.command(short_help="Remove schedules.")
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@_names
 @common_options
 @timeout_option
 def remove(names: tuple[str, ...], servers: tuple[str, ...], verbose: bool, timeout: float) -> None:
@@ -84,7 +94,7 @@ def remove(names: tuple[str, ...], servers: tuple[str, ...], verbose: bool, time
 
 
 @schedules.command(short_help="Let schedules rest.")
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@_names
 @common_options
 @timeout_option
 def pause(names: tuple[str, ...], servers: tuple[str, ...], verbose: bool, timeout: float) -> None:
@@ -95,7 +105,7 @@ def pause(names: tuple[str, ...], servers: tuple[str, ...], verbose: bool, timeo
 
 
 @schedules.command(short_help="Let paused schedules go on.")
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@_names
 @common_options
 @timeout_option
 def resume(names: tuple[str, ...], servers: tuple[str, ...], verbose: bool, timeout: float) -> None:
@@ -106,7 +116,7 @@ def resume(names: tuple[str, ...], servers: tuple[str, ...], verbose: bool, time
 
 
 @schedules.command(short_help="Submit a job of a schedule now.")
-@click.argument("name")
+@click.argument("name", shell_complete=complete_schedule)
 @common_options
 @timeout_option
 def run(name: str, servers: tuple[str, ...], verbose: bool, timeout: float) -> None:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import click
 from click.shell_completion import get_completion_class
 
+from txgearman.cli.completion import complete_dead_handle, complete_function, complete_handle
 from txgearman.cli.options import common_options, json_option, run_and_exit, timeout_option
 from txgearman.cli.parameters import Duration
 
@@ -37,7 +38,7 @@ def _check_terminal(what: str, instead: str) -> None:
 
 
 @click.command(short_help="Show the functions with their jobs and workers.")
-@click.argument("functions", metavar="[FUNCTION]...", nargs=-1)
+@click.argument("functions", metavar="[FUNCTION]...", nargs=-1, shell_complete=complete_function)
 @common_options
 @timeout_option
 @json_option
@@ -65,11 +66,17 @@ def workers(
 
 
 @click.command(short_help="Show jobs, or the state of some.")
-@click.argument("handles", metavar="[HANDLE]...", nargs=-1)
+@click.argument("handles", metavar="[HANDLE]...", nargs=-1, shell_complete=complete_handle)
 @common_options
 @timeout_option
 @json_option
-@click.option("-f", "--function", metavar="FUNCTION", help="Only jobs of this function.")
+@click.option(
+    "-f",
+    "--function",
+    metavar="FUNCTION",
+    shell_complete=complete_function,
+    help="Only jobs of this function.",
+)
 @click.option(
     "--state",
     "states",
@@ -118,7 +125,7 @@ def jobs(
 
 
 @click.command(short_help="Show all that is known of one job.")
-@click.argument("handle")
+@click.argument("handle", shell_complete=complete_handle)
 @common_options
 @timeout_option
 @json_option
@@ -130,7 +137,7 @@ def job(handle: str, servers: tuple[str, ...], verbose: bool, timeout: float, as
 
 
 @click.command(short_help="Write the result of an offline job.")
-@click.argument("handle")
+@click.argument("handle", shell_complete=complete_handle)
 @common_options
 @click.option("-w", "--wait", is_flag=True, help="Wait until the job has ended.")
 @click.option(
@@ -150,7 +157,13 @@ def result(handle: str, servers: tuple[str, ...], verbose: bool, wait: bool, tim
 @common_options
 @timeout_option
 @json_option
-@click.option("-f", "--function", metavar="FUNCTION", help="Only jobs of this function.")
+@click.option(
+    "-f",
+    "--function",
+    metavar="FUNCTION",
+    shell_complete=complete_function,
+    help="Only jobs of this function.",
+)
 @click.option(
     "--search",
     metavar="TEXT",
@@ -171,8 +184,14 @@ def dead(
 
 def _which_dead_jobs(command: _F) -> _F:
     """Add what the commands take that do something with dead jobs."""
-    handles = click.argument("handles", metavar="[HANDLE]...", nargs=-1)
-    function = click.option("-f", "--function", metavar="FUNCTION", help="All dead jobs of this function.")
+    handles = click.argument("handles", metavar="[HANDLE]...", nargs=-1, shell_complete=complete_dead_handle)
+    function = click.option(
+        "-f",
+        "--function",
+        metavar="FUNCTION",
+        shell_complete=complete_function,
+        help="All dead jobs of this function.",
+    )
     all_jobs = click.option("--all", "all_jobs", is_flag=True, help="All dead jobs of all functions.")
     return handles(common_options(timeout_option(function(all_jobs(command)))))
 
