@@ -22,23 +22,17 @@
  *   mixes up jobs cannot have a result.
  */
 #define _GNU_SOURCE
+#include "measure.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
-#include <time.h>
-#include <unistd.h>
 
 enum packet_type {
     CAN_DO = 1,
@@ -139,35 +133,13 @@ static struct {
     uint64_t last_packet, give_up;
 } run;
 
-static struct {
-    double seconds, generator_cpu, server_cpu, machine_cpu;
-} measured;
-
-/* -- failing, clocks --------------------------------------------------------------------------- */
-
-static _Noreturn __attribute__((format(printf, 1, 2))) void die(const char *format, ...)
-{
-    va_list arguments;
-    va_start(arguments, format);
-    fputs("load: ", stderr);
-    vfprintf(stderr, format, arguments);
-    fputc('\n', stderr);
-    va_end(arguments);
-    exit(1);
-}
+/* -- giving up --------------------------------------------------------------------------------- */
 
 static void *checked(void *memory)
 {
     if (memory == NULL)
         die("out of memory");
     return memory;
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 static _Noreturn void give_up(const char *why, long seconds)
@@ -183,67 +155,6 @@ static void check_time(uint64_t now)
         give_up("the server has sent nothing for", settings.stall);
     if (now > run.give_up)
         give_up("not done after", settings.deadline);
-}
-
-static double own_cpu(void)
-{
-    struct rusage usage;
-    getrusage(RUSAGE_SELF, &usage);
-    return (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
-           (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
-}
-
-/* CPU seconds of the server, all its threads; the kernel counts in hundredths of a second. */
-static double server_cpu(void)
-{
-    char path[64], text[1024];
-    if (settings.server_pid == 0)
-        return 0;
-    snprintf(path, sizeof path, "/proc/%ld/stat", settings.server_pid);
-    FILE *file = fopen(path, "r");
-    if (file == NULL)
-        die("the server (process %ld) is gone", settings.server_pid);
-    size_t got = fread(text, 1, sizeof text - 1, file);
-    fclose(file);
-    text[got] = '\0';
-    /* The second field is the program's name in parentheses and may hold anything. */
-    char *behind_name = strrchr(text, ')');
-    unsigned long user, system;
-    const char *fields = ") %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu";
-    if (behind_name == NULL || sscanf(behind_name, fields, &user, &system) != 2)
-        die("cannot read %s", path);
-    return (double)(user + system) / (double)sysconf(_SC_CLK_TCK);
-}
-
-/* CPU seconds of everything on the machine, and what its host kept from it: shows who else was at work. */
-static double machine_cpu(void)
-{
-    unsigned long long user, nice, system, interrupts, soft_interrupts, stolen;
-    const char *fields = "cpu %llu %llu %llu %*u %*u %llu %llu %llu";
-    FILE *file = fopen("/proc/stat", "r");
-    if (file == NULL)
-        die("cannot open /proc/stat");
-    if (fscanf(file, fields, &user, &nice, &system, &interrupts, &soft_interrupts, &stolen) != 6)
-        die("cannot read /proc/stat");
-    fclose(file);
-    unsigned long long busy = user + nice + system + interrupts + soft_interrupts + stolen;
-    return (double)busy / (double)sysconf(_SC_CLK_TCK);
-}
-
-static void start_clock(void)
-{
-    measured.machine_cpu = machine_cpu();
-    measured.server_cpu = server_cpu();
-    measured.generator_cpu = own_cpu();
-    measured.seconds = (double)now_ns() / 1e9;
-}
-
-static void stop_clock(void)
-{
-    measured.seconds = (double)now_ns() / 1e9 - measured.seconds;
-    measured.generator_cpu = own_cpu() - measured.generator_cpu;
-    measured.server_cpu = server_cpu() - measured.server_cpu;
-    measured.machine_cpu = machine_cpu() - measured.machine_cpu;
 }
 
 /* -- packets out ------------------------------------------------------------------------------- */
@@ -657,9 +568,9 @@ static void submit(void)
     if (settings.depth > 0)
         submit_all(open_connections(1), 1, settings.depth);
     struct connection *clients = open_connections(settings.clients);
-    start_clock();
+    start_clock(settings.server_pid);
     submit_all(clients, settings.clients, settings.jobs);
-    stop_clock();
+    stop_clock(settings.server_pid);
 }
 
 /* -- shape: drain ------------------------------------------------------------------------------ */
@@ -696,7 +607,7 @@ static void drain(void)
     struct connection *workers = open_connections(settings.workers);
     announce_functions(workers, settings.workers);
     run.echoes = settings.workers;
-    start_clock();
+    start_clock(settings.server_pid);
     for (long index = 0; index < settings.workers; index++) {
         workers[index].on_packet = on_drain_packet;
         run.grabbed++;
@@ -704,7 +615,7 @@ static void drain(void)
         flush(&workers[index]);
     }
     serve_until(&run.echoes, 0);
-    stop_clock();
+    stop_clock(settings.server_pid);
     if (run.finished != settings.jobs)
         die("%ld jobs came out of %ld", run.finished, settings.jobs);
 }
@@ -747,7 +658,7 @@ static void foreground(void)
     begin_phase(settings.jobs);
     run.noops = 0;
     run.latencies = checked(calloc((size_t)settings.jobs, sizeof *run.latencies));
-    start_clock();
+    start_clock(settings.server_pid);
     for (long index = 0; index < settings.clients; index++) {
         clients[index].on_packet = on_client_packet;
         clients[index].on_quiet = refill_foreground;
@@ -755,7 +666,7 @@ static void foreground(void)
         flush(&clients[index]);
     }
     serve_until(&run.finished, run.total);
-    stop_clock();
+    stop_clock(settings.server_pid);
 }
 
 /* -- shape: through ---------------------------------------------------------------------------- */
@@ -797,11 +708,11 @@ static void through(void)
         through_clients[index].on_packet = on_acknowledged;
     begin_phase(settings.jobs);
     run.noops = 0;
-    start_clock();
+    start_clock(settings.server_pid);
     run.on_round = refill_through;
     refill_through();
     serve_until(&through_over, 1);
-    stop_clock();
+    stop_clock(settings.server_pid);
 }
 
 /* -- shape: echo ------------------------------------------------------------------------------- */
@@ -835,7 +746,7 @@ static void echo(void)
     struct connection *clients = open_connections(settings.clients);
     begin_phase(settings.jobs);
     run.latencies = checked(calloc((size_t)settings.jobs, sizeof *run.latencies));
-    start_clock();
+    start_clock(settings.server_pid);
     for (long index = 0; index < settings.clients; index++) {
         clients[index].on_packet = on_echo_packet;
         clients[index].on_quiet = refill_echo;
@@ -843,7 +754,7 @@ static void echo(void)
         flush(&clients[index]);
     }
     serve_until(&run.finished, run.total);
-    stop_clock();
+    stop_clock(settings.server_pid);
 }
 
 /* -- shape: idle ------------------------------------------------------------------------------- */
@@ -862,33 +773,6 @@ static void idle(void)
 }
 
 /* -- command line and report ------------------------------------------------------------------- */
-
-static int by_size(const void *left, const void *right)
-{
-    uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
-    return (a > b) - (a < b);
-}
-
-/* The smallest latency that `share` of the jobs did not exceed, in microseconds. */
-static double percentile(double share)
-{
-    long rank = (long)(share * (double)run.latency_count + 0.999999);
-    return (double)run.latencies[rank > 0 ? rank - 1 : 0] / 1e3;
-}
-
-static void report(const char *shape)
-{
-    printf("{\"shape\": \"%s\", \"jobs\": %ld, \"seconds\": %.6f, \"rate\": %.1f, ", shape, settings.jobs,
-           measured.seconds, (double)settings.jobs / measured.seconds);
-    if (run.latency_count > 0) {
-        qsort(run.latencies, (size_t)run.latency_count, sizeof *run.latencies, by_size);
-        printf("\"p50_us\": %.1f, \"p99_us\": %.1f, ", percentile(0.50), percentile(0.99));
-    } else {
-        printf("\"p50_us\": null, \"p99_us\": null, ");
-    }
-    printf("\"noops\": %ld, \"generator_cpu\": %.4f, \"server_cpu\": %.2f, \"machine_cpu\": %.2f}\n",
-           run.noops, measured.generator_cpu, measured.server_cpu, measured.machine_cpu);
-}
 
 static void read_options(int count, char **arguments)
 {
@@ -949,6 +833,6 @@ int main(int count, char **arguments)
     alarm((unsigned)settings.deadline + 5);
     shapes[shape].run();
     if (shapes[shape].run != idle)
-        report(shapes[shape].name);
+        report(shapes[shape].name, settings.jobs, run.latencies, run.latency_count, run.noops);
     return 0;
 }

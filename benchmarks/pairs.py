@@ -3,7 +3,7 @@
 Run as ``python -m benchmarks.pairs REVISION``, with the interpreter of the venv.
 
 Lives here: the revision's copy, the order of the runs, and the table. Never here: processes (servers.py),
-loads (load.c), and which workloads there are (workloads.py).
+loads (load.c, connections.c), and which workloads there are (workloads.py).
 
 What is compared is the server's processor time for a job. A rate would also show what the load generator and
 other processes did. Each pair runs one workload on both servers, each freshly started. The two of a pair take
@@ -25,6 +25,7 @@ from statistics import median, quantiles
 from typing import Final
 
 from benchmarks import servers
+from benchmarks.run import TRANSPORTS
 from benchmarks.workloads import WORKLOADS, Workload
 
 PAIRS: Final = 10
@@ -76,7 +77,7 @@ def _run(chosen: argparse.Namespace, folder: Path) -> None:
             servers.compiled(kind.name, folder / f"{kind.name}-build", package)
             for kind, package in zip(kinds, (before, after), strict=True)
         ]
-    program = servers.compile_c("load.c", folder)
+    generators = servers.generators(folder)
     servers.allow_open_files()
     print(f"{'workload':<20}{'before':>12}{'after':>12}{'ratio':>9}{'quartiles':>17}")
     for workload in IN_MEMORY:
@@ -85,7 +86,7 @@ def _run(chosen: argparse.Namespace, folder: Path) -> None:
         spent: dict[str, list[float]] = {kind.name: [] for kind in kinds}
         for pair in range(chosen.pairs):
             for kind in kinds if pair % 2 else reversed(kinds):
-                spent[kind.name].append(_cost(program, kind, workload, folder))
+                spent[kind.name].append(_cost(generators[workload.generator], kind, workload, folder))
         print(_row(workload.name, spent["before"], spent["after"]), flush=True)
 
 
@@ -102,7 +103,8 @@ def _unpack(revision: str, folder: Path) -> Path:
 def _cost(program: Path, kind: servers.Kind, workload: Workload, folder: Path) -> float:
     """Microseconds of the server's processor time for a job."""
     size = {"jobs": workload.jobs * workload.ours_times}
-    with servers.running(kind, folder, workload.server_options) as server:
+    transport = None if workload.transport is None else TRANSPORTS[workload.transport](folder)
+    with servers.running(kind, folder, workload.server_options, transport) as server:
         found = servers.load(program, workload.shape, server, {**workload.options, **size})
     return float(found["server_cpu"]) / int(found["jobs"]) * 1e6
 

@@ -3,7 +3,8 @@
 Run as ``python -m benchmarks.run``, with the interpreter of the venv.
 
 Lives here: the command line, and which server or library meets which workload when. Never here: processes
-(servers.py, libraries.py), loads (load.c, programs/), numbers and tables (results.py, report.py, plot.py).
+(servers.py, libraries.py), loads (load.c, connections.c, programs/), numbers and tables (results.py,
+report.py, plot.py).
 
 Without options it takes less than eight minutes. Each workload is run in rounds, and in each round
 on every server in turn, each freshly started; the ratio is the median of the rounds' ratios. Clients and
@@ -44,7 +45,7 @@ from benchmarks.results import (
     Sample,
     spread,
 )
-from benchmarks.workloads import LIBRARY_WORKLOADS, OURS, WORKLOADS, LibraryWorkload, Workload
+from benchmarks.workloads import LIBRARY_WORKLOADS, LOAD, OURS, WORKLOADS, LibraryWorkload, Workload
 
 SHORT_ROUNDS: Final = 3
 LONG_ROUNDS: Final = 5
@@ -53,16 +54,25 @@ LONG_ONLY: Final = ("depth", "memory", "idle")
 """Measurements that belong to ``--long``: rates of a deep queue, memory of jobs, memory of connections."""
 
 
+TRANSPORTS: Final = {workloads.UNIX: servers.unix, workloads.TLS: servers.tls}
+"""What makes each transport."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """What every measurement needs: servers, the compiled load.c, a folder, databases, and how much to do."""
+    """What every measurement needs: servers, generators, a folder, databases, and how much to do."""
 
     kinds: dict[str, servers.Kind]
-    program: Path
+    generators: dict[str, Path]
     folder: Path
     stores: stores.Stores
     rounds: int
     long: bool
+
+    @property
+    def program(self) -> Path:
+        """The compiled load.c."""
+        return self.generators[LOAD]
 
     def compared(self) -> list[servers.Kind]:
         """txgearman and, where it is installed, gearmand."""
@@ -131,7 +141,7 @@ def _measure_all(chosen: argparse.Namespace, folder: Path, stack: ExitStack) -> 
     rounds = chosen.rounds or (LONG_ROUNDS if chosen.long else SHORT_ROUNDS)
     bench = Bench(
         _kinds(chosen.gearmand, chosen.compiled, folder),
-        servers.compile_c("load.c", folder),
+        servers.generators(folder),
         folder,
         stores.Stores(folder, stack),
         rounds,
@@ -203,6 +213,8 @@ def _is_possible(bench: Bench, workload: Workload) -> bool:
 def _compare(bench: Bench, workload: Workload) -> Comparison:
     """All rounds of one workload: each round on each server in turn."""
     wanted = {OURS, THEIRS} if workload.store else {OURS, THEIRS, COMPILED}
+    if workload.transport is not None:
+        wanted.remove(THEIRS)
     if workload.floor:
         wanted.add(FLOOR)
     kinds = [
@@ -226,8 +238,10 @@ def _sample(bench: Bench, kind: servers.Kind, workload: Workload, size: dict[str
     options = () if kind.name == FLOOR else workload.server_options
     if workload.store is not None:
         options += bench.stores.options(kind, workload.store)
-    with servers.running(kind, bench.folder, options) as server:
-        found = servers.load(bench.program, workload.shape, server, {**workload.options, **size})
+    transport = None if workload.transport is None else TRANSPORTS[workload.transport](bench.folder)
+    with servers.running(kind, bench.folder, options, transport) as server:
+        program = bench.generators[workload.generator]
+        found = servers.load(program, workload.shape, server, {**workload.options, **size})
         peak = servers.memory_of(server.pid).peak
     return Sample(
         jobs=found["jobs"],

@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,10 +55,11 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A server that answers on `port` of 127.0.0.1."""
+    """A server that answers on `port` of 127.0.0.1, and is reached by the options `reach` of a generator."""
 
     pid: int
     port: int
+    reach: Mapping[str, str | int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +149,45 @@ def version_of(kind: Kind) -> str:
     return (shown.stdout or shown.stderr).strip().split("\n")[0]
 
 
+@dataclass(frozen=True, slots=True)
+class Transport:
+    """How txgearman is reached beside TCP: options of the server, and of the generator."""
+
+    options: Sequence[str]
+    reach: Mapping[str, str | int]
+
+
+def unix(folder: Path) -> Transport:
+    """A UNIX socket in a folder."""
+    path = folder / f"{_free_port()}.sock"
+    return Transport(("--listen", f"unix:{path}"), {"unix": str(path)})
+
+
+def tls(folder: Path) -> Transport:
+    """TLS, with a certificate that is made for it. Raises `BenchmarkFailed`."""
+    try:
+        import trustme
+    except ImportError:
+        raise BenchmarkFailed("no certificate can be made: trustme is not installed") from None
+    port = _free_port()
+    file = folder / f"{port}.pem"
+    certificate = trustme.CA().issue_cert("localhost")
+    file.write_bytes(certificate.private_key_and_cert_chain_pem.bytes())
+    listen = ("--tls", f"tcp:{port}:interface=127.0.0.1", "--tls-certificate", str(file))
+    return Transport(listen, {"port": port})
+
+
 # -- starting and ending ------------------------------------------------------------------------
 
 
 @contextmanager
-def running(kind: Kind, folder: Path, options: Sequence[str] = ()) -> Iterator[Running]:
+def running(
+    kind: Kind, folder: Path, options: Sequence[str] = (), transport: Transport | None = None
+) -> Iterator[Running]:
     """A fresh server, for the length of a ``with`` block. Raises `BenchmarkFailed`."""
     port = _free_port()
+    if transport is not None:
+        options = (*options, *transport.options)
     output = folder / f"{kind.name}-{port}.output"
     with output.open("wb") as file:
         process = subprocess.Popen(
@@ -167,7 +200,7 @@ def running(kind: Kind, folder: Path, options: Sequence[str] = ()) -> Iterator[R
         )
     try:
         _await_answer(kind, process, port, folder)
-        yield Running(process.pid, port)
+        yield Running(process.pid, port, {} if transport is None else transport.reach)
         if process.poll() is not None:
             raise BenchmarkFailed(f"{kind.name} ended by itself: {_last_words(kind, port, folder)}")
     finally:
@@ -282,21 +315,36 @@ def compile_c(source: str, folder: Path, *options: str) -> Path:
     return program
 
 
+def generators(folder: Path) -> dict[str, Path]:
+    """The load generators by their sources, compiled into `folder`. Raises `BenchmarkFailed`.
+
+    Where OpenSSL is not there to be linked, none of them speaks TLS.
+    """
+    threads = "-pthread"
+    try:
+        connections = compile_c("connections.c", folder, "-DTLS", threads, "-lssl", "-lcrypto")
+    except BenchmarkFailed:
+        connections = compile_c("connections.c", folder, threads)
+    return {"load.c": compile_c("load.c", folder), "connections.c": connections}
+
+
 def load_command(program: Path, shape: str, server: Running, options: Mapping[str, int]) -> list[str]:
     """The command line of one load on `server`."""
-    chosen = {"port": server.port, "server-pid": server.pid, **options}
+    chosen = {"port": server.port, "server-pid": server.pid, **server.reach, **options}
     return [str(program), shape, *(part for name in chosen for part in (f"--{name}", str(chosen[name])))]
 
 
 def load(program: Path, shape: str, server: Running, options: Mapping[str, int]) -> dict[str, Any]:
-    """Run one load to its end; what load.c reports. Raises `BenchmarkFailed`."""
+    """Run one load to its end; what the generator reports. Raises `BenchmarkFailed`."""
     command = load_command(program, shape, server, options)
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=LOAD_TIMEOUT)
     except subprocess.TimeoutExpired:
-        raise BenchmarkFailed(f"{shape}: load.c ran for more than {LOAD_TIMEOUT:.0f} s") from None
+        raise BenchmarkFailed(f"{shape}: {program.name} ran for more than {LOAD_TIMEOUT:.0f} s") from None
     if done.returncode != 0:
-        raise BenchmarkFailed(f"{shape}: {done.stderr.strip() or f'load.c ended with {done.returncode}'}")
+        raise BenchmarkFailed(
+            f"{shape}: {done.stderr.strip() or f'{program.name} ended with {done.returncode}'}"
+        )
     result: dict[str, Any] = json.loads(done.stdout)
     return result
 

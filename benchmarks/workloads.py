@@ -1,8 +1,8 @@
 """The workloads: how much of which shape of load, why it is fair, and what is aimed at.
 
-Numbers only, no processes. The shapes are in load.c, which says what is measured and what is outside
-the clock. Both servers run with their defaults unless `Workload.server_options` says otherwise; each
-run has a fresh server.
+Numbers only, no processes. The shapes are in load.c and connections.c, which say what is measured and what
+is outside the clock. Both servers run with their defaults unless `Workload.server_options` says otherwise;
+each run has a fresh server.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ FOREGROUND: Final = 1.7
 ONE_AT_A_TIME: Final = 1.1
 THROUGH: Final = 1.7
 BIG: Final = 1.0
+CONNECTING: Final = 1.0
+TWO_WRITES: Final = 100.0
 HERD: Final = 10.0
 HERD_WAKE_ONE: Final = 1.0
 FUNCTIONS: Final = 10.0
@@ -47,6 +49,15 @@ LIBRARY: Final = 5.0
 """The target for `OURS` over `GEAR` and over `PYGEARMAN`."""
 
 
+LOAD: Final = "load.c"
+CONNECTIONS: Final = "connections.c"
+"""The load generators."""
+
+UNIX: Final = "unix"
+TLS: Final = "tls"
+"""Transports beside TCP."""
+
+
 @dataclass(frozen=True, slots=True)
 class Workload:
     """One row of the comparison.
@@ -56,7 +67,8 @@ class Workload:
     is right only where a job costs the same however many came before. `options` go to load.c,
     `server_options` to both servers. `target` is the ratio aimed at, None where there is none. With
     `floor`, echo.py is measured beside the two servers. Jobs are kept in `store`, one of stores.py's, or in
-    memory only.
+    memory only. `generator` is one of servers.py's. Over a `transport` other than TCP the server is measured
+    alone.
     """
 
     name: str
@@ -69,6 +81,8 @@ class Workload:
     floor: bool = False
     ours_times: int = 1
     store: str | None = None
+    generator: str = LOAD
+    transport: str | None = None
 
 
 def _durable(store: str, jobs: int, times: int, targets: tuple[float, float, float]) -> tuple[Workload, ...]:
@@ -218,6 +232,64 @@ WORKLOADS: Final[tuple[Workload, ...]] = (
         "echo-pipelined", "echo", jobs=200_000, long_jobs=1_000_000, options={"window": 1000}, floor=True
     ),
     Workload("echo-one-at-a-time", "echo", jobs=8_000, long_jobs=40_000, floor=True),
+    # A connection for each job, as a web page has it that submits one: connect, submit, JOB_CREATED, close,
+    # by 8 clients with blocking sockets.
+    Workload(
+        "connect-each",
+        "connect",
+        jobs=10_000,
+        long_jobs=25_000,
+        target=CONNECTING,
+        generator=CONNECTIONS,
+    ),
+    Workload(
+        "connect-each-unix",
+        "connect",
+        jobs=10_000,
+        long_jobs=25_000,
+        generator=CONNECTIONS,
+        transport=UNIX,
+    ),
+    # With a whole TLS handshake for each, and with resumed sessions.
+    Workload(
+        "connect-each-tls",
+        "connect",
+        jobs=1_000,
+        long_jobs=5_000,
+        options={"tls": 1},
+        generator=CONNECTIONS,
+        transport=TLS,
+    ),
+    Workload(
+        "connect-each-resumed",
+        "connect",
+        jobs=2_000,
+        long_jobs=10_000,
+        options={"tls": 2},
+        generator=CONNECTIONS,
+        transport=TLS,
+    ),
+    # Workers that send the end of a job and the next grab by two writes, without TCP_NODELAY, as many
+    # libraries do. A server that delays acknowledgements lets them wait 40 ms between the two.
+    Workload(
+        "two-writes",
+        "two-writes",
+        jobs=200,
+        long_jobs=1_000,
+        target=TWO_WRITES,
+        options={"workers": 1},
+        generator=CONNECTIONS,
+        ours_times=50,
+    ),
+    Workload(
+        "two-writes-tls",
+        "two-writes",
+        jobs=2_000,
+        long_jobs=10_000,
+        options={"workers": 1, "tls": 1},
+        generator=CONNECTIONS,
+        transport=TLS,
+    ),
     # Jobs on the disk before they are acknowledged. gearmand's rate is that of the disk's fsyncs.
     *_durable("sqlite", 1_000, 20, (DURABLE_SQLITE, DURABLE_EACH, DURABLE_THROUGH_SQLITE)),
     *_durable("postgresql", 5_000, 5, (DURABLE_POSTGRESQL, DURABLE_EACH, DURABLE_THROUGH_POSTGRESQL)),

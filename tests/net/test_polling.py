@@ -25,7 +25,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from txgearman.net import polling
+from txgearman.net import accepting, polling
+from txgearman.net.accepting import AcceptedConnection
 from txgearman.net.polling import BUSY_POLL_SECONDS, Poller
 
 SECONDS = 5.0
@@ -110,9 +111,9 @@ class Served(SynchronousTestCase):
         self.poller = Poller(self.reactor, self.clock)
         self.notes: list[Any] = []
         self.peers: list[Any] = []
-        factory = Factory.forProtocol(Peer)
-        factory.buildProtocol = self.build  # type: ignore[method-assign]
-        self.port = self.listen(factory)
+        self.factory = Factory.forProtocol(Peer)
+        self.factory.buildProtocol = self.build  # type: ignore[method-assign]
+        self.port = self.listen(self.factory)
         self.poller.serve(self.port)
         self.addCleanup(self.end)
 
@@ -125,7 +126,8 @@ class Served(SynchronousTestCase):
         for peer in self.peers:
             if peer.transport.connected:
                 peer.transport.connectionLost(Failure(CONNECTION_LOST))
-        self.port.connectionLost(Failure(CONNECTION_LOST))
+        if self.port.connected:
+            self.port.connectionLost(Failure(CONNECTION_LOST))
         self.poller.close()
 
     def build(self, _address: object) -> Peer:
@@ -169,6 +171,21 @@ class Served(SynchronousTestCase):
         return notes
 
 
+class ServedOnUnix(Served):
+    """The same on a UNIX socket."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.path = str(Path(folder.name, "socket"))
+        super().setUp()
+
+    def listen(self, factory: Factory) -> Any:
+        port = unix.Port(self.path, factory, reactor=self.reactor)
+        port.startListening()
+        return port
+
+
 class PollerTests(Served):
     def test_all_that_are_ready_are_served_in_one_turn_and_then_what_is_to_be_done_at_its_end(self) -> None:
         clients = [self.connect() for _ in range(3)]
@@ -183,10 +200,9 @@ class PollerTests(Served):
 
     def read_bytewise(self) -> None:
         """Have each read bring one byte."""
-        self.patch(polling, "_READ_SIZE", 1)
-        self.patch(polling, "_LARGE_READ_SIZE", 1)
-        self.patch(polling._Connection, "_read_size", 1)
-        self.patch(unix.Server, "bufferSize", 1)
+        self.patch(accepting, "READ_SIZE", 1)
+        self.patch(accepting, "LARGE_READ_SIZE", 1)
+        self.patch(AcceptedConnection, "_read_size", 1)
 
     def test_nobody_is_passed_over_when_more_are_always_ready_than_are_served_in_a_turn(self) -> None:
         self.patch(polling, "MAX_EVENTS", 2)
@@ -320,19 +336,18 @@ class PollerTests(Served):
         self.peers[0].transport.pauseProducing()
         client.send(b"x")
         self.assertEqual([(1, b"other")], self.turn())
-        self.assertEqual([self.peers[1].transport], self.poller.getReaders())
+        self.assertEqual([self.port, self.peers[1].transport], self.poller.getReaders())
         self.peers[0].transport.resumeProducing()
         self.assertEqual([(0, b"x")], self.turn())
 
-    def test_the_reactor_watches_as_long_as_there_are_connections(self) -> None:
-        self.assertEqual([self.port], self.reactor.readers)
-        for _ in range(2):
-            clients = [self.connect() for _ in range(2)]
-            self.assertEqual([self.port, self.poller], self.reactor.readers)
-            for client in clients:
-                client.close()
-                self.turn()
-            self.assertEqual([self.port], self.reactor.readers)
+    def test_the_reactor_watches_as_long_as_there_is_a_port_or_a_connection(self) -> None:
+        self.assertEqual([self.poller], self.reactor.readers)
+        client = self.connect()
+        self.port.connectionLost(Failure(CONNECTION_LOST))
+        self.assertEqual([self.poller], self.reactor.readers)
+        client.close()
+        self.turn()
+        self.assertEqual([], self.reactor.readers)
 
     def test_a_connection_takes_no_descriptor_but_its_own(self) -> None:
         def none_left() -> None:
@@ -342,30 +357,28 @@ class PollerTests(Served):
         client = self.connect()
         client.send(b"x")
         self.assertEqual([(0, b"x")], self.turn())
-        self.peers[0].transport.pauseProducing()
-        self.assertEqual([self.port], self.reactor.readers)
-        self.peers[0].transport.resumeProducing()
-        client.send(b"y")
-        self.assertEqual([(0, b"y")], self.turn())
 
     def test_its_descriptor_is_given_back(self) -> None:
         client = self.connect()
+        self.port.connectionLost(Failure(CONNECTION_LOST))
         self.poller.close()
         self.assertNotEqual(-1, self.poller.fileno())
         client.close()
         self.turn()
         self.poller.close()
         self.assertEqual(-1, self.poller.fileno())
+        self.port = self.listen(self.factory)
         self.poller.serve(self.port)
         self.connect().send(b"x")
         self.assertEqual([(1, b"x")], self.turn())
 
-    def test_the_end_of_the_reactor_is_that_of_the_connections(self) -> None:
+    def test_the_end_of_the_reactor_is_that_of_the_port_and_the_connections(self) -> None:
         self.connect()
         self.connect()
         self.poller.connectionLost(Failure(CONNECTION_LOST))
         self.assertEqual([(0, ConnectionLost), (1, ConnectionLost)], self.notes)
-        self.assertEqual([self.port], self.reactor.readers)
+        self.assertFalse(self.port.connected)
+        self.assertEqual([], self.reactor.readers)
 
     def test_who_fails_at_the_end_of_the_reactor_takes_no_other_along(self) -> None:
         self.connect()
@@ -408,7 +421,7 @@ class ReadTests(SynchronousTestCase):
             asked.append(size)
             return b"x" * next(brought)
 
-        connection = polling._Connection.__new__(polling._Connection)
+        connection = AcceptedConnection.__new__(AcceptedConnection)
         connection.socket = SimpleNamespace(recv=recv)
         connection.protocol = SimpleNamespace(dataReceived=lambda data: None)
         for _ in range(6):
@@ -489,16 +502,10 @@ class AwakeTests(Served):
         self.served((6, b"1"), (12, b"2"))
         self.assertEqual(1, len(self.reactor.getDelayedCalls()))
         self.peers[0].transport.connectionLost(Failure(CONNECTION_LOST))
+        self.port.connectionLost(Failure(CONNECTION_LOST))
         self.poller.close()
         self.assertEqual([], self.reactor.getDelayedCalls())
 
 
-class UnixTests(PollerTests):
-    """The same on a UNIX socket."""
-
-    def listen(self, factory: Factory) -> Any:
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        port = unix.Port(str(Path(folder.name, "socket")), factory, reactor=self.reactor)
-        port.startListening()
-        return port
+class UnixTests(ServedOnUnix, PollerTests):
+    """On a UNIX socket."""

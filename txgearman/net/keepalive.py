@@ -30,8 +30,11 @@ class Keepalive:
 
         Args:
             transport: The transport of the connection. One that is no TCP connection is left without
-                keepalive.
+                keepalive. One whose
+                socket has inherited this is left as it is.
         """
+        if getattr(transport, "inherited", None) is self:
+            return
         transport.setTcpNoDelay(True)
         transport.setTcpKeepAlive(True)
         # Below TLS is the transport with the socket.
@@ -42,6 +45,19 @@ class Keepalive:
         # Twisted's UNIX transports pass for TCP ones, but know no such options.
         if handle.family not in (socket.AF_INET, socket.AF_INET6):
             return
+        self._set_times_on(handle)
+
+    def set_on(self, sock: socket.socket) -> None:
+        """Set this, and no delay of small packets, on a socket over TCP.
+
+        Args:
+            sock: The socket. What it accepts inherits both on Linux.
+        """
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        self._set_times_on(sock)
+
+    def _set_times_on(self, sock: socket.socket) -> None:
         for option, value in (
             ("TCP_KEEPIDLE", self.idle),
             ("TCP_KEEPINTVL", self.interval),
@@ -49,7 +65,7 @@ class Keepalive:
         ):
             number = getattr(socket, option, None)  # not on every system
             if value != _SYSTEM_DEFAULT and number is not None:
-                handle.setsockopt(socket.IPPROTO_TCP, number, value)
+                sock.setsockopt(socket.IPPROTO_TCP, number, value)
 
 
 MAX_KEEPALIVE: Final = Keepalive(32767, 32767, 127)

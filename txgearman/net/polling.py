@@ -1,4 +1,4 @@
-"""Polls the connections of a server in an epoll set of its own, below the reactor's.
+"""Polls a server's ports and connections in an epoll set of its own, below the reactor's.
 
 To the reactor all connections together are one descriptor. What it does for each event of each descriptor,
 such as making a context for the log, it then does once for all that are ready, and what is to be done when
@@ -19,7 +19,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import (
     IDelayedCall,
-    IHalfCloseableDescriptor,
     IListeningPort,
     IProtocolFactory,
     IReactorFDSet,
@@ -28,9 +27,13 @@ from twisted.internet.interfaces import (
     IWriteDescriptor,
 )
 from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
+from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
+
+from txgearman.net.accepting import KINDS, Acceptor
+from txgearman.net.keepalive import Keepalive
 
 MAX_EVENTS: Final = 512
 """Connections that are served in one turn."""
@@ -49,48 +52,15 @@ MAX_SLEEPS: Final = 64
 """How often at most to sleep without busy polling, after this was in vain. So where peers never answer that
 quickly, it costs less than a microsecond each time."""
 
-_READ_SIZE: Final = 64 * 1024
-"""Bytes that are read in one go, as Twisted does."""
-
-_LARGE_READ_SIZE: Final = 120 * 1024
-"""Bytes that are read in one go from a connection that had `_READ_SIZE` to read. With packets of 100 KiB
-this is a tenth more of them per second. From 128 KiB on, the C library would ask the system for the memory
-of each read."""
-
-_SMALL_READ: Final = 8 * 1024
-"""Bytes that a read brings at least from a connection that goes on sending much."""
-
 # Where the system has no epoll, the numbers do not matter.
 _IN: Final[int] = getattr(select, "EPOLLIN", 1)
 _OUT: Final[int] = getattr(select, "EPOLLOUT", 4)
 _log = Logger()
 
 
-class _Connection(tcp.Server):
-    """As Twisted's own, with fewer calls for a read, and fewer reads for what is large."""
-
-    _read_size = _READ_SIZE
-
-    def doRead(self) -> Any:
-        try:
-            data = self.socket.recv(self._read_size)
-        except BlockingIOError:
-            return None
-        except OSError:
-            return CONNECTION_LOST
-        if not data:
-            return CONNECTION_DONE
-        if len(data) == _READ_SIZE:
-            self._read_size = _LARGE_READ_SIZE
-        elif len(data) < _SMALL_READ:
-            self._read_size = _READ_SIZE
-        self.protocol.dataReceived(data)
-        return None
-
-
 @implementer(IReactorFDSet, IReadDescriptor)
 class Poller:
-    """The reactor, for the connections that the ports given to `serve` accept.
+    """The reactor, for the ports given to `serve` and the connections that these accept.
 
     It is `reactor` in all but who is watched for being ready. `clock` gives monotonic seconds.
     """
@@ -105,6 +75,8 @@ class Poller:
         self._in_turn = False
         self._soon: list[Callable[[], object]] = []
         self._again: IDelayedCall | None = None
+        self._acceptors: list[Acceptor] = []
+        self._keepalive: Keepalive | None = None
         # Backoff: how often to sleep without busy polling, and how often that was after it was last in vain.
         self._sleeps = 0
         self._slept = 0
@@ -118,21 +90,30 @@ class Poller:
         return hasattr(select, "epoll") and IReactorFDSet.providedBy(reactor)
 
     def serve(self, port: IListeningPort) -> IListeningPort:
-        """Watch the connections that `port` accepts from now on, if it is one of Twisted's for TCP or UNIX
-        sockets; returns `port`."""
-        if isinstance(port, tcp.Port):
-            # Now, while there are descriptors, and not with the first connection, when none may be left.
-            self._open()
-            make: Any = _Connection if port.transport is tcp.Server else port.transport
-
-            def transport(
-                skt: Any, protocol: Any, client: Any, server: Any, number: int, _reactor: Any
-            ) -> tcp.Server:
-                return make(skt, protocol, client, server, number, self)  # type: ignore[no-any-return]
-
-            # It is there to be replaced, Twisted says of it.
-            port.transport = transport  # type: ignore[assignment]
+        """Watch `port` and the connections that it accepts from now on, if it is one of Twisted's for TCP or
+        UNIX sockets; returns `port`."""
+        if isinstance(port, tcp.Port) and port.transport in KINDS:
+            self._acceptors = [acceptor for acceptor in self._acceptors if acceptor.listens]
+            acceptor = Acceptor(port)
+            self._acceptors.append(acceptor)
+            if self._keepalive is not None:
+                acceptor.use(self._keepalive)
+            port.stopReading()
+            port.reactor = self
+            port.doRead = acceptor.doRead  # type: ignore[method-assign]
+            port.startReading()
         return port
+
+    def use_keepalive(self, keepalive: Keepalive) -> None:
+        """Let connections inherit keepalive from the sockets that listen.
+
+        Args:
+            keepalive: What connections get from now on.
+        """
+        self._keepalive = keepalive
+        for acceptor in self._acceptors:
+            if acceptor.listens:
+                acceptor.use(keepalive)
 
     def close(self) -> None:
         """Give the descriptor back, when the ports are closed and their connections gone."""
@@ -169,6 +150,14 @@ class Poller:
 
     def removeWriter(self, writer: IWriteDescriptor) -> None:
         self._unwatch(writer, _OUT)
+
+    def forget(self, descriptor: Any) -> None:
+        """Watch a connection no more.
+
+        Args:
+            descriptor: The connection.
+        """
+        self._unwatch(descriptor, _IN | _OUT)
 
     def removeAll(self) -> list[Any]:
         watched = list(self._watched.values())
@@ -306,12 +295,12 @@ class Poller:
 
     def _lose(self, connection: Any, why: BaseException, read: bool) -> None:
         """A connection is at its end, or only what is to be `read` of it."""
-        self.removeReader(connection)
-        reason = Failure(why)  # type: ignore[no-untyped-call]
-        if read and isinstance(why, ConnectionDone) and IHalfCloseableDescriptor.providedBy(connection):
+        # To make one takes as long as to submit a job.
+        reason = connectionDone if why is CONNECTION_DONE else Failure(why)
+        if read and isinstance(why, ConnectionDone):
             self._tell(connection.readConnectionLost, reason)
         else:
-            self.removeWriter(connection)
+            self.forget(connection)
             self._tell(connection.connectionLost, reason)
 
     @staticmethod

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections import Counter
 from collections.abc import Callable
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Final
@@ -62,7 +61,7 @@ class Admission:
         self.count = 0
         self.refused = 0
         self.refused_per_address = 0
-        self._of: Counter[str] = Counter()
+        self._of: dict[str, int] = {}
         refused = "Connection from {host} refused: there are {limit} "
         self._log_refused = RateLimitedLog(LogLevel.warn, f"{refused}({option})", clock)
         self._log_refused_per_address = RateLimitedLog(
@@ -75,8 +74,10 @@ class Admission:
 
     def refuse(self, address: IAddress | None) -> str:
         """Why a connection of this address must stay outside although there is room; empty if it need not."""
+        if self.limit_per_address == sys.maxsize:
+            return ""
         origin = origin_of(address)
-        if origin is None or self._of[origin] < self.limit_per_address:
+        if origin is None or self._of.get(origin, 0) < self.limit_per_address:
             return ""
         self.refused_per_address += 1
         self._log_refused_per_address.happened(host=origin, limit=self.limit_per_address)
@@ -93,15 +94,17 @@ class Admission:
         self.count += 1
         origin = origin_of(address)
         if origin is not None:
-            self._of[origin] += 1
+            self._of[origin] = self._of.get(origin, 0) + 1
 
     def left(self, address: IAddress | None) -> None:
         """There is one less."""
         self.count -= 1
         origin = origin_of(address)
         if origin is not None:
-            self._of[origin] -= 1
-            if not self._of[origin]:
+            left = self._of[origin] - 1
+            if left:
+                self._of[origin] = left
+            else:
                 del self._of[origin]
 
     def note_late(self, address: IAddress | None) -> None:

@@ -76,7 +76,8 @@ class GearmanServerFactory(Factory):
 
     `admission` says who may connect, and `web_admission` who may over HTTP; `silent` are the connections
     that have never sent anything whole, the oldest first; `budget` counts the bytes that are held for peers,
-    and `unfinished` those of what has not come whole. `threshold` says from which level on the log is
+    and `unfinished` those of what has not come whole. `keepalive` is set on each connection that has not
+    inherited it from the socket that listens. `threshold` says from which level on the log is
     written, None where that is not up to this server; nor is `process` then, by which administrators end and
     reload the process.
 
@@ -264,6 +265,7 @@ class GearmanServerFactory(Factory):
         unfinished = settings.max_unfinished_total
         self.unfinished.limit = max(unfinished, settings.max_packet) if unfinished else sys.maxsize
         self.budget.limit = settings.max_unsent_total or sys.maxsize
+        self.keepalive = settings.keepalive
 
     def counted_bytes(self) -> int:
         """Add up the bytes that the budgets count.
@@ -327,7 +329,8 @@ class GearmanServerFactory(Factory):
         """
         self.connections[connection.number] = self.silent[connection.number] = connection
         self.admission.entered(connection.transport.getPeer())
-        self._debug(connection, "is there")
+        if self._debugs:
+            self._debug(connection, "is there")
 
     def spoke(self, connection: Peer) -> None:
         """The first packet or admin command of a connection has come.
@@ -347,18 +350,23 @@ class GearmanServerFactory(Factory):
         self.silent.pop(connection.number, None)
         self.results.leave(connection.number)
         self.admission.left(connection.transport.getPeer())
-        self._debug(connection, "is gone")
-        self._check_stopped()
+        if self._debugs:
+            self._debug(connection, "is gone")
+        if self._stopping is not None:
+            self._check_stopped()
+
+    @property
+    def _debugs(self) -> bool:
+        """Whether anybody writes events of single connections: one costs as much as accepting it."""
+        return self.threshold is not None and self.threshold.current is Level.DEBUG
 
     def _debug(self, connection: Peer, what: str) -> None:
-        # An event that nobody writes costs as much as accepting the connection.
-        if self.threshold is not None and self.threshold.current is Level.DEBUG:
-            _log.debug(
-                "Connection {number} from {host} ({client_id}) " + what,
-                number=connection.number,
-                host=connection.host,
-                client_id=ascii(connection.client_id),
-            )
+        _log.debug(
+            "Connection {number} from {host} ({client_id}) " + what,
+            number=connection.number,
+            host=connection.host,
+            client_id=ascii(connection.client_id),
+        )
 
     # -- dropping connections -------------------------------------------------------------------
 

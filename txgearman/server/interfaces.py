@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from txgearman.broker.entities import Client, Worker
     from txgearman.broker.inspection import Inspection
     from txgearman.errors import ProtocolError
+    from txgearman.net.keepalive import Keepalive
     from txgearman.server.admission import Admission
     from txgearman.server.budgets.unfinished import Unfinished
     from txgearman.server.budgets.unsent import SendBudget
@@ -146,6 +147,7 @@ class Server(Protocol):
     budget: SendBudget
     unfinished: Unfinished
     results: ResultWaits
+    keepalive: Keepalive
     activity: Activity
     connections: dict[int, Peer]
     """The live connections by number."""

@@ -6,7 +6,6 @@ sent, and when, is in `replies`.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import Any, Final, TypeVar
@@ -136,7 +135,8 @@ class GearmanServerProtocol(JobReplies):
         self._quick_ack: QuickAck | None = None
         # What was read and is not handled yet: the peer does not take its answers, or gives way to others.
         self._unhandled: Iterator[Packet] | None = None
-        self._undecoded: deque[bytes] = deque()
+        # Few: the transport is paused then. TLS brings what it had read.
+        self._undecoded: list[bytes] = []
 
     def set_client_id(self, client_id: bytes) -> None:
         """Take the name that the peer calls itself by."""
@@ -218,7 +218,7 @@ class GearmanServerProtocol(JobReplies):
                 self.server.settings.handshake_timeout, self._handshake_timed_out
             )
         if ITCPTransport.providedBy(self.transport):
-            self.server.settings.keepalive.apply(self.transport)
+            self.server.keepalive.apply(self.transport)
         self._quick_ack = quick_ack(self.transport, self.server.clock)
         self.transport.registerProducer(self, True)
 
@@ -290,7 +290,8 @@ class GearmanServerProtocol(JobReplies):
         self._undecoded.clear()
         # TLS would keep it, and it TLS.
         self.transport.unregisterProducer()
-        self.note_unfinished(0)
+        if self.server.unfinished.total:
+            self.note_unfinished(0)
         self.broker.leave_worker(self.worker)
         self.broker.leave_client(self.client)
         self.server.disconnected(self)
@@ -309,7 +310,7 @@ class GearmanServerProtocol(JobReplies):
                 self.broker.begin_turn()
             self._handle(packets)
         while self._undecoded and not self._reading_suspended:
-            self.dataReceived(self._undecoded.popleft())
+            self.dataReceived(self._undecoded.pop(0))
         if not self._reading_suspended:
             self.transport.resumeProducing()
 

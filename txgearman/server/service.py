@@ -179,6 +179,8 @@ class GearmanService(MultiService):
             call_soon=None if self._poller is None else self._poller.call_soon,
             follower=self._traces,
         )
+        if self._poller is not None:
+            self._poller.use_keepalive(self.factory.keepalive)
         self.death_webhook: DeathWebhook | None = None
         self._use_poster(_poster(reactor, settings.dead_webhook))
         self._on_shutdown = self.stopService if on_shutdown is None else on_shutdown
@@ -448,6 +450,8 @@ class GearmanService(MultiService):
             reload: What `prepare` returned.
         """
         self.factory.reconfigure(reload.settings)
+        if self._poller is not None:
+            self._poller.use_keepalive(self.factory.keepalive)
         self.factory.scheduling.obey(reload.schedules)
         if reload.settings.dead_webhook != self.settings.dead_webhook:
             self._use_poster(reload.poster)

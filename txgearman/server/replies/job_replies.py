@@ -71,7 +71,7 @@ class JobReplies(Sender):
             self._out.append(reply)
 
     def created_later(self) -> PendingReply:
-        pending = self._replies.reserve()
+        pending = self._own_replies().reserve()
         self._limit_pending()
         return pending
 

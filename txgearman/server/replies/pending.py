@@ -177,3 +177,7 @@ class Replies:
         self.size = 0
         self.list = None
         self.alone = None
+
+
+NOTHING_PENDING: Final = Replies()
+"""Of all peers to which no reply was ever pending. Nothing is put into it."""

@@ -15,7 +15,7 @@ from txgearman.net import fast_write
 from txgearman.server.budgets.unsent import UNCOUNTED, SendQueue
 from txgearman.server.commands import error_packet
 from txgearman.server.interfaces import ListPieces, Server, ServerTransport
-from txgearman.server.replies.pending import PendingList, Replies
+from txgearman.server.replies.pending import NOTHING_PENDING, PendingList, Replies
 from txgearman.wire.codec import pack_header
 from txgearman.wire.packets import RESPONSE
 
@@ -219,7 +219,8 @@ class Sender(Protocol, ABC):
         # What was read is being handled: it ends with a flush, if there is anything to send.
         self._handling = False
         self._flush_due = False
-        self._replies = Replies()
+        # Their own where a reply was pending once: to make them is a twentieth of a connection for one job.
+        self._replies = NOTHING_PENDING
         # The queue of these: it is looked at with each packet that is sent.
         self._pending = self._replies.queue
         self._unsent = Unsent(self)
@@ -252,7 +253,8 @@ class Sender(Protocol, ABC):
         self._lost = self._reading_suspended = True
         self._out.clear()
         # It may refer to this connection, as lists do too.
-        self._replies.clear()
+        if self._replies is not NOTHING_PENDING:
+            self._replies.clear()
         self._unsent.end()
         self._cancel_deadline()
 
@@ -393,6 +395,13 @@ class Sender(Protocol, ABC):
             self.assigns_stored_job = False
         return not self.broker.may_have_lost(self.worker)
 
+    def _own_replies(self) -> Replies:
+        """The replies to this peer, for one that is not known yet."""
+        if self._replies is NOTHING_PENDING:
+            self._replies = Replies()
+            self._pending = self._replies.queue
+        return self._replies
+
     # -- replies that are not known yet, and lists ------------------------------------------------
 
     def reply_later(
@@ -405,7 +414,7 @@ class Sender(Protocol, ABC):
 
         With `alone` the peer is asked for nothing more until that is sent.
         """
-        pending = self._replies.reserve()
+        pending = self._own_replies().reserve()
         if alone:
             self._replies.alone = pending
         self._limit_pending()
@@ -453,7 +462,7 @@ class Sender(Protocol, ABC):
         if pending.reply is not None:
             self.send(pending.reply)
         elif not self._lost:
-            self._replies.begin_list(pending)
+            self._own_replies().begin_list(pending)
             self._await_replies()
             self._make_list_soon()
 
