@@ -15,20 +15,21 @@ export NODE_PATH := $(CURDIR)/$(VENV)/node/node_modules
 
 .PHONY: demo test test-fast test-pytest test-trial test-compiled deb test-deb check chaos attack bench docs format clean
 
-# The runtime alone, for the demonstration.
+# The runtime alone, for the demonstration. What is installed from the checkout itself stays pure Python; to say so
+# spares the fetching of the compiler.
 $(VENV)/.runtime: setup.py
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	TXGEARMAN_COMPILE=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
 $(VENV)/.development: setup.py | $(VENV)/.runtime
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,test,interop,check,docs]'
+	TXGEARMAN_COMPILE=0 $(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all,test,interop,check,docs]'
 	@touch $@
 
 # What builds the pages and nothing else, as the rest of .development is several times as large.
 $(VENV)/docs/.installed: setup.py
 	test -x $(VENV)/docs/bin/python || $(PYTHON) -m venv $(VENV)/docs
-	$(VENV)/docs/bin/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	TXGEARMAN_COMPILE=0 $(VENV)/docs/bin/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $@
 
 # A worker and a client of the mission's text, against a server started by twistd.

@@ -1,18 +1,34 @@
 """Packaging of txgearman: the metadata lives here, the tools' settings in pyproject.toml.
 
-With TXGEARMAN_COMPILE=1 in the environment the rooms without I/O are compiled by mypyc, which needs a C
-compiler. Without, nothing is compiled, and the package is the same on every system.
+The rooms without I/O are compiled by mypyc where there is a C compiler with Python's headers. Where not, and
+where compiling fails, they stay as they are. TXGEARMAN_COMPILE=0 in the environment compiles nothing: the
+package is the same on every system then. TXGEARMAN_COMPILE=1 fails where nothing can be compiled. With `pip
+install -e` nothing is compiled unless it is asked for: the sources would not be what runs.
 """
 
 import os
 import re
+import shlex
+import shutil
 import sys
+import sysconfig
 from pathlib import Path
 
 from setuptools import setup
+from setuptools.command.build_ext import build_ext
 
 HERE = Path(__file__).parent
-COMPILE = os.environ.get("TXGEARMAN_COMPILE") == "1"
+
+
+def can_compile():
+    """Whether a C compiler and the headers of this Python are here."""
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")[0]
+    return bool(shutil.which(compiler)) and (Path(sysconfig.get_path("include")) / "Python.h").exists()
+
+
+WANTED = os.environ.get("TXGEARMAN_COMPILE")
+MUST_COMPILE = WANTED == "1"
+COMPILE = MUST_COMPILE or (WANTED is None and "editable_wheel" not in sys.argv and can_compile())
 VERSION = re.search(r'^VERSION = "(.+)"$', (HERE / "txgearman/version.py").read_text(), re.M)[1]
 
 EXTRAS = {
@@ -71,6 +87,21 @@ def extensions():
     return mypycify([*settings, *sources], opt_level="3", group_name="txgearman")
 
 
+class OptionalExtensions(build_ext):
+    """Does without what cannot be compiled, unless it must be."""
+
+    def run(self):
+        try:
+            super().run()
+        except Exception as error:
+            if MUST_COMPILE:
+                raise
+            self.warn(f"nothing is compiled, the server will be slower: {error}")
+            for output in self.get_outputs():
+                Path(output).unlink(missing_ok=True)
+            self.extensions = self.distribution.ext_modules = []
+
+
 setup(
     name="txgearman",
     version=VERSION,
@@ -122,6 +153,7 @@ setup(
     install_requires=["twisted>=24.7"],
     setup_requires=["mypy>=1.11"] if COMPILE else [],
     ext_modules=extensions(),
+    cmdclass={"build_ext": OptionalExtensions},
     extras_require={
         **EXTRAS,
         **DEVELOPMENT,

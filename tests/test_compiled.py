@@ -8,6 +8,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txgearman.broker import broker
 from txgearman.server import commands
+from txgearman.version import build
 from txgearman.wire import codec
 
 
@@ -17,3 +18,4 @@ class CompiledTests(SynchronousTestCase):
         for module in (broker, codec, commands):
             assert module.__file__ is not None
             self.assertEqual(wanted, not module.__file__.endswith(".py"), module.__file__)
+        self.assertEqual(build(), "compiled" if wanted else "pure Python")

@@ -19,6 +19,7 @@ from txgearman.cli.exit_codes import ExitCode, error_text, exit_code_of, printab
 from txgearman.cli.hints import add_hint
 from txgearman.cli.options import common_options, group_options
 from txgearman.job_limits import MAX_ATTEMPTS, MAX_SECONDS
+from txgearman.version import build
 
 LIMIT = 30
 
@@ -51,7 +52,7 @@ class HelpTest(SynchronousTestCase):
                     self.assertTrue(parameter.help, f"{name} {parameter.name}")
 
     def test_version_of_the_command(self) -> None:
-        self.assertEqual(invoke("--version").output, f"txgearman {txgearman.__version__}\n")
+        self.assertEqual(invoke("--version").output, f"txgearman {txgearman.__version__} ({build()})\n")
 
     def test_completion_scripts(self) -> None:
         for shell in ("zsh", "fish"):  # bash itself is asked for its version

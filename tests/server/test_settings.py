@@ -19,6 +19,7 @@ from txgearman.server import Settings, make_service
 from txgearman.server.config.option_values import MAX_PREFIX, default_handle_prefix
 from txgearman.server.process import twistd
 from txgearman.server.process.twistd import Options
+from txgearman.version import build
 from txgearman.wire.limits import MAX_HANDLE, MAX_PACKET
 
 
@@ -244,7 +245,7 @@ class OptionsTest(SynchronousTestCase):
         with redirect_stdout(io.StringIO()) as output, self.assertRaises(SystemExit) as caught:
             self.parse("--version")
         self.assertIn(caught.exception.code, (None, 0))
-        self.assertEqual(output.getvalue(), f"txgearman {__version__}\n")
+        self.assertEqual(output.getvalue(), f"txgearman {__version__} ({build()})\n")
 
     def test_help_says_what_there_is(self) -> None:
         text = str(Options())

@@ -6,7 +6,7 @@ import click
 
 from txgearman.cli import control_commands, job_commands, schedule_commands, server_commands
 from txgearman.cli.options import group_options
-from txgearman.version import VERSION
+from txgearman.version import VERSION, build
 
 
 @click.group(
@@ -16,7 +16,7 @@ from txgearman.version import VERSION
     "128 + n ended by signal n.",
 )
 @group_options
-@click.version_option(VERSION, message="txgearman %(version)s")
+@click.version_option(f"{VERSION} ({build()})", message="txgearman %(version)s")
 def app() -> None:
     """Submit, run and look after the jobs of Gearman servers."""
 

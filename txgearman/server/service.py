@@ -29,7 +29,7 @@ from txgearman.server.persistence.writer import StoreWriter
 from txgearman.server.schedules.scheduling import schedules_of
 from txgearman.store.contract import Store
 from txgearman.store.plots import PlotTable
-from txgearman.version import VERSION
+from txgearman.version import VERSION, build
 from txgearman.wire.limits import MAX_FUNCTION, MAX_UNIQUE
 
 if TYPE_CHECKING:
@@ -265,6 +265,7 @@ class GearmanService(MultiService):
 
     def startService(self) -> None:
         """Start. Blocks while the jobs in the store are loaded; raises `StoreError` if they cannot be."""
+        _log.info("Gearman job server {version}, {build}", version=VERSION, build=build())
         schedules = schedules_of(self.settings)
         stored = None
         if self._store is not None and self.store_writer is None:
@@ -284,7 +285,7 @@ class GearmanService(MultiService):
         if schedules:
             _log.info("{count} schedules tick", count=sum(schedule.enabled for schedule in schedules))
         _log.info("Gearman job server listens at {endpoints}", endpoints=", ".join(self._places))
-        self.factory.activity.happened("start", f"version {VERSION}, process {os.getpid()}")
+        self.factory.activity.happened("start", f"version {VERSION}, {build()}, process {os.getpid()}")
         if self.settings.web is not None:
             _log.info("Dashboard and HTTP at {endpoint}", endpoint=web_endpoint(self.settings.web))
 

@@ -34,7 +34,7 @@ from txgearman.broker.histograms import BOUNDS, Durations
 from txgearman.broker.job_states import FAILURES, OUTCOME_NAMES, Outcome, Priority
 from txgearman.broker.meters import FunctionMeasures
 from txgearman.broker.schedule import ScheduleDetail
-from txgearman.version import VERSION
+from txgearman.version import VERSION, build
 from txgearman.web.http.body import send_body
 from txgearman.web.http.guard import Guard, WebRight
 from txgearman.web.http.responses import HTTPProblem, Response
@@ -226,9 +226,9 @@ FAMILIES: Final = (
     Family(
         "txgearman",
         "info",
-        "The version of the server.",
+        "The version of the server, and its build.",
         (),
-        lambda _snapshot: [((), {"version": VERSION})],
+        lambda _snapshot: [((), {"version": VERSION, "build": build()})],
     ),
     # -- jobs, counted since the server's start
     _by_function(

@@ -22,7 +22,7 @@ from txgearman.server.process.help import help_text, hint
 from txgearman.server.process.logs import Threshold, observer_for
 from txgearman.server.process.program import make_program
 from txgearman.server.service import check_settings
-from txgearman.version import VERSION
+from txgearman.version import VERSION, build
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +79,7 @@ class Options(TwistedOptions):
 
     def opt_version(self) -> None:
         """Print the version of txgearman and exit."""
-        print(f"txgearman {VERSION}")
+        print(f"txgearman {VERSION} ({build()})")
         raise SystemExit(0)
 
     def parseOptions(self, options: Any = None) -> None:

@@ -20,7 +20,7 @@ from txgearman.broker.job_states import OUTCOME_NAMES, Priority
 from txgearman.broker.policy import MAX_SEPARATOR, MAX_START_RATE, RunRules
 from txgearman.broker.schedule import Missed, Overlap, ScheduleDetail
 from txgearman.broker.views import FunctionDetail, JobDetail, JobStatus
-from txgearman.version import VERSION
+from txgearman.version import VERSION, build
 from txgearman.web.api.totals import ServerView, resident_memory
 from txgearman.web.http.encoding import identifier, payload, text
 from txgearman.web.interfaces import Connection, Event, Limit, Saved, connection_of
@@ -401,6 +401,7 @@ _LIMIT: Final = Serializer[Limit](
 
 SERVER: Final = Serializer[ServerView](
     Field("version", TEXT, lambda _view: VERSION),
+    Field("build", TEXT, lambda _view: build()),
     Field("host", TEXT, lambda _view: platform.node()),
     Field("pid", COUNT, lambda _view: os.getpid()),
     Field("memory", INTEGER_OR_NULL, lambda _view: resident_memory()),

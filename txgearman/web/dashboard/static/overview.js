@@ -126,7 +126,7 @@ export function overview(frame) {
 
   function show(shown) {
     const server = shown.server;
-    setText(about, `${server.host} · process ${server.pid} · version ${server.version}`);
+    setText(about, `${server.host} · process ${server.pid} · version ${server.version}, ${server.build}`);
     setText(tiles.total.value, short(server.total));
     setText(tiles.total.note, queuedNote(server));
     setText(tiles.running.value, short(server.running));
