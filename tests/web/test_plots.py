@@ -18,6 +18,7 @@ from txgearman.web.api.function_history import (
     COARSE_STEPS,
     COLUMNS,
     FINE_STEP,
+    MAX_FUNCTIONS,
     MAX_GONE,
     FunctionHistory,
     quantiles,
@@ -83,6 +84,7 @@ class FunctionHistoryTests(SynchronousTestCase):
     def step(self, seconds: float = FINE_STEP, *others: Measured) -> None:
         self.clock.advance(seconds)
         self.history.take([each.row for each in (self.f, *others)])
+        self.history.end_sample()
 
     def column(self, name: str, coarse: bool = False) -> list[Any]:
         index = 1 + COLUMNS.index(name)
@@ -127,12 +129,16 @@ class FunctionHistoryTests(SynchronousTestCase):
         self.assertLessEqual(len(self.history._coarse), MAX_GONE + 2)
         self.f.done(50, 0.0, 0.0)
         self.step()
-        self.history.take([])
+        self.history.end_sample()
         self.f = Measured()
         self.step()
         self.f.done(1, 0.0, 0.0)
         self.step()
         self.assertGreaterEqual(min(self.column("submitted")), 0.0)
+
+    def test_so_many_have_a_history(self) -> None:
+        self.step(FINE_STEP, *[Measured(b"%d" % number) for number in range(2 * MAX_FUNCTIONS)])
+        self.assertEqual(len(self.history._fine), MAX_FUNCTIONS)
 
     def test_all_others_have_no_history(self) -> None:
         self.step(FINE_STEP, Measured(None))
@@ -142,23 +148,23 @@ class FunctionHistoryTests(SynchronousTestCase):
         for _ in range(3):
             self.f.done(120, waited=0.02, ran=0.2)
             self.step(COARSE_STEP)
-        pieces = self.history.pieces()
+        pieces = list(self.history.pieces())
         self.step(COARSE_STEP)
         again = FunctionHistory(self.clock.seconds)
         for name, _, points in pieces:
             again.restore(name, points + b"torn")
-        self.history.take([])
+        self.history.end_sample()
         self.assertEqual(again.samples(b"f", True), self.history.samples(b"f", True)[1:])
         self.assertIn(1.0, self.column("completed", True))
 
     def test_only_what_has_changed_is_kept_again(self) -> None:
         self.f.done(1, 0.0, 0.0)
         self.step(COARSE_STEP)
-        first = self.history.pieces()
+        first = list(self.history.pieces())
         for _ in range(70):
             self.f.done(1, 0.0, 0.0)
             self.step(COARSE_STEP)
-        self.history.pieces()
+        list(self.history.pieces())
         self.f.done(1, 0.0, 0.0)
         self.step(COARSE_STEP)
         (last,) = self.history.pieces()
@@ -206,9 +212,12 @@ class PlotsTests(SynchronousTestCase):
         first.gearman.turn(61)
         first.site.stopFactory()
         self.assertIn("total", {name for name, _ in kept.pieces})
-        second = self.serve(kept)
+        # The port is open before the store is there.
+        second = self.serve(None)
         second.site.startFactory()
         self.addCleanup(second.site.stopFactory)
+        second.gearman.server.plots = kept  # type: ignore[assignment]
+        second.gearman.turn(FINE_STEP)
         exchange = second.begin("GET", "/api/v1/live?span=day")
         ((_, past),) = [event for event in events(exchange) if event[0] == "history"]
         times = [sample[0] for sample in past["samples"]]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import struct
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -37,8 +37,11 @@ COARSE_STEP: Final = 120.0
 COARSE_STEPS: Final = 720
 """Steps that are remembered so: a day."""
 
+MAX_FUNCTIONS: Final = 500
+"""Functions that have a history, of 37 KiB each. A server may measure more of them."""
+
 MAX_GONE: Final = 200
-"""Functions that are remembered and not there any more: 37 KiB each."""
+"""Functions that are remembered and not there any more."""
 
 PIECE_STEPS: Final = 30
 """Steps of the day that are kept together in the store: an hour."""
@@ -161,11 +164,6 @@ class Track:
             return None
         return tuple(self._points[slot * len(COLUMNS) : (slot + 1) * len(COLUMNS)])
 
-    def known(self, now: float) -> list[int]:
-        """The numbers of the steps that have points and are not too old, in the order of time."""
-        oldest = int(now / self.step) - self.steps
-        return sorted(number for number in self._numbers if number > oldest)
-
     def samples(self, now: float, since: float) -> list[list[float | None]]:
         """The points, with zeros for steps in which nothing happened.
 
@@ -208,21 +206,22 @@ class FunctionHistory:
         self._coarse: dict[bytes, Track] = {}
         self._begun = wall_clock()
         self._coarse_since = self._begun
+        self._seen: set[bytes] = set()
         # Until when points are saved.
         self._saved = self._begun
 
     def take(self, rows: Iterable[FunctionMeasures]) -> None:
-        """Take a sample.
+        """Take a part of a sample. `end_sample` is to be called behind the last part.
 
         Args:
-            rows: What is known of each function now. One without a name is left out.
+            rows: What is known of some functions now. One without a name is left out, and so are functions
+                beyond `MAX_FUNCTIONS`.
         """
         now = self._wall_clock()
-        seen = set()
         for measures in rows:
-            if measures.name is None:
+            if measures.name is None or len(self._seen) >= MAX_FUNCTIONS:
                 continue
-            seen.add(measures.name)
+            self._seen.add(measures.name)
             look = _Look.at(measures)
             for tracks, step, steps in (
                 (self._fine, FINE_STEP, FINE_STEPS),
@@ -232,11 +231,15 @@ class FunctionHistory:
                 if track is None:
                     track = tracks[measures.name] = Track(step, steps)
                 track.take(now, look)
+
+    def end_sample(self) -> None:
+        """All functions that are there were in the sample."""
+        seen, self._seen = self._seen, set()
         for tracks in (self._fine, self._coarse):
             gone = [name for name in tracks if name not in seen]
             for name in gone:
                 tracks[name].rest()
-            for name in gone[: max(0, len(tracks) - len(seen) - MAX_GONE)]:
+            for name in gone[: max(0, len(gone) - MAX_GONE)]:
                 del tracks[name]
 
     def samples(self, function: bytes, coarse: bool) -> list[list[float | None]]:
@@ -271,24 +274,23 @@ class FunctionHistory:
             track.put(number, tuple(columns))
             self._coarse_since = min(self._coarse_since, number * COARSE_STEP)
 
-    def pieces(self) -> list[tuple[bytes, float, bytes]]:
-        """Collect what is to be kept: the pieces that have got a point since the last time.
+    def pieces(self) -> Iterator[tuple[bytes, float, bytes]]:
+        """Walk what is to be kept: the pieces that may have got a point since the last time.
 
-        Returns:
+        Yields:
             The function, the beginning in seconds since the epoch, and the points of each.
         """
         now = self._wall_clock()
-        found = []
-        for name, track in self._coarse.items():
-            pieces: dict[int, list[bytes]] = {}
-            for number in track.known(now):
-                point = track.get(number) or _IDLE
-                pieces.setdefault(number // PIECE_STEPS, []).append(_POINT.pack(number, *point))
-            for piece, points in pieces.items():
-                if (piece + 1) * PIECE_STEPS * COARSE_STEP > self._saved:
-                    found.append((name, piece * PIECE_STEPS * COARSE_STEP, b"".join(points)))
+        first = int(self._saved / COARSE_STEP) // PIECE_STEPS
+        last = int(now / COARSE_STEP) // PIECE_STEPS
         self._saved = now
-        return found
+        for name, track in list(self._coarse.items()):
+            for piece in range(max(first, last - COARSE_STEPS // PIECE_STEPS), last + 1):
+                numbers = range(piece * PIECE_STEPS, (piece + 1) * PIECE_STEPS)
+                points = [(number, point) for number in numbers if (point := track.get(number)) is not None]
+                if points:
+                    packed = b"".join([_POINT.pack(number, *point) for number, point in points])
+                    yield name, piece * PIECE_STEPS * COARSE_STEP, packed
 
 
 def as_json(samples: list[list[float | None]], coarse: bool) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -18,7 +18,7 @@ from txgearman.broker.meters import FunctionMeasures
 from txgearman.web.api.function_history import COARSE_STEP, FINE_STEP, FunctionHistory
 from txgearman.web.api.history import COARSE, COARSE_INTERVAL, COLUMNS, SHARE, History, Sample
 from txgearman.web.http.encoding import identifier
-from txgearman.web.interfaces import Gearman, PlotPiece
+from txgearman.web.interfaces import Gearman, PlotPiece, Plots
 from txgearman.web.slices import iterate_in_slices
 
 KEPT: Final = COARSE * COARSE_INTERVAL
@@ -32,6 +32,9 @@ FUNCTION: Final = "function:"
 
 HOUR: Final = 3600.0
 """Seconds of the totals that are kept together."""
+
+AT_ONCE: Final = 50
+"""Functions that are sampled in one turn of the reactor: each may take 60 microseconds."""
 
 _SAMPLE: Final = struct.Struct(f"<{len(COLUMNS)}d")
 
@@ -64,15 +67,14 @@ class PlotSampler:
         self._wall_clock = wall_clock
         self._running: Deferred[None] | None = None
         self._saved = 0.0
+        # What was loaded from.
+        self._loaded: Plots | None = None
 
     def start(self) -> None:
-        """Take what was kept, and start sampling with one sample now."""
+        """Start sampling, with one sample now."""
         if self._running is not None:
             return
         self._totals.start()
-        plots = self._gearman.plots
-        if plots is not None:
-            plots.load(self._wall_clock() - KEPT, self._restore)
         self._saved = self._reactor.seconds()
         self._running = Deferred.fromCoroutine(self._run())
         self._running.addErrback(self._ended)
@@ -83,35 +85,44 @@ class PlotSampler:
         running, self._running = self._running, None
         if running is not None:
             running.cancel()
-            self._keep()
+            self._keep(self._functions.pieces())
 
     async def _run(self) -> None:
         while True:
+            self._load()
             begun = self._reactor.seconds()
-            rows: list[FunctionMeasures] = []
 
-            def take(found: list[FunctionMeasures | None], rows: list[FunctionMeasures] = rows) -> None:
-                rows.extend(row for row in found if row is not None)
+            def take(found: list[FunctionMeasures | None]) -> None:
+                self._functions.take(row for row in found if row is not None)
 
-            await iterate_in_slices(self._gearman.inspection.look_at_measures(), take, self._reactor)
-            self._functions.take(rows)
+            rows = self._gearman.inspection.look_at_measures()
+            await iterate_in_slices(rows, take, self._reactor, AT_ONCE)
+            self._functions.end_sample()
             if begun - self._saved >= COARSE_STEP:
                 self._saved = begun
-                self._keep()
+                pieces: list[tuple[bytes, float, bytes]] = []
+                await iterate_in_slices(self._functions.pieces(), pieces.extend, self._reactor, AT_ONCE)
+                self._keep(pieces)
             took = self._reactor.seconds() - begun
             await deferLater(self._reactor, max(FINE_STEP, took * SHARE))
 
-    def _keep(self) -> None:
+    def _load(self) -> None:
+        """Take what was kept, once the store is there: the port is open before."""
+        plots = self._gearman.plots
+        if plots is not None and plots is not self._loaded:
+            plots.load(self._wall_clock() - KEPT, self._restore)
+        self._loaded = plots
+
+    def _keep(self, functions: Iterable[tuple[bytes, float, bytes]]) -> None:
+        """Have pieces of functions kept, and the last one of the totals."""
         plots = self._gearman.plots
         if plots is not None:
             now = self._wall_clock()
-            pieces: list[PlotPiece] = [
-                (FUNCTION + identifier(name), began, points)
-                for name, began, points in self._functions.pieces()
-            ]
             hour = now // HOUR * HOUR
-            pieces.append((TOTALS, hour, self._pack_totals(hour)))
-            plots.save(pieces, now - KEPT - HOUR)
+            pieces: list[PlotPiece] = [
+                (FUNCTION + identifier(name), began, points) for name, began, points in functions
+            ]
+            plots.save([*pieces, (TOTALS, hour, self._pack_totals(hour))], now - KEPT - HOUR)
 
     def _pack_totals(self, began: float) -> bytes:
         """The samples of the totals since a time."""

@@ -2,7 +2,7 @@
 
 import { h, link, peerName, setText, Table } from "./dom.js";
 import { bytes, count, duration, rate, short } from "./format.js";
-import { Choice, Follower } from "./list.js";
+import { Choice, downloads, Follower } from "./list.js";
 import { serverNow } from "./live.js";
 import { Plot, Spark } from "./plot.js";
 
@@ -89,10 +89,10 @@ export function overview(frame) {
     h(
       "section",
       { class: "card" },
-      h("div", { class: "card-head" }, h("h2", {}, "Busiest functions"), link("#/functions", "All functions", "more")),
+      h("div", { class: "card-head" }, h("h2", {}, "Busiest functions"), downloads(table, "busiest-functions"), link("#/functions", "All functions", "more")),
       table.element,
     ),
-    h("details", { class: "card" }, h("summary", { class: "card-head" }, h("h2", {}, "Limits"), limitsNote), limits.element),
+    h("details", { class: "card" }, h("summary", { class: "card-head" }, h("h2", {}, "Limits"), limitsNote), limits.element, h("div", { class: "pages" }, downloads(limits, "limits"))),
   );
 
   let samples = [];
