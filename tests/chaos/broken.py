@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from txgearman.broker.entities import Job
+from txgearman.server.persistence.pending_changes import End
 from txgearman.server.persistence.writer import StoreWriter
-from txgearman.store import sqlite
 from txgearman.store.contract import Changes, Coalesced, DeadJob, Written
-from txgearman.store.sqlite import SqliteStore
+from txgearman.store.sqlite import session
+from txgearman.store.sqlite.store import SqliteStore
 
 LATE: Final = 0.3
 """Seconds by which a server that answers early is ahead of its commit."""
@@ -22,7 +23,7 @@ def answers_early() -> None:
     """Clients are told that a job is accepted, and then it is committed."""
 
     def save(self: Any, job: Job) -> None:
-        self._saves.append(job)
+        self._pending.saves.append(job)
         self._reactor.callLater(0, self._answers.saved, job)
         self._schedule_write(LATE)
 
@@ -73,13 +74,13 @@ def takes_late_duplicates_for_early() -> None:
     """A submit that another server answered with a job of this one is always taken to have come ahead of its
     end."""
 
-    def remove_or_rerun(self: Any, each: Coalesced, ended: float, _death: object) -> None:
-        self._removals[each.job.number] = ended
-        self._coalesced[each.job.number] = each.at
+    def remove_or_rerun(self: Any, each: Coalesced, end: End) -> None:
+        self._pending.end_again(each, end)
+        self._pending.coalesced[each.job.number] = each.at
 
     StoreWriter._remove_or_rerun = remove_or_rerun  # type: ignore[method-assign]
 
 
 def syncs_nothing() -> None:
     """Commits are left to the system to write when it likes."""
-    sqlite.SETTINGS = (*sqlite.SETTINGS, "PRAGMA synchronous=OFF")  # type: ignore[misc]
+    session.SETTINGS = (*session.SETTINGS, "PRAGMA synchronous=OFF")  # type: ignore[misc]

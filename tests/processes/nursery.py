@@ -29,7 +29,7 @@ IMPORTED: Final = (
     "txgearman.server.process.twistd",
     "sqlalchemy.dialects.sqlite.pysqlite",
     "sqlalchemy.dialects.postgresql.psycopg",
-    "txgearman.store.sqlite",
+    "txgearman.store.sqlite.store",
     "psycopg",
 )
 """None of these may install a reactor: that is each child's own."""

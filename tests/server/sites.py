@@ -10,7 +10,7 @@ from twisted.internet.task import Clock
 
 from tests.server.peers import PREFIX, SocketlikeTransport, req
 from tests.server.stores import UNAVAILABLE, Thread
-from tests.store.model import ModelDatabase, ModelStore
+from tests.store.model import ModelDatabase, ModelSettings, ModelStore
 from txgearman.server import GearmanServerFactory, Settings
 from txgearman.server.persistence.writer import StoreWriter
 from txgearman.store.contract import (
@@ -37,6 +37,7 @@ class BrittleStore(ModelStore):
         super().__init__(database, shared=True)
         self.cut = self.deaf = False
         self.unconfirmed: list[int] = []
+        self.settings = BrittleSettings(self)
 
     def open(self, name: str, lease: float) -> int:
         self._reach()
@@ -45,16 +46,12 @@ class BrittleStore(ModelStore):
 
     def write(self, changes: Changes) -> Written:
         written = super().write(changes)
-        self._lose_answer()
+        self.lose_answer()
         return written
-
-    def change_settings(self, changes: SettingChanges) -> None:
-        super().change_settings(changes)
-        self._lose_answer()
 
     def exchange_slots(self, changes: SlotChanges) -> list[Slot]:
         slots = super().exchange_slots(changes)
-        self._lose_answer()
+        self.lose_answer()
         return slots
 
     def renew(self) -> Renewal:
@@ -65,7 +62,7 @@ class BrittleStore(ModelStore):
         jobs = [job for job in super()._own() if job.number in self.unconfirmed]
         jobs = jobs or super().take_over(limit, position)
         self.unconfirmed = [job.number for job in jobs]
-        self._lose_answer()
+        self.lose_answer()
         self.unconfirmed = []
         return jobs
 
@@ -89,9 +86,22 @@ class BrittleStore(ModelStore):
         if self.cut:
             raise UNAVAILABLE
 
-    def _lose_answer(self) -> None:
+    def lose_answer(self) -> None:
+        """Raise what a call raises whose answer gets lost, where that is so."""
         if self.deaf:
             raise UNAVAILABLE
+
+
+class BrittleSettings(ModelSettings):
+    """The settings of a `BrittleStore`, whose answers get lost as the others."""
+
+    def __init__(self, store: BrittleStore) -> None:
+        super().__init__(store)
+        self._brittle = store
+
+    def change(self, changes: SettingChanges) -> None:
+        super().change(changes)
+        self._brittle.lose_answer()
 
 
 class DurableServer:

@@ -30,8 +30,8 @@ import txgearman.web
 
 with contextlib.suppress(ImportError):  # Not everything is installed everywhere.
     import txgearman.server.tls
-    import txgearman.store.postgresql
-    import txgearman.store.sqlite  # noqa: F401
+    import txgearman.store.postgresql.store
+    import txgearman.store.sqlite.store  # noqa: F401
 
 RUN_LIMIT: Final = 15.0
 """Seconds until a command counts as hanging; generous, for a loaded machine."""

@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from tests.store.model import ModelDatabase, evict_results
-from tests.store.schedules import HasSchedules, ScheduleTable
+from tests.store.schedules import MemorySchedules, ScheduleTable
 from txgearman.broker.dead_jobs import stored_job
 from txgearman.errors import StoreUnavailable, UniqueInUse
 from txgearman.store.contract import (
@@ -33,7 +33,7 @@ from txgearman.store.contract import (
 )
 
 
-class ListStore(HasSchedules):
+class ListStore:
     """A `Store` that remembers what it was told, across `open` and `close`.
 
     `failing` is raised by every call while it is set; `poison` is data that `write` cannot take.
@@ -46,14 +46,18 @@ class ListStore(HasSchedules):
     def __init__(self) -> None:
         self.starts = 0
         self.jobs: dict[int, StoredJob] = {}
-        self.dead_jobs: dict[int, DeadJob] = {}
+        self.dead: dict[int, DeadJob] = {}
         self.uniques: dict[tuple[bytes, bytes], KeptUnique] = {}
-        self.results: dict[int, KeptResult] = {}
+        self.kept_results: dict[int, KeptResult] = {}
         self.writes: list[Changes] = []
         self.schedule_table = ScheduleTable()
         self.kept = ModelDatabase()
         self.failing: Exception | None = None
         self.is_open = False
+        self.schedules = MemorySchedules(self.schedule_table, self._check)
+        self.dead_jobs = ListDeadJobs(self)
+        self.results = ListResults(self)
+        self.settings = ListSettings(self)
 
     def _check(self) -> None:
         assert self.is_open, "the store is not open"
@@ -97,10 +101,10 @@ class ListStore(HasSchedules):
         for number, dead in changes.deaths.items():
             buried = self.jobs.pop(number, None)
             if buried is not None:
-                self.dead_jobs[number] = dead._replace(data=buried.data)
+                self.dead[number] = dead._replace(data=buried.data)
         for number, result in changes.results.items():
             if self.jobs.pop(number, None) is not None:
-                self.results[number] = result
+                self.kept_results[number] = result
 
     @property
     def _foreign(self) -> dict[int, StoredJob]:
@@ -137,63 +141,6 @@ class ListStore(HasSchedules):
         waiting = [job for job in self._own() if job.run_at is not None or job.retry_at is not None]
         return [job for job in waiting if job.position > after][:limit]
 
-    def dead(self, wanted: DeadFilter, before: DeadCursor | None, limit: int, with_data: bool) -> DeadPage:
-        self._check()
-        dead = sorted(self.dead_jobs.values(), key=lambda job: (job.ended, job.number), reverse=True)
-        found = [
-            job
-            for job in dead
-            if wanted.matches(job) and (before is None or DeadCursor(job.ended, job.number) < before)
-        ]
-        page = [job if with_data else job._replace(data=None) for job in found[:limit]]
-        return DeadPage(page, DeadCursor(page[-1].ended, page[-1].number) if len(found) > limit else None)
-
-    def find_dead(self, number: int) -> DeadJob | None:
-        self._check()
-        return self.dead_jobs.get(number)
-
-    def retry_dead(self, number: int, position: int, submitted: float) -> StoredJob | None:
-        self._check()
-        dead = self.dead_jobs.get(number)
-        if dead is None:
-            job = self.jobs.get(number)
-            return job if job is not None and job.position == position else None
-        if self.find_duplicate(dead.function, dead.unique, dead.data or b"") is not None:
-            raise UniqueInUse
-        del self.dead_jobs[number]
-        job = self.jobs[number] = stored_job(dead, submitted)._replace(position=position)
-        return job
-
-    def forget_dead(self, numbers: Sequence[int]) -> int:
-        self._check()
-        return sum(self.dead_jobs.pop(number, None) is not None for number in numbers)
-
-    def dead_counts(self) -> list[DeadCount]:
-        self._check()
-        counts: dict[bytes, int] = {}
-        for job in self.dead_jobs.values():
-            counts[job.function] = counts.get(job.function, 0) + 1
-        return [DeadCount(function, count, 0) for function, count in counts.items()]
-
-    def evict_dead(self, max_jobs: int, max_bytes: int, ended_before: float, limit: int) -> int:
-        self._check()
-        too_many = len(self.dead_jobs) - max_jobs
-        oldest = sorted(self.dead_jobs, key=lambda number: self.dead_jobs[number].ended)
-        return self.forget_dead(oldest[: max(0, too_many)][:limit])
-
-    def find_result(self, number: int, now: float) -> KeptResult | None:
-        self._check()
-        result = self.results.get(number)
-        return None if result is None or result.expires_at <= now else result
-
-    def result_counts(self) -> ResultCounts:
-        self._check()
-        return ResultCounts(len(self.results), sum(result.weight for result in self.results.values()))
-
-    def evict_results(self, max_bytes: int, now: float, limit: int) -> Evicted:
-        self._check()
-        return evict_results(self.results, max_bytes, now, limit)
-
     def find(self, number: int) -> StoredJob | None:
         self._check()
         return self.jobs.get(number)
@@ -207,14 +154,6 @@ class ListStore(HasSchedules):
             if job.function == function and unique and job.unique == unique != b"-":
                 return job
         return None
-
-    def settings(self) -> Settings:
-        self._check()
-        return self.kept.all_settings()
-
-    def change_settings(self, changes: SettingChanges) -> None:
-        self._check()
-        self.kept.change_settings(changes)
 
     def renew(self) -> Renewal:
         self._check()
@@ -232,6 +171,94 @@ class ListStore(HasSchedules):
 
     def close(self) -> None:
         self.is_open = False
+
+
+class ListDeadJobs:
+    """The `dead_jobs` of a `ListStore`."""
+
+    def __init__(self, store: ListStore) -> None:
+        self._store = store
+
+    def page(self, wanted: DeadFilter, before: DeadCursor | None, limit: int, with_data: bool) -> DeadPage:
+        self._store._check()
+        dead = sorted(self._store.dead.values(), key=lambda job: (job.ended, job.number), reverse=True)
+        found = [
+            job
+            for job in dead
+            if wanted.matches(job) and (before is None or DeadCursor(job.ended, job.number) < before)
+        ]
+        page = [job if with_data else job._replace(data=None) for job in found[:limit]]
+        return DeadPage(page, DeadCursor(page[-1].ended, page[-1].number) if len(found) > limit else None)
+
+    def find(self, number: int) -> DeadJob | None:
+        self._store._check()
+        return self._store.dead.get(number)
+
+    def retry(self, number: int, position: int, submitted: float) -> StoredJob | None:
+        self._store._check()
+        dead = self._store.dead.get(number)
+        if dead is None:
+            job = self._store.jobs.get(number)
+            return job if job is not None and job.position == position else None
+        if self._store.find_duplicate(dead.function, dead.unique, dead.data or b"") is not None:
+            raise UniqueInUse
+        del self._store.dead[number]
+        job = self._store.jobs[number] = stored_job(dead, submitted)._replace(position=position)
+        return job
+
+    def forget(self, numbers: Sequence[int]) -> int:
+        self._store._check()
+        return sum(self._store.dead.pop(number, None) is not None for number in numbers)
+
+    def counts(self) -> list[DeadCount]:
+        self._store._check()
+        counts: dict[bytes, int] = {}
+        for job in self._store.dead.values():
+            counts[job.function] = counts.get(job.function, 0) + 1
+        return [DeadCount(function, count, 0) for function, count in counts.items()]
+
+    def evict(self, max_jobs: int, max_bytes: int, ended_before: float, limit: int) -> int:
+        self._store._check()
+        too_many = len(self._store.dead) - max_jobs
+        oldest = sorted(self._store.dead, key=lambda number: self._store.dead[number].ended)
+        return self.forget(oldest[: max(0, too_many)][:limit])
+
+
+class ListResults:
+    """The `results` of a `ListStore`."""
+
+    def __init__(self, store: ListStore) -> None:
+        self._store = store
+
+    def find(self, number: int, now: float) -> KeptResult | None:
+        self._store._check()
+        result = self._store.kept_results.get(number)
+        return None if result is None or result.expires_at <= now else result
+
+    def counts(self) -> ResultCounts:
+        self._store._check()
+        return ResultCounts(
+            len(self._store.kept_results), sum(result.weight for result in self._store.kept_results.values())
+        )
+
+    def evict(self, max_bytes: int, now: float, limit: int) -> Evicted:
+        self._store._check()
+        return evict_results(self._store.kept_results, max_bytes, now, limit)
+
+
+class ListSettings:
+    """The `settings` of a `ListStore`."""
+
+    def __init__(self, store: ListStore) -> None:
+        self._store = store
+
+    def read(self) -> Settings:
+        self._store._check()
+        return self._store.kept.all_settings()
+
+    def change(self, changes: SettingChanges) -> None:
+        self._store._check()
+        self._store.kept.change_settings(changes)
 
 
 class Thread:

@@ -173,7 +173,7 @@ class StoredTest(DataTestCase):
         self.clock, self.thread, self.store = Clock(), Thread(), ListStore()
         self.factory = GearmanServerFactory(self.clock, Settings(handle_prefix=PREFIX))
         store_writer = StoreWriter(self.store, self.clock, self.thread)
-        self.store.dead_jobs = {
+        self.store.dead = {
             number: dead_job(number)._replace(ended=1000.0 + number) for number in range(1, self.DEAD + 1)
         }
         self.factory.use_store(store_writer, store_writer.open("t", 10.0))
@@ -251,7 +251,7 @@ class StoredTest(DataTestCase):
         self.assertTrue(self.admin.disconnecting)
 
     def test_a_job_that_the_store_has(self) -> None:
-        self.store.dead_jobs[1] = dead_job(1, data=bytes(MIB))
+        self.store.dead[1] = dead_job(1, data=bytes(MIB))
         self.admin.receive(b"show job H:test:1\n")
         self.assertEqual(self.data_in(self.finish()), bytes(MIB))
         self.admin.receive(b"show job H:test:999\n")

@@ -249,7 +249,7 @@ class StoreTests(Servers):
         self.turn(60, site)
         site.factory.scheduling.obey([])
         site.commit()
-        self.assertEqual(site.store.schedules(), [])
+        self.assertEqual(site.store.schedules.read(), [])
 
     def test_old_ticks_are_forgotten(self) -> None:
         site = self.site()

@@ -16,7 +16,7 @@ class SkippedTickTests(SynchronousTestCase):
     def setUp(self) -> None:
         self.clock, self.thread, self.store = Clock(), Thread(), ListStore()
         self.store.open("here", 10.0)
-        self.stored = StoredSchedules(self.store, self.clock, self.thread, lambda: 1.8e9)
+        self.stored = StoredSchedules(self.store.schedules, self.clock, self.thread, lambda: 1.8e9, False)
         self.stored.begin()
 
     def without_job(self, *ticks: float) -> None:
@@ -28,7 +28,7 @@ class SkippedTickTests(SynchronousTestCase):
         calls, self.thread.calls = self.thread.calls, []
         found: list[Any] = []
         for done, function, arguments in calls:
-            self.assertEqual(function, self.store.skip_ticks)
+            self.assertEqual(function, self.store.schedules.skip_ticks)
             self.thread.calls = [(done, function, arguments)]
             self.thread.run()
             found.append([tick for _, tick in arguments[0]])

@@ -57,7 +57,7 @@ class StoredResultTestCase(SavingTestCase):
         return found
 
     def kept(self) -> list[int]:
-        return [number - NUMBERS_PER_START for number in self.store.results]
+        return [number - NUMBERS_PER_START for number in self.store.kept_results]
 
 
 class WritingTests(StoredResultTestCase):
@@ -67,7 +67,7 @@ class WritingTests(StoredResultTestCase):
         self.assertEqual(len(self.store.writes), 1)
         self.write()
         kept = KeptResult(self.number(), handle(1), b"f", 1e9, 1e9 + 3600, b"end")
-        self.assertEqual((self.store.results, self.store.jobs), ({self.number(): kept}, {}))
+        self.assertEqual((self.store.kept_results, self.store.jobs), ({self.number(): kept}, {}))
         self.assertEqual(self.store.writes[-1].removals, [])
         for _ in range(2):
             self.assertEqual(self.find(), kept)
@@ -92,25 +92,25 @@ class WritingTests(StoredResultTestCase):
         worker.receive(req(9), req(28, handle(1), b"part "), req(13, handle(1), b"end"))
         self.write()
         kept = KeptResult(self.number(), handle(1), b"f", 1e9, 1e9 + 7, b"part end")
-        self.assertEqual((self.store.results, self.store.jobs), ({self.number(): kept}, {}))
+        self.assertEqual((self.store.kept_results, self.store.jobs), ({self.number(): kept}, {}))
 
     def test_the_end_of_the_server_writes_it(self) -> None:
         self.complete(b"end")
         self.stop()
-        self.assertEqual((len(self.store.results), self.store.jobs), (1, {}))
+        self.assertEqual((len(self.store.kept_results), self.store.jobs), (1, {}))
 
     def test_a_server_that_dies_before_runs_the_job_again(self) -> None:
         self.complete(b"first")
         # It is gone, with its thread.
         self.start()
-        self.assertEqual((self.loaded, self.store.results), (1, {}))
+        self.assertEqual((self.loaded, self.store.kept_results), (1, {}))
         worker = self.worker()
         self.commit()
         worker.receive(req(9))
         self.assertEqual(self.heard(worker), res(11, handle(1), b"f", b"data"))
         worker.receive(req(13, handle(1), b"second"))
         self.write()
-        self.assertEqual([kept.data for kept in self.store.results.values()], [b"second"])
+        self.assertEqual([kept.data for kept in self.store.kept_results.values()], [b"second"])
 
     def test_it_is_tried_again(self) -> None:
         """Also where the first attempt was committed and nobody was told."""
@@ -277,7 +277,7 @@ class EvictionTests(StoredResultTestCase):
         self.write()
         self.results.limit(0)
         steps = 0
-        while self.store.results:
+        while self.store.kept_results:
             self.thread.run()
             steps += 1
         self.assertEqual(steps, 4)

@@ -19,10 +19,11 @@ from txgearman.broker.store_answers import StoreAnswers
 from txgearman.errors import LookupFailed
 from txgearman.server.config.function_options import FunctionSettings
 from txgearman.server.persistence import dead_jobs as dead_jobs_module
-from txgearman.server.persistence import writer
+from txgearman.server.persistence import lookups, pending_changes
 from txgearman.server.persistence.dead_jobs import EVICTION_INTERVAL, MIN_DEATHS
 from txgearman.server.persistence.lease import NUMBERS_PER_START
-from txgearman.server.persistence.writer import MAX_BATCH_BYTES, MAX_BATCH_JOBS, REMOVAL_DELAY
+from txgearman.server.persistence.pending_changes import MAX_BATCH_BYTES, MAX_BATCH_JOBS
+from txgearman.server.persistence.writer import REMOVAL_DELAY
 from txgearman.server.replies.pending import MAX_PENDING, MAX_PENDING_BYTES
 from txgearman.store.contract import StoredJob
 
@@ -413,7 +414,7 @@ class OutageTests(SavingTestCase):
         )
 
     def test_what_ended_in_a_long_one_is_removed_bit_by_bit(self) -> None:
-        self.patch(writer, "MAX_REMOVALS", 3)
+        self.patch(pending_changes, "MAX_REMOVALS", 3)
         self.store.failing = None
         self.client.receive(*[submit()] * 10)
         self.commit()
@@ -545,14 +546,14 @@ class OutageTests(SavingTestCase):
             self.now += 6
             self.turn(60)
             self.thread.run_all()
-        self.assertEqual(self.store_writer._kept_uniques, [])
+        self.assertEqual(self.store_writer._pending.kept_uniques, [])
         self.complete_foreground(1, b"unique_for=100")
         self.recover()
         self.assertEqual([kept.key for kept in self.store.uniques.values()], [b"u0"])
 
     def test_no_job_is_removed_ahead_of_its_unique(self) -> None:
         """Be its result kept or not: a crash in between would let another submit run it again."""
-        self.patch(writer, "MAX_REMOVALS", 3)
+        self.patch(pending_changes, "MAX_REMOVALS", 3)
         for keep_results in (None, 3600.0):
             self.stop()
             self.flushLoggedErrors()
@@ -646,8 +647,8 @@ class BacklogTests(SavingTestCase):
         self.assertEqual(self.drain(), [b"%d" % number for number in range(10)])
 
     def test_their_turn_comes_though_foreground_jobs_always_wait(self) -> None:
-        self.patch(writer, "INITIAL_FETCH_LIMIT", 3)
-        self.patch(writer, "MAX_BATCH_JOBS", 3)
+        self.patch(lookups, "INITIAL_FETCH_LIMIT", 3)
+        self.patch(lookups, "MAX_BATCH_JOBS", 3)
         for is_restarted in (False, True):
             with self.subTest(is_restarted=is_restarted):
                 self.setUp()
@@ -685,7 +686,7 @@ class BacklogTests(SavingTestCase):
 
     def test_a_page_of_large_jobs_is_short(self) -> None:
         self.submit(20)
-        self.store_writer._fetch_limit = 2
+        self.store_writer._lookups._fetch_limit = 2
         told: list[Any] = []
         self.store_writer.page(b"f", 1, 0, 50, told.append)
         self.thread.run()
@@ -1171,7 +1172,7 @@ class FailureTests(SavingTestCase):
     def test_a_retry_whose_answer_is_lost_is_noticed(self) -> None:
         self.let_fail(b"f")
         self.write_failures()
-        retry_dead = self.store.retry_dead
+        retry_dead = self.store.dead_jobs.retry
 
         def retry_and_fail(number: int, position: int, submitted: float) -> StoredJob | None:
             retry_dead(number, position, submitted)
@@ -1226,7 +1227,7 @@ class FailureTests(SavingTestCase):
         self.commit()
 
     def test_so_many_failures_are_written_at_once(self) -> None:
-        self.patch(writer, "MAX_FAILURES", 3)
+        self.patch(pending_changes, "MAX_FAILURES", 3)
         self.let_fail(*[b"f", b"g"] * 4)
         self.write_failures()
         self.write_failures()

@@ -340,10 +340,10 @@ class StoreContract(ScheduleContract):
         self.assertEqual(stored(self.store), [jobs[3]])
         self.assertEqual(dead_jobs(self.store), deaths)
         for dead in deaths:
-            self.assertEqual(self.store.find_dead(dead.number), dead)
+            self.assertEqual(self.store.dead_jobs.find(dead.number), dead)
             self.assertIsNone(self.store.find(dead.number))
         for unknown in (3, 99, -1, 2**63, 10**60):
-            self.assertIsNone(self.store.find_dead(unknown), unknown)
+            self.assertIsNone(self.store.dead_jobs.find(unknown), unknown)
         self.restart()
         self.assertEqual(dead_jobs(self.store), deaths)
 
@@ -386,7 +386,7 @@ class StoreContract(ScheduleContract):
         jobs: list[DeadJob] = []
         cursor: DeadCursor | None = None
         while True:
-            page = self.store.dead(wanted, cursor, limit, with_data)
+            page = self.store.dead_jobs.page(wanted, cursor, limit, with_data)
             self.assertLessEqual(len(page.jobs), limit)
             jobs += page.jobs
             if page.next is None:
@@ -418,11 +418,11 @@ class StoreContract(ScheduleContract):
     def test_a_search_looks_at_so_many_at_once(self) -> None:
         """Both limits of a page, in jobs and in bytes: at the limit and one past it."""
         self.buried(*(job(number, data=b"") for number in range(1, MAX_EXAMINED + 2)))
-        page = self.store.dead(DeadFilter(None, b"H:test:1\0"), None, 5, False)
+        page = self.store.dead_jobs.page(DeadFilter(None, b"H:test:1\0"), None, 5, False)
         self.assertEqual(page, ([], DeadCursor(death(job(2)).ended, 2)))
-        page = self.store.dead(DeadFilter(None, b"H:test:"), page.next, 5, False)
+        page = self.store.dead_jobs.page(DeadFilter(None, b"H:test:"), page.next, 5, False)
         self.assertEqual([[dead.number for dead in page.jobs], page.next], [[1], None])
-        self.assertEqual(self.store.evict_dead(0, 0, 0.0, 10_000), MAX_EXAMINED + 1)
+        self.assertEqual(self.store.dead_jobs.evict(0, 0, 0.0, 10_000), MAX_EXAMINED + 1)
 
     def test_a_page_with_data_has_so_many_bytes(self) -> None:
         half = b"x" * (MAX_EXAMINED_BYTES // 2)
@@ -431,52 +431,52 @@ class StoreContract(ScheduleContract):
         sizes = []
         cursor = None
         for _ in range(3):
-            page = self.store.dead(DeadFilter(), cursor, 100, True)
+            page = self.store.dead_jobs.page(DeadFilter(), cursor, 100, True)
             sizes.append(len(page.jobs))
             cursor = page.next
         self.assertEqual([sizes, cursor], [[2, 1, 1], None])
-        self.assertEqual(len(self.store.dead(DeadFilter(), None, 100, False).jobs), 4)
+        self.assertEqual(len(self.store.dead_jobs.page(DeadFilter(), None, 100, False).jobs), 4)
 
     def test_retrying_dead_jobs(self) -> None:
         first = job(1, b"u", ALL_BYTES, priority=0, reducer=b"r", submitted=7.5, losses=3, run_at=5.0)
         first = first._replace(attributes=b"\0{}\xff")
         self.buried(first, job(2, b"v"))
         revived = first._replace(position=50, losses=0, run_at=None, submitted=RETRIED_AT)
-        self.assertEqual(self.store.retry_dead(1, 50, RETRIED_AT), revived)
+        self.assertEqual(self.store.dead_jobs.retry(1, 50, RETRIED_AT), revived)
         self.assertEqual(stored(self.store), [revived])
         self.assertEqual([dead.number for dead in dead_jobs(self.store)], [2])
         # The same call once more is one whose answer was lost.
-        self.assertEqual(self.store.retry_dead(1, 50, RETRIED_AT + 1), revived)
+        self.assertEqual(self.store.dead_jobs.retry(1, 50, RETRIED_AT + 1), revived)
         for unknown in (1, 99, 2**63, 10**60):
-            self.assertIsNone(self.store.retry_dead(unknown, 51, RETRIED_AT), unknown)
+            self.assertIsNone(self.store.dead_jobs.retry(unknown, 51, RETRIED_AT), unknown)
         self.assertEqual(save(self.store, job(3, b"u")), {3: b"H:test:1"})
         bury(self.store, death(revived))
-        self.assertEqual(self.store.find_dead(1), death(revived))
+        self.assertEqual(self.store.dead_jobs.find(1), death(revived))
 
     def test_retrying_a_dead_job_whose_unique_is_in_use(self) -> None:
         self.buried(job(1, b"u"), job(2, b"-"), job(3))
         save(self.store, job(4, b"u"), job(5, b"-"), job(6, b"u", function=b"other"))
         for number in (1, 2):
             with self.assertRaises(UniqueInUse):
-                self.store.retry_dead(number, 50, RETRIED_AT)
+                self.store.dead_jobs.retry(number, 50, RETRIED_AT)
         self.assertEqual(len(dead_jobs(self.store)), 3)
-        self.assertIsNotNone(self.store.retry_dead(3, 51, RETRIED_AT))
+        self.assertIsNotNone(self.store.dead_jobs.retry(3, 51, RETRIED_AT))
         self.store.write(Changes(removals=[4, 5]))
-        self.assertIsNotNone(self.store.retry_dead(1, 52, RETRIED_AT))
-        self.assertIsNotNone(self.store.retry_dead(2, 53, RETRIED_AT))
+        self.assertIsNotNone(self.store.dead_jobs.retry(1, 52, RETRIED_AT))
+        self.assertIsNotNone(self.store.dead_jobs.retry(2, 53, RETRIED_AT))
         self.assertEqual(self.numbers(), [6, 3, 1, 2])
 
     def test_forgetting_dead_jobs(self) -> None:
         self.buried(*(job(number) for number in range(1, 2101)))
-        self.assertEqual(self.store.forget_dead([]), 0)
-        self.assertEqual(self.store.forget_dead([1, 3, 9999, 2**63, 10**60]), 2)
-        self.assertEqual(self.store.forget_dead([1, 3, *range(5, 2101)]), 2096)
+        self.assertEqual(self.store.dead_jobs.forget([]), 0)
+        self.assertEqual(self.store.dead_jobs.forget([1, 3, 9999, 2**63, 10**60]), 2)
+        self.assertEqual(self.store.dead_jobs.forget([1, 3, *range(5, 2101)]), 2096)
         self.assertEqual([dead.number for dead in dead_jobs(self.store)], [4, 2])
 
     def test_counting_dead_jobs(self) -> None:
-        self.assertEqual(self.store.dead_counts(), [])
+        self.assertEqual(self.store.dead_jobs.counts(), [])
         deaths = self.buried(job(1, b"u", ALL_BYTES), job(2), job(3, function=b"f", data=b""))
-        counts = sorted(self.store.dead_counts())
+        counts = sorted(self.store.dead_jobs.counts())
         weight = deaths[1].weight + deaths[2].weight
         self.assertEqual(counts, [DeadCount(b"f", 1, deaths[0].weight), DeadCount(b"reverse", 2, weight)])
 
@@ -494,11 +494,11 @@ class StoreContract(ScheduleContract):
             (3, 6, sum(weights[:8]), death(job(13)).ended, 100),
         ):
             there = len(dead_jobs(self.store))
-            self.assertEqual(self.store.evict_dead(max_jobs, max_bytes, ended_before, limit), evicted)
+            self.assertEqual(self.store.dead_jobs.evict(max_jobs, max_bytes, ended_before, limit), evicted)
             left = [dead.number for dead in dead_jobs(self.store)]
             self.assertEqual(left, list(range(20, 20 - there + evicted, -1)))
-        self.assertEqual(self.store.evict_dead(0, 0, 0.0, 100), 6)
-        self.assertEqual(self.store.evict_dead(0, 0, 0.0, 100), 0)
+        self.assertEqual(self.store.dead_jobs.evict(0, 0, 0.0, 100), 6)
+        self.assertEqual(self.store.dead_jobs.evict(0, 0, 0.0, 100), 0)
 
     # -- results ------------------------------------------------------------------------------------
 
@@ -515,12 +515,12 @@ class StoreContract(ScheduleContract):
         for _ in range(2):
             self.assertEqual(self.numbers(), [3])
             for kept in results:
-                self.assertEqual(self.store.find_result(kept.number, 1.5e9), kept)
+                self.assertEqual(self.store.results.find(kept.number, 1.5e9), kept)
                 self.assertIsNone(self.store.find(kept.number))
             for unknown in (3, 99, -1, 2**63, 10**60):
-                self.assertIsNone(self.store.find_result(unknown, 0.0), unknown)
+                self.assertIsNone(self.store.results.find(unknown, 0.0), unknown)
             self.assertEqual(
-                self.store.result_counts(), ResultCounts(3, sum(kept.weight for kept in results))
+                self.store.results.counts(), ResultCounts(3, sum(kept.weight for kept in results))
             )
             self.restart()
 
@@ -528,7 +528,7 @@ class StoreContract(ScheduleContract):
         data = random.Random(2).randbytes(MAX_RESULT_BYTES)
         save(self.store, job(1))
         keep(self.store, result(job(1), data=data))
-        found = self.store.find_result(1, 0.0)
+        found = self.store.results.find(1, 0.0)
         assert found is not None
         self.assertTrue(found.data == data)
 
@@ -536,16 +536,16 @@ class StoreContract(ScheduleContract):
         save(self.store, job(1))
         kept = result(job(1))
         keep(self.store, kept)
-        self.assertIsNone(self.store.find_result(1, kept.expires_at))
-        self.assertEqual(self.store.find_result(1, kept.expires_at - 0.25), kept)
+        self.assertIsNone(self.store.results.find(1, kept.expires_at))
+        self.assertEqual(self.store.results.find(1, kept.expires_at - 0.25), kept)
 
     def test_only_of_what_is_removed_the_result_is_kept(self) -> None:
         save(self.store, job(1))
         keep(self.store, result(job(1)), result(job(2)))
         # Once more, as by a server that does not know whether the first attempt was committed.
         keep(self.store, result(job(1), data=b"another"), result(job(2)))
-        self.assertEqual(self.store.find_result(1, 0.0), result(job(1)))
-        self.assertIsNone(self.store.find_result(2, 0.0))
+        self.assertEqual(self.store.results.find(1, 0.0), result(job(1)))
+        self.assertIsNone(self.store.results.find(2, 0.0))
 
     def test_results_with_all_other_changes(self) -> None:
         save(self.store, *(job(number) for number in range(1, 6)), job(6, b"u"))
@@ -556,7 +556,7 @@ class StoreContract(ScheduleContract):
         self.assertEqual([(job.number, job.losses) for job in stored(self.store)], [(4, 0), (5, 3), (7, 0)])
         self.assertEqual(dead_jobs(self.store), [death(job(2))])
         for number in (3, 6):
-            self.assertIsNotNone(self.store.find_result(number, 0.0))
+            self.assertIsNotNone(self.store.results.find(number, 0.0))
 
     def test_many_results_at_once(self) -> None:
         jobs = [job(number) for number in range(1, 1101)]
@@ -564,7 +564,7 @@ class StoreContract(ScheduleContract):
         keep(self.store, *(result(each, data=b"%d" % each.number) for each in jobs))
         self.assertEqual(stored(self.store), [])
         for number in (1, 256, 257, 1100):
-            found = self.store.find_result(number, 0.0)
+            found = self.store.results.find(number, 0.0)
             assert found is not None
             self.assertEqual(found.data, b"%d" % number)
 
@@ -590,13 +590,13 @@ class StoreContract(ScheduleContract):
             (1, 4, 10 * weight, results[5].expires_at, 100),
         ):
             counts = Evicted(expired, evicted)
-            self.assertEqual(self.store.evict_results(max_bytes, now, limit), counts)
+            self.assertEqual(self.store.results.evict(max_bytes, now, limit), counts)
             left -= expired + evicted
-            self.assertEqual(self.store.result_counts(), ResultCounts(left, left * weight))
-        found = [number for number in range(1, 21) if self.store.find_result(number, 0.0)]
+            self.assertEqual(self.store.results.counts(), ResultCounts(left, left * weight))
+        found = [number for number in range(1, 21) if self.store.results.find(number, 0.0)]
         self.assertEqual(found, list(range(11, 21)))
-        self.assertEqual(self.store.evict_results(0, 0.0, 100), Evicted(0, 10))
-        self.assertEqual(self.store.result_counts(), ResultCounts(0, 0))
+        self.assertEqual(self.store.results.evict(0, 0.0, 100), Evicted(0, 10))
+        self.assertEqual(self.store.results.counts(), ResultCounts(0, 0))
 
     # -- reading ------------------------------------------------------------------------------------
 
@@ -678,16 +678,16 @@ class StoreContract(ScheduleContract):
 
     def settings(self) -> dict[tuple[bytes, str], str]:
         """What the store says of settings, by function and kind."""
-        settings = self.store.settings().settings
+        settings = self.store.settings.read().settings
         found = {(function, kind): value for function, kind, value in settings}
         self.assertEqual(len(found), len(settings))
         return found
 
     def change(self, *dropped: bytes, values: dict[tuple[bytes, str], str | None] | None = None) -> None:
-        self.store.change_settings(SettingChanges(set(dropped), values or {}))
+        self.store.settings.change(SettingChanges(set(dropped), values or {}))
 
     def test_settings(self) -> None:
-        self.assertEqual(self.store.settings(), (0, []))
+        self.assertEqual(self.store.settings.read(), (0, []))
         long = random.Random(1).randbytes(512)
         values: dict[tuple[bytes, str], str | None] = {
             (ALL_BYTES, "paused"): "true",
@@ -698,7 +698,7 @@ class StoreContract(ScheduleContract):
         }
         self.change(values=values)
         self.assertEqual(self.settings(), values)
-        self.assertIn(Setting(b"f", "a", "1"), self.store.settings().settings)
+        self.assertIn(Setting(b"f", "a", "1"), self.store.settings.read().settings)
         self.restart()
         self.assertEqual(self.settings(), values)
         self.change(values={(b"f", "a"): "3", (b"f", "b"): None, (b"f", "unknown"): None})
@@ -718,13 +718,13 @@ class StoreContract(ScheduleContract):
         self.assertEqual(self.settings(), {})
 
     def test_settings_have_a_version(self) -> None:
-        versions = [self.store.settings().version]
+        versions = [self.store.settings.read().version]
         for values in ({(b"f", "a"): "1"}, {(b"f", "a"): "2"}, {(b"f", "a"): None}):
             self.change(values=values)
-            versions.append(self.store.settings().version)
+            versions.append(self.store.settings.read().version)
         self.change(b"f")
         self.restart()
-        versions.append(self.store.settings().version)
+        versions.append(self.store.settings.read().version)
         self.assertEqual(versions, sorted(set(versions)))
 
     def test_many_settings(self) -> None:
@@ -816,15 +816,15 @@ class StoreContract(ScheduleContract):
                 next_number += 1
             limits = chance.choice([0, 5, 100]), chance.choice([1000, 1 << 40]), chance.randrange(10), 3
             if chance.random() < 0.2:
-                self.assertEqual(self.store.evict_dead(*limits), model.evict_dead(*limits))
+                self.assertEqual(self.store.dead_jobs.evict(*limits), model.dead_jobs.evict(*limits))
                 self.assertEqual(dead_jobs(self.store), dead_jobs(model))
             kept = chance.choice([2000, 1 << 40]), 3600.0 + chance.choice([0, 5]), 3
             if chance.random() < 0.2:
-                self.assertEqual(self.store.evict_results(*kept), model.evict_results(*kept))
-            self.assertEqual(self.store.result_counts(), model.result_counts())
+                self.assertEqual(self.store.results.evict(*kept), model.results.evict(*kept))
+            self.assertEqual(self.store.results.counts(), model.results.counts())
             some = chance.randrange(next_number)
-            self.assertEqual(self.store.find_result(some, 3605.0), model.find_result(some, 3605.0))
-            self.assertEqual(sorted(self.store.dead_counts()), sorted(model.dead_counts()))
+            self.assertEqual(self.store.results.find(some, 3605.0), model.results.find(some, 3605.0))
+            self.assertEqual(sorted(self.store.dead_jobs.counts()), sorted(model.dead_jobs.counts()))
             self.assertEqual(sorted(self.store.queue_lengths()), sorted(model.queue_lengths()))
             unique = chance.choice(_UNIQUES)
             mine, its = self.store.find_unique(unique), model.find_unique(unique)
@@ -893,13 +893,13 @@ class CrashContract(_TestCase):
         kept = {
             number
             for number in range(1, self.finished + 2 * FINISHED_AT_ONCE + 1)
-            if store.find_result(number, 0.0) is not None
+            if store.results.find(number, 0.0) is not None
         }
         self.assertEqual(left & kept, set())
         self.assertEqual(sorted(set(range(1, self.finished + 1)) - kept), [])
         self.assertIn(len(left), (0, FINISHED_AT_ONCE))
         for number in (min(kept), max(kept)):
-            self.assertEqual(store.find_result(number, 0.0), result(a_job(number)))
+            self.assertEqual(store.results.find(number, 0.0), result(a_job(number)))
         keep(store, *(result(a_job(number)) for number in left))
         self.finished = max(kept | left)
         store.close()
@@ -911,7 +911,7 @@ _UNIQUES: Final = [b"", b"-", b"a", b"b", b"c", b"d", b"\xff"]
 def _retried(store: Store, number: int, position: int) -> StoredJob | str | None:
     """What comes of running a dead job again."""
     try:
-        return store.retry_dead(number, position, RETRIED_AT + position)
+        return store.dead_jobs.retry(number, position, RETRIED_AT + position)
     except UniqueInUse:
         return "its unique is in use"
 

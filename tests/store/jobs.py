@@ -62,7 +62,7 @@ def bury(store: Store, *deaths: DeadJob) -> None:
 
 def dead_jobs(store: Store) -> list[DeadJob]:
     """All dead jobs with their data, those that ended last first."""
-    return store.dead(DeadFilter(), None, 1_000_000, True).jobs
+    return store.dead_jobs.page(DeadFilter(), None, 1_000_000, True).jobs
 
 
 def result(job: StoredJob, ended: float | None = None, data: bytes | None = b"result") -> KeptResult:

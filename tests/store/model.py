@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
-from tests.store.schedules import HasSchedules, ScheduleTable
+from tests.store.schedules import MemorySchedules, ScheduleTable
 from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
 from txgearman.broker.kept_unique import unique_key
 from txgearman.errors import LeaseLost, UniqueInUse
@@ -131,7 +131,7 @@ def evict_results(results: dict[int, KeptResult], max_bytes: int, now: float, li
     return Evicted(min(len(past), limit), evicted)
 
 
-class ModelStore(HasSchedules):
+class ModelStore:
     """A `Store` on a `ModelDatabase`, which others use too if it is `shared`."""
 
     largest_data = 1 << 30
@@ -139,7 +139,10 @@ class ModelStore(HasSchedules):
     def __init__(self, database: ModelDatabase, shared: bool = False) -> None:
         self.shared = shared
         self._base = database
-        self.schedule_table = database.schedule_table
+        self.schedules = MemorySchedules(database.schedule_table, self._check)
+        self.dead_jobs = ModelDeadJobs(self)
+        self.results = ModelResults(self)
+        self.settings = ModelSettings(self)
         self._owner = 0
         self._name = ""
         self._length = 0.0
@@ -241,111 +244,10 @@ class ModelStore(HasSchedules):
         self._check()
         return self._find_duplicate(function, unique, data)
 
-    def dead(self, wanted: DeadFilter, before: DeadCursor | None, limit: int, with_data: bool) -> DeadPage:
-        self._check()
-        jobs: list[DeadJob] = []
-        cursor = None
-        size = 0
-        there = [
-            job
-            for job in sorted(self._base.dead.values(), key=_cursor, reverse=True)
-            if wanted.function in {None, job.function} and (before is None or _cursor(job) < before)
-        ]
-        for examined, job in enumerate(there):
-            size += job.weight
-            too_many = wanted.search and examined == MAX_EXAMINED
-            too_large = (wanted.search or with_data) and size > MAX_EXAMINED_BYTES and cursor
-            if len(jobs) == limit or too_many or too_large:
-                return DeadPage(jobs, cursor)
-            cursor = _cursor(job)
-            if wanted.matches(job):
-                jobs.append(job if with_data else job._replace(data=None))
-        return DeadPage(jobs, None)
-
-    def find_dead(self, number: int) -> DeadJob | None:
-        self._check()
-        return self._base.dead.get(number)
-
-    def retry_dead(self, number: int, position: int, submitted: float) -> StoredJob | None:
-        self._check()
-        base = self._base
-        dead = base.dead.get(number)
-        if dead is None:
-            job = base.jobs.get(number)
-            return job if job is not None and job.position == position else None
-        assert dead.data is not None
-        if self._find_duplicate(dead.function, dead.unique, dead.data) is not None:
-            raise UniqueInUse
-        del base.dead[number]
-        base.jobs[number] = job = StoredJob(
-            number,
-            position,
-            dead.handle,
-            dead.function,
-            dead.unique,
-            dead.data,
-            dead.priority,
-            None,
-            0,
-            submitted,
-            dead.reducer,
-            dead.attributes,
-        )
-        base.owners[number] = self._owner
-        return job
-
-    def forget_dead(self, numbers: Sequence[int]) -> int:
-        self._check()
-        return sum(self._base.dead.pop(number, None) is not None for number in numbers)
-
-    def dead_counts(self) -> list[DeadCount]:
-        self._check()
-        jobs, weights = Counter[bytes](), Counter[bytes]()
-        for job in self._base.dead.values():
-            jobs[job.function] += 1
-            weights[job.function] += job.weight
-        return [DeadCount(function, count, weights[function]) for function, count in jobs.items()]
-
-    def evict_dead(self, max_jobs: int, max_bytes: int, ended_before: float, limit: int) -> int:
-        self._check()
-        dead = self._base.dead
-        for evicted in range(limit):
-            oldest = min(dead.values(), key=_cursor, default=None)
-            if oldest is None or (
-                len(dead) <= max_jobs
-                and sum(job.weight for job in dead.values()) <= max_bytes
-                and oldest.ended >= ended_before
-            ):
-                return evicted
-            del dead[oldest.number]
-        return limit
-
     def kept_uniques(self, now: float) -> list[KeptUnique]:
         self._check()
         kept = [each for each in self._base.uniques.values() if each.until > now]
         return sorted(kept, key=attrgetter("until"))
-
-    def find_result(self, number: int, now: float) -> KeptResult | None:
-        self._check()
-        result = self._base.results.get(number)
-        return None if result is None or result.expires_at <= now else result
-
-    def result_counts(self) -> ResultCounts:
-        self._check()
-        results = self._base.results.values()
-        return ResultCounts(len(results), sum(result.weight for result in results))
-
-    def evict_results(self, max_bytes: int, now: float, limit: int) -> Evicted:
-        self._check()
-        return evict_results(self._base.results, max_bytes, now, limit)
-
-    def settings(self) -> Settings:
-        self._check()
-        return self._base.all_settings()
-
-    def change_settings(self, changes: SettingChanges) -> None:
-        self._check()
-        self._base.change_settings(changes)
 
     def renew(self) -> Renewal:
         self._check()
@@ -437,6 +339,128 @@ class ModelStore(HasSchedules):
             if (job.function, job.unique) == (function, unique) and (unique != b"-" or job.data == data):
                 return job
         return None
+
+
+class ModelDeadJobs:
+    """The `dead_jobs` of a `ModelStore`."""
+
+    def __init__(self, store: ModelStore) -> None:
+        self._store = store
+
+    def page(self, wanted: DeadFilter, before: DeadCursor | None, limit: int, with_data: bool) -> DeadPage:
+        self._store._check()
+        jobs: list[DeadJob] = []
+        cursor = None
+        size = 0
+        there = [
+            job
+            for job in sorted(self._store._base.dead.values(), key=_cursor, reverse=True)
+            if wanted.function in {None, job.function} and (before is None or _cursor(job) < before)
+        ]
+        for examined, job in enumerate(there):
+            size += job.weight
+            too_many = wanted.search and examined == MAX_EXAMINED
+            too_large = (wanted.search or with_data) and size > MAX_EXAMINED_BYTES and cursor
+            if len(jobs) == limit or too_many or too_large:
+                return DeadPage(jobs, cursor)
+            cursor = _cursor(job)
+            if wanted.matches(job):
+                jobs.append(job if with_data else job._replace(data=None))
+        return DeadPage(jobs, None)
+
+    def find(self, number: int) -> DeadJob | None:
+        self._store._check()
+        return self._store._base.dead.get(number)
+
+    def retry(self, number: int, position: int, submitted: float) -> StoredJob | None:
+        self._store._check()
+        base = self._store._base
+        dead = base.dead.get(number)
+        if dead is None:
+            job = base.jobs.get(number)
+            return job if job is not None and job.position == position else None
+        assert dead.data is not None
+        if self._store._find_duplicate(dead.function, dead.unique, dead.data) is not None:
+            raise UniqueInUse
+        del base.dead[number]
+        base.jobs[number] = job = StoredJob(
+            number,
+            position,
+            dead.handle,
+            dead.function,
+            dead.unique,
+            dead.data,
+            dead.priority,
+            None,
+            0,
+            submitted,
+            dead.reducer,
+            dead.attributes,
+        )
+        base.owners[number] = self._store._owner
+        return job
+
+    def forget(self, numbers: Sequence[int]) -> int:
+        self._store._check()
+        return sum(self._store._base.dead.pop(number, None) is not None for number in numbers)
+
+    def counts(self) -> list[DeadCount]:
+        self._store._check()
+        jobs, weights = Counter[bytes](), Counter[bytes]()
+        for job in self._store._base.dead.values():
+            jobs[job.function] += 1
+            weights[job.function] += job.weight
+        return [DeadCount(function, count, weights[function]) for function, count in jobs.items()]
+
+    def evict(self, max_jobs: int, max_bytes: int, ended_before: float, limit: int) -> int:
+        self._store._check()
+        dead = self._store._base.dead
+        for evicted in range(limit):
+            oldest = min(dead.values(), key=_cursor, default=None)
+            if oldest is None or (
+                len(dead) <= max_jobs
+                and sum(job.weight for job in dead.values()) <= max_bytes
+                and oldest.ended >= ended_before
+            ):
+                return evicted
+            del dead[oldest.number]
+        return limit
+
+
+class ModelResults:
+    """The `results` of a `ModelStore`."""
+
+    def __init__(self, store: ModelStore) -> None:
+        self._store = store
+
+    def find(self, number: int, now: float) -> KeptResult | None:
+        self._store._check()
+        result = self._store._base.results.get(number)
+        return None if result is None or result.expires_at <= now else result
+
+    def counts(self) -> ResultCounts:
+        self._store._check()
+        results = self._store._base.results.values()
+        return ResultCounts(len(results), sum(result.weight for result in results))
+
+    def evict(self, max_bytes: int, now: float, limit: int) -> Evicted:
+        self._store._check()
+        return evict_results(self._store._base.results, max_bytes, now, limit)
+
+
+class ModelSettings:
+    """The `settings` of a `ModelStore`."""
+
+    def __init__(self, store: ModelStore) -> None:
+        self._store = store
+
+    def read(self) -> Settings:
+        self._store._check()
+        return self._store._base.all_settings()
+
+    def change(self, changes: SettingChanges) -> None:
+        self._store._check()
+        self._store._base.change_settings(changes)
 
 
 def _order(job: StoredJob) -> tuple[int | bytes, ...]:

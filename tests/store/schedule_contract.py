@@ -34,51 +34,51 @@ class ScheduleContract(_TestCase):
         return [each.number for each in stored(self.store)]
 
     def test_schedules_are_kept(self) -> None:
-        self.assertEqual(self.store.schedules(), [])
+        self.assertEqual(self.store.schedules.read(), [])
         first = StoredSchedule(b"b", NOON + 0.25, True)
         other = StoredSchedule(b"a\xff\0", NOON, False, '{"cron": "\N{SNOWMAN}"}', bytes(range(256)))
         for schedule in (first, other, first):
-            self.store.save_schedule(schedule)
+            self.store.schedules.save(schedule)
         self.restart()
-        self.assertEqual(self.store.schedules(), [other, first])
+        self.assertEqual(self.store.schedules.read(), [other, first])
         changed = first._replace(paused=False, since=NOON + 9)
-        self.store.save_schedule(changed)
-        self.assertEqual(self.store.schedules(), [other, changed])
-        self.store.delete_schedule(b"b")
-        self.store.delete_schedule(b"none")
-        self.assertEqual(self.store.schedules(), [other])
+        self.store.schedules.save(changed)
+        self.assertEqual(self.store.schedules.read(), [other, changed])
+        self.store.schedules.delete(b"b")
+        self.store.schedules.delete(b"none")
+        self.assertEqual(self.store.schedules.read(), [other])
 
     def test_a_pause_changes_nothing_else(self) -> None:
         schedule = StoredSchedule(b"s", NOON, False, "{}", b"data")
-        self.store.save_schedule(schedule)
-        self.assertTrue(self.store.pause_schedule(b"s", NOON + 5, True))
-        self.assertEqual(self.store.schedules(), [schedule._replace(since=NOON + 5, paused=True)])
-        self.assertFalse(self.store.pause_schedule(b"t", NOON, True))
-        self.assertEqual(len(self.store.schedules()), 1)
+        self.store.schedules.save(schedule)
+        self.assertTrue(self.store.schedules.pause(b"s", NOON + 5, True))
+        self.assertEqual(self.store.schedules.read(), [schedule._replace(since=NOON + 5, paused=True)])
+        self.assertFalse(self.store.schedules.pause(b"t", NOON, True))
+        self.assertEqual(len(self.store.schedules.read()), 1)
 
     def test_those_of_a_file_keep_their_pause(self) -> None:
         """Another server may have paused it since this one looked."""
-        self.store.note_file_schedule(b"s", NOON)
-        self.assertEqual(self.store.schedules(), [StoredSchedule(b"s", NOON, False)])
-        self.store.save_schedule(StoredSchedule(b"s", NOON + 1, True, "{}", b"data"))
-        self.store.note_file_schedule(b"s", NOON + 2)
-        self.assertEqual(self.store.schedules(), [StoredSchedule(b"s", NOON + 1, True)])
+        self.store.schedules.note_of_file([b"s"], NOON)
+        self.assertEqual(self.store.schedules.read(), [StoredSchedule(b"s", NOON, False)])
+        self.store.schedules.save(StoredSchedule(b"s", NOON + 1, True, "{}", b"data"))
+        self.store.schedules.note_of_file([b"s"], NOON + 2)
+        self.assertEqual(self.store.schedules.read(), [StoredSchedule(b"s", NOON + 1, True)])
 
     def test_changes_are_counted_and_ticks_are_not(self) -> None:
-        seen = [self.store.schedule_changes()]
+        seen = [self.store.schedules.changes()]
         for change in (
-            lambda: self.store.save_schedule(StoredSchedule(b"s", NOON, False)),
-            lambda: self.store.pause_schedule(b"s", NOON, True),
-            lambda: self.store.note_file_schedule(b"s", NOON),
-            lambda: self.store.delete_schedule(b"s"),
+            lambda: self.store.schedules.save(StoredSchedule(b"s", NOON, False)),
+            lambda: self.store.schedules.pause(b"s", NOON, True),
+            lambda: self.store.schedules.note_of_file([b"s"], NOON),
+            lambda: self.store.schedules.delete(b"s"),
         ):
             change()
-            seen.append(self.store.schedule_changes())
+            seen.append(self.store.schedules.changes())
         self.assertEqual(len(set(seen)), 5)
         self.write_tick(1, NOON)
-        self.store.skip_ticks([Tick(b"s", NOON + 1)])
+        self.store.schedules.skip_ticks([Tick(b"s", NOON + 1)])
         self.restart()
-        self.assertEqual(self.store.schedule_changes(), seen[-1])
+        self.assertEqual(self.store.schedules.changes(), seen[-1])
 
     def test_a_tick_has_one_job(self) -> None:
         self.assertEqual(self.write_tick(1, NOON).ticks_done, frozenset())
@@ -121,37 +121,37 @@ class ScheduleContract(_TestCase):
 
     def test_a_tick_without_a_job(self) -> None:
         for _ in range(2):
-            self.store.skip_ticks([Tick(b"s", NOON), Tick(b"a", NOON)])
+            self.store.schedules.skip_ticks([Tick(b"s", NOON), Tick(b"a", NOON)])
         self.assertEqual(self.write_tick(1, NOON).ticks_done, {1})
         self.write_tick(2, NOON + 60)
-        self.store.skip_ticks([Tick(b"s", NOON + 60)])
+        self.store.schedules.skip_ticks([Tick(b"s", NOON + 60)])
         self.assertEqual(self.write_tick(2, NOON + 60).ticks_done, frozenset(), "it has its job still")
 
     def test_very_many_ticks_without_jobs(self) -> None:
         ticks = [Tick(b"s%d" % (number % 700), NOON + number // 700) for number in range(3000)]
-        self.store.skip_ticks(ticks)
-        self.assertEqual(self.store.forget_ticks(NOON + 9), 3000)
+        self.store.schedules.skip_ticks(ticks)
+        self.assertEqual(self.store.schedules.forget_ticks(NOON + 9), 3000)
 
     def test_the_last_tick_is_known(self) -> None:
         for name in (b"s", b"other"):
-            self.store.save_schedule(StoredSchedule(name, NOON, False))
+            self.store.schedules.save(StoredSchedule(name, NOON, False))
         for number, tick in ((1, 60), (2, 180), (3, 120)):
             self.write_tick(number, NOON + tick)
-        last = {schedule.name: schedule.last_tick for schedule in self.store.schedules()}
+        last = {schedule.name: schedule.last_tick for schedule in self.store.schedules.read()}
         self.assertEqual(last, {b"s": NOON + 180, b"other": None})
 
     def test_old_ticks_are_forgotten(self) -> None:
         for number in range(1, 6):
             self.write_tick(number, NOON + number)
-        self.assertEqual(self.store.forget_ticks(NOON + 3), 2)
-        self.assertEqual(self.store.forget_ticks(NOON + 3), 0)
+        self.assertEqual(self.store.schedules.forget_ticks(NOON + 3), 2)
+        self.assertEqual(self.store.schedules.forget_ticks(NOON + 3), 0)
         self.assertEqual(self.write_tick(6, NOON + 2).ticks_done, frozenset())
         self.assertEqual(self.write_tick(7, NOON + 3).ticks_done, {7})
 
     def test_those_of_a_deleted_schedule_are_forgotten(self) -> None:
-        self.store.save_schedule(StoredSchedule(b"s", NOON, False))
+        self.store.schedules.save(StoredSchedule(b"s", NOON, False))
         self.write_tick(1, NOON)
-        self.store.delete_schedule(b"s")
+        self.store.schedules.delete(b"s")
         self.assertEqual(self.write_tick(2, NOON).ticks_done, frozenset())
 
     def test_very_many_at_once(self) -> None:
@@ -171,10 +171,10 @@ class ScheduleContract(_TestCase):
             if chance.random() < 0.2:
                 name, tick = chance.choice((b"a", b"b")), NOON + chance.randrange(12)
                 table.ticks.setdefault((name, tick), None)
-                self.store.skip_ticks([Tick(name, tick)])
+                self.store.schedules.skip_ticks([Tick(name, tick)])
             if chance.random() < 0.1:
                 before = NOON + chance.randrange(6)
-                self.assertEqual(self.store.forget_ticks(before), table.forget(before))
+                self.assertEqual(self.store.schedules.forget_ticks(before), table.forget(before))
             written = self.store.write(Changes([job(each) for each in ticks], ticks=ticks))
             self.assertEqual(written.ticks_done, table.claim(ticks))
 
@@ -187,14 +187,14 @@ class TickTransactionContract(_TestCase):
     def test_a_tick_is_claimed_with_its_job_or_not_at_all(self) -> None:
         """Whoever is cut off or killed between the two leaves the tick to others."""
         store: Any = self.store
-        insert = store._insert
+        insert = store._writes._insert
 
         def cut(*_arguments: object) -> int:
             raise StoreUnavailable("gone")
 
-        store._insert = cut
+        store._writes._insert = cut
         self.assertRaises(StoreUnavailable, self.claim, 1)
-        store._insert = insert
+        store._writes._insert = insert
         self.assertEqual(self.claim(2).ticks_done, frozenset())
         self.assertEqual([each.number for each in stored(self.store)], [2])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from txgearman.store.contract import StoredSchedule, Tick
 
@@ -41,52 +41,52 @@ class ScheduleTable:
         return len(old)
 
 
-class HasSchedules:
-    """The part of a store that is about schedules, on `schedule_table`."""
+class MemorySchedules:
+    """The `schedules` of a store in memory, on `table`. `check` raises what each call of the store raises."""
 
-    schedule_table: ScheduleTable
+    def __init__(self, table: ScheduleTable, check: Callable[[], None]) -> None:
+        self._table = table
+        self._check = check
 
-    def _check(self) -> None:
-        """Raise what every call of the store raises now."""
-        raise NotImplementedError
-
-    def schedules(self) -> list[StoredSchedule]:
+    def read(self) -> list[StoredSchedule]:
         self._check()
-        return self.schedule_table.read()
+        return self._table.read()
 
-    def save_schedule(self, schedule: StoredSchedule) -> None:
+    def save(self, schedule: StoredSchedule) -> None:
         self._check()
-        self.schedule_table.schedules[schedule.name] = schedule._replace(last_tick=None)
-        self.schedule_table.changes += 1
+        self._table.schedules[schedule.name] = schedule._replace(last_tick=None)
+        self._table.changes += 1
 
-    def note_file_schedule(self, name: bytes, since: float) -> None:
+    def note_of_file(self, names: Sequence[bytes], since: float) -> None:
         self._check()
-        self.schedule_table.changes += 1
-        table = self.schedule_table.schedules
-        table[name] = table.get(name, StoredSchedule(name, since, False))._replace(definition=None, data=None)
+        self._table.changes += 1
+        table = self._table.schedules
+        for name in names:
+            known = table.get(name, StoredSchedule(name, since, False))
+            table[name] = known._replace(definition=None, data=None)
 
-    def pause_schedule(self, name: bytes, since: float, paused: bool) -> bool:
+    def pause(self, name: bytes, since: float, paused: bool) -> bool:
         self._check()
-        self.schedule_table.changes += 1
-        stored = self.schedule_table.schedules.get(name)
+        self._table.changes += 1
+        stored = self._table.schedules.get(name)
         if stored is not None:
-            self.schedule_table.schedules[name] = stored._replace(since=since, paused=paused)
+            self._table.schedules[name] = stored._replace(since=since, paused=paused)
         return stored is not None
 
-    def delete_schedule(self, name: bytes) -> None:
+    def delete(self, name: bytes) -> None:
         self._check()
-        self.schedule_table.changes += 1
-        self.schedule_table.delete(name)
+        self._table.changes += 1
+        self._table.delete(name)
 
-    def schedule_changes(self) -> int:
+    def changes(self) -> int:
         self._check()
-        return self.schedule_table.changes
+        return self._table.changes
 
     def skip_ticks(self, ticks: Sequence[Tick]) -> None:
         self._check()
         for tick in ticks:
-            self.schedule_table.ticks.setdefault((*tick,), None)
+            self._table.ticks.setdefault((*tick,), None)
 
     def forget_ticks(self, before: float) -> int:
         self._check()
-        return self.schedule_table.forget(before)
+        return self._table.forget(before)

@@ -166,18 +166,18 @@ class SharedContract(_TestCase):
         first.close()
         self.assertEqual([dead.number for dead in dead_jobs(second)], [3, 2, 1])
         self.assertEqual(second.take_over(10, 50), [])
-        self.assertEqual(second.find_dead(1), death(job(1)))
-        self.assertEqual(second.retry_dead(1, 60, RETRIED_AT), job(1, position=60, submitted=RETRIED_AT))
-        self.assertEqual(second.forget_dead([2]), 1)
-        self.assertEqual(second.evict_dead(0, 0, 0.0, 9), 1)
+        self.assertEqual(second.dead_jobs.find(1), death(job(1)))
+        self.assertEqual(second.dead_jobs.retry(1, 60, RETRIED_AT), job(1, position=60, submitted=RETRIED_AT))
+        self.assertEqual(second.dead_jobs.forget([2]), 1)
+        self.assertEqual(second.dead_jobs.evict(0, 0, 0.0, 9), 1)
 
     def test_one_server_runs_a_dead_job_again(self) -> None:
         first, second = self.opened("first"), self.opened("second")
         save(first, job(1, b"u"))
         bury(first, death(job(1, b"u")))
         retried = job(1, b"u", position=50, submitted=RETRIED_AT)
-        self.assertEqual(second.retry_dead(1, 50, RETRIED_AT), retried)
-        self.assertIsNone(first.retry_dead(1, 60, RETRIED_AT))
+        self.assertEqual(second.dead_jobs.retry(1, 50, RETRIED_AT), retried)
+        self.assertIsNone(first.dead_jobs.retry(1, 60, RETRIED_AT))
         self.assertEqual((stored(first), stored(second)), ([], [retried]))
         # What it knew of the job that died is of no use any more.
         first.write(Changes(removals=[1], deaths={1: death(job(1, b"u"))}))
@@ -189,7 +189,7 @@ class SharedContract(_TestCase):
         bury(first, death(job(1, b"u")))
         save(second, job(2, b"u"))
         with self.assertRaises(UniqueInUse):
-            first.retry_dead(1, 50, RETRIED_AT)
+            first.dead_jobs.retry(1, 50, RETRIED_AT)
         self.assertEqual(dead_jobs(second), [death(job(1, b"u"))])
 
     def test_a_job_that_another_server_joined_is_not_dead(self) -> None:
@@ -209,21 +209,21 @@ class SharedContract(_TestCase):
 
     def test_settings_hold_for_all(self) -> None:
         first, second = self.opened("first"), self.opened("second")
-        first.change_settings(SettingChanges(values={(b"f", "a"): "1"}))
-        settings = second.settings()
+        first.settings.change(SettingChanges(values={(b"f", "a"): "1"}))
+        settings = second.settings.read()
         self.assertEqual(settings.settings, [Setting(b"f", "a", "1")])
         self.assertEqual(second.renew().settings_version, settings.version)
         first.close()
-        self.assertEqual(second.settings(), settings)
+        self.assertEqual(second.settings.read(), settings)
 
     def test_a_renewal_tells_of_changed_settings(self) -> None:
         first, second = self.opened("first"), self.opened("second")
         before = second.renew().settings_version
         self.assertEqual(second.renew().settings_version, before)
-        first.change_settings(SettingChanges(values={(b"f", "a"): "1"}))
+        first.settings.change(SettingChanges(values={(b"f", "a"): "1"}))
         behind = second.renew().settings_version
         self.assertGreater(behind, before)
-        first.change_settings(SettingChanges(dropped={b"f"}))
+        first.settings.change(SettingChanges(dropped={b"f"}))
         self.assertGreater(second.renew().settings_version, behind)
 
     # -- slots ----------------------------------------------------------------------------------------

@@ -160,9 +160,9 @@ class FullDiskTests(SqliteCase):
         self.assertEqual([job.number for job in dead_jobs(store)], saved[:40][::-1])
         self.fill()
         with self.assertRaisesRegex(StoreUnavailable, FULL):
-            store.retry_dead(saved[0], 90_000, RETRIED_AT)
-        self.assertEqual(store.forget_dead(saved[:20]), 20)
-        self.assertEqual(store.evict_dead(0, 0, 0.0, 100), 20)
+            store.dead_jobs.retry(saved[0], 90_000, RETRIED_AT)
+        self.assertEqual(store.dead_jobs.forget(saved[:20]), 20)
+        self.assertEqual(store.dead_jobs.evict(0, 0, 0.0, 100), 20)
         self.assertEqual([job.number for job in stored(store)], saved[40:41])
 
     def test_results(self) -> None:
@@ -175,15 +175,15 @@ class FullDiskTests(SqliteCase):
             keep(store, *results, removals=saved[41:43])
         there = {each.number for each in stored(store)}
         self.assertEqual((saved[0] in there, saved[39] in there, saved[41] in there), (True, True, False))
-        self.assertEqual(store.result_counts(), (0, 0))
+        self.assertEqual(store.results.counts(), (0, 0))
         with contextlib.suppress(StoreUnavailable):
             store.write(Changes(removals=saved[41:]))
         self.filler.unlink()
         keep(store, *results)
         self.assertEqual([job.number for job in stored(store)], saved[40:41])
-        self.assertEqual(store.result_counts().results, 40)
+        self.assertEqual(store.results.counts().results, 40)
         self.fill()
-        self.assertEqual(store.evict_results(0, 0.0, 100), (0, 40))
+        self.assertEqual(store.results.evict(0, 0.0, 100), (0, 40))
 
     def test_more_removals_than_the_log_has_room_for(self) -> None:
         store = self.opened()

@@ -14,8 +14,8 @@ from tests.store.schedule_contract import TickTransactionContract
 from tests.store.sharing import ENDED
 from tests.store.test_several_servers import SharedCase
 from txgearman.errors import LeaseLost, StoreUnavailable
-from txgearman.store import postgresql, slots
 from txgearman.store.contract import NO_POSITION, Changes, Retry, SlotChanges, Store, Written
+from txgearman.store.postgresql import session, slots
 from txgearman.store.urls import open_store
 
 
@@ -92,15 +92,17 @@ class CutTests(SharedCase):
         save(self.store, job(1), job(2))
         bury(self.store, death(job(1)), death(job(2)))
         self.cable.cut_behind(b"DELETE FROM txgearman_dead")
-        self.assertEqual(self.store.retry_dead(1, 50, RETRIED_AT), job(1, position=50, submitted=RETRIED_AT))
+        self.assertEqual(
+            self.store.dead_jobs.retry(1, 50, RETRIED_AT), job(1, position=50, submitted=RETRIED_AT)
+        )
         self.assertEqual(stored(self.store), [job(1, position=50, submitted=RETRIED_AT)])
         # Nor was it told of in the next attempt.
         self.cable.cut_behind(b"DELETE FROM txgearman_dead", for_good=True)
         with self.assertRaises(StoreUnavailable):
-            self.store.retry_dead(2, 51, RETRIED_AT)
+            self.store.dead_jobs.retry(2, 51, RETRIED_AT)
         self.cable.mend()
         retried = job(2, position=51, submitted=RETRIED_AT)
-        self.assertEqual(self.store.retry_dead(2, 51, RETRIED_AT + 1), retried)
+        self.assertEqual(self.store.dead_jobs.retry(2, 51, RETRIED_AT + 1), retried)
 
     def test_the_answer_to_a_take_over_is_lost(self) -> None:
         dead = self.opened("dead", ENDED)
@@ -261,7 +263,7 @@ class StandstillTests(SharedCase):
 
     def setUp(self) -> None:
         # A wait for what does not end within this test fails.
-        self.patch(postgresql, "LOCK_TIMEOUT", 2)
+        self.patch(session, "LOCK_TIMEOUT", 2)
 
     def begin(self) -> tuple[Store, Store]:
         """One that will stand still and another, on a database of their own."""
@@ -336,7 +338,7 @@ class StandstillTests(SharedCase):
 @needs_postgresql
 class ArrayTests(SharedCase):
     def test_postgresql_reads_them_as_they_were(self) -> None:
-        from txgearman.store.arrays import ARRAYS, register_arrays
+        from txgearman.store.postgresql.arrays import ARRAYS, register_arrays
 
         limits = {"BIGINT": 2**63, "INTEGER": 2**31, "SMALLINT": 2**15}
         cases: dict[str, list[Any]] = {kind: [0, None, limit - 1, -limit] for kind, limit in limits.items()}

@@ -18,8 +18,9 @@ from tests.store.contract import HERE, LEASE
 from tests.store.jobs import RETRIED_AT, bury, dead_jobs, death, job, save, stored
 from tests.store.sharing import ENDED, SharedContract
 from txgearman.errors import LeaseLost, StoreUnavailable, UniqueInUse
-from txgearman.store import database, postgresql
+from txgearman.store import session
 from txgearman.store.contract import Changes, Retry, SettingChanges, SlotChanges, Store, StoredJob
+from txgearman.store.postgresql import session as postgresql_session
 from txgearman.store.urls import open_store
 
 # All that a server asks of its store but `open` and `close`.
@@ -32,11 +33,11 @@ CALLS: Final[dict[str, Callable[[Store], Any]]] = {
     "write nothing but a retry": lambda store: store.write(Changes(retries={1: Retry(1, 5.0, 1, b"")})),
     "write nothing but a death": lambda store: bury(store, death(job(1))),
     "dead": dead_jobs,
-    "find_dead": lambda store: store.find_dead(1),
-    "retry_dead": lambda store: store.retry_dead(1, 1, RETRIED_AT),
-    "forget_dead": lambda store: store.forget_dead([1]),
-    "dead_counts": lambda store: store.dead_counts(),
-    "evict_dead": lambda store: store.evict_dead(0, 0, 0.0, 1),
+    "find_dead": lambda store: store.dead_jobs.find(1),
+    "retry_dead": lambda store: store.dead_jobs.retry(1, 1, RETRIED_AT),
+    "forget_dead": lambda store: store.dead_jobs.forget([1]),
+    "dead_counts": lambda store: store.dead_jobs.counts(),
+    "evict_dead": lambda store: store.dead_jobs.evict(0, 0, 0.0, 1),
     "write everything": lambda store: store.write(Changes([job(72)], [1], {1: 1})),
     "queue_lengths": lambda store: store.queue_lengths(),
     "fetch": lambda store: store.fetch(b"reverse", 1, 0, 1),
@@ -44,8 +45,8 @@ CALLS: Final[dict[str, Callable[[Store], Any]]] = {
     "find": lambda store: store.find(1),
     "find_unique": lambda store: store.find_unique(b"u"),
     "find_duplicate": lambda store: store.find_duplicate(b"reverse", b"u", b""),
-    "settings": lambda store: store.settings(),
-    "change_settings": lambda store: store.change_settings(SettingChanges(values={(b"f", "a"): "1"})),
+    "settings": lambda store: store.settings.read(),
+    "change_settings": lambda store: store.settings.change(SettingChanges(values={(b"f", "a"): "1"})),
     "exchange_slots": lambda store: store.exchange_slots(SlotChanges(wanted={(b"f", b""): 1})),
     "exchange no slots": lambda store: store.exchange_slots(SlotChanges()),
     "renew": lambda store: store.renew(),
@@ -242,7 +243,7 @@ class AtTheSameTimeTests(SharedCase):
 
     def test_none_waits_for_one_that_waits_for_it(self) -> None:
         # A deadlock is an error then.
-        self.patch(database, "MAX_TRIES", 1)
+        self.patch(session, "MAX_TRIES", 1)
         first, second = self.opened("first"), self.opened("second")
         save(first, job(1, b"x"), job(2, b"m"))
         theirs, ours = self.held_back(
@@ -255,7 +256,7 @@ class AtTheSameTimeTests(SharedCase):
         self.assertEqual(theirs, {4: b"H:test:2"} | ({5: b"H:test:1"} if ours.coalesced else {}))
 
     def test_nor_where_functions_differ_alone(self) -> None:
-        self.patch(database, "MAX_TRIES", 1)
+        self.patch(session, "MAX_TRIES", 1)
         first, second = self.opened("first"), self.opened("second")
         functions = [b"f", b"g", b"h"]
         f, g, h = (
@@ -271,7 +272,7 @@ class AtTheSameTimeTests(SharedCase):
         self.assertEqual(told, [{21: b"H:test:11"}, {30: b"H:test:20", 32: b"H:test:22"}])
 
     def test_a_transaction_that_does_not_end(self) -> None:
-        self.patch(postgresql, "LOCK_TIMEOUT", 0.05)
+        self.patch(postgresql_session, "LOCK_TIMEOUT", 0.05)
         first, second = self.opened("first"), self.opened("second")
         save(first, job(1, b"u"))
         with connected(self.url) as connection:
@@ -298,7 +299,9 @@ class DeadJobTests(SharedCase):
         def retry_all(index: int) -> list[int]:
             start.wait()
             first = 1000 * (index + 1)
-            retried = [servers[index].retry_dead(job.number, first + job.number, RETRIED_AT) for job in jobs]
+            retried = [
+                servers[index].dead_jobs.retry(job.number, first + job.number, RETRIED_AT) for job in jobs
+            ]
             return [job.number for job in retried if job is not None]
 
         with ThreadPoolExecutor(len(servers)) as pool:
@@ -314,7 +317,9 @@ class DeadJobTests(SharedCase):
         save(first, *jobs)
         bury(first, *map(death, jobs))
         with ThreadPoolExecutor(2) as pool:
-            counts = list(pool.map(lambda store: store.evict_dead(400, 1 << 40, 0.0, 1000), (first, second)))
+            counts = list(
+                pool.map(lambda store: store.dead_jobs.evict(400, 1 << 40, 0.0, 1000), (first, second))
+            )
         self.assertEqual((sum(counts), len(dead_jobs(first))), (100, 400))
 
     def test_a_unique_is_taken_by_a_retry_or_a_submit(self) -> None:
@@ -324,12 +329,12 @@ class DeadJobTests(SharedCase):
             save(first, job(number, unique))
             bury(first, death(job(number, unique)))
             with ThreadPoolExecutor(2) as pool:
-                retry = pool.submit(first.retry_dead, number, 1000 + number, RETRIED_AT)
+                retry = pool.submit(first.dead_jobs.retry, number, 1000 + number, RETRIED_AT)
                 duplicates = pool.submit(save, second, job(number + 1, unique)).result()
             if duplicates:
                 self.assertIsNotNone(retry.result())
             else:
                 self.assertIsInstance(retry.exception(), UniqueInUse)
-            live, dead = first.find_unique(unique), first.find_dead(number)
+            live, dead = first.find_unique(unique), first.dead_jobs.find(number)
             assert live is not None
             self.assertEqual((live.number == number, dead is None), (bool(duplicates), bool(duplicates)))

@@ -21,8 +21,8 @@ from tests.store.jobs import job, save, stored
 from tests.store.plot_contract import PlotContract
 from tests.store.schedule_contract import TickTransactionContract
 from txgearman.errors import StoreError, StoreUnavailable
-from txgearman.store import sqlite
 from txgearman.store.contract import Changes, Store
+from txgearman.store.sqlite import session
 from txgearman.store.urls import open_store
 
 
@@ -108,7 +108,7 @@ class OwnershipTests(SqliteCase):
 
 class ErrorTests(SqliteCase):
     def test_a_locked_database(self) -> None:
-        self.patch(sqlite, "BUSY_TIMEOUT", 0.01)
+        self.patch(session, "BUSY_TIMEOUT", 0.01)
         store = self.opened()
         save(store, job(1))
         shell = self.shell()
@@ -123,7 +123,7 @@ class ErrorTests(SqliteCase):
         self.assertEqual([job.number for job in stored(store)], [3])
 
     def test_a_full_disk(self) -> None:
-        self.patch(sqlite, "SETTINGS", (*sqlite.SETTINGS, "PRAGMA max_page_count=40"))
+        self.patch(session, "SETTINGS", (*session.SETTINGS, "PRAGMA max_page_count=40"))
         store = self.opened()
         save(store, job(1, data=b"x" * 100_000))
         for changes in (

@@ -134,7 +134,7 @@ class VersionContract(_TestCase):
         self.assertEqual(dead_jobs(store), [death(retrying)])
         self.assertEqual(stored(store), [job(4)])
         retried = job(1, b"u", position=50, submitted=RETRIED_AT)
-        self.assertEqual(store.retry_dead(1, 50, RETRIED_AT), retried)
+        self.assertEqual(store.dead_jobs.retry(1, 50, RETRIED_AT), retried)
         store.close()
 
     def test_the_tables_of_the_first_version(self) -> None:

@@ -242,4 +242,4 @@ class StoredTests(ResultCase):
         self.commit()
         for exchange in (waiting, asking):
             self.assertEqual((exchange.response.status, exchange.response.body), (200, b"end"))
-        self.assertEqual((self.store.jobs, len(self.store.results)), ({}, 1))
+        self.assertEqual((self.store.jobs, len(self.store.kept_results)), ({}, 1))

@@ -12,7 +12,8 @@ from txgearman.broker.entities import Worker
 from txgearman.broker.stored_job import StoredJob
 from txgearman.server import Settings
 from txgearman.server.persistence.lease import NUMBERS_PER_START
-from txgearman.server.persistence.writer import INITIAL_FETCH_LIMIT, REMOVAL_DELAY, StoreWriter
+from txgearman.server.persistence.lookups import INITIAL_FETCH_LIMIT
+from txgearman.server.persistence.writer import REMOVAL_DELAY, StoreWriter
 
 JOBS = "/api/v1/functions/f/jobs"
 BEFORE = NUMBERS_PER_START

@@ -152,6 +152,9 @@ that had the job; `size` is the bytes of `data`, and `weight` what the job count
 DEAD_WEIGHT: Final = f'length(data) + length("unique") + {OVERHEAD}'
 """The SQL for `DeadJob.weight` without its error, in terms of the columns of `JOB`."""
 
+KEPT: Final = 'handle, function, "unique", unique_key, priority, reducer, attributes, data'
+"""The SQL for the columns that a job keeps when it dies and when it is retried, beside its number."""
+
 # Both have all that counting and forgetting the oldest need, so that these never read the jobs themselves.
 sa.Index("txgearman_dead_ended", DEAD.c.ended, DEAD.c.number, DEAD.c.weight)
 sa.Index("txgearman_dead_function", DEAD.c.function, DEAD.c.ended, DEAD.c.number, DEAD.c.weight)
@@ -274,6 +277,9 @@ PLOT: Final = sa.Table(
 NEW_TABLES: Final = [DEAD, RESULT, UNIQUE, SCHEDULE, TICK, SLOT, SLOT_WANT, SETTING, PLOT]
 """Those that came with version 3."""
 
+CLOCK: Final = sa.cast(sa.extract("epoch", sa.func.clock_timestamp()), sa.Double)
+"""The time by the clock of PostgreSQL, in seconds since the epoch."""
+
 STORED: Final = [JOB.c[name] for name in StoredJob._fields]
 """The columns that a `StoredJob` is made of, in its order."""
 
@@ -293,6 +299,10 @@ UNIQUE_COLUMNS: Final = [UNIQUE.c[name] for name in KeptUnique._fields]
 
 RESULT_COLUMNS: Final = [RESULT.c[name] for name in KeptResult._fields]
 """The columns that a `KeptResult` is made of, in its order."""
+
+LARGEST_NUMBER: Final = 2**63 - 1
+"""The largest number that fits into the column of a job's number. A peer may send a handle with any number,
+and drivers fail on a long one."""
 
 FUNCTION_INDEX: Final = StoredJob._fields.index("function")
 DATA_INDEX: Final = StoredJob._fields.index("data")

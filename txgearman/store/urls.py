@@ -24,9 +24,11 @@ class _Backend(NamedTuple):
     extra: str
 
 
-_SQLITE: Final = _Backend("txgearman.store.sqlite", "SqliteStore", "sqlite+pysqlite", "sqlite3", "store")
+_SQLITE: Final = _Backend(
+    "txgearman.store.sqlite.store", "SqliteStore", "sqlite+pysqlite", "sqlite3", "store"
+)
 _POSTGRESQL: Final = _Backend(
-    "txgearman.store.postgresql", "PostgresqlStore", "postgresql+psycopg", "psycopg", "postgresql"
+    "txgearman.store.postgresql.store", "PostgresqlStore", "postgresql+psycopg", "psycopg", "postgresql"
 )
 
 BACKENDS: Final = {"sqlite": _SQLITE, "postgresql": _POSTGRESQL, "postgres": _POSTGRESQL}

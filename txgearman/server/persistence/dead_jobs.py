@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.task import LoopingCall
@@ -10,9 +10,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
+from txgearman.broker.stored_job import StoredJob
 from txgearman.errors import LeaseLost, LookupFailed, Refused
 from txgearman.server.persistence.thread import EndWriter, InThread, ask_store, log_defect, tell_failure
-from txgearman.store.contract import DeadCount, Store, StoredJob
+from txgearman.store.contract.dead_jobs import DeadCount, DeadJobTable
 
 if TYPE_CHECKING:
     from txgearman.broker.store_answers import StoreAnswers
@@ -34,30 +35,33 @@ _log = Logger()
 
 
 class StoredDeadJobs:
-    """The dead jobs in `store`. `load` and `begin` come first.
+    """The dead jobs in a store. `load` and `begin` come first.
 
     What is asked sees all deaths that came before. Dead jobs are evicted once `limit` has said which.
 
     Args:
-        store: The store, used through `in_thread`.
+        table: The dead jobs of the store, used through `in_thread`.
         reactor: What makes timers.
         in_thread: Calls a function with arguments in the store's thread, in order, and returns a Deferred.
         wall_clock: Gives seconds since the epoch.
-        deaths: What writes deaths.
+        writer: What writes deaths.
+        unwritten: The numbers of jobs that are dead and not written as such yet.
     """
 
     def __init__(
         self,
-        store: Store,
+        table: DeadJobTable,
         reactor: Any,
         in_thread: InThread,
         wall_clock: Callable[[], float],
-        deaths: EndWriter,
+        writer: EndWriter,
+        unwritten: Container[int],
     ) -> None:
-        self._store = store
+        self._table = table
         self._in_thread = in_thread
         self._wall_clock = wall_clock
-        self._writer = deaths
+        self._writer = writer
+        self._unwritten = unwritten
         self._answers: StoreAnswers | None = None
         self._limits: tuple[int, int, float] | None = None
         self._counts: dict[bytes, int] = {}
@@ -83,7 +87,7 @@ class StoredDeadJobs:
 
     def load(self) -> None:
         """Count the dead jobs. Blocks, and is for the start."""
-        self._counted(self._store.dead_counts())
+        self._counted(self._table.counts())
 
     def begin(self, answers: StoreAnswers) -> None:
         """Evict and count dead jobs from now on.
@@ -127,9 +131,9 @@ class StoredDeadJobs:
             return
         max_jobs, max_bytes, max_age = self._limits
         ended_before = self._wall_clock() - max_age
-        self._in_thread(
-            self._store.evict_dead, max_jobs, max_bytes, ended_before, EVICTED_AT_ONCE
-        ).addCallbacks(self._have_evicted, self._failed).addErrback(log_defect)
+        self._in_thread(self._table.evict, max_jobs, max_bytes, ended_before, EVICTED_AT_ONCE).addCallbacks(
+            self._have_evicted, self._failed
+        ).addErrback(log_defect)
 
     def _have_evicted(self, evicted: int) -> None:
         self._evicted += evicted
@@ -145,9 +149,7 @@ class StoredDeadJobs:
             self._count()
 
     def _count(self) -> None:
-        self._in_thread(self._store.dead_counts).addCallbacks(self._counted, self._failed).addErrback(
-            log_defect
-        )
+        self._in_thread(self._table.counts).addCallbacks(self._counted, self._failed).addErrback(log_defect)
 
     def _counted(self, counts: list[DeadCount]) -> None:
         self._evicting = False
@@ -179,14 +181,14 @@ class StoredDeadJobs:
         with_data: bool,
         tell: Callable[[DeadPage | Refused], None],
     ) -> None:
-        self._ask(tell, self._store.dead, wanted, before, limit, with_data)
+        self._ask(tell, self._table.page, wanted, before, limit, with_data)
 
     def find(self, number: int, tell: Callable[[DeadJob | Refused | None], None]) -> None:
-        self._ask(tell, self._store.find_dead, number)
+        self._ask(tell, self._table.find, number)
 
     def retry(self, number: int, tell: Callable[[StoredJob | Refused | None], None]) -> None:
         def retry() -> None:
-            if self._writer.is_dying(number):
+            if number in self._unwritten:
                 # Its death may have been committed and would be written again, over the job that lives.
                 tell(LookupFailed())
                 return
@@ -203,7 +205,7 @@ class StoredDeadJobs:
                 self._count()
             tell(count)
 
-        self._ask(forgotten, self._store.forget_dead, list(numbers))
+        self._ask(forgotten, self._table.forget, list(numbers))
 
     def counts(self) -> Mapping[bytes, int]:
         return self._counts
@@ -225,7 +227,7 @@ class StoredDeadJobs:
                 self._unconfirmed[number] = position
             tell_failure(failure, tell)
 
-        self._in_thread(self._store.retry_dead, number, position, self._wall_clock()).addCallbacks(
+        self._in_thread(self._table.retry, number, position, self._wall_clock()).addCallbacks(
             revived, not_revived
         ).addErrback(log_defect)
 

@@ -23,7 +23,7 @@ class Pending(Generic[_End]):
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def __contains__(self, number: int) -> bool:
+    def __contains__(self, number: object) -> bool:
         return number in self._waiting or number in self._in_flight
 
     @property

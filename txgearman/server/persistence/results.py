@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
@@ -12,7 +12,7 @@ from twisted.logger import Logger
 from txgearman.broker.kept_result import KeptResult, ResultCounts
 from txgearman.errors import LookupFailed, StoreError
 from txgearman.server.persistence.thread import EndWriter, InThread, ask_store, log_defect
-from txgearman.store.contract import Evicted, Store
+from txgearman.store.contract.results import Evicted, ResultTable
 
 if TYPE_CHECKING:
     from txgearman.errors import Refused
@@ -34,16 +34,17 @@ _log = Logger()
 
 
 class StoredResults:
-    """The results in `store`, which belong to no server: each answers for all.
+    """The results in a store, which belong to no server: each answers for all.
 
     What is asked sees all jobs that were done before.
 
     Args:
-        store: The store, used through `in_thread`.
+        table: The results of the store, used through `in_thread`.
         reactor: What makes timers.
         in_thread: Calls a function with arguments in the store's thread, in order, and returns a Deferred.
         wall_clock: Gives seconds since the epoch.
         writer: What writes results.
+        unwritten: The numbers of jobs that are done, and whose results are not written yet.
 
     Attributes:
         max_bytes: How many bytes are kept at most, by `KeptResult.weight`; None for no limit.
@@ -51,16 +52,18 @@ class StoredResults:
 
     def __init__(
         self,
-        store: Store,
+        table: ResultTable,
         reactor: Any,
         in_thread: InThread,
         wall_clock: Callable[[], float],
         writer: EndWriter,
+        unwritten: Container[int],
     ) -> None:
-        self._store = store
+        self._table = table
         self._in_thread = in_thread
         self._wall_clock = wall_clock
         self._writer = writer
+        self._unwritten = unwritten
         self.max_bytes: int | None = None
         self._counts = ResultCounts(0, 0)
         self._new_bytes = 0
@@ -82,7 +85,7 @@ class StoredResults:
 
     def load(self) -> None:
         """Count the results. Blocks, and is for the start."""
-        self._counts = self._store.result_counts()
+        self._counts = self._table.counts()
 
     def begin(self) -> None:
         """Evict and count results from now on."""
@@ -121,7 +124,7 @@ class StoredResults:
         try:
             while self.max_bytes is not None:
                 done: Evicted = await self._in_thread(
-                    self._store.evict_results, self.max_bytes, self._wall_clock(), EVICTED_AT_ONCE
+                    self._table.evict, self.max_bytes, self._wall_clock(), EVICTED_AT_ONCE
                 )
                 self._expired += done.expired
                 self._evicted += done.evicted
@@ -131,7 +134,7 @@ class StoredResults:
                     )
                 if max(done) < EVICTED_AT_ONCE:
                     break
-            self._counts = await self._in_thread(self._store.result_counts)
+            self._counts = await self._in_thread(self._table.counts)
         except StoreError as error:
             # The writer tells the operator what is wrong with the store; the next time will do.
             _log.debug("Results could not be evicted: {error}", error=error)
@@ -142,8 +145,8 @@ class StoredResults:
 
     def find(self, number: int, tell: Callable[[KeptResult | Refused | None], None]) -> None:
         def go_on() -> None:
-            if not self._writer.has_unwritten_result(number):
-                ask_store(self._in_thread, tell, self._store.find_result, number, self._wall_clock())
+            if number not in self._unwritten:
+                ask_store(self._in_thread, tell, self._table.find, number, self._wall_clock())
             elif self._writer.outage is None:
                 # There were more than one transaction takes.
                 self._writer.when_ends_are_written(go_on)

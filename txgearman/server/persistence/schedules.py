@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from twisted.internet.defer import Deferred
@@ -16,7 +16,7 @@ from txgearman.broker.handles import number_of
 from txgearman.broker.schedule import MAX_WINDOW
 from txgearman.errors import StoreError
 from txgearman.server.persistence.thread import InThread, log_defect
-from txgearman.store.contract import Store, StoredSchedule, Tick
+from txgearman.store.contract.schedules import ScheduleTable, StoredSchedule, Tick
 
 FORGET_INTERVAL: Final = 600.0
 """Seconds between two times at which old ticks are forgotten: 17,000 of them at 100,000 an hour, which one
@@ -50,16 +50,23 @@ class StoredSchedules:
     """What is stored of schedules. `StoreWriter` writes the ticks with their jobs; the rest is written here.
 
     Args:
-        store: The store, used through `in_thread`.
+        table: The schedules of the store, used through `in_thread`.
         reactor: What makes timers.
         in_thread: Calls a function with arguments in the store's thread, in order, and returns a Deferred.
         wall_clock: Gives seconds since the epoch.
+        shared: Whether other servers may change schedules.
     """
 
     def __init__(
-        self, store: Store, reactor: Any, in_thread: InThread, wall_clock: Callable[[], float]
+        self,
+        table: ScheduleTable,
+        reactor: Any,
+        in_thread: InThread,
+        wall_clock: Callable[[], float],
+        shared: bool,
     ) -> None:
-        self._store = store
+        self._table = table
+        self._is_shared = shared
         self._reactor = reactor
         self._in_thread = in_thread
         self._wall_clock = wall_clock
@@ -83,8 +90,8 @@ class StoredSchedules:
             The schedules by name.
         """
         # First: what changes in between is read again.
-        self._changes_seen = self._store.schedule_changes()
-        return {stored.name: stored for stored in self._store.schedules()}
+        self._changes_seen = self._table.changes()
+        return {stored.name: stored for stored in self._table.read()}
 
     def watch(self, heard: Heard) -> None:
         """Look from now on whether other servers change schedules, where there may be others.
@@ -93,7 +100,7 @@ class StoredSchedules:
             heard: Is told of each change, soon. What this server writes before it is called is in it.
         """
         self._heard = heard
-        if self._store.shared and not self._look.running:
+        if self._is_shared and not self._look.running:
             self._look.start(LOOK_INTERVAL, now=False).addErrback(log_defect)
 
     def begin(self) -> None:
@@ -166,19 +173,19 @@ class StoredSchedules:
         Returns:
             Fires when it is durable; fails with `StoreError`.
         """
-        return self._in_thread(self._store.save_schedule, schedule)
+        return self._in_thread(self._table.save, schedule)
 
-    def note(self, name: bytes, since: float) -> Deferred[None]:
-        """Store that the configuration file says what a schedule is.
+    def note_of_file(self, names: Sequence[bytes], since: float) -> Deferred[None]:
+        """Store that the configuration file says what schedules are.
 
         Args:
-            name: The schedule.
-            since: Since when its ticks are wanted if it is new, in seconds since the epoch.
+            names: The schedules.
+            since: Since when the ticks of a new one are wanted, in seconds since the epoch.
 
         Returns:
             Fires when it is durable; fails with `StoreError`.
         """
-        return self._in_thread(self._store.note_file_schedule, name, since)
+        return self._in_thread(self._table.note_of_file, names, since)
 
     def pause(self, name: bytes, since: float, paused: bool) -> Deferred[bool]:
         """Store whether a schedule is paused.
@@ -191,7 +198,7 @@ class StoredSchedules:
         Returns:
             Fires with whether there is one of this name when that is durable; fails with `StoreError`.
         """
-        return self._in_thread(self._store.pause_schedule, name, since, paused)
+        return self._in_thread(self._table.pause, name, since, paused)
 
     def delete(self, name: bytes) -> Deferred[None]:
         """Delete what is stored of a schedule.
@@ -202,7 +209,7 @@ class StoredSchedules:
         Returns:
             Fires when that is durable; fails with `StoreError`.
         """
-        return self._in_thread(self._store.delete_schedule, name)
+        return self._in_thread(self._table.delete, name)
 
     def try_to(self, change: Deferred[Any]) -> None:
         """Let a change be made that nobody waits for; log it if it cannot be.
@@ -229,7 +236,7 @@ class StoredSchedules:
             if self._next_write is None and self._timer.running:
                 self._next_write = self._reactor.callLater(RETRY_INTERVAL, self._write_skipped)
 
-        self._in_thread(self._store.skip_ticks, list(skipped)).addErrback(failed).addErrback(log_defect)
+        self._in_thread(self._table.skip_ticks, list(skipped)).addErrback(failed).addErrback(log_defect)
 
     def _cancel_next_write(self) -> None:
         if self._next_write is not None and self._next_write.active():
@@ -244,8 +251,8 @@ class StoredSchedules:
 
     def _changed_schedules(self) -> tuple[int, list[StoredSchedule]] | None:
         """In the thread: what is stored, if that has changed since the last look."""
-        changes = self._store.schedule_changes()
-        return None if changes == self._changes_seen else (changes, self._store.schedules())
+        changes = self._table.changes()
+        return None if changes == self._changes_seen else (changes, self._table.read())
 
     def _tell(self, found: tuple[int, list[StoredSchedule]] | None) -> None:
         if found is not None and self._heard is not None and self._look.running:
@@ -255,7 +262,7 @@ class StoredSchedules:
     def _forget_old(self) -> None:
         before = self._wall_clock() - self._longest_window - TICK_MARGIN
         # In an outage it is tried again with the next interval.
-        self._in_thread(self._store.forget_ticks, before).addErrback(lambda _failure: None)
+        self._in_thread(self._table.forget_ticks, before).addErrback(lambda _failure: None)
 
 
 def _pass_over(failure: Failure) -> None:

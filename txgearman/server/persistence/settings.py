@@ -22,7 +22,7 @@ from txgearman.broker.function_settings import FunctionSettings
 from txgearman.broker.setting_kinds import SettingValue, is_valid
 from txgearman.errors import StoreError
 from txgearman.server.persistence.thread import InThread, log_defect, when_done
-from txgearman.store.contract import SettingChanges, Settings, Store
+from txgearman.store.contract.settings import SettingChanges, Settings, SettingTable
 
 if TYPE_CHECKING:
     from txgearman.broker.broker import Broker
@@ -48,19 +48,19 @@ class _Kept(NamedTuple):
 
 
 class StoredSettings:
-    """The settings in `store`. `load` comes first, and then `begin`.
+    """The settings in a store. `load` comes first, and then `begin`.
 
     Args:
-        store: The store, used through `in_thread`, but for `load`, which blocks.
+        table: The settings of the store, used through `in_thread`, but for `load`, which blocks.
         reactor: What makes timers.
         in_thread: Calls a function with arguments in the store's thread, in order, and returns a Deferred.
         store_failed: Is told when the store cannot be used.
     """
 
     def __init__(
-        self, store: Store, reactor: Any, in_thread: InThread, store_failed: Callable[[Failure], None]
+        self, table: SettingTable, reactor: Any, in_thread: InThread, store_failed: Callable[[Failure], None]
     ) -> None:
-        self._store = store
+        self._table = table
         self._reactor = reactor
         self._in_thread = in_thread
         self._store_failed = store_failed
@@ -82,7 +82,7 @@ class StoredSettings:
             broker: Whose functions these are.
         """
         self._functions = FunctionSettings(broker)
-        self._version, settings = self._store.settings()
+        self._version, settings = self._table.read()
         for function, kind, text in settings:
             kept = _parse(function, kind, text)
             if kept is None:
@@ -129,9 +129,7 @@ class StoredSettings:
         """
         if version != self._version and self._is_running and not self._reading:
             self._reading = True
-            self._in_thread(self._store.settings).addCallbacks(self._read, self._not_read).addErrback(
-                log_defect
-            )
+            self._in_thread(self._table.read).addCallbacks(self._read, self._not_read).addErrback(log_defect)
 
     # -- SettingStore -----------------------------------------------------------------------------
 
@@ -203,7 +201,7 @@ class StoredSettings:
             return
         self._cancel_next_attempt()
         self._in_flight = _first_of(self._changes)
-        self._writing = self._in_thread(self._store.change_settings, self._in_flight)
+        self._writing = self._in_thread(self._table.change, self._in_flight)
         self._writing.addCallbacks(self._written, self._not_written).addErrback(log_defect)
 
     def _written(self, _: object) -> None:

@@ -22,12 +22,6 @@ _log = Logger()
 class EndWriter(Protocol):
     """What writes the ends of jobs that leave something behind, which takes a moment."""
 
-    def is_dying(self, number: int) -> bool:
-        """Whether a job is dead and this is not written yet."""
-
-    def has_unwritten_result(self, number: int) -> bool:
-        """Whether a job is done, and its result is not written yet."""
-
     @property
     def outage(self) -> str | None:
         """Why the store cannot be used for now, or None."""

@@ -6,11 +6,9 @@ and a flood of them shares it. No SQL here, and no decision about jobs.
 
 from __future__ import annotations
 
-import itertools
-import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall
@@ -21,28 +19,24 @@ from txgearman.broker.dead_job import DeadJob
 from txgearman.broker.entities import Job
 from txgearman.broker.handles import number_of
 from txgearman.broker.histograms import Histogram
-from txgearman.broker.interfaces import StoredPage
-from txgearman.broker.job_states import JobState
 from txgearman.broker.kept_result import KeptResult
 from txgearman.broker.store_answers import StoreAnswers
-from txgearman.errors import ArgumentTooLarge, LeaseLost, LookupFailed, NotSaved, StoreError, StoreUnavailable
+from txgearman.errors import ArgumentTooLarge, LeaseLost, NotSaved, StoreUnavailable
 from txgearman.net.clocks import monotonic_clock
 from txgearman.server.persistence.dead_jobs import StoredDeadJobs
-from txgearman.server.persistence.deaths import MAX_FAILURES, PendingDeath, PendingDeaths
 from txgearman.server.persistence.lease import Lease
+from txgearman.server.persistence.lookups import StoreLookups
 from txgearman.server.persistence.outage import Happened, Outage
-from txgearman.server.persistence.pending_results import PendingResult, PendingResults
+from txgearman.server.persistence.pending_changes import MAX_BATCH_JOBS, Batch, End, PendingChanges
 from txgearman.server.persistence.results import StoredResults
 from txgearman.server.persistence.schedules import StoredSchedules
 from txgearman.server.persistence.settings import StoredSettings
 from txgearman.server.persistence.slots import StoredSlots
 from txgearman.server.persistence.thread import InThread, log_defect, when_done
 from txgearman.store.contract import (
-    Changes,
     Coalesced,
     KeptUnique,
     Renewal,
-    Retry,
     Store,
     StoredJob,
     Written,
@@ -52,18 +46,9 @@ if TYPE_CHECKING:
     from txgearman.broker.broker import Broker
     from txgearman.broker.interfaces import Tell, TellPage
 
-MAX_BATCH_JOBS: Final = 2000
-"""Jobs saved in one transaction. All their clients are answered in one turn of the reactor after it."""
-
-MAX_BATCH_BYTES: Final = 8 * 1024 * 1024
-"""Bytes of data in one transaction, one job excepted."""
-
 REMOVAL_DELAY: Final = 0.05
 """Seconds that a removal waits to share a transaction with others or with saves. A crash meanwhile makes jobs
 that ended run again, as a crash ahead of any removal does."""
-
-MAX_REMOVALS: Final = 20_000
-"""Jobs that are removed in one transaction: after a long outage there may be very many."""
 
 MAX_TRUSTED_AGE: Final = 5.0
 """Seconds back for which the database's clock is trusted to tell which came first: a job's end, or a submit
@@ -72,14 +57,6 @@ that another server coalesced with it. Clocks get set, and after an outage nobod
 CLOCK_DRIFT: Final = 0.001
 """Seconds by which two clocks may differ in each second: twice what time services correct at most."""
 
-INITIAL_FETCH_LIMIT: Final = 100
-"""Jobs that are fetched at first, when their size is not known yet."""
-
-_UNKNOWN_TIME: Final = -math.inf
-"""The end of a job of which nobody knows when it ended."""
-
-_T = TypeVar("_T")
-_GONE: Final = JobState.GONE  # An enum's member costs two look-ups each time.
 _log = Logger()
 
 
@@ -111,32 +88,25 @@ class StoreWriter:
         self._in_thread = in_thread
         self._wall_clock = wall_clock
         self._answers: StoreAnswers | None = None
-        self._saves: list[Job] = []
-        # Jobs that have ended, by number with when they did.
-        self._removals: dict[int, float] = {}
-        self._removals_in_flight: dict[int, float] = {}
-        # When a submit to another server was last coalesced with a job of this one, as far as it is known.
-        self._coalesced: dict[int, float] = {}
-        self._saves_in_flight = 0
-        self._losses: dict[int, int] = {}
-        self._retries: dict[int, Retry] = {}
-        self._deaths = PendingDeaths()
-        self._results = PendingResults()
-        self._kept_uniques: list[KeptUnique] = []
+        self._pending = PendingChanges(self._clock, wall_clock, store.shared)
+        self._lookups = StoreLookups(store, in_thread, self._pending.has_ended, self)
         # Who waits for the transaction that has all deaths and results so far.
         self._after_ends: list[Callable[[], None]] = []
         self._after_ends_in_flight: list[Callable[[], None]] = []
         self._writing: Deferred[None] | None = None
         self._next_write: IDelayedCall | None = None
         self._outage = Outage(happened)
-        self._fetch_limit = INITIAL_FETCH_LIMIT
         self._stopping = False
         self.shared = store.shared
         self.lease = Lease(store, reactor, in_thread, self._outage, self, happened)
-        self.dead_jobs = StoredDeadJobs(store, reactor, in_thread, wall_clock, self)
-        self.results = StoredResults(store, reactor, in_thread, wall_clock, self)
-        self.schedules = StoredSchedules(store, reactor, in_thread, wall_clock)
-        self.settings = StoredSettings(store, reactor, in_thread, self.store_failed)
+        self.dead_jobs = StoredDeadJobs(
+            store.dead_jobs, reactor, in_thread, wall_clock, self, self._pending.deaths
+        )
+        self.results = StoredResults(
+            store.results, reactor, in_thread, wall_clock, self, self._pending.results
+        )
+        self.schedules = StoredSchedules(store.schedules, reactor, in_thread, wall_clock, store.shared)
+        self.settings = StoredSettings(store.settings, reactor, in_thread, self.store_failed)
         self.slots = StoredSlots(store, reactor, in_thread, self.store_failed)
         self.commits = 0
         self.failures = 0
@@ -175,6 +145,7 @@ class StoreWriter:
             The number of stored jobs.
         """
         self._answers = answers = StoreAnswers(broker)
+        self._lookups.begin(answers)
         self.slots.begin(answers, self.lease.duration)
         self.settings.load(broker)
         loaded = 0
@@ -257,79 +228,52 @@ class StoreWriter:
             raise ArgumentTooLarge(f"The store takes at most {self._store.largest_data} bytes of data")
 
     def save(self, job: Job) -> None:
-        if not self._saves:
+        if not self._pending.saves:
             self._oldest_waits_since = self._clock()
-        self._saves.append(job)
+        self._pending.saves.append(job)
         self._schedule_write(0)
 
     def remove(self, number: int, just_now: bool = True) -> None:
-        self._removals[number] = self._clock() if just_now and self.shared else _UNKNOWN_TIME
-        if self._next_write is None:
-            self._schedule_write(REMOVAL_DELAY)
+        self._pending.remove(number, just_now)
+        self._write_soon()
 
     def keep_unique(self, kept: KeptUnique) -> None:
-        self._kept_uniques.append(kept)
-        if self._next_write is None:
-            self._schedule_write(REMOVAL_DELAY)
+        self._pending.kept_uniques.append(kept)
+        self._write_soon()
 
     def lost(self, job: Job) -> None:
-        self._losses[number_of(job.handle)] = job.losses
-        if self._next_write is None:
-            self._schedule_write(REMOVAL_DELAY)
+        self._pending.lose(job)
+        self._write_soon()
 
     def retrying(self, job: Job) -> None:
-        failures = job.failures
-        assert failures is not None
-        assert failures.retry_at is not None
-        retry = Retry(failures.attempts, failures.retry_at, failures.outcome, failures.error)
-        self._retries[number_of(job.handle)] = retry
-        if self._next_write is None:
-            self._schedule_write(REMOVAL_DELAY)
+        self._pending.retry(job)
+        self._write_soon()
 
     def died(self, number: int, dead: DeadJob) -> None:
-        # The store has its data.
-        ended = self._clock() if self.shared else _UNKNOWN_TIME
-        self._deaths.add(PendingDeath(dead._replace(data=None), ended))
-        if self._next_write is None:
-            self._schedule_write(REMOVAL_DELAY)
+        self._pending.bury(dead)
+        self._write_soon()
         self.dead_jobs.died(dead)
 
     def completed(self, result: KeptResult) -> None:
-        ended = self._clock() if self.shared else _UNKNOWN_TIME
-        for dropped in self._results.add(PendingResult(result, ended), self.results.max_bytes):
-            # As the store would do later. During an outage they would fill memory.
-            self._removals[dropped.result.number] = dropped.ended
+        for _ in range(self._pending.complete(result, self.results.max_bytes)):
             self.results.dropped()
-        if self._next_write is None:
-            self._schedule_write(REMOVAL_DELAY)
+        self._write_soon()
         self.results.completed(result)
 
     def fetch(self, function: bytes, priority: int, cursor: int) -> None:
-        limit = self._fetch_limit
-        self._in_thread(self._store.fetch, function, priority, cursor, limit).addCallbacks(
-            self._fetched,
-            self._not_fetched,
-            callbackArgs=(function, priority, limit),
-            errbackArgs=(function, priority),
-        ).addErrback(log_defect)
+        self._lookups.fetch(function, priority, cursor)
 
     def page(self, function: bytes, priority: int, cursor: int, limit: int, tell: TellPage) -> None:
-        limit = min(limit, self._fetch_limit)
-
-        def found(jobs: list[StoredJob]) -> None:
-            there = [job for job in jobs if not self._has_ended(job.number)]
-            tell(StoredPage(there, jobs[-1].position if len(jobs) == limit else None))
-
-        self._ask(found, tell, self._store.fetch, function, priority, cursor, limit)
+        self._lookups.page(function, priority, cursor, limit, tell)
 
     def find(self, number: int, tell: Tell) -> None:
-        self._find(tell, self._store.find, number)
+        self._lookups.find(tell, self._store.find, number)
 
     def find_unique(self, unique: bytes, tell: Tell) -> None:
-        self._find(tell, self._store.find_unique, unique)
+        self._lookups.find(tell, self._store.find_unique, unique)
 
     def find_duplicate(self, function: bytes, unique: bytes, data: bytes, tell: Tell) -> None:
-        self._find(tell, self._store.find_duplicate, function, unique, data)
+        self._lookups.find(tell, self._store.find_duplicate, function, unique, data)
 
     # -- what an operator may know --------------------------------------------------------------
 
@@ -341,41 +285,35 @@ class StoreWriter:
     @property
     def waiting(self) -> int:
         """Jobs that wait to be saved and are in no transaction yet."""
-        return len(self._saves)
+        return len(self._pending.saves)
 
     @property
     def unsaved(self) -> int:
         """Jobs that are not durable yet, those in the transaction under way included."""
-        return len(self._saves) + self._saves_in_flight
+        return self._pending.unsaved
 
     @property
     def lag(self) -> float:
         """Seconds that the oldest of them waits."""
         if not self.unsaved:
             return 0.0
-        since = self._oldest_in_flight_since if self._saves_in_flight else self._oldest_waits_since
+        since = self._oldest_in_flight_since if self._pending.saves_in_flight else self._oldest_waits_since
         return max(0.0, self._clock() - since)
 
     @property
     def unremoved(self) -> int:
         """Jobs that are done and still to be removed."""
-        return len(self._removals) + len(self._deaths) + len(self._results)
+        return self._pending.unremoved
 
     # -- what the dead jobs and results ask (EndWriter) -------------------------------------------
-
-    def is_dying(self, number: int) -> bool:
-        return number in self._deaths
-
-    def has_unwritten_result(self, number: int) -> bool:
-        return number in self._results
 
     def when_ends_are_written(self, go_on: Callable[[], None]) -> None:
         if self._outage.error is not None:
             go_on()
-        elif self._deaths or self._results:
+        elif self._pending.deaths or self._pending.results:
             self._after_ends.append(go_on)
             self._schedule_write(0)
-        elif self._deaths.in_flight or self._results.in_flight:
+        elif self._pending.deaths.in_flight or self._pending.results.in_flight:
             self._after_ends_in_flight.append(go_on)
         else:
             go_on()
@@ -419,93 +357,24 @@ class StoreWriter:
                 count=self.unremoved,
             )
             self.rerun_elsewhere += self.unremoved
-        self._removals, self._coalesced, self._losses = {}, {}, {}
-        self._retries, self._kept_uniques = {}, []
-        self._deaths.clear()
-        self._results.clear()
+        self._pending.disown()
         self.dead_jobs.disowned()
         self.slots.regained()
 
     def taken_over(self, job: StoredJob) -> None:
         assert self._answers is not None
-        if not self._has_ended(job.number):
+        if not self._pending.has_ended(job.number):
             self._answers.restore(job)
         # One that has ended here since it was lost with the lease stays so: its removal finds it now.
         elif self._answers.is_live(job.handle):
             # It goes on: what is to be removed is a save of it in doubt, which was refused, and not the job.
-            if self._removals.pop(job.number, None) is None:
+            if self._pending.removals.pop(job.number, None) is None:
                 # The removal is in the thread already, behind the take-over.
                 self._answers.save_again(job.handle)
             else:
                 self._answers.restore(job)
 
-    # -- reading --------------------------------------------------------------------------------
-
-    def _fetched(self, jobs: list[StoredJob], function: bytes, priority: int, limit: int) -> None:
-        assert self._answers is not None
-        if jobs:
-            size = sum(len(job.data) for job in jobs) // len(jobs)
-            self._fetch_limit = max(1, min(MAX_BATCH_JOBS, MAX_BATCH_BYTES // (size + 1)))
-        self.store_answered()
-        there = [job for job in jobs if not self._has_ended(job.number)]
-        self._answers.fetched(function, priority, there, len(jobs) < limit)
-
-    def _not_fetched(self, failure: Failure, function: bytes, priority: int) -> None:
-        assert self._answers is not None
-        self._answers.not_fetched(function, priority)
-        self.store_failed(failure)
-
-    def _find(self, tell: Tell, ask: Callable[..., StoredJob | None], *arguments: Any) -> None:
-        def found(job: StoredJob | None) -> None:
-            tell(None if job is None or self._has_ended(job.number) else job)
-
-        self._ask(found, tell, ask, *arguments)
-
-    def _ask(
-        self,
-        found: Callable[[Any], None],
-        tell: Callable[[Any], None],
-        ask: Callable[..., object],
-        *arguments: Any,
-    ) -> None:
-        """Hand what the store answers to `found`, or what prevents that to `tell`."""
-
-        def answered(answer: Any) -> None:
-            found(answer)
-            self.store_answered()
-
-        def not_answered(failure: Failure) -> None:
-            tell(LookupFailed())
-            if isinstance(failure.value, StoreError):
-                self.store_failed(failure)
-            else:
-                # A defect in one lookup is no reason to refuse everybody's jobs.
-                _log.failure("The store failed", failure)
-
-        self._in_thread(ask, *arguments).addCallbacks(answered, not_answered).addErrback(log_defect)
-
-    def _has_ended(self, number: int) -> bool:
-        """Whether the job has ended, though it may still be in the store."""
-        return (
-            number in self._removals
-            or number in self._removals_in_flight
-            or number in self._results
-            or self.is_dying(number)
-        )
-
     # -- writing --------------------------------------------------------------------------------
-
-    @property
-    def _pending(self) -> bool:
-        return bool(
-            self._saves
-            or self._removals
-            or self._losses
-            or self._retries
-            or self._deaths
-            or self._results
-            or self._kept_uniques
-        )
 
     def _schedule_write(self, delay: float) -> None:
         """Write within `delay` seconds, or after the transaction in flight."""
@@ -516,6 +385,11 @@ class StoreWriter:
         elif delay == 0 and self._next_write.getTime() > self._reactor.seconds():
             self._next_write.reset(0)
 
+    def _write_soon(self) -> None:
+        """Write what need not be written at once."""
+        if self._next_write is None:
+            self._schedule_write(REMOVAL_DELAY)
+
     def _cancel_next_write(self) -> None:
         if self._next_write is not None and self._next_write.active():
             self._next_write.cancel()
@@ -525,59 +399,17 @@ class StoreWriter:
         self._cancel_next_write()
         self._write_began_at = self._clock()
         self._oldest_in_flight_since = self._oldest_waits_since
-        jobs = self._take_jobs()
-        self._saves_in_flight = len(jobs)
-        submits = [len(job.saving or ()) for job in jobs]
-        # One that has ended is not written: a later one in the same transaction may have its unique.
-        saves = [_stored_job(job) for job in jobs if job.state is not _GONE]
-        kept, self._kept_uniques = self._kept_uniques[:MAX_REMOVALS], self._kept_uniques[MAX_REMOVALS:]
-        # No job is removed ahead of its unique, be its result kept or not.
-        removals, self._removals = _split(self._removals, 0 if self._kept_uniques else MAX_REMOVALS)
-        retries, self._retries = _split(self._retries, MAX_FAILURES)
-        self._removals_in_flight = removals
-        deaths = self._deaths.take(MAX_FAILURES)
-        results = {} if self._kept_uniques else self._results.take()
+        batch = self._pending.take(self.schedules.take)
         self._after_ends_in_flight, self._after_ends = self._after_ends, []
-        ended = removals.keys() | deaths.keys() | results.keys() if deaths or results else removals.keys()
-        coalesced = {number: self._coalesced[number] for number in self._coalesced.keys() & ended}
-        changes = Changes(
-            saves,
-            list(removals),
-            self._losses,
-            coalesced,
-            retries,
-            {number: death.job for number, death in deaths.items()},
-            self.schedules.take(jobs),
-            kept,
-            self._wall_clock(),
-            frozenset(map(number_of, _whose_uniques_are_kept(jobs))) if self.shared else frozenset(),
-            {number: pending.result for number, pending in results.items()},
-        )
-        self._losses = {}
-        self._writing = self._in_thread(self._store.write, changes)
-        self._writing.addCallbacks(
-            self._written, self._failed, callbackArgs=(jobs, submits, changes), errbackArgs=(jobs, changes)
-        )
+        self._writing = self._in_thread(self._store.write, batch.changes)
+        self._writing.addCallbacks(self._written, self._failed, callbackArgs=(batch,), errbackArgs=(batch,))
         self._writing.addErrback(log_defect)
         self._writing.addCallback(self._write_next)
 
-    def _take_jobs(self) -> list[Job]:
-        """The jobs to be saved in the next transaction."""
-        count = size = 0
-        for job in self._saves[:MAX_BATCH_JOBS]:
-            size += len(job.data)
-            if size > MAX_BATCH_BYTES and count:
-                break
-            count += 1
-        jobs, self._saves = self._saves[:count], self._saves[count:]
-        return jobs
-
-    def _written(self, written: Written, jobs: list[Job], submits: list[int], changes: Changes) -> None:
+    def _written(self, written: Written, batch: Batch) -> None:
         assert self._answers is not None
-        removed, self._removals_in_flight = self._removals_in_flight, {}
-        buried = self._deaths.written()
-        kept = self._results.written()
-        self._saves_in_flight = 0
+        jobs, submits, changes = batch
+        ends = self._pending.written(changes, written.coalesced)
         self.times.add(self._clock() - self._write_began_at)
         if self._outage.end():
             _log.info("The store is available again")
@@ -587,89 +419,73 @@ class StoreWriter:
         self.commits += 1
         duplicates, ticks_done = written.duplicates, written.ticks_done
         self.stored += len(changes.saves) - len(duplicates) - len(ticks_done)
-        for number in changes.coalesced:
-            self._coalesced.pop(number, None)
-        for each in written.coalesced:
-            number = each.job.number
-            end = buried.get(number) or kept.get(number)
-            self._remove_or_rerun(each, removed[number] if end is None else end.ended, end)
+        for each, end in ends:
+            self._remove_or_rerun(each, end)
         if duplicates or ticks_done:
-            again = []
-            for job, count in zip(jobs, submits, strict=True):
-                number = number_of(job.handle)
-                duplicate = duplicates.get(number)
-                if number in ticks_done:
-                    # The first submit was that of the tick. Others want the job all the same.
-                    if self._answers.stored_before(job, b"", 1):
-                        again.append(job)
-                elif duplicate is None:
-                    self._answers.saved(job)
-                # The duplicate may have ended meanwhile, as is known of an own one. Submits since then want
-                # another job: another server may have ended the duplicate after this coalesced with it.
-                elif self._has_ended(number_of(duplicate)) or self._answers.stored_before(
-                    job, duplicate, count
-                ):
-                    again.append(job)
-            self._saves[:0] = again
+            self._pending.saves[:0] = self._answer_each(written, jobs, submits)
         else:
             for job in jobs:
                 self._answers.saved(job)
         self._ends_written()
 
-    def _remove_or_rerun(
-        self, each: Coalesced, ended: float, end: PendingDeath | PendingResult | None
-    ) -> None:
+    def _answer_each(self, written: Written, jobs: list[Job], submits: list[int]) -> list[Job]:
+        """Tell the broker of jobs some of which were not saved; returns those to be saved once more."""
+        assert self._answers is not None
+        again = []
+        for job, count in zip(jobs, submits, strict=True):
+            number = number_of(job.handle)
+            duplicate = written.duplicates.get(number)
+            if number in written.ticks_done:
+                # The first submit was that of the tick. Others want the job all the same.
+                if self._answers.stored_before(job, b"", 1):
+                    again.append(job)
+            elif duplicate is None:
+                self._answers.saved(job)
+            # The duplicate may have ended meanwhile, as is known of an own one. Submits since then want
+            # another job: another server may have ended the duplicate after this coalesced with it.
+            elif self._pending.has_ended(number_of(duplicate)) or self._answers.stored_before(
+                job, duplicate, count
+            ):
+                again.append(job)
+        return again
+
+    def _remove_or_rerun(self, each: Coalesced, end: End) -> None:
         """Deal with a job that has ended and was not removed, as another server coalesced a submit with it.
 
         If the submit came before the job's end, the next transaction removes the job. If not, or in doubt,
         the submit is a late duplicate: the job runs again for it.
         """
         assert self._answers is not None
-        ago = self._clock() - ended
+        ago = self._clock() - (end if isinstance(end, float) else end.ended)
         if ago <= MAX_TRUSTED_AGE and each.ago > ago * (1 + CLOCK_DRIFT):
-            if end is None:
-                self._removals[each.job.number] = ended
-            elif isinstance(end, PendingDeath):
-                self._deaths.add(end)
-            else:
-                self._results.add(end)
+            self._pending.end_again(each, end)
         elif self._stopping:
             # It stays in the store for whoever takes it over.
             return
         else:
             self.late_duplicates += 1
             self._answers.restore(each.job)
-        self._coalesced[each.job.number] = each.at
+        self._pending.coalesced[each.job.number] = each.at
 
-    def _failed(self, failure: Failure, jobs: list[Job], changes: Changes) -> None:
+    def _failed(self, failure: Failure, batch: Batch) -> None:
         assert self._answers is not None
+        jobs, _, changes = batch
         self._note_failure(failure)
         self.failures += 1
-        self._removals.update(self._removals_in_flight)
-        self._removals_in_flight = {}
-        self._deaths.not_written()
-        self._results.not_written()
-        self._retries = {**changes.retries, **self._retries}
-        self._saves_in_flight = 0
+        self._pending.not_written(changes)
         lost = isinstance(failure.value, LeaseLost)
         # Nobody waits for a job of a tick, and no other server may have done the tick: it is saved later.
         ticks = {} if lost else changes.ticks
         if changes.saves and not lost:
             # Whether the transaction was committed may be unknown, and a refused job must not come back. So
-            # it is removed. That comes first: a job that goes on for waiting clients may be saved again. Not
-            # so one that a take-over has brought back meanwhile: others were told of it.
-            in_doubt = [
-                job.number
-                for job in changes.saves
-                if job.number not in ticks and not self._answers.is_stored(job.handle)
-            ]
-            self._removals = {**dict.fromkeys(in_doubt, _UNKNOWN_TIME), **self._removals}
-        self._losses = {**changes.losses, **self._losses}
-        # Jobs that are not stored go on in an outage: those whose time is over would fill memory.
-        now = self._wall_clock()
-        self._kept_uniques = [
-            kept for kept in (*changes.kept_uniques, *self._kept_uniques) if kept.until > now
-        ]
+            # it is removed; but not one that a take-over has brought back meanwhile: others were told of it.
+            self._pending.in_doubt(
+                [
+                    job.number
+                    for job in changes.saves
+                    if job.number not in ticks and not self._answers.is_stored(job.handle)
+                ]
+            )
         self._ends_written()
         kept = []
         for job in jobs:
@@ -679,12 +495,12 @@ class StoreWriter:
             else:
                 self._answers.not_saved(job, NotSaved())
         self._refuse_waiting()
-        self._saves = kept
+        self._pending.saves = kept
         self.schedules.put_back(ticks)
 
     def _refuse_waiting(self) -> None:
         assert self._answers is not None
-        waiting, self._saves = self._saves, []
+        waiting, self._pending.saves = self._pending.saves, []
         self.schedules.take(waiting)
         for job in waiting:
             self._answers.not_saved(job, NotSaved())
@@ -707,48 +523,7 @@ class StoreWriter:
             return
         if self._outage.error is not None:
             self._back_off()
-        elif self._saves:
+        elif self._pending.saves:
             self._write()
         elif self._pending:
             self._schedule_write(REMOVAL_DELAY)
-
-
-def _split(waiting: dict[int, _T], most: int) -> tuple[dict[int, _T], dict[int, _T]]:
-    """Up to so many that came first, and the others."""
-    if len(waiting) <= most:
-        return waiting, {}
-    first = dict(itertools.islice(waiting.items(), most))
-    for number in first:
-        del waiting[number]
-    return first, waiting
-
-
-def _whose_uniques_are_kept(jobs: list[Job]) -> list[bytes]:
-    """The handles of jobs whose uniques are to be kept: another server may keep one already."""
-    return [job.handle for job in jobs if job.options is not None and job.options.unique_for]
-
-
-def _stored_job(job: Job) -> StoredJob:
-    number = number_of(job.handle)
-    # Past the constructor, which a named tuple has in Python: a twentieth of a durable submit.
-    return tuple.__new__(
-        StoredJob,
-        (
-            number,
-            number,
-            job.handle,
-            job.function.name,
-            job.unique,
-            job.data,
-            job.priority,
-            job.run_at,
-            job.losses,
-            job.submitted,
-            job.reducer,
-            None if job.options is None else job.options.encode(),
-            0,
-            None,
-            None,
-            None,
-        ),
-    )

@@ -4,7 +4,7 @@ knows of them, and what administrators do with them."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine, Iterable, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -111,6 +111,7 @@ class Scheduling:
             stored: What the store knows, by name.
         """
         known = {} if stored is None else stored
+        unknown = []
         for schedule in schedules:
             row = known.get(schedule.name)
             self._configured.add(schedule.name)
@@ -119,7 +120,8 @@ class Scheduling:
             else:
                 self.schedules.add(schedule, _known_since(row), row.paused)
             if row is None or row.definition is not None:
-                self._remember(schedule.name)
+                unknown.append(schedule.name)
+        self._remember(unknown)
         for row in known.values():
             if row.name not in self._configured:
                 self._hear(row)
@@ -138,11 +140,12 @@ class Scheduling:
             self.schedules.remove(name)
             if self._store is not None:
                 self._store.try_to(self._store.delete(name))
+        unknown = wanted.keys() - self._configured
+        for name in unknown:
+            self._added.pop(name, None)
+            self._handles.pop(self._handle_of(name), None)
+        self._remember(unknown)
         for schedule in wanted.values():
-            if schedule.name not in self._configured:
-                self._added.pop(schedule.name, None)
-                self._handles.pop(self._handle_of(schedule.name), None)
-                self._remember(schedule.name)
             self.schedules.add(schedule)
         self._configured = set(wanted)
         self._keep_ticks()
@@ -329,10 +332,10 @@ class Scheduling:
 
     # -- the store ------------------------------------------------------------------------------------
 
-    def _remember(self, name: bytes) -> None:
-        """The configuration file has a schedule that the store does not know as one of a file."""
-        if self._store is not None:
-            self._store.try_to(self._store.note(name, self._wall_clock()))
+    def _remember(self, names: Collection[bytes]) -> None:
+        """The configuration file has schedules that the store does not know as those of a file."""
+        if self._store is not None and names:
+            self._store.try_to(self._store.note_of_file(sorted(names), self._wall_clock()))
 
     def _heard(self, rows: list[StoredSchedule]) -> None:
         """Another server has changed schedules, or this one has."""

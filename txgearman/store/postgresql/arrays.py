@@ -67,3 +67,6 @@ ARRAYS: Final[dict[str, Callable[[Sequence[Any]], Array]]] = {
     "BYTEA": _of_bytes,
 }
 """What makes the array of some values, None for NULL, by the name of their type."""
+
+NUMBERS: Final = ARRAYS["BIGINT"]
+TIMES: Final = ARRAYS["DOUBLE PRECISION"]

@@ -1,0 +1,1 @@
+"""Jobs in PostgreSQL, which several servers may share."""
