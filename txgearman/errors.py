@@ -88,6 +88,12 @@ class NotSaved(Refused):
     text = "Job could not be saved"
 
 
+class TickOutdated(NotSaved):
+    """The schedule of a tick has been changed, paused or removed by another server, as the store knows."""
+
+    text = "The schedule was changed by another server"
+
+
 class ServerFull(QueueFull):
     """The server's limit of jobs (``--max-jobs``) is reached.
 
@@ -224,6 +230,13 @@ class ScheduleNotSaved(Refused):
 
     code = b"NOT_SAVED"
     text = "The store could not be written to: try again later"
+
+
+class ScheduleConflict(Refused):
+    """A schedule is being changed by other servers, again and again."""
+
+    code = b"SCHEDULE_CONFLICT"
+    text = "Other servers change this schedule at the same time: try again"
 
 
 class ScheduleOfFile(Refused):

@@ -77,9 +77,9 @@ class ListStore:
         self.uniques.update({(kept.function, kept.key): kept for kept in changes.kept_uniques})
         self._end_jobs(changes)
         duplicates = {}
-        ticks_done = self.schedule_table.claim(changes.ticks)
+        ticks_done, ticks_refused = self.schedule_table.claim(changes.ticks)
         for job in changes.saves:
-            if job.number in ticks_done:
+            if job.number in ticks_done | ticks_refused:
                 continue
             duplicate = self._foreign.get(job.number)
             duplicate = duplicate or self.find_duplicate(job.function, job.unique, job.data)
@@ -93,7 +93,7 @@ class ListStore:
         for number, retry in changes.retries.items():
             if number in self.jobs:
                 self.jobs[number] = self.jobs[number]._replace(**retry._asdict())
-        return Written(duplicates, [], ticks_done)
+        return Written(duplicates, [], ticks_done, ticks_refused)
 
     def _end_jobs(self, changes: Changes) -> None:
         for number in changes.removals:

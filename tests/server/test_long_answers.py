@@ -191,13 +191,13 @@ class StoredTest(DataTestCase):
         return b"".join(rows) + b".\n"
 
     def count_pages(self) -> Any:
-        ask = self.store.dead
+        ask = self.store.dead_jobs.page
 
         def count(*arguments: Any) -> Any:
             self.pages += 1
             return ask(*arguments)
 
-        return patch.object(self.store, "dead", count)
+        return patch.object(self.store.dead_jobs, "page", count)
 
     def test_all_pages_in_order_and_the_answer_behind(self) -> None:
         self.admin.receive(b"show dead\n", req(16, b"behind"))

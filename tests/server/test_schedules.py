@@ -14,6 +14,8 @@ from tests.server.stores import ListStore
 from tests.server.test_configuration import FileTestCase
 from tests.server.test_service import ClockedTestCase
 from tests.store.model import ModelDatabase
+from txgearman.broker.schedule import Schedule
+from txgearman.errors import ScheduleConflict
 from txgearman.server import Settings
 from txgearman.server.config.configuration import ConfigurationError, read_configuration
 from txgearman.server.config.schedule_options import MAX_SCHEDULES, ScheduleSettings
@@ -165,6 +167,7 @@ class Servers(SynchronousTestCase):
         self.now = MIDNIGHT
         self.database = ModelDatabase(lambda: self.now)
         self.ran: list[bytes] = []
+        self.payloads: list[bytes] = []
 
     def site(self, name: str = "a", **how: Any) -> Site:
         settings = ScheduleSettings(function="f", **{"every": 60.0, **how})
@@ -194,6 +197,7 @@ class Servers(SynchronousTestCase):
         broker.can_do(worker, b"f")
         while (job := broker.grab(worker)) is not None:
             self.ran.append(job.unique)
+            self.payloads.append(job.data)
             broker.complete(worker, job.handle, b"")
         site.commit()
 
@@ -291,6 +295,116 @@ class SeveralServersTests(Servers):
         self.assertEqual(len(self.database.jobs), 1)
         skipped = sum(detail.skipped for site in sites for detail in site.factory.scheduling.schedules)
         self.assertGreaterEqual(skipped, 4)
+
+    def added(self, **how: Any) -> tuple[Site, Site]:
+        """Two servers without a schedule of the file, and with one that was added a while ago."""
+        sites = []
+        for name in "ab":
+            site = Site(name, self.database, lambda: self.now)
+            site.factory.scheduling.begin([], site.store_writer.schedules.load())
+            sites.append(site)
+        first, second = sites
+        self.put(first, **how)
+        self.turn(10, first, second)
+        self.assertIn(b"n", second.factory.scheduling.schedules)
+        return first, second
+
+    def put(self, site: Site, **how: Any) -> None:
+        members = {"function": "f", "every": 60, "overlap": "queue", **how}
+        done = site.factory.scheduling.put(site.factory.scheduling.read(b"n", members))
+        site.commit()
+        self.successResultOf(done)
+
+    def test_no_server_ticks_behind_a_removal_a_pause_or_a_change_of_which_it_has_not_heard(self) -> None:
+        for what in ("remove", "pause", "put"):
+            with self.subTest(what):
+                self.setUp()
+                first, second = self.added()
+                self.turn(49, first, second)
+                if what == "remove":
+                    done = first.factory.scheduling.remove(b"n")
+                elif what == "pause":
+                    done = first.factory.scheduling.pause(b"n")
+                else:
+                    members = {"function": "f", "every": 3600}
+                    done = first.factory.scheduling.put(first.factory.scheduling.read(b"n", members))
+                first.commit()
+                self.successResultOf(done)
+                # The first one is stopped, so that the tick is the second's.
+                self.turn(20, second)
+                self.assertEqual(self.ran, [])
+                self.assertEqual(self.database.schedule_table.ticks, {})
+                self.assertEqual(self.database.jobs, {})
+                schedules = second.factory.scheduling.schedules
+                if what == "remove":
+                    self.assertNotIn(b"n", schedules)
+                elif what == "pause":
+                    self.assertTrue(schedules.detail(b"n").paused)
+                else:
+                    self.assertEqual(schedules.detail(b"n").next_due, MIDNIGHT + 3600)
+
+    def test_a_tick_is_not_lost_where_the_schedule_was_changed_just_before_it(self) -> None:
+        """The server that changed it is killed, and the other has not heard of the change."""
+        first, second = self.added()
+        self.turn(49, first, second)
+        self.put(first, data="new")
+        self.turn(4, second)
+        self.assertEqual(self.times(), {60: 1})
+        self.assertEqual(self.payloads, [b"new"])
+
+    def test_submits_with_the_unique_of_a_tick_that_is_refused(self) -> None:
+        first, second = self.added(unique="u", overlap="skip")
+        self.turn(49, first, second)
+        first.factory.scheduling.remove(b"n")
+        first.commit()
+        self.now += 1
+        second.turn(1)
+        client = second.connect()
+        client.receive(req(18, b"f", b"u", b"of a client"))
+        second.commit()
+        self.assertTrue(second.heard(client).startswith(b"\0RES\0\0\0\x08"), "it is accepted")
+        self.turn(5, second)
+        self.assertEqual(self.ran, [b"u"])
+
+    def test_changes_at_two_servers_at_once(self) -> None:
+        first, second = self.added()
+        done = []
+        for site, members in ((first, {"jitter": 5.0}), (second, {"priority": "low"})):
+            scheduling = site.factory.scheduling
+
+            def changed(schedule: Schedule, scheduling: Any = scheduling, members: Any = members) -> Schedule:
+                changed: Schedule = scheduling.read(b"n", {**schedule.definition(), **members})
+                return changed
+
+            done.append(scheduling.change(b"n", changed))
+        for _ in range(3):
+            first.commit()
+            second.commit()
+        for each in done:
+            self.successResultOf(each)
+        self.turn(6, first, second)
+        for site in (first, second):
+            schedule = site.factory.scheduling.schedules.detail(b"n").schedule
+            self.assertEqual((schedule.jitter, schedule.priority), (5.0, 2))
+
+    def test_a_change_does_not_undo_a_pause_elsewhere(self) -> None:
+        first, second = self.added()
+        first.factory.scheduling.pause(b"n")
+        first.commit()
+        self.put(second, data="new")
+        self.assertTrue(self.database.schedule_table.schedules[b"n"].paused)
+        self.assertTrue(second.factory.scheduling.schedules.detail(b"n").paused)
+
+    def test_a_schedule_that_others_change_all_the_time(self) -> None:
+        first, second = self.added()
+        store = second.store.schedules
+        save = store.save
+        self.patch(store, "save", lambda row, known: self.put(first) or save(row, known))
+        done = second.factory.scheduling.put(
+            second.factory.scheduling.read(b"n", {"function": "f", "every": 9})
+        )
+        second.commit()
+        self.failureResultOf(done, ScheduleConflict)
 
     def test_random_stops_kills_and_cuts(self) -> None:
         for seed in range(12):

@@ -427,7 +427,7 @@ class SharedSettingTests(SynchronousTestCase):
         for _ in range(round(10 * LEASE)):
             site.turn(0.1)
             while site.thread.calls:
-                if site.thread.calls[0][1] == site.store.settings:
+                if site.thread.calls[0][1] == site.store.settings.read:
                     return
                 site.thread.run()
         self.fail("the settings are not read")
@@ -437,7 +437,7 @@ class SharedSettingTests(SynchronousTestCase):
         self.renew()
         self.renew()
         for site in self.sites:
-            self.patch(site.store, "settings", None)
+            self.patch(site.store.settings, "read", None)
         self.pass_time(2 * LEASE)
         self.assertEqual([site.store_writer.outage for site in self.sites], [None, None])
 
@@ -476,7 +476,7 @@ class SharedStoreTests(SettingTestCase):
 
     def test_a_defect_in_reading_does_not_stop_the_renewals(self) -> None:
         self.store.kept.change_settings(SettingChanges(values={(b"f", "paused"): "{}"}))
-        self.patch(self.store, "settings", lambda: 1 / 0)
+        self.patch(self.store.settings, "read", lambda: 1 / 0)
         for _ in range(round(20 * LEASE)):
             self.turn(0.1)
             self.thread.run_all()

@@ -1062,7 +1062,7 @@ class FailureTests(SavingTestCase):
         self.assertEqual(self.heard(worker), res(11, handle(1), b"g", b"data"))
         worker.receive(req(25, handle(1), b"again"))
         self.write_failures()
-        self.assertEqual((self.store.dead_jobs[self.number()].attempts, self.store.jobs), (2, {}))
+        self.assertEqual((self.store.dead[self.number()].attempts, self.store.jobs), (2, {}))
 
     def test_a_run_that_does_not_count_waits_for_its_time_behind_a_restart_too(self) -> None:
         client, worker = self.connect(), self.worker()
@@ -1086,7 +1086,7 @@ class FailureTests(SavingTestCase):
     def test_a_death_is_written_as_soon_as_an_end(self) -> None:
         self.let_fail(b"f", error=b"why")
         self.write_failures()
-        (dead,) = self.store.dead_jobs.values()
+        (dead,) = self.store.dead.values()
         self.assertEqual((dead.handle, dead.data, dead.attempts, dead.error), (handle(1), b"data", 1, b"why"))
         self.assertEqual(self.store.jobs, {})
         self.assertEqual(self.store_writer.dead_jobs.counts(), {b"f": 1})
@@ -1098,14 +1098,14 @@ class FailureTests(SavingTestCase):
         self.let_fail(b"g", b"f")
         self.stop()
         self.assertEqual([job.attempts for job in self.store.jobs.values()], [1])
-        self.assertEqual(len(self.store.dead_jobs), 1)
+        self.assertEqual(len(self.store.dead), 1)
 
     def test_both_are_tried_again(self) -> None:
         """Also where the first attempt was committed and nobody was told."""
         self.let_fail(b"g", b"f")
         self.fail_to_write_twice()
         self.assertEqual([job.attempts for job in self.store.jobs.values()], [1])
-        self.assertEqual(list(self.store.dead_jobs), [self.number(2)])
+        self.assertEqual(list(self.store.dead), [self.number(2)])
         self.flushLoggedErrors()
 
     def test_a_dead_job_is_not_found_alive_meanwhile(self) -> None:
@@ -1149,7 +1149,7 @@ class FailureTests(SavingTestCase):
         self.assertEqual(self.heard(worker), res(11, handle(1), b"f", b"data"))
         worker.receive(req(14, handle(1)))
         self.write_failures()
-        self.assertEqual((list(self.store.dead_jobs), self.store.jobs), ([self.number()], {}))
+        self.assertEqual((list(self.store.dead), self.store.jobs), ([self.number()], {}))
         self.assertEqual(self.retry(of=7), [None])
 
     def test_no_retry_while_it_is_not_known_whether_its_death_is_written(self) -> None:
@@ -1178,10 +1178,10 @@ class FailureTests(SavingTestCase):
             retry_dead(number, position, submitted)
             raise UNAVAILABLE
 
-        self.patch(self.store, "retry_dead", retry_and_fail)
+        self.patch(self.store.dead_jobs, "retry", retry_and_fail)
         (refusal,) = self.retry()
         self.assertIsInstance(refusal, LookupFailed)
-        self.patch(self.store, "retry_dead", retry_dead)
+        self.patch(self.store.dead_jobs, "retry", retry_dead)
         self.turn(EVICTION_INTERVAL)
         self.commit()
         worker = self.worker()
@@ -1194,7 +1194,7 @@ class FailureTests(SavingTestCase):
         self.write_failures()
         dead_jobs.limit(3, 1 << 40, 1e9)
         self.commit()
-        self.assertEqual(list(self.store.dead_jobs), [self.number(of) for of in (3, 4, 5)])
+        self.assertEqual(list(self.store.dead), [self.number(of) for of in (3, 4, 5)])
         self.assertEqual((dead_jobs.evicted, dead_jobs.counts()), (2, {b"f": 3}))
         self.let_fail(b"f")
         self.write_failures()
@@ -1212,7 +1212,7 @@ class FailureTests(SavingTestCase):
         self.assertEqual(dead_jobs.evicted, 0)
         self.let_fail(b"f")
         self.commit()
-        self.assertEqual((dead_jobs.evicted, len(self.store.dead_jobs)), (MIN_DEATHS - 9, 10))
+        self.assertEqual((dead_jobs.evicted, len(self.store.dead)), (MIN_DEATHS - 9, 10))
 
     def test_an_eviction_of_very_many_gives_way(self) -> None:
         self.patch(dead_jobs_module, "EVICTED_AT_ONCE", 2)
@@ -1220,7 +1220,7 @@ class FailureTests(SavingTestCase):
         self.write_failures()
         self.store_writer.dead_jobs.limit(0, 0, 1e9)
         steps = 0
-        while self.store.dead_jobs:
+        while self.store.dead:
             self.thread.run()
             steps += 1
         self.assertEqual(steps, 4)
@@ -1233,5 +1233,5 @@ class FailureTests(SavingTestCase):
         self.write_failures()
         counts = [(len(changes.retries), len(changes.deaths)) for changes in self.store.writes]
         self.assertLessEqual(max(counts), (3, 3))
-        self.assertEqual(len(self.store.dead_jobs), 4)
+        self.assertEqual(len(self.store.dead), 4)
         self.assertEqual([job.attempts for job in self.store.jobs.values()], [1] * 4)

@@ -186,14 +186,15 @@ class ModelStore:
             if self._owns(number)
         ]
         duplicates = {}
-        ticks_done = base.schedule_table.claim(changes.ticks)
+        ticks_done, ticks_refused = base.schedule_table.claim(changes.ticks)
+        not_saved = ticks_done | ticks_refused | set(changes.removals)
         for job in changes.saves:
-            if job.number in changes.removals or job.number in ticks_done or self._owns(job.number):
+            if job.number in not_saved or self._owns(job.number):
                 continue
             handle = self._save(job, changes)
             if handle is not None:
                 duplicates[job.number] = handle
-        return Written(duplicates, coalesced, ticks_done)
+        return Written(duplicates, coalesced, ticks_done, ticks_refused)
 
     def _save(self, job: StoredJob, changes: Changes) -> bytes | None:
         """Save a job; returns the handle of its duplicate if there is one."""

@@ -33,36 +33,113 @@ class ScheduleContract(_TestCase):
     def numbers(self) -> list[int]:
         return [each.number for each in stored(self.store)]
 
+    def schedules(self) -> list[StoredSchedule]:
+        """What is stored of schedules, without their versions."""
+        return [each._replace(version=0) for each in self.store.schedules.read()]
+
+    def version(self, name: bytes = b"s") -> int:
+        (found,) = [each.version for each in self.store.schedules.read() if each.name == name]
+        return found
+
     def test_schedules_are_kept(self) -> None:
-        self.assertEqual(self.store.schedules.read(), [])
+        self.assertEqual(self.schedules(), [])
         first = StoredSchedule(b"b", NOON + 0.25, True)
         other = StoredSchedule(b"a\xff\0", NOON, False, '{"cron": "\N{SNOWMAN}"}', bytes(range(256)))
         for schedule in (first, other, first):
             self.store.schedules.save(schedule)
         self.restart()
-        self.assertEqual(self.store.schedules.read(), [other, first])
+        self.assertEqual(self.schedules(), [other, first])
         changed = first._replace(paused=False, since=NOON + 9)
         self.store.schedules.save(changed)
-        self.assertEqual(self.store.schedules.read(), [other, changed])
+        self.assertEqual(self.schedules(), [other, changed])
         self.store.schedules.delete(b"b")
         self.store.schedules.delete(b"none")
-        self.assertEqual(self.store.schedules.read(), [other])
+        self.assertEqual(self.schedules(), [other])
 
     def test_a_pause_changes_nothing_else(self) -> None:
         schedule = StoredSchedule(b"s", NOON, False, "{}", b"data")
         self.store.schedules.save(schedule)
-        self.assertTrue(self.store.schedules.pause(b"s", NOON + 5, True))
-        self.assertEqual(self.store.schedules.read(), [schedule._replace(since=NOON + 5, paused=True)])
-        self.assertFalse(self.store.schedules.pause(b"t", NOON, True))
-        self.assertEqual(len(self.store.schedules.read()), 1)
+        self.assertEqual(self.store.schedules.pause(b"s", NOON + 5, True), self.version())
+        self.assertEqual(self.schedules(), [schedule._replace(since=NOON + 5, paused=True)])
+        self.assertIsNone(self.store.schedules.pause(b"t", NOON, True))
+        self.assertEqual(len(self.schedules()), 1)
 
     def test_those_of_a_file_keep_their_pause(self) -> None:
         """Another server may have paused it since this one looked."""
         self.store.schedules.note_of_file([b"s"], NOON)
-        self.assertEqual(self.store.schedules.read(), [StoredSchedule(b"s", NOON, False)])
+        self.assertEqual(self.schedules(), [StoredSchedule(b"s", NOON, False)])
         self.store.schedules.save(StoredSchedule(b"s", NOON + 1, True, "{}", b"data"))
-        self.store.schedules.note_of_file([b"s"], NOON + 2)
-        self.assertEqual(self.store.schedules.read(), [StoredSchedule(b"s", NOON + 1, True)])
+        self.store.schedules.note_of_file([b"s", b"t"], NOON + 2)
+        expected = [StoredSchedule(b"s", NOON + 1, True), StoredSchedule(b"t", NOON + 2, False)]
+        self.assertEqual(self.schedules(), expected)
+
+    def test_very_many_of_a_file(self) -> None:
+        names = [b"s%d" % number for number in range(1200)]
+        for _ in range(2):
+            self.store.schedules.note_of_file(names, NOON)
+            self.assertEqual({each.name for each in self.schedules()}, set(names))
+
+    def test_a_change_of_what_is_not_known_any_more(self) -> None:
+        """Another server was faster: its change must not be lost."""
+        schedule = StoredSchedule(b"s", NOON, False, "{}", b"")
+        self.assertIsNone(self.store.schedules.save(schedule, 7), "there is none")
+        first = self.store.schedules.save(schedule, 0)
+        self.assertEqual(first, self.version())
+        changes = self.store.schedules.changes()
+        for known in (0, 7):
+            self.assertIsNone(self.store.schedules.save(schedule._replace(data=b"lost"), known))
+        self.assertEqual((self.schedules(), self.store.schedules.changes()), ([schedule], changes))
+        second = self.store.schedules.save(schedule._replace(data=b"second"), first)
+        assert first is not None
+        assert second is not None
+        self.assertGreater(second, first)
+        self.assertIsNone(self.store.schedules.save(schedule, first))
+        self.assertEqual([each.data for each in self.schedules()], [b"second"])
+        self.store.schedules.delete(b"s")
+        self.assertIsNone(self.store.schedules.save(schedule, second))
+        third = self.store.schedules.save(schedule, 0)
+        assert third is not None
+        self.assertGreater(third, second, "it is another schedule, of the same name")
+
+    def claimed(self, number: int, version: int | None, tick: float = NOON) -> bool:
+        """Whether a job has a tick that follows from a version of the schedule ``s``."""
+        ticks = {number: Tick(b"s", tick, version)}
+        written = self.store.write(Changes([job(number), job(number + 1)], ticks=ticks))
+        self.assertEqual(number in self.numbers(), not written.ticks_refused)
+        self.assertIn(number + 1, self.numbers(), "others are not concerned")
+        return written.ticks_refused != {number}
+
+    def test_a_tick_of_a_schedule_that_was_removed_or_changed(self) -> None:
+        """A server hears of that a few seconds later. What was answered holds at once all the same."""
+        schedule = StoredSchedule(b"s", NOON, False, "{}", b"")
+        old = self.store.schedules.save(schedule)
+        self.assertTrue(self.claimed(10, old))
+        new = self.store.schedules.save(schedule._replace(data=b"new"))
+        self.assertFalse(self.claimed(20, old, NOON + 1))
+        self.assertTrue(self.claimed(30, new, NOON + 1))
+        paused = self.store.schedules.pause(b"s", NOON, True)
+        self.assertFalse(self.claimed(40, new, NOON + 2))
+        self.store.schedules.delete(b"s")
+        self.assertFalse(self.claimed(50, paused, NOON + 2))
+        self.store.schedules.save(schedule)
+        self.assertFalse(self.claimed(60, paused, NOON + 2))
+        self.assertTrue(self.claimed(70, self.version(), NOON + 2))
+
+    def test_a_tick_of_a_file_that_is_paused(self) -> None:
+        self.assertTrue(self.claimed(10, None), "nothing needs to be stored of it")
+        self.store.schedules.note_of_file([b"s"], NOON)
+        self.assertTrue(self.claimed(20, None, NOON + 1))
+        self.store.schedules.pause(b"s", NOON, True)
+        self.assertFalse(self.claimed(30, None, NOON + 2))
+        self.store.schedules.pause(b"s", NOON, False)
+        self.assertTrue(self.claimed(40, None, NOON + 2))
+
+    def test_a_tick_that_was_done_with_before_the_schedule_changed(self) -> None:
+        """As where the answer to the first write was lost."""
+        version = self.store.schedules.save(StoredSchedule(b"s", NOON, False, "{}", b""))
+        for _ in range(2):
+            self.assertTrue(self.claimed(10, version))
+            self.store.schedules.pause(b"s", NOON, True)
 
     def test_changes_are_counted_and_ticks_are_not(self) -> None:
         seen = [self.store.schedules.changes()]
@@ -176,7 +253,7 @@ class ScheduleContract(_TestCase):
                 before = NOON + chance.randrange(6)
                 self.assertEqual(self.store.schedules.forget_ticks(before), table.forget(before))
             written = self.store.write(Changes([job(each) for each in ticks], ticks=ticks))
-            self.assertEqual(written.ticks_done, table.claim(ticks))
+            self.assertEqual((written.ticks_done, written.ticks_refused), table.claim(ticks))
 
 
 class TickTransactionContract(_TestCase):

@@ -15,13 +15,29 @@ class ScheduleTable:
         self.ticks: dict[tuple[bytes, float], int | None] = {}
         self.changes = 0
 
-    def claim(self, ticks: Mapping[int, Tick]) -> frozenset[int]:
-        """Let jobs be those of their ticks; returns the numbers of those whose ticks were done with."""
-        done = set()
-        for number, key in sorted(ticks.items(), key=lambda item: (item[1], item[0])):
-            if self.ticks.setdefault((*key,), number) != number:
+    def claim(self, ticks: Mapping[int, Tick]) -> tuple[set[int], set[int]]:
+        """Let jobs be those of their ticks; returns the numbers of those whose ticks were done with, and of
+        those whose schedules have changed."""
+        done, refused = set(), set()
+        for number, tick in sorted(ticks.items(), key=lambda item: (item[1][:2], item[0])):
+            if tick[:2] not in self.ticks and not self._follows(tick):
+                refused.add(number)
+            elif self.ticks.setdefault(tick[:2], number) != number:
                 done.add(number)
-        return frozenset(done)
+        return done, refused
+
+    def _follows(self, tick: Tick) -> bool:
+        """Whether a tick is one of its schedule as that is now."""
+        known = self.schedules.get(tick.schedule)
+        if tick.version is None:
+            return known is None or not known.paused
+        return known is not None and known.version == tick.version
+
+    def change(self, schedule: StoredSchedule) -> int:
+        """Store a schedule, with its new version, which is returned."""
+        self.changes += 1
+        self.schedules[schedule.name] = schedule._replace(last_tick=None, version=self.changes)
+        return self.changes
 
     def read(self) -> list[StoredSchedule]:
         last: dict[bytes, float] = {}
@@ -52,26 +68,23 @@ class MemorySchedules:
         self._check()
         return self._table.read()
 
-    def save(self, schedule: StoredSchedule) -> None:
+    def save(self, schedule: StoredSchedule, known: int | None = None) -> int | None:
         self._check()
-        self._table.schedules[schedule.name] = schedule._replace(last_tick=None)
-        self._table.changes += 1
+        stored = self._table.schedules.get(schedule.name)
+        if known is not None and known != (0 if stored is None else stored.version):
+            return None
+        return self._table.change(schedule)
 
     def note_of_file(self, names: Sequence[bytes], since: float) -> None:
         self._check()
-        self._table.changes += 1
-        table = self._table.schedules
         for name in names:
-            known = table.get(name, StoredSchedule(name, since, False))
-            table[name] = known._replace(definition=None, data=None)
+            known = self._table.schedules.get(name, StoredSchedule(name, since, False))
+            self._table.change(known._replace(definition=None, data=None))
 
-    def pause(self, name: bytes, since: float, paused: bool) -> bool:
+    def pause(self, name: bytes, since: float, paused: bool) -> int | None:
         self._check()
-        self._table.changes += 1
         stored = self._table.schedules.get(name)
-        if stored is not None:
-            self._table.schedules[name] = stored._replace(since=since, paused=paused)
-        return stored is not None
+        return None if stored is None else self._table.change(stored._replace(since=since, paused=paused))
 
     def delete(self, name: bytes) -> None:
         self._check()
@@ -85,7 +98,7 @@ class MemorySchedules:
     def skip_ticks(self, ticks: Sequence[Tick]) -> None:
         self._check()
         for tick in ticks:
-            self._table.ticks.setdefault((*tick,), None)
+            self._table.ticks.setdefault(tick[:2], None)
 
     def forget_ticks(self, before: float) -> int:
         self._check()

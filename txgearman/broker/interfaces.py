@@ -250,8 +250,9 @@ class ScheduleStore(Protocol):
     def tick_with_job(self, number: int, schedule: bytes, tick: float) -> None:
         """A job that is being saved is that of a tick: it is saved if the tick is not done with yet.
 
-        Otherwise `StoreAnswers.stored_before` says so, with an empty handle. In an outage of the store the
-        job is not refused as others are, but saved when the store is back.
+        Otherwise `StoreAnswers.stored_before` says so, with an empty handle. If the schedule has changed
+        meanwhile, as another server has told the store, `StoreAnswers.tick_refused` says that. In an outage
+        of the store the job is not refused as others are, but saved when the store is back.
 
         Args:
             number: The number of the job, for which `JobStore.save` was called in this turn.

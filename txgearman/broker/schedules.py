@@ -19,7 +19,7 @@ from txgearman.broker.kept_uniques import NOT_KEPT
 from txgearman.broker.schedule import Missed, Schedule, ScheduleDetail
 from txgearman.broker.slices import SLICE
 from txgearman.broker.timer import Timer
-from txgearman.errors import NotSaved, Refused, ScheduleNotFound
+from txgearman.errors import NotSaved, Refused, ScheduleNotFound, TickOutdated
 
 if TYPE_CHECKING:
     from txgearman.broker.broker import Broker
@@ -37,6 +37,10 @@ forth before a tick comes twice. With a store none ever does."""
 
 RETRY_SECONDS: Final = 5.0
 """Seconds until a tick is tried again whose job could not be stored."""
+
+OUTDATED_SECONDS: Final = 1.0
+"""Seconds until a tick is tried again whose schedule another server has changed. Meanwhile this one hears
+what has changed, and plans anew."""
 
 TellRun = Callable[[bytes | Refused], None]
 """Is told the handle of a job, or why there is none."""
@@ -543,7 +547,11 @@ class Schedules:
         if not isinstance(refusal, NotSaved):
             entry.refused += 1
             return
-        # The store is away: the tick is tried again, and is missed if that lasts.
+        if self._entries.get(entry.schedule.name) is not entry:
+            # It was removed meanwhile.
+            return
+        # The store is away, or knows of a change: the tick is tried again, and is missed if that lasts.
+        pause = OUTDATED_SECONDS if isinstance(refusal, TickOutdated) else RETRY_SECONDS
         entry.covered_to = min(entry.covered_to, tick - 1)
         entry.covered_from = min(entry.covered_from, entry.covered_to)
-        self._plan(entry, self._timer.wall_clock() + RETRY_SECONDS)
+        self._plan(entry, self._timer.wall_clock() + pause)

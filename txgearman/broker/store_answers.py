@@ -10,7 +10,7 @@ from txgearman.broker.handles import number_of
 from txgearman.broker.job_states import PRIORITIES, JobState, Outcome
 from txgearman.broker.stopping import ABANDONED, TAKEN_OVER
 from txgearman.broker.stored_job import StoredJob
-from txgearman.errors import Refused
+from txgearman.errors import Refused, TickOutdated
 
 if TYPE_CHECKING:
     from txgearman.broker.broker import Broker
@@ -115,6 +115,25 @@ class StoreAnswers:
         job.saving = waiting[submits:] or None
         for client, reply in waiting[:submits]:
             client.connection.resolve_created(reply, handle)
+        return self._is_wanted_still(job)
+
+    def tick_refused(self, job: Job) -> bool:
+        """A job of a tick was not saved, as its schedule has changed.
+
+        Args:
+            job: What `JobStore.save` was called with.
+
+        Returns:
+            Whether there are submits beside that of the tick: for them the job is to be saved once more.
+        """
+        waiting = job.saving or []
+        job.saving = waiting[1:] or None
+        for client, reply in waiting[:1]:
+            client.connection.resolve_refused(reply, TickOutdated())
+        return self._is_wanted_still(job)
+
+    def _is_wanted_still(self, job: Job) -> bool:
+        """Whether somebody waits until a job is saved that was not."""
         if job.saving is not None:
             return True
         self._stay_online(job)

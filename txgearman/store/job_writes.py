@@ -8,7 +8,7 @@ thread: the driver releases the interpreter's lock for every row and waits up to
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Container, Sequence
+from collections.abc import Container, Sequence, Set
 from typing import Any
 
 import sqlalchemy as sa
@@ -118,7 +118,8 @@ class JobWrites(ABC):
         statements = len(batches) + bool(removals) + bool(changes.losses)
         statements += bool(changes.retries) + 2 * bool(changes.deaths) + 2 * bool(changes.ticks)
         statements += 2 * bool(changes.kept_uniques) + 2 * bool(changes.results)
-        ticks_done: frozenset[int] = frozenset()
+        ticks_done: Set[int] = frozenset()
+        ticks_refused: Set[int] = frozenset()
         # Whoever is killed between the claim of a tick and its job would leave a tick that nobody does.
         with self._session.writing(statements, together=bool(changes.ticks)) as connection:
             # First: each statement may be a transaction of its own. Between the two a job runs once more.
@@ -127,8 +128,8 @@ class JobWrites(ABC):
             if changes.ticks:
                 # Ahead of the jobs, and in order, as the unique keys are: servers that do the same ticks do
                 # not deadlock.
-                ticks_done = self._schedules.claim(connection, changes.ticks)
-                batches = _without(batches, ticks_done)
+                ticks_done, ticks_refused = self._schedules.claim(connection, changes.ticks)
+                batches = _without(batches, ticks_done | ticks_refused)
             if changes.losses:
                 self._set_losses(connection, dict(sorted(changes.losses.items())))
             if changes.retries:
@@ -153,7 +154,7 @@ class JobWrites(ABC):
                 left += self._coalesced(connection, sorted(changes.deaths))
             if kept != len(changes.results):
                 left += self._coalesced(connection, sorted(changes.results))
-        return Written(duplicates, left, ticks_done)
+        return Written(duplicates, left, ticks_done, ticks_refused)
 
     def _end_jobs(self, connection: sa.Connection, changes: Changes) -> tuple[int, int]:
         """Remove jobs of which something is kept; returns how many dead ones and how many with a result."""

@@ -203,9 +203,11 @@ SCHEDULE: Final = sa.Table(
     sa.Column("paused", sa.Boolean, nullable=False),
     sa.Column("definition", sa.Text),
     sa.Column("data", Bytes),
+    sa.Column("version", _NUMBER, nullable=False, server_default=sa.text("0")),
 )
 """Recurring jobs. `since` is when one was first added, in seconds since the epoch: ticks before that were not
-missed. `definition` has in JSON when it runs and how; it is NULL where the configuration file says so."""
+missed. `definition` has in JSON when it runs and how; it is NULL where the configuration file says so.
+`version` is what `META` counted when it was changed last."""
 
 TICK: Final = sa.Table(
     "txgearman_tick",

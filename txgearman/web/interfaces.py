@@ -388,6 +388,17 @@ class Scheduling(Protocol):
             Fires when it is durable.
         """
 
+    def change(self, name: bytes, changed: Callable[[Schedule], Schedule]) -> Deferred[None]:
+        """Change a schedule. Nothing that others change of it at the same time is lost.
+
+        Args:
+            name: The schedule.
+            changed: Makes the new one of the one that there is. It may be called several times, and raise.
+
+        Returns:
+            Fires when it is durable. Fails with what `changed` raises, too.
+        """
+
     def remove(self, name: bytes) -> Deferred[None]:
         """Remove a schedule.
 

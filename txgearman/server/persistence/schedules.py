@@ -75,6 +75,8 @@ class StoredSchedules:
         # Those without jobs that are to be written, in order.
         self._skipped: dict[Tick, None] = {}
         self._next_write: IDelayedCall | None = None
+        # The versions of those that are stored as what they are here.
+        self._versions: dict[bytes, int] = {}
         self._longest_window = 0.0
         self._timer = LoopingCall(self._forget_old)
         self._timer.clock = reactor
@@ -144,6 +146,29 @@ class StoredSchedules:
         """
         self._ticks.update(ticks)
 
+    def follow(self, name: bytes, version: int) -> None:
+        """Let the ticks of a schedule be done only while the store has this version of it.
+
+        Args:
+            name: The schedule.
+            version: Its `StoredSchedule.version`.
+        """
+        self._versions[name] = version
+
+    def unfollow(self, name: bytes) -> None:
+        """Let the ticks of a schedule be done whatever the store has of it, unless it is paused there.
+
+        Args:
+            name: The schedule.
+        """
+        self._versions.pop(name, None)
+
+    def look_now(self) -> None:
+        """Look whether schedules have changed, as a tick was refused for that."""
+        if self._look.running:
+            self._look.reset()
+            self._look_for_changes().addErrback(log_defect)
+
     def keep_for(self, window: float) -> None:
         """Keep ticks that are done with for as long as a window for missed ones may ask for them.
 
@@ -155,7 +180,7 @@ class StoredSchedules:
     # -- the broker's verbs (ScheduleStore) -------------------------------------------------------
 
     def tick_with_job(self, number: int, schedule: bytes, tick: float) -> None:
-        self._ticks[number] = Tick(schedule, tick)
+        self._ticks[number] = Tick(schedule, tick, self._versions.get(schedule))
 
     def tick_without_job(self, schedule: bytes, tick: float) -> None:
         self._skipped[Tick(schedule, tick)] = None
@@ -164,16 +189,26 @@ class StoredSchedules:
 
     # -- what is stored of schedules --------------------------------------------------------------
 
-    def save(self, schedule: StoredSchedule) -> Deferred[None]:
+    def save(self, schedule: StoredSchedule, known: int | None = None) -> Deferred[int | None]:
         """Store a schedule, in place of one of its name.
 
         Args:
             schedule: The schedule.
+            known: The version that the stored one must have, 0 if there must be none; None for either.
 
         Returns:
-            Fires when it is durable; fails with `StoreError`.
+            Fires when it is durable, with its new version; with None if the store has another than is known.
+            Fails with `StoreError`.
         """
-        return self._in_thread(self._table.save, schedule)
+        return self._in_thread(self._table.save, schedule, known)
+
+    def read(self) -> Deferred[list[StoredSchedule]]:
+        """Read what is stored.
+
+        Returns:
+            Fires with the schedules; fails with `StoreError`.
+        """
+        return self._in_thread(self._table.read)
 
     def note_of_file(self, names: Sequence[bytes], since: float) -> Deferred[None]:
         """Store that the configuration file says what schedules are.
@@ -187,7 +222,7 @@ class StoredSchedules:
         """
         return self._in_thread(self._table.note_of_file, names, since)
 
-    def pause(self, name: bytes, since: float, paused: bool) -> Deferred[bool]:
+    def pause(self, name: bytes, since: float, paused: bool) -> Deferred[int | None]:
         """Store whether a schedule is paused.
 
         Args:
@@ -196,7 +231,8 @@ class StoredSchedules:
             paused: Whether it is paused.
 
         Returns:
-            Fires with whether there is one of this name when that is durable; fails with `StoreError`.
+            Fires when that is durable, with the schedule's new version; with None if there is none of this
+            name. Fails with `StoreError`.
         """
         return self._in_thread(self._table.pause, name, since, paused)
 

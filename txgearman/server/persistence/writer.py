@@ -417,11 +417,11 @@ class StoreWriter:
             # The next outage may begin before the next renewal is due.
             self.lease.renew()
         self.commits += 1
-        duplicates, ticks_done = written.duplicates, written.ticks_done
-        self.stored += len(changes.saves) - len(duplicates) - len(ticks_done)
+        not_saved = len(written.duplicates) + len(written.ticks_done) + len(written.ticks_refused)
+        self.stored += len(changes.saves) - not_saved
         for each, end in ends:
             self._remove_or_rerun(each, end)
-        if duplicates or ticks_done:
+        if not_saved:
             self._pending.saves[:0] = self._answer_each(written, jobs, submits)
         else:
             for job in jobs:
@@ -439,6 +439,9 @@ class StoreWriter:
                 # The first submit was that of the tick. Others want the job all the same.
                 if self._answers.stored_before(job, b"", 1):
                     again.append(job)
+            elif number in written.ticks_refused:
+                if self._answers.tick_refused(job):
+                    again.append(job)
             elif duplicate is None:
                 self._answers.saved(job)
             # The duplicate may have ended meanwhile, as is known of an own one. Submits since then want
@@ -447,6 +450,8 @@ class StoreWriter:
                 job, duplicate, count
             ):
                 again.append(job)
+        if written.ticks_refused:
+            self.schedules.look_now()
         return again
 
     def _remove_or_rerun(self, each: Coalesced, end: End) -> None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from twisted.internet.defer import Deferred, DeferredLock, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -16,6 +16,7 @@ from txgearman.broker.schedule import Schedule
 from txgearman.broker.schedules import Schedules
 from txgearman.errors import (
     Refused,
+    ScheduleConflict,
     ScheduleNotFound,
     ScheduleNotSaved,
     ScheduleOfFile,
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from txgearman.broker.broker import Broker
     from txgearman.server.config.options import Settings
     from txgearman.server.persistence.schedules import StoredSchedules
+
+MAX_TRIES: Final = 10
+"""How often a change of a schedule is tried while other servers change the same one."""
 
 _T = TypeVar("_T")
 _log = Logger()
@@ -99,6 +103,8 @@ class Scheduling:
         self._added: dict[bytes, tuple[str, bytes]] = {}
         # The names of those that clients know by a handle.
         self._handles: dict[bytes, bytes] = {}
+        # The versions of all that are stored.
+        self._versions: dict[bytes, int] = {}
         self._changes = DeferredLock()
 
     def begin(
@@ -111,6 +117,7 @@ class Scheduling:
             stored: What the store knows, by name.
         """
         known = {} if stored is None else stored
+        self._versions = {row.name: row.version for row in known.values()}
         unknown = []
         for schedule in schedules:
             row = known.get(schedule.name)
@@ -138,11 +145,13 @@ class Scheduling:
         wanted = {schedule.name: schedule for schedule in schedules}
         for name in self._configured - wanted.keys():
             self.schedules.remove(name)
+            self._versions.pop(name, None)
             if self._store is not None:
                 self._store.try_to(self._store.delete(name))
         unknown = wanted.keys() - self._configured
         for name in unknown:
-            self._added.pop(name, None)
+            if self._added.pop(name, None) is not None and self._store is not None:
+                self._store.unfollow(name)
             self._handles.pop(self._handle_of(name), None)
         self._remember(unknown)
         for schedule in wanted.values():
@@ -206,10 +215,28 @@ class Scheduling:
             schedule: The schedule.
 
         Returns:
-            Fires when it is durable. Fails with `ScheduleOfFile`, `TooManySchedules`, `SchedulesUnsaved` or
-            `ScheduleNotSaved`.
+            Fires when it is durable. Fails with `ScheduleOfFile`, `TooManySchedules`, `SchedulesUnsaved`,
+            `ScheduleNotSaved` or `ScheduleConflict`.
         """
-        return self._in_order(lambda: self._put(schedule))
+        return self._in_order(lambda: self._put(schedule.name, lambda: schedule))
+
+    def change(self, name: bytes, changed: Callable[[Schedule], Schedule]) -> Deferred[None]:
+        """Change a schedule. Nothing that others change of it at the same time is lost, wherever they do.
+
+        Args:
+            name: The schedule.
+            changed: Makes the new one of the one that there is. It may be called several times, and raise.
+
+        Returns:
+            Fires when it is durable. Fails as `put` does, with `ScheduleNotFound`, and with what `changed`
+            raises.
+        """
+
+        def current() -> Schedule:
+            self._check_not_of_file(name)
+            return changed(self.schedules.detail(name).schedule)
+
+        return self._in_order(lambda: self._put(name, current))
 
     def put_with_handle(self, schedule: Schedule) -> Deferred[bytes]:
         """Add a schedule that a client has submitted, in place of one of its name.
@@ -277,16 +304,30 @@ class Scheduling:
         return told
 
     async def _put_with_handle(self, schedule: Schedule) -> bytes:
-        before = self._handle_of(schedule.name)
-        with_handle = replace(schedule, handle=before or self._broker.life.handles.next())
-        await self._put(with_handle)
-        return with_handle.handle
+        new = b""
+
+        def with_handle() -> Schedule:
+            nonlocal new
+            new = self._handle_of(schedule.name) or new or self._broker.life.handles.next()
+            return replace(schedule, handle=new)
+
+        await self._put(schedule.name, with_handle)
+        return new
 
     def _handle_of(self, name: bytes) -> bytes:
         return self.schedules.detail(name).schedule.handle if name in self.schedules else b""
 
-    async def _put(self, schedule: Schedule) -> None:
-        schedule = replace(schedule, handle=schedule.handle or self._handle_of(schedule.name))
+    async def _put(self, name: bytes, wanted: Callable[[], Schedule]) -> None:
+        """Store a schedule and let it tick, unless the store has another than is known here: then that is
+        read, and what is `wanted` is asked for once more."""
+        for _ in range(MAX_TRIES):
+            schedule = wanted()
+            schedule = replace(schedule, handle=schedule.handle or self._handle_of(name))
+            if await self._try_to_put(schedule):
+                return
+        raise ScheduleConflict
+
+    async def _try_to_put(self, schedule: Schedule) -> bool:
         name, limit = schedule.name, self._settings().max_schedules
         self._check_not_of_file(name)
         is_new = name not in self.schedules
@@ -294,17 +335,22 @@ class Scheduling:
             self.refused += 1
             raise TooManySchedules(limit)
         definition = json.dumps({**schedule.definition(), "handle": schedule.handle.decode("ascii")})
+        version: int | None = 0
         if self._store is not None:
             paused = not is_new and self.schedules.detail(name).paused
-            now = self._wall_clock()
-            await _saved(self._store.save(StoredSchedule(name, now, paused, definition, schedule.data)))
+            row = StoredSchedule(name, self._wall_clock(), paused, definition, schedule.data)
+            version = await _saved(self._store.save(row, self._versions.get(name, 0)))
             # A reload may have been faster.
             self._check_not_of_file(name)
+            if version is None:
+                self._heard(await _saved(self._store.read()))
+                return False
         elif not self._settings().allow_unsaved_schedules:
             raise SchedulesUnsaved
+        self._note_added(schedule, definition, version or 0)
         self.schedules.add(schedule)
-        self._note_added(schedule, definition)
         self._keep_ticks()
+        return True
 
     async def _remove(self, name: bytes) -> None:
         self._check_not_of_file(name)
@@ -319,11 +365,16 @@ class Scheduling:
             raise ScheduleNotFound
         if self._store is not None:
             now = self._wall_clock()
-            if not await _saved(self._store.pause(name, now, paused)):
+            version = await _saved(self._store.pause(name, now, paused))
+            if version is None:
                 if name not in self._configured:
                     # Another server has removed it.
                     raise ScheduleNotFound
-                await _saved(self._store.save(StoredSchedule(name, now, paused)))
+                version = await _saved(self._store.save(StoredSchedule(name, now, paused)))
+            self._note_version(name, version or 0)
+            if name not in self.schedules:
+                # A reload was faster.
+                raise ScheduleNotFound
         self.schedules.pause(name, paused)
 
     def _check_not_of_file(self, name: bytes) -> None:
@@ -339,6 +390,7 @@ class Scheduling:
 
     def _heard(self, rows: list[StoredSchedule]) -> None:
         """Another server has changed schedules, or this one has."""
+        self._versions = {row.name: row.version for row in rows}
         for name in self._added.keys() - {row.name for row in rows if row.definition is not None}:
             self._forget(name)
         for row in rows:
@@ -355,6 +407,7 @@ class Scheduling:
             return
         added = row.definition, row.data or b""
         if self._added.get(row.name) == added:
+            self._note_version(row.name, row.version)
             return
         try:
             definition = json.loads(row.definition)
@@ -365,16 +418,25 @@ class Scheduling:
                 "The stored schedule {name} does not tick here: {why}", name=ascii(row.name), why=str(error)
             )
             return
+        self._note_added(schedule, row.definition, row.version)
         self.schedules.add(schedule, _known_since(row), row.paused)
-        self._note_added(schedule, row.definition)
 
-    def _note_added(self, schedule: Schedule, definition: str) -> None:
+    def _note_added(self, schedule: Schedule, definition: str, version: int) -> None:
         self._added[schedule.name] = definition, schedule.data
+        self._note_version(schedule.name, version)
         if schedule.handle:
             self._handles[schedule.handle] = schedule.name
 
+    def _note_version(self, name: bytes, version: int) -> None:
+        self._versions[name] = version
+        if self._store is not None and name in self._added:
+            self._store.follow(name, version)
+
     def _forget(self, name: bytes) -> None:
         """A schedule that was added is removed."""
+        self._versions.pop(name, None)
+        if self._store is not None:
+            self._store.unfollow(name)
         if self._added.pop(name, None) is not None:
             self._handles.pop(self._handle_of(name), None)
             self.schedules.remove(name)

@@ -43,7 +43,9 @@ class Changes:
         deaths: What is to be kept of jobs that are dead, by job number. They are removed as those in
             `removals`, and only a job that is removed becomes a dead one, with what is stored of it.
         ticks: The ticks of schedules that `saves` are jobs of, by job number. A job whose tick is done with,
-            here or by another server, is not saved; others are done with from now on.
+            here or by another server, is not saved. Nor is one whose schedule is paused, or, where its tick
+            has a version, is not stored with this version any more. The ticks of the others are done with
+            from now on.
         kept_uniques: Uniques that are kept, in place of earlier ones of the same function and key. Whatever
             becomes durable, these do not become so later than the removals.
         now: Seconds since the epoch. With `kept_uniques` those whose time is over then are deleted.
@@ -87,8 +89,10 @@ class Written(NamedTuple):
         duplicates: The handle of the duplicate, by the number of each job that was not saved.
         coalesced: The jobs that were not removed.
         ticks_done: The numbers of the jobs that were not saved as their ticks were done with.
+        ticks_refused: The numbers of those that were not saved as their schedules have changed.
     """
 
     duplicates: dict[int, bytes]
     coalesced: list[Coalesced]
     ticks_done: Set[int] = frozenset()
+    ticks_refused: Set[int] = frozenset()

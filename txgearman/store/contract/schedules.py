@@ -12,10 +12,13 @@ class Tick(NamedTuple):
     Attributes:
         schedule: The schedule's name.
         tick: The tick, in seconds since the epoch.
+        version: The `StoredSchedule.version` that the tick follows from; None where the configuration file
+            says what the schedule is.
     """
 
     schedule: bytes
     tick: float
+    version: int | None = None
 
 
 class StoredSchedule(NamedTuple):
@@ -29,6 +32,8 @@ class StoredSchedule(NamedTuple):
         data: The payload of its jobs; None likewise.
         last_tick: The last tick that is done with and not forgotten; None without one. `ScheduleTable.save`
             passes over it.
+        version: Greater than before behind each change of it, and not given twice. `ScheduleTable.save`
+            passes over it.
     """
 
     name: bytes
@@ -37,6 +42,7 @@ class StoredSchedule(NamedTuple):
     definition: str | None = None
     data: bytes | None = None
     last_tick: float | None = None
+    version: int = 0
 
 
 class ScheduleTable(Protocol):
@@ -49,11 +55,16 @@ class ScheduleTable(Protocol):
             The schedules by name.
         """
 
-    def save(self, schedule: StoredSchedule) -> None:
+    def save(self, schedule: StoredSchedule, known: int | None = None) -> int | None:
         """Store a schedule, in place of one of its name.
 
         Args:
             schedule: The schedule.
+            known: The version that the stored one must have, 0 if there must be none; None for either.
+
+        Returns:
+            Its version from now on; None if what is stored is another than is known. Nothing has changed
+            then, or the answer to this call was lost once.
         """
 
     def note_of_file(self, names: Sequence[bytes], since: float) -> None:
@@ -64,7 +75,7 @@ class ScheduleTable(Protocol):
             since: Its `StoredSchedule.since`, unless it is stored already.
         """
 
-    def pause(self, name: bytes, since: float, paused: bool) -> bool:
+    def pause(self, name: bytes, since: float, paused: bool) -> int | None:
         """Store whether a schedule is paused; the rest stays.
 
         Args:
@@ -73,7 +84,7 @@ class ScheduleTable(Protocol):
             paused: Whether it is paused.
 
         Returns:
-            Whether there is one of this name.
+            The version of the schedule from now on; None if there is none of this name.
         """
 
     def delete(self, name: bytes) -> None:

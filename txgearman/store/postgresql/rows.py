@@ -41,9 +41,16 @@ _CHANGE_SETTINGS: Final = (
     " ON CONFLICT (name, kind) DO UPDATE SET value = excluded.value)"
     " SELECT count(*) FROM alive"
 )
+# Whoever changes a schedule waits for those who insert ticks of it, and they see its change.
 _INSERT_TICKS: Final = (
-    "INSERT INTO txgearman_tick (schedule, tick, job)"
-    " SELECT * FROM unnest(%b::bytea[], %b::double precision[], %b::bigint[]) ON CONFLICT DO NOTHING"
+    "WITH new AS (SELECT * FROM unnest(%b::bytea[], %b::double precision[], %b::bigint[], %b::bigint[])"
+    " AS new(schedule, tick, job, version)),"
+    " its AS (SELECT name, version, paused FROM txgearman_schedule WHERE name = ANY(%b::bytea[])"
+    " ORDER BY name FOR SHARE)"
+    " INSERT INTO txgearman_tick (schedule, tick, job) SELECT schedule, tick, job"
+    " FROM new LEFT JOIN its ON its.name = new.schedule"
+    " WHERE CASE WHEN new.version IS NULL THEN its.paused IS NOT TRUE ELSE its.version = new.version END"
+    " ORDER BY schedule, tick ON CONFLICT DO NOTHING"
 )
 
 
@@ -84,6 +91,8 @@ class PostgresqlScheduleRows(ScheduleRows):
     """The schedules."""
 
     def _insert_ticks(self, connection: sa.Connection, rows: Sequence[TickRow]) -> int:
-        schedules, ticks, jobs = zip(*rows, strict=True)
-        values = ARRAYS["BYTEA"](schedules), TIMES(ticks), NUMBERS(jobs)
-        return connection.exec_driver_sql(_INSERT_TICKS, values).rowcount
+        schedules, ticks, jobs, versions = zip(*rows, strict=True)
+        as_bytes = ARRAYS["BYTEA"]
+        values = as_bytes(schedules), TIMES(ticks), NUMBERS(jobs), NUMBERS(versions)
+        names = as_bytes(sorted(set(schedules)))
+        return connection.exec_driver_sql(_INSERT_TICKS, (*values, names)).rowcount

@@ -55,7 +55,12 @@ _KEEP_UNIQUES: Final = (
     'INSERT INTO txgearman_unique (function, "key", handle, until) SELECT * FROM ({}) WHERE true'
     ' ON CONFLICT (function, "key") DO UPDATE SET handle = excluded.handle, until = excluded.until'
 )
-_JOB_COLUMNS: Final = tuple(column.name for column in tables.INSERTED)
+_NAMES: Final = ", ".join(f'"{column.name}"' for column in tables.INSERTED)
+_VALUES: Final = ", ".join(f"column{number}" for number in range(1, len(tables.INSERTED) + 1))
+_INSERT: Final = (
+    f"INSERT INTO txgearman_job ({_NAMES}) SELECT {_VALUES} FROM ({{}})"
+    " WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING"
+)
 
 
 class SqliteJobWrites(JobWrites):
@@ -123,7 +128,7 @@ class SqliteJobWrites(JobWrites):
         return [rows[start : start + STATEMENT_ROWS] for start in range(0, len(rows), STATEMENT_ROWS)]
 
     def _insert(self, connection: sa.Connection, rows: Sequence[Row]) -> int:
-        sql, values = insertion("txgearman_job", _JOB_COLUMNS, rows)
+        sql, values = insertion(_INSERT, rows)
         return connection.exec_driver_sql(sql, values).rowcount
 
     def _delete(self, connection: sa.Connection, numbers: Sequence[int], coalesced: dict[int, float]) -> int:

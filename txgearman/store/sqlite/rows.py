@@ -29,7 +29,12 @@ _FORGET: Final = "DELETE FROM txgearman_dead WHERE number = ?"
 _DROP_SETTINGS: Final = "DELETE FROM txgearman_setting WHERE name IN ({})"
 _REMOVE_SETTINGS: Final = "DELETE FROM txgearman_setting WHERE (name, kind) IN ({})"
 _SAVE_SETTINGS: Final = "INSERT OR REPLACE INTO txgearman_setting (name, kind, value) SELECT * FROM ({})"
-_TICK_COLUMNS: Final = ("schedule", "tick", "job")
+_INSERT_TICKS: Final = (
+    "INSERT INTO txgearman_tick (schedule, tick, job) SELECT column1, column2, column3"
+    " FROM ({}) LEFT JOIN txgearman_schedule ON name = column1 WHERE column1 IS NOT NULL"
+    " AND CASE WHEN column4 IS NULL THEN paused IS NOT TRUE ELSE version IS column4 END"
+    " ON CONFLICT DO NOTHING"
+)
 
 
 class SqliteDeadJobRows(DeadJobRows):
@@ -101,6 +106,6 @@ class SqliteScheduleRows(ScheduleRows):
         inserted = 0
         for start in range(0, len(rows), STATEMENT_ROWS):
             some = rows[start : start + STATEMENT_ROWS]
-            sql, values = insertion("txgearman_tick", _TICK_COLUMNS, some)
+            sql, values = insertion(_INSERT_TICKS, some)
             inserted += connection.exec_driver_sql(sql, values).rowcount
         return inserted

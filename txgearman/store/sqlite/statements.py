@@ -28,22 +28,18 @@ def execute_for(connection: sa.Connection, sql: str, rows: Sequence[Row]) -> Non
         connection.exec_driver_sql(sql.format(values), (*chain.from_iterable(some),))
 
 
-def insertion(table: str, columns: tuple[str, ...], rows: Sequence[Row]) -> tuple[str, Row]:
-    """A statement that inserts rows which are not there, and its values.
+def insertion(sql: str, rows: Sequence[Row]) -> tuple[str, Row]:
+    """A statement that inserts rows, which it has as a table in the place of ``{}``, and its values.
 
-    Compiling one costs more than running it. So there are few, for powers of two; values of NULL fill up.
+    Compiling one costs more than running it. So there are few, for powers of two. Rows of NULL fill up, which
+    the statement must pass over.
     """
-    size = 1 << (len(rows) - 1).bit_length()
-    values = (*chain.from_iterable(rows), *(None,) * ((size - len(rows)) * len(columns)))
-    return _insertion_of(table, columns, size), values
+    width, size = len(rows[0]), 1 << (len(rows) - 1).bit_length()
+    values = (*chain.from_iterable(rows), *(None,) * ((size - len(rows)) * width))
+    return _insertion_of(sql, width, size), values
 
 
 @functools.cache
-def _insertion_of(table: str, columns: tuple[str, ...], size: int) -> str:
-    names = ", ".join(f'"{name}"' for name in columns)
-    values = ", ".join(f"column{number}" for number in range(1, len(columns) + 1))
-    row = f"({', '.join('?' * len(columns))})"
-    return (
-        f"INSERT INTO {table} ({names}) SELECT {values} FROM (VALUES {', '.join([row] * size)})"
-        " WHERE column1 IS NOT NULL ON CONFLICT DO NOTHING"
-    )
+def _insertion_of(sql: str, width: int, size: int) -> str:
+    row = f"({', '.join('?' * width)})"
+    return sql.format(f"VALUES {', '.join([row] * size)}")

@@ -9,7 +9,7 @@ from typing import Any, Final
 from twisted.internet.defer import Deferred
 
 from txgearman.broker.schedule import Schedule, ScheduleDetail
-from txgearman.errors import Refused, ScheduleNotFound, ScheduleOfFile
+from txgearman.errors import Refused, ScheduleNotFound
 from txgearman.web.api.clients import refusal
 from txgearman.web.api.job_search import compile_search
 from txgearman.web.api.serializers import (
@@ -68,14 +68,15 @@ class ScheduleEndpoints:
         """Change what the body has of a schedule, and show it."""
         wish = call.json({**_members(), "paused": bool})
         name, paused = call.ids[0], wish.pop("paused", None)
-        current = self._detail(name).schedule
+        self._detail(name)
+
+        def changed(current: Schedule) -> Schedule:
+            members = {**_without_other_time(current.definition(), wish), **wish}
+            schedule = self._read(call, name, members)
+            return schedule if wish.keys() & DATA_MEMBERS else replace(schedule, data=current.data)
+
         if wish:
-            if self._scheduling.is_of_file(name):
-                raise refusal(ScheduleOfFile())
-            changed = self._read(call, name, {**_without_other_time(current.definition(), wish), **wish})
-            if not wish.keys() & DATA_MEMBERS:
-                changed = replace(changed, data=current.data)
-            await _answer(self._scheduling.put(changed))
+            await _answer(self._scheduling.change(name, changed))
         if paused is not None:
             await _answer(self._scheduling.pause(name, paused))
         return self.schedule(call)
