@@ -232,6 +232,19 @@ class ScheduleNotSaved(Refused):
     text = "The store could not be written to: try again later"
 
 
+class SettingNotSaved(Refused):
+    """A setting of a function holds on this server, and could not be stored yet.
+
+    Args:
+        why: What the store said.
+    """
+
+    code = b"NOT_SAVED"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"It holds on this server, and is stored when the store is back: {why}")
+
+
 class ScheduleConflict(Refused):
     """A schedule is being changed by other servers, again and again."""
 

@@ -46,9 +46,8 @@ class SettingTestCase(SavingTestCase):
         """What an administrator is answered; the store has what that changed."""
         admin = self.connect()
         admin.receive(*(line + b"\n" for line in lines))
-        heard = self.heard(admin)
         self.commit()
-        return heard
+        return self.heard(admin)
 
     def restart(self, **settings: Any) -> None:
         self.stop()
@@ -86,6 +85,78 @@ class KeepingTests(SettingTestCase):
         self.assertEqual([event["count"] for event in events if event["log_format"] == LOADED], [4])
         self.restart()
         self.assertEqual(self.shown(), before, "and the next")
+
+    def test_the_answer_comes_behind_the_commit(self) -> None:
+        self.say(b"create function f")
+        for line in (
+            b"maxqueue f 5",
+            b"maxrate f 2.5 7",
+            b"limit f max-running 3",
+            b"pause function f",
+            b"resume function f",
+            b"drop function f",
+        ):
+            with self.subTest(line):
+                admin = self.connect()
+                admin.receive(line + b"\n", req(16, b"behind it"))
+                self.assertEqual(self.heard(admin), b"", "all that is behind it waits, too")
+                kept = dict(self.store.kept.settings)
+                self.commit()
+                self.assertNotEqual(self.store.kept.settings, kept)
+                self.assertEqual(self.heard(admin), b"OK\r\n" + res(17, b"behind it"))
+
+    def test_what_changes_nothing_is_answered_at_once(self) -> None:
+        self.say(b"maxqueue f 5")
+        self.assertEqual(self.kept(), {(b"f", "maxqueue"): [5, 5, 5]})
+        admin = self.connect()
+        admin.receive(b"create function g\n", b"version\n")
+        self.assertTrue(self.heard(admin).startswith(b"OK\r\nOK "))
+
+    def test_several_that_wait(self) -> None:
+        peers = [self.connect() for _ in range(3)]
+        for number, peer in enumerate(peers):
+            peer.receive(b"maxqueue f %d\n" % (number + 1))
+            if number == 0:
+                self.turn()
+        self.thread.run()
+        self.assertEqual([self.heard(peer) for peer in peers], [b"OK\r\n", b"", b""], "others are on the way")
+        self.commit()
+        self.assertEqual([self.heard(peer) for peer in peers], [b"", b"OK\r\n", b"OK\r\n"])
+
+    def test_a_store_that_is_away(self) -> None:
+        self.store.failing = UNAVAILABLE
+        said = self.say(b"maxqueue f 5", b"version")
+        refused, _, rest = said.partition(b"\r\n")
+        self.assertTrue(refused.startswith(b"ERR NOT_SAVED It+holds+on+this+server"), refused)
+        self.assertIn(b"the+disk+is+full", refused)
+        self.assertTrue(rest.startswith(b"OK "), "in the order of the requests")
+        self.assertEqual((self.shown()[b"f"][0], self.kept()), ((5, 5, 5), {}), "it holds at once")
+        self.store.failing = None
+        self.turn(RETRY_INTERVAL)
+        self.commit()
+        self.assertEqual(self.kept(), {(b"f", "maxqueue"): [5, 5, 5]})
+        self.assertEqual(self.say(b"maxqueue f 6"), b"OK\r\n")
+
+    def test_a_store_that_is_back_is_tried_at_once(self) -> None:
+        self.store.failing = UNAVAILABLE
+        self.say(b"maxqueue f 5")
+        self.store.failing = None
+        self.assertEqual(self.say(b"maxqueue f 6"), b"OK\r\n")
+        self.assertEqual(self.kept(), {(b"f", "maxqueue"): [6, 6, 6]})
+
+    def test_a_peer_that_has_gone(self) -> None:
+        admin = self.connect()
+        admin.receive(b"maxqueue f 5\n")
+        admin.lose()
+        self.commit()
+        self.assertEqual(self.kept(), {(b"f", "maxqueue"): [5, 5, 5]})
+
+    def test_a_server_that_is_abandoned(self) -> None:
+        admin = self.connect()
+        admin.receive(b"maxqueue f 5\n")
+        self.turn()
+        self.store_writer.abandon()
+        self.assertIn(b"ERR NOT_SAVED", self.heard(admin))
 
     def test_limits_of_runs_outlive_it_too(self) -> None:
         rules = RunRules(3, 2.5, 7, 2, b"\xff/", 9)
@@ -259,7 +330,7 @@ class ConfigurationTests(SettingTestCase):
 class OutageTests(SettingTestCase):
     def test_a_setting_holds_at_once_and_is_written_when_the_store_is_back(self) -> None:
         self.store.failing = UNAVAILABLE
-        self.assertEqual(self.say(b"maxqueue f 5", b"maxrate f 3"), b"OK\r\nOK\r\n")
+        self.assertEqual(self.say(b"maxqueue f 5", b"maxrate f 3").count(b"ERR NOT_SAVED "), 2)
         self.assertEqual(self.shown()[b"f"], ((5, 5, 5), (3, 3), False))
         self.assertIsNotNone(self.store_writer.outage)
         self.say(b"maxqueue f 7", b"drop function g")

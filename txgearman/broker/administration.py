@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
@@ -11,7 +12,7 @@ from txgearman.broker.handles import number_of
 from txgearman.broker.job_states import JobState
 from txgearman.broker.policy import Policy, RunRules
 from txgearman.broker.setting_kinds import MAX_QUEUE, MAX_RATE, PAUSED
-from txgearman.errors import ShuttingDown
+from txgearman.errors import Refused, ShuttingDown
 
 if TYPE_CHECKING:
     from txgearman.broker.broker import Broker
@@ -64,6 +65,19 @@ class Administration:
             FunctionInUse: It has workers or jobs.
         """
         self._functions.drop(name)
+
+    def when_stored(self, tell: Callable[[Refused | None], None]) -> None:
+        """Wait until all settings that were made so far are durable, as far as something keeps them.
+
+        Args:
+            tell: Called with None, or with the refusal if the store cannot be written to. It may be called
+                from inside this call. What was set holds in either case.
+        """
+        setting_store = self._functions.setting_store
+        if setting_store is None:
+            tell(None)
+        else:
+            setting_store.when_written(tell)
 
     def set_limits(self, name: bytes, limits: tuple[int | None, ...]) -> None:
         """Limit how many jobs the function may have.

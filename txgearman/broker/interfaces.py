@@ -323,6 +323,14 @@ class SettingStore(Protocol):
             kind: What they say something else of.
         """
 
+    def when_written(self, tell: Callable[[Refused | None], None]) -> None:
+        """Wait until all that was set so far is durable.
+
+        Args:
+            tell: Called then with None, or with the refusal if the store cannot be written to. It is tried
+                again all the same.
+        """
+
 
 class PauseListener(Protocol):
     """Is told of each function that is paused by itself, to log it."""

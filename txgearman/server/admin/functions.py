@@ -10,7 +10,7 @@ from txgearman.broker.inspection import Inspection
 from txgearman.broker.job_states import PRIORITIES
 from txgearman.broker.policy import NO_RUN_RULES
 from txgearman.errors import FunctionNotFound, Refused
-from txgearman.server.admin.answers import END, OK, Denied, incomplete
+from txgearman.server.admin.answers import END, OK, Changed, Denied, Later, incomplete, refusal_line
 from txgearman.server.config.function_options import MAX_RATE
 from txgearman.server.config.run_limit_options import with_run_limit
 from txgearman.wire.limits import MAX_FUNCTION
@@ -43,7 +43,7 @@ def create_function(peer: Peer, words: list[bytes]) -> bytes:
     return OK
 
 
-def drop_function(peer: Peer, words: list[bytes]) -> bytes:
+def drop_function(peer: Peer, words: list[bytes]) -> bytes | Later:
     """``drop function NAME``, which is refused while it has jobs or workers."""
     _check_is_function(words)
     try:
@@ -51,7 +51,7 @@ def drop_function(peer: Peer, words: list[bytes]) -> bytes:
         Administration(peer.broker).drop_function(words[2])
     except Refused as error:
         raise Denied(error.text) from None
-    return OK
+    return _when_stored(peer)
 
 
 def show_functions(peer: Peer) -> Iterator[bytes]:
@@ -80,23 +80,35 @@ def show_functions(peer: Peer) -> Iterator[bytes]:
     yield END
 
 
-def pause_function(peer: Peer, words: list[bytes]) -> bytes:
+def pause_function(peer: Peer, words: list[bytes]) -> bytes | Later:
     """``pause function NAME``: its jobs are given to no worker."""
-    return _with_function(Administration(peer.broker).pause_function, words)
+    return _with_function(peer, Administration(peer.broker).pause_function, words)
 
 
-def resume_function(peer: Peer, words: list[bytes]) -> bytes:
+def resume_function(peer: Peer, words: list[bytes]) -> bytes | Later:
     """``resume function NAME``."""
-    return _with_function(Administration(peer.broker).resume_function, words)
+    return _with_function(peer, Administration(peer.broker).resume_function, words)
 
 
-def _with_function(verb: Callable[[bytes], None], words: list[bytes]) -> bytes:
+def _with_function(peer: Peer, verb: Callable[[bytes], None], words: list[bytes]) -> bytes | Later:
     """Call a verb for the function that the third word names. Raises `Denied` if there is none."""
     try:
         verb(unescape(words[2]))
     except FunctionNotFound:
         raise Denied("UNKNOWN_FUNCTION") from None
-    return OK
+    return _when_stored(peer)
+
+
+def _when_stored(peer: Peer) -> bytes | Later:
+    """The answer to a command that has set something: ``OK`` when that is durable. Where it cannot be stored
+    now it holds all the same, and the answer says both."""
+    if peer.broker.functions.setting_store is None:
+        return OK
+    return Later(Administration(peer.broker).when_stored, _answer_stored)
+
+
+def _answer_stored(refusal: Refused | None) -> Changed:
+    return Changed(OK if refusal is None else refusal_line(refusal))
 
 
 def _check_is_function(words: list[bytes]) -> None:
@@ -115,7 +127,7 @@ def _function_name(words: list[bytes], place: int) -> bytes:
     return name
 
 
-def limit_queue(peer: Peer, words: list[bytes]) -> bytes:
+def limit_queue(peer: Peer, words: list[bytes]) -> bytes | Later:
     """``maxqueue f``, ``maxqueue f n``, ``maxqueue f high normal low``.
 
     As with gearmand no number, 0, a negative number and what is no number mean no limit, one number
@@ -129,10 +141,10 @@ def limit_queue(peer: Peer, words: list[bytes]) -> bytes:
         numbers *= PRIORITIES
     limits = (numbers + [None] * PRIORITIES)[:PRIORITIES]
     Administration(peer.broker).set_limits(_function_name(words, 1), tuple(limits))
-    return OK
+    return _when_stored(peer)
 
 
-def limit_rate(peer: Peer, words: list[bytes]) -> bytes:
+def limit_rate(peer: Peer, words: list[bytes]) -> bytes | Later:
     """``maxrate f``, ``maxrate f jobs-a-second``, ``maxrate f jobs-a-second burst``."""
     try:
         rate = float(words[2]) + 0.0 if len(words) > 2 else 0.0  # -0 becomes 0
@@ -142,10 +154,10 @@ def limit_rate(peer: Peer, words: list[bytes]) -> bytes:
     if not (0 <= rate <= MAX_RATE and 0 <= burst <= MAX_RATE):
         raise Denied(f"INVALID_ARGUMENTS A+rate+and+a+burst+are+0+to+{MAX_RATE}")
     Administration(peer.broker).set_rate(_function_name(words, 1), rate, burst)
-    return OK
+    return _when_stored(peer)
 
 
-def limit_runs(peer: Peer, words: list[bytes]) -> bytes:
+def limit_runs(peer: Peer, words: list[bytes]) -> bytes | Later:
     """``limit f``, which ends all limits of its runs, or ``limit f max-running n``, and so on."""
     name = _function_name(words, 1)
     if len(words) == 3:
@@ -161,7 +173,7 @@ def limit_runs(peer: Peer, words: list[bytes]) -> bytes:
             reason = ascii(str(error))[1:-1].replace(" ", "+")
             raise Denied(f"INVALID_ARGUMENTS {reason}") from None
     Administration(peer.broker).limit_runs(name, rules)
-    return OK
+    return _when_stored(peer)
 
 
 def _limit(word: bytes) -> int | None:

@@ -1,8 +1,9 @@
 """The settings that administrators make for functions, kept in the store: the broker's `SettingStore`.
 
-A setting holds at once and is written a moment later. It is kept with what the operator's file said when it
-was made. At a start the file wins where it says something else by now: whoever spoke last is obeyed. On a
-shared store the settings hold for all servers; a renewal of the lease tells when to read them.
+A setting holds at once, and whoever made it is answered when it is written. It is kept with what the
+operator's file said when it was made. At a start the file wins where it says something else by now: whoever
+spoke last is obeyed. On a shared store the settings hold for all servers; a renewal of the lease tells when
+to read them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from twisted.python.failure import Failure
 from txgearman.access.patterns import shown
 from txgearman.broker.function_settings import FunctionSettings
 from txgearman.broker.setting_kinds import SettingValue, is_valid
-from txgearman.errors import StoreError
+from txgearman.errors import Refused, SettingNotSaved, StoreError
 from txgearman.server.persistence.thread import InThread, log_defect, when_done
 from txgearman.store.contract.settings import SettingChanges, Settings, SettingTable
 
@@ -34,6 +35,9 @@ least."""
 CHANGES_AT_ONCE: Final = 1000
 """Settings that are changed in one transaction, as there may be several for each function. What else is to be
 written comes in between."""
+
+Tell = Callable[[Refused | None], None]
+"""Is told when settings are durable, or why they are not."""
 
 _Key = tuple[bytes, str]
 _log = Logger()
@@ -74,6 +78,9 @@ class StoredSettings:
         self._writing: Deferred[None] | None = None
         self._next_attempt: IDelayedCall | None = None
         self._is_running = False
+        # Who waits for the changes that are still to be written, and for those in flight.
+        self._waiting: list[Tell] = []
+        self._waiting_in_flight: list[Tell] = []
 
     def load(self, broker: Broker) -> None:
         """Let the functions have their settings, and be told of new ones. Blocks, and is for the start.
@@ -120,6 +127,7 @@ class StoredSettings:
         """Neither read nor write any more."""
         self._is_running = False
         self._cancel_next_attempt()
+        self._refuse("the server stops")
 
     def renewed(self, version: int) -> None:
         """The store has told the version of its settings: read them if it is new.
@@ -158,6 +166,16 @@ class StoredSettings:
         if kept is not None:
             _log_overruled(function, kind, kept.value)
         self._forget((function, kind))
+
+    def when_written(self, tell: Tell) -> None:
+        if self._changes:
+            self._waiting.append(tell)
+            # In an outage, this one is worth a try at once.
+            self._write()
+        elif self._writing is not None:
+            self._waiting_in_flight.append(tell)
+        else:
+            tell(None)
 
     def _forget(self, key: _Key) -> None:
         if self._kept.pop(key, None) is not None:
@@ -201,13 +219,18 @@ class StoredSettings:
             return
         self._cancel_next_attempt()
         self._in_flight = _first_of(self._changes)
+        if not self._changes:
+            self._waiting_in_flight, self._waiting = self._waiting, []
         self._writing = self._in_thread(self._table.change, self._in_flight)
         self._writing.addCallbacks(self._written, self._not_written).addErrback(log_defect)
 
     def _written(self, _: object) -> None:
         self._writing = None
         self._in_flight = SettingChanges()
+        written, self._waiting_in_flight = self._waiting_in_flight, []
         self._write()
+        for tell in written:
+            tell(None)
 
     def _not_written(self, failure: Failure) -> None:
         self._writing = None
@@ -218,6 +241,14 @@ class StoredSettings:
             self._changes = SettingChanges(failed.dropped | newer.dropped, values | newer.values)
         if self._changes and self._is_running:
             self._next_attempt = self._reactor.callLater(RETRY_INTERVAL, self._write)
+        self._refuse(str(failure.value))
+
+    def _refuse(self, why: str) -> None:
+        """Tell all who wait that what they have set cannot be stored now."""
+        refused = self._waiting_in_flight + self._waiting
+        self._waiting_in_flight, self._waiting = [], []
+        for tell in refused:
+            tell(SettingNotSaved(why))
 
     def _note_failure(self, failure: Failure) -> bool:
         """Returns whether the same may succeed later."""

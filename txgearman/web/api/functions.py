@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from txgearman.broker.job_states import PRIORITIES
@@ -71,7 +72,7 @@ class FunctionEndpoints:
         coarse = call.arguments["span"] == "day"
         return Response(to_json(as_json(self._history.samples(name, coarse), coarse)))
 
-    def change_function(self, call: Call) -> Response:
+    async def change_function(self, call: Call) -> Response:
         """Pause or resume a function, or set its limits of jobs and of runs, and show it."""
         name, administration = call.ids[0], self._gearman.administration
         wish = call.json({"paused": bool, "limits": dict, "run_limits": dict})
@@ -89,9 +90,18 @@ class FunctionEndpoints:
             raise no_function() from error
         except Refused as error:
             raise refusal(error) from error
+        await self._stored()
         return self.function(call)
 
-    def drop(self, call: Call) -> Response:
+    async def _stored(self) -> None:
+        """Wait until what was set is durable. Raises `HTTPProblem` if it cannot be stored now."""
+        stored: Deferred[Refused | None] = Deferred()
+        self._gearman.administration.when_stored(stored.callback)
+        problem = await stored
+        if problem is not None:
+            raise refusal(problem)
+
+    async def drop(self, call: Call) -> Response:
         """Forget a function that has no workers and no jobs."""
         try:
             self._gearman.administration.drop_function(call.ids[0])
@@ -99,6 +109,7 @@ class FunctionEndpoints:
             raise no_function() from error
         except FunctionInUse as error:
             raise HTTPProblem(409, "function-in-use", "The function has workers or jobs.") from error
+        await self._stored()
         return no_content()
 
 
