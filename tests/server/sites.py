@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -116,7 +117,9 @@ class DurableServer:
         self.factory = GearmanServerFactory(
             self.clock, Settings(handle_prefix=PREFIX, **settings), wall_clock
         )
-        self.store_writer = StoreWriter(store, self.clock, self.thread, wall_clock)
+        self.store_writer = StoreWriter(
+            store, self.clock, self.thread, wall_clock, chance=random.Random(name).random
+        )
         self.factory.use_store(self.store_writer, self.store_writer.open(name, lease))
         return self.store_writer.load(self.factory.broker)
 

@@ -229,7 +229,9 @@ class ListsTest(AdminTestCase):
         self.assert_answer(b"show unique jobs", shown + b"\n.\n")
         self.assert_answer(b"workers", b"1 127.0.0.1 - :\n2 127.0.0.1 %b : %b\n.\n" % (word, word))
         self.gearman.server.administration.set_rate(name, 5, 5)
-        self.assert_answer(b"show function limits", shown + b"\t0\t0\t0\t5\t5\t0\t0\t0\t0\t0\t:\t0\n.\n")
+        self.assert_answer(
+            b"show function limits", shown + b"\t0\t0\t0\t5\t5\t0\t0\t0\t0\t0\t:\t0\t0\t0\n.\n"
+        )
 
     def test_names_cannot_break_the_lists(self) -> None:
         self.assert_shown(b"a\tb\r\nc d\n.\n", rb"a\tb\r\nc d\n.\n", rb"a\tb\r\nc\x20d\n.\n")

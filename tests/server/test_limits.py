@@ -29,7 +29,7 @@ from txgearman.server.monitoring.rate_limited_log import LOG_INTERVAL
 ADDRESS = "192.0.2.1"
 
 
-NO_RUN_LIMITS = b"\t0\t0\t0\t0\t:\t0"
+NO_RUN_LIMITS = b"\t0\t0\t0\t0\t:\t0\t0\t0"
 """The columns of ``show function limits`` for a function whose runs are not limited."""
 
 

@@ -13,9 +13,10 @@ from txgearman.broker.policy import RunRules
 from txgearman.server.config.options import FunctionSettings
 from txgearman.server.persistence import slots
 from txgearman.server.persistence.lease import RENEWALS
-from txgearman.server.persistence.slots import POLLS, RETRY_INTERVAL
+from txgearman.server.persistence.slots import FIRST_POLL, LAST_POLL, RETRY_INTERVAL, SlotCount
 
 NO_JOB = res(10)
+POLLS = round(1 / FIRST_POLL)
 STEP = LEASE / POLLS
 
 
@@ -82,6 +83,50 @@ class SharedLimitCase(SynchronousTestCase):
 
 
 class MovingTests(SharedLimitCase):
+    def test_who_waits_in_vain_looks_less_and_less(self) -> None:
+        worker = self.first.worker()
+        self.submit(self.first, 1)
+        self.wait_for_job(self.first, worker, LEASE)
+        self.second.worker().receive(req(9))
+        self.submit(self.second, 1)
+        self.pass_time(LEASE)
+        self.exchanges = 0
+        self.pass_time(10 * LEASE)
+        # Each look comes as soon as the last poll says, or a quarter sooner.
+        self.assertGreaterEqual(self.exchanges, 10 / LAST_POLL - 1)
+        self.assertLessEqual(self.exchanges, 10 / (0.7 * LAST_POLL))
+
+    def test_the_first_look_comes_soon(self) -> None:
+        worker = self.first.worker()
+        self.submit(self.first, 1)
+        handle = self.wait_for_job(self.first, worker, LEASE)
+        other = self.second.worker()
+        self.submit(self.second, 1)
+        self.assertIsNone(self.grab(self.second, other))
+        # The first one hears that its slot is wanted.
+        self.pass_time(LEASE / RENEWALS + STEP)
+        self.complete(self.first, worker, handle)
+        self.wait_for_job(self.second, other, LEASE * LAST_POLL + 2 * STEP)
+
+    def test_they_are_shown(self) -> None:
+        worker = self.first.worker()
+        self.submit(self.first, 2)
+        self.wait_for_job(self.first, worker, LEASE)
+        self.submit(self.second, 1)
+        self.assertIsNone(self.grab(self.second, self.second.worker()))
+        self.pass_time(STEP)
+        seen = [site.store_writer.slots.by_function for site in self.sites]
+        self.assertEqual(
+            seen, [{b"f": SlotCount(1, self.first.store_writer.slots.wanted)}, {b"f": SlotCount(0, 1)}, {}]
+        )
+        admin = self.second.connect()
+        admin.receive(b"show store\n", b"show function limits\n")
+        shown = self.second.heard(admin)
+        self.assertIn(b"slots-leased\t0\nslots-wanted\t1\n", shown)
+        self.assertIn(b"\t:\t0\t0\t1\n", shown)
+        self.second.store_writer.slots.lost()
+        self.assertEqual(self.second.store_writer.slots.by_function.get(b"f", SlotCount(0, 0)).leased, 0)
+
     def test_three_servers_drain_their_queues_one_job_at_a_time(self) -> None:
         workers = [site.worker() for site in self.sites]
         has: list[bytes | None] = [None] * 3

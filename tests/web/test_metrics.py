@@ -219,11 +219,16 @@ class ValuesTest(MetricsTestCase):
         self.assertFalse({name for name, _labels in self.samples()} & names)
         times = Histogram()
         times.add(0.02)
-        self.health.store = Saved(False, 1, 2, 3, times.so_far(), 4.0, 5, 6)
+        self.health.store = Saved(False, 1, 2, 3, times.so_far(), 4.0, 5, 6, {b"f": (3, 1)})
         expected = {"available": 0, "commits_total": 1, "failures_total": 2, "saved_jobs_total": 3}
         expected |= {"lag_seconds": 4, "unsaved_jobs": 5, "unremoved_jobs": 6, "commit_seconds_count": 1}
         for name, value in expected.items():
             self.assertEqual(self.value(f"store_{name}"), value, name)
+        self.assertEqual(self.value("store_slots", function=OTHER_FUNCTIONS, state="leased"), 3)
+        self.peer(req(18, b"f", b"", b""))
+        for state, slots in (("leased", 3), ("wanted", 1)):
+            self.assertEqual(self.value("store_slots", function="f", state=state), slots)
+            self.assertEqual(self.value("store_slots", function=OTHER_FUNCTIONS, state=state), 0)
 
     def test_the_webhook(self) -> None:
         names = {family.exported for family in FAMILIES if family.name.startswith("txgearman_dead_webhook_")}
@@ -319,7 +324,7 @@ class FormatTest(MetricsTestCase):
     def test_every_family_is_shown(self) -> None:
         self.peer(req(18, b"f", b"", b""))
         times = Histogram()
-        self.health.store = Saved(True, 0, 0, 0, times.so_far(), 0.0, 0, 0)
+        self.health.store = Saved(True, 0, 0, 0, times.so_far(), 0.0, 0, 0, {})
         shown = {line.split()[2]: line.split()[3] for line in self.text().splitlines() if "# TYPE" in line}
         kinds = {family.exported: family.kind.replace("info", "gauge") for family in FAMILIES}
         self.assertEqual({name: kind for name, kind in shown.items() if name.startswith("txg")}, kinds)
@@ -340,7 +345,7 @@ class FormatTest(MetricsTestCase):
     @needs_program("promtool")
     def test_promtool_has_nothing_to_say(self) -> None:
         self.peer(req(18, b'a"} 1\nx\xff', b"", b""), req(18, b"f", b"", b""))
-        self.health.store = Saved(True, 0, 0, 0, Histogram().so_far(), 0.0, 0, 0)
+        self.health.store = Saved(True, 0, 0, 0, Histogram().so_far(), 0.0, 0, 0, {b"f": (1, 0)})
         checked = subprocess.run(
             ["promtool", "check", "metrics"], input=self.text(), capture_output=True, text=True, check=False
         )

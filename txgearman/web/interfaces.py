@@ -610,6 +610,8 @@ class Saved:
         lag: Seconds that the oldest job waits that is not durable.
         unsaved: Jobs that wait to be saved.
         unremoved: Jobs that ended and are still stored.
+        slots: By function, the slots of limits that several servers share: how many this one has, and how
+            many it waits for.
     """
 
     available: bool
@@ -620,6 +622,7 @@ class Saved:
     lag: float
     unsaved: int
     unremoved: int
+    slots: Mapping[bytes, tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)

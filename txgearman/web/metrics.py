@@ -99,6 +99,7 @@ class Snapshot:
     dropped: dict[str, int]
     loop_delay: Durations
     saved: Saved | None
+    slots: dict[tuple[str, str], int]
     webhook: WebhookCounts | None
     schedules: list[ScheduleDetail]
 
@@ -449,6 +450,13 @@ FAMILIES: Final = (
     _of_store(
         "unremoved_jobs", "gauge", "Jobs that ended and are still stored.", lambda saved: saved.unremoved
     ),
+    Family(
+        "txgearman_store_slots",
+        "gauge",
+        "Slots of limits that servers share: those that this one has, and those that it waits for.",
+        ("function", "state"),
+        lambda snapshot: snapshot.slots.items(),
+    ),
     # -- the web server that is told of dead jobs, if there is one
     _of_webhook("delivered", "counter", "Dead jobs that it took.", lambda counts: counts.delivered),
     _of_webhook("failures", "counter", "Requests to it that failed.", lambda counts: counts.failures),
@@ -499,10 +507,12 @@ class ServerCollector(Collector):
             self._gearman.dead_jobs,
             self._gearman.results,
         )
+        saved = self._vitals.saved()
+        names = [row.name for row in rows if row.name is not None]
         self._snapshot = Snapshot(
             # The row of the others is left out while it is of no function.
             functions=[row for row in rows if row.name is not None or row.counts.any or len(rows) == 1],
-            dead=_dead_by_label(dead_jobs.counts, [row.name for row in rows if row.name is not None]),
+            dead=_by_label(dead_jobs.counts, names),
             dead_evicted=dead_jobs.evicted,
             results=results.counts().results,
             results_expired=results.expired,
@@ -523,7 +533,8 @@ class ServerCollector(Collector):
             refused={code.decode("ascii", "replace"): count for code, count in traffic.refused.items()},
             dropped=dict(traffic.dropped),
             loop_delay=self._vitals.loop_delay(),
-            saved=self._vitals.saved(),
+            saved=saved,
+            slots={} if saved is None else _slots_by_label(saved.slots, names),
             webhook=self._vitals.webhook(),
             schedules=schedules,
         )
@@ -538,11 +549,21 @@ class ServerCollector(Collector):
         return [family.metric(snapshot) for family in FAMILIES]
 
 
-def _dead_by_label(counts: Mapping[bytes, int], names: list[bytes]) -> dict[str, int]:
-    """How many dead jobs there are by function, those of functions that are not told apart together."""
-    dead = {function_label(name): counts.get(name, 0) for name in names}
-    dead[OTHER_FUNCTIONS] = sum(counts.values()) - sum(dead.values())
-    return dead
+def _by_label(counts: Mapping[bytes, int], names: list[bytes]) -> dict[str, int]:
+    """How many of something there are by function, those of functions that are not told apart together."""
+    labelled = {function_label(name): counts.get(name, 0) for name in names}
+    labelled[OTHER_FUNCTIONS] = sum(counts.values()) - sum(labelled.values())
+    return labelled
+
+
+def _slots_by_label(slots: Mapping[bytes, tuple[int, int]], names: list[bytes]) -> dict[tuple[str, str], int]:
+    """The slots of functions that have some or wait for some, by function and state."""
+    labelled: dict[tuple[str, str], int] = {}
+    for index, state in enumerate(("leased", "wanted")):
+        counts = _by_label({name: count[index] for name, count in slots.items()}, names)
+        known = {*map(function_label, slots), OTHER_FUNCTIONS}
+        labelled |= {(name, state): count for name, count in counts.items() if name in known}
+    return labelled
 
 
 class MetricsResource(Resource):

@@ -13,6 +13,7 @@ from txgearman.errors import FunctionNotFound, Refused
 from txgearman.server.admin.answers import END, OK, Changed, Denied, Later, incomplete, refusal_line
 from txgearman.server.config.function_options import MAX_RATE
 from txgearman.server.config.run_limit_options import with_run_limit
+from txgearman.server.persistence.slots import NO_SLOTS
 from txgearman.wire.limits import MAX_FUNCTION
 from txgearman.wire.names import escape, unescape
 
@@ -181,13 +182,17 @@ def _limit(word: bytes) -> int | None:
 
 
 def show_function_limits(peer: Peer) -> Iterator[bytes]:
-    """``show function limits``: those of each function with some, 0 for none, and how often they refused."""
+    """``show function limits``: those of each function with some, 0 for none, and how often they refused.
+    Last how many slots of limits that several servers share this one has, and how many it waits for."""
+    store_writer = peer.server.store_writer
+    slots = {} if store_writer is None else store_writer.slots.by_function
     for view in Inspection(peer.broker).limits():
         queued = b"\t".join([b"%d" % (limit or 0) for limit in view.queued])
         rate = b"%g\t%d" % (view.per_second, view.burst)
         runs = view.runs
         starts = b"%d\t%g\t%d" % (runs.max_running, runs.start_rate, runs.start_burst)
         keys = b"%d\t%b" % (runs.max_running_per_key, escape(runs.key_separator))
-        columns = escape(view.name), queued, rate, view.refused, starts, keys, runs.pause_after
-        yield b"%b\t%b\t%b\t%d\t%b\t%b\t%d\n" % columns
+        shared = b"%d\t%d" % slots.get(view.name, NO_SLOTS)
+        columns = escape(view.name), queued, rate, view.refused, starts, keys, runs.pause_after, shared
+        yield b"%b\t%b\t%b\t%d\t%b\t%b\t%d\t%b\n" % columns
     yield END

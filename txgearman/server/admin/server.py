@@ -158,6 +158,8 @@ def show_store(peer: Peer) -> Iterator[bytes]:
             (b"taken-over", store_writer.lease.taken_over),
             (b"done-twice", store_writer.rerun_elsewhere),
             (b"late-duplicates", store_writer.late_duplicates),
+            (b"slots-leased", store_writer.slots.held),
+            (b"slots-wanted", store_writer.slots.wanted),
         )
         for name, count in counts:
             yield b"%b\t%d\n" % (name, count)

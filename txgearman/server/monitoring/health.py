@@ -75,6 +75,7 @@ class ServiceHealth:
             lag=store_writer.lag,
             unsaved=store_writer.unsaved,
             unremoved=store_writer.unremoved,
+            slots=dict(store_writer.slots.by_function),
         )
 
     def webhook(self) -> WebhookCounts | None:

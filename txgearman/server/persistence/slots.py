@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
@@ -24,9 +24,17 @@ from txgearman.store.contract import MAX_SLOTS, Renewal, Slot, SlotChanges, Stor
 if TYPE_CHECKING:
     from txgearman.broker.store_answers import StoreAnswers
 
-POLLS: Final = 40
-"""How often, within the duration of a lease, a server looks for a slot that it waits for: four times a second
-with the default of ten seconds."""
+FIRST_POLL: Final = 1 / 40
+"""The part of a lease behind which a server looks for a slot that it waits for: a quarter of a second with
+the default of ten seconds. Each look that finds none doubles the time to the next."""
+
+LAST_POLL: Final = 1 / 6
+"""The part of a lease behind which it looks at least. A server that has the slot hears within a third of a
+lease that it is wanted, so that the slot is here within a half of one, once it is free."""
+
+POLL_JITTER: Final = 0.25
+"""The part by which each of these times is shorter at random, so that servers which began to wait at the same
+moment do not all look at the same."""
 
 RETRY_INTERVAL: Final = 1.0
 """Seconds until an exchange is made again that failed."""
@@ -39,6 +47,21 @@ MAX_LIMIT: Final = 2**31 - 1
 """The greatest limit that the store can hold. So many jobs never run."""
 
 _Key = tuple[bytes, bytes]
+
+
+class SlotCount(NamedTuple):
+    """The slots of one function, those of its keys included.
+
+    Attributes:
+        leased: How many this server has.
+        wanted: How many it waits for.
+    """
+
+    leased: int
+    wanted: int
+
+
+NO_SLOTS: Final = SlotCount(0, 0)
 _log = Logger()
 
 
@@ -52,17 +75,30 @@ class StoredSlots:
         reactor: What makes timers.
         in_thread: Calls a function with arguments in the store's thread, in order, and returns a Deferred.
         store_failed: Is told when the lease turns out to be lost.
+        chance: Gives random numbers from 0 to 1.
+
+    Attributes:
+        by_function: The functions that have slots here or wait for some; for reading alone.
     """
 
     def __init__(
-        self, store: Store, reactor: Any, in_thread: InThread, store_failed: Callable[[Failure], None]
+        self,
+        store: Store,
+        reactor: Any,
+        in_thread: InThread,
+        store_failed: Callable[[Failure], None],
+        chance: Callable[[], float],
     ) -> None:
         self._store = store
         self._reactor = reactor
         self._in_thread = in_thread
         self._store_failed = store_failed
+        self._chance = chance
         self._answers: StoreAnswers | None = None
+        self._lease_duration = 0.0
+        # Seconds to the next look for a slot, if that finds none.
         self._poll_interval = 0.0
+        self.by_function: dict[bytes, SlotCount] = {}
         self._has_lease = False
         # Counts the leases: an answer to what was said under an earlier one means nothing.
         self._lease = 0
@@ -95,7 +131,8 @@ class StoredSlots:
             lease: Seconds of a lease.
         """
         self._answers = answers
-        self._poll_interval = lease / POLLS
+        self._lease_duration = lease
+        self._poll_interval = lease * FIRST_POLL
         self._has_lease = True
 
     def stop(self) -> None:
@@ -106,7 +143,7 @@ class StoredSlots:
     @property
     def held(self) -> int:
         """How many slots this server has."""
-        return sum(map(len, self._held.values()))
+        return sum(count.leased for count in self.by_function.values())
 
     @property
     def wanted(self) -> int:
@@ -132,6 +169,7 @@ class StoredSlots:
             del self._gained[limit]
             self._keep_spare(limit)
         elif self._wanted.pop(limit, None) is not None:
+            self._count(function, wanted=-1)
             self._changes.wanted.pop(limit, None)
             self._changes.unwanted.add(limit)
             self._exchange_within(0)
@@ -173,6 +211,7 @@ class StoredSlots:
         self._cancel()
         for state in (self._held, self._spare, self._old, self._owed, self._wanted, self._gained):
             state.clear()
+        self.by_function.clear()
         self._unconfirmed.clear()
         self._changes, self._in_flight = SlotChanges(), None
         self._is_exchanging = self._is_failing = False
@@ -235,6 +274,9 @@ class StoredSlots:
 
     def _ask_for(self, limit: _Key, most: int) -> None:
         self._changes.unwanted.discard(limit)
+        if limit not in self._wanted:
+            self._count(limit[0], wanted=1)
+            self._poll_interval = self._lease_duration * FIRST_POLL
         self._changes.wanted[limit] = self._wanted[limit] = most
 
     def _keep_spare(self, limit: _Key) -> None:
@@ -260,6 +302,7 @@ class StoredSlots:
 
     def _give_back(self, limit: _Key) -> None:
         numbers = self._held[limit]
+        self._count(limit[0], leased=-1)
         self._changes.released.append(Slot(*limit, numbers.pop()))
         if not numbers:
             del self._held[limit]
@@ -272,11 +315,22 @@ class StoredSlots:
         self._changes.confirmed.append(slot)
         limit = slot.function, slot.key
         self._held.setdefault(limit, []).append(slot.number)
+        self._count(slot.function, leased=1)
         if self._wanted.pop(limit, None) is None:
             self._keep_spare(limit)
         else:
+            self._count(slot.function, wanted=-1)
             self._changes.wanted.pop(limit, None)
             self._answers.slot_gained(*limit)
+
+    def _count(self, function: bytes, leased: int = 0, wanted: int = 0) -> None:
+        """A function has so many more or fewer."""
+        before = self.by_function.get(function, NO_SLOTS)
+        count = SlotCount(before.leased + leased, before.wanted + wanted)
+        if any(count):
+            self.by_function[function] = count
+        else:
+            self.by_function.pop(function, None)
 
     def _tell_gained(self) -> None:
         assert self._answers is not None
@@ -317,10 +371,13 @@ class StoredSlots:
             if slot not in self._unconfirmed:
                 self._take(slot)
         changes = self._changes
+        if new:
+            self._poll_interval = self._lease_duration * FIRST_POLL
         if changes.released or changes.unwanted or changes.wanted or len(new) == MAX_SLOTS:
             self._exchange_within(0)
         elif self._wanted:
-            self._exchange_within(self._poll_interval)
+            self._exchange_within(self._poll_interval * (1 - POLL_JITTER * self._chance()))
+            self._poll_interval = min(2 * self._poll_interval, self._lease_duration * LAST_POLL)
 
     def _not_exchanged(self, failure: Failure, lease: int) -> None:
         if lease != self._lease:

@@ -6,6 +6,7 @@ and a flood of them shares it. No SQL here, and no decision about jobs.
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
@@ -72,6 +73,7 @@ class StoreWriter:
         in_thread: Calls a function with arguments in the store's thread, in order, and returns a Deferred.
         wall_clock: Gives seconds since the epoch.
         happened: Is told of outages of the store, of its lease, and of jobs that were taken over.
+        chance: Gives random numbers from 0 to 1, for the jitter of backoffs.
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class StoreWriter:
         in_thread: InThread,
         wall_clock: Callable[[], float] = time.time,
         happened: Happened = lambda *_, **__: None,
+        chance: Callable[[], float] = random.random,
     ) -> None:
         self._store = store
         self._reactor = reactor
@@ -107,7 +110,7 @@ class StoreWriter:
         )
         self.schedules = StoredSchedules(store.schedules, reactor, in_thread, wall_clock, store.shared)
         self.settings = StoredSettings(store.settings, reactor, in_thread, self.store_failed)
-        self.slots = StoredSlots(store, reactor, in_thread, self.store_failed)
+        self.slots = StoredSlots(store, reactor, in_thread, self.store_failed, chance)
         self.commits = 0
         self.failures = 0
         self.stored = 0

@@ -187,7 +187,7 @@ def make_routes(
             functions.change_function,
             "Pause or resume a function, or set its limits of jobs or of runs.",
             {200: "Function"},
-            (400, 404, 413),
+            (400, 404, 413, 503),
             body=Body.JSON,
             body_schema="FunctionChange",
             action="change function",
@@ -199,7 +199,7 @@ def make_routes(
             functions.drop,
             "Forget a function that has no workers and no jobs.",
             {204: ""},
-            (404, 409),
+            (404, 409, 503),
             action="drop function",
         ),
         Route(
