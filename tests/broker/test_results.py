@@ -285,7 +285,7 @@ class LimitTests(ResultCase):
     def test_the_times_of_evicted_results_are_forgotten_too(self) -> None:
         memory = ResultsInMemory(2 * RESULT_OVERHEAD, lambda: 0.0)
         for number in range(10 * _SLACK):
-            memory.add(KeptResult(number, b"h", b"f", 0.0, 1000.0 - number, b""))
+            memory.add(KeptResult(number, b"h", b"f", 0.0, 1000.0 - number, b"", b"", 1, 0.0, 0, 0))
             self.assertLessEqual(len(memory._expiries), _SLACK + 2 * 2)
 
 
@@ -311,7 +311,9 @@ class StoredTests(ResultCase):
         self.broker.report_data(self.worker, job.handle, b"part ")
         self.broker.complete(self.worker, job.handle, b"end")
         now = self.bench.wall()
-        self.assertEqual(store.results, [KeptResult(1, b"H:t:1", b"f", now, now + 60.0, b"part end")])
+        self.assertEqual(
+            store.results, [KeptResult(1, b"H:t:1", b"f", now, now + 60.0, b"part end", b"", 1, now, 0, 0)]
+        )
         self.assertEqual(store.removed, [])
 
     def running_unsaved(self) -> Job:

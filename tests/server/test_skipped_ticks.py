@@ -31,7 +31,7 @@ class SkippedTickTests(SynchronousTestCase):
             self.assertEqual(function, self.store.schedules.skip_ticks)
             self.thread.calls = [(done, function, arguments)]
             self.thread.run()
-            found.append([tick for _, tick in arguments[0]])
+            found.append([each.tick for each in arguments[0]])
         self.assertLess(len(found), 2)
         return found[0] if found else []
 

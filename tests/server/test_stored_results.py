@@ -66,7 +66,7 @@ class WritingTests(StoredResultTestCase):
         self.turn(REMOVAL_DELAY * 0.9)
         self.assertEqual(len(self.store.writes), 1)
         self.write()
-        kept = KeptResult(self.number(), handle(1), b"f", 1e9, 1e9 + 3600, b"end")
+        kept = KeptResult(self.number(), handle(1), b"f", 1e9, 1e9 + 3600, b"end", b"", 1, 1e9, 0, 0)
         self.assertEqual((self.store.kept_results, self.store.jobs), ({self.number(): kept}, {}))
         self.assertEqual(self.store.writes[-1].removals, [])
         for _ in range(2):
@@ -91,7 +91,7 @@ class WritingTests(StoredResultTestCase):
         self.commit()
         worker.receive(req(9), req(28, handle(1), b"part "), req(13, handle(1), b"end"))
         self.write()
-        kept = KeptResult(self.number(), handle(1), b"f", 1e9, 1e9 + 7, b"part end")
+        kept = KeptResult(self.number(), handle(1), b"f", 1e9, 1e9 + 7, b"part end", b"", 1, 1e9, 0, 0)
         self.assertEqual((self.store.kept_results, self.store.jobs), ({self.number(): kept}, {}))
 
     def test_the_end_of_the_server_writes_it(self) -> None:

@@ -1072,7 +1072,7 @@ class FailureTests(SavingTestCase):
         worker.receive(req(1002, handle(1), b"100000", b"0", b"not yet"))
         self.write_failures()
         (job,) = self.store.jobs.values()
-        self.assertEqual((job.attempts, job.retry_at, job.error), (0, 1e9 + 100, b"not yet"))
+        self.assertEqual((job.attempts, job.snoozes, job.retry_at, job.error), (0, 1, 1e9 + 100, b"not yet"))
         self.stop()
         self.start()
         worker = self.worker()
@@ -1082,6 +1082,10 @@ class FailureTests(SavingTestCase):
         self.turn(60.0)
         worker.receive(req(26, b"outcomes"), req(39))
         self.assertIn(res(1001, handle(1), b"f", b"", b"", b"", b"data"), self.heard(worker))
+        worker.receive(req(1002, handle(1), b"100000", b"0", b"not yet"))
+        self.write_failures()
+        (job,) = self.store.jobs.values()
+        self.assertEqual((job.attempts, job.snoozes), (0, 2), "so that they come to an end")
 
     def test_a_death_is_written_as_soon_as_an_end(self) -> None:
         self.let_fail(b"f", error=b"why")

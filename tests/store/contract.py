@@ -282,7 +282,10 @@ class StoreContract(ScheduleContract):
     def test_retries(self) -> None:
         """A job that waits for its retry is read with those that wait for a time, in no queue."""
         save(self.store, job(1), job(2), job(3, run_at=5.0), job(4))
-        first, again = Retry(1, 1.5e9, 0, b""), Retry(2**31 - 1, 1.5e9 + 0.25, 8, ALL_BYTES * 32)
+        first, again = (
+            Retry(1, 1.5e9, 0, b"", 3),
+            Retry(2**31 - 1, 1.5e9 + 0.25, 8, ALL_BYTES * 32, 2**31 - 1),
+        )
         self.store.write(Changes(retries={1: first, 3: first, 99: first}))
         self.store.write(Changes(retries={1: again}))
         retried = [job(1)._replace(**again._asdict()), job(3, run_at=5.0)._replace(**first._asdict())]

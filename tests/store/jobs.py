@@ -68,7 +68,8 @@ def dead_jobs(store: Store) -> list[DeadJob]:
 def result(job: StoredJob, ended: float | None = None, data: bytes | None = b"result") -> KeptResult:
     """What is kept of a job that is done, for an hour."""
     when = 1_700_000_100.5 + job.number if ended is None else ended
-    return KeptResult(job.number, job.handle, job.function, when, when + 3600, data)
+    kept = job.unique, job.priority, job.submitted, job.attempts, job.losses
+    return KeptResult(job.number, job.handle, job.function, when, when + 3600, data, *kept)
 
 
 def keep(store: Store, *results: KeptResult, **others: Any) -> Written:

@@ -478,7 +478,7 @@ class SharedContract(_TestCase):
         first, second = self.opened("first"), self.opened("second")
         save(first, job(1, b"u"))
         save(second, job(2, b"u"))
-        duplicates, coalesced, _ = first.write(Changes([job(3, b"u")], [1]))
+        duplicates, coalesced, *_ = first.write(Changes([job(3, b"u")], [1]))
         self.assertEqual((duplicates, [each.job.number for each in coalesced]), ({3: b"H:test:1"}, [1]))
 
     def test_its_own_server_does_not_join(self) -> None:

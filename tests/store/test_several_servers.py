@@ -203,7 +203,7 @@ class AtTheSameTimeTests(SharedCase):
                 jobs = [job(first + number, unique) for number, unique in enumerate(uniques)]
                 removals = [number for number in alive[server] if chance.random() < 0.7]
                 together.wait()
-                duplicates, coalesced, _ = store.write(Changes(jobs, removals))
+                duplicates, coalesced, *_ = store.write(Changes(jobs, removals))
                 told[server] |= duplicates
                 for number in set(removals) - {each.job.number for each in coalesced}:
                     del alive[server][number]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.server.stores import ListStore, Thread
+from tests.server.stores import UNAVAILABLE, ListStore, Thread
 from tests.web.asking import Exchange, Response, Web
 from tests.web.test_jobs import JobCase
 from txgearman.broker.kept_result import MAX_RESULT_BYTES
@@ -243,3 +243,34 @@ class StoredTests(ResultCase):
         for exchange in (waiting, asking):
             self.assertEqual((exchange.response.status, exchange.response.body), (200, b"end"))
         self.assertEqual((self.store.jobs, len(self.store.kept_results)), ({}, 1))
+
+    def test_a_server_that_remembers_nothing_of_the_job_knows_that_it_was_completed(self) -> None:
+        """As behind a restart, and on the other servers of a database."""
+        handle, worker = self.running()
+        submitted = self.web.gearman.clock.seconds() - 1
+        self.broker.complete(worker, handle.encode(), b"end")
+        self.commit()
+        self.broker.life.history = None
+        asking = self.web.begin("GET", f"/api/v1/jobs/{handle}")
+        self.commit()
+        shown = asking.response.json()
+        self.assertEqual(
+            (asking.response.status, shown["state"], shown["outcome"]), (200, "ended", "completed")
+        )
+        self.assertEqual(
+            (shown["function"], shown["submitted"], shown["priority"]), ("f", submitted, "normal")
+        )
+        for other in (handle + "0", "H:other:" + handle.rpartition(":")[2]):
+            asking = self.web.begin("GET", f"/api/v1/jobs/{other}")
+            self.commit()
+            self.assertEqual(asking.response.status, 404, other)
+
+    def test_a_store_that_is_away_is_no_reason_to_say_that_there_is_no_job(self) -> None:
+        handle, worker = self.running()
+        self.broker.complete(worker, handle.encode(), b"end")
+        self.commit()
+        self.broker.life.history = None
+        self.store.failing = UNAVAILABLE
+        asking = self.web.begin("GET", f"/api/v1/jobs/{handle}")
+        self.commit()
+        self.assertEqual(asking.response.status, 503)

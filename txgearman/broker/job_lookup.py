@@ -1,4 +1,5 @@
-"""Finding a job whatever has become of it: live, in a stored queue, dead, or ended not long ago."""
+"""Finding a job whatever has become of it: live, in a stored queue, dead, ended not long ago, or completed
+with a result that is kept."""
 
 from __future__ import annotations
 
@@ -8,11 +9,13 @@ from typing import TYPE_CHECKING
 
 from txgearman.broker.dead_job import DeadJob
 from txgearman.broker.dead_job_administration import DeadJobAdministration
+from txgearman.broker.handles import number_in
 from txgearman.broker.history import EndedJob
 from txgearman.broker.inspection import Inspection
+from txgearman.broker.kept_result import KeptResult
 from txgearman.broker.stored_job import StoredJob
 from txgearman.broker.stored_job_search import StoredJobSearch
-from txgearman.broker.views import JobDetail, dead_detail, ended_detail
+from txgearman.broker.views import JobDetail, dead_detail, ended_detail, kept_detail
 from txgearman.errors import JobNotFound, Refused
 
 if TYPE_CHECKING:
@@ -82,12 +85,31 @@ class JobLookup:
         def found(dead: DeadJob | Refused) -> None:
             if isinstance(dead, DeadJob):
                 tell(_with_runs(dead_detail(dead), ended))
-            elif isinstance(dead, JobNotFound) and ended is not None:
+            elif not isinstance(dead, JobNotFound):
+                tell(dead)
+            elif ended is not None:
                 tell(ended_detail(ended))
             else:
-                tell(dead)
+                self._find_kept(handle, tell)
 
         DeadJobAdministration(self._broker).find(handle, found)
+
+    def _find_kept(self, handle: bytes, tell: Callable[[JobDetail | Refused], None]) -> None:
+        """A job of which this server remembers nothing was completed if its result is kept."""
+
+        def found(result: KeptResult | Refused | None) -> None:
+            if isinstance(result, Refused):
+                tell(result)
+            elif result is None or result.handle != handle:
+                tell(JobNotFound())
+            else:
+                tell(kept_detail(result))
+
+        number = number_in(handle)
+        if number is None:
+            tell(JobNotFound())
+        else:
+            self._broker.life.result_store.find(number, found)
 
 
 def _with_runs(detail: JobDetail, ended: EndedJob | None) -> JobDetail:

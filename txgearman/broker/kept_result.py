@@ -17,7 +17,8 @@ class KeptResult(NamedTuple):
 
     `number` is the one that its handle ends with; no two jobs of a store have the same. `ended` and
     `expires_at`, until when it is kept, are in seconds since the epoch. `data` is None for a result that was
-    too large to be kept as a whole, or that began before a client wanted it kept.
+    too large to be kept as a whole, or that began before a client wanted it kept. What follows is what is to
+    be known of the job itself when it is forgotten otherwise, `submitted` in seconds since the epoch.
     """
 
     number: int
@@ -26,6 +27,11 @@ class KeptResult(NamedTuple):
     ended: float
     expires_at: float
     data: bytes | None
+    unique: bytes
+    priority: int
+    submitted: float
+    attempts: int
+    losses: int
 
     @property
     def weight(self) -> int:

@@ -219,6 +219,7 @@ class Lifecycle:
         if stored.attempts or stored.retry_at is not None:
             job.failures = Failures(stored.attempts, stored.outcome or 0, stored.error or b"")
             job.failures.retry_at = stored.retry_at
+            job.failures.snoozes = stored.snoozes
         job.stored = True
         self.live += 1
         self.handles.put(stored.handle, job)

@@ -86,8 +86,7 @@ class ResultLookup:
     def _find_job(self, handle: bytes, tell: Tell) -> None:
         def found(detail: JobDetail | Refused) -> None:
             if isinstance(detail, JobNotFound):
-                # It may have ended since the results were looked at.
-                self._find_kept(handle, lambda: tell(NO_RESULT), tell)
+                tell(NO_RESULT)
             elif isinstance(detail, Refused):
                 tell(detail)
             elif detail.state is not _GONE:

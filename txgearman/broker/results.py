@@ -134,7 +134,17 @@ class Results:
         if result is None:
             self.too_large += 1
         return KeptResult(
-            number_of(job.handle), job.handle, job.function.name, ended, ended + seconds, result
+            number_of(job.handle),
+            job.handle,
+            job.function.name,
+            ended,
+            ended + seconds,
+            result,
+            job.unique,
+            job.priority,
+            job.submitted,
+            0 if job.failures is None else job.failures.attempts,
+            job.losses,
         )
 
     def add_unsaved(self, result: KeptResult) -> None:

@@ -11,9 +11,10 @@ class StoredJob(NamedTuple):
     `number` is the one that its handle ends with; no two jobs of a store ever have the same, whatever
     server made them. `position` orders the jobs of one function and priority on the server that owns them;
     at first it is the number. `run_at` and `submitted` are seconds since the epoch. `losses` counts the
-    workers that lost the job, `attempts` its runs that failed. One that waits for a retry, or has been
-    retried, has the time of that as `retry_at`, in seconds since the epoch, with the `outcome` and `error` of
-    its last failed run. `attributes` are its encoded `JobOptions`, None for none.
+    workers that lost the job, `attempts` its runs that failed, `snoozes` those that did not count. One that
+    waits for a retry, or has been retried, has the time of that as `retry_at`, in seconds since the epoch,
+    with the `outcome` and `error` of its last failed run. `attributes` are its encoded `JobOptions`, None for
+    none.
     """
 
     number: int
@@ -32,3 +33,4 @@ class StoredJob(NamedTuple):
     retry_at: float | None = None
     outcome: int | None = None
     error: bytes | None = None
+    snoozes: int = 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from txgearman.broker.job_options import JobOptions, decode_options
 from txgearman.broker.job_states import OUTCOME_NAMES, JobState
+from txgearman.broker.kept_result import KeptResult
 from txgearman.broker.policy import NO_RUN_RULES, RunRules
 
 if TYPE_CHECKING:
@@ -222,6 +223,24 @@ def dead_detail(dead: DeadJob) -> JobDetail:
         label=dead.worker,
         run_at=dead.run_at,
         options=decode_options(dead.attributes),
+    )
+
+
+def kept_detail(kept: KeptResult) -> JobDetail:
+    """What is known of a job that was completed, and of which only the result is kept."""
+    return JobDetail(
+        handle=kept.handle,
+        function=kept.function,
+        unique=kept.unique,
+        data=None,
+        priority=kept.priority,
+        background=True,
+        reducer=None,
+        state=JobState.GONE,
+        losses=kept.losses,
+        submitted=kept.submitted,
+        attempts=kept.attempts,
+        ended=kept.ended,
     )
 
 

@@ -83,14 +83,16 @@ JOB: Final = sa.Table(
     sa.Column("outcome", sa.SmallInteger),
     sa.Column("error", Bytes),
     sa.Column("attributes", Bytes),
+    sa.Column("snoozes", sa.Integer, nullable=False, server_default=sa.text("0")),
     # Last, because SQLite has to read through long data to get at the columns after it.
     sa.Column("data", Bytes, nullable=False),
 )
 """The jobs. `owner` is the number of a server's start, 0 where a store is not shared. `unique_key` says which
 jobs are the same, see `unique_key`. `coalesced_at` is when another server last answered a submit with this
-job, in seconds since the epoch by the database's clock. `attempts` counts its failed runs, `outcome` and
-`error` are those of the last, and `retry_at` is when it was to run again after that. `attributes` are what
-its submit says of it alone. In a database that was upgraded the newer columns come behind `data`."""
+job, in seconds since the epoch by the database's clock. `attempts` counts its failed runs and `snoozes` those
+that did not count, `outcome` and `error` are those of the last, and `retry_at` is when it was to run again
+after that. `attributes` are what its submit says of it alone. In a database that was upgraded the newer
+columns come behind `data`."""
 
 _keyed = JOB.c.unique_key.is_not(None)
 HAS_TIME: Final = sa.or_(JOB.c.run_at.is_not(None), JOB.c.retry_at.is_not(None))
@@ -155,6 +157,9 @@ DEAD_WEIGHT: Final = f'length(data) + length("unique") + {OVERHEAD}'
 KEPT: Final = 'handle, function, "unique", unique_key, priority, reducer, attributes, data'
 """The SQL for the columns that a job keeps when it dies and when it is retried, beside its number."""
 
+KEPT_OF_DONE: Final = 'handle, function, "unique", priority, submitted, attempts, losses'
+"""The SQL for the columns that a job keeps beside its result, and its number."""
+
 # Both have all that counting and forgetting the oldest need, so that these never read the jobs themselves.
 sa.Index("txgearman_dead_ended", DEAD.c.ended, DEAD.c.number, DEAD.c.weight)
 sa.Index("txgearman_dead_function", DEAD.c.function, DEAD.c.ended, DEAD.c.number, DEAD.c.weight)
@@ -170,6 +175,11 @@ RESULT: Final = sa.Table(
     sa.Column("outcome", sa.SmallInteger),
     sa.Column("weight", _NUMBER, nullable=False),
     sa.Column("error", Bytes),
+    sa.Column("unique", Bytes, nullable=False),
+    sa.Column("priority", sa.SmallInteger, nullable=False),
+    sa.Column("submitted", _SECONDS, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("losses", sa.Integer, nullable=False),
     sa.Column("data", Bytes),
 )
 """What is kept of background jobs that have ended, until `expires_at`: the result as `data`, NULL where it
@@ -332,9 +342,9 @@ def _add_failures(connection: sa.Connection) -> None:
     """Rename what is not an attempt any more, tell jobs that are retried from those that are queued, count
     the changes of schedules, and make the tables that are new."""
     connection.exec_driver_sql(f"ALTER TABLE {JOB.name} RENAME COLUMN attempts TO losses")
-    for name in ("attempts", "retry_at", "outcome", "error", "attributes"):
+    for name in ("attempts", "retry_at", "outcome", "error", "attributes", "snoozes"):
         kind = JOB.c[name].type.compile(connection.dialect)
-        default = " NOT NULL DEFAULT 0" if name == "attempts" else ""
+        default = " NOT NULL DEFAULT 0" if name in {"attempts", "snoozes"} else ""
         connection.exec_driver_sql(f"ALTER TABLE {JOB.name} ADD COLUMN {name} {kind}{default}")
     kind = META.c.schedule_changes.type.compile(connection.dialect)
     connection.exec_driver_sql(

@@ -32,12 +32,13 @@ _OPTIONS: Final[dict[str, tuple[Any, str, dict[str, Any]]]] = {
     "max_running": (
         0,
         "How many jobs of a function may run at a time. While so many run, workers find the function empty. "
-        "0 is no limit.",
+        "It holds for all servers on one database together. 0 is no limit.",
         _COUNT,
     ),
     "start_rate": (
         0.0,
-        "How many jobs of a function may begin to run in a second, in the long run. 0 is no limit.",
+        "How many jobs of a function may begin to run in a second, in the long run. It holds for each server "
+        "alone: two on one database may begin twice as many. 0 is no limit.",
         _RATE,
     ),
     "start_burst": (
@@ -48,14 +49,15 @@ _OPTIONS: Final[dict[str, tuple[Any, str, dict[str, Any]]]] = {
     "max_running_per_key": (
         0,
         "How many jobs of a function with the same key may run at a time. The key is what a job's unique has "
-        "before the ``--key-separator``, or all of it; an empty one is none. Full keys are passed over. "
-        "0 is no limit.",
+        "before the ``--key-separator``, or all of it; an empty one is none. Full keys are passed over. It "
+        "holds for all servers on one database together. 0 is no limit.",
         _COUNT,
     ),
     "key_separator": (KEY_SEPARATOR.decode(), "What ends the key in a unique.", _SEPARATOR),
     "pause_after": (
         0,
-        "Pause a function by itself when so many of its runs have failed in a row. 0 is never.",
+        "Pause a function by itself when so many of its runs have failed in a row. Each server on a database "
+        "counts those of its own workers; the pause is for all. 0 is never.",
         _COUNT,
     ),
 }

@@ -141,8 +141,9 @@ class PendingChanges:
         failures = job.failures
         assert failures is not None
         assert failures.retry_at is not None
-        retry = Retry(failures.attempts, failures.retry_at, failures.outcome, failures.error)
-        self._retries[number_of(job.handle)] = retry
+        self._retries[number_of(job.handle)] = Retry(
+            failures.attempts, failures.retry_at, failures.outcome, failures.error, failures.snoozes
+        )
 
     def bury(self, dead: DeadJob) -> None:
         """A job has died just now.
@@ -326,5 +327,6 @@ def _stored_job(job: Job) -> StoredJob:
             None,
             None,
             None,
+            0,
         ),
     )

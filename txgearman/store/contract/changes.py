@@ -21,12 +21,14 @@ class Retry(NamedTuple):
         retry_at: When the job runs again, in seconds since the epoch.
         outcome: How the last run ended, as `StoredJob` has it.
         error: What its worker said of that.
+        snoozes: How many runs have ended without counting as failed.
     """
 
     attempts: int
     retry_at: float
     outcome: int
     error: bytes
+    snoozes: int = 0
 
 
 @dataclass(slots=True)

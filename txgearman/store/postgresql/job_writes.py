@@ -29,7 +29,16 @@ from txgearman.store.job_writes import JobWrites, Row
 from txgearman.store.postgresql.arrays import ARRAYS, NUMBERS, TIMES, Array
 from txgearman.store.postgresql.session import ALIVE, PostgresqlSession
 from txgearman.store.schedules import ScheduleRows
-from txgearman.store.tables import CLOCK, DATA_INDEX, DEAD_WEIGHT, FUNCTION_INDEX, JOB, KEPT, STORED
+from txgearman.store.tables import (
+    CLOCK,
+    DATA_INDEX,
+    DEAD_WEIGHT,
+    FUNCTION_INDEX,
+    JOB,
+    KEPT,
+    KEPT_OF_DONE,
+    STORED,
+)
 
 STATEMENT_ROWS: Final = 10_000
 """Jobs that one statement inserts at most, so that none holds its locks for long."""
@@ -63,9 +72,9 @@ _SET_LOSSES: Final = (
 )
 _SET_RETRIES: Final = (
     f"{ALIVE.format('')}, changed AS (UPDATE txgearman_job SET attempts = new.attempts,"
-    " retry_at = new.retry_at, outcome = new.outcome, error = new.error"
-    " FROM alive, unnest(%b::bigint[], %b::integer[], %b::double precision[], %b::smallint[], %b::bytea[])"
-    " AS new(number, attempts, retry_at, outcome, error)"
+    " retry_at = new.retry_at, outcome = new.outcome, error = new.error, snoozes = new.snoozes"
+    " FROM alive, unnest(%b::bigint[], %b::integer[], %b::double precision[], %b::smallint[], %b::bytea[],"
+    " %b::integer[]) AS new(number, attempts, retry_at, outcome, error, snoozes)"
     " WHERE txgearman_job.number = new.number AND owner = alive.number)"
     " SELECT count(*) FROM alive"
 )
@@ -90,8 +99,8 @@ _KEEP_UNIQUES: Final = (
 _KEEP: Final = {
     known: f"{ALIVE.format('')}, gone AS ("
     f"DELETE FROM txgearman_job USING alive WHERE {removed} RETURNING txgearman_job.*), kept AS ("
-    "INSERT INTO txgearman_result (number, handle, function, ended, expires_at, weight, data)"
-    " SELECT number, handle, function, result.ended, result.expires_at, result.weight, result.data"
+    f"INSERT INTO txgearman_result (number, {KEPT_OF_DONE}, ended, expires_at, weight, data)"
+    f" SELECT number, {KEPT_OF_DONE}, result.ended, result.expires_at, result.weight, result.data"
     " FROM gone JOIN unnest(%b::bigint[], %b::double precision[], %b::double precision[], %b::bigint[],"
     " %b::bytea[]) AS result(job, ended, expires_at, weight, data) ON gone.number = result.job)"
     " SELECT (SELECT count(*) FROM alive), count(*) FROM gone"
@@ -210,7 +219,7 @@ class PostgresqlJobWrites(JobWrites):
         self._session.check(connection.exec_driver_sql(_SET_LOSSES, values).scalar())
 
     def _set_retries(self, connection: sa.Connection, retries: dict[int, Retry]) -> None:
-        attempts, times, outcomes, errors = zip(*retries.values(), strict=True)
+        attempts, times, outcomes, errors, snoozes = zip(*retries.values(), strict=True)
         values = (
             self._session.owner,
             NUMBERS(list(retries)),
@@ -218,6 +227,7 @@ class PostgresqlJobWrites(JobWrites):
             TIMES(times),
             ARRAYS["SMALLINT"](outcomes),
             ARRAYS["BYTEA"](errors),
+            ARRAYS["INTEGER"](snoozes),
         )
         self._session.check(connection.exec_driver_sql(_SET_RETRIES, values).scalar())
 

@@ -27,7 +27,7 @@ from txgearman.store.schedules import ScheduleRows
 from txgearman.store.session import Session
 from txgearman.store.sqlite.disk import DiskSpace, is_disk_full
 from txgearman.store.sqlite.statements import STATEMENT_ROWS, execute_for, insertion
-from txgearman.store.tables import DEAD_WEIGHT, KEPT
+from txgearman.store.tables import DEAD_WEIGHT, KEPT, KEPT_OF_DONE
 
 # The numbers come as one JSON text, so that the statement is the same, and compiled, for any number of them.
 _DELETE: Final = "DELETE FROM txgearman_job WHERE number IN (SELECT value FROM json_each(?))"
@@ -37,7 +37,8 @@ _SET_LOSSES: Final = (
 )
 # JSON has no bytes, and a statement for each row would wait for the interpreter's lock each time.
 _SET_RETRIES: Final = (
-    "UPDATE txgearman_job SET attempts = column2, retry_at = column3, outcome = column4, error = column5"
+    "UPDATE txgearman_job SET attempts = column2, retry_at = column3, outcome = column4, error = column5,"
+    " snoozes = column6"
     " FROM ({}) WHERE number = column1"
 )
 _BURY: Final = (
@@ -47,8 +48,8 @@ _BURY: Final = (
     " FROM ({}) CROSS JOIN txgearman_job ON number = column1"
 )
 _KEEP: Final = (
-    "INSERT INTO txgearman_result (number, handle, function, ended, expires_at, weight, data)"
-    " SELECT number, handle, function, column2, column3, column4, column5"
+    f"INSERT INTO txgearman_result (number, {KEPT_OF_DONE}, ended, expires_at, weight, data)"
+    f" SELECT number, {KEPT_OF_DONE}, column2, column3, column4, column5"
     " FROM ({}) CROSS JOIN txgearman_job ON number = column1"
 )
 _KEEP_UNIQUES: Final = (
