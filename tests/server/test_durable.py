@@ -46,6 +46,36 @@ class DurableTests(TestCase):
             self.assertIn("100 jobs loaded", server.log)
 
     @on_reactor
+    async def test_settings_and_schedules_that_were_answered_survive_a_kill(self) -> None:
+        lines = [
+            b"maxqueue f 5",
+            b"limit f max-running 3",
+            b"create function g",
+            b"pause function g",
+            b'create schedule s {"function":"f","every":3600}',
+            b'create schedule gone {"function":"f","every":3600}',
+            b"pause schedule s",
+            b"drop schedule gone",
+        ]
+        async with twistd(self.store) as server:
+            line = await connect(server.port)
+            said = b"\n".join(lines) + b"\n"
+            self.assertEqual(await line.ask(said, b"OK\r\n" * len(lines)), b"OK\r\n" * len(lines))
+            server.signal(signal.SIGKILL)
+            await server.program.ended()
+        async with twistd(self.store) as server:
+            line = await connect(server.port)
+            limits = await line.ask(b"show function limits\n", b".\n")
+            self.assertEqual(limits.split(b"\t")[:4], [b"f", b"5", b"5", b"5"])
+            self.assertEqual(limits.split(b"\t")[7], b"3")
+            functions = await line.ask(b"show functions\n", b".\n")
+            self.assertIn(b"g\tpaused\t", functions)
+            schedules = (await line.ask(b"show schedules\n", b".\n")).splitlines()
+            self.assertEqual([row.split(b"\t")[0] for row in schedules], [b"s", b"."])
+            self.assertEqual(schedules[0].split(b"\t")[4], b"paused")
+            await close(line)
+
+    @on_reactor
     async def test_jobs_of_a_full_key_hide_no_other_behind_them(self) -> None:
         options = (self.store, "--store-ahead=50", "--max-running-per-key=1")
         uniques = [*(b"big:%d" % number for number in range(500)), b"small:1"]

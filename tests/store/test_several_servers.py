@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, Final
 
 from twisted.trial.unittest import SynchronousTestCase
@@ -19,7 +20,16 @@ from tests.store.jobs import RETRIED_AT, bury, dead_jobs, death, job, save, stor
 from tests.store.sharing import ENDED, SharedContract
 from txgearman.errors import LeaseLost, StoreUnavailable, UniqueInUse
 from txgearman.store import session
-from txgearman.store.contract import Changes, Retry, SettingChanges, SlotChanges, Store, StoredJob
+from txgearman.store.contract import (
+    Changes,
+    Retry,
+    SettingChanges,
+    SlotChanges,
+    Store,
+    StoredJob,
+    StoredSchedule,
+    Tick,
+)
 from txgearman.store.postgresql import session as postgresql_session
 from txgearman.store.urls import open_store
 
@@ -270,6 +280,59 @@ class AtTheSameTimeTests(SharedCase):
             lambda: save(first, f[2], h[2]),
         )
         self.assertEqual(told, [{21: b"H:test:11"}, {30: b"H:test:20", 32: b"H:test:22"}])
+
+    def test_a_tick_waits_for_a_change_of_its_schedule_and_sees_it(self) -> None:
+        first, second = self.opened("first"), self.opened("second")
+        number = 0
+        for change, refused in (
+            ("UPDATE txgearman_schedule SET version = version + 1", True),
+            ("DELETE FROM txgearman_schedule", True),
+            ("UPDATE txgearman_schedule SET since = since + 1", False),
+        ):
+            with self.subTest(change):
+                first.schedules.delete(b"s")
+                version = first.schedules.save(StoredSchedule(b"s", 1.5e9, False, "{}", b""))
+                number += 1
+                ticks = {number: Tick(b"s", 1.5e9, version)}
+                (written,) = self.held_back(
+                    change, partial(second.write, Changes([job(number)], ticks=ticks))
+                )
+                self.assertEqual(number in written.ticks_refused, refused)
+
+    def test_a_change_of_a_schedule_waits_for_its_ticks(self) -> None:
+        """So that none comes behind the answer to the change."""
+        first = self.opened("first")
+        first.schedules.save(StoredSchedule(b"s", 1.5e9, False, "{}", b""))
+        ticking = "SELECT name FROM txgearman_schedule WHERE name = 's' FOR SHARE"
+        for change in (
+            partial(first.schedules.pause, b"s", 1.5e9, True),
+            partial(first.schedules.save, StoredSchedule(b"s", 1.5e9, False, "{}", b"new")),
+            partial(first.schedules.delete, b"s"),
+        ):
+            self.held_back(ticking, change)
+
+    def test_ticks_of_many_schedules_at_several_servers(self) -> None:
+        """Each is one job, and nobody waits in a circle."""
+        self.patch(session, "MAX_TRIES", 1)
+        servers = [self.opened(f"{number}") for number in range(3)]
+        names = [b"s%d" % number for number in range(300)]
+        servers[0].schedules.note_of_file(names, 1.5e9)
+
+        def tick(index: int) -> int:
+            chance, saved = random.Random(index), 0
+            for turn in range(5):
+                chance.shuffle(names_of[index])
+                numbers = range(index * 10_000 + turn * 1000, index * 10_000 + turn * 1000 + len(names))
+                ticks = {
+                    n: Tick(name, 1.5e9 + turn) for n, name in zip(numbers, names_of[index], strict=True)
+                }
+                written = servers[index].write(Changes([job(n) for n in numbers], ticks=ticks))
+                saved += len(numbers) - len(written.ticks_done)
+            return saved
+
+        names_of = [list(names) for _ in servers]
+        with ThreadPoolExecutor(3) as pool:
+            self.assertEqual(sum(pool.map(tick, range(3))), 5 * len(names))
 
     def test_a_transaction_that_does_not_end(self) -> None:
         self.patch(postgresql_session, "LOCK_TIMEOUT", 0.05)
