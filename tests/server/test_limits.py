@@ -556,7 +556,7 @@ class CommandsTest(ServerTestCase):
             b"pause-after 3",
         ):
             self.assertEqual(peer.ask(b"limit f %b\n" % words), b"OK\r\n")
-        shown = b"f\t0\t0\t0\t0\t0\t0\t2\t0.5\t9\t1\t \t3\n.\n"
+        shown = b"f\t0\t0\t0\t0\t0\t0\t2\t0.5\t9\t1\t \t3\t0\t0\n.\n"
         self.assertEqual(peer.ask(b"show function limits\n"), shown)
         self.assertEqual(peer.ask(b"limit f\n"), b"OK\r\n")
         self.assertEqual(peer.ask(b"show function limits\n"), b".\n")

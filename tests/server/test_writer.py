@@ -410,7 +410,8 @@ class OutageTests(SavingTestCase):
         self.assertEqual(
             self.heard(self.client),
             b"state\tunavailable: the disk is full\n"
-            b"saved\t1\ncommits\t1\nwaiting\t0\nunremoved\t2\ntaken-over\t0\ndone-twice\t0\nlate-duplicates\t0\n.\n",
+            b"saved\t1\ncommits\t1\nwaiting\t0\nunremoved\t2\ntaken-over\t0\ndone-twice\t0\nlate-duplicates\t0\n"
+            b"slots-leased\t0\nslots-wanted\t0\n.\n",
         )
 
     def test_what_ended_in_a_long_one_is_removed_bit_by_bit(self) -> None:

@@ -178,7 +178,7 @@ class ModelStore:
                 if number in changes.deaths:
                     base.dead[number] = _bury(base.jobs[number], changes.deaths[number])
                 elif number in changes.results:
-                    base.results[number] = changes.results[number]
+                    base.results[number] = _keep(base.jobs[number], changes.results[number])
                 base.remove(number)
         coalesced = [
             Coalesced(base.jobs[number], base.coalesced[number], base.clock() - base.coalesced[number])
@@ -482,6 +482,17 @@ def _bury(job: StoredJob, death: DeadJob) -> DeadJob:
             for name in ("handle", "function", "unique", "data", "priority", "reducer", "submitted", "run_at")
         },
         size=len(job.data),
+    )
+
+
+def _keep(job: StoredJob, result: KeptResult) -> KeptResult:
+    """A result, with what was stored of its job."""
+    return result._replace(
+        unique=job.unique,
+        priority=job.priority,
+        submitted=job.submitted,
+        attempts=job.attempts,
+        losses=job.losses,
     )
 
 

@@ -54,7 +54,7 @@ class Changes:
         unless_kept: The numbers of those of `saves` that are not saved if their unique is kept, by whatever
             server: the job that it is kept for is their duplicate.
         results: The results of jobs that are done, by job number. They are removed as those in `removals`,
-            and only of a job that is removed the result is kept.
+            and only of a job that is removed the result is kept, with what is stored of the job.
     """
 
     saves: list[StoredJob] = field(default_factory=list)
