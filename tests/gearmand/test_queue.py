@@ -209,7 +209,7 @@ class GivingTests(QueueCase):
         bury(store, death(job(12, b"u12", b"dead")))
         keep(store, result(job(13, b"u13", b"done")))
         store.write(Changes(kept_uniques=[KeptUnique(b"reverse", b"kept", b"H:1", 4e9)], now=1.0))
-        store.save_schedule(StoredSchedule(b"daily", 1.0, False, "{}", b""))
+        store.schedules.save(StoredSchedule(b"daily", 1.0, False, "{}", b""))
         store.close()
 
     def translated(self, *words: str) -> Any:
@@ -261,7 +261,7 @@ class GivingTests(QueueCase):
             self.assertEqual(tables, [("gearman_queue",)])
         store = open_store(self.store)
         store.open("looker", LEASE)
-        self.assertEqual((stored(store), store.dead_counts()[0].jobs), ([], 1))
+        self.assertEqual((stored(store), store.dead_jobs.counts()[0].jobs), ([], 1))
         store.close()
 
     def test_a_job_that_gearmand_has_by_its_unique(self) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 
 from tests.store.model import ModelDatabase, evict_results
+from tests.store.plots import MemoryPlots
 from tests.store.schedules import MemorySchedules, ScheduleTable
 from txgearman.broker.dead_jobs import stored_job
 from txgearman.errors import StoreUnavailable, UniqueInUse
@@ -58,6 +59,7 @@ class ListStore:
         self.dead_jobs = ListDeadJobs(self)
         self.results = ListResults(self)
         self.settings = ListSettings(self)
+        self.plots = MemoryPlots(self._check)
 
     def _check(self) -> None:
         assert self.is_open, "the store is not open"

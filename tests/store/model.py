@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 
+from tests.store.plots import MemoryPlots
 from tests.store.schedules import MemorySchedules, ScheduleTable
 from txgearman.broker.dead_job import DeadCursor, DeadFilter, DeadJob, DeadPage
 from txgearman.broker.kept_unique import unique_key
@@ -143,6 +144,7 @@ class ModelStore:
         self.dead_jobs = ModelDeadJobs(self)
         self.results = ModelResults(self)
         self.settings = ModelSettings(self)
+        self.plots = MemoryPlots(self._check)
         self._owner = 0
         self._name = ""
         self._length = 0.0

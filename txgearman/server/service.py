@@ -28,7 +28,6 @@ from txgearman.server.persistence.thread import one_thread
 from txgearman.server.persistence.writer import StoreWriter
 from txgearman.server.schedules.scheduling import schedules_of
 from txgearman.store.contract import Store
-from txgearman.store.plots import PlotTable
 from txgearman.version import VERSION, build
 from txgearman.wire.limits import MAX_FUNCTION, MAX_UNIQUE
 
@@ -299,10 +298,9 @@ class GearmanService(MultiService):
         self.store_writer = StoreWriter(
             store, self._reactor, in_thread, happened=self.factory.activity.happened
         )
-        if isinstance(store, PlotTable):
-            # What does not change with a restart, and is not that of another server on the same machine.
-            name = " ".join([platform.node(), *self._places])
-            self.factory.plots = StoredPlots(store, in_thread, name)
+        # What does not change with a restart, and is not that of another server on the same machine.
+        name = " ".join([platform.node(), *self._places])
+        self.factory.plots = StoredPlots(store.plots, in_thread, name)
         try:
             last_number = self.store_writer.open(
                 f"{platform.node()}:{os.getpid()}", self.settings.store_lease

@@ -18,6 +18,7 @@ from txgearman.store.contract import QueueLength
 from txgearman.store.contract.changes import Changes, Written
 from txgearman.store.dead_jobs import DeadJobRows
 from txgearman.store.job_writes import JobWrites
+from txgearman.store.plots import PlotRows
 from txgearman.store.results import ResultRows
 from txgearman.store.schedules import ScheduleRows
 from txgearman.store.session import Session
@@ -69,6 +70,7 @@ class DatabaseStore(ABC):
         self.dead_jobs = dead_jobs
         self.results = results
         self.settings = settings
+        self.plots = PlotRows(session)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._session.redacted_url}>"

@@ -1,45 +1,46 @@
-"""What a store says that keeps pieces of the dashboard's plots, so that these outlive the server."""
+"""Pieces of the dashboard's plots in a database."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+
+import sqlalchemy as sa
+
+from txgearman.store.contract.plots import PlotPiece
+from txgearman.store.session import Session
+from txgearman.store.tables import PLOT
 
 
-class PlotPiece(NamedTuple):
-    """A piece of a plot.
+class PlotRows:
+    """The `PlotTable` of a database."""
 
-    Attributes:
-        name: The plot.
-        began: When the piece begins, in seconds since the epoch.
-        points: The points in it, as whoever saves them writes them.
-    """
+    def __init__(self, session: Session) -> None:
+        self._session = session
 
-    name: str
-    began: float
-    points: bytes
+    def read(self, server: str, since: float) -> list[PlotPiece]:
+        query = (
+            sa.select(PLOT.c.name, PLOT.c.began, PLOT.c.points)
+            .where(PLOT.c.server == server, PLOT.c.began >= since)
+            .order_by(PLOT.c.began)
+        )
 
+        def read_all() -> list[PlotPiece]:
+            with self._session.connected() as connection:
+                return [PlotPiece._make(row) for row in connection.execute(query)]
 
-@runtime_checkable
-class PlotTable(Protocol):
-    """A store that keeps plots. All of it may be done twice, and raises `StoreError`."""
+        return self._session.with_retries(read_all)
 
-    def plots(self, server: str, since: float) -> list[PlotPiece]:
-        """Read the pieces of a server.
+    def save(self, server: str, pieces: Sequence[PlotPiece], before: float) -> None:
+        times = sorted({piece.began for piece in pieces})
+        names = sorted({piece.name for piece in pieces})
+        again = sa.and_(PLOT.c.began.in_(times), PLOT.c.name.in_(names))
+        replaced = sa.and_(PLOT.c.server == server, sa.or_(PLOT.c.began < before, again))
+        rows = [{"server": server, **piece._asdict()} for piece in pieces]
 
-        Args:
-            server: The server's name, the same after each start.
-            since: Pieces that begin earlier are left out; seconds since the epoch.
+        def replace() -> None:
+            with self._session.writing(2, together=True) as connection:
+                connection.execute(PLOT.delete().where(replaced))
+                if rows:
+                    connection.execute(PLOT.insert(), rows)
 
-        Returns:
-            The pieces, in the order of time.
-        """
-
-    def save_plots(self, server: str, pieces: Sequence[PlotPiece], before: float) -> None:
-        """Save pieces, in place of those of the same plot that begin at the same time.
-
-        Args:
-            server: The server's name.
-            pieces: The pieces.
-            before: Pieces of this server that begin earlier are deleted; seconds since the epoch.
-        """
+        self._session.with_retries(replace)

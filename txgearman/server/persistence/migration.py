@@ -99,7 +99,7 @@ def _save_taken(queue: GearmandQueue, store: Store, start: int, now: float, pref
         queue.forget_taken([number for number, _ in jobs])
         # Nobody asks again for what is forgotten there.
         for schedule in sorted({tick.schedule for tick in ticks.values()}):
-            store.delete_schedule(schedule)
+            store.schedules.delete(schedule)
         store.renew()
     return Outcome(read, known)
 
@@ -243,9 +243,9 @@ class GiveBack:
             for job in jobs:
                 found.add(job, self._queue)
             self._store.renew()
-        found.dead = sum(count.jobs for count in self._store.dead_counts())
-        found.results = self._store.result_counts().results
-        found.schedules = len(self._store.schedules())
+        found.dead = sum(count.jobs for count in self._store.dead_jobs.counts())
+        found.results = self._store.results.counts().results
+        found.schedules = len(self._store.schedules.read())
         found.kept_uniques = len(self._store.kept_uniques(time.time()))
         found.there = self._queue.count()
         return found

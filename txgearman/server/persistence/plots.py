@@ -10,7 +10,7 @@ from twisted.python.failure import Failure
 
 from txgearman.errors import StoreError
 from txgearman.server.persistence.thread import InThread, log_defect
-from txgearman.store.plots import PlotPiece, PlotTable
+from txgearman.store.contract.plots import PlotPiece, PlotTable
 
 _log = Logger()
 
@@ -19,7 +19,7 @@ class StoredPlots:
     """Keeps the plots of one server in a store that several may share.
 
     Args:
-        table: The store, used through `in_thread`.
+        table: The plots of the store, used through `in_thread`.
         in_thread: Calls a function with arguments in the store's thread, in order, and returns a Deferred.
         server: The name of the server, which is the same after each start.
     """
@@ -38,7 +38,7 @@ class StoredPlots:
             tell: Called with the name, the beginning and the points of each piece, in the order of time. Not
                 called where the store fails.
         """
-        asked = self._in_thread(self._table.plots, self._server, since)
+        asked = self._in_thread(self._table.read, self._server, since)
         asked.addCallbacks(tell, self._failed)
         asked.addErrback(log_defect)
 
@@ -57,7 +57,7 @@ class StoredPlots:
             self._saving = None
 
         rows = [PlotPiece(*piece) for piece in pieces]
-        self._saving = self._in_thread(self._table.save_plots, self._server, rows, before)
+        self._saving = self._in_thread(self._table.save, self._server, rows, before)
         self._saving.addErrback(self._failed).addErrback(log_defect)
         self._saving.addBoth(saved)
 

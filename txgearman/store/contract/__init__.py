@@ -13,6 +13,7 @@ from txgearman.broker.kept_unique import KeptUnique
 from txgearman.broker.stored_job import StoredJob
 from txgearman.store.contract.changes import Changes, Coalesced, Retry, Written
 from txgearman.store.contract.dead_jobs import MAX_EXAMINED, MAX_EXAMINED_BYTES, DeadCount, DeadJobTable
+from txgearman.store.contract.plots import PlotPiece, PlotTable
 from txgearman.store.contract.results import Evicted, ResultTable
 from txgearman.store.contract.schedules import ScheduleTable, StoredSchedule, Tick
 from txgearman.store.contract.settings import Setting, SettingChanges, Settings, SettingTable
@@ -34,6 +35,8 @@ __all__ = [
     "Evicted",
     "KeptResult",
     "KeptUnique",
+    "PlotPiece",
+    "PlotTable",
     "QueueLength",
     "Renewal",
     "ResultCounts",
@@ -123,6 +126,10 @@ class Store(Protocol):
     @property
     def settings(self) -> SettingTable:
         """The settings of functions."""
+
+    @property
+    def plots(self) -> PlotTable:
+        """The dashboard's plots."""
 
     def open(self, name: str, lease: float) -> int:
         """Connect, and create or upgrade the tables.
