@@ -903,6 +903,21 @@ class ProcessTest(OnTxgearman, Expectations, TestCase):
         self.assertEqual(program.exit_code, 0)
 
     @on_reactor
+    async def test_a_worker_that_is_refused_ends(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            policy = Path(folder) / "policy.toml"
+            policy.write_text('[access.all]\nwork = ["good*"]\nsubmit = ["*"]\nadmin = ["view"]\n')
+            async with (
+                self.serve_alone(f"--config={policy}") as server,
+                process(server, "worker", "-f", "good", "-f", "bad", "cat") as program,
+            ):
+                self.assertEqual(await program.ended(), ExitCode.REFUSED)
+                said = program.errors.decode().splitlines()
+        denied = "txgearman: ACCESS_DENIED: You may not work on 'bad'. The server's access policy says so: "
+        self.assertEqual(said[-1], denied + "ask who runs it for the right")
+        self.assertEqual(len(said), 2)
+
+    @on_reactor
     async def test_wrong_python_functions(self) -> None:
         async with self.serve() as server:
             for place, said in [

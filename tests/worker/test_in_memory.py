@@ -3,16 +3,57 @@
 from __future__ import annotations
 
 from twisted.internet.defer import Deferred
-from twisted.logger import LogLevel, capturedLogs
+from twisted.logger import LogLevel, capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+from txgearman.access.policy import AccessPolicy, Rule
 from txgearman.client import Admin
-from txgearman.errors import JobFailed
+from txgearman.errors import JobFailed, ServerError
+from txgearman.server import Settings
 from txgearman.server.replies.job_replies import JobReplies
 from txgearman.testing import MemoryGearman
-from txgearman.worker import Job
+from txgearman.worker import Hooks, Job
 
 RETRY = 30.0
+
+
+class RefusedTests(SynchronousTestCase):
+    """A worker that may not work on a function."""
+
+    def start(self, hooks: Hooks | None) -> list[str]:
+        """Start a worker of ``f`` and of ``g``, which is denied; returns what is logged from warnings on."""
+        rule = Rule("all", work=(b"f",), submit=(b"*",))
+        self.gearman = MemoryGearman(Settings(access=AccessPolicy((rule,))))
+        worker = self.gearman.worker(hooks=hooks)
+        for function in ("g", "f"):
+            worker.register(function, lambda job: b"done")
+        with capturedLogs() as logs:
+            self.gearman.wait(worker.start())
+            self.gearman.turn()
+        job = self.gearman.wait(self.gearman.client().submit("f", b""))
+        self.assertEqual(self.gearman.wait(job.result()), b"done", "it works on what it may")
+        return [
+            formatEvent(event)
+            for event in logs
+            if event["log_level"] >= LogLevel.warn and event["log_namespace"].startswith("txgearman.worker")
+        ]
+
+    def test_without_a_hook_it_is_logged(self) -> None:
+        self.assertEqual(self.start(None), ["The server refused: ACCESS_DENIED: You may not work on 'g'"])
+
+    def test_the_hook_is_told(self) -> None:
+        refusals: list[ServerError] = []
+        self.assertEqual(self.start(Hooks(on_refusal=refusals.append)), [])
+        (refusal,) = refusals
+        self.assertEqual((refusal.code, refusal.text), ("ACCESS_DENIED", "You may not work on 'g'"))
+
+    def test_a_hook_that_raises_changes_nothing(self) -> None:
+        def broken(_refusal: ServerError) -> None:
+            raise KeyError("broken")
+
+        (said,) = self.start(Hooks(on_refusal=broken))
+        self.assertTrue(said.startswith("The hook for ACCESS_DENIED"), said)
+        self.assertEqual(len(self.flushLoggedErrors(KeyError)), 1)
 
 
 class BusyElsewhereTests(SynchronousTestCase):
@@ -125,7 +166,7 @@ class OutlivedTests(SynchronousTestCase):
             self.runs[0][1].callback(b"late")
             self.gearman.turn()
         refusals = [event for event in logs if event["log_level"] is LogLevel.warn]
-        self.assertEqual([event["code"] for event in refusals], ["JOB_NOT_FOUND"])
+        self.assertEqual([event["error"].code for event in refusals], ["JOB_NOT_FOUND"])
         self.runs[1][1].callback(b"in time")
         self.assertEqual(self.gearman.wait(job.result()), b"in time")
         next_job = self.gearman.wait(self.client.submit("f", b""))

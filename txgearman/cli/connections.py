@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
+from math import inf
 from typing import Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -13,7 +14,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txgearman.cli.exit_codes import InvalidArgument
-from txgearman.cli.hints import add_hint
+from txgearman.cli.hints import add_hint, lost_at_once
 from txgearman.cli.run import print_message
 from txgearman.client import Client
 from txgearman.connection.endpoint import endpoint_from
@@ -21,6 +22,10 @@ from txgearman.errors import ClientError, NotConnected, TimedOut
 
 REPLY_TIMEOUT: Final = 10.0
 """Seconds that connecting may take, and the reply to a request that a server can answer at once."""
+_AT_ONCE: Final = 5.0
+"""Seconds within which a connection that is lost was of no use."""
+_LOSSES_PRINTED: Final = 3
+"""So many such losses in a row are printed: a server that is started again loses one."""
 _CANCELLED: Final = (CancelledError, ConnectingCancelledError)
 
 
@@ -61,7 +66,7 @@ async def connected(reactor: Any, servers: Sequence[str], limit: float) -> Async
 @implementer(IStreamClientEndpoint)
 class ReportingEndpoint:
     """The endpoint of a server, for a worker that reconnects. Prints the first failure, and the connection
-    after it.
+    after it; and once that connections are lost as soon as they are made, several in a row.
 
     Args:
         reactor: The reactor.
@@ -76,15 +81,23 @@ class ReportingEndpoint:
         self._server = server
         self._endpoint = endpoint_from(reactor, server)
         self._failure_printed = False
+        self._reactor = reactor
+        self._connected_at = -inf
+        self._lost_at_once = 0
 
     def connect(self, factory: Any) -> Deferred[Any]:
         """Connect to the server."""
+        is_at_once = self._reactor.seconds() - self._connected_at < _AT_ONCE
+        self._lost_at_once = self._lost_at_once + 1 if is_at_once else 0
+        if self._lost_at_once == _LOSSES_PRINTED:
+            print_message(f"{self._server}: {lost_at_once(self._server)}; trying again")
         return self._endpoint.connect(factory).addCallbacks(self._connected, self._failed)
 
     def _connected(self, protocol: Any) -> Any:
         if self._failure_printed:
             print_message(f"{self._server}: connected")
         self._failure_printed = False
+        self._connected_at = self._reactor.seconds()
         return protocol
 
     def _failed(self, failure: Failure) -> Failure:

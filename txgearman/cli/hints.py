@@ -32,6 +32,15 @@ def add_hint(error: BaseException, server: str) -> None:
         error.add_note(hint)
 
 
+def lost_at_once(server: str) -> str:
+    """What may be the matter with a server whose connections are lost as soon as they are made."""
+    if server.partition(":")[0] in _TLS:
+        why = "this port speaks no TLS, or this machine does not trust its certificate"
+    else:
+        why = "no Gearman server listens there, or it has too many connections"
+    return f"the connection is lost as soon as it is made: maybe {why}"
+
+
 def _of_refusal(refusal: ServerError | AdminError, server: str) -> str | None:
     text = refusal.code if isinstance(refusal, ServerError) else refusal.text
     kind, _, where = server.partition(":")

@@ -20,14 +20,20 @@ from twisted.python.threadpool import ThreadPool
 
 from txgearman.cli.connections import ReportingEndpoint
 from txgearman.cli.exit_codes import ExitCode, InvalidArgument
+from txgearman.cli.hints import add_hint
 from txgearman.cli.programs import ProgramRunner
 from txgearman.cli.run import CommandContext, Main, print_message
-from txgearman.errors import FailJob, JobOver, Reject, Retry
+from txgearman.errors import FailJob, JobOver, Reject, Retry, ServerError
 from txgearman.worker import Hooks, Job, Worker
 
 TERMINATION_SECONDS: Final = 5.0
 """Seconds that a program has to end after SIGTERM before it is killed, where its job is over its limit or
 cancelled. Long enough to remove temporary files. The job's place stays taken meanwhile."""
+
+
+_FINAL_REFUSALS: Final = frozenset({"ACCESS_DENIED", "TLS_REQUIRED", "QUEUE_ERROR"})
+"""Codes of refusals that trying again does not change: a function that the policy denies, a port for TLS, and
+a function too many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +69,29 @@ def work(servers: list[str], options: WorkerOptions) -> Main:
 
     async def main(context: CommandContext) -> int:
         interrupted: Deferred[None] = Deferred()
-        context.on_interrupt = partial(interrupted.callback, None)
+
+        def interrupt() -> None:
+            if not interrupted.called:
+                interrupted.callback(None)
+
+        context.on_interrupt = interrupt
         pool = _ProgramPool(context.reactor, options)
         failures = _FailureReporter()
         context.kill_hooks.append(pool.end)
         try:
-            worker = _make_worker(context.reactor, servers, options, pool, failures)
+            hooks = Hooks(on_failure=failures.add, on_refusal=partial(_end_if_final, interrupted))
+            worker = _make_worker(context.reactor, servers, options, pool, hooks)
             worker.start().addCallbacks(lambda _: _print_start(servers, options), lambda _: None)
-            await interrupted
-            failures.stopping = True
-            print_message("ending, once the running jobs have ended")
-            await worker.stop(options.drain)
+            try:
+                await interrupted
+                print_message("ending, once the running jobs have ended")
+            except ServerError as refusal:
+                if len(set(servers)) == 1:
+                    add_hint(refusal, servers[0])
+                raise
+            finally:
+                failures.stopping = True
+                await worker.stop(options.drain)
         finally:
             pool.close()
         if failures.returned_jobs:
@@ -82,6 +100,15 @@ def work(servers: list[str], options: WorkerOptions) -> Main:
         return ExitCode.OK
 
     return main
+
+
+def _end_if_final(interrupted: Deferred[None], refusal: ServerError) -> None:
+    """End the worker where a server refuses what it will refuse for ever: a worker without a function to work
+    on would look as if it worked."""
+    if refusal.code not in _FINAL_REFUSALS:
+        print_message(f"the server refused: {refusal}")
+    elif not interrupted.called:
+        interrupted.errback(refusal)
 
 
 class _FailureReporter:
@@ -109,7 +136,7 @@ def _print_start(servers: list[str], options: WorkerOptions) -> None:
 
 
 def _make_worker(
-    reactor: Any, servers: list[str], options: WorkerOptions, pool: _ProgramPool, failures: _FailureReporter
+    reactor: Any, servers: list[str], options: WorkerOptions, pool: _ProgramPool, hooks: Hooks
 ) -> Worker:
     """Make a worker with all functions of the options. Raises `InvalidArgument`."""
     try:
@@ -120,7 +147,7 @@ def _make_worker(
             concurrency=options.concurrency,
             threads=options.threads or 0,
             processes=options.processes or 0,
-            hooks=Hooks(on_failure=failures.add),
+            hooks=hooks,
             heartbeat=options.heartbeat,
         )
         for function in options.functions:

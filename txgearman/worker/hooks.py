@@ -10,6 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txgearman.errors import ServerError
 from txgearman.worker.job import Job
 
 _log = Logger()
@@ -17,11 +18,12 @@ _log = Logger()
 
 @dataclass(frozen=True, slots=True)
 class Hooks:
-    """Functions that a worker calls around each job, in the reactor's thread; None for none.
+    """Functions that a worker calls around each job, and `on_refusal`, in the reactor's thread; None for
+    none.
 
-    Each may return a Deferred or coroutine. The worker waits for it, so a job ends when its hooks have ended.
-    Hooks do not count for the function's time limit. For each job one of `after_job` and `on_failure` is
-    called, once. Exceptions of these two are logged and change nothing.
+    Each of the former may return a Deferred or coroutine. The worker waits for it, so a job ends when its
+    hooks have ended. Hooks do not count for the function's time limit. For each job one of `after_job` and
+    `on_failure` is called, once. Exceptions of these two are logged and change nothing.
 
     Attributes:
         before_job: Called with the `Job` before the function. If it raises, the function is not called, and
@@ -31,11 +33,15 @@ class Hooks:
             failed. The failure's value is what the function or `before_job` raised, `FailJob` among them;
             `TimeLimitExceeded`; what was wrong with the result; or `CancelledError` or `JobOver` where the
             connection was lost, or the job was cancelled, which `Job.cancelled` tells.
+        on_refusal: Called with a `ServerError` when a server refuses something, such as a function that its
+            policy does not allow to this worker, or the connection. Without it a warning is logged. The
+            worker goes on with what is not refused.
     """
 
     before_job: Callable[[Job], object] | None = None
     after_job: Callable[[Job, bytes], object] | None = None
     on_failure: Callable[[Job, Failure], object] | None = None
+    on_refusal: Callable[[ServerError], object] | None = None
 
 
 NO_HOOKS: Final = Hooks()

@@ -21,9 +21,18 @@ from txgearman.connection.backpressure import Backpressure
 from txgearman.connection.heartbeat import LivenessCheck
 from txgearman.connection.options import OptionRequests
 from txgearman.connection.protocol import PacketProtocol
-from txgearman.errors import FailJob, RaisedInProcess, Refused, Reject, Retry, TimeLimitExceeded
+from txgearman.errors import (
+    FailJob,
+    RaisedInProcess,
+    Refused,
+    Reject,
+    Retry,
+    ServerError,
+    TimeLimitExceeded,
+)
 from txgearman.wire.attributes import parse_attributes
 from txgearman.wire.codec import frame
+from txgearman.wire.names import text_of
 from txgearman.wire.options import CANCEL, EXCEPTIONS, HEARTBEAT, OUTCOMES
 from txgearman.wire.packets import (
     CAN_DO,
@@ -341,11 +350,15 @@ class WorkerProtocol(PacketProtocol):
     def _refused(self, code: bytes, text: bytes) -> None:
         if self._options.refuse(code):
             return
-        self._log.warn(
-            "The server refused: {code}: {text}",
-            code=code.decode("utf-8", "backslashreplace"),
-            text=text.decode("utf-8", "backslashreplace"),
-        )
+        error = ServerError(text_of(code), text_of(text))
+        on_refusal = self._hooks.on_refusal
+        if on_refusal is None:
+            self._log.warn("The server refused: {error}", error=error)
+            return
+        try:
+            on_refusal(error)
+        except Exception:
+            self._log.failure("The hook for {error} raised", error=error)
 
     # -- jobs -----------------------------------------------------------------------------------
 
