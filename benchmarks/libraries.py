@@ -16,7 +16,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -28,6 +29,7 @@ from benchmarks.servers import BenchmarkFailed, Running
 from benchmarks.workloads import (
     BARE,
     BLOCKING,
+    CALL,
     EACH,
     GEAR,
     LIBGEARMAN,
@@ -72,13 +74,13 @@ def programs(load: Path, folder: Path) -> dict[str, dict[str, Program]]:
     `load` is the compiled load.c; what has to be compiled beside it goes to `folder`.
     """
     found = {
-        OURS: _in_python("txgearman", "on_twisted", EACH, MANY, WORK),
+        OURS: _in_python("txgearman", "on_twisted", EACH, CALL, MANY, WORK),
         ONE_AT_ONCE: {WORK: _in_python("txgearman", "on_twisted", "work-one")["work-one"]},
         ONE_BY_ONE: {MANY: _in_python("txgearman", "on_twisted", "many-calls")["many-calls"]},
-        BLOCKING: _in_python("txgearman", "on_blocking", EACH, MANY, WORK),
+        BLOCKING: _in_python("txgearman", "on_blocking", EACH, CALL, MANY, WORK),
         LIBGEARMAN: _in_c(folder),
         GEAR: _in_python("gear", "on_gear", EACH, WORK),
-        PYGEARMAN: _in_python("gearman", "on_pygearman", EACH, MANY, WORK),
+        PYGEARMAN: _in_python("gearman", "on_pygearman", EACH, CALL, MANY, WORK),
         BARE: _bare(load),
     }
     return {library: roles for library, roles in found.items() if roles}
@@ -94,11 +96,28 @@ def run(program: Program, role: str, jobs: int, server: Running, load: Path) -> 
         options = {"jobs": total, "window": BATCH, "payload": len(DATA)}
         servers.load(load, "submit", server, options)
         _expect(server, total)
-    before = servers.cpu_of(server.pid)
-    outcome = program.measure(jobs, server)
-    server_cpu = servers.cpu_of(server.pid) - before
-    _expect(server, 0 if role == WORK else total)
+    with _answering(server) if role == CALL else nullcontext():
+        before = servers.cpu_of(server.pid)
+        outcome = program.measure(jobs, server)
+        server_cpu = servers.cpu_of(server.pid) - before
+    _expect(server, 0 if role in (WORK, CALL) else total)
     return LibrarySample(jobs, jobs / outcome.seconds, outcome.seconds, outcome.cpu, server_cpu)
+
+
+@contextmanager
+def _answering(server: Running) -> Iterator[None]:
+    """A worker of `OURS` in a process of its own, for the jobs that a client waits for."""
+    command = [sys.executable, "-m", "benchmarks.programs.on_twisted", "answer", str(server.port), "0"]
+    with subprocess.Popen(command, env=_environment()) as worker:
+        try:
+            give_up = time.monotonic() + SETTLE_TIMEOUT
+            while not _counts(server)[2]:
+                if time.monotonic() > give_up:
+                    raise BenchmarkFailed("the worker that answers did not come")
+                time.sleep(0.01)
+            yield
+        finally:
+            worker.terminate()
 
 
 # -- the programs -------------------------------------------------------------------------------
@@ -183,8 +202,7 @@ def _run(command: list[str], stdin: bytes) -> bytes:
             capture_output=True,
             check=False,
             timeout=PROGRAM_TIMEOUT,
-            # So that the checkout is found, whatever the working directory.
-            env={**os.environ, "PYTHONPATH": str(servers.HERE.parent)},
+            env=_environment(),
         )
     except subprocess.TimeoutExpired:
         raise BenchmarkFailed(f"{' '.join(command)}: still at work after {PROGRAM_TIMEOUT:.0f} s") from None
@@ -193,17 +211,22 @@ def _run(command: list[str], stdin: bytes) -> bytes:
     return done.stdout
 
 
+def _environment() -> dict[str, str]:
+    """Of a program: the checkout is found, whatever the working directory."""
+    return {**os.environ, "PYTHONPATH": str(servers.HERE.parent)}
+
+
 def _expect(server: Running, jobs: int) -> None:
     """Wait until exactly `jobs` jobs are in the server and none runs. Raises `BenchmarkFailed`."""
     give_up = time.monotonic() + SETTLE_TIMEOUT
-    while (found := _queued(server)) != (jobs, 0):
+    while (found := _counts(server)[:2]) != (jobs, 0):
         if time.monotonic() > give_up:
             raise BenchmarkFailed(f"(jobs, running) should be {(jobs, 0)} and are {found}")
         time.sleep(0.01)
 
 
-def _queued(server: Running) -> tuple[int, int]:
-    """The jobs that the server has, and how many of them run."""
+def _counts(server: Running) -> tuple[int, int, int]:
+    """The jobs that the server has, how many of them run, and its workers."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=SETTLE_TIMEOUT) as connection:
         connection.sendall(b"status\n")
         answer = b""
@@ -213,7 +236,7 @@ def _queued(server: Running) -> tuple[int, int]:
                 raise BenchmarkFailed("the server closed the admin connection")
             answer += received
     for row in answer.decode().splitlines()[:-1]:
-        name, queued, active, _workers = row.split("\t")
+        name, queued, active, workers = row.split("\t")
         if name == FUNCTION:
-            return int(queued), int(active)
-    return 0, 0
+            return int(queued), int(active), int(workers)
+    return 0, 0, 0

@@ -41,9 +41,11 @@ BARE: Final = "bare C"
 """The libraries whose clients and workers are compared."""
 
 EACH: Final = "each"
+CALL: Final = "call"
 MANY: Final = "many"
 WORK: Final = "work"
-"""What their programs do: submit one job after the other, or many at once; or work."""
+"""What their programs do: submit one offline job after the other, or one online job and wait for its result,
+or many offline jobs at once; or work."""
 
 LIBRARY: Final = 5.0
 """The target for `OURS` over `GEAR` and over `PYGEARMAN`."""
@@ -321,6 +323,8 @@ LIBRARY_WORKLOADS: Final = (
     # One call and one wait for each job, as a program has it that submits a job now and then. Nearly all
     # of the time is the round trip, which is the same for all.
     LibraryWorkload("client-each", EACH, jobs=4_000),
+    # The same with online jobs: a call of a function, and its result. The worker is the same for all.
+    LibraryWorkload("client-call", CALL, jobs=2_000),
     # As many jobs as possible by one process: each library in the quickest way it offers. `ONE_BY_ONE` is
     # what `OURS` does without its call for many. gear has only the one call for one job.
     LibraryWorkload(

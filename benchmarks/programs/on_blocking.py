@@ -17,6 +17,9 @@ def submit(port: int, role: str, clock: Clock) -> None:
     if role == "each":
         for _ in range(clock.jobs):
             client.submit_job(FUNCTION, TEXT, background=True)
+    elif role == "call":
+        for _ in range(clock.jobs):
+            client.submit_job(FUNCTION, TEXT)
     else:
         batch = [{"task": FUNCTION, "data": TEXT}] * BATCH
         for _ in range(0, clock.jobs, BATCH):

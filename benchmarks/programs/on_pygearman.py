@@ -18,6 +18,10 @@ def submit(port: int, role: str, clock: Clock) -> None:
     if role == "each":
         for _ in range(clock.jobs):
             client.submit_job(NAME, DATA, background=True)
+    elif role == "call":
+        for _ in range(clock.jobs):
+            # Without a limit it does not wait for the result.
+            client.submit_job(NAME, DATA, poll_timeout=60)
     else:
         batch = [{"task": NAME, "data": DATA}] * BATCH
         for _ in range(0, clock.jobs, BATCH):

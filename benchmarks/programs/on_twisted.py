@@ -21,6 +21,12 @@ async def each(client: Client, clock: Clock) -> None:
         await client.submit(FUNCTION, DATA, background=True)
 
 
+async def call(client: Client, clock: Clock) -> None:
+    for _ in range(clock.jobs):
+        job = await client.submit(FUNCTION, DATA)
+        await job.result()
+
+
 async def many(client: Client, clock: Clock) -> None:
     batch = [DATA] * BATCH
     for _ in range(0, clock.jobs, BATCH):
@@ -37,7 +43,7 @@ async def many_calls(client: Client, clock: Clock) -> None:
         failures[0].raiseException()
 
 
-SUBMITTING: Final = {"each": each, "many": many, "many-calls": many_calls}
+SUBMITTING: Final = {"each": each, "call": call, "many": many, "many-calls": many_calls}
 """What the client does, by role."""
 
 
@@ -65,8 +71,18 @@ async def work(reactor: Any, port: int, concurrency: int, clock: Clock) -> None:
     await worker.stop()
 
 
+async def answer(reactor: Any, port: int) -> None:
+    """Work until the process is ended."""
+    worker = Worker(reactor, f"tcp:127.0.0.1:{port}")
+    worker.register(FUNCTION, lambda job: job.data)
+    await worker.start()
+    await Deferred()
+
+
 async def main(reactor: Any) -> None:
     role, port, clock = arguments()
+    if role == "answer":
+        await answer(reactor, port)
     if role in CONCURRENCY:
         await work(reactor, port, CONCURRENCY[role], clock)
     else:

@@ -15,6 +15,7 @@ from benchmarks.libraries import Program
 from benchmarks.workloads import (
     BARE,
     BLOCKING,
+    CALL,
     EACH,
     GEAR,
     LIBGEARMAN,
@@ -59,6 +60,7 @@ class Libraries(SynchronousTestCase):
 
     def test_twisted(self) -> None:
         self.check(OURS, EACH, 20)
+        self.check(OURS, CALL, 20)
         self.check(OURS, MANY, 1000)
         self.check(OURS, WORK, 20)
         self.check(ONE_AT_ONCE, WORK, 20)
@@ -66,11 +68,13 @@ class Libraries(SynchronousTestCase):
 
     def test_blocking(self) -> None:
         self.check(BLOCKING, EACH, 20)
+        self.check(BLOCKING, CALL, 20)
         self.check(BLOCKING, MANY, 1000)
         self.check(BLOCKING, WORK, 20)
 
     def test_pygearman(self) -> None:
         self.check(PYGEARMAN, EACH, 20)
+        self.check(PYGEARMAN, CALL, 20)
         self.check(PYGEARMAN, MANY, 1000)
         self.check(PYGEARMAN, WORK, 20)
 

@@ -176,6 +176,11 @@ class Processes(SynchronousTestCase):
         script = SUBMIT + "import threading\nprint(threading.active_count())\n"
         self.assertEqual(self.run_script(script), "1\n")
 
+    def test_import_loads_little(self) -> None:
+        script = SUBMIT.replace("client =", "gearman.errors, gearman.PRIORITY_HIGH\nlater = lambda:")
+        script += "print([name for name in ('twisted', 'OpenSSL') if name in sys.modules])\n"
+        self.assertEqual(self.run_script(script), "[]\n")
+
     def test_exit_without_closing(self) -> None:
         script = SUBMIT + "client.submit_job('nobody', '', wait_until_complete=False)\nprint('bye')\n"
         self.assertEqual(self.run_script(script), "bye\n")

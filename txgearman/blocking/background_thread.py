@@ -27,6 +27,7 @@ from twisted.python.failure import Failure
 
 from txgearman.blocking.deadline import Deadline
 from txgearman.blocking.errors import ServerUnavailable
+from txgearman.blocking.reactor_loan import ReactorLoan
 
 _T = TypeVar("_T")
 
@@ -58,14 +59,15 @@ class BackgroundThread:
 
     Attributes:
         reactor: The reactor. Only code that runs in the thread may use it.
-        pid: The process that the thread belongs to.
+        loan: Lends the reactor to callers.
     """
 
     _log = Logger()
 
     def __init__(self) -> None:
         self.reactor: Any = _new_reactor()
-        self.pid = os.getpid()
+        self.loan = ReactorLoan(self.reactor)
+        self._abandoned = False
         self._lock = threading.Lock()
         self._pending_calls: set[Future[Any]] = set()
         self._closables: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -77,7 +79,7 @@ class BackgroundThread:
     @property
     def alive(self) -> bool:
         """Whether calls can be made from this process."""
-        return self._end_reason is None and self.pid == os.getpid()
+        return self._end_reason is None and not self._abandoned
 
     def start(self) -> None:
         """Start the thread, and wait until its reactor runs.
@@ -100,6 +102,7 @@ class BackgroundThread:
         if not self._wakeup_scheduled:
             self._wakeup_scheduled = True
             self.reactor.callFromThread(self._run_posted_calls)
+        self.loan.recall()
 
     def call(
         self, function: Callable[..., Any], *arguments: Any, timeout: float | None = CALL_TIMEOUT
@@ -127,7 +130,8 @@ class BackgroundThread:
             self._pending_calls.add(future)
         try:
             self.reactor.callFromThread(_fulfil, future, function, arguments)
-            return future.result(Deadline(timeout).remaining())
+            with self.loan.waiting():
+                return future.result(Deadline(timeout).remaining())
         except FutureTimeout:
             if future.done():
                 raise
@@ -151,13 +155,16 @@ class BackgroundThread:
     def stop(self) -> None:
         """End the thread, and let all waits fail."""
         self._end("the process ends")
-        if self.pid == os.getpid() and self._thread.is_alive():
+        if not self._abandoned and self._thread.is_alive():
             with contextlib.suppress(Exception):
                 self.reactor.callFromThread(self.reactor.stop)
+                self.loan.recall()
             self._thread.join(STOP_TIMEOUT)
 
     def abandon_after_fork(self) -> None:
         """Close the inherited sockets, and send nothing to the servers. Called in the child of a fork."""
+        self._abandoned = True
+        self.loan.reset_after_fork()
         for closable in list(self._closables):
             closable.reset_after_fork()
         # The fork may have interrupted the thread anywhere.
@@ -181,6 +188,7 @@ class BackgroundThread:
         if hasattr(signal, "pthread_sigmask"):
             # A signal taken by this thread would not wake the main thread, which must handle it.
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        self.loan.begin()
         registered = threadable.ioThread
         self.reactor.callWhenRunning(_restore_io_thread, registered)
         try:
@@ -194,6 +202,7 @@ class BackgroundThread:
                 return
             self._end_reason = why
             pending, closables = list(self._pending_calls), list(self._closables)
+        self.loan.close()
         for future in pending:
             with contextlib.suppress(Exception):
                 future.set_exception(ServerUnavailable(why))

@@ -18,7 +18,7 @@ from typing import Any, Final
 from txgearman.blocking import errors
 from txgearman.blocking.background_thread import BackgroundThread, background_thread
 from txgearman.blocking.client_additions import ClientAdditions
-from txgearman.blocking.connection import CONNECT_TIMEOUT, GearmanConnection
+from txgearman.blocking.connection import CONNECT_TIMEOUT, GearmanConnection, NewJob
 from txgearman.blocking.connection_manager import Server
 from txgearman.blocking.constants import (
     JOB_PENDING,
@@ -37,12 +37,15 @@ from txgearman.blocking.errors import (
 from txgearman.blocking.event_queue import EventQueue
 from txgearman.blocking.job import GearmanJobRequest
 from txgearman.blocking.name import Name
+from txgearman.blocking.reactor_loan import LOAN_SECONDS
 from txgearman.blocking.status_requests import StatusRequests
-from txgearman.blocking.submission import PendingRequests, Submission
+from txgearman.blocking.submission import Outbox, PendingRequests, Submission
 from txgearman.client import Priority
 from txgearman.client.hashing import score
+from txgearman.client.submission import Submission as JobPacket
+from txgearman.client.submission import submission
 from txgearman.connection.arguments import check_count, function_bytes, name_bytes
-from txgearman.wire.limits import MAX_UNIQUE
+from txgearman.wire.limits import MAX_PACKET, MAX_UNIQUE
 
 RANDOM_UNIQUE_BYTES: Final = 16
 """Random bytes in the unique of a job that is submitted without one."""
@@ -66,6 +69,8 @@ OPTIONS: Final = (
     "traceparent",
 )
 """What may be said of a job beyond what python-gearman knows, as for `txgearman.client.Client.submit`."""
+
+_PLAIN_KEYS: Final = {"task", "data", "unique", "priority"}
 
 _log = logging.getLogger(__name__)
 
@@ -98,7 +103,7 @@ class GearmanClient(ClientAdditions):
         self.random_unique_bytes = random_unique_bytes
         self._event_queue = EventQueue()
         self._thread: BackgroundThread | None = None
-        self._local = threading.local()
+        self._local = _OfThread()
         self._pending = PendingRequests()
         self._statuses = StatusRequests(self._event_queue, self._pending)
         self.request_to_rotating_connection_queue: weakref.WeakKeyDictionary[GearmanJobRequest, Any] = (
@@ -172,6 +177,7 @@ class GearmanClient(ClientAdditions):
             The requests in the order of the jobs.
         """
         _check_collection(jobs_to_submit)
+        check_count(max_retries, "max_retries", 0)
         requests = [self._new_request(job, background, max_retries) for job in jobs_to_submit]
         self.submit_multiple_requests(requests, wait_until_complete, poll_timeout)
         return requests
@@ -195,7 +201,8 @@ class GearmanClient(ClientAdditions):
         _check_collection(job_requests)
         deadline = Deadline(poll_timeout)
         self.wait_until_jobs_accepted(job_requests, deadline.remaining())
-        if wait_until_complete and not deadline.over:
+        pending = wait_until_complete and not all(request.complete for request in job_requests)
+        if pending and not deadline.over:
             self.wait_until_jobs_completed(job_requests, deadline.remaining())
         return job_requests
 
@@ -222,20 +229,22 @@ class GearmanClient(ClientAdditions):
             return request._connection_closed or request.state not in (JOB_PENDING, JOB_UNKNOWN)
 
         # Another call of this thread may be waiting: its `on_gearman_error` may have called this method.
-        outer = getattr(self._local, "deadline", None)
-        self._local.deadline = deadline
+        outer, self._local.deadline = self._local.deadline, deadline
         try:
-            # Submit all before waiting for the first.
-            for request in job_requests:
-                is_accepted(request)
+            with self._local.outbox.waiting_for_answers(deadline):
+                # Submit all before waiting for the first.
+                for request in job_requests:
+                    is_accepted(request)
             self._wait(is_accepted, job_requests, deadline)
         finally:
             self._local.deadline = outer
+        lost = []
         for request in job_requests:
             request.timed_out = request.state in (JOB_PENDING, JOB_UNKNOWN)
-        self._raise_if_lost(
-            request for request in job_requests if request.timed_out and request._connection_closed
-        )
+            if request.timed_out and request._connection_closed:
+                lost.append(request)
+        if lost:
+            self._raise_if_lost(lost)
         return job_requests
 
     def wait_until_jobs_completed(
@@ -258,9 +267,14 @@ class GearmanClient(ClientAdditions):
             return request.complete or request._connection_closed or request.state == JOB_UNKNOWN
 
         self._wait(has_ended, job_requests, Deadline(poll_timeout))
+        lost = []
         for request in job_requests:
-            request.timed_out = not request.complete and request.state != JOB_UNKNOWN
-        self._raise_if_lost(request for request in job_requests if not request.complete)
+            request.timed_out = False
+            if not request.complete:
+                request.timed_out = request.state != JOB_UNKNOWN
+                lost.append(request)
+        if lost:
+            self._raise_if_lost(lost)
         return job_requests
 
     def establish_request_connection(self, current_request: GearmanJobRequest) -> GearmanConnection:
@@ -277,12 +291,12 @@ class GearmanClient(ClientAdditions):
         Raises:
             ServerUnavailable: No server can be reached.
         """
-        deadline = getattr(self._local, "deadline", None) or Deadline(None)
         for connection in self._servers_by_preference(current_request):
             if connection.connected:
                 return connection
+            deadline = self._local.deadline
             try:
-                connection.connect(deadline.within(CONNECT_TIMEOUT))
+                connection.connect(CONNECT_TIMEOUT if deadline is None else deadline.within(CONNECT_TIMEOUT))
             except errors.ConnectionError as error:
                 _log.info("%s", error)
             else:
@@ -310,14 +324,12 @@ class GearmanClient(ClientAdditions):
             raise ExceededConnectionAttempts(
                 f"not accepted in {request.connection_attempts} attempt(s): {request!r}"
             )
-        task, unique = function_bytes(bytes_of(job.task or "")), bytes_of(job.unique or "")
-        name_bytes(unique, "the unique", MAX_UNIQUE)
-        data, priority = self.encode_data(job.data), _PRIORITIES[request.priority]
+        packet, wrong = self._packet(request)
         connection = self.establish_request_connection(request)
         job.connection, job.handle = connection, None
         request.connection_attempts += 1
         request.timed_out = False
-        submission = Submission(
+        request._submission = attempt = Submission(
             request,
             connection,
             self._attach_event_queue(),
@@ -326,18 +338,31 @@ class GearmanClient(ClientAdditions):
             self.decode_data,
             self.on_gearman_error,
         )
-        request._submission = submission
         request.state = JOB_PENDING
-        connection.submit(
-            submission,
-            task,
-            data,
-            unique=unique,
-            priority=priority,
-            background=bool(request.background),
-            **request.options,
-        )
+        if packet is None:
+            attempt.refused(type(wrong).__name__, str(wrong))
+        else:
+            self._local.outbox.send(connection, NewJob(attempt, packet))
         return request
+
+    def _packet(self, request: GearmanJobRequest) -> tuple[JobPacket | None, Exception | None]:
+        """The packet of a request's job, or what is wrong with the job. A wrong name raises."""
+        task, unique = bytes_of(request.job.task or ""), bytes_of(request.job.unique or "")
+        data, priority = self.encode_data(request.job.data), _PRIORITIES[request.priority]
+        options: Any = request.options
+        run_at = None
+        if options:
+            options = dict(options)
+            run_at = options.pop("run_at", None)
+        background = bool(request.background)
+        try:
+            return submission(
+                task, data, unique, priority, background, run_at, None, MAX_PACKET, options
+            ), None
+        except (TypeError, ValueError) as error:
+            function_bytes(task)
+            name_bytes(unique, "the unique", MAX_UNIQUE)
+            return None, error
 
     # -- asking ---------------------------------------------------------------------------------
 
@@ -397,12 +422,14 @@ class GearmanClient(ClientAdditions):
             return not request._pending_status_requests
 
         self._wait(status_received, job_requests, Deadline(poll_timeout))
+        lost = []
         for request in job_requests:
             status = request.status
             request.timed_out = status.get("time_received") == status.get("last_time_received")
-        self._raise_if_lost(
-            request for request in job_requests if request.timed_out and not request._pending_status_requests
-        )
+            if request.timed_out and not request._pending_status_requests:
+                lost.append(request)
+        if lost:
+            self._raise_if_lost(lost)
         return job_requests
 
     # -- waiting for a condition of the program -------------------------------------------------
@@ -427,8 +454,8 @@ class GearmanClient(ClientAdditions):
             ServerUnavailable: None of `submitted_connections` is connected.
             Exception: The error of a request.
         """
-        background_thread().refuse_in_own_thread()
-        self._attach_event_queue()
+        thread = self._attach_event_queue()
+        thread.refuse_in_own_thread()
         connections, deadline, any_activity = list(submitted_connections), Deadline(timeout), False
         while True:
             changes = self._event_queue.changes
@@ -439,8 +466,9 @@ class GearmanClient(ClientAdditions):
                 raise ServerUnavailable(f"the connections were lost to all of {self.connection_list!r}")
             if not go_on:
                 return False
-            if not self._event_queue.wait(changes, deadline):
-                return True
+            with thread.loan.waiting():
+                if not self._event_queue.wait(changes, deadline):
+                    return True
             any_activity = True
 
     # -- the end --------------------------------------------------------------------------------
@@ -481,10 +509,11 @@ class GearmanClient(ClientAdditions):
         self, done: Callable[[GearmanJobRequest], bool], requests: Requests, deadline: Deadline
     ) -> None:
         """Process events until all `requests` are `done`, or the deadline. Raises an error of one of them."""
-        background_thread().refuse_in_own_thread()
+        thread = background_thread()
+        thread.refuse_in_own_thread()
         for request in requests:
             submission = request._submission
-            if isinstance(submission, Submission) and not submission.thread.alive:
+            if isinstance(submission, Submission) and submission.thread is not thread:
                 submission.thread_ended()
         # Only the last is tested: testing all for each event would be quadratic.
         waiting = list(requests)[::-1]
@@ -494,14 +523,25 @@ class GearmanClient(ClientAdditions):
             self._pending.raise_errors(requests)
             while waiting and done(waiting[-1]):
                 waiting.pop()
-            if not waiting or not self._event_queue.wait(changes, deadline):
-                break
+            if not waiting:
+                return
+            if self._read_alone(waiting[-1], deadline):
+                continue
+            with thread.loan.waiting():
+                if not self._event_queue.wait(changes, deadline):
+                    break
         self._event_queue.process_all()
         self._pending.raise_errors(requests)
 
-    def _raise_if_lost(self, lost: Iterable[GearmanJobRequest]) -> None:
+    def _read_alone(self, request: GearmanJobRequest, deadline: Deadline) -> bool:
+        """Read in this thread what is waited for, if that is possible. Returns whether something was read."""
+        connection = request.job.connection
+        if connection is None or len(self.connection_list) > 1:
+            return False
+        return connection.read(deadline.within(LOAN_SECONDS))
+
+    def _raise_if_lost(self, lost: list[GearmanJobRequest]) -> None:
         """Raise `ServerUnavailable` for a closed connection, or a lost request where no server is left."""
-        lost = list(lost)
         if any(request._connection_closed for request in lost):
             raise ServerUnavailable("the connection was closed")
         if any(request.state == JOB_UNKNOWN for request in lost) and not any(
@@ -512,10 +552,11 @@ class GearmanClient(ClientAdditions):
     # -- choosing -------------------------------------------------------------------------------
 
     def _new_request(self, job: dict[str, Any], background: bool, max_retries: int) -> GearmanJobRequest:
-        check_count(max_retries, "max_retries", 0)
         unique = job.get("unique") or os.urandom(self.random_unique_bytes).hex()
         new = self.job_class(None, None, Name.of(job["task"]), Name.of(unique), job["data"])
-        options = {name: job[name] for name in OPTIONS if job.get(name) is not None}
+        options: dict[str, Any] = {}
+        if not job.keys() <= _PLAIN_KEYS:
+            options = {name: job[name] for name in OPTIONS if job.get(name) is not None}
         # A request that is not one for an offline job waits for a result.
         offline = background or "run_at" in options
         request = self.job_request_class(new, job.get("priority", PRIORITY_NONE), offline, max_retries + 1)
@@ -526,13 +567,13 @@ class GearmanClient(ClientAdditions):
 
     def _servers_by_preference(self, request: GearmanJobRequest) -> list[GearmanConnection]:
         """The servers in the order in which they are tried. Those that failed recently come last."""
+        if len(self.connection_list) == 1:
+            return self.connection_list
         now = time.monotonic()
 
         def failed_recently(connection: GearmanConnection) -> bool:
             return connection.failed_at is not None and now - connection.failed_at < COOLDOWN_SECONDS
 
-        if len(self.connection_list) == 1:
-            return self.connection_list
         servers = list(self.connection_list)
         unique = bytes_of(request.job.unique or "")
         if unique:
@@ -545,6 +586,19 @@ class GearmanClient(ClientAdditions):
             random.shuffle(servers)
         # If this is another attempt, the last server has failed.
         return sorted(servers, key=lambda server: (server is request.job.connection, failed_recently(server)))
+
+
+class _OfThread(threading.local):
+    """What a client keeps for each thread that uses it.
+
+    Attributes:
+        deadline: The limit of the thread's call; None outside of calls with one.
+        outbox: The jobs that the thread's call submits.
+    """
+
+    def __init__(self) -> None:
+        self.deadline: Deadline | None = None
+        self.outbox = Outbox()
 
 
 def _check_collection(jobs: object) -> None:

@@ -6,21 +6,27 @@ Which request goes to which server is decided in `client`.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from twisted.internet.defer import Deferred
+from twisted.internet.tcp import Connection
 from twisted.python.failure import Failure
 
 from txgearman.blocking import errors
 from txgearman.blocking.background_thread import GRACE_SECONDS, BackgroundResource
 from txgearman.blocking.constants import DEFAULT_GEARMAN_PORT
 from txgearman.blocking.errors import ServerUnavailable
+from txgearman.blocking.reactor_loan import ReactorLoan
 from txgearman.blocking.tls import TlsEndpoint, endpoint_from_description, tls_options
-from txgearman.client import Client, Job, JobStatus, Priority
+from txgearman.client import Client, DataUpdate, JobStatus, StatusUpdate
+from txgearman.client.protocol import ClientProtocol
+from txgearman.client.submission import Submission
+from txgearman.client.updates import Update
 from txgearman.connection.endpoint import tcp_endpoint
 from txgearman.errors import ClientError, ConnectionLost, JobRaised, NotConnected, ServerError
+from txgearman.net import fast_write
 
 CONNECT_TIMEOUT: Final = 10.0
 """Seconds that an attempt to connect to one server may take, including the look-up of its name."""
@@ -65,6 +71,18 @@ class SubmissionListener(Protocol):
         """The job has failed, with an exception if the worker sent one."""
 
 
+class NewJob(NamedTuple):
+    """A job to submit.
+
+    Attributes:
+        listener: Receives the job's events.
+        submission: The job as its packet.
+    """
+
+    listener: SubmissionListener
+    submission: Submission
+
+
 class _ClosableClient(Client):
     """A client that knows whether the program has closed it."""
 
@@ -73,6 +91,25 @@ class _ClosableClient(Client):
     def close(self) -> Deferred[None]:
         self.closed = True
         return super().close()
+
+    @property
+    def protocol(self) -> ClientProtocol | None:
+        """The protocol of the connection; None without one."""
+        return self._dispatch.servers[0].protocol
+
+    def connected(self) -> Deferred[ClientProtocol]:
+        """Connect, if there is no connection. Fires with the protocol."""
+        return self._dispatch.servers[0].connect()
+
+    @property
+    def plain_protocol(self) -> ClientProtocol | None:
+        """The protocol of a connection that can be read and written at once; None without one.
+
+        TLS writes and reads when the reactor makes its next turn.
+        """
+        protocol = self._dispatch.servers[0].protocol
+        transport: Any = None if protocol is None else protocol.transport
+        return protocol if isinstance(transport, Connection) and not transport.TLS else None
 
 
 class GearmanConnection:
@@ -169,30 +206,49 @@ class GearmanConnection:
         if self.on_close is not None:
             self.on_close(self)
 
-    def submit(
-        self,
-        listener: SubmissionListener,
-        task: bytes,
-        data: bytes,
-        *,
-        unique: bytes,
-        priority: Priority,
-        background: bool,
-        **options: Any,
-    ) -> None:
-        """Submit a job, without waiting.
+    def submit(self, jobs: Sequence[NewJob], seconds: float = 0.0) -> None:
+        """Submit jobs in one write.
 
         Args:
-            listener: Receives the job's events.
-            task: The name of the function.
-            data: Its input.
-            unique: The job's key.
-            priority: Its priority.
-            background: Whether it is an offline job.
-            **options: Others of `txgearman.client.Client.submit`.
+            jobs: The jobs.
+            seconds: How long to wait for an answer and read it, at most, if this thread is alone and can do
+                so.
         """
         thread, client = self._client.get()
-        thread.post(_submit, client, listener, task, data, unique, priority, background, options)
+        loan = thread.loan
+        if loan.take():
+            try:
+                protocol = client.plain_protocol
+                if protocol is not None:
+                    _submit(client, jobs)
+                    protocol.flush()
+                    if seconds:
+                        _read(protocol, loan, seconds)
+                    return
+            finally:
+                loan.give_back()
+        thread.post(_submit, client, jobs)
+
+    def read(self, seconds: float) -> bool:
+        """Read what the server sends, if this thread is alone and can do so.
+
+        Args:
+            seconds: How long to wait for it, at most.
+
+        Returns:
+            Whether something was read. If not, wait for the background thread.
+        """
+        if not self._client.alive:
+            return False
+        thread, client = self._client.get()
+        loan = thread.loan
+        if not loan.take():
+            return False
+        try:
+            protocol = client.plain_protocol
+            return protocol is not None and _read(protocol, loan, seconds)
+        finally:
+            loan.give_back()
 
     def request_status(self, handle: bytes, on_status: Any, on_failure: Any) -> None:
         """Ask for the status of a job, without waiting. The callbacks are called in the background thread.
@@ -273,58 +329,76 @@ class GearmanConnection:
         return _ClosableClient(reactor, self.endpoint(reactor))
 
 
-def _submit(
-    client: _ClosableClient,
-    listener: SubmissionListener,
-    task: bytes,
-    data: bytes,
-    unique: bytes,
-    priority: Priority,
-    background: bool,
-    options: dict[str, Any],
-) -> None:
-    try:
-        # Without a time limit of its own: the client gives up a server that does not answer.
-        submitted: Deferred[Job] = client.submit(
-            task, data, unique=unique, priority=priority, background=background, **options
-        )
-    except (TypeError, ValueError) as error:
-        listener.refused(type(error).__name__, str(error))
-        return
-    submitted.addCallbacks(
-        partial(_accepted, client, listener, background), partial(_not_accepted, client, listener)
-    )
+class _ListenedJob:
+    """Stands for a job, and tells its listener what the protocol says of it: a `JobReceiver`."""
+
+    __slots__ = ("_client", "_listener", "background", "called", "handle", "server")
+
+    def __init__(self, client: _ClosableClient, listener: SubmissionListener, background: bool) -> None:
+        self.background = background
+        self.called = False
+        self.handle = b""
+        self.server = ""
+        self._client = client
+        self._listener = listener
+
+    def callback(self, _job: object) -> None:
+        self._listener.accepted(self.handle)
+
+    def errback(self, error: Exception) -> None:
+        if self._client.closed:
+            self._listener.closed()
+        elif isinstance(error, ServerError):
+            self._listener.refused(error.code, error.text)
+        else:
+            self._listener.lost(str(error), sent=not isinstance(error, NotConnected))
+
+    def _ignore(self) -> None:
+        pass
+
+    def _update(self, update: Update) -> None:
+        if isinstance(update, StatusUpdate):
+            self._listener.status(update.numerator, update.denominator)
+        elif isinstance(update, DataUpdate):
+            self._listener.data(update.data)
+        else:
+            self._listener.warning(update.data)
+
+    def _complete(self, result: bytes) -> None:
+        self._listener.completed(result)
+
+    def _connection_lost(self, error: Callable[[], ClientError]) -> None:
+        if self._client.closed:
+            self._listener.closed()
+        else:
+            self._listener.lost(str(error()), sent=True)
+
+    def _fail(self, error: Callable[[], ClientError]) -> None:
+        reason = error()
+        self._listener.failed(reason.data if isinstance(reason, JobRaised) else None)
 
 
-def _accepted(client: _ClosableClient, listener: SubmissionListener, background: bool, job: Job) -> None:
-    listener.accepted(job.handle)
-    if not background:
-        job.on_data(listener.data)
-        job.on_warning(listener.warning)
-        job.on_status(listener.status)
-        job.result().addCallbacks(listener.completed, partial(_not_completed, client, listener))
+def _submit(client: _ClosableClient, jobs: Iterable[NewJob]) -> None:
+    for listener, submission in jobs:
+        job = _ListenedJob(client, listener, submission.background)
+        protocol = client.protocol
+        if protocol is not None:
+            protocol.submit_to(submission, job)
+        else:
+            # Without a time limit of its own: the client gives up a server that does not answer.
+            client.connected().addCallbacks(
+                lambda made, submission=submission, job=job: made.submit_to(submission, job),
+                lambda failure, job=job: job.errback(failure.value),
+            )
 
 
-def _not_accepted(client: _ClosableClient, listener: SubmissionListener, failure: Failure) -> None:
-    error = failure.value
-    if client.closed:
-        listener.closed()
-    elif isinstance(error, ServerError):
-        listener.refused(error.code, error.text)
-    else:
-        listener.lost(str(error), sent=not isinstance(error, NotConnected))
-
-
-def _not_completed(client: _ClosableClient, listener: SubmissionListener, failure: Failure) -> None:
-    error = failure.value
-    if client.closed:
-        listener.closed()
-    elif isinstance(error, JobRaised):
-        listener.failed(error.data)
-    elif isinstance(error, ConnectionLost):
-        listener.lost(str(error), sent=True)
-    else:
-        listener.failed(None)
+def _read(protocol: ClientProtocol, loan: ReactorLoan, seconds: float) -> bool:
+    """Wait for what the server sends, and read it. Returns whether something was read."""
+    transport: Any = protocol.transport
+    # What the system has not taken is written by the reactor, and only then answered.
+    if fast_write.kept(transport) or not loan.wait_readable(transport.fileno(), seconds):
+        return False
+    return transport.doRead() is None
 
 
 def _request_status(client: _ClosableClient, handle: bytes, on_status: Any, on_failure: Any) -> None:

@@ -38,7 +38,9 @@ class EventQueue:
     def reset_after_fork(self) -> None:
         """Drop the events and locks of the parent. Called in the child of a fork."""
         self._events: deque[tuple[Event, int]] = deque()
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._sleepers = 0
         self._free_bytes = MAX_QUEUED_BYTES
         self.processing_lock = threading.RLock()
 
@@ -60,7 +62,7 @@ class EventQueue:
 
     def take(self) -> Event | None:
         """Take out the oldest event; None if there is none."""
-        with self._changed:
+        with self._lock:
             if not self._events:
                 return None
             event, size = self._events.popleft()
@@ -69,6 +71,9 @@ class EventQueue:
 
     def process_all(self) -> None:
         """Take out all events, and call each."""
+        if not self._events:
+            # If another thread is still at the last one, that changes the queue when it is done.
+            return
         with self.processing_lock:
             processed = False
             while (event := self.take()) is not None:
@@ -77,6 +82,24 @@ class EventQueue:
         if processed:
             # Another thread may wait for one of these events.
             self.wake()
+
+    def process_now(self, event: Event) -> bool:
+        """Call an event, if none is before it, and no other thread is at one.
+
+        Args:
+            event: The event.
+
+        Returns:
+            Whether it was called.
+        """
+        if self._events or not self.processing_lock.acquire(blocking=False):
+            return False
+        try:
+            event()
+        finally:
+            self.processing_lock.release()
+        self.wake()
+        return True
 
     def close(self, why: str) -> None:
         """Declare that no more events will come. All waits raise `ServerUnavailable`.
@@ -96,14 +119,14 @@ class EventQueue:
     @property
     def changes(self) -> int:
         """The number of changes so far, to be passed to `wait`."""
-        with self._changed:
-            return self._changes
+        return self._changes
 
     def wake(self) -> None:
         """Wake all waiting threads."""
-        with self._changed:
+        with self._lock:
             self._changes += 1
-            self._changed.notify_all()
+            if self._sleepers:
+                self._changed.notify_all()
 
     def wait(self, changes: int, deadline: Deadline) -> bool:
         """Wait for a change.
@@ -124,15 +147,18 @@ class EventQueue:
                     raise ServerUnavailable(self._closed)
                 if deadline.over:
                     return False
-                self._changed.wait(deadline.within(WAIT_SLICE_SECONDS))
+                self._sleepers += 1
+                try:
+                    self._changed.wait(deadline.within(WAIT_SLICE_SECONDS))
+                finally:
+                    self._sleepers -= 1
             return True
 
     def _put(self, event: Event, size: int) -> bool:
-        with self._changed:
+        with self._lock:
             if size > self._free_bytes and size:
                 return False
             self._free_bytes -= size
             self._events.append((event, size))
-            self._changes += 1
-            self._changed.notify_all()
+            self.wake()
             return True

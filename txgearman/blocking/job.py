@@ -156,8 +156,9 @@ class GearmanJobRequest(_Formattable):
     @property
     def complete(self) -> bool:
         """Whether there is nothing to wait for: it has ended, or is an offline job and accepted."""
-        ends = (JOB_FAILED, JOB_COMPLETE, JOB_CREATED) if self.background else (JOB_FAILED, JOB_COMPLETE)
-        return self.state in ends
+        if self.state == JOB_CREATED:
+            return bool(self.background)
+        return self.state in (JOB_FAILED, JOB_COMPLETE)
 
     @property
     def status_updates(self) -> deque[tuple[int, int]]:

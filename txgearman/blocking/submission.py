@@ -11,10 +11,10 @@ import time
 import weakref
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from txgearman.blocking.background_thread import BackgroundThread
-from txgearman.blocking.connection import GearmanConnection
+from txgearman.blocking.connection import GearmanConnection, NewJob
 from txgearman.blocking.constants import (
     JOB_COMPLETE,
     JOB_CREATED,
@@ -23,12 +23,17 @@ from txgearman.blocking.constants import (
     JOB_UNKNOWN,
 )
 from txgearman.blocking.data_encoder import text_of
+from txgearman.blocking.deadline import Deadline
 from txgearman.blocking.event_queue import MAX_QUEUED_BYTES, EventQueue
 from txgearman.blocking.job import GearmanJobRequest
 from txgearman.blocking.name import Name
+from txgearman.blocking.reactor_loan import LOAN_SECONDS
 from txgearman.errors import UpdatesLost
 
 _log = logging.getLogger(__name__)
+
+OUTBOX_JOBS: Final = 1000
+"""Jobs that are sent together at most. More would keep the reactor from its other work for too long."""
 
 JobKey = tuple[GearmanConnection, str]
 """Identifies a job: the connection to its server, and its handle there."""
@@ -48,6 +53,8 @@ class PendingRequests:
         self.waiting: dict[JobKey, int] = {}
         self.subscribers: dict[JobKey, GearmanJobRequest] = {}
         self._with_errors: weakref.WeakSet[GearmanJobRequest] = weakref.WeakSet()
+        # False says that there are none, faster than the set does.
+        self._has_errors = False
 
     def add(self, key: JobKey) -> None:
         """Count one more request that waits for a job."""
@@ -71,15 +78,22 @@ class PendingRequests:
         """Let the next wait for a request raise `error`."""
         request._error = error
         self._with_errors.add(request)
+        self._has_errors = True
 
     def raise_errors(self, requests: Iterable[GearmanJobRequest] | None = None) -> None:
         """Raise one error of `requests`, or of any request, and forget it."""
+        if not self._has_errors:
+            return
+        self._has_errors = False
         for request in list(self._with_errors):
             if requests is None or request in requests:
                 self._with_errors.discard(request)
                 error, request._error = request._error, None
                 if error is not None:
+                    self._has_errors = True
                     raise error
+            else:
+                self._has_errors = True
 
 
 class Submission:
@@ -118,7 +132,11 @@ class Submission:
         self._key: JobKey | None = None
 
     def accepted(self, handle: bytes) -> None:
-        self._event_queue.put(partial(self._accepted, Name.of(handle)))
+        loan, event = self.thread.loan, partial(self._accepted, Name.of(handle))
+        # A borrower waits for this itself. It runs no code of the program before it gives the loan back.
+        if not (loan.taken and self._event_queue.process_now(event)):
+            loan.offer_soon()
+            self._event_queue.put(event)
 
     def refused(self, code: str, text: str) -> None:
         self._event_queue.put(partial(self._refused, code, text))
@@ -139,9 +157,11 @@ class Submission:
         self._offer(partial(self._status, numerator, denominator), 0)
 
     def completed(self, result: bytes) -> None:
+        self.thread.loan.offer_soon()
         self._event_queue.put(partial(self._completed, result))
 
     def failed(self, exception: bytes | None) -> None:
+        self.thread.loan.offer_soon()
         self._event_queue.put(partial(self._failed, exception))
 
     def _offer(self, event: Callable[[], object], size: int) -> None:
@@ -244,6 +264,49 @@ class Submission:
             return self._decode_data(exception)
         except Exception:
             return text_of(exception)
+
+
+class Outbox:
+    """Jobs that one call submits to the same server, sent in one write.
+
+    In a ``with`` block jobs wait for its end, and for no more than `OUTBOX_JOBS`. The block also reads the
+    answer, if this thread is alone and can do so. Outside of one each job is sent at once.
+    """
+
+    def __init__(self) -> None:
+        self._deadlines: list[Deadline] = []
+        self._connection: GearmanConnection | None = None
+        self._jobs: list[NewJob] = []
+
+    def waiting_for_answers(self, deadline: Deadline) -> Outbox:
+        """For a ``with`` block of a call that waits for answers, until the deadline."""
+        self._deadlines.append(deadline)
+        return self
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_error: object) -> None:
+        self._flush(self._deadlines.pop().within(LOAN_SECONDS))
+
+    def send(self, connection: GearmanConnection, job: NewJob) -> None:
+        """Send a job.
+
+        Args:
+            connection: The connection to its server.
+            job: The job.
+        """
+        if connection is not self._connection:
+            self._flush()
+            self._connection = connection
+        self._jobs.append(job)
+        if not self._deadlines or len(self._jobs) >= OUTBOX_JOBS:
+            self._flush()
+
+    def _flush(self, seconds: float = 0.0) -> None:
+        jobs, self._jobs = self._jobs, []
+        if jobs and self._connection is not None:
+            self._connection.submit(jobs, seconds)
 
 
 def status_of(handle: str, known: bool, running: bool, numerator: int, denominator: int) -> dict[str, Any]:

@@ -540,8 +540,10 @@ class GearmanWorker(GearmanConnectionManager):
                 go_on = False
             elif connections.reconnect_needed:
                 connections.reconnect(self._new_background_worker)
-            elif not self._event_queue.wait(changes, deadline):
-                return True
+            else:
+                with connections.current.thread.loan.waiting():
+                    if not self._event_queue.wait(changes, deadline):
+                        return True
         return False
 
     def _continues(self, callback: Callable[[bool], Any]) -> bool:

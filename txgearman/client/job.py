@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
@@ -13,6 +13,46 @@ from txgearman.codecs import BYTES, Codec, decoded
 from txgearman.connection.arguments import check_timeout
 from txgearman.errors import BadPayload, ClientError, NoResult, TimedOut
 from txgearman.wire.names import text_of
+
+
+class PendingJob(Protocol):
+    """What the protocol tells of a job that was submitted: a `Job`, or what stands for one.
+
+    Attributes:
+        handle: Set once the server has accepted the job.
+        server: Set with the handle.
+        background: Whether no more is told then.
+    """
+
+    handle: bytes
+    server: str
+    background: bool
+
+    def _ignore(self) -> None: ...
+
+    def _update(self, update: Update) -> None: ...
+
+    def _complete(self, result: bytes) -> None: ...
+
+    def _connection_lost(self, error: Callable[[], ClientError]) -> None: ...
+
+    def _fail(self, error: Callable[[], ClientError]) -> None: ...
+
+
+class JobReceiver(PendingJob, Protocol):
+    """Stands for a `Job`, and for the Deferred of its submission, where making both would cost too much.
+
+    Attributes:
+        called: False.
+    """
+
+    called: bool
+
+    def callback(self, job: Any) -> None:
+        """The server has accepted the job, which is this object."""
+
+    def errback(self, error: Exception) -> None:
+        """The job was not accepted."""
 
 
 class Job:

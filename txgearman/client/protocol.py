@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from txgearman.client.job import Job
+from txgearman.client.job import Job, JobReceiver, PendingJob
 from txgearman.client.result import ResultAnswer
 from txgearman.client.send_budget import SendBudget
 from txgearman.client.status import JobStatus, leading_integer
@@ -58,14 +58,14 @@ class _Request(NamedTuple):
         answer: The type of the packet that answers it.
         subject: What the answer belongs to: a job, a chunk, a handle or a unique. A chunk is answered when
             each of its jobs is.
-        reply: Fires with the answer. A caller may have cancelled it; it then ignores the one call that still
-            comes.
+        reply: The Deferred that fires with the answer, or a `JobReceiver`. A caller may have cancelled the
+            Deferred; it then ignores the one call that still comes.
         size: Bytes that the send budget was charged.
     """
 
     answer: int
     subject: Any
-    reply: Deferred[Any]
+    reply: Any
     size: int
 
 
@@ -134,7 +134,7 @@ class ClientProtocol(PacketProtocol):
         self._result_waiters: dict[bytes, list[Deferred[ResultAnswer]]] = {}
         # Jobs by handle. gearmand gives one handle to all submits of one unique, and sends each packet about
         # it as often as the job was submitted here.
-        self._jobs: dict[bytes, list[Job]] = {}
+        self._jobs: dict[bytes, list[PendingJob]] = {}
         self._receivers: dict[int, Callable[..., None]] = {
             JOB_CREATED: self._created,
             ECHO_RES: partial(self._answered, ECHO_RES),
@@ -171,6 +171,23 @@ class ClientProtocol(PacketProtocol):
                 lambda _: self._request(submission.packet, submission.body, JOB_CREATED, job)
             )
         return self._request(submission.packet, submission.body, JOB_CREATED, job)
+
+    def submit_to(self, submission: Submission, receiver: JobReceiver) -> None:
+        """Submit a job, as `submit` does, for an object that stands for its `Job` and its Deferred.
+
+        Args:
+            submission: The job as its packet.
+            receiver: The object.
+        """
+        packet = frame(REQUEST, submission.packet, submission.body)
+        size = len(submission.body)
+        if not submission.extended_for:
+            self._send(packet, JOB_CREATED, receiver, size, receiver)
+            return
+        self._extension(SUBMIT_EXTENDED, submission.extended_for, size).addCallbacks(
+            lambda _: self._send(packet, JOB_CREATED, receiver, size, receiver),
+            lambda failure: receiver.errback(failure.value),
+        )
 
     def submit_chunk(self, packets: bytes, chunk: Chunk, extended_for: str = "") -> Deferred[None]:
         """Submit several offline jobs.
@@ -243,12 +260,17 @@ class ClientProtocol(PacketProtocol):
 
     def _send_request(self, packets: bytes, answer: int, subject: Any, size: int) -> Deferred[Any]:
         reply: Deferred[Any] = Deferred()
+        self._send(packets, answer, subject, size, reply)
+        return reply
+
+    def _send(
+        self, packets: bytes, answer: int, subject: Any, size: int, reply: Deferred[Any] | JobReceiver
+    ) -> None:
         if not self._requests:
             self.expect_reply()
         self._requests.append(_Request(answer, subject, reply, size))
         self._budget.charge(size)
         self.write_buffered(packets)
-        return reply
 
     def _extension(self, option: bytes, needed_for: str, size: int) -> Deferred[None]:
         """Ask for an extension of the protocol, at its first use on this connection.
@@ -353,7 +375,7 @@ class ClientProtocol(PacketProtocol):
                 self._pop_request().reply.callback(None)
             return
         request = self._pop_request()
-        job: Job = subject
+        job: PendingJob = subject
         job.handle = handle
         job.server = self._server_name
         if not job.background:
@@ -447,7 +469,7 @@ class ClientProtocol(PacketProtocol):
             jobs.append(jobs.pop(0))
         job._update(update)
 
-    def _pop_job(self, handle: bytes) -> Job | None:
+    def _pop_job(self, handle: bytes) -> PendingJob | None:
         """Take out the job with this handle, which has ended. Several jobs with the handle take turns."""
         jobs = self._jobs.get(handle)
         if jobs is None:

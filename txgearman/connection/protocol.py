@@ -119,7 +119,7 @@ class PacketProtocol(Protocol):
     def write(self, data: bytes) -> None:
         """Send whole packets, at once if no bytes wait to be sent."""
         assert self.transport is not None
-        self._flush()
+        self.flush()
         self._written += len(data)
         fast_write.write(self.transport, data)
 
@@ -128,7 +128,7 @@ class PacketProtocol(Protocol):
         self._write_buffer.append(data)
         self._write_buffer_size += len(data)
         if self._write_buffer_size > WRITE_BUFFER_BYTES:
-            self._flush()
+            self.flush()
         elif self._flush_call is None and not self.reading:
             self._flush_call = self.clock.callLater(0, self._flush_at_end_of_turn)
 
@@ -147,7 +147,7 @@ class PacketProtocol(Protocol):
             return succeed(None)
         gone: Deferred[None] = Deferred()
         self._close_waiters.append(gone)
-        self._flush()
+        self.flush()
         self._end(why)
         if self._abort_call is None:
             self._abort_call = self.clock.callLater(CLOSE_TIMEOUT, self._abort)
@@ -181,7 +181,7 @@ class PacketProtocol(Protocol):
             self._abort()
         finally:
             self.reading = False
-            self._flush()
+            self.flush()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         self._disconnected = True
@@ -203,9 +203,10 @@ class PacketProtocol(Protocol):
 
     def _flush_at_end_of_turn(self) -> None:
         self._flush_call = None
-        self._flush()
+        self.flush()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send what `write_buffered` has collected."""
         if self._write_buffer:
             data = b"".join(self._write_buffer)
             self._write_buffer.clear()
