@@ -23,7 +23,7 @@ def answers_early() -> None:
     """Clients are told that a job is accepted, and then it is committed."""
 
     def save(self: Any, job: Job) -> None:
-        self._pending.saves.append(job)
+        self.pending.saves.append(job)
         self._reactor.callLater(0, self._answers.saved, job)
         self._schedule_write(LATE)
 
@@ -75,8 +75,8 @@ def takes_late_duplicates_for_early() -> None:
     end."""
 
     def remove_or_rerun(self: Any, each: Coalesced, end: End) -> None:
-        self._pending.end_again(each, end)
-        self._pending.coalesced[each.job.number] = each.at
+        self.pending.end_again(each, end)
+        self.pending.coalesced[each.job.number] = each.at
 
     StoreWriter._remove_or_rerun = remove_or_rerun  # type: ignore[method-assign]
 

@@ -64,7 +64,7 @@ def note_kill(factory: GearmanServerFactory, store_writer: StoreWriter, happened
     """A server is about to be killed: note between which steps of its jobs."""
     functions = factory.broker.functions.by_name.values()
     happened["killed ahead of a retry"] += sum(function.retrying for function in functions)
-    happened["killed ahead of a death"] += len(store_writer._pending.deaths)
+    happened["killed ahead of a death"] += len(store_writer.pending.deaths)
 
 
 class HistoryTests(SavingTestCase):
@@ -379,7 +379,7 @@ class SeveralServersTests(SynchronousTestCase):
         for player in self.players:
             broker, store_writer = player.site.factory.broker, player.site.store_writer
             self.assertEqual((broker.total, broker.stored_queues.jobs, player.online), (0, 0, set()))
-            self.assertEqual((store_writer.unremoved, store_writer._pending.coalesced), (0, {}))
+            self.assertEqual((store_writer.pending.unremoved, store_writer.pending.coalesced), (0, {}))
 
     def check_dead(self) -> set[bytes]:
         """Returns the handles of the dead jobs."""

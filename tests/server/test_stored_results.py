@@ -116,7 +116,7 @@ class WritingTests(StoredResultTestCase):
         """Also where the first attempt was committed and nobody was told."""
         self.complete(b"end")
         self.fail_to_write_twice()
-        self.assertEqual((self.store_writer.unremoved, self.kept()), (0, [1]))
+        self.assertEqual((self.store_writer.pending.unremoved, self.kept()), (0, [1]))
         self.flushLoggedErrors()
 
     def test_the_job_is_not_found_alive_meanwhile(self) -> None:
@@ -143,7 +143,7 @@ class WritingTests(StoredResultTestCase):
                 self.setUp()
                 self.patch(pending_results, limit, value)
                 self.complete(*[b"end"] * 7)
-                while self.store_writer.unremoved:
+                while self.store_writer.pending.unremoved:
                     self.write()
                 counts = [len(changes.results) for changes in self.store.writes if changes.results]
                 self.assertEqual(counts, [3, 3, 1])
@@ -154,7 +154,7 @@ class WritingTests(StoredResultTestCase):
         self.results.limit(2 * weight)
         self.commit()
         self.complete(*[b"end"] * 2)
-        self.assertEqual(self.store_writer.unremoved, 2)
+        self.assertEqual(self.store_writer.pending.unremoved, 2)
         client, worker = self.connect(), self.worker()
         client.receive(*[req(18, b"f", b"", b"data")] * 3)
         self.commit()
@@ -163,11 +163,11 @@ class WritingTests(StoredResultTestCase):
         worker.receive(*(req(13, handle(number), b"end") for number in (3, 4, 5)))
         self.turn(REMOVAL_DELAY)
         self.commit()
-        self.assertEqual((self.results.evicted, self.store_writer.unremoved), (1, 3))
+        self.assertEqual((self.results.evicted, self.store_writer.pending.unremoved), (1, 3))
         self.store.failing = None
         self.turn(10.0)
         self.commit()
-        self.assertEqual((self.store.jobs, self.store_writer.unremoved), ({}, 0))
+        self.assertEqual((self.store.jobs, self.store_writer.pending.unremoved), ({}, 0))
         self.assertNotIn(3, self.kept())
         self.assertLessEqual({4, 5}, set(self.kept()))
         self.flushLoggedErrors()

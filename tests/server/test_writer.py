@@ -68,7 +68,7 @@ class SavingTestCase(DurableServer, SynchronousTestCase):
             self.store.failing = UNAVAILABLE
             self.commit()
             self.store.failing = None
-            self.assertEqual(self.store_writer.unremoved, 1)
+            self.assertEqual(self.store_writer.pending.unremoved, 1)
         self.turn(10.0)
         self.commit()
 
@@ -425,7 +425,7 @@ class OutageTests(SavingTestCase):
             self.running.receive(req(9), req(13, handle(number), b""))
         self.store.failing = UNAVAILABLE
         self.break_off()
-        self.assertEqual(self.store_writer.unremoved, 9, "and one that was refused")
+        self.assertEqual(self.store_writer.pending.unremoved, 9, "and one that was refused")
         self.store.writes.clear()
         self.recover()
         self.turn(1)
@@ -547,7 +547,7 @@ class OutageTests(SavingTestCase):
             self.now += 6
             self.turn(60)
             self.thread.run_all()
-        self.assertEqual(self.store_writer._pending.kept_uniques, [])
+        self.assertEqual(self.store_writer.pending.kept_uniques, [])
         self.complete_foreground(1, b"unique_for=100")
         self.recover()
         self.assertEqual([kept.key for kept in self.store.uniques.values()], [b"u0"])
@@ -565,7 +565,7 @@ class OutageTests(SavingTestCase):
             self.commit()
             for number in range(1, 9):
                 worker.receive(req(9), req(13, handle(number), b""))
-            while self.store_writer._pending:
+            while self.store_writer.pending:
                 self.turn(1)
                 self.commit()
                 kept = {unique.key for unique in self.store.uniques.values()}
@@ -949,25 +949,29 @@ class MeasuresTests(SavingTestCase):
 
     def test_a_transaction(self) -> None:
         client = self.connect()
-        self.assertEqual((self.store_writer.unsaved, self.store_writer.lag), (0, 0.0))
+        self.assertEqual((self.store_writer.pending.unsaved, self.store_writer.pending.lag), (0, 0.0))
         client.receive(submit(), submit())
         self.turn(2)
         self.assertEqual(
-            (self.store_writer.unsaved, self.store_writer.lag, self.counts().saving), (2, 2.0, 2)
+            (self.store_writer.pending.unsaved, self.store_writer.pending.lag, self.counts().saving),
+            (2, 2.0, 2),
         )
         client.receive(submit())
         self.turn(3)
         self.assertEqual(
-            (self.store_writer.unsaved, self.store_writer.lag, self.store_writer.commits), (3, 5.0, 0)
+            (self.store_writer.pending.unsaved, self.store_writer.pending.lag, self.store_writer.commits),
+            (3, 5.0, 0),
         )
         self.thread.run()
         self.assertEqual(
-            (self.store_writer.unsaved, self.store_writer.lag, self.store_writer.commits), (1, 3.0, 1)
+            (self.store_writer.pending.unsaved, self.store_writer.pending.lag, self.store_writer.commits),
+            (1, 3.0, 1),
         )
         self.assertEqual(self.store_writer.times.so_far().cumulated[-1], 1)
         self.commit()
         self.assertEqual(
-            (self.store_writer.unsaved, self.store_writer.lag, self.counts().saving), (0, 0.0, 0)
+            (self.store_writer.pending.unsaved, self.store_writer.pending.lag, self.counts().saving),
+            (0, 0.0, 0),
         )
         self.assertEqual((sum(self.counts().waiting), self.counts().submitted), (3, 3))
 
@@ -978,7 +982,8 @@ class MeasuresTests(SavingTestCase):
         self.turn()
         self.thread.run()
         self.assertEqual(
-            (self.store_writer.failures, self.store_writer.unsaved, self.store_writer.lag), (1, 0, 0.0)
+            (self.store_writer.failures, self.store_writer.pending.unsaved, self.store_writer.pending.lag),
+            (1, 0, 0.0),
         )
         self.assertEqual(self.counts().uncompleted[Outcome.NOT_SAVED], 1)
         self.heard(client)

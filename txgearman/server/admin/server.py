@@ -153,8 +153,8 @@ def show_store(peer: Peer) -> Iterator[bytes]:
         counts = (
             (b"saved", store_writer.stored),
             (b"commits", store_writer.commits),
-            (b"waiting", store_writer.waiting),
-            (b"unremoved", store_writer.unremoved),
+            (b"waiting", store_writer.pending.waiting),
+            (b"unremoved", store_writer.pending.unremoved),
             (b"taken-over", store_writer.lease.taken_over),
             (b"done-twice", store_writer.rerun_elsewhere),
             (b"late-duplicates", store_writer.late_duplicates),

@@ -72,9 +72,9 @@ class ServiceHealth:
             failures=store_writer.failures,
             saved=store_writer.stored,
             times=store_writer.times.so_far(),
-            lag=store_writer.lag,
-            unsaved=store_writer.unsaved,
-            unremoved=store_writer.unremoved,
+            lag=store_writer.pending.lag,
+            unsaved=store_writer.pending.unsaved,
+            unremoved=store_writer.pending.unremoved,
             slots=dict(store_writer.slots.by_function),
         )
 

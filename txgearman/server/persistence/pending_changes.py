@@ -72,7 +72,9 @@ class PendingChanges:
         self._wall_clock = wall_clock
         self._shared = shared
         self.saves: list[Job] = []
-        self.saves_in_flight = 0
+        self._saves_in_flight = 0
+        # When the oldest job came that waits to be written, and when the oldest that is being written.
+        self._oldest_waits_since = self._oldest_in_flight_since = 0.0
         # Jobs that have ended, by number with when they did.
         self.removals: dict[int, float] = {}
         self.removals_in_flight: dict[int, float] = {}
@@ -94,15 +96,32 @@ class PendingChanges:
             or self.kept_uniques
         )
 
+    # -- what an operator may know ----------------------------------------------------------------
+
+    @property
+    def waiting(self) -> int:
+        """Jobs that wait to be saved and are in no transaction yet."""
+        return len(self.saves)
+
     @property
     def unsaved(self) -> int:
         """Jobs that are not durable yet, those in the transaction in flight included."""
-        return len(self.saves) + self.saves_in_flight
+        return len(self.saves) + self._saves_in_flight
+
+    @property
+    def lag(self) -> float:
+        """Seconds that the oldest of them waits."""
+        if not self.unsaved:
+            return 0.0
+        since = self._oldest_in_flight_since if self._saves_in_flight else self._oldest_waits_since
+        return max(0.0, self._clock() - since)
 
     @property
     def unremoved(self) -> int:
         """Jobs that are done and still to be removed."""
         return len(self.removals) + len(self.deaths) + len(self.results)
+
+    # -- what is to be written --------------------------------------------------------------------
 
     def has_ended(self, number: int) -> bool:
         """Whether a job has ended, though it may still be in the store."""
@@ -113,7 +132,15 @@ class PendingChanges:
             or number in self.deaths
         )
 
-    # -- what is to be written --------------------------------------------------------------------
+    def save(self, job: Job) -> None:
+        """A job is to be saved.
+
+        Args:
+            job: The job.
+        """
+        if not self.saves:
+            self._oldest_waits_since = self._clock()
+        self.saves.append(job)
 
     def remove(self, number: int, just_now: bool) -> None:
         """A job is to be removed.
@@ -183,7 +210,8 @@ class PendingChanges:
             What the transaction has.
         """
         jobs = self._take_jobs()
-        self.saves_in_flight = len(jobs)
+        self._saves_in_flight = len(jobs)
+        self._oldest_in_flight_since = self._oldest_waits_since
         submits = [len(job.saving or ()) for job in jobs]
         # One that has ended is not written: a later one in the same transaction may have its unique.
         saves = [_stored_job(job) for job in jobs if job.state is not _GONE]
@@ -224,7 +252,7 @@ class PendingChanges:
         removed, self.removals_in_flight = self.removals_in_flight, {}
         buried = self.deaths.written()
         kept = self.results.written()
-        self.saves_in_flight = 0
+        self._saves_in_flight = 0
         for number in changes.coalesced:
             self.coalesced.pop(number, None)
         numbers = [each.job.number for each in left]
@@ -239,7 +267,7 @@ class PendingChanges:
         """
         self.removals.update(self.removals_in_flight)
         self.removals_in_flight = {}
-        self.saves_in_flight = 0
+        self._saves_in_flight = 0
         self.deaths.not_written()
         self.results.not_written()
         self._retries = {**changes.retries, **self._retries}

@@ -74,6 +74,9 @@ class StoreWriter:
         wall_clock: Gives seconds since the epoch.
         happened: Is told of outages of the store, of its lease, and of jobs that were taken over.
         chance: Gives random numbers from 0 to 1, for the jitter of backoffs.
+
+    Attributes:
+        pending: What waits to be written, and what is being written; for reading alone.
     """
 
     def __init__(
@@ -91,8 +94,8 @@ class StoreWriter:
         self._in_thread = in_thread
         self._wall_clock = wall_clock
         self._answers: StoreAnswers | None = None
-        self._pending = PendingChanges(self._clock, wall_clock, store.shared)
-        self._lookups = StoreLookups(store, in_thread, self._pending.has_ended, self)
+        self.pending = PendingChanges(self._clock, wall_clock, store.shared)
+        self._lookups = StoreLookups(store, in_thread, self.pending.has_ended, self)
         # Who waits for the transaction that has all deaths and results so far.
         self._after_ends: list[Callable[[], None]] = []
         self._after_ends_in_flight: list[Callable[[], None]] = []
@@ -103,10 +106,10 @@ class StoreWriter:
         self.shared = store.shared
         self.lease = Lease(store, reactor, in_thread, self._outage, self, happened)
         self.dead_jobs = StoredDeadJobs(
-            store.dead_jobs, reactor, in_thread, wall_clock, self, self._pending.deaths
+            store.dead_jobs, reactor, in_thread, wall_clock, self, self.pending.deaths
         )
         self.results = StoredResults(
-            store.results, reactor, in_thread, wall_clock, self, self._pending.results
+            store.results, reactor, in_thread, wall_clock, self, self.pending.results
         )
         self.schedules = StoredSchedules(store.schedules, reactor, in_thread, wall_clock, store.shared)
         self.settings = StoredSettings(store.settings, reactor, in_thread, self.store_failed)
@@ -117,8 +120,6 @@ class StoreWriter:
         self.rerun_elsewhere = 0
         self.late_duplicates = 0
         self.times = Histogram()
-        # When the oldest job came that waits to be written, and when the oldest that is being written.
-        self._oldest_waits_since = self._oldest_in_flight_since = 0.0
         self._write_began_at = 0.0
 
     # -- start and stop -------------------------------------------------------------------------
@@ -178,7 +179,7 @@ class StoreWriter:
         while True:
             if self._writing is not None:
                 await when_done(self._writing)
-            elif self._pending and self._outage.error is None:
+            elif self.pending and self._outage.error is None:
                 self._write()
             else:
                 return
@@ -194,17 +195,17 @@ class StoreWriter:
         self.schedules.close()
         self.slots.stop()
         await self.settings.close()
-        while self._pending and not self.lease.is_lost:
+        while self.pending and not self.lease.is_lost:
             # The store may be back by now.
             self._write()
             assert self._writing is not None
             await when_done(self._writing)
             if self._outage.error is not None:
                 break
-        if self.unremoved:
+        if self.pending.unremoved:
             _log.warn(
                 "{count} jobs that ended could not be removed from the store and will run again",
-                count=self.unremoved,
+                count=self.pending.unremoved,
             )
         await self._in_thread(self._store.close)
 
@@ -231,34 +232,32 @@ class StoreWriter:
             raise ArgumentTooLarge(f"The store takes at most {self._store.largest_data} bytes of data")
 
     def save(self, job: Job) -> None:
-        if not self._pending.saves:
-            self._oldest_waits_since = self._clock()
-        self._pending.saves.append(job)
+        self.pending.save(job)
         self._schedule_write(0)
 
     def remove(self, number: int, just_now: bool = True) -> None:
-        self._pending.remove(number, just_now)
+        self.pending.remove(number, just_now)
         self._write_soon()
 
     def keep_unique(self, kept: KeptUnique) -> None:
-        self._pending.kept_uniques.append(kept)
+        self.pending.kept_uniques.append(kept)
         self._write_soon()
 
     def lost(self, job: Job) -> None:
-        self._pending.lose(job)
+        self.pending.lose(job)
         self._write_soon()
 
     def retrying(self, job: Job) -> None:
-        self._pending.retry(job)
+        self.pending.retry(job)
         self._write_soon()
 
     def died(self, number: int, dead: DeadJob) -> None:
-        self._pending.bury(dead)
+        self.pending.bury(dead)
         self._write_soon()
         self.dead_jobs.died(dead)
 
     def completed(self, result: KeptResult) -> None:
-        for _ in range(self._pending.complete(result, self.results.max_bytes)):
+        for _ in range(self.pending.complete(result, self.results.max_bytes)):
             self.results.dropped()
         self._write_soon()
         self.results.completed(result)
@@ -285,38 +284,15 @@ class StoreWriter:
         """Why the store cannot be used for now, or None."""
         return None if self._outage.error is None else str(self._outage.error)
 
-    @property
-    def waiting(self) -> int:
-        """Jobs that wait to be saved and are in no transaction yet."""
-        return len(self._pending.saves)
-
-    @property
-    def unsaved(self) -> int:
-        """Jobs that are not durable yet, those in the transaction under way included."""
-        return self._pending.unsaved
-
-    @property
-    def lag(self) -> float:
-        """Seconds that the oldest of them waits."""
-        if not self.unsaved:
-            return 0.0
-        since = self._oldest_in_flight_since if self._pending.saves_in_flight else self._oldest_waits_since
-        return max(0.0, self._clock() - since)
-
-    @property
-    def unremoved(self) -> int:
-        """Jobs that are done and still to be removed."""
-        return self._pending.unremoved
-
     # -- what the dead jobs and results ask (EndWriter) -------------------------------------------
 
     def when_ends_are_written(self, go_on: Callable[[], None]) -> None:
         if self._outage.error is not None:
             go_on()
-        elif self._pending.deaths or self._pending.results:
+        elif self.pending.deaths or self.pending.results:
             self._after_ends.append(go_on)
             self._schedule_write(0)
-        elif self._pending.deaths.in_flight or self._pending.results.in_flight:
+        elif self.pending.deaths.in_flight or self.pending.results.in_flight:
             self._after_ends_in_flight.append(go_on)
         else:
             go_on()
@@ -353,25 +329,25 @@ class StoreWriter:
         self.slots.lost()
 
     def lease_regained(self) -> None:
-        if self.unremoved:
+        if self.pending.unremoved:
             # Their new owner cannot know that they ended, and gives them to its own workers.
             _log.warn(
                 "{count} jobs that ended here will run again on the servers that took them over",
-                count=self.unremoved,
+                count=self.pending.unremoved,
             )
-            self.rerun_elsewhere += self.unremoved
-        self._pending.disown()
+            self.rerun_elsewhere += self.pending.unremoved
+        self.pending.disown()
         self.dead_jobs.disowned()
         self.slots.regained()
 
     def taken_over(self, job: StoredJob) -> None:
         assert self._answers is not None
-        if not self._pending.has_ended(job.number):
+        if not self.pending.has_ended(job.number):
             self._answers.restore(job)
         # One that has ended here since it was lost with the lease stays so: its removal finds it now.
         elif self._answers.is_live(job.handle):
             # It goes on: what is to be removed is a save of it in doubt, which was refused, and not the job.
-            if self._pending.removals.pop(job.number, None) is None:
+            if self.pending.removals.pop(job.number, None) is None:
                 # The removal is in the thread already, behind the take-over.
                 self._answers.save_again(job.handle)
             else:
@@ -401,8 +377,7 @@ class StoreWriter:
     def _write(self) -> None:
         self._cancel_next_write()
         self._write_began_at = self._clock()
-        self._oldest_in_flight_since = self._oldest_waits_since
-        batch = self._pending.take(self.schedules.take)
+        batch = self.pending.take(self.schedules.take)
         self._after_ends_in_flight, self._after_ends = self._after_ends, []
         self._writing = self._in_thread(self._store.write, batch.changes)
         self._writing.addCallbacks(self._written, self._failed, callbackArgs=(batch,), errbackArgs=(batch,))
@@ -412,7 +387,7 @@ class StoreWriter:
     def _written(self, written: Written, batch: Batch) -> None:
         assert self._answers is not None
         jobs, submits, changes = batch
-        ends = self._pending.written(changes, written.coalesced)
+        ends = self.pending.written(changes, written.coalesced)
         self.times.add(self._clock() - self._write_began_at)
         if self._outage.end():
             _log.info("The store is available again")
@@ -425,7 +400,7 @@ class StoreWriter:
         for each, end in ends:
             self._remove_or_rerun(each, end)
         if not_saved:
-            self._pending.saves[:0] = self._answer_each(written, jobs, submits)
+            self.pending.saves[:0] = self._answer_each(written, jobs, submits)
         else:
             for job in jobs:
                 self._answers.saved(job)
@@ -449,7 +424,7 @@ class StoreWriter:
                 self._answers.saved(job)
             # The duplicate may have ended meanwhile, as is known of an own one. Submits since then want
             # another job: another server may have ended the duplicate after this coalesced with it.
-            elif self._pending.has_ended(number_of(duplicate)) or self._answers.stored_before(
+            elif self.pending.has_ended(number_of(duplicate)) or self._answers.stored_before(
                 job, duplicate, count
             ):
                 again.append(job)
@@ -466,28 +441,28 @@ class StoreWriter:
         assert self._answers is not None
         ago = self._clock() - (end if isinstance(end, float) else end.ended)
         if ago <= MAX_TRUSTED_AGE and each.ago > ago * (1 + CLOCK_DRIFT):
-            self._pending.end_again(each, end)
+            self.pending.end_again(each, end)
         elif self._stopping:
             # It stays in the store for whoever takes it over.
             return
         else:
             self.late_duplicates += 1
             self._answers.restore(each.job)
-        self._pending.coalesced[each.job.number] = each.at
+        self.pending.coalesced[each.job.number] = each.at
 
     def _failed(self, failure: Failure, batch: Batch) -> None:
         assert self._answers is not None
         jobs, _, changes = batch
         self._note_failure(failure)
         self.failures += 1
-        self._pending.not_written(changes)
+        self.pending.not_written(changes)
         lost = isinstance(failure.value, LeaseLost)
         # Nobody waits for a job of a tick, and no other server may have done the tick: it is saved later.
         ticks = {} if lost else changes.ticks
         if changes.saves and not lost:
             # Whether the transaction was committed may be unknown, and a refused job must not come back. So
             # it is removed; but not one that a take-over has brought back meanwhile: others were told of it.
-            self._pending.in_doubt(
+            self.pending.in_doubt(
                 [
                     job.number
                     for job in changes.saves
@@ -503,12 +478,12 @@ class StoreWriter:
             else:
                 self._answers.not_saved(job, NotSaved())
         self._refuse_waiting()
-        self._pending.saves = kept
+        self.pending.saves = kept
         self.schedules.put_back(ticks)
 
     def _refuse_waiting(self) -> None:
         assert self._answers is not None
-        waiting, self._pending.saves = self._pending.saves, []
+        waiting, self.pending.saves = self.pending.saves, []
         self.schedules.take(waiting)
         for job in waiting:
             self._answers.not_saved(job, NotSaved())
@@ -531,7 +506,7 @@ class StoreWriter:
             return
         if self._outage.error is not None:
             self._back_off()
-        elif self._pending.saves:
+        elif self.pending.saves:
             self._write()
-        elif self._pending:
+        elif self.pending:
             self._schedule_write(REMOVAL_DELAY)
