@@ -118,6 +118,14 @@ class WheelTest(SynchronousTestCase):
         }
         self.assertEqual({name for name in self.names if name.startswith("txgearman/")}, there)
 
+    def test_both_programs_are_in(self) -> None:
+        text = (
+            "from importlib.metadata import distribution as named; "
+            "print(*sorted(entry.name for entry in named('txgearman').entry_points))"
+        )
+        found = run(self.python, "-c", text, folder=self.folder).split()
+        self.assertEqual(found, ["txgearman", "txgearmand"])
+
     def test_it_says_that_it_is_typed(self) -> None:
         self.assertIn("txgearman/py.typed", self.names)
 

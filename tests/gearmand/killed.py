@@ -40,8 +40,20 @@ BETWEEN: Final = {"there": ("gearmand", "server"), "back": ("gearmand", "txgearm
 """Who runs the jobs that it finds between a death and the second try: a server on the store alone, or one
 that looks into gearmand's queue first, as ``txgearmand`` does."""
 
-HARMLESS: Final = ("BEGIN", "CREATE", "LOCK", "PRAGMA", "SELECT", "SHOW")
-"""How statements begin that leave nothing behind which the one before has not left."""
+HARMLESS: Final = (
+    "ALTER",
+    "BEGIN",
+    "CREATE",
+    "LOCK",
+    "PRAGMA",
+    "SELECT",
+    "SET",
+    "SHOW",
+    "UPDATE txgearman_meta",
+    "UPDATE txgearman_server",
+)
+"""How statements begin that leave nothing of the jobs behind which the one before has not left: those that
+read, that are never a transaction by themselves, and those about leases and counters."""
 
 Jobs = list[tuple[str, str]]
 """Jobs as function and data, in order of these."""
@@ -89,6 +101,7 @@ class Databases:
             shutil.copytree(self._copy, self._file.parent)
             return
         with self._engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN")
             inspector = sa.inspect(connection)
             kept = set(inspector.get_table_names("kept"))
             for table in inspector.get_table_names():
@@ -97,6 +110,7 @@ class Databases:
                     connection.exec_driver_sql(f"INSERT INTO {table} SELECT * FROM kept.{table}")
                 else:
                     connection.exec_driver_sql(f"DROP TABLE {table}")
+            connection.exec_driver_sql("COMMIT")
 
     def run_by_gearmand(self) -> Jobs:
         """What gearmand runs that is started now."""

@@ -185,6 +185,12 @@ class PrintedConfigurationTests(ProgramCase):
         with in_background(*command, pid_file=self.pid_file):
             self.assertEqual(self.behaviour(), expected)
 
+    def test_it_says_that_it_takes_no_jobs_over(self) -> None:
+        words = self.words("--print-config", "-q", "libsqlite3", f"--libsqlite3-db={self.folder}/jobs.db")
+        text = run(*words).stdout
+        self.assertIn("it alone takes jobs over from gearmand's queue", text.splitlines()[1])
+        self.assertIn(f'store = "sqlite:///{self.folder}/jobs.db.txgearman"', text)
+
     def test_its_first_line_is_the_command(self) -> None:
         first = run(*self.words("--print-config", "--syslog", "-u", "nobody")).stdout.splitlines()[0]
         self.assertEqual(

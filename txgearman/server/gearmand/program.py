@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import sys
 from collections.abc import Sequence
 from typing import Any, Final, cast
@@ -90,11 +89,10 @@ def _comments(translation: Translation) -> list[str]:
         twistd.append("--syslog")
     if translation.user:
         twistd.append(f"--uid={translation.user}")
-    return [
-        f"twistd {' '.join(twistd)} gearmand --config=THIS_FILE",
-        *(f"{note}." for note in translation.notes),
-        "",
-    ]
+    lines = [f"twistd {' '.join(twistd)} gearmand --config=THIS_FILE"]
+    if translation.queue is not None:
+        lines.append("Start txgearmand once before: it alone takes jobs over from gearmand's queue.")
+    return [*lines, *(f"{note}." for note in translation.notes), ""]
 
 
 # -- the process ----------------------------------------------------------------------------------
@@ -171,6 +169,8 @@ def _raise_file_limit(wanted: int) -> None:
     """Raises `CommandLineError` where the process may not have so many files; 0 wants none."""
     if not wanted:
         return
+    import resource
+
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, max(wanted, hard)))
