@@ -51,11 +51,21 @@ export function enable(button, why = "") {
     button.dataset.why = why;
     button.setAttribute("aria-disabled", "true");
     button.setAttribute("aria-description", why);
+    if (button.closest(".segments")) button.title = why;
   } else {
     delete button.dataset.why;
     button.removeAttribute("aria-disabled");
     button.removeAttribute("aria-description");
+    button.removeAttribute("title");
   }
+}
+
+// Has the browser save a file.
+export function save(name, type, content) {
+  const place = URL.createObjectURL(new Blob([content], { type }));
+  const anchor = h("a", { href: place, download: name.replace(/[^\w.-]+/g, "_") });
+  anchor.click();
+  setTimeout(() => URL.revokeObjectURL(place), 1000);
 }
 
 const ICONS = {

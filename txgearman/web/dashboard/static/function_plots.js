@@ -4,15 +4,9 @@ import { h, setText } from "./dom.js";
 import { rate, span } from "./format.js";
 import { Choice } from "./list.js";
 import { get, Problem } from "./live.js";
-import { Plot } from "./plot.js";
+import { Plot, RANGES, SECONDS, spanOf } from "./plot.js";
 
 const HEIGHT = 150;
-const RANGES = [
-  ["2m", "2 min"],
-  ["10m", "10 min"],
-  ["24h", "24 h"],
-];
-const SECONDS = { "2m": 120, "10m": 600, "24h": 86400 };
 const PERCENTILES = [
   { name: "p99", title: "p99" },
   { name: "p95", title: "p95" },
@@ -56,7 +50,7 @@ export function functionPlots(frame, id) {
     const { signal } = asked;
     let wait = 60;
     try {
-      const found = await get("/function/history", { id, span: range.value === "24h" ? "day" : "minutes" }, signal);
+      const found = await get("/function/history", { id, span: spanOf(range.value) }, signal);
       wait = Math.min(wait, found.step);
       draw(found);
     } catch (error) {

@@ -1,7 +1,7 @@
 // What lists share: their search, their choices, their pages, how they are kept up to date and saved. Which rows are
 // shown is in the address of the page, so that Back and a link lead to the same rows.
 
-import { enable, h, icon, setText } from "./dom.js";
+import { enable, h, icon, save, setText } from "./dom.js";
 import { count } from "./format.js";
 import { Stream } from "./live.js";
 
@@ -161,15 +161,6 @@ export function downloads(table, name) {
     button("CSV", "text/csv", () => csv(table.texts())),
     button("JSON", "application/json", () => JSON.stringify(table.shownRows, null, 2)),
   );
-}
-
-export function save(name, type, content) {
-  const place = URL.createObjectURL(new Blob([content], { type }));
-  const anchor = h("a", { href: place, download: name.replace(/[^\w.-]+/g, "_") });
-  document.body.append(anchor);
-  anchor.click();
-  anchor.remove();
-  URL.revokeObjectURL(place);
 }
 
 function csv(rows) {

@@ -4,19 +4,8 @@ import { h, link, peerName, setText, Table } from "./dom.js";
 import { bytes, count, duration, rate, short } from "./format.js";
 import { Choice, downloads, Follower } from "./list.js";
 import { serverNow } from "./live.js";
-import { Plot, Spark } from "./plot.js";
+import { Plot, RANGES, SECONDS, Spark, spanOf } from "./plot.js";
 
-// What the server sends for each range: samples of a second for some minutes, or of a minute for a day.
-const SPANS = {
-  "2m": { seconds: 120, span: "minutes" },
-  "10m": { seconds: 600, span: "minutes" },
-  "24h": { seconds: 86400, span: "day" },
-};
-const RANGES = [
-  ["2m", "2 min"],
-  ["10m", "10 min"],
-  ["24h", "24 h"],
-];
 const MOST_POINTS = 300;
 
 export function overview(frame) {
@@ -99,7 +88,7 @@ export function overview(frame) {
   let coarse = false;
 
   function draw() {
-    const { seconds } = SPANS[range.value];
+    const seconds = SECONDS[range.value];
     const end = samples.length ? samples[samples.length - 1][0] : serverNow();
     const kept = samples.filter((sample) => sample[0] >= end - seconds - 2);
     const step = Math.max(1, Math.ceil(kept.length / MOST_POINTS));
@@ -179,7 +168,7 @@ export function overview(frame) {
   });
 
   function follow() {
-    follower.follow({ view: "overview", span: SPANS[range.value].span });
+    follower.follow({ view: "overview", span: spanOf(range.value) });
   }
 
   follow();

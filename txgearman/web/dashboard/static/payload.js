@@ -1,6 +1,6 @@
 // A payload as text, JSON or hex. Only its beginning is fetched until more is asked for.
 
-import { h, icon } from "./dom.js";
+import { enable, h, icon, save } from "./dom.js";
 import { bytes } from "./format.js";
 
 const FIRST = 16 * 1024;
@@ -19,8 +19,8 @@ export function payloadView(size, load, name) {
       h("button", { type: "button", "data-kind": title, click: () => choose(title) }, title),
     ),
   );
-  const save = h("button", { type: "button", class: "quiet", click: download }, icon("download"), "Save");
-  const head = h("div", { class: "card-head" }, h("h2", {}, "Data"), h("span", { class: "about" }, bytes(size)), kinds, save);
+  const saved = h("button", { type: "button", class: "quiet", click: download }, icon("download"), "Save");
+  const head = h("div", { class: "card-head" }, h("h2", {}, "Data"), h("span", { class: "about" }, bytes(size)), kinds, saved);
 
   function choose(title) {
     kind = title;
@@ -30,7 +30,7 @@ export function payloadView(size, load, name) {
   function draw() {
     for (const button of kinds.children) button.setAttribute("aria-pressed", String(button.dataset.kind === kind));
     const whole = data.length >= size;
-    kinds.children[1].disabled = !whole || json() === null;
+    enable(kinds.children[1], !whole ? "Not all of the data is here yet" : json() === null ? "The data is no JSON object or array" : "");
     shown.classList.toggle("hex", kind === "Hex");
     if (kind === "Hex") shown.textContent = hex(data);
     else if (kind === "JSON") shown.replaceChildren(...coloured(json()));
@@ -72,11 +72,7 @@ export function payloadView(size, load, name) {
 
   async function download() {
     const all = await load(0, Math.max(1, size)).catch(() => null);
-    if (all === null) return;
-    const place = URL.createObjectURL(new Blob([all], { type: "application/octet-stream" }));
-    const anchor = h("a", { href: place, download: `${name.replace(/[^\w.-]+/g, "_")}.bin` });
-    anchor.click();
-    setTimeout(() => URL.revokeObjectURL(place), 1000);
+    if (all !== null) save(`${name}.bin`, "application/octet-stream", all);
   }
 
   if (size === 0) return [head, h("p", { class: "empty" }, "No data.")];

@@ -3,6 +3,19 @@
 import { h, setText, svg } from "./dom.js";
 import { clock } from "./format.js";
 
+// The lengths of time that plots show: for a `Choice`, and in seconds.
+export const RANGES = [
+  ["2m", "2 min"],
+  ["10m", "10 min"],
+  ["24h", "24 h"],
+];
+export const SECONDS = { "2m": 120, "10m": 600, "24h": 86400 };
+
+// What the server calls them: it has samples of seconds for some minutes, and of minutes for a day.
+export function spanOf(range) {
+  return range === "24h" ? "day" : "minutes";
+}
+
 const WIDTH = 1000;
 // Parts of the width that an arrow key goes.
 const KEY_STEPS = 60;
