@@ -13,6 +13,7 @@ from txgearman.broker.job_states import JobState
 from txgearman.broker.result_lookup import FoundResult, ResultState
 from txgearman.broker.views import JobDetail
 from txgearman.errors import FunctionNotFound, JobNotFound, Refused
+from txgearman.web.api.bulk import LINES, submit_lines
 from txgearman.web.api.clients import OCTETS, StreamedResponse, refusal
 from txgearman.web.api.functions import no_function
 from txgearman.web.api.job_search import (
@@ -68,7 +69,11 @@ class JobEndpoints:
         return _page(await find_jobs(self._gearman, self._reactor, job_filter, cursor, limit))
 
     def submit(self, call: Call) -> None:
-        """Submit a job."""
+        """Submit a job, or very many."""
+        content_type = call.request.getHeader(b"Content-Type") or b""
+        if content_type.partition(b";")[0].strip().lower() == LINES:
+            submit_lines(self._gearman, call, self._reactor, self._settings, self._guard, call.ids[0])
+            return
         accept = call.request.getHeader(b"Accept") or b""
         submit(
             self._gearman,

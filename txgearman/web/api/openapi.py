@@ -137,6 +137,7 @@ def _operation(route: Route) -> dict[str, Any]:
     responses = {str(status): _response(status, what) for status, what in route.responses.items()}
     if route.body.value == "bytes":
         responses["200"]["content"]["text/event-stream"] = {"schema": TEXT}
+        responses["200"]["content"]["application/x-ndjson"] = {"schema": TEXT}
     refusals = {421, *route.problems}
     if route.parameters or route.body.value == "none":
         refusals.add(400)
@@ -155,7 +156,10 @@ def _operation(route: Route) -> dict[str, Any]:
         content = {"application/json": {"schema": _ref(route.body_schema)}}
         operation["requestBody"] = {"required": True, "content": content}
     elif route.body.value == "bytes":
-        operation["requestBody"] = {"required": False, "content": {"application/octet-stream": {}}}
+        operation["requestBody"] = {
+            "required": False,
+            "content": {"application/octet-stream": {}, "application/x-ndjson": {}},
+        }
     return operation
 
 

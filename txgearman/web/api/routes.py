@@ -230,7 +230,8 @@ def make_routes(
             WebRight.SUBMIT,
             jobs.submit,
             "Submit a job. The body is its data, whatever its type. "
-            "Accept text/event-stream to get what the worker sends while it runs.",
+            "Accept text/event-stream to get what the worker sends while it runs. "
+            "A body of application/x-ndjson is very many background jobs, one in each line.",
             {200: OCTETS.decode(), 202: "Accepted"},
             (400, 409, 413, 429, 502, 503, 504),
             submit_parameters(settings),

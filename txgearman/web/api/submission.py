@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.resource import Resource
@@ -140,30 +140,24 @@ def submit(
     """
     arguments = call.arguments
     background = arguments["background"]
-    if len(function) > settings.max_function:
-        raise HTTPProblem(
-            400, "argument-too-large", f"A function's name has at most {settings.max_function} bytes."
-        )
-    if b"\0" in function or b"\0" in arguments["unique"]:
-        raise HTTPProblem(400, "bad-name", "Names of functions and uniques have no NUL.")
-    guard.check_submit(call.request, function)
+    check_function(call.request, function, settings, guard)
+    said = said_by(arguments)
     connection: HTTPClientConnection
     if streamed and not background:
         connection = StreamedResponse(gearman.broker, call.request, reactor)
     else:
         connection = WholeResponse(gearman.broker, call.request, reactor, background, settings.max_data)
-    priority = PRIORITY_NAMES.index(arguments["priority"])
     try:
         gearman.broker.submit(
             connection.client,
             function,
-            arguments["unique"],
+            said.unique,
             call.body(),
-            priority,
+            said.priority,
             background,
             None,
-            arguments["run_at"],
-            _options(arguments),
+            said.run_at,
+            said.options,
         )
     except Refused as error:
         connection.leave()
@@ -174,8 +168,53 @@ def submit(
         connection.time_out_after(arguments["timeout"])
 
 
-def _options(arguments: dict[str, Any]) -> JobOptions | None:
-    """What is said of the job alone, if anything is."""
+def check_function(request: Request, function: bytes, settings: WebSettings, guard: Guard) -> None:
+    """Check the function that a request submits to.
+
+    Args:
+        request: The request.
+        function: The function's name.
+        settings: What the web side may do.
+        guard: Who may submit.
+
+    Raises:
+        HTTPProblem: The name is none, or its jobs may not be submitted by the sender.
+    """
+    if len(function) > settings.max_function:
+        raise HTTPProblem(
+            400, "argument-too-large", f"A function's name has at most {settings.max_function} bytes."
+        )
+    _check_name(function)
+    guard.check_submit(request, function)
+
+
+def _check_name(name: bytes) -> None:
+    if b"\0" in name:
+        raise HTTPProblem(400, "bad-name", "Names of functions and uniques have no NUL.")
+
+
+class Said(NamedTuple):
+    """What is said of a job beside its function and its data, as the broker takes it."""
+
+    unique: bytes
+    priority: int
+    run_at: int | None
+    options: JobOptions | None
+
+
+def said_by(arguments: dict[str, Any]) -> Said:
+    """What the arguments of `submit_parameters` say of a job.
+
+    Args:
+        arguments: The values, by name.
+
+    Returns:
+        The same for the broker.
+
+    Raises:
+        HTTPProblem: The unique is none.
+    """
+    _check_name(arguments["unique"])
     options = JobOptions(
         expires=arguments["expires"],
         attempts=arguments["attempts"],
@@ -184,7 +223,12 @@ def _options(arguments: dict[str, Any]) -> JobOptions | None:
         unique_for=arguments["unique_for"],
         traceparent=traceparent_from(arguments["traceparent"].decode("ascii", "replace")),
     )
-    return None if options == NO_OPTIONS else options
+    return Said(
+        arguments["unique"],
+        PRIORITY_NAMES.index(arguments["priority"]),
+        arguments["run_at"],
+        None if options == NO_OPTIONS else options,
+    )
 
 
 class GearmandStyle(Resource):
