@@ -695,7 +695,7 @@ class Tables(SynchronousTestCase):
 def _snapshot_of_one_function() -> Snapshot:
     row = measures_of(b"f", Counts(), Meter())
     counted = (0, 0, 0, 0, 1, 0, 0, 0, 0)
-    return Snapshot([row], {"f": 0}, *counted, {}, 0, [], {}, {}, row.waited, None, None, [])
+    return Snapshot([row], {"f": 0}, *counted, {}, 0, [], {}, {}, row.waited, None, {}, None, [])
 
 
 def _senders(row: PacketType) -> str:
