@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 workers=chosen.workers,
                 backlog=chosen.backlog,
                 common_share=chosen.common,
+                featured_share=chosen.featured,
             ),
         )
         print(f"{servers} server(s) on {store}, seed {seed}, faults: {', '.join(plan.faults)}", flush=True)
@@ -110,6 +111,14 @@ def _parser() -> argparse.ArgumentParser:
         default=Load().common_share,
         metavar="SHARE",
         help=f"how many submits have one of a few uniques that all use, of 1, default {Load().common_share}",
+    )
+    parser.add_argument(
+        "--featured",
+        type=float,
+        default=Load().featured_share,
+        metavar="SHARE",
+        help="how many submits are of functions with limits, kept results or kept uniques, of 1, "
+        f"default {Load().featured_share}",
     )
     parser.add_argument("--logs", type=Path, metavar="FOLDER", help="where to keep the servers' logs")
     parser.add_argument("--verbose", action="store_true", help="tell of each blow")

@@ -16,6 +16,30 @@ from typing import Final
 
 UNIQUE_IS_DATA = b"-"
 
+LIMITED: Final = b"limited"
+KEYED: Final = b"keyed"
+KEPT: Final = b"kept"
+ONCE: Final = b"once"
+"""Functions with a limit, with a limit by key, with results that are kept, and with uniques that are."""
+
+MAX_RUNNING: Final = 2
+"""Of `LIMITED`."""
+
+CONFIGURATION: Final = f"""
+[functions.{LIMITED.decode()}]
+max-running = {MAX_RUNNING}
+
+[functions.{KEYED.decode()}]
+max-running-per-key = 1
+
+[functions.{KEPT.decode()}]
+keep-results = "1h"
+
+[functions.{ONCE.decode()}]
+unique-for = "1h"
+"""
+"""What the servers of a run are told of these functions. No run takes an hour."""
+
 
 class Outcome(StrEnum):
     """How a worker's turn at a job ended."""
@@ -25,6 +49,7 @@ class Outcome(StrEnum):
     UNANSWERED = "done and reported, but the connection ended ahead of the server's next answer"
     UNREPORTED = "done by a worker that had lost its connection"
     ABANDONED = "left undone: the worker died, or lost its connection and stopped"
+    STOPPED = "left undone, as the server said that the job is to stop"
 
 
 ATTEMPTS: Final = 2
@@ -60,7 +85,9 @@ class Turn:
     """One worker's turn at a job, from its assignment to the moment in which the worker let go of it.
 
     `confirmed` is when the worker had the server's answer that proves its report was handled. `failed` says
-    that what it reported, or would have, was a failure; `outcome` says "done" of these too.
+    that what it reported, or would have, was a failure; `outcome` says "done" of these too. `lost` is when
+    the worker saw that its connection was gone. `hears` says that it had asked to be told of jobs that are
+    to stop.
     """
 
     payload: int
@@ -72,6 +99,8 @@ class Turn:
     outcome: Outcome | None = None
     confirmed: float | None = None
     failed: bool = False
+    lost: float | None = None
+    hears: bool = False
 
     @property
     def over(self) -> float:
@@ -81,7 +110,37 @@ class Turn:
     @property
     def done(self) -> bool:
         """Whether the job's work was done to its end, and did not fail."""
-        return self.outcome is not None and self.outcome is not Outcome.ABANDONED and not self.failed
+        undone = (None, Outcome.ABANDONED, Outcome.STOPPED)
+        return self.outcome not in undone and not self.failed
+
+
+@dataclass(slots=True)
+class Cancel:
+    """An administrator's word that a job is to be cancelled. Where it is `answered` it was done then, else it
+    may have been. What a server refused is not written down."""
+
+    handle: bytes
+    server: int
+    sent: float
+    answered: float | None = None
+
+
+@dataclass(slots=True)
+class Result:
+    """What a server said of a job's result. `last` says that it was asked when all was done."""
+
+    handle: bytes
+    server: int
+    asked: float
+    answered: float
+    state: str
+    data: bytes
+    last: bool = False
+
+
+def result_of(payload: int) -> bytes:
+    """The result of a job of `KEPT`."""
+    return b"result of %d;" % payload * (1 + payload % 50)
 
 
 class Kind(StrEnum):
@@ -144,6 +203,8 @@ class Ledger:
     submissions: dict[int, Submission] = field(default_factory=dict)
     turns: list[Turn] = field(default_factory=list)
     blows: list[Blow] = field(default_factory=list)
+    cancels: list[Cancel] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
     disorders: list[str] = field(default_factory=list)
     """What clients and workers were sent that no server may send."""
     dead: Counter[bytes] = field(default_factory=Counter)

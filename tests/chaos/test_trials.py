@@ -28,6 +28,16 @@ SAME = Load(common_share=0.7, unique_share=0.1)
 """Clients that mostly submit what others submit elsewhere."""
 
 
+TRIED = (
+    "turns, limited",
+    "turns, limited by key",
+    "cancelled",
+    "results: completed",
+    "acknowledged, done before",
+)
+"""What a trial counts that judges limits, cancels, results and uniques that are kept."""
+
+
 class Trials(SynchronousTestCase):
     """What all have."""
 
@@ -37,6 +47,8 @@ class Trials(SynchronousTestCase):
         self.assertTrue(report.verdict.ok, table)
         self.assertGreaterEqual(len(report.ledger.blows), blows, table)
         self.assertGreaterEqual(report.verdict.counts["acknowledged"], jobs, table)
+        for tried in TRIED:
+            self.assertTrue(report.verdict.counts[tried], table)
 
     def assert_found(self, plan: Plan, *kinds: str, trials: int = 3) -> None:
         """The mistake is found, under one of these names, in one of so many trials.

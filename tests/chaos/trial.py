@@ -17,7 +17,7 @@ from typing import Final
 
 from tests.chaos.crowd import Crowd, Load
 from tests.chaos.faults import FAULTS, Arena, Disk
-from tests.chaos.ledger import ATTEMPTS, BACKOFF, Blow, Kind, Ledger
+from tests.chaos.ledger import ATTEMPTS, BACKOFF, CONFIGURATION, Blow, Kind, Ledger
 from tests.chaos.power import library
 from tests.chaos.proxy import Proxy
 from tests.chaos.verdict import Verdict, judge
@@ -102,6 +102,7 @@ async def _run(plan: Plan, say: Callable[[str], object]) -> Report:
         await _stop_and_start(arena)
         await asyncio.sleep(QUIET)
         await crowd.stop_working(3.0)
+        await crowd.ask_for_all_results()
         await _look_at_what_is_left(arena)
         for server in arena.servers:
             await server.stop()
@@ -145,8 +146,11 @@ async def _arena(plan: Plan, ledger: Ledger, rng: random.Random, folder: Path) -
                 stack.push_async_callback(proxy.stop)
                 arena.proxies.append(proxy)
                 urls[number] = url.replace(f":{arena.database.port}/", f":{proxy.port}/")
+        configuration = folder / "gearmand.toml"
+        configuration.write_text(CONFIGURATION)
         for number, url in enumerate(urls):
-            options = ["--attempts", str(ATTEMPTS), "--backoff", str(BACKOFF), "--jitter", "0"]
+            options = ["--config", str(configuration)]
+            options += ["--attempts", str(ATTEMPTS), "--backoff", str(BACKOFF), "--jitter", "0"]
             if url:
                 options += ["--store", url, "--store-lease", str(plan.lease)]
             mistake = plan.mistake and f"tests.chaos.broken.{plan.mistake}"

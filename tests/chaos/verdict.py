@@ -2,7 +2,7 @@
 
 Lost: an acknowledged job that no worker did to its end. Everything else that may not be is a fault too: a
 handle that names two jobs, a job that was never submitted, two workers at one job, a job that ran again for
-no reason that docs/durability.rst names.
+no reason that docs/durability.rst names. `features` has what is said of limits, cancels, results and uniques.
 """
 
 from __future__ import annotations
@@ -10,30 +10,21 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from tests.chaos.blows import RECOVERY, REMOVAL_WINDOW, Blows
+from tests.chaos.features import Features
 from tests.chaos.ledger import (
     ATTEMPTS,
     BACKOFF,
-    OUTAGES,
     UNIQUE_IS_DATA,
-    Blow,
     Kind,
     Ledger,
     Outcome,
     Submission,
     Turn,
 )
-
-REMOVAL_WINDOW: Final = 2.0
-"""Seconds between a report that the server has handled and its death, within which the job may run again:
-the server gathers removals for a twentieth of a second, and then a commit takes what it takes on a busy
-machine."""
-
-RECOVERY: Final = 10.0
-"""Seconds that a server may take to find that its store is back: it looks every five seconds at least."""
 
 NOTICING: Final = 0.5
 """Seconds that the harness, which shares the machine with all it starts, may take to see that a connection
@@ -52,6 +43,7 @@ _AGAIN: Final = {
     Outcome.ABANDONED: "its worker died or lost its connection, and left it undone",
     Outcome.UNREPORTED: "its worker had lost its connection, and did it to its end",
     Outcome.UNANSWERED: "its report was under way when the connection ended",
+    Outcome.STOPPED: "its worker was told to stop it",
     Outcome.REFUSED: "its report came when the server no longer had the job for this worker",
 }
 RETRIED: Final = "its run had failed, and it had attempts left"
@@ -84,6 +76,7 @@ class _Judge:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._verdict = Verdict()
+        self._blows = Blows(ledger)
         self._by_handle: dict[bytes, list[Turn]] = defaultdict(list)
         self._by_payload: dict[int, list[Turn]] = defaultdict(list)
         self._told_of: dict[bytes, list[Submission]] = defaultdict(list)
@@ -97,6 +90,7 @@ class _Judge:
             self._by_payload[turn.payload].append(turn)
         pauses = [blow.over - blow.begin for blow in ledger.blows if blow.kind is not Kind.LEASE]
         self._unanswered = UNDER_WAY + max(pauses, default=0.0)
+        self._features = Features(ledger, self._blows, self._by_handle, self._unanswered)
 
     def judge(self) -> Verdict:
         for text in self._ledger.disorders:
@@ -105,6 +99,7 @@ class _Judge:
             self._look_at(submission)
         self._check_handles()
         self._check_dead()
+        self._features.check(self._fault, self._told, self._verdict.counts)
         for payload, turns in self._by_payload.items():
             self._check_turns(payload, turns)
         counts = self._verdict.counts
@@ -112,7 +107,7 @@ class _Judge:
             counts[blow.kind] += 1
             if blow.kind is Kind.POWER:
                 counts["writes lost with the power"] += blow.unsynced
-            elif blow.kind is Kind.LEASE and not self._is_explained(blow):
+            elif blow.kind is Kind.LEASE and not self._blows.is_explained(blow):
                 counts["leases lost without a blow"] += 1
         counts["turns"] = len(self._ledger.turns)
         return self._verdict
@@ -132,6 +127,10 @@ class _Judge:
             counts["acknowledged"] += 1
             if submission.handle in self._ledger.dead:
                 counts["acknowledged, and dead"] += 1
+            elif not ran and self._features.was_cancelled(submission):
+                counts["acknowledged, and cancelled"] += 1
+            elif not ran and self._features.was_done_already(submission):
+                counts["acknowledged, done before"] += 1
             elif not ran and self._joined(submission):
                 counts["acknowledged, joined to an equal job"] += 1
             elif not ran:
@@ -166,10 +165,10 @@ class _Judge:
             return
         refused = submission.answered or submission.sent
         # The lease ended in the middle of the commit: it took place, and another server took the job over.
-        if any(self._fatal(submission.server, submission.sent, refused)):
+        if any(self._blows.fatal(submission.server, submission.sent, refused)):
             return
-        for outage in self._outages(submission.server, refused):
-            if any(self._fatal(submission.server, outage.begin, outage.over + RECOVERY)):
+        for outage in self._blows.outages(submission.server, refused):
+            if any(self._blows.fatal(submission.server, outage.begin, outage.over + RECOVERY)):
                 return
         self._fault("ran though refused", self._told(submission))
 
@@ -242,6 +241,8 @@ class _Judge:
             self._verdict.counts["jobs done more than once"] += sum(turn.done for turn in turns) > 1
         for index, (before, after) in enumerate(itertools.pairwise(turns)):
             reason = self._retried(turns[: index + 1], after) or self._reason(before, after)
+            if reason is None and self._features.was_cancelled(submission, before.handle):
+                reason = "it was cancelled, and its server was struck before that was committed"
             if reason is None:
                 self._fault("ran again for no reason", self._told(submission))
             else:
@@ -275,9 +276,9 @@ class _Judge:
         if before.outcome is not Outcome.ACCEPTED:
             return _AGAIN.get(before.outcome) if before.outcome else None
         done = before.confirmed or before.over
-        for blow in self._fatal(before.server, before.over, after.begin):
+        for blow in self._blows.fatal(before.server, before.over, after.begin):
             waited = any(
-                done <= outage.over + RECOVERY for outage in self._outages(before.server, blow.begin)
+                done <= outage.over + RECOVERY for outage in self._blows.outages(before.server, blow.begin)
             )
             if waited or blow.begin - done <= REMOVAL_WINDOW:
                 if not waited:
@@ -305,18 +306,13 @@ class _Judge:
 
     def _unwritten(self, turn: Turn, until: float) -> bool:
         """Whether a server may have fallen before it could write what a turn's end has changed."""
-        done = turn.confirmed or turn.over
-        return any(
-            blow.begin - done <= REMOVAL_WINDOW
-            or any(done <= outage.over + RECOVERY for outage in self._outages(turn.server, blow.begin))
-            for blow in self._fatal(turn.server, turn.over, until)
-        )
+        return self._blows.unwritten(turn.server, turn.confirmed or turn.over, turn.over, until)
 
     def _late_duplicate(self, before: Turn, after: Turn) -> bool:
         """Whether a submit was answered with a job when its end was near or past, or might have been, as
         nothing that a server does in an outage is to be found in the database. One whose answer got lost, or
         that was refused as its server did not hear of the commit, may have joined too."""
-        unsure = any(self._outages(before.server, before.over))
+        unsure = any(self._blows.outages(before.server, before.over))
         job = self._ledger.submissions[before.payload]
         if self._ledger.servers == 1 or job.unique in (b"", UNIQUE_IS_DATA):
             return False
@@ -330,70 +326,9 @@ class _Judge:
 
     def _check_overlap(self, submission: Submission, turn: Turn, later: Turn) -> None:
         """Two workers had the job at the same time: only behind a blow that took it from the first."""
-        struck = any(True for _ in self._fatal(turn.server, turn.begin, later.begin))
+        struck = any(True for _ in self._blows.fatal(turn.server, turn.begin, later.begin))
         noticed = turn.outcome is Outcome.ABANDONED and turn.over - later.begin <= NOTICING
         if struck or noticed:
             self._verdict.counts[f"held by two at once: {HELD_TWICE}"] += 1
         else:
             self._fault("held by two at once", self._told(submission))
-
-    # -- blows --------------------------------------------------------------------------------------
-
-    def _fatal(self, server: int, since: float, until: float) -> Iterator[Blow]:
-        """What took a server's jobs from it between two times: its death, or the end of its lease."""
-        for blow in self._ledger.blows:
-            if (
-                blow.concerns(server)
-                and blow.begin <= until
-                and blow.over >= since
-                and self._is_fatal(blow, server)
-            ):
-                yield blow
-
-    def _is_explained(self, loss: Blow) -> bool:
-        """Whether a lease was lost because of a blow, and not because the machine was too busy."""
-        return any(
-            blow.kind is not Kind.LEASE
-            for blow in self._fatal(loss.server or 0, loss.begin - self._ledger.lease, loss.over)
-        )
-
-    def _is_fatal(self, blow: Blow, server: int) -> bool:
-        if blow.kind in (Kind.KILL, Kind.POWER, Kind.LEASE):
-            return True
-        if blow.kind is Kind.STOP:
-            # What it could not write when it was told to end it cannot write later.
-            return any(
-                outage.kind in OUTAGES
-                and outage.concerns(blow.server or 0)
-                and outage.begin <= blow.begin <= outage.over
-                for outage in self._ledger.blows
-            )
-        lease = self._ledger.lease
-        # A lease is renewed a few times within its length: half of it may be left when the silence begins.
-        return bool(lease) and self._silence(blow, server) >= lease / 2
-
-    def _silence(self, blow: Blow, server: int) -> float:
-        """How long a server did not reach its database around a blow: so many may follow each other that it
-        cannot renew its lease in between."""
-        silences = [each for each in self._ledger.blows if each.concerns(server) and _is_silent(each)]
-        if blow not in silences:
-            return 0.0
-        begin, end = blow.begin, blow.over
-        for each in sorted(silences, key=lambda each: each.begin):
-            if each.begin <= end + self._ledger.lease / 2:
-                end = max(end, each.over)
-        for each in sorted(silences, key=lambda each: -each.over):
-            if each.over >= begin - self._ledger.lease / 2:
-                begin = min(begin, each.begin)
-        return end - begin
-
-    def _outages(self, server: int, when: float) -> Iterator[Blow]:
-        """What kept a server from writing at that time, or shortly before."""
-        for blow in self._ledger.blows:
-            if blow.kind in OUTAGES and blow.concerns(server) and blow.begin <= when <= blow.over + RECOVERY:
-                yield blow
-
-
-def _is_silent(blow: Blow) -> bool:
-    """Whether a server that was struck so says nothing to its database, and goes on afterwards."""
-    return blow.kind is Kind.PAUSE or blow.kind in OUTAGES

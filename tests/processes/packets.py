@@ -33,6 +33,7 @@ class Type(IntEnum):
     CAN_DO_TIMEOUT = 23
     WORK_EXCEPTION = 25
     OPTION_REQ = 26
+    OPTION_RES = 27
     WORK_DATA = 28
     WORK_WARNING = 29
     GRAB_JOB_UNIQ = 30
@@ -43,6 +44,9 @@ class Type(IntEnum):
     SUBMIT_REDUCE_JOB = 37
     GRAB_JOB_ALL = 39
     GET_STATUS_UNIQUE = 41
+    JOB_CANCEL = 1000
+    GET_RESULT = 1005
+    RESULT_RES = 1006
 
 
 class Disorder(Exception):
