@@ -28,20 +28,14 @@ SAME = Load(common_share=0.7, unique_share=0.1)
 """Clients that mostly submit what others submit elsewhere."""
 
 
-TRIED = (
-    "turns, limited",
-    "turns, limited by key",
-    "cancelled",
-    "results: completed",
-    "acknowledged, done before",
-)
-"""What a trial counts that judges limits, cancels, results and uniques that are kept."""
+TRIED = ("turns, limited", "turns, limited by key", "cancelled", "results: completed")
+"""What a trial counts where it judges limits, cancels and results."""
 
 
 class Trials(SynchronousTestCase):
     """What all have."""
 
-    def assert_kept(self, report: Report, *, blows: int, jobs: int = 500) -> None:
+    def assert_kept(self, report: Report, *, blows: int, jobs: int = 100) -> None:
         """Nothing was broken that was promised, and enough was tried."""
         table = "\n".join(told(report))
         self.assertTrue(report.verdict.ok, table)
@@ -140,7 +134,7 @@ class ClusterTest(Trials):
         for seed in range(5, 9):
             plan = Plan("postgresql", ("kill", "deaf"), seed=seed, servers=3, blows=3, lease=LEASE, load=SAME)
             report = run(plan)
-            self.assert_kept(report, blows=3, jobs=200)
+            self.assert_kept(report, blows=3)
             if LATE_DUPLICATE in report.verdict.again:
                 return
         self.fail("nobody joined late")
