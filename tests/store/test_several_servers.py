@@ -18,6 +18,7 @@ from tests.databases import connected, needs_postgresql, shared_postgresql
 from tests.store.contract import HERE, LEASE
 from tests.store.jobs import RETRIED_AT, bury, dead_jobs, death, job, save, stored
 from tests.store.sharing import ENDED, SharedContract
+from txgearman.broker.kept_unique import KeptUnique, unique_key
 from txgearman.errors import LeaseLost, StoreUnavailable, UniqueInUse
 from txgearman.store import session
 from txgearman.store.contract import (
@@ -29,7 +30,9 @@ from txgearman.store.contract import (
     StoredJob,
     StoredSchedule,
     Tick,
+    Written,
 )
+from txgearman.store.job_writes import JobWrites
 from txgearman.store.postgresql import session as postgresql_session
 from txgearman.store.urls import open_store
 
@@ -96,6 +99,65 @@ class LivingTests(SharedCase):
         self.assertEqual(other.servers(), ["late", "other"])
         late.renew()
         self.assertEqual(other.servers(), ["other"])
+
+
+@needs_postgresql
+class KeptUniqueTests(SharedCase):
+    """A submit comes to one server while another completes the job with its unique, and keeps that."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.one, self.other = self.opened("one"), self.opened("other")
+        self.kept = KeptUnique(job(1).function, unique_key(b"u", b"") or b"", job(1).handle, 100.0)
+        save(self.one, job(1, b"u"))
+
+    def completing(self, attribute: str, times: int = 1) -> None:
+        """Have the first server complete its job behind the next call of a method by the other one."""
+        real = getattr(JobWrites, attribute)
+        left = [self.complete] * times
+
+        def called(writes: JobWrites, *arguments: Any) -> Any:
+            result = real(writes, *arguments)
+            if left:
+                left.pop()()
+            return result
+
+        self.patch(JobWrites, attribute, called)
+
+    def complete(self) -> None:
+        self.one.write(Changes(removals=[1], kept_uniques=[self.kept], now=1.0))
+
+    def submit(self) -> Written:
+        return self.other.write(Changes([job(2, b"u")], now=1.0, unless_kept=frozenset([2])))
+
+    def test_behind_the_look_for_kept_uniques(self) -> None:
+        self.completing("_find_kept")
+        self.assertEqual(self.submit().duplicates, {2: job(1).handle})
+        self.assertEqual(stored(self.other), [])
+
+    def test_and_the_new_job_is_not_lost_for_whom_another_server_told_of_it(self) -> None:
+        """A third one has coalesced a submit with it that does not ask for kept uniques."""
+        third = self.opened("third")
+        self.completing("_find_kept")
+        real = JobWrites._refuse_kept
+        looks: list[object] = []
+
+        def refuse(writes: JobWrites, *arguments: Any) -> Any:
+            looks.append(None)
+            if len(looks) == 2:
+                self.assertEqual(save(third, job(3, b"u")), {3: job(2).handle})
+            return real(writes, *arguments)
+
+        self.patch(JobWrites, "_refuse_kept", refuse)
+        self.assertEqual(self.submit().duplicates, {})
+        self.assertEqual([each.number for each in stored(self.other)], [2])
+
+    def test_where_the_first_attempt_had_stored_it(self) -> None:
+        """The connection was lost ahead of the second look."""
+        self.complete()
+        save(self.other, job(2, b"u"))
+        self.assertEqual(self.submit().duplicates, {2: job(1).handle})
+        self.assertEqual(stored(self.other), [])
 
 
 @needs_postgresql

@@ -114,7 +114,6 @@ class JobWrites(ABC):
 
     def _write(self, changes: Changes, removals: Sequence[int], batches: Sequence[Sequence[Row]]) -> Written:
         duplicates: dict[int, bytes] = {}
-        deleted = 0
         statements = len(batches) + bool(removals) + bool(changes.losses)
         statements += bool(changes.retries) + 2 * bool(changes.deaths) + 2 * bool(changes.ticks)
         statements += 2 * bool(changes.kept_uniques) + 2 * bool(changes.results)
@@ -136,17 +135,14 @@ class JobWrites(ABC):
                 self._set_retries(connection, dict(sorted(changes.retries.items())))
             buried, kept = self._end_jobs(connection, changes)
             if changes.unless_kept:
-                duplicates = self._find_kept(connection, batches, changes)
+                duplicates = self._refuse_kept(connection, batches, changes)
                 batches = _without(batches, duplicates)
-            if removals and not batches:
-                deleted = self._delete(connection, removals, changes.coalesced)
-            for index, rows in enumerate(batches):
-                if index == 0 and removals:
-                    deleted, inserted = self._delete_and_insert(connection, removals, changes.coalesced, rows)
-                else:
-                    inserted = self._insert(connection, rows)
-                if inserted != len(rows):
-                    duplicates |= self._resolve_duplicates(connection, rows)
+            deleted, same = self._insert_all(connection, batches, removals, changes.coalesced)
+            duplicates |= same
+            if changes.unless_kept and batches:
+                # Another server may have kept a unique behind the first look, and then have removed the job
+                # that had it, which made room for the new one.
+                duplicates |= self._refuse_kept(connection, _without(batches, duplicates), changes)
             # Nobody else removes them: what is still there was coalesced with, now or at the first of two
             # attempts.
             left = self._coalesced(connection, removals) if deleted != len(removals) else []
@@ -155,6 +151,26 @@ class JobWrites(ABC):
             if kept != len(changes.results):
                 left += self._coalesced(connection, sorted(changes.results))
         return Written(duplicates, left, ticks_done, ticks_refused)
+
+    def _insert_all(
+        self,
+        connection: sa.Connection,
+        batches: Sequence[Sequence[Row]],
+        removals: Sequence[int],
+        coalesced: dict[int, float],
+    ) -> tuple[int, dict[int, bytes]]:
+        """Insert jobs and remove others; returns how many were removed, and the handles of jobs that new ones
+        are the same as, by the numbers of these."""
+        duplicates: dict[int, bytes] = {}
+        deleted = self._delete(connection, removals, coalesced) if removals and not batches else 0
+        for index, rows in enumerate(batches):
+            if index == 0 and removals:
+                deleted, inserted = self._delete_and_insert(connection, removals, coalesced, rows)
+            else:
+                inserted = self._insert(connection, rows)
+            if inserted != len(rows):
+                duplicates |= self._resolve_duplicates(connection, rows)
+        return deleted, duplicates
 
     def _end_jobs(self, connection: sa.Connection, changes: Changes) -> tuple[int, int]:
         """Remove jobs of which something is kept; returns how many dead ones and how many with a result."""
@@ -173,6 +189,19 @@ class JobWrites(ABC):
         # Of one key the last one counts. In order, so that two servers do not deadlock.
         latest = {(kept.function, kept.key): kept for kept in changes.kept_uniques}
         self._keep_uniques(connection, [latest[key] for key in sorted(latest)])
+
+    def _refuse_kept(
+        self, connection: sa.Connection, batches: Sequence[Sequence[Row]], changes: Changes
+    ) -> dict[int, bytes]:
+        """The handles for which uniques of new jobs are kept, by the numbers of these jobs. Such a job is not
+        in the store then, unless another server has coalesced a submit with it: that one is not found."""
+        kept = self._find_kept(connection, batches, changes)
+        if kept:
+            own = JOB.c.number.in_(sorted(kept)) & (JOB.c.owner == self._session.owner)
+            connection.execute(JOB.delete().where(own, JOB.c.coalesced_at.is_(None)))
+            for number in connection.scalars(sa.select(JOB.c.number).where(own)):
+                del kept[number]
+        return kept
 
     def _find_kept(
         self, connection: sa.Connection, batches: Sequence[Sequence[Row]], changes: Changes
