@@ -73,6 +73,23 @@ class ClientTests(_Case):
 
         self.run_async(main)
 
+    def test_outcomes_of_very_many(self) -> None:
+        async def main() -> None:
+            working = aio.Worker(self.endpoint, concurrency=8)
+            working.register("reverse", lambda job: job.data[::-1])
+            async with working, aio.Client(self.endpoint, codec="text") as submitting:
+                payloads = [f"{number}!" for number in range(300)]
+                outcomes = [one async for one in submitting.run_many("reverse", iter(payloads), window=50)]
+                self.assertEqual([one.result() for one in outcomes], [data[::-1] for data in payloads])
+                left = submitting.run_many("reverse", payloads, ordered=False)
+                async for outcome in left:
+                    self.assertEqual(outcome.value, payloads[outcome.index][::-1])
+                    break
+                await left.aclose()
+                self.assertEqual([one async for one in left], [])
+
+        self.run_async(main)
+
     def test_many_at_once(self) -> None:
         async def main() -> None:
             working = aio.Worker(self.endpoint, concurrency=8)

@@ -36,6 +36,7 @@ from txgearman.access.policy import Identity, Right
 from txgearman.broker.histograms import Meter
 from txgearman.broker.meters import Counts, measures_of
 from txgearman.client import Admin
+from txgearman.errors import FailJob
 from txgearman.server import GearmanService, Settings
 from txgearman.server.admin import commands as admin_commands
 from txgearman.server.config.options import METRICS_FUNCTIONS
@@ -63,6 +64,7 @@ from txgearman.wire.packets import (
     Role,
     name_of,
 )
+from txgearman.worker import Job
 
 ROOT = Path(__file__).parent.parent
 EXAMPLES = DOCS / "examples"
@@ -136,6 +138,21 @@ class Roles(SynchronousTestCase):
             [failure.value.code for failure in self.gearman.wait(doing)],
             ["QUEUE_ERROR"] * 5,
         )
+
+    def test_results_of_very_many_jobs(self) -> None:
+        def reverse(job: Job) -> bytes:
+            if job.data == b"no":
+                raise FailJob
+            return job.data[::-1]
+
+        worker = self.gearman.worker()
+        worker.register("reverse", reverse)
+        self.gearman.wait(worker.start())
+        with printed() as lines:
+            results = example("very_many.py").results
+            self.gearman.wait(results(self.gearman.clock, [b"ab", b"no", b"cd"], self.gearman.endpoint))
+        self.assertEqual(lines[::2], ["0 ba", "2 dc"])
+        self.assertIn("failed", lines[1])
 
     def test_decisions(self) -> None:
         module = example("decisions.py")

@@ -21,7 +21,8 @@ from twisted.internet.defer import CancelledError, Deferred
 from txgearman.client import Admin as TwistedAdmin
 from txgearman.client import Client as TwistedClient
 from txgearman.client import Job as TwistedJob
-from txgearman.client import JobStatus, Update
+from txgearman.client import JobOutcome, JobStatus, Update
+from txgearman.client.job_window import OutcomeIterator
 from txgearman.worker import Callback, Hooks
 from txgearman.worker import Worker as TwistedWorker
 from txgearman.worker.functions import Executor, Function
@@ -177,6 +178,18 @@ def _job_awaited(
     return _with_metadata(call, method, _with_future(method))
 
 
+def _outcomes_awaited(
+    method: Callable[Concatenate[Any, _P], OutcomeIterator],
+) -> Callable[Concatenate[_LoopBound, _P], Outcomes]:
+    """A method that returns an iterator for asyncio where that of the Twisted object returns its own."""
+
+    def call(self: _LoopBound, /, *arguments: _P.args, **options: _P.kwargs) -> Outcomes:
+        return Outcomes(method(self._twisted, *arguments, **options))
+
+    signature = inspect.signature(method).replace(return_annotation="Outcomes")
+    return _with_metadata(call, method, signature)
+
+
 def _with_future(method: Callable[..., object]) -> inspect.Signature:
     signature = inspect.signature(method)
     return signature.replace(return_annotation=signature.return_annotation.replace("Deferred", "Future"))
@@ -216,6 +229,7 @@ class Client(_LoopBound):
     connect = _awaited(TwistedClient.connect)
     submit = _job_awaited(TwistedClient.submit)
     submit_many = _awaited(TwistedClient.submit_many)
+    run_many = _outcomes_awaited(TwistedClient.run_many)
     schedule = _awaited(TwistedClient.schedule)
     unschedule = _awaited(TwistedClient.unschedule)
     room = _awaited(TwistedClient.room)
@@ -287,6 +301,28 @@ class Job(_Wrapper):
         return _Updates(self._twisted.updates())
 
 
+class Outcomes:
+    """The outcomes of many jobs, for ``async for``: what `Client.run_many` returns."""
+
+    def __init__(self, twisted: OutcomeIterator) -> None:
+        self._twisted = twisted
+
+    def __aiter__(self) -> Outcomes:
+        return self
+
+    async def __anext__(self) -> JobOutcome:
+        outcome = self._twisted.next_ready()
+        return await future(Deferred.fromCoroutine(self._twisted.__anext__())) if outcome is None else outcome
+
+    def close(self) -> None:
+        """Give up the jobs that have not ended, and read no further payload."""
+        self._twisted.close()
+
+    async def aclose(self) -> None:
+        """The same as `close`, by the name that asynchronous generators have."""
+        self.close()
+
+
 class _Updates:
     """The updates of a job, which can be read on after one that raised."""
 
@@ -344,6 +380,18 @@ class Admin(_LoopBound):
     run_schedule = _awaited(TwistedAdmin.run_schedule)
     create_function = _awaited(TwistedAdmin.create_function)
     drop_function = _awaited(TwistedAdmin.drop_function)
+    functions = _awaited(TwistedAdmin.functions)
+    connections = _awaited(TwistedAdmin.connections)
+    find_jobs = _awaited(TwistedAdmin.find_jobs)
+    limits = _awaited(TwistedAdmin.limits)
+    function_limits = _awaited(TwistedAdmin.function_limits)
+    limit_runs = _awaited(TwistedAdmin.limit_runs)
+    set_max_rate = _awaited(TwistedAdmin.set_max_rate)
+    pause_function = _awaited(TwistedAdmin.pause_function)
+    resume_function = _awaited(TwistedAdmin.resume_function)
+    quiet = _awaited(TwistedAdmin.quiet)
+    drain = _awaited(TwistedAdmin.drain)
+    reload = _awaited(TwistedAdmin.reload)
     shutdown = _awaited(TwistedAdmin.shutdown)
 
 

@@ -21,6 +21,17 @@ async def main(
                 print(f"payload {place}: {error}")
 
 
+async def results(
+    reactor: IReactorTime, payloads: Iterable[bytes], endpoint: str = "tcp:127.0.0.1:4730"
+) -> None:
+    async with Client(reactor, endpoint) as client:
+        async for outcome in client.run_many("reverse", payloads):
+            if outcome.error is None:
+                print(outcome.index, outcome.value.decode())
+            else:
+                print(f"payload {outcome.index}: {outcome.error}")
+
+
 async def one_by_one(
     reactor: IReactorTime, payloads: Iterable[bytes], endpoint: str = "tcp:127.0.0.1:4730"
 ) -> list[Failure]:

@@ -7,6 +7,7 @@ import itertools
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
 
@@ -583,3 +584,61 @@ class Overflow(_Case):
             client.wait_until_jobs_completed([request], poll_timeout=LIMIT)
         client.wait_until_jobs_completed([request], poll_timeout=LIMIT)
         self.assertEqual(request.state, gearman.JOB_COMPLETE)
+
+
+class RunMany(SynchronousTestCase):
+    """Very many online jobs by one call."""
+
+    def setUp(self) -> None:
+        stack = ExitStack()
+        self.addCleanup(stack.close)
+        self.server = stack.enter_context(BackgroundServer())
+        stack.enter_context(reversing(self.server.address))
+        self.client = gearman.GearmanClient([self.server.address])
+        stack.callback(self.client.shutdown)
+
+    def test_results_in_order(self) -> None:
+        payloads = [f"{number}!" for number in range(200)]
+        outcomes = list(self.client.run_many("reverse", iter(payloads), window=30))
+        self.assertEqual([one.index for one in outcomes], list(range(200)))
+        self.assertEqual([one.result() for one in outcomes], [data[::-1] for data in payloads])
+
+    def test_results_as_they_come(self) -> None:
+        payloads = ["ab", "cd", "ef"]
+        outcomes = list(self.client.run_many("reverse", payloads, ordered=False, priority="high"))
+        self.assertEqual(
+            sorted((one.index, one.value) for one in outcomes), [(0, "ba"), (1, "dc"), (2, "fe")]
+        )
+
+    def test_payloads_are_read_in_the_thread_that_asks(self) -> None:
+        threads: set[str] = set()
+
+        def payloads() -> Iterator[str]:
+            for _ in range(10):
+                threads.add(threading.current_thread().name)
+                yield "ab"
+
+        self.assertEqual(len(list(self.client.run_many("reverse", payloads(), window=3))), 10)
+        self.assertEqual(threads, {threading.current_thread().name})
+
+    def test_a_failure_is_an_outcome(self) -> None:
+        with self.assertLogs("txgearman.blocking.worker", "ERROR"):
+            (outcome,) = self.client.run_many("fail", [""])
+        self.assertIsInstance(outcome.error, package_errors.JobFailed)
+
+    def test_leaving_early(self) -> None:
+        for outcome in self.client.run_many("reverse", ["ab"] * 100):
+            self.assertEqual(outcome.value, "ba")
+            break
+        self.assertEqual(self.client.submit_job("reverse", "ab", poll_timeout=LIMIT).result, "ba")
+
+    def test_no_server(self) -> None:
+        with self.assertRaises(errors.ServerUnavailable):
+            list(gearman.GearmanClient([]).run_many("f", [""]))
+
+    def test_the_servers_may_change(self) -> None:
+        self.assertEqual(len(list(self.client.run_many("reverse", ["ab"]))), 1)
+        with BackgroundServer() as other:
+            self.client.add_connection(other.address)
+            with reversing(other.address):
+                self.assertEqual(len(list(self.client.run_many("reverse", ["ab"] * 20))), 20)

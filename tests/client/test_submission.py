@@ -137,7 +137,7 @@ class RefusalTests(SynchronousTestCase):
             {"data": None},
             {"data": bytearray(b"x")},
             {"unique": 5},
-            {"priority": "high"},
+            {"priority": 5},
             {"run_at": "tomorrow"},
             {"run_at": True},
             {"reducer": 5},
@@ -149,6 +149,7 @@ class RefusalTests(SynchronousTestCase):
         for arguments in (
             {"function": ""},
             {"function": "a\0b"},
+            {"priority": "urgent"},
             {"function": "f" * (MAX_FUNCTION + 1)},
             {"unique": "k" * (MAX_UNIQUE + 1)},
             {"unique": b"a\0b"},

@@ -23,8 +23,6 @@ from txgearman.blocking.connection_manager import Server
 from txgearman.blocking.constants import (
     JOB_PENDING,
     JOB_UNKNOWN,
-    PRIORITY_HIGH,
-    PRIORITY_LOW,
     PRIORITY_NONE,
 )
 from txgearman.blocking.data_encoder import bytes_of
@@ -39,8 +37,7 @@ from txgearman.blocking.job import GearmanJobRequest
 from txgearman.blocking.name import Name
 from txgearman.blocking.reactor_loan import LOAN_SECONDS
 from txgearman.blocking.status_requests import StatusRequests
-from txgearman.blocking.submission import Outbox, PendingRequests, Submission
-from txgearman.client import Priority
+from txgearman.blocking.submission import AnyPriority, Outbox, PendingRequests, Submission, priority_of
 from txgearman.client.hashing import score
 from txgearman.client.submission import Submission as JobPacket
 from txgearman.client.submission import submission
@@ -52,12 +49,6 @@ RANDOM_UNIQUE_BYTES: Final = 16
 
 COOLDOWN_SECONDS: Final = 1.0
 """Seconds for which a server that could not be reached is tried last."""
-
-_PRIORITIES: Final = {
-    PRIORITY_NONE: Priority.NORMAL,
-    PRIORITY_LOW: Priority.LOW,
-    PRIORITY_HIGH: Priority.HIGH,
-}
 
 OPTIONS: Final = (
     "run_at",
@@ -117,7 +108,7 @@ class GearmanClient(ClientAdditions):
         task: str | bytes,
         data: Any,
         unique: str | bytes | None = None,
-        priority: str | None = PRIORITY_NONE,
+        priority: AnyPriority = PRIORITY_NONE,
         background: bool = False,
         wait_until_complete: bool = True,
         max_retries: int = 0,
@@ -131,7 +122,7 @@ class GearmanClient(ClientAdditions):
             data: Its input; what the data encoder takes.
             unique: The job's key. If the server has a job of this function with this key, the request is
                 coalesced with that.
-            priority: One of the PRIORITY constants.
+            priority: One of the PRIORITY constants, or of `txgearman.client.Priority`, or its text.
             background: Whether this is an offline job. It is complete when it is accepted.
             wait_until_complete: Whether to wait until the job has ended. Otherwise the wait ends when the
                 job is accepted.
@@ -348,7 +339,7 @@ class GearmanClient(ClientAdditions):
     def _packet(self, request: GearmanJobRequest) -> tuple[JobPacket | None, Exception | None]:
         """The packet of a request's job, or what is wrong with the job. A wrong name raises."""
         task, unique = bytes_of(request.job.task or ""), bytes_of(request.job.unique or "")
-        data, priority = self.encode_data(request.job.data), _PRIORITIES[request.priority]
+        data, priority = self.encode_data(request.job.data), priority_of(request.priority)
         options: Any = request.options
         run_at = None
         if options:
@@ -561,8 +552,7 @@ class GearmanClient(ClientAdditions):
         offline = background or "run_at" in options
         request = self.job_request_class(new, job.get("priority", PRIORITY_NONE), offline, max_retries + 1)
         request.options = options
-        if request.priority not in _PRIORITIES:
-            raise ValueError(f"the priority must be one of the PRIORITY constants, not {request.priority!r}")
+        priority_of(request.priority)
         return request
 
     def _servers_by_preference(self, request: GearmanJobRequest) -> list[GearmanConnection]:

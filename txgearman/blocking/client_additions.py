@@ -1,22 +1,118 @@
-"""What the blocking client can do that python-gearman cannot. Nothing here touches a request."""
+"""What the blocking client can do that python-gearman cannot. Nothing here touches a request.
+
+Most of it is done by one Twisted client of all servers, which the background thread has beside the
+connections of `connection_list`.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Any
 
+from twisted.internet.defer import Deferred
+
+from txgearman.blocking.background_thread import BackgroundResource, BackgroundThread, background_thread
 from txgearman.blocking.connection import GearmanConnection
-from txgearman.blocking.connection_manager import GearmanConnectionManager
+from txgearman.blocking.connection_manager import GearmanConnectionManager, Server
+from txgearman.blocking.constants import PRIORITY_NONE
 from txgearman.blocking.data_encoder import bytes_of
 from txgearman.blocking.deadline import Deadline
 from txgearman.blocking.errors import InvalidClientState, ServerUnavailable
 from txgearman.blocking.job import GearmanJob, GearmanJobRequest
+from txgearman.blocking.submission import AnyPriority, priority_of
+from txgearman.client import Client, JobOutcome
+from txgearman.client.job_window import WINDOW_JOBS, JobWindow, window_of, with_uniques
 from txgearman.connection.arguments import name_bytes
 from txgearman.errors import JobError, NotSupported, UnknownJob
 from txgearman.wire.limits import MAX_HANDLE
 
 
 class ClientAdditions(GearmanConnectionManager):
-    """The methods of `GearmanClient` that python-gearman has no counterpart of."""
+    """The methods of `GearmanClient` that python-gearman has no counterpart of.
+
+    Args:
+        host_list: The servers, such as ``["localhost:4730"]``.
+    """
+
+    def __init__(self, host_list: Iterable[Server] | None = None) -> None:
+        super().__init__(host_list)
+        self._servers: list[GearmanConnection] = []
+        self._twisted = BackgroundResource(self, self._new_twisted_client, Client.close)
+
+    def run_many(
+        self,
+        task: str | bytes,
+        payloads: Iterable[Any],
+        uniques: Iterable[str | bytes | None] | None = None,
+        priority: AnyPriority = PRIORITY_NONE,
+        ordered: bool = True,
+        window: int = WINDOW_JOBS,
+        **options: Any,
+    ) -> Iterator[JobOutcome]:
+        """Submit very many online jobs of one task, and iterate over their outcomes as they come.
+
+        Jobs are submitted while the iterator is asked for outcomes, and not before. When the iteration is
+        left early, the jobs that have not ended are given up. The server may still run them.
+
+        Args:
+            task: The name of the function.
+            payloads: The jobs' inputs; what the data encoder takes. An iterator may yield more than fits into
+                memory: it is read no further ahead than the `window`.
+            uniques: One for each payload, as for `submit_job`; None for a job without.
+            priority: As for `submit_job`, the same for all.
+            ordered: Whether outcomes come in the order of the payloads. Otherwise they come as jobs end.
+            window: How many jobs are submitted, or have ended and were not asked for, at a time.
+            **options: ``retry`` and ``timeout`` of `txgearman.client.Client.run_many`, and those of
+                `submit_job`, the same for all.
+
+        Yields:
+            A `txgearman.client.JobOutcome` for each job. Its ``result()`` returns the result, as the data
+            encoder decodes it, or raises an error of `txgearman.errors`.
+
+        Raises:
+            ServerUnavailable: The background thread has ended.
+            Exception: What `payloads` raises, or the data encoder.
+        """
+        jobs = with_uniques(map(self.encode_data, payloads), uniques)
+        thread, client = self._twisted_client()
+        options["priority"] = priority_of(priority)
+        many = window_of(client.submit, bytes_of(task), ordered, window, **options)
+        try:
+            room = window
+            while (taken := thread.call(_run, many, list(islice(jobs, room)), timeout=None))[0]:
+                outcomes, room = taken
+                for outcome in outcomes:
+                    yield self._decoded(outcome)
+        finally:
+            thread.post(many.cancel)
+
+    def _decoded(self, outcome: JobOutcome) -> JobOutcome:
+        if outcome.error is not None:
+            return outcome
+        return JobOutcome(outcome.index, self.decode_data(outcome.value))
+
+    def shutdown(self) -> None:
+        """Close all connections. The next use connects again."""
+        self._twisted.close()
+        super().shutdown()
+
+    def _twisted_client(self) -> tuple[BackgroundThread, Client]:
+        """The background thread, and the Twisted client of all servers there."""
+        if not self.connection_list:
+            raise ServerUnavailable("the client has no server")
+        background_thread().refuse_in_own_thread()
+        if self._servers != self.connection_list:
+            self._twisted.close()
+            self._servers = list(self.connection_list)
+        return self._twisted.get()
+
+    def _new_twisted_client(self, reactor: Any) -> Client:
+        # By its name each job with a unique goes to the server that the other methods choose for it.
+        return Client(
+            reactor,
+            [server.endpoint(reactor) if server.is_encrypted else server.name for server in self._servers],
+        )
 
     def result(
         self,
@@ -69,3 +165,10 @@ class ClientAdditions(GearmanConnectionManager):
                 return connection
             return connection
         return last
+
+
+def _run(window: JobWindow, jobs: list[tuple[bytes, Any]]) -> Deferred[tuple[list[JobOutcome], int]]:
+    """Submit these jobs. Fires with outcomes, none if all were taken, and how many jobs to submit next."""
+    for data, unique in jobs:
+        window.run(data, unique)
+    return window.ready().addCallback(lambda _: (window.take(), window.room))

@@ -162,6 +162,11 @@ class GearmanConnection:
         """Whether the connection is encrypted."""
         return bool(self.keyfile and self.certfile and self.ca_certs)
 
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether the connection is encrypted, also by the description of an endpoint."""
+        return self.use_ssl or self.name.partition(":")[0] in ("tls", "ssl")
+
     def get_address(self) -> tuple[str, int | None]:
         """Return host and port."""
         return self.gearman_host, self.gearman_port

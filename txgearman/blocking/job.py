@@ -113,7 +113,7 @@ class GearmanJobRequest(_Formattable):
     def __init__(
         self,
         gearman_job: GearmanJob,
-        initial_priority: str | None = PRIORITY_NONE,
+        initial_priority: Any = PRIORITY_NONE,
         background: bool = False,
         max_attempts: int = 1,
     ) -> None:

@@ -28,9 +28,13 @@ from txgearman.blocking.event_queue import MAX_QUEUED_BYTES, EventQueue
 from txgearman.blocking.job import GearmanJobRequest
 from txgearman.blocking.name import Name
 from txgearman.blocking.reactor_loan import LOAN_SECONDS
+from txgearman.client.submission import Priority, priority_from
 from txgearman.errors import UpdatesLost
 
 _log = logging.getLogger(__name__)
+
+AnyPriority = Priority | str | None
+"""A priority: one of the PRIORITY constants, or of `txgearman.client.Priority`, or its text."""
 
 OUTBOX_JOBS: Final = 1000
 """Jobs that are sent together at most. More would keep the reactor from its other work for too long."""
@@ -319,3 +323,8 @@ def status_of(handle: str, known: bool, running: bool, numerator: int, denominat
         "denominator": denominator,
         "time_received": time.time(),
     }
+
+
+def priority_of(priority: AnyPriority) -> Priority:
+    """The priority that a caller means. `TypeError` and `ValueError` are raised as by `priority_from`."""
+    return Priority.NORMAL if priority is None else priority_from(priority)

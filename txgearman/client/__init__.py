@@ -3,6 +3,7 @@
 from txgearman.client.admin import Admin
 from txgearman.client.client import Client
 from txgearman.client.job import Job
+from txgearman.client.job_window import JobOutcome
 from txgearman.client.status import JobStatus
 from txgearman.client.submission import JobOptions, Priority
 from txgearman.client.updates import DataUpdate, StatusUpdate, Update, WarningUpdate
@@ -33,6 +34,7 @@ __all__ = [
     "JobEntry",
     "JobInfo",
     "JobOptions",
+    "JobOutcome",
     "JobStatus",
     "JobSummary",
     "Priority",

@@ -20,6 +20,7 @@ from txgearman.client.connector import Connector
 from txgearman.client.failover import Ask, Dispatch, Server
 from txgearman.client.hashing import routing_key
 from txgearman.client.job import Job
+from txgearman.client.job_window import WINDOW_JOBS, OutcomeIterator, window_of, with_uniques
 from txgearman.client.protocol import ClientProtocol
 from txgearman.client.result import ResultRequest
 from txgearman.client.retrying import RETRY_SECONDS, Retrying
@@ -155,7 +156,7 @@ class Client:
         data: Any,
         *,
         unique: str | bytes | None = None,
-        priority: Priority = Priority.NORMAL,
+        priority: Priority | str = Priority.NORMAL,
         background: bool = False,
         run_at: datetime | float | None = None,
         reducer: str | bytes | None = None,
@@ -231,7 +232,7 @@ class Client:
         payloads: Iterable[Any],
         *,
         uniques: Iterable[str | bytes | None] | None = None,
-        priority: Priority = Priority.NORMAL,
+        priority: Priority | str = Priority.NORMAL,
         run_at: datetime | float | None = None,
         reducer: str | bytes | None = None,
         keep_handles: bool = True,
@@ -285,6 +286,52 @@ class Client:
         if timeout is not None:
             submitting.addTimeout(timeout, self._clock, batch.timed_out)
         return submitting
+
+    def run_many(
+        self,
+        function: str | bytes,
+        payloads: Iterable[Any],
+        *,
+        uniques: Iterable[str | bytes | None] | None = None,
+        priority: Priority | str = Priority.NORMAL,
+        ordered: bool = True,
+        window: int = WINDOW_JOBS,
+        retry: int = 0,
+        timeout: float | None = None,
+        **options: Unpack[JobOptions],
+    ) -> OutcomeIterator:
+        """Submit very many online jobs of one function, and iterate over their outcomes with ``async for``.
+
+        Jobs are submitted while the iterator is asked for outcomes, and not before. Leaving the iteration
+        early gives up nothing by itself: call `close` of the iterator then. The server may still run what was
+        submitted.
+
+        Args:
+            function: As for `submit`.
+            payloads: The jobs' inputs. An iterator may yield more than fits into memory: it is read no
+                further ahead than the `window`.
+            uniques: One for each payload, as for `submit`; None for a job without.
+            priority: As for `submit`, the same for all.
+            ordered: Whether outcomes come in the order of the payloads. Otherwise they come as jobs end.
+            window: How many jobs are submitted, or have ended and were not asked for, at a time.
+            retry: As for `submit`, for each.
+            timeout: Seconds that each job may take once it is accepted; None for no limit.
+            **options: As for `submit`, the same for all.
+
+        Returns:
+            An iterator of `JobOutcome`. A job that fails ends only its own outcome. A wrong payload raises
+            `TypeError` or `ValueError` in the iteration and ends it, as does an exception of `payloads`.
+
+        Raises:
+            TypeError: An argument has the wrong type.
+            ValueError: An argument has a value that cannot be.
+        """
+        if isinstance(payloads, str | bytes):
+            raise TypeError(f"the payloads must be several, not a single {type(payloads).__name__}")
+        jobs = window_of(
+            self.submit, function, ordered, window, timeout, priority=priority, retry=retry, **options
+        )
+        return OutcomeIterator(self._clock, jobs, with_uniques(payloads, uniques))
 
     def schedule(
         self,

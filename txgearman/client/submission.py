@@ -37,11 +37,35 @@ from txgearman.wire.packets import (
 
 
 class Priority(Enum):
-    """Which of the waiting jobs a worker gets first."""
+    """Which of the waiting jobs a worker gets first. The text does too, such as ``"high"``."""
 
     HIGH = "high"
     NORMAL = "normal"
     LOW = "low"
+
+
+def priority_from(priority: Priority | str) -> Priority:
+    """The priority that a caller means.
+
+    Args:
+        priority: The priority, or its text.
+
+    Returns:
+        The priority.
+
+    Raises:
+        TypeError: It is neither.
+        ValueError: There is no such priority.
+    """
+    if isinstance(priority, Priority):
+        return priority
+    if not isinstance(priority, str):
+        raise TypeError(f"the priority must be a Priority or its text, not {priority!r}")
+    try:
+        return Priority(priority.lower())
+    except ValueError:
+        known = ", ".join(repr(one.value) for one in Priority)
+        raise ValueError(f"the priority must be one of {known}, not {priority!r}") from None
 
 
 LATEST_EPOCH: Final = 2**63 - 1
@@ -128,7 +152,7 @@ def submission(
     function: str | bytes,
     data: bytes,
     unique: str | bytes | None,
-    priority: Priority,
+    priority: Priority | str,
     background: bool,
     run_at: datetime | float | None,
     reducer: str | bytes | None,
@@ -159,7 +183,7 @@ def submission(
     data = data_bytes(data, "the job's data")
     key = b"" if unique is None else name_bytes(unique, "the unique", MAX_UNIQUE)
     if not isinstance(priority, Priority):
-        raise TypeError(f"the priority must be a Priority, not {priority!r}")
+        priority = priority_from(priority)
     if run_at is None and reducer is None and not options:
         offline = bool(background)
         body = body_of((name, key, data), max_packet)
@@ -220,7 +244,7 @@ class JobTemplate:
     def __init__(
         self,
         function: str | bytes,
-        priority: Priority,
+        priority: Priority | str,
         run_at: datetime | float | None,
         reducer: str | bytes | None,
         max_packet: int,
