@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import select
 import socket
+import ssl
 import struct
+from collections.abc import Callable
+from importlib.util import find_spec
 from types import SimpleNamespace
 from typing import Any
-from unittest import SkipTest
+from unittest import SkipTest, skipUnless
 
 from twisted.internet import tcp
 from twisted.internet.main import CONNECTION_LOST
@@ -64,15 +67,19 @@ class RealSockets(SynchronousTestCase):
         self.factory = GearmanServerFactory(
             self.reactor, Settings(handle_prefix=PREFIX), call_soon=self.poller.call_soon
         )
-        self.port: Any = tcp.Port(0, self.factory, interface="127.0.0.1", reactor=self.reactor)
+        self.port: Any = tcp.Port(0, self.listened(), interface="127.0.0.1", reactor=self.reactor)
         self.port.startListening()
         self.poller.serve(self.port)
         self.addCleanup(self.end)
 
+    def listened(self) -> Any:
+        """What makes the connections of the port."""
+        return self.factory
+
     def end(self) -> None:
         for connection in list(self.factory.connections.values()):
             transport: Any = connection.transport
-            transport.connectionLost(Failure(CONNECTION_LOST))
+            getattr(transport, "transport", transport).connectionLost(Failure(CONNECTION_LOST))
         self.port.connectionLost(Failure(CONNECTION_LOST))
         self.poller.close()
 
@@ -93,6 +100,16 @@ class RealSockets(SynchronousTestCase):
         self.say(peer, packet)
         return peer.recv(65536)
 
+    def unanswered(self) -> int:
+        """Of `JOBS` reports of a worker the number of those that were not acknowledged at once."""
+        worker, delayed = self.worker_with_jobs(), 0
+        for number in range(1, JOBS + 1):
+            handle = f"{PREFIX}:{number}".encode()
+            self.assertEqual(self.ask(worker, req(GRAB_JOB)), res(11, handle, b"f", b""))
+            self.say(worker, req(WORK_COMPLETE, handle, b""))
+            delayed += bool(unacknowledged(worker))
+        return delayed
+
     def worker_with_jobs(self) -> socket.socket:
         """A worker for whom jobs wait, past the first reads that the system itself acknowledges at once."""
         client, worker = self.connect(), self.connect()
@@ -103,14 +120,10 @@ class RealSockets(SynchronousTestCase):
             self.ask(worker, req(ECHO_REQ, b"x"))
         return worker
 
+
+class PlainTests(RealSockets):
     def test_reports_are_acknowledged_before_the_next_request_comes(self) -> None:
-        worker, delayed = self.worker_with_jobs(), 0
-        for number in range(1, JOBS + 1):
-            handle = f"{PREFIX}:{number}".encode()
-            self.assertEqual(self.ask(worker, req(GRAB_JOB)), res(11, handle, b"f", b""))
-            self.say(worker, req(WORK_COMPLETE, handle, b""))
-            delayed += bool(unacknowledged(worker))
-        self.assertLessEqual(delayed, MOST_DELAYED)
+        self.assertLessEqual(self.unanswered(), MOST_DELAYED)
 
     def test_parts_of_packets_are_acknowledged_before_the_rest_comes(self) -> None:
         worker, delayed = self.worker_with_jobs(), 0
@@ -142,6 +155,79 @@ class RealSockets(SynchronousTestCase):
         connection._quick_ack._peer.close()
         self.say(peer, req(CAN_DO, b"f"))
         self.assertEqual(self.ask(peer, req(ECHO_REQ, b"x")), res(17, b"x"))
+
+
+@skipUnless(find_spec("OpenSSL"), "not installed: pyOpenSSL")
+class TlsTests(RealSockets):
+    """Over TLS a write is a record, which waits for the acknowledgement of the one before."""
+
+    def listened(self) -> Any:
+        from tests.certificates import authorities
+        from txgearman.server.config.tls_options import TlsFiles
+        from txgearman.server.tls import ServerTls
+
+        made = authorities()
+        folder, ours, _ = made.__enter__()
+        self.addCleanup(made.__exit__, None, None, None)
+        certificate = str(ours.issue(folder / "server.pem", "jobs.example.com"))
+        return ServerTls(TlsFiles(certificate), self.reactor).wrap(self.factory)
+
+    def connect(self) -> Any:
+        return TlsPeer(super().connect(), self.turn)
+
+    def turn(self) -> None:
+        """One turn of the server, once something has come."""
+        self.assertTrue(select.select([self.poller], [], [], SECONDS)[0])
+        self.poller.doRead()
+        # TLS collects what is to be sent in a turn.
+        self.reactor.advance(0)
+        self.poller.doRead()
+
+    def say(self, peer: Any, *packets: bytes) -> None:
+        peer.send(b"".join(packets))
+        self.turn()
+
+    def test_reports_are_acknowledged_before_the_next_request_comes(self) -> None:
+        self.assertLessEqual(self.unanswered(), MOST_DELAYED)
+
+
+class TlsPeer:
+    """A socket that speaks TLS while `turn` lets the server answer."""
+
+    def __init__(self, peer: socket.socket, turn: Callable[[], None]) -> None:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        self._peer = peer
+        self._came, self._goes = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._tls = context.wrap_bio(self._came, self._goes)
+        while True:
+            try:
+                self._tls.do_handshake()
+                break
+            except ssl.SSLWantReadError:
+                self._send()
+                turn()
+                self._came.write(peer.recv(65536))
+        self._send()
+        turn()
+
+    def _send(self) -> None:
+        self._peer.send(self._goes.read())
+
+    def send(self, data: bytes) -> None:
+        self._tls.write(data)
+        self._send()
+
+    def recv(self, size: int) -> bytes:
+        while True:
+            try:
+                return self._tls.read(size)
+            except ssl.SSLWantReadError:
+                self._came.write(self._peer.recv(65536))
+
+    def getsockopt(self, *option: int) -> Any:
+        return self._peer.getsockopt(*option)
 
 
 class Stock(SynchronousTestCase):

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.tcp import Connection
 
@@ -90,11 +90,13 @@ class QuickAck:
 def quick_ack(transport: ITransport, clock: Callable[[], float]) -> QuickAck | None:
     """What acknowledges the reads of `transport`; None where that is not possible or of no use.
 
-    It is for plain TCP connections. UNIX sockets have no acknowledgements. TLS sends records of its own, so
-    what was read says little about what the peer waits for.
+    It is for TCP connections, also below TLS: a record is sent as a write is. UNIX sockets have no
+    acknowledgements.
     """
-    if _QUICKACK is None or not isinstance(transport, Connection) or getattr(transport, "TLS", False):
+    # Below TLS is the transport with the socket.
+    socketed: Any = getattr(transport, "transport", transport)
+    if _QUICKACK is None or not isinstance(socketed, Connection):
         return None
-    peer: socket.socket = transport.socket
+    peer: socket.socket = socketed.socket
     # Twisted's UNIX transports are a kind of its TCP ones.
     return QuickAck(peer, clock) if peer.family in (socket.AF_INET, socket.AF_INET6) else None

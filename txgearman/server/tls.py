@@ -37,6 +37,13 @@ LOOK_INTERVAL: Final = 10.0
 CIPHERS: Final = b"ECDHE+AESGCM:ECDHE+CHACHA20"
 """Those of TLS 1.2: with forward secrecy and authenticated encryption. TLS 1.3 has no others."""
 
+SESSION_SECONDS: Final = 300
+"""Seconds for which a session can be resumed. Nothing of it is kept here: the client has it as a ticket."""
+
+TICKET_KEY_SECONDS: Final = 3600.0
+"""Seconds for which tickets are made by one key. With TLS 1.2, who gets hold of a key can read what was sent
+in sessions that were resumed by its tickets. TLS 1.3 exchanges keys anew in each."""
+
 HANDSHAKE_RECORD: Final = 22
 """The first byte of every TLS connection (RFC 8446, 5.1). No packet and no admin command begins with it."""
 
@@ -59,9 +66,14 @@ def _context_of(files: TlsFiles) -> SSL.Context:
     context = SSL.Context(SSL.TLS_SERVER_METHOD)
     context.set_min_proto_version(SSL.TLS1_2_VERSION)
     context.set_cipher_list(CIPHERS)
-    # Without tickets no session outlives a change of the CA: each connection is verified anew.
-    context.set_options(SSL.OP_NO_TICKET | SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
+    context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
     context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+    if files.ca is None:
+        # A client may resume its session, by a ticket, in place of a whole handshake.
+        context.set_timeout(SESSION_SECONDS)
+    else:
+        # So each connection is verified anew.
+        context.set_options(SSL.OP_NO_TICKET)
     with about_option("tls-certificate"):
         first, *others = _certificates("certificate", files.certificate)
     context.use_certificate(first)
@@ -149,7 +161,7 @@ class ServerTls:
         self._context = loaded.context
         self._files = loaded.files
         self._state = loaded.state
-        self._looked = self.reactor.seconds()
+        self._looked = self._made = self.reactor.seconds()
         _log.info("TLS certificate of {names}, valid until {until}", **loaded.described)
 
     def serverConnectionForTLS(self, protocol: Any) -> SSL.Connection:
@@ -162,12 +174,23 @@ class ServerTls:
         self._looked = self.reactor.seconds()
         state = _state(self._files)
         if state == self._state:
+            if self._looked - self._made >= TICKET_KEY_SECONDS:
+                self._change_ticket_key()
             return
         try:
             self.use(self._files)
         except ValueError as error:
             self._state = state
             _log.error("Changed TLS files are not used: {error}", error=error)
+
+    def _change_ticket_key(self) -> None:
+        """Have a new key for tickets, which comes with a new context."""
+        self._made = self._looked
+        try:
+            self._context = make_context(self._files)
+        except ValueError as error:
+            # They have just been changed. Of that the next look tells.
+            _log.error("The key of TLS tickets is not changed: {error}", error=error)
 
     def wrap(self, factory: IProtocolFactory) -> TLSMemoryBIOFactory:
         """A factory that speaks TLS, and whose connections in it are those of `factory`."""
