@@ -15,6 +15,7 @@ from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
 from twisted.web.server import Request
 
+from txgearman.net.quickack import QuickAck, quick_ack
 from txgearman.net.refusal import RefusedConnection
 from txgearman.web.http.body import STALLED
 from txgearman.web.http.responses import HTTPProblem
@@ -60,10 +61,14 @@ class LimitedChannel(HTTPChannel):
     _is_full = False
     # Whether the peer does not take its answers.
     _backpressure = False
+    # Whether the peer may be waiting for an acknowledgement of its last read, and is timed for that.
+    _quick_ack: QuickAck | None = None
+    _awaits_acknowledgement = False
 
     def connectionMade(self) -> None:
         super().connectionMade()
         self.waits_since = self.site.reactor.seconds()
+        self._quick_ack = quick_ack(self.transport, self.site.reactor.seconds)
         self._expect(HEAD_LIMIT, self._took_too_long)
 
     def dataReceived(self, data: bytes) -> None:
@@ -71,10 +76,22 @@ class LimitedChannel(HTTPChannel):
             # TLS reads on until its peer agrees to the end.
             return
         self._unread = self._unread + data if self._unread else data
+        waits_since = self.waits_since
         self.site.time_slice.run(self)
+        if self._quick_ack is not None:
+            self._acknowledge(self._quick_ack, self.waits_since is waits_since is not None)
         if len(self._unread) > MAX_UNREAD and not (self._is_full or self._ending):
             self._is_full = True
             self.transport.pauseProducing()
+
+    def _acknowledge(self, quick_ack: QuickAck, is_part: bool) -> None:
+        """Acknowledge what was read if it was a part of a request: many programs write its head and its body
+        one by one, and the body may wait for that."""
+        if is_part:
+            self._awaits_acknowledgement = quick_ack.unanswered()
+        elif self._awaits_acknowledgement:
+            self._awaits_acknowledgement = False
+            quick_ack.resumed()
 
     def step(self) -> bool:
         """Parse a piece of what has come, or less if a request ends within it, and begin to answer that.
