@@ -162,6 +162,27 @@ class GearmandTests(QueueCase):
         with self.gearmand(*options) as connection:
             return connection.run_all(*FUNCTIONS)
 
+    def check_running(self, *options: str) -> None:
+        with self.gearmand(*options) as connection:
+            submit(connection)
+            with self.assertRaisesRegex(
+                StoreError, r"gearmand seems to run on .*: process \d+\. Stop it first"
+            ):
+                take_over(GearmandQueue(self.queue), open_store(self.store), 1.0)
+            with self.assertRaisesRegex(StoreError, r"gearmand seems to run on "):
+                GiveBack(GearmandQueue(self.queue), open_store(self.store)).__enter__()
+            connection.run_all(b"reverse")
+            with self.assertRaisesRegex(StoreError, r"gearmand seems to run on "):
+                take_over(GearmandQueue(self.queue), open_store(self.store), 1.0)
+        self.assertEqual(take_over(GearmandQueue(self.queue), open_store(self.store), 1.0).read, 3)
+
+    def test_one_that_runs_on_sqlite(self) -> None:
+        self.check_running()
+
+    @needs_postgresql
+    def test_one_that_runs_on_postgresql(self) -> None:
+        self.check_running(*self.postgresql())
+
     def test_sqlite(self) -> None:
         found = self.check()
         # The job that is for later waits, and is in the table.

@@ -80,7 +80,11 @@ class ListeningTests(Case):
         self.assertIn((socket.AF_INET, "0.0.0.0", 4730), resolve(None, "4730"))
 
     def test_no_such_place(self) -> None:
-        self.assertIn("no_such_port cannot be listened at", self.refused("-p no_such_port"))
+        self.assertIn("cannot listen at <any>:no_such_port: ", self.refused("-p no_such_port"))
+
+    def test_a_system_without_ipv6(self) -> None:
+        self.patch(translation, "_has", lambda family: family == socket.AF_INET)
+        self.assertEqual(resolve(None, "4730"), [V4])
 
     def test_tls(self) -> None:
         said = self.translated("-L 127.0.0.1 --ssl --ssl-certificate=/c --ssl-key=/k").said

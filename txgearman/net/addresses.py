@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from ipaddress import ip_address
+from typing import Final
+
+_MAPPED: Final = "::ffff:"
+"""How an IPv6 address begins that stands for one of IPv4, as the system writes it."""
 
 
 def is_loopback(host: str) -> bool:
@@ -16,3 +20,9 @@ def is_loopback(host: str) -> bool:
         return False
     mapped = getattr(address, "ipv4_mapped", None)
     return (mapped or address).is_loopback
+
+
+def plain_host(host: str) -> str:
+    """An address as people write it: of IPv4 where one of IPv6 stands for it, as on a socket for both."""
+    plain = host.removeprefix(_MAPPED)
+    return plain if "." in plain else host

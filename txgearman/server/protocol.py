@@ -29,7 +29,7 @@ from txgearman.access.policy import AccessPolicy, Rights
 from txgearman.broker.entities import Client, Worker
 from txgearman.broker.stopping import DENIED
 from txgearman.errors import BrokenStream, ProtocolError, Refused
-from txgearman.net.addresses import is_loopback
+from txgearman.net.addresses import is_loopback, plain_host
 from txgearman.net.quickack import QuickAck, quick_ack
 from txgearman.server.admin.commands import ForeignPeer, shows_gearman
 from txgearman.server.budgets.unfinished import COUNTED_FROM, TOO_MUCH
@@ -146,7 +146,7 @@ class GearmanServerProtocol(JobReplies):
     @property
     def host(self) -> str:
         """The peer's address, ``unix`` for a UNIX socket."""
-        return getattr(self.transport.getPeer(), "host", "unix")
+        return plain_host(getattr(self.transport.getPeer(), "host", "unix"))
 
     @property
     def age(self) -> float:

@@ -9,6 +9,7 @@ them. So whoever comes after an interruption finds out what was done.
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
@@ -51,6 +52,19 @@ class _Kind(NamedTuple):
 _LOCK: Final = 0x7478676561726D
 """The number of the lock that lets one program at a time change these tables in PostgreSQL. It can be any
 that nobody else takes."""
+
+_GEARMANDS: Final = {
+    "select": "SELECT unique_key,function_name,priority,data,when_to_run FROM ",
+    "delete": "DELETE FROM ",
+    "insert": "INSERT INTO ",
+}
+"""How the statements of gearmand's module ``Postgres`` begin, up to the name of the table."""
+
+_SESSIONS: Final = (
+    "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    " AND (query = :select OR starts_with(query, :delete || ' WHERE unique_key=')"
+    " OR starts_with(query, :insert || ' (priority,'))"
+)
 
 _KINDS: Final = {
     # As gearmand names and makes the tables unless it is told otherwise.
@@ -177,6 +191,18 @@ class GearmandQueue:
         """Whether there may be such a database: SQLite makes an empty one where there is no file."""
         path = self._url.database
         return self._url.get_backend_name() != "sqlite" or bool(path and os.path.isfile(path))
+
+    def gearmands(self) -> list[int]:
+        """The process ids of what seems to be a gearmand that runs on this queue: of other processes that
+        have the file open, or of the sessions in PostgreSQL whose last statement is one of gearmand's. It is
+        not seen where that is another user's, or where the system does not tell."""
+        if self._url.get_backend_name() == "sqlite":
+            return _processes_with(str(self._url.database))
+        with self._errors():
+            found = self._execute(
+                _SESSIONS, **{name: words + self.table for name, words in _GEARMANDS.items()}
+            )
+            return [int(pid) for (pid,) in found]
 
     # -- taking -------------------------------------------------------------------------------------
 
@@ -339,6 +365,32 @@ class GearmandQueue:
             yield
         except sa.exc.DBAPIError as error:
             raise StoreUnavailable(f"{self.place}: {' '.join(str(error.orig).split())}") from error
+
+
+def _processes_with(path: str) -> list[int]:
+    """The other processes of this machine that have a file open, as far as this one may see it."""
+    try:
+        wanted = os.stat(path)
+    except OSError:
+        return []
+    found = []
+    # There is no such folder but on Linux.
+    for descriptors in glob.glob("/proc/[0-9]*/fd"):
+        pid = int(descriptors.split("/")[2])
+        if pid == os.getpid():
+            continue
+        with contextlib.suppress(OSError):
+            if any(_is_file(f"{descriptors}/{number}", wanted) for number in os.listdir(descriptors)):
+                found.append(pid)
+    return found
+
+
+def _is_file(path: str, wanted: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(os.stat(path), wanted)
+    except OSError:
+        # It was closed meanwhile.
+        return False
 
 
 def _is_text(name: bytes) -> bool:

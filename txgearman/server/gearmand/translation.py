@@ -106,7 +106,18 @@ def resolve(host: str | None, port: str) -> list[tuple[socket.AddressFamily, str
         Family, address and port of each.
     """
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    return list(dict.fromkeys((family, str(where[0]), int(where[1])) for family, _, _, _, where in found))
+    addresses = dict.fromkeys((family, str(where[0]), int(where[1])) for family, _, _, _, where in found)
+    # The system names those of IPv6 also where it has no IPv6.
+    return [one for one in addresses if _has(one[0])] or list(addresses)
+
+
+def _has(family: socket.AddressFamily) -> bool:
+    """Whether there are sockets for addresses of a family."""
+    try:
+        socket.socket(family, socket.SOCK_STREAM).close()
+    except OSError:
+        return False
+    return True
 
 
 def translate(
@@ -191,7 +202,7 @@ def _add_endpoints(
     try:
         found = addresses(host, port)
     except OSError as error:
-        raise CommandLineError(f"{host or '<any>'}:{port} cannot be listened at: {error.strerror}") from None
+        raise CommandLineError(f"cannot listen at {host or '<any>'}:{port}: {error.strerror}") from None
     backlog = f":backlog={given['backlog']}" if "backlog" in given else ""
     endpoints = [_endpoint(family, address, number) + backlog for family, address, number in _sockets(found)]
     if "ssl" in given:

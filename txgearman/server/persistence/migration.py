@@ -70,12 +70,13 @@ def take_over(queue: GearmandQueue, store: Store, now: float, prefix: str | None
         What was done.
 
     Raises:
-        StoreError: One of the databases cannot be used. The same may be called again.
+        StoreError: gearmand runs, or one of the databases cannot be used. The same may be called again.
     """
     with queue:
         if not queue.count() and not queue.is_interrupted():
             # Most starts: the store need not be opened for this.
             return Outcome(0, 0)
+        _refuse_beside_gearmand(queue)
         start = store.open(_NAME, LEASE)
         try:
             _finish_giving(queue, store, start)
@@ -83,6 +84,16 @@ def take_over(queue: GearmandQueue, store: Store, now: float, prefix: str | None
             return _save_taken(queue, store, start, now, prefix)
         finally:
             store.close()
+
+
+def _refuse_beside_gearmand(queue: GearmandQueue) -> None:
+    """Raises `StoreError` where a gearmand runs on the queue: it has all jobs of the table in memory."""
+    pids = queue.gearmands()
+    if pids:
+        queue.close()
+        raise StoreError(
+            f"gearmand seems to run on {queue.place}: process {', '.join(map(str, pids))}. Stop it first"
+        )
 
 
 def _save_taken(queue: GearmandQueue, store: Store, start: int, now: float, prefix: str | None) -> Outcome:
@@ -198,7 +209,7 @@ class GiveBack:
         store: The store, not open. No server may use it.
 
     Raises:
-        StoreError: A server uses the store, or one of the databases cannot be used.
+        StoreError: gearmand or a server runs, or one of the databases cannot be used.
     """
 
     def __init__(self, queue: GearmandQueue, store: Store) -> None:
@@ -206,6 +217,7 @@ class GiveBack:
         self._store = store
 
     def __enter__(self) -> GiveBack:
+        _refuse_beside_gearmand(self._queue)
         start = self._store.open(_NAME, LEASE)
         try:
             others = self._store.servers()
