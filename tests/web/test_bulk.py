@@ -218,7 +218,7 @@ class StoreTests(BulkCase):
 
     def test_no_more_than_so_many_wait_for_it(self) -> None:
         exchange = self.submit(*({"data": ""} for _ in range(MAX_UNANSWERED + 10)))
-        self.assertEqual(self.writer.unsaved, MAX_UNANSWERED)
+        self.assertEqual(self.writer.pending.unsaved, MAX_UNANSWERED)
         while self.thread.calls:
             self.thread.run()
             self.web.gearman.turn()

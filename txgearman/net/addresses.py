@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 
@@ -9,6 +10,7 @@ _MAPPED: Final = "::ffff:"
 """How an IPv6 address begins that stands for one of IPv4, as the system writes it."""
 
 
+@lru_cache(maxsize=1024)
 def is_loopback(host: str) -> bool:
     """Whether `host` is an address of this machine's loopback interface, IPv4-mapped ones included.
 

@@ -6,6 +6,7 @@ import hmac
 from collections.abc import Callable
 from dataclasses import replace
 from enum import Enum
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
@@ -33,10 +34,9 @@ SECURITY_HEADERS: Final = (
     (b"Referrer-Policy", b"no-referrer"),
     (b"Cross-Origin-Opener-Policy", b"same-origin"),
     (b"Cross-Origin-Resource-Policy", b"same-origin"),
-    (b"Cache-Control", b"no-store"),
 )
 """The headers of every response: scripts and styles only from files of this server, no framing, no guessing
-of types, no caching."""
+of types."""
 
 _SAFE_METHODS: Final = frozenset({b"GET", b"HEAD"})
 
@@ -230,6 +230,7 @@ def is_loopback(request: Request) -> bool:
     return addresses.is_loopback(getattr(here, "host", ""))
 
 
+@lru_cache(maxsize=64)
 def _names_loopback(host: bytes) -> bool:
     try:
         name = urlsplit(b"//" + host).hostname or b""

@@ -41,7 +41,7 @@ class Parameter:
     `kind` says how it is written: ``text`` (any bytes), ``flag`` (true or false), ``number`` (a whole one,
     from `low` to `high`), ``choice`` (one of `choices`), ``cursor`` (the `next` of a page, read by
     `read_cursor`, which returns None for anything else, and described by `pattern`). `default` is its value
-    when it is not given.
+    when it is not given. `header_name` is the header in lower case, and empty without one.
     """
 
     name: str
@@ -55,6 +55,10 @@ class Parameter:
     header: str | None = None
     read_cursor: Callable[[bytes], Any] | None = None
     pattern: str = ""
+    header_name: bytes = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "header_name", self.header.lower().encode() if self.header else b"")
 
     def parse(self, value: bytes) -> Any:
         """Parse and check a value.
@@ -228,6 +232,10 @@ class Route:
         """The parts of the path."""
         return tuple(self.path.strip("/").split("/"))
 
+    def pattern(self) -> tuple[bytes | None, ...]:
+        """The parts of the path as they come in a request; None stands for any."""
+        return tuple(None if part.startswith("{") else part.encode() for part in self.segments)
+
 
 HTTP_METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
@@ -242,6 +250,10 @@ class Routes(Resource):
     ) -> None:
         super().__init__()
         self.routes = routes
+        # By the number of parts of their paths.
+        self._by_length: dict[int, list[tuple[tuple[bytes | None, ...], Route]]] = {}
+        for route in routes:
+            self._by_length.setdefault(len(route.segments), []).append((route.pattern(), route))
         self._guard = guard
         self._reactor = reactor
         self._activity = activity
@@ -297,8 +309,8 @@ class Routes(Resource):
         path = _path_of(request)
         method = request.method.decode("ascii", "replace")
         allowed: list[str] = []
-        for route in self.routes:
-            ids = _match(route.segments, path)
+        for pattern, route in self._by_length.get(len(path), ()):
+            ids = _match(pattern, path)
             if ids is None:
                 continue
             if method in route.methods:
@@ -362,15 +374,13 @@ def _path_of(request: Request) -> list[bytes]:
     return [b"functions", *request.args.pop(b"function"), *path[1:]]
 
 
-def _match(segments: tuple[str, ...], path: list[bytes]) -> tuple[bytes, ...] | None:
-    """The parts of `path` that stand for segments in braces; None if the route has another path."""
-    if len(segments) != len(path):
-        return None
+def _match(pattern: tuple[bytes | None, ...], path: list[bytes]) -> tuple[bytes, ...] | None:
+    """The parts of `path`, which has as many, that stand for any; None if the route has another path."""
     ids = []
-    for segment, part in zip(segments, path, strict=True):
-        if segment.startswith("{"):
+    for expected, part in zip(pattern, path, strict=True):
+        if expected is None:
             ids.append(part)
-        elif segment.encode() != part:
+        elif expected != part:
             return None
     return tuple(ids)
 
@@ -394,10 +404,12 @@ def parse_arguments(request: Request, parameters: tuple[Parameter, ...]) -> dict
             raise HTTPProblem(400, "unknown-parameter", f"There is no parameter {shown(name)}.")
         if len(values) > 1:
             raise HTTPProblem(400, "bad-parameter", f"The parameter {name.decode()} is given twice.")
+    # Looked at once: to ask Twisted for each takes longer, and most requests have none of them.
+    headers = {name.lower() for name, _ in request.requestHeaders.getAllRawHeaders()}
     values = {}
-    for parameter in parameters:
-        raw = request.args.get(parameter.name.encode(), [None])[0]
-        if raw is None and parameter.header is not None:
-            raw = request.getHeader(parameter.header.encode())
+    for name, parameter in known.items():
+        raw = request.args.get(name, [None])[0]
+        if raw is None and parameter.header_name in headers:
+            raw = request.getHeader(parameter.header_name)
         values[parameter.name] = parameter.default if raw is None else parameter.parse(raw)
     return values

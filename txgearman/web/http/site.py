@@ -12,9 +12,8 @@ from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.web.resource import IResource
 from twisted.web.server import Request, Site
 
-from txgearman.version import VERSION
 from txgearman.web.http.channel import LimitedChannel, refusal
-from txgearman.web.http.guard import SECURITY_HEADERS, Guard
+from txgearman.web.http.guard import Guard
 from txgearman.web.http.request import LimitedRequest
 from txgearman.web.http.responses import HTTPProblem, ProblemResource
 from txgearman.web.http.time_slice import TimeSlice
@@ -26,8 +25,6 @@ IDLE_LIMIT: Final = 60.0
 
 PATIENCE: Final = 5.0
 """Seconds that a connection may be without a request that is being answered while others want in."""
-
-_SERVER: Final = f"txgearman/{VERSION}".encode()
 
 
 class WebSite(Site):
@@ -80,9 +77,6 @@ class WebSite(Site):
         return [b"http/1.1"]
 
     def getResourceFor(self, request: Request) -> IResource:
-        request.setHeader(b"Server", _SERVER)
-        for name, value in SECURITY_HEADERS:
-            request.setHeader(name, value)
         try:
             self._guard.check_origin(request)
         except HTTPProblem as problem:
