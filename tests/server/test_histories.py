@@ -15,8 +15,10 @@ from tests.server.sites import LEASE, Site
 from tests.server.stores import UNAVAILABLE, ListStore, SharedStore
 from tests.server.test_writer import SavingTestCase, submit
 from tests.store.model import ModelDatabase
+from txgearman.broker.handles import number_of
 from txgearman.errors import LeaseLost, StoreUnavailable
 from txgearman.server import GearmanServerFactory
+from txgearman.server.config.options import FunctionSettings
 from txgearman.server.persistence.writer import StoreWriter
 
 SEEDS = 60
@@ -38,6 +40,10 @@ MUST_HAPPEN = {
 }
 """Without these in the histories nothing is shown of failed runs."""
 
+
+KEEPING = {"f": FunctionSettings(keep_results=1e6)}
+RESULT = b"result of "
+"""What a run returns, ahead of the job's handle."""
 
 PUT_OFF = "put off"
 """A run that ended in a retry and is no attempt."""
@@ -69,7 +75,8 @@ def note_kill(factory: GearmanServerFactory, store_writer: StoreWriter, happened
 
 class HistoryTests(SavingTestCase):
     """What was acknowledged is done behind its submit, was cancelled or forgotten behind it, or is dead,
-    whatever happens. No job is dead and alive, and none dies with attempts left."""
+    whatever happens. No job is dead and alive, and none dies with attempts left. What is done has its result,
+    and no job that has one is there still."""
 
     def make_store(self) -> ListStore:
         return ListStore()
@@ -79,6 +86,7 @@ class HistoryTests(SavingTestCase):
         for seed in range(SEEDS):
             with self.subTest(seed=seed):
                 self.store = self.make_store()
+                self.results = self.store.kept_results
                 self.begin(Random(seed))
                 self.play()
         self.assertEqual(set(+self.happened), MUST_HAPPEN)
@@ -91,6 +99,8 @@ class HistoryTests(SavingTestCase):
         self.ended: dict[bytes, int] = {}
         # How many failed runs of each job were reported.
         self.failed: Counter[bytes] = Counter()
+        # The handles of those that were cancelled or forgotten, or done while they were online jobs still.
+        self.without_result: set[bytes] = set()
         self.online: set[bytes] = set()
         self.told: set[bytes] = set()
         self.handles: list[bytes] = []
@@ -98,7 +108,7 @@ class HistoryTests(SavingTestCase):
         self.begin_server()
 
     def begin_server(self) -> None:
-        self.start(store_ahead=3, **RETRIES)
+        self.start(store_ahead=3, functions=KEEPING, **RETRIES)
         self.factory.broker.timer.wall_clock = self.wall_clock
         self.client, self.admin = self.connect(), self.connect()
         self.client.receive(req(26, b"submit-extended"))
@@ -128,6 +138,12 @@ class HistoryTests(SavingTestCase):
         self.assertEqual(self.asked, [], "every submit is answered")
         dead = self.check_dead()
         self.happened["dead at the end"] += len(dead)
+        without = {
+            name
+            for name in self.wanted
+            if name not in self.without_result and number_of(name) not in self.results
+        }
+        self.assertEqual(without - dead, set(), "what is done has its result")
         late = {name for name, step in self.wanted.items() if self.ended.get(name, -1) < step}
         self.assertEqual(late - dead, set(), "what was acknowledged is done, or dead")
         self.assertEqual(self.online - self.told, set(), "who waits is told")
@@ -142,6 +158,9 @@ class HistoryTests(SavingTestCase):
         for name, attempts in dead.items():
             self.assertEqual(attempts, ATTEMPTS)
             self.assertGreaterEqual(self.failed[name], attempts, "none dies with attempts left")
+        self.assertEqual(alive & self.results.keys(), set(), "no job is there beside its result")
+        for result in self.results.values():
+            self.assertEqual(result.data, RESULT + result.handle)
         return set(dead)
 
     def submit(self) -> None:
@@ -169,6 +188,9 @@ class HistoryTests(SavingTestCase):
                 if kind == 8 and online:
                     self.online.add(body)
                 elif kind == 8:
+                    if body in self.ended and body not in self.wanted:
+                        # It was done for who waited, ahead of the commit for this submit.
+                        self.without_result.add(body)
                     self.wanted[body] = max(step, self.wanted.get(body, 0))
                     self.handles.append(body)
             else:
@@ -185,7 +207,7 @@ class HistoryTests(SavingTestCase):
         index = self.random.randrange(3)
         if self.has[index]:
             name = self.has[index].pop(0)
-            self.working[index].receive(req(13, name, b""))
+            self.working[index].receive(req(13, name, RESULT + name))
             self.ended[name] = self.step
             self.hear()
 
@@ -215,6 +237,7 @@ class HistoryTests(SavingTestCase):
             name = self.random.choice(list(self.failed)[-10:])
             if self.ask(b"forget job ", name):
                 self.ended[name] = self.step
+                self.without_result.add(name)
                 self.happened["forgotten"] += 1
 
     def ask(self, line: bytes, name: bytes) -> bool:
@@ -242,6 +265,7 @@ class HistoryTests(SavingTestCase):
             name = self.random.choice(self.handles[-10:])
             if self.ask(b"cancel job ", name):
                 self.ended[name] = self.step
+                self.without_result.add(name)
 
     def lose_worker(self) -> None:
         index = self.random.randrange(3)
