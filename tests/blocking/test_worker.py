@@ -270,7 +270,7 @@ class Decisions(_Case):
         for data, exception, outcome in (("raise", "why", Outcome.RAISED), ("fail", None, Outcome.FAILED)):
             request = self.submit("task", data)
             self.assertEqual((request.state, request.exception), (gearman.JOB_FAILED, exception))
-            history = self.server.factory.broker.life.history
+            history = self.server.factory.broker.ended_jobs.history
             ended = background_thread().call(history.get, request.job.handle.encode())
             self.assertEqual(ended.outcome, outcome)
 

@@ -360,10 +360,10 @@ def leftovers(broker: Broker) -> dict[str, Any]:
         "expiries": len(broker.life.expiries),
         "woken": dict(broker.waking.woken),
         "tasks": len(broker.slices),
-        "results of running jobs": len(broker.life.results._collecting),
-        "bytes of these": broker.life.results._size,
-        "unsaved results": len(broker.life.results.unsaved),
-        "leaving clients": broker._leaving,
+        "results of running jobs": len(broker.ended_jobs.results._collecting),
+        "bytes of these": broker.ended_jobs.results._size,
+        "unsaved results": len(broker.ended_jobs.results.unsaved),
+        "leaving clients": broker.departures.clients,
         "total": broker.total,
     }
     for name, function in broker.functions.by_name.items():

@@ -402,6 +402,7 @@ class Pair:
         # No two functions come due at the same moment: which of them is first is not predicted.
         rules = replace(rules, start_rate=rules.start_rate * (1 + function[0] / 1000))
         self.administration.limit_runs(function, rules)
+        self.settle()
         self.model.limit_runs(function, rules)
         self.compare()
 
@@ -490,7 +491,7 @@ class Pair:
 
     def compare_kept(self) -> None:
         """As many uniques are kept, for the same jobs and as long."""
-        kept = self.broker.life.kept_uniques
+        kept = self.broker.ended_jobs.kept_uniques
         found = [each[2:] for uniques in kept.by_function.values() for each in uniques.values()]
         assert sorted(found) == sorted(self.model.kept.values())
         assert len(kept) == len(self.model.kept_times)
@@ -684,7 +685,7 @@ class Pair:
                 expected = ("gone", OUTCOMES[end.how], b"")
             assert (found.state.value, found.reason, found.data) == expected, (handle, found, expected)
         weight = sum(result.weight for result in self.model.results)
-        assert self.broker.life.result_store.counts() == (len(self.model.results), weight)
+        assert self.broker.ended_jobs.result_store.counts() == (len(self.model.results), weight)
 
     def compare_indexes(self) -> None:
         """Nothing is missing from the broker's indexes, and nothing is left in them."""

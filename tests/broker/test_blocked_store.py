@@ -15,6 +15,7 @@ from tests.broker.bench import POLICY, Bench, KeeperNotes, leftovers
 from txgearman.broker.handles import number_of
 from txgearman.broker.interfaces import StoredPage
 from txgearman.broker.policy import FunctionRules, RunRules
+from txgearman.broker.slices import SLICE
 from txgearman.broker.stored_job import StoredJob
 from txgearman.broker.stubs import Stubs
 from txgearman.errors import NotSaved, Refused
@@ -385,6 +386,36 @@ class Blocked(BlockedStore):
                     self.broker.complete(worker, next(iter(worker.jobs)), b"")
                     self.store.settle()
                 self.assertEqual(given, 199)
+
+    def test_the_first_limit_is_set_while_jobs_come(self) -> None:
+        """The queue is moved in slices, while the store brings jobs and has more of them."""
+        self.serve()
+        for number in range(300):
+            self.store.has(b"f", b"%d:%d" % (number % 7, number))
+        self.load()
+        self.broker.slices.size = 1
+        self.grab()
+        self.bench.administration.limit_runs(b"f", RunRules(max_running_per_key=1))
+        given = []
+        client = self.bench.client()
+        for number in range(300, 340):
+            self.broker.submit(client, b"f", b"%d:%d" % (number % 7, number), b"", background=True)
+            unique = self.grab()
+            if unique is not None:
+                given.append(unique)
+                self.complete(unique)
+            self.broker.tick()
+        while self.broker.slices:
+            self.broker.tick()
+        given += self.drain()
+        self.complete(b"0:0")
+        given += self.drain()
+        self.assertEqual(len(given), 339)
+        for key in range(7):
+            numbers = [int(unique[2:]) for unique in given if unique.startswith(b"%d:" % key)]
+            self.assertEqual(numbers, sorted(numbers))
+        self.broker.slices.size = SLICE
+        self.assert_empty()
 
     def test_the_limit_ends_while_a_batch_comes(self) -> None:
         for number in range(1200):

@@ -143,7 +143,7 @@ class AnswerTests(KeptUniqueTestCase):
 class LimitTests(KeptUniqueTestCase):
     def test_over_the_limit_no_job_is_taken_whose_unique_is_to_be_kept(self) -> None:
         self.begin(max_kept_uniques=2)
-        kept = self.broker.life.kept_uniques
+        kept = self.broker.ended_jobs.kept_uniques
         self.done(b"a", options=HOUR)
         self.bench.queue(b"f", b"b", options=HOUR)
         # Accepted ahead of the limit.
@@ -165,7 +165,7 @@ class LimitTests(KeptUniqueTestCase):
 
     def test_one_that_is_kept_anew_is_forgotten_once(self) -> None:
         self.begin()
-        kept = self.broker.life.kept_uniques
+        kept = self.broker.ended_jobs.kept_uniques
         now = self.bench.wall()
         kept.keep(KeptUnique(b"f", b"u", b"H:1", now + 10))
         kept.keep(KeptUnique(b"f", b"u", b"H:2", now + 20))

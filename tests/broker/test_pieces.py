@@ -8,8 +8,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.broker.bench import Bench, uniques_of
 from txgearman.broker import deadlines, entities
-from txgearman.broker.deadlines import Deadlines
-from txgearman.broker.entities import Deadline, Function, Job
+from txgearman.broker.deadlines import Deadline, Deadlines
+from txgearman.broker.entities import Function, Job
 from txgearman.broker.handles import CHUNK_BITS, Handles
 from txgearman.broker.job_states import JobState
 from txgearman.broker.policy import Policy, levels_of
@@ -20,7 +20,7 @@ SIZE = 1 << CHUNK_BITS
 
 
 def job(name: bytes = b"H:t:1", of: Function | None = None, priority: int = 1) -> Job:
-    return Job(name, of or Function(b"f", LEVELS), b"", b"", priority, True, None, 0.0, None)
+    return Job(name, of or Function(b"f", LEVELS), b"", b"", priority, True, 0.0)
 
 
 class DeadlinesTests(SynchronousTestCase):
@@ -74,7 +74,7 @@ class DeadlinesTests(SynchronousTestCase):
 
     def test_order_survives_the_clean_up(self) -> None:
         due = Deadlines()
-        entries: list[tuple[Deadline, Job]] = []
+        entries: list[tuple[Deadline[Job], Job]] = []
         for number in range(500):
             each = job(b"%d" % number)
             entries.append((due.add(float(number * 37 % 501), each), each))

@@ -29,7 +29,7 @@ class ResultCase(SynchronousTestCase):
         self.bench = Bench(self.policy, job_store=store)
         self.broker = self.bench.broker
         self.ended: list[bytes] = []
-        self.broker.life.results.listener = self.ended.append
+        self.broker.ended_jobs.results.listener = self.ended.append
         self.worker = self.bench.worker("w", b"f", b"g")
 
     def find(self, handle: bytes) -> FoundResult:
@@ -52,7 +52,7 @@ class ResultCase(SynchronousTestCase):
         return handle
 
     def counts(self) -> ResultCounts:
-        return self.broker.life.result_store.counts()
+        return self.broker.ended_jobs.result_store.counts()
 
     def assert_nothing_collected(self) -> None:
         self.assertNotIn("results of running jobs", leftovers(self.broker))
@@ -217,7 +217,7 @@ class LimitTests(ResultCase):
         self.assertEqual(self.state(handle), "completed")
         self.bench.advance(0.5)
         self.assertEqual((self.state(handle), self.find(handle).reason), ("gone", "completed"))
-        store = self.broker.life.result_store
+        store = self.broker.ended_jobs.result_store
         self.assertEqual((store.expired, store.evicted, self.counts()), (1, 0, ResultCounts(0, 0)))
 
     def test_the_oldest_go_first(self) -> None:
@@ -227,7 +227,7 @@ class LimitTests(ResultCase):
         self.assertEqual([self.state(handle) for handle in handles], ["completed"] * 3)
         handles.append(self.run_job(last=b"x" * 10))
         self.assertEqual([self.state(handle) for handle in handles], ["gone"] + ["completed"] * 3)
-        store = self.broker.life.result_store
+        store = self.broker.ended_jobs.result_store
         self.assertEqual((store.expired, store.evicted, self.counts()), (0, 1, ResultCounts(3, 3 * weight)))
 
     def test_the_largest_result(self) -> None:
@@ -246,7 +246,7 @@ class LimitTests(ResultCase):
                 handle = self.run_job(*(bytes(part) for part in parts), last=bytes(last))
                 self.assertEqual(self.state(handle), state)
                 self.assert_nothing_collected()
-        self.assertEqual(self.broker.life.results.too_large, 4)
+        self.assertEqual(self.broker.ended_jobs.results.too_large, 4)
 
     def test_empty_parts_do_not_fill_the_memory(self) -> None:
         self.begin(results_bytes=10 * PART_OVERHEAD)
@@ -344,7 +344,7 @@ class StoredTests(ResultCase):
                 self.bench.answers.saved(job)
             kept = [b"end" if number < whole else None for number in range(4)]
             self.assertEqual([result.data for result in store.results], kept)
-            self.assertEqual(self.broker.life.results.too_large, 4 - whole)
+            self.assertEqual(self.broker.ended_jobs.results.too_large, 4 - whole)
             self.bench.answers.saved(self.running_unsaved())
             self.assertEqual(store.results[-1].data, b"end")
 

@@ -253,7 +253,7 @@ class StoredRetryTests(SynchronousTestCase):
         self.bench.grab(self.worker)
         self.broker.fail(self.worker, job.handle)
         self.assertEqual(([dead.handle for dead in self.store.dead], self.store.removed), ([job.handle], []))
-        self.assertEqual(len(self.broker.life.dead_jobs), 0)
+        self.assertEqual(len(self.broker.ended_jobs.dead_jobs), 0)
 
     def be_deep(self) -> None:
         """From now on one job of the function waits in memory, and another behind it in the store alone."""
@@ -447,8 +447,8 @@ class DeadJobTests(FailedRunTestCase):
         (dead,) = bench.deaths
         self.assertEqual((dead.handle, dead.outcome, dead.losses), (handle, Outcome.LOST, 2))
         # The history knows of as many losses.
-        assert bench.broker.life.history is not None
-        ended = bench.broker.life.history.get(handle)
+        assert bench.broker.ended_jobs.history is not None
+        ended = bench.broker.ended_jobs.history.get(handle)
         assert ended is not None
         self.assertEqual((ended.outcome, ended.job.losses), (Outcome.LOST, 2))
 
@@ -592,8 +592,8 @@ class DeadJobTests(FailedRunTestCase):
 
 class HistoryTests(FailedRunTestCase):
     def history(self, handle: bytes) -> EndedJob:
-        assert self.broker.life.history is not None
-        entry = self.broker.life.history.get(handle)
+        assert self.broker.ended_jobs.history is not None
+        entry = self.broker.ended_jobs.history.get(handle)
         assert entry is not None
         return entry
 
@@ -638,20 +638,20 @@ class HistoryTests(FailedRunTestCase):
         self.broker, self.worker = self.bench.broker, self.bench.worker("w", b"f")
         for _ in range(5):
             self.broker.cancel(self.bench.queue(b"f"))
-        assert self.broker.life.history is not None
-        self.assertEqual(len(self.broker.life.history), 3)
+        assert self.broker.ended_jobs.history is not None
+        self.assertEqual(len(self.broker.ended_jobs.history), 3)
 
     def test_its_bytes_are_bounded(self) -> None:
         self.bench = Bench(Policy(handle_prefix=b"H:t", history_bytes=40_000))
         self.broker, self.worker = self.bench.broker, self.bench.worker("w", b"f")
         for _ in range(10):
             self.raise_in(self.bench.queue(b"f"), b"x" * 8000)
-        assert self.broker.life.history is not None
-        self.assertEqual(len(self.broker.life.history), 1)
-        self.assertLessEqual(self.broker.life.history.size, 20_000)
+        assert self.broker.ended_jobs.history is not None
+        self.assertEqual(len(self.broker.ended_jobs.history), 1)
+        self.assertLessEqual(self.broker.ended_jobs.history.size, 20_000)
 
     def test_it_can_be_off(self) -> None:
         self.bench = Bench(Policy(handle_prefix=b"H:t", history=0))
         self.broker, self.worker = self.bench.broker, self.bench.worker("w", b"f")
         self.broker.cancel(self.bench.queue(b"f"))
-        self.assertIsNone(self.broker.life.history)
+        self.assertIsNone(self.broker.ended_jobs.history)

@@ -735,3 +735,139 @@ class PauseAfter(Limited):
         for handle in handles:
             self.broker.fail(self.worker, handle)
         self.assertEqual(len(self.listener.pauses), 1)
+
+
+class FirstKeyLimit(Limited):
+    """A limit by key that is set for a function with very many jobs: its queue is moved in slices."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.broker.slices.size = 2
+        self.worker = self.bench.worker("w", b"f")
+
+    def limit(self, **rules: Any) -> None:
+        self.bench.administration.limit_runs(b"f", RunRules(**rules))
+
+    def queue(self, *uniques: bytes, **how: Any) -> list[bytes]:
+        return [self.bench.queue(b"f", unique, **how) for unique in uniques]
+
+    def settle(self) -> None:
+        while self.broker.slices:
+            self.broker.tick()
+
+    def work(self) -> list[bytes]:
+        """The uniques of all jobs, in the order in which they can run."""
+        done = []
+        while (job := self.broker.grab(self.worker)) is not None:
+            done.append(job.unique)
+            self.broker.complete(self.worker, job.handle, b"")
+        return done
+
+    def waiting(self) -> int:
+        return sum(next(self.bench.inspection.functions()).waiting)
+
+    def test_a_call_moves_a_slice(self) -> None:
+        self.queue(*(b"%d" % number for number in range(9)))
+        self.limit(max_running_per_key=1)
+        for moved in (2, 4, 6, 8, 9):
+            self.assertEqual((self.queue_of().runnable, self.waiting()), (moved, 9))
+            self.assertEqual(bool(self.broker.slices), moved < 9)
+            self.broker.tick()
+
+    def test_workers_get_what_is_moved(self) -> None:
+        self.queue(b"a:1", b"a:2", b"b:1", b"a:3")
+        self.limit(max_running_per_key=1)
+        self.assertEqual(self.uniques(self.worker), [b"a:1"])
+        self.bench.sleeper("s", b"f")
+        self.settle()
+        self.assertEqual(self.woken(), ["s"], "for the other key, once that is moved")
+        self.assertEqual(self.uniques(self.worker), [b"b:1"])
+
+    def test_those_that_come_meanwhile_come_last(self) -> None:
+        self.queue(b"a:1", b"a:2", b"b:1", b"a:3")
+        self.limit(max_running_per_key=1)
+        self.queue(b"a:4")
+        self.queue(b"c:high", priority=0)
+        self.settle()
+        self.queue(b"a:5")
+        self.assertEqual(self.work(), [b"c:high", b"a:1", b"a:2", b"b:1", b"a:3", b"a:4", b"a:5"])
+
+    def test_one_that_is_taken_back_meanwhile_comes_last(self) -> None:
+        self.queue(b"a:1", b"b:1", b"c:1", b"d:1")
+        self.limit(max_running_per_key=1)
+        job = self.bench.grab(self.worker)
+        self.broker.leave_worker(self.worker)
+        self.worker = self.bench.worker("x", b"f")
+        self.assertEqual(job.unique, b"a:1")
+        self.broker.cancel(job.handle)
+        self.settle()
+        self.assertEqual(self.work(), [b"b:1", b"c:1", b"d:1"])
+        self.assertEqual(len(self.queue_of()), 0)
+
+    def test_cancelled_meanwhile(self) -> None:
+        handles = self.queue(*(b"a:%d" % number for number in range(8)))
+        self.limit(max_running_per_key=1)
+        for gone in (0, 1, 3, 7):
+            self.broker.cancel(handles[gone])
+        self.assertEqual(self.waiting(), 4)
+        self.settle()
+        self.assertEqual(self.work(), [b"a:2", b"a:4", b"a:5", b"a:6"])
+        self.assertEqual((self.waiting(), len(self.queue_of())), (0, 0))
+
+    def test_all_cancelled_meanwhile(self) -> None:
+        handles = self.queue(b"a:1", b"a:2", b"a:3")
+        self.limit(max_running_per_key=1)
+        for handle in handles:
+            self.broker.cancel(handle)
+        self.queue(b"a:4")
+        self.settle()
+        self.assertEqual(self.work(), [b"a:4"])
+
+    def test_runs_are_counted_before_any_begins(self) -> None:
+        self.queue(*(b"%d:x" % number for number in range(6)))
+        runs = [self.bench.grab(self.worker) for _ in range(4)]
+        self.queue(*(b"%d:y" % number for number in range(6)))
+        self.bench.sleeper("s")
+        self.limit(max_running_per_key=1)
+        self.assertIsNone(self.broker.grab(self.worker))
+        # Of these one is counted already, and one is not.
+        self.broker.complete(self.worker, runs[0].handle, b"")
+        self.broker.complete(self.worker, runs[3].handle, b"")
+        self.settle()
+        self.assertEqual(self.uniques(self.worker), [b"4:x", b"5:x", b"0:y", b"3:y"])
+        for run in runs[1:3]:
+            self.broker.complete(self.worker, run.handle, b"")
+        self.assertEqual(self.uniques(self.worker), [b"1:y", b"2:y"])
+
+    def test_another_limit_while_runs_are_counted(self) -> None:
+        self.queue(*(b"%d:x" % number for number in range(6)))
+        self.bench.grab(self.worker)
+        self.queue(b"0:y", b"1:y")
+        self.limit(max_running_per_key=1)
+        self.limit(max_running_per_key=1, max_running=2)
+        self.assertIsNone(self.broker.grab(self.worker))
+        self.settle()
+        self.assertEqual(self.uniques(self.worker), [b"1:x"])
+
+    def test_taken_back_and_set_anew_meanwhile(self) -> None:
+        uniques = [b"a:1", b"a:2", b"b-1", b"b-2", b"a:3", b"c:1"]
+        for rules in ({}, {"max_running_per_key": 1, "key_separator": b"-"}, {"max_running": 1}):
+            self.queue(*uniques)
+            self.limit(max_running_per_key=1)
+            self.broker.tick()
+            self.limit(**rules)
+            self.settle()
+            self.assertEqual(self.work(), uniques, rules)
+            self.assertEqual(self.waiting(), 0)
+            self.limit()
+
+    def test_by_a_reload(self) -> None:
+        for function in (b"f", b"g"):
+            self.broker.can_do(self.worker, function)
+            for number in range(5):
+                self.bench.queue(function, b"a:%d" % number)
+        self.bench.grab(self.worker)
+        rules = FunctionRules(max_running_per_key=1)
+        self.bench.administration.change_policy(replace(POLICY, functions=((b"*", rules),)))
+        self.settle()
+        self.assertEqual(self.uniques(self.worker), [b"a:0"])

@@ -184,7 +184,7 @@ class OverlapTests(SynchronousTestCase):
         bench = ScheduleBench(policy=policy)
         bench.add()
         self.assertEqual(bench.run(180), [60, 120, 180])
-        self.assertEqual((bench.detail().skipped, len(bench.broker.life.kept_uniques)), (0, 0))
+        self.assertEqual((bench.detail().skipped, len(bench.broker.ended_jobs.kept_uniques)), (0, 0))
 
     def test_a_tick_with_a_unique_that_a_client_had_kept_is_skipped(self) -> None:
         policy = Policy(b"H:t", functions=((b"f", FunctionRules(unique_for=100.0)),))

@@ -8,7 +8,7 @@ from typing import Any
 from tests.broker.bench import Bench, KeeperNotes, leftovers, said
 from tests.broker.test_retries import FailedRunTestCase
 from txgearman.broker.entities import Worker
-from txgearman.broker.failures import MAX_SNOOZES, Failures
+from txgearman.broker.failures import MAX_SNOOZES
 from txgearman.broker.job_states import JobState, Outcome
 from txgearman.broker.policy import FunctionRules, Policy
 from txgearman.broker.retries import DEFAULT_BACKOFF, WORKER_ATTEMPTS
@@ -198,8 +198,7 @@ class UncountedTests(DecisionTestCase):
         self.begin(attempts=2)
         handle = self.bench.queue(b"f")
         job = self.bench.grab(self.worker)
-        job.failures = Failures()
-        job.failures.snoozes = MAX_SNOOZES - 3
+        job.note_failures().snoozes = MAX_SNOOZES - 3
         for attempts in (0, 0, 0, 1):
             self.retry(handle, counts=False)
             self.assertEqual(job.failures.attempts, attempts)

@@ -18,7 +18,7 @@ from tests.server.peers import HIGH_WATER, SocketlikeTransport, req, res
 from tests.server.sites import Site
 from tests.server.test_flow import KIB, FlowTestCase
 from tests.store.model import ModelDatabase
-from txgearman.broker.entities import MAX_COALESCED
+from txgearman.broker.submissions import MAX_COALESCED
 from txgearman.server.budgets.unsent import JOINED_TO, SHARED_FROM, SendBudget, SendQueue
 from txgearman.server.factory import TURN_OUTPUT
 from txgearman.server.protocol import HELD_UNHANDLED

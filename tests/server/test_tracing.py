@@ -28,6 +28,7 @@ from tests.server.peers import req, res
 from tests.server.test_twistd import twistd
 from tests.support import free_port, on_reactor
 from txgearman.broker.entities import Function, Job
+from txgearman.broker.job_extras import JobExtras
 from txgearman.broker.job_options import JobOptions
 from txgearman.broker.job_states import Outcome
 from txgearman.server import GearmanServerFactory, Settings, make_service
@@ -76,7 +77,7 @@ class ThreadClock(Clock):
 def job_of(handle: bytes = b"H:t:1", submitted: float = WALL, options: JobOptions | None = None) -> Job:
     """A job of a function whose name is no text."""
     function = Function(b"a\\\xff", ((0, 1, 2),))
-    return Job(handle, function, b"", b"", 0, True, None, submitted, WALL + 5.0, options)
+    return Job(handle, function, b"", b"", 0, True, submitted, JobExtras(None, WALL + 5.0, options))
 
 
 def join() -> None:

@@ -250,7 +250,7 @@ class StoredTests(ResultCase):
         submitted = self.web.gearman.clock.seconds() - 1
         self.broker.complete(worker, handle.encode(), b"end")
         self.commit()
-        self.broker.life.history = None
+        self.broker.ended_jobs.history = None
         asking = self.web.begin("GET", f"/api/v1/jobs/{handle}")
         self.commit()
         shown = asking.response.json()
@@ -269,7 +269,7 @@ class StoredTests(ResultCase):
         handle, worker = self.running()
         self.broker.complete(worker, handle.encode(), b"end")
         self.commit()
-        self.broker.life.history = None
+        self.broker.ended_jobs.history = None
         self.store.failing = UNAVAILABLE
         asking = self.web.begin("GET", f"/api/v1/jobs/{handle}")
         self.commit()

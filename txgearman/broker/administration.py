@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from txgearman.broker.entities import Function, Worker
@@ -113,8 +112,9 @@ class Administration:
     def limit_runs(self, name: bytes, rules: RunRules) -> None:
         """Limit the runs of a function. Nothing that runs is stopped.
 
-        A function that does not exist is made, as by `set_limits`. This may walk its queued jobs, and where
-        its runs come to be limited by key all jobs in memory.
+        A function that does not exist is made, as by `set_limits`. Where its runs come to be limited by key,
+        no job of it begins until those that run are counted, and none before it is moved to another queue,
+        which is done in slices. Where they were limited by key before, this may walk its queued jobs.
 
         Args:
             name: The function.
@@ -155,9 +155,9 @@ class Administration:
         if (policy.order, policy.round_robin, policy.handle_prefix) != fixed:
             raise ValueError("the order of functions and the prefix of handles cannot be changed")
         changed = self._functions.change_policy(policy)
-        self._broker.throttle.obey(changed, before, cache(self._broker.life.running))
+        self._broker.throttle.obey(changed, before, self._broker.life.jobs)
         self._broker.stored_queues.fetch_again()
-        self._broker.life.change_policy(policy)
+        self._broker.ended_jobs.change_policy(policy)
         self._broker.limits.change_max_jobs(policy.max_jobs)
 
     def cancel_some(self, name: bytes, cursor: int, until: int) -> int | None:

@@ -38,7 +38,7 @@ class DeadJobAdministration:
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
         self._life = broker.life
-        self._store: DeadJobStore = broker.life.dead_job_store
+        self._store: DeadJobStore = broker.ended_jobs.dead_job_store
 
     @property
     def counts(self) -> Mapping[bytes, int]:

@@ -8,13 +8,13 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import TYPE_CHECKING, Final
 
-from txgearman.broker.failures import Failures
-from txgearman.broker.job_options import JobOptions
+from txgearman.broker.deadlines import Deadline
+from txgearman.broker.job_extras import ExtensibleJob, JobExtras
 from txgearman.broker.job_states import PRIORITIES, JobState, Outcome, WorkerState
+from txgearman.broker.kind import Kind
 from txgearman.broker.policy import NO_RULES, FunctionOrder, FunctionRules, Levels, Policy, levels_of
 from txgearman.broker.rate import Rate
 from txgearman.broker.retries import RetryPolicy
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from txgearman.broker.histograms import Meter
     from txgearman.broker.keyed_queue import KeyedQueue
 
-NO_PROGRESS: Final = (0, 0)
-
 NOBODY: Final[dict[tuple[Client, bytes], None]] = {}
 """The watchers of a job that has none. Never changed: `Job.watch` replaces it."""
 
@@ -36,11 +34,6 @@ MAX_CANCELLED: Final = 1000
 """Handles of stopped jobs that a worker is remembered to have had: as many as a connection is likely to run
 at once, as all of them may be cancelled in one moment. Reports on those beyond it are answered with an ERROR,
 which ends some workers. A handle takes some 90 bytes."""
-
-MAX_COALESCED: Final = 1000
-"""How often one client may wait for one job. It is told each report once for each, so that without a limit a
-few bytes of a worker could make millions. Programs join a job by mistake or as tasks of one batch, a few
-times."""
 
 _REMOVED: Final = sys.maxsize
 """The turn of a function that its set has no more."""
@@ -52,67 +45,30 @@ in a heap, handles in an index."""
 _QUEUED: Final = JobState.QUEUED
 
 
-class Heartbeat:
-    """How a running job is kept by its worker: `interval` seconds behind `heard`, when the worker was last
-    heard of, the job is taken back; and at `limit`, the end of its time limit, in any case. Both by the
-    monotonic clock, `limit` infinite without one."""
-
-    __slots__ = ("heard", "interval", "limit")
-
-    def __init__(self, heard: float, interval: float, limit: float) -> None:
-        self.heard = heard
-        self.interval = interval
-        self.limit = limit
-
-    @property
-    def due(self) -> float:
-        """When the job is taken from the worker if that is not heard of any more."""
-        return min(self.limit, self.heard + self.interval)
-
-
-@dataclass(slots=True, order=True)
-class Deadline:
-    """When something is due for a job; without a job it was cancelled. With a heartbeat it is looked at then
-    when it is due indeed: so a report that renews it, one of very many perhaps, costs no work on the heap."""
-
-    when: float
-    number: int
-    job: Job | None = field(compare=False)
-    heartbeat: Heartbeat | None = field(default=None, compare=False)
-
-
-class Job:
+class Job(ExtensibleJob):
     """One job in the server, from its submission to its end.
 
     `handle`, `unique` and `data` are bytes; `priority` is one of `Priority` as a plain int; `background` is
     true as soon as one submitter wants the job whether it waits or not; the keys of `watchers` are the
-    waiting clients with the handle each was told, in the order they came; `losses` counts the workers that
-    got the job and lost it; `submitted` is when it came and `run_at` when it is to be queued, both in seconds
-    since the epoch, `run_at` None for at once; `progress` is the numerator and denominator last reported;
-    `deadline` is when a scheduled job is to be queued, or a running one to be taken from its worker. `stored`
-    says that the store has it; while it is being saved, `saving` holds who is to be told. `since` is when it
-    was queued last, or given to the worker that has it, by the broker's monotonic clock, and 0.0 where the
-    broker measures no times. `started` is when its last run began, in seconds since the epoch, None before
-    the first. `failures` is what is known of its failed runs, None before the first; `expiry` when it ends
-    unless a worker gets it, None unless it waits and its function or its `options` say so. `options` are what
-    its submit says of it alone, None for nothing.
+    waiting clients with the handle each was told, in the order they came; `submitted` is when it came, in
+    seconds since the epoch; `deadline` is when a scheduled job is to be queued, or a running one to be taken
+    from its worker. `stored` says that the store has it; while it is being saved, `saving` holds who is to be
+    told. `since` is when it was queued last, or given to the worker that has it, by the broker's monotonic
+    clock, and 0.0 where the broker measures no times. `started` is when its last run began, in seconds since
+    the epoch, None before the first.
+
+    `expiry` is when the job ends unless a worker gets it, None unless it waits and its function or its
+    options say so. What else only some jobs have is in `extras`.
     """
 
     __slots__ = (
         "background",
         "data",
         "deadline",
-        "end",
         "expiry",
-        "failures",
         "function",
         "handle",
-        "losses",
-        "options",
         "priority",
-        "progress",
-        "reducer",
-        "run_at",
         "saving",
         "since",
         "started",
@@ -132,10 +88,8 @@ class Job:
         data: bytes,
         priority: int,
         background: bool,
-        reducer: bytes | None,
         submitted: float,
-        run_at: float | None,
-        options: JobOptions | None = None,
+        extras: JobExtras | None = None,
     ) -> None:
         self.handle = handle
         self.function = function
@@ -143,21 +97,15 @@ class Job:
         self.data = data
         self.priority = priority
         self.background = background
-        self.reducer = reducer
         self.submitted = submitted
-        self.run_at = run_at
-        self.options = options
-        self.state = JobState.QUEUED
+        self.extras = extras
+        self.state = _QUEUED
         self.worker: Worker | None = None
         self.watchers = NOBODY
-        self.losses = 0
-        self.progress = NO_PROGRESS
-        self.deadline: Deadline | None = None
+        self.deadline: Deadline[Job] | None = None
+        self.expiry: Deadline[Job] | None = None
         self.since = 0.0
         self.started: float | None = None
-        self.end: tuple[bytes, float, int | None] | None = None
-        self.failures: Failures | None = None
-        self.expiry: Deadline | None = None
         self.stored = False
         self.saving: list[tuple[Client, object]] | None = None
 
@@ -181,7 +129,8 @@ class Function:
     `retry` is what becomes of failed runs, None where nothing is said of that. `paused` means that the jobs
     are kept from the workers. `pinned` means that an administrator has made it, or has set something for it.
     `run_limits` limit its runs, None for no limit; `throttled` means that for now they let no job begin.
-    `keyed_queue` has the queued jobs where the runs of each key are limited, and is None elsewhere.
+    `keyed_queue` has the queued jobs where the runs of each key are limited, and is None elsewhere. `moved`
+    are those that are there, as long as others are still on their way, and None otherwise.
 
     Counted since the function was made: `submitted` and `ended` the jobs that came and went, so that
     `total` costs nothing; `restored` those of `submitted` that came from the store; `uncompleted` those of
@@ -189,7 +138,11 @@ class Function:
     `refused` those that met a limit; `requeued` how often a job was taken from its worker and queued again.
     `meter` measures the jobs' times, if anybody does.
 
-    `stored_queue` are the jobs that are not in memory, None as long as there never were any.
+    `stored_queue` are the jobs that are not in memory, None as long as there never were any. `traced` says
+    that the server traces jobs.
+
+    `plain` says in one look that the jobs need nothing but a queue and a worker: no measures, traces, limits
+    of runs, of their times and of ages, and no stored queue. The hot path tests that in place of all these.
 
     `unready` and `resting` are kept for `AbilitySet`, which explains them.
     """
@@ -211,9 +164,11 @@ class Function:
         "limited",
         "limits",
         "meter",
+        "moved",
         "name",
         "paused",
         "pinned",
+        "plain",
         "rate",
         "refused",
         "requeued",
@@ -229,6 +184,7 @@ class Function:
         "submitted",
         "throttled",
         "time_limit",
+        "traced",
         "uncompleted",
         "unique_for",
         "unready",
@@ -243,9 +199,11 @@ class Function:
         rules: FunctionRules = NO_RULES,
         meter: Meter | None = None,
         retry: RetryPolicy | None = None,
+        traced: bool = False,
     ) -> None:
         self.name = name
         self.meter = meter
+        self.traced = traced
         self.waiting = [0] * PRIORITIES
         self.scheduled = [0] * PRIORITIES
         self.submitted = 0
@@ -269,6 +227,7 @@ class Function:
         self.run_limits: RunLimits[Job] | None = None
         self.keyed_queue: KeyedQueue[Job] | None = None
         self.throttled = False
+        self.moved: set[Job] | None = None
         self._priorities = levels
         self.obey(rules)
         self._queues: tuple[deque[Job], ...] = tuple(deque() for _ in range(PRIORITIES))
@@ -292,6 +251,7 @@ class Function:
         rate = rules.submit_rate or 0, rules.submit_burst or 0
         if before is None or rate != (before.submit_rate or 0, before.submit_burst or 0):
             self.limit_rate(*rate)
+        self._sum_up()
 
     def limit_queue(self, limits: tuple[int | None, ...]) -> None:
         """Set `limits`."""
@@ -310,6 +270,16 @@ class Function:
 
     def _sum_up(self) -> None:
         self.limited = self.server_limited or self.limits is not None or self.rate is not None
+        rare = self.run_limits, self.time_limit, self.heartbeat, self.expires, self.meter, self.stored_queue
+        self.plain = not self.traced and all(each is None for each in rare)
+
+    def begin_stored_queue(self) -> StoredQueue[Job]:
+        """`stored_queue`, made if there is none."""
+        stored_queue = self.stored_queue
+        if stored_queue is None:
+            stored_queue = self.stored_queue = StoredQueue[Job]()
+            self._sum_up()
+        return stored_queue
 
     def pause(self) -> None:
         """Keep the queued jobs from the workers: to them the function is without jobs."""
@@ -360,17 +330,36 @@ class Function:
     # -- limits of runs -------------------------------------------------------------------------
 
     def limit_runs(self, limits: RunLimits[Job] | None) -> None:
-        """Set `run_limits`. Where `keyed_queue` is another then, all queued jobs must be out."""
-        self.run_limits, self.keyed_queue = limits, None if limits is None else limits.queue
+        """Set `run_limits`. Where `keyed_queue` is another then, all queued jobs must be out of the former.
+        They are to be moved into the new one by `move_next`."""
+        queue = None if limits is None else limits.queue
+        if queue is not self.keyed_queue:
+            self.trim()
+            self.moved = None if queue is None or not any(self.waiting) else set()
+        self.run_limits, self.keyed_queue = limits, queue
+        self._sum_up()
         self.throttle(False)
 
-    def take_queued(self) -> list[Job]:
-        """Take all queued jobs out; those of each priority are in the order in which they came."""
-        queued = [job for queue in self._queues for job in queue if job.state is _QUEUED]
-        for queue in self._queues:
-            queue.clear()
-        self._gone, self.waiting = [0] * PRIORITIES, [0] * PRIORITIES
-        return queued if self.keyed_queue is None else self.keyed_queue.empty()
+    def leave_keyed_queue(self) -> None:
+        """Take all jobs out of `keyed_queue`, if there is one, ahead of those that are not there yet."""
+        if self.keyed_queue is not None:
+            for job in reversed(self.keyed_queue.empty()):
+                self._queues[job.priority].appendleft(job)
+
+    def move_next(self) -> bool:
+        """Move the next job into `keyed_queue`. Returns false if there is none left."""
+        keyed_queue, moved = self.keyed_queue, self.moved
+        if keyed_queue is not None and moved is not None:
+            for queue in self._queues:
+                while queue:
+                    job = queue.popleft()
+                    if job.state is _QUEUED:
+                        keyed_queue.push(job)
+                        moved.add(job)
+                        return True
+                    self._gone[job.priority] -= 1
+        self.moved = None
+        return False
 
     @property
     def has_startable(self) -> bool:
@@ -388,10 +377,9 @@ class Function:
 
     def heads(self) -> list[Job]:
         """The job that is next of each priority that has one."""
-        if self.keyed_queue is not None:
-            return list(self.keyed_queue.heads())
         self.trim()
-        return [queue[0] for queue in self._queues if queue]
+        heads = [queue[0] for queue in self._queues if queue]
+        return heads if self.keyed_queue is None else [*self.keyed_queue.heads(), *heads]
 
     @property
     def total(self) -> int:
@@ -403,17 +391,6 @@ class Function:
         """Whether nothing would be missed but its counts: no job, no worker, no setting of its own."""
         return not (self.workers or self.pinned) and self.submitted == self.ended
 
-    def full(self, priority: int) -> bool:
-        """Whether a new job of `priority` would exceed the limit.
-
-        As with gearmand, the limit of a priority is compared with the function's jobs of all
-        priorities, the running ones included.
-        """
-        if self.limits is None:
-            return False
-        limit = self.limits[priority]
-        return limit is not None and self.total >= limit
-
     def push(self, job: Job) -> None:
         """Put a job behind the others of its priority."""
         priority = job.priority
@@ -424,17 +401,22 @@ class Function:
         """As `push`, where runs may be limited by key."""
         if self.keyed_queue is None:
             self.push(job)
+        elif self.moved is not None and self._queues[job.priority]:
+            self.moved.discard(job)
+            self.push(job)
         else:
+            if self.moved is not None:
+                self.moved.add(job)
             self.keyed_queue.push(job)
             self.waiting[job.priority] += 1
 
     def last(self, priority: int) -> Job | None:
         """What `push` put into a queue last, as long as the queue holds it; where runs are limited by key, of
         those that could run."""
-        if self.keyed_queue is not None:
-            return self.keyed_queue.last[priority]
         queue = self._queues[priority]
-        return queue[-1] if queue else None
+        if queue:
+            return queue[-1]
+        return None if self.keyed_queue is None else self.keyed_queue.last[priority]
 
     def pop(self, level: int) -> Job | None:
         """Take the job that is next at `level`."""
@@ -475,7 +457,7 @@ class Function:
         priority = job.priority
         queue = self._queues[priority]
         self.waiting[priority] -= 1
-        if self.keyed_queue is not None:
+        if self.keyed_queue is not None and (self.moved is None or job in self.moved):
             self.keyed_queue.dropped(job)
             return
         self._gone[priority] += 1
@@ -556,23 +538,6 @@ class Worker:
             del self.cancelled[next(iter(self.cancelled))]
 
 
-class Kind:
-    """Functions in the order in which workers registered them, as the key of their set. To make one walks
-    them; to find it again does not."""
-
-    __slots__ = ("_hash", "functions")
-
-    def __init__(self, functions: tuple[Function, ...]) -> None:
-        self.functions = functions
-        self._hash = hash(functions)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Kind) and self.functions == other.functions
-
-
 class Slot:
     """A function in one set. The one with the smallest `turn` is next, if it has a job."""
 
@@ -604,7 +569,7 @@ class AbilitySet:
     )
 
     def __init__(self, functions: Sequence[Function], policy: Policy) -> None:
-        self.kind: Kind | None = None
+        self.kind: Kind[Function] | None = None
         self.members = 0
         # In the order they fell asleep: who slept longest is woken first.
         self.sleepers: OrderedDict[Worker, None] = OrderedDict()

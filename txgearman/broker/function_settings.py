@@ -115,7 +115,7 @@ class FunctionSettings:
             self._limit_runs(function, with_value(_runs_of(function), kind, value))
 
     def _limit_runs(self, function: Function, rules: RunRules) -> None:
-        self._broker.throttle.limit(function, rules, self._broker.life.running)
+        self._broker.throttle.limit(function, rules, self._broker.life.jobs)
         # What was blocked in the store alone may run now.
         if function.stored_queue is not None:
             for priority in range(PRIORITIES):

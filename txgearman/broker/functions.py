@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
 
 from txgearman.broker.entities import Function, Job
 from txgearman.broker.interfaces import SettingStore
@@ -16,10 +15,6 @@ from txgearman.broker.run_limits import RunLimits
 from txgearman.broker.setting_kinds import KINDS, value_of
 from txgearman.broker.slots import Slots, SlotSource
 from txgearman.errors import FunctionInUse, FunctionNotFound, TooManyFunctions
-
-Running = Callable[[], Mapping[Function, list[Job]]]
-"""Finds all jobs that run, by their function. It walks the jobs in memory, and is called only where a
-function comes to be limited by key."""
 
 
 class Functions:
@@ -35,6 +30,7 @@ class Functions:
     __slots__ = (
         "_idle",
         "_levels",
+        "_traced",
         "by_name",
         "dispatch_suspended",
         "draining",
@@ -48,8 +44,13 @@ class Functions:
     )
 
     def __init__(
-        self, policy: Policy, measured_functions: int, slot_source: SlotSource | None = None
+        self,
+        policy: Policy,
+        measured_functions: int,
+        slot_source: SlotSource | None = None,
+        traced: bool = False,
     ) -> None:
+        self._traced = traced
         self.slot_source = slot_source
         self.by_name: dict[bytes, Function] = {}
         self.meters = Meters(measured_functions)
@@ -81,10 +82,12 @@ class Functions:
 
     def _make(self, name: bytes) -> Function:
         rules = self.policy.rules_for(name)
-        function = Function(name, self._levels, rules, self.meters.new(), self.policy.retry_policy(rules))
+        function = Function(
+            name, self._levels, rules, self.meters.new(), self.policy.retry_policy(rules), self._traced
+        )
         self.by_name[name] = function
         self._idle[function] = None
-        self.limit_runs(function, rules.runs, dict)
+        self.limit_runs(function, rules.runs)
         function.limit_by_server(self.server_limited or self.draining)
         if self.draining:
             # Another server's jobs may still be taken over.
@@ -161,14 +164,14 @@ class Functions:
                 if value_of(old, kind) != value_of(rules, kind):
                     self.setting_store.overruled(function.name, kind)
 
-    def limit_runs(self, function: Function, rules: RunRules, running: Running) -> None:
-        """Let other limits of runs hold for a function. `Throttle` is to note it."""
+    def limit_runs(self, function: Function, rules: RunRules) -> None:
+        """Let other limits of runs hold for a function. `Throttle` is to note it, and to count the runs and
+        to move the queued jobs where the function comes to be limited by key."""
         before = function.run_limits
         if rules == (NO_RUN_RULES if before is None else before.rules):
             return
         queue = None if before is None else before.queue
         slots = None if before is None else before.slots
-        of_function: list[Job] = []
         if not rules.max_running_per_key:
             queue = None
         elif before is not None and queue is not None and before.rules.key_separator == rules.key_separator:
@@ -182,7 +185,6 @@ class Functions:
                 function.list_priority_ready,
             )
             queue.suspended = function.dispatch_suspended or not function.workers
-            of_function = running().get(function, [])
         if slots is not None and not rules.max_running:
             slots.balance(0, 0, 0)
             slots = None
@@ -192,17 +194,16 @@ class Functions:
         if before is not None and limits is not None:
             limits.offered = before.offered
             limits.failed_in_row = before.failed_in_row
+            limits.counted = before.counted if queue is before.queue else None
             limits.paused_itself = before.paused_itself
         if queue is function.keyed_queue:
             function.limit_runs(limits)
             return
         _forget_blocked(function)
-        queued = function.take_queued()
+        function.leave_keyed_queue()
+        if limits is not None and queue is not None and function.running:
+            limits.counted = {}
         function.limit_runs(limits)
-        if queue is not None:
-            queue.count_running(of_function)
-        for job in queued:
-            function.push_limited(job)
 
     def _limit_all(self, limited: bool) -> None:
         for function in self.by_name.values():

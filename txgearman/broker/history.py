@@ -32,6 +32,8 @@ class History:
     Jobs that were completed and had no failed run, in `plain`, count for `PLAIN_SIZE` each, so that a bounded
     deque forgets them by itself. All others may have long texts, and half of the bytes is for them.
 
+    A plain one is what an `EndedJob` has ahead of its outcome. Whoever knows that a job is one may append it.
+
     There is no index: one would cost each job that ends more than a look-up, of which there are few, costs in
     all. So to look one up walks the history.
     """
@@ -39,9 +41,9 @@ class History:
     __slots__ = ("_max_others", "_max_others_size", "_others", "_others_size", "plain")
 
     def __init__(self, max_jobs: int, max_size: int) -> None:
-        self._others: deque[Job] = deque()
+        self._others: deque[EndedJob] = deque()
         self._others_size = 0
-        self.plain: deque[Job] = deque()
+        self.plain: deque[tuple[Job, bytes, float]] = deque()
         self.limit(max_jobs, max_size)
 
     def __len__(self) -> int:
@@ -58,26 +60,35 @@ class History:
         self.plain = deque(self.plain, maxlen=min(max_jobs, max_size // 2 // PLAIN_SIZE))
         self._evict()
 
-    def add_other(self, job: Job) -> None:
-        """Remember a job that ends and is not plain. A plain one is appended to `plain`."""
-        self._others.append(job)
-        self._others_size += _size(job)
+    def add(self, ended: EndedJob) -> None:
+        """Remember a job."""
+        if ended.outcome is None and ended.job.failures is None:
+            self.plain.append((ended.job, ended.worker, ended.ended))
+            return
+        self._others.append(ended)
+        self._others_size += _size(ended.job)
         self._evict()
 
     def _evict(self) -> None:
         others = self._others
         while others and (len(others) > self._max_others or self._others_size > self._max_others_size):
-            self._others_size -= _size(others.popleft())
+            self._others_size -= _size(others.popleft().job)
 
     def get(self, handle: bytes) -> EndedJob | None:
         """The job with this handle, if it ended not too long ago: as it ended last, where it was dead and ran
         again."""
         # A job that was completed at once never ran again, so what is known of it otherwise came before.
-        for jobs in (self.plain, self._others):
-            for job in reversed(jobs):
-                if job.handle == handle and job.end is not None:
-                    return EndedJob(job, *job.end)
-        return None
+        for job, worker, ended in reversed(self.plain):
+            if job.handle == handle:
+                return EndedJob(job, worker, ended, None)
+        return next((ended for ended in reversed(self._others) if ended.job.handle == handle), None)
+
+
+def last_worker(job: Job) -> bytes:
+    """The label of the worker that has a job, or else of the one that failed it last; empty if unknown."""
+    if job.worker is not None:
+        return job.worker.connection.label
+    return b"" if job.failures is None else job.failures.worker
 
 
 def _size(job: Job) -> int:

@@ -123,7 +123,7 @@ class Inspection:
         Yields:
             One function.
         """
-        dead = self._broker.life.dead_job_store.counts()
+        dead = self._broker.ended_jobs.dead_job_store.counts()
         for function in list(self._broker.functions.by_name.values()):
             yield self._function_detail(function, dead.get(function.name, 0))
 
@@ -140,7 +140,7 @@ class Inspection:
             FunctionNotFound: There is no such function.
         """
         function = self._broker.functions.find(name)
-        return self._function_detail(function, self._broker.life.dead_job_store.counts().get(name, 0))
+        return self._function_detail(function, self._broker.ended_jobs.dead_job_store.counts().get(name, 0))
 
     def _function_detail(self, function: Function, dead: int) -> FunctionDetail:
         oldest = None

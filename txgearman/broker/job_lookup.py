@@ -79,7 +79,7 @@ class JobLookup:
             tell(found)
 
     def _find_ended(self, handle: bytes, tell: Callable[[JobDetail | Refused], None]) -> None:
-        history = self._broker.life.history
+        history = self._broker.ended_jobs.history
         ended = None if history is None else history.get(handle)
 
         def found(dead: DeadJob | Refused) -> None:
@@ -109,7 +109,7 @@ class JobLookup:
         if number is None:
             tell(JobNotFound())
         else:
-            self._broker.life.result_store.find(number, found)
+            self._broker.ended_jobs.result_store.find(number, found)
 
 
 def _with_runs(detail: JobDetail, ended: EndedJob | None) -> JobDetail:

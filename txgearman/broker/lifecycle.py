@@ -7,25 +7,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import replace
-from math import inf
 from typing import Final
 
-from txgearman.broker.dead_job import MAX_ERROR, DeadJob
-from txgearman.broker.dead_jobs import DeadJobs
+from txgearman.broker.dead_job import MAX_ERROR
 from txgearman.broker.deadlines import Deadlines
-from txgearman.broker.entities import NO_PROGRESS, NOBODY, Client, Function, Heartbeat, Job, Worker
+from txgearman.broker.ended_jobs import EndedJobs
+from txgearman.broker.entities import NOBODY, Client, Function, Job, Worker
 from txgearman.broker.failures import MAX_SNOOZES, FailedRun, Failures
 from txgearman.broker.functions import Functions
 from txgearman.broker.handles import Handles, number_of
-from txgearman.broker.history import History
-from txgearman.broker.interfaces import DeadJobStore, DeathListener, JobStore, JobTrace, ResultStore
+from txgearman.broker.history import last_worker
+from txgearman.broker.interfaces import JobStore, JobTrace
+from txgearman.broker.job_extras import NO_PROGRESS, JobExtras
 from txgearman.broker.job_options import decode_options
-from txgearman.broker.job_states import FAILURES, PRIORITIES, JobState, Outcome
-from txgearman.broker.kept_uniques import KeptUniques
+from txgearman.broker.job_states import PRIORITIES, JobState, Outcome
 from txgearman.broker.policy import UNLIMITED, Policy, levels_of
-from txgearman.broker.results import Results, result_lifetime
+from txgearman.broker.results import result_lifetime
 from txgearman.broker.retries import RetryPolicy
-from txgearman.broker.stopping import CANCELLED, SILENT, stop_run
+from txgearman.broker.slices import SLICE
+from txgearman.broker.stopping import CANCELLED, stop_run
 from txgearman.broker.stored_job import StoredJob
 from txgearman.broker.stored_queues import StoredQueues
 from txgearman.broker.throttle import Throttle
@@ -46,46 +46,30 @@ _ABANDONED: Final = int(Outcome.ABANDONED)
 _EXPIRED: Final = int(Outcome.EXPIRED)
 
 
-MAX_LATENESS: Final = 1.0
-"""Seconds. When a heartbeat comes up later than by this, the server itself has stood still, as a machine that
-was suspended: what workers have said meanwhile may be in their sockets still, and each gets its time anew."""
-
-
 class Lifecycle:
     """The jobs in memory, by handle and by unique, and the steps of their lives.
 
     `live` counts them. `job_store` is told of what becomes of stored ones, and `trace`, if anybody traces
     jobs, of every step. `timeouts` has when jobs are taken from their workers; by the wall clock `epochs` has
-    when scheduled jobs and retries are queued, and `expiries` when jobs that wait expire. `history` remembers
-    the jobs that ended, None where it is off. `dead_job_store` keeps the dead ones: `dead_jobs` in memory
-    where it is no other; `keeps_dead` says whether they are kept at all, and `death_listener` is told of
-    each. `kept_uniques` has the uniques of completed jobs. `results` has the results of background jobs that
-    run, and `result_store` keeps those of jobs that are done. `chance` gives random numbers from 0 to 1, for
-    the jitter of backoffs.
+    when scheduled jobs and retries are queued, and `expiries` when jobs that wait expire. `chance` gives
+    random numbers from 0 to 1, for the jitter of backoffs.
     """
 
     __slots__ = (
         "_chance",
+        "_ended_jobs",
         "_functions",
         "_level_of",
         "_stored_queues",
         "_throttle",
         "_timer",
         "_waking",
-        "dead_job_store",
-        "dead_jobs",
-        "death_listener",
         "duplicates",
         "epochs",
         "expiries",
         "handles",
-        "history",
         "job_store",
-        "keeps_dead",
-        "kept_uniques",
         "live",
-        "result_store",
-        "results",
         "timeouts",
         "trace",
     )
@@ -98,13 +82,12 @@ class Lifecycle:
         waking: Waking,
         throttle: Throttle,
         timer: Timer,
+        ended_jobs: EndedJobs,
+        timeouts: Deadlines[Job],
         job_store: JobStore | None,
         last_number: int,
         trace: JobTrace | None,
         chance: Callable[[], float],
-        death_listener: DeathListener | None,
-        dead_job_store: DeadJobStore | None,
-        result_store: ResultStore | None,
     ) -> None:
         self._functions = functions
         self._stored_queues = stored_queues
@@ -112,43 +95,21 @@ class Lifecycle:
         self._waking = waking
         self._throttle = throttle
         self._timer = timer
+        self._ended_jobs = ended_jobs
+        self.timeouts = timeouts
         self.job_store = job_store
         self.trace = trace
         self._chance = chance
-        self.death_listener = death_listener
         self.live = 0
         self.handles = Handles(policy.handle_prefix, last_number)
         self.duplicates = Duplicates()
-        self.timeouts = Deadlines()
-        self.epochs = Deadlines()
-        self.expiries = Deadlines()
-        self.dead_jobs = DeadJobs(policy.dead_jobs, policy.dead_bytes, policy.dead_age, timer.wall_clock)
-        self.dead_job_store: DeadJobStore = dead_job_store or self.dead_jobs
-        self.kept_uniques = KeptUniques(policy.max_kept_uniques, timer.wall_clock)
-        self.results = Results(policy.results_bytes, timer.wall_clock)
-        self.result_store: ResultStore = result_store or self.results.memory
-        self.history: History | None = None
-        self.keeps_dead = False
-        self.change_policy(policy)
+        self.epochs = Deadlines[Job]()
+        self.expiries = Deadlines[Job]()
         # The index in the levels of an ability set of each priority.
         self._level_of = tuple(
             next(index for index, level in enumerate(levels_of(policy)) if priority in level)
             for priority in range(PRIORITIES)
         )
-
-    def change_policy(self, policy: Policy) -> None:
-        """Remember as many ended jobs, dead jobs and results as a new policy says."""
-        self.keeps_dead = policy.dead_jobs > 0
-        self.dead_jobs.limit(policy.dead_jobs, policy.dead_bytes, policy.dead_age)
-        self.kept_uniques.limit = policy.max_kept_uniques
-        self.results.limit(policy.results_bytes)
-        self.results.forget_unkept()
-        if not policy.history:
-            self.history = None
-        elif self.history is None:
-            self.history = History(policy.history, policy.history_bytes)
-        else:
-            self.history.limit(policy.history, policy.history_bytes)
 
     def let_in(self, job: Job) -> None:
         """Queue a job, at its time if it has one."""
@@ -170,19 +131,38 @@ class Lifecycle:
         self._timer.ring_at_wall_time(run_at)
         return True
 
+    def tick(self) -> None:
+        """Queue the jobs whose time has come and end those that expire, in slices, and have the alarm ring
+        for the next."""
+        for _ in range(SLICE):
+            job = self.epochs.pop_due(self._timer.wall_clock())
+            if job is None:
+                break
+            self.due(job)
+        for _ in range(SLICE):
+            job = self.expiries.pop_due(self._timer.wall_clock())
+            if job is None:
+                break
+            self.expire(job)
+        for deadlines in (self.epochs, self.expiries):
+            when = deadlines.next()
+            if when is not None:
+                self._timer.ring_at_wall_time(when)
+
     def enqueue(self, job: Job) -> None:
         """Put a job into its queue, and wake workers for it."""
-        if self.trace is not None:
-            self.trace.queueing(job)
         function = job.function
-        if (function.expires is not None or job.options is not None) and not self._limit_age(job):
-            return
-        if function.meter is not None:
-            now = self._timer.turn_time
-            job.since = self._timer.clock() if now is None else now
-        if function.run_limits is not None:
-            self._throttle.enqueue(job)
-            return
+        if not function.plain or job.extras is not None:
+            if self.trace is not None:
+                self.trace.queueing(job)
+            if (function.expires is not None or job.options is not None) and not self._limit_age(job):
+                return
+            if function.meter is not None:
+                now = self._timer.turn_time
+                job.since = self._timer.clock() if now is None else now
+            if function.run_limits is not None:
+                self._throttle.enqueue(job)
+                return
         function.push(job)
         level = self._level_of[job.priority]
         unready = function.unready[level]
@@ -193,13 +173,12 @@ class Lifecycle:
         if function.resting:
             self._waking.wake(function)
 
-    def running(self) -> dict[Function, list[Job]]:
-        """All jobs that run, by their function. This walks the jobs in memory."""
-        running: dict[Function, list[Job]] = {}
+    def jobs(self) -> Iterator[Job]:
+        """Walk the jobs in memory. Those that come meanwhile may be left out."""
         for handle, job in self.handles:
-            if job.state is _RUNNING and handle == job.handle:
-                running.setdefault(job.function, []).append(job)
-        return running
+            # A job is also found by the handles that it has for repeated submits of one client.
+            if handle == job.handle:
+                yield job
 
     def revive(self, function: Function, stored: StoredJob) -> Job:
         """Make a live job of a stored one."""
@@ -210,16 +189,9 @@ class Lifecycle:
             stored.data,
             stored.priority,
             True,
-            stored.reducer,
             stored.submitted,
-            stored.run_at,
-            decode_options(stored.attributes),
+            _extras_of(stored),
         )
-        job.losses = stored.losses
-        if stored.attempts or stored.retry_at is not None:
-            job.failures = Failures(stored.attempts, stored.outcome or 0, stored.error or b"")
-            job.failures.retry_at = stored.retry_at
-            job.failures.snoozes = stored.snoozes
         job.stored = True
         self.live += 1
         self.handles.put(stored.handle, job)
@@ -250,7 +222,7 @@ class Lifecycle:
         allowed = job.function.job_retries
         if allowed is None:
             allowed = self._functions.policy.job_retries
-        job.losses += 1
+        job.extend().losses += 1
         exhausted = allowed != UNLIMITED and job.losses >= max(allowed, 1)
         if exhausted and job.function.run_limits is not None:
             self._throttle.failed(job.function)
@@ -273,55 +245,13 @@ class Lifecycle:
         if job.deadline is not None:
             self._forget_deadline(job)
         job.worker = None
-        job.progress = NO_PROGRESS
+        if job.extras is not None:
+            job.extras.progress = NO_PROGRESS
         job.function.running -= 1
-        if job.function.keep_results is not None or job.options is not None:
-            self.results.forget(job)
+        if job.function.keep_results is not None or job.extras is not None:
+            self._ended_jobs.results.forget(job)
         if job.function.run_limits is not None:
             self._throttle.ended(job)
-
-    # -- what ends a run ------------------------------------------------------------------------
-
-    def watch_run(self, job: Job, timeout: float | None) -> None:
-        """A run has begun that has a time limit, in seconds, or a heartbeat."""
-        now = self._timer.clock()
-        limit = inf if timeout is None else now + timeout
-        interval = job.function.heartbeat
-        heartbeat = None if interval is None else Heartbeat(now, interval, limit)
-        when = limit if heartbeat is None else heartbeat.due
-        deadline = job.deadline = self.timeouts.add(when, job)
-        deadline.heartbeat = heartbeat
-        self._timer.ring_at(when)
-
-    def heard_of(self, job: Job) -> None:
-        """The worker of a running job has said something of it."""
-        if job.deadline is not None and job.deadline.heartbeat is not None:
-            now = self._timer.turn_time
-            job.deadline.heartbeat.heard = self._timer.clock() if now is None else now
-
-    def still_runs(self, job: Job, now: float) -> bool:
-        """Whether a job whose deadline has come up may run on, as its worker was heard of meanwhile, or may
-        have said something that nobody has read."""
-        deadline = job.deadline
-        assert deadline is not None
-        heartbeat = deadline.heartbeat
-        if heartbeat is None:
-            return False
-        if heartbeat.due <= now:
-            if now - heartbeat.due < MAX_LATENESS or heartbeat.limit <= now:
-                return False
-            heartbeat.heard = now
-        self.timeouts.put_off(deadline, heartbeat.due)
-        return True
-
-    def take_from_silent(self, job: Job) -> None:
-        """The job's worker was not heard of for the time of a heartbeat: give the job to another."""
-        worker = job.worker
-        assert worker is not None, "only a running job has a heartbeat"
-        if not stop_run(job, SILENT):
-            # It may come to itself, and is no worse than one that was told.
-            worker.note_cancelled(job.handle)
-        self.take_back(job)
 
     # -- failed runs ----------------------------------------------------------------------------
 
@@ -340,7 +270,7 @@ class Lifecycle:
         if job.function.run_limits is not None:
             self._throttle.failed(job.function)
         wanted = job.background or bool(job.saving)
-        if wanted or retry is not None or self.history is not None:
+        if wanted or retry is not None or self._ended_jobs.history is not None:
             failures = self._note_failure(job, outcome, error)
             if (
                 retry is not None
@@ -406,11 +336,9 @@ class Lifecycle:
         return self.discard(job, _FAILED)
 
     def _note_failure(self, job: Job, outcome: int, error: bytes, counts: bool = True) -> Failures:
-        failures = job.failures
-        if failures is None:
-            failures = job.failures = Failures()
+        failures = job.note_failures()
         error = error[:MAX_ERROR]
-        worker = _last_worker(job)
+        worker = last_worker(job)
         now = self._timer.wall_clock()
         if counts:
             failures.attempts += 1
@@ -425,14 +353,12 @@ class Lifecycle:
     def collect_result(self, job: Job, part: bytes) -> None:
         """Keep a part of a job's result, if that is wanted."""
         if result_lifetime(job) is not None:
-            self.results.collect(job, part)
+            self._ended_jobs.results.collect(job, part)
 
     def note_warning(self, job: Job, warning: bytes) -> None:
         """Remember what a worker warned of, where anybody may ask for it after the job's end."""
-        if self.history is not None or job.background:
-            if job.failures is None:
-                job.failures = Failures()
-            job.failures.add_warning(warning[:MAX_ERROR])
+        if self._ended_jobs.history is not None or job.background:
+            job.note_failures().add_warning(warning[:MAX_ERROR])
 
     def _retry(
         self, job: Job, failures: Failures, retry: RetryPolicy, delay: float | None
@@ -508,8 +434,8 @@ class Lifecycle:
     def expire(self, job: Job, in_queue: bool = True) -> None:
         """No run of the job may begin any more. One that had failed before is dead. `in_queue` is that of
         `discard`."""
-        job.expiry = None
         failures = job.failures
+        job.expiry = None
         ending = failures.outcome if failures is not None and failures.attempts else _EXPIRED
         self.give_up(job, ending, in_queue)
 
@@ -602,37 +528,33 @@ class Lifecycle:
     ) -> Collection[tuple[Client, bytes]]:
         """Forget a job, but for its worker and queue, which the caller sees to; returns who waited for it.
 
-        Here is decided what is kept of it: its place in the history, its result, and the whole job if it is
-        dead. `result` is the last part of the result, if it was completed.
+        `EndedJobs` decides what is kept of it. Of nearly all jobs that is their place in the history alone:
+        they are remembered here, without a call. `result` is the last part of the result, if it was
+        completed.
         """
         function = job.function
+        extras = job.extras
         function.ended += 1
         self.live -= 1
-        if self.history is not None:
-            worker = job.worker
-            label = _last_worker(job) if worker is None else worker.connection.label
-            now = self._timer.turn_wall_time
-            if now is None:
-                now = self._timer.wall_clock()
-            job.end = label, now, ending
-            if ending is None and job.failures is None:
-                self.history.plain.append(job)
-            else:
-                self.history.add_other(job)
-        if ending is None and job.options is not None:
-            self._keep_unique(job)
-        may_keep = function.keep_results is not None or job.options is not None
-        if may_keep and self._keep_result(job, ending, result):
-            pass
-        elif ending is not None and ending in FAILURES and self.keeps_dead and (job.background or job.saving):
-            self._bury(job, ending)
-        elif job.stored and self.job_store is not None:
-            self.job_store.remove(number_of(job.handle))
+        if ending is None and extras is None and function.keep_results is None:
+            history = self._ended_jobs.history
+            if history is not None:
+                worker = job.worker
+                now = self._timer.turn_wall_time
+                if now is None:
+                    now = self._timer.wall_clock()
+                history.plain.append((job, b"" if worker is None else worker.connection.label, now))
+            if job.stored and self.job_store is not None:
+                self.job_store.remove(number_of(job.handle))
+        else:
+            self._ended_jobs.keep(job, ending, result, self.job_store)
         if job.deadline is not None:
             self._forget_deadline(job)
         if job.expiry is not None:
             self.expiries.cancel(job.expiry)
             job.expiry = None
+        if extras is not None:
+            extras.options = None
         job.state = _GONE
         job.worker = None
         if job.unique:
@@ -640,39 +562,7 @@ class Lifecycle:
         self.handles.remove(job.handle)
         # The object may stay in its queue, and in the history, for long.
         job.data = b""
-        job.options = None
         return self._dismiss_watchers(job) if job.watchers else NOBODY
-
-    def _keep_unique(self, job: Job) -> None:
-        """Keep the unique of a job that is completed, if that is wanted."""
-        kept = self.kept_uniques.kept_of(job)
-        if kept is not None:
-            self.kept_uniques.keep(kept)
-            if self.job_store is not None:
-                self.job_store.keep_unique(kept)
-
-    def _keep_result(self, job: Job, ending: int | None, data: bytes) -> bool:
-        """A job has ended whose result may be kept. Returns whether it is, and with that the store told of
-        the job's end."""
-        results = self.results
-        seconds = result_lifetime(job)
-        if seconds is None or not (job.background or job.saving):
-            results.forget(job)
-            return False
-        if results.listener is not None:
-            results.listener(job.handle)
-        if ending is not None:
-            results.forget(job)
-            return False
-        result = results.finish(job, data, self._timer.wall_clock(), seconds)
-        if job.saving:
-            # Nobody was told of the job yet: its result is kept once it is stored.
-            results.add_unsaved(result)
-        elif self.job_store is None:
-            results.memory.add(result)
-        elif job.stored:
-            self.job_store.completed(result)
-        return True
 
     def _dismiss_watchers(self, job: Job) -> Collection[tuple[Client, bytes]]:
         """Let nobody wait for a job any more; returns who did."""
@@ -685,48 +575,23 @@ class Lifecycle:
         job.watchers = NOBODY
         return watchers
 
-    def _bury(self, job: Job, ending: int) -> None:
-        """Keep a job that has just died."""
-        failures = job.failures
-        dead = DeadJob(
-            number=number_of(job.handle),
-            handle=job.handle,
-            function=job.function.name,
-            unique=job.unique,
-            data=job.data,
-            priority=job.priority,
-            reducer=job.reducer,
-            submitted=job.submitted,
-            run_at=job.run_at,
-            ended=self._timer.wall_clock(),
-            attempts=0 if failures is None else failures.attempts,
-            losses=job.losses,
-            outcome=ending,
-            error=b"" if failures is None else failures.error,
-            worker=_last_worker(job),
-            size=len(job.data),
-            attributes=None if job.options is None else job.options.encode(),
-        )
-        if job.saving is not None:
-            # It is buried once it is stored: nobody was told of it yet.
-            if failures is None:
-                failures = job.failures = Failures()
-            failures.dead = dead
-        elif not job.stored or self.job_store is None:
-            self.dead_jobs.add(dead)
-        else:
-            self.job_store.died(dead.number, dead)
-        if self.death_listener is not None:
-            self.death_listener.died(dead)
-
     def _forget_deadline(self, job: Job) -> None:
         assert job.deadline is not None
         (self.timeouts if job.state is _RUNNING else self.epochs).cancel(job.deadline)
         job.deadline = None
 
 
-def _last_worker(job: Job) -> bytes:
-    """The label of the worker that has a job, or else of the one that failed it last; empty if unknown."""
-    if job.worker is not None:
-        return job.worker.connection.label
-    return b"" if job.failures is None else job.failures.worker
+def _extras_of(stored: StoredJob) -> JobExtras | None:
+    """What a stored job has that only some jobs have, None for nothing."""
+    options = decode_options(stored.attributes)
+    failures: Failures | None = None
+    if stored.attempts or stored.retry_at is not None:
+        failures = Failures(stored.attempts, stored.outcome or 0, stored.error or b"")
+        failures.retry_at = stored.retry_at
+        failures.snoozes = stored.snoozes
+    if (stored.reducer, stored.run_at, options, failures) == (None,) * 4 and not stored.losses:
+        return None
+    extras = JobExtras(stored.reducer, stored.run_at, options)
+    extras.losses = stored.losses
+    extras.failures = failures
+    return extras

@@ -34,7 +34,7 @@ class Limits:
         """Hold a new job against the limits. Raises `Refused`."""
         try:
             self.check_open(total)
-            if function.full(priority):
+            if _is_full(function, priority):
                 raise QueueFull
             rate = function.rate
             if rate is not None and not rate.take(self._timer.clock()):
@@ -50,3 +50,15 @@ class Limits:
                 raise ShuttingDown
             self.refused += 1
             raise ServerFull(self.refuse_at)
+
+
+def _is_full(function: Function, priority: int) -> bool:
+    """Whether a new job of `priority` would exceed the function's limit.
+
+    As with gearmand, the limit of a priority is compared with the function's jobs of all priorities, the
+    running ones included.
+    """
+    if function.limits is None:
+        return False
+    limit = function.limits[priority]
+    return limit is not None and function.total >= limit

@@ -69,7 +69,7 @@ class ResultLookup:
 
     def __init__(self, broker: Broker) -> None:
         self._broker = broker
-        self._store: ResultStore = broker.life.result_store
+        self._store: ResultStore = broker.ended_jobs.result_store
 
     def find(self, handle: bytes, tell: Tell) -> None:
         """Find the result of a job.

@@ -18,7 +18,9 @@ class RunLimits(Generic[J]):
     more jobs may run, whatever waits, and `offered` how many waiting jobs may begin that workers were woken
     for, or need not be. `failed_in_row` counts the runs that failed since one was completed. `due` is when
     the rate lets one more begin for which workers are to be woken then, by the monotonic clock, None if
-    nothing waits for that. `paused_itself` says that the function is paused as too many runs failed.
+    nothing waits for that. `counted` are the runs that were found so far while those of each key are counted,
+    None when they are known; no job begins meanwhile. `paused_itself` says that the function is paused as too
+    many runs failed.
 
     Args:
         rules: What the operator says.
@@ -28,6 +30,7 @@ class RunLimits(Generic[J]):
 
     __slots__ = (
         "by_key_alone",
+        "counted",
         "due",
         "failed_in_row",
         "free",
@@ -49,6 +52,7 @@ class RunLimits(Generic[J]):
         self.by_key_alone = (
             queue is not None and slots is None and not (rules.max_running or rules.start_rate)
         )
+        self.counted: dict[J, None] | None = None
         self.free = self.max_running
         self.offered = 0
         self.failed_in_row = 0

@@ -490,11 +490,12 @@ class Schedules:
 
     def _is_duplicate(self, schedule: Schedule, unique: bytes) -> bool:
         """Whether a submit would be answered with a job that was there before."""
-        life = self._broker.life
+        duplicates = self._broker.life.duplicates
         function = self._broker.functions.by_name.get(schedule.function)
-        if function is not None and life.duplicates.find(function, unique, schedule.data) is not None:
+        if function is not None and duplicates.find(function, unique, schedule.data) is not None:
             return True
-        return life.kept_uniques.find(schedule.function, unique, schedule.data) is not None
+        kept = self._broker.ended_jobs.kept_uniques.find(schedule.function, unique, schedule.data)
+        return kept is not None
 
     def _submit(self, submission: _Submission, unique: bytes) -> None:
         schedule = submission.entry.schedule

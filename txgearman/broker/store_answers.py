@@ -52,7 +52,7 @@ class StoreAnswers:
         if job.state is _GONE:
             # It was done, or cancelled, while it was being saved.
             dead = None if job.failures is None else job.failures.dead
-            result = self._life.results.take_unsaved(job.handle)
+            result = self._broker.ended_jobs.results.take_unsaved(job.handle)
             # A take-over may have brought it back meanwhile, and submits may have been coalesced with it.
             if self._life.job_store is not None and not self.is_live(job.handle):
                 if result is not None:
@@ -66,7 +66,7 @@ class StoreAnswers:
         elif job.state is _SAVING:
             position = number_of(job.handle)
             if (
-                job.run_at is None
+                (job.extras is None or job.run_at is None)
                 and not job.watchers
                 and self._stored_queues.is_deep(job.function, job.priority, position, job.unique)
             ):
@@ -141,7 +141,7 @@ class StoreAnswers:
 
     def _stay_online(self, job: Job) -> None:
         """A job that was not saved goes on for those who wait for its result, if there are any."""
-        self._life.results.take_unsaved(job.handle)
+        self._broker.ended_jobs.results.take_unsaved(job.handle)
         if job.state is _SAVING:
             job.background = False
             if job.watchers:
@@ -323,7 +323,7 @@ class StoreAnswers:
         Args:
             when: Seconds by the monotonic clock. A time that has passed stops the giving at once.
         """
-        self._broker.lease_expires_at = when
+        self._broker.lease.expires_at = when
         if when <= self._broker.timer.clock():
             self._functions.suspend_dispatch()
         elif self._functions.dispatch_suspended:

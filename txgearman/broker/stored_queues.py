@@ -53,7 +53,7 @@ class StoredQueues:
             return position > stored_queue.position[priority]
         has_room = function.waiting[priority] < self._functions.policy.in_memory
         keyed_queue = function.keyed_queue
-        if keyed_queue is None:
+        if keyed_queue is None or function.moved is not None:
             return not has_room
         if not keyed_queue.keeps(unique, priority, has_room):
             return True
@@ -67,16 +67,17 @@ class StoredQueues:
     def restore(self, function: Function, priority: int, jobs: int) -> None:
         """Know that so many jobs are stored, and have the first of them fetched."""
         self.jobs += jobs
-        stored_queue = function.stored_queue = function.stored_queue or StoredQueue[Job]()
+        stored_queue = function.begin_stored_queue()
         stored_queue.jobs[priority] += jobs
         self.fetch_ahead(function, stored_queue, priority)
 
     def count(self, function: Function, priority: int, position: int, unique: bytes) -> None:
         """One more job is in the stored queue, or is blocked ahead of it."""
-        stored_queue = function.stored_queue = function.stored_queue or StoredQueue[Job]()
+        stored_queue = function.begin_stored_queue()
         keyed_queue = function.keyed_queue
         if (
             keyed_queue is not None
+            and function.moved is None
             and not stored_queue.jobs[priority]
             and not keyed_queue.keeps(unique, priority, False)
         ):
@@ -131,7 +132,9 @@ class StoredQueues:
             return
         last = stored_queue.last[priority]
         is_short = function.waiting[priority] <= self._functions.policy.in_memory // 2 or (
-            keyed_queue is not None and keyed_queue.ready(priority) <= self._ready_ahead
+            keyed_queue is not None
+            and function.moved is None
+            and keyed_queue.ready(priority) <= self._ready_ahead
         )
         if is_short or last is None or last.state is not _QUEUED:
             stored_queue.fetching[priority] = True

@@ -12,22 +12,31 @@ Functions without limits cost the test of an attribute in each verb.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import heappop, heappush
 from typing import Final
 
 from txgearman.broker.entities import Function, Job
-from txgearman.broker.functions import Functions, Running
+from txgearman.broker.functions import Functions
 from txgearman.broker.interfaces import PauseListener
+from txgearman.broker.job_states import JobState
 from txgearman.broker.policy import NO_RUN_RULES, FunctionRules, Policy, RunRules
 from txgearman.broker.setting_kinds import PAUSED, RUN_KINDS, value_of_runs, with_value
-from txgearman.broker.slices import SLICE
+from txgearman.broker.slices import SLICE, Slices
 from txgearman.broker.slots import Slots
 from txgearman.broker.timer import LONGEST_NAP, Timer
 from txgearman.broker.waking import Waking
 
 Changed = tuple[Function, FunctionRules]
 """A function whose rules have changed, and the new ones."""
+
+Jobs = Callable[[], Iterator[Job]]
+"""Walks the jobs in memory."""
+
+NOTED_AT_ONCE: Final = 100
+"""Jobs that are moved to a queue by key between two looks at how many of them may begin."""
+
+_RUNNING: Final = JobState.RUNNING
 
 OWN_LIMIT: Final = b""
 """The key that stands for a function's own limit, as for `SlotSource`."""
@@ -40,15 +49,31 @@ class Throttle:
     Args:
         functions: All functions.
         waking: Wakes workers.
+        slices: Where long work is done.
         timer: The clocks and the alarm.
         pause_listener: Is told of functions that are paused by themselves.
     """
 
-    __slots__ = ("_due", "_functions", "_number", "_pause_listener", "_timer", "_waking", "changed")
+    __slots__ = (
+        "_due",
+        "_functions",
+        "_number",
+        "_pause_listener",
+        "_slices",
+        "_timer",
+        "_waking",
+        "changed",
+    )
 
     def __init__(
-        self, functions: Functions, waking: Waking, timer: Timer, pause_listener: PauseListener | None
+        self,
+        functions: Functions,
+        waking: Waking,
+        slices: Slices,
+        timer: Timer,
+        pause_listener: PauseListener | None,
     ) -> None:
+        self._slices = slices
         self._functions = functions
         self._waking = waking
         self._timer = timer
@@ -84,7 +109,9 @@ class Throttle:
         """A job that ran, or that a worker was about to get, runs no more: its slot is free."""
         limits = job.function.run_limits
         if limits is not None:
-            if limits.queue is not None:
+            if limits.counted is not None:
+                limits.counted.pop(job, None)
+            elif limits.queue is not None:
                 limits.queue.ran(job.unique)
             self.note(job.function)
 
@@ -128,6 +155,8 @@ class Throttle:
         if limits.slots is not None:
             needed = waiting if function.workers else 0
             free = min(free, limits.slots.balance(limits.max_running, running, needed))
+        if limits.counted is not None:
+            free = 0
         limits.free = free
         startable = min(waiting, free)
         throttled = free <= 0
@@ -188,21 +217,67 @@ class Throttle:
 
     # -- the operator ---------------------------------------------------------------------------
 
-    def limit(self, function: Function, rules: RunRules, running: Running) -> None:
-        """Let other limits hold for a function. Nothing that runs is stopped. This may walk its queued jobs,
-        or its keys."""
+    def limit(self, function: Function, rules: RunRules, jobs: Jobs) -> None:
+        """Let other limits hold for a function. Nothing that runs is stopped.
+
+        Where it comes to be limited by key, its runs are counted and its queued jobs are moved in slices. No
+        job begins until the runs are counted, and none before it is moved.
+        """
+        if self._limit(function, rules):
+            self._slices.begin(self._fill([function], jobs))
+
+    def _limit(self, function: Function, rules: RunRules) -> bool:
+        """Let other limits hold for a function. Returns whether `_fill` is to follow. This may walk its keys,
+        and its queued jobs where it was limited by key before."""
         before = function.run_limits
+        queue = function.keyed_queue
         if rules == (NO_RUN_RULES if before is None else before.rules):
-            return
-        self._functions.limit_runs(function, rules, running)
-        if function.run_limits is not None:
+            return False
+        self._functions.limit_runs(function, rules)
+        limits = function.run_limits
+        if limits is not None:
             self.note(function)
         elif not function.dispatch_suspended:
             self._wake(function, sum(function.waiting))
+        return (
+            function.keyed_queue is not queue
+            and limits is not None
+            and (function.moved is not None or limits.counted is not None)
+        )
 
-    def obey(self, changed: Iterable[Changed], before: Policy, running: Running) -> None:
+    def _fill(self, functions: Sequence[Function], jobs: Jobs) -> Iterator[None]:
+        """Count the runs of functions that have come to be limited by key, and move their queued jobs, one at
+        a time."""
+        queues = {function: function.keyed_queue for function in functions}
+        counting = [function.run_limits for function in functions]
+        if any(limits is not None and limits.counted is not None for limits in counting):
+            for job in jobs():
+                if job.state is _RUNNING and job.function in queues:
+                    limits = job.function.run_limits
+                    if limits is not None and limits.counted is not None:
+                        limits.counted[job] = None
+                yield
+        for function, queue in queues.items():
+            limits = function.run_limits
+            if limits is None or queue is None or function.keyed_queue is not queue:
+                # The limit is another by now, or none.
+                continue
+            if limits.counted is not None:
+                queue.count_running(limits.counted)
+                limits.counted = None
+            self.note(function)
+            moved = 0
+            while function.keyed_queue is queue and function.move_next():
+                moved += 1
+                if moved % NOTED_AT_ONCE == 0:
+                    self.note(function)
+                yield
+            self.note(function)
+
+    def obey(self, changed: Iterable[Changed], before: Policy, jobs: Jobs) -> None:
         """Obey the rules of another policy that have changed. A limit of runs that is the same in both is
         left alone, so that one stays that an administrator has set."""
+        filled = []
         for function, its_rules in changed:
             old, new = before.rules_for(function.name).runs, its_rules.runs
             if new != old:
@@ -212,7 +287,10 @@ class Throttle:
                     value = value_of_runs(new, kind)
                     if value != value_of_runs(old, kind):
                         rules = with_value(rules, kind, value)
-                self.limit(function, rules, running)
+                if self._limit(function, rules):
+                    filled.append(function)
+        if filled:
+            self._slices.begin(self._fill(filled, jobs))
 
     def paused(self, function: Function) -> None:
         """A function was paused: give back the slots that its waiting jobs had."""

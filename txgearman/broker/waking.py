@@ -27,9 +27,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from txgearman.broker.entities import AbilitySet, Function, Job, Kind, Worker
+from txgearman.broker.entities import AbilitySet, Function, Job, Worker
 from txgearman.broker.functions import Functions
 from txgearman.broker.job_states import WorkerState
+from txgearman.broker.kind import Kind
 from txgearman.broker.policy import WAKE_PATIENCE
 from txgearman.broker.slices import Slices
 from txgearman.broker.timer import Timer
@@ -63,7 +64,7 @@ class Waking:
         self._functions = functions
         self._slices = slices
         self._timer = timer
-        self.ability_sets: dict[Kind, AbilitySet] = {}
+        self.ability_sets: dict[Kind[Function], AbilitySet] = {}
         self.woken: dict[Worker, float] = {}
         self.free_walk = FREE_WALK
 
@@ -88,7 +89,7 @@ class Waking:
         worker.ability_set = ability_set
         return ability_set
 
-    def _share_set(self, ability_set: AbilitySet, kind: Kind) -> None:
+    def _share_set(self, ability_set: AbilitySet, kind: Kind[Function]) -> None:
         """Let workers of this kind find a set."""
         self.ability_sets[kind] = ability_set
         ability_set.kind = kind

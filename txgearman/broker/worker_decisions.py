@@ -89,7 +89,7 @@ class WorkerDecisions:
         """
         job = worker.jobs.get(handle)
         if job is not None:
-            self._broker.life.heard_of(job)
+            self._broker.time_limits.heard_of(job)
 
 
 def _tell(watchers: Collection[tuple[Client, bytes]], text: bytes) -> int:

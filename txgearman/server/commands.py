@@ -117,7 +117,7 @@ def _submit(priority: int, background: bool) -> Command:
         # Looked at here too, to spare nearly every submit a call.
         if len(unique) > MAX_UNIQUE or len(function) > MAX_FUNCTION:
             check_names(function, unique)
-        peer.broker.submit(peer.client, function, unique, data, priority, background)
+        peer.broker.submissions.submit(peer.client, function, unique, data, priority, background)
 
     return submit
 
@@ -130,7 +130,7 @@ def _submit_epoch(peer: Peer, function: bytes, unique: bytes, epoch: bytes, data
     if run_at > MAX_EPOCH:
         raise InvalidArgument(f"Epoch time must not exceed {MAX_EPOCH}")
     # A time before 1970 is at once too, and databases need not know how to write it.
-    peer.broker.submit(peer.client, function, unique, data, _NORMAL, True, None, max(run_at, 0))
+    peer.broker.submissions.submit(peer.client, function, unique, data, _NORMAL, True, None, max(run_at, 0))
 
 
 def _submit_reduce(background: bool) -> Command:
@@ -140,7 +140,7 @@ def _submit_reduce(background: bool) -> Command:
         check_names(function, unique)
         if len(reducer) > MAX_FUNCTION:
             raise ArgumentTooLarge("Reducer name too large")
-        peer.broker.submit(peer.client, function, unique, data, _NORMAL, background, reducer)
+        peer.broker.submissions.submit(peer.client, function, unique, data, _NORMAL, background, reducer)
 
     return submit
 
@@ -148,7 +148,7 @@ def _submit_reduce(background: bool) -> Command:
 def _submit_extended(peer: Peer, function: bytes, unique: bytes, attributes: bytes, data: bytes) -> None:
     check_names(function, unique)
     said = read_submit_attributes(attributes)
-    peer.broker.submit(
+    peer.broker.submissions.submit(
         peer.client, function, unique, data, said.priority, said.background, None, said.run_at, said.options
     )
 
@@ -317,7 +317,7 @@ def _grab_all(peer: Peer) -> None:
     if job.stored:
         peer.assigns_stored_job = True
     if OUTCOMES in peer.extensions:
-        if job.failures is None and job.deadline is None and job.reducer is None and not job.losses:
+        if job.extras is None and job.deadline is None:
             # Nearly all jobs: their first run, and nothing to say of it.
             said = _NO_REDUCER_NOR_ATTRIBUTES
         else:

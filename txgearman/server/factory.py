@@ -202,7 +202,7 @@ class GearmanServerFactory(Factory):
             slot_source,
             self._failure_log,
         )
-        broker.life.results.listener = self.results.job_ended
+        broker.ended_jobs.results.listener = self.results.job_ended
         return broker
 
     def _make_scheduling(self, store: StoredSchedules | None = None) -> Scheduling:

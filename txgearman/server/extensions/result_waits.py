@@ -192,19 +192,19 @@ class ResultWaits:
         Returns:
             How many there are, and how many bytes they count for.
         """
-        return self._broker().life.result_store.counts()
+        return self._broker().ended_jobs.result_store.counts()
 
     @property
     def expired(self) -> int:
         """How many results this server has forgotten as their time was over."""
-        return self._broker().life.result_store.expired
+        return self._broker().ended_jobs.result_store.expired
 
     @property
     def evicted(self) -> int:
         """How many results this server has forgotten before that, as all together were too large."""
-        return self._broker().life.result_store.evicted
+        return self._broker().ended_jobs.result_store.evicted
 
     @property
     def too_large(self) -> int:
         """How many results this server could not keep as a whole."""
-        return self._broker().life.results.too_large
+        return self._broker().ended_jobs.results.too_large

@@ -37,7 +37,7 @@ def limits_of(server: Server) -> Iterator[Limit]:
     yield Limit(
         "max-functions", settings.max_functions, inspection.function_count, inspection.functions_refused
     )
-    kept = server.broker.life.kept_uniques
+    kept = server.broker.ended_jobs.kept_uniques
     yield Limit("max-kept-uniques", settings.max_kept_uniques, len(kept), kept.refused)
     stored = server.store_writer is not None
     yield Limit(

@@ -330,11 +330,16 @@ def _split(waiting: dict[int, _T], most: int) -> tuple[dict[int, _T], dict[int, 
 
 def _whose_uniques_are_kept(jobs: list[Job]) -> list[bytes]:
     """The handles of jobs whose uniques are to be kept: another server may keep one already."""
-    return [job.handle for job in jobs if job.options is not None and job.options.unique_for]
+    return [
+        job.handle
+        for job in jobs
+        if job.extras is not None and job.options is not None and job.options.unique_for
+    ]
 
 
 def _stored_job(job: Job) -> StoredJob:
     number = number_of(job.handle)
+    extras = job.extras
     # Past the constructor, which a named tuple has in Python: a twentieth of a durable submit.
     return tuple.__new__(
         StoredJob,
@@ -346,11 +351,11 @@ def _stored_job(job: Job) -> StoredJob:
             job.unique,
             job.data,
             job.priority,
-            job.run_at,
-            job.losses,
+            None if extras is None else extras.run_at,
+            0 if extras is None else extras.losses,
             job.submitted,
-            job.reducer,
-            None if job.options is None else job.options.encode(),
+            None if extras is None else extras.reducer,
+            None if extras is None or extras.options is None else extras.options.encode(),
             0,
             None,
             None,

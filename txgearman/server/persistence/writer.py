@@ -164,7 +164,7 @@ class StoreWriter:
             answers.restore_stored_queue(*length)
             loaded += length.jobs
         for kept in self._store.kept_uniques(self._wall_clock()):
-            broker.life.kept_uniques.keep(kept)
+            broker.ended_jobs.kept_uniques.keep(kept)
         self.dead_jobs.load()
         self.results.load()
         self.dead_jobs.begin(answers)
