@@ -118,7 +118,12 @@ class DurableServer:
             self.clock, Settings(handle_prefix=PREFIX, **settings), wall_clock
         )
         self.store_writer = StoreWriter(
-            store, self.clock, self.thread, wall_clock, chance=random.Random(name).random
+            store,
+            self.clock,
+            self.thread,
+            wall_clock,
+            chance=random.Random(name).random,
+            happened=self.factory.activity.happened,
         )
         self.factory.use_store(self.store_writer, self.store_writer.open(name, lease))
         return self.store_writer.load(self.factory.broker)

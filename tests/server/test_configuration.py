@@ -397,6 +397,17 @@ class ReloadTest(FileTestCase):
         self.assertFalse(good.disconnecting)
         self.assertIn(b"ACCESS_DENIED", self.ask(good, req(1, b"f")))
 
+    def test_what_is_known_of_it_afterwards(self) -> None:
+        self.write("max-jobs = 5")
+        self.start()
+        self.reload("max-jobs = 6\nhistory = 7")
+        self.reload("max-jobs = -1")
+        refused, reloaded, *_ = self.service.factory.activity.newest_first()
+        self.assertEqual((reloaded.actor, reloaded.action), (None, "reload configuration"))
+        self.assertIn("max-jobs", reloaded.detail)
+        self.assertEqual(refused.action, "refuse configuration")
+        self.assertIn("max-jobs", refused.detail)
+
     def test_without_a_file(self) -> None:
         self.running = Options()
         self.running.parseOptions([])

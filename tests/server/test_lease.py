@@ -130,6 +130,21 @@ class TakeOverTests(SharingTestCase):
         self.assertEqual(self.store.jobs, {})
         self.assertEqual(self.store_writer.lease.taken_over, 2)
 
+    def test_what_is_known_of_it_afterwards(self) -> None:
+        """One event for all jobs of a server, and one each for the loss of the lease and for the new one."""
+        self.store.orphans = [orphan(number) for number in range(1, 2 * MAX_TAKEN_OVER + 500)]
+        self.pass_time(LEASE / 2)
+        self.store.failing = UNAVAILABLE
+        self.pass_time(2 * LEASE)
+        self.store.failing = None
+        self.pass_time(LEASE)
+        events = list(self.factory.activity.newest_first())[::-1]
+        self.assertEqual((events[0].action, events[0].jobs), ("take over jobs", 2 * MAX_TAKEN_OVER + 499))
+        self.assertEqual({event.action for event in events if event.actor is not None}, set())
+        actions = [event.action for event in events[1:]]
+        self.assertEqual(actions[0], "store unavailable")
+        self.assertIn("store available again", actions)
+
     def test_a_great_many_come_bit_by_bit_and_not_all_into_memory(self) -> None:
         self.start(store_ahead=10)
         self.commit()

@@ -73,6 +73,21 @@ class StoredCase(SynchronousTestCase):
         return numbers
 
 
+class SearchTests(StoredCase):
+    def kept(self) -> list[StoredJob]:
+        return [job._replace(unique=b"unique %d" % job.number) for job in super().kept()]
+
+    def found(self, text: str) -> list[tuple[str, str]]:
+        jobs = self.ask("GET", f"/api/v1/search?text={text}").json()["jobs"]
+        return [(job["handle"], job["state"]) for job in jobs]
+
+    def test_by_handle_and_by_unique(self) -> None:
+        last = BEFORE + self.DEPTH
+        self.assertEqual(self.found(f"H:t:{last}"), [(f"H:t:{last}", "stored")])
+        self.assertEqual(self.found(f"unique%20{last}"), [(f"H:t:{last}", "stored")])
+        self.assertEqual(self.found(f"unique%20{last + 1}"), [])
+
+
 class ListTests(StoredCase):
     def test_the_list_goes_on_into_the_store(self) -> None:
         self.assertEqual(self.all(), list(range(1, self.DEPTH + 1)))
