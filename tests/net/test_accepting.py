@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
+import subprocess
+import sys
 from typing import Any
 from unittest import SkipTest
 
@@ -12,7 +15,7 @@ from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
 from twisted.internet.error import ConnectionAborted, ConnectionDone
 from twisted.internet.protocol import Factory
 
-from tests.net.test_polling import Served, ServedOnUnix
+from tests.net.test_polling import SECONDS, Served, ServedOnUnix
 from txgearman.net import accepting
 from txgearman.net.accepting import AcceptedConnection
 from txgearman.net.keepalive import Keepalive
@@ -194,6 +197,32 @@ class AcceptTests(Served):
         client.send(b"x")
         self.assertEqual([(0, b"x")], self.turn())
         self.assertIsInstance(self.peers[0].transport, AcceptedConnection)
+
+    def test_a_copy_of_the_process_keeps_no_connection_up(self) -> None:
+        self.patch(accepting._forks, "happened", True)
+        client = self.client()
+        self.port.doRead()
+        # As the copy has it.
+        copy = os.dup(self.peers[0].transport.fileno())
+        self.addCleanup(os.close, copy)
+        client.shutdown(socket.SHUT_WR)
+        self.turn()
+        client.settimeout(SECONDS)
+        self.assertEqual(b"", client.recv(1))
+
+    def test_a_copy_of_the_process_is_noticed(self) -> None:
+        program = """if True:
+            import os
+            from txgearman.net.accepting import _forks
+
+            before = _forks.happened
+            if not os.fork():
+                os._exit(0)
+            os.wait()
+            print(before, _forks.happened)
+        """
+        said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+        self.assertEqual("False True\n", said.stdout)
 
     def test_its_end_is_told_once(self) -> None:
         client = self.client()

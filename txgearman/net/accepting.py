@@ -9,6 +9,7 @@ Nothing about Gearman here.
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -43,6 +44,25 @@ SMALL_READ: Final = 8 * 1024
 """Bytes that a read brings at least from a connection that goes on sending much."""
 
 _log = Logger()
+
+
+class _Forks:
+    """Whether this process has made a copy of itself, which may have sockets open that are closed here.
+
+    Then only ``shutdown`` ends a connection to its peer for certain. A copy that becomes another program at
+    once does not count: what was accepted is closed there.
+    """
+
+    def __init__(self) -> None:
+        self.happened = False
+        if hasattr(os, "register_at_fork"):  # not on Windows
+            os.register_at_fork(after_in_parent=self._note)
+
+    def _note(self) -> None:
+        self.happened = True
+
+
+_forks: Final = _Forks()
 
 
 class AcceptedConnection(tcp.Server):
@@ -144,7 +164,10 @@ class AcceptedConnection(tcp.Server):
             self.producer.stopProducing()
             self.producer = None
         self.reactor.forget(self)
-        self._closeSocket(True)
+        if _forks.happened:
+            self._closeSocket(True)
+        else:
+            self.socket.close()
         protocol = self.protocol
         del self.protocol, self.socket, self.fileno
         protocol.connectionLost(reason)
