@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import struct
 import subprocess
 import sys
 from typing import Any
@@ -12,7 +13,7 @@ from unittest import SkipTest
 
 from twisted.internet import tcp
 from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
-from twisted.internet.error import ConnectionAborted, ConnectionDone
+from twisted.internet.error import ConnectionAborted, ConnectionDone, ConnectionLost
 from twisted.internet.protocol import Factory
 
 from tests.net.test_polling import SECONDS, Served, ServedOnUnix
@@ -197,6 +198,37 @@ class AcceptTests(Served):
         client.send(b"x")
         self.assertEqual([(0, b"x")], self.turn())
         self.assertIsInstance(self.peers[0].transport, AcceptedConnection)
+
+    def test_what_the_socket_takes_is_sent_at_once(self) -> None:
+        client = self.connect()
+        transport = self.peers[0].transport
+        transport.write(b"a")
+        transport.writeSequence([b"b", b"c"])
+        self.assertEqual(b"abc", self.take(client, 3))
+        transport.write(b"")
+        transport.write(b"d")
+        self.assertEqual(b"d", client.recv(10))
+        self.assertEqual([], self.poller.getWriters())
+
+    def test_nothing_is_sent_ahead_of_what_waits(self) -> None:
+        client = self.connect()
+        transport = self.peers[0].transport
+        sent = b"".join(bytes([number]) * 1_000_000 for number in range(10))
+        for start in range(0, len(sent), 1_000_000):
+            transport.write(sent[start : start + 1_000_000])
+        self.assertEqual([transport], self.poller.getWriters())
+        self.assertEqual(sent, self.take(client, len(sent)))
+
+    def test_a_socket_that_fails_ends_the_connection_as_usual(self) -> None:
+        client = self.connect()
+        transport = self.peers[0].transport
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+        transport.write(b"a")
+        transport.write(b"b")
+        ((number, why),) = self.turn()
+        self.assertEqual(0, number)
+        self.assertIn(why, (ConnectionLost, ConnectionDone))
 
     def test_a_copy_of_the_process_keeps_no_connection_up(self) -> None:
         self.patch(accepting._forks, "happened", True)

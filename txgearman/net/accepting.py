@@ -22,6 +22,8 @@ from twisted.internet.main import CONNECTION_DONE, CONNECTION_LOST
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 
+from txgearman.net import fast_write
+
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IProtocol
     from twisted.python.failure import Failure
@@ -145,6 +147,19 @@ class AcceptedConnection(tcp.Server):
             self._read_size = READ_SIZE
         self.protocol.dataReceived(data)
         return None
+
+    def write(self, data: bytes) -> None:
+        """Send at once what the socket takes, if nothing waits ahead: TLS writes its records by this."""
+        if fast_write.takes_bytes(self):
+            try:
+                sent = self.socket.send(data)
+            except OSError:
+                # The reactor is to meet the error itself.
+                sent = 0
+            if sent == len(data):
+                return
+            data = data[sent:]
+        super().write(data)
 
     def readConnectionLost(self, reason: Failure) -> None:
         if IHalfCloseableProtocol.providedBy(self.protocol):

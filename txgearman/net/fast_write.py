@@ -40,7 +40,7 @@ def write(transport: ITransport, data: bytes) -> None:
     `data` by its own `write`; so does a connection whose socket fails, so that the reactor meets the
     error itself and ends the connection in its usual way.
     """
-    if isinstance(transport, Connection) and _takes_bytes(transport):
+    if isinstance(transport, Connection) and takes_bytes(transport):
         # As its writeSomeData, with less around it.
         try:
             sent = transport.socket.send(data)
@@ -58,7 +58,7 @@ def offer(transport: ITransport, pieces: Sequence[bytes | bytearray | memoryview
     They are neither joined nor copied. 0 where something waits ahead of them, and for whatever is not a plain
     TCP or UNIX connection: these take bytes by their own `write`.
     """
-    if isinstance(transport, Connection) and _takes_bytes(transport):
+    if isinstance(transport, Connection) and takes_bytes(transport):
         try:
             return transport.socket.sendmsg(pieces[:MAX_PIECES])
         except OSError:
@@ -67,7 +67,7 @@ def offer(transport: ITransport, pieces: Sequence[bytes | bytearray | memoryview
     return 0
 
 
-def _takes_bytes(connection: Connection) -> bool:
+def takes_bytes(connection: Connection) -> bool:
     """Whether nothing waits to be sent on a plain connection that is open for sending."""
     return (
         not connection.dataBuffer
