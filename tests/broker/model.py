@@ -17,6 +17,7 @@ from txgearman.broker.entities import MAX_CANCELLED
 from txgearman.broker.handles import number_of
 from txgearman.broker.job_options import NO_OPTIONS, JobOptions
 from txgearman.broker.kept_result import RESULT_OVERHEAD
+from txgearman.broker.kept_uniques import NOT_KEPT
 from txgearman.broker.policy import NO_RUN_RULES, WAKE_PATIENCE, FunctionOrder, Policy, RunRules
 from txgearman.broker.results import PART_OVERHEAD
 from txgearman.broker.retries import WORKER_ATTEMPTS, RetryPolicy
@@ -370,9 +371,7 @@ class Model:
         options: JobOptions | None,
     ) -> None:
         self.create(function)
-        key: Key | None = ("unique", unique) if unique else None
-        if unique == b"-":
-            key = ("data", data) if data else None
+        key = self.duplicate_key(unique, data)
         duplicate = self.duplicate(function, key)
         if duplicate is not None:
             self.count(function, "joined")
@@ -400,6 +399,12 @@ class Model:
         else:
             self.enqueue(job)
 
+    def duplicate_key(self, unique: bytes, data: bytes) -> Key | None:
+        """What makes another submit the same job."""
+        if unique == b"-":
+            return ("data", data) if data else None
+        return ("unique", unique) if unique else None
+
     def answer_with_kept(self, client: str, function: bytes, background: bool, handle: bytes) -> None:
         self.happened["kept for one who waits" if not background else "answered with a kept one"] += 1
         if not background:
@@ -412,7 +417,8 @@ class Model:
         said = options.unique_for
         unique_for = self.policy.rules_for(function).unique_for if said is None else said
         if not unique_for:
-            return options
+            # What a schedule says need not be remembered.
+            return NO_OPTIONS if options is NOT_KEPT else options
         if len(self.kept_times) >= self.policy.max_kept_uniques:
             self.forget_kept()
         if len(self.kept_times) >= self.policy.max_kept_uniques:

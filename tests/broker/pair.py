@@ -8,11 +8,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from itertools import count
 from typing import Any
 
-from tests.broker.bench import Bench, WorkerNotes, leftovers, said, uniques_of
+from tests.broker.bench import MAX_RINGS, Bench, WorkerNotes, leftovers, said, uniques_of
 from tests.broker.model import (
     FAILURES,
     Full,
@@ -24,6 +25,7 @@ from tests.broker.model import (
     ModelWorker,
     NotFound,
 )
+from tests.broker.schedule_model import ScheduleModel
 from txgearman.broker.dead_job import DeadFilter, DeadJob, DeadPage
 from txgearman.broker.dead_job_administration import Progress
 from txgearman.broker.entities import _REMOVED, Client, Worker
@@ -37,6 +39,8 @@ from txgearman.broker.job_states import OUTCOME_NAMES, PRIORITIES, JobState, Out
 from txgearman.broker.keyed_queue import KeyedQueue, Waiting
 from txgearman.broker.policy import WAKE_PATIENCE, FunctionOrder, Policy, RunRules
 from txgearman.broker.result_lookup import FoundResult, ResultLookup
+from txgearman.broker.schedule import Schedule, ScheduleDetail
+from txgearman.broker.schedules import Schedules
 from txgearman.broker.slices import SLICE
 from txgearman.broker.timer import LONGEST_NAP
 from txgearman.broker.views import FunctionView, JobDetail, JobStatus, JobView
@@ -47,6 +51,7 @@ from txgearman.errors import (
     JobNotFound,
     QueueFull,
     Refused,
+    ScheduleNotFound,
     UniqueInUse,
     UniqueKept,
 )
@@ -76,6 +81,13 @@ REFUSALS: dict[type[Exception], type[Refused]] = {
 """The refusals of the model, and those of the broker."""
 
 
+class Alarm:
+    """An `Alarm` that calls `ring_in`."""
+
+    def __init__(self, ring_in: Callable[[float], None]) -> None:
+        self.ring_in = ring_in
+
+
 class Pair:
     """A broker and its model, with connections in numbered places. Each place always has a peer: one
     that leaves is followed by a new one.
@@ -99,11 +111,18 @@ class Pair:
         self.broker.waking.free_walk = free_walk
         self.broker.slices.size = slice_size
         self.model = Model(policy, self.bench.woken, MEASURED, free_walk, slice_size)
+        self.schedules = Schedules(
+            self.broker, lambda: self.bench.now, self.bench.wall, Alarm(self.set_schedule_alarm)
+        )
+        self.modelled_schedules = ScheduleModel(self.model)
+        self.schedules_ring_at: float | None = None
         self.names = count()
         self.clients: list[tuple[str, Client]] = []
         self.workers: list[tuple[str, Worker]] = []
         self.seen: list[bytes] = []  # every handle that a client was ever told, the newest last
         self.wall_was_set = False
+        # Whether the clock was set since the schedules have looked at it: then they may be late.
+        self.schedules_see_other_time = False
         self.comparisons = count()
         for _ in range(clients):
             self.clients.append(self.new_client())
@@ -430,9 +449,66 @@ class Pair:
         self.compare()
 
     def advance(self, seconds: float) -> None:
-        self.bench.advance(seconds, self.ticked)
+        end = self.bench.now + seconds
+        rings = 0
+        while self.schedules_ring_at is not None and self.schedules_ring_at <= end:
+            when = self.schedules_ring_at
+            self.bench.advance(max(0.0, when - self.bench.now), self.ticked)
+            # The sum may be a little less.
+            self.bench.now = max(self.bench.now, when)
+            self.tick_schedules()
+            rings += 1
+            assert rings < MAX_RINGS, "the alarm rings for ever"
+        self.bench.advance(end - self.bench.now, self.ticked)
         self.meet()
         self.compare()
+        if not self.schedules_see_other_time:
+            wall = self.bench.wall()
+            late = [each for each in self.modelled_schedules.schedules.values() if (each.due or wall) < wall]
+            assert not late, f"the alarm has not rung: {late}"
+
+    def set_schedule_alarm(self, delay: float) -> None:
+        self.schedules_ring_at = self.bench.now + delay
+
+    def tick_schedules(self) -> None:
+        self.schedules_ring_at, self.schedules_see_other_time = None, False
+        self.schedules.tick()
+        self.meet()
+        self.modelled_schedules.tick()
+        self.compare()
+
+    def add_schedule(self, schedule: Schedule, period: int) -> None:
+        """Add a schedule that ticks each `period` seconds, or change the one of its name."""
+        self.meet()
+        self.schedules.add(schedule)
+        self.modelled_schedules.add(schedule, period)
+        self.compare()
+
+    def remove_schedule(self, name: bytes) -> None:
+        if name in self.modelled_schedules.schedules:
+            self.schedules.remove(name)
+            del self.modelled_schedules.schedules[name]
+        else:
+            with suppress(ScheduleNotFound):
+                self.schedules.remove(name)
+                raise AssertionError(name)
+        self.compare()
+
+    def pause_schedule(self, name: bytes, paused: bool) -> None:
+        self.meet()
+        if name in self.modelled_schedules.schedules:
+            self.schedules.pause(name, paused)
+            self.modelled_schedules.pause(name, paused)
+            self.compare()
+
+    def run_schedule(self, name: bytes) -> None:
+        self.meet()
+        if name in self.modelled_schedules.schedules:
+            told: list[bytes | Refused] = []
+            self.schedules.run(name, told.append)
+            expected = self.modelled_schedules.run(name)
+            assert [None if isinstance(each, Refused) else each for each in told] == [expected]
+            self.compare()
 
     def ticked(self) -> None:
         self.wall_was_set = False
@@ -442,11 +518,13 @@ class Pair:
 
     def set_wall_clock(self, seconds: float) -> None:
         self.bench.wall_ahead += seconds
-        self.wall_was_set = True
+        self.wall_was_set = self.schedules_see_other_time = True
         self.meet()
 
     def finish(self) -> None:
         """Let everybody leave and all jobs be done: nothing may be left."""
+        for schedule in list(self.modelled_schedules.schedules):
+            self.remove_schedule(schedule)
         for place in range(len(self.clients)):
             self.leave_client(place)
         for place in range(len(self.workers)):
@@ -479,6 +557,7 @@ class Pair:
         self.compare_details()
         self.compare_measures()
         self.compare_statuses()
+        self.compare_schedules()
         self.compare_dead()
         self.compare_kept()
         self.compare_ends()
@@ -503,6 +582,23 @@ class Pair:
             assert told == self.model.told[name], (name, told, self.model.told[name])
             self.seen.extend(note[1] for note in told if note[0] == "created")
         self.model.told.clear()
+
+    def compare_schedules(self) -> None:
+        for each in self.modelled_schedules.schedules.values():
+            expected = ScheduleDetail(
+                each.schedule,
+                each.paused,
+                each.due,
+                each.last_tick,
+                each.last_job,
+                each.lateness,
+                each.ticks,
+                each.skipped,
+                each.missed,
+                each.refused,
+            )
+            assert self.schedules.detail(each.schedule.name) == expected, (each, expected)
+        assert self.schedules.names() == sorted(self.modelled_schedules.schedules)
 
     def compare_views(self) -> None:
         jobs = self.model.jobs
@@ -646,6 +742,11 @@ class Pair:
             job = self.model.by_handle(handle)
             remembered = self.model.policy.history or handle in dead
             end = self.model.ended.get(handle) if remembered else None
+            if job is None and end is None and self.model.find_result(handle) is not None:
+                # Its result alone shows that there was such a job.
+                assert isinstance(detail, JobDetail)
+                assert (detail.shown_state, detail.outcome_name) == ("ended", "completed")
+                continue
             if job is None and end is None:
                 # It is not remembered, or the handle is of one more submit of a job that has ended.
                 assert isinstance(detail, JobNotFound)

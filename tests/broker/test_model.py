@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from random import Random
+from typing import Any
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -17,6 +18,8 @@ from txgearman.broker.interfaces import Follower
 from txgearman.broker.job_options import JobOptions
 from txgearman.broker.kept_result import RESULT_OVERHEAD
 from txgearman.broker.policy import FunctionOrder, FunctionRules, Policy, RunRules
+from txgearman.broker.recurrence import Cron, Every
+from txgearman.broker.schedule import Missed, Overlap, Schedule
 from txgearman.broker.slices import SLICE
 from txgearman.broker.waking import FREE_WALK
 
@@ -169,9 +172,16 @@ MUST_HAPPEN = {
     "throttled",
     "passed over",
     "paused by itself",
+    "clock set back",
+    "missed for good",
+    "missed: skip",
+    "missed: one",
+    "missed: all",
+    "skipped",
+    "tick refused",
 }
 """Without these in the long walks nothing is compared of what becomes of failed runs, of those that are
-stopped, of results, or is limited."""
+stopped, of results, of schedules, or is limited."""
 
 OPTIONS = (
     *(None,) * 6,
@@ -186,6 +196,19 @@ OPTIONS = (
     JobOptions(keep_result=2.0),
     JobOptions(keep_result=0),
 )
+PERIODS = (7, 20, 60, 300)
+"""Seconds between the ticks of a schedule; a minute is a cron expression."""
+
+SCHEDULES = (b"s", b"t", b"u")
+"""Names. One is a unique of other jobs, too."""
+
+
+def schedule(name: bytes, function: bytes, period: int, **how: Any) -> Schedule:
+    """A schedule that ticks each `period` seconds."""
+    recurrence = Cron("* * * * *") if period == 60 else Every(period, f"every {period}s")
+    return Schedule(name, function, recurrence, **how)
+
+
 FREE_WALKS = (FREE_WALK, 0, 1)
 SLICES = (SLICE, 1)
 
@@ -348,6 +371,42 @@ class BrokerMachine(RuleBasedStateMachine):
     def set_wall_clock(self, seconds: float) -> None:
         self.pair.set_wall_clock(seconds)
 
+    @rule(
+        name=st.sampled_from(SCHEDULES),
+        function=functions,
+        period=st.sampled_from(PERIODS),
+        missed=st.sampled_from(Missed),
+        overlap=st.sampled_from(Overlap),
+        jitter=st.sampled_from((0.0, 4.0, 50.0)),
+        window=st.sampled_from((5.0, 100.0, 600.0)),
+        enabled=st.sampled_from((True, True, False)),
+    )
+    def add_schedule(
+        self,
+        name: bytes,
+        function: bytes,
+        period: int,
+        missed: Missed,
+        overlap: Overlap,
+        jitter: float,
+        window: float,
+        enabled: bool,
+    ) -> None:
+        how = {"missed": missed, "overlap": overlap, "jitter": jitter, "missed_window": window}
+        self.pair.add_schedule(schedule(name, function, period, enabled=enabled, **how), period)
+
+    @rule(name=st.sampled_from(SCHEDULES), paused=st.booleans())
+    def pause_schedule(self, name: bytes, paused: bool) -> None:
+        self.pair.pause_schedule(name, paused)
+
+    @rule(name=st.sampled_from(SCHEDULES))
+    def run_schedule(self, name: bytes) -> None:
+        self.pair.run_schedule(name)
+
+    @rule(name=st.sampled_from(SCHEDULES))
+    def remove_schedule(self, name: bytes) -> None:
+        self.pair.remove_schedule(name)
+
     def teardown(self) -> None:
         if hasattr(self, "pair"):
             self.pair.finish()
@@ -382,6 +441,7 @@ class Walk:
             + [self.leave]
             + [self.administer]
             + [self.see_to_failed] * 2
+            + [self.see_to_schedules]
             + [self.pass_time] * 4
         )
 
@@ -510,6 +570,31 @@ class Walk:
             self.pair.retry_all(self.function())
         elif self.random.random() < 0.3:
             self.pair.forget_all(self.function())
+
+    def see_to_schedules(self) -> None:
+        choice = self.random.choice
+        name, what = choice(SCHEDULES), self.random.randrange(8)
+        if what < 4:
+            period = choice(PERIODS)
+            added = schedule(
+                name,
+                self.function(),
+                period,
+                missed=choice(tuple(Missed)),
+                overlap=choice(tuple(Overlap)),
+                jitter=choice((0.0, 0.0, 4.0, 50.0)),
+                missed_window=choice((5.0, 100.0, 600.0)),
+                unique=choice((None, None, b"u", b"-", b"")),
+                data=choice(DATA),
+                enabled=self.random.random() < 0.9,
+            )
+            self.pair.add_schedule(added, period)
+        elif what < 6:
+            self.pair.pause_schedule(name, self.random.random() < 0.3)
+        elif what == 6:
+            self.pair.run_schedule(name)
+        elif self.random.random() < 0.3:
+            self.pair.remove_schedule(name)
 
     def pass_time(self) -> None:
         if self.random.random() < 0.03:
