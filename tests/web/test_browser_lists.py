@@ -29,6 +29,15 @@ PAGES = (
 )
 
 
+DIALOGS = (
+    ("/functions/render", "Pause"),
+    ("/functions/render", "Set limit"),
+    ("/functions/render", "Limit runs"),
+    ("/schedules", "Add a schedule"),
+)
+"""Pages with buttons that open a dialog."""
+
+
 def axe() -> str:
     """The script of axe-core."""
     for folder in os.environ.get("NODE_PATH", ".venv/node/node_modules").split(os.pathsep):
@@ -75,6 +84,27 @@ class ListsTests(TestCase):
         page.shows("Page 1 of 3")
         page.chrome.back()
         page.shows("Page 2 of 3")
+
+    @on_reactor
+    async def test_the_activity(self) -> None:
+        async with loaded() as its:
+            await in_browser(its.address, self._activity)
+
+    def _activity(self, page: Page) -> None:
+        page.open("/functions/render")
+        page.click("Pause")
+        page.click("Pause", within="dialog")
+        page.shows("Resume")
+        page.open("/activity")
+        page.until("it is listed", f"({ROWS})[0]?.includes('change function')")
+        page.click("By the server")
+        page.until(
+            "only that is listed", f"({ROWS}).length && ({ROWS}).every((row) => row.includes('the server'))"
+        )
+        self.assertIn("by=server", hash_of(page))
+        page.click("By people")
+        page.click("render", within="tbody")
+        page.until("its function is shown", "document.querySelector('h1').innerText === 'render'")
 
     @on_reactor
     async def test_finding_anything(self) -> None:
@@ -255,16 +285,24 @@ class AccessibilityTests(TestCase):
             page.until("the page is there", "document.querySelector('main h1')?.innerText")
             page.until("it is up to date", "document.querySelector('.live[data-state=live]')")
             page.until("rows are there", "!document.querySelector('.loading')")
-            # The policy of the page lets no script in but by the browser itself.
-            page.chrome.execute_cdp_cmd("Runtime.evaluate", {"expression": self.axe})
-            answer = page.chrome.execute_cdp_cmd(
-                "Runtime.evaluate",
-                {"expression": "axe.run(document)", "awaitPromise": True, "returnByValue": True},
-            )
-            for violation in answer["result"]["value"]["violations"]:
-                nodes = [
-                    node["html"][:160] + " " + node["failureSummary"][-200:]
-                    for node in violation["nodes"][:3]
-                ]
-                found.setdefault(violation["id"], (violation["help"], place, nodes))
+            self._collect(page, place, found)
+        for place, button in DIALOGS:
+            page.open(place)
+            page.click(button)
+            page.until("it is open", "document.getElementById('dialog').open")
+            self._collect(page, f"{place}: {button}", found)
+            page.click("Back", within="dialog")
         self.assertFalse(found, json.dumps(found, indent=1))
+
+    def _collect(self, page: Page, place: str, found: dict[str, Any]) -> None:
+        # The policy of the page lets no script in but by the browser itself.
+        page.chrome.execute_cdp_cmd("Runtime.evaluate", {"expression": self.axe})
+        answer = page.chrome.execute_cdp_cmd(
+            "Runtime.evaluate",
+            {"expression": "axe.run(document)", "awaitPromise": True, "returnByValue": True},
+        )
+        for violation in answer["result"]["value"]["violations"]:
+            nodes = [
+                node["html"][:160] + " " + node["failureSummary"][-200:] for node in violation["nodes"][:3]
+            ]
+            found.setdefault(violation["id"], (violation["help"], place, nodes))

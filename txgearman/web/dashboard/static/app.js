@@ -275,6 +275,8 @@ frame.place = {
 // #/functions/ID: the parts stay encoded, as names are bytes. An ID may be empty, as a name may.
 function show() {
   close();
+  // Its question was about the page before.
+  if (dialog.open) dialog.close("");
   const { path, parameters } = parts();
   const [name, id, ...rest] = path.split("/");
   const page = pageAt(name, id, rest);
