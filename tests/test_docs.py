@@ -119,7 +119,8 @@ class Roles(SynchronousTestCase):
             working = Deferred.fromCoroutine(example("worker.py").main(clock, endpoint))
             for name in ("client.py", "many.py"):
                 self.gearman.wait(example(name).main(clock, endpoint))
-        self.assertEqual(lines, ["Working", "!dlroW olleH", "eno owt eerht"])
+        waiting = f"Waiting for the server {endpoint}"
+        self.assertEqual(lines, [waiting, "Working", "!dlroW olleH", "eno owt eerht"])
         self.assertNoResult(working)
         working.cancel()
         self.failureResultOf(working, CancelledError)

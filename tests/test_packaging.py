@@ -102,6 +102,19 @@ class WheelTest(SynchronousTestCase):
     def test_the_plugin_is_in(self) -> None:
         self.assertIn("twisted/plugins/txgearman_gearmand.py", self.names)
 
+    @unittest.skipUnless(find_spec("mypy"), "not installed: mypy")
+    def test_types_hold_for_users(self) -> None:
+        """A program that uses all roles passes the strictest check, without the plugins of this project."""
+        program = shutil.copy(Path(__file__).parent / "typed_program.py", self.folder)
+        cache = f"--cache-dir={self.folder / 'types'}"
+        strictly = ("--strict", "--config-file=", cache, f"--python-executable={self.python}")
+        run(sys.executable, "-m", "mypy", *strictly, program, folder=self.folder)
+
+    @unittest.skipUnless(shutil.which("pyright"), "not installed: pyright")
+    def test_types_hold_for_users_of_pyright(self) -> None:
+        program = shutil.copy(Path(__file__).parent / "typed_program.py", self.folder)
+        run("pyright", f"--pythonpath={self.python}", program, folder=self.folder)
+
     def test_nothing_of_twisted_is_overwritten(self) -> None:
         ours = [name for name in self.names if name.startswith("twisted/")]
         self.assertEqual(ours, ["twisted/plugins/txgearman_gearmand.py"])

@@ -17,6 +17,7 @@ def reverse(job: Job) -> bytes:
 async def main(reactor: IReactorTime, endpoint: str = "tcp:127.0.0.1:4730") -> None:
     worker = Worker(reactor, endpoint)
     worker.register("reverse", reverse)
+    print(f"Waiting for the server {endpoint}")
     await worker.start()
     print("Working")
     await Deferred[None]()  # works until the process is stopped

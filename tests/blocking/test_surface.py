@@ -18,6 +18,7 @@ from txgearman import blocking as gearman
 from txgearman import errors as package_errors
 from txgearman.blocking import errors
 from txgearman.blocking.connection_manager import address_of
+from txgearman.client import Priority
 
 SUBMITTING: Final = "background=False, wait_until_complete=True, max_retries=0, poll_timeout=None"
 
@@ -148,6 +149,26 @@ class Surface(SynchronousTestCase):
 
     def test_all_names_are_there(self) -> None:
         self.assertEqual([name for name in gearman.__all__ if not hasattr(gearman, name)], [])
+
+
+class Hosts(SynchronousTestCase):
+    def test_one_server_as_text_or_dictionary(self) -> None:
+        given: list[Any] = ["localhost:4731", ["localhost:4731"], {"host": "localhost", "port": 4731}]
+        for kind in (gearman.GearmanClient, gearman.GearmanWorker, gearman.GearmanAdminClient):
+            for hosts in given:
+                (connection,) = kind(hosts).connection_list
+                self.assertEqual(connection.get_address(), ("localhost", 4731))
+        (connection,) = gearman.GearmanClient("unix:/run/gearman.sock").connection_list
+        self.assertEqual(connection.name, "unix:/run/gearman.sock")
+
+    def test_priorities(self) -> None:
+        client = gearman.GearmanClient("localhost")
+        for priority in (None, "LOW", "high", Priority.HIGH):
+            request = client._new_request({"task": "f", "data": "", "priority": priority}, False, 0)
+            self.assertIs(request.priority, priority)
+        for wrong, error in (("urgent", ValueError), (5, TypeError)):
+            with self.assertRaises(error):
+                client._new_request({"task": "f", "data": "", "priority": wrong}, False, 0)
 
 
 class Requests(SynchronousTestCase):

@@ -141,6 +141,12 @@ class NamesTest(SynchronousTestCase):
             self.assertEqual(self.reactor.tried()[-1], ("2001:db8::1", 1), description)
         self.assertEqual(self.reactor.sslClients, [])
 
+    def test_a_host_and_a_port_alone(self) -> None:
+        with self.assertRaisesRegex(ValueError, "address is 'tcp:localhost:4730', not 'localhost:4730'"):
+            endpoint_from(Clock(), "localhost:4730")
+        with self.assertRaisesRegex(ValueError, "Unknown endpoint type"):
+            endpoint_from(Clock(), "pigeon:roof")
+
     def test_a_clock_needs_no_resolver(self) -> None:
         self.assertNotIsInstance(endpoint_from(Clock(), "tcp:six.example:1"), HostnameEndpoint)  # type: ignore[arg-type]
 

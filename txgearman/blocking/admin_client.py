@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any, Final
 
 from txgearman.blocking import errors
 from txgearman.blocking.background_thread import GRACE_SECONDS, BackgroundResource
-from txgearman.blocking.connection_manager import GearmanConnectionManager, Server
+from txgearman.blocking.connection_manager import GearmanConnectionManager, Servers
 from txgearman.blocking.data_encoder import bytes_of
 from txgearman.blocking.errors import InvalidAdminClientState, ProtocolError, ServerUnavailable
 from txgearman.blocking.name import Name
@@ -29,7 +29,7 @@ class GearmanAdminClient(GearmanConnectionManager):
     not answer in time, and `ProtocolError` if it refuses.
 
     Args:
-        host_list: The server, such as ``["localhost:4730"]``.
+        host_list: The server, such as ``"localhost:4730"``, also in a list.
         poll_timeout: Seconds that each command may take.
 
     Attributes:
@@ -42,7 +42,7 @@ class GearmanAdminClient(GearmanConnectionManager):
 
     def __init__(
         self,
-        host_list: Iterable[Server] | None = None,
+        host_list: Servers | None = None,
         poll_timeout: float = DEFAULT_ADMIN_CLIENT_TIMEOUT,
     ) -> None:
         super().__init__(host_list)

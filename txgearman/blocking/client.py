@@ -19,7 +19,7 @@ from txgearman.blocking import errors
 from txgearman.blocking.background_thread import BackgroundThread, background_thread
 from txgearman.blocking.client_additions import ClientAdditions
 from txgearman.blocking.connection import CONNECT_TIMEOUT, GearmanConnection, NewJob
-from txgearman.blocking.connection_manager import Server
+from txgearman.blocking.connection_manager import Servers
 from txgearman.blocking.constants import (
     JOB_PENDING,
     JOB_UNKNOWN,
@@ -78,7 +78,7 @@ class GearmanClient(ClientAdditions):
     when no server accepted a job in all its attempts, and what the `data_encoder` raises.
 
     Args:
-        host_list: The servers, such as ``["localhost:4730"]``.
+        host_list: The servers, such as ``["localhost:4730"]``, or one as text.
         random_unique_bytes: The length of the random unique of a job that is submitted without one.
 
     Attributes:
@@ -88,7 +88,7 @@ class GearmanClient(ClientAdditions):
     """
 
     def __init__(
-        self, host_list: Iterable[Server] | None = None, random_unique_bytes: int = RANDOM_UNIQUE_BYTES
+        self, host_list: Servers | None = None, random_unique_bytes: int = RANDOM_UNIQUE_BYTES
     ) -> None:
         super().__init__(host_list)
         self.random_unique_bytes = random_unique_bytes

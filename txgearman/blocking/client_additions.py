@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred
 
 from txgearman.blocking.background_thread import BackgroundResource, BackgroundThread, background_thread
 from txgearman.blocking.connection import GearmanConnection
-from txgearman.blocking.connection_manager import GearmanConnectionManager, Server
+from txgearman.blocking.connection_manager import GearmanConnectionManager, Servers
 from txgearman.blocking.constants import PRIORITY_NONE
 from txgearman.blocking.data_encoder import bytes_of
 from txgearman.blocking.deadline import Deadline
@@ -32,10 +32,10 @@ class ClientAdditions(GearmanConnectionManager):
     """The methods of `GearmanClient` that python-gearman has no counterpart of.
 
     Args:
-        host_list: The servers, such as ``["localhost:4730"]``.
+        host_list: The servers, such as ``["localhost:4730"]``, or one as text.
     """
 
-    def __init__(self, host_list: Iterable[Server] | None = None) -> None:
+    def __init__(self, host_list: Servers | None = None) -> None:
         super().__init__(host_list)
         self._servers: list[GearmanConnection] = []
         self._twisted = BackgroundResource(self, self._new_twisted_client, Client.close)

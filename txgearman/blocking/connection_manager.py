@@ -14,12 +14,15 @@ from txgearman.blocking.data_encoder import DataEncoder, NoopEncoder, TextEncode
 from txgearman.blocking.job import GearmanJob, GearmanJobRequest
 from txgearman.errors import GearmanError
 
-__all__ = ["DataEncoder", "GearmanConnectionManager", "NoopEncoder", "Server", "TextEncoder"]
+__all__ = ["DataEncoder", "GearmanConnectionManager", "NoopEncoder", "Server", "Servers", "TextEncoder"]
 
 Server = str | tuple[str] | tuple[str, int | str | None] | Mapping[str, Any]
 """A server: ``"host:port"``, ``"host"``, ``("host", port)``, the description of a Twisted client endpoint
 such as ``"unix:/run/gearman.sock"``, or a dictionary with ``host``, ``port`` and, for TLS, all of
 ``keyfile``, ``certfile`` and ``ca_certs``."""
+
+Servers = Iterable[Server] | str | Mapping[str, Any]
+"""Several servers, or one as text or as a dictionary."""
 
 _TLS_FILES: Final = ("keyfile", "certfile", "ca_certs")
 
@@ -28,7 +31,7 @@ class GearmanConnectionManager:
     """A list of servers, and a data encoder. Subclasses may set the class attributes.
 
     Args:
-        host_list: The servers.
+        host_list: The servers. One alone may be given as text, or as a dictionary.
 
     Attributes:
         connection_list: The connections to the servers, in the same order.
@@ -43,9 +46,9 @@ class GearmanConnectionManager:
     job_request_class: type[GearmanJobRequest] = GearmanJobRequest
     data_encoder: Any = TextEncoder
 
-    def __init__(self, host_list: Iterable[Server] | None = None) -> None:
+    def __init__(self, host_list: Servers | None = None) -> None:
         self.connection_list: list[GearmanConnection] = []
-        for server in host_list or ():
+        for server in _several(host_list):
             self.add_connection(server)
 
     def add_connection(self, hostport_tuple: Server) -> GearmanConnection:
@@ -133,6 +136,13 @@ class GearmanConnectionManager:
     def decode_data(self, data: bytes) -> Any:
         """Decode bytes by the data encoder. Raises what that raises."""
         return self.data_encoder.decode(data)
+
+
+def _several(servers: Servers | None) -> Iterable[Server]:
+    """The servers that a caller means."""
+    if servers is None:
+        return ()
+    return [servers] if isinstance(servers, str | Mapping) else servers
 
 
 def address_of(server: str | tuple[str] | tuple[str, int | str | None]) -> tuple[str, int | None]:

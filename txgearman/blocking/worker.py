@@ -23,7 +23,7 @@ from txgearman.blocking.background_thread import (
 )
 from txgearman.blocking.background_worker import BackgroundWorker, RunningJob
 from txgearman.blocking.connection import GearmanConnection
-from txgearman.blocking.connection_manager import GearmanConnectionManager, Server
+from txgearman.blocking.connection_manager import GearmanConnectionManager, Servers
 from txgearman.blocking.data_encoder import bytes_of, text_of
 from txgearman.blocking.deadline import Deadline
 from txgearman.blocking.errors import InvalidWorkerState, ServerUnavailable
@@ -50,7 +50,7 @@ class GearmanWorker(GearmanConnectionManager):
     """Runs tasks, one at a time, in the thread that calls `work`.
 
     Args:
-        host_list: The servers, such as ``["localhost:4730"]``.
+        host_list: The servers, such as ``["localhost:4730"]``, or one as text.
 
     Attributes:
         worker_abilities: The registered tasks by name.
@@ -62,7 +62,7 @@ class GearmanWorker(GearmanConnectionManager):
 
     heartbeat = False
 
-    def __init__(self, host_list: Iterable[Server] | None = None) -> None:
+    def __init__(self, host_list: Servers | None = None) -> None:
         super().__init__(host_list)
         self.worker_abilities: dict[str, Task] = {}
         self.worker_client_id: str | bytes | None = None

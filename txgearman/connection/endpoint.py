@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
@@ -21,6 +22,8 @@ ATTEMPT_DELAY: Final = 0.1
 """Seconds between the attempts at two addresses of one name, and before the failure of the last one is
 reported. RFC 8305 recommends no less."""
 
+_HOST_AND_PORT: Final = re.compile(r"[\w.-]+:\d+")
+
 Endpoint = str | IStreamClientEndpoint
 """A server: the string of a Twisted client endpoint, or such an endpoint."""
 
@@ -39,11 +42,18 @@ def endpoint_from(reactor: IReactorTime, endpoint: Endpoint) -> IStreamClientEnd
         The endpoint.
 
     Raises:
-        ValueError: Twisted's `clientFromString` does not understand the string.
+        ValueError: Twisted's `clientFromString` does not understand the string. A host and a port alone are
+            told how they are written.
     """
-    if isinstance(endpoint, str):
-        return _with_all_addresses(reactor, clientFromString(reactor, endpoint))
-    return endpoint
+    if not isinstance(endpoint, str):
+        return endpoint
+    try:
+        made = clientFromString(reactor, endpoint)
+    except ValueError as error:
+        if _HOST_AND_PORT.fullmatch(endpoint):
+            raise ValueError(f"a server's address is {'tcp:' + endpoint!r}, not {endpoint!r}") from error
+        raise
+    return _with_all_addresses(reactor, made)
 
 
 def tcp_endpoint(
