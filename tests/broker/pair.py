@@ -749,7 +749,12 @@ class Pair:
                 continue
             if job is None and end is None:
                 # It is not remembered, or the handle is of one more submit of a job that has ended.
-                assert isinstance(detail, JobNotFound)
+                if self.model.find_result(handle) is None:
+                    assert isinstance(detail, JobNotFound)
+                else:
+                    # Its result is kept, and says that it was completed.
+                    assert isinstance(detail, JobDetail)
+                    assert (detail.shown_state, detail.outcome_name) == ("ended", "completed")
                 continue
             assert isinstance(detail, JobDetail)
             if job is not None:
