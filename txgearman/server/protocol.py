@@ -103,6 +103,7 @@ class GearmanServerProtocol(JobReplies):
     """
 
     __slots__ = (
+        "_can_quick_ack",
         "_commands",
         "_decoder",
         "_gives_way",
@@ -132,7 +133,9 @@ class GearmanServerProtocol(JobReplies):
         self._was_denied = False
         # No packet and no admin command has come yet.
         self._silent = True
+        # Made with the first read that has no answer: who connects for one job never needs it.
         self._quick_ack: QuickAck | None = None
+        self._can_quick_ack = True
         # What was read and is not handled yet: the peer does not take its answers, or gives way to others.
         self._unhandled: Iterator[Packet] | None = None
         # Few: the transport is paused then. TLS brings what it had read.
@@ -219,7 +222,6 @@ class GearmanServerProtocol(JobReplies):
             )
         if ITCPTransport.providedBy(self.transport):
             self.server.keepalive.apply(self.transport)
-        self._quick_ack = quick_ack(self.transport, self.server.clock)
         self.transport.registerProducer(self, True)
 
     def dataReceived(self, data: bytes) -> None:
@@ -358,8 +360,17 @@ class GearmanServerProtocol(JobReplies):
             else:
                 if not self.server.flush_is_due:
                     self.broker.end_turn()
-                if self._quick_ack is not None and not (self._flush_due or self._pending):
-                    self._awaits_acknowledgement = self._quick_ack.unanswered()
+                if self._can_quick_ack and not (self._flush_due or self._pending):
+                    self._acknowledge()
+
+    def _acknowledge(self) -> None:
+        """Nothing is to be sent that would carry the acknowledgement of a read."""
+        if self._quick_ack is None:
+            self._quick_ack = None if self._lost else quick_ack(self.transport, self.server.clock)
+            if self._quick_ack is None:
+                self._can_quick_ack = False
+                return
+        self._awaits_acknowledgement = self._quick_ack.unanswered()
 
     def _set_aside(self, packets: Iterator[Packet]) -> None:
         """Keep what was read and may not be handled now."""
