@@ -265,6 +265,14 @@ class ImportTest(SynchronousTestCase):
         self.assertEqual(loaded & {"twisted", "rich", "zope", "asyncio"}, set())
         self.assertNotIn("txgearman.cli.run", done.stdout.split())
 
+    def test_commands_that_ask_servers_load_neither_rich_nor_what_submits_jobs(self) -> None:
+        for module in ("administration", "jobs", "control", "limits", "dead_jobs", "schedules"):
+            done = python(f"import sys, txgearman.cli.{module}\nprint(*sys.modules)")
+            loaded = set(done.stdout.split())
+            self.assertIn("txgearman.client.admin", loaded)
+            unwanted = {"rich", "txgearman.client.client", "txgearman.client.batch", "txgearman.worker"}
+            self.assertEqual(loaded & unwanted, set(), module)
+
     def test_one_line_where_the_extra_is_not_installed(self) -> None:
         done = python(
             "import importlib.util as u, txgearman.cli\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from math import inf
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectingCancelledError
@@ -16,9 +16,11 @@ from zope.interface import implementer
 from txgearman.cli.exit_codes import InvalidArgument
 from txgearman.cli.hints import add_hint, lost_at_once
 from txgearman.cli.run import print_message
-from txgearman.client import Client
 from txgearman.connection.endpoint import endpoint_from
 from txgearman.errors import ClientError, NotConnected, TimedOut
+
+if TYPE_CHECKING:
+    from txgearman.client import Client
 
 REPLY_TIMEOUT: Final = 10.0
 """Seconds that connecting may take, and the reply to a request that a server can answer at once."""
@@ -46,6 +48,8 @@ async def connected(reactor: Any, servers: Sequence[str], limit: float) -> Async
         NotConnected: No server can be reached.
         TimedOut: Connecting takes too long.
     """
+    from txgearman.client import Client
+
     check_servers(reactor, servers)
     client = Client(reactor, list(dict.fromkeys(servers)))
     try:

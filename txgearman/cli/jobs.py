@@ -1,18 +1,13 @@
-"""What ``txgearman jobs`` does: list the jobs of servers, once or again and again, or tell the state of some.
+"""What ``txgearman jobs`` does: list the jobs of servers, or tell the state of some.
 
-How several servers are asked is in `asking`, and how something is drawn again and again in `watching`.
+How several servers are asked is in `asking`; ``--watch`` is in `job_watch`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
-
-from rich.console import Console, Group
-from rich.text import Text
-from twisted.internet.defer import Deferred, gatherResults
 
 from txgearman.cli.asking import (
     NEEDS_TXGEARMAN,
@@ -23,13 +18,12 @@ from txgearman.cli.asking import (
     unknown_job,
     with_admin,
 )
-from txgearman.cli.connections import check_servers, connected
-from txgearman.cli.exit_codes import ExitCode, InvalidArgument, NotFound, error_text
+from txgearman.cli.connections import connected
+from txgearman.cli.exit_codes import ExitCode, InvalidArgument, NotFound
 from txgearman.cli.run import CommandContext, Main, print_message
-from txgearman.cli.tables import duration_text, table
-from txgearman.cli.watching import draw_until_quit
+from txgearman.cli.tables import duration_text
 from txgearman.client import Admin, JobEntry, JobStatus, JobSummary
-from txgearman.errors import AdminError, GearmanError
+from txgearman.errors import AdminError
 
 _COLUMNS: Final = (
     "server",
@@ -47,15 +41,12 @@ _COLUMNS: Final = (
     "denominator",
     "worker",
 )
-_SHOWN_COLUMNS: Final = _COLUMNS[:9]
+SHOWN_COLUMNS: Final = _COLUMNS[:9]
 """What is shown to people: more does not fit a terminal."""
 
 
 _FEW_COLUMNS: Final = ("server", "handle", "state", "background", "losses")
 """What is shown where all jobs are gearmand's, which tells no more."""
-
-_OTHER_LINES: Final = 5
-"""Lines of the display beside those of jobs and errors: the count, titles, keys, and two spare ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,11 +123,11 @@ def _print_jobs(servers: Sequence[str], as_json: bool, rows: list[list[Any]]) ->
     if as_json:
         print_rows(servers, True, _COLUMNS, rows)
     else:
-        columns = _SHOWN_COLUMNS if any(row[2] is not None for row in rows) or not rows else _FEW_COLUMNS
-        print_rows(servers, False, columns, [_shown_row(row, columns) for row in rows])
+        columns = SHOWN_COLUMNS if any(row[2] is not None for row in rows) or not rows else _FEW_COLUMNS
+        print_rows(servers, False, columns, [shown_row(row, columns) for row in rows])
 
 
-def _shown_row(row: list[Any], columns: Sequence[str] = _SHOWN_COLUMNS) -> list[Any]:
+def shown_row(row: list[Any], columns: Sequence[str] = SHOWN_COLUMNS) -> list[Any]:
     """The columns of a job that people see, with its age as a duration."""
     values = dict(zip(_COLUMNS, row, strict=True))
     if values["age"] is not None:
@@ -153,84 +144,6 @@ def list_jobs(servers: Sequence[str], timeout: float, as_json: bool, query: JobQ
             rows = [[server, *row] for server, reply in replies.by_server.items() for row in reply]
             _print_jobs(servers, as_json, rows)
         return replies.code
-
-    return main
-
-
-class JobWatch:
-    """The state of the display of ``jobs --watch``.
-
-    Args:
-        context: What the command runs in.
-        servers: The servers.
-        timeout: Seconds that a server may take to answer.
-        query: Which jobs are listed.
-        console: Where it is drawn.
-    """
-
-    def __init__(
-        self,
-        context: CommandContext,
-        servers: Sequence[str],
-        timeout: float,
-        query: JobQuery,
-        console: Console,
-    ) -> None:
-        self._query = query
-        self._console = console
-        self._admins = {
-            server: Admin(context.reactor, server, timeout=timeout) for server in dict.fromkeys(servers)
-        }
-        self._rows: list[list[Any]] = []
-        self._errors: list[str] = []
-
-    async def refresh(self) -> None:
-        """Ask all servers once. Errors are shown in place of the jobs of their servers."""
-        requests = [Deferred.fromCoroutine(self._ask(*item)) for item in self._admins.items()]
-        replies = await gatherResults(requests)
-        self._rows = [row for rows, _ in replies for row in rows]
-        self._errors = [error for _, error in replies if error is not None]
-
-    async def _ask(self, server: str, admin: Admin) -> tuple[list[list[Any]], str | None]:
-        try:
-            return [[server, *row] for row in await self._query.ask(admin)], None
-        except InvalidArgument:
-            raise
-        except GearmanError as error:
-            return [], f"{server}: {error_text(error)}"
-
-    async def close(self) -> None:
-        """Close the connections."""
-        await gatherResults([admin.close() for admin in self._admins.values()])
-
-    def render(self) -> Any:
-        """Render the newest list, as many jobs as the terminal has lines."""
-        first = 0 if len(self._admins) > 1 else 1
-        room = max(1, self._console.size.height - len(self._errors) - _OTHER_LINES)
-        shown, hidden = self._rows[:room], len(self._rows) - room
-        titles = [title.capitalize() for title in _SHOWN_COLUMNS[first:]]
-        more = f"{hidden} more jobs   " if hidden > 0 else ""
-        clock = datetime.now().astimezone().strftime("%H:%M:%S")
-        return Group(
-            *[Text(error, style="bold red", no_wrap=True, overflow="ellipsis") for error in self._errors],
-            Text(f"{clock}   {len(self._rows)} jobs"),
-            Text(),
-            table(titles, [_shown_row(row)[first:] for row in shown]),
-            Text(f"{more}q quit", style="dim", no_wrap=True),
-        )
-
-
-def watch_jobs(servers: Sequence[str], timeout: float, query: JobQuery, interval: float) -> Main:
-    """Draw the jobs that are looked for every `interval` seconds until the person quits."""
-
-    async def main(context: CommandContext) -> int:
-        check_servers(context.reactor, servers)
-        console = Console()
-        watch = JobWatch(context, servers, timeout, query, console)
-        try:
-            return await draw_until_quit(context, interval, watch.refresh, watch.render, console)
-        finally:
-            await watch.close()
 
     return main
 

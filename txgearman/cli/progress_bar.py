@@ -7,13 +7,18 @@ from __future__ import annotations
 
 import sys
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from twisted.internet.task import LoopingCall
 
 from txgearman.cli.run import write_stderr
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+_ONLY_TASK: Final[TaskID] = 0  # type: ignore[assignment]
+"""Which of the tasks of `rich` the bar is."""
 
 _REFRESH_SECONDS: Final = 0.1
 """Seconds between two drawings: short enough to look alive, long enough for a slow line."""
@@ -31,25 +36,13 @@ class ProgressBar:
     """
 
     def __init__(self, reactor: Any, name: str, console: Console | None = None) -> None:
-        self._console = Console(stderr=True) if console is None else console
         self._output = sys.stdout.buffer
         self._output_on_terminal = sys.stdout.isatty()
         self._mid_line = False
         self._visible = False
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[note]}", markup=False),
-            TimeElapsedColumn(),
-            console=self._console,
-            auto_refresh=False,
-            transient=True,
-            redirect_stdout=False,
-            redirect_stderr=False,
-        )
-        self._task = self._progress.add_task(name, total=None, note="")
-        self._redraw = LoopingCall(self._progress.refresh)
+        is_terminal = sys.stderr.isatty() if console is None else console.is_terminal
+        self._progress = _progress(name, console) if is_terminal else None
+        self._redraw = LoopingCall(self._refresh)
         self._redraw.clock = reactor
 
     def __enter__(self) -> Self:
@@ -77,9 +70,9 @@ class ProgressBar:
             total: Of how much; None if that is not known.
             note: A text after the bar.
         """
-        if not self._console.is_terminal:
+        if self._progress is None:
             return
-        self._progress.update(self._task, completed=done, total=total or None, note=note)
+        self._progress.update(_ONLY_TASK, completed=done, total=total or None, note=note)
         if not self._visible:
             self._visible = True
             self._show()
@@ -102,11 +95,38 @@ class ProgressBar:
         self._show()
 
     def _show(self) -> None:
-        if self._visible and not self._redraw.running and not (self._output_on_terminal and self._mid_line):
+        if self._progress is None or not self._visible or self._redraw.running:
+            return
+        if not (self._output_on_terminal and self._mid_line):
             self._progress.start()
             self._redraw.start(_REFRESH_SECONDS)
 
     def _hide(self) -> None:
-        if self._redraw.running:
+        if self._progress is not None and self._redraw.running:
             self._redraw.stop()
             self._progress.stop()
+
+    def _refresh(self) -> None:
+        if self._progress is not None:
+            self._progress.refresh()
+
+
+def _progress(name: str, console: Console | None) -> Progress:
+    """What draws the bar. Only where there is a terminal is `rich` imported, which takes its time."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    progress = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+        TimeElapsedColumn(),
+        console=Console(stderr=True) if console is None else console,
+        auto_refresh=False,
+        transient=True,
+        redirect_stdout=False,
+        redirect_stderr=False,
+    )
+    progress.add_task(name, total=None, note="")
+    return progress

@@ -114,12 +114,14 @@ def jobs(
         raise click.UsageError("--watch draws on a terminal, and writes no JSON")
     if watch:
         _check_terminal("--watch", "leave it away")
-    from txgearman.cli.jobs import JobQuery, job_states, list_jobs, watch_jobs
+    from txgearman.cli.jobs import JobQuery, job_states, list_jobs
 
     if handles:
         run_and_exit(job_states(servers, timeout, as_json, handles), verbose)
     query = JobQuery(function, states, unique, older_than)
     if watch:
+        from txgearman.cli.job_watch import watch_jobs
+
         run_and_exit(watch_jobs(servers, timeout, query, interval), verbose)
     run_and_exit(list_jobs(servers, timeout, as_json, query), verbose)
 

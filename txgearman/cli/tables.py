@@ -1,5 +1,8 @@
 """Prints rows: as a table without a frame, the same in a terminal and in a pipe, or as JSON. Forms of values
-that several commands show, too."""
+that several commands show, too.
+
+`rich` is imported for terminals alone: it takes as long to load as the rest of the command.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,13 @@ import json
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Final
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Final
 
 from txgearman.cli.exit_codes import printable
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 Cell = str | int | float | bool | None
 
@@ -29,9 +32,12 @@ def print_table(
         rows: The rows.
         console: Where to print; standard output by default.
     """
-    console = Console() if console is None else console
     rows = [list(row) for row in rows]
-    if console.is_terminal:
+    if console is None and sys.stdout.isatty():
+        from rich.console import Console
+
+        console = Console()
+    if console is not None and console.is_terminal:
         console.print(table(columns, rows))
         return
     # In a pipe nothing may be cut off: a program may read it.
@@ -43,11 +49,14 @@ def print_table(
             cell.rjust(width) if number else cell.ljust(width)
             for cell, width, number in zip(row, widths, right, strict=True)
         ]
-        print("  ".join(padded).rstrip(), file=console.file)
+        print("  ".join(padded).rstrip(), file=None if console is None else console.file)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> Table:
     """Make a table that `rich` draws."""
+    from rich.table import Table
+    from rich.text import Text
+
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     numbers = [_is_number(cells) for cells in zip(*rows, strict=True)] or [False] * len(columns)
     for column, number in zip(columns, numbers, strict=True):
