@@ -15,6 +15,7 @@ from tests.server.test_admin_jobs import Process
 from txgearman.access.actor import Actor, actor_of
 from txgearman.access.policy import ADMIN_COMMANDS, AccessPolicy, Identity, Right, Rule
 from txgearman.errors import StoreUnavailable
+from txgearman.server import protocol
 from txgearman.server.config.function_options import FunctionSettings
 from txgearman.server.interfaces import Reloaded
 from txgearman.server.monitoring.activity import MAX_BYTES, MAX_DETAIL, MAX_EVENTS, Activity, Event
@@ -123,9 +124,15 @@ class AdminLinesTest(ActionsTestCase):
         # The first page is done within the call; the rest is done when the peer has left.
         connection: Any = self.gearman.server.connections[1]
         connection.dataReceived(b"forget dead f\n")
+        # As of a UNIX socket that is closed.
+        self.patch(protocol, "identity_of", self._raise)
         self.gearman.cut()
         self.gearman.turn()
         self.assertEqual(described(self.events[-1]), ("forget dead", b"f", "", 300))
+
+    @staticmethod
+    def _raise(_transport: object) -> None:
+        raise OSError("bad file descriptor")
 
     def test_the_rule_of_whoever_did_it(self) -> None:
         rules = (Rule("all", admin=frozenset("*")), Rule("nobody", certificates=("x",)))

@@ -217,6 +217,10 @@ class PlotsTests(SynchronousTestCase):
         second.site.startFactory()
         self.addCleanup(second.site.stopFactory)
         second.gearman.server.plots = kept  # type: ignore[assignment]
+        before = dict(kept.pieces)
+        second.site.stopFactory()
+        self.assertEqual(kept.pieces, before, "nothing takes the place of what was not loaded")
+        second.site.startFactory()
         second.gearman.turn(FINE_STEP)
         exchange = second.begin("GET", "/api/v1/live?span=day")
         ((_, past),) = [event for event in events(exchange) if event[0] == "history"]

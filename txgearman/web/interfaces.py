@@ -443,7 +443,8 @@ class Plots(Protocol):
 
         Args:
             since: Pieces that begin earlier are left out; seconds since the epoch.
-            tell: Called with the pieces, in the order of time. Not called where they cannot be read.
+            tell: Called with the pieces, in the order of time. Not called where they cannot be read, or are
+                being read for another call.
         """
 
     def save(self, pieces: Sequence[PlotPiece], before: float) -> None:

@@ -65,6 +65,7 @@ from txgearman.wire.limits import MAX_WORDS
 from txgearman.wire.names import unescape
 
 if TYPE_CHECKING:
+    from txgearman.access.actor import Actor
     from txgearman.server.interfaces import ListPieces, Peer
 
 Answer = Callable[["Peer", list[bytes]], "bytes | Changed | Later | ListPieces"]
@@ -116,13 +117,15 @@ def answer_line(peer: Peer, line: bytes) -> None:
         name, right, command = _find(words)
         if peer.access is not None:
             check_right(peer, name, right)
+        # A command may end this connection, and of one that has ended it is not known who it was.
+        actor = None if right is Right.VIEW else peer.actor
         answer = command.answer(peer, words)
     except Denied as error:
         peer.send(error_line(error))
     except Refused as error:
         peer.send(refusal_line(error))
     else:
-        _send(peer, answer, partial(_note, peer, command, words, right))
+        _send(peer, answer, partial(_note, peer, command, words, actor))
 
 
 def _send(
@@ -143,15 +146,18 @@ def _send(
         peer.send_list(answer)
 
 
-def _note(peer: Peer, command: _Command, words: list[bytes], right: Right, answer: bytes | Changed) -> bytes:
-    """Log what a command has changed, whichever it is. Returns the line of its answer."""
+def _note(
+    peer: Peer, command: _Command, words: list[bytes], actor: Actor | None, answer: bytes | Changed
+) -> bytes:
+    """Log what a command has changed, whichever it is: `actor` is None for those that only view, but for what
+    they say is `Changed`. Returns the line of the answer."""
     if not isinstance(answer, Changed):
-        if right is Right.VIEW or not answer.startswith(b"OK"):
+        if actor is None or not answer.startswith(b"OK"):
             return answer
         answer = Changed(answer)
     named = 2 if command.has_kind else 1
     peer.server.activity.acted(
-        peer.actor,
+        peer.actor if actor is None else actor,
         "admin",
         _said(words[:named]).lower(),
         unescape(words[named]) if len(words) > named else b"",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.logger import Logger
@@ -28,19 +29,26 @@ class StoredPlots:
         self._table = table
         self._in_thread = in_thread
         self._server = server
+        self._loading: Deferred[Any] | None = None
         self._saving: Deferred[None] | None = None
 
     def load(self, since: float, tell: Callable[[list[tuple[str, float, bytes]]], None]) -> None:
-        """Read what is kept.
+        """Read what is kept, unless it is being read.
 
         Args:
             since: Pieces that begin earlier are left out; seconds since the epoch.
             tell: Called with the name, the beginning and the points of each piece, in the order of time. Not
                 called where the store fails.
         """
-        asked = self._in_thread(self._table.read, self._server, since)
-        asked.addCallbacks(tell, self._failed)
-        asked.addErrback(log_defect)
+        if self._loading is not None:
+            return
+
+        def read(_result: object) -> None:
+            self._loading = None
+
+        self._loading = self._in_thread(self._table.read, self._server, since)
+        self._loading.addCallbacks(tell, self._failed).addErrback(log_defect)
+        self._loading.addBoth(read)
 
     def save(self, pieces: Sequence[tuple[str, float, bytes]], before: float) -> None:
         """Write pieces, unless others are being written: they are written with the next ones then.

@@ -104,12 +104,15 @@ def submit_schedule(peer: Peer, schedule: Schedule) -> None:
         schedule: The schedule.
     """
 
+    # It may have gone when this is durable.
+    actor = peer.actor
+
     def put() -> Deferred[bytes]:
         return peer.server.scheduling.put_with_handle(schedule).addCallback(noted)
 
     def noted(handle: bytes) -> bytes:
         when = schedule.recurrence.text
-        peer.server.activity.acted(peer.actor, "packet", "create schedule", schedule.name, when)
+        peer.server.activity.acted(actor, "packet", "create schedule", schedule.name, when)
         return handle
 
     peer.reply_later(when_done(put), _answer)

@@ -267,7 +267,7 @@ class FunctionHistory:
         """
         track = self._coarse.get(name)
         if track is None:
-            if len(self._coarse) >= MAX_GONE:
+            if len(self._coarse) >= MAX_FUNCTIONS:
                 return
             track = self._coarse[name] = Track(COARSE_STEP, COARSE_STEPS)
         for number, *columns in _POINT.iter_unpack(points[: len(points) // _POINT.size * _POINT.size]):

@@ -67,7 +67,7 @@ class PlotSampler:
         self._wall_clock = wall_clock
         self._running: Deferred[None] | None = None
         self._saved = 0.0
-        # What was loaded from.
+        # What was loaded from. Only there anything is kept: it would take the place of what is not known yet.
         self._loaded: Plots | None = None
 
     def start(self) -> None:
@@ -107,16 +107,21 @@ class PlotSampler:
             await deferLater(self._reactor, max(FINE_STEP, took * SHARE))
 
     def _load(self) -> None:
-        """Take what was kept, once the store is there: the port is open before."""
+        """Take what was kept, once the store is there: the port is open before. Asked again until it is
+        told."""
         plots = self._gearman.plots
         if plots is not None and plots is not self._loaded:
-            plots.load(self._wall_clock() - KEPT, self._restore)
-        self._loaded = plots
+
+            def loaded(pieces: list[PlotPiece]) -> None:
+                self._restore(pieces)
+                self._loaded = plots
+
+            plots.load(self._wall_clock() - KEPT, loaded)
 
     def _keep(self, functions: Iterable[tuple[bytes, float, bytes]]) -> None:
         """Have pieces of functions kept, and the last one of the totals."""
         plots = self._gearman.plots
-        if plots is not None:
+        if plots is not None and plots is self._loaded:
             now = self._wall_clock()
             hour = now // HOUR * HOUR
             pieces: list[PlotPiece] = [
