@@ -22,6 +22,7 @@ from tests.support import free_port
 from txgearman import blocking as gearman
 from txgearman import errors as package_errors
 from txgearman.blocking import errors
+from txgearman.server import Settings
 
 
 class _Case(SynchronousTestCase):
@@ -642,3 +643,37 @@ class RunMany(SynchronousTestCase):
             self.client.add_connection(other.address)
             with reversing(other.address):
                 self.assertEqual(len(list(self.client.run_many("reverse", ["ab"] * 20))), 20)
+
+
+class Schedules(SynchronousTestCase):
+    def client_of(self, **settings: Any) -> gearman.GearmanClient:
+        server = self.enterContext(BackgroundServer(settings=Settings(**settings)))
+        client = gearman.GearmanClient(server.address)
+        self.addCleanup(client.shutdown)
+        return client
+
+    def test_made_replaced_and_removed(self) -> None:
+        client = self.client_of(allow_unsaved_schedules=True)
+        handle = client.schedule(
+            "f", "data", minute="*/5", weekday="mon-fri", unique="key", poll_timeout=LIMIT
+        )
+        self.assertIsInstance(handle, gearman.Name)
+        again = client.schedule(b"f", "data", hour="3", unique=b"key", poll_timeout=LIMIT)
+        self.assertEqual(again, handle, "it replaces the other")
+        client.unschedule(again, poll_timeout=LIMIT)
+        with self.assertRaisesRegex(package_errors.AdminError, "UNKNOWN_JOB"):
+            client.unschedule(again, poll_timeout=LIMIT)
+
+    def test_refused(self) -> None:
+        with self.assertRaises(package_errors.ServerError):
+            self.client_of().schedule("f", "", poll_timeout=LIMIT)
+        with self.assertRaises(package_errors.ServerError):
+            self.client_of(allow_unsaved_schedules=True).schedule("f", "", minute="61", poll_timeout=LIMIT)
+
+    def test_no_server(self) -> None:
+        client = gearman.GearmanClient(f"{HOST}:{free_port()}")
+        self.addCleanup(client.shutdown)
+        with self.assertRaises(errors.ServerUnavailable):
+            client.schedule("f", "")
+        with self.assertRaises(errors.ServerUnavailable):
+            client.unschedule("H:x:1")

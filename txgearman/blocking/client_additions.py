@@ -6,13 +6,18 @@ connections of `connection_list`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
 from twisted.internet.defer import Deferred
 
-from txgearman.blocking.background_thread import BackgroundResource, BackgroundThread, background_thread
+from txgearman.blocking.background_thread import (
+    GRACE_SECONDS,
+    BackgroundResource,
+    BackgroundThread,
+    background_thread,
+)
 from txgearman.blocking.connection import GearmanConnection
 from txgearman.blocking.connection_manager import GearmanConnectionManager, Servers
 from txgearman.blocking.constants import PRIORITY_NONE
@@ -20,11 +25,12 @@ from txgearman.blocking.data_encoder import bytes_of
 from txgearman.blocking.deadline import Deadline
 from txgearman.blocking.errors import InvalidClientState, ServerUnavailable
 from txgearman.blocking.job import GearmanJob, GearmanJobRequest
+from txgearman.blocking.name import Name
 from txgearman.blocking.submission import AnyPriority, priority_of
 from txgearman.client import Client, JobOutcome
 from txgearman.client.job_window import WINDOW_JOBS, JobWindow, window_of, with_uniques
 from txgearman.connection.arguments import name_bytes
-from txgearman.errors import JobError, NotSupported, UnknownJob
+from txgearman.errors import ConnectionLost, JobError, NotSupported, UnknownJob
 from txgearman.wire.limits import MAX_HANDLE
 
 
@@ -86,6 +92,75 @@ class ClientAdditions(GearmanConnectionManager):
                     yield self._decoded(outcome)
         finally:
             thread.post(many.cancel)
+
+    def schedule(
+        self,
+        task: str | bytes,
+        data: Any,
+        minute: str = "*",
+        hour: str = "*",
+        day: str = "*",
+        month: str = "*",
+        weekday: str = "*",
+        unique: str | bytes | None = None,
+        poll_timeout: float | None = None,
+    ) -> Name:
+        """Let a server submit an offline job again and again. gearmand refuses it.
+
+        The fields are those of cron, in UTC. A `day` and a `weekday` that are both given mean either. It
+        replaces the schedule of this task with the same `unique`.
+
+        Args:
+            task: The name of the function.
+            data: The input of each job; what the data encoder takes.
+            minute: When; ``*/5`` is each fifth minute.
+            hour: When.
+            day: On which days of the month.
+            month: In which months, by number or name.
+            weekday: On which days of the week. Give names, such as ``mon-fri``.
+            unique: The key of the jobs. Without one the schedule is told from others by all that it is.
+            poll_timeout: Seconds to wait; None for no limit.
+
+        Returns:
+            The schedule's handle, for `unschedule`, once the server has saved the schedule.
+
+        Raises:
+            ServerUnavailable: No server can be reached, or the connection was lost.
+            TimedOut: The time is over. This and that below are in `txgearman.errors`.
+            ServerError: The server refuses.
+        """
+        times = {"minute": minute, "hour": hour, "day": day, "month": month, "weekday": weekday}
+        key = None if unique is None else bytes_of(unique)
+        name, payload = bytes_of(task), self.encode_data(data)
+        handle: bytes = self._ask(
+            lambda client: client.schedule(name, payload, unique=key, timeout=poll_timeout, **times),
+            poll_timeout,
+        )
+        return Name.of(handle)
+
+    def unschedule(self, handle: str | bytes, poll_timeout: float | None = None) -> None:
+        """Remove a schedule. Jobs of it that are there go on.
+
+        Args:
+            handle: What `schedule` has returned.
+            poll_timeout: Seconds for each server; None for no limit.
+
+        Raises:
+            ServerUnavailable: No server can be reached.
+            TimedOut: The time is over. This and that below are in `txgearman.errors`.
+            AdminError: No server knows the handle.
+        """
+        name = bytes_of(handle)
+        limit = None if poll_timeout is None else poll_timeout * max(1, len(self.connection_list))
+        self._ask(lambda client: client.unschedule(name, poll_timeout), limit)
+
+    def _ask(self, ask: Callable[[Client], Deferred[Any]], timeout: float | None) -> Any:
+        """What the Twisted client answers. The limit is its own."""
+        thread, client = self._twisted_client()
+        try:
+            return thread.call(ask, client, timeout=None if timeout is None else timeout + GRACE_SECONDS)
+        except ConnectionLost as error:
+            raise ServerUnavailable(str(error)) from error
 
     def _decoded(self, outcome: JobOutcome) -> JobOutcome:
         if outcome.error is not None:
