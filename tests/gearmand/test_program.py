@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sysconfig
 import tempfile
 from pathlib import Path
 
+from twisted.logger import LogLevel
+from twisted.python.syslog import SyslogObserver
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.certificates import authorities
 from tests.gearmand.programs import LIMIT, Connection, in_background, make_script, run
 from tests.support import free_port
+from txgearman.server.config.process_options import Level
+from txgearman.server.gearmand.log import GearmandLog
+from txgearman.server.gearmand.options import NO_LOG
+from txgearman.server.process.logs import Threshold
 from txgearman.version import VERSION
 from txgearman.wire import packets as p
 
@@ -151,6 +160,67 @@ class ServingTests(ProgramCase):
         log = self.log.read_text()
         self.assertEqual(log.count("listens at every address"), 1)
         self.assertEqual(log.count("--threads has no effect"), 1)
+
+    def test_tls(self) -> None:
+        with authorities() as (folder, authority, _):
+            certificate = authority.issue(folder / "server.pem", "localhost")
+            words = self.words("-d", "--ssl", f"--ssl-certificate={certificate}", f"--ssl-key={certificate}")
+            with in_background(*words, f"--ssl-ca-file={authority.ca}", pid_file=self.pid_file):
+                context = ssl.create_default_context(cafile=authority.ca)
+                with (
+                    socket.create_connection(("127.0.0.1", self.port), timeout=LIMIT) as plain,
+                    context.wrap_socket(plain, server_hostname="localhost") as connection,
+                ):
+                    connection.sendall(b"version\n")
+                    self.assertEqual(connection.recv(100), f"OK txgearman-{VERSION}\n".encode())
+        self.assertIn("--ssl-ca-file has no effect: no client is asked", self.log.read_text())
+
+
+class LogTests(SynchronousTestCase):
+    """Where the log goes; what is logged is not asked here."""
+
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory(prefix="txgearman-gearmand-")
+        self.addCleanup(folder.cleanup)
+        self.path = Path(folder.name) / "folder" / "log"
+        self.path.parent.mkdir()
+
+    def log(self, syslog: bool = False) -> GearmandLog:
+        log = GearmandLog(str(self.path), syslog)
+        assert log.file is not None
+        self.addCleanup(log.file.close)
+        return log
+
+    def write(self, log: GearmandLog, text: str, level: Level = Level.INFO) -> None:
+        event = {"log_time": 0.0, "log_level": LogLevel.info, "log_format": text, "log_namespace": "test"}
+        log.observer(Threshold(level))(event)
+
+    def test_a_file_and_syslog(self) -> None:
+        said: list[str] = []
+        self.patch(SyslogObserver, "openlog", staticmethod(lambda *words: said.append(words[0])))
+        self.patch(SyslogObserver, "syslog", staticmethod(lambda _priority, text: said.append(text)))
+        log = self.log(syslog=True)
+        self.write(log, "an event")
+        self.write(log, "one below the threshold", Level.WARN)
+        self.assertEqual(said, ["gearmand", "[-] an event"])
+        self.assertRegex(self.path.read_text(), r"^\S+ \[test#info\] an event\n$")
+
+    def test_none(self) -> None:
+        self.write(GearmandLog(NO_LOG, False), "an event")
+        self.assertEqual(list(self.path.parent.iterdir()), [])
+
+    def test_the_file_stays_open_where_it_cannot_be_opened_anew(self) -> None:
+        log = self.log()
+        moved = self.path.parent.rename(self.path.parent.with_name("moved"))
+        log.reopen()
+        self.write(log, "an event")
+        self.assertIn("an event", (moved / "log").read_text())
+
+    def test_it_is_not_rotated_by_itself(self) -> None:
+        log = self.log()
+        self.write(log, "x" * 2_000_000)
+        self.write(log, "an event")
+        self.assertEqual([path.name for path in self.path.parent.iterdir()], ["log"])
 
 
 class PrintedConfigurationTests(ProgramCase):

@@ -28,10 +28,13 @@ class GearmandLog:
     Args:
         log_file: The path of the file, or `STDERR` or `NO_LOG`.
         syslog: Whether syslog has the log too.
+
+    Attributes:
+        file: The file, None if there is none.
     """
 
     def __init__(self, log_file: str, syslog: bool) -> None:
-        self._file: LogFile | None = None
+        self.file: LogFile | None = None
         self._observers: list[Any] = []
         if log_file == STDERR:
             self._write_to(sys.stderr)
@@ -43,7 +46,7 @@ class GearmandLog:
     def _open(self, path: str) -> None:
         try:
             # It is rotated by logrotate, which says SIGHUP, and not by itself.
-            self._file = LogFile.fromFullPath(path, rotateLength=None, defaultMode=_MODE)
+            self.file = LogFile.fromFullPath(path, rotateLength=None, defaultMode=_MODE)
         except OSError as error:
             print(
                 f'txgearmand: Could not open log file "{path}", switching to stderr. ({error.strerror})',
@@ -52,7 +55,7 @@ class GearmandLog:
             )
             self._write_to(sys.stderr)
         else:
-            self._write_to(self._file)
+            self._write_to(self.file)
 
     def _write_to(self, file: Any) -> None:
         self._observers.append(FileLogObserver(file, formatEventAsClassicLogText))
@@ -63,9 +66,9 @@ class GearmandLog:
 
     def reopen(self) -> None:
         """Open the file of this name, which may be another one since. If that fails, the old one stays."""
-        if self._file is None:
+        if self.file is None:
             return
         with contextlib.suppress(OSError):
             # The old one is closed first.
-            open(self._file.path, "ab").close()
-            self._file.reopen()
+            open(self.file.path, "ab").close()
+            self.file.reopen()
