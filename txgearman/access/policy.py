@@ -40,7 +40,7 @@ class Right(Enum):
     VIEW = "view"
     """Show functions, jobs, workers and connections."""
     MANAGE = "manage"
-    """Cancel jobs, change functions and their limits, pause and quiet."""
+    """Cancel jobs, change functions and their limits, pause and quiet, reload the configuration."""
     SCHEDULE = "schedule"
     """Add, remove, pause, resume and run schedules."""
     SHUTDOWN = "shutdown"
