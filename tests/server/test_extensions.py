@@ -226,6 +226,21 @@ class AssignTests(ExtensionTestCase):
         self.peer().ask(req(18, b"f", b"u", b"x"))
         self.assertEqual(self.attributes(worker), b"heartbeat=30")
 
+    def test_the_span_of_the_submitter(self) -> None:
+        """To a worker that asked for it, and to no other."""
+        span = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        for option, answer in (
+            (OUTCOMES, res(1001, H1, b"f", b"u", b"", b"traceparent=" + span, b"x")),
+            (HEARTBEAT, res(31, H1, b"f", b"u", b"x")),
+        ):
+            self.setUp()
+            worker = self.worker(b"f")
+            worker.ask(req(26, option))
+            client = self.peer()
+            client.ask(req(26, b"submit-extended"))
+            client.ask(req(1007, b"f", b"u", b"background=1\ntraceparent=" + span, b"x"))
+            self.assertEqual(worker.ask(req(39)), answer)
+
     def test_a_time_limit_is_not_told(self) -> None:
         self.serve_function(time_limit=30)
         worker = self.worker(b"f")

@@ -81,6 +81,27 @@ class ErrorTests(DecisionTestCase):
             self.assertEqual(self.report_of(Retry(1, "later")), ("WORK_FAIL", b"H:1"))
 
 
+class SpanTests(DecisionTestCase):
+    def test_of_the_submitter(self) -> None:
+        seen: list[str | None] = []
+        self.run_job = lambda job: seen.append(job.traceparent)
+        self.start_with(b"outcomes")
+        for attributes in (b"traceparent=00-12-34-01", b"attempt=2", b""):
+            self.assign_extended(attributes)
+        self.assertEqual(seen, ["00-12-34-01", None, None])
+
+    def test_all_the_way(self) -> None:
+        span = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        gearman, seen = MemoryGearman(), []
+        worker = gearman.worker()
+        worker.register("f", lambda job: seen.append(job.traceparent))
+        gearman.wait(worker.start())
+        for options in ({"traceparent": span}, {}):
+            job = gearman.wait(gearman.client().submit("f", b"", **options))
+            gearman.wait(job.result())
+        self.assertEqual(seen, [span, None])
+
+
 class AttemptTests(DecisionTestCase):
     def told(self, attributes: bytes | None) -> tuple[Any, ...]:
         """What the function sees of a job with these attributes, None for a job without any."""

@@ -41,8 +41,11 @@ class GearmanJob(_Formattable):
             as gearmand.
         losses: In a task, how many workers went away with the job before. None where the server does not
             tell.
+        traceparent: In a task, the span that the job's submitter has named, as the W3C writes it; None
+            without one, and where the server does not tell.
     """
 
+    traceparent: str | None = None
     _running_job: object | None = None
     attempt: int | None = None
     losses: int | None = None

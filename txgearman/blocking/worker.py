@@ -575,6 +575,7 @@ class GearmanWorker(GearmanConnectionManager):
         )
         job._running_job = running_job
         job.attempt, job.losses = running_job.job.attempt, running_job.job.losses
+        job.traceparent = running_job.job.traceparent
         try:
             job.data = self.decode_data(running_job.job.data)
         except Exception:

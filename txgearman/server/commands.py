@@ -338,6 +338,8 @@ def _run_attributes(job: Job) -> bytes:
         values["losses"] = str(job.losses)
     if job.deadline is not None and job.deadline.heartbeat is not None:
         values["heartbeat"] = f"{job.deadline.heartbeat.interval:.12g}"
+    if job.options is not None and job.options.traceparent is not None:
+        values["traceparent"] = job.options.traceparent
     return format_attributes(values)
 
 

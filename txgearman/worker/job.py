@@ -51,6 +51,7 @@ class Job:
         "handle",
         "losses",
         "reducer",
+        "traceparent",
         "unique",
     )
 
@@ -64,6 +65,7 @@ class Job:
         data: bytes,
         attempt: int | None = None,
         losses: int | None = None,
+        traceparent: str | None = None,
     ) -> None:
         self.handle = handle
         """The server's name for the job."""
@@ -82,6 +84,9 @@ class Job:
         """Which of its attempts this is, from 1; None where the server does not tell, as gearmand."""
         self.losses = losses
         """How many workers went away with it before; None where the server does not tell."""
+        self.traceparent = traceparent
+        """The span that its submitter has named, as the W3C writes it in the header of this name. None
+        without one, and where the server does not tell."""
         self._writer: JobWriter | None = writer
         # If set, the job's slot is held until this fires: it has an outcome, but its function still runs.
         self._slot_held_until: Deferred[None] | None = None

@@ -144,7 +144,8 @@ class Processes:
 
     def _run(self, task: bytes, time_limit: float | None, job: Job) -> Deferred[object]:
         number = next(self._numbers)
-        fields = (job.handle, job.function, job.unique, job.reducer, job.data, job.attempt, job.losses)
+        told = (job.attempt, job.losses, job.traceparent)
+        fields = (job.handle, job.function, job.unique, job.reducer, job.data, *told)
         future = self._schedule((number, task, self._max_packet, fields))
         child_job = self._jobs[number] = _ChildJob(self._reactor, job, time_limit, future)
         child_job.outcome.addBoth(self._remove, number)

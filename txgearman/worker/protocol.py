@@ -288,6 +288,7 @@ class WorkerProtocol(PacketProtocol):
         if not attributes:
             self._run(Job(self, handle, function, unique, reducer or None, data, 1, 0))
             return
+        said: Mapping[str, str] = {}
         try:
             said = parse_attributes(attributes)
             attempt, losses = int(said.get("attempt", 1)), int(said.get("losses", 0))
@@ -296,7 +297,8 @@ class WorkerProtocol(PacketProtocol):
             # The job itself is whole.
             self._log.warn("The server said what cannot be of {handle}: {error}", handle=handle, error=error)
             attempt, losses, heartbeat = 1, 0, 0.0
-        job = Job(self, handle, function, unique, reducer or None, data, attempt, losses)
+        traceparent = said.get("traceparent")
+        job = Job(self, handle, function, unique, reducer or None, data, attempt, losses, traceparent)
         if (
             self._heartbeats is not None
             and 0 < heartbeat < math.inf
