@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import ssl
@@ -21,6 +22,7 @@ from tests.support import free_port
 from txgearman.server.config.process_options import Level
 from txgearman.server.gearmand.log import GearmandLog
 from txgearman.server.gearmand.options import NO_LOG
+from txgearman.server.gearmand.program import running_server
 from txgearman.server.process.logs import Threshold
 from txgearman.version import VERSION
 from txgearman.wire import packets as p
@@ -121,6 +123,16 @@ class ServingTests(ProgramCase):
         self.pid_file.write_text("1\n")
         with in_background(*self.words("-d"), pid_file=self.pid_file):
             self.assertNotEqual(self.pid_file.read_text(), "1\n")
+
+    def test_a_pid_file_with_the_same_process_id(self) -> None:
+        """As in a container that was killed and is started again."""
+        with subprocess.Popen(["gearmand", "60"], executable=shutil.which("sleep")) as other:
+            self.addCleanup(other.kill)
+            self.pid_file.write_text(f"{other.pid}\n")
+            self.assertEqual(running_server(str(self.pid_file)), other.pid)
+            self.patch(os, "getpid", lambda: other.pid)
+            self.assertEqual(running_server(str(self.pid_file)), 0)
+            other.kill()
 
     def test_in_the_foreground(self) -> None:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):

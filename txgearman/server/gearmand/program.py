@@ -204,7 +204,7 @@ def _become(user: str) -> None:
 def _pid_file(translation: Translation) -> str:
     """The path for twistd, which makes the file; empty for none."""
     path = translation.pid_file
-    running = _running(path)
+    running = running_server(path)
     if running:
         raise CommandLineError(f"{path}: a job server runs already, with process id {running}")
     try:
@@ -223,14 +223,24 @@ def _pid_file(translation: Translation) -> str:
     return path
 
 
-def _running(path: str) -> int:
-    """The process id in a pid file if that is a process of this program or of gearmand, else 0."""
+def running_server(path: str) -> int:
+    """Look for the server that a pid file is about.
+
+    Args:
+        path: The path of the pid file.
+
+    Returns:
+        Its process id, if that is another process of this program or of gearmand, else 0.
+    """
     try:
         with open(path, "rb") as file:
             pid = int(file.read(64))
         with open(f"/proc/{pid}/cmdline", "rb") as file:
             words: Any = file.read().split(b"\0")
     except (OSError, ValueError):
+        return 0
+    if pid == os.getpid():
+        # In a container each start may have the same one.
         return 0
     # Whatever the link to this program is called: gearmand itself ends so too.
     return pid if any(word.endswith(b"gearmand") for word in words[:2]) else 0
