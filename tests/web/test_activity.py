@@ -137,6 +137,8 @@ class ActivityTests(SynchronousTestCase):
         self.assertEqual([event["actor"] for event in self.events("?by=server&limit=1")], [None])
         self.assertEqual([event["number"] for event in self.events("?search=F/4")], [7])
         self.assertEqual(len(self.events("?search=192.0.2.7")), 5)
+        activity.acted(Actor("192.0.2.7"), "admin", "drop function", "Bär".encode())
+        self.assertEqual([event["number"] for event in self.events("?search=B%C3%84R")], [11])
 
     def test_live(self) -> None:
         exchange = self.web.begin("GET", f"{API}/live?view=activity")

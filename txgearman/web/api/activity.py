@@ -6,6 +6,7 @@ from typing import Final
 
 from txgearman.web.api.job_search import compile_search
 from txgearman.web.api.serializers import EVENT, event_text
+from txgearman.web.http.encoding import text
 from txgearman.web.http.responses import Response, to_json
 from txgearman.web.http.routing import Call
 from txgearman.web.interfaces import Gearman
@@ -23,12 +24,12 @@ class ActivityEndpoints:
     def events(self, call: Call) -> Response:
         """A page of events, the newest first. There are so few of them that all are looked at."""
         by, before, limit = call.arguments["by"], call.arguments["before"], call.arguments["limit"]
-        matches = compile_search(call.arguments["search"].lower())
+        matches = compile_search(text(call.arguments["search"]).lower())
         found = [
             event
             for event in self._gearman.activity.newest_first()
             if (by is None or (by == "people") == (event.actor is not None))
-            and matches(event_text(event).lower().encode("utf-8", "surrogateescape"))
+            and matches(event_text(event).lower())
         ]
         total = len(found)
         if before is not None:

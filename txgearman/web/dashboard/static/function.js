@@ -376,7 +376,7 @@ export function stateChip(state) {
   return h("span", { class: `chip state ${state}` }, state);
 }
 
-export function progressCell(job) {
+function progressCell(job) {
   if (!job.denominator) return "";
   const part = Math.min(1, job.numerator / job.denominator);
   return { key: `${job.numerator}/${job.denominator}`, make: () => progressBar(part, `${job.numerator} of ${job.denominator}`) };

@@ -77,17 +77,17 @@ export function functions(frame) {
   };
 }
 
-export function scheduledCell(row) {
+function scheduledCell(row) {
   if (!row.scheduled) return "0";
   return { key: String(row.scheduled), make: () => link(`#/functions/${row.id}?state=scheduled`, count(row.scheduled)) };
 }
 
-export function retryingCell(row) {
+function retryingCell(row) {
   if (!row.retrying) return "0";
   return { key: String(row.retrying), make: () => link(`#/functions/${row.id}?state=retrying`, count(row.retrying)) };
 }
 
-export function deadCell(row) {
+function deadCell(row) {
   if (!row.dead) return "0";
   return { key: String(row.dead), make: () => link(`#/dead/${row.id}`, count(row.dead)) };
 }
