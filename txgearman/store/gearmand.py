@@ -193,11 +193,11 @@ class GearmandQueue:
         return self._url.get_backend_name() != "sqlite" or bool(path and os.path.isfile(path))
 
     def gearmands(self) -> list[int]:
-        """The process ids of what seems to be a gearmand that runs on this queue: of other processes that
+        """The process ids of what seems to be a gearmand that runs on this queue: of processes called so that
         have the file open, or of the sessions in PostgreSQL whose last statement is one of gearmand's. It is
         not seen where that is another user's, or where the system does not tell."""
         if self._url.get_backend_name() == "sqlite":
-            return _processes_with(str(self._url.database))
+            return _gearmands_with(str(self._url.database))
         with self._errors():
             found = self._execute(
                 _SESSIONS, **{name: words + self.table for name, words in _GEARMANDS.items()}
@@ -364,8 +364,8 @@ class GearmandQueue:
             raise StoreUnavailable(f"{self.place}: {' '.join(str(error.orig).split())}") from error
 
 
-def _processes_with(path: str) -> list[int]:
-    """The other processes of this machine that have a file open, as far as this one may see it."""
+def _gearmands_with(path: str) -> list[int]:
+    """The gearmands of this machine that have a file open, as far as this process may see it."""
     try:
         wanted = os.stat(path)
     except OSError:
@@ -373,10 +373,16 @@ def _processes_with(path: str) -> list[int]:
     found = []
     # There is no such folder but on Linux.
     for descriptors in glob.glob("/proc/[0-9]*/fd"):
-        pid = int(descriptors.split("/")[2])
+        folder = os.path.dirname(descriptors)
+        pid = int(os.path.basename(folder))
         if pid == os.getpid():
+            # This program may be called so too, and has it open.
             continue
         with contextlib.suppress(OSError):
+            with open(f"{folder}/comm", "rb") as comm:
+                # A program that makes backups may well have it open.
+                if b"gearmand" not in comm.read():
+                    continue
             if any(_is_file(f"{descriptors}/{number}", wanted) for number in os.listdir(descriptors)):
                 found.append(pid)
     return found
