@@ -104,7 +104,7 @@ class ListsTests(TestCase):
         self.assertIn("by=server", hash_of(page))
         page.click("By people")
         page.click("render", within="tbody")
-        page.until("its function is shown", "document.querySelector('h1').innerText === 'render'")
+        page.until("its function is shown", "document.querySelector('h1')?.innerText === 'render'")
 
     @on_reactor
     async def test_finding_anything(self) -> None:
@@ -120,7 +120,7 @@ class ListsTests(TestCase):
         handle = page.script("return document.querySelector('.found-list a').innerText")
         page.type("#wanted", f"{handle}\n")
         page.until(
-            "the handle is found", "document.querySelector('h1').innerText.includes(arguments[0])", handle
+            "the handle is found", "document.querySelector('h1')?.innerText.includes(arguments[0])", handle
         )
         page.click(handle, within=".found-list")
         page.shows("Submitted")
@@ -192,7 +192,7 @@ class ListsTests(TestCase):
         times = "[...document.querySelectorAll('.times')][1].innerText"
         page.until(
             "there are samples",
-            "document.querySelector('.s-queued.line').getAttribute('d').split('L').length > 3",
+            "document.querySelector('.plot .s-queued.line')?.getAttribute('d')?.split('L').length > 3",
         )
         frame = page.script("return document.querySelectorAll('.frame')[1]")
         ActionChains(page.chrome).move_to_element_with_offset(frame, -200, 0).perform()
@@ -221,7 +221,7 @@ class ListsTests(TestCase):
         page.click("24 h", within=".function-plots")
         page.until("the range is in the address", "location.hash.includes('range=24h')")
         page.click("2 min", within=".function-plots")
-        page.until("curves are there", "document.querySelector('.function-plots .line').getAttribute('d')")
+        page.until("curves are there", "document.querySelector('.function-plots .line')?.getAttribute('d')")
 
     @on_reactor
     async def test_saving_rows(self) -> None:
