@@ -33,7 +33,7 @@ class PlayedWorkerTestCase(SynchronousTestCase):
         """Connect a worker with these options and the function ``f``."""
         self.worker = Worker(self.clock, self.endpoint, **options)
         self.worker.register("f", self.run_job)
-        self.successResultOf(self.worker.start())
+        self.worker.startService()
         self.server.heard()
         if exceptions:
             self.server.say(OPTION_RES, b"exceptions")

@@ -81,7 +81,7 @@ class CancelTests(PlayedWorkerTestCase):
                 cleaned = Deferred()
                 self.setUp()
                 self.worker.register("g", function, time_limit=limit)
-                self.successResultOf(self.worker.start())
+                self.worker.startService()
                 self.server.heard()
                 self.assign(function=b"g")
                 self.assertEqual(self.cancel(), [])
@@ -107,7 +107,7 @@ class CancelTests(PlayedWorkerTestCase):
             with self.subTest(function):
                 self.setUp()
                 self.worker.register("g", function)
-                self.successResultOf(self.worker.start())
+                self.worker.startService()
                 self.server.heard()
                 self.assign(function=b"g")
                 self.assertEqual(self.cancel(), [GRAB])

@@ -137,7 +137,7 @@ class DrainTests(PlayedWorkerTestCase):
         self.results[b"H:1"].callback(b"r")
         self.server.hang_up()
         self.successResultOf(stopped)
-        self.successResultOf(self.worker.start())
+        self.worker.startService()
         self.assertEqual(self.server.heard(), [*OPTIONS, ("CAN_DO", b"f"), GRAB])
 
     def test_starting_again_during_a_drain(self) -> None:
@@ -150,8 +150,9 @@ class DrainTests(PlayedWorkerTestCase):
         self.assertNoResult(started)
         self.server.hang_up()
         self.successResultOf(stopped)
-        self.successResultOf(started)
         self.assertEqual(self.server.heard(), [*OPTIONS, ("CAN_DO", b"f"), GRAB])
+        self.server.say(NO_JOB)
+        self.successResultOf(started)
 
     def test_starting_again_behind_a_server_that_was_given_up(self) -> None:
         """Its connection is not quite gone yet."""
@@ -163,6 +164,7 @@ class DrainTests(PlayedWorkerTestCase):
         self.assertNoResult(stopped)
         self.server.lose()
         self.successResultOf(stopped)
+        self.server.say(NO_JOB)
         self.successResultOf(started)
 
     def test_a_function_with_a_limit_of_its_own_that_comes_during_a_drain(self) -> None:
@@ -175,6 +177,7 @@ class DrainTests(PlayedWorkerTestCase):
         with capturedLogs():
             self.clock.advance(3)
         self.server.hang_up()
+        self.server.say(NO_JOB)
         self.successResultOf(started)
         self.assertEqual(self.endpoint.attempts, 3)
 
@@ -200,6 +203,7 @@ class DrainTests(PlayedWorkerTestCase):
         self.results[b"H:1"].callback(b"r")
         self.assertEqual(self.server.heard(), [("WORK_COMPLETE", b"H:1", b"r")])
         self.server.hang_up()
+        self.server.say(NO_JOB)
         self.successResultOf(started)
         gc.collect()
         self.assertEqual(self.flushLoggedErrors(), [])

@@ -24,7 +24,7 @@ class RefusedTests(SynchronousTestCase):
         """Start a worker of ``f`` and of ``g``, which is denied; returns what is logged from warnings on."""
         rule = Rule("all", work=(b"f",), submit=(b"*",))
         self.gearman = MemoryGearman(Settings(access=AccessPolicy((rule,))))
-        worker = self.gearman.worker(hooks=hooks)
+        worker = self.worker = self.gearman.worker(hooks=hooks)
         for function in ("g", "f"):
             worker.register(function, lambda job: b"done")
         with capturedLogs() as logs:
@@ -38,8 +38,42 @@ class RefusedTests(SynchronousTestCase):
             if event["log_level"] >= LogLevel.warn and event["log_namespace"].startswith("txgearman.worker")
         ]
 
-    def test_without_a_hook_it_is_logged(self) -> None:
-        self.assertEqual(self.start(None), ["The server refused: ACCESS_DENIED: You may not work on 'g'"])
+    def test_without_a_hook_the_start_fails_and_the_worker_is_stopped(self) -> None:
+        with self.assertRaises(ServerError) as raised:
+            self.start(None)
+        self.assertEqual(str(raised.exception), "ACCESS_DENIED: You may not work on 'g'")
+        self.assertFalse(self.worker.running)
+        client = self.gearman.client()
+        self.gearman.wait(client.submit("f", b"", background=True))
+        self.gearman.turn(1)
+        self.assertEqual([job.running for job in self.gearman.server.inspection.jobs()], [False])
+
+    def test_a_worker_that_is_refused_later_goes_on(self) -> None:
+        """Nobody waits for its start any more, so that is logged."""
+        rule = Rule("all", work=(b"f",), submit=(b"*",))
+        gearman = MemoryGearman(Settings(access=AccessPolicy((rule,))))
+        worker = gearman.worker()
+        worker.register("f", lambda job: b"done")
+        gearman.wait(worker.start())
+        with capturedLogs() as logs:
+            worker.register("g", lambda job: b"done")
+            gearman.turn()
+        said = [formatEvent(event) for event in logs if event["log_namespace"].startswith("txgearman.worker")]
+        self.assertEqual(said, ["The server refused: ACCESS_DENIED: You may not work on 'g'"])
+        job = gearman.wait(gearman.client().submit("f", b""))
+        self.assertEqual(gearman.wait(job.result()), b"done")
+
+    def test_as_a_service_it_goes_on_with_what_it_may(self) -> None:
+        rule = Rule("all", work=(b"f",), submit=(b"*",))
+        gearman = MemoryGearman(Settings(access=AccessPolicy((rule,))))
+        worker = gearman.worker()
+        for function in ("g", "f"):
+            worker.register(function, lambda job: b"done")
+        with capturedLogs():
+            worker.startService()
+            gearman.turn()
+        job = gearman.wait(gearman.client().submit("f", b""))
+        self.assertEqual(gearman.wait(job.result()), b"done")
 
     def test_the_hook_is_told(self) -> None:
         refusals: list[ServerError] = []

@@ -33,7 +33,7 @@ class SeveralTestCase(SynchronousTestCase):
     def start(self, **options: Any) -> None:
         self.worker = self.make(**options)
         self.worker.register("f", self.run_job)
-        self.successResultOf(self.worker.start())
+        self.worker.startService()
 
     def run_job(self, job: Job) -> Deferred[bytes]:
         self.results[job.handle] = Deferred()
@@ -261,7 +261,7 @@ class LaneTests(SeveralTestCase):
         self.end(b"H:1")
         self.own.hang_up()
         self.successResultOf(stopped)
-        self.successResultOf(self.worker.start())
+        self.worker.startService()
         self.assertEqual(self.endpoints[0].attempts, 3)
 
     def test_it_comes_back_by_itself(self) -> None:

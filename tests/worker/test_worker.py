@@ -28,7 +28,7 @@ class FunctionTests(PlayedWorkerTestCase):
         worker = Worker(self.clock, self.endpoint, client_id="wörker")
         worker.register("reverse", reverse)
         worker.register(b"limited", reverse, timeout=1.5)
-        self.successResultOf(worker.start())
+        worker.startService()
         self.assertEqual(
             self.server.heard(),
             [
@@ -41,7 +41,7 @@ class FunctionTests(PlayedWorkerTestCase):
         )
 
     def test_without_a_client_id(self) -> None:
-        self.successResultOf(self.worker.start())
+        self.worker.startService()
         self.assertEqual(self.server.heard(), [*OPTIONS, GRAB])
 
     def test_bad_client_ids(self) -> None:
@@ -56,7 +56,7 @@ class FunctionTests(PlayedWorkerTestCase):
             return job.data * 2
 
         self.assertIs(self.worker.function("reverse")(reverse), reverse)
-        self.successResultOf(self.worker.start())
+        self.worker.startService()
         self.assertEqual(
             self.server.heard()[len(OPTIONS) : -1],
             [("CAN_DO_TIMEOUT", b"twice", b"2000"), ("CAN_DO", b"reverse")],
@@ -68,7 +68,7 @@ class FunctionTests(PlayedWorkerTestCase):
     def test_each_function_gets_its_own_jobs(self) -> None:
         self.worker.register("one", lambda job: b"1")
         self.worker.register("two", lambda job: b"2")
-        self.successResultOf(self.worker.start())
+        self.worker.startService()
         self.server.heard()
         self.assign(function=b"two")
         self.assertEqual(self.server.heard()[0], ("WORK_COMPLETE", b"H:1", b"2"))
@@ -116,7 +116,7 @@ class FunctionTests(PlayedWorkerTestCase):
                 mistake()
         with self.assertRaises(TypeError):
             self.worker.register("g", b"reverse")  # type: ignore[arg-type]
-        self.successResultOf(self.worker.start())
+        self.worker.startService()
         self.assertEqual(self.server.heard(), [*OPTIONS, ("CAN_DO", b"f"), GRAB])
 
 
@@ -168,8 +168,10 @@ class ConnectionTests(PlayedWorkerTestCase):
         self.clock.advance(29)
         self.assertEqual((self.attempts, self.endpoint.attempts), ([1, 2, 3], 3))
         self.clock.advance(1)
-        self.assertIsNone(self.successResultOf(started))
         self.assertEqual(self.server.heard(), [*OPTIONS, GRAB])
+        self.assertNoResult(started)
+        self.server.say(NO_JOB)
+        self.assertIsNone(self.successResultOf(started))
 
     def test_a_policy_that_fails_is_logged_and_the_default_takes_its_place(self) -> None:
         self.endpoint.refusal = Refused()
@@ -177,6 +179,7 @@ class ConnectionTests(PlayedWorkerTestCase):
         started = worker.start()
         self.endpoint.refusal = None
         self.clock.advance(1)
+        self.server.say(NO_JOB)
         self.successResultOf(started)
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
@@ -192,6 +195,7 @@ class ConnectionTests(PlayedWorkerTestCase):
         with capturedLogs() as logs:
             first, second = self.worker.start(), self.worker.start()
         self.assertEqual(logs, [])
+        self.server.say(NO_JOB)
         self.successResultOf(first)
         self.successResultOf(second)
         self.assertEqual(self.endpoint.attempts, 1)
@@ -248,7 +252,7 @@ class ConnectionTests(PlayedWorkerTestCase):
         self.server.say(NO_JOB)
         self.server.hang_up()
         self.successResultOf(stopped)
-        self.successResultOf(self.worker.start())
+        self.worker.startService()
         self.assertEqual(self.server.heard(), [*OPTIONS, ("CAN_DO", b"f"), GRAB])
 
 

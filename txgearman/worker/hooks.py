@@ -34,8 +34,9 @@ class Hooks:
             `TimeLimitExceeded`; what was wrong with the result; or `CancelledError` or `JobOver` where the
             connection was lost, or the job was cancelled, which `Job.cancelled` tells.
         on_refusal: Called with a `ServerError` when a server refuses something, such as a function that its
-            policy does not allow to this worker, or the connection. Without it a warning is logged. The
-            worker goes on with what is not refused.
+            policy does not allow to this worker, or the connection. The worker goes on with what is not
+            refused. Without it `Worker.start` fails with that error at the start, and later a warning is
+            logged.
     """
 
     before_job: Callable[[Job], object] | None = None

@@ -136,6 +136,8 @@ class WorkerProtocol(PacketProtocol):
         max_packet: As for `PacketProtocol`.
         config: What the worker does on it.
         on_opened: Called with this protocol when the connection can be used.
+        on_introduced: Called once the server has answered the introduction, with None or with the first thing
+            that it has refused.
         on_ended: Called with this protocol when the connection cannot be used any more.
     """
 
@@ -145,6 +147,7 @@ class WorkerProtocol(PacketProtocol):
         max_packet: int,
         config: ConnectionConfig,
         on_opened: Callable[[WorkerProtocol], object],
+        on_introduced: Callable[[ServerError | None], object],
         on_ended: Callable[[WorkerProtocol], object],
     ) -> None:
         super().__init__(clock, max_packet, config.check)
@@ -159,6 +162,7 @@ class WorkerProtocol(PacketProtocol):
         self._hooks = config.hooks
         self._prefetcher = config.prefetcher
         self._on_opened = on_opened
+        self._on_introduced: Callable[[ServerError | None], object] | None = on_introduced
         self._on_ended = on_ended
         self._on_idle: Callable[[], object] | None = None
         # The jobs that run, each with the Deferred of its outcome, None while a function is in its call.
@@ -167,6 +171,7 @@ class WorkerProtocol(PacketProtocol):
         self._slept_at = 0.0
         self._backoff: IDelayedCall | None = None
         self._options = OptionRequests()
+        self._first_refusal: ServerError | None = None
         self._heartbeats = Heartbeats(clock, self.write) if config.heartbeat else None
         self._receivers: dict[int, Callable[..., None]] = {
             JOB_ASSIGN: self._assigned,
@@ -245,6 +250,9 @@ class WorkerProtocol(PacketProtocol):
     def ended(self, why: str) -> None:
         self._prefetcher.leave(self)
         self._on_ended(self)
+        if self._first_refusal is not None:
+            # The server has refused the connection itself.
+            self._introduced()
         if self._backoff is not None:
             self._backoff.cancel()
             self._backoff = None
@@ -309,6 +317,8 @@ class WorkerProtocol(PacketProtocol):
         self._run(job)
 
     def _no_job(self) -> None:
+        if self._on_introduced is not None:
+            self._introduced()
         if self.pending_grabs:
             found_empty(self, self.clock.seconds())
             self._send_and_grab()
@@ -349,10 +359,18 @@ class WorkerProtocol(PacketProtocol):
     def _echoed(self, _data: bytes) -> None:
         """The server is alive. The bytes themselves have told the heartbeat already."""
 
+    def _introduced(self) -> None:
+        """The first grab is answered, and with it all that was said before, as a server answers in order."""
+        on_introduced, self._on_introduced = self._on_introduced, None
+        if on_introduced is not None:
+            on_introduced(self._first_refusal)
+
     def _refused(self, code: bytes, text: bytes) -> None:
         if self._options.refuse(code):
             return
         error = ServerError(text_of(code), text_of(text))
+        if self._on_introduced is not None and self._first_refusal is None:
+            self._first_refusal = error
         on_refusal = self._hooks.on_refusal
         if on_refusal is None:
             self._log.warn("The server refused: {error}", error=error)
@@ -366,6 +384,8 @@ class WorkerProtocol(PacketProtocol):
 
     def _run(self, job: Job) -> None:
         assigned(self)
+        if self._on_introduced is not None:
+            self._introduced()
         self._spurious_wakeups = 0
         function = self._functions.get(job.function)
         if function is None:

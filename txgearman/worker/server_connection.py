@@ -12,6 +12,7 @@ from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 from txgearman.connection.backoff import RetryPolicy
 from txgearman.connection.protocol import PacketFactory
 from txgearman.connection.shield import shield
+from txgearman.errors import ServerError
 from txgearman.worker.functions import Function
 from txgearman.worker.protocol import ConnectionConfig, WorkerProtocol
 
@@ -34,17 +35,30 @@ class ServerConnection:
         # The newest one; it may be on its way out.
         self._last_protocol: WorkerProtocol | None = None
         self._drained: Deferred[None] | None = None
+        # What the server has refused of the first introduction, once it has answered that.
+        self._introduction: tuple[ServerError | None] | None = None
+        self._waiters: list[Deferred[ServerError | None]] = []
         self._service = ClientService(endpoint, PacketFactory(self._build), retry_policy, clock)
 
     def start(self) -> None:
         """Connect, and keep connected. Does nothing if it does that already."""
         if not self._service.running:
             self._drained = None
+            self._introduction = None
             self._service.startService()
 
-    def when_connected(self) -> Deferred[None]:
-        """Fires once there is a connection; fails if it is drained before."""
-        return self._service.whenConnected().addCallback(lambda _: None)
+    def when_introduced(self) -> Deferred[ServerError | None]:
+        """Wait until the server has answered the worker's introduction, on whichever connection.
+
+        Returns:
+            A Deferred of the first thing that the server has refused, None if that is nothing. It fails with
+            `CancelledError` if this is drained before.
+        """
+        if self._introduction is not None:
+            return succeed(self._introduction[0])
+        waiter: Deferred[ServerError | None] = Deferred()
+        self._waiters.append(waiter)
+        return waiter
 
     def announce(self, function: Function) -> None:
         """Offer a function from now on."""
@@ -83,13 +97,24 @@ class ServerConnection:
         last = self._last_protocol
         gone = succeed(None) if last is None else last.close("the worker was stopped")
         self._service.stopService()
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.cancel()
         gone.addBoth(_fire, drained)
 
     def _build(self) -> WorkerProtocol:
-        return WorkerProtocol(self._clock, self._max_packet, self._config, self._opened, self._ended)
+        return WorkerProtocol(
+            self._clock, self._max_packet, self._config, self._opened, self._introduced, self._ended
+        )
 
     def _opened(self, protocol: WorkerProtocol) -> None:
         self._protocol = self._last_protocol = protocol
+
+    def _introduced(self, refusal: ServerError | None) -> None:
+        self._introduction = (refusal,)
+        waiters, self._waiters = self._waiters, []
+        for waiter in waiters:
+            waiter.callback(refusal)
 
     def _ended(self, protocol: WorkerProtocol) -> None:
         if self._protocol is protocol:

@@ -25,7 +25,7 @@ from txgearman.connection.backoff import RetryPolicy, retry_policy_from
 from txgearman.connection.endpoint import Endpoint, named_endpoints
 from txgearman.connection.heartbeat import CHECK_INTERVAL, CHECK_TIMEOUT, liveness_check_from
 from txgearman.connection.shield import shield
-from txgearman.errors import NotConnected
+from txgearman.errors import NotConnected, ServerError
 from txgearman.wire.limits import MAX_CLIENT_ID, MAX_PACKET
 from txgearman.worker.functions import (
     Callback,
@@ -354,9 +354,11 @@ class Worker(Service):
         """Connect, and keep connected until `stop`. A stop that is under way ends first.
 
         Returns:
-            A Deferred that fires once the first connection is made, to whichever server, however many
-            attempts that takes; each failed one is logged. It fails with `NotConnected` if the worker is
-            stopped before. Cancelling it ends this wait alone.
+            A Deferred that fires once a server has taken the worker, whichever is first, however many
+            attempts that takes; each failed one is logged. It fails with `ServerError` where that server
+            refuses a function or the connection, and the worker has no hook ``on_refusal`` that decides what
+            to do; the worker is stopped then. It fails with `NotConnected` if the worker is stopped before.
+            Cancelling it ends this wait alone.
         """
         self.startService()
         started: Deferred[None] = Deferred()
@@ -434,12 +436,18 @@ class Worker(Service):
                 self._fire_when_connected(started)
 
     def _fire_when_connected(self, started: Deferred[None]) -> None:
-        def connected(_: object) -> None:
-            if not started.called:
+        def introduced(refusal: ServerError | None) -> None:
+            if started.called:
+                return
+            if refusal is None or self._config.hooks.on_refusal is not None:
                 started.callback(None)
+            else:
+                stopping = self.stop(0)
+                stopping.addBoth(lambda _: None if started.called else started.errback(refusal))
 
-        for connection in self._groups[Executor.REACTOR].connections:
-            connection.when_connected().addCallbacks(connected, lambda _: _not_connected(started))
+        for group in self._groups.values():
+            for connection in group.connections:
+                connection.when_introduced().addCallbacks(introduced, lambda _: _not_connected(started))
 
     def _disconnect(self) -> None:
         for connection in self._connections:
