@@ -133,6 +133,15 @@ class AcceptTests(Served):
         self.assertIs(changed, self.peers[2].transport.inherited)
         self.assertEqual([32, 8, 4], self.options(2)[2:])
 
+    def test_values_that_are_left_to_the_system_are_the_systems_again(self) -> None:
+        before = [self.port.socket.getsockopt(level, option) for level, option in OPTIONS]
+        self.poller.use_keepalive(Keepalive(31, 7, 3))
+        self.poller.use_keepalive(Keepalive(interval=8))
+        self.port.doRead()
+        self.client()
+        self.port.doRead()
+        self.assertEqual([before[2], 8, before[4]], self.options(0)[2:])
+
     def test_a_port_that_is_closed_needs_no_options(self) -> None:
         self.port.connectionLost(None)
         self.poller.use_keepalive(Keepalive())

@@ -23,12 +23,11 @@ from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 
 from txgearman.net import fast_write
+from txgearman.net.keepalive import Keepalive
 
 if TYPE_CHECKING:
     from twisted.internet.interfaces import IAddress, IProtocol
     from twisted.python.failure import Failure
-
-    from txgearman.net.keepalive import Keepalive
 
 MAX_ACCEPTS: Final = 64
 """Connections that are accepted in one go at one port, so that those which are there already are not kept
@@ -234,6 +233,8 @@ class Acceptor:
         self._twisteds: Callable[[], object] = port.doRead
         self._expected = MAX_ACCEPTS
         self._keepalive: Keepalive | None = None
+        # What the socket had before any was set.
+        self._first_keepalive: Keepalive | None = None
         self._is_inherited = False
 
     @property
@@ -248,7 +249,9 @@ class Acceptor:
             keepalive: What connections get from now on.
         """
         if self._kind is AcceptedConnection:
-            keepalive.set_on(self._port.socket)
+            if self._first_keepalive is None:
+                self._first_keepalive = Keepalive.of(self._port.socket)
+            keepalive.set_on(self._port.socket, self._first_keepalive)
             self._keepalive = keepalive
             # Connections that wait to be accepted have what was set before.
             self._is_inherited = False

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 from twisted.internet.interfaces import ITCPTransport
 
 _SYSTEM_DEFAULT: Final = 0
+_NUMBERS: Final[tuple[int | None, ...]] = tuple(
+    getattr(socket, name, None) for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
+)
+"""The socket options; None for one that this system does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,23 +52,46 @@ class Keepalive:
             return
         self._set_times_on(handle)
 
-    def set_on(self, sock: socket.socket) -> None:
+    @classmethod
+    def of(cls, sock: socket.socket) -> Keepalive:
+        """Read the values of a socket over TCP.
+
+        Args:
+            sock: The socket.
+
+        Returns:
+            Its values; 0 where the system does not tell.
+        """
+        return cls(
+            *(
+                _SYSTEM_DEFAULT if number is None else sock.getsockopt(socket.IPPROTO_TCP, number)
+                for number in _NUMBERS
+            )
+        )
+
+    def set_on(self, sock: socket.socket, system: Keepalive) -> None:
         """Set this, and no delay of small packets, on a socket over TCP.
 
         Args:
             sock: The socket. What it accepts inherits both on Linux.
+            system: The values that it had at first, for those that are left to the system.
         """
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self._set_times_on(sock)
+        before = Keepalive.of(sock)
+        Keepalive(
+            *(
+                # The system's own may be greater than what can be set.
+                min(own, most) if wanted == _SYSTEM_DEFAULT and own != present else wanted
+                for wanted, present, own, most in zip(self, before, system, MAX_KEEPALIVE, strict=True)
+            )
+        )._set_times_on(sock)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter((self.idle, self.interval, self.count))
 
     def _set_times_on(self, sock: socket.socket) -> None:
-        for option, value in (
-            ("TCP_KEEPIDLE", self.idle),
-            ("TCP_KEEPINTVL", self.interval),
-            ("TCP_KEEPCNT", self.count),
-        ):
-            number = getattr(socket, option, None)  # not on every system
+        for number, value in zip(_NUMBERS, self, strict=True):
             if value != _SYSTEM_DEFAULT and number is not None:
                 sock.setsockopt(socket.IPPROTO_TCP, number, value)
 
