@@ -238,6 +238,33 @@ for _ in range(200):
 print(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, [])) == [signal.SIGUSR1])
 """
 
+STRUCK = """
+from txgearman.blocking import reactor_loan
+real, left = reactor_loan._pthread_sigmask, 0
+def struck(how, signals):
+    # A signal that came just ahead has its handler run when the mask is set.
+    global left
+    before = real(how, signals)
+    left -= how == signal.SIG_BLOCK
+    if left == 0:
+        left = -1
+        raise KeyboardInterrupt
+    return before
+reactor_loan._pthread_sigmask = struck
+interrupted = 0
+for number in range(40):
+    left = 1 + number % 8
+    try:
+        for _ in range(20):
+            client.submit_job('reverse', 'ab')
+    except KeyboardInterrupt:
+        interrupted += 1
+        assert not client._thread.loan._sleeping
+        assert not signal.pthread_sigmask(signal.SIG_BLOCK, []), number
+left = -1
+print(interrupted > 20, client.submit_job('reverse', 'ab').result)
+"""
+
 FORKS = """
 import os, warnings
 warnings.simplefilter('ignore')
@@ -300,6 +327,9 @@ class Programs(SynchronousTestCase):
 
     def test_signals_that_the_program_blocks_stay_blocked(self) -> None:
         self.assertEqual(self.run_script(MASK), "True\n")
+
+    def test_ctrl_c_while_signals_are_blocked_leaves_none_blocked(self) -> None:
+        self.assertEqual(self.run_script(STRUCK), "True ba\n")
 
     def test_forks(self) -> None:
         self.assertEqual(self.run_script(FORKS), "forked\n")

@@ -137,7 +137,13 @@ class ReactorLoan:
         if borrower == self._main_thread:
             if threading.active_count() > self._most_threads:
                 return False
-            mask_before = _pthread_sigmask(signal.SIG_BLOCK, self._maskable_signals)
+            mask_before = _pthread_sigmask(signal.SIG_BLOCK, ())
+            try:
+                _pthread_sigmask(signal.SIG_BLOCK, self._maskable_signals)
+            except BaseException:
+                # The handler of a signal that came just ahead has raised, when all were blocked.
+                _set_mask(mask_before)
+                raise
         if not self._right.acquire(blocking=False):
             _set_mask(mask_before)
             return False
@@ -179,11 +185,14 @@ class ReactorLoan:
             left = min(seconds, self._offered_until - time.monotonic())
             ready = poll.poll(max(left, 0.0) * 1000)
         finally:
-            if mask_before is not None:
-                _pthread_sigmask(signal.SIG_BLOCK, self._maskable_signals)
-            self._sleeping = False
-            self._mask_before = mask_before
-            self._poll = poll
+            try:
+                if mask_before is not None:
+                    # It runs the handler of a signal that came just ahead, which may raise.
+                    _pthread_sigmask(signal.SIG_BLOCK, self._maskable_signals)
+            finally:
+                self._sleeping = False
+                self._mask_before = mask_before
+                self._poll = poll
         return len(ready) == 1 and ready[0][0] == descriptor and self._borrower == threading.get_ident()
 
     def recall(self) -> None:
