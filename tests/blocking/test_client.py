@@ -22,6 +22,7 @@ from tests.support import free_port
 from txgearman import blocking as gearman
 from txgearman import errors as package_errors
 from txgearman.blocking import errors
+from txgearman.blocking.background_thread import background_thread
 from txgearman.server import Settings
 
 
@@ -243,6 +244,84 @@ class Submitting(_Case):
         self.assertEqual(request.exception, "QUEUE_ERROR: Job queue is full")
 
 
+class Draining(_Case):
+    """Two servers, of which the first is about to end."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.draining = self.stack.enter_context(BackgroundServer())
+        self.drain(self.draining)
+
+    def drain(self, server: BackgroundServer) -> None:
+        background_thread().call(server.factory.administration.drain)
+
+    def both(self) -> tuple[Any, str]:
+        """A client of both, and a unique that goes to the one that is about to end first."""
+        client = self.client(self.draining.address, self.server.address)
+        request = gearman.GearmanJobRequest(gearman.GearmanJob(None, None, "reverse", "", "ab"))
+        uniques = (f"key{number}" for number in itertools.count())
+        request.job.unique = next(uniques)
+        while client._servers_by_preference(request)[0] is not client.connection_list[0]:
+            request.job.unique = next(uniques)
+        return client, request.job.unique
+
+    def test_the_job_goes_to_the_other_server(self) -> None:
+        self.reversing()
+        client, unique = self.both()
+        request = client.submit_job("reverse", "ab", unique, poll_timeout=LIMIT)
+        self.assertEqual((request.state, request.result), (gearman.JOB_COMPLETE, "ba"))
+        self.assertEqual((request.exception, request.connection_attempts), (None, 1))
+        self.assertIs(request.job.connection, client.connection_list[1])
+
+    def test_offline_jobs_and_many(self) -> None:
+        client, unique = self.both()
+        jobs = [{"task": "reverse", "data": str(n), "unique": f"{unique}-{n}"} for n in range(50)]
+        requests = client.submit_multiple_jobs(jobs, background=True, poll_timeout=LIMIT)
+        self.assertEqual({request.state for request in requests}, {gearman.JOB_CREATED})
+        self.assertEqual({request.job.connection for request in requests}, {client.connection_list[1]})
+
+    def test_a_job_whose_acceptance_nobody_waited_for(self) -> None:
+        self.reversing()
+        client, unique = self.both()
+        request = gearman.GearmanJobRequest(gearman.GearmanJob(None, None, "reverse", unique, "ab"))
+        client.send_job_request(request)
+        client.wait_until_jobs_completed([request], poll_timeout=LIMIT)
+        self.assertEqual((request.state, request.result), (gearman.JOB_COMPLETE, "ba"))
+
+    def test_where_all_are_about_to_end_the_refusal_is_told(self) -> None:
+        self.drain(self.server)
+        client, unique = self.both()
+        with self.assertLogs("txgearman.blocking.client", "ERROR") as logged:
+            request = client.submit_job("reverse", "ab", unique, poll_timeout=LIMIT)
+        self.assertEqual(request.exception, "SHUTTING_DOWN: Server is shutting down")
+        self.assertEqual((request.state, len(logged.records)), (gearman.JOB_FAILED, 1))
+
+    def test_where_the_other_is_down_the_refusal_is_told(self) -> None:
+        client, unique = self.both()
+        self.server.stop()
+        with self.assertLogs("txgearman.blocking.client", "ERROR"):
+            request = client.submit_job("reverse", "ab", unique, poll_timeout=LIMIT)
+        self.assertEqual(request.exception, "SHUTTING_DOWN: Server is shutting down")
+
+    def test_a_job_that_the_other_loses_is_lost(self) -> None:
+        client, unique = self.both()
+        request = client.submit_job("reverse", "ab", unique, wait_until_complete=False, poll_timeout=LIMIT)
+        self.server.cut()
+        client.wait_until_jobs_completed([request], poll_timeout=LIMIT)
+        self.assertEqual((request.state, request.timed_out), (gearman.JOB_UNKNOWN, False))
+
+    def test_a_request_that_is_reset_may_go_to_any_server(self) -> None:
+        self.drain(self.server)
+        client, unique = self.both()
+        request = client.submit_job("reverse", "ab", unique, poll_timeout=LIMIT)
+        self.server.stop()
+        self.server.start()
+        self.reversing()
+        request.reset()
+        client.submit_multiple_requests([request], poll_timeout=LIMIT)
+        self.assertEqual(request.result, "ba")
+
+
 class TimeLimits(_Case):
     def test_poll_timeout(self) -> None:
         client = self.client()
@@ -255,6 +334,14 @@ class TimeLimits(_Case):
         client.wait_until_jobs_completed([request], poll_timeout=LIMIT)
         self.assertIs(request.timed_out, False)
         self.assertEqual(request.result, "ba")
+
+    def test_a_job_that_is_accepted_when_the_time_is_over(self) -> None:
+        class Slow(gearman.GearmanClient):
+            def wait_until_jobs_accepted(self, job_requests: Any, poll_timeout: float | None = None) -> Any:
+                return super().wait_until_jobs_accepted(job_requests, LIMIT)
+
+        request = self.client(kind=Slow).submit_job("nobody", "", poll_timeout=0)
+        self.assertEqual((request.state, request.timed_out), (gearman.JOB_CREATED, True))
 
     def test_some_time_out(self) -> None:
         self.reversing()

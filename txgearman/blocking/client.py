@@ -192,9 +192,12 @@ class GearmanClient(ClientAdditions):
         _check_collection(job_requests)
         deadline = Deadline(poll_timeout)
         self.wait_until_jobs_accepted(job_requests, deadline.remaining())
-        pending = wait_until_complete and not all(request.complete for request in job_requests)
+        pending = [request for request in job_requests if wait_until_complete and not request.complete]
         if pending and not deadline.over:
             self.wait_until_jobs_completed(job_requests, deadline.remaining())
+            return job_requests
+        for request in pending:
+            request.timed_out = True
         return job_requests
 
     def wait_until_jobs_accepted(self, job_requests: Requests, poll_timeout: float | None = None) -> Requests:
@@ -212,23 +215,14 @@ class GearmanClient(ClientAdditions):
 
         def is_accepted(request: GearmanJobRequest) -> bool:
             if request.state == JOB_UNKNOWN and not deadline.over:
-                try:
-                    self.send_job_request(request)
-                except ServerUnavailable:
-                    if not deadline.over:
-                        raise
+                self._send_in_time(request, deadline)
             return request._connection_closed or request.state not in (JOB_PENDING, JOB_UNKNOWN)
 
-        # Another call of this thread may be waiting: its `on_gearman_error` may have called this method.
-        outer, self._local.deadline = self._local.deadline, deadline
-        try:
-            with self._local.outbox.waiting_for_answers(deadline):
-                # Submit all before waiting for the first.
-                for request in job_requests:
-                    is_accepted(request)
-            self._wait(is_accepted, job_requests, deadline)
-        finally:
-            self._local.deadline = outer
+        with self._local.outbox.waiting_for_answers(deadline):
+            # Submit all before waiting for the first.
+            for request in job_requests:
+                is_accepted(request)
+        self._wait(is_accepted, job_requests, deadline)
         lost = []
         for request in job_requests:
             request.timed_out = request.state in (JOB_PENDING, JOB_UNKNOWN)
@@ -243,7 +237,8 @@ class GearmanClient(ClientAdditions):
     ) -> Requests:
         """Wait until each job has ended, or was lost with its connection.
 
-        A lost job has the `state` JOB_UNKNOWN. It is not submitted again, since it may have run.
+        A lost job has the `state` JOB_UNKNOWN. It is not submitted again, since it may have run. One that its
+        server has refused because it is shutting down goes to another server.
 
         Args:
             job_requests: The requests.
@@ -253,16 +248,20 @@ class GearmanClient(ClientAdditions):
             The requests.
         """
         _check_collection(job_requests)
+        deadline = Deadline(poll_timeout)
 
         def has_ended(request: GearmanJobRequest) -> bool:
+            if request._is_declined and not deadline.over:
+                self._send_in_time(request, deadline)
+                return request.complete
             return request.complete or request._connection_closed or request.state == JOB_UNKNOWN
 
-        self._wait(has_ended, job_requests, Deadline(poll_timeout))
+        self._wait(has_ended, job_requests, deadline)
         lost = []
         for request in job_requests:
             request.timed_out = False
             if not request.complete:
-                request.timed_out = request.state != JOB_UNKNOWN
+                request.timed_out = request.state != JOB_UNKNOWN or request._is_declined
                 lost.append(request)
         if lost:
             self._raise_if_lost(lost)
@@ -271,7 +270,8 @@ class GearmanClient(ClientAdditions):
     def establish_request_connection(self, current_request: GearmanJobRequest) -> GearmanConnection:
         """Connect to a server for a request.
 
-        A job with a unique prefers the same server each time. One without prefers none.
+        A job with a unique prefers the same server each time. One without prefers none. A server that has
+        refused the request because it is shutting down is passed over.
 
         Args:
             current_request: The request.
@@ -283,6 +283,8 @@ class GearmanClient(ClientAdditions):
             ServerUnavailable: No server can be reached.
         """
         for connection in self._servers_by_preference(current_request):
+            if connection in current_request._declined_by:
+                continue
             if connection.connected:
                 return connection
             deadline = self._local.deadline
@@ -328,6 +330,7 @@ class GearmanClient(ClientAdditions):
             self._pending,
             self.decode_data,
             self.on_gearman_error,
+            self.connection_list,
         )
         request.state = JOB_PENDING
         if packet is None:
@@ -335,6 +338,22 @@ class GearmanClient(ClientAdditions):
         else:
             self._local.outbox.send(connection, NewJob(attempt, packet))
         return request
+
+    def _send_in_time(self, request: GearmanJobRequest, deadline: Deadline) -> None:
+        """Submit a request that is new, lost or declined, and leave it if that takes too long."""
+        # Another call of this thread may be waiting: its `on_gearman_error` may have called this method.
+        outer, self._local.deadline = self._local.deadline, deadline
+        try:
+            self.send_job_request(request)
+        except ServerUnavailable:
+            if deadline.over:
+                return
+            if not (request._is_declined and isinstance(request._submission, Submission)):
+                raise
+            # The refusal tells the program more than that no other server can be reached.
+            request._submission.give_up()
+        finally:
+            self._local.deadline = outer
 
     def _packet(self, request: GearmanJobRequest) -> tuple[JobPacket | None, Exception | None]:
         """The packet of a request's job, or what is wrong with the job. A wrong name raises."""

@@ -138,11 +138,13 @@ class GearmanJobRequest(_Formattable):
         self.state: str = JOB_UNKNOWN
         self.timed_out = False
         # For the client: the submission whose events count, whether the program has closed its connection,
-        # status requests without an answer, and the error that the next wait raises.
+        # status requests without an answer, the error that the next wait raises, and the servers that have
+        # refused the job because they are shutting down.
         self._submission: object | None = None
         self._connection_closed = False
         self._pending_status_requests = 0
         self._error: Exception | None = None
+        self._declined_by: list[GearmanConnection] = []
 
     def reset(self) -> None:
         """Forget its progress and its submissions, so that it can be submitted anew."""
@@ -162,6 +164,15 @@ class GearmanJobRequest(_Formattable):
         if self.state == JOB_CREATED:
             return bool(self.background)
         return self.state in (JOB_FAILED, JOB_COMPLETE)
+
+    @property
+    def _is_declined(self) -> bool:
+        """Whether it is to be submitted to another server: the one that it went to is shutting down."""
+        return (
+            bool(self._declined_by)
+            and self.state == JOB_UNKNOWN
+            and self.gearman_job.connection in self._declined_by
+        )
 
     @property
     def status_updates(self) -> deque[tuple[int, int]]:

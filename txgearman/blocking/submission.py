@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from typing import Any, Final
 
@@ -29,12 +29,15 @@ from txgearman.blocking.job import GearmanJobRequest
 from txgearman.blocking.name import Name
 from txgearman.blocking.reactor_loan import LOAN_SECONDS
 from txgearman.client.submission import Priority, priority_from
-from txgearman.errors import UpdatesLost
+from txgearman.errors import ShuttingDown, UpdatesLost
 
 _log = logging.getLogger(__name__)
 
 AnyPriority = Priority | str | None
 """A priority: one of the PRIORITY constants, or of `txgearman.client.Priority`, or its text."""
+
+SHUTTING_DOWN: Final = ShuttingDown.code.decode()
+"""The code of the refusal by a server that is about to end."""
 
 OUTBOX_JOBS: Final = 1000
 """Jobs that are sent together at most. More would keep the reactor from its other work for too long."""
@@ -114,6 +117,8 @@ class Submission:
         pending: The client's pending requests.
         decode: Makes values of what workers send.
         on_refused: Called with the code and the text when the server refuses the job.
+        servers: The client's servers. A job goes to another one if a server refuses it because it is shutting
+            down.
     """
 
     def __init__(
@@ -125,12 +130,15 @@ class Submission:
         pending: PendingRequests,
         decode: Callable[[bytes], Any],
         on_refused: Callable[[str, str], object],
+        servers: Collection[GearmanConnection],
     ) -> None:
         self.thread = thread
         self._event_queue = event_queue
         self._pending = pending
         self._decode_data = decode
         self._on_refused = on_refused
+        self._servers = servers
+        self._refusal = ("", "")
         self._request = request
         self._connection = connection
         self._key: JobKey | None = None
@@ -197,6 +205,20 @@ class Submission:
             self._request.state = JOB_CREATED
 
     def _refused(self, code: str, text: str) -> None:
+        self._refusal = code, text
+        if code == SHUTTING_DOWN and self._request._submission is self:
+            declined_by = self._request._declined_by
+            declined_by.append(self._connection)
+            if any(server not in declined_by for server in self._servers):
+                # Nothing was lost, so that does not count as an attempt.
+                self._request.connection_attempts -= 1
+                self._request.state = JOB_UNKNOWN
+                return
+        self.give_up()
+
+    def give_up(self) -> None:
+        """The refusal is the outcome: no other server can be asked."""
+        code, text = self._refusal
         for request in self._targets():
             request.state = JOB_FAILED
             request.exception = f"{code}: {text}"
